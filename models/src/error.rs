@@ -1,0 +1,125 @@
+//! What can go wrong in this crate, sorted by who is at fault.
+
+use std::path::PathBuf;
+
+/// The result of this crate's fallible functions.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Every failure of this crate. Each message says what, where, expected and found, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    // The request is at fault.
+    /// A name that is none of the known ones.
+    #[error("unknown {what} `{found}`{}", suggestion(.found, .known))]
+    Unknown {
+        /// What kind of name, e.g. `primitive`.
+        what: &'static str,
+        /// The name as given.
+        found: String,
+        /// The names that exist.
+        known: Vec<String>,
+    },
+    /// A genotype that breaks a rule of its space.
+    #[error("genotype, {place}: {problem}")]
+    Genotype {
+        /// Cell, node and edge.
+        place: String,
+        /// The rule and what was found.
+        problem: String,
+    },
+    /// A value outside what the library can do.
+    #[error("{what} is {found}, expected {expected}")]
+    Value {
+        /// The name of the value.
+        what: String,
+        /// The value as given.
+        found: String,
+        /// What would be accepted.
+        expected: String,
+    },
+
+    // A file is at fault.
+    /// A file that the system refuses to read or write.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A file that is damaged or not what its name says.
+    #[error("{place}: {problem}")]
+    Malformed {
+        /// File, and the place in it.
+        place: String,
+        /// What was expected and found.
+        problem: String,
+    },
+    /// A file that asks for more than the limits allow.
+    #[error("{place}: {what} is {found}, the limit is {limit}")]
+    Limit {
+        /// File, and the place in it.
+        place: String,
+        /// Which quantity.
+        what: &'static str,
+        /// What the file asks for.
+        found: u64,
+        /// The largest accepted.
+        limit: u64,
+    },
+    /// Weights that do not belong to the network.
+    #[error("weights: {problem}. Help: use the weights that were trained for this genotype, channels and layers")]
+    Weights {
+        /// The first differing name, and both shapes.
+        problem: String,
+    },
+
+    // The graph is at fault: a bug of the program that built it.
+    /// A graph that breaks a rule of the intermediate representation.
+    #[error("graph, node `{node}`: {problem}")]
+    Graph {
+        /// The node's name.
+        node: String,
+        /// The rule and what was found.
+        problem: String,
+    },
+
+    // The tensor library failed.
+    /// An operation that candle refused.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+}
+
+impl Error {
+    /// An [`Error::Io`] at `path`.
+    pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.into();
+        |source| Error::Io { path, source }
+    }
+
+    /// An [`Error::Malformed`] at `place`.
+    pub fn malformed(place: impl Into<String>, problem: impl Into<String>) -> Error {
+        Error::Malformed { place: place.into(), problem: problem.into() }
+    }
+
+    /// An [`Error::Unknown`] name among `known`.
+    pub fn unknown<S: Into<String>>(
+        what: &'static str,
+        found: impl Into<String>,
+        known: impl IntoIterator<Item = S>,
+    ) -> Error {
+        Error::Unknown { what, found: found.into(), known: known.into_iter().map(Into::into).collect() }
+    }
+}
+
+/// `, did you mean ...?` when a known name is near, else the known names.
+pub fn suggestion(found: &str, known: &[String]) -> String {
+    let near = known.iter().min_by_key(|name| strsim::damerau_levenshtein(found, name));
+    match near {
+        Some(name) if strsim::damerau_levenshtein(found, name) <= 2 + name.len() / 4 => {
+            format!(", did you mean `{name}`?")
+        }
+        _ => format!(", expected one of {}", known.join(", ")),
+    }
+}
