@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn draws_have_their_distributions() {
         let mut rng = Rng::new(0, "test");
-        let n = 20_000;
+        let n = 20_000i32;
         let mut counts = [0; 6];
         let (mut sum, mut square) = (0.0, 0.0);
         for _ in 0..n {
