@@ -1,0 +1,42 @@
+//! Reading with a limit, and writing whole or not at all.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+
+use crate::{Error, Result};
+
+/// The bytes of a file of at most `limit`.
+pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let file = File::open(path).map_err(Error::io(path))?;
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(Error::io(path))?;
+    let found = bytes.len() as u64;
+    if found > limit {
+        return Err(Error::Limit {
+            place: path.display().to_string(),
+            what: "the size in bytes",
+            found,
+            limit,
+        });
+    }
+    Ok(bytes)
+}
+
+/// Writes to a temporary name beside `path`, syncs, and renames: readers see the old file or the new one.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let written = (|| {
+        let mut file = File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)
+    })();
+    written.map_err(|source| {
+        // The error that matters is the one being reported.
+        let _ = std::fs::remove_file(&temporary);
+        Error::Io { path: path.to_path_buf(), source }
+    })
+}

@@ -1,0 +1,136 @@
+//! The intermediate representation of a network: nodes in topological order, one output wire each.
+//!
+//! A graph holds no numbers. Its parameters are names with shapes, bound to [`Weights`](crate::Weights)
+//! when it runs. It grows through a [`Builder`] and changes only through a [`Patch`].
+
+mod builder;
+mod check;
+mod dump;
+mod fact;
+mod patch;
+
+pub use builder::Builder;
+pub use fact::{Dim, Fact};
+pub use patch::Patch;
+
+use crate::op::{Op, Role};
+use crate::{Error, Result};
+
+/// The output wire of a node: the node's place in the graph it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Value(pub(crate) usize);
+
+impl Value {
+    /// The place of the node in [`Graph::nodes`].
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+/// A named tensor that a node reads besides its inputs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Param {
+    /// Its name in the weights, e.g. `cells.0.ops.1.3.running_mean`.
+    pub name: String,
+    /// What it is to the operation.
+    pub role: Role,
+    /// Its shape.
+    pub shape: Vec<usize>,
+}
+
+/// One operation, wired.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// Unique in the graph; dotted path, e.g. `cells.0.ops.1.2`.
+    pub name: String,
+    /// What it computes.
+    pub op: Op,
+    /// The wires it reads.
+    pub inputs: Vec<Value>,
+    /// The tensors it reads, in the order of [`Op::params`].
+    pub params: Vec<Param>,
+    /// The shape of its output.
+    pub fact: Fact,
+}
+
+impl Node {
+    fn new(
+        name: String,
+        op: Op,
+        inputs: Vec<Value>,
+        facts: &[&Fact],
+        params: Option<Vec<String>>,
+    ) -> Result<Self> {
+        let fact = op.output(facts).map_err(|problem| Error::Graph { node: name.clone(), problem })?;
+        let specs = op.params();
+        let names =
+            params.unwrap_or_else(|| specs.iter().map(|s| format!("{name}.{}", s.role.name())).collect());
+        if names.len() != specs.len() {
+            let problem = format!("{} parameters named, {} needed", names.len(), specs.len());
+            return Err(Error::Graph { node: name, problem });
+        }
+        let params = specs.into_iter().zip(names);
+        let params = params.map(|(s, name)| Param { name, role: s.role, shape: s.shape }).collect();
+        Ok(Node { name, op, inputs, params, fact })
+    }
+
+    /// The name of the parameter with this role.
+    pub fn param(&self, role: Role) -> Option<&str> {
+        self.params.iter().find(|p| p.role == role).map(|p| p.name.as_str())
+    }
+}
+
+/// A network: see the module.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Graph {
+    nodes: Vec<Node>,
+    outputs: Vec<(String, Value)>,
+}
+
+impl Graph {
+    /// The nodes, each after those it reads.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The nodes with their output wires.
+    pub fn values(&self) -> impl Iterator<Item = (Value, &Node)> {
+        self.nodes.iter().enumerate().map(|(i, node)| (Value(i), node))
+    }
+
+    /// The node that writes a wire.
+    pub fn node(&self, value: Value) -> &Node {
+        &self.nodes[value.0]
+    }
+
+    /// The shape of a wire.
+    pub fn fact(&self, value: Value) -> &Fact {
+        &self.node(value).fact
+    }
+
+    /// The wires fed from outside, in order.
+    pub fn inputs(&self) -> impl Iterator<Item = Value> + '_ {
+        self.values().filter(|(_, n)| matches!(n.op, Op::Input(_))).map(|(v, _)| v)
+    }
+
+    /// The named results.
+    pub fn outputs(&self) -> &[(String, Value)] {
+        &self.outputs
+    }
+
+    /// The parameters in network order; a name shared by several nodes comes once.
+    pub fn params(&self) -> impl Iterator<Item = &Param> {
+        let mut seen = std::collections::HashSet::new();
+        self.nodes.iter().flat_map(|n| &n.params).filter(move |p| seen.insert(p.name.as_str()))
+    }
+
+    /// Who reads a wire: nodes with the place among their inputs.
+    pub fn consumers(&self, value: Value) -> Vec<Value> {
+        self.values().filter(|(_, n)| n.inputs.contains(&value)).map(|(v, _)| v).collect()
+    }
+
+    /// Whether the wire is a named result.
+    pub fn is_output(&self, value: Value) -> bool {
+        self.outputs.iter().any(|(_, v)| *v == value)
+    }
+}

@@ -1,0 +1,55 @@
+//! Matrix products of slices, over the `gemm` crate. The unsafe code of the NCHW kernels is here.
+#![allow(unsafe_code)]
+
+/// A matrix in a slice: element `(i, j)` at `i * row + j * column`.
+#[derive(Clone, Copy)]
+pub(super) struct Matrix<'a> {
+    pub(super) data: &'a [f32],
+    pub(super) row: usize,
+    pub(super) column: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// Row-major with this many columns.
+    pub(super) fn rows(data: &'a [f32], columns: usize) -> Self {
+        Matrix { data, row: columns, column: 1 }
+    }
+
+    /// The transpose, without moving a number.
+    pub(super) fn t(self) -> Self {
+        Matrix { row: self.column, column: self.row, ..self }
+    }
+
+    fn holds(&self, rows: usize, columns: usize) -> bool {
+        rows > 0 && columns > 0 && (rows - 1) * self.row + (columns - 1) * self.column < self.data.len()
+    }
+}
+
+/// `c = a b`, or `c += a b`, with `a` `[m, k]`, `b` `[k, n]` and `c` row-major `[m, n]`, on this thread.
+pub(super) fn matmul(m: usize, k: usize, n: usize, a: Matrix, b: Matrix, c: &mut [f32], add: bool) {
+    assert!(a.holds(m, k) && b.holds(k, n) && c.len() >= m * n, "matmul {m}x{k}x{n}");
+    // SAFETY: the assertion above bounds every element that the strides reach.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            c.as_mut_ptr(),
+            1,
+            n as isize,
+            add,
+            a.data.as_ptr(),
+            a.column as isize,
+            a.row as isize,
+            b.data.as_ptr(),
+            b.column as isize,
+            b.row as isize,
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}

@@ -1,0 +1,31 @@
+//! The operations candle lacks or computes slowly or wrongly: convolution, pooling with padding,
+//! BatchNorm, and ReLU with PyTorch's gradient at 0.
+//!
+//! Every kernel has two forms, equal in value and gradient by test: the slow obvious one, which is the
+//! definition, and the fast one. Results do not depend on the number of threads: work is split by
+//! image, plane or fixed chunk, and partial sums are added in order.
+
+mod batch_norm;
+mod conv;
+mod host;
+mod matmul;
+mod pool;
+mod relu;
+
+pub use batch_norm::{Moments, batch_norm};
+pub use conv::conv2d;
+pub use pool::pool2d;
+pub use relu::relu;
+
+/// Which of its two forms a kernel takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// Plain loops or composed tensor operations: the oracle.
+    Slow,
+    /// What programs run.
+    #[default]
+    Fast,
+}
+
+#[cfg(test)]
+pub(crate) mod testing;

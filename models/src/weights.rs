@@ -1,0 +1,177 @@
+//! The numbers of a network: named tensors in name order, seeded, saved and loaded as safetensors.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor, Var};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+use crate::op::Init;
+use crate::{Error, Graph, Result, Rng, file};
+
+/// The largest weights file that is read, in bytes. DARTS networks need a hundredth of it.
+const MAX_FILE_BYTES: u64 = 2 << 30;
+
+/// Named f32 tensors. Cloning shares them; [`detached`](Self::detached) copies.
+#[derive(Clone, Debug, Default)]
+pub struct Weights {
+    tensors: BTreeMap<String, Var>,
+}
+
+impl Weights {
+    /// The start of a training run. Each tensor draws from a generator of its own, seeded by its name, so that
+    /// a layer more or less leaves the others as they were.
+    pub fn init(graph: &Graph, seed: u64) -> Result<Self> {
+        let mut weights = Weights::default();
+        for node in graph.nodes() {
+            for (param, spec) in node.params.iter().zip(node.op.params()) {
+                let mut rng = Rng::new(seed, &param.name);
+                let count = param.shape.iter().product();
+                let data: Vec<f32> = match spec.init {
+                    Init::Uniform(bound) => (0..count).map(|_| rng.uniform(-bound, bound)).collect(),
+                    Init::Constant(x) => vec![x; count],
+                };
+                weights.insert(&param.name, Tensor::from_vec(data, param.shape.as_slice(), &Device::Cpu)?)?;
+            }
+        }
+        Ok(weights)
+    }
+
+    /// Sets or replaces a tensor.
+    pub fn insert(&mut self, name: impl Into<String>, tensor: Tensor) -> Result<()> {
+        self.tensors
+            .insert(name.into(), Var::from_tensor(&tensor.to_dtype(DType::F32)?.detach().contiguous()?)?);
+        Ok(())
+    }
+
+    /// A tensor by name.
+    pub fn get(&self, name: &str) -> Option<&Var> {
+        self.tensors.get(name)
+    }
+
+    /// The tensor of a name that [`check`](Self::check) would miss.
+    pub(crate) fn require(&self, name: &str) -> Result<&Var> {
+        self.get(name).ok_or_else(|| Error::Weights { problem: format!("`{name}` is missing") })
+    }
+
+    /// Names and tensors, in name order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Var)> {
+        self.tensors.iter().map(|(name, var)| (name.as_str(), var))
+    }
+
+    /// Keeps the names for which `keep` holds.
+    pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        self.tensors.retain(|name, _| keep(name));
+    }
+
+    /// A copy whose tensors are its own.
+    pub fn detached(&self) -> Result<Self> {
+        let mut copy = Weights::default();
+        for (name, var) in self.iter() {
+            copy.insert(name, var.as_tensor().copy()?)?;
+        }
+        Ok(copy)
+    }
+
+    /// Whether these are the weights of `graph`: no name missing, none unexpected, every shape equal.
+    ///
+    /// # Errors
+    /// The first difference, in network order.
+    pub fn check(&self, graph: &Graph) -> Result<()> {
+        let mut expected = 0;
+        for param in graph.params() {
+            expected += 1;
+            let found = self.require(&param.name)?.dims();
+            if found != param.shape {
+                let problem =
+                    format!("`{}` has shape {found:?}, the network needs {:?}", param.name, param.shape);
+                return Err(Error::Weights { problem });
+            }
+        }
+        if self.tensors.len() == expected {
+            return Ok(());
+        }
+        let known: std::collections::HashSet<&str> = graph.params().map(|p| p.name.as_str()).collect();
+        match self.tensors.keys().find(|name| !known.contains(name.as_str())) {
+            Some(name) => Err(Error::Weights { problem: format!("`{name}` is not in the network") }),
+            None => Ok(()),
+        }
+    }
+
+    /// As safetensors, with text in its header.
+    pub fn to_bytes(&self, metadata: BTreeMap<String, String>) -> Result<Vec<u8>> {
+        let mut raw = Vec::new();
+        for (name, var) in self.iter() {
+            let data: Vec<f32> = var.flatten_all()?.to_vec1()?;
+            raw.push((
+                name,
+                var.dims().to_vec(),
+                data.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>(),
+            ));
+        }
+        let views = raw.iter().map(|(name, shape, data)| {
+            TensorView::new(Dtype::F32, shape.clone(), data)
+                .map(|view| (*name, view))
+                .map_err(unreadable("weights"))
+        });
+        let views = views.collect::<Result<Vec<_>>>()?;
+        let bytes = safetensors::serialize(views, None).map_err(unreadable("weights"))?;
+        with_metadata(bytes, metadata)
+    }
+
+    /// Reads safetensors of f32 and the text in its header.
+    ///
+    /// # Errors
+    /// A file that is truncated, not safetensors, or holds another type; `place` names it.
+    pub fn from_bytes(bytes: &[u8], place: &str) -> Result<(Self, HashMap<String, String>)> {
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(unreadable(place))?;
+        let tensors = SafeTensors::deserialize(bytes).map_err(unreadable(place))?;
+        let mut weights = Weights::default();
+        for (name, view) in tensors.iter() {
+            if view.dtype() != Dtype::F32 {
+                return Err(Error::malformed(
+                    format!("{place}, `{name}`"),
+                    format!("{:?}, expected F32", view.dtype()),
+                ));
+            }
+            let numbers = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+            let tensor = Tensor::from_vec(numbers.collect::<Vec<_>>(), view.shape(), &Device::Cpu)?;
+            weights.insert(name, tensor)?;
+        }
+        Ok((weights, header.metadata().clone().unwrap_or_default()))
+    }
+
+    /// Writes a safetensors file whole or not at all.
+    pub fn save(&self, path: &Path, metadata: BTreeMap<String, String>) -> Result<()> {
+        file::write(path, &self.to_bytes(metadata)?)
+    }
+
+    /// Reads a safetensors file and the text in its header.
+    pub fn load(path: &Path) -> Result<(Self, HashMap<String, String>)> {
+        Self::from_bytes(&file::read(path, MAX_FILE_BYTES)?, &path.display().to_string())
+    }
+}
+
+fn unreadable(place: &str) -> impl Fn(safetensors::SafeTensorError) -> Error + use<> {
+    let place = place.to_string();
+    move |error| {
+        let problem =
+            format!("not a whole safetensors file ({error}). Help: is it truncated, or another format?");
+        Error::malformed(place.clone(), problem)
+    }
+}
+
+/// The same file with `__metadata__` in name order: the library writes it in the order of a hash map, and equal
+/// runs must give equal bytes.
+fn with_metadata(bytes: Vec<u8>, metadata: BTreeMap<String, String>) -> Result<Vec<u8>> {
+    let (size, body) = bytes.split_at(8);
+    let size =
+        u64::from_le_bytes(size.try_into().map_err(|_| Error::malformed("weights", "no header"))?) as usize;
+    let (header, data) = body.split_at(size);
+    let json = |e: serde_json::Error| Error::malformed("weights", e.to_string());
+    let mut header: BTreeMap<String, serde_json::Value> = serde_json::from_slice(header).map_err(json)?;
+    header.insert("__metadata__".into(), serde_json::to_value(metadata).map_err(json)?);
+    let mut header = serde_json::to_vec(&header).map_err(json)?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    Ok([&(header.len() as u64).to_le_bytes()[..], &header, data].concat())
+}
