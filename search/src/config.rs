@@ -104,11 +104,14 @@ fn lay(base: &mut Table, over: Table, place: &str, path: &str) -> Result<()> {
         };
         match (slot, value) {
             (Value::Table(base), Value::Table(over)) => lay(base, over, place, &full)?,
-            (Value::Table(_), _) => return Err(broken(place, format!("`{full}` is a group of keys, not a value"))),
+            (Value::Table(_), _) => {
+                return Err(broken(place, format!("`{full}` is a group of keys, not a value")));
+            }
             (Value::Float(slot), Value::Integer(n)) => *slot = n as f64,
             (slot, value) if slot.type_str() == value.type_str() => *slot = value,
             (slot, value) => {
-                let problem = format!("`{full}` is {value}, expected {} {}", article(slot.type_str()), slot.type_str());
+                let problem =
+                    format!("`{full}` is {value}, expected {} {}", article(slot.type_str()), slot.type_str());
                 return Err(broken(place, problem));
             }
         }
@@ -132,7 +135,8 @@ fn leaves(table: &Table, path: &str, out: &mut Vec<String>) {
 
 /// `a.b=3` as nested tables; a value that is no TOML is text.
 fn assignment(text: &str) -> Result<Table> {
-    let (key, value) = text.split_once('=').ok_or_else(|| broken("--set", format!("`{text}`, expected KEY=VALUE")))?;
+    let (key, value) =
+        text.split_once('=').ok_or_else(|| broken("--set", format!("`{text}`, expected KEY=VALUE")))?;
     let parsed = format!("x = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("x"));
     let mut value = parsed.unwrap_or_else(|| Value::String(value.trim().into()));
     for part in key.trim().rsplit('.') {
@@ -191,7 +195,9 @@ impl Config {
             ("train.weights.lr", self.train.weights.lr, 0.0, f64::MAX),
         ];
         match rates.into_iter().find(|(_, x, low, high)| !(low..=high).contains(&x)) {
-            Some((key, x, low, high)) => Err(broken("values", format!("`{key}` is {x}, expected {low} to {high}"))),
+            Some((key, x, low, high)) => {
+                Err(broken("values", format!("`{key}` is {x}, expected {low} to {high}")))
+            }
             None => Ok(()),
         }
     }
@@ -216,7 +222,8 @@ mod tests {
 
     #[test]
     fn keys_are_set_and_integers_are_numbers() {
-        let config = resolve(&["search.epochs=3", "search.lambda = 2", "augment.flip=false", "search.order=two-pass"]);
+        let config =
+            resolve(&["search.epochs=3", "search.lambda = 2", "augment.flip=false", "search.order=two-pass"]);
         let config = config.unwrap();
         assert_eq!((config.search.epochs, config.search.lambda, config.augment.flip), (3, 2.0, false));
         assert_eq!(config.search.order, Order::TwoPass);

@@ -27,7 +27,9 @@ pub enum Error {
 
     // The run went wrong.
     /// A number that is not finite. The run stops at once.
-    #[error("{what} is {value} at epoch {epoch}, step {step}. Help: lower the learning rate, e.g. --set {key}={advice}")]
+    #[error(
+        "{what} is {value} at epoch {epoch}, step {step}. Help: lower the learning rate, e.g. --set {key}={advice}"
+    )]
     NotFinite {
         /// Which loss.
         what: &'static str,

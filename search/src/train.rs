@@ -85,7 +85,13 @@ pub fn train(
 }
 
 /// One step of every trainable tensor, in name order; one that the loss does not reach only decays.
-fn descend(weights: &Weights, loss: &candle_core::Tensor, sgd: &mut Sgd, config: &Config, lr: f64) -> Result<()> {
+fn descend(
+    weights: &Weights,
+    loss: &candle_core::Tensor,
+    sgd: &mut Sgd,
+    config: &Config,
+    lr: f64,
+) -> Result<()> {
     let store = loss.backward()?;
     let mut gradients = Vec::new();
     for (name, var) in weights.trainable() {

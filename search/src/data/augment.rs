@@ -28,7 +28,9 @@ impl Augment {
                 let column = if mirrored { width - 1 - column } else { column };
                 let column = usize::try_from(column as isize + right).ok().filter(|&c| c < width);
                 match (from, column) {
-                    (Some(r), Some(c)) => out.copy_from_slice(&image[(r * width + c) * channels..][..channels]),
+                    (Some(r), Some(c)) => {
+                        out.copy_from_slice(&image[(r * width + c) * channels..][..channels])
+                    }
                     _ => out.fill(0),
                 }
             }
@@ -59,7 +61,10 @@ mod tests {
         let seen = draws(Augment { crop: 0.25, flip: false });
         assert_eq!(seen.len(), 9);
         assert!(seen.values().all(|n| (900..1100).contains(n)), "{seen:?}");
-        assert!(seen.contains_key(&vec![6, 7, 8, 0, 0, 0, 0, 0]) && seen.contains_key(&vec![0, 0, 0, 0, 0, 1, 2, 3]));
+        assert!(
+            seen.contains_key(&vec![6, 7, 8, 0, 0, 0, 0, 0])
+                && seen.contains_key(&vec![0, 0, 0, 0, 0, 1, 2, 3])
+        );
     }
 
     #[test]

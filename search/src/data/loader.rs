@@ -45,7 +45,14 @@ pub struct Plan {
 
 impl Plan {
     /// Every index once, in an order of this epoch's own; the last batch may be smaller. `steps` 0 is all of them.
-    pub fn epoch(indices: &[usize], batch: usize, steps: usize, seed: u64, purpose: &str, epoch: usize) -> Self {
+    pub fn epoch(
+        indices: &[usize],
+        batch: usize,
+        steps: usize,
+        seed: u64,
+        purpose: &str,
+        epoch: usize,
+    ) -> Self {
         let purpose = format!("{purpose}/{epoch}");
         let order = shuffled(indices.len(), seed, &format!("{purpose}/order"));
         let order: Vec<usize> = order.into_iter().map(|i| indices[i]).collect();
@@ -54,7 +61,14 @@ impl Plan {
     }
 
     /// `steps` independent batches, each drawn without replacement: how the released code reads the validation half.
-    pub fn draws(indices: &[usize], batch: usize, steps: usize, seed: u64, purpose: &str, epoch: usize) -> Self {
+    pub fn draws(
+        indices: &[usize],
+        batch: usize,
+        steps: usize,
+        seed: u64,
+        purpose: &str,
+        epoch: usize,
+    ) -> Self {
         let purpose = format!("{purpose}/{epoch}");
         let draw = |step| {
             let mut rng = Rng::new(seed, &format!("{purpose}/draw/{step}"));
@@ -72,7 +86,11 @@ impl Plan {
 
     /// Every index in order, for measuring.
     pub fn in_order(indices: &[usize], batch: usize) -> Self {
-        Plan { batches: indices.chunks(batch).map(<[usize]>::to_vec).collect(), seed: 0, purpose: String::new() }
+        Plan {
+            batches: indices.chunks(batch).map(<[usize]>::to_vec).collect(),
+            seed: 0,
+            purpose: String::new(),
+        }
     }
 
     /// How many batches.

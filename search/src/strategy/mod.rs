@@ -29,8 +29,11 @@ pub struct Coefficients {
     pub valid: f32,
 }
 
+/// From lambda to coefficients.
+type Rule = fn(f32) -> Coefficients;
+
 /// The first-order rules by name.
-const RULES: [(&str, fn(f32) -> Coefficients); 3] = [
+const RULES: [(&str, Rule); 3] = [
     // MiLeNAS, equation 6: mixed-level.
     ("milenas", |lambda| Coefficients { train: 1.0, valid: lambda }),
     // DARTS, equation 8 with xi = 0: bilevel.

@@ -88,7 +88,9 @@ pub fn search(
             let valid = Loader::start(scope, pictures, draws, Some(config.augment));
             for (step, (train, valid)) in train.zip(valid).enumerate() {
                 let seen = stepper.step(net, &mut alphas, [&train, &valid], settings, lr)?;
-                for (what, value) in [("the training loss", Some(seen.train_loss)), ("the validation loss", seen.valid_loss)] {
+                for (what, value) in
+                    [("the training loss", Some(seen.train_loss)), ("the validation loss", seen.valid_loss)]
+                {
                     finite(what, value.unwrap_or_default(), epoch, step, "search.weights.lr", lr)?;
                 }
                 recorder.step(seen.train_loss, train.len());

@@ -65,7 +65,10 @@ impl Alphas {
                     let operations = space.primitives.iter().copied().zip(softmax(logits));
                     let operations = operations.filter(|(primitive, _)| *primitive != Primitive::None);
                     let first = (f32::NEG_INFINITY, Edge { primitive: Primitive::None, from });
-                    operations.fold(first, |best, (primitive, p)| if p > best.0 { (p, Edge { primitive, from }) } else { best })
+                    operations.fold(
+                        first,
+                        |best, (primitive, p)| if p > best.0 { (p, Edge { primitive, from }) } else { best },
+                    )
                 })
                 .collect();
             ranked.sort_by(|a, b| b.0.total_cmp(&a.0));

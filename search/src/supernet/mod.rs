@@ -10,6 +10,9 @@ use milenas_models::Weights;
 use crate::Result;
 use crate::data::Batch;
 
+/// Moves one tensor: its index, its weights, and its gradient of the last evaluation that wanted one.
+pub type UpdateFn<'a> = dyn FnMut(usize, &mut [f32], &[f32]) + 'a;
+
 /// What a search asks of a supernet: losses and gradients at its weights and a mixture, and a walk over its weights.
 pub trait Supernet {
     /// Loss and gradients on a batch, in training mode: batch statistics, which move the running ones.
@@ -21,8 +24,11 @@ pub trait Supernet {
     /// The norm of the last weight gradients, all together.
     fn gradient_norm(&self) -> Result<f64>;
 
+    /// A weight's last gradient by its PyTorch name, row-major.
+    fn gradient(&self, name: &str) -> Result<Vec<f32>>;
+
     /// Calls `step(index, weights, gradient)` for every trainable tensor, in a fixed order.
-    fn update(&mut self, step: &mut dyn FnMut(usize, &mut [f32], &[f32])) -> Result<()>;
+    fn update(&mut self, step: &mut UpdateFn) -> Result<()>;
 
     /// Weights and statistics by PyTorch's names.
     fn weights(&self) -> Result<Weights>;

@@ -6,7 +6,7 @@ use milenas_models::graph::{Builder, Fact, Graph, Value};
 use milenas_models::primitive::Style;
 use milenas_models::{Executor, Mode, Space, Weights, assemble};
 
-use super::{CANDIDATES, Evaluation, Mixture, Supernet, SupernetConfig, Want};
+use super::{CANDIDATES, Evaluation, Mixture, Supernet, SupernetConfig, UpdateFn, Want};
 use crate::data::Batch;
 use crate::{Result, loss};
 
@@ -63,7 +63,9 @@ impl Reference {
             channels *= if reduction { 2 } else { 1 };
             let name = format!("cells.{layer}");
             let preprocess = fragment(&[&before, &last], |b, x| {
-                b.scope(&name, |b| Ok(preprocess(b, [x[0], x[1]], channels, reduced, Style::Supernet)?.to_vec()))
+                b.scope(&name, |b| {
+                    Ok(preprocess(b, [x[0], x[1]], channels, reduced, Style::Supernet)?.to_vec())
+                })
             })?;
             let input = out_fact(&preprocess);
             let mut candidates = Vec::new();
@@ -116,7 +118,9 @@ impl Reference {
                 }
                 for (k, graph) in cell.candidates[edge].iter().enumerate() {
                     let y = self.run(graph, &states[from..=from], mode)?;
-                    let y = y.broadcast_mul(&weights.narrow(0, edge, 1)?.narrow(1, k, 1)?.reshape((1, 1, 1, 1))?)?;
+                    let y = y.broadcast_mul(
+                        &weights.narrow(0, edge, 1)?.narrow(1, k, 1)?.reshape((1, 1, 1, 1))?,
+                    )?;
                     sum = Some(match sum {
                         None => y,
                         Some(sum) => (sum + y)?,
@@ -137,7 +141,9 @@ fn table(rows: &[[f32; CANDIDATES]]) -> candle_core::Result<Tensor> {
 impl Supernet for Reference {
     fn evaluate(&mut self, batch: &Batch, mixture: &Mixture, want: Want) -> Result<Evaluation> {
         let vars = [Var::from_tensor(&table(&mixture[0])?)?, Var::from_tensor(&table(&mixture[1])?)?];
-        let tensors = vars.each_ref().map(|v| if want.mixture { v.as_tensor().clone() } else { v.as_detached_tensor() });
+        let tensors = vars
+            .each_ref()
+            .map(|v| if want.mixture { v.as_tensor().clone() } else { v.as_detached_tensor() });
         let logits = self.forward(&batch.tensor()?, &tensors, Mode::Train)?;
         let (loss, correct) = loss::cross_entropy(&logits, &batch.labels)?;
         let gradients = loss.backward()?;
@@ -167,7 +173,14 @@ impl Supernet for Reference {
         Ok(self.gradients.iter().map(|(_, g)| crate::optim::squared_norm(g)).sum::<f64>().sqrt())
     }
 
-    fn update(&mut self, step: &mut dyn FnMut(usize, &mut [f32], &[f32])) -> Result<()> {
+    fn gradient(&self, name: &str) -> Result<Vec<f32>> {
+        let found = self.gradients.iter().find(|(known, _)| known == name).map(|(_, g)| g.clone());
+        let problem =
+            || milenas_models::Error::Weights { problem: format!("no gradient of `{name}` was wanted") };
+        Ok(found.ok_or_else(problem)?)
+    }
+
+    fn update(&mut self, step: &mut UpdateFn) -> Result<()> {
         for (index, (name, gradient)) in self.gradients.iter().enumerate() {
             self.weights.modify(name, |w| step(index, w, gradient))?;
         }
