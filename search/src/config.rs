@@ -98,9 +98,11 @@ fn lay(base: &mut Table, over: Table, place: &str, path: &str) -> Result<()> {
     for (key, value) in over {
         let full = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
         let Some(slot) = base.get_mut(&key) else {
-            let mut known = Vec::new();
+            let (mut known, mut found) = (Vec::new(), Vec::new());
             leaves(base, path, &mut known);
-            return Err(milenas_models::Error::unknown("configuration key", full, known).into());
+            leaves(&Table::from_iter([(key, value)]), path, &mut found);
+            let found = found.into_iter().next().unwrap_or(full);
+            return Err(milenas_models::Error::unknown("configuration key", found, known).into());
         };
         match (slot, value) {
             (Value::Table(base), Value::Table(over)) => lay(base, over, place, &full)?,
