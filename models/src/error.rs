@@ -122,6 +122,7 @@ impl Error {
             Error::Limit { place, what, found, limit } => {
                 Error::Limit { place: join(place), what, found, limit }
             }
+            Error::Weights { problem } => Error::Weights { problem: format!("{file}: {problem}") },
             other => other,
         }
     }

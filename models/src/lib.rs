@@ -3,6 +3,7 @@
 
 pub mod assemble;
 mod blocks;
+mod card;
 mod cost;
 pub mod error;
 mod executor;
@@ -19,6 +20,7 @@ mod space;
 mod weights;
 
 pub use assemble::{NetworkConfig, assemble};
+pub use card::{CARD_KEY, Card, Model};
 pub use cost::{Cost, cost};
 pub use error::{Error, Result};
 pub use executor::Executor;

@@ -100,7 +100,11 @@ impl Weights {
         let mut expected = 0;
         for param in graph.params() {
             expected += 1;
-            let found = self.require(&param.name)?.dims();
+            let Some(found) = self.get(&param.name).map(|var| var.dims()) else {
+                let problem =
+                    format!("`{}` is missing, the network needs it with shape {:?}", param.name, param.shape);
+                return Err(Error::Weights { problem });
+            };
             if found != param.shape {
                 let problem =
                     format!("`{}` has shape {found:?}, the network needs {:?}", param.name, param.shape);
