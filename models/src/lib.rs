@@ -13,6 +13,7 @@ pub mod graph;
 pub mod images;
 pub mod input;
 pub mod kernels;
+pub mod metrics;
 pub mod op;
 pub mod primitive;
 pub mod rng;

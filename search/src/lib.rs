@@ -8,6 +8,7 @@ pub mod data;
 mod error;
 pub mod loss;
 pub mod optim;
+pub mod run;
 pub mod strategy;
 pub mod supernet;
 pub mod train;

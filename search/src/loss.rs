@@ -1,6 +1,7 @@
-//! Mean cross-entropy and top-k counts.
+//! Mean cross-entropy.
 
 use candle_core::{Result, Tensor};
+use milenas_models::metrics::rank;
 
 /// The mean cross-entropy of `[N, classes]` logits, and how many labels have the largest logit.
 pub fn cross_entropy(logits: &Tensor, labels: &[u32]) -> Result<(Tensor, usize)> {
@@ -8,11 +9,4 @@ pub fn cross_entropy(logits: &Tensor, labels: &[u32]) -> Result<(Tensor, usize)>
     let loss = candle_nn::loss::cross_entropy(logits, &target)?;
     let rows: Vec<Vec<f32>> = logits.to_vec2()?;
     Ok((loss, rows.iter().zip(labels).filter(|(row, label)| rank(row, **label) == 0).count()))
-}
-
-/// How many logits beat the label's; ties go to the lower index.
-pub fn rank(logits: &[f32], label: u32) -> usize {
-    let label = label as usize;
-    let own = logits[label];
-    logits.iter().enumerate().filter(|(i, x)| **x > own || (**x == own && *i < label)).count()
 }

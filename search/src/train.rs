@@ -2,12 +2,13 @@
 
 use std::time::Instant;
 
+use milenas_models::metrics::Ranked;
 use milenas_models::{Executor, Graph, Mode, Weights};
 use serde::Serialize;
 
 use crate::config::Config;
 use crate::data::{Loader, Pictures, Plan};
-use crate::loss::{cross_entropy, rank};
+use crate::loss::cross_entropy;
 use crate::optim::{Sgd, clip_factor, cosine, squared_norm};
 use crate::strategy::Recorder;
 use crate::strategy::finite;
@@ -107,17 +108,6 @@ fn descend(
     Ok(())
 }
 
-/// How an image fared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ranked {
-    /// Its class.
-    pub label: u32,
-    /// The class with the largest logit.
-    pub predicted: u32,
-    /// How many classes beat its own.
-    pub rank: usize,
-}
-
 /// Runs a network on images in order, in evaluation mode.
 pub fn evaluate(graph: &Graph, weights: &Weights, pictures: &Pictures, batch: usize) -> Result<Vec<Ranked>> {
     let executor = Executor::new(graph, weights);
@@ -126,10 +116,7 @@ pub fn evaluate(graph: &Graph, weights: &Weights, pictures: &Pictures, batch: us
     std::thread::scope(|scope| {
         for batch in Loader::start(scope, pictures, Plan::in_order(&all, batch), None) {
             let logits: Vec<Vec<f32>> = executor.run(&[batch.tensor()?], Mode::Eval)?.remove(0).to_vec2()?;
-            ranked.extend(logits.iter().zip(&batch.labels).map(|(row, &label)| {
-                let best = (0..row.len() as u32).find(|&class| rank(row, class) == 0);
-                Ranked { label, predicted: best.unwrap_or_default(), rank: rank(row, label) }
-            }));
+            ranked.extend(logits.iter().zip(&batch.labels).map(|(row, &label)| Ranked::new(row, label)));
         }
         Ok::<_, Error>(())
     })?;

@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
+use milenas_models::metrics::rank;
 use milenas_models::{Genotype, Space};
 use serde::Serialize;
 
 use super::Stepper;
 use crate::config::Config;
 use crate::data::{Loader, Pictures, Plan, halves};
-use crate::loss::rank;
 use crate::optim::cosine;
 use crate::supernet::{Alphas, Supernet};
 use crate::{Error, Result};

@@ -10,6 +10,16 @@ use milenas_models::Weights;
 use crate::Result;
 use crate::data::Batch;
 
+/// The supernet that programs use, for images `[in_channels, height, width]`.
+pub fn new_supernet(
+    config: &SupernetConfig,
+    height: usize,
+    width: usize,
+    seed: u64,
+) -> Result<Box<dyn Supernet>> {
+    Ok(Box::new(reference::Reference::new(config, height, width, seed)?))
+}
+
 /// Moves one tensor: its index, its weights, and its gradient of the last evaluation that wanted one.
 pub type UpdateFn<'a> = dyn FnMut(usize, &mut [f32], &[f32]) + 'a;
 
