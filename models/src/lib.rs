@@ -1,18 +1,29 @@
 //! What a network is: genotypes, primitives, the graph IR, weights, the executor and its kernels.
 #![deny(unsafe_code)]
 
+pub mod assemble;
+mod blocks;
+mod cost;
 pub mod error;
 mod executor;
 pub mod file;
+pub mod genotype;
 pub mod graph;
 pub mod kernels;
 pub mod op;
+pub mod primitive;
 pub mod rng;
+mod space;
 mod weights;
 
+pub use assemble::{NetworkConfig, assemble};
+pub use cost::{Cost, cost};
 pub use error::{Error, Result};
 pub use executor::Executor;
+pub use genotype::Genotype;
 pub use graph::Graph;
 pub use op::{Mode, Op};
+pub use primitive::Primitive;
 pub use rng::Rng;
+pub use space::Space;
 pub use weights::Weights;

@@ -1,0 +1,130 @@
+//! From a genotype to a network: stem, cells, classifier (the CIFAR form of DARTS).
+
+use serde::{Deserialize, Serialize};
+
+use crate::blocks;
+use crate::genotype::Cell;
+use crate::graph::{Builder, Fact, Graph, Value};
+use crate::op::{Add, Concat};
+use crate::primitive::Style;
+use crate::{Error, Genotype, Result};
+
+/// What a network is besides its genotype. The paper's: 36 channels, 20 layers, 10 classes, 32x32 images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkConfig {
+    /// Channels of a node in the first cells; reductions double them.
+    pub channels: usize,
+    /// Cells.
+    pub layers: usize,
+    /// Labels.
+    pub classes: usize,
+    /// Channels of the image.
+    pub in_channels: usize,
+    /// Rows of the image.
+    pub height: usize,
+    /// Columns of the image.
+    pub width: usize,
+}
+
+/// The stem has this many times the channels of a node.
+pub const STEM_MULTIPLIER: usize = 3;
+
+impl NetworkConfig {
+    /// Whether the cell at `layer` halves the image: those at a third and two thirds.
+    pub fn is_reduction(&self, layer: usize) -> bool {
+        layer == self.layers / 3 || layer == 2 * self.layers / 3
+    }
+
+    /// # Errors
+    /// A size of 0, or beyond what any machine trains.
+    pub fn check(&self) -> Result<()> {
+        let ranges = [
+            ("channels", self.channels, 1024),
+            ("layers", self.layers, 1000),
+            ("classes", self.classes, 1 << 20),
+            ("in_channels", self.in_channels, 1024),
+            ("height", self.height, 1 << 14),
+            ("width", self.width, 1 << 14),
+        ];
+        match ranges.into_iter().find(|(_, n, most)| !(1..=*most).contains(n)) {
+            None => Ok(()),
+            Some((what, found, most)) => Err(Error::Value {
+                what: what.into(),
+                found: found.to_string(),
+                expected: format!("1 to {most}"),
+            }),
+        }
+    }
+}
+
+/// One input `input` `[N, in, H, W]`, one output `logits` `[N, classes]`.
+pub fn assemble(genotype: &Genotype, config: &NetworkConfig) -> Result<Graph> {
+    config.check()?;
+    let mut b = Builder::new();
+    let image = b.input("input", Fact::image(config.in_channels, config.height, config.width))?;
+    let stem = blocks::stem(&mut b, image, STEM_MULTIPLIER * config.channels)?;
+    let (mut before, mut last) = (stem, stem);
+    let mut channels = config.channels;
+    for layer in 0..config.layers {
+        let reduction = config.is_reduction(layer);
+        let cell = if reduction { &genotype.reduce } else { &genotype.normal };
+        channels *= 1 + usize::from(reduction);
+        let reduced = layer > 0 && config.is_reduction(layer - 1);
+        let out = b.scope(format!("cells.{layer}"), |b| {
+            let states = preprocess(b, [before, last], channels, reduced, Style::Derived)?;
+            emit_cell(b, cell, states, channels, reduction)
+        })?;
+        (before, last) = (last, out);
+    }
+    let logits = blocks::head(&mut b, last, config.classes)?;
+    b.output("logits", logits);
+    b.finish()
+}
+
+/// Brings a cell's two inputs to its channels and size. `reduced`: the cell before was a reduction, so the
+/// older input has twice the size.
+pub fn preprocess(
+    b: &mut Builder,
+    inputs: [Value; 2],
+    channels: usize,
+    reduced: bool,
+    style: Style,
+) -> Result<[Value; 2]> {
+    let older = b.scope("pre0", |b| match reduced {
+        true => blocks::factorized_reduce(b, inputs[0], channels, style.affine()),
+        false => blocks::relu_conv_bn(b, inputs[0], channels, style.affine()),
+    })?;
+    let newer = b.scope("pre1", |b| blocks::relu_conv_bn(b, inputs[1], channels, style.affine()))?;
+    Ok([older, newer])
+}
+
+fn emit_cell(
+    b: &mut Builder,
+    cell: &Cell,
+    inputs: [Value; 2],
+    channels: usize,
+    reduction: bool,
+) -> Result<Value> {
+    let mut states = inputs.to_vec();
+    let mut index = 0;
+    for (node, edges) in cell.nodes().enumerate() {
+        let mut sum = None;
+        for edge in edges {
+            // Only the cell's inputs still have the old size.
+            let stride = if reduction && edge.from < inputs.len() { 2 } else { 1 };
+            let from = states[edge.from];
+            let y = b.scope(format!("ops.{index}"), |b| {
+                edge.primitive.emit(b, from, channels, stride, Style::Derived)
+            })?;
+            index += 1;
+            sum = Some(match sum {
+                None => y,
+                Some(x) => b.wire(&format!("nodes.{node}"), Add, &[x, y])?,
+            });
+        }
+        states.extend(sum);
+    }
+    let parts: Vec<Value> = cell.concat().iter().map(|&state| states[state]).collect();
+    b.wire("concat", Concat { axis: 1 }, &parts)
+}

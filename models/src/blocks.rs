@@ -1,0 +1,87 @@
+//! Groups of operations that primitives and cells share. Names inside are those of PyTorch's `Sequential`.
+
+use crate::Result;
+use crate::graph::{Builder, Value};
+use crate::op::{BatchNorm, Concat, Conv2d, Flatten, GlobalAvgPool, Linear, Padding, Range, Relu, Slice};
+
+/// ReLU, `1x1` convolution, BatchNorm: `[N, C, H, W] -> [N, channels, H, W]`.
+pub(crate) fn relu_conv_bn(b: &mut Builder, x: Value, channels: usize, affine: bool) -> Result<Value> {
+    let (from, ..) = b.chw(x)?;
+    let x = b.wire("0", Relu, &[x])?;
+    let x = b.wire("1", Conv2d::pointwise(from, channels), &[x])?;
+    b.wire("2", BatchNorm::new(channels, affine), &[x])
+}
+
+/// ReLU, depthwise convolution, `1x1` convolution, BatchNorm; named from `first` on.
+pub(crate) fn depthwise(
+    b: &mut Builder,
+    first: usize,
+    x: Value,
+    kernel: usize,
+    stride: usize,
+    dilation: usize,
+    affine: bool,
+) -> Result<Value> {
+    let (channels, ..) = b.chw(x)?;
+    let name = |i: usize| (first + i).to_string();
+    let x = b.wire(&name(0), Relu, &[x])?;
+    let x = b.wire(&name(1), Conv2d::depthwise(channels, kernel, stride, dilation), &[x])?;
+    let x = b.wire(&name(2), Conv2d::pointwise(channels, channels), &[x])?;
+    b.wire(&name(3), BatchNorm::new(channels, affine), &[x])
+}
+
+/// ReLU, `1 x kernel` convolution, `kernel x 1` convolution, BatchNorm; each strided along its length.
+pub(crate) fn asymmetric(
+    b: &mut Builder,
+    x: Value,
+    channels: usize,
+    kernel: usize,
+    stride: usize,
+    affine: bool,
+) -> Result<Value> {
+    let reach = kernel / 2;
+    let conv = |kernel, stride, rows, columns| {
+        let padding = Padding { top: rows, bottom: rows, left: columns, right: columns };
+        Conv2d { kernel, stride, padding, ..Conv2d::pointwise(channels, channels) }
+    };
+    let x = b.wire("0", Relu, &[x])?;
+    let x = b.wire("1", conv([1, kernel], [1, stride], 0, reach), &[x])?;
+    let x = b.wire("2", conv([kernel, 1], [stride, 1], reach, 0), &[x])?;
+    b.wire("3", BatchNorm::new(channels, affine), &[x])
+}
+
+/// Halves the image without losing a pixel: ReLU, two `1x1` convolutions of stride 2, the second one pixel
+/// further down and right, side by side, BatchNorm. `[N, C, H, W] -> [N, channels, ceil(H/2), ceil(W/2)]`.
+///
+/// PyTorch's form needs even sizes; an odd one reads zeros past the edge in the second convolution.
+pub(crate) fn factorized_reduce(b: &mut Builder, x: Value, channels: usize, affine: bool) -> Result<Value> {
+    let (from, height, width) = b.chw(x)?;
+    let half = |channels| Conv2d::pointwise(from, channels).stride(2);
+    let odd = Padding { bottom: height % 2, right: width % 2, ..Padding::default() };
+    let x = b.wire("relu", Relu, &[x])?;
+    // An axis of one pixel has none further on: the padding alone is read.
+    let from = |axis, size: usize| Range { axis, start: usize::from(size > 1), end: size };
+    let shift = Slice { ranges: vec![from(2, height), from(3, width)] };
+    let shifted = b.wire("shift", shift, &[x])?;
+    let even = b.wire("even", half(channels / 2), &[x])?;
+    let odd = b.wire("odd", half(channels - channels / 2).padding(odd), &[shifted])?;
+    let x = b.wire("concat", Concat { axis: 1 }, &[even, odd])?;
+    b.wire("bn", BatchNorm::new(channels, affine), &[x])
+}
+
+/// `3x3` convolution and BatchNorm on the image: `[N, C, H, W] -> [N, channels, H, W]`.
+pub(crate) fn stem(b: &mut Builder, x: Value, channels: usize) -> Result<Value> {
+    let (from, ..) = b.chw(x)?;
+    b.scope("stem", |b| {
+        let x = b.wire("0", Conv2d::new(from, channels, 3).padding(Padding::all(1)), &[x])?;
+        b.wire("1", BatchNorm::new(channels, true), &[x])
+    })
+}
+
+/// Mean over the image and a linear layer: `[N, C, H, W] -> [N, classes]`.
+pub(crate) fn head(b: &mut Builder, x: Value, classes: usize) -> Result<Value> {
+    let (channels, ..) = b.chw(x)?;
+    let x = b.wire("pool", GlobalAvgPool, &[x])?;
+    let x = b.wire("flatten", Flatten { axis: 1 }, &[x])?;
+    b.wire("classifier", Linear { in_features: channels, out_features: classes, bias: true }, &[x])
+}

@@ -1,0 +1,21 @@
+//! What a network costs: folds over its nodes.
+
+use crate::graph::Graph;
+
+/// Parameters and work of a graph.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Trainable numbers; statistics of BatchNorm are not counted.
+    pub params: u64,
+    /// Multiply-accumulates of convolutions and linear layers for one image.
+    pub macs: u64,
+}
+
+/// The cost of a graph.
+pub fn cost(graph: &Graph) -> Cost {
+    let trainable = graph.params().filter(|p| p.role.is_trainable());
+    Cost {
+        params: trainable.map(|p| p.shape.iter().product::<usize>() as u64).sum(),
+        macs: graph.nodes().iter().map(|n| n.op.macs(&n.fact)).sum(),
+    }
+}

@@ -1,0 +1,153 @@
+//! The candidate operations of a cell, each defined once: `emit` wires it into a graph.
+
+use serde::{Deserialize, Serialize};
+
+use crate::blocks;
+use crate::graph::{Builder, Value};
+use crate::op::{BatchNorm, Identity, Pool2d, PoolKind, Zero};
+use crate::{Error, Result};
+
+/// A candidate operation. The first eight, in this order, are the DARTS space (the columns of alpha).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+#[allow(missing_docs)]
+pub enum Primitive {
+    None,
+    MaxPool3x3,
+    AvgPool3x3,
+    SkipConnect,
+    SepConv3x3,
+    SepConv5x5,
+    DilConv3x3,
+    DilConv5x5,
+    /// Of the published NASNet and AmoebaNet only; so is the next.
+    SepConv7x7,
+    Conv7x1_1x7,
+}
+
+use Primitive::*;
+
+/// What differs between a primitive in a supernet and in a derived network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// BatchNorm without weight and bias, also after pools (DARTS, section 2.3: mixtures must be comparable).
+    Supernet,
+    /// BatchNorm with weight and bias, none after pools.
+    Derived,
+}
+
+impl Style {
+    pub(crate) fn affine(self) -> bool {
+        self == Style::Derived
+    }
+}
+
+impl Primitive {
+    /// Every primitive.
+    pub const ALL: [Primitive; 10] = [
+        None,
+        MaxPool3x3,
+        AvgPool3x3,
+        SkipConnect,
+        SepConv3x3,
+        SepConv5x5,
+        DilConv3x3,
+        DilConv5x5,
+        SepConv7x7,
+        Conv7x1_1x7,
+    ];
+
+    /// The published name.
+    pub fn name(self) -> &'static str {
+        match self {
+            None => "none",
+            MaxPool3x3 => "max_pool_3x3",
+            AvgPool3x3 => "avg_pool_3x3",
+            SkipConnect => "skip_connect",
+            SepConv3x3 => "sep_conv_3x3",
+            SepConv5x5 => "sep_conv_5x5",
+            DilConv3x3 => "dil_conv_3x3",
+            DilConv5x5 => "dil_conv_5x5",
+            SepConv7x7 => "sep_conv_7x7",
+            Conv7x1_1x7 => "conv_7x1_1x7",
+        }
+    }
+
+    /// The primitive of a published name.
+    pub fn parse(name: &str) -> Result<Self> {
+        let known = Self::ALL.map(Self::name);
+        Self::ALL
+            .into_iter()
+            .find(|p| p.name() == name)
+            .ok_or_else(|| Error::unknown("primitive", name, known))
+    }
+
+    /// Whether it counts as a convolution in MiLeNAS' model size.
+    pub fn is_convolution(self) -> bool {
+        match self {
+            None | MaxPool3x3 | AvgPool3x3 | SkipConnect => false,
+            SepConv3x3 | SepConv5x5 | DilConv3x3 | DilConv5x5 | SepConv7x7 | Conv7x1_1x7 => true,
+        }
+    }
+
+    /// Wires it into the builder's scope: `[N, channels, H, W] -> [N, channels, ceil(H/stride), ceil(W/stride)]`.
+    pub fn emit(
+        self,
+        b: &mut Builder,
+        x: Value,
+        channels: usize,
+        stride: usize,
+        style: Style,
+    ) -> Result<Value> {
+        let affine = style.affine();
+        let separable = |b: &mut Builder, kernel| {
+            let x = blocks::depthwise(b, 0, x, kernel, stride, 1, affine)?;
+            blocks::depthwise(b, 4, x, kernel, 1, 1, affine)
+        };
+        match self {
+            None => b.wire("", Zero { stride }, &[x]),
+            MaxPool3x3 => pool(b, x, PoolKind::Max, channels, stride, style),
+            AvgPool3x3 => pool(b, x, PoolKind::Average { count_padding: false }, channels, stride, style),
+            SkipConnect if stride == 1 => b.wire("", Identity, &[x]),
+            SkipConnect => blocks::factorized_reduce(b, x, channels, affine),
+            SepConv3x3 => separable(b, 3),
+            SepConv5x5 => separable(b, 5),
+            SepConv7x7 => separable(b, 7),
+            DilConv3x3 => blocks::depthwise(b, 0, x, 3, stride, 2, affine),
+            DilConv5x5 => blocks::depthwise(b, 0, x, 5, stride, 2, affine),
+            Conv7x1_1x7 => blocks::asymmetric(b, x, channels, 7, stride, affine),
+        }
+    }
+}
+
+fn pool(
+    b: &mut Builder,
+    x: Value,
+    kind: PoolKind,
+    channels: usize,
+    stride: usize,
+    style: Style,
+) -> Result<Value> {
+    let pool = Pool2d::new(kind, 3, stride);
+    match style {
+        Style::Derived => b.wire("", pool, &[x]),
+        Style::Supernet => {
+            let x = b.wire("0", pool, &[x])?;
+            b.wire("1", BatchNorm::new(channels, false), &[x])
+        }
+    }
+}
+
+impl From<Primitive> for String {
+    fn from(primitive: Primitive) -> String {
+        primitive.name().into()
+    }
+}
+
+impl TryFrom<String> for Primitive {
+    type Error = Error;
+
+    fn try_from(name: String) -> Result<Self> {
+        Self::parse(&name)
+    }
+}

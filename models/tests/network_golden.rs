@@ -1,0 +1,95 @@
+//! Derived networks equal PyTorch's: evaluation, training, and every gradient (`tests/golden/make_golden.py`).
+#![allow(clippy::unwrap_used)]
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use candle_core::{Device, Tensor, safetensors};
+use milenas_models::kernels::Form;
+use milenas_models::{Executor, Genotype, Mode, NetworkConfig, Weights, assemble};
+
+/// Of the largest element: float32, other orders of summation.
+const VALUES: f32 = 1e-4;
+const GRADIENTS: f32 = 1e-3;
+
+const CONFIG: NetworkConfig =
+    NetworkConfig { channels: 4, layers: 4, classes: 10, in_channels: 3, height: 16, width: 16 };
+
+fn flat(t: &Tensor) -> Vec<f32> {
+    t.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+#[track_caller]
+fn assert_close(name: &str, found: &Tensor, expected: &Tensor, tolerance: f32) {
+    assert_eq!(found.dims(), expected.dims(), "{name}");
+    let (found, expected) = (flat(found), flat(expected));
+    let scale = expected.iter().fold(1e-4f32, |m, x| m.max(x.abs()));
+    let worst = found.iter().zip(&expected).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+    assert!(worst <= tolerance * scale, "{name}: differs by {worst}, its largest is {scale}");
+}
+
+fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Tensor {
+    let max = logits.max_keepdim(1).unwrap().detach();
+    let shifted = logits.broadcast_sub(&max).unwrap();
+    let log_sum = shifted.exp().unwrap().sum_keepdim(1).unwrap().log().unwrap();
+    let log_p = shifted.broadcast_sub(&log_sum).unwrap();
+    log_p.gather(&labels.unsqueeze(1).unwrap(), 1).unwrap().mean_all().unwrap().neg().unwrap()
+}
+
+fn check(file: &str, genotype: &str, form: Form) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(file);
+    let golden: HashMap<String, Tensor> = safetensors::load(path, &Device::Cpu).unwrap();
+    let graph = assemble(&Genotype::named(genotype).unwrap(), &CONFIG).unwrap();
+    let mut weights = Weights::default();
+    for (name, tensor) in &golden {
+        if let Some(name) = name.strip_prefix("weights.") {
+            weights.insert(name, tensor.clone()).unwrap();
+        }
+    }
+    weights.check(&graph).unwrap();
+    let executor = Executor::new(&graph, &weights).with_form(form);
+    let input = [golden["x"].clone()];
+
+    let logits = executor.run(&input, Mode::Eval).unwrap().remove(0);
+    assert_close("eval.logits", &logits, &golden["eval.logits"], VALUES);
+
+    let logits = executor.run(&input, Mode::Train).unwrap().remove(0);
+    assert_close("train.logits", &logits, &golden["train.logits"], VALUES);
+    let loss = cross_entropy(&logits, &golden["y"]);
+    assert_close("train.loss", &loss, &golden["train.loss"], VALUES);
+    let gradients = loss.backward().unwrap();
+    let mut compared = 0;
+    for (name, expected) in &golden {
+        if let Some(name) = name.strip_prefix("train.grad.") {
+            assert_close(name, gradients.get(weights.get(name).unwrap()).unwrap(), expected, GRADIENTS);
+            compared += 1;
+        }
+    }
+    let trainable = graph.params().filter(|p| p.role.is_trainable()).count();
+    assert_eq!(compared, trainable);
+}
+
+#[test]
+fn darts_v2() {
+    check("network_darts_v2.safetensors", "DARTS_V2", Form::Fast);
+}
+
+#[test]
+fn darts_v2_by_slow_kernels() {
+    check("network_darts_v2.safetensors", "DARTS_V2", Form::Slow);
+}
+
+#[test]
+fn r101() {
+    check("network_milenas_r101.safetensors", "r101_e50_48_n7r3", Form::Fast);
+}
+
+#[test]
+fn v2_r2_e100() {
+    check("network_milenas_v2_r2_e100.safetensors", "V2_r2_e100", Form::Fast);
+}
+
+#[test]
+fn gdas2() {
+    check("network_milenas_gdas2.safetensors", "GDAS_MIXED_LEVEL2", Form::Fast);
+}
