@@ -1,0 +1,162 @@
+//! Reads ONNX into a graph: everything is checked before it is believed.
+
+use std::collections::{BTreeMap, HashSet};
+
+use candle_onnx::onnx::tensor_proto::DataType;
+use candle_onnx::onnx::tensor_shape_proto::dimension;
+use candle_onnx::onnx::{GraphProto, ModelProto, ValueInfoProto, type_proto};
+use milenas_models::Error as Model;
+use milenas_models::graph::{Dim, Fact};
+use prost::Message;
+
+use super::limits::{self, MAX_FILE_BYTES, MAX_NODES, MAX_OUTPUTS, at_most};
+use super::operators::{self, Scope};
+use super::{Decoded, NEWEST_OPSET, attributes, tensors};
+use crate::{Error, Result};
+
+/// The network in a file; `place` names the file in messages.
+///
+/// # Errors
+/// Operators that this program lacks, all in one message; anything missing, named twice, damaged or over a limit.
+pub fn decode(bytes: &[u8], place: &str) -> Result<Decoded> {
+    at_most(place, "the size in bytes", bytes.len() as u64, MAX_FILE_BYTES)?;
+    limits::check_fields(bytes, place)?;
+    let model = ModelProto::decode(bytes).map_err(|e| {
+        Model::malformed(place, format!("not a whole ONNX file ({e}). Help: is it truncated, or another format?"))
+    })?;
+    let Some(proto) = &model.graph else {
+        return Err(Model::malformed(place, "it holds no graph. Help: is it an ONNX file?").into());
+    };
+    let opset = opset(&model, place)?;
+    at_most(place, "the number of nodes", proto.node.len() as u64, MAX_NODES as u64)?;
+    at_most(place, "the number of results", proto.output.len() as u64, MAX_OUTPUTS as u64)?;
+    known_operators(proto, place)?;
+    let mut scope = Scope::new(opset);
+    read_constants(proto, &mut scope, place)?;
+    read_inputs(proto, &mut scope, place)?;
+    for node in &proto.node {
+        let name = operators::label(node).to_string();
+        operators::read(&mut scope, node).map_err(|problem| Error::Node {
+            place: place.into(),
+            node: name,
+            operator: node.op_type.clone(),
+            problem,
+        })?;
+    }
+    for output in &proto.output {
+        let value = scope.wire(&output.name).map_err(|problem| Model::malformed(place, format!("result {problem}")))?;
+        scope.builder.output(&output.name, value);
+    }
+    let (builder, weights) = scope.finish();
+    let graph = builder.finish()?;
+    weights.check(&graph)?;
+    limits::check_work(&graph, place)?;
+    Ok(Decoded { graph, weights, metadata: metadata(&model, place)? })
+}
+
+/// The version of the standard operators.
+fn opset(model: &ModelProto, place: &str) -> Result<i64> {
+    let versions = model.opset_import.iter().filter(|set| is_standard(&set.domain)).map(|set| set.version);
+    match versions.collect::<Vec<_>>()[..] {
+        [version] if (1..=NEWEST_OPSET).contains(&version) => Ok(version),
+        [version] => {
+            let problem = format!(
+                "operator set {version}, this program reads 1 to {NEWEST_OPSET}. Help: export with an older one"
+            );
+            Err(Model::malformed(place, problem).into())
+        }
+        ref several => {
+            let problem = format!("it imports {} versions of the standard operators, expected 1", several.len());
+            Err(Model::malformed(place, problem).into())
+        }
+    }
+}
+
+fn is_standard(domain: &str) -> bool {
+    domain.is_empty() || domain == "ai.onnx"
+}
+
+/// Refuses a file with operators this program lacks, naming all of them.
+fn known_operators(proto: &GraphProto, place: &str) -> Result<()> {
+    let mut unknown: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for node in &proto.node {
+        if !is_standard(&node.domain) {
+            let operator = format!("{}.{}", node.domain, node.op_type);
+            unknown.entry(operator).or_default().push(operators::label(node).into());
+        } else if !operators::is_known(&node.op_type) {
+            unknown.entry(node.op_type.clone()).or_default().push(operators::label(node).into());
+        }
+    }
+    match unknown.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Operators { place: place.into(), operators: unknown.into_iter().collect() }),
+    }
+}
+
+fn read_constants<'a>(proto: &'a GraphProto, scope: &mut Scope<'a>, place: &str) -> Result<()> {
+    if let Some(sparse) = proto.sparse_initializer.first() {
+        let name = sparse.values.as_ref().map_or("", |v| v.name.as_str());
+        return Err(Model::malformed(place, format!("`{name}` is a sparse tensor, this program reads dense ones")).into());
+    }
+    for tensor in &proto.initializer {
+        let at = |problem| Model::malformed(format!("{place}, initialiser `{}`", tensor.name), problem);
+        // Shape and data are compared before any use, also of tensors that nothing reads.
+        tensors::dims(tensor).map_err(at)?;
+        scope.define_constant(&tensor.name, tensor).map_err(at)?;
+    }
+    Ok(())
+}
+
+fn read_inputs<'a>(proto: &'a GraphProto, scope: &mut Scope<'a>, place: &str) -> Result<()> {
+    let mut seen = HashSet::new();
+    for info in &proto.input {
+        let at = |problem: String| Model::malformed(format!("{place}, input `{}`", info.name), problem);
+        if !seen.insert(&info.name) {
+            return Err(at("the name is taken".into()).into());
+        }
+        // Files older than IR version 4 list their initialisers among the inputs.
+        if scope.is_constant(&info.name) {
+            continue;
+        }
+        let fact = fact(info).map_err(at)?;
+        let value = scope.builder.input(&info.name, fact)?;
+        scope.define_wire(&info.name, value).map_err(at)?;
+    }
+    Ok(())
+}
+
+/// The shape of an input: float, every size known but that of the batch.
+fn fact(info: &ValueInfoProto) -> std::result::Result<Fact, String> {
+    let Some(type_proto::Value::TensorType(tensor)) = info.r#type.as_ref().and_then(|t| t.value.as_ref()) else {
+        return Err("it is no tensor".into());
+    };
+    if tensor.elem_type != DataType::Float as i32 {
+        let found = DataType::try_from(tensor.elem_type).map_or("unknown", |t| t.as_str_name());
+        return Err(format!("it is {found}, this program reads FLOAT"));
+    }
+    let Some(shape) = &tensor.shape else { return Err("it has no shape".into()) };
+    let dim = |(i, dim): (usize, &candle_onnx::onnx::tensor_shape_proto::Dimension)| match &dim.value {
+        Some(dimension::Value::DimValue(n)) if *n > 0 => attributes::size("a dimension", *n).map(Dim::Fixed),
+        Some(dimension::Value::DimValue(n)) if *n == 0 || i > 0 => Err(format!("dimension {i} is {n}")),
+        _ if i == 0 => Ok(Dim::Batch),
+        _ => Err(format!(
+            "dimension {i} is not known, only the batch (dimension 0) may be left open. Help: export with a fixed image size"
+        )),
+    };
+    let dims = shape.dim.iter().enumerate().map(dim).collect::<std::result::Result<Vec<_>, _>>()?;
+    if dims.len() > 8 {
+        return Err(format!("rank is {}, the limit is 8", dims.len()));
+    }
+    let fact = Fact::new(dims);
+    fact.volume().map(|_| fact.clone()).ok_or_else(|| format!("its shape is {fact}"))
+}
+
+fn metadata(model: &ModelProto, place: &str) -> Result<BTreeMap<String, String>> {
+    let mut metadata = BTreeMap::new();
+    for entry in &model.metadata_props {
+        if metadata.insert(entry.key.clone(), entry.value.clone()).is_some() {
+            return Err(Model::malformed(place, format!("metadata `{}` comes twice", entry.key)).into());
+        }
+    }
+    Ok(metadata)
+}

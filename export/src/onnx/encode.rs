@@ -1,0 +1,257 @@
+//! Prints a lowered graph as ONNX: one node a node, nothing rewritten.
+
+use std::collections::{BTreeMap, HashSet};
+
+use candle_onnx::onnx::tensor_proto::DataType;
+use candle_onnx::onnx::tensor_shape_proto::{Dimension, dimension};
+use candle_onnx::onnx::{self, type_proto};
+use milenas_models::graph::{Dim, Fact, Graph, Value};
+use milenas_models::op::{BatchNorm, Concat, Conv2d, Flatten, Linear, Op, Padding, Pool2d, PoolKind};
+use milenas_models::op::{Slice, Softmax, Zero};
+use milenas_models::Weights;
+use prost::Message;
+
+use super::attributes::{float, int, ints};
+use super::tensors::{f32s, i64s};
+use super::{IR_VERSION, OPSET};
+use crate::{Error, Result};
+
+/// The name of the symbolic dimension.
+const BATCH: &str = "batch";
+
+/// The bytes of a file; the same for the same arguments.
+///
+/// # Errors
+/// A graph that breaks a rule of the representation, weights of another network, or something that
+/// [`LOWER`](crate::passes::LOWER) would have rewritten.
+pub fn encode(graph: &Graph, weights: &Weights, metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
+    graph.check()?;
+    weights.check(graph)?;
+    let mut names = Names::of(graph)?;
+    let mut initializer = Vec::new();
+    for param in graph.params() {
+        let missing = || milenas_models::Error::Weights { problem: format!("`{}` is missing", param.name) };
+        let tensor = weights.get(&param.name).ok_or_else(missing)?;
+        let data: Vec<f32> =
+            tensor.flatten_all().and_then(|x| x.to_vec1()).map_err(milenas_models::Error::from)?;
+        initializer.push(f32s(&param.name, &param.shape, &data));
+    }
+    let (mut nodes, mut input, mut value_info) = (Vec::new(), Vec::new(), Vec::new());
+    for (value, node) in graph.values() {
+        let info = value_of(names.wire(value), &node.fact);
+        if let Op::Input(_) = node.op {
+            input.push(described(info));
+            continue;
+        }
+        let refuse = |problem| Error::NotLowered { node: node.name.clone(), problem };
+        let Spelled { operator, attributes, constants } = spell(&node.op).map_err(refuse)?;
+        let wires = node.inputs.iter().map(|v| names.wire(*v).to_string());
+        let params = node.params.iter().map(|p| p.name.clone());
+        let mut reads: Vec<String> = wires.chain(params).collect();
+        for (role, mut tensor) in constants {
+            tensor.name = names.fresh(format!("{}.{role}", node.name));
+            reads.push(tensor.name.clone());
+            initializer.push(tensor);
+        }
+        nodes.push(onnx::NodeProto {
+            name: node.name.clone(),
+            op_type: operator.into(),
+            input: reads,
+            output: vec![names.wire(value).to_string()],
+            attribute: attributes,
+            ..Default::default()
+        });
+        if !graph.is_output(value) {
+            value_info.push(info);
+        }
+    }
+    let output = graph.outputs().iter().map(|(name, value)| value_of(name, graph.fact(*value))).collect();
+    let metadata = metadata.iter().map(|(key, value)| onnx::StringStringEntryProto {
+        key: key.clone(),
+        value: value.clone(),
+    });
+    let model = onnx::ModelProto {
+        ir_version: IR_VERSION,
+        opset_import: vec![onnx::OperatorSetIdProto { domain: String::new(), version: OPSET }],
+        producer_name: env!("CARGO_PKG_NAME").into(),
+        producer_version: env!("CARGO_PKG_VERSION").into(),
+        model_version: 1,
+        graph: Some(onnx::GraphProto {
+            name: "network".into(),
+            node: nodes,
+            initializer,
+            input,
+            output,
+            value_info,
+            ..Default::default()
+        }),
+        metadata_props: metadata.collect(),
+        ..Default::default()
+    };
+    Ok(model.encode_to_vec())
+}
+
+/// Names of wires: those of inputs, results and parameters are what the graph says; another wire has the name of
+/// its node, with underscores where that is taken.
+struct Names {
+    wires: Vec<String>,
+    taken: HashSet<String>,
+}
+
+impl Names {
+    fn of(graph: &Graph) -> Result<Self> {
+        let mut names = Names { wires: vec![String::new(); graph.nodes().len()], taken: HashSet::new() };
+        let inputs = graph.inputs().map(|v| (graph.node(v).name.as_str(), Some(v)));
+        let outputs = graph.outputs().iter().map(|(name, v)| (name.as_str(), Some(*v)));
+        let params = graph.params().map(|p| (p.name.as_str(), None));
+        for (name, value) in inputs.chain(outputs).chain(params) {
+            let refuse = |problem: &str| Err(Error::NotLowered { node: name.into(), problem: problem.into() });
+            if name.is_empty() || !names.taken.insert(name.into()) {
+                return refuse("an input, result or parameter needs a name of its own. Help: rename it");
+            }
+            let Some(value) = value else { continue };
+            if !names.wires[value.index()].is_empty() {
+                return refuse("its wire is already an input or another result. Help: put an Identity between");
+            }
+            names.wires[value.index()] = name.into();
+        }
+        for (value, node) in graph.values() {
+            if names.wires[value.index()].is_empty() {
+                names.wires[value.index()] = names.fresh(node.name.clone());
+            }
+        }
+        Ok(names)
+    }
+
+    fn wire(&self, value: Value) -> &str {
+        &self.wires[value.index()]
+    }
+
+    fn fresh(&mut self, mut name: String) -> String {
+        while name.is_empty() || !self.taken.insert(name.clone()) {
+            name.push('_');
+        }
+        name
+    }
+}
+
+fn value_of(name: &str, fact: &Fact) -> onnx::ValueInfoProto {
+    let dim = |dim: &Dim| {
+        let value = match dim {
+            Dim::Batch => dimension::Value::DimParam(BATCH.into()),
+            Dim::Fixed(n) => dimension::Value::DimValue(*n as i64),
+        };
+        Dimension { value: Some(value), ..Default::default() }
+    };
+    let shape = onnx::TensorShapeProto { dim: fact.dims().iter().map(dim).collect() };
+    let tensor = type_proto::Tensor { elem_type: DataType::Float.into(), shape: Some(shape) };
+    let value = Some(type_proto::Value::TensorType(tensor));
+    let kind = onnx::TypeProto { value, ..Default::default() };
+    onnx::ValueInfoProto { name: name.into(), r#type: Some(kind), ..Default::default() }
+}
+
+/// An image says so, in the words of the standard's "Type Denotation" and "Dimension Denotation".
+fn described(mut info: onnx::ValueInfoProto) -> onnx::ValueInfoProto {
+    if let Some(kind) = &mut info.r#type
+        && let Some(type_proto::Value::TensorType(type_proto::Tensor { shape: Some(shape), .. })) = &mut kind.value
+        && shape.dim.len() == 4
+    {
+        kind.denotation = "IMAGE".into();
+        let words = ["DATA_BATCH", "DATA_CHANNEL", "DATA_FEATURE", "DATA_FEATURE"];
+        shape.dim.iter_mut().zip(words).for_each(|(dim, word)| dim.denotation = word.into());
+    }
+    info
+}
+
+/// An operation in the words of the format. It reads its wires, then its parameters, then these constants.
+struct Spelled {
+    operator: &'static str,
+    attributes: Vec<onnx::AttributeProto>,
+    constants: Vec<(&'static str, onnx::TensorProto)>,
+}
+
+impl Spelled {
+    fn new(operator: &'static str, attributes: Vec<onnx::AttributeProto>) -> Self {
+        Spelled { operator, attributes, constants: Vec::new() }
+    }
+}
+
+fn pads(p: &Padding) -> onnx::AttributeProto {
+    ints("pads", &[p.top, p.left, p.bottom, p.right])
+}
+
+fn spell(op: &Op) -> std::result::Result<Spelled, String> {
+    Ok(match op {
+        Op::Input(_) => return Err("an input is no node".into()),
+        Op::Conv2d(Conv2d { kernel, stride, padding, dilation, groups, .. }) => Spelled::new(
+            "Conv",
+            vec![
+                ints("dilations", dilation),
+                int("group", *groups),
+                ints("kernel_shape", kernel),
+                pads(padding),
+                ints("strides", stride),
+            ],
+        ),
+        Op::BatchNorm(BatchNorm { affine: false, .. }) => {
+            return Err("a BatchNorm without weight and bias. Help: run the pass lower_batch_norm".into());
+        }
+        Op::BatchNorm(BatchNorm { eps, momentum, .. }) => Spelled::new(
+            "BatchNormalization",
+            // ONNX weighs the running statistics, PyTorch and we the batch's.
+            vec![float("epsilon", *eps), float("momentum", 1.0 - momentum), int("training_mode", 0)],
+        ),
+        Op::Pool2d(pool) => pooling(pool)?,
+        Op::GlobalAvgPool(_) => Spelled::new("GlobalAveragePool", vec![]),
+        Op::Linear(Linear { .. }) => Spelled::new(
+            "Gemm",
+            vec![float("alpha", 1.0), float("beta", 1.0), int("transA", 0), int("transB", 1)],
+        ),
+        Op::Relu(_) => Spelled::new("Relu", vec![]),
+        Op::Add(_) => Spelled::new("Add", vec![]),
+        Op::Concat(Concat { axis }) => Spelled::new("Concat", vec![int("axis", *axis)]),
+        Op::Slice(Slice { ranges }) => {
+            let axes: HashSet<usize> = ranges.iter().map(|r| r.axis).collect();
+            if axes.len() < ranges.len() {
+                return Err("it cuts one axis twice".into());
+            }
+            let list = |f: fn(&milenas_models::op::Range) -> usize| {
+                i64s("", &[ranges.len()], &ranges.iter().map(|r| f(r) as i64).collect::<Vec<_>>())
+            };
+            let constants =
+                vec![("starts", list(|r| r.start)), ("ends", list(|r| r.end)), ("axes", list(|r| r.axis))];
+            Spelled { constants, ..Spelled::new("Slice", vec![]) }
+        }
+        Op::Flatten(Flatten { axis }) => Spelled::new("Flatten", vec![int("axis", *axis)]),
+        Op::Softmax(Softmax { axis }) => Spelled::new("Softmax", vec![int("axis", *axis)]),
+        Op::Identity(_) => Spelled::new("Identity", vec![]),
+        Op::Zero(Zero { stride: 1 }) => {
+            let constants = vec![("min", f32s("", &[], &[0.0])), ("max", f32s("", &[], &[0.0]))];
+            Spelled { constants, ..Spelled::new("Clip", vec![]) }
+        }
+        Op::Zero(_) => return Err("strided zeros. Help: run the pass lower_none".into()),
+    })
+}
+
+fn pooling(pool: &Pool2d) -> std::result::Result<Spelled, String> {
+    let Pool2d { kind, kernel, stride, padding, dilation } = pool;
+    let mut attributes = vec![
+        int("ceil_mode", 0),
+        ints("kernel_shape", kernel),
+        pads(padding),
+        ints("strides", stride),
+    ];
+    Ok(match kind {
+        PoolKind::Max => {
+            attributes.extend([ints("dilations", dilation), int("storage_order", 0)]);
+            Spelled::new("MaxPool", attributes)
+        }
+        PoolKind::Average { .. } if *dilation != [1, 1] => {
+            return Err(format!("average pooling with dilation, which operator set {OPSET} lacks"));
+        }
+        PoolKind::Average { count_padding } => {
+            attributes.push(int("count_include_pad", usize::from(*count_padding)));
+            Spelled::new("AveragePool", attributes)
+        }
+    })
+}

@@ -1,0 +1,73 @@
+//! Operators of ONNX as operations of the graph: one reader an operator.
+
+mod convolution;
+mod dense;
+mod pointwise;
+mod pooling;
+mod scope;
+mod shape;
+
+use candle_onnx::onnx::NodeProto;
+use milenas_models::graph::Value;
+
+pub(super) use scope::{Reader, Scope};
+
+/// Problems are said in words; the caller knows the node.
+type Read<T> = Result<T, String>;
+
+/// Operator and reader. `Constant` defines no wire and is read apart.
+type Entry = (&'static str, for<'s, 'a> fn(&mut Reader<'s, 'a>) -> Read<Value>);
+
+const TABLE: &[Entry] = &[
+    ("Add", pointwise::add),
+    ("AveragePool", pooling::average_pool),
+    ("BatchNormalization", convolution::batch_norm),
+    ("Clip", pointwise::clip),
+    ("Concat", shape::concat),
+    ("Conv", convolution::conv),
+    ("Dropout", pointwise::dropout),
+    ("Flatten", shape::flatten),
+    ("Gemm", dense::gemm),
+    ("GlobalAveragePool", pooling::global_average_pool),
+    ("Identity", pointwise::identity),
+    ("MatMul", dense::matmul),
+    ("MaxPool", pooling::max_pool),
+    ("ReduceMean", pooling::reduce_mean),
+    ("Relu", pointwise::relu),
+    ("Reshape", shape::reshape),
+    ("Slice", shape::slice),
+    ("Softmax", pointwise::softmax),
+    ("Sum", pointwise::sum),
+];
+
+/// Whether there is a reader for an operator of the standard.
+pub(super) fn is_known(operator: &str) -> bool {
+    operator == "Constant" || TABLE.iter().any(|(name, _)| *name == operator)
+}
+
+/// The name of a node in messages: its own, or that of what it writes.
+pub(super) fn label(node: &NodeProto) -> &str {
+    let first = node.output.first().map_or("", String::as_str);
+    if node.name.is_empty() { first } else { &node.name }
+}
+
+/// Reads one node: wires it, or notes the constant it stands for.
+pub(super) fn read<'a>(scope: &mut Scope<'a>, node: &'a NodeProto) -> Read<()> {
+    let Some(output) = node.output.first().filter(|name| !name.is_empty()) else {
+        return Err("it writes nothing".into());
+    };
+    if let Some(name) = node.input.iter().find(|name| !name.is_empty() && !scope.is_defined(name)) {
+        return Err(format!("it reads `{name}`, which no input, initialiser or earlier node defines"));
+    }
+    let mut reader = Reader::of(scope, node);
+    if let Some(constant) = reader.constant_result()? {
+        reader.attributes.all_known()?;
+        return scope.define_constant(output, constant);
+    }
+    let Some((_, wire)) = TABLE.iter().find(|(name, _)| *name == node.op_type) else {
+        return Err("this program has no such operator".into());
+    };
+    let value = wire(&mut reader)?;
+    reader.attributes.all_known()?;
+    scope.define_wire(output, value)
+}

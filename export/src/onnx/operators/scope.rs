@@ -1,0 +1,213 @@
+//! What the nodes read so far have defined, and one node's view of it.
+
+use std::collections::{HashMap, HashSet};
+
+use candle_core::{Device, Tensor};
+use candle_onnx::onnx::{NodeProto, TensorProto};
+use milenas_models::Weights;
+use milenas_models::graph::{Builder, Fact, Value};
+use milenas_models::op::Op;
+
+use super::super::attributes::Attributes;
+use super::super::tensors;
+use super::{Read, label};
+
+/// What a name of the file stands for.
+#[derive(Clone, Copy)]
+enum Definition<'a> {
+    Wire(Value),
+    Constant(&'a TensorProto),
+}
+
+/// The file as far as it was read.
+pub(in super::super) struct Scope<'a> {
+    pub(super) opset: i64,
+    pub(in super::super) builder: Builder,
+    names: HashMap<&'a str, Definition<'a>>,
+    nodes: HashSet<String>,
+    weights: Weights,
+}
+
+impl<'a> Scope<'a> {
+    pub(in super::super) fn new(opset: i64) -> Self {
+        Scope {
+            opset,
+            builder: Builder::new(),
+            names: HashMap::new(),
+            nodes: HashSet::new(),
+            weights: Weights::default(),
+        }
+    }
+
+    fn define(&mut self, name: &'a str, what: Definition<'a>) -> Read<()> {
+        match self.names.insert(name, what) {
+            None if !name.is_empty() => Ok(()),
+            None => Err("it has no name".into()),
+            Some(_) => Err(format!("the name `{name}` is taken")),
+        }
+    }
+
+    pub(in super::super) fn define_wire(&mut self, name: &'a str, value: Value) -> Read<()> {
+        self.define(name, Definition::Wire(value))
+    }
+
+    pub(in super::super) fn define_constant(&mut self, name: &'a str, tensor: &'a TensorProto) -> Read<()> {
+        self.define(name, Definition::Constant(tensor))
+    }
+
+    pub(in super::super) fn is_constant(&self, name: &str) -> bool {
+        matches!(self.names.get(name), Some(Definition::Constant(_)))
+    }
+
+    pub(super) fn is_defined(&self, name: &str) -> bool {
+        self.names.contains_key(name)
+    }
+
+    /// The wire of a name.
+    pub(in super::super) fn wire(&self, name: &str) -> Read<Value> {
+        match self.names.get(name) {
+            Some(Definition::Wire(value)) => Ok(*value),
+            Some(Definition::Constant(_)) => Err(format!("`{name}` is a constant, expected what a node computes")),
+            None => Err(format!("`{name}` is not defined")),
+        }
+    }
+
+    pub(in super::super) fn finish(self) -> (Builder, Weights) {
+        (self.builder, self.weights)
+    }
+}
+
+/// One node being read.
+pub(in super::super) struct Reader<'s, 'a> {
+    scope: &'s mut Scope<'a>,
+    node: &'a NodeProto,
+    pub(super) attributes: Attributes<'a>,
+    pub(super) opset: i64,
+}
+
+impl<'s, 'a> Reader<'s, 'a> {
+    pub(super) fn of(scope: &'s mut Scope<'a>, node: &'a NodeProto) -> Self {
+        Reader { opset: scope.opset, attributes: Attributes::of(node), scope, node }
+    }
+
+    /// The constant that the node stands for: that of a `Constant`, or of an `Identity` of one.
+    pub(super) fn constant_result(&self) -> Read<Option<&'a TensorProto>> {
+        let read = self.node.input.first().and_then(|name| self.scope.names.get(name.as_str()));
+        match (self.node.op_type.as_str(), read) {
+            ("Constant", _) => {
+                let value = self.attributes.tensor("value")?;
+                value.map(Some).ok_or_else(|| "this program reads constants from the attribute `value` only".into())
+            }
+            ("Identity", Some(Definition::Constant(tensor))) => Ok(Some(tensor)),
+            _ => Ok(None),
+        }
+    }
+
+    /// The name of the `i`-th input; `None` when it is left out.
+    fn input(&self, i: usize) -> Option<&'a str> {
+        self.node.input.get(i).map(String::as_str).filter(|name| !name.is_empty())
+    }
+
+    /// Refuses inputs beyond `most`.
+    pub(super) fn inputs(&self, most: usize) -> Read<()> {
+        match self.node.input.len() {
+            n if n <= most => Ok(()),
+            n => Err(format!("it reads {n} inputs, expected at most {most}")),
+        }
+    }
+
+    pub(super) fn input_count(&self) -> usize {
+        self.node.input.len()
+    }
+
+    /// Refuses results beyond the first.
+    pub(super) fn one_output(&self) -> Read<()> {
+        match self.node.output.iter().skip(1).find(|name| !name.is_empty()) {
+            Some(name) => Err(format!("this program does not compute its result `{name}`")),
+            None => Ok(()),
+        }
+    }
+
+    /// The `i`-th input as a wire.
+    pub(super) fn wire(&self, i: usize) -> Read<Value> {
+        let name = self.input(i).ok_or_else(|| format!("input {i} is missing"))?;
+        self.scope.wire(name).map_err(|problem| format!("input {i}: {problem}"))
+    }
+
+    /// The shape of a wire.
+    pub(super) fn fact(&self, value: Value) -> &Fact {
+        self.scope.builder.fact(value)
+    }
+
+    /// The `i`-th input as a constant, with its name; `None` when it is left out.
+    fn tensor(&self, i: usize) -> Read<Option<(&'a str, &'a TensorProto)>> {
+        let Some(name) = self.input(i) else { return Ok(None) };
+        match self.scope.names.get(name) {
+            Some(Definition::Constant(tensor)) => Ok(Some((name, tensor))),
+            _ => Err(format!("input {i}, `{name}`, is computed, this program needs a constant there")),
+        }
+    }
+
+    /// Shape and numbers of the `i`-th input; `None` when it is left out.
+    pub(super) fn floats(&self, i: usize) -> Read<Option<(Vec<usize>, Vec<f32>)>> {
+        let Some((name, tensor)) = self.tensor(i)? else { return Ok(None) };
+        tensors::floats(tensor).map(Some).map_err(|problem| format!("`{name}`: {problem}"))
+    }
+
+    /// The integers of the `i`-th input; `None` when it is left out.
+    pub(super) fn integers(&self, i: usize) -> Read<Option<Vec<i64>>> {
+        let Some((name, tensor)) = self.tensor(i)? else { return Ok(None) };
+        tensors::integers(tensor).map(Some).map_err(|problem| format!("`{name}`: {problem}"))
+    }
+
+    /// The shape of the `i`-th input, a constant.
+    pub(super) fn param_shape(&self, i: usize) -> Read<Vec<usize>> {
+        let (name, tensor) = self.tensor(i)?.ok_or_else(|| format!("input {i} is missing"))?;
+        tensors::dims(tensor).map_err(|problem| format!("`{name}`: {problem}"))
+    }
+
+    /// Takes the `i`-th input as a parameter as it is; returns its name.
+    pub(super) fn param(&mut self, i: usize) -> Read<String> {
+        let (name, tensor) = self.tensor(i)?.ok_or_else(|| format!("input {i} is missing"))?;
+        if self.scope.weights.get(name).is_none() {
+            let (dims, numbers) = tensors::floats(tensor).map_err(|problem| format!("`{name}`: {problem}"))?;
+            self.insert(name, &dims, numbers)?;
+        }
+        Ok(name.into())
+    }
+
+    /// Adds a parameter that the file does not hold in this form; returns its name.
+    pub(super) fn new_param(&mut self, role: &str, dims: &[usize], numbers: Vec<f32>) -> Read<String> {
+        let mut name = format!("{}.{role}", label(self.node));
+        while self.scope.is_defined(&name) || self.scope.weights.get(&name).is_some() {
+            name.push('_');
+        }
+        self.insert(&name, dims, numbers)?;
+        Ok(name)
+    }
+
+    fn insert(&mut self, name: &str, dims: &[usize], numbers: Vec<f32>) -> Read<()> {
+        let tensor = Tensor::from_vec(numbers, dims, &Device::Cpu).map_err(|e| e.to_string())?;
+        self.scope.weights.insert(name, tensor).map_err(|e| e.to_string())
+    }
+
+    /// Wires an operation under the node's name, with underscores where that is taken.
+    pub(super) fn emit(&mut self, op: impl Into<Op>, inputs: &[Value], params: Vec<String>) -> Read<Value> {
+        let op = op.into();
+        for (spec, name) in op.params().iter().zip(&params) {
+            let found = self.scope.weights.get(name).map(|w| w.dims().to_vec());
+            if found.as_ref() != Some(&spec.shape) {
+                let found = found.unwrap_or_default();
+                return Err(format!("`{name}` has shape {found:?}, expected {:?}", spec.shape));
+            }
+        }
+        let mut name = label(self.node).to_string();
+        while !self.scope.nodes.insert(name.clone()) {
+            name.push('_');
+        }
+        self.scope.builder.wire_with(&name, op, inputs, Some(params)).map_err(|error| match error {
+            milenas_models::Error::Graph { problem, .. } => problem,
+            other => other.to_string(),
+        })
+    }
+}

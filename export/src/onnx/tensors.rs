@@ -1,0 +1,104 @@
+//! Constant tensors, written and read.
+
+use candle_onnx::onnx::TensorProto;
+use candle_onnx::onnx::tensor_proto::{DataLocation, DataType};
+
+/// The largest rank that is read.
+const MAX_RANK: usize = 8;
+
+pub(super) fn f32s(name: &str, dims: &[usize], data: &[f32]) -> TensorProto {
+    let raw = data.iter().flat_map(|x| x.to_le_bytes()).collect();
+    raw_tensor(name, dims, DataType::Float, raw)
+}
+
+pub(super) fn i64s(name: &str, dims: &[usize], data: &[i64]) -> TensorProto {
+    let raw = data.iter().flat_map(|x| x.to_le_bytes()).collect();
+    raw_tensor(name, dims, DataType::Int64, raw)
+}
+
+fn raw_tensor(name: &str, dims: &[usize], kind: DataType, raw_data: Vec<u8>) -> TensorProto {
+    TensorProto {
+        name: name.into(),
+        dims: dims.iter().map(|&n| n as i64).collect(),
+        data_type: kind.into(),
+        raw_data,
+        ..Default::default()
+    }
+}
+
+/// The shape of a tensor whose data are really there: what it says never makes anyone allocate.
+///
+/// # Errors
+/// A negative or huge dimension, data elsewhere, fewer or more data than the shape says.
+pub(super) fn dims(tensor: &TensorProto) -> Result<Vec<usize>, String> {
+    if tensor.data_location() == DataLocation::External || !tensor.external_data.is_empty() {
+        return Err("its data are in another file. Help: save the model as a single file".into());
+    }
+    if tensor.segment.is_some() {
+        return Err("it is a segment of a tensor".into());
+    }
+    if tensor.dims.len() > MAX_RANK {
+        return Err(format!("rank is {}, the limit is {MAX_RANK}", tensor.dims.len()));
+    }
+    let dims: Option<Vec<usize>> = tensor.dims.iter().map(|&n| usize::try_from(n).ok()).collect();
+    let count = dims.as_ref().and_then(|dims| dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d)));
+    let (Some(dims), Some(count)) = (dims, count) else {
+        return Err(format!("its shape is {:?}", tensor.dims));
+    };
+    let (bytes, listed) = match kind(tensor) {
+        DataType::Float => (4, tensor.float_data.len()),
+        DataType::Int64 => (8, tensor.int64_data.len()),
+        DataType::Int32 => (4, tensor.int32_data.len()),
+        DataType::Bool => (1, tensor.int32_data.len()),
+        other => {
+            let other = other.as_str_name();
+            return Err(format!("it is {other}, this program reads FLOAT. Help: export in float32"));
+        }
+    };
+    let found = if tensor.raw_data.is_empty() { Some(listed) } else { whole(tensor.raw_data.len(), bytes) };
+    match found {
+        Some(found) if found == count => Ok(dims),
+        _ => Err(format!(
+            "its shape {dims:?} needs {count} numbers, found {} listed and {} bytes",
+            listed,
+            tensor.raw_data.len()
+        )),
+    }
+}
+
+fn whole(bytes: usize, each: usize) -> Option<usize> {
+    bytes.is_multiple_of(each).then_some(bytes / each)
+}
+
+fn kind(tensor: &TensorProto) -> DataType {
+    DataType::try_from(tensor.data_type).unwrap_or(DataType::Undefined)
+}
+
+/// Shape and numbers of a float tensor.
+pub(super) fn floats(tensor: &TensorProto) -> Result<(Vec<usize>, Vec<f32>), String> {
+    let dims = dims(tensor)?;
+    if kind(tensor) != DataType::Float {
+        return Err(format!("it is {}, expected FLOAT", kind(tensor).as_str_name()));
+    }
+    if tensor.raw_data.is_empty() {
+        return Ok((dims, tensor.float_data.clone()));
+    }
+    let numbers = tensor.raw_data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+    Ok((dims, numbers.collect()))
+}
+
+/// Numbers of an integer tensor.
+pub(super) fn integers(tensor: &TensorProto) -> Result<Vec<i64>, String> {
+    dims(tensor)?;
+    let raw = &tensor.raw_data;
+    let long = |b: &[u8]| i64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]);
+    let short = |b: &[u8]| i64::from(i32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+    Ok(match kind(tensor) {
+        DataType::Int64 if raw.is_empty() => tensor.int64_data.clone(),
+        DataType::Int64 => raw.chunks_exact(8).map(long).collect(),
+        DataType::Int32 if !raw.is_empty() => raw.chunks_exact(4).map(short).collect(),
+        DataType::Bool if !raw.is_empty() => raw.iter().map(|&b| i64::from(b)).collect(),
+        DataType::Int32 | DataType::Bool => tensor.int32_data.iter().map(|&i| i64::from(i)).collect(),
+        other => return Err(format!("it is {}, expected INT64", other.as_str_name())),
+    })
+}

@@ -1,0 +1,77 @@
+//! Zeros leave sums, spread through what keeps them, and let go of what they read.
+
+use milenas_models::graph::{Graph, Node, Patch, Value};
+use milenas_models::op::{Conv2d, Op, Pool2d, Zero};
+use milenas_models::{Result, Weights};
+
+use super::{Pass, Rewrite, can_stand_for};
+
+/// See the module.
+#[derive(Debug)]
+pub struct DropNone;
+
+impl Pass for DropNone {
+    fn name(&self) -> &'static str {
+        "drop_none"
+    }
+
+    fn next(&self, graph: &Graph, _: &Weights) -> Result<Option<Rewrite>> {
+        for (value, node) in graph.values() {
+            let rewrite = match &node.op {
+                Op::Add(_) => without_zero(graph, value, node)?,
+                Op::Zero(zero) => further_up(graph, value, node, zero)?,
+                Op::Relu(_) => still_zero(graph, value, node, [1, 1])?,
+                Op::Conv2d(Conv2d { stride, bias: false, .. }) | Op::Pool2d(Pool2d { stride, .. }) => {
+                    still_zero(graph, value, node, *stride)?
+                }
+                Op::Input(_) | Op::Conv2d(_) | Op::BatchNorm(_) | Op::GlobalAvgPool(_) | Op::Linear(_) => None,
+                Op::Concat(_) | Op::Slice(_) | Op::Flatten(_) | Op::Softmax(_) | Op::Identity(_) => None,
+            };
+            if rewrite.is_some() {
+                return Ok(rewrite);
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// `x + 0 -> x`, where x has the shape of the sum
+fn without_zero(graph: &Graph, value: Value, node: &Node) -> Result<Option<Rewrite>> {
+    let [a, b] = node.inputs[..] else { return Ok(None) };
+    let other = [(a, b), (b, a)].into_iter().find(|(zero, x)| {
+        matches!(graph.node(*zero).op, Op::Zero(_)) && graph.fact(*x) == &node.fact && can_stand_for(graph, *x, value)
+    });
+    other.map(|(_, x)| Rewrite::replace(graph, value, x)).transpose()
+}
+
+/// `zero(f(x)) -> zero(x)`, where f keeps the shape: zeros need nothing else of what they read
+fn further_up(graph: &Graph, value: Value, node: &Node, zero: &Zero) -> Result<Option<Rewrite>> {
+    let read = node.inputs[0];
+    let Some(x) = graph.node(read).inputs.iter().find(|x| graph.fact(**x) == graph.fact(read)) else {
+        return Ok(None);
+    };
+    zero_at(graph, value, node, zero.clone(), *x).map(Some)
+}
+
+/// `f(zero(x)) -> zero(x)`, where f gives zeros for zeros
+fn still_zero(graph: &Graph, value: Value, node: &Node, stride: [usize; 2]) -> Result<Option<Rewrite>> {
+    let before = graph.node(node.inputs[0]);
+    let Op::Zero(Zero { stride: inner }) = &before.op else { return Ok(None) };
+    let x = before.inputs[0];
+    let Some(stride) = (stride[0] == stride[1]).then(|| inner.checked_mul(stride[0])).flatten() else {
+        return Ok(None);
+    };
+    let zero = Zero { stride };
+    match Op::Zero(zero.clone()).output(&[graph.fact(x)]) {
+        Ok(fact) if fact == node.fact => zero_at(graph, value, node, zero, x).map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn zero_at(graph: &Graph, value: Value, node: &Node, zero: Zero, x: Value) -> Result<Rewrite> {
+    let mut patch = Patch::new();
+    let x = patch.tap(x);
+    let zero = patch.wire(graph, &node.name, zero, &[x], None)?;
+    patch.shunt(graph, value, zero)?;
+    Ok(Rewrite { at: node.name.clone(), patch })
+}

@@ -1,0 +1,37 @@
+//! ONNX knows no BatchNorm without weight and bias, so one is given ones and zeros.
+
+use candle_core::{DType, Device, Tensor};
+use milenas_models::graph::{Graph, Patch};
+use milenas_models::op::{BatchNorm, Op, Role};
+use milenas_models::{Result, Weights};
+
+use super::{Pass, Rewrite, param_name};
+
+/// See the module.
+#[derive(Debug)]
+pub struct LowerBatchNorm;
+
+impl Pass for LowerBatchNorm {
+    fn name(&self) -> &'static str {
+        "lower_batch_norm"
+    }
+
+    /// `bn(x) -> bn(x) * 1 + 0`
+    fn next(&self, graph: &Graph, _: &Weights) -> Result<Option<Rewrite>> {
+        for (value, node) in graph.values() {
+            let Op::BatchNorm(norm @ BatchNorm { affine: false, channels, .. }) = &node.op else { continue };
+            let names = [Role::Weight, Role::Bias].map(|role| param_name(graph, &node.name, role, &[]));
+            let mut patch = Patch::new();
+            patch.weight(names[0].clone(), Tensor::ones(*channels, DType::F32, &Device::Cpu)?);
+            patch.weight(names[1].clone(), Tensor::zeros(*channels, DType::F32, &Device::Cpu)?);
+            let running = node.params.iter().map(|p| p.name.clone());
+            let params = names.into_iter().chain(running).collect();
+            let x = patch.tap(node.inputs[0]);
+            let affine = BatchNorm { affine: true, ..norm.clone() };
+            let affine = patch.wire(graph, &node.name, affine, &[x], Some(params))?;
+            patch.shunt(graph, value, affine)?;
+            return Ok(Some(Rewrite { at: node.name.clone(), patch }));
+        }
+        Ok(None)
+    }
+}

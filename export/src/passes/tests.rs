@@ -1,0 +1,260 @@
+//! What holds for every pass: the same results, a legal graph, nothing left to do, never more numbers or work.
+
+use std::path::Path;
+
+use milenas_models::cost;
+use milenas_models::graph::{Builder, Fact, Patch};
+use milenas_models::op::{Add, BatchNorm, Concat, Conv2d, Identity, Input, Pool2d, PoolKind, Relu, Zero};
+use proptest::prelude::*;
+
+use super::*;
+use crate::testing::{derived, genotype, graph, weights};
+use crate::verify::{Network, Tolerance, compare, random_inputs};
+use crate::{Options, export_file};
+
+/// All numbers that a network stores, also those no gradient changes.
+fn stored(graph: &Graph) -> usize {
+    graph.params().map(|p| p.shape.iter().product::<usize>()).sum()
+}
+
+fn names(graph: &Graph) -> (Vec<String>, Vec<String>) {
+    let inputs = graph.inputs().map(|v| graph.node(v).name.clone()).collect();
+    (inputs, graph.outputs().iter().map(|(name, _)| name.clone()).collect())
+}
+
+/// Runs passes on a network and asserts what holds for all of them. Returns how many patches were applied.
+fn assert_sound(passes: &[&dyn Pass], before: &Graph, tolerance: Tolerance, cheaper: bool) -> usize {
+    let old = weights(before, 1);
+    let (mut after, mut new) = (before.clone(), old.clone());
+    let steps = run(passes, &mut after, &mut new, usize::MAX, &mut |_| {}).unwrap();
+    after.check().unwrap();
+    new.check(&after).unwrap();
+    assert_eq!(names(before), names(&after));
+    let inputs = random_inputs(before, 2).unwrap();
+    let pair = [Network { graph: before, weights: &old }, Network { graph: &after, weights: &new }];
+    let found = compare(pair[0], pair[1], &inputs).unwrap();
+    assert!(found.within(&tolerance), "{found}\n{before}\n{after}");
+    if cheaper {
+        assert!(stored(&after) <= stored(before), "{before}\n{after}");
+        assert!(cost(&after).macs <= cost(before).macs, "{before}\n{after}");
+    }
+    let once = after.clone();
+    assert_eq!(run(passes, &mut after, &mut new, usize::MAX, &mut |_| {}).unwrap(), 0);
+    assert_eq!(once, after);
+    steps
+}
+
+/// Passes that compute no new numbers.
+const EXACT: &[&dyn Pass] = &[&RemoveDead, &DropIdentity, &DropNone, &MergeEqual, &SplitBatchNorm];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn every_pass_is_sound_on_random_graphs(seed: u64, nodes in 1..24usize) {
+        let graph = graph(seed, nodes);
+        for pass in EXACT {
+            assert_sound(&[*pass], &graph, Tolerance::EXACT, true);
+        }
+        assert_sound(&[&FoldBatchNorm], &graph, Tolerance::ROUNDING, true);
+        assert_sound(SIMPLIFY, &graph, Tolerance::ROUNDING, true);
+        assert_sound(LOWER, &graph, Tolerance::EXACT, false);
+    }
+
+    #[test]
+    fn the_pipeline_is_sound_on_derived_networks(seed in 0..1000u64) {
+        let graph = derived(&genotype(seed), 3);
+        assert!(assert_sound(SIMPLIFY, &graph, Tolerance::ROUNDING, true) > 0);
+        assert_sound(LOWER, &graph, Tolerance::EXACT, false);
+    }
+}
+
+fn built(body: impl FnOnce(&mut Builder, Value) -> Checked<Value>) -> Graph {
+    let mut b = Builder::new();
+    let x = b.input("input", Fact::image(4, 6, 6)).unwrap();
+    let y = body(&mut b, x).unwrap();
+    b.output("y", y);
+    b.finish().unwrap()
+}
+
+fn text(passes: &[&dyn Pass], graph: &Graph) -> String {
+    let (mut after, mut numbers) = (graph.clone(), weights(graph, 1));
+    assert!(run(passes, &mut after, &mut numbers, usize::MAX, &mut |_| {}).unwrap() > 0);
+    after.to_string()
+}
+
+#[test]
+fn identities_go() {
+    let graph = built(|b, x| {
+        let x = b.wire("skip", Identity, &[x])?;
+        let x = b.wire("alone", Concat { axis: 1 }, &[x])?;
+        let x = b.wire("relu", Relu, &[x])?;
+        b.wire("again", Relu, &[x])
+    });
+    let after = text(&[&DropIdentity], &graph);
+    assert_eq!(after, "input = input() -> [N, 4, 6, 6]\nrelu = relu(input) -> [N, 4, 6, 6]\noutput y = relu\n");
+}
+
+#[test]
+fn an_identity_that_names_an_input_stays() {
+    let graph = built(|b, x| b.wire("skip", Identity, &[x]));
+    assert_eq!(run(SIMPLIFY, &mut graph.clone(), &mut Weights::default(), 9, &mut |_| {}).unwrap(), 0);
+}
+
+#[test]
+fn zeros_leave_sums() {
+    let graph = built(|b, x| {
+        let conv = b.wire("conv", Conv2d::depthwise(4, 3, 1, 1), &[x])?;
+        let zero = b.wire("none", Zero { stride: 1 }, &[conv])?;
+        let still = b.wire("relu", Relu, &[zero])?;
+        let still = b.wire("pool", Pool2d::new(PoolKind::Max, 3, 1), &[still])?;
+        b.wire("sum", Add, &[still, conv])
+    });
+    let after = text(&[&DropNone], &graph);
+    assert!(after.ends_with("output y = conv\n") && after.lines().count() == 3, "{after}");
+}
+
+#[test]
+fn strided_zeros_let_go_of_what_they_read() {
+    let graph = built(|b, x| {
+        let conv = b.wire("conv", Conv2d::depthwise(4, 3, 1, 1), &[x])?;
+        let zero = b.wire("none", Zero { stride: 2 }, &[conv])?;
+        b.wire("conv2", Conv2d::depthwise(4, 3, 2, 1), &[zero])
+    });
+    let after = text(&[&DropNone], &graph);
+    assert!(after.contains("conv2 = zero[stride 4](input)") && after.lines().count() == 3, "{after}");
+    let lowered = text(&[&DropNone, &LowerNone], &graph);
+    assert!(lowered.contains("conv2 = zero[stride 1](conv2.stride)"), "{lowered}");
+}
+
+#[test]
+fn equal_nodes_become_one() {
+    let graph = built(|b, x| {
+        let [a, c] = ["a", "c"].map(|name| b.wire(name, Relu, &[x]));
+        let (a, c) = (a?, c?);
+        let left = b.wire("left", Add, &[a, x])?;
+        let right = b.wire("right", Add, &[x, c])?;
+        b.wire("both", Concat { axis: 1 }, &[left, right])
+    });
+    let after = text(&[&MergeEqual], &graph);
+    assert!(after.contains("both = concat[axis 1](left, left)"), "{after}");
+}
+
+#[test]
+fn batch_norm_behind_a_factorized_reduction_folds_away() {
+    let graph = built(|b, x| {
+        let parts = ["a", "c"].map(|name| b.wire(name, Conv2d::pointwise(4, 3), &[x]));
+        let [a, c] = parts;
+        let both = b.wire("concat", Concat { axis: 1 }, &[a?, c?])?;
+        b.wire("bn", BatchNorm::new(6, true), &[both])
+    });
+    assert_eq!(assert_sound(&[&SplitBatchNorm, &FoldBatchNorm], &graph, Tolerance::ROUNDING, true), 3);
+    let after = text(SIMPLIFY, &graph);
+    assert!(!after.contains("batch_norm") && after.contains("concat = concat[axis 1](a, c)"), "{after}");
+}
+
+#[test]
+fn a_convolution_with_another_reader_keeps_its_numbers() {
+    let graph = built(|b, x| {
+        let conv = b.wire("conv", Conv2d::pointwise(4, 4), &[x])?;
+        let bn = b.wire("bn", BatchNorm::new(4, true), &[conv])?;
+        b.wire("sum", Add, &[bn, conv])
+    });
+    assert_eq!(assert_sound(SIMPLIFY, &graph, Tolerance::EXACT, true), 0);
+}
+
+#[test]
+fn shared_numbers_are_not_folded_under_another_reader() {
+    let graph = built(|b, x| {
+        let shared = || Some(vec!["shared.weight".to_string()]);
+        let first = b.wire_with("first", Conv2d::pointwise(4, 4), &[x], shared())?;
+        let bn = b.wire("shared", BatchNorm::new(4, true), &[first])?;
+        b.wire_with("second", Conv2d::pointwise(4, 4), &[bn], shared())
+    });
+    // `shared.weight` names the weight of both convolutions and of the BatchNorm between them: two shapes.
+    assert!(graph.check().is_err());
+}
+
+#[test]
+fn dead_nodes_leave_with_their_numbers() {
+    let graph = built(|b, x| {
+        b.wire("dead", Conv2d::pointwise(4, 4), &[x])?;
+        b.wire("relu", Relu, &[x])
+    });
+    assert!(!text(&[&RemoveDead], &graph).contains("dead"));
+}
+
+#[test]
+fn steps_can_be_limited_and_are_logged() {
+    let graph = derived(&genotype(3), 3);
+    let (mut after, mut numbers, mut log) = (graph.clone(), weights(&graph, 1), Vec::new());
+    assert_eq!(run(SIMPLIFY, &mut after, &mut numbers, 5, &mut |s| log.push(s.clone())).unwrap(), 5);
+    assert_eq!(log.iter().map(|s| s.number).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    assert_eq!(log[4].nodes, after.nodes().len());
+}
+
+/// Drops the first ReLU it sees: wrong.
+struct DropRelu;
+
+impl Pass for DropRelu {
+    fn name(&self) -> &'static str {
+        "drop_relu"
+    }
+
+    fn next(&self, graph: &Graph, _: &Weights) -> Checked<Option<Rewrite>> {
+        let relu = graph.values().find(|(v, n)| matches!(n.op, Op::Relu(_)) && can_stand_for(graph, n.inputs[0], *v));
+        relu.map(|(v, n)| Rewrite::replace(graph, v, n.inputs[0])).transpose()
+    }
+}
+
+#[test]
+#[should_panic(expected = "absolute")]
+fn a_wrong_pass_is_caught_by_the_properties() {
+    assert_sound(&[&DropRelu], &graph(1, 12), Tolerance::ROUNDING, true);
+}
+
+#[test]
+fn a_wrong_pass_is_caught_by_the_proof_and_leaves_no_file() {
+    let graph = derived(&genotype(1), 3);
+    let numbers = weights(&graph, 1);
+    let network = Network { graph: &graph, weights: &numbers };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.onnx");
+    let options = Options { passes: &[&DropRelu], ..Options::default() };
+    let error = export_file(&path, network, &Default::default(), &options, &mut |_| {}).unwrap_err();
+    assert!(matches!(error, Error::Differs { .. }), "{error}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+
+    let report = export_file(&path, network, &Default::default(), &Options::default(), &mut |_| {}).unwrap();
+    assert!(report.comparison.within(&Tolerance::ROUNDING) && report.comparison.images == 10);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    assert!(crate::onnx::read(Path::new(&path)).is_ok());
+}
+
+/// Wraps every input in one more Identity: never done.
+struct Grow;
+
+impl Pass for Grow {
+    fn name(&self) -> &'static str {
+        "grow"
+    }
+
+    fn next(&self, graph: &Graph, _: &Weights) -> Checked<Option<Rewrite>> {
+        let Some((value, node)) = graph.values().find(|(_, n)| matches!(n.op, Op::Input(Input { .. }))) else {
+            return Ok(None);
+        };
+        let mut patch = Patch::new();
+        let tap = patch.tap(value);
+        let new = patch.wire(graph, &node_name(graph, "more", &[]), Identity, &[tap], None)?;
+        patch.shunt(graph, value, new)?;
+        Ok(Some(Rewrite { at: node.name.clone(), patch }))
+    }
+}
+
+#[test]
+fn passes_without_end_are_stopped() {
+    let mut graph = graph(2, 4);
+    let mut numbers = weights(&graph, 1);
+    let error = run(&[&Grow], &mut graph, &mut numbers, usize::MAX, &mut |_| {}).unwrap_err();
+    assert!(matches!(error, Error::Endless { pass: "grow", .. }), "{error}");
+}
