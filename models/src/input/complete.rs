@@ -91,7 +91,8 @@ fn png(bytes: &[u8]) -> Option<String> {
 
 /// The eight bytes that end the stream.
 fn qoi(bytes: &[u8]) -> Option<String> {
-    (!bytes.ends_with(&[0, 0, 0, 0, 0, 0, 0, 1])).then(|| format!("{} bytes without the end marker", bytes.len()))
+    (!bytes.ends_with(&[0, 0, 0, 0, 0, 0, 0, 1]))
+        .then(|| format!("{} bytes without the end marker", bytes.len()))
 }
 
 /// Blocks up to the end of the first image (GIF 89a, 18 to 24).
