@@ -10,6 +10,7 @@ use milenas_models::{Genotype, Model, cost, file};
 
 use crate::cli::{Cli, Command, DataCommand, RunOptions};
 use crate::config::Config;
+use crate::fetch;
 use crate::progress::Progress;
 use crate::run::{Data, Folder, GENOTYPE, WEIGHTS, run_eval, run_search, run_train};
 
@@ -23,7 +24,7 @@ pub fn execute(cli: Cli) -> Result<()> {
         Command::Train { genotype, options } => train(&genotype, &options),
         Command::Eval { weights, data, json } => eval(&weights, &data, json),
         Command::Data(DataCommand::Info { source, json }) => info(&source, json),
-        Command::Data(DataCommand::Fetch { name: _, out }) => fetch(&out),
+        Command::Data(DataCommand::Fetch { name: _, out }) => fetch_cifar10(&out),
     }
 }
 
@@ -180,7 +181,9 @@ fn info(source: &str, json: bool) -> Result<()> {
     Ok(())
 }
 
-fn fetch(out: &Path) -> Result<()> {
-    let _ = out;
-    bail!("not here yet")
+fn fetch_cifar10(out: &Path) -> Result<()> {
+    let folder = fetch::cifar10(out)?;
+    println!("CIFAR-10, whole and checked, is in {}", folder.display());
+    println!("next: milenas-search run --data cifar10:{} --out runs/cifar10", folder.display());
+    Ok(())
 }

@@ -6,6 +6,7 @@
 pub mod config;
 pub mod data;
 mod error;
+pub mod fetch;
 pub mod loss;
 pub mod optim;
 pub mod run;

@@ -43,8 +43,7 @@ pub const ROWS: usize = 10_000;
 
 const HELP: &str = "get the batches with `milenas-search data fetch cifar10 --out DIR`";
 
-/// Lowercase hexadecimal SHA-256.
-pub fn sha256(digest: impl AsRef<[u8]>) -> String {
+fn hexadecimal(digest: impl AsRef<[u8]>) -> String {
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -92,7 +91,7 @@ fn rows(mut reader: impl Read, path: &Path) -> Result<(Vec<Sample>, String)> {
         let index = samples.len();
         let place = || format!("{}, row {index}", path.display());
         match filled {
-            0 => return Ok((samples, sha256(hash.finalize()))),
+            0 => return Ok((samples, hexadecimal(hash.finalize()))),
             n if n < row.len() => {
                 let problem = format!("{n} of {} bytes; {HELP}", row.len());
                 return Err(Error::Truncated { place: place(), problem });
@@ -122,7 +121,7 @@ mod tests {
         let (samples, sha) = rows(bytes.as_slice(), Path::new("b.bin")).unwrap();
         assert_eq!(samples.iter().map(Sample::class).collect::<Vec<_>>(), [4, 5, 6]);
         assert_eq!(samples[2].name(), "b.bin:2");
-        assert_eq!(sha, sha256(Sha256::digest(&bytes)));
+        assert_eq!(sha, hexadecimal(Sha256::digest(&bytes)));
     }
 
     #[test]
