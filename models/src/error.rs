@@ -69,7 +69,9 @@ pub enum Error {
         limit: u64,
     },
     /// Weights that do not belong to the network.
-    #[error("weights: {problem}. Help: use the weights that were trained for this genotype, channels and layers")]
+    #[error(
+        "weights: {problem}. Help: use the weights that were trained for this genotype, channels and layers"
+    )]
     Weights {
         /// The first differing name, and both shapes.
         problem: String,

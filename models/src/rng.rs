@@ -12,7 +12,8 @@ pub struct Rng(ChaCha8Rng);
 impl Rng {
     /// The generator of a run's seed for one purpose: a parameter's name, `"split"`, `"augment"`.
     pub fn new(seed: u64, purpose: &str) -> Self {
-        let digest = Sha256::new().chain_update(seed.to_le_bytes()).chain_update(purpose.as_bytes()).finalize();
+        let digest =
+            Sha256::new().chain_update(seed.to_le_bytes()).chain_update(purpose.as_bytes()).finalize();
         Rng(ChaCha8Rng::from_seed(digest.into()))
     }
 

@@ -1,0 +1,3 @@
+//! Compute kernels: the inner loops that training and evaluation stand on.
+
+pub mod blocked;
