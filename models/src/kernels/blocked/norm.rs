@@ -4,7 +4,7 @@
 //! `scale * y + shift`, and the gradient `a * g + b * y + c`. Sums over a batch are taken in double
 //! precision, in the order of the images, so that they do not depend on the number of threads.
 
-use super::simd::{LANES, Pack};
+use super::simd::{LANES, Pack, floats, floats_mut};
 
 /// Added to the variance.
 pub const EPSILON: f64 = 1e-5;
@@ -98,5 +98,13 @@ impl Slope {
             total += dot;
         }
         (out, total)
+    }
+
+    /// Multiplies the gradient by a factor per channel, `[block]`.
+    pub fn scale_by(&mut self, factor: &[Pack]) {
+        for part in [&mut self.a, &mut self.b, &mut self.c] {
+            let lanes = floats_mut(part).iter_mut().zip(floats(factor));
+            lanes.for_each(|(x, factor)| *x *= factor);
+        }
     }
 }
