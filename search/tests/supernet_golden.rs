@@ -10,6 +10,7 @@ use milenas_models::Weights;
 use milenas_search::config::Config;
 use milenas_search::data::Batch;
 use milenas_search::strategy::Stepper;
+use milenas_search::supernet::fused::FusedSupernet;
 use milenas_search::supernet::reference::Reference;
 use milenas_search::supernet::{Alphas, Mixture, Supernet, SupernetConfig, Want};
 
@@ -155,6 +156,16 @@ fn the_definition_in_one_pass() {
 #[test]
 fn the_definition_in_two_steps() {
     two_steps(&mut reference());
+}
+
+#[test]
+fn the_fast_form_in_one_pass() {
+    one_pass(&mut FusedSupernet::new(CONFIG));
+}
+
+#[test]
+fn the_fast_form_in_two_steps() {
+    two_steps(&mut FusedSupernet::new(CONFIG));
 }
 
 #[test]

@@ -22,7 +22,10 @@ pub fn decode(bytes: &[u8], place: &str) -> Result<Decoded> {
     at_most(place, "the size in bytes", bytes.len() as u64, MAX_FILE_BYTES)?;
     limits::check_fields(bytes, place)?;
     let model = ModelProto::decode(bytes).map_err(|e| {
-        Model::malformed(place, format!("not a whole ONNX file ({e}). Help: is it truncated, or another format?"))
+        Model::malformed(
+            place,
+            format!("not a whole ONNX file ({e}). Help: is it truncated, or another format?"),
+        )
     })?;
     let Some(proto) = &model.graph else {
         return Err(Model::malformed(place, "it holds no graph. Help: is it an ONNX file?").into());
@@ -44,7 +47,9 @@ pub fn decode(bytes: &[u8], place: &str) -> Result<Decoded> {
         })?;
     }
     for output in &proto.output {
-        let value = scope.wire(&output.name).map_err(|problem| Model::malformed(place, format!("result {problem}")))?;
+        let value = scope
+            .wire(&output.name)
+            .map_err(|problem| Model::malformed(place, format!("result {problem}")))?;
         scope.builder.output(&output.name, value);
     }
     let (builder, weights) = scope.finish();
@@ -66,7 +71,8 @@ fn opset(model: &ModelProto, place: &str) -> Result<i64> {
             Err(Model::malformed(place, problem).into())
         }
         ref several => {
-            let problem = format!("it imports {} versions of the standard operators, expected 1", several.len());
+            let problem =
+                format!("it imports {} versions of the standard operators, expected 1", several.len());
             Err(Model::malformed(place, problem).into())
         }
     }
@@ -96,7 +102,11 @@ fn known_operators(proto: &GraphProto, place: &str) -> Result<()> {
 fn read_constants<'a>(proto: &'a GraphProto, scope: &mut Scope<'a>, place: &str) -> Result<()> {
     if let Some(sparse) = proto.sparse_initializer.first() {
         let name = sparse.values.as_ref().map_or("", |v| v.name.as_str());
-        return Err(Model::malformed(place, format!("`{name}` is a sparse tensor, this program reads dense ones")).into());
+        return Err(Model::malformed(
+            place,
+            format!("`{name}` is a sparse tensor, this program reads dense ones"),
+        )
+        .into());
     }
     for tensor in &proto.initializer {
         let at = |problem| Model::malformed(format!("{place}, initialiser `{}`", tensor.name), problem);
@@ -127,7 +137,8 @@ fn read_inputs<'a>(proto: &'a GraphProto, scope: &mut Scope<'a>, place: &str) ->
 
 /// The shape of an input: float, every size known but that of the batch.
 fn fact(info: &ValueInfoProto) -> std::result::Result<Fact, String> {
-    let Some(type_proto::Value::TensorType(tensor)) = info.r#type.as_ref().and_then(|t| t.value.as_ref()) else {
+    let Some(type_proto::Value::TensorType(tensor)) = info.r#type.as_ref().and_then(|t| t.value.as_ref())
+    else {
         return Err("it is no tensor".into());
     };
     if tensor.elem_type != DataType::Float as i32 {

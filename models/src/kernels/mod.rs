@@ -6,6 +6,7 @@
 //! image, plane or fixed chunk, and partial sums are added in order.
 
 mod batch_norm;
+pub mod blocked;
 mod conv;
 mod host;
 mod matmul;

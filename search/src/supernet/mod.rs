@@ -1,6 +1,7 @@
 //! The supernet: every candidate operation on every edge, mixed by the architecture's weights.
 
 mod alphas;
+pub mod fused;
 pub mod reference;
 
 pub use alphas::Alphas;
@@ -10,14 +11,20 @@ use milenas_models::Weights;
 use crate::Result;
 use crate::data::Batch;
 
-/// The supernet that programs use, for images `[in_channels, height, width]`.
+/// The supernet that programs use, for images `[in_channels, height, width]`: the fast form, from the seeded start.
+///
+/// # Errors
+/// Images of fewer than 4 pixels on a side.
 pub fn new_supernet(
     config: &SupernetConfig,
     height: usize,
     width: usize,
     seed: u64,
 ) -> Result<Box<dyn Supernet>> {
-    Ok(Box::new(reference::Reference::new(config, height, width, seed)?))
+    let start = reference::Reference::new(config, height, width, seed)?.weights()?;
+    let mut net = fused::FusedSupernet::new(*config);
+    Supernet::load(&mut net, &start)?;
+    Ok(Box::new(net))
 }
 
 /// Moves one tensor: its index, its weights, and its gradient of the last evaluation that wanted one.

@@ -67,7 +67,9 @@ impl<'a> Scope<'a> {
     pub(in super::super) fn wire(&self, name: &str) -> Read<Value> {
         match self.names.get(name) {
             Some(Definition::Wire(value)) => Ok(*value),
-            Some(Definition::Constant(_)) => Err(format!("`{name}` is a constant, expected what a node computes")),
+            Some(Definition::Constant(_)) => {
+                Err(format!("`{name}` is a constant, expected what a node computes"))
+            }
             None => Err(format!("`{name}` is not defined")),
         }
     }
@@ -96,7 +98,9 @@ impl<'s, 'a> Reader<'s, 'a> {
         match (self.node.op_type.as_str(), read) {
             ("Constant", _) => {
                 let value = self.attributes.tensor("value")?;
-                value.map(Some).ok_or_else(|| "this program reads constants from the attribute `value` only".into())
+                value
+                    .map(Some)
+                    .ok_or_else(|| "this program reads constants from the attribute `value` only".into())
             }
             ("Identity", Some(Definition::Constant(tensor))) => Ok(Some(tensor)),
             _ => Ok(None),
@@ -170,7 +174,8 @@ impl<'s, 'a> Reader<'s, 'a> {
     pub(super) fn param(&mut self, i: usize) -> Read<String> {
         let (name, tensor) = self.tensor(i)?.ok_or_else(|| format!("input {i} is missing"))?;
         if self.scope.weights.get(name).is_none() {
-            let (dims, numbers) = tensors::floats(tensor).map_err(|problem| format!("`{name}`: {problem}"))?;
+            let (dims, numbers) =
+                tensors::floats(tensor).map_err(|problem| format!("`{name}`: {problem}"))?;
             self.insert(name, &dims, numbers)?;
         }
         Ok(name.into())

@@ -1,0 +1,378 @@
+//! Depthwise convolution, 3x3 or 5x5, dilation and stride 1 or 2, padded so that stride 1 keeps the size.
+//!
+//! Inputs and output gradients come as padded maps ([`Map::padded_len`]); rows outside the image are
+//! skipped. Weights are packs `[block][tap]`.
+
+use core::ops::Range;
+
+use super::layout::{HALO, Map};
+use super::simd::{Kernel, Lanes, Pack};
+
+/// The make of a depthwise convolution.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Depthwise {
+    /// Side of the kernel, 3 or 5.
+    pub kernel: usize,
+    /// Distance of taps, 1 or 2.
+    pub dilation: usize,
+    /// 1 or 2.
+    pub stride: usize,
+}
+
+impl Depthwise {
+    /// Taps of a channel.
+    pub fn taps(self) -> usize {
+        self.kernel * self.kernel
+    }
+
+    /// How far the taps reach to each side.
+    fn reach(self) -> usize {
+        (self.kernel - 1) * self.dilation / 2
+    }
+
+    /// The kernel rows that meet a row of the image when the middle one lies on row `middle`.
+    #[inline(always)]
+    fn rows(self, middle: usize, height: usize) -> Range<usize> {
+        let (reach, d) = (self.reach(), self.dilation);
+        reach.saturating_sub(middle).div_ceil(d)..self.kernel.min((height - 1 + reach - middle) / d + 1)
+    }
+}
+
+/// Calls `$f::<L, kernel, dilation, stride>` for a [`Depthwise`].
+macro_rules! by_shape {
+    ($shape:expr, $f:ident($($arg:expr),*)) => {
+        match ($shape.kernel, $shape.dilation, $shape.stride) {
+            (3, 1, 1) => $f::<L, 3, 1, 1>($($arg),*),
+            (3, 1, 2) => $f::<L, 3, 1, 2>($($arg),*),
+            (3, 2, 1) => $f::<L, 3, 2, 1>($($arg),*),
+            (3, 2, 2) => $f::<L, 3, 2, 2>($($arg),*),
+            (5, 1, 1) => $f::<L, 5, 1, 1>($($arg),*),
+            (5, 1, 2) => $f::<L, 5, 1, 2>($($arg),*),
+            (5, 2, 1) => $f::<L, 5, 2, 1>($($arg),*),
+            (5, 2, 2) => $f::<L, 5, 2, 2>($($arg),*),
+            _ => panic!("depthwise kernels are 3 or 5 wide, dilation and stride 1 or 2, found {:?}", $shape),
+        }
+    };
+}
+
+/// One row of results: which taps meet it, and where they and their weights lie.
+#[derive(Copy, Clone)]
+struct Row<'a> {
+    /// A padded map.
+    source: &'a [Pack],
+    /// The leftmost tap of the first row of taps, for result 0.
+    first: usize,
+    /// To the next row of taps.
+    step: usize,
+    /// Rows of taps.
+    rows: usize,
+    weight: &'a [Pack],
+    /// The weight of the first tap, and the steps to that of the next row and the next column.
+    weight_first: usize,
+    weight_step: isize,
+    weight_x: isize,
+}
+
+/// Results `x..x + X` of a row, every `gap`-th pack of `out` from `out[0]`, set or added.
+#[inline(always)]
+fn tile<L: Lanes, const KX: usize, const D: usize, const S: usize, const X: usize>(
+    row: &Row<'_>,
+    x: usize,
+    part: usize,
+    out: &mut [Pack],
+    gap: usize,
+    add: bool,
+) {
+    let mut sums = [L::zero(); X];
+    if add {
+        for (i, sum) in sums.iter_mut().enumerate() {
+            *sum = L::load(&out[(x + i) * gap], part);
+        }
+    }
+    for y in 0..row.rows {
+        let mut weight = [L::zero(); KX];
+        for (kx, w) in weight.iter_mut().enumerate() {
+            let at = row.weight_first as isize + y as isize * row.weight_step + kx as isize * row.weight_x;
+            *w = L::load(&row.weight[at as usize], part);
+        }
+        let source = &row.source[row.first + y * row.step + x * S..][..(X - 1) * S + (KX - 1) * D + 1];
+        for (kx, w) in weight.into_iter().enumerate() {
+            for (i, sum) in sums.iter_mut().enumerate() {
+                *sum = L::load(&source[i * S + kx * D], part).fma(w, *sum);
+            }
+        }
+    }
+    for (i, sum) in sums.into_iter().enumerate() {
+        sum.store(&mut out[(x + i) * gap], part);
+    }
+}
+
+/// `count` results of a row.
+#[inline(always)]
+fn row_of<L: Lanes, const KX: usize, const D: usize, const S: usize>(
+    row: Row<'_>,
+    count: usize,
+    out: &mut [Pack],
+    gap: usize,
+    add: bool,
+) {
+    for part in 0..L::PARTS {
+        let mut x = 0;
+        while x + 8 <= count {
+            tile::<L, KX, D, S, 8>(&row, x, part, out, gap, add);
+            x += 8;
+        }
+        if x + 4 <= count {
+            tile::<L, KX, D, S, 4>(&row, x, part, out, gap, add);
+            x += 4;
+        }
+        while x < count {
+            tile::<L, KX, D, S, 1>(&row, x, part, out, gap, add);
+            x += 1;
+        }
+    }
+}
+
+/// Some rows of the convolution: `out` is `[block][row][column]` of those rows.
+pub struct Forward<'a> {
+    /// The convolution.
+    pub shape: Depthwise,
+    /// Size of the input.
+    pub map: Map,
+    /// The input, padded.
+    pub source: &'a [Pack],
+    /// `[block][tap]`.
+    pub weight: &'a [Pack],
+    /// Which rows of the output.
+    pub rows: Range<usize>,
+    /// Where they go.
+    pub out: &'a mut [Pack],
+}
+
+impl Kernel for Forward<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        by_shape!(self.shape, forward(self))
+    }
+}
+
+#[inline(always)]
+fn forward<L: Lanes, const K: usize, const D: usize, const S: usize>(k: Forward<'_>) {
+    let (wide, height, width) = (k.map.padded_width(), k.map.height, k.map.strided(S).width);
+    let reach = k.shape.reach();
+    let mut out = k.out.chunks_exact_mut(width);
+    for block in 0..k.map.packs {
+        for y in k.rows.clone() {
+            let Some(out) = out.next() else { return };
+            let taps = k.shape.rows(y * S, height);
+            let row = Row {
+                source: k.source,
+                first: (block * height + y * S + taps.start * D - reach) * wide + HALO - reach,
+                step: D * wide,
+                rows: taps.len(),
+                weight: k.weight,
+                weight_first: (block * K + taps.start) * K,
+                weight_step: K as isize,
+                weight_x: 1,
+            };
+            row_of::<L, K, D, S>(row, width, out, 1, false);
+        }
+    }
+}
+
+/// The gradient of the input.
+pub struct InputGradient<'a> {
+    /// The convolution.
+    pub shape: Depthwise,
+    /// Size of the input.
+    pub map: Map,
+    /// The gradient of the output, padded.
+    pub gradient: &'a [Pack],
+    /// `[block][tap]`.
+    pub weight: &'a [Pack],
+    /// Whether to add to `out` rather than set it.
+    pub add: bool,
+    /// A plain map of the input's size.
+    pub out: &'a mut [Pack],
+}
+
+impl Kernel for InputGradient<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        if self.shape.stride == 1 {
+            match (self.shape.kernel, self.shape.dilation) {
+                (3, 1) => input_gradient::<L, 3, 1>(self),
+                (3, 2) => input_gradient::<L, 3, 2>(self),
+                (5, 1) => input_gradient::<L, 5, 1>(self),
+                (5, 2) => input_gradient::<L, 5, 2>(self),
+                _ => panic!("no depthwise kernel {:?}", self.shape),
+            }
+        } else {
+            if !self.add {
+                self.out.fill(Pack::ZERO);
+            }
+            strided_input_gradient::<L>(self)
+        }
+    }
+}
+
+/// At stride 1: the convolution with the kernel turned by half a turn.
+#[inline(always)]
+fn input_gradient<L: Lanes, const K: usize, const D: usize>(k: InputGradient<'_>) {
+    let (wide, height, width) = (k.map.padded_width(), k.map.height, k.map.width);
+    let reach = k.shape.reach();
+    for (line, out) in k.out.chunks_exact_mut(width).enumerate().take(k.map.packs * height) {
+        let (block, y) = (line / height, line % height);
+        let taps = k.shape.rows(y, height);
+        let row = Row {
+            source: k.gradient,
+            first: (block * height + y + taps.start * D - reach) * wide + HALO - reach,
+            step: D * wide,
+            rows: taps.len(),
+            weight: k.weight,
+            weight_first: block * K * K + K * K - 1 - taps.start * K,
+            weight_step: -(K as isize),
+            weight_x: -1,
+        };
+        row_of::<L, K, D, 1>(row, width, out, 1, k.add);
+    }
+}
+
+/// At stride 2: pixels of even and odd row and column each see their own taps,
+/// those with `(pixel + reach - dilation * tap)` even, and read the gradient at half of that.
+#[inline(always)]
+fn strided_input_gradient<L: Lanes>(k: InputGradient<'_>) {
+    let (kernel, d, reach) = (k.shape.kernel, k.shape.dilation, k.shape.reach());
+    let (small, height, width) = (k.map.strided(2), k.map.height, k.map.width);
+    let wide = small.padded_width();
+    // From one tap seen to the next, in taps; the gradient moves one pixel back.
+    let skip = 2 / d;
+    let last_seen = |parity: usize| (0..kernel).rev().find(|t| (parity + reach + t * d).is_multiple_of(2));
+    for block in 0..k.map.packs {
+        for y in 0..height {
+            let Some(last) = last_seen(y % 2) else { continue };
+            // Taps last, last - skip, ... meet gradient rows top, top + 1, ...
+            let seen = last / skip + 1;
+            let top = (y + reach) as isize - (last * d) as isize;
+            let top = top / 2;
+            let below = (-top).max(0) as usize;
+            let rows = (small.height as isize - top).clamp(0, seen as isize) as usize;
+            if rows <= below {
+                continue;
+            }
+            for parity in 0..width.min(2) {
+                let Some(last_x) = last_seen(parity) else { continue };
+                let left = ((parity + reach) as isize - (last_x * d) as isize) / 2;
+                let row = Row {
+                    source: k.gradient,
+                    first: (((block * small.height) as isize + top + below as isize) * wide as isize
+                        + HALO as isize
+                        + left) as usize,
+                    step: wide,
+                    rows: rows - below,
+                    weight: k.weight,
+                    weight_first: (block * kernel + last - below * skip) * kernel + last_x,
+                    weight_step: -((skip * kernel) as isize),
+                    weight_x: -(skip as isize),
+                };
+                let count = (width - parity).div_ceil(2);
+                let out = &mut k.out[(block * height + y) * width + parity..];
+                match last_x / skip + 1 {
+                    1 => row_of::<L, 1, 1, 1>(row, count, out, 2, true),
+                    2 => row_of::<L, 2, 1, 1>(row, count, out, 2, true),
+                    3 => row_of::<L, 3, 1, 1>(row, count, out, 2, true),
+                    _ => row_of::<L, 5, 1, 1>(row, count, out, 2, true),
+                }
+            }
+        }
+    }
+}
+
+/// The gradient of the weights, added to `out`.
+pub struct WeightGradient<'a> {
+    /// The convolution.
+    pub shape: Depthwise,
+    /// Size of the input.
+    pub map: Map,
+    /// The input, padded.
+    pub source: &'a [Pack],
+    /// The gradient of the output, padded.
+    pub gradient: &'a [Pack],
+    /// `[block][tap]`.
+    pub out: &'a mut [Pack],
+}
+
+impl Kernel for WeightGradient<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        by_shape!(self.shape, weight_gradient(self))
+    }
+}
+
+#[inline(always)]
+fn weight_gradient<L: Lanes, const K: usize, const D: usize, const S: usize>(mut k: WeightGradient<'_>) {
+    for block in 0..k.map.packs {
+        for ky in 0..K {
+            for part in 0..L::PARTS {
+                // Several sets of sums, each for its pixels in turn: enough independent chains of additions.
+                if K == 3 {
+                    weight_row::<L, K, D, S, 4>(&mut k, block, ky, part);
+                } else {
+                    weight_row::<L, K, D, S, 2>(&mut k, block, ky, part);
+                }
+            }
+        }
+    }
+}
+
+/// One row of taps of one block.
+#[inline(always)]
+fn weight_row<L: Lanes, const K: usize, const D: usize, const S: usize, const SETS: usize>(
+    k: &mut WeightGradient<'_>,
+    block: usize,
+    ky: usize,
+    part: usize,
+) {
+    let (Map { height, .. }, small) = (k.map, k.map.strided(S));
+    let reach = k.shape.reach();
+    let mut sums = [[L::zero(); K]; SETS];
+    for y in 0..small.height {
+        if !k.shape.rows(y * S, height).contains(&ky) {
+            continue;
+        }
+        let from = (block * height + y * S + ky * D - reach) * k.map.padded_width() + HALO - reach;
+        let source = &k.source[from..][..(small.width - 1) * S + (K - 1) * D + 1];
+        let from = (block * small.height + y) * small.padded_width() + HALO;
+        let gradient = &k.gradient[from..][..small.width];
+        let mut x = 0;
+        while x + SETS <= small.width {
+            let source = &source[x * S..][..(SETS - 1) * S + (K - 1) * D + 1];
+            let gradient = &gradient[x..][..SETS];
+            for (i, sums) in sums.iter_mut().enumerate() {
+                let g = L::load(&gradient[i], part);
+                for (kx, sum) in sums.iter_mut().enumerate() {
+                    *sum = L::load(&source[i * S + kx * D], part).fma(g, *sum);
+                }
+            }
+            x += SETS;
+        }
+        while x < small.width {
+            let g = L::load(&gradient[x], part);
+            for (kx, sum) in sums[0].iter_mut().enumerate() {
+                *sum = L::load(&source[x * S + kx * D], part).fma(g, *sum);
+            }
+            x += 1;
+        }
+    }
+    for kx in 0..K {
+        let out = &mut k.out[(block * K + ky) * K + kx];
+        let mut total = L::load(out, part);
+        for set in &sums {
+            total = total.add(set[kx]);
+        }
+        total.store(out, part);
+    }
+}

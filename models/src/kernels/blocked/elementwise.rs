@@ -1,0 +1,294 @@
+//! What is done pixel by pixel: rectifying, weighted sums of maps, inner products of maps.
+
+use super::layout::{HALO, Map};
+use super::simd::{Kernel, Lanes, Pack};
+
+/// `relu(scale * source + shift)` per channel, into a padded map whose borders are zero already.
+pub struct PadRectify<'a> {
+    /// Size of the map.
+    pub map: Map,
+    /// A plain map.
+    pub source: &'a [Pack],
+    /// `[block]` factors.
+    pub scale: &'a [Pack],
+    /// `[block]` terms.
+    pub shift: &'a [Pack],
+    /// A padded map.
+    pub out: &'a mut [Pack],
+}
+
+impl Kernel for PadRectify<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let (height, width) = (self.map.height, self.map.width);
+        let rows = self.source.chunks_exact(width).zip(self.out.chunks_exact_mut(self.map.padded_width()));
+        for (line, (from, to)) in rows.enumerate() {
+            for part in 0..L::PARTS {
+                let scale = L::load(&self.scale[line / height], part);
+                let shift = L::load(&self.shift[line / height], part);
+                for (to, from) in to[HALO..][..width].iter_mut().zip(from) {
+                    L::load(from, part).fma(scale, shift).relu().store(to, part);
+                }
+            }
+        }
+    }
+}
+
+/// `relu(source)`, pack by pack.
+pub struct Rectify<'a> {
+    /// What to rectify.
+    pub source: &'a [Pack],
+    /// Where it goes.
+    pub out: &'a mut [Pack],
+}
+
+impl Kernel for Rectify<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        for (to, from) in self.out.iter_mut().zip(self.source) {
+            for part in 0..L::PARTS {
+                L::load(from, part).relu().store(to, part);
+            }
+        }
+    }
+}
+
+/// `scale * map + shift` per channel, in place.
+pub struct Affine<'a> {
+    /// Pixels of the map.
+    pub pixels: usize,
+    /// `[block]` factors.
+    pub scale: &'a [Pack],
+    /// `[block]` terms.
+    pub shift: &'a [Pack],
+    /// The map.
+    pub map: &'a mut [Pack],
+}
+
+impl Kernel for Affine<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        for (block, map) in self.map.chunks_exact_mut(self.pixels).enumerate() {
+            for part in 0..L::PARTS {
+                let (scale, shift) = (L::load(&self.scale[block], part), L::load(&self.shift[block], part));
+                for at in map.iter_mut() {
+                    L::load(at, part).fma(scale, shift).store(at, part);
+                }
+            }
+        }
+    }
+}
+
+/// A map and its factor per channel.
+#[derive(Copy, Clone)]
+pub struct Term<'a> {
+    /// `[block]` factors.
+    pub scale: &'a [Pack],
+    /// The map.
+    pub map: &'a [Pack],
+}
+
+/// `bias + sum of scale * map`, per channel.
+pub struct WeightedSum<'a> {
+    /// Size of the maps.
+    pub map: Map,
+    /// What to add up.
+    pub terms: &'a [Term<'a>],
+    /// `[block]` constants; none adds to what `out` holds.
+    pub bias: Option<&'a [Pack]>,
+    /// A plain map.
+    pub out: &'a mut [Pack],
+}
+
+/// Pixels summed at a time, so that the running sum stays in the nearest cache while the maps
+/// stream by in long runs.
+const TILE: usize = 64;
+
+impl Kernel for WeightedSum<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let pixels = self.map.pixels();
+        for block in 0..self.map.packs {
+            for start in (0..pixels).step_by(TILE) {
+                let at = block * pixels + start;
+                let out = &mut self.out[at..][..TILE.min(pixels - start)];
+                if let Some(bias) = self.bias {
+                    out.fill(bias[block]);
+                }
+                let mut terms = self.terms;
+                while let [a, b, c, d, rest @ ..] = terms {
+                    add_terms::<L, 4>([a, b, c, d], block, at, out);
+                    terms = rest;
+                }
+                while let [a, rest @ ..] = terms {
+                    add_terms::<L, 1>([a], block, at, out);
+                    terms = rest;
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn add_terms<L: Lanes, const N: usize>(terms: [&Term<'_>; N], block: usize, at: usize, out: &mut [Pack]) {
+    for part in 0..L::PARTS {
+        let mut scale = [L::zero(); N];
+        let mut maps = [&terms[0].map[..0]; N];
+        for n in 0..N {
+            scale[n] = L::load(&terms[n].scale[block], part);
+            maps[n] = &terms[n].map[at..][..out.len()];
+        }
+        for p in 0..out.len() {
+            let mut sum = L::load(&out[p], part);
+            for n in 0..N {
+                sum = L::load(&maps[n][p], part).fma(scale[n], sum);
+            }
+            sum.store(&mut out[p], part);
+        }
+    }
+}
+
+/// Sums over pixels, per channel, of a map and of its products with others.
+pub struct Dots<'a> {
+    /// Pixels of the maps.
+    pub pixels: usize,
+    /// The map.
+    pub left: &'a [Pack],
+    /// The others.
+    pub right: &'a [&'a [Pack]],
+    /// `[1 + others][block]`, set.
+    pub out: &'a mut [Pack],
+}
+
+impl Kernel for Dots<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let blocks = self.left.len() / self.pixels;
+        for block in 0..blocks {
+            let left = &self.left[block * self.pixels..][..self.pixels];
+            for part in 0..L::PARTS {
+                let mut sum = L::zero();
+                for at in left {
+                    sum = sum.add(L::load(at, part));
+                }
+                sum.store(&mut self.out[block], part);
+            }
+            for (i, right) in self.right.iter().enumerate() {
+                let right = &right[block * self.pixels..][..self.pixels];
+                let out = &mut self.out[(1 + i) * blocks + block];
+                if L::MANY {
+                    for part in 0..L::PARTS {
+                        let [sum] = dot::<L, 1>(left, right, part);
+                        sum.store(out, part);
+                    }
+                } else {
+                    for part in (0..L::PARTS).step_by(2) {
+                        let [low, high] = dot::<L, 2>(left, right, part);
+                        low.store(out, part);
+                        high.store(out, part + 1);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `N` neighbouring parts of an inner product, in four interleaved sums.
+#[inline(always)]
+fn dot<L: Lanes, const N: usize>(left: &[Pack], right: &[Pack], part: usize) -> [L; N] {
+    let mut sums = [[L::zero(); N]; 4];
+    let (fours, left_rest) = left.as_chunks::<4>();
+    let (right_fours, right_rest) = right.as_chunks::<4>();
+    for (l, r) in fours.iter().zip(right_fours) {
+        for i in 0..4 {
+            for n in 0..N {
+                sums[i][n] = L::load(&l[i], part + n).fma(L::load(&r[i], part + n), sums[i][n]);
+            }
+        }
+    }
+    for (l, r) in left_rest.iter().zip(right_rest) {
+        for n in 0..N {
+            sums[0][n] = L::load(l, part + n).fma(L::load(r, part + n), sums[0][n]);
+        }
+    }
+    let mut out = [L::zero(); N];
+    for n in 0..N {
+        out[n] = sums[0][n].add(sums[1][n]).add(sums[2][n].add(sums[3][n]));
+    }
+    out
+}
+
+/// Through the rectifier behind a BatchNorm: `out = gradient` where `scale * source + shift > 0`, else 0,
+/// with the sums that the BatchNorm's gradient needs.
+pub struct GateNormed<'a> {
+    /// Pixels of the maps.
+    pub pixels: usize,
+    /// The gradient behind the rectifier.
+    pub gradient: &'a [Pack],
+    /// The map before the BatchNorm.
+    pub source: &'a [Pack],
+    /// `[block]` factors of the BatchNorm.
+    pub scale: &'a [Pack],
+    /// `[block]` terms of the BatchNorm.
+    pub shift: &'a [Pack],
+    /// The gradient before the rectifier.
+    pub out: &'a mut [Pack],
+    /// `[2][block]`: sums of `out` and of `out * source`, set.
+    pub sums: &'a mut [Pack],
+}
+
+impl Kernel for GateNormed<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let blocks = self.out.len() / self.pixels;
+        for block in 0..blocks {
+            let range = block * self.pixels..(block + 1) * self.pixels;
+            let (gradient, source) = (&self.gradient[range.clone()], &self.source[range.clone()]);
+            let out = &mut self.out[range];
+            for part in 0..L::PARTS {
+                let (scale, shift) = (L::load(&self.scale[block], part), L::load(&self.shift[block], part));
+                let (mut sum, mut dot) = (L::zero(), L::zero());
+                for ((to, g), y) in out.iter_mut().zip(gradient).zip(source) {
+                    let y = L::load(y, part);
+                    let v = L::load(g, part).gate(y.fma(scale, shift));
+                    v.store(to, part);
+                    sum = sum.add(v);
+                    dot = v.fma(y, dot);
+                }
+                sum.store(&mut self.sums[block], part);
+                dot.store(&mut self.sums[blocks + block], part);
+            }
+        }
+    }
+}
+
+/// `out = gradient` where `source > 0`, else 0; or that added to `out`.
+pub struct Gate<'a> {
+    /// The gradient behind the rectifier.
+    pub gradient: &'a [Pack],
+    /// The rectifier's input.
+    pub source: &'a [Pack],
+    /// Whether to add.
+    pub add: bool,
+    /// The gradient before the rectifier.
+    pub out: &'a mut [Pack],
+}
+
+impl Kernel for Gate<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        for ((to, g), x) in self.out.iter_mut().zip(self.gradient).zip(self.source) {
+            for part in 0..L::PARTS {
+                let v = L::load(g, part).gate(L::load(x, part));
+                if self.add { L::load(to, part).add(v) } else { v }.store(to, part);
+            }
+        }
+    }
+}

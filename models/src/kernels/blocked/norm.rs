@@ -1,0 +1,110 @@
+//! BatchNorm as two numbers per channel forward, and three backward.
+//!
+//! The sums over pixels are gathered by the kernels that write a map; here they become
+//! `scale * y + shift`, and the gradient `a * g + b * y + c`. Sums over a batch are taken in double
+//! precision, in the order of the images, so that they do not depend on the number of threads.
+
+use super::simd::{LANES, Pack, floats, floats_mut};
+
+/// Added to the variance.
+pub const EPSILON: f64 = 1e-5;
+
+/// Per channel `scale * y + shift`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Scaling {
+    /// `[block]`.
+    pub scale: Vec<Pack>,
+    /// `[block]`.
+    pub shift: Vec<Pack>,
+}
+
+impl Scaling {
+    /// The identity on `packs` blocks.
+    pub fn identity(packs: usize) -> Scaling {
+        Scaling { scale: vec![Pack::ONE; packs], shift: vec![Pack::ZERO; packs] }
+    }
+
+    /// The scaling that gives lane `c` mean 0 and variance 1.
+    pub fn normalise(&mut self, moments: &Moments) {
+        for (c, (mean, variance)) in moments.mean.iter().zip(&moments.variance).enumerate() {
+            let scale = 1.0 / (variance + EPSILON).sqrt();
+            self.scale[c / LANES].0[c % LANES] = scale as f32;
+            self.shift[c / LANES].0[c % LANES] = (-mean * scale) as f32;
+        }
+    }
+}
+
+/// Adds up, lane by lane in double precision, one sum per image.
+pub fn total<'a>(images: impl Iterator<Item = &'a [Pack]>, packs: usize) -> Vec<f64> {
+    let mut out = vec![0.0; packs * LANES];
+    for image in images {
+        for (out, pack) in out.chunks_exact_mut(LANES).zip(image) {
+            for (out, x) in out.iter_mut().zip(pack.0) {
+                *out += f64::from(x);
+            }
+        }
+    }
+    out
+}
+
+/// Mean and biased variance per lane.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Moments {
+    /// Per lane.
+    pub mean: Vec<f64>,
+    /// Per lane, divided by the count.
+    pub variance: Vec<f64>,
+}
+
+impl Moments {
+    /// From the sums of `count` values and of their squares.
+    pub fn of(mut sum: Vec<f64>, mut square: Vec<f64>, count: f64) -> Moments {
+        for (mean, variance) in sum.iter_mut().zip(&mut square) {
+            *mean /= count;
+            *variance = (*variance / count - *mean * *mean).max(0.0);
+        }
+        Moments { mean: sum, variance: square }
+    }
+}
+
+/// The gradient of a BatchNorm's input `y` for the gradient `g` of its output: `a * g + b * y + c`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Slope {
+    /// `[block]`.
+    pub a: Vec<Pack>,
+    /// `[block]`.
+    pub b: Vec<Pack>,
+    /// `[block]`.
+    pub c: Vec<Pack>,
+}
+
+impl Slope {
+    /// Where the output is weighted by `weight`, `g` is the gradient of the weighted sum; `sum` and
+    /// `dot` are the sums of `g` and of `g * y` over `count` values. Returns the sum of
+    /// `g * (scale * y + shift)` as well, which is the gradient of `weight`.
+    pub fn of(scaling: &Scaling, weight: f64, sum: &[f64], dot: &[f64], count: f64) -> (Slope, f64) {
+        let packs = scaling.scale.len();
+        let zeros = || vec![Pack::ZERO; packs];
+        let mut out = Slope { a: zeros(), b: zeros(), c: zeros() };
+        let mut total = 0.0;
+        for (lane, (sum, dot)) in sum.iter().zip(dot).enumerate() {
+            let (block, i) = (lane / LANES, lane % LANES);
+            let (scale, shift) = (f64::from(scaling.scale[block].0[i]), f64::from(scaling.shift[block].0[i]));
+            let dot = scale * dot + shift * sum;
+            let a = weight * scale;
+            out.a[block].0[i] = a as f32;
+            out.b[block].0[i] = (-a * scale * dot / count) as f32;
+            out.c[block].0[i] = (-a * (sum + shift * dot) / count) as f32;
+            total += dot;
+        }
+        (out, total)
+    }
+
+    /// Multiplies the gradient by a factor per channel, `[block]`.
+    pub fn scale_by(&mut self, factor: &[Pack]) {
+        for part in [&mut self.a, &mut self.b, &mut self.c] {
+            let lanes = floats_mut(part).iter_mut().zip(floats(factor));
+            lanes.for_each(|(x, factor)| *x *= factor);
+        }
+    }
+}

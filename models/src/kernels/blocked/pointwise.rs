@@ -1,0 +1,204 @@
+//! Pointwise (1x1) convolution: forward, and the gradient of its weights. The gradient of the input is
+//! the forward kernel on the transposed weight.
+//!
+//! Weights are packs over output channels, `[out block][in lane]`.
+
+use super::simd::{Kernel, LANES, Lanes, Pack};
+
+/// `out = weight * source`, some rows of pixels of an image.
+pub struct Pointwise<'a> {
+    /// Packs per input pixel.
+    pub inputs: usize,
+    /// Packs per output pixel.
+    pub outputs: usize,
+    /// Rows, and pixels of a row; a plain map is one long row.
+    pub rows: usize,
+    /// Pixels of a row.
+    pub width: usize,
+    /// `[in block]` planes of `source_plane` packs, rows without gaps.
+    pub source: &'a [Pack],
+    /// Packs from one input block to the next.
+    pub source_plane: usize,
+    /// `[out block][in lane]`.
+    pub weight: &'a [Pack],
+    /// `[out block]` planes of `out_plane` packs, rows `out_step` apart.
+    pub out: &'a mut [Pack],
+    /// Packs from one output block to the next.
+    pub out_plane: usize,
+    /// Packs from one output row to the next.
+    pub out_step: usize,
+    /// `[out block]` sums of the results and of their squares, added to.
+    pub sums: Option<[&'a mut [Pack]; 2]>,
+}
+
+impl Kernel for Pointwise<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(mut self) {
+        // Registers across output channels: as many as give a tile of independent sums that fits.
+        let registers = self.outputs * L::PARTS;
+        let mut at = 0;
+        while at + 2 <= registers {
+            if L::MANY {
+                strip::<L, 2, 8>(&mut self, at)
+            } else {
+                strip::<L, 2, 4>(&mut self, at)
+            }
+            at += 2;
+        }
+        if at < registers {
+            strip::<L, 1, 8>(&mut self, at);
+        }
+    }
+}
+
+/// All pixels of `N` registers of output channels.
+#[inline(always)]
+fn strip<L: Lanes, const N: usize, const P: usize>(k: &mut Pointwise<'_>, at: usize) {
+    let mut sums = [[L::zero(); N]; 2];
+    for row in 0..k.rows {
+        let mut x = 0;
+        while x + P <= k.width {
+            put::<L, N, P>(k, at, row, x, &mut sums);
+            x += P;
+        }
+        while x < k.width {
+            put::<L, N, 1>(k, at, row, x, &mut sums);
+            x += 1;
+        }
+    }
+    if let Some(out) = &mut k.sums {
+        for (out, sums) in out.iter_mut().zip(sums) {
+            for (n, sum) in sums.into_iter().enumerate() {
+                let (block, part) = ((at + n) / L::PARTS, (at + n) % L::PARTS);
+                L::load(&out[block], part).add(sum).store(&mut out[block], part);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn put<L: Lanes, const N: usize, const P: usize>(
+    k: &mut Pointwise<'_>,
+    at: usize,
+    row: usize,
+    x: usize,
+    sums: &mut [[L; N]; 2],
+) {
+    let tile = tile::<L, N, P>(k, at, row * k.width + x);
+    for (n, tile) in tile.into_iter().enumerate() {
+        let (block, part) = ((at + n) / L::PARTS, (at + n) % L::PARTS);
+        let out = &mut k.out[block * k.out_plane + row * k.out_step + x..][..P];
+        for (out, value) in out.iter_mut().zip(tile) {
+            value.store(out, part);
+            sums[0][n] = sums[0][n].add(value);
+            sums[1][n] = value.fma(value, sums[1][n]);
+        }
+    }
+}
+
+#[inline(always)]
+fn tile<L: Lanes, const N: usize, const P: usize>(k: &Pointwise<'_>, at: usize, pixel: usize) -> [[L; P]; N] {
+    let mut sums = [[L::zero(); P]; N];
+    let column = k.inputs * LANES;
+    for block in 0..k.inputs {
+        let source = &k.source[block * k.source_plane + pixel..][..P];
+        let mut weights = [&k.weight[..0]; N];
+        for (n, w) in weights.iter_mut().enumerate() {
+            *w = &k.weight[(at + n) / L::PARTS * column + block * LANES..][..LANES];
+        }
+        for lane in 0..LANES {
+            let mut w = [L::zero(); N];
+            for n in 0..N {
+                w[n] = L::load(&weights[n][lane], (at + n) % L::PARTS);
+            }
+            for i in 0..P {
+                let x = L::splat(source[i].0[lane]);
+                for n in 0..N {
+                    sums[n][i] = w[n].fma(x, sums[n][i]);
+                }
+            }
+        }
+    }
+    sums
+}
+
+/// The gradient of the weight, added to `out`.
+pub struct WeightGradient<'a> {
+    /// Packs per input pixel.
+    pub inputs: usize,
+    /// Packs per output pixel.
+    pub outputs: usize,
+    /// Pixels to sum over.
+    pub pixels: usize,
+    /// `[in block]` planes of `source_plane` packs.
+    pub source: &'a [Pack],
+    /// Packs from one input block to the next.
+    pub source_plane: usize,
+    /// The gradient of the output, `[out block]` planes of `gradient_plane` packs.
+    pub gradient: &'a [Pack],
+    /// Packs from one output block to the next.
+    pub gradient_plane: usize,
+    /// `[out block][in lane]`.
+    pub out: &'a mut [Pack],
+}
+
+impl Kernel for WeightGradient<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(mut self) {
+        let registers = self.outputs * L::PARTS;
+        let lanes = if L::MANY { 8 } else { 4 };
+        for block in 0..self.inputs {
+            for lane in (0..LANES).step_by(lanes) {
+                let mut at = 0;
+                while at + 2 <= registers {
+                    if L::MANY {
+                        weight_tile::<L, 2, 8>(&mut self, at, block, lane)
+                    } else {
+                        weight_tile::<L, 2, 4>(&mut self, at, block, lane)
+                    }
+                    at += 2;
+                }
+                if at < registers {
+                    weight_tile::<L, 1, 8>(&mut self, at, block, lane);
+                }
+            }
+        }
+    }
+}
+
+/// `M` input lanes by `N` registers of output channels.
+#[inline(always)]
+fn weight_tile<L: Lanes, const N: usize, const M: usize>(
+    k: &mut WeightGradient<'_>,
+    at: usize,
+    block: usize,
+    lane: usize,
+) {
+    let mut sums = [[L::zero(); M]; N];
+    let source = &k.source[block * k.source_plane..][..k.pixels];
+    let mut gradients = [&k.gradient[..0]; N];
+    for (n, g) in gradients.iter_mut().enumerate() {
+        *g = &k.gradient[(at + n) / L::PARTS * k.gradient_plane..][..k.pixels];
+    }
+    for p in 0..k.pixels {
+        let mut g = [L::zero(); N];
+        for n in 0..N {
+            g[n] = L::load(&gradients[n][p], (at + n) % L::PARTS);
+        }
+        for m in 0..M {
+            let x = L::splat(source[p].0[lane + m]);
+            for n in 0..N {
+                sums[n][m] = g[n].fma(x, sums[n][m]);
+            }
+        }
+    }
+    for (n, sums) in sums.into_iter().enumerate() {
+        let first = ((at + n) / L::PARTS * k.inputs + block) * LANES + lane;
+        for (out, sum) in k.out[first..][..M].iter_mut().zip(sums) {
+            let part = (at + n) % L::PARTS;
+            L::load(out, part).add(sum).store(out, part);
+        }
+    }
+}

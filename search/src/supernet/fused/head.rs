@@ -1,0 +1,104 @@
+//! The head: mean over pixels, a linear layer, cross-entropy.
+
+use milenas_models::kernels::blocked::simd::{floats, floats_mut};
+use milenas_models::kernels::blocked::{Channels, LANES, Pack};
+
+use super::cell::View;
+use super::parameters::{Gradients, Id, Parameters};
+
+/// The classifier.
+pub(super) struct Head {
+    classes: usize,
+    weight: Id,
+    bias: Id,
+    /// `[image][lane]` means.
+    features: Vec<f32>,
+    /// `[image][class]`.
+    pub(super) logits: Vec<f32>,
+}
+
+impl Head {
+    pub(super) fn new(inputs: Channels, classes: usize, parameters: &mut Parameters) -> Head {
+        let weight = parameters.pointwise("classifier.weight".into(), vec![classes, inputs.count()], inputs);
+        let bias = parameters.vector("classifier.bias".into(), classes);
+        Head { classes, weight, bias, features: Vec::new(), logits: Vec::new() }
+    }
+
+    /// The logits of a batch.
+    pub(super) fn forward(&mut self, parameters: &Parameters, input: View<'_>, batch: usize) {
+        let (pixels, lanes) = (input.map.pixels(), input.map.packs * LANES);
+        self.features.clear();
+        self.logits.clear();
+        for i in 0..batch {
+            for plane in input.image(i).chunks_exact(pixels) {
+                let mut sum = [0.0; LANES];
+                for pack in plane {
+                    sum.iter_mut().zip(pack.0).for_each(|(sum, x)| *sum += x);
+                }
+                self.features.extend(sum.map(|x| x / pixels as f32));
+            }
+            let features = &self.features[i * lanes..];
+            let (weight, bias) = (&parameters.values[self.weight], floats(&parameters.values[self.bias]));
+            for class in 0..self.classes {
+                let column = &weight[class / LANES * lanes..][..lanes];
+                let products = column.iter().zip(features).map(|(w, x)| f64::from(w.0[class % LANES] * x));
+                self.logits.push((f64::from(bias[class]) + products.sum::<f64>()) as f32);
+            }
+        }
+    }
+
+    /// Mean cross-entropy and the number of right answers; leaves the gradient of the logits in `logits`.
+    pub(super) fn loss(&mut self, labels: &[u32]) -> (f64, usize) {
+        let (mut loss, mut correct) = (0.0, 0);
+        for (logits, &label) in self.logits.chunks_exact_mut(self.classes).zip(labels) {
+            let label = label as usize;
+            let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let sum: f64 = logits.iter().map(|x| f64::from(x - max).exp()).sum();
+            loss += sum.ln() - f64::from(logits[label] - max);
+            correct += (logits.iter().position(|x| *x == max) == Some(label)) as usize;
+            for (class, x) in logits.iter_mut().enumerate() {
+                let p = f64::from(*x - max).exp() / sum;
+                *x = ((p - (class == label) as usize as f64) / labels.len() as f64) as f32;
+            }
+        }
+        (loss / labels.len() as f64, correct)
+    }
+
+    /// From the gradient of the logits, as [`Self::loss`] leaves it, to that of the input, and of the weights.
+    pub(super) fn backward(
+        &self,
+        parameters: &Parameters,
+        input: View<'_>,
+        gradient: &mut [Pack],
+        weights: Option<&mut Gradients>,
+    ) {
+        let (pixels, packs) = (input.map.pixels(), input.map.packs);
+        let lanes = packs * LANES;
+        let images = self.logits.chunks_exact(self.classes).zip(self.features.chunks_exact(lanes));
+        if let Some(weights) = weights {
+            weights.values[self.weight].fill(Pack::ZERO);
+            weights.values[self.bias].fill(Pack::ZERO);
+            for (logits, features) in images.clone() {
+                for (class, g) in logits.iter().enumerate() {
+                    let column = &mut weights.values[self.weight][class / LANES * lanes..][..lanes];
+                    column.iter_mut().zip(features).for_each(|(w, x)| w.0[class % LANES] += g * x);
+                    floats_mut(&mut weights.values[self.bias])[class] += g;
+                }
+            }
+        }
+        for (i, (logits, _)) in images.enumerate() {
+            let image = &mut gradient[i * input.place.image + input.place.offset..][..input.map.len()];
+            for (block, plane) in image.chunks_exact_mut(pixels).enumerate() {
+                let mut value = Pack::ZERO;
+                for (lane, x) in value.0.iter_mut().enumerate() {
+                    for (class, g) in logits.iter().enumerate() {
+                        let weight = &parameters.values[self.weight][class / LANES * lanes..];
+                        *x += weight[block * LANES + lane].0[class % LANES] * g;
+                    }
+                    *x /= pixels as f32;
+                }
+                plane.fill(value);
+            }
+        }
+    }
+}

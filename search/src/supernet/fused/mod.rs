@@ -1,0 +1,20 @@
+//! The fast supernet: forward and backward written by hand over blocked maps.
+//!
+//! It keeps for the backward pass the maps before the BatchNorms and the states, nothing else: rectified inputs, depthwise outputs and
+//! the places of maxima are made again. What edges from one state have in common is made once.
+
+mod adapter;
+mod cell;
+mod context;
+mod edge;
+mod head;
+mod network;
+mod norm;
+mod parameters;
+mod scratch;
+mod state;
+mod stem;
+mod unit;
+
+pub use network::{FusedSupernet, Images};
+pub use parameters::Named;

@@ -1,0 +1,335 @@
+//! The whole network.
+
+use milenas_models::kernels::blocked::{Channels, Level, Pack};
+use milenas_models::{Error, Result};
+
+use super::cell::{Cell, View};
+use super::context::{Context, Profile};
+use super::head::Head;
+use super::norm::Statistics;
+use super::parameters::{Gradients, Named, Parameters};
+use super::scratch::Workspace;
+use super::stem::Stem;
+use crate::supernet::{CANDIDATES, Evaluation, Mixture, SupernetConfig, Want};
+
+/// A batch of images.
+#[derive(Copy, Clone, Debug)]
+pub struct Images<'a> {
+    /// `[N, C, H, W]`.
+    pub pixels: &'a [f32],
+    /// H, at least 4.
+    pub height: usize,
+    /// W, at least 4.
+    pub width: usize,
+}
+
+/// Smallest side of an image.
+const SMALLEST: usize = 4;
+
+/// The supernet with all its weights.
+pub struct FusedSupernet {
+    config: SupernetConfig,
+    level: Level,
+    parameters: Parameters,
+    statistics: Statistics,
+    weights: Gradients,
+    stem: Stem,
+    cells: Vec<Cell>,
+    head: Head,
+    /// Gradients of three consecutive sources' images: the stem is source 0, cell `i` source `i + 1`. A cell's
+    /// hold all of its states.
+    gradients: [Vec<Pack>; 3],
+    workspace: Workspace,
+    profile: Profile,
+    /// Batch, height and width that the buffers are for.
+    size: (usize, usize, usize),
+}
+
+impl FusedSupernet {
+    /// A network whose weights are all zero but for the stem's norm, for the fastest instructions of this processor.
+    pub fn new(config: SupernetConfig) -> FusedSupernet {
+        Self::with_level(config, Level::best())
+    }
+
+    /// The same for given instructions.
+    pub fn with_level(config: SupernetConfig, level: Level) -> FusedSupernet {
+        let (mut parameters, mut statistics) = (Parameters::default(), Statistics::default());
+        let mut channels = config.channels;
+        let stem_channels = config.stem_multiplier * channels;
+        let stem = Stem::new(config.in_channels, stem_channels, &mut parameters, &mut statistics);
+        let mut inputs = [Channels::one(stem_channels); 2];
+        let mut cells = Vec::with_capacity(config.layers);
+        for index in 0..config.layers {
+            let reduction = config.reduces(index);
+            let halves = index > 0 && config.reduces(index - 1);
+            channels *= 1 + reduction as usize;
+            let size = (channels, config.nodes);
+            let kind = (reduction, halves);
+            cells.push(Cell::new(index, size, inputs, kind, &mut parameters, &mut statistics));
+            inputs = [inputs[1], Channels { groups: config.nodes, each: channels }];
+        }
+        let head = Head::new(inputs[1], config.classes, &mut parameters);
+        let weights = Gradients::new(&parameters);
+        FusedSupernet {
+            config,
+            level,
+            parameters,
+            statistics,
+            weights,
+            stem,
+            cells,
+            head,
+            gradients: Default::default(),
+            workspace: Workspace::default(),
+            profile: Profile::default(),
+            size: (0, 0, 0),
+        }
+    }
+
+    /// The network's make.
+    pub fn config(&self) -> &SupernetConfig {
+        &self.config
+    }
+
+    /// The parameters in network order, as PyTorch names and shapes them.
+    pub fn parameters(&self) -> &[Named] {
+        &self.parameters.named
+    }
+
+    /// The names of the BatchNorms' running means and variances, in network order.
+    pub fn statistics(&self) -> &[String] {
+        &self.statistics.names
+    }
+
+    /// A parameter or running statistic in PyTorch's layout.
+    pub fn get(&self, name: &str) -> Result<Vec<f32>> {
+        if let Some(named) = self.parameters.find(name) {
+            return Ok(Parameters::read(named, &self.parameters.values));
+        }
+        Ok(self.statistics.values[self.statistic(name)?].clone())
+    }
+
+    /// Sets a parameter or running statistic from PyTorch's layout.
+    pub fn set(&mut self, name: &str, values: &[f32]) -> Result<()> {
+        let expected = match self.parameters.find(name) {
+            Some(named) => named.shape.iter().product(),
+            None => self.statistics.values[self.statistic(name)?].len(),
+        };
+        if values.len() != expected {
+            let problem = format!("`{name}` has {expected} elements, found {}", values.len());
+            return Err(Error::Weights { problem });
+        }
+        if self.parameters.find(name).is_some() {
+            self.parameters.set(name, values);
+        } else {
+            let index = self.statistic(name)?;
+            self.statistics.values[index].copy_from_slice(values);
+        }
+        Ok(())
+    }
+
+    fn statistic(&self, name: &str) -> Result<usize> {
+        self.statistics.names.iter().position(|n| n == name).ok_or_else(|| {
+            let parameters = self.parameters.named.iter().map(|n| n.name.clone());
+            Error::unknown("weight", name, parameters.chain(self.statistics.names.iter().cloned()))
+        })
+    }
+
+    /// The gradient of a parameter in PyTorch's layout, from the last pass that wanted those of the weights.
+    pub fn gradient(&self, name: &str) -> Result<Vec<f32>> {
+        match self.parameters.find(name) {
+            Some(named) => Ok(Parameters::read(named, &self.weights.values)),
+            None => {
+                Err(Error::unknown("parameter", name, self.parameters.named.iter().map(|n| n.name.clone())))
+            }
+        }
+    }
+
+    /// The squared norm of all weight gradients together, from the last pass that wanted them.
+    pub fn squared_gradient_norm(&self) -> f64 {
+        self.weights.squared_norm()
+    }
+
+    /// Shows every parameter and its gradient, in the packed form the kernels use: index, values, gradient. The two
+    /// weights of a strided skip come as one. Filling lanes are zero with zero gradients; an optimiser
+    /// must leave them zero, as all do whose step for (0, 0) is 0.
+    pub fn for_each_parameter(&mut self, visit: impl FnMut(usize, &mut [f32], &[f32])) {
+        self.parameters.for_each(&self.weights, visit);
+    }
+
+    /// Where the time of all passes so far went: phase and seconds.
+    pub fn profile(&self) -> &[(&'static str, f64)] {
+        &self.profile.0
+    }
+
+    /// Forgets the time spent so far.
+    pub fn reset_profile(&mut self) {
+        self.profile.0.clear();
+    }
+
+    /// Loss and gradients of a batch in training mode: BatchNorms use the batch's statistics, and move the running ones.
+    ///
+    /// Runs in rayon's current pool; the result does not depend on its number of threads.
+    pub fn evaluate(
+        &mut self,
+        images: Images<'_>,
+        labels: &[u32],
+        mixture: &Mixture,
+        want: Want,
+    ) -> Result<Evaluation> {
+        let batch = self.check(images, mixture)?;
+        if labels.len() != batch {
+            let found = labels.len().to_string();
+            return Err(Error::Value {
+                what: "number of labels".into(),
+                found,
+                expected: format!("{batch}, one per image"),
+            });
+        }
+        if let Some(label) = labels.iter().find(|&&label| label as usize >= self.config.classes) {
+            let expected = format!("less than the {} classes", self.config.classes);
+            return Err(Error::Value { what: "a label".into(), found: label.to_string(), expected });
+        }
+        Ok(rayon::scope(|_| {
+            self.forward(images, batch, mixture, true);
+            let (loss, correct) = self.head.loss(labels);
+            let mut evaluation = Evaluation { loss, correct, mixture_gradient: mixture.clone() };
+            evaluation.mixture_gradient.iter_mut().flatten().for_each(|row| row.fill(0.0));
+            if want.weights || want.mixture {
+                let gradient = self.backward(images.pixels, mixture, want.weights);
+                for (to, from) in
+                    evaluation.mixture_gradient.iter_mut().flatten().zip(gradient.iter().flatten())
+                {
+                    to.iter_mut().zip(from).for_each(|(to, from)| *to = *from as f32);
+                }
+            }
+            evaluation
+        }))
+    }
+
+    /// Logits `[N, classes]` in evaluation mode: BatchNorms use the running statistics.
+    pub fn predict(&mut self, images: Images<'_>, mixture: &Mixture) -> Result<Vec<f32>> {
+        let batch = self.check(images, mixture)?;
+        rayon::scope(|_| self.forward(images, batch, mixture, false));
+        Ok(self.head.logits.clone())
+    }
+
+    /// The number of images, if all sizes fit.
+    fn check(&self, images: Images<'_>, mixture: &Mixture) -> Result<usize> {
+        let Images { pixels, height, width } = images;
+        if height < SMALLEST || width < SMALLEST {
+            let found = format!("{height}x{width}");
+            let expected = format!("at least {SMALLEST}x{SMALLEST}");
+            return Err(Error::Value { what: "image size".into(), found, expected });
+        }
+        let image = self.config.in_channels * height * width;
+        if pixels.is_empty() || !pixels.len().is_multiple_of(image) {
+            let (found, expected) = (pixels.len().to_string(), format!("a positive multiple of {image}"));
+            return Err(Error::Value { what: "number of pixel values".into(), found, expected });
+        }
+        if mixture.iter().any(|rows| rows.len() != self.config.edges()) {
+            let found = format!("{} and {}", mixture[0].len(), mixture[1].len());
+            let expected = format!("{} of each kind of cell", self.config.edges());
+            return Err(Error::Value { what: "number of rows of the mixture".into(), found, expected });
+        }
+        Ok(pixels.len() / image)
+    }
+
+    fn resize(&mut self, size: (usize, usize, usize)) {
+        self.workspace.prepare();
+        self.parameters.refresh();
+        if self.size == size {
+            return;
+        }
+        self.size = size;
+        let (batch, height, width) = size;
+        self.stem.resize(height, width, batch);
+        let mut lens = vec![self.stem.map.len()];
+        let mut inputs = [self.stem.map; 2];
+        for cell in &mut self.cells {
+            cell.resize(inputs, batch);
+            inputs = [inputs[1], cell.output().map];
+            lens.push(cell.image_len());
+        }
+        for (i, gradients) in self.gradients.iter_mut().enumerate() {
+            let len = lens.iter().skip(i).step_by(3).max().copied().unwrap_or(0);
+            gradients.resize(batch * len, Pack::ZERO);
+        }
+    }
+
+    fn forward(&mut self, images: Images<'_>, batch: usize, mixture: &Mixture, training: bool) {
+        self.resize((batch, images.height, images.width));
+        let (parameters, workspace) = (&self.parameters, &self.workspace);
+        let c = Context { level: self.level, parameters, workspace, batch, training };
+        let (stem, statistics, profile) = (&mut self.stem, &mut self.statistics, &mut self.profile);
+        profile.time("forward, stem", || stem.forward(&c, images.pixels, statistics));
+        for i in 0..self.cells.len() {
+            let (before, rest) = self.cells.split_at_mut(i);
+            let inputs = [source(&self.stem, before, i.saturating_sub(1)), source(&self.stem, before, i)];
+            let cell = &mut rest[0];
+            cell.forward(
+                &c,
+                inputs,
+                &mixture[cell.reduction as usize],
+                &mut self.statistics,
+                &mut self.profile,
+            );
+        }
+        let last = source(&self.stem, &self.cells, self.cells.len());
+        self.head.forward(c.parameters, last, batch);
+    }
+
+    /// Gradients for the last forward pass, whose loss the head has taken.
+    fn backward(
+        &mut self,
+        images: &[f32],
+        mixture: &Mixture,
+        want_weights: bool,
+    ) -> [Vec<[f64; CANDIDATES]>; 2] {
+        let (parameters, workspace) = (&self.parameters, &self.workspace);
+        let c = Context { level: self.level, parameters, workspace, batch: self.size.0, training: true };
+        let profile = &mut self.profile;
+        let mut out = [0, 1].map(|kind| vec![[0.0; CANDIDATES]; mixture[kind].len()]);
+        let count = self.cells.len();
+        let mut weights = want_weights.then_some(&mut self.weights);
+        // Whether a source's gradient holds something to add to.
+        let mut begun = vec![false; count + 1];
+
+        let last = source(&self.stem, &self.cells, count);
+        let gradient = &mut self.gradients[count % 3][..];
+        profile.time("backward, head", || {
+            self.head.backward(c.parameters, last, gradient, weights.as_deref_mut())
+        });
+        for i in (0..count).rev() {
+            // The stem's gradient serves its own weights alone, so without them no path to it is needed.
+            let first = if want_weights { 0 } else { 2usize.saturating_sub(i) };
+            let mut own = std::mem::take(&mut self.gradients[(i + 1) % 3]);
+            let used = c.batch * self.cells[i].image_len();
+            let kind = self.cells[i].reduction as usize;
+            let (cell, mix) = (&mut self.cells[i], &mixture[kind]);
+            cell.backward(&c, &mut own[..used], mix, first, weights.as_deref_mut(), &mut out[kind], profile);
+            for j in (first..2).rev() {
+                let from = if j == 0 { i.saturating_sub(1) } else { i };
+                let input = source(&self.stem, &self.cells, from);
+                let add = std::mem::replace(&mut begun[from], true);
+                let to = &mut self.gradients[from % 3];
+                let out = (&mut to[..c.batch * input.place.image], input.place);
+                self.cells[i].backward_input(&c, j, input, &own, out, add, weights.as_deref_mut(), profile);
+            }
+            self.gradients[(i + 1) % 3] = own;
+        }
+        if let Some(weights) = weights {
+            let (stem, gradient) = (&mut self.stem, &self.gradients[0]);
+            profile.time("backward, stem", || stem.backward(&c, images, gradient, weights));
+        }
+        out
+    }
+}
+
+/// What a cell reads: source 0 is the stem, source `i + 1` cell `i`.
+fn source<'a>(stem: &'a Stem, cells: &'a [Cell], source: usize) -> View<'a> {
+    match source.checked_sub(1) {
+        Some(cell) => cells[cell].output(),
+        None => stem.output(),
+    }
+}

@@ -1,0 +1,235 @@
+//! The network's weights in packed form, by PyTorch's names and shapes.
+
+use std::collections::HashMap;
+
+use milenas_models::kernels::blocked::layout::transpose;
+use milenas_models::kernels::blocked::simd::{floats, floats_mut};
+use milenas_models::kernels::blocked::{Channels, LANES, Pack};
+use rayon::prelude::*;
+
+use crate::optim::squared_norm;
+
+/// Where the elements of a named tensor lie in its buffer.
+#[derive(Copy, Clone, Debug)]
+pub(super) enum Packing {
+    /// `[C, 1, K, K]` as `[block][tap]`.
+    Depthwise { taps: usize },
+    /// `[O, I, ...]` as `[out block][in lane]`, the input lanes from `first_input` of `lanes` on, the
+    /// outputs from `first_output` on.
+    Pointwise { inputs: Channels, lanes: usize, first_input: usize, first_output: usize },
+    /// `[C]`.
+    Vector,
+}
+
+impl Packing {
+    fn place(self, i: usize) -> usize {
+        match self {
+            Packing::Depthwise { taps } => {
+                let (c, tap) = (i / taps, i % taps);
+                (c / LANES * taps + tap) * LANES + c % LANES
+            }
+            Packing::Pointwise { inputs, lanes, first_input, first_output } => {
+                let output = first_output + i / inputs.count();
+                let input = first_input + inputs.lane(i % inputs.count());
+                (output / LANES * lanes + input) * LANES + output % LANES
+            }
+            Packing::Vector => i,
+        }
+    }
+}
+
+/// A parameter as PyTorch knows it.
+#[derive(Clone, Debug)]
+pub struct Named {
+    /// As in `state_dict`.
+    pub name: String,
+    /// As in PyTorch.
+    pub shape: Vec<usize>,
+    buffer: usize,
+    packing: Packing,
+}
+
+/// The index of a packed buffer.
+pub(super) type Id = usize;
+
+/// All weights.
+#[derive(Default)]
+pub(super) struct Parameters {
+    pub(super) named: Vec<Named>,
+    by_name: HashMap<String, usize>,
+    pub(super) values: Vec<Vec<Pack>>,
+    /// Of pointwise weights, for the gradient of their input.
+    pub(super) transposed: Vec<Vec<Pack>>,
+    /// Packs of inputs and outputs of pointwise weights; 0 for others.
+    sizes: Vec<(usize, usize)>,
+    /// Strided skips: outputs before this lane see the first half of the inputs alone, the others the second.
+    halves: Vec<Option<usize>>,
+    stale: bool,
+}
+
+impl Parameters {
+    fn buffer(&mut self, packs: usize, sizes: (usize, usize), half: Option<usize>) -> Id {
+        self.values.push(vec![Pack::ZERO; packs]);
+        self.transposed.push(vec![Pack::ZERO; sizes.0 * sizes.1 * LANES]);
+        self.sizes.push(sizes);
+        self.halves.push(half);
+        self.values.len() - 1
+    }
+
+    fn name(&mut self, name: String, shape: Vec<usize>, buffer: Id, packing: Packing) {
+        self.by_name.insert(name.clone(), self.named.len());
+        self.named.push(Named { name, shape, buffer, packing });
+    }
+
+    /// A depthwise weight `[channels, 1, kernel, kernel]`.
+    pub(super) fn depthwise(&mut self, name: String, channels: usize, kernel: usize) -> Id {
+        let taps = kernel * kernel;
+        let id = self.buffer(Channels::one(channels).packs() * taps, (0, 0), None);
+        self.name(name, vec![channels, 1, kernel, kernel], id, Packing::Depthwise { taps });
+        id
+    }
+
+    /// A dense weight of the given shape `[O, I, ...]`.
+    pub(super) fn pointwise(&mut self, name: String, shape: Vec<usize>, inputs: Channels) -> Id {
+        let (i, o) = (inputs.packs(), Channels::one(shape[0]).packs());
+        let id = self.buffer(o * i * LANES, (i, o), None);
+        let packing = Packing::Pointwise { inputs, lanes: i * LANES, first_input: 0, first_output: 0 };
+        self.name(name, shape, id, packing);
+        id
+    }
+
+    /// The two weights of a strided skip to `outputs` channels as one, zero where an output
+    /// does not see an input.
+    pub(super) fn factorized(&mut self, prefix: &str, inputs: Channels, outputs: usize) -> Id {
+        let (i, o, half) = (inputs.packs(), Channels::one(outputs).packs(), outputs / 2);
+        let id = self.buffer(2 * i * o * LANES, (2 * i, o), Some(half));
+        let lanes = 2 * i * LANES;
+        for (name, first_input, first_output, count) in
+            [("even", 0, 0, half), ("odd", i * LANES, half, outputs - half)]
+        {
+            let packing = Packing::Pointwise { inputs, lanes, first_input, first_output };
+            self.name(format!("{prefix}.{name}.weight"), vec![count, inputs.count(), 1, 1], id, packing);
+        }
+        id
+    }
+
+    /// A vector `[channels]`.
+    pub(super) fn vector(&mut self, name: String, channels: usize) -> Id {
+        let id = self.buffer(Channels::one(channels).packs(), (0, 0), None);
+        self.name(name, vec![channels], id, Packing::Vector);
+        id
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<&Named> {
+        self.by_name.get(name).map(|&i| &self.named[i])
+    }
+
+    /// A named tensor, in PyTorch's order, from these buffers: the values, or gradients.
+    pub(super) fn read(named: &Named, buffers: &[Vec<Pack>]) -> Vec<f32> {
+        let from = floats(&buffers[named.buffer]);
+        (0..named.shape.iter().product()).map(|i| from[named.packing.place(i)]).collect()
+    }
+
+    /// Sets a named tensor; `values` has its size.
+    pub(super) fn set(&mut self, name: &str, values: &[f32]) {
+        if let Some(&index) = self.by_name.get(name) {
+            let named = &self.named[index];
+            let to = floats_mut(&mut self.values[named.buffer]);
+            for (i, value) in values.iter().enumerate() {
+                to[named.packing.place(i)] = *value;
+            }
+            self.stale = true;
+        }
+    }
+
+    /// Every packed buffer with its gradient.
+    pub(super) fn for_each(
+        &mut self,
+        gradients: &Gradients,
+        mut visit: impl FnMut(usize, &mut [f32], &[f32]),
+    ) {
+        for (i, (values, gradient)) in self.values.iter_mut().zip(&gradients.values).enumerate() {
+            visit(i, floats_mut(values), floats(gradient));
+        }
+        self.stale = true;
+    }
+
+    /// Brings what is derived from the values up to date.
+    pub(super) fn refresh(&mut self) {
+        if std::mem::take(&mut self.stale) {
+            let weights = self.values.par_iter().zip(&mut self.transposed).zip(&self.sizes);
+            weights
+                .filter(|(_, size)| size.0 > 0)
+                .for_each(|((from, to), &(i, o))| transpose(from, i, o, to));
+        }
+    }
+}
+
+/// The gradients of all weights, and the parts of them that the chunks of a batch find.
+#[derive(Default)]
+pub(super) struct Gradients {
+    pub(super) values: Vec<Vec<Pack>>,
+    chunks: Vec<Vec<Pack>>,
+}
+
+impl Gradients {
+    /// Room for the gradients of these parameters.
+    pub(super) fn new(parameters: &Parameters) -> Gradients {
+        let zeros = |values: &Vec<Pack>| vec![Pack::ZERO; values.len()];
+        Gradients { values: parameters.values.iter().map(zeros).collect(), chunks: Vec::new() }
+    }
+
+    /// Sum of squares of them all; filling lanes are zero.
+    pub(super) fn squared_norm(&self) -> f64 {
+        self.values.iter().map(|values| squared_norm(floats(values))).sum()
+    }
+
+    /// A zeroed buffer per chunk, in which the gradients of `ids` lie one after the other.
+    pub(super) fn chunks(&mut self, parameters: &Parameters, ids: &[Id], count: usize) -> &mut [Vec<Pack>] {
+        let length = ids.iter().map(|&id| parameters.values[id].len()).sum();
+        self.chunks.resize_with(count.max(self.chunks.len()), Vec::new);
+        for chunk in &mut self.chunks[..count] {
+            chunk.clear();
+            chunk.resize(length, Pack::ZERO);
+        }
+        &mut self.chunks[..count]
+    }
+
+    /// Sets the gradients of `ids` to the sums, in order, of what `count` chunks found.
+    pub(super) fn gather(&mut self, parameters: &Parameters, ids: &[Id], count: usize) {
+        let mut first = 0;
+        let mut work = Vec::with_capacity(ids.len());
+        for &id in ids {
+            let gradient = std::mem::take(&mut self.values[id]);
+            first += gradient.len();
+            work.push((id, first - gradient.len(), gradient));
+        }
+        let chunks = &self.chunks[..count];
+        work.par_iter_mut().for_each(|(id, first, gradient)| {
+            gradient.fill(Pack::ZERO);
+            for chunk in chunks {
+                let part = floats(&chunk[*first..][..gradient.len()]);
+                floats_mut(gradient).iter_mut().zip(part).for_each(|(total, part)| *total += part);
+            }
+            if let Some(half) = parameters.halves[*id] {
+                blank_unseen(gradient, parameters.sizes[*id].0 * LANES, half);
+            }
+        });
+        for (id, _, gradient) in work {
+            self.values[id] = gradient;
+        }
+    }
+}
+
+/// Zeros where an output of a strided skip does not see an input: outputs before lane `half` see the first
+/// half of the `lanes` inputs alone, the others the second.
+fn blank_unseen(gradient: &mut [Pack], lanes: usize, half: usize) {
+    for (i, pack) in gradient.iter_mut().enumerate() {
+        let odd_input = i % lanes >= lanes / 2;
+        for (lane, x) in pack.0.iter_mut().enumerate() {
+            if odd_input != (i / lanes * LANES + lane >= half) {
+                *x = 0.0;
+            }
+        }
+    }
+}

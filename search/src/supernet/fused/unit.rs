@@ -1,0 +1,242 @@
+//! A convolution in two parts, as all of this network's are: something cheap that makes columns of a pixel
+//! (depthwise taps, rectified pixels, even and odd pixels), then a pointwise convolution.
+//!
+//! The columns exist for a strip of pixels at a time, in the nearest cache.
+
+use core::ops::Range;
+
+use milenas_models::kernels::blocked::depthwise::{self, Depthwise};
+use milenas_models::kernels::blocked::pointwise::{Pointwise, WeightGradient};
+use milenas_models::kernels::blocked::{HALO, Level, Map, Pack, elementwise, parity};
+
+use super::parameters::{Id, Parameters};
+use super::scratch::Scratch;
+
+/// What makes the columns.
+#[derive(Copy, Clone, Debug)]
+pub(super) enum Columns {
+    /// Taps of a padded, rectified map, by this weight.
+    Depthwise(Depthwise, Id),
+    /// The rectified pixels of a plain map.
+    Rectified,
+    /// The rectified even, then odd pixels of a plain map.
+    Parity,
+}
+
+/// A convolution.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Unit {
+    pub(super) columns: Columns,
+    pub(super) pointwise: Id,
+    /// The input of one image.
+    pub(super) input: Map,
+    /// The output of one image.
+    pub(super) output: Map,
+}
+
+/// Packs of columns made at a time.
+const STRIP: usize = 128;
+
+impl Unit {
+    /// For maps of this size.
+    pub(super) fn resize(&mut self, input: Map) {
+        let stride = match self.columns {
+            Columns::Depthwise(shape, _) => shape.stride,
+            Columns::Rectified => 1,
+            Columns::Parity => 2,
+        };
+        self.input = input;
+        self.output = Map { packs: self.output.packs, ..input.strided(stride) };
+    }
+
+    /// Packs of a pixel's column.
+    fn inputs(&self) -> usize {
+        match self.columns {
+            Columns::Parity => 2 * self.input.packs,
+            _ => self.input.packs,
+        }
+    }
+
+    /// The parameters, in the order of their gradients.
+    pub(super) fn ids(&self) -> impl Iterator<Item = Id> {
+        let depthwise = match self.columns {
+            Columns::Depthwise(_, id) => Some(id),
+            _ => None,
+        };
+        depthwise.into_iter().chain([self.pointwise])
+    }
+
+    fn strips(&self) -> impl Iterator<Item = Range<usize>> {
+        let height = self.output.height;
+        let rows = (STRIP / (self.inputs() * self.output.width)).max(1);
+        (0..height).step_by(rows).map(move |y| y..(y + rows).min(height))
+    }
+
+    fn columns(
+        &self,
+        level: Level,
+        parameters: &Parameters,
+        source: &[Pack],
+        rows: Range<usize>,
+        out: &mut [Pack],
+    ) {
+        let pixels = rows.len() * self.output.width;
+        match self.columns {
+            Columns::Depthwise(shape, id) => {
+                let weight = &parameters.values[id];
+                level.run(depthwise::Forward { shape, map: self.input, source, weight, rows, out });
+            }
+            Columns::Rectified => {
+                for (block, out) in out.chunks_exact_mut(pixels).enumerate() {
+                    let first = block * self.input.pixels() + rows.start * self.input.width;
+                    level.run(elementwise::Rectify { source: &source[first..][..pixels], out });
+                }
+            }
+            Columns::Parity => {
+                let out_half = self.input.packs * pixels;
+                level.run(parity::Gather { map: self.input, source, rows, out_plane: pixels, out_half, out });
+            }
+        }
+    }
+
+    /// The output of one image, with its `[2][block]` sums added to `sums`.
+    pub(super) fn forward(
+        &self,
+        level: Level,
+        parameters: &Parameters,
+        source: &[Pack],
+        strip: &mut Vec<Pack>,
+        out: &mut [Pack],
+        sums: &mut [Pack],
+    ) {
+        let (inputs, outputs, plane) = (self.inputs(), self.output.packs, self.output.pixels());
+        for rows in self.strips() {
+            let (first, width) = (rows.start * self.output.width, rows.len() * self.output.width);
+            strip.resize(inputs * width, Pack::ZERO);
+            self.columns(level, parameters, source, rows, strip);
+            let (sum, square) = sums[..2 * outputs].split_at_mut(outputs);
+            level.run(Pointwise {
+                inputs,
+                outputs,
+                rows: 1,
+                width,
+                source: strip,
+                source_plane: width,
+                weight: &parameters.values[self.pointwise],
+                out: &mut out[first..],
+                out_plane: plane,
+                out_step: width,
+                sums: Some([sum, square]),
+            });
+        }
+    }
+
+    /// Adds the gradient of the pointwise weight for the output gradient `dy`.
+    fn pointwise_gradient(
+        &self,
+        level: Level,
+        parameters: &Parameters,
+        source: &[Pack],
+        dy: &[Pack],
+        strip: &mut Vec<Pack>,
+        out: &mut [Pack],
+    ) {
+        let (inputs, outputs, plane) = (self.inputs(), self.output.packs, self.output.pixels());
+        for rows in self.strips() {
+            let (first, pixels) = (rows.start * self.output.width, rows.len() * self.output.width);
+            strip.resize(inputs * pixels, Pack::ZERO);
+            self.columns(level, parameters, source, rows, strip);
+            level.run(WeightGradient {
+                inputs,
+                outputs,
+                pixels,
+                source: strip,
+                source_plane: pixels,
+                gradient: &dy[first..],
+                gradient_plane: plane,
+                out,
+            });
+        }
+    }
+
+    /// From the output gradient in `scratch.dy`, the gradient of the columns: padded in `scratch.dz` for a depthwise
+    /// convolution, else plain in `scratch.columns`. Adds the gradients of the weights to the front of
+    /// `gradients`, if there, and moves it past them.
+    pub(super) fn backward(
+        &self,
+        level: Level,
+        parameters: &Parameters,
+        source: &[Pack],
+        scratch: &mut Scratch,
+        gradients: &mut Option<&mut [Pack]>,
+    ) {
+        let (map, inputs) = (self.output, self.inputs());
+        let padded = matches!(self.columns, Columns::Depthwise(..));
+        let Scratch { dy, dz, columns, strip, .. } = scratch;
+        let columns_map = Map { packs: inputs, ..map };
+        let (out, step) = if padded {
+            (&mut dz.of(columns_map)[HALO..], map.padded_width())
+        } else {
+            columns.resize(columns_map.len(), Pack::ZERO);
+            (&mut columns[..], map.width)
+        };
+        level.run(Pointwise {
+            inputs: map.packs,
+            outputs: inputs,
+            rows: map.height,
+            width: map.width,
+            source: dy,
+            source_plane: map.pixels(),
+            weight: &parameters.transposed[self.pointwise],
+            out,
+            out_plane: map.height * step,
+            out_step: step,
+            sums: None,
+        });
+        let Some(rest) = gradients.take() else { return };
+        let mut rest = rest;
+        if let Columns::Depthwise(shape, id) = self.columns {
+            let (out, after) = rest.split_at_mut(parameters.values[id].len());
+            let gradient = dz.of(columns_map);
+            level.run(depthwise::WeightGradient { shape, map: self.input, source, gradient, out });
+            rest = after;
+        }
+        let (out, after) = rest.split_at_mut(parameters.values[self.pointwise].len());
+        self.pointwise_gradient(level, parameters, source, dy, strip, out);
+        *gradients = Some(after);
+    }
+
+    /// From the gradient of the columns to that of the (rectified) input, set in `scratch.da` or added to it.
+    pub(super) fn backward_columns(
+        &self,
+        level: Level,
+        parameters: &Parameters,
+        scratch: &mut Scratch,
+        add: bool,
+    ) {
+        let Scratch { dz, da, columns, .. } = scratch;
+        da.resize(self.input.len(), Pack::ZERO);
+        match self.columns {
+            Columns::Depthwise(shape, id) => {
+                let gradient = dz.of(Map { packs: self.input.packs, ..self.output });
+                let weight = &parameters.values[id];
+                level.run(depthwise::InputGradient {
+                    shape,
+                    map: self.input,
+                    gradient,
+                    weight,
+                    add,
+                    out: da,
+                });
+            }
+            Columns::Rectified => da.copy_from_slice(columns),
+            Columns::Parity => {
+                if !add {
+                    da.fill(Pack::ZERO);
+                }
+                let (even, odd) = columns.split_at(columns.len() / 2);
+                level.run(parity::Scatter { map: self.input, even, odd, out: da });
+            }
+        }
+    }
+}
