@@ -61,11 +61,12 @@ impl Source {
         }
     }
 
-    /// Lists the samples. `seed` decides the split of a source that has none: a fifth of each class is for the test.
+    /// Lists the samples. `seed` decides the split of a source that has none: a fifth of each class is for
+    /// the test.
     ///
     /// # Errors
-    /// A source that does not exist or is damaged, has fewer than two classes, an empty class, or other classes in its
-    /// test part than in its training part. Damage inside pictures shows when they are read.
+    /// A source that does not exist or is damaged, has fewer than two classes, an empty class, or other
+    /// classes in its test part than in its training part. Damage inside pictures shows when they are read.
     pub fn open(&self, seed: u64) -> Result<Dataset> {
         match self {
             Source::Digits => digits::open(),

@@ -67,8 +67,8 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> FetchError {
 
 /// Puts CIFAR-10's six binary batches into a folder of `out` and returns the folder, ready for `cifar10:DIR`.
 ///
-/// The folder appears whole or not at all. One that is there already and holds the right batches is left alone. About
-/// 140 MB are transferred, 180 MB kept and 500 MB used in between.
+/// The folder appears whole or not at all. One that is there already and holds the right batches is left
+/// alone. About 140 MB are transferred, 180 MB kept and 500 MB used in between.
 pub fn cifar10(out: &Path) -> Result<PathBuf> {
     let folder = out.join(FOLDER);
     if folder.exists() {

@@ -1,4 +1,4 @@
-//! CIFAR-10 as its authors' binary batches: 10,000 rows of one label byte and 3,072 pixel bytes, `[3, 32, 32]`.
+//! CIFAR-10 as its authors' binary batches: 10,000 rows of a label byte and `[3, 32, 32]` pixel bytes.
 
 use std::fs::File;
 use std::io::{BufReader, Read};

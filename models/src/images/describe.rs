@@ -98,9 +98,10 @@ impl Dataset {
         }
     }
 
-    /// The contract that suits the training images. Without `side`, images of one size of at most 64 pixels keep it; with
-    /// it, the network sees the central square of `side` pixels. Gray images give one channel. Mean and standard deviation
-    /// are the data set's own, or those of up to 10,000 training images as the network sees them.
+    /// The contract that suits the training images. Without `side`, images of one size of at most 64 pixels
+    /// keep it; with it, the network sees the central square of `side` pixels. Gray images give one channel.
+    /// Mean and standard deviation are the data set's own, or those of up to 10,000 training images as the
+    /// network sees them.
     ///
     /// # Errors
     /// Images of several or large sizes without `side`; no readable image.
@@ -146,8 +147,8 @@ fn spread(samples: &[Sample], most: usize) -> Vec<&Sample> {
     (0..n).map(|i| &samples[i * samples.len() / n]).collect()
 }
 
-/// Mean and standard deviation per channel of the prepared images that can be read. Sums of integers, so that the order
-/// of the threads does not matter.
+/// Mean and standard deviation per channel of the prepared images that can be read. Sums of integers, so that
+/// the order of the threads does not matter.
 fn measure(samples: &[&Sample], contract: &InputContract, limits: &Limits) -> (Vec<f32>, Vec<f32>) {
     let channels = contract.channels;
     let sums = |sample: &&Sample| {

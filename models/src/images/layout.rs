@@ -77,7 +77,7 @@ fn is_not_image(name: &str) -> bool {
     ending.is_some_and(|ending| NOT_IMAGES.contains(&ending.as_str()))
 }
 
-/// The files of one part by class. A folder of a class without a file, and a file outside of the classes, are errors.
+/// The files of one part by class. An empty class folder and a file outside of the classes are errors.
 fn classes(
     place: &str,
     part: Option<&str>,

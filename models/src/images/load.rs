@@ -18,8 +18,9 @@ pub struct Labelled {
 }
 
 impl Dataset {
-    /// Decodes and prepares `samples` in parallel, keeping their order. Bad ones are left out of the result and returned
-    /// by name with the reason, in order too. `progress` hears how many are done, from any thread.
+    /// Decodes and prepares `samples` in parallel, keeping their order. Bad ones are left out of the result
+    /// and returned by name with the reason, in order too. `progress` hears how many are done, from any
+    /// thread.
     pub fn load(
         samples: &[Sample],
         contract: &InputContract,

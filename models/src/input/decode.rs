@@ -21,7 +21,8 @@ pub struct Limits {
     pub max_height: u64,
     /// Width times height.
     pub max_pixels: u64,
-    /// Bytes that decoding may allocate, beside the file itself; the price of a format is estimated from above.
+    /// Bytes that decoding may allocate, beside the file itself; the price of a format is estimated from
+    /// above.
     pub max_memory: u64,
     /// Bytes of the file, or of the member of an archive.
     pub max_file: u64,

@@ -259,8 +259,6 @@ fn not_a_panic(bytes: &[u8]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
-
     #[test]
     fn random_bytes_never_panic(format in 0..FORMATS.len(), head in 0..40usize, tail: Vec<u8>) {
         let valid = encode(&drawing(5, 4), FORMATS[format]);

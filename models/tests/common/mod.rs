@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-/// A folder of the material beside the repository (or in `MILENAS_SHARED`); prints that the test is skipped without.
+/// A folder of the material beside the repository (or in `MILENAS_SHARED`); prints that the test is skipped
+/// without.
 pub(crate) fn shared(folder: &str) -> Option<PathBuf> {
     let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared");
     let root = std::env::var_os("MILENAS_SHARED").map_or_else(|| PathBuf::from(beside), PathBuf::from);
