@@ -7,6 +7,8 @@ use milenas_models::kernels::blocked::simd::{floats, floats_mut};
 use milenas_models::kernels::blocked::{Channels, LANES, Pack};
 use rayon::prelude::*;
 
+use super::context::Context;
+
 /// Where the elements of a named tensor lie in its buffer.
 #[derive(Copy, Clone, Debug)]
 pub(super) enum Packing {
@@ -218,5 +220,17 @@ fn blank_unseen(gradient: &mut [Pack], lanes: usize, half: usize) {
                 *x = 0.0;
             }
         }
+    }
+}
+
+/// A zeroed buffer per chunk for the gradients of the parameters `ids`, if they are wanted.
+pub(super) fn per_chunk<'a>(
+    c: &Context<'_>,
+    weights: Option<&'a mut Gradients>,
+    ids: &[Id],
+) -> Vec<Option<&'a mut [Pack]>> {
+    match weights {
+        Some(weights) => weights.chunks(c.parameters, ids, c.chunks()).iter_mut().map(|x| Some(&mut x[..])).collect(),
+        None => (0..c.chunks()).map(|_| None).collect(),
     }
 }
