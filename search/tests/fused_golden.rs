@@ -1,6 +1,7 @@
 //! The fused supernet against PyTorch: outputs, losses, every gradient, statistics.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use milenas_search::supernet::fused::{FusedSupernet, Images};
@@ -16,29 +17,27 @@ const GRADIENT: f32 = 1e-3;
 const CONFIG: SupernetConfig =
     SupernetConfig { channels: 4, layers: 3, classes: 10, in_channels: 3, stem_multiplier: 3, nodes: 4 };
 
-struct Golden(Vec<u8>);
+/// The file's tensors by name, as bytes.
+struct Golden(HashMap<String, Vec<u8>>);
 
 impl Golden {
     fn load() -> Golden {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/supernet.safetensors");
-        Golden(std::fs::read(path).unwrap())
+        let bytes = std::fs::read(path).unwrap();
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        Golden(tensors.iter().map(|(name, tensor)| (name.to_string(), tensor.data().to_vec())).collect())
     }
 
     fn names(&self, prefix: &str) -> Vec<String> {
-        let tensors = SafeTensors::deserialize(&self.0).unwrap();
-        tensors.names().iter().filter_map(|n| n.strip_prefix(prefix).map(str::to_string)).collect()
+        self.0.keys().filter_map(|n| n.strip_prefix(prefix).map(str::to_string)).collect()
     }
 
     fn floats(&self, name: &str) -> Vec<f32> {
-        let tensors = SafeTensors::deserialize(&self.0).unwrap();
-        let data = tensors.tensor(name).unwrap().data().to_vec();
-        data.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+        self.0[name].chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
     }
 
     fn labels(&self, name: &str) -> Vec<u32> {
-        let tensors = SafeTensors::deserialize(&self.0).unwrap();
-        let data = tensors.tensor(name).unwrap().data().to_vec();
-        data.chunks_exact(8).map(|b| u64::from_le_bytes(b.try_into().unwrap()) as u32).collect()
+        self.0[name].chunks_exact(8).map(|b| u64::from_le_bytes(b.try_into().unwrap()) as u32).collect()
     }
 
     /// The network in the state `prefix`, and its mixture.

@@ -97,8 +97,10 @@ pub struct WeightedSum<'a> {
     pub map: Map,
     /// What to add up.
     pub terms: &'a [Term<'a>],
-    /// `[block]` constants; none adds to what `out` holds.
-    pub bias: Option<&'a [Pack]>,
+    /// `[block]` constants.
+    pub bias: &'a [Pack],
+    /// Whether to add to `out` rather than set it.
+    pub add: bool,
     /// A plain map.
     pub out: &'a mut [Pack],
 }
@@ -116,17 +118,35 @@ impl Kernel for WeightedSum<'_> {
             for start in (0..pixels).step_by(TILE) {
                 let at = block * pixels + start;
                 let out = &mut self.out[at..][..TILE.min(pixels - start)];
-                if let Some(bias) = self.bias {
-                    out.fill(bias[block]);
+                let (bias, mut first) = (&self.bias[block], !self.add);
+                if self.add && self.bias[block] != Pack::ZERO {
+                    add_bias::<L>(bias, out);
                 }
                 let mut terms = self.terms;
-                while let [a, b, c, d, rest @ ..] = terms {
-                    add_terms::<L, 4>([a, b, c, d], block, at, out);
-                    terms = rest;
-                }
-                while let [a, rest @ ..] = terms {
-                    add_terms::<L, 1>([a], block, at, out);
-                    terms = rest;
+                while !terms.is_empty() || first {
+                    terms = match terms {
+                        [a, b, c, d, rest @ ..] => {
+                            add_terms::<L, 4>([a, b, c, d], block, at, first.then_some(bias), out);
+                            rest
+                        }
+                        [a, b, c, rest @ ..] => {
+                            add_terms::<L, 3>([a, b, c], block, at, first.then_some(bias), out);
+                            rest
+                        }
+                        [a, b, rest @ ..] => {
+                            add_terms::<L, 2>([a, b], block, at, first.then_some(bias), out);
+                            rest
+                        }
+                        [a, rest @ ..] => {
+                            add_terms::<L, 1>([a], block, at, first.then_some(bias), out);
+                            rest
+                        }
+                        [] => {
+                            out.fill(*bias);
+                            terms
+                        }
+                    };
+                    first = false;
                 }
             }
         }
@@ -134,7 +154,24 @@ impl Kernel for WeightedSum<'_> {
 }
 
 #[inline(always)]
-fn add_terms<L: Lanes, const N: usize>(terms: [&Term<'_>; N], block: usize, at: usize, out: &mut [Pack]) {
+fn add_bias<L: Lanes>(bias: &Pack, out: &mut [Pack]) {
+    for part in 0..L::PARTS {
+        let bias = L::load(bias, part);
+        for out in out.iter_mut() {
+            L::load(out, part).add(bias).store(out, part);
+        }
+    }
+}
+
+/// Some terms, added to `start` if given, else to what `out` holds.
+#[inline(always)]
+fn add_terms<L: Lanes, const N: usize>(
+    terms: [&Term<'_>; N],
+    block: usize,
+    at: usize,
+    start: Option<&Pack>,
+    out: &mut [Pack],
+) {
     for part in 0..L::PARTS {
         let mut scale = [L::zero(); N];
         let mut maps = [&terms[0].map[..0]; N];
@@ -142,14 +179,31 @@ fn add_terms<L: Lanes, const N: usize>(terms: [&Term<'_>; N], block: usize, at: 
             scale[n] = L::load(&terms[n].scale[block], part);
             maps[n] = &terms[n].map[at..][..out.len()];
         }
-        for p in 0..out.len() {
-            let mut sum = L::load(&out[p], part);
-            for n in 0..N {
-                sum = L::load(&maps[n][p], part).fma(scale[n], sum);
+        if let Some(start) = start {
+            let start = L::load(start, part);
+            for p in 0..out.len() {
+                term_sum::<L, N>(&maps, &scale, p, part, start).store(&mut out[p], part);
             }
-            sum.store(&mut out[p], part);
+        } else {
+            for p in 0..out.len() {
+                term_sum::<L, N>(&maps, &scale, p, part, L::load(&out[p], part)).store(&mut out[p], part);
+            }
         }
     }
+}
+
+#[inline(always)]
+fn term_sum<L: Lanes, const N: usize>(
+    maps: &[&[Pack]; N],
+    scale: &[L; N],
+    p: usize,
+    part: usize,
+    mut sum: L,
+) -> L {
+    for n in 0..N {
+        sum = L::load(&maps[n][p], part).fma(scale[n], sum);
+    }
+    sum
 }
 
 /// Sums over pixels, per channel, of a map and of its products with others.

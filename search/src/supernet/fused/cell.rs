@@ -1,15 +1,15 @@
 //! A cell: two preprocessed inputs, and nodes that each sum the mixed edges from all states before.
 
-use milenas_models::kernels::blocked::elementwise::{Affine, Dots, Gate, Term, WeightedSum};
-use milenas_models::kernels::blocked::norm::{Moments, Scaling, Slope, total};
-use milenas_models::kernels::blocked::{Channels, LANES, Map, Pack};
+use milenas_models::kernels::blocked::elementwise::{Affine, Dots, Gate};
+use milenas_models::kernels::blocked::norm::{Moments, Scaling, Slope};
+use milenas_models::kernels::blocked::{Channels, Map, Pack};
 use rayon::prelude::*;
 
 use super::context::{Context, Profile};
-use super::edge::{COLUMNS, Convolution, Edge, norm_gradient};
-use super::norm::{Norm, Statistics};
-use super::parameters::{Gradients, Id, Parameters};
-use super::state::{Place, State, per_chunk};
+use super::edge::{Convolution, Edge, norm_gradient};
+use super::norm::{Norm, Statistics, totals};
+use super::parameters::{Gradients, Id, Parameters, per_chunk};
+use super::state::{Place, State};
 use super::unit::{Columns, Unit};
 use crate::supernet::CANDIDATES;
 
@@ -71,7 +71,7 @@ impl Cell {
         for node in 0..nodes {
             for (j, state) in states[..2 + node].iter_mut().enumerate() {
                 let prefix = format!("cells.{index}.edges.{row}");
-                let place = (row, node, state.slots());
+                let place = (row, node, state.slots().max(2));
                 state.edges.push(Edge::new(&prefix, place, channels, stride(j), parameters, statistics));
                 row += 1;
             }
@@ -97,8 +97,8 @@ impl Cell {
     }
 
     fn place(&self, state: usize) -> Place {
-        let offset = self.states[..state].iter().map(|s| s.map.len()).sum();
-        Place { image: self.image_len(), offset }
+        let before = |state: usize| self.states[..state].iter().map(|s| s.map.len()).sum();
+        Place { image: self.image_len(), offset: before(state), nodes: before(2) }
     }
 
     /// The nodes, side by side.
@@ -106,11 +106,6 @@ impl Cell {
         let nodes = self.states.len() - 2;
         let map = self.states[2].map;
         View { packs: &self.values, place: self.place(2), map: Map { packs: nodes * map.packs, ..map } }
-    }
-
-    /// The edge from state `j` to node `node`.
-    fn edge(&self, j: usize, node: usize) -> &Edge {
-        &self.states[j].edges[node - j.saturating_sub(1)]
     }
 
     /// The states of a batch.
@@ -125,30 +120,20 @@ impl Cell {
         profile.time("forward, preprocess", || self.preprocess(c, inputs, statistics));
         for j in 0..self.states.len() {
             let place = self.place(j);
-            let (before, rest) = self.states.split_at_mut(j);
-            let Some(state) = rest.first_mut() else { break };
-            let (map, name) = (state.map, "forward, nodes and first convolutions");
-            if let Some(input) = self.inputs.get(j) {
-                let Scaling { scale, shift } = &input.norm.scaling;
-                let make = |_: usize, _: &[Pack], map_of: &mut [Pack]| {
-                    c.level.run(Affine { pixels: map.pixels(), scale, shift, map: map_of });
-                };
-                profile.time(name, || state.forward(c, &mut self.values, place, make));
-            } else {
-                let sum = NodeSum::new(before, j - 2, mixture);
-                let make = |i: usize, earlier: &[Pack], out: &mut [Pack]| sum.run(c, before, i, earlier, out);
-                profile.time(name, || state.forward(c, &mut self.values, place, make));
+            let (state, values) = (&mut self.states[j], &mut self.values);
+            for group in state.groups(c) {
+                let of = || group.clone();
+                profile.time("forward, first convolutions", || state.forward_first(c, of(), values, place));
+                profile.time("forward, norms", || state.normalise(c, of(), false, statistics));
+                profile.time("forward, second convolutions", || state.forward_second(c, of()));
+                profile.time("forward, norms", || state.normalise(c, of(), true, statistics));
+                let values = (&mut values[..], place);
+                profile.time("forward, sums", || state.forward_sum(c, of(), values, mixture, j > 0));
             }
-            if state.edges.is_empty() {
-                continue;
-            }
-            profile.time("forward, norms", || state.normalise(c, false, statistics));
-            profile.time("forward, second convolutions", || state.forward_second(c));
-            profile.time("forward, norms", || state.normalise(c, true, statistics));
         }
     }
 
-    /// The first two states, not yet normalised, and their norms.
+    /// The first two states.
     fn preprocess(&mut self, c: &Context<'_>, inputs: [View<'_>; 2], statistics: &mut Statistics) {
         let (len, second) = (self.image_len(), self.place(1).offset);
         let output = self.inputs[1].unit.output;
@@ -184,124 +169,82 @@ impl Cell {
                 convolution.norm.evaluate(statistics);
             }
         }
+        let (convolutions, pixels) = (&self.inputs, output.pixels());
+        c.cut(&mut self.values, len).into_par_iter().for_each(|values| {
+            for image in values.chunks_exact_mut(len) {
+                for (convolution, map) in convolutions.iter().zip(image.chunks_exact_mut(output.len())) {
+                    let Scaling { scale, shift } = &convolution.norm.scaling;
+                    c.level.run(Affine { pixels, scale, shift, map });
+                }
+            }
+        });
     }
 
-    /// Back through the edges, for the gradients of the nodes in `gradients` (`[image]`, then each state), down to
+    /// Back through the edges, for the gradients of the nodes in `gradients` (`[image]`, then each state), to those of
     /// the states from `first` on. Adds to the mixture's gradient.
     #[allow(clippy::too_many_arguments)]
     pub(super) fn backward(
         &mut self,
         c: &Context<'_>,
-        gradients: &mut [Pack],
+        (gradients, pools): (&mut [Pack], &mut Vec<Pack>),
         mixture: &[[f32; CANDIDATES]],
         first: usize,
         mut weights: Option<&mut Gradients>,
         mixture_gradient: &mut [[f64; CANDIDATES]],
         profile: &mut Profile,
     ) {
-        for j in (first..self.states.len()).rev() {
-            let (place, nodes) = (self.place(j), self.place(2));
-            if !self.states[j].edges.is_empty() {
-                let state = &mut self.states[j];
+        for j in (0..self.states.len()).rev() {
+            let place = self.place(j);
+            let (state, values) = (&mut self.states[j], &self.values);
+            pools.resize(c.batch * 2 * state.node.len(), Pack::ZERO);
+            for group in state.groups(c) {
+                let of = || group.clone();
+                let both = (&values[..], &gradients[..]);
+                profile.time("backward, sums", || state.backward_dots(c, of(), both, place));
+                profile.time("backward, norms", || state.slopes(c, of(), mixture, mixture_gradient));
+                if j < first {
+                    continue;
+                }
                 profile.time("backward, second convolutions", || {
-                    state.backward_second(c, gradients, nodes, weights.as_deref_mut());
+                    state.backward_second(c, of(), (gradients, place), weights.as_deref_mut());
                 });
-                profile.time("backward, norms", || state.slope_firsts(c));
-                let ids = state.ids(true);
-                gather(c, weights.as_deref_mut(), &ids, profile);
+                profile.time("backward, norms", || state.slope_firsts(c, of()));
+                gather(c, weights.as_deref_mut(), &state.ids(of(), true), profile);
+                let add = j >= 2 || group.start > 0;
+                let all = (&values[..], &mut gradients[..], &mut pools[..]);
+                profile.time("backward, first convolutions and pools", || {
+                    state.backward_first(c, of(), mixture, all, place, add, weights.as_deref_mut());
+                });
+                gather(c, weights.as_deref_mut(), &state.ids(of(), false), profile);
             }
-            let state = &self.states[j];
-            let map_packs = state.map.packs;
-            let sums_len = (1 + if j < 2 { 1 } else { COLUMNS.len() * j }) * map_packs;
-            let mut sums = std::mem::take(&mut self.sums);
-            sums.resize(c.batch * sums_len, Pack::ZERO);
-            let node = j.saturating_sub(1);
-            let (ids, after) = (state.ids(false), (node, self.place(2 + node)));
-            let finish = |i: usize, own: &[Pack], out: &mut [Pack]| self.products(c, j, i, own, out);
-            profile.time("backward, first convolutions and pools", || {
-                let weights = weights.as_deref_mut();
-                let (values, add) = (&self.values, j >= 2);
-                state.backward(
-                    c,
-                    mixture,
-                    (values, gradients),
-                    place,
-                    after,
-                    add,
-                    weights,
-                    (&mut sums, sums_len),
-                    finish,
-                );
-            });
-            gather(c, weights.as_deref_mut(), &ids, profile);
-            self.sums = sums;
-            profile.time("backward, norms", || self.slopes(c, j, sums_len, mixture, mixture_gradient));
         }
     }
 
-    /// Sums over an image of the gradient of state `j` and of its products with all that entered the state.
-    fn products(&self, c: &Context<'_>, j: usize, i: usize, own: &[Pack], out: &mut [Pack]) {
-        let value = |k: usize| {
-            let place = self.place(k);
-            &self.values[i * place.image + place.offset..][..self.states[k].map.len()]
-        };
-        let of = |k: usize| {
-            let state = &self.states[k];
-            self.edge(k, j - 2).maps(state.maps(i), value(k), state.node.len())
-        };
-        let right: Vec<&[Pack]> = if j < 2 { vec![value(j)] } else { (0..j).flat_map(of).collect() };
-        c.level.run(Dots { pixels: self.states[j].map.pixels(), left: own, right: &right, out });
-    }
-
-    /// The slopes of all norms that state `j` is made of, and the gradients of their weights in the mixture.
-    fn slopes(
-        &mut self,
-        c: &Context<'_>,
-        j: usize,
-        sums_len: usize,
-        mixture: &[[f32; CANDIDATES]],
-        mixture_gradient: &mut [[f64; CANDIDATES]],
-    ) {
-        let Cell { states, sums, inputs, .. } = self;
-        let map = states[j].map;
-        let count = (c.batch * map.pixels()) as f64;
-        let sum = totals(sums, sums_len, 0, map.packs);
-        if let Some(input) = inputs.get_mut(j) {
-            // The state holds the normalised values, not those before the norm.
-            let dot = totals(sums, sums_len, 1, map.packs);
-            let mut slope = Slope::of(&Scaling::identity(map.packs), 1.0, &sum, &dot, count).0;
-            slope.scale_by(&input.norm.scaling.scale);
-            input.norm.slope = slope;
-            return;
-        }
-        let edges =
-            states[..j].iter_mut().enumerate().map(|(k, s)| (k, &mut s.edges[j - 2 - k.saturating_sub(1)]));
-        let mut edges: Vec<_> = edges.zip(std::iter::repeat_with(|| [0.0; CANDIDATES])).collect();
-        edges.par_iter_mut().for_each(|((k, edge), gradient)| {
-            let row = edge.row;
-            for (m, (norm, column)) in edge.norms_mut().into_iter().zip(COLUMNS).enumerate() {
-                let dot = totals(sums, sums_len, 1 + *k * COLUMNS.len() + m, map.packs);
-                gradient[column] = match norm {
-                    Some(norm) => {
-                        let weight = f64::from(mixture[row][column]);
-                        let (slope, total) = Slope::of(&norm.scaling, weight, &sum, &dot, count);
-                        norm.slope = slope;
-                        total
-                    }
-                    None => dot.iter().sum(),
-                };
+    /// The slope of input `j`'s norm, for the gradients of this cell's states. A state holds the normalised
+    /// values, not those before the norm.
+    fn slope_input(&mut self, c: &Context<'_>, j: usize, gradients: &[Pack]) {
+        let (place, map) = (self.place(j), self.states[j].map);
+        let (sums_len, values) = (2 * map.packs, &self.values);
+        self.sums.resize(c.batch * sums_len, Pack::ZERO);
+        c.cut(&mut self.sums, sums_len).into_par_iter().enumerate().for_each(|(chunk, sums)| {
+            for (i, out) in c.images(chunk).zip(sums.chunks_exact_mut(sums_len)) {
+                let first = i * place.image + place.offset;
+                let (left, right) = (&gradients[first..][..map.len()], &values[first..][..map.len()]);
+                c.level.run(Dots { pixels: map.pixels(), left, right: &[right], out });
             }
         });
-        for ((_, edge), gradient) in edges {
-            mixture_gradient[edge.row].iter_mut().zip(gradient).for_each(|(total, part)| *total += part);
-        }
+        let [sum, dot] = [0, 1].map(|which| totals(&self.sums, sums_len, which, map.packs));
+        let count = (c.batch * map.pixels()) as f64;
+        let norm = &mut self.inputs[j].norm;
+        norm.slope = Slope::of(&Scaling::identity(map.packs), 1.0, &sum, &dot, count).0;
+        norm.slope.scale_by(&norm.scaling.scale);
     }
 
     /// Back through the preprocessing of input `j`, for the gradients of this cell's states, to those of the input;
     /// these are added to where `add`.
     #[allow(clippy::too_many_arguments)]
     pub(super) fn backward_input(
-        &self,
+        &mut self,
         c: &Context<'_>,
         j: usize,
         input: View<'_>,
@@ -311,6 +254,7 @@ impl Cell {
         mut weights: Option<&mut Gradients>,
         profile: &mut Profile,
     ) {
+        self.slope_input(c, j, gradients);
         let Convolution { unit, norm } = &self.inputs[j];
         let own = View { packs: gradients, place: self.place(j), map: unit.output };
         let values = View { packs: &self.values, ..own };
@@ -335,62 +279,10 @@ impl Cell {
     }
 }
 
-/// A node's value as one weighted sum over the maps of all its edges.
-struct NodeSum {
-    /// `[map][block]`, seven maps an edge.
-    scales: Vec<Vec<Pack>>,
-    bias: Vec<Pack>,
-    node: usize,
-}
-
-impl NodeSum {
-    /// For node `node`, whose edges come from all of `states`.
-    fn new(states: &[State], node: usize, mixture: &[[f32; CANDIDATES]]) -> NodeSum {
-        let packs = states[0].node.packs;
-        let mut out = NodeSum { scales: Vec::new(), bias: vec![Pack::ZERO; packs], node };
-        for (j, state) in states.iter().enumerate() {
-            let edge = &state.edges[node - j.saturating_sub(1)];
-            for (norm, column) in edge.norms().into_iter().zip(COLUMNS) {
-                let weight = mixture[edge.row][column];
-                let mut scale = vec![Pack([weight; LANES]); packs];
-                if let Some(norm) = norm {
-                    for block in 0..packs {
-                        for lane in 0..LANES {
-                            scale[block].0[lane] *= norm.scaling.scale[block].0[lane];
-                            out.bias[block].0[lane] += weight * norm.scaling.shift[block].0[lane];
-                        }
-                    }
-                }
-                out.scales.push(scale);
-            }
-        }
-        out
-    }
-
-    /// The node of image `i`, whose states so far are `earlier`.
-    fn run(&self, c: &Context<'_>, states: &[State], i: usize, mut earlier: &[Pack], out: &mut [Pack]) {
-        let mut maps = Vec::with_capacity(self.scales.len());
-        for (j, state) in states.iter().enumerate() {
-            let (value, rest) = earlier.split_at(state.map.len());
-            earlier = rest;
-            let edge = &state.edges[self.node - j.saturating_sub(1)];
-            maps.extend(edge.maps(state.maps(i), value, state.node.len()));
-        }
-        let terms: Vec<Term<'_>> =
-            self.scales.iter().zip(maps).map(|(scale, map)| Term { scale, map }).collect();
-        c.level.run(WeightedSum { map: states[0].node, terms: &terms, bias: Some(&self.bias), out });
-    }
-}
-
 /// Adds up what the chunks found for the gradients of `ids`.
 fn gather(c: &Context<'_>, weights: Option<&mut Gradients>, ids: &[Id], profile: &mut Profile) {
     if let Some(weights) = weights {
         profile
             .time("backward, weight gradients of chunks", || weights.gather(c.parameters, ids, c.chunks()));
     }
-}
-
-/// Lane by lane, the sums over images of `packs` packs at `[image][which]`.
-fn totals(sums: &[Pack], len: usize, which: usize, packs: usize) -> Vec<f64> {
-    total(sums.chunks_exact(len).map(|image| &image[which * packs..][..packs]), packs)
 }

@@ -7,12 +7,14 @@
 
 use milenas_models::kernels::blocked::depthwise::Depthwise;
 use milenas_models::kernels::blocked::elementwise::{GateNormed, PadRectify, Term, WeightedSum};
-use milenas_models::kernels::blocked::{Channels, Level, Map, Pack};
+use milenas_models::kernels::blocked::simd::{floats, floats_mut};
+use milenas_models::kernels::blocked::{Channels, LANES, Level, Map, Pack};
 
 use super::norm::{Norm, Statistics};
 use super::parameters::{Id, Parameters};
 use super::scratch::Scratch;
 use super::unit::{Columns, Unit};
+use crate::supernet::CANDIDATES;
 
 /// Convolutions of an edge, by the place of their map among the edge's.
 pub(super) const SEP3: usize = 0;
@@ -126,6 +128,29 @@ impl Edge {
         let own = |i: usize| slot(self.slot + i);
         let skip = if self.skip().is_some() { own(SKIP) } else { value };
         [skip, slot(0), slot(1), own(SEP3), own(SEP5), own(DIL3), own(DIL5)]
+    }
+
+    /// The factors, a vector per map, and constants of the edge's part of the node.
+    pub(super) fn sum_weights(
+        &self,
+        mixture: &[f32; CANDIDATES],
+        packs: usize,
+    ) -> (Vec<Vec<Pack>>, Vec<Pack>) {
+        let (mut scales, mut bias) = (Vec::with_capacity(COLUMNS.len()), vec![Pack::ZERO; packs]);
+        for (norm, column) in self.norms().into_iter().zip(COLUMNS) {
+            let weight = mixture[column];
+            let mut scale = vec![Pack([weight; LANES]); packs];
+            if let Some(norm) = norm {
+                let scaling = floats(&norm.scaling.scale).iter().zip(floats(&norm.scaling.shift));
+                let out = floats_mut(&mut scale).iter_mut().zip(floats_mut(&mut bias));
+                for ((scale, bias), (factor, shift)) in out.zip(scaling) {
+                    *scale *= factor;
+                    *bias += weight * shift;
+                }
+            }
+            scales.push(scale);
+        }
+        (scales, bias)
     }
 
     /// Convolutions that read the source state.
@@ -279,5 +304,5 @@ pub(super) fn norm_gradient(
 ) {
     out.resize(map.len(), Pack::ZERO);
     let terms = [Term { scale: &norm.slope.a, map: gradient }, Term { scale: &norm.slope.b, map: value }];
-    level.run(WeightedSum { map, terms: &terms, bias: Some(&norm.slope.c), out });
+    level.run(WeightedSum { map, terms: &terms, bias: &norm.slope.c, add: false, out });
 }

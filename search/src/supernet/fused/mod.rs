@@ -4,6 +4,7 @@
 //! the places of maxima are made again. What edges from one state have in common is made once.
 
 mod adapter;
+mod backward;
 mod cell;
 mod context;
 mod edge;

@@ -39,6 +39,8 @@ pub struct FusedSupernet {
     /// Gradients of three consecutive sources' images: the stem is source 0, cell `i` source `i + 1`. A cell's
     /// hold all of its states.
     gradients: [Vec<Pack>; 3],
+    /// Gradients of both pooled maps of a state.
+    pools: Vec<Pack>,
     workspace: Workspace,
     profile: Profile,
     /// Batch, height and width that the buffers are for.
@@ -80,6 +82,7 @@ impl FusedSupernet {
             cells,
             head,
             gradients: Default::default(),
+            pools: Vec::new(),
             workspace: Workspace::default(),
             profile: Profile::default(),
             size: (0, 0, 0),
@@ -307,14 +310,16 @@ impl FusedSupernet {
             let used = c.batch * self.cells[i].image_len();
             let kind = self.cells[i].reduction as usize;
             let (cell, mix) = (&mut self.cells[i], &mixture[kind]);
-            cell.backward(&c, &mut own[..used], mix, first, weights.as_deref_mut(), &mut out[kind], profile);
+            let buffers = (&mut own[..used], &mut self.pools);
+            cell.backward(&c, buffers, mix, first, weights.as_deref_mut(), &mut out[kind], profile);
             for j in (first..2).rev() {
                 let from = if j == 0 { i.saturating_sub(1) } else { i };
-                let input = source(&self.stem, &self.cells, from);
+                let (before, rest) = self.cells.split_at_mut(i);
+                let input = source(&self.stem, before, from);
                 let add = std::mem::replace(&mut begun[from], true);
                 let to = &mut self.gradients[from % 3];
                 let out = (&mut to[..c.batch * input.place.image], input.place);
-                self.cells[i].backward_input(&c, j, input, &own, out, add, weights.as_deref_mut(), profile);
+                rest[0].backward_input(&c, j, input, &own, out, add, weights.as_deref_mut(), profile);
             }
             self.gradients[(i + 1) % 3] = own;
         }

@@ -1,7 +1,7 @@
 //! The network's BatchNorms: current scaling, running statistics, and the coefficients of their gradients.
 
-use milenas_models::kernels::blocked::Channels;
-use milenas_models::kernels::blocked::norm::{Moments, Scaling, Slope};
+use milenas_models::kernels::blocked::norm::{Moments, Scaling, Slope, total};
+use milenas_models::kernels::blocked::{Channels, Pack};
 
 /// How much of a batch's statistics goes into the running ones (PyTorch's default).
 const MOMENTUM: f64 = 0.1;
@@ -51,4 +51,10 @@ impl Norm {
 
 fn blend(running: &mut f32, x: f64) {
     *running = (f64::from(*running) * (1.0 - MOMENTUM) + x * MOMENTUM) as f32;
+}
+
+/// Lane by lane, the totals over images of the sums `which`: `sums` is `[image]` of `len` packs, in each
+/// `[which][block]` of `packs` blocks.
+pub(super) fn totals(sums: &[Pack], len: usize, which: usize, packs: usize) -> Vec<f64> {
+    total(sums.chunks_exact(len).map(|image| &image[which * packs..][..packs]), packs)
 }

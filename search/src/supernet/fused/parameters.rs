@@ -9,6 +9,8 @@ use rayon::prelude::*;
 
 use crate::optim::squared_norm;
 
+use super::context::Context;
+
 /// Where the elements of a named tensor lie in its buffer.
 #[derive(Copy, Clone, Debug)]
 pub(super) enum Packing {
@@ -231,5 +233,19 @@ fn blank_unseen(gradient: &mut [Pack], lanes: usize, half: usize) {
                 *x = 0.0;
             }
         }
+    }
+}
+
+/// A zeroed buffer per chunk for the gradients of the parameters `ids`, if they are wanted.
+pub(super) fn per_chunk<'a>(
+    c: &Context<'_>,
+    weights: Option<&'a mut Gradients>,
+    ids: &[Id],
+) -> Vec<Option<&'a mut [Pack]>> {
+    match weights {
+        Some(weights) => {
+            weights.chunks(c.parameters, ids, c.chunks()).iter_mut().map(|x| Some(&mut x[..])).collect()
+        }
+        None => (0..c.chunks()).map(|_| None).collect(),
     }
 }

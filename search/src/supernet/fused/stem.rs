@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use milenas_models::kernels::blocked::elementwise::{Dots, Term, WeightedSum};
-use milenas_models::kernels::blocked::norm::{Moments, Scaling, Slope, total};
+use milenas_models::kernels::blocked::norm::{Moments, Scaling, Slope};
 use milenas_models::kernels::blocked::pointwise::{Pointwise, WeightGradient};
 use milenas_models::kernels::blocked::simd::{floats, floats_mut};
 use milenas_models::kernels::blocked::{Channels, LANES, Map, Pack};
@@ -11,9 +11,9 @@ use rayon::prelude::*;
 
 use super::cell::View;
 use super::context::Context;
-use super::norm::{Norm, Statistics};
-use super::parameters::{Gradients, Id, Parameters};
-use super::state::{Place, per_chunk};
+use super::norm::{Norm, Statistics, totals};
+use super::parameters::{Gradients, Id, Parameters, per_chunk};
+use super::state::Place;
 
 /// Side of the convolution.
 const SIDE: usize = 3;
@@ -68,7 +68,7 @@ impl Stem {
     }
 
     pub(super) fn place(&self) -> Place {
-        Place { image: self.map.len(), offset: 0 }
+        Place { image: self.map.len(), ..Place::default() }
     }
 
     pub(super) fn output(&self) -> View<'_> {
@@ -144,7 +144,7 @@ impl Stem {
         });
         (self.before, self.sums) = (before, sums);
         if c.training {
-            let [sum, square] = [0, 1].map(|which| self.totals(which));
+            let [sum, square] = [0, 1].map(|which| totals(&self.sums, 2 * packs, which, packs));
             let count = (c.batch * map.pixels()) as f64;
             self.norm.train(&Moments::of(sum, square, count), count, statistics);
         } else {
@@ -155,7 +155,7 @@ impl Stem {
         c.cut(&mut self.values, len).into_par_iter().enumerate().for_each(|(chunk, out)| {
             for (i, out) in c.images(chunk).zip(out.chunks_exact_mut(len)) {
                 let terms = [Term { scale: &scale, map: &before[i * len..][..len] }];
-                c.level.run(WeightedSum { map, terms: &terms, bias: Some(&bias), out });
+                c.level.run(WeightedSum { map, terms: &terms, bias: &bias, add: false, out });
             }
         });
     }
@@ -168,11 +168,6 @@ impl Stem {
             (*scale, *shift) = (*scale * gamma[i], *shift * gamma[i] + beta[i]);
         }
         (scale, shift)
-    }
-
-    fn totals(&self, which: usize) -> Vec<f64> {
-        let packs = self.map.packs;
-        total(self.sums.chunks_exact(2 * packs).map(|image| &image[which * packs..][..packs]), packs)
     }
 
     /// The gradients of the stem's weights, for that of its output.
@@ -193,7 +188,7 @@ impl Stem {
             }
         });
         self.sums = sums;
-        let [sum, dot] = [0, 1].map(|which| self.totals(which));
+        let [sum, dot] = [0, 1].map(|which| totals(&self.sums, 2 * packs, which, packs));
         let scaling = &self.norm.scaling;
         let mut slope = Slope::of(scaling, 1.0, &sum, &dot, (c.batch * map.pixels()) as f64).0;
         slope.scale_by(&c.parameters.values[self.gamma]);

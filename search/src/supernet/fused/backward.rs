@@ -1,0 +1,251 @@
+//! The phases backward of a state's edges.
+
+use core::ops::Range;
+
+use milenas_models::kernels::blocked::elementwise::{Dots, Gate, Term, WeightedSum};
+use milenas_models::kernels::blocked::norm::Slope;
+use milenas_models::kernels::blocked::simd::{floats, floats_mut};
+use milenas_models::kernels::blocked::{LANES, Pack, pool};
+use rayon::prelude::*;
+
+use super::context::Context;
+use super::edge::{COLUMNS, Edge, SEP3_FIRST, SEP5_FIRST};
+use super::norm::totals;
+use super::parameters::{Gradients, per_chunk};
+use super::scratch::Scratch;
+use super::state::{Place, State};
+use crate::supernet::CANDIDATES;
+
+/// Sums that an edge needs: of the node's gradient, and of its products with the maps that reach the node.
+const SUMS: usize = 1 + COLUMNS.len();
+
+impl State {
+    /// Sums over pixels of the nodes' gradients, and of their products with the maps of a group.
+    pub(super) fn backward_dots(
+        &mut self,
+        c: &Context<'_>,
+        group: Range<usize>,
+        (values, gradients): (&[Pack], &[Pack]),
+        place: Place,
+    ) {
+        let (maps_len, sums_len, node) = (self.maps_len(), self.sums_len(), self.node);
+        let (edges, maps, len) = (&self.edges[group], &self.maps, self.node.len());
+        c.cut(&mut self.sums, sums_len).into_par_iter().enumerate().for_each(|(chunk, sums)| {
+            for (i, sums) in c.images(chunk).zip(sums.chunks_exact_mut(sums_len)) {
+                let value = &values[i * place.image + place.offset..];
+                for (edge, out) in edges.iter().zip(sums.chunks_exact_mut(SUMS * node.packs)) {
+                    let left = &gradients[i * place.image + place.nodes + edge.target * len..][..len];
+                    let right = edge.maps(&maps[i * maps_len..][..maps_len], value, len);
+                    c.level.run(Dots { pixels: node.pixels(), left, right: &right, out });
+                }
+            }
+        });
+    }
+
+    /// The slopes of the norms whose maps reach the nodes, and the gradients of their weights in the mixture.
+    pub(super) fn slopes(
+        &mut self,
+        c: &Context<'_>,
+        group: Range<usize>,
+        mixture: &[[f32; CANDIDATES]],
+        mixture_gradient: &mut [[f64; CANDIDATES]],
+    ) {
+        let count = (c.batch * self.node.pixels()) as f64;
+        let (sums_len, packs) = (self.sums_len(), self.node.packs);
+        let State { edges, sums, .. } = self;
+        let total = |which: usize| totals(sums, sums_len, which, packs);
+        let found = edges[group].par_iter_mut().enumerate().map(|(e, edge)| {
+            let (row, sum, mut gradient) = (edge.row, total(e * SUMS), [0.0; CANDIDATES]);
+            for (m, (norm, column)) in edge.norms_mut().into_iter().zip(COLUMNS).enumerate() {
+                let dot = total(e * SUMS + 1 + m);
+                gradient[column] = match norm {
+                    Some(norm) => {
+                        let weight = f64::from(mixture[row][column]);
+                        let (slope, total) = Slope::of(&norm.scaling, weight, &sum, &dot, count);
+                        norm.slope = slope;
+                        total
+                    }
+                    None => dot.iter().sum(),
+                };
+            }
+            (row, gradient)
+        });
+        for (row, gradient) in found.collect::<Vec<_>>() {
+            mixture_gradient[row].iter_mut().zip(gradient).for_each(|(total, part)| *total += part);
+        }
+    }
+
+    /// Back through the second halves of the separable convolutions of a group, for the gradients of the cell's states.
+    pub(super) fn backward_second(
+        &mut self,
+        c: &Context<'_>,
+        group: Range<usize>,
+        (gradients, place): (&[Pack], Place),
+        weights: Option<&mut Gradients>,
+    ) {
+        let (maps_len, sums_len, len) = (self.maps_len(), self.sums_len(), self.node.len());
+        let weights = per_chunk(c, weights, &self.ids(group.clone(), true));
+        let tasks = c.cut(&mut self.maps, maps_len).into_par_iter().zip(c.cut(&mut self.sums, sums_len));
+        let edges = &self.edges[group];
+        tasks.zip(weights).enumerate().for_each(|(chunk, ((maps, sums), mut weights))| {
+            let mut scratch = c.workspace.scratch();
+            for (at, i) in c.images(chunk).enumerate() {
+                let maps = &mut maps[at * maps_len..][..maps_len];
+                let sums = &mut sums[at * sums_len..][..sums_len];
+                let mut rest = weights.as_deref_mut();
+                for edge in edges {
+                    let node = &gradients[i * place.image + place.nodes + edge.target * len..][..len];
+                    edge.backward_second(c.level, c.parameters, node, &mut scratch, (maps, sums), &mut rest);
+                }
+            }
+        });
+    }
+
+    /// The slopes of the first halves' norms, from the sums that [`Self::backward_second`] left.
+    pub(super) fn slope_firsts(&mut self, c: &Context<'_>, group: Range<usize>) {
+        let count = (c.batch * self.node.pixels()) as f64;
+        let (sums_len, packs) = (self.sums_len(), self.node.packs);
+        let State { edges, sums, .. } = self;
+        let total = |which: usize| totals(sums, sums_len, which, packs);
+        edges[group].par_iter_mut().for_each(|edge| {
+            for i in [SEP3_FIRST, SEP5_FIRST] {
+                let which = 2 * (edge.slot + i);
+                let (sum, dot) = (total(which), total(which + 1));
+                let norm = &mut edge.convolutions[i].norm;
+                norm.slope = Slope::of(&norm.scaling, 1.0, &sum, &dot, count).0;
+            }
+        });
+    }
+
+    /// Back through everything of a group that reads the state, to the state's own gradient among `gradients`; that is added
+    /// to where `add`. The gradients of the pools' outputs gather in `pools`, two maps an image, and go on with the last group.
+    pub(super) fn backward_first(
+        &self,
+        c: &Context<'_>,
+        group: Range<usize>,
+        mixture: &[[f32; CANDIDATES]],
+        (values, gradients, pools): (&[Pack], &mut [Pack], &mut [Pack]),
+        place: Place,
+        add: bool,
+        weights: Option<&mut Gradients>,
+    ) {
+        let weights = per_chunk(c, weights, &self.ids(group.clone(), false));
+        let last = group.end == self.edges.len();
+        let (edges, add_pools) = (&self.edges[group.clone()], group.start > 0);
+        let shared = Shared::new(edges, mixture, self.node.packs);
+        let (end, len) = (place.offset + self.map.len(), self.node.len());
+        let tasks = c.cut(gradients, place.image).into_par_iter().zip(c.cut(pools, 2 * len)).zip(weights);
+        tasks.enumerate().for_each(|(chunk, ((gradients, pools), mut weights))| {
+            let scratch = &mut *c.workspace.scratch();
+            for (at, i) in c.images(chunk).enumerate() {
+                let (own, after) = gradients[at * place.image..][..place.image].split_at_mut(end);
+                let (own, pools) = (&mut own[place.offset..], &mut pools[at * 2 * len..][..2 * len]);
+                let node = |edge: &Edge| &after[place.nodes + edge.target * len - end..][..len];
+                let value = &values[i * place.image + place.offset..][..self.map.len()];
+                let maps = &self.maps[i * self.maps_len()..][..self.maps_len()];
+                let mut rest = weights.as_deref_mut();
+                if rest.is_some() {
+                    self.rectify(c, value, scratch);
+                }
+                for (e, edge) in edges.iter().enumerate() {
+                    edge.backward(
+                        c.level,
+                        c.parameters,
+                        (value, node(edge), maps),
+                        scratch,
+                        &mut rest,
+                        e > 0,
+                    );
+                }
+                c.level.run(Gate { gradient: &scratch.da, source: value, add, out: own });
+                let sum = |scales: &[Vec<Pack>], out: &mut [Pack], bias: &[Pack], add: bool| {
+                    let terms = edges.iter().zip(scales).map(|(e, scale)| Term { scale, map: node(e) });
+                    let terms: Vec<Term<'_>> = terms.collect();
+                    c.level.run(WeightedSum { map: self.node, terms: &terms, bias, add, out });
+                };
+                if self.stride == 1 {
+                    sum(&shared.skip, own, &shared.zero, true);
+                }
+                for (which, (part, out)) in shared.pools.iter().zip(pools.chunks_exact_mut(len)).enumerate() {
+                    sum(&part.scales, out, &part.constant, add_pools);
+                    let terms = [Term { scale: &part.factor, map: &maps[which * len..][..len] }];
+                    c.level.run(WeightedSum {
+                        map: self.node,
+                        terms: &terms,
+                        bias: &shared.zero,
+                        add: true,
+                        out,
+                    });
+                }
+                if last {
+                    self.backward_pools(c, value, maps, pools, scratch, own);
+                }
+            }
+        });
+    }
+
+    /// Adds the gradient of both pools of an image to the state's.
+    fn backward_pools(
+        &self,
+        c: &Context<'_>,
+        value: &[Pack],
+        maps: &[Pack],
+        gradients: &[Pack],
+        scratch: &mut Scratch,
+        out: &mut [Pack],
+    ) {
+        let (stride, map, len) = (self.stride, self.map, self.node.len());
+        let pool = &mut scratch.pool;
+        pool.resize((2 * map.height + 1) * self.node.width + 2, Pack::ZERO);
+        let (max_gradient, average_gradient) = gradients.split_at(len);
+        c.level.run(pool::MaxBackward {
+            stride,
+            map,
+            source: value,
+            max: &maps[..len],
+            gradient: max_gradient,
+            scratch: pool,
+            out,
+        });
+        c.level.run(pool::AverageBackward { stride, map, gradient: average_gradient, scratch: pool, out });
+    }
+}
+
+/// What the edges of a group give back together to the pools and to the identity skips.
+struct Shared {
+    /// Of max and average pooling.
+    pools: [Pooled; 2],
+    /// `[edge][block]` factors of the nodes' gradients.
+    skip: Vec<Vec<Pack>>,
+    zero: Vec<Pack>,
+}
+
+/// The gradient of a pooled map.
+struct Pooled {
+    /// `[edge][block]` factors of the nodes' gradients.
+    scales: Vec<Vec<Pack>>,
+    /// `[block]` factor of the pooled map.
+    factor: Vec<Pack>,
+    /// `[block]`.
+    constant: Vec<Pack>,
+}
+
+impl Shared {
+    fn new(edges: &[Edge], mixture: &[[f32; CANDIDATES]], packs: usize) -> Shared {
+        let zero = vec![Pack::ZERO; packs];
+        let pools = [0, 1].map(|which| {
+            let (mut factor, mut constant) = (zero.clone(), zero.clone());
+            for edge in edges {
+                let slope = &edge.pools[which].slope;
+                for (total, part) in [(&mut factor, &slope.b), (&mut constant, &slope.c)] {
+                    let lanes = floats_mut(total).iter_mut().zip(floats(part));
+                    lanes.for_each(|(total, part)| *total += part);
+                }
+            }
+            let scales = edges.iter().map(|edge| edge.pools[which].slope.a.clone()).collect();
+            Pooled { scales, factor, constant }
+        });
+        let skip = edges.iter().map(|e| vec![Pack([mixture[e.row][3]; LANES]); packs]).collect();
+        Shared { pools, skip, zero }
+    }
+}
