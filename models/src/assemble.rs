@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::blocks;
+pub use crate::blocks::{head, stem};
 use crate::genotype::Cell;
 use crate::graph::{Builder, Fact, Graph, Value};
 use crate::op::{Add, Concat};

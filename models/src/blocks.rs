@@ -70,7 +70,7 @@ pub(crate) fn factorized_reduce(b: &mut Builder, x: Value, channels: usize, affi
 }
 
 /// `3x3` convolution and BatchNorm on the image: `[N, C, H, W] -> [N, channels, H, W]`.
-pub(crate) fn stem(b: &mut Builder, x: Value, channels: usize) -> Result<Value> {
+pub fn stem(b: &mut Builder, x: Value, channels: usize) -> Result<Value> {
     let (from, ..) = b.chw(x)?;
     b.scope("stem", |b| {
         let x = b.wire("0", Conv2d::new(from, channels, 3).padding(Padding::all(1)), &[x])?;
@@ -79,7 +79,7 @@ pub(crate) fn stem(b: &mut Builder, x: Value, channels: usize) -> Result<Value> 
 }
 
 /// Mean over the image and a linear layer: `[N, C, H, W] -> [N, classes]`.
-pub(crate) fn head(b: &mut Builder, x: Value, classes: usize) -> Result<Value> {
+pub fn head(b: &mut Builder, x: Value, classes: usize) -> Result<Value> {
     let (channels, ..) = b.chw(x)?;
     let x = b.wire("pool", GlobalAvgPool, &[x])?;
     let x = b.wire("flatten", Flatten { axis: 1 }, &[x])?;

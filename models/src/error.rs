@@ -56,6 +56,14 @@ pub enum Error {
         /// What was expected and found.
         problem: String,
     },
+    /// A file that ends too early.
+    #[error("{place}: truncated: {problem}. Help: copy or download the file again")]
+    Truncated {
+        /// The file, and its format.
+        place: String,
+        /// Where it ends, and what should have followed.
+        problem: String,
+    },
     /// A file that asks for more than the limits allow.
     #[error("{place}: {what} is {found}, the limit is {limit}")]
     Limit {
@@ -103,6 +111,20 @@ impl Error {
     /// An [`Error::Malformed`] at `place`.
     pub fn malformed(place: impl Into<String>, problem: impl Into<String>) -> Error {
         Error::Malformed { place: place.into(), problem: problem.into() }
+    }
+
+    /// The same failure with `file` before its place: a decoder that sees bytes alone cannot name the file.
+    pub fn within(self, file: &str) -> Error {
+        let join = |place: String| format!("{file}, {place}");
+        match self {
+            Error::Malformed { place, problem } => Error::Malformed { place: join(place), problem },
+            Error::Truncated { place, problem } => Error::Truncated { place: join(place), problem },
+            Error::Limit { place, what, found, limit } => {
+                Error::Limit { place: join(place), what, found, limit }
+            }
+            Error::Weights { problem } => Error::Weights { problem: format!("{file}: {problem}") },
+            other => other,
+        }
     }
 
     /// An [`Error::Unknown`] name among `known`.

@@ -3,13 +3,17 @@
 
 pub mod assemble;
 mod blocks;
+mod card;
 mod cost;
 pub mod error;
 mod executor;
 pub mod file;
 pub mod genotype;
 pub mod graph;
+pub mod images;
+pub mod input;
 pub mod kernels;
+pub mod metrics;
 pub mod op;
 pub mod primitive;
 pub mod rng;
@@ -17,11 +21,14 @@ mod space;
 mod weights;
 
 pub use assemble::{NetworkConfig, assemble};
+pub use card::{CARD_KEY, Card, Model};
 pub use cost::{Cost, cost};
 pub use error::{Error, Result};
 pub use executor::Executor;
 pub use genotype::Genotype;
 pub use graph::Graph;
+pub use images::{Dataset, Labelled, Sample, Source};
+pub use input::{Image, InputContract, Limits};
 pub use op::{Mode, Op};
 pub use primitive::Primitive;
 pub use rng::Rng;

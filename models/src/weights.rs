@@ -54,6 +54,25 @@ impl Weights {
         self.get(name).ok_or_else(|| Error::Weights { problem: format!("`{name}` is missing") })
     }
 
+    /// Takes over the tensors of `other`; equal names are replaced.
+    pub fn extend(&mut self, other: Weights) {
+        self.tensors.extend(other.tensors);
+    }
+
+    /// Those that gradients change, in name order: all but the running statistics.
+    pub fn trainable(&self) -> impl Iterator<Item = (&str, &Var)> {
+        let is_statistic = |name: &str| name.ends_with(".running_mean") || name.ends_with(".running_var");
+        self.iter().filter(move |(name, _)| !is_statistic(name))
+    }
+
+    /// Lets `change` rewrite the numbers of a tensor, row-major.
+    pub fn modify(&self, name: &str, change: impl FnOnce(&mut [f32])) -> Result<()> {
+        let var = self.require(name)?;
+        let mut data: Vec<f32> = var.flatten_all()?.to_vec1()?;
+        change(&mut data);
+        Ok(var.set(&Tensor::from_vec(data, var.shape(), var.device())?)?)
+    }
+
     /// Names and tensors, in name order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Var)> {
         self.tensors.iter().map(|(name, var)| (name.as_str(), var))
@@ -81,7 +100,11 @@ impl Weights {
         let mut expected = 0;
         for param in graph.params() {
             expected += 1;
-            let found = self.require(&param.name)?.dims();
+            let Some(found) = self.get(&param.name).map(|var| var.dims()) else {
+                let problem =
+                    format!("`{}` is missing, the network needs it with shape {:?}", param.name, param.shape);
+                return Err(Error::Weights { problem });
+            };
             if found != param.shape {
                 let problem =
                     format!("`{}` has shape {found:?}, the network needs {:?}", param.name, param.shape);
@@ -93,6 +116,24 @@ impl Weights {
         }
         let known: std::collections::HashSet<&str> = graph.params().map(|p| p.name.as_str()).collect();
         match self.tensors.keys().find(|name| !known.contains(name.as_str())) {
+            Some(name) => Err(Error::Weights { problem: format!("`{name}` is not in the network") }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether `other` has the same names and shapes.
+    ///
+    /// # Errors
+    /// The first difference, in name order.
+    pub fn check_same(&self, other: &Weights) -> Result<()> {
+        for (name, var) in self.iter() {
+            let found = other.require(name)?.dims();
+            if found != var.dims() {
+                let problem = format!("`{name}` has shape {found:?}, the network needs {:?}", var.dims());
+                return Err(Error::Weights { problem });
+            }
+        }
+        match other.tensors.keys().find(|name| !self.tensors.contains_key(*name)) {
             Some(name) => Err(Error::Weights { problem: format!("`{name}` is not in the network") }),
             None => Ok(()),
         }

@@ -1,1 +1,17 @@
-//! search
+//! Finding and training: the supernet and its search, then the training of the found network.
+//!
+//! A search reads images and writes `genotype.json`; training reads a genotype and images and writes
+//! `weights.safetensors`. Neither knows ONNX.
+
+pub mod config;
+pub mod data;
+mod error;
+pub mod fetch;
+pub mod loss;
+pub mod optim;
+pub mod run;
+pub mod strategy;
+pub mod supernet;
+pub mod train;
+
+pub use error::{Error, Result};

@@ -1,0 +1,167 @@
+//! Everything a model needs travels in its file: the card, in the header of weights and in the metadata of ONNX.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::input::InputContract;
+use crate::{Error, Genotype, Graph, NetworkConfig, Result, Weights, assemble};
+
+/// The metadata key of the card.
+pub const CARD_KEY: &str = "milenas.card";
+
+/// The largest card that is read, in bytes: a hundred thousand labels fit.
+const MAX_CARD_BYTES: usize = 8 << 20;
+
+/// What a trained network is, what it reads and says, and how it was made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Card {
+    /// The form of the card itself.
+    pub version: u32,
+    /// The architecture.
+    pub genotype: Genotype,
+    /// Channels, cells, classes and image size.
+    pub network: NetworkConfig,
+    /// The name of each class, in the order of the logits.
+    pub labels: Vec<String>,
+    /// How a picture becomes the network's input.
+    pub input: InputContract,
+    /// How it was made, in words: `data`, `seed`, `test_accuracy`, `program`.
+    pub record: BTreeMap<String, String>,
+}
+
+impl Card {
+    /// The version that this program writes and reads.
+    pub const VERSION: u32 = 1;
+
+    /// As metadata of a file.
+    pub fn to_metadata(&self) -> Result<BTreeMap<String, String>> {
+        let json = serde_json::to_string(self).map_err(|e| Error::malformed("card", e.to_string()))?;
+        Ok(BTreeMap::from([(CARD_KEY.to_string(), json)]))
+    }
+
+    /// Out of a file's metadata; `place` names the file.
+    ///
+    /// # Errors
+    /// No card, another version, or one that contradicts itself.
+    pub fn from_metadata(metadata: &HashMap<String, String>, place: &str) -> Result<Self> {
+        let help = "Help: files written by `milenas-search train` and `milenas-export` have one";
+        let text = metadata
+            .get(CARD_KEY)
+            .ok_or_else(|| Error::malformed(place, format!("has no model card. {help}")))?;
+        if text.len() > MAX_CARD_BYTES {
+            let (found, limit) = (text.len() as u64, MAX_CARD_BYTES as u64);
+            return Err(Error::Limit { place: place.into(), what: "the model card's length", found, limit });
+        }
+        let card: Card = serde_json::from_str(text)
+            .map_err(|e| Error::malformed(format!("{place}, model card"), e.to_string()))?;
+        card.check(place)?;
+        Ok(card)
+    }
+
+    fn check(&self, place: &str) -> Result<()> {
+        self.network.check()?;
+        let network = &self.network;
+        let pairs = [
+            ("version", self.version as usize, Self::VERSION as usize),
+            ("labels", self.labels.len(), network.classes),
+            ("input.height", self.input.height, network.height),
+            ("input.width", self.input.width, network.width),
+            ("input.channels", self.input.channels, network.in_channels),
+        ];
+        match pairs.into_iter().find(|(_, found, expected)| found != expected) {
+            None => Ok(()),
+            Some((what, found, expected)) => {
+                let problem = format!("`{what}` says {found}, expected {expected}");
+                Err(Error::malformed(format!("{place}, model card"), problem))
+            }
+        }
+    }
+}
+
+/// A trained network as `milenas-search train` writes it.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct Model {
+    pub card: Card,
+    pub graph: Graph,
+    pub weights: Weights,
+}
+
+impl Model {
+    /// Reads weights with their card, and checks that they belong together.
+    pub fn load(path: &Path) -> Result<Self> {
+        let (weights, metadata) = Weights::load(path)?;
+        let place = path.display().to_string();
+        let card = Card::from_metadata(&metadata, &place)?;
+        let graph = assemble(&card.genotype, &card.network)?;
+        weights.check(&graph).map_err(|e| e.within(&place))?;
+        Ok(Model { card, graph, weights })
+    }
+
+    /// Writes the weights with the card in the header, whole or not at all.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        self.weights.save(path, self.card.to_metadata()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input::Resize;
+
+    fn model() -> Model {
+        let network =
+            NetworkConfig { channels: 2, layers: 3, classes: 2, in_channels: 1, height: 8, width: 8 };
+        let input = InputContract {
+            height: 8,
+            width: 8,
+            channels: 1,
+            mean: vec![0.5],
+            std: vec![0.25],
+            resize: Resize::Stretch,
+            background: None,
+        };
+        let genotype = Genotype::named("DARTS_V1").unwrap();
+        let graph = assemble(&genotype, &network).unwrap();
+        let weights = Weights::init(&graph, 1).unwrap();
+        let record = BTreeMap::from([("seed".to_string(), "1".to_string())]);
+        let labels = vec!["a".into(), "b".into()];
+        let card = Card { version: Card::VERSION, genotype, network, labels, input, record };
+        Model { card, graph, weights }
+    }
+
+    #[test]
+    fn a_file_comes_back_and_equal_models_give_equal_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = [folder.path().join("a.safetensors"), folder.path().join("b.safetensors")];
+        paths.iter().for_each(|path| model().save(path).unwrap());
+        assert_eq!(std::fs::read(&paths[0]).unwrap(), std::fs::read(&paths[1]).unwrap());
+        let back = Model::load(&paths[0]).unwrap();
+        assert_eq!(back.card, model().card);
+        let bytes = |m: &Model| m.weights.to_bytes(BTreeMap::new()).unwrap();
+        assert_eq!(bytes(&back), bytes(&model()));
+    }
+
+    #[test]
+    fn weights_of_another_genotype_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.safetensors");
+        let mut wrong = model();
+        wrong.card.genotype = Genotype::named("DARTS_V2").unwrap();
+        wrong.save(&path).unwrap();
+        let message = Model::load(&path).unwrap_err().to_string();
+        assert!(message.contains("x.safetensors") && message.contains("cells."), "{message}");
+    }
+
+    #[test]
+    fn a_card_that_contradicts_itself_is_refused() {
+        let mut card = model().card;
+        card.labels.push("c".into());
+        let metadata = card.to_metadata().unwrap().into_iter().collect();
+        let message = Card::from_metadata(&metadata, "x").unwrap_err().to_string();
+        assert!(message.contains("`labels` says 3, expected 2"), "{message}");
+    }
+}

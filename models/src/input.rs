@@ -1,0 +1,189 @@
+//! The input contract: how the pixels of any picture become the numbers a network takes.
+//!
+//! [`decode`] turns a file into an [`Image`], [`InputContract::prepare`] brings it to the network's size
+//! in bytes, [`InputContract::normalise`] makes floats of the bytes. Training, calibration and inference
+//! all go through these three, so they see the same pixels; augmentation works on the bytes in between.
+
+mod complete;
+mod decode;
+mod picture;
+#[cfg(test)]
+mod tests;
+
+pub use decode::{Limits, decode};
+pub use picture::Image;
+
+use fast_image_resize::images::{Image as Canvas, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+use crate::{Error, Result};
+
+/// The largest height, width and shorter side of a contract.
+const LARGEST: usize = 8192;
+
+/// Size, channels and scale of a network's input. It travels in the weights' header and in model.onnx.
+///
+/// In JSON a missing `background` is white, `null` is none. Values out of range are refused on reading.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self", deny_unknown_fields)]
+pub struct InputContract {
+    /// Pixels, 1 to 8192.
+    pub height: usize,
+    /// Pixels, 1 to 8192.
+    pub width: usize,
+    /// 3 for RGB, 1 for luma (ITU-R 601, as Pillow's mode L).
+    pub channels: usize,
+    /// Per channel, on the scale where white is 1.
+    pub mean: Vec<f32>,
+    /// Per channel, on the same scale; above 0.
+    pub std: Vec<f32>,
+    /// How a picture of another size is brought to this one.
+    pub resize: Resize,
+    /// The RGB colour behind transparent pixels. `None` ignores alpha and takes the colour stored under
+    /// it, as Pillow's `convert("RGB")` does; that colour is often black.
+    #[serde(default = "white")]
+    pub background: Option<[u8; 3]>,
+}
+
+/// The resize rule. The filter is always antialiased bilinear: the one that libraries agree on, to one level.
+///
+/// A picture that has the contract's size already is never touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Resize {
+    /// To height and width, whatever the aspect ratio.
+    Stretch,
+    /// The shorter side to `side`, the longer in proportion (rounded down), then the centre of it:
+    /// torchvision's `Resize(side)` and `CenterCrop`.
+    ShorterSide {
+        /// Pixels, at least the contract's height and width.
+        side: usize,
+    },
+}
+
+fn white() -> Option<[u8; 3]> {
+    Some([255; 3])
+}
+
+impl InputContract {
+    /// Refuses sizes, channels and scales out of range.
+    pub fn validate(&self) -> Result<()> {
+        let refuse = |what: &str, found: String, expected: &str| {
+            Err(Error::Value { what: format!("input contract: {what}"), found, expected: expected.into() })
+        };
+        for (what, size) in [("height", self.height), ("width", self.width)] {
+            if !(1..=LARGEST).contains(&size) {
+                return refuse(what, size.to_string(), "1 to 8192");
+            }
+        }
+        if self.channels != 1 && self.channels != 3 {
+            return refuse("channels", self.channels.to_string(), "1 or 3");
+        }
+        for (what, values) in [("mean", &self.mean), ("std", &self.std)] {
+            if values.len() != self.channels || !values.iter().all(|v| v.is_finite()) {
+                return refuse(what, format!("{values:?}"), "one finite number per channel");
+            }
+        }
+        if self.std.iter().any(|&v| v < 1e-6) {
+            return refuse("std", format!("{:?}", self.std), "numbers above 0");
+        }
+        match self.resize {
+            Resize::ShorterSide { side } if !(self.height.max(self.width)..=LARGEST).contains(&side) => {
+                refuse(
+                    "resize.shorter_side.side",
+                    side.to_string(),
+                    "at least height and width, at most 8192",
+                )
+            }
+            Resize::ShorterSide { .. } | Resize::Stretch => Ok(()),
+        }
+    }
+
+    /// Bytes of one prepared picture, and floats of one normalised.
+    pub fn len(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+
+    /// False for every valid contract.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The picture at the contract's size as `[H, W, C]` bytes.
+    pub fn prepare(&self, image: &Image) -> Result<Vec<u8>> {
+        let rgb = image.over(self.background);
+        let rgb = if (image.width(), image.height()) == (self.width, self.height) {
+            rgb.into_owned()
+        } else {
+            self.resized(&rgb, image.width(), image.height())?
+        };
+        Ok(if self.channels == 1 { luma(&rgb) } else { rgb })
+    }
+
+    /// `[H, W, C]` bytes to `[C, H, W]` floats: `(byte / 255 - mean) / std`.
+    ///
+    /// # Panics
+    /// When `pixels` or `out` is not [`len`](Self::len) long.
+    pub fn normalise(&self, pixels: &[u8], out: &mut [f32]) {
+        assert_eq!((pixels.len(), out.len()), (self.len(), self.len()), "one picture of the contract's size");
+        for (c, plane) in out.chunks_exact_mut(self.height * self.width).enumerate() {
+            let (mean, std) = (self.mean[c], self.std[c]);
+            for (x, &byte) in plane.iter_mut().zip(pixels[c..].iter().step_by(self.channels)) {
+                *x = (f32::from(byte) / 255.0 - mean) / std;
+            }
+        }
+    }
+
+    /// Cropping is a box of the source, so that an extreme aspect ratio costs no memory.
+    fn resized(&self, rgb: &[u8], width: usize, height: usize) -> Result<Vec<u8>> {
+        let refused = |problem: String| Error::malformed("image", format!("cannot be resized: {problem}"));
+        let source = ImageRef::new(width as u32, height as u32, rgb, PixelType::U8x3)
+            .map_err(|e| refused(e.to_string()))?;
+        let mut canvas = Canvas::new(self.width as u32, self.height as u32, PixelType::U8x3);
+        let bilinear = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+        let options = match self.resize {
+            Resize::Stretch => bilinear,
+            Resize::ShorterSide { side } => {
+                let shorter = width.min(height);
+                let (left, across) = centre(width, shorter, side, self.width);
+                let (top, down) = centre(height, shorter, side, self.height);
+                bilinear.crop(left, top, across, down)
+            }
+        };
+        Resizer::new().resize(&source, &mut canvas, &options).map_err(|e| refused(e.to_string()))?;
+        Ok(canvas.into_vec())
+    }
+}
+
+/// Offset and extent, in source pixels, of the central `target` pixels of an axis of `length` pixels when
+/// the picture's shorter side becomes `side`. Offsets round half to even, as Python's `round`.
+fn centre(length: usize, shorter: usize, side: usize, target: usize) -> (f64, f64) {
+    let resized = (length * side / shorter).max(target);
+    let scale = length as f64 / resized as f64;
+    let offset = ((resized - target) as f64 / 2.0).round_ties_even() * scale;
+    (offset, (target as f64 * scale).min(length as f64 - offset))
+}
+
+/// ITU-R 601 luma in 16-bit fixed point, equal to Pillow's.
+fn luma(rgb: &[u8]) -> Vec<u8> {
+    let weigh = |p: &[u8]| {
+        let [r, g, b] = [p[0], p[1], p[2]].map(u32::from);
+        ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16) as u8
+    };
+    rgb.chunks_exact(3).map(weigh).collect()
+}
+
+impl Serialize for InputContract {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        InputContract::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for InputContract {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let contract = InputContract::deserialize(deserializer)?;
+        contract.validate().map_err(D::Error::custom)?;
+        Ok(contract)
+    }
+}

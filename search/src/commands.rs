@@ -1,0 +1,189 @@
+//! What the commands do: read, run, and tell.
+#![allow(clippy::print_stdout)]
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use milenas_models::images::Source;
+use milenas_models::input::Limits;
+use milenas_models::{Genotype, Model, cost, file};
+
+use crate::cli::{Cli, Command, DataCommand, RunOptions};
+use crate::config::Config;
+use crate::fetch;
+use crate::progress::Progress;
+use crate::run::{Data, Folder, GENOTYPE, WEIGHTS, run_eval, run_search, run_train};
+
+/// The largest text file that is read: a configuration, a genotype.
+const MAX_TEXT: u64 = 1 << 20;
+
+/// Runs what was typed.
+pub fn execute(cli: Cli) -> Result<()> {
+    match cli.command {
+        Command::Run { options, strategy } => search(&options, strategy),
+        Command::Train { genotype, options } => train(&genotype, &options),
+        Command::Eval { weights, data, json } => eval(&weights, &data, json),
+        Command::Data(DataCommand::Info { source, json }) => info(&source, json),
+        Command::Data(DataCommand::Fetch { name: _, out }) => fetch_cifar10(&out),
+    }
+}
+
+fn text(path: &Path) -> Result<String> {
+    let bytes = file::read(path, MAX_TEXT)?;
+    String::from_utf8(bytes).with_context(|| format!("{}: not text", path.display()))
+}
+
+fn resolve(options: &RunOptions, strategy: Option<String>) -> Result<Config> {
+    if options.device != "cpu" {
+        bail!("--device {}: this build computes on the cpu only. Help: leave --device out", options.device);
+    }
+    let file =
+        options.config.as_deref().map(|path| text(path).map(|text| (path.display().to_string(), text)));
+    let file = file.transpose()?;
+    let mut sets = options.set.clone();
+    sets.extend(options.seed.map(|seed| format!("seed={seed}")));
+    sets.extend(strategy.map(|name| format!("search.strategy={name}")));
+    Ok(Config::resolve(&options.preset, file.as_ref().map(|(p, t)| (p.as_str(), t.as_str())), &sets)?)
+}
+
+fn read_data(source: &Source, config: &Config, progress: &Progress) -> Result<Data> {
+    progress.line(&format!("reading {source}"));
+    let data = Data::load(source, config)?;
+    data.notes.iter().for_each(|note| progress.line(&format!("note: {note}")));
+    let contract = &data.train.contract;
+    progress.line(&format!(
+        "{} training and {} test images of {} classes, {}x{}x{}",
+        data.train.len(),
+        data.test.len(),
+        data.classes.len(),
+        contract.channels,
+        contract.height,
+        contract.width
+    ));
+    Ok(data)
+}
+
+fn search(options: &RunOptions, strategy: Option<String>) -> Result<()> {
+    let config = resolve(options, strategy)?;
+    let source = Source::parse(&options.data)?;
+    let mut progress = Progress::new("search");
+    let data = read_data(&source, &config, &progress)?;
+    let mut folder = Folder::create(&options.out, &config, GENOTYPE)?;
+    let lines = Progress::new("search");
+    let genotype = run_search(&data, &config, &mut folder, &mut progress, &mut |r| {
+        lines.line(&format!(
+            "epoch {}: training loss {:.3} accuracy {:.1} %, validation accuracy {:.1} %, entropy {:.2} {:.2}, \
+             convolutions {} {}, {:.1} s",
+            r.epoch + 1,
+            r.train_loss,
+            100.0 * r.train_accuracy,
+            100.0 * r.valid_accuracy,
+            r.entropy[0],
+            r.entropy[1],
+            r.convolutions[0],
+            r.convolutions[1],
+            r.seconds
+        ));
+    })?;
+    progress.finish();
+    let path = folder.join(GENOTYPE);
+    println!("{genotype}\nwritten to {}", path.display());
+    println!(
+        "next: milenas-search train --genotype {} --data {} --out {}-net",
+        path.display(),
+        options.data,
+        options.out.display()
+    );
+    Ok(())
+}
+
+fn read_genotype(name: &str) -> Result<Genotype> {
+    let path = Path::new(name);
+    if path.exists() {
+        return Ok(Genotype::parse(&text(path)?, name)?);
+    }
+    let looks_like_path = name.contains(['/', '.']);
+    if looks_like_path {
+        bail!("{name}: there is no such file. Help: `milenas-search run` writes one as OUT/{GENOTYPE}");
+    }
+    Ok(Genotype::named(name)?)
+}
+
+fn train(genotype: &str, options: &RunOptions) -> Result<()> {
+    let config = resolve(options, None)?;
+    let genotype = read_genotype(genotype)?;
+    let source = Source::parse(&options.data)?;
+    let mut progress = Progress::new("train");
+    let data = read_data(&source, &config, &progress)?;
+    let mut folder = Folder::create(&options.out, &config, WEIGHTS)?;
+    let lines = Progress::new("train");
+    let (model, accuracy) =
+        run_train(&genotype, &source, &data, &config, &mut folder, &mut progress, &mut |r| {
+            lines.line(&format!(
+                "epoch {}: training loss {:.3} accuracy {:.1} %, test accuracy {:.2} %, {:.1} s",
+                r.epoch + 1,
+                r.train_loss,
+                100.0 * r.train_accuracy,
+                100.0 * r.test_accuracy,
+                r.seconds
+            ));
+        })?;
+    progress.finish();
+    let (path, cost) = (folder.join(WEIGHTS), cost(&model.graph));
+    println!(
+        "test accuracy {:.2} %, {} parameters, {} multiply-accumulates per image",
+        100.0 * accuracy,
+        cost.params,
+        cost.macs
+    );
+    println!("written to {}", path.display());
+    println!("next: milenas-export {} -o {}", path.display(), path.with_file_name("model.onnx").display());
+    Ok(())
+}
+
+fn eval(weights: &Path, data: &str, json: bool) -> Result<()> {
+    let model = Model::load(weights)?;
+    let (scores, notes) = run_eval(&model, &Source::parse(data)?)?;
+    let progress = Progress::new("eval");
+    notes.iter().for_each(|note| progress.line(&format!("note: {note}")));
+    match json {
+        true => println!("{}", serde_json::to_string(&scores)?),
+        false => print!("{scores}"),
+    }
+    Ok(())
+}
+
+fn info(source: &str, json: bool) -> Result<()> {
+    let summary = Source::parse(source)?.open(0)?.summary(&Limits::default());
+    if json {
+        println!("{}", serde_json::to_string(&summary)?);
+        return Ok(());
+    }
+    println!(
+        "{source}: {} training and {} test images, {} classes",
+        summary.train,
+        summary.test,
+        summary.classes.len()
+    );
+    for class in &summary.classes {
+        println!("  {}: {} training, {} test", class.name, class.train, class.test);
+    }
+    println!(
+        "sizes of {} training images, {}:",
+        summary.looked_at,
+        if summary.gray { "gray" } else { "colour" }
+    );
+    for size in summary.sizes.iter().take(10) {
+        println!("  {}x{}: {}", size.width, size.height, size.count);
+    }
+    summary.notes.iter().for_each(|note| println!("note: {note}"));
+    summary.bad.iter().for_each(|bad| println!("unreadable: {bad}"));
+    Ok(())
+}
+
+fn fetch_cifar10(out: &Path) -> Result<()> {
+    let folder = fetch::cifar10(out)?;
+    println!("CIFAR-10, whole and checked, is in {}", folder.display());
+    println!("next: milenas-search run --data cifar10:{} --out runs/cifar10", folder.display());
+    Ok(())
+}

@@ -1,0 +1,250 @@
+//! Configurations: a preset, then a file, then single keys; every key is known, every run keeps what it resolved to.
+
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use crate::data::Augment;
+use crate::optim::{AdamConfig, SgdConfig};
+use crate::strategy::{self, Order};
+use crate::{Error, Result};
+
+/// Everything that decides a run besides its data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Decides every random choice.
+    pub seed: u64,
+    /// How images are brought to the network.
+    pub data: DataConfig,
+    /// What training does to images.
+    pub augment: Augment,
+    /// The search.
+    pub search: SearchConfig,
+    /// The training of the found network.
+    pub train: TrainConfig,
+}
+
+/// How images are brought to the network.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// The side of the square that the network sees, in pixels; 0 keeps images that all have one size of at most 64
+    /// and brings others to 32.
+    pub size: usize,
+}
+
+/// The search.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SearchConfig {
+    /// The rule for the architecture's gradient.
+    pub strategy: String,
+    /// Which passes a step makes.
+    pub order: Order,
+    /// Times through the training half.
+    pub epochs: usize,
+    /// The most steps of an epoch; 0 for no limit.
+    pub steps: usize,
+    /// Images of a step.
+    pub batch: usize,
+    /// Channels of a node in the first cells.
+    pub channels: usize,
+    /// Cells.
+    pub layers: usize,
+    /// The weight of the validation term (equation 6).
+    pub lambda: f64,
+    /// The part of the training images that trains the weights; the rest judges the architecture.
+    pub train_portion: f64,
+    /// The weights' optimiser.
+    pub weights: SgdConfig,
+    /// The architecture's optimiser.
+    pub alphas: AdamConfig,
+}
+
+/// The training of the found network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Times through the training images.
+    pub epochs: usize,
+    /// The most steps of an epoch; 0 for no limit.
+    pub steps: usize,
+    /// Images of a step.
+    pub batch: usize,
+    /// Channels of a node in the first cells.
+    pub channels: usize,
+    /// Cells.
+    pub layers: usize,
+    /// The optimiser.
+    pub weights: SgdConfig,
+}
+
+/// Names and texts of the presets.
+pub const PRESETS: [(&str, &str); 2] =
+    [("smoke", include_str!("../presets/smoke.toml")), ("paper", include_str!("../presets/paper.toml"))];
+
+fn broken(place: &str, problem: impl ToString) -> Error {
+    Error::Config { place: place.into(), problem: problem.to_string() }
+}
+
+fn preset(name: &str) -> Result<Table> {
+    let text = PRESETS.iter().find(|(known, _)| *known == name).map(|(_, text)| text);
+    let text = text.ok_or_else(|| milenas_models::Error::unknown("preset", name, PRESETS.map(|(n, _)| n)))?;
+    text.parse().map_err(|e| broken(name, e))
+}
+
+/// Lays `over` onto `base`; a key that `base` lacks is unknown.
+fn lay(base: &mut Table, over: Table, place: &str, path: &str) -> Result<()> {
+    for (key, value) in over {
+        let full = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        let Some(slot) = base.get_mut(&key) else {
+            let (mut known, mut found) = (Vec::new(), Vec::new());
+            leaves(base, path, &mut known);
+            leaves(&Table::from_iter([(key, value)]), path, &mut found);
+            let found = found.into_iter().next().unwrap_or(full);
+            return Err(milenas_models::Error::unknown("configuration key", found, known).into());
+        };
+        match (slot, value) {
+            (Value::Table(base), Value::Table(over)) => lay(base, over, place, &full)?,
+            (Value::Table(_), _) => {
+                return Err(broken(place, format!("`{full}` is a group of keys, not a value")));
+            }
+            (Value::Float(slot), Value::Integer(n)) => *slot = n as f64,
+            (slot, value) if slot.type_str() == value.type_str() => *slot = value,
+            (slot, value) => {
+                let problem =
+                    format!("`{full}` is {value}, expected {} {}", article(slot.type_str()), slot.type_str());
+                return Err(broken(place, problem));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn article(noun: &str) -> &'static str {
+    if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
+}
+
+fn leaves(table: &Table, path: &str, out: &mut Vec<String>) {
+    for (key, value) in table {
+        let full = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        match value {
+            Value::Table(inner) => leaves(inner, &full, out),
+            _ => out.push(full),
+        }
+    }
+}
+
+/// `a.b=3` as nested tables; a value that is no TOML is text.
+fn assignment(text: &str) -> Result<Table> {
+    let (key, value) =
+        text.split_once('=').ok_or_else(|| broken("--set", format!("`{text}`, expected KEY=VALUE")))?;
+    let parsed = format!("x = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("x"));
+    let mut value = parsed.unwrap_or_else(|| Value::String(value.trim().into()));
+    for part in key.trim().rsplit('.') {
+        value = Value::Table(Table::from_iter([(part.to_string(), value)]));
+    }
+    match value {
+        Value::Table(table) => Ok(table),
+        _ => Err(broken("--set", format!("`{text}`, expected KEY=VALUE"))),
+    }
+}
+
+impl Config {
+    /// The preset `name`, changed by the text of a file (`place` names it), then by `KEY=VALUE`s.
+    ///
+    /// # Errors
+    /// An unknown preset or key, with the nearest known one; a value of another type or out of range.
+    pub fn resolve(name: &str, file: Option<(&str, &str)>, sets: &[String]) -> Result<Self> {
+        let mut table = preset(name)?;
+        if let Some((place, text)) = file {
+            lay(&mut table, text.parse().map_err(|e| broken(place, e))?, place, "")?;
+        }
+        for set in sets {
+            lay(&mut table, assignment(set)?, "--set", "")?;
+        }
+        let config: Config = table.try_into().map_err(|e: toml::de::Error| broken("values", e.message()))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// As TOML; reading it back gives the same configuration.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|e| broken("writing", e))
+    }
+
+    fn check(&self) -> Result<()> {
+        strategy::Coefficients::named(&self.search.strategy, self.search.lambda)?;
+        let counts = [
+            ("search.epochs", self.search.epochs),
+            ("search.batch", self.search.batch),
+            ("search.channels", self.search.channels),
+            ("search.layers", self.search.layers),
+            ("train.epochs", self.train.epochs),
+            ("train.batch", self.train.batch),
+            ("train.channels", self.train.channels),
+            ("train.layers", self.train.layers),
+        ];
+        if let Some((key, n)) = counts.into_iter().find(|(_, n)| !(1..=1 << 20).contains(n)) {
+            return Err(broken("values", format!("`{key}` is {n}, expected 1 to {}", 1 << 20)));
+        }
+        let rates = [
+            ("augment.crop", self.augment.crop, 0.0, 1.0),
+            ("search.lambda", self.search.lambda, 0.0, f64::MAX),
+            ("search.train_portion", self.search.train_portion, 0.01, 0.99),
+            ("search.weights.lr", self.search.weights.lr, 0.0, f64::MAX),
+            ("search.alphas.lr", self.search.alphas.lr, 0.0, f64::MAX),
+            ("train.weights.lr", self.train.weights.lr, 0.0, f64::MAX),
+        ];
+        match rates.into_iter().find(|(_, x, low, high)| !(low..=high).contains(&x)) {
+            Some((key, x, low, high)) => {
+                Err(broken("values", format!("`{key}` is {x}, expected {low} to {high}")))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(sets: &[&str]) -> Result<Config> {
+        Config::resolve("smoke", None, &sets.iter().map(|s| s.to_string()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn every_preset_resolves_and_comes_back() {
+        for (name, _) in PRESETS {
+            let config = Config::resolve(name, None, &[]).unwrap();
+            let text = config.to_toml().unwrap();
+            assert_eq!(Config::resolve("smoke", Some(("file", &text)), &[]).unwrap(), config);
+        }
+    }
+
+    #[test]
+    fn keys_are_set_and_integers_are_numbers() {
+        let config =
+            resolve(&["search.epochs=3", "search.lambda = 2", "augment.flip=false", "search.order=two-pass"]);
+        let config = config.unwrap();
+        assert_eq!((config.search.epochs, config.search.lambda, config.augment.flip), (3, 2.0, false));
+        assert_eq!(config.search.order, Order::TwoPass);
+    }
+
+    #[test]
+    fn wrong_keys_and_values_say_what_is_right() {
+        for (set, expected) in [
+            ("search.epoch=3", "unknown configuration key `search.epoch`, did you mean `search.epochs`?"),
+            ("serch.epochs=3", "did you mean `search.epochs`?"),
+            ("search.epochs=many", "`search.epochs` is \"many\", expected an integer"),
+            ("search=3", "`search` is a group of keys"),
+            ("search.epochs=0", "`search.epochs` is 0, expected 1 to"),
+            ("search.strategy=milena", "unknown strategy `milena`, did you mean `milenas`?"),
+            ("search.epochs", "expected KEY=VALUE"),
+            ("search.lambda=-1", "`search.lambda` is -1"),
+        ] {
+            let message = resolve(&[set]).unwrap_err().to_string();
+            assert!(message.contains(expected), "{set}: {message}");
+        }
+    }
+}

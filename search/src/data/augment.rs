@@ -1,0 +1,76 @@
+//! Random crop and flip, on bytes: the padding is black before normalisation, as the paper's is.
+
+use milenas_models::Rng;
+use serde::{Deserialize, Serialize};
+
+/// What training does to an image each time it sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Augment {
+    /// The crop's padding on each side, as a part of the image's side: 0.125 is 4 pixels of 32.
+    pub crop: f64,
+    /// Whether half of the images are mirrored left to right. Off for digits and text.
+    pub flip: bool,
+}
+
+impl Augment {
+    /// `image` `[height, width, channels]` moved by up to the padding and perhaps mirrored, into `out`.
+    pub fn apply(&self, image: &[u8], [height, width, channels]: [usize; 3], rng: &mut Rng, out: &mut [u8]) {
+        let mut shift = |side: usize| {
+            let padding = (side as f64 * self.crop).round() as usize;
+            rng.below(2 * padding + 1) as isize - padding as isize
+        };
+        let (down, right) = (shift(height), shift(width));
+        let mirrored = self.flip && rng.chance(0.5);
+        for (row, out) in out.chunks_exact_mut(width * channels).enumerate() {
+            let from = usize::try_from(row as isize + down).ok().filter(|&r| r < height);
+            for (column, out) in out.chunks_exact_mut(channels).enumerate() {
+                let column = if mirrored { width - 1 - column } else { column };
+                let column = usize::try_from(column as isize + right).ok().filter(|&c| c < width);
+                match (from, column) {
+                    (Some(r), Some(c)) => {
+                        out.copy_from_slice(&image[(r * width + c) * channels..][..channels])
+                    }
+                    _ => out.fill(0),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IMAGE: [u8; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
+
+    fn draws(augment: Augment) -> std::collections::BTreeMap<Vec<u8>, usize> {
+        let mut rng = Rng::new(0, "augment");
+        let mut seen = std::collections::BTreeMap::new();
+        for _ in 0..9000 {
+            let mut out = vec![9; 8];
+            augment.apply(&IMAGE, [2, 4, 1], &mut rng, &mut out);
+            *seen.entry(out).or_insert(0) += 1;
+        }
+        seen
+    }
+
+    #[test]
+    fn every_shift_is_as_likely_and_padding_is_black() {
+        // A quarter of the width is one pixel; a quarter of the height rounds to one pixel too.
+        let seen = draws(Augment { crop: 0.25, flip: false });
+        assert_eq!(seen.len(), 9);
+        assert!(seen.values().all(|n| (900..1100).contains(n)), "{seen:?}");
+        assert!(
+            seen.contains_key(&vec![6, 7, 8, 0, 0, 0, 0, 0])
+                && seen.contains_key(&vec![0, 0, 0, 0, 0, 1, 2, 3])
+        );
+    }
+
+    #[test]
+    fn half_are_mirrored() {
+        let seen = draws(Augment { crop: 0.0, flip: true });
+        assert_eq!(seen.len(), 2);
+        assert!((4200..4800).contains(&seen[&vec![4, 3, 2, 1, 8, 7, 6, 5]]));
+    }
+}

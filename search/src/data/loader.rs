@@ -1,0 +1,177 @@
+//! Batches, made ahead on a thread of their own.
+
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use milenas_models::Rng;
+
+use super::{Augment, Pictures, shuffled};
+
+/// Images and labels of one step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// `[N, C, H, W]`, normalised.
+    pub images: Vec<f32>,
+    /// `[N]`
+    pub labels: Vec<u32>,
+    /// `[C, H, W]`
+    pub shape: [usize; 3],
+}
+
+impl Batch {
+    /// The images as a tensor `[N, C, H, W]`.
+    pub fn tensor(&self) -> candle_core::Result<candle_core::Tensor> {
+        let [c, h, w] = self.shape;
+        candle_core::Tensor::from_slice(&self.images, (self.labels.len(), c, h, w), &candle_core::Device::Cpu)
+    }
+
+    /// How many images.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+}
+
+/// Which images make the batches of an epoch, in order, each with the generator of its augmentation.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    batches: Vec<Vec<usize>>,
+    seed: u64,
+    purpose: String,
+}
+
+impl Plan {
+    /// Every index once, in an order of this epoch's own; the last batch may be smaller. `steps` 0 is all of them.
+    pub fn epoch(
+        indices: &[usize],
+        batch: usize,
+        steps: usize,
+        seed: u64,
+        purpose: &str,
+        epoch: usize,
+    ) -> Self {
+        let purpose = format!("{purpose}/{epoch}");
+        let order = shuffled(indices.len(), seed, &format!("{purpose}/order"));
+        let order: Vec<usize> = order.into_iter().map(|i| indices[i]).collect();
+        let steps = if steps == 0 { usize::MAX } else { steps };
+        Plan { batches: order.chunks(batch).take(steps).map(<[usize]>::to_vec).collect(), seed, purpose }
+    }
+
+    /// `steps` independent batches, each drawn without replacement: how the released code reads the validation half.
+    pub fn draws(
+        indices: &[usize],
+        batch: usize,
+        steps: usize,
+        seed: u64,
+        purpose: &str,
+        epoch: usize,
+    ) -> Self {
+        let purpose = format!("{purpose}/{epoch}");
+        let draw = |step| {
+            let mut rng = Rng::new(seed, &format!("{purpose}/draw/{step}"));
+            let mut pool = indices.to_vec();
+            let take = batch.min(pool.len());
+            for i in 0..take {
+                let j = i + rng.below(pool.len() - i);
+                pool.swap(i, j);
+            }
+            pool.truncate(take);
+            pool
+        };
+        Plan { batches: (0..steps).map(draw).collect(), seed, purpose }
+    }
+
+    /// Every index in order, for measuring.
+    pub fn in_order(indices: &[usize], batch: usize) -> Self {
+        Plan {
+            batches: indices.chunks(batch).map(<[usize]>::to_vec).collect(),
+            seed: 0,
+            purpose: String::new(),
+        }
+    }
+
+    /// How many batches.
+    pub fn steps(&self) -> usize {
+        self.batches.len()
+    }
+
+    fn make(&self, step: usize, pictures: &Pictures, augment: Option<Augment>) -> Batch {
+        let contract = &pictures.contract;
+        let (size, picks) = (contract.len(), &self.batches[step]);
+        let mut rng = Rng::new(self.seed, &format!("{}/augment/{step}", self.purpose));
+        let mut images = vec![0.0; picks.len() * size];
+        let mut moved = vec![0; size];
+        for (&index, out) in picks.iter().zip(images.chunks_exact_mut(size)) {
+            let image = pictures.image(index);
+            match augment {
+                None => contract.normalise(image, out),
+                Some(augment) => {
+                    let shape = [contract.height, contract.width, contract.channels];
+                    augment.apply(image, shape, &mut rng, &mut moved);
+                    contract.normalise(&moved, out);
+                }
+            }
+        }
+        let labels = picks.iter().map(|&i| pictures.images.labels[i]).collect();
+        Batch { images, labels, shape: [contract.channels, contract.height, contract.width] }
+    }
+}
+
+/// The batches of a plan, two ahead.
+#[derive(Debug)]
+pub struct Loader(Receiver<Batch>);
+
+impl Loader {
+    /// Starts making batches on a thread of `scope`.
+    pub fn start<'scope, 'env>(
+        scope: &'scope std::thread::Scope<'scope, 'env>,
+        pictures: &'env Pictures,
+        plan: Plan,
+        augment: Option<Augment>,
+    ) -> Self {
+        let (send, receive) = sync_channel(2);
+        scope.spawn(move || {
+            // A closed channel means that the reader stopped early.
+            (0..plan.steps()).try_for_each(|step| send.send(plan.make(step, pictures, augment)))
+        });
+        Loader(receive)
+    }
+}
+
+impl Iterator for Loader {
+    type Item = Batch;
+
+    fn next(&mut self) -> Option<Batch> {
+        self.0.recv().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_visits_each_once_in_its_own_order() {
+        let indices: Vec<usize> = (10..30).collect();
+        let plan = |epoch| Plan::epoch(&indices, 8, 0, 1, "train", epoch);
+        let mut seen = plan(0).batches.concat();
+        assert_eq!(plan(0).batches.iter().map(Vec::len).collect::<Vec<_>>(), [8, 8, 4]);
+        assert_ne!(seen, plan(1).batches.concat());
+        seen.sort_unstable();
+        assert_eq!(seen, indices);
+        assert_eq!(Plan::epoch(&indices, 8, 2, 1, "train", 0).steps(), 2);
+    }
+
+    #[test]
+    fn draws_repeat_across_steps_but_not_inside_one() {
+        let plan = Plan::draws(&[1, 2, 3, 4, 5], 3, 40, 0, "valid", 0);
+        for batch in &plan.batches {
+            assert!(batch.len() == 3 && batch[0] != batch[1] && batch[1] != batch[2] && batch[0] != batch[2]);
+        }
+        let ones = plan.batches.iter().filter(|b| b.contains(&1)).count();
+        assert!((14..34).contains(&ones), "{ones} of 40, expected near 24");
+    }
+}

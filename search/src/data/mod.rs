@@ -1,0 +1,38 @@
+//! Images as training sees them: split, augmented, in batches that are made ahead.
+
+mod augment;
+mod loader;
+mod split;
+
+pub use augment::Augment;
+pub use loader::{Batch, Loader, Plan};
+pub use split::{halves, shuffled};
+
+use milenas_models::images::Labelled;
+use milenas_models::input::InputContract;
+
+/// Images in memory as bytes, with the contract that makes floats of them.
+#[derive(Clone, Debug)]
+pub struct Pictures {
+    /// `[N, H, W, C]` bytes and `[N]` labels.
+    pub images: Labelled,
+    /// Their size and scale.
+    pub contract: InputContract,
+}
+
+impl Pictures {
+    /// How many images.
+    pub fn len(&self) -> usize {
+        self.images.labels.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn image(&self, index: usize) -> &[u8] {
+        let size = self.contract.len();
+        &self.images.pixels[index * size..][..size]
+    }
+}

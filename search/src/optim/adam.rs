@@ -1,0 +1,74 @@
+//! Adam with coupled weight decay, as `torch.optim.Adam` (not AdamW).
+
+use serde::{Deserialize, Serialize};
+
+/// What does not change over the steps.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdamConfig {
+    /// The learning rate.
+    pub lr: f64,
+    /// The memory of the mean of gradients.
+    pub beta1: f64,
+    /// The memory of the mean of their squares.
+    pub beta2: f64,
+    /// L2, added to the gradient.
+    pub decay: f64,
+}
+
+const EPS: f64 = 1e-8;
+
+/// Means of gradients and of their squares.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Adam {
+    steps: i32,
+    mean: Vec<f64>,
+    square: Vec<f64>,
+}
+
+impl Adam {
+    /// Before the first step.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// `w -= lr m' / (sqrt(v') + eps)` with `m'`, `v'` the means freed of their start at 0.
+    pub fn step(&mut self, config: &AdamConfig, w: &mut [f32], g: &[f32]) {
+        self.steps += 1;
+        self.mean.resize(w.len(), 0.0);
+        self.square.resize(w.len(), 0.0);
+        let AdamConfig { lr, beta1, beta2, decay } = *config;
+        let (bias1, bias2) = (1.0 - beta1.powi(self.steps), 1.0 - beta2.powi(self.steps));
+        for (((w, m), v), g) in w.iter_mut().zip(&mut self.mean).zip(&mut self.square).zip(g) {
+            let g = f64::from(*g) + decay * f64::from(*w);
+            *m = beta1 * *m + (1.0 - beta1) * g;
+            *v = beta2 * *v + (1.0 - beta2) * g * g;
+            *w = (f64::from(*w) - lr / bias1 * *m / ((*v / bias2).sqrt() + EPS)) as f32;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // import torch
+    // w = torch.tensor([1.0, -2.0], requires_grad=True)
+    // o = torch.optim.Adam([w], 0.1, betas=(0.5, 0.999), weight_decay=0.01)
+    // for g in ([0.5, -1.0], [0.25, 0.5], [-1.0, 2.0]): w.grad = torch.tensor(g); o.step(); print(w.tolist())
+    const STEPS: [([f32; 2], [f32; 2]); 3] = [
+        ([0.5, -1.0], [0.9, -1.9]),
+        ([0.25, 0.5], [0.815266, -1.897575]),
+        ([-1.0, 2.0], [0.878771, -1.982936]),
+    ];
+
+    #[test]
+    fn equals_pytorch() {
+        let config = AdamConfig { lr: 0.1, beta1: 0.5, beta2: 0.999, decay: 0.01 };
+        let (mut adam, mut w) = (Adam::new(), [1.0, -2.0]);
+        for (g, expected) in STEPS {
+            adam.step(&config, &mut w, &g);
+            assert!(w.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{w:?} {expected:?}");
+        }
+    }
+}

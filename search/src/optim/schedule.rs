@@ -1,0 +1,19 @@
+//! Learning rates over the epochs.
+
+/// `min + (start - min) (1 + cos(pi epoch / epochs)) / 2`: SGDR without restarts, stepped once an epoch.
+pub fn cosine(start: f64, min: f64, epoch: usize, epochs: usize) -> f64 {
+    let turn = std::f64::consts::PI * epoch as f64 / epochs.max(1) as f64;
+    min + (start - min) * (1.0 + turn.cos()) / 2.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_from_start_to_min() {
+        assert_eq!(cosine(0.025, 0.001, 0, 50), 0.025);
+        assert!((cosine(0.025, 0.001, 25, 50) - 0.013).abs() < 1e-12);
+        assert!((cosine(0.025, 0.001, 50, 50) - 0.001).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,76 @@
+//! Stochastic gradient descent with momentum and coupled weight decay, as `torch.optim.SGD`.
+
+use serde::{Deserialize, Serialize};
+
+/// What does not change over the steps.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SgdConfig {
+    /// The learning rate at the start.
+    pub lr: f64,
+    /// The learning rate at the end of the cosine.
+    pub lr_min: f64,
+    /// The part of the velocity that a step keeps; no dampening, no Nesterov.
+    pub momentum: f64,
+    /// L2, added to the gradient.
+    pub decay: f64,
+    /// The largest norm of all gradients together; longer ones are scaled down. 0 for none.
+    pub clip: f64,
+}
+
+/// The velocities.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sgd {
+    velocity: Vec<Vec<f32>>,
+}
+
+impl Sgd {
+    /// At rest.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// `v = momentum v + (scale g + decay w)`, `w -= lr v`; the first `v` is the gradient itself.
+    pub fn step(&mut self, config: &SgdConfig, lr: f64, scale: f32, index: usize, w: &mut [f32], g: &[f32]) {
+        if self.velocity.len() <= index {
+            self.velocity.resize(index + 1, Vec::new());
+        }
+        let velocity = &mut self.velocity[index];
+        velocity.resize(w.len(), 0.0);
+        let (momentum, decay, lr) = (config.momentum as f32, config.decay as f32, lr as f32);
+        for ((w, v), g) in w.iter_mut().zip(velocity).zip(g) {
+            *v = momentum * *v + (scale * g + decay * *w);
+            *w -= lr * *v;
+        }
+    }
+
+    /// The state, by parameter.
+    pub fn state(&self) -> &[Vec<f32>] {
+        &self.velocity
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // import torch
+    // w = torch.tensor([1.0, -2.0], requires_grad=True)
+    // o = torch.optim.SGD([w], 0.1, momentum=0.9, weight_decay=0.01)
+    // for g in ([0.5, -1.0], [0.25, 0.5], [-1.0, 2.0]): w.grad = torch.tensor(g); o.step(); print(w.tolist())
+    const STEPS: [([f32; 2], [f32; 2]); 3] = [
+        ([0.5, -1.0], [0.949, -1.898]),
+        ([0.25, 0.5], [0.877151, -1.854302]),
+        ([-1.0, 2.0], [0.911610, -2.013119]),
+    ];
+
+    #[test]
+    fn equals_pytorch() {
+        let config = SgdConfig { lr: 0.1, lr_min: 0.0, momentum: 0.9, decay: 0.01, clip: 0.0 };
+        let (mut sgd, mut w) = (Sgd::new(), [1.0, -2.0]);
+        for (g, expected) in STEPS {
+            sgd.step(&config, 0.1, 1.0, 0, &mut w, &g);
+            assert!(w.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{w:?} {expected:?}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Progress on stderr: a bar with rate and time left on a terminal, plain lines elsewhere.
+
+use std::time::Instant;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::strategy::Recorder;
+
+/// Seconds between plain lines.
+const QUIET: f64 = 10.0;
+
+/// A bar over all steps of all epochs.
+#[derive(Debug)]
+pub struct Progress {
+    bar: ProgressBar,
+    what: &'static str,
+    epoch: (usize, usize),
+    start: Option<Instant>,
+    said: f64,
+    images: usize,
+    steps: (usize, usize),
+}
+
+impl Progress {
+    /// For a run of this kind.
+    pub fn new(what: &'static str) -> Self {
+        let bar = ProgressBar::no_length();
+        // The template is constant, and a bar without it still counts.
+        if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {msg} {eta} left") {
+            bar.set_style(style);
+        }
+        Progress { bar, what, epoch: (0, 0), start: None, said: 0.0, images: 0, steps: (0, 0) }
+    }
+
+    /// A line that stays, above the bar.
+    #[allow(clippy::print_stderr)]
+    pub fn line(&self, text: &str) {
+        if self.bar.is_hidden() { eprintln!("{text}") } else { self.bar.println(text) }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Recorder for Progress {
+    fn begin(&mut self, epoch: usize, epochs: usize, steps: usize) {
+        self.start.get_or_insert_with(Instant::now);
+        self.epoch = (epoch + 1, epochs);
+        self.steps.1 = steps * epochs;
+        self.bar.set_length(self.steps.1 as u64);
+        self.bar.set_prefix(format!("{} epoch {}/{epochs}", self.what, epoch + 1));
+    }
+
+    fn step(&mut self, loss: f64, images: usize) {
+        self.images += images;
+        self.steps.0 += 1;
+        let seconds = self.start.map_or(0.0, |s| s.elapsed().as_secs_f64());
+        let rate = self.images as f64 / seconds.max(1e-9);
+        self.bar.set_position(self.steps.0 as u64);
+        self.bar.set_message(format!("loss {loss:.3} {rate:.0} images/s"));
+        if self.bar.is_hidden() && seconds - self.said > QUIET {
+            self.said = seconds;
+            let (done, all) = self.steps;
+            let left = seconds / done as f64 * (all - done) as f64;
+            let (epoch, epochs) = self.epoch;
+            let what = self.what;
+            self.line(&format!(
+                "{what} epoch {epoch}/{epochs}, step {done}/{all}: loss {loss:.3}, {rate:.0} images/s, {left:.0} s left"
+            ));
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Run folders: what a search and a training leave behind, and reading data for them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use milenas_models::images::{Dataset, Source};
+use milenas_models::input::{InputContract, Limits};
+use milenas_models::metrics::Scores;
+use milenas_models::{Card, Genotype, Model, NetworkConfig, Weights, assemble, file};
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::data::Pictures;
+use crate::strategy::{Recorder, search};
+use crate::supernet::{SupernetConfig, new_supernet};
+use crate::train::{evaluate, train};
+use crate::{Error, Result};
+
+/// Images at least this large on a side, or of several sizes, are brought to this side unless one is asked for.
+const DEFAULT_SIDE: usize = 32;
+
+/// The name of the weights in a run folder.
+pub const WEIGHTS: &str = "weights.safetensors";
+/// The name of the genotype in a run folder.
+pub const GENOTYPE: &str = "genotype.json";
+
+/// Images of a source in memory, at the network's size.
+#[derive(Debug)]
+pub struct Data {
+    /// The names of the classes.
+    pub classes: Vec<String>,
+    /// To learn from.
+    pub train: Pictures,
+    /// To measure with.
+    pub test: Pictures,
+    /// What a user should know: splits that were made, images that could not be read.
+    pub notes: Vec<String>,
+}
+
+impl Data {
+    /// Opens a source and reads its images under the contract that suits it.
+    pub fn load(source: &Source, config: &Config) -> Result<Self> {
+        let dataset = source.open(config.seed)?;
+        let limits = Limits::default();
+        let contract = match config.data.size {
+            0 => dataset.suggest_contract(None, &limits).or_else(|error| match error {
+                milenas_models::Error::Value { .. } => dataset.suggest_contract(Some(DEFAULT_SIDE), &limits),
+                other => Err(other),
+            })?,
+            side => dataset.suggest_contract(Some(side), &limits)?,
+        };
+        Self::under(dataset, contract, &limits)
+    }
+
+    fn under(dataset: Dataset, contract: InputContract, limits: &Limits) -> Result<Self> {
+        let mut notes = dataset.notes;
+        let mut read = |samples: &[_], part: &str| {
+            let (images, bad) = Dataset::load(samples, &contract, limits, &|_| {});
+            notes.extend(bad.into_iter().map(|(_, error)| format!("left out of the {part} images: {error}")));
+            Pictures { images, contract: contract.clone() }
+        };
+        let train = read(&dataset.train, "training");
+        let test = read(&dataset.test, "test");
+        if train.is_empty() || test.is_empty() {
+            let first = notes.last().cloned().unwrap_or_default();
+            let problem =
+                format!("{} training and {} test images can be read; {first}", train.len(), test.len());
+            return Err(Error::Data { problem });
+        }
+        Ok(Data { classes: dataset.classes, train, test, notes })
+    }
+
+    /// The test images of a source under a model's own contract.
+    ///
+    /// # Errors
+    /// Classes that are not the model's.
+    pub fn test_of(source: &Source, seed: u64, card: &Card) -> Result<(Pictures, Vec<String>)> {
+        let dataset = source.open(seed)?;
+        if dataset.classes != card.labels {
+            let problem =
+                format!("{source} has classes {:?}, the model knows {:?}", dataset.classes, card.labels);
+            return Err(Error::Data { problem });
+        }
+        let (images, bad) = Dataset::load(&dataset.test, &card.input, &Limits::default(), &|_| {});
+        let notes = bad.into_iter().map(|(_, error)| format!("left out: {error}")).collect();
+        Ok((Pictures { images, contract: card.input.clone() }, notes))
+    }
+
+    fn network(&self, channels: usize, layers: usize) -> NetworkConfig {
+        let InputContract { height, width, channels: in_channels, .. } = self.train.contract;
+        NetworkConfig { channels, layers, classes: self.classes.len(), in_channels, height, width }
+    }
+}
+
+/// The folder of a run; its files appear whole or not at all.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    metrics: fs::File,
+}
+
+impl Folder {
+    /// Makes the folder and writes the resolved configuration into it.
+    ///
+    /// # Errors
+    /// A folder that already holds a finished run.
+    pub fn create(path: &Path, config: &Config, result: &str) -> Result<Self> {
+        if path.join(result).exists() {
+            let problem = format!(
+                "{} already holds {result}. Help: choose another --out, or remove it",
+                path.display()
+            );
+            return Err(Error::Data { problem });
+        }
+        fs::create_dir_all(path).map_err(Error::io(path))?;
+        file::write(&path.join("config.toml"), config.to_toml()?.as_bytes())?;
+        let metrics = path.join("metrics.jsonl");
+        let metrics = fs::File::create(&metrics).map_err(Error::io(metrics))?;
+        Ok(Folder { path: path.to_path_buf(), metrics })
+    }
+
+    /// The path of a file in it.
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Appends a line to `metrics.jsonl`.
+    pub fn record(&mut self, record: &impl Serialize) -> Result<()> {
+        let line = serde_json::to_string(record)
+            .map_err(|e| Error::Config { place: "metrics.jsonl".into(), problem: e.to_string() })?;
+        writeln!(self.metrics, "{line}").map_err(Error::io(self.path.join("metrics.jsonl")))
+    }
+}
+
+/// Searches on a source's images; leaves `genotype.json` and the supernet's `checkpoint.safetensors`.
+pub fn run_search(
+    data: &Data,
+    config: &Config,
+    folder: &mut Folder,
+    recorder: &mut dyn Recorder,
+    tell: &mut dyn FnMut(&crate::strategy::EpochRecord),
+) -> Result<Genotype> {
+    let InputContract { height, width, channels, .. } = data.train.contract;
+    let shape = SupernetConfig {
+        channels: config.search.channels,
+        layers: config.search.layers,
+        classes: data.classes.len(),
+        in_channels: channels,
+        ..SupernetConfig::paper(data.classes.len())
+    };
+    let mut net = new_supernet(&shape, height, width, config.seed)?;
+    let outcome = search(&mut *net, &data.train, config, recorder, |record| {
+        tell(record);
+        folder.record(record)
+    })?;
+    let mut state = net.weights()?;
+    for (kind, table) in outcome.alphas.0.iter().enumerate() {
+        let shape = (table.len(), crate::supernet::CANDIDATES);
+        let table = candle_core::Tensor::from_slice(table.as_flattened(), shape, &candle_core::Device::Cpu)?;
+        state.insert(format!("alphas.{kind}"), table)?;
+    }
+    state.save(&folder.join("checkpoint.safetensors"), BTreeMap::new())?;
+    file::write(&folder.join(GENOTYPE), outcome.genotype.to_json().as_bytes())?;
+    Ok(outcome.genotype)
+}
+
+/// Trains a genotype on a source's images; leaves `weights.safetensors`. Returns the model and its accuracy.
+pub fn run_train(
+    genotype: &Genotype,
+    source: &Source,
+    data: &Data,
+    config: &Config,
+    folder: &mut Folder,
+    recorder: &mut dyn Recorder,
+    tell: &mut dyn FnMut(&crate::train::TrainRecord),
+) -> Result<(Model, f64)> {
+    let network = data.network(config.train.channels, config.train.layers);
+    let graph = assemble(genotype, &network)?;
+    let weights = Weights::init(&graph, config.seed)?;
+    let mut accuracy = 0.0;
+    train(&graph, &weights, &data.train, &data.test, config, recorder, |record| {
+        accuracy = record.test_accuracy;
+        tell(record);
+        folder.record(record)
+    })?;
+    let record = BTreeMap::from(
+        [
+            ("program", format!("milenas-search {}", env!("CARGO_PKG_VERSION"))),
+            ("data", source.to_string()),
+            ("seed", config.seed.to_string()),
+            ("epochs", config.train.epochs.to_string()),
+            ("test_accuracy", format!("{accuracy:.4}")),
+        ]
+        .map(|(key, value)| (key.to_string(), value)),
+    );
+    let card = Card {
+        version: Card::VERSION,
+        genotype: genotype.clone(),
+        network,
+        labels: data.classes.clone(),
+        input: data.train.contract.clone(),
+        record,
+    };
+    let model = Model { card, graph, weights };
+    model.save(&folder.join(WEIGHTS))?;
+    file::write(&folder.join(GENOTYPE), genotype.to_json().as_bytes())?;
+    Ok((model, accuracy))
+}
+
+/// Measures trained weights on the test images of a source; also what a user should know of the images.
+pub fn run_eval(model: &Model, source: &Source) -> Result<(Scores, Vec<String>)> {
+    let seed = model.card.record.get("seed").and_then(|s| s.parse().ok()).unwrap_or_default();
+    let (pictures, notes) = Data::test_of(source, seed, &model.card)?;
+    let ranked = evaluate(&model.graph, &model.weights, &pictures, EVAL_BATCH)?;
+    Ok((Scores::new(&ranked, &model.card.labels), notes))
+}
+
+const EVAL_BATCH: usize = 64;

@@ -1,0 +1,199 @@
+//! The supernet's definition: every candidate's fragment of graph is run, and the results are mixed. Slow.
+
+use candle_core::{Device, Tensor, Var};
+use milenas_models::assemble::preprocess;
+use milenas_models::graph::{Builder, Fact, Graph, Value};
+use milenas_models::primitive::Style;
+use milenas_models::{Executor, Mode, Space, Weights, assemble};
+
+use super::{CANDIDATES, Evaluation, Mixture, Supernet, SupernetConfig, UpdateFn, Want};
+use crate::data::Batch;
+use crate::{Result, loss};
+
+/// One cell as fragments.
+struct Cell {
+    /// Both inputs to both states.
+    preprocess: Graph,
+    /// By edge and candidate: state to addend.
+    candidates: Vec<Vec<Graph>>,
+    reduction: bool,
+}
+
+/// A supernet of fragments over one set of weights.
+pub struct Reference {
+    space: Space,
+    stem: Graph,
+    cells: Vec<Cell>,
+    head: Graph,
+    weights: Weights,
+    /// In the order of the weights' names.
+    gradients: Vec<(String, Vec<f32>)>,
+}
+
+fn fragment(
+    inputs: &[&Fact],
+    body: impl FnOnce(&mut Builder, &[Value]) -> milenas_models::Result<Vec<Value>>,
+) -> Result<Graph> {
+    let mut b = Builder::new();
+    let inputs = inputs.iter().enumerate().map(|(i, fact)| b.input(&format!("in{i}"), (*fact).clone()));
+    let inputs = inputs.collect::<milenas_models::Result<Vec<_>>>()?;
+    for (i, value) in body(&mut b, &inputs)?.into_iter().enumerate() {
+        b.output(&format!("out{i}"), value);
+    }
+    Ok(b.finish()?)
+}
+
+fn out_fact(graph: &Graph) -> Fact {
+    graph.fact(graph.outputs()[0].1).clone()
+}
+
+impl Reference {
+    /// A supernet of the DARTS space for images `[in_channels, height, width]`.
+    pub fn new(config: &SupernetConfig, height: usize, width: usize, seed: u64) -> Result<Self> {
+        let space = Space { nodes: config.nodes, ..Space::darts() };
+        let image = Fact::image(config.in_channels, height, width);
+        let stem_channels = config.stem_multiplier * config.channels;
+        let stem = fragment(&[&image], |b, x| Ok(vec![assemble::stem(b, x[0], stem_channels)?]))?;
+        let (mut before, mut last) = (out_fact(&stem), out_fact(&stem));
+        let mut channels = config.channels;
+        let mut cells = Vec::new();
+        for layer in 0..config.layers {
+            let reduction = config.reduces(layer);
+            let reduced = layer > 0 && config.reduces(layer - 1);
+            channels *= if reduction { 2 } else { 1 };
+            let name = format!("cells.{layer}");
+            let preprocess = fragment(&[&before, &last], |b, x| {
+                b.scope(&name, |b| {
+                    Ok(preprocess(b, [x[0], x[1]], channels, reduced, Style::Supernet)?.to_vec())
+                })
+            })?;
+            let input = out_fact(&preprocess);
+            let mut candidates = Vec::new();
+            let mut state = input.clone();
+            for (edge, (from, _)) in space.edges().into_iter().enumerate() {
+                let stride = if reduction && from < 2 { 2 } else { 1 };
+                let x = if from < 2 { &input } else { &state };
+                let one = |k: usize| {
+                    fragment(&[x], |b, v| {
+                        b.scope(format!("{name}.edges.{edge}.{k}"), |b| {
+                            Ok(vec![space.primitives[k].emit(b, v[0], channels, stride, Style::Supernet)?])
+                        })
+                    })
+                };
+                let all = (0..CANDIDATES).map(one).collect::<Result<Vec<_>>>()?;
+                if edge == 0 {
+                    state = out_fact(&all[0]);
+                }
+                candidates.push(all);
+            }
+            let (_, h, w) = state.chw().unwrap_or_default();
+            (before, last) = (last, Fact::image(config.nodes * channels, h, w));
+            cells.push(Cell { preprocess, candidates, reduction });
+        }
+        let head = fragment(&[&last], |b, x| Ok(vec![assemble::head(b, x[0], config.classes)?]))?;
+        let mut weights = Weights::default();
+        let graphs = cells.iter().flat_map(|c| c.candidates.iter().flatten().chain([&c.preprocess]));
+        for graph in graphs.chain([&stem, &head]) {
+            weights.extend(Weights::init(graph, seed)?);
+        }
+        Ok(Reference { space, stem, cells, head, weights, gradients: Vec::new() })
+    }
+
+    fn run(&self, graph: &Graph, inputs: &[Tensor], mode: Mode) -> Result<Tensor> {
+        Ok(Executor::new(graph, &self.weights).run(inputs, mode)?.remove(0))
+    }
+
+    /// `[N, C, H, W] -> [N, classes]`; `mixture` holds `[edges, candidates]` for both kinds of cell.
+    fn forward(&self, images: &Tensor, mixture: &[Tensor; 2], mode: Mode) -> Result<Tensor> {
+        let stem = self.run(&self.stem, std::slice::from_ref(images), mode)?;
+        let (mut before, mut last) = (stem.clone(), stem);
+        for cell in &self.cells {
+            let inputs = [before, last.clone()];
+            let mut states = Executor::new(&cell.preprocess, &self.weights).run(&inputs, mode)?;
+            let weights = &mixture[usize::from(cell.reduction)];
+            let mut sum: Option<Tensor> = None;
+            for (edge, (from, to)) in self.space.edges().into_iter().enumerate() {
+                if to > states.len() {
+                    states.extend(sum.take());
+                }
+                for (k, graph) in cell.candidates[edge].iter().enumerate() {
+                    let y = self.run(graph, &states[from..=from], mode)?;
+                    let y = y.broadcast_mul(
+                        &weights.narrow(0, edge, 1)?.narrow(1, k, 1)?.reshape((1, 1, 1, 1))?,
+                    )?;
+                    sum = Some(match sum {
+                        None => y,
+                        Some(sum) => (sum + y)?,
+                    });
+                }
+            }
+            states.extend(sum);
+            (before, last) = (last, Tensor::cat(&states[2..], 1)?);
+        }
+        self.run(&self.head, &[last], mode)
+    }
+}
+
+fn table(rows: &[[f32; CANDIDATES]]) -> candle_core::Result<Tensor> {
+    Tensor::from_slice(rows.as_flattened(), (rows.len(), CANDIDATES), &Device::Cpu)
+}
+
+impl Supernet for Reference {
+    fn evaluate(&mut self, batch: &Batch, mixture: &Mixture, want: Want) -> Result<Evaluation> {
+        let vars = [Var::from_tensor(&table(&mixture[0])?)?, Var::from_tensor(&table(&mixture[1])?)?];
+        let tensors = vars
+            .each_ref()
+            .map(|v| if want.mixture { v.as_tensor().clone() } else { v.as_detached_tensor() });
+        let logits = self.forward(&batch.tensor()?, &tensors, Mode::Train)?;
+        let (loss, correct) = loss::cross_entropy(&logits, &batch.labels)?;
+        let gradients = loss.backward()?;
+        if want.weights {
+            self.gradients.clear();
+            for (name, var) in self.weights.trainable() {
+                let zeros = || vec![0.0; var.elem_count()];
+                let gradient = gradients.get(var).map(|g| g.flatten_all()?.to_vec1()).transpose()?;
+                self.gradients.push((name.to_string(), gradient.unwrap_or_else(zeros)));
+            }
+        }
+        let rows = |var: &Var| -> Result<Vec<[f32; CANDIDATES]>> {
+            let zeros = vec![0.0; var.elem_count()];
+            let flat = gradients.get(var).map(|g| g.flatten_all()?.to_vec1()).transpose()?.unwrap_or(zeros);
+            Ok(flat.as_chunks::<CANDIDATES>().0.to_vec())
+        };
+        let mixture_gradient = [rows(&vars[0])?, rows(&vars[1])?];
+        Ok(Evaluation { loss: f64::from(loss.to_scalar::<f32>()?), correct, mixture_gradient })
+    }
+
+    fn predict(&mut self, batch: &Batch, mixture: &Mixture) -> Result<Vec<f32>> {
+        let tables = [table(&mixture[0])?, table(&mixture[1])?];
+        Ok(self.forward(&batch.tensor()?, &tables, Mode::Eval)?.flatten_all()?.to_vec1()?)
+    }
+
+    fn gradient_norm(&self) -> Result<f64> {
+        Ok(self.gradients.iter().map(|(_, g)| crate::optim::squared_norm(g)).sum::<f64>().sqrt())
+    }
+
+    fn gradient(&self, name: &str) -> Result<Vec<f32>> {
+        let found = self.gradients.iter().find(|(known, _)| known == name).map(|(_, g)| g.clone());
+        let problem =
+            || milenas_models::Error::Weights { problem: format!("no gradient of `{name}` was wanted") };
+        Ok(found.ok_or_else(problem)?)
+    }
+
+    fn update(&mut self, step: &mut UpdateFn) -> Result<()> {
+        for (index, (name, gradient)) in self.gradients.iter().enumerate() {
+            self.weights.modify(name, |w| step(index, w, gradient))?;
+        }
+        Ok(())
+    }
+
+    fn weights(&self) -> Result<Weights> {
+        Ok(self.weights.detached()?)
+    }
+
+    fn load(&mut self, weights: &Weights) -> Result<()> {
+        self.weights.check_same(weights)?;
+        self.weights = weights.detached()?;
+        Ok(())
+    }
+}

@@ -1,0 +1,124 @@
+//! Training of a derived network from scratch: SGD with momentum and a cosine, crop and flip.
+
+use std::time::Instant;
+
+use milenas_models::metrics::Ranked;
+use milenas_models::{Executor, Graph, Mode, Weights};
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::data::{Loader, Pictures, Plan};
+use crate::loss::cross_entropy;
+use crate::optim::{Sgd, clip_factor, cosine, squared_norm};
+use crate::strategy::Recorder;
+use crate::strategy::finite;
+use crate::{Error, Result};
+
+/// A line of `metrics.jsonl`.
+#[derive(Clone, Debug, Serialize)]
+pub struct TrainRecord {
+    /// Counted from 0.
+    pub epoch: usize,
+    /// The learning rate.
+    pub lr: f64,
+    /// Mean over the epoch's batches, as they were met.
+    pub train_loss: f64,
+    /// The part of the epoch's images that were right.
+    pub train_accuracy: f64,
+    /// On the test images after the epoch.
+    pub test_accuracy: f64,
+    /// Wall-clock time of the epoch.
+    pub seconds: f64,
+}
+
+/// Trains `weights` in place, and hands each epoch's record to `keep`.
+///
+/// # Errors
+/// No training images, a loss that is not finite, a failure of `keep`.
+pub fn train(
+    graph: &Graph,
+    weights: &Weights,
+    pictures: &Pictures,
+    test: &Pictures,
+    config: &Config,
+    recorder: &mut dyn Recorder,
+    mut keep: impl FnMut(&TrainRecord) -> Result<()>,
+) -> Result<()> {
+    if pictures.is_empty() {
+        return Err(Error::Data { problem: "no training image could be read".into() });
+    }
+    let settings = &config.train;
+    let executor = Executor::new(graph, weights);
+    let all: Vec<usize> = (0..pictures.len()).collect();
+    let mut sgd = Sgd::new();
+    for epoch in 0..settings.epochs {
+        let start = Instant::now();
+        let lr = cosine(settings.weights.lr, settings.weights.lr_min, epoch, settings.epochs);
+        let plan = Plan::epoch(&all, settings.batch, settings.steps, config.seed, "train", epoch);
+        let steps = plan.steps();
+        recorder.begin(epoch, settings.epochs, steps);
+        let (mut total, mut correct, mut images) = (0.0, 0, 0);
+        std::thread::scope(|scope| {
+            for (step, batch) in Loader::start(scope, pictures, plan, Some(config.augment)).enumerate() {
+                let logits = executor.run(&[batch.tensor()?], Mode::Train)?.remove(0);
+                let (loss, right) = cross_entropy(&logits, &batch.labels)?;
+                let value = f64::from(loss.to_scalar::<f32>()?);
+                finite("the training loss", value, epoch, step, "train.weights.lr", lr)?;
+                descend(weights, &loss, &mut sgd, config, lr)?;
+                recorder.step(value, batch.len());
+                total += value;
+                correct += right;
+                images += batch.len();
+            }
+            Ok::<_, Error>(())
+        })?;
+        let ranks = evaluate(graph, weights, test, settings.batch)?;
+        keep(&TrainRecord {
+            epoch,
+            lr,
+            train_loss: total / steps as f64,
+            train_accuracy: correct as f64 / images.max(1) as f64,
+            test_accuracy: ranks.iter().filter(|r| r.rank == 0).count() as f64 / ranks.len().max(1) as f64,
+            seconds: start.elapsed().as_secs_f64(),
+        })?;
+    }
+    Ok(())
+}
+
+/// One step of every trainable tensor, in name order; one that the loss does not reach only decays.
+fn descend(
+    weights: &Weights,
+    loss: &candle_core::Tensor,
+    sgd: &mut Sgd,
+    config: &Config,
+    lr: f64,
+) -> Result<()> {
+    let store = loss.backward()?;
+    let mut gradients = Vec::new();
+    for (name, var) in weights.trainable() {
+        let gradient = store.get(var).map(|g| g.flatten_all()?.to_vec1()).transpose()?;
+        gradients.push((name, gradient.unwrap_or_else(|| vec![0.0f32; var.elem_count()])));
+    }
+    let norm = gradients.iter().map(|(_, g)| squared_norm(g)).sum::<f64>().sqrt();
+    let settings = &config.train.weights;
+    let scale = clip_factor(norm, settings.clip);
+    for (index, (name, gradient)) in gradients.iter().enumerate() {
+        weights.modify(name, |w| sgd.step(settings, lr, scale, index, w, gradient))?;
+    }
+    Ok(())
+}
+
+/// Runs a network on images in order, in evaluation mode.
+pub fn evaluate(graph: &Graph, weights: &Weights, pictures: &Pictures, batch: usize) -> Result<Vec<Ranked>> {
+    let executor = Executor::new(graph, weights);
+    let all: Vec<usize> = (0..pictures.len()).collect();
+    let mut ranked = Vec::new();
+    std::thread::scope(|scope| {
+        for batch in Loader::start(scope, pictures, Plan::in_order(&all, batch), None) {
+            let logits: Vec<Vec<f32>> = executor.run(&[batch.tensor()?], Mode::Eval)?.remove(0).to_vec2()?;
+            ranked.extend(logits.iter().zip(&batch.labels).map(|(row, &label)| Ranked::new(row, label)));
+        }
+        Ok::<_, Error>(())
+    })?;
+    Ok(ranked)
+}

@@ -1,0 +1,166 @@
+//! The supernet equals PyTorch's: logits, losses, gradients, statistics, and the state after one and two MiLeNAS
+//! steps (`tests/golden/make_golden.py`).
+#![allow(clippy::unwrap_used)]
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use candle_core::{Device, Tensor, safetensors};
+use milenas_models::Weights;
+use milenas_search::config::Config;
+use milenas_search::data::Batch;
+use milenas_search::strategy::Stepper;
+use milenas_search::supernet::reference::Reference;
+use milenas_search::supernet::{Alphas, Mixture, Supernet, SupernetConfig, Want};
+
+/// Of the largest element: float32, other orders of summation.
+const VALUES: f32 = 1e-4;
+const GRADIENTS: f32 = 1e-3;
+
+const CONFIG: SupernetConfig =
+    SupernetConfig { channels: 4, layers: 3, classes: 10, in_channels: 3, stem_multiplier: 3, nodes: 4 };
+
+struct Golden(HashMap<String, Tensor>);
+
+impl Golden {
+    fn load() -> Self {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/supernet.safetensors");
+        Golden(safetensors::load(path, &Device::Cpu).unwrap())
+    }
+
+    fn flat(&self, name: &str) -> Vec<f32> {
+        self.0[name].flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    fn batch(&self, part: &str) -> Batch {
+        let labels: Vec<i64> = self.0[&format!("{part}.y")].to_vec1().unwrap();
+        Batch {
+            images: self.flat(&format!("{part}.x")),
+            labels: labels.iter().map(|&y| y as u32).collect(),
+            shape: [3, 16, 16],
+        }
+    }
+
+    fn alphas(&self, prefix: &str) -> Alphas {
+        let table = |i: usize| self.flat(&format!("{prefix}alphas.{i}")).as_chunks::<8>().0.to_vec();
+        Alphas([table(0), table(1)])
+    }
+
+    /// Weights and statistics under a prefix.
+    fn weights(&self, prefix: &str) -> Weights {
+        let mut weights = Weights::default();
+        for (name, tensor) in &self.0 {
+            match name.strip_prefix(prefix) {
+                Some(name)
+                    if !name.starts_with("alphas")
+                        && !name.ends_with("_norm")
+                        && !name.ends_with("logits") =>
+                {
+                    weights.insert(name, tensor.clone()).unwrap();
+                }
+                _ => {}
+            }
+        }
+        weights
+    }
+}
+
+#[track_caller]
+fn assert_close(name: &str, found: &[f32], expected: &[f32], tolerance: f32) {
+    assert_eq!(found.len(), expected.len(), "{name}");
+    let scale = expected.iter().fold(1e-4f32, |m, x| m.max(x.abs()));
+    let worst = found.iter().zip(expected).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+    assert!(worst <= tolerance * scale, "{name}: differs by {worst}, its largest is {scale}");
+}
+
+fn assert_state(net: &dyn Supernet, golden: &Golden, prefix: &str, only: &str) {
+    let found = net.weights().unwrap();
+    let mut compared = 0;
+    for (name, expected) in golden.weights(prefix).iter().filter(|(name, _)| name.contains(only)) {
+        let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let found = flat(found.get(name).unwrap().as_tensor());
+        assert_close(&format!("{prefix}{name}"), &found, &flat(expected.as_tensor()), VALUES);
+        compared += 1;
+    }
+    assert!(compared > 100);
+}
+
+fn assert_alphas(name: &str, found: &Mixture, expected: &Mixture, tolerance: f32) {
+    for kind in 0..2 {
+        let name = format!("{name}alphas.{kind}");
+        assert_close(&name, found[kind].as_flattened(), expected[kind].as_flattened(), tolerance);
+    }
+}
+
+fn one_pass(net: &mut dyn Supernet) {
+    let golden = Golden::load();
+    net.load(&golden.weights("before.")).unwrap();
+    let alphas = golden.alphas("before.");
+    let (train, valid) = (golden.batch("train"), golden.batch("valid"));
+
+    let found = net.evaluate(&train, &alphas.mixture(), Want { weights: true, mixture: true }).unwrap();
+    assert_close("train.loss", &[found.loss as f32], &golden.flat("train.loss"), VALUES);
+    let gradient = alphas.gradient(&found.mixture_gradient);
+    assert_alphas("train.grad.", &gradient, &golden.alphas("train.grad.").0, GRADIENTS);
+    let mut names = net.weights().unwrap();
+    names.retain(|name| !name.ends_with("running_mean") && !name.ends_with("running_var"));
+    let names: Vec<String> = names.iter().map(|(name, _)| name.to_string()).collect();
+    let mut compared = 0;
+    for name in &names {
+        let found = net.gradient(name).unwrap();
+        assert_close(name, &found, &golden.flat(&format!("train.grad.{name}")), GRADIENTS);
+        compared += 1;
+    }
+    assert_eq!(
+        compared,
+        golden.0.keys().filter(|k| k.starts_with("train.grad.") && !k.contains("alphas")).count()
+    );
+    assert_state(net, &golden, "after_one_forward.", "running");
+
+    // The oracle's validation pass follows the training pass at the same weights; statistics play no part in it.
+    let found = net.evaluate(&valid, &alphas.mixture(), Want { weights: false, mixture: true }).unwrap();
+    assert_close("valid.loss", &[found.loss as f32], &golden.flat("valid.loss"), VALUES);
+    let gradient = alphas.gradient(&found.mixture_gradient);
+    assert_alphas("valid.grad.", &gradient, &golden.alphas("valid.grad.").0, GRADIENTS);
+}
+
+fn two_steps(net: &mut dyn Supernet) {
+    let golden = Golden::load();
+    net.load(&golden.weights("before.")).unwrap();
+    let mut alphas = golden.alphas("before.");
+    let (train, valid) = (golden.batch("train"), golden.batch("valid"));
+    let config = Config::resolve("paper", None, &[]).unwrap().search;
+    let mut stepper = Stepper::new(&config).unwrap();
+    for step in 1..=2 {
+        let seen = stepper.step(net, &mut alphas, [&train, &valid], &config, 0.025).unwrap();
+        let prefix = format!("after_step_{step}.");
+        let norm = golden.flat(&format!("{prefix}weight_grad_norm"));
+        assert_close("norm", &[seen.gradient_norm as f32], &norm, GRADIENTS);
+        assert_alphas(&prefix, &alphas.0, &golden.alphas(&prefix).0, VALUES);
+        assert_state(net, &golden, &prefix, "");
+    }
+    let logits = net.predict(&train, &alphas.mixture()).unwrap();
+    assert_close("eval_logits", &logits, &golden.flat("after_step_2.eval_logits"), GRADIENTS);
+}
+
+fn reference() -> Reference {
+    Reference::new(&CONFIG, 16, 16, 0).unwrap()
+}
+
+#[test]
+fn the_definition_in_one_pass() {
+    one_pass(&mut reference());
+}
+
+#[test]
+fn the_definition_in_two_steps() {
+    two_steps(&mut reference());
+}
+
+#[test]
+fn the_papers_supernet_has_its_size() {
+    let net = Reference::new(&SupernetConfig::paper(10), 32, 32, 0).unwrap();
+    let weights = net.weights().unwrap();
+    assert_eq!(weights.trainable().map(|(_, v)| v.elem_count()).sum::<usize>(), 1_930_618);
+    assert_eq!(Alphas::init(&milenas_models::Space::darts(), 0).0.concat().as_flattened().len(), 224);
+}
