@@ -4,8 +4,8 @@ use candle_core::{Device, Tensor};
 use milenas_models::genotype::{Cell, Edge};
 use milenas_models::graph::{Builder, Fact, Graph, Value};
 use milenas_models::op::{
-    Add, BatchNorm, Concat, Conv2d, Flatten, GlobalAvgPool, Identity, Linear, Op, Padding, Pool2d, PoolKind, Range,
-    Relu, Role, Slice, Softmax, Zero,
+    Add, BatchNorm, Concat, Conv2d, Flatten, GlobalAvgPool, Identity, Linear, Op, Padding, Pool2d, PoolKind,
+    Range, Relu, Role, Slice, Softmax, Zero,
 };
 use milenas_models::{Genotype, NetworkConfig, Primitive, Rng, Weights, assemble};
 

@@ -63,7 +63,10 @@ impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Comparison { max_abs, max_rel, top1_agreement, images } = self;
         let percent = 100.0 * top1_agreement;
-        write!(f, "at most {max_abs:.2e} absolute, {max_rel:.2e} relative, the same label for {percent:.1} % of {images} images")
+        write!(
+            f,
+            "at most {max_abs:.2e} absolute, {max_rel:.2e} relative, the same label for {percent:.1} % of {images} images"
+        )
     }
 }
 
@@ -88,7 +91,8 @@ pub fn random_inputs(graph: &Graph, seed: u64) -> Result<Vec<Vec<Tensor>>> {
 pub fn compare(reference: Network, other: Network, batches: &[Vec<Tensor>]) -> Result<Comparison> {
     let names = |n: Network| n.graph.outputs().iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
     if names(reference) != names(other) {
-        let problem = format!("its results are {:?}, those of the source {:?}", names(other), names(reference));
+        let problem =
+            format!("its results are {:?}, those of the source {:?}", names(other), names(reference));
         return Err(Error::NotLowered { node: "results".into(), problem });
     }
     let mut total = Comparison { max_abs: 0.0, max_rel: 0.0, top1_agreement: 1.0, images: 0 };

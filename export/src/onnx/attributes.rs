@@ -69,7 +69,9 @@ impl<'a> Attributes<'a> {
         match found.r#type() {
             AttributeType::Undefined => Ok(Some(found)),
             other if other == kind => Ok(Some(found)),
-            other => Err(format!("attribute `{name}` is {}, expected {}", other.as_str_name(), kind.as_str_name())),
+            other => {
+                Err(format!("attribute `{name}` is {}, expected {}", other.as_str_name(), kind.as_str_name()))
+            }
         }
     }
 
@@ -95,10 +97,16 @@ impl<'a> Attributes<'a> {
     }
 
     /// `N` sizes, or `default` for each.
-    pub(super) fn sizes<const N: usize>(&self, name: &'static str, default: usize) -> Result<[usize; N], String> {
+    pub(super) fn sizes<const N: usize>(
+        &self,
+        name: &'static str,
+        default: usize,
+    ) -> Result<[usize; N], String> {
         let Some(found) = self.ints(name)? else { return Ok([default; N]) };
         let sizes = found.iter().map(|&i| size(name, i)).collect::<Result<Vec<_>, _>>()?;
-        sizes.try_into().map_err(|s: Vec<_>| format!("attribute `{name}` has {} numbers, expected {N}", s.len()))
+        sizes
+            .try_into()
+            .map_err(|s: Vec<_>| format!("attribute `{name}` has {} numbers, expected {N}", s.len()))
     }
 
     /// A choice that this program makes for one value only.

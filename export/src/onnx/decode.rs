@@ -22,7 +22,10 @@ pub fn decode(bytes: &[u8], place: &str) -> Result<Decoded> {
     at_most(place, "the size in bytes", bytes.len() as u64, MAX_FILE_BYTES)?;
     limits::check_fields(bytes, place)?;
     let model = ModelProto::decode(bytes).map_err(|e| {
-        Model::malformed(place, format!("not a whole ONNX file ({e}). Help: is it truncated, or another format?"))
+        Model::malformed(
+            place,
+            format!("not a whole ONNX file ({e}). Help: is it truncated, or another format?"),
+        )
     })?;
     let Some(proto) = &model.graph else {
         return Err(Model::malformed(place, "it holds no graph. Help: is it an ONNX file?").into());
@@ -30,6 +33,9 @@ pub fn decode(bytes: &[u8], place: &str) -> Result<Decoded> {
     let opset = opset(&model, place)?;
     at_most(place, "the number of nodes", proto.node.len() as u64, MAX_NODES as u64)?;
     at_most(place, "the number of results", proto.output.len() as u64, MAX_OUTPUTS as u64)?;
+    if proto.output.is_empty() {
+        return Err(Model::malformed(place, "its graph has no result").into());
+    }
     known_operators(proto, place)?;
     let mut scope = Scope::new(opset);
     read_constants(proto, &mut scope, place)?;
@@ -44,12 +50,13 @@ pub fn decode(bytes: &[u8], place: &str) -> Result<Decoded> {
         })?;
     }
     for output in &proto.output {
-        let value = scope.wire(&output.name).map_err(|problem| Model::malformed(place, format!("result {problem}")))?;
-        scope.builder.output(&output.name, value);
+        scope
+            .define_output(&output.name)
+            .map_err(|problem| Model::malformed(place, format!("result {problem}")))?;
     }
     let (builder, weights) = scope.finish();
-    let graph = builder.finish()?;
-    weights.check(&graph)?;
+    let graph = builder.finish().map_err(|e| Model::malformed(place, e.to_string()))?;
+    weights.check(&graph).map_err(|e| e.within(place))?;
     limits::check_work(&graph, place)?;
     Ok(Decoded { graph, weights, metadata: metadata(&model, place)? })
 }
@@ -66,7 +73,8 @@ fn opset(model: &ModelProto, place: &str) -> Result<i64> {
             Err(Model::malformed(place, problem).into())
         }
         ref several => {
-            let problem = format!("it imports {} versions of the standard operators, expected 1", several.len());
+            let problem =
+                format!("it imports {} versions of the standard operators, expected 1", several.len());
             Err(Model::malformed(place, problem).into())
         }
     }
@@ -96,7 +104,11 @@ fn known_operators(proto: &GraphProto, place: &str) -> Result<()> {
 fn read_constants<'a>(proto: &'a GraphProto, scope: &mut Scope<'a>, place: &str) -> Result<()> {
     if let Some(sparse) = proto.sparse_initializer.first() {
         let name = sparse.values.as_ref().map_or("", |v| v.name.as_str());
-        return Err(Model::malformed(place, format!("`{name}` is a sparse tensor, this program reads dense ones")).into());
+        return Err(Model::malformed(
+            place,
+            format!("`{name}` is a sparse tensor, this program reads dense ones"),
+        )
+        .into());
     }
     for tensor in &proto.initializer {
         let at = |problem| Model::malformed(format!("{place}, initialiser `{}`", tensor.name), problem);
@@ -119,15 +131,15 @@ fn read_inputs<'a>(proto: &'a GraphProto, scope: &mut Scope<'a>, place: &str) ->
             continue;
         }
         let fact = fact(info).map_err(at)?;
-        let value = scope.builder.input(&info.name, fact)?;
-        scope.define_wire(&info.name, value).map_err(at)?;
+        scope.define_input(&info.name, fact).map_err(at)?;
     }
     Ok(())
 }
 
 /// The shape of an input: float, every size known but that of the batch.
 fn fact(info: &ValueInfoProto) -> std::result::Result<Fact, String> {
-    let Some(type_proto::Value::TensorType(tensor)) = info.r#type.as_ref().and_then(|t| t.value.as_ref()) else {
+    let Some(type_proto::Value::TensorType(tensor)) = info.r#type.as_ref().and_then(|t| t.value.as_ref())
+    else {
         return Err("it is no tensor".into());
     };
     if tensor.elem_type != DataType::Float as i32 {

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, HashSet};
 use candle_onnx::onnx::tensor_proto::DataType;
 use candle_onnx::onnx::tensor_shape_proto::{Dimension, dimension};
 use candle_onnx::onnx::{self, type_proto};
+use milenas_models::Weights;
 use milenas_models::graph::{Dim, Fact, Graph, Value};
 use milenas_models::op::{BatchNorm, Concat, Conv2d, Flatten, Linear, Op, Padding, Pool2d, PoolKind};
 use milenas_models::op::{Slice, Softmax, Zero};
-use milenas_models::Weights;
 use prost::Message;
 
 use super::attributes::{float, int, ints};
@@ -66,10 +66,9 @@ pub fn encode(graph: &Graph, weights: &Weights, metadata: &BTreeMap<String, Stri
         }
     }
     let output = graph.outputs().iter().map(|(name, value)| value_of(name, graph.fact(*value))).collect();
-    let metadata = metadata.iter().map(|(key, value)| onnx::StringStringEntryProto {
-        key: key.clone(),
-        value: value.clone(),
-    });
+    let metadata = metadata
+        .iter()
+        .map(|(key, value)| onnx::StringStringEntryProto { key: key.clone(), value: value.clone() });
     let model = onnx::ModelProto {
         ir_version: IR_VERSION,
         opset_import: vec![onnx::OperatorSetIdProto { domain: String::new(), version: OPSET }],
@@ -105,13 +104,16 @@ impl Names {
         let outputs = graph.outputs().iter().map(|(name, v)| (name.as_str(), Some(*v)));
         let params = graph.params().map(|p| (p.name.as_str(), None));
         for (name, value) in inputs.chain(outputs).chain(params) {
-            let refuse = |problem: &str| Err(Error::NotLowered { node: name.into(), problem: problem.into() });
+            let refuse =
+                |problem: &str| Err(Error::NotLowered { node: name.into(), problem: problem.into() });
             if name.is_empty() || !names.taken.insert(name.into()) {
                 return refuse("an input, result or parameter needs a name of its own. Help: rename it");
             }
             let Some(value) = value else { continue };
             if !names.wires[value.index()].is_empty() {
-                return refuse("its wire is already an input or another result. Help: put an Identity between");
+                return refuse(
+                    "its wire is already an input or another result. Help: put an Identity between",
+                );
             }
             names.wires[value.index()] = name.into();
         }
@@ -153,7 +155,8 @@ fn value_of(name: &str, fact: &Fact) -> onnx::ValueInfoProto {
 /// An image says so, in the words of the standard's "Type Denotation" and "Dimension Denotation".
 fn described(mut info: onnx::ValueInfoProto) -> onnx::ValueInfoProto {
     if let Some(kind) = &mut info.r#type
-        && let Some(type_proto::Value::TensorType(type_proto::Tensor { shape: Some(shape), .. })) = &mut kind.value
+        && let Some(type_proto::Value::TensorType(type_proto::Tensor { shape: Some(shape), .. })) =
+            &mut kind.value
         && shape.dim.len() == 4
     {
         kind.denotation = "IMAGE".into();
@@ -235,12 +238,8 @@ fn spell(op: &Op) -> std::result::Result<Spelled, String> {
 
 fn pooling(pool: &Pool2d) -> std::result::Result<Spelled, String> {
     let Pool2d { kind, kernel, stride, padding, dilation } = pool;
-    let mut attributes = vec![
-        int("ceil_mode", 0),
-        ints("kernel_shape", kernel),
-        pads(padding),
-        ints("strides", stride),
-    ];
+    let mut attributes =
+        vec![int("ceil_mode", 0), ints("kernel_shape", kernel), pads(padding), ints("strides", stride)];
     Ok(match kind {
         PoolKind::Max => {
             attributes.extend([ints("dilations", dilation), int("storage_order", 0)]);

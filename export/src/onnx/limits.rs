@@ -57,9 +57,9 @@ impl Message {
             (Message::Graph, 15) | (Message::Attribute, 22 | 23) => Message::Sparse,
             (Message::Node, 5) | (Message::Function, 11) => Message::Attribute,
             // Shapes and dimensions lie in types under the same numbers as types in types.
-            (Message::ValueInfo, 2) | (Message::Attribute, 14 | 15) | (Message::Type, 1 | 2 | 4 | 5 | 8 | 9) => {
-                Message::Type
-            }
+            (Message::ValueInfo, 2)
+            | (Message::Attribute, 14 | 15)
+            | (Message::Type, 1 | 2 | 4 | 5 | 8 | 9) => Message::Type,
             _ => return None,
         })
     }
@@ -83,7 +83,9 @@ fn count(mut bytes: &[u8], message: Message, depth: usize, fields: &mut u64) {
             5 => Some(4),
             _ => None,
         };
-        let Some(length) = length.and_then(|n| usize::try_from(n).ok()).filter(|&n| n <= bytes.len()) else { return };
+        let Some(length) = length.and_then(|n| usize::try_from(n).ok()).filter(|&n| n <= bytes.len()) else {
+            return;
+        };
         let (body, rest) = bytes.split_at(length);
         bytes = rest;
         if wire == 2 {
@@ -126,7 +128,8 @@ pub(super) fn check_work(graph: &Graph, place: &str) -> Result<()> {
         at_most(&place(), "numbers in memory", live.saturating_add(scratch), MAX_LIVE_NUMBERS)?;
         work = work.saturating_add(steps);
         at_most(&place(), "work up to here", work, MAX_WORK)?;
-        let mut ended: Vec<_> = node.inputs.iter().filter(|v| last_read[v.index()] == value.index()).collect();
+        let mut ended: Vec<_> =
+            node.inputs.iter().filter(|v| last_read[v.index()] == value.index()).collect();
         ended.dedup();
         ended.sort();
         ended.dedup();

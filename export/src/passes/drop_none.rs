@@ -24,7 +24,9 @@ impl Pass for DropNone {
                 Op::Conv2d(Conv2d { stride, bias: false, .. }) | Op::Pool2d(Pool2d { stride, .. }) => {
                     still_zero(graph, value, node, *stride)?
                 }
-                Op::Input(_) | Op::Conv2d(_) | Op::BatchNorm(_) | Op::GlobalAvgPool(_) | Op::Linear(_) => None,
+                Op::Input(_) | Op::Conv2d(_) | Op::BatchNorm(_) | Op::GlobalAvgPool(_) | Op::Linear(_) => {
+                    None
+                }
                 Op::Concat(_) | Op::Slice(_) | Op::Flatten(_) | Op::Softmax(_) | Op::Identity(_) => None,
             };
             if rewrite.is_some() {
@@ -39,7 +41,9 @@ impl Pass for DropNone {
 fn without_zero(graph: &Graph, value: Value, node: &Node) -> Result<Option<Rewrite>> {
     let [a, b] = node.inputs[..] else { return Ok(None) };
     let other = [(a, b), (b, a)].into_iter().find(|(zero, x)| {
-        matches!(graph.node(*zero).op, Op::Zero(_)) && graph.fact(*x) == &node.fact && can_stand_for(graph, *x, value)
+        matches!(graph.node(*zero).op, Op::Zero(_))
+            && graph.fact(*x) == &node.fact
+            && can_stand_for(graph, *x, value)
     });
     other.map(|(_, x)| Rewrite::replace(graph, value, x)).transpose()
 }

@@ -38,12 +38,14 @@ impl Pass for FoldBatchNorm {
                 true => numbers(weights, conv, Role::Bias)?,
                 false => vec![0.0; affine.len()],
             };
-            let bias = bias.iter().zip(&affine).map(|(b, (scale, shift))| (f64::from(*b) * scale + shift) as f32);
+            let bias =
+                bias.iter().zip(&affine).map(|(b, (scale, shift))| (f64::from(*b) * scale + shift) as f32);
             let bias: Vec<f32> = bias.collect();
 
             let mut patch = Patch::new();
             let payload = payload.clone().bias(true);
-            let names = [Role::Weight, Role::Bias].map(|role| param_name(graph, &conv.name, role, &[conv, bn]));
+            let names =
+                [Role::Weight, Role::Bias].map(|role| param_name(graph, &conv.name, role, &[conv, bn]));
             let shape = conv.params[0].shape.as_slice();
             patch.weight(names[0].clone(), Tensor::from_vec(weight, shape, &Device::Cpu)?);
             patch.weight(names[1].clone(), Tensor::from_vec(bias, affine.len(), &Device::Cpu)?);

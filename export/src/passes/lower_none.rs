@@ -28,7 +28,13 @@ impl Pass for LowerNone {
             let pool = Pool2d { padding: Padding::default(), ..Pool2d::new(PoolKind::Max, 1, stride) };
             let mut patch = Patch::new();
             let x = patch.tap(node.inputs[0]);
-            let small = patch.wire(graph, &node_name(graph, &format!("{}.stride", node.name), &[]), pool, &[x], None)?;
+            let small = patch.wire(
+                graph,
+                &node_name(graph, &format!("{}.stride", node.name), &[]),
+                pool,
+                &[x],
+                None,
+            )?;
             let zero = patch.wire(graph, &node.name, Zero { stride: 1 }, &[small], None)?;
             patch.shunt(graph, value, zero)?;
             return Ok(Some(Rewrite { at: node.name.clone(), patch }));

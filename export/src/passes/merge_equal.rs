@@ -27,7 +27,8 @@ impl Pass for MergeEqual {
             }
             let params = node.params.iter().map(|p| p.name.as_str()).collect();
             let alike = seen.entry((inputs, params)).or_default();
-            let first = alike.iter().find(|v| graph.node(**v).op == node.op && can_stand_for(graph, **v, value));
+            let first =
+                alike.iter().find(|v| graph.node(**v).op == node.op && can_stand_for(graph, **v, value));
             if let Some(first) = first {
                 return Rewrite::replace(graph, value, *first).map(Some);
             }

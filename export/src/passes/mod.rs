@@ -101,7 +101,9 @@ pub fn run(
                     let at = at.to_string();
                     move |source| Error::Pass { pass: pass_name, step, at, source }
                 };
-                let Some(Rewrite { at, patch }) = pass.next(graph, weights).map_err(label(""))? else { break };
+                let Some(Rewrite { at, patch }) = pass.next(graph, weights).map_err(label(""))? else {
+                    break;
+                };
                 if step > endless {
                     return Err(Error::Endless { pass: pass_name, steps });
                 }
@@ -150,9 +152,8 @@ fn node_name(graph: &Graph, wish: &str, instead_of: &[&Node]) -> String {
 /// `node.role` with underscores until no node but `instead_of` reads a parameter of that name.
 fn param_name(graph: &Graph, node: &str, role: Role, instead_of: &[&Node]) -> String {
     let others = |n: &&Node| instead_of.iter().all(|old| old.name != n.name);
-    let taken = |name: &str| {
-        graph.nodes().iter().filter(others).flat_map(|n| &n.params).any(|p| p.name == name)
-    };
+    let taken =
+        |name: &str| graph.nodes().iter().filter(others).flat_map(|n| &n.params).any(|p| p.name == name);
     until_free(&format!("{node}.{}", role.name()), taken)
 }
 
@@ -166,7 +167,8 @@ fn until_free(wish: &str, taken: impl Fn(&str) -> bool) -> String {
 
 /// The numbers of a node's parameter.
 fn numbers(weights: &Weights, node: &Node, role: Role) -> Checked<Vec<f32>> {
-    let missing = || milenas_models::Error::Weights { problem: format!("`{}.{}` is missing", node.name, role.name()) };
+    let missing =
+        || milenas_models::Error::Weights { problem: format!("`{}.{}` is missing", node.name, role.name()) };
     let tensor = node.param(role).and_then(|name| weights.get(name)).ok_or_else(missing)?;
     Ok(tensor.flatten_all()?.to_vec1()?)
 }

@@ -92,7 +92,10 @@ fn identities_go() {
         b.wire("again", Relu, &[x])
     });
     let after = text(&[&DropIdentity], &graph);
-    assert_eq!(after, "input = input() -> [N, 4, 6, 6]\nrelu = relu(input) -> [N, 4, 6, 6]\noutput y = relu\n");
+    assert_eq!(
+        after,
+        "input = input() -> [N, 4, 6, 6]\nrelu = relu(input) -> [N, 4, 6, 6]\noutput y = relu\n"
+    );
 }
 
 #[test]
@@ -205,7 +208,9 @@ impl Pass for DropRelu {
     }
 
     fn next(&self, graph: &Graph, _: &Weights) -> Checked<Option<Rewrite>> {
-        let relu = graph.values().find(|(v, n)| matches!(n.op, Op::Relu(_)) && can_stand_for(graph, n.inputs[0], *v));
+        let relu = graph
+            .values()
+            .find(|(v, n)| matches!(n.op, Op::Relu(_)) && can_stand_for(graph, n.inputs[0], *v));
         relu.map(|(v, n)| Rewrite::replace(graph, v, n.inputs[0])).transpose()
     }
 }
@@ -243,7 +248,8 @@ impl Pass for Grow {
     }
 
     fn next(&self, graph: &Graph, _: &Weights) -> Checked<Option<Rewrite>> {
-        let Some((value, node)) = graph.values().find(|(_, n)| matches!(n.op, Op::Input(Input { .. }))) else {
+        let Some((value, node)) = graph.values().find(|(_, n)| matches!(n.op, Op::Input(Input { .. })))
+        else {
             return Ok(None);
         };
         let mut patch = Patch::new();

@@ -21,7 +21,9 @@ impl Window {
         let dilation: [usize; 2] = r.attributes.sizes("dilations", 1)?;
         let [top, left, bottom, right] = r.attributes.sizes("pads", 0)?;
         if kernel.contains(&0) || stride.contains(&0) || dilation.contains(&0) {
-            return Err(format!("kernel {kernel:?}, stride {stride:?}, dilation {dilation:?}: none may be 0"));
+            return Err(format!(
+                "kernel {kernel:?}, stride {stride:?}, dilation {dilation:?}: none may be 0"
+            ));
         }
         let mut window = Window { kernel, stride, dilation, padding: Padding { top, left, bottom, right } };
         let at_end = match r.attributes.text("auto_pad")?.unwrap_or("NOTSET") {
@@ -36,7 +38,8 @@ impl Window {
         };
         let [rows, columns] = [0, 1].map(|axis| {
             let outputs = image[axis].div_ceil(stride[axis]);
-            let total = ((outputs.max(1) - 1) * stride[axis] + window.reach(axis)).saturating_sub(image[axis]);
+            let total =
+                ((outputs.max(1) - 1) * stride[axis] + window.reach(axis)).saturating_sub(image[axis]);
             let (less, more) = (total / 2, total - total / 2);
             if at_end { (less, more) } else { (more, less) }
         });
@@ -53,7 +56,8 @@ impl Window {
 /// Channels, and rows and columns of an image.
 pub(super) fn image(r: &Reader, x: Value) -> Read<(usize, [usize; 2])> {
     let fact = r.fact(x);
-    let (c, h, w) = fact.chw().ok_or_else(|| format!("it reads {fact}, this program has only images [N, C, H, W]"))?;
+    let (c, h, w) =
+        fact.chw().ok_or_else(|| format!("it reads {fact}, this program has only images [N, C, H, W]"))?;
     Ok((c, [h, w]))
 }
 

@@ -101,7 +101,9 @@ pub(super) fn clip(r: &mut Reader) -> Read<Value> {
     let x = r.wire(0)?;
     match bounds {
         [0.0, 0.0] => r.emit(Zero { stride: 1 }, &[x], vec![]),
-        [min, max] => Err(format!("it clips to {min:e}..{max:e}, this program has only 0..0, which makes zeros")),
+        [min, max] => {
+            Err(format!("it clips to {min:e}..{max:e}, this program has only 0..0, which makes zeros"))
+        }
     }
 }
 

@@ -50,7 +50,9 @@ fn round_up(window: &mut Window, size: [usize; 2], kind: PoolKind) -> Read<()> {
         more[axis] = (steps * window.stride[axis]).saturating_sub(room);
     }
     if more != [0; 2] && kind == (PoolKind::Average { count_padding: true }) {
-        return Err("ceil_mode with count_include_pad: this program has no average over a part of the padding".into());
+        return Err(
+            "ceil_mode with count_include_pad: this program has no average over a part of the padding".into(),
+        );
     }
     window.padding.bottom += more[0];
     window.padding.right += more[1];
@@ -79,7 +81,9 @@ pub(super) fn reduce_mean(r: &mut Reader) -> Read<Value> {
     axes.sort();
     if rank != 4 || axes != [2, 3] {
         let fact = r.fact(x);
-        return Err(format!("a mean over axes {axes:?} of {fact}, this program has only rows and columns of images"));
+        return Err(format!(
+            "a mean over axes {axes:?} of {fact}, this program has only rows and columns of images"
+        ));
     }
     let keep = r.attributes.int("keepdims", 1)? != 0;
     let mean = r.emit(GlobalAvgPool, &[x], vec![])?;

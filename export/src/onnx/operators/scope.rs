@@ -22,7 +22,7 @@ enum Definition<'a> {
 /// The file as far as it was read.
 pub(in super::super) struct Scope<'a> {
     pub(super) opset: i64,
-    pub(in super::super) builder: Builder,
+    builder: Builder,
     names: HashMap<&'a str, Definition<'a>>,
     nodes: HashSet<String>,
     weights: Weights,
@@ -51,6 +51,18 @@ impl<'a> Scope<'a> {
         self.define(name, Definition::Wire(value))
     }
 
+    pub(in super::super) fn define_input(&mut self, name: &'a str, fact: Fact) -> Read<()> {
+        let value = self.builder.input(name, fact).map_err(|e| e.to_string())?;
+        self.nodes.insert(name.to_string());
+        self.define_wire(name, value)
+    }
+
+    pub(in super::super) fn define_output(&mut self, name: &str) -> Read<()> {
+        let value = self.wire(name)?;
+        self.builder.output(name, value);
+        Ok(())
+    }
+
     pub(in super::super) fn define_constant(&mut self, name: &'a str, tensor: &'a TensorProto) -> Read<()> {
         self.define(name, Definition::Constant(tensor))
     }
@@ -64,10 +76,12 @@ impl<'a> Scope<'a> {
     }
 
     /// The wire of a name.
-    pub(in super::super) fn wire(&self, name: &str) -> Read<Value> {
+    fn wire(&self, name: &str) -> Read<Value> {
         match self.names.get(name) {
             Some(Definition::Wire(value)) => Ok(*value),
-            Some(Definition::Constant(_)) => Err(format!("`{name}` is a constant, expected what a node computes")),
+            Some(Definition::Constant(_)) => {
+                Err(format!("`{name}` is a constant, expected what a node computes"))
+            }
             None => Err(format!("`{name}` is not defined")),
         }
     }
@@ -96,7 +110,9 @@ impl<'s, 'a> Reader<'s, 'a> {
         match (self.node.op_type.as_str(), read) {
             ("Constant", _) => {
                 let value = self.attributes.tensor("value")?;
-                value.map(Some).ok_or_else(|| "this program reads constants from the attribute `value` only".into())
+                value
+                    .map(Some)
+                    .ok_or_else(|| "this program reads constants from the attribute `value` only".into())
             }
             ("Identity", Some(Definition::Constant(tensor))) => Ok(Some(tensor)),
             _ => Ok(None),
@@ -170,7 +186,8 @@ impl<'s, 'a> Reader<'s, 'a> {
     pub(super) fn param(&mut self, i: usize) -> Read<String> {
         let (name, tensor) = self.tensor(i)?.ok_or_else(|| format!("input {i} is missing"))?;
         if self.scope.weights.get(name).is_none() {
-            let (dims, numbers) = tensors::floats(tensor).map_err(|problem| format!("`{name}`: {problem}"))?;
+            let (dims, numbers) =
+                tensors::floats(tensor).map_err(|problem| format!("`{name}`: {problem}"))?;
             self.insert(name, &dims, numbers)?;
         }
         Ok(name.into())

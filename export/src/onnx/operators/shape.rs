@@ -36,7 +36,10 @@ pub(super) fn reshape(r: &mut Reader) -> Read<Value> {
     let target = target.ok_or("it has no shape")?;
     let keeps_zeros = r.opset >= 14 && r.attributes.int("allowzero", 0)? != 0;
     let fact = r.fact(x);
-    let rest = fact.dims().split_first().and_then(|(first, rest)| Some((*first, Fact::new(rest.to_vec()).volume()?)));
+    let rest = fact
+        .dims()
+        .split_first()
+        .and_then(|(first, rest)| Some((*first, Fact::new(rest.to_vec()).volume()?)));
     let said = |i: i64, at: usize| match i {
         0 if !keeps_zeros => fact.dims().get(at).copied(),
         n => usize::try_from(n).ok().map(Dim::Fixed),
@@ -83,8 +86,11 @@ pub(super) fn slice(r: &mut Reader) -> Read<Value> {
     let mut ranges = Vec::new();
     for ((start, end), at) in starts.into_iter().zip(ends).zip(axes) {
         let axis = axis(at, dims.len())?;
-        let Dim::Fixed(size) = dims[axis] else { return Err("it cuts the batch, whose size is not known".into()) };
-        let place = |i: i64| (if i < 0 { i.saturating_add(size as i64) } else { i }).clamp(0, size as i64) as usize;
+        let Dim::Fixed(size) = dims[axis] else {
+            return Err("it cuts the batch, whose size is not known".into());
+        };
+        let place =
+            |i: i64| (if i < 0 { i.saturating_add(size as i64) } else { i }).clamp(0, size as i64) as usize;
         if ranges.iter().any(|r: &Range| r.axis == axis) {
             return Err(format!("it cuts axis {axis} twice"));
         }
