@@ -33,6 +33,9 @@ pub fn decode(bytes: &[u8], place: &str) -> Result<Decoded> {
     let opset = opset(&model, place)?;
     at_most(place, "the number of nodes", proto.node.len() as u64, MAX_NODES as u64)?;
     at_most(place, "the number of results", proto.output.len() as u64, MAX_OUTPUTS as u64)?;
+    if proto.output.is_empty() {
+        return Err(Model::malformed(place, "its graph has no result").into());
+    }
     known_operators(proto, place)?;
     let mut scope = Scope::new(opset);
     read_constants(proto, &mut scope, place)?;
@@ -47,14 +50,13 @@ pub fn decode(bytes: &[u8], place: &str) -> Result<Decoded> {
         })?;
     }
     for output in &proto.output {
-        let value = scope
-            .wire(&output.name)
+        scope
+            .define_output(&output.name)
             .map_err(|problem| Model::malformed(place, format!("result {problem}")))?;
-        scope.builder.output(&output.name, value);
     }
     let (builder, weights) = scope.finish();
-    let graph = builder.finish()?;
-    weights.check(&graph)?;
+    let graph = builder.finish().map_err(|e| Model::malformed(place, e.to_string()))?;
+    weights.check(&graph).map_err(|e| e.within(place))?;
     limits::check_work(&graph, place)?;
     Ok(Decoded { graph, weights, metadata: metadata(&model, place)? })
 }
@@ -129,8 +131,7 @@ fn read_inputs<'a>(proto: &'a GraphProto, scope: &mut Scope<'a>, place: &str) ->
             continue;
         }
         let fact = fact(info).map_err(at)?;
-        let value = scope.builder.input(&info.name, fact)?;
-        scope.define_wire(&info.name, value).map_err(at)?;
+        scope.define_input(&info.name, fact).map_err(at)?;
     }
     Ok(())
 }

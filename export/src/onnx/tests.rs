@@ -1,1 +1,380 @@
+//! The codec: what is written comes back, and nothing that is read can hurt.
 
+use std::collections::{BTreeMap, HashSet};
+
+use candle_core::{DType, Device, Tensor};
+use candle_onnx::onnx::{GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto};
+use milenas_models::graph::{Builder, Dim, Fact};
+use milenas_models::op::{Conv2d, Input, Op, Relu, Zero};
+use milenas_models::{Executor, Graph, Mode, Rng, Weights, cost};
+use proptest::prelude::*;
+use prost::Message;
+
+use super::*;
+use crate::passes::{LOWER, SIMPLIFY, run};
+use crate::testing::{derived, genotype, graph, weights};
+use crate::{Error, Result};
+
+fn lowered(source: &Graph, simplify: bool) -> (Graph, Weights) {
+    let (mut graph, mut numbers) = (source.clone(), weights(source, 1));
+    let passes = if simplify { SIMPLIFY } else { &[] };
+    run(passes, &mut graph, &mut numbers, usize::MAX, &mut |_| {}).unwrap();
+    run(LOWER, &mut graph, &mut numbers, usize::MAX, &mut |_| {}).unwrap();
+    (graph, numbers)
+}
+
+fn text(key: &str, value: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([(key.to_string(), value.to_string())])
+}
+
+fn assert_round_trip(graph: &Graph, numbers: &Weights) {
+    let metadata = text("labels", "cat, dog");
+    let bytes = encode(graph, numbers, &metadata).unwrap();
+    assert_eq!(bytes, encode(graph, numbers, &metadata).unwrap());
+    let back = decode(&bytes, "memory").unwrap();
+    assert_eq!(&back.graph, graph);
+    assert_eq!(back.metadata, metadata);
+    let raw = |w: &Weights| w.to_bytes(BTreeMap::new()).unwrap();
+    assert_eq!(raw(&back.weights), raw(numbers));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn what_is_written_comes_back(seed: u64, nodes in 1..24usize, simplify: bool) {
+        let (graph, numbers) = lowered(&graph(seed, nodes), simplify);
+        assert_round_trip(&graph, &numbers);
+    }
+
+    #[test]
+    fn derived_networks_come_back(seed in 0..1000u64, simplify: bool) {
+        let (graph, numbers) = lowered(&derived(&genotype(seed), 3), simplify);
+        assert_round_trip(&graph, &numbers);
+    }
+}
+
+fn small() -> (Graph, Weights) {
+    lowered(&derived(&genotype(5), 2), true)
+}
+
+fn small_model() -> ModelProto {
+    let (graph, numbers) = small();
+    ModelProto::decode(encode(&graph, &numbers, &BTreeMap::new()).unwrap().as_slice()).unwrap()
+}
+
+/// What happens to a small network after `change`.
+fn changed(change: impl FnOnce(&mut GraphProto)) -> Result<Decoded> {
+    let mut model = small_model();
+    change(model.graph.as_mut().unwrap());
+    decode(&model.encode_to_vec(), "model.onnx")
+}
+
+#[track_caller]
+fn assert_refused(change: impl FnOnce(&mut GraphProto), words: &[&str]) {
+    let message = changed(change).unwrap_err().to_string();
+    for word in words.iter().chain(&["model.onnx"]) {
+        assert!(message.contains(word), "`{word}` is not in: {message}");
+    }
+}
+
+#[test]
+fn the_file_follows_the_conventions() {
+    let model = small_model();
+    assert_eq!((model.ir_version, model.opset_import[0].version), (8, 17));
+    let graph = model.graph.unwrap();
+    assert_eq!((graph.input.len(), graph.input[0].name.as_str()), (1, "input"));
+    assert_eq!((graph.output.len(), graph.output[0].name.as_str()), (1, "logits"));
+    let input = format!("{:?}", graph.input[0]);
+    for word in ["DimParam(\"batch\")", "DATA_BATCH", "DATA_CHANNEL", "DATA_FEATURE", "IMAGE"] {
+        assert!(input.contains(word), "{input}");
+    }
+    let names: HashSet<_> = graph.node.iter().map(|n| &n.name).collect();
+    assert_eq!(names.len(), graph.node.len());
+    assert_eq!(graph.value_info.len() + graph.output.len(), graph.node.len());
+    assert!(graph.initializer.iter().all(|t| graph.input[0].name != t.name && !t.raw_data.is_empty()));
+    assert!(!graph.node.iter().any(|n| n.op_type == "BatchNormalization" || n.op_type == "Identity"));
+}
+
+#[test]
+fn an_input_of_fixed_size_stays_fixed() {
+    let mut b = Builder::new();
+    let x = b.input("x", Fact::fixed(&[4, 3, 5, 5])).unwrap();
+    let y = b.wire("same", Relu, &[x]).unwrap();
+    b.output("y", y);
+    assert_round_trip(&b.finish().unwrap(), &Weights::default());
+}
+
+#[test]
+fn names_that_collide_come_back() {
+    let mut b = Builder::new();
+    let x = b.input("x", Fact::image(2, 3, 3)).unwrap();
+    // A node called like the result, one called like a parameter, and like a constant of another.
+    let y = b.wire("y", Relu, &[x]).unwrap();
+    let weight = b.wire("conv.weight", Relu, &[y]).unwrap();
+    let conv = b.wire("conv", Conv2d::pointwise(2, 2), &[weight]).unwrap();
+    let min = b.wire("none.min", Relu, &[conv]).unwrap();
+    let none = b.wire("none", Zero { stride: 1 }, &[min]).unwrap();
+    b.output("y", none);
+    let graph = b.finish().unwrap();
+    assert_round_trip(&graph, &weights(&graph, 1));
+}
+
+#[test]
+fn what_is_not_lowered_is_refused() {
+    let mut b = Builder::new();
+    let x = b.input("x", Fact::image(2, 4, 4)).unwrap();
+    let zero = b.wire("none", Zero { stride: 2 }, &[x]).unwrap();
+    b.output("y", zero);
+    let error = encode(&b.finish().unwrap(), &Weights::default(), &BTreeMap::new()).unwrap_err().to_string();
+    assert!(error.contains("`none`") && error.contains("lower_none"), "{error}");
+
+    let mut b = Builder::new();
+    let x = b.input("x", Fact::image(2, 4, 4)).unwrap();
+    b.output("y", x);
+    let error = encode(&b.finish().unwrap(), &Weights::default(), &BTreeMap::new()).unwrap_err().to_string();
+    assert!(error.contains("`y`") && error.contains("Identity"), "{error}");
+}
+
+#[test]
+fn unknown_operators_are_all_named_at_once() {
+    let change = |graph: &mut GraphProto| {
+        graph.node[0].op_type = "Sigmoid".into();
+        graph.node[2].op_type = "LSTM".into();
+        graph.node[3].domain = "com.microsoft".into();
+        let names = [0, 2, 3].map(|i| graph.node[i].name.clone());
+        assert_eq!(names.iter().collect::<HashSet<_>>().len(), 3);
+    };
+    let (graph, _) = small();
+    let nodes: Vec<_> = graph.nodes().iter().filter(|n| !matches!(n.op, Op::Input(Input { .. }))).collect();
+    let quoted = |i: usize| format!("(`{}`)", nodes[i].name);
+    assert_refused(change, &["Sigmoid", "LSTM", "com.microsoft", &quoted(0), &quoted(2), &quoted(3)]);
+}
+
+#[test]
+fn what_does_not_add_up_is_refused() {
+    assert_refused(|g| g.node[1].input[0] = "nothing".into(), &["`nothing`", "earlier node"]);
+    assert_refused(|g| g.node.swap(0, 1), &["earlier node"]);
+    assert_refused(|g| g.node[1].output[0] = g.node[0].output[0].clone(), &["taken"]);
+    assert_refused(|g| g.initializer[1].name = g.initializer[0].name.clone(), &["taken"]);
+    assert_refused(|g| g.initializer[0].name = "x".into(), &["earlier node"]);
+    assert_refused(|g| g.output[0].name = "x".into(), &["`x` is not defined"]);
+    assert_refused(|g| g.output.clear(), &[]);
+    assert_refused(|g| g.initializer[0].dims[0] = 1 << 40, &["initialiser", "shape"]);
+    assert_refused(|g| g.initializer[0].dims = vec![i64::MAX; 3], &["initialiser", "shape"]);
+    assert_refused(|g| g.initializer[0].dims[0] = -1, &["initialiser", "shape"]);
+    assert_refused(|g| g.initializer[0].raw_data.truncate(8), &["initialiser", "8 bytes"]);
+    assert_refused(|g| g.initializer[0].data_location = 1, &["another file"]);
+    assert_refused(
+        |g| g.initializer[0].external_data = vec![StringStringEntryProto::default()],
+        &["another file"],
+    );
+    assert_refused(|g| g.initializer[0].data_type = 10, &["FLOAT16", "float32"]);
+    assert_refused(|g| g.sparse_initializer.push(Default::default()), &["sparse"]);
+    let conv = |g: &mut GraphProto| g.node.iter().position(|n| n.op_type == "Conv").unwrap();
+    assert_refused(
+        |g| {
+            let i = conv(g);
+            g.node[i].attribute[1].name = "grp".into()
+        },
+        &["(Conv)", "`grp`"],
+    );
+    assert_refused(
+        |g| {
+            let i = conv(g);
+            g.node[i].attribute[0].ints[0] = 0
+        },
+        &["(Conv)", "may be 0"],
+    );
+    assert_refused(
+        |g| {
+            let i = conv(g);
+            g.node[i].attribute[3].ints[0] = -1
+        },
+        &["(Conv)", "-1"],
+    );
+    assert_refused(
+        |g| {
+            let i = conv(g);
+            g.node[i].attribute[3].ints[0] = 1 << 20
+        },
+        &["limit"],
+    );
+}
+
+#[test]
+fn small_sizes_that_multiply_to_huge_ones_are_refused() {
+    let node = |op: &str, name: &str, reads: &[&str]| NodeProto {
+        op_type: op.into(),
+        name: name.into(),
+        input: reads.iter().map(|r| r.to_string()).collect(),
+        output: vec![name.into()],
+        ..Default::default()
+    };
+    let doubled = |steps: usize| {
+        changed(|g| {
+            let mut before = "input".to_string();
+            for i in 0..steps {
+                let name = format!("twice{i}");
+                let mut concat = node("Concat", &name, &[&before, &before]);
+                concat.attribute.push(attributes::int("axis", 1));
+                g.node.insert(i, concat);
+                before = name;
+            }
+            g.output[0].name = before;
+        })
+    };
+    assert!(doubled(8).is_ok());
+    for steps in [26, 60, 70] {
+        let message = doubled(steps).unwrap_err().to_string();
+        assert!(message.contains("limit") || message.contains("output would be"), "{message}");
+    }
+    // Two bytes a node in the file, some hundred in memory.
+    let many = GraphProto { node: vec![NodeProto::default(); 1 << 20], ..Default::default() };
+    let bytes = ModelProto { graph: Some(many), ..Default::default() }.encode_to_vec();
+    let message = decode(&bytes, "model.onnx").unwrap_err().to_string();
+    assert!(message.contains("fields") && message.contains("limit"), "{message}");
+}
+
+#[test]
+fn deep_nesting_is_an_error() {
+    let mut bytes = Vec::new();
+    for _ in 0..2000 {
+        // AttributeProto.g of NodeProto.attribute of GraphProto.node: a graph in a graph.
+        for tag in [0x32u8, 0x2a, 0x0a] {
+            let mut longer = vec![tag];
+            prost::encoding::encode_varint(bytes.len() as u64, &mut longer);
+            longer.extend_from_slice(&bytes);
+            bytes = longer;
+        }
+    }
+    let mut model = vec![0x3a];
+    prost::encoding::encode_varint(bytes.len() as u64, &mut model);
+    model.extend_from_slice(&bytes);
+    assert!(decode(&model, "deep").is_err());
+}
+
+#[test]
+fn every_truncation_is_an_error() {
+    let (graph, numbers) = small();
+    let bytes = encode(&graph, &numbers, &BTreeMap::new()).unwrap();
+    let mut rng = Rng::new(0, "truncation");
+    let cuts = (0..200).map(|_| rng.below(bytes.len())).chain([0, 1, bytes.len() - 1]);
+    for cut in cuts {
+        let message = decode(&bytes[..cut], "model.onnx").unwrap_err().to_string();
+        assert!(message.contains("model.onnx"), "{message}");
+    }
+}
+
+/// Runs what was decoded, if that is little work: a legal graph must not make a kernel panic.
+fn run_if_small(decoded: &Decoded) {
+    let graph = &decoded.graph;
+    let volume: usize = graph.nodes().iter().map(|n| n.fact.volume().unwrap_or(usize::MAX) / 64).sum();
+    if volume > 1 << 14 || cost(graph).macs > 1 << 24 {
+        return;
+    }
+    let input = |v| {
+        let sizes: Vec<usize> =
+            graph.fact(v).dims().iter().map(|d| if let Dim::Fixed(n) = d { *n } else { 1 }).collect();
+        Tensor::ones(sizes, DType::F32, &Device::Cpu).unwrap()
+    };
+    let inputs: Vec<_> = graph.inputs().map(input).collect();
+    let _ = Executor::new(graph, &decoded.weights).run(&inputs, Mode::Eval);
+}
+
+const EXTREMES: [i64; 12] = [i64::MIN, i64::MAX, -1, 0, 1, 2, 3, 5, 1 << 16, 1 << 24, 1 << 32, 1 << 62];
+
+/// Changes one thing of a model as an attacker would: a number, a name, a tensor's shape, an operator.
+fn tamper(model: &mut ModelProto, rng: &mut Rng) {
+    let operators =
+        ["Add", "Gemm", "Conv", "Slice", "Concat", "Reshape", "MaxPool", "Softmax", "Flatten", "Sum", "Clip"];
+    let extreme = EXTREMES[rng.below(EXTREMES.len())];
+    let graph = model.graph.as_mut().unwrap();
+    let other = graph.node[rng.below(graph.node.len())].output[0].clone();
+    let node = rng.below(graph.node.len());
+    let node = &mut graph.node[node];
+    match rng.below(7) {
+        0 | 1 if !node.attribute.is_empty() => {
+            let at = rng.below(node.attribute.len());
+            let attribute = &mut node.attribute[at];
+            attribute.i = extreme;
+            if !attribute.ints.is_empty() {
+                let at = rng.below(attribute.ints.len());
+                attribute.ints[at] = extreme;
+            }
+        }
+        2 if !node.input.is_empty() => {
+            let at = rng.below(node.input.len());
+            node.input[at] = other;
+        }
+        3 => node.op_type = operators[rng.below(operators.len())].into(),
+        4 if !node.input.is_empty() => {
+            node.input.pop();
+        }
+        5 if !node.attribute.is_empty() => {
+            node.attribute.pop();
+        }
+        _ => {
+            let at = rng.below(graph.initializer.len());
+            let TensorProto { dims, raw_data, .. } = &mut graph.initializer[at];
+            match dims.len() {
+                0 => dims.push(extreme),
+                n => dims[rng.below(n)] = extreme,
+            }
+            if rng.chance(0.5) {
+                let count: i128 = dims.iter().map(|d| i128::from(*d)).product();
+                if (0..1 << 16).contains(&count) {
+                    raw_data.resize(4 * count as usize, 0);
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let _ = decode(&bytes, "random");
+    }
+
+    #[test]
+    fn damaged_files_never_panic(seed: u64, changes in 1..6usize) {
+        let (graph, numbers) = small();
+        let mut bytes = encode(&graph, &numbers, &BTreeMap::new()).unwrap();
+        let mut rng = Rng::new(seed, "damage");
+        for _ in 0..changes {
+            let at = rng.below(bytes.len());
+            match rng.below(3) {
+                0 => bytes[at] = rng.word() as u8,
+                1 => { bytes.remove(at); }
+                _ => bytes.insert(at, rng.word() as u8),
+            }
+        }
+        if let Ok(decoded) = decode(&bytes, "damaged") {
+            run_if_small(&decoded);
+        }
+    }
+
+    #[test]
+    fn tampered_files_never_panic(seed: u64, changes in 1..4usize, nodes in 2..16usize) {
+        let (graph, numbers) = lowered(&graph(seed, nodes), seed % 2 == 0);
+        let bytes = encode(&graph, &numbers, &BTreeMap::new()).unwrap();
+        let mut model = ModelProto::decode(bytes.as_slice()).unwrap();
+        let mut rng = Rng::new(seed, "tamper");
+        for _ in 0..changes {
+            tamper(&mut model, &mut rng);
+        }
+        if let Ok(decoded) = decode(&model.encode_to_vec(), "tampered") {
+            run_if_small(&decoded);
+        }
+    }
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = read(std::path::Path::new("/nowhere/model.onnx")).unwrap_err();
+    assert!(matches!(error, Error::Model(milenas_models::Error::Io { .. })), "{error}");
+    assert!(error.to_string().contains("/nowhere/model.onnx"));
+}

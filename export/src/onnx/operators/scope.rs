@@ -22,7 +22,7 @@ enum Definition<'a> {
 /// The file as far as it was read.
 pub(in super::super) struct Scope<'a> {
     pub(super) opset: i64,
-    pub(in super::super) builder: Builder,
+    builder: Builder,
     names: HashMap<&'a str, Definition<'a>>,
     nodes: HashSet<String>,
     weights: Weights,
@@ -51,6 +51,18 @@ impl<'a> Scope<'a> {
         self.define(name, Definition::Wire(value))
     }
 
+    pub(in super::super) fn define_input(&mut self, name: &'a str, fact: Fact) -> Read<()> {
+        let value = self.builder.input(name, fact).map_err(|e| e.to_string())?;
+        self.nodes.insert(name.to_string());
+        self.define_wire(name, value)
+    }
+
+    pub(in super::super) fn define_output(&mut self, name: &str) -> Read<()> {
+        let value = self.wire(name)?;
+        self.builder.output(name, value);
+        Ok(())
+    }
+
     pub(in super::super) fn define_constant(&mut self, name: &'a str, tensor: &'a TensorProto) -> Read<()> {
         self.define(name, Definition::Constant(tensor))
     }
@@ -64,7 +76,7 @@ impl<'a> Scope<'a> {
     }
 
     /// The wire of a name.
-    pub(in super::super) fn wire(&self, name: &str) -> Read<Value> {
+    fn wire(&self, name: &str) -> Read<Value> {
         match self.names.get(name) {
             Some(Definition::Wire(value)) => Ok(*value),
             Some(Definition::Constant(_)) => {
