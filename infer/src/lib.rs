@@ -1,1 +1,10 @@
-//! infer
+//! Running: classifies images in batch with an exported network. Reads `model.onnx` and images, nothing else.
+
+pub mod classify;
+mod error;
+pub mod inputs;
+pub mod model;
+pub mod output;
+pub mod runtime;
+
+pub use error::{Error, Result};

@@ -18,6 +18,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use describe::{ClassCount, SizeCount, Summary};
+pub use layout::is_image_name;
 pub use load::Labelled;
 pub use sample::Sample;
 

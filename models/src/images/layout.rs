@@ -33,7 +33,7 @@ impl Listing {
         let Listing { place, mut files, folders } = self;
         let mut notes = Vec::new();
         let before = files.len();
-        files.retain(|(parts, _)| !parts.last().is_some_and(|name| is_not_image(name)));
+        files.retain(|(parts, _)| parts.last().is_none_or(|name| is_image_name(name)));
         if files.len() < before {
             notes.push(format!("{} files were left out by their endings", before - files.len()));
         }
@@ -72,9 +72,10 @@ impl Listing {
 
 const EXPECTED: &str = "train/CLASS/FILE with test/CLASS/FILE (or val), or CLASS/FILE";
 
-fn is_not_image(name: &str) -> bool {
+/// False for endings of files that often lie beside images and are none; the content decides about all others.
+pub fn is_image_name(name: &str) -> bool {
     let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
-    ending.is_some_and(|ending| NOT_IMAGES.contains(&ending.as_str()))
+    !ending.is_some_and(|ending| NOT_IMAGES.contains(&ending.as_str()))
 }
 
 /// The files of one part by class. An empty class folder and a file outside of the classes are errors.

@@ -4,6 +4,8 @@
 //! one fused multiply-add, a pointwise convolution broadcasts, pooling and the sums of BatchNorm need
 //! no shuffles. Channel counts are filled up with zero channels, which stay zero. A kernel works on
 //! one image; it is a struct of its arguments, run by [`Level::run`].
+// A tile is walked by index through several arrays at once; zips would hide which lane meets which.
+#![allow(clippy::needless_range_loop)]
 
 pub mod depthwise;
 pub mod elementwise;

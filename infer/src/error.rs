@@ -1,0 +1,52 @@
+//! What can go wrong in this crate, sorted by who is at fault.
+
+use std::path::PathBuf;
+
+/// The result of this crate's fallible functions.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Every failure that ends a run; a bad image does not.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    // The request is at fault.
+    /// An input that does not exist or cannot be listed.
+    #[error("{}: {source}", .path.display())]
+    Input {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// Labelled images whose classes are not the model's.
+    #[error("{source_name} has classes {found:?}, the model knows {expected:?}")]
+    Classes {
+        /// The source of the images.
+        source_name: String,
+        /// Its classes.
+        found: Vec<String>,
+        /// The model's labels.
+        expected: Vec<String>,
+    },
+
+    // The model is at fault.
+    /// A model that is no classifier of images.
+    #[error("{place}: {problem}")]
+    Model {
+        /// The file.
+        place: String,
+        /// What was expected and found.
+        problem: String,
+    },
+    /// A file that cannot be decoded.
+    #[error(transparent)]
+    Export(#[from] milenas_export::Error),
+    /// Networks, files and images.
+    #[error(transparent)]
+    Models(#[from] milenas_models::Error),
+
+    // The output is at fault.
+    /// Results that cannot be written.
+    #[error("writing the results: {0}")]
+    Output(#[from] csv::Error),
+}
