@@ -24,7 +24,10 @@ pub struct Classified<T> {
     pub logits: std::result::Result<Vec<f32>, String>,
 }
 
-fn prepared(image: milenas_models::Result<milenas_models::Image>, contract: &InputContract) -> milenas_models::Result<Vec<f32>> {
+fn prepared(
+    image: milenas_models::Result<milenas_models::Image>,
+    contract: &InputContract,
+) -> milenas_models::Result<Vec<f32>> {
     let pixels = contract.prepare(&image?)?;
     let mut out = vec![0.0; contract.len()];
     contract.normalise(&pixels, &mut out);
@@ -38,7 +41,7 @@ fn prepared(image: milenas_models::Result<milenas_models::Image>, contract: &Inp
 fn run<T: Send + Sync>(
     model: &Classifier,
     items: impl Iterator<Item = Result<T>> + Send,
-    read: impl Fn(&T) -> milenas_models::Result<milenas_models::Image> + Sync,
+    read: impl Fn(&T) -> milenas_models::Result<milenas_models::Image> + Send + Sync,
     batch: usize,
     mut keep: impl FnMut(Classified<T>) -> Result<()>,
 ) -> Result<()> {

@@ -54,7 +54,10 @@ impl Iterator for Inputs {
             }
             let opened = match depth {
                 0..MAX_DEPTH => self.open(&path, depth),
-                _ => Err(Error::Input { path, source: std::io::ErrorKind::FilesystemLoop.into() }),
+                _ => Err(Error::Input {
+                    path,
+                    source: std::io::Error::other("folders nest too deep; is a link leading back?"),
+                }),
             };
             if let Err(error) = opened {
                 return Some(Err(error));
@@ -77,7 +80,8 @@ mod tests {
             std::fs::write(path, "x").unwrap();
         }
         let inputs = Inputs::new(&[folder.path().join("b/2.png"), folder.path().to_path_buf()]).unwrap();
-        let found: Vec<PathBuf> = inputs.map(|p| p.unwrap().strip_prefix(folder.path()).unwrap().to_path_buf()).collect();
+        let found: Vec<PathBuf> =
+            inputs.map(|p| p.unwrap().strip_prefix(folder.path()).unwrap().to_path_buf()).collect();
         assert_eq!(found, ["b/2.png", "a.png", "b/1.jpg", "b/2.png"].map(PathBuf::from));
         assert!(Inputs::new(&[folder.path().join("missing")]).is_err());
     }

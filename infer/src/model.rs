@@ -31,7 +31,8 @@ impl Classifier {
             }
             found => {
                 let expected = (input_of(&card), card.labels.len());
-                let problem = format!("one input [C, H, W] and classes {found:?}, the card says {expected:?}");
+                let problem =
+                    format!("one input [C, H, W] and classes {found:?}, the card says {expected:?}");
                 Err(Error::Model { place, problem })
             }
         }

@@ -67,9 +67,14 @@ mod tests {
         csv.write(&Classified { item: "a.png".into(), logits: Ok(vec![1.0, 1.0]) }).unwrap();
         csv.write(&Classified { item: "b.png".into(), logits: Err("truncated".into()) }).unwrap();
         csv.write(&Classified { item: "c.png".into(), logits: Ok(vec![f32::NAN; 2]) }).unwrap();
-        assert_eq!((csv.images, csv.failed), (3, 1));
+        assert_eq!((csv.images, csv.failed), (3, 2));
         drop(csv);
         let text = String::from_utf8(out).unwrap();
-        assert!(text.starts_with("path,label,index,score,error\na.png,\"cat, small\",0,0.500000,\nb.png,,,,truncated\n"), "{text}");
+        assert!(
+            text.starts_with(
+                "path,label,index,score,error\na.png,\"cat, small\",0,0.500000,\nb.png,,,,truncated\n"
+            ),
+            "{text}"
+        );
     }
 }

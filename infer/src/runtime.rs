@@ -39,9 +39,9 @@ impl Native {
 
 impl Runtime for Native {
     fn run(&self, images: &[f32], batch: usize) -> Result<Vec<Vec<f32>>> {
-        let tensor = |([c, h, w], _)| Tensor::from_slice(images, (batch, c, h, w), &Device::Cpu);
-        let shapes = self.shapes().unwrap_or_default();
-        let images = tensor(shapes).map_err(milenas_models::Error::from)?;
+        let ([c, h, w], _) = self.shapes().unwrap_or_default();
+        let images = Tensor::from_slice(images, (batch, c, h, w), &Device::Cpu);
+        let images = images.map_err(milenas_models::Error::from)?;
         let logits = Executor::new(&self.graph, &self.weights).run(&[images], Mode::Eval)?.remove(0);
         Ok(logits.to_vec2().map_err(milenas_models::Error::from)?)
     }

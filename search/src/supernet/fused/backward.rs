@@ -119,6 +119,7 @@ impl State {
 
     /// Back through everything of a group that reads the state, to the state's own gradient among `gradients`; that is added
     /// to where `add`. The gradients of the pools' outputs gather in `pools`, two maps an image, and go on with the last group.
+    #[allow(clippy::too_many_arguments)]
     pub(super) fn backward_first(
         &self,
         c: &Context<'_>,
