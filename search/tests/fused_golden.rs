@@ -1,5 +1,5 @@
 //! The fused supernet against PyTorch: outputs, losses, every gradient, statistics.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::needless_range_loop)]
 
 use std::collections::HashMap;
 use std::path::Path;

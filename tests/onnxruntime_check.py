@@ -1,0 +1,109 @@
+"""Exported files pass onnx's full check, and ONNX Runtime agrees with the programs of this project.
+
+    python tests/onnxruntime_check.py target/debug
+
+For DARTS_V2 and a genotype with every primitive: the file is checked, and run by ONNX Runtime on random inputs of
+1, 2 and 7 images beside a second file, compiled without any pass. For a small network trained on pictures that this
+script draws: ONNX Runtime's labels and probabilities equal those that `milenas-infer classify` prints.
+"""
+import csv
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from PIL import Image
+
+TOLERANCE = 1e-4
+
+EVERY_PRIMITIVE = (
+    "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_5x5', 1), ('dil_conv_3x3', 0), ('dil_conv_5x5', 2), "
+    "('max_pool_3x3', 1), ('avg_pool_3x3', 2), ('skip_connect', 0), ('none', 3)], normal_concat=[2, 3, 4, 5], "
+    "reduce=[('skip_connect', 0), ('none', 1), ('sep_conv_7x7', 0), ('conv_7x1_1x7', 1), ('max_pool_3x3', 0), "
+    "('avg_pool_3x3', 1), ('dil_conv_5x5', 0), ('sep_conv_3x3', 2)], reduce_concat=[2, 3, 4, 5])")
+
+
+def run(*command):
+    print("$", *command)
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"exit {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def session(path):
+    onnx.checker.check_model(str(path), full_check=True)
+    return ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+def close(name, found, expected):
+    scale = max(1.0, float(np.abs(expected).max()))
+    worst = float(np.abs(found - expected).max()) / scale
+    print(f"{name}: differs by {worst:.1e} of {scale:.2f}")
+    if not worst <= TOLERANCE:
+        sys.exit(f"{name}: over {TOLERANCE}")
+
+
+def untrained(bin_dir, folder):
+    genotype = folder / "every.txt"
+    genotype.write_text(EVERY_PRIMITIVE)
+    for name, source in [("DARTS_V2", "DARTS_V2"), ("every primitive", genotype)]:
+        paths = [folder / "compiled.onnx", folder / "plain.onnx"]
+        size = ["--channels", 16, "--layers", 8]
+        run(bin_dir / "milenas-export", source, "-o", paths[0], *size)
+        run(bin_dir / "milenas-export", source, "-o", paths[1], *size, "--passes", "none")
+        compiled, plain = map(session, paths)
+        rng = np.random.default_rng(0)
+        for batch in (1, 2, 7):
+            x = rng.standard_normal((batch, *compiled.get_inputs()[0].shape[1:]), dtype=np.float32)
+            out = [s.run(None, {s.get_inputs()[0].name: x})[0] for s in (compiled, plain)]
+            close(f"{name}, batch {batch}", *out)
+
+
+def trained(bin_dir, folder):
+    """Real images: those of a small folder of pictures, drawn here so that nothing needs to be fetched."""
+    rng = np.random.default_rng(1)
+    for part, count in [("train", 24), ("test", 7)]:
+        for label, tint in [("reddish", (200, 60, 60)), ("bluish", (60, 60, 200))]:
+            where = folder / "images" / part / label
+            where.mkdir(parents=True)
+            for i in range(count):
+                noise = rng.integers(-50, 50, (16, 16, 3))
+                Image.fromarray(np.clip(noise + tint, 0, 255).astype(np.uint8)).save(where / f"{i:02}.png")
+    sets = ["--set", "train.epochs=1", "--set", "train.channels=4", "--set", "train.layers=3"]
+    run(bin_dir / "milenas-search", "train", "--genotype", "DARTS_V2", "--data", folder / "images",
+        "--out", folder / "network", *sets)
+    model = folder / "model.onnx"
+    run(bin_dir / "milenas-export", folder / "network/weights.safetensors", "-o", model)
+    s = session(model)
+    card = json.loads(s.get_modelmeta().custom_metadata_map["milenas.card"])
+    mean, std = (np.array(card["input"][k], dtype=np.float32) for k in ("mean", "std"))
+    files = sorted((folder / "images/test").rglob("*.png"))
+    pixels = np.stack([np.asarray(Image.open(f).convert("RGB"), dtype=np.float32) for f in files])
+    x = ((pixels / 255 - mean) / std).transpose(0, 3, 1, 2).copy()
+    for batch in (1, 2, 7):
+        table = folder / f"predictions_{batch}.csv"
+        run(bin_dir / "milenas-infer", "classify", model, *files, "-o", table, "--batch", batch)
+        rows = list(csv.DictReader(table.open()))
+        assert [r["path"] for r in rows] == [str(f) for f in files], "rows keep the order of the inputs"
+        logits = np.concatenate([s.run(None, {"input": x[i:i + batch]})[0] for i in range(0, len(x), batch)])
+        p = np.exp(logits - logits.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        assert [int(r["index"]) for r in rows] == p.argmax(1).tolist(), "the same labels"
+        close(f"milenas-infer, batch {batch}", np.array([float(r["score"]) for r in rows]), p.max(1))
+
+
+def main():
+    bin_dir = Path(sys.argv[1])
+    for part in (untrained, trained):
+        with tempfile.TemporaryDirectory() as folder:
+            part(bin_dir, Path(folder))
+    print("ONNX Runtime", ort.__version__, "agrees")
+
+
+if __name__ == "__main__":
+    main()
