@@ -25,7 +25,8 @@ pub struct Tolerance {
     /// Of the largest difference over the largest number of the reference result.
     pub relative: f32,
     /// Or this many times what the reference itself does when the last bits of its input change, if that is more:
-    /// a deep network without training answers a change of 1e-7 with one of 1e-4. Never more than [`MOST`].
+    /// a deep network without training answers a change of 1e-7 with one of 1e-4. Never more
+    /// than 1e-2.
     pub roundings: f32,
 }
 
