@@ -22,7 +22,7 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,
     #[command(flatten)]
-    pub export: Option<Export>,
+    pub export: Export,
 }
 
 #[derive(Debug, Subcommand)]
@@ -45,11 +45,11 @@ pub enum Command {
 pub struct Export {
     /// Weights written by `milenas-search train`; or a genotype, by file or published name, which gives an
     /// untrained network
-    #[arg(value_name = "WEIGHTS|GENOTYPE")]
-    pub source: String,
+    #[arg(value_name = "WEIGHTS|GENOTYPE", required = true)]
+    pub source: Option<String>,
     /// The file to write
-    #[arg(short, long, value_name = "FILE")]
-    pub output: PathBuf,
+    #[arg(short, long, value_name = "FILE", required = true)]
+    pub output: Option<PathBuf>,
     /// Only these of the passes that simplify, separated by commas; `none` for none of them
     #[arg(long, value_name = "NAMES")]
     pub passes: Option<String>,

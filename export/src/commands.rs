@@ -1,52 +1,57 @@
 //! What each command does, and what it prints.
 
 use std::collections::BTreeMap;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use anyhow::{Result, bail};
 use milenas_export::passes::{Pass, SIMPLIFY};
 use milenas_export::verify::Network;
 use milenas_export::{Options, export_file, onnx};
-use milenas_models::input::Resize;
-use milenas_models::{
-    Card, Error, Genotype, Graph, InputContract, Model, NetworkConfig, Weights, assemble, cost, file,
-};
+use milenas_models::{Card, Error, Genotype, Graph, Model, cost, file};
 
 use crate::cli::{Cli, Command, Export, Untrained};
+use crate::untrained;
 
 /// The largest genotype file, in bytes.
 const MAX_GENOTYPE_BYTES: u64 = 1 << 20;
 
 /// Does what was asked.
 pub fn execute(cli: Cli) -> Result<()> {
-    match (cli.command, cli.export) {
-        (Some(Command::Inspect { file, untrained }), _) => inspect(&file, untrained),
-        (None, Some(export)) => compile(&export),
-        (None, None) => bail!("nothing to do. Help: milenas-export --help"),
+    let export = cli.export;
+    match (cli.command, &export.source, &export.output) {
+        (Some(Command::Inspect { file, untrained }), ..) => inspect(&file, untrained),
+        (None, Some(source), Some(output)) => compile(source, output, &export),
+        // The parser requires both where there is no command.
+        (None, ..) => bail!("nothing to do. Help: milenas-export --help"),
     }
 }
 
 #[allow(clippy::print_stdout, clippy::print_stderr)]
-fn compile(arguments: &Export) -> Result<()> {
-    let model = load(&arguments.source, arguments.untrained, arguments.seed)?;
+fn compile(source: &str, output: &Path, arguments: &Export) -> Result<()> {
+    let model = load(source, arguments.untrained, arguments.seed)?;
     let passes = chosen(arguments.passes.as_deref())?;
     let options =
         Options { passes: &passes, steps: arguments.steps, seed: arguments.seed, ..Options::default() };
     let network = Network { graph: &model.graph, weights: &model.weights };
-    let report =
-        export_file(&arguments.output, network, &model.card.to_metadata()?, &options, &mut |step| {
-            if arguments.verbose {
-                eprintln!("{:5} {} at {}, {} nodes", step.number, step.pass, step.at, step.nodes);
-            }
-        })?;
+    let report = export_file(output, network, &model.card.to_metadata()?, &options, &mut |step| {
+        if arguments.verbose {
+            eprintln!("{:5} {} at {}, {} nodes", step.number, step.pass, step.at, step.nodes);
+        }
+    })?;
     let [before, after] = report.cost;
     println!("patches     {}", report.steps);
     println!("nodes       {} -> {}", report.nodes[0], report.nodes[1]);
     println!("parameters  {} -> {}", before.params, after.params);
     println!("MACs        {} -> {}", before.macs, after.macs);
     println!("difference  {} (allowed: {})", report.comparison, options.tolerance);
-    println!("wrote       {} ({} bytes)", arguments.output.display(), report.bytes);
-    println!("next        milenas-infer classify {} IMAGE...", arguments.output.display());
+    if report.comparison.variation <= options.tolerance.relative {
+        println!(
+            "note        the network gives every image the same answer, so the comparison proves little"
+        );
+    }
+    println!("wrote       {} ({} bytes)", output.display(), report.bytes);
+    println!("next        milenas-infer classify {} IMAGE...", output.display());
     Ok(())
 }
 
@@ -65,7 +70,7 @@ fn chosen(names: Option<&str>) -> Result<Vec<&'static dyn Pass>> {
 }
 
 /// Trained weights with their card; or the untrained network of a genotype.
-fn load(source: &str, untrained: Untrained, seed: u64) -> Result<Model> {
+fn load(source: &str, size: Untrained, seed: u64) -> Result<Model> {
     let path = Path::new(source);
     if path.extension().is_some_and(|e| e == "safetensors") {
         return Ok(Model::load(path)?);
@@ -80,30 +85,9 @@ fn load(source: &str, untrained: Untrained, seed: u64) -> Result<Model> {
     } else {
         Genotype::named(source)?
     };
-    let Untrained { channels, layers, classes, size } = untrained;
-    let network = NetworkConfig { channels, layers, classes, in_channels: 3, height: size, width: size };
-    let graph = assemble(&genotype, &network)?;
-    let weights = Weights::init(&graph, seed)?;
-    let (mean, std) = (vec![0.5; 3], vec![0.5; 3]);
-    let input = InputContract {
-        height: size,
-        width: size,
-        channels: 3,
-        mean,
-        std,
-        resize: Resize::Stretch,
-        background: Some([255; 3]),
-    };
-    let record =
-        [("program", format!("milenas-export {}", env!("CARGO_PKG_VERSION"))), ("trained", "no".into())];
-    let record = record.map(|(key, value)| (key.to_string(), value));
-    let labels = (0..classes).map(|i| format!("class {i}")).collect();
-    let card =
-        Card { version: Card::VERSION, genotype, network, labels, input, record: BTreeMap::from(record) };
-    Ok(Model { card, graph, weights })
+    untrained::network(genotype, size, seed)
 }
 
-#[allow(clippy::print_stdout)]
 fn inspect(source: &str, untrained: Untrained) -> Result<()> {
     let (graph, metadata): (Graph, BTreeMap<String, String>) = match Path::new(source).extension() {
         Some(end) if end == "onnx" => {
@@ -116,13 +100,17 @@ fn inspect(source: &str, untrained: Untrained) -> Result<()> {
         }
     };
     let total = cost(&graph);
-    print!("{graph}");
-    println!("nodes {}, parameters {}, MACs {}", graph.nodes().len(), total.params, total.macs);
+    let mut text =
+        format!("{graph}nodes {}, parameters {}, MACs {}\n", graph.nodes().len(), total.params, total.macs);
     for (key, value) in &metadata {
-        println!("{key} = {value}");
+        text.push_str(&format!("{key} = {value}\n"));
     }
     if let Ok(card) = Card::from_metadata(&metadata.into_iter().collect(), source) {
-        println!("genotype {}", card.genotype);
+        text.push_str(&format!("genotype {}\n", card.genotype));
     }
-    Ok(())
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // The reader has seen enough: `inspect | head`.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
 }

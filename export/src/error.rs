@@ -56,7 +56,7 @@ pub enum Error {
         /// The node that was to be rewritten; empty when the search for it failed.
         at: String,
         /// The reason.
-        source: milenas_models::Error,
+        source: Box<milenas_models::Error>,
     },
     /// Passes that keep finding something to do.
     #[error("pass `{pass}` still rewrites after {steps} steps: two passes undo each other")]

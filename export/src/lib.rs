@@ -98,7 +98,7 @@ pub fn export_file(
     name.push(format!(".{}.unproved", std::process::id()));
     let unproved = path.with_file_name(name);
     let proved = (|| -> Result<Comparison> {
-        file::write(&unproved, &bytes)?;
+        file::write(&unproved, &bytes).map_err(|e| named(e, path))?;
         let comparison = prove(network, &unproved, options)?;
         std::fs::rename(&unproved, path).map_err(milenas_models::Error::io(path))?;
         Ok(comparison)
@@ -110,6 +110,14 @@ pub fn export_file(
     let nodes = [network.graph.nodes().len(), graph.nodes().len()];
     let cost = [cost(network.graph), cost(&graph)];
     Ok(Report { nodes, cost, steps, comparison, bytes: bytes.len() })
+}
+
+/// The same failure at the path that the caller knows.
+fn named(error: milenas_models::Error, path: &Path) -> milenas_models::Error {
+    match error {
+        milenas_models::Error::Io { source, .. } => milenas_models::Error::Io { path: path.into(), source },
+        other => other,
+    }
 }
 
 /// Reads a file and runs it beside `network`.

@@ -24,18 +24,28 @@ pub struct Tolerance {
     pub absolute: f32,
     /// Of the largest difference over the largest number of the reference result.
     pub relative: f32,
+    /// Or this many times what the reference itself does when the last bits of its input change, if that is more:
+    /// a deep network without training answers a change of 1e-7 with one of 1e-4. Never more
+    /// than 1e-2.
+    pub roundings: f32,
 }
+
+/// The relative difference that no tolerance accepts.
+const MOST: f32 = 1e-2;
+/// Changes the last bits of a number.
+const LAST_BITS: f64 = 1.0 + 1.0 / (1 << 22) as f64;
 
 impl Tolerance {
     /// The same to the last bit.
-    pub const EXACT: Tolerance = Tolerance { absolute: 0.0, relative: 0.0 };
+    pub const EXACT: Tolerance = Tolerance { absolute: 0.0, relative: 0.0, roundings: 0.0 };
     /// The same but for the rounding of f32 when factors are multiplied in another order, through hundreds of layers.
-    pub const ROUNDING: Tolerance = Tolerance { absolute: 1e-6, relative: 1e-4 };
+    pub const ROUNDING: Tolerance = Tolerance { absolute: 1e-6, relative: 1e-4, roundings: 8.0 };
 }
 
 impl fmt::Display for Tolerance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.1e} absolute or {:.1e} relative", self.absolute, self.relative)
+        let Tolerance { absolute, relative, roundings } = self;
+        write!(f, "{absolute:.1e} absolute, {relative:.1e} relative or {roundings} times the rounding")
     }
 }
 
@@ -48,6 +58,11 @@ pub struct Comparison {
     pub max_rel: f32,
     /// Of the rows of all results `[N, classes]`, the part whose largest number is in the same place.
     pub top1_agreement: f64,
+    /// The largest difference between the reference's results for two images, over the largest number. About 0
+    /// means that the network does not look at its input, and that the comparison proves little.
+    pub variation: f32,
+    /// What the reference's results change by, over their largest number, when the last bits of the input change.
+    pub rounding: f32,
     /// How many images were run.
     pub images: usize,
 }
@@ -55,17 +70,19 @@ pub struct Comparison {
 impl Comparison {
     /// Whether the networks compute the same.
     pub fn within(&self, tolerance: &Tolerance) -> bool {
-        self.max_abs <= tolerance.absolute || self.max_rel <= tolerance.relative
+        let rounding = (tolerance.roundings * self.rounding).min(MOST);
+        self.max_abs <= tolerance.absolute || self.max_rel <= tolerance.relative.max(rounding)
     }
 }
 
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Comparison { max_abs, max_rel, top1_agreement, images } = self;
+        let Comparison { max_abs, max_rel, top1_agreement, rounding, images, .. } = self;
         let percent = 100.0 * top1_agreement;
         write!(
             f,
-            "at most {max_abs:.2e} absolute, {max_rel:.2e} relative, the same label for {percent:.1} % of {images} images"
+            "at most {max_abs:.2e} absolute, {max_rel:.2e} relative (rounding alone: {rounding:.1e}), the same label \
+             for {percent:.1} % of {images} images"
         )
     }
 }
@@ -95,15 +112,27 @@ pub fn compare(reference: Network, other: Network, batches: &[Vec<Tensor>]) -> R
             format!("its results are {:?}, those of the source {:?}", names(other), names(reference));
         return Err(Error::NotLowered { node: "results".into(), problem });
     }
-    let mut total = Comparison { max_abs: 0.0, max_rel: 0.0, top1_agreement: 1.0, images: 0 };
+    let mut total = Comparison {
+        max_abs: 0.0,
+        max_rel: 0.0,
+        top1_agreement: 1.0,
+        variation: 0.0,
+        rounding: 0.0,
+        images: 0,
+    };
     let (mut rows, mut agreeing) = (0, 0);
     for inputs in batches {
         let expected = Executor::new(reference.graph, reference.weights).run(inputs, Mode::Eval)?;
         let found = Executor::new(other.graph, other.weights).run(inputs, Mode::Eval)?;
-        for (expected, found) in expected.iter().zip(&found) {
+        let nudged = inputs.iter().map(|x| x.affine(LAST_BITS, 0.0)).collect::<candle_core::Result<Vec<_>>>();
+        let nudged = Executor::new(reference.graph, reference.weights)
+            .run(&nudged.map_err(milenas_models::Error::from)?, Mode::Eval)?;
+        for ((expected, found), nudged) in expected.iter().zip(&found).zip(&nudged) {
             let (max_abs, scale) = difference(expected, found)?;
             total.max_abs = worse(total.max_abs, max_abs);
-            total.max_rel = worse(total.max_rel, if max_abs == 0.0 { 0.0 } else { max_abs / scale });
+            total.max_rel = worse(total.max_rel, ratio(max_abs, scale));
+            total.rounding = worse(total.rounding, ratio(difference(expected, nudged)?.0, scale));
+            total.variation = worse(total.variation, ratio(spread(expected)?, scale));
             let labels = [labels(expected)?, labels(found)?];
             rows += labels[0].len();
             agreeing += labels[0].iter().zip(&labels[1]).filter(|(a, b)| a == b).count();
@@ -121,6 +150,11 @@ fn worse(a: f32, b: f32) -> f32 {
     if a.is_nan() || a > b { a } else { b }
 }
 
+/// `part / whole`, and 0 where there is no part.
+fn ratio(part: f32, whole: f32) -> f32 {
+    if part == 0.0 { 0.0 } else { part / whole }
+}
+
 /// The largest difference, and the largest number of `expected`.
 fn difference(expected: &Tensor, found: &Tensor) -> Result<(f32, f32)> {
     if expected.dims() != found.dims() {
@@ -135,10 +169,70 @@ fn difference(expected: &Tensor, found: &Tensor) -> Result<(f32, f32)> {
     Ok((max_abs, expected.iter().map(|a| a.abs()).fold(0.0, worse)))
 }
 
+/// The largest difference of the first image's result to another's.
+fn spread(result: &Tensor) -> Result<f32> {
+    let first = || result.narrow(0, 0, 1)?.broadcast_as(result.shape())?.contiguous();
+    match result.dims().first() {
+        Some(2..) => Ok(difference(&first().map_err(milenas_models::Error::from)?, result)?.0),
+        _ => Ok(0.0),
+    }
+}
+
 /// The place of the largest number of each row of `[N, classes]`; of no other shape.
 fn labels(result: &Tensor) -> Result<Vec<u32>> {
     match result.rank() {
         2 => Ok(result.argmax(1).and_then(|x| x.to_vec1()).map_err(milenas_models::Error::from)?),
         _ => Ok(Vec::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use milenas_models::graph::{Builder, Fact};
+    use milenas_models::op::{Flatten, Linear};
+
+    use super::*;
+
+    fn linear(numbers: [f32; 4]) -> (Graph, Weights) {
+        let mut b = Builder::new();
+        let x = b.input("x", Fact::image(1, 1, 2)).unwrap();
+        let x = b.wire("flat", Flatten { axis: 1 }, &[x]).unwrap();
+        let y = b.wire("y", Linear { in_features: 2, out_features: 2, bias: false }, &[x]).unwrap();
+        b.output("y", y);
+        let mut weights = Weights::default();
+        let tensor = Tensor::from_slice(&numbers, (2, 2), &Device::Cpu).unwrap();
+        weights.insert("y.weight", tensor).unwrap();
+        (b.finish().unwrap(), weights)
+    }
+
+    fn compared(a: [f32; 4], b: [f32; 4], x: [f32; 4]) -> Comparison {
+        let (a, b) = (linear(a), linear(b));
+        let networks = [&a, &b].map(|(graph, weights)| Network { graph, weights });
+        let x = Tensor::from_slice(&x, (2, 1, 1, 2), &Device::Cpu).unwrap();
+        compare(networks[0], networks[1], &[vec![x]]).unwrap()
+    }
+
+    #[test]
+    fn differences_are_measured() {
+        // [1, 0; 0, 1] against [1, 0; 0.5, 1] on (2, 0) and (0, 4): results (2, 0), (0, 4) and (2, 1), (0, 4).
+        let found = compared([1.0, 0.0, 0.0, 1.0], [1.0, 0.0, 0.5, 1.0], [2.0, 0.0, 0.0, 4.0]);
+        assert_eq!((found.max_abs, found.max_rel, found.top1_agreement), (1.0, 0.25, 1.0));
+        assert_eq!((found.variation, found.images), (1.0, 2));
+        assert!(found.rounding > 0.0 && found.rounding < 1e-6, "{found}");
+        assert!(!found.within(&Tolerance::ROUNDING));
+    }
+
+    #[test]
+    fn equal_networks_are_exactly_equal() {
+        let found = compared([1.0; 4], [1.0; 4], [0.0; 4]);
+        assert!(found.within(&Tolerance::EXACT) && found.variation == 0.0, "{found:?}");
+    }
+
+    #[test]
+    fn no_tolerance_accepts_what_is_no_number() {
+        for (a, b) in [([f32::NAN; 4], [1.0; 4]), ([1.0; 4], [f32::NAN; 4]), ([f32::NAN; 4], [f32::NAN; 4])] {
+            assert!(!compared(a, b, [1.0; 4]).within(&Tolerance::ROUNDING));
+        }
+        assert!(!compared([0.0; 4], [1.0; 4], [1.0; 4]).within(&Tolerance::ROUNDING));
     }
 }

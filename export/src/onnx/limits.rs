@@ -130,7 +130,6 @@ pub(super) fn check_work(graph: &Graph, place: &str) -> Result<()> {
         at_most(&place(), "work up to here", work, MAX_WORK)?;
         let mut ended: Vec<_> =
             node.inputs.iter().filter(|v| last_read[v.index()] == value.index()).collect();
-        ended.dedup();
         ended.sort();
         ended.dedup();
         live -= ended.iter().map(|v| numbers(graph.fact(**v))).sum::<u64>();

@@ -99,7 +99,7 @@ pub fn run(
                 let (pass_name, step) = (pass.name(), steps + 1);
                 let label = |at: &str| {
                     let at = at.to_string();
-                    move |source| Error::Pass { pass: pass_name, step, at, source }
+                    move |e| Error::Pass { pass: pass_name, step, at, source: Box::new(e) }
                 };
                 let Some(Rewrite { at, patch }) = pass.next(graph, weights).map_err(label(""))? else {
                     break;

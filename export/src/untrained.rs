@@ -1,0 +1,60 @@
+//! A network without training, from a genotype alone: to measure speed before anything is trained, and to test.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use milenas_export::verify::random_inputs;
+use milenas_models::graph::Patch;
+use milenas_models::input::Resize;
+use milenas_models::op::{BatchNorm, Op};
+use milenas_models::{
+    Card, Executor, Genotype, Graph, InputContract, Mode, Model, NetworkConfig, Weights, assemble,
+};
+
+use crate::cli::Untrained;
+
+/// Initial weights with the statistics of noise, and a card that says so.
+pub fn network(genotype: Genotype, size: Untrained, seed: u64) -> Result<Model> {
+    let Untrained { channels, layers, classes, size } = size;
+    let network = NetworkConfig { channels, layers, classes, in_channels: 3, height: size, width: size };
+    let graph = assemble(&genotype, &network)?;
+    let weights = Weights::init(&graph, seed)?;
+    calibrate(&graph, &weights, seed)?;
+    let (mean, std) = (vec![0.5; 3], vec![0.5; 3]);
+    let input = InputContract {
+        height: size,
+        width: size,
+        channels: 3,
+        mean,
+        std,
+        resize: Resize::Stretch,
+        background: Some([255; 3]),
+    };
+    let record =
+        [("program", format!("milenas-export {}", env!("CARGO_PKG_VERSION"))), ("trained", "no".into())];
+    let record = record.map(|(key, value)| (key.to_string(), value));
+    let labels = (0..classes).map(|i| format!("class {i}")).collect();
+    let card =
+        Card { version: Card::VERSION, genotype, network, labels, input, record: BTreeMap::from(record) };
+    Ok(Model { card, graph, weights })
+}
+
+/// Sets the running statistics to those of seven images of noise. With the initial ones, 0 and 1, signals fade from
+/// cell to cell until the logits are those of an image of nothing.
+fn calibrate(graph: &Graph, weights: &Weights, seed: u64) -> Result<()> {
+    let mut patch = Patch::new();
+    for (value, node) in graph.values() {
+        let Op::BatchNorm(norm) = &node.op else { continue };
+        let all_at_once = BatchNorm { momentum: 1.0, ..norm.clone() };
+        let x = patch.tap(node.inputs[0]);
+        let params = node.params.iter().map(|p| p.name.clone()).collect();
+        let norm = patch.wire(graph, &node.name, all_at_once, &[x], Some(params))?;
+        patch.shunt(graph, value, norm)?;
+    }
+    // The copy shares its tensors with `weights`.
+    let (mut graph, mut weights) = (graph.clone(), weights.clone());
+    patch.apply(&mut graph, &mut weights)?;
+    let inputs = random_inputs(&graph, seed)?.pop().unwrap_or_default();
+    Executor::new(&graph, &weights).run(&inputs, Mode::Train)?;
+    Ok(())
+}
