@@ -193,7 +193,13 @@ fn add_terms<L: Lanes, const N: usize>(
 }
 
 #[inline(always)]
-fn term_sum<L: Lanes, const N: usize>(maps: &[&[Pack]; N], scale: &[L; N], p: usize, part: usize, mut sum: L) -> L {
+fn term_sum<L: Lanes, const N: usize>(
+    maps: &[&[Pack]; N],
+    scale: &[L; N],
+    p: usize,
+    part: usize,
+    mut sum: L,
+) -> L {
     for n in 0..N {
         sum = L::load(&maps[n][p], part).fma(scale[n], sum);
     }

@@ -148,21 +148,31 @@ impl State {
                     self.rectify(c, value, scratch);
                 }
                 for (e, edge) in edges.iter().enumerate() {
-                    edge.backward(c.level, c.parameters, (value, node(edge), maps), scratch, &mut rest, e > 0);
+                    edge.backward(
+                        c.level,
+                        c.parameters,
+                        (value, node(edge), maps),
+                        scratch,
+                        &mut rest,
+                        e > 0,
+                    );
                 }
                 c.level.run(Gate { gradient: &scratch.da, source: value, add, out: own });
-                let sum = |scales: &[Vec<Pack>], out: &mut [Pack], bias: &[Pack], add: bool| {
+                let sum = |scales: &[Vec<Pack>],
+                           more: Option<Term<'_>>,
+                           out: &mut [Pack],
+                           bias: &[Pack],
+                           add: bool| {
                     let terms = edges.iter().zip(scales).map(|(e, scale)| Term { scale, map: node(e) });
-                    let terms: Vec<Term<'_>> = terms.collect();
+                    let terms: Vec<Term<'_>> = terms.chain(more).collect();
                     c.level.run(WeightedSum { map: self.node, terms: &terms, bias, add, out });
                 };
                 if self.stride == 1 {
-                    sum(&shared.skip, own, &shared.zero, true);
+                    sum(&shared.skip, None, own, &shared.zero, true);
                 }
                 for (which, (part, out)) in shared.pools.iter().zip(pools.chunks_exact_mut(len)).enumerate() {
-                    sum(&part.scales, out, &part.constant, add_pools);
-                    let terms = [Term { scale: &part.factor, map: &maps[which * len..][..len] }];
-                    c.level.run(WeightedSum { map: self.node, terms: &terms, bias: &shared.zero, add: true, out });
+                    let pooled = Term { scale: &part.factor, map: &maps[which * len..][..len] };
+                    sum(&part.scales, Some(pooled), out, &part.constant, add_pools);
                 }
                 if last {
                     self.backward_pools(c, value, maps, pools, scratch, own);

@@ -260,7 +260,8 @@ impl Cell {
         let values = View { packs: &self.values, ..own };
         let ids: Vec<_> = unit.ids().collect();
         profile.time("backward, preprocess", || {
-            let tasks = c.cut(out, place.image).into_par_iter().zip(per_chunk(c, weights.as_deref_mut(), &ids));
+            let tasks =
+                c.cut(out, place.image).into_par_iter().zip(per_chunk(c, weights.as_deref_mut(), &ids));
             tasks.enumerate().for_each(|(chunk, (out, mut weights))| {
                 let scratch = &mut *c.workspace.scratch();
                 for (at, i) in c.images(chunk).enumerate() {
@@ -281,6 +282,7 @@ impl Cell {
 /// Adds up what the chunks found for the gradients of `ids`.
 fn gather(c: &Context<'_>, weights: Option<&mut Gradients>, ids: &[Id], profile: &mut Profile) {
     if let Some(weights) = weights {
-        profile.time("backward, weight gradients of chunks", || weights.gather(c.parameters, ids, c.chunks()));
+        profile
+            .time("backward, weight gradients of chunks", || weights.gather(c.parameters, ids, c.chunks()));
     }
 }

@@ -95,7 +95,8 @@ impl Edge {
     /// For a source of this size.
     pub(super) fn resize(&mut self, source: Map) {
         for i in (DIL3..self.convolutions.len()).chain([SEP3, SEP5]) {
-            let input = if i == SEP3 || i == SEP5 { self.convolutions[SEP3_FIRST].unit.output } else { source };
+            let input =
+                if i == SEP3 || i == SEP5 { self.convolutions[SEP3_FIRST].unit.output } else { source };
             self.convolutions[i].unit.resize(input);
         }
     }
@@ -130,7 +131,11 @@ impl Edge {
     }
 
     /// The factors, a vector per map, and constants of the edge's part of the node.
-    pub(super) fn sum_weights(&self, mixture: &[f32; CANDIDATES], packs: usize) -> (Vec<Vec<Pack>>, Vec<Pack>) {
+    pub(super) fn sum_weights(
+        &self,
+        mixture: &[f32; CANDIDATES],
+        packs: usize,
+    ) -> (Vec<Vec<Pack>>, Vec<Pack>) {
         let (mut scales, mut bias) = (Vec::with_capacity(COLUMNS.len()), vec![Pack::ZERO; packs]);
         for (norm, column) in self.norms().into_iter().zip(COLUMNS) {
             let weight = mixture[column];
@@ -222,7 +227,8 @@ impl Edge {
             let Convolution { unit, norm } = &self.convolutions[second];
             let map = unit.output;
             let (low, high) = maps.split_at_mut((self.slot + first) * map.len());
-            let (out, source) = (&mut low[(self.slot + second) * map.len()..][..map.len()], &high[..map.len()]);
+            let (out, source) =
+                (&mut low[(self.slot + second) * map.len()..][..map.len()], &high[..map.len()]);
             norm_gradient(level, map, norm, node, out, &mut scratch.dy);
             if gradients.is_some() {
                 self.rectify_first(level, first, source, scratch);

@@ -142,7 +142,9 @@ impl FusedSupernet {
     pub fn gradient(&self, name: &str) -> Result<Vec<f32>> {
         match self.parameters.find(name) {
             Some(named) => Ok(Parameters::read(named, &self.weights.values)),
-            None => Err(Error::unknown("parameter", name, self.parameters.named.iter().map(|n| n.name.clone()))),
+            None => {
+                Err(Error::unknown("parameter", name, self.parameters.named.iter().map(|n| n.name.clone())))
+            }
         }
     }
 
@@ -166,11 +168,21 @@ impl FusedSupernet {
     /// Loss and gradients of a batch in training mode: BatchNorms use the batch's statistics, and move the running ones.
     ///
     /// Runs in rayon's current pool; the result does not depend on its number of threads.
-    pub fn evaluate(&mut self, images: Images<'_>, labels: &[u32], mixture: &Mixture, want: Want) -> Result<Evaluation> {
+    pub fn evaluate(
+        &mut self,
+        images: Images<'_>,
+        labels: &[u32],
+        mixture: &Mixture,
+        want: Want,
+    ) -> Result<Evaluation> {
         let batch = self.check(images, mixture)?;
         if labels.len() != batch {
             let found = labels.len().to_string();
-            return Err(Error::Value { what: "number of labels".into(), found, expected: format!("{batch}, one per image") });
+            return Err(Error::Value {
+                what: "number of labels".into(),
+                found,
+                expected: format!("{batch}, one per image"),
+            });
         }
         if let Some(label) = labels.iter().find(|&&label| label as usize >= self.config.classes) {
             let expected = format!("less than the {} classes", self.config.classes);
@@ -183,7 +195,9 @@ impl FusedSupernet {
             evaluation.mixture_gradient.iter_mut().flatten().for_each(|row| row.fill(0.0));
             if want.weights || want.mixture {
                 let gradient = self.backward(images.pixels, mixture, want.weights);
-                for (to, from) in evaluation.mixture_gradient.iter_mut().flatten().zip(gradient.iter().flatten()) {
+                for (to, from) in
+                    evaluation.mixture_gradient.iter_mut().flatten().zip(gradient.iter().flatten())
+                {
                     to.iter_mut().zip(from).for_each(|(to, from)| *to = *from as f32);
                 }
             }
@@ -251,14 +265,25 @@ impl FusedSupernet {
             let (before, rest) = self.cells.split_at_mut(i);
             let inputs = [source(&self.stem, before, i.saturating_sub(1)), source(&self.stem, before, i)];
             let cell = &mut rest[0];
-            cell.forward(&c, inputs, &mixture[cell.reduction as usize], &mut self.statistics, &mut self.profile);
+            cell.forward(
+                &c,
+                inputs,
+                &mixture[cell.reduction as usize],
+                &mut self.statistics,
+                &mut self.profile,
+            );
         }
         let last = source(&self.stem, &self.cells, self.cells.len());
         self.head.forward(c.parameters, last, batch);
     }
 
     /// Gradients for the last forward pass, whose loss the head has taken.
-    fn backward(&mut self, images: &[f32], mixture: &Mixture, want_weights: bool) -> [Vec<[f64; CANDIDATES]>; 2] {
+    fn backward(
+        &mut self,
+        images: &[f32],
+        mixture: &Mixture,
+        want_weights: bool,
+    ) -> [Vec<[f64; CANDIDATES]>; 2] {
         let (parameters, workspace) = (&self.parameters, &self.workspace);
         let c = Context { level: self.level, parameters, workspace, batch: self.size.0, training: true };
         let profile = &mut self.profile;
@@ -270,7 +295,9 @@ impl FusedSupernet {
 
         let last = source(&self.stem, &self.cells, count);
         let gradient = &mut self.gradients[count % 3][..];
-        profile.time("backward, head", || self.head.backward(c.parameters, last, gradient, weights.as_deref_mut()));
+        profile.time("backward, head", || {
+            self.head.backward(c.parameters, last, gradient, weights.as_deref_mut())
+        });
         for i in (0..count).rev() {
             // The stem's gradient serves its own weights alone, so without them no path to it is needed.
             let first = if want_weights { 0 } else { 2usize.saturating_sub(i) };

@@ -143,7 +143,11 @@ impl Parameters {
     }
 
     /// Every packed buffer with its gradient.
-    pub(super) fn for_each(&mut self, gradients: &Gradients, mut visit: impl FnMut(usize, &mut [f32], &[f32])) {
+    pub(super) fn for_each(
+        &mut self,
+        gradients: &Gradients,
+        mut visit: impl FnMut(usize, &mut [f32], &[f32]),
+    ) {
         for (i, (values, gradient)) in self.values.iter_mut().zip(&gradients.values).enumerate() {
             visit(i, floats_mut(values), floats(gradient));
         }
@@ -154,7 +158,9 @@ impl Parameters {
     pub(super) fn refresh(&mut self) {
         if std::mem::take(&mut self.stale) {
             let weights = self.values.par_iter().zip(&mut self.transposed).zip(&self.sizes);
-            weights.filter(|(_, size)| size.0 > 0).for_each(|((from, to), &(i, o))| transpose(from, i, o, to));
+            weights
+                .filter(|(_, size)| size.0 > 0)
+                .for_each(|((from, to), &(i, o))| transpose(from, i, o, to));
         }
     }
 }
@@ -230,7 +236,9 @@ pub(super) fn per_chunk<'a>(
     ids: &[Id],
 ) -> Vec<Option<&'a mut [Pack]>> {
     match weights {
-        Some(weights) => weights.chunks(c.parameters, ids, c.chunks()).iter_mut().map(|x| Some(&mut x[..])).collect(),
+        Some(weights) => {
+            weights.chunks(c.parameters, ids, c.chunks()).iter_mut().map(|x| Some(&mut x[..])).collect()
+        }
         None => (0..c.chunks()).map(|_| None).collect(),
     }
 }

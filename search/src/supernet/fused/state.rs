@@ -19,7 +19,7 @@ use super::scratch::Scratch;
 use crate::supernet::CANDIDATES;
 
 /// Packs that the maps of a group of edges may fill: a few MiB of the last cache.
-const GROUP: usize = (10 << 20) / size_of::<Pack>();
+const GROUP: usize = (16 << 20) / size_of::<Pack>();
 
 /// A source state and the edges from it.
 pub(super) struct State {
@@ -98,10 +98,17 @@ impl State {
     }
 
     /// The first convolutions of a group, and the pools with the first group. `values` holds the states of the cell.
-    pub(super) fn forward_first(&mut self, c: &Context<'_>, group: Range<usize>, values: &[Pack], place: Place) {
+    pub(super) fn forward_first(
+        &mut self,
+        c: &Context<'_>,
+        group: Range<usize>,
+        values: &[Pack],
+        place: Place,
+    ) {
         let (maps_len, sums_len) = (self.maps_len(), self.sums_len());
         let tasks = c.cut(&mut self.maps, maps_len).into_par_iter().zip(c.cut(&mut self.sums, sums_len));
-        let (edges, map, stride, identity) = (&self.edges[group.clone()], self.map, self.stride, &self.identity);
+        let (edges, map, stride, identity) =
+            (&self.edges[group.clone()], self.map, self.stride, &self.identity);
         let len = self.node.len();
         tasks.enumerate().for_each(|(chunk, (maps, sums))| {
             let mut scratch = c.workspace.scratch();
@@ -178,12 +185,19 @@ impl State {
         let count = (c.batch * self.node.pixels()) as f64;
         let slots: Vec<usize> = self.edges[group.clone()]
             .iter()
-            .flat_map(|e| if second { e.slot + SEP3..e.slot + SEP5 + 1 } else { e.slot + DIL3..e.slot + e.convolutions.len() })
+            .flat_map(|e| {
+                if second {
+                    e.slot + SEP3..e.slot + SEP5 + 1
+                } else {
+                    e.slot + DIL3..e.slot + e.convolutions.len()
+                }
+            })
             .collect();
         let total = |which: usize| totals(&self.sums, self.sums_len(), which, self.node.packs);
         let of = |slot: &usize| Moments::of(total(2 * slot), total(2 * slot + 1), count);
         let moments: Vec<Moments> = if c.training { slots.par_iter().map(of).collect() } else { Vec::new() };
-        let pools: Vec<Moments> = if c.training && !second { (0..2).map(|slot| of(&slot)).collect() } else { Vec::new() };
+        let pools: Vec<Moments> =
+            if c.training && !second { (0..2).map(|slot| of(&slot)).collect() } else { Vec::new() };
         let mut moments = moments.iter();
         for edge in &mut self.edges[group] {
             let Edge { convolutions, pools: pool_norms, .. } = edge;

@@ -171,7 +171,13 @@ impl Stem {
     }
 
     /// The gradients of the stem's weights, for that of its output.
-    pub(super) fn backward(&mut self, c: &Context<'_>, images: &[f32], gradient: &[Pack], weights: &mut Gradients) {
+    pub(super) fn backward(
+        &mut self,
+        c: &Context<'_>,
+        images: &[f32],
+        gradient: &[Pack],
+        weights: &mut Gradients,
+    ) {
         let (map, packs, len) = (self.map, self.map.packs, self.map.len());
         let image_len = self.in_channels * map.pixels();
         let mut sums = std::mem::take(&mut self.sums);

@@ -207,14 +207,27 @@ impl Unit {
     }
 
     /// From the gradient of the columns to that of the (rectified) input, set in `scratch.da` or added to it.
-    pub(super) fn backward_columns(&self, level: Level, parameters: &Parameters, scratch: &mut Scratch, add: bool) {
+    pub(super) fn backward_columns(
+        &self,
+        level: Level,
+        parameters: &Parameters,
+        scratch: &mut Scratch,
+        add: bool,
+    ) {
         let Scratch { dz, da, columns, .. } = scratch;
         da.resize(self.input.len(), Pack::ZERO);
         match self.columns {
             Columns::Depthwise(shape, id) => {
                 let gradient = dz.of(Map { packs: self.input.packs, ..self.output });
                 let weight = &parameters.values[id];
-                level.run(depthwise::InputGradient { shape, map: self.input, gradient, weight, add, out: da });
+                level.run(depthwise::InputGradient {
+                    shape,
+                    map: self.input,
+                    gradient,
+                    weight,
+                    add,
+                    out: da,
+                });
             }
             Columns::Rectified => da.copy_from_slice(columns),
             Columns::Parity => {
