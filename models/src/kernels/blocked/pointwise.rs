@@ -52,19 +52,15 @@ impl Kernel for Pointwise<'_> {
     }
 }
 
-/// All pixels of `N` registers of output channels, in tiles of `P` pixels, and of 4 where that leaves no rest.
+/// All pixels of `N` registers of output channels.
 #[inline(always)]
 fn strip<L: Lanes, const N: usize, const P: usize>(k: &mut Pointwise<'_>, at: usize) {
     let mut sums = [[L::zero(); N]; 2];
     for row in 0..k.rows {
         let mut x = 0;
-        while x + P <= k.width && (x + 8 != k.width || P == 8) {
+        while x + P <= k.width {
             put::<L, N, P>(k, at, row, x, &mut sums);
             x += P;
-        }
-        while x + 4 <= k.width {
-            put::<L, N, 4>(k, at, row, x, &mut sums);
-            x += 4;
         }
         while x < k.width {
             put::<L, N, 1>(k, at, row, x, &mut sums);
