@@ -5,6 +5,9 @@
 //! no shuffles. Channel counts are filled up with zero channels, which stay zero. A kernel works on
 //! one image; it is a struct of its arguments, run by [`Level::run`].
 
+// Tiles of registers are walked by constant indices; iterators over them do not always unroll.
+#![allow(clippy::needless_range_loop)]
+
 pub mod depthwise;
 pub mod elementwise;
 pub mod layout;

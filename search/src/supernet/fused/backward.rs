@@ -47,7 +47,6 @@ impl State {
         &mut self,
         c: &Context<'_>,
         group: Range<usize>,
-        mixture: &[[f32; CANDIDATES]],
         mixture_gradient: &mut [[f64; CANDIDATES]],
     ) {
         let count = (c.batch * self.node.pixels()) as f64;
@@ -60,7 +59,7 @@ impl State {
                 let dot = total(e * SUMS + 1 + m);
                 gradient[column] = match norm {
                     Some(norm) => {
-                        let weight = f64::from(mixture[row][column]);
+                        let weight = f64::from(c.mixture[row][column]);
                         let (slope, total) = Slope::of(&norm.scaling, weight, &sum, &dot, count);
                         norm.slope = slope;
                         total
@@ -123,7 +122,6 @@ impl State {
         &self,
         c: &Context<'_>,
         group: Range<usize>,
-        mixture: &[[f32; CANDIDATES]],
         (values, gradients, pools): (&[Pack], &mut [Pack], &mut [Pack]),
         place: Place,
         add: bool,
@@ -132,7 +130,7 @@ impl State {
         let weights = per_chunk(c, weights, &self.ids(group.clone(), false));
         let last = group.end == self.edges.len();
         let (edges, add_pools) = (&self.edges[group.clone()], group.start > 0);
-        let shared = Shared::new(edges, mixture, self.node.packs);
+        let shared = Shared::new(edges, c.mixture, self.node.packs);
         let (end, len) = (place.offset + self.map.len(), self.node.len());
         let tasks = c.cut(gradients, place.image).into_par_iter().zip(c.cut(pools, 2 * len)).zip(weights);
         tasks.enumerate().for_each(|(chunk, ((gradients, pools), mut weights))| {
