@@ -51,6 +51,14 @@ impl Golden {
         }
         (network, [0, 1].map(|kind| softmax(&self.floats(&format!("{prefix}.alphas.{kind}")))))
     }
+
+    /// Compares the gradients of the alphas with those of the pass `which`.
+    fn assert_alphas(&self, which: &str, mixture: &Mixture, gradient: &Mixture) {
+        for (kind, (mixture, gradient)) in mixture.iter().zip(gradient).enumerate() {
+            let name = format!("{which}.grad.alphas.{kind}");
+            assert_close(&name, &softmax_gradient(mixture, gradient), &self.floats(&name), GRADIENT);
+        }
+    }
 }
 
 fn softmax(alphas: &[f32]) -> Vec<[f32; CANDIDATES]> {
@@ -90,11 +98,7 @@ fn training_pass_equals_pytorch() {
     let found = network.evaluate(images(&x), &y, &mixture, want).unwrap();
 
     assert_close("loss", &[found.loss as f32], &golden.floats("train.loss"), VALUE);
-    for kind in 0..2 {
-        let gradient = softmax_gradient(&mixture[kind], &found.mixture_gradient[kind]);
-        let name = format!("train.grad.alphas.{kind}");
-        assert_close(&name, &gradient, &golden.floats(&name), GRADIENT);
-    }
+    golden.assert_alphas("train", &mixture, &found.mixture_gradient);
     let names: Vec<String> = network.parameters().iter().map(|p| p.name.clone()).collect();
     for name in &names {
         let expected = golden.floats(&format!("train.grad.{name}"));
@@ -109,11 +113,7 @@ fn training_pass_equals_pytorch() {
     let (x, y) = (golden.floats("valid.x"), golden.labels("valid.y"));
     let found = network.evaluate(images(&x), &y, &mixture, want).unwrap();
     assert_close("valid loss", &[found.loss as f32], &golden.floats("valid.loss"), VALUE);
-    for kind in 0..2 {
-        let gradient = softmax_gradient(&mixture[kind], &found.mixture_gradient[kind]);
-        let name = format!("valid.grad.alphas.{kind}");
-        assert_close(&name, &gradient, &golden.floats(&name), GRADIENT);
-    }
+    golden.assert_alphas("valid", &mixture, &found.mixture_gradient);
 }
 
 #[test]

@@ -21,11 +21,13 @@ pub struct Depthwise {
 
 impl Depthwise {
     /// Taps of a channel.
+    #[inline(always)]
     pub fn taps(self) -> usize {
         self.kernel * self.kernel
     }
 
     /// How far the taps reach to each side.
+    #[inline(always)]
     fn reach(self) -> usize {
         (self.kernel - 1) * self.dilation / 2
     }
@@ -328,6 +330,33 @@ fn weight_gradient<L: Lanes, const K: usize, const D: usize, const S: usize>(mut
     }
 }
 
+/// Pixels of an inner step of the weight gradient.
+const RUN: usize = 8;
+
+/// Some pixels' part of a row of taps.
+#[inline(always)]
+fn weight_run<
+    L: Lanes,
+    const K: usize,
+    const D: usize,
+    const S: usize,
+    const SETS: usize,
+    const RUN: usize,
+>(
+    source: &[Pack],
+    gradient: &[Pack],
+    part: usize,
+    sums: &mut [[L; K]; SETS],
+) {
+    let (source, gradient) = (&source[..(RUN - 1) * S + (K - 1) * D + 1], &gradient[..RUN]);
+    for (i, gradient) in gradient.iter().enumerate() {
+        let g = L::load(gradient, part);
+        for kx in 0..K {
+            sums[i % SETS][kx] = L::load(&source[i * S + kx * D], part).fma(g, sums[i % SETS][kx]);
+        }
+    }
+}
+
 /// One row of taps of one block.
 #[inline(always)]
 fn weight_row<L: Lanes, const K: usize, const D: usize, const S: usize, const SETS: usize>(
@@ -348,22 +377,12 @@ fn weight_row<L: Lanes, const K: usize, const D: usize, const S: usize, const SE
         let from = (block * small.height + y) * small.padded_width() + HALO;
         let gradient = &k.gradient[from..][..small.width];
         let mut x = 0;
-        while x + SETS <= small.width {
-            let source = &source[x * S..][..(SETS - 1) * S + (K - 1) * D + 1];
-            let gradient = &gradient[x..][..SETS];
-            for (i, sums) in sums.iter_mut().enumerate() {
-                let g = L::load(&gradient[i], part);
-                for (kx, sum) in sums.iter_mut().enumerate() {
-                    *sum = L::load(&source[i * S + kx * D], part).fma(g, *sum);
-                }
-            }
-            x += SETS;
+        while x + RUN <= small.width {
+            weight_run::<L, K, D, S, SETS, RUN>(&source[x * S..], &gradient[x..], part, &mut sums);
+            x += RUN;
         }
         while x < small.width {
-            let g = L::load(&gradient[x], part);
-            for (kx, sum) in sums[0].iter_mut().enumerate() {
-                *sum = L::load(&source[x * S + kx * D], part).fma(g, *sum);
-            }
+            weight_run::<L, K, D, S, SETS, 1>(&source[x * S..], &gradient[x..], part, &mut sums);
             x += 1;
         }
     }

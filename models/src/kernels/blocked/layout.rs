@@ -19,32 +19,38 @@ pub struct Map {
 
 impl Map {
     /// Pixels of one channel.
+    #[inline(always)]
     pub fn pixels(self) -> usize {
         self.height * self.width
     }
 
     /// Packs of an image, `[block][row][column]`.
+    #[inline(always)]
     pub fn len(self) -> usize {
         self.packs * self.pixels()
     }
 
     /// Whether the map holds nothing.
+    #[inline(always)]
     pub fn is_empty(self) -> bool {
         self.len() == 0
     }
 
     /// Columns of a padded row.
+    #[inline(always)]
     pub fn padded_width(self) -> usize {
         self.width + 2 * HALO
     }
 
     /// Packs of a padded image, `[block][row][HALO + column + HALO]`.
+    #[inline(always)]
     pub fn padded_len(self) -> usize {
         self.packs * self.height * self.padded_width()
     }
 
     /// The map after an operation of this stride that keeps the size at stride 1: each side divided,
     /// rounded up.
+    #[inline(always)]
     pub fn strided(self, stride: usize) -> Map {
         Map { height: self.height.div_ceil(stride), width: self.width.div_ceil(stride), ..self }
     }

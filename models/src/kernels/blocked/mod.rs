@@ -7,6 +7,9 @@
 // A tile is walked by index through several arrays at once; zips would hide which lane meets which.
 #![allow(clippy::needless_range_loop)]
 
+// Tiles of registers are walked by constant indices; iterators over them do not always unroll.
+#![allow(clippy::needless_range_loop)]
+
 pub mod depthwise;
 pub mod elementwise;
 pub mod layout;

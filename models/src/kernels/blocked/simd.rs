@@ -26,12 +26,14 @@ impl Pack {
 }
 
 /// The same memory, channel by channel.
+#[inline]
 pub fn floats(packs: &[Pack]) -> &[f32] {
     // SAFETY: a Pack is sixteen consecutive f32, aligned more strictly than f32, without padding.
     unsafe { core::slice::from_raw_parts(packs.as_ptr().cast(), packs.len() * LANES) }
 }
 
 /// The same memory, channel by channel, to write to.
+#[inline]
 pub fn floats_mut(packs: &mut [Pack]) -> &mut [f32] {
     // SAFETY: as in `floats`, and the borrow is exclusive.
     unsafe { core::slice::from_raw_parts_mut(packs.as_mut_ptr().cast(), packs.len() * LANES) }

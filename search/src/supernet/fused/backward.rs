@@ -47,7 +47,6 @@ impl State {
         &mut self,
         c: &Context<'_>,
         group: Range<usize>,
-        mixture: &[[f32; CANDIDATES]],
         mixture_gradient: &mut [[f64; CANDIDATES]],
     ) {
         let count = (c.batch * self.node.pixels()) as f64;
@@ -60,7 +59,7 @@ impl State {
                 let dot = total(e * SUMS + 1 + m);
                 gradient[column] = match norm {
                     Some(norm) => {
-                        let weight = f64::from(mixture[row][column]);
+                        let weight = f64::from(c.mixture[row][column]);
                         let (slope, total) = Slope::of(&norm.scaling, weight, &sum, &dot, count);
                         norm.slope = slope;
                         total
@@ -119,12 +118,10 @@ impl State {
 
     /// Back through everything of a group that reads the state, to the state's own gradient among `gradients`; that is added
     /// to where `add`. The gradients of the pools' outputs gather in `pools`, two maps an image, and go on with the last group.
-    #[allow(clippy::too_many_arguments)]
     pub(super) fn backward_first(
         &self,
         c: &Context<'_>,
         group: Range<usize>,
-        mixture: &[[f32; CANDIDATES]],
         (values, gradients, pools): (&[Pack], &mut [Pack], &mut [Pack]),
         place: Place,
         add: bool,
@@ -133,7 +130,7 @@ impl State {
         let weights = per_chunk(c, weights, &self.ids(group.clone(), false));
         let last = group.end == self.edges.len();
         let (edges, add_pools) = (&self.edges[group.clone()], group.start > 0);
-        let shared = Shared::new(edges, mixture, self.node.packs);
+        let shared = Shared::new(edges, c.mixture, self.node.packs);
         let (end, len) = (place.offset + self.map.len(), self.node.len());
         let tasks = c.cut(gradients, place.image).into_par_iter().zip(c.cut(pools, 2 * len)).zip(weights);
         tasks.enumerate().for_each(|(chunk, ((gradients, pools), mut weights))| {
@@ -159,24 +156,21 @@ impl State {
                     );
                 }
                 c.level.run(Gate { gradient: &scratch.da, source: value, add, out: own });
-                let sum = |scales: &[Vec<Pack>], out: &mut [Pack], bias: &[Pack], add: bool| {
+                let sum = |scales: &[Vec<Pack>],
+                           more: Option<Term<'_>>,
+                           out: &mut [Pack],
+                           bias: &[Pack],
+                           add: bool| {
                     let terms = edges.iter().zip(scales).map(|(e, scale)| Term { scale, map: node(e) });
-                    let terms: Vec<Term<'_>> = terms.collect();
+                    let terms: Vec<Term<'_>> = terms.chain(more).collect();
                     c.level.run(WeightedSum { map: self.node, terms: &terms, bias, add, out });
                 };
                 if self.stride == 1 {
-                    sum(&shared.skip, own, &shared.zero, true);
+                    sum(&shared.skip, None, own, &shared.zero, true);
                 }
                 for (which, (part, out)) in shared.pools.iter().zip(pools.chunks_exact_mut(len)).enumerate() {
-                    sum(&part.scales, out, &part.constant, add_pools);
-                    let terms = [Term { scale: &part.factor, map: &maps[which * len..][..len] }];
-                    c.level.run(WeightedSum {
-                        map: self.node,
-                        terms: &terms,
-                        bias: &shared.zero,
-                        add: true,
-                        out,
-                    });
+                    let pooled = Term { scale: &part.factor, map: &maps[which * len..][..len] };
+                    sum(&part.scales, Some(pooled), out, &part.constant, add_pools);
                 }
                 if last {
                     self.backward_pools(c, value, maps, pools, scratch, own);

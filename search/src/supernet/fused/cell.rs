@@ -113,7 +113,6 @@ impl Cell {
         &mut self,
         c: &Context<'_>,
         inputs: [View<'_>; 2],
-        mixture: &[[f32; CANDIDATES]],
         statistics: &mut Statistics,
         profile: &mut Profile,
     ) {
@@ -128,7 +127,7 @@ impl Cell {
                 profile.time("forward, second convolutions", || state.forward_second(c, of()));
                 profile.time("forward, norms", || state.normalise(c, of(), true, statistics));
                 let values = (&mut values[..], place);
-                profile.time("forward, sums", || state.forward_sum(c, of(), values, mixture, j > 0));
+                profile.time("forward, sums", || state.forward_sum(c, of(), values, j > 0));
             }
         }
     }
@@ -182,12 +181,10 @@ impl Cell {
 
     /// Back through the edges, for the gradients of the nodes in `gradients` (`[image]`, then each state), to those of
     /// the states from `first` on. Adds to the mixture's gradient.
-    #[allow(clippy::too_many_arguments)]
     pub(super) fn backward(
         &mut self,
         c: &Context<'_>,
         (gradients, pools): (&mut [Pack], &mut Vec<Pack>),
-        mixture: &[[f32; CANDIDATES]],
         first: usize,
         mut weights: Option<&mut Gradients>,
         mixture_gradient: &mut [[f64; CANDIDATES]],
@@ -201,7 +198,7 @@ impl Cell {
                 let of = || group.clone();
                 let both = (&values[..], &gradients[..]);
                 profile.time("backward, sums", || state.backward_dots(c, of(), both, place));
-                profile.time("backward, norms", || state.slopes(c, of(), mixture, mixture_gradient));
+                profile.time("backward, norms", || state.slopes(c, of(), mixture_gradient));
                 if j < first {
                     continue;
                 }
@@ -213,7 +210,7 @@ impl Cell {
                 let add = j >= 2 || group.start > 0;
                 let all = (&values[..], &mut gradients[..], &mut pools[..]);
                 profile.time("backward, first convolutions and pools", || {
-                    state.backward_first(c, of(), mixture, all, place, add, weights.as_deref_mut());
+                    state.backward_first(c, of(), all, place, add, weights.as_deref_mut());
                 });
                 gather(c, weights.as_deref_mut(), &state.ids(of(), false), profile);
             }

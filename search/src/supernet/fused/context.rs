@@ -6,6 +6,7 @@ use milenas_models::kernels::blocked::{Level, Pack};
 
 use super::parameters::Parameters;
 use super::scratch::Workspace;
+use crate::supernet::CANDIDATES;
 
 /// Chunks that a large batch is cut into. A task works through the images of one chunk; sums over a chunk
 /// and then over chunks do not depend on the number of threads.
@@ -23,6 +24,8 @@ pub(super) struct Context<'a> {
     pub(super) batch: usize,
     /// Whether the BatchNorms use the batch's statistics.
     pub(super) training: bool,
+    /// The mixture of the kind of cell at work, a row per edge.
+    pub(super) mixture: &'a [[f32; CANDIDATES]],
 }
 
 impl Context<'_> {

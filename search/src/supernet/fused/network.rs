@@ -148,11 +148,6 @@ impl FusedSupernet {
         }
     }
 
-    /// The squared norm of all weight gradients together, from the last pass that wanted them.
-    pub fn squared_gradient_norm(&self) -> f64 {
-        self.weights.squared_norm()
-    }
-
     /// Shows every parameter and its gradient, in the packed form the kernels use: index, values, gradient. The two
     /// weights of a strided skip come as one. Filling lanes are zero with zero gradients; an optimiser
     /// must leave them zero, as all do whose step for (0, 0) is 0.
@@ -263,20 +258,15 @@ impl FusedSupernet {
     fn forward(&mut self, images: Images<'_>, batch: usize, mixture: &Mixture, training: bool) {
         self.resize((batch, images.height, images.width));
         let (parameters, workspace) = (&self.parameters, &self.workspace);
-        let c = Context { level: self.level, parameters, workspace, batch, training };
+        let c = Context { level: self.level, parameters, workspace, batch, training, mixture: &[] };
         let (stem, statistics, profile) = (&mut self.stem, &mut self.statistics, &mut self.profile);
         profile.time("forward, stem", || stem.forward(&c, images.pixels, statistics));
         for i in 0..self.cells.len() {
             let (before, rest) = self.cells.split_at_mut(i);
             let inputs = [source(&self.stem, before, i.saturating_sub(1)), source(&self.stem, before, i)];
             let cell = &mut rest[0];
-            cell.forward(
-                &c,
-                inputs,
-                &mixture[cell.reduction as usize],
-                &mut self.statistics,
-                &mut self.profile,
-            );
+            let c = Context { mixture: &mixture[cell.reduction as usize], ..c };
+            cell.forward(&c, inputs, &mut self.statistics, &mut self.profile);
         }
         let last = source(&self.stem, &self.cells, self.cells.len());
         self.head.forward(c.parameters, last, batch);
@@ -290,7 +280,14 @@ impl FusedSupernet {
         want_weights: bool,
     ) -> [Vec<[f64; CANDIDATES]>; 2] {
         let (parameters, workspace) = (&self.parameters, &self.workspace);
-        let c = Context { level: self.level, parameters, workspace, batch: self.size.0, training: true };
+        let c = Context {
+            level: self.level,
+            parameters,
+            workspace,
+            batch: self.size.0,
+            training: true,
+            mixture: &[],
+        };
         let profile = &mut self.profile;
         let mut out = [0, 1].map(|kind| vec![[0.0; CANDIDATES]; mixture[kind].len()]);
         let count = self.cells.len();
@@ -309,9 +306,9 @@ impl FusedSupernet {
             let mut own = std::mem::take(&mut self.gradients[(i + 1) % 3]);
             let used = c.batch * self.cells[i].image_len();
             let kind = self.cells[i].reduction as usize;
-            let (cell, mix) = (&mut self.cells[i], &mixture[kind]);
-            let buffers = (&mut own[..used], &mut self.pools);
-            cell.backward(&c, buffers, mix, first, weights.as_deref_mut(), &mut out[kind], profile);
+            let c = Context { mixture: &mixture[kind], ..c };
+            let (buffers, cell) = ((&mut own[..used], &mut self.pools), &mut self.cells[i]);
+            cell.backward(&c, buffers, first, weights.as_deref_mut(), &mut out[kind], profile);
             for j in (first..2).rev() {
                 let from = if j == 0 { i.saturating_sub(1) } else { i };
                 let (before, rest) = self.cells.split_at_mut(i);

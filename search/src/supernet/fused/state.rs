@@ -16,10 +16,9 @@ use super::edge::{COLUMNS, DIL3, Edge, SEP3, SEP5};
 use super::norm::{Statistics, totals};
 use super::parameters::Id;
 use super::scratch::Scratch;
-use crate::supernet::CANDIDATES;
 
 /// Packs that the maps of a group of edges may fill: a few MiB of the last cache.
-const GROUP: usize = (10 << 20) / size_of::<Pack>();
+const GROUP: usize = (16 << 20) / size_of::<Pack>();
 
 /// A source state and the edges from it.
 pub(super) struct State {
@@ -153,11 +152,11 @@ impl State {
         c: &Context<'_>,
         group: Range<usize>,
         (values, place): (&mut [Pack], Place),
-        mixture: &[[f32; CANDIDATES]],
         add: bool,
     ) {
         let edges = &self.edges[group];
-        let weights: Vec<_> = edges.iter().map(|e| e.sum_weights(&mixture[e.row], self.node.packs)).collect();
+        let weights: Vec<_> =
+            edges.iter().map(|e| e.sum_weights(&c.mixture[e.row], self.node.packs)).collect();
         let (end, len, maps_len) = (place.offset + self.map.len(), self.node.len(), self.maps_len());
         c.cut(values, place.image).into_par_iter().enumerate().for_each(|(chunk, values)| {
             for (i, values) in c.images(chunk).zip(values.chunks_exact_mut(place.image)) {

@@ -46,7 +46,7 @@ impl Stem {
         let patch = Channels::one(in_channels * SIDE * SIDE);
         let weight = parameters.pointwise("stem.0.weight".into(), shape, patch);
         let [gamma, beta] = ["weight", "bias"].map(|x| parameters.vector(format!("stem.1.{x}"), channels));
-        parameters.values[gamma].fill(Pack::ONE);
+        parameters.set("stem.1.weight", &vec![1.0; channels]);
         Stem {
             in_channels,
             weight,

@@ -1,0 +1,199 @@
+//! Depthwise and pointwise convolutions, and their gradients.
+
+use milenas_models::Rng;
+use milenas_models::kernels::blocked::depthwise::{self, Depthwise};
+use milenas_models::kernels::blocked::layout::transpose;
+use milenas_models::kernels::blocked::pointwise::{self, Pointwise};
+use milenas_models::kernels::blocked::{Channels, LANES, Level, Map, Pack};
+use proptest::prelude::*;
+
+use super::{Plain, assert_close};
+
+/// Visits every (channel, output row and column, tap, input row and column).
+fn each_tap(shape: Depthwise, input: &Plain, mut visit: impl FnMut(usize, [isize; 2], usize, [isize; 2])) {
+    let Depthwise { kernel, dilation, stride } = shape;
+    let reach = ((kernel - 1) * dilation / 2) as isize;
+    for c in 0..input.channels {
+        for y in 0..input.height.div_ceil(stride) {
+            for x in 0..input.width.div_ceil(stride) {
+                for tap in 0..kernel * kernel {
+                    let along = |at: usize, tap: usize| (at * stride + tap * dilation) as isize - reach;
+                    let from = [along(y, tap / kernel), along(x, tap % kernel)];
+                    visit(c, [y as isize, x as isize], tap, from);
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn depthwise_equals_its_twin(
+        (wide, dilation, stride) in (any::<bool>(), 1usize..3, 1usize..3),
+        (channels, height, width) in (1usize..36, 1usize..14, 1usize..20),
+        add: bool,
+        seed: u64,
+    ) {
+        let shape = Depthwise { kernel: if wide { 5 } else { 3 }, dilation, stride };
+        let rng = &mut Rng::new(seed, "depthwise");
+        let input = Plain::noise(channels, height, width, rng);
+        let weight = Plain::noise(channels, shape.kernel, shape.kernel, rng);
+        let gradient = Plain::noise(channels, height.div_ceil(stride), width.div_ceil(stride), rng);
+        let before = Plain::noise(channels, height, width, rng);
+
+        let mut out = Plain::zeros(channels, gradient.height, gradient.width);
+        let mut input_gradient = if add { before.clone() } else { Plain::zeros(channels, height, width) };
+        let mut weight_gradient = Plain::noise(channels, shape.kernel, shape.kernel, rng);
+        let start = weight_gradient.blocked();
+        each_tap(shape, &input, |c, to, tap, from| {
+            let w = weight.data[c * shape.taps() + tap];
+            out.add(c, to[0], to[1], w * input.at(c, from[0], from[1]));
+            input_gradient.add(c, from[0], from[1], w * gradient.at(c, to[0], to[1]));
+            weight_gradient.data[c * shape.taps() + tap] +=
+                input.at(c, from[0], from[1]) * gradient.at(c, to[0], to[1]);
+        });
+
+        let (map, source, weights) = (input.map(), input.padded(), weight.blocked());
+        for level in Level::available() {
+            // In two strips.
+            let cut = out.height / 2;
+            let mut found = vec![Pack::ZERO; map.strided(stride).len()];
+            for rows in [0..cut, cut..out.height] {
+                let mut strip = vec![Pack::ZERO; map.packs * rows.len() * out.width];
+                level.run(depthwise::Forward {
+                    shape, map, source: &source, weight: &weights, rows: rows.clone(), out: &mut strip,
+                });
+                for (block, strip) in strip.chunks_exact((rows.len() * out.width).max(1)).enumerate() {
+                    let first = (block * out.height + rows.start) * out.width;
+                    found[first..][..strip.len()].copy_from_slice(strip);
+                }
+            }
+            out.assert_equals("forward", level, &found);
+
+            let mut found = before.blocked();
+            level.run(depthwise::InputGradient {
+                shape, map, gradient: &gradient.padded(), weight: &weights, add, out: &mut found,
+            });
+            input_gradient.assert_equals("input gradient", level, &found);
+
+            let mut found = start.clone();
+            level.run(depthwise::WeightGradient {
+                shape, map, source: &source, gradient: &gradient.padded(), out: &mut found,
+            });
+            weight_gradient.assert_equals("weight gradient", level, &found);
+        }
+    }
+
+    #[test]
+    fn pointwise_equals_its_twin(
+        (inputs, outputs) in (1usize..50, 1usize..50),
+        (height, width) in (1usize..6, 1usize..24),
+        seed: u64,
+    ) {
+        let rng = &mut Rng::new(seed, "pointwise");
+        let input = Plain::noise(inputs, height, width, rng);
+        let gradient = Plain::noise(outputs, height, width, rng);
+        // [O, I], and its packed form through the layout of a map of I pixels.
+        let weight = Plain::noise(outputs, 1, inputs, rng);
+        let (pixels, packs) = (height * width, [inputs, outputs].map(|c| Channels::one(c).packs()));
+        let pack = |weight: &Plain| {
+            let mut out = vec![Pack::ZERO; packs[1] * packs[0] * LANES];
+            for (to, from) in out.chunks_exact_mut(packs[0] * LANES).zip(weight.blocked().chunks_exact(inputs)) {
+                to[..inputs].copy_from_slice(from);
+            }
+            out
+        };
+        let packed = pack(&weight);
+        let mut transposed = vec![Pack::ZERO; packed.len()];
+        transpose(&packed, packs[0], packs[1], &mut transposed);
+
+        let mut out = Plain::zeros(outputs, height, width);
+        let mut input_gradient = Plain::zeros(inputs, height, width);
+        let mut weight_gradient = weight.clone();
+        for o in 0..outputs {
+            for i in 0..inputs {
+                for p in 0..pixels {
+                    let (w, x, g) = (weight.data[o * inputs + i], input.data[i * pixels + p], gradient.data[o * pixels + p]);
+                    out.data[o * pixels + p] += w * x;
+                    input_gradient.data[i * pixels + p] += w * g;
+                    weight_gradient.data[o * inputs + i] += x * g;
+                }
+            }
+        }
+        let sums = |power: i32| -> Vec<f64> {
+            out.data.chunks_exact(pixels).map(|plane| plane.iter().map(|x| x.powi(power)).sum()).collect()
+        };
+
+        for level in Level::available() {
+            let mut found = vec![Pack::ZERO; packs[1] * pixels];
+            let mut found_sums = [vec![Pack::ZERO; packs[1]], vec![Pack::ZERO; packs[1]]];
+            level.run(Pointwise {
+                inputs: packs[0], outputs: packs[1], rows: 1, width: pixels,
+                source: &input.blocked(), source_plane: pixels, weight: &packed,
+                out: &mut found, out_plane: pixels, out_step: pixels,
+                sums: Some(found_sums.each_mut().map(|s| &mut s[..])),
+            });
+            out.assert_equals("forward", level, &found);
+            for (power, found) in found_sums.iter().enumerate() {
+                let plain = Plain { channels: outputs, height: 1, width: 1, data: sums(power as i32 + 1) };
+                plain.assert_equals("sums", level, found);
+            }
+
+            // Into the inside of a map with rows three packs longer.
+            let step = width + 3;
+            let mut found = vec![Pack::ZERO; packs[0] * height * step];
+            level.run(Pointwise {
+                inputs: packs[1], outputs: packs[0], rows: height, width,
+                source: &gradient.blocked(), source_plane: pixels, weight: &transposed,
+                out: &mut found, out_plane: height * step, out_step: step, sums: None,
+            });
+            let found: Vec<Pack> = found.chunks_exact(step).flat_map(|row| row[..width].to_vec()).collect();
+            input_gradient.assert_equals("input gradient", level, &found);
+
+            let mut found = packed.clone();
+            level.run(pointwise::WeightGradient {
+                inputs: packs[0], outputs: packs[1], pixels,
+                source: &input.blocked(), source_plane: pixels,
+                gradient: &gradient.blocked(), gradient_plane: pixels, out: &mut found,
+            });
+            let expected = pack(&weight_gradient);
+            let expected: Vec<f64> = expected.iter().flat_map(|p| p.0).map(f64::from).collect();
+            let found: Vec<f32> = found.iter().flat_map(|p| p.0).collect();
+            assert_close(&format!("weight gradient, {level:?}"), &found, &expected);
+        }
+    }
+}
+
+/// The wide instruction sets round alike, so they agree to the bit.
+#[test]
+fn wide_levels_agree_to_the_bit() {
+    let shape = Depthwise { kernel: 5, dilation: 1, stride: 1 };
+    let rng = &mut Rng::new(1, "levels");
+    let (input, weight) = (Plain::noise(48, 9, 11, rng), Plain::noise(48, 5, 5, rng));
+    let map: Map = input.map();
+    let wide: Vec<Level> = Level::available().into_iter().filter(|l| *l != Level::PORTABLE).collect();
+    let results = wide.iter().map(|level| {
+        let mut out = vec![Pack::ZERO; map.len()];
+        let mut sums = vec![Pack::ZERO; 3 * 25];
+        let (source, weight) = (input.padded(), weight.blocked());
+        level.run(depthwise::Forward {
+            shape,
+            map,
+            source: &source,
+            weight: &weight,
+            rows: 0..9,
+            out: &mut out,
+        });
+        level.run(depthwise::WeightGradient {
+            shape,
+            map,
+            source: &source,
+            gradient: &source,
+            out: &mut sums,
+        });
+        (out, sums)
+    });
+    let results: Vec<_> = results.collect();
+    assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
+}

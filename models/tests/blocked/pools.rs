@@ -1,0 +1,121 @@
+//! Pools and the inputs of strided skips.
+
+use milenas_models::Rng;
+use milenas_models::kernels::blocked::{Level, Pack, parity, pool};
+use proptest::prelude::*;
+
+use super::Plain;
+
+/// Visits every window: (channel, output row and column, the pixels inside in row-major order).
+fn each_window(input: &Plain, stride: usize, mut visit: impl FnMut(usize, [isize; 2], &[[isize; 2]])) {
+    for c in 0..input.channels {
+        for y in 0..input.height.div_ceil(stride) as isize {
+            for x in 0..input.width.div_ceil(stride) as isize {
+                let (my, mx) = (y * stride as isize, x * stride as isize);
+                let window: Vec<[isize; 2]> = (my - 1..=my + 1)
+                    .flat_map(|y| (mx - 1..=mx + 1).map(move |x| [y, x]))
+                    .filter(|[y, x]| input.index(c, *y, *x).is_some())
+                    .collect();
+                visit(c, [y, x], &window);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn pools_equal_their_twins(
+        stride in 1usize..3,
+        (channels, height, width) in (1usize..36, 1usize..12, 1usize..12),
+        steps in 1u32..40,
+        seed: u64,
+    ) {
+        let rng = &mut Rng::new(seed, "pools");
+        let mut input = Plain::noise(channels, height, width, rng);
+        // Few distinct values, so that windows have several maxima.
+        input.data.iter_mut().for_each(|x| *x = (*x * f64::from(steps)).round() / 8.0);
+        let (h, w) = (height.div_ceil(stride), width.div_ceil(stride));
+        let gradients = [0, 1].map(|_| Plain::noise(channels, h, w, rng));
+        let before = Plain::noise(channels, height, width, rng);
+
+        let mut outs = [Plain::zeros(channels, h, w), Plain::zeros(channels, h, w)];
+        let mut backs = [before.clone(), before.clone()];
+        each_window(&input, stride, |c, [y, x], window| {
+            let at = |p: &[isize; 2]| input.at(c, p[0], p[1]);
+            let max = window.iter().map(at).fold(f64::NEG_INFINITY, f64::max);
+            let first = window.iter().find(|p| at(p) == max).unwrap();
+            let mean = window.iter().map(at).sum::<f64>() / window.len() as f64;
+            outs[0].add(c, y, x, max);
+            outs[1].add(c, y, x, mean);
+            backs[0].add(c, first[0], first[1], gradients[0].at(c, y, x));
+            for p in window {
+                backs[1].add(c, p[0], p[1], gradients[1].at(c, y, x) / window.len() as f64);
+            }
+        });
+
+        let (map, source) = (input.map(), input.blocked());
+        for level in Level::available() {
+            let [mut max, mut average] = [0, 1].map(|_| vec![Pack::ZERO; map.strided(stride).len()]);
+            let mut sums = vec![Pack::ZERO; 4 * map.packs];
+            let k = pool::Forward { stride, map, source: &source, max: &mut max, average: &mut average, sums: &mut sums };
+            level.run(k);
+            outs[0].assert_equals("max", level, &max);
+            outs[1].assert_equals("average", level, &average);
+            for (which, sums) in sums.chunks_exact(map.packs).enumerate() {
+                let planes = outs[which / 2].data.chunks_exact(h * w);
+                let of = |plane: &[f64]| plane.iter().map(|x| x.powi(1 + which as i32 % 2)).sum();
+                let sum = Plain { channels, height: 1, width: 1, data: planes.map(of).collect() };
+                sum.assert_equals("sums", level, sums);
+            }
+            let mut scratch = vec![Pack::ONE; (2 * height + 1) * w + 2];
+            let mut found = before.blocked();
+            level.run(pool::MaxBackward {
+                stride, map, source: &source, max: &max, gradient: &gradients[0].blocked(),
+                scratch: &mut scratch, out: &mut found,
+            });
+            backs[0].assert_equals("max backward", level, &found);
+            let mut found = before.blocked();
+            let gradient = gradients[1].blocked();
+            level.run(pool::AverageBackward { stride, map, gradient: &gradient, scratch: &mut scratch, out: &mut found });
+            backs[1].assert_equals("average backward", level, &found);
+        }
+    }
+
+    #[test]
+    fn parity_equals_its_twin(
+        (channels, height, width) in (1usize..36, 1usize..12, 1usize..12),
+        seed: u64,
+    ) {
+        let rng = &mut Rng::new(seed, "parity");
+        let (input, before) = (Plain::noise(channels, height, width, rng), Plain::noise(channels, height, width, rng));
+        let (h, w) = (height.div_ceil(2), width.div_ceil(2));
+        let gradients = [0, 1].map(|_| Plain::noise(channels, h, w, rng));
+        let mut halves = [Plain::zeros(channels, h, w), Plain::zeros(channels, h, w)];
+        let mut back = before.clone();
+        for c in 0..channels {
+            for (y, x) in (0..h as isize).flat_map(|y| (0..w as isize).map(move |x| (y, x))) {
+                for (parity, half) in halves.iter_mut().enumerate() {
+                    let (py, px) = (2 * y + parity as isize, 2 * x + parity as isize);
+                    half.add(c, y, x, input.at(c, py, px).max(0.0));
+                    back.add(c, py, px, gradients[parity].at(c, y, x));
+                }
+            }
+        }
+        let map = input.map();
+        let small = map.strided(2);
+        for level in Level::available() {
+            let mut found = vec![Pack::ONE; 2 * small.len()];
+            level.run(parity::Gather {
+                map, source: &input.blocked(), rows: 0..h, out_plane: small.pixels(),
+                out_half: small.len(), out: &mut found,
+            });
+            halves[0].assert_equals("even", level, &found[..small.len()]);
+            halves[1].assert_equals("odd", level, &found[small.len()..]);
+            let mut found = before.blocked();
+            let [even, odd] = [0, 1].map(|parity: usize| gradients[parity].blocked());
+            level.run(parity::Scatter { map, even: &even, odd: &odd, out: &mut found });
+            back.assert_equals("scatter", level, &found);
+        }
+    }
+}
