@@ -148,6 +148,11 @@ impl FusedSupernet {
         }
     }
 
+    /// The squared norm of all weight gradients together, from the last pass that wanted them.
+    pub fn squared_gradient_norm(&self) -> f64 {
+        self.weights.squared_norm()
+    }
+
     /// Shows every parameter and its gradient, in the packed form the kernels use: index, values, gradient. The two
     /// weights of a strided skip come as one. Filling lanes are zero with zero gradients; an optimiser
     /// must leave them zero, as all do whose step for (0, 0) is 0.
