@@ -6,8 +6,6 @@
 //! one image; it is a struct of its arguments, run by [`Level::run`].
 // A tile is walked by index through several arrays at once; zips would hide which lane meets which.
 #![allow(clippy::needless_range_loop)]
-// Tiles of registers are walked by constant indices; iterators over them do not always unroll.
-#![allow(clippy::needless_range_loop)]
 
 pub mod depthwise;
 pub mod elementwise;
