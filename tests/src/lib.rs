@@ -1,1 +1,54 @@
-//! tests
+//! What the suites share: the real binaries, and a small model to feed them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What a program said.
+#[derive(Debug)]
+pub struct Said {
+    /// Its exit status.
+    pub code: i32,
+    /// Its standard output.
+    pub out: String,
+    /// Its standard error.
+    pub err: String,
+}
+
+/// The path of a binary of this workspace, beside the running test.
+///
+/// # Panics
+/// When it was not built: `cargo build --workspace` builds it.
+pub fn binary(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows where it is");
+    let folder = test.parent().and_then(Path::parent).expect("target/PROFILE/deps/TEST");
+    let path = folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    assert!(path.exists(), "{} is not there: run `cargo build --workspace` first", path.display());
+    path
+}
+
+/// Runs a binary in `folder`; arguments are separated by spaces.
+///
+/// # Panics
+/// When it cannot be started.
+pub fn run(folder: &Path, command: &str) -> Said {
+    let mut words = command.split(' ').filter(|w| !w.is_empty());
+    let name = words.next().expect("a command");
+    let done = Command::new(binary(name)).args(words).current_dir(folder).output().expect("it starts");
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Said { code: done.status.code().unwrap_or(-1), out: text(done.stdout), err: text(done.stderr) }
+}
+
+/// [`run`] that must succeed.
+///
+/// # Panics
+/// When it does not.
+#[track_caller]
+pub fn succeed(folder: &Path, command: &str) -> Said {
+    let said = run(folder, command);
+    assert_eq!(said.code, 0, "{command}\n{}{}", said.out, said.err);
+    said
+}
+
+/// Options that make a run as short as can be.
+pub const TINY: &str = "--set search.epochs=1 --set search.steps=2 --set search.batch=8 --set search.layers=3 \
+     --set train.epochs=1 --set train.steps=2 --set train.batch=8 --set train.channels=2 --set train.layers=3";

@@ -1,0 +1,126 @@
+//! Wrong input gets one clear message and exit status 1, and leaves no file behind: the real binaries, by table.
+
+use std::fs;
+use std::path::Path;
+
+use milenas_models::Genotype;
+use milenas_tests::{TINY, run, succeed};
+
+/// Makes the wrong inputs in `folder`.
+fn prepare(folder: &Path) {
+    let write = |name: &str, bytes: &[u8]| {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    };
+    succeed(folder, &format!("milenas-search train --genotype DARTS_V2 --data digits --out good {TINY}"));
+    succeed(folder, "milenas-export good/weights.safetensors -o good.onnx");
+    let weights = fs::read(folder.join("good/weights.safetensors")).unwrap();
+    let onnx = fs::read(folder.join("good.onnx")).unwrap();
+    write("cut.safetensors", &weights[..weights.len() / 2]);
+    write("cut.onnx", &onnx[..onnx.len() / 2]);
+    write("noise.onnx", b"this is no model");
+    write("images/cats/1.png", b"x");
+    fs::create_dir_all(folder.join("images/dogs")).unwrap();
+    let later = Genotype::named("DARTS_V2").unwrap().to_json().replacen(
+        "[\"sep_conv_3x3\", 1]",
+        "[\"sep_conv_3x3\", 4]",
+        1,
+    );
+    write("later.json", later.as_bytes());
+    write("unknown.json", later.replacen("sep_conv_3x3", "sep_conv_3x4", 1).as_bytes());
+    write("keys.toml", b"[search]\nepoch = 3\n");
+    // The same tensors under another genotype's card: two cells' names swapped inside the header, same length.
+    let text = String::from_utf8_lossy(&weights[..4096]).replacen("sep_conv_3x3", "sep_conv_5x5", 1);
+    assert!(text.len() == 4096 && text.contains("sep_conv_5x5"));
+    write("other.safetensors", &[text.as_bytes(), &weights[4096..]].concat());
+}
+
+/// Command, and what its message says.
+const WRONG: [(&str, &[&str]); 19] = [
+    ("milenas-search run --data nowhere --out new", &["nowhere", "digits, cifar10:DIR"]),
+    ("milenas-search run --data images --out new", &["dogs"]),
+    (
+        "milenas-search run --data digits --out new --set search.epoch=3",
+        &["search.epoch`", "did you mean `search.epochs`?"],
+    ),
+    (
+        "milenas-search run --data digits --out new --config keys.toml",
+        &["search.epoch`", "did you mean `search.epochs`?"],
+    ),
+    ("milenas-search run --data digits --out new --config none.toml", &["none.toml"]),
+    ("milenas-search run --data digits --out new --preset papr", &["papr", "did you mean `paper`?"]),
+    ("milenas-search run --data digits --out new --strategy milena", &["did you mean `milenas`?"]),
+    ("milenas-search run --data digits --out new --device cuda", &["cuda", "cpu only"]),
+    ("milenas-search run --data cifar10:nowhere --out new", &["nowhere", "data fetch cifar10"]),
+    (
+        "milenas-search train --genotype later.json --data digits --out new",
+        &["later.json", "node 2, edge 1", "0 to 1"],
+    ),
+    (
+        "milenas-search train --genotype unknown.json --data digits --out new",
+        &["sep_conv_3x4", "did you mean `sep_conv_3x3`?"],
+    ),
+    ("milenas-search train --genotype DARTS_V9 --data digits --out new", &["did you mean `DARTS_V"]),
+    (
+        "milenas-search train --genotype DARTS_V2 --data digits --out good",
+        &["good already holds weights.safetensors"],
+    ),
+    ("milenas-search eval --weights cut.safetensors --data digits", &["cut.safetensors", "truncated"]),
+    (
+        "milenas-search eval --weights other.safetensors --data digits",
+        &["other.safetensors", "shape [2, 1, 3, 3]", "[2, 1, 5, 5]"],
+    ),
+    ("milenas-export cut.safetensors -o new.onnx", &["cut.safetensors", "truncated"]),
+    ("milenas-infer classify cut.onnx good.onnx -o new.csv", &["cut.onnx"]),
+    ("milenas-infer evaluate noise.onnx digits", &["noise.onnx"]),
+    ("milenas-infer classify good.onnx nowhere.png -o new.csv", &["nowhere.png"]),
+];
+
+fn listing(folder: &Path) -> Vec<String> {
+    let names = fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn every_wrong_input_is_explained_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    prepare(folder.path());
+    let before = listing(folder.path());
+    for (command, parts) in WRONG {
+        let said = run(folder.path(), command);
+        assert_eq!(said.code, 1, "{command}\n{}{}", said.out, said.err);
+        let message = said.err.lines().find(|line| line.starts_with("error: "));
+        let message = message.unwrap_or_else(|| panic!("{command}: no message in\n{}", said.err));
+        for part in parts {
+            assert!(message.contains(part), "{command}: `{part}` is not in\n{message}");
+        }
+        assert_eq!(said.out, "", "{command}");
+        assert_eq!(listing(folder.path()), before, "{command} left something behind");
+    }
+}
+
+#[test]
+fn a_broken_image_costs_itself_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    prepare(folder.path());
+    // A 1x1 PNG, whole; the model brings it to its own size.
+    let png: &[u8] = &[
+        0x89, b'P', b'N', b'G', 0x0d, 0x0a, 0x1a, 0x0a, 0, 0, 0, 13, b'I', b'H', b'D', b'R', 0, 0, 0, 1, 0,
+        0, 0, 1, 8, 0, 0, 0, 0, 0x3a, 0x7e, 0x9b, 0x55, 0, 0, 0, 10, b'I', b'D', b'A', b'T', 0x78, 0x9c,
+        0x63, 0x60, 0, 0, 0, 2, 0, 1, 0x48, 0xaf, 0xa4, 0x71, 0, 0, 0, 0, b'I', b'E', b'N', b'D', 0xae, 0x42,
+        0x60, 0x82,
+    ];
+    fs::write(folder.path().join("a.png"), png).unwrap();
+    fs::write(folder.path().join("b.png"), &png[..40]).unwrap();
+    let said = run(folder.path(), "milenas-infer classify good.onnx a.png b.png images/cats/1.png a.png");
+    assert_eq!(said.code, 2, "{}", said.err);
+    let rows: Vec<&str> = said.out.lines().collect();
+    assert_eq!(rows[0], "path,label,index,score,error");
+    assert!(rows[1].starts_with("a.png,") && rows[1].ends_with(','), "{rows:?}");
+    assert!(rows[2].starts_with("b.png,,,,") && rows[2].len() > 12, "{rows:?}");
+    assert!(rows[3].starts_with("images/cats/1.png,,,,"), "{rows:?}");
+    assert_eq!(rows[4], rows[1]);
+}
