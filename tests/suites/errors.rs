@@ -30,10 +30,12 @@ fn prepare(folder: &Path) {
     write("later.json", later.as_bytes());
     write("unknown.json", later.replacen("sep_conv_3x3", "sep_conv_3x4", 1).as_bytes());
     write("keys.toml", b"[search]\nepoch = 3\n");
-    // The same tensors under another genotype's card: two cells' names swapped inside the header, same length.
-    let text = String::from_utf8_lossy(&weights[..4096]).replacen("sep_conv_3x3", "sep_conv_5x5", 1);
-    assert!(text.len() == 4096 && text.contains("sep_conv_5x5"));
-    write("other.safetensors", &[text.as_bytes(), &weights[4096..]].concat());
+    // The same tensors under another genotype's card; the names have one length, so the header keeps its own.
+    let (from, to) = (b"sep_conv_3x3", b"sep_conv_5x5");
+    let at = weights.windows(from.len()).position(|w| w == from).unwrap();
+    let mut other = weights;
+    other[at..at + to.len()].copy_from_slice(to);
+    write("other.safetensors", &other);
 }
 
 /// Command, and what its message says.
