@@ -28,7 +28,7 @@ EVERY_PRIMITIVE = (
 
 
 def run(*command):
-    print("$", *command)
+    print("$", *command[:4], "..." if len(command) > 4 else "")
     done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(f"exit {done.returncode}\n{done.stdout}{done.stderr}")
