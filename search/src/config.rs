@@ -247,4 +247,12 @@ mod tests {
             assert!(message.contains(expected), "{set}: {message}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_panics(text in "\\PC{0,80}", set in "[a-z.=\\[\\]{}\"0-9]{0,30}") {
+            let _ = Config::resolve("smoke", Some(("x", &text)), &[]);
+            let _ = Config::resolve("smoke", None, &[set]);
+        }
+    }
 }
