@@ -61,6 +61,9 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Measure speed and memory on this machine
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Look at data sources, or get one
     #[command(subcommand)]
     Data(DataCommand),
@@ -114,5 +117,40 @@ pub enum DataCommand {
         /// The folder to write
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+#[allow(missing_docs)]
+pub enum BenchCommand {
+    /// A step of the search on made-up 32x32 images
+    #[command(
+        after_help = "Example:\n  milenas-search bench step --channels 16 --layers 8 --batch 16 --steps 5 --json"
+    )]
+    Step {
+        /// The search space
+        #[arg(long, default_value = "darts", value_parser = ["darts"])]
+        space: String,
+        /// Channels of a node in the first cells
+        #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1024))]
+        channels: u32,
+        /// Cells
+        #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=100))]
+        layers: u32,
+        /// Images of a step
+        #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=4096))]
+        batch: u32,
+        /// Measured steps
+        #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        steps: u32,
+        /// Take the training batch's two gradients from one pass
+        #[arg(long)]
+        two_pass: bool,
+        /// Threads; all cores if left out
+        #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+        threads: usize,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
 }

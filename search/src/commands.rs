@@ -8,11 +8,13 @@ use milenas_models::images::Source;
 use milenas_models::input::Limits;
 use milenas_models::{Genotype, Model, cost, file};
 
-use crate::cli::{Cli, Command, DataCommand, RunOptions};
+use crate::bench::{self, StepBench};
+use crate::cli::{BenchCommand, Cli, Command, DataCommand, RunOptions};
 use crate::config::Config;
 use crate::fetch;
 use crate::progress::Progress;
 use crate::run::{Data, Folder, GENOTYPE, WEIGHTS, run_eval, run_search, run_train};
+use crate::strategy::Order;
 
 /// The largest text file that is read: a configuration, a genotype.
 const MAX_TEXT: u64 = 1 << 20;
@@ -23,6 +25,7 @@ pub fn execute(cli: Cli) -> Result<()> {
         Command::Run { options, strategy } => search(&options, strategy),
         Command::Train { genotype, options } => train(&genotype, &options),
         Command::Eval { weights, data, json } => eval(&weights, &data, json),
+        Command::Bench(command) => bench(&command),
         Command::Data(DataCommand::Info { source, json }) => info(&source, json),
         Command::Data(DataCommand::Fetch { name: _, out }) => fetch_cifar10(&out),
     }
@@ -185,5 +188,37 @@ fn fetch_cifar10(out: &Path) -> Result<()> {
     let folder = fetch::cifar10(out)?;
     println!("CIFAR-10, whole and checked, is in {}", folder.display());
     println!("next: milenas-search run --data cifar10:{} --out runs/cifar10", folder.display());
+    Ok(())
+}
+
+fn bench(command: &BenchCommand) -> Result<()> {
+    let BenchCommand::Step { space: ref _space, channels, layers, batch, steps, two_pass, threads, json } =
+        *command;
+    let order = if two_pass { Order::TwoPass } else { Order::Released };
+    let [channels, layers, batch, steps] = [channels, layers, batch, steps].map(|n| n as usize);
+    let what = StepBench { channels, layers, batch, steps, order };
+    let search = Config::resolve("paper", None, &[])?.search;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+    let report = pool.install(|| bench::step(&what, &search))?;
+    if json {
+        println!("{}", serde_json::to_string(&report)?);
+        return Ok(());
+    }
+    println!(
+        "{:.3} s a step, {:.1} images/s, {:.0} GFLOP/s, {} threads, peak {} MiB",
+        report.step_seconds,
+        report.images_per_second,
+        report.gflops,
+        report.threads,
+        report.peak_mib.map_or("?".into(), |m| format!("{m:.0}"))
+    );
+    let parts = [
+        ("data", report.data),
+        ("forward", report.forward),
+        ("backward", report.backward),
+        ("optimiser", report.optimiser),
+    ];
+    parts.iter().for_each(|(name, s)| println!("{:9.2} ms  {name}", 1e3 * s));
+    report.phases.iter().for_each(|(name, s)| println!("{:9.2} ms    {name}", 1e3 * s));
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! A search reads images and writes `genotype.json`; training reads a genotype and images and writes
 //! `weights.safetensors`. Neither knows ONNX.
 
+pub mod bench;
 pub mod config;
 pub mod data;
 mod error;

@@ -99,6 +99,12 @@ impl Reference {
         Ok(Reference { space, stem, cells, head, weights, gradients: Vec::new() })
     }
 
+    /// Multiply-accumulates of a forward pass over one image, all candidates on all edges.
+    pub fn macs(&self) -> u64 {
+        let cells = self.cells.iter().flat_map(|c| c.candidates.iter().flatten().chain([&c.preprocess]));
+        cells.chain([&self.stem, &self.head]).map(|graph| milenas_models::cost(graph).macs).sum()
+    }
+
     fn run(&self, graph: &Graph, inputs: &[Tensor], mode: Mode) -> Result<Tensor> {
         Ok(Executor::new(graph, &self.weights).run(inputs, mode)?.remove(0))
     }
