@@ -4,7 +4,8 @@
 BIN := target/debug
 DEMO := runs/demo
 # Digits read one way; the search is short because the data are easy.
-SET := --set augment.flip=false --seed 1
+SEED ?= 1
+SET := --set augment.flip=false --seed $(SEED)
 
 demo:
 	cargo build --workspace
