@@ -1,8 +1,11 @@
-//! One kernel a channel: planes in parallel, each tap a multiply-add over whole rows of a padded plane.
+//! One kernel a channel: planes in parallel. At stride 1 the loops of [`correlate`](super::correlate); else each
+//! tap is a multiply-add over whole rows of a padded plane.
 
 use rayon::prelude::*;
 
+use super::correlate::{WIDE, Window, correlate, has_loop, products};
 use super::{Geometry, Kernel};
+use crate::op::Padding;
 
 pub(super) struct Depthwise;
 
@@ -15,7 +18,7 @@ struct Padded {
 impl Padded {
     fn new(g: &Geometry) -> Self {
         let width = g.input[1] + g.padding.columns();
-        Padded { width, plane: vec![0.0; width * (g.input[0] + g.padding.rows())] }
+        Padded { width, plane: vec![0.0; width * (g.input[0] + g.padding.rows()) + WIDE] }
     }
 
     fn inner_rows<'a>(&'a mut self, g: &Geometry) -> impl Iterator<Item = &'a mut [f32]> {
@@ -28,6 +31,10 @@ impl Padded {
         for (row, from) in self.inner_rows(g).zip(x.chunks_exact(g.input[1])) {
             row.copy_from_slice(from);
         }
+    }
+
+    fn window<'a>(&'a self, g: &Geometry) -> Window<'a> {
+        Window { padded: &self.plane, width: self.width, kernel_columns: g.kernel[1], dilation: g.dilation }
     }
 
     /// The padded row that output row `row` reads with the kernel's row and column of `tap`.
@@ -50,8 +57,44 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + rest
 }
 
+impl Geometry {
+    /// Whether the loops of `correlate` do it.
+    fn is_dense(&self) -> bool {
+        self.stride == [1, 1] && has_loop(self.taps())
+    }
+
+    /// At stride 1 the input's gradient is a correlation of the output's with the kernel turned round; `None` where
+    /// the padding exceeds the kernel's reach.
+    fn turned(&self) -> Option<Geometry> {
+        let reach = |axis: usize| (self.kernel[axis] - 1) * self.dilation[axis];
+        let p = self.padding;
+        let padding = Padding {
+            top: reach(0).checked_sub(p.top)?,
+            left: reach(1).checked_sub(p.left)?,
+            bottom: reach(0).checked_sub(p.bottom)?,
+            right: reach(1).checked_sub(p.right)?,
+        };
+        self.is_dense().then_some(Geometry { input: self.output, output: self.input, padding, ..*self })
+    }
+}
+
+fn dense(g: &Geometry, x: &[f32], w: &[f32], y: &mut [f32]) {
+    let planes = y.par_chunks_exact_mut(g.out_plane()).zip(x.par_chunks_exact(g.in_plane())).enumerate();
+    planes.for_each_init(
+        || Padded::new(g),
+        |padded, (at, (y, x))| {
+            padded.fill(g, x);
+            let w = &w[at % g.in_channels * g.taps()..][..g.taps()];
+            correlate(padded.window(g), w, g.output[1], y);
+        },
+    );
+}
+
 impl Kernel for Depthwise {
     fn forward(&self, g: &Geometry, x: &[f32], w: &[f32], y: &mut [f32]) {
+        if g.is_dense() {
+            return dense(g, x, w, y);
+        }
         let planes = y.par_chunks_exact_mut(g.out_plane()).zip(x.par_chunks_exact(g.in_plane())).enumerate();
         planes.for_each_init(
             || Padded::new(g),
@@ -72,6 +115,10 @@ impl Kernel for Depthwise {
     }
 
     fn input_gradient(&self, g: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f32]) {
+        if let Some(turned) = g.turned() {
+            let w: Vec<f32> = w.chunks_exact(g.taps()).flat_map(|w| w.iter().rev().copied()).collect();
+            return dense(&turned, dy, &w, dx);
+        }
         let planes =
             dx.par_chunks_exact_mut(g.in_plane()).zip(dy.par_chunks_exact(g.out_plane())).enumerate();
         planes.for_each_init(
@@ -104,6 +151,10 @@ impl Kernel for Depthwise {
                     let plane = n * g.in_channels + channel;
                     padded.fill(g, &x[plane * g.in_plane()..][..g.in_plane()]);
                     let dy = &dy[plane * g.out_plane()..][..g.out_plane()];
+                    if g.is_dense() {
+                        products(padded.window(g), dy, g.output[1], dw);
+                        continue;
+                    }
                     for (row, dy) in dy.chunks_exact(g.output[1]).enumerate() {
                         for (tap, dw) in dw.iter_mut().enumerate() {
                             let from = &padded.plane[padded.start(g, row, tap)..];

@@ -1,5 +1,6 @@
 //! Convolution: one definition in plain loops, a kernel for depthwise and one for everything else.
 
+mod correlate;
 mod depthwise;
 mod direct;
 mod product;
