@@ -54,6 +54,8 @@ pub trait Lanes: Copy {
     fn splat(x: f32) -> Self;
     /// Reads one part of a pack.
     fn load(from: &Pack, part: usize) -> Self;
+    /// Reads one part of neighbouring numbers, whatever their alignment.
+    fn load_row(from: &[f32; LANES], part: usize) -> Self;
     /// Writes one part of a pack.
     fn store(self, to: &mut Pack, part: usize);
     /// `self + b`
@@ -179,6 +181,10 @@ impl Lanes for Avx512 {
         unsafe { Avx512(_mm512_load_ps(from.0.as_ptr())) }
     }
     #[inline(always)]
+    fn load_row(from: &[f32; LANES], _part: usize) -> Self {
+        unsafe { Avx512(_mm512_loadu_ps(from.as_ptr())) }
+    }
+    #[inline(always)]
     fn store(self, to: &mut Pack, _part: usize) {
         unsafe { _mm512_store_ps(to.0.as_mut_ptr(), self.0) }
     }
@@ -237,6 +243,10 @@ impl Lanes for Avx2 {
     #[inline(always)]
     fn load(from: &Pack, part: usize) -> Self {
         unsafe { Avx2(_mm256_load_ps(from.0.as_ptr().add((part & 1) * 8))) }
+    }
+    #[inline(always)]
+    fn load_row(from: &[f32; LANES], part: usize) -> Self {
+        unsafe { Avx2(_mm256_loadu_ps(from.as_ptr().add((part & 1) * 8))) }
     }
     #[inline(always)]
     fn store(self, to: &mut Pack, part: usize) {
@@ -298,6 +308,10 @@ mod neon {
         #[inline(always)]
         fn load(from: &Pack, part: usize) -> Self {
             unsafe { Neon(vld1q_f32(from.0.as_ptr().add((part & 3) * 4))) }
+        }
+        #[inline(always)]
+        fn load_row(from: &[f32; LANES], part: usize) -> Self {
+            unsafe { Neon(vld1q_f32(from.as_ptr().add((part & 3) * 4))) }
         }
         #[inline(always)]
         fn store(self, to: &mut Pack, part: usize) {
@@ -364,6 +378,12 @@ impl Lanes for Portable {
     fn load(from: &Pack, part: usize) -> Self {
         let mut out = Portable([0.0; 8]);
         out.0.copy_from_slice(&from.0[(part & 1) * 8..][..8]);
+        out
+    }
+    #[inline(always)]
+    fn load_row(from: &[f32; LANES], part: usize) -> Self {
+        let mut out = Portable([0.0; 8]);
+        out.0.copy_from_slice(&from[(part & 1) * 8..][..8]);
         out
     }
     #[inline(always)]

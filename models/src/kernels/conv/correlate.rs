@@ -1,11 +1,12 @@
 //! The inner loops of depthwise convolution at stride 1: sixteen neighbouring columns at a time, all taps while
-//! they are in registers. The loops are plain; [`Level`] compiles them for the processor at hand.
+//! they are in registers.
 
 use super::super::blocked::Level;
-use super::super::blocked::simd::{Kernel, Lanes};
+use super::super::blocked::Pack;
+use super::super::blocked::simd::{Kernel, LANES, Lanes};
 
 /// Columns at a time, and how many numbers past its end a padded plane must have.
-pub(super) const WIDE: usize = 16;
+pub(super) const WIDE: usize = LANES;
 
 /// A padded plane, and where each tap of an output's first column lies from it.
 #[derive(Clone, Copy)]
@@ -30,8 +31,9 @@ impl Window<'_> {
     }
 
     #[inline(always)]
-    fn at(&self, start: usize) -> &[f32] {
-        &self.padded[start..start + WIDE]
+    fn at(&self, start: usize) -> &[f32; WIDE] {
+        let whole = self.padded[start..start + WIDE].as_chunks().0;
+        &whole[0]
     }
 }
 
@@ -48,18 +50,23 @@ impl<const TAPS: usize> Kernel for Correlate<'_, TAPS> {
     #[inline(always)]
     fn run<L: Lanes>(self) {
         let offsets = self.window.offsets::<TAPS>();
-        let weights = &self.weights[..TAPS];
+        let mut weights = [0.0; TAPS];
+        weights.copy_from_slice(self.weights);
         for (row, out) in self.out.chunks_exact_mut(self.columns).enumerate() {
             for (part, out) in out.chunks_mut(WIDE).enumerate() {
                 let start = row * self.window.width + part * WIDE;
-                let mut sums = [0.0f32; WIDE];
-                for tap in 0..TAPS {
-                    let x = self.window.at(start + offsets[tap]);
-                    for i in 0..WIDE {
-                        sums[i] += weights[tap] * x[i];
+                let mut sums = Pack::ZERO;
+                for part in 0..L::PARTS {
+                    // Four chains of additions, since one would wait for itself.
+                    let mut chains = [L::zero(); 4];
+                    for tap in 0..TAPS {
+                        let x = L::load_row(self.window.at(start + offsets[tap]), part);
+                        chains[tap % 4] = x.fma(L::splat(weights[tap]), chains[tap % 4]);
                     }
+                    let [a, b, c, d] = chains;
+                    a.add(b).add(c.add(d)).store(&mut sums, part);
                 }
-                out.copy_from_slice(&sums[..out.len()]);
+                out.copy_from_slice(&sums.0[..out.len()]);
             }
         }
     }
@@ -78,22 +85,30 @@ impl<const TAPS: usize> Kernel for Products<'_, TAPS> {
     #[inline(always)]
     fn run<L: Lanes>(self) {
         let offsets = self.window.offsets::<TAPS>();
-        let mut sums = [[0.0f32; WIDE]; TAPS];
-        for (row, gradient) in self.gradient.chunks_exact(self.columns).enumerate() {
-            for (part, gradient) in gradient.chunks(WIDE).enumerate() {
-                let start = row * self.window.width + part * WIDE;
-                let mut d = [0.0f32; WIDE];
-                d[..gradient.len()].copy_from_slice(gradient);
-                for tap in 0..TAPS {
-                    let x = self.window.at(start + offsets[tap]);
-                    for i in 0..WIDE {
-                        sums[tap][i] += x[i] * d[i];
+        for (tap, out) in self.out.iter_mut().enumerate() {
+            let mut sums = Pack::ZERO;
+            for part in 0..L::PARTS {
+                // Two chains of additions: rows in turn.
+                let mut chains = [L::zero(); 2];
+                for (row, gradient) in self.gradient.chunks_exact(self.columns).enumerate() {
+                    let start = row * self.window.width + offsets[tap];
+                    let (whole, rest) = gradient.as_chunks::<WIDE>();
+                    let mut chain = chains[row % 2];
+                    for (i, d) in whole.iter().enumerate() {
+                        let x = L::load_row(self.window.at(start + i * WIDE), part);
+                        chain = x.fma(L::load_row(d, part), chain);
                     }
+                    if !rest.is_empty() {
+                        let mut d = [0.0; WIDE];
+                        d[..rest.len()].copy_from_slice(rest);
+                        let x = L::load_row(self.window.at(start + whole.len() * WIDE), part);
+                        chain = x.fma(L::load_row(&d, part), chain);
+                    }
+                    chains[row % 2] = chain;
                 }
+                chains[0].add(chains[1]).store(&mut sums, part);
             }
-        }
-        for (out, sums) in self.out.iter_mut().zip(&sums) {
-            *out += sums.iter().sum::<f32>();
+            *out += sums.0.iter().sum::<f32>();
         }
     }
 }
