@@ -2,6 +2,7 @@
 //!
 //! A search reads images and writes `genotype.json`; training reads a genotype and images and writes
 //! `weights.safetensors`. Neither knows ONNX.
+#![deny(unsafe_code)]
 
 pub mod bench;
 pub mod config;
@@ -9,6 +10,7 @@ pub mod data;
 mod error;
 pub mod fetch;
 pub mod loss;
+pub mod memory;
 pub mod optim;
 pub mod run;
 pub mod strategy;

@@ -12,6 +12,7 @@ use milenas_search::{bench, config, fetch, run, strategy};
 
 #[allow(clippy::print_stderr)]
 fn main() -> ExitCode {
+    milenas_search::memory::keep_freed();
     match commands::execute(cli::Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
