@@ -13,8 +13,9 @@ mod tests;
 pub use decode::{Limits, decode};
 pub use picture::Image;
 
-use fast_image_resize::images::{Image as Canvas, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::{Error, Result};
@@ -138,9 +139,11 @@ impl InputContract {
     /// Cropping is a box of the source, so that an extreme aspect ratio costs no memory.
     fn resized(&self, rgb: &[u8], width: usize, height: usize) -> Result<Vec<u8>> {
         let refused = |problem: String| Error::malformed("image", format!("cannot be resized: {problem}"));
-        let source = ImageRef::new(width as u32, height as u32, rgb, PixelType::U8x3)
+        let mut pixels = vec![0; self.width * self.height * 3];
+        let source = TypedImageRef::<U8x3>::from_buffer(width as u32, height as u32, rgb)
             .map_err(|e| refused(e.to_string()))?;
-        let mut canvas = Canvas::new(self.width as u32, self.height as u32, PixelType::U8x3);
+        let mut canvas = TypedImage::<U8x3>::from_buffer(self.width as u32, self.height as u32, &mut pixels)
+            .map_err(|e| refused(e.to_string()))?;
         let bilinear = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
         let options = match self.resize {
             Resize::Stretch => bilinear,
@@ -151,8 +154,9 @@ impl InputContract {
                 bilinear.crop(left, top, across, down)
             }
         };
-        Resizer::new().resize(&source, &mut canvas, &options).map_err(|e| refused(e.to_string()))?;
-        Ok(canvas.into_vec())
+        // Typed: the call that picks a pixel type at run time compiles the library for all of them.
+        Resizer::new().resize_typed(&source, &mut canvas, &options).map_err(|e| refused(e.to_string()))?;
+        Ok(pixels)
     }
 }
 

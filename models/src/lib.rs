@@ -8,6 +8,7 @@ mod cost;
 pub mod error;
 mod executor;
 pub mod file;
+pub mod fused;
 pub mod genotype;
 pub mod graph;
 pub mod images;

@@ -2,6 +2,9 @@
 
 use core::ops::Range;
 
+use milenas_models::fused::norm::totals;
+use milenas_models::fused::parameters::per_chunk;
+use milenas_models::fused::{Gradients, Scratch};
 use milenas_models::kernels::blocked::elementwise::{Dots, Gate, Term, WeightedSum};
 use milenas_models::kernels::blocked::norm::Slope;
 use milenas_models::kernels::blocked::simd::{floats, floats_mut};
@@ -10,9 +13,6 @@ use rayon::prelude::*;
 
 use super::context::Context;
 use super::edge::{COLUMNS, Edge, SEP3_FIRST, SEP5_FIRST};
-use super::norm::totals;
-use super::parameters::{Gradients, per_chunk};
-use super::scratch::Scratch;
 use super::state::{Place, State};
 use crate::supernet::CANDIDATES;
 

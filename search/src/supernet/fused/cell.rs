@@ -1,32 +1,18 @@
 //! A cell: two preprocessed inputs, and nodes that each sum the mixed edges from all states before.
 
+use milenas_models::fused::norm::totals;
+use milenas_models::fused::parameters::{Id, per_chunk};
+use milenas_models::fused::unit::norm_gradient;
+use milenas_models::fused::{self, Columns, Gradients, Norm, Parameters, Profile, Statistics, Unit, View};
 use milenas_models::kernels::blocked::elementwise::{Affine, Dots, Gate};
 use milenas_models::kernels::blocked::norm::{Moments, Scaling, Slope};
 use milenas_models::kernels::blocked::{Channels, Map, Pack};
 use rayon::prelude::*;
 
-use super::context::{Context, Profile};
-use super::edge::{Convolution, Edge, norm_gradient};
-use super::norm::{Norm, Statistics, totals};
-use super::parameters::{Gradients, Id, Parameters, per_chunk};
+use super::context::Context;
+use super::edge::{Convolution, Edge};
 use super::state::{Place, State};
-use super::unit::{Columns, Unit};
 use crate::supernet::CANDIDATES;
-
-/// A part of every image of a batch.
-#[derive(Copy, Clone)]
-pub(super) struct View<'a> {
-    pub(super) packs: &'a [Pack],
-    pub(super) place: Place,
-    pub(super) map: Map,
-}
-
-impl<'a> View<'a> {
-    /// The part of image `i`.
-    pub(super) fn image(&self, i: usize) -> &'a [Pack] {
-        &self.packs[i * self.place.image + self.place.offset..][..self.map.len()]
-    }
-}
 
 /// A cell of the supernet.
 pub(super) struct Cell {
@@ -105,7 +91,11 @@ impl Cell {
     pub(super) fn output(&self) -> View<'_> {
         let nodes = self.states.len() - 2;
         let map = self.states[2].map;
-        View { packs: &self.values, place: self.place(2), map: Map { packs: nodes * map.packs, ..map } }
+        View {
+            packs: &self.values,
+            place: self.place(2).into(),
+            map: Map { packs: nodes * map.packs, ..map },
+        }
     }
 
     /// The states of a batch.
@@ -246,14 +236,14 @@ impl Cell {
         j: usize,
         input: View<'_>,
         gradients: &[Pack],
-        (out, place): (&mut [Pack], Place),
+        (out, place): (&mut [Pack], fused::Place),
         add: bool,
         mut weights: Option<&mut Gradients>,
         profile: &mut Profile,
     ) {
         self.slope_input(c, j, gradients);
         let Convolution { unit, norm } = &self.inputs[j];
-        let own = View { packs: gradients, place: self.place(j), map: unit.output };
+        let own = View { packs: gradients, place: self.place(j).into(), map: unit.output };
         let values = View { packs: &self.values, ..own };
         let ids: Vec<_> = unit.ids().collect();
         profile.time("backward, preprocess", || {
@@ -264,7 +254,14 @@ impl Cell {
                 for (at, i) in c.images(chunk).enumerate() {
                     let source = input.image(i);
                     let mut rest = weights.as_deref_mut();
-                    norm_gradient(c.level, unit.output, norm, own.image(i), values.image(i), &mut scratch.dy);
+                    norm_gradient(
+                        c.level,
+                        unit.output,
+                        &norm.slope,
+                        own.image(i),
+                        values.image(i),
+                        &mut scratch.dy,
+                    );
                     unit.backward(c.level, c.parameters, source, scratch, &mut rest);
                     unit.backward_columns(c.level, c.parameters, scratch, false);
                     let out = &mut out[at * place.image + place.offset..][..input.map.len()];

@@ -1,75 +1,23 @@
-//! What every phase of a pass needs: the instruction set, the weights, the batch and how it is cut.
+//! A pass over one batch, with the mixture of the kind of cell at work.
 
-use std::time::Instant;
+use core::ops::Deref;
 
-use milenas_models::kernels::blocked::{Level, Pack};
+use milenas_models::fused;
 
-use super::parameters::Parameters;
-use super::scratch::Workspace;
 use crate::supernet::CANDIDATES;
 
-/// Chunks that a large batch is cut into. A task works through the images of one chunk; sums over a chunk
-/// and then over chunks do not depend on the number of threads.
-const CHUNKS: usize = 16;
-/// Fewest images of a chunk.
-const SMALLEST: usize = 2;
-
-/// One pass over one batch.
+/// What every phase of a cell needs.
 #[derive(Copy, Clone)]
 pub(super) struct Context<'a> {
-    pub(super) level: Level,
-    pub(super) parameters: &'a Parameters,
-    pub(super) workspace: &'a Workspace,
-    /// Images.
-    pub(super) batch: usize,
-    /// Whether the BatchNorms use the batch's statistics.
-    pub(super) training: bool,
-    /// The mixture of the kind of cell at work, a row per edge.
+    pub(super) pass: fused::Context<'a>,
+    /// A row per edge.
     pub(super) mixture: &'a [[f32; CANDIDATES]],
 }
 
-impl Context<'_> {
-    /// Images of a chunk.
-    pub(super) fn chunk(&self) -> usize {
-        self.batch.div_ceil(CHUNKS).max(SMALLEST)
-    }
+impl<'a> Deref for Context<'a> {
+    type Target = fused::Context<'a>;
 
-    /// Chunks of the batch.
-    pub(super) fn chunks(&self) -> usize {
-        self.batch.div_ceil(self.chunk())
-    }
-
-    /// The images of a chunk.
-    pub(super) fn images(&self, chunk: usize) -> core::ops::Range<usize> {
-        chunk * self.chunk()..((chunk + 1) * self.chunk()).min(self.batch)
-    }
-
-    /// Cuts `[image][len]` by chunks; `len` may be 0.
-    pub(super) fn cut<'b>(&self, mut packs: &'b mut [Pack], len: usize) -> Vec<&'b mut [Pack]> {
-        let mut out = Vec::with_capacity(self.chunks());
-        for chunk in 0..self.chunks() {
-            let (head, tail) = packs.split_at_mut(self.images(chunk).len() * len);
-            out.push(head);
-            packs = tail;
-        }
-        out
-    }
-}
-
-/// Where the time of all passes went.
-#[derive(Default)]
-pub(super) struct Profile(pub(super) Vec<(&'static str, f64)>);
-
-impl Profile {
-    /// Runs and times a phase.
-    pub(super) fn time<T>(&mut self, phase: &'static str, run: impl FnOnce() -> T) -> T {
-        let start = Instant::now();
-        let out = run();
-        let seconds = start.elapsed().as_secs_f64();
-        match self.0.iter_mut().find(|(name, _)| *name == phase) {
-            Some((_, total)) => *total += seconds,
-            None => self.0.push((phase, seconds)),
-        }
-        out
+    fn deref(&self) -> &Self::Target {
+        &self.pass
     }
 }

@@ -5,15 +5,14 @@
 //! the BatchNorms are all that is kept; the weighted sum of the normalised maps is
 //! `sum of scale * map + shift` over the maps of a node's edges, in one pass.
 
+use milenas_models::fused::parameters::Id;
+use milenas_models::fused::unit::norm_gradient;
+use milenas_models::fused::{Columns, Norm, Parameters, Scratch, Statistics, Unit};
 use milenas_models::kernels::blocked::depthwise::Depthwise;
-use milenas_models::kernels::blocked::elementwise::{GateNormed, PadRectify, Term, WeightedSum};
+use milenas_models::kernels::blocked::elementwise::{GateNormed, PadRectify};
 use milenas_models::kernels::blocked::simd::{floats, floats_mut};
 use milenas_models::kernels::blocked::{Channels, LANES, Level, Map, Pack};
 
-use super::norm::{Norm, Statistics};
-use super::parameters::{Id, Parameters};
-use super::scratch::Scratch;
-use super::unit::{Columns, Unit};
 use crate::supernet::CANDIDATES;
 
 /// Convolutions of an edge, by the place of their map among the edge's.
@@ -229,7 +228,7 @@ impl Edge {
             let (low, high) = maps.split_at_mut((self.slot + first) * map.len());
             let (out, source) =
                 (&mut low[(self.slot + second) * map.len()..][..map.len()], &high[..map.len()]);
-            norm_gradient(level, map, norm, node, out, &mut scratch.dy);
+            norm_gradient(level, map, &norm.slope, node, out, &mut scratch.dy);
             if gradients.is_some() {
                 self.rectify_first(level, first, source, scratch);
             }
@@ -266,7 +265,7 @@ impl Edge {
                 SEP5_FIRST => own(SEP5),
                 _ => node,
             };
-            norm_gradient(level, unit.output, norm, gradient, own(i), &mut scratch.dy);
+            norm_gradient(level, unit.output, &norm.slope, gradient, own(i), &mut scratch.dy);
             backward(level, parameters, unit, value, scratch, gradients, add);
             add = true;
         }
@@ -291,18 +290,4 @@ fn backward(
         unit.backward(level, parameters, value, scratch, gradients);
     }
     unit.backward_columns(level, parameters, scratch, add);
-}
-
-/// The gradient of a BatchNorm's input for that of its output.
-pub(super) fn norm_gradient(
-    level: Level,
-    map: Map,
-    norm: &Norm,
-    gradient: &[Pack],
-    value: &[Pack],
-    out: &mut Vec<Pack>,
-) {
-    out.resize(map.len(), Pack::ZERO);
-    let terms = [Term { scale: &norm.slope.a, map: gradient }, Term { scale: &norm.slope.b, map: value }];
-    level.run(WeightedSum { map, terms: &terms, bias: &norm.slope.c, add: false, out });
 }

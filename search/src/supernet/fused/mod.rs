@@ -8,14 +8,7 @@ mod backward;
 mod cell;
 mod context;
 mod edge;
-mod head;
 mod network;
-mod norm;
-mod parameters;
-mod scratch;
 mod state;
-mod stem;
-mod unit;
 
 pub use network::{FusedSupernet, Images};
-pub use parameters::Named;

@@ -1,15 +1,15 @@
 //! The whole network.
 
+use milenas_models::fused::head::Head;
+use milenas_models::fused::stem::Stem;
+use milenas_models::fused::{
+    self, AffineNorm, Gradients, Named, Norm, Parameters, Place, Profile, Statistics, View, Workspace,
+};
 use milenas_models::kernels::blocked::{Channels, Level, Pack};
 use milenas_models::{Error, Result};
 
-use super::cell::{Cell, View};
-use super::context::{Context, Profile};
-use super::head::Head;
-use super::norm::Statistics;
-use super::parameters::{Gradients, Named, Parameters};
-use super::scratch::Workspace;
-use super::stem::Stem;
+use super::cell::Cell;
+use super::context::Context;
 use crate::supernet::{CANDIDATES, Evaluation, Mixture, SupernetConfig, Want};
 
 /// A batch of images.
@@ -34,6 +34,8 @@ pub struct FusedSupernet {
     statistics: Statistics,
     weights: Gradients,
     stem: Stem,
+    /// The stem's output, `[image]`.
+    stem_values: Vec<Pack>,
     cells: Vec<Cell>,
     head: Head,
     /// Gradients of three consecutive sources' images: the stem is source 0, cell `i` source `i + 1`. A cell's
@@ -58,7 +60,7 @@ impl FusedSupernet {
         let (mut parameters, mut statistics) = (Parameters::default(), Statistics::default());
         let mut channels = config.channels;
         let stem_channels = config.stem_multiplier * channels;
-        let stem = Stem::new(config.in_channels, stem_channels, &mut parameters, &mut statistics);
+        let stem = stem(config.in_channels, stem_channels, &mut parameters, &mut statistics);
         let mut inputs = [Channels::one(stem_channels); 2];
         let mut cells = Vec::with_capacity(config.layers);
         for index in 0..config.layers {
@@ -79,6 +81,7 @@ impl FusedSupernet {
             statistics,
             weights,
             stem,
+            stem_values: Vec::new(),
             cells,
             head,
             gradients: Default::default(),
@@ -247,6 +250,7 @@ impl FusedSupernet {
         self.size = size;
         let (batch, height, width) = size;
         self.stem.resize(height, width, batch);
+        self.stem_values.resize(batch * self.stem.map.len(), Pack::ZERO);
         let mut lens = vec![self.stem.map.len()];
         let mut inputs = [self.stem.map; 2];
         for cell in &mut self.cells {
@@ -263,18 +267,20 @@ impl FusedSupernet {
     fn forward(&mut self, images: Images<'_>, batch: usize, mixture: &Mixture, training: bool) {
         self.resize((batch, images.height, images.width));
         let (parameters, workspace) = (&self.parameters, &self.workspace);
-        let c = Context { level: self.level, parameters, workspace, batch, training, mixture: &[] };
+        let pass = fused::Context { level: self.level, parameters, workspace, batch, training };
         let (stem, statistics, profile) = (&mut self.stem, &mut self.statistics, &mut self.profile);
-        profile.time("forward, stem", || stem.forward(&c, images.pixels, statistics));
+        profile
+            .time("forward, stem", || stem.forward(&pass, images.pixels, statistics, &mut self.stem_values));
         for i in 0..self.cells.len() {
             let (before, rest) = self.cells.split_at_mut(i);
-            let inputs = [source(&self.stem, before, i.saturating_sub(1)), source(&self.stem, before, i)];
+            let stem = stem_view(&self.stem, &self.stem_values);
+            let inputs = [source(stem, before, i.saturating_sub(1)), source(stem, before, i)];
             let cell = &mut rest[0];
-            let c = Context { mixture: &mixture[cell.reduction as usize], ..c };
+            let c = Context { pass, mixture: &mixture[cell.reduction as usize] };
             cell.forward(&c, inputs, &mut self.statistics, &mut self.profile);
         }
-        let last = source(&self.stem, &self.cells, self.cells.len());
-        self.head.forward(c.parameters, last, batch);
+        let stem = stem_view(&self.stem, &self.stem_values);
+        self.head.forward(pass.parameters, source(stem, &self.cells, self.cells.len()), batch);
     }
 
     /// Gradients for the last forward pass, whose loss the head has taken.
@@ -285,14 +291,8 @@ impl FusedSupernet {
         want_weights: bool,
     ) -> [Vec<[f64; CANDIDATES]>; 2] {
         let (parameters, workspace) = (&self.parameters, &self.workspace);
-        let c = Context {
-            level: self.level,
-            parameters,
-            workspace,
-            batch: self.size.0,
-            training: true,
-            mixture: &[],
-        };
+        let (level, batch) = (self.level, self.size.0);
+        let c = fused::Context { level, parameters, workspace, batch, training: true };
         let profile = &mut self.profile;
         let mut out = [0, 1].map(|kind| vec![[0.0; CANDIDATES]; mixture[kind].len()]);
         let count = self.cells.len();
@@ -300,7 +300,8 @@ impl FusedSupernet {
         // Whether a source's gradient holds something to add to.
         let mut begun = vec![false; count + 1];
 
-        let last = source(&self.stem, &self.cells, count);
+        let stem = stem_view(&self.stem, &self.stem_values);
+        let last = source(stem, &self.cells, count);
         let gradient = &mut self.gradients[count % 3][..];
         profile.time("backward, head", || {
             self.head.backward(c.parameters, last, gradient, weights.as_deref_mut())
@@ -311,13 +312,13 @@ impl FusedSupernet {
             let mut own = std::mem::take(&mut self.gradients[(i + 1) % 3]);
             let used = c.batch * self.cells[i].image_len();
             let kind = self.cells[i].reduction as usize;
-            let c = Context { mixture: &mixture[kind], ..c };
+            let c = Context { pass: c, mixture: &mixture[kind] };
             let (buffers, cell) = ((&mut own[..used], &mut self.pools), &mut self.cells[i]);
             cell.backward(&c, buffers, first, weights.as_deref_mut(), &mut out[kind], profile);
             for j in (first..2).rev() {
                 let from = if j == 0 { i.saturating_sub(1) } else { i };
                 let (before, rest) = self.cells.split_at_mut(i);
-                let input = source(&self.stem, before, from);
+                let input = source(stem_view(&self.stem, &self.stem_values), before, from);
                 let add = std::mem::replace(&mut begun[from], true);
                 let to = &mut self.gradients[from % 3];
                 let out = (&mut to[..c.batch * input.place.image], input.place);
@@ -333,10 +334,30 @@ impl FusedSupernet {
     }
 }
 
+/// The supernet's stem: the only BatchNorm of it with an affine part.
+fn stem(
+    in_channels: usize,
+    channels: usize,
+    parameters: &mut Parameters,
+    statistics: &mut Statistics,
+) -> Stem {
+    let shape = vec![channels, in_channels, 3, 3];
+    let weight = parameters.pointwise("stem.0.weight".into(), shape, Stem::patch(in_channels));
+    let [gamma, beta] = ["weight", "bias"].map(|x| Some(parameters.vector(format!("stem.1.{x}"), channels)));
+    parameters.set("stem.1.weight", &vec![1.0; channels]);
+    let norm = Norm::new("stem.1", channels, statistics);
+    let norm = AffineNorm::new(Some(norm), gamma, beta, Channels::one(channels).packs());
+    Stem::new(in_channels, channels, weight, norm)
+}
+
+fn stem_view<'a>(stem: &Stem, values: &'a [Pack]) -> View<'a> {
+    View { packs: values, place: Place { image: stem.map.len(), offset: 0 }, map: stem.map }
+}
+
 /// What a cell reads: source 0 is the stem, source `i + 1` cell `i`.
-fn source<'a>(stem: &'a Stem, cells: &'a [Cell], source: usize) -> View<'a> {
+fn source<'a>(stem: View<'a>, cells: &'a [Cell], source: usize) -> View<'a> {
     match source.checked_sub(1) {
         Some(cell) => cells[cell].output(),
-        None => stem.output(),
+        None => stem,
     }
 }

@@ -6,6 +6,9 @@
 
 use core::ops::Range;
 
+use milenas_models::fused::norm::totals;
+use milenas_models::fused::parameters::Id;
+use milenas_models::fused::{self, Scratch, Statistics};
 use milenas_models::kernels::blocked::elementwise::{PadRectify, Term, WeightedSum};
 use milenas_models::kernels::blocked::norm::{Moments, Scaling};
 use milenas_models::kernels::blocked::{Map, Pack, pool};
@@ -13,9 +16,6 @@ use rayon::prelude::*;
 
 use super::context::Context;
 use super::edge::{COLUMNS, DIL3, Edge, SEP3, SEP5};
-use super::norm::{Statistics, totals};
-use super::parameters::Id;
-use super::scratch::Scratch;
 
 /// Packs that the maps of a group of edges may fill: a few MiB of the last cache.
 const GROUP: usize = (16 << 20) / size_of::<Pack>();
@@ -45,6 +45,12 @@ pub(super) struct Place {
     pub(super) offset: usize,
     /// Packs before the first node.
     pub(super) nodes: usize,
+}
+
+impl From<Place> for fused::Place {
+    fn from(Place { image, offset, .. }: Place) -> Self {
+        fused::Place { image, offset }
+    }
 }
 
 impl State {

@@ -1,19 +1,17 @@
-//! The stem: a 3x3 convolution of the images, and the only BatchNorm of the supernet with an affine part.
+//! The stem: a 3x3 convolution of the images, and a BatchNorm.
 
 use core::ops::Range;
 
-use milenas_models::kernels::blocked::elementwise::{Dots, Term, WeightedSum};
-use milenas_models::kernels::blocked::norm::{Moments, Scaling, Slope};
-use milenas_models::kernels::blocked::pointwise::{Pointwise, WeightGradient};
-use milenas_models::kernels::blocked::simd::{floats, floats_mut};
-use milenas_models::kernels::blocked::{Channels, LANES, Map, Pack};
+use crate::kernels::blocked::elementwise::{Dots, Term, WeightedSum};
+use crate::kernels::blocked::norm::Moments;
+use crate::kernels::blocked::pointwise::{Pointwise, WeightGradient};
+use crate::kernels::blocked::{Channels, LANES, Map, Pack};
 use rayon::prelude::*;
 
-use super::cell::View;
 use super::context::Context;
-use super::norm::{Norm, Statistics, totals};
-use super::parameters::{Gradients, Id, Parameters, per_chunk};
-use super::state::Place;
+use super::norm::{AffineNorm, Statistics, totals};
+use super::parameters::{Gradients, Id, per_chunk};
+use super::unit::norm_gradient;
 
 /// Side of the convolution.
 const SIDE: usize = 3;
@@ -21,63 +19,39 @@ const SIDE: usize = 3;
 const STRIP: usize = 64;
 
 /// The stem.
-pub(super) struct Stem {
+pub struct Stem {
     in_channels: usize,
     weight: Id,
-    gamma: Id,
-    beta: Id,
-    norm: Norm,
+    norm: AffineNorm,
     /// The size of the output.
-    pub(super) map: Map,
+    pub map: Map,
     /// `[image]`, before the norm.
     before: Vec<Pack>,
-    values: Vec<Pack>,
     sums: Vec<Pack>,
 }
 
 impl Stem {
-    pub(super) fn new(
-        in_channels: usize,
-        channels: usize,
-        parameters: &mut Parameters,
-        statistics: &mut Statistics,
-    ) -> Stem {
-        let shape = vec![channels, in_channels, SIDE, SIDE];
-        let patch = Channels::one(in_channels * SIDE * SIDE);
-        let weight = parameters.pointwise("stem.0.weight".into(), shape, patch);
-        let [gamma, beta] = ["weight", "bias"].map(|x| parameters.vector(format!("stem.1.{x}"), channels));
-        parameters.set("stem.1.weight", &vec![1.0; channels]);
-        Stem {
-            in_channels,
-            weight,
-            gamma,
-            beta,
-            norm: Norm::new("stem.1", channels, statistics),
-            map: Map { packs: Channels::one(channels).packs(), ..Map::default() },
-            before: Vec::new(),
-            values: Vec::new(),
-            sums: Vec::new(),
-        }
+    /// A convolution by `weight`, [`Parameters::pointwise`](super::Parameters::pointwise) on [`Self::patch`], to
+    /// `channels`, and what follows it.
+    pub fn new(in_channels: usize, channels: usize, weight: Id, norm: AffineNorm) -> Stem {
+        let map = Map { packs: Channels::one(channels).packs(), ..Map::default() };
+        Stem { in_channels, weight, norm, map, before: Vec::new(), sums: Vec::new() }
+    }
+
+    /// The channels of a patch.
+    pub fn patch(in_channels: usize) -> Channels {
+        Channels::one(in_channels * SIDE * SIDE)
     }
 
     /// For a batch of images of this size.
-    pub(super) fn resize(&mut self, height: usize, width: usize, batch: usize) {
+    pub fn resize(&mut self, height: usize, width: usize, batch: usize) {
         self.map = Map { height, width, ..self.map };
         self.before.resize(batch * self.map.len(), Pack::ZERO);
-        self.values.resize(batch * self.map.len(), Pack::ZERO);
-    }
-
-    pub(super) fn place(&self) -> Place {
-        Place { image: self.map.len(), ..Place::default() }
-    }
-
-    pub(super) fn output(&self) -> View<'_> {
-        View { packs: &self.values, place: self.place(), map: self.map }
     }
 
     /// Packs of a patch.
     fn inputs(&self) -> usize {
-        Channels::one(self.in_channels * SIDE * SIDE).packs()
+        Stem::patch(self.in_channels).packs()
     }
 
     fn strips(&self) -> impl Iterator<Item = Range<usize>> {
@@ -110,8 +84,14 @@ impl Stem {
         }
     }
 
-    /// The stem's output for images `[N, C, H, W]`.
-    pub(super) fn forward(&mut self, c: &Context<'_>, images: &[f32], statistics: &mut Statistics) {
+    /// The output `[image]` for images `[N, C, H, W]`.
+    pub fn forward(
+        &mut self,
+        c: &Context<'_>,
+        images: &[f32],
+        statistics: &mut Statistics,
+        out: &mut [Pack],
+    ) {
         let (map, packs, len) = (self.map, self.map.packs, self.map.len());
         let image_len = self.in_channels * map.pixels();
         let mut before = std::mem::take(&mut self.before);
@@ -146,38 +126,21 @@ impl Stem {
         if c.training {
             let [sum, square] = [0, 1].map(|which| totals(&self.sums, 2 * packs, which, packs));
             let count = (c.batch * map.pixels()) as f64;
-            self.norm.train(&Moments::of(sum, square, count), count, statistics);
+            self.norm.train(c.parameters, &Moments::of(sum, square, count), count, statistics);
         } else {
-            self.norm.evaluate(statistics);
+            self.norm.evaluate(c.parameters, statistics);
         }
-        let (scale, bias) = self.affine(c.parameters);
-        let before = &self.before;
-        c.cut(&mut self.values, len).into_par_iter().enumerate().for_each(|(chunk, out)| {
+        let (scaling, before) = (&self.norm.scaling, &self.before);
+        c.cut(out, len).into_par_iter().enumerate().for_each(|(chunk, out)| {
             for (i, out) in c.images(chunk).zip(out.chunks_exact_mut(len)) {
-                let terms = [Term { scale: &scale, map: &before[i * len..][..len] }];
-                c.level.run(WeightedSum { map, terms: &terms, bias: &bias, add: false, out });
+                let terms = [Term { scale: &scaling.scale, map: &before[i * len..][..len] }];
+                c.level.run(WeightedSum { map, terms: &terms, bias: &scaling.shift, add: false, out });
             }
         });
     }
 
-    /// Norm and affine part together: factor and constant.
-    fn affine(&self, parameters: &Parameters) -> (Vec<Pack>, Vec<Pack>) {
-        let Scaling { mut scale, mut shift } = self.norm.scaling.clone();
-        let (gamma, beta) = (floats(&parameters.values[self.gamma]), floats(&parameters.values[self.beta]));
-        for (i, (scale, shift)) in floats_mut(&mut scale).iter_mut().zip(floats_mut(&mut shift)).enumerate() {
-            (*scale, *shift) = (*scale * gamma[i], *shift * gamma[i] + beta[i]);
-        }
-        (scale, shift)
-    }
-
     /// The gradients of the stem's weights, for that of its output.
-    pub(super) fn backward(
-        &mut self,
-        c: &Context<'_>,
-        images: &[f32],
-        gradient: &[Pack],
-        weights: &mut Gradients,
-    ) {
+    pub fn backward(&mut self, c: &Context<'_>, images: &[f32], gradient: &[Pack], weights: &mut Gradients) {
         let (map, packs, len) = (self.map, self.map.packs, self.map.len());
         let image_len = self.in_channels * map.pixels();
         let mut sums = std::mem::take(&mut self.sums);
@@ -189,15 +152,7 @@ impl Stem {
         });
         self.sums = sums;
         let [sum, dot] = [0, 1].map(|which| totals(&self.sums, 2 * packs, which, packs));
-        let scaling = &self.norm.scaling;
-        let mut slope = Slope::of(scaling, 1.0, &sum, &dot, (c.batch * map.pixels()) as f64).0;
-        slope.scale_by(&c.parameters.values[self.gamma]);
-        let (scale, shift) = (floats(&scaling.scale), floats(&scaling.shift));
-        for (i, x) in floats_mut(&mut weights.values[self.gamma]).iter_mut().enumerate() {
-            *x = (f64::from(scale[i]) * dot[i] + f64::from(shift[i]) * sum[i]) as f32;
-        }
-        floats_mut(&mut weights.values[self.beta]).iter_mut().zip(&sum).for_each(|(x, sum)| *x = *sum as f32);
-        self.norm.slope = slope;
+        self.norm.backward(c.parameters, &sum, &dot, (c.batch * map.pixels()) as f64, weights);
 
         let ids = [self.weight];
         per_chunk(c, Some(&mut *weights), &ids).into_par_iter().enumerate().for_each(|(chunk, out)| {
@@ -205,7 +160,7 @@ impl Stem {
             let scratch = &mut *c.workspace.scratch();
             for i in c.images(chunk) {
                 let (g, before) = (&gradient[i * len..][..len], &self.before[i * len..][..len]);
-                super::edge::norm_gradient(c.level, map, &self.norm, g, before, &mut scratch.dy);
+                norm_gradient(c.level, map, &self.norm.slope, g, before, &mut scratch.dy);
                 for rows in self.strips() {
                     let (first, pixels) = (rows.start * map.width, rows.len() * map.width);
                     self.patches(&images[i * image_len..][..image_len], rows, &mut scratch.strip);

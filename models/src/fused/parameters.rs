@@ -2,18 +2,16 @@
 
 use std::collections::HashMap;
 
-use milenas_models::kernels::blocked::layout::transpose;
-use milenas_models::kernels::blocked::simd::{floats, floats_mut};
-use milenas_models::kernels::blocked::{Channels, LANES, Pack};
+use crate::kernels::blocked::layout::transpose;
+use crate::kernels::blocked::simd::{floats, floats_mut};
+use crate::kernels::blocked::{Channels, LANES, Pack};
 use rayon::prelude::*;
-
-use crate::optim::squared_norm;
 
 use super::context::Context;
 
 /// Where the elements of a named tensor lie in its buffer.
 #[derive(Copy, Clone, Debug)]
-pub(super) enum Packing {
+enum Packing {
     /// `[C, 1, K, K]` as `[block][tap]`.
     Depthwise { taps: usize },
     /// `[O, I, ...]` as `[out block][in lane]`, the input lanes from `first_input` of `lanes` on, the
@@ -52,16 +50,18 @@ pub struct Named {
 }
 
 /// The index of a packed buffer.
-pub(super) type Id = usize;
+pub type Id = usize;
 
 /// All weights.
 #[derive(Default)]
-pub(super) struct Parameters {
-    pub(super) named: Vec<Named>,
+pub struct Parameters {
+    /// The tensors, in the order they were declared.
+    pub named: Vec<Named>,
     by_name: HashMap<String, usize>,
-    pub(super) values: Vec<Vec<Pack>>,
+    /// Packed, by [`Id`].
+    pub values: Vec<Vec<Pack>>,
     /// Of pointwise weights, for the gradient of their input.
-    pub(super) transposed: Vec<Vec<Pack>>,
+    pub transposed: Vec<Vec<Pack>>,
     /// Packs of inputs and outputs of pointwise weights; 0 for others.
     sizes: Vec<(usize, usize)>,
     /// Strided skips: outputs before this lane see the first half of the inputs alone, the others the second.
@@ -84,7 +84,7 @@ impl Parameters {
     }
 
     /// A depthwise weight `[channels, 1, kernel, kernel]`.
-    pub(super) fn depthwise(&mut self, name: String, channels: usize, kernel: usize) -> Id {
+    pub fn depthwise(&mut self, name: String, channels: usize, kernel: usize) -> Id {
         let taps = kernel * kernel;
         let id = self.buffer(Channels::one(channels).packs() * taps, (0, 0), None);
         self.name(name, vec![channels, 1, kernel, kernel], id, Packing::Depthwise { taps });
@@ -92,7 +92,7 @@ impl Parameters {
     }
 
     /// A dense weight of the given shape `[O, I, ...]`.
-    pub(super) fn pointwise(&mut self, name: String, shape: Vec<usize>, inputs: Channels) -> Id {
+    pub fn pointwise(&mut self, name: String, shape: Vec<usize>, inputs: Channels) -> Id {
         let (i, o) = (inputs.packs(), Channels::one(shape[0]).packs());
         let id = self.buffer(o * i * LANES, (i, o), None);
         let packing = Packing::Pointwise { inputs, lanes: i * LANES, first_input: 0, first_output: 0 };
@@ -102,7 +102,7 @@ impl Parameters {
 
     /// The two weights of a strided skip to `outputs` channels as one, zero where an output
     /// does not see an input.
-    pub(super) fn factorized(&mut self, prefix: &str, inputs: Channels, outputs: usize) -> Id {
+    pub fn factorized(&mut self, prefix: &str, inputs: Channels, outputs: usize) -> Id {
         let (i, o, half) = (inputs.packs(), Channels::one(outputs).packs(), outputs / 2);
         let id = self.buffer(2 * i * o * LANES, (2 * i, o), Some(half));
         let lanes = 2 * i * LANES;
@@ -116,24 +116,25 @@ impl Parameters {
     }
 
     /// A vector `[channels]`.
-    pub(super) fn vector(&mut self, name: String, channels: usize) -> Id {
+    pub fn vector(&mut self, name: String, channels: usize) -> Id {
         let id = self.buffer(Channels::one(channels).packs(), (0, 0), None);
         self.name(name, vec![channels], id, Packing::Vector);
         id
     }
 
-    pub(super) fn find(&self, name: &str) -> Option<&Named> {
+    /// The tensor of this name.
+    pub fn find(&self, name: &str) -> Option<&Named> {
         self.by_name.get(name).map(|&i| &self.named[i])
     }
 
     /// A named tensor, in PyTorch's order, from these buffers: the values, or gradients.
-    pub(super) fn read(named: &Named, buffers: &[Vec<Pack>]) -> Vec<f32> {
+    pub fn read(named: &Named, buffers: &[Vec<Pack>]) -> Vec<f32> {
         let from = floats(&buffers[named.buffer]);
         (0..named.shape.iter().product()).map(|i| from[named.packing.place(i)]).collect()
     }
 
     /// Sets a named tensor; `values` has its size.
-    pub(super) fn set(&mut self, name: &str, values: &[f32]) {
+    pub fn set(&mut self, name: &str, values: &[f32]) {
         if let Some(&index) = self.by_name.get(name) {
             let named = &self.named[index];
             let to = floats_mut(&mut self.values[named.buffer]);
@@ -145,11 +146,7 @@ impl Parameters {
     }
 
     /// Every packed buffer with its gradient.
-    pub(super) fn for_each(
-        &mut self,
-        gradients: &Gradients,
-        mut visit: impl FnMut(usize, &mut [f32], &[f32]),
-    ) {
+    pub fn for_each(&mut self, gradients: &Gradients, mut visit: impl FnMut(usize, &mut [f32], &[f32])) {
         for (i, (values, gradient)) in self.values.iter_mut().zip(&gradients.values).enumerate() {
             visit(i, floats_mut(values), floats(gradient));
         }
@@ -157,7 +154,7 @@ impl Parameters {
     }
 
     /// Brings what is derived from the values up to date.
-    pub(super) fn refresh(&mut self) {
+    pub fn refresh(&mut self) {
         if std::mem::take(&mut self.stale) {
             let weights = self.values.par_iter().zip(&mut self.transposed).zip(&self.sizes);
             weights
@@ -169,25 +166,26 @@ impl Parameters {
 
 /// The gradients of all weights, and the parts of them that the chunks of a batch find.
 #[derive(Default)]
-pub(super) struct Gradients {
-    pub(super) values: Vec<Vec<Pack>>,
+pub struct Gradients {
+    /// Packed, by [`Id`].
+    pub values: Vec<Vec<Pack>>,
     chunks: Vec<Vec<Pack>>,
 }
 
 impl Gradients {
     /// Room for the gradients of these parameters.
-    pub(super) fn new(parameters: &Parameters) -> Gradients {
+    pub fn new(parameters: &Parameters) -> Gradients {
         let zeros = |values: &Vec<Pack>| vec![Pack::ZERO; values.len()];
         Gradients { values: parameters.values.iter().map(zeros).collect(), chunks: Vec::new() }
     }
 
     /// Sum of squares of them all; filling lanes are zero.
-    pub(super) fn squared_norm(&self) -> f64 {
-        self.values.iter().map(|values| squared_norm(floats(values))).sum()
+    pub fn squared_norm(&self) -> f64 {
+        self.values.iter().flat_map(|values| floats(values)).map(|x| f64::from(*x).powi(2)).sum()
     }
 
     /// A zeroed buffer per chunk, in which the gradients of `ids` lie one after the other.
-    pub(super) fn chunks(&mut self, parameters: &Parameters, ids: &[Id], count: usize) -> &mut [Vec<Pack>] {
+    pub fn chunks(&mut self, parameters: &Parameters, ids: &[Id], count: usize) -> &mut [Vec<Pack>] {
         let length = ids.iter().map(|&id| parameters.values[id].len()).sum();
         self.chunks.resize_with(count.max(self.chunks.len()), Vec::new);
         for chunk in &mut self.chunks[..count] {
@@ -198,7 +196,7 @@ impl Gradients {
     }
 
     /// Sets the gradients of `ids` to the sums, in order, of what `count` chunks found.
-    pub(super) fn gather(&mut self, parameters: &Parameters, ids: &[Id], count: usize) {
+    pub fn gather(&mut self, parameters: &Parameters, ids: &[Id], count: usize) {
         let mut first = 0;
         let mut work = Vec::with_capacity(ids.len());
         for &id in ids {
@@ -237,7 +235,7 @@ fn blank_unseen(gradient: &mut [Pack], lanes: usize, half: usize) {
 }
 
 /// A zeroed buffer per chunk for the gradients of the parameters `ids`, if they are wanted.
-pub(super) fn per_chunk<'a>(
+pub fn per_chunk<'a>(
     c: &Context<'_>,
     weights: Option<&'a mut Gradients>,
     ids: &[Id],

@@ -5,16 +5,18 @@
 
 use core::ops::Range;
 
-use milenas_models::kernels::blocked::depthwise::{self, Depthwise};
-use milenas_models::kernels::blocked::pointwise::{Pointwise, WeightGradient};
-use milenas_models::kernels::blocked::{HALO, Level, Map, Pack, elementwise, parity};
+use crate::kernels::blocked::depthwise::{self, Depthwise};
+use crate::kernels::blocked::elementwise::{Term, WeightedSum};
+use crate::kernels::blocked::norm::Slope;
+use crate::kernels::blocked::pointwise::{Pointwise, WeightGradient};
+use crate::kernels::blocked::{HALO, Level, Map, Pack, elementwise, parity};
 
 use super::parameters::{Id, Parameters};
 use super::scratch::Scratch;
 
 /// What makes the columns.
 #[derive(Copy, Clone, Debug)]
-pub(super) enum Columns {
+pub enum Columns {
     /// Taps of a padded, rectified map, by this weight.
     Depthwise(Depthwise, Id),
     /// The rectified pixels of a plain map.
@@ -25,13 +27,15 @@ pub(super) enum Columns {
 
 /// A convolution.
 #[derive(Copy, Clone, Debug)]
-pub(super) struct Unit {
-    pub(super) columns: Columns,
-    pub(super) pointwise: Id,
+pub struct Unit {
+    /// What makes the columns.
+    pub columns: Columns,
+    /// The weight on the columns.
+    pub pointwise: Id,
     /// The input of one image.
-    pub(super) input: Map,
+    pub input: Map,
     /// The output of one image.
-    pub(super) output: Map,
+    pub output: Map,
 }
 
 /// Packs of columns made at a time.
@@ -39,7 +43,7 @@ const STRIP: usize = 128;
 
 impl Unit {
     /// For maps of this size.
-    pub(super) fn resize(&mut self, input: Map) {
+    pub fn resize(&mut self, input: Map) {
         let stride = match self.columns {
             Columns::Depthwise(shape, _) => shape.stride,
             Columns::Rectified => 1,
@@ -58,7 +62,7 @@ impl Unit {
     }
 
     /// The parameters, in the order of their gradients.
-    pub(super) fn ids(&self) -> impl Iterator<Item = Id> {
+    pub fn ids(&self) -> impl Iterator<Item = Id> {
         let depthwise = match self.columns {
             Columns::Depthwise(_, id) => Some(id),
             _ => None,
@@ -100,7 +104,7 @@ impl Unit {
     }
 
     /// The output of one image, with its `[2][block]` sums added to `sums`.
-    pub(super) fn forward(
+    pub fn forward(
         &self,
         level: Level,
         parameters: &Parameters,
@@ -162,7 +166,7 @@ impl Unit {
     /// From the output gradient in `scratch.dy`, the gradient of the columns: padded in `scratch.dz` for a depthwise
     /// convolution, else plain in `scratch.columns`. Adds the gradients of the weights to the front of
     /// `gradients`, if there, and moves it past them.
-    pub(super) fn backward(
+    pub fn backward(
         &self,
         level: Level,
         parameters: &Parameters,
@@ -207,13 +211,7 @@ impl Unit {
     }
 
     /// From the gradient of the columns to that of the (rectified) input, set in `scratch.da` or added to it.
-    pub(super) fn backward_columns(
-        &self,
-        level: Level,
-        parameters: &Parameters,
-        scratch: &mut Scratch,
-        add: bool,
-    ) {
+    pub fn backward_columns(&self, level: Level, parameters: &Parameters, scratch: &mut Scratch, add: bool) {
         let Scratch { dz, da, columns, .. } = scratch;
         da.resize(self.input.len(), Pack::ZERO);
         match self.columns {
@@ -239,4 +237,18 @@ impl Unit {
             }
         }
     }
+}
+
+/// The gradient of a BatchNorm's input `value` for that of its output.
+pub fn norm_gradient(
+    level: Level,
+    map: Map,
+    slope: &Slope,
+    gradient: &[Pack],
+    value: &[Pack],
+    out: &mut Vec<Pack>,
+) {
+    out.resize(map.len(), Pack::ZERO);
+    let terms = [Term { scale: &slope.a, map: gradient }, Term { scale: &slope.b, map: value }];
+    level.run(WeightedSum { map, terms: &terms, bias: &slope.c, add: false, out });
 }

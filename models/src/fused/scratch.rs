@@ -2,18 +2,18 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use milenas_models::kernels::blocked::{Map, Pack};
+use crate::kernels::blocked::{Map, Pack};
 
 /// A padded map whose border is zero.
 #[derive(Default)]
-pub(super) struct Padded {
+pub struct Padded {
     map: Map,
     packs: Vec<Pack>,
 }
 
 impl Padded {
     /// The map, for this size; the inside keeps what the last user of the size left.
-    pub(super) fn of(&mut self, map: Map) -> &mut [Pack] {
+    pub fn of(&mut self, map: Map) -> &mut [Pack] {
         if self.map != map {
             self.map = map;
             self.packs.clear();
@@ -25,36 +25,36 @@ impl Padded {
 
 /// One thread's buffers.
 #[derive(Default)]
-pub(super) struct Scratch {
+pub struct Scratch {
     /// A rectified input.
-    pub(super) a: Padded,
+    pub a: Padded,
     /// The gradient of a depthwise convolution's output.
-    pub(super) dz: Padded,
+    pub dz: Padded,
     /// The gradient of other columns.
-    pub(super) columns: Vec<Pack>,
+    pub columns: Vec<Pack>,
     /// A strip of columns.
-    pub(super) strip: Vec<Pack>,
+    pub strip: Vec<Pack>,
     /// The gradient of a pointwise convolution's output, or of a pool's.
-    pub(super) dy: Vec<Pack>,
+    pub dy: Vec<Pack>,
     /// The gradient of a rectified input.
-    pub(super) da: Vec<Pack>,
+    pub da: Vec<Pack>,
     /// Whatever the pools need.
-    pub(super) pool: Vec<Pack>,
+    pub pool: Vec<Pack>,
 }
 
 /// The buffers of all threads.
 #[derive(Default)]
-pub(super) struct Workspace(Vec<Mutex<Scratch>>);
+pub struct Workspace(Vec<Mutex<Scratch>>);
 
 impl Workspace {
     /// Room for the threads of the current pool.
-    pub(super) fn prepare(&mut self) {
+    pub fn prepare(&mut self) {
         let threads = rayon::current_num_threads();
         self.0.resize_with(threads.max(self.0.len()), Mutex::default);
     }
 
     /// This thread's buffers. They hold nothing that outlives a call, so a panic elsewhere does no harm.
-    pub(super) fn scratch(&self) -> MutexGuard<'_, Scratch> {
+    pub fn scratch(&self) -> MutexGuard<'_, Scratch> {
         let thread = rayon::current_thread_index().unwrap_or(0);
         self.0[thread].lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,31 +1,32 @@
 //! The head: mean over pixels, a linear layer, cross-entropy.
 
-use milenas_models::kernels::blocked::simd::{floats, floats_mut};
-use milenas_models::kernels::blocked::{Channels, LANES, Pack};
+use crate::kernels::blocked::simd::{floats, floats_mut};
+use crate::kernels::blocked::{Channels, LANES, Pack};
 
-use super::cell::View;
 use super::parameters::{Gradients, Id, Parameters};
+use super::view::View;
 
 /// The classifier.
-pub(super) struct Head {
+pub struct Head {
     classes: usize,
     weight: Id,
     bias: Id,
     /// `[image][lane]` means.
     features: Vec<f32>,
     /// `[image][class]`.
-    pub(super) logits: Vec<f32>,
+    pub logits: Vec<f32>,
 }
 
 impl Head {
-    pub(super) fn new(inputs: Channels, classes: usize, parameters: &mut Parameters) -> Head {
+    /// Declares `classifier.weight` and `classifier.bias`.
+    pub fn new(inputs: Channels, classes: usize, parameters: &mut Parameters) -> Head {
         let weight = parameters.pointwise("classifier.weight".into(), vec![classes, inputs.count()], inputs);
         let bias = parameters.vector("classifier.bias".into(), classes);
         Head { classes, weight, bias, features: Vec::new(), logits: Vec::new() }
     }
 
     /// The logits of a batch.
-    pub(super) fn forward(&mut self, parameters: &Parameters, input: View<'_>, batch: usize) {
+    pub fn forward(&mut self, parameters: &Parameters, input: View<'_>, batch: usize) {
         let (pixels, lanes) = (input.map.pixels(), input.map.packs * LANES);
         self.features.clear();
         self.logits.clear();
@@ -48,7 +49,7 @@ impl Head {
     }
 
     /// Mean cross-entropy and the number of right answers; leaves the gradient of the logits in `logits`.
-    pub(super) fn loss(&mut self, labels: &[u32]) -> (f64, usize) {
+    pub fn loss(&mut self, labels: &[u32]) -> (f64, usize) {
         let (mut loss, mut correct) = (0.0, 0);
         for (logits, &label) in self.logits.chunks_exact_mut(self.classes).zip(labels) {
             let label = label as usize;
@@ -65,7 +66,7 @@ impl Head {
     }
 
     /// From the gradient of the logits, as [`Self::loss`] leaves it, to that of the input, and of the weights.
-    pub(super) fn backward(
+    pub fn backward(
         &self,
         parameters: &Parameters,
         input: View<'_>,

@@ -1,0 +1,21 @@
+//! Networks as hand-written passes, forward and backward, over blocked maps: what the supernet of the search
+//! and [`Network`] share.
+//!
+//! Kept for the backward pass are the maps before the BatchNorms and the states, nothing else: rectified inputs,
+//! depthwise outputs and the places of maxima are made again.
+
+pub mod context;
+pub mod head;
+pub mod norm;
+pub mod parameters;
+pub mod scratch;
+pub mod stem;
+pub mod unit;
+pub mod view;
+
+pub use context::{Context, Profile};
+pub use norm::{AffineNorm, Norm, Statistics};
+pub use parameters::{Gradients, Named, Parameters};
+pub use scratch::{Scratch, Workspace};
+pub use unit::{Columns, Unit};
+pub use view::{Place, View};
