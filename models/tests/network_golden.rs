@@ -1,6 +1,8 @@
 //! Derived networks equal PyTorch's: evaluation, training, and every gradient (`tests/golden/make_golden.py`).
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -8,32 +10,15 @@ use candle_core::{Device, Tensor, safetensors};
 use milenas_models::kernels::Form;
 use milenas_models::{Executor, Genotype, Mode, NetworkConfig, Weights, assemble};
 
-/// Of the largest element: float32, other orders of summation.
-const VALUES: f32 = 1e-4;
-const GRADIENTS: f32 = 1e-3;
+use common::{GRADIENTS, VALUES, cross_entropy, flat};
 
 const CONFIG: NetworkConfig =
     NetworkConfig { channels: 4, layers: 4, classes: 10, in_channels: 3, height: 16, width: 16 };
 
-fn flat(t: &Tensor) -> Vec<f32> {
-    t.flatten_all().unwrap().to_vec1().unwrap()
-}
-
 #[track_caller]
 fn assert_close(name: &str, found: &Tensor, expected: &Tensor, tolerance: f32) {
     assert_eq!(found.dims(), expected.dims(), "{name}");
-    let (found, expected) = (flat(found), flat(expected));
-    let scale = expected.iter().fold(1e-4f32, |m, x| m.max(x.abs()));
-    let worst = found.iter().zip(&expected).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
-    assert!(worst <= tolerance * scale, "{name}: differs by {worst}, its largest is {scale}");
-}
-
-fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Tensor {
-    let max = logits.max_keepdim(1).unwrap().detach();
-    let shifted = logits.broadcast_sub(&max).unwrap();
-    let log_sum = shifted.exp().unwrap().sum_keepdim(1).unwrap().log().unwrap();
-    let log_p = shifted.broadcast_sub(&log_sum).unwrap();
-    log_p.gather(&labels.unsqueeze(1).unwrap(), 1).unwrap().mean_all().unwrap().neg().unwrap()
+    common::assert_close(name, &flat(found), &flat(expected), tolerance);
 }
 
 fn check(file: &str, genotype: &str, form: Form) {

@@ -7,6 +7,7 @@ use super::parameters::{Gradients, Id, Parameters};
 use super::view::View;
 
 /// The classifier.
+#[derive(Clone)]
 pub struct Head {
     classes: usize,
     weight: Id,
@@ -18,10 +19,15 @@ pub struct Head {
 }
 
 impl Head {
-    /// Declares `classifier.weight` and `classifier.bias`.
-    pub fn new(inputs: Channels, classes: usize, parameters: &mut Parameters) -> Head {
-        let weight = parameters.pointwise("classifier.weight".into(), vec![classes, inputs.count()], inputs);
-        let bias = parameters.vector("classifier.bias".into(), classes);
+    /// With a weight and a bias of these names.
+    pub fn new(
+        [weight, bias]: [String; 2],
+        inputs: Channels,
+        classes: usize,
+        parameters: &mut Parameters,
+    ) -> Head {
+        let weight = parameters.pointwise(weight, vec![classes, inputs.count()], inputs);
+        let bias = parameters.vector(bias, classes);
         Head { classes, weight, bias, features: Vec::new(), logits: Vec::new() }
     }
 

@@ -6,6 +6,7 @@
 
 pub mod context;
 pub mod head;
+mod network;
 pub mod norm;
 pub mod parameters;
 pub mod scratch;
@@ -14,6 +15,7 @@ pub mod unit;
 pub mod view;
 
 pub use context::{Context, Profile};
+pub use network::Network;
 pub use norm::{AffineNorm, Norm, Statistics};
 pub use parameters::{Gradients, Named, Parameters};
 pub use scratch::{Scratch, Workspace};

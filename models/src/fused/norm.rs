@@ -19,6 +19,7 @@ pub struct Statistics {
 }
 
 /// One BatchNorm without an affine part.
+#[derive(Clone)]
 pub struct Norm {
     /// Of the running mean; the variance comes next.
     statistics: usize,
@@ -63,6 +64,7 @@ impl Norm {
 }
 
 /// What follows a convolution: a BatchNorm with weight and bias, or the bias that a compiler has left of it, or nothing.
+#[derive(Clone)]
 pub struct AffineNorm {
     norm: Option<Norm>,
     gamma: Option<Id>,

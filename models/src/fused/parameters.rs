@@ -17,8 +17,8 @@ enum Packing {
     /// `[O, I, ...]` as `[out block][in lane]`, the input lanes from `first_input` of `lanes` on, the
     /// outputs from `first_output` on.
     Pointwise { inputs: Channels, lanes: usize, first_input: usize, first_output: usize },
-    /// `[C]`.
-    Vector,
+    /// `[C]`, from channel `first` on.
+    Vector { first: usize },
 }
 
 impl Packing {
@@ -33,7 +33,7 @@ impl Packing {
                 let input = first_input + inputs.lane(i % inputs.count());
                 (output / LANES * lanes + input) * LANES + output % LANES
             }
-            Packing::Vector => i,
+            Packing::Vector { first } => first + i,
         }
     }
 }
@@ -101,24 +101,34 @@ impl Parameters {
     }
 
     /// The two weights of a strided skip to `outputs` channels as one, zero where an output
-    /// does not see an input.
-    pub fn factorized(&mut self, prefix: &str, inputs: Channels, outputs: usize) -> Id {
+    /// does not see an input. The first has half of the outputs, rounded down.
+    pub fn factorized(&mut self, names: [String; 2], inputs: Channels, outputs: usize) -> Id {
         let (i, o, half) = (inputs.packs(), Channels::one(outputs).packs(), outputs / 2);
         let id = self.buffer(2 * i * o * LANES, (2 * i, o), Some(half));
         let lanes = 2 * i * LANES;
-        for (name, first_input, first_output, count) in
-            [("even", 0, 0, half), ("odd", i * LANES, half, outputs - half)]
+        for (name, (first_input, first_output, count)) in
+            names.into_iter().zip([(0, 0, half), (i * LANES, half, outputs - half)])
         {
             let packing = Packing::Pointwise { inputs, lanes, first_input, first_output };
-            self.name(format!("{prefix}.{name}.weight"), vec![count, inputs.count(), 1, 1], id, packing);
+            self.name(name, vec![count, inputs.count(), 1, 1], id, packing);
         }
         id
     }
 
     /// A vector `[channels]`.
     pub fn vector(&mut self, name: String, channels: usize) -> Id {
+        self.vectors([(name, channels)])
+    }
+
+    /// Vectors side by side as one.
+    pub fn vectors<const N: usize>(&mut self, parts: [(String, usize); N]) -> Id {
+        let channels = parts.iter().map(|(_, channels)| channels).sum();
         let id = self.buffer(Channels::one(channels).packs(), (0, 0), None);
-        self.name(name, vec![channels], id, Packing::Vector);
+        let mut first = 0;
+        for (name, channels) in parts {
+            self.name(name, vec![channels], id, Packing::Vector { first });
+            first += channels;
+        }
         id
     }
 

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::context::Context;
 use super::norm::{AffineNorm, Statistics, totals};
-use super::parameters::{Gradients, Id, per_chunk};
+use super::parameters::{Gradients, Id, Parameters, per_chunk};
 use super::unit::norm_gradient;
 
 /// Side of the convolution.
@@ -19,6 +19,7 @@ const SIDE: usize = 3;
 const STRIP: usize = 64;
 
 /// The stem.
+#[derive(Clone)]
 pub struct Stem {
     in_channels: usize,
     weight: Id,
@@ -92,6 +93,25 @@ impl Stem {
         statistics: &mut Statistics,
         out: &mut [Pack],
     ) {
+        self.convolve(c, images);
+        if c.training {
+            let (packs, pixels) = (self.map.packs, self.map.pixels());
+            let [sum, square] = [0, 1].map(|which| totals(&self.sums, 2 * packs, which, packs));
+            let count = (c.batch * pixels) as f64;
+            self.norm.train(c.parameters, &Moments::of(sum, square, count), count, statistics);
+        } else {
+            self.norm.evaluate(c.parameters, statistics);
+        }
+        self.normalise(c, out);
+    }
+
+    /// Makes the norm that of the running statistics.
+    pub fn evaluate(&mut self, parameters: &Parameters, statistics: &Statistics) {
+        self.norm.evaluate(parameters, statistics);
+    }
+
+    /// The convolution of images `[N, C, H, W]`, without the norm.
+    pub fn convolve(&mut self, c: &Context<'_>, images: &[f32]) {
         let (map, packs, len) = (self.map, self.map.packs, self.map.len());
         let image_len = self.in_channels * map.pixels();
         let mut before = std::mem::take(&mut self.before);
@@ -123,13 +143,11 @@ impl Stem {
             }
         });
         (self.before, self.sums) = (before, sums);
-        if c.training {
-            let [sum, square] = [0, 1].map(|which| totals(&self.sums, 2 * packs, which, packs));
-            let count = (c.batch * map.pixels()) as f64;
-            self.norm.train(c.parameters, &Moments::of(sum, square, count), count, statistics);
-        } else {
-            self.norm.evaluate(c.parameters, statistics);
-        }
+    }
+
+    /// The output `[image]`, by the norm as it is, of what was convolved.
+    pub fn normalise(&self, c: &Context<'_>, out: &mut [Pack]) {
+        let (map, len) = (self.map, self.map.len());
         let (scaling, before) = (&self.norm.scaling, &self.before);
         c.cut(out, len).into_par_iter().enumerate().for_each(|(chunk, out)| {
             for (i, out) in c.images(chunk).zip(out.chunks_exact_mut(len)) {

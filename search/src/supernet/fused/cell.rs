@@ -10,7 +10,7 @@ use milenas_models::kernels::blocked::{Channels, Map, Pack};
 use rayon::prelude::*;
 
 use super::context::Context;
-use super::edge::{Convolution, Edge};
+use super::edge::{Convolution, Edge, halves_of};
 use super::state::{Place, State};
 use crate::supernet::CANDIDATES;
 
@@ -41,7 +41,7 @@ impl Cell {
             let (prefix, from) = (format!("cells.{index}.pre{j}"), inputs[j]);
             let parity = j == 0 && halves;
             let pointwise = if parity {
-                parameters.factorized(&prefix, from, channels)
+                parameters.factorized(halves_of(&prefix), from, channels)
             } else {
                 parameters.pointwise(format!("{prefix}.1.weight"), vec![channels, from.count(), 1, 1], from)
             };

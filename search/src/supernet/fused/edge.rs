@@ -67,7 +67,10 @@ impl Edge {
             Unit { columns, pointwise, input: map, output: map }
         };
         let skip = (stride == 2).then(|| Convolution {
-            unit: unit(Columns::Parity, parameters.factorized(&format!("{prefix}.3"), one, channels)),
+            unit: unit(
+                Columns::Parity,
+                parameters.factorized(halves_of(&format!("{prefix}.3")), one, channels),
+            ),
             norm: Norm::new(&format!("{prefix}.3.bn"), channels, statistics),
         });
         let mut block = |at: String, first: usize, shape: Depthwise| {
@@ -290,4 +293,9 @@ fn backward(
         unit.backward(level, parameters, value, scratch, gradients);
     }
     unit.backward_columns(level, parameters, scratch, add);
+}
+
+/// The weights of a strided skip.
+pub(super) fn halves_of(prefix: &str) -> [String; 2] {
+    ["even", "odd"].map(|x| format!("{prefix}.{x}.weight"))
 }

@@ -72,7 +72,8 @@ impl FusedSupernet {
             cells.push(Cell::new(index, size, inputs, kind, &mut parameters, &mut statistics));
             inputs = [inputs[1], Channels { groups: config.nodes, each: channels }];
         }
-        let head = Head::new(inputs[1], config.classes, &mut parameters);
+        let names = ["weight", "bias"].map(|x| format!("classifier.{x}"));
+        let head = Head::new(names, inputs[1], config.classes, &mut parameters);
         let weights = Gradients::new(&parameters);
         FusedSupernet {
             config,

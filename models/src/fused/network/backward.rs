@@ -1,0 +1,297 @@
+//! The steps backward.
+
+use rayon::prelude::*;
+
+use crate::kernels::blocked::elementwise::{Dots, Gate, GateNormed, Term as Addend, WeightedSum};
+use crate::kernels::blocked::{Pack, pool};
+
+use super::super::context::Context;
+use super::super::norm::totals;
+use super::super::parameters::{Gradients, Id, per_chunk};
+use super::super::unit::norm_gradient;
+use super::forward::Split;
+use super::{Convolution, Maps, Network, Pool, Slot, Source, Step, Sum, Target, Term};
+
+impl Network {
+    /// All gradients, for the last forward pass, whose loss the head has taken.
+    pub(super) fn backward(&mut self, images: &[f32], batch: usize) {
+        let mut maps = std::mem::take(&mut self.maps);
+        let mut weights = std::mem::take(&mut self.weights);
+        let mut profile = std::mem::take(&mut self.profile);
+        self.begin(self.last.buffer, batch);
+        let mut gradient = std::mem::take(&mut self.gradients[self.last.buffer]);
+        let last = self.view(&maps.states, self.last);
+        self.head.backward(&self.parameters, last, &mut gradient, Some(&mut weights));
+        self.gradients[self.last.buffer] = gradient;
+        for at in (0..self.steps.len()).rev() {
+            let (name, buffers) = self.touched(at);
+            buffers.into_iter().for_each(|buffer| self.begin(buffer, batch));
+            if matches!(self.steps[at], Step::Convolution(_)) {
+                profile.time("backward, norms", || self.slope(at, &mut maps, &mut weights));
+            }
+            profile.time(name, || self.step_back(at, &mut maps, &mut weights));
+            self.release(at);
+        }
+        let gradient = std::mem::take(&mut self.gradients[0]);
+        let (level, parameters, workspace) = (self.level, &self.parameters, &self.workspace);
+        let c = Context { level, parameters, workspace, batch, training: true };
+        let stem = &mut self.stem;
+        profile.time("backward, stem", || stem.backward(&c, images, &gradient, &mut weights));
+        self.spare.push(gradient);
+        (self.maps, self.weights, self.profile) = (maps, weights, profile);
+    }
+
+    /// The phase of a step, and the buffers whose gradients it reads or writes.
+    fn touched(&self, at: usize) -> (&'static str, Vec<usize>) {
+        match &self.steps[at] {
+            Step::Convolution(Convolution { source, target, .. }) => {
+                let mut buffers = Vec::new();
+                if let Source::State(slot) = source {
+                    buffers.push(slot.buffer);
+                }
+                if let Target::State(slot) = target {
+                    buffers.push(slot.buffer);
+                }
+                ("backward, convolutions", buffers)
+            }
+            Step::Pool(pool) => ("backward, pools", vec![pool.source.buffer, pool.target.buffer]),
+            Step::Sum(sum) => {
+                let states = sum.terms.iter().filter_map(|term| match term {
+                    Term::State(slot) => Some(slot.buffer),
+                    Term::Made(_) => None,
+                });
+                ("backward, sums", states.chain([sum.out.buffer]).collect())
+            }
+        }
+    }
+
+    /// Zero gradients for a buffer that has none yet.
+    fn begin(&mut self, buffer: usize, batch: usize) {
+        let len = batch * self.images[buffer];
+        let gradient = &mut self.gradients[buffer];
+        if gradient.is_empty() {
+            let best = (0..self.spare.len()).min_by_key(|&i| self.spare[i].capacity().abs_diff(len));
+            *gradient = best.map(|i| self.spare.swap_remove(i)).unwrap_or_default();
+            gradient.clear();
+            gradient.resize(len, Pack::ZERO);
+        }
+    }
+
+    /// Gives back the gradients that no earlier step writes or reads.
+    fn release(&mut self, at: usize) {
+        let written = |step: &Step, buffer: usize| match step {
+            Step::Sum(sum) => sum.out.buffer == buffer,
+            Step::Pool(pool) => pool.target.buffer == buffer,
+            Step::Convolution(c) => matches!(c.target, Target::State(slot) if slot.buffer == buffer),
+        };
+        for buffer in 1..self.gradients.len() {
+            if written(&self.steps[at], buffer) && !self.steps[..at].iter().any(|s| written(s, buffer)) {
+                self.spare.push(std::mem::take(&mut self.gradients[buffer]));
+            }
+        }
+    }
+
+    /// The gradient of a convolution's norm.
+    fn slope(&mut self, at: usize, maps: &mut Maps, weights: &mut Gradients) {
+        let Step::Convolution(convolution) = &self.steps[at] else { return };
+        let map = convolution.unit.output;
+        let sums_len = 2 * map.packs;
+        let c = self.context(maps.batch, true);
+        if let Target::State(slot) = convolution.target {
+            let (gradient, made) = (self.view(&self.gradients, slot), &maps.made[at]);
+            c.cut(&mut maps.sums[at], sums_len).into_par_iter().enumerate().for_each(|(chunk, sums)| {
+                for (i, out) in c.images(chunk).zip(sums.chunks_exact_mut(sums_len)) {
+                    let right = &made[i * map.len()..][..map.len()];
+                    c.level.run(Dots { pixels: map.pixels(), left: gradient.image(i), right: &[right], out });
+                }
+            });
+        }
+        let [sum, dot] = [0, 1].map(|which| totals(&maps.sums[at], sums_len, which, map.packs));
+        let count = (maps.batch * map.pixels()) as f64;
+        if let Some(norm) = &mut self.norms[at] {
+            norm.backward(&self.parameters, &sum, &dot, count, weights);
+        }
+    }
+
+    fn step_back(&mut self, at: usize, maps: &mut Maps, weights: &mut Gradients) {
+        let mut gradients = std::mem::take(&mut self.gradients);
+        let c = self.context(maps.batch, true);
+        match &self.steps[at] {
+            Step::Convolution(convolution) => {
+                let ids: Vec<Id> = convolution.unit.ids().collect();
+                self.convolve_back(&c, at, convolution, maps, &mut gradients, (weights, &ids));
+                weights.gather(c.parameters, &ids, c.chunks());
+            }
+            Step::Pool(pool) => self.pool_back(&c, at, pool, maps, &mut gradients),
+            Step::Sum(sum) => self.sum_back(&c, sum, &mut gradients),
+        }
+        self.gradients = gradients;
+    }
+
+    /// From the gradient of a normalised convolution to that of what it reads.
+    fn convolve_back(
+        &self,
+        c: &Context<'_>,
+        at: usize,
+        convolution: &Convolution,
+        maps: &mut Maps,
+        gradients: &mut [Vec<Pack>],
+        (weights, ids): (&mut Gradients, &[Id]),
+    ) {
+        let Some(norm) = &self.norms[at] else { return };
+        let unit = &convolution.unit;
+        let (input, map) = (unit.input, unit.output);
+        let weights = per_chunk(c, Some(weights), ids);
+        let mut made = std::mem::take(&mut maps.made[at]);
+        // A convolution that reads another leaves its gradient in its own place, and its sums in that one's.
+        let before = match convolution.source {
+            Source::Normed(before) => Some(before),
+            Source::State(_) => None,
+        };
+        let sums_len = before.map_or(0, |_| 2 * input.packs);
+        let mut sums = before.map(|b| std::mem::take(&mut maps.sums[b])).unwrap_or_default();
+        let (write, read) = match (&convolution.source, convolution.target) {
+            (Source::State(from), Target::State(to)) => (Some(*from), Some(to)),
+            (Source::State(from), Target::Next(_)) => (Some(*from), None),
+            (Source::Normed(_), Target::State(to)) => (None, Some(to)),
+            (Source::Normed(_), Target::Next(_)) => (None, None),
+        };
+        let pairs = self.pairs(c, gradients, write, read);
+        let tasks = pairs.into_par_iter().zip(c.cut(&mut made, map.len())).zip(c.cut(&mut sums, sums_len));
+        tasks.zip(weights).enumerate().for_each(|(chunk, (((mut pair, made), sums), mut weights))| {
+            let scratch = &mut *c.workspace.scratch();
+            for (index, i) in c.images(chunk).enumerate() {
+                let (out, gradient) = pair.of(index);
+                let gradient = match convolution.target {
+                    Target::Next(next) => &maps.made[next][i * map.len()..][..map.len()],
+                    Target::State(_) => gradient,
+                };
+                let own = &mut made[index * map.len()..][..map.len()];
+                norm_gradient(c.level, map, &norm.slope, gradient, own, &mut scratch.dy);
+                let plain = self.source(c, convolution, maps, i, scratch);
+                let mut a = std::mem::take(&mut scratch.a);
+                let mut rest = weights.as_deref_mut();
+                let source = plain.unwrap_or_else(|| a.of(input));
+                unit.backward(c.level, c.parameters, source, scratch, &mut rest);
+                scratch.a = a;
+                unit.backward_columns(c.level, c.parameters, scratch, false);
+                let gradient = &scratch.da;
+                match (&convolution.source, before.and_then(|b| self.scaling(b))) {
+                    (Source::Normed(before), Some(scaling)) => c.level.run(GateNormed {
+                        pixels: input.pixels(),
+                        gradient,
+                        source: &maps.made[*before][i * input.len()..][..input.len()],
+                        scale: &scaling.scale,
+                        shift: &scaling.shift,
+                        out: own,
+                        sums: &mut sums[index * sums_len..][..sums_len],
+                    }),
+                    (Source::State(slot), _) => {
+                        let source = self.view(&maps.states, *slot).image(i);
+                        c.level.run(Gate { gradient, source, add: true, out });
+                    }
+                    _ => (),
+                }
+            }
+        });
+        maps.made[at] = made;
+        if let Some(before) = before {
+            maps.sums[before] = sums;
+        }
+    }
+
+    fn pool_back(&self, c: &Context<'_>, at: usize, step: &Pool, maps: &Maps, gradients: &mut [Vec<Pack>]) {
+        let (stride, map, small) = (step.stride, step.source.map, step.map());
+        let pairs = self.pairs(c, gradients, Some(step.source), Some(step.target));
+        pairs.into_par_iter().enumerate().for_each(|(chunk, mut pair)| {
+            let scratch = &mut c.workspace.scratch().pool;
+            let needed = (2 * map.height + 1) * small.width + 2;
+            scratch.resize(needed.max(scratch.len()), Pack::ZERO);
+            for (index, i) in c.images(chunk).enumerate() {
+                let (out, gradient) = pair.of(index);
+                if step.maximum {
+                    let source = self.view(&maps.states, step.source).image(i);
+                    let max = &maps.made[at][i * small.len()..][..small.len()];
+                    c.level.run(pool::MaxBackward { stride, map, source, max, gradient, scratch, out });
+                } else {
+                    c.level.run(pool::AverageBackward { stride, map, gradient, scratch, out });
+                }
+            }
+        });
+    }
+
+    /// The gradients of the states among a sum's terms; the others find theirs in the sum's.
+    fn sum_back(&self, c: &Context<'_>, sum: &Sum, gradients: &mut [Vec<Pack>]) {
+        let ones = vec![Pack::ONE; sum.out.map.packs];
+        let zeros = vec![Pack::ZERO; sum.out.map.packs];
+        for term in &sum.terms {
+            let Term::State(slot) = term else { continue };
+            let pairs = self.pairs(c, gradients, Some(*slot), Some(sum.out));
+            pairs.into_par_iter().enumerate().for_each(|(chunk, mut pair)| {
+                for index in 0..c.images(chunk).len() {
+                    let (out, map) = pair.of(index);
+                    let terms = [Addend { scale: &ones, map }];
+                    c.level.run(WeightedSum { map: slot.map, terms: &terms, bias: &zeros, add: true, out });
+                }
+            });
+        }
+    }
+
+    /// The gradients of a slot to write to and of one to read, cut by chunks.
+    fn pairs<'a>(
+        &self,
+        c: &Context<'_>,
+        gradients: &'a mut [Vec<Pack>],
+        write: Option<Slot>,
+        read: Option<Slot>,
+    ) -> Vec<Pair<'a>> {
+        let image = |slot: Option<Slot>| slot.map_or(0, |s| self.images[s.buffer]);
+        let same = match (write, read) {
+            (Some(write), Some(read)) => write.buffer == read.buffer,
+            _ => false,
+        };
+        let mut writing: &'a mut [Pack] = &mut [];
+        let mut reading: &'a [Pack] = &[];
+        for (buffer, gradient) in gradients.iter_mut().enumerate() {
+            if write.is_some_and(|s| s.buffer == buffer) {
+                writing = gradient;
+            } else if read.is_some_and(|s| s.buffer == buffer) {
+                reading = gradient;
+            }
+        }
+        let parts = c.cut(writing, image(write)).into_iter().enumerate();
+        let len = if same { 0 } else { image(read) };
+        parts
+            .map(|(chunk, writing)| {
+                let images = c.images(chunk);
+                let reading = &reading[images.start * len..images.end * len];
+                Pair { writing, reading, write, read, same, image: [image(write), image(read)] }
+            })
+            .collect()
+    }
+}
+
+/// A chunk's gradients: of a slot to write to, and of one to read, maybe in the same buffer.
+struct Pair<'a> {
+    writing: &'a mut [Pack],
+    reading: &'a [Pack],
+    write: Option<Slot>,
+    read: Option<Slot>,
+    same: bool,
+    /// Packs of an image.
+    image: [usize; 2],
+}
+
+impl Pair<'_> {
+    /// Those of the chunk's image `index`; what is not asked for is empty.
+    fn of(&mut self, index: usize) -> (&mut [Pack], &[Pack]) {
+        let range = |slot: Option<Slot>| slot.map_or(0..0, |s| s.offset..s.offset + s.map.len());
+        let image = &mut self.writing[index * self.image[0]..][..self.image[0]];
+        let (out, others) = Split::of(image, range(self.write));
+        let read = match self.same {
+            true => others.get(range(self.read)),
+            false => &self.reading[index * self.image[1]..][range(self.read)],
+        };
+        (out, read)
+    }
+}

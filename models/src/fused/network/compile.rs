@@ -1,0 +1,505 @@
+//! From a graph to steps over blocked maps.
+//!
+//! A convolution swallows the rectifier before it and the depthwise convolution that feeds it alone; the BatchNorm behind it
+//! stays a factor and a term until somebody reads it. Additions become one weighted sum. Parts of a concatenation are
+//! written where it has them.
+
+use std::collections::HashMap;
+
+use crate::graph::{Graph, Node, Value};
+use crate::kernels::blocked::depthwise::Depthwise;
+use crate::kernels::blocked::{Channels, Map};
+use crate::op::{BatchNorm, Conv2d, Op, Padding, Pool2d, PoolKind, Range, Role, Slice};
+
+use super::super::head::Head;
+use super::super::norm::{AffineNorm, Norm, Statistics};
+use super::super::parameters::Parameters;
+use super::super::stem::Stem;
+use super::super::unit::{Columns, Unit};
+use super::{Convolution, Pool, Slot, Source, Step, Sum, Target, Term};
+
+/// Why a graph has to run on the executor.
+pub(super) type Unsupported = String;
+
+type Compiled<T> = Result<T, Unsupported>;
+
+/// What a wire holds.
+#[derive(Clone, Debug)]
+enum Wire {
+    /// Not seen yet, or swallowed.
+    Nothing,
+    Image,
+    Rectified(Value),
+    /// Of a rectified wire, all but the first row and column.
+    Shifted(Value),
+    /// A depthwise convolution of a rectified wire; the node holds the weight.
+    Depthwise(Value, Depthwise),
+    /// Pointwise at stride 2, of a rectified wire or of its shift.
+    Half {
+        source: Value,
+        odd: bool,
+    },
+    /// The step's convolution or pool, the norm included.
+    Made(usize),
+    /// A sum not yet written.
+    Terms(Vec<Term>),
+    State(Slot),
+    Features(Slot),
+    Logits,
+}
+
+/// The parts of a network.
+pub(super) struct Program {
+    pub(super) parameters: Parameters,
+    pub(super) statistics: Statistics,
+    pub(super) norms: Vec<Option<AffineNorm>>,
+    pub(super) steps: Vec<Step>,
+    /// Packs of an image in each buffer; the stem's output is buffer 0.
+    pub(super) images: Vec<usize>,
+    pub(super) stem: Stem,
+    pub(super) head: Head,
+    /// What the head reads.
+    pub(super) last: Slot,
+    pub(super) classes: usize,
+    pub(super) image: [usize; 3],
+}
+
+struct Compiler<'a> {
+    graph: &'a Graph,
+    /// The wire itself, or the one that an identity passes on.
+    alias: Vec<Value>,
+    uses: Vec<usize>,
+    wires: Vec<Wire>,
+    parameters: Parameters,
+    statistics: Statistics,
+    norms: Vec<Option<AffineNorm>>,
+    steps: Vec<Step>,
+    images: Vec<usize>,
+    /// Where concatenations want their parts: buffer and packs before.
+    places: HashMap<Value, (usize, usize)>,
+    /// The buffer of a concatenation.
+    joined: HashMap<Value, usize>,
+    stem: Option<Stem>,
+    head: Option<(Head, Slot, usize)>,
+}
+
+/// Compiles a classifier.
+pub(super) fn compile(graph: &Graph) -> Compiled<Program> {
+    let mut inputs = graph.inputs();
+    let (Some(input), None, [(_, output)]) = (inputs.next(), inputs.next(), graph.outputs()) else {
+        return Err("it has not one input and one output".into());
+    };
+    let (channels, height, width) = graph.fact(input).chw().ok_or("its input is no image")?;
+    let mut names = std::collections::HashSet::new();
+    if let Some(p) = graph.nodes().iter().flat_map(|n| &n.params).find(|p| !names.insert(&p.name)) {
+        return Err(format!("several nodes share `{}`", p.name));
+    }
+    let mut compiler = Compiler::new(graph);
+    for (value, node) in graph.values() {
+        let wire =
+            compiler.node(value, node).map_err(|problem| format!("node `{}`: {problem}", node.name))?;
+        if !matches!(wire, Wire::Nothing) {
+            compiler.wires[value.index()] = wire;
+        }
+    }
+    if !matches!(compiler.wires[compiler.alias[output.index()].index()], Wire::Logits) {
+        return Err("its output is no linear layer".into());
+    }
+    let Compiler { parameters, statistics, norms, mut steps, images, stem, head, .. } = compiler;
+    let (Some(stem), Some((head, last, classes))) = (stem, head) else {
+        return Err("it has no stem or no linear layer".into());
+    };
+    targets(&mut steps)?;
+    let image = [channels, height, width];
+    Ok(Program { parameters, statistics, norms, steps, images, stem, head, last, classes, image })
+}
+
+/// Tells each convolution and pool who reads it.
+fn targets(steps: &mut [Step]) -> Compiled<()> {
+    let mut targets: Vec<Option<Target>> = vec![None; steps.len()];
+    for (at, step) in steps.iter().enumerate() {
+        match step {
+            Step::Sum(Sum { terms, out }) => {
+                for term in terms {
+                    if let Term::Made(i) = term {
+                        targets[*i] = Some(Target::State(*out));
+                    }
+                }
+            }
+            Step::Convolution(Convolution { source: Source::Normed(i), .. }) => {
+                targets[*i] = Some(Target::Next(at));
+            }
+            _ => (),
+        }
+    }
+    for (step, found) in steps.iter_mut().zip(targets) {
+        match (step, found) {
+            (Step::Sum(_), _) => (),
+            (Step::Convolution(Convolution { target, .. }), Some(found)) => *target = found,
+            (Step::Pool(Pool { target, .. }), Some(Target::State(slot))) => *target = slot,
+            _ => return Err("nobody reads one of its operations".into()),
+        }
+    }
+    Ok(())
+}
+
+impl<'a> Compiler<'a> {
+    fn new(graph: &'a Graph) -> Self {
+        let count = graph.nodes().len();
+        let mut alias: Vec<Value> = Vec::with_capacity(count);
+        for (value, node) in graph.values() {
+            let passed = matches!(node.op, Op::Identity(_)).then(|| alias[node.inputs[0].index()]);
+            alias.push(passed.unwrap_or(value));
+        }
+        let mut uses = vec![0; count];
+        let readers = graph.nodes().iter().filter(|n| !matches!(n.op, Op::Identity(_)));
+        let read = readers.flat_map(|n| &n.inputs).chain(graph.outputs().iter().map(|(_, v)| v));
+        read.for_each(|v| uses[alias[v.index()].index()] += 1);
+        Compiler {
+            graph,
+            alias,
+            uses,
+            wires: vec![Wire::Nothing; count],
+            parameters: Parameters::default(),
+            statistics: Statistics::default(),
+            norms: Vec::new(),
+            steps: Vec::new(),
+            images: vec![0],
+            places: HashMap::new(),
+            joined: HashMap::new(),
+            stem: None,
+            head: None,
+        }
+        .placed()
+    }
+
+    /// Gives concatenations their buffers, and parts their places in them.
+    fn placed(mut self) -> Self {
+        for (value, node) in self.graph.values() {
+            let halves = node.inputs.iter().any(|v| {
+                matches!(&self.graph.node(*v).op, Op::Conv2d(c) if c.stride == [2, 2] && c.kernel == [1, 1])
+            });
+            if !matches!(node.op, Op::Concat(_)) || halves {
+                continue;
+            }
+            let (buffer, mut offset) = (self.images.len(), 0);
+            for part in node.inputs.iter().map(|v| self.alias[v.index()]) {
+                self.places.entry(part).or_insert((buffer, offset));
+                offset += self.map(part).map_or(0, Map::len);
+            }
+            self.images.push(offset);
+            self.joined.insert(value, buffer);
+        }
+        self
+    }
+
+    fn map(&self, value: Value) -> Option<Map> {
+        let (channels, height, width) = self.graph.fact(value).chw()?;
+        Some(Map { packs: Channels::one(channels).packs(), height, width })
+    }
+
+    fn input(&self, node: &Node) -> Value {
+        self.alias[node.inputs[0].index()]
+    }
+
+    fn wire(&self, value: Value) -> &Wire {
+        &self.wires[value.index()]
+    }
+
+    /// The single reader of a wire.
+    fn reader(&self, value: Value) -> Option<(Value, &'a Node)> {
+        let reads = |n: &Node| n.inputs.iter().any(|v| self.alias[v.index()] == value);
+        let mut readers = self.graph.values().filter(|(_, n)| !matches!(n.op, Op::Identity(_)) && reads(n));
+        readers.next().filter(|_| self.uses[value.index()] == 1)
+    }
+
+    fn node(&mut self, value: Value, node: &'a Node) -> Compiled<Wire> {
+        match &node.op {
+            Op::Input(_) => Ok(Wire::Image),
+            Op::Identity(_) => Ok(Wire::Nothing),
+            Op::Zero(_) => Ok(Wire::Terms(Vec::new())),
+            Op::Relu(_) => Ok(Wire::Rectified(self.input(node))),
+            Op::Slice(slice) => self.slice(node, slice),
+            Op::Conv2d(conv) => self.convolution(value, node, conv),
+            // Taken along by the convolution before it.
+            Op::BatchNorm(_) => match self.wire(value) {
+                Wire::Nothing => Err("a BatchNorm follows no convolution".into()),
+                _ => Ok(Wire::Nothing),
+            },
+            Op::Pool2d(pool) => self.pool(node, pool),
+            Op::Add(_) => self.add(value, node),
+            Op::Concat(concat) if concat.axis == 1 => self.concat(value, node),
+            Op::GlobalAvgPool(_) => Ok(Wire::Features(self.state(self.input(node))?)),
+            Op::Flatten(_) => match self.wire(self.input(node)) {
+                Wire::Features(slot) => Ok(Wire::Features(*slot)),
+                _ => Err("flattens no features".into()),
+            },
+            Op::Linear(linear) => {
+                let (Wire::Features(slot), true) = (self.wire(self.input(node)), linear.bias) else {
+                    return Err("a linear layer without bias, or not behind the global pool".into());
+                };
+                let slot = *slot;
+                let [Some(weight), Some(bias)] = [Role::Weight, Role::Bias].map(|r| node.param(r)) else {
+                    return Err("lacks a parameter".into());
+                };
+                let names = [weight, bias].map(String::from);
+                let head = Head::new(names, slot.channels, linear.out_features, &mut self.parameters);
+                self.head = Some((head, slot, linear.out_features));
+                Ok(Wire::Logits)
+            }
+            Op::Concat(_) | Op::Softmax(_) => Err("no kernel".into()),
+        }
+    }
+
+    fn slice(&self, node: &Node, slice: &Slice) -> Compiled<Wire> {
+        let from = self.input(node);
+        let Wire::Rectified(source) = self.wire(from) else { return Err("slices no rectified map".into()) };
+        let (_, height, width) = self.graph.fact(from).chw().ok_or("slices no image")?;
+        let shift = |axis, end| Range { axis, start: 1, end };
+        match slice.ranges == [shift(2, height), shift(3, width)] {
+            true => Ok(Wire::Shifted(*source)),
+            false => Err("slices more than the first row and column".into()),
+        }
+    }
+
+    /// The norm behind a convolution's output `value`, or its bias. The wire that holds the result comes with it.
+    fn norm(
+        &mut self,
+        value: Value,
+        biases: &[(&str, usize)],
+        channels: usize,
+    ) -> Compiled<(AffineNorm, Value)> {
+        let packs = Channels::one(channels).packs();
+        let owned = |(name, n): (&str, usize)| (name.to_string(), n);
+        if let Some((at, node)) = self.reader(value)
+            && let Op::BatchNorm(BatchNorm { .. }) = node.op
+        {
+            if !biases.is_empty() {
+                return Err("a BatchNorm follows a bias".into());
+            }
+            let param = |role| node.param(role).map(String::from);
+            let [Some(mean), Some(variance)] = [Role::RunningMean, Role::RunningVar].map(param) else {
+                return Err("a BatchNorm lacks its statistics".into());
+            };
+            let norm = Norm::named([mean, variance], channels, &mut self.statistics);
+            let [gamma, beta] = [Role::Weight, Role::Bias]
+                .map(|role| param(role).map(|name| self.parameters.vector(name, channels)));
+            return Ok((AffineNorm::new(Some(norm), gamma, beta, packs), at));
+        }
+        let beta = match *biases {
+            [] => None,
+            [bias] => Some(self.parameters.vectors([owned(bias)])),
+            [even, odd] => Some(self.parameters.vectors([owned(even), owned(odd)])),
+            _ => return Err("more than two biases".into()),
+        };
+        Ok((AffineNorm::new(None, None, beta, packs), value))
+    }
+
+    fn convolution(&mut self, value: Value, node: &Node, conv: &Conv2d) -> Compiled<Wire> {
+        let weight = node.param(Role::Weight).ok_or("has no weight")?.to_string();
+        let from = self.input(node);
+        let bias: Vec<_> = node.param(Role::Bias).map(|b| (b, conv.out_channels)).into_iter().collect();
+        let plain = conv.groups == 1 && conv.dilation == [1, 1];
+        let no_padding = conv.padding == Padding::default();
+        match (self.wire(from).clone(), conv.kernel, conv.stride) {
+            (Wire::Image, [3, 3], [1, 1]) if plain && conv.padding == Padding::all(1) => {
+                let shape = vec![conv.out_channels, conv.in_channels, 3, 3];
+                let weight = self.parameters.pointwise(weight, shape, Stem::patch(conv.in_channels));
+                let (norm, at) = self.norm(value, &bias, conv.out_channels)?;
+                let channels = Channels::one(conv.out_channels);
+                let map = self.map(value).ok_or("writes no image")?;
+                self.stem = Some(Stem::new(conv.in_channels, conv.out_channels, weight, norm));
+                self.images[0] = map.len();
+                self.wires[at.index()] = Wire::State(Slot { buffer: 0, offset: 0, map, channels });
+                Ok(Wire::Nothing)
+            }
+            (Wire::Rectified(source), [kernel @ (3 | 5), other], [stride @ (1 | 2), across])
+                if conv.is_depthwise() && kernel == other && stride == across && !conv.bias =>
+            {
+                let [dilation, sideways] = conv.dilation;
+                let shape = Depthwise { kernel, dilation, stride };
+                let padded = conv.padding == Padding::all(dilation * (kernel - 1) / 2);
+                match padded && dilation == sideways && (1..=2).contains(&dilation) {
+                    true if self.uses[value.index()] == 1 => Ok(Wire::Depthwise(source, shape)),
+                    _ => Err(format!("no kernel for {}", node.op)),
+                }
+            }
+            (Wire::Rectified(source), [1, 1], [1, 1]) if plain && no_padding => {
+                let slot = self.state(source)?;
+                let shape = vec![conv.out_channels, conv.in_channels, 1, 1];
+                let pointwise = self.parameters.pointwise(weight, shape, slot.channels);
+                self.unit(value, Columns::Rectified, pointwise, Source::State(slot), &bias, conv.out_channels)
+            }
+            (Wire::Depthwise(source, depthwise), [1, 1], [1, 1]) if plain && no_padding => {
+                let taps = self.graph.node(from).param(Role::Weight).ok_or("has no weight")?.to_string();
+                let (rectified, channels) = (self.input(self.graph.node(from)), conv.in_channels);
+                let alone = self.uses[source.index()] == 1 && self.uses[rectified.index()] == 1;
+                let source = match *self.wire(source) {
+                    Wire::Made(step) if alone && matches!(self.steps[step], Step::Convolution(_)) => {
+                        Source::Normed(step)
+                    }
+                    _ => Source::State(self.state(source)?),
+                };
+                if matches!(source, Source::State(slot) if slot.channels.groups > 1) {
+                    return Err("a depthwise convolution reads a concatenation".into());
+                }
+                let columns = self.parameters.depthwise(taps, channels, depthwise.kernel);
+                let shape = vec![conv.out_channels, channels, 1, 1];
+                let pointwise = self.parameters.pointwise(weight, shape, Channels::one(channels));
+                let columns = Columns::Depthwise(depthwise, columns);
+                self.unit(value, columns, pointwise, source, &bias, conv.out_channels)
+            }
+            (Wire::Rectified(source), [1, 1], [2, 2]) if plain && no_padding => {
+                Ok(Wire::Half { source, odd: false })
+            }
+            (Wire::Shifted(source), [1, 1], [2, 2]) if plain && conv.padding.top + conv.padding.left == 0 => {
+                Ok(Wire::Half { source, odd: true })
+            }
+            _ => Err(format!("no kernel for {}", node.op)),
+        }
+    }
+
+    fn unit(
+        &mut self,
+        value: Value,
+        columns: Columns,
+        pointwise: usize,
+        source: Source,
+        biases: &[(&str, usize)],
+        channels: usize,
+    ) -> Compiled<Wire> {
+        let input = match &source {
+            Source::State(slot) => slot.map,
+            Source::Normed(step) => match &self.steps[*step] {
+                Step::Convolution(c) => c.unit.output,
+                _ => return Err("reads no convolution".into()),
+            },
+        };
+        let output = self.map(value).ok_or("writes no image")?;
+        let unit = Unit { columns, pointwise, input, output };
+        let (norm, at) = self.norm(value, biases, channels)?;
+        let target = Target::Next(usize::MAX);
+        let step = self.push(Step::Convolution(Convolution { unit, source, target }), Some(norm));
+        self.wires[at.index()] = Wire::Made(step);
+        Ok(Wire::Nothing)
+    }
+
+    fn push(&mut self, step: Step, norm: Option<AffineNorm>) -> usize {
+        self.steps.push(step);
+        self.norms.push(norm);
+        self.steps.len() - 1
+    }
+
+    fn pool(&mut self, node: &Node, pool: &Pool2d) -> Compiled<Wire> {
+        let maximum = match pool.kind {
+            PoolKind::Max => true,
+            PoolKind::Average { count_padding: false } => false,
+            PoolKind::Average { count_padding: true } => return Err("an average of padding".into()),
+        };
+        let stride = pool.stride[0];
+        if *pool != Pool2d::new(pool.kind, 3, stride) || !(1..=2).contains(&stride) {
+            return Err(format!("no kernel for {}", node.op));
+        }
+        let source = self.state(self.input(node))?;
+        if source.channels.groups > 1 {
+            return Err("pools a concatenation".into());
+        }
+        let step = Step::Pool(Pool { maximum, stride, source, target: source });
+        Ok(Wire::Made(self.push(step, None)))
+    }
+
+    fn add(&mut self, value: Value, node: &Node) -> Compiled<Wire> {
+        let mut sum = Vec::new();
+        for input in &node.inputs {
+            let input = self.alias[input.index()];
+            if self.graph.fact(input) != self.graph.fact(value) {
+                return Err("adds maps of different sizes".into());
+            }
+            sum.extend(self.terms(input)?);
+        }
+        Ok(Wire::Terms(sum))
+    }
+
+    /// What a wire is a sum of; a wire with other readers is written first.
+    fn terms(&mut self, value: Value) -> Compiled<Vec<Term>> {
+        match self.wire(value).clone() {
+            Wire::Made(step) if self.uses[value.index()] == 1 => Ok(vec![Term::Made(step)]),
+            Wire::Terms(terms) if self.uses[value.index()] == 1 => Ok(terms),
+            _ => Ok(vec![Term::State(self.state(value)?)]),
+        }
+    }
+
+    /// Where a wire's map is written.
+    fn state(&mut self, value: Value) -> Compiled<Slot> {
+        let terms = match self.wire(value) {
+            Wire::State(slot) => return Ok(*slot),
+            Wire::Made(step) => vec![Term::Made(*step)],
+            Wire::Terms(terms) => terms.clone(),
+            other => return Err(format!("reads {other:?} as a map")),
+        };
+        let (channels, ..) = self.graph.fact(value).chw().ok_or("reads no image")?;
+        let map = self.map(value).ok_or("reads no image")?;
+        let (buffer, offset) = self.places.get(&value).copied().unwrap_or((self.images.len(), 0));
+        if buffer == self.images.len() {
+            self.images.push(map.len());
+        }
+        let out = Slot { buffer, offset, map, channels: Channels::one(channels) };
+        self.push(Step::Sum(Sum { terms, out }), None);
+        self.wires[value.index()] = Wire::State(out);
+        Ok(out)
+    }
+
+    fn concat(&mut self, value: Value, node: &Node) -> Compiled<Wire> {
+        let parts: Vec<Value> = node.inputs.iter().map(|v| self.alias[v.index()]).collect();
+        if let [even, odd] = parts[..]
+            && let (Wire::Half { source, odd: false }, Wire::Half { source: same, odd: true }) =
+                (self.wire(even), self.wire(odd))
+            && source == same
+        {
+            let source = *source;
+            return self.halves(value, source, [even, odd]);
+        }
+        let buffer = *self.joined.get(&value).ok_or("joins what is no map")?;
+        let (mut offset, mut channels) = (0, None);
+        for part in &parts {
+            let slot = self.state(*part)?;
+            let each = *channels.get_or_insert(slot.channels.each);
+            if slot.channels.each != each || slot.channels.groups != 1 {
+                return Err("joins maps of different channels".into());
+            }
+            if (slot.buffer, slot.offset) != (buffer, offset) {
+                let out = Slot { buffer, offset, ..slot };
+                self.push(Step::Sum(Sum { terms: vec![Term::State(slot)], out }), None);
+            }
+            offset += slot.map.len();
+        }
+        let each = channels.ok_or("joins nothing")?;
+        let map = self.map(parts[0]).ok_or("joins what is no map")?;
+        let map = Map { packs: map.packs * parts.len(), ..map };
+        Ok(Wire::State(Slot { buffer, offset: 0, map, channels: Channels { groups: parts.len(), each } }))
+    }
+
+    /// FactorizedReduce.
+    fn halves(&mut self, value: Value, source: Value, halves: [Value; 2]) -> Compiled<Wire> {
+        let slot = self.state(source)?;
+        let nodes = halves.map(|v| self.graph.node(v));
+        let mut counts = [0; 2];
+        for (count, node) in counts.iter_mut().zip(nodes) {
+            (*count, ..) = node.fact.chw().ok_or("writes no image")?;
+        }
+        let outputs = counts[0] + counts[1];
+        if counts[0] != outputs / 2 || slot.map.height < 2 || slot.map.width < 2 {
+            return Err("joins halves of unusual sizes".into());
+        }
+        let [Some(even), Some(odd)] = nodes.map(|n| n.param(Role::Weight).map(String::from)) else {
+            return Err("has no weight".into());
+        };
+        let pointwise = self.parameters.factorized([even, odd], slot.channels, outputs);
+        let pairs = nodes.iter().zip(counts);
+        let biases: Vec<_> = pairs.filter_map(|(n, count)| Some((n.param(Role::Bias)?, count))).collect();
+        if biases.len() == 1 {
+            return Err("one half alone has a bias".into());
+        }
+        self.unit(value, Columns::Parity, pointwise, Source::State(slot), &biases, outputs)
+    }
+}

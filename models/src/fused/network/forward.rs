@@ -1,0 +1,237 @@
+//! The steps forward.
+
+use rayon::prelude::*;
+
+use crate::kernels::blocked::elementwise::{PadRectify, Term as Addend, WeightedSum};
+use crate::kernels::blocked::norm::{Moments, Scaling};
+use crate::kernels::blocked::{LANES, Pack, pool};
+
+use super::super::context::Context;
+use super::super::head::Head;
+use super::super::norm::totals;
+use super::super::scratch::Scratch;
+use super::super::stem::Stem;
+use super::super::unit::Columns;
+use super::{Convolution, Maps, Network, Pool, Source, Step, Sum, Term};
+
+impl Network {
+    /// A batch in training mode, up to the logits.
+    pub(super) fn forward(&mut self, images: &[f32], batch: usize) {
+        self.workspace.prepare();
+        self.parameters.refresh();
+        let [_, height, width] = self.image;
+        let mut maps = std::mem::take(&mut self.maps);
+        self.resize(&mut maps, batch);
+        let mut profile = std::mem::take(&mut self.profile);
+        self.stem.resize(height, width, batch);
+        let (level, parameters, workspace) = (self.level, &self.parameters, &self.workspace);
+        let c = Context { level, parameters, workspace, batch, training: true };
+        let (stem, statistics) = (&mut self.stem, &mut self.statistics);
+        profile.time("forward, stem", || stem.forward(&c, images, statistics, &mut maps.states[0]));
+        for at in 0..self.steps.len() {
+            let name = match self.steps[at] {
+                Step::Convolution(_) => "forward, convolutions",
+                Step::Pool(_) => "forward, pools",
+                Step::Sum(_) => "forward, sums",
+            };
+            profile.time(name, || self.step(&self.context(batch, true), at, &mut maps));
+            profile.time("forward, norms", || self.normalise(at, &maps));
+        }
+        let last = self.view(&maps.states, self.last);
+        self.head.forward(&self.parameters, last, batch);
+        (self.maps, self.profile) = (maps, profile);
+    }
+
+    /// One image in evaluation mode.
+    pub(super) fn evaluate_one(&self, image: &[f32], maps: &mut Maps, stem: &mut Stem, head: &mut Head) {
+        let [_, height, width] = self.image;
+        self.resize(maps, 1);
+        stem.resize(height, width, 1);
+        let c = self.context(1, false);
+        stem.convolve(&c, image);
+        stem.normalise(&c, &mut maps.states[0]);
+        for at in 0..self.steps.len() {
+            self.step(&c, at, maps);
+        }
+        head.forward(&self.parameters, self.view(&maps.states, self.last), 1);
+    }
+
+    fn resize(&self, maps: &mut Maps, batch: usize) {
+        if maps.batch == batch {
+            return;
+        }
+        maps.batch = batch;
+        maps.states.resize_with(self.images.len(), Vec::new);
+        for (state, len) in maps.states.iter_mut().zip(&self.images) {
+            state.resize(batch * len, Pack::ZERO);
+        }
+        maps.made.resize_with(self.steps.len(), Vec::new);
+        maps.sums.resize_with(self.steps.len(), Vec::new);
+        for ((step, made), sums) in self.steps.iter().zip(&mut maps.made).zip(&mut maps.sums) {
+            let (map, packs) = match step {
+                Step::Convolution(Convolution { unit, .. }) => (unit.output.len(), 2 * unit.output.packs),
+                // The kernel makes both pools.
+                Step::Pool(pool) => (pool.map().len(), 4 * pool.map().packs),
+                Step::Sum(_) => (0, 0),
+            };
+            made.resize(batch * map, Pack::ZERO);
+            sums.resize(batch * packs, Pack::ZERO);
+        }
+    }
+
+    fn step(&self, c: &Context<'_>, at: usize, maps: &mut Maps) {
+        match &self.steps[at] {
+            Step::Convolution(convolution) => self.convolve(c, at, convolution, maps),
+            Step::Pool(pool) => self.pool(c, at, pool, maps),
+            Step::Sum(sum) => self.sum(c, sum, maps),
+        }
+    }
+
+    fn convolve(&self, c: &Context<'_>, at: usize, convolution: &Convolution, maps: &mut Maps) {
+        let unit = &convolution.unit;
+        let (len, sums_len) = (unit.output.len(), 2 * unit.output.packs);
+        let (mut made, mut sums) = (std::mem::take(&mut maps.made[at]), std::mem::take(&mut maps.sums[at]));
+        let tasks = c.cut(&mut made, len).into_par_iter().zip(c.cut(&mut sums, sums_len));
+        tasks.enumerate().for_each(|(chunk, (made, sums))| {
+            let scratch = &mut *c.workspace.scratch();
+            sums.fill(Pack::ZERO);
+            for ((i, out), sums) in
+                c.images(chunk).zip(made.chunks_exact_mut(len)).zip(sums.chunks_exact_mut(sums_len))
+            {
+                let plain = self.source(c, convolution, maps, i, scratch);
+                let Scratch { a, strip, .. } = scratch;
+                let source = plain.unwrap_or_else(|| a.of(unit.input));
+                unit.forward(c.level, c.parameters, source, strip, out, sums);
+            }
+        });
+        (maps.made[at], maps.sums[at]) = (made, sums);
+    }
+
+    /// What a convolution reads of image `i`: a plain map, or else what is put, rectified and padded, into `scratch.a`.
+    pub(super) fn source<'a>(
+        &self,
+        c: &Context<'_>,
+        convolution: &Convolution,
+        maps: &'a Maps,
+        i: usize,
+        scratch: &mut Scratch,
+    ) -> Option<&'a [Pack]> {
+        let Convolution { unit, source, .. } = convolution;
+        let map = unit.input;
+        let identity;
+        let (from, Scaling { scale, shift }) = match source {
+            Source::State(slot) => {
+                let from = self.view(&maps.states, *slot).image(i);
+                if !matches!(unit.columns, Columns::Depthwise(..)) {
+                    return Some(from);
+                }
+                identity = Scaling::identity(map.packs);
+                (from, &identity)
+            }
+            Source::Normed(before) => {
+                (&maps.made[*before][i * map.len()..][..map.len()], self.scaling(*before)?)
+            }
+        };
+        c.level.run(PadRectify { map, source: from, scale, shift, out: scratch.a.of(map) });
+        None
+    }
+
+    /// The norm of a convolution as a factor and a term; pools have none.
+    pub(super) fn scaling(&self, step: usize) -> Option<&Scaling> {
+        Some(&self.norms[step].as_ref()?.scaling)
+    }
+
+    fn normalise(&mut self, at: usize, maps: &Maps) {
+        let (Step::Convolution(convolution), Some(norm)) = (&self.steps[at], &mut self.norms[at]) else {
+            return;
+        };
+        let map = convolution.unit.output;
+        let count = (maps.batch * map.pixels()) as f64;
+        let [sum, square] = [0, 1].map(|which| totals(&maps.sums[at], 2 * map.packs, which, map.packs));
+        norm.train(&self.parameters, &Moments::of(sum, square, count), count, &mut self.statistics);
+    }
+
+    fn pool(&self, c: &Context<'_>, at: usize, step: &Pool, maps: &mut Maps) {
+        let map = step.map();
+        let (len, sums_len) = (map.len(), 4 * map.packs);
+        let (mut made, mut sums) = (std::mem::take(&mut maps.made[at]), std::mem::take(&mut maps.sums[at]));
+        let tasks = c.cut(&mut made, len).into_par_iter().zip(c.cut(&mut sums, sums_len));
+        let source = self.view(&maps.states, step.source);
+        tasks.enumerate().for_each(|(chunk, (made, sums))| {
+            let scratch = &mut *c.workspace.scratch();
+            let other = &mut scratch.pool;
+            other.resize(len, Pack::ZERO);
+            for ((i, out), sums) in
+                c.images(chunk).zip(made.chunks_exact_mut(len)).zip(sums.chunks_exact_mut(sums_len))
+            {
+                let (max, average) = if step.maximum { (out, &mut other[..]) } else { (&mut other[..], out) };
+                let (stride, map, source) = (step.stride, step.source.map, source.image(i));
+                c.level.run(pool::Forward { stride, map, source, max, average, sums });
+            }
+        });
+        (maps.made[at], maps.sums[at]) = (made, sums);
+    }
+
+    fn sum(&self, c: &Context<'_>, sum: &Sum, maps: &mut Maps) {
+        let out = sum.out;
+        let packs = out.map.packs;
+        let ones = vec![Pack::ONE; packs];
+        let mut bias = vec![Pack::ZERO; packs];
+        let mut scales = Vec::with_capacity(sum.terms.len());
+        for term in &sum.terms {
+            let scaling = match term {
+                Term::Made(step) => self.scaling(*step),
+                Term::State(_) => None,
+            };
+            scales.push(scaling.map_or(&ones, |s| &s.scale));
+            for (bias, shift) in bias.iter_mut().zip(scaling.into_iter().flat_map(|s| &s.shift)) {
+                (0..LANES).for_each(|lane| bias.0[lane] += shift.0[lane]);
+            }
+        }
+        let image = self.images[out.buffer];
+        let mut states = std::mem::take(&mut maps.states[out.buffer]);
+        c.cut(&mut states, image).into_par_iter().enumerate().for_each(|(chunk, states)| {
+            for (i, state) in c.images(chunk).zip(states.chunks_exact_mut(image)) {
+                let (to, others) = Split::of(state, out.offset..out.offset + out.map.len());
+                let of = |(term, scale)| {
+                    let map = match term {
+                        &Term::Made(step) => &maps.made[step][i * out.map.len()..][..out.map.len()],
+                        &Term::State(from) if from.buffer == out.buffer => {
+                            others.get(from.offset..from.offset + from.map.len())
+                        }
+                        &Term::State(from) => self.view(&maps.states, from).image(i),
+                    };
+                    Addend { scale, map }
+                };
+                let terms: Vec<Addend<'_>> =
+                    sum.terms.iter().zip(scales.iter().map(|s| &s[..])).map(of).collect();
+                c.level.run(WeightedSum { map: out.map, terms: &terms, bias: &bias, add: false, out: to });
+            }
+        });
+        maps.states[out.buffer] = states;
+    }
+}
+
+/// What is left of an image beside a part that is written to.
+pub(super) struct Split<'a> {
+    before: &'a [Pack],
+    after: &'a [Pack],
+    end: usize,
+}
+
+impl<'a> Split<'a> {
+    /// The part `range` of `image`, and the rest.
+    pub(super) fn of(image: &'a mut [Pack], range: core::ops::Range<usize>) -> (&'a mut [Pack], Split<'a>) {
+        let (before, rest) = image.split_at_mut(range.start);
+        let (part, after) = rest.split_at_mut(range.len());
+        (part, Split { before, after, end: range.end })
+    }
+
+    /// Another part, by its place in the image; it does not meet the one that is written to.
+    pub(super) fn get(&self, range: core::ops::Range<usize>) -> &'a [Pack] {
+        match range.start.checked_sub(self.end) {
+            Some(start) => &self.after[start..][..range.len()],
+            None => &self.before[range],
+        }
+    }
+}

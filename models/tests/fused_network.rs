@@ -1,0 +1,175 @@
+//! The fused network equals PyTorch's goldens, and the executor wherever there is no golden: every primitive of the DARTS
+//! space, odd sizes, batch 1, compiled graphs; by every instruction set, with any number of threads.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use candle_core::{Device, Tensor, safetensors};
+use milenas_models::fused::Network;
+use milenas_models::kernels::blocked::Level;
+use milenas_models::{Executor, Genotype, Graph, Mode, NetworkConfig, Rng, Weights, assemble};
+
+use common::{GRADIENTS, VALUES, assert_close, cross_entropy, flat};
+
+fn labels(t: &Tensor) -> Vec<u32> {
+    t.to_dtype(candle_core::DType::U32).unwrap().to_vec1().unwrap()
+}
+
+fn golden(file: &str, genotype: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(file);
+    let golden: HashMap<String, Tensor> = safetensors::load(path, &Device::Cpu).unwrap();
+    let config = NetworkConfig { channels: 4, layers: 4, classes: 10, in_channels: 3, height: 16, width: 16 };
+    let graph = assemble(&Genotype::named(genotype).unwrap(), &config).unwrap();
+    let mut weights = Weights::default();
+    for (name, tensor) in &golden {
+        if let Some(name) = name.strip_prefix("weights.") {
+            weights.insert(name, tensor.clone()).unwrap();
+        }
+    }
+    for level in Level::available() {
+        let mut network = Network::with_level(&graph, level).unwrap();
+        network.load(&weights).unwrap();
+        let x = flat(&golden["x"]);
+        let logits = network.predict(&x).unwrap();
+        assert_close("eval.logits", &logits, &flat(&golden["eval.logits"]), VALUES);
+        let (loss, _) = network.descend(&x, &labels(&golden["y"])).unwrap();
+        assert_close("train.loss", &[loss as f32], &flat(&golden["train.loss"]), VALUES);
+        let mut compared = 0;
+        for (name, expected) in &golden {
+            if let Some(name) = name.strip_prefix("train.grad.") {
+                assert_close(name, &network.gradient(name).unwrap(), &flat(expected), GRADIENTS);
+                compared += 1;
+            }
+        }
+        assert_eq!(compared, network.parameters().len());
+    }
+}
+
+#[test]
+fn goldens() {
+    golden("network_darts_v2.safetensors", "DARTS_V2");
+    golden("network_milenas_r101.safetensors", "r101_e50_48_n7r3");
+    golden("network_milenas_v2_r2_e100.safetensors", "V2_r2_e100");
+    golden("network_milenas_gdas2.safetensors", "GDAS_MIXED_LEVEL2");
+}
+
+/// Every primitive of the DARTS space, a node that is joined twice, nodes joined out of order.
+const EVERY: &str = "Genotype(normal=[('max_pool_3x3', 0), ('avg_pool_3x3', 1), ('sep_conv_3x3', 0), \
+('sep_conv_5x5', 2), ('dil_conv_3x3', 3), ('dil_conv_5x5', 1), ('skip_connect', 2), ('none', 0)], \
+normal_concat=[3, 2, 5, 4], reduce=[('max_pool_3x3', 0), ('avg_pool_3x3', 1), ('sep_conv_3x3', 0), \
+('sep_conv_5x5', 1), ('dil_conv_3x3', 0), ('dil_conv_5x5', 1), ('skip_connect', 0), ('skip_connect', 3)], \
+reduce_concat=[2, 3, 4, 5])";
+
+fn every(size: [usize; 2]) -> Graph {
+    let genotype = Genotype::parse(EVERY, "test").unwrap();
+    let [height, width] = size;
+    let config = NetworkConfig { channels: 6, layers: 5, classes: 7, in_channels: 3, height, width };
+    assemble(&genotype, &config).unwrap()
+}
+
+/// Weights whose running statistics and affine parts are not the trivial ones.
+fn weights(graph: &Graph) -> Weights {
+    let weights = Weights::init(graph, 3).unwrap();
+    for param in graph.params() {
+        let mut rng = Rng::new(4, &param.name);
+        let move_it = |w: &mut [f32]| w.iter_mut().for_each(|w| *w = w.abs() + rng.uniform(0.0, 0.3));
+        if param.shape.len() == 1 {
+            weights.modify(&param.name, move_it).unwrap();
+        }
+    }
+    weights
+}
+
+fn noise(count: usize) -> Vec<f32> {
+    let mut rng = Rng::new(5, "noise");
+    (0..count).map(|_| rng.uniform(-1.0, 1.0)).collect()
+}
+
+fn equals_executor(size: [usize; 2], batch: usize) {
+    let graph = every(size);
+    let weights = weights(&graph);
+    let x = noise(batch * 3 * size[0] * size[1]);
+    let y: Vec<u32> = (0..batch as u32).map(|i| i % 7).collect();
+    let tensor = Tensor::from_slice(&x, (batch, 3, size[0], size[1]), &Device::Cpu).unwrap();
+    let mut network = Network::new(&graph).unwrap();
+    network.load(&weights).unwrap();
+
+    let executor = Executor::new(&graph, &weights);
+    let expected = executor.run(&[tensor.clone()], Mode::Eval).unwrap().remove(0);
+    assert_close("logits", &network.predict(&x).unwrap(), &flat(&expected), VALUES);
+
+    let logits = executor.run(&[tensor], Mode::Train).unwrap().remove(0);
+    let loss = cross_entropy(&logits, &Tensor::from_slice(&y, batch, &Device::Cpu).unwrap());
+    let expected = loss.backward().unwrap();
+    let (found, _) = network.descend(&x, &y).unwrap();
+    assert_close("loss", &[found as f32], &flat(&loss), VALUES);
+    // Of all gradients together: in a map of a few pixels a norm cancels most of some.
+    let of = |name: &str| flat(expected.get(weights.get(name).unwrap()).unwrap());
+    let names: Vec<String> = network.parameters().iter().map(|p| p.name.clone()).collect();
+    let expected: Vec<f32> = names.iter().flat_map(|n| of(n)).collect();
+    let found: Vec<f32> = names.iter().flat_map(|n| network.gradient(n).unwrap()).collect();
+    assert_close("gradients", &found, &expected, GRADIENTS / 10.0);
+    // The executor has moved the running statistics of `weights`.
+    let stored = weights.detached().unwrap();
+    network.store(&stored).unwrap();
+    for (name, expected) in weights.iter().filter(|(name, _)| name.contains("running")) {
+        assert_close(name, &flat(stored.get(name).unwrap()), &flat(expected), VALUES);
+    }
+}
+
+#[test]
+fn every_primitive_equals_the_executor() {
+    equals_executor([16, 16], 3);
+    equals_executor([13, 18], 2);
+    equals_executor([12, 15], 1);
+}
+
+#[test]
+fn threads_do_not_matter() {
+    let graph = every([16, 12]);
+    let weights = weights(&graph);
+    let x = noise(5 * 3 * 16 * 12);
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let mut network = Network::new(&graph).unwrap();
+            network.load(&weights).unwrap();
+            let loss = network.descend(&x, &[0, 1, 2, 3, 4]).unwrap();
+            let names: Vec<String> = network.parameters().iter().map(|p| p.name.clone()).collect();
+            let gradients: Vec<_> = names.iter().map(|n| network.gradient(n).unwrap()).collect();
+            (loss, gradients, network.predict(&x).unwrap())
+        })
+    };
+    let one = run(1);
+    (2..5).for_each(|threads| assert_eq!(run(threads), one));
+}
+
+#[test]
+fn a_second_batch_is_like_the_first() {
+    let graph = every([16, 16]);
+    let weights = weights(&graph);
+    let (x, y) = (noise(4 * 3 * 256), [0, 1, 2, 3]);
+    let mut fresh = Network::new(&graph).unwrap();
+    fresh.load(&weights).unwrap();
+    let expected = fresh.descend(&x, &y).unwrap();
+    let mut used = Network::new(&graph).unwrap();
+    used.load(&weights).unwrap();
+    used.descend(&noise(6 * 3 * 256), &[0; 6]).unwrap();
+    used.predict(&x).unwrap();
+    used.load(&weights).unwrap();
+    assert_eq!(used.descend(&x, &y).unwrap(), expected);
+    for named in fresh.parameters() {
+        assert_eq!(used.gradient(&named.name), fresh.gradient(&named.name), "{}", named.name);
+    }
+}
+
+#[test]
+fn what_has_no_kernel_is_refused_by_name() {
+    let genotype = Genotype::named("NASNet").unwrap();
+    let config = NetworkConfig { channels: 4, layers: 3, classes: 2, in_channels: 3, height: 8, width: 8 };
+    let refused = Network::new(&assemble(&genotype, &config).unwrap()).err().unwrap();
+    assert!(refused.contains("kernel [7, 7]"), "{refused}");
+}
