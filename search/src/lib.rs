@@ -7,6 +7,7 @@
 pub mod bench;
 pub mod config;
 pub mod data;
+pub mod engine;
 mod error;
 pub mod fetch;
 pub mod loss;

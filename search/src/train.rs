@@ -3,13 +3,13 @@
 use std::time::Instant;
 
 use milenas_models::metrics::Ranked;
-use milenas_models::{Executor, Graph, Mode, Weights};
+use milenas_models::{Graph, Weights};
 use serde::Serialize;
 
 use crate::config::Config;
 use crate::data::{Loader, Pictures, Plan};
-use crate::loss::cross_entropy;
-use crate::optim::{Sgd, clip_factor, cosine, squared_norm};
+use crate::engine::Engine;
+use crate::optim::{Sgd, cosine};
 use crate::strategy::Recorder;
 use crate::strategy::finite;
 use crate::{Error, Result};
@@ -48,7 +48,7 @@ pub fn train(
         return Err(Error::Data { problem: "no training image could be read".into() });
     }
     let settings = &config.train;
-    let executor = Executor::new(graph, weights);
+    let mut engine = Engine::new(graph, weights)?;
     let all: Vec<usize> = (0..pictures.len()).collect();
     let mut sgd = Sgd::new();
     for epoch in 0..settings.epochs {
@@ -60,11 +60,9 @@ pub fn train(
         let (mut total, mut correct, mut images) = (0.0, 0, 0);
         std::thread::scope(|scope| {
             for (step, batch) in Loader::start(scope, pictures, plan, Some(config.augment)).enumerate() {
-                let logits = executor.run(&[batch.tensor()?], Mode::Train)?.remove(0);
-                let (loss, right) = cross_entropy(&logits, &batch.labels)?;
-                let value = f64::from(loss.to_scalar::<f32>()?);
+                let (value, right) = engine.gradients(&batch)?;
                 finite("the training loss", value, epoch, step, "train.weights.lr", lr)?;
-                descend(weights, &loss, &mut sgd, config, lr)?;
+                engine.step(&mut sgd, &settings.weights, lr)?;
                 recorder.step(value, batch.len());
                 total += value;
                 correct += right;
@@ -72,7 +70,8 @@ pub fn train(
             }
             Ok::<_, Error>(())
         })?;
-        let ranks = evaluate(graph, weights, test, settings.batch)?;
+        engine.store()?;
+        let ranks = evaluate_with(&mut engine, test, settings.batch)?;
         keep(&TrainRecord {
             epoch,
             lr,
@@ -85,37 +84,17 @@ pub fn train(
     Ok(())
 }
 
-/// One step of every trainable tensor, in name order; one that the loss does not reach only decays.
-fn descend(
-    weights: &Weights,
-    loss: &candle_core::Tensor,
-    sgd: &mut Sgd,
-    config: &Config,
-    lr: f64,
-) -> Result<()> {
-    let store = loss.backward()?;
-    let mut gradients = Vec::new();
-    for (name, var) in weights.trainable() {
-        let gradient = store.get(var).map(|g| g.flatten_all()?.to_vec1()).transpose()?;
-        gradients.push((name, gradient.unwrap_or_else(|| vec![0.0f32; var.elem_count()])));
-    }
-    let norm = gradients.iter().map(|(_, g)| squared_norm(g)).sum::<f64>().sqrt();
-    let settings = &config.train.weights;
-    let scale = clip_factor(norm, settings.clip);
-    for (index, (name, gradient)) in gradients.iter().enumerate() {
-        weights.modify(name, |w| sgd.step(settings, lr, scale, index, w, gradient))?;
-    }
-    Ok(())
-}
-
 /// Runs a network on images in order, in evaluation mode.
 pub fn evaluate(graph: &Graph, weights: &Weights, pictures: &Pictures, batch: usize) -> Result<Vec<Ranked>> {
-    let executor = Executor::new(graph, weights);
+    evaluate_with(&mut Engine::new(graph, weights)?, pictures, batch)
+}
+
+fn evaluate_with(engine: &mut Engine<'_>, pictures: &Pictures, batch: usize) -> Result<Vec<Ranked>> {
     let all: Vec<usize> = (0..pictures.len()).collect();
     let mut ranked = Vec::new();
     std::thread::scope(|scope| {
         for batch in Loader::start(scope, pictures, Plan::in_order(&all, batch), None) {
-            let logits: Vec<Vec<f32>> = executor.run(&[batch.tensor()?], Mode::Eval)?.remove(0).to_vec2()?;
+            let logits = engine.predict(&batch)?;
             ranked.extend(logits.iter().zip(&batch.labels).map(|(row, &label)| Ranked::new(row, label)));
         }
         Ok::<_, Error>(())

@@ -333,7 +333,9 @@ impl<'a> Compiler<'a> {
             (Wire::Depthwise(source, depthwise), [1, 1], [1, 1]) if plain && no_padding => {
                 let taps = self.graph.node(from).param(Role::Weight).ok_or("has no weight")?.to_string();
                 let (rectified, channels) = (self.input(self.graph.node(from)), conv.in_channels);
-                let alone = self.uses[source.index()] == 1 && self.uses[rectified.index()] == 1;
+                // Its gradient must fit where the output of this one was.
+                let fits = depthwise.stride == 1 && conv.out_channels == channels;
+                let alone = self.uses[source.index()] == 1 && self.uses[rectified.index()] == 1 && fits;
                 let source = match *self.wire(source) {
                     Wire::Made(step) if alone && matches!(self.steps[step], Step::Convolution(_)) => {
                         Source::Normed(step)
