@@ -2,7 +2,7 @@
 //! space, odd sizes, batch 1, compiled graphs; by every instruction set, with any number of threads.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+mod numbers;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use milenas_models::fused::Network;
 use milenas_models::kernels::blocked::Level;
 use milenas_models::{Executor, Genotype, Graph, Mode, NetworkConfig, Rng, Weights, assemble};
 
-use common::{GRADIENTS, VALUES, assert_close, cross_entropy, flat};
+use numbers::{GRADIENTS, VALUES, assert_close, cross_entropy, flat};
 
 fn labels(t: &Tensor) -> Vec<u32> {
     t.to_dtype(candle_core::DType::U32).unwrap().to_vec1().unwrap()
@@ -98,7 +98,7 @@ fn equals_executor(size: [usize; 2], batch: usize) {
     network.load(&weights).unwrap();
 
     let executor = Executor::new(&graph, &weights);
-    let expected = executor.run(&[tensor.clone()], Mode::Eval).unwrap().remove(0);
+    let expected = executor.run(std::slice::from_ref(&tensor), Mode::Eval).unwrap().remove(0);
     assert_close("logits", &network.predict(&x).unwrap(), &flat(&expected), VALUES);
 
     let logits = executor.run(&[tensor], Mode::Train).unwrap().remove(0);

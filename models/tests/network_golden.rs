@@ -1,7 +1,7 @@
 //! Derived networks equal PyTorch's: evaluation, training, and every gradient (`tests/golden/make_golden.py`).
 #![allow(clippy::unwrap_used)]
 
-mod common;
+mod numbers;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use candle_core::{Device, Tensor, safetensors};
 use milenas_models::kernels::Form;
 use milenas_models::{Executor, Genotype, Mode, NetworkConfig, Weights, assemble};
 
-use common::{GRADIENTS, VALUES, cross_entropy, flat};
+use numbers::{GRADIENTS, VALUES, cross_entropy, flat};
 
 const CONFIG: NetworkConfig =
     NetworkConfig { channels: 4, layers: 4, classes: 10, in_channels: 3, height: 16, width: 16 };
@@ -18,7 +18,7 @@ const CONFIG: NetworkConfig =
 #[track_caller]
 fn assert_close(name: &str, found: &Tensor, expected: &Tensor, tolerance: f32) {
     assert_eq!(found.dims(), expected.dims(), "{name}");
-    common::assert_close(name, &flat(found), &flat(expected), tolerance);
+    numbers::assert_close(name, &flat(found), &flat(expected), tolerance);
 }
 
 fn check(file: &str, genotype: &str, form: Form) {

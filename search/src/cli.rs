@@ -131,26 +131,45 @@ pub enum BenchCommand {
         /// The search space
         #[arg(long, default_value = "darts", value_parser = ["darts"])]
         space: String,
-        /// Channels of a node in the first cells
-        #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1024))]
-        channels: u32,
-        /// Cells
-        #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=100))]
-        layers: u32,
-        /// Images of a step
-        #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=4096))]
-        batch: u32,
-        /// Measured steps
-        #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-        steps: u32,
         /// Take the training batch's two gradients from one pass
         #[arg(long)]
         two_pass: bool,
-        /// Threads; all cores if left out
-        #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-        threads: usize,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        size: BenchSize,
     },
+    /// A step of the training of a derived network on made-up 32x32 images
+    #[command(
+        after_help = "Example:\n  milenas-search bench train --genotype DARTS_V2 --channels 16 --layers 8 --batch 64 --json"
+    )]
+    Train {
+        /// A published name, or a file
+        #[arg(long, value_name = "GENOTYPE", default_value = "DARTS_V2")]
+        genotype: String,
+        #[command(flatten)]
+        size: BenchSize,
+    },
+}
+
+/// What benches have in common.
+#[derive(Clone, Copy, Debug, Args)]
+#[allow(missing_docs)]
+pub struct BenchSize {
+    /// Channels of a node in the first cells
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub channels: u32,
+    /// Cells
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub layers: u32,
+    /// Images of a step
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub batch: u32,
+    /// Measured steps
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub steps: u32,
+    /// Threads; all cores if left out
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub threads: usize,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }

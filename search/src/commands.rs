@@ -8,7 +8,7 @@ use milenas_models::images::Source;
 use milenas_models::input::Limits;
 use milenas_models::{Genotype, Model, cost, file};
 
-use crate::bench::{self, StepBench};
+use crate::bench::{self, StepBench, TrainBench};
 use crate::cli::{BenchCommand, Cli, Command, DataCommand, RunOptions};
 use crate::config::Config;
 use crate::fetch;
@@ -192,15 +192,24 @@ fn fetch_cifar10(out: &Path) -> Result<()> {
 }
 
 fn bench(command: &BenchCommand) -> Result<()> {
-    let BenchCommand::Step { space: ref _space, channels, layers, batch, steps, two_pass, threads, json } =
-        *command;
-    let order = if two_pass { Order::TwoPass } else { Order::Released };
-    let [channels, layers, batch, steps] = [channels, layers, batch, steps].map(|n| n as usize);
-    let what = StepBench { channels, layers, batch, steps, order };
-    let search = Config::resolve("paper", None, &[])?.search;
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
-    let report = pool.install(|| bench::step(&what, &search))?;
-    if json {
+    let (BenchCommand::Step { size, .. } | BenchCommand::Train { size, .. }) = command;
+    let [channels, layers, batch, steps] =
+        [size.channels, size.layers, size.batch, size.steps].map(|n| n as usize);
+    let config = Config::resolve("paper", None, &[])?;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(size.threads).build()?;
+    let report = match command {
+        BenchCommand::Step { two_pass, .. } => {
+            let order = if *two_pass { Order::TwoPass } else { Order::Released };
+            let what = StepBench { channels, layers, batch, steps, order };
+            pool.install(|| bench::step(&what, &config.search))?
+        }
+        BenchCommand::Train { genotype, .. } => {
+            let genotype = read_genotype(genotype)?;
+            let what = TrainBench { genotype, channels, layers, batch, steps };
+            pool.install(|| bench::train(&what, &config.train))?
+        }
+    };
+    if size.json {
         println!("{}", serde_json::to_string(&report)?);
         return Ok(());
     }

@@ -193,13 +193,13 @@ impl Network {
         c.cut(&mut states, image).into_par_iter().enumerate().for_each(|(chunk, states)| {
             for (i, state) in c.images(chunk).zip(states.chunks_exact_mut(image)) {
                 let (to, others) = Split::of(state, out.offset..out.offset + out.map.len());
-                let of = |(term, scale)| {
-                    let map = match term {
-                        &Term::Made(step) => &maps.made[step][i * out.map.len()..][..out.map.len()],
-                        &Term::State(from) if from.buffer == out.buffer => {
+                let of = |(term, scale): (&Term, _)| {
+                    let map = match *term {
+                        Term::Made(step) => &maps.made[step][i * out.map.len()..][..out.map.len()],
+                        Term::State(from) if from.buffer == out.buffer => {
                             others.get(from.offset..from.offset + from.map.len())
                         }
-                        &Term::State(from) => self.view(&maps.states, from).image(i),
+                        Term::State(from) => self.view(&maps.states, from).image(i),
                     };
                     Addend { scale, map }
                 };

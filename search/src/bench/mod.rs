@@ -1,0 +1,101 @@
+//! How fast a step is, of the search or of a network's training, and where its time goes.
+
+mod step;
+mod train;
+
+use milenas_models::Rng;
+use milenas_models::images::Labelled;
+use milenas_models::input::{InputContract, Resize};
+use serde::Serialize;
+
+use crate::data::Pictures;
+use crate::strategy::Order;
+
+pub use step::{StepBench, step};
+pub use train::{TrainBench, train};
+
+/// The image side of the paper's search.
+const SIDE: usize = 32;
+
+/// What a bench measured. Times are seconds of one step: the median, and parts of the mean.
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct Report {
+    pub device: String,
+    pub threads: usize,
+    /// Of the search's passes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
+    pub batch: usize,
+    pub images_per_second: f64,
+    pub step_seconds: f64,
+    /// The largest memory of the process so far; `None` where the system does not tell.
+    pub peak_mib: Option<f64>,
+    /// Multiply-adds of the convolutions and the classifier, twice, over the step's time; work done again is not counted.
+    pub gflops: f64,
+    /// Waiting for a batch.
+    pub data: f64,
+    pub forward: f64,
+    pub backward: f64,
+    pub optimiser: f64,
+    /// Every phase of the network.
+    pub phases: Vec<(String, f64)>,
+}
+
+impl Report {
+    /// From the seconds of each step, those of all steps spent waiting for data, and the phases of all steps.
+    fn new(
+        batch: usize,
+        order: Option<Order>,
+        mut seconds: Vec<f64>,
+        data: f64,
+        flops: f64,
+        profile: &[(&'static str, f64)],
+    ) -> Report {
+        let steps = seconds.len() as f64;
+        let total = seconds.iter().sum::<f64>() / steps;
+        let part = |prefix: &str| {
+            profile.iter().filter(|(n, _)| n.starts_with(prefix)).map(|(_, s)| s).sum::<f64>() / steps
+        };
+        let (forward, backward, data) = (part("forward"), part("backward"), data / steps);
+        seconds.sort_by(f64::total_cmp);
+        let step_seconds = seconds[seconds.len() / 2];
+        Report {
+            device: "cpu".into(),
+            threads: rayon::current_num_threads(),
+            order,
+            batch,
+            images_per_second: batch as f64 / step_seconds,
+            step_seconds,
+            peak_mib: peak_mib(),
+            gflops: flops / step_seconds / 1e9,
+            data,
+            forward,
+            backward,
+            optimiser: total - forward - backward - data,
+            phases: profile.iter().map(|(name, s)| (name.to_string(), s / steps)).collect(),
+        }
+    }
+}
+
+fn noise(count: usize) -> Pictures {
+    let contract = InputContract {
+        height: SIDE,
+        width: SIDE,
+        channels: 3,
+        mean: vec![0.5; 3],
+        std: vec![0.25; 3],
+        resize: Resize::Stretch,
+        background: None,
+    };
+    let mut rng = Rng::new(0, "bench");
+    let pixels = (0..count * contract.len()).map(|_| rng.word() as u8).collect();
+    let labels = (0..count).map(|_| rng.below(10) as u32).collect();
+    Pictures { images: Labelled { pixels, labels }, contract }
+}
+
+fn peak_mib() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? / 1024.0)
+}

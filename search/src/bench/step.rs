@@ -1,0 +1,74 @@
+//! A step of the search.
+
+use std::time::Instant;
+
+use milenas_models::Space;
+
+use super::{Report, SIDE, noise};
+use crate::Result;
+use crate::config::SearchConfig;
+use crate::data::{Augment, Loader, Plan};
+use crate::strategy::{Order, Stepper};
+use crate::supernet::fused::FusedSupernet;
+use crate::supernet::reference::Reference;
+use crate::supernet::{Alphas, Supernet, SupernetConfig};
+
+/// What is measured.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub struct StepBench {
+    pub channels: usize,
+    pub layers: usize,
+    pub batch: usize,
+    /// Measured steps, after one that is not.
+    pub steps: usize,
+    pub order: Order,
+}
+
+/// Runs steps of the search on made-up images.
+pub fn step(bench: &StepBench, search: &SearchConfig) -> Result<Report> {
+    let shape =
+        SupernetConfig { channels: bench.channels, layers: bench.layers, ..SupernetConfig::paper(10) };
+    let reference = Reference::new(&shape, SIDE, SIDE, 0)?;
+    let mut net = FusedSupernet::new(shape);
+    Supernet::load(&mut net, &Supernet::weights(&reference)?)?;
+    let flops = 2.0 * bench.batch as f64 * reference.macs() as f64 * passes(bench.order);
+    drop(reference);
+
+    let pictures = noise(bench.batch * (bench.steps + 1));
+    let all: Vec<usize> = (0..pictures.len()).collect();
+    let config = SearchConfig { order: bench.order, batch: bench.batch, ..search.clone() };
+    let mut stepper = Stepper::new(&config)?;
+    let mut alphas = Alphas::init(&Space::darts(), 0);
+    let augment = Some(Augment { crop: 0.125, flip: true });
+    let (mut seconds, mut data) = (Vec::new(), 0.0);
+    std::thread::scope(|scope| {
+        let plan = |purpose| Plan::epoch(&all, bench.batch, 0, 0, purpose, 0);
+        let mut train = Loader::start(scope, &pictures, plan("train"), augment);
+        let mut valid = Loader::start(scope, &pictures, plan("valid"), augment);
+        for step in 0..=bench.steps {
+            let start = Instant::now();
+            let (Some(a), Some(b)) = (train.next(), valid.next()) else { break };
+            let waited = start.elapsed().as_secs_f64();
+            stepper.step(&mut net, &mut alphas, [&a, &b], &config, config.weights.lr)?;
+            match step {
+                // The first step finds its memory.
+                0 => net.reset_profile(),
+                _ => {
+                    seconds.push(start.elapsed().as_secs_f64());
+                    data += waited;
+                }
+            }
+        }
+        Ok::<_, crate::Error>(())
+    })?;
+    Ok(Report::new(bench.batch, Some(bench.order), seconds, data, flops, net.profile()))
+}
+
+/// Work of a step in forward passes: a backward pass costs one for the inputs and one for the weights.
+fn passes(order: Order) -> f64 {
+    match order {
+        Order::Released => 2.0 + 2.0 + 3.0,
+        Order::TwoPass => 3.0 + 2.0,
+    }
+}

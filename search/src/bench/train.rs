@@ -1,0 +1,62 @@
+//! A step of the training of a derived network.
+
+use std::time::Instant;
+
+use milenas_models::{Genotype, NetworkConfig, Weights, assemble, cost};
+
+use super::{Report, SIDE, noise};
+use crate::Result;
+use crate::config::TrainConfig;
+use crate::data::{Augment, Loader, Plan};
+use crate::engine::Engine;
+use crate::optim::Sgd;
+
+/// What is measured.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct TrainBench {
+    pub genotype: Genotype,
+    pub channels: usize,
+    pub layers: usize,
+    pub batch: usize,
+    /// Measured steps, after one that is not.
+    pub steps: usize,
+}
+
+/// Runs steps of training on made-up images.
+pub fn train(bench: &TrainBench, config: &TrainConfig) -> Result<Report> {
+    let &TrainBench { channels, layers, batch, steps, .. } = bench;
+    let shape = NetworkConfig { channels, layers, classes: 10, in_channels: 3, height: SIDE, width: SIDE };
+    let graph = assemble(&bench.genotype, &shape)?;
+    let weights = Weights::init(&graph, 0)?;
+    // A backward pass costs one for the inputs and one for the weights.
+    let flops = 3.0 * 2.0 * batch as f64 * cost(&graph).macs as f64;
+    let mut engine = Engine::new(&graph, &weights)?;
+    let mut sgd = Sgd::new();
+    let pictures = noise(batch * (steps + 1));
+    let all: Vec<usize> = (0..pictures.len()).collect();
+    let (mut seconds, mut data) = (Vec::new(), 0.0);
+    std::thread::scope(|scope| {
+        let plan = Plan::epoch(&all, batch, 0, 0, "train", 0);
+        let mut batches = Loader::start(scope, &pictures, plan, Some(Augment { crop: 0.125, flip: true }));
+        for step in 0..=steps {
+            let start = Instant::now();
+            let Some(batch) = batches.next() else { break };
+            let waited = start.elapsed().as_secs_f64();
+            engine.gradients(&batch)?;
+            engine.step(&mut sgd, &config.weights, config.weights.lr)?;
+            match (step, engine.fused()) {
+                // The first step finds its memory.
+                (0, Some(network)) => network.reset_profile(),
+                (0, None) => (),
+                _ => {
+                    seconds.push(start.elapsed().as_secs_f64());
+                    data += waited;
+                }
+            }
+        }
+        Ok::<_, crate::Error>(())
+    })?;
+    let profile = engine.fused().map(|network| network.profile().to_vec()).unwrap_or_default();
+    Ok(Report::new(batch, None, seconds, data, flops, &profile))
+}

@@ -1,0 +1,49 @@
+"""The peer for training speed: one SGD step of a derived network, in PyTorch.
+
+    python torch_train.py --genotype DARTS_V2 --channels 16 --layers 8 --batch 64 --steps 5 --threads 2
+
+prints one line of JSON: seconds of a step (median), and the peak memory of the process. The network is in channels_last, which is
+PyTorch at its best on a CPU. Needs: pip install torch.
+"""
+import argparse
+import json
+import resource
+import statistics
+import time
+
+import torch
+import torch.nn.functional as F
+
+from torch_network import GENOTYPES, Network
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--genotype", default="DARTS_V2", choices=sorted(GENOTYPES))
+    parser.add_argument("--channels", type=int, default=16)
+    parser.add_argument("--layers", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    net = Network(GENOTYPES[args.genotype], args.channels, 10, args.layers)
+    net = net.to(memory_format=torch.channels_last).train()
+    optimiser = torch.optim.SGD(net.parameters(), 0.025, momentum=0.9, weight_decay=3e-4)
+    images = torch.randn(args.batch, 3, 32, 32).to(memory_format=torch.channels_last)
+    labels = torch.randint(0, 10, (args.batch,))
+    seconds = []
+    for step in range(args.steps + 1):
+        start = time.perf_counter()
+        optimiser.zero_grad(set_to_none=True)
+        F.cross_entropy(net(images), labels).backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+        optimiser.step()
+        if step > 0:
+            seconds.append(time.perf_counter() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"step_seconds": statistics.median(seconds), "peak_mib": peak}))
+
+
+if __name__ == "__main__":
+    main()
