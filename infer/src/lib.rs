@@ -1,10 +1,12 @@
 //! Running: classifies images in batch with an exported network. Reads `model.onnx` and images, nothing else.
 
-pub mod classify;
+pub mod answer;
 mod error;
 pub mod inputs;
 pub mod model;
 pub mod output;
+pub mod pipeline;
+pub mod resume;
 pub mod runtime;
 
 pub use error::{Error, Result};
