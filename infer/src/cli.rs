@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use milenas_infer::shard::Shard;
 use milenas_infer::{answer, output};
 
 /// Classifies images in batch with a network that milenas-export wrote.
@@ -39,8 +40,18 @@ first picture. Transparent pixels lie on the background that the model file stat
 Folders are read in the order of names; hidden files and endings such as .txt and .csv are passed over there.")]
     Classify(Classify),
     /// Measure a model on the test images of a labelled source
-    #[command(after_help = "Example:\n  milenas-infer evaluate model.onnx digits --json")]
+    #[command(after_help = "\
+Examples:
+  milenas-infer evaluate model.onnx digits --json
+  milenas-infer evaluate model.onnx photos/ --compare smaller.onnx --report report.html")]
     Evaluate(Evaluate),
+    /// Put the results of shards together again, if they are complete
+    #[command(after_help = "\
+Example:
+  milenas-infer classify model.onnx photos/ --shard 0/2 -o part-0.csv
+  milenas-infer classify model.onnx photos/ --shard 1/2 -o part-1.csv
+  milenas-infer merge part-*.csv -o predictions.csv")]
+    Merge(Merge),
 }
 
 #[derive(Debug, Args)]
@@ -88,6 +99,11 @@ pub struct Classify {
     #[arg(long, requires = "output")]
     pub resume: bool,
 
+    /// Only part I of N of the inputs, I from 0; `auto` reads both from the environment of a Slurm job array or a
+    /// Kubernetes Indexed Job
+    #[arg(long, value_name = "I/N", requires = "output", value_parser = shard)]
+    pub shard: Option<Part>,
+
     #[command(flatten)]
     pub sizes: Sizes,
     /// Say at the end how long each stage took
@@ -106,9 +122,39 @@ pub struct Evaluate {
     pub data: String,
     #[command(flatten)]
     pub sizes: Sizes,
+    /// A second model for the same classes: where the two differ
+    #[arg(long, value_name = "OTHER")]
+    pub compare: Option<PathBuf>,
+    /// Write a page with confusion matrix, calibration and the worst mistakes as pictures
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[allow(missing_docs)]
+pub struct Merge {
+    /// Outputs of `classify --shard`, all of them, in any order
+    #[arg(value_name = "PART", required = true)]
+    pub parts: Vec<PathBuf>,
+    /// The file to write; standard output if left out
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// Which shard was asked for.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub enum Part {
+    /// As the environment says.
+    Environment,
+    Named(Shard),
+}
+
+fn shard(text: &str) -> Result<Part, String> {
+    if text == "auto" { Ok(Part::Environment) } else { text.parse().map(Part::Named) }
 }
 
 #[derive(Clone, Copy, Debug, Args)]
@@ -165,13 +211,21 @@ impl From<Score> for answer::Score {
 impl Classify {
     /// As asked for, else by the ending of the output.
     pub fn format(&self) -> output::Format {
-        let ending =
-            self.output.as_deref().and_then(Path::extension).unwrap_or_default().to_ascii_lowercase();
-        match (self.format, ending.to_str()) {
-            (Some(Format::Csv), _) => output::Format::Csv,
-            (Some(Format::Jsonl), _) | (None, Some("jsonl" | "ndjson")) => output::Format::Jsonl,
-            (Some(Format::Text), _) | (None, Some("txt")) => output::Format::Text,
-            (None, _) => output::Format::Csv,
+        match self.format {
+            Some(Format::Csv) => output::Format::Csv,
+            Some(Format::Jsonl) => output::Format::Jsonl,
+            Some(Format::Text) => output::Format::Text,
+            None => by_ending(self.output.as_deref()),
         }
+    }
+}
+
+/// The format that a file's name says; CSV if it says none.
+pub fn by_ending(path: Option<&Path>) -> output::Format {
+    let ending = path.and_then(Path::extension).unwrap_or_default().to_ascii_lowercase();
+    match ending.to_str() {
+        Some("jsonl" | "ndjson") => output::Format::Jsonl,
+        Some("txt") => output::Format::Text,
+        _ => output::Format::Csv,
     }
 }

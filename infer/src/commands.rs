@@ -3,6 +3,7 @@
 
 mod classify;
 mod evaluate;
+mod merge;
 
 use std::thread::available_parallelism;
 
@@ -17,6 +18,7 @@ pub fn execute(cli: Cli) -> Result<bool> {
     match cli.command {
         Command::Classify(asked) => classify::execute(&asked),
         Command::Evaluate(asked) => evaluate::execute(&asked),
+        Command::Merge(asked) => merge::execute(&asked),
     }
 }
 

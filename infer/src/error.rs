@@ -39,6 +39,14 @@ pub enum Error {
         /// What was expected and found.
         problem: String,
     },
+    /// A part that cannot be merged.
+    #[error("{}: cannot be merged: {problem}", .path.display())]
+    Part {
+        /// The part.
+        path: PathBuf,
+        /// What was expected and found.
+        problem: String,
+    },
     /// An image that failed in a run that should stop at the first.
     #[error("{path}: {reason}. Help: --on-error record goes on, and keeps the reason in the results")]
     Image {

@@ -2,11 +2,14 @@
 
 pub mod answer;
 mod error;
+pub mod evaluate;
 pub mod inputs;
 pub mod model;
 pub mod output;
 pub mod pipeline;
+pub mod report;
 pub mod resume;
 pub mod runtime;
+pub mod shard;
 
 pub use error::{Error, Result};

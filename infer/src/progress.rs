@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use milenas_infer::inputs::Inputs;
+use milenas_infer::shard::Shard;
 
 /// Between lines where there is no terminal.
 const QUIET: Duration = Duration::from_secs(30);
@@ -26,7 +27,7 @@ pub struct Progress {
 
 impl Progress {
     /// Counts the inputs beside the run, where counting does not use them up.
-    pub fn new(inputs: &Inputs, before: usize) -> Self {
+    pub fn new(inputs: &Inputs, shard: Option<Shard>, before: usize) -> Self {
         let bar = ProgressBar::no_length();
         // The template is constant, and a bar without it still counts.
         if let Ok(style) = ProgressStyle::with_template("{wide_bar} {msg}") {
@@ -41,6 +42,7 @@ impl Progress {
                     count += 1;
                     ControlFlow::Continue(())
                 });
+                let count = shard.map_or(count, |shard| shard.share(count)) as u64;
                 all.store(count, Relaxed);
                 bar.set_length(count);
             });

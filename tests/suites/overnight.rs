@@ -106,6 +106,49 @@ fn errors_are_recorded_skipped_or_final() {
     assert!(err.contains("error: pictures/07.ppm: ") && err.contains("truncated"), "{err}");
 }
 
+#[test]
+fn shards_together_are_the_whole_and_an_unfinished_one_is_named() {
+    let folder = prepare(3);
+    let root = folder.path();
+    for ending in ["csv", "jsonl"] {
+        let whole = run(root, &format!("milenas-infer classify model.onnx --list list -o whole.{ending}"));
+        assert_eq!(whole.code, 2, "{}", whole.err);
+        for i in 0..4 {
+            let shard = format!("--shard {i}/4 -o part-{i}.{ending}");
+            run(root, &format!("milenas-infer classify model.onnx --list list {shard}"));
+        }
+        let parts = [2, 0, 3, 1].map(|i| format!("part-{i}.{ending}")).join(" ");
+        let merged = run(root, &format!("milenas-infer merge {parts} -o merged.{ending}"));
+        assert_eq!(merged.code, 2, "{}", merged.err);
+        let read = |name: &str| fs::read(root.join(format!("{name}.{ending}"))).unwrap();
+        assert!(read("merged") == read("whole"), "{ending}");
+
+        let refused = |parts: &str, expected: &str| {
+            let told = run(root, &format!("milenas-infer merge {parts} -o no.{ending}"));
+            assert!(told.code == 1 && told.err.contains(expected), "{}", told.err);
+            assert!(!root.join(format!("no.{ending}")).exists());
+        };
+        refused(&parts.replace(&format!("part-3.{ending} "), ""), "3 of 4 shards are given");
+        refused(&parts.replace("part-1", "part-0"), "shard 0 is given twice");
+        fs::remove_file(root.join(format!("part-2.{ending}.done"))).unwrap();
+        refused(&parts, "has not come to its end");
+    }
+}
+
+#[test]
+fn an_evaluation_compares_and_reports() {
+    let folder = prepare(1);
+    let root = folder.path();
+    let told =
+        succeed(root, "milenas-infer evaluate model.onnx digits --compare model.onnx --report r.html --json");
+    let json: serde_json::Value = serde_json::from_str(&told.out).unwrap();
+    assert_eq!((&json["images"], &json["comparison"]["agreement"]), (&360.into(), &1.0.into()));
+    assert_eq!(json["comparison"]["largest_difference"], 0.0);
+    assert!(json["calibration_error"].as_f64().unwrap() <= 1.0);
+    let page = fs::read_to_string(root.join("r.html")).unwrap();
+    assert!(page.starts_with("<!doctype html>") && page.contains("Worst mistakes"));
+}
+
 /// Kibibytes that a process held at most, by the kernel's account.
 fn peak(mut child: Child) -> u64 {
     let status = PathBuf::from(format!("/proc/{}/status", child.id()));

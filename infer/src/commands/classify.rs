@@ -3,19 +3,22 @@
 use std::fs::File;
 use std::io::{Write, stdout};
 use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::spawn;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use milenas_infer::Error;
 use milenas_infer::answer::{Meaning, Score, View};
 use milenas_infer::inputs::{Inputs, Item};
 use milenas_infer::model::Classifier;
-use milenas_infer::output::{self, Sink};
+use milenas_infer::output::{self, Format, Sink};
 use milenas_infer::pipeline::{Classified, Times, run};
 use milenas_infer::resume::{Done, reopen};
+use milenas_infer::shard::{Receipt, Shard};
 
-use crate::cli::{Classify, OnError};
+use crate::cli::{Classify, OnError, Part};
 use crate::progress::Progress;
 
 /// Names that wait to be looked at.
@@ -26,6 +29,7 @@ pub(super) fn execute(asked: &Classify) -> Result<bool> {
     let separator = if asked.null { 0 } else { b'\n' };
     let inputs = Inputs::new(&asked.inputs, asked.list.as_deref(), separator)?;
     let view = view(asked, &model)?;
+    let shard = shard(asked)?;
     let (to, done, fresh) = open(asked, &view)?;
     let before = (done.rows, done.failed);
     let mut sink = output::open(asked.format(), to, &view, fresh)?;
@@ -33,10 +37,12 @@ pub(super) fn execute(asked: &Classify) -> Result<bool> {
         eprintln!("{} images have a row already", before.0);
     }
 
-    let mut progress = Progress::new(&inputs, before.0);
+    let mut progress = Progress::new(&inputs, shard, before.0);
     let times = Times::default();
     let mut counts = Counts { images: before.0, failed: before.1 };
-    run(&model, &super::plan(asked.sizes), &times, list(inputs, done), |batch| {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let items = list(inputs, done, shard, seen.clone());
+    run(&model, &super::plan(asked.sizes), &times, items, |batch| {
         progress.advance(batch.len());
         times.write.time(batch.len(), || {
             batch.iter().try_for_each(|one| write(one, asked.on_error, &view, &mut *sink, &mut counts))?;
@@ -49,6 +55,11 @@ pub(super) fn execute(asked: &Classify) -> Result<bool> {
         eprint!("{times}");
     }
     let Counts { images, failed } = counts;
+    if let (Some(shard), Some(path)) = (shard, &asked.output) {
+        // Every row was counted by the lister before it came here, and it ended before the run did.
+        let inputs = seen.load(Ordering::Acquire);
+        Receipt { shard, inputs, rows: images, failed }.write(path)?;
+    }
     match (failed, asked.on_error) {
         (0, _) => eprintln!("{images} images classified"),
         (_, OnError::Skip) => {
@@ -92,13 +103,39 @@ fn open(asked: &Classify, view: &View) -> Result<(Box<dyn Write>, Done, bool)> {
     })
 }
 
-/// Names the inputs from a thread of its own, which ends with the program if nobody listens any more.
-fn list(inputs: Inputs, mut done: Done) -> Receiver<Item> {
+/// The part that was asked for; a receipt of an earlier run of it goes, since it is not true any more.
+fn shard(asked: &Classify) -> Result<Option<Shard>> {
+    let shard = match asked.shard {
+        None => return Ok(None),
+        Some(Part::Named(shard)) => shard,
+        Some(Part::Environment) => {
+            let read = |name: &str| std::env::var(name).ok();
+            Shard::from_environment(&read).map_err(|problem| anyhow!("--shard auto: {problem}"))?
+        }
+    };
+    if asked.on_error == OnError::Skip || asked.format() == Format::Text {
+        bail!(
+            "--shard with --on-error skip or text would leave nothing for `merge` to check. Help: record, csv or jsonl"
+        );
+    }
+    if let Some(path) = asked.output.as_deref().map(Receipt::path).filter(|path| path.exists()) {
+        std::fs::remove_file(&path).with_context(|| path.display().to_string())?;
+    }
+    Ok(Some(shard))
+}
+
+/// Names the inputs from a thread of its own, which ends with the program if nobody listens any more. `seen` counts all
+/// of them, also those of other shards.
+fn list(inputs: Inputs, mut done: Done, shard: Option<Shard>, seen: Arc<AtomicUsize>) -> Receiver<Item> {
     let (send, items) = sync_channel(NAMES);
     spawn(move || {
-        let _ = inputs.walk(&mut |item| match done.claim(&item.name()) || send.send(item).is_ok() {
-            true => ControlFlow::Continue(()),
-            false => ControlFlow::Break(()),
+        let _ = inputs.walk(&mut |item| {
+            let place = seen.fetch_add(1, Ordering::AcqRel);
+            let others = shard.is_some_and(|shard| !shard.holds(place));
+            match others || done.claim(&item.name()) || send.send(item).is_ok() {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
         });
     });
     items
