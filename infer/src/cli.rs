@@ -1,8 +1,10 @@
 //! The command line of milenas-infer: what can be typed. Nothing here touches the world.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use milenas_infer::shard::Shard;
+use milenas_infer::{answer, output};
 
 /// Classifies images in batch with a network that milenas-export wrote.
 #[derive(Debug, Parser)]
@@ -26,38 +28,204 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 #[allow(missing_docs)]
 pub enum Command {
-    /// Label images: a CSV row for each, in their order
-    #[command(
-        after_help = "Example:\n  milenas-infer classify model.onnx photos/ more/cat.jpg -o predictions.csv"
-    )]
-    Classify {
-        /// Written by milenas-export
-        #[arg(value_name = "MODEL")]
-        model: PathBuf,
-        /// Image files, and folders with all images below them
-        #[arg(value_name = "INPUT", required = true)]
-        inputs: Vec<PathBuf>,
-        /// The file to write; standard output if left out
-        #[arg(short, long, value_name = "FILE")]
-        output: Option<PathBuf>,
-        /// Images that are computed together
-        #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
-        batch: u32,
-    },
+    /// Label images: a row for each, in their order
+    #[command(after_help = "\
+Examples:
+  milenas-infer classify model.onnx photos/ more/cat.jpg 'archive/**/*.png' shard-0.tar -o predictions.csv
+  find photos -newer last -print0 | milenas-infer classify model.onnx - --null --format jsonl
+  milenas-infer classify model.onnx photos/ -o predictions.csv --resume
+
+JPEG, PNG, WebP, GIF, BMP, TIFF, PNM and QOI are read, by their content and not by their name; of an animation, the
+first picture. Transparent pixels lie on the background that the model file states: white, if it was not changed.
+Folders are read in the order of names; hidden files and endings such as .txt and .csv are passed over there.")]
+    Classify(Classify),
     /// Measure a model on the test images of a labelled source
-    #[command(after_help = "Example:\n  milenas-infer evaluate model.onnx digits --json")]
-    Evaluate {
-        /// Written by milenas-export
-        #[arg(value_name = "MODEL")]
-        model: PathBuf,
-        /// digits, cifar10:DIR, a folder train/CLASS/* and test/CLASS/*, or a tar of one
-        #[arg(value_name = "SRC")]
-        data: String,
-        /// Images that are computed together
-        #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
-        batch: u32,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
+    #[command(after_help = "\
+Examples:
+  milenas-infer evaluate model.onnx digits --json
+  milenas-infer evaluate model.onnx photos/ --compare smaller.onnx --report report.html")]
+    Evaluate(Evaluate),
+    /// Put the results of shards together again, if they are complete
+    #[command(after_help = "\
+Example:
+  milenas-infer classify model.onnx photos/ --shard 0/2 -o part-0.csv
+  milenas-infer classify model.onnx photos/ --shard 1/2 -o part-1.csv
+  milenas-infer merge part-*.csv -o predictions.csv")]
+    Merge(Merge),
+}
+
+#[derive(Debug, Args)]
+#[allow(missing_docs)]
+pub struct Classify {
+    /// Written by milenas-export
+    #[arg(value_name = "MODEL")]
+    pub model: PathBuf,
+    /// Images, folders with all images below them, tars, patterns in quotes; - reads paths from standard input
+    #[arg(value_name = "INPUT")]
+    pub inputs: Vec<PathBuf>,
+    /// A file with the paths of inputs, one a line; - is standard input
+    #[arg(long, value_name = "FILE")]
+    pub list: Option<PathBuf>,
+    /// Paths in the list end with NUL, as `find -print0` writes them
+    #[arg(short = '0', long)]
+    pub null: bool,
+
+    /// The file to write; standard output if left out
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Of the results; from the ending of FILE if left out, else csv
+    #[arg(long, value_name = "NAME")]
+    pub format: Option<Format>,
+    /// The K best classes of each image
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub top_k: u32,
+    /// Leave out predictions whose score is below X
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub threshold: Option<f32>,
+    /// What a score is
+    #[arg(long, value_name = "NAME", default_value = "probability")]
+    pub score: Score,
+    /// Tell the score of every class as well
+    #[arg(long)]
+    pub all_scores: bool,
+    /// Tell the pooled features that the last layer reads, an embedding of the image
+    #[arg(long)]
+    pub features: bool,
+
+    /// What becomes of an image that cannot be read
+    #[arg(long, value_name = "NAME", default_value = "record")]
+    pub on_error: OnError,
+    /// Go on with the output of a run that was stopped: what has a row is passed over
+    #[arg(long, requires = "output")]
+    pub resume: bool,
+
+    /// Only part I of N of the inputs, I from 0; `auto` reads both from the environment of a Slurm job array or a
+    /// Kubernetes Indexed Job
+    #[arg(long, value_name = "I/N", requires = "output", value_parser = shard)]
+    pub shard: Option<Part>,
+
+    #[command(flatten)]
+    pub sizes: Sizes,
+    /// Say at the end how long each stage took
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+#[derive(Debug, Args)]
+#[allow(missing_docs)]
+pub struct Evaluate {
+    /// Written by milenas-export
+    #[arg(value_name = "MODEL")]
+    pub model: PathBuf,
+    /// digits, cifar10:DIR, a folder train/CLASS/* and test/CLASS/*, or a tar of one
+    #[arg(value_name = "SRC")]
+    pub data: String,
+    #[command(flatten)]
+    pub sizes: Sizes,
+    /// A second model for the same classes: where the two differ
+    #[arg(long, value_name = "OTHER")]
+    pub compare: Option<PathBuf>,
+    /// Write a page with confusion matrix, calibration and the worst mistakes as pictures
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[allow(missing_docs)]
+pub struct Merge {
+    /// Outputs of `classify --shard`, all of them, in any order
+    #[arg(value_name = "PART", required = true)]
+    pub parts: Vec<PathBuf>,
+    /// The file to write; standard output if left out
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// Which shard was asked for.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub enum Part {
+    /// As the environment says.
+    Environment,
+    Named(Shard),
+}
+
+fn shard(text: &str) -> Result<Part, String> {
+    if text == "auto" { Ok(Part::Environment) } else { text.parse().map(Part::Named) }
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+#[allow(missing_docs)]
+pub struct Sizes {
+    /// Images that are computed together
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub batch: u32,
+    /// Threads that decode; one a core if left out
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub workers: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[allow(missing_docs)]
+pub enum Format {
+    /// path,label,index,score, then label_2,index_2,score_2 and so on, error last
+    Csv,
+    /// {"path", "predictions": [{"label", "index", "score"}], "error"}
+    Jsonl,
+    /// For the eye
+    Text,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[allow(missing_docs)]
+pub enum Score {
+    /// Softmax over all classes
+    Probability,
+    /// The network's own number, before softmax
+    Logit,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum OnError {
+    /// A row with the reason
+    Record,
+    /// No row; the reason on standard error
+    Skip,
+    /// The run ends there
+    Fail,
+}
+
+impl From<Score> for answer::Score {
+    fn from(score: Score) -> Self {
+        match score {
+            Score::Probability => answer::Score::Probability,
+            Score::Logit => answer::Score::Logit,
+        }
+    }
+}
+
+impl Classify {
+    /// As asked for, else by the ending of the output.
+    pub fn format(&self) -> output::Format {
+        match self.format {
+            Some(Format::Csv) => output::Format::Csv,
+            Some(Format::Jsonl) => output::Format::Jsonl,
+            Some(Format::Text) => output::Format::Text,
+            None => by_ending(self.output.as_deref()),
+        }
+    }
+}
+
+/// The format that a file's name says; CSV if it says none.
+pub fn by_ending(path: Option<&Path>) -> output::Format {
+    let ending = path.and_then(Path::extension).unwrap_or_default().to_ascii_lowercase();
+    match ending.to_str() {
+        Some("jsonl" | "ndjson") => output::Format::Jsonl,
+        Some("txt") => output::Format::Text,
+        _ => output::Format::Csv,
+    }
 }

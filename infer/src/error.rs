@@ -18,6 +18,43 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// No input.
+    #[error("no input. Help: name files, folders, tars or patterns, or a list of paths with --list FILE")]
+    Nothing,
+    /// A pattern that is none, or matches nothing.
+    #[error("the pattern `{pattern}` {problem}. Help: *, ?, [abc] and ** (any folders) are understood")]
+    Pattern {
+        /// As given.
+        pattern: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// An output that this run cannot go on with.
+    #[error(
+        "{}: cannot be resumed: {problem}. Help: use the options of the first run, or another -o", .path.display()
+    )]
+    Resume {
+        /// The output.
+        path: PathBuf,
+        /// What was expected and found.
+        problem: String,
+    },
+    /// A part that cannot be merged.
+    #[error("{}: cannot be merged: {problem}", .path.display())]
+    Part {
+        /// The part.
+        path: PathBuf,
+        /// What was expected and found.
+        problem: String,
+    },
+    /// An image that failed in a run that should stop at the first.
+    #[error("{path}: {reason}. Help: --on-error record goes on, and keeps the reason in the results")]
+    Image {
+        /// The image.
+        path: String,
+        /// Why it could not be classified.
+        reason: String,
+    },
     /// Labelled images whose classes are not the model's.
     #[error("{source_name} has classes {found:?}, the model knows {expected:?}")]
     Classes {
@@ -48,5 +85,5 @@ pub enum Error {
     // The output is at fault.
     /// Results that cannot be written.
     #[error("writing the results: {0}")]
-    Output(#[from] csv::Error),
+    Output(std::io::Error),
 }

@@ -1,10 +1,15 @@
 //! Running: classifies images in batch with an exported network. Reads `model.onnx` and images, nothing else.
 
-pub mod classify;
+pub mod answer;
 mod error;
+pub mod evaluate;
 pub mod inputs;
 pub mod model;
 pub mod output;
+pub mod pipeline;
+pub mod report;
+pub mod resume;
 pub mod runtime;
+pub mod shard;
 
 pub use error::{Error, Result};

@@ -1,80 +1,68 @@
-//! Results as CSV: `path,label,index,score,error`, a row an image, in the order of the inputs.
+//! Where results go: rows in the order of the inputs, in one of several formats, flushed batch by batch.
+
+mod csv;
+mod jsonl;
+#[cfg(test)]
+mod tests;
+mod text;
 
 use std::io::Write;
-use std::path::PathBuf;
 
-use milenas_models::metrics::rank;
+use crate::answer::{Told, View};
+use crate::{Error, Result};
 
-use crate::Result;
-use crate::classify::Classified;
-
-/// Writes rows as they come.
-pub struct Csv<'a, W: Write> {
-    writer: csv::Writer<W>,
-    labels: &'a [String],
-    /// Rows so far.
-    pub images: usize,
-    /// Rows with an error.
-    pub failed: usize,
+/// How rows are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `path,label,index,score`, then `label_2,index_2,score_2` and so on, `error` last.
+    Csv,
+    /// `{"path", "predictions": [{"label", "index", "score"}], "error"}`.
+    Jsonl,
+    /// For the eye.
+    Text,
 }
 
-/// The softmax of one logit.
-fn probability(logits: &[f32], index: usize) -> f32 {
-    let largest = logits.iter().fold(f32::NEG_INFINITY, |m, x| m.max(*x));
-    let sum: f32 = logits.iter().map(|x| (x - largest).exp()).sum();
-    (logits[index] - largest).exp() / sum
+/// Takes rows.
+pub trait Sink {
+    /// What is told of `path`, or why there is nothing to tell.
+    fn write(&mut self, path: &str, told: std::result::Result<&Told, &str>) -> Result<()>;
+
+    /// Puts what was written out of the program's hands.
+    fn flush(&mut self) -> Result<()>;
 }
 
-impl<'a, W: Write> Csv<'a, W> {
-    /// With the header.
-    pub fn new(to: W, labels: &'a [String]) -> Result<Self> {
-        let mut writer = csv::Writer::from_writer(to);
-        writer.write_record(["path", "label", "index", "score", "error"])?;
-        Ok(Csv { writer, labels, images: 0, failed: 0 })
-    }
-
-    /// One row, flushed: what is written is safe from what comes after.
-    pub fn write(&mut self, one: &Classified<PathBuf>) -> Result<()> {
-        self.images += 1;
-        let path = one.item.display().to_string();
-        let best = |logits: &[f32]| (0..logits.len()).find(|&i| rank(logits, i as u32) == 0);
-        match one.logits.as_ref().map(|logits| best(logits).map(|i| (i, probability(logits, i)))) {
-            Ok(Some((i, score))) => {
-                let row = [&path, &self.labels[i], &i.to_string(), &format!("{score:.6}"), ""];
-                self.writer.write_record(row)?;
-            }
-            Ok(None) => self.fail(&path, "the network gives no number")?,
-            Err(reason) => self.fail(&path, reason)?,
-        }
-        Ok(self.writer.flush().map_err(csv::Error::from)?)
-    }
-
-    fn fail(&mut self, path: &str, reason: &str) -> Result<()> {
-        self.failed += 1;
-        Ok(self.writer.write_record([path, "", "", "", reason])?)
-    }
+/// A sink of this format; `fresh` when nothing was written before, and so a header is due.
+///
+/// # Errors
+/// A header that cannot be written.
+pub fn open<'a>(
+    format: Format,
+    to: Box<dyn Write + 'a>,
+    view: &'a View,
+    fresh: bool,
+) -> Result<Box<dyn Sink + 'a>> {
+    Ok(match format {
+        Format::Csv => Box::new(csv::Csv::new(to, view, fresh)?),
+        Format::Jsonl => Box::new(jsonl::Jsonl::new(to, view)),
+        Format::Text => Box::new(text::Text::new(to, view)),
+    })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The header of a CSV with this view.
+pub(crate) fn columns(view: &View) -> Vec<String> {
+    csv::columns(view)
+}
 
-    #[test]
-    fn a_row_an_image() {
-        let labels = ["cat, small".to_string(), "dog".to_string()];
-        let mut out = Vec::new();
-        let mut csv = Csv::new(&mut out, &labels).unwrap();
-        csv.write(&Classified { item: "a.png".into(), logits: Ok(vec![1.0, 1.0]) }).unwrap();
-        csv.write(&Classified { item: "b.png".into(), logits: Err("truncated".into()) }).unwrap();
-        csv.write(&Classified { item: "c.png".into(), logits: Ok(vec![f32::NAN; 2]) }).unwrap();
-        assert_eq!((csv.images, csv.failed), (3, 2));
-        drop(csv);
-        let text = String::from_utf8(out).unwrap();
-        assert!(
-            text.starts_with(
-                "path,label,index,score,error\na.png,\"cat, small\",0,0.500000,\nb.png,,,,truncated\n"
-            ),
-            "{text}"
-        );
-    }
+/// The keys of a JSON line with this view.
+pub(crate) fn keys(view: &View) -> Vec<&'static str> {
+    jsonl::keys(view)
+}
+
+/// A reason on one line, so that a row of a CSV ends only where a line does.
+fn one_line(reason: &str) -> String {
+    reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+fn failed(error: std::io::Error) -> Error {
+    Error::Output(error)
 }

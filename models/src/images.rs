@@ -3,6 +3,7 @@
 //! [`Source::open`] lists what there is, sorted, and reads no picture; a [`Sample`] reads and decodes its own
 //! when asked; [`Dataset::load`] does that for many, in parallel, and survives the bad ones.
 
+mod archive;
 pub mod cifar10;
 mod describe;
 mod digits;
@@ -17,10 +18,11 @@ mod tests;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub use archive::{Member, MemberKind, is_tar, members};
 pub use describe::{ClassCount, SizeCount, Summary};
-pub use layout::is_image_name;
+pub use layout::{is_hidden, is_image_name};
 pub use load::Labelled;
-pub use sample::Sample;
+pub use sample::{Bytes, Sample};
 
 use crate::{Error, Result};
 

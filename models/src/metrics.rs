@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 /// How one image fared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ranked {
     /// Its class.
     pub label: u32,
@@ -13,13 +13,19 @@ pub struct Ranked {
     pub predicted: u32,
     /// How many classes beat its own.
     pub rank: usize,
+    /// The probability of the predicted class, 0 to 1.
+    pub confidence: f64,
 }
 
 impl Ranked {
     /// From the logits of one image, `[classes]`.
     pub fn new(logits: &[f32], label: u32) -> Self {
-        let predicted = (0..logits.len() as u32).find(|&class| rank(logits, class) == 0);
-        Ranked { label, predicted: predicted.unwrap_or_default(), rank: rank(logits, label) }
+        let predicted = (0..logits.len() as u32).find(|&class| rank(logits, class) == 0).unwrap_or_default();
+        let own = logits.get(predicted as usize).copied().unwrap_or(f32::NAN);
+        // Softmax of the largest: one over the sum of the others beside it.
+        let sum: f64 = logits.iter().filter(|x| !x.is_nan()).map(|x| f64::from(x - own).exp()).sum();
+        let confidence = if sum >= 1.0 { 1.0 / sum } else { 0.0 };
+        Ranked { label, predicted, rank: rank(logits, label), confidence }
     }
 }
 
@@ -40,6 +46,9 @@ pub struct Scores {
     pub top1: f64,
     /// The part whose class is among the five largest.
     pub top5: f64,
+    /// How far confidence is from accuracy, 0 to 1: the expected calibration error of Guo et al. (2017) over fifteen
+    /// bins of equal width.
+    pub calibration_error: f64,
     /// In the order of the labels.
     pub classes: Vec<ClassScore>,
     /// Images by true class (rows) and predicted class.
@@ -87,8 +96,45 @@ impl Scores {
         };
         let within = |most: usize| part(ranked.iter().filter(|r| r.rank < most).count(), ranked.len());
         let classes = labels.iter().enumerate().map(class).collect();
-        Scores { images: ranked.len(), top1: within(1), top5: within(5), classes, confusion }
+        let calibration_error = reliability(ranked)
+            .iter()
+            .map(|bin| part(bin.images, ranked.len()) * (bin.confidence - bin.accuracy).abs())
+            .sum();
+        Scores {
+            images: ranked.len(),
+            top1: within(1),
+            top5: within(5),
+            calibration_error,
+            classes,
+            confusion,
+        }
     }
+}
+
+/// Images of similar confidence.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Bin {
+    /// How many.
+    pub images: usize,
+    /// Their mean confidence.
+    pub confidence: f64,
+    /// The part of them that was predicted right.
+    pub accuracy: f64,
+}
+
+/// Fifteen bins of equal width over the confidence, from 0 to 1.
+pub fn reliability(ranked: &[Ranked]) -> [Bin; 15] {
+    let mut bins = [Bin::default(); 15];
+    for r in ranked {
+        let bin = &mut bins[((r.confidence * 15.0) as usize).min(14)];
+        bin.images += 1;
+        bin.confidence += r.confidence;
+        bin.accuracy += f64::from(u8::from(r.predicted == r.label));
+    }
+    bins.map(|bin| {
+        let n = bin.images.max(1) as f64;
+        Bin { confidence: bin.confidence / n, accuracy: bin.accuracy / n, ..bin }
+    })
 }
 
 /// The most classes for which a table is printed.
@@ -99,10 +145,11 @@ impl fmt::Display for Scores {
         let percent = |x: f64| 100.0 * x;
         writeln!(
             f,
-            "{} images: top-1 {:.2} %, top-5 {:.2} %",
+            "{} images: top-1 {:.2} %, top-5 {:.2} %, calibration error {:.2} %",
             self.images,
             percent(self.top1),
-            percent(self.top5)
+            percent(self.top5),
+            percent(self.calibration_error)
         )?;
         if self.classes.len() > MAX_PRINTED {
             return writeln!(f, "{} classes: see --json for each", self.classes.len());
@@ -140,6 +187,21 @@ mod tests {
 
     #[test]
     fn nan_is_never_a_prediction() {
-        assert_eq!(Ranked::new(&[f32::NAN, -1.0, 0.0], 0), Ranked { label: 0, predicted: 2, rank: 2 });
+        let ranked = Ranked::new(&[f32::NAN, -f32::ln(3.0), 0.0], 0);
+        assert_eq!((ranked.predicted, ranked.rank), (2, 2));
+        assert!((ranked.confidence - 0.75).abs() < 1e-6);
+        assert_eq!(Ranked::new(&[f32::NAN; 2], 0).confidence, 0.0);
+    }
+
+    #[test]
+    fn calibration_is_confidence_against_accuracy() {
+        let labels = ["a", "b"].map(String::from);
+        let ranked =
+            |confidence, right: bool| Ranked { label: 0, predicted: u32::from(!right), rank: 0, confidence };
+        let same = [true, true, true, false].map(|right| ranked(0.75, right));
+        assert_eq!(Scores::new(&same, &labels).calibration_error, 0.0);
+        // Half of the images are sure and wrong, half are sure and right.
+        let sure = [true, false].map(|right| ranked(1.0, right));
+        assert_eq!(Scores::new(&sure, &labels).calibration_error, 0.5);
     }
 }

@@ -24,7 +24,7 @@ pub(super) struct Listing {
 type Classes = BTreeMap<String, Vec<(Vec<String>, Bytes)>>;
 
 /// True for names that no source shows: hidden ones, and what macOS adds to archives.
-pub(super) fn is_hidden(component: &str) -> bool {
+pub fn is_hidden(component: &str) -> bool {
     component.starts_with('.') || component == "__MACOSX"
 }
 

@@ -19,7 +19,8 @@ pub struct Sample {
 
 /// Where the bytes of an image are.
 #[derive(Clone, Debug)]
-pub(super) enum Bytes {
+#[allow(missing_docs)]
+pub enum Bytes {
     /// A file of its own.
     File(PathBuf),
     /// Part of a file: a member of an archive, a row of a batch.
@@ -68,7 +69,8 @@ impl Sample {
 }
 
 impl Bytes {
-    pub(super) fn name(&self) -> String {
+    /// The path, `archive:member` or `set:index`.
+    pub fn name(&self) -> String {
         match self {
             Bytes::File(path) => path.display().to_string(),
             Bytes::Range { file, name, .. } => format!("{}:{name}", file.display()),
@@ -76,7 +78,11 @@ impl Bytes {
         }
     }
 
-    fn read(&self, limits: &Limits) -> Result<Cow<'static, [u8]>> {
+    /// All of them.
+    ///
+    /// # Errors
+    /// Those of the file system, and more bytes than `limits` allow a file.
+    pub fn read(&self, limits: &Limits) -> Result<Cow<'static, [u8]>> {
         match self {
             Bytes::File(path) => {
                 let mut bytes = Vec::new();

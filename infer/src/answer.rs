@@ -1,0 +1,148 @@
+//! What a network says of one image, and how much of it is told.
+
+use std::cmp::Ordering;
+
+/// A network's numbers for one image.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Answer {
+    /// `[classes]`: what the network's last operation gives.
+    pub outputs: Vec<f32>,
+    /// The pooled features that the last linear operation reads, when they were asked for.
+    pub features: Option<Vec<f32>>,
+}
+
+/// What the outputs of a network are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// Before softmax.
+    Logits,
+    /// The network ends in a softmax.
+    Probabilities,
+}
+
+/// Which number is told of a class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Score {
+    /// Softmax over all classes, to six digits after the point.
+    Probability,
+    /// The network's own number.
+    Logit,
+}
+
+/// How much of an answer is told.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// The name of each class.
+    pub labels: Vec<String>,
+    /// How many classes, best first; at most as many as there are.
+    pub top_k: usize,
+    /// Predictions under this score are left out.
+    pub threshold: Option<f32>,
+    /// Which number.
+    pub score: Score,
+    /// What the network's outputs are.
+    pub meaning: Meaning,
+    /// Whether the scores of all classes are told beside the best.
+    pub all_scores: bool,
+    /// The length of the features, when they are told.
+    pub features: Option<usize>,
+}
+
+/// What is told of one image.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Told {
+    /// Index and score, best first.
+    pub predictions: Vec<(usize, f64)>,
+    /// Of every class in the order of the labels, when asked for.
+    pub scores: Vec<f64>,
+    /// The pooled features, when asked for.
+    pub features: Vec<f32>,
+}
+
+impl View {
+    /// The part of an answer that is told.
+    ///
+    /// # Errors
+    /// Outputs that are no numbers, or not as many as there are labels.
+    pub fn tell(&self, answer: &Answer) -> Result<Told, String> {
+        let outputs = &answer.outputs;
+        if outputs.len() != self.labels.len() {
+            return Err(format!(
+                "the network gives {} numbers for {} labels",
+                outputs.len(),
+                self.labels.len()
+            ));
+        }
+        if outputs.iter().any(|x| !x.is_finite()) {
+            return Err("the network gives no number".into());
+        }
+        let scores = self.scores(outputs);
+        let mut best: Vec<usize> = (0..outputs.len()).collect();
+        best.sort_by(|&a, &b| outputs[b].partial_cmp(&outputs[a]).unwrap_or(Ordering::Equal).then(a.cmp(&b)));
+        let enough = |&(_, score): &(usize, f64)| self.threshold.is_none_or(|t| score >= f64::from(t));
+        Ok(Told {
+            predictions: best.into_iter().take(self.top_k).map(|i| (i, scores[i])).filter(enough).collect(),
+            scores: if self.all_scores { scores } else { Vec::new() },
+            features: answer.features.clone().unwrap_or_default(),
+        })
+    }
+
+    fn scores(&self, outputs: &[f32]) -> Vec<f64> {
+        match (self.score, self.meaning) {
+            (Score::Logit, _) => outputs.iter().map(|&x| f64::from(x)).collect(),
+            (Score::Probability, Meaning::Logits) => softmax(outputs).into_iter().map(rounded).collect(),
+            (Score::Probability, Meaning::Probabilities) => {
+                outputs.iter().map(|&x| rounded(f64::from(x))).collect()
+            }
+        }
+    }
+}
+
+/// `exp(x) / sum exp(x)`.
+pub fn softmax(logits: &[f32]) -> Vec<f64> {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let powers: Vec<f64> = logits.iter().map(|x| f64::from(x - largest).exp()).collect();
+    let sum: f64 = powers.iter().sum();
+    powers.into_iter().map(|p| p / sum).collect()
+}
+
+fn rounded(score: f64) -> f64 {
+    (score * 1e6).round() / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(score: Score, meaning: Meaning) -> View {
+        let labels = ["a", "b", "c"].map(String::from).to_vec();
+        View { labels, top_k: 2, threshold: None, score, meaning, all_scores: true, features: None }
+    }
+
+    fn answer(outputs: [f32; 3]) -> Answer {
+        Answer { outputs: outputs.to_vec(), features: None }
+    }
+
+    #[test]
+    fn the_best_come_first_and_ties_go_to_the_lower_index() {
+        let told = view(Score::Logit, Meaning::Logits).tell(&answer([1.0, 2.5, 2.5])).unwrap();
+        assert_eq!(told.predictions, [(1, 2.5), (2, 2.5)]);
+        assert_eq!(told.scores, [1.0, 2.5, 2.5]);
+    }
+
+    #[test]
+    fn probabilities_are_made_once() {
+        let told = view(Score::Probability, Meaning::Logits).tell(&answer([0.0, 0.0, f32::ln(2.0)])).unwrap();
+        assert_eq!(told.predictions, [(2, 0.5), (0, 0.25)]);
+        let told = view(Score::Probability, Meaning::Probabilities).tell(&answer([0.2, 0.7, 0.1])).unwrap();
+        assert_eq!(told.predictions, [(1, 0.7), (0, 0.2)]);
+    }
+
+    #[test]
+    fn a_threshold_leaves_out_and_no_number_is_an_error() {
+        let view = View { threshold: Some(0.5), ..view(Score::Probability, Meaning::Probabilities) };
+        assert_eq!(view.tell(&answer([0.1, 0.3, 0.6])).unwrap().predictions, [(2, 0.6)]);
+        assert!(view.tell(&answer([0.4, 0.3, 0.3])).unwrap().predictions.is_empty());
+        assert!(view.tell(&answer([f32::NAN, 0.0, 0.0])).unwrap_err().contains("no number"));
+    }
+}

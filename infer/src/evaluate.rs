@@ -1,0 +1,106 @@
+//! How models do on labelled images: one against the truth, two against each other.
+
+use std::sync::mpsc::sync_channel;
+use std::thread::spawn;
+
+use milenas_models::Sample;
+use milenas_models::metrics::{Ranked, Scores};
+use serde::Serialize;
+
+use crate::Result;
+use crate::answer::Meaning;
+use crate::model::Classifier;
+use crate::pipeline::{Plan, Times, run};
+
+/// Images that differ are told up to this many.
+const MAX_DIFFERENT: usize = 1000;
+
+/// A model's answers to labelled images.
+#[derive(Debug, Default)]
+pub struct Evaluation {
+    /// The images that could be read, in order.
+    pub samples: Vec<Sample>,
+    /// How each fared.
+    pub ranked: Vec<Ranked>,
+    /// `[images][classes]`, 0 to 1.
+    pub probabilities: Vec<Vec<f32>>,
+    /// Why the others could not be read.
+    pub bad: Vec<String>,
+}
+
+/// Two models on the same images.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Comparison {
+    /// The other model's scores.
+    pub other: Scores,
+    /// The part of the images on which both predict the same class.
+    pub agreement: f64,
+    /// The largest difference of a probability, of any class of any image.
+    pub largest_difference: f64,
+    /// The images on which they differ, in order; the first thousand.
+    pub different: Vec<Difference>,
+}
+
+/// An image on which two models differ.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Difference {
+    /// The image.
+    pub path: String,
+    /// Its class.
+    pub label: String,
+    /// What the first model predicts.
+    pub predicted: String,
+    /// What the other predicts.
+    pub other: String,
+}
+
+/// Runs a model on labelled images.
+///
+/// # Errors
+/// Those of the runtime; an image that cannot be read is left out and told.
+pub fn evaluate(model: &Classifier, samples: Vec<Sample>, plan: &Plan) -> Result<Evaluation> {
+    let (send, items) = sync_channel(1024);
+    spawn(move || samples.into_iter().try_for_each(|sample| send.send(sample)));
+    let mut all = Evaluation::default();
+    run(model, plan, &Times::default(), items, |batch| {
+        for one in batch {
+            match one.answer {
+                Ok(answer) => {
+                    // Softmax of the logarithm of a probability is the probability.
+                    let logits = match model.meaning {
+                        Meaning::Logits => answer.outputs,
+                        Meaning::Probabilities => answer.outputs.iter().map(|p| p.ln()).collect(),
+                    };
+                    all.ranked.push(Ranked::new(&logits, one.item.class()));
+                    all.probabilities
+                        .push(crate::answer::softmax(&logits).iter().map(|&p| p as f32).collect());
+                    all.samples.push(one.item);
+                }
+                Err(reason) => all.bad.push(reason),
+            }
+        }
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+/// Puts two evaluations of the same samples side by side.
+pub fn compare(one: &Evaluation, other: &Evaluation, labels: &[String]) -> Comparison {
+    let pairs = || one.ranked.iter().zip(&other.ranked);
+    let name = |class: u32| labels.get(class as usize).cloned().unwrap_or_default();
+    let different = pairs().zip(&one.samples).filter(|((a, b), _)| a.predicted != b.predicted);
+    let told = |((a, b), sample): ((&Ranked, &Ranked), &Sample)| Difference {
+        path: sample.name(),
+        label: name(a.label),
+        predicted: name(a.predicted),
+        other: name(b.predicted),
+    };
+    let count = different.clone().count();
+    let probabilities = one.probabilities.iter().flatten().zip(other.probabilities.iter().flatten());
+    Comparison {
+        other: Scores::new(&other.ranked, labels),
+        agreement: 1.0 - count as f64 / one.ranked.len().max(1) as f64,
+        largest_difference: probabilities.map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max),
+        different: different.take(MAX_DIFFERENT).map(told).collect(),
+    }
+}

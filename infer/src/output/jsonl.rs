@@ -1,0 +1,72 @@
+//! JSON lines: one object a line.
+
+use std::io::{BufWriter, Write};
+
+use serde::Serialize;
+
+use super::{Sink, failed, one_line};
+use crate::Result;
+use crate::answer::{Told, View};
+
+pub(super) struct Jsonl<'a, W: Write> {
+    writer: BufWriter<W>,
+    view: &'a View,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    path: &'a str,
+    predictions: Vec<Prediction<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scores: Option<&'a [f64]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    features: Option<&'a [f32]>,
+    error: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Prediction<'a> {
+    label: &'a str,
+    index: usize,
+    score: f64,
+}
+
+/// In the order in which they are written.
+pub(super) fn keys(view: &View) -> Vec<&'static str> {
+    let some = |asked: bool, key| asked.then_some(key);
+    let optional = [some(view.all_scores, "scores"), some(view.features.is_some(), "features")];
+    ["path", "predictions"].into_iter().chain(optional.into_iter().flatten()).chain(["error"]).collect()
+}
+
+impl<'a, W: Write> Jsonl<'a, W> {
+    pub(super) fn new(to: W, view: &'a View) -> Self {
+        Jsonl { writer: BufWriter::new(to), view }
+    }
+}
+
+impl<W: Write> Sink for Jsonl<'_, W> {
+    fn write(&mut self, path: &str, told: std::result::Result<&Told, &str>) -> Result<()> {
+        let empty = Told::default();
+        let (told, error) = match told {
+            Ok(told) => (told, None),
+            Err(reason) => (&empty, Some(one_line(reason))),
+        };
+        let named = |&(index, score): &(usize, f64)| {
+            let label = self.view.labels[index].as_str();
+            Prediction { label, index, score }
+        };
+        let line = Line {
+            path,
+            predictions: told.predictions.iter().map(named).collect(),
+            scores: self.view.all_scores.then_some(&*told.scores),
+            features: self.view.features.map(|_| &*told.features),
+            error,
+        };
+        serde_json::to_writer(&mut self.writer, &line).map_err(|e| failed(e.into()))?;
+        self.writer.write_all(b"\n").map_err(failed)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.writer.flush().map_err(failed)
+    }
+}

@@ -1,0 +1,42 @@
+//! A line for the eye: `photo.jpg: cat 97.3 %, dog 1.2 %`.
+
+use std::io::{BufWriter, Write};
+
+use super::{Sink, failed, one_line};
+use crate::Result;
+use crate::answer::{Score, Told, View};
+
+pub(super) struct Text<'a, W: Write> {
+    writer: BufWriter<W>,
+    view: &'a View,
+}
+
+impl<'a, W: Write> Text<'a, W> {
+    pub(super) fn new(to: W, view: &'a View) -> Self {
+        Text { writer: BufWriter::new(to), view }
+    }
+}
+
+impl<W: Write> Sink for Text<'_, W> {
+    fn write(&mut self, path: &str, told: std::result::Result<&Told, &str>) -> Result<()> {
+        let said = match told {
+            Err(reason) => format!("error: {}", one_line(reason)),
+            Ok(told) if told.predictions.is_empty() => "nothing above the threshold".into(),
+            Ok(told) => {
+                let one = |&(index, score): &(usize, f64)| {
+                    let label = &self.view.labels[index];
+                    match self.view.score {
+                        Score::Probability => format!("{label} {:.1} %", 100.0 * score),
+                        Score::Logit => format!("{label} {score:.3}"),
+                    }
+                };
+                told.predictions.iter().map(one).collect::<Vec<_>>().join(", ")
+            }
+        };
+        writeln!(self.writer, "{path}: {said}").map_err(failed)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.writer.flush().map_err(failed)
+    }
+}

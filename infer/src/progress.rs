@@ -1,0 +1,94 @@
+//! Progress on standard error, with rate and time left: a bar on a terminal, a line now and then elsewhere.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread::spawn;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use milenas_infer::inputs::Inputs;
+use milenas_infer::shard::Shard;
+
+/// Between lines where there is no terminal.
+const QUIET: Duration = Duration::from_secs(30);
+
+/// How far a run is.
+pub struct Progress {
+    bar: ProgressBar,
+    /// Images that had been done before it began.
+    before: usize,
+    done: usize,
+    /// How many there are in all; 0 until they have been counted.
+    all: Arc<AtomicU64>,
+    start: Instant,
+    said: Instant,
+}
+
+impl Progress {
+    /// Counts the inputs beside the run, where counting does not use them up.
+    pub fn new(inputs: &Inputs, shard: Option<Shard>, before: usize) -> Self {
+        let bar = ProgressBar::no_length();
+        // The template is constant, and a bar without it still counts.
+        if let Ok(style) = ProgressStyle::with_template("{wide_bar} {msg}") {
+            bar.set_style(style);
+        }
+        let all = Arc::new(AtomicU64::new(0));
+        if inputs.repeatable() {
+            let (inputs, all, bar) = (inputs.clone(), all.clone(), bar.clone());
+            spawn(move || {
+                let mut count = 0;
+                let _ = inputs.walk(&mut |_| {
+                    count += 1;
+                    ControlFlow::Continue(())
+                });
+                let count = shard.map_or(count, |shard| shard.share(count)) as u64;
+                all.store(count, Relaxed);
+                bar.set_length(count);
+            });
+        }
+        let now = Instant::now();
+        Progress { bar, before, done: 0, all, start: now, said: now }
+    }
+
+    /// So many more.
+    #[allow(clippy::print_stderr)]
+    pub fn advance(&mut self, count: usize) {
+        self.done += count;
+        self.bar.set_position((self.before + self.done) as u64);
+        if self.bar.is_hidden() {
+            if self.said.elapsed() > QUIET {
+                self.said = Instant::now();
+                eprintln!("{}", self.said());
+            }
+        } else {
+            self.bar.set_message(self.said());
+        }
+    }
+
+    fn said(&self) -> String {
+        let seconds = self.start.elapsed().as_secs_f64().max(1e-3);
+        let (rate, position) = (self.done as f64 / seconds, (self.before + self.done) as u64);
+        match self.all.load(Relaxed) {
+            0 => format!("{position} images, {rate:.1} images/s"),
+            all => {
+                let left = all.saturating_sub(position) as f64 / rate;
+                format!("{position} of {all} images, {rate:.1} images/s, {} left", duration(left))
+            }
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn duration(seconds: f64) -> String {
+    let s = seconds.round() as u64;
+    match (s / 3600, s / 60 % 60, s % 60) {
+        (0, 0, s) => format!("{s} s"),
+        (0, m, s) => format!("{m} min {s} s"),
+        (h, m, _) => format!("{h} h {m} min"),
+    }
+}

@@ -1,0 +1,244 @@
+//! Going on where a run was stopped: what its output holds, less a last line that was torn.
+
+use std::collections::HashMap;
+use std::collections::hash_map::DefaultHasher;
+use std::fs::{File, OpenOptions};
+use std::hash::{Hash, Hasher};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::answer::View;
+use crate::output::{self, Format, columns, keys};
+use crate::{Error, Result};
+
+/// The paths that have a row, each as often as it has one. A path costs some forty bytes, however long it is.
+#[derive(Debug, Default)]
+pub struct Done {
+    left: HashMap<[u64; 2], u32>,
+    /// Rows in the output.
+    pub rows: usize,
+    /// Those with an error.
+    pub failed: usize,
+}
+
+impl Done {
+    /// Whether this input has a row that no input before it has claimed.
+    pub fn claim(&mut self, path: &str) -> bool {
+        let Some(count) = self.left.get_mut(&digest(path)) else { return false };
+        *count -= 1;
+        if *count == 0 {
+            self.left.remove(&digest(path));
+        }
+        true
+    }
+
+    fn add(&mut self, path: &str, failed: bool) {
+        *self.left.entry(digest(path)).or_default() += 1;
+        self.rows += 1;
+        self.failed += usize::from(failed);
+    }
+}
+
+fn digest(path: &str) -> [u64; 2] {
+    [0u8, 1].map(|half| {
+        let mut hasher = DefaultHasher::new();
+        (half, path).hash(&mut hasher);
+        hasher.finish()
+    })
+}
+
+/// Opens the output of a run that was stopped, cuts a torn last row off, and says what is done. A file that does not
+/// exist is an output without rows. `fresh` (the third) says that even the header is missing.
+///
+/// # Errors
+/// An output that is no output of a run with this view, or a format that cannot be resumed.
+pub fn reopen(path: &Path, format: Format, view: &View) -> Result<(File, Done, bool)> {
+    let failed = |source| Error::Input { path: path.to_path_buf(), source };
+    let mut file = match OpenOptions::new().read(true).write(true).open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Ok((File::create_new(path).map_err(failed)?, Done::default(), true));
+        }
+        opened => opened.map_err(failed)?,
+    };
+    let (done, whole) = match format {
+        Format::Csv => rows(&file, path, view)?,
+        Format::Jsonl => lines(&file, path, view)?,
+        Format::Text => return Err(other(path, "text cannot be read back; use csv or jsonl with --resume")),
+    };
+    if whole == 0 {
+        begins(&mut file, path, format, view)?;
+    }
+    file.set_len(whole).map_err(failed)?;
+    file.seek(SeekFrom::Start(whole)).map_err(failed)?;
+    Ok((file, done, whole == 0))
+}
+
+fn other(path: &Path, problem: impl Into<String>) -> Error {
+    Error::Resume { path: path.to_path_buf(), problem: problem.into() }
+}
+
+/// Refuses a file without one whole row that is not the beginning of an output either.
+fn begins(file: &mut File, path: &Path, format: Format, view: &View) -> Result<()> {
+    let mut expected = Vec::new();
+    match format {
+        Format::Csv => drop(output::open(format, Box::new(&mut expected), view, true)?),
+        Format::Jsonl | Format::Text => expected.extend_from_slice(b"{\"path\":"),
+    }
+    let mut found = Vec::new();
+    file.seek(SeekFrom::Start(0)).map_err(Error::Output)?;
+    file.take(expected.len() as u64).read_to_end(&mut found).map_err(Error::Output)?;
+    match expected.starts_with(&found) {
+        true => Ok(()),
+        false => Err(other(path, "it does not begin as the results of this program do")),
+    }
+}
+
+/// The rows of a CSV, and where the last whole one ends.
+fn rows(file: &File, path: &Path, view: &View) -> Result<(Done, u64)> {
+    let (mut done, mut whole) = (Done::default(), 0);
+    let length = file.metadata().map_err(Error::Output)?.len();
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(file);
+    let mut row = csv::StringRecord::new();
+    let expected = columns(view);
+    loop {
+        match reader.read_record(&mut row) {
+            Ok(true) => {}
+            Ok(false) => return Ok((done, whole)),
+            // A row cut inside a letter.
+            Err(_) if reader.position().byte() == length => return Ok((done, whole)),
+            Err(error) => return Err(other(path, error.to_string())),
+        }
+        let end = reader.position().byte();
+        let last = end == length;
+        // The last row is whole if its line feed was written: only the path and labels may hold one, and behind them
+        // columns are missing.
+        if row.len() != expected.len() || (last && !ends_line(file, end)?) {
+            match last {
+                true => return Ok((done, whole)),
+                false => {
+                    let problem = format!("a row of {} columns, expected {}", row.len(), expected.len());
+                    return Err(other(path, format!("byte {whole}: {problem}")));
+                }
+            }
+        }
+        if whole == 0 {
+            if row.iter().ne(expected.iter().map(String::as_str)) {
+                let found: Vec<&str> = row.iter().collect();
+                let problem =
+                    format!("its header is {}, this run writes {}", found.join(","), expected.join(","));
+                return Err(other(path, problem));
+            }
+        } else {
+            done.add(&row[0], !row[expected.len() - 1].is_empty());
+        }
+        whole = end;
+    }
+}
+
+/// Whether the byte before `end` is a line feed.
+fn ends_line(mut file: &File, end: u64) -> Result<bool> {
+    let mut byte = [0];
+    let place = file.stream_position().map_err(Error::Output)?;
+    file.seek(SeekFrom::Start(end.saturating_sub(1))).map_err(Error::Output)?;
+    file.read_exact(&mut byte).map_err(Error::Output)?;
+    file.seek(SeekFrom::Start(place)).map_err(Error::Output)?;
+    Ok(byte[0] == b'\n')
+}
+
+/// The lines of a JSON lines file, and where the last whole one ends.
+fn lines(file: &File, path: &Path, view: &View) -> Result<(Done, u64)> {
+    let (mut done, mut whole) = (Done::default(), 0);
+    let expected = keys(view);
+    let mut reader = BufReader::new(file);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let length = reader.read_until(b'\n', &mut line).map_err(Error::Output)? as u64;
+        if line.last() != Some(&b'\n') {
+            return Ok((done, whole));
+        }
+        let problem = |problem: String| other(path, format!("line {}: {problem}", done.rows + 1));
+        let value: Value = serde_json::from_slice(&line).map_err(|e| problem(e.to_string()))?;
+        let found: Vec<&String> = value.as_object().into_iter().flat_map(|object| object.keys()).collect();
+        let same = found.len() == expected.len() && expected.iter().all(|&key| value.get(key).is_some());
+        let (true, Some(name)) = (same, value["path"].as_str()) else {
+            return Err(problem(format!("its keys are {found:?}, this run writes {expected:?}")));
+        };
+        done.add(name, !value["error"].is_null());
+        whole += length;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::answer::{Meaning, Score, Told};
+
+    fn view() -> View {
+        View {
+            labels: ["a", "b\nc"].map(String::from).to_vec(),
+            top_k: 1,
+            threshold: None,
+            score: Score::Probability,
+            meaning: Meaning::Logits,
+            all_scores: false,
+            features: None,
+        }
+    }
+
+    const PATHS: [&str; 5] = ["1.png", "line\nfeed,\"2\".png", "3.png", "3.png", "ü.png"];
+
+    fn rows(view: &View, format: Format, paths: &[&str], to: Box<dyn std::io::Write + '_>, fresh: bool) {
+        let mut sink = output::open(format, to, view, fresh).unwrap();
+        for path in paths {
+            let told = Told { predictions: vec![(path.len() % 2, 0.5)], ..Told::default() };
+            let row = if *path == "1.png" { Err("it is\nbroken") } else { Ok(&told) };
+            sink.write(path, row).unwrap();
+        }
+        sink.flush().unwrap();
+    }
+
+    #[test]
+    fn cut_anywhere_it_becomes_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, view) = (folder.path().join("out"), view());
+        for format in [Format::Csv, Format::Jsonl] {
+            let mut whole = Vec::new();
+            rows(&view, format, &PATHS, Box::new(&mut whole), true);
+            for length in 0..=whole.len() {
+                fs::write(&path, &whole[..length]).unwrap();
+                let (file, mut done, fresh) = reopen(&path, format, &view).unwrap();
+                assert_eq!(done.failed, done.rows.min(1), "{format:?}, {length} bytes");
+                let left: Vec<&str> = PATHS.into_iter().filter(|path| !done.claim(path)).collect();
+                assert_eq!(left.len() + done.rows, PATHS.len());
+                rows(&view, format, &left, Box::new(file), fresh);
+                assert!(fs::read(&path).unwrap() == whole, "{format:?}, {length} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn another_output_is_refused_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out");
+        let wide = View { top_k: 2, ..view() };
+        rows(&wide, Format::Csv, &PATHS, Box::new(File::create(&path).unwrap()), true);
+        let before = fs::read(&path).unwrap();
+        for (format, expected) in
+            [(Format::Csv, "expected 5"), (Format::Jsonl, "line 1"), (Format::Text, "csv or jsonl")]
+        {
+            let error = reopen(&path, format, &view()).unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains("out"), "{error}");
+            assert_eq!(fs::read(&path).unwrap(), before);
+        }
+        fs::write(&path, "my notes").unwrap();
+        for format in [Format::Csv, Format::Jsonl] {
+            let error = reopen(&path, format, &view()).unwrap_err().to_string();
+            assert!(error.contains("does not begin"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! This project's own executor, on the decoded graph.
+
+use candle_core::{Device, Tensor};
+use milenas_models::graph::{Node, Value};
+use milenas_models::{Error as Model, Executor, Graph, Mode, Op, Weights};
+
+use super::Runtime;
+use crate::answer::{Answer, Meaning};
+use crate::{Error, Result};
+
+/// A classifier of images as a graph: one image in, one row of numbers out.
+#[derive(Debug)]
+pub struct Native {
+    graph: Graph,
+    weights: Weights,
+    image: [usize; 3],
+    classes: usize,
+    /// The node whose output is the features, when they are asked for.
+    features: Option<String>,
+}
+
+impl Native {
+    /// On a decoded graph; `place` names its file.
+    ///
+    /// # Errors
+    /// A graph that is no classifier; features that it lacks.
+    pub fn new(graph: Graph, weights: Weights, features: bool, place: &str) -> Result<Self> {
+        let refused = |problem: &str| Error::Model { place: place.into(), problem: problem.into() };
+        let (image, classes) = shapes(&graph).ok_or_else(|| {
+            refused("no classifier: expected one input [N, C, H, W] and one output [N, classes]")
+        })?;
+        let found = pooled(&graph).map(|node| node.name.clone());
+        if features && found.is_none() {
+            return Err(refused(
+                "its answers come from no linear operation, so there are no features to tell",
+            ));
+        }
+        Ok(Native { graph, weights, image, classes, features: found.filter(|_| features) })
+    }
+
+    /// `[C, H, W]` of one image.
+    pub fn image(&self) -> [usize; 3] {
+        self.image
+    }
+
+    /// How many classes.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// The length of the features, when they were asked for.
+    pub fn features(&self) -> Option<usize> {
+        self.features.as_ref().and(pooled(&self.graph)).and_then(|node| match node.fact.dims() {
+            [_, length] => length.fixed(),
+            _ => None,
+        })
+    }
+
+    /// What the outputs are, by the last operation.
+    pub fn meaning(&self) -> Meaning {
+        match self.graph.outputs().first().map(|(_, v)| &self.graph.node(*v).op) {
+            Some(Op::Softmax(_)) => Meaning::Probabilities,
+            _ => Meaning::Logits,
+        }
+    }
+}
+
+fn shapes(graph: &Graph) -> Option<([usize; 3], usize)> {
+    let mut inputs = graph.inputs();
+    let (input, None) = (inputs.next()?, inputs.next()) else { return None };
+    let (c, h, w) = graph.fact(input).chw()?;
+    let [(_, output)] = graph.outputs() else { return None };
+    match graph.fact(*output).dims() {
+        [_, classes] => Some(([c, h, w], classes.fixed()?)),
+        _ => None,
+    }
+}
+
+/// The node that the last linear operation reads.
+fn pooled(graph: &Graph) -> Option<&Node> {
+    let last: Value = graph.values().filter(|(_, n)| matches!(n.op, Op::Linear(_))).last()?.1.inputs[0];
+    Some(graph.node(last))
+}
+
+impl Runtime for Native {
+    fn name(&self) -> &'static str {
+        "native"
+    }
+
+    fn run(&self, images: &[f32], batch: usize) -> Result<Vec<Answer>> {
+        let [c, h, w] = self.image;
+        let images = Tensor::from_slice(images, (batch, c, h, w), &Device::Cpu).map_err(Model::from)?;
+        let mut kept = None;
+        let executor = Executor::new(&self.graph, &self.weights);
+        let mut outputs = executor.run_observed(&[images], Mode::Eval, &mut |node, tensor| {
+            if self.features.as_ref() == Some(&node.name) {
+                kept = Some(tensor.clone());
+            }
+        })?;
+        let rows = |tensor: Tensor| tensor.to_vec2::<f32>().map_err(Model::from);
+        let features =
+            kept.map(rows).transpose()?.map_or(vec![None; batch], |f| f.into_iter().map(Some).collect());
+        let outputs = rows(outputs.remove(0))?;
+        Ok(outputs
+            .into_iter()
+            .zip(features)
+            .map(|(outputs, features)| Answer { outputs, features })
+            .collect())
+    }
+}

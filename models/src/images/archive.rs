@@ -1,0 +1,99 @@
+//! The members of a tar, one by one, by their headers: the bytes stay in the file until they are asked for.
+
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use crate::{Error, Result};
+
+/// One entry of an archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its path inside the archive, as stored.
+    pub name: String,
+    /// What it is.
+    pub kind: MemberKind,
+    /// Where its bytes begin in the archive.
+    pub offset: u64,
+    /// How many they are.
+    pub length: u64,
+}
+
+/// What an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemberKind {
+    /// A folder.
+    Folder,
+    /// A file whose bytes lie in one piece.
+    File,
+    /// A link, a device, a file with holes.
+    Other,
+}
+
+/// Whether a file is a tar, by its content.
+///
+/// # Errors
+/// Another kind of archive, with what to do about it.
+pub fn is_tar(path: &Path) -> Result<bool> {
+    let mut magic = Vec::new();
+    File::open(path).map_err(Error::io(path))?.take(262).read_to_end(&mut magic).map_err(Error::io(path))?;
+    let problem = match magic.as_slice() {
+        [0x1f, 0x8b, ..] | [b'B', b'Z', b'h', ..] | [0xfd, b'7', b'z', ..] | [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+            "a compressed archive; unpack the compression first, e.g. with gunzip"
+        }
+        [b'P', b'K', ..] => "a zip archive; unpack it, or pack it as a tar",
+        m => return Ok(m.get(257..262) == Some(b"ustar")),
+    };
+    Err(Error::malformed(path.display().to_string(), problem))
+}
+
+/// Shows every member of the tar at `path` to `each`, which may end it.
+///
+/// # Errors
+/// Those of `each`, a damaged archive, and one that ends early.
+pub fn members(path: &Path, each: &mut dyn FnMut(Member) -> Result<ControlFlow<()>>) -> Result<()> {
+    let file = File::open(path).map_err(Error::io(path))?;
+    let length = file.metadata().map_err(Error::io(path))?.len();
+    walk(BufReader::new(file), length, path, each)
+}
+
+/// The same of a tar of `length` bytes that `path` names.
+pub(super) fn walk<R: Read + Seek>(
+    mut reader: R,
+    length: u64,
+    path: &Path,
+    each: &mut dyn FnMut(Member) -> Result<ControlFlow<()>>,
+) -> Result<()> {
+    let place = path.display().to_string();
+    let damaged = |e: std::io::Error| Error::malformed(&*place, format!("a damaged tar: {e}"));
+    reader.seek(SeekFrom::Start(0)).map_err(damaged)?;
+    let mut archive = tar::Archive::new(reader);
+    let mut last = 0;
+    for entry in archive.entries_with_seek().map_err(damaged)? {
+        let entry = entry.map_err(damaged)?;
+        let (offset, size) = (entry.raw_file_position(), entry.size());
+        let end = offset.saturating_add(size);
+        last = end.div_ceil(512).saturating_mul(512);
+        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let kind = match entry.header().entry_type() {
+            kind if kind.is_pax_global_extensions() => continue,
+            kind if kind.is_dir() => MemberKind::Folder,
+            kind if kind.is_file() || kind.is_contiguous() => MemberKind::File,
+            _ => MemberKind::Other,
+        };
+        if kind == MemberKind::File && end > length {
+            let problem = format!("ends at byte {end}, the archive has {length}");
+            return Err(Error::Truncated { place: format!("{place}, member `{name}`"), problem });
+        }
+        if each(Member { name, kind, offset, length: size })?.is_break() {
+            return Ok(());
+        }
+    }
+    // A tar cut between two members would otherwise only be a smaller one.
+    if last.saturating_add(512) > length {
+        let problem = format!("{length} bytes without the end-of-archive block");
+        return Err(Error::Truncated { place, problem });
+    }
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! Long runs survive what nights bring: kills, broken files, no end of inputs.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use milenas_models::Rng;
+use milenas_tests::{TINY, binary, run, succeed};
+
+/// A folder with `model.onnx`, small pictures in `pictures`, two of them broken, and `list`, which names them `rounds`
+/// times over.
+fn prepare(rounds: usize) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    succeed(root, &format!("milenas-search train --genotype DARTS_V2 --data digits --out network {TINY}"));
+    succeed(root, "milenas-export network/weights.safetensors -o model.onnx");
+    fs::create_dir(root.join("pictures")).unwrap();
+    let mut names = Vec::new();
+    for i in 0..50u8 {
+        let pixels: Vec<u8> = (0..192u8).map(|p| p.wrapping_mul(i).wrapping_add(i)).collect();
+        let mut bytes = [b"P6 8 8 255\n", &pixels[..]].concat();
+        if i % 25 == 7 {
+            bytes.truncate(60);
+        }
+        names.push(format!("pictures/{i:02}.ppm"));
+        fs::write(root.join(&names[usize::from(i)]), bytes).unwrap();
+    }
+    names.push("pictures/missing.ppm".into());
+    let mut list = File::create(root.join("list")).unwrap();
+    let round = names.join("\n") + "\n";
+    (0..rounds).for_each(|_| list.write_all(round.as_bytes()).unwrap());
+    folder
+}
+
+fn start(root: &Path, options: &str) -> Child {
+    let mut command = Command::new(binary("milenas-infer"));
+    command.args("classify model.onnx --batch 8".split(' ')).args(options.split(' '));
+    command.current_dir(root).stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+fn finish(root: &Path, options: &str) -> Duration {
+    let start_time = Instant::now();
+    assert_eq!(start(root, options).wait().unwrap().code(), Some(2), "some pictures are broken");
+    start_time.elapsed()
+}
+
+#[test]
+fn killed_twenty_times_it_ends_as_if_nothing_had_happened() {
+    let folder = prepare(200);
+    let root = folder.path();
+    for (name, options) in
+        [("a.csv", "--top-k 3"), ("a.jsonl", "--all-scores"), ("skip.csv", "--on-error skip")]
+    {
+        let whole = finish(root, &format!("--list list {options} -o whole-{name}"));
+        let expected = fs::read(root.join(format!("whole-{name}"))).unwrap();
+        let mut rng = Rng::new(7, name);
+        let (mut kills, mut sizes) = (0, vec![0]);
+        while kills < 20 {
+            let mut child = start(root, &format!("--list list {options} -o {name} --resume"));
+            std::thread::sleep(whole.mul_f32(rng.unit() / 8.0));
+            kills += usize::from(child.try_wait().unwrap().is_none());
+            // SIGKILL on Unix.
+            child.kill().unwrap();
+            child.wait().unwrap();
+            sizes.push(fs::metadata(root.join(name)).map_or(0, |found| found.len()));
+        }
+        finish(root, &format!("--list list {options} -o {name} --resume"));
+        assert!(fs::read(root.join(name)).unwrap() == expected, "{name} after sizes {sizes:?}");
+        sizes.dedup();
+        assert!(sizes.len() > 3, "{name} grew between the kills: {sizes:?}");
+    }
+}
+
+#[test]
+fn a_resumed_run_takes_new_pictures_and_keeps_the_old_rows() {
+    let folder = prepare(1);
+    let root = folder.path();
+    let first = run(root, "milenas-infer classify model.onnx pictures/03.ppm pictures/01.ppm -o p.csv");
+    assert_eq!(first.code, 0, "{}", first.err);
+    let before = fs::read_to_string(root.join("p.csv")).unwrap();
+    run(root, "milenas-infer classify model.onnx pictures -o p.csv --resume");
+    let after = fs::read_to_string(root.join("p.csv")).unwrap();
+    assert!(after.starts_with(&before) && after.lines().count() == 51, "{after}");
+    let told = run(root, "milenas-infer classify model.onnx pictures -o p.csv --resume --top-k 2");
+    assert!(told.code == 1 && told.err.contains("cannot be resumed"), "{}", told.err);
+    assert_eq!(fs::read_to_string(root.join("p.csv")).unwrap(), after);
+}
+
+#[test]
+fn errors_are_recorded_skipped_or_final() {
+    let folder = prepare(1);
+    let root = folder.path();
+    let rows = |on_error: &str| {
+        let told = run(root, &format!("milenas-infer classify model.onnx pictures --on-error {on_error}"));
+        (told.code, told.out.lines().count(), told.err)
+    };
+    let (code, lines, err) = rows("record");
+    assert_eq!((code, lines), (2, 51), "{err}");
+    let (code, lines, err) = rows("skip");
+    assert_eq!((code, lines), (2, 49), "{err}");
+    assert!(err.contains("pictures/07.ppm: ") && err.contains("2 of them"), "{err}");
+    let (code, lines, err) = rows("fail");
+    assert_eq!((code, lines), (1, 8), "{err}");
+    assert!(err.contains("error: pictures/07.ppm: ") && err.contains("truncated"), "{err}");
+}
+
+#[test]
+fn shards_together_are_the_whole_and_an_unfinished_one_is_named() {
+    let folder = prepare(3);
+    let root = folder.path();
+    for ending in ["csv", "jsonl"] {
+        let whole = run(root, &format!("milenas-infer classify model.onnx --list list -o whole.{ending}"));
+        assert_eq!(whole.code, 2, "{}", whole.err);
+        for i in 0..4 {
+            let shard = format!("--shard {i}/4 -o part-{i}.{ending}");
+            run(root, &format!("milenas-infer classify model.onnx --list list {shard}"));
+        }
+        let parts = [2, 0, 3, 1].map(|i| format!("part-{i}.{ending}")).join(" ");
+        let merged = run(root, &format!("milenas-infer merge {parts} -o merged.{ending}"));
+        assert_eq!(merged.code, 2, "{}", merged.err);
+        let read = |name: &str| fs::read(root.join(format!("{name}.{ending}"))).unwrap();
+        assert!(read("merged") == read("whole"), "{ending}");
+
+        let refused = |parts: &str, expected: &str| {
+            let told = run(root, &format!("milenas-infer merge {parts} -o no.{ending}"));
+            assert!(told.code == 1 && told.err.contains(expected), "{}", told.err);
+            assert!(!root.join(format!("no.{ending}")).exists());
+        };
+        refused(&parts.replace(&format!("part-3.{ending} "), ""), "3 of 4 shards are given");
+        refused(&parts.replace("part-1", "part-0"), "shard 0 is given twice");
+        fs::remove_file(root.join(format!("part-2.{ending}.done"))).unwrap();
+        refused(&parts, "has not come to its end");
+    }
+}
+
+#[test]
+fn an_evaluation_compares_and_reports() {
+    let folder = prepare(1);
+    let root = folder.path();
+    let told =
+        succeed(root, "milenas-infer evaluate model.onnx digits --compare model.onnx --report r.html --json");
+    let json: serde_json::Value = serde_json::from_str(&told.out).unwrap();
+    assert_eq!((&json["images"], &json["comparison"]["agreement"]), (&360.into(), &1.0.into()));
+    assert_eq!(json["comparison"]["largest_difference"], 0.0);
+    assert!(json["calibration_error"].as_f64().unwrap() <= 1.0);
+    let page = fs::read_to_string(root.join("r.html")).unwrap();
+    assert!(page.starts_with("<!doctype html>") && page.contains("Worst mistakes"));
+}
+
+/// Kibibytes that a process held at most, by the kernel's account.
+fn peak(mut child: Child) -> u64 {
+    let status = PathBuf::from(format!("/proc/{}/status", child.id()));
+    let mut most = 0;
+    while child.try_wait().unwrap().is_none() {
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let held = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        most = held.and_then(|held| held.split_whitespace().next()?.parse().ok()).unwrap_or(most);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    most
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_does_not_grow_with_the_inputs() {
+    let folder = prepare(400);
+    let root = folder.path();
+    let few =
+        fs::read_to_string(root.join("list")).unwrap().lines().take(2000).collect::<Vec<_>>().join("\n");
+    fs::write(root.join("few"), few).unwrap();
+    let [few, many] = ["few", "list"].map(|list| peak(start(root, &format!("--list {list} -o {list}.csv"))));
+    eprintln!("{few} KiB for 2,000 inputs, {many} KiB for 20,400");
+    assert!(few > 0 && many < few + 4096, "{few} KiB for 2,000 inputs, {many} KiB for 20,400");
+}
