@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use milenas_export::Target;
 
 /// Compiles a trained network into a standalone ONNX file, and proves that the file computes the same.
 #[derive(Debug, Parser)]
@@ -15,6 +16,7 @@ use clap::{Args, Parser, Subcommand};
     after_help = "\
 Example:
   milenas-export runs/digits-net/weights.safetensors -o model.onnx
+  milenas-export DARTS_V2 --target onnxruntime -o darts.onnx
   milenas-export inspect model.onnx"
 )]
 #[allow(missing_docs)]
@@ -50,6 +52,9 @@ pub struct Export {
     /// The file to write
     #[arg(short, long, value_name = "FILE", required = true)]
     pub output: Option<PathBuf>,
+    /// The reader that the file is made for: portable, onnxruntime or candle-onnx
+    #[arg(long, value_name = "READER", default_value = "portable")]
+    pub target: Target,
     /// Only these of the passes that simplify, separated by commas; `none` for none of them
     #[arg(long, value_name = "NAMES")]
     pub passes: Option<String>,

@@ -5,9 +5,9 @@ use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use milenas_export::passes::{Pass, SIMPLIFY};
+use milenas_export::passes::Pass;
 use milenas_export::verify::Network;
-use milenas_export::{Options, export_file, onnx};
+use milenas_export::{Options, Target, export_file, onnx};
 use milenas_models::{Card, Error, Genotype, Graph, Model, cost, file};
 
 use crate::cli::{Cli, Command, Export, Untrained};
@@ -30,9 +30,15 @@ pub fn execute(cli: Cli) -> Result<()> {
 #[allow(clippy::print_stdout, clippy::print_stderr)]
 fn compile(source: &str, output: &Path, arguments: &Export) -> Result<()> {
     let model = load(source, arguments.untrained, arguments.seed)?;
-    let passes = chosen(arguments.passes.as_deref())?;
-    let options =
-        Options { passes: &passes, steps: arguments.steps, seed: arguments.seed, ..Options::default() };
+    let target = arguments.target;
+    let passes = chosen(target, arguments.passes.as_deref())?;
+    let options = Options {
+        target,
+        passes: &passes,
+        steps: arguments.steps,
+        seed: arguments.seed,
+        ..Options::default()
+    };
     let network = Network { graph: &model.graph, weights: &model.weights };
     let report = export_file(output, network, &model.card.to_metadata()?, &options, &mut |step| {
         if arguments.verbose {
@@ -55,18 +61,18 @@ fn compile(source: &str, output: &Path, arguments: &Export) -> Result<()> {
     Ok(())
 }
 
-/// The passes of these names, in the order of the pipeline.
-fn chosen(names: Option<&str>) -> Result<Vec<&'static dyn Pass>> {
+/// The target's passes of these names, in the order of its pipeline.
+fn chosen(target: Target, names: Option<&str>) -> Result<Vec<&'static dyn Pass>> {
     let names: Vec<&str> = match names {
-        None => return Ok(SIMPLIFY.to_vec()),
+        None => return Ok(target.simplify().to_vec()),
         Some("none") => Vec::new(),
         Some(names) => names.split(',').map(str::trim).collect(),
     };
-    let known = || SIMPLIFY.iter().map(|pass| pass.name());
+    let known = || target.simplify().iter().map(|pass| pass.name());
     if let Some(unknown) = names.iter().find(|name| !known().any(|k| k == **name)) {
         return Err(Error::unknown("pass", *unknown, known()).into());
     }
-    Ok(SIMPLIFY.iter().copied().filter(|pass| names.contains(&pass.name())).collect())
+    Ok(target.simplify().iter().copied().filter(|pass| names.contains(&pass.name())).collect())
 }
 
 /// Trained weights with their card; or the untrained network of a genotype.

@@ -7,6 +7,7 @@
 mod error;
 pub mod onnx;
 pub mod passes;
+mod target;
 #[cfg(test)]
 mod testing;
 pub mod verify;
@@ -19,11 +20,14 @@ use milenas_models::{Cost, Graph, Weights, cost, file};
 
 pub use error::{Error, Result};
 use passes::{Pass, Step};
+pub use target::{LOWER, SIMPLIFY, Target};
 use verify::{Comparison, Network, Tolerance};
 
 /// How to compile.
 pub struct Options<'a> {
-    /// The passes that simplify: [`passes::SIMPLIFY`] or some of it.
+    /// For which reader.
+    pub target: Target,
+    /// The passes that simplify: [`Target::simplify`] or some of it.
     pub passes: &'a [&'a dyn Pass],
     /// How many of their patches at most, to find the one that is wrong.
     pub steps: usize,
@@ -38,7 +42,8 @@ pub struct Options<'a> {
 impl Default for Options<'_> {
     fn default() -> Self {
         Options {
-            passes: passes::SIMPLIFY,
+            target: Target::Portable,
+            passes: SIMPLIFY,
             steps: usize::MAX,
             tolerance: Tolerance::ROUNDING,
             seed: 0,
@@ -70,7 +75,7 @@ pub struct Report {
 pub fn compile(network: Network, options: &Options, log: &mut dyn FnMut(&Step)) -> Result<(Graph, Weights)> {
     let (mut graph, mut weights) = (network.graph.clone(), network.weights.clone());
     passes::run(options.passes, &mut graph, &mut weights, options.steps, log)?;
-    passes::run(passes::LOWER, &mut graph, &mut weights, usize::MAX, log)?;
+    passes::run(options.target.lower(), &mut graph, &mut weights, usize::MAX, log)?;
     Ok((graph, weights))
 }
 

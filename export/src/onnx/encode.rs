@@ -23,7 +23,7 @@ const BATCH: &str = "batch";
 ///
 /// # Errors
 /// A graph that breaks a rule of the representation, weights of another network, or something that
-/// [`LOWER`](crate::passes::LOWER) would have rewritten.
+/// [`LOWER`](crate::LOWER) would have rewritten.
 pub fn encode(graph: &Graph, weights: &Weights, metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
     graph.check()?;
     weights.check(graph)?;

@@ -11,9 +11,9 @@ use proptest::prelude::*;
 use prost::Message;
 
 use super::*;
-use crate::passes::{LOWER, SIMPLIFY, run};
+use crate::passes::run;
 use crate::testing::{derived, genotype, graph, weights};
-use crate::{Error, Result};
+use crate::{Error, LOWER, Result, SIMPLIFY};
 
 fn lowered(source: &Graph, simplify: bool) -> (Graph, Weights) {
     let (mut graph, mut numbers) = (source.clone(), weights(source, 1));

@@ -1,41 +1,44 @@
 //! Rewrites of a trained network that keep what it computes in evaluation.
 //!
 //! A pass finds one place where its algebra holds and returns a patch; the runner applies it and asks
-//! again, until no pass finds anything. [`SIMPLIFY`] makes the network smaller and faster, [`LOWER`] then says it in
-//! operations that ONNX has.
+//! again, until no pass finds anything. Which passes run, in which order, is what a [`Target`](crate::Target) says.
 
 mod drop_identity;
 mod drop_none;
 mod fold_batch_norm;
+mod join_reduction;
 mod lower_batch_norm;
+mod lower_global_pool;
 mod lower_none;
+mod lower_padding;
 mod merge_equal;
+mod pool_parts;
 mod remove_dead;
 mod split_batch_norm;
+mod split_concat;
 #[cfg(test)]
 mod tests;
 
 pub use drop_identity::DropIdentity;
 pub use drop_none::DropNone;
 pub use fold_batch_norm::FoldBatchNorm;
+pub use join_reduction::JoinReduction;
 pub use lower_batch_norm::LowerBatchNorm;
+pub use lower_global_pool::LowerGlobalPool;
 pub use lower_none::LowerNone;
+pub use lower_padding::LowerPadding;
 pub use merge_equal::MergeEqual;
+pub use pool_parts::PoolParts;
 pub use remove_dead::RemoveDead;
 pub use split_batch_norm::SplitBatchNorm;
+pub use split_concat::SplitConcat;
 
+use candle_core::Tensor;
 use milenas_models::graph::{Graph, Node, Patch, Value};
 use milenas_models::op::{Op, Role};
 use milenas_models::{Result as Checked, Weights};
 
 use crate::{Error, Result};
-
-/// Never more parameters or multiply-accumulates than before.
-pub const SIMPLIFY: &[&dyn Pass] =
-    &[&RemoveDead, &DropIdentity, &DropNone, &MergeEqual, &SplitBatchNorm, &FoldBatchNorm];
-
-/// Afterwards the encoder has a word for every operation.
-pub const LOWER: &[&dyn Pass] = &[&LowerNone, &LowerBatchNorm];
 
 /// One kind of rewrite.
 pub trait Pass: Sync {
@@ -165,10 +168,14 @@ fn until_free(wish: &str, taken: impl Fn(&str) -> bool) -> String {
     name
 }
 
-/// The numbers of a node's parameter.
-fn numbers(weights: &Weights, node: &Node, role: Role) -> Checked<Vec<f32>> {
+/// A node's parameter.
+fn tensor<'a>(weights: &'a Weights, node: &Node, role: Role) -> Checked<&'a Tensor> {
     let missing =
         || milenas_models::Error::Weights { problem: format!("`{}.{}` is missing", node.name, role.name()) };
-    let tensor = node.param(role).and_then(|name| weights.get(name)).ok_or_else(missing)?;
-    Ok(tensor.flatten_all()?.to_vec1()?)
+    Ok(node.param(role).and_then(|name| weights.get(name)).ok_or_else(missing)?.as_tensor())
+}
+
+/// The numbers of a node's parameter.
+fn numbers(weights: &Weights, node: &Node, role: Role) -> Checked<Vec<f32>> {
+    Ok(tensor(weights, node, role)?.flatten_all()?.to_vec1()?)
 }

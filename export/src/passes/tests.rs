@@ -4,13 +4,16 @@ use std::path::Path;
 
 use milenas_models::cost;
 use milenas_models::graph::{Builder, Fact, Patch};
-use milenas_models::op::{Add, BatchNorm, Concat, Conv2d, Identity, Input, Pool2d, PoolKind, Relu, Zero};
+use milenas_models::op::{
+    Add, BatchNorm, Concat, Conv2d, GlobalAvgPool, Identity, Input, Padding, Pool2d, PoolKind, Range, Relu,
+    Slice, Zero,
+};
 use proptest::prelude::*;
 
 use super::*;
 use crate::testing::{derived, genotype, graph, weights};
 use crate::verify::{Network, Tolerance, compare, random_inputs};
-use crate::{Options, export_file};
+use crate::{LOWER, Options, SIMPLIFY, Target, export_file};
 
 /// All numbers that a network stores, also those no gradient changes.
 fn stored(graph: &Graph) -> usize {
@@ -45,7 +48,8 @@ fn assert_sound(passes: &[&dyn Pass], before: &Graph, tolerance: Tolerance, chea
 }
 
 /// Passes that compute no new numbers.
-const EXACT: &[&dyn Pass] = &[&RemoveDead, &DropIdentity, &DropNone, &MergeEqual, &SplitBatchNorm];
+const EXACT: &[&dyn Pass] =
+    &[&RemoveDead, &DropIdentity, &DropNone, &MergeEqual, &SplitBatchNorm, &PoolParts, &LowerPadding];
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
@@ -57,15 +61,25 @@ proptest! {
             assert_sound(&[*pass], &graph, Tolerance::EXACT, true);
         }
         assert_sound(&[&FoldBatchNorm], &graph, Tolerance::ROUNDING, true);
+        assert_sound(&[&SplitConcat], &graph, Tolerance::ROUNDING, true);
+        assert_sound(&[&JoinReduction], &graph, Tolerance::ROUNDING, false);
+        assert_sound(&[&LowerGlobalPool], &graph, Tolerance::ROUNDING, true);
         assert_sound(SIMPLIFY, &graph, Tolerance::ROUNDING, true);
         assert_sound(LOWER, &graph, Tolerance::EXACT, false);
+        for target in Target::ALL {
+            assert_sound(target.simplify(), &graph, Tolerance::ROUNDING, target != Target::OnnxRuntime);
+            assert_sound(target.lower(), &graph, Tolerance::ROUNDING, false);
+        }
     }
 
     #[test]
     fn the_pipeline_is_sound_on_derived_networks(seed in 0..1000u64) {
         let graph = derived(&genotype(seed), 3);
-        assert!(assert_sound(SIMPLIFY, &graph, Tolerance::ROUNDING, true) > 0);
-        assert_sound(LOWER, &graph, Tolerance::EXACT, false);
+        for target in Target::ALL {
+            let cheaper = target != Target::OnnxRuntime;
+            assert!(assert_sound(target.simplify(), &graph, Tolerance::ROUNDING, cheaper) > 0);
+            assert_sound(target.lower(), &graph, Tolerance::ROUNDING, false);
+        }
     }
 }
 
@@ -154,6 +168,85 @@ fn batch_norm_behind_a_factorized_reduction_folds_away() {
     assert_eq!(assert_sound(&[&SplitBatchNorm, &FoldBatchNorm], &graph, Tolerance::ROUNDING, true), 3);
     let after = text(SIMPLIFY, &graph);
     assert!(!after.contains("batch_norm") && after.contains("concat = concat[axis 1](a, c)"), "{after}");
+}
+
+#[test]
+fn a_convolution_over_a_row_of_images_becomes_a_sum() {
+    let graph = built(|b, x| {
+        let [a, c] = ["a", "c"].map(|name| b.wire(name, Conv2d::depthwise(4, 3, 1, 1), &[x]));
+        let both = b.wire("both", Concat { axis: 1 }, &[a?, c?, x])?;
+        let relu = b.wire("relu", Relu, &[both])?;
+        let first = b.wire("first", Conv2d::pointwise(12, 3).bias(true), &[relu])?;
+        let second = b.wire("second", Conv2d::new(12, 3, 3).padding(Padding::all(1)), &[relu])?;
+        let third = b.wire("third", Conv2d::pointwise(12, 3), &[both])?;
+        let sum = b.wire("sum", Add, &[first, second])?;
+        b.wire("all", Add, &[sum, third])
+    });
+    assert_eq!(assert_sound(&[&SplitConcat], &graph, Tolerance::ROUNDING, true), 1);
+    let after = text(&[&SplitConcat, &MergeEqual], &graph);
+    assert!(!after.contains("concat") && after.matches(" = relu(").count() == 3, "{after}");
+    assert_eq!(after.matches("bias true").count(), 1, "{after}");
+}
+
+#[test]
+fn a_row_of_images_that_something_else_reads_stays() {
+    let graph = built(|b, x| {
+        let both = b.wire("both", Concat { axis: 1 }, &[x, x])?;
+        let conv = b.wire("conv", Conv2d::pointwise(8, 8), &[both])?;
+        b.wire("sum", Add, &[conv, both])
+    });
+    assert_eq!(assert_sound(&[&SplitConcat], &graph, Tolerance::EXACT, true), 0);
+}
+
+#[test]
+fn the_mean_goes_before_the_row() {
+    let graph = built(|b, x| {
+        let relu = b.wire("relu", Relu, &[x])?;
+        let both = b.wire("both", Concat { axis: 1 }, &[relu, x])?;
+        b.wire("mean", GlobalAvgPool, &[both])
+    });
+    let after = text(&[&PoolParts], &graph);
+    assert!(after.contains("both = concat[axis 1](mean.0, mean.1) -> [N, 8, 1, 1]"), "{after}");
+    let lowered = text(&[&PoolParts, &LowerGlobalPool], &graph);
+    assert!(!lowered.contains("global_avg_pool") && lowered.contains("kernel [6, 6]"), "{lowered}");
+}
+
+#[test]
+fn a_factorized_reduction_is_one_convolution_at_even_and_odd_sizes() {
+    for (size, edge) in [(6, 0), (7, 1)] {
+        let mut b = Builder::new();
+        let x = b.input("input", Fact::image(4, size, size)).unwrap();
+        let ranges = vec![Range { axis: 2, start: 1, end: size }, Range { axis: 3, start: 1, end: size }];
+        let shift = b.wire("shift", Slice { ranges }, &[x]).unwrap();
+        let even = b.wire("even", Conv2d::pointwise(4, 2).stride(2).bias(true), &[x]).unwrap();
+        let past = Padding { bottom: edge, right: edge, ..Padding::default() };
+        let odd = b.wire("odd", Conv2d::pointwise(4, 3).stride(2).padding(past), &[shift]).unwrap();
+        let both = b.wire("both", Concat { axis: 1 }, &[even, odd]).unwrap();
+        b.output("y", both);
+        let graph = b.finish().unwrap();
+        assert_eq!(assert_sound(&[&JoinReduction], &graph, Tolerance::ROUNDING, false), 1);
+        let after = text(&[&JoinReduction], &graph);
+        assert!(after.contains("conv2d[4->5 kernel [2, 2]") && after.lines().count() == 3, "{after}");
+    }
+}
+
+#[test]
+fn padded_pools_become_pools_of_parts() {
+    for kind in [PoolKind::Max, PoolKind::Average { count_padding: false }] {
+        for (kernel, stride, size) in
+            [(3, 1, 6), (3, 2, 6), (3, 2, 7), (5, 1, 6), (5, 3, 9), (3, 1, 2), (3, 2, 1)]
+        {
+            let mut b = Builder::new();
+            let x = b.input("input", Fact::image(2, size, size + 1)).unwrap();
+            let y = b.wire("pool", Pool2d::new(kind, kernel, stride), &[x]).unwrap();
+            b.output("y", y);
+            let graph = b.finish().unwrap();
+            assert_eq!(assert_sound(&[&LowerPadding], &graph, Tolerance::ROUNDING, true), 1);
+            let after = text(&[&LowerPadding], &graph);
+            let pools = after.lines().filter(|l| l.contains("pool2d")).count();
+            assert_eq!(after.matches("pads [0, 0, 0, 0]").count(), pools, "{after}");
+        }
+    }
 }
 
 #[test]

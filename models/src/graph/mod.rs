@@ -11,7 +11,7 @@ mod patch;
 
 pub use builder::Builder;
 pub use fact::{Dim, Fact};
-pub use patch::Patch;
+pub use patch::{Patch, Wire};
 
 use crate::op::{Op, Role};
 use crate::{Error, Result};

@@ -1,0 +1,97 @@
+//! A factorised reduction as one convolution: no image is cut, none is put side by side.
+//!
+//! Three of four taps are zeros, so this is four times the multiplications of two small convolutions in exchange for
+//! three passes over memory.
+
+use candle_core::{Device, Tensor};
+use milenas_models::graph::{Graph, Patch, Value};
+use milenas_models::op::{Concat, Conv2d, Op, Padding, Range, Role, Slice};
+use milenas_models::{Result, Weights};
+
+use super::{Pass, Reads, Rewrite, numbers, param_name};
+
+/// See the module.
+#[derive(Debug)]
+pub struct JoinReduction;
+
+/// A part of the row: its convolution reads every second pixel of `source`, from `first` on in both axes.
+struct Part {
+    source: Value,
+    first: usize,
+    channels: usize,
+}
+
+impl Pass for JoinReduction {
+    fn name(&self) -> &'static str {
+        "join_reduction"
+    }
+
+    /// `concat(conv(x, u, 1x1, stride 2), conv(x[1.., 1..], v, 1x1, stride 2)) -> conv(x, w, 2x2, stride 2)` with u at the
+    /// first tap of w, v at the last, and zeros between
+    fn next(&self, graph: &Graph, weights: &Weights) -> Result<Option<Rewrite>> {
+        let reads = Reads::of(graph);
+        for (value, node) in graph.values() {
+            let Op::Concat(Concat { axis: 1 }) = node.op else { continue };
+            let parts: Option<Vec<Part>> = node.inputs.iter().map(|v| part(graph, &reads, *v)).collect();
+            let Some(parts) = parts else { continue };
+            let source = parts[0].source;
+            let Some((in_channels, height, width)) = graph.fact(source).chw() else { continue };
+            if parts.iter().any(|p| p.source != source) || parts.iter().all(|p| p.first == 0) {
+                continue;
+            }
+            let out_channels = parts.iter().map(|p| p.channels).sum();
+            let mut weight = vec![0.0; out_channels * in_channels * 4];
+            let mut bias = Vec::with_capacity(out_channels);
+            let mut taps = weight.chunks_exact_mut(4);
+            for (part, value) in parts.iter().zip(&node.inputs) {
+                let conv = graph.node(*value);
+                for number in numbers(weights, conv, Role::Weight)? {
+                    taps.next().into_iter().for_each(|tap| tap[3 * part.first] = number);
+                }
+                match conv.param(Role::Bias) {
+                    Some(_) => bias.extend(numbers(weights, conv, Role::Bias)?),
+                    None => bias.resize(bias.len() + part.channels, 0.0),
+                }
+            }
+            let mut patch = Patch::new();
+            let shape = (out_channels, in_channels, 2, 2);
+            let names = [Role::Weight, Role::Bias].map(|role| param_name(graph, &node.name, role, &[node]));
+            patch.weight(names[0].clone(), Tensor::from_vec(weight, shape, &Device::Cpu)?);
+            patch.weight(names[1].clone(), Tensor::from_vec(bias, out_channels, &Device::Cpu)?);
+            let padding = Padding { bottom: height % 2, right: width % 2, ..Padding::default() };
+            let conv = Conv2d::new(in_channels, out_channels, 2).stride(2).padding(padding).bias(true);
+            let x = patch.tap(source);
+            let joined = patch.wire(graph, &node.name, conv, &[x], Some(names.to_vec()))?;
+            patch.shunt(graph, value, joined)?;
+            return Ok(Some(Rewrite { at: node.name.clone(), patch }));
+        }
+        Ok(None)
+    }
+}
+
+/// The convolution at `value`, if it is half of a factorised reduction and nothing else reads it.
+fn part(graph: &Graph, reads: &Reads, value: Value) -> Option<Part> {
+    let node = graph.node(value);
+    let Op::Conv2d(Conv2d { kernel: [1, 1], stride: [2, 2], groups: 1, padding, out_channels, .. }) =
+        &node.op
+    else {
+        return None;
+    };
+    let read = graph.node(node.inputs[0]);
+    let (source, first) = match &read.op {
+        Op::Slice(Slice { ranges }) if cuts_one(graph, read.inputs[0], ranges) => (read.inputs[0], 1),
+        _ => (node.inputs[0], 0),
+    };
+    let (_, height, width) = graph.fact(source).chw()?;
+    // An odd size is padded at its end, where the second half would read past it.
+    let expected = Padding { bottom: first * (height % 2), right: first * (width % 2), ..Padding::default() };
+    (reads.once(value) && *padding == expected).then_some(Part { source, first, channels: *out_channels })
+}
+
+/// Whether `ranges` leave out the first row and the first column of `source`, and nothing else.
+fn cuts_one(graph: &Graph, source: Value, ranges: &[Range]) -> bool {
+    let Some((_, height, width)) = graph.fact(source).chw() else { return false };
+    let mut sorted = ranges.to_vec();
+    sorted.sort_by_key(|r| r.axis);
+    sorted == [Range { axis: 2, start: 1, end: height }, Range { axis: 3, start: 1, end: width }]
+}

@@ -1,0 +1,109 @@
+//! A convolution over images side by side becomes a sum of convolutions over each, so that nothing is copied.
+//!
+//! The output of a cell is such a row of images, and the next two cells read it through a ReLU and a 1x1 convolution.
+
+use candle_core::Tensor;
+use milenas_models::graph::{Graph, Node, Patch, Value};
+use milenas_models::op::{Add, Concat, Conv2d, Op, Relu, Role};
+use milenas_models::{Result, Weights};
+
+use super::{Pass, Rewrite, node_name, param_name, tensor};
+
+/// See the module.
+#[derive(Debug)]
+pub struct SplitConcat;
+
+/// A convolution that reads a concatenation, and the ReLU between if there is one.
+struct Reader {
+    conv: Value,
+    relu: Option<Value>,
+}
+
+impl Pass for SplitConcat {
+    fn name(&self) -> &'static str {
+        "split_concat"
+    }
+
+    /// `conv(concat(a, b), [u v]) -> conv(a, u) + conv(b, v)`, and the same with a ReLU before the convolution, where
+    /// nothing else needs the concatenation
+    fn next(&self, graph: &Graph, weights: &Weights) -> Result<Option<Rewrite>> {
+        for (value, node) in graph.values() {
+            let Op::Concat(Concat { axis: 1 }) = node.op else { continue };
+            let channels = node.inputs.iter().map(|v| graph.fact(*v).chw().map(|(c, ..)| c));
+            let (Some(readers), Some(channels)) =
+                (readers(graph, value), channels.collect::<Option<Vec<_>>>())
+            else {
+                continue;
+            };
+            let mut patch = Patch::new();
+            for Reader { conv, relu } in readers {
+                split(&mut patch, graph, weights, node, &channels, conv, relu)?;
+            }
+            return Ok(Some(Rewrite { at: node.name.clone(), patch }));
+        }
+        Ok(None)
+    }
+}
+
+/// Everything that reads a concatenation, if that is convolutions, straight or through a ReLU.
+fn readers(graph: &Graph, concat: Value) -> Option<Vec<Reader>> {
+    let suits = |v: Value| matches!(graph.node(v).op, Op::Conv2d(Conv2d { groups: 1, .. }));
+    let mut readers = Vec::new();
+    if graph.is_output(concat) {
+        return None;
+    }
+    for reader in graph.consumers(concat) {
+        let relu = matches!(graph.node(reader).op, Op::Relu(_)).then_some(reader);
+        let convs = match relu {
+            Some(relu) if graph.is_output(relu) => return None,
+            Some(relu) => graph.consumers(relu),
+            None => vec![reader],
+        };
+        if !convs.iter().all(|conv| suits(*conv)) {
+            return None;
+        }
+        readers.extend(convs.into_iter().map(|conv| Reader { conv, relu }));
+    }
+    (!readers.is_empty()).then_some(readers)
+}
+
+/// One convolution. The ReLU of a part that several of them read is left to `merge_equal`.
+fn split(
+    patch: &mut Patch,
+    graph: &Graph,
+    weights: &Weights,
+    concat: &Node,
+    channels: &[usize],
+    conv: Value,
+    relu: Option<Value>,
+) -> Result<()> {
+    let node = graph.node(conv);
+    let Op::Conv2d(payload) = &node.op else { return Ok(()) };
+    let whole: &Tensor = tensor(weights, node, Role::Weight)?;
+    let last = channels.len() - 1;
+    let (mut sum, mut start) = (None, 0);
+    for (i, (part, &in_channels)) in concat.inputs.iter().zip(channels).enumerate() {
+        let named = |what: &str| node_name(graph, &format!("{}.{what}{i}", node.name), &[node]);
+        let mut x = patch.tap(*part);
+        if relu.is_some() {
+            x = patch.wire(graph, &named("relu"), Relu, &[x], None)?;
+        }
+        let name = if last == 0 { node.name.clone() } else { named("") };
+        // The bias comes once.
+        let payload = Conv2d { in_channels, bias: payload.bias && i == 0, ..payload.clone() };
+        let mut params = vec![param_name(graph, &name, Role::Weight, &[node])];
+        patch.weight(params[0].clone(), whole.narrow(1, start, in_channels)?);
+        if payload.bias {
+            params.push(param_name(graph, &name, Role::Bias, &[node]));
+            patch.weight(params[1].clone(), tensor(weights, node, Role::Bias)?.clone());
+        }
+        let y = patch.wire(graph, &name, payload, &[x], Some(params))?;
+        let name = if i == last { node.name.clone() } else { named("sum") };
+        sum = Some(match sum {
+            None => y,
+            Some(before) => patch.wire(graph, &name, Add, &[before, y], None)?,
+        });
+        start += in_channels;
+    }
+    sum.map_or(Ok(()), |sum| patch.shunt(graph, conv, sum))
+}

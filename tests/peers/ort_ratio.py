@@ -1,0 +1,56 @@
+"""Model files side by side in ONNX Runtime: how many times as fast as the first is each?
+
+    python ort_ratio.py torch.onnx portable.onnx onnxruntime.onnx --batch 1 32 --threads 1 2
+
+runs the files in turn, round by round, so that all of them meet the same noise, and prints for each the median over the
+rounds of the first file's time over its own. Weights do not matter for speed; what the files compute is not compared here.
+Needs: pip install onnxruntime numpy.
+"""
+import argparse
+import statistics
+import time
+
+import numpy as np
+import onnxruntime as ort
+
+
+def session(path, threads):
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def seconds(session, x):
+    name = session.get_inputs()[0].name
+    start = time.perf_counter()
+    session.run(None, {name: x})
+    return time.perf_counter() - start
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("models", nargs="+")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 32])
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--images", type=int, default=640, help="for each file and setting")
+    a = parser.parse_args()
+    print("ONNX Runtime", ort.__version__)
+    print("| file | " + " | ".join(f"batch {b}, {t} threads" for b in a.batch for t in a.threads) + " |")
+    rows = [[] for _ in a.models]
+    for batch in a.batch:
+        for threads in a.threads:
+            sessions = [session(m, threads) for m in a.models]
+            shape = [batch] + [int(d) for d in sessions[0].get_inputs()[0].shape[1:]]
+            x = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+            for s in sessions:
+                seconds(s, x)
+            rounds = [[seconds(s, x) for s in sessions] for _ in range(max(5, a.images // batch))]
+            for k, row in enumerate(rows):
+                row.append(statistics.median(r[0] / r[k] for r in rounds))
+    for model, row in zip(a.models, rows):
+        print(f"| {model} | " + " | ".join(f"{x:.2f}" for x in row) + " |")
+
+
+if __name__ == "__main__":
+    main()
