@@ -53,7 +53,7 @@ impl Target {
 
 /// Never more parameters or multiply-accumulates than before.
 pub const SIMPLIFY: &[&dyn Pass] =
-    &[&RemoveDead, &DropIdentity, &DropNone, &MergeEqual, &SplitBatchNorm, &FoldBatchNorm, &PoolParts];
+    &[&RemoveDead, &DropIdentity, &DropNone, &MergeEqual, &SplitBatchNorm, &FoldBatchNorm];
 
 /// [`JoinReduction`] multiplies more to copy less.
 const SIMPLIFY_FOR_ONNX_RUNTIME: &[&dyn Pass] = &[
