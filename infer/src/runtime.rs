@@ -9,9 +9,6 @@ use crate::answer::Answer;
 
 /// A network, ready to run.
 pub trait Runtime: Send + Sync {
-    /// Its name on the command line.
-    fn name(&self) -> &'static str;
-
     /// `images` `[N, C, H, W]` to one answer an image.
     fn run(&self, images: &[f32], batch: usize) -> Result<Vec<Answer>>;
 }

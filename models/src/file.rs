@@ -25,18 +25,28 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
 
 /// Writes to a temporary name beside `path`, syncs, and renames: readers see the old file or the new one.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_with(path, |file| file.write_all(bytes).map_err(Error::io(path)))
+}
+
+/// [`write`] of what `fill` writes piece by piece.
+///
+/// # Errors
+/// Those of `fill`, and of the file itself.
+pub fn write_with<T, E: From<Error>>(
+    path: &Path,
+    fill: impl FnOnce(&mut File) -> std::result::Result<T, E>,
+) -> std::result::Result<T, E> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".{}.tmp", std::process::id()));
     let temporary = path.with_file_name(name);
     let written = (|| {
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, path)
+        let mut file = File::create(&temporary).map_err(Error::io(path))?;
+        let filled = fill(&mut file)?;
+        file.sync_all().and_then(|()| std::fs::rename(&temporary, path)).map_err(Error::io(path))?;
+        Ok(filled)
     })();
-    written.map_err(|source| {
+    written.inspect_err(|_| {
         // The error that matters is the one being reported.
         let _ = std::fs::remove_file(&temporary);
-        Error::Io { path: path.to_path_buf(), source }
     })
 }

@@ -31,7 +31,7 @@ fn golden(file: &str, genotype: &str) {
     }
     for level in Level::available() {
         let mut network = Network::with_level(&graph, level).unwrap();
-        network.load(&weights).unwrap();
+        network.tensors_mut().load(&weights).unwrap();
         let x = flat(&golden["x"]);
         let logits = network.predict(&x).unwrap();
         assert_close("eval.logits", &logits, &flat(&golden["eval.logits"]), VALUES);
@@ -40,11 +40,11 @@ fn golden(file: &str, genotype: &str) {
         let mut compared = 0;
         for (name, expected) in &golden {
             if let Some(name) = name.strip_prefix("train.grad.") {
-                assert_close(name, &network.gradient(name).unwrap(), &flat(expected), GRADIENTS);
+                assert_close(name, &network.tensors().gradient(name).unwrap(), &flat(expected), GRADIENTS);
                 compared += 1;
             }
         }
-        assert_eq!(compared, network.parameters().len());
+        assert_eq!(compared, network.tensors().named().len());
     }
 }
 
@@ -95,7 +95,7 @@ fn equals_executor(size: [usize; 2], batch: usize) {
     let y: Vec<u32> = (0..batch as u32).map(|i| i % 7).collect();
     let tensor = Tensor::from_slice(&x, (batch, 3, size[0], size[1]), &Device::Cpu).unwrap();
     let mut network = Network::new(&graph).unwrap();
-    network.load(&weights).unwrap();
+    network.tensors_mut().load(&weights).unwrap();
 
     let executor = Executor::new(&graph, &weights);
     let expected = executor.run(std::slice::from_ref(&tensor), Mode::Eval).unwrap().remove(0);
@@ -108,13 +108,13 @@ fn equals_executor(size: [usize; 2], batch: usize) {
     assert_close("loss", &[found as f32], &flat(&loss), VALUES);
     // Of all gradients together: in a map of a few pixels a norm cancels most of some.
     let of = |name: &str| flat(expected.get(weights.get(name).unwrap()).unwrap());
-    let names: Vec<String> = network.parameters().iter().map(|p| p.name.clone()).collect();
+    let names: Vec<String> = network.tensors().named().iter().map(|p| p.name.clone()).collect();
     let expected: Vec<f32> = names.iter().flat_map(|n| of(n)).collect();
-    let found: Vec<f32> = names.iter().flat_map(|n| network.gradient(n).unwrap()).collect();
+    let found: Vec<f32> = names.iter().flat_map(|n| network.tensors().gradient(n).unwrap()).collect();
     assert_close("gradients", &found, &expected, GRADIENTS / 10.0);
     // The executor has moved the running statistics of `weights`.
     let stored = weights.detached().unwrap();
-    network.store(&stored).unwrap();
+    network.tensors().store(&stored).unwrap();
     for (name, expected) in weights.iter().filter(|(name, _)| name.contains("running")) {
         assert_close(name, &flat(stored.get(name).unwrap()), &flat(expected), VALUES);
     }
@@ -136,10 +136,10 @@ fn threads_do_not_matter() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
             let mut network = Network::new(&graph).unwrap();
-            network.load(&weights).unwrap();
+            network.tensors_mut().load(&weights).unwrap();
             let loss = network.descend(&x, &[0, 1, 2, 3, 4]).unwrap();
-            let names: Vec<String> = network.parameters().iter().map(|p| p.name.clone()).collect();
-            let gradients: Vec<_> = names.iter().map(|n| network.gradient(n).unwrap()).collect();
+            let names: Vec<String> = network.tensors().named().iter().map(|p| p.name.clone()).collect();
+            let gradients: Vec<_> = names.iter().map(|n| network.tensors().gradient(n).unwrap()).collect();
             (loss, gradients, network.predict(&x).unwrap())
         })
     };
@@ -153,16 +153,21 @@ fn a_second_batch_is_like_the_first() {
     let weights = weights(&graph);
     let (x, y) = (noise(4 * 3 * 256), [0, 1, 2, 3]);
     let mut fresh = Network::new(&graph).unwrap();
-    fresh.load(&weights).unwrap();
+    fresh.tensors_mut().load(&weights).unwrap();
     let expected = fresh.descend(&x, &y).unwrap();
     let mut used = Network::new(&graph).unwrap();
-    used.load(&weights).unwrap();
+    used.tensors_mut().load(&weights).unwrap();
     used.descend(&noise(6 * 3 * 256), &[0; 6]).unwrap();
     used.predict(&x).unwrap();
-    used.load(&weights).unwrap();
+    used.tensors_mut().load(&weights).unwrap();
     assert_eq!(used.descend(&x, &y).unwrap(), expected);
-    for named in fresh.parameters() {
-        assert_eq!(used.gradient(&named.name), fresh.gradient(&named.name), "{}", named.name);
+    for named in fresh.tensors().named() {
+        assert_eq!(
+            used.tensors().gradient(&named.name).unwrap(),
+            fresh.tensors().gradient(&named.name).unwrap(),
+            "{}",
+            named.name
+        );
     }
 }
 

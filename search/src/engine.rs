@@ -24,7 +24,7 @@ impl<'a> Engine<'a> {
     pub fn new(graph: &'a Graph, weights: &'a Weights) -> Result<Self> {
         let mut fused = Network::new(graph).ok();
         if let Some(network) = &mut fused {
-            network.load(weights)?;
+            network.tensors_mut().load(weights)?;
         }
         Ok(Engine { graph, weights, fused, gradients: Vec::new() })
     }
@@ -54,8 +54,8 @@ impl<'a> Engine<'a> {
     /// One step of every trainable tensor; one that the loss does not reach only decays.
     pub fn step(&mut self, sgd: &mut Sgd, config: &SgdConfig, lr: f64) -> Result<()> {
         if let Some(network) = &mut self.fused {
-            let scale = clip_factor(network.squared_gradient_norm().sqrt(), config.clip);
-            network.for_each_parameter(|index, w, g| sgd.step(config, lr, scale, index, w, g));
+            let scale = clip_factor(network.tensors().squared_gradient_norm().sqrt(), config.clip);
+            network.tensors_mut().for_each_parameter(|index, w, g| sgd.step(config, lr, scale, index, w, g));
             return Ok(());
         }
         let norm = self.gradients.iter().map(|(_, g)| squared_norm(g)).sum::<f64>().sqrt();
@@ -69,7 +69,7 @@ impl<'a> Engine<'a> {
     /// Puts the weights that it holds back where they came from.
     pub fn store(&self) -> Result<()> {
         match &self.fused {
-            Some(network) => Ok(network.store(self.weights)?),
+            Some(network) => Ok(network.tensors().store(self.weights)?),
             None => Ok(()),
         }
     }

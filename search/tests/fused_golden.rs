@@ -45,9 +45,9 @@ impl Golden {
         let mut network = FusedSupernet::new(CONFIG);
         let mut names = self.names(&format!("{prefix}."));
         names.retain(|n| !n.starts_with("alphas") && n != "eval_logits" && n != "weight_grad_norm");
-        assert_eq!(names.len(), network.parameters().len() + network.statistics().len());
+        assert_eq!(names.len(), network.tensors().named().len() + network.tensors().statistic_names().len());
         for name in names {
-            network.set(&name, &self.floats(&format!("{prefix}.{name}"))).unwrap();
+            network.tensors_mut().set(&name, &self.floats(&format!("{prefix}.{name}"))).unwrap();
         }
         (network, [0, 1].map(|kind| softmax(&self.floats(&format!("{prefix}.alphas.{kind}")))))
     }
@@ -99,14 +99,14 @@ fn training_pass_equals_pytorch() {
 
     assert_close("loss", &[found.loss as f32], &golden.floats("train.loss"), VALUE);
     golden.assert_alphas("train", &mixture, &found.mixture_gradient);
-    let names: Vec<String> = network.parameters().iter().map(|p| p.name.clone()).collect();
+    let names: Vec<String> = network.tensors().named().iter().map(|p| p.name.clone()).collect();
     for name in &names {
         let expected = golden.floats(&format!("train.grad.{name}"));
-        assert_close(name, &network.gradient(name).unwrap(), &expected, GRADIENT);
+        assert_close(name, &network.tensors().gradient(name).unwrap(), &expected, GRADIENT);
     }
-    for name in network.statistics() {
+    for name in network.tensors().statistic_names() {
         let expected = golden.floats(&format!("after_one_forward.{name}"));
-        assert_close(name, &network.get(name).unwrap(), &expected, VALUE);
+        assert_close(name, &network.tensors().get(name).unwrap(), &expected, VALUE);
     }
 
     let want = Want { weights: false, mixture: true };
@@ -128,7 +128,7 @@ fn evaluation_mode_equals_pytorch() {
 #[test]
 fn names_and_shapes_come_in_network_order() {
     let network = FusedSupernet::new(SupernetConfig::paper(10));
-    let parameters = network.parameters();
+    let parameters = network.tensors().named();
     let count: usize = parameters.iter().map(|p| p.shape.iter().product::<usize>()).sum();
     assert_eq!(count, 1_930_618);
     assert_eq!(parameters[0].name, "stem.0.weight");

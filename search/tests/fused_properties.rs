@@ -13,11 +13,11 @@ const BOTH: Want = Want { weights: true, mixture: true };
 fn network(level: Level) -> FusedSupernet {
     let mut network = FusedSupernet::with_level(CONFIG, level);
     let names: Vec<(String, usize)> =
-        network.parameters().iter().map(|p| (p.name.clone(), p.shape.iter().product())).collect();
+        network.tensors().named().iter().map(|p| (p.name.clone(), p.shape.iter().product())).collect();
     for (name, count) in names {
         let mut rng = Rng::new(1, &name);
         let values: Vec<f32> = (0..count).map(|_| 0.5 * rng.normal()).collect();
-        network.set(&name, &values).unwrap();
+        network.tensors_mut().set(&name, &values).unwrap();
     }
     network
 }
@@ -41,7 +41,7 @@ fn pass(network: &mut FusedSupernet, size: (usize, usize, usize)) -> Vec<f32> {
     let found = network.evaluate(images, &labels, &mixture(), BOTH).unwrap();
     let mut out = vec![found.loss as f32];
     out.extend(found.mixture_gradient.iter().flatten().flatten());
-    network.for_each_parameter(|_, _, gradient| out.extend(gradient));
+    network.tensors_mut().for_each_parameter(|_, _, gradient| out.extend(gradient));
     out
 }
 
@@ -93,15 +93,15 @@ fn gradients_equal_finite_differences() {
         let mut rng = Rng::new(4, "direction");
         let mut net = network(Level::best());
         let found = net.evaluate(images, &labels, &mixture(), BOTH).unwrap();
-        let names: Vec<String> = net.parameters().iter().map(|p| p.name.clone()).collect();
+        let names: Vec<String> = net.tensors().named().iter().map(|p| p.name.clone()).collect();
         // A direction that follows the gradient, with noise: its slope is far from zero.
         let mut expected = 0.0;
         let mut steps = Vec::new();
         for name in &names {
-            let gradient = net.gradient(name).unwrap();
+            let gradient = net.tensors().gradient(name).unwrap();
             let step: Vec<f32> = gradient.iter().map(|g| g * rng.uniform(0.0, 2.0)).collect();
             expected += gradient.iter().zip(&step).map(|(g, s)| f64::from(g * s)).sum::<f64>();
-            steps.push((name, net.get(name).unwrap(), step));
+            steps.push((name, net.tensors().get(name).unwrap(), step));
         }
         let flat: Vec<f32> = found.mixture_gradient.iter().flatten().flatten().copied().collect();
         let direction: Vec<f32> = flat.iter().map(|g| g * rng.uniform(0.0, 2.0)).collect();
@@ -109,7 +109,7 @@ fn gradients_equal_finite_differences() {
         let mut loss = |t: f32| {
             for (name, start, step) in &steps {
                 let values: Vec<f32> = start.iter().zip(step).map(|(x, s)| x + t * s).collect();
-                net.set(name, &values).unwrap();
+                net.tensors_mut().set(name, &values).unwrap();
             }
             let mut moved = mixture();
             let cells = moved.iter_mut().flatten().flatten();
@@ -137,10 +137,10 @@ fn mixture_gradient_needs_no_weight_gradients() {
 #[test]
 fn filling_lanes_stay_zero_without_gradient() {
     let mut net = network(Level::best());
-    let named: usize = net.parameters().iter().map(|p| p.shape.iter().product::<usize>()).sum();
+    let named: usize = net.tensors().named().iter().map(|p| p.shape.iter().product::<usize>()).sum();
     pass(&mut net, (3, 8, 8));
     let (mut values_set, mut gradients_set) = (0, 0);
-    net.for_each_parameter(|_, values, gradient| {
+    net.tensors_mut().for_each_parameter(|_, values, gradient| {
         values_set += values.iter().filter(|x| **x != 0.0).count();
         gradients_set += gradient.iter().filter(|x| **x != 0.0).count();
         assert!(values.iter().zip(gradient).all(|(x, g)| *x != 0.0 || *g == 0.0));
@@ -154,11 +154,11 @@ fn prediction_leaves_the_statistics() {
     let (pixels, _) = batch(3, 8, 8);
     let images = Images { pixels: &pixels, height: 8, width: 8 };
     let mut net = network(Level::best());
-    let name = net.statistics()[0].clone();
-    let before = net.get(&name).unwrap();
+    let name = net.tensors().statistic_names()[0].clone();
+    let before = net.tensors().get(&name).unwrap();
     let logits = net.predict(images, &mixture()).unwrap();
     assert_eq!(logits.len(), 3 * CONFIG.classes);
-    assert_eq!(net.get(&name).unwrap(), before);
+    assert_eq!(net.tensors().get(&name).unwrap(), before);
     assert_eq!(net.predict(images, &mixture()).unwrap(), logits);
     // An image's logits do not depend on its batch.
     let one = Images { pixels: &pixels[..2 * 64], ..images };
@@ -171,8 +171,8 @@ fn refusals_say_what_is_wrong() {
     let images = Images { pixels: &pixels, height: 8, width: 8 };
     let mut net = network(Level::best());
     let message = |r: milenas_models::Result<()>| r.unwrap_err().to_string();
-    assert!(message(net.set("stem.0.wieght", &[])).contains("did you mean `stem.0.weight`"));
-    assert!(message(net.set("stem.0.weight", &[1.0])).contains("has 324 elements, found 1"));
+    assert!(message(net.tensors_mut().set("stem.0.wieght", &[])).contains("did you mean `stem.0.weight`"));
+    assert!(message(net.tensors_mut().set("stem.0.weight", &[1.0])).contains("has 324 elements, found 1"));
     let small = Images { height: 2, width: 32, ..images };
     assert!(message(net.predict(small, &mixture()).map(drop)).contains("at least 4x4"));
     let cut = Images { pixels: &pixels[1..], ..images };

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use milenas_models::cost;
 use milenas_models::graph::{Builder, Fact, Patch};
 use milenas_models::op::{
     Add, BatchNorm, Concat, Conv2d, GlobalAvgPool, Identity, Input, Padding, Pool2d, PoolKind, Range, Relu,
     Slice, Zero,
 };
+use milenas_models::{Executor, Genotype, Mode, cost};
 use proptest::prelude::*;
 
 use super::*;
@@ -359,4 +359,25 @@ fn passes_without_end_are_stopped() {
     let mut numbers = weights(&graph, 1);
     let error = run(&[&Grow], &mut graph, &mut numbers, usize::MAX, &mut |_| {}).unwrap_err();
     assert!(matches!(error, Error::Endless { pass: "grow", .. }), "{error}");
+}
+
+/// What training runs on also runs what the portable passes leave: biases of folded norms, two in a reduction. Graphs with
+/// a node of `none` alone, or with another target's 2x2 convolutions, are the executor's.
+#[test]
+fn the_fused_network_runs_simplified_graphs() {
+    for name in ["DARTS_V1", "DARTS_V2", "r101_e50_48_n7r3", "V2_r2_e100", "GDAS_MIXED_LEVEL2"] {
+        let source = derived(&Genotype::named(name).unwrap(), 5);
+        let (mut graph, mut numbers) = (source.clone(), weights(&source, 3).detached().unwrap());
+        run(SIMPLIFY, &mut graph, &mut numbers, usize::MAX, &mut |_| {}).unwrap();
+        let mut network = milenas_models::fused::Network::new(&graph).unwrap_or_else(|e| panic!("{e}"));
+        network.tensors_mut().load(&numbers).unwrap();
+        for inputs in random_inputs(&graph, 3).unwrap() {
+            let flat = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let expected = flat(&Executor::new(&graph, &numbers).run(&inputs, Mode::Eval).unwrap()[0]);
+            let found = network.predict(&flat(&inputs[0])).unwrap();
+            let scale = expected.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+            let worst = expected.iter().zip(&found).map(|(a, b)| (a - b).abs()).fold(0.0f32, f32::max);
+            assert!(expected.len() == found.len() && worst <= 1e-4 * scale, "{worst} of {scale}");
+        }
+    }
 }

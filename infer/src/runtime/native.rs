@@ -83,10 +83,6 @@ fn pooled(graph: &Graph) -> Option<&Node> {
 }
 
 impl Runtime for Native {
-    fn name(&self) -> &'static str {
-        "native"
-    }
-
     fn run(&self, images: &[f32], batch: usize) -> Result<Vec<Answer>> {
         let [c, h, w] = self.image;
         let images = Tensor::from_slice(images, (batch, c, h, w), &Device::Cpu).map_err(Model::from)?;

@@ -11,6 +11,7 @@ pub mod norm;
 pub mod parameters;
 pub mod scratch;
 pub mod stem;
+pub mod tensors;
 pub mod unit;
 pub mod view;
 
@@ -19,5 +20,6 @@ pub use network::Network;
 pub use norm::{AffineNorm, Norm, Statistics};
 pub use parameters::{Gradients, Named, Parameters};
 pub use scratch::{Scratch, Workspace};
+pub use tensors::Tensors;
 pub use unit::{Columns, Unit};
 pub use view::{Place, View};

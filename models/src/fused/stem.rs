@@ -18,17 +18,22 @@ const SIDE: usize = 3;
 /// Pixels whose patches exist at a time.
 const STRIP: usize = 64;
 
+/// What a pass keeps of a batch.
+#[derive(Default)]
+pub struct Kept {
+    /// `[image]`, before the norm.
+    before: Vec<Pack>,
+    /// `[image][2][block]`.
+    sums: Vec<Pack>,
+}
+
 /// The stem.
-#[derive(Clone)]
 pub struct Stem {
     in_channels: usize,
     weight: Id,
     norm: AffineNorm,
     /// The size of the output.
     pub map: Map,
-    /// `[image]`, before the norm.
-    before: Vec<Pack>,
-    sums: Vec<Pack>,
 }
 
 impl Stem {
@@ -36,7 +41,7 @@ impl Stem {
     /// `channels`, and what follows it.
     pub fn new(in_channels: usize, channels: usize, weight: Id, norm: AffineNorm) -> Stem {
         let map = Map { packs: Channels::one(channels).packs(), ..Map::default() };
-        Stem { in_channels, weight, norm, map, before: Vec::new(), sums: Vec::new() }
+        Stem { in_channels, weight, norm, map }
     }
 
     /// The channels of a patch.
@@ -44,10 +49,9 @@ impl Stem {
         Channels::one(in_channels * SIDE * SIDE)
     }
 
-    /// For a batch of images of this size.
-    pub fn resize(&mut self, height: usize, width: usize, batch: usize) {
+    /// For images of this size.
+    pub fn resize(&mut self, height: usize, width: usize) {
         self.map = Map { height, width, ..self.map };
-        self.before.resize(batch * self.map.len(), Pack::ZERO);
     }
 
     /// Packs of a patch.
@@ -91,18 +95,19 @@ impl Stem {
         c: &Context<'_>,
         images: &[f32],
         statistics: &mut Statistics,
+        kept: &mut Kept,
         out: &mut [Pack],
     ) {
-        self.convolve(c, images);
+        self.convolve(c, images, kept);
         if c.training {
             let (packs, pixels) = (self.map.packs, self.map.pixels());
-            let [sum, square] = [0, 1].map(|which| totals(&self.sums, 2 * packs, which, packs));
+            let [sum, square] = [0, 1].map(|which| totals(&kept.sums, 2 * packs, which, packs));
             let count = (c.batch * pixels) as f64;
             self.norm.train(c.parameters, &Moments::of(sum, square, count), count, statistics);
         } else {
             self.norm.evaluate(c.parameters, statistics);
         }
-        self.normalise(c, out);
+        self.normalise(c, kept, out);
     }
 
     /// Makes the norm that of the running statistics.
@@ -111,14 +116,14 @@ impl Stem {
     }
 
     /// The convolution of images `[N, C, H, W]`, without the norm.
-    pub fn convolve(&mut self, c: &Context<'_>, images: &[f32]) {
+    pub fn convolve(&self, c: &Context<'_>, images: &[f32], kept: &mut Kept) {
         let (map, packs, len) = (self.map, self.map.packs, self.map.len());
         let image_len = self.in_channels * map.pixels();
-        let mut before = std::mem::take(&mut self.before);
-        let mut sums = std::mem::take(&mut self.sums);
+        let Kept { before, sums } = kept;
+        before.resize(c.batch * len, Pack::ZERO);
         sums.clear();
         sums.resize(c.batch * 2 * packs, Pack::ZERO);
-        let tasks = c.cut(&mut before, len).into_par_iter().zip(c.cut(&mut sums, 2 * packs));
+        let tasks = c.cut(before, len).into_par_iter().zip(c.cut(sums, 2 * packs));
         tasks.enumerate().for_each(|(chunk, (out, sums))| {
             let scratch = &mut *c.workspace.scratch();
             for (at, i) in c.images(chunk).enumerate() {
@@ -142,13 +147,12 @@ impl Stem {
                 }
             }
         });
-        (self.before, self.sums) = (before, sums);
     }
 
     /// The output `[image]`, by the norm as it is, of what was convolved.
-    pub fn normalise(&self, c: &Context<'_>, out: &mut [Pack]) {
+    pub fn normalise(&self, c: &Context<'_>, kept: &Kept, out: &mut [Pack]) {
         let (map, len) = (self.map, self.map.len());
-        let (scaling, before) = (&self.norm.scaling, &self.before);
+        let (scaling, before) = (&self.norm.scaling, &kept.before);
         c.cut(out, len).into_par_iter().enumerate().for_each(|(chunk, out)| {
             for (i, out) in c.images(chunk).zip(out.chunks_exact_mut(len)) {
                 let terms = [Term { scale: &scaling.scale, map: &before[i * len..][..len] }];
@@ -158,18 +162,24 @@ impl Stem {
     }
 
     /// The gradients of the stem's weights, for that of its output.
-    pub fn backward(&mut self, c: &Context<'_>, images: &[f32], gradient: &[Pack], weights: &mut Gradients) {
+    pub fn backward(
+        &mut self,
+        c: &Context<'_>,
+        images: &[f32],
+        gradient: &[Pack],
+        kept: &mut Kept,
+        weights: &mut Gradients,
+    ) {
         let (map, packs, len) = (self.map, self.map.packs, self.map.len());
         let image_len = self.in_channels * map.pixels();
-        let mut sums = std::mem::take(&mut self.sums);
-        c.cut(&mut sums, 2 * packs).into_par_iter().enumerate().for_each(|(chunk, sums)| {
+        let Kept { before, sums } = kept;
+        c.cut(sums, 2 * packs).into_par_iter().enumerate().for_each(|(chunk, sums)| {
             for (i, out) in c.images(chunk).zip(sums.chunks_exact_mut(2 * packs)) {
-                let (left, right) = (&gradient[i * len..][..len], &self.before[i * len..][..len]);
+                let (left, right) = (&gradient[i * len..][..len], &before[i * len..][..len]);
                 c.level.run(Dots { pixels: map.pixels(), left, right: &[right], out });
             }
         });
-        self.sums = sums;
-        let [sum, dot] = [0, 1].map(|which| totals(&self.sums, 2 * packs, which, packs));
+        let [sum, dot] = [0, 1].map(|which| totals(sums, 2 * packs, which, packs));
         self.norm.backward(c.parameters, &sum, &dot, (c.batch * map.pixels()) as f64, weights);
 
         let ids = [self.weight];
@@ -177,7 +187,7 @@ impl Stem {
             let Some(out) = out else { return };
             let scratch = &mut *c.workspace.scratch();
             for i in c.images(chunk) {
-                let (g, before) = (&gradient[i * len..][..len], &self.before[i * len..][..len]);
+                let (g, before) = (&gradient[i * len..][..len], &before[i * len..][..len]);
                 norm_gradient(c.level, map, &self.norm.slope, g, before, &mut scratch.dy);
                 for rows in self.strips() {
                     let (first, pixels) = (rows.start * map.width, rows.len() * map.width);

@@ -16,34 +16,34 @@ impl Network {
     /// All gradients, for the last forward pass, whose loss the head has taken.
     pub(super) fn backward(&mut self, images: &[f32], batch: usize) {
         let mut maps = std::mem::take(&mut self.maps);
-        let mut weights = std::mem::take(&mut self.weights);
+        let mut weights = std::mem::take(&mut self.program.tensors.gradients);
         let mut profile = std::mem::take(&mut self.profile);
-        self.begin(self.last.buffer, batch);
-        let mut gradient = std::mem::take(&mut self.gradients[self.last.buffer]);
-        let last = self.view(&maps.states, self.last);
-        self.head.backward(&self.parameters, last, &mut gradient, Some(&mut weights));
-        self.gradients[self.last.buffer] = gradient;
-        for at in (0..self.steps.len()).rev() {
+        self.begin(self.program.last.buffer, batch);
+        let mut gradient = std::mem::take(&mut self.gradients[self.program.last.buffer]);
+        let last = self.view(&maps.states, self.program.last);
+        self.program.head.backward(&self.program.tensors.parameters, last, &mut gradient, Some(&mut weights));
+        self.gradients[self.program.last.buffer] = gradient;
+        for at in (0..self.program.steps.len()).rev() {
             let (name, buffers) = self.touched(at);
             buffers.into_iter().for_each(|buffer| self.begin(buffer, batch));
-            if matches!(self.steps[at], Step::Convolution(_)) {
+            if matches!(self.program.steps[at], Step::Convolution(_)) {
                 profile.time("backward, norms", || self.slope(at, &mut maps, &mut weights));
             }
             profile.time(name, || self.step_back(at, &mut maps, &mut weights));
             self.release(at);
         }
         let gradient = std::mem::take(&mut self.gradients[0]);
-        let (level, parameters, workspace) = (self.level, &self.parameters, &self.workspace);
+        let (level, parameters, workspace) = (self.level, &self.program.tensors.parameters, &self.workspace);
         let c = Context { level, parameters, workspace, batch, training: true };
-        let stem = &mut self.stem;
-        profile.time("backward, stem", || stem.backward(&c, images, &gradient, &mut weights));
+        let stem = &mut self.program.stem;
+        profile.time("backward, stem", || stem.backward(&c, images, &gradient, &mut maps.stem, &mut weights));
         self.spare.push(gradient);
-        (self.maps, self.weights, self.profile) = (maps, weights, profile);
+        (self.maps, self.program.tensors.gradients, self.profile) = (maps, weights, profile);
     }
 
     /// The phase of a step, and the buffers whose gradients it reads or writes.
     fn touched(&self, at: usize) -> (&'static str, Vec<usize>) {
-        match &self.steps[at] {
+        match &self.program.steps[at] {
             Step::Convolution(Convolution { source, target, .. }) => {
                 let mut buffers = Vec::new();
                 if let Source::State(slot) = source {
@@ -67,7 +67,7 @@ impl Network {
 
     /// Zero gradients for a buffer that has none yet.
     fn begin(&mut self, buffer: usize, batch: usize) {
-        let len = batch * self.images[buffer];
+        let len = batch * self.program.images[buffer];
         let gradient = &mut self.gradients[buffer];
         if gradient.is_empty() {
             let best = (0..self.spare.len()).min_by_key(|&i| self.spare[i].capacity().abs_diff(len));
@@ -79,13 +79,8 @@ impl Network {
 
     /// Gives back the gradients that no earlier step writes or reads.
     fn release(&mut self, at: usize) {
-        let written = |step: &Step, buffer: usize| match step {
-            Step::Sum(sum) => sum.out.buffer == buffer,
-            Step::Pool(pool) => pool.target.buffer == buffer,
-            Step::Convolution(c) => matches!(c.target, Target::State(slot) if slot.buffer == buffer),
-        };
         for buffer in 1..self.gradients.len() {
-            if written(&self.steps[at], buffer) && !self.steps[..at].iter().any(|s| written(s, buffer)) {
+            if self.program.first[buffer] == at {
                 self.spare.push(std::mem::take(&mut self.gradients[buffer]));
             }
         }
@@ -93,7 +88,7 @@ impl Network {
 
     /// The gradient of a convolution's norm.
     fn slope(&mut self, at: usize, maps: &mut Maps, weights: &mut Gradients) {
-        let Step::Convolution(convolution) = &self.steps[at] else { return };
+        let Step::Convolution(convolution) = &self.program.steps[at] else { return };
         let map = convolution.unit.output;
         let sums_len = 2 * map.packs;
         let c = self.context(maps.batch, true);
@@ -108,15 +103,15 @@ impl Network {
         }
         let [sum, dot] = [0, 1].map(|which| totals(&maps.sums[at], sums_len, which, map.packs));
         let count = (maps.batch * map.pixels()) as f64;
-        if let Some(norm) = &mut self.norms[at] {
-            norm.backward(&self.parameters, &sum, &dot, count, weights);
+        if let Some(norm) = &mut self.program.norms[at] {
+            norm.backward(&self.program.tensors.parameters, &sum, &dot, count, weights);
         }
     }
 
     fn step_back(&mut self, at: usize, maps: &mut Maps, weights: &mut Gradients) {
         let mut gradients = std::mem::take(&mut self.gradients);
         let c = self.context(maps.batch, true);
-        match &self.steps[at] {
+        match &self.program.steps[at] {
             Step::Convolution(convolution) => {
                 let ids: Vec<Id> = convolution.unit.ids().collect();
                 self.convolve_back(&c, at, convolution, maps, &mut gradients, (weights, &ids));
@@ -138,7 +133,7 @@ impl Network {
         gradients: &mut [Vec<Pack>],
         (weights, ids): (&mut Gradients, &[Id]),
     ) {
-        let Some(norm) = &self.norms[at] else { return };
+        let Some(norm) = &self.program.norms[at] else { return };
         let unit = &convolution.unit;
         let (input, map) = (unit.input, unit.output);
         let weights = per_chunk(c, Some(weights), ids);
@@ -245,7 +240,7 @@ impl Network {
         write: Option<Slot>,
         read: Option<Slot>,
     ) -> Vec<Pair<'a>> {
-        let image = |slot: Option<Slot>| slot.map_or(0, |s| self.images[s.buffer]);
+        let image = |slot: Option<Slot>| slot.map_or(0, |s| self.program.images[s.buffer]);
         let same = match (write, read) {
             (Some(write), Some(read)) => write.buffer == read.buffer,
             _ => false,

@@ -10,7 +10,6 @@ use super::super::context::Context;
 use super::super::head::Head;
 use super::super::norm::totals;
 use super::super::scratch::Scratch;
-use super::super::stem::Stem;
 use super::super::unit::Columns;
 use super::{Convolution, Maps, Network, Pool, Source, Step, Sum, Term};
 
@@ -18,18 +17,18 @@ impl Network {
     /// A batch in training mode, up to the logits.
     pub(super) fn forward(&mut self, images: &[f32], batch: usize) {
         self.workspace.prepare();
-        self.parameters.refresh();
-        let [_, height, width] = self.image;
+        self.program.tensors.parameters.refresh();
         let mut maps = std::mem::take(&mut self.maps);
         self.resize(&mut maps, batch);
         let mut profile = std::mem::take(&mut self.profile);
-        self.stem.resize(height, width, batch);
-        let (level, parameters, workspace) = (self.level, &self.parameters, &self.workspace);
+        let (level, parameters, workspace) = (self.level, &self.program.tensors.parameters, &self.workspace);
         let c = Context { level, parameters, workspace, batch, training: true };
-        let (stem, statistics) = (&mut self.stem, &mut self.statistics);
-        profile.time("forward, stem", || stem.forward(&c, images, statistics, &mut maps.states[0]));
-        for at in 0..self.steps.len() {
-            let name = match self.steps[at] {
+        let (stem, statistics) = (&mut self.program.stem, &mut self.program.tensors.statistics);
+        profile.time("forward, stem", || {
+            stem.forward(&c, images, statistics, &mut maps.stem, &mut maps.states[0])
+        });
+        for at in 0..self.program.steps.len() {
+            let name = match self.program.steps[at] {
                 Step::Convolution(_) => "forward, convolutions",
                 Step::Pool(_) => "forward, pools",
                 Step::Sum(_) => "forward, sums",
@@ -37,23 +36,21 @@ impl Network {
             profile.time(name, || self.step(&self.context(batch, true), at, &mut maps));
             profile.time("forward, norms", || self.normalise(at, &maps));
         }
-        let last = self.view(&maps.states, self.last);
-        self.head.forward(&self.parameters, last, batch);
+        let last = self.view(&maps.states, self.program.last);
+        self.program.head.forward(&self.program.tensors.parameters, last, batch);
         (self.maps, self.profile) = (maps, profile);
     }
 
     /// One image in evaluation mode.
-    pub(super) fn evaluate_one(&self, image: &[f32], maps: &mut Maps, stem: &mut Stem, head: &mut Head) {
-        let [_, height, width] = self.image;
+    pub(super) fn evaluate_one(&self, image: &[f32], maps: &mut Maps, head: &mut Head) {
         self.resize(maps, 1);
-        stem.resize(height, width, 1);
         let c = self.context(1, false);
-        stem.convolve(&c, image);
-        stem.normalise(&c, &mut maps.states[0]);
-        for at in 0..self.steps.len() {
+        self.program.stem.convolve(&c, image, &mut maps.stem);
+        self.program.stem.normalise(&c, &maps.stem, &mut maps.states[0]);
+        for at in 0..self.program.steps.len() {
             self.step(&c, at, maps);
         }
-        head.forward(&self.parameters, self.view(&maps.states, self.last), 1);
+        head.forward(&self.program.tensors.parameters, self.view(&maps.states, self.program.last), 1);
     }
 
     fn resize(&self, maps: &mut Maps, batch: usize) {
@@ -61,13 +58,13 @@ impl Network {
             return;
         }
         maps.batch = batch;
-        maps.states.resize_with(self.images.len(), Vec::new);
-        for (state, len) in maps.states.iter_mut().zip(&self.images) {
+        maps.states.resize_with(self.program.images.len(), Vec::new);
+        for (state, len) in maps.states.iter_mut().zip(&self.program.images) {
             state.resize(batch * len, Pack::ZERO);
         }
-        maps.made.resize_with(self.steps.len(), Vec::new);
-        maps.sums.resize_with(self.steps.len(), Vec::new);
-        for ((step, made), sums) in self.steps.iter().zip(&mut maps.made).zip(&mut maps.sums) {
+        maps.made.resize_with(self.program.steps.len(), Vec::new);
+        maps.sums.resize_with(self.program.steps.len(), Vec::new);
+        for ((step, made), sums) in self.program.steps.iter().zip(&mut maps.made).zip(&mut maps.sums) {
             let (map, packs) = match step {
                 Step::Convolution(Convolution { unit, .. }) => (unit.output.len(), 2 * unit.output.packs),
                 // The kernel makes both pools.
@@ -80,7 +77,7 @@ impl Network {
     }
 
     fn step(&self, c: &Context<'_>, at: usize, maps: &mut Maps) {
-        match &self.steps[at] {
+        match &self.program.steps[at] {
             Step::Convolution(convolution) => self.convolve(c, at, convolution, maps),
             Step::Pool(pool) => self.pool(c, at, pool, maps),
             Step::Sum(sum) => self.sum(c, sum, maps),
@@ -118,15 +115,13 @@ impl Network {
     ) -> Option<&'a [Pack]> {
         let Convolution { unit, source, .. } = convolution;
         let map = unit.input;
-        let identity;
         let (from, Scaling { scale, shift }) = match source {
             Source::State(slot) => {
                 let from = self.view(&maps.states, *slot).image(i);
                 if !matches!(unit.columns, Columns::Depthwise(..)) {
                     return Some(from);
                 }
-                identity = Scaling::identity(map.packs);
-                (from, &identity)
+                (from, &self.program.identity)
             }
             Source::Normed(before) => {
                 (&maps.made[*before][i * map.len()..][..map.len()], self.scaling(*before)?)
@@ -138,17 +133,24 @@ impl Network {
 
     /// The norm of a convolution as a factor and a term; pools have none.
     pub(super) fn scaling(&self, step: usize) -> Option<&Scaling> {
-        Some(&self.norms[step].as_ref()?.scaling)
+        Some(&self.program.norms[step].as_ref()?.scaling)
     }
 
     fn normalise(&mut self, at: usize, maps: &Maps) {
-        let (Step::Convolution(convolution), Some(norm)) = (&self.steps[at], &mut self.norms[at]) else {
+        let (Step::Convolution(convolution), Some(norm)) =
+            (&self.program.steps[at], &mut self.program.norms[at])
+        else {
             return;
         };
         let map = convolution.unit.output;
         let count = (maps.batch * map.pixels()) as f64;
         let [sum, square] = [0, 1].map(|which| totals(&maps.sums[at], 2 * map.packs, which, map.packs));
-        norm.train(&self.parameters, &Moments::of(sum, square, count), count, &mut self.statistics);
+        norm.train(
+            &self.program.tensors.parameters,
+            &Moments::of(sum, square, count),
+            count,
+            &mut self.program.tensors.statistics,
+        );
     }
 
     fn pool(&self, c: &Context<'_>, at: usize, step: &Pool, maps: &mut Maps) {
@@ -188,7 +190,7 @@ impl Network {
                 (0..LANES).for_each(|lane| bias.0[lane] += shift.0[lane]);
             }
         }
-        let image = self.images[out.buffer];
+        let image = self.program.images[out.buffer];
         let mut states = std::mem::take(&mut maps.states[out.buffer]);
         c.cut(&mut states, image).into_par_iter().enumerate().for_each(|(chunk, states)| {
             for (i, state) in c.images(chunk).zip(states.chunks_exact_mut(image)) {

@@ -13,16 +13,16 @@ use rayon::prelude::*;
 
 use crate::graph::Graph;
 use crate::kernels::blocked::{Channels, Level, Map, Pack};
-use crate::{Error, Result, Weights};
+use crate::{Error, Result};
 
 use super::context::{Context, Profile};
 use super::head::Head;
-use super::norm::{AffineNorm, Statistics};
-use super::parameters::{Gradients, Named, Parameters};
 use super::scratch::Workspace;
-use super::stem::Stem;
+use super::stem;
+use super::tensors::Tensors;
 use super::unit::Unit;
 use super::view::{Place, View};
+use compile::{Program, compile};
 
 /// Where a map lies.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -88,6 +88,26 @@ enum Step {
     Sum(Sum),
 }
 
+impl Step {
+    /// Whether it makes a part of a buffer, or a term of one.
+    fn makes(&self, buffer: usize) -> bool {
+        match self {
+            Step::Sum(sum) => sum.out.buffer == buffer,
+            Step::Pool(pool) => pool.target.buffer == buffer,
+            Step::Convolution(c) => matches!(c.target, Target::State(slot) if slot.buffer == buffer),
+        }
+    }
+
+    /// Blocks of what it reads.
+    fn packs(&self) -> usize {
+        match self {
+            Step::Sum(sum) => sum.out.map.packs,
+            Step::Pool(pool) => pool.source.map.packs,
+            Step::Convolution(c) => c.unit.input.packs,
+        }
+    }
+}
+
 /// What a pass keeps of a batch.
 #[derive(Default)]
 struct Maps {
@@ -99,22 +119,13 @@ struct Maps {
     made: Vec<Vec<Pack>>,
     /// By step, `[image][2][block]`.
     sums: Vec<Vec<Pack>>,
+    stem: stem::Kept,
 }
 
 /// A classifier `[N, C, H, W] -> [N, classes]`, with weights.
 pub struct Network {
     level: Level,
-    classes: usize,
-    image: [usize; 3],
-    parameters: Parameters,
-    statistics: Statistics,
-    weights: Gradients,
-    norms: Vec<Option<AffineNorm>>,
-    steps: Vec<Step>,
-    images: Vec<usize>,
-    stem: Stem,
-    head: Head,
-    last: Slot,
+    program: Program,
     maps: Maps,
     workspace: Workspace,
     /// Gradients of states, by buffer, and buffers free to become some.
@@ -132,99 +143,20 @@ impl Network {
 
     /// The same for given instructions.
     pub fn with_level(graph: &Graph, level: Level) -> std::result::Result<Network, String> {
-        let program = compile::compile(graph)?;
-        let weights = Gradients::new(&program.parameters);
-        let compile::Program {
-            parameters,
-            statistics,
-            norms,
-            steps,
-            images,
-            stem,
-            head,
-            last,
-            classes,
-            image,
-            ..
-        } = program;
-        let gradients = images.iter().map(|_| Vec::new()).collect();
-        Ok(Network {
-            level,
-            classes,
-            image,
-            parameters,
-            statistics,
-            weights,
-            norms,
-            steps,
-            images,
-            stem,
-            head,
-            last,
-            maps: Maps::default(),
-            workspace: Workspace::default(),
-            gradients,
-            spare: Vec::new(),
-            profile: Profile::default(),
-        })
+        let program = compile(graph)?;
+        let gradients = program.images.iter().map(|_| Vec::new()).collect();
+        let (maps, workspace, spare) = (Maps::default(), Workspace::default(), Vec::new());
+        Ok(Network { level, program, maps, workspace, gradients, spare, profile: Profile::default() })
     }
 
-    /// Takes every weight and statistic of the graph from `weights`.
-    ///
-    /// # Errors
-    /// A missing tensor, or one of another size.
-    pub fn load(&mut self, weights: &Weights) -> Result<()> {
-        let read = |name: &str, expected: usize| -> Result<Vec<f32>> {
-            let values: Vec<f32> = weights.require(name)?.flatten_all()?.to_vec1()?;
-            if values.len() != expected {
-                let problem = format!("`{name}` has {expected} elements, found {}", values.len());
-                return Err(Error::Weights { problem });
-            }
-            Ok(values)
-        };
-        for named in self.parameters.named.clone() {
-            self.parameters.set(&named.name, &read(&named.name, named.shape.iter().product())?);
-        }
-        for (name, values) in self.statistics.names.iter().zip(&mut self.statistics.values) {
-            *values = read(name, values.len())?;
-        }
-        Ok(())
+    /// Parameters, statistics, and the gradients of the last [`descend`](Self::descend).
+    pub fn tensors(&self) -> &Tensors {
+        &self.program.tensors
     }
 
-    /// Puts every weight and statistic back into `weights`, where [`load`](Self::load) found them.
-    ///
-    /// # Errors
-    /// A missing tensor.
-    pub fn store(&self, weights: &Weights) -> Result<()> {
-        for named in &self.parameters.named {
-            let values = Parameters::read(named, &self.parameters.values);
-            weights.modify(&named.name, |to| to.copy_from_slice(&values))?;
-        }
-        for (name, values) in self.statistics.names.iter().zip(&self.statistics.values) {
-            weights.modify(name, |to| to.copy_from_slice(values))?;
-        }
-        Ok(())
-    }
-
-    /// The parameters, as PyTorch names and shapes them.
-    pub fn parameters(&self) -> &[Named] {
-        &self.parameters.named
-    }
-
-    /// The gradient of a parameter in PyTorch's layout, from the last [`descend`](Self::descend).
-    pub fn gradient(&self, name: &str) -> Option<Vec<f32>> {
-        Some(Parameters::read(self.parameters.find(name)?, &self.weights.values))
-    }
-
-    /// The squared norm of all gradients together.
-    pub fn squared_gradient_norm(&self) -> f64 {
-        self.weights.squared_norm()
-    }
-
-    /// Shows every packed parameter and its gradient: index, values, gradient. Filling lanes are zero with zero
-    /// gradients; an optimiser must leave them zero, as all do whose step for (0, 0) is 0.
-    pub fn for_each_parameter(&mut self, visit: impl FnMut(usize, &mut [f32], &[f32])) {
-        self.parameters.for_each(&self.weights, visit);
+    /// The same, to change.
+    pub fn tensors_mut(&mut self) -> &mut Tensors {
+        &mut self.program.tensors
     }
 
     /// Where the time of all passes so far went: phase and seconds.
@@ -246,15 +178,15 @@ impl Network {
     /// Pixels or labels that do not fit.
     pub fn descend(&mut self, images: &[f32], labels: &[u32]) -> Result<(f64, usize)> {
         let batch = self.check(images)?;
-        let label = labels.iter().find(|&&label| label as usize >= self.classes);
+        let label = labels.iter().find(|&&label| label as usize >= self.program.classes);
         if labels.len() != batch || label.is_some() {
             let found = format!("{} labels, {label:?} among them", labels.len());
-            let expected = format!("{batch}, each less than {}", self.classes);
+            let expected = format!("{batch}, each less than {}", self.program.classes);
             return Err(Error::Value { what: "labels".into(), found, expected });
         }
         Ok(rayon::scope(|_| {
             self.forward(images, batch);
-            let result = self.head.loss(labels);
+            let result = self.program.head.loss(labels);
             self.backward(images, batch);
             result
         }))
@@ -267,28 +199,27 @@ impl Network {
     pub fn predict(&mut self, images: &[f32]) -> Result<Vec<f32>> {
         let batch = self.check(images)?;
         self.workspace.prepare();
-        for norm in self.norms.iter_mut().flatten() {
-            norm.evaluate(&self.parameters, &self.statistics);
+        for norm in self.program.norms.iter_mut().flatten() {
+            norm.evaluate(&self.program.tensors.parameters, &self.program.tensors.statistics);
         }
-        self.stem.evaluate(&self.parameters, &self.statistics);
+        self.program.stem.evaluate(&self.program.tensors.parameters, &self.program.tensors.statistics);
         let len = images.len() / batch;
-        let free: Mutex<Vec<(Maps, Stem, Head)>> = Mutex::default();
-        let mut logits = vec![0.0; batch * self.classes];
-        let tasks = images.par_chunks_exact(len).zip(logits.par_chunks_exact_mut(self.classes));
+        let free: Mutex<Vec<(Maps, Head)>> = Mutex::default();
+        let mut logits = vec![0.0; batch * self.program.classes];
+        let tasks = images.par_chunks_exact(len).zip(logits.par_chunks_exact_mut(self.program.classes));
         tasks.for_each(|(image, logits)| {
             let kept = free.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let (mut maps, mut stem, mut head) =
-                kept.unwrap_or_else(|| (Maps::default(), self.stem.clone(), self.head.clone()));
-            self.evaluate_one(image, &mut maps, &mut stem, &mut head);
+            let (mut maps, mut head) = kept.unwrap_or_else(|| (Maps::default(), self.program.head.clone()));
+            self.evaluate_one(image, &mut maps, &mut head);
             logits.copy_from_slice(&head.logits);
-            free.lock().unwrap_or_else(PoisonError::into_inner).push((maps, stem, head));
+            free.lock().unwrap_or_else(PoisonError::into_inner).push((maps, head));
         });
         Ok(logits)
     }
 
     /// The number of images.
     fn check(&self, images: &[f32]) -> Result<usize> {
-        let image: usize = self.image.iter().product();
+        let image: usize = self.program.image.iter().product();
         if images.is_empty() || !images.len().is_multiple_of(image) {
             let (found, expected) = (images.len().to_string(), format!("a positive multiple of {image}"));
             return Err(Error::Value { what: "number of pixel values".into(), found, expected });
@@ -297,12 +228,12 @@ impl Network {
     }
 
     fn context(&self, batch: usize, training: bool) -> Context<'_> {
-        let (parameters, workspace) = (&self.parameters, &self.workspace);
+        let (parameters, workspace) = (&self.program.tensors.parameters, &self.workspace);
         Context { level: self.level, parameters, workspace, batch, training }
     }
 
     fn view<'a>(&self, states: &'a [Vec<Pack>], slot: Slot) -> View<'a> {
-        let place = Place { image: self.images[slot.buffer], offset: slot.offset };
+        let place = Place { image: self.program.images[slot.buffer], offset: slot.offset };
         View { packs: &states[slot.buffer], place, map: slot.map }
     }
 }

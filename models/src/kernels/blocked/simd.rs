@@ -9,6 +9,7 @@
 
 #[cfg(target_arch = "x86_64")]
 use core::arch::x86_64::*;
+use std::sync::OnceLock;
 
 /// Channels in a pack.
 pub const LANES: usize = 16;
@@ -130,7 +131,8 @@ impl Level {
 
     /// The fastest level of this processor.
     pub fn best() -> Level {
-        Level::available()[0]
+        static BEST: OnceLock<Level> = OnceLock::new();
+        *BEST.get_or_init(|| Level::available()[0])
     }
 
     /// Runs a kernel on this level's registers.

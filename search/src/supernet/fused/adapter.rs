@@ -23,26 +23,27 @@ impl Supernet for FusedSupernet {
     }
 
     fn gradient_norm(&self) -> Result<f64> {
-        Ok(self.squared_gradient_norm().sqrt())
+        Ok(self.tensors().squared_gradient_norm().sqrt())
     }
 
     fn gradient(&self, name: &str) -> Result<Vec<f32>> {
-        Ok(FusedSupernet::gradient(self, name)?)
+        Ok(self.tensors().gradient(name)?)
     }
 
     fn update(&mut self, step: &mut UpdateFn) -> Result<()> {
-        self.for_each_parameter(step);
+        self.tensors_mut().for_each_parameter(step);
         Ok(())
     }
 
     fn weights(&self) -> Result<Weights> {
         let mut weights = Weights::default();
-        for named in self.parameters() {
-            let tensor = Tensor::from_vec(self.get(&named.name)?, named.shape.as_slice(), &Device::Cpu)?;
-            weights.insert(&named.name, tensor)?;
+        let tensors = self.tensors();
+        for named in tensors.named() {
+            let values = tensors.get(&named.name)?;
+            weights.insert(&named.name, Tensor::from_vec(values, named.shape.as_slice(), &Device::Cpu)?)?;
         }
-        for name in self.statistics() {
-            let values = self.get(name)?;
+        for name in tensors.statistic_names() {
+            let values = tensors.get(name)?;
             weights.insert(name, Tensor::from_slice(&values, values.len(), &Device::Cpu)?)?;
         }
         Ok(weights)
@@ -50,9 +51,6 @@ impl Supernet for FusedSupernet {
 
     fn load(&mut self, weights: &Weights) -> Result<()> {
         Supernet::weights(self)?.check_same(weights)?;
-        for (name, var) in weights.iter() {
-            self.set(name, &var.flatten_all()?.to_vec1::<f32>()?)?;
-        }
-        Ok(())
+        Ok(self.tensors_mut().load(weights)?)
     }
 }

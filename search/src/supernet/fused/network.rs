@@ -1,9 +1,9 @@
 //! The whole network.
 
 use milenas_models::fused::head::Head;
-use milenas_models::fused::stem::Stem;
+use milenas_models::fused::stem::{self, Stem};
 use milenas_models::fused::{
-    self, AffineNorm, Gradients, Named, Norm, Parameters, Place, Profile, Statistics, View, Workspace,
+    self, AffineNorm, Norm, Parameters, Place, Profile, Statistics, Tensors, View, Workspace,
 };
 use milenas_models::kernels::blocked::{Channels, Level, Pack};
 use milenas_models::{Error, Result};
@@ -30,10 +30,9 @@ const SMALLEST: usize = 4;
 pub struct FusedSupernet {
     config: SupernetConfig,
     level: Level,
-    parameters: Parameters,
-    statistics: Statistics,
-    weights: Gradients,
+    tensors: Tensors,
     stem: Stem,
+    stem_kept: stem::Kept,
     /// The stem's output, `[image]`.
     stem_values: Vec<Pack>,
     cells: Vec<Cell>,
@@ -60,7 +59,7 @@ impl FusedSupernet {
         let (mut parameters, mut statistics) = (Parameters::default(), Statistics::default());
         let mut channels = config.channels;
         let stem_channels = config.stem_multiplier * channels;
-        let stem = stem(config.in_channels, stem_channels, &mut parameters, &mut statistics);
+        let stem = new_stem(config.in_channels, stem_channels, &mut parameters, &mut statistics);
         let mut inputs = [Channels::one(stem_channels); 2];
         let mut cells = Vec::with_capacity(config.layers);
         for index in 0..config.layers {
@@ -74,14 +73,12 @@ impl FusedSupernet {
         }
         let names = ["weight", "bias"].map(|x| format!("classifier.{x}"));
         let head = Head::new(names, inputs[1], config.classes, &mut parameters);
-        let weights = Gradients::new(&parameters);
         FusedSupernet {
             config,
             level,
-            parameters,
-            statistics,
-            weights,
+            tensors: Tensors::new(parameters, statistics),
             stem,
+            stem_kept: stem::Kept::default(),
             stem_values: Vec::new(),
             cells,
             head,
@@ -98,70 +95,14 @@ impl FusedSupernet {
         &self.config
     }
 
-    /// The parameters in network order, as PyTorch names and shapes them.
-    pub fn parameters(&self) -> &[Named] {
-        &self.parameters.named
+    /// Parameters, statistics, and the gradients of the last pass that wanted those of the weights.
+    pub fn tensors(&self) -> &Tensors {
+        &self.tensors
     }
 
-    /// The names of the BatchNorms' running means and variances, in network order.
-    pub fn statistics(&self) -> &[String] {
-        &self.statistics.names
-    }
-
-    /// A parameter or running statistic in PyTorch's layout.
-    pub fn get(&self, name: &str) -> Result<Vec<f32>> {
-        if let Some(named) = self.parameters.find(name) {
-            return Ok(Parameters::read(named, &self.parameters.values));
-        }
-        Ok(self.statistics.values[self.statistic(name)?].clone())
-    }
-
-    /// Sets a parameter or running statistic from PyTorch's layout.
-    pub fn set(&mut self, name: &str, values: &[f32]) -> Result<()> {
-        let expected = match self.parameters.find(name) {
-            Some(named) => named.shape.iter().product(),
-            None => self.statistics.values[self.statistic(name)?].len(),
-        };
-        if values.len() != expected {
-            let problem = format!("`{name}` has {expected} elements, found {}", values.len());
-            return Err(Error::Weights { problem });
-        }
-        if self.parameters.find(name).is_some() {
-            self.parameters.set(name, values);
-        } else {
-            let index = self.statistic(name)?;
-            self.statistics.values[index].copy_from_slice(values);
-        }
-        Ok(())
-    }
-
-    fn statistic(&self, name: &str) -> Result<usize> {
-        self.statistics.names.iter().position(|n| n == name).ok_or_else(|| {
-            let parameters = self.parameters.named.iter().map(|n| n.name.clone());
-            Error::unknown("weight", name, parameters.chain(self.statistics.names.iter().cloned()))
-        })
-    }
-
-    /// The gradient of a parameter in PyTorch's layout, from the last pass that wanted those of the weights.
-    pub fn gradient(&self, name: &str) -> Result<Vec<f32>> {
-        match self.parameters.find(name) {
-            Some(named) => Ok(Parameters::read(named, &self.weights.values)),
-            None => {
-                Err(Error::unknown("parameter", name, self.parameters.named.iter().map(|n| n.name.clone())))
-            }
-        }
-    }
-
-    /// The squared norm of all weight gradients together, from the last pass that wanted them.
-    pub fn squared_gradient_norm(&self) -> f64 {
-        self.weights.squared_norm()
-    }
-
-    /// Shows every parameter and its gradient, in the packed form the kernels use: index, values, gradient. The two
-    /// weights of a strided skip come as one. Filling lanes are zero with zero gradients; an optimiser
-    /// must leave them zero, as all do whose step for (0, 0) is 0.
-    pub fn for_each_parameter(&mut self, visit: impl FnMut(usize, &mut [f32], &[f32])) {
-        self.parameters.for_each(&self.weights, visit);
+    /// The same, to change.
+    pub fn tensors_mut(&mut self) -> &mut Tensors {
+        &mut self.tensors
     }
 
     /// Where the time of all passes so far went: phase and seconds.
@@ -244,13 +185,13 @@ impl FusedSupernet {
 
     fn resize(&mut self, size: (usize, usize, usize)) {
         self.workspace.prepare();
-        self.parameters.refresh();
+        self.tensors.parameters.refresh();
         if self.size == size {
             return;
         }
         self.size = size;
         let (batch, height, width) = size;
-        self.stem.resize(height, width, batch);
+        self.stem.resize(height, width);
         self.stem_values.resize(batch * self.stem.map.len(), Pack::ZERO);
         let mut lens = vec![self.stem.map.len()];
         let mut inputs = [self.stem.map; 2];
@@ -267,18 +208,19 @@ impl FusedSupernet {
 
     fn forward(&mut self, images: Images<'_>, batch: usize, mixture: &Mixture, training: bool) {
         self.resize((batch, images.height, images.width));
-        let (parameters, workspace) = (&self.parameters, &self.workspace);
+        let (parameters, workspace) = (&self.tensors.parameters, &self.workspace);
         let pass = fused::Context { level: self.level, parameters, workspace, batch, training };
-        let (stem, statistics, profile) = (&mut self.stem, &mut self.statistics, &mut self.profile);
-        profile
-            .time("forward, stem", || stem.forward(&pass, images.pixels, statistics, &mut self.stem_values));
+        let (stem, statistics, profile) = (&mut self.stem, &mut self.tensors.statistics, &mut self.profile);
+        profile.time("forward, stem", || {
+            stem.forward(&pass, images.pixels, statistics, &mut self.stem_kept, &mut self.stem_values)
+        });
         for i in 0..self.cells.len() {
             let (before, rest) = self.cells.split_at_mut(i);
             let stem = stem_view(&self.stem, &self.stem_values);
             let inputs = [source(stem, before, i.saturating_sub(1)), source(stem, before, i)];
             let cell = &mut rest[0];
             let c = Context { pass, mixture: &mixture[cell.reduction as usize] };
-            cell.forward(&c, inputs, &mut self.statistics, &mut self.profile);
+            cell.forward(&c, inputs, &mut self.tensors.statistics, &mut self.profile);
         }
         let stem = stem_view(&self.stem, &self.stem_values);
         self.head.forward(pass.parameters, source(stem, &self.cells, self.cells.len()), batch);
@@ -291,13 +233,13 @@ impl FusedSupernet {
         mixture: &Mixture,
         want_weights: bool,
     ) -> [Vec<[f64; CANDIDATES]>; 2] {
-        let (parameters, workspace) = (&self.parameters, &self.workspace);
+        let (parameters, workspace) = (&self.tensors.parameters, &self.workspace);
         let (level, batch) = (self.level, self.size.0);
         let c = fused::Context { level, parameters, workspace, batch, training: true };
         let profile = &mut self.profile;
         let mut out = [0, 1].map(|kind| vec![[0.0; CANDIDATES]; mixture[kind].len()]);
         let count = self.cells.len();
-        let mut weights = want_weights.then_some(&mut self.weights);
+        let mut weights = want_weights.then_some(&mut self.tensors.gradients);
         // Whether a source's gradient holds something to add to.
         let mut begun = vec![false; count + 1];
 
@@ -329,14 +271,15 @@ impl FusedSupernet {
         }
         if let Some(weights) = weights {
             let (stem, gradient) = (&mut self.stem, &self.gradients[0]);
-            profile.time("backward, stem", || stem.backward(&c, images, gradient, weights));
+            profile
+                .time("backward, stem", || stem.backward(&c, images, gradient, &mut self.stem_kept, weights));
         }
         out
     }
 }
 
 /// The supernet's stem: the only BatchNorm of it with an affine part.
-fn stem(
+fn new_stem(
     in_channels: usize,
     channels: usize,
     parameters: &mut Parameters,
