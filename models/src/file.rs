@@ -28,7 +28,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     write_with(path, |file| file.write_all(bytes).map_err(Error::io(path)))
 }
 
-/// [`write`] of what `fill` writes piece by piece.
+/// [`write()`] of what `fill` writes piece by piece.
 ///
 /// # Errors
 /// Those of `fill`, and of the file itself.
