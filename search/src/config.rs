@@ -5,7 +5,7 @@ use toml::{Table, Value};
 
 use crate::data::Augment;
 use crate::optim::{AdamConfig, SgdConfig};
-use crate::strategy::{self, Order};
+use crate::strategy::{Compat, Mixing, MixtureKind, Order, Rule};
 use crate::{Error, Result};
 
 /// Everything that decides a run besides its data.
@@ -41,6 +41,18 @@ pub struct SearchConfig {
     pub strategy: String,
     /// Which passes a step makes.
     pub order: Order,
+    /// Epochs at the start that follow `bilevel_strategy` (MiLeNAS, section 4.2.2: gradual bilevel to mixed-level).
+    pub bilevel_epochs: usize,
+    /// The rule of those epochs.
+    pub bilevel_strategy: String,
+    /// Oddities of the released code to reproduce.
+    pub compat: Compat,
+    /// How a pass mixes the candidates.
+    pub mixture: MixtureKind,
+    /// The temperature of Gumbel samples at the start.
+    pub tau_max: f64,
+    /// The temperature that the epoch after the last would have.
+    pub tau_min: f64,
     /// Times through the training half.
     pub epochs: usize,
     /// The most steps of an epoch; 0 for no limit.
@@ -150,6 +162,13 @@ fn assignment(text: &str) -> Result<Table> {
     }
 }
 
+impl SearchConfig {
+    /// How the passes of an epoch mix the candidates.
+    pub fn mixing(&self, epoch: usize) -> Mixing {
+        Mixing::at(self.mixture, [self.tau_max, self.tau_min], epoch, self.epochs)
+    }
+}
+
 impl Config {
     /// The preset `name`, changed by the text of a file (`place` names it), then by `KEY=VALUE`s.
     ///
@@ -174,7 +193,15 @@ impl Config {
     }
 
     fn check(&self) -> Result<()> {
-        strategy::Coefficients::named(&self.search.strategy, self.search.lambda)?;
+        let SearchConfig { strategy, bilevel_strategy, lambda, compat, .. } = &self.search;
+        let rules = [strategy, bilevel_strategy].map(|name| Rule::named(name, *lambda, *compat));
+        let unrolled = rules.into_iter().collect::<milenas_models::Result<Vec<_>>>()?;
+        let unrolled = unrolled[0].unrolled || (self.search.bilevel_epochs > 0 && unrolled[1].unrolled);
+        if unrolled && self.search.mixture == MixtureKind::Gumbel {
+            let problem = "a second-order strategy needs the same mixture in all passes of a step, and \
+                           `search.mixture` gumbel draws one for each. Help: take milenas or darts-1st";
+            return Err(broken("values", problem));
+        }
         let counts = [
             ("search.epochs", self.search.epochs),
             ("search.batch", self.search.batch),
@@ -191,6 +218,8 @@ impl Config {
         let rates = [
             ("augment.crop", self.augment.crop, 0.0, 1.0),
             ("search.lambda", self.search.lambda, 0.0, f64::MAX),
+            ("search.tau_max", self.search.tau_max, 0.01, 1000.0),
+            ("search.tau_min", self.search.tau_min, 0.01, self.search.tau_max),
             ("search.train_portion", self.search.train_portion, 0.01, 0.99),
             ("search.weights.lr", self.search.weights.lr, 0.0, f64::MAX),
             ("search.alphas.lr", self.search.alphas.lr, 0.0, f64::MAX),

@@ -155,10 +155,12 @@ impl Parameters {
         }
     }
 
-    /// Every packed buffer with its gradient.
+    /// Every packed buffer that has a gradient, with it.
     pub fn for_each(&mut self, gradients: &Gradients, mut visit: impl FnMut(usize, &mut [f32], &[f32])) {
         for (i, (values, gradient)) in self.values.iter_mut().zip(&gradients.values).enumerate() {
-            visit(i, floats_mut(values), floats(gradient));
+            if !gradients.absent[i] {
+                visit(i, floats_mut(values), floats(gradient));
+            }
         }
         self.stale = true;
     }
@@ -179,6 +181,7 @@ impl Parameters {
 pub struct Gradients {
     /// Packed, by [`Id`].
     pub values: Vec<Vec<Pack>>,
+    absent: Vec<bool>,
     chunks: Vec<Vec<Pack>>,
 }
 
@@ -186,7 +189,15 @@ impl Gradients {
     /// Room for the gradients of these parameters.
     pub fn new(parameters: &Parameters) -> Gradients {
         let zeros = |values: &Vec<Pack>| vec![Pack::ZERO; values.len()];
-        Gradients { values: parameters.values.iter().map(zeros).collect(), chunks: Vec::new() }
+        let values: Vec<_> = parameters.values.iter().map(zeros).collect();
+        Gradients { absent: vec![false; values.len()], values, chunks: Vec::new() }
+    }
+
+    /// Takes away the gradient of a buffer that had no part in a pass, until [`gather`](Self::gather) finds one again.
+    pub fn remove(&mut self, id: Id) {
+        if !std::mem::replace(&mut self.absent[id], true) {
+            self.values[id].fill(Pack::ZERO);
+        }
     }
 
     /// Sum of squares of them all; filling lanes are zero.
@@ -211,6 +222,7 @@ impl Gradients {
         let mut work = Vec::with_capacity(ids.len());
         for &id in ids {
             let gradient = std::mem::take(&mut self.values[id]);
+            self.absent[id] = false;
             first += gradient.len();
             work.push((id, first - gradient.len(), gradient));
         }

@@ -119,7 +119,7 @@ impl Tensors {
         self.gradients.squared_norm()
     }
 
-    /// Shows every parameter and its gradient, in the packed form the kernels use: index, values, gradient. The two
+    /// Shows every parameter that has a gradient, and this, in the packed form the kernels use: index, values, gradient. The two
     /// weights of a strided skip come as one. Filling lanes are zero with zero gradients; an optimiser
     /// must leave them zero, as all do whose step for (0, 0) is 0.
     pub fn for_each_parameter(&mut self, visit: impl FnMut(usize, &mut [f32], &[f32])) {

@@ -8,7 +8,7 @@ use super::{Report, SIDE, noise};
 use crate::Result;
 use crate::config::SearchConfig;
 use crate::data::{Augment, Loader, Plan};
-use crate::strategy::{Order, Stepper};
+use crate::strategy::{Moment, Order, Stepper};
 use crate::supernet::fused::FusedSupernet;
 use crate::supernet::reference::Reference;
 use crate::supernet::{Alphas, Supernet, SupernetConfig};
@@ -50,7 +50,8 @@ pub fn step(bench: &StepBench, search: &SearchConfig) -> Result<Report> {
             let start = Instant::now();
             let (Some(a), Some(b)) = (train.next(), valid.next()) else { break };
             let waited = start.elapsed().as_secs_f64();
-            stepper.step(&mut net, &mut alphas, [&a, &b], &config, config.weights.lr)?;
+            let at = Moment { seed: 0, epoch: 0, step, lr: config.weights.lr };
+            stepper.step(&mut net, &mut alphas, [&a, &b], &config, at)?;
             match step {
                 // The first step finds its memory.
                 0 => net.reset_profile(),

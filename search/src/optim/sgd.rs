@@ -44,6 +44,16 @@ impl Sgd {
         }
     }
 
+    /// Moves `w` as [`step`](Self::step) would without clipping, and stays as it is.
+    pub fn step_ahead(&self, config: &SgdConfig, lr: f64, index: usize, w: &mut [f32], g: &[f32]) {
+        let (momentum, decay, lr) = (config.momentum as f32, config.decay as f32, lr as f32);
+        let rest = std::iter::repeat(&0.0);
+        let velocity = self.velocity.get(index).into_iter().flatten().chain(rest);
+        for ((w, v), g) in w.iter_mut().zip(velocity).zip(g) {
+            *w -= lr * (momentum * v + (g + decay * *w));
+        }
+    }
+
     /// The state, by parameter.
     pub fn state(&self) -> &[Vec<f32>] {
         &self.velocity

@@ -3,10 +3,11 @@
 use std::time::Instant;
 
 use milenas_models::metrics::rank;
-use milenas_models::{Genotype, Space};
+use milenas_models::{Genotype, Rng, Space};
 use serde::Serialize;
 
-use super::Stepper;
+use super::mixture::Pass;
+use super::{Moment, Stepper};
 use crate::config::Config;
 use crate::data::{Loader, Pictures, Plan, halves};
 use crate::optim::cosine;
@@ -87,7 +88,8 @@ pub fn search(
             let train = Loader::start(scope, pictures, plan, Some(config.augment));
             let valid = Loader::start(scope, pictures, draws, Some(config.augment));
             for (step, (train, valid)) in train.zip(valid).enumerate() {
-                let seen = stepper.step(net, &mut alphas, [&train, &valid], settings, lr)?;
+                let at = Moment { seed, epoch, step, lr };
+                let seen = stepper.step(net, &mut alphas, [&train, &valid], settings, at)?;
                 for (what, value) in
                     [("the training loss", Some(seen.train_loss)), ("the validation loss", seen.valid_loss)]
                 {
@@ -106,7 +108,7 @@ pub fn search(
             lr,
             train_loss: loss / steps as f64,
             train_accuracy: correct as f64 / images.max(1) as f64,
-            valid_accuracy: accuracy(net, pictures, &valid, &alphas, config)?,
+            valid_accuracy: accuracy(net, pictures, &valid, &alphas, config, epoch)?,
             entropy: alphas.entropy(),
             convolutions: [genotype.normal.convolutions(), genotype.reduce.convolutions()],
             skips: genotype.normal.skips(),
@@ -139,15 +141,19 @@ fn accuracy(
     valid: &[usize],
     alphas: &Alphas,
     config: &Config,
+    epoch: usize,
 ) -> Result<f64> {
     let settings = &config.search;
     let most = if settings.steps == 0 { usize::MAX } else { settings.steps * settings.batch };
     let valid = &valid[..valid.len().min(most)];
-    let mixture = alphas.mixture();
+    let mixing = settings.mixing(epoch);
     let mut correct = 0;
     std::thread::scope(|scope| {
-        for batch in Loader::start(scope, pictures, Plan::in_order(valid, settings.batch), None) {
-            let logits = net.predict(&batch, &mixture)?;
+        let batches = Loader::start(scope, pictures, Plan::in_order(valid, settings.batch), None);
+        for (step, batch) in batches.enumerate() {
+            let draw = || Rng::new(config.seed, &format!("gumbel/{epoch}/valid/{step}"));
+            let pass = Pass::draw(alphas, net.config(), mixing, draw);
+            let logits = net.predict_cells(&batch, &pass.cells(net.config()))?;
             let classes = logits.len() / batch.len();
             let rows = logits.chunks_exact(classes).zip(&batch.labels);
             correct += rows.filter(|(row, label)| rank(row, **label) == 0).count();

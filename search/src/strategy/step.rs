@@ -1,19 +1,36 @@
 //! One step of the search: the architecture first, then the weights (MiLeNAS, algorithm 1; order of the released code).
 
-use super::{Coefficients, Order};
+use milenas_models::{Rng, Weights};
+
+use super::mixture::{Mixing, Pass};
+use super::{Compat, Half, Losses, Order, Rule};
 use crate::Result;
 use crate::config::SearchConfig;
 use crate::data::Batch;
-use crate::optim::{Adam, Sgd, clip_factor};
-use crate::supernet::{Alphas, CANDIDATES, Evaluation, Mixture, Supernet, Want};
+use crate::optim::{Adam, Sgd, SgdConfig, clip_factor};
+use crate::supernet::{Alphas, Evaluation, Supernet, UpdateFn, Want};
 
 /// The optimisers' state and the rule.
 #[derive(Clone, Debug)]
 pub struct Stepper {
-    rule: Coefficients,
-    order: Order,
+    rule: Rule,
+    /// That of the epochs before `bilevel_epochs`.
+    bilevel: Rule,
     adam: Adam,
     sgd: Sgd,
+}
+
+/// Where in a run a step is.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// Of the run.
+    pub seed: u64,
+    /// Counted from 0.
+    pub epoch: usize,
+    /// Counted from 0 in each epoch.
+    pub step: usize,
+    /// The weights' learning rate.
+    pub lr: f64,
 }
 
 /// What a step saw.
@@ -29,75 +46,110 @@ pub struct Step {
     pub gradient_norm: f64,
 }
 
-const MIXTURE: Want = Want { weights: false, mixture: true };
-
 impl Stepper {
     /// # Errors
     /// An unknown strategy.
     pub fn new(config: &SearchConfig) -> Result<Self> {
-        let rule = Coefficients::named(&config.strategy, config.lambda)?;
-        Ok(Stepper { rule, order: config.order, adam: Adam::new(), sgd: Sgd::new() })
+        let rule = |name| Rule::named(name, config.lambda, config.compat);
+        let (rule, bilevel) = (rule(&config.strategy)?, rule(&config.bilevel_strategy)?);
+        Ok(Stepper { rule, bilevel, adam: Adam::new(), sgd: Sgd::new() })
     }
 
-    /// Moves `alphas` by the mixed gradient, then the weights of `net` by that of the training batch at `lr`.
+    /// Moves `alphas` by the rule's gradient, then the weights of `net` by that of the training batch.
     pub fn step(
         &mut self,
         net: &mut dyn Supernet,
         alphas: &mut Alphas,
-        [train, valid]: [&Batch; 2],
+        batches: [&Batch; 2],
         config: &SearchConfig,
-        lr: f64,
+        at: Moment,
     ) -> Result<Step> {
-        let mixture = alphas.mixture();
-        let mut gradient = mixture.each_ref().map(|table| vec![[0.0; CANDIDATES]; table.len()]);
-        let mut seen = Step::default();
-
-        let two_pass = self.order == Order::TwoPass;
-        let want = Want { weights: two_pass, mixture: self.rule.train != 0.0 };
-        if want.weights || want.mixture {
-            let found = net.evaluate(train, &mixture, want)?;
-            add(&mut gradient, &found.mixture_gradient, self.rule.train);
-            seen.training(&found);
-        }
-        if self.rule.valid != 0.0 {
-            // The weights' gradient of the training batch stays what it is: none is wanted here.
-            let found = net.evaluate(valid, &mixture, MIXTURE)?;
-            add(&mut gradient, &found.mixture_gradient, self.rule.valid);
-            seen.valid_loss = Some(found.loss);
-        }
-        self.move_alphas(alphas, &gradient, config);
+        let rule = if at.epoch < config.bilevel_epochs { self.bilevel } else { self.rule };
+        let two_pass = config.order == Order::TwoPass && !rule.unrolled;
+        let mixing = config.mixing(at.epoch);
+        let (sgd, seen) = (&self.sgd, Step::default());
+        let mut batch = OfBatches { net, alphas, batches, mixing, sgd, config, at, passes: 0, seen };
+        let gradient = rule.gradient(&mut batch, two_pass)?;
+        let (mut seen, passes) = (batch.seen, batch.passes);
+        alphas.update(|logits| self.adam.step(&config.alphas, logits, &gradient));
 
         if !two_pass {
-            let found = net.evaluate(train, &alphas.mixture(), Want { weights: true, mixture: false })?;
-            seen.training(&found);
+            let pass = draw(alphas, net, mixing, at, passes);
+            let want = Want { weights: true, mixture: false };
+            let found = net.evaluate_cells(batches[0], &pass.cells(net.config()), want)?;
+            seen.note(Half::Train, &found);
         }
         seen.gradient_norm = net.gradient_norm()?;
-        let scale = clip_factor(seen.gradient_norm, config.weights.clip);
-        let sgd = &mut self.sgd;
-        net.update(&mut |index, w, g| sgd.step(&config.weights, lr, scale, index, w, g))?;
+        let clip = if config.compat == Compat::Released { 0.0 } else { config.weights.clip };
+        let (scale, sgd) = (clip_factor(seen.gradient_norm, clip), &mut self.sgd);
+        net.update(&mut |index, w, g| sgd.step(&config.weights, at.lr, scale, index, w, g))?;
         Ok(seen)
     }
+}
 
-    fn move_alphas(&mut self, alphas: &mut Alphas, by_mixture: &Mixture, config: &SearchConfig) {
-        let gradient = alphas.gradient(by_mixture).concat();
-        let rows = alphas.0[0].len();
-        let mut flat = alphas.0.concat();
-        self.adam.step(&config.alphas, flat.as_flattened_mut(), gradient.as_flattened());
-        let reduce = flat.split_off(rows);
-        alphas.0 = [flat, reduce];
+/// Pass number `pass` of a step.
+fn draw(alphas: &Alphas, net: &dyn Supernet, mixing: Mixing, at: Moment, pass: usize) -> Pass {
+    let Moment { seed, epoch, step, .. } = at;
+    Pass::draw(alphas, net.config(), mixing, || Rng::new(seed, &format!("gumbel/{epoch}/{step}/{pass}")))
+}
+
+/// The losses of a step's two batches.
+struct OfBatches<'a> {
+    net: &'a mut dyn Supernet,
+    alphas: &'a Alphas,
+    batches: [&'a Batch; 2],
+    mixing: Mixing,
+    sgd: &'a Sgd,
+    config: &'a SearchConfig,
+    at: Moment,
+    passes: usize,
+    seen: Step,
+}
+
+impl Losses for OfBatches<'_> {
+    type Saved = Weights;
+
+    fn gradient(&mut self, half: Half, weights: bool) -> Result<Vec<f32>> {
+        let pass = draw(self.alphas, self.net, self.mixing, self.at, self.passes);
+        self.passes += 1;
+        let cells = pass.cells(self.net.config());
+        let batch = self.batches[usize::from(half == Half::Valid)];
+        let found = self.net.evaluate_cells(batch, &cells, Want { weights, mixture: true })?;
+        self.seen.note(half, &found);
+        let gradient = pass.gradient(self.alphas, self.net.config(), &found.mixture_gradient);
+        Ok(gradient.concat().into_flattened())
+    }
+
+    fn visit(&mut self, visit: &mut UpdateFn) -> Result<()> {
+        self.net.update(visit)
+    }
+
+    fn step_ahead(&mut self) -> Result<()> {
+        let released = self.config.compat == Compat::Released;
+        let momentum = if released { 0.0 } else { self.config.weights.momentum };
+        let config = SgdConfig { momentum, ..self.config.weights };
+        let (sgd, lr) = (self.sgd, self.at.lr);
+        self.net.update(&mut |index, w, g| sgd.step_ahead(&config, lr, index, w, g))
+    }
+
+    fn rate(&self) -> f64 {
+        self.at.lr
+    }
+
+    fn save(&mut self) -> Result<Weights> {
+        self.net.weights()
+    }
+
+    fn restore(&mut self, saved: &Weights) -> Result<()> {
+        self.net.load(saved)
     }
 }
 
 impl Step {
-    fn training(&mut self, found: &Evaluation) {
-        (self.train_loss, self.train_correct) = (found.loss, found.correct);
-    }
-}
-
-fn add(sum: &mut Mixture, term: &Mixture, factor: f32) {
-    for (sum, term) in sum.iter_mut().zip(term) {
-        for (sum, term) in sum.as_flattened_mut().iter_mut().zip(term.as_flattened()) {
-            *sum += factor * term;
+    fn note(&mut self, half: Half, found: &Evaluation) {
+        match half {
+            Half::Train => (self.train_loss, self.train_correct) = (found.loss, found.correct),
+            Half::Valid => self.valid_loss = Some(found.loss),
         }
     }
 }

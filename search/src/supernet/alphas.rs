@@ -9,7 +9,7 @@ use super::{CANDIDATES, Mixture};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Alphas(pub Mixture);
 
-fn softmax(row: &[f32; CANDIDATES]) -> [f32; CANDIDATES] {
+pub(crate) fn softmax(row: &[f32; CANDIDATES]) -> [f32; CANDIDATES] {
     let max = row.iter().fold(f32::NEG_INFINITY, |m, x| m.max(*x));
     let exp = row.map(|x| (x - max).exp());
     let sum: f32 = exp.iter().sum();
@@ -24,6 +24,14 @@ impl Alphas {
             space.edges().iter().map(|_| std::array::from_fn(|_| 1e-3 * rng.normal())).collect()
         };
         Alphas([table("alphas.0"), table("alphas.1")])
+    }
+
+    /// Changes all logits, shown one after the other.
+    pub fn update(&mut self, change: impl FnOnce(&mut [f32])) {
+        let mut flat = self.0.concat();
+        change(flat.as_flattened_mut());
+        let reduce = flat.split_off(self.0[0].len());
+        self.0 = [flat, reduce];
     }
 
     /// The softmax of each edge.

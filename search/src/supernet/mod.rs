@@ -1,6 +1,6 @@
 //! The supernet: every candidate operation on every edge, mixed by the architecture's weights.
 
-mod alphas;
+pub(crate) mod alphas;
 pub mod fused;
 pub mod reference;
 
@@ -32,19 +32,36 @@ pub type UpdateFn<'a> = dyn FnMut(usize, &mut [f32], &[f32]) + 'a;
 
 /// What a search asks of a supernet: losses and gradients at its weights and a mixture, and a walk over its weights.
 pub trait Supernet {
-    /// Loss and gradients on a batch, in training mode: batch statistics, which move the running ones.
-    fn evaluate(&mut self, batch: &Batch, mixture: &Mixture, want: Want) -> Result<Evaluation>;
+    /// The make of it.
+    fn config(&self) -> &SupernetConfig;
 
-    /// Logits `[N, classes]` with running statistics.
-    fn predict(&mut self, batch: &Batch, mixture: &Mixture) -> Result<Vec<f32>>;
+    /// Loss and gradients on a batch, in training mode: batch statistics, which move the running ones. `mixture` has the
+    /// rows of each cell. A candidate of weight 0 is left out: it and its weights get no gradient.
+    fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: Want) -> Result<Evaluation>;
+
+    /// Logits `[N, classes]` with running statistics. `mixture` has the rows of each cell.
+    fn predict_cells(&mut self, batch: &Batch, mixture: &[&[Row]]) -> Result<Vec<f32>>;
+
+    /// [`evaluate_cells`](Self::evaluate_cells) with one mixture for all cells of a kind.
+    fn evaluate(&mut self, batch: &Batch, mixture: &Mixture, want: Want) -> Result<Evaluation<Mixture>> {
+        let cells = for_cells(self.config(), mixture);
+        let found = self.evaluate_cells(batch, &cells, want)?;
+        Ok(found.map(|cells| by_kind(self.config(), &cells)))
+    }
+
+    /// [`predict_cells`](Self::predict_cells) with one mixture for all cells of a kind.
+    fn predict(&mut self, batch: &Batch, mixture: &Mixture) -> Result<Vec<f32>> {
+        let cells = for_cells(self.config(), mixture);
+        self.predict_cells(batch, &cells)
+    }
 
     /// The norm of the last weight gradients, all together.
     fn gradient_norm(&self) -> Result<f64>;
 
-    /// A weight's last gradient by its PyTorch name, row-major.
+    /// A weight's last gradient by its PyTorch name, row-major; zeros where it had no part in the pass.
     fn gradient(&self, name: &str) -> Result<Vec<f32>>;
 
-    /// Calls `step(index, weights, gradient)` for every trainable tensor, in a fixed order.
+    /// Calls `step(index, weights, gradient)` for every trainable tensor that has a gradient, in a fixed order.
     fn update(&mut self, step: &mut UpdateFn) -> Result<()>;
 
     /// Weights and statistics by PyTorch's names.
@@ -94,10 +111,30 @@ impl SupernetConfig {
 /// Candidate operations of an edge, in the order of the mixture's columns.
 pub const CANDIDATES: usize = 8;
 
-/// Mixture weights, after the softmax: for normal cells, then for reduction cells, a row per edge in the order
-/// (0, 1), (0, 1, 2), (0, 1, 2, 3), ...; columns none, max_pool_3x3, avg_pool_3x3, skip_connect,
-/// sep_conv_3x3, sep_conv_5x5, dil_conv_3x3, dil_conv_5x5.
-pub type Mixture = [Vec<[f32; CANDIDATES]>; 2];
+/// The weights of an edge's candidates; columns none, max_pool_3x3, avg_pool_3x3, skip_connect, sep_conv_3x3,
+/// sep_conv_5x5, dil_conv_3x3, dil_conv_5x5.
+pub type Row = [f32; CANDIDATES];
+
+/// Mixture weights for normal cells, then for reduction cells: a row per edge in the order
+/// (0, 1), (0, 1, 2), (0, 1, 2, 3), ...
+pub type Mixture = [Vec<Row>; 2];
+
+/// The rows of each cell, from those of its kind.
+pub fn for_cells<'a>(config: &SupernetConfig, mixture: &'a Mixture) -> Vec<&'a [Row]> {
+    (0..config.layers).map(|cell| &mixture[usize::from(config.reduces(cell))][..]).collect()
+}
+
+/// Sums over the cells of a kind.
+pub fn by_kind(config: &SupernetConfig, cells: &[Vec<[f64; CANDIDATES]>]) -> Mixture {
+    [false, true].map(|reduction| {
+        let mut sum = vec![[0.0; CANDIDATES]; config.edges()];
+        for rows in (0..config.layers).rev().filter(|i| config.reduces(*i) == reduction).map(|i| &cells[i]) {
+            let sum = sum.as_flattened_mut().iter_mut();
+            sum.zip(rows.as_flattened()).for_each(|(total, part)| *total += part);
+        }
+        sum.into_iter().map(|row: [f64; CANDIDATES]| row.map(|x| x as f32)).collect()
+    })
+}
 
 /// Which gradients a training pass is for.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -110,12 +147,19 @@ pub struct Want {
 
 /// What a training pass found.
 #[derive(Clone, Debug)]
-pub struct Evaluation {
+pub struct Evaluation<Gradient = Vec<Vec<[f64; CANDIDATES]>>> {
     /// Mean cross-entropy of the batch.
     pub loss: f64,
     /// Images whose label has the largest logit.
     pub correct: usize,
-    /// Gradient of the loss by the mixture weights (before the softmax's own gradient);
+    /// Gradient of the loss by the mixture weights (before the softmax's own gradient), by cell or by kind of cell;
     /// zeros where it was not wanted.
-    pub mixture_gradient: Mixture,
+    pub mixture_gradient: Gradient,
+}
+
+impl<G> Evaluation<G> {
+    fn map<H>(self, change: impl FnOnce(G) -> H) -> Evaluation<H> {
+        let Evaluation { loss, correct, mixture_gradient } = self;
+        Evaluation { loss, correct, mixture_gradient: change(mixture_gradient) }
+    }
 }

@@ -6,7 +6,7 @@ use milenas_models::graph::{Builder, Fact, Graph, Value};
 use milenas_models::primitive::Style;
 use milenas_models::{Executor, Mode, Space, Weights, assemble};
 
-use super::{CANDIDATES, Evaluation, Mixture, Supernet, SupernetConfig, UpdateFn, Want};
+use super::{CANDIDATES, Evaluation, Row, Supernet, SupernetConfig, UpdateFn, Want};
 use crate::data::Batch;
 use crate::{Result, loss};
 
@@ -16,7 +16,6 @@ struct Cell {
     preprocess: Graph,
     /// By edge and candidate: state to addend.
     candidates: Vec<Vec<Graph>>,
-    reduction: bool,
 }
 
 /// A supernet of fragments over one set of weights.
@@ -25,6 +24,7 @@ pub struct Reference {
     stem: Graph,
     cells: Vec<Cell>,
     head: Graph,
+    config: SupernetConfig,
     weights: Weights,
     /// In the order of the weights' names.
     gradients: Vec<(String, Vec<f32>)>,
@@ -88,7 +88,7 @@ impl Reference {
             }
             let (_, h, w) = state.chw().unwrap_or_default();
             (before, last) = (last, Fact::image(config.nodes * channels, h, w));
-            cells.push(Cell { preprocess, candidates, reduction });
+            cells.push(Cell { preprocess, candidates });
         }
         let head = fragment(&[&last], |b, x| Ok(vec![assemble::head(b, x[0], config.classes)?]))?;
         let mut weights = Weights::default();
@@ -96,7 +96,7 @@ impl Reference {
         for graph in graphs.chain([&stem, &head]) {
             weights.extend(Weights::init(graph, seed)?);
         }
-        Ok(Reference { space, stem, cells, head, weights, gradients: Vec::new() })
+        Ok(Reference { space, stem, cells, head, config: *config, weights, gradients: Vec::new() })
     }
 
     /// Multiply-accumulates of a forward pass over one image, all candidates on all edges.
@@ -109,20 +109,24 @@ impl Reference {
         Ok(Executor::new(graph, &self.weights).run(inputs, mode)?.remove(0))
     }
 
-    /// `[N, C, H, W] -> [N, classes]`; `mixture` holds `[edges, candidates]` for both kinds of cell.
-    fn forward(&self, images: &Tensor, mixture: &[Tensor; 2], mode: Mode) -> Result<Tensor> {
+    /// `[N, C, H, W] -> [N, classes]`; `mixture` holds `[edges, candidates]` for each cell, as tensors and as the
+    /// numbers of these.
+    fn forward(&self, images: &Tensor, mixture: &[Tensor], rows: &[&[Row]], mode: Mode) -> Result<Tensor> {
         let stem = self.run(&self.stem, std::slice::from_ref(images), mode)?;
         let (mut before, mut last) = (stem.clone(), stem);
-        for cell in &self.cells {
+        for (cell, (weights, rows)) in self.cells.iter().zip(mixture.iter().zip(rows)) {
             let inputs = [before, last.clone()];
             let mut states = Executor::new(&cell.preprocess, &self.weights).run(&inputs, mode)?;
-            let weights = &mixture[usize::from(cell.reduction)];
             let mut sum: Option<Tensor> = None;
             for (edge, (from, to)) in self.space.edges().into_iter().enumerate() {
                 if to > states.len() {
                     states.extend(sum.take());
                 }
                 for (k, graph) in cell.candidates[edge].iter().enumerate() {
+                    // `none` is kept, so that every node has something to add up.
+                    if rows[edge][k] == 0.0 && k > 0 {
+                        continue;
+                    }
                     let y = self.run(graph, &states[from..=from], mode)?;
                     let y = y.broadcast_mul(
                         &weights.narrow(0, edge, 1)?.narrow(1, k, 1)?.reshape((1, 1, 1, 1))?,
@@ -145,34 +149,41 @@ fn table(rows: &[[f32; CANDIDATES]]) -> candle_core::Result<Tensor> {
 }
 
 impl Supernet for Reference {
-    fn evaluate(&mut self, batch: &Batch, mixture: &Mixture, want: Want) -> Result<Evaluation> {
-        let vars = [Var::from_tensor(&table(&mixture[0])?)?, Var::from_tensor(&table(&mixture[1])?)?];
-        let tensors = vars
-            .each_ref()
-            .map(|v| if want.mixture { v.as_tensor().clone() } else { v.as_detached_tensor() });
-        let logits = self.forward(&batch.tensor()?, &tensors, Mode::Train)?;
+    fn config(&self) -> &SupernetConfig {
+        &self.config
+    }
+
+    fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: Want) -> Result<Evaluation> {
+        let vars = mixture
+            .iter()
+            .map(|rows| Var::from_tensor(&table(rows)?))
+            .collect::<candle_core::Result<Vec<_>>>()?;
+        let tensors =
+            vars.iter().map(|v| if want.mixture { v.as_tensor().clone() } else { v.as_detached_tensor() });
+        let logits = self.forward(&batch.tensor()?, &tensors.collect::<Vec<_>>(), mixture, Mode::Train)?;
         let (loss, correct) = loss::cross_entropy(&logits, &batch.labels)?;
         let gradients = loss.backward()?;
         if want.weights {
             self.gradients.clear();
             for (name, var) in self.weights.trainable() {
-                let zeros = || vec![0.0; var.elem_count()];
-                let gradient = gradients.get(var).map(|g| g.flatten_all()?.to_vec1()).transpose()?;
-                self.gradients.push((name.to_string(), gradient.unwrap_or_else(zeros)));
+                if let Some(gradient) = gradients.get(var) {
+                    self.gradients.push((name.to_string(), gradient.flatten_all()?.to_vec1()?));
+                }
             }
         }
-        let rows = |var: &Var| -> Result<Vec<[f32; CANDIDATES]>> {
+        let rows = |var: &Var| -> Result<Vec<[f64; CANDIDATES]>> {
             let zeros = vec![0.0; var.elem_count()];
-            let flat = gradients.get(var).map(|g| g.flatten_all()?.to_vec1()).transpose()?.unwrap_or(zeros);
-            Ok(flat.as_chunks::<CANDIDATES>().0.to_vec())
+            let flat =
+                gradients.get(var).map(|g| g.flatten_all()?.to_vec1::<f32>()).transpose()?.unwrap_or(zeros);
+            Ok(flat.as_chunks::<CANDIDATES>().0.iter().map(|row| row.map(f64::from)).collect())
         };
-        let mixture_gradient = [rows(&vars[0])?, rows(&vars[1])?];
+        let mixture_gradient = vars.iter().map(rows).collect::<Result<_>>()?;
         Ok(Evaluation { loss: f64::from(loss.to_scalar::<f32>()?), correct, mixture_gradient })
     }
 
-    fn predict(&mut self, batch: &Batch, mixture: &Mixture) -> Result<Vec<f32>> {
-        let tables = [table(&mixture[0])?, table(&mixture[1])?];
-        Ok(self.forward(&batch.tensor()?, &tables, Mode::Eval)?.flatten_all()?.to_vec1()?)
+    fn predict_cells(&mut self, batch: &Batch, mixture: &[&[Row]]) -> Result<Vec<f32>> {
+        let tables = mixture.iter().map(|rows| table(rows)).collect::<candle_core::Result<Vec<_>>>()?;
+        Ok(self.forward(&batch.tensor()?, &tables, mixture, Mode::Eval)?.flatten_all()?.to_vec1()?)
     }
 
     fn gradient_norm(&self) -> Result<f64> {
@@ -181,13 +192,21 @@ impl Supernet for Reference {
 
     fn gradient(&self, name: &str) -> Result<Vec<f32>> {
         let found = self.gradients.iter().find(|(known, _)| known == name).map(|(_, g)| g.clone());
-        let problem =
-            || milenas_models::Error::Weights { problem: format!("no gradient of `{name}` was wanted") };
-        Ok(found.ok_or_else(problem)?)
+        Ok(match found {
+            Some(gradient) => gradient,
+            None => {
+                let names = self.weights.iter().map(|(known, _)| known);
+                let var = self.weights.get(name);
+                let var = var.ok_or_else(|| milenas_models::Error::unknown("weight", name, names))?;
+                vec![0.0; var.elem_count()]
+            }
+        })
     }
 
     fn update(&mut self, step: &mut UpdateFn) -> Result<()> {
-        for (index, (name, gradient)) in self.gradients.iter().enumerate() {
+        let names: Vec<String> = self.weights.trainable().map(|(name, _)| name.to_string()).collect();
+        for (name, gradient) in &self.gradients {
+            let index = names.iter().position(|known| known == name).unwrap_or_default();
             self.weights.modify(name, |w| step(index, w, gradient))?;
         }
         Ok(())

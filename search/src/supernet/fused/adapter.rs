@@ -6,7 +6,7 @@ use milenas_models::Weights;
 use super::{FusedSupernet, Images};
 use crate::Result;
 use crate::data::Batch;
-use crate::supernet::{Evaluation, Mixture, Supernet, UpdateFn, Want};
+use crate::supernet::{Evaluation, Row, Supernet, SupernetConfig, UpdateFn, Want};
 
 fn images(batch: &Batch) -> Images<'_> {
     let [_, height, width] = batch.shape;
@@ -14,12 +14,16 @@ fn images(batch: &Batch) -> Images<'_> {
 }
 
 impl Supernet for FusedSupernet {
-    fn evaluate(&mut self, batch: &Batch, mixture: &Mixture, want: Want) -> Result<Evaluation> {
-        Ok(FusedSupernet::evaluate(self, images(batch), &batch.labels, mixture, want)?)
+    fn config(&self) -> &SupernetConfig {
+        FusedSupernet::config(self)
     }
 
-    fn predict(&mut self, batch: &Batch, mixture: &Mixture) -> Result<Vec<f32>> {
-        Ok(FusedSupernet::predict(self, images(batch), mixture)?)
+    fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: Want) -> Result<Evaluation> {
+        Ok(FusedSupernet::evaluate_cells(self, images(batch), &batch.labels, mixture, want)?)
+    }
+
+    fn predict_cells(&mut self, batch: &Batch, mixture: &[&[Row]]) -> Result<Vec<f32>> {
+        Ok(FusedSupernet::predict_cells(self, images(batch), mixture)?)
     }
 
     fn gradient_norm(&self) -> Result<f64> {

@@ -13,11 +13,8 @@ use rayon::prelude::*;
 
 use super::context::Context;
 use super::edge::{COLUMNS, Edge, SEP3_FIRST, SEP5_FIRST};
-use super::state::{Place, State};
+use super::state::{POOLS, Place, SUMS, State};
 use crate::supernet::CANDIDATES;
-
-/// Sums that an edge needs: of the node's gradient, and of its products with the maps that reach the node.
-const SUMS: usize = 1 + COLUMNS.len();
 
 impl State {
     /// Sums over pixels of the nodes' gradients, and of their products with the maps of a group.
@@ -55,7 +52,7 @@ impl State {
         let total = |which: usize| totals(sums, sums_len, which, packs);
         let found = edges[group].par_iter_mut().enumerate().map(|(e, edge)| {
             let (row, sum, mut gradient) = (edge.row, total(e * SUMS), [0.0; CANDIDATES]);
-            for (m, (norm, column)) in edge.norms_mut().into_iter().zip(COLUMNS).enumerate() {
+            for (m, (column, norm)) in edge.norms_mut().enumerate() {
                 let dot = total(e * SUMS + 1 + m);
                 gradient[column] = match norm {
                     Some(norm) => {
@@ -108,7 +105,8 @@ impl State {
         let total = |which: usize| totals(sums, sums_len, which, packs);
         edges[group].par_iter_mut().for_each(|edge| {
             for i in [SEP3_FIRST, SEP5_FIRST] {
-                let which = 2 * (edge.slot + i);
+                let Some(slot) = edge.slot(i) else { continue };
+                let which = 2 * slot;
                 let (sum, dot) = (total(which), total(which + 1));
                 let norm = &mut edge.convolutions[i].norm;
                 norm.slope = Slope::of(&norm.scaling, 1.0, &sum, &dot, count).0;
@@ -131,6 +129,7 @@ impl State {
         let last = group.end == self.edges.len();
         let (edges, add_pools) = (&self.edges[group.clone()], group.start > 0);
         let shared = Shared::new(edges, c.mixture, self.node.packs);
+        let (pooled, rectifies) = (self.pools(), edges.iter().any(Edge::rectifies));
         let (end, len) = (place.offset + self.map.len(), self.node.len());
         let tasks = c.cut(gradients, place.image).into_par_iter().zip(c.cut(pools, 2 * len)).zip(weights);
         tasks.enumerate().for_each(|(chunk, ((gradients, pools), mut weights))| {
@@ -142,31 +141,32 @@ impl State {
                 let value = &values[i * place.image + place.offset..][..self.map.len()];
                 let maps = &self.maps[i * self.maps_len()..][..self.maps_len()];
                 let mut rest = weights.as_deref_mut();
-                if rest.is_some() {
+                if rest.is_some() && rectifies {
                     self.rectify(c, value, scratch);
                 }
-                for (e, edge) in edges.iter().enumerate() {
-                    edge.backward(
-                        c.level,
-                        c.parameters,
-                        (value, node(edge), maps),
-                        scratch,
-                        &mut rest,
-                        e > 0,
-                    );
+                let begun = edges.iter().fold(false, |begun, edge| {
+                    let maps = (value, node(edge), maps);
+                    edge.backward(c.level, c.parameters, maps, scratch, &mut rest, begun)
+                });
+                if begun {
+                    c.level.run(Gate { gradient: &scratch.da, source: value, add, out: own });
+                } else if !add {
+                    own[..self.map.len()].fill(Pack::ZERO);
                 }
-                c.level.run(Gate { gradient: &scratch.da, source: value, add, out: own });
-                let sum = |scales: &[Vec<Pack>],
+                let sum = |scales: &[(usize, Vec<Pack>)],
                            more: Option<Term<'_>>,
                            out: &mut [Pack],
                            bias: &[Pack],
                            add: bool| {
-                    let terms = edges.iter().zip(scales).map(|(e, scale)| Term { scale, map: node(e) });
+                    let terms = scales.iter().map(|(e, scale)| Term { scale, map: node(&edges[*e]) });
                     let terms: Vec<Term<'_>> = terms.chain(more).collect();
                     c.level.run(WeightedSum { map: self.node, terms: &terms, bias, add, out });
                 };
-                if self.stride == 1 {
+                if !shared.skip.is_empty() {
                     sum(&shared.skip, None, own, &shared.zero, true);
+                }
+                if !pooled {
+                    continue;
                 }
                 for (which, (part, out)) in shared.pools.iter().zip(pools.chunks_exact_mut(len)).enumerate() {
                     let pooled = Term { scale: &part.factor, map: &maps[which * len..][..len] };
@@ -210,15 +210,15 @@ impl State {
 struct Shared {
     /// Of max and average pooling.
     pools: [Pooled; 2],
-    /// `[edge][block]` factors of the nodes' gradients.
-    skip: Vec<Vec<Pack>>,
+    /// Edges, and `[block]` factors of their nodes' gradients.
+    skip: Vec<(usize, Vec<Pack>)>,
     zero: Vec<Pack>,
 }
 
 /// The gradient of a pooled map.
 struct Pooled {
-    /// `[edge][block]` factors of the nodes' gradients.
-    scales: Vec<Vec<Pack>>,
+    /// Edges, and `[block]` factors of their nodes' gradients.
+    scales: Vec<(usize, Vec<Pack>)>,
     /// `[block]` factor of the pooled map.
     factor: Vec<Pack>,
     /// `[block]`.
@@ -228,19 +228,22 @@ struct Pooled {
 impl Shared {
     fn new(edges: &[Edge], mixture: &[[f32; CANDIDATES]], packs: usize) -> Shared {
         let zero = vec![Pack::ZERO; packs];
+        let with = |column: usize| edges.iter().enumerate().filter(move |(_, edge)| edge.is_active(column));
         let pools = [0, 1].map(|which| {
             let (mut factor, mut constant) = (zero.clone(), zero.clone());
-            for edge in edges {
+            for (_, edge) in with(POOLS[which]) {
                 let slope = &edge.pools[which].slope;
                 for (total, part) in [(&mut factor, &slope.b), (&mut constant, &slope.c)] {
                     let lanes = floats_mut(total).iter_mut().zip(floats(part));
                     lanes.for_each(|(total, part)| *total += part);
                 }
             }
-            let scales = edges.iter().map(|edge| edge.pools[which].slope.a.clone()).collect();
-            Pooled { scales, factor, constant }
+            let scales = with(POOLS[which]).map(|(e, edge)| (e, edge.pools[which].slope.a.clone()));
+            Pooled { scales: scales.collect(), factor, constant }
         });
-        let skip = edges.iter().map(|e| vec![Pack([mixture[e.row][3]; LANES]); packs]).collect();
+        let identities = with(COLUMNS[0]).filter(|(_, edge)| edge.skip().is_none());
+        let scale = |row: usize| vec![Pack([mixture[row][COLUMNS[0]]; LANES]); packs];
+        let skip = identities.map(|(e, edge)| (e, scale(edge.row))).collect();
         Shared { pools, skip, zero }
     }
 }

@@ -57,8 +57,14 @@ impl Cell {
         for node in 0..nodes {
             for (j, state) in states[..2 + node].iter_mut().enumerate() {
                 let prefix = format!("cells.{index}.edges.{row}");
-                let place = (row, node, state.slots().max(2));
-                state.edges.push(Edge::new(&prefix, place, channels, stride(j), parameters, statistics));
+                state.edges.push(Edge::new(
+                    &prefix,
+                    (row, node),
+                    channels,
+                    stride(j),
+                    parameters,
+                    statistics,
+                ));
                 row += 1;
             }
         }
@@ -72,7 +78,7 @@ impl Cell {
         }
         let input = self.inputs[1].unit.output;
         for (j, state) in self.states.iter_mut().enumerate() {
-            state.resize(if j < 2 { input } else { input.strided(1 + self.reduction as usize) }, batch);
+            state.resize(if j < 2 { input } else { input.strided(1 + self.reduction as usize) });
         }
         self.values.resize(batch * self.image_len(), Pack::ZERO);
     }
@@ -80,6 +86,11 @@ impl Cell {
     /// Packs of all states of an image.
     pub(super) fn image_len(&self) -> usize {
         self.states.iter().map(|s| s.map.len()).sum()
+    }
+
+    /// Parameters without a part in the mixture of the last forward pass.
+    pub(super) fn idle(&self) -> impl Iterator<Item = Id> {
+        self.states.iter().flat_map(|state| &state.edges).flat_map(Edge::idle)
     }
 
     fn place(&self, state: usize) -> Place {
@@ -106,6 +117,7 @@ impl Cell {
         statistics: &mut Statistics,
         profile: &mut Profile,
     ) {
+        self.states.iter_mut().for_each(|state| state.activate(c.mixture, c.batch));
         profile.time("forward, preprocess", || self.preprocess(c, inputs, statistics));
         for j in 0..self.states.len() {
             let place = self.place(j);

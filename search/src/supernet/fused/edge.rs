@@ -31,6 +31,9 @@ const PAIRS: [(usize, usize); 2] = [(SEP3_FIRST, SEP3), (SEP5_FIRST, SEP5)];
 /// Column of the mixture of each map that reaches the node: skip, both pools, four convolutions.
 pub(super) const COLUMNS: [usize; 7] = [3, 1, 2, 4, 5, 6, 7];
 
+/// Column of the mixture that each convolution serves.
+const SERVES: [usize; 7] = [4, 5, 6, 7, 4, 5, 3];
+
 /// A convolution and its BatchNorm.
 pub(super) struct Convolution {
     pub(super) unit: Unit,
@@ -43,9 +46,11 @@ pub(super) struct Edge {
     pub(super) row: usize,
     /// The node, counted from the first intermediate one.
     pub(super) target: usize,
-    /// The first of its maps among those of its source state.
-    pub(super) slot: usize,
     pub(super) convolutions: Vec<Convolution>,
+    /// The place of each convolution's map among those of the source state; `None` where it has no part in the mixture.
+    slots: [Option<usize>; 7],
+    /// Whether a candidate has a part in the mixture.
+    active: [bool; CANDIDATES],
     /// Of max and average pooling. The pooled maps are shared by the edges of a state.
     pub(super) pools: [Norm; 2],
 }
@@ -54,7 +59,7 @@ impl Edge {
     /// `prefix` as in `cells.0.edges.3`. Parameters are declared in the order of the candidates.
     pub(super) fn new(
         prefix: &str,
-        (row, target, slot): (usize, usize, usize),
+        (row, target): (usize, usize),
         channels: usize,
         stride: usize,
         parameters: &mut Parameters,
@@ -91,7 +96,51 @@ impl Edge {
             .map(|(k, kernel)| block(format!("{prefix}.{k}"), 1, Depthwise { kernel, dilation: 2, stride }));
         let mut convolutions = vec![second3, second5, dilated3, dilated5, first3, first5];
         convolutions.extend(skip);
-        Edge { row, target, slot, convolutions, pools }
+        Edge { row, target, convolutions, slots: [None; 7], active: [false; CANDIDATES], pools }
+    }
+
+    /// Gives the convolutions of the mixture's candidates their slots from `next` on, and returns the next free one.
+    pub(super) fn activate(&mut self, mixture: &[f32; CANDIDATES], mut next: usize) -> usize {
+        self.active = mixture.map(|weight| weight != 0.0);
+        self.slots = [None; 7];
+        for i in 0..self.convolutions.len() {
+            if self.active[SERVES[i]] {
+                self.slots[i] = Some(next);
+                next += 1;
+            }
+        }
+        next
+    }
+
+    /// Whether a candidate has a part in the mixture.
+    pub(super) fn is_active(&self, column: usize) -> bool {
+        self.active[column]
+    }
+
+    /// The places of all convolutions' maps.
+    pub(super) fn slots(&self) -> [Option<usize>; 7] {
+        self.slots
+    }
+
+    /// The place of a convolution's map among those of the source state.
+    pub(super) fn slot(&self, convolution: usize) -> Option<usize> {
+        self.slots[convolution]
+    }
+
+    /// Convolutions at work.
+    pub(super) fn count(&self) -> usize {
+        self.slots.iter().flatten().count()
+    }
+
+    /// Whether a convolution at work reads the rectified state.
+    pub(super) fn rectifies(&self) -> bool {
+        self.slots[DIL3..SKIP].iter().any(Option::is_some)
+    }
+
+    /// Parameters without a part in the mixture.
+    pub(super) fn idle(&self) -> impl Iterator<Item = Id> {
+        let idle = self.convolutions.iter().zip(&self.slots).filter(|(_, slot)| slot.is_none());
+        idle.flat_map(|(convolution, _)| convolution.unit.ids())
     }
 
     /// For a source of this size.
@@ -108,28 +157,34 @@ impl Edge {
         self.convolutions.get(SKIP)
     }
 
-    /// The norms of the maps that reach the node, in the order of [`COLUMNS`]; an identity has none.
-    pub(super) fn norms(&self) -> [Option<&Norm>; 7] {
+    /// Columns and norms of the maps that reach the node, in the order of [`COLUMNS`]; an identity has none.
+    fn norms(&self) -> impl Iterator<Item = (usize, Option<&Norm>)> {
         let [max, average] = &self.pools;
         let of = |i: usize| self.convolutions.get(i).map(|c| &c.norm);
-        [of(SKIP), Some(max), Some(average), of(SEP3), of(SEP5), of(DIL3), of(DIL5)]
+        let all = [of(SKIP), Some(max), Some(average), of(SEP3), of(SEP5), of(DIL3), of(DIL5)];
+        COLUMNS.into_iter().zip(all).filter(|(column, _)| self.active[*column])
     }
 
     /// The same, to change.
-    pub(super) fn norms_mut(&mut self) -> [Option<&mut Norm>; 7] {
+    pub(super) fn norms_mut(&mut self) -> impl Iterator<Item = (usize, Option<&mut Norm>)> {
+        let active = self.active;
         let [max, average] = &mut self.pools;
         let mut convolutions = self.convolutions.iter_mut().map(|c| &mut c.norm);
         let [sep3, sep5, dil3, dil5] = std::array::from_fn(|_| convolutions.next());
         let skip = convolutions.nth(SKIP - SEP3_FIRST);
-        [skip, Some(max), Some(average), sep3, sep5, dil3, dil5]
+        let all = [skip, Some(max), Some(average), sep3, sep5, dil3, dil5];
+        COLUMNS.into_iter().zip(all).filter(move |(column, _)| active[*column])
     }
 
-    /// The maps that reach the node, from those of the source state and its value.
-    pub(super) fn maps<'a>(&self, maps: &'a [Pack], value: &'a [Pack], len: usize) -> [&'a [Pack]; 7] {
+    /// The maps that reach the node, in the order of [`Self::norms_mut`], from those of the source state and its value.
+    pub(super) fn maps<'a>(&self, maps: &'a [Pack], value: &'a [Pack], len: usize) -> Vec<&'a [Pack]> {
         let slot = |i: usize| &maps[i * len..][..len];
-        let own = |i: usize| slot(self.slot + i);
-        let skip = if self.skip().is_some() { own(SKIP) } else { value };
-        [skip, slot(0), slot(1), own(SEP3), own(SEP5), own(DIL3), own(DIL5)]
+        let own = |i: usize| self.slots[i].map(slot);
+        let pool = |which: usize| self.active[COLUMNS[1 + which]].then(|| slot(which));
+        let identity = (self.skip().is_none() && self.active[COLUMNS[0]]).then_some(value);
+        let skip = own(SKIP).or(identity);
+        let all = [skip, pool(0), pool(1), own(SEP3), own(SEP5), own(DIL3), own(DIL5)];
+        all.into_iter().flatten().collect()
     }
 
     /// The factors, a vector per map, and constants of the edge's part of the node.
@@ -139,7 +194,7 @@ impl Edge {
         packs: usize,
     ) -> (Vec<Vec<Pack>>, Vec<Pack>) {
         let (mut scales, mut bias) = (Vec::with_capacity(COLUMNS.len()), vec![Pack::ZERO; packs]);
-        for (norm, column) in self.norms().into_iter().zip(COLUMNS) {
+        for (column, norm) in self.norms() {
             let weight = mixture[column];
             let mut scale = vec![Pack([weight; LANES]); packs];
             if let Some(norm) = norm {
@@ -155,14 +210,24 @@ impl Edge {
         (scales, bias)
     }
 
-    /// Convolutions that read the source state.
-    fn reads_source(&self) -> impl Iterator<Item = usize> {
-        DIL3..self.convolutions.len()
+    /// Convolutions at work that read the source state, with their slots.
+    fn reads_source(&self) -> impl Iterator<Item = (usize, usize)> {
+        (DIL3..self.convolutions.len()).filter_map(|i| Some((i, self.slots[i]?)))
+    }
+
+    /// The separable convolutions at work: each half with its slot.
+    fn pairs(&self) -> impl Iterator<Item = [(usize, usize); 2]> {
+        PAIRS
+            .into_iter()
+            .filter_map(|(first, second)| Some([(first, self.slots[first]?), (second, self.slots[second]?)]))
     }
 
     /// Parameters of the second halves, and of all that reads the source, in the order of their gradients.
     pub(super) fn ids(&self, second: bool) -> Vec<Id> {
-        let which: Vec<usize> = if second { vec![SEP3, SEP5] } else { self.reads_source().collect() };
+        let which: Vec<usize> = match second {
+            true => self.pairs().map(|[_, (second, _)]| second).collect(),
+            false => self.reads_source().map(|(i, _)| i).collect(),
+        };
         which.into_iter().flat_map(|i| self.convolutions[i].unit.ids()).collect()
     }
 
@@ -177,9 +242,9 @@ impl Edge {
         maps: &mut [Pack],
         sums: &mut [Pack],
     ) {
-        for i in self.reads_source() {
+        for (i, slot) in self.reads_source() {
             let unit = &self.convolutions[i].unit;
-            let (len, packs, slot) = (unit.output.len(), unit.output.packs, self.slot + i);
+            let (len, packs) = (unit.output.len(), unit.output.packs);
             let source = if i == SKIP { value } else { scratch.a.of(unit.input) };
             let sums = &mut sums[slot * 2 * packs..];
             unit.forward(level, parameters, source, &mut scratch.strip, &mut maps[slot * len..][..len], sums);
@@ -195,10 +260,10 @@ impl Edge {
         maps: &mut [Pack],
         sums: &mut [Pack],
     ) {
-        for (first, second) in PAIRS {
+        for [(first, first_slot), (second, slot)] in self.pairs() {
             let unit = &self.convolutions[second].unit;
-            let (map, slot) = (unit.output, self.slot + second);
-            let (low, high) = maps.split_at_mut((self.slot + first) * map.len());
+            let map = unit.output;
+            let (low, high) = maps.split_at_mut(first_slot * map.len());
             self.rectify_first(level, first, &high[..map.len()], scratch);
             let out = &mut low[slot * map.len()..][..map.len()];
             let sums = &mut sums[slot * 2 * map.packs..];
@@ -225,12 +290,11 @@ impl Edge {
         (maps, sums): (&mut [Pack], &mut [Pack]),
         gradients: &mut Option<&mut [Pack]>,
     ) {
-        for (first, second) in PAIRS {
+        for [(first, first_slot), (second, slot)] in self.pairs() {
             let Convolution { unit, norm } = &self.convolutions[second];
             let map = unit.output;
-            let (low, high) = maps.split_at_mut((self.slot + first) * map.len());
-            let (out, source) =
-                (&mut low[(self.slot + second) * map.len()..][..map.len()], &high[..map.len()]);
+            let (low, high) = maps.split_at_mut(first_slot * map.len());
+            let (out, source) = (&mut low[slot * map.len()..][..map.len()], &high[..map.len()]);
             norm_gradient(level, map, &norm.slope, node, out, &mut scratch.dy);
             if gradients.is_some() {
                 self.rectify_first(level, first, source, scratch);
@@ -244,12 +308,13 @@ impl Edge {
                 scale: &scaling.scale,
                 shift: &scaling.shift,
                 out,
-                sums: &mut sums[(self.slot + first) * 2 * map.packs..],
+                sums: &mut sums[first_slot * 2 * map.packs..],
             });
         }
     }
 
-    /// The gradient, in `scratch.da`, of the rectified source state for the node's gradient; added where `add`.
+    /// The gradient, in `scratch.da`, of the rectified source state for the node's gradient; added where `add`. Returns
+    /// whether `scratch.da` holds one now.
     pub(super) fn backward(
         &self,
         level: Level,
@@ -258,20 +323,20 @@ impl Edge {
         scratch: &mut Scratch,
         gradients: &mut Option<&mut [Pack]>,
         mut add: bool,
-    ) {
-        for i in self.reads_source() {
+    ) -> bool {
+        for (i, slot) in self.reads_source() {
             let Convolution { unit, norm } = &self.convolutions[i];
             let len = unit.output.len();
-            let own = |i: usize| &maps[(self.slot + i) * len..][..len];
-            let gradient = match i {
-                SEP3_FIRST => own(SEP3),
-                SEP5_FIRST => own(SEP5),
-                _ => node,
-            };
-            norm_gradient(level, unit.output, &norm.slope, gradient, own(i), &mut scratch.dy);
+            let at = |slot: usize| &maps[slot * len..][..len];
+            // That of a first half took the place of its second half's map.
+            let second =
+                PAIRS.iter().find(|(first, _)| *first == i).and_then(|(_, second)| self.slots[*second]);
+            let gradient = second.map_or(node, at);
+            norm_gradient(level, unit.output, &norm.slope, gradient, at(slot), &mut scratch.dy);
             backward(level, parameters, unit, value, scratch, gradients, add);
             add = true;
         }
+        add
     }
 }
 

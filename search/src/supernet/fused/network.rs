@@ -10,7 +10,7 @@ use milenas_models::{Error, Result};
 
 use super::cell::Cell;
 use super::context::Context;
-use crate::supernet::{CANDIDATES, Evaluation, Mixture, SupernetConfig, Want};
+use crate::supernet::{CANDIDATES, Evaluation, Mixture, Row, SupernetConfig, Want, by_kind, for_cells};
 
 /// A batch of images.
 #[derive(Copy, Clone, Debug)]
@@ -115,14 +115,28 @@ impl FusedSupernet {
         self.profile.0.clear();
     }
 
-    /// Loss and gradients of a batch in training mode: BatchNorms use the batch's statistics, and move the running ones.
-    ///
-    /// Runs in rayon's current pool; the result does not depend on its number of threads.
+    /// [`evaluate_cells`](Self::evaluate_cells) with one mixture for all cells of a kind.
     pub fn evaluate(
         &mut self,
         images: Images<'_>,
         labels: &[u32],
         mixture: &Mixture,
+        want: Want,
+    ) -> Result<Evaluation<Mixture>> {
+        let found = self.evaluate_cells(images, labels, &for_cells(&self.config, mixture), want)?;
+        Ok(found.map(|cells| by_kind(&self.config, &cells)))
+    }
+
+    /// Loss and gradients of a batch in training mode: BatchNorms use the batch's statistics, and move the running ones.
+    /// The mixture has rows for each cell. A candidate of weight 0 is left out: it costs nothing, and it and its weights get
+    /// no gradient.
+    ///
+    /// Runs in rayon's current pool; the result does not depend on its number of threads.
+    pub fn evaluate_cells(
+        &mut self,
+        images: Images<'_>,
+        labels: &[u32],
+        mixture: &[&[Row]],
         want: Want,
     ) -> Result<Evaluation> {
         let batch = self.check(images, mixture)?;
@@ -141,29 +155,29 @@ impl FusedSupernet {
         Ok(rayon::scope(|_| {
             self.forward(images, batch, mixture, true);
             let (loss, correct) = self.head.loss(labels);
-            let mut evaluation = Evaluation { loss, correct, mixture_gradient: mixture.clone() };
-            evaluation.mixture_gradient.iter_mut().flatten().for_each(|row| row.fill(0.0));
-            if want.weights || want.mixture {
-                let gradient = self.backward(images.pixels, mixture, want.weights);
-                for (to, from) in
-                    evaluation.mixture_gradient.iter_mut().flatten().zip(gradient.iter().flatten())
-                {
-                    to.iter_mut().zip(from).for_each(|(to, from)| *to = *from as f32);
-                }
-            }
-            evaluation
+            let mixture_gradient = if want.weights || want.mixture {
+                self.backward(images.pixels, mixture, want.weights)
+            } else {
+                mixture.iter().map(|rows| vec![[0.0; CANDIDATES]; rows.len()]).collect()
+            };
+            Evaluation { loss, correct, mixture_gradient }
         }))
     }
 
-    /// Logits `[N, classes]` in evaluation mode: BatchNorms use the running statistics.
+    /// [`predict_cells`](Self::predict_cells) with one mixture for all cells of a kind.
     pub fn predict(&mut self, images: Images<'_>, mixture: &Mixture) -> Result<Vec<f32>> {
+        self.predict_cells(images, &for_cells(&self.config, mixture))
+    }
+
+    /// Logits `[N, classes]` in evaluation mode: BatchNorms use the running statistics.
+    pub fn predict_cells(&mut self, images: Images<'_>, mixture: &[&[Row]]) -> Result<Vec<f32>> {
         let batch = self.check(images, mixture)?;
         rayon::scope(|_| self.forward(images, batch, mixture, false));
         Ok(self.head.logits.clone())
     }
 
     /// The number of images, if all sizes fit.
-    fn check(&self, images: Images<'_>, mixture: &Mixture) -> Result<usize> {
+    fn check(&self, images: Images<'_>, mixture: &[&[Row]]) -> Result<usize> {
         let Images { pixels, height, width } = images;
         if height < SMALLEST || width < SMALLEST {
             let found = format!("{height}x{width}");
@@ -175,9 +189,9 @@ impl FusedSupernet {
             let (found, expected) = (pixels.len().to_string(), format!("a positive multiple of {image}"));
             return Err(Error::Value { what: "number of pixel values".into(), found, expected });
         }
-        if mixture.iter().any(|rows| rows.len() != self.config.edges()) {
-            let found = format!("{} and {}", mixture[0].len(), mixture[1].len());
-            let expected = format!("{} of each kind of cell", self.config.edges());
+        if mixture.len() != self.cells.len() || mixture.iter().any(|rows| rows.len() != self.config.edges()) {
+            let found = format!("{:?}", mixture.iter().map(|rows| rows.len()).collect::<Vec<_>>());
+            let expected = format!("{} of each of {} cells", self.config.edges(), self.cells.len());
             return Err(Error::Value { what: "number of rows of the mixture".into(), found, expected });
         }
         Ok(pixels.len() / image)
@@ -206,7 +220,7 @@ impl FusedSupernet {
         }
     }
 
-    fn forward(&mut self, images: Images<'_>, batch: usize, mixture: &Mixture, training: bool) {
+    fn forward(&mut self, images: Images<'_>, batch: usize, mixture: &[&[Row]], training: bool) {
         self.resize((batch, images.height, images.width));
         let (parameters, workspace) = (&self.tensors.parameters, &self.workspace);
         let pass = fused::Context { level: self.level, parameters, workspace, batch, training };
@@ -219,7 +233,7 @@ impl FusedSupernet {
             let stem = stem_view(&self.stem, &self.stem_values);
             let inputs = [source(stem, before, i.saturating_sub(1)), source(stem, before, i)];
             let cell = &mut rest[0];
-            let c = Context { pass, mixture: &mixture[cell.reduction as usize] };
+            let c = Context { pass, mixture: mixture[i] };
             cell.forward(&c, inputs, &mut self.tensors.statistics, &mut self.profile);
         }
         let stem = stem_view(&self.stem, &self.stem_values);
@@ -230,16 +244,19 @@ impl FusedSupernet {
     fn backward(
         &mut self,
         images: &[f32],
-        mixture: &Mixture,
+        mixture: &[&[Row]],
         want_weights: bool,
-    ) -> [Vec<[f64; CANDIDATES]>; 2] {
+    ) -> Vec<Vec<[f64; CANDIDATES]>> {
         let (parameters, workspace) = (&self.tensors.parameters, &self.workspace);
         let (level, batch) = (self.level, self.size.0);
         let c = fused::Context { level, parameters, workspace, batch, training: true };
         let profile = &mut self.profile;
-        let mut out = [0, 1].map(|kind| vec![[0.0; CANDIDATES]; mixture[kind].len()]);
+        let mut out: Vec<_> = mixture.iter().map(|rows| vec![[0.0; CANDIDATES]; rows.len()]).collect();
         let count = self.cells.len();
         let mut weights = want_weights.then_some(&mut self.tensors.gradients);
+        if let Some(weights) = weights.as_deref_mut() {
+            self.cells.iter().flat_map(Cell::idle).for_each(|id| weights.remove(id));
+        }
         // Whether a source's gradient holds something to add to.
         let mut begun = vec![false; count + 1];
 
@@ -254,10 +271,9 @@ impl FusedSupernet {
             let first = if want_weights { 0 } else { 2usize.saturating_sub(i) };
             let mut own = std::mem::take(&mut self.gradients[(i + 1) % 3]);
             let used = c.batch * self.cells[i].image_len();
-            let kind = self.cells[i].reduction as usize;
-            let c = Context { pass: c, mixture: &mixture[kind] };
+            let c = Context { pass: c, mixture: mixture[i] };
             let (buffers, cell) = ((&mut own[..used], &mut self.pools), &mut self.cells[i]);
-            cell.backward(&c, buffers, first, weights.as_deref_mut(), &mut out[kind], profile);
+            cell.backward(&c, buffers, first, weights.as_deref_mut(), &mut out[i], profile);
             for j in (first..2).rev() {
                 let from = if j == 0 { i.saturating_sub(1) } else { i };
                 let (before, rest) = self.cells.split_at_mut(i);

@@ -15,10 +15,18 @@ use milenas_models::kernels::blocked::{Map, Pack, pool};
 use rayon::prelude::*;
 
 use super::context::Context;
-use super::edge::{COLUMNS, DIL3, Edge, SEP3, SEP5};
+use super::edge::{COLUMNS, DIL3, Edge};
+use crate::supernet::CANDIDATES;
 
 /// Packs that the maps of a group of edges may fill: a few MiB of the last cache.
 const GROUP: usize = (16 << 20) / size_of::<Pack>();
+
+/// Columns of the pools in a mixture; in this order, their places among the maps of a state.
+pub(super) const POOLS: [usize; 2] = [1, 2];
+
+/// Most sums that an edge needs in the backward pass: of the node's gradient, and of its products with the maps that reach
+/// the node.
+pub(super) const SUMS: usize = 1 + COLUMNS.len();
 
 /// A source state and the edges from it.
 pub(super) struct State {
@@ -29,8 +37,9 @@ pub(super) struct State {
     pub(super) stride: usize,
     /// In the order of their nodes.
     pub(super) edges: Vec<Edge>,
-    /// `[image][slot]` maps of the nodes' size: max pool, average pool, then each edge's.
+    /// `[image][slot]` maps of the nodes' size: max pool, average pool, then each edge's; those with a part in the mixture.
     pub(super) maps: Vec<Pack>,
+    slots: usize,
     /// `[image][slot][2][block]` sums of the maps and of their squares; of gradients in the backward pass.
     pub(super) sums: Vec<Pack>,
     identity: Scaling,
@@ -61,38 +70,50 @@ impl State {
             stride,
             edges: Vec::new(),
             maps: Vec::new(),
+            slots: 0,
             sums: Vec::new(),
             identity: Scaling::identity(packs),
         }
     }
 
-    /// Maps that the edges keep, the pooled ones with them; a state without edges has none.
-    pub(super) fn slots(&self) -> usize {
-        self.edges.last().map_or(0, |e| e.slot + e.convolutions.len())
-    }
-
-    /// The maps of one image, in packs.
-    pub(super) fn maps_len(&self) -> usize {
-        self.slots() * self.node.len()
-    }
-
-    /// The sums of one image, in packs.
-    pub(super) fn sums_len(&self) -> usize {
-        self.slots() * 2 * self.node.packs
-    }
-
-    /// For a batch of states of this size.
-    pub(super) fn resize(&mut self, map: Map, batch: usize) {
-        self.map = Map { packs: self.map.packs, ..map };
-        self.node = self.map.strided(self.stride);
-        self.edges.iter_mut().for_each(|edge| edge.resize(self.map));
+    /// Makes room for what has a part in the mixture of the cell, for a batch.
+    pub(super) fn activate(&mut self, mixture: &[[f32; CANDIDATES]], batch: usize) {
+        let rows = self.edges.iter().map(|edge| &mixture[edge.row]);
+        let pooled = rows.flat_map(|row| POOLS.map(|column| row[column])).any(|weight| weight != 0.0);
+        self.slots = if pooled { POOLS.len() } else { 0 };
+        for edge in &mut self.edges {
+            self.slots = edge.activate(&mixture[edge.row], self.slots);
+        }
         self.maps.resize(batch * self.maps_len(), Pack::ZERO);
         self.sums.resize(batch * self.sums_len(), Pack::ZERO);
     }
 
+    /// Whether any edge pools.
+    pub(super) fn pools(&self) -> bool {
+        self.edges.iter().any(|edge| POOLS.into_iter().any(|column| edge.is_active(column)))
+    }
+
+    /// The maps of one image, in packs.
+    pub(super) fn maps_len(&self) -> usize {
+        self.slots * self.node.len()
+    }
+
+    /// The sums of one image, in packs.
+    pub(super) fn sums_len(&self) -> usize {
+        (self.slots * 2).max(self.edges.len() * SUMS) * self.node.packs
+    }
+
+    /// For states of this size.
+    pub(super) fn resize(&mut self, map: Map) {
+        self.map = Map { packs: self.map.packs, ..map };
+        self.node = self.map.strided(self.stride);
+        self.edges.iter_mut().for_each(|edge| edge.resize(self.map));
+    }
+
     /// The edges, cut into groups.
     pub(super) fn groups(&self, c: &Context<'_>) -> Vec<Range<usize>> {
-        let edge = self.edges.first().map_or(0, |e| e.convolutions.len()) * self.node.len() * c.batch;
+        let most = self.edges.iter().map(Edge::count).max().unwrap_or(0);
+        let edge = most * self.node.len() * c.batch;
         let size = (GROUP / edge.max(1)).max(1);
         (0..self.edges.len()).step_by(size).map(|e| e..(e + size).min(self.edges.len())).collect()
     }
@@ -111,10 +132,12 @@ impl State {
         place: Place,
     ) {
         let (maps_len, sums_len) = (self.maps_len(), self.sums_len());
+        let pools = self.pools();
         let tasks = c.cut(&mut self.maps, maps_len).into_par_iter().zip(c.cut(&mut self.sums, sums_len));
         let (edges, map, stride, identity) =
             (&self.edges[group.clone()], self.map, self.stride, &self.identity);
         let len = self.node.len();
+        let rectifies = edges.iter().any(Edge::rectifies);
         tasks.enumerate().for_each(|(chunk, (maps, sums))| {
             let mut scratch = c.workspace.scratch();
             for (at, i) in c.images(chunk).enumerate() {
@@ -123,11 +146,15 @@ impl State {
                 let sums = &mut sums[at * sums_len..][..sums_len];
                 if group.start == 0 {
                     sums.fill(Pack::ZERO);
+                }
+                if group.start == 0 && pools {
                     let (max, rest) = maps.split_at_mut(len);
                     let average = &mut rest[..len];
                     c.level.run(pool::Forward { stride, map, source: value, max, average, sums });
                 }
-                rectify(c, identity, map, value, &mut scratch);
+                if rectifies {
+                    rectify(c, identity, map, value, &mut scratch);
+                }
                 for edge in edges {
                     edge.forward(c.level, c.parameters, value, &mut scratch, maps, sums);
                 }
@@ -170,8 +197,8 @@ impl State {
                 let maps = &self.maps[i * maps_len..][..maps_len];
                 for (edge, (scales, bias)) in edges.iter().zip(&weights) {
                     let maps = edge.maps(maps, &before[place.offset..], len);
-                    let terms: [Term<'_>; COLUMNS.len()] =
-                        std::array::from_fn(|m| Term { scale: &scales[m], map: maps[m] });
+                    let terms = scales.iter().zip(maps).map(|(scale, map)| Term { scale, map });
+                    let terms: Vec<Term<'_>> = terms.collect();
                     let out = &mut after[place.nodes + edge.target * len - end..][..len];
                     c.level.run(WeightedSum { map: self.node, terms: &terms, bias, add, out });
                 }
@@ -188,32 +215,27 @@ impl State {
         statistics: &mut Statistics,
     ) {
         let count = (c.batch * self.node.pixels()) as f64;
-        let slots: Vec<usize> = self.edges[group.clone()]
-            .iter()
-            .flat_map(|e| {
-                if second {
-                    e.slot + SEP3..e.slot + SEP5 + 1
-                } else {
-                    e.slot + DIL3..e.slot + e.convolutions.len()
-                }
-            })
-            .collect();
-        let total = |which: usize| totals(&self.sums, self.sums_len(), which, self.node.packs);
-        let of = |slot: &usize| Moments::of(total(2 * slot), total(2 * slot + 1), count);
-        let moments: Vec<Moments> = if c.training { slots.par_iter().map(of).collect() } else { Vec::new() };
-        let pools: Vec<Moments> =
-            if c.training && !second { (0..2).map(|slot| of(&slot)).collect() } else { Vec::new() };
-        let mut moments = moments.iter();
-        for edge in &mut self.edges[group] {
-            let Edge { convolutions, pools: pool_norms, .. } = edge;
-            let (seconds, firsts) = convolutions.split_at_mut(DIL3);
-            let norms = if second { seconds } else { firsts }.iter_mut().map(|x| &mut x.norm);
-            if c.training {
-                norms.zip(&mut moments).for_each(|(norm, m)| norm.train(m, count, statistics));
-                pool_norms.iter_mut().zip(&pools).for_each(|(norm, m)| norm.train(m, count, statistics));
-            } else {
-                norms.chain(pool_norms).for_each(|norm| norm.evaluate(statistics));
-            }
+        let which = if second { 0..DIL3 } else { DIL3..usize::MAX };
+        let (sums_len, packs) = (self.sums_len(), self.node.packs);
+        let State { edges, sums, .. } = self;
+        let total = |which: usize| totals(sums, sums_len, which, packs);
+        let of = |slot: usize| Moments::of(total(2 * slot), total(2 * slot + 1), count);
+        let mut norms = Vec::new();
+        for edge in &mut edges[group] {
+            let pools: [bool; 2] = POOLS.map(|column| edge.is_active(column));
+            let slots = edge.slots();
+            let convolutions = edge.convolutions.iter_mut().zip(slots).enumerate();
+            let convolutions = convolutions.filter(|(i, _)| which.contains(i));
+            norms.extend(convolutions.filter_map(|(_, (x, slot))| Some((slot?, &mut x.norm))));
+            let pools = edge.pools.iter_mut().enumerate().filter(|(which, _)| !second && pools[*which]);
+            norms.extend(pools);
+        }
+        if c.training {
+            let moments: Vec<Moments> = norms.par_iter().map(|(slot, _)| of(*slot)).collect();
+            let both = norms.into_iter().zip(&moments);
+            both.for_each(|((_, norm), moments)| norm.train(moments, count, statistics));
+        } else {
+            norms.into_iter().for_each(|(_, norm)| norm.evaluate(statistics));
         }
     }
 

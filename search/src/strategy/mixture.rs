@@ -1,0 +1,186 @@
+//! How a pass mixes the candidates: all of them by the softmax, or one an edge by a Gumbel sample.
+
+use milenas_models::Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::supernet::{
+    Alphas, CANDIDATES, Mixture, Row, SupernetConfig, alphas::softmax, by_kind, for_cells,
+};
+
+/// The kind of mixture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MixtureKind {
+    /// Every candidate, weighted by the softmax of its edge's logits (DARTS, equation 2).
+    Softmax,
+    /// One candidate an edge, drawn afresh for every cell and pass (GDAS, equations 3 to 5; MiLeNAS, equation 10). The others
+    /// are not computed.
+    Gumbel,
+}
+
+/// A mixture and its temperature, which only Gumbel samples have.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mixing {
+    /// How candidates are mixed.
+    pub kind: MixtureKind,
+    /// Low temperatures sharpen the gradient.
+    pub tau: f64,
+}
+
+impl Mixing {
+    /// At an epoch: the temperature falls linearly from `tau_max` to `tau_min`, which the epoch after the last would have.
+    pub fn at(kind: MixtureKind, [tau_max, tau_min]: [f64; 2], epoch: usize, epochs: usize) -> Self {
+        Mixing { kind, tau: tau_max - (tau_max - tau_min) * epoch as f64 / epochs as f64 }
+    }
+}
+
+/// The mixture of one pass.
+#[derive(Clone, Debug)]
+pub enum Pass {
+    /// One for both kinds of cell.
+    Soft(Mixture),
+    /// By cell.
+    Sampled {
+        /// 1 for the drawn candidate, 0 for the others.
+        hard: Vec<Vec<Row>>,
+        /// `softmax((alpha + noise) / tau)`, whose gradient the drawn ones get.
+        soft: Vec<Vec<Row>>,
+        /// The temperature.
+        tau: f32,
+    },
+}
+
+impl Pass {
+    /// Draws the mixture of a pass; the softmax leaves nothing to chance.
+    pub fn draw(
+        alphas: &Alphas,
+        config: &SupernetConfig,
+        mixing: Mixing,
+        mut rng: impl FnMut() -> Rng,
+    ) -> Self {
+        if mixing.kind == MixtureKind::Softmax {
+            return Pass::Soft(alphas.mixture());
+        }
+        let (mut rng, tau) = (rng(), mixing.tau as f32);
+        let mut noisy = |logits: &Row| softmax(&logits.map(|a| (a + gumbel(&mut rng)) / tau));
+        let soft: Vec<Vec<Row>> =
+            for_cells(config, &alphas.0).iter().map(|rows| rows.iter().map(&mut noisy).collect()).collect();
+        let hard = soft.iter().map(|rows| rows.iter().map(one_hot).collect()).collect();
+        Pass::Sampled { hard, soft, tau }
+    }
+
+    /// The rows of each cell.
+    pub fn cells<'a>(&'a self, config: &SupernetConfig) -> Vec<&'a [Row]> {
+        match self {
+            Pass::Soft(mixture) => for_cells(config, mixture),
+            Pass::Sampled { hard, .. } => hard.iter().map(Vec::as_slice).collect(),
+        }
+    }
+
+    /// The gradient by the logits from that by the rows of each cell. Of a sample `c` it is that of `soft`'s entry `c`
+    /// (straight through): `g_c * y_c * (1[c = m] - y_m) / tau`.
+    pub fn gradient(
+        &self,
+        alphas: &Alphas,
+        config: &SupernetConfig,
+        by_cells: &[Vec<[f64; CANDIDATES]>],
+    ) -> Mixture {
+        let Pass::Sampled { hard, soft, tau } = self else {
+            return alphas.gradient(&by_kind(config, by_cells));
+        };
+        let cells = by_cells.iter().zip(hard.iter().zip(soft)).map(|(g, (hard, soft))| {
+            let rows = g.iter().zip(hard.iter().zip(soft));
+            rows.map(|(g, (hard, y))| {
+                let drawn = hard.iter().position(|x| *x == 1.0).unwrap_or_default();
+                let slope = g[drawn] * f64::from(y[drawn] / tau);
+                std::array::from_fn(|m| slope * (f64::from(hard[m]) - f64::from(y[m])))
+            })
+            .collect()
+        });
+        by_kind(config, &cells.collect::<Vec<_>>())
+    }
+}
+
+fn gumbel(rng: &mut Rng) -> f32 {
+    -(-rng.uniform(f32::MIN_POSITIVE, 1.0).ln()).max(f32::MIN_POSITIVE).ln()
+}
+
+fn one_hot(row: &Row) -> Row {
+    let best = row.iter().enumerate().fold(0, |best, (k, x)| if *x > row[best] { k } else { best });
+    std::array::from_fn(|k| f32::from(u8::from(k == best)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use milenas_models::Space;
+
+    const CONFIG: SupernetConfig =
+        SupernetConfig { channels: 4, layers: 3, classes: 10, in_channels: 3, stem_multiplier: 3, nodes: 4 };
+    const GUMBEL: Mixing = Mixing { kind: MixtureKind::Gumbel, tau: 2.0 };
+
+    #[test]
+    fn candidates_are_drawn_as_often_as_the_softmax_says() {
+        let mut alphas = Alphas::init(&Space::darts(), 1);
+        alphas.0[0][3] = [0.0, 1.0, -1.0, 0.5, 2.0, 0.0, 0.0, 0.0];
+        let mut counts = [0.0; CANDIDATES];
+        for draw in 0..4000 {
+            let pass = Pass::draw(&alphas, &CONFIG, GUMBEL, || Rng::new(draw, "draw"));
+            let row = pass.cells(&CONFIG)[0][3];
+            counts.iter_mut().zip(row).for_each(|(count, x)| *count += x / 4000.0);
+        }
+        for (count, p) in counts.iter().zip(softmax(&alphas.0[0][3])) {
+            assert!((count - p).abs() < 0.03, "{count} {p}");
+        }
+    }
+
+    #[test]
+    fn every_cell_and_pass_draws_its_own() {
+        let alphas = Alphas::init(&Space::darts(), 1);
+        let config = SupernetConfig { layers: 6, ..CONFIG };
+        let [a, b] = ["a", "b"].map(|purpose| Pass::draw(&alphas, &config, GUMBEL, || Rng::new(1, purpose)));
+        let (a, b) = (a.cells(&config), b.cells(&config));
+        assert!(a[0] != a[1] && a != b);
+        for row in a.concat() {
+            assert!(row.iter().sum::<f32>() == 1.0 && row.iter().all(|x| *x == 0.0 || *x == 1.0));
+        }
+    }
+
+    /// The straight-through gradient is the slope of `sum over drawn of g * softmax((alpha + noise) / tau)`, noise held.
+    #[test]
+    fn the_gradient_is_that_of_the_relaxed_sample() {
+        let alphas = Alphas::init(&Space::darts(), 3);
+        for draw in 0..20 {
+            let make = |alphas: &Alphas| Pass::draw(alphas, &CONFIG, GUMBEL, || Rng::new(draw, "draw"));
+            let pass = make(&alphas);
+            let mut rng = Rng::new(draw, "upstream");
+            let rows =
+                |_| (0..CONFIG.edges()).map(|_| std::array::from_fn(|_| f64::from(rng.normal()))).collect();
+            let upstream: Vec<Vec<[f64; CANDIDATES]>> = (0..CONFIG.layers).map(rows).collect();
+            let drawn = pass.cells(&CONFIG).into_iter().map(<[Row]>::to_vec).collect::<Vec<_>>();
+            let value = |alphas: &Alphas| -> f64 {
+                let Pass::Sampled { soft, .. } = make(alphas) else { return 0.0 };
+                let all = soft.iter().flatten().zip(drawn.iter().flatten()).zip(upstream.iter().flatten());
+                all.flat_map(|((y, hard), g)| (0..CANDIDATES).map(move |k| f64::from(y[k] * hard[k]) * g[k]))
+                    .sum()
+            };
+            let gradient = pass.gradient(&alphas, &CONFIG, &upstream);
+            for (kind, edge, k) in [(0, 0, 4), (1, 5, 0), (0, 13, 7)] {
+                let moved = [1e-2, -1e-2].map(|by| {
+                    let mut moved = alphas.clone();
+                    moved.0[kind][edge][k] += by;
+                    value(&moved)
+                });
+                let slope = (moved[0] - moved[1]) / 2e-2;
+                assert!((slope - f64::from(gradient[kind][edge][k])).abs() < 1e-3, "draw {draw}: {slope}");
+            }
+        }
+    }
+
+    #[test]
+    fn temperature_falls_by_epoch() {
+        let tau = |epoch| Mixing::at(MixtureKind::Gumbel, [10.0, 1.0], epoch, 250).tau;
+        assert_eq!((tau(0), tau(125)), (10.0, 5.5));
+        assert!((tau(249) - (1.0 + 9.0 / 250.0)).abs() < 1e-9);
+    }
+}

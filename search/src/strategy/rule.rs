@@ -1,0 +1,260 @@
+//! The rules for the architecture's gradient: one formula, whose terms a strategy picks.
+
+use super::Compat;
+use crate::Result;
+use crate::supernet::UpdateFn;
+
+/// A part of a step's data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Half {
+    /// The batch that the weights learn from.
+    Train,
+    /// The batch of the other half.
+    Valid,
+}
+
+/// What a rule asks of the two losses, as functions of architecture and weights.
+pub trait Losses {
+    /// All weights, and whatever else a pass changes.
+    type Saved;
+
+    /// `dL/dalpha` of a half at the weights as they stand; where `weights`, also finds the gradient by these.
+    fn gradient(&mut self, half: Half, weights: bool) -> Result<Vec<f32>>;
+
+    /// Shows every tensor of the weights with the gradient last found.
+    fn visit(&mut self, visit: &mut UpdateFn) -> Result<()>;
+
+    /// Moves the weights as their optimiser would for the gradient last found, without moving the optimiser.
+    fn step_ahead(&mut self) -> Result<()>;
+
+    /// The learning rate of that step.
+    fn rate(&self) -> f64;
+
+    /// What [`restore`](Self::restore) brings back.
+    fn save(&mut self) -> Result<Self::Saved>;
+
+    /// Brings everything back, to the bit.
+    fn restore(&mut self, saved: &Self::Saved) -> Result<()>;
+}
+
+/// `dL/dalpha` of `L = train * L_train(w*, alpha) + valid * L_valid(w*, alpha)`, where `w*` is `w`, or, unrolled, the weights
+/// after their next step `w - xi * (momentum * v + dL_train/dw + decay * w)`, which depend on alpha too.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub struct Rule {
+    pub train: f32,
+    pub valid: f32,
+    pub unrolled: bool,
+}
+
+/// From lambda to the rule.
+type Strategy = fn(f32) -> Rule;
+
+const STRATEGIES: [(&str, Strategy); 5] = [
+    // MiLeNAS, equation 6: mixed-level.
+    ("milenas", |lambda| Rule { train: 1.0, valid: lambda, unrolled: false }),
+    // MiLeNAS, section 3.1 with lambda on the validation term, as in equation 6.
+    ("milenas-2nd", |lambda| Rule { train: 1.0, valid: lambda, unrolled: true }),
+    // DARTS, equation 6 with xi = 0: bilevel.
+    ("darts-1st", |_| Rule { train: 0.0, valid: 1.0, unrolled: false }),
+    // DARTS, equation 7.
+    ("darts-2nd", |_| Rule { train: 0.0, valid: 1.0, unrolled: true }),
+    // MiLeNAS, equation 3.
+    ("single-level", |_| Rule { train: 1.0, valid: 0.0, unrolled: false }),
+];
+
+/// The length of the two steps of a finite difference (DARTS, section 2.3).
+const DIFFERENCE: f64 = 0.01;
+
+impl Rule {
+    /// That of a strategy. The released code has lambda on the training term.
+    ///
+    /// # Errors
+    /// An unknown name, with the nearest known one.
+    pub fn named(strategy: &str, lambda: f64, compat: Compat) -> milenas_models::Result<Self> {
+        let found =
+            STRATEGIES.iter().find(|(name, _)| *name == strategy).map(|(_, rule)| rule(lambda as f32));
+        let rule = found.ok_or_else(|| {
+            milenas_models::Error::unknown("strategy", strategy, STRATEGIES.map(|(name, _)| name))
+        })?;
+        let mixed = rule.train != 0.0 && strategy != "single-level";
+        match compat {
+            Compat::Released if mixed => Ok(Rule { train: rule.valid, valid: rule.train, ..rule }),
+            _ => Ok(rule),
+        }
+    }
+
+    fn halves(&self) -> [(Half, f32); 2] {
+        [(Half::Train, self.train), (Half::Valid, self.valid)]
+    }
+
+    /// The gradient by the architecture. `weights` keeps that of the training batch by the weights for a first-order rule.
+    pub fn gradient<L: Losses>(&self, losses: &mut L, weights: bool) -> Result<Vec<f32>> {
+        if self.unrolled {
+            return self.second_order(losses);
+        }
+        let mut sum = Vec::new();
+        for (half, factor) in self.halves() {
+            let weights = weights && half == Half::Train;
+            if factor != 0.0 || weights {
+                add(&mut sum, &losses.gradient(half, weights)?, factor);
+            }
+        }
+        Ok(sum)
+    }
+
+    /// `dL/dalpha(w*, alpha) - xi * d2 L_train/(dalpha dw) * v` with `v = dL/dw*`; the product is
+    /// `(dL_train/dalpha(w + e v) - dL_train/dalpha(w - e v)) / 2e`. The formula is linear in the two losses, so one
+    /// difference serves both of MiLeNAS' terms, where the paper takes one each.
+    fn second_order<L: Losses>(&self, losses: &mut L) -> Result<Vec<f32>> {
+        losses.gradient(Half::Train, true)?;
+        let start = losses.save()?;
+        losses.step_ahead()?;
+        let (mut sum, mut v) = (Vec::new(), Vec::<Vec<f32>>::new());
+        for (half, factor) in self.halves().into_iter().filter(|(_, factor)| *factor != 0.0) {
+            add(&mut sum, &losses.gradient(half, true)?, factor);
+            losses.visit(&mut |index, _, gradient| {
+                v.resize(v.len().max(index + 1), Vec::new());
+                add(&mut v[index], gradient, factor);
+            })?;
+        }
+        let norm = v.iter().flatten().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+        if norm > 0.0 {
+            let e = DIFFERENCE / norm;
+            for (sign, e) in [(-1.0, e), (1.0, -e)] {
+                losses.restore(&start)?;
+                losses.visit(&mut |index, w, _| {
+                    let direction = v.get(index).into_iter().flatten();
+                    w.iter_mut().zip(direction).for_each(|(w, v)| *w += e as f32 * v);
+                })?;
+                let factor = sign * losses.rate() * norm / (2.0 * DIFFERENCE);
+                add(&mut sum, &losses.gradient(Half::Train, false)?, factor as f32);
+            }
+        }
+        losses.restore(&start)?;
+        Ok(sum)
+    }
+}
+
+fn add(sum: &mut Vec<f32>, term: &[f32], factor: f32) {
+    sum.resize(term.len(), 0.0);
+    sum.iter_mut().zip(term).for_each(|(sum, term)| *sum += factor * term);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The pair of DARTS, figure 2: `L_valid = a w - 2 a + 1`, `L_train = (w - a)^2`, from a = 2, w = -2.
+    struct Toy {
+        a: f32,
+        w: [f32; 1],
+        gradient: [f32; 1],
+        xi: f64,
+    }
+
+    impl Losses for Toy {
+        type Saved = [f32; 1];
+
+        fn gradient(&mut self, half: Half, weights: bool) -> Result<Vec<f32>> {
+            let (a, w) = (self.a, self.w[0]);
+            let (by_a, by_w) = match half {
+                Half::Train => (2.0 * (a - w), 2.0 * (w - a)),
+                Half::Valid => (w - 2.0, a),
+            };
+            if weights {
+                self.gradient = [by_w];
+            }
+            Ok(vec![by_a])
+        }
+
+        fn visit(&mut self, visit: &mut UpdateFn) -> Result<()> {
+            visit(0, &mut self.w, &self.gradient);
+            Ok(())
+        }
+
+        fn step_ahead(&mut self) -> Result<()> {
+            self.w[0] -= self.xi as f32 * self.gradient[0];
+            Ok(())
+        }
+
+        fn rate(&self) -> f64 {
+            self.xi
+        }
+
+        fn save(&mut self) -> Result<[f32; 1]> {
+            Ok(self.w)
+        }
+
+        fn restore(&mut self, saved: &[f32; 1]) -> Result<()> {
+            self.w = *saved;
+            Ok(())
+        }
+    }
+
+    /// Where plain gradient steps of `rate` end.
+    fn limit(rule: Rule, xi: f64, rate: f32, steps: usize) -> (f32, f32) {
+        let mut toy = Toy { a: 2.0, w: [-2.0], gradient: [0.0], xi };
+        for _ in 0..steps {
+            let gradient = rule.gradient(&mut toy, false).unwrap();
+            toy.a -= rate * gradient[0];
+            toy.gradient(Half::Train, true).unwrap();
+            toy.w[0] -= rate * toy.gradient[0];
+        }
+        (toy.a, toy.w[0])
+    }
+
+    fn rule(name: &str, lambda: f64) -> Rule {
+        Rule::named(name, lambda, Compat::None).unwrap()
+    }
+
+    #[test]
+    fn the_toy_pair_ends_where_it_must() {
+        let ends = |name, lambda, xi, rate, expected: f32| {
+            let (a, w) = limit(rule(name, lambda), xi, rate, 200_000);
+            assert!(
+                (a - expected).abs() < 2e-3 && (w - expected).abs() < 2e-3,
+                "{name} {lambda} {xi}: {a} {w}"
+            );
+        };
+        ends("darts-1st", 1.0, 0.0, 0.01, 2.0);
+        for (lambda, rate) in [(0.1, 0.05), (1.0, 0.05), (999.0, 1e-4)] {
+            ends("milenas", lambda, 0.0, rate, 2.0);
+        }
+        for (xi, expected) in [(0.5, 1.0), (0.01, 1.9608)] {
+            ends("darts-2nd", 1.0, xi, 0.01, expected);
+            ends("milenas-2nd", 1.0, xi, 0.01, expected);
+        }
+        let (a, w) = limit(rule("single-level", 1.0), 0.0, 0.05, 2000);
+        assert!((a - w).abs() < 1e-4 && (a + 0.105).abs() < 1e-3, "{a} {w}");
+    }
+
+    #[test]
+    fn lambda_0_is_single_level_and_the_released_lambda_is_on_training() {
+        assert_eq!(rule("milenas", 0.0), rule("single-level", 7.0));
+        let released = Rule::named("milenas", 0.1, Compat::Released).unwrap();
+        assert_eq!(released, Rule { train: 0.1, valid: 1.0, unrolled: false });
+        let darts = Rule::named("darts-2nd", 0.1, Compat::Released).unwrap();
+        assert_eq!(darts, rule("darts-2nd", 0.1));
+    }
+
+    #[test]
+    fn a_second_order_gradient_leaves_the_weights() {
+        let mut toy = Toy { a: 0.3, w: [0.7], gradient: [0.0], xi: 0.1 };
+        rule("milenas-2nd", 0.5).gradient(&mut toy, false).unwrap();
+        assert_eq!(toy.w[0].to_bits(), 0.7f32.to_bits());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_gradient_is_linear_in_both_coefficients(train in 0.0f32..10.0, valid in 0.0f32..10.0, a in -3.0f32..3.0) {
+            let mut toy = Toy { a, w: [0.7], gradient: [0.0], xi: 0.1 };
+            let found = Rule { train, valid, unrolled: false }.gradient(&mut toy, false).unwrap();
+            let [t, v] = [Half::Train, Half::Valid].map(|half| toy.gradient(half, false).unwrap()[0]);
+            let mut expected = 0.0;
+            if train != 0.0 { expected += train * t; }
+            if valid != 0.0 { expected += valid * v; }
+            proptest::prop_assert_eq!(found.first().copied().unwrap_or_default().to_bits(), expected.to_bits());
+        }
+    }
+}
