@@ -9,7 +9,7 @@ use candle_core::{Device, Tensor, safetensors};
 use milenas_models::Weights;
 use milenas_search::config::Config;
 use milenas_search::data::Batch;
-use milenas_search::strategy::Stepper;
+use milenas_search::strategy::{Moment, Stepper};
 use milenas_search::supernet::fused::FusedSupernet;
 use milenas_search::supernet::reference::Reference;
 use milenas_search::supernet::{Alphas, Mixture, Supernet, SupernetConfig, Want};
@@ -133,7 +133,8 @@ fn two_steps(net: &mut dyn Supernet) {
     let config = Config::resolve("paper", None, &[]).unwrap().search;
     let mut stepper = Stepper::new(&config).unwrap();
     for step in 1..=2 {
-        let seen = stepper.step(net, &mut alphas, [&train, &valid], &config, 0.025).unwrap();
+        let at = Moment { seed: 0, epoch: 0, step, lr: 0.025 };
+        let seen = stepper.step(net, &mut alphas, [&train, &valid], &config, at).unwrap();
         let prefix = format!("after_step_{step}.");
         let norm = golden.flat(&format!("{prefix}weight_grad_norm"));
         assert_close("norm", &[seen.gradient_norm as f32], &norm, GRADIENTS);

@@ -1,0 +1,123 @@
+//! Candidates of weight zero: the fused supernet leaves them out, and is still what the definition says.
+#![allow(clippy::unwrap_used)]
+
+use milenas_models::{Rng, Space};
+use milenas_search::data::Batch;
+use milenas_search::strategy::mixture::Pass;
+use milenas_search::strategy::{Mixing, MixtureKind};
+use milenas_search::supernet::fused::FusedSupernet;
+use milenas_search::supernet::reference::Reference;
+use milenas_search::supernet::{Alphas, Row, Supernet, SupernetConfig, Want};
+
+const CONFIG: SupernetConfig =
+    SupernetConfig { channels: 5, layers: 4, classes: 4, in_channels: 2, stem_multiplier: 3, nodes: 4 };
+const BOTH: Want = Want { weights: true, mixture: true };
+
+fn batch(images: usize, side: usize) -> Batch {
+    let mut rng = Rng::new(3, "batch");
+    let pixels = (0..images * 2 * side * side).map(|_| rng.normal()).collect();
+    let labels = (0..images).map(|_| rng.below(CONFIG.classes) as u32).collect();
+    Batch { images: pixels, labels, shape: [2, side, side] }
+}
+
+fn pair(side: usize) -> (Reference, FusedSupernet) {
+    let reference = Reference::new(&CONFIG, side, side, 1).unwrap();
+    let mut fused = FusedSupernet::new(CONFIG);
+    Supernet::load(&mut fused, &Supernet::weights(&reference).unwrap()).unwrap();
+    (reference, fused)
+}
+
+fn sample(seed: u64) -> Pass {
+    let alphas = Alphas::init(&Space::darts(), seed);
+    Pass::draw(&alphas, &CONFIG, Mixing { kind: MixtureKind::Gumbel, tau: 1.0 }, || Rng::new(seed, "draw"))
+}
+
+/// Some candidates of an edge, at random; on some edges none.
+fn sparse(seed: u64) -> Vec<Vec<Row>> {
+    let mut rng = Rng::new(seed, "sparse");
+    let mut weight = || if rng.below(4) == 0 { rng.uniform(0.1, 1.0) } else { 0.0 };
+    (0..CONFIG.layers)
+        .map(|_| (0..CONFIG.edges()).map(|_| std::array::from_fn(|_| weight())).collect())
+        .collect()
+}
+
+fn close(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let scale = expected.iter().fold(1e-6f64, |m, x| m.max(x.abs()));
+    let worst = found.iter().zip(expected).fold(0f64, |m, (a, b)| m.max((a - b).abs()));
+    assert!(worst <= tolerance * scale, "{what}: differs by {worst:e}, largest element {scale:e}");
+}
+
+/// One pass after another through the same networks: what an earlier mixture left must not show.
+#[test]
+fn the_fused_supernet_equals_the_definition() {
+    let side = 8;
+    let (mut reference, mut fused) = pair(side);
+    let batch = batch(6, side);
+    let mixtures = (0..3).flat_map(|seed| {
+        let sampled = sample(seed).cells(&CONFIG).into_iter().map(<[Row]>::to_vec).collect();
+        [sampled, sparse(seed)]
+    });
+    for (round, mixture) in mixtures.enumerate() {
+        let cells: Vec<&[Row]> = mixture.iter().map(Vec::as_slice).collect();
+        let expected = reference.evaluate_cells(&batch, &cells, BOTH).unwrap();
+        let found = Supernet::evaluate_cells(&mut fused, &batch, &cells, BOTH).unwrap();
+        close(&format!("loss {round}"), &[found.loss], &[expected.loss], 1e-4);
+        for (cell, rows) in mixture.iter().enumerate() {
+            let active = rows.iter().flatten().map(|weight| f64::from(u8::from(*weight != 0.0)));
+            let expected: Vec<f64> = expected.mixture_gradient[cell].concat();
+            let expected: Vec<f64> = expected.iter().zip(active).map(|(g, active)| g * active).collect();
+            close(&format!("mixture {round} {cell}"), &found.mixture_gradient[cell].concat(), &expected, 2e-3);
+        }
+        let norm = Supernet::gradient_norm(&reference).unwrap();
+        for named in fused.tensors().named() {
+            let [found, expected] = [
+                fused.tensors().gradient(&named.name).unwrap(),
+                Supernet::gradient(&reference, &named.name).unwrap(),
+            ]
+            .map(|g| g.iter().map(|x| f64::from(*x) / norm).collect::<Vec<_>>());
+            let worst = found.iter().zip(&expected).fold(0f64, |m, (a, b)| m.max((a - b).abs()));
+            assert!(worst < 1e-4, "round {round}, {}: differs by {worst:e} of the whole norm", named.name);
+        }
+    }
+    let mixture = sparse(9);
+    let cells: Vec<&[Row]> = mixture.iter().map(Vec::as_slice).collect();
+    let [expected, found] = [
+        reference.predict_cells(&batch, &cells).unwrap(),
+        Supernet::predict_cells(&mut fused, &batch, &cells).unwrap(),
+    ]
+    .map(|logits| logits.into_iter().map(f64::from).collect::<Vec<_>>());
+    close("logits", &found, &expected, 1e-3);
+}
+
+/// The unchosen candidates' weights get no gradient, so an optimiser does not even see them.
+#[test]
+fn weights_of_unchosen_candidates_are_not_visited() {
+    let (_, mut fused) = pair(8);
+    let pass = sample(5);
+    let cells = pass.cells(&CONFIG);
+    Supernet::evaluate_cells(&mut fused, &batch(3, 8), &cells, BOTH).unwrap();
+    let named: Vec<(String, usize)> =
+        fused.tensors().named().iter().map(|n| (n.name.clone(), n.shape.iter().product())).collect();
+    let mut chosen = 0;
+    for (name, size) in &named {
+        let place: Vec<&str> = name.split('.').collect();
+        let ["cells", cell, "edges", edge, candidate, ..] = place[..] else {
+            chosen += size;
+            continue;
+        };
+        let [cell, edge, candidate] = [cell, edge, candidate].map(|n| n.parse::<usize>().unwrap());
+        let gradient = fused.tensors().gradient(name).unwrap();
+        if cells[cell][edge][candidate] == 0.0 {
+            assert!(gradient.iter().all(|g| *g == 0.0), "{name}");
+        } else {
+            chosen += size;
+        }
+    }
+    let mut visited = 0;
+    fused.tensors_mut().for_each_parameter(|_, values, _| visited += values.iter().filter(|x| **x != 0.0).count());
+    let all: usize = named.iter().map(|(_, size)| size).sum();
+    // Weights are drawn from a continuum, but for the stem's shift, which starts at zero.
+    assert_eq!(visited, chosen - CONFIG.stem_multiplier * CONFIG.channels);
+    assert!(visited < all / 2);
+}
