@@ -31,9 +31,11 @@ pub enum Command {
     Run {
         #[command(flatten)]
         options: RunOptions,
-        /// The rule for the architecture's gradient [milenas, darts-1st, single-level]
-        #[arg(long, value_name = "NAME")]
-        strategy: Option<String>,
+        /// Epochs at the start that are bilevel, by the key search.bilevel_strategy, before the strategy takes over
+        #[arg(long, value_name = "N")]
+        bilevel_epochs: Option<usize>,
+        #[command(flatten)]
+        rule: RuleOptions,
     },
     /// Train an architecture from scratch: writes OUT/weights.safetensors
     #[command(
@@ -67,6 +69,25 @@ pub enum Command {
     /// Look at data sources, or get one
     #[command(subcommand)]
     Data(DataCommand),
+}
+
+/// How a search moves the architecture: each is short for a key of the configuration.
+#[derive(Debug, Default, Args)]
+#[allow(missing_docs)]
+pub struct RuleOptions {
+    /// The rule for the architecture's gradient [milenas, milenas-2nd, darts-1st, darts-2nd, single-level]
+    #[arg(long, value_name = "NAME")]
+    pub strategy: Option<String>,
+    /// Weight of the validation loss beside the training loss, of milenas and milenas-2nd
+    #[arg(long, value_name = "X")]
+    pub lambda: Option<f64>,
+    /// softmax: all candidates; gumbel: one an edge, drawn for each cell and pass (GDAS), much cheaper
+    #[arg(long, value_name = "KIND", value_parser = ["softmax", "gumbel"])]
+    pub mixture: Option<String>,
+    /// released: reproduce the released code: no clip on the weights, no momentum in the unrolled step, lambda on the
+    /// training loss
+    #[arg(long, value_name = "NAME", value_parser = ["none", "released"])]
+    pub compat: Option<String>,
 }
 
 /// What runs have in common.
@@ -134,6 +155,8 @@ pub enum BenchCommand {
         /// Take the training batch's two gradients from one pass
         #[arg(long)]
         two_pass: bool,
+        #[command(flatten)]
+        rule: RuleOptions,
         #[command(flatten)]
         size: BenchSize,
     },

@@ -9,12 +9,11 @@ use milenas_models::input::Limits;
 use milenas_models::{Genotype, Model, cost, file};
 
 use crate::bench::{self, StepBench, TrainBench};
-use crate::cli::{BenchCommand, Cli, Command, DataCommand, RunOptions};
+use crate::cli::{BenchCommand, Cli, Command, DataCommand, RuleOptions, RunOptions};
 use crate::config::Config;
 use crate::fetch;
 use crate::progress::Progress;
 use crate::run::{Data, Folder, GENOTYPE, WEIGHTS, run_eval, run_search, run_train};
-use crate::strategy::Order;
 
 /// The largest text file that is read: a configuration, a genotype.
 const MAX_TEXT: u64 = 1 << 20;
@@ -22,7 +21,11 @@ const MAX_TEXT: u64 = 1 << 20;
 /// Runs what was typed.
 pub fn execute(cli: Cli) -> Result<()> {
     match cli.command {
-        Command::Run { options, strategy } => search(&options, strategy),
+        Command::Run { options, bilevel_epochs, rule } => {
+            let mut sets = sets_of(&rule);
+            sets.extend(bilevel_epochs.map(|n| format!("search.bilevel_epochs={n}")));
+            search(&options, sets)
+        }
         Command::Train { genotype, options } => train(&genotype, &options),
         Command::Eval { weights, data, json } => eval(&weights, &data, json),
         Command::Bench(command) => bench(&command),
@@ -36,7 +39,15 @@ fn text(path: &Path) -> Result<String> {
     String::from_utf8(bytes).with_context(|| format!("{}: not text", path.display()))
 }
 
-fn resolve(options: &RunOptions, strategy: Option<String>) -> Result<Config> {
+/// The keys that the options are short for.
+fn sets_of(rule: &RuleOptions) -> Vec<String> {
+    let RuleOptions { strategy, lambda, mixture, compat } = rule;
+    let lambda = lambda.map(|x| x.to_string());
+    let options = [("strategy", strategy), ("lambda", &lambda), ("mixture", mixture), ("compat", compat)];
+    options.into_iter().filter_map(|(key, value)| Some(format!("search.{key}={}", value.as_ref()?))).collect()
+}
+
+fn resolve(options: &RunOptions, more: Vec<String>) -> Result<Config> {
     if options.device != "cpu" {
         bail!("--device {}: this build computes on the cpu only. Help: leave --device out", options.device);
     }
@@ -45,7 +56,7 @@ fn resolve(options: &RunOptions, strategy: Option<String>) -> Result<Config> {
     let file = file.transpose()?;
     let mut sets = options.set.clone();
     sets.extend(options.seed.map(|seed| format!("seed={seed}")));
-    sets.extend(strategy.map(|name| format!("search.strategy={name}")));
+    sets.extend(more);
     Ok(Config::resolve(&options.preset, file.as_ref().map(|(p, t)| (p.as_str(), t.as_str())), &sets)?)
 }
 
@@ -66,8 +77,8 @@ fn read_data(source: &Source, config: &Config, progress: &Progress) -> Result<Da
     Ok(data)
 }
 
-fn search(options: &RunOptions, strategy: Option<String>) -> Result<()> {
-    let config = resolve(options, strategy)?;
+fn search(options: &RunOptions, more: Vec<String>) -> Result<()> {
+    let config = resolve(options, more)?;
     let source = Source::parse(&options.data)?;
     let mut progress = Progress::new("search");
     let data = read_data(&source, &config, &progress)?;
@@ -113,7 +124,7 @@ fn read_genotype(name: &str) -> Result<Genotype> {
 }
 
 fn train(genotype: &str, options: &RunOptions) -> Result<()> {
-    let config = resolve(options, None)?;
+    let config = resolve(options, Vec::new())?;
     let genotype = read_genotype(genotype)?;
     let source = Source::parse(&options.data)?;
     let mut progress = Progress::new("train");
@@ -195,12 +206,18 @@ fn bench(command: &BenchCommand) -> Result<()> {
     let (BenchCommand::Step { size, .. } | BenchCommand::Train { size, .. }) = command;
     let [channels, layers, batch, steps] =
         [size.channels, size.layers, size.batch, size.steps].map(|n| n as usize);
-    let config = Config::resolve("paper", None, &[])?;
+    let sets = match command {
+        BenchCommand::Step { two_pass, rule, .. } => {
+            let order = two_pass.then(|| "search.order=two-pass".to_string());
+            sets_of(rule).into_iter().chain(order).collect()
+        }
+        BenchCommand::Train { .. } => Vec::new(),
+    };
+    let config = Config::resolve("paper", None, &sets)?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(size.threads).build()?;
     let report = match command {
-        BenchCommand::Step { two_pass, .. } => {
-            let order = if *two_pass { Order::TwoPass } else { Order::Released };
-            let what = StepBench { channels, layers, batch, steps, order };
+        BenchCommand::Step { .. } => {
+            let what = StepBench { channels, layers, batch, steps };
             pool.install(|| bench::step(&what, &config.search))?
         }
         BenchCommand::Train { genotype, .. } => {
@@ -214,10 +231,10 @@ fn bench(command: &BenchCommand) -> Result<()> {
         return Ok(());
     }
     println!(
-        "{:.3} s a step, {:.1} images/s, {:.0} GFLOP/s, {} threads, peak {} MiB",
+        "{:.3} s a step, {:.1} images/s, {} GFLOP/s, {} threads, peak {} MiB",
         report.step_seconds,
         report.images_per_second,
-        report.gflops,
+        report.gflops.map_or("?".into(), |x| format!("{x:.0}")),
         report.threads,
         report.peak_mib.map_or("?".into(), |m| format!("{m:.0}"))
     );

@@ -67,7 +67,12 @@ fn the_fused_supernet_equals_the_definition() {
             let active = rows.iter().flatten().map(|weight| f64::from(u8::from(*weight != 0.0)));
             let expected: Vec<f64> = expected.mixture_gradient[cell].concat();
             let expected: Vec<f64> = expected.iter().zip(active).map(|(g, active)| g * active).collect();
-            close(&format!("mixture {round} {cell}"), &found.mixture_gradient[cell].concat(), &expected, 2e-3);
+            close(
+                &format!("mixture {round} {cell}"),
+                &found.mixture_gradient[cell].concat(),
+                &expected,
+                2e-3,
+            );
         }
         let norm = Supernet::gradient_norm(&reference).unwrap();
         for named in fused.tensors().named() {
@@ -115,7 +120,9 @@ fn weights_of_unchosen_candidates_are_not_visited() {
         }
     }
     let mut visited = 0;
-    fused.tensors_mut().for_each_parameter(|_, values, _| visited += values.iter().filter(|x| **x != 0.0).count());
+    fused
+        .tensors_mut()
+        .for_each_parameter(|_, values, _| visited += values.iter().filter(|x| **x != 0.0).count());
     let all: usize = named.iter().map(|(_, size)| size).sum();
     // Weights are drawn from a continuum, but for the stem's shift, which starts at zero.
     assert_eq!(visited, chosen - CONFIG.stem_multiplier * CONFIG.channels);

@@ -32,7 +32,8 @@ pub struct Report {
     /// The largest memory of the process so far; `None` where the system does not tell.
     pub peak_mib: Option<f64>,
     /// Multiply-adds of the convolutions and the classifier, twice, over the step's time; work done again is not counted.
-    pub gflops: f64,
+    /// `None` where the mixture leaves work out.
+    pub gflops: Option<f64>,
     /// Waiting for a batch.
     pub data: f64,
     pub forward: f64,
@@ -49,7 +50,7 @@ impl Report {
         order: Option<Order>,
         mut seconds: Vec<f64>,
         data: f64,
-        flops: f64,
+        flops: Option<f64>,
         profile: &[(&'static str, f64)],
     ) -> Report {
         let steps = seconds.len() as f64;
@@ -68,7 +69,7 @@ impl Report {
             images_per_second: batch as f64 / step_seconds,
             step_seconds,
             peak_mib: peak_mib(),
-            gflops: flops / step_seconds / 1e9,
+            gflops: flops.map(|flops| flops / step_seconds / 1e9),
             data,
             forward,
             backward,

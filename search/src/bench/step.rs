@@ -8,7 +8,7 @@ use super::{Report, SIDE, noise};
 use crate::Result;
 use crate::config::SearchConfig;
 use crate::data::{Augment, Loader, Plan};
-use crate::strategy::{Moment, Order, Stepper};
+use crate::strategy::{MixtureKind, Moment, Order, Rule, Stepper};
 use crate::supernet::fused::FusedSupernet;
 use crate::supernet::reference::Reference;
 use crate::supernet::{Alphas, Supernet, SupernetConfig};
@@ -22,22 +22,23 @@ pub struct StepBench {
     pub batch: usize,
     /// Measured steps, after one that is not.
     pub steps: usize,
-    pub order: Order,
 }
 
-/// Runs steps of the search on made-up images.
+/// Runs steps of the search on made-up images, by the strategy, order and mixture of `search`.
 pub fn step(bench: &StepBench, search: &SearchConfig) -> Result<Report> {
     let shape =
         SupernetConfig { channels: bench.channels, layers: bench.layers, ..SupernetConfig::paper(10) };
     let reference = Reference::new(&shape, SIDE, SIDE, 0)?;
     let mut net = FusedSupernet::new(shape);
     Supernet::load(&mut net, &Supernet::weights(&reference)?)?;
-    let flops = 2.0 * bench.batch as f64 * reference.macs() as f64 * passes(bench.order);
+    let passes = passes(Rule::named(&search.strategy, search.lambda, search.compat)?, search.order);
+    let flops = 2.0 * bench.batch as f64 * reference.macs() as f64 * passes;
+    let flops = (search.mixture == MixtureKind::Softmax).then_some(flops);
     drop(reference);
 
     let pictures = noise(bench.batch * (bench.steps + 1));
     let all: Vec<usize> = (0..pictures.len()).collect();
-    let config = SearchConfig { order: bench.order, batch: bench.batch, ..search.clone() };
+    let config = SearchConfig { batch: bench.batch, ..search.clone() };
     let mut stepper = Stepper::new(&config)?;
     let mut alphas = Alphas::init(&Space::darts(), 0);
     let augment = Some(Augment { crop: 0.125, flip: true });
@@ -63,13 +64,15 @@ pub fn step(bench: &StepBench, search: &SearchConfig) -> Result<Report> {
         }
         Ok::<_, crate::Error>(())
     })?;
-    Ok(Report::new(bench.batch, Some(bench.order), seconds, data, flops, net.profile()))
+    Ok(Report::new(bench.batch, Some(search.order), seconds, data, flops, net.profile()))
 }
 
 /// Work of a step in forward passes: a backward pass costs one for the inputs and one for the weights.
-fn passes(order: Order) -> f64 {
+fn passes(rule: Rule, order: Order) -> f64 {
+    let [train, valid] = [rule.train, rule.valid].map(|factor| f64::from(u8::from(factor != 0.0)));
     match order {
-        Order::Released => 2.0 + 2.0 + 3.0,
-        Order::TwoPass => 3.0 + 2.0,
+        _ if rule.unrolled => 3.0 + 3.0 * (train + valid) + 2.0 * 2.0 + 3.0,
+        Order::Released => 2.0 * (train + valid) + 3.0,
+        Order::TwoPass => 3.0 + 2.0 * valid,
     }
 }
