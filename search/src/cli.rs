@@ -42,7 +42,7 @@ pub enum Command {
         after_help = "Example:\n  milenas-search train --genotype DARTS_V2 --data digits --out runs/darts-v2"
     )]
     Train {
-        /// A genotype file (JSON or the published text), or the name of a published one
+        /// A genotype file (JSON or the published text), the name of a published one, or random:SEED
         #[arg(long, value_name = "FILE|NAME")]
         genotype: String,
         #[command(flatten)]

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use milenas_models::images::Source;
 use milenas_models::input::Limits;
-use milenas_models::{Genotype, Model, cost, file};
+use milenas_models::{Genotype, Model, Rng, Space, cost, file};
 
 use crate::bench::{self, StepBench, TrainBench};
 use crate::cli::{BenchCommand, Cli, Command, DataCommand, RuleOptions, RunOptions};
@@ -112,6 +112,10 @@ fn search(options: &RunOptions, more: Vec<String>) -> Result<()> {
 }
 
 fn read_genotype(name: &str) -> Result<Genotype> {
+    if let Some(seed) = name.strip_prefix("random:") {
+        let seed = seed.parse().with_context(|| format!("{name}: expected random:SEED, e.g. random:1"))?;
+        return Ok(Space::darts().sample(&mut Rng::new(seed, "genotype"))?);
+    }
     let path = Path::new(name);
     if path.exists() {
         return Ok(Genotype::parse(&text(path)?, name)?);

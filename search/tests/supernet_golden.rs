@@ -25,8 +25,12 @@ struct Golden(HashMap<String, Tensor>);
 
 impl Golden {
     fn load() -> Self {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/supernet.safetensors");
-        Golden(safetensors::load(path, &Device::Cpu).unwrap())
+        Self::read("supernet")
+    }
+
+    fn read(name: &str) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden");
+        Golden(safetensors::load(folder.join(format!("{name}.safetensors")), &Device::Cpu).unwrap())
     }
 
     fn flat(&self, name: &str) -> Vec<f32> {
@@ -131,7 +135,7 @@ fn two_steps(net: &mut dyn Supernet) {
     let mut alphas = golden.alphas("before.");
     let (train, valid) = (golden.batch("train"), golden.batch("valid"));
     let config = Config::resolve("paper", None, &[]).unwrap().search;
-    let mut stepper = Stepper::new(&config).unwrap();
+    let mut stepper = Stepper::default();
     for step in 1..=2 {
         let at = Moment { seed: 0, epoch: 0, step, lr: 0.025 };
         let seen = stepper.step(net, &mut alphas, [&train, &valid], &config, at).unwrap();
@@ -175,4 +179,40 @@ fn the_papers_supernet_has_its_size() {
     let weights = net.weights().unwrap();
     assert_eq!(weights.trainable().map(|(_, v)| v.elem_count()).sum::<usize>(), 1_930_618);
     assert_eq!(Alphas::init(&milenas_models::Space::darts(), 0).0.concat().as_flattened().len(), 224);
+}
+
+/// Against finite differences of the whole expression in float64 (`tests/golden/make_unrolled.py`).
+#[test]
+fn second_order_gradients_equal_finite_differences() {
+    let (golden, unrolled) = (Golden::load(), Golden::read("unrolled"));
+    let (train, valid) = (golden.batch("train"), golden.batch("valid"));
+    let cosine = |a: &[f32], b: &[f32]| {
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+        dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+    };
+    for (strategy, name) in [("darts-1st", "darts"), ("darts-2nd", "darts"), ("milenas-2nd", "milenas")] {
+        let mut config = Config::resolve("paper", None, &[]).unwrap().search;
+        let (mut net, mut stepper) = (FusedSupernet::new(CONFIG), Stepper::default());
+        Supernet::load(&mut net, &golden.weights("before.")).unwrap();
+        let mut alphas = golden.alphas("before.");
+        // The first step, as in the golden file, gives the velocities.
+        let at = Moment { seed: 0, epoch: 0, step: 0, lr: 0.025 };
+        stepper.step(&mut net, &mut alphas, [&train, &valid], &config, at).unwrap();
+
+        (config.strategy, config.lambda) = (strategy.into(), 0.5);
+        let before = Supernet::weights(&net).unwrap();
+        let at = Moment { lr: 0.1, ..at };
+        let found = stepper.gradient(&mut net, &alphas, [&train, &valid], &config, at).unwrap();
+        let expected = [0, 1].map(|kind| unrolled.flat(&format!("{name}.{kind}"))).concat();
+        let cosine = cosine(&found, &expected);
+        match strategy {
+            "darts-1st" => assert!(cosine < 0.99, "the unrolled step matters here: cosine {cosine}"),
+            _ => assert!(cosine > 0.999, "{strategy}: cosine {cosine}"),
+        }
+        let after = Supernet::weights(&net).unwrap();
+        for (name, tensor) in before.trainable() {
+            let flat = |t: &candle_core::Var| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert!(flat(tensor) == flat(after.get(name).unwrap()), "{name} moved");
+        }
+    }
 }

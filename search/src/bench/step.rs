@@ -39,7 +39,7 @@ pub fn step(bench: &StepBench, search: &SearchConfig) -> Result<Report> {
     let pictures = noise(bench.batch * (bench.steps + 1));
     let all: Vec<usize> = (0..pictures.len()).collect();
     let config = SearchConfig { batch: bench.batch, ..search.clone() };
-    let mut stepper = Stepper::new(&config)?;
+    let mut stepper = Stepper::default();
     let mut alphas = Alphas::init(&Space::darts(), 0);
     let augment = Some(Augment { crop: 0.125, flip: true });
     let (mut seconds, mut data) = (Vec::new(), 0.0);

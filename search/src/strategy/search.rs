@@ -74,7 +74,7 @@ pub fn search(
         return Err(Error::Data { problem });
     }
     let mut alphas = Alphas::init(&space, seed);
-    let mut stepper = Stepper::new(&config.search)?;
+    let mut stepper = Stepper::default();
     let settings = &config.search;
     for epoch in 0..settings.epochs {
         let start = Instant::now();

@@ -10,12 +10,9 @@ use crate::data::Batch;
 use crate::optim::{Adam, Sgd, SgdConfig, clip_factor};
 use crate::supernet::{Alphas, Evaluation, Supernet, UpdateFn, Want};
 
-/// The optimisers' state and the rule.
-#[derive(Clone, Debug)]
+/// The optimisers' state.
+#[derive(Clone, Debug, Default)]
 pub struct Stepper {
-    rule: Rule,
-    /// That of the epochs before `bilevel_epochs`.
-    bilevel: Rule,
     adam: Adam,
     sgd: Sgd,
 }
@@ -47,15 +44,10 @@ pub struct Step {
 }
 
 impl Stepper {
+    /// Moves `alphas` by the rule's gradient, then the weights of `net` by that of the training batch.
+    ///
     /// # Errors
     /// An unknown strategy.
-    pub fn new(config: &SearchConfig) -> Result<Self> {
-        let rule = |name| Rule::named(name, config.lambda, config.compat);
-        let (rule, bilevel) = (rule(&config.strategy)?, rule(&config.bilevel_strategy)?);
-        Ok(Stepper { rule, bilevel, adam: Adam::new(), sgd: Sgd::new() })
-    }
-
-    /// Moves `alphas` by the rule's gradient, then the weights of `net` by that of the training batch.
     pub fn step(
         &mut self,
         net: &mut dyn Supernet,
@@ -64,13 +56,11 @@ impl Stepper {
         config: &SearchConfig,
         at: Moment,
     ) -> Result<Step> {
-        let rule = if at.epoch < config.bilevel_epochs { self.bilevel } else { self.rule };
+        let rule = rule(config, at)?;
         let two_pass = config.order == Order::TwoPass && !rule.unrolled;
-        let mixing = config.mixing(at.epoch);
-        let (sgd, seen) = (&self.sgd, Step::default());
-        let mut batch = OfBatches { net, alphas, batches, mixing, sgd, config, at, passes: 0, seen };
-        let gradient = rule.gradient(&mut batch, two_pass)?;
-        let (mut seen, passes) = (batch.seen, batch.passes);
+        let mut losses = self.losses(net, alphas, batches, config, at);
+        let gradient = rule.gradient(&mut losses, two_pass)?;
+        let (mut seen, passes, mixing) = (losses.seen, losses.passes, losses.mixing);
         alphas.update(|logits| self.adam.step(&config.alphas, logits, &gradient));
 
         if !two_pass {
@@ -85,6 +75,46 @@ impl Stepper {
         net.update(&mut |index, w, g| sgd.step(&config.weights, at.lr, scale, index, w, g))?;
         Ok(seen)
     }
+
+    /// The rule's gradient by all logits, one after the other, as a step would find it. Moves nothing but running statistics.
+    pub fn gradient(
+        &self,
+        net: &mut dyn Supernet,
+        alphas: &Alphas,
+        batches: [&Batch; 2],
+        config: &SearchConfig,
+        at: Moment,
+    ) -> Result<Vec<f32>> {
+        rule(config, at)?.gradient(&mut self.losses(net, alphas, batches, config, at), false)
+    }
+
+    fn losses<'a>(
+        &'a self,
+        net: &'a mut dyn Supernet,
+        alphas: &'a Alphas,
+        batches: [&'a Batch; 2],
+        config: &'a SearchConfig,
+        at: Moment,
+    ) -> OfBatches<'a> {
+        let mixing = config.mixing(at.epoch);
+        OfBatches {
+            net,
+            alphas,
+            batches,
+            mixing,
+            sgd: &self.sgd,
+            config,
+            at,
+            passes: 0,
+            seen: Step::default(),
+        }
+    }
+}
+
+fn rule(config: &SearchConfig, at: Moment) -> Result<Rule> {
+    let bilevel = at.epoch < config.bilevel_epochs;
+    let name = if bilevel { &config.bilevel_strategy } else { &config.strategy };
+    Ok(Rule::named(name, config.lambda, config.compat)?)
 }
 
 /// Pass number `pass` of a step.
