@@ -15,7 +15,7 @@ from pathlib import Path
 
 SEARCH = ["data.size=16", "search.channels=8", "search.layers=5", "search.batch=32", "search.epochs=10",
           "search.steps=30", "search.alphas.lr=0.006"]
-TRAIN = ["data.size=16", "train.channels=8", "train.layers=5", "train.batch=64", "train.epochs=8", "train.steps=100"]
+TRAIN = ["data.size=16", "train.channels=8", "train.layers=5", "train.batch=64", "train.epochs=5", "train.steps=100"]
 STRATEGIES = {
     "single-level": ["--strategy", "single-level"],
     "darts-1st": ["--strategy", "darts-1st"],
@@ -59,20 +59,22 @@ def main():
     a = parser.parse_args()
     a.out.mkdir(parents=True, exist_ok=True)
     names = a.only or [*STRATEGIES, "random"]
+    runs = [(seed, name, a.out / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}")
+            for seed in a.seeds for name in names]
     found = {name: [] for name in names}
-    for seed in a.seeds:
-        for name in names:
-            folder = a.out / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
-            genotype, epochs = f"random:{seed}", []
-            if name in STRATEGIES:
-                run([a.bin, "run", "--data", a.data, "--seed", seed, *sets(SEARCH), *STRATEGIES[name]],
-                    folder, "genotype.json")
-                genotype, epochs = folder / "genotype.json", lines(folder / "metrics.jsonl")
-            net = folder.with_name(folder.name + "-net")
-            run([a.bin, "train", "--data", a.data, "--seed", seed, "--genotype", genotype, *sets(TRAIN)],
-                net, "weights.safetensors")
-            found[name].append((epochs, lines(net / "metrics.jsonl")))
-            print(f"{folder.name} done", file=sys.stderr, flush=True)
+    for seed, name, folder in runs:
+        if name in STRATEGIES:
+            run([a.bin, "run", "--data", a.data, "--seed", seed, *sets(SEARCH), *STRATEGIES[name]],
+                folder, "genotype.json")
+            print(f"{folder.name} searched", file=sys.stderr, flush=True)
+    for seed, name, folder in runs:
+        searched = name in STRATEGIES
+        genotype = folder / "genotype.json" if searched else f"random:{seed}"
+        net = folder.with_name(folder.name + "-net")
+        run([a.bin, "train", "--data", a.data, "--seed", seed, "--genotype", genotype, *sets(TRAIN)],
+            net, "weights.safetensors")
+        found[name].append((lines(folder / "metrics.jsonl") if searched else [], lines(net / "metrics.jsonl")))
+        print(f"{folder.name} trained", file=sys.stderr, flush=True)
 
     print("| strategy | supernet, training % | supernet, validation % | gap | trained alike, test % |")
     print("| --- | --- | --- | --- | --- |")
