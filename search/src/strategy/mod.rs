@@ -1,12 +1,13 @@
 //! Differentiable search: one loop; a strategy is only its rule for the architecture's gradient.
 
+pub mod checkpoint;
 mod search;
 mod step;
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use search::finite;
-pub use search::{EpochRecord, Outcome, Recorder, search};
+pub use search::{EpochRecord, Keeper, Outcome, Recorder, search};
 pub use step::{Step, Stepper};
 
 /// Which passes a step makes, and in which order.

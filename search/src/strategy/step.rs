@@ -39,6 +39,16 @@ impl Stepper {
         Ok(Stepper { rule, order: config.order, adam: Adam::new(), sgd: Sgd::new() })
     }
 
+    /// The optimisers with their state, to keep.
+    pub fn optimisers(&self) -> (&Adam, &Sgd) {
+        (&self.adam, &self.sgd)
+    }
+
+    /// Goes on with optimisers that were kept.
+    pub fn restore(&mut self, adam: Adam, sgd: Sgd) {
+        (self.adam, self.sgd) = (adam, sgd);
+    }
+
     /// Moves `alphas` by the mixed gradient, then the weights of `net` by that of the training batch at `lr`.
     pub fn step(
         &mut self,
