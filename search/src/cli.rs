@@ -26,16 +26,14 @@ pub struct Cli {
 pub enum Command {
     /// Search an architecture: writes OUT/genotype.json
     #[command(
-        after_help = "Example:\n  milenas-search run --data digits --out runs/digits --set augment.flip=false"
+        after_help = "Example:\n  milenas-search run --data digits --out runs/digits --set augment.flip=false\n  \
+                  milenas-search run --data digits --out runs/digits --resume"
     )]
     Run {
         #[command(flatten)]
         options: RunOptions,
-        /// Epochs at the start that are bilevel, by the key search.bilevel_strategy, before the strategy takes over
-        #[arg(long, value_name = "N")]
-        bilevel_epochs: Option<usize>,
         #[command(flatten)]
-        rule: RuleOptions,
+        search: SearchOptions,
     },
     /// Train an architecture from scratch: writes OUT/weights.safetensors
     #[command(
@@ -100,9 +98,9 @@ pub struct RunOptions {
     /// The folder of the run
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Where the configuration starts [smoke, paper]
-    #[arg(long, value_name = "NAME", default_value = "smoke")]
-    pub preset: String,
+    /// Where the configuration starts [smoke, paper; smoke if left out]
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<String>,
     /// A TOML file whose keys replace the preset's
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -115,6 +113,20 @@ pub struct RunOptions {
     /// Where to compute; this build knows cpu
     #[arg(long, value_name = "NAME", default_value = "cpu")]
     pub device: String,
+}
+
+/// What searches alone have.
+#[derive(Debug, Args)]
+#[allow(missing_docs)]
+pub struct SearchOptions {
+    #[command(flatten)]
+    pub rule: RuleOptions,
+    /// Epochs at the start that are bilevel, by the key search.bilevel_strategy, before the strategy takes over
+    #[arg(long, value_name = "N")]
+    pub bilevel_epochs: Option<usize>,
+    /// Go on from OUT/checkpoint.safetensors with OUT/config.toml, after a kill or a crash
+    #[arg(long)]
+    pub resume: bool,
 }
 
 #[derive(Debug, Subcommand)]

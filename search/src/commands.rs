@@ -1,6 +1,8 @@
 //! What the commands do: read, run, and tell.
 #![allow(clippy::print_stdout)]
 
+mod search;
+
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -13,19 +15,18 @@ use crate::cli::{BenchCommand, Cli, Command, DataCommand, RuleOptions, RunOption
 use crate::config::Config;
 use crate::fetch;
 use crate::progress::Progress;
-use crate::run::{Data, Folder, GENOTYPE, WEIGHTS, run_eval, run_search, run_train};
+use crate::run::{Data, Folder, GENOTYPE, WEIGHTS, run_eval, run_train};
 
 /// The largest text file that is read: a configuration, a genotype.
 const MAX_TEXT: u64 = 1 << 20;
 
+/// The preset where none is named.
+const PRESET: &str = "smoke";
+
 /// Runs what was typed.
 pub fn execute(cli: Cli) -> Result<()> {
     match cli.command {
-        Command::Run { options, bilevel_epochs, rule } => {
-            let mut sets = sets_of(&rule);
-            sets.extend(bilevel_epochs.map(|n| format!("search.bilevel_epochs={n}")));
-            search(&options, sets)
-        }
+        Command::Run { options, search } => search::run(&options, &search),
         Command::Train { genotype, options } => train(&genotype, &options),
         Command::Eval { weights, data, json } => eval(&weights, &data, json),
         Command::Bench(command) => bench(&command),
@@ -47,17 +48,24 @@ fn sets_of(rule: &RuleOptions) -> Vec<String> {
     options.into_iter().filter_map(|(key, value)| Some(format!("search.{key}={}", value.as_ref()?))).collect()
 }
 
-fn resolve(options: &RunOptions, more: Vec<String>) -> Result<Config> {
+/// The configuration: a preset, a file and single keys, of which `more` come last. `saved` stands for the preset
+/// where neither preset nor file is given.
+fn resolve(options: &RunOptions, saved: Option<&Path>, more: Vec<String>) -> Result<Config> {
     if options.device != "cpu" {
         bail!("--device {}: this build computes on the cpu only. Help: leave --device out", options.device);
     }
-    let file =
-        options.config.as_deref().map(|path| text(path).map(|text| (path.display().to_string(), text)));
+    let saved = saved.filter(|path| options.preset.is_none() && path.exists());
+    let file = options
+        .config
+        .as_deref()
+        .or(saved)
+        .map(|path| text(path).map(|text| (path.display().to_string(), text)));
     let file = file.transpose()?;
     let mut sets = options.set.clone();
     sets.extend(options.seed.map(|seed| format!("seed={seed}")));
     sets.extend(more);
-    Ok(Config::resolve(&options.preset, file.as_ref().map(|(p, t)| (p.as_str(), t.as_str())), &sets)?)
+    let preset = options.preset.as_deref().unwrap_or(PRESET);
+    Ok(Config::resolve(preset, file.as_ref().map(|(p, t)| (p.as_str(), t.as_str())), &sets)?)
 }
 
 fn read_data(source: &Source, config: &Config, progress: &Progress) -> Result<Data> {
@@ -77,40 +85,6 @@ fn read_data(source: &Source, config: &Config, progress: &Progress) -> Result<Da
     Ok(data)
 }
 
-fn search(options: &RunOptions, more: Vec<String>) -> Result<()> {
-    let config = resolve(options, more)?;
-    let source = Source::parse(&options.data)?;
-    let mut progress = Progress::new("search");
-    let data = read_data(&source, &config, &progress)?;
-    let mut folder = Folder::create(&options.out, &config, GENOTYPE)?;
-    let lines = Progress::new("search");
-    let genotype = run_search(&data, &config, &mut folder, &mut progress, &mut |r| {
-        lines.line(&format!(
-            "epoch {}: training loss {:.3} accuracy {:.1} %, validation accuracy {:.1} %, entropy {:.2} {:.2}, \
-             convolutions {} {}, {:.1} s",
-            r.epoch + 1,
-            r.train_loss,
-            100.0 * r.train_accuracy,
-            100.0 * r.valid_accuracy,
-            r.entropy[0],
-            r.entropy[1],
-            r.convolutions[0],
-            r.convolutions[1],
-            r.seconds
-        ));
-    })?;
-    progress.finish();
-    let path = folder.join(GENOTYPE);
-    println!("{genotype}\nwritten to {}", path.display());
-    println!(
-        "next: milenas-search train --genotype {} --data {} --out {}-net",
-        path.display(),
-        options.data,
-        options.out.display()
-    );
-    Ok(())
-}
-
 fn read_genotype(name: &str) -> Result<Genotype> {
     if let Some(seed) = name.strip_prefix("random:") {
         let seed = seed.parse().with_context(|| format!("{name}: expected random:SEED, e.g. random:1"))?;
@@ -128,7 +102,7 @@ fn read_genotype(name: &str) -> Result<Genotype> {
 }
 
 fn train(genotype: &str, options: &RunOptions) -> Result<()> {
-    let config = resolve(options, Vec::new())?;
+    let config = resolve(options, None, Vec::new())?;
     let genotype = read_genotype(genotype)?;
     let source = Source::parse(&options.data)?;
     let mut progress = Progress::new("train");

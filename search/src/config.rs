@@ -65,6 +65,8 @@ pub struct SearchConfig {
     pub layers: usize,
     /// The weight of the validation term (equation 6).
     pub lambda: f64,
+    /// Steps between checkpoints, besides the one after every epoch; 0 for no more.
+    pub checkpoint_steps: usize,
     /// The part of the training images that trains the weights; the rest judges the architecture.
     pub train_portion: f64,
     /// The weights' optimiser.
@@ -94,6 +96,9 @@ pub struct TrainConfig {
 /// Names and texts of the presets.
 pub const PRESETS: [(&str, &str); 2] =
     [("smoke", include_str!("../presets/smoke.toml")), ("paper", include_str!("../presets/paper.toml"))];
+
+/// The keys that may change when a search goes on: they do not decide what it finds.
+const RESUMABLE: [&str; 1] = ["search.checkpoint_steps"];
 
 fn broken(place: &str, problem: impl ToString) -> Error {
     Error::Config { place: place.into(), problem: problem.to_string() }
@@ -187,6 +192,22 @@ impl Config {
         Ok(config)
     }
 
+    /// The keys that are not as in `now`, with both values, of those that decide what a search finds.
+    pub fn differences(&self, now: &Config) -> Result<Vec<String>> {
+        let tree = |config: &Config| Value::try_from(config).map_err(|e| broken("comparing", e));
+        let (then, now) = (tree(self)?, tree(now)?);
+        let mut keys = Vec::new();
+        now.as_table().into_iter().for_each(|table| leaves(table, "", &mut keys));
+        keys.retain(|key| !RESUMABLE.contains(&key.as_str()));
+        let text = |tree: &Value, key: &str| {
+            let value = key.split('.').try_fold(tree, |at, part| at.get(part));
+            value.map_or("missing".into(), Value::to_string)
+        };
+        let pairs = keys.into_iter().map(|key| (text(&then, &key), text(&now, &key), key));
+        let differing = pairs.filter(|(then, now, _)| then != now);
+        Ok(differing.map(|(then, now, key)| format!("`{key}` is {then} there and {now} now")).collect())
+    }
+
     /// As TOML; reading it back gives the same configuration.
     pub fn to_toml(&self) -> Result<String> {
         toml::to_string(self).map_err(|e| broken("writing", e))
@@ -258,6 +279,17 @@ mod tests {
         let config = config.unwrap();
         assert_eq!((config.search.epochs, config.search.lambda, config.augment.flip), (3, 2.0, false));
         assert_eq!(config.search.order, Order::TwoPass);
+    }
+
+    #[test]
+    fn differences_are_named_but_for_keys_that_decide_nothing() {
+        let then = resolve(&[]).unwrap();
+        let now =
+            resolve(&["search.alphas.lr=0.5", "augment.flip=false", "search.checkpoint_steps=7"]).unwrap();
+        assert_eq!(
+            then.differences(&now).unwrap(),
+            ["`augment.flip` is true there and false now", "`search.alphas.lr` is 0.006 there and 0.5 now"]
+        );
     }
 
     #[test]

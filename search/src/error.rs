@@ -25,6 +25,16 @@ pub enum Error {
         problem: String,
     },
 
+    // What a run left is at fault.
+    /// A run that cannot go on from what is there.
+    #[error("{place}: {problem}")]
+    Resume {
+        /// The file.
+        place: String,
+        /// What was expected and found, and what to do.
+        problem: String,
+    },
+
     // The run went wrong.
     /// A number that is not finite. The run stops at once.
     #[error(
@@ -43,6 +53,20 @@ pub enum Error {
         key: &'static str,
         /// A value to try.
         advice: f64,
+    },
+
+    /// A checkpoint that could not be written.
+    #[error(
+        "the search stops at epoch {epoch}, step {step}: {source}. The checkpoint before is whole. \
+         Help: make room or give the right to write, then run again with --resume"
+    )]
+    NotSaved {
+        /// Counted from 0.
+        epoch: usize,
+        /// Of the epoch, steps that are done.
+        step: usize,
+        /// The file and the system's reason.
+        source: milenas_models::Error,
     },
 
     /// A file that a run could not write.

@@ -19,6 +19,8 @@ pub struct Progress {
     said: f64,
     images: usize,
     steps: (usize, usize),
+    /// Steps of runs before this one.
+    before: usize,
 }
 
 impl Progress {
@@ -29,7 +31,7 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {msg} {eta} left") {
             bar.set_style(style);
         }
-        Progress { bar, what, epoch: (0, 0), start: None, said: 0.0, images: 0, steps: (0, 0) }
+        Progress { bar, what, epoch: (0, 0), start: None, said: 0.0, images: 0, steps: (0, 0), before: 0 }
     }
 
     /// A line that stays, above the bar.
@@ -45,8 +47,14 @@ impl Progress {
 }
 
 impl Recorder for Progress {
-    fn begin(&mut self, epoch: usize, epochs: usize, steps: usize) {
-        self.start.get_or_insert_with(Instant::now);
+    fn begin(&mut self, epoch: usize, epochs: usize, steps: usize, done: usize) {
+        if self.start.is_none() {
+            self.start = Some(Instant::now());
+            self.before = epoch * steps + done;
+            self.steps.0 = self.before;
+            self.bar.set_position(self.before as u64);
+            self.bar.reset_eta();
+        }
         self.epoch = (epoch + 1, epochs);
         self.steps.1 = steps * epochs;
         self.bar.set_length(self.steps.1 as u64);
@@ -63,7 +71,7 @@ impl Recorder for Progress {
         if self.bar.is_hidden() && seconds - self.said > QUIET {
             self.said = seconds;
             let (done, all) = self.steps;
-            let left = seconds / done as f64 * (all - done) as f64;
+            let left = seconds / (done - self.before) as f64 * (all - done) as f64;
             let (epoch, epochs) = self.epoch;
             let what = self.what;
             self.line(&format!(

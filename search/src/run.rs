@@ -1,22 +1,23 @@
-//! Run folders: what a search and a training leave behind, and reading data for them.
+//! Runs: reading data, searching, training, measuring, and what each leaves in its folder.
+
+mod folder;
+mod search;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
 
 use milenas_models::images::{Dataset, Source};
 use milenas_models::input::{InputContract, Limits};
 use milenas_models::metrics::Scores;
 use milenas_models::{Card, Genotype, Model, NetworkConfig, Weights, assemble, file};
-use serde::Serialize;
 
 use crate::config::Config;
 use crate::data::Pictures;
-use crate::strategy::{Recorder, search};
-use crate::supernet::{SupernetConfig, new_supernet};
+use crate::strategy::Recorder;
 use crate::train::{evaluate, train};
 use crate::{Error, Result};
+
+pub use folder::Folder;
+pub use search::{SearchRun, open_search, run_search};
 
 /// Images at least this large on a side, or of several sizes, are brought to this side unless one is asked for.
 const DEFAULT_SIDE: usize = 32;
@@ -25,6 +26,10 @@ const DEFAULT_SIDE: usize = 32;
 pub const WEIGHTS: &str = "weights.safetensors";
 /// The name of the genotype in a run folder.
 pub const GENOTYPE: &str = "genotype.json";
+/// The name of the point that a search goes on from.
+pub const CHECKPOINT: &str = "checkpoint.safetensors";
+/// The name of the resolved configuration.
+pub const CONFIG: &str = "config.toml";
 
 /// Images of a source in memory, at the network's size.
 #[derive(Debug)]
@@ -94,78 +99,6 @@ impl Data {
     }
 }
 
-/// The folder of a run; its files appear whole or not at all.
-#[derive(Debug)]
-pub struct Folder {
-    path: PathBuf,
-    metrics: fs::File,
-}
-
-impl Folder {
-    /// Makes the folder and writes the resolved configuration into it.
-    ///
-    /// # Errors
-    /// A folder that already holds a finished run.
-    pub fn create(path: &Path, config: &Config, result: &str) -> Result<Self> {
-        if path.join(result).exists() {
-            let problem = format!(
-                "{} already holds {result}. Help: choose another --out, or remove it",
-                path.display()
-            );
-            return Err(Error::Data { problem });
-        }
-        fs::create_dir_all(path).map_err(Error::io(path))?;
-        file::write(&path.join("config.toml"), config.to_toml()?.as_bytes())?;
-        let metrics = path.join("metrics.jsonl");
-        let metrics = fs::File::create(&metrics).map_err(Error::io(metrics))?;
-        Ok(Folder { path: path.to_path_buf(), metrics })
-    }
-
-    /// The path of a file in it.
-    pub fn join(&self, name: &str) -> PathBuf {
-        self.path.join(name)
-    }
-
-    /// Appends a line to `metrics.jsonl`.
-    pub fn record(&mut self, record: &impl Serialize) -> Result<()> {
-        let line = serde_json::to_string(record)
-            .map_err(|e| Error::Config { place: "metrics.jsonl".into(), problem: e.to_string() })?;
-        writeln!(self.metrics, "{line}").map_err(Error::io(self.path.join("metrics.jsonl")))
-    }
-}
-
-/// Searches on a source's images; leaves `genotype.json` and the supernet's `checkpoint.safetensors`.
-pub fn run_search(
-    data: &Data,
-    config: &Config,
-    folder: &mut Folder,
-    recorder: &mut dyn Recorder,
-    tell: &mut dyn FnMut(&crate::strategy::EpochRecord),
-) -> Result<Genotype> {
-    let InputContract { height, width, channels, .. } = data.train.contract;
-    let shape = SupernetConfig {
-        channels: config.search.channels,
-        layers: config.search.layers,
-        classes: data.classes.len(),
-        in_channels: channels,
-        ..SupernetConfig::paper(data.classes.len())
-    };
-    let mut net = new_supernet(&shape, height, width, config.seed)?;
-    let outcome = search(&mut *net, &data.train, config, recorder, |record| {
-        tell(record);
-        folder.record(record)
-    })?;
-    let mut state = net.weights()?;
-    for (kind, table) in outcome.alphas.0.iter().enumerate() {
-        let shape = (table.len(), crate::supernet::CANDIDATES);
-        let table = candle_core::Tensor::from_slice(table.as_flattened(), shape, &candle_core::Device::Cpu)?;
-        state.insert(format!("alphas.{kind}"), table)?;
-    }
-    state.save(&folder.join("checkpoint.safetensors"), BTreeMap::new())?;
-    file::write(&folder.join(GENOTYPE), outcome.genotype.to_json().as_bytes())?;
-    Ok(outcome.genotype)
-}
-
 /// Trains a genotype on a source's images; leaves `weights.safetensors`. Returns the model and its accuracy.
 pub fn run_train(
     genotype: &Genotype,
@@ -183,7 +116,8 @@ pub fn run_train(
     train(&graph, &weights, &data.train, &data.test, config, recorder, |record| {
         accuracy = record.test_accuracy;
         tell(record);
-        folder.record(record)
+        folder.record(record)?;
+        folder.time(record.epoch + 1, 0, record.seconds)
     })?;
     let record = BTreeMap::from(
         [

@@ -27,7 +27,8 @@ pub struct TrainRecord {
     pub train_accuracy: f64,
     /// On the test images after the epoch.
     pub test_accuracy: f64,
-    /// Wall-clock time of the epoch.
+    /// Wall-clock time of the epoch; not in the line, which is the same for equal runs.
+    #[serde(skip)]
     pub seconds: f64,
 }
 
@@ -56,7 +57,7 @@ pub fn train(
         let lr = cosine(settings.weights.lr, settings.weights.lr_min, epoch, settings.epochs);
         let plan = Plan::epoch(&all, settings.batch, settings.steps, config.seed, "train", epoch);
         let steps = plan.steps();
-        recorder.begin(epoch, settings.epochs, steps);
+        recorder.begin(epoch, settings.epochs, steps, 0);
         let (mut total, mut correct, mut images) = (0.0, 0, 0);
         std::thread::scope(|scope| {
             for (step, batch) in Loader::start(scope, pictures, plan, Some(config.augment)).enumerate() {

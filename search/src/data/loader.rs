@@ -39,6 +39,8 @@ impl Batch {
 #[derive(Clone, Debug)]
 pub struct Plan {
     batches: Vec<Vec<usize>>,
+    /// The first batch that is made.
+    first: usize,
     seed: u64,
     purpose: String,
 }
@@ -57,7 +59,8 @@ impl Plan {
         let order = shuffled(indices.len(), seed, &format!("{purpose}/order"));
         let order: Vec<usize> = order.into_iter().map(|i| indices[i]).collect();
         let steps = if steps == 0 { usize::MAX } else { steps };
-        Plan { batches: order.chunks(batch).take(steps).map(<[usize]>::to_vec).collect(), seed, purpose }
+        let batches = order.chunks(batch).take(steps).map(<[usize]>::to_vec).collect();
+        Plan { batches, first: 0, seed, purpose }
     }
 
     /// `steps` independent batches, each drawn without replacement: how the released code reads the validation half.
@@ -81,19 +84,25 @@ impl Plan {
             pool.truncate(take);
             pool
         };
-        Plan { batches: (0..steps).map(draw).collect(), seed, purpose }
+        Plan { batches: (0..steps).map(draw).collect(), first: 0, seed, purpose }
     }
 
     /// Every index in order, for measuring.
     pub fn in_order(indices: &[usize], batch: usize) -> Self {
         Plan {
             batches: indices.chunks(batch).map(<[usize]>::to_vec).collect(),
+            first: 0,
             seed: 0,
             purpose: String::new(),
         }
     }
 
-    /// How many batches.
+    /// Without the batches before `step`; the others stay as they were.
+    pub fn starting_at(self, step: usize) -> Self {
+        Plan { first: step, ..self }
+    }
+
+    /// How many batches, those before the start with them.
     pub fn steps(&self) -> usize {
         self.batches.len()
     }
@@ -135,7 +144,7 @@ impl Loader {
         let (send, receive) = sync_channel(2);
         scope.spawn(move || {
             // A closed channel means that the reader stopped early.
-            (0..plan.steps()).try_for_each(|step| send.send(plan.make(step, pictures, augment)))
+            (plan.first..plan.steps()).try_for_each(|step| send.send(plan.make(step, pictures, augment)))
         });
         Loader(receive)
     }
@@ -151,6 +160,9 @@ impl Iterator for Loader {
 
 #[cfg(test)]
 mod tests {
+    use milenas_models::images::Labelled;
+    use milenas_models::input::{InputContract, Resize};
+
     use super::*;
 
     #[test]
@@ -163,6 +175,30 @@ mod tests {
         seen.sort_unstable();
         assert_eq!(seen, indices);
         assert_eq!(Plan::epoch(&indices, 8, 2, 1, "train", 0).steps(), 2);
+    }
+
+    #[test]
+    fn a_later_start_leaves_the_batches_as_they_were() {
+        let contract = InputContract {
+            height: 2,
+            width: 2,
+            channels: 1,
+            mean: vec![0.5],
+            std: vec![0.25],
+            resize: Resize::Stretch,
+            background: None,
+        };
+        let images = Labelled { pixels: (0..80).collect(), labels: (0..20).collect() };
+        let pictures = Pictures { images, contract };
+        let all: Vec<usize> = (0..20).collect();
+        let batches = |step| -> Vec<Batch> {
+            let plan = Plan::epoch(&all, 3, 0, 1, "train", 0).starting_at(step);
+            let augment = Some(Augment { crop: 0.5, flip: true });
+            std::thread::scope(|scope| Loader::start(scope, &pictures, plan, augment).collect())
+        };
+        let whole = batches(0);
+        assert_eq!(whole.len(), 7);
+        (0..=7).for_each(|step| assert_eq!(batches(step), whole[step..], "from {step}"));
     }
 
     #[test]

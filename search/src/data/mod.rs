@@ -10,6 +10,7 @@ pub use split::{halves, shuffled};
 
 use milenas_models::images::Labelled;
 use milenas_models::input::InputContract;
+use sha2::{Digest, Sha256};
 
 /// Images in memory as bytes, with the contract that makes floats of them.
 #[derive(Clone, Debug)]
@@ -29,6 +30,16 @@ impl Pictures {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// What tells these images from others: their number, their size, and a digest of bytes, labels and contract.
+    pub fn fingerprint(&self) -> String {
+        let InputContract { channels, height, width, .. } = self.contract;
+        let mut sum = Sha256::new().chain_update(format!("{:?}", self.contract));
+        sum.update(&self.images.pixels);
+        self.images.labels.iter().for_each(|label| sum.update(label.to_le_bytes()));
+        let digest: String = sum.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{} images of {channels}x{height}x{width}, digest {digest}", self.len())
     }
 
     fn image(&self, index: usize) -> &[u8] {

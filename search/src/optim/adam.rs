@@ -32,6 +32,16 @@ impl Adam {
         Self::default()
     }
 
+    /// The number of steps, the means, and the means of squares.
+    pub fn state(&self) -> (i32, &[f64], &[f64]) {
+        (self.steps, &self.mean, &self.square)
+    }
+
+    /// From a [`state`](Self::state).
+    pub fn from_state(steps: i32, mean: Vec<f64>, square: Vec<f64>) -> Self {
+        Adam { steps, mean, square }
+    }
+
     /// `w -= lr m' / (sqrt(v') + eps)` with `m'`, `v'` the means freed of their start at 0.
     pub fn step(&mut self, config: &AdamConfig, w: &mut [f32], g: &[f32]) {
         self.steps += 1;

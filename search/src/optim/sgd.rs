@@ -58,6 +58,11 @@ impl Sgd {
     pub fn state(&self) -> &[Vec<f32>] {
         &self.velocity
     }
+
+    /// From a [`state`](Self::state).
+    pub fn from_state(velocity: Vec<Vec<f32>>) -> Self {
+        Sgd { velocity }
+    }
 }
 
 #[cfg(test)]

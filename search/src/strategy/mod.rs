@@ -1,5 +1,6 @@
 //! Differentiable search: one loop; a strategy is only its rule for the architecture's gradient.
 
+pub mod checkpoint;
 pub mod mixture;
 mod rule;
 mod search;
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub use mixture::{Mixing, MixtureKind};
 pub use rule::{Half, Losses, Rule};
 pub(crate) use search::finite;
-pub use search::{EpochRecord, Outcome, Recorder, search};
+pub use search::{EpochRecord, Keeper, Outcome, Recorder, search};
 pub use step::{Moment, Step, Stepper};
 
 /// Which passes a step makes, and in which order.

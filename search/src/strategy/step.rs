@@ -44,6 +44,16 @@ pub struct Step {
 }
 
 impl Stepper {
+    /// The optimisers with their state, to keep.
+    pub fn optimisers(&self) -> (&Adam, &Sgd) {
+        (&self.adam, &self.sgd)
+    }
+
+    /// Goes on with optimisers that were kept.
+    pub fn restore(&mut self, adam: Adam, sgd: Sgd) {
+        (self.adam, self.sgd) = (adam, sgd);
+    }
+
     /// Moves `alphas` by the rule's gradient, then the weights of `net` by that of the training batch.
     ///
     /// # Errors

@@ -1,0 +1,238 @@
+//! The folder of a run: its configuration, and the lines that it grows by.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use milenas_models::file;
+use serde::{Deserialize, Serialize};
+
+use super::CONFIG;
+use crate::config::Config;
+use crate::{Error, Result};
+
+const METRICS: &str = "metrics.jsonl";
+const TIMINGS: &str = "timings.jsonl";
+
+/// A line of `timings.jsonl`: how long it took to come here from the line before, or from the start of the program.
+/// Work that was lost with a kill is not in it, work that was done again is in it twice.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Timing {
+    epoch: usize,
+    step: usize,
+    seconds: f64,
+}
+
+/// The folder of a run, held against other programs; its files appear whole or not at all, those of lines grow.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    metrics: File,
+    timings: File,
+    spent: f64,
+}
+
+impl Folder {
+    /// Makes the folder and writes the resolved configuration into it.
+    ///
+    /// # Errors
+    /// A folder that already holds a finished run, or that another program writes.
+    pub fn create(path: &Path, config: &Config, result: &str) -> Result<Self> {
+        if path.join(result).exists() {
+            let problem = format!(
+                "{} already holds {result}. Help: choose another --out, or remove it",
+                path.display()
+            );
+            return Err(Error::Data { problem });
+        }
+        fs::create_dir_all(path).map_err(Error::io(path))?;
+        let folder = Self::open(path, config)?;
+        for (file, name) in [(&folder.metrics, METRICS), (&folder.timings, TIMINGS)] {
+            file.set_len(0).map_err(Error::io(path.join(name)))?;
+        }
+        Ok(folder)
+    }
+
+    /// Goes on in the folder before `epoch`: later lines are dropped, and those that a kill has torn.
+    ///
+    /// # Errors
+    /// Fewer lines than epochs, a line that is no record of its epoch, a folder that another program writes.
+    pub fn reopen(path: &Path, config: &Config, epoch: usize) -> Result<Self> {
+        let mut folder = Self::open(path, config)?;
+        let name = path.join(METRICS);
+        let other = |problem: String| {
+            let problem =
+                format!("{problem}. Help: restore it as the run left it, or begin again in another --out");
+            Error::Resume { place: name.display().to_string(), problem }
+        };
+        let mut lines = 0;
+        cut(&mut folder.metrics, &name, |line| {
+            if lines == epoch {
+                return Ok(false);
+            }
+            let record: serde_json::Value = serde_json::from_slice(line)
+                .map_err(|e| other(format!("line {} cannot be read: {e}", lines + 1)))?;
+            if record["epoch"] != lines {
+                return Err(other(format!("line {} is not of epoch {lines}", lines + 1)));
+            }
+            lines += 1;
+            Ok(true)
+        })?;
+        if lines < epoch {
+            return Err(other(format!("it has {lines} records, the checkpoint is after {epoch} epochs")));
+        }
+        let mut spent = 0.0;
+        cut(&mut folder.timings, &path.join(TIMINGS), |line| {
+            let timing = serde_json::from_slice::<Timing>(line).ok();
+            spent += timing.map_or(0.0, |timing| timing.seconds);
+            Ok(timing.is_some())
+        })?;
+        folder.spent = spent;
+        Ok(folder)
+    }
+
+    fn open(path: &Path, config: &Config) -> Result<Self> {
+        let lines = |name| {
+            let path = path.join(name);
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false);
+            options.open(&path).map_err(Error::io(&path)).map(|file| (file, path))
+        };
+        let ((metrics, name), (timings, _)) = (lines(METRICS)?, lines(TIMINGS)?);
+        match metrics.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                let problem = format!(
+                    "another program writes {}. Help: wait for it, or choose another --out",
+                    name.display()
+                );
+                return Err(Error::Data { problem });
+            }
+            // Some network file systems have no locks; then the user must know.
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+        }
+        sweep(path);
+        file::write(&path.join(CONFIG), config.to_toml()?.as_bytes())?;
+        Ok(Folder { path: path.to_path_buf(), metrics, timings, spent: 0.0 })
+    }
+
+    /// The path of a file in it.
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Seconds that the run has taken, those before a resume with them.
+    pub fn spent(&self) -> f64 {
+        self.spent
+    }
+
+    /// Appends a line to `metrics.jsonl`, and has it on the disk before a checkpoint may follow.
+    pub fn record(&mut self, record: &impl Serialize) -> Result<()> {
+        let path = self.path.join(METRICS);
+        append(&mut self.metrics, &path, record)?;
+        self.metrics.sync_data().map_err(Error::io(path))
+    }
+
+    /// Appends a line to `timings.jsonl`: `seconds` to come to a step of an epoch.
+    pub fn time(&mut self, epoch: usize, step: usize, seconds: f64) -> Result<()> {
+        self.spent += seconds;
+        append(&mut self.timings, &self.path.join(TIMINGS), &Timing { epoch, step, seconds })
+    }
+}
+
+fn append(file: &mut File, path: &Path, record: &impl Serialize) -> Result<()> {
+    let line = serde_json::to_string(record)
+        .map_err(|e| Error::Config { place: path.display().to_string(), problem: e.to_string() })?;
+    file.write_all(format!("{line}\n").as_bytes()).map_err(Error::io(path))
+}
+
+/// Cuts a file off where `keep` first refuses a line, or before a line that has no end, and stands there.
+fn cut(file: &mut File, path: &Path, mut keep: impl FnMut(&[u8]) -> Result<bool>) -> Result<()> {
+    let mut reader = BufReader::new(&*file);
+    let (mut line, mut whole) = (Vec::new(), 0);
+    loop {
+        line.clear();
+        reader.read_until(b'\n', &mut line).map_err(Error::io(path))?;
+        if line.last() != Some(&b'\n') || !keep(&line)? {
+            break;
+        }
+        whole += line.len() as u64;
+    }
+    file.set_len(whole).and_then(|()| file.seek(SeekFrom::Start(whole))).map_err(Error::io(path))?;
+    Ok(())
+}
+
+/// Removes the temporary files of a writer that was killed. One that stays costs its room, no more.
+fn sweep(path: &Path) {
+    let Ok(entries) = fs::read_dir(path) else { return };
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().ends_with(".tmp") {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        Config::resolve("smoke", None, &[]).unwrap()
+    }
+
+    fn line(epoch: usize) -> serde_json::Value {
+        serde_json::json!({ "epoch": epoch, "loss": 1.5 })
+    }
+
+    #[test]
+    fn torn_anywhere_the_lines_before_the_checkpoint_stay() {
+        let place = tempfile::tempdir().unwrap();
+        let mut folder = Folder::create(place.path(), &config(), "x").unwrap();
+        (0..3).for_each(|epoch| folder.record(&line(epoch)).unwrap());
+        drop(folder);
+        let path = place.path().join(METRICS);
+        let whole = fs::read(&path).unwrap();
+        let each = whole.len() / 3;
+        for length in 0..=whole.len() {
+            for epoch in 0..=length / each {
+                fs::write(&path, &whole[..length]).unwrap();
+                let mut folder = Folder::reopen(place.path(), &config(), epoch).unwrap();
+                (epoch..3).for_each(|epoch| folder.record(&line(epoch)).unwrap());
+                assert!(fs::read(&path).unwrap() == whole, "{length} bytes, epoch {epoch}");
+            }
+        }
+        fs::write(&path, &whole[..each + 3]).unwrap();
+        let message = Folder::reopen(place.path(), &config(), 2).unwrap_err().to_string();
+        assert!(message.contains("it has 1 records, the checkpoint is after 2 epochs"), "{message}");
+        fs::write(&path, [&whole[each..2 * each], &whole[..each]].concat()).unwrap();
+        let message = Folder::reopen(place.path(), &config(), 2).unwrap_err().to_string();
+        assert!(message.contains("line 1 is not of epoch 0"), "{message}");
+    }
+
+    #[test]
+    fn time_adds_up_and_a_killed_writer_leaves_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        let mut folder = Folder::create(place.path(), &config(), "x").unwrap();
+        folder.time(0, 4, 1.5).unwrap();
+        folder.time(0, 8, 2.0).unwrap();
+        drop(folder);
+        let path = place.path().join(TIMINGS);
+        let torn = fs::read(&path).unwrap();
+        fs::write(&path, &torn[..torn.len() - 2]).unwrap();
+        fs::write(place.path().join("checkpoint.safetensors.7.tmp"), "half").unwrap();
+        let mut folder = Folder::reopen(place.path(), &config(), 0).unwrap();
+        folder.time(0, 8, 1.0).unwrap();
+        assert_eq!(folder.spent(), 2.5);
+        assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 2);
+        assert!(!place.path().join("checkpoint.safetensors.7.tmp").exists());
+    }
+
+    #[test]
+    fn two_programs_do_not_write_one_folder() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder::create(place.path(), &config(), "x").unwrap();
+        let message = Folder::reopen(place.path(), &config(), 0).unwrap_err().to_string();
+        assert!(message.contains("another program writes"), "{message}");
+        drop(folder);
+        Folder::reopen(place.path(), &config(), 0).unwrap();
+    }
+}

@@ -1,0 +1,162 @@
+//! A search that is interrupted ends as one that is not, wherever the interruption falls.
+#![allow(clippy::unwrap_used)]
+
+use milenas_models::images::Source;
+use milenas_search::config::Config;
+use milenas_search::run::Data;
+use milenas_search::strategy::checkpoint::{Checkpoint, Origin};
+use milenas_search::strategy::{EpochRecord, Keeper, Recorder, search};
+use milenas_search::supernet::{SupernetConfig, new_supernet};
+use milenas_search::{Error, Result};
+
+const TINY: [&str; 9] = [
+    "search.epochs=3",
+    "search.steps=3",
+    "search.batch=8",
+    "search.channels=4",
+    "search.layers=3",
+    "search.checkpoint_steps=1",
+    "train.channels=2",
+    "train.layers=3",
+    "augment.flip=false",
+];
+
+struct Silent;
+
+impl Recorder for Silent {
+    fn begin(&mut self, _: usize, _: usize, _: usize, _: usize) {}
+    fn step(&mut self, _: f64, _: usize) {}
+}
+
+/// Keeps lines and the last checkpoint, and dies at the save that `lives` counts down to.
+struct Mortal<'a> {
+    origin: &'a Origin,
+    lives: usize,
+    lines: Vec<String>,
+    kept: Option<Vec<u8>>,
+}
+
+impl Keeper for Mortal<'_> {
+    fn epoch(&mut self, record: &EpochRecord) -> Result<()> {
+        self.lines.truncate(record.epoch);
+        self.lines.push(serde_json::to_string(record).unwrap());
+        Ok(())
+    }
+
+    fn save(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        if self.lives == 0 {
+            return Err(Error::Data { problem: "killed".into() });
+        }
+        self.lives -= 1;
+        self.kept = Some(checkpoint.to_bytes(self.origin)?);
+        Ok(())
+    }
+}
+
+fn origin(data: &Data, sets: &[&str]) -> Origin {
+    let sets: Vec<String> = TINY.iter().chain(sets).map(ToString::to_string).collect();
+    Origin { config: Config::resolve("smoke", None, &sets).unwrap(), data: data.train.fingerprint() }
+}
+
+fn digits() -> Data {
+    Data::load(&Source::parse("digits").unwrap(), &Config::resolve("smoke", None, &[]).unwrap()).unwrap()
+}
+
+/// A part of a search's life, in a supernet of its own; returns the genotype, if it came to one.
+fn live(data: &Data, keeper: &mut Mortal<'_>) -> Result<String> {
+    let config = &keeper.origin.config;
+    let shape = SupernetConfig {
+        channels: config.search.channels,
+        layers: config.search.layers,
+        in_channels: 1,
+        ..SupernetConfig::paper(10)
+    };
+    let mut net = new_supernet(&shape, 8, 8, config.seed)?;
+    let from = keeper.kept.as_ref().map(|bytes| Checkpoint::from_bytes(bytes, "kept", keeper.origin));
+    let outcome = search(&mut *net, &data.train, config, from.transpose()?, &mut Silent, keeper)?;
+    Ok(outcome.genotype.to_json())
+}
+
+#[test]
+fn interrupted_at_every_boundary_it_ends_the_same() {
+    let data = digits();
+    for sets in [&["search.order=released"][..], &["search.order=two-pass", "search.strategy=darts-1st"]] {
+        let origin = origin(&data, sets);
+        let mortal = |lives| Mortal { origin: &origin, lives, lines: Vec::new(), kept: None };
+        let mut whole = mortal(usize::MAX);
+        let expected = live(&data, &mut whole).unwrap();
+        assert_eq!(whole.lines.len(), 3);
+        for lives in 0..9 {
+            let mut keeper = mortal(lives);
+            live(&data, &mut keeper).unwrap_err();
+            assert_eq!(keeper.lines.len(), (lives + 1) / 3, "an epoch's line comes before its checkpoint");
+            keeper.lives = usize::MAX;
+            assert_eq!(live(&data, &mut keeper).unwrap(), expected, "after {lives} saves");
+            assert_eq!(keeper.lines, whole.lines, "after {lives} saves");
+            assert!(keeper.kept == whole.kept, "after {lives} saves");
+        }
+        // One save a life.
+        let mut keeper = mortal(1);
+        while live(&data, &mut keeper).is_err() {
+            keeper.lives = 1;
+        }
+        assert!(keeper.kept == whole.kept && keeper.lines == whole.lines);
+    }
+}
+
+#[test]
+fn only_its_own_search_goes_on_from_a_checkpoint() {
+    let data = digits();
+    let origin = origin(&data, &["search.epochs=1"]);
+    let mut keeper = Mortal { origin: &origin, lives: 1, lines: Vec::new(), kept: None };
+    live(&data, &mut keeper).unwrap_err();
+    let bytes = keeper.kept.unwrap();
+    let refused = |bytes: &[u8], origin: &Origin| {
+        Checkpoint::from_bytes(bytes, "x.safetensors", origin).unwrap_err().to_string()
+    };
+
+    let mut other = origin.clone();
+    other.config.search.lambda = 3.0;
+    let message = refused(&bytes, &other);
+    assert!(
+        message.contains("x.safetensors: ") && message.contains("`search.lambda` is 1.0 there and 3.0 now")
+    );
+    other = origin.clone();
+    other.config.search.checkpoint_steps = 5;
+    Checkpoint::from_bytes(&bytes, "x", &other).unwrap();
+    let mut pictures = data.train.clone();
+    pictures.images.pixels[5] ^= 1;
+    other.data = pictures.fingerprint();
+    assert!(refused(&bytes, &other).contains("other images"));
+
+    for length in [0, 7, 100, bytes.len() / 2, bytes.len() - 1] {
+        let message = refused(&bytes[..length], &origin);
+        assert!(message.contains("damaged") && message.contains("Help"), "{length}: {message}");
+    }
+    for at in (0..bytes.len()).step_by(bytes.len() / 97) {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 4;
+        assert!(!refused(&flipped, &origin).is_empty(), "byte {at}");
+    }
+}
+
+#[test]
+fn a_number_that_is_not_finite_stops_the_search_and_is_never_kept() {
+    let data = digits();
+    // The first finds weights that are too large with its next loss, the second no longer has weights.
+    for (lr, kept, expected) in [
+        ("1e25", true, "the training loss is NaN at epoch 0, step 1"),
+        ("1e300", false, "a weight of the supernet is"),
+    ] {
+        let sets = [format!("search.weights.lr={lr}"), "search.weights.momentum=0.0".into()];
+        let origin = origin(&data, &sets.each_ref().map(String::as_str));
+        let mut keeper = Mortal { origin: &origin, lives: usize::MAX, lines: Vec::new(), kept: None };
+        let message = live(&data, &mut keeper).unwrap_err().to_string();
+        assert!(message.contains(expected) && message.contains("--set search.weights.lr="), "{message}");
+        assert_eq!(keeper.kept.is_some(), kept, "{lr}");
+        if let Some(bytes) = keeper.kept {
+            let kept = Checkpoint::from_bytes(&bytes, "kept", &origin).unwrap();
+            assert_eq!((kept.position.step, kept.not_finite().unwrap()), (1, None));
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! A search survives kills, and refuses what it cannot go on from: the real binary, on the built-in digits.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use milenas_models::Rng;
+use milenas_tests::{Said, binary, run, succeed};
+
+/// A search of a few seconds.
+const SEARCH: &str = "milenas-search run --data digits --seed 5 --set augment.flip=false --set search.epochs=8 \
+     --set search.steps=20 --set search.batch=16 --set search.channels=4 --set search.layers=3 \
+     --set search.checkpoint_steps=3 --set train.channels=4 --set train.layers=3";
+
+/// What must not tell of kills.
+const KEPT: [&str; 4] = ["genotype.json", "checkpoint.safetensors", "metrics.jsonl", "config.toml"];
+
+fn start(root: &Path, out: &str) -> Child {
+    let mut command = Command::new(binary("milenas-search"));
+    command.args(SEARCH.split_whitespace().skip(1)).args(["--out", out, "--resume"]);
+    command.current_dir(root).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().unwrap()
+}
+
+/// Starts the search in `out` and kills it once it has left a checkpoint.
+fn unfinished(root: &Path, out: &str) {
+    let mut child = start(root, out);
+    while !root.join(out).join("checkpoint.safetensors").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it ends before it leaves a checkpoint");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+fn error(said: &Said) -> &str {
+    assert_eq!(said.code, 1, "{}", said.err);
+    said.err.lines().find(|line| line.starts_with("error: ")).unwrap()
+}
+
+#[test]
+fn killed_twenty_times_it_ends_as_if_nothing_had_happened() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let begin = Instant::now();
+    succeed(root, &format!("{SEARCH} --out whole"));
+    let whole = begin.elapsed();
+    let read = |out: &str| KEPT.map(|name| fs::read(root.join(out).join(name)).unwrap_or_default());
+    let mut rng = Rng::new(7, "kills");
+    let (mut kills, mut points) = (0, Vec::new());
+    while kills < 20 {
+        let mut child = start(root, "a");
+        std::thread::sleep(whole.mul_f32(rng.unit() / 8.0));
+        kills += usize::from(child.try_wait().unwrap().is_none());
+        // SIGKILL on Unix.
+        child.kill().unwrap();
+        child.wait().unwrap();
+        points.push(read("a")[1].clone());
+    }
+    succeed(root, &format!("{SEARCH} --out a --resume"));
+    for ((name, expected), found) in KEPT.iter().zip(read("whole")).zip(read("a")) {
+        assert!(!expected.is_empty() && found == expected, "{name} differs");
+    }
+    points.dedup();
+    assert!(points.len() > 5, "only {} different points were killed at, of a run of {whole:?}", points.len());
+    let left: Vec<_> =
+        fs::read_dir(root.join("a")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".tmp")), "{left:?}");
+    // A finished search has nothing left to do, and says the same.
+    succeed(root, "milenas-search run --data digits --out a --resume");
+    assert!(read("a") == read("whole"));
+}
+
+#[test]
+fn what_cannot_go_on_is_explained_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    unfinished(root, "a");
+    let path = root.join("a/checkpoint.safetensors");
+    let before = fs::read(&path).unwrap();
+    let refused = |command: &str, parts: &[&str]| {
+        let said = run(root, command);
+        parts.iter().for_each(|part| assert!(error(&said).contains(part), "{command}: {}", said.err));
+    };
+    refused(&format!("{SEARCH} --out a"), &["a holds the checkpoint of an unfinished search", "--resume"]);
+    refused(
+        &format!("{SEARCH} --out a --resume --set search.lambda=2"),
+        &["checkpoint.safetensors", "`search.lambda` is 1.0 there and 2.0 now", "Help"],
+    );
+    let lines = fs::read(root.join("a/metrics.jsonl")).unwrap();
+    assert!(fs::read(&path).unwrap() == before);
+
+    fs::write(&path, &before[..before.len() / 2]).unwrap();
+    refused(
+        "milenas-search run --data digits --out a --resume",
+        &["checkpoint.safetensors", "damaged", "Help"],
+    );
+    fs::write(&path, &before).unwrap();
+    assert!(fs::read(root.join("a/metrics.jsonl")).unwrap() == lines);
+    succeed(root, "milenas-search run --data digits --out a --resume");
+}
+
+/// A file may not grow beyond a tenth of a checkpoint: the writer hears of it as of a full disk.
+#[cfg(unix)]
+#[test]
+fn no_room_for_a_checkpoint_leaves_the_one_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    unfinished(root, "a");
+    let path = root.join("a/checkpoint.safetensors");
+    let before = fs::read(&path).unwrap();
+    let program = binary("milenas-search");
+    // In blocks of 512 or 1024 bytes. A process that ignores the signal gets an error instead of its end.
+    let script = format!(
+        "trap '' XFSZ; ulimit -f {}; exec {} run --data digits --out a --resume",
+        before.len() / 10240,
+        program.display()
+    );
+    let done = Command::new("sh").args(["-c", &script]).current_dir(root).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(1), "{said}");
+    let expected = ["the search stops at epoch", "checkpoint.safetensors", "File too large", "--resume"];
+    expected.iter().for_each(|part| assert!(said.contains(part), "{part}: {said}"));
+    assert!(fs::read(&path).unwrap() == before);
+    let names = fs::read_dir(root.join("a")).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(!names.into_iter().any(|name| name.to_string_lossy().ends_with(".tmp")));
+    succeed(root, "milenas-search run --data digits --out a --resume");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_that_may_not_be_written_is_named() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    unfinished(root, "a");
+    let path = root.join("a/checkpoint.safetensors");
+    let before = fs::read(&path).unwrap();
+    let rights = |mode| fs::set_permissions(root.join("a"), fs::Permissions::from_mode(mode)).unwrap();
+    rights(0o555);
+    if fs::write(root.join("a/probe"), "").is_ok() {
+        eprintln!("skipped: this user may write everywhere");
+        return;
+    }
+    let said = run(root, "milenas-search run --data digits --out a --resume");
+    assert!(error(&said).contains("Permission denied"), "{}", said.err);
+    rights(0o755);
+    assert!(fs::read(&path).unwrap() == before);
+}
