@@ -80,7 +80,13 @@ fn live(data: &Data, keeper: &mut Mortal<'_>) -> Result<String> {
 #[test]
 fn interrupted_at_every_boundary_it_ends_the_same() {
     let data = digits();
-    for sets in [&["search.order=released"][..], &["search.order=two-pass", "search.strategy=darts-1st"]] {
+    let variants: [&[&str]; 4] = [
+        &["search.order=released"],
+        &["search.order=two-pass", "search.strategy=darts-1st"],
+        &["search.strategy=milenas-2nd"],
+        &["search.mixture=gumbel"],
+    ];
+    for sets in variants {
         let origin = origin(&data, sets);
         let mortal = |lives| Mortal { origin: &origin, lives, lines: Vec::new(), kept: None };
         let mut whole = mortal(usize::MAX);
