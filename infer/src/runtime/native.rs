@@ -1,6 +1,7 @@
-//! This project's own executor, on the decoded graph.
+//! This project's own kernels, on the decoded graph; the executor where they have no form for it.
 
 use candle_core::{Device, Tensor};
+use milenas_models::fused::Network;
 use milenas_models::graph::{Node, Value};
 use milenas_models::{Error as Model, Executor, Graph, Mode, Op, Weights};
 
@@ -9,10 +10,11 @@ use crate::answer::{Answer, Meaning};
 use crate::{Error, Result};
 
 /// A classifier of images as a graph: one image in, one row of numbers out.
-#[derive(Debug)]
 pub struct Native {
     graph: Graph,
     weights: Weights,
+    /// The graph on fused passes, if these know all of its operations.
+    network: Option<Network>,
     image: [usize; 3],
     classes: usize,
     /// The node whose output is the features, when they are asked for.
@@ -35,7 +37,8 @@ impl Native {
                 "its answers come from no linear operation, so there are no features to tell",
             ));
         }
-        Ok(Native { graph, weights, image, classes, features: found.filter(|_| features) })
+        let network = fused(&graph, &weights)?;
+        Ok(Native { graph, weights, network, image, classes, features: found.filter(|_| features) })
     }
 
     /// `[C, H, W]` of one image.
@@ -65,6 +68,13 @@ impl Native {
     }
 }
 
+fn fused(graph: &Graph, weights: &Weights) -> Result<Option<Network>> {
+    let Ok(mut network) = Network::new(graph) else { return Ok(None) };
+    network.tensors_mut().load(weights)?;
+    network.settle();
+    Ok(Some(network))
+}
+
 fn shapes(graph: &Graph) -> Option<([usize; 3], usize)> {
     let mut inputs = graph.inputs();
     let (input, None) = (inputs.next()?, inputs.next()) else { return None };
@@ -84,6 +94,22 @@ fn pooled(graph: &Graph) -> Option<&Node> {
 
 impl Runtime for Native {
     fn run(&self, images: &[f32], batch: usize) -> Result<Vec<Answer>> {
+        match &self.network {
+            Some(network) => {
+                let keep = self.features.is_some();
+                let answer = |found: milenas_models::fused::Prediction| Answer {
+                    outputs: found.logits,
+                    features: keep.then_some(found.features),
+                };
+                Ok(network.infer(images)?.into_iter().map(answer).collect())
+            }
+            None => self.execute(images, batch),
+        }
+    }
+}
+
+impl Native {
+    fn execute(&self, images: &[f32], batch: usize) -> Result<Vec<Answer>> {
         let [c, h, w] = self.image;
         let images = Tensor::from_slice(images, (batch, c, h, w), &Device::Cpu).map_err(Model::from)?;
         let mut kept = None;

@@ -54,6 +54,11 @@ impl Head {
         }
     }
 
+    /// The means of the first image, `[channels]`, of an input with these channels.
+    pub fn features(&self, channels: Channels) -> impl Iterator<Item = f32> {
+        (0..channels.count()).map(move |i| self.features[channels.lane(i)])
+    }
+
     /// Mean cross-entropy and the number of right answers; leaves the gradient of the logits in `logits`.
     pub fn loss(&mut self, labels: &[u32]) -> (f64, usize) {
         let (mut loss, mut correct) = (0.0, 0);

@@ -16,7 +16,7 @@ pub mod unit;
 pub mod view;
 
 pub use context::{Context, Profile};
-pub use network::Network;
+pub use network::{Network, Prediction};
 pub use norm::{AffineNorm, Norm, Statistics};
 pub use parameters::{Gradients, Named, Parameters};
 pub use scratch::{Scratch, Workspace};

@@ -7,7 +7,6 @@ use crate::kernels::blocked::norm::{Moments, Scaling};
 use crate::kernels::blocked::{LANES, Pack, pool};
 
 use super::super::context::Context;
-use super::super::head::Head;
 use super::super::norm::totals;
 use super::super::scratch::Scratch;
 use super::super::unit::Columns;
@@ -41,42 +40,33 @@ impl Network {
         (self.maps, self.profile) = (maps, profile);
     }
 
-    /// One image in evaluation mode.
-    pub(super) fn evaluate_one(&self, image: &[f32], maps: &mut Maps, head: &mut Head) {
-        self.resize(maps, 1);
-        let c = self.context(1, false);
-        self.program.stem.convolve(&c, image, &mut maps.stem);
-        self.program.stem.normalise(&c, &maps.stem, &mut maps.states[0]);
-        for at in 0..self.program.steps.len() {
-            self.step(&c, at, maps);
-        }
-        head.forward(&self.program.tensors.parameters, self.view(&maps.states, self.program.last), 1);
-    }
-
     fn resize(&self, maps: &mut Maps, batch: usize) {
         if maps.batch == batch {
             return;
         }
-        maps.batch = batch;
         maps.states.resize_with(self.program.images.len(), Vec::new);
         for (state, len) in maps.states.iter_mut().zip(&self.program.images) {
             state.resize(batch * len, Pack::ZERO);
         }
         maps.made.resize_with(self.program.steps.len(), Vec::new);
+        for (step, made) in self.program.steps.iter().zip(&mut maps.made) {
+            made.resize(batch * step.made(), Pack::ZERO);
+        }
+        self.resize_sums(maps, batch);
+    }
+
+    pub(super) fn resize_sums(&self, maps: &mut Maps, batch: usize) {
+        if maps.batch == batch {
+            return;
+        }
+        maps.batch = batch;
         maps.sums.resize_with(self.program.steps.len(), Vec::new);
-        for ((step, made), sums) in self.program.steps.iter().zip(&mut maps.made).zip(&mut maps.sums) {
-            let (map, packs) = match step {
-                Step::Convolution(Convolution { unit, .. }) => (unit.output.len(), 2 * unit.output.packs),
-                // The kernel makes both pools.
-                Step::Pool(pool) => (pool.map().len(), 4 * pool.map().packs),
-                Step::Sum(_) => (0, 0),
-            };
-            made.resize(batch * map, Pack::ZERO);
-            sums.resize(batch * packs, Pack::ZERO);
+        for (step, sums) in self.program.steps.iter().zip(&mut maps.sums) {
+            sums.resize(batch * step.sums(), Pack::ZERO);
         }
     }
 
-    fn step(&self, c: &Context<'_>, at: usize, maps: &mut Maps) {
+    pub(super) fn step(&self, c: &Context<'_>, at: usize, maps: &mut Maps) {
         match &self.program.steps[at] {
             Step::Convolution(convolution) => self.convolve(c, at, convolution, maps),
             Step::Pool(pool) => self.pool(c, at, pool, maps),

@@ -1,28 +1,24 @@
 //! A derived network, compiled from its graph, for training and for evaluation.
 //!
-//! Evaluation runs image by image, a thread each, so that what one step writes is in the thread's cache when the next
-//! reads it; training runs step by step over the batch, as BatchNorm asks.
+//! Training runs step by step over the batch, as BatchNorm asks; evaluation image by image.
 
 mod backward;
 mod compile;
+mod evaluate;
 mod forward;
-
-use std::sync::{Mutex, PoisonError};
-
-use rayon::prelude::*;
 
 use crate::graph::Graph;
 use crate::kernels::blocked::{Channels, Level, Map, Pack};
 use crate::{Error, Result};
 
 use super::context::{Context, Profile};
-use super::head::Head;
 use super::scratch::Workspace;
 use super::stem;
 use super::tensors::Tensors;
 use super::unit::Unit;
 use super::view::{Place, View};
 use compile::{Program, compile};
+pub use evaluate::Prediction;
 
 /// Where a map lies.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -95,6 +91,25 @@ impl Step {
             Step::Sum(sum) => sum.out.buffer == buffer,
             Step::Pool(pool) => pool.target.buffer == buffer,
             Step::Convolution(c) => matches!(c.target, Target::State(slot) if slot.buffer == buffer),
+        }
+    }
+
+    /// Packs of an image of what it makes before its norm.
+    fn made(&self) -> usize {
+        match self {
+            Step::Sum(_) => 0,
+            Step::Pool(pool) => pool.map().len(),
+            Step::Convolution(c) => c.unit.output.len(),
+        }
+    }
+
+    /// Packs of an image of the sums it leaves.
+    fn sums(&self) -> usize {
+        match self {
+            Step::Sum(_) => 0,
+            // The kernel makes both pools.
+            Step::Pool(pool) => 4 * pool.map().packs,
+            Step::Convolution(c) => 2 * c.unit.output.packs,
         }
     }
 
@@ -190,31 +205,6 @@ impl Network {
             self.backward(images, batch);
             result
         }))
-    }
-
-    /// Logits `[N, classes]` in evaluation mode: BatchNorms use the running statistics.
-    ///
-    /// # Errors
-    /// Pixels that do not fit.
-    pub fn predict(&mut self, images: &[f32]) -> Result<Vec<f32>> {
-        let batch = self.check(images)?;
-        self.workspace.prepare();
-        for norm in self.program.norms.iter_mut().flatten() {
-            norm.evaluate(&self.program.tensors.parameters, &self.program.tensors.statistics);
-        }
-        self.program.stem.evaluate(&self.program.tensors.parameters, &self.program.tensors.statistics);
-        let len = images.len() / batch;
-        let free: Mutex<Vec<(Maps, Head)>> = Mutex::default();
-        let mut logits = vec![0.0; batch * self.program.classes];
-        let tasks = images.par_chunks_exact(len).zip(logits.par_chunks_exact_mut(self.program.classes));
-        tasks.for_each(|(image, logits)| {
-            let kept = free.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let (mut maps, mut head) = kept.unwrap_or_else(|| (Maps::default(), self.program.head.clone()));
-            self.evaluate_one(image, &mut maps, &mut head);
-            logits.copy_from_slice(&head.logits);
-            free.lock().unwrap_or_else(PoisonError::into_inner).push((maps, head));
-        });
-        Ok(logits)
     }
 
     /// The number of images.

@@ -1,0 +1,176 @@
+//! Evaluation: image by image, a thread each, so that what one step writes is in the thread's cache when the next reads it.
+//! A map's room goes to the next that needs as much once its last reader is done.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+use crate::Result;
+use crate::kernels::blocked::Pack;
+
+use super::super::head::Head;
+use super::{Maps, Network, Source, Step, Term};
+
+/// What an image is told.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Prediction {
+    /// `[classes]`.
+    pub logits: Vec<f32>,
+    /// What the linear layer reads: means over the pixels of the last map, `[channels]`.
+    pub features: Vec<f32>,
+}
+
+/// A map of one image.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Room {
+    /// Output of a step, before its norm.
+    Made(usize),
+    /// A buffer of states.
+    State(usize),
+}
+
+/// When rooms are taken and given back.
+pub(super) struct Lives {
+    /// By step, what it is the first to write.
+    taken: Vec<Vec<Room>>,
+    /// By step, what nobody reads after it.
+    given: Vec<Vec<Room>>,
+}
+
+impl Lives {
+    pub(super) fn new(steps: &[Step], buffers: usize, last: usize) -> Lives {
+        let rooms: Vec<Room> =
+            (0..steps.len()).map(Room::Made).chain((0..buffers).map(Room::State)).collect();
+        let (mut taken, mut given) = (vec![Vec::new(); steps.len()], vec![Vec::new(); steps.len()]);
+        for room in rooms {
+            let touches = |step: &usize| touches(steps, *step, room);
+            let Some(end) = (0..steps.len()).rev().find(touches) else { continue };
+            // The stem writes the first buffer before all steps, the head reads the last after them.
+            if room != Room::State(0) {
+                taken[(0..steps.len()).find(touches).unwrap_or(end)].push(room);
+            }
+            if room != Room::State(last) {
+                given[end].push(room);
+            }
+        }
+        Lives { taken, given }
+    }
+}
+
+/// Whether a step reads or writes a room.
+fn touches(steps: &[Step], at: usize, room: Room) -> bool {
+    let made = |i: usize| room == Room::Made(i);
+    let state = |buffer: usize| room == Room::State(buffer);
+    match &steps[at] {
+        Step::Convolution(c) => {
+            made(at)
+                || match &c.source {
+                    Source::State(slot) => state(slot.buffer),
+                    Source::Normed(before) => made(*before),
+                }
+        }
+        Step::Pool(pool) => made(at) || state(pool.source.buffer),
+        Step::Sum(sum) => {
+            let reads = |term: &Term| match term {
+                Term::Made(i) => made(*i),
+                Term::State(slot) => state(slot.buffer),
+            };
+            state(sum.out.buffer) || sum.terms.iter().any(reads)
+        }
+    }
+}
+
+/// The maps of one image, and rooms free for others, by their size.
+#[derive(Default)]
+struct Worker {
+    maps: Maps,
+    free: HashMap<usize, Vec<Vec<Pack>>>,
+}
+
+impl Worker {
+    fn room(&mut self, room: Room) -> &mut Vec<Pack> {
+        match room {
+            Room::Made(i) => &mut self.maps.made[i],
+            Room::State(buffer) => &mut self.maps.states[buffer],
+        }
+    }
+
+    fn take(&mut self, room: Room, len: usize) {
+        let found = self.free.entry(len).or_default().pop();
+        *self.room(room) = found.unwrap_or_else(|| vec![Pack::ZERO; len]);
+    }
+
+    fn give(&mut self, room: Room) {
+        let packs = std::mem::take(self.room(room));
+        self.free.entry(packs.len()).or_default().push(packs);
+    }
+}
+
+impl Network {
+    /// Logits `[N, classes]` in evaluation mode: BatchNorms use the running statistics.
+    ///
+    /// # Errors
+    /// Pixels that do not fit.
+    pub fn predict(&mut self, images: &[f32]) -> Result<Vec<f32>> {
+        self.settle();
+        Ok(self.infer(images)?.into_iter().flat_map(|found| found.logits).collect())
+    }
+
+    /// Makes the network ready for [`infer`](Self::infer), after its weights or statistics changed.
+    pub fn settle(&mut self) {
+        self.workspace.prepare();
+        let tensors = &self.program.tensors;
+        for norm in self.program.norms.iter_mut().flatten() {
+            norm.evaluate(&tensors.parameters, &tensors.statistics);
+        }
+        self.program.stem.evaluate(&tensors.parameters, &tensors.statistics);
+    }
+
+    /// Answers to images `[N, C, H, W]` in evaluation mode, as the network was when it was last [settled](Self::settle).
+    ///
+    /// # Errors
+    /// Pixels that do not fit.
+    pub fn infer(&self, images: &[f32]) -> Result<Vec<Prediction>> {
+        let batch = self.check(images)?;
+        let free: Mutex<Vec<(Worker, Head)>> = Mutex::default();
+        let tasks = images.par_chunks_exact(images.len() / batch);
+        let answer = |image| {
+            let kept = free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let (mut worker, mut head) =
+                kept.unwrap_or_else(|| (Worker::default(), self.program.head.clone()));
+            self.evaluate(image, &mut worker, &mut head);
+            let found = Prediction {
+                logits: head.logits.clone(),
+                features: head.features(self.program.last.channels).collect(),
+            };
+            free.lock().unwrap_or_else(PoisonError::into_inner).push((worker, head));
+            found
+        };
+        Ok(tasks.map(answer).collect())
+    }
+
+    fn evaluate(&self, image: &[f32], worker: &mut Worker, head: &mut Head) {
+        let c = self.context(1, false);
+        let program = &self.program;
+        self.resize_sums(&mut worker.maps, 1);
+        worker.maps.made.resize_with(program.steps.len(), Vec::new);
+        worker.maps.states.resize_with(program.images.len(), Vec::new);
+        worker.take(Room::State(0), program.images[0]);
+        program.stem.convolve(&c, image, &mut worker.maps.stem);
+        program.stem.normalise(&c, &worker.maps.stem, &mut worker.maps.states[0]);
+        for at in 0..program.steps.len() {
+            for &room in &program.lives.taken[at] {
+                let len = match room {
+                    Room::Made(i) => program.steps[i].made(),
+                    Room::State(buffer) => program.images[buffer],
+                };
+                worker.take(room, len);
+            }
+            self.step(&c, at, &mut worker.maps);
+            program.lives.given[at].iter().for_each(|&room| worker.give(room));
+        }
+        head.forward(&program.tensors.parameters, self.view(&worker.maps.states, program.last), 1);
+        worker.give(Room::State(program.last.buffer));
+    }
+}
