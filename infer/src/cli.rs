@@ -52,6 +52,30 @@ Example:
   milenas-infer classify model.onnx photos/ --shard 1/2 -o part-1.csv
   milenas-infer merge part-*.csv -o predictions.csv")]
     Merge(Merge),
+    /// Measure how fast a model runs on this machine, without image files; classify --verbose tells the other stages
+    #[command(after_help = "\
+Example:
+  milenas-infer bench model.onnx --batch 32 --json")]
+    Bench(Bench),
+}
+
+#[derive(Debug, Args)]
+#[allow(missing_docs)]
+pub struct Bench {
+    /// Written by milenas-export
+    pub model: PathBuf,
+    /// Images that are computed together
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub batch: u32,
+    /// Measured batches, after one that is not
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub runs: u32,
+    /// Threads; all cores if left out
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub threads: usize,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

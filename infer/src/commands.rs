@@ -1,6 +1,7 @@
 //! What the commands do: read, run, and tell.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod bench;
 mod classify;
 mod evaluate;
 mod merge;
@@ -19,6 +20,7 @@ pub fn execute(cli: Cli) -> Result<bool> {
         Command::Classify(asked) => classify::execute(&asked),
         Command::Evaluate(asked) => evaluate::execute(&asked),
         Command::Merge(asked) => merge::execute(&asked),
+        Command::Bench(asked) => bench::execute(&asked),
     }
 }
 

@@ -1,0 +1,62 @@
+//! Measure how fast a model runs on this machine, without image files.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use milenas_infer::model::Classifier;
+use milenas_models::Rng;
+use serde::Serialize;
+
+use crate::cli::Bench;
+
+/// What `--json` prints. Times are medians over the runs.
+#[derive(Serialize)]
+struct Report {
+    threads: usize,
+    batch: usize,
+    images_per_second: f64,
+    /// Seconds from a batch to its answers.
+    batch_seconds: f64,
+    peak_mib: Option<f64>,
+}
+
+pub(super) fn execute(asked: &Bench) -> Result<bool> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(asked.threads).build()?;
+    let (batch, runs) = (asked.batch as usize, asked.runs as usize);
+    let report = pool.install(|| -> Result<Report> {
+        let model = Classifier::load(&asked.model, false)?;
+        let mut rng = Rng::new(0, "bench");
+        let images: Vec<f32> = (0..batch * model.input.len()).map(|_| rng.normal()).collect();
+        model.runtime.run(&images, batch)?;
+        let mut seconds = Vec::with_capacity(runs);
+        for _ in 0..runs {
+            let start = Instant::now();
+            model.runtime.run(&images, batch)?;
+            seconds.push(start.elapsed().as_secs_f64());
+        }
+        seconds.sort_by(f64::total_cmp);
+        let batch_seconds = seconds[runs / 2];
+        let images_per_second = batch as f64 / batch_seconds;
+        let (threads, peak_mib) = (rayon::current_num_threads(), peak_mib());
+        Ok(Report { threads, batch, images_per_second, batch_seconds, peak_mib })
+    })?;
+    if asked.json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        println!(
+            "{:.1} images/s in batches of {}, {:.2} ms a batch, {} threads, peak {} MiB",
+            report.images_per_second,
+            report.batch,
+            1e3 * report.batch_seconds,
+            report.threads,
+            report.peak_mib.map_or("?".into(), |m| format!("{m:.0}"))
+        );
+    }
+    Ok(true)
+}
+
+fn peak_mib() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? / 1024.0)
+}
