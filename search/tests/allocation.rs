@@ -47,7 +47,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 /// Bytes of a step.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Bytes {
     /// Still held after it.
     held: usize,
@@ -59,8 +59,6 @@ struct Bytes {
 
 const STEPS: usize = 12;
 const SIDE: usize = 16;
-/// What the thread pool's queues may take now and then.
-const SLACK: usize = 4 << 10;
 
 /// The bytes of each of twelve steps on a batch.
 fn steps(mut step: impl FnMut(&Batch) + Send, images: usize) -> Vec<Bytes> {
@@ -70,7 +68,8 @@ fn steps(mut step: impl FnMut(&Batch) + Send, images: usize) -> Vec<Bytes> {
         labels: (0..images).map(|_| rng.below(10) as u32).collect(),
         shape: [3, SIDE, SIDE],
     };
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    // One thread: of several, one may meet its first task late, and with it take its scratch memory.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     let mut one = || {
         let asked = ASKED.load(Relaxed);
         PEAK.store(HELD.load(Relaxed), Relaxed);
@@ -84,8 +83,7 @@ fn steps(mut step: impl FnMut(&Batch) + Send, images: usize) -> Vec<Bytes> {
 /// The third step and the twelfth are alike. Returns what was held at most.
 fn settled(name: &str, steps: &[Bytes]) -> usize {
     let [early, late] = [steps[2], steps[STEPS - 1]];
-    let pairs = [(early.held, late.held), (early.peak, late.peak), (early.asked, late.asked)];
-    assert!(pairs.iter().all(|(early, late)| *late <= early + SLACK), "{name}: {early:?}, {late:?}");
+    assert_eq!(early, late, "{name}");
     late.peak
 }
 
