@@ -36,7 +36,7 @@ impl Network {
         let (level, parameters, workspace) = (self.level, &self.program.tensors.parameters, &self.workspace);
         let c = Context { level, parameters, workspace, batch, training: true };
         let stem = &mut self.program.stem;
-        profile.time("backward, stem", || stem.backward(&c, images, &gradient, &mut maps.stem, &mut weights));
+        profile.time("backward, stem", || stem.backward(&c, images, &gradient, &mut weights));
         self.spare.push(gradient);
         (self.maps, self.program.tensors.gradients, self.profile) = (maps, weights, profile);
     }

@@ -24,9 +24,7 @@ impl Network {
         let (level, parameters, workspace) = (self.level, &self.program.tensors.parameters, &self.workspace);
         let c = Context { level, parameters, workspace, batch, training: true };
         let (stem, statistics) = (&mut self.program.stem, &mut self.program.tensors.statistics);
-        profile.time("forward, stem", || {
-            stem.forward(&c, images, statistics, &mut maps.stem, &mut maps.states[0])
-        });
+        profile.time("forward, stem", || stem.forward(&c, images, statistics, &mut maps.states[0]));
         for at in 0..self.program.steps.len() {
             let name = match self.program.steps[at] {
                 Step::Convolution(_) => "forward, convolutions",
@@ -45,8 +43,7 @@ impl Network {
     pub(super) fn evaluate_one(&self, image: &[f32], maps: &mut Maps, head: &mut Head) {
         self.resize(maps, 1);
         let c = self.context(1, false);
-        self.program.stem.convolve(&c, image, &mut maps.stem);
-        self.program.stem.normalise(&c, &maps.stem, &mut maps.states[0]);
+        self.program.stem.predict(&c, image, &mut maps.states[0]);
         for at in 0..self.program.steps.len() {
             self.step(&c, at, maps);
         }

@@ -18,7 +18,6 @@ use crate::{Error, Result};
 use super::context::{Context, Profile};
 use super::head::Head;
 use super::scratch::Workspace;
-use super::stem;
 use super::tensors::Tensors;
 use super::unit::Unit;
 use super::view::{Place, View};
@@ -119,7 +118,6 @@ struct Maps {
     made: Vec<Vec<Pack>>,
     /// By step, `[image][2][block]`.
     sums: Vec<Vec<Pack>>,
-    stem: stem::Kept,
 }
 
 /// A classifier `[N, C, H, W] -> [N, classes]`, with weights.

@@ -1,7 +1,7 @@
 //! The whole network.
 
 use milenas_models::fused::head::Head;
-use milenas_models::fused::stem::{self, Stem};
+use milenas_models::fused::stem::Stem;
 use milenas_models::fused::{
     self, AffineNorm, Norm, Parameters, Place, Profile, Statistics, Tensors, View, Workspace,
 };
@@ -32,7 +32,6 @@ pub struct FusedSupernet {
     level: Level,
     tensors: Tensors,
     stem: Stem,
-    stem_kept: stem::Kept,
     /// The stem's output, `[image]`.
     stem_values: Vec<Pack>,
     cells: Vec<Cell>,
@@ -78,7 +77,6 @@ impl FusedSupernet {
             level,
             tensors: Tensors::new(parameters, statistics),
             stem,
-            stem_kept: stem::Kept::default(),
             stem_values: Vec::new(),
             cells,
             head,
@@ -205,9 +203,8 @@ impl FusedSupernet {
         let (parameters, workspace) = (&self.tensors.parameters, &self.workspace);
         let pass = fused::Context { level: self.level, parameters, workspace, batch, training };
         let (stem, statistics, profile) = (&mut self.stem, &mut self.tensors.statistics, &mut self.profile);
-        profile.time("forward, stem", || {
-            stem.forward(&pass, images.pixels, statistics, &mut self.stem_kept, &mut self.stem_values)
-        });
+        profile
+            .time("forward, stem", || stem.forward(&pass, images.pixels, statistics, &mut self.stem_values));
         for i in 0..self.cells.len() {
             let (before, rest) = self.cells.split_at_mut(i);
             let stem = stem_view(&self.stem, &self.stem_values);
@@ -273,8 +270,7 @@ impl FusedSupernet {
         }
         if let Some(weights) = weights {
             let (stem, gradient) = (&mut self.stem, &self.gradients[0]);
-            profile
-                .time("backward, stem", || stem.backward(&c, images, gradient, &mut self.stem_kept, weights));
+            profile.time("backward, stem", || stem.backward(&c, images, gradient, weights));
             *lender(&mut self.cells, 0) = std::mem::take(&mut self.gradients[0]);
         }
         out
