@@ -1,5 +1,5 @@
 # Two commands: `make demo` shows the whole road on built-in data, `make test` is what CI runs.
-.PHONY: demo test check-onnx clean
+.PHONY: demo test bench check-onnx clean
 
 BIN := target/debug
 DEMO := runs/demo
@@ -23,6 +23,10 @@ test:
 	cargo test --workspace
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	$(MAKE) check-onnx
+
+# The kernels as ratios to their slow forms: criterion's measurements, then a table.
+bench:
+	cargo bench -p milenas-models
 
 # The exported files under the onnx package's full check and in ONNX Runtime; needs python3 with venv.
 check-onnx: .venv/ready

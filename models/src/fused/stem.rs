@@ -2,8 +2,8 @@
 
 use core::ops::Range;
 
-use crate::kernels::blocked::elementwise::{Dots, Term, WeightedSum};
-use crate::kernels::blocked::norm::Moments;
+use crate::kernels::blocked::elementwise::{Affine, Dots};
+use crate::kernels::blocked::norm::{Moments, Scaling};
 use crate::kernels::blocked::pointwise::{Pointwise, WeightGradient};
 use crate::kernels::blocked::{Channels, LANES, Map, Pack};
 use rayon::prelude::*;
@@ -11,21 +11,13 @@ use rayon::prelude::*;
 use super::context::Context;
 use super::norm::{AffineNorm, Statistics, totals};
 use super::parameters::{Gradients, Id, Parameters, per_chunk};
+use super::scratch::Scratch;
 use super::unit::norm_gradient;
 
 /// Side of the convolution.
 const SIDE: usize = 3;
 /// Pixels whose patches exist at a time.
 const STRIP: usize = 64;
-
-/// What a pass keeps of a batch.
-#[derive(Default)]
-pub struct Kept {
-    /// `[image]`, before the norm.
-    before: Vec<Pack>,
-    /// `[image][2][block]`.
-    sums: Vec<Pack>,
-}
 
 /// The stem.
 pub struct Stem {
@@ -89,25 +81,68 @@ impl Stem {
         }
     }
 
+    /// The convolution of one image `[C, H, W]`, before the norm, with its `[2][block]` sums added to `sums`.
+    fn convolve(
+        &self,
+        c: &Context<'_>,
+        image: &[f32],
+        strip: &mut Vec<Pack>,
+        out: &mut [Pack],
+        sums: &mut [Pack],
+    ) {
+        let (map, packs) = (self.map, self.map.packs);
+        let (sum, square) = sums.split_at_mut(packs);
+        for rows in self.strips() {
+            let (first, width) = (rows.start * map.width, rows.len() * map.width);
+            self.patches(image, rows, strip);
+            c.level.run(Pointwise {
+                inputs: self.inputs(),
+                outputs: packs,
+                rows: 1,
+                width,
+                source: strip,
+                source_plane: width,
+                weight: &c.parameters.values[self.weight],
+                out: &mut out[first..],
+                out_plane: map.pixels(),
+                out_step: width,
+                sums: Some([&mut *sum, &mut *square]),
+            });
+        }
+    }
+
+    /// An image of a batch `[N, C, H, W]`.
+    fn image<'a>(&self, images: &'a [f32], i: usize) -> &'a [f32] {
+        let len = self.in_channels * self.map.pixels();
+        &images[i * len..][..len]
+    }
+
     /// The output `[image]` for images `[N, C, H, W]`.
     pub fn forward(
         &mut self,
         c: &Context<'_>,
         images: &[f32],
         statistics: &mut Statistics,
-        kept: &mut Kept,
         out: &mut [Pack],
     ) {
-        self.convolve(c, images, kept);
+        let (packs, pixels, len) = (self.map.packs, self.map.pixels(), self.map.len());
+        let mut sums = vec![Pack::ZERO; c.batch * 2 * packs];
+        let tasks = c.cut(out, len).into_par_iter().zip(c.cut(&mut sums, 2 * packs));
+        tasks.enumerate().for_each(|(chunk, (out, sums))| {
+            let scratch = &mut *c.workspace.scratch();
+            let pairs = out.chunks_exact_mut(len).zip(sums.chunks_exact_mut(2 * packs));
+            for (i, (out, sums)) in c.images(chunk).zip(pairs) {
+                self.convolve(c, self.image(images, i), &mut scratch.strip, out, sums);
+            }
+        });
         if c.training {
-            let (packs, pixels) = (self.map.packs, self.map.pixels());
-            let [sum, square] = [0, 1].map(|which| totals(&kept.sums, 2 * packs, which, packs));
+            let [sum, square] = [0, 1].map(|which| totals(&sums, 2 * packs, which, packs));
             let count = (c.batch * pixels) as f64;
             self.norm.train(c.parameters, &Moments::of(sum, square, count), count, statistics);
         } else {
             self.norm.evaluate(c.parameters, statistics);
         }
-        self.normalise(c, kept, out);
+        c.cut(out, len).into_par_iter().for_each(|out| self.normalise(c, out));
     }
 
     /// Makes the norm that of the running statistics.
@@ -115,90 +150,57 @@ impl Stem {
         self.norm.evaluate(parameters, statistics);
     }
 
-    /// The convolution of images `[N, C, H, W]`, without the norm.
-    pub fn convolve(&self, c: &Context<'_>, images: &[f32], kept: &mut Kept) {
-        let (map, packs, len) = (self.map, self.map.packs, self.map.len());
-        let image_len = self.in_channels * map.pixels();
-        let Kept { before, sums } = kept;
-        before.resize(c.batch * len, Pack::ZERO);
-        sums.clear();
-        sums.resize(c.batch * 2 * packs, Pack::ZERO);
-        let tasks = c.cut(before, len).into_par_iter().zip(c.cut(sums, 2 * packs));
-        tasks.enumerate().for_each(|(chunk, (out, sums))| {
-            let scratch = &mut *c.workspace.scratch();
-            for (at, i) in c.images(chunk).enumerate() {
-                let (sum, square) = sums[at * 2 * packs..][..2 * packs].split_at_mut(packs);
-                for rows in self.strips() {
-                    let (first, width) = (rows.start * map.width, rows.len() * map.width);
-                    self.patches(&images[i * image_len..][..image_len], rows, &mut scratch.strip);
-                    c.level.run(Pointwise {
-                        inputs: self.inputs(),
-                        outputs: packs,
-                        rows: 1,
-                        width,
-                        source: &scratch.strip,
-                        source_plane: width,
-                        weight: &c.parameters.values[self.weight],
-                        out: &mut out[at * len + first..],
-                        out_plane: map.pixels(),
-                        out_step: width,
-                        sums: Some([&mut *sum, &mut *square]),
-                    });
-                }
-            }
-        });
+    /// The output for one image `[C, H, W]`, by the norm as it is.
+    pub fn predict(&self, c: &Context<'_>, image: &[f32], out: &mut [Pack]) {
+        let mut sums = vec![Pack::ZERO; 2 * self.map.packs];
+        self.convolve(c, image, &mut c.workspace.scratch().strip, out, &mut sums);
+        self.normalise(c, out);
     }
 
-    /// The output `[image]`, by the norm as it is, of what was convolved.
-    pub fn normalise(&self, c: &Context<'_>, kept: &Kept, out: &mut [Pack]) {
-        let (map, len) = (self.map, self.map.len());
-        let (scaling, before) = (&self.norm.scaling, &kept.before);
-        c.cut(out, len).into_par_iter().enumerate().for_each(|(chunk, out)| {
-            for (i, out) in c.images(chunk).zip(out.chunks_exact_mut(len)) {
-                let terms = [Term { scale: &scaling.scale, map: &before[i * len..][..len] }];
-                c.level.run(WeightedSum { map, terms: &terms, bias: &scaling.shift, add: false, out });
-            }
-        });
+    /// The norm, in place.
+    fn normalise(&self, c: &Context<'_>, out: &mut [Pack]) {
+        let Scaling { scale, shift } = &self.norm.scaling;
+        for map in out.chunks_exact_mut(self.map.len()) {
+            c.level.run(Affine { pixels: self.map.pixels(), scale, shift, map });
+        }
     }
 
-    /// The gradients of the stem's weights, for that of its output.
-    pub fn backward(
-        &mut self,
-        c: &Context<'_>,
-        images: &[f32],
-        gradient: &[Pack],
-        kept: &mut Kept,
-        weights: &mut Gradients,
-    ) {
+    /// The gradients of the stem's weights, for that of its output. The convolution is made again, twice.
+    pub fn backward(&mut self, c: &Context<'_>, images: &[f32], gradient: &[Pack], weights: &mut Gradients) {
         let (map, packs, len) = (self.map, self.map.packs, self.map.len());
-        let image_len = self.in_channels * map.pixels();
-        let Kept { before, sums } = kept;
-        c.cut(sums, 2 * packs).into_par_iter().enumerate().for_each(|(chunk, sums)| {
+        let mut sums = vec![Pack::ZERO; c.batch * 2 * packs];
+        c.cut(&mut sums, 2 * packs).into_par_iter().enumerate().for_each(|(chunk, sums)| {
+            let Scratch { strip, da: before, .. } = &mut *c.workspace.scratch();
+            before.resize(len, Pack::ZERO);
             for (i, out) in c.images(chunk).zip(sums.chunks_exact_mut(2 * packs)) {
-                let (left, right) = (&gradient[i * len..][..len], &before[i * len..][..len]);
-                c.level.run(Dots { pixels: map.pixels(), left, right: &[right], out });
+                self.convolve(c, self.image(images, i), strip, before, out);
+                let left = &gradient[i * len..][..len];
+                c.level.run(Dots { pixels: map.pixels(), left, right: &[before], out });
             }
         });
-        let [sum, dot] = [0, 1].map(|which| totals(sums, 2 * packs, which, packs));
+        let [sum, dot] = [0, 1].map(|which| totals(&sums, 2 * packs, which, packs));
         self.norm.backward(c.parameters, &sum, &dot, (c.batch * map.pixels()) as f64, weights);
 
         let ids = [self.weight];
         per_chunk(c, Some(&mut *weights), &ids).into_par_iter().enumerate().for_each(|(chunk, out)| {
             let Some(out) = out else { return };
-            let scratch = &mut *c.workspace.scratch();
+            let Scratch { strip, da: before, dy, .. } = &mut *c.workspace.scratch();
+            before.resize(len, Pack::ZERO);
+            let mut sums = vec![Pack::ZERO; 2 * packs];
             for i in c.images(chunk) {
-                let (g, before) = (&gradient[i * len..][..len], &before[i * len..][..len]);
-                norm_gradient(c.level, map, &self.norm.slope, g, before, &mut scratch.dy);
+                let (g, image) = (&gradient[i * len..][..len], self.image(images, i));
+                self.convolve(c, image, strip, before, &mut sums);
+                norm_gradient(c.level, map, &self.norm.slope, g, before, dy);
                 for rows in self.strips() {
                     let (first, pixels) = (rows.start * map.width, rows.len() * map.width);
-                    self.patches(&images[i * image_len..][..image_len], rows, &mut scratch.strip);
+                    self.patches(image, rows, strip);
                     c.level.run(WeightGradient {
                         inputs: self.inputs(),
                         outputs: packs,
                         pixels,
-                        source: &scratch.strip,
+                        source: strip,
                         source_plane: pixels,
-                        gradient: &scratch.dy[first..],
+                        gradient: &dy[first..],
                         gradient_plane: map.pixels(),
                         out,
                     });

@@ -4,27 +4,10 @@ use milenas_models::Rng;
 use milenas_models::kernels::blocked::depthwise::{self, Depthwise};
 use milenas_models::kernels::blocked::layout::transpose;
 use milenas_models::kernels::blocked::pointwise::{self, Pointwise};
-use milenas_models::kernels::blocked::{Channels, LANES, Level, Map, Pack};
+use milenas_models::kernels::blocked::{Channels, Level, Map, Pack};
 use proptest::prelude::*;
 
-use super::{Plain, assert_close};
-
-/// Visits every (channel, output row and column, tap, input row and column).
-fn each_tap(shape: Depthwise, input: &Plain, mut visit: impl FnMut(usize, [isize; 2], usize, [isize; 2])) {
-    let Depthwise { kernel, dilation, stride } = shape;
-    let reach = ((kernel - 1) * dilation / 2) as isize;
-    for c in 0..input.channels {
-        for y in 0..input.height.div_ceil(stride) {
-            for x in 0..input.width.div_ceil(stride) {
-                for tap in 0..kernel * kernel {
-                    let along = |at: usize, tap: usize| (at * stride + tap * dilation) as isize - reach;
-                    let from = [along(y, tap / kernel), along(x, tap % kernel)];
-                    visit(c, [y as isize, x as isize], tap, from);
-                }
-            }
-        }
-    }
-}
+use super::{Plain, assert_close, twins};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
@@ -46,13 +29,9 @@ proptest! {
         let mut input_gradient = if add { before.clone() } else { Plain::zeros(channels, height, width) };
         let mut weight_gradient = Plain::noise(channels, shape.kernel, shape.kernel, rng);
         let start = weight_gradient.blocked();
-        each_tap(shape, &input, |c, to, tap, from| {
-            let w = weight.data[c * shape.taps() + tap];
-            out.add(c, to[0], to[1], w * input.at(c, from[0], from[1]));
-            input_gradient.add(c, from[0], from[1], w * gradient.at(c, to[0], to[1]));
-            weight_gradient.data[c * shape.taps() + tap] +=
-                input.at(c, from[0], from[1]) * gradient.at(c, to[0], to[1]);
-        });
+        twins::depthwise(shape, &input, &weight, &mut out);
+        twins::depthwise_input_gradient(shape, &gradient, &weight, &mut input_gradient);
+        twins::depthwise_weight_gradient(shape, &input, &gradient, &mut weight_gradient);
 
         let (map, source, weights) = (input.map(), input.padded(), weight.blocked());
         for level in Level::available() {
@@ -94,33 +73,18 @@ proptest! {
         let rng = &mut Rng::new(seed, "pointwise");
         let input = Plain::noise(inputs, height, width, rng);
         let gradient = Plain::noise(outputs, height, width, rng);
-        // [O, I], and its packed form through the layout of a map of I pixels.
         let weight = Plain::noise(outputs, 1, inputs, rng);
         let (pixels, packs) = (height * width, [inputs, outputs].map(|c| Channels::one(c).packs()));
-        let pack = |weight: &Plain| {
-            let mut out = vec![Pack::ZERO; packs[1] * packs[0] * LANES];
-            for (to, from) in out.chunks_exact_mut(packs[0] * LANES).zip(weight.blocked().chunks_exact(inputs)) {
-                to[..inputs].copy_from_slice(from);
-            }
-            out
-        };
-        let packed = pack(&weight);
+        let packed = twins::packed(&weight);
         let mut transposed = vec![Pack::ZERO; packed.len()];
         transpose(&packed, packs[0], packs[1], &mut transposed);
 
         let mut out = Plain::zeros(outputs, height, width);
         let mut input_gradient = Plain::zeros(inputs, height, width);
         let mut weight_gradient = weight.clone();
-        for o in 0..outputs {
-            for i in 0..inputs {
-                for p in 0..pixels {
-                    let (w, x, g) = (weight.data[o * inputs + i], input.data[i * pixels + p], gradient.data[o * pixels + p]);
-                    out.data[o * pixels + p] += w * x;
-                    input_gradient.data[i * pixels + p] += w * g;
-                    weight_gradient.data[o * inputs + i] += x * g;
-                }
-            }
-        }
+        twins::pointwise(&input, &weight, &mut out);
+        twins::pointwise_input_gradient(&gradient, &weight, &mut input_gradient);
+        twins::pointwise_weight_gradient(&input, &gradient, &mut weight_gradient);
         let sums = |power: i32| -> Vec<f64> {
             out.data.chunks_exact(pixels).map(|plane| plane.iter().map(|x| x.powi(power)).sum()).collect()
         };
@@ -157,7 +121,7 @@ proptest! {
                 source: &input.blocked(), source_plane: pixels,
                 gradient: &gradient.blocked(), gradient_plane: pixels, out: &mut found,
             });
-            let expected = pack(&weight_gradient);
+            let expected = twins::packed(&weight_gradient);
             let expected: Vec<f64> = expected.iter().flat_map(|p| p.0).map(f64::from).collect();
             let found: Vec<f32> = found.iter().flat_map(|p| p.0).collect();
             assert_close(&format!("weight gradient, {level:?}"), &found, &expected);

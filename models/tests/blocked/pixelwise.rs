@@ -8,23 +8,21 @@ use milenas_models::kernels::blocked::norm::{EPSILON, Moments, Scaling, Slope};
 use milenas_models::kernels::blocked::{Level, Pack};
 use proptest::prelude::*;
 
-use super::{Plain, per_channel};
+use super::{Plain, per_channel, twins};
 
 fn channel_noise(channels: usize, rng: &mut Rng) -> Vec<f64> {
     Plain::noise(channels, 1, 1, rng).data
 }
 
-/// A map whose element `i` of channel `c` is `f(c, i)`.
-fn from_fn(like: &Plain, f: impl Fn(usize, usize) -> f64) -> Plain {
-    let pixels = like.height * like.width;
-    let data = (0..like.data.len()).map(|i| f(i / pixels, i)).collect();
-    Plain { data, ..like.clone() }
+/// The output of a twin that makes a map like `like`.
+fn made(like: &Plain, twin: impl FnOnce(&mut Plain)) -> Plain {
+    let mut out = Plain::zeros(like.channels, like.height, like.width);
+    twin(&mut out);
+    out
 }
 
-fn sums(plain: &Plain) -> Plain {
-    let pixels = plain.height * plain.width;
-    let data = plain.data.chunks_exact(pixels).map(|plane| plane.iter().sum()).collect();
-    Plain { channels: plain.channels, height: 1, width: 1, data }
+fn per_channel_made(like: &Plain, twin: impl FnOnce(&mut Plain)) -> Plain {
+    made(&Plain::zeros(like.channels, 1, 1), twin)
 }
 
 proptest! {
@@ -43,17 +41,16 @@ proptest! {
         let (scale, pixels) = (per_channel(&scales[0]), map.pixels());
         let shifts = per_channel(&shift);
 
-        let normed = from_fn(x, |c, i| scales[0][c] * x.data[i] + shift[c]);
-        let rectified = from_fn(x, |_, i| normed.data[i].max(0.0));
-        let gated = from_fn(x, |_, i| if normed.data[i] > 0.0 { g.data[i] } else { 0.0 });
-        let products = from_fn(x, |_, i| gated.data[i] * x.data[i]);
-        let mixed = from_fn(x, |c, i| {
-            let terms = (0..terms).map(|t| scales[t + 1][c] * maps[t + 2].data[i]);
-            shift[c] + terms.sum::<f64>() + if add { g.data[i] } else { 0.0 }
-        });
-        let through = from_fn(x, |_, i| {
-            (if add { x.data[i] } else { 0.0 }) + if x.data[i] > 0.0 { g.data[i] } else { 0.0 }
-        });
+        let normed = made(x, |out| twins::affine(x, [&scales[0], &shift], out));
+        let rectified = made(x, |out| twins::rectify(&normed, out));
+        let gated = made(x, |out| twins::gate(g, &normed, out));
+        let list: Vec<(&[f64], &Plain)> = (0..terms).map(|t| (&scales[t + 1][..], &maps[t + 2])).collect();
+        let mut mixed = if add { g.clone() } else { Plain::zeros(channels, height, width) };
+        twins::weighted_sum(&list, &shift, &mut mixed);
+        let mut through = if add { x.clone() } else { Plain::zeros(channels, height, width) };
+        twins::gate(g, x, &mut through);
+        let sum = |x: &Plain| per_channel_made(x, |out| twins::sum(x, out));
+        let dot = |x: &Plain, y: &Plain| per_channel_made(x, |out| twins::dot(x, y, out));
 
         let packed: Vec<Vec<Pack>> = maps.iter().map(Plain::blocked).collect();
         let factors: Vec<Vec<Pack>> = scales.iter().map(|s| per_channel(s)).collect();
@@ -75,8 +72,8 @@ proptest! {
                 out: &mut out, sums: &mut found,
             });
             gated.assert_equals("gate behind a norm", level, &out);
-            sums(&gated).assert_equals("its sum", level, &found[..map.packs]);
-            sums(&products).assert_equals("its product", level, &found[map.packs..]);
+            sum(&gated).assert_equals("its sum", level, &found[..map.packs]);
+            dot(&gated, x).assert_equals("its product", level, &found[map.packs..]);
 
             let mut out = packed[0].clone();
             level.run(Gate { gradient: &packed[1], source: &packed[0], add, out: &mut out });
@@ -91,9 +88,9 @@ proptest! {
             let right: Vec<&[Pack]> = packed.iter().map(|p| &p[..]).collect();
             let mut out = vec![Pack::ZERO; (1 + right.len()) * map.packs];
             level.run(Dots { pixels, left: &packed[0], right: &right, out: &mut out });
-            sums(x).assert_equals("sum", level, &out[..map.packs]);
+            sum(x).assert_equals("sum", level, &out[..map.packs]);
             for (other, found) in maps.iter().zip(out[map.packs..].chunks_exact(map.packs)) {
-                sums(&from_fn(x, |_, i| x.data[i] * other.data[i])).assert_equals("dot", level, found);
+                dot(x, other).assert_equals("dot", level, found);
             }
         }
     }

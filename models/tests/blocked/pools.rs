@@ -4,23 +4,7 @@ use milenas_models::Rng;
 use milenas_models::kernels::blocked::{Level, Pack, parity, pool};
 use proptest::prelude::*;
 
-use super::Plain;
-
-/// Visits every window: (channel, output row and column, the pixels inside in row-major order).
-fn each_window(input: &Plain, stride: usize, mut visit: impl FnMut(usize, [isize; 2], &[[isize; 2]])) {
-    for c in 0..input.channels {
-        for y in 0..input.height.div_ceil(stride) as isize {
-            for x in 0..input.width.div_ceil(stride) as isize {
-                let (my, mx) = (y * stride as isize, x * stride as isize);
-                let window: Vec<[isize; 2]> = (my - 1..=my + 1)
-                    .flat_map(|y| (mx - 1..=mx + 1).map(move |x| [y, x]))
-                    .filter(|[y, x]| input.index(c, *y, *x).is_some())
-                    .collect();
-                visit(c, [y, x], &window);
-            }
-        }
-    }
-}
+use super::{Plain, twins};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
@@ -41,18 +25,9 @@ proptest! {
 
         let mut outs = [Plain::zeros(channels, h, w), Plain::zeros(channels, h, w)];
         let mut backs = [before.clone(), before.clone()];
-        each_window(&input, stride, |c, [y, x], window| {
-            let at = |p: &[isize; 2]| input.at(c, p[0], p[1]);
-            let max = window.iter().map(at).fold(f64::NEG_INFINITY, f64::max);
-            let first = window.iter().find(|p| at(p) == max).unwrap();
-            let mean = window.iter().map(at).sum::<f64>() / window.len() as f64;
-            outs[0].add(c, y, x, max);
-            outs[1].add(c, y, x, mean);
-            backs[0].add(c, first[0], first[1], gradients[0].at(c, y, x));
-            for p in window {
-                backs[1].add(c, p[0], p[1], gradients[1].at(c, y, x) / window.len() as f64);
-            }
-        });
+        twins::pools(stride, &input, &mut outs);
+        twins::max_backward(stride, &input, &gradients[0], &mut backs[0]);
+        twins::average_backward(stride, &gradients[1], &mut backs[1]);
 
         let (map, source) = (input.map(), input.blocked());
         for level in Level::available() {
@@ -93,15 +68,8 @@ proptest! {
         let gradients = [0, 1].map(|_| Plain::noise(channels, h, w, rng));
         let mut halves = [Plain::zeros(channels, h, w), Plain::zeros(channels, h, w)];
         let mut back = before.clone();
-        for c in 0..channels {
-            for (y, x) in (0..h as isize).flat_map(|y| (0..w as isize).map(move |x| (y, x))) {
-                for (parity, half) in halves.iter_mut().enumerate() {
-                    let (py, px) = (2 * y + parity as isize, 2 * x + parity as isize);
-                    half.add(c, y, x, input.at(c, py, px).max(0.0));
-                    back.add(c, py, px, gradients[parity].at(c, y, x));
-                }
-            }
-        }
+        twins::gather(&input, &mut halves);
+        twins::scatter(&gradients, &mut back);
         let map = input.map();
         let small = map.strided(2);
         for level in Level::available() {

@@ -36,7 +36,7 @@ impl Network {
         let (level, parameters, workspace) = (self.level, &self.program.tensors.parameters, &self.workspace);
         let c = Context { level, parameters, workspace, batch, training: true };
         let stem = &mut self.program.stem;
-        profile.time("backward, stem", || stem.backward(&c, images, &gradient, &mut maps.stem, &mut weights));
+        profile.time("backward, stem", || stem.backward(&c, images, &gradient, &mut weights));
         self.spare.push(gradient);
         (self.maps, self.program.tensors.gradients, self.profile) = (maps, weights, profile);
     }
@@ -70,7 +70,9 @@ impl Network {
         let len = batch * self.program.images[buffer];
         let gradient = &mut self.gradients[buffer];
         if gradient.is_empty() {
-            let best = (0..self.spare.len()).min_by_key(|&i| self.spare[i].capacity().abs_diff(len));
+            // The smallest that is large enough, else the largest.
+            let fit = |room: usize| (room < len, room.abs_diff(len));
+            let best = (0..self.spare.len()).min_by_key(|&i| fit(self.spare[i].capacity()));
             *gradient = best.map(|i| self.spare.swap_remove(i)).unwrap_or_default();
             gradient.clear();
             gradient.resize(len, Pack::ZERO);

@@ -157,8 +157,7 @@ impl Network {
         worker.maps.made.resize_with(program.steps.len(), Vec::new);
         worker.maps.states.resize_with(program.images.len(), Vec::new);
         worker.take(Room::State(0), program.images[0]);
-        program.stem.convolve(&c, image, &mut worker.maps.stem);
-        program.stem.normalise(&c, &worker.maps.stem, &mut worker.maps.states[0]);
+        program.stem.predict(&c, image, &mut worker.maps.states[0]);
         for at in 0..program.steps.len() {
             for &room in &program.lives.taken[at] {
                 let len = match room {

@@ -23,9 +23,7 @@ impl Network {
         let (level, parameters, workspace) = (self.level, &self.program.tensors.parameters, &self.workspace);
         let c = Context { level, parameters, workspace, batch, training: true };
         let (stem, statistics) = (&mut self.program.stem, &mut self.program.tensors.statistics);
-        profile.time("forward, stem", || {
-            stem.forward(&c, images, statistics, &mut maps.stem, &mut maps.states[0])
-        });
+        profile.time("forward, stem", || stem.forward(&c, images, statistics, &mut maps.states[0]));
         for at in 0..self.program.steps.len() {
             let name = match self.program.steps[at] {
                 Step::Convolution(_) => "forward, convolutions",

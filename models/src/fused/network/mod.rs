@@ -13,7 +13,6 @@ use crate::{Error, Result};
 
 use super::context::{Context, Profile};
 use super::scratch::Workspace;
-use super::stem;
 use super::tensors::Tensors;
 use super::unit::Unit;
 use super::view::{Place, View};
@@ -134,7 +133,6 @@ struct Maps {
     made: Vec<Vec<Pack>>,
     /// By step, `[image][2][block]`.
     sums: Vec<Vec<Pack>>,
-    stem: stem::Kept,
 }
 
 /// A classifier `[N, C, H, W] -> [N, classes]`, with weights.

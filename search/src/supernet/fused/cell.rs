@@ -219,6 +219,11 @@ impl Cell {
         }
     }
 
+    /// The maps of a state, free for other uses once the cell has gone back through its edges; they must be given back.
+    pub(super) fn lend(&mut self, state: usize) -> &mut Vec<Pack> {
+        &mut self.states[state].maps
+    }
+
     /// The slope of input `j`'s norm, for the gradients of this cell's states. A state holds the normalised
     /// values, not those before the norm.
     fn slope_input(&mut self, c: &Context<'_>, j: usize, gradients: &[Pack]) {

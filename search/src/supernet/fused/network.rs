@@ -1,7 +1,7 @@
 //! The whole network.
 
 use milenas_models::fused::head::Head;
-use milenas_models::fused::stem::{self, Stem};
+use milenas_models::fused::stem::Stem;
 use milenas_models::fused::{
     self, AffineNorm, Norm, Parameters, Place, Profile, Statistics, Tensors, View, Workspace,
 };
@@ -32,14 +32,13 @@ pub struct FusedSupernet {
     level: Level,
     tensors: Tensors,
     stem: Stem,
-    stem_kept: stem::Kept,
     /// The stem's output, `[image]`.
     stem_values: Vec<Pack>,
     cells: Vec<Cell>,
     head: Head,
-    /// Gradients of three consecutive sources' images: the stem is source 0, cell `i` source `i + 1`. A cell's
-    /// hold all of its states.
-    gradients: [Vec<Pack>; 3],
+    /// Gradients of the sources at work, in memory that cells lend: the stem is source 0, cell `i` source `i + 1`.
+    /// A cell's hold all of its states.
+    gradients: Vec<Vec<Pack>>,
     /// Gradients of both pooled maps of a state.
     pools: Vec<Pack>,
     workspace: Workspace,
@@ -78,11 +77,10 @@ impl FusedSupernet {
             level,
             tensors: Tensors::new(parameters, statistics),
             stem,
-            stem_kept: stem::Kept::default(),
             stem_values: Vec::new(),
             cells,
             head,
-            gradients: Default::default(),
+            gradients: vec![Vec::new(); config.layers + 1],
             pools: Vec::new(),
             workspace: Workspace::default(),
             profile: Profile::default(),
@@ -207,16 +205,10 @@ impl FusedSupernet {
         let (batch, height, width) = size;
         self.stem.resize(height, width);
         self.stem_values.resize(batch * self.stem.map.len(), Pack::ZERO);
-        let mut lens = vec![self.stem.map.len()];
         let mut inputs = [self.stem.map; 2];
         for cell in &mut self.cells {
             cell.resize(inputs, batch);
             inputs = [inputs[1], cell.output().map];
-            lens.push(cell.image_len());
-        }
-        for (i, gradients) in self.gradients.iter_mut().enumerate() {
-            let len = lens.iter().skip(i).step_by(3).max().copied().unwrap_or(0);
-            gradients.resize(batch * len, Pack::ZERO);
         }
     }
 
@@ -225,9 +217,8 @@ impl FusedSupernet {
         let (parameters, workspace) = (&self.tensors.parameters, &self.workspace);
         let pass = fused::Context { level: self.level, parameters, workspace, batch, training };
         let (stem, statistics, profile) = (&mut self.stem, &mut self.tensors.statistics, &mut self.profile);
-        profile.time("forward, stem", || {
-            stem.forward(&pass, images.pixels, statistics, &mut self.stem_kept, &mut self.stem_values)
-        });
+        profile
+            .time("forward, stem", || stem.forward(&pass, images.pixels, statistics, &mut self.stem_values));
         for i in 0..self.cells.len() {
             let (before, rest) = self.cells.split_at_mut(i);
             let stem = stem_view(&self.stem, &self.stem_values);
@@ -262,35 +253,52 @@ impl FusedSupernet {
 
         let stem = stem_view(&self.stem, &self.stem_values);
         let last = source(stem, &self.cells, count);
-        let gradient = &mut self.gradients[count % 3][..];
+        let gradient = &mut self.gradients[count];
+        gradient.resize(batch * last.place.image, Pack::ZERO);
         profile.time("backward, head", || {
             self.head.backward(c.parameters, last, gradient, weights.as_deref_mut())
         });
         for i in (0..count).rev() {
             // The stem's gradient serves its own weights alone, so without them no path to it is needed.
             let first = if want_weights { 0 } else { 2usize.saturating_sub(i) };
-            let mut own = std::mem::take(&mut self.gradients[(i + 1) % 3]);
+            let mut own = std::mem::take(&mut self.gradients[i + 1]);
             let used = c.batch * self.cells[i].image_len();
             let c = Context { pass: c, mixture: mixture[i] };
             let (buffers, cell) = ((&mut own[..used], &mut self.pools), &mut self.cells[i]);
             cell.backward(&c, buffers, first, weights.as_deref_mut(), &mut out[i], profile);
             for j in (first..2).rev() {
                 let from = if j == 0 { i.saturating_sub(1) } else { i };
+                let add = std::mem::replace(&mut begun[from], true);
+                if !add {
+                    self.gradients[from] = std::mem::take(lender(&mut self.cells, from));
+                }
                 let (before, rest) = self.cells.split_at_mut(i);
                 let input = source(stem_view(&self.stem, &self.stem_values), before, from);
-                let add = std::mem::replace(&mut begun[from], true);
-                let to = &mut self.gradients[from % 3];
-                let out = (&mut to[..c.batch * input.place.image], input.place);
+                let (to, len) = (&mut self.gradients[from], c.batch * input.place.image);
+                to.resize(len.max(to.len()), Pack::ZERO);
+                let out = (&mut to[..len], input.place);
                 rest[0].backward_input(&c, j, input, &own, out, add, weights.as_deref_mut(), profile);
             }
-            self.gradients[(i + 1) % 3] = own;
+            match i + 1 == count {
+                true => self.gradients[count] = own,
+                false => *lender(&mut self.cells, i + 1) = own,
+            }
         }
         if let Some(weights) = weights {
             let (stem, gradient) = (&mut self.stem, &self.gradients[0]);
-            profile
-                .time("backward, stem", || stem.backward(&c, images, gradient, &mut self.stem_kept, weights));
+            profile.time("backward, stem", || stem.backward(&c, images, gradient, weights));
+            *lender(&mut self.cells, 0) = std::mem::take(&mut self.gradients[0]);
         }
         out
+    }
+}
+
+/// The memory for the gradients of a source that cells read: maps of the cell that writes them first, which has gone back
+/// through all of its own by then.
+fn lender(cells: &mut [Cell], source: usize) -> &mut Vec<Pack> {
+    match source + 1 < cells.len() {
+        true => cells[source + 1].lend(0),
+        false => cells[source].lend(1),
     }
 }
 

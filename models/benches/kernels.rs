@@ -1,0 +1,314 @@
+//! The blocked kernels against their slow twins, one thread, on one image: `cargo bench -p milenas-models`.
+//!
+//! criterion measures both; the table of ratios comes last. `-- NAME` picks kernels by a part of their names.
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
+
+#[path = "../tests/blocked/twins.rs"]
+mod twins;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use criterion::Criterion;
+use milenas_models::Rng;
+use milenas_models::kernels::blocked::depthwise::{self, Depthwise};
+use milenas_models::kernels::blocked::elementwise::{
+    Affine, Dots, Gate, GateNormed, PadRectify, Rectify, Term, WeightedSum,
+};
+use milenas_models::kernels::blocked::layout::transpose;
+use milenas_models::kernels::blocked::norm::Scaling;
+use milenas_models::kernels::blocked::pointwise::{self, Pointwise};
+use milenas_models::kernels::blocked::{Level, Pack, parity, pool};
+use twins::Plain;
+
+/// An image in the middle of the search network.
+const SIDE: usize = 16;
+const CHANNELS: usize = 32;
+
+/// Runs pairs of kernels, and remembers the ratios.
+struct Bench {
+    criterion: Criterion,
+    folder: PathBuf,
+    rows: Vec<String>,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kernels");
+        let criterion = Criterion::default()
+            .sample_size(10)
+            .warm_up_time(Duration::from_millis(100))
+            .measurement_time(Duration::from_millis(300))
+            .without_plots()
+            .output_directory(&folder)
+            .configure_from_args();
+        Bench { criterion, folder, rows: Vec::new() }
+    }
+
+    fn pair(&mut self, name: &str, mut fast: impl FnMut(), mut slow: impl FnMut()) {
+        let fast = self.median(name, "fast", &mut fast);
+        let slow = self.median(name, "slow", &mut slow);
+        if let (Some(fast), Some(slow)) = (fast, slow) {
+            let [short, long] = [fast, slow].map(|x| x / 1e3);
+            self.rows.push(format!("| {name} | {short:.1} | {long:.0} | {:.0} |", slow / fast));
+        }
+    }
+
+    /// Nanoseconds; none where the arguments leave the kernel out, or ask for no measurement.
+    fn median(&mut self, name: &str, form: &str, run: &mut dyn FnMut()) -> Option<f64> {
+        let mut ran = false;
+        let mut group = self.criterion.benchmark_group(name);
+        group.bench_function(form, |b| {
+            ran = true;
+            b.iter(&mut *run);
+        });
+        group.finish();
+        let file = self.folder.join(name).join(form).join("new/estimates.json");
+        let estimates: serde_json::Value = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
+        ran.then(|| estimates["median"]["point_estimate"].as_f64()).flatten()
+    }
+}
+
+fn noise(channels: usize, height: usize, width: usize) -> Plain {
+    Plain::noise(channels, height, width, &mut Rng::new(channels as u64, "bench"))
+}
+
+fn zeros(side: usize) -> Plain {
+    Plain::zeros(CHANNELS, side, side)
+}
+
+fn depthwise_kernels(bench: &mut Bench, level: Level, shape: Depthwise) {
+    let Depthwise { kernel, dilation, stride } = shape;
+    let name =
+        |what: &str| format!("depthwise {kernel}x{kernel}, dilation {dilation}, stride {stride}, {what}");
+    let (x, w) = (noise(CHANNELS, SIDE, SIDE), noise(CHANNELS, kernel, kernel));
+    let g = noise(CHANNELS, SIDE / stride, SIDE / stride);
+    let (map, source, weight, gradient) = (x.map(), x.padded(), w.blocked(), g.padded());
+    let (source, weight, gradient) = (&source[..], &weight[..], &gradient[..]);
+    let mut slow = g.clone();
+    let mut out = vec![Pack::ZERO; map.strided(stride).len()];
+    bench.pair(
+        &name("forward"),
+        || {
+            level.run(depthwise::Forward {
+                shape,
+                map,
+                source,
+                weight,
+                rows: 0..SIDE / stride,
+                out: &mut out,
+            })
+        },
+        || twins::depthwise(shape, &x, &w, &mut slow),
+    );
+    let (mut out, mut slow) = (x.blocked(), x.clone());
+    bench.pair(
+        &name("input gradient"),
+        || level.run(depthwise::InputGradient { shape, map, gradient, weight, add: false, out: &mut out }),
+        || twins::depthwise_input_gradient(shape, &g, &w, &mut slow),
+    );
+    let (mut out, mut slow) = (w.blocked(), w.clone());
+    bench.pair(
+        &name("weight gradient"),
+        || level.run(depthwise::WeightGradient { shape, map, source, gradient, out: &mut out }),
+        || twins::depthwise_weight_gradient(shape, &x, &g, &mut slow),
+    );
+}
+
+fn pointwise_kernels(bench: &mut Bench, level: Level) {
+    let (x, w) = (noise(CHANNELS, SIDE, SIDE), noise(CHANNELS, 1, CHANNELS));
+    let (map, source, weight) = (x.map(), x.blocked(), twins::packed(&w));
+    let (packs, pixels) = (map.packs, map.pixels());
+    let mut transposed = weight.clone();
+    transpose(&weight, packs, packs, &mut transposed);
+    let (mut out, mut slow) = (vec![Pack::ZERO; map.len()], zeros(SIDE));
+    let mut sums = [vec![Pack::ZERO; packs], vec![Pack::ZERO; packs]];
+    let product = |weight: &[Pack], out: &mut [Pack], sums: Option<[&mut [Pack]; 2]>| {
+        level.run(Pointwise {
+            inputs: packs,
+            outputs: packs,
+            rows: 1,
+            width: pixels,
+            source: &source,
+            source_plane: pixels,
+            weight,
+            out,
+            out_plane: pixels,
+            out_step: pixels,
+            sums,
+        });
+    };
+    bench.pair(
+        "pointwise, forward with sums",
+        || product(&weight, &mut out, Some(sums.each_mut().map(|s| &mut s[..]))),
+        || twins::pointwise(&x, &w, &mut slow),
+    );
+    bench.pair(
+        "pointwise, input gradient",
+        || product(&transposed, &mut out, None),
+        || twins::pointwise_input_gradient(&x, &w, &mut slow),
+    );
+    let (mut out, mut slow) = (weight.clone(), w.clone());
+    bench.pair(
+        "pointwise, weight gradient",
+        || {
+            level.run(pointwise::WeightGradient {
+                inputs: packs,
+                outputs: packs,
+                pixels,
+                source: &source,
+                source_plane: pixels,
+                gradient: &source,
+                gradient_plane: pixels,
+                out: &mut out,
+            });
+        },
+        || twins::pointwise_weight_gradient(&x, &x, &mut slow),
+    );
+}
+
+fn pool_kernels(bench: &mut Bench, level: Level, stride: usize) {
+    let (x, g) = (noise(CHANNELS, SIDE, SIDE), noise(CHANNELS, SIDE / stride, SIDE / stride));
+    let (map, source, gradient) = (x.map(), x.blocked(), g.blocked());
+    let [mut max, mut average] = [0, 1].map(|_| gradient.clone());
+    let mut sums = vec![Pack::ZERO; 4 * map.packs];
+    let mut slow = [g.clone(), g.clone()];
+    bench.pair(
+        &format!("pools, stride {stride}, forward"),
+        || {
+            let (max, average, sums) = (&mut max, &mut average, &mut sums);
+            level.run(pool::Forward { stride, map, source: &source, max, average, sums });
+        },
+        || twins::pools(stride, &x, &mut slow),
+    );
+    let mut scratch = vec![Pack::ZERO; (2 * SIDE + 1) * SIDE + 2];
+    let (mut out, mut slow) = (source.clone(), x.clone());
+    bench.pair(
+        &format!("max pool, stride {stride}, backward"),
+        || {
+            let (source, max, gradient) = (&source, &max, &gradient);
+            let (scratch, out) = (&mut scratch, &mut out);
+            level.run(pool::MaxBackward { stride, map, source, max, gradient, scratch, out });
+        },
+        || twins::max_backward(stride, &x, &g, &mut slow),
+    );
+    bench.pair(
+        &format!("average pool, stride {stride}, backward"),
+        || {
+            let (scratch, out) = (&mut scratch, &mut out);
+            level.run(pool::AverageBackward { stride, map, gradient: &gradient, scratch, out });
+        },
+        || twins::average_backward(stride, &g, &mut slow),
+    );
+}
+
+fn parity_kernels(bench: &mut Bench, level: Level) {
+    let x = noise(CHANNELS, SIDE, SIDE);
+    let (map, source) = (x.map(), x.blocked());
+    let (small, half) = (map.strided(2), SIDE / 2);
+    let mut out = vec![Pack::ZERO; 2 * small.len()];
+    let mut slow = [zeros(half), zeros(half)];
+    let halves = [0, 1].map(|_| noise(CHANNELS, half, half));
+    let [even, odd] = halves.each_ref().map(Plain::blocked);
+    bench.pair(
+        "parity, gather",
+        || {
+            let (out_plane, out_half, out) = (small.pixels(), small.len(), &mut out);
+            level.run(parity::Gather { map, source: &source, rows: 0..half, out_plane, out_half, out });
+        },
+        || twins::gather(&x, &mut slow),
+    );
+    let (mut out, mut slow) = (source.clone(), x.clone());
+    bench.pair(
+        "parity, scatter",
+        || level.run(parity::Scatter { map, even: &even, odd: &odd, out: &mut out }),
+        || twins::scatter(&halves, &mut slow),
+    );
+}
+
+fn norm_kernels(bench: &mut Bench, level: Level) {
+    let x = noise(CHANNELS, SIDE, SIDE);
+    let (map, source) = (x.map(), x.blocked());
+    let (pixels, source) = (map.pixels(), &source[..]);
+    let Scaling { scale, shift } = &Scaling::identity(map.packs);
+    let (ones, none) = (&[1.0; CHANNELS][..], &[0.0; CHANNELS][..]);
+    let (mut out, mut slow) = (source.to_vec(), zeros(SIDE));
+    bench.pair(
+        "norm, in place",
+        || level.run(Affine { pixels, scale, shift, map: &mut out }),
+        || twins::affine(&x, [ones, none], &mut slow),
+    );
+    let mut padded = x.padded();
+    let mut normed = zeros(SIDE);
+    bench.pair(
+        "norm, rectify and pad",
+        || level.run(PadRectify { map, source, scale, shift, out: &mut padded }),
+        || {
+            twins::affine(&x, [ones, none], &mut normed);
+            twins::rectify(&normed, &mut slow);
+        },
+    );
+    let mut sums = vec![Pack::ZERO; 2 * map.packs];
+    let mut slow_sums = [Plain::zeros(CHANNELS, 1, 1), Plain::zeros(CHANNELS, 1, 1)];
+    bench.pair(
+        "norm, back through the rectifier with sums",
+        || {
+            let (gradient, out, sums) = (source, &mut out, &mut sums);
+            level.run(GateNormed { pixels, gradient, source, scale, shift, out, sums });
+        },
+        || {
+            twins::affine(&x, [ones, none], &mut normed);
+            twins::gate(&x, &normed, &mut slow);
+            twins::sum(&slow, &mut slow_sums[0]);
+            twins::dot(&slow, &x, &mut slow_sums[1]);
+        },
+    );
+}
+
+fn elementwise_kernels(bench: &mut Bench, level: Level) {
+    let x = noise(CHANNELS, SIDE, SIDE);
+    let (map, source) = (x.map(), x.blocked());
+    let (pixels, source) = (map.pixels(), &source[..]);
+    let (mut out, mut slow) = (source.to_vec(), zeros(SIDE));
+    bench.pair("rectify", || level.run(Rectify { source, out: &mut out }), || twins::rectify(&x, &mut slow));
+    bench.pair(
+        "gate",
+        || level.run(Gate { gradient: source, source, add: false, out: &mut out }),
+        || twins::gate(&x, &x, &mut slow),
+    );
+    let Scaling { scale, shift: bias } = &Scaling::identity(map.packs);
+    let (ones, none) = ([1.0; CHANNELS], [0.0; CHANNELS]);
+    let (terms, slow_terms) = ([Term { scale, map: source }; 7], [(&ones[..], &x); 7]);
+    bench.pair(
+        "weighted sum of 7",
+        || level.run(WeightedSum { map, terms: &terms, bias, add: false, out: &mut out }),
+        || twins::weighted_sum(&slow_terms, &none, &mut slow),
+    );
+    let (right, mut out) = ([source; 7], vec![Pack::ZERO; 8 * map.packs]);
+    let mut slow = Plain::zeros(CHANNELS, 1, 1);
+    bench.pair(
+        "sum and 7 inner products",
+        || level.run(Dots { pixels, left: source, right: &right, out: &mut out }),
+        || {
+            twins::sum(&x, &mut slow);
+            (0..7).for_each(|_| twins::dot(&x, &x, &mut slow));
+        },
+    );
+}
+
+fn main() {
+    let (mut bench, level) = (Bench::new(), Level::best());
+    for (kernel, dilation, stride) in [(3, 1, 1), (5, 1, 1), (5, 2, 1), (3, 1, 2), (5, 2, 2)] {
+        depthwise_kernels(&mut bench, level, Depthwise { kernel, dilation, stride });
+    }
+    pointwise_kernels(&mut bench, level);
+    [1, 2].into_iter().for_each(|stride| pool_kernels(&mut bench, level, stride));
+    parity_kernels(&mut bench, level);
+    norm_kernels(&mut bench, level);
+    elementwise_kernels(&mut bench, level);
+    if !bench.rows.is_empty() {
+        println!("{CHANNELS} channels, {SIDE}x{SIDE} pixels, {level:?}\n");
+        println!("| kernel | fast, us | slow, us | ratio |\n| --- | --- | --- | --- |");
+        bench.rows.iter().for_each(|row| println!("{row}"));
+    }
+}

@@ -1,0 +1,128 @@
+//! A step takes no more memory later than sooner, and a batch twice as large takes twice as much: by an allocator
+//! that counts.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use milenas_models::fused::Network;
+use milenas_models::{Genotype, NetworkConfig, Rng, Space, Weights, assemble};
+use milenas_search::config::Config;
+use milenas_search::data::Batch;
+use milenas_search::optim::Sgd;
+use milenas_search::strategy::{Moment, Stepper};
+use milenas_search::supernet::fused::FusedSupernet;
+use milenas_search::supernet::reference::Reference;
+use milenas_search::supernet::{Alphas, Supernet, SupernetConfig};
+
+struct Counting;
+
+static HELD: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+/// Bytes ever asked for.
+static ASKED: AtomicUsize = AtomicUsize::new(0);
+
+fn take(size: usize) {
+    ASKED.fetch_add(size, Relaxed);
+    PEAK.fetch_max(HELD.fetch_add(size, Relaxed) + size, Relaxed);
+}
+
+// SAFETY: every call goes on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        take(layout.size());
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        take(layout.size());
+        unsafe { System.alloc_zeroed(layout) }
+    }
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        HELD.fetch_sub(layout.size(), Relaxed);
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Bytes of a step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Bytes {
+    /// Still held after it.
+    held: usize,
+    /// Held at most.
+    peak: usize,
+    /// Asked for.
+    asked: usize,
+}
+
+const STEPS: usize = 12;
+const SIDE: usize = 16;
+
+/// The bytes of each of twelve steps on a batch.
+fn steps(mut step: impl FnMut(&Batch) + Send, images: usize) -> Vec<Bytes> {
+    let mut rng = Rng::new(0, "images");
+    let batch = Batch {
+        images: (0..images * 3 * SIDE * SIDE).map(|_| rng.normal()).collect(),
+        labels: (0..images).map(|_| rng.below(10) as u32).collect(),
+        shape: [3, SIDE, SIDE],
+    };
+    // One thread: of several, one may meet its first task late, and with it take its scratch memory.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    let mut one = || {
+        let asked = ASKED.load(Relaxed);
+        PEAK.store(HELD.load(Relaxed), Relaxed);
+        pool.install(|| step(&batch));
+        let [held, peak] = [&HELD, &PEAK].map(|x| x.load(Relaxed));
+        Bytes { held, peak, asked: ASKED.load(Relaxed) - asked }
+    };
+    (0..STEPS).map(|_| one()).collect()
+}
+
+/// The third step and the twelfth are alike. Returns what was held at most.
+fn settled(name: &str, steps: &[Bytes]) -> usize {
+    let [early, late] = [steps[2], steps[STEPS - 1]];
+    assert_eq!(early, late, "{name}");
+    late.peak
+}
+
+fn search(images: usize) -> Vec<Bytes> {
+    let shape = SupernetConfig { layers: 4, ..SupernetConfig::paper(10) };
+    let start = Reference::new(&shape, SIDE, SIDE, 0).unwrap().weights().unwrap();
+    let mut net = FusedSupernet::new(shape);
+    Supernet::load(&mut net, &start).unwrap();
+    drop(start);
+    let config = Config::resolve("paper", None, &[]).unwrap().search;
+    let (mut stepper, mut alphas) = (Stepper::default(), Alphas::init(&Space::darts(), 0));
+    let at = Moment { seed: 0, epoch: 0, step: 0, lr: 0.01 };
+    let step = |batch: &Batch| {
+        stepper.step(&mut net, &mut alphas, [batch, batch], &config, at).unwrap();
+    };
+    steps(step, images)
+}
+
+fn training(images: usize) -> Vec<Bytes> {
+    let shape =
+        NetworkConfig { channels: 16, layers: 5, classes: 10, in_channels: 3, height: SIDE, width: SIDE };
+    let graph = assemble(&Genotype::named("DARTS_V2").unwrap(), &shape).unwrap();
+    let mut network = Network::new(&graph).unwrap();
+    network.tensors_mut().load(&Weights::init(&graph, 0).unwrap()).unwrap();
+    let config = Config::resolve("paper", None, &[]).unwrap().train.weights;
+    let mut sgd = Sgd::new();
+    let step = |batch: &Batch| {
+        network.descend(&batch.images, &batch.labels).unwrap();
+        network.tensors_mut().for_each_parameter(|i, w, g| sgd.step(&config, 0.01, 1.0, i, w, g));
+    };
+    steps(step, images)
+}
+
+/// One test, since the counters are one for the process.
+#[test]
+fn memory_is_flat_over_steps_and_linear_in_the_batch() {
+    for (name, run) in [("search", search as fn(usize) -> Vec<Bytes>), ("training", training)] {
+        let [small, middle, large] = [4, 8, 16].map(|images| settled(name, &run(images)) as f64);
+        let ratio = (large - middle) / (middle - small);
+        assert!((1.9..2.1).contains(&ratio), "{name}: {small} bytes at 4, {middle} at 8, {large} at 16");
+    }
+}
