@@ -106,6 +106,38 @@ pub struct SearchOptions {
     /// Go on from OUT/checkpoint.safetensors with OUT/config.toml, after a kill or a crash
     #[arg(long)]
     pub resume: bool,
+    /// End when the derived cells have so few convolutions: at most n=N in the normal cell and r=R in the reduction
+    /// cell, e.g. n=6,r=0
+    #[arg(long, value_name = "n=N,r=R")]
+    pub stop_at_size: Option<String>,
+    /// at-most, or exactly as the released code compares
+    #[arg(long, value_name = "RULE")]
+    pub stop_rule: Option<String>,
+    /// End after this time, e.g. 2h or 90m, resumed runs counted together
+    #[arg(long, value_name = "TIME")]
+    pub time_budget: Option<String>,
+    /// Choose the largest genotype found with at most so many parameters, at train.channels and train.layers
+    #[arg(long, value_name = "N")]
+    pub max_params: Option<u64>,
+    /// The same of multiply-accumulates an image
+    #[arg(long, value_name = "N")]
+    pub max_macs: Option<u64>,
+}
+
+impl SearchOptions {
+    /// What the options set in the configuration.
+    pub fn sets(&self) -> Vec<String> {
+        let number = |n: Option<u64>| n.map(|n| n.to_string());
+        let pairs = [
+            ("strategy", self.strategy.clone()),
+            ("stop.at_size", self.stop_at_size.clone()),
+            ("stop.rule", self.stop_rule.clone()),
+            ("stop.time_budget", self.time_budget.clone()),
+            ("stop.max_params", number(self.max_params)),
+            ("stop.max_macs", number(self.max_macs)),
+        ];
+        pairs.into_iter().filter_map(|(key, value)| Some(format!("search.{key}={}", value?))).collect()
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -5,6 +5,7 @@ use toml::{Table, Value};
 
 use crate::data::Augment;
 use crate::optim::{AdamConfig, SgdConfig};
+use crate::strategy::stop::StopConfig;
 use crate::strategy::{self, Order};
 use crate::{Error, Result};
 
@@ -61,6 +62,8 @@ pub struct SearchConfig {
     pub weights: SgdConfig,
     /// The architecture's optimiser.
     pub alphas: AdamConfig,
+    /// When it ends before the last epoch, and what it chooses.
+    pub stop: StopConfig,
 }
 
 /// The training of the found network.
@@ -86,7 +89,8 @@ pub const PRESETS: [(&str, &str); 2] =
     [("smoke", include_str!("../presets/smoke.toml")), ("paper", include_str!("../presets/paper.toml"))];
 
 /// The keys that may change when a search goes on: they do not decide what it finds.
-const RESUMABLE: [&str; 1] = ["search.checkpoint_steps"];
+const RESUMABLE: [&str; 4] =
+    ["search.checkpoint_steps", "search.stop.time_budget", "search.stop.max_params", "search.stop.max_macs"];
 
 fn broken(place: &str, problem: impl ToString) -> Error {
     Error::Config { place: place.into(), problem: problem.to_string() }
@@ -196,6 +200,9 @@ impl Config {
 
     fn check(&self) -> Result<()> {
         strategy::Coefficients::named(&self.search.strategy, self.search.lambda)?;
+        let stop = &self.search.stop;
+        stop.size().map_err(|e| broken("values", format!("`search.stop.at_size` is {e}")))?;
+        stop.budget().map_err(|e| broken("values", format!("`search.stop.time_budget` is {e}")))?;
         let counts = [
             ("search.epochs", self.search.epochs),
             ("search.batch", self.search.batch),
@@ -274,6 +281,10 @@ mod tests {
             ("search.strategy=milena", "unknown strategy `milena`, did you mean `milenas`?"),
             ("search.epochs", "expected KEY=VALUE"),
             ("search.lambda=-1", "`search.lambda` is -1"),
+            ("search.stop.at_size=6", "`search.stop.at_size` is 6, expected a string"),
+            ("search.stop.at_size=n=6", "`search.stop.at_size` is `n=6`, expected n=N,r=R"),
+            ("search.stop.time_budget=soon", "`search.stop.time_budget` is `soon`"),
+            ("search.stop.max_params=-1", "expected u64"),
         ] {
             let message = resolve(&[set]).unwrap_err().to_string();
             assert!(message.contains(expected), "{set}: {message}");

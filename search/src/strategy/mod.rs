@@ -1,13 +1,17 @@
 //! Differentiable search: one loop; a strategy is only its rule for the architecture's gradient.
 
 pub mod checkpoint;
+mod record;
 mod search;
+pub mod sizes;
 mod step;
+pub mod stop;
 
 use serde::{Deserialize, Serialize};
 
+pub use record::{COLLAPSE, Ended, EpochRecord, Keeper, Outcome, Recorder, Task};
 pub(crate) use search::finite;
-pub use search::{EpochRecord, Keeper, Outcome, Recorder, search};
+pub use search::search;
 pub use step::{Step, Stepper};
 
 /// Which passes a step makes, and in which order.
