@@ -79,7 +79,7 @@ pub struct RunOptions {
     /// The folder of the run
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Where the configuration starts [smoke, paper; smoke if left out]
+    /// Where the configuration starts [smoke, laptop, paper; smoke if left out]
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
     /// A TOML file whose keys replace the preset's

@@ -85,8 +85,11 @@ pub struct TrainConfig {
 }
 
 /// Names and texts of the presets.
-pub const PRESETS: [(&str, &str); 2] =
-    [("smoke", include_str!("../presets/smoke.toml")), ("paper", include_str!("../presets/paper.toml"))];
+pub const PRESETS: [(&str, &str); 3] = [
+    ("smoke", include_str!("../presets/smoke.toml")),
+    ("laptop", include_str!("../presets/laptop.toml")),
+    ("paper", include_str!("../presets/paper.toml")),
+];
 
 /// The keys that may change when a search goes on: they do not decide what it finds.
 const RESUMABLE: [&str; 4] =
