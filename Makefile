@@ -1,5 +1,5 @@
 # Two commands: `make demo` shows the whole road on built-in data, `make test` is what CI runs.
-.PHONY: demo test bench check-onnx clean
+.PHONY: demo test bench check-onnx check-tensorboard clean
 
 BIN := target/debug
 DEMO := runs/demo
@@ -23,6 +23,7 @@ test:
 	cargo test --workspace
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	$(MAKE) check-onnx
+	$(MAKE) check-tensorboard
 
 # The kernels as ratios to their slow forms: criterion's measurements, then a table.
 bench:
@@ -32,6 +33,11 @@ bench:
 check-onnx: .venv/ready
 	cargo build --workspace
 	.venv/bin/python tests/onnxruntime_check.py $(BIN)
+
+# The event files of a search and of a training, killed and resumed, read by the tensorboard package.
+check-tensorboard: .venv/ready
+	cargo build --workspace
+	.venv/bin/python tests/tensorboard_check.py $(BIN)
 
 .venv/ready: tests/requirements.txt
 	python3 -m venv .venv

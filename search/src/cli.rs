@@ -98,7 +98,7 @@ pub struct RunOptions {
     /// The folder of the run
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Where the configuration starts [smoke, paper; smoke if left out]
+    /// Where the configuration starts [smoke, laptop, paper; smoke if left out]
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
     /// A TOML file whose keys replace the preset's
@@ -127,6 +127,56 @@ pub struct SearchOptions {
     /// Go on from OUT/checkpoint.safetensors with OUT/config.toml, after a kill or a crash
     #[arg(long)]
     pub resume: bool,
+    /// End when the derived cells have so few convolutions: at most n=N in the normal cell and r=R in the reduction
+    /// cell, e.g. n=6,r=0
+    #[arg(long, value_name = "n=N,r=R")]
+    pub stop_at_size: Option<String>,
+    /// at-most, or exactly as the released code compares
+    #[arg(long, value_name = "RULE")]
+    pub stop_rule: Option<String>,
+    /// End after this time, e.g. 2h or 90m, resumed runs counted together
+    #[arg(long, value_name = "TIME")]
+    pub time_budget: Option<String>,
+    /// Choose the largest genotype found with at most so many parameters, at train.channels and train.layers
+    #[arg(long, value_name = "N")]
+    pub max_params: Option<u64>,
+    /// The same of multiply-accumulates an image
+    #[arg(long, value_name = "N")]
+    pub max_macs: Option<u64>,
+}
+
+/// `KEY=VALUE` for those that are given.
+fn sets<const N: usize>(pairs: [(&str, Option<String>); N]) -> impl Iterator<Item = String> {
+    pairs.into_iter().filter_map(|(key, value)| Some(format!("search.{key}={}", value?)))
+}
+
+impl RuleOptions {
+    /// What the options set in the configuration.
+    pub fn sets(&self) -> Vec<String> {
+        let pairs = [
+            ("strategy", self.strategy.clone()),
+            ("lambda", self.lambda.map(|x| x.to_string())),
+            ("mixture", self.mixture.clone()),
+            ("compat", self.compat.clone()),
+        ];
+        sets(pairs).collect()
+    }
+}
+
+impl SearchOptions {
+    /// What the options set in the configuration.
+    pub fn sets(&self) -> Vec<String> {
+        let number = |n: Option<u64>| n.map(|n| n.to_string());
+        let pairs = [
+            ("bilevel_epochs", self.bilevel_epochs.map(|n| n.to_string())),
+            ("stop.at_size", self.stop_at_size.clone()),
+            ("stop.rule", self.stop_rule.clone()),
+            ("stop.time_budget", self.time_budget.clone()),
+            ("stop.max_params", number(self.max_params)),
+            ("stop.max_macs", number(self.max_macs)),
+        ];
+        self.rule.sets().into_iter().chain(sets(pairs)).collect()
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -11,7 +11,7 @@ use milenas_models::input::Limits;
 use milenas_models::{Genotype, Model, Rng, Space, cost, file};
 
 use crate::bench::{self, StepBench, TrainBench};
-use crate::cli::{BenchCommand, Cli, Command, DataCommand, RuleOptions, RunOptions};
+use crate::cli::{BenchCommand, Cli, Command, DataCommand, RunOptions};
 use crate::config::Config;
 use crate::fetch;
 use crate::progress::Progress;
@@ -38,14 +38,6 @@ pub fn execute(cli: Cli) -> Result<()> {
 fn text(path: &Path) -> Result<String> {
     let bytes = file::read(path, MAX_TEXT)?;
     String::from_utf8(bytes).with_context(|| format!("{}: not text", path.display()))
-}
-
-/// The keys that the options are short for.
-fn sets_of(rule: &RuleOptions) -> Vec<String> {
-    let RuleOptions { strategy, lambda, mixture, compat } = rule;
-    let lambda = lambda.map(|x| x.to_string());
-    let options = [("strategy", strategy), ("lambda", &lambda), ("mixture", mixture), ("compat", compat)];
-    options.into_iter().filter_map(|(key, value)| Some(format!("search.{key}={}", value.as_ref()?))).collect()
 }
 
 /// The configuration: a preset, a file and single keys, of which `more` come last. `saved` stands for the preset
@@ -187,7 +179,7 @@ fn bench(command: &BenchCommand) -> Result<()> {
     let sets = match command {
         BenchCommand::Step { two_pass, rule, .. } => {
             let order = two_pass.then(|| "search.order=two-pass".to_string());
-            sets_of(rule).into_iter().chain(order).collect()
+            rule.sets().into_iter().chain(order).collect()
         }
         BenchCommand::Train { .. } => Vec::new(),
     };

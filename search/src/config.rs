@@ -5,6 +5,7 @@ use toml::{Table, Value};
 
 use crate::data::Augment;
 use crate::optim::{AdamConfig, SgdConfig};
+use crate::strategy::stop::StopConfig;
 use crate::strategy::{Compat, Mixing, MixtureKind, Order, Rule};
 use crate::{Error, Result};
 
@@ -73,6 +74,8 @@ pub struct SearchConfig {
     pub weights: SgdConfig,
     /// The architecture's optimiser.
     pub alphas: AdamConfig,
+    /// When it ends before the last epoch, and what it chooses.
+    pub stop: StopConfig,
 }
 
 /// The training of the found network.
@@ -94,11 +97,15 @@ pub struct TrainConfig {
 }
 
 /// Names and texts of the presets.
-pub const PRESETS: [(&str, &str); 2] =
-    [("smoke", include_str!("../presets/smoke.toml")), ("paper", include_str!("../presets/paper.toml"))];
+pub const PRESETS: [(&str, &str); 3] = [
+    ("smoke", include_str!("../presets/smoke.toml")),
+    ("laptop", include_str!("../presets/laptop.toml")),
+    ("paper", include_str!("../presets/paper.toml")),
+];
 
 /// The keys that may change when a search goes on: they do not decide what it finds.
-const RESUMABLE: [&str; 1] = ["search.checkpoint_steps"];
+const RESUMABLE: [&str; 4] =
+    ["search.checkpoint_steps", "search.stop.time_budget", "search.stop.max_params", "search.stop.max_macs"];
 
 fn broken(place: &str, problem: impl ToString) -> Error {
     Error::Config { place: place.into(), problem: problem.to_string() }
@@ -214,7 +221,7 @@ impl Config {
     }
 
     fn check(&self) -> Result<()> {
-        let SearchConfig { strategy, bilevel_strategy, lambda, compat, .. } = &self.search;
+        let SearchConfig { strategy, bilevel_strategy, lambda, compat, stop, .. } = &self.search;
         let rules = [strategy, bilevel_strategy].map(|name| Rule::named(name, *lambda, *compat));
         let unrolled = rules.into_iter().collect::<milenas_models::Result<Vec<_>>>()?;
         let unrolled = unrolled[0].unrolled || (self.search.bilevel_epochs > 0 && unrolled[1].unrolled);
@@ -223,6 +230,8 @@ impl Config {
                            `search.mixture` gumbel draws one for each. Help: take milenas or darts-1st";
             return Err(broken("values", problem));
         }
+        stop.size().map_err(|e| broken("values", format!("`search.stop.at_size` is {e}")))?;
+        stop.budget().map_err(|e| broken("values", format!("`search.stop.time_budget` is {e}")))?;
         let counts = [
             ("search.epochs", self.search.epochs),
             ("search.batch", self.search.batch),
@@ -303,6 +312,10 @@ mod tests {
             ("search.strategy=milena", "unknown strategy `milena`, did you mean `milenas`?"),
             ("search.epochs", "expected KEY=VALUE"),
             ("search.lambda=-1", "`search.lambda` is -1"),
+            ("search.stop.at_size=6", "`search.stop.at_size` is 6, expected a string"),
+            ("search.stop.at_size=n=6", "`search.stop.at_size` is `n=6`, expected n=N,r=R"),
+            ("search.stop.time_budget=soon", "`search.stop.time_budget` is `soon`"),
+            ("search.stop.max_params=-1", "expected u64"),
         ] {
             let message = resolve(&[set]).unwrap_err().to_string();
             assert!(message.contains(expected), "{set}: {message}");

@@ -16,6 +16,7 @@ pub mod optim;
 pub mod run;
 pub mod strategy;
 pub mod supernet;
+pub mod tensorboard;
 pub mod train;
 
 pub use error::{Error, Result};

@@ -1,6 +1,7 @@
 //! Runs: reading data, searching, training, measuring, and what each leaves in its folder.
 
 mod folder;
+mod genotypes;
 mod search;
 
 use std::collections::BTreeMap;
@@ -17,7 +18,8 @@ use crate::train::{evaluate, train};
 use crate::{Error, Result};
 
 pub use folder::Folder;
-pub use search::{SearchRun, open_search, run_search};
+pub use genotypes::Row;
+pub use search::{Found, SearchRun, open_search, run_search};
 
 /// Images at least this large on a side, or of several sizes, are brought to this side unless one is asked for.
 const DEFAULT_SIDE: usize = 32;

@@ -12,6 +12,7 @@ use crate::engine::Engine;
 use crate::optim::{Sgd, cosine};
 use crate::strategy::Recorder;
 use crate::strategy::finite;
+use crate::tensorboard::Scalars;
 use crate::{Error, Result};
 
 /// A line of `metrics.jsonl`.
@@ -30,6 +31,22 @@ pub struct TrainRecord {
     /// Wall-clock time of the epoch; not in the line, which is the same for equal runs.
     #[serde(skip)]
     pub seconds: f64,
+}
+
+impl Scalars for TrainRecord {
+    fn epoch(&self) -> usize {
+        self.epoch
+    }
+
+    fn scalars(&self) -> Vec<(&'static str, f64)> {
+        vec![
+            ("lr", self.lr),
+            ("loss/train", self.train_loss),
+            ("accuracy/train", self.train_accuracy),
+            ("accuracy/test", self.test_accuracy),
+            ("seconds", self.seconds),
+        ]
+    }
 }
 
 /// Trains `weights` in place, and hands each epoch's record to `keep`.

@@ -1,11 +1,14 @@
 //! A search that is interrupted ends as one that is not, wherever the interruption falls.
 #![allow(clippy::unwrap_used)]
 
+use std::cell::Cell;
+
+use milenas_models::NetworkConfig;
 use milenas_models::images::Source;
 use milenas_search::config::Config;
 use milenas_search::run::Data;
 use milenas_search::strategy::checkpoint::{Checkpoint, Origin};
-use milenas_search::strategy::{EpochRecord, Keeper, Recorder, search};
+use milenas_search::strategy::{Ended, EpochRecord, Keeper, Outcome, Recorder, Task, search};
 use milenas_search::supernet::{SupernetConfig, new_supernet};
 use milenas_search::{Error, Result};
 
@@ -28,10 +31,12 @@ impl Recorder for Silent {
     fn step(&mut self, _: f64, _: usize) {}
 }
 
-/// Keeps lines and the last checkpoint, and dies at the save that `lives` counts down to.
+/// Keeps lines and the last checkpoint, dies at the save that `lives` counts down to, and is out of time when it has been
+/// asked as often as it has `patience`.
 struct Mortal<'a> {
     origin: &'a Origin,
     lives: usize,
+    patience: Cell<usize>,
     lines: Vec<String>,
     kept: Option<Vec<u8>>,
 }
@@ -51,6 +56,17 @@ impl Keeper for Mortal<'_> {
         self.kept = Some(checkpoint.to_bytes(self.origin)?);
         Ok(())
     }
+
+    fn out_of_time(&self) -> bool {
+        self.patience.set(self.patience.get().saturating_sub(1));
+        self.patience.get() == 0
+    }
+}
+
+impl Mortal<'_> {
+    fn new(origin: &Origin, lives: usize) -> Mortal<'_> {
+        Mortal { origin, lives, patience: Cell::new(usize::MAX), lines: Vec::new(), kept: None }
+    }
 }
 
 fn origin(data: &Data, sets: &[&str]) -> Origin {
@@ -62,8 +78,8 @@ fn digits() -> Data {
     Data::load(&Source::parse("digits").unwrap(), &Config::resolve("smoke", None, &[]).unwrap()).unwrap()
 }
 
-/// A part of a search's life, in a supernet of its own; returns the genotype, if it came to one.
-fn live(data: &Data, keeper: &mut Mortal<'_>) -> Result<String> {
+/// A part of a search's life, in a supernet of its own.
+fn live(data: &Data, keeper: &mut Mortal<'_>) -> Result<Outcome> {
     let config = &keeper.origin.config;
     let shape = SupernetConfig {
         channels: config.search.channels,
@@ -73,8 +89,15 @@ fn live(data: &Data, keeper: &mut Mortal<'_>) -> Result<String> {
     };
     let mut net = new_supernet(&shape, 8, 8, config.seed)?;
     let from = keeper.kept.as_ref().map(|bytes| Checkpoint::from_bytes(bytes, "kept", keeper.origin));
-    let outcome = search(&mut *net, &data.train, config, from.transpose()?, &mut Silent, keeper)?;
-    Ok(outcome.genotype.to_json())
+    let evaluation =
+        NetworkConfig { channels: 2, layers: 3, classes: 10, in_channels: 1, height: 8, width: 8 };
+    search(
+        &mut *net,
+        &Task { pictures: &data.train, config, evaluation },
+        from.transpose()?,
+        &mut Silent,
+        keeper,
+    )
 }
 
 #[test]
@@ -88,18 +111,29 @@ fn interrupted_at_every_boundary_it_ends_the_same() {
     ];
     for sets in variants {
         let origin = origin(&data, sets);
-        let mortal = |lives| Mortal { origin: &origin, lives, lines: Vec::new(), kept: None };
+        let mortal = |lives| Mortal::new(&origin, lives);
         let mut whole = mortal(usize::MAX);
         let expected = live(&data, &mut whole).unwrap();
+        assert!(!expected.sizes.0.is_empty() && expected.ended == Ended::Epochs);
         assert_eq!(whole.lines.len(), 3);
         for lives in 0..9 {
             let mut keeper = mortal(lives);
             live(&data, &mut keeper).unwrap_err();
             assert_eq!(keeper.lines.len(), (lives + 1) / 3, "an epoch's line comes before its checkpoint");
             keeper.lives = usize::MAX;
-            assert_eq!(live(&data, &mut keeper).unwrap(), expected, "after {lives} saves");
+            let found = live(&data, &mut keeper).unwrap();
+            assert_eq!((&found.genotype, &found.sizes), (&expected.genotype, &expected.sizes));
             assert_eq!(keeper.lines, whole.lines, "after {lives} saves");
             assert!(keeper.kept == whole.kept, "after {lives} saves");
+        }
+        // Out of time after any step, it says so and goes on later.
+        for patience in 1..10 {
+            let mut keeper = mortal(usize::MAX);
+            keeper.patience.set(patience);
+            assert_eq!(live(&data, &mut keeper).unwrap().ended, Ended::Time);
+            keeper.patience.set(usize::MAX);
+            live(&data, &mut keeper).unwrap();
+            assert!(keeper.kept == whole.kept && keeper.lines == whole.lines, "{patience}");
         }
         // One save a life.
         let mut keeper = mortal(1);
@@ -114,7 +148,7 @@ fn interrupted_at_every_boundary_it_ends_the_same() {
 fn only_its_own_search_goes_on_from_a_checkpoint() {
     let data = digits();
     let origin = origin(&data, &["search.epochs=1"]);
-    let mut keeper = Mortal { origin: &origin, lives: 1, lines: Vec::new(), kept: None };
+    let mut keeper = Mortal::new(&origin, 1);
     live(&data, &mut keeper).unwrap_err();
     let bytes = keeper.kept.unwrap();
     let refused = |bytes: &[u8], origin: &Origin| {
@@ -156,7 +190,7 @@ fn a_number_that_is_not_finite_stops_the_search_and_is_never_kept() {
     ] {
         let sets = [format!("search.weights.lr={lr}"), "search.weights.momentum=0.0".into()];
         let origin = origin(&data, &sets.each_ref().map(String::as_str));
-        let mut keeper = Mortal { origin: &origin, lives: usize::MAX, lines: Vec::new(), kept: None };
+        let mut keeper = Mortal::new(&origin, usize::MAX);
         let message = live(&data, &mut keeper).unwrap_err().to_string();
         assert!(message.contains(expected) && message.contains("--set search.weights.lr="), "{message}");
         assert_eq!(keeper.kept.is_some(), kept, "{lr}");

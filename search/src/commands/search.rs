@@ -1,18 +1,19 @@
 //! `milenas-search run`.
 
+use std::path::Path;
+
 use anyhow::Result;
 use milenas_models::images::Source;
 
-use super::{read_data, resolve, sets_of};
+use super::{read_data, resolve};
 use crate::cli::{RunOptions, SearchOptions};
 use crate::progress::Progress;
-use crate::run::{CONFIG, GENOTYPE, open_search, run_search};
+use crate::run::{CONFIG, Found, GENOTYPE, open_search, run_search};
+use crate::strategy::{COLLAPSE, Ended, EpochRecord};
 
 pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<()> {
     let saved = options.out.join(CONFIG);
-    let mut sets = sets_of(&search.rule);
-    sets.extend(search.bilevel_epochs.map(|n| format!("search.bilevel_epochs={n}")));
-    let config = resolve(options, search.resume.then_some(&saved), sets)?;
+    let config = resolve(options, search.resume.then_some(&saved), search.sets())?;
     let source = Source::parse(&options.data)?;
     let mut progress = Progress::new("search");
     let data = read_data(&source, &config, &progress)?;
@@ -21,30 +22,80 @@ pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<()> {
         let (epochs, steps) = run.done();
         progress.line(&format!("going on after {epochs} epochs and {steps} steps"));
     }
-    let path = run.folder.join(GENOTYPE);
     let lines = Progress::new("search");
-    let genotype = run_search(&data, run, &mut progress, &mut |r| {
-        lines.line(&format!(
-            "epoch {}: training loss {:.3} accuracy {:.1} %, validation accuracy {:.1} %, entropy {:.2} {:.2}, \
-             convolutions {} {}, {:.1} s",
-            r.epoch + 1,
-            r.train_loss,
-            100.0 * r.train_accuracy,
-            100.0 * r.valid_accuracy,
-            r.entropy[0],
-            r.entropy[1],
-            r.convolutions[0],
-            r.convolutions[1],
-            r.seconds
-        ));
+    let mut collapsed = false;
+    let found = run_search(&data, run, &mut progress, &mut |record| {
+        lines.line(&line(record));
+        if record.skips >= COLLAPSE && !std::mem::replace(&mut collapsed, true) {
+            lines.line(&format!("warning: {}", collapse(record.skips, &options.out)));
+        }
     })?;
     progress.finish();
-    println!("{genotype}\nwritten to {}", path.display());
+    tell(&found, options);
+    Ok(())
+}
+
+fn line(r: &EpochRecord) -> String {
+    format!(
+        "epoch {}: training loss {:.3} accuracy {:.1} %, validation accuracy {:.1} %, entropy {:.2} {:.2}, \
+         convolutions {} {}, {} parameters, {:.1} s",
+        r.epoch + 1,
+        r.train_loss,
+        100.0 * r.train_accuracy,
+        100.0 * r.valid_accuracy,
+        r.entropy[0],
+        r.entropy[1],
+        r.convolutions[0],
+        r.convolutions[1],
+        r.params,
+        r.seconds
+    )
+}
+
+fn collapse(skips: usize, out: &Path) -> String {
+    format!(
+        "the derived normal cell has {skips} skip connections of 8 operations: differentiable searches collapse this way \
+         (DARTS+ stops at 2, P-DARTS keeps 2). Help: if it stays so, train a larger genotype of {}, end earlier with \
+         --stop-at-size or fewer search.epochs, or lower search.alphas.lr",
+        out.join("genotypes").display()
+    )
+}
+
+fn tell(found: &Found, options: &RunOptions) {
+    let (out, path) = (&options.out, options.out.join(GENOTYPE));
+    match found.ended {
+        Ended::Epochs => {}
+        Ended::Size => println!("ended early: the derived cells have the expected size"),
+        Ended::Time => {
+            println!("ended early: the time is over; --resume with a larger --time-budget goes on");
+        }
+    }
+    println!("the best of every size; accuracy compares within a size, not across sizes:");
+    println!(
+        "  {:7} {:>5} {:>10} {:>12} {:>14}",
+        "size", "epoch", "validation", "parameters", "MACs an image"
+    );
+    for (index, row) in found.table.iter().enumerate() {
+        println!(
+            "  {:7} {:5} {:8.2} % {:12} {:14}  {}{}",
+            format!("n{} r{}", row.n, row.r),
+            row.epoch + 1,
+            100.0 * row.valid_accuracy,
+            row.params,
+            row.macs,
+            out.join("genotypes").join(&row.file).display(),
+            if found.chosen == Some(index) { "  <- chosen" } else { "" }
+        );
+    }
+    let skips = found.genotype.normal.skips();
+    if skips >= COLLAPSE {
+        println!("warning: {}", collapse(skips, out));
+    }
+    println!("{}\nwritten to {}", found.genotype, path.display());
     println!(
         "next: milenas-search train --genotype {} --data {} --out {}-net",
         path.display(),
         options.data,
-        options.out.display()
+        out.display()
     );
-    Ok(())
 }

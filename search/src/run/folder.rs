@@ -9,10 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use super::CONFIG;
 use crate::config::Config;
+use crate::tensorboard::{EventFile, Scalars};
 use crate::{Error, Result};
 
 const METRICS: &str = "metrics.jsonl";
 const TIMINGS: &str = "timings.jsonl";
+const TENSORBOARD: &str = "tensorboard";
 
 /// A line of `timings.jsonl`: how long it took to come here from the line before, or from the start of the program.
 /// Work that was lost with a kill is not in it, work that was done again is in it twice.
@@ -29,6 +31,7 @@ pub struct Folder {
     path: PathBuf,
     metrics: File,
     timings: File,
+    events: EventFile,
     spent: f64,
 }
 
@@ -46,7 +49,7 @@ impl Folder {
             return Err(Error::Data { problem });
         }
         fs::create_dir_all(path).map_err(Error::io(path))?;
-        let folder = Self::open(path, config)?;
+        let folder = Self::open(path, config, 0)?;
         for (file, name) in [(&folder.metrics, METRICS), (&folder.timings, TIMINGS)] {
             file.set_len(0).map_err(Error::io(path.join(name)))?;
         }
@@ -58,7 +61,7 @@ impl Folder {
     /// # Errors
     /// Fewer lines than epochs, a line that is no record of its epoch, a folder that another program writes.
     pub fn reopen(path: &Path, config: &Config, epoch: usize) -> Result<Self> {
-        let mut folder = Self::open(path, config)?;
+        let mut folder = Self::open(path, config, epoch)?;
         let name = path.join(METRICS);
         let other = |problem: String| {
             let problem =
@@ -91,7 +94,7 @@ impl Folder {
         Ok(folder)
     }
 
-    fn open(path: &Path, config: &Config) -> Result<Self> {
+    fn open(path: &Path, config: &Config, epoch: usize) -> Result<Self> {
         let lines = |name| {
             let path = path.join(name);
             let mut options = OpenOptions::new();
@@ -112,7 +115,8 @@ impl Folder {
         }
         sweep(path);
         file::write(&path.join(CONFIG), config.to_toml()?.as_bytes())?;
-        Ok(Folder { path: path.to_path_buf(), metrics, timings, spent: 0.0 })
+        let events = EventFile::open(&path.join(TENSORBOARD), epoch)?;
+        Ok(Folder { path: path.to_path_buf(), metrics, timings, events, spent: 0.0 })
     }
 
     /// The path of a file in it.
@@ -125,8 +129,9 @@ impl Folder {
         self.spent
     }
 
-    /// Appends a line to `metrics.jsonl`, and has it on the disk before a checkpoint may follow.
-    pub fn record(&mut self, record: &impl Serialize) -> Result<()> {
+    /// Appends a line to `metrics.jsonl`, which is on the disk before a checkpoint may follow, and scalars for TensorBoard.
+    pub fn record(&mut self, record: &(impl Serialize + Scalars)) -> Result<()> {
+        self.events.record(record)?;
         let path = self.path.join(METRICS);
         append(&mut self.metrics, &path, record)?;
         self.metrics.sync_data().map_err(Error::io(path))
@@ -179,8 +184,23 @@ mod tests {
         Config::resolve("smoke", None, &[]).unwrap()
     }
 
-    fn line(epoch: usize) -> serde_json::Value {
-        serde_json::json!({ "epoch": epoch, "loss": 1.5 })
+    #[derive(Serialize)]
+    struct Line {
+        epoch: usize,
+    }
+
+    impl Scalars for Line {
+        fn epoch(&self) -> usize {
+            self.epoch
+        }
+
+        fn scalars(&self) -> Vec<(&'static str, f64)> {
+            Vec::new()
+        }
+    }
+
+    fn line(epoch: usize) -> Line {
+        Line { epoch }
     }
 
     #[test]

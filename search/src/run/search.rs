@@ -1,15 +1,16 @@
 //! A search in its folder: begun, or gone on with after a kill.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use milenas_models::input::InputContract;
 use milenas_models::{Genotype, file};
 
+use super::genotypes::{Genotypes, Row, table};
 use super::{CHECKPOINT, Data, Folder, GENOTYPE};
 use crate::config::Config;
 use crate::strategy::checkpoint::{Checkpoint, Origin};
-use crate::strategy::{EpochRecord, Keeper, Recorder, search};
+use crate::strategy::{Ended, EpochRecord, Keeper, Recorder, Task, search};
 use crate::supernet::{SupernetConfig, new_supernet};
 use crate::{Error, Result};
 
@@ -52,13 +53,30 @@ pub fn open_search(path: &Path, config: &Config, data: &Data, resume: bool) -> R
     Ok(SearchRun { folder: Folder::create(path, config, GENOTYPE)?, origin, from: None })
 }
 
-/// Searches on a source's images; leaves `genotype.json`, and the last point in `checkpoint.safetensors`.
+/// What a search found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The architecture in `genotype.json`.
+    pub genotype: Genotype,
+    /// The best of every size.
+    pub table: Vec<Row>,
+    /// The row that was chosen; `None` if the search ended in an epoch at a size that no epoch had.
+    pub chosen: Option<usize>,
+    /// Why it ended.
+    pub ended: Ended,
+}
+
+/// Searches on a source's images; leaves `genotype.json`, the best of every size in `genotypes/`, and the last point in
+/// `checkpoint.safetensors`.
+///
+/// # Errors
+/// Those of the search, and that no size is within the limits: all else is written then.
 pub fn run_search(
     data: &Data,
     run: SearchRun,
     recorder: &mut dyn Recorder,
     tell: &mut dyn FnMut(&EpochRecord),
-) -> Result<Genotype> {
+) -> Result<Found> {
     let SearchRun { mut folder, origin, from } = run;
     let config = &origin.config;
     let InputContract { height, width, channels, .. } = data.train.contract;
@@ -70,15 +88,32 @@ pub fn run_search(
         ..SupernetConfig::paper(data.classes.len())
     };
     let mut net = new_supernet(&shape, height, width, config.seed)?;
-    let mut keeper = InFolder { folder: &mut folder, origin: &origin, since: Instant::now(), tell };
-    let outcome = search(&mut *net, &data.train, config, from, recorder, &mut keeper)?;
-    file::write(&folder.join(GENOTYPE), outcome.genotype.to_json().as_bytes())?;
-    Ok(outcome.genotype)
+    let evaluation = data.network(config.train.channels, config.train.layers);
+    let stop = &config.search.stop;
+    let mut keeper = InFolder {
+        genotypes: Genotypes::new(folder.join(""), evaluation),
+        // Checked with the configuration.
+        budget: stop.budget().ok().flatten(),
+        folder: &mut folder,
+        origin: &origin,
+        since: Instant::now(),
+        tell,
+    };
+    let task = Task { pictures: &data.train, config, evaluation };
+    let outcome = search(&mut *net, &task, from, recorder, &mut keeper)?;
+    let size = outcome.sizes.choose(&outcome.genotype, &stop.limits(), &evaluation)?;
+    let chosen = size.and_then(|size| outcome.sizes.0.keys().position(|&known| known == size));
+    let table = table(&outcome.sizes, &evaluation)?;
+    let genotype = chosen.map_or(outcome.genotype, |row| table[row].genotype.clone());
+    file::write(&folder.join(GENOTYPE), genotype.to_json().as_bytes())?;
+    Ok(Found { genotype, table, chosen, ended: outcome.ended })
 }
 
 struct InFolder<'a> {
     folder: &'a mut Folder,
     origin: &'a Origin,
+    genotypes: Genotypes,
+    budget: Option<Duration>,
     since: Instant,
     tell: &'a mut dyn FnMut(&EpochRecord),
 }
@@ -90,8 +125,15 @@ impl Keeper for InFolder<'_> {
     }
 
     fn save(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        // Before it: what a checkpoint knows of is there.
+        self.genotypes.write(&checkpoint.sizes)?;
         checkpoint.save(&self.folder.join(CHECKPOINT), self.origin)?;
         let seconds = std::mem::replace(&mut self.since, Instant::now()).elapsed().as_secs_f64();
         self.folder.time(checkpoint.position.epoch, checkpoint.position.step, seconds)
+    }
+
+    fn out_of_time(&self) -> bool {
+        let spent = self.folder.spent() + self.since.elapsed().as_secs_f64();
+        self.budget.is_some_and(|budget| spent >= budget.as_secs_f64())
     }
 }

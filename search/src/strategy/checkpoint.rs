@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use milenas_models::{Weights, file};
+use milenas_models::{Space, Weights, file};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::sizes::{Best, Size, Sizes};
 use crate::config::Config;
 use crate::optim::{Adam, Sgd};
 use crate::supernet::{Alphas, CANDIDATES};
@@ -62,6 +63,8 @@ pub struct Checkpoint {
     pub adam: Adam,
     /// The weights' optimiser.
     pub sgd: Sgd,
+    /// The best of every size so far.
+    pub sizes: Sizes,
 }
 
 /// What a search is made of; only the same goes on from a checkpoint.
@@ -84,6 +87,16 @@ struct Header {
     correct: usize,
     images: usize,
     adam_steps: i32,
+    sizes: Vec<SizeHeader>,
+}
+
+/// A best of a size; its alphas are tensors, its architecture is theirs.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SizeHeader {
+    epoch: usize,
+    correct: usize,
+    images: usize,
 }
 
 fn damaged(place: &str, problem: impl std::fmt::Display) -> Error {
@@ -168,9 +181,17 @@ impl Checkpoint {
         let Position { epoch, step, loss, correct, images } = self.position;
         tensors.f64("epoch.loss", &[loss]);
 
+        let mut sizes = Vec::new();
+        for (index, best) in self.sizes.0.values().enumerate() {
+            tensors.alphas(&format!("sizes.{index}"), &best.alphas);
+            let (correct, images) = best.accuracy;
+            sizes.push(SizeHeader { epoch: best.epoch, correct, images });
+        }
+
         let config = origin.config.to_toml()?;
         let data = origin.data.clone();
-        let header = Header { version: VERSION, config, data, epoch, step, correct, images, adam_steps };
+        let header =
+            Header { version: VERSION, config, data, epoch, step, correct, images, adam_steps, sizes };
         let broken = |e: &dyn std::fmt::Display| damaged("checkpoint", e);
         let header = serde_json::to_string(&header).map_err(|e| broken(&e))?;
         let digest = digest(&header, tensors.0.iter().map(|(name, (.., bytes))| (name.as_str(), &bytes[..])));
@@ -210,6 +231,13 @@ impl Checkpoint {
         let velocities = all.iter().filter(|(name, _)| name.starts_with(SGD));
         let sgd = velocities.map(|(name, _)| found.f32(name)).collect::<Result<_>>()?;
         let Header { epoch, step, correct, images, adam_steps, .. } = header;
+        let mut sizes = Sizes::default();
+        for (index, SizeHeader { epoch, correct, images }) in header.sizes.into_iter().enumerate() {
+            let alphas = found.alphas(&format!("sizes.{index}"))?;
+            let genotype = alphas.genotype(&Space::darts())?;
+            let best = Best { epoch, accuracy: (correct, images), genotype, alphas };
+            sizes.0.insert(Size::of(&best.genotype), best);
+        }
         let loss = found.f64("epoch.loss")?.first().copied().unwrap_or_default();
         Ok(Checkpoint {
             position: Position { epoch, step, loss, correct, images },
@@ -217,6 +245,7 @@ impl Checkpoint {
             alphas: found.alphas("alphas")?,
             adam: Adam::from_state(adam_steps, found.f64("adam.mean")?, found.f64("adam.square")?),
             sgd: Sgd::from_state(sgd),
+            sizes,
         })
     }
 

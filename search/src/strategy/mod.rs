@@ -2,16 +2,20 @@
 
 pub mod checkpoint;
 pub mod mixture;
+mod record;
 mod rule;
 mod search;
+pub mod sizes;
 mod step;
+pub mod stop;
 
 use serde::{Deserialize, Serialize};
 
 pub use mixture::{Mixing, MixtureKind};
+pub use record::{COLLAPSE, Ended, EpochRecord, Keeper, Outcome, Recorder, Task};
 pub use rule::{Half, Losses, Rule};
 pub(crate) use search::finite;
-pub use search::{EpochRecord, Keeper, Outcome, Recorder, search};
+pub use search::search;
 pub use step::{Moment, Step, Stepper};
 
 /// Which passes a step makes, and in which order.

@@ -3,68 +3,17 @@
 use std::time::Instant;
 
 use milenas_models::metrics::rank;
-use milenas_models::{Genotype, Rng, Space};
-use serde::Serialize;
+use milenas_models::{Cost, Rng, Space};
 
 use super::checkpoint::{Checkpoint, Position};
 use super::mixture::Pass;
-use super::{Moment, Stepper};
+use super::sizes::{Best, Size, Sizes, measure};
+use super::{Ended, EpochRecord, Keeper, Moment, Outcome, Recorder, Stepper, Task};
 use crate::config::Config;
 use crate::data::{Loader, Pictures, Plan, halves};
 use crate::optim::cosine;
 use crate::supernet::{Alphas, Supernet};
 use crate::{Error, Result};
-
-/// A line of `metrics.jsonl`.
-#[derive(Clone, Debug, Serialize)]
-pub struct EpochRecord {
-    /// Counted from 0.
-    pub epoch: usize,
-    /// The weights' learning rate.
-    pub lr: f64,
-    /// Mean over the epoch's batches, as they were met.
-    pub train_loss: f64,
-    /// The part of the epoch's training images that were right.
-    pub train_accuracy: f64,
-    /// On the validation half after the epoch, by the supernet with running statistics.
-    pub valid_accuracy: f64,
-    /// Mean entropy of the edges' mixtures, normal and reduction cells.
-    pub entropy: [f64; 2],
-    /// Convolutions of the derived normal and reduction cells.
-    pub convolutions: [usize; 2],
-    /// Skip connections of the derived normal cell: many mean that the search collapses.
-    pub skips: usize,
-    /// The derived architecture.
-    pub genotype: Genotype,
-    /// Wall-clock time of the epoch, since a resume if there was one; not in the line, which is the same for equal runs.
-    #[serde(skip)]
-    pub seconds: f64,
-}
-
-/// Hears how a run goes.
-pub trait Recorder {
-    /// An epoch of `steps` steps begins, or goes on after `done` of them.
-    fn begin(&mut self, epoch: usize, epochs: usize, steps: usize, done: usize);
-    /// A step of `images` images is done.
-    fn step(&mut self, loss: f64, images: usize);
-}
-
-/// Keeps what a search finds as it goes.
-pub trait Keeper {
-    /// An epoch is over.
-    fn epoch(&mut self, record: &EpochRecord) -> Result<()>;
-    /// A point to go on from; the records of all epochs before it have been kept.
-    fn save(&mut self, checkpoint: &Checkpoint) -> Result<()>;
-}
-
-/// What a search leaves.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// The architecture at the end.
-    pub genotype: Genotype,
-    /// The logits it comes from.
-    pub alphas: Alphas,
-}
 
 /// Searches with a supernet on images from its beginning, or goes on from a checkpoint and ends as if there had been no
 /// interruption. `keeper` gets each epoch's record, and a checkpoint after every epoch and `checkpoint_steps` steps.
@@ -73,12 +22,12 @@ pub struct Outcome {
 /// Fewer than two images, a loss or weight that is not finite, a failure of `keeper`.
 pub fn search(
     net: &mut dyn Supernet,
-    pictures: &Pictures,
-    config: &Config,
+    task: &Task<'_>,
     from: Option<Checkpoint>,
     recorder: &mut dyn Recorder,
     keeper: &mut dyn Keeper,
 ) -> Result<Outcome> {
+    let Task { pictures, config, evaluation } = *task;
     let (space, seed) = (Space::darts(), config.seed);
     let (train, valid) = halves(pictures.len(), config.search.train_portion, seed);
     if train.is_empty() || valid.is_empty() {
@@ -87,14 +36,24 @@ pub fn search(
     }
     let mut alphas = Alphas::init(&space, seed);
     let mut stepper = Stepper::default();
-    let mut at = Position::default();
+    let (mut at, mut sizes, mut ended) = (Position::default(), Sizes::default(), Ended::Epochs);
     if let Some(from) = from {
         net.load(&from.weights)?;
         stepper.restore(from.adam, from.sgd);
-        (alphas, at) = (from.alphas, from.position);
+        (alphas, at, sizes) = (from.alphas, from.position, from.sizes);
     }
+    // Whether it can be measured at all shows before the first epoch.
+    measure(&alphas.genotype(&space)?, &evaluation)?;
     let settings = &config.search;
     for epoch in at.epoch..settings.epochs {
+        if at.step == 0 && epoch > 0 && settings.stop.met(Size::of(&alphas.genotype(&space)?)) {
+            ended = Ended::Size;
+            break;
+        }
+        if keeper.out_of_time() {
+            ended = Ended::Time;
+            break;
+        }
         let start = Instant::now();
         let lr = cosine(settings.weights.lr, settings.weights.lr_min, epoch, settings.epochs);
         let plan = Plan::epoch(&train, settings.batch, settings.steps, seed, "train", epoch);
@@ -117,32 +76,46 @@ pub fn search(
                 at.loss += seen.train_loss;
                 at.correct += seen.train_correct;
                 at.images += train.len();
-                if at.step < steps
-                    && settings.checkpoint_steps > 0
-                    && at.step % settings.checkpoint_steps == 0
-                {
-                    keeper.save(&checkpoint(net, &alphas, &stepper, at, lr)?)?;
+                if at.step == steps {
+                    break;
+                }
+                let late = keeper.out_of_time();
+                let every = settings.checkpoint_steps;
+                if late || (every > 0 && at.step.is_multiple_of(every)) {
+                    keeper.save(&checkpoint(net, &alphas, &stepper, at, &sizes, lr)?)?;
+                }
+                if late {
+                    ended = Ended::Time;
+                    break;
                 }
             }
             Ok::<_, Error>(())
         })?;
+        if ended == Ended::Time {
+            break;
+        }
         let genotype = alphas.genotype(&space)?;
+        let accuracy = accuracy(net, pictures, &valid, &alphas, config, epoch)?;
+        sizes.see(Best { epoch, accuracy, genotype: genotype.clone(), alphas: alphas.clone() });
+        let Cost { params, macs } = measure(&genotype, &evaluation)?;
         keeper.epoch(&EpochRecord {
             epoch,
             lr,
             train_loss: at.loss / steps as f64,
             train_accuracy: at.correct as f64 / at.images.max(1) as f64,
-            valid_accuracy: accuracy(net, pictures, &valid, &alphas, config, epoch)?,
+            valid_accuracy: accuracy.0 as f64 / accuracy.1 as f64,
             entropy: alphas.entropy(),
             convolutions: [genotype.normal.convolutions(), genotype.reduce.convolutions()],
+            params,
+            macs,
             skips: genotype.normal.skips(),
             genotype,
             seconds: start.elapsed().as_secs_f64(),
         })?;
         at = Position::start(epoch + 1);
-        keeper.save(&checkpoint(net, &alphas, &stepper, at, lr)?)?;
+        keeper.save(&checkpoint(net, &alphas, &stepper, at, &sizes, lr)?)?;
     }
-    Ok(Outcome { genotype: alphas.genotype(&space)?, alphas })
+    Ok(Outcome { ended, sizes, genotype: alphas.genotype(&space)?, alphas })
 }
 
 /// # Errors
@@ -152,11 +125,12 @@ fn checkpoint(
     alphas: &Alphas,
     stepper: &Stepper,
     position: Position,
+    sizes: &Sizes,
     lr: f64,
 ) -> Result<Checkpoint> {
     let (adam, sgd) = stepper.optimisers();
-    let (adam, sgd, alphas) = (adam.clone(), sgd.clone(), alphas.clone());
-    let checkpoint = Checkpoint { position, weights: net.weights()?, alphas, adam, sgd };
+    let (adam, sgd, alphas, sizes) = (adam.clone(), sgd.clone(), alphas.clone(), sizes.clone());
+    let checkpoint = Checkpoint { position, weights: net.weights()?, alphas, adam, sgd, sizes };
     match checkpoint.not_finite()? {
         None => Ok(checkpoint),
         Some((what, value)) => {
@@ -179,7 +153,7 @@ pub(crate) fn finite(
     }
 }
 
-/// Of the validation images in order, not augmented (the released code does augment them here); no more than an
+/// How many of the validation images are right, and how many there are: in order, not augmented (the released code does augment them here); no more than an
 /// epoch's steps visit.
 fn accuracy(
     net: &mut dyn Supernet,
@@ -188,7 +162,7 @@ fn accuracy(
     alphas: &Alphas,
     config: &Config,
     epoch: usize,
-) -> Result<f64> {
+) -> Result<(usize, usize)> {
     let settings = &config.search;
     let most = if settings.steps == 0 { usize::MAX } else { settings.steps * settings.batch };
     let valid = &valid[..valid.len().min(most)];
@@ -206,5 +180,5 @@ fn accuracy(
         }
         Ok::<_, Error>(())
     })?;
-    Ok(correct as f64 / valid.len() as f64)
+    Ok((correct, valid.len()))
 }

@@ -1,0 +1,89 @@
+//! The folder `genotypes/` of a search: the best of every size, and a table of them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use milenas_models::{Cost, Genotype, NetworkConfig, file};
+use serde::Serialize;
+
+use crate::strategy::sizes::{Size, Sizes, measure};
+use crate::supernet::Mixture;
+use crate::{Error, Result};
+
+const FOLDER: &str = "genotypes";
+
+/// A row of `genotypes/table.json`: the best epoch of a size.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// Convolutions of the normal cell.
+    pub n: usize,
+    /// Of the reduction cell.
+    pub r: usize,
+    /// Whose end it was derived at, counted from 0.
+    pub epoch: usize,
+    /// Of the supernet on the validation half. It compares within a size alone.
+    pub valid_accuracy: f64,
+    /// Parameters of the network for evaluation.
+    pub params: u64,
+    /// Its multiply-accumulates of an image.
+    pub macs: u64,
+    /// The file of the genotype, in the same folder.
+    pub file: String,
+    /// The architecture.
+    pub genotype: Genotype,
+    /// The logits it comes from: normal and reduction cells, a row per edge.
+    pub alphas: Mixture,
+}
+
+/// Rows by size.
+pub fn table(sizes: &Sizes, network: &NetworkConfig) -> Result<Vec<Row>> {
+    let row = |(&size, best): (&Size, &crate::strategy::sizes::Best)| {
+        let Cost { params, macs } = measure(&best.genotype, network)?;
+        Ok(Row {
+            n: size.n,
+            r: size.r,
+            epoch: best.epoch,
+            valid_accuracy: best.accuracy.0 as f64 / best.accuracy.1 as f64,
+            params,
+            macs,
+            file: format!("{size}.json"),
+            genotype: best.genotype.clone(),
+            alphas: best.alphas.0.clone(),
+        })
+    };
+    sizes.0.iter().map(row).collect()
+}
+
+/// Writes what has changed since it was last asked.
+#[derive(Debug)]
+pub(super) struct Genotypes {
+    path: PathBuf,
+    network: NetworkConfig,
+    /// The epoch whose genotype is in each file.
+    written: BTreeMap<Size, usize>,
+}
+
+impl Genotypes {
+    pub(super) fn new(run: PathBuf, network: NetworkConfig) -> Self {
+        Genotypes { path: run.join(FOLDER), network, written: BTreeMap::new() }
+    }
+
+    pub(super) fn write(&mut self, sizes: &Sizes) -> Result<()> {
+        let now: BTreeMap<Size, usize> = sizes.0.iter().map(|(size, best)| (*size, best.epoch)).collect();
+        if now == self.written {
+            return Ok(());
+        }
+        fs::create_dir_all(&self.path).map_err(Error::io(&self.path))?;
+        for (size, best) in &sizes.0 {
+            if self.written.get(size) != Some(&best.epoch) {
+                file::write(&self.path.join(format!("{size}.json")), best.genotype.to_json().as_bytes())?;
+            }
+        }
+        let json = serde_json::to_string_pretty(&table(sizes, &self.network)?)
+            .map_err(|e| Error::Config { place: "table.json".into(), problem: e.to_string() })?;
+        file::write(&self.path.join("table.json"), json.as_bytes())?;
+        self.written = now;
+        Ok(())
+    }
+}

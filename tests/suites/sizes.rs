@@ -1,0 +1,121 @@
+//! What a search finds of every model size, when it stops, and what it chooses: the real binary, on the built-in digits.
+
+use std::fs;
+use std::path::Path;
+
+use milenas_models::Genotype;
+use milenas_tests::{run, succeed};
+use serde_json::Value;
+
+/// Epochs of a few steps with a fast architecture, so that several sizes are met.
+const SEARCH: &str = "milenas-search run --data digits --seed 3 --set search.epochs=6 --set search.steps=8 \
+     --set search.batch=8 --set search.channels=4 --set search.layers=3 --set search.alphas.lr=0.1 \
+     --set train.epochs=1 --set train.steps=1 --set train.batch=8 --set train.channels=4 --set train.layers=3";
+
+fn lines(folder: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn table(folder: &Path) -> Vec<Value> {
+    serde_json::from_slice(&fs::read(folder.join("genotypes/table.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn the_table_is_the_best_epoch_of_every_size_and_its_genotypes_train() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let said = succeed(root, &format!("{SEARCH} --out a"));
+    let (lines, table) = (lines(&root.join("a")), table(&root.join("a")));
+    assert!(table.len() > 2, "{}", said.out);
+    let size = |line: &Value| (line["convolutions"][0].clone(), line["convolutions"][1].clone());
+    for row in &table {
+        let own: Vec<&Value> =
+            lines.iter().filter(|l| size(l) == (row["n"].clone(), row["r"].clone())).collect();
+        let best = own.iter().map(|line| line["valid_accuracy"].as_f64().unwrap()).fold(0.0, f64::max);
+        let first = own.iter().find(|line| line["valid_accuracy"] == best).unwrap();
+        for key in ["epoch", "valid_accuracy", "params", "macs", "genotype"] {
+            assert_eq!(row[key], first[key], "{key} of {row}");
+        }
+    }
+    assert_eq!(
+        table.len(),
+        lines.iter().map(size).map(|s| format!("{s:?}")).collect::<std::collections::HashSet<_>>().len()
+    );
+
+    // Parameters are those that training reports.
+    let row = table.iter().max_by_key(|row| row["params"].as_u64()).unwrap();
+    let file = format!("a/genotypes/{}", row["file"].as_str().unwrap());
+    Genotype::parse(&fs::read_to_string(root.join(&file)).unwrap(), &file).unwrap();
+    let set = SEARCH.split_once("--set").unwrap().1;
+    let told =
+        succeed(root, &format!("milenas-search train --genotype {file} --data digits --out net --set{set}"));
+    let expected = format!("{} parameters, {} multiply-accumulates per image", row["params"], row["macs"]);
+    assert!(told.out.contains(&expected), "{expected}: {}", told.out);
+    assert!(
+        said.out.contains(row["file"].as_str().unwrap()) && said.out.contains("<- chosen"),
+        "{}",
+        said.out
+    );
+
+    // The chosen one is the best of the size that the search ended at.
+    let chosen = Genotype::parse(&fs::read_to_string(root.join("a/genotype.json")).unwrap(), "x").unwrap();
+    let end = lines.last().unwrap();
+    assert_eq!(
+        serde_json::json!([chosen.normal.convolutions(), chosen.reduce.convolutions()]),
+        end["convolutions"]
+    );
+
+    // Limits choose again, without a search.
+    let smallest = table.iter().map(|row| row["params"].as_u64().unwrap()).min().unwrap();
+    let told = run(
+        root,
+        &format!("milenas-search run --data digits --out a --resume --max-params {}", smallest - 1),
+    );
+    assert!(told.code == 1 && told.err.contains(&format!("has {smallest} parameters")), "{}", told.err);
+    succeed(root, &format!("milenas-search run --data digits --out a --resume --max-params {smallest}"));
+    let row = table.iter().find(|row| row["params"] == smallest).unwrap();
+    let file = root.join("a/genotypes").join(row["file"].as_str().unwrap());
+    assert_eq!(fs::read(root.join("a/genotype.json")).unwrap(), fs::read(file).unwrap());
+}
+
+#[test]
+fn a_size_or_a_time_ends_the_search() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let said = succeed(root, &format!("{SEARCH} --out size --stop-at-size n=8,r=8"));
+    assert!(said.out.contains("ended early") && lines(&root.join("size")).len() == 1, "{}", said.out);
+    let said = succeed(root, &format!("{SEARCH} --out strict --stop-at-size n=0,r=8 --stop-rule exactly"));
+    assert!(!said.out.contains("ended early"), "{}", said.out);
+
+    succeed(root, &format!("{SEARCH} --out whole"));
+    let said = succeed(root, &format!("{SEARCH} --out time --time-budget 1ms"));
+    assert!(said.out.contains("the time is over"), "{}", said.out);
+    assert!(lines(&root.join("time")).is_empty() && root.join("time/genotype.json").exists());
+    succeed(root, "milenas-search run --data digits --out time --resume --time-budget 1h");
+    for name in ["genotype.json", "metrics.jsonl", "genotypes/table.json"] {
+        let [time, whole] = ["time", "whole"].map(|out| fs::read(root.join(out).join(name)).unwrap());
+        assert!(time == whole, "{name}");
+    }
+}
+
+#[test]
+fn a_collapse_to_skips_is_told_and_nothing_else_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let mut seen = [0, 0];
+    for seed in 1..=8 {
+        let out = format!("a{seed}");
+        let short =
+            SEARCH.replace("--seed 3", "").replace("epochs=6", "epochs=2").replace("steps=8", "steps=4");
+        let said = succeed(root, &format!("{short} --seed {seed} --out {out}"));
+        let collapsed = lines(&root.join(out)).iter().any(|line| line["skips"].as_u64().unwrap() >= 3);
+        let warning = said.err.lines().find(|line| line.starts_with("warning: "));
+        assert_eq!(warning.is_some(), collapsed, "{}", said.err);
+        let told =
+            warning.is_none_or(|line| line.contains("skip connections") && line.contains("--stop-at-size"));
+        assert!(told, "{}", said.err);
+        seen[usize::from(collapsed)] += 1;
+    }
+    assert!(seen.iter().all(|&n| n > 0), "both are met: {seen:?}");
+}
