@@ -181,9 +181,10 @@ fn the_papers_supernet_has_its_size() {
     assert_eq!(Alphas::init(&milenas_models::Space::darts(), 0).0.concat().as_flattened().len(), 224);
 }
 
-/// Against finite differences of the whole expression in float64 (`tests/golden/make_unrolled.py`).
+/// Against PyTorch in float64 (`tests/golden/make_unrolled.py`). `strategy::rule` holds the formula itself to finite differences
+/// of the whole expression, on a smooth problem: here the losses have kinks.
 #[test]
-fn second_order_gradients_equal_finite_differences() {
+fn second_order_gradients_equal_pytorch() {
     let (golden, unrolled) = (Golden::load(), Golden::read("unrolled"));
     let (train, valid) = (golden.batch("train"), golden.batch("valid"));
     let cosine = |a: &[f32], b: &[f32]| {
@@ -206,8 +207,8 @@ fn second_order_gradients_equal_finite_differences() {
         let expected = [0, 1].map(|kind| unrolled.flat(&format!("{name}.{kind}"))).concat();
         let cosine = cosine(&found, &expected);
         match strategy {
-            "darts-1st" => assert!(cosine < 0.99, "the unrolled step matters here: cosine {cosine}"),
-            _ => assert!(cosine > 0.999, "{strategy}: cosine {cosine}"),
+            "darts-1st" => assert!(cosine < 0.9, "the unrolled step matters here: cosine {cosine}"),
+            _ => assert!(cosine > 0.9999, "{strategy}: cosine {cosine}"),
         }
         let after = Supernet::weights(&net).unwrap();
         for (name, tensor) in before.trainable() {
