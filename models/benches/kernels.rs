@@ -104,7 +104,17 @@ fn depthwise_kernels(bench: &mut Bench, level: Level, shape: Depthwise) {
     let (mut out, mut slow) = (x.blocked(), x.clone());
     bench.pair(
         &name("input gradient"),
-        || level.run(depthwise::InputGradient { shape, map, gradient, weight, add: false, out: &mut out }),
+        || {
+            level.run(depthwise::InputGradient {
+                shape,
+                map,
+                gradient,
+                weight,
+                add: false,
+                gate: None,
+                out: &mut out,
+            })
+        },
         || twins::depthwise_input_gradient(shape, &g, &w, &mut slow),
     );
     let (mut out, mut slow) = (w.blocked(), w.clone());

@@ -2,17 +2,16 @@
 
 use core::ops::Range;
 
-use crate::kernels::blocked::elementwise::{Affine, Dots};
-use crate::kernels::blocked::norm::{Moments, Scaling};
+use crate::kernels::blocked::elementwise::Affine;
+use crate::kernels::blocked::norm::{Moments, Scaling, Slope, total};
 use crate::kernels::blocked::pointwise::{Pointwise, WeightGradient};
-use crate::kernels::blocked::{Channels, LANES, Map, Pack};
+use crate::kernels::blocked::simd::{floats, floats_mut};
+use crate::kernels::blocked::{Channels, LANES, Level, Map, Pack};
 use rayon::prelude::*;
 
 use super::context::Context;
 use super::norm::{AffineNorm, Statistics, totals};
-use super::parameters::{Gradients, Id, Parameters, per_chunk};
-use super::scratch::Scratch;
-use super::unit::norm_gradient;
+use super::parameters::{Gradients, Id, Parameters};
 
 /// Side of the convolution.
 const SIDE: usize = 3;
@@ -165,48 +164,85 @@ impl Stem {
         }
     }
 
-    /// The gradients of the stem's weights, for that of its output. The convolution is made again, twice.
+    /// The gradients of the stem's weights, for that of its output.
+    ///
+    /// The output `y` before the norm is linear in the patches: `y = W p`. So the sums over pixels of `g p'`, `p p'` and `p` are
+    /// enough: they give that of `g y`, and the weight's gradient, the sum of `(a g + b y + c) p'`, without `y`.
     pub fn backward(&mut self, c: &Context<'_>, images: &[f32], gradient: &[Pack], weights: &mut Gradients) {
         let (map, packs, len) = (self.map, self.map.packs, self.map.len());
-        let mut sums = vec![Pack::ZERO; c.batch * 2 * packs];
-        c.cut(&mut sums, 2 * packs).into_par_iter().enumerate().for_each(|(chunk, sums)| {
-            let Scratch { strip, da: before, .. } = &mut *c.workspace.scratch();
-            before.resize(len, Pack::ZERO);
-            for (i, out) in c.images(chunk).zip(sums.chunks_exact_mut(2 * packs)) {
-                self.convolve(c, self.image(images, i), strip, before, out);
-                let left = &gradient[i * len..][..len];
-                c.level.run(Dots { pixels: map.pixels(), left, right: &[before], out });
-            }
-        });
-        let [sum, dot] = [0, 1].map(|which| totals(&sums, 2 * packs, which, packs));
-        self.norm.backward(c.parameters, &sum, &dot, (c.batch * map.pixels()) as f64, weights);
+        let tasks = (0..c.chunks()).into_par_iter();
+        let chunks: Vec<Sums> = tasks
+            .map(|chunk| {
+                let mut sums = Sums::new(self.inputs(), packs);
+                let strip = &mut c.workspace.scratch().strip;
+                for i in c.images(chunk) {
+                    let (g, image) = (&gradient[i * len..][..len], self.image(images, i));
+                    for rows in self.strips() {
+                        let (first, pixels) = (rows.start * map.width, rows.len() * map.width);
+                        self.patches(image, rows, strip);
+                        sums.add(c.level, strip, pixels, &g[first..], map.pixels());
+                    }
+                }
+                sums
+            })
+            .collect();
+        let [by_patch, between, patch, sum] =
+            [0, 1, 2, 3].map(|which| total(chunks.iter().map(|x| &x.0[which][..]), chunks[0].0[which].len()));
 
-        let ids = [self.weight];
-        per_chunk(c, Some(&mut *weights), &ids).into_par_iter().enumerate().for_each(|(chunk, out)| {
-            let Some(out) = out else { return };
-            let Scratch { strip, da: before, dy, .. } = &mut *c.workspace.scratch();
-            before.resize(len, Pack::ZERO);
-            let mut sums = vec![Pack::ZERO; 2 * packs];
-            for i in c.images(chunk) {
-                let (g, image) = (&gradient[i * len..][..len], self.image(images, i));
-                self.convolve(c, image, strip, before, &mut sums);
-                norm_gradient(c.level, map, &self.norm.slope, g, before, dy);
-                for rows in self.strips() {
-                    let (first, pixels) = (rows.start * map.width, rows.len() * map.width);
-                    self.patches(image, rows, strip);
-                    c.level.run(WeightGradient {
-                        inputs: self.inputs(),
-                        outputs: packs,
-                        pixels,
-                        source: strip,
-                        source_plane: pixels,
-                        gradient: &dy[first..],
-                        gradient_plane: map.pixels(),
-                        out,
-                    });
+        let weight = floats(&c.parameters.values[self.weight]);
+        let lanes = self.inputs() * LANES;
+        let at = |o: usize, i: usize| (o / LANES * lanes + i) * LANES + o % LANES;
+        let row = |o: usize| (0..lanes).map(move |i| f64::from(weight[at(o, i)]));
+        let dot: Vec<f64> = (0..packs * LANES)
+            .map(|o| row(o).enumerate().map(|(i, w)| w * by_patch[at(o, i)]).sum())
+            .collect();
+        self.norm.backward(c.parameters, &sum, &dot, (c.batch * map.pixels()) as f64, weights);
+        let Slope { a, b, c } = &self.norm.slope;
+        let [a, b, c] = [a, b, c].map(|x| floats(x));
+        let out = floats_mut(&mut weights.values[self.weight]);
+        for o in 0..packs * LANES {
+            let [a, b, c] = [a[o], b[o], c[o]].map(f64::from);
+            for i in 0..lanes {
+                let by_output: f64 = row(o).enumerate().map(|(j, w)| w * between[at(j, i)]).sum();
+                out[at(o, i)] = (a * by_patch[at(o, i)] + b * by_output + c * patch[i]) as f32;
+            }
+        }
+    }
+}
+
+/// Sums over pixels: of the products of gradient and patch and of patch and patch, `[block of the first][lane of the second]`, of
+/// the patch, and of the gradient.
+struct Sums([Vec<Pack>; 4]);
+
+impl Sums {
+    fn new(inputs: usize, outputs: usize) -> Sums {
+        let lanes = inputs * LANES;
+        Sums([outputs * lanes, inputs * lanes, inputs, outputs].map(|len| vec![Pack::ZERO; len]))
+    }
+
+    /// Adds some pixels.
+    fn add(&mut self, level: Level, patches: &[Pack], pixels: usize, gradient: &[Pack], plane: usize) {
+        let [by_patch, between, patch, sum] = &mut self.0;
+        for (gradient, gradient_plane, out) in [(gradient, plane, by_patch), (patches, pixels, between)] {
+            let (inputs, source, source_plane) = (patch.len(), patches, pixels);
+            let outputs = out.len() / (inputs * LANES);
+            level.run(WeightGradient {
+                inputs,
+                outputs,
+                pixels,
+                source,
+                source_plane,
+                gradient,
+                gradient_plane,
+                out,
+            });
+        }
+        for (map, plane, sums) in [(patches, pixels, patch), (gradient, plane, sum)] {
+            for (map, sum) in map.chunks(plane).zip(sums) {
+                for pack in &map[..pixels] {
+                    sum.0.iter_mut().zip(pack.0).for_each(|(sum, x)| *sum += x);
                 }
             }
-        });
-        weights.gather(c.parameters, &ids, c.chunks());
+        }
     }
 }

@@ -6,7 +6,7 @@
 use core::ops::Range;
 
 use crate::kernels::blocked::depthwise::{self, Depthwise};
-use crate::kernels::blocked::elementwise::{Term, WeightedSum};
+use crate::kernels::blocked::elementwise::{Gate, Term, WeightedSum};
 use crate::kernels::blocked::norm::Slope;
 use crate::kernels::blocked::pointwise::{Pointwise, WeightGradient};
 use crate::kernels::blocked::{HALO, Level, Map, Pack, elementwise, parity};
@@ -210,6 +210,31 @@ impl Unit {
         *gradients = Some(after);
     }
 
+    /// From the gradient of the columns to that of the input before its rectifier, set in `out` or added to it.
+    pub fn backward_input(
+        &self,
+        level: Level,
+        parameters: &Parameters,
+        source: &[Pack],
+        scratch: &mut Scratch,
+        add: bool,
+        out: &mut [Pack],
+    ) {
+        let gradient = match self.columns {
+            Columns::Depthwise(shape, id) => {
+                let gradient = scratch.dz.of(Map { packs: self.input.packs, ..self.output });
+                let (map, weight, gate) = (self.input, &parameters.values[id], Some(source));
+                return level.run(depthwise::InputGradient { shape, map, gradient, weight, add, gate, out });
+            }
+            Columns::Rectified => &scratch.columns,
+            Columns::Parity => {
+                self.backward_columns(level, parameters, scratch, false);
+                &scratch.da
+            }
+        };
+        level.run(Gate { gradient, source, add, out });
+    }
+
     /// From the gradient of the columns to that of the (rectified) input, set in `scratch.da` or added to it.
     pub fn backward_columns(&self, level: Level, parameters: &Parameters, scratch: &mut Scratch, add: bool) {
         let Scratch { dz, da, columns, .. } = scratch;
@@ -224,6 +249,7 @@ impl Unit {
                     gradient,
                     weight,
                     add,
+                    gate: None,
                     out: da,
                 });
             }

@@ -33,6 +33,11 @@ proptest! {
         twins::depthwise_input_gradient(shape, &gradient, &weight, &mut input_gradient);
         twins::depthwise_weight_gradient(shape, &input, &gradient, &mut weight_gradient);
 
+        let mut plain = Plain::zeros(channels, height, width);
+        twins::depthwise_input_gradient(shape, &gradient, &weight, &mut plain);
+        let mut through = if add { before.clone() } else { Plain::zeros(channels, height, width) };
+        twins::gate(&plain, &input, &mut through);
+
         let (map, source, weights) = (input.map(), input.padded(), weight.blocked());
         for level in Level::available() {
             // In two strips.
@@ -52,9 +57,15 @@ proptest! {
 
             let mut found = before.blocked();
             level.run(depthwise::InputGradient {
-                shape, map, gradient: &gradient.padded(), weight: &weights, add, out: &mut found,
+                shape, map, gradient: &gradient.padded(), weight: &weights, add, gate: None, out: &mut found,
             });
             input_gradient.assert_equals("input gradient", level, &found);
+
+            let (mut found, gate) = (before.blocked(), input.blocked());
+            level.run(depthwise::InputGradient {
+                shape, map, gradient: &gradient.padded(), weight: &weights, add, gate: Some(&gate), out: &mut found,
+            });
+            through.assert_equals("input gradient through a rectifier", level, &found);
 
             let mut found = start.clone();
             level.run(depthwise::WeightGradient {

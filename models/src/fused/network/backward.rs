@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::kernels::blocked::elementwise::{Dots, Gate, GateNormed, Term as Addend, WeightedSum};
+use crate::kernels::blocked::elementwise::{Dots, GateNormed, Term as Addend, WeightedSum};
 use crate::kernels::blocked::{Pack, pool};
 
 use super::super::context::Context;
@@ -171,21 +171,22 @@ impl Network {
                 let source = plain.unwrap_or_else(|| a.of(input));
                 unit.backward(c.level, c.parameters, source, scratch, &mut rest);
                 scratch.a = a;
-                unit.backward_columns(c.level, c.parameters, scratch, false);
-                let gradient = &scratch.da;
                 match (&convolution.source, before.and_then(|b| self.scaling(b))) {
-                    (Source::Normed(before), Some(scaling)) => c.level.run(GateNormed {
-                        pixels: input.pixels(),
-                        gradient,
-                        source: &maps.made[*before][i * input.len()..][..input.len()],
-                        scale: &scaling.scale,
-                        shift: &scaling.shift,
-                        out: own,
-                        sums: &mut sums[index * sums_len..][..sums_len],
-                    }),
+                    (Source::Normed(before), Some(scaling)) => {
+                        unit.backward_columns(c.level, c.parameters, scratch, false);
+                        c.level.run(GateNormed {
+                            pixels: input.pixels(),
+                            gradient: &scratch.da,
+                            source: &maps.made[*before][i * input.len()..][..input.len()],
+                            scale: &scaling.scale,
+                            shift: &scaling.shift,
+                            out: own,
+                            sums: &mut sums[index * sums_len..][..sums_len],
+                        });
+                    }
                     (Source::State(slot), _) => {
                         let source = self.view(&maps.states, *slot).image(i);
-                        c.level.run(Gate { gradient, source, add: true, out });
+                        unit.backward_input(c.level, c.parameters, source, scratch, true, out);
                     }
                     _ => (),
                 }

@@ -75,18 +75,29 @@ struct Row<'a> {
     weight_x: isize,
 }
 
-/// Results `x..x + X` of a row, every `gap`-th pack of `out` from `out[0]`, set or added.
+/// What becomes of results.
+#[derive(Copy, Clone)]
+struct Put<'a> {
+    /// From one result's place to the next.
+    gap: usize,
+    /// Whether to add to what is there rather than set it.
+    add: bool,
+    /// Zeroes results where this, at the results' places, is not positive.
+    gate: Option<&'a [Pack]>,
+}
+
+/// Results `x..x + X` of a row.
 #[inline(always)]
 fn tile<L: Lanes, const KX: usize, const D: usize, const S: usize, const X: usize>(
     row: &Row<'_>,
     x: usize,
     part: usize,
     out: &mut [Pack],
-    gap: usize,
-    add: bool,
+    put: Put<'_>,
 ) {
+    let gap = put.gap;
     let mut sums = [L::zero(); X];
-    if add {
+    if put.add && put.gate.is_none() {
         for (i, sum) in sums.iter_mut().enumerate() {
             *sum = L::load(&out[(x + i) * gap], part);
         }
@@ -104,6 +115,14 @@ fn tile<L: Lanes, const KX: usize, const D: usize, const S: usize, const X: usiz
             }
         }
     }
+    if let Some(gate) = put.gate {
+        for (i, sum) in sums.iter_mut().enumerate() {
+            *sum = sum.gate(L::load(&gate[(x + i) * gap], part));
+            if put.add {
+                *sum = L::load(&out[(x + i) * gap], part).add(*sum);
+            }
+        }
+    }
     for (i, sum) in sums.into_iter().enumerate() {
         sum.store(&mut out[(x + i) * gap], part);
     }
@@ -115,21 +134,20 @@ fn row_of<L: Lanes, const KX: usize, const D: usize, const S: usize>(
     row: Row<'_>,
     count: usize,
     out: &mut [Pack],
-    gap: usize,
-    add: bool,
+    put: Put<'_>,
 ) {
     for part in 0..L::PARTS {
         let mut x = 0;
         while x + 8 <= count {
-            tile::<L, KX, D, S, 8>(&row, x, part, out, gap, add);
+            tile::<L, KX, D, S, 8>(&row, x, part, out, put);
             x += 8;
         }
         if x + 4 <= count {
-            tile::<L, KX, D, S, 4>(&row, x, part, out, gap, add);
+            tile::<L, KX, D, S, 4>(&row, x, part, out, put);
             x += 4;
         }
         while x < count {
-            tile::<L, KX, D, S, 1>(&row, x, part, out, gap, add);
+            tile::<L, KX, D, S, 1>(&row, x, part, out, put);
             x += 1;
         }
     }
@@ -178,7 +196,7 @@ fn forward<L: Lanes, const K: usize, const D: usize, const S: usize>(k: Forward<
                 weight_step: K as isize,
                 weight_x: 1,
             };
-            row_of::<L, K, D, S>(row, width, out, 1, false);
+            row_of::<L, K, D, S>(row, width, out, Put { gap: 1, add: false, gate: None });
         }
     }
 }
@@ -195,6 +213,8 @@ pub struct InputGradient<'a> {
     pub weight: &'a [Pack],
     /// Whether to add to `out` rather than set it.
     pub add: bool,
+    /// The input before a rectifier, plain: the gradient goes on through that.
+    pub gate: Option<&'a [Pack]>,
     /// A plain map of the input's size.
     pub out: &'a mut [Pack],
 }
@@ -238,7 +258,8 @@ fn input_gradient<L: Lanes, const K: usize, const D: usize>(k: InputGradient<'_>
             weight_step: -(K as isize),
             weight_x: -1,
         };
-        row_of::<L, K, D, 1>(row, width, out, 1, k.add);
+        let gate = k.gate.map(|gate| &gate[line * width..][..width]);
+        row_of::<L, K, D, 1>(row, width, out, Put { gap: 1, add: k.add, gate });
     }
 }
 
@@ -280,12 +301,14 @@ fn strided_input_gradient<L: Lanes>(k: InputGradient<'_>) {
                     weight_x: -(skip as isize),
                 };
                 let count = (width - parity).div_ceil(2);
-                let out = &mut k.out[(block * height + y) * width + parity..];
+                let first = (block * height + y) * width + parity;
+                let out = &mut k.out[first..];
+                let put = Put { gap: 2, add: true, gate: k.gate.map(|gate| &gate[first..]) };
                 match last_x / skip + 1 {
-                    1 => row_of::<L, 1, 1, 1>(row, count, out, 2, true),
-                    2 => row_of::<L, 2, 1, 1>(row, count, out, 2, true),
-                    3 => row_of::<L, 3, 1, 1>(row, count, out, 2, true),
-                    _ => row_of::<L, 5, 1, 1>(row, count, out, 2, true),
+                    1 => row_of::<L, 1, 1, 1>(row, count, out, put),
+                    2 => row_of::<L, 2, 1, 1>(row, count, out, put),
+                    3 => row_of::<L, 3, 1, 1>(row, count, out, put),
+                    _ => row_of::<L, 5, 1, 1>(row, count, out, put),
                 }
             }
         }

@@ -4,7 +4,7 @@ use milenas_models::fused::norm::totals;
 use milenas_models::fused::parameters::{Id, per_chunk};
 use milenas_models::fused::unit::norm_gradient;
 use milenas_models::fused::{self, Columns, Gradients, Norm, Parameters, Profile, Statistics, Unit, View};
-use milenas_models::kernels::blocked::elementwise::{Affine, Dots, Gate};
+use milenas_models::kernels::blocked::elementwise::{Affine, Dots};
 use milenas_models::kernels::blocked::norm::{Moments, Scaling, Slope};
 use milenas_models::kernels::blocked::{Channels, Map, Pack};
 use rayon::prelude::*;
@@ -280,9 +280,8 @@ impl Cell {
                         &mut scratch.dy,
                     );
                     unit.backward(c.level, c.parameters, source, scratch, &mut rest);
-                    unit.backward_columns(c.level, c.parameters, scratch, false);
                     let out = &mut out[at * place.image + place.offset..][..input.map.len()];
-                    c.level.run(Gate { gradient: &scratch.da, source, add, out });
+                    unit.backward_input(c.level, c.parameters, source, scratch, add, out);
                 }
             });
         });
