@@ -42,7 +42,7 @@ pub struct SearchConfig {
     pub strategy: String,
     /// Which passes a step makes.
     pub order: Order,
-    /// Epochs at the start that follow `bilevel_strategy` (MiLeNAS, section 4.2.2: gradual bilevel to mixed-level).
+    /// Epochs at the start that follow `bilevel_strategy` (the gradual run of the released code).
     pub bilevel_epochs: usize,
     /// The rule of those epochs.
     pub bilevel_strategy: String,
@@ -284,10 +284,10 @@ mod tests {
     #[test]
     fn keys_are_set_and_integers_are_numbers() {
         let config =
-            resolve(&["search.epochs=3", "search.lambda = 2", "augment.flip=false", "search.order=two-pass"]);
+            resolve(&["search.epochs=3", "search.lambda = 2", "augment.flip=false", "search.order=released"]);
         let config = config.unwrap();
         assert_eq!((config.search.epochs, config.search.lambda, config.augment.flip), (3, 2.0, false));
-        assert_eq!(config.search.order, Order::TwoPass);
+        assert_eq!(config.search.order, Order::Released);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::supernet::{
 pub enum MixtureKind {
     /// Every candidate, weighted by the softmax of its edge's logits (DARTS, equation 2).
     Softmax,
-    /// One candidate an edge, drawn afresh for every cell and pass (GDAS, equations 3 to 5; MiLeNAS, equation 10). The others
+    /// One candidate an edge, drawn afresh for every cell and pass (GDAS; MiLeNAS, equation 10). The others
     /// are not computed.
     Gumbel,
 }

@@ -105,7 +105,7 @@ impl State {
         let total = |which: usize| totals(sums, sums_len, which, packs);
         edges[group].par_iter_mut().for_each(|edge| {
             for i in [SEP3_FIRST, SEP5_FIRST] {
-                let Some(slot) = edge.slot(i) else { continue };
+                let Some(slot) = edge.slots[i] else { continue };
                 let which = 2 * slot;
                 let (sum, dot) = (total(which), total(which + 1));
                 let norm = &mut edge.convolutions[i].norm;

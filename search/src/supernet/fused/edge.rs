@@ -48,7 +48,7 @@ pub(super) struct Edge {
     pub(super) target: usize,
     pub(super) convolutions: Vec<Convolution>,
     /// The place of each convolution's map among those of the source state; `None` where it has no part in the mixture.
-    slots: [Option<usize>; 7],
+    pub(super) slots: [Option<usize>; 7],
     /// Whether a candidate has a part in the mixture.
     active: [bool; CANDIDATES],
     /// Of max and average pooling. The pooled maps are shared by the edges of a state.
@@ -115,16 +115,6 @@ impl Edge {
     /// Whether a candidate has a part in the mixture.
     pub(super) fn is_active(&self, column: usize) -> bool {
         self.active[column]
-    }
-
-    /// The places of all convolutions' maps.
-    pub(super) fn slots(&self) -> [Option<usize>; 7] {
-        self.slots
-    }
-
-    /// The place of a convolution's map among those of the source state.
-    pub(super) fn slot(&self, convolution: usize) -> Option<usize> {
-        self.slots[convolution]
     }
 
     /// Convolutions at work.

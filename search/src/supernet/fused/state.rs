@@ -223,8 +223,7 @@ impl State {
         let mut norms = Vec::new();
         for edge in &mut edges[group] {
             let pools: [bool; 2] = POOLS.map(|column| edge.is_active(column));
-            let slots = edge.slots();
-            let convolutions = edge.convolutions.iter_mut().zip(slots).enumerate();
+            let convolutions = edge.convolutions.iter_mut().zip(edge.slots).enumerate();
             let convolutions = convolutions.filter(|(i, _)| which.contains(i));
             norms.extend(convolutions.filter_map(|(_, (x, slot))| Some((slot?, &mut x.norm))));
             let pools = edge.pools.iter_mut().enumerate().filter(|(which, _)| !second && pools[*which]);
