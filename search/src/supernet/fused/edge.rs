@@ -103,9 +103,9 @@ impl Edge {
     pub(super) fn activate(&mut self, mixture: &[f32; CANDIDATES], mut next: usize) -> usize {
         self.active = mixture.map(|weight| weight != 0.0);
         self.slots = [None; 7];
-        for i in 0..self.convolutions.len() {
-            if self.active[SERVES[i]] {
-                self.slots[i] = Some(next);
+        for (slot, column) in self.slots.iter_mut().zip(SERVES).take(self.convolutions.len()) {
+            if self.active[column] {
+                *slot = Some(next);
                 next += 1;
             }
         }

@@ -219,12 +219,12 @@ impl FusedSupernet {
         let (stem, statistics, profile) = (&mut self.stem, &mut self.tensors.statistics, &mut self.profile);
         profile
             .time("forward, stem", || stem.forward(&pass, images.pixels, statistics, &mut self.stem_values));
-        for i in 0..self.cells.len() {
+        for (i, mixture) in mixture.iter().enumerate() {
             let (before, rest) = self.cells.split_at_mut(i);
             let stem = stem_view(&self.stem, &self.stem_values);
             let inputs = [source(stem, before, i.saturating_sub(1)), source(stem, before, i)];
             let cell = &mut rest[0];
-            let c = Context { pass, mixture: mixture[i] };
+            let c = Context { pass, mixture };
             cell.forward(&c, inputs, &mut self.tensors.statistics, &mut self.profile);
         }
         let stem = stem_view(&self.stem, &self.stem_values);
