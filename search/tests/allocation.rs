@@ -83,9 +83,14 @@ fn steps(mut step: impl FnMut(&Batch) + Send, images: usize) -> Vec<Bytes> {
 /// The third step and the twelfth are alike. Returns what was held at most.
 fn settled(name: &str, steps: &[Bytes]) -> usize {
     let [early, late] = [steps[2], steps[STEPS - 1]];
-    assert_eq!(early, late, "{name}");
+    for (early, late) in [(early.held, late.held), (early.peak, late.peak), (early.asked, late.asked)] {
+        assert!(late <= early + NOISE, "{name}: {early} bytes, then {late}");
+    }
     late.peak
 }
+
+/// Bytes that the test harness' own threads may have come to hold in between; a step's smallest map has more.
+const NOISE: usize = 16 << 10;
 
 fn search(images: usize) -> Vec<Bytes> {
     let shape = SupernetConfig { layers: 4, ..SupernetConfig::paper(10) };
