@@ -188,8 +188,9 @@ fn a_number_that_is_not_finite_stops_the_search_and_is_never_kept() {
         ("1e25", true, "the training loss is NaN at epoch 0, step 1"),
         ("1e300", false, "a weight of the supernet is"),
     ] {
-        let sets = [format!("search.weights.lr={lr}"), "search.weights.momentum=0.0".into()];
-        let origin = origin(&data, &sets.each_ref().map(String::as_str));
+        let more = ["search.weights.momentum=0.0", "search.order=released"].map(String::from);
+        let sets = [vec![format!("search.weights.lr={lr}")], more.to_vec()].concat();
+        let origin = origin(&data, &sets.iter().map(String::as_str).collect::<Vec<_>>());
         let mut keeper = Mortal::new(&origin, usize::MAX);
         let message = live(&data, &mut keeper).unwrap_err().to_string();
         assert!(message.contains(expected) && message.contains("--set search.weights.lr="), "{message}");
