@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 def supernet(batch, threads, two_pass_ours, two_pass_theirs):
     size = ["--channels", "16", "--layers", "8", "--batch", str(batch), "--threads", str(threads)]
     ours = ["bench", "step", *size, "--steps", "5", "--json"] + ["--two-pass"] * two_pass_ours
-    theirs = ["torch_supernet.py", *size, "--steps", "2", "--channels-last"] + ["--two-pass"] * two_pass_theirs
+    theirs = ["torch_supernet.py", *size, "--steps", "3", "--channels-last"] + ["--two-pass"] * two_pass_theirs
     return ours, theirs
 
 
