@@ -47,14 +47,14 @@ pub struct Rule {
     pub unrolled: bool,
 }
 
-/// From lambda to the rule.
-type Strategy = fn(f32) -> Rule;
+/// From the factors of a mixed gradient, training and validation, to the rule.
+type Strategy = fn([f32; 2]) -> Rule;
 
 const STRATEGIES: [(&str, Strategy); 5] = [
     // MiLeNAS, equation 6: mixed-level.
-    ("milenas", |lambda| Rule { train: 1.0, valid: lambda, unrolled: false }),
+    ("milenas", |[train, valid]| Rule { train, valid, unrolled: false }),
     // MiLeNAS, section 3.1 with lambda on the validation term, as in equation 6.
-    ("milenas-2nd", |lambda| Rule { train: 1.0, valid: lambda, unrolled: true }),
+    ("milenas-2nd", |[train, valid]| Rule { train, valid, unrolled: true }),
     // DARTS, equation 6 with xi = 0: bilevel.
     ("darts-1st", |_| Rule { train: 0.0, valid: 1.0, unrolled: false }),
     // DARTS, equation 7.
@@ -72,16 +72,14 @@ impl Rule {
     /// # Errors
     /// An unknown name, with the nearest known one.
     pub fn named(strategy: &str, lambda: f64, compat: Compat) -> milenas_models::Result<Self> {
-        let found =
-            STRATEGIES.iter().find(|(name, _)| *name == strategy).map(|(_, rule)| rule(lambda as f32));
-        let rule = found.ok_or_else(|| {
+        let factors = match compat {
+            Compat::None => [1.0, lambda as f32],
+            Compat::Released => [lambda as f32, 1.0],
+        };
+        let found = STRATEGIES.iter().find(|(name, _)| *name == strategy).map(|(_, rule)| rule(factors));
+        found.ok_or_else(|| {
             milenas_models::Error::unknown("strategy", strategy, STRATEGIES.map(|(name, _)| name))
-        })?;
-        let mixed = rule.train != 0.0 && strategy != "single-level";
-        match compat {
-            Compat::Released if mixed => Ok(Rule { train: rule.valid, valid: rule.train, ..rule }),
-            _ => Ok(rule),
-        }
+        })
     }
 
     fn halves(&self) -> [(Half, f32); 2] {

@@ -26,8 +26,8 @@ pub struct Reference {
     head: Graph,
     config: SupernetConfig,
     weights: Weights,
-    /// In the order of the weights' names.
-    gradients: Vec<(String, Vec<f32>)>,
+    /// Of the weights that have one: index among the trainable ones, name, gradient.
+    gradients: Vec<(usize, String, Vec<f32>)>,
 }
 
 fn fragment(
@@ -165,9 +165,9 @@ impl Supernet for Reference {
         let gradients = loss.backward()?;
         if want.weights {
             self.gradients.clear();
-            for (name, var) in self.weights.trainable() {
+            for (index, (name, var)) in self.weights.trainable().enumerate() {
                 if let Some(gradient) = gradients.get(var) {
-                    self.gradients.push((name.to_string(), gradient.flatten_all()?.to_vec1()?));
+                    self.gradients.push((index, name.to_string(), gradient.flatten_all()?.to_vec1()?));
                 }
             }
         }
@@ -187,11 +187,11 @@ impl Supernet for Reference {
     }
 
     fn gradient_norm(&self) -> Result<f64> {
-        Ok(self.gradients.iter().map(|(_, g)| crate::optim::squared_norm(g)).sum::<f64>().sqrt())
+        Ok(self.gradients.iter().map(|(.., g)| crate::optim::squared_norm(g)).sum::<f64>().sqrt())
     }
 
     fn gradient(&self, name: &str) -> Result<Vec<f32>> {
-        let found = self.gradients.iter().find(|(known, _)| known == name).map(|(_, g)| g.clone());
+        let found = self.gradients.iter().find(|(_, known, _)| known == name).map(|(.., g)| g.clone());
         Ok(match found {
             Some(gradient) => gradient,
             None => {
@@ -204,10 +204,8 @@ impl Supernet for Reference {
     }
 
     fn update(&mut self, step: &mut UpdateFn) -> Result<()> {
-        let names: Vec<String> = self.weights.trainable().map(|(name, _)| name.to_string()).collect();
-        for (name, gradient) in &self.gradients {
-            let index = names.iter().position(|known| known == name).unwrap_or_default();
-            self.weights.modify(name, |w| step(index, w, gradient))?;
+        for (index, name, gradient) in &self.gradients {
+            self.weights.modify(name, |w| step(*index, w, gradient))?;
         }
         Ok(())
     }
