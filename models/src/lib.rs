@@ -14,6 +14,7 @@ pub mod graph;
 pub mod images;
 pub mod input;
 pub mod kernels;
+pub mod memory;
 pub mod metrics;
 pub mod op;
 pub mod primitive;

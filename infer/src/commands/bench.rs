@@ -5,6 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 use milenas_infer::model::Classifier;
 use milenas_models::Rng;
+use milenas_models::memory::peak_mib;
 use serde::Serialize;
 
 use crate::cli::Bench;
@@ -53,10 +54,4 @@ pub(super) fn execute(asked: &Bench) -> Result<bool> {
         );
     }
     Ok(true)
-}
-
-fn peak_mib() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? / 1024.0)
 }

@@ -12,13 +12,18 @@ use crate::{Error, Result};
 /// A classifier of images as a graph: one image in, one row of numbers out.
 pub struct Native {
     graph: Graph,
-    weights: Weights,
-    /// The graph on fused passes, if these know all of its operations.
-    network: Option<Network>,
+    engine: Engine,
     image: [usize; 3],
     classes: usize,
     /// The node whose output is the features, when they are asked for.
     features: Option<String>,
+}
+
+/// What runs the graph.
+enum Engine {
+    /// The fused passes, where they know all of its operations.
+    Fused(Box<Network>),
+    Executor(Weights),
 }
 
 impl Native {
@@ -37,8 +42,8 @@ impl Native {
                 "its answers come from no linear operation, so there are no features to tell",
             ));
         }
-        let network = fused(&graph, &weights)?;
-        Ok(Native { graph, weights, network, image, classes, features: found.filter(|_| features) })
+        let engine = engine(&graph, weights)?;
+        Ok(Native { graph, engine, image, classes, features: found.filter(|_| features) })
     }
 
     /// `[C, H, W]` of one image.
@@ -68,11 +73,11 @@ impl Native {
     }
 }
 
-fn fused(graph: &Graph, weights: &Weights) -> Result<Option<Network>> {
-    let Ok(mut network) = Network::new(graph) else { return Ok(None) };
-    network.tensors_mut().load(weights)?;
+fn engine(graph: &Graph, weights: Weights) -> Result<Engine> {
+    let Ok(mut network) = Network::new(graph) else { return Ok(Engine::Executor(weights)) };
+    network.tensors_mut().load(&weights)?;
     network.settle();
-    Ok(Some(network))
+    Ok(Engine::Fused(Box::new(network)))
 }
 
 fn shapes(graph: &Graph) -> Option<([usize; 3], usize)> {
@@ -94,8 +99,8 @@ fn pooled(graph: &Graph) -> Option<&Node> {
 
 impl Runtime for Native {
     fn run(&self, images: &[f32], batch: usize) -> Result<Vec<Answer>> {
-        match &self.network {
-            Some(network) => {
+        match &self.engine {
+            Engine::Fused(network) => {
                 let keep = self.features.is_some();
                 let answer = |found: milenas_models::fused::Prediction| Answer {
                     outputs: found.logits,
@@ -103,17 +108,17 @@ impl Runtime for Native {
                 };
                 Ok(network.infer(images)?.into_iter().map(answer).collect())
             }
-            None => self.execute(images, batch),
+            Engine::Executor(weights) => self.execute(weights, images, batch),
         }
     }
 }
 
 impl Native {
-    fn execute(&self, images: &[f32], batch: usize) -> Result<Vec<Answer>> {
+    fn execute(&self, weights: &Weights, images: &[f32], batch: usize) -> Result<Vec<Answer>> {
         let [c, h, w] = self.image;
         let images = Tensor::from_slice(images, (batch, c, h, w), &Device::Cpu).map_err(Model::from)?;
         let mut kept = None;
-        let executor = Executor::new(&self.graph, &self.weights);
+        let executor = Executor::new(&self.graph, weights);
         let mut outputs = executor.run_observed(&[images], Mode::Eval, &mut |node, tensor| {
             if self.features.as_ref() == Some(&node.name) {
                 kept = Some(tensor.clone());

@@ -6,6 +6,7 @@ mod train;
 use milenas_models::Rng;
 use milenas_models::images::Labelled;
 use milenas_models::input::{InputContract, Resize};
+use milenas_models::memory::peak_mib;
 use serde::Serialize;
 
 use crate::data::Pictures;
@@ -93,10 +94,4 @@ fn noise(count: usize) -> Pictures {
     let pixels = (0..count * contract.len()).map(|_| rng.word() as u8).collect();
     let labels = (0..count).map(|_| rng.below(10) as u32).collect();
     Pictures { images: Labelled { pixels, labels }, contract }
-}
-
-fn peak_mib() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? / 1024.0)
 }
