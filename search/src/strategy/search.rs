@@ -153,8 +153,8 @@ pub(crate) fn finite(
     }
 }
 
-/// How many of the validation images are right, and how many there are: in order, not augmented (the released code does augment them here); no more than an
-/// epoch's steps visit.
+/// How many of the validation images are right, and how many there are: in order, not augmented (the released code does
+/// augment them here); no more than an epoch's steps visit.
 fn accuracy(
     net: &mut dyn Supernet,
     pictures: &Pictures,
