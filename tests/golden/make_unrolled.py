@@ -3,7 +3,7 @@
 For L = train * L_train(w', alpha) + valid * L_valid(w', alpha) with w' = w - xi * (momentum * v + dL_train/dw(w, alpha) + decay * w):
 dL/dalpha at w', less xi / 2e times the difference of dL_train/dalpha at w + e dL/dw' and at w - e dL/dw', e = 0.01 / |dL/dw'|.
 Starts from the state after one step in supernet.safetensors; v is that step's velocity. Writes unrolled.safetensors
-beside it.
+beside it, and prints how long the second-order term is, also for steps a tenth as long.
 
     python make_unrolled.py
 
@@ -55,14 +55,21 @@ def main():
         move(ahead, -XI)
         found = torch.autograd.grad(train * loss("train") + valid * loss("valid"), alphas + weights)
         by_alpha, v = found[:len(alphas)], found[len(alphas):]
-        e = 0.01 / torch.sqrt(sum((x ** 2).sum() for x in v))
-        sides = []
-        for sign in (1, -1):
-            move(v, sign * e)
-            sides.append(torch.autograd.grad(loss("train"), alphas))
+        norm = torch.sqrt(sum((x ** 2).sum() for x in v))
+
+        def term(length):
+            """xi times the second derivative along v, from a difference of two steps this long."""
+            sides = []
+            for sign in (1, -1):
+                move(v, sign * length / norm)
+                sides.append(torch.autograd.grad(loss("train"), alphas))
+            return [XI * norm / (2 * length) * (a - b) for a, b in zip(*sides)]
+
+        second = term(0.01)
         for kind in range(2):
-            total = by_alpha[kind] - XI / (2 * e) * (sides[0][kind] - sides[1][kind])
-            out[f"{name}.{kind}"] = total.float().contiguous()
+            out[f"{name}.{kind}"] = (by_alpha[kind] - second[kind]).float().contiguous()
+        lengths = [torch.sqrt(sum((x ** 2).sum() for x in term(length))) for length in (0.01, 0.001)]
+        print(f"{name}: the second-order term is {lengths[0]:.2f} long with steps of 0.01, {lengths[1]:.2f} with 0.001")
         move(ahead, 0.0)
     save_file(out, HERE / "unrolled.safetensors")
 
