@@ -82,6 +82,10 @@ pub struct RuleOptions {
     /// softmax: all candidates; gumbel: one an edge, drawn for each cell and pass (GDAS), much cheaper
     #[arg(long, value_name = "KIND", value_parser = ["softmax", "gumbel"])]
     pub mixture: Option<String>,
+    /// Candidates see 1/K of a state's channels, and edges have weights of their own (PC-DARTS): less time and memory; K divides
+    /// the channels, 4 is usual
+    #[arg(long, value_name = "K")]
+    pub partial_channels: Option<u64>,
     /// released: reproduce the released code: no clip on the weights, no momentum in the unrolled step, lambda on the
     /// training loss
     #[arg(long, value_name = "NAME", value_parser = ["none", "released"])]
@@ -157,6 +161,7 @@ impl RuleOptions {
             ("strategy", self.strategy.clone()),
             ("lambda", self.lambda.map(|x| x.to_string())),
             ("mixture", self.mixture.clone()),
+            ("partial_channels", self.partial_channels.map(|k| k.to_string())),
             ("compat", self.compat.clone()),
         ];
         sets(pairs).collect()

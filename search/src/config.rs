@@ -1,5 +1,6 @@
 //! Configurations: a preset, then a file, then single keys; every key is known, every run keeps what it resolved to.
 
+use milenas_models::Space;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -7,6 +8,7 @@ use crate::data::Augment;
 use crate::optim::{AdamConfig, SgdConfig};
 use crate::strategy::stop::StopConfig;
 use crate::strategy::{Compat, Mixing, MixtureKind, Order, Rule};
+use crate::supernet::Alphas;
 use crate::{Error, Result};
 
 /// Everything that decides a run besides its data.
@@ -62,6 +64,9 @@ pub struct SearchConfig {
     pub batch: usize,
     /// Channels of a node in the first cells.
     pub channels: usize,
+    /// Candidates see the first of so many parts of a state's channels, and the edges into a node have weights of their
+    /// own (PC-DARTS); 1 for whole states.
+    pub partial_channels: usize,
     /// Cells.
     pub layers: usize,
     /// The weight of the validation term (equation 6).
@@ -175,6 +180,12 @@ fn assignment(text: &str) -> Result<Table> {
 }
 
 impl SearchConfig {
+    /// The architecture's logits before the first step.
+    pub fn first_alphas(&self, space: &Space, seed: u64) -> Alphas {
+        let alphas = Alphas::init(space, seed);
+        if self.partial_channels > 1 { alphas.with_edges(seed) } else { alphas }
+    }
+
     /// How the passes of an epoch mix the candidates.
     pub fn mixing(&self, epoch: usize) -> Mixing {
         Mixing::at(self.mixture, [self.tau_max, self.tau_min], epoch, self.epochs)
@@ -245,6 +256,7 @@ impl Config {
         if let Some((key, n)) = counts.into_iter().find(|(_, n)| !(1..=1 << 20).contains(n)) {
             return Err(broken("values", format!("`{key}` is {n}, expected 1 to {}", 1 << 20)));
         }
+        check_parts(self.search.channels, self.search.partial_channels)?;
         let rates = [
             ("augment.crop", self.augment.crop, 0.0, 1.0),
             ("search.lambda", self.search.lambda, 0.0, f64::MAX),
@@ -262,6 +274,22 @@ impl Config {
             None => Ok(()),
         }
     }
+}
+
+/// Checks that states of `channels` can be cut into `parts`.
+///
+/// # Errors
+/// Channels that `parts` does not divide, with what would do.
+pub fn check_parts(channels: usize, parts: usize) -> Result<()> {
+    if parts > 0 && channels.is_multiple_of(parts) {
+        return Ok(());
+    }
+    let fit: Vec<_> = (1..=channels).filter(|k| channels.is_multiple_of(*k)).map(|k| k.to_string()).collect();
+    let problem = format!(
+        "`search.partial_channels` is {parts}, expected a divisor of {channels} channels: {}",
+        fit.join(", ")
+    );
+    Err(broken("values", problem))
 }
 
 #[cfg(test)]
@@ -311,6 +339,8 @@ mod tests {
             ("search.epochs=0", "`search.epochs` is 0, expected 1 to"),
             ("search.strategy=milena", "unknown strategy `milena`, did you mean `milenas`?"),
             ("search.epochs", "expected KEY=VALUE"),
+            ("search.partial_channels=3", "expected a divisor of 8 channels: 1, 2, 4, 8"),
+            ("search.partial_channels=0", "`search.partial_channels` is 0"),
             ("search.lambda=-1", "`search.lambda` is -1"),
             ("search.stop.at_size=6", "`search.stop.at_size` is 6, expected a string"),
             ("search.stop.at_size=n=6", "`search.stop.at_size` is `n=6`, expected n=N,r=R"),

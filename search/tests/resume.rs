@@ -85,6 +85,7 @@ fn live(data: &Data, keeper: &mut Mortal<'_>) -> Result<Outcome> {
         channels: config.search.channels,
         layers: config.search.layers,
         in_channels: 1,
+        partial: config.search.partial_channels,
         ..SupernetConfig::paper(10)
     };
     let mut net = new_supernet(&shape, 8, 8, config.seed)?;
@@ -103,11 +104,12 @@ fn live(data: &Data, keeper: &mut Mortal<'_>) -> Result<Outcome> {
 #[test]
 fn interrupted_at_every_boundary_it_ends_the_same() {
     let data = digits();
-    let variants: [&[&str]; 4] = [
+    let variants: [&[&str]; 5] = [
         &["search.order=released"],
         &["search.order=two-pass", "search.strategy=darts-1st"],
         &["search.strategy=milenas-2nd"],
         &["search.mixture=gumbel"],
+        &["search.partial_channels=2"],
     ];
     for sets in variants {
         let origin = origin(&data, sets);

@@ -3,7 +3,8 @@
 For L = train * L_train(w', alpha) + valid * L_valid(w', alpha) with w' = w - xi * (momentum * v + dL_train/dw(w, alpha) + decay * w):
 dL/dalpha at w', less xi / 2e times the difference of dL_train/dalpha at w + e dL/dw' and at w - e dL/dw', e = 0.01 / |dL/dw'|.
 Starts from the state after one step in supernet.safetensors; v is that step's velocity. Writes unrolled.safetensors
-beside it, and prints how long the second-order term is, also for steps a tenth as long.
+beside it, and prints for shorter steps too how long the second-order term is, and the cosine of the gradient to finite
+differences of the whole expression, L_valid or both losses at w'(alpha) as a function of alpha.
 
     python make_unrolled.py
 
@@ -22,6 +23,10 @@ import torch_supernet as ts  # noqa: E402
 
 XI, MOMENTUM, DECAY, LR = 0.1, 0.9, 3e-4, 0.025
 RULES = {"darts": (0.0, 1.0), "milenas": (1.0, 0.5)}
+
+
+def flat(parts):
+    return torch.cat([part.reshape(-1) for part in parts])
 
 
 def main():
@@ -48,6 +53,26 @@ def main():
             for p, s, d in zip(weights, start, directions):
                 p.copy_(s + factor * d)
 
+    def differences(train, valid, e=1e-6):
+        """Of the whole expression by every alpha; the weights' step is taken anew for each."""
+        def value():
+            move(weights, 0.0)
+            step = torch.autograd.grad(loss("train"), weights)
+            move([MOMENTUM * v + g + DECAY * s for v, g, s in zip(velocity, step, start)], -XI)
+            with torch.no_grad():
+                return train * loss("train") + valid * loss("valid")
+
+        out = []
+        for values in (a.data.view(-1) for a in alphas):
+            for i in range(len(values)):
+                at, sides = values[i].item(), []
+                for sign in (1, -1):
+                    values[i] = at + sign * e
+                    sides.append(value())
+                values[i] = at
+                out.append((sides[0] - sides[1]) / (2 * e))
+        return torch.stack(out)
+
     gradient = torch.autograd.grad(loss("train"), weights)
     ahead = [MOMENTUM * v + g + DECAY * s for v, g, s in zip(velocity, gradient, start)]
     out = {}
@@ -68,8 +93,13 @@ def main():
         second = term(0.01)
         for kind in range(2):
             out[f"{name}.{kind}"] = (by_alpha[kind] - second[kind]).float().contiguous()
-        lengths = [torch.sqrt(sum((x ** 2).sum() for x in term(length))) for length in (0.01, 0.001)]
-        print(f"{name}: the second-order term is {lengths[0]:.2f} long with steps of 0.01, {lengths[1]:.2f} with 0.001")
+        whole = differences(train, valid)
+        for length in (1e-2, 1e-3, 1e-4, 1e-6):
+            parts = term(length)
+            both = flat([by_alpha[kind] - parts[kind] for kind in range(2)])
+            cosine = F.cosine_similarity(both, whole, dim=0)
+            print(f"{name}, steps of {length}: the second-order term is {flat(parts).norm():.2f} long, "
+                  f"the cosine to finite differences of the whole expression {cosine:.5f}")
         move(ahead, 0.0)
     save_file(out, HERE / "unrolled.safetensors")
 

@@ -5,6 +5,7 @@
 //! depthwise outputs and the places of maxima are made again.
 
 pub mod context;
+pub mod copies;
 pub mod head;
 mod network;
 pub mod norm;
@@ -16,6 +17,7 @@ pub mod unit;
 pub mod view;
 
 pub use context::{Context, Profile};
+pub use copies::Copies;
 pub use network::{Network, Prediction};
 pub use norm::{AffineNorm, Norm, Statistics};
 pub use parameters::{Gradients, Named, Parameters};

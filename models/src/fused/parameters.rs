@@ -8,6 +8,7 @@ use crate::kernels::blocked::{Channels, LANES, Pack};
 use rayon::prelude::*;
 
 use super::context::Context;
+use super::copies::Copies;
 
 /// Where the elements of a named tensor lie in its buffer.
 #[derive(Copy, Clone, Debug)]
@@ -66,15 +67,35 @@ pub struct Parameters {
     sizes: Vec<(usize, usize)>,
     /// Strided skips: outputs before this lane see the first half of the inputs alone, the others the second.
     halves: Vec<Option<usize>>,
+    /// Of those that serve several images in one pack: how, and the weights as the kernels see them then.
+    repeated: Vec<(Copies, Vec<Pack>)>,
     stale: bool,
 }
 
 impl Parameters {
+    /// The packed weights as the kernels read them.
+    pub fn kernel(&self, id: Id) -> &[Pack] {
+        match self.repeated[id].0.count {
+            1 => &self.values[id],
+            _ => &self.repeated[id].1,
+        }
+    }
+
+    /// Lets a weight on one block of channels serve the images of a pack. Channels of one image do not meet those of
+    /// another: a pointwise weight becomes block diagonal.
+    pub fn repeat(&mut self, id: Id, copies: Copies) {
+        if self.repeated[id].0 != copies {
+            self.repeated[id].0 = copies;
+            self.stale = true;
+        }
+    }
+
     fn buffer(&mut self, packs: usize, sizes: (usize, usize), half: Option<usize>) -> Id {
         self.values.push(vec![Pack::ZERO; packs]);
         self.transposed.push(vec![Pack::ZERO; sizes.0 * sizes.1 * LANES]);
         self.sizes.push(sizes);
         self.halves.push(half);
+        self.repeated.push(Default::default());
         self.values.len() - 1
     }
 
@@ -168,10 +189,18 @@ impl Parameters {
     /// Brings what is derived from the values up to date.
     pub fn refresh(&mut self) {
         if std::mem::take(&mut self.stale) {
-            let weights = self.values.par_iter().zip(&mut self.transposed).zip(&self.sizes);
-            weights
-                .filter(|(_, size)| size.0 > 0)
-                .for_each(|((from, to), &(i, o))| transpose(from, i, o, to));
+            let weights = self.values.par_iter().zip(&mut self.repeated).zip(&mut self.transposed);
+            weights.zip(&self.sizes).for_each(|(((values, (copies, repeated)), transposed), &(i, o))| {
+                let mut from = values;
+                if copies.count > 1 {
+                    repeated.clone_from(values);
+                    copies.spread(repeated, i > 0);
+                    from = repeated;
+                }
+                if i > 0 {
+                    transpose(from, i, o, transposed);
+                }
+            });
         }
     }
 }
@@ -232,6 +261,10 @@ impl Gradients {
             for chunk in chunks {
                 let part = floats(&chunk[*first..][..gradient.len()]);
                 floats_mut(gradient).iter_mut().zip(part).for_each(|(total, part)| *total += part);
+            }
+            let copies = parameters.repeated[*id].0;
+            if copies.count > 1 {
+                copies.fold(gradient, parameters.sizes[*id].0 > 0);
             }
             if let Some(half) = parameters.halves[*id] {
                 blank_unseen(gradient, parameters.sizes[*id].0 * LANES, half);

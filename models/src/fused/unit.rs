@@ -87,7 +87,7 @@ impl Unit {
         let pixels = rows.len() * self.output.width;
         match self.columns {
             Columns::Depthwise(shape, id) => {
-                let weight = &parameters.values[id];
+                let weight = parameters.kernel(id);
                 level.run(depthwise::Forward { shape, map: self.input, source, weight, rows, out });
             }
             Columns::Rectified => {
@@ -126,7 +126,7 @@ impl Unit {
                 width,
                 source: strip,
                 source_plane: width,
-                weight: &parameters.values[self.pointwise],
+                weight: parameters.kernel(self.pointwise),
                 out: &mut out[first..],
                 out_plane: plane,
                 out_step: width,
@@ -223,7 +223,7 @@ impl Unit {
         let gradient = match self.columns {
             Columns::Depthwise(shape, id) => {
                 let gradient = scratch.dz.of(Map { packs: self.input.packs, ..self.output });
-                let (map, weight, gate) = (self.input, &parameters.values[id], Some(source));
+                let (map, weight, gate) = (self.input, parameters.kernel(id), Some(source));
                 return level.run(depthwise::InputGradient { shape, map, gradient, weight, add, gate, out });
             }
             Columns::Rectified => &scratch.columns,
@@ -242,7 +242,7 @@ impl Unit {
         match self.columns {
             Columns::Depthwise(shape, id) => {
                 let gradient = dz.of(Map { packs: self.input.packs, ..self.output });
-                let weight = &parameters.values[id];
+                let weight = parameters.kernel(id);
                 level.run(depthwise::InputGradient {
                     shape,
                     map: self.input,

@@ -11,7 +11,7 @@ use crate::data::{Augment, Loader, Plan};
 use crate::strategy::{MixtureKind, Moment, Order, Rule, Stepper};
 use crate::supernet::fused::FusedSupernet;
 use crate::supernet::reference::Reference;
-use crate::supernet::{Alphas, Supernet, SupernetConfig};
+use crate::supernet::{Supernet, SupernetConfig};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +26,14 @@ pub struct StepBench {
 
 /// Runs steps of the search on made-up images, by the strategy, order and mixture of `search`.
 pub fn step(bench: &StepBench, search: &SearchConfig) -> Result<Report> {
-    let shape =
-        SupernetConfig { channels: bench.channels, layers: bench.layers, ..SupernetConfig::paper(10) };
+    let partial = search.partial_channels;
+    let shape = SupernetConfig {
+        channels: bench.channels,
+        layers: bench.layers,
+        partial,
+        ..SupernetConfig::paper(10)
+    };
+    crate::config::check_parts(bench.channels, partial)?;
     let reference = Reference::new(&shape, SIDE, SIDE, 0)?;
     let mut net = FusedSupernet::new(shape);
     Supernet::load(&mut net, &Supernet::weights(&reference)?)?;
@@ -40,7 +46,7 @@ pub fn step(bench: &StepBench, search: &SearchConfig) -> Result<Report> {
     let all: Vec<usize> = (0..pictures.len()).collect();
     let config = SearchConfig { batch: bench.batch, ..search.clone() };
     let mut stepper = Stepper::default();
-    let mut alphas = Alphas::init(&Space::darts(), 0);
+    let mut alphas = search.first_alphas(&Space::darts(), 0);
     let augment = Some(Augment { crop: 0.125, flip: true });
     let (mut seconds, mut data) = (Vec::new(), 0.0);
     std::thread::scope(|scope| {

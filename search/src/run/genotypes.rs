@@ -34,6 +34,9 @@ pub struct Row {
     pub genotype: Genotype,
     /// The logits it comes from: normal and reduction cells, a row per edge.
     pub alphas: Mixture,
+    /// The logits of the edges into a node, where the search has them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub edges: Option<[Vec<f32>; 2]>,
 }
 
 /// Rows by size.
@@ -49,7 +52,8 @@ pub fn table(sizes: &Sizes, network: &NetworkConfig) -> Result<Vec<Row>> {
             macs,
             file: format!("{size}.json"),
             genotype: best.genotype.clone(),
-            alphas: best.alphas.0.clone(),
+            alphas: best.alphas.operations.clone(),
+            edges: best.alphas.edges.clone(),
         })
     };
     sizes.0.iter().map(row).collect()

@@ -127,8 +127,11 @@ impl Tensors {
     }
 
     fn alphas(&mut self, name: &str, alphas: &Alphas) {
-        for (kind, table) in alphas.0.iter().enumerate() {
+        for (kind, table) in alphas.operations.iter().enumerate() {
             self.f32(format!("{name}.{kind}"), &[table.len(), CANDIDATES], table.as_flattened());
+        }
+        for (kind, edges) in alphas.edges.iter().flatten().enumerate() {
+            self.f32(format!("{name}.edges.{kind}"), &[edges.len()], edges);
         }
     }
 }
@@ -160,7 +163,12 @@ impl Found<'_> {
 
     fn alphas(&self, name: &str) -> Result<Alphas> {
         let table = |kind| Ok::<_, Error>(self.f32(&format!("{name}.{kind}"))?.as_chunks().0.to_vec());
-        Ok(Alphas([table(0)?, table(1)?]))
+        let edges = |kind| self.f32(&format!("{name}.edges.{kind}"));
+        let edges = match self.tensors.tensor(&format!("{name}.edges.0")) {
+            Ok(_) => Some([edges(0)?, edges(1)?]),
+            Err(_) => None,
+        };
+        Ok(Alphas { operations: [table(0)?, table(1)?], edges })
     }
 }
 
@@ -275,7 +283,7 @@ impl Checkpoint {
                 return Ok(Some(("a weight of the supernet", value)));
             }
         }
-        let alphas = self.alphas.0.iter().find_map(|table| bad(table.as_flattened()));
+        let alphas = bad(&self.alphas.flat());
         let velocity = self.sgd.state().iter().find_map(|values| bad(values));
         Ok(alphas.map(|x| ("an alpha", x)).or(velocity.map(|x| ("a velocity of a weight", x))))
     }

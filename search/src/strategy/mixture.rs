@@ -41,7 +41,7 @@ pub enum Pass {
     Soft(Mixture),
     /// By cell.
     Sampled {
-        /// 1 for the drawn candidate, 0 for the others.
+        /// The edge's weight for the drawn candidate, 0 for the others.
         hard: Vec<Vec<Row>>,
         /// `softmax((alpha + noise) / tau)`, whose gradient the drawn ones get.
         soft: Vec<Vec<Row>>,
@@ -63,9 +63,16 @@ impl Pass {
         }
         let (mut rng, tau) = (rng(), mixing.tau as f32);
         let mut noisy = |logits: &Row| softmax(&logits.map(|a| (a + gumbel(&mut rng)) / tau));
-        let soft: Vec<Vec<Row>> =
-            for_cells(config, &alphas.0).iter().map(|rows| rows.iter().map(&mut noisy).collect()).collect();
-        let hard = soft.iter().map(|rows| rows.iter().map(one_hot).collect()).collect();
+        let soft: Vec<Vec<Row>> = for_cells(config, &alphas.operations)
+            .iter()
+            .map(|rows| rows.iter().map(&mut noisy).collect())
+            .collect();
+        let weights = alphas.edge_weights();
+        let cells =
+            soft.iter().enumerate().map(|(cell, rows)| (rows, &weights[usize::from(config.reduces(cell))]));
+        let hard =
+            cells.map(|(rows, w)| rows.iter().zip(w).map(|(row, w)| one_hot(row).map(|x| x * w)).collect());
+        let hard = hard.collect();
         Pass::Sampled { hard, soft, tau }
     }
 
@@ -77,27 +84,31 @@ impl Pass {
         }
     }
 
-    /// The gradient by the logits from that by the rows of each cell. Of a sample `c` it is that of `soft`'s entry `c`
-    /// (straight through): `g_c * y_c * (1[c = m] - y_m) / tau`.
+    /// The gradient by the logits from that by the rows of each cell. Of a sample `c` on an edge of weight `w` it is that of
+    /// `soft`'s entry `c` (straight through): `w * g_c * y_c * (1[c = m] - y_m) / tau`, and `g_c` by `w`.
     pub fn gradient(
         &self,
         alphas: &Alphas,
         config: &SupernetConfig,
         by_cells: &[Vec<[f64; CANDIDATES]>],
-    ) -> Mixture {
+    ) -> Alphas {
         let Pass::Sampled { hard, soft, tau } = self else {
             return alphas.gradient(&by_kind(config, by_cells));
         };
-        let cells = by_cells.iter().zip(hard.iter().zip(soft)).map(|(g, (hard, soft))| {
-            let rows = g.iter().zip(hard.iter().zip(soft));
-            rows.map(|(g, (hard, y))| {
-                let drawn = hard.iter().position(|x| *x == 1.0).unwrap_or_default();
-                let slope = g[drawn] * f64::from(y[drawn] / tau);
-                std::array::from_fn(|m| slope * (f64::from(hard[m]) - f64::from(y[m])))
-            })
-            .collect()
-        });
-        by_kind(config, &cells.collect::<Vec<_>>())
+        let mut by_weights = alphas.edge_weights().map(|edges| vec![0.0; edges.len()]);
+        let mut cells = Vec::with_capacity(by_cells.len());
+        for (cell, (g, (hard, soft))) in by_cells.iter().zip(hard.iter().zip(soft)).enumerate() {
+            let edges = &mut by_weights[usize::from(config.reduces(cell))];
+            let rows = g.iter().zip(hard.iter().zip(soft)).zip(edges);
+            let row = |((g, (hard, y)), edge): ((&[f64; CANDIDATES], (&Row, &Row)), &mut f32)| {
+                let drawn = hard.iter().position(|x| *x != 0.0).unwrap_or_default();
+                *edge += g[drawn] as f32;
+                let slope = g[drawn] * f64::from(y[drawn] * hard[drawn] / tau);
+                std::array::from_fn(|m| slope * (f64::from(u8::from(m == drawn)) - f64::from(y[m])))
+            };
+            cells.push(rows.map(row).collect());
+        }
+        Alphas { operations: by_kind(config, &cells), edges: alphas.edge_gradient(&by_weights) }
     }
 }
 
@@ -115,21 +126,28 @@ mod tests {
     use super::*;
     use milenas_models::Space;
 
-    const CONFIG: SupernetConfig =
-        SupernetConfig { channels: 4, layers: 3, classes: 10, in_channels: 3, stem_multiplier: 3, nodes: 4 };
+    const CONFIG: SupernetConfig = SupernetConfig {
+        channels: 4,
+        layers: 3,
+        classes: 10,
+        in_channels: 3,
+        stem_multiplier: 3,
+        nodes: 4,
+        partial: 1,
+    };
     const GUMBEL: Mixing = Mixing { kind: MixtureKind::Gumbel, tau: 2.0 };
 
     #[test]
     fn candidates_are_drawn_as_often_as_the_softmax_says() {
         let mut alphas = Alphas::init(&Space::darts(), 1);
-        alphas.0[0][3] = [0.0, 1.0, -1.0, 0.5, 2.0, 0.0, 0.0, 0.0];
+        alphas.operations[0][3] = [0.0, 1.0, -1.0, 0.5, 2.0, 0.0, 0.0, 0.0];
         let mut counts = [0.0; CANDIDATES];
         for draw in 0..4000 {
             let pass = Pass::draw(&alphas, &CONFIG, GUMBEL, || Rng::new(draw, "draw"));
             let row = pass.cells(&CONFIG)[0][3];
             counts.iter_mut().zip(row).for_each(|(count, x)| *count += x / 4000.0);
         }
-        for (count, p) in counts.iter().zip(softmax(&alphas.0[0][3])) {
+        for (count, p) in counts.iter().zip(softmax(&alphas.operations[0][3])) {
             assert!((count - p).abs() < 0.03, "{count} {p}");
         }
     }
@@ -168,11 +186,14 @@ mod tests {
             for (kind, edge, k) in [(0, 0, 4), (1, 5, 0), (0, 13, 7)] {
                 let moved = [1e-2, -1e-2].map(|by| {
                     let mut moved = alphas.clone();
-                    moved.0[kind][edge][k] += by;
+                    moved.operations[kind][edge][k] += by;
                     value(&moved)
                 });
                 let slope = (moved[0] - moved[1]) / 2e-2;
-                assert!((slope - f64::from(gradient[kind][edge][k])).abs() < 1e-3, "draw {draw}: {slope}");
+                assert!(
+                    (slope - f64::from(gradient.operations[kind][edge][k])).abs() < 1e-3,
+                    "draw {draw}: {slope}"
+                );
             }
         }
     }

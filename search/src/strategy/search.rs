@@ -34,7 +34,7 @@ pub fn search(
         let problem = format!("{} training images, a search needs two or more", pictures.len());
         return Err(Error::Data { problem });
     }
-    let mut alphas = Alphas::init(&space, seed);
+    let mut alphas = config.search.first_alphas(&space, seed);
     let mut stepper = Stepper::default();
     let (mut at, mut sizes, mut ended) = (Position::default(), Sizes::default(), Ended::Epochs);
     if let Some(from) = from {

@@ -152,7 +152,7 @@ mod tests {
     /// Normal cells of `n` convolutions, reduction cells of `r`.
     fn found(epoch: usize, n: usize, r: usize, right: usize) -> Best {
         let mut alphas = Alphas::init(&Space::darts(), 0);
-        for (table, convolutions) in alphas.0.iter_mut().zip([n, r]) {
+        for (table, convolutions) in alphas.operations.iter_mut().zip([n, r]) {
             // The first two edges of each node are kept.
             for (i, edge) in [0, 1, 2, 3, 5, 6, 9, 10].into_iter().enumerate() {
                 table[edge][if i < convolutions { 4 } else { 3 }] = 5.0;

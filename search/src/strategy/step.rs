@@ -157,7 +157,7 @@ impl Losses for OfBatches<'_> {
         let found = self.net.evaluate_cells(batch, &cells, Want { weights, mixture: true })?;
         self.seen.note(half, &found);
         let gradient = pass.gradient(self.alphas, self.net.config(), &found.mixture_gradient);
-        Ok(gradient.concat().into_flattened())
+        Ok(gradient.flat())
     }
 
     fn visit(&mut self, visit: &mut UpdateFn) -> Result<()> {

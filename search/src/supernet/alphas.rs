@@ -1,19 +1,41 @@
 //! The architecture's parameters: logits over the candidates of each edge, for normal and for reduction cells.
 
+use core::ops::Range;
+
 use milenas_models::genotype::{Cell, Edge};
 use milenas_models::{Genotype, Primitive, Result, Rng, Space};
 
 use super::{CANDIDATES, Mixture};
 
-/// Logits, in the shape of a [`Mixture`].
+/// The architecture's logits.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Alphas(pub Mixture);
+pub struct Alphas {
+    /// Of the candidates, in the shape of a [`Mixture`].
+    pub operations: Mixture,
+    /// Of the edges into a node, for normal and for reduction cells: the edge normalisation of PC-DARTS, section 3.3.
+    pub edges: Option<[Vec<f32>; 2]>,
+}
 
 pub(crate) fn softmax(row: &[f32; CANDIDATES]) -> [f32; CANDIDATES] {
-    let max = row.iter().fold(f32::NEG_INFINITY, |m, x| m.max(*x));
-    let exp = row.map(|x| (x - max).exp());
-    let sum: f32 = exp.iter().sum();
-    exp.map(|e| e / sum)
+    let mut out = *row;
+    softmax_in_place(&mut out);
+    out
+}
+
+fn softmax_in_place(values: &mut [f32]) {
+    let max = values.iter().fold(f32::NEG_INFINITY, |m, x| m.max(*x));
+    values.iter_mut().for_each(|x| *x = (*x - max).exp());
+    let sum: f32 = values.iter().sum();
+    values.iter_mut().for_each(|x| *x /= sum);
+}
+
+/// The edges into each node, of `count` edges in all.
+fn nodes(count: usize) -> impl Iterator<Item = Range<usize>> {
+    let starts = (2..).scan(0, |start, inputs| {
+        *start += inputs;
+        Some(*start - inputs..*start)
+    });
+    starts.take_while(move |edges| edges.end <= count)
 }
 
 impl Alphas {
@@ -23,30 +45,102 @@ impl Alphas {
             let mut rng = Rng::new(seed, name);
             space.edges().iter().map(|_| std::array::from_fn(|_| 1e-3 * rng.normal())).collect()
         };
-        Alphas([table("alphas.0"), table("alphas.1")])
+        Alphas::new([table("alphas.0"), table("alphas.1")])
     }
 
-    /// Changes all logits, shown one after the other.
+    /// Logits of candidates alone.
+    pub fn new(operations: Mixture) -> Self {
+        Alphas { operations, edges: None }
+    }
+
+    /// With logits of the edges, which start like the others.
+    pub fn with_edges(mut self, seed: u64) -> Self {
+        self.edges = Some([0, 1].map(|kind| {
+            let mut rng = Rng::new(seed, &format!("edges.{kind}"));
+            self.operations[kind].iter().map(|_| 1e-3 * rng.normal()).collect()
+        }));
+        self
+    }
+
+    /// All logits, one after the other: candidates, then edges, of normal, then of reduction cells.
+    pub fn flat(&self) -> Vec<f32> {
+        let mut flat = self.operations.concat().into_flattened();
+        self.edges.iter().flatten().for_each(|edges| flat.extend(edges));
+        flat
+    }
+
+    /// Changes all logits, shown as [`flat`](Self::flat) has them.
     pub fn update(&mut self, change: impl FnOnce(&mut [f32])) {
-        let mut flat = self.0.concat();
-        change(flat.as_flattened_mut());
-        let reduce = flat.split_off(self.0[0].len());
-        self.0 = [flat, reduce];
+        let mut flat = self.flat();
+        change(&mut flat);
+        let mut rest = &flat[..];
+        let operations = self.operations.iter_mut().map(|table| table.as_flattened_mut());
+        for part in operations.chain(self.edges.iter_mut().flatten().map(Vec::as_mut_slice)) {
+            let (values, after) = rest.split_at(part.len());
+            part.copy_from_slice(values);
+            rest = after;
+        }
     }
 
-    /// The softmax of each edge.
+    /// The weights of the edges, whose sum over a node's is 1; 1 each without logits of their own.
+    pub fn edge_weights(&self) -> [Vec<f32>; 2] {
+        [0, 1].map(|kind| match &self.edges {
+            None => vec![1.0; self.operations[kind].len()],
+            Some(edges) => {
+                let mut weights = edges[kind].clone();
+                nodes(weights.len()).for_each(|node| softmax_in_place(&mut weights[node]));
+                weights
+            }
+        })
+    }
+
+    /// The softmax of each edge, times the edge's weight.
     pub fn mixture(&self) -> Mixture {
-        self.0.each_ref().map(|table| table.iter().map(softmax).collect())
+        let weights = self.edge_weights();
+        [0, 1].map(|kind| {
+            let rows = self.operations[kind].iter().zip(&weights[kind]);
+            rows.map(|(logits, weight)| softmax(logits).map(|p| p * weight)).collect()
+        })
     }
 
-    /// The gradient by the logits from that by the mixture: `p (g - sum p g)` on each edge.
-    pub fn gradient(&self, by_mixture: &Mixture) -> Mixture {
-        let row = |(logits, g): (&[f32; CANDIDATES], &[f32; CANDIDATES])| {
-            let p = softmax(logits);
-            let mean: f32 = p.iter().zip(g).map(|(p, g)| p * g).sum();
-            std::array::from_fn(|k| p[k] * (g[k] - mean))
+    /// The gradient by the logits from that by the mixture: `p w (g - sum p g)` on each edge of weight `w`, and that of the edges
+    /// from `sum p g`.
+    pub fn gradient(&self, by_mixture: &Mixture) -> Alphas {
+        let weights = self.edge_weights();
+        let mean = |logits: &[f32; CANDIDATES], g: &[f32; CANDIDATES]| -> f32 {
+            softmax(logits).iter().zip(g).map(|(p, g)| p * g).sum()
         };
-        [0, 1].map(|kind| self.0[kind].iter().zip(&by_mixture[kind]).map(row).collect())
+        let means = [0, 1].map(|kind| {
+            self.operations[kind].iter().zip(&by_mixture[kind]).map(|(l, g)| mean(l, g)).collect()
+        });
+        let operations = [0, 1].map(|kind| {
+            let rows = self.operations[kind]
+                .iter()
+                .zip(&by_mixture[kind])
+                .zip(weights[kind].iter().zip(&means[kind]));
+            let row =
+                |((logits, g), (weight, mean)): ((&[f32; CANDIDATES], &[f32; CANDIDATES]), (&f32, &f32))| {
+                    let p = softmax(logits);
+                    std::array::from_fn(|k| weight * (p[k] * (g[k] - mean)))
+                };
+            rows.map(row).collect()
+        });
+        Alphas { operations, edges: self.edge_gradient(&means) }
+    }
+
+    /// The gradient by the logits of the edges from that by their weights.
+    pub(crate) fn edge_gradient(&self, by_weights: &[Vec<f32>; 2]) -> Option<[Vec<f32>; 2]> {
+        self.edges.as_ref()?;
+        let weights = self.edge_weights();
+        Some([0, 1].map(|kind| {
+            let mut out = vec![0.0; weights[kind].len()];
+            for node in nodes(out.len()) {
+                let (w, g) = (&weights[kind][node.clone()], &by_weights[kind][node.clone()]);
+                let mean: f32 = w.iter().zip(g).map(|(w, g)| w * g).sum();
+                out[node].iter_mut().zip(w.iter().zip(g)).for_each(|(out, (w, g))| *out = w * (g - mean));
+            }
+            out
+        }))
     }
 
     /// The mean entropy of an edge's mixture, in nats, for normal and for reduction cells: `ln 8` at the start,
@@ -55,22 +149,24 @@ impl Alphas {
         let row = |logits: &[f32; CANDIDATES]| -> f64 {
             softmax(logits).iter().map(|p| f64::from(*p)).filter(|p| *p > 0.0).map(|p| -p * p.ln()).sum()
         };
-        self.0.each_ref().map(|table| table.iter().map(row).sum::<f64>() / table.len().max(1) as f64)
+        self.operations.each_ref().map(|table| table.iter().map(row).sum::<f64>() / table.len().max(1) as f64)
     }
 
     /// The architecture they stand for (DARTS, section 2.4): each node keeps its two strongest edges, an edge its best
-    /// operation. `none` counts in the softmax and is never chosen; ties keep the lower index.
+    /// operation; where edges have logits, an edge is as strong as the product of both weights (PC-DARTS, section 3.3). `none` counts in the softmax and is never chosen; ties keep the lower index.
     pub fn genotype(&self, space: &Space) -> Result<Genotype> {
         Ok(Genotype { normal: self.cell(space, 0)?, reduce: self.cell(space, 1)? })
     }
 
     fn cell(&self, space: &Space, kind: usize) -> Result<Cell> {
-        let mut kept = Vec::new();
+        let (mut kept, weights) = (Vec::new(), &self.edge_weights()[kind]);
         for node in space.concat() {
-            let edges = space.edges().into_iter().zip(&self.0[kind]).filter(|((_, to), _)| *to == node);
+            let edges = space.edges().into_iter().zip(self.operations[kind].iter().zip(weights));
             let mut ranked: Vec<(f32, Edge)> = edges
-                .map(|((from, _), logits)| {
-                    let operations = space.primitives.iter().copied().zip(softmax(logits));
+                .filter(|((_, to), _)| *to == node)
+                .map(|((from, _), (logits, weight))| {
+                    let operations =
+                        space.primitives.iter().copied().zip(softmax(logits).map(|p| p * weight));
                     let operations = operations.filter(|(primitive, _)| *primitive != Primitive::None);
                     let first = (f32::NEG_INFINITY, Edge { primitive: Primitive::None, from });
                     operations.fold(
@@ -93,11 +189,11 @@ mod tests {
     #[test]
     fn none_competes_but_is_never_chosen() {
         let space = Space::darts();
-        let mut alphas = Alphas([vec![[0.0; 8]; 14], vec![[0.0; 8]; 14]]);
-        for row in &mut alphas.0[0] {
+        let mut alphas = Alphas::new([vec![[0.0; 8]; 14], vec![[0.0; 8]; 14]]);
+        for row in &mut alphas.operations[0] {
             row[0] = 5.0;
         }
-        alphas.0[0][4][5] = 6.0; // second node, from the first one
+        alphas.operations[0][4][5] = 6.0; // second node, from the first one
         let genotype = alphas.genotype(&space).unwrap();
         assert!(space.contains(&genotype));
         let second = genotype.normal.edges()[2..4].to_vec();
@@ -108,18 +204,37 @@ mod tests {
 
     #[test]
     fn gradient_is_the_slope_of_the_softmax() {
-        let alphas = Alphas::init(&Space::darts(), 1);
+        let alphas = Alphas::init(&Space::darts(), 1).with_edges(1);
         let mut rng = Rng::new(2, "upstream");
         let g: Mixture = [0, 1].map(|_| (0..14).map(|_| std::array::from_fn(|_| rng.normal())).collect());
         let value = |a: &Alphas| -> f64 {
             let pairs = a.mixture().into_iter().flatten().flatten().zip(g.iter().flatten().flatten());
             pairs.map(|(p, g)| f64::from(p) * f64::from(*g)).sum()
         };
-        let mut moved = [alphas.clone(), alphas.clone()];
-        moved[0].0[1][3][2] += 1e-2;
-        moved[1].0[1][3][2] -= 1e-2;
-        let slope = (value(&moved[0]) - value(&moved[1])) / 2e-2;
-        assert!((slope - f64::from(alphas.gradient(&g)[1][3][2])).abs() < 1e-4);
+        let gradient = alphas.gradient(&g).flat();
+        for i in [0, 112 + 3 * 8 + 2, 223, 224, 229, 224 + 14, 251] {
+            let [plus, minus] = [1e-2, -1e-2].map(|by| {
+                let mut moved = alphas.clone();
+                moved.update(|flat| flat[i] += by);
+                value(&moved)
+            });
+            let slope = (plus - minus) / 2e-2;
+            assert!((slope - f64::from(gradient[i])).abs() < 1e-4, "{i}: {slope} {}", gradient[i]);
+        }
+    }
+
+    #[test]
+    fn a_nodes_edges_share_one_and_rank_by_both_weights() {
+        let mut alphas = Alphas::init(&Space::darts(), 1).with_edges(1);
+        let sums = |alphas: &Alphas, node: Range<usize>| alphas.edge_weights()[1][node].iter().sum::<f32>();
+        for node in [0..2, 2..5, 5..9, 9..14] {
+            assert!((sums(&alphas, node) - 1.0).abs() < 1e-6);
+        }
+        // All operations nearly tied: the edges decide.
+        alphas.edges =
+            Some([0, 1].map(|_| (0..14).map(|e| if e == 6 || e == 8 { 1.0 } else { 0.0 }).collect()));
+        let genotype = alphas.genotype(&Space::darts()).unwrap();
+        assert_eq!([4, 5].map(|e| genotype.normal.edges()[e].from), [1, 3]);
     }
 
     #[test]

@@ -89,12 +89,24 @@ pub struct SupernetConfig {
     pub stem_multiplier: usize,
     /// Intermediate nodes of a cell.
     pub nodes: usize,
+    /// Of a state's channels, candidates see the first of so many parts, and the rest goes past them (PC-DARTS, section 3.2): a
+    /// node is the channel shuffle of the mixed part and of the rest, max pooled 2x2 where the edge is strided. On an edge the rest weighs
+    /// as much as all candidates together. 1 for whole states; else a divisor of `channels`.
+    pub partial: usize,
 }
 
 impl SupernetConfig {
     /// The paper's search network for 32x32 colour images: 16 channels, 8 cells of 4 nodes.
     pub fn paper(classes: usize) -> SupernetConfig {
-        SupernetConfig { channels: 16, layers: 8, classes, in_channels: 3, stem_multiplier: 3, nodes: 4 }
+        SupernetConfig {
+            channels: 16,
+            layers: 8,
+            classes,
+            in_channels: 3,
+            stem_multiplier: 3,
+            nodes: 4,
+            partial: 1,
+        }
     }
 
     /// Edges of a cell: node `i` has one from each of the two inputs and of the earlier nodes.

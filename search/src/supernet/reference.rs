@@ -67,7 +67,9 @@ impl Reference {
                     Ok(preprocess(b, [x[0], x[1]], channels, reduced, Style::Supernet)?.to_vec())
                 })
             })?;
-            let input = out_fact(&preprocess);
+            let (_, height, width) = out_fact(&preprocess).chw().unwrap_or_default();
+            let part = channels / config.partial;
+            let input = Fact::image(part, height, width);
             let mut candidates = Vec::new();
             let mut state = input.clone();
             for (edge, (from, _)) in space.edges().into_iter().enumerate() {
@@ -76,7 +78,7 @@ impl Reference {
                 let one = |k: usize| {
                     fragment(&[x], |b, v| {
                         b.scope(format!("{name}.edges.{edge}.{k}"), |b| {
-                            Ok(vec![space.primitives[k].emit(b, v[0], channels, stride, Style::Supernet)?])
+                            Ok(vec![space.primitives[k].emit(b, v[0], part, stride, Style::Supernet)?])
                         })
                     })
                 };
@@ -109,6 +111,17 @@ impl Reference {
         Ok(Executor::new(graph, &self.weights).run(inputs, mode)?.remove(0))
     }
 
+    /// A node from the mixed part of its channels and, of partial channels, the rest: shuffled, so that the next edges see some
+    /// of each.
+    fn node(&self, mixed: &mut Option<Tensor>, rest: &mut Option<Tensor>) -> Result<Option<Tensor>> {
+        let Some(rest) = rest.take() else { return Ok(mixed.take()) };
+        let all = Tensor::cat(&mixed.take().into_iter().chain([rest]).collect::<Vec<_>>(), 1)?;
+        let (n, c, h, w) = all.dims4()?;
+        let parts = self.config.partial;
+        let shuffled = all.reshape((n, parts, c / parts, h * w))?.transpose(1, 2)?.contiguous()?;
+        Ok(Some(shuffled.reshape((n, c, h, w))?))
+    }
+
     /// `[N, C, H, W] -> [N, classes]`; `mixture` holds `[edges, candidates]` for each cell, as tensors and as the
     /// numbers of these.
     fn forward(&self, images: &Tensor, mixture: &[Tensor], rows: &[&[Row]], mode: Mode) -> Result<Tensor> {
@@ -117,31 +130,52 @@ impl Reference {
         for (cell, (weights, rows)) in self.cells.iter().zip(mixture.iter().zip(rows)) {
             let inputs = [before, last.clone()];
             let mut states = Executor::new(&cell.preprocess, &self.weights).run(&inputs, mode)?;
-            let mut sum: Option<Tensor> = None;
+            let part = states[0].dim(1)? / self.config.partial;
+            let (mut sum, mut rest): (Option<Tensor>, Option<Tensor>) = (None, None);
             for (edge, (from, to)) in self.space.edges().into_iter().enumerate() {
                 if to > states.len() {
-                    states.extend(sum.take());
+                    states.extend(self.node(&mut sum, &mut rest)?);
                 }
+                let source = states[from].narrow(1, 0, part)?;
                 for (k, graph) in cell.candidates[edge].iter().enumerate() {
                     // `none` is kept, so that every node has something to add up.
                     if rows[edge][k] == 0.0 && k > 0 {
                         continue;
                     }
-                    let y = self.run(graph, &states[from..=from], mode)?;
-                    let y = y.broadcast_mul(
-                        &weights.narrow(0, edge, 1)?.narrow(1, k, 1)?.reshape((1, 1, 1, 1))?,
-                    )?;
-                    sum = Some(match sum {
-                        None => y,
-                        Some(sum) => (sum + y)?,
-                    });
+                    let y = self.run(graph, std::slice::from_ref(&source), mode)?;
+                    let weight = weights.narrow(0, edge, 1)?.narrow(1, k, 1)?.reshape((1, 1, 1, 1))?;
+                    add(&mut sum, y.broadcast_mul(&weight)?)?;
+                    if self.config.partial > 1 && rows[edge][k] != 0.0 {
+                        let past = states[from].narrow(1, part, states[from].dim(1)? - part)?;
+                        let strided = y.dims()[2..] != past.dims()[2..];
+                        let past = if strided { halve(&past)? } else { past };
+                        add(&mut rest, past.broadcast_mul(&weight)?)?;
+                    }
                 }
             }
-            states.extend(sum);
+            states.extend(self.node(&mut sum, &mut rest)?);
             (before, last) = (last, Tensor::cat(&states[2..], 1)?);
         }
         self.run(&self.head, &[last], mode)
     }
+}
+
+fn add(sum: &mut Option<Tensor>, term: Tensor) -> Result<()> {
+    *sum = Some(match sum.take() {
+        None => term,
+        Some(sum) => (sum + term)?,
+    });
+    Ok(())
+}
+
+/// 2x2 maxima; a last row or column without a partner stands alone. Candle's own pool loses three quarters of the gradient.
+fn halve(x: &Tensor) -> Result<Tensor> {
+    let (n, c, h, w) = x.dims4()?;
+    let x = x.pad_with_same(2, 0, h % 2)?.pad_with_same(3, 0, w % 2)?;
+    let (h, w) = (h.div_ceil(2), w.div_ceil(2));
+    let x = x.reshape((n * c, h, 2, w, 2))?;
+    let rows = x.narrow(2, 0, 1)?.maximum(&x.narrow(2, 1, 1)?)?;
+    Ok(rows.narrow(4, 0, 1)?.maximum(&rows.narrow(4, 1, 1)?)?.reshape((n, c, h, w))?)
 }
 
 fn table(rows: &[[f32; CANDIDATES]]) -> candle_core::Result<Tensor> {

@@ -46,10 +46,10 @@ impl State {
         group: Range<usize>,
         mixture_gradient: &mut [[f64; CANDIDATES]],
     ) {
-        let count = (c.batch * self.node.pixels()) as f64;
+        let (count, copies) = (self.values(c), self.copies);
         let (sums_len, packs) = (self.sums_len(), self.node.packs);
         let State { edges, sums, .. } = self;
-        let total = |which: usize| totals(sums, sums_len, which, packs);
+        let total = |which: usize| copies.share(totals(sums, sums_len, which, packs));
         let found = edges[group].par_iter_mut().enumerate().map(|(e, edge)| {
             let (row, sum, mut gradient) = (edge.row, total(e * SUMS), [0.0; CANDIDATES]);
             for (m, (column, norm)) in edge.norms_mut().enumerate() {
@@ -63,6 +63,8 @@ impl State {
                     }
                     None => dot.iter().sum(),
                 };
+                // Every image of a pack had the sums of all.
+                gradient[column] /= copies.count as f64;
             }
             (row, gradient)
         });
@@ -99,10 +101,10 @@ impl State {
 
     /// The slopes of the first halves' norms, from the sums that [`Self::backward_second`] left.
     pub(super) fn slope_firsts(&mut self, c: &Context<'_>, group: Range<usize>) {
-        let count = (c.batch * self.node.pixels()) as f64;
+        let (count, copies) = (self.values(c), self.copies);
         let (sums_len, packs) = (self.sums_len(), self.node.packs);
         let State { edges, sums, .. } = self;
-        let total = |which: usize| totals(sums, sums_len, which, packs);
+        let total = |which: usize| copies.share(totals(sums, sums_len, which, packs));
         edges[group].par_iter_mut().for_each(|edge| {
             for i in [SEP3_FIRST, SEP5_FIRST] {
                 let Some(slot) = edge.slots[i] else { continue };

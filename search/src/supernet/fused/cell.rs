@@ -11,6 +11,7 @@ use rayon::prelude::*;
 
 use super::context::Context;
 use super::edge::{Convolution, Edge, halves_of};
+use super::partial::{self, At, Partial, Past, Places};
 use super::state::{Place, State};
 use crate::supernet::CANDIDATES;
 
@@ -18,8 +19,13 @@ use crate::supernet::CANDIDATES;
 pub(super) struct Cell {
     pub(super) reduction: bool,
     inputs: [Convolution; 2],
-    /// The two inputs, then the nodes.
+    /// Sizes of the states: the two inputs, then the nodes.
+    maps: Vec<Map>,
+    /// What candidates see of each state.
     states: Vec<State>,
+    /// If that is a part of its channels.
+    partial: Option<Partial>,
+    channels: usize,
     /// `[image]`, then each state.
     values: Vec<Pack>,
     /// `[image]` sums, of whatever phase is at work.
@@ -30,7 +36,7 @@ impl Cell {
     /// Cell `index`, with the channels of its two inputs; the first is halved in size where `halves`.
     pub(super) fn new(
         index: usize,
-        (channels, nodes): (usize, usize),
+        (channels, nodes, parts): (usize, usize, usize),
         inputs: [Channels; 2],
         (reduction, halves): (bool, bool),
         parameters: &mut Parameters,
@@ -52,7 +58,8 @@ impl Cell {
             Convolution { unit, norm: Norm::new(&format!("{prefix}.{norm}"), channels, statistics) }
         });
         let stride = |state: usize| if reduction && state < 2 { 2 } else { 1 };
-        let mut states: Vec<State> = (0..2 + nodes).map(|j| State::new(stride(j), packs)).collect();
+        let part = Channels::one(channels / parts).packs();
+        let mut states: Vec<State> = (0..2 + nodes).map(|j| State::new(stride(j), part)).collect();
         let mut row = 0;
         for node in 0..nodes {
             for (j, state) in states[..2 + node].iter_mut().enumerate() {
@@ -60,7 +67,7 @@ impl Cell {
                 state.edges.push(Edge::new(
                     &prefix,
                     (row, node),
-                    channels,
+                    channels / parts,
                     stride(j),
                     parameters,
                     statistics,
@@ -68,24 +75,37 @@ impl Cell {
                 row += 1;
             }
         }
-        Cell { reduction, inputs, states, values: Vec::new(), sums: Vec::new() }
+        let maps = vec![Map { packs, ..Map::default() }; states.len()];
+        let partial = (parts > 1).then(|| Partial::new(parts));
+        Cell { reduction, inputs, maps, states, partial, channels, values: Vec::new(), sums: Vec::new() }
     }
 
     /// For a batch of inputs of these sizes.
-    pub(super) fn resize(&mut self, inputs: [Map; 2], batch: usize) {
+    pub(super) fn resize(&mut self, inputs: [Map; 2], batch: usize, parameters: &mut Parameters) {
         for (input, map) in self.inputs.iter_mut().zip(inputs) {
             input.unit.resize(Map { packs: input.unit.input.packs, ..map });
         }
         let input = self.inputs[1].unit.output;
-        for (j, state) in self.states.iter_mut().enumerate() {
-            state.resize(if j < 2 { input } else { input.strided(1 + self.reduction as usize) });
+        for (j, (state, map)) in self.states.iter_mut().zip(&mut self.maps).enumerate() {
+            let size = if j < 2 { input } else { input.strided(1 + self.reduction as usize) };
+            *map = Map { packs: map.packs, ..size };
+            state.resize(size);
+        }
+        let part = self.part_place(0).image;
+        if let Some(partial) = &mut self.partial {
+            partial.resize(batch, self.channels, part, self.maps[2], self.reduction);
+            for state in &mut self.states {
+                state.copies = partial.copies;
+                let convolutions = state.edges.iter().flat_map(|edge| &edge.convolutions);
+                convolutions.flat_map(|x| x.unit.ids()).for_each(|id| parameters.repeat(id, partial.copies));
+            }
         }
         self.values.resize(batch * self.image_len(), Pack::ZERO);
     }
 
     /// Packs of all states of an image.
     pub(super) fn image_len(&self) -> usize {
-        self.states.iter().map(|s| s.map.len()).sum()
+        self.maps.iter().map(|map| map.len()).sum()
     }
 
     /// Parameters without a part in the mixture of the last forward pass.
@@ -94,14 +114,45 @@ impl Cell {
     }
 
     fn place(&self, state: usize) -> Place {
-        let before = |state: usize| self.states[..state].iter().map(|s| s.map.len()).sum();
+        let before = |state: usize| self.maps[..state].iter().map(|map| map.len()).sum();
         Place { image: self.image_len(), offset: before(state), nodes: before(2) }
+    }
+
+    /// Of what candidates see, where that lies.
+    fn part_place(&self, state: usize) -> Place {
+        let before = |state: usize| self.states[..state].iter().map(|s| s.map.len()).sum();
+        Place { image: before(self.states.len()), offset: before(state), nodes: before(2) }
+    }
+
+    fn at(&self, state: usize) -> At {
+        let places = Places { whole: self.place(state), part: self.part_place(state) };
+        At { state, map: self.maps[state], node: self.maps[2], places }
+    }
+
+    /// What reaches a node past the candidates: from whole states, and from halved ones.
+    fn past(&self, c: &Context<'_>, node: usize) -> [(Past, bool); 2] {
+        let mut past = [(Past::new(), false), (Past::new(), true)];
+        for (j, state) in self.states[..node].iter().enumerate() {
+            let halved = j < 2 && self.maps[j].pixels() != self.maps[2].pixels();
+            let offset = if halved { j * self.maps[2].len() } else { self.place(j).offset };
+            let edges = state.edges.iter().filter(|edge| edge.target + 2 == node);
+            past[usize::from(halved)]
+                .0
+                .extend(edges.map(|edge| (offset, partial::past(&c.mixture[edge.row]))));
+        }
+        past
+    }
+
+    /// Where a state reaches nodes past the candidates.
+    fn past_to(&self, c: &Context<'_>, state: usize) -> Past {
+        let edges = self.states[state].edges.iter();
+        edges.map(|edge| (self.place(2 + edge.target).offset, partial::past(&c.mixture[edge.row]))).collect()
     }
 
     /// The nodes, side by side.
     pub(super) fn output(&self) -> View<'_> {
         let nodes = self.states.len() - 2;
-        let map = self.states[2].map;
+        let map = self.maps[2];
         View {
             packs: &self.values,
             place: self.place(2).into(),
@@ -117,11 +168,22 @@ impl Cell {
         statistics: &mut Statistics,
         profile: &mut Profile,
     ) {
-        self.states.iter_mut().for_each(|state| state.activate(c.mixture, c.batch));
+        let outer = c;
+        let inner = self.partial.as_ref().map_or(*c, |partial| partial.context(c));
+        self.states.iter_mut().for_each(|state| state.activate(c.mixture, inner.batch));
         profile.time("forward, preprocess", || self.preprocess(c, inputs, statistics));
         for j in 0..self.states.len() {
-            let place = self.place(j);
-            let (state, values) = (&mut self.states[j], &mut self.values);
+            let (at, past) = (self.at(j), self.past(c, j));
+            let (place, c) = (at.places.part, &inner);
+            let (state, values) = match &mut self.partial {
+                Some(partial) => {
+                    profile.time("forward, past candidates", || {
+                        partial.forward(outer, at, &mut self.values, &past)
+                    });
+                    (&mut self.states[j], &mut partial.values)
+                }
+                None => (&mut self.states[j], &mut self.values),
+            };
             for group in state.groups(c) {
                 let of = || group.clone();
                 profile.time("forward, first convolutions", || state.forward_first(c, of(), values, place));
@@ -185,16 +247,33 @@ impl Cell {
     /// the states from `first` on. Adds to the mixture's gradient.
     pub(super) fn backward(
         &mut self,
-        c: &Context<'_>,
-        (gradients, pools): (&mut [Pack], &mut Vec<Pack>),
+        outer: &Context<'_>,
+        (outer_gradients, pools): (&mut [Pack], &mut Vec<Pack>),
         first: usize,
         mut weights: Option<&mut Gradients>,
         mixture_gradient: &mut [[f64; CANDIDATES]],
         profile: &mut Profile,
     ) {
+        let inner = self.partial.as_ref().map_or(*outer, |partial| partial.context(outer));
+        let whole = self.partial.is_none();
         for j in (0..self.states.len()).rev() {
-            let place = self.place(j);
-            let (state, values) = (&mut self.states[j], &self.values);
+            let (at, past, c) = (self.at(j), self.past_to(outer, j), &inner);
+            let place = at.places.part;
+            if let Some(partial) = &self.partial {
+                let both = (&self.values[..], &outer_gradients[..]);
+                let dots = profile.time("backward, past candidates", || {
+                    partial.dots(outer, at, both, &past, &mut self.sums)
+                });
+                for (edge, dot) in self.states[j].edges.iter().zip(dots) {
+                    let row = mixture_gradient[edge.row].iter_mut().zip(&outer.mixture[edge.row]);
+                    row.filter(|(_, weight)| **weight != 0.0).for_each(|(total, _)| *total += dot);
+                }
+            }
+            let state = &mut self.states[j];
+            let (values, gradients) = match &mut self.partial {
+                Some(partial) => (&partial.values, &mut partial.gradients[..]),
+                None => (&self.values, &mut *outer_gradients),
+            };
             pools.resize(c.batch * 2 * state.node.len(), Pack::ZERO);
             for group in state.groups(c) {
                 let of = || group.clone();
@@ -209,13 +288,22 @@ impl Cell {
                 });
                 profile.time("backward, norms", || state.slope_firsts(c, of()));
                 gather(c, weights.as_deref_mut(), &state.ids(of(), true), profile);
-                let add = j >= 2 || group.start > 0;
+                let add = (j >= 2 && whole) || group.start > 0;
                 let all = (&values[..], &mut gradients[..], &mut pools[..]);
                 profile.time("backward, first convolutions and pools", || {
                     state.backward_first(c, of(), all, place, add, weights.as_deref_mut());
                 });
                 gather(c, weights.as_deref_mut(), &state.ids(of(), false), profile);
             }
+            let Some(partial) = &mut self.partial else { continue };
+            profile.time("backward, past candidates", || {
+                if j >= first && !past.is_empty() {
+                    partial.backward(outer, at, (&self.values, outer_gradients), &past);
+                }
+                if j >= 2 {
+                    partial.part_gradient(outer, at, outer_gradients);
+                }
+            });
         }
     }
 
@@ -227,7 +315,7 @@ impl Cell {
     /// The slope of input `j`'s norm, for the gradients of this cell's states. A state holds the normalised
     /// values, not those before the norm.
     fn slope_input(&mut self, c: &Context<'_>, j: usize, gradients: &[Pack]) {
-        let (place, map) = (self.place(j), self.states[j].map);
+        let (place, map) = (self.place(j), self.maps[j]);
         let (sums_len, values) = (2 * map.packs, &self.values);
         self.sums.resize(c.batch * sums_len, Pack::ZERO);
         c.cut(&mut self.sums, sums_len).into_par_iter().enumerate().for_each(|(chunk, sums)| {

@@ -9,6 +9,7 @@ mod cell;
 mod context;
 mod edge;
 mod network;
+mod partial;
 mod state;
 
 pub use network::{FusedSupernet, Images};

@@ -65,7 +65,7 @@ impl FusedSupernet {
             let reduction = config.reduces(index);
             let halves = index > 0 && config.reduces(index - 1);
             channels *= 1 + reduction as usize;
-            let size = (channels, config.nodes);
+            let size = (channels, config.nodes, config.partial);
             let kind = (reduction, halves);
             cells.push(Cell::new(index, size, inputs, kind, &mut parameters, &mut statistics));
             inputs = [inputs[1], Channels { groups: config.nodes, each: channels }];
@@ -197,17 +197,20 @@ impl FusedSupernet {
 
     fn resize(&mut self, size: (usize, usize, usize)) {
         self.workspace.prepare();
-        self.tensors.parameters.refresh();
-        if self.size == size {
-            return;
+        if self.size != size {
+            self.fit(size);
         }
+        self.tensors.parameters.refresh();
+    }
+
+    fn fit(&mut self, size: (usize, usize, usize)) {
         self.size = size;
         let (batch, height, width) = size;
         self.stem.resize(height, width);
         self.stem_values.resize(batch * self.stem.map.len(), Pack::ZERO);
         let mut inputs = [self.stem.map; 2];
         for cell in &mut self.cells {
-            cell.resize(inputs, batch);
+            cell.resize(inputs, batch, &mut self.tensors.parameters);
             inputs = [inputs[1], cell.output().map];
         }
     }

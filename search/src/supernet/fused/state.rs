@@ -8,7 +8,7 @@ use core::ops::Range;
 
 use milenas_models::fused::norm::totals;
 use milenas_models::fused::parameters::Id;
-use milenas_models::fused::{self, Scratch, Statistics};
+use milenas_models::fused::{self, Copies, Scratch, Statistics};
 use milenas_models::kernels::blocked::elementwise::{PadRectify, Term, WeightedSum};
 use milenas_models::kernels::blocked::norm::{Moments, Scaling};
 use milenas_models::kernels::blocked::{Map, Pack, pool};
@@ -35,6 +35,8 @@ pub(super) struct State {
     /// Size of the nodes.
     pub(super) node: Map,
     pub(super) stride: usize,
+    /// Images in a pack.
+    pub(super) copies: Copies,
     /// In the order of their nodes.
     pub(super) edges: Vec<Edge>,
     /// `[image][slot]` maps of the nodes' size: max pool, average pool, then each edge's; those with a part in the mixture.
@@ -68,6 +70,7 @@ impl State {
             map: Map { packs, ..Map::default() },
             node: Map { packs, ..Map::default() },
             stride,
+            copies: Copies::default(),
             edges: Vec::new(),
             maps: Vec::new(),
             slots: 0,
@@ -214,11 +217,11 @@ impl State {
         second: bool,
         statistics: &mut Statistics,
     ) {
-        let count = (c.batch * self.node.pixels()) as f64;
+        let (count, copies) = (self.values(c), self.copies);
         let which = if second { 0..DIL3 } else { DIL3..usize::MAX };
         let (sums_len, packs) = (self.sums_len(), self.node.packs);
         let State { edges, sums, .. } = self;
-        let total = |which: usize| totals(sums, sums_len, which, packs);
+        let total = |which: usize| copies.share(totals(sums, sums_len, which, packs));
         let of = |slot: usize| Moments::of(total(2 * slot), total(2 * slot + 1), count);
         let mut norms = Vec::new();
         for edge in &mut edges[group] {
@@ -234,8 +237,16 @@ impl State {
             let both = norms.into_iter().zip(&moments);
             both.for_each(|((_, norm), moments)| norm.train(moments, count, statistics));
         } else {
-            norms.into_iter().for_each(|(_, norm)| norm.evaluate(statistics));
+            for (_, norm) in norms {
+                norm.evaluate(statistics);
+                copies.repeat(&mut norm.scaling);
+            }
         }
+    }
+
+    /// Values of a channel of a node, over the batch.
+    pub(super) fn values(&self, c: &Context<'_>) -> f64 {
+        (c.batch * self.copies.count * self.node.pixels()) as f64
     }
 
     /// Rectifies and pads the state into `scratch.a`.

@@ -1,0 +1,149 @@
+//! Partial channels: the fused supernet is what the definition says, for every way images share a pack.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+
+use candle_core::Device;
+use milenas_models::{Rng, Space, Weights};
+use milenas_search::data::Batch;
+use milenas_search::strategy::mixture::Pass;
+use milenas_search::strategy::{Mixing, MixtureKind};
+use milenas_search::supernet::fused::FusedSupernet;
+use milenas_search::supernet::reference::Reference;
+use milenas_search::supernet::{Alphas, Row, Supernet, SupernetConfig, Want};
+
+const BOTH: Want = Want { weights: true, mixture: true };
+
+fn config(channels: usize, partial: usize) -> SupernetConfig {
+    SupernetConfig { channels, layers: 4, in_channels: 2, partial, ..SupernetConfig::paper(4) }
+}
+
+fn batch(images: usize, height: usize, width: usize) -> Batch {
+    let mut rng = Rng::new(3, "batch");
+    let pixels = (0..images * 2 * height * width).map(|_| rng.normal()).collect();
+    let labels = (0..images).map(|_| rng.below(4) as u32).collect();
+    Batch { images: pixels, labels, shape: [2, height, width] }
+}
+
+fn close(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let scale = expected.iter().fold(1e-6f64, |m, x| m.max(x.abs()));
+    let worst = found.iter().zip(expected).fold(0f64, |m, (a, b)| m.max((a - b).abs()));
+    assert!(worst <= tolerance * scale, "{what}: differs by {worst:e}, largest element {scale:e}");
+}
+
+fn f64s(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|x| f64::from(*x)).collect()
+}
+
+/// Batches one after the other through the same networks.
+fn compare(config: SupernetConfig, kind: MixtureKind, sizes: &[(usize, usize, usize)]) {
+    let (_, height, width) = sizes[0];
+    let mut reference = Reference::new(&config, height, width, 1).unwrap();
+    let mut fused = FusedSupernet::new(config);
+    Supernet::load(&mut fused, &Supernet::weights(&reference).unwrap()).unwrap();
+    let mut alphas = Alphas::init(&Space::darts(), 7).with_edges(7);
+    alphas.update(|flat| flat.iter_mut().for_each(|x| *x *= 500.0));
+    for (round, &(images, height, width)) in sizes.iter().enumerate() {
+        let batch = batch(images, height, width);
+        let pass = Pass::draw(&alphas, &config, Mixing { kind, tau: 1.0 }, || Rng::new(round as u64, "draw"));
+        let cells: Vec<&[Row]> = pass.cells(&config);
+        let what = format!("{config:?}, {kind:?}, round {round}");
+        let expected = reference.evaluate_cells(&batch, &cells, BOTH).unwrap();
+        let found = Supernet::evaluate_cells(&mut fused, &batch, &cells, BOTH).unwrap();
+        close(&format!("loss of {what}"), &[found.loss], &[expected.loss], 1e-4);
+        let [found, expected] =
+            [found, expected].map(|of| pass.gradient(&alphas, &config, &of.mixture_gradient).flat());
+        close(&format!("alphas of {what}"), &f64s(&found), &f64s(&expected), 2e-3);
+        let norm = Supernet::gradient_norm(&reference).unwrap();
+        let own = Supernet::gradient_norm(&fused).unwrap();
+        assert!((own / norm - 1.0).abs() < 1e-3, "{what}: norm {own}, expected {norm}");
+        for named in fused.tensors().named() {
+            let found = fused.tensors().gradient(&named.name).unwrap();
+            let expected = Supernet::gradient(&reference, &named.name).unwrap();
+            let worst = found.iter().zip(&expected).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
+            assert!(f64::from(worst) < 1e-4 * norm, "{what}, {}: differs by {worst:e} of {norm}", named.name);
+        }
+        let logits = Supernet::predict_cells(&mut fused, &batch, &cells).unwrap();
+        close(&what, &f64s(&logits), &f64s(&reference.predict_cells(&batch, &cells).unwrap()), 1e-3);
+    }
+}
+
+/// tests/golden/make_partial.py: PyTorch in float64.
+#[test]
+fn both_forms_equal_pytorch() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/partial.safetensors");
+    let golden = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
+    let flat = |name: &str| -> Vec<f32> { golden[name].flatten_all().unwrap().to_vec1().unwrap() };
+    let kinds = |name: &str| [0, 1].map(|kind| flat(&format!("{name}.{kind}")));
+    let config = SupernetConfig { channels: 8, layers: 3, partial: 4, ..SupernetConfig::paper(10) };
+    let operations = kinds("operations").map(|rows| rows.as_chunks::<8>().0.to_vec());
+    let alphas = Alphas { operations, edges: Some(kinds("edges")) };
+    let labels: Vec<i64> = golden["y"].to_vec1().unwrap();
+    let labels = labels.into_iter().map(|y| y as u32).collect();
+    let batch = Batch { images: flat("x"), labels, shape: [3, 16, 16] };
+    let mut weights = Weights::default();
+    for (name, tensor) in &golden {
+        if let Some(name) = name.strip_prefix("weights.") {
+            weights.insert(name, tensor.clone()).unwrap();
+        }
+    }
+    let mut reference = Reference::new(&config, 16, 16, 0).unwrap();
+    let mut fused = FusedSupernet::new(config);
+    let nets: [&mut dyn Supernet; 2] = [&mut reference, &mut fused];
+    for net in nets {
+        net.load(&weights).unwrap();
+        let found = net.evaluate(&batch, &alphas.mixture(), BOTH).unwrap();
+        close("loss", &[found.loss], &f64s(&flat("loss")), 1e-4);
+        let gradient = alphas.gradient(&found.mixture_gradient);
+        for kind in [0, 1] {
+            let operations = f64s(gradient.operations[kind].as_flattened());
+            close("operations", &operations, &f64s(&flat(&format!("grad.operations.{kind}"))), 1e-3);
+            let edges = f64s(&gradient.edges.as_ref().unwrap()[kind]);
+            close("edges", &edges, &f64s(&flat(&format!("grad.edges.{kind}"))), 1e-3);
+        }
+        let names = golden.keys().filter_map(|name| name.strip_prefix("grad."));
+        for name in names.filter(|name| !name.starts_with("operations") && !name.starts_with("edges")) {
+            close(name, &f64s(&net.gradient(name).unwrap()), &f64s(&flat(&format!("grad.{name}"))), 1e-3);
+        }
+    }
+}
+
+#[test]
+fn images_that_share_a_pack() {
+    compare(config(16, 4), MixtureKind::Softmax, &[(8, 8, 8), (6, 8, 8), (3, 8, 8), (8, 8, 8)]);
+}
+
+#[test]
+fn other_parts_sizes_and_lanes_to_spare() {
+    compare(config(6, 2), MixtureKind::Softmax, &[(4, 10, 10)]);
+    compare(config(32, 2), MixtureKind::Softmax, &[(4, 16, 16)]);
+    compare(config(4, 4), MixtureKind::Softmax, &[(16, 7, 9)]);
+    compare(config(4, 4), MixtureKind::Softmax, &[(2, 14, 18)]);
+}
+
+#[test]
+fn sampled_candidates() {
+    compare(config(16, 4), MixtureKind::Gumbel, &[(8, 8, 8), (4, 8, 8)]);
+}
+
+/// An optimiser moves the weights of every image of a pack alike.
+#[test]
+fn a_step_moves_all_images_of_a_pack() {
+    let config = config(16, 4);
+    let batch = batch(8, 8, 8);
+    let alphas = Alphas::init(&Space::darts(), 7).with_edges(7);
+    let pass =
+        Pass::draw(&alphas, &config, Mixing { kind: MixtureKind::Softmax, tau: 1.0 }, || Rng::new(0, "draw"));
+    let cells = pass.cells(&config);
+    let mut reference = Reference::new(&config, 8, 8, 1).unwrap();
+    let mut fused = FusedSupernet::new(config);
+    Supernet::load(&mut fused, &Supernet::weights(&reference).unwrap()).unwrap();
+    let nets: [&mut dyn Supernet; 2] = [&mut fused, &mut reference];
+    let [found, expected] = nets.map(|net| {
+        net.evaluate_cells(&batch, &cells, BOTH).unwrap();
+        net.update(&mut |_, w, g| w.iter_mut().zip(g).for_each(|(w, g)| *w -= 0.1 * g)).unwrap();
+        net.evaluate_cells(&batch, &cells, BOTH).unwrap().loss
+    });
+    assert!((found - expected).abs() < 1e-4 * expected, "{found} {expected}");
+}
