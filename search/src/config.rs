@@ -339,7 +339,7 @@ mod tests {
             ("search.epochs=0", "`search.epochs` is 0, expected 1 to"),
             ("search.strategy=milena", "unknown strategy `milena`, did you mean `milenas`?"),
             ("search.epochs", "expected KEY=VALUE"),
-            ("search.partial_channels=3", "expected a divisor of 8 channels: 1, 2, 4, 8"),
+            ("search.partial_channels=3", "expected a divisor of 16 channels: 1, 2, 4, 8, 16"),
             ("search.partial_channels=0", "`search.partial_channels` is 0"),
             ("search.lambda=-1", "`search.lambda` is -1"),
             ("search.stop.at_size=6", "`search.stop.at_size` is 6, expected a string"),

@@ -107,23 +107,16 @@ impl Alphas {
     /// from `sum p g`.
     pub fn gradient(&self, by_mixture: &Mixture) -> Alphas {
         let weights = self.edge_weights();
-        let mean = |logits: &[f32; CANDIDATES], g: &[f32; CANDIDATES]| -> f32 {
-            softmax(logits).iter().zip(g).map(|(p, g)| p * g).sum()
-        };
-        let means = [0, 1].map(|kind| {
-            self.operations[kind].iter().zip(&by_mixture[kind]).map(|(l, g)| mean(l, g)).collect()
-        });
+        let mut means = [Vec::new(), Vec::new()];
         let operations = [0, 1].map(|kind| {
-            let rows = self.operations[kind]
-                .iter()
-                .zip(&by_mixture[kind])
-                .zip(weights[kind].iter().zip(&means[kind]));
-            let row =
-                |((logits, g), (weight, mean)): ((&[f32; CANDIDATES], &[f32; CANDIDATES]), (&f32, &f32))| {
-                    let p = softmax(logits);
-                    std::array::from_fn(|k| weight * (p[k] * (g[k] - mean)))
-                };
-            rows.map(row).collect()
+            let rows = self.operations[kind].iter().zip(&by_mixture[kind]).zip(&weights[kind]);
+            rows.map(|((logits, g), weight)| {
+                let p = softmax(logits);
+                let mean: f32 = p.iter().zip(g).map(|(p, g)| p * g).sum();
+                means[kind].push(mean);
+                std::array::from_fn(|k| weight * (p[k] * (g[k] - mean)))
+            })
+            .collect()
         });
         Alphas { operations, edges: self.edge_gradient(&means) }
     }
