@@ -1,7 +1,9 @@
 //! milenas-export: parse, run, and say what went wrong.
 
+mod calibration;
 mod cli;
 mod commands;
+mod report;
 mod untrained;
 
 use std::process::ExitCode;
