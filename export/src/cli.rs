@@ -31,12 +31,15 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 #[allow(missing_docs)]
 pub enum Command {
-    /// Print graph, cost and card of weights, a genotype or an ONNX file
-    #[command(after_help = "Example:\n  milenas-export inspect model.onnx")]
+    /// Print graph, cells, cost of each cell and card of weights, a genotype or an ONNX file
+    #[command(after_help = "Example:\n  milenas-export inspect model.onnx --dot cells.dot")]
     Inspect {
         /// model.onnx, weights.safetensors, genotype.json, or the name of a published genotype
         #[arg(value_name = "FILE")]
         file: String,
+        /// Also draw the cells as Graphviz DOT: `dot -Tsvg` makes a picture of it
+        #[arg(long, value_name = "FILE")]
+        dot: Option<PathBuf>,
         #[command(flatten)]
         untrained: Untrained,
     },
@@ -79,6 +82,15 @@ pub struct Export {
     /// Write what was compared, done and gained as JSON
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+    /// Also write labels.txt and preprocess.json beside the file
+    #[arg(long)]
+    pub sidecars: bool,
+    /// Also write a model repository for Triton Inference Server; the model has the file's name
+    #[arg(long, value_name = "DIR")]
+    pub triton: Option<PathBuf>,
+    /// The licence of the model, e.g. CC-BY-4.0, as `model_license` in the file's metadata
+    #[arg(long, value_name = "NAME")]
+    pub license: Option<String>,
     /// Only these of the passes that simplify, separated by commas; `none` for none of them
     #[arg(long, value_name = "NAMES")]
     pub passes: Option<String>,

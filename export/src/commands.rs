@@ -12,7 +12,7 @@ use milenas_export::{Dress, Options, Target, export_file, onnx};
 use milenas_models::{Card, Error, Genotype, Graph, Model, cost, file};
 
 use crate::cli::{Cli, Command, Export, Input, Output, Untrained};
-use crate::{calibration, report, untrained};
+use crate::{calibration, draw, report, sidecars, untrained};
 
 /// The largest genotype file, in bytes.
 const MAX_GENOTYPE_BYTES: u64 = 1 << 20;
@@ -21,7 +21,7 @@ const MAX_GENOTYPE_BYTES: u64 = 1 << 20;
 pub fn execute(cli: Cli) -> Result<()> {
     let export = cli.export;
     match (cli.command, &export.source, &export.out) {
-        (Some(Command::Inspect { file, untrained }), ..) => inspect(&file, untrained),
+        (Some(Command::Inspect { file, dot, untrained }), ..) => inspect(&file, dot.as_deref(), untrained),
         (None, Some(source), Some(out)) => compile(source, out, &export),
         // The parser requires both where there is no command.
         (None, ..) => bail!("nothing to do. Help: milenas-export --help"),
@@ -48,7 +48,8 @@ fn compile(source: &str, out: &Path, arguments: &Export) -> Result<()> {
         ..Options::default()
     };
     let network = Network { graph: &model.graph, weights: &model.weights };
-    let report = export_file(out, network, &model.card.to_metadata()?, &options, &mut |step| {
+    let metadata = sidecars::metadata(&model.card, arguments.license.as_deref())?;
+    let report = export_file(out, network, &metadata, &options, &mut |step| {
         if arguments.verbose {
             eprintln!("{:5} {} at {}, {} nodes", step.number, step.pass, step.at, step.nodes);
         }
@@ -71,6 +72,14 @@ fn compile(source: &str, out: &Path, arguments: &Export) -> Result<()> {
     if let Some(path) = &arguments.report {
         file::write(path, report::json(&report, &options, source)?.as_bytes())?;
         println!("report      {}", path.display());
+    }
+    if arguments.sidecars {
+        sidecars::write(out, &model.card, arguments)?;
+        println!("beside it   labels.txt, preprocess.json");
+    }
+    if let Some(folder) = &arguments.triton {
+        sidecars::triton(folder, out, &model.card, arguments)?;
+        println!("triton      {}", folder.display());
     }
     println!("next        milenas-infer classify {} IMAGE...", out.display());
     Ok(())
@@ -111,7 +120,7 @@ fn load(source: &str, size: Untrained, seed: u64) -> Result<Model> {
     untrained::network(genotype, size, seed)
 }
 
-fn inspect(source: &str, untrained: Untrained) -> Result<()> {
+fn inspect(source: &str, dot: Option<&Path>, untrained: Untrained) -> Result<()> {
     let (graph, metadata): (Graph, BTreeMap<String, String>) = match Path::new(source).extension() {
         Some(end) if end == "onnx" => {
             let read = onnx::read(Path::new(source))?;
@@ -125,11 +134,20 @@ fn inspect(source: &str, untrained: Untrained) -> Result<()> {
     let total = cost(&graph);
     let mut text =
         format!("{graph}nodes {}, parameters {}, MACs {}\n", graph.nodes().len(), total.params, total.macs);
+    text.push_str(&draw::costs(&graph));
     for (key, value) in &metadata {
         text.push_str(&format!("{key} = {value}\n"));
     }
     if let Ok(card) = Card::from_metadata(&metadata.into_iter().collect(), source) {
         text.push_str(&format!("genotype {}\n", card.genotype));
+        text.push_str(&draw::text(&card.genotype));
+        if let Some(path) = dot {
+            file::write(path, draw::dot(&card.genotype).as_bytes())?;
+        }
+    } else if dot.is_some() {
+        bail!(
+            "{source}: without a card there are no cells to draw. Help: --dot needs a file of this project"
+        );
     }
     match std::io::stdout().write_all(text.as_bytes()) {
         // The reader has seen enough: `inspect | head`.

@@ -3,7 +3,9 @@
 mod calibration;
 mod cli;
 mod commands;
+mod draw;
 mod report;
+mod sidecars;
 mod untrained;
 
 use std::process::ExitCode;
