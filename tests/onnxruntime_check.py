@@ -4,7 +4,7 @@
 
 DARTS_V2 at the paper's size is checked and run. Small networks of DARTS_V2 and of a genotype with every primitive are
 trained on pictures that this script draws: ONNX Runtime's labels and probabilities on them and on noise, in batches of
-1, 2 and 7, equal those that `milenas-infer classify` prints.
+1, 2 and 7, equal those that `milenas-infer classify` prints. Every option of the file's form gives the same answers.
 """
 import csv
 import json
@@ -101,10 +101,45 @@ def trained(bin_dir, folder, genotype):
         close(f"milenas-infer, batch {batch}", np.array([float(r["score"]) for r in rows]), p.max(1))
 
 
+def formats(bin_dir, folder):
+    """Each way to write a file down: the same answers from ONNX Runtime as from the plain file."""
+    small = ("DARTS_V2", "--channels", "4", "--layers", "3", "--size", "16", "--seed", "1")
+    export = bin_dir / "milenas-export"
+    plain = folder / "plain.onnx"
+    run(export, *small, "-o", plain)
+    card = json.loads(session(plain).get_modelmeta().custom_metadata_map["milenas.card"])
+    mean, std = (np.array(card["input"][k], dtype=np.float32) for k in ("mean", "std"))
+    pixels = np.random.default_rng(3).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
+    x = ((pixels.astype(np.float32) / 255 - mean) / std).transpose(0, 3, 1, 2).copy()
+    logits = session(plain).run(None, {"input": x})[0]
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    cases = [(["--opset", str(n)], x, logits, TOLERANCE) for n in range(13, 23)]
+    cases += [
+        (["--batch", "4"], x, logits, TOLERANCE),
+        (["--output", "probabilities"], x, p, TOLERANCE),
+        (["--input", "uint8"], pixels, logits, TOLERANCE),
+        (["--fp16"], x, logits, 2e-2),
+        (["--opset", "13", "--batch", "4", "--input", "uint8", "--output", "probabilities", "--fp16"], pixels, p, 2e-2),
+    ]
+    for options, fed, expected, tolerance in cases:
+        path = folder / "case.onnx"
+        run(export, *small, *options, "-o", path)
+        close(" ".join(options), session(path).run(None, {"input": fed})[0], expected, tolerance)
+        files = [folder / f"{i}.png" for i in range(3)]
+        for file, image in zip(files, pixels):
+            Image.fromarray(image).save(file)
+        rows = list(csv.DictReader(run(bin_dir / "milenas-infer", "classify", path, *files).splitlines()))
+        assert [int(r["index"]) for r in rows] == p[:3].argmax(1).tolist(), "the same labels"
+        close("  milenas-infer", np.array([float(r["score"]) for r in rows]), p[:3].max(1), tolerance)
+
+
 def main():
     bin_dir = Path(sys.argv[1])
     with tempfile.TemporaryDirectory() as folder:
         published(bin_dir, Path(folder))
+    with tempfile.TemporaryDirectory() as folder:
+        formats(bin_dir, Path(folder))
     for genotype in ("DARTS_V2", EVERY_PRIMITIVE):
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "genotype.txt"

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
-use milenas_export::Target;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use milenas_export::{Target, onnx};
 
 /// Compiles a trained network into a standalone ONNX file, and proves that the file computes the same.
 #[derive(Debug, Parser)]
@@ -17,6 +17,7 @@ use milenas_export::Target;
 Example:
   milenas-export runs/digits-net/weights.safetensors -o model.onnx
   milenas-export DARTS_V2 --target onnxruntime -o darts.onnx
+  milenas-export runs/digits-net/weights.safetensors --input uint8 --output probabilities -o server.onnx
   milenas-export inspect model.onnx"
 )]
 #[allow(missing_docs)]
@@ -30,12 +31,15 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 #[allow(missing_docs)]
 pub enum Command {
-    /// Print graph, cost and card of weights, a genotype or an ONNX file
-    #[command(after_help = "Example:\n  milenas-export inspect model.onnx")]
+    /// Print graph, cells, cost of each cell and card of weights, a genotype or an ONNX file
+    #[command(after_help = "Example:\n  milenas-export inspect model.onnx --dot cells.dot")]
     Inspect {
         /// model.onnx, weights.safetensors, genotype.json, or the name of a published genotype
         #[arg(value_name = "FILE")]
         file: String,
+        /// Also draw the cells as Graphviz DOT: `dot -Tsvg` makes a picture of it
+        #[arg(long, value_name = "FILE")]
+        dot: Option<PathBuf>,
         #[command(flatten)]
         untrained: Untrained,
     },
@@ -50,17 +54,52 @@ pub struct Export {
     #[arg(value_name = "WEIGHTS|GENOTYPE", required = true)]
     pub source: Option<String>,
     /// The file to write
-    #[arg(short, long, value_name = "FILE", required = true)]
-    pub output: Option<PathBuf>,
+    #[arg(short = 'o', long = "out", value_name = "FILE", required = true)]
+    pub out: Option<PathBuf>,
     /// The reader that the file is made for: portable, onnxruntime or candle-onnx
     #[arg(long, value_name = "READER", default_value = "portable")]
     pub target: Target,
+    /// The operator set of the file, with the smallest version of the format that has it
+    #[arg(long, value_name = "13..22", default_value_t = onnx::OPSET)]
+    pub opset: i64,
+    /// Batches of this one size; without it, of any
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub batch: Option<u16>,
+    /// What the file takes: normalised float32 [N, C, H, W], or bytes [N, H, W, C] as decoders give them, with the
+    /// normalisation in the graph
+    #[arg(long, value_enum, default_value_t)]
+    pub input: Input,
+    /// What the file gives
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Output,
+    /// Store weights as float16, with a Cast to float32 before each use: half the size, the same speed, inputs and
+    /// results stay float32
+    #[arg(long)]
+    pub fp16: bool,
+    /// Labelled images (digits, cifar10:DIR, a folder or a tar): the comparison also runs up to 64 of its training part
+    #[arg(long, value_name = "SRC")]
+    pub calibration: Option<String>,
+    /// Write what was compared, done and gained as JSON
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Also write labels.txt and preprocess.json beside the file
+    #[arg(long)]
+    pub sidecars: bool,
+    /// Also write a model repository for Triton Inference Server; the model has the file's name
+    #[arg(long, value_name = "DIR")]
+    pub triton: Option<PathBuf>,
+    /// The licence of the model, e.g. CC-BY-4.0, as `model_license` in the file's metadata
+    #[arg(long, value_name = "NAME")]
+    pub license: Option<String>,
     /// Only these of the passes that simplify, separated by commas; `none` for none of them
     #[arg(long, value_name = "NAMES")]
     pub passes: Option<String>,
+    /// Leave out this pass; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub skip_pass: Vec<String>,
     /// Stop simplifying after N patches, to find the one that is wrong
     #[arg(long, value_name = "N", default_value_t = usize::MAX, hide_default_value = true)]
-    pub steps: usize,
+    pub stop_after: usize,
     /// Seed of the inputs for the comparison, and of an untrained network
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -69,6 +108,24 @@ pub struct Export {
     pub verbose: bool,
     #[command(flatten)]
     pub untrained: Untrained,
+}
+
+/// What a file takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum Input {
+    #[default]
+    Float32,
+    Uint8,
+}
+
+/// What a file gives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum Output {
+    #[default]
+    Logits,
+    Probabilities,
 }
 
 /// The size of the network of a genotype; weights carry their own.

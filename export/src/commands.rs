@@ -5,13 +5,14 @@ use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use milenas_export::onnx::Format;
 use milenas_export::passes::Pass;
 use milenas_export::verify::Network;
-use milenas_export::{Options, Target, export_file, onnx};
+use milenas_export::{Dress, Options, Target, export_file, onnx};
 use milenas_models::{Card, Error, Genotype, Graph, Model, cost, file};
 
-use crate::cli::{Cli, Command, Export, Untrained};
-use crate::untrained;
+use crate::cli::{Cli, Command, Export, Input, Output, Untrained};
+use crate::{calibration, draw, report, sidecars, untrained};
 
 /// The largest genotype file, in bytes.
 const MAX_GENOTYPE_BYTES: u64 = 1 << 20;
@@ -19,28 +20,36 @@ const MAX_GENOTYPE_BYTES: u64 = 1 << 20;
 /// Does what was asked.
 pub fn execute(cli: Cli) -> Result<()> {
     let export = cli.export;
-    match (cli.command, &export.source, &export.output) {
-        (Some(Command::Inspect { file, untrained }), ..) => inspect(&file, untrained),
-        (None, Some(source), Some(output)) => compile(source, output, &export),
+    match (cli.command, &export.source, &export.out) {
+        (Some(Command::Inspect { file, dot, untrained }), ..) => inspect(&file, dot.as_deref(), untrained),
+        (None, Some(source), Some(out)) => compile(source, out, &export),
         // The parser requires both where there is no command.
         (None, ..) => bail!("nothing to do. Help: milenas-export --help"),
     }
 }
 
 #[allow(clippy::print_stdout, clippy::print_stderr)]
-fn compile(source: &str, output: &Path, arguments: &Export) -> Result<()> {
+fn compile(source: &str, out: &Path, arguments: &Export) -> Result<()> {
     let model = load(source, arguments.untrained, arguments.seed)?;
     let target = arguments.target;
-    let passes = chosen(target, arguments.passes.as_deref())?;
+    let passes = chosen(target, arguments)?;
+    let bytes = (arguments.input == Input::Uint8).then(|| model.card.input.clone());
+    let probabilities = arguments.output == Output::Probabilities;
+    let batch = arguments.batch.map(usize::from);
+    let images = calibration::batches(&model.card, arguments)?;
     let options = Options {
         target,
+        dress: Dress { bytes, probabilities, batch },
+        format: Format { opset: arguments.opset, half: arguments.fp16, ..Format::default() },
         passes: &passes,
-        steps: arguments.steps,
+        steps: arguments.stop_after,
         seed: arguments.seed,
+        inputs: &images,
         ..Options::default()
     };
     let network = Network { graph: &model.graph, weights: &model.weights };
-    let report = export_file(output, network, &model.card.to_metadata()?, &options, &mut |step| {
+    let metadata = sidecars::metadata(&model.card, arguments.license.as_deref())?;
+    let report = export_file(out, network, &metadata, &options, &mut |step| {
         if arguments.verbose {
             eprintln!("{:5} {} at {}, {} nodes", step.number, step.pass, step.at, step.nodes);
         }
@@ -50,29 +59,46 @@ fn compile(source: &str, output: &Path, arguments: &Export) -> Result<()> {
     println!("nodes       {} -> {}", report.nodes[0], report.nodes[1]);
     println!("parameters  {} -> {}", before.params, after.params);
     println!("MACs        {} -> {}", before.macs, after.macs);
-    println!("difference  {} (allowed: {})", report.comparison, options.tolerance);
+    println!("difference  {} (allowed: {}): equal", report.comparison, options.tolerance);
+    if let Some(half) = &report.half {
+        println!("float16     {half}");
+    }
     if report.comparison.variation <= options.tolerance.relative {
         println!(
             "note        the network gives every image the same answer, so the comparison proves little"
         );
     }
-    println!("wrote       {} ({} bytes)", output.display(), report.bytes);
-    println!("next        milenas-infer classify {} IMAGE...", output.display());
+    println!("wrote       {} ({} bytes)", out.display(), report.bytes);
+    if let Some(path) = &arguments.report {
+        file::write(path, report::json(&report, &options, source)?.as_bytes())?;
+        println!("report      {}", path.display());
+    }
+    if arguments.sidecars {
+        sidecars::write(out, &model.card, arguments)?;
+        println!("beside it   labels.txt, preprocess.json");
+    }
+    if let Some(folder) = &arguments.triton {
+        sidecars::triton(folder, out, &model.card, arguments)?;
+        println!("triton      {}", folder.display());
+    }
+    println!("next        milenas-infer classify {} IMAGE...", out.display());
     Ok(())
 }
 
-/// The target's passes of these names, in the order of its pipeline.
-fn chosen(target: Target, names: Option<&str>) -> Result<Vec<&'static dyn Pass>> {
-    let names: Vec<&str> = match names {
-        None => return Ok(target.simplify().to_vec()),
+/// The target's passes that are asked for, in the order of its pipeline.
+fn chosen(target: Target, arguments: &Export) -> Result<Vec<&'static dyn Pass>> {
+    let known = || target.simplify().iter().map(|pass| pass.name());
+    let only: Vec<&str> = match arguments.passes.as_deref() {
+        None => known().collect(),
         Some("none") => Vec::new(),
         Some(names) => names.split(',').map(str::trim).collect(),
     };
-    let known = || target.simplify().iter().map(|pass| pass.name());
-    if let Some(unknown) = names.iter().find(|name| !known().any(|k| k == **name)) {
+    let skipped: Vec<&str> = arguments.skip_pass.iter().map(String::as_str).collect();
+    if let Some(unknown) = only.iter().chain(&skipped).find(|name| !known().any(|k| k == **name)) {
         return Err(Error::unknown("pass", *unknown, known()).into());
     }
-    Ok(target.simplify().iter().copied().filter(|pass| names.contains(&pass.name())).collect())
+    let asked = |name: &str| only.contains(&name) && !skipped.contains(&name);
+    Ok(target.simplify().iter().copied().filter(|pass| asked(pass.name())).collect())
 }
 
 /// Trained weights with their card; or the untrained network of a genotype.
@@ -94,7 +120,7 @@ fn load(source: &str, size: Untrained, seed: u64) -> Result<Model> {
     untrained::network(genotype, size, seed)
 }
 
-fn inspect(source: &str, untrained: Untrained) -> Result<()> {
+fn inspect(source: &str, dot: Option<&Path>, untrained: Untrained) -> Result<()> {
     let (graph, metadata): (Graph, BTreeMap<String, String>) = match Path::new(source).extension() {
         Some(end) if end == "onnx" => {
             let read = onnx::read(Path::new(source))?;
@@ -108,11 +134,20 @@ fn inspect(source: &str, untrained: Untrained) -> Result<()> {
     let total = cost(&graph);
     let mut text =
         format!("{graph}nodes {}, parameters {}, MACs {}\n", graph.nodes().len(), total.params, total.macs);
+    text.push_str(&draw::costs(&graph));
     for (key, value) in &metadata {
         text.push_str(&format!("{key} = {value}\n"));
     }
     if let Ok(card) = Card::from_metadata(&metadata.into_iter().collect(), source) {
         text.push_str(&format!("genotype {}\n", card.genotype));
+        text.push_str(&draw::text(&card.genotype));
+        if let Some(path) = dot {
+            file::write(path, draw::dot(&card.genotype).as_bytes())?;
+        }
+    } else if dot.is_some() {
+        bail!(
+            "{source}: without a card there are no cells to draw. Help: --dot needs a file of this project"
+        );
     }
     match std::io::stdout().write_all(text.as_bytes()) {
         // The reader has seen enough: `inspect | head`.

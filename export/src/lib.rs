@@ -4,6 +4,7 @@
 //! ([`onnx`]), reads the file back, and runs it beside the source network ([`verify`]).
 #![deny(unsafe_code)]
 
+mod dress;
 mod error;
 pub mod onnx;
 pub mod passes;
@@ -15,9 +16,10 @@ pub mod verify;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use milenas_models::{Cost, Graph, Weights, cost, file};
 
+pub use dress::Dress;
 pub use error::{Error, Result};
 use passes::{Pass, Step};
 pub use target::{LOWER, SIMPLIFY, Target};
@@ -27,6 +29,10 @@ use verify::{Comparison, Network, Tolerance};
 pub struct Options<'a> {
     /// For which reader.
     pub target: Target,
+    /// What is put around the network.
+    pub dress: Dress,
+    /// In which words it is written; its `bytes` follow the dress.
+    pub format: onnx::Format,
     /// The passes that simplify: [`Target::simplify`] or some of it.
     pub passes: &'a [&'a dyn Pass],
     /// How many of their patches at most, to find the one that is wrong.
@@ -35,7 +41,7 @@ pub struct Options<'a> {
     pub tolerance: Tolerance,
     /// Of the inputs for the comparison.
     pub seed: u64,
-    /// More inputs for the comparison, e.g. real images.
+    /// More inputs for the comparison, e.g. real images: what the file takes, as floats `[N, C, H, W]`.
     pub inputs: &'a [Vec<Tensor>],
 }
 
@@ -43,6 +49,8 @@ impl Default for Options<'_> {
     fn default() -> Self {
         Options {
             target: Target::Portable,
+            dress: Dress::default(),
+            format: onnx::Format::default(),
             passes: SIMPLIFY,
             steps: usize::MAX,
             tolerance: Tolerance::ROUNDING,
@@ -61,8 +69,12 @@ pub struct Report {
     pub cost: [Cost; 2],
     /// Patches applied.
     pub steps: usize,
-    /// The file beside the source network.
+    /// How many of them each pass applied.
+    pub passes: BTreeMap<&'static str, usize>,
+    /// The proof: the file beside the source network; in half precision, beside the same with rounded weights.
     pub comparison: Comparison,
+    /// What half precision costs: the file beside the source network.
+    pub half: Option<Comparison>,
     /// The size of the file.
     pub bytes: usize,
 }
@@ -92,29 +104,33 @@ pub fn export_file(
     options: &Options,
     log: &mut dyn FnMut(&Step),
 ) -> Result<Report> {
-    let mut steps = 0;
+    let mut passes = BTreeMap::new();
+    let (source, numbers) = options.dress.around(network)?;
+    let network = Network { graph: &source, weights: &numbers };
     let (graph, weights) = compile(network, options, &mut |step| {
-        steps += 1;
+        *passes.entry(step.pass).or_default() += 1;
         log(step);
     })?;
-    let bytes = onnx::encode(&graph, &weights, metadata)?;
+    let format = onnx::Format { bytes: options.dress.bytes.is_some(), ..options.format };
+    let bytes = onnx::encode_as(&graph, &weights, metadata, format)?;
 
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".{}.unproved", std::process::id()));
     let unproved = path.with_file_name(name);
-    let proved = (|| -> Result<Comparison> {
+    let proved = (|| -> Result<(Comparison, Option<Comparison>)> {
         file::write(&unproved, &bytes).map_err(|e| named(e, path))?;
-        let comparison = prove(network, &unproved, options)?;
+        let proof = prove(network, Network { graph: &graph, weights: &weights }, &unproved, options)?;
         std::fs::rename(&unproved, path).map_err(milenas_models::Error::io(path))?;
-        Ok(comparison)
+        Ok(proof)
     })();
-    let comparison = proved.inspect_err(|_| {
+    let (comparison, half) = proved.inspect_err(|_| {
         // The error that matters is the one being reported.
         let _ = std::fs::remove_file(&unproved);
     })?;
     let nodes = [network.graph.nodes().len(), graph.nodes().len()];
     let cost = [cost(network.graph), cost(&graph)];
-    Ok(Report { nodes, cost, steps, comparison, bytes: bytes.len() })
+    let steps = passes.values().sum();
+    Ok(Report { nodes, cost, steps, passes, comparison, half, bytes: bytes.len() })
 }
 
 /// The same failure at the path that the caller knows.
@@ -125,15 +141,50 @@ fn named(error: milenas_models::Error, path: &Path) -> milenas_models::Error {
     }
 }
 
-/// Reads a file and runs it beside `network`.
-fn prove(network: Network, path: &Path, options: &Options) -> Result<Comparison> {
+/// Reads a file and runs it beside `network`. Half precision is proved in two steps, since the rounding of weights
+/// is no rounding of sums: the compiled network beside its source, the file beside the compiled network with
+/// rounded weights. What the rounding does to the results is the second comparison.
+fn prove(
+    network: Network,
+    compiled: Network,
+    path: &Path,
+    options: &Options,
+) -> Result<(Comparison, Option<Comparison>)> {
     let read = onnx::read(path)?;
     let mut inputs = verify::random_inputs(network.graph, options.seed)?;
+    if options.dress.bytes.is_some() {
+        for x in inputs.iter_mut().flatten() {
+            let bytes = x.affine(64.0, 128.0).and_then(|x| x.round()?.clamp(0f32, 255f32));
+            *x = bytes.map_err(milenas_models::Error::from)?;
+        }
+    }
     inputs.extend_from_slice(options.inputs);
     let file = Network { graph: &read.graph, weights: &read.weights };
-    let comparison = verify::compare(network, file, &inputs)?;
-    match comparison.within(&options.tolerance) {
-        true => Ok(comparison),
-        false => Err(Error::Differs { comparison, tolerance: options.tolerance }),
+    let equal = |reference, other| -> Result<Comparison> {
+        let comparison = verify::compare(reference, other, &inputs)?;
+        match comparison.within(&options.tolerance) {
+            true => Ok(comparison),
+            false => Err(Error::Differs { comparison, tolerance: options.tolerance }),
+        }
+    };
+    if !options.format.half {
+        return Ok((equal(network, file)?, None));
     }
+    equal(network, compiled)?;
+    let weights = rounded(compiled.weights)?;
+    let proof = equal(Network { graph: compiled.graph, weights: &weights }, file)?;
+    Ok((proof, Some(verify::compare(network, file, &inputs)?)))
+}
+
+/// Weights of two and more dimensions as float16 has them.
+fn rounded(weights: &Weights) -> Result<Weights> {
+    let mut rounded = Weights::default();
+    for (name, tensor) in weights.iter() {
+        let narrow = || tensor.to_dtype(DType::F16)?.to_dtype(DType::F32);
+        match tensor.rank() {
+            0 | 1 => rounded.insert(name, tensor.as_tensor().clone())?,
+            _ => rounded.insert(name, narrow().map_err(milenas_models::Error::from)?)?,
+        }
+    }
+    Ok(rounded)
 }

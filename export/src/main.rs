@@ -1,7 +1,11 @@
 //! milenas-export: parse, run, and say what went wrong.
 
+mod calibration;
 mod cli;
 mod commands;
+mod draw;
+mod report;
+mod sidecars;
 mod untrained;
 
 use std::process::ExitCode;

@@ -5,6 +5,7 @@ use std::fmt;
 use candle_core::{Device, Tensor};
 use milenas_models::graph::Dim;
 use milenas_models::{Executor, Graph, Mode, Rng, Weights};
+use serde::Serialize;
 
 use crate::{Error, Result};
 
@@ -18,7 +19,7 @@ pub struct Network<'a> {
 }
 
 /// How far two results may lie apart.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Tolerance {
     /// Of the largest difference by itself: what rounding does to results near 0.
     pub absolute: f32,
@@ -50,7 +51,7 @@ impl fmt::Display for Tolerance {
 }
 
 /// What two networks differ by, over all results and inputs.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Comparison {
     /// The largest difference of two numbers; NaN when either network gives one.
     pub max_abs: f32,

@@ -32,7 +32,12 @@ impl Classifier {
     pub fn load(path: &Path, features: bool) -> Result<Self> {
         let place = path.display().to_string();
         let file = milenas_export::onnx::read(path)?;
-        let card = Card::from_metadata(&file.metadata.into_iter().collect(), &place)?;
+        let mut card = Card::from_metadata(&file.metadata.into_iter().collect(), &place)?;
+        if file.bytes {
+            // The network has the scale in itself and takes the values of bytes.
+            card.input.mean.fill(0.0);
+            card.input.std.fill(1.0 / 255.0);
+        }
         let runtime = Native::new(file.graph, file.weights, features, &place)?;
         let found = (runtime.image(), runtime.classes());
         let expected = ([card.input.channels, card.input.height, card.input.width], card.labels.len());

@@ -58,7 +58,7 @@ pub fn decode(bytes: &[u8], place: &str) -> Result<Decoded> {
     let graph = builder.finish().map_err(|e| Model::malformed(place, e.to_string()))?;
     weights.check(&graph).map_err(|e| e.within(place))?;
     limits::check_work(&graph, place)?;
-    Ok(Decoded { graph, weights, metadata: metadata(&model, place)? })
+    Ok(Decoded { graph, weights, metadata: metadata(&model, place)?, bytes: has_bytes(proto) })
 }
 
 /// The version of the standard operators.
@@ -130,21 +130,29 @@ fn read_inputs<'a>(proto: &'a GraphProto, scope: &mut Scope<'a>, place: &str) ->
         if scope.is_constant(&info.name) {
             continue;
         }
-        let fact = fact(info).map_err(at)?;
-        scope.define_input(&info.name, fact).map_err(at)?;
+        let (fact, kind) = fact(info).map_err(at)?;
+        match kind {
+            DataType::Uint8 => {
+                let [n, h, w, c] = fact.dims()[..] else {
+                    return Err(at(format!("it is {fact} of bytes, expected [N, H, W, C]")).into());
+                };
+                scope.define_pixels(&info.name, Fact::new(vec![n, c, h, w])).map_err(at)?;
+            }
+            _ => scope.define_input(&info.name, fact).map_err(at)?,
+        }
     }
     Ok(())
 }
 
-/// The shape of an input: float, every size known but that of the batch.
-fn fact(info: &ValueInfoProto) -> std::result::Result<Fact, String> {
+/// Shape and type of an input: float or bytes, every size known but that of the batch.
+fn fact(info: &ValueInfoProto) -> std::result::Result<(Fact, DataType), String> {
     let Some(type_proto::Value::TensorType(tensor)) = info.r#type.as_ref().and_then(|t| t.value.as_ref())
     else {
         return Err("it is no tensor".into());
     };
-    if tensor.elem_type != DataType::Float as i32 {
-        let found = DataType::try_from(tensor.elem_type).map_or("unknown", |t| t.as_str_name());
-        return Err(format!("it is {found}, this program reads FLOAT"));
+    let kind = DataType::try_from(tensor.elem_type).unwrap_or(DataType::Undefined);
+    if !matches!(kind, DataType::Float | DataType::Uint8) {
+        return Err(format!("it is {}, this program reads FLOAT and UINT8", kind.as_str_name()));
     }
     let Some(shape) = &tensor.shape else { return Err("it has no shape".into()) };
     let dim = |(i, dim): (usize, &candle_onnx::onnx::tensor_shape_proto::Dimension)| match &dim.value {
@@ -160,7 +168,19 @@ fn fact(info: &ValueInfoProto) -> std::result::Result<Fact, String> {
         return Err(format!("rank is {}, the limit is 8", dims.len()));
     }
     let fact = Fact::new(dims);
-    fact.volume().map(|_| fact.clone()).ok_or_else(|| format!("its shape is {fact}"))
+    match fact.volume() {
+        Some(_) => Ok((fact, kind)),
+        None => Err(format!("its shape is {fact}")),
+    }
+}
+
+/// Whether an input holds bytes.
+fn has_bytes(proto: &GraphProto) -> bool {
+    let is_bytes = |info: &ValueInfoProto| match info.r#type.as_ref().and_then(|t| t.value.as_ref()) {
+        Some(type_proto::Value::TensorType(tensor)) => tensor.elem_type == DataType::Uint8 as i32,
+        _ => false,
+    };
+    proto.input.iter().any(is_bytes)
 }
 
 fn metadata(model: &ModelProto, place: &str) -> Result<BTreeMap<String, String>> {

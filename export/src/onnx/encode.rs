@@ -12,8 +12,8 @@ use milenas_models::op::{Slice, Softmax, Zero};
 use prost::Message;
 
 use super::attributes::{float, int, ints};
-use super::tensors::{f32s, i64s};
-use super::{IR_VERSION, OPSET};
+use super::tensors::{f16s, f32s, i64s};
+use super::{Format, OPSETS};
 use crate::{Error, Result};
 
 /// The name of the symbolic dimension.
@@ -25,26 +25,75 @@ const BATCH: &str = "batch";
 /// A graph that breaks a rule of the representation, weights of another network, or something that
 /// [`LOWER`](crate::LOWER) would have rewritten.
 pub fn encode(graph: &Graph, weights: &Weights, metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
+    encode_as(graph, weights, metadata, Format::default())
+}
+
+/// [`encode`] in another format.
+///
+/// # Errors
+/// Those of [`encode`]; an operator set out of range; weights or an input that the format cannot hold.
+pub fn encode_as(
+    graph: &Graph,
+    weights: &Weights,
+    metadata: &BTreeMap<String, String>,
+    format: Format,
+) -> Result<Vec<u8>> {
+    if !OPSETS.contains(&format.opset) {
+        let (found, expected) = (format.opset.to_string(), "13 to 22".to_string());
+        return Err(milenas_models::Error::Value { what: "opset".into(), found, expected }.into());
+    }
     graph.check()?;
     weights.check(graph)?;
     let mut names = Names::of(graph)?;
+    let (mut nodes, mut input, mut value_info) = (Vec::new(), Vec::new(), Vec::new());
     let mut initializer = Vec::new();
     for param in graph.params() {
         let missing = || milenas_models::Error::Weights { problem: format!("`{}` is missing", param.name) };
         let tensor = weights.get(&param.name).ok_or_else(missing)?;
         let data: Vec<f32> =
             tensor.flatten_all().and_then(|x| x.to_vec1()).map_err(milenas_models::Error::from)?;
-        initializer.push(f32s(&param.name, &param.shape, &data));
+        if format.half && param.shape.len() > 1 {
+            let stored = names.fresh(format!("{}.float16", param.name));
+            let range = || Error::NotLowered {
+                node: param.name.clone(),
+                problem: "a number of it is out of float16's range".into(),
+            };
+            initializer.push(f16s(&stored, &param.shape, &data).ok_or_else(range)?);
+            nodes.push(cast(&stored, &param.name));
+        } else {
+            initializer.push(f32s(&param.name, &param.shape, &data));
+        }
     }
-    let (mut nodes, mut input, mut value_info) = (Vec::new(), Vec::new(), Vec::new());
     for (value, node) in graph.values() {
         let info = value_of(names.wire(value), &node.fact);
         if let Op::Input(_) = node.op {
-            input.push(described(info));
+            if !format.bytes {
+                input.push(described(info));
+                continue;
+            }
+            let [n, c, h, w] = node.fact.dims()[..] else {
+                let problem = format!("it is {}, an input of bytes is an image", node.fact);
+                return Err(Error::NotLowered { node: node.name.clone(), problem });
+            };
+            // The graph's input keeps its name in the file; its wire gets another.
+            let bytes = names.wire(value).to_string();
+            let floats = names.fresh(format!("{bytes}.cast"));
+            let planes = names.fresh(format!("{bytes}.planes"));
+            input.push(described(bytes_of(&bytes, &Fact::new(vec![n, h, w, c]))));
+            nodes.push(cast(&bytes, &floats));
+            nodes.push(onnx::NodeProto {
+                name: planes.clone(),
+                op_type: "Transpose".into(),
+                input: vec![floats],
+                output: vec![planes.clone()],
+                attribute: vec![ints("perm", &[0, 3, 1, 2])],
+                ..Default::default()
+            });
+            names.wires[value.index()] = planes;
             continue;
         }
         let refuse = |problem| Error::NotLowered { node: node.name.clone(), problem };
-        let Spelled { operator, attributes, constants } = spell(&node.op).map_err(refuse)?;
+        let Spelled { operator, attributes, constants } = spell(&node.op, format.opset).map_err(refuse)?;
         let wires = node.inputs.iter().map(|v| names.wire(*v).to_string());
         let params = node.params.iter().map(|p| p.name.clone());
         let mut reads: Vec<String> = wires.chain(params).collect();
@@ -70,8 +119,8 @@ pub fn encode(graph: &Graph, weights: &Weights, metadata: &BTreeMap<String, Stri
         .iter()
         .map(|(key, value)| onnx::StringStringEntryProto { key: key.clone(), value: value.clone() });
     let model = onnx::ModelProto {
-        ir_version: IR_VERSION,
-        opset_import: vec![onnx::OperatorSetIdProto { domain: String::new(), version: OPSET }],
+        ir_version: format.ir_version(),
+        opset_import: vec![onnx::OperatorSetIdProto { domain: String::new(), version: format.opset }],
         producer_name: env!("CARGO_PKG_NAME").into(),
         producer_version: env!("CARGO_PKG_VERSION").into(),
         model_version: 1,
@@ -88,6 +137,26 @@ pub fn encode(graph: &Graph, weights: &Weights, metadata: &BTreeMap<String, Stri
         ..Default::default()
     };
     Ok(model.encode_to_vec())
+}
+
+/// A node that makes float32 of `from`.
+fn cast(from: &str, to: &str) -> onnx::NodeProto {
+    onnx::NodeProto {
+        name: to.into(),
+        op_type: "Cast".into(),
+        input: vec![from.into()],
+        output: vec![to.into()],
+        attribute: vec![int("to", DataType::Float as usize)],
+        ..Default::default()
+    }
+}
+
+fn bytes_of(name: &str, fact: &Fact) -> onnx::ValueInfoProto {
+    let mut info = value_of(name, fact);
+    if let Some(type_proto::Value::TensorType(tensor)) = info.r#type.as_mut().and_then(|t| t.value.as_mut()) {
+        tensor.elem_type = DataType::Uint8.into();
+    }
+    info
 }
 
 /// Names of wires: those of inputs, results and parameters are what the graph says; another wire has the name of
@@ -155,12 +224,15 @@ fn value_of(name: &str, fact: &Fact) -> onnx::ValueInfoProto {
 /// An image says so, in the words of the standard's "Type Denotation" and "Dimension Denotation".
 fn described(mut info: onnx::ValueInfoProto) -> onnx::ValueInfoProto {
     if let Some(kind) = &mut info.r#type
-        && let Some(type_proto::Value::TensorType(type_proto::Tensor { shape: Some(shape), .. })) =
+        && let Some(type_proto::Value::TensorType(type_proto::Tensor { shape: Some(shape), elem_type })) =
             &mut kind.value
         && shape.dim.len() == 4
     {
         kind.denotation = "IMAGE".into();
-        let words = ["DATA_BATCH", "DATA_CHANNEL", "DATA_FEATURE", "DATA_FEATURE"];
+        let words = match *elem_type == DataType::Uint8 as i32 {
+            false => ["DATA_BATCH", "DATA_CHANNEL", "DATA_FEATURE", "DATA_FEATURE"],
+            true => ["DATA_BATCH", "DATA_FEATURE", "DATA_FEATURE", "DATA_CHANNEL"],
+        };
         shape.dim.iter_mut().zip(words).for_each(|(dim, word)| dim.denotation = word.into());
     }
     info
@@ -183,7 +255,7 @@ fn pads(p: &Padding) -> onnx::AttributeProto {
     ints("pads", &[p.top, p.left, p.bottom, p.right])
 }
 
-fn spell(op: &Op) -> std::result::Result<Spelled, String> {
+fn spell(op: &Op, opset: i64) -> std::result::Result<Spelled, String> {
     Ok(match op {
         Op::Input(_) => return Err("an input is no node".into()),
         Op::Conv2d(Conv2d { kernel, stride, padding, dilation, groups, .. }) => Spelled::new(
@@ -202,9 +274,13 @@ fn spell(op: &Op) -> std::result::Result<Spelled, String> {
         Op::BatchNorm(BatchNorm { eps, momentum, .. }) => Spelled::new(
             "BatchNormalization",
             // ONNX weighs the running statistics, PyTorch and we the batch's.
-            vec![float("epsilon", *eps), float("momentum", 1.0 - momentum), int("training_mode", 0)],
+            // Operator set 13 has no training mode to leave.
+            [float("epsilon", *eps), float("momentum", 1.0 - momentum)]
+                .into_iter()
+                .chain((opset >= 14).then(|| int("training_mode", 0)))
+                .collect(),
         ),
-        Op::Pool2d(pool) => pooling(pool)?,
+        Op::Pool2d(pool) => pooling(pool, opset)?,
         Op::GlobalAvgPool(_) => Spelled::new("GlobalAveragePool", vec![]),
         Op::Linear(Linear { .. }) => Spelled::new(
             "Gemm",
@@ -236,7 +312,7 @@ fn spell(op: &Op) -> std::result::Result<Spelled, String> {
     })
 }
 
-fn pooling(pool: &Pool2d) -> std::result::Result<Spelled, String> {
+fn pooling(pool: &Pool2d, opset: i64) -> std::result::Result<Spelled, String> {
     let Pool2d { kind, kernel, stride, padding, dilation } = pool;
     let mut attributes =
         vec![int("ceil_mode", 0), ints("kernel_shape", kernel), pads(padding), ints("strides", stride)];
@@ -246,7 +322,7 @@ fn pooling(pool: &Pool2d) -> std::result::Result<Spelled, String> {
             Spelled::new("MaxPool", attributes)
         }
         PoolKind::Average { .. } if *dilation != [1, 1] => {
-            return Err(format!("average pooling with dilation, which operator set {OPSET} lacks"));
+            return Err(format!("average pooling with dilation, which operator set {opset} lacks"));
         }
         PoolKind::Average { count_padding } => {
             attributes.push(int("count_include_pad", usize::from(*count_padding)));

@@ -2,7 +2,7 @@
 //!
 //! | operation | ONNX | what is particular |
 //! | --- | --- | --- |
-//! | `Input` | graph input | dimension 0 is `batch`; images carry the denotations of the standard |
+//! | `Input` | graph input | dimension 0 is `batch`; images carry the denotations of the standard; of bytes with `Cast` and `Transpose` |
 //! | `Conv2d` | `Conv` | every attribute written; read also with `auto_pad` |
 //! | `BatchNorm` | `BatchNormalization` | with weight and bias, running statistics, one output |
 //! | `Pool2d` | `MaxPool`, `AveragePool` | read also with `auto_pad` and, where padding can say the same, `ceil_mode` |
@@ -32,17 +32,47 @@ use std::path::Path;
 use milenas_models::{Graph, Weights, file};
 
 pub use decode::decode;
-pub use encode::encode;
+pub use encode::{encode, encode_as};
 pub use limits::{MAX_FILE_BYTES, MAX_LIVE_NUMBERS, MAX_WORK};
 
 use crate::Result;
 
 /// The operator set that is written: what ONNX Runtime 1.15 and every later reader accept.
 pub const OPSET: i64 = 17;
-/// The smallest version of the format that has [`OPSET`].
-pub const IR_VERSION: i64 = 8;
+/// The operator sets that can be written.
+pub const OPSETS: std::ops::RangeInclusive<i64> = 13..=22;
 /// The newest operator set that is read.
 pub const NEWEST_OPSET: i64 = 24;
+
+/// In which words a network is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Format {
+    /// One of [`OPSETS`].
+    pub opset: i64,
+    /// Weights of two and more dimensions are stored rounded to float16, with a `Cast` to float32 in the graph.
+    pub half: bool,
+    /// The input of the file is uint8 `[N, H, W, C]`; that of the graph holds the same values as floats
+    /// `[N, C, H, W]`.
+    pub bytes: bool,
+}
+
+impl Default for Format {
+    fn default() -> Self {
+        Format { opset: OPSET, half: false, bytes: false }
+    }
+}
+
+impl Format {
+    /// The smallest version of the file format that has the operator set: onnx's table of released versions.
+    pub fn ir_version(self) -> i64 {
+        match self.opset {
+            ..=14 => 7,
+            15..=18 => 8,
+            19..=20 => 9,
+            _ => 10,
+        }
+    }
+}
 
 /// What a file holds.
 #[derive(Clone, Debug)]
@@ -53,6 +83,8 @@ pub struct Decoded {
     pub weights: Weights,
     /// The text that travels with it.
     pub metadata: BTreeMap<String, String>,
+    /// Whether the file takes uint8 `[N, H, W, C]`: [`Format::bytes`].
+    pub bytes: bool,
 }
 
 /// Reads and decodes a file.

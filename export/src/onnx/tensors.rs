@@ -2,6 +2,7 @@
 
 use candle_onnx::onnx::TensorProto;
 use candle_onnx::onnx::tensor_proto::{DataLocation, DataType};
+use half::f16;
 
 /// The largest rank that is read.
 const MAX_RANK: usize = 8;
@@ -9,6 +10,14 @@ const MAX_RANK: usize = 8;
 pub(super) fn f32s(name: &str, dims: &[usize], data: &[f32]) -> TensorProto {
     let raw = data.iter().flat_map(|x| x.to_le_bytes()).collect();
     raw_tensor(name, dims, DataType::Float, raw)
+}
+
+/// Numbers rounded to half precision; `None` where one is out of its range.
+pub(super) fn f16s(name: &str, dims: &[usize], data: &[f32]) -> Option<TensorProto> {
+    let rounded: Vec<f16> = data.iter().map(|&x| f16::from_f32(x)).collect();
+    let fits = rounded.iter().zip(data).all(|(r, x)| r.is_finite() || !x.is_finite());
+    let raw = rounded.iter().flat_map(|x| x.to_le_bytes()).collect();
+    fits.then(|| raw_tensor(name, dims, DataType::Float16, raw))
 }
 
 pub(super) fn i64s(name: &str, dims: &[usize], data: &[i64]) -> TensorProto {
@@ -47,6 +56,7 @@ pub(super) fn dims(tensor: &TensorProto) -> Result<Vec<usize>, String> {
     };
     let (bytes, listed) = match kind(tensor) {
         DataType::Float => (4, tensor.float_data.len()),
+        DataType::Float16 => (2, tensor.int32_data.len()),
         DataType::Int64 => (8, tensor.int64_data.len()),
         DataType::Int32 => (4, tensor.int32_data.len()),
         DataType::Bool => (1, tensor.int32_data.len()),
@@ -74,11 +84,31 @@ fn kind(tensor: &TensorProto) -> DataType {
     DataType::try_from(tensor.data_type).unwrap_or(DataType::Undefined)
 }
 
+/// A constant of the file, as its readers see it.
+#[derive(Clone, Copy)]
+pub(super) struct Constant<'a> {
+    pub(super) tensor: &'a TensorProto,
+    /// Whether a `Cast` to FLOAT stands between.
+    pub(super) widened: bool,
+}
+
 /// Shape and numbers of a float tensor.
-pub(super) fn floats(tensor: &TensorProto) -> Result<(Vec<usize>, Vec<f32>), String> {
+pub(super) fn floats(constant: Constant) -> Result<(Vec<usize>, Vec<f32>), String> {
+    let Constant { tensor, widened } = constant;
     let dims = dims(tensor)?;
-    if kind(tensor) != DataType::Float {
-        return Err(format!("it is {}, expected FLOAT", kind(tensor).as_str_name()));
+    match kind(tensor) {
+        DataType::Float => {}
+        DataType::Float16 if widened => {
+            let raw = tensor.raw_data.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32());
+            let listed = tensor.int32_data.iter().map(|&bits| f16::from_bits(bits as u16).to_f32());
+            return Ok((dims, if tensor.raw_data.is_empty() { listed.collect() } else { raw.collect() }));
+        }
+        other => {
+            return Err(format!(
+                "it is {}, expected FLOAT. Help: export in float32, or with a Cast",
+                other.as_str_name()
+            ));
+        }
     }
     if tensor.raw_data.is_empty() {
         return Ok((dims, tensor.float_data.clone()));

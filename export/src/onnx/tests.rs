@@ -169,7 +169,14 @@ fn what_does_not_add_up_is_refused() {
         |g| g.initializer[0].external_data = vec![StringStringEntryProto::default()],
         &["another file"],
     );
-    assert_refused(|g| g.initializer[0].data_type = 10, &["FLOAT16", "float32"]);
+    assert_refused(
+        |g| {
+            g.initializer[0].data_type = 10;
+            let half = g.initializer[0].raw_data.len() / 2;
+            g.initializer[0].raw_data.truncate(half)
+        },
+        &["FLOAT16", "float32"],
+    );
     assert_refused(|g| g.sparse_initializer.push(Default::default()), &["sparse"]);
     let conv = |g: &mut GraphProto| g.node.iter().position(|n| n.op_type == "Conv").unwrap();
     assert_refused(
@@ -381,4 +388,121 @@ fn a_missing_file_is_named() {
     let error = read(std::path::Path::new("/nowhere/model.onnx")).unwrap_err();
     assert!(matches!(error, Error::Model(milenas_models::Error::Io { .. })), "{error}");
     assert!(error.to_string().contains("/nowhere/model.onnx"));
+}
+
+#[test]
+fn every_format_comes_back() {
+    let (graph, numbers) = small();
+    for opset in OPSETS {
+        for (half, bytes) in [(false, false), (true, false), (false, true), (true, true)] {
+            let format = Format { opset, half, bytes };
+            let file = encode_as(&graph, &numbers, &BTreeMap::new(), format).unwrap();
+            let model = ModelProto::decode(file.as_slice()).unwrap();
+            assert_eq!((model.opset_import[0].version, model.ir_version), (opset, format.ir_version()));
+            let back = decode(&file, "memory").unwrap();
+            assert_eq!((back.bytes, &back.graph), (bytes, &graph));
+            for (name, tensor) in numbers.iter() {
+                let values = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                let rounded = |x: &f32| half::f16::from_f32(*x).to_f32();
+                let found = values(back.weights.get(name).unwrap());
+                let expected = values(tensor);
+                match half && tensor.rank() > 1 {
+                    true => assert_eq!(found, expected.iter().map(rounded).collect::<Vec<_>>()),
+                    false => assert_eq!(found, expected),
+                }
+            }
+        }
+    }
+    for opset in [12, 23] {
+        let format = Format { opset, ..Format::default() };
+        let message = encode_as(&graph, &numbers, &BTreeMap::new(), format).unwrap_err().to_string();
+        assert!(message.contains("13 to 22"), "{message}");
+    }
+}
+
+#[test]
+fn a_number_out_of_the_range_of_float16_is_refused() {
+    let (graph, numbers) = small();
+    let name = graph.params().find(|p| p.shape.len() > 1).unwrap().name.clone();
+    numbers.modify(&name, |x| x[0] = 1e6).unwrap();
+    let format = Format { half: true, ..Format::default() };
+    let message = encode_as(&graph, &numbers, &BTreeMap::new(), format).unwrap_err().to_string();
+    assert!(message.contains(&name) && message.contains("float16"), "{message}");
+}
+
+/// A small network with an input of bytes, after `change`.
+fn changed_bytes(change: impl FnOnce(&mut GraphProto)) -> Result<Decoded> {
+    let (graph, numbers) = small();
+    let format = Format { bytes: true, ..Format::default() };
+    let file = encode_as(&graph, &numbers, &BTreeMap::new(), format).unwrap();
+    let mut model = ModelProto::decode(file.as_slice()).unwrap();
+    change(model.graph.as_mut().unwrap());
+    decode(&model.encode_to_vec(), "model.onnx")
+}
+
+#[test]
+fn bytes_that_are_not_brought_to_planes_of_floats_are_refused() {
+    // Cast, Transpose, and the first convolution that reads both.
+    let first = |g: &GraphProto| (g.node[0].op_type.clone(), g.node[1].op_type.clone());
+    let refused = |change: &dyn Fn(&mut GraphProto), word: &str| {
+        let message = changed_bytes(change).unwrap_err().to_string();
+        assert!(message.contains(word), "{message}");
+    };
+    changed_bytes(|g| assert_eq!(first(g), ("Cast".into(), "Transpose".into()))).unwrap();
+    refused(&|g| g.node[2].input[0] = "input".into(), "holds bytes");
+    refused(&|g| g.node[1].attribute[0].ints = vec![0, 2, 3, 1], "perm");
+    refused(&|g| g.node[0].attribute[0].i = 10, "to is 10");
+    refused(&|g| g.node[0].input[0] = "nothing".into(), "nothing");
+}
+
+#[test]
+fn hostile_graphs_name_their_node() {
+    // A cycle: the first convolution reads what the last node writes.
+    assert_refused(
+        |g| {
+            let last = g.node.last().unwrap().output[0].clone();
+            g.node[0].input[0] = last;
+        },
+        &["node `", "earlier node"],
+    );
+    // A missing initialiser, of a convolution that is named.
+    let (graph, _) = small();
+    let conv = graph.nodes().iter().find(|n| matches!(n.op, Op::Conv2d(_))).unwrap();
+    let (node, weight) = (conv.name.clone(), conv.params[0].name.clone());
+    let (quoted, missing) = (format!("`{node}`"), format!("`{weight}`"));
+    assert_refused(|g| g.initializer.retain(|t| t.name != weight), &[&quoted, &missing]);
+    // A weight of a wrong shape: the channels do not fit.
+    let swap = |g: &mut GraphProto| {
+        let at = g.initializer.iter().position(|t| t.name == weight).unwrap();
+        g.initializer[at].dims.swap(0, 1);
+    };
+    assert_refused(swap, &[&quoted]);
+}
+
+#[test]
+fn ten_thousand_nodes_deep_is_read_and_a_break_at_the_bottom_is_named() {
+    let deep = |broken: bool| {
+        changed(|g| {
+            let mut before = g.output[0].name.clone();
+            for i in 0..10_000 {
+                let name = format!("deep{i}");
+                g.node.push(NodeProto {
+                    op_type: "Relu".into(),
+                    name: name.clone(),
+                    input: vec![if broken && i == 9_999 { "nothing".into() } else { before }],
+                    output: vec![name.clone()],
+                    ..Default::default()
+                });
+                before = name;
+            }
+            g.output[0].name = before;
+        })
+    };
+    let read = deep(false).unwrap();
+    assert!(read.graph.nodes().len() > 10_000);
+    let (c, h, w) = read.graph.fact(read.graph.inputs().next().unwrap()).chw().unwrap();
+    let input = Tensor::zeros((1, c, h, w), DType::F32, &Device::Cpu).unwrap();
+    Executor::new(&read.graph, &read.weights).run(&[input], Mode::Eval).unwrap();
+    let message = deep(true).unwrap_err().to_string();
+    assert!(message.contains("`deep9999`") && message.contains("`nothing`"), "{message}");
 }

@@ -381,3 +381,36 @@ fn the_fused_network_runs_simplified_graphs() {
         }
     }
 }
+
+/// Gives a convolution numbers of another shape.
+#[derive(Debug)]
+struct WrongShape;
+
+impl Pass for WrongShape {
+    fn name(&self) -> &'static str {
+        "wrong_shape"
+    }
+
+    fn next(&self, graph: &Graph, _: &Weights) -> Checked<Option<Rewrite>> {
+        let Some(node) = graph.nodes().iter().find(|n| matches!(n.op, Op::Conv2d(_))) else {
+            return Ok(None);
+        };
+        let mut patch = Patch::new();
+        patch.weight(
+            node.params[0].name.clone(),
+            Tensor::ones(3, candle_core::DType::F32, &candle_core::Device::Cpu)?,
+        );
+        Ok(Some(Rewrite { at: node.name.clone(), patch }))
+    }
+}
+
+#[test]
+fn a_wrong_pass_is_caught_by_the_checker_and_changes_nothing() {
+    let graph = derived(&genotype(5), 2);
+    let (mut after, mut numbers) = (graph.clone(), weights(&graph, 1));
+    let old = numbers.clone();
+    let message = run(&[&WrongShape], &mut after, &mut numbers, 9, &mut |_| {}).unwrap_err().to_string();
+    assert!(message.contains("wrong_shape") && message.contains("step 1"), "{message}");
+    assert_eq!(after, graph);
+    numbers.check_same(&old).unwrap();
+}

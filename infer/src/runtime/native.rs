@@ -13,6 +13,8 @@ use crate::{Error, Result};
 pub struct Native {
     graph: Graph,
     engine: Engine,
+    /// The one size of a batch, where the graph has one.
+    batch: Option<usize>,
     image: [usize; 3],
     classes: usize,
     /// The node whose output is the features, when they are asked for.
@@ -43,7 +45,8 @@ impl Native {
             ));
         }
         let engine = engine(&graph, weights)?;
-        Ok(Native { graph, engine, image, classes, features: found.filter(|_| features) })
+        let batch = graph.inputs().next().and_then(|v| graph.fact(v).dims().first()?.fixed());
+        Ok(Native { graph, engine, batch, image, classes, features: found.filter(|_| features) })
     }
 
     /// `[C, H, W]` of one image.
@@ -108,12 +111,28 @@ impl Runtime for Native {
                 };
                 Ok(network.infer(images)?.into_iter().map(answer).collect())
             }
-            Engine::Executor(weights) => self.execute(weights, images, batch),
+            Engine::Executor(weights) => match self.batch {
+                None => self.execute(weights, images, batch),
+                Some(size) => self.execute_filled(weights, images, size),
+            },
         }
     }
 }
 
 impl Native {
+    /// In batches of the one size that the graph takes; the last is filled up with zeros.
+    fn execute_filled(&self, weights: &Weights, images: &[f32], size: usize) -> Result<Vec<Answer>> {
+        let length: usize = self.image.iter().product();
+        let mut answers = Vec::new();
+        for images in images.chunks(size * length) {
+            let mut filled = images.to_vec();
+            filled.resize(size * length, 0.0);
+            let found = self.execute(weights, &filled, size)?;
+            answers.extend(found.into_iter().take(images.len() / length));
+        }
+        Ok(answers)
+    }
+
     fn execute(&self, weights: &Weights, images: &[f32], batch: usize) -> Result<Vec<Answer>> {
         let [c, h, w] = self.image;
         let images = Tensor::from_slice(images, (batch, c, h, w), &Device::Cpu).map_err(Model::from)?;

@@ -40,9 +40,12 @@ const TABLE: &[Entry] = &[
     ("Sum", pointwise::sum),
 ];
 
+/// Operators that are read where they compute nothing.
+const ALIASES: [&str; 3] = ["Cast", "Constant", "Transpose"];
+
 /// Whether there is a reader for an operator of the standard.
 pub(super) fn is_known(operator: &str) -> bool {
-    operator == "Constant" || TABLE.iter().any(|(name, _)| *name == operator)
+    ALIASES.contains(&operator) || TABLE.iter().any(|(name, _)| *name == operator)
 }
 
 /// The name of a node in messages: its own, or that of what it writes.
@@ -60,12 +63,12 @@ pub(super) fn read<'a>(scope: &mut Scope<'a>, node: &'a NodeProto) -> Read<()> {
         return Err(format!("it reads `{name}`, which no input, initialiser or earlier node defines"));
     }
     let mut reader = Reader::of(scope, node);
-    if let Some(constant) = reader.constant_result()? {
+    if let Some(definition) = reader.alias()? {
         reader.attributes.all_known()?;
-        return scope.define_constant(output, constant);
+        return scope.define(output, definition);
     }
     let Some((_, wire)) = TABLE.iter().find(|(name, _)| *name == node.op_type) else {
-        return Err("this program has no such operator".into());
+        return Err("this program has it only for constants and for an input of bytes".into());
     };
     let value = wire(&mut reader)?;
     reader.attributes.all_known()?;

@@ -3,20 +3,37 @@
 use std::collections::{HashMap, HashSet};
 
 use candle_core::{Device, Tensor};
+use candle_onnx::onnx::tensor_proto::DataType;
 use candle_onnx::onnx::{NodeProto, TensorProto};
 use milenas_models::Weights;
 use milenas_models::graph::{Builder, Fact, Value};
 use milenas_models::op::Op;
 
 use super::super::attributes::Attributes;
-use super::super::tensors;
+use super::super::tensors::{self, Constant};
 use super::{Read, label};
 
 /// What a name of the file stands for.
 #[derive(Clone, Copy)]
-enum Definition<'a> {
+pub(super) enum Definition<'a> {
     Wire(Value),
-    Constant(&'a TensorProto),
+    Constant(Constant<'a>),
+    Pixels(Pixels),
+}
+
+/// An input of bytes `[N, H, W, C]` on its way to the wire `[N, C, H, W]` of floats: it needs a `Cast` and a
+/// `Transpose`, in either order.
+#[derive(Clone, Copy)]
+pub(super) struct Pixels {
+    wire: Value,
+    cast: bool,
+    transposed: bool,
+}
+
+impl<'a> Pixels {
+    fn definition(self) -> Definition<'a> {
+        if self.cast && self.transposed { Definition::Wire(self.wire) } else { Definition::Pixels(self) }
+    }
 }
 
 /// The file as far as it was read.
@@ -39,7 +56,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    fn define(&mut self, name: &'a str, what: Definition<'a>) -> Read<()> {
+    pub(super) fn define(&mut self, name: &'a str, what: Definition<'a>) -> Read<()> {
         match self.names.insert(name, what) {
             None if !name.is_empty() => Ok(()),
             None => Err("it has no name".into()),
@@ -57,6 +74,13 @@ impl<'a> Scope<'a> {
         self.define_wire(name, value)
     }
 
+    /// An input of bytes; `fact` is that of its wire.
+    pub(in super::super) fn define_pixels(&mut self, name: &'a str, fact: Fact) -> Read<()> {
+        let wire = self.builder.input(name, fact).map_err(|e| e.to_string())?;
+        self.nodes.insert(name.to_string());
+        self.define(name, Definition::Pixels(Pixels { wire, cast: false, transposed: false }))
+    }
+
     pub(in super::super) fn define_output(&mut self, name: &str) -> Read<()> {
         let value = self.wire(name)?;
         self.builder.output(name, value);
@@ -64,7 +88,7 @@ impl<'a> Scope<'a> {
     }
 
     pub(in super::super) fn define_constant(&mut self, name: &'a str, tensor: &'a TensorProto) -> Read<()> {
-        self.define(name, Definition::Constant(tensor))
+        self.define(name, Definition::Constant(Constant { tensor, widened: false }))
     }
 
     pub(in super::super) fn is_constant(&self, name: &str) -> bool {
@@ -81,6 +105,9 @@ impl<'a> Scope<'a> {
             Some(Definition::Wire(value)) => Ok(*value),
             Some(Definition::Constant(_)) => {
                 Err(format!("`{name}` is a constant, expected what a node computes"))
+            }
+            Some(Definition::Pixels(_)) => {
+                Err(format!("`{name}` holds bytes, which need a Cast and a Transpose to [N, C, H, W] first"))
             }
             None => Err(format!("`{name}` is not defined")),
         }
@@ -104,17 +131,37 @@ impl<'s, 'a> Reader<'s, 'a> {
         Reader { opset: scope.opset, attributes: Attributes::of(node), scope, node }
     }
 
-    /// The constant that the node stands for: that of a `Constant`, or of an `Identity` of one.
-    pub(super) fn constant_result(&self) -> Read<Option<&'a TensorProto>> {
+    /// What the node stands for without computing anything: a `Constant`, an `Identity` or widening `Cast` of one,
+    /// a step of an input of bytes.
+    pub(super) fn alias(&self) -> Read<Option<Definition<'a>>> {
         let read = self.node.input.first().and_then(|name| self.scope.names.get(name.as_str()));
         match (self.node.op_type.as_str(), read) {
             ("Constant", _) => {
-                let value = self.attributes.tensor("value")?;
-                value
-                    .map(Some)
-                    .ok_or_else(|| "this program reads constants from the attribute `value` only".into())
+                let Some(tensor) = self.attributes.tensor("value")? else {
+                    return Err("this program reads constants from the attribute `value` only".into());
+                };
+                Ok(Some(Definition::Constant(Constant { tensor, widened: false })))
             }
-            ("Identity", Some(Definition::Constant(tensor))) => Ok(Some(tensor)),
+            ("Identity", Some(constant @ Definition::Constant(_))) => Ok(Some(*constant)),
+            ("Cast", Some(read)) => {
+                self.inputs(1)?;
+                self.attributes.int("saturate", 1)?;
+                self.attributes.must_be("to", DataType::Float as i64, 0)?;
+                match *read {
+                    Definition::Constant(constant) => {
+                        Ok(Some(Definition::Constant(Constant { widened: true, ..constant })))
+                    }
+                    Definition::Pixels(pixels) => Ok(Some(Pixels { cast: true, ..pixels }.definition())),
+                    Definition::Wire(_) => Ok(None),
+                }
+            }
+            ("Transpose", Some(Definition::Pixels(pixels))) if !pixels.transposed => {
+                self.inputs(1)?;
+                match self.attributes.ints("perm")? {
+                    Some([0, 3, 1, 2]) => Ok(Some(Pixels { transposed: true, ..*pixels }.definition())),
+                    other => Err(format!("perm is {other:?}, this program reads [0, 3, 1, 2] of bytes")),
+                }
+            }
             _ => Ok(None),
         }
     }
@@ -156,38 +203,38 @@ impl<'s, 'a> Reader<'s, 'a> {
     }
 
     /// The `i`-th input as a constant, with its name; `None` when it is left out.
-    fn tensor(&self, i: usize) -> Read<Option<(&'a str, &'a TensorProto)>> {
+    fn constant(&self, i: usize) -> Read<Option<(&'a str, Constant<'a>)>> {
         let Some(name) = self.input(i) else { return Ok(None) };
         match self.scope.names.get(name) {
-            Some(Definition::Constant(tensor)) => Ok(Some((name, tensor))),
+            Some(Definition::Constant(constant)) => Ok(Some((name, *constant))),
             _ => Err(format!("input {i}, `{name}`, is computed, this program needs a constant there")),
         }
     }
 
     /// Shape and numbers of the `i`-th input; `None` when it is left out.
     pub(super) fn floats(&self, i: usize) -> Read<Option<(Vec<usize>, Vec<f32>)>> {
-        let Some((name, tensor)) = self.tensor(i)? else { return Ok(None) };
-        tensors::floats(tensor).map(Some).map_err(|problem| format!("`{name}`: {problem}"))
+        let Some((name, constant)) = self.constant(i)? else { return Ok(None) };
+        tensors::floats(constant).map(Some).map_err(|problem| format!("`{name}`: {problem}"))
     }
 
     /// The integers of the `i`-th input; `None` when it is left out.
     pub(super) fn integers(&self, i: usize) -> Read<Option<Vec<i64>>> {
-        let Some((name, tensor)) = self.tensor(i)? else { return Ok(None) };
-        tensors::integers(tensor).map(Some).map_err(|problem| format!("`{name}`: {problem}"))
+        let Some((name, constant)) = self.constant(i)? else { return Ok(None) };
+        tensors::integers(constant.tensor).map(Some).map_err(|problem| format!("`{name}`: {problem}"))
     }
 
     /// The shape of the `i`-th input, a constant.
     pub(super) fn param_shape(&self, i: usize) -> Read<Vec<usize>> {
-        let (name, tensor) = self.tensor(i)?.ok_or_else(|| format!("input {i} is missing"))?;
-        tensors::dims(tensor).map_err(|problem| format!("`{name}`: {problem}"))
+        let (name, constant) = self.constant(i)?.ok_or_else(|| format!("input {i} is missing"))?;
+        tensors::dims(constant.tensor).map_err(|problem| format!("`{name}`: {problem}"))
     }
 
     /// Takes the `i`-th input as a parameter as it is; returns its name.
     pub(super) fn param(&mut self, i: usize) -> Read<String> {
-        let (name, tensor) = self.tensor(i)?.ok_or_else(|| format!("input {i} is missing"))?;
+        let (name, constant) = self.constant(i)?.ok_or_else(|| format!("input {i} is missing"))?;
         if self.scope.weights.get(name).is_none() {
             let (dims, numbers) =
-                tensors::floats(tensor).map_err(|problem| format!("`{name}`: {problem}"))?;
+                tensors::floats(constant).map_err(|problem| format!("`{name}`: {problem}"))?;
             self.insert(name, &dims, numbers)?;
         }
         Ok(name.into())

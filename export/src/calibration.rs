@@ -1,0 +1,51 @@
+//! Real images for the comparison, as the file will take them.
+
+use anyhow::{Result, bail};
+use candle_core::{Device, Tensor};
+use milenas_models::Card;
+use milenas_models::images::{Dataset, Source};
+use milenas_models::input::Limits;
+
+use crate::cli::{Export, Input};
+
+/// How many images are run.
+const IMAGES: usize = 64;
+/// How many at once, where the file takes any number.
+const BATCH: usize = 16;
+
+/// The first images of the training part, spread over it, in batches of whole size; none without a source.
+pub fn batches(card: &Card, arguments: &Export) -> Result<Vec<Vec<Tensor>>> {
+    let Some(source) = &arguments.calibration else { return Ok(Vec::new()) };
+    let dataset = Source::parse(source)?.open(arguments.seed)?;
+    let every = dataset.train.len().div_ceil(IMAGES).max(1);
+    let samples: Vec<_> = dataset.train.into_iter().step_by(every).collect();
+    let contract = &card.input;
+    let (labelled, bad) = Dataset::load(&samples, contract, &Limits::default(), &|_| {});
+    let batch = arguments.batch.map_or(BATCH, usize::from).min(labelled.labels.len().max(1));
+    let batch = arguments.batch.map_or(batch, usize::from);
+    let raw = arguments.input == Input::Uint8;
+    let (channels, plane) = (contract.channels, contract.height * contract.width);
+    let mut batches = Vec::new();
+    for images in labelled.pixels.chunks_exact(batch * contract.len()) {
+        let mut numbers = vec![0.0; images.len()];
+        for (image, out) in images.chunks_exact(contract.len()).zip(numbers.chunks_exact_mut(contract.len()))
+        {
+            match raw {
+                false => contract.normalise(image, out),
+                true => {
+                    let place = |i: usize| i % channels * plane + i / channels;
+                    image.iter().enumerate().for_each(|(i, &byte)| out[place(i)] = f32::from(byte));
+                }
+            }
+        }
+        let shape = (batch, channels, contract.height, contract.width);
+        batches.push(vec![Tensor::from_vec(numbers, shape, &Device::Cpu)?]);
+    }
+    if batches.is_empty() {
+        let why = bad.first().map_or(String::new(), |(name, reason)| format!(" ({name}: {reason})"));
+        bail!(
+            "{source}: fewer than {batch} images could be read{why}. Help: give more, or a smaller --batch"
+        );
+    }
+    Ok(batches)
+}
