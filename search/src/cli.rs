@@ -85,7 +85,7 @@ pub struct RuleOptions {
     /// Candidates see 1/K of a state's channels, and edges have weights of their own (PC-DARTS): less time and memory; K divides
     /// the channels, 4 is usual
     #[arg(long, value_name = "K")]
-    pub partial_channels: Option<u64>,
+    pub partial_channels: Option<u16>,
     /// released: reproduce the released code: no clip on the weights, no momentum in the unrolled step, lambda on the
     /// training loss
     #[arg(long, value_name = "NAME", value_parser = ["none", "released"])]
