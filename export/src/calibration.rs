@@ -21,8 +21,7 @@ pub fn batches(card: &Card, arguments: &Export) -> Result<Vec<Vec<Tensor>>> {
     let samples: Vec<_> = dataset.train.into_iter().step_by(every).collect();
     let contract = &card.input;
     let (labelled, bad) = Dataset::load(&samples, contract, &Limits::default(), &|_| {});
-    let batch = arguments.batch.map_or(BATCH, usize::from).min(labelled.labels.len().max(1));
-    let batch = arguments.batch.map_or(batch, usize::from);
+    let batch = arguments.batch.map_or(BATCH.min(labelled.labels.len().max(1)), usize::from);
     let raw = arguments.input == Input::Uint8;
     let (channels, plane) = (contract.channels, contract.height * contract.width);
     let mut batches = Vec::new();
