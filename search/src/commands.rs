@@ -1,8 +1,8 @@
 //! What the commands do: read, run, and tell.
-#![allow(clippy::print_stdout)]
 
 mod search;
 
+use std::io::{Write, stdout};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -114,14 +114,20 @@ fn train(genotype: &str, options: &RunOptions) -> Result<()> {
         })?;
     progress.finish();
     let (path, cost) = (folder.join(WEIGHTS), cost(&model.graph));
-    println!(
+    writeln!(
+        stdout(),
         "test accuracy {:.2} %, {} parameters, {} multiply-accumulates per image",
         100.0 * accuracy,
         cost.params,
         cost.macs
-    );
-    println!("written to {}", path.display());
-    println!("next: milenas-export {} -o {}", path.display(), path.with_file_name("model.onnx").display());
+    )?;
+    writeln!(stdout(), "written to {}", path.display())?;
+    writeln!(
+        stdout(),
+        "next: milenas-export {} -o {}",
+        path.display(),
+        path.with_file_name("model.onnx").display()
+    )?;
     Ok(())
 }
 
@@ -131,8 +137,8 @@ fn eval(weights: &Path, data: &str, json: bool) -> Result<()> {
     let progress = Progress::new("eval");
     notes.iter().for_each(|note| progress.line(&format!("note: {note}")));
     match json {
-        true => println!("{}", serde_json::to_string(&scores)?),
-        false => print!("{scores}"),
+        true => writeln!(stdout(), "{}", serde_json::to_string(&scores)?)?,
+        false => write!(stdout(), "{scores}")?,
     }
     Ok(())
 }
@@ -140,35 +146,41 @@ fn eval(weights: &Path, data: &str, json: bool) -> Result<()> {
 fn info(source: &str, json: bool) -> Result<()> {
     let summary = Source::parse(source)?.open(0)?.summary(&Limits::default());
     if json {
-        println!("{}", serde_json::to_string(&summary)?);
+        writeln!(stdout(), "{}", serde_json::to_string(&summary)?)?;
         return Ok(());
     }
-    println!(
+    writeln!(
+        stdout(),
         "{source}: {} training and {} test images, {} classes",
         summary.train,
         summary.test,
         summary.classes.len()
-    );
+    )?;
     for class in &summary.classes {
-        println!("  {}: {} training, {} test", class.name, class.train, class.test);
+        writeln!(stdout(), "  {}: {} training, {} test", class.name, class.train, class.test)?;
     }
-    println!(
+    writeln!(
+        stdout(),
         "sizes of {} training images, {}:",
         summary.looked_at,
         if summary.gray { "gray" } else { "colour" }
-    );
+    )?;
     for size in summary.sizes.iter().take(10) {
-        println!("  {}x{}: {}", size.width, size.height, size.count);
+        writeln!(stdout(), "  {}x{}: {}", size.width, size.height, size.count)?;
     }
-    summary.notes.iter().for_each(|note| println!("note: {note}"));
-    summary.bad.iter().for_each(|bad| println!("unreadable: {bad}"));
+    for note in &summary.notes {
+        writeln!(stdout(), "note: {note}")?;
+    }
+    for bad in &summary.bad {
+        writeln!(stdout(), "unreadable: {bad}")?;
+    }
     Ok(())
 }
 
 fn fetch_cifar10(out: &Path) -> Result<()> {
     let folder = fetch::cifar10(out)?;
-    println!("CIFAR-10, whole and checked, is in {}", folder.display());
-    println!("next: milenas-search run --data cifar10:{} --out runs/cifar10", folder.display());
+    writeln!(stdout(), "CIFAR-10, whole and checked, is in {}", folder.display())?;
+    writeln!(stdout(), "next: milenas-search run --data cifar10:{} --out runs/cifar10", folder.display())?;
     Ok(())
 }
 
@@ -197,24 +209,29 @@ fn bench(command: &BenchCommand) -> Result<()> {
         }
     };
     if size.json {
-        println!("{}", serde_json::to_string(&report)?);
+        writeln!(stdout(), "{}", serde_json::to_string(&report)?)?;
         return Ok(());
     }
-    println!(
+    writeln!(
+        stdout(),
         "{:.3} s a step, {:.1} images/s, {} GFLOP/s, {} threads, peak {} MiB",
         report.step_seconds,
         report.images_per_second,
         report.gflops.map_or("?".into(), |x| format!("{x:.0}")),
         report.threads,
         report.peak_mib.map_or("?".into(), |m| format!("{m:.0}"))
-    );
+    )?;
     let parts = [
         ("data", report.data),
         ("forward", report.forward),
         ("backward", report.backward),
         ("optimiser", report.optimiser),
     ];
-    parts.iter().for_each(|(name, s)| println!("{:9.2} ms  {name}", 1e3 * s));
-    report.phases.iter().for_each(|(name, s)| println!("{:9.2} ms    {name}", 1e3 * s));
+    for (name, s) in parts {
+        writeln!(stdout(), "{:9.2} ms  {name}", 1e3 * s)?;
+    }
+    for (name, s) in &report.phases {
+        writeln!(stdout(), "{:9.2} ms    {name}", 1e3 * s)?;
+    }
     Ok(())
 }

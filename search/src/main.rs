@@ -4,6 +4,7 @@ mod cli;
 mod commands;
 mod progress;
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -15,6 +16,12 @@ fn main() -> ExitCode {
     milenas_search::memory::keep_freed();
     match commands::execute(cli::Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
+        // The reader of our output has what it wanted.
+        Err(error)
+            if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) =>
+        {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE

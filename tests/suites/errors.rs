@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use milenas_models::Genotype;
-use milenas_tests::{TINY, run, succeed};
+use milenas_tests::{TINY, binary, run, succeed};
 
 /// Makes the wrong inputs in `folder`.
 fn prepare(folder: &Path) {
@@ -39,7 +40,7 @@ fn prepare(folder: &Path) {
 }
 
 /// Command, and what its message says.
-const WRONG: [(&str, &[&str]); 19] = [
+const WRONG: [(&str, &[&str]); 20] = [
     ("milenas-search run --data nowhere --out new", &["nowhere", "digits, cifar10:DIR"]),
     ("milenas-search run --data images --out new", &["dogs"]),
     (
@@ -53,6 +54,10 @@ const WRONG: [(&str, &[&str]); 19] = [
     ("milenas-search run --data digits --out new --config none.toml", &["none.toml"]),
     ("milenas-search run --data digits --out new --preset papr", &["papr", "did you mean `paper`?"]),
     ("milenas-search run --data digits --out new --strategy milena", &["did you mean `milenas`?"]),
+    (
+        "milenas-search run --data digits --out new --partial-channels 3",
+        &["partial_channels", "divisor of 16 channels: 1, 2, 4, 8, 16"],
+    ),
     ("milenas-search run --data digits --out new --device cuda", &["cuda", "cpu only"]),
     ("milenas-search run --data cifar10:nowhere --out new", &["nowhere", "data fetch cifar10"]),
     (
@@ -101,6 +106,19 @@ fn every_wrong_input_is_explained_and_leaves_nothing() {
         }
         assert_eq!(said.out, "", "{command}");
         assert_eq!(listing(folder.path()), before, "{command} left something behind");
+    }
+}
+
+/// As `| head -1` does.
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    for arguments in [["data", "info", "digits"], ["bench", "step", "--help"]] {
+        let mut command = Command::new(binary("milenas-search"));
+        let mut child =
+            command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let done = child.wait_with_output().unwrap();
+        assert!(done.status.success() && done.stderr.is_empty(), "{}", String::from_utf8_lossy(&done.stderr));
     }
 }
 

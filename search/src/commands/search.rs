@@ -1,5 +1,6 @@
 //! `milenas-search run`.
 
+use std::io::{Write, stdout};
 use std::path::Path;
 
 use anyhow::Result;
@@ -31,8 +32,7 @@ pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<()> {
         }
     })?;
     progress.finish();
-    tell(&found, options);
-    Ok(())
+    tell(&found, options)
 }
 
 fn line(r: &EpochRecord) -> String {
@@ -61,22 +61,31 @@ fn collapse(skips: usize, out: &Path) -> String {
     )
 }
 
-fn tell(found: &Found, options: &RunOptions) {
+fn tell(found: &Found, options: &RunOptions) -> Result<()> {
     let (out, path) = (&options.out, options.out.join(GENOTYPE));
     match found.ended {
         Ended::Epochs => {}
-        Ended::Size => println!("ended early: the derived cells have the expected size"),
+        Ended::Size => writeln!(stdout(), "ended early: the derived cells have the expected size")?,
         Ended::Time => {
-            println!("ended early: the time is over; --resume with a larger --time-budget goes on");
+            writeln!(
+                stdout(),
+                "ended early: the time is over; --resume with a larger --time-budget goes on"
+            )?;
         }
     }
-    println!("the best of every size; accuracy compares within a size, not across sizes:");
-    println!(
+    writeln!(stdout(), "the best of every size; accuracy compares within a size, not across sizes:")?;
+    writeln!(
+        stdout(),
         "  {:7} {:>5} {:>10} {:>12} {:>14}",
-        "size", "epoch", "validation", "parameters", "MACs an image"
-    );
+        "size",
+        "epoch",
+        "validation",
+        "parameters",
+        "MACs an image"
+    )?;
     for (index, row) in found.table.iter().enumerate() {
-        println!(
+        writeln!(
+            stdout(),
             "  {:7} {:5} {:8.2} % {:12} {:14}  {}{}",
             format!("n{} r{}", row.n, row.r),
             row.epoch + 1,
@@ -85,17 +94,19 @@ fn tell(found: &Found, options: &RunOptions) {
             row.macs,
             out.join("genotypes").join(&row.file).display(),
             if found.chosen == Some(index) { "  <- chosen" } else { "" }
-        );
+        )?;
     }
     let skips = found.genotype.normal.skips();
     if skips >= COLLAPSE {
-        println!("warning: {}", collapse(skips, out));
+        writeln!(stdout(), "warning: {}", collapse(skips, out))?;
     }
-    println!("{}\nwritten to {}", found.genotype, path.display());
-    println!(
+    writeln!(stdout(), "{}\nwritten to {}", found.genotype, path.display())?;
+    writeln!(
+        stdout(),
         "next: milenas-search train --genotype {} --data {} --out {}-net",
         path.display(),
         options.data,
         out.display()
-    );
+    )?;
+    Ok(())
 }
