@@ -60,6 +60,9 @@ impl Default for Options<'_> {
     }
 }
 
+/// The metadata key under which a file has the target and how many patches of each pass made it.
+pub const PASSES_KEY: &str = "milenas.passes";
+
 /// What a network was and became.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -112,7 +115,10 @@ pub fn export_file(
         log(step);
     })?;
     let format = onnx::Format { bytes: options.dress.bytes.is_some(), ..options.format };
-    let bytes = onnx::encode_as(&graph, &weights, metadata, format)?;
+    let applied = passes.iter().map(|(pass, count)| format!("{pass} {count}")).collect::<Vec<_>>().join(", ");
+    let mut metadata = metadata.clone();
+    metadata.insert(PASSES_KEY.into(), format!("{}: {applied}", options.target.name()));
+    let bytes = onnx::encode_as(&graph, &weights, &metadata, format)?;
 
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".{}.unproved", std::process::id()));

@@ -329,7 +329,9 @@ fn a_wrong_pass_is_caught_by_the_proof_and_leaves_no_file() {
     let report = export_file(&path, network, &Default::default(), &Options::default(), &mut |_| {}).unwrap();
     assert!(report.comparison.within(&Tolerance::ROUNDING) && report.comparison.images == 10);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-    assert!(crate::onnx::read(Path::new(&path)).is_ok());
+    let read = crate::onnx::read(Path::new(&path)).unwrap();
+    let (pass, patches) = report.passes.first_key_value().unwrap();
+    assert!(read.metadata[crate::PASSES_KEY].starts_with(&format!("portable: {pass} {patches}")));
 }
 
 /// Wraps every input in one more Identity: never done.
