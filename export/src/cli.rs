@@ -40,6 +40,9 @@ pub enum Command {
         /// Also draw the cells as Graphviz DOT: `dot -Tsvg` makes a picture of it
         #[arg(long, value_name = "FILE")]
         dot: Option<PathBuf>,
+        /// Also measure how long it takes here, alone and in batches of 32, on all threads
+        #[arg(long)]
+        latency: bool,
         #[command(flatten)]
         untrained: Untrained,
     },

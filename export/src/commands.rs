@@ -9,10 +9,10 @@ use milenas_export::onnx::Format;
 use milenas_export::passes::Pass;
 use milenas_export::verify::Network;
 use milenas_export::{Dress, Options, Target, export_file, onnx};
-use milenas_models::{Card, Error, Genotype, Graph, Model, cost, file};
+use milenas_models::{Card, Error, Genotype, Graph, Model, Weights, cost, file};
 
 use crate::cli::{Cli, Command, Export, Input, Output, Untrained};
-use crate::{calibration, draw, report, sidecars, untrained};
+use crate::{calibration, draw, latency, report, sidecars, untrained};
 
 /// The largest genotype file, in bytes.
 const MAX_GENOTYPE_BYTES: u64 = 1 << 20;
@@ -21,7 +21,9 @@ const MAX_GENOTYPE_BYTES: u64 = 1 << 20;
 pub fn execute(cli: Cli) -> Result<()> {
     let export = cli.export;
     match (cli.command, &export.source, &export.out) {
-        (Some(Command::Inspect { file, dot, untrained }), ..) => inspect(&file, dot.as_deref(), untrained),
+        (Some(Command::Inspect { file, dot, latency, untrained }), ..) => {
+            inspect(&file, dot.as_deref(), latency, untrained)
+        }
         (None, Some(source), Some(out)) => compile(source, out, &export),
         // The parser requires both where there is no command.
         (None, ..) => bail!("nothing to do. Help: milenas-export --help"),
@@ -120,21 +122,25 @@ fn load(source: &str, size: Untrained, seed: u64) -> Result<Model> {
     untrained::network(genotype, size, seed)
 }
 
-fn inspect(source: &str, dot: Option<&Path>, untrained: Untrained) -> Result<()> {
-    let (graph, metadata): (Graph, BTreeMap<String, String>) = match Path::new(source).extension() {
-        Some(end) if end == "onnx" => {
-            let read = onnx::read(Path::new(source))?;
-            (read.graph, read.metadata)
-        }
-        _ => {
-            let model = load(source, untrained, 0)?;
-            (model.graph, model.card.to_metadata()?)
-        }
-    };
+fn inspect(source: &str, dot: Option<&Path>, measured: bool, untrained: Untrained) -> Result<()> {
+    let (graph, weights, metadata): (Graph, Weights, BTreeMap<String, String>) =
+        match Path::new(source).extension() {
+            Some(end) if end == "onnx" => {
+                let read = onnx::read(Path::new(source))?;
+                (read.graph, read.weights, read.metadata)
+            }
+            _ => {
+                let model = load(source, untrained, 0)?;
+                (model.graph, model.weights, model.card.to_metadata()?)
+            }
+        };
     let total = cost(&graph);
     let mut text =
         format!("{graph}nodes {}, parameters {}, MACs {}\n", graph.nodes().len(), total.params, total.macs);
     text.push_str(&draw::costs(&graph));
+    if measured {
+        text.push_str(&latency::lines(&graph, &weights)?);
+    }
     for (key, value) in &metadata {
         text.push_str(&format!("{key} = {value}\n"));
     }

@@ -4,6 +4,7 @@ mod calibration;
 mod cli;
 mod commands;
 mod draw;
+mod latency;
 mod report;
 mod sidecars;
 mod untrained;
