@@ -1,8 +1,8 @@
 //! What a file takes and gives besides the network itself: bytes in, probabilities out, a batch of one size.
 
 use candle_core::{Device, Tensor};
-use milenas_models::graph::{Builder, Dim, Fact, Graph, Value};
-use milenas_models::op::{Conv2d, Input, Op, Softmax};
+use milenas_models::graph::{Builder, Dim, Fact, Graph, Node, Patch, Value};
+use milenas_models::op::{Conv2d, Input, Op, Role, Softmax};
 use milenas_models::{InputContract, Weights};
 
 use crate::Result;
@@ -80,6 +80,46 @@ impl Dress {
     }
 }
 
+/// Takes off a network what a runtime with steps of its own around it does not need: the scale of bytes at the input, which
+/// becomes the mean and deviation of `bytes`, the contract of a file that takes them; and the softmax at the output, which leaves the logits.
+///
+/// # Errors
+/// A patch that is refused.
+pub fn undress(graph: &mut Graph, weights: &mut Weights, bytes: Option<&mut InputContract>) -> Result<()> {
+    let mut patch = Patch::new();
+    if let (Some(contract), Some((input, scale))) = (bytes, scale_of(graph)) {
+        let node = graph.node(scale);
+        let numbers = |role| -> Result<Vec<f64>> {
+            let found = node.param(role).and_then(|name| weights.get(name));
+            let numbers = found.map(|x| x.flatten_all().and_then(|x| x.to_vec1::<f32>())).transpose();
+            let numbers = numbers.map_err(milenas_models::Error::from)?.unwrap_or_default();
+            Ok(numbers.into_iter().map(f64::from).collect())
+        };
+        let (factor, term) = (numbers(Role::Weight)?, numbers(Role::Bias)?);
+        // Zero and infinite factors have no deviation.
+        if factor.len() == contract.channels && factor.iter().all(|x| x.is_normal()) {
+            contract.std = factor.iter().map(|x| (1.0 / (255.0 * x)) as f32).collect();
+            contract.mean = factor.iter().zip(&term).map(|(x, t)| (-t / (255.0 * x)) as f32).collect();
+            patch.shunt(graph, scale, patch.tap(input))?;
+        }
+    }
+    if let [(_, output)] = *graph.outputs()
+        && let Node { op: Op::Softmax(Softmax { axis: 1 }), inputs, .. } = graph.node(output)
+    {
+        patch.shunt(graph, output, patch.tap(inputs[0]))?;
+    }
+    Ok(patch.apply(graph, weights)?)
+}
+
+/// The input and the convolution of one number a channel behind it, where that alone reads the input.
+fn scale_of(graph: &Graph) -> Option<(Value, Value)> {
+    let input = graph.inputs().next()?;
+    let [scale] = graph.consumers(input)[..] else { return None };
+    let channels = graph.fact(input).chw()?.0;
+    let expected = Conv2d { bias: true, ..Conv2d::depthwise(channels, 1, 1, 1) };
+    matches!(&graph.node(scale).op, Op::Conv2d(found) if *found == expected).then_some((input, scale))
+}
+
 #[cfg(test)]
 mod tests {
     use milenas_models::input::Resize;
@@ -122,6 +162,13 @@ mod tests {
             assert!(((x - most).exp() / sum - p).abs() < 1e-4, "{p}");
         }
         assert_eq!(dressed.outputs()[0].0, "probabilities");
+        let (mut plain, mut own) = (dressed.clone(), with);
+        let mut found = InputContract { mean: vec![0.0; 3], std: vec![1.0 / 255.0; 3], ..contract.clone() };
+        undress(&mut plain, &mut own, Some(&mut found)).unwrap();
+        assert_eq!(plain.nodes().len(), graph.nodes().len());
+        for (a, b) in found.mean.iter().chain(&found.std).zip(contract.mean.iter().chain(&contract.std)) {
+            assert!((a - b).abs() < 1e-6, "{a} {b}");
+        }
         assert_eq!(dressed.fact(dressed.inputs().next().unwrap()).dims()[0], Dim::Fixed(1));
     }
 }

@@ -19,7 +19,7 @@ use std::path::Path;
 use candle_core::{DType, Tensor};
 use milenas_models::{Cost, Graph, Weights, cost, file};
 
-pub use dress::Dress;
+pub use dress::{Dress, undress};
 pub use error::{Error, Result};
 use passes::{Pass, Step};
 pub use target::{LOWER, SIMPLIFY, Target};

@@ -38,7 +38,9 @@ impl Classifier {
             card.input.mean.fill(0.0);
             card.input.std.fill(1.0 / 255.0);
         }
-        let runtime = Native::new(file.graph, file.weights, features, &place)?;
+        let (mut graph, mut weights) = (file.graph, file.weights);
+        milenas_export::undress(&mut graph, &mut weights, file.bytes.then_some(&mut card.input))?;
+        let runtime = Native::new(graph, weights, features, &place)?;
         let found = (runtime.image(), runtime.classes());
         let expected = ([card.input.channels, card.input.height, card.input.width], card.labels.len());
         if found != expected {
