@@ -17,10 +17,10 @@ from pathlib import Path
 HERE = Path(__file__).parent
 
 
-def supernet(batch, threads, two_pass_ours, two_pass_theirs):
+def supernet(batch, threads, two_pass_ours, two_pass_theirs, steps=(5, 3)):
     size = ["--channels", "16", "--layers", "8", "--batch", str(batch), "--threads", str(threads)]
-    ours = ["bench", "step", *size, "--steps", "5", "--json"] + ["--two-pass"] * two_pass_ours
-    theirs = ["torch_supernet.py", *size, "--steps", "3", "--channels-last"] + ["--two-pass"] * two_pass_theirs
+    ours = ["bench", "step", *size, "--steps", str(steps[0]), "--json"] + ["--two-pass"] * two_pass_ours
+    theirs = ["torch_supernet.py", *size, "--steps", str(steps[1]), "--channels-last"] + ["--two-pass"] * two_pass_theirs
     return ours, theirs
 
 
@@ -36,6 +36,7 @@ ROWS = {
     "search, batch 16, 2 threads, two passes against three": supernet(16, 2, True, False),
     "search, batch 16, 1 thread, three passes": supernet(16, 1, False, False),
     "search, batch 64, 2 threads, three passes": supernet(64, 2, False, False),
+    "search, batch 64, 1 thread, three passes": supernet(64, 1, False, False, steps=(3, 1)),
     "training, DARTS_V2, batch 64, 2 threads": network(64, 2),
     "training, DARTS_V2, batch 64, 1 thread": network(64, 1),
 }
