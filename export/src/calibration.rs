@@ -19,25 +19,17 @@ pub fn batches(card: &Card, arguments: &Export) -> Result<Vec<Vec<Tensor>>> {
     let dataset = Source::parse(source)?.open(arguments.seed)?;
     let every = dataset.train.len().div_ceil(IMAGES).max(1);
     let samples: Vec<_> = dataset.train.into_iter().step_by(every).collect();
-    let contract = &card.input;
-    let (labelled, bad) = Dataset::load(&samples, contract, &Limits::default(), &|_| {});
+    let contract = if arguments.input == Input::Uint8 { card.input.of_bytes() } else { card.input.clone() };
+    let (labelled, bad) = Dataset::load(&samples, &contract, &Limits::default(), &|_| {});
     let batch = arguments.batch.map_or(BATCH.min(labelled.labels.len().max(1)), usize::from);
-    let raw = arguments.input == Input::Uint8;
-    let (channels, plane) = (contract.channels, contract.height * contract.width);
     let mut batches = Vec::new();
     for images in labelled.pixels.chunks_exact(batch * contract.len()) {
         let mut numbers = vec![0.0; images.len()];
         for (image, out) in images.chunks_exact(contract.len()).zip(numbers.chunks_exact_mut(contract.len()))
         {
-            match raw {
-                false => contract.normalise(image, out),
-                true => {
-                    let place = |i: usize| i % channels * plane + i / channels;
-                    image.iter().enumerate().for_each(|(i, &byte)| out[place(i)] = f32::from(byte));
-                }
-            }
+            contract.normalise(image, out);
         }
-        let shape = (batch, channels, contract.height, contract.width);
+        let shape = (batch, contract.channels, contract.height, contract.width);
         batches.push(vec![Tensor::from_vec(numbers, shape, &Device::Cpu)?]);
     }
     if batches.is_empty() {

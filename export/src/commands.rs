@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use milenas_export::onnx::Format;
 use milenas_export::passes::Pass;
 use milenas_export::verify::Network;
-use milenas_export::{Dress, Options, Target, export_file, onnx};
+use milenas_export::{Dress, Options, Target, export_file, onnx, undress};
 use milenas_models::{Card, Error, Genotype, Graph, Model, Weights, cost, file};
 
 use crate::cli::{Cli, Command, Export, Input, Output, Untrained};
@@ -123,28 +123,33 @@ fn load(source: &str, size: Untrained, seed: u64) -> Result<Model> {
 }
 
 fn inspect(source: &str, dot: Option<&Path>, measured: bool, untrained: Untrained) -> Result<()> {
-    let (graph, weights, metadata): (Graph, Weights, BTreeMap<String, String>) =
+    let (graph, weights, metadata, bytes): (Graph, Weights, BTreeMap<String, String>, bool) =
         match Path::new(source).extension() {
             Some(end) if end == "onnx" => {
                 let read = onnx::read(Path::new(source))?;
-                (read.graph, read.weights, read.metadata)
+                (read.graph, read.weights, read.metadata, read.bytes)
             }
             _ => {
                 let model = load(source, untrained, 0)?;
-                (model.graph, model.weights, model.card.to_metadata()?)
+                (model.graph, model.weights, model.card.to_metadata()?, false)
             }
         };
+    let card = Card::from_metadata(&metadata.clone().into_iter().collect(), source);
     let total = cost(&graph);
     let mut text =
         format!("{graph}nodes {}, parameters {}, MACs {}\n", graph.nodes().len(), total.params, total.macs);
     text.push_str(&draw::costs(&graph));
     if measured {
+        // As `milenas-infer` runs it; what becomes of the contract does not matter here.
+        let (mut graph, mut weights) = (graph.clone(), weights.clone());
+        let mut contract = card.as_ref().ok().filter(|_| bytes).map(|card| card.input.clone());
+        undress(&mut graph, &mut weights, contract.as_mut())?;
         text.push_str(&latency::lines(&graph, &weights)?);
     }
     for (key, value) in &metadata {
         text.push_str(&format!("{key} = {value}\n"));
     }
-    if let Ok(card) = Card::from_metadata(&metadata.into_iter().collect(), source) {
+    if let Ok(card) = card {
         text.push_str(&format!("genotype {}\n", card.genotype));
         text.push_str(&draw::text(&card.genotype));
         if let Some(path) = dot {

@@ -149,9 +149,7 @@ mod tests {
         let mut planes = vec![0.0; bytes.len()];
         contract.normalise(&bytes, &mut planes);
         let mut raw = vec![0.0; bytes.len()];
-        for (i, byte) in bytes.iter().enumerate() {
-            raw[i % channels * height * width + i / channels] = f32::from(*byte);
-        }
+        contract.of_bytes().normalise(&bytes, &mut raw);
         let tensor = |x| Tensor::from_vec(x, (1, channels, height, width), &Device::Cpu).unwrap();
         let run = |g, w, x| Executor::new(g, w).run(&[tensor(x)], Mode::Eval).unwrap().remove(0);
         let logits = run(&graph, &numbers, planes).to_vec2::<f32>().unwrap().remove(0);
@@ -163,7 +161,7 @@ mod tests {
         }
         assert_eq!(dressed.outputs()[0].0, "probabilities");
         let (mut plain, mut own) = (dressed.clone(), with);
-        let mut found = InputContract { mean: vec![0.0; 3], std: vec![1.0 / 255.0; 3], ..contract.clone() };
+        let mut found = contract.of_bytes();
         undress(&mut plain, &mut own, Some(&mut found)).unwrap();
         assert_eq!(plain.nodes().len(), graph.nodes().len());
         for (a, b) in found.mean.iter().chain(&found.std).zip(contract.mean.iter().chain(&contract.std)) {

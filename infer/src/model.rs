@@ -35,8 +35,7 @@ impl Classifier {
         let mut card = Card::from_metadata(&file.metadata.into_iter().collect(), &place)?;
         if file.bytes {
             // The network has the scale in itself and takes the values of bytes.
-            card.input.mean.fill(0.0);
-            card.input.std.fill(1.0 / 255.0);
+            card.input = card.input.of_bytes();
         }
         let (mut graph, mut weights) = (file.graph, file.weights);
         milenas_export::undress(&mut graph, &mut weights, file.bytes.then_some(&mut card.input))?;

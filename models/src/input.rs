@@ -122,6 +122,15 @@ impl InputContract {
         Ok(if self.channels == 1 { luma(&rgb) } else { rgb })
     }
 
+    /// The same for a network that takes the values of bytes: [`normalise`](Self::normalise) gives 0 to 255.
+    pub fn of_bytes(&self) -> InputContract {
+        InputContract {
+            mean: vec![0.0; self.channels],
+            std: vec![1.0 / 255.0; self.channels],
+            ..self.clone()
+        }
+    }
+
     /// `[H, W, C]` bytes to `[C, H, W]` floats: `(byte / 255 - mean) / std`.
     ///
     /// # Panics

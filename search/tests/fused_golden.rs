@@ -14,15 +14,7 @@ const VALUE: f32 = 1e-4;
 const GRADIENT: f32 = 1e-3;
 
 /// The network of the golden file.
-const CONFIG: SupernetConfig = SupernetConfig {
-    channels: 4,
-    layers: 3,
-    classes: 10,
-    in_channels: 3,
-    stem_multiplier: 3,
-    nodes: 4,
-    partial: 1,
-};
+const CONFIG: SupernetConfig = SupernetConfig { channels: 4, layers: 3, ..SupernetConfig::paper(10) };
 
 /// The file's tensors by name, as bytes.
 struct Golden(HashMap<String, Vec<u8>>);

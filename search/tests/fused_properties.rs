@@ -6,15 +6,8 @@ use milenas_models::kernels::blocked::Level;
 use milenas_search::supernet::fused::{FusedSupernet, Images};
 use milenas_search::supernet::{CANDIDATES, Mixture, SupernetConfig, Want};
 
-const CONFIG: SupernetConfig = SupernetConfig {
-    channels: 6,
-    layers: 4,
-    classes: 5,
-    in_channels: 2,
-    stem_multiplier: 3,
-    nodes: 3,
-    partial: 1,
-};
+const CONFIG: SupernetConfig =
+    SupernetConfig { channels: 6, layers: 4, in_channels: 2, nodes: 3, ..SupernetConfig::paper(5) };
 const BOTH: Want = Want { weights: true, mixture: true };
 
 fn network(level: Level) -> FusedSupernet {

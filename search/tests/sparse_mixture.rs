@@ -9,15 +9,8 @@ use milenas_search::supernet::fused::FusedSupernet;
 use milenas_search::supernet::reference::Reference;
 use milenas_search::supernet::{Alphas, Row, Supernet, SupernetConfig, Want};
 
-const CONFIG: SupernetConfig = SupernetConfig {
-    channels: 5,
-    layers: 4,
-    classes: 4,
-    in_channels: 2,
-    stem_multiplier: 3,
-    nodes: 4,
-    partial: 1,
-};
+const CONFIG: SupernetConfig =
+    SupernetConfig { channels: 5, layers: 4, in_channels: 2, ..SupernetConfig::paper(4) };
 const BOTH: Want = Want { weights: true, mixture: true };
 
 fn batch(images: usize, side: usize) -> Batch {

@@ -77,10 +77,8 @@ impl Native {
 }
 
 fn engine(graph: &Graph, weights: Weights) -> Result<Engine> {
-    let Ok(mut network) = Network::new(graph) else { return Ok(Engine::Executor(weights)) };
-    network.tensors_mut().load(&weights)?;
-    network.settle();
-    Ok(Engine::Fused(Box::new(network)))
+    let network = Network::settled(graph, &weights)?;
+    Ok(network.map_or(Engine::Executor(weights), |network| Engine::Fused(Box::new(network))))
 }
 
 fn shapes(graph: &Graph) -> Option<([usize; 3], usize)> {

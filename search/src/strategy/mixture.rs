@@ -126,15 +126,7 @@ mod tests {
     use super::*;
     use milenas_models::Space;
 
-    const CONFIG: SupernetConfig = SupernetConfig {
-        channels: 4,
-        layers: 3,
-        classes: 10,
-        in_channels: 3,
-        stem_multiplier: 3,
-        nodes: 4,
-        partial: 1,
-    };
+    const CONFIG: SupernetConfig = SupernetConfig { channels: 4, layers: 3, ..SupernetConfig::paper(10) };
     const GUMBEL: Mixing = Mixing { kind: MixtureKind::Gumbel, tau: 2.0 };
 
     #[test]

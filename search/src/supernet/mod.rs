@@ -97,7 +97,7 @@ pub struct SupernetConfig {
 
 impl SupernetConfig {
     /// The paper's search network for 32x32 colour images: 16 channels, 8 cells of 4 nodes.
-    pub fn paper(classes: usize) -> SupernetConfig {
+    pub const fn paper(classes: usize) -> SupernetConfig {
         SupernetConfig {
             channels: 16,
             layers: 8,

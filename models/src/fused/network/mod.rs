@@ -9,7 +9,7 @@ mod forward;
 
 use crate::graph::Graph;
 use crate::kernels::blocked::{Channels, Level, Map, Pack};
-use crate::{Error, Result};
+use crate::{Error, Result, Weights};
 
 use super::context::{Context, Profile};
 use super::scratch::Workspace;
@@ -154,7 +154,18 @@ impl Network {
         Network::with_level(graph, Level::best())
     }
 
-    /// The same for given instructions.
+    /// With these weights, ready to [`infer`](Self::infer); `None` where the graph has no fast form.
+    ///
+    /// # Errors
+    /// A missing weight, or one of another size.
+    pub fn settled(graph: &Graph, weights: &Weights) -> Result<Option<Network>> {
+        let Ok(mut network) = Network::new(graph) else { return Ok(None) };
+        network.tensors_mut().load(weights)?;
+        network.settle();
+        Ok(Some(network))
+    }
+
+    /// The same as [`new`](Self::new), for given instructions.
     pub fn with_level(graph: &Graph, level: Level) -> std::result::Result<Network, String> {
         let program = compile(graph)?;
         let gradients = program.images.iter().map(|_| Vec::new()).collect();

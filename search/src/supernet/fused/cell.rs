@@ -114,14 +114,12 @@ impl Cell {
     }
 
     fn place(&self, state: usize) -> Place {
-        let before = |state: usize| self.maps[..state].iter().map(|map| map.len()).sum();
-        Place { image: self.image_len(), offset: before(state), nodes: before(2) }
+        Place::among(self.maps.iter().copied(), state)
     }
 
     /// Of what candidates see, where that lies.
     fn part_place(&self, state: usize) -> Place {
-        let before = |state: usize| self.states[..state].iter().map(|s| s.map.len()).sum();
-        Place { image: before(self.states.len()), offset: before(state), nodes: before(2) }
+        Place::among(self.states.iter().map(|state| state.map), state)
     }
 
     fn at(&self, state: usize) -> At {
@@ -173,15 +171,12 @@ impl Cell {
         self.states.iter_mut().for_each(|state| state.activate(c.mixture, inner.batch));
         profile.time("forward, preprocess", || self.preprocess(c, inputs, statistics));
         for j in 0..self.states.len() {
-            let (at, past) = (self.at(j), self.past(c, j));
-            let (place, c) = (at.places.part, &inner);
+            let (place, c) = (self.part_place(j), &inner);
+            if self.partial.is_some() {
+                profile.time("forward, past candidates", || self.forward_past(outer, j));
+            }
             let (state, values) = match &mut self.partial {
-                Some(partial) => {
-                    profile.time("forward, past candidates", || {
-                        partial.forward(outer, at, &mut self.values, &past)
-                    });
-                    (&mut self.states[j], &mut partial.values)
-                }
+                Some(partial) => (&mut self.states[j], &mut partial.values),
                 None => (&mut self.states[j], &mut self.values),
             };
             for group in state.groups(c) {
@@ -257,17 +252,11 @@ impl Cell {
         let inner = self.partial.as_ref().map_or(*outer, |partial| partial.context(outer));
         let whole = self.partial.is_none();
         for j in (0..self.states.len()).rev() {
-            let (at, past, c) = (self.at(j), self.past_to(outer, j), &inner);
-            let place = at.places.part;
-            if let Some(partial) = &self.partial {
-                let both = (&self.values[..], &outer_gradients[..]);
-                let dots = profile.time("backward, past candidates", || {
-                    partial.dots(outer, at, both, &past, &mut self.sums)
+            let (place, c) = (self.part_place(j), &inner);
+            if !whole {
+                profile.time("backward, past candidates", || {
+                    self.backward_dots_past(outer, j, outer_gradients, mixture_gradient);
                 });
-                for (edge, dot) in self.states[j].edges.iter().zip(dots) {
-                    let row = mixture_gradient[edge.row].iter_mut().zip(&outer.mixture[edge.row]);
-                    row.filter(|(_, weight)| **weight != 0.0).for_each(|(total, _)| *total += dot);
-                }
             }
             let state = &mut self.states[j];
             let (values, gradients) = match &mut self.partial {
@@ -295,15 +284,49 @@ impl Cell {
                 });
                 gather(c, weights.as_deref_mut(), &state.ids(of(), false), profile);
             }
-            let Some(partial) = &mut self.partial else { continue };
-            profile.time("backward, past candidates", || {
-                if j >= first && !past.is_empty() {
-                    partial.backward(outer, at, (&self.values, outer_gradients), &past);
-                }
-                if j >= 2 {
-                    partial.part_gradient(outer, at, outer_gradients);
-                }
-            });
+            if !whole {
+                profile.time("backward, past candidates", || {
+                    self.backward_past(outer, j, outer_gradients, j >= first);
+                });
+            }
+        }
+    }
+
+    /// Completes state `j` by what reaches it past the candidates, and takes the candidates' part of it.
+    fn forward_past(&mut self, c: &Context<'_>, j: usize) {
+        let (at, past) = (self.at(j), self.past(c, j));
+        if let Some(partial) = &mut self.partial {
+            partial.forward(c, at, &mut self.values, &past);
+        }
+    }
+
+    /// The mixture's gradient by what goes from state `j` past the candidates, which weighs as much as all of them.
+    fn backward_dots_past(
+        &mut self,
+        c: &Context<'_>,
+        j: usize,
+        gradients: &[Pack],
+        mixture_gradient: &mut [[f64; CANDIDATES]],
+    ) {
+        let (at, past) = (self.at(j), self.past_to(c, j));
+        let Some(partial) = &self.partial else { return };
+        let dots = partial.dots(c, at, (&self.values, gradients), &past, &mut self.sums);
+        for (edge, dot) in self.states[j].edges.iter().zip(dots) {
+            let row = mixture_gradient[edge.row].iter_mut().zip(&c.mixture[edge.row]);
+            row.filter(|(_, weight)| **weight != 0.0).for_each(|(total, _)| *total += dot);
+        }
+    }
+
+    /// The gradient of state `j` from its candidates' part, where that is `wanted`, and from what goes past them; then that of the
+    /// part that its own edges wrote.
+    fn backward_past(&mut self, c: &Context<'_>, j: usize, gradients: &mut [Pack], wanted: bool) {
+        let (at, past) = (self.at(j), self.past_to(c, j));
+        let Some(partial) = &mut self.partial else { return };
+        if wanted && !past.is_empty() {
+            partial.backward(c, at, (&self.values, gradients), &past);
+        }
+        if j >= 2 {
+            partial.part_gradient(c, at, gradients);
         }
     }
 

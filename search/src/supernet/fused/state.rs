@@ -58,6 +58,14 @@ pub(super) struct Place {
     pub(super) nodes: usize,
 }
 
+impl Place {
+    /// That of a state among all of these sizes, one after the other.
+    pub(super) fn among(maps: impl Iterator<Item = Map> + Clone, state: usize) -> Place {
+        let before = |state: usize| maps.clone().take(state).map(Map::len).sum();
+        Place { image: before(usize::MAX), offset: before(state), nodes: before(2) }
+    }
+}
+
 impl From<Place> for fused::Place {
     fn from(Place { image, offset, .. }: Place) -> Self {
         fused::Place { image, offset }
