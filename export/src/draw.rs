@@ -5,30 +5,29 @@ use std::collections::BTreeMap;
 use milenas_models::genotype::Cell;
 use milenas_models::{Genotype, Graph};
 
-/// The name of a state: the outputs of the two cells before, then the nodes.
-fn state(i: usize) -> String {
-    match i {
-        0 => "c_{k-2}".into(),
-        1 => "c_{k-1}".into(),
-        i => format!("node {}", i - 2),
+/// The name of a state: the outputs of the cells before that the wiring has, then the nodes.
+fn state(cell: &Cell, i: usize) -> String {
+    match cell.wiring().inputs().checked_sub(i + 1) {
+        Some(before) => format!("c_{{k-{}}}", before + 1),
+        None => format!("node {}", i - cell.wiring().inputs()),
     }
-}
-
-fn cells(genotype: &Genotype) -> [(&'static str, &Cell); 2] {
-    [("normal", &genotype.normal), ("reduce", &genotype.reduce)]
 }
 
 /// One line a node.
 pub fn text(genotype: &Genotype) -> String {
     let mut text = String::new();
-    for (kind, cell) in cells(genotype) {
+    for (kind, cell) in genotype.cells() {
         text.push_str(&format!("{kind} cell\n"));
         for (i, edges) in cell.nodes().enumerate() {
             let edges: Vec<String> =
-                edges.iter().map(|e| format!("{}({})", e.primitive.name(), state(e.from))).collect();
-            text.push_str(&format!("  {} = {}\n", state(i + 2), edges.join(" + ")));
+                edges.iter().map(|e| format!("{}({})", e.primitive.name(), state(cell, e.from))).collect();
+            text.push_str(&format!(
+                "  {} = {}\n",
+                state(cell, i + cell.wiring().inputs()),
+                edges.join(" + ")
+            ));
         }
-        let out: Vec<String> = cell.concat().iter().map(|&i| state(i)).collect();
+        let out: Vec<String> = cell.concat().iter().map(|&i| state(cell, i)).collect();
         text.push_str(&format!("  c_{{k}} = {}\n", out.join(", ")));
     }
     text
@@ -38,14 +37,15 @@ pub fn text(genotype: &Genotype) -> String {
 pub fn dot(genotype: &Genotype) -> String {
     let mut text =
         String::from("digraph genotype {\n  rankdir=LR;\n  node [shape=box, fontname=\"sans-serif\"];\n");
-    for (kind, cell) in cells(genotype) {
+    for (kind, cell) in genotype.cells() {
         text.push_str(&format!("  subgraph cluster_{kind} {{\n    label=\"{kind} cell\";\n"));
-        let states = 2 + cell.nodes().count();
-        (0..states).for_each(|i| text.push_str(&format!("    {kind}_{i} [label=\"{}\"];\n", state(i))));
+        let inputs = cell.wiring().inputs();
+        let states = inputs + cell.nodes().count();
+        (0..states).for_each(|i| text.push_str(&format!("    {kind}_{i} [label=\"{}\"];\n", state(cell, i))));
         text.push_str(&format!("    {kind}_out [label=\"c_{{k}}\"];\n"));
         for (node, edges) in cell.nodes().enumerate() {
             for edge in edges {
-                let (from, to, name) = (edge.from, node + 2, edge.primitive.name());
+                let (from, to, name) = (edge.from, node + inputs, edge.primitive.name());
                 text.push_str(&format!("    {kind}_{from} -> {kind}_{to} [label=\"{name}\"];\n"));
             }
         }

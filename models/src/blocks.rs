@@ -2,14 +2,43 @@
 
 use crate::Result;
 use crate::graph::{Builder, Value};
-use crate::op::{BatchNorm, Concat, Conv2d, Flatten, GlobalAvgPool, Linear, Padding, Range, Relu, Slice};
+use crate::op::{
+    Add, BatchNorm, Concat, Conv2d, Flatten, GlobalAvgPool, Linear, Padding, Pool2d, PoolKind, Range, Relu,
+    Slice,
+};
+use crate::primitive::Style;
 
-/// ReLU, `1x1` convolution, BatchNorm: `[N, C, H, W] -> [N, channels, H, W]`.
-pub(crate) fn relu_conv_bn(b: &mut Builder, x: Value, channels: usize, affine: bool) -> Result<Value> {
+/// ReLU, convolution of an odd side, BatchNorm: `[N, C, H, W] -> [N, channels, ceil(H/stride), ceil(W/stride)]`.
+pub(crate) fn relu_conv_bn(
+    b: &mut Builder,
+    x: Value,
+    channels: usize,
+    side: usize,
+    stride: usize,
+    affine: bool,
+) -> Result<Value> {
     let (from, ..) = b.chw(x)?;
+    let conv = Conv2d::new(from, channels, side).padding(Padding::all(side / 2)).stride(stride);
     let x = b.wire("0", Relu, &[x])?;
-    let x = b.wire("1", Conv2d::pointwise(from, channels), &[x])?;
+    let x = b.wire("1", conv, &[x])?;
     b.wire("2", BatchNorm::new(channels, affine), &[x])
+}
+
+/// Halves the image as the residual block of NAS-Bench-201 does: two convolutions, the first of stride 2, beside an average pool and
+/// a `1x1` convolution. `[N, C, H, W] -> [N, channels, ceil(H/2), ceil(W/2)]`.
+pub fn residual_reduction(b: &mut Builder, x: Value, channels: usize, style: Style) -> Result<Value> {
+    let affine = style.affine();
+    let a = b.scope("conv_a", |b| relu_conv_bn(b, x, channels, 3, 2, affine))?;
+    let a = b.scope("conv_b", |b| relu_conv_bn(b, a, channels, 3, 1, affine))?;
+    let past = b.scope("downsample", |b| {
+        let (from, height, width) = b.chw(x)?;
+        let padding = Padding { bottom: height % 2, right: width % 2, ..Padding::default() };
+        let kind = PoolKind::Average { count_padding: false };
+        let pool = Pool2d { padding, ..Pool2d::new(kind, 2, 2) };
+        let x = b.wire("0", pool, &[x])?;
+        b.wire("1", Conv2d::pointwise(from, channels), &[x])
+    })?;
+    b.wire("add", Add, &[a, past])
 }
 
 /// ReLU, depthwise convolution, `1x1` convolution, BatchNorm; named from `first` on.
@@ -75,6 +104,15 @@ pub fn stem(b: &mut Builder, x: Value, channels: usize) -> Result<Value> {
     b.scope("stem", |b| {
         let x = b.wire("0", Conv2d::new(from, channels, 3).padding(Padding::all(1)), &[x])?;
         b.wire("1", BatchNorm::new(channels, true), &[x])
+    })
+}
+
+/// BatchNorm and ReLU, the end of NAS-Bench-201's cells. `[N, C, H, W] -> [N, C, H, W]`.
+pub fn last_activation(b: &mut Builder, x: Value) -> Result<Value> {
+    let (channels, ..) = b.chw(x)?;
+    b.scope("lastact", |b| {
+        let x = b.wire("0", BatchNorm::new(channels, true), &[x])?;
+        b.wire("1", Relu, &[x])
     })
 }
 

@@ -7,7 +7,7 @@ use crate::graph::{Builder, Value};
 use crate::op::{BatchNorm, Identity, Pool2d, PoolKind, Zero};
 use crate::{Error, Result};
 
-/// A candidate operation. The first eight, in this order, are the DARTS space (the columns of alpha).
+/// A candidate operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 #[allow(missing_docs)]
@@ -23,6 +23,9 @@ pub enum Primitive {
     /// Of the published NASNet and AmoebaNet only; so is the next.
     SepConv7x7,
     Conv7x1_1x7,
+    /// Of NAS-Bench-201: an ordinary convolution between ReLU and BatchNorm; so is the next.
+    NorConv1x1,
+    NorConv3x3,
 }
 
 use Primitive::*;
@@ -44,7 +47,7 @@ impl Style {
 
 impl Primitive {
     /// Every primitive.
-    pub const ALL: [Primitive; 10] = [
+    pub const ALL: [Primitive; 12] = [
         None,
         MaxPool3x3,
         AvgPool3x3,
@@ -55,7 +58,16 @@ impl Primitive {
         DilConv5x5,
         SepConv7x7,
         Conv7x1_1x7,
+        NorConv1x1,
+        NorConv3x3,
     ];
+
+    /// The candidates of the DARTS space: the columns of alpha.
+    pub const DARTS: [Primitive; 8] =
+        [None, MaxPool3x3, AvgPool3x3, SkipConnect, SepConv3x3, SepConv5x5, DilConv3x3, DilConv5x5];
+
+    /// The candidates of NAS-Bench-201, in its order.
+    pub const NASBENCH201: [Primitive; 5] = [None, SkipConnect, NorConv1x1, NorConv3x3, AvgPool3x3];
 
     /// The published name.
     pub fn name(self) -> &'static str {
@@ -70,6 +82,8 @@ impl Primitive {
             DilConv5x5 => "dil_conv_5x5",
             SepConv7x7 => "sep_conv_7x7",
             Conv7x1_1x7 => "conv_7x1_1x7",
+            NorConv1x1 => "nor_conv_1x1",
+            NorConv3x3 => "nor_conv_3x3",
         }
     }
 
@@ -86,7 +100,8 @@ impl Primitive {
     pub fn is_convolution(self) -> bool {
         match self {
             None | MaxPool3x3 | AvgPool3x3 | SkipConnect => false,
-            SepConv3x3 | SepConv5x5 | DilConv3x3 | DilConv5x5 | SepConv7x7 | Conv7x1_1x7 => true,
+            SepConv3x3 | SepConv5x5 | DilConv3x3 | DilConv5x5 | SepConv7x7 | Conv7x1_1x7 | NorConv1x1
+            | NorConv3x3 => true,
         }
     }
 
@@ -116,6 +131,8 @@ impl Primitive {
             DilConv3x3 => blocks::depthwise(b, 0, x, 3, stride, 2, affine),
             DilConv5x5 => blocks::depthwise(b, 0, x, 5, stride, 2, affine),
             Conv7x1_1x7 => blocks::asymmetric(b, x, channels, 7, stride, affine),
+            NorConv1x1 => blocks::relu_conv_bn(b, x, channels, 1, stride, affine),
+            NorConv3x3 => blocks::relu_conv_bn(b, x, channels, 3, stride, affine),
         }
     }
 }

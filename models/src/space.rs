@@ -1,67 +1,148 @@
 //! A search space: which primitives may stand on which edges of a cell.
 
-use crate::genotype::{CELL_INPUTS, Cell, Edge};
-use crate::{Genotype, Primitive, Result, Rng};
+use crate::genotype::{Cell, Edge, Wiring};
+use crate::{Error, Genotype, Primitive, Result, Rng};
 
-/// A space of cells with two inputs, whose nodes keep their two best edges.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A space of cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Space {
     pub name: &'static str,
     /// Candidates of every edge: the columns of alpha.
-    pub primitives: Vec<Primitive>,
+    pub primitives: &'static [Primitive],
     /// Nodes of a cell.
     pub nodes: usize,
+    pub wiring: Wiring,
 }
 
 impl Space {
-    /// DARTS (Liu et al., ICLR 2019): four nodes, seven operations and `none`.
-    pub fn darts() -> Self {
-        Space { name: "darts", primitives: Primitive::ALL[..8].to_vec(), nodes: 4 }
+    /// DARTS (Liu et al., ICLR 2019): four nodes, seven operations and `none`; a node keeps its two best edges.
+    pub const DARTS: Space =
+        Space { name: "darts", primitives: &Primitive::DARTS, nodes: 4, wiring: Wiring::TwoEdges };
+
+    /// NAS-Bench-201 (Dong and Yang, ICLR 2020): three nodes, five operations, all 15,625 cells.
+    pub const NASBENCH201: Space = Space {
+        name: "nasbench201",
+        primitives: &Primitive::NASBENCH201,
+        nodes: 3,
+        wiring: Wiring::Complete,
+    };
+
+    /// A space by name.
+    ///
+    /// # Errors
+    /// An unknown name.
+    pub fn named(name: &str) -> Result<Space> {
+        let all = [Space::DARTS, Space::NASBENCH201];
+        let found = all.into_iter().find(|space| space.name == name);
+        found.ok_or_else(|| Error::unknown("space", name, all.map(|space| space.name)))
+    }
+
+    /// The space that a genotype is of, as far as its wiring tells.
+    pub fn of(genotype: &Genotype) -> Space {
+        match genotype.wiring() {
+            Wiring::TwoEdges => Space::DARTS,
+            Wiring::Complete => Space::NASBENCH201,
+        }
     }
 
     /// All edges `(from state, to state)`, node by node: the rows of alpha.
     pub fn edges(&self) -> Vec<(usize, usize)> {
-        let to = CELL_INPUTS..CELL_INPUTS + self.nodes;
-        to.flat_map(|to| (0..to).map(move |from| (from, to))).collect()
+        self.states().flat_map(|to| (0..to).map(move |from| (from, to))).collect()
     }
 
-    /// The states of a cell's output: all nodes.
+    /// Its nodes as states.
+    pub fn states(&self) -> core::ops::Range<usize> {
+        self.wiring.inputs()..self.wiring.inputs() + self.nodes
+    }
+
+    /// The states of a cell's output.
     pub fn concat(&self) -> Vec<usize> {
-        (CELL_INPUTS..CELL_INPUTS + self.nodes).collect()
+        match self.wiring {
+            Wiring::TwoEdges => self.states().collect(),
+            Wiring::Complete => self.states().next_back().into_iter().collect(),
+        }
+    }
+
+    /// Whether a derived cell may have `none`.
+    fn keeps_none(&self) -> bool {
+        self.wiring == Wiring::Complete
+    }
+
+    /// What a derived cell may have on an edge.
+    pub fn choices(&self) -> impl Iterator<Item = Primitive> {
+        let none = self.keeps_none();
+        self.primitives.iter().copied().filter(move |p| none || *p != Primitive::None)
     }
 
     /// Whether a search of this space can find the genotype.
     pub fn contains(&self, genotype: &Genotype) -> bool {
         let cell = |cell: &Cell| {
-            let known = |e: &Edge| e.primitive != Primitive::None && self.primitives.contains(&e.primitive);
+            let known = |e: &Edge| self.choices().any(|p| p == e.primitive);
             let distinct = |node: &[Edge]| {
                 node.iter().enumerate().all(|(i, e)| node[..i].iter().all(|o| o.from != e.from))
             };
-            cell.concat() == self.concat() && cell.edges().iter().all(known) && cell.nodes().all(distinct)
+            cell.wiring() == self.wiring
+                && cell.nodes().count() == self.nodes
+                && cell.concat() == self.concat()
+                && cell.edges().iter().all(known)
+                && cell.nodes().all(distinct)
         };
-        cell(&genotype.normal) && cell(&genotype.reduce)
+        genotype.reduce.is_some() == self.has_reduction() && genotype.cells().all(|(_, c)| cell(c))
     }
 
-    /// A uniform draw: two distinct inputs for each node, any operation but `none` on each.
+    /// Whether a reduction cell is searched too.
+    pub fn has_reduction(&self) -> bool {
+        self.wiring == Wiring::TwoEdges
+    }
+
+    /// A uniform draw: distinct inputs for each node, any operation that may be derived on each.
     pub fn sample(&self, rng: &mut Rng) -> Result<Genotype> {
-        Ok(Genotype { normal: self.sample_cell(rng)?, reduce: self.sample_cell(rng)? })
+        let normal = self.sample_cell(rng)?;
+        let reduce = self.has_reduction().then(|| self.sample_cell(rng)).transpose()?;
+        Ok(Genotype { normal, reduce })
     }
 
     fn sample_cell(&self, rng: &mut Rng) -> Result<Cell> {
-        let operations: Vec<Primitive> =
-            self.primitives.iter().copied().filter(|p| *p != Primitive::None).collect();
+        let operations: Vec<Primitive> = self.choices().collect();
         let mut edges = Vec::new();
-        for node in self.concat() {
-            let mut from: Vec<usize> = (0..node).collect();
-            rng.shuffle(&mut from);
+        for (node, state) in self.states().enumerate() {
+            let mut from: Vec<usize> = (0..state).collect();
+            if self.wiring == Wiring::TwoEdges {
+                rng.shuffle(&mut from);
+            }
             edges.extend(
-                from[..2]
+                from[..self.wiring.edges_into(node)]
                     .iter()
                     .map(|&from| Edge { primitive: operations[rng.below(operations.len())], from }),
             );
         }
-        Cell::new(edges, self.concat())
+        Cell::new(self.wiring, edges, self.concat())
+    }
+
+    /// A neighbour, as regularised evolution has it: a cell, one of its nodes and one of that node's edges, each uniform, then
+    /// another operation, or (where nodes choose their inputs, half of the time) another input.
+    pub fn mutate(&self, genotype: &Genotype, rng: &mut Rng) -> Result<Genotype> {
+        let mut genotype = genotype.clone();
+        let cell = match &mut genotype.reduce {
+            Some(reduce) if rng.below(2) == 1 => reduce,
+            _ => &mut genotype.normal,
+        };
+        let node = rng.below(self.nodes);
+        let first: usize = (0..node).map(|n| self.wiring.edges_into(n)).sum();
+        let count = self.wiring.edges_into(node);
+        let at = first + rng.below(count);
+        let mut edges = cell.edges().to_vec();
+        let taken = |from: usize| edges[first..first + count].iter().any(|e| e.from == from);
+        let free: Vec<usize> = (0..node + self.wiring.inputs()).filter(|from| !taken(*from)).collect();
+        if self.wiring == Wiring::TwoEdges && !free.is_empty() && rng.below(2) == 1 {
+            edges[at].from = free[rng.below(free.len())];
+        } else {
+            let others: Vec<Primitive> = self.choices().filter(|p| *p != edges[at].primitive).collect();
+            edges[at].primitive = others[rng.below(others.len())];
+        }
+        *cell = Cell::new(self.wiring, edges, self.concat())?;
+        Ok(genotype)
     }
 }
 
@@ -70,17 +151,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn darts_has_fourteen_edges_in_node_order() {
-        let edges = Space::darts().edges();
+    fn edges_are_in_node_order() {
+        let edges = Space::DARTS.edges();
         assert_eq!(edges.len(), 14);
         assert_eq!(edges[..5], [(0, 2), (1, 2), (0, 3), (1, 3), (2, 3)]);
+        assert_eq!(Space::NASBENCH201.edges(), [(0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3)]);
     }
 
     #[test]
-    fn samples_are_members_and_foreign_cells_are_not() {
-        let (space, mut rng) = (Space::darts(), Rng::new(0, "sample"));
-        (0..50).for_each(|_| assert!(space.contains(&space.sample(&mut rng).unwrap())));
-        assert!(space.contains(&Genotype::named("DARTS_V2").unwrap()));
-        assert!(!space.contains(&Genotype::named("NASNet").unwrap()));
+    fn samples_and_mutants_are_members_and_foreign_cells_are_not() {
+        for space in [Space::DARTS, Space::NASBENCH201] {
+            let mut rng = Rng::new(0, "sample");
+            for _ in 0..50 {
+                let parent = space.sample(&mut rng).unwrap();
+                let child = space.mutate(&parent, &mut rng).unwrap();
+                assert!(space.contains(&parent) && space.contains(&child) && parent != child);
+            }
+        }
+        let published = Genotype::named("DARTS_V2").unwrap();
+        assert!(Space::DARTS.contains(&published) && !Space::NASBENCH201.contains(&published));
+        assert!(!Space::DARTS.contains(&Genotype::named("NASNet").unwrap()));
+    }
+
+    /// A third for node 1's edge, a sixth for each of node 2's, a ninth for each of node 3's.
+    #[test]
+    fn a_mutation_picks_the_node_first() {
+        let (space, mut rng) = (Space::NASBENCH201, Rng::new(1, "mutate"));
+        let parent = space.sample(&mut rng).unwrap();
+        let mut counts = [0.0; 6];
+        const DRAWS: usize = 18_000;
+        for _ in 0..DRAWS {
+            let child = space.mutate(&parent, &mut rng).unwrap();
+            let pairs = parent.normal.edges().iter().zip(child.normal.edges());
+            counts[pairs.enumerate().find(|(_, (a, b))| a != b).unwrap().0] += 1.0;
+        }
+        for (count, share) in counts.iter().zip([3.0, 6.0, 6.0, 9.0, 9.0, 9.0]) {
+            let expected = DRAWS as f64 / share;
+            assert!((count - expected).abs() < 4.0 * expected.sqrt(), "{counts:?}");
+        }
     }
 }

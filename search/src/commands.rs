@@ -80,7 +80,7 @@ fn read_data(source: &Source, config: &Config, progress: &Progress) -> Result<Da
 fn read_genotype(name: &str) -> Result<Genotype> {
     if let Some(seed) = name.strip_prefix("random:") {
         let seed = seed.parse().with_context(|| format!("{name}: expected random:SEED, e.g. random:1"))?;
-        return Ok(Space::darts().sample(&mut Rng::new(seed, "genotype"))?);
+        return Ok(Space::DARTS.sample(&mut Rng::new(seed, "genotype"))?);
     }
     let path = Path::new(name);
     if path.exists() {

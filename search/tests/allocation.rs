@@ -116,7 +116,7 @@ fn search(images: usize) -> Vec<Bytes> {
     Supernet::load(&mut net, &start).unwrap();
     drop(start);
     let config = Config::resolve("paper", None, &[]).unwrap().search;
-    let (mut stepper, mut alphas) = (Stepper::default(), Alphas::init(&Space::darts(), 0));
+    let (mut stepper, mut alphas) = (Stepper::default(), Alphas::init(&Space::DARTS, 0));
     let at = Moment { seed: 0, epoch: 0, step: 0, lr: 0.01 };
     let step = |batch: &Batch| {
         stepper.step(&mut net, &mut alphas, [batch, batch], &config, at).unwrap();

@@ -2,12 +2,18 @@
 #![allow(clippy::unwrap_used)]
 
 use milenas_models::Rng;
+use milenas_models::Space;
 use milenas_models::kernels::blocked::Level;
 use milenas_search::supernet::fused::{FusedSupernet, Images};
 use milenas_search::supernet::{CANDIDATES, Mixture, SupernetConfig, Want};
 
-const CONFIG: SupernetConfig =
-    SupernetConfig { channels: 6, layers: 4, in_channels: 2, nodes: 3, ..SupernetConfig::paper(5) };
+const CONFIG: SupernetConfig = SupernetConfig {
+    channels: 6,
+    layers: 4,
+    in_channels: 2,
+    space: Space { nodes: 3, ..Space::DARTS },
+    ..SupernetConfig::paper(5)
+};
 const BOTH: Want = Want { weights: true, mixture: true };
 
 fn network(level: Level) -> FusedSupernet {
@@ -24,7 +30,7 @@ fn network(level: Level) -> FusedSupernet {
 
 fn mixture() -> Mixture {
     let mut rng = Rng::new(2, "mixture");
-    [0, 1].map(|_| (0..CONFIG.edges()).map(|_| std::array::from_fn(|_| rng.uniform(0.05, 0.3))).collect())
+    [0, 1].map(|_| (0..CONFIG.edges()[0]).map(|_| std::array::from_fn(|_| rng.uniform(0.05, 0.3))).collect())
 }
 
 /// Pixels and labels of a batch.

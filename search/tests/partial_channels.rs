@@ -42,7 +42,7 @@ fn compare(config: SupernetConfig, kind: MixtureKind, sizes: &[(usize, usize, us
     let mut reference = Reference::new(&config, height, width, 1).unwrap();
     let mut fused = FusedSupernet::new(config);
     Supernet::load(&mut fused, &Supernet::weights(&reference).unwrap()).unwrap();
-    let mut alphas = Alphas::init(&Space::darts(), 7).with_edges(7);
+    let mut alphas = Alphas::init(&Space::DARTS, 7).with_edges(7);
     alphas.update(|flat| flat.iter_mut().for_each(|x| *x *= 500.0));
     for (round, &(images, height, width)) in sizes.iter().enumerate() {
         let batch = batch(images, height, width);
@@ -132,7 +132,7 @@ fn sampled_candidates() {
 fn a_step_moves_all_images_of_a_pack() {
     let config = config(16, 4);
     let batch = batch(8, 8, 8);
-    let alphas = Alphas::init(&Space::darts(), 7).with_edges(7);
+    let alphas = Alphas::init(&Space::DARTS, 7).with_edges(7);
     let pass =
         Pass::draw(&alphas, &config, Mixing { kind: MixtureKind::Softmax, tau: 1.0 }, || Rng::new(0, "draw"));
     let cells = pass.cells(&config);

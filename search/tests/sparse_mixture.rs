@@ -28,7 +28,7 @@ fn pair(side: usize) -> (Reference, FusedSupernet) {
 }
 
 fn sample(seed: u64) -> Pass {
-    let alphas = Alphas::init(&Space::darts(), seed);
+    let alphas = Alphas::init(&Space::DARTS, seed);
     Pass::draw(&alphas, &CONFIG, Mixing { kind: MixtureKind::Gumbel, tau: 1.0 }, || Rng::new(seed, "draw"))
 }
 
@@ -37,7 +37,7 @@ fn sparse(seed: u64) -> Vec<Vec<Row>> {
     let mut rng = Rng::new(seed, "sparse");
     let mut weight = || if rng.below(4) == 0 { rng.uniform(0.1, 1.0) } else { 0.0 };
     (0..CONFIG.layers)
-        .map(|_| (0..CONFIG.edges()).map(|_| std::array::from_fn(|_| weight())).collect())
+        .map(|_| (0..CONFIG.edges()[0]).map(|_| std::array::from_fn(|_| weight())).collect())
         .collect()
 }
 

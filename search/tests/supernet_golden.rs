@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{Device, Tensor, safetensors};
-use milenas_models::Weights;
+use milenas_models::{Space, Weights};
 use milenas_search::config::Config;
 use milenas_search::data::Batch;
 use milenas_search::strategy::{Moment, Stepper};
@@ -177,7 +177,7 @@ fn the_papers_supernet_has_its_size() {
     let net = Reference::new(&SupernetConfig::paper(10), 32, 32, 0).unwrap();
     let weights = net.weights().unwrap();
     assert_eq!(weights.trainable().map(|(_, v)| v.elem_count()).sum::<usize>(), 1_930_618);
-    assert_eq!(Alphas::init(&milenas_models::Space::darts(), 0).flat().len(), 224);
+    assert_eq!(Alphas::init(&milenas_models::Space::DARTS, 0).flat().len(), 224);
 }
 
 fn cosine(a: &[f32], b: &[f32]) -> f64 {
@@ -189,7 +189,13 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
 #[test]
 fn second_order_gradients_equal_finite_differences_of_the_whole_expression() {
     let golden = Golden::read("unrolled_tiny");
-    let config = SupernetConfig { channels: 2, layers: 1, classes: 4, nodes: 1, ..CONFIG };
+    let config = SupernetConfig {
+        channels: 2,
+        layers: 1,
+        classes: 4,
+        space: Space { nodes: 1, ..Space::DARTS },
+        ..CONFIG
+    };
     let batches = ["train", "valid"].map(|half| Batch { shape: [3, 8, 8], ..golden.batch(half) });
     let mut weights = Weights::default();
     let ours = ["stem.", "cells.", "classifier."];

@@ -1,5 +1,7 @@
 //! A genotype: what a search finds. A value, checked once when it is made.
 
+mod arch;
+mod cell;
 mod python;
 mod zoo;
 
@@ -7,168 +9,120 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Primitive, Result};
+use crate::{Error, Result};
 
+pub use cell::{Cell, Edge, Wiring};
 pub use zoo::published;
 
-/// Edges kept for each node of a DARTS cell.
-const EDGES_PER_NODE: usize = 2;
-/// States a cell starts from: the outputs of the two cells before it.
-pub const CELL_INPUTS: usize = 2;
-/// Nodes a cell may have. Published cells have at most five.
-const MAX_NODES: usize = 64;
-
-/// One operation of a cell, from an earlier state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(from = "(Primitive, usize)", into = "(Primitive, usize)")]
-#[allow(missing_docs)]
-pub struct Edge {
-    pub primitive: Primitive,
-    /// 0 and 1 are the cell's inputs, 2 is the first node.
-    pub from: usize,
-}
-
-impl From<(Primitive, usize)> for Edge {
-    fn from((primitive, from): (Primitive, usize)) -> Self {
-        Edge { primitive, from }
-    }
-}
-
-impl From<Edge> for (Primitive, usize) {
-    fn from(edge: Edge) -> Self {
-        (edge.primitive, edge.from)
-    }
-}
-
-/// A cell: each node is the sum of its edges, the output is some states side by side.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Cell {
-    edges: Vec<Edge>,
-    concat: Vec<usize>,
-}
-
-impl Cell {
-    /// Two edges a node, nodes in order; `concat` names the states of the output.
-    ///
-    /// # Errors
-    /// An edge from a later node, an odd number of edges, an output that is no node.
-    pub fn new(edges: Vec<Edge>, concat: Vec<usize>) -> Result<Self> {
-        Self::checked("cell", edges, concat)
-    }
-
-    fn checked(kind: &str, edges: Vec<Edge>, concat: Vec<usize>) -> Result<Self> {
-        let fail = |place: String, problem: String| Err(Error::Genotype { place, problem });
-        let nodes = edges.len() / EDGES_PER_NODE;
-        if !edges.len().is_multiple_of(EDGES_PER_NODE) || nodes == 0 || nodes > MAX_NODES {
-            let problem = format!("{} edges, expected two for each of 1 to {MAX_NODES} nodes", edges.len());
-            return fail(kind.into(), problem);
-        }
-        for (i, edge) in edges.iter().enumerate() {
-            let node = CELL_INPUTS + i / EDGES_PER_NODE;
-            if edge.from >= node {
-                let problem = format!(
-                    "`{}` comes from state {}, expected an earlier one (0 to {})",
-                    edge.primitive.name(),
-                    edge.from,
-                    node - 1
-                );
-                return fail(format!("{kind} cell, node {node}, edge {}", i % EDGES_PER_NODE), problem);
-            }
-        }
-        let place = || format!("{kind} cell, output");
-        if concat.is_empty() {
-            return fail(place(), "no state, expected at least one".into());
-        }
-        for (i, state) in concat.iter().enumerate() {
-            if !(CELL_INPUTS..CELL_INPUTS + nodes).contains(state) || concat[..i].contains(state) {
-                let last = CELL_INPUTS + nodes - 1;
-                return fail(
-                    place(),
-                    format!("state {state}, expected nodes {CELL_INPUTS} to {last}, each once"),
-                );
-            }
-        }
-        Ok(Cell { edges, concat })
-    }
-
-    /// All edges, two a node, nodes in order.
-    pub fn edges(&self) -> &[Edge] {
-        &self.edges
-    }
-
-    /// The edges of each node.
-    pub fn nodes(&self) -> impl Iterator<Item = &[Edge]> {
-        self.edges.chunks(EDGES_PER_NODE)
-    }
-
-    /// The states of the output, in order.
-    pub fn concat(&self) -> &[usize] {
-        &self.concat
-    }
-
-    /// How many of its operations are convolutions: MiLeNAS' size of a cell (section 3.3).
-    pub fn convolutions(&self) -> usize {
-        self.edges.iter().filter(|e| e.primitive.is_convolution()).count()
-    }
-
-    /// How many of its operations are skip connections: many are the sign of a collapsed search.
-    pub fn skips(&self) -> usize {
-        self.edges.iter().filter(|e| e.primitive == Primitive::SkipConnect).count()
-    }
-}
-
-/// A normal and a reduction cell.
+/// The cells that a network is stacked of.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Plain", into = "Plain")]
-#[allow(missing_docs)]
 pub struct Genotype {
+    /// The cell that keeps the size of its input.
     pub normal: Cell,
-    pub reduce: Cell,
+    /// The cell that halves it; `None` for a residual block, as NAS-Bench-201 has it.
+    pub reduce: Option<Cell>,
 }
 
-/// The fields of the JSON form.
+/// The JSON form.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Plain {
+    Pair(Pair),
+    Arch(Arch),
+}
+
+/// The fields of a pair of DARTS cells.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Plain {
+struct Pair {
     normal: Vec<Edge>,
     normal_concat: Vec<usize>,
     reduce: Vec<Edge>,
     reduce_concat: Vec<usize>,
 }
 
+/// The field of a NAS-Bench-201 cell.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Arch {
+    arch: String,
+}
+
 impl TryFrom<Plain> for Genotype {
     type Error = Error;
 
     fn try_from(plain: Plain) -> Result<Self> {
+        match plain {
+            Plain::Pair(pair) => pair.try_into(),
+            Plain::Arch(Arch { arch }) => arch::parse(&arch, "arch"),
+        }
+    }
+}
+
+impl TryFrom<Pair> for Genotype {
+    type Error = Error;
+
+    fn try_from(pair: Pair) -> Result<Self> {
         Ok(Genotype {
-            normal: Cell::checked("normal", plain.normal, plain.normal_concat)?,
-            reduce: Cell::checked("reduction", plain.reduce, plain.reduce_concat)?,
+            normal: Cell::checked("normal", Wiring::TwoEdges, pair.normal, pair.normal_concat)?,
+            reduce: Some(Cell::checked("reduction", Wiring::TwoEdges, pair.reduce, pair.reduce_concat)?),
         })
     }
 }
 
 impl From<Genotype> for Plain {
     fn from(genotype: Genotype) -> Self {
-        let Genotype { normal, reduce } = genotype;
-        Plain {
-            normal: normal.edges,
-            normal_concat: normal.concat,
-            reduce: reduce.edges,
-            reduce_concat: reduce.concat,
+        match genotype.reduce {
+            Some(reduce) => Plain::Pair(Pair {
+                normal: genotype.normal.edges().to_vec(),
+                normal_concat: genotype.normal.concat().to_vec(),
+                reduce: reduce.edges().to_vec(),
+                reduce_concat: reduce.concat().to_vec(),
+            }),
+            None => Plain::Arch(Arch { arch: arch::print(&genotype.normal) }),
         }
     }
 }
 
 impl Genotype {
-    /// Reads JSON, or the text that the published code prints: `Genotype(normal=[('sep_conv_3x3', 1), ...], ...)`.
+    /// Reads JSON, or the text that the published codes print: `Genotype(normal=[('sep_conv_3x3', 1), ...], ...)` or, of
+    /// NAS-Bench-201, `|nor_conv_3x3~0|+|...|`.
     ///
     /// # Errors
     /// Where the text stops being a genotype, or which rule the genotype breaks; `place` names the file.
     pub fn parse(text: &str, place: &str) -> Result<Self> {
-        if !text.trim_start().starts_with('{') {
-            return python::parse(text, place);
+        match text.trim_start().chars().next() {
+            Some('{') => Self::parse_json(text, place),
+            Some('|') => arch::parse(text.trim(), place),
+            _ => python::parse(text, place),
         }
-        serde_json::from_str(text).map_err(|e| Error::malformed(place, e.to_string()))
+    }
+
+    /// An untagged enum would not say what is wrong with either form.
+    fn parse_json(text: &str, place: &str) -> Result<Self> {
+        let malformed = |e: serde_json::Error| Error::malformed(place, e.to_string());
+        let fields: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(text).map_err(malformed)?;
+        match fields.contains_key("arch") {
+            true => Plain::Arch(serde_json::from_str(text).map_err(malformed)?).try_into(),
+            false => serde_json::from_str::<Pair>(text).map_err(malformed)?.try_into(),
+        }
+    }
+
+    /// How its cells are wired.
+    pub fn wiring(&self) -> Wiring {
+        self.normal.wiring()
+    }
+
+    /// Its cells, by the name of their kind.
+    pub fn cells(&self) -> impl Iterator<Item = (&'static str, &Cell)> {
+        [("normal", &self.normal)].into_iter().chain(self.reduce.as_ref().map(|cell| ("reduce", cell)))
+    }
+
+    /// Convolutions of the normal and of the reduction cell.
+    pub fn convolutions(&self) -> [usize; 2] {
+        [self.normal.convolutions(), self.reduce.as_ref().map_or(0, Cell::convolutions)]
     }
 
     /// A published genotype by name.
@@ -182,24 +136,30 @@ impl Genotype {
 
     /// The JSON form, a line for each field.
     pub fn to_json(&self) -> String {
+        let Some(reduce) = &self.reduce else {
+            return format!("{{\n  \"arch\": \"{}\"\n}}\n", arch::print(&self.normal));
+        };
         let list = |edges: &[Edge]| {
             let items = edges.iter().map(|e| format!("[\"{}\", {}]", e.primitive.name(), e.from));
             items.collect::<Vec<_>>().join(", ")
         };
         format!(
             "{{\n  \"normal\": [{}],\n  \"normal_concat\": {:?},\n  \"reduce\": [{}],\n  \"reduce_concat\": {:?}\n}}\n",
-            list(&self.normal.edges),
-            self.normal.concat,
-            list(&self.reduce.edges),
-            self.reduce.concat
+            list(self.normal.edges()),
+            self.normal.concat(),
+            list(reduce.edges()),
+            reduce.concat()
         )
     }
 }
 
 impl fmt::Display for Genotype {
-    /// The text that the published code prints.
+    /// The text that the published codes print.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        python::print(self, f)
+        match &self.reduce {
+            Some(reduce) => python::print(&self.normal, reduce, f),
+            None => f.write_str(&arch::print(&self.normal)),
+        }
     }
 }
 

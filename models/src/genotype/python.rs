@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use super::{Edge, Genotype, Plain};
+use super::{Cell, Edge, Genotype, Pair};
 use crate::{Error, Primitive, Result};
 
 /// Bytes of text that are looked at.
 const MAX_TEXT: usize = 64 << 10;
 
-pub(super) fn print(genotype: &Genotype, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+pub(super) fn print(normal: &Cell, reduce: &Cell, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let edges = |edges: &[Edge]| {
         let items = edges.iter().map(|e| format!("('{}', {})", e.primitive.name(), e.from));
         items.collect::<Vec<_>>().join(", ")
@@ -16,10 +16,10 @@ pub(super) fn print(genotype: &Genotype, f: &mut fmt::Formatter<'_>) -> fmt::Res
     write!(
         f,
         "Genotype(normal=[{}], normal_concat={:?}, reduce=[{}], reduce_concat={:?})",
-        edges(&genotype.normal.edges),
-        genotype.normal.concat,
-        edges(&genotype.reduce.edges),
-        genotype.reduce.concat
+        edges(normal.edges()),
+        normal.concat(),
+        edges(reduce.edges()),
+        reduce.concat()
     )
 }
 
@@ -46,7 +46,7 @@ pub(super) fn parse(text: &str, place: &str) -> Result<Genotype> {
     if !reader.rest.trim().is_empty() {
         return Err(reader.fail("the end"));
     }
-    Plain { normal, normal_concat, reduce, reduce_concat }.try_into()
+    Pair { normal, normal_concat, reduce, reduce_concat }.try_into()
 }
 
 struct Reader<'a> {
@@ -102,7 +102,7 @@ impl<'a> Reader<'a> {
             return Ok((edges, self.list("[", "]", Self::number)?));
         }
         match self.list("(", ")", Self::number)?[..] {
-            [start, end] if end.saturating_sub(start) <= super::MAX_NODES => {
+            [start, end] if end.saturating_sub(start) <= super::cell::MAX_NODES => {
                 Ok((edges, (start..end).collect()))
             }
             _ => Err(self.fail("`range(first, end)`")),
@@ -153,7 +153,7 @@ mod tests {
                     reduce=[(\"max_pool_3x3\", 1), ('avg_pool_3x3', 0),], reduce_concat=[2])\n";
         let genotype = parse(text, "x").unwrap();
         assert_eq!(genotype.normal.concat(), [2]);
-        assert_eq!(genotype.reduce.edges()[0].primitive, Primitive::MaxPool3x3);
+        assert_eq!(genotype.reduce.unwrap().edges()[0].primitive, Primitive::MaxPool3x3);
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub fn step(bench: &StepBench, search: &SearchConfig) -> Result<Report> {
     let all: Vec<usize> = (0..pictures.len()).collect();
     let config = SearchConfig { batch: bench.batch, ..search.clone() };
     let mut stepper = Stepper::default();
-    let mut alphas = search.first_alphas(&Space::darts(), 0);
+    let mut alphas = search.first_alphas(&Space::DARTS, 0);
     let augment = Some(Augment { crop: 0.125, flip: true });
     let (mut seconds, mut data) = (Vec::new(), 0.0);
     std::thread::scope(|scope| {

@@ -242,7 +242,7 @@ impl Checkpoint {
         let mut sizes = Sizes::default();
         for (index, SizeHeader { epoch, correct, images }) in header.sizes.into_iter().enumerate() {
             let alphas = found.alphas(&format!("sizes.{index}"))?;
-            let genotype = alphas.genotype(&Space::darts())?;
+            let genotype = alphas.genotype(&Space::DARTS)?;
             let best = Best { epoch, accuracy: (correct, images), genotype, alphas };
             sizes.0.insert(Size::of(&best.genotype), best);
         }

@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn candidates_are_drawn_as_often_as_the_softmax_says() {
-        let mut alphas = Alphas::init(&Space::darts(), 1);
+        let mut alphas = Alphas::init(&Space::DARTS, 1);
         alphas.operations[0][3] = [0.0, 1.0, -1.0, 0.5, 2.0, 0.0, 0.0, 0.0];
         let mut counts = [0.0; CANDIDATES];
         for draw in 0..4000 {
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn every_cell_and_pass_draws_its_own() {
-        let alphas = Alphas::init(&Space::darts(), 1);
+        let alphas = Alphas::init(&Space::DARTS, 1);
         let config = SupernetConfig { layers: 6, ..CONFIG };
         let [a, b] = ["a", "b"].map(|purpose| Pass::draw(&alphas, &config, GUMBEL, || Rng::new(1, purpose)));
         let (a, b) = (a.cells(&config), b.cells(&config));
@@ -159,7 +159,7 @@ mod tests {
     /// The straight-through gradient is the slope of `sum over drawn of g * softmax((alpha + noise) / tau)`, noise held.
     #[test]
     fn the_gradient_is_that_of_the_relaxed_sample() {
-        let alphas = Alphas::init(&Space::darts(), 3);
+        let alphas = Alphas::init(&Space::DARTS, 3);
         for draw in 0..20 {
             let make = |alphas: &Alphas| Pass::draw(alphas, &CONFIG, GUMBEL, || Rng::new(draw, "draw"));
             let pass = make(&alphas);

@@ -28,7 +28,7 @@ pub fn search(
     keeper: &mut dyn Keeper,
 ) -> Result<Outcome> {
     let Task { pictures, config, evaluation } = *task;
-    let (space, seed) = (Space::darts(), config.seed);
+    let (space, seed) = (Space::DARTS, config.seed);
     let (train, valid) = halves(pictures.len(), config.search.train_portion, seed);
     if train.is_empty() || valid.is_empty() {
         let problem = format!("{} training images, a search needs two or more", pictures.len());
@@ -105,7 +105,7 @@ pub fn search(
             train_accuracy: at.correct as f64 / at.images.max(1) as f64,
             valid_accuracy: accuracy.0 as f64 / accuracy.1 as f64,
             entropy: alphas.entropy(),
-            convolutions: [genotype.normal.convolutions(), genotype.reduce.convolutions()],
+            convolutions: genotype.convolutions(),
             params,
             macs,
             skips: genotype.normal.skips(),

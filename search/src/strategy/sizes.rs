@@ -24,7 +24,8 @@ pub struct Size {
 impl Size {
     /// Of an architecture.
     pub fn of(genotype: &Genotype) -> Size {
-        Size { n: genotype.normal.convolutions(), r: genotype.reduce.convolutions() }
+        let [n, r] = genotype.convolutions();
+        Size { n, r }
     }
 }
 
@@ -151,14 +152,14 @@ mod tests {
 
     /// Normal cells of `n` convolutions, reduction cells of `r`.
     fn found(epoch: usize, n: usize, r: usize, right: usize) -> Best {
-        let mut alphas = Alphas::init(&Space::darts(), 0);
+        let mut alphas = Alphas::init(&Space::DARTS, 0);
         for (table, convolutions) in alphas.operations.iter_mut().zip([n, r]) {
             // The first two edges of each node are kept.
             for (i, edge) in [0, 1, 2, 3, 5, 6, 9, 10].into_iter().enumerate() {
                 table[edge][if i < convolutions { 4 } else { 3 }] = 5.0;
             }
         }
-        let genotype = alphas.genotype(&Space::darts()).unwrap();
+        let genotype = alphas.genotype(&Space::DARTS).unwrap();
         assert_eq!(Size::of(&genotype), Size { n, r });
         Best { epoch, accuracy: (right, 100), genotype, alphas }
     }

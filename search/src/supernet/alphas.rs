@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use milenas_models::genotype::{Cell, Edge};
+use milenas_models::genotype::{Cell, Edge, Wiring};
 use milenas_models::{Genotype, Primitive, Result, Rng, Space};
 
 use super::{CANDIDATES, Mixture};
@@ -15,6 +15,9 @@ pub struct Alphas {
     /// Of the edges into a node, for normal and for reduction cells: the edge normalisation of PC-DARTS, section 3.3.
     pub edges: Option<[Vec<f32>; 2]>,
 }
+
+/// The logit of a column that the space has no candidate for: its weight and its gradient are 0.
+const ABSENT: f32 = -1e9;
 
 pub(crate) fn softmax(row: &[f32; CANDIDATES]) -> [f32; CANDIDATES] {
     let mut out = *row;
@@ -41,11 +44,16 @@ fn nodes(count: usize) -> impl Iterator<Item = Range<usize>> {
 impl Alphas {
     /// Normal with deviation 1e-3, as DARTS starts.
     pub fn init(space: &Space, seed: u64) -> Self {
-        let table = |name| {
-            let mut rng = Rng::new(seed, name);
-            space.edges().iter().map(|_| std::array::from_fn(|_| 1e-3 * rng.normal())).collect()
+        let table = |name, edges: usize| {
+            let (mut rng, used) = (Rng::new(seed, name), space.primitives.len());
+            let logit = |rng: &mut Rng, k| if k < used { 1e-3 * rng.normal() } else { ABSENT };
+            (0..edges).map(|_| std::array::from_fn(|k| logit(&mut rng, k))).collect()
         };
-        Alphas::new([table("alphas.0"), table("alphas.1")])
+        let edges = space.edges().len();
+        Alphas::new([
+            table("alphas.0", edges),
+            table("alphas.1", if space.has_reduction() { edges } else { 0 }),
+        ])
     }
 
     /// Logits of candidates alone.
@@ -146,21 +154,25 @@ impl Alphas {
     }
 
     /// The architecture they stand for (DARTS, section 2.4): each node keeps its two strongest edges, an edge its best
-    /// operation; where edges have logits, an edge is as strong as the product of both weights (PC-DARTS, section 3.3). `none` counts in the softmax and is never chosen; ties keep the lower index.
+    /// operation; where edges have logits, an edge is as strong as the product of both weights (PC-DARTS, section 3.3). `none`
+    /// counts in the softmax and is never chosen. A cell of NAS-Bench-201 keeps all edges, `none` among the choices. Ties keep the
+    /// lower index.
     pub fn genotype(&self, space: &Space) -> Result<Genotype> {
-        Ok(Genotype { normal: self.cell(space, 0)?, reduce: self.cell(space, 1)? })
+        let reduce = space.has_reduction().then(|| self.cell(space, 1)).transpose()?;
+        Ok(Genotype { normal: self.cell(space, 0)?, reduce })
     }
 
     fn cell(&self, space: &Space, kind: usize) -> Result<Cell> {
         let (mut kept, weights) = (Vec::new(), &self.edge_weights()[kind]);
-        for node in space.concat() {
+        for (index, node) in space.states().enumerate() {
             let edges = space.edges().into_iter().zip(self.operations[kind].iter().zip(weights));
             let mut ranked: Vec<(f32, Edge)> = edges
                 .filter(|((_, to), _)| *to == node)
                 .map(|((from, _), (logits, weight))| {
                     let operations =
                         space.primitives.iter().copied().zip(softmax(logits).map(|p| p * weight));
-                    let operations = operations.filter(|(primitive, _)| *primitive != Primitive::None);
+                    let operations =
+                        operations.filter(|(primitive, _)| space.choices().any(|p| p == *primitive));
                     let first = (f32::NEG_INFINITY, Edge { primitive: Primitive::None, from });
                     operations.fold(
                         first,
@@ -168,10 +180,13 @@ impl Alphas {
                     )
                 })
                 .collect();
-            ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
-            kept.extend(ranked.into_iter().take(2).map(|(_, edge)| edge));
+            if space.wiring == Wiring::TwoEdges {
+                ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
+            }
+            let count = space.wiring.edges_into(index);
+            kept.extend(ranked.into_iter().take(count).map(|(_, edge)| edge));
         }
-        Cell::new(kept, space.concat())
+        Cell::new(space.wiring, kept, space.concat())
     }
 }
 
@@ -181,7 +196,7 @@ mod tests {
 
     #[test]
     fn none_competes_but_is_never_chosen() {
-        let space = Space::darts();
+        let space = Space::DARTS;
         let mut alphas = Alphas::new([vec![[0.0; 8]; 14], vec![[0.0; 8]; 14]]);
         for row in &mut alphas.operations[0] {
             row[0] = 5.0;
@@ -197,7 +212,7 @@ mod tests {
 
     #[test]
     fn gradient_is_the_slope_of_the_softmax() {
-        let alphas = Alphas::init(&Space::darts(), 1).with_edges(1);
+        let alphas = Alphas::init(&Space::DARTS, 1).with_edges(1);
         let mut rng = Rng::new(2, "upstream");
         let g: Mixture = [0, 1].map(|_| (0..14).map(|_| std::array::from_fn(|_| rng.normal())).collect());
         let value = |a: &Alphas| -> f64 {
@@ -218,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_nodes_edges_share_one_and_rank_by_both_weights() {
-        let mut alphas = Alphas::init(&Space::darts(), 1).with_edges(1);
+        let mut alphas = Alphas::init(&Space::DARTS, 1).with_edges(1);
         let sums = |alphas: &Alphas, node: Range<usize>| alphas.edge_weights()[1][node].iter().sum::<f32>();
         for node in [0..2, 2..5, 5..9, 9..14] {
             assert!((sums(&alphas, node) - 1.0).abs() < 1e-6);
@@ -226,13 +241,13 @@ mod tests {
         // All operations nearly tied: the edges decide.
         alphas.edges =
             Some([0, 1].map(|_| (0..14).map(|e| if e == 6 || e == 8 { 1.0 } else { 0.0 }).collect()));
-        let genotype = alphas.genotype(&Space::darts()).unwrap();
+        let genotype = alphas.genotype(&Space::DARTS).unwrap();
         assert_eq!([4, 5].map(|e| genotype.normal.edges()[e].from), [1, 3]);
     }
 
     #[test]
     fn entropy_starts_at_ln_8() {
-        let entropy = Alphas::init(&Space::darts(), 0).entropy();
+        let entropy = Alphas::init(&Space::DARTS, 0).entropy();
         assert!(entropy.iter().all(|e| (e - 8f64.ln()).abs() < 1e-4));
     }
 }

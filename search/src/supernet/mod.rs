@@ -6,7 +6,8 @@ pub mod reference;
 
 pub use alphas::Alphas;
 
-use milenas_models::Weights;
+use milenas_models::genotype::Wiring;
+use milenas_models::{Space, Weights};
 
 use crate::Result;
 use crate::data::Batch;
@@ -87,8 +88,8 @@ pub struct SupernetConfig {
     pub in_channels: usize,
     /// The stem has this many times `channels`.
     pub stem_multiplier: usize,
-    /// Intermediate nodes of a cell.
-    pub nodes: usize,
+    /// The candidates, and how cells are wired.
+    pub space: Space,
     /// Of a state's channels, candidates see the first of so many parts, and the rest goes past them (PC-DARTS, section 3.2): a
     /// node is the channel shuffle of the mixed part and of the rest, max pooled 2x2 where the edge is strided. On an edge the rest weighs
     /// as much as all candidates together. 1 for whole states; else a divisor of `channels`.
@@ -104,14 +105,28 @@ impl SupernetConfig {
             classes,
             in_channels: 3,
             stem_multiplier: 3,
-            nodes: 4,
+            space: Space::DARTS,
             partial: 1,
         }
     }
 
-    /// Edges of a cell: node `i` has one from each of the two inputs and of the earlier nodes.
-    pub fn edges(&self) -> usize {
-        (0..self.nodes).map(|i| 2 + i).sum()
+    /// Edges of a normal and of a reduction cell that are searched: a node has one from each input and each earlier node.
+    pub fn edges(&self) -> [usize; 2] {
+        let edges = self.space.edges().len();
+        [edges, if self.space.has_reduction() { edges } else { 0 }]
+    }
+
+    /// Channels of a cell's nodes.
+    pub fn channels_at(&self, cell: usize) -> usize {
+        (0..=cell).filter(|i| self.reduces(*i)).fold(self.channels, |channels, _| 2 * channels)
+    }
+
+    /// Channels of the stem: NAS-Bench-201's has those of a node.
+    pub fn stem_channels(&self) -> usize {
+        match self.space.wiring {
+            Wiring::TwoEdges => self.stem_multiplier * self.channels,
+            Wiring::Complete => self.channels,
+        }
     }
 
     /// Whether a cell reduces.
@@ -120,11 +135,10 @@ impl SupernetConfig {
     }
 }
 
-/// Candidate operations of an edge, in the order of the mixture's columns.
+/// The most candidate operations of an edge: the columns of a mixture.
 pub const CANDIDATES: usize = 8;
 
-/// The weights of an edge's candidates; columns none, max_pool_3x3, avg_pool_3x3, skip_connect, sep_conv_3x3,
-/// sep_conv_5x5, dil_conv_3x3, dil_conv_5x5.
+/// The weights of an edge's candidates, in the order of the space; columns past its candidates are 0.
 pub type Row = [f32; CANDIDATES];
 
 /// Mixture weights for normal cells, then for reduction cells: a row per edge in the order
@@ -139,7 +153,7 @@ pub fn for_cells<'a>(config: &SupernetConfig, mixture: &'a Mixture) -> Vec<&'a [
 /// Sums over the cells of a kind.
 pub fn by_kind(config: &SupernetConfig, cells: &[Vec<[f64; CANDIDATES]>]) -> Mixture {
     [false, true].map(|reduction| {
-        let mut sum = vec![[0.0; CANDIDATES]; config.edges()];
+        let mut sum = vec![[0.0; CANDIDATES]; config.edges()[usize::from(reduction)]];
         for rows in (0..config.layers).rev().filter(|i| config.reduces(*i) == reduction).map(|i| &cells[i]) {
             let sum = sum.as_flattened_mut().iter_mut();
             sum.zip(rows.as_flattened()).for_each(|(total, part)| *total += part);

@@ -1,10 +1,12 @@
 //! The supernet's definition: every candidate's fragment of graph is run, and the results are mixed. Slow.
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use milenas_models::assemble::preprocess;
+use milenas_models::genotype::Wiring;
 use milenas_models::graph::{Builder, Fact, Graph, Value};
+use milenas_models::op::Identity;
 use milenas_models::primitive::Style;
-use milenas_models::{Executor, Mode, Space, Weights, assemble};
+use milenas_models::{Executor, Mode, Primitive, Weights, assemble};
 
 use super::{CANDIDATES, Evaluation, Row, Supernet, SupernetConfig, UpdateFn, Want};
 use crate::data::Batch;
@@ -12,15 +14,69 @@ use crate::{Result, loss};
 
 /// One cell as fragments.
 struct Cell {
-    /// Both inputs to both states.
-    preprocess: Graph,
-    /// By edge and candidate: state to addend.
+    /// The outputs of the cells before to the first states; all of a residual block.
+    prepare: Graph,
+    /// By edge and candidate: state to addend. None in a residual block.
     candidates: Vec<Vec<Graph>>,
+}
+
+impl Cell {
+    fn new(config: &SupernetConfig, layer: usize, inputs: &[Fact]) -> Result<Cell> {
+        let (space, name) = (&config.space, format!("cells.{layer}"));
+        let (reduction, channels) = (config.reduces(layer), config.channels_at(layer));
+        let reduced = layer > 0 && config.reduces(layer - 1);
+        let facts: Vec<&Fact> = inputs.iter().collect();
+        let prepare = fragment(&facts, |b, x| {
+            b.scope(&name, |b| match (space.wiring, reduction) {
+                (Wiring::TwoEdges, _) => {
+                    Ok(preprocess(b, [x[0], x[1]], channels, reduced, Style::Supernet)?.to_vec())
+                }
+                (Wiring::Complete, true) => {
+                    Ok(vec![assemble::residual_reduction(b, x[0], channels, Style::Supernet)?])
+                }
+                (Wiring::Complete, false) => Ok(vec![b.wire("pre", Identity, &[x[0]])?]),
+            })
+        })?;
+        let mut candidates = Vec::new();
+        if reduction && !space.has_reduction() {
+            return Ok(Cell { prepare, candidates });
+        }
+        let (_, height, width) = out_fact(&prepare).chw().unwrap_or_default();
+        let part = channels / config.partial;
+        let input = Fact::image(part, height, width);
+        let mut state = input.clone();
+        for (edge, (from, _)) in space.edges().into_iter().enumerate() {
+            let outer = from < space.wiring.inputs();
+            let stride = if reduction && outer { 2 } else { 1 };
+            let x = if outer { &input } else { &state };
+            let one = |(k, primitive): (usize, &Primitive)| {
+                // A pool of NAS-Bench-201 has no BatchNorm behind it.
+                let bare = space.wiring == Wiring::Complete && !primitive.is_convolution();
+                let style = if bare { Style::Derived } else { Style::Supernet };
+                fragment(&[x], |b, v| {
+                    b.scope(format!("{name}.edges.{edge}.{k}"), |b| {
+                        Ok(vec![primitive.emit(b, v[0], part, stride, style)?])
+                    })
+                })
+            };
+            let all = space.primitives.iter().enumerate().map(one).collect::<Result<Vec<_>>>()?;
+            if edge == 0 {
+                state = out_fact(&all[0]);
+            }
+            candidates.push(all);
+        }
+        Ok(Cell { prepare, candidates })
+    }
+
+    fn output(&self, config: &SupernetConfig) -> Fact {
+        let state = self.candidates.first().map_or(&self.prepare, |edge| &edge[0]);
+        let (channels, height, width) = out_fact(state).chw().unwrap_or_default();
+        Fact::image(channels * config.partial * config.space.concat().len(), height, width)
+    }
 }
 
 /// A supernet of fragments over one set of weights.
 pub struct Reference {
-    space: Space,
     stem: Graph,
     cells: Vec<Cell>,
     head: Graph,
@@ -48,62 +104,37 @@ fn out_fact(graph: &Graph) -> Fact {
 }
 
 impl Reference {
-    /// A supernet of the DARTS space for images `[in_channels, height, width]`.
+    /// A supernet for images `[in_channels, height, width]`.
     pub fn new(config: &SupernetConfig, height: usize, width: usize, seed: u64) -> Result<Self> {
-        let space = Space { nodes: config.nodes, ..Space::darts() };
         let image = Fact::image(config.in_channels, height, width);
-        let stem_channels = config.stem_multiplier * config.channels;
+        let stem_channels = config.stem_channels();
         let stem = fragment(&[&image], |b, x| Ok(vec![assemble::stem(b, x[0], stem_channels)?]))?;
-        let (mut before, mut last) = (out_fact(&stem), out_fact(&stem));
-        let mut channels = config.channels;
-        let mut cells = Vec::new();
+        let mut inputs = vec![out_fact(&stem); config.space.wiring.inputs()];
+        let mut cells: Vec<Cell> = Vec::new();
         for layer in 0..config.layers {
-            let reduction = config.reduces(layer);
-            let reduced = layer > 0 && config.reduces(layer - 1);
-            channels *= if reduction { 2 } else { 1 };
-            let name = format!("cells.{layer}");
-            let preprocess = fragment(&[&before, &last], |b, x| {
-                b.scope(&name, |b| {
-                    Ok(preprocess(b, [x[0], x[1]], channels, reduced, Style::Supernet)?.to_vec())
-                })
-            })?;
-            let (_, height, width) = out_fact(&preprocess).chw().unwrap_or_default();
-            let part = channels / config.partial;
-            let input = Fact::image(part, height, width);
-            let mut candidates = Vec::new();
-            let mut state = input.clone();
-            for (edge, (from, _)) in space.edges().into_iter().enumerate() {
-                let stride = if reduction && from < 2 { 2 } else { 1 };
-                let x = if from < 2 { &input } else { &state };
-                let one = |k: usize| {
-                    fragment(&[x], |b, v| {
-                        b.scope(format!("{name}.edges.{edge}.{k}"), |b| {
-                            Ok(vec![space.primitives[k].emit(b, v[0], part, stride, Style::Supernet)?])
-                        })
-                    })
-                };
-                let all = (0..CANDIDATES).map(one).collect::<Result<Vec<_>>>()?;
-                if edge == 0 {
-                    state = out_fact(&all[0]);
-                }
-                candidates.push(all);
-            }
-            let (_, h, w) = state.chw().unwrap_or_default();
-            (before, last) = (last, Fact::image(config.nodes * channels, h, w));
-            cells.push(Cell { preprocess, candidates });
+            let cell = Cell::new(config, layer, &inputs)?;
+            inputs.remove(0);
+            inputs.push(cell.output(config));
+            cells.push(cell);
         }
-        let head = fragment(&[&last], |b, x| Ok(vec![assemble::head(b, x[0], config.classes)?]))?;
+        let head = fragment(&[&inputs[inputs.len() - 1]], |b, x| {
+            let last = match config.space.wiring {
+                Wiring::TwoEdges => x[0],
+                Wiring::Complete => assemble::last_activation(b, x[0])?,
+            };
+            Ok(vec![assemble::head(b, last, config.classes)?])
+        })?;
         let mut weights = Weights::default();
-        let graphs = cells.iter().flat_map(|c| c.candidates.iter().flatten().chain([&c.preprocess]));
+        let graphs = cells.iter().flat_map(|c| c.candidates.iter().flatten().chain([&c.prepare]));
         for graph in graphs.chain([&stem, &head]) {
             weights.extend(Weights::init(graph, seed)?);
         }
-        Ok(Reference { space, stem, cells, head, config: *config, weights, gradients: Vec::new() })
+        Ok(Reference { stem, cells, head, config: *config, weights, gradients: Vec::new() })
     }
 
     /// Multiply-accumulates of a forward pass over one image, all candidates on all edges.
     pub fn macs(&self) -> u64 {
-        let cells = self.cells.iter().flat_map(|c| c.candidates.iter().flatten().chain([&c.preprocess]));
+        let cells = self.cells.iter().flat_map(|c| c.candidates.iter().flatten().chain([&c.prepare]));
         cells.chain([&self.stem, &self.head]).map(|graph| milenas_models::cost(graph).macs).sum()
     }
 
@@ -125,20 +156,19 @@ impl Reference {
     /// `[N, C, H, W] -> [N, classes]`; `mixture` holds `[edges, candidates]` for each cell, as tensors and as the
     /// numbers of these.
     fn forward(&self, images: &Tensor, mixture: &[Tensor], rows: &[&[Row]], mode: Mode) -> Result<Tensor> {
-        let stem = self.run(&self.stem, std::slice::from_ref(images), mode)?;
-        let (mut before, mut last) = (stem.clone(), stem);
+        let (space, inner) = (&self.config.space, self.config.space.wiring.inputs());
+        let mut inputs = vec![self.run(&self.stem, std::slice::from_ref(images), mode)?; inner];
         for (cell, (weights, rows)) in self.cells.iter().zip(mixture.iter().zip(rows)) {
-            let inputs = [before, last.clone()];
-            let mut states = Executor::new(&cell.preprocess, &self.weights).run(&inputs, mode)?;
+            let mut states = Executor::new(&cell.prepare, &self.weights).run(&inputs, mode)?;
             let part = states[0].dim(1)? / self.config.partial;
             let (mut sum, mut rest): (Option<Tensor>, Option<Tensor>) = (None, None);
-            for (edge, (from, to)) in self.space.edges().into_iter().enumerate() {
+            for ((edge, candidates), (from, to)) in cell.candidates.iter().enumerate().zip(space.edges()) {
                 if to > states.len() {
                     states.extend(self.node(&mut sum, &mut rest)?);
                 }
                 let source = states[from].narrow(1, 0, part)?;
-                for (k, graph) in cell.candidates[edge].iter().enumerate() {
-                    // `none` is kept, so that every node has something to add up.
+                for (k, graph) in candidates.iter().enumerate() {
+                    // `none`, the first, is kept, so that every node has something to add up.
                     if rows[edge][k] == 0.0 && k > 0 {
                         continue;
                     }
@@ -154,8 +184,14 @@ impl Reference {
                 }
             }
             states.extend(self.node(&mut sum, &mut rest)?);
-            (before, last) = (last, Tensor::cat(&states[2..], 1)?);
+            let output = match space.wiring {
+                Wiring::TwoEdges => Tensor::cat(&states[inner..], 1)?,
+                Wiring::Complete => states.remove(states.len() - 1),
+            };
+            inputs.remove(0);
+            inputs.push(output);
         }
+        let last = inputs.remove(inner - 1);
         self.run(&self.head, &[last], mode)
     }
 }
@@ -179,6 +215,9 @@ fn halve(x: &Tensor) -> Result<Tensor> {
 }
 
 fn table(rows: &[[f32; CANDIDATES]]) -> candle_core::Result<Tensor> {
+    if rows.is_empty() {
+        return Tensor::zeros((1, CANDIDATES), DType::F32, &Device::Cpu);
+    }
     Tensor::from_slice(rows.as_flattened(), (rows.len(), CANDIDATES), &Device::Cpu)
 }
 

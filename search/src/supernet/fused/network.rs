@@ -65,10 +65,10 @@ impl FusedSupernet {
             let reduction = config.reduces(index);
             let halves = index > 0 && config.reduces(index - 1);
             channels *= 1 + reduction as usize;
-            let size = (channels, config.nodes, config.partial);
+            let size = (channels, config.space.nodes, config.partial);
             let kind = (reduction, halves);
             cells.push(Cell::new(index, size, inputs, kind, &mut parameters, &mut statistics));
-            inputs = [inputs[1], Channels { groups: config.nodes, each: channels }];
+            inputs = [inputs[1], Channels { groups: config.space.nodes, each: channels }];
         }
         let names = ["weight", "bias"].map(|x| format!("classifier.{x}"));
         let head = Head::new(names, inputs[1], config.classes, &mut parameters);
@@ -187,9 +187,11 @@ impl FusedSupernet {
             let (found, expected) = (pixels.len().to_string(), format!("a positive multiple of {image}"));
             return Err(Error::Value { what: "number of pixel values".into(), found, expected });
         }
-        if mixture.len() != self.cells.len() || mixture.iter().any(|rows| rows.len() != self.config.edges()) {
+        if mixture.len() != self.cells.len()
+            || mixture.iter().any(|rows| rows.len() != self.config.edges()[0])
+        {
             let found = format!("{:?}", mixture.iter().map(|rows| rows.len()).collect::<Vec<_>>());
-            let expected = format!("{} of each of {} cells", self.config.edges(), self.cells.len());
+            let expected = format!("{} of each of {} cells", self.config.edges()[0], self.cells.len());
             return Err(Error::Value { what: "number of rows of the mixture".into(), found, expected });
         }
         Ok(pixels.len() / image)

@@ -1,0 +1,74 @@
+//! The cells of NAS-Bench-201 cost what its table says.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use milenas_models::genotype::Edge;
+use milenas_models::{Cost, Genotype, NetworkConfig, Primitive, Space, assemble, cost};
+
+const BENCHMARK: NetworkConfig =
+    NetworkConfig { channels: 16, layers: 17, classes: 10, in_channels: 3, height: 32, width: 32 };
+
+/// Parameters and multiply-accumulates of the published table, which are linear in the convolutions of a cell: without any, and
+/// for each 1x1 and 3x3 one.
+const TABLE: [[u64; 3]; 2] = [[73_306, 28_000, 243_040], [7_783_050, 3_932_160, 35_389_440]];
+
+fn all() -> Vec<Genotype> {
+    let cell = |i: usize| {
+        let digits = (0..6).map(|e| Primitive::NASBENCH201[i / 5usize.pow(e) % 5]);
+        let edges =
+            digits.zip(Space::NASBENCH201.edges()).map(|(primitive, (from, _))| Edge { primitive, from });
+        let normal = milenas_models::genotype::Cell::new(
+            Space::NASBENCH201.wiring,
+            edges.collect(),
+            Space::NASBENCH201.concat(),
+        );
+        Genotype { normal: normal.unwrap(), reduce: None }
+    };
+    (0..15_625).map(cell).collect()
+}
+
+#[test]
+fn all_15625_cells_have_the_parameters_and_macs_of_the_table() {
+    let all = all();
+    assert_eq!(all.iter().map(Genotype::to_string).collect::<HashSet<_>>().len(), 15_625);
+    for genotype in &all {
+        assert!(Space::NASBENCH201.contains(genotype));
+        let count = |p| genotype.normal.edges().iter().filter(|e| e.primitive == p).count() as u64;
+        let of = |[base, one, three]: [u64; 3]| {
+            base + one * count(Primitive::NorConv1x1) + three * count(Primitive::NorConv3x3)
+        };
+        let [params, macs] = TABLE.map(of);
+        let found = cost(&assemble(genotype, &BENCHMARK).unwrap());
+        // The table counts the additions of the linear layer's bias.
+        let macs = macs - BENCHMARK.classes as u64;
+        assert_eq!(found, Cost { params, macs }, "{genotype}");
+    }
+}
+
+/// The rule above against every row of the table itself, where it is there.
+#[test]
+fn the_rule_is_the_table() {
+    let shared = std::env::var("MILENAS_SHARED").map(PathBuf::from);
+    let shared =
+        shared.unwrap_or_else(|_| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared")));
+    let path = shared.join("data/nasbench201.csv");
+    let Ok(text) = std::fs::read_to_string(&path) else {
+        println!("skipped: {} is not there", path.display());
+        return;
+    };
+    let mut rows = 0;
+    for line in text.lines().skip(1) {
+        let fields: Vec<&str> = line.split(',').collect();
+        let genotype = Genotype::parse(fields[1], "table").unwrap();
+        assert_eq!(genotype.to_string(), fields[1]);
+        let [ones, threes] =
+            ["|nor_conv_1x1", "|nor_conv_3x3"].map(|name| fields[1].matches(name).count() as u64);
+        let expected = TABLE.map(|[base, one, three]| base + one * ones + three * threes);
+        assert_eq!([5, 6].map(|i: usize| fields[i].parse::<u64>().unwrap()), expected, "{line}");
+        rows += 1;
+    }
+    assert_eq!(rows, 15_625);
+}
