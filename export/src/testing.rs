@@ -1,7 +1,7 @@
 //! Networks for tests: random small graphs in which every operation comes up, and derived networks.
 
 use candle_core::{Device, Tensor};
-use milenas_models::genotype::{Cell, Edge};
+use milenas_models::genotype::{Cell, Edge, Wiring};
 use milenas_models::graph::{Builder, Fact, Graph, Value};
 use milenas_models::op::{
     Add, BatchNorm, Concat, Conv2d, Flatten, GlobalAvgPool, Identity, Linear, Op, Padding, Pool2d, PoolKind,
@@ -122,9 +122,9 @@ pub(crate) fn genotype(seed: u64) -> Genotype {
                 edges.push(Edge { primitive: Primitive::ALL[rng.below(8)], from });
             }
         }
-        Cell::new(edges, vec![2, 3, 4, 5]).unwrap()
+        Cell::new(Wiring::TwoEdges, edges, vec![2, 3, 4, 5]).unwrap()
     };
-    Genotype { normal: cell(), reduce: cell() }
+    Genotype { normal: cell(), reduce: Some(cell()) }
 }
 
 /// A derived network of `layers` cells on 8x8 images.

@@ -89,7 +89,8 @@ fn the_zoo_is_whole_and_has_its_sizes() {
     assert_eq!(zoo.len(), PUBLISHED.len());
     for ((name, genotype), (expected, sizes, millions)) in zoo.iter().zip(PUBLISHED) {
         assert_eq!(name, expected);
-        let found = format!("n{} r{}", genotype.normal.convolutions(), genotype.reduce.convolutions());
+        let [n, r] = genotype.convolutions();
+        let found = format!("n{n} r{r}");
         assert_eq!(found, sizes, "{name}");
         assert!((params(genotype) as f64 / 1e6 - millions).abs() < 6e-4, "{name}: {}", params(genotype));
     }
