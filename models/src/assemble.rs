@@ -7,7 +7,7 @@ pub use crate::blocks::{head, stem};
 use crate::genotype::Cell;
 use crate::graph::{Builder, Fact, Graph, Value};
 use crate::op::{Add, Concat};
-use crate::primitive::Style;
+use crate::primitive::{Primitive, Style};
 use crate::{Error, Genotype, Result};
 
 /// What a network is besides its genotype. The paper's: 36 channels, 20 layers, 10 classes, 32x32 images.
@@ -61,7 +61,31 @@ impl NetworkConfig {
 
 /// One input `input` `[N, in, H, W]`, one output `logits` `[N, classes]`.
 pub fn assemble(genotype: &Genotype, config: &NetworkConfig) -> Result<Graph> {
+    Ok(Trainable::assemble(genotype, config, false)?.graph)
+}
+
+/// A network with what training alone asks of it.
+#[derive(Clone, Debug)]
+pub struct Trainable {
+    /// With a second output `auxiliary` `[N, classes]` where there is an auxiliary head.
+    pub graph: Graph,
+    /// The wires that drop path may drop, in network order: results of a cell's operations that are more than an identity.
+    pub paths: Vec<Value>,
+}
+
+impl Trainable {
+    /// [`assemble`]'s network, with an auxiliary head on the cell at two thirds if asked for.
+    ///
+    /// # Errors
+    /// Those of [`assemble`]; images too small for the head.
+    pub fn assemble(genotype: &Genotype, config: &NetworkConfig, auxiliary: bool) -> Result<Trainable> {
+        network(genotype, config, auxiliary)
+    }
+}
+
+fn network(genotype: &Genotype, config: &NetworkConfig, with_auxiliary: bool) -> Result<Trainable> {
     config.check()?;
+    let (mut auxiliary, mut paths) = (None, Vec::new());
     let mut b = Builder::new();
     let image = b.input("input", Fact::image(config.in_channels, config.height, config.width))?;
     let stem = blocks::stem(&mut b, image, STEM_MULTIPLIER * config.channels)?;
@@ -74,13 +98,19 @@ pub fn assemble(genotype: &Genotype, config: &NetworkConfig) -> Result<Graph> {
         let reduced = layer > 0 && config.is_reduction(layer - 1);
         let out = b.scope(format!("cells.{layer}"), |b| {
             let states = preprocess(b, [before, last], channels, reduced, Style::Derived)?;
-            emit_cell(b, cell, states, channels, reduction)
+            emit_cell(b, cell, states, channels, reduction, &mut paths)
         })?;
         (before, last) = (last, out);
+        if with_auxiliary && layer == 2 * config.layers / 3 {
+            auxiliary = Some(blocks::auxiliary_head(&mut b, out, config.classes)?);
+        }
     }
     let logits = blocks::head(&mut b, last, config.classes)?;
     b.output("logits", logits);
-    b.finish()
+    if let Some(auxiliary) = auxiliary {
+        b.output("auxiliary", auxiliary);
+    }
+    Ok(Trainable { graph: b.finish()?, paths })
 }
 
 /// Brings a cell's two inputs to its channels and size. `reduced`: the cell before was a reduction, so the
@@ -106,6 +136,7 @@ fn emit_cell(
     inputs: [Value; 2],
     channels: usize,
     reduction: bool,
+    paths: &mut Vec<Value>,
 ) -> Result<Value> {
     let mut states = inputs.to_vec();
     let mut index = 0;
@@ -119,6 +150,11 @@ fn emit_cell(
                 edge.primitive.emit(b, from, channels, stride, Style::Derived)
             })?;
             index += 1;
+            let identity = match edge.primitive {
+                Primitive::None => true,
+                primitive => primitive == Primitive::SkipConnect && stride == 1,
+            };
+            paths.extend((!identity).then_some(y));
             sum = Some(match sum {
                 None => y,
                 Some(x) => b.wire(&format!("nodes.{node}"), Add, &[x, y])?,
