@@ -7,7 +7,7 @@ pub use crate::blocks::{head, last_activation, residual_reduction, stem};
 use crate::genotype::{Cell, Wiring};
 use crate::graph::{Builder, Fact, Graph, Value};
 use crate::op::{Add, Concat};
-use crate::primitive::Style;
+use crate::primitive::{Primitive, Style};
 use crate::{Error, Genotype, Result};
 
 /// What a network is besides its genotype. The paper's: 36 channels, 20 layers, 10 classes, 32x32 images.
@@ -61,66 +61,72 @@ impl NetworkConfig {
 
 /// One input `input` `[N, in, H, W]`, one output `logits` `[N, classes]`.
 pub fn assemble(genotype: &Genotype, config: &NetworkConfig) -> Result<Graph> {
-    config.check()?;
-    let mut b = Builder::new();
-    let image = b.input("input", Fact::image(config.in_channels, config.height, config.width))?;
-    let last = match &genotype.reduce {
-        Some(reduce) => stack_pair(&mut b, image, &genotype.normal, reduce, config)?,
-        None => stack(&mut b, image, config, Style::Derived, |b, _, x, channels| {
-            emit_cell(b, &genotype.normal, vec![x], channels, false)
-        })?,
-    };
-    let logits = blocks::head(&mut b, last, config.classes)?;
-    b.output("logits", logits);
-    b.finish()
+    Ok(Trainable::assemble(genotype, config, false)?.graph)
 }
 
-/// Cells that read the two before them (DARTS).
-fn stack_pair(
-    b: &mut Builder,
-    image: Value,
-    normal: &Cell,
-    reduce: &Cell,
-    config: &NetworkConfig,
-) -> Result<Value> {
-    let stem = blocks::stem(b, image, STEM_MULTIPLIER * config.channels)?;
-    let (mut before, mut last) = (stem, stem);
+/// A network with what training alone asks of it.
+#[derive(Clone, Debug)]
+pub struct Trainable {
+    /// With a second output `auxiliary` `[N, classes]` where there is an auxiliary head.
+    pub graph: Graph,
+    /// The wires that drop path may drop, in network order: results of a cell's operations that are more than an identity.
+    pub paths: Vec<Value>,
+}
+
+impl Trainable {
+    /// [`assemble`]'s network, with an auxiliary head on the cell at two thirds if asked for.
+    ///
+    /// # Errors
+    /// Those of [`assemble`]; images too small for the head.
+    pub fn assemble(genotype: &Genotype, config: &NetworkConfig, auxiliary: bool) -> Result<Trainable> {
+        network(genotype, config, auxiliary)
+    }
+}
+
+fn network(genotype: &Genotype, config: &NetworkConfig, with_auxiliary: bool) -> Result<Trainable> {
+    config.check()?;
+    let (mut auxiliary, mut paths) = (None, Vec::new());
+    let mut b = Builder::new();
+    let image = b.input("input", Fact::image(config.in_channels, config.height, config.width))?;
+    let wiring = genotype.wiring();
+    let stem_channels = match wiring {
+        Wiring::TwoEdges => STEM_MULTIPLIER * config.channels,
+        Wiring::Complete => config.channels,
+    };
+    let mut inputs = vec![blocks::stem(&mut b, image, stem_channels)?; wiring.inputs()];
     let mut channels = config.channels;
     for layer in 0..config.layers {
         let reduction = config.is_reduction(layer);
-        let cell = if reduction { reduce } else { normal };
+        let cell = if reduction { genotype.reduce.as_ref() } else { Some(&genotype.normal) };
         channels *= 1 + usize::from(reduction);
         let reduced = layer > 0 && config.is_reduction(layer - 1);
         let out = b.scope(format!("cells.{layer}"), |b| {
-            let states = preprocess(b, [before, last], channels, reduced, Style::Derived)?;
-            emit_cell(b, cell, states.to_vec(), channels, reduction)
+            let Some(cell) = cell else {
+                return blocks::residual_reduction(b, inputs[0], channels, Style::Derived);
+            };
+            let states = match inputs[..] {
+                [before, last] => preprocess(b, [before, last], channels, reduced, Style::Derived)?.to_vec(),
+                _ => inputs.clone(),
+            };
+            emit_cell(b, cell, states, channels, reduction, &mut paths)
         })?;
-        (before, last) = (last, out);
+        inputs.remove(0);
+        inputs.push(out);
+        if with_auxiliary && layer == 2 * config.layers / 3 {
+            auxiliary = Some(blocks::auxiliary_head(&mut b, out, config.classes)?);
+        }
     }
-    Ok(last)
-}
-
-/// Cells in a row with residual blocks where the image is halved, up to the last activation (NAS-Bench-201, section 2.1: 16
-/// channels and 17 layers, three times five cells). `cell` wires the one of a layer, from its input and its channels.
-pub fn stack(
-    b: &mut Builder,
-    image: Value,
-    config: &NetworkConfig,
-    style: Style,
-    mut cell: impl FnMut(&mut Builder, usize, Value, usize) -> Result<Value>,
-) -> Result<Value> {
-    let mut channels = config.channels;
-    let mut last = blocks::stem(b, image, channels)?;
-    for layer in 0..config.layers {
-        last = b.scope(format!("cells.{layer}"), |b| match config.is_reduction(layer) {
-            true => {
-                channels *= 2;
-                blocks::residual_reduction(b, last, channels, style)
-            }
-            false => cell(b, layer, last, channels),
-        })?;
+    let last = inputs[inputs.len() - 1];
+    let last = match wiring {
+        Wiring::TwoEdges => last,
+        Wiring::Complete => blocks::last_activation(&mut b, last)?,
+    };
+    let logits = blocks::head(&mut b, last, config.classes)?;
+    b.output("logits", logits);
+    if let Some(auxiliary) = auxiliary {
+        b.output("auxiliary", auxiliary);
     }
-    blocks::last_activation(b, last)
+    Ok(Trainable { graph: b.finish()?, paths })
 }
 
 /// Brings a cell's two inputs to its channels and size. `reduced`: the cell before was a reduction, so the
@@ -146,6 +152,7 @@ fn emit_cell(
     mut states: Vec<Value>,
     channels: usize,
     reduction: bool,
+    paths: &mut Vec<Value>,
 ) -> Result<Value> {
     let inputs = states.len();
     let mut index = 0;
@@ -159,6 +166,11 @@ fn emit_cell(
                 edge.primitive.emit(b, from, channels, stride, Style::Derived)
             })?;
             index += 1;
+            let identity = match edge.primitive {
+                Primitive::None => true,
+                primitive => primitive == Primitive::SkipConnect && stride == 1,
+            };
+            paths.extend((!identity).then_some(y));
             sum = Some(match sum {
                 None => y,
                 Some(x) if place == 1 => b.wire(&format!("nodes.{node}"), Add, &[x, y])?,

@@ -1,12 +1,12 @@
 //! Groups of operations that primitives and cells share. Names inside are those of PyTorch's `Sequential`.
 
-use crate::Result;
 use crate::graph::{Builder, Value};
 use crate::op::{
     Add, BatchNorm, Concat, Conv2d, Flatten, GlobalAvgPool, Linear, Padding, Pool2d, PoolKind, Range, Relu,
     Slice,
 };
 use crate::primitive::Style;
+use crate::{Error, Result};
 
 /// ReLU, convolution of an odd side, BatchNorm: `[N, C, H, W] -> [N, channels, ceil(H/stride), ceil(W/stride)]`.
 pub(crate) fn relu_conv_bn(
@@ -122,4 +122,85 @@ pub fn head(b: &mut Builder, x: Value, classes: usize) -> Result<Value> {
     let x = b.wire("pool", GlobalAvgPool, &[x])?;
     let x = b.wire("flatten", Flatten { axis: 1 }, &[x])?;
     b.wire("classifier", Linear { in_features: channels, out_features: classes, bias: true }, &[x])
+}
+
+/// The scope of the auxiliary head's names.
+pub(crate) const AUXILIARY: &str = "auxiliary_head";
+
+/// A second classifier half-way, of use in training alone: ReLU, mean over windows of `5x5`, `1x1` convolution, BatchNorm,
+/// ReLU, `2x2` convolution, BatchNorm, ReLU, head (DARTS, `AuxiliaryHeadCIFAR`): `[N, C, H, W] -> [N, classes]`. DARTS
+/// flattens where the mean over the image is; on its maps of `8x8` one pixel is left, and the two are the same.
+///
+/// # Errors
+/// A map below `8x8`.
+pub(crate) fn auxiliary_head(b: &mut Builder, x: Value, classes: usize) -> Result<Value> {
+    let (from, height, width) = b.chw(x)?;
+    let pool = Pool2d {
+        padding: Padding::default(),
+        ..Pool2d::new(PoolKind::Average { count_padding: false }, 5, 3)
+    };
+    if height.min(width) < 8 {
+        return Err(Error::Value {
+            what: "map of the auxiliary head".into(),
+            found: format!("{height}x{width}"),
+            expected: "8x8 or more, which images of 32x32 give. Help: train without it".into(),
+        });
+    }
+    b.scope(AUXILIARY, |b| {
+        let x = b.scope("features", |b| {
+            let x = b.wire("0", Relu, &[x])?;
+            let x = b.wire("1", pool, &[x])?;
+            let x = b.wire("2", Conv2d::pointwise(from, 128), &[x])?;
+            let x = b.wire("3", BatchNorm::new(128, true), &[x])?;
+            let x = b.wire("4", Relu, &[x])?;
+            let x = b.wire("5", Conv2d::new(128, 768, 2), &[x])?;
+            let x = b.wire("6", BatchNorm::new(768, true), &[x])?;
+            b.wire("7", Relu, &[x])
+        })?;
+        head(b, x, classes)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Tensor};
+
+    use super::auxiliary_head;
+    use crate::graph::{Builder, Fact};
+    use crate::{Executor, Mode, Weights};
+
+    fn wave(count: usize, phase: usize, size: f64) -> Vec<f32> {
+        (0..count).map(|i| ((i as f64 * 0.7 + phase as f64).sin() * 0.1) as f32 * size as f32).collect()
+    }
+
+    // import torch; from torch import nn
+    // def wave(s, k): i = torch.arange(torch.Size(s).numel()).double(); return ((i * 0.7 + k).sin() * 0.1).float().reshape(s)
+    // f = nn.Sequential(nn.ReLU(), nn.AvgPool2d(5, 3, 0, count_include_pad=False), nn.Conv2d(16, 128, 1, bias=False),
+    //     nn.BatchNorm2d(128), nn.ReLU(), nn.Conv2d(128, 768, 2, bias=False), nn.BatchNorm2d(768), nn.ReLU())
+    // c = nn.Linear(768, 3)
+    // for k, p in enumerate([*f.parameters(), *c.parameters()]): p.data = wave(p.shape, k)
+    // for m in (f[3], f[6]): m.weight.data += 1
+    // print(c(f(wave((2, 16, 8, 8), 9) * 10).view(2, -1)))
+    const LOGITS: [f32; 6] = [0.464_205_5, 0.882_567_76, -1.764_236_5, 0.445_581_7, 1.048_752_4, -2.053_319];
+
+    #[test]
+    fn the_auxiliary_head_equals_pytorch() {
+        let mut b = Builder::new();
+        let x = b.input("input", Fact::image(16, 8, 8)).unwrap();
+        let y = auxiliary_head(&mut b, x, 3).unwrap();
+        b.output("auxiliary", y);
+        let graph = b.finish().unwrap();
+        let weights = Weights::init(&graph, 0).unwrap();
+        let trainable = graph.params().filter(|p| p.role.is_trainable());
+        for (phase, param) in trainable.enumerate() {
+            let norm = param.name.ends_with("3.weight") || param.name.ends_with("6.weight");
+            let new = wave(param.shape.iter().product(), phase, 1.0);
+            let set = |w: &mut [f32]| w.iter_mut().zip(new).for_each(|(w, x)| *w = x + f32::from(norm));
+            weights.modify(&param.name, set).unwrap();
+        }
+        let x = Tensor::from_vec(wave(2 * 16 * 64, 9, 10.0), (2, 16, 8, 8), &Device::Cpu).unwrap();
+        let y = Executor::new(&graph, &weights).run(&[x], Mode::Train).unwrap().remove(0);
+        let found: Vec<f32> = y.flatten_all().unwrap().to_vec1().unwrap();
+        assert!(found.iter().zip(LOGITS).all(|(a, b)| (a - b).abs() < 1e-4), "{found:?}");
+    }
 }

@@ -1,8 +1,10 @@
 //! Runs a graph on candle tensors: for training, for evaluation, and as the reference for every compiler pass.
 
+use std::collections::HashMap;
+
 use candle_core::Tensor;
 
-use crate::graph::{Graph, Node};
+use crate::graph::{Graph, Node, Value};
 use crate::kernels::Form;
 use crate::op::{Context, Mode, Op};
 use crate::{Error, Result, Weights};
@@ -15,6 +17,8 @@ pub struct Executor<'a> {
     form: Form,
     /// How many reads each wire has in all: it is dropped after the last.
     reads: Vec<usize>,
+    /// By wire, what training multiplies it with.
+    factors: HashMap<Value, Tensor>,
 }
 
 impl<'a> Executor<'a> {
@@ -23,12 +27,17 @@ impl<'a> Executor<'a> {
         let mut reads = vec![0; graph.nodes().len()];
         let results = graph.outputs().iter().map(|(_, v)| v);
         graph.nodes().iter().flat_map(|n| &n.inputs).chain(results).for_each(|v| reads[v.index()] += 1);
-        Executor { graph, weights, form: Form::Fast, reads }
+        Executor { graph, weights, form: Form::Fast, reads, factors: HashMap::new() }
     }
 
     /// The same with this form of every kernel.
     pub fn with_form(self, form: Form) -> Self {
         Executor { form, ..self }
+    }
+
+    /// The same, with wires multiplied by tensors in [`Mode::Train`]: how drop path drops.
+    pub fn with_factors(self, factors: HashMap<Value, Tensor>) -> Self {
+        Executor { factors, ..self }
     }
 
     /// The results in the order of [`Graph::outputs`], from inputs in the order of [`Graph::inputs`].
@@ -68,7 +77,7 @@ impl<'a> Executor<'a> {
                     if mode == Mode::Eval { x.detach() } else { x.clone() }
                 }
                 _ => {
-                    let mut take = |v: &crate::graph::Value| {
+                    let mut take = |v: &Value| {
                         left[v.index()] -= 1;
                         let wire = &mut wires[v.index()];
                         if left[v.index()] == 0 { wire.take() } else { wire.clone() }
@@ -78,13 +87,17 @@ impl<'a> Executor<'a> {
                     let params: Vec<_> =
                         node.params.iter().map(|p| self.weights.require(&p.name)).collect::<Result<_>>()?;
                     let context = Context { mode, form: self.form, params: &params };
-                    node.op.run(&inputs, &context).map_err(|e| at(e.to_string()))?
+                    let made = node.op.run(&inputs, &context).map_err(|e| at(e.to_string()))?;
+                    match self.factors.get(&value) {
+                        Some(factor) if mode == Mode::Train => made.broadcast_mul(factor)?,
+                        _ => made,
+                    }
                 }
             };
             observe(node, &tensor);
             wires[value.index()] = (left[value.index()] > 0).then_some(tensor);
         }
-        let result = |(name, v): &(String, crate::graph::Value)| {
+        let result = |(name, v): &(String, Value)| {
             wires[v.index()]
                 .clone()
                 .ok_or_else(|| Error::Graph { node: name.clone(), problem: "was dropped".into() })

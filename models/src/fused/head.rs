@@ -3,6 +3,7 @@
 use crate::kernels::blocked::simd::{floats, floats_mut};
 use crate::kernels::blocked::{Channels, LANES, Pack};
 
+use super::loss::cross_entropy;
 use super::parameters::{Gradients, Id, Parameters};
 use super::view::View;
 
@@ -59,21 +60,9 @@ impl Head {
         (0..channels.count()).map(move |i| self.features[channels.lane(i)])
     }
 
-    /// Mean cross-entropy and the number of right answers; leaves the gradient of the logits in `logits`.
-    pub fn loss(&mut self, labels: &[u32]) -> (f64, usize) {
-        let (mut loss, mut correct) = (0.0, 0);
-        for (logits, &label) in self.logits.chunks_exact_mut(self.classes).zip(labels) {
-            let label = label as usize;
-            let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let sum: f64 = logits.iter().map(|x| f64::from(x - max).exp()).sum();
-            loss += sum.ln() - f64::from(logits[label] - max);
-            correct += (logits.iter().position(|x| *x == max) == Some(label)) as usize;
-            for (class, x) in logits.iter_mut().enumerate() {
-                let p = f64::from(*x - max).exp() / sum;
-                *x = ((p - (class == label) as usize as f64) / labels.len() as f64) as f32;
-            }
-        }
-        (loss / labels.len() as f64, correct)
+    /// [`cross_entropy`] of the logits, which leaves its gradient in them.
+    pub fn loss(&mut self, labels: &[u32], smoothing: f64) -> (f64, usize) {
+        cross_entropy(&mut self.logits, self.classes, labels, smoothing, 1.0)
     }
 
     /// From the gradient of the logits, as [`Self::loss`] leaves it, to that of the input, and of the weights.

@@ -4,9 +4,11 @@
 //! Kept for the backward pass are the maps before the BatchNorms and the states, nothing else: rectified inputs,
 //! depthwise outputs and the places of maxima are made again.
 
+pub mod auxiliary;
 pub mod context;
 pub mod copies;
 pub mod head;
+pub mod loss;
 mod network;
 pub mod norm;
 pub mod parameters;
@@ -18,7 +20,7 @@ pub mod view;
 
 pub use context::{Context, Profile};
 pub use copies::Copies;
-pub use network::{Network, Prediction};
+pub use network::{Network, Prediction, Regularisers};
 pub use norm::{AffineNorm, Norm, Statistics};
 pub use parameters::{Gradients, Named, Parameters};
 pub use scratch::{Scratch, Workspace};

@@ -141,6 +141,13 @@ impl Parameters {
         self.vectors([(name, channels)])
     }
 
+    /// A tensor of any shape in PyTorch's order, for plain loops.
+    pub fn plain(&mut self, name: String, shape: Vec<usize>) -> Id {
+        let id = self.buffer(Channels::one(shape.iter().product()).packs(), (0, 0), None);
+        self.name(name, shape, id, Packing::Vector { first: 0 });
+        id
+    }
+
     /// Vectors side by side as one.
     pub fn vectors<const N: usize>(&mut self, parts: [(String, usize); N]) -> Id {
         let channels = parts.iter().map(|(_, channels)| channels).sum();

@@ -3,20 +3,20 @@
 
 /// A matrix in a slice: element `(i, j)` at `i * row + j * column`.
 #[derive(Clone, Copy)]
-pub(super) struct Matrix<'a> {
-    pub(super) data: &'a [f32],
-    pub(super) row: usize,
-    pub(super) column: usize,
+pub(crate) struct Matrix<'a> {
+    pub(crate) data: &'a [f32],
+    pub(crate) row: usize,
+    pub(crate) column: usize,
 }
 
 impl<'a> Matrix<'a> {
     /// Row-major with this many columns.
-    pub(super) fn rows(data: &'a [f32], columns: usize) -> Self {
+    pub(crate) fn rows(data: &'a [f32], columns: usize) -> Self {
         Matrix { data, row: columns, column: 1 }
     }
 
     /// The transpose, without moving a number.
-    pub(super) fn t(self) -> Self {
+    pub(crate) fn t(self) -> Self {
         Matrix { row: self.column, column: self.row, ..self }
     }
 
@@ -26,7 +26,7 @@ impl<'a> Matrix<'a> {
 }
 
 /// `c = a b`, or `c += a b`, with `a` `[m, k]`, `b` `[k, n]` and `c` row-major `[m, n]`, on this thread.
-pub(super) fn matmul(m: usize, k: usize, n: usize, a: Matrix, b: Matrix, c: &mut [f32], add: bool) {
+pub(crate) fn matmul(m: usize, k: usize, n: usize, a: Matrix, b: Matrix, c: &mut [f32], add: bool) {
     assert!(a.holds(m, k) && b.holds(k, n) && c.len() >= m * n, "matmul {m}x{k}x{n}");
     // SAFETY: the assertion above bounds every element that the strides reach.
     unsafe {

@@ -9,7 +9,7 @@ mod batch_norm;
 pub mod blocked;
 mod conv;
 mod host;
-mod matmul;
+pub(crate) mod matmul;
 mod pool;
 mod relu;
 

@@ -164,8 +164,9 @@ mod tests {
             let make = |alphas: &Alphas| Pass::draw(alphas, &CONFIG, GUMBEL, || Rng::new(draw, "draw"));
             let pass = make(&alphas);
             let mut rng = Rng::new(draw, "upstream");
-            let rows =
-                |_| (0..CONFIG.edges()).map(|_| std::array::from_fn(|_| f64::from(rng.normal()))).collect();
+            let rows = |_| {
+                (0..CONFIG.edges()[0]).map(|_| std::array::from_fn(|_| f64::from(rng.normal()))).collect()
+            };
             let upstream: Vec<Vec<[f64; CANDIDATES]>> = (0..CONFIG.layers).map(rows).collect();
             let drawn = pass.cells(&CONFIG).into_iter().map(<[Row]>::to_vec).collect::<Vec<_>>();
             let value = |alphas: &Alphas| -> f64 {

@@ -3,18 +3,20 @@
 use rayon::prelude::*;
 
 use crate::kernels::blocked::elementwise::{Dots, GateNormed, Term as Addend, WeightedSum};
+use crate::kernels::blocked::norm::Slope;
 use crate::kernels::blocked::{Pack, pool};
 
 use super::super::context::Context;
 use super::super::norm::totals;
 use super::super::parameters::{Gradients, Id, per_chunk};
+use super::super::scratch::Scratch;
 use super::super::unit::norm_gradient;
 use super::forward::Split;
 use super::{Convolution, Maps, Network, Pool, Slot, Source, Step, Sum, Target, Term};
 
 impl Network {
     /// All gradients, for the last forward pass, whose loss the head has taken.
-    pub(super) fn backward(&mut self, images: &[f32], batch: usize) {
+    pub(super) fn backward(&mut self, images: &[f32], batch: usize, auxiliary: bool) {
         let mut maps = std::mem::take(&mut self.maps);
         let mut weights = std::mem::take(&mut self.program.tensors.gradients);
         let mut profile = std::mem::take(&mut self.profile);
@@ -23,6 +25,13 @@ impl Network {
         let last = self.view(&maps.states, self.program.last);
         self.program.head.backward(&self.program.tensors.parameters, last, &mut gradient, Some(&mut weights));
         self.gradients[self.program.last.buffer] = gradient;
+        if let (true, Some((mut head, slot))) = (auxiliary, self.program.auxiliary.take()) {
+            self.begin(slot.buffer, batch);
+            let input = self.view(&maps.states, slot);
+            let (gradient, parameters) = (&mut self.gradients[slot.buffer], &self.program.tensors.parameters);
+            profile.time("backward, auxiliary", || head.backward(parameters, input, gradient, &mut weights));
+            self.program.auxiliary = Some((head, slot));
+        }
         for at in (0..self.program.steps.len()).rev() {
             let (name, buffers) = self.touched(at);
             buffers.into_iter().for_each(|buffer| self.begin(buffer, batch));
@@ -99,7 +108,9 @@ impl Network {
             c.cut(&mut maps.sums[at], sums_len).into_par_iter().enumerate().for_each(|(chunk, sums)| {
                 for (i, out) in c.images(chunk).zip(sums.chunks_exact_mut(sums_len)) {
                     let right = &made[i * map.len()..][..map.len()];
+                    let factor = self.factor(&c, at, i);
                     c.level.run(Dots { pixels: map.pixels(), left: gradient.image(i), right: &[right], out });
+                    out.iter_mut().flat_map(|pack| &mut pack.0).for_each(|x| *x *= factor);
                 }
             });
         }
@@ -164,7 +175,16 @@ impl Network {
                     Target::State(_) => gradient,
                 };
                 let own = &mut made[index * map.len()..][..map.len()];
-                norm_gradient(c.level, map, &norm.slope, gradient, own, &mut scratch.dy);
+                let scaled;
+                let slope = match self.factor(c, at, i) {
+                    1.0 => &norm.slope,
+                    factor => {
+                        let a = norm.slope.a.iter().map(|pack| Pack(pack.0.map(|x| factor * x))).collect();
+                        scaled = Slope { a, ..norm.slope.clone() };
+                        &scaled
+                    }
+                };
+                norm_gradient(c.level, map, slope, gradient, own, &mut scratch.dy);
                 let plain = self.source(c, convolution, maps, i, scratch);
                 let mut a = std::mem::take(&mut scratch.a);
                 let mut rest = weights.as_deref_mut();
@@ -202,11 +222,19 @@ impl Network {
         let (stride, map, small) = (step.stride, step.source.map, step.map());
         let pairs = self.pairs(c, gradients, Some(step.source), Some(step.target));
         pairs.into_par_iter().enumerate().for_each(|(chunk, mut pair)| {
-            let scratch = &mut c.workspace.scratch().pool;
+            let Scratch { pool: scratch, dy, .. } = &mut *c.workspace.scratch();
             let needed = (2 * map.height + 1) * small.width + 2;
             scratch.resize(needed.max(scratch.len()), Pack::ZERO);
             for (index, i) in c.images(chunk).enumerate() {
                 let (out, gradient) = pair.of(index);
+                let gradient = match self.factor(c, at, i) {
+                    1.0 => gradient,
+                    factor => {
+                        dy.clear();
+                        dy.extend(gradient.iter().map(|pack| Pack(pack.0.map(|x| factor * x))));
+                        &dy[..]
+                    }
+                };
                 if step.maximum {
                     let source = self.view(&maps.states, step.source).image(i);
                     let max = &maps.made[at][i * small.len()..][..small.len()];

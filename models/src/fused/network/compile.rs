@@ -4,6 +4,7 @@
 //! stays a factor and a term until somebody reads it. Additions become one weighted sum. Parts of a concatenation are
 //! written where it has them.
 
+mod auxiliary;
 mod convolution;
 
 use std::collections::HashMap;
@@ -14,6 +15,7 @@ use crate::kernels::blocked::norm::Scaling;
 use crate::kernels::blocked::{Channels, Map};
 use crate::op::{Op, Pool2d, PoolKind, Role};
 
+use super::super::auxiliary::Auxiliary;
 use super::super::head::Head;
 use super::super::norm::{AffineNorm, Statistics};
 use super::super::parameters::Parameters;
@@ -68,6 +70,10 @@ pub(super) struct Program {
     pub(super) identity: Scaling,
     pub(super) stem: Stem,
     pub(super) head: Head,
+    /// The auxiliary head, and what it reads.
+    pub(super) auxiliary: Option<(Auxiliary, Slot)>,
+    /// The steps that make the wires that drop path may drop, in the order of those.
+    pub(super) paths: Vec<usize>,
     /// What the head reads.
     pub(super) last: Slot,
     pub(super) classes: usize,
@@ -93,11 +99,17 @@ struct Compiler<'a> {
     head: Option<(Head, Slot, usize)>,
 }
 
-/// Compiles a classifier.
-pub(super) fn compile(graph: &Graph) -> Compiled<Program> {
+/// Compiles a classifier, maybe with an auxiliary head as its second output; `paths` are wires that drop path may drop.
+pub(super) fn compile(graph: &Graph, paths: &[Value]) -> Compiled<Program> {
     let mut inputs = graph.inputs();
-    let (Some(input), None, [(_, output)]) = (inputs.next(), inputs.next(), graph.outputs()) else {
-        return Err("it has not one input and one output".into());
+    let (Some(input), None, [(_, output), more @ ..]) = (inputs.next(), inputs.next(), graph.outputs())
+    else {
+        return Err("it has not one input and an output".into());
+    };
+    let auxiliary = match more {
+        [] => Vec::new(),
+        [(_, output)] => auxiliary::nodes(graph, *output),
+        _ => return Err("it has more than two outputs".into()),
     };
     let (channels, height, width) = graph.fact(input).chw().ok_or("its input is no image")?;
     let mut names = std::collections::HashSet::new();
@@ -105,7 +117,7 @@ pub(super) fn compile(graph: &Graph) -> Compiled<Program> {
         return Err(format!("several nodes share `{}`", p.name));
     }
     let mut compiler = Compiler::new(graph);
-    for (value, node) in graph.values() {
+    for (value, node) in graph.values().filter(|(value, _)| !auxiliary.contains(value)) {
         let wire =
             compiler.node(value, node).map_err(|problem| format!("node `{}`: {problem}", node.name))?;
         if !matches!(wire, Wire::Nothing) {
@@ -115,6 +127,15 @@ pub(super) fn compile(graph: &Graph) -> Compiled<Program> {
     if !matches!(compiler.wires[compiler.alias[output.index()].index()], Wire::Logits) {
         return Err("its output is no linear layer".into());
     }
+    let auxiliary = match &auxiliary[..] {
+        [] => None,
+        nodes => Some(compiler.auxiliary(nodes).map_err(|problem| format!("the auxiliary head: {problem}"))?),
+    };
+    let made = |path: &Value| match compiler.wire(*path) {
+        Wire::Made(step) => Ok(*step),
+        _ => Err(format!("node `{}`: is no operation's result", graph.node(*path).name)),
+    };
+    let paths = paths.iter().map(made).collect::<Compiled<Vec<_>>>()?;
     let Compiler { parameters, statistics, norms, mut steps, images, stem, head, .. } = compiler;
     let (Some(stem), Some((head, last, classes))) = (stem, head) else {
         return Err("it has no stem or no linear layer".into());
@@ -131,6 +152,8 @@ pub(super) fn compile(graph: &Graph) -> Compiled<Program> {
         images,
         stem,
         head,
+        auxiliary,
+        paths,
         last,
         classes,
         image: [channels, height, width],

@@ -9,12 +9,13 @@ use crate::kernels::blocked::{LANES, Pack, pool};
 use super::super::context::Context;
 use super::super::norm::totals;
 use super::super::scratch::Scratch;
+use super::super::tensors::Tensors;
 use super::super::unit::Columns;
 use super::{Convolution, Maps, Network, Pool, Source, Step, Sum, Term};
 
 impl Network {
-    /// A batch in training mode, up to the logits.
-    pub(super) fn forward(&mut self, images: &[f32], batch: usize) {
+    /// A batch in training mode, up to the logits, those of the auxiliary head if asked for.
+    pub(super) fn forward(&mut self, images: &[f32], batch: usize, auxiliary: bool) {
         self.workspace.prepare();
         self.program.tensors.parameters.refresh();
         let mut maps = std::mem::take(&mut self.maps);
@@ -35,6 +36,12 @@ impl Network {
         }
         let last = self.view(&maps.states, self.program.last);
         self.program.head.forward(&self.program.tensors.parameters, last, batch);
+        if let (true, Some((mut head, slot))) = (auxiliary, self.program.auxiliary.take()) {
+            let input = self.view(&maps.states, slot);
+            let Tensors { parameters, statistics, .. } = &mut self.program.tensors;
+            profile.time("forward, auxiliary", || head.forward(parameters, input, batch, statistics));
+            self.program.auxiliary = Some((head, slot));
+        }
         (self.maps, self.profile) = (maps, profile);
     }
 
@@ -164,24 +171,15 @@ impl Network {
 
     fn sum(&self, c: &Context<'_>, sum: &Sum, maps: &mut Maps) {
         let out = sum.out;
-        let packs = out.map.packs;
-        let ones = vec![Pack::ONE; packs];
-        let mut bias = vec![Pack::ZERO; packs];
-        let mut scales = Vec::with_capacity(sum.terms.len());
-        for term in &sum.terms {
-            let scaling = match term {
-                Term::Made(step) => self.scaling(*step),
-                Term::State(_) => None,
-            };
-            scales.push(scaling.map_or(&ones, |s| &s.scale));
-            for (bias, shift) in bias.iter_mut().zip(scaling.into_iter().flat_map(|s| &s.shift)) {
-                (0..LANES).for_each(|lane| bias.0[lane] += shift.0[lane]);
-            }
-        }
+        let dropped = |term: &Term| matches!(term, Term::Made(step) if !self.factors[*step].is_empty());
+        let dropped = c.training && sum.terms.iter().any(dropped);
+        let whole = self.weights(sum, |_| 1.0);
         let image = self.program.images[out.buffer];
         let mut states = std::mem::take(&mut maps.states[out.buffer]);
         c.cut(&mut states, image).into_par_iter().enumerate().for_each(|(chunk, states)| {
             for (i, state) in c.images(chunk).zip(states.chunks_exact_mut(image)) {
+                let own = dropped.then(|| self.weights(sum, |step| self.factor(c, step, i)));
+                let (scales, bias) = own.as_ref().unwrap_or(&whole);
                 let (to, others) = Split::of(state, out.offset..out.offset + out.map.len());
                 let of = |(term, scale): (&Term, _)| {
                     let map = match *term {
@@ -195,10 +193,28 @@ impl Network {
                 };
                 let terms: Vec<Addend<'_>> =
                     sum.terms.iter().zip(scales.iter().map(|s| &s[..])).map(of).collect();
-                c.level.run(WeightedSum { map: out.map, terms: &terms, bias: &bias, add: false, out: to });
+                c.level.run(WeightedSum { map: out.map, terms: &terms, bias, add: false, out: to });
             }
         });
         maps.states[out.buffer] = states;
+    }
+
+    /// The factors of a sum's terms per channel, and its constants, with each step's result multiplied.
+    fn weights(&self, sum: &Sum, factor: impl Fn(usize) -> f32) -> (Vec<Vec<Pack>>, Vec<Pack>) {
+        let packs = sum.out.map.packs;
+        let mut bias = vec![Pack::ZERO; packs];
+        let scale = |term: &Term| {
+            let Term::Made(step) = *term else { return vec![Pack::ONE; packs] };
+            let factor = factor(step);
+            let Some(Scaling { scale, shift }) = self.scaling(step) else {
+                return vec![Pack([factor; LANES]); packs];
+            };
+            for (bias, shift) in bias.iter_mut().zip(shift) {
+                (0..LANES).for_each(|lane| bias.0[lane] += factor * shift.0[lane]);
+            }
+            scale.iter().map(|pack| Pack(pack.0.map(|x| factor * x))).collect()
+        };
+        (sum.terms.iter().map(scale).collect(), bias)
     }
 }
 

@@ -7,9 +7,9 @@ mod compile;
 mod evaluate;
 mod forward;
 
-use crate::graph::Graph;
+use crate::graph::{Graph, Value};
 use crate::kernels::blocked::{Channels, Level, Map, Pack};
-use crate::{Error, Result, Weights};
+use crate::{Error, Result, Trainable, Weights};
 
 use super::context::{Context, Profile};
 use super::scratch::Workspace;
@@ -135,6 +135,17 @@ struct Maps {
     sums: Vec<Vec<Pack>>,
 }
 
+/// What training adds to the mean cross-entropy. The default is nothing.
+#[derive(Copy, Clone, Debug, Default, PartialEq)]
+pub struct Regularisers<'a> {
+    /// The part of a label that is spread over all classes, 0 to 1, for both heads.
+    pub smoothing: f64,
+    /// The weight of the auxiliary head's loss.
+    pub auxiliary: f64,
+    /// What the results of paths are multiplied with, `[path][image]`, drawn for drop path; empty for none.
+    pub paths: &'a [f32],
+}
+
 /// A classifier `[N, C, H, W] -> [N, classes]`, with weights.
 pub struct Network {
     level: Level,
@@ -143,6 +154,8 @@ pub struct Network {
     workspace: Workspace,
     /// Gradients of states, by buffer, and buffers free to become some.
     gradients: Vec<Vec<Pack>>,
+    /// By step, what a training pass multiplies its result with, `[image]`; empty where it stays as it is.
+    factors: Vec<Vec<f32>>,
     spare: Vec<Vec<Pack>>,
     profile: Profile,
 }
@@ -165,12 +178,26 @@ impl Network {
         Ok(Some(network))
     }
 
+    /// With an auxiliary head and paths to drop.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn for_training(network: &Trainable) -> std::result::Result<Network, String> {
+        Network::compiled(&network.graph, &network.paths, Level::best())
+    }
+
     /// The same as [`new`](Self::new), for given instructions.
     pub fn with_level(graph: &Graph, level: Level) -> std::result::Result<Network, String> {
-        let program = compile(graph)?;
+        Network::compiled(graph, &[], level)
+    }
+
+    fn compiled(graph: &Graph, paths: &[Value], level: Level) -> std::result::Result<Network, String> {
+        let program = compile(graph, paths)?;
+        let factors = vec![Vec::new(); program.steps.len()];
         let gradients = program.images.iter().map(|_| Vec::new()).collect();
         let (maps, workspace, spare) = (Maps::default(), Workspace::default(), Vec::new());
-        Ok(Network { level, program, maps, workspace, gradients, spare, profile: Profile::default() })
+        let profile = Profile::default();
+        Ok(Network { level, program, maps, workspace, gradients, factors, spare, profile })
     }
 
     /// Parameters, statistics, and the gradients of the last [`descend`](Self::descend).
@@ -201,6 +228,20 @@ impl Network {
     /// # Errors
     /// Pixels or labels that do not fit.
     pub fn descend(&mut self, images: &[f32], labels: &[u32]) -> Result<(f64, usize)> {
+        self.descend_with(images, labels, &Regularisers::default())
+    }
+
+    /// [`descend`](Self::descend) of a regularised loss: the cross-entropy of smoothed labels plus the weighted one of the
+    /// auxiliary head.
+    ///
+    /// # Errors
+    /// Those of [`descend`](Self::descend); an auxiliary head or paths that the network lacks.
+    pub fn descend_with(
+        &mut self,
+        images: &[f32],
+        labels: &[u32],
+        extra: &Regularisers<'_>,
+    ) -> Result<(f64, usize)> {
         let batch = self.check(images)?;
         let label = labels.iter().find(|&&label| label as usize >= self.program.classes);
         if labels.len() != batch || label.is_some() {
@@ -208,12 +249,42 @@ impl Network {
             let expected = format!("{batch}, each less than {}", self.program.classes);
             return Err(Error::Value { what: "labels".into(), found, expected });
         }
+        self.set_factors(extra.paths, batch)?;
+        let auxiliary = extra.auxiliary > 0.0;
+        if auxiliary && self.program.auxiliary.is_none() {
+            let (found, expected) = ("none in the network".into(), "one, for a weight above 0".into());
+            return Err(Error::Value { what: "auxiliary head".into(), found, expected });
+        }
         Ok(rayon::scope(|_| {
-            self.forward(images, batch);
-            let result = self.program.head.loss(labels);
-            self.backward(images, batch);
-            result
+            self.forward(images, batch, auxiliary);
+            let (mut loss, correct) = self.program.head.loss(labels, extra.smoothing);
+            if let (true, Some((head, _))) = (auxiliary, &mut self.program.auxiliary) {
+                loss += extra.auxiliary * head.loss(labels, extra.smoothing, extra.auxiliary);
+            }
+            self.backward(images, batch, auxiliary);
+            (loss, correct)
         }))
+    }
+
+    fn set_factors(&mut self, paths: &[f32], batch: usize) -> Result<()> {
+        let expected = self.program.paths.len() * batch;
+        if !paths.is_empty() && paths.len() != expected {
+            let (found, expected) = (paths.len().to_string(), format!("0 or {expected}"));
+            return Err(Error::Value { what: "number of factors of paths".into(), found, expected });
+        }
+        self.factors.iter_mut().for_each(Vec::clear);
+        for (&step, factors) in self.program.paths.iter().zip(paths.chunks_exact(batch)) {
+            self.factors[step].extend_from_slice(factors);
+        }
+        Ok(())
+    }
+
+    /// What a pass multiplies a step's result with, for image `i`.
+    fn factor(&self, c: &Context<'_>, step: usize, i: usize) -> f32 {
+        match c.training {
+            true => self.factors[step].get(i).copied().unwrap_or(1.0),
+            false => 1.0,
+        }
     }
 
     /// The number of images.

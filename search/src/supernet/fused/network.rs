@@ -152,7 +152,7 @@ impl FusedSupernet {
         }
         Ok(rayon::scope(|_| {
             self.forward(images, batch, mixture, true);
-            let (loss, correct) = self.head.loss(labels);
+            let (loss, correct) = self.head.loss(labels, 0.0);
             let mixture_gradient = if want.weights || want.mixture {
                 self.backward(images.pixels, mixture, want.weights)
             } else {

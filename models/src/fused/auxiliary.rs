@@ -1,0 +1,289 @@
+//! The auxiliary head of training: rows of a matrix are pixels, and every layer is a matrix product. It sees so few pixels
+//! that one thread is enough.
+
+use crate::kernels::blocked::norm::Moments;
+use crate::kernels::blocked::simd::{floats, floats_mut};
+use crate::kernels::blocked::{Channels, LANES, Pack};
+use crate::kernels::matmul::{Matrix, matmul};
+
+use super::loss::cross_entropy;
+use super::norm::{AffineNorm, Statistics};
+use super::parameters::{Gradients, Id, Parameters};
+use super::view::View;
+
+/// A matrix product, a BatchNorm or none, and a rectifier.
+pub struct Layer {
+    /// `[outputs, inputs]`.
+    pub weight: Id,
+    /// Columns of a row that it reads.
+    pub inputs: usize,
+    /// Columns of a row that it writes.
+    pub outputs: usize,
+    /// What follows the product.
+    pub norm: AffineNorm,
+    /// What it read, `[row][inputs]`.
+    source: Vec<f32>,
+    /// Its products, before the norm.
+    made: Vec<f32>,
+}
+
+impl Layer {
+    /// With a [plain](Parameters::plain) weight.
+    pub fn new(weight: Id, inputs: usize, outputs: usize, norm: AffineNorm) -> Layer {
+        Layer { weight, inputs, outputs, norm, source: Vec::new(), made: Vec::new() }
+    }
+
+    fn rows(&self) -> usize {
+        self.source.len() / self.inputs
+    }
+
+    /// The sums over rows of what `of` makes of a row's column.
+    fn sums(&self, of: impl Fn(usize) -> f64) -> Vec<f64> {
+        let mut sums = vec![0.0; self.outputs];
+        for row in 0..self.rows() {
+            let at = row * self.outputs;
+            sums.iter_mut().enumerate().for_each(|(column, sum)| *sum += of(at + column));
+        }
+        sums
+    }
+
+    fn forward(&mut self, p: &Parameters, source: Vec<f32>, statistics: &mut Statistics) -> Vec<f32> {
+        self.source = source;
+        let (rows, inputs, outputs) = (self.rows(), self.inputs, self.outputs);
+        self.made.resize(rows * outputs, 0.0);
+        let weight = Matrix::rows(floats(&p.values[self.weight]), inputs).t();
+        matmul(rows, inputs, outputs, Matrix::rows(&self.source, inputs), weight, &mut self.made, false);
+        let sum = self.sums(|i| f64::from(self.made[i]));
+        let square = self.sums(|i| f64::from(self.made[i]).powi(2));
+        let count = rows as f64;
+        self.norm.train(p, &Moments::of(sum, square, count), count, statistics);
+        (0..self.made.len()).map(|i| self.normed(i).max(0.0)).collect()
+    }
+
+    /// A product behind the norm.
+    fn normed(&self, i: usize) -> f32 {
+        let scaling = &self.norm.scaling;
+        let column = i % self.outputs;
+        floats(&scaling.scale)[column] * self.made[i] + floats(&scaling.shift)[column]
+    }
+
+    /// From the gradient of the output to that of the source.
+    fn backward(&mut self, p: &Parameters, mut gradient: Vec<f32>, weights: &mut Gradients) -> Vec<f32> {
+        for (i, g) in gradient.iter_mut().enumerate() {
+            if self.normed(i) <= 0.0 {
+                *g = 0.0;
+            }
+        }
+        let (rows, inputs, outputs) = (self.rows(), self.inputs, self.outputs);
+        let sum = self.sums(|i| f64::from(gradient[i]));
+        let dot = self.sums(|i| f64::from(gradient[i]) * f64::from(self.made[i]));
+        self.norm.backward(p, &sum, &dot, rows as f64, weights);
+        let slope = &self.norm.slope;
+        let [a, b, c] = [&slope.a, &slope.b, &slope.c].map(|x| floats(x));
+        for (i, (g, y)) in gradient.iter_mut().zip(&self.made).enumerate() {
+            let column = i % outputs;
+            *g = a[column] * *g + b[column] * y + c[column];
+        }
+        let (dy, source) = (Matrix::rows(&gradient, outputs), Matrix::rows(&self.source, inputs));
+        matmul(outputs, rows, inputs, dy.t(), source, floats_mut(&mut weights.values[self.weight]), false);
+        let mut out = vec![0.0; rows * inputs];
+        let weight = Matrix::rows(floats(&p.values[self.weight]), inputs);
+        matmul(rows, outputs, inputs, dy, weight, &mut out, false);
+        out
+    }
+}
+
+/// The linear layer at the end.
+pub struct Classifier {
+    /// `[classes, features]`, [plain](Parameters::plain).
+    pub weight: Id,
+    /// `[classes]`.
+    pub bias: Id,
+    /// Labels.
+    pub classes: usize,
+}
+
+/// The head: see [`blocks::auxiliary_head`](crate::assemble::Trainable).
+pub struct Auxiliary {
+    /// Channels of what it reads.
+    channels: Channels,
+    /// Side of the windows of the mean.
+    window: usize,
+    stride: usize,
+    /// Rows and columns behind the mean.
+    size: [usize; 2],
+    /// `1x1`, then `2x2`.
+    layers: [Layer; 2],
+    classifier: Classifier,
+    features: Vec<f32>,
+    logits: Vec<f32>,
+}
+
+/// Side of the second convolution.
+pub const SIDE: usize = 2;
+
+impl Auxiliary {
+    /// On a map of these channels, whose mean over windows has `size` rows and columns.
+    pub fn new(
+        channels: Channels,
+        [window, stride]: [usize; 2],
+        size: [usize; 2],
+        layers: [Layer; 2],
+        classifier: Classifier,
+    ) -> Auxiliary {
+        let (features, logits) = (Vec::new(), Vec::new());
+        Auxiliary { channels, window, stride, size, layers, classifier, features, logits }
+    }
+
+    /// Rows and columns of the last map.
+    fn last(&self) -> [usize; 2] {
+        self.size.map(|n| n + 1 - SIDE)
+    }
+
+    /// Up to the logits, in training mode.
+    pub fn forward(&mut self, p: &Parameters, input: View<'_>, batch: usize, statistics: &mut Statistics) {
+        let pooled = self.pool(input, batch);
+        let first = self.layers[0].forward(p, pooled, statistics);
+        let patches = self.patches(&first, batch);
+        let second = self.layers[1].forward(p, patches, statistics);
+        let (width, pixels) = (self.layers[1].outputs, self.last().iter().product::<usize>());
+        self.features.clear();
+        for image in second.chunks_exact(pixels * width) {
+            let mean = |c: usize| image.iter().skip(c).step_by(width).sum::<f32>() / pixels as f32;
+            self.features.extend((0..width).map(mean));
+        }
+        let Classifier { weight, bias, classes } = self.classifier;
+        self.logits.clear();
+        for _ in 0..batch {
+            self.logits.extend(&floats(&p.values[bias])[..classes]);
+        }
+        let weight = Matrix::rows(floats(&p.values[weight]), width).t();
+        matmul(batch, width, classes, Matrix::rows(&self.features, width), weight, &mut self.logits, true);
+    }
+
+    /// [`cross_entropy`], which leaves its gradient, times `weight`, in the logits.
+    pub fn loss(&mut self, labels: &[u32], smoothing: f64, weight: f64) -> f64 {
+        cross_entropy(&mut self.logits, self.classifier.classes, labels, smoothing, weight).0
+    }
+
+    /// From the gradient of the logits, adds that of the input to `gradient`, which lies as the input does.
+    pub fn backward(
+        &mut self,
+        p: &Parameters,
+        input: View<'_>,
+        gradient: &mut [Pack],
+        weights: &mut Gradients,
+    ) {
+        let Classifier { weight, bias, classes } = self.classifier;
+        let batch = self.logits.len() / classes;
+        let (width, pixels) = (self.layers[1].outputs, self.last().iter().product::<usize>());
+        let (dy, features) = (Matrix::rows(&self.logits, classes), Matrix::rows(&self.features, width));
+        matmul(classes, batch, width, dy.t(), features, floats_mut(&mut weights.values[weight]), false);
+        let sums = floats_mut(&mut weights.values[bias]);
+        sums.fill(0.0);
+        for row in self.logits.chunks_exact(classes) {
+            sums.iter_mut().zip(row).for_each(|(sum, g)| *sum += g);
+        }
+        let mut each = vec![0.0; batch * width];
+        let weight = Matrix::rows(floats(&p.values[weight]), width);
+        matmul(batch, classes, width, dy, weight, &mut each, false);
+        each.iter_mut().for_each(|g| *g /= pixels as f32);
+        let second = each.chunks_exact(width).flat_map(|row| row.repeat(pixels)).collect();
+        let patches = self.layers[1].backward(p, second, weights);
+        let first = self.unpatch(&patches, batch);
+        let pooled = self.layers[0].backward(p, first, weights);
+        self.pool_back(input, &pooled, gradient);
+    }
+
+    /// The places of the second convolution: image, its row of the result, and the rows that it reads, tap by tap.
+    fn taps(&self, batch: usize) -> impl Iterator<Item = (usize, [usize; SIDE * SIDE])> + use<> {
+        let ([height, width], [rows, columns]) = (self.size, self.last());
+        (0..batch * rows * columns).map(move |row| {
+            let (image, y, x) = (row / (rows * columns), row / columns % rows, row % columns);
+            let tap = |i: usize| (image * height + y + i / SIDE) * width + x + i % SIDE;
+            (row, std::array::from_fn(tap))
+        })
+    }
+
+    /// `[row][channel][tap]`.
+    fn patches(&self, source: &[f32], batch: usize) -> Vec<f32> {
+        let channels = self.layers[0].outputs;
+        let mut out = Vec::with_capacity(self.layers[1].inputs * batch);
+        for (_, taps) in self.taps(batch) {
+            out.extend((0..channels).flat_map(|c| taps.map(|tap| source[tap * channels + c])));
+        }
+        out
+    }
+
+    fn unpatch(&self, gradient: &[f32], batch: usize) -> Vec<f32> {
+        let (channels, inputs) = (self.layers[0].outputs, self.layers[1].inputs);
+        let mut out = vec![0.0; batch * self.size[0] * self.size[1] * channels];
+        for (row, taps) in self.taps(batch) {
+            for (i, g) in gradient[row * inputs..][..inputs].iter().enumerate() {
+                out[taps[i % taps.len()] * channels + i / taps.len()] += g;
+            }
+        }
+        out
+    }
+
+    /// The pixels of a window of the mean: its row of the result, and those of an image's plane.
+    fn windows(
+        &self,
+        plane: usize,
+    ) -> impl Iterator<Item = (usize, impl Iterator<Item = usize> + use<>)> + use<> {
+        let (columns, window, stride) = (self.size[1], self.window, self.stride);
+        (0..self.size[0] * columns).map(move |row| {
+            let (top, left) = (row / columns * stride, row % columns * stride);
+            (row, (0..window * window).map(move |i| (top + i / window) * plane + left + i % window))
+        })
+    }
+
+    /// Means of the rectified input, `[image, pixel][channel]`.
+    fn pool(&self, input: View<'_>, batch: usize) -> Vec<f32> {
+        let (pixels, count) = (input.map.pixels(), self.channels.count());
+        let rows = self.size[0] * self.size[1];
+        let mut out = vec![0.0; batch * rows * count];
+        let mut lanes = vec![0.0; input.map.packs * LANES];
+        for i in 0..batch {
+            for (row, window) in self.windows(input.map.width) {
+                lanes.fill(0.0);
+                for pixel in window {
+                    for (plane, lanes) in
+                        input.image(i).chunks_exact(pixels).zip(lanes.chunks_exact_mut(LANES))
+                    {
+                        lanes.iter_mut().zip(plane[pixel].0).for_each(|(sum, x)| *sum += x.max(0.0));
+                    }
+                }
+                let out = &mut out[(i * rows + row) * count..][..count];
+                let area = (self.window * self.window) as f32;
+                out.iter_mut().enumerate().for_each(|(c, x)| *x = lanes[self.channels.lane(c)] / area);
+            }
+        }
+        out
+    }
+
+    fn pool_back(&self, input: View<'_>, pooled: &[f32], gradient: &mut [Pack]) {
+        let (pixels, count) = (input.map.pixels(), self.channels.count());
+        let rows = self.size[0] * self.size[1];
+        let mut lanes = vec![0.0; input.map.packs * LANES];
+        for (i, pooled) in pooled.chunks_exact(rows * count).enumerate() {
+            let gradient = &mut gradient[i * input.place.image + input.place.offset..][..input.map.len()];
+            for (row, window) in self.windows(input.map.width) {
+                let area = (self.window * self.window) as f32;
+                for (c, g) in pooled[row * count..][..count].iter().enumerate() {
+                    lanes[self.channels.lane(c)] = g / area;
+                }
+                for pixel in window {
+                    let planes = input.image(i).chunks_exact(pixels).zip(gradient.chunks_exact_mut(pixels));
+                    for ((source, to), lanes) in planes.zip(lanes.chunks_exact(LANES)) {
+                        for (lane, g) in lanes.iter().enumerate() {
+                            if source[pixel].0[lane] > 0.0 {
+                                to[pixel].0[lane] += g;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The auxiliary head, known by its form.
+
+use crate::graph::{Graph, Node, Value};
+use crate::kernels::blocked::Channels;
+use crate::op::{Op, Padding, PoolKind, Role};
+
+use super::super::super::auxiliary::{Auxiliary, Classifier, Layer, SIDE};
+use super::super::super::norm::{AffineNorm, Norm};
+use super::super::Slot;
+use super::{Compiled, Compiler};
+
+/// The head's nodes, from its first rectifier to the linear layer, with that one's wire at the end.
+pub(super) fn nodes(graph: &Graph, output: Value) -> Vec<Value> {
+    // The scope's name decides: its inside reads one wire each.
+    let scope = |value: Value| graph.node(value).name.split('.').next().unwrap_or_default();
+    let mut found = vec![output];
+    while let Some(&before) = found.last().and_then(|&v| graph.node(v).inputs.first())
+        && scope(before) == scope(output)
+    {
+        found.push(before);
+    }
+    found.reverse();
+    found
+}
+
+fn named(node: &Node, role: Role) -> Compiled<String> {
+    node.param(role).map(String::from).ok_or_else(|| "lacks a parameter".into())
+}
+
+impl Compiler<'_> {
+    /// The head of these [`nodes`], and the map it reads.
+    pub(super) fn auxiliary(&mut self, nodes: &[Value]) -> Compiled<(Auxiliary, Slot)> {
+        let graph = self.graph;
+        let all: Vec<&Node> = nodes.iter().map(|v| graph.node(*v)).collect();
+        let ops: Vec<&Op> = all.iter().map(|n| &n.op).collect();
+        let (pool, first, second, linear) = match ops[..] {
+            [
+                Op::Relu(_),
+                Op::Pool2d(pool),
+                Op::Conv2d(first),
+                Op::BatchNorm(_),
+                Op::Relu(_),
+                Op::Conv2d(second),
+                ..,
+                Op::Relu(_),
+                Op::GlobalAvgPool(_),
+                Op::Flatten(_),
+                Op::Linear(linear),
+            ] if ops.len() <= 11 => (pool, first, second, linear),
+            _ => return Err("it has another form".into()),
+        };
+        let plain = |c: &crate::op::Conv2d, side: usize| {
+            c.groups == 1
+                && !c.bias
+                && c.dilation == [1; 2]
+                && c.stride == [1; 2]
+                && c.padding == Padding::default()
+                && c.kernel == [side; 2]
+        };
+        let [window, stride] = [pool.kernel[0], pool.stride[0]];
+        let square = pool.kernel == [window; 2] && pool.stride == [stride; 2] && pool.dilation == [1; 2];
+        let average = matches!(pool.kind, PoolKind::Average { .. }) && pool.padding == Padding::default();
+        if !(plain(first, 1) && plain(second, SIDE) && square && average && linear.bias) {
+            return Err("it has another form".into());
+        }
+        let (_, height, width) = all[1].fact.chw().ok_or("it pools no image")?;
+        let source = self.state(self.input(all[0]))?;
+        let inputs = second.in_channels * SIDE * SIDE;
+        let layers = [
+            self.layer(all[2], first.in_channels, first.out_channels, Some(all[3]))?,
+            self.layer(all[5], inputs, second.out_channels, (ops.len() == 11).then(|| all[6]))?,
+        ];
+        let last = all[all.len() - 1];
+        let shape = vec![linear.out_features, linear.in_features];
+        let weight = self.parameters.plain(named(last, Role::Weight)?, shape);
+        let bias = self.parameters.vector(named(last, Role::Bias)?, linear.out_features);
+        let classifier = Classifier { weight, bias, classes: linear.out_features };
+        let head = Auxiliary::new(source.channels, [window, stride], [height, width], layers, classifier);
+        Ok((head, source))
+    }
+
+    fn layer(&mut self, conv: &Node, inputs: usize, outputs: usize, norm: Option<&Node>) -> Compiled<Layer> {
+        let shape = conv.params.first().map(|p| p.shape.clone()).ok_or("lacks a parameter")?;
+        let weight = self.parameters.plain(named(conv, Role::Weight)?, shape);
+        let packs = Channels::one(outputs).packs();
+        let norm = match norm {
+            None => AffineNorm::new(None, None, None, packs),
+            Some(node) => {
+                let names = [named(node, Role::RunningMean)?, named(node, Role::RunningVar)?];
+                let norm = Norm::named(names, outputs, &mut self.statistics);
+                let gamma = self.parameters.vector(named(node, Role::Weight)?, outputs);
+                let beta = self.parameters.vector(named(node, Role::Bias)?, outputs);
+                AffineNorm::new(Some(norm), Some(gamma), Some(beta), packs)
+            }
+        };
+        Ok(Layer::new(weight, inputs, outputs, norm))
+    }
+}
