@@ -13,6 +13,8 @@ pub struct Head {
     classes: usize,
     weight: Id,
     bias: Id,
+    /// Whether the map is rectified first.
+    rectifies: bool,
     /// `[image][lane]` means.
     features: Vec<f32>,
     /// `[image][class]`.
@@ -25,11 +27,12 @@ impl Head {
         [weight, bias]: [String; 2],
         inputs: Channels,
         classes: usize,
+        rectifies: bool,
         parameters: &mut Parameters,
     ) -> Head {
         let weight = parameters.pointwise(weight, vec![classes, inputs.count()], inputs);
         let bias = parameters.vector(bias, classes);
-        Head { classes, weight, bias, features: Vec::new(), logits: Vec::new() }
+        Head { classes, weight, bias, rectifies, features: Vec::new(), logits: Vec::new() }
     }
 
     /// The logits of a batch.
@@ -40,8 +43,9 @@ impl Head {
         for i in 0..batch {
             for plane in input.image(i).chunks_exact(pixels) {
                 let mut sum = [0.0; LANES];
+                let floor = if self.rectifies { 0.0 } else { f32::NEG_INFINITY };
                 for pack in plane {
-                    sum.iter_mut().zip(pack.0).for_each(|(sum, x)| *sum += x);
+                    sum.iter_mut().zip(pack.0).for_each(|(sum, x)| *sum += x.max(floor));
                 }
                 self.features.extend(sum.map(|x| x / pixels as f32));
             }
@@ -99,6 +103,11 @@ impl Head {
                     *x /= pixels as f32;
                 }
                 plane.fill(value);
+                if self.rectifies {
+                    let source = &input.image(i)[block * pixels..][..pixels];
+                    let lanes = plane.iter_mut().zip(source).flat_map(|(g, x)| g.0.iter_mut().zip(x.0));
+                    lanes.filter(|(_, x)| *x <= 0.0).for_each(|(g, _)| *g = 0.0);
+                }
             }
         }
     }

@@ -81,6 +81,11 @@ impl AffineNorm {
         AffineNorm { norm, gamma, beta, scaling: Scaling::identity(packs), slope: Slope::default() }
     }
 
+    /// Its weight and its bias.
+    pub fn ids(&self) -> impl Iterator<Item = Id> {
+        self.gamma.into_iter().chain(self.beta)
+    }
+
     /// Whether the batch's moments are of use.
     pub fn is_batch_norm(&self) -> bool {
         self.norm.is_some()

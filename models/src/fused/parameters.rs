@@ -18,6 +18,8 @@ enum Packing {
     /// `[O, I, ...]` as `[out block][in lane]`, the input lanes from `first_input` of `lanes` on, the
     /// outputs from `first_output` on.
     Pointwise { inputs: Channels, lanes: usize, first_input: usize, first_output: usize },
+    /// `[O, I, K, K]` as `[out block][tap][in lane]`.
+    Dense { inputs: Channels, taps: usize },
     /// `[C]`, from channel `first` on.
     Vector { first: usize },
 }
@@ -33,6 +35,12 @@ impl Packing {
                 let output = first_output + i / inputs.count();
                 let input = first_input + inputs.lane(i % inputs.count());
                 (output / LANES * lanes + input) * LANES + output % LANES
+            }
+            Packing::Dense { inputs, taps } => {
+                let (output, input, tap) = (i / taps / inputs.count(), i / taps % inputs.count(), i % taps);
+                let lanes = inputs.packs() * LANES;
+                let row = output / LANES * taps + tap;
+                (row * lanes + inputs.lane(input)) * LANES + output % LANES
             }
             Packing::Vector { first } => first + i,
         }
@@ -118,6 +126,16 @@ impl Parameters {
         let id = self.buffer(o * i * LANES, (i, o), None);
         let packing = Packing::Pointwise { inputs, lanes: i * LANES, first_input: 0, first_output: 0 };
         self.name(name, shape, id, packing);
+        id
+    }
+
+    /// A weight `[outputs, inputs, kernel, kernel]` of a dense convolution, as a pointwise one on the taps of its window.
+    pub fn dense(&mut self, name: String, inputs: Channels, outputs: usize, kernel: usize) -> Id {
+        let taps = kernel * kernel;
+        let (i, o) = (taps * inputs.packs(), Channels::one(outputs).packs());
+        let id = self.buffer(o * i * LANES, (i, o), None);
+        let packing = Packing::Dense { inputs, taps };
+        self.name(name, vec![outputs, inputs.count(), kernel, kernel], id, packing);
         id
     }
 
@@ -234,6 +252,11 @@ impl Gradients {
         if !std::mem::replace(&mut self.absent[id], true) {
             self.values[id].fill(Pack::ZERO);
         }
+    }
+
+    /// Says that a pass sets the gradient of a buffer.
+    pub fn restore(&mut self, id: Id) {
+        self.absent[id] = false;
     }
 
     /// Sum of squares of them all; filling lanes are zero.

@@ -9,7 +9,8 @@ use crate::kernels::blocked::depthwise::{self, Depthwise};
 use crate::kernels::blocked::elementwise::{Gate, Term, WeightedSum};
 use crate::kernels::blocked::norm::Slope;
 use crate::kernels::blocked::pointwise::{Pointwise, WeightGradient};
-use crate::kernels::blocked::{HALO, Level, Map, Pack, elementwise, parity};
+use crate::kernels::blocked::simd::{floats, floats_mut};
+use crate::kernels::blocked::{HALO, Level, Map, Pack, elementwise, parity, taps};
 
 use super::parameters::{Id, Parameters};
 use super::scratch::Scratch;
@@ -23,6 +24,20 @@ pub enum Columns {
     Rectified,
     /// The rectified even, then odd pixels of a plain map.
     Parity,
+    /// The rectified taps of a 3x3 window of a plain map, with a border of zeros.
+    Taps {
+        /// Rows and columns from one window to the next.
+        stride: usize,
+    },
+    /// The means of 2x2 windows of a plain map.
+    Halves,
+}
+
+impl Columns {
+    /// Whether the input is rectified before anything else.
+    pub fn rectifies(self) -> bool {
+        !matches!(self, Columns::Halves)
+    }
 }
 
 /// A convolution.
@@ -40,6 +55,8 @@ pub struct Unit {
 
 /// Packs of columns made at a time.
 const STRIP: usize = 128;
+/// The same of taps, whose weights are too many for the nearest cache to hold both.
+const TAPS: usize = 1024;
 
 impl Unit {
     /// For maps of this size.
@@ -47,7 +64,8 @@ impl Unit {
         let stride = match self.columns {
             Columns::Depthwise(shape, _) => shape.stride,
             Columns::Rectified => 1,
-            Columns::Parity => 2,
+            Columns::Parity | Columns::Halves => 2,
+            Columns::Taps { stride } => stride,
         };
         self.input = input;
         self.output = Map { packs: self.output.packs, ..input.strided(stride) };
@@ -57,6 +75,7 @@ impl Unit {
     fn inputs(&self) -> usize {
         match self.columns {
             Columns::Parity => 2 * self.input.packs,
+            Columns::Taps { .. } => taps::SIDE * taps::SIDE * self.input.packs,
             _ => self.input.packs,
         }
     }
@@ -72,7 +91,8 @@ impl Unit {
 
     fn strips(&self) -> impl Iterator<Item = Range<usize>> {
         let height = self.output.height;
-        let rows = (STRIP / (self.inputs() * self.output.width)).max(1);
+        let strip = if matches!(self.columns, Columns::Taps { .. }) { TAPS } else { STRIP };
+        let rows = (strip / (self.inputs() * self.output.width)).max(1);
         (0..height).step_by(rows).map(move |y| y..(y + rows).min(height))
     }
 
@@ -100,6 +120,10 @@ impl Unit {
                 let out_half = self.input.packs * pixels;
                 level.run(parity::Gather { map: self.input, source, rows, out_plane: pixels, out_half, out });
             }
+            Columns::Taps { stride } => {
+                level.run(taps::Gather { stride, map: self.input, source, rows, out })
+            }
+            Columns::Halves => level.run(taps::Halve { map: self.input, source, rows, out }),
         }
     }
 
@@ -175,6 +199,15 @@ impl Unit {
         gradients: &mut Option<&mut [Pack]>,
     ) {
         let (map, inputs) = (self.output, self.inputs());
+        if let Columns::Taps { .. } = self.columns {
+            // The gradient of the columns, nine times a map, exists strip by strip in `backward_columns`.
+            if let Some(rest) = gradients.take() {
+                let (out, after) = rest.split_at_mut(parameters.values[self.pointwise].len());
+                self.pointwise_gradient(level, parameters, source, &scratch.dy, &mut scratch.strip, out);
+                *gradients = Some(after);
+            }
+            return;
+        }
         let padded = matches!(self.columns, Columns::Depthwise(..));
         let Scratch { dy, dz, columns, strip, .. } = scratch;
         let columns_map = Map { packs: inputs, ..map };
@@ -227,9 +260,17 @@ impl Unit {
                 return level.run(depthwise::InputGradient { shape, map, gradient, weight, add, gate, out });
             }
             Columns::Rectified => &scratch.columns,
-            Columns::Parity => {
+            Columns::Parity | Columns::Taps { .. } => {
                 self.backward_columns(level, parameters, scratch, false);
                 &scratch.da
+            }
+            Columns::Halves => {
+                self.backward_columns(level, parameters, scratch, false);
+                match add {
+                    true => floats_mut(out).iter_mut().zip(floats(&scratch.da)).for_each(|(x, g)| *x += g),
+                    false => out.copy_from_slice(&scratch.da),
+                }
+                return;
             }
         };
         level.run(Gate { gradient, source, add, out });
@@ -237,7 +278,7 @@ impl Unit {
 
     /// From the gradient of the columns to that of the (rectified) input, set in `scratch.da` or added to it.
     pub fn backward_columns(&self, level: Level, parameters: &Parameters, scratch: &mut Scratch, add: bool) {
-        let Scratch { dz, da, columns, .. } = scratch;
+        let Scratch { dz, da, columns, dy, strip, .. } = scratch;
         da.resize(self.input.len(), Pack::ZERO);
         match self.columns {
             Columns::Depthwise(shape, id) => {
@@ -261,6 +302,32 @@ impl Unit {
                 let (even, odd) = columns.split_at(columns.len() / 2);
                 level.run(parity::Scatter { map: self.input, even, odd, out: da });
             }
+            Columns::Taps { stride } => {
+                if !add {
+                    da.fill(Pack::ZERO);
+                }
+                let (map, inputs) = (self.output, self.inputs());
+                for rows in self.strips() {
+                    let (first, width) = (rows.start * map.width, rows.len() * map.width);
+                    strip.resize(inputs * width, Pack::ZERO);
+                    level.run(Pointwise {
+                        inputs: map.packs,
+                        outputs: inputs,
+                        rows: 1,
+                        width,
+                        source: &dy[first..],
+                        source_plane: map.pixels(),
+                        weight: &parameters.transposed[self.pointwise],
+                        out: strip,
+                        out_plane: width,
+                        out_step: width,
+                        sums: None,
+                    });
+                    let columns = &strip[..];
+                    level.run(taps::Scatter { stride, map: self.input, columns, rows, out: da });
+                }
+            }
+            Columns::Halves => level.run(taps::Double { map: self.input, gradient: columns, out: da }),
         }
     }
 }

@@ -3,7 +3,8 @@
 use rayon::prelude::*;
 
 use crate::kernels::blocked::elementwise::{Dots, GateNormed, Term as Addend, WeightedSum};
-use crate::kernels::blocked::norm::Slope;
+use crate::kernels::blocked::norm::{Scaling, Slope};
+use crate::kernels::blocked::simd::floats;
 use crate::kernels::blocked::{Pack, pool};
 
 use super::super::context::Context;
@@ -12,42 +13,76 @@ use super::super::parameters::{Gradients, Id, per_chunk};
 use super::super::scratch::Scratch;
 use super::super::unit::norm_gradient;
 use super::forward::Split;
-use super::{Convolution, Maps, Network, Pool, Slot, Source, Step, Sum, Target, Term};
+use super::{Convolution, Maps, Network, Passing, Pool, Slot, Source, Step, Sum, Target, Term};
 
 impl Network {
     /// All gradients, for the last forward pass, whose loss the head has taken.
     pub(super) fn backward(&mut self, images: &[f32], batch: usize, auxiliary: bool) {
-        let mut maps = std::mem::take(&mut self.maps);
         let mut weights = std::mem::take(&mut self.program.tensors.gradients);
+        self.backward_to(images, batch, auxiliary, &mut weights, true);
+        self.program.tensors.gradients = weights;
+    }
+
+    /// The gradients of the weights go to `weights`; those of convolutions are only found if `convolutions`.
+    pub(super) fn backward_to(
+        &mut self,
+        images: &[f32],
+        batch: usize,
+        auxiliary: bool,
+        weights: &mut Gradients,
+        convolutions: bool,
+    ) {
+        let mut maps = std::mem::take(&mut self.maps);
         let mut profile = std::mem::take(&mut self.profile);
         self.begin(self.program.last.buffer, batch);
         let mut gradient = std::mem::take(&mut self.gradients[self.program.last.buffer]);
         let last = self.view(&maps.states, self.program.last);
-        self.program.head.backward(&self.program.tensors.parameters, last, &mut gradient, Some(&mut weights));
+        self.program.head.backward(
+            &self.program.tensors.parameters,
+            last,
+            &mut gradient,
+            Some(&mut *weights),
+        );
         self.gradients[self.program.last.buffer] = gradient;
         if let (true, Some((mut head, slot))) = (auxiliary, self.program.auxiliary.take()) {
             self.begin(slot.buffer, batch);
             let input = self.view(&maps.states, slot);
             let (gradient, parameters) = (&mut self.gradients[slot.buffer], &self.program.tensors.parameters);
-            profile.time("backward, auxiliary", || head.backward(parameters, input, gradient, &mut weights));
+            profile.time("backward, auxiliary", || head.backward(parameters, input, gradient, weights));
             self.program.auxiliary = Some((head, slot));
         }
         for at in (0..self.program.steps.len()).rev() {
+            if self.idles(at) {
+                self.forget(at, weights);
+                self.release(at);
+                continue;
+            }
             let (name, buffers) = self.touched(at);
             buffers.into_iter().for_each(|buffer| self.begin(buffer, batch));
-            if matches!(self.program.steps[at], Step::Convolution(_)) {
-                profile.time("backward, norms", || self.slope(at, &mut maps, &mut weights));
-            }
-            profile.time(name, || self.step_back(at, &mut maps, &mut weights));
+            profile.time("backward, norms", || self.slope(at, &mut maps, weights));
+            profile.time(name, || self.step_back(at, &mut maps, weights, convolutions));
             self.release(at);
         }
+        self.begin(0, batch);
         let gradient = std::mem::take(&mut self.gradients[0]);
         let (level, parameters, workspace) = (self.level, &self.program.tensors.parameters, &self.workspace);
         let c = Context { level, parameters, workspace, batch, training: true };
         let stem = &mut self.program.stem;
-        profile.time("backward, stem", || stem.backward(&c, images, &gradient, &mut weights));
+        if convolutions {
+            profile.time("backward, stem", || stem.backward(&c, images, &gradient, weights));
+        }
         self.spare.push(gradient);
-        (self.maps, self.program.tensors.gradients, self.profile) = (maps, weights, profile);
+        (self.maps, self.profile) = (maps, profile);
+    }
+
+    /// Takes away the gradients of what has no part in a pass.
+    fn forget(&self, at: usize, weights: &mut Gradients) {
+        if let Step::Convolution(convolution) = &self.program.steps[at] {
+            convolution.unit.ids().for_each(|id| weights.remove(id));
+        }
+        if let Some(norm) = &self.program.norms[at] {
+            norm.ids().for_each(|id| weights.remove(id));
+        }
     }
 
     /// The phase of a step, and the buffers whose gradients it reads or writes.
@@ -63,7 +98,13 @@ impl Network {
                 }
                 ("backward, convolutions", buffers)
             }
-            Step::Pool(pool) => ("backward, pools", vec![pool.source.buffer, pool.target.buffer]),
+            Step::Pool(Pool { source, target, .. }) | Step::Passing(Passing { source, target }) => {
+                let target = match target {
+                    Target::State(slot) => Some(slot.buffer),
+                    Target::Next(_) | Target::Nobody => None,
+                };
+                ("backward, pools", target.into_iter().chain([source.buffer]).collect())
+            }
             Step::Sum(sum) => {
                 let states = sum.terms.iter().filter_map(|term| match term {
                     Term::State(slot) => Some(slot.buffer),
@@ -97,39 +138,68 @@ impl Network {
         }
     }
 
-    /// The gradient of a convolution's norm.
+    /// The gradient of a step's norm, and of the factor that a mixture has for it.
     fn slope(&mut self, at: usize, maps: &mut Maps, weights: &mut Gradients) {
-        let Step::Convolution(convolution) = &self.program.steps[at] else { return };
-        let map = convolution.unit.output;
-        let sums_len = 2 * map.packs;
+        let step = &self.program.steps[at];
+        let mixed = self.mixes && !self.factors[at].is_empty();
+        let (map, Some(target)) = (step.output(), step.target()) else { return };
+        if self.program.norms[at].is_none() && !mixed {
+            return;
+        }
+        let sums_len = step.sums();
         let c = self.context(maps.batch, true);
-        if let Target::State(slot) = convolution.target {
-            let (gradient, made) = (self.view(&self.gradients, slot), &maps.made[at]);
-            c.cut(&mut maps.sums[at], sums_len).into_par_iter().enumerate().for_each(|(chunk, sums)| {
+        let mut sums = std::mem::take(&mut maps.sums[at]);
+        if let Target::State(slot) = target {
+            let gradient = self.view(&self.gradients, slot);
+            c.cut(&mut sums, sums_len).into_par_iter().enumerate().for_each(|(chunk, sums)| {
                 for (i, out) in c.images(chunk).zip(sums.chunks_exact_mut(sums_len)) {
-                    let right = &made[i * map.len()..][..map.len()];
-                    let factor = self.factor(&c, at, i);
+                    let right = match step {
+                        Step::Passing(passing) => self.view(&maps.states, passing.source).image(i),
+                        _ => &maps.made[at][i * map.len()..][..map.len()],
+                    };
+                    let factor = if mixed { 1.0 } else { self.factor(&c, at, i) };
+                    let out = &mut out[..2 * map.packs];
                     c.level.run(Dots { pixels: map.pixels(), left: gradient.image(i), right: &[right], out });
                     out.iter_mut().flat_map(|pack| &mut pack.0).for_each(|x| *x *= factor);
                 }
             });
         }
-        let [sum, dot] = [0, 1].map(|which| totals(&maps.sums[at], sums_len, which, map.packs));
+        let [mut sum, mut dot] = [0, 1].map(|which| totals(&sums, sums_len, which, map.packs));
+        maps.sums[at] = sums;
+        if mixed {
+            let factor = f64::from(self.factors[at].first().copied().unwrap_or(1.0));
+            let products = match self.scaling(at) {
+                Some(Scaling { scale, shift }) => {
+                    let lanes = floats(scale).iter().zip(floats(shift)).zip(dot.iter().zip(&sum));
+                    lanes
+                        .map(|((scale, shift), (dot, sum))| f64::from(*scale) * dot + f64::from(*shift) * sum)
+                        .sum()
+                }
+                None => dot.iter().sum(),
+            };
+            self.slopes[at] = products;
+            sum.iter_mut().chain(&mut dot).for_each(|x| *x *= factor);
+        }
         let count = (maps.batch * map.pixels()) as f64;
         if let Some(norm) = &mut self.program.norms[at] {
+            norm.ids().for_each(|id| weights.restore(id));
             norm.backward(&self.program.tensors.parameters, &sum, &dot, count, weights);
         }
     }
 
-    fn step_back(&mut self, at: usize, maps: &mut Maps, weights: &mut Gradients) {
+    fn step_back(&mut self, at: usize, maps: &mut Maps, weights: &mut Gradients, convolutions: bool) {
         let mut gradients = std::mem::take(&mut self.gradients);
         let c = self.context(maps.batch, true);
         match &self.program.steps[at] {
             Step::Convolution(convolution) => {
                 let ids: Vec<Id> = convolution.unit.ids().collect();
-                self.convolve_back(&c, at, convolution, maps, &mut gradients, (weights, &ids));
-                weights.gather(c.parameters, &ids, c.chunks());
+                let wanted = convolutions.then_some(&mut *weights);
+                self.convolve_back(&c, at, convolution, maps, &mut gradients, (wanted, &ids));
+                if convolutions {
+                    weights.gather(c.parameters, &ids, c.chunks());
+                }
             }
+            Step::Passing(passing) => self.pass_back(&c, at, passing, maps, &mut gradients),
             Step::Pool(pool) => self.pool_back(&c, at, pool, maps, &mut gradients),
             Step::Sum(sum) => self.sum_back(&c, sum, &mut gradients),
         }
@@ -144,12 +214,12 @@ impl Network {
         convolution: &Convolution,
         maps: &mut Maps,
         gradients: &mut [Vec<Pack>],
-        (weights, ids): (&mut Gradients, &[Id]),
+        (weights, ids): (Option<&mut Gradients>, &[Id]),
     ) {
         let Some(norm) = &self.program.norms[at] else { return };
         let unit = &convolution.unit;
         let (input, map) = (unit.input, unit.output);
-        let weights = per_chunk(c, Some(weights), ids);
+        let weights = per_chunk(c, weights, ids);
         let mut made = std::mem::take(&mut maps.made[at]);
         // A convolution that reads another leaves its gradient in its own place, and its sums in that one's.
         let before = match convolution.source {
@@ -163,6 +233,7 @@ impl Network {
             (Source::State(from), Target::Next(_)) => (Some(*from), None),
             (Source::Normed(_), Target::State(to)) => (None, Some(to)),
             (Source::Normed(_), Target::Next(_)) => (None, None),
+            (_, Target::Nobody) => return,
         };
         let pairs = self.pairs(c, gradients, write, read);
         let tasks = pairs.into_par_iter().zip(c.cut(&mut made, map.len())).zip(c.cut(&mut sums, sums_len));
@@ -172,7 +243,7 @@ impl Network {
                 let (out, gradient) = pair.of(index);
                 let gradient = match convolution.target {
                     Target::Next(next) => &maps.made[next][i * map.len()..][..map.len()],
-                    Target::State(_) => gradient,
+                    Target::State(_) | Target::Nobody => gradient,
                 };
                 let own = &mut made[index * map.len()..][..map.len()];
                 let scaled;
@@ -220,7 +291,8 @@ impl Network {
 
     fn pool_back(&self, c: &Context<'_>, at: usize, step: &Pool, maps: &Maps, gradients: &mut [Vec<Pack>]) {
         let (stride, map, small) = (step.stride, step.source.map, step.map());
-        let pairs = self.pairs(c, gradients, Some(step.source), Some(step.target));
+        let Target::State(target) = step.target else { return };
+        let pairs = self.pairs(c, gradients, Some(step.source), Some(target));
         pairs.into_par_iter().enumerate().for_each(|(chunk, mut pair)| {
             let Scratch { pool: scratch, dy, .. } = &mut *c.workspace.scratch();
             let needed = (2 * map.height + 1) * small.width + 2;
@@ -242,6 +314,38 @@ impl Network {
                 } else {
                     c.level.run(pool::AverageBackward { stride, map, gradient, scratch, out });
                 }
+            }
+        });
+    }
+
+    /// From the gradient of a state passed on to that of the state.
+    fn pass_back(
+        &self,
+        c: &Context<'_>,
+        at: usize,
+        passing: &Passing,
+        maps: &Maps,
+        gradients: &mut [Vec<Pack>],
+    ) {
+        let Target::State(target) = passing.target else { return };
+        let (source, map) = (passing.source, passing.source.map);
+        let zeros = vec![Pack::ZERO; map.packs];
+        let pairs = self.pairs(c, gradients, Some(source), Some(target));
+        pairs.into_par_iter().enumerate().for_each(|(chunk, mut pair)| {
+            for (index, i) in c.images(chunk).enumerate() {
+                let (out, gradient) = pair.of(index);
+                let factor = self.factor(c, at, i);
+                let slope = self.program.norms[at].as_ref().map(|norm| &norm.slope);
+                let scale = |a: &Pack| Pack(a.0.map(|x| factor * x));
+                let a: Vec<Pack> = match slope {
+                    Some(slope) => slope.a.iter().map(scale).collect(),
+                    None => vec![scale(&Pack::ONE); map.packs],
+                };
+                let (b, bias) = slope.map_or((&zeros, &zeros), |slope| (&slope.b, &slope.c));
+                let value = self.view(&maps.states, source).image(i);
+                let terms = [Addend { scale: &a, map: gradient }, Addend { scale: b, map: value }];
+                let terms = if slope.is_some() { &terms[..] } else { &terms[..1] };
+                c.level.run(WeightedSum { map, terms, bias, add: true, out });
             }
         });
     }

@@ -13,7 +13,7 @@ use crate::graph::{Graph, Node, Value};
 use crate::kernels::blocked::depthwise::Depthwise;
 use crate::kernels::blocked::norm::Scaling;
 use crate::kernels::blocked::{Channels, Map};
-use crate::op::{Op, Pool2d, PoolKind, Role};
+use crate::op::{Op, Padding, Pool2d, PoolKind, Role};
 
 use super::super::auxiliary::Auxiliary;
 use super::super::head::Head;
@@ -22,7 +22,7 @@ use super::super::parameters::Parameters;
 use super::super::stem::Stem;
 use super::super::tensors::Tensors;
 use super::evaluate::Lives;
-use super::{Convolution, Pool, Slot, Source, Step, Sum, Target, Term};
+use super::{Convolution, Passing, Pool, Slot, Source, Step, Sum, Target, Term};
 
 /// Why a graph has to run on the executor.
 pub(super) type Unsupported = String;
@@ -45,12 +45,15 @@ enum Wire {
         source: Value,
         odd: bool,
     },
+    /// Means of 2x2 windows of a wire, for a pointwise convolution to read.
+    Halved(Value),
     /// The step's convolution or pool, the norm included.
     Made(usize),
     /// A sum not yet written.
     Terms(Vec<Term>),
     State(Slot),
-    Features(Slot),
+    /// The means of a state, and whether it is rectified first.
+    Features(Slot, bool),
     Logits,
 }
 
@@ -116,7 +119,7 @@ pub(super) fn compile(graph: &Graph, paths: &[Value]) -> Compiled<Program> {
     if let Some(p) = graph.nodes().iter().flat_map(|n| &n.params).find(|p| !names.insert(&p.name)) {
         return Err(format!("several nodes share `{}`", p.name));
     }
-    let mut compiler = Compiler::new(graph);
+    let mut compiler = Compiler::new(graph, paths);
     for (value, node) in graph.values().filter(|(value, _)| !auxiliary.contains(value)) {
         let wire =
             compiler.node(value, node).map_err(|problem| format!("node `{}`: {problem}", node.name))?;
@@ -140,7 +143,7 @@ pub(super) fn compile(graph: &Graph, paths: &[Value]) -> Compiled<Program> {
     let (Some(stem), Some((head, last, classes))) = (stem, head) else {
         return Err("it has no stem or no linear layer".into());
     };
-    targets(&mut steps)?;
+    targets(&mut steps);
     let made_first = |buffer: usize| steps.iter().position(|step| step.makes(buffer)).unwrap_or(usize::MAX);
     Ok(Program {
         lives: Lives::new(&steps, images.len(), last.buffer),
@@ -160,45 +163,45 @@ pub(super) fn compile(graph: &Graph, paths: &[Value]) -> Compiled<Program> {
     })
 }
 
-/// Tells each convolution and pool who reads it.
-fn targets(steps: &mut [Step]) -> Compiled<()> {
-    let mut targets: Vec<Option<Target>> = vec![None; steps.len()];
+/// Tells each step who reads it.
+fn targets(steps: &mut [Step]) {
+    let mut targets = vec![Target::Nobody; steps.len()];
     for (at, step) in steps.iter().enumerate() {
         match step {
             Step::Sum(Sum { terms, out }) => {
                 for term in terms {
                     if let Term::Made(i) = term {
-                        targets[*i] = Some(Target::State(*out));
+                        targets[*i] = Target::State(*out);
                     }
                 }
             }
             Step::Convolution(Convolution { source: Source::Normed(i), .. }) => {
-                targets[*i] = Some(Target::Next(at));
+                targets[*i] = Target::Next(at);
             }
             _ => (),
         }
     }
     for (step, found) in steps.iter_mut().zip(targets) {
-        match (step, found) {
-            (Step::Sum(_), _) => (),
-            (Step::Convolution(Convolution { target, .. }), Some(found)) => *target = found,
-            (Step::Pool(Pool { target, .. }), Some(Target::State(slot))) => *target = slot,
-            _ => return Err("nobody reads one of its operations".into()),
+        match step {
+            Step::Sum(_) => (),
+            Step::Convolution(Convolution { target, .. })
+            | Step::Pool(Pool { target, .. })
+            | Step::Passing(Passing { target, .. }) => *target = found,
         }
     }
-    Ok(())
 }
 
 impl<'a> Compiler<'a> {
-    fn new(graph: &'a Graph) -> Self {
+    fn new(graph: &'a Graph, paths: &[Value]) -> Self {
         let count = graph.nodes().len();
         let mut alias: Vec<Value> = Vec::with_capacity(count);
         for (value, node) in graph.values() {
-            let passed = matches!(node.op, Op::Identity(_)).then(|| alias[node.inputs[0].index()]);
+            let passes = matches!(node.op, Op::Identity(_)) && !paths.contains(&value);
+            let passed = passes.then(|| alias[node.inputs[0].index()]);
             alias.push(passed.unwrap_or(value));
         }
         let mut uses = vec![0; count];
-        let readers = graph.nodes().iter().filter(|n| !matches!(n.op, Op::Identity(_)));
+        let readers = graph.values().filter(|(value, _)| alias[value.index()] == *value).map(|(_, n)| n);
         let read = readers.flat_map(|n| &n.inputs).chain(graph.outputs().iter().map(|(_, v)| v));
         read.for_each(|v| uses[alias[v.index()].index()] += 1);
         Compiler {
@@ -255,13 +258,18 @@ impl<'a> Compiler<'a> {
     /// The single reader of a wire.
     fn reader(&self, value: Value) -> Option<(Value, &'a Node)> {
         let reads = |n: &Node| n.inputs.iter().any(|v| self.alias[v.index()] == value);
-        let mut readers = self.graph.values().filter(|(_, n)| !matches!(n.op, Op::Identity(_)) && reads(n));
+        let mut readers = self.graph.values().filter(|(v, n)| self.alias[v.index()] == *v && reads(n));
         readers.next().filter(|_| self.uses[value.index()] == 1)
     }
 
     fn node(&mut self, value: Value, node: &'a Node) -> Compiled<Wire> {
         match &node.op {
             Op::Input(_) => Ok(Wire::Image),
+            Op::Identity(_) if self.alias[value.index()] == value => {
+                let source = self.state(self.input(node))?;
+                let step = Step::Passing(Passing { source, target: Target::Nobody });
+                Ok(Wire::Made(self.push(step, None)))
+            }
             Op::Identity(_) => Ok(Wire::Nothing),
             Op::Zero(_) => Ok(Wire::Terms(Vec::new())),
             Op::Relu(_) => Ok(Wire::Rectified(self.input(node))),
@@ -269,27 +277,43 @@ impl<'a> Compiler<'a> {
             Op::Conv2d(conv) => self.convolution(value, node, conv),
             // Taken along by the convolution before it.
             Op::BatchNorm(_) => match self.wire(value) {
-                Wire::Nothing => Err("a BatchNorm follows no convolution".into()),
+                Wire::Nothing => {
+                    let source = self.state(self.input(node))?;
+                    let (norm, at) = self.norm(self.input(node), &[], source.channels)?;
+                    if at != value {
+                        return Err("a BatchNorm reads what others read too".into());
+                    }
+                    let step = Step::Passing(Passing { source, target: Target::Nobody });
+                    Ok(Wire::Made(self.push(step, Some(norm))))
+                }
                 _ => Ok(Wire::Nothing),
             },
             Op::Pool2d(pool) => self.pool(node, pool),
             Op::Add(_) => self.add(value, node),
             Op::Concat(concat) if concat.axis == 1 => self.concat(value, node),
-            Op::GlobalAvgPool(_) => Ok(Wire::Features(self.state(self.input(node))?)),
+            Op::GlobalAvgPool(_) => {
+                let input = self.input(node);
+                match self.wire(input) {
+                    Wire::Rectified(source) => Ok(Wire::Features(self.state(*source)?, true)),
+                    _ => Ok(Wire::Features(self.state(input)?, false)),
+                }
+            }
             Op::Flatten(_) => match self.wire(self.input(node)) {
-                Wire::Features(slot) => Ok(Wire::Features(*slot)),
+                Wire::Features(slot, rectified) => Ok(Wire::Features(*slot, *rectified)),
                 _ => Err("flattens no features".into()),
             },
             Op::Linear(linear) => {
-                let (Wire::Features(slot), true) = (self.wire(self.input(node)), linear.bias) else {
+                let (Wire::Features(slot, rectified), true) = (self.wire(self.input(node)), linear.bias)
+                else {
                     return Err("a linear layer without bias, or not behind the global pool".into());
                 };
-                let slot = *slot;
+                let (slot, rectified) = (*slot, *rectified);
                 let [Some(weight), Some(bias)] = [Role::Weight, Role::Bias].map(|r| node.param(r)) else {
                     return Err("lacks a parameter".into());
                 };
                 let names = [weight, bias].map(String::from);
-                let head = Head::new(names, slot.channels, linear.out_features, &mut self.parameters);
+                let head =
+                    Head::new(names, slot.channels, linear.out_features, rectified, &mut self.parameters);
                 self.head = Some((head, slot, linear.out_features));
                 Ok(Wire::Logits)
             }
@@ -310,6 +334,11 @@ impl<'a> Compiler<'a> {
             PoolKind::Average { count_padding: true } => return Err("an average of padding".into()),
         };
         let stride = pool.stride[0];
+        let (_, height, width) = self.graph.fact(self.input(node)).chw().ok_or("pools no image")?;
+        let rest = Padding { bottom: height % 2, right: width % 2, ..Padding::default() };
+        if !maximum && *pool == (Pool2d { padding: rest, ..Pool2d::new(pool.kind, 2, 2) }) {
+            return Ok(Wire::Halved(self.input(node)));
+        }
         if *pool != Pool2d::new(pool.kind, 3, stride) || !(1..=2).contains(&stride) {
             return Err(format!("no kernel for {}", node.op));
         }
@@ -317,7 +346,7 @@ impl<'a> Compiler<'a> {
         if source.channels.groups > 1 {
             return Err("pools a concatenation".into());
         }
-        let step = Step::Pool(Pool { maximum, stride, source, target: source });
+        let step = Step::Pool(Pool { maximum, stride, source, target: Target::Nobody });
         Ok(Wire::Made(self.push(step, None)))
     }
 

@@ -71,9 +71,13 @@ fn touches(steps: &[Step], at: usize, room: Room) -> bool {
                 }
         }
         Step::Pool(pool) => made(at) || state(pool.source.buffer),
+        Step::Passing(passing) => state(passing.source.buffer),
         Step::Sum(sum) => {
             let reads = |term: &Term| match term {
-                Term::Made(i) => made(*i),
+                Term::Made(i) => match &steps[*i] {
+                    Step::Passing(passing) => state(passing.source.buffer),
+                    _ => made(*i),
+                },
                 Term::State(slot) => state(slot.buffer),
             };
             state(sum.out.buffer) || sum.terms.iter().any(reads)
@@ -113,6 +117,7 @@ impl Network {
     /// # Errors
     /// Pixels that do not fit.
     pub fn predict(&mut self, images: &[f32]) -> Result<Vec<f32>> {
+        self.mixes = false;
         self.settle();
         Ok(self.infer(images)?.into_iter().flat_map(|found| found.logits).collect())
     }

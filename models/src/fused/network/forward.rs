@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::kernels::blocked::elementwise::{PadRectify, Term as Addend, WeightedSum};
+use crate::kernels::blocked::elementwise::{Dots, PadRectify, Term as Addend, WeightedSum};
 use crate::kernels::blocked::norm::{Moments, Scaling};
 use crate::kernels::blocked::{LANES, Pack, pool};
 
@@ -11,7 +11,7 @@ use super::super::norm::totals;
 use super::super::scratch::Scratch;
 use super::super::tensors::Tensors;
 use super::super::unit::Columns;
-use super::{Convolution, Maps, Network, Pool, Source, Step, Sum, Term};
+use super::{Convolution, Maps, Network, Passing, Pool, Source, Step, Sum, Term};
 
 impl Network {
     /// A batch in training mode, up to the logits, those of the auxiliary head if asked for.
@@ -29,7 +29,7 @@ impl Network {
             let name = match self.program.steps[at] {
                 Step::Convolution(_) => "forward, convolutions",
                 Step::Pool(_) => "forward, pools",
-                Step::Sum(_) => "forward, sums",
+                Step::Passing(_) | Step::Sum(_) => "forward, sums",
             };
             profile.time(name, || self.step(&self.context(batch, true), at, &mut maps));
             profile.time("forward, norms", || self.normalise(at, &maps));
@@ -72,9 +72,13 @@ impl Network {
     }
 
     pub(super) fn step(&self, c: &Context<'_>, at: usize, maps: &mut Maps) {
+        if self.idles(at) {
+            return;
+        }
         match &self.program.steps[at] {
             Step::Convolution(convolution) => self.convolve(c, at, convolution, maps),
             Step::Pool(pool) => self.pool(c, at, pool, maps),
+            Step::Passing(passing) => self.pass(c, at, passing, maps),
             Step::Sum(sum) => self.sum(c, sum, maps),
         }
     }
@@ -131,13 +135,12 @@ impl Network {
         Some(&self.program.norms[step].as_ref()?.scaling)
     }
 
-    fn normalise(&mut self, at: usize, maps: &Maps) {
-        let (Step::Convolution(convolution), Some(norm)) =
-            (&self.program.steps[at], &mut self.program.norms[at])
-        else {
+    pub(super) fn normalise(&mut self, at: usize, maps: &Maps) {
+        if self.idles(at) {
             return;
-        };
-        let map = convolution.unit.output;
+        }
+        let map = self.program.steps[at].output();
+        let Some(norm) = &mut self.program.norms[at] else { return };
         let count = (maps.batch * map.pixels()) as f64;
         let [sum, square] = [0, 1].map(|which| totals(&maps.sums[at], 2 * map.packs, which, map.packs));
         norm.train(
@@ -169,20 +172,40 @@ impl Network {
         (maps.made[at], maps.sums[at]) = (made, sums);
     }
 
+    /// The sums that the norm of a state needs.
+    fn pass(&self, c: &Context<'_>, at: usize, passing: &Passing, maps: &mut Maps) {
+        if self.program.norms[at].is_none() || !c.training {
+            return;
+        }
+        let (source, map) = (self.view(&maps.states, passing.source), passing.source.map);
+        let (mut sums, len) = (std::mem::take(&mut maps.sums[at]), 2 * map.packs);
+        c.cut(&mut sums, len).into_par_iter().enumerate().for_each(|(chunk, sums)| {
+            for (i, out) in c.images(chunk).zip(sums.chunks_exact_mut(len)) {
+                let x = source.image(i);
+                c.level.run(Dots { pixels: map.pixels(), left: x, right: &[x], out });
+            }
+        });
+        maps.sums[at] = sums;
+    }
+
     fn sum(&self, c: &Context<'_>, sum: &Sum, maps: &mut Maps) {
         let out = sum.out;
+        let idles = |term: &&Term| matches!(term, Term::Made(step) if self.idles(*step));
+        let terms: Vec<Term> = sum.terms.iter().filter(|term| !idles(term)).copied().collect();
         let dropped = |term: &Term| matches!(term, Term::Made(step) if !self.factors[*step].is_empty());
-        let dropped = c.training && sum.terms.iter().any(dropped);
-        let whole = self.weights(sum, |_| 1.0);
+        let dropped = c.training && !self.mixes && terms.iter().any(dropped);
+        let factor = |step: usize| if self.mixes { self.factors[step].first().copied() } else { None };
+        let whole = self.weights(sum.out.map.packs, &terms, |step| factor(step).unwrap_or(1.0));
         let image = self.program.images[out.buffer];
         let mut states = std::mem::take(&mut maps.states[out.buffer]);
         c.cut(&mut states, image).into_par_iter().enumerate().for_each(|(chunk, states)| {
             for (i, state) in c.images(chunk).zip(states.chunks_exact_mut(image)) {
-                let own = dropped.then(|| self.weights(sum, |step| self.factor(c, step, i)));
+                let own =
+                    dropped.then(|| self.weights(out.map.packs, &terms, |step| self.factor(c, step, i)));
                 let (scales, bias) = own.as_ref().unwrap_or(&whole);
                 let (to, others) = Split::of(state, out.offset..out.offset + out.map.len());
                 let of = |(term, scale): (&Term, _)| {
-                    let map = match *term {
+                    let map = match self.read(*term) {
                         Term::Made(step) => &maps.made[step][i * out.map.len()..][..out.map.len()],
                         Term::State(from) if from.buffer == out.buffer => {
                             others.get(from.offset..from.offset + from.map.len())
@@ -192,16 +215,31 @@ impl Network {
                     Addend { scale, map }
                 };
                 let terms: Vec<Addend<'_>> =
-                    sum.terms.iter().zip(scales.iter().map(|s| &s[..])).map(of).collect();
+                    terms.iter().zip(scales.iter().map(|s| &s[..])).map(of).collect();
                 c.level.run(WeightedSum { map: out.map, terms: &terms, bias, add: false, out: to });
             }
         });
         maps.states[out.buffer] = states;
     }
 
+    /// What a term's map is read from: a state that is passed on is still where it was.
+    fn read(&self, term: Term) -> Term {
+        match term {
+            Term::Made(step) => match &self.program.steps[step] {
+                Step::Passing(passing) => Term::State(passing.source),
+                _ => term,
+            },
+            Term::State(_) => term,
+        }
+    }
+
     /// The factors of a sum's terms per channel, and its constants, with each step's result multiplied.
-    fn weights(&self, sum: &Sum, factor: impl Fn(usize) -> f32) -> (Vec<Vec<Pack>>, Vec<Pack>) {
-        let packs = sum.out.map.packs;
+    fn weights(
+        &self,
+        packs: usize,
+        terms: &[Term],
+        factor: impl Fn(usize) -> f32,
+    ) -> (Vec<Vec<Pack>>, Vec<Pack>) {
         let mut bias = vec![Pack::ZERO; packs];
         let scale = |term: &Term| {
             let Term::Made(step) = *term else { return vec![Pack::ONE; packs] };
@@ -214,7 +252,7 @@ impl Network {
             }
             scale.iter().map(|pack| Pack(pack.0.map(|x| factor * x))).collect()
         };
-        (sum.terms.iter().map(scale).collect(), bias)
+        (terms.iter().map(scale).collect(), bias)
     }
 }
 

@@ -6,12 +6,14 @@ mod backward;
 mod compile;
 mod evaluate;
 mod forward;
+mod mixture;
 
 use crate::graph::{Graph, Value};
 use crate::kernels::blocked::{Channels, Level, Map, Pack};
 use crate::{Error, Result, Trainable, Weights};
 
 use super::context::{Context, Profile};
+use super::parameters::Gradients;
 use super::scratch::Workspace;
 use super::tensors::Tensors;
 use super::unit::Unit;
@@ -43,6 +45,8 @@ enum Target {
     State(Slot),
     /// Another convolution, which leaves the gradient where its own output was.
     Next(usize),
+    /// An output that only operations without weights forget (`none`): it is never made.
+    Nobody,
 }
 
 struct Convolution {
@@ -55,7 +59,7 @@ struct Pool {
     maximum: bool,
     stride: usize,
     source: Slot,
-    target: Slot,
+    target: Target,
 }
 
 impl Pool {
@@ -65,9 +69,15 @@ impl Pool {
     }
 }
 
+/// A state passed on, through a norm or under a factor of its own.
+struct Passing {
+    source: Slot,
+    target: Target,
+}
+
 #[derive(Copy, Clone, Debug)]
 enum Term {
-    /// A convolution, normalised, or a pool.
+    /// A convolution, normalised, a pool, or a state passed on.
     Made(usize),
     State(Slot),
 }
@@ -80,6 +90,7 @@ struct Sum {
 enum Step {
     Convolution(Convolution),
     Pool(Pool),
+    Passing(Passing),
     Sum(Sum),
 }
 
@@ -88,15 +99,34 @@ impl Step {
     fn makes(&self, buffer: usize) -> bool {
         match self {
             Step::Sum(sum) => sum.out.buffer == buffer,
-            Step::Pool(pool) => pool.target.buffer == buffer,
-            Step::Convolution(c) => matches!(c.target, Target::State(slot) if slot.buffer == buffer),
+            _ => matches!(self.target(), Some(Target::State(slot)) if slot.buffer == buffer),
+        }
+    }
+
+    /// Who reads what it makes; a sum is a state itself.
+    fn target(&self) -> Option<Target> {
+        match self {
+            Step::Convolution(c) => Some(c.target),
+            Step::Pool(pool) => Some(pool.target),
+            Step::Passing(passing) => Some(passing.target),
+            Step::Sum(_) => None,
+        }
+    }
+
+    /// What its norm has before it.
+    fn output(&self) -> Map {
+        match self {
+            Step::Convolution(c) => c.unit.output,
+            Step::Pool(pool) => pool.map(),
+            Step::Passing(passing) => passing.source.map,
+            Step::Sum(sum) => sum.out.map,
         }
     }
 
     /// Packs of an image of what it makes before its norm.
     fn made(&self) -> usize {
         match self {
-            Step::Sum(_) => 0,
+            Step::Sum(_) | Step::Passing(_) => 0,
             Step::Pool(pool) => pool.map().len(),
             Step::Convolution(c) => c.unit.output.len(),
         }
@@ -108,7 +138,7 @@ impl Step {
             Step::Sum(_) => 0,
             // The kernel makes both pools.
             Step::Pool(pool) => 4 * pool.map().packs,
-            Step::Convolution(c) => 2 * c.unit.output.packs,
+            Step::Convolution(_) | Step::Passing(_) => 2 * self.output().packs,
         }
     }
 
@@ -117,6 +147,7 @@ impl Step {
         match self {
             Step::Sum(sum) => sum.out.map.packs,
             Step::Pool(pool) => pool.source.map.packs,
+            Step::Passing(passing) => passing.source.map.packs,
             Step::Convolution(c) => c.unit.input.packs,
         }
     }
@@ -156,6 +187,12 @@ pub struct Network {
     gradients: Vec<Vec<Pack>>,
     /// By step, what a training pass multiplies its result with, `[image]`; empty where it stays as it is.
     factors: Vec<Vec<f32>>,
+    /// Whether the factors are those of a mixture, equal for all images, and their gradients are wanted.
+    mixes: bool,
+    /// By step, the gradient of the factor.
+    slopes: Vec<f64>,
+    /// Where a pass that asks for no gradients of weights leaves those it finds on its way.
+    unwanted: Gradients,
     spare: Vec<Vec<Pack>>,
     profile: Profile,
 }
@@ -194,10 +231,23 @@ impl Network {
     fn compiled(graph: &Graph, paths: &[Value], level: Level) -> std::result::Result<Network, String> {
         let program = compile(graph, paths)?;
         let factors = vec![Vec::new(); program.steps.len()];
+        let (mixes, slopes, unwanted) = (false, vec![0.0; program.steps.len()], Gradients::default());
         let gradients = program.images.iter().map(|_| Vec::new()).collect();
         let (maps, workspace, spare) = (Maps::default(), Workspace::default(), Vec::new());
         let profile = Profile::default();
-        Ok(Network { level, program, maps, workspace, gradients, factors, spare, profile })
+        Ok(Network {
+            level,
+            program,
+            maps,
+            workspace,
+            gradients,
+            factors,
+            mixes,
+            slopes,
+            unwanted,
+            spare,
+            profile,
+        })
     }
 
     /// Parameters, statistics, and the gradients of the last [`descend`](Self::descend).
@@ -242,13 +292,7 @@ impl Network {
         labels: &[u32],
         extra: &Regularisers<'_>,
     ) -> Result<(f64, usize)> {
-        let batch = self.check(images)?;
-        let label = labels.iter().find(|&&label| label as usize >= self.program.classes);
-        if labels.len() != batch || label.is_some() {
-            let found = format!("{} labels, {label:?} among them", labels.len());
-            let expected = format!("{batch}, each less than {}", self.program.classes);
-            return Err(Error::Value { what: "labels".into(), found, expected });
-        }
+        let batch = self.check_labels(images, labels)?;
         self.set_factors(extra.paths, batch)?;
         let auxiliary = extra.auxiliary > 0.0;
         if auxiliary && self.program.auxiliary.is_none() {
@@ -272,6 +316,7 @@ impl Network {
             let (found, expected) = (paths.len().to_string(), format!("0 or {expected}"));
             return Err(Error::Value { what: "number of factors of paths".into(), found, expected });
         }
+        self.mixes = false;
         self.factors.iter_mut().for_each(Vec::clear);
         for (&step, factors) in self.program.paths.iter().zip(paths.chunks_exact(batch)) {
             self.factors[step].extend_from_slice(factors);
@@ -281,10 +326,29 @@ impl Network {
 
     /// What a pass multiplies a step's result with, for image `i`.
     fn factor(&self, c: &Context<'_>, step: usize, i: usize) -> f32 {
-        match c.training {
-            true => self.factors[step].get(i).copied().unwrap_or(1.0),
-            false => 1.0,
+        match (self.mixes, c.training) {
+            (true, _) => self.factors[step].first().copied().unwrap_or(1.0),
+            (false, true) => self.factors[step].get(i).copied().unwrap_or(1.0),
+            (false, false) => 1.0,
         }
+    }
+
+    /// Whether a step has no part in a pass: nobody reads it, or a mixture gives it no weight.
+    fn idles(&self, at: usize) -> bool {
+        let unread = matches!(self.program.steps[at].target(), Some(Target::Nobody));
+        unread || (self.mixes && self.factors[at].first() == Some(&0.0))
+    }
+
+    /// The number of images, which have these labels.
+    fn check_labels(&self, images: &[f32], labels: &[u32]) -> Result<usize> {
+        let batch = self.check(images)?;
+        let label = labels.iter().find(|&&label| label as usize >= self.program.classes);
+        if labels.len() != batch || label.is_some() {
+            let found = format!("{} labels, {label:?} among them", labels.len());
+            let expected = format!("{batch}, each less than {}", self.program.classes);
+            return Err(Error::Value { what: "labels".into(), found, expected });
+        }
+        Ok(batch)
     }
 
     /// The number of images.

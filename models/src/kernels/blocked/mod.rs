@@ -15,6 +15,7 @@ pub mod parity;
 pub mod pointwise;
 pub mod pool;
 pub mod simd;
+pub mod taps;
 
 pub use layout::{Channels, HALO, Map};
 pub use simd::{Kernel, LANES, Level, Pack};

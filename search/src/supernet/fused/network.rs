@@ -71,7 +71,7 @@ impl FusedSupernet {
             inputs = [inputs[1], Channels { groups: config.space.nodes, each: channels }];
         }
         let names = ["weight", "bias"].map(|x| format!("classifier.{x}"));
-        let head = Head::new(names, inputs[1], config.classes, &mut parameters);
+        let head = Head::new(names, inputs[1], config.classes, false, &mut parameters);
         FusedSupernet {
             config,
             level,

@@ -24,13 +24,13 @@ impl<'a> Compiler<'a> {
     }
 
     /// The norm behind a convolution's output `value`, or its bias. The wire that holds the result comes with it.
-    fn norm(
+    pub(super) fn norm(
         &mut self,
         value: Value,
         biases: &[(&str, usize)],
-        channels: usize,
+        channels: Channels,
     ) -> Compiled<(AffineNorm, Value)> {
-        let packs = Channels::one(channels).packs();
+        let packs = channels.packs();
         let owned = |(name, n): (&str, usize)| (name.to_string(), n);
         if let Some((at, node)) = self.reader(value)
             && let Op::BatchNorm(BatchNorm { .. }) = node.op
@@ -42,6 +42,10 @@ impl<'a> Compiler<'a> {
             let [Some(mean), Some(variance)] = [Role::RunningMean, Role::RunningVar].map(param) else {
                 return Err("a BatchNorm lacks its statistics".into());
             };
+            if channels.groups > 1 {
+                return Err("a BatchNorm reads a concatenation".into());
+            }
+            let channels = channels.count();
             let norm = Norm::named([mean, variance], channels, &mut self.statistics);
             let [gamma, beta] = [Role::Weight, Role::Bias]
                 .map(|role| param(role).map(|name| self.parameters.vector(name, channels)));
@@ -66,8 +70,8 @@ impl<'a> Compiler<'a> {
             (Wire::Image, [3, 3], [1, 1]) if plain && conv.padding == Padding::all(1) => {
                 let shape = vec![conv.out_channels, conv.in_channels, 3, 3];
                 let weight = self.parameters.pointwise(weight, shape, Stem::patch(conv.in_channels));
-                let (norm, at) = self.norm(value, &bias, conv.out_channels)?;
                 let channels = Channels::one(conv.out_channels);
+                let (norm, at) = self.norm(value, &bias, channels)?;
                 let map = self.map(value).ok_or("writes no image")?;
                 let mut stem = Stem::new(conv.in_channels, conv.out_channels, weight, norm);
                 stem.resize(map.height, map.width);
@@ -92,6 +96,20 @@ impl<'a> Compiler<'a> {
                 let shape = vec![conv.out_channels, conv.in_channels, 1, 1];
                 let pointwise = self.parameters.pointwise(weight, shape, slot.channels);
                 self.unit(value, Columns::Rectified, pointwise, Source::State(slot), &bias, conv.out_channels)
+            }
+            (Wire::Rectified(source), [3, 3], [stride @ (1 | 2), across])
+                if plain && stride == across && conv.padding == Padding::all(1) =>
+            {
+                let slot = self.state(source)?;
+                let dense = self.parameters.dense(weight, slot.channels, conv.out_channels, 3);
+                let columns = Columns::Taps { stride };
+                self.unit(value, columns, dense, Source::State(slot), &bias, conv.out_channels)
+            }
+            (Wire::Halved(source), [1, 1], [1, 1]) if plain && no_padding => {
+                let slot = self.state(source)?;
+                let shape = vec![conv.out_channels, conv.in_channels, 1, 1];
+                let pointwise = self.parameters.pointwise(weight, shape, slot.channels);
+                self.unit(value, Columns::Halves, pointwise, Source::State(slot), &bias, conv.out_channels)
             }
             (Wire::Depthwise(source, depthwise), [1, 1], [1, 1]) if plain && no_padding => {
                 let taps = self.graph.node(from).param(Role::Weight).ok_or("has no weight")?.to_string();
@@ -142,8 +160,8 @@ impl<'a> Compiler<'a> {
         };
         let output = self.map(value).ok_or("writes no image")?;
         let unit = Unit { columns, pointwise, input, output };
-        let (norm, at) = self.norm(value, biases, channels)?;
-        let target = Target::Next(usize::MAX);
+        let (norm, at) = self.norm(value, biases, Channels::one(channels))?;
+        let target = Target::Nobody;
         let step = self.push(Step::Convolution(Convolution { unit, source, target }), Some(norm));
         self.wires[at.index()] = Wire::Made(step);
         Ok(Wire::Nothing)

@@ -1,0 +1,75 @@
+//! A supernet as one network: wires of the graph are multiplied by the weights of a mixture, whose gradient is found.
+
+use crate::graph::{Graph, Value};
+use crate::kernels::blocked::Level;
+use crate::{Error, Result};
+
+use super::super::parameters::Gradients;
+use super::Network;
+
+impl Network {
+    /// For a graph in which the weights of a mixture multiply `paths`, each read by one sum.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn mixed(graph: &Graph, paths: &[Value]) -> std::result::Result<Network, String> {
+        Network::compiled(graph, paths, Level::best())
+    }
+
+    /// [`descend`](Self::descend) of the mixture; its weights' gradients come third, in the order of the paths. A path of weight 0
+    /// is left out, and its gradients are zero. The weights of the network keep the gradients they had unless `weights`.
+    ///
+    /// # Errors
+    /// Those of [`descend`](Self::descend); another number of mixture weights than paths.
+    pub fn descend_mixed(
+        &mut self,
+        images: &[f32],
+        labels: &[u32],
+        mixture: &[f32],
+        weights: bool,
+    ) -> Result<(f64, usize, Vec<f64>)> {
+        let batch = self.check_labels(images, labels)?;
+        self.mix(mixture)?;
+        let (loss, correct) = rayon::scope(|_| {
+            self.forward(images, batch, false);
+            let (loss, correct) = self.program.head.loss(labels, 0.0);
+            if weights {
+                self.backward(images, batch, false);
+            } else {
+                let mut unwanted = std::mem::take(&mut self.unwanted);
+                if unwanted.values.is_empty() {
+                    unwanted = Gradients::new(&self.program.tensors.parameters);
+                }
+                self.backward_to(images, batch, false, &mut unwanted, false);
+                self.unwanted = unwanted;
+            }
+            (loss, correct)
+        });
+        let gradient = self.program.paths.iter().map(|&step| self.slopes[step]).collect();
+        Ok((loss, correct, gradient))
+    }
+
+    /// [`predict`](Self::predict) of the mixture.
+    ///
+    /// # Errors
+    /// Pixels that do not fit; another number of mixture weights than paths.
+    pub fn predict_mixed(&mut self, images: &[f32], mixture: &[f32]) -> Result<Vec<f32>> {
+        self.mix(mixture)?;
+        self.settle();
+        Ok(self.infer(images)?.into_iter().flat_map(|found| found.logits).collect())
+    }
+
+    fn mix(&mut self, mixture: &[f32]) -> Result<()> {
+        if mixture.len() != self.program.paths.len() {
+            let (found, expected) = (mixture.len().to_string(), self.program.paths.len().to_string());
+            return Err(Error::Value { what: "number of mixture weights".into(), found, expected });
+        }
+        self.mixes = true;
+        self.slopes.fill(0.0);
+        self.factors.iter_mut().for_each(Vec::clear);
+        for (&step, &weight) in self.program.paths.iter().zip(mixture) {
+            self.factors[step].push(weight);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,180 @@
+//! The columns of a dense 3x3 convolution with a border of zeros: the nine pixels around each, rectified.
+
+use core::ops::Range;
+
+use super::layout::Map;
+use super::simd::{Kernel, Lanes, Pack};
+
+/// Side of the window.
+pub const SIDE: usize = 3;
+
+/// What of a row of the input is under tap column `kx`: the first output pixel, their number, and the first input pixel.
+#[inline(always)]
+fn span(kx: usize, stride: usize, width: usize, small: usize) -> (usize, usize, usize) {
+    let first = usize::from(kx == 0);
+    // Where `x * stride + kx - 1` reaches the width.
+    let end = ((width + stride - kx) / stride).min(small);
+    (first, end.saturating_sub(first), first * stride + kx - 1)
+}
+
+/// Rectified taps: `out` is `[tap][block][row][column]` of some rows.
+pub struct Gather<'a> {
+    /// Rows and columns from one window to the next.
+    pub stride: usize,
+    /// Size of the input.
+    pub map: Map,
+    /// The input, plain.
+    pub source: &'a [Pack],
+    /// Which rows of the output.
+    pub rows: Range<usize>,
+    /// Where they go.
+    pub out: &'a mut [Pack],
+}
+
+impl Kernel for Gather<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let (Map { packs, height, width }, small) = (self.map, self.map.strided(self.stride).width);
+        let plane = self.rows.len() * small;
+        for tap in 0..SIDE * SIDE {
+            let (ky, kx) = (tap / SIDE, tap % SIDE);
+            let (first, count, from) = span(kx, self.stride, width, small);
+            for block in 0..packs {
+                let out = &mut self.out[(tap * packs + block) * plane..][..plane];
+                for (out, y) in out.chunks_exact_mut(small).zip(self.rows.clone()) {
+                    let row = (y * self.stride + ky).wrapping_sub(1);
+                    if row >= height {
+                        out.fill(Pack::ZERO);
+                        continue;
+                    }
+                    out[..first].fill(Pack::ZERO);
+                    out[first + count..].fill(Pack::ZERO);
+                    let source = &self.source[(block * height + row) * width..][..width];
+                    for (i, to) in out[first..first + count].iter_mut().enumerate() {
+                        let at = &source[from + i * self.stride];
+                        for part in 0..L::PARTS {
+                            L::load(at, part).relu().store(to, part);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The gradient of [`Gather`] without its rectifier, added to `out`.
+pub struct Scatter<'a> {
+    /// Rows and columns from one window to the next.
+    pub stride: usize,
+    /// Size of the input.
+    pub map: Map,
+    /// `[tap][block][row][column]` of some rows.
+    pub columns: &'a [Pack],
+    /// Which rows of the output.
+    pub rows: Range<usize>,
+    /// A plain map of the input's size.
+    pub out: &'a mut [Pack],
+}
+
+impl Kernel for Scatter<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let (Map { packs, height, width }, small) = (self.map, self.map.strided(self.stride).width);
+        let plane = self.rows.len() * small;
+        for tap in 0..SIDE * SIDE {
+            let (ky, kx) = (tap / SIDE, tap % SIDE);
+            let (first, count, to) = span(kx, self.stride, width, small);
+            for block in 0..packs {
+                let columns = &self.columns[(tap * packs + block) * plane..][..plane];
+                for (columns, y) in columns.chunks_exact(small).zip(self.rows.clone()) {
+                    let row = (y * self.stride + ky).wrapping_sub(1);
+                    if row >= height {
+                        continue;
+                    }
+                    let out = &mut self.out[(block * height + row) * width..][..width];
+                    for (i, from) in columns[first..first + count].iter().enumerate() {
+                        let at = &mut out[to + i * self.stride];
+                        for part in 0..L::PARTS {
+                            L::load(at, part).add(L::load(from, part)).store(at, part);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Means of 2x2 windows, of the pixels there are: `out` is `[block][row][column]` of some rows.
+pub struct Halve<'a> {
+    /// Size of the input.
+    pub map: Map,
+    /// The input, plain.
+    pub source: &'a [Pack],
+    /// Which rows of the output, whose size is half of the input's, rounded up.
+    pub rows: Range<usize>,
+    /// Where they go.
+    pub out: &'a mut [Pack],
+}
+
+impl Kernel for Halve<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let (Map { packs, height, width }, small) = (self.map, self.map.strided(2).width);
+        let plane = self.rows.len() * small;
+        for block in 0..packs {
+            let out = &mut self.out[block * plane..][..plane];
+            for (out, y) in out.chunks_exact_mut(small).zip(self.rows.clone()) {
+                let rows = 2 * y..(2 * y + 2).min(height);
+                for (x, to) in out.iter_mut().enumerate() {
+                    let columns = 2 * x..(2 * x + 2).min(width);
+                    let share = L::splat(1.0 / (rows.len() * columns.len()) as f32);
+                    for part in 0..L::PARTS {
+                        let mut sum = L::zero();
+                        for row in rows.clone() {
+                            for column in columns.clone() {
+                                let at = &self.source[(block * height + row) * width + column];
+                                sum = L::load(at, part).fma(share, sum);
+                            }
+                        }
+                        sum.store(to, part);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The gradient of [`Halve`], set.
+pub struct Double<'a> {
+    /// Size of the input.
+    pub map: Map,
+    /// `[block]` planes of half the size, rounded up.
+    pub gradient: &'a [Pack],
+    /// A plain map of the input's size.
+    pub out: &'a mut [Pack],
+}
+
+impl Kernel for Double<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let (Map { packs, height, width }, small) = (self.map, self.map.strided(2));
+        for block in 0..packs {
+            for y in 0..height {
+                let rows = (2 * (y / 2) + 2).min(height) - 2 * (y / 2);
+                let from = &self.gradient[(block * small.height + y / 2) * small.width..][..small.width];
+                let out = &mut self.out[(block * height + y) * width..][..width];
+                for (x, to) in out.iter_mut().enumerate() {
+                    let columns = (2 * (x / 2) + 2).min(width) - 2 * (x / 2);
+                    let share = L::splat(1.0 / (rows * columns) as f32);
+                    for part in 0..L::PARTS {
+                        L::load(&from[x / 2], part).fma(share, L::zero()).store(to, part);
+                    }
+                }
+            }
+        }
+    }
+}
