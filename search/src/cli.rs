@@ -73,6 +73,9 @@ pub enum Command {
 #[derive(Debug, Default, Args)]
 #[allow(missing_docs)]
 pub struct RuleOptions {
+    /// The cells to search among: darts, or nasbench201, whose 15,625 cells have a published table of accuracies
+    #[arg(long, value_name = "NAME", value_parser = ["darts", "nasbench201"])]
+    pub space: Option<String>,
     /// The rule for the architecture's gradient [milenas, milenas-2nd, darts-1st, darts-2nd, single-level]
     #[arg(long, value_name = "NAME")]
     pub strategy: Option<String>,
@@ -158,6 +161,7 @@ impl RuleOptions {
     /// What the options set in the configuration.
     pub fn sets(&self) -> Vec<String> {
         let pairs = [
+            ("space", self.space.clone()),
             ("strategy", self.strategy.clone()),
             ("lambda", self.lambda.map(|x| x.to_string())),
             ("mixture", self.mixture.clone()),

@@ -1,6 +1,7 @@
 //! Configurations: a preset, then a file, then single keys; every key is known, every run keeps what it resolved to.
 
 use milenas_models::Space;
+use milenas_models::genotype::Wiring;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -40,6 +41,8 @@ pub struct DataConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SearchConfig {
+    /// The cells to search among: `darts` or `nasbench201`.
+    pub space: String,
     /// The rule for the architecture's gradient.
     pub strategy: String,
     /// Which passes a step makes.
@@ -180,6 +183,14 @@ fn assignment(text: &str) -> Result<Table> {
 }
 
 impl SearchConfig {
+    /// The space by its name.
+    ///
+    /// # Errors
+    /// An unknown name.
+    pub fn space(&self) -> Result<Space> {
+        Ok(Space::named(&self.space)?)
+    }
+
     /// The architecture's logits before the first step.
     pub fn first_alphas(&self, space: &Space, seed: u64) -> Alphas {
         let alphas = Alphas::init(space, seed);
@@ -257,6 +268,10 @@ impl Config {
             return Err(broken("values", format!("`{key}` is {n}, expected 1 to {}", 1 << 20)));
         }
         check_parts(self.search.channels, self.search.partial_channels)?;
+        if self.search.space()?.wiring == Wiring::Complete && self.search.partial_channels > 1 {
+            let problem = "`search.partial_channels` above 1 is for the darts space. Help: leave it at 1 for nasbench201";
+            return Err(broken("values", problem));
+        }
         let rates = [
             ("augment.crop", self.augment.crop, 0.0, 1.0),
             ("search.lambda", self.search.lambda, 0.0, f64::MAX),
@@ -340,6 +355,7 @@ mod tests {
             ("search.strategy=milena", "unknown strategy `milena`, did you mean `milenas`?"),
             ("search.epochs", "expected KEY=VALUE"),
             ("search.partial_channels=3", "expected a divisor of 16 channels: 1, 2, 4, 8, 16"),
+            ("search.space=dart", "unknown space `dart`, did you mean `darts`?"),
             ("search.partial_channels=0", "`search.partial_channels` is 0"),
             ("search.lambda=-1", "`search.lambda` is -1"),
             ("search.stop.at_size=6", "`search.stop.at_size` is 6, expected a string"),

@@ -85,6 +85,7 @@ pub fn run_search(
         layers: config.search.layers,
         classes: data.classes.len(),
         in_channels: channels,
+        space: config.search.space()?,
         partial: config.search.partial_channels,
         ..SupernetConfig::paper(data.classes.len())
     };

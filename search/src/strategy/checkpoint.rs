@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use milenas_models::{Space, Weights, file};
+use milenas_models::{Weights, file};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -242,7 +242,7 @@ impl Checkpoint {
         let mut sizes = Sizes::default();
         for (index, SizeHeader { epoch, correct, images }) in header.sizes.into_iter().enumerate() {
             let alphas = found.alphas(&format!("sizes.{index}"))?;
-            let genotype = alphas.genotype(&Space::DARTS)?;
+            let genotype = alphas.genotype(&origin.config.search.space()?)?;
             let best = Best { epoch, accuracy: (correct, images), genotype, alphas };
             sizes.0.insert(Size::of(&best.genotype), best);
         }

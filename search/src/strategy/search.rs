@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use milenas_models::metrics::rank;
-use milenas_models::{Cost, Rng, Space};
+use milenas_models::{Cost, Rng};
 
 use super::checkpoint::{Checkpoint, Position};
 use super::mixture::Pass;
@@ -28,7 +28,7 @@ pub fn search(
     keeper: &mut dyn Keeper,
 ) -> Result<Outcome> {
     let Task { pictures, config, evaluation } = *task;
-    let (space, seed) = (Space::DARTS, config.seed);
+    let (space, seed) = (config.search.space()?, config.seed);
     let (train, valid) = halves(pictures.len(), config.search.train_portion, seed);
     if train.is_empty() || valid.is_empty() {
         let problem = format!("{} training images, a search needs two or more", pictures.len());

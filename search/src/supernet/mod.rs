@@ -3,6 +3,7 @@
 pub(crate) mod alphas;
 pub mod fused;
 pub mod reference;
+pub mod stacked;
 
 pub use alphas::Alphas;
 
@@ -23,9 +24,12 @@ pub fn new_supernet(
     seed: u64,
 ) -> Result<Box<dyn Supernet>> {
     let start = reference::Reference::new(config, height, width, seed)?.weights()?;
-    let mut net = fused::FusedSupernet::new(*config);
-    Supernet::load(&mut net, &start)?;
-    Ok(Box::new(net))
+    let mut net: Box<dyn Supernet> = match config.space.wiring {
+        Wiring::TwoEdges => Box::new(fused::FusedSupernet::new(*config)),
+        Wiring::Complete => Box::new(stacked::StackedSupernet::new(*config, height, width)?),
+    };
+    net.load(&start)?;
+    Ok(net)
 }
 
 /// Moves one tensor: its index, its weights, and its gradient of the last evaluation that wanted one.

@@ -50,9 +50,7 @@ impl Cell {
             let stride = if reduction && outer { 2 } else { 1 };
             let x = if outer { &input } else { &state };
             let one = |(k, primitive): (usize, &Primitive)| {
-                // A pool of NAS-Bench-201 has no BatchNorm behind it.
-                let bare = space.wiring == Wiring::Complete && !primitive.is_convolution();
-                let style = if bare { Style::Derived } else { Style::Supernet };
+                let style = config.style(*primitive);
                 fragment(&[x], |b, v| {
                     b.scope(format!("{name}.edges.{edge}.{k}"), |b| {
                         Ok(vec![primitive.emit(b, v[0], part, stride, style)?])
@@ -215,6 +213,7 @@ fn halve(x: &Tensor) -> Result<Tensor> {
 }
 
 fn table(rows: &[[f32; CANDIDATES]]) -> candle_core::Result<Tensor> {
+    // A tensor has at least one row.
     if rows.is_empty() {
         return Tensor::zeros((1, CANDIDATES), DType::F32, &Device::Cpu);
     }
@@ -250,7 +249,8 @@ impl Supernet for Reference {
                 gradients.get(var).map(|g| g.flatten_all()?.to_vec1::<f32>()).transpose()?.unwrap_or(zeros);
             Ok(flat.as_chunks::<CANDIDATES>().0.iter().map(|row| row.map(f64::from)).collect())
         };
-        let mixture_gradient = vars.iter().map(rows).collect::<Result<_>>()?;
+        let mut mixture_gradient = vars.iter().map(rows).collect::<Result<Vec<_>>>()?;
+        mixture_gradient.iter_mut().zip(mixture).for_each(|(g, rows)| g.truncate(rows.len()));
         Ok(Evaluation { loss: f64::from(loss.to_scalar::<f32>()?), correct, mixture_gradient })
     }
 

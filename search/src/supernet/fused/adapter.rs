@@ -2,6 +2,7 @@
 
 use candle_core::{Device, Tensor};
 use milenas_models::Weights;
+use milenas_models::fused::Tensors;
 
 use super::{FusedSupernet, Images};
 use crate::Result;
@@ -11,6 +12,20 @@ use crate::supernet::{Evaluation, Row, Supernet, SupernetConfig, UpdateFn, Want}
 fn images(batch: &Batch) -> Images<'_> {
     let [_, height, width] = batch.shape;
     Images { pixels: &batch.images, height, width }
+}
+
+/// Weights and statistics of a fused network by PyTorch's names.
+pub(in crate::supernet) fn named_weights(tensors: &Tensors) -> Result<Weights> {
+    let mut weights = Weights::default();
+    for named in tensors.named() {
+        let values = tensors.get(&named.name)?;
+        weights.insert(&named.name, Tensor::from_vec(values, named.shape.as_slice(), &Device::Cpu)?)?;
+    }
+    for name in tensors.statistic_names() {
+        let values = tensors.get(name)?;
+        weights.insert(name, Tensor::from_slice(&values, values.len(), &Device::Cpu)?)?;
+    }
+    Ok(weights)
 }
 
 impl Supernet for FusedSupernet {
@@ -40,17 +55,7 @@ impl Supernet for FusedSupernet {
     }
 
     fn weights(&self) -> Result<Weights> {
-        let mut weights = Weights::default();
-        let tensors = self.tensors();
-        for named in tensors.named() {
-            let values = tensors.get(&named.name)?;
-            weights.insert(&named.name, Tensor::from_vec(values, named.shape.as_slice(), &Device::Cpu)?)?;
-        }
-        for name in tensors.statistic_names() {
-            let values = tensors.get(name)?;
-            weights.insert(name, Tensor::from_slice(&values, values.len(), &Device::Cpu)?)?;
-        }
-        Ok(weights)
+        named_weights(self.tensors())
     }
 
     fn load(&mut self, weights: &Weights) -> Result<()> {

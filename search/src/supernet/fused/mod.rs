@@ -3,7 +3,7 @@
 //! It keeps for the backward pass the maps before the BatchNorms and the states, nothing else: rectified inputs, depthwise outputs and
 //! the places of maxima are made again. What edges from one state have in common is made once.
 
-mod adapter;
+pub(super) mod adapter;
 mod backward;
 mod cell;
 mod context;

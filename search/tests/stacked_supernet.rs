@@ -1,0 +1,117 @@
+//! The fast supernet of NAS-Bench-201 equals its definition: losses, all gradients, statistics, predictions; sparse mixtures, odd
+//! sizes, any number of threads.
+#![allow(clippy::unwrap_used)]
+
+use milenas_models::{Rng, Space};
+use milenas_search::data::Batch;
+use milenas_search::supernet::reference::Reference;
+use milenas_search::supernet::stacked::StackedSupernet;
+use milenas_search::supernet::{CANDIDATES, Row, Supernet, SupernetConfig, Want};
+
+const CONFIG: SupernetConfig =
+    SupernetConfig { channels: 6, layers: 5, space: Space::NASBENCH201, ..SupernetConfig::paper(5) };
+const BOTH: Want = Want { weights: true, mixture: true };
+
+fn batch([height, width]: [usize; 2], count: usize) -> Batch {
+    let mut rng = Rng::new(1, "images");
+    Batch {
+        images: (0..count * 3 * height * width).map(|_| rng.uniform(-1.0, 1.0)).collect(),
+        shape: [3, height, width],
+        labels: (0..count as u32).map(|i| i % 5).collect(),
+    }
+}
+
+/// Random rows for each cell; of `sparse` ones about half of the candidates have weight 0.
+fn mixture(sparse: bool) -> Vec<Vec<Row>> {
+    let mut rng = Rng::new(2, "mixture");
+    let used = CONFIG.space.primitives.len();
+    let mut weight = |k: usize| match k < used && !(sparse && rng.below(2) == 0) {
+        true => rng.uniform(0.1, 0.6),
+        false => 0.0,
+    };
+    (0..CONFIG.layers)
+        .map(|cell| {
+            let edges = CONFIG.edges()[usize::from(CONFIG.reduces(cell))];
+            (0..edges).map(|_| std::array::from_fn(&mut weight)).collect()
+        })
+        .collect()
+}
+
+fn close(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let scale = expected.iter().fold(1e-6f64, |m, x| m.max(x.abs()));
+    let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(worst <= tolerance * scale, "{what}: differs by {worst}, its largest is {scale}");
+}
+
+fn wide(x: &[f32]) -> Vec<f64> {
+    x.iter().map(|x| f64::from(*x)).collect()
+}
+
+fn equals_definition(size: [usize; 2], count: usize, sparse: bool) {
+    let [height, width] = size;
+    let (batch, mixture) = (batch(size, count), mixture(sparse));
+    let rows: Vec<&[Row]> = mixture.iter().map(Vec::as_slice).collect();
+    let mut slow = Reference::new(&CONFIG, height, width, 7).unwrap();
+    let mut fast = StackedSupernet::new(CONFIG, height, width).unwrap();
+    fast.load(&slow.weights().unwrap()).unwrap();
+
+    let expected = slow.evaluate_cells(&batch, &rows, BOTH).unwrap();
+    let found = fast.evaluate_cells(&batch, &rows, BOTH).unwrap();
+    close("loss", &[found.loss], &[expected.loss], 1e-4);
+    assert_eq!(found.correct, expected.correct);
+    let flat =
+        |cells: &[Vec<[f64; CANDIDATES]>]| cells.iter().flatten().flatten().copied().collect::<Vec<_>>();
+    let seen =
+        flat(&mixture.iter().map(|rows| rows.iter().map(|r| r.map(f64::from)).collect()).collect::<Vec<_>>());
+    let masked: Vec<f64> = flat(&expected.mixture_gradient)
+        .into_iter()
+        .zip(&seen)
+        .map(|(g, w)| if *w == 0.0 { 0.0 } else { g })
+        .collect();
+    // Of `none` the gradient is 0 in both.
+    close("mixture", &flat(&found.mixture_gradient), &masked, 1e-3);
+    let names: Vec<String> = slow.weights().unwrap().trainable().map(|(name, _)| name.to_string()).collect();
+    let all =
+        |net: &dyn Supernet| names.iter().flat_map(|n| wide(&net.gradient(n).unwrap())).collect::<Vec<_>>();
+    close("gradients", &all(&fast), &all(&slow), 1e-3);
+    let (left, right) = (fast.weights().unwrap(), slow.weights().unwrap());
+    for (name, expected) in right.iter().filter(|(name, _)| name.contains("running")) {
+        let of = |t: &candle_core::Tensor| wide(&t.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+        close(name, &of(left.get(name).unwrap()), &of(expected), 1e-4);
+    }
+    let [found, expected] =
+        [fast.predict_cells(&batch, &rows).unwrap(), slow.predict_cells(&batch, &rows).unwrap()];
+    close("predictions", &wide(&found), &wide(&expected), 1e-3);
+
+    // A pass for the mixture alone leaves the weights' gradients as they were.
+    let before = all(&fast);
+    let again = fast.evaluate_cells(&batch, &rows, Want { weights: false, mixture: true }).unwrap();
+    close("mixture again", &flat(&again.mixture_gradient), &masked, 1e-3);
+    assert_eq!(all(&fast), before);
+}
+
+#[test]
+fn fast_equals_definition() {
+    equals_definition([16, 16], 3, false);
+    equals_definition([11, 14], 2, false);
+    equals_definition([16, 16], 3, true);
+}
+
+#[test]
+fn threads_do_not_matter() {
+    let (batch, mixture) = (batch([16, 16], 5), mixture(false));
+    let rows: Vec<&[Row]> = mixture.iter().map(Vec::as_slice).collect();
+    let start = Reference::new(&CONFIG, 16, 16, 7).unwrap().weights().unwrap();
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let mut net = StackedSupernet::new(CONFIG, 16, 16).unwrap();
+            net.load(&start).unwrap();
+            let found = net.evaluate_cells(&batch, &rows, BOTH).unwrap();
+            (found.loss, found.mixture_gradient, net.gradient_norm().unwrap())
+        })
+    };
+    let one = run(1);
+    (2..4).for_each(|threads| assert_eq!(run(threads), one));
+}
