@@ -14,7 +14,7 @@ pub struct Head {
     weight: Id,
     bias: Id,
     /// Whether the map is rectified first.
-    rectifies: bool,
+    pub rectifies: bool,
     /// `[image][lane]` means.
     features: Vec<f32>,
     /// `[image][class]`.

@@ -66,6 +66,7 @@ impl Norm {
 /// What follows a convolution: a BatchNorm with weight and bias, or the bias that a compiler has left of it, or nothing.
 #[derive(Clone)]
 pub struct AffineNorm {
+    channels: usize,
     norm: Option<Norm>,
     gamma: Option<Id>,
     beta: Option<Id>,
@@ -76,9 +77,15 @@ pub struct AffineNorm {
 }
 
 impl AffineNorm {
-    /// `gamma` and `beta` are the weight and the bias, vectors of the channels; the output has `packs` blocks.
-    pub fn new(norm: Option<Norm>, gamma: Option<Id>, beta: Option<Id>, packs: usize) -> AffineNorm {
-        AffineNorm { norm, gamma, beta, scaling: Scaling::identity(packs), slope: Slope::default() }
+    /// `gamma` and `beta` are the weight and the bias, vectors of the channels.
+    pub fn new(norm: Option<Norm>, gamma: Option<Id>, beta: Option<Id>, channels: Channels) -> AffineNorm {
+        let (packs, channels) = (channels.packs(), channels.count());
+        AffineNorm { channels, norm, gamma, beta, scaling: Scaling::identity(packs), slope: Slope::default() }
+    }
+
+    /// Channels of the output.
+    pub fn channels(&self) -> usize {
+        self.channels
     }
 
     /// Its weight and its bias.

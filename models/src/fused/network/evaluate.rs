@@ -23,7 +23,7 @@ pub struct Prediction {
 
 /// A map of one image.
 #[derive(Copy, Clone, PartialEq, Eq)]
-enum Room {
+pub(super) enum Room {
     /// Output of a step, before its norm.
     Made(usize),
     /// A buffer of states.
@@ -33,9 +33,9 @@ enum Room {
 /// When rooms are taken and given back.
 pub(super) struct Lives {
     /// By step, what it is the first to write.
-    taken: Vec<Vec<Room>>,
+    pub(super) taken: Vec<Vec<Room>>,
     /// By step, what nobody reads after it.
-    given: Vec<Vec<Room>>,
+    pub(super) given: Vec<Vec<Room>>,
 }
 
 impl Lives {
@@ -87,12 +87,30 @@ fn touches(steps: &[Step], at: usize, room: Room) -> bool {
 
 /// The maps of one image, and rooms free for others, by their size.
 #[derive(Default)]
-struct Worker {
-    maps: Maps,
+pub(super) struct Worker {
+    pub(super) maps: Maps,
     free: HashMap<usize, Vec<Vec<Pack>>>,
 }
 
 impl Worker {
+    /// For so many steps and buffers, with the rooms that another has left.
+    pub(super) fn with(free: HashMap<usize, Vec<Vec<Pack>>>, steps: usize, buffers: usize) -> Worker {
+        let maps = Maps {
+            made: (0..steps).map(|_| Vec::new()).collect(),
+            states: (0..buffers).map(|_| Vec::new()).collect(),
+            ..Maps::default()
+        };
+        Worker { maps, free }
+    }
+
+    /// All rooms.
+    pub(super) fn end(mut self) -> HashMap<usize, Vec<Vec<Pack>>> {
+        let left = self.maps.made.into_iter().chain(self.maps.states);
+        left.filter(|packs| !packs.is_empty())
+            .for_each(|packs| self.free.entry(packs.len()).or_default().push(packs));
+        self.free
+    }
+
     fn room(&mut self, room: Room) -> &mut Vec<Pack> {
         match room {
             Room::Made(i) => &mut self.maps.made[i],
@@ -100,13 +118,16 @@ impl Worker {
         }
     }
 
-    fn take(&mut self, room: Room, len: usize) {
+    pub(super) fn take(&mut self, room: Room, len: usize) {
         let found = self.free.entry(len).or_default().pop();
         *self.room(room) = found.unwrap_or_else(|| vec![Pack::ZERO; len]);
     }
 
-    fn give(&mut self, room: Room) {
+    pub(super) fn give(&mut self, room: Room) {
         let packs = std::mem::take(self.room(room));
+        if packs.is_empty() {
+            return;
+        }
         self.free.entry(packs.len()).or_default().push(packs);
     }
 }

@@ -3,6 +3,7 @@
 //! Training runs step by step over the batch, as BatchNorm asks; evaluation image by image.
 
 mod backward;
+mod codes;
 mod compile;
 mod evaluate;
 mod forward;
@@ -18,6 +19,7 @@ use super::scratch::Workspace;
 use super::tensors::Tensors;
 use super::unit::Unit;
 use super::view::{Place, View};
+pub use codes::{Codes, Rooms};
 use compile::{Program, compile};
 pub use evaluate::Prediction;
 

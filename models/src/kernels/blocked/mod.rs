@@ -7,6 +7,7 @@
 // A tile is walked by index through several arrays at once; zips would hide which lane meets which.
 #![allow(clippy::needless_range_loop)]
 
+pub mod codes;
 pub mod depthwise;
 pub mod elementwise;
 pub mod layout;

@@ -319,7 +319,7 @@ fn new_stem(
     let [gamma, beta] = ["weight", "bias"].map(|x| Some(parameters.vector(format!("stem.1.{x}"), channels)));
     parameters.set("stem.1.weight", &vec![1.0; channels]);
     let norm = Norm::new("stem.1", channels, statistics);
-    let norm = AffineNorm::new(Some(norm), gamma, beta, Channels::one(channels).packs());
+    let norm = AffineNorm::new(Some(norm), gamma, beta, Channels::one(channels));
     Stem::new(in_channels, channels, weight, norm)
 }
 

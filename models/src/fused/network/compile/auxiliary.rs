@@ -82,15 +82,15 @@ impl Compiler<'_> {
     fn layer(&mut self, conv: &Node, inputs: usize, outputs: usize, norm: Option<&Node>) -> Compiled<Layer> {
         let shape = conv.params.first().map(|p| p.shape.clone()).ok_or("lacks a parameter")?;
         let weight = self.parameters.plain(named(conv, Role::Weight)?, shape);
-        let packs = Channels::one(outputs).packs();
+        let channels = Channels::one(outputs);
         let norm = match norm {
-            None => AffineNorm::new(None, None, None, packs),
+            None => AffineNorm::new(None, None, None, channels),
             Some(node) => {
                 let names = [named(node, Role::RunningMean)?, named(node, Role::RunningVar)?];
                 let norm = Norm::named(names, outputs, &mut self.statistics);
                 let gamma = self.parameters.vector(named(node, Role::Weight)?, outputs);
                 let beta = self.parameters.vector(named(node, Role::Bias)?, outputs);
-                AffineNorm::new(Some(norm), Some(gamma), Some(beta), packs)
+                AffineNorm::new(Some(norm), Some(gamma), Some(beta), channels)
             }
         };
         Ok(Layer::new(weight, inputs, outputs, norm))

@@ -30,7 +30,6 @@ impl<'a> Compiler<'a> {
         biases: &[(&str, usize)],
         channels: Channels,
     ) -> Compiled<(AffineNorm, Value)> {
-        let packs = channels.packs();
         let owned = |(name, n): (&str, usize)| (name.to_string(), n);
         if let Some((at, node)) = self.reader(value)
             && let Op::BatchNorm(BatchNorm { .. }) = node.op
@@ -45,11 +44,11 @@ impl<'a> Compiler<'a> {
             if channels.groups > 1 {
                 return Err("a BatchNorm reads a concatenation".into());
             }
-            let channels = channels.count();
-            let norm = Norm::named([mean, variance], channels, &mut self.statistics);
+            let count = channels.count();
+            let norm = Norm::named([mean, variance], count, &mut self.statistics);
             let [gamma, beta] = [Role::Weight, Role::Bias]
-                .map(|role| param(role).map(|name| self.parameters.vector(name, channels)));
-            return Ok((AffineNorm::new(Some(norm), gamma, beta, packs), at));
+                .map(|role| param(role).map(|name| self.parameters.vector(name, count)));
+            return Ok((AffineNorm::new(Some(norm), gamma, beta, channels), at));
         }
         let beta = match *biases {
             [] => None,
@@ -57,7 +56,7 @@ impl<'a> Compiler<'a> {
             [even, odd] => Some(self.parameters.vectors([owned(even), owned(odd)])),
             _ => return Err("more than two biases".into()),
         };
-        Ok((AffineNorm::new(None, None, beta, packs), value))
+        Ok((AffineNorm::new(None, None, beta, channels), value))
     }
 
     pub(super) fn convolution(&mut self, value: Value, node: &Node, conv: &Conv2d) -> Compiled<Wire> {

@@ -1,0 +1,146 @@
+//! What the rectifiers make of a batch: which units are on, image by image (NASWOT, section 3.1).
+
+use std::collections::HashMap;
+
+use rayon::prelude::*;
+
+use crate::Result;
+use crate::kernels::blocked::codes::{Differing, Signs, words};
+use crate::kernels::blocked::norm::Scaling;
+use crate::kernels::blocked::{Map, Pack};
+
+use super::super::context::Context;
+use super::evaluate::{Room, Worker};
+use super::{Network, Slot, Source, Step};
+
+/// How the codes of a batch differ, over all rectifiers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Codes {
+    /// Bits of a code. A unit that several rectifiers read counts for each.
+    pub units: u64,
+    /// `[N, N]`: bits in which the codes of two images differ.
+    pub differing: Vec<u64>,
+}
+
+/// Room for the maps of a batch, to give from network to network.
+#[derive(Default)]
+pub struct Rooms(HashMap<usize, Vec<Vec<Pack>>>);
+
+/// A map that a rectifier reads: `[image]`, packs from one image to the next, size and channels.
+struct Read<'a> {
+    packs: &'a [Pack],
+    step: usize,
+    map: Map,
+    channels: usize,
+    scaling: &'a Scaling,
+}
+
+impl Network {
+    /// The codes of a batch `[N, C, H, W]` in training mode. Every rectifier counts, also one whose convolution is followed by
+    /// `none`, as long as the graph has it. Moves the running statistics.
+    ///
+    /// # Errors
+    /// Pixels that do not fit.
+    pub fn codes(&mut self, images: &[f32], rooms: &mut Rooms) -> Result<Codes> {
+        let batch = self.check(images)?;
+        self.mixes = false;
+        self.factors.iter_mut().for_each(Vec::clear);
+        self.workspace.prepare();
+        self.program.tensors.parameters.refresh();
+        let mut worker =
+            Worker::with(std::mem::take(&mut rooms.0), self.program.steps.len(), self.program.images.len());
+        let mut codes = Codes { units: 0, differing: vec![0; batch * batch] };
+        self.resize_sums(&mut worker.maps, batch);
+        worker.take(Room::State(0), batch * self.program.images[0]);
+        let (level, parameters, workspace) = (self.level, &self.program.tensors.parameters, &self.workspace);
+        let c = Context { level, parameters, workspace, batch, training: true };
+        let (stem, statistics) = (&mut self.program.stem, &mut self.program.tensors.statistics);
+        stem.forward(&c, images, statistics, &mut worker.maps.states[0]);
+        for at in 0..self.program.steps.len() {
+            for i in 0..self.program.lives.taken[at].len() {
+                let room = self.program.lives.taken[at][i];
+                if !matches!(room, Room::Made(step) if self.idles(step)) {
+                    worker.take(room, batch * self.packs_of(room));
+                }
+            }
+            self.step(&self.context(batch, true), at, &mut worker.maps);
+            self.normalise(at, &worker.maps);
+            if let Some((count, read)) = self.rectified(at, &worker) {
+                self.add_codes(&read, count, batch, &mut codes);
+            }
+            self.program.lives.given[at].iter().for_each(|&room| worker.give(room));
+        }
+        if self.program.head.rectifies {
+            let read = self.state_read(self.program.last, &worker);
+            self.add_codes(&read, 1, batch, &mut codes);
+        }
+        rooms.0 = worker.end();
+        for i in 0..batch {
+            (0..i).for_each(|j| codes.differing[i * batch + j] = codes.differing[j * batch + i]);
+        }
+        Ok(codes)
+    }
+
+    fn packs_of(&self, room: Room) -> usize {
+        match room {
+            Room::Made(i) => self.program.steps[i].made(),
+            Room::State(buffer) => self.program.images[buffer],
+        }
+    }
+
+    /// What the rectifier before a convolution reads, and how many read the same; `None` but for the first of those.
+    fn rectified<'a>(&'a self, at: usize, worker: &'a Worker) -> Option<(u64, Read<'a>)> {
+        let slot_of = |step: &Step| match step {
+            Step::Convolution(c) if c.unit.columns.rectifies() => match c.source {
+                Source::State(slot) => Some(slot),
+                Source::Normed(_) => None,
+            },
+            _ => None,
+        };
+        let steps = &self.program.steps;
+        let Step::Convolution(convolution) = &steps[at] else { return None };
+        match convolution.source {
+            Source::Normed(before) => {
+                let map = convolution.unit.input;
+                let (packs, scaling) = (&worker.maps.made[before][..], self.scaling(before)?);
+                let channels = self.program.norms[before].as_ref()?.channels();
+                Some((1, Read { packs, step: map.len(), map, channels, scaling }))
+            }
+            Source::State(_) => {
+                let slot = slot_of(&steps[at])?;
+                let same = |step: &Step| slot_of(step) == Some(slot);
+                let first = !steps[..at].iter().any(same);
+                let count = steps[at..].iter().filter(|step| same(step)).count() as u64;
+                first.then(|| (count, self.state_read(slot, worker)))
+            }
+        }
+    }
+
+    fn state_read<'a>(&'a self, slot: Slot, worker: &'a Worker) -> Read<'a> {
+        Read {
+            packs: &worker.maps.states[slot.buffer][slot.offset..],
+            step: self.program.images[slot.buffer],
+            map: slot.map,
+            channels: slot.channels.count(),
+            scaling: &self.program.identity,
+        }
+    }
+
+    fn add_codes(&self, read: &Read<'_>, count: u64, batch: usize, codes: &mut Codes) {
+        let Read { packs, step, map, channels, scaling } = read;
+        let len = words(map.len());
+        let mut bits = vec![0; batch * len];
+        bits.par_chunks_exact_mut(len).enumerate().for_each(|(i, out)| {
+            let source = &packs[i * step..][..map.len()];
+            let Scaling { scale, shift } = scaling;
+            self.level.run(Signs { pixels: map.pixels(), source, scale, shift, out });
+        });
+        let code = |i: usize| &bits[i * len..][..len];
+        codes.differing.par_chunks_exact_mut(batch).enumerate().for_each(|(i, row)| {
+            for (j, sum) in row.iter_mut().enumerate().skip(i + 1) {
+                *sum += count * self.level.run(Differing { left: code(i), right: code(j) });
+            }
+        });
+        codes.units += count * (channels * map.pixels()) as u64;
+    }
+}
