@@ -1,4 +1,4 @@
-//! From a genotype to a network: stem, cells, classifier (the CIFAR form of DARTS).
+//! From a genotype to a network: stem, cells, classifier (DARTS' forms for CIFAR and for ImageNet).
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,20 @@ pub struct NetworkConfig {
     pub height: usize,
     /// Columns of the image.
     pub width: usize,
+    /// What is around the cells.
+    #[serde(default)]
+    pub skeleton: Skeleton,
+}
+
+/// What is around the cells of a network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Skeleton {
+    /// For small images: one stem that keeps the size.
+    #[default]
+    Cifar,
+    /// For large images: the first cell reads two stems that shrink by 4 and by 8.
+    ImageNet,
 }
 
 /// The stem has this many times the channels of a node.
@@ -88,21 +102,26 @@ fn network(genotype: &Genotype, config: &NetworkConfig, with_auxiliary: bool) ->
     let (mut auxiliary, mut paths) = (None, Vec::new());
     let mut b = Builder::new();
     let image = b.input("input", Fact::image(config.in_channels, config.height, config.width))?;
-    let stem = blocks::stem(&mut b, image, STEM_MULTIPLIER * config.channels)?;
-    let (mut before, mut last) = (stem, stem);
+    let [mut before, mut last] = match config.skeleton {
+        Skeleton::Cifar => [blocks::stem(&mut b, image, STEM_MULTIPLIER * config.channels)?; 2],
+        Skeleton::ImageNet => blocks::shrinking_stems(&mut b, image, config.channels)?,
+    };
     let mut channels = config.channels;
     for layer in 0..config.layers {
         let reduction = config.is_reduction(layer);
         let cell = if reduction { &genotype.reduce } else { &genotype.normal };
         channels *= 1 + usize::from(reduction);
-        let reduced = layer > 0 && config.is_reduction(layer - 1);
+        let reduced = match layer {
+            0 => config.skeleton == Skeleton::ImageNet,
+            _ => config.is_reduction(layer - 1),
+        };
         let out = b.scope(format!("cells.{layer}"), |b| {
             let states = preprocess(b, [before, last], channels, reduced, Style::Derived)?;
             emit_cell(b, cell, states, channels, reduction, &mut paths)
         })?;
         (before, last) = (last, out);
         if with_auxiliary && layer == 2 * config.layers / 3 {
-            auxiliary = Some(blocks::auxiliary_head(&mut b, out, config.classes)?);
+            auxiliary = Some(blocks::auxiliary_head(&mut b, out, config.classes, config.skeleton)?);
         }
     }
     let logits = blocks::head(&mut b, last, config.classes)?;

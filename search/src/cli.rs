@@ -37,7 +37,8 @@ pub enum Command {
     },
     /// Train an architecture from scratch: writes OUT/weights.safetensors
     #[command(
-        after_help = "Example:\n  milenas-search train --genotype DARTS_V2 --data digits --out runs/darts-v2"
+        after_help = "Example:\n  milenas-search train --genotype DARTS_V2 --data digits --out runs/darts-v2\n  \
+                  milenas-search train --genotype DARTS_V2 --data digits --out runs/darts-v2 --resume"
     )]
     Train {
         /// A genotype file (JSON or the published text), the name of a published one, or random:SEED
@@ -45,6 +46,9 @@ pub enum Command {
         genotype: String,
         #[command(flatten)]
         options: RunOptions,
+        /// Go on from OUT/checkpoint.safetensors with OUT/config.toml, after a kill or a crash
+        #[arg(long)]
+        resume: bool,
     },
     /// Measure trained weights on labelled images
     #[command(

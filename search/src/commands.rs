@@ -1,6 +1,7 @@
 //! What the commands do: read, run, and tell.
 
 mod search;
+mod train;
 
 use std::io::{Write, stdout};
 use std::path::Path;
@@ -8,14 +9,14 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use milenas_models::images::Source;
 use milenas_models::input::Limits;
-use milenas_models::{Genotype, Model, Rng, Space, cost, file};
+use milenas_models::{Genotype, Model, Rng, Space, file};
 
 use crate::bench::{self, StepBench, TrainBench};
 use crate::cli::{BenchCommand, Cli, Command, DataCommand, RunOptions};
 use crate::config::Config;
 use crate::fetch;
 use crate::progress::Progress;
-use crate::run::{Data, Folder, GENOTYPE, WEIGHTS, run_eval, run_train};
+use crate::run::{Data, GENOTYPE, run_eval};
 
 /// The largest text file that is read: a configuration, a genotype.
 const MAX_TEXT: u64 = 1 << 20;
@@ -27,7 +28,7 @@ const PRESET: &str = "smoke";
 pub fn execute(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Run { options, search } => search::run(&options, &search),
-        Command::Train { genotype, options } => train(&genotype, &options),
+        Command::Train { genotype, options, resume } => train::train(&genotype, &options, resume),
         Command::Eval { weights, data, json } => eval(&weights, &data, json),
         Command::Bench(command) => bench(&command),
         Command::Data(DataCommand::Info { source, json }) => info(&source, json),
@@ -91,44 +92,6 @@ fn read_genotype(name: &str) -> Result<Genotype> {
         bail!("{name}: there is no such file. Help: `milenas-search run` writes one as OUT/{GENOTYPE}");
     }
     Ok(Genotype::named(name)?)
-}
-
-fn train(genotype: &str, options: &RunOptions) -> Result<()> {
-    let config = resolve(options, None, Vec::new())?;
-    let genotype = read_genotype(genotype)?;
-    let source = Source::parse(&options.data)?;
-    let mut progress = Progress::new("train");
-    let data = read_data(&source, &config, &progress)?;
-    let mut folder = Folder::create(&options.out, &config, WEIGHTS)?;
-    let lines = Progress::new("train");
-    let (model, accuracy) =
-        run_train(&genotype, &source, &data, &config, &mut folder, &mut progress, &mut |r| {
-            lines.line(&format!(
-                "epoch {}: training loss {:.3} accuracy {:.1} %, test accuracy {:.2} %, {:.1} s",
-                r.epoch + 1,
-                r.train_loss,
-                100.0 * r.train_accuracy,
-                100.0 * r.test_accuracy,
-                r.seconds
-            ));
-        })?;
-    progress.finish();
-    let (path, cost) = (folder.join(WEIGHTS), cost(&model.graph));
-    writeln!(
-        stdout(),
-        "test accuracy {:.2} %, {} parameters, {} multiply-accumulates per image",
-        100.0 * accuracy,
-        cost.params,
-        cost.macs
-    )?;
-    writeln!(stdout(), "written to {}", path.display())?;
-    writeln!(
-        stdout(),
-        "next: milenas-export {} -o {}",
-        path.display(),
-        path.with_file_name("model.onnx").display()
-    )?;
-    Ok(())
 }
 
 fn eval(weights: &Path, data: &str, json: bool) -> Result<()> {

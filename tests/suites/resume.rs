@@ -121,7 +121,7 @@ fn no_room_for_a_checkpoint_leaves_the_one_before() {
     let done = Command::new("sh").args(["-c", &script]).current_dir(root).output().unwrap();
     let said = String::from_utf8_lossy(&done.stderr);
     assert_eq!(done.status.code(), Some(1), "{said}");
-    let expected = ["the search stops at epoch", "checkpoint.safetensors", "File too large", "--resume"];
+    let expected = ["the run stops at epoch", "checkpoint.safetensors", "File too large", "--resume"];
     expected.iter().for_each(|part| assert!(said.contains(part), "{part}: {said}"));
     assert!(fs::read(&path).unwrap() == before);
     let names = fs::read_dir(root.join("a")).unwrap().map(|entry| entry.unwrap().file_name());
