@@ -1,5 +1,6 @@
 //! What the commands do: read, run, and tell.
 
+mod compare;
 mod search;
 mod train;
 
@@ -28,7 +29,10 @@ const PRESET: &str = "smoke";
 pub fn execute(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Run { options, search } => search::run(&options, &search),
-        Command::Train { genotype, options, resume } => train::train(&genotype, &options, resume),
+        Command::Train { start, options, resume, seeds } => train::train(&start, &options, resume, seeds),
+        Command::Compare { genotypes, options, seeds, json } => {
+            compare::compare(&genotypes, &options, seeds, json)
+        }
         Command::Eval { weights, data, json } => eval(&weights, &data, json),
         Command::Bench(command) => bench(&command),
         Command::Data(DataCommand::Info { source, json }) => info(&source, json),

@@ -142,11 +142,12 @@ impl TrainConfig {
     }
 }
 
-/// Names and texts of the presets.
-pub const PRESETS: [(&str, &str); 3] = [
-    ("smoke", include_str!("../presets/smoke.toml")),
-    ("laptop", include_str!("../presets/laptop.toml")),
-    ("paper", include_str!("../presets/paper.toml")),
+/// Names and texts of the presets, and the preset that one changes, which comes before it.
+pub const PRESETS: [(&str, &str, Option<&str>); 4] = [
+    ("smoke", include_str!("../presets/smoke.toml"), None),
+    ("laptop", include_str!("../presets/laptop.toml"), None),
+    ("paper", include_str!("../presets/paper.toml"), None),
+    ("imagenet", include_str!("../presets/imagenet.toml"), Some("paper")),
 ];
 
 /// The keys that may change when a run goes on: they do not decide what it finds.
@@ -163,9 +164,14 @@ fn broken(place: &str, problem: impl ToString) -> Error {
 }
 
 fn preset(name: &str) -> Result<Table> {
-    let text = PRESETS.iter().find(|(known, _)| *known == name).map(|(_, text)| text);
-    let text = text.ok_or_else(|| milenas_models::Error::unknown("preset", name, PRESETS.map(|(n, _)| n)))?;
-    text.parse().map_err(|e| broken(name, e))
+    let found = PRESETS.iter().find(|(known, ..)| *known == name);
+    let (_, text, base) =
+        found.ok_or_else(|| milenas_models::Error::unknown("preset", name, PRESETS.map(|(n, ..)| n)))?;
+    let text = text.parse().map_err(|e| broken(name, e))?;
+    let Some(base) = base else { return Ok(text) };
+    let mut whole = preset(base)?;
+    lay(&mut whole, text, name, "")?;
+    Ok(whole)
 }
 
 /// Lays `over` onto `base`; a key that `base` lacks is unknown.
@@ -356,7 +362,7 @@ mod tests {
 
     #[test]
     fn every_preset_resolves_and_comes_back() {
-        for (name, _) in PRESETS {
+        for (name, ..) in PRESETS {
             let config = Config::resolve(name, None, &[]).unwrap();
             let text = config.to_toml().unwrap();
             assert_eq!(Config::resolve("smoke", Some(("file", &text)), &[]).unwrap(), config);

@@ -2,7 +2,9 @@
 
 mod folder;
 mod genotypes;
+mod inherit;
 mod search;
+mod spread;
 mod train;
 
 use milenas_models::images::{Dataset, Source};
@@ -17,8 +19,10 @@ use crate::{Error, Result};
 
 pub use folder::Folder;
 pub use genotypes::Row;
+pub use inherit::Supernet;
 pub use search::{Found, SearchRun, open_search, run_search};
-pub use train::{TrainRun, open_train, run_train};
+pub use spread::Spread;
+pub use train::{Start, TrainRun, Trained, open_train, run_train};
 
 /// Images at least this large on a side, or of several sizes, are brought to this side unless one is asked for.
 const DEFAULT_SIDE: usize = 32;
@@ -29,6 +33,8 @@ pub const WEIGHTS: &str = "weights.safetensors";
 pub const GENOTYPE: &str = "genotype.json";
 /// The name of the point that a search goes on from.
 pub const CHECKPOINT: &str = "checkpoint.safetensors";
+/// The name of what a trained network scores on the test images.
+pub const SCORES: &str = "scores.json";
 /// The name of the resolved configuration.
 pub const CONFIG: &str = "config.toml";
 

@@ -73,8 +73,7 @@ pub trait Keeper {
     fn save(&mut self, checkpoint: &Checkpoint) -> Result<()>;
 }
 
-/// Trains `weights` in place, from their beginning or from a checkpoint, and ends as if there had been no interruption. Returns how
-/// many of the test images are right at the end, and all.
+/// Trains `weights` in place, from their beginning or from a checkpoint, and ends as if there had been no interruption.
 ///
 /// # Errors
 /// No training images, a loss or weight that is not finite, a failure of `keeper`.
@@ -84,16 +83,16 @@ pub fn train(
     from: Option<Checkpoint>,
     recorder: &mut dyn Recorder,
     keeper: &mut dyn Keeper,
-) -> Result<(usize, usize)> {
+) -> Result<()> {
     let Task { network, pictures, test, config } = *task;
     if pictures.is_empty() {
         return Err(Error::Data { problem: "no training image could be read".into() });
     }
     let settings = &config.train;
-    let (mut sgd, mut ema, mut at, mut tested) = (Sgd::new(), Ema::default(), Position::default(), (0, 0));
+    let (mut sgd, mut ema, mut at) = (Sgd::new(), Ema::default(), Position::default());
     if let Some(from) = from {
         weights.copy_from(&from.weights)?;
-        (sgd, ema, at, tested) = (from.sgd, from.ema, from.position, from.tested);
+        (sgd, ema, at) = (from.sgd, from.ema, from.position);
     }
     let mut engine = Engine::for_training(network, weights)?;
     let all: Vec<usize> = (0..pictures.len()).collect();
@@ -125,7 +124,7 @@ pub fn train(
                 at.images += batch.len();
                 let every = settings.checkpoint_steps;
                 if at.step < steps && every > 0 && at.step.is_multiple_of(every) {
-                    keeper.save(&point(&engine, weights, &sgd, &ema, at, tested, lr)?)?;
+                    keeper.save(&point(&engine, weights, &sgd, &ema, at, lr)?)?;
                 }
             }
             Ok::<_, Error>(())
@@ -133,26 +132,19 @@ pub fn train(
         engine.swap(&mut ema)?;
         let ranks = evaluate_with(&mut engine, test, settings.batch)?;
         engine.swap(&mut ema)?;
-        tested = (ranks.iter().filter(|r| r.rank == 0).count(), ranks.len());
         keeper.epoch(&TrainRecord {
             epoch,
             lr,
             train_loss: at.loss / steps as f64,
             train_accuracy: at.correct as f64 / at.images.max(1) as f64,
-            test_accuracy: part(tested),
+            test_accuracy: ranks.iter().filter(|r| r.rank == 0).count() as f64 / ranks.len().max(1) as f64,
             seconds: start.elapsed().as_secs_f64(),
         })?;
         at = Position::start(epoch + 1);
-        keeper.save(&point(&engine, weights, &sgd, &ema, at, tested, lr)?)?;
+        keeper.save(&point(&engine, weights, &sgd, &ema, at, lr)?)?;
     }
     engine.swap(&mut ema)?;
-    engine.store()?;
-    Ok(tested)
-}
-
-/// How many of how many, as a part.
-pub fn part((right, all): (usize, usize)) -> f64 {
-    right as f64 / all.max(1) as f64
+    engine.store()
 }
 
 /// # Errors
@@ -163,18 +155,45 @@ fn point(
     sgd: &Sgd,
     ema: &Ema,
     position: Position,
-    tested: (usize, usize),
     lr: f64,
 ) -> Result<Checkpoint> {
     engine.store()?;
     let (sgd, ema) = (sgd.clone(), ema.clone());
-    let checkpoint = Checkpoint { position, weights: weights.detached()?, sgd, ema, tested };
+    let checkpoint = Checkpoint { position, weights: weights.detached()?, sgd, ema };
     match checkpoint.not_finite()? {
         None => Ok(checkpoint),
         Some((what, value)) => {
             finite(what, value, position.epoch, position.step, "train.weights.lr", lr).map(|()| checkpoint)
         }
     }
+}
+
+/// Batches that running statistics are estimated on: with each they keep nine tenths of themselves.
+const STATISTICS: usize = 64;
+
+/// Brings the running statistics to those of the weights as they are, which come from another network: by passes in training mode
+/// over images as evaluation sees them.
+///
+/// # Errors
+/// Weights that are not the network's.
+pub fn estimate_statistics(
+    network: &Trainable,
+    weights: &Weights,
+    pictures: &Pictures,
+    config: &Config,
+) -> Result<()> {
+    let mut engine = Engine::for_training(network, weights)?;
+    let all: Vec<usize> = (0..pictures.len()).collect();
+    let (mut left, mut round) = (STATISTICS, 0);
+    while left > 0 && !all.is_empty() {
+        let plan = Plan::epoch(&all, config.train.batch, left, config.seed, "statistics", round);
+        (left, round) = (left - plan.steps(), round + 1);
+        std::thread::scope(|scope| {
+            Loader::start(scope, pictures, plan, None)
+                .try_for_each(|batch| engine.gradients(&batch, &Regularisers::default()).map(|_| ()))
+        })?;
+    }
+    engine.store()
 }
 
 /// Runs a network on images in order, in evaluation mode.

@@ -5,13 +5,14 @@ use std::path::Path;
 use std::time::Instant;
 
 use milenas_models::images::Source;
+use milenas_models::metrics::Scores;
 use milenas_models::{Card, Genotype, Model, NetworkConfig, Trainable, Weights, assemble, file};
 
-use super::{CHECKPOINT, Data, Folder, GENOTYPE, WEIGHTS};
+use super::{CHECKPOINT, Data, EVAL_BATCH, Folder, GENOTYPE, SCORES, Supernet, WEIGHTS};
 use crate::config::Config;
 use crate::strategy::Recorder;
 use crate::train::checkpoint::{Checkpoint, Origin};
-use crate::train::{Keeper, Task, TrainRecord, part, train};
+use crate::train::{Keeper, Task, TrainRecord, estimate_statistics, evaluate, train};
 use crate::{Error, Result};
 
 /// A folder, what the training in it is made of, and where it goes on.
@@ -30,6 +31,24 @@ impl TrainRun {
     }
 }
 
+/// What a training begins with.
+#[derive(Clone, Debug)]
+pub enum Start {
+    /// Random weights, by the seed.
+    Random,
+    /// Those that a supernet has for the genotype.
+    Supernet(Box<Supernet>),
+}
+
+/// What a training leaves.
+#[derive(Clone, Debug)]
+pub struct Trained {
+    /// As it is in `weights.safetensors`.
+    pub model: Model,
+    /// On the test images.
+    pub scores: Scores,
+}
+
 /// Makes the folder of a training, or opens it to `resume`: then the training goes on from its checkpoint, and from the
 /// beginning if it was stopped before the first one.
 ///
@@ -40,14 +59,19 @@ pub fn open_train(
     config: &Config,
     data: &Data,
     genotype: &Genotype,
+    start: &Start,
     resume: bool,
 ) -> Result<TrainRun> {
-    let (genotype, start) = (genotype.clone(), "random weights".to_string());
-    let origin = Origin { config: config.clone(), data: data.train.fingerprint(), genotype, start };
+    let start = match start {
+        Start::Random => "random weights".into(),
+        Start::Supernet(supernet) => supernet.fingerprint()?,
+    };
+    let (config, genotype) = (config.clone(), genotype.clone());
+    let origin = Origin { config, data: data.train.fingerprint(), genotype, start };
     let checkpoint = path.join(CHECKPOINT);
     if checkpoint.exists() && resume {
         let from = Checkpoint::load(&checkpoint, &origin)?;
-        let folder = Folder::reopen(path, config, from.position.epoch)?;
+        let folder = Folder::reopen(path, &origin.config, from.position.epoch)?;
         return Ok(TrainRun { folder, origin, from: Some(from) });
     }
     if checkpoint.exists() && !path.join(WEIGHTS).exists() {
@@ -58,18 +82,20 @@ pub fn open_train(
         );
         return Err(Error::Data { problem });
     }
-    Ok(TrainRun { folder: Folder::create(path, config, WEIGHTS)?, origin, from: None })
+    Ok(TrainRun { folder: Folder::create(path, &origin.config, WEIGHTS)?, origin, from: None })
 }
 
-/// Trains a genotype on a source's images; leaves `weights.safetensors`, without an auxiliary head, and the last point in
-/// `checkpoint.safetensors`. Returns the model and its accuracy on the test images.
+/// Trains a genotype on a source's images; leaves `weights.safetensors`, without an auxiliary head, what they score in
+/// `scores.json`, and the last point in `checkpoint.safetensors`. `tell` hears the accuracy of inherited weights, if there are any,
+/// and of every epoch.
 pub fn run_train(
     source: &Source,
     data: &Data,
     run: TrainRun,
+    start: &Start,
     recorder: &mut dyn Recorder,
-    tell: &mut dyn FnMut(&TrainRecord),
-) -> Result<(Model, f64)> {
+    tell: &mut dyn FnMut(Option<f64>, &TrainRecord),
+) -> Result<Trained> {
     let TrainRun { mut folder, origin, from } = run;
     let Origin { config, genotype, .. } = &origin;
     let settings = &config.train;
@@ -77,19 +103,36 @@ pub fn run_train(
     let shape = NetworkConfig { skeleton: settings.skeleton, ..shape };
     let network = Trainable::assemble(genotype, &shape, settings.auxiliary > 0.0)?;
     let mut weights = Weights::init(&network.graph, config.seed)?;
+    let mut inherited = None;
+    if let (Start::Supernet(supernet), None) = (start, &from) {
+        supernet.inherit(genotype, &shape, &weights)?;
+        estimate_statistics(&network, &weights, &data.train, config)?;
+        let ranked = evaluate(&network.graph, &weights, &data.test, EVAL_BATCH)?;
+        inherited = Some(Scores::new(&ranked, &data.classes).top1);
+    }
     file::write(&folder.join(GENOTYPE), genotype.to_json().as_bytes())?;
     let task = Task { network: &network, pictures: &data.train, test: &data.test, config };
-    let mut keeper = InFolder { folder: &mut folder, origin: &origin, since: Instant::now(), tell };
-    let tested = train(&task, &weights, from, recorder, &mut keeper)?;
+    let mut keeper = InFolder {
+        folder: &mut folder,
+        origin: &origin,
+        since: Instant::now(),
+        tell: &mut |record| tell(inherited, record),
+    };
+    train(&task, &weights, from, recorder, &mut keeper)?;
 
-    let accuracy = part(tested);
+    let graph = assemble(genotype, &shape)?;
+    let kept: std::collections::HashSet<&str> = graph.params().map(|p| p.name.as_str()).collect();
+    weights.retain(|name| kept.contains(name));
+    let ranked = evaluate(&graph, &weights, &data.test, EVAL_BATCH)?;
+    let scores = Scores::new(&ranked, &data.classes);
     let record = BTreeMap::from(
         [
             ("program", format!("milenas-search {}", env!("CARGO_PKG_VERSION"))),
             ("data", source.to_string()),
             ("seed", config.seed.to_string()),
             ("epochs", settings.epochs.to_string()),
-            ("test_accuracy", format!("{accuracy:.4}")),
+            ("start", origin.start.clone()),
+            ("test_accuracy", format!("{:.4}", scores.top1)),
         ]
         .map(|(key, value)| (key.to_string(), value)),
     );
@@ -101,12 +144,12 @@ pub fn run_train(
         input: data.train.contract.clone(),
         record,
     };
-    let graph = assemble(genotype, &shape)?;
-    let kept: std::collections::HashSet<&str> = graph.params().map(|p| p.name.as_str()).collect();
-    weights.retain(|name| kept.contains(name));
+    let json = serde_json::to_string_pretty(&scores)
+        .map_err(|e| Error::Config { place: SCORES.into(), problem: e.to_string() })?;
+    file::write(&folder.join(SCORES), json.as_bytes())?;
     let model = Model { card, graph, weights };
     model.save(&folder.join(WEIGHTS))?;
-    Ok((model, accuracy))
+    Ok(Trained { model, scores })
 }
 
 struct InFolder<'a> {

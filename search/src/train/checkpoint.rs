@@ -30,8 +30,6 @@ pub struct Checkpoint {
     pub sgd: Sgd,
     /// The running mean of the weights.
     pub ema: Ema,
-    /// Test images that were right after the last whole epoch, and all.
-    pub tested: (usize, usize),
 }
 
 /// What a training is made of; only the same goes on from a checkpoint.
@@ -60,7 +58,6 @@ struct Header {
     correct: usize,
     images: usize,
     ema_steps: u64,
-    tested: (usize, usize),
 }
 
 impl Checkpoint {
@@ -75,7 +72,6 @@ impl Checkpoint {
         tensors.f64("epoch.loss", &[loss]);
         let Origin { data, genotype, start, .. } = origin.clone();
         let config = origin.config.to_toml()?;
-        let tested = self.tested;
         let header = Header {
             version: VERSION,
             config,
@@ -87,7 +83,6 @@ impl Checkpoint {
             correct,
             images,
             ema_steps,
-            tested,
         };
         tensors.finish(KEY, &header)
     }
@@ -116,14 +111,13 @@ impl Checkpoint {
             );
             return Err(Error::Resume { place: place.into(), problem });
         }
-        let Header { epoch, step, correct, images, ema_steps, tested, .. } = header;
+        let Header { epoch, step, correct, images, ema_steps, .. } = header;
         let loss = found.f64("epoch.loss")?.first().copied().unwrap_or_default();
         Ok(Checkpoint {
             position: Position { epoch, step, loss, correct, images },
             weights: found.weights(WEIGHTS)?,
             sgd: Sgd::from_state(found.vectors(SGD)?),
             ema: Ema::from_state(ema_steps, found.vectors(EMA)?),
-            tested,
         })
     }
 
