@@ -85,6 +85,18 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Write the page of a run anew, or a page that compares several: curves, cells, sizes, confusion
+    #[command(
+        after_help = "Example:\n  milenas-search report runs/digits\n  milenas-search report runs/a runs/b --out compare.html"
+    )]
+    Report {
+        /// Folders of searches and trainings
+        #[arg(value_name = "RUN", required = true)]
+        runs: Vec<PathBuf>,
+        /// The page [RUN/report.html for one run, report.html for several]
+        #[arg(long, short, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
     /// Measure speed and memory on this machine
     #[command(subcommand)]
     Bench(BenchCommand),

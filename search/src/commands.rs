@@ -5,7 +5,7 @@ mod search;
 mod train;
 
 use std::io::{Write, stdout};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use milenas_models::images::Source;
@@ -17,6 +17,7 @@ use crate::cli::{BenchCommand, Cli, Command, DataCommand, RunOptions};
 use crate::config::Config;
 use crate::fetch;
 use crate::progress::Progress;
+use crate::report;
 use crate::run::{Data, GENOTYPE, run_eval};
 
 /// The largest text file that is read: a configuration, a genotype.
@@ -34,6 +35,7 @@ pub fn execute(cli: Cli) -> Result<()> {
             compare::compare(&genotypes, &options, seeds, json)
         }
         Command::Eval { weights, data, json } => eval(&weights, &data, json),
+        Command::Report { runs, out } => report(&runs, out),
         Command::Bench(command) => bench(&command),
         Command::Data(DataCommand::Info { source, json }) => info(&source, json),
         Command::Data(DataCommand::Fetch { name: _, out }) => fetch_cifar10(&out),
@@ -107,6 +109,17 @@ fn eval(weights: &Path, data: &str, json: bool) -> Result<()> {
         true => writeln!(stdout(), "{}", serde_json::to_string(&scores)?)?,
         false => write!(stdout(), "{scores}")?,
     }
+    Ok(())
+}
+
+fn report(runs: &[PathBuf], out: Option<PathBuf>) -> Result<()> {
+    let page = report::page_of(runs)?;
+    let out = out.unwrap_or_else(|| match runs {
+        [run] => run.join(report::REPORT),
+        _ => PathBuf::from(report::REPORT),
+    });
+    file::write(&out, page.as_bytes())?;
+    writeln!(stdout(), "written to {}", out.display())?;
     Ok(())
 }
 

@@ -14,6 +14,7 @@ pub mod fetch;
 pub mod loss;
 pub mod memory;
 pub mod optim;
+pub mod report;
 pub mod run;
 pub mod strategy;
 pub mod supernet;

@@ -17,7 +17,7 @@ use crate::data::Pictures;
 use crate::train::evaluate;
 use crate::{Error, Result};
 
-pub use folder::Folder;
+pub use folder::{Folder, METRICS, TIMINGS};
 pub use genotypes::Row;
 pub use inherit::Supernet;
 pub use search::{Found, SearchRun, open_search, run_search};
@@ -31,6 +31,8 @@ const DEFAULT_SIDE: usize = 32;
 pub const WEIGHTS: &str = "weights.safetensors";
 /// The name of the genotype in a run folder.
 pub const GENOTYPE: &str = "genotype.json";
+/// The table of `genotypes/` in the folder of a search.
+pub const TABLE: &str = "genotypes/table.json";
 /// The name of the point that a search goes on from.
 pub const CHECKPOINT: &str = "checkpoint.safetensors";
 /// The name of what a trained network scores on the test images.

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::strategy::Recorder;
 use crate::train::checkpoint::{Checkpoint, Origin};
 use crate::train::{Keeper, Task, TrainRecord, estimate_statistics, evaluate, train};
-use crate::{Error, Result};
+use crate::{Error, Result, report};
 
 /// A folder, what the training in it is made of, and where it goes on.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ pub fn open_train(
 }
 
 /// Trains a genotype on a source's images; leaves `weights.safetensors`, without an auxiliary head, what they score in
-/// `scores.json`, and the last point in `checkpoint.safetensors`. `tell` hears the accuracy of inherited weights, if there are any,
+/// `scores.json`, the last point in `checkpoint.safetensors`, and `report.html`, which grows with every epoch. `tell` hears the accuracy of inherited weights, if there are any,
 /// and of every epoch.
 pub fn run_train(
     source: &Source,
@@ -149,6 +149,7 @@ pub fn run_train(
     file::write(&folder.join(SCORES), json.as_bytes())?;
     let model = Model { card, graph, weights };
     model.save(&folder.join(WEIGHTS))?;
+    report::write(folder.path())?;
     Ok(Trained { model, scores })
 }
 
@@ -168,6 +169,10 @@ impl Keeper for InFolder<'_> {
     fn save(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         checkpoint.save(&self.folder.join(CHECKPOINT), self.origin)?;
         let seconds = std::mem::replace(&mut self.since, Instant::now()).elapsed().as_secs_f64();
-        self.folder.time(checkpoint.position.epoch, checkpoint.position.step, seconds)
+        self.folder.time(checkpoint.position.epoch, checkpoint.position.step, seconds)?;
+        match checkpoint.position.step {
+            0 => report::write(self.folder.path()),
+            _ => Ok(()),
+        }
     }
 }

@@ -111,6 +111,7 @@ pub fn search(
             params,
             macs,
             skips: genotype.normal.skips(),
+            mixture: alphas.mixture(),
             genotype,
             seconds: start.elapsed().as_secs_f64(),
         })?;
