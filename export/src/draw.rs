@@ -99,8 +99,15 @@ mod tests {
 
     #[test]
     fn costs_of_parts_add_up() {
-        let network =
-            NetworkConfig { channels: 4, layers: 3, classes: 10, in_channels: 3, height: 16, width: 16 };
+        let network = NetworkConfig {
+            channels: 4,
+            layers: 3,
+            classes: 10,
+            in_channels: 3,
+            height: 16,
+            width: 16,
+            skeleton: Default::default(),
+        };
         let graph = assemble(&Genotype::named("DARTS_V2").unwrap(), &network).unwrap();
         let table = costs(&graph);
         let column = |i: usize| -> u64 {

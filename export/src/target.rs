@@ -120,8 +120,15 @@ mod tests {
         for seed in 0..6 {
             assert_candle_onnx_agrees(&derived(&genotype(seed), 3));
         }
-        let odd =
-            NetworkConfig { channels: 4, layers: 3, classes: 10, in_channels: 3, height: 10, width: 14 };
+        let odd = NetworkConfig {
+            channels: 4,
+            layers: 3,
+            classes: 10,
+            in_channels: 3,
+            height: 10,
+            width: 14,
+            skeleton: Default::default(),
+        };
         assert_candle_onnx_agrees(&assemble(&Genotype::named("DARTS_V1").unwrap(), &odd).unwrap());
     }
 

@@ -129,6 +129,14 @@ pub(crate) fn genotype(seed: u64) -> Genotype {
 
 /// A derived network of `layers` cells on 8x8 images.
 pub(crate) fn derived(genotype: &Genotype, layers: usize) -> Graph {
-    let config = NetworkConfig { channels: 4, layers, classes: 10, in_channels: 3, height: 8, width: 8 };
+    let config = NetworkConfig {
+        channels: 4,
+        layers,
+        classes: 10,
+        in_channels: 3,
+        height: 8,
+        width: 8,
+        skeleton: Default::default(),
+    };
     assemble(genotype, &config).unwrap()
 }

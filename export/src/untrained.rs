@@ -16,7 +16,15 @@ use crate::cli::Untrained;
 /// Initial weights with the statistics of noise, and a card that says so.
 pub fn network(genotype: Genotype, size: Untrained, seed: u64) -> Result<Model> {
     let Untrained { channels, layers, classes, size } = size;
-    let network = NetworkConfig { channels, layers, classes, in_channels: 3, height: size, width: size };
+    let network = NetworkConfig {
+        channels,
+        layers,
+        classes,
+        in_channels: 3,
+        height: size,
+        width: size,
+        skeleton: Default::default(),
+    };
     let graph = assemble(&genotype, &network)?;
     let weights = Weights::init(&graph, seed)?;
     calibrate(&graph, &weights, seed)?;

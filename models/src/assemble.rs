@@ -1,4 +1,4 @@
-//! From a genotype to a network: stem, cells, classifier (the CIFAR form of DARTS, and that of NAS-Bench-201).
+//! From a genotype to a network: stem, cells, classifier (DARTS' forms for CIFAR and for ImageNet, and that of NAS-Bench-201).
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,20 @@ pub struct NetworkConfig {
     pub height: usize,
     /// Columns of the image.
     pub width: usize,
+    /// What is around the cells.
+    #[serde(default)]
+    pub skeleton: Skeleton,
+}
+
+/// What is around the cells of a network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Skeleton {
+    /// For small images: one stem that keeps the size.
+    #[default]
+    Cifar,
+    /// For large images: the first cell reads two stems that shrink by 4 and by 8.
+    ImageNet,
 }
 
 /// The stem has this many times the channels of a node.
@@ -89,17 +103,28 @@ fn network(genotype: &Genotype, config: &NetworkConfig, with_auxiliary: bool) ->
     let mut b = Builder::new();
     let image = b.input("input", Fact::image(config.in_channels, config.height, config.width))?;
     let wiring = genotype.wiring();
-    let stem_channels = match wiring {
-        Wiring::TwoEdges => STEM_MULTIPLIER * config.channels,
-        Wiring::Complete => config.channels,
+    let mut inputs = match (wiring, config.skeleton) {
+        (Wiring::TwoEdges, Skeleton::Cifar) => {
+            vec![blocks::stem(&mut b, image, STEM_MULTIPLIER * config.channels)?; 2]
+        }
+        (Wiring::TwoEdges, Skeleton::ImageNet) => {
+            blocks::shrinking_stems(&mut b, image, config.channels)?.to_vec()
+        }
+        (Wiring::Complete, Skeleton::Cifar) => vec![blocks::stem(&mut b, image, config.channels)?],
+        (Wiring::Complete, Skeleton::ImageNet) => {
+            let (found, expected) = ("imagenet".into(), "cifar, for cells of NAS-Bench-201".into());
+            return Err(Error::Value { what: "skeleton".into(), found, expected });
+        }
     };
-    let mut inputs = vec![blocks::stem(&mut b, image, stem_channels)?; wiring.inputs()];
     let mut channels = config.channels;
     for layer in 0..config.layers {
         let reduction = config.is_reduction(layer);
         let cell = if reduction { genotype.reduce.as_ref() } else { Some(&genotype.normal) };
         channels *= 1 + usize::from(reduction);
-        let reduced = layer > 0 && config.is_reduction(layer - 1);
+        let reduced = match layer {
+            0 => config.skeleton == Skeleton::ImageNet,
+            _ => config.is_reduction(layer - 1),
+        };
         let out = b.scope(format!("cells.{layer}"), |b| {
             let Some(cell) = cell else {
                 return blocks::residual_reduction(b, inputs[0], channels, Style::Derived);
@@ -113,7 +138,7 @@ fn network(genotype: &Genotype, config: &NetworkConfig, with_auxiliary: bool) ->
         inputs.remove(0);
         inputs.push(out);
         if with_auxiliary && layer == 2 * config.layers / 3 {
-            auxiliary = Some(blocks::auxiliary_head(&mut b, out, config.classes)?);
+            auxiliary = Some(blocks::auxiliary_head(&mut b, out, config.classes, config.skeleton)?);
         }
     }
     let last = inputs[inputs.len() - 1];

@@ -6,7 +6,7 @@ use crate::op::{
     Slice,
 };
 use crate::primitive::Style;
-use crate::{Error, Result};
+use crate::{Error, Result, Skeleton};
 
 /// ReLU, convolution of an odd side, BatchNorm: `[N, C, H, W] -> [N, channels, ceil(H/stride), ceil(W/stride)]`.
 pub(crate) fn relu_conv_bn(
@@ -116,6 +116,26 @@ pub fn last_activation(b: &mut Builder, x: Value) -> Result<Value> {
     })
 }
 
+/// Two stems one after the other: two strided `3x3` convolutions with their BatchNorms, the rectifier between them, then one more
+/// behind a rectifier (DARTS, `NetworkImageNet`): `[N, C, H, W] -> [N, channels, H/4, W/4]` and `[N, channels, H/8, W/8]`.
+pub(crate) fn shrinking_stems(b: &mut Builder, x: Value, channels: usize) -> Result<[Value; 2]> {
+    let (from, ..) = b.chw(x)?;
+    let half = |from, to| Conv2d::new(from, to, 3).padding(Padding::all(1)).stride(2);
+    let first = b.scope("stem0", |b| {
+        let x = b.wire("0", half(from, channels.div_ceil(2)), &[x])?;
+        let x = b.wire("1", BatchNorm::new(channels.div_ceil(2), true), &[x])?;
+        let x = b.wire("2", Relu, &[x])?;
+        let x = b.wire("3", half(channels.div_ceil(2), channels), &[x])?;
+        b.wire("4", BatchNorm::new(channels, true), &[x])
+    })?;
+    let second = b.scope("stem1", |b| {
+        let x = b.wire("0", Relu, &[first])?;
+        let x = b.wire("1", half(channels, channels), &[x])?;
+        b.wire("2", BatchNorm::new(channels, true), &[x])
+    })?;
+    Ok([first, second])
+}
+
 /// Mean over the image and a linear layer: `[N, C, H, W] -> [N, classes]`.
 pub fn head(b: &mut Builder, x: Value, classes: usize) -> Result<Value> {
     let (channels, ..) = b.chw(x)?;
@@ -131,21 +151,28 @@ pub(crate) const AUXILIARY: &str = "auxiliary_head";
 /// ReLU, `2x2` convolution, BatchNorm, ReLU, head (DARTS, `AuxiliaryHeadCIFAR`): `[N, C, H, W] -> [N, classes]`. DARTS
 /// flattens where the mean over the image is; on its maps of `8x8` one pixel is left, and the two are the same.
 ///
+/// For ImageNet's maps of `7x7` windows are two pixels apart, not three, and the last BatchNorm is missing, "to be
+/// consistent with the experiments in the paper" (`AuxiliaryHeadImageNet`).
+///
 /// # Errors
-/// A map below `8x8`.
-pub(crate) fn auxiliary_head(b: &mut Builder, x: Value, classes: usize) -> Result<Value> {
+/// A map that is smaller.
+pub(crate) fn auxiliary_head(b: &mut Builder, x: Value, classes: usize, skeleton: Skeleton) -> Result<Value> {
     let (from, height, width) = b.chw(x)?;
-    let pool = Pool2d {
-        padding: Padding::default(),
-        ..Pool2d::new(PoolKind::Average { count_padding: false }, 5, 3)
+    let (stride, least, image) = match skeleton {
+        Skeleton::Cifar => (3, 8, 32),
+        Skeleton::ImageNet => (2, 7, 224),
     };
-    if height.min(width) < 8 {
+    if height.min(width) < least {
         return Err(Error::Value {
             what: "map of the auxiliary head".into(),
             found: format!("{height}x{width}"),
-            expected: "8x8 or more, which images of 32x32 give. Help: train without it".into(),
+            expected: format!(
+                "{least}x{least} or more, as of images of {image}x{image}. Help: train without it, train.auxiliary=0"
+            ),
         });
     }
+    let pool = Pool2d::new(PoolKind::Average { count_padding: false }, 5, stride);
+    let pool = Pool2d { padding: Padding::default(), ..pool };
     b.scope(AUXILIARY, |b| {
         let x = b.scope("features", |b| {
             let x = b.wire("0", Relu, &[x])?;
@@ -154,8 +181,13 @@ pub(crate) fn auxiliary_head(b: &mut Builder, x: Value, classes: usize) -> Resul
             let x = b.wire("3", BatchNorm::new(128, true), &[x])?;
             let x = b.wire("4", Relu, &[x])?;
             let x = b.wire("5", Conv2d::new(128, 768, 2), &[x])?;
-            let x = b.wire("6", BatchNorm::new(768, true), &[x])?;
-            b.wire("7", Relu, &[x])
+            match skeleton {
+                Skeleton::Cifar => {
+                    let x = b.wire("6", BatchNorm::new(768, true), &[x])?;
+                    b.wire("7", Relu, &[x])
+                }
+                Skeleton::ImageNet => b.wire("6", Relu, &[x]),
+            }
         })?;
         head(b, x, classes)
     })
@@ -167,40 +199,48 @@ mod tests {
 
     use super::auxiliary_head;
     use crate::graph::{Builder, Fact};
-    use crate::{Executor, Mode, Weights};
+    use crate::{Executor, Mode, Skeleton, Weights};
 
-    fn wave(count: usize, phase: usize, size: f64) -> Vec<f32> {
-        (0..count).map(|i| ((i as f64 * 0.7 + phase as f64).sin() * 0.1) as f32 * size as f32).collect()
+    fn wave(count: usize, phase: usize, size: f32) -> Vec<f32> {
+        (0..count).map(|i| ((i as f64 * 0.7 + phase as f64).sin() * 0.1) as f32 * size).collect()
     }
 
-    // import torch; from torch import nn
-    // def wave(s, k): i = torch.arange(torch.Size(s).numel()).double(); return ((i * 0.7 + k).sin() * 0.1).float().reshape(s)
-    // f = nn.Sequential(nn.ReLU(), nn.AvgPool2d(5, 3, 0, count_include_pad=False), nn.Conv2d(16, 128, 1, bias=False),
-    //     nn.BatchNorm2d(128), nn.ReLU(), nn.Conv2d(128, 768, 2, bias=False), nn.BatchNorm2d(768), nn.ReLU())
-    // c = nn.Linear(768, 3)
-    // for k, p in enumerate([*f.parameters(), *c.parameters()]): p.data = wave(p.shape, k)
-    // for m in (f[3], f[6]): m.weight.data += 1
-    // print(c(f(wave((2, 16, 8, 8), 9) * 10).view(2, -1)))
-    const LOGITS: [f32; 6] = [0.464_205_5, 0.882_567_76, -1.764_236_5, 0.445_581_7, 1.048_752_4, -2.053_319];
-
-    #[test]
-    fn the_auxiliary_head_equals_pytorch() {
+    /// In training mode, of made-up weights and a map of so many rows and columns.
+    fn logits(skeleton: Skeleton, side: usize) -> Vec<f32> {
         let mut b = Builder::new();
-        let x = b.input("input", Fact::image(16, 8, 8)).unwrap();
-        let y = auxiliary_head(&mut b, x, 3).unwrap();
+        let x = b.input("input", Fact::image(16, side, side)).unwrap();
+        let y = auxiliary_head(&mut b, x, 3, skeleton).unwrap();
         b.output("auxiliary", y);
         let graph = b.finish().unwrap();
         let weights = Weights::init(&graph, 0).unwrap();
-        let trainable = graph.params().filter(|p| p.role.is_trainable());
-        for (phase, param) in trainable.enumerate() {
-            let norm = param.name.ends_with("3.weight") || param.name.ends_with("6.weight");
+        for (phase, param) in graph.params().filter(|p| p.role.is_trainable()).enumerate() {
+            let norm = ["3.weight", "6.weight"].iter().any(|end| param.name.ends_with(end));
             let new = wave(param.shape.iter().product(), phase, 1.0);
             let set = |w: &mut [f32]| w.iter_mut().zip(new).for_each(|(w, x)| *w = x + f32::from(norm));
             weights.modify(&param.name, set).unwrap();
         }
-        let x = Tensor::from_vec(wave(2 * 16 * 64, 9, 10.0), (2, 16, 8, 8), &Device::Cpu).unwrap();
+        let x = wave(2 * 16 * side * side, 9, 10.0);
+        let x = Tensor::from_vec(x, (2, 16, side, side), &Device::Cpu).unwrap();
         let y = Executor::new(&graph, &weights).run(&[x], Mode::Train).unwrap().remove(0);
-        let found: Vec<f32> = y.flatten_all().unwrap().to_vec1().unwrap();
-        assert!(found.iter().zip(LOGITS).all(|(a, b)| (a - b).abs() < 1e-4), "{found:?}");
+        y.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    // import torch; from torch import nn
+    // def wave(s, k): i = torch.arange(torch.Size(s).numel()).double(); return ((i * 0.7 + k).sin() * 0.1).float().reshape(s)
+    // for side, stride, last in (8, 3, [nn.BatchNorm2d(768)]), (7, 2, []):
+    //   f = nn.Sequential(nn.ReLU(), nn.AvgPool2d(5, stride, 0, count_include_pad=False), nn.Conv2d(16, 128, 1, bias=False),
+    //       nn.BatchNorm2d(128), nn.ReLU(), nn.Conv2d(128, 768, 2, bias=False), *last, nn.ReLU())
+    //   c = nn.Linear(768, 3)
+    //   for k, p in enumerate([*f.parameters(), *c.parameters()]): p.data = wave(p.shape, k)
+    //   for m in [f[3], *last]: m.weight.data += 1
+    //   print(c(f(wave((2, 16, side, side), 9) * 10).view(2, -1)))
+    #[test]
+    fn auxiliary_heads_equal_pytorch() {
+        let small = [0.464_205_5, 0.882_567_76, -1.764_236_5, 0.445_581_7, 1.048_752_4, -2.053_319];
+        let large = [-0.122_031_3, -0.036_764_03, 0.003_901_22, -0.098_213_86, -0.050_422_91, 0.005_374_51];
+        for (skeleton, side, expected) in [(Skeleton::Cifar, 8, small), (Skeleton::ImageNet, 7, large)] {
+            let found = logits(skeleton, side);
+            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-4), "{skeleton:?}: {found:?}");
+        }
     }
 }

@@ -113,8 +113,15 @@ mod tests {
     use crate::input::Resize;
 
     fn model() -> Model {
-        let network =
-            NetworkConfig { channels: 2, layers: 3, classes: 2, in_channels: 1, height: 8, width: 8 };
+        let network = NetworkConfig {
+            channels: 2,
+            layers: 3,
+            classes: 2,
+            in_channels: 1,
+            height: 8,
+            width: 8,
+            skeleton: Default::default(),
+        };
         let input = InputContract {
             height: 8,
             width: 8,

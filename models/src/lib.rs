@@ -22,7 +22,7 @@ pub mod rng;
 mod space;
 mod weights;
 
-pub use assemble::{NetworkConfig, Trainable, assemble};
+pub use assemble::{NetworkConfig, Skeleton, Trainable, assemble};
 pub use card::{CARD_KEY, Card, Model};
 pub use cost::{Cost, cost};
 pub use error::{Error, Result};

@@ -73,6 +73,18 @@ impl Weights {
         Ok(var.set(&Tensor::from_vec(data, var.shape(), var.device())?)?)
     }
 
+    /// Rewrites the numbers of every tensor with those of `other`, which has the same names and shapes.
+    ///
+    /// # Errors
+    /// The first difference, in name order.
+    pub fn copy_from(&self, other: &Weights) -> Result<()> {
+        self.check_same(other)?;
+        for (name, var) in self.iter() {
+            var.set(&other.require(name)?.as_tensor().copy()?)?;
+        }
+        Ok(())
+    }
+
     /// Names and tensors, in name order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Var)> {
         self.tensors.iter().map(|(name, var)| (name.as_str(), var))

@@ -10,7 +10,7 @@ use std::path::Path;
 use candle_core::{Device, Tensor, safetensors};
 use milenas_models::fused::Network;
 use milenas_models::kernels::blocked::Level;
-use milenas_models::{Executor, Genotype, Graph, Mode, NetworkConfig, Rng, Weights, assemble};
+use milenas_models::{Executor, Genotype, Graph, Mode, NetworkConfig, Rng, Skeleton, Weights, assemble};
 
 use numbers::{GRADIENTS, VALUES, assert_close, cross_entropy, flat};
 
@@ -21,7 +21,15 @@ fn labels(t: &Tensor) -> Vec<u32> {
 fn golden(file: &str, genotype: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(file);
     let golden: HashMap<String, Tensor> = safetensors::load(path, &Device::Cpu).unwrap();
-    let config = NetworkConfig { channels: 4, layers: 4, classes: 10, in_channels: 3, height: 16, width: 16 };
+    let config = NetworkConfig {
+        channels: 4,
+        layers: 4,
+        classes: 10,
+        in_channels: 3,
+        height: 16,
+        width: 16,
+        skeleton: Default::default(),
+    };
     let graph = assemble(&Genotype::named(genotype).unwrap(), &config).unwrap();
     let mut weights = Weights::default();
     for (name, tensor) in &golden {
@@ -66,7 +74,15 @@ reduce_concat=[2, 3, 4, 5])";
 fn every(size: [usize; 2]) -> Graph {
     let genotype = Genotype::parse(EVERY, "test").unwrap();
     let [height, width] = size;
-    let config = NetworkConfig { channels: 6, layers: 5, classes: 7, in_channels: 3, height, width };
+    let config = NetworkConfig {
+        channels: 6,
+        layers: 5,
+        classes: 7,
+        in_channels: 3,
+        height,
+        width,
+        skeleton: Default::default(),
+    };
     assemble(&genotype, &config).unwrap()
 }
 
@@ -150,7 +166,15 @@ fn dense_cells_equal_the_executor() {
         let genotype = Genotype::parse(arch, "test").unwrap();
         for (size @ [height, width], batch, channels) in [([16, 16], 3, 6), ([9, 14], 2, 18), ([12, 1], 4, 4)]
         {
-            let config = NetworkConfig { channels, layers: 5, classes: 7, in_channels: 3, height, width };
+            let config = NetworkConfig {
+                channels,
+                layers: 5,
+                classes: 7,
+                in_channels: 3,
+                height,
+                width,
+                skeleton: Skeleton::Cifar,
+            };
             let graph = assemble(&genotype, &config).unwrap();
             Level::available().into_iter().for_each(|level| equals_executor(&graph, size, batch, level));
         }
@@ -204,7 +228,15 @@ fn a_second_batch_is_like_the_first() {
 #[test]
 fn what_has_no_kernel_is_refused_by_name() {
     let genotype = Genotype::named("NASNet").unwrap();
-    let config = NetworkConfig { channels: 4, layers: 3, classes: 2, in_channels: 3, height: 8, width: 8 };
+    let config = NetworkConfig {
+        channels: 4,
+        layers: 3,
+        classes: 2,
+        in_channels: 3,
+        height: 8,
+        width: 8,
+        skeleton: Default::default(),
+    };
     let refused = Network::new(&assemble(&genotype, &config).unwrap()).err().unwrap();
     assert!(refused.contains("kernel [7, 7]"), "{refused}");
 }

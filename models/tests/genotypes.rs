@@ -2,10 +2,17 @@
 
 #![allow(clippy::unwrap_used)]
 
-use milenas_models::{Genotype, NetworkConfig, assemble, cost, genotype::published};
+use milenas_models::{Genotype, NetworkConfig, Skeleton, assemble, cost, genotype::published};
 
-const PAPER: NetworkConfig =
-    NetworkConfig { channels: 36, layers: 20, classes: 10, in_channels: 3, height: 32, width: 32 };
+const PAPER: NetworkConfig = NetworkConfig {
+    channels: 36,
+    layers: 20,
+    classes: 10,
+    in_channels: 3,
+    height: 32,
+    width: 32,
+    skeleton: Skeleton::Cifar,
+};
 
 fn params(genotype: &Genotype) -> u64 {
     cost(&assemble(genotype, &PAPER).unwrap()).params
@@ -94,4 +101,26 @@ fn the_zoo_is_whole_and_has_its_sizes() {
         assert_eq!(found, sizes, "{name}");
         assert!((params(genotype) as f64 / 1e6 - millions).abs() < 6e-4, "{name}: {}", params(genotype));
     }
+}
+
+#[test]
+fn the_form_for_imagenet_has_its_published_sizes() {
+    let config = NetworkConfig {
+        channels: 48,
+        layers: 14,
+        classes: 1000,
+        height: 224,
+        width: 224,
+        skeleton: Skeleton::ImageNet,
+        ..PAPER
+    };
+    for (name, params) in [("DARTS_V2", 4_718_752), ("r101_e50_48_n7r3", 5_380_000)] {
+        let genotype = Genotype::named(name).unwrap();
+        assert_eq!(cost(&assemble(&genotype, &config).unwrap()).params, params, "{name}");
+    }
+    let graph = assemble(&Genotype::named("DARTS_V2").unwrap(), &config).unwrap();
+    let sides =
+        graph.nodes().iter().filter(|n| n.name.ends_with(".concat") && n.name.split('.').count() == 3);
+    let sides: Vec<usize> = sides.map(|n| n.fact.chw().unwrap().1).collect();
+    assert_eq!(sides, [[28; 4].as_slice(), &[14; 5], &[7; 5]].concat());
 }

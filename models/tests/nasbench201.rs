@@ -6,10 +6,17 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use milenas_models::genotype::Edge;
-use milenas_models::{Cost, Genotype, NetworkConfig, Primitive, Space, assemble, cost};
+use milenas_models::{Cost, Genotype, NetworkConfig, Primitive, Skeleton, Space, assemble, cost};
 
-const BENCHMARK: NetworkConfig =
-    NetworkConfig { channels: 16, layers: 17, classes: 10, in_channels: 3, height: 32, width: 32 };
+const BENCHMARK: NetworkConfig = NetworkConfig {
+    channels: 16,
+    layers: 17,
+    classes: 10,
+    in_channels: 3,
+    height: 32,
+    width: 32,
+    skeleton: Skeleton::Cifar,
+};
 
 /// Parameters and multiply-accumulates of the published table, which are linear in the convolutions of a cell: without any, and
 /// for each 1x1 and 3x3 one.

@@ -12,8 +12,15 @@ use milenas_models::{Executor, Genotype, Mode, NetworkConfig, Weights, assemble}
 
 use numbers::{GRADIENTS, VALUES, cross_entropy, flat};
 
-const CONFIG: NetworkConfig =
-    NetworkConfig { channels: 4, layers: 4, classes: 10, in_channels: 3, height: 16, width: 16 };
+const CONFIG: NetworkConfig = NetworkConfig {
+    channels: 4,
+    layers: 4,
+    classes: 10,
+    in_channels: 3,
+    height: 16,
+    width: 16,
+    skeleton: milenas_models::Skeleton::Cifar,
+};
 
 #[track_caller]
 fn assert_close(name: &str, found: &Tensor, expected: &Tensor, tolerance: f32) {

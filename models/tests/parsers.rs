@@ -7,7 +7,15 @@ use milenas_models::{CARD_KEY, Card, Genotype, NetworkConfig, Weights, assemble}
 use proptest::prelude::*;
 
 fn weights() -> Vec<u8> {
-    let config = NetworkConfig { channels: 2, layers: 1, classes: 2, in_channels: 1, height: 8, width: 8 };
+    let config = NetworkConfig {
+        channels: 2,
+        layers: 1,
+        classes: 2,
+        in_channels: 1,
+        height: 8,
+        width: 8,
+        skeleton: Default::default(),
+    };
     let graph = assemble(&Genotype::named("DARTS_V1").unwrap(), &config).unwrap();
     let text = BTreeMap::from([("a".to_string(), "b".to_string())]);
     Weights::init(&graph, 0).unwrap().to_bytes(text).unwrap()

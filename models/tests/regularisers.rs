@@ -9,7 +9,9 @@ use std::collections::HashMap;
 use candle_core::{Device, Tensor};
 use milenas_models::fused::{Network, Regularisers};
 use milenas_models::op::Op;
-use milenas_models::{Executor, Genotype, Mode, NetworkConfig, Rng, Trainable, Weights, assemble, cost};
+use milenas_models::{
+    Executor, Genotype, Mode, NetworkConfig, Rng, Skeleton, Trainable, Weights, assemble, cost,
+};
 
 use numbers::{GRADIENTS, VALUES, assert_close, cross_entropy, flat};
 
@@ -20,8 +22,15 @@ normal_concat=[2, 3, 4, 5], reduce=[('max_pool_3x3', 0), ('avg_pool_3x3', 1), ('
 ('sep_conv_5x5', 1), ('dil_conv_3x3', 0), ('dil_conv_5x5', 1), ('skip_connect', 0), ('skip_connect', 3)], \
 reduce_concat=[2, 3, 4, 5])";
 
-const CONFIG: NetworkConfig =
-    NetworkConfig { channels: 4, layers: 5, classes: 7, in_channels: 3, height: 32, width: 32 };
+const CONFIG: NetworkConfig = NetworkConfig {
+    channels: 4,
+    layers: 5,
+    classes: 7,
+    in_channels: 3,
+    height: 32,
+    width: 32,
+    skeleton: Skeleton::Cifar,
+};
 const BATCH: usize = 3;
 const LABELS: [u32; BATCH] = [0, 4, 6];
 
@@ -186,7 +195,10 @@ fn what_the_network_lacks_is_refused() {
     let small = NetworkConfig { height: 16, width: 16, ..CONFIG };
     let genotype = Genotype::named("DARTS_V2").unwrap();
     let message = Trainable::assemble(&genotype, &small, true).unwrap_err().to_string();
-    assert!(message.contains("4x4") && message.contains("8x8 or more"), "{message}");
+    assert!(
+        message.contains("4x4") && message.contains("8x8 or more") && message.contains("Help"),
+        "{message}"
+    );
 }
 
 #[test]

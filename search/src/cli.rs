@@ -35,16 +35,40 @@ pub enum Command {
         #[command(flatten)]
         search: SearchOptions,
     },
-    /// Train an architecture from scratch: writes OUT/weights.safetensors
+    /// Train an architecture: writes OUT/weights.safetensors
     #[command(
-        after_help = "Example:\n  milenas-search train --genotype DARTS_V2 --data digits --out runs/darts-v2"
+        after_help = "Example:\n  milenas-search train --genotype DARTS_V2 --data digits --out runs/darts-v2\n  \
+                  milenas-search train --genotype DARTS_V2 --data digits --out runs/darts-v2 --resume"
     )]
     Train {
-        /// A genotype file (JSON or the published text), the name of a published one, or random:SEED
-        #[arg(long, value_name = "FILE|NAME")]
-        genotype: String,
+        #[command(flatten)]
+        start: StartOptions,
         #[command(flatten)]
         options: RunOptions,
+        /// Go on from OUT/checkpoint.safetensors with OUT/config.toml, after a kill or a crash
+        #[arg(long)]
+        resume: bool,
+        /// Train so often, with this and the following seeds, in OUT/seed-N; tells mean and deviation
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
+        seeds: u64,
+    },
+    /// Train several architectures alike, and compare them: writes OUT/compare.json
+    #[command(
+        after_help = "Example:\n  milenas-search compare --genotypes DARTS_V2,r101_e50_48_n7r3,random:2 --data digits \\\n    \
+                  --out runs/compare --set augment.flip=false --set train.epochs=5"
+    )]
+    Compare {
+        /// Names, files, and random:N for N random ones (those of train's random:1 to random:N), with commas between them
+        #[arg(long, value_name = "A,B,random:N", value_delimiter = ',', required = true)]
+        genotypes: Vec<String>,
+        #[command(flatten)]
+        options: RunOptions,
+        /// Train each so often, with this and the following seeds
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
+        seeds: u64,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Measure trained weights on labelled images
     #[command(
@@ -60,6 +84,18 @@ pub enum Command {
         /// Print JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Write the page of a run anew, or a page that compares several: curves, cells, sizes, confusion
+    #[command(
+        after_help = "Example:\n  milenas-search report runs/digits\n  milenas-search report runs/a runs/b --out compare.html"
+    )]
+    Report {
+        /// Folders of searches and trainings
+        #[arg(value_name = "RUN", required = true)]
+        runs: Vec<PathBuf>,
+        /// The page [RUN/report.html for one run, report.html for several]
+        #[arg(long, short, value_name = "FILE")]
+        out: Option<PathBuf>,
     },
     /// Measure speed and memory on this machine
     #[command(subcommand)]
@@ -95,8 +131,21 @@ pub struct RuleOptions {
     pub compat: Option<String>,
 }
 
-/// What runs have in common.
+/// What a training begins with.
 #[derive(Debug, Args)]
+#[allow(missing_docs)]
+pub struct StartOptions {
+    /// A genotype file (JSON or the published text), the name of a published one, or random:SEED
+    #[arg(long, value_name = "FILE|NAME", required_unless_present = "from_supernet")]
+    pub genotype: Option<String>,
+    /// The folder of a search: begin with the weights that its supernet has for the genotype, RUN/genotype.json if none is
+    /// given, at its channels and layers
+    #[arg(long, value_name = "RUN")]
+    pub from_supernet: Option<PathBuf>,
+}
+
+/// What runs have in common.
+#[derive(Clone, Debug, Args)]
 #[allow(missing_docs)]
 pub struct RunOptions {
     /// digits, cifar10:DIR, a folder train/CLASS/* and test/CLASS/*, or a tar of one
@@ -105,7 +154,7 @@ pub struct RunOptions {
     /// The folder of the run
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Where the configuration starts [smoke, laptop, paper; smoke if left out]
+    /// Where the configuration starts [smoke, laptop, paper, imagenet; smoke if left out]
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
     /// A TOML file whose keys replace the preset's

@@ -1,21 +1,24 @@
 //! What the commands do: read, run, and tell.
 
+mod compare;
 mod search;
+mod train;
 
 use std::io::{Write, stdout};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use milenas_models::images::Source;
 use milenas_models::input::Limits;
-use milenas_models::{Genotype, Model, Rng, Space, cost, file};
+use milenas_models::{Genotype, Model, Rng, Space, file};
 
 use crate::bench::{self, StepBench, TrainBench};
 use crate::cli::{BenchCommand, Cli, Command, DataCommand, RunOptions};
 use crate::config::Config;
 use crate::fetch;
 use crate::progress::Progress;
-use crate::run::{Data, Folder, GENOTYPE, WEIGHTS, run_eval, run_train};
+use crate::report;
+use crate::run::{Data, GENOTYPE, run_eval};
 
 /// The largest text file that is read: a configuration, a genotype.
 const MAX_TEXT: u64 = 1 << 20;
@@ -27,8 +30,12 @@ const PRESET: &str = "smoke";
 pub fn execute(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Run { options, search } => search::run(&options, &search),
-        Command::Train { genotype, options } => train(&genotype, &options),
+        Command::Train { start, options, resume, seeds } => train::train(&start, &options, resume, seeds),
+        Command::Compare { genotypes, options, seeds, json } => {
+            compare::compare(&genotypes, &options, seeds, json)
+        }
         Command::Eval { weights, data, json } => eval(&weights, &data, json),
+        Command::Report { runs, out } => report(&runs, out),
         Command::Bench(command) => bench(&command),
         Command::Data(DataCommand::Info { source, json }) => info(&source, json),
         Command::Data(DataCommand::Fetch { name: _, out }) => fetch_cifar10(&out),
@@ -93,44 +100,6 @@ fn read_genotype(name: &str) -> Result<Genotype> {
     Ok(Genotype::named(name)?)
 }
 
-fn train(genotype: &str, options: &RunOptions) -> Result<()> {
-    let config = resolve(options, None, Vec::new())?;
-    let genotype = read_genotype(genotype)?;
-    let source = Source::parse(&options.data)?;
-    let mut progress = Progress::new("train");
-    let data = read_data(&source, &config, &progress)?;
-    let mut folder = Folder::create(&options.out, &config, WEIGHTS)?;
-    let lines = Progress::new("train");
-    let (model, accuracy) =
-        run_train(&genotype, &source, &data, &config, &mut folder, &mut progress, &mut |r| {
-            lines.line(&format!(
-                "epoch {}: training loss {:.3} accuracy {:.1} %, test accuracy {:.2} %, {:.1} s",
-                r.epoch + 1,
-                r.train_loss,
-                100.0 * r.train_accuracy,
-                100.0 * r.test_accuracy,
-                r.seconds
-            ));
-        })?;
-    progress.finish();
-    let (path, cost) = (folder.join(WEIGHTS), cost(&model.graph));
-    writeln!(
-        stdout(),
-        "test accuracy {:.2} %, {} parameters, {} multiply-accumulates per image",
-        100.0 * accuracy,
-        cost.params,
-        cost.macs
-    )?;
-    writeln!(stdout(), "written to {}", path.display())?;
-    writeln!(
-        stdout(),
-        "next: milenas-export {} -o {}",
-        path.display(),
-        path.with_file_name("model.onnx").display()
-    )?;
-    Ok(())
-}
-
 fn eval(weights: &Path, data: &str, json: bool) -> Result<()> {
     let model = Model::load(weights)?;
     let (scores, notes) = run_eval(&model, &Source::parse(data)?)?;
@@ -140,6 +109,17 @@ fn eval(weights: &Path, data: &str, json: bool) -> Result<()> {
         true => writeln!(stdout(), "{}", serde_json::to_string(&scores)?)?,
         false => write!(stdout(), "{scores}")?,
     }
+    Ok(())
+}
+
+fn report(runs: &[PathBuf], out: Option<PathBuf>) -> Result<()> {
+    let page = report::page_of(runs)?;
+    let out = out.unwrap_or_else(|| match runs {
+        [run] => run.join(report::REPORT),
+        _ => PathBuf::from(report::REPORT),
+    });
+    file::write(&out, page.as_bytes())?;
+    writeln!(stdout(), "written to {}", out.display())?;
     Ok(())
 }
 

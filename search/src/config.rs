@@ -1,12 +1,12 @@
 //! Configurations: a preset, then a file, then single keys; every key is known, every run keeps what it resolved to.
 
-use milenas_models::Space;
 use milenas_models::genotype::Wiring;
+use milenas_models::{Skeleton, Space};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use crate::data::Augment;
-use crate::optim::{AdamConfig, SgdConfig};
+use crate::data::{Augment, Transform};
+use crate::optim::{AdamConfig, SgdConfig, cosine, exponential};
 use crate::strategy::stop::StopConfig;
 use crate::strategy::{Compat, Mixing, MixtureKind, Order, Rule};
 use crate::supernet::Alphas;
@@ -100,29 +100,81 @@ pub struct TrainConfig {
     pub channels: usize,
     /// Cells.
     pub layers: usize,
+    /// What is around the cells.
+    pub skeleton: Skeleton,
+    /// The weight of the auxiliary head's loss; 0 for no such head.
+    pub auxiliary: f64,
+    /// How often a path is dropped at the end; it grows linearly from 0 with the epochs.
+    pub drop_path: f64,
+    /// The side of the square that is cut out of an image, as a part of the image's side; 0 for none.
+    pub cutout: f64,
+    /// The least part of an image's area that a crop keeps, which is resized then, in place of `augment.crop`; 0 for that one.
+    pub resized_crop: f64,
+    /// How far brightness, contrast and saturation are moved, and the hue half as far; 0 for not at all.
+    pub jitter: f64,
+    /// The part of a label that is spread over all classes.
+    pub smoothing: f64,
+    /// The decay of the running mean of the weights, which is what is measured and kept then; 0 for the last weights.
+    pub ema: f64,
+    /// What the learning rate is multiplied with after every epoch; 0 for the cosine down to `weights.lr_min`.
+    pub lr_factor: f64,
+    /// Steps between checkpoints, besides the one after every epoch; 0 for no more.
+    pub checkpoint_steps: usize,
     /// The optimiser.
     pub weights: SgdConfig,
 }
 
-/// Names and texts of the presets.
-pub const PRESETS: [(&str, &str); 3] = [
-    ("smoke", include_str!("../presets/smoke.toml")),
-    ("laptop", include_str!("../presets/laptop.toml")),
-    ("paper", include_str!("../presets/paper.toml")),
+impl TrainConfig {
+    /// The learning rate of an epoch.
+    pub fn lr(&self, epoch: usize) -> f64 {
+        match self.lr_factor {
+            0.0 => cosine(self.weights.lr, self.weights.lr_min, epoch, self.epochs),
+            factor => exponential(self.weights.lr, factor, epoch),
+        }
+    }
+
+    /// What happens to an image.
+    pub fn transform(&self, augment: Augment) -> Transform {
+        let TrainConfig { cutout, resized_crop, jitter, .. } = *self;
+        Transform { augment, resized_crop, jitter, cutout }
+    }
+
+    /// How often a path is dropped in an epoch (DARTS' `train.py`: by epochs, not by steps).
+    pub fn drop_path_at(&self, epoch: usize) -> f64 {
+        self.drop_path * epoch as f64 / self.epochs as f64
+    }
+}
+
+/// Names and texts of the presets, and the preset that one changes, which comes before it.
+pub const PRESETS: [(&str, &str, Option<&str>); 4] = [
+    ("smoke", include_str!("../presets/smoke.toml"), None),
+    ("laptop", include_str!("../presets/laptop.toml"), None),
+    ("paper", include_str!("../presets/paper.toml"), None),
+    ("imagenet", include_str!("../presets/imagenet.toml"), Some("paper")),
 ];
 
-/// The keys that may change when a search goes on: they do not decide what it finds.
-const RESUMABLE: [&str; 4] =
-    ["search.checkpoint_steps", "search.stop.time_budget", "search.stop.max_params", "search.stop.max_macs"];
+/// The keys that may change when a run goes on: they do not decide what it finds.
+const RESUMABLE: [&str; 5] = [
+    "search.checkpoint_steps",
+    "train.checkpoint_steps",
+    "search.stop.time_budget",
+    "search.stop.max_params",
+    "search.stop.max_macs",
+];
 
 fn broken(place: &str, problem: impl ToString) -> Error {
     Error::Config { place: place.into(), problem: problem.to_string() }
 }
 
 fn preset(name: &str) -> Result<Table> {
-    let text = PRESETS.iter().find(|(known, _)| *known == name).map(|(_, text)| text);
-    let text = text.ok_or_else(|| milenas_models::Error::unknown("preset", name, PRESETS.map(|(n, _)| n)))?;
-    text.parse().map_err(|e| broken(name, e))
+    let found = PRESETS.iter().find(|(known, ..)| *known == name);
+    let (_, text, base) =
+        found.ok_or_else(|| milenas_models::Error::unknown("preset", name, PRESETS.map(|(n, ..)| n)))?;
+    let text = text.parse().map_err(|e| broken(name, e))?;
+    let Some(base) = base else { return Ok(text) };
+    let mut whole = preset(base)?;
+    lay(&mut whole, text, name, "")?;
+    Ok(whole)
 }
 
 /// Lays `over` onto `base`; a key that `base` lacks is unknown.
@@ -281,6 +333,14 @@ impl Config {
             ("search.weights.lr", self.search.weights.lr, 0.0, f64::MAX),
             ("search.alphas.lr", self.search.alphas.lr, 0.0, f64::MAX),
             ("train.weights.lr", self.train.weights.lr, 0.0, f64::MAX),
+            ("train.auxiliary", self.train.auxiliary, 0.0, 100.0),
+            ("train.drop_path", self.train.drop_path, 0.0, 0.99),
+            ("train.cutout", self.train.cutout, 0.0, 1.0),
+            ("train.resized_crop", self.train.resized_crop, 0.0, 1.0),
+            ("train.jitter", self.train.jitter, 0.0, 1.0),
+            ("train.smoothing", self.train.smoothing, 0.0, 1.0),
+            ("train.ema", self.train.ema, 0.0, 0.999_999),
+            ("train.lr_factor", self.train.lr_factor, 0.0, 1.0),
         ];
         match rates.into_iter().find(|(_, x, low, high)| !(low..=high).contains(&x)) {
             Some((key, x, low, high)) => {
@@ -317,7 +377,7 @@ mod tests {
 
     #[test]
     fn every_preset_resolves_and_comes_back() {
-        for (name, _) in PRESETS {
+        for (name, ..) in PRESETS {
             let config = Config::resolve(name, None, &[]).unwrap();
             let text = config.to_toml().unwrap();
             assert_eq!(Config::resolve("smoke", Some(("file", &text)), &[]).unwrap(), config);
@@ -358,6 +418,9 @@ mod tests {
             ("search.space=dart", "unknown space `dart`, did you mean `darts`?"),
             ("search.partial_channels=0", "`search.partial_channels` is 0"),
             ("search.lambda=-1", "`search.lambda` is -1"),
+            ("train.drop_path=1.0", "`train.drop_path` is 1, expected 0 to 0.99"),
+            ("train.auxilary=0.4", "did you mean `train.auxiliary`?"),
+            ("train.skeleton=image", "unknown variant `image`, expected `cifar` or `imagenet`"),
             ("search.stop.at_size=6", "`search.stop.at_size` is 6, expected a string"),
             ("search.stop.at_size=n=6", "`search.stop.at_size` is `n=6`, expected n=N,r=R"),
             ("search.stop.time_budget=soon", "`search.stop.time_budget` is `soon`"),

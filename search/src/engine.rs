@@ -1,17 +1,21 @@
 //! What a derived network runs on: the fused passes where they cover it, else the executor.
 
-use candle_core::Tensor;
-use milenas_models::fused::Network;
-use milenas_models::{Executor, Graph, Mode, Weights};
+use std::collections::HashMap;
+
+use candle_core::{Device, Tensor};
+use milenas_models::fused::{Network, Regularisers};
+use milenas_models::graph::Value;
+use milenas_models::{Executor, Graph, Mode, Trainable, Weights};
 
 use crate::Result;
 use crate::data::Batch;
 use crate::loss::cross_entropy;
-use crate::optim::{Sgd, SgdConfig, clip_factor, squared_norm};
+use crate::optim::{Ema, Sgd, SgdConfig, clip_factor, squared_norm};
 
 /// A network with its weights.
 pub struct Engine<'a> {
     graph: &'a Graph,
+    paths: &'a [Value],
     weights: &'a Weights,
     fused: Option<Network>,
     /// Of the executor's last loss, by name.
@@ -22,11 +26,27 @@ impl<'a> Engine<'a> {
     /// # Errors
     /// Weights that the graph lacks.
     pub fn new(graph: &'a Graph, weights: &'a Weights) -> Result<Self> {
-        let mut fused = Network::new(graph).ok();
+        Self::on(Network::new(graph).ok(), graph, &[], weights)
+    }
+
+    /// With what training alone asks for.
+    ///
+    /// # Errors
+    /// Weights that the graph lacks.
+    pub fn for_training(network: &'a Trainable, weights: &'a Weights) -> Result<Self> {
+        Self::on(Network::for_training(network).ok(), &network.graph, &network.paths, weights)
+    }
+
+    fn on(
+        mut fused: Option<Network>,
+        graph: &'a Graph,
+        paths: &'a [Value],
+        weights: &'a Weights,
+    ) -> Result<Self> {
         if let Some(network) = &mut fused {
             network.tensors_mut().load(weights)?;
         }
-        Ok(Engine { graph, weights, fused, gradients: Vec::new() })
+        Ok(Engine { graph, paths, weights, fused, gradients: Vec::new() })
     }
 
     /// The fused network, if there is one.
@@ -34,14 +54,28 @@ impl<'a> Engine<'a> {
         self.fused.as_mut()
     }
 
-    /// Mean loss of a batch in training mode, and the number of right answers; leaves the gradients for
-    /// [`step`](Self::step).
-    pub fn gradients(&mut self, batch: &Batch) -> Result<(f64, usize)> {
+    /// How many paths can be dropped.
+    pub fn paths(&self) -> usize {
+        self.paths.len()
+    }
+
+    /// The loss of a batch in training mode, that of the auxiliary head with it, and the number of right answers; leaves the
+    /// gradients for [`step`](Self::step).
+    pub fn gradients(&mut self, batch: &Batch, extra: &Regularisers<'_>) -> Result<(f64, usize)> {
         if let Some(network) = &mut self.fused {
-            return Ok(network.descend(&batch.images, &batch.labels)?);
+            return Ok(network.descend_with(&batch.images, &batch.labels, extra)?);
         }
-        let logits = Executor::new(self.graph, self.weights).run(&[batch.tensor()?], Mode::Train)?.remove(0);
-        let (loss, right) = cross_entropy(&logits, &batch.labels)?;
+        let mut factors = HashMap::new();
+        for (path, factor) in self.paths.iter().zip(extra.paths.chunks_exact(batch.len())) {
+            factors.insert(*path, Tensor::from_slice(factor, (batch.len(), 1, 1, 1), &Device::Cpu)?);
+        }
+        let executor = Executor::new(self.graph, self.weights).with_factors(factors);
+        let results = executor.run(&[batch.tensor()?], Mode::Train)?;
+        let (mut loss, right) = cross_entropy(&results[0], &batch.labels, extra.smoothing)?;
+        if let (true, Some(logits)) = (extra.auxiliary > 0.0, results.get(1)) {
+            let (second, _) = cross_entropy(logits, &batch.labels, extra.smoothing)?;
+            loss = (loss + (second * extra.auxiliary)?)?;
+        }
         let store = loss.backward()?;
         self.gradients.clear();
         for (name, var) in self.weights.trainable() {
@@ -62,6 +96,36 @@ impl<'a> Engine<'a> {
         let scale = clip_factor(norm, config.clip);
         for (index, (name, gradient)) in self.gradients.iter().enumerate() {
             self.weights.modify(name, |w| sgd.step(config, lr, scale, index, w, gradient))?;
+        }
+        Ok(())
+    }
+
+    /// Shows every weight and running statistic to the mean.
+    pub fn average(&mut self, ema: &mut Ema, decay: f64) -> Result<()> {
+        let decay = ema.begin(decay);
+        self.each(|index, w| ema.see(decay, index, w))
+    }
+
+    /// Exchanges every weight and running statistic and its mean.
+    pub fn swap(&mut self, ema: &mut Ema) -> Result<()> {
+        self.each(|index, w| ema.swap(index, w))
+    }
+
+    /// All tensors, each with an index of its own.
+    fn each(&mut self, mut visit: impl FnMut(usize, &mut [f32])) -> Result<()> {
+        if let Some(network) = &mut self.fused {
+            let mut count = 0;
+            let tensors = network.tensors_mut();
+            tensors.for_each_parameter(|index, w, _| {
+                count = count.max(index + 1);
+                visit(index, w);
+            });
+            let statistics = tensors.statistics.values.iter_mut().enumerate();
+            statistics.for_each(|(index, x)| visit(count + index, x));
+            return Ok(());
+        }
+        for (index, (name, _)) in self.weights.iter().enumerate() {
+            self.weights.modify(name, |w| visit(index, w))?;
         }
         Ok(())
     }

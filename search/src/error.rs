@@ -57,7 +57,7 @@ pub enum Error {
 
     /// A checkpoint that could not be written.
     #[error(
-        "the search stops at epoch {epoch}, step {step}: {source}. The checkpoint before is whole. \
+        "the run stops at epoch {epoch}, step {step}: {source}. The checkpoint before is whole. \
          Help: make room or give the right to write, then run again with --resume"
     )]
     NotSaved {

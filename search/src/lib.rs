@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 
 pub mod bench;
+pub mod checkpoint;
 pub mod config;
 pub mod data;
 pub mod engine;
@@ -13,6 +14,7 @@ pub mod fetch;
 pub mod loss;
 pub mod memory;
 pub mod optim;
+pub mod report;
 pub mod run;
 pub mod strategy;
 pub mod supernet;

@@ -1,12 +1,18 @@
-//! Mean cross-entropy.
+//! Mean cross-entropy, on tensors.
 
 use candle_core::{Result, Tensor};
 use milenas_models::metrics::rank;
 
-/// The mean cross-entropy of `[N, classes]` logits, and how many labels have the largest logit.
-pub fn cross_entropy(logits: &Tensor, labels: &[u32]) -> Result<(Tensor, usize)> {
-    let target = Tensor::from_slice(labels, labels.len(), logits.device())?;
-    let loss = candle_nn::loss::cross_entropy(logits, &target)?;
+/// The mean cross-entropy of `[N, classes]` logits with labels of which the part `smoothing` is spread over all classes, and how
+/// many labels have the largest logit.
+pub fn cross_entropy(logits: &Tensor, labels: &[u32], smoothing: f64) -> Result<(Tensor, usize)> {
+    let target = Tensor::from_slice(labels, (labels.len(), 1), logits.device())?;
+    let log = candle_nn::ops::log_softmax(logits, 1)?;
+    let hard = log.gather(&target, 1)?.mean_all()?;
+    let loss = match smoothing {
+        0.0 => hard.neg()?,
+        part => ((hard * (part - 1.0))? - (log.mean_all()? * part)?)?,
+    };
     let rows: Vec<Vec<f32>> = logits.to_vec2()?;
     Ok((loss, rows.iter().zip(labels).filter(|(row, label)| rank(row, **label) == 0).count()))
 }

@@ -2,24 +2,27 @@
 
 mod folder;
 mod genotypes;
+mod inherit;
 mod search;
-
-use std::collections::BTreeMap;
+mod spread;
+mod train;
 
 use milenas_models::images::{Dataset, Source};
 use milenas_models::input::{InputContract, Limits};
 use milenas_models::metrics::Scores;
-use milenas_models::{Card, Genotype, Model, NetworkConfig, Weights, assemble, file};
+use milenas_models::{Card, Model, NetworkConfig};
 
 use crate::config::Config;
 use crate::data::Pictures;
-use crate::strategy::Recorder;
-use crate::train::{evaluate, train};
+use crate::train::evaluate;
 use crate::{Error, Result};
 
-pub use folder::Folder;
+pub use folder::{Folder, METRICS, TIMINGS};
 pub use genotypes::Row;
+pub use inherit::Supernet;
 pub use search::{Found, SearchRun, open_search, run_search};
+pub use spread::Spread;
+pub use train::{Start, TrainRun, Trained, open_train, run_train};
 
 /// Images at least this large on a side, or of several sizes, are brought to this side unless one is asked for.
 const DEFAULT_SIDE: usize = 32;
@@ -28,8 +31,12 @@ const DEFAULT_SIDE: usize = 32;
 pub const WEIGHTS: &str = "weights.safetensors";
 /// The name of the genotype in a run folder.
 pub const GENOTYPE: &str = "genotype.json";
+/// The table of `genotypes/` in the folder of a search.
+pub const TABLE: &str = "genotypes/table.json";
 /// The name of the point that a search goes on from.
 pub const CHECKPOINT: &str = "checkpoint.safetensors";
+/// The name of what a trained network scores on the test images.
+pub const SCORES: &str = "scores.json";
 /// The name of the resolved configuration.
 pub const CONFIG: &str = "config.toml";
 
@@ -97,52 +104,16 @@ impl Data {
 
     fn network(&self, channels: usize, layers: usize) -> NetworkConfig {
         let InputContract { height, width, channels: in_channels, .. } = self.train.contract;
-        NetworkConfig { channels, layers, classes: self.classes.len(), in_channels, height, width }
+        NetworkConfig {
+            channels,
+            layers,
+            classes: self.classes.len(),
+            in_channels,
+            height,
+            width,
+            skeleton: Default::default(),
+        }
     }
-}
-
-/// Trains a genotype on a source's images; leaves `weights.safetensors`. Returns the model and its accuracy.
-pub fn run_train(
-    genotype: &Genotype,
-    source: &Source,
-    data: &Data,
-    config: &Config,
-    folder: &mut Folder,
-    recorder: &mut dyn Recorder,
-    tell: &mut dyn FnMut(&crate::train::TrainRecord),
-) -> Result<(Model, f64)> {
-    let network = data.network(config.train.channels, config.train.layers);
-    let graph = assemble(genotype, &network)?;
-    let weights = Weights::init(&graph, config.seed)?;
-    let mut accuracy = 0.0;
-    train(&graph, &weights, &data.train, &data.test, config, recorder, |record| {
-        accuracy = record.test_accuracy;
-        tell(record);
-        folder.record(record)?;
-        folder.time(record.epoch + 1, 0, record.seconds)
-    })?;
-    let record = BTreeMap::from(
-        [
-            ("program", format!("milenas-search {}", env!("CARGO_PKG_VERSION"))),
-            ("data", source.to_string()),
-            ("seed", config.seed.to_string()),
-            ("epochs", config.train.epochs.to_string()),
-            ("test_accuracy", format!("{accuracy:.4}")),
-        ]
-        .map(|(key, value)| (key.to_string(), value)),
-    );
-    let card = Card {
-        version: Card::VERSION,
-        genotype: genotype.clone(),
-        network,
-        labels: data.classes.clone(),
-        input: data.train.contract.clone(),
-        record,
-    };
-    let model = Model { card, graph, weights };
-    model.save(&folder.join(WEIGHTS))?;
-    file::write(&folder.join(GENOTYPE), genotype.to_json().as_bytes())?;
-    Ok((model, accuracy))
 }
 
 /// Measures trained weights on the test images of a source; also what a user should know of the images.

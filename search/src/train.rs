@@ -1,19 +1,25 @@
-//! Training of a derived network from scratch: SGD with momentum and a cosine, crop and flip.
+//! Training of a derived network: SGD with momentum, and what keeps it from learning its images by heart.
+
+pub mod checkpoint;
+pub mod drop_path;
 
 use std::time::Instant;
 
+use milenas_models::fused::Regularisers;
 use milenas_models::metrics::Ranked;
-use milenas_models::{Graph, Weights};
+use milenas_models::{Graph, Rng, Trainable, Weights};
 use serde::Serialize;
 
+use crate::checkpoint::Position;
 use crate::config::Config;
 use crate::data::{Loader, Pictures, Plan};
 use crate::engine::Engine;
-use crate::optim::{Sgd, cosine};
+use crate::optim::{Ema, Sgd};
 use crate::strategy::Recorder;
 use crate::strategy::finite;
 use crate::tensorboard::Scalars;
 use crate::{Error, Result};
+use checkpoint::Checkpoint;
 
 /// A line of `metrics.jsonl`.
 #[derive(Clone, Debug, Serialize)]
@@ -22,13 +28,13 @@ pub struct TrainRecord {
     pub epoch: usize,
     /// The learning rate.
     pub lr: f64,
-    /// Mean over the epoch's batches, as they were met.
+    /// Mean over the epoch's batches, as they were met; the auxiliary head's part is in it.
     pub train_loss: f64,
     /// The part of the epoch's images that were right.
     pub train_accuracy: f64,
     /// On the test images after the epoch.
     pub test_accuracy: f64,
-    /// Wall-clock time of the epoch; not in the line, which is the same for equal runs.
+    /// Wall-clock time of the epoch, since a resume if there was one; not in the line, which is the same for equal runs.
     #[serde(skip)]
     pub seconds: f64,
 }
@@ -49,57 +55,145 @@ impl Scalars for TrainRecord {
     }
 }
 
-/// Trains `weights` in place, and hands each epoch's record to `keep`.
+/// What a training is about.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub struct Task<'a> {
+    pub network: &'a Trainable,
+    pub pictures: &'a Pictures,
+    pub test: &'a Pictures,
+    pub config: &'a Config,
+}
+
+/// Keeps what a training comes to as it goes.
+pub trait Keeper {
+    /// An epoch is over.
+    fn epoch(&mut self, record: &TrainRecord) -> Result<()>;
+    /// A point to go on from; the records of all epochs before it have been kept.
+    fn save(&mut self, checkpoint: &Checkpoint) -> Result<()>;
+}
+
+/// Trains `weights` in place, from their beginning or from a checkpoint, and ends as if there had been no interruption.
 ///
 /// # Errors
-/// No training images, a loss that is not finite, a failure of `keep`.
+/// No training images, a loss or weight that is not finite, a failure of `keeper`.
 pub fn train(
-    graph: &Graph,
+    task: &Task<'_>,
     weights: &Weights,
-    pictures: &Pictures,
-    test: &Pictures,
-    config: &Config,
+    from: Option<Checkpoint>,
     recorder: &mut dyn Recorder,
-    mut keep: impl FnMut(&TrainRecord) -> Result<()>,
+    keeper: &mut dyn Keeper,
 ) -> Result<()> {
+    let Task { network, pictures, test, config } = *task;
     if pictures.is_empty() {
         return Err(Error::Data { problem: "no training image could be read".into() });
     }
     let settings = &config.train;
-    let mut engine = Engine::new(graph, weights)?;
+    let (mut sgd, mut ema, mut at) = (Sgd::new(), Ema::default(), Position::default());
+    if let Some(from) = from {
+        weights.copy_from(&from.weights)?;
+        (sgd, ema, at) = (from.sgd, from.ema, from.position);
+    }
+    let mut engine = Engine::for_training(network, weights)?;
     let all: Vec<usize> = (0..pictures.len()).collect();
-    let mut sgd = Sgd::new();
-    for epoch in 0..settings.epochs {
+    for epoch in at.epoch..settings.epochs {
         let start = Instant::now();
-        let lr = cosine(settings.weights.lr, settings.weights.lr_min, epoch, settings.epochs);
+        let lr = settings.lr(epoch);
         let plan = Plan::epoch(&all, settings.batch, settings.steps, config.seed, "train", epoch);
         let steps = plan.steps();
-        recorder.begin(epoch, settings.epochs, steps, 0);
-        let (mut total, mut correct, mut images) = (0.0, 0, 0);
+        recorder.begin(epoch, settings.epochs, steps, at.step);
         std::thread::scope(|scope| {
-            for (step, batch) in Loader::start(scope, pictures, plan, Some(config.augment)).enumerate() {
-                let (value, right) = engine.gradients(&batch)?;
+            let transform = Some(settings.transform(config.augment));
+            let batches = Loader::start(scope, pictures, plan.starting_at(at.step), transform);
+            for (step, batch) in (at.step..).zip(batches) {
+                let mut rng = Rng::new(config.seed, &format!("drop_path/{epoch}/{step}"));
+                let p = settings.drop_path_at(epoch);
+                let paths = drop_path::factors(p, engine.paths(), batch.len(), &mut rng);
+                let (smoothing, auxiliary) = (settings.smoothing, settings.auxiliary);
+                let extra = Regularisers { smoothing, auxiliary, paths: &paths };
+                let (value, right) = engine.gradients(&batch, &extra)?;
                 finite("the training loss", value, epoch, step, "train.weights.lr", lr)?;
                 engine.step(&mut sgd, &settings.weights, lr)?;
+                if settings.ema > 0.0 {
+                    engine.average(&mut ema, settings.ema)?;
+                }
                 recorder.step(value, batch.len());
-                total += value;
-                correct += right;
-                images += batch.len();
+                at.step += 1;
+                at.loss += value;
+                at.correct += right;
+                at.images += batch.len();
+                let every = settings.checkpoint_steps;
+                if at.step < steps && every > 0 && at.step.is_multiple_of(every) {
+                    keeper.save(&point(&engine, weights, &sgd, &ema, at, lr)?)?;
+                }
             }
             Ok::<_, Error>(())
         })?;
-        engine.store()?;
+        engine.swap(&mut ema)?;
         let ranks = evaluate_with(&mut engine, test, settings.batch)?;
-        keep(&TrainRecord {
+        engine.swap(&mut ema)?;
+        keeper.epoch(&TrainRecord {
             epoch,
             lr,
-            train_loss: total / steps as f64,
-            train_accuracy: correct as f64 / images.max(1) as f64,
+            train_loss: at.loss / steps as f64,
+            train_accuracy: at.correct as f64 / at.images.max(1) as f64,
             test_accuracy: ranks.iter().filter(|r| r.rank == 0).count() as f64 / ranks.len().max(1) as f64,
             seconds: start.elapsed().as_secs_f64(),
         })?;
+        at = Position::start(epoch + 1);
+        keeper.save(&point(&engine, weights, &sgd, &ema, at, lr)?)?;
     }
-    Ok(())
+    engine.swap(&mut ema)?;
+    engine.store()
+}
+
+/// # Errors
+/// A number that is not finite: the checkpoint before stays the last good one.
+fn point(
+    engine: &Engine<'_>,
+    weights: &Weights,
+    sgd: &Sgd,
+    ema: &Ema,
+    position: Position,
+    lr: f64,
+) -> Result<Checkpoint> {
+    engine.store()?;
+    let (sgd, ema) = (sgd.clone(), ema.clone());
+    let checkpoint = Checkpoint { position, weights: weights.detached()?, sgd, ema };
+    match checkpoint.not_finite()? {
+        None => Ok(checkpoint),
+        Some((what, value)) => {
+            finite(what, value, position.epoch, position.step, "train.weights.lr", lr).map(|()| checkpoint)
+        }
+    }
+}
+
+/// Batches that running statistics are estimated on: with each they keep nine tenths of themselves.
+const STATISTICS: usize = 64;
+
+/// Brings the running statistics to those of the weights as they are, which come from another network: by passes in training mode
+/// over images as evaluation sees them.
+///
+/// # Errors
+/// Weights that are not the network's.
+pub fn estimate_statistics(
+    network: &Trainable,
+    weights: &Weights,
+    pictures: &Pictures,
+    config: &Config,
+) -> Result<()> {
+    let mut engine = Engine::for_training(network, weights)?;
+    let all: Vec<usize> = (0..pictures.len()).collect();
+    let (mut left, mut round) = (STATISTICS, 0);
+    while left > 0 && !all.is_empty() {
+        let plan = Plan::epoch(&all, config.train.batch, left, config.seed, "statistics", round);
+        (left, round) = (left - plan.steps(), round + 1);
+        std::thread::scope(|scope| {
+            Loader::start(scope, pictures, plan, None)
+                .try_for_each(|batch| engine.gradients(&batch, &Regularisers::default()).map(|_| ()))
+        })?;
+    }
+    engine.store()
 }
 
 /// Runs a network on images in order, in evaluation mode.

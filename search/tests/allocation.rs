@@ -125,8 +125,15 @@ fn search(images: usize) -> Vec<Bytes> {
 }
 
 fn training(images: usize) -> Vec<Bytes> {
-    let shape =
-        NetworkConfig { channels: 16, layers: 5, classes: 10, in_channels: 3, height: SIDE, width: SIDE };
+    let shape = NetworkConfig {
+        channels: 16,
+        layers: 5,
+        classes: 10,
+        in_channels: 3,
+        height: SIDE,
+        width: SIDE,
+        skeleton: Default::default(),
+    };
     let graph = assemble(&Genotype::named("DARTS_V2").unwrap(), &shape).unwrap();
     let mut network = Network::new(&graph).unwrap();
     network.tensors_mut().load(&Weights::init(&graph, 0).unwrap()).unwrap();

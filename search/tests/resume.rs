@@ -90,8 +90,15 @@ fn live(data: &Data, keeper: &mut Mortal<'_>) -> Result<Outcome> {
     };
     let mut net = new_supernet(&shape, 8, 8, config.seed)?;
     let from = keeper.kept.as_ref().map(|bytes| Checkpoint::from_bytes(bytes, "kept", keeper.origin));
-    let evaluation =
-        NetworkConfig { channels: 2, layers: 3, classes: 10, in_channels: 1, height: 8, width: 8 };
+    let evaluation = NetworkConfig {
+        channels: 2,
+        layers: 3,
+        classes: 10,
+        in_channels: 1,
+        height: 8,
+        width: 8,
+        skeleton: Default::default(),
+    };
     search(
         &mut *net,
         &Task { pictures: &data.train, config, evaluation },

@@ -1,4 +1,4 @@
-//! A search survives kills, and refuses what it cannot go on from: the real binary, on the built-in digits.
+//! A search and a training survive kills, and a search refuses what it cannot go on from: the real binary, on the built-in digits.
 
 use std::fs;
 use std::path::Path;
@@ -13,20 +13,23 @@ const SEARCH: &str = "milenas-search run --data digits --seed 5 --set augment.fl
      --set search.steps=14 --set search.batch=16 --set search.channels=4 --set search.layers=3 \
      --set search.checkpoint_steps=2 --set train.channels=4 --set train.layers=3";
 
-/// What must not tell of kills.
-const KEPT: [&str; 5] =
-    ["genotype.json", "checkpoint.safetensors", "metrics.jsonl", "config.toml", "genotypes/table.json"];
+/// A training of a few seconds with everything that draws.
+const TRAIN: &str = "milenas-search train --genotype DARTS_V2 --data digits --seed 5 --set augment.flip=false \
+     --set data.size=32 --set train.epochs=4 --set train.steps=10 --set train.batch=16 --set train.channels=4 \
+     --set train.layers=3 --set train.checkpoint_steps=2 --set train.auxiliary=0.4 --set train.drop_path=0.3 \
+     --set train.cutout=0.5 --set train.ema=0.9";
 
-fn start(root: &Path, out: &str) -> Child {
+fn start(root: &Path, command: &str, out: &str) -> Child {
+    let words = command.split_whitespace();
     let mut command = Command::new(binary("milenas-search"));
-    command.args(SEARCH.split_whitespace().skip(1)).args(["--out", out, "--resume"]);
+    command.args(words.skip(1)).args(["--out", out, "--resume"]);
     command.current_dir(root).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().unwrap()
 }
 
 /// Starts the search in `out` and kills it once it has left a checkpoint.
 fn unfinished(root: &Path, out: &str) {
-    let mut child = start(root, out);
+    let mut child = start(root, SEARCH, out);
     while !root.join(out).join("checkpoint.safetensors").exists() {
         assert!(child.try_wait().unwrap().is_none(), "it ends before it leaves a checkpoint");
         std::thread::sleep(Duration::from_millis(1));
@@ -40,27 +43,27 @@ fn error(said: &Said) -> &str {
     said.err.lines().find(|line| line.starts_with("error: ")).unwrap()
 }
 
-#[test]
-fn killed_twenty_times_it_ends_as_if_nothing_had_happened() {
-    let folder = tempfile::tempdir().unwrap();
-    let root = folder.path();
+/// Kills a run twenty times; `kept` is what must not tell of it, the checkpoint first.
+fn killed_and_gone_on_with(root: &Path, command: &str, kept: &[&str]) {
     let begin = Instant::now();
-    succeed(root, &format!("{SEARCH} --out whole"));
+    succeed(root, &format!("{command} --out whole"));
     let whole = begin.elapsed();
-    let read = |out: &str| KEPT.map(|name| fs::read(root.join(out).join(name)).unwrap_or_default());
+    let read = |out: &str| -> Vec<Vec<u8>> {
+        kept.iter().map(|name| fs::read(root.join(out).join(name)).unwrap_or_default()).collect()
+    };
     let mut rng = Rng::new(7, "kills");
     let (mut kills, mut points) = (0, Vec::new());
     while kills < 20 {
-        let mut child = start(root, "a");
+        let mut child = start(root, command, "a");
         std::thread::sleep(whole.mul_f32(rng.unit() / 8.0));
         kills += usize::from(child.try_wait().unwrap().is_none());
         // SIGKILL on Unix.
         child.kill().unwrap();
         child.wait().unwrap();
-        points.push(read("a")[1].clone());
+        points.push(read("a")[0].clone());
     }
-    succeed(root, &format!("{SEARCH} --out a --resume"));
-    for ((name, expected), found) in KEPT.iter().zip(read("whole")).zip(read("a")) {
+    succeed(root, &format!("{command} --out a --resume"));
+    for ((name, expected), found) in kept.iter().zip(read("whole")).zip(read("a")) {
         assert!(!expected.is_empty() && found == expected, "{name} differs");
     }
     points.dedup();
@@ -68,9 +71,28 @@ fn killed_twenty_times_it_ends_as_if_nothing_had_happened() {
     let left: Vec<_> =
         fs::read_dir(root.join("a")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".tmp")), "{left:?}");
-    // A finished search has nothing left to do, and says the same.
-    succeed(root, "milenas-search run --data digits --out a --resume");
+    // What is finished has nothing left to do, and says the same.
+    succeed(root, &format!("{command} --out a --resume"));
     assert!(read("a") == read("whole"));
+}
+
+#[test]
+fn a_search_killed_twenty_times_ends_as_if_nothing_had_happened() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept =
+        ["checkpoint.safetensors", "genotype.json", "metrics.jsonl", "config.toml", "genotypes/table.json"];
+    killed_and_gone_on_with(folder.path(), SEARCH, &kept);
+    // Its own configuration is enough.
+    succeed(folder.path(), "milenas-search run --data digits --out a --resume");
+}
+
+#[test]
+fn a_training_killed_twenty_times_ends_as_if_nothing_had_happened() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept =
+        ["checkpoint.safetensors", "weights.safetensors", "metrics.jsonl", "config.toml", "scores.json"];
+    killed_and_gone_on_with(folder.path(), TRAIN, &kept);
+    succeed(folder.path(), "milenas-search train --genotype DARTS_V2 --data digits --out a --resume");
 }
 
 #[test]
@@ -121,7 +143,7 @@ fn no_room_for_a_checkpoint_leaves_the_one_before() {
     let done = Command::new("sh").args(["-c", &script]).current_dir(root).output().unwrap();
     let said = String::from_utf8_lossy(&done.stderr);
     assert_eq!(done.status.code(), Some(1), "{said}");
-    let expected = ["the search stops at epoch", "checkpoint.safetensors", "File too large", "--resume"];
+    let expected = ["the run stops at epoch", "checkpoint.safetensors", "File too large", "--resume"];
     expected.iter().for_each(|part| assert!(said.contains(part), "{part}: {said}"));
     assert!(fs::read(&path).unwrap() == before);
     let names = fs::read_dir(root.join("a")).unwrap().map(|entry| entry.unwrap().file_name());

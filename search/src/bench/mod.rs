@@ -1,5 +1,6 @@
 //! How fast a step is, of the search or of a network's training, and where its time goes.
 
+mod latency;
 mod step;
 mod train;
 
@@ -12,6 +13,7 @@ use serde::Serialize;
 use crate::data::Pictures;
 use crate::strategy::Order;
 
+pub use latency::latency;
 pub use step::{StepBench, step};
 pub use train::{TrainBench, train};
 

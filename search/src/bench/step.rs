@@ -47,7 +47,7 @@ pub fn step(bench: &StepBench, search: &SearchConfig) -> Result<Report> {
     let config = SearchConfig { batch: bench.batch, ..search.clone() };
     let mut stepper = Stepper::default();
     let mut alphas = search.first_alphas(&Space::DARTS, 0);
-    let augment = Some(Augment { crop: 0.125, flip: true });
+    let augment = Some(Augment { crop: 0.125, flip: true }.into());
     let (mut seconds, mut data) = (Vec::new(), 0.0);
     std::thread::scope(|scope| {
         let plan = |purpose| Plan::epoch(&all, bench.batch, 0, 0, purpose, 0);

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use milenas_models::fused::Regularisers;
 use milenas_models::{Genotype, NetworkConfig, Weights, assemble, cost};
 
 use super::{Report, SIDE, noise};
@@ -26,7 +27,15 @@ pub struct TrainBench {
 /// Runs steps of training on made-up images.
 pub fn train(bench: &TrainBench, config: &TrainConfig) -> Result<Report> {
     let &TrainBench { channels, layers, batch, steps, .. } = bench;
-    let shape = NetworkConfig { channels, layers, classes: 10, in_channels: 3, height: SIDE, width: SIDE };
+    let shape = NetworkConfig {
+        channels,
+        layers,
+        classes: 10,
+        in_channels: 3,
+        height: SIDE,
+        width: SIDE,
+        skeleton: Default::default(),
+    };
     let graph = assemble(&bench.genotype, &shape)?;
     let weights = Weights::init(&graph, 0)?;
     // A backward pass costs one for the inputs and one for the weights.
@@ -38,12 +47,13 @@ pub fn train(bench: &TrainBench, config: &TrainConfig) -> Result<Report> {
     let (mut seconds, mut data) = (Vec::new(), 0.0);
     std::thread::scope(|scope| {
         let plan = Plan::epoch(&all, batch, 0, 0, "train", 0);
-        let mut batches = Loader::start(scope, &pictures, plan, Some(Augment { crop: 0.125, flip: true }));
+        let mut batches =
+            Loader::start(scope, &pictures, plan, Some(Augment { crop: 0.125, flip: true }.into()));
         for step in 0..=steps {
             let start = Instant::now();
             let Some(batch) = batches.next() else { break };
             let waited = start.elapsed().as_secs_f64();
-            engine.gradients(&batch)?;
+            engine.gradients(&batch, &Regularisers::default())?;
             engine.step(&mut sgd, &config.weights, config.weights.lr)?;
             match (step, engine.fused()) {
                 // The first step finds its memory.

@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use milenas_models::Rng;
 
-use super::{Augment, Pictures, shuffled};
+use super::{Pictures, Transform, shuffled};
 
 /// Images and labels of one step.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,7 +107,7 @@ impl Plan {
         self.batches.len()
     }
 
-    fn make(&self, step: usize, pictures: &Pictures, augment: Option<Augment>) -> Batch {
+    fn make(&self, step: usize, pictures: &Pictures, transform: Option<Transform>) -> Batch {
         let contract = &pictures.contract;
         let (size, picks) = (contract.len(), &self.batches[step]);
         let mut rng = Rng::new(self.seed, &format!("{}/augment/{step}", self.purpose));
@@ -115,13 +115,9 @@ impl Plan {
         let mut moved = vec![0; size];
         for (&index, out) in picks.iter().zip(images.chunks_exact_mut(size)) {
             let image = pictures.image(index);
-            match augment {
+            match transform {
                 None => contract.normalise(image, out),
-                Some(augment) => {
-                    let shape = [contract.height, contract.width, contract.channels];
-                    augment.apply(image, shape, &mut rng, &mut moved);
-                    contract.normalise(&moved, out);
-                }
+                Some(transform) => transform.apply(image, contract, &mut rng, &mut moved, out),
             }
         }
         let labels = picks.iter().map(|&i| pictures.images.labels[i]).collect();
@@ -139,12 +135,12 @@ impl Loader {
         scope: &'scope std::thread::Scope<'scope, 'env>,
         pictures: &'env Pictures,
         plan: Plan,
-        augment: Option<Augment>,
+        transform: Option<Transform>,
     ) -> Self {
         let (send, receive) = sync_channel(2);
         scope.spawn(move || {
             // A closed channel means that the reader stopped early.
-            (plan.first..plan.steps()).try_for_each(|step| send.send(plan.make(step, pictures, augment)))
+            (plan.first..plan.steps()).try_for_each(|step| send.send(plan.make(step, pictures, transform)))
         });
         Loader(receive)
     }
@@ -163,6 +159,7 @@ mod tests {
     use milenas_models::images::Labelled;
     use milenas_models::input::{InputContract, Resize};
 
+    use super::super::Augment;
     use super::*;
 
     #[test]
@@ -193,7 +190,7 @@ mod tests {
         let all: Vec<usize> = (0..20).collect();
         let batches = |step| -> Vec<Batch> {
             let plan = Plan::epoch(&all, 3, 0, 1, "train", 0).starting_at(step);
-            let augment = Some(Augment { crop: 0.5, flip: true });
+            let augment = Some(Augment { crop: 0.5, flip: true }.into());
             std::thread::scope(|scope| Loader::start(scope, &pictures, plan, augment).collect())
         };
         let whole = batches(0);

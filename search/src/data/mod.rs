@@ -2,11 +2,14 @@
 
 mod augment;
 mod loader;
+mod photo;
 mod split;
+mod transform;
 
 pub use augment::Augment;
 pub use loader::{Batch, Loader, Plan};
 pub use split::{halves, shuffled};
+pub use transform::Transform;
 
 use milenas_models::images::Labelled;
 use milenas_models::input::InputContract;

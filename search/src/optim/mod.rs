@@ -4,10 +4,12 @@
 
 mod adam;
 mod clip;
+mod ema;
 mod schedule;
 mod sgd;
 
 pub use adam::{Adam, AdamConfig};
 pub use clip::{clip_factor, squared_norm};
-pub use schedule::cosine;
+pub use ema::Ema;
+pub use schedule::{cosine, exponential};
 pub use sgd::{Sgd, SgdConfig};

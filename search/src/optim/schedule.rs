@@ -6,9 +6,20 @@ pub fn cosine(start: f64, min: f64, epoch: usize, epochs: usize) -> f64 {
     min + (start - min) * (1.0 + turn.cos()) / 2.0
 }
 
+/// `start factor^epoch`.
+pub fn exponential(start: f64, factor: f64, epoch: usize) -> f64 {
+    start * factor.powi(i32::try_from(epoch).unwrap_or(i32::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn falls_by_a_factor() {
+        assert_eq!(exponential(0.1, 0.97, 0), 0.1);
+        assert!((exponential(0.1, 0.97, 250) - 4.93e-5).abs() < 1e-7);
+    }
 
     #[test]
     fn runs_from_start_to_min() {

@@ -12,8 +12,10 @@ use crate::config::Config;
 use crate::tensorboard::{EventFile, Scalars};
 use crate::{Error, Result};
 
-const METRICS: &str = "metrics.jsonl";
-const TIMINGS: &str = "timings.jsonl";
+/// The name of the lines that a run grows by, one an epoch.
+pub const METRICS: &str = "metrics.jsonl";
+/// The name of the lines of how long it took.
+pub const TIMINGS: &str = "timings.jsonl";
 const TENSORBOARD: &str = "tensorboard";
 
 /// A line of `timings.jsonl`: how long it took to come here from the line before, or from the start of the program.
@@ -122,6 +124,11 @@ impl Folder {
     /// The path of a file in it.
     pub fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Seconds that the run has taken, those before a resume with them.

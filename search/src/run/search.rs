@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::strategy::checkpoint::{Checkpoint, Origin};
 use crate::strategy::{Ended, EpochRecord, Keeper, Recorder, Task, search};
 use crate::supernet::{SupernetConfig, new_supernet};
-use crate::{Error, Result};
+use crate::{Error, Result, report};
 
 /// A folder, what the search in it is made of, and where it goes on.
 #[derive(Debug)]
@@ -66,8 +66,8 @@ pub struct Found {
     pub ended: Ended,
 }
 
-/// Searches on a source's images; leaves `genotype.json`, the best of every size in `genotypes/`, and the last point in
-/// `checkpoint.safetensors`.
+/// Searches on a source's images; leaves `genotype.json`, the best of every size in `genotypes/`, the last point in
+/// `checkpoint.safetensors`, and `report.html`, which grows with every epoch.
 ///
 /// # Errors
 /// Those of the search, and that no size is within the limits: all else is written then.
@@ -108,6 +108,7 @@ pub fn run_search(
     let table = table(&outcome.sizes, &evaluation)?;
     let genotype = chosen.map_or(outcome.genotype, |row| table[row].genotype.clone());
     file::write(&folder.join(GENOTYPE), genotype.to_json().as_bytes())?;
+    report::write(folder.path())?;
     Ok(Found { genotype, table, chosen, ended: outcome.ended })
 }
 
@@ -131,7 +132,11 @@ impl Keeper for InFolder<'_> {
         self.genotypes.write(&checkpoint.sizes)?;
         checkpoint.save(&self.folder.join(CHECKPOINT), self.origin)?;
         let seconds = std::mem::replace(&mut self.since, Instant::now()).elapsed().as_secs_f64();
-        self.folder.time(checkpoint.position.epoch, checkpoint.position.step, seconds)
+        self.folder.time(checkpoint.position.epoch, checkpoint.position.step, seconds)?;
+        match checkpoint.position.step {
+            0 => report::write(self.folder.path()),
+            _ => Ok(()),
+        }
     }
 
     fn out_of_time(&self) -> bool {

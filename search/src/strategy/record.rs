@@ -8,7 +8,7 @@ use super::sizes::Sizes;
 use crate::Result;
 use crate::config::Config;
 use crate::data::Pictures;
-use crate::supernet::Alphas;
+use crate::supernet::{Alphas, Mixture};
 use crate::tensorboard::Scalars;
 
 /// A line of `metrics.jsonl`.
@@ -34,6 +34,8 @@ pub struct EpochRecord {
     pub macs: u64,
     /// Skip connections of the derived normal cell: [many](COLLAPSE) mean that the search collapses.
     pub skips: usize,
+    /// How much each candidate weighs: normal and reduction cells, a row per edge.
+    pub mixture: Mixture,
     /// The derived architecture.
     pub genotype: Genotype,
     /// Wall-clock time of the epoch, since a resume if there was one; not in the line, which is the same for equal runs.

@@ -61,8 +61,10 @@ pub fn search(
         let draws = Plan::draws(&valid, settings.batch, steps, seed, "valid", epoch);
         recorder.begin(epoch, settings.epochs, steps, at.step);
         std::thread::scope(|scope| {
-            let train = Loader::start(scope, pictures, plan.starting_at(at.step), Some(config.augment));
-            let valid = Loader::start(scope, pictures, draws.starting_at(at.step), Some(config.augment));
+            let train =
+                Loader::start(scope, pictures, plan.starting_at(at.step), Some(config.augment.into()));
+            let valid =
+                Loader::start(scope, pictures, draws.starting_at(at.step), Some(config.augment.into()));
             for (step, (train, valid)) in (at.step..).zip(train.zip(valid)) {
                 let moment = Moment { seed, epoch, step, lr };
                 let seen = stepper.step(net, &mut alphas, [&train, &valid], settings, moment)?;
@@ -109,6 +111,7 @@ pub fn search(
             params,
             macs,
             skips: genotype.normal.skips(),
+            mixture: alphas.mixture(),
             genotype,
             seconds: start.elapsed().as_secs_f64(),
         })?;

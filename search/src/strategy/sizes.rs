@@ -147,8 +147,15 @@ mod tests {
 
     use super::*;
 
-    const NETWORK: NetworkConfig =
-        NetworkConfig { channels: 4, layers: 3, classes: 10, in_channels: 3, height: 16, width: 16 };
+    const NETWORK: NetworkConfig = NetworkConfig {
+        channels: 4,
+        layers: 3,
+        classes: 10,
+        in_channels: 3,
+        height: 16,
+        width: 16,
+        skeleton: milenas_models::Skeleton::Cifar,
+    };
 
     /// Normal cells of `n` convolutions, reduction cells of `r`.
     fn found(epoch: usize, n: usize, r: usize, right: usize) -> Best {

@@ -233,7 +233,7 @@ impl Supernet for Reference {
         let tensors =
             vars.iter().map(|v| if want.mixture { v.as_tensor().clone() } else { v.as_detached_tensor() });
         let logits = self.forward(&batch.tensor()?, &tensors.collect::<Vec<_>>(), mixture, Mode::Train)?;
-        let (loss, correct) = loss::cross_entropy(&logits, &batch.labels)?;
+        let (loss, correct) = loss::cross_entropy(&logits, &batch.labels, 0.0)?;
         let gradients = loss.backward()?;
         if want.weights {
             self.gradients.clear();

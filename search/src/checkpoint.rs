@@ -1,0 +1,202 @@
+//! What points of a search and of a training have in common: how far it is, tensors and a header in one safetensors file, and
+//! the proof that the file is whole and of this run.
+//!
+//! Every draw of a run is `Rng::new(seed, purpose)` of its own epoch and step, so a position stands for all
+//! generators. Nothing in the file depends on the clock: equal runs leave equal bytes.
+
+use std::collections::{BTreeMap, HashMap};
+
+use candle_core::{Device, Tensor};
+use milenas_models::Weights;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+use crate::config::Config;
+use crate::{Error, Result};
+
+/// The largest checkpoint that is read, in bytes; the paper's search has 25 MB.
+pub const MAX_BYTES: u64 = 4 << 30;
+
+/// How far a run is, and what it has seen of the epoch it is in.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Position {
+    /// The epoch, counted from 0.
+    pub epoch: usize,
+    /// Its steps that are done.
+    pub step: usize,
+    /// The sum of their training losses.
+    pub loss: f64,
+    /// Their training images that were right.
+    pub correct: usize,
+    /// Their training images.
+    pub images: usize,
+}
+
+impl Position {
+    /// Before the first step of an epoch.
+    pub fn start(epoch: usize) -> Self {
+        Position { epoch, ..Position::default() }
+    }
+}
+
+pub(crate) fn damaged(place: &str, problem: impl std::fmt::Display) -> Error {
+    let problem = format!("damaged: {problem}. Help: restore a copy of it, or begin again in another --out");
+    Error::Resume { place: place.into(), problem }
+}
+
+/// Of the header's text and of all tensors.
+fn digest<'a>(header: &str, tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
+    let mut sum = Sha256::new().chain_update(header);
+    tensors.for_each(|(name, bytes)| sum = std::mem::take(&mut sum).chain_update(name).chain_update(bytes));
+    sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Tensors on their way into a file: type, shape, bytes.
+#[derive(Default)]
+pub(crate) struct Writer(BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>);
+
+impl Writer {
+    pub(crate) fn f32(&mut self, name: String, shape: &[usize], values: &[f32]) {
+        let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        self.0.insert(name, (Dtype::F32, shape.to_vec(), bytes));
+    }
+
+    pub(crate) fn f64(&mut self, name: &str, values: &[f64]) {
+        let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        self.0.insert(name.into(), (Dtype::F64, vec![values.len()], bytes));
+    }
+
+    pub(crate) fn weights(&mut self, prefix: &str, weights: &Weights) -> Result<()> {
+        for (name, var) in weights.iter() {
+            self.f32(format!("{prefix}{name}"), var.dims(), &var.flatten_all()?.to_vec1::<f32>()?);
+        }
+        Ok(())
+    }
+
+    /// An optimiser's state, by parameter.
+    pub(crate) fn vectors(&mut self, prefix: &str, vectors: &[Vec<f32>]) {
+        for (index, vector) in vectors.iter().enumerate() {
+            self.f32(format!("{prefix}{index:06}"), &[vector.len()], vector);
+        }
+    }
+
+    /// The file, with `header` as JSON under `key` in its metadata.
+    pub(crate) fn finish(self, key: &str, header: &impl Serialize) -> Result<Vec<u8>> {
+        let broken = |e: &dyn std::fmt::Display| damaged("checkpoint", e);
+        let header = serde_json::to_string(header).map_err(|e| broken(&e))?;
+        let digest = digest(&header, self.0.iter().map(|(name, (.., bytes))| (name.as_str(), &bytes[..])));
+        let views = self.0.iter().map(|(name, (dtype, shape, bytes))| {
+            TensorView::new(*dtype, shape.clone(), bytes).map(|view| (name, view)).map_err(|e| broken(&e))
+        });
+        // One key: the library writes several in the order of a hash map.
+        let metadata = HashMap::from([(key.to_string(), format!("{digest} {header}"))]);
+        safetensors::serialize(views.collect::<Result<Vec<_>>>()?, Some(metadata)).map_err(|e| broken(&e))
+    }
+}
+
+/// Tensors of a file, which is whole.
+pub(crate) struct Reader<'a> {
+    tensors: SafeTensors<'a>,
+    /// In order.
+    names: Vec<String>,
+    place: &'a str,
+}
+
+impl<'a> Reader<'a> {
+    /// Reads what [`Writer::finish`] made, and its header; `place` names the file.
+    pub(crate) fn open<H: DeserializeOwned>(bytes: &'a [u8], place: &'a str, key: &str) -> Result<(Self, H)> {
+        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(place, e))?;
+        let tensors = SafeTensors::deserialize(bytes).map_err(|e| damaged(place, e))?;
+        let text = metadata.metadata().as_ref().and_then(|m| m.get(key)?.split_once(' '));
+        let (sum, header) = text.ok_or_else(|| damaged(place, format!("it has no `{key}`")))?;
+        let mut all = tensors.tensors();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        if sum != digest(header, all.iter().map(|(name, view)| (name.as_str(), view.data()))) {
+            return Err(damaged(place, "its contents are not those that were written"));
+        }
+        let header = serde_json::from_str(header).map_err(|e| damaged(place, e))?;
+        let names = all.into_iter().map(|(name, _)| name).collect();
+        Ok((Reader { tensors, names, place }, header))
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.tensors.tensor(name).is_ok()
+    }
+
+    fn view(&self, name: &str, dtype: Dtype) -> Result<TensorView<'_>> {
+        let view = self.tensors.tensor(name).map_err(|e| damaged(self.place, e))?;
+        match view.dtype() == dtype {
+            true => Ok(view),
+            false => Err(damaged(self.place, format!("`{name}` is {:?}, expected {dtype:?}", view.dtype()))),
+        }
+    }
+
+    pub(crate) fn f32(&self, name: &str) -> Result<Vec<f32>> {
+        let view = self.view(name, Dtype::F32)?;
+        Ok(view.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+    }
+
+    pub(crate) fn f64(&self, name: &str) -> Result<Vec<f64>> {
+        let view = self.view(name, Dtype::F64)?;
+        Ok(view.data().as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect())
+    }
+
+    fn under<'b>(&'b self, prefix: &'b str) -> impl Iterator<Item = &'b str> {
+        self.names.iter().map(String::as_str).filter(move |name| name.starts_with(prefix))
+    }
+
+    pub(crate) fn weights(&self, prefix: &str) -> Result<Weights> {
+        let mut weights = Weights::default();
+        for name in self.under(prefix) {
+            let shape = self.view(name, Dtype::F32)?.shape().to_vec();
+            weights.insert(&name[prefix.len()..], Tensor::from_vec(self.f32(name)?, shape, &Device::Cpu)?)?;
+        }
+        Ok(weights)
+    }
+
+    pub(crate) fn vectors(&self, prefix: &str) -> Result<Vec<Vec<f32>>> {
+        self.under(prefix).map(|name| self.f32(name)).collect()
+    }
+}
+
+/// Whether a checkpoint is of this run. `what` is a search or a training; the pairs are then and now.
+///
+/// # Errors
+/// Another version, configuration or data, with what to do.
+pub(crate) fn check_origin(
+    place: &str,
+    what: &str,
+    version: [u32; 2],
+    config: (&str, &Config),
+    data: [&str; 2],
+) -> Result<()> {
+    let other = |problem: String| Err(Error::Resume { place: place.into(), problem });
+    let [then, now] = version;
+    if then != now {
+        return other(format!("version {then}, expected {now}. Help: go on with the program that wrote it"));
+    }
+    let then: Config = toml::from_str(config.0).map_err(|e| damaged(place, e.message()))?;
+    let differences = then.differences(config.1)?;
+    if !differences.is_empty() {
+        return other(format!(
+            "it is of a {what} with another configuration: {}. Help: go on with its own (leave --preset, --config \
+             and --set out), or begin a new {what} in another --out",
+            differences.join("; ")
+        ));
+    }
+    let [then, now] = data;
+    if then != now {
+        return other(format!(
+            "it is of a {what} on other images: {then} then, {now} now. Help: give the same --data, or begin a new \
+             {what} in another --out"
+        ));
+    }
+    Ok(())
+}
+
+/// The first number that is not finite.
+pub(crate) fn bad(values: &[f32]) -> Option<f64> {
+    values.iter().find(|x| !x.is_finite()).map(|x| f64::from(*x))
+}

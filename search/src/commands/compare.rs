@@ -1,0 +1,183 @@
+//! `milenas-search compare`: baselines that are trained alike.
+
+use std::io::{Write, stdout};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use milenas_models::{Cost, cost, file};
+use serde::Serialize;
+
+use super::train::one;
+use super::{read_genotype, resolve};
+use crate::bench::latency;
+use crate::cli::RunOptions;
+use crate::run::{Spread, Start};
+
+/// An architecture, or all random ones together.
+#[derive(Debug, Serialize)]
+struct Row {
+    name: String,
+    /// Of an image in evaluation; means for all random ones together.
+    params: u64,
+    macs: u64,
+    /// Of one image on one thread, in milliseconds.
+    latency_ms: f64,
+    test_accuracy: Vec<f64>,
+    spread: Spread,
+}
+
+/// Each name once, `random:N` as its N.
+fn names(genotypes: &[String]) -> Result<Vec<String>> {
+    let mut names: Vec<String> = Vec::new();
+    for name in genotypes {
+        match name.strip_prefix("random:") {
+            Some(count) => {
+                let count: u64 =
+                    count.parse().with_context(|| format!("{name}: expected random:N, e.g. random:8"))?;
+                if !(1..=1000).contains(&count) {
+                    bail!("{name}: expected 1 to 1000 random genotypes");
+                }
+                names.extend((1..=count).map(|seed| format!("random:{seed}")));
+            }
+            None => names.push(name.clone()),
+        }
+    }
+    match (1..names.len()).find(|&i| names[..i].contains(&names[i])) {
+        Some(i) => bail!("--genotypes has {} twice", names[i]),
+        None => Ok(names),
+    }
+}
+
+/// A name that no other file has, as a folder.
+fn folder(name: &str) -> String {
+    name.chars().map(|c| if c.is_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect()
+}
+
+pub(super) fn compare(genotypes: &[String], options: &RunOptions, seeds: u64, json: bool) -> Result<()> {
+    let names = names(genotypes)?;
+    // All of them are read before the first is trained.
+    let all = names.iter().map(|name| Ok((name, read_genotype(name)?))).collect::<Result<Vec<_>>>()?;
+    let first = resolve(options, None, Vec::new())?.seed;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
+    let mut rows = Vec::new();
+    for (name, genotype) in all {
+        let (mut accuracies, mut last) = (Vec::new(), None);
+        for seed in first..first.saturating_add(seeds) {
+            let out = options.out.join(folder(name)).join(format!("seed-{seed}"));
+            let config = resolve(options, None, vec![format!("seed={seed}")])?;
+            // Stopped, it goes on when the same is typed again.
+            let trained = one(
+                &format!("{name}, seed {seed}"),
+                &genotype,
+                &Start::Random,
+                options,
+                &out,
+                &config,
+                true,
+            )?;
+            accuracies.push(trained.scores.top1);
+            last = Some(trained.model);
+        }
+        let Some(model) = last else { continue };
+        let Cost { params, macs } = cost(&model.graph);
+        let latency_ms = 1e3 * pool.install(|| latency(&model))?;
+        let spread = Spread::of(&accuracies);
+        rows.push(Row { name: name.clone(), params, macs, latency_ms, test_accuracy: accuracies, spread });
+        write(&options.out, &rows)?;
+    }
+    rows.extend(random(&rows));
+    write(&options.out, &rows)?;
+    match json {
+        true => writeln!(stdout(), "{}", serde_json::to_string(&rows)?)?,
+        false => table(&rows)?,
+    }
+    Ok(())
+}
+
+fn write(out: &Path, rows: &[Row]) -> Result<()> {
+    Ok(file::write(&out.join("compare.json"), serde_json::to_string_pretty(rows)?.as_bytes())?)
+}
+
+/// The random ones together, if there are two or more: what a search has to beat.
+fn random(rows: &[Row]) -> Option<Row> {
+    let all: Vec<&Row> = rows.iter().filter(|row| row.name.starts_with("random:")).collect();
+    let count = all.len() as u64;
+    let mean = |of: fn(&Row) -> u64| all.iter().map(|row| of(row)).sum::<u64>() / count.max(1);
+    let test_accuracy: Vec<f64> = all.iter().flat_map(|row| row.test_accuracy.clone()).collect();
+    (count > 1).then(|| Row {
+        name: format!("random, all {count}"),
+        params: mean(|row| row.params),
+        macs: mean(|row| row.macs),
+        latency_ms: all.iter().map(|row| row.latency_ms).sum::<f64>() / count as f64,
+        spread: Spread::of(&test_accuracy),
+        test_accuracy,
+    })
+}
+
+fn table(rows: &[Row]) -> Result<()> {
+    let width = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0).max(8);
+    writeln!(
+        stdout(),
+        "{:width$}  {:>8}  {:>9}  {:>5}  {:>10}  {:>14}  {:>8}",
+        "genotype",
+        "accuracy",
+        "deviation",
+        "runs",
+        "parameters",
+        "MACs an image",
+        "ms"
+    )?;
+    for Row { name, params, macs, latency_ms, spread, .. } in rows {
+        let (mean, count) = (100.0 * spread.mean, spread.count);
+        let deviation = if count > 1 { format!("{:.2}", 100.0 * spread.deviation) } else { "-".into() };
+        writeln!(
+            stdout(),
+            "{name:width$}  {mean:>6.2} %  {deviation:>9}  {count:>5}  {params:>10}  {macs:>14}  {latency_ms:>8.2}"
+        )?;
+    }
+    writeln!(stdout(), "ms: one image on one thread, our kernels")?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Vec<String>> {
+        names(&text.split(',').map(String::from).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn random_ones_are_counted_out() {
+        assert_eq!(parse("DARTS_V2,random:2").unwrap(), ["DARTS_V2", "random:1", "random:2"]);
+        for (text, expected) in [
+            ("random:x", "random:8"),
+            ("random:0", "1 to 1000"),
+            ("A,B,A", "has A twice"),
+            ("random:2,random:3", "random:1 twice"),
+        ] {
+            let message = format!("{:#}", parse(text).unwrap_err());
+            assert!(message.contains(expected), "{message}");
+        }
+        assert_eq!(folder("runs/a b.json"), "runs-a-b.json");
+    }
+
+    #[test]
+    fn random_ones_are_summed_up() {
+        let row = |name: &str, accuracy: f64| Row {
+            name: name.into(),
+            params: 10,
+            macs: 20,
+            latency_ms: 1.0,
+            test_accuracy: vec![accuracy],
+            spread: Spread::of(&[accuracy]),
+        };
+        let rows = [row("DARTS_V2", 0.9), row("random:1", 0.5), row("random:2", 0.7)];
+        let all = random(&rows).unwrap();
+        assert_eq!((all.name.as_str(), all.spread.count), ("random, all 2", 2));
+        assert!(
+            (all.spread.mean - 0.6).abs() < 1e-12 && (all.spread.deviation - 0.02f64.sqrt()).abs() < 1e-12
+        );
+        assert!(random(&rows[..2]).is_none());
+    }
+}

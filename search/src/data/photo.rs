@@ -1,0 +1,198 @@
+//! What training does to photographs: crops of any size and shape, brought to the network's, and moved colours; both as torchvision's.
+
+use std::borrow::Cow;
+
+use milenas_models::Rng;
+use milenas_models::input::{Image, InputContract, Resize};
+
+/// Tries to find a crop of a drawn area and shape that fits; then the centre is taken.
+const TRIES: usize = 10;
+
+/// Rows, columns, and the first of each, of a crop of `least` to 1 of the area and 3/4 to 4/3 as wide as high (torchvision's
+/// `RandomResizedCrop`).
+fn draw([height, width]: [usize; 2], least: f64, rng: &mut Rng) -> [usize; 4] {
+    let area = (height * width) as f64;
+    let ratio = 0.75f32.ln();
+    for _ in 0..TRIES {
+        let target = area * f64::from(rng.uniform(least as f32, 1.0));
+        let shape = f64::from(rng.uniform(ratio, -ratio)).exp();
+        let rows = (target / shape).sqrt().round() as usize;
+        let columns = (target * shape).sqrt().round() as usize;
+        if (1..=height).contains(&rows) && (1..=width).contains(&columns) {
+            return [rows, columns, rng.below(height - rows + 1), rng.below(width - columns + 1)];
+        }
+    }
+    let rows = height.min(width * 4 / 3).max(1);
+    let columns = width.min(height * 4 / 3).max(1);
+    [rows, columns, (height - rows) / 2, (width - columns) / 2]
+}
+
+/// A crop of `image` `[H, W, C]`, brought to its size.
+pub(super) fn resized_crop<'a>(
+    image: &'a [u8],
+    contract: &InputContract,
+    least: f64,
+    rng: &mut Rng,
+) -> Cow<'a, [u8]> {
+    let InputContract { height, width, channels, .. } = *contract;
+    let [rows, columns, top, left] = draw([height, width], least, rng);
+    let mut rgb = Vec::with_capacity(rows * columns * 3);
+    for row in image.chunks_exact(width * channels).skip(top).take(rows) {
+        for pixel in row.chunks_exact(channels).skip(left).take(columns) {
+            rgb.extend((0..3).map(|c| pixel[c % channels]));
+        }
+    }
+    let stretch = InputContract { resize: Resize::Stretch, ..contract.clone() };
+    let resized = Image::new(columns, rows, rgb, None).and_then(|crop| stretch.prepare(&crop));
+    // A crop of a valid picture is one.
+    resized.map_or(Cow::Borrowed(image), Cow::Owned)
+}
+
+/// Brightness, contrast, saturation and hue by factors of `1 - strength` to `1 + strength`, the hue by half as much of its circle, in any
+/// order (torchvision's `ColorJitter`); gray images have the first two.
+pub(super) fn jitter(image: &mut [u8], channels: usize, strength: f64, rng: &mut Rng) {
+    let mut order: Vec<usize> = (0..4).collect();
+    rng.shuffle(&mut order);
+    let s = strength as f32;
+    for change in order {
+        let factor = rng.uniform(1.0 - s, 1.0 + s);
+        match (change, channels) {
+            (0, _) => blend(image, factor, |_| 0.0),
+            (1, _) => {
+                let count = image.len() / channels;
+                let mean = image.chunks_exact(channels).map(luma).sum::<f32>() / count as f32;
+                image.iter_mut().for_each(|x| *x = mix(*x, mean.round(), factor));
+            }
+            (2, 3) => image.chunks_exact_mut(3).for_each(|pixel| {
+                let gray = luma(pixel);
+                blend(pixel, factor, |_| gray);
+            }),
+            (3, 3) => image.chunks_exact_mut(3).for_each(|pixel| turn(pixel, (factor - 1.0) / 2.0)),
+            _ => {}
+        }
+    }
+}
+
+fn mix(x: u8, other: f32, factor: f32) -> u8 {
+    (factor * f32::from(x) + (1.0 - factor) * other).round().clamp(0.0, 255.0) as u8
+}
+
+fn blend(image: &mut [u8], factor: f32, other: impl Fn(u8) -> f32) {
+    image.iter_mut().for_each(|x| *x = mix(*x, other(*x), factor));
+}
+
+fn luma(pixel: &[u8]) -> f32 {
+    match *pixel {
+        [r, g, b] => 0.299 * f32::from(r) + 0.587 * f32::from(g) + 0.114 * f32::from(b),
+        _ => f32::from(pixel[0]),
+    }
+}
+
+/// Turns the hue by a part of its circle; the largest and the smallest of the colours stay.
+fn turn(pixel: &mut [u8], by: f32) {
+    let [r, g, b] = [0, 1, 2].map(|c| f32::from(pixel[c]));
+    let (high, low) = (r.max(g).max(b), r.min(g).min(b));
+    let span = high - low;
+    if span == 0.0 {
+        return;
+    }
+    let sixth = match high {
+        _ if high == r => (g - b) / span,
+        _ if high == g => (b - r) / span + 2.0,
+        _ => (r - g) / span + 4.0,
+    };
+    let hue = (sixth / 6.0 + by).rem_euclid(1.0) * 6.0;
+    for (c, shift) in [5.0, 3.0, 1.0].into_iter().enumerate() {
+        let k = (hue + shift) % 6.0;
+        let part = k.min(4.0 - k).clamp(0.0, 1.0);
+        pixel[c] = (high - span * part).round() as u8;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crops_have_their_areas_and_shapes() {
+        let mut rng = Rng::new(0, "crop");
+        let (mut areas, mut wide) = (Vec::new(), 0);
+        for _ in 0..4000 {
+            let [rows, columns, top, left] = draw([224, 224], 0.08, &mut rng);
+            assert!(top + rows <= 224 && left + columns <= 224);
+            let shape = columns as f64 / rows as f64;
+            assert!((0.74..1.36).contains(&shape), "{shape}");
+            wide += usize::from(columns > rows);
+            areas.push((rows * columns) as f64 / (224.0 * 224.0));
+        }
+        let least = areas.iter().copied().fold(1.0, f64::min);
+        assert!((0.075..0.1).contains(&least), "{least}");
+        // Uniform up to where crops of extreme shapes no longer fit.
+        let below = areas.iter().filter(|a| **a < 0.54).count() as f64 / 4000.0;
+        assert!((0.5..0.62).contains(&below), "{below}");
+        assert!((1750..2250).contains(&wide), "{wide}");
+    }
+
+    #[test]
+    fn a_crop_of_one_colour_is_that_colour() {
+        let contract = InputContract {
+            height: 9,
+            width: 7,
+            channels: 3,
+            mean: vec![0.0; 3],
+            std: vec![1.0; 3],
+            resize: Resize::ShorterSide { side: 9 },
+            background: None,
+        };
+        let image = [10, 200, 30].repeat(63);
+        for seed in 0..50 {
+            assert_eq!(resized_crop(&image, &contract, 0.08, &mut Rng::new(seed, "x"))[..], image);
+        }
+    }
+
+    #[test]
+    fn the_hue_turns_around_its_circle() {
+        let turned = |by: f32| {
+            let mut pixel = [200, 100, 50];
+            turn(&mut pixel, by);
+            pixel
+        };
+        assert_eq!(turned(0.0), [200, 100, 50]);
+        assert_eq!(turned(1.0 / 3.0), [50, 200, 100]);
+        assert_eq!(turned(-1.0 / 3.0), [100, 50, 200]);
+        let mut gray = [90; 3];
+        turn(&mut gray, 0.3);
+        assert_eq!(gray, [90; 3]);
+    }
+
+    /// A mid gray shows brightness and contrast alone: contrast leaves it, so its spread is that of brightness.
+    #[test]
+    fn brightness_spreads_evenly_within_its_strength() {
+        let mut values = Vec::new();
+        for seed in 0..2000 {
+            let mut image = [100; 12];
+            jitter(&mut image, 3, 0.4, &mut Rng::new(seed, "x"));
+            assert!(image.iter().all(|x| *x == image[0]));
+            values.push(f64::from(image[0]));
+        }
+        let (low, high) =
+            (values.iter().copied().fold(255.0, f64::min), values.iter().copied().fold(0.0, f64::max));
+        assert!((60.0..61.5).contains(&low) && (138.5..=140.0).contains(&high), "{low} {high}");
+        let mean = values.iter().sum::<f64>() / 2000.0;
+        let below = values.iter().filter(|x| **x < 80.0).count();
+        assert!((mean - 100.0).abs() < 1.5 && (420..580).contains(&below), "{mean} {below}");
+    }
+
+    #[test]
+    fn contrast_and_saturation_keep_what_they_turn_about() {
+        // The mean of a gray image, whatever the contrast does.
+        let mut gray = [50, 150, 50, 150];
+        gray.iter_mut().for_each(|x| *x = mix(*x, 100.0, 1.2));
+        assert_eq!(gray, [40, 160, 40, 160]);
+        // No saturation is gray of the same luma.
+        let mut pixel = [200, 100, 50];
+        let gray = luma(&pixel);
+        blend(&mut pixel, 0.0, |_| gray);
+        assert_eq!(pixel, [124; 3]);
+    }
+}

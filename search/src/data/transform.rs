@@ -1,0 +1,155 @@
+//! Everything that training does to an image, in its order: crop, flip, colours, all on bytes; then, on the normalised
+//! numbers, a square that is cut out.
+
+use milenas_models::Rng;
+use milenas_models::input::InputContract;
+
+use super::Augment;
+use super::photo::{jitter, resized_crop};
+
+/// What happens to an image each time it is seen. Made of an [`Augment`] alone it is that of a search.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Transform {
+    /// Crop and flip.
+    pub augment: Augment,
+    /// The least part of the image's area that a crop keeps, which is resized then, in place of the padded crop; 0 for the
+    /// padded one.
+    pub resized_crop: f64,
+    /// How far brightness, contrast and saturation move from 1, and the hue half as far from 0; 0 for not at all.
+    pub jitter: f64,
+    /// The side of the square that is cut out, as a part of the image's side; 0 for none.
+    pub cutout: f64,
+}
+
+impl From<Augment> for Transform {
+    fn from(augment: Augment) -> Self {
+        Transform { augment, resized_crop: 0.0, jitter: 0.0, cutout: 0.0 }
+    }
+}
+
+impl Transform {
+    /// From `image` `[H, W, C]` bytes to normalised numbers `[C, H, W]`; `moved` is room for a second image.
+    pub fn apply(
+        &self,
+        image: &[u8],
+        contract: &InputContract,
+        rng: &mut Rng,
+        moved: &mut [u8],
+        out: &mut [f32],
+    ) {
+        let shape = [contract.height, contract.width, contract.channels];
+        if self.resized_crop > 0.0 {
+            let cropped = resized_crop(image, contract, self.resized_crop, rng);
+            Augment { crop: 0.0, ..self.augment }.apply(&cropped, shape, rng, moved);
+        } else {
+            self.augment.apply(image, shape, rng, moved);
+        }
+        if self.jitter > 0.0 {
+            jitter(moved, contract.channels, self.jitter, rng);
+        }
+        contract.normalise(moved, out);
+        if self.cutout > 0.0 {
+            cutout(out, [contract.height, contract.width], self.cutout, rng);
+        }
+    }
+}
+
+/// Zeros in a square of `side` of the image's side whose centre is any pixel with the same chance (DeVries and Taylor, 2017): a
+/// square over the border is smaller. A side of an even number of pixels has one more before its centre than after it.
+fn cutout(image: &mut [f32], [height, width]: [usize; 2], side: f64, rng: &mut Rng) {
+    let mut range = |length: usize| {
+        let half = (length as f64 * side / 2.0).round() as usize;
+        let centre = rng.below(length);
+        centre.saturating_sub(half)..(centre + half).min(length)
+    };
+    let (rows, columns) = (range(height), range(width));
+    for plane in image.chunks_exact_mut(height * width) {
+        for row in plane.chunks_exact_mut(width).take(rows.end).skip(rows.start) {
+            row[columns.clone()].fill(0.0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use milenas_models::input::Resize;
+
+    use super::*;
+
+    fn contract(side: usize, channels: usize) -> InputContract {
+        let (mean, std) = (vec![0.5; channels], vec![0.25; channels]);
+        InputContract {
+            height: side,
+            width: side,
+            channels,
+            mean,
+            std,
+            resize: Resize::Stretch,
+            background: None,
+        }
+    }
+
+    /// Which pixels are zero, of ones.
+    fn holes(side: usize, part: f64, seed: u64) -> Vec<bool> {
+        let mut image = vec![1.0; 3 * side * side];
+        cutout(&mut image, [side; 2], part, &mut Rng::new(seed, "cutout"));
+        let (first, rest) = image.split_at(side * side);
+        assert!(rest.chunks(side * side).all(|plane| plane == first), "channels differ");
+        first.iter().map(|x| *x == 0.0).collect()
+    }
+
+    #[test]
+    fn cutout_is_a_square_cut_at_the_border() {
+        let mut areas = std::collections::BTreeSet::new();
+        for seed in 0..200 {
+            let holes = holes(32, 0.5, seed);
+            let rows: Vec<usize> = (0..32).filter(|y| holes[y * 32..][..32].contains(&true)).collect();
+            let columns: Vec<usize> = (0..32).filter(|x| (0..32).any(|y| holes[y * 32 + x])).collect();
+            let area = holes.iter().filter(|hole| **hole).count();
+            assert_eq!(area, rows.len() * columns.len(), "no rectangle");
+            assert!((8..=16).contains(&rows.len()) && (8..=16).contains(&columns.len()));
+            areas.insert(area);
+        }
+        assert!(areas.contains(&256) && areas.len() > 20, "{areas:?}");
+    }
+
+    /// A pixel is cut out when the centre is within reach: 16 of 32 rows in the middle, 8 in the corner.
+    #[test]
+    fn cutout_visits_every_pixel_as_often_as_its_place_says() {
+        let mut counts = vec![0; 32 * 32];
+        for seed in 0..4000 {
+            holes(32, 0.5, seed)
+                .iter()
+                .zip(&mut counts)
+                .for_each(|(hole, count)| *count += usize::from(*hole));
+        }
+        let part = |y: usize, x: usize| counts[y * 32 + x] as f64 / 4000.0;
+        for (y, x, expected) in
+            [(16, 16, 0.25), (0, 16, 9.0 / 32.0 * 0.5), (31, 16, 0.125), (0, 0, 81.0 / 1024.0)]
+        {
+            assert!((part(y, x) - expected).abs() < 0.025, "({y}, {x}): {} expected {expected}", part(y, x));
+        }
+    }
+
+    #[test]
+    fn nothing_asked_for_is_normalising() {
+        let contract = contract(4, 3);
+        let image: Vec<u8> = (0..48).map(|i| (i * 5) as u8).collect();
+        let (mut moved, mut found, mut expected) = (vec![0; 48], vec![0.0; 48], vec![0.0; 48]);
+        let none = Transform::from(Augment { crop: 0.0, flip: false });
+        none.apply(&image, &contract, &mut Rng::new(0, "x"), &mut moved, &mut found);
+        contract.normalise(&image, &mut expected);
+        assert_eq!(found, expected);
+    }
+
+    /// The mean of the data, not black: cutting out comes after normalising.
+    #[test]
+    fn what_is_cut_out_is_zero_behind_the_scale() {
+        let contract = contract(8, 1);
+        let (mut moved, mut out) = (vec![0; 64], vec![0.0; 64]);
+        let cut = Transform { cutout: 0.5, ..Transform::from(Augment { crop: 0.0, flip: false }) };
+        cut.apply(&[255; 64], &contract, &mut Rng::new(0, "x"), &mut moved, &mut out);
+        let zeros = out.iter().filter(|x| **x == 0.0).count();
+        assert!((4..=16).contains(&zeros) && out.iter().all(|x| *x == 0.0 || *x == 2.0), "{out:?}");
+    }
+}

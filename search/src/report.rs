@@ -1,0 +1,373 @@
+//! `report.html`: one self-contained page of a run, written while it runs, and one that compares runs.
+
+mod cell;
+mod html;
+mod read;
+mod svg;
+
+use std::fmt::Write;
+use std::path::Path;
+
+use milenas_models::metrics::{ClassScore, Scores};
+use milenas_models::{Genotype, Primitive, Space, file};
+
+use crate::Result;
+use crate::run::WEIGHTS;
+use crate::strategy::COLLAPSE;
+use html::{escaped, facts, figure, page, percent, table};
+use read::{Epoch, Story};
+use svg::{Series, layers, legend, lines, points};
+
+/// The name of the page in a run folder.
+pub const REPORT: &str = "report.html";
+
+/// The most classes for which a matrix is drawn; more are told in a table alone.
+const MATRIX: usize = 40;
+
+/// Writes the page of a run into its folder.
+///
+/// # Errors
+/// A folder without a run, a page that cannot be written.
+pub fn write(run: &Path) -> Result<()> {
+    Ok(file::write(&run.join(REPORT), page_of(&[run])?.as_bytes())?)
+}
+
+/// The page of a run, or the one that compares several.
+///
+/// # Errors
+/// A folder without a run.
+pub fn page_of(runs: &[impl AsRef<Path>]) -> Result<String> {
+    let stories = runs.iter().map(|run| Story::read(run.as_ref())).collect::<Result<Vec<_>>>()?;
+    Ok(match &stories[..] {
+        [story] => one(story),
+        stories => several(stories),
+    })
+}
+
+fn one(story: &Story) -> String {
+    let kind = if story.is_search() { "Search" } else { "Training" };
+    let mut body = head(story);
+    body.push_str("<h2>Curves</h2>\n<div class=\"grid curves\">\n");
+    body.push_str(&curves(story));
+    body.push_str("</div>\n");
+    body.push_str(&epochs(story));
+    if let Some(genotype) = story.cells() {
+        body.push_str("<h2>Cells</h2>\n");
+        body.push_str(&cells(genotype));
+    }
+    if story.is_search() {
+        body.push_str(&sizes(story));
+        body.push_str(&alphas(story));
+    }
+    if let Some(scores) = &story.scores {
+        body.push_str(&confusion(scores));
+    }
+    body.push_str(&configuration(story));
+    page(&format!("{kind} {}", story.name()), &body)
+}
+
+/// Numbers, what to type next, and what to worry about.
+fn head(story: &Story) -> String {
+    let done = story.epochs.len();
+    let mut list = vec![("epochs", format!("{done} of {}", story.planned()))];
+    if let Some(last) = story.epochs.last() {
+        let what = if story.is_search() { "validation accuracy" } else { "test accuracy" };
+        list.push((what, percent(last.accuracy())));
+        list.push(("training loss", format!("{:.3}", last.train_loss)));
+        if let (Some(params), Some(macs)) = (last.params, last.macs) {
+            list.push(("parameters, last epoch", thousands(params)));
+            list.push(("MACs an image", thousands(macs)));
+        }
+    }
+    if let Some(scores) = &story.scores {
+        list.push(("top-5", percent(scores.top5)));
+    }
+    list.push(("time", time(story.seconds)));
+    let mut text = facts(&list);
+    let run = story.path.display();
+    let finished = match story.is_search() {
+        true => story.genotype.is_some(),
+        false => story.path.join(WEIGHTS).exists(),
+    };
+    let next = match (finished, story.is_search()) {
+        (false, true) => format!("milenas-search run --data SRC --out {run} --resume"),
+        (false, false) => {
+            format!("milenas-search train --genotype {run}/genotype.json --data SRC --out {run} --resume")
+        }
+        (true, true) => {
+            format!("milenas-search train --genotype {run}/genotype.json --data SRC --out {run}-net")
+        }
+        (true, false) => format!("milenas-export {run}/{WEIGHTS} -o {run}/model.onnx"),
+    };
+    let when = if finished { "Next" } else { "It runs, or was stopped; this goes on with it" };
+    let _ = writeln!(text, "<p>{when}:</p>\n<pre tabindex=\"0\">{}</pre>", escaped(&next));
+    let skips = story.epochs.last().and_then(|epoch| epoch.skips).unwrap_or_default();
+    if skips >= COLLAPSE {
+        let _ = writeln!(
+            text,
+            "<p class=\"note\">The derived normal cell has {skips} skip connections of 8 operations: differentiable searches \
+             collapse this way. Train a larger genotype of <code>genotypes/</code>, or end earlier.</p>"
+        );
+    }
+    text
+}
+
+fn series(story: &Story, name: &str, of: impl Fn(&Epoch) -> Option<f64>) -> Series {
+    let points = story.epochs.iter().filter_map(|e| Some((e.epoch as f64 + 1.0, of(e)?)));
+    Series { name: name.into(), points: points.collect() }
+}
+
+fn curves(story: &Story) -> String {
+    let chart = |title: &str, all: Vec<Series>| {
+        let all: Vec<Series> = all.into_iter().filter(|s| !s.points.is_empty()).collect();
+        figure(title, &lines(title, "epoch", &all, None))
+    };
+    let held = if story.is_search() { "validation" } else { "test" };
+    let mut text = chart("Loss", vec![series(story, "training", |e| Some(e.train_loss))]);
+    let accuracy = |name, of: fn(&Epoch) -> f64| series(story, name, move |e| Some(100.0 * of(e)));
+    text += &chart(
+        "Accuracy, %",
+        vec![accuracy("training", |e| e.train_accuracy), accuracy(held, Epoch::accuracy)],
+    );
+    text += &chart("Learning rate", vec![series(story, "of the weights", |e| Some(e.lr))]);
+    for (title, of) in [
+        ("Entropy of the mixtures", (|e, i| Some(e.entropy?[i])) as fn(&Epoch, usize) -> Option<f64>),
+        ("Convolutions (n, r)", |e, i| Some(e.convolutions?[i] as f64)),
+    ] {
+        let both = [("normal cell, n", 0), ("reduction cell, r", 1)];
+        text += &chart(title, both.map(|(name, i)| series(story, name, move |e| of(e, i))).to_vec());
+    }
+    text
+}
+
+/// The numbers behind the curves, for those who cannot see them.
+fn epochs(story: &Story) -> String {
+    let held = if story.is_search() { "validation" } else { "test" };
+    let mut head = vec!["epoch", "learning rate", "loss", "training", held];
+    if story.is_search() {
+        head.extend(["n", "r", "parameters"]);
+    }
+    let row = |e: &Epoch| {
+        let mut row = vec![
+            (e.epoch + 1).to_string(),
+            format!("{:.5}", e.lr),
+            format!("{:.4}", e.train_loss),
+            percent(e.train_accuracy),
+            percent(e.accuracy()),
+        ];
+        if let (Some([n, r]), Some(params)) = (e.convolutions, e.params) {
+            row.extend([n.to_string(), r.to_string(), thousands(params)]);
+        }
+        row
+    };
+    let rows: Vec<_> = story.epochs.iter().map(row).collect();
+    format!("<details><summary>The numbers, epoch by epoch</summary>\n{}</details>\n", table(&head, &rows))
+}
+
+fn cells(genotype: &Genotype) -> String {
+    let used =
+        |p: &&Primitive| genotype.cells().any(|(_, cell)| cell.edges().iter().any(|e| e.primitive == **p));
+    let names: Vec<String> = Primitive::ALL.iter().filter(used).map(|p| cell::name(*p)).collect();
+    format!(
+        "<p>States from left to right: the outputs of the cells before, then the nodes. A node is the sum of operations on \
+         earlier states; states with a thick frame are joined to the cell's output. Operations here: {}.</p>\n\
+         <div class=\"cells\">{}</div>\n",
+        escaped(&names.join(", ")),
+        figures(genotype)
+    )
+}
+
+/// A picture of each cell.
+fn figures(genotype: &Genotype) -> String {
+    let kinds = [("normal", "Normal cell", "normal cell"), ("reduce", "Reduction cell", "reduction cell")];
+    let of = |(kind, cell)| {
+        let found = kinds.iter().find(|(name, ..)| *name == kind);
+        found.map(|(_, caption, title)| figure(caption, &cell::draw(title, cell)))
+    };
+    genotype.cells().filter_map(of).collect()
+}
+
+fn sizes(story: &Story) -> String {
+    if story.sizes.is_empty() {
+        return String::new();
+    }
+    let name = |n, r| format!("n{n} r{r}");
+    let dots: Vec<_> =
+        story.sizes.iter().map(|s| (name(s.n, s.r), s.params as f64, 100.0 * s.valid_accuracy)).collect();
+    let row = |s: &read::Size| {
+        let (epoch, accuracy) = ((s.epoch + 1).to_string(), percent(s.valid_accuracy));
+        vec![
+            name(s.n, s.r),
+            epoch,
+            accuracy,
+            thousands(s.params),
+            thousands(s.macs),
+            format!("genotypes/{}", s.file),
+        ]
+    };
+    let rows: Vec<_> = story.sizes.iter().map(row).collect();
+    format!(
+        "<h2>Sizes</h2>\n<p>The best epoch of every size. Accuracy is the supernet's: it compares within a size, not across.</p>\n\
+         <div class=\"grid curves\">{}</div>\n{}",
+        figure(
+            "Validation accuracy, %, over parameters",
+            &points("validation accuracy over parameters", "parameters", &dots)
+        ),
+        table(&["size", "epoch", "validation", "parameters", "MACs an image", "file"], &rows)
+    )
+}
+
+fn alphas(story: &Story) -> String {
+    let mixtures: Vec<_> = story.epochs.iter().filter_map(|e| e.mixture.as_ref()).collect();
+    let Some(last) = mixtures.last() else { return String::new() };
+    let names: Vec<String> = Primitive::ALL[..8].iter().map(|p| cell::name(*p)).collect();
+    let mut text = format!(
+        "<h2>Mixtures over the epochs</h2>\n<p>How much each operation weighs on each edge, from the first epoch to the last; all \
+         together are the height.</p>\n{}",
+        legend(names.iter().map(String::as_str))
+    );
+    let state = |i: usize| match i {
+        0 => "c k\u{2212}2".to_string(),
+        1 => "c k\u{2212}1".to_string(),
+        n => format!("{}", n - 2),
+    };
+    for (kind, title) in ["Normal cell", "Reduction cell"].into_iter().enumerate() {
+        let _ = write!(text, "<h3>{title}</h3><div class=\"small\">");
+        for (edge, (from, to)) in Space::DARTS.edges().into_iter().enumerate().take(last[kind].len()) {
+            let rows: Vec<&[f32]> =
+                mixtures.iter().filter_map(|m| m[kind].get(edge)).map(|row| &row[..]).collect();
+            let Some(now) = rows.last() else { continue };
+            let best = (0..now.len()).max_by(|a, b| now[*a].total_cmp(&now[*b])).unwrap_or_default();
+            let caption =
+                format!("{} \u{2192} {}: {} {:.0} %", state(from), state(to), names[best], 100.0 * now[best]);
+            let _ = write!(
+                text,
+                "<figure>{}<figcaption>{}</figcaption></figure>",
+                layers(&caption, &rows),
+                escaped(&caption)
+            );
+        }
+        text.push_str("</div>\n");
+    }
+    text
+}
+
+fn confusion(scores: &Scores) -> String {
+    let row =
+        |c: &ClassScore| vec![c.name.clone(), c.images.to_string(), percent(c.recall), percent(c.precision)];
+    let rows: Vec<_> = scores.classes.iter().map(row).collect();
+    let mut text = format!(
+        "<h2>On the test images</h2>\n<p>{} images: top-1 {}, top-5 {}, calibration error {}.</p>\n",
+        scores.images,
+        percent(scores.top1),
+        percent(scores.top5),
+        percent(scores.calibration_error)
+    );
+    if scores.classes.len() <= MATRIX {
+        text.push_str("<h3>Confusion</h3><p>Rows are what the images are, columns what was predicted.</p>\n");
+        text.push_str("<div class=\"wide\" tabindex=\"0\"><table class=\"matrix\"><thead><tr><th></th>");
+        for class in &scores.classes {
+            let _ = write!(text, "<th scope=\"col\">{}</th>", escaped(&class.name));
+        }
+        text.push_str("</tr></thead><tbody>\n");
+        for (i, (row, class)) in scores.confusion.iter().zip(&scores.classes).enumerate() {
+            let _ = write!(text, "<tr><th scope=\"row\">{}</th>", escaped(&class.name));
+            let all = row.iter().sum::<usize>().max(1) as f64;
+            for (j, &count) in row.iter().enumerate() {
+                let colour = if i == j { "0,135,95" } else { "200,64,30" };
+                // A few of a hundred must show.
+                let shade = 0.75 * (count as f64 / all).sqrt();
+                let _ = write!(text, "<td style=\"background:rgba({colour},{shade:.3})\">{count}</td>");
+            }
+            text.push_str("</tr>\n");
+        }
+        text.push_str("</tbody></table></div>\n");
+    }
+    text + "<h3>Classes</h3>\n" + &table(&["class", "images", "recall", "precision"], &rows)
+}
+
+fn configuration(story: &Story) -> String {
+    let toml = story.config.to_toml().unwrap_or_default();
+    format!(
+        "<details><summary>Configuration</summary>\n<pre tabindex=\"0\">{}</pre></details>\n",
+        escaped(&toml)
+    )
+}
+
+fn several(stories: &[Story]) -> String {
+    let row = |s: &Story| {
+        let accuracies = s.epochs.iter().map(Epoch::accuracy);
+        let best = accuracies.clone().fold(f64::NAN, f64::max);
+        let last = accuracies.last().unwrap_or(f64::NAN);
+        let size = s.cells().map(|g| {
+            let [n, r] = g.convolutions();
+            format!("n{n} r{r}")
+        });
+        vec![
+            s.name(),
+            if s.is_search() { "search".into() } else { "training".into() },
+            format!("{} of {}", s.epochs.len(), s.planned()),
+            s.config.seed.to_string(),
+            size.unwrap_or_default(),
+            percent(last),
+            percent(best),
+            s.epochs.last().map_or(String::new(), |e| format!("{:.3}", e.train_loss)),
+            time(s.seconds),
+        ]
+    };
+    let rows: Vec<_> = stories.iter().map(row).collect();
+    let head = ["run", "kind", "epochs", "seed", "cells", "last accuracy", "best", "loss", "time"];
+    let mut body = table(&head, &rows);
+    body.push_str("<p>Accuracy is that of the validation half for a search, of the test images for a training: they do not compare.</p>\n");
+    for (title, search) in [("Searches", true), ("Trainings", false)] {
+        let of: Vec<&Story> =
+            stories.iter().filter(|s| s.is_search() == search && !s.epochs.is_empty()).collect();
+        if of.is_empty() {
+            continue;
+        }
+        let all = |value: fn(&Epoch) -> f64| -> Vec<Series> {
+            of.iter().map(|s| series(s, &s.name(), |e| Some(value(e)))).collect()
+        };
+        let _ = write!(
+            body,
+            "<h2>{title}</h2>\n<div class=\"grid curves\">{}{}</div>\n",
+            figure("Accuracy, %", &lines("accuracy", "epoch", &all(|e| 100.0 * e.accuracy()), None)),
+            figure("Training loss", &lines("training loss", "epoch", &all(|e| e.train_loss), None))
+        );
+    }
+    for story in stories {
+        if let Some(genotype) = story.cells() {
+            let _ = write!(
+                body,
+                "<h2>{}</h2>\n<div class=\"cells\">{}</div>\n",
+                escaped(&story.name()),
+                figures(genotype)
+            );
+        }
+    }
+    page(&format!("{} runs", stories.len()), &body)
+}
+
+fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+fn time(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match whole {
+        0..60 => format!("{seconds:.1} s"),
+        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
+        _ => format!("{} h {} min", whole / 3600, whole / 60 % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests;

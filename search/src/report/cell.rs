@@ -1,0 +1,130 @@
+//! A cell as arcs over a line of states: a node's first operation above, its second below, and so on.
+
+use std::fmt::Write;
+
+use milenas_models::Primitive;
+use milenas_models::genotype::Cell;
+
+use super::html::escaped;
+
+/// Between two states.
+const STEP: f64 = 84.0;
+/// Of an arc, for every state that it passes.
+const RISE: f64 = 30.0;
+const MARGIN: f64 = 44.0;
+
+/// The colour of an operation, by its column of alpha.
+pub fn colour(primitive: Primitive) -> usize {
+    Primitive::ALL.iter().position(|p| *p == primitive).unwrap_or_default() % 8
+}
+
+/// An operation in few words.
+pub fn name(primitive: Primitive) -> String {
+    let name = primitive.name().replace("skip_connect", "skip").replace("_conv_", " ").replace("_pool_", " ");
+    [3, 5, 7]
+        .iter()
+        .fold(name, |name, side| name.replace(&format!("{side}x{side}"), &format!("{side}\u{d7}{side}")))
+}
+
+/// The picture.
+pub fn draw(title: &str, cell: &Cell) -> String {
+    let inputs = cell.wiring().inputs();
+    let states = inputs + cell.nodes().count();
+    // Of the longest arc above, and below.
+    let mut reach = [1, 1];
+    for (node, edges) in cell.nodes().enumerate() {
+        for (i, edge) in edges.iter().enumerate() {
+            reach[i % 2] = reach[i % 2].max(inputs + node - edge.from);
+        }
+    }
+    let [above, below] = reach.map(|states| RISE * states as f64);
+    let width = 2.0 * MARGIN + STEP * (states - 1) as f64;
+    let middle = above + 18.0;
+    let height = middle + below + 18.0;
+    let title = escaped(title);
+    let mut svg = format!(
+        "<div class=\"wide\" tabindex=\"0\"><svg viewBox=\"0 0 {width} {height}\" \
+         style=\"min-width:{:.0}px;max-width:{:.0}px\" role=\"img\" aria-label=\"{title}: {}\"><title>{title}</title>",
+        0.85 * width,
+        1.1 * width,
+        escaped(&words(cell))
+    );
+    let x = |state: usize| MARGIN + STEP * state as f64;
+    // Over all arcs.
+    let mut labels = String::new();
+    for (node, edges) in cell.nodes().enumerate() {
+        let to = inputs + node;
+        for (edge, side) in edges.iter().zip([-1.0, 1.0].into_iter().cycle()) {
+            let rise = RISE * (to - edge.from) as f64;
+            let (left, right) = (x(edge.from), x(to));
+            let (centre, start) = ((left + right) / 2.0, middle + side * 13.0);
+            // A quadratic curve reaches half of its control point's height.
+            let control = start + side * 2.0 * (rise - 13.0);
+            let _ = write!(
+                svg,
+                "<path class=\"line c{}\" d=\"M{left:.0} {start:.0} Q{centre:.0} {control:.0} {right:.0} {start:.0}\"/>",
+                colour(edge.primitive)
+            );
+            let _ = write!(
+                labels,
+                "<text class=\"label\" x=\"{centre:.0}\" y=\"{:.0}\" text-anchor=\"middle\">{}</text>",
+                middle + side * rise + 4.0,
+                escaped(&name(edge.primitive))
+            );
+        }
+    }
+    svg += &labels;
+    for state in 0..states {
+        let label = match inputs.checked_sub(state + 1) {
+            Some(before) => format!("c k\u{2212}{}", before + 1),
+            None => (state - inputs).to_string(),
+        };
+        let class = if cell.concat().contains(&state) { "state kept" } else { "state" };
+        let _ = write!(
+            svg,
+            "<rect class=\"{class}\" x=\"{:.0}\" y=\"{:.0}\" width=\"46\" height=\"26\" rx=\"6\"/>\
+             <text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"middle\">{label}</text>",
+            x(state) - 23.0,
+            middle - 13.0,
+            x(state),
+            middle + 4.0
+        );
+    }
+    svg + "</svg></div>"
+}
+
+/// The same to be read out.
+fn words(cell: &Cell) -> String {
+    let inputs = cell.wiring().inputs();
+    let node = |(node, edges): (usize, &[milenas_models::genotype::Edge])| {
+        let edge = |e: &milenas_models::genotype::Edge| {
+            let from = match inputs.checked_sub(e.from + 1) {
+                Some(0) => "the last input".into(),
+                Some(_) => "the input before the last".into(),
+                None => format!("node {}", e.from - inputs),
+            };
+            format!("{} of {from}", name(e.primitive))
+        };
+        format!("node {node} is {}", edges.iter().map(edge).collect::<Vec<_>>().join(" plus "))
+    };
+    cell.nodes().enumerate().map(node).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use milenas_models::Genotype;
+
+    use super::*;
+
+    #[test]
+    fn every_operation_is_drawn_and_named() {
+        let genotype = Genotype::named("DARTS_V2").unwrap();
+        let svg = draw("normal cell", &genotype.normal);
+        assert_eq!(svg.matches("<path").count(), 8);
+        assert_eq!(svg.matches("class=\"label\"").count(), 8);
+        assert_eq!(svg.matches("state kept").count(), 4);
+        assert_eq!(svg.matches(">sep 3\u{d7}3</text>").count(), 5);
+        assert_eq!(name(Primitive::MaxPool3x3), "max 3\u{d7}3");
+        assert!(svg.contains("node 3 is skip of the input before the last plus dil 3\u{d7}3 of node 0"));
+    }
+}

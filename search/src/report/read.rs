@@ -1,0 +1,148 @@
+//! What a run has left in its folder so far, read for a report.
+
+use std::path::{Path, PathBuf};
+
+use milenas_models::metrics::Scores;
+use milenas_models::{Genotype, file};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::config::Config;
+use crate::run::{CONFIG, GENOTYPE, METRICS, SCORES, TABLE, TIMINGS};
+use crate::supernet::Mixture;
+use crate::{Error, Result};
+
+/// The largest file that is read, in bytes: ten thousand epochs of a search.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// A line of `metrics.jsonl`, of a search or of a training.
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs)]
+pub struct Epoch {
+    pub epoch: usize,
+    pub lr: f64,
+    pub train_loss: f64,
+    pub train_accuracy: f64,
+    pub valid_accuracy: Option<f64>,
+    pub test_accuracy: Option<f64>,
+    pub entropy: Option<[f64; 2]>,
+    pub convolutions: Option<[usize; 2]>,
+    pub params: Option<u64>,
+    pub macs: Option<u64>,
+    pub skips: Option<usize>,
+    pub mixture: Option<Mixture>,
+    pub genotype: Option<Genotype>,
+}
+
+impl Epoch {
+    /// On images that did not train the weights: the validation half of a search, the test images of a training.
+    pub fn accuracy(&self) -> f64 {
+        self.test_accuracy.or(self.valid_accuracy).unwrap_or(f64::NAN)
+    }
+}
+
+/// A row of `genotypes/table.json`.
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs)]
+pub struct Size {
+    pub n: usize,
+    pub r: usize,
+    pub epoch: usize,
+    pub valid_accuracy: f64,
+    pub params: u64,
+    pub macs: u64,
+    pub file: String,
+}
+
+/// A run as far as it is.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct Story {
+    pub path: PathBuf,
+    pub config: Config,
+    pub epochs: Vec<Epoch>,
+    pub seconds: f64,
+    /// What a search chose, or what is trained.
+    pub genotype: Option<Genotype>,
+    pub sizes: Vec<Size>,
+    pub scores: Option<Scores>,
+}
+
+fn text(path: &Path) -> Result<Option<String>> {
+    match path.exists() {
+        true => Ok(Some(String::from_utf8_lossy(&file::read(path, MAX_BYTES)?).into_owned())),
+        false => Ok(None),
+    }
+}
+
+fn broken(path: &Path, problem: impl ToString) -> Error {
+    Error::Config { place: path.display().to_string(), problem: problem.to_string() }
+}
+
+fn json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let found = text(path)?.map(|text| serde_json::from_str(&text).map_err(|e| broken(path, e)));
+    found.transpose()
+}
+
+impl Story {
+    /// Of the run in a folder, running or done.
+    ///
+    /// # Errors
+    /// A folder without a run, or with files that are none of it.
+    pub fn read(path: &Path) -> Result<Story> {
+        let place = path.join(CONFIG);
+        let help = "there is no run here. Help: give the --out of a search or of a training";
+        let config = text(&place)?.ok_or_else(|| broken(path, help))?;
+        let config = toml::from_str(&config).map_err(|e| broken(&place, e.message()))?;
+        let place = path.join(METRICS);
+        let mut epochs = Vec::new();
+        // The last line may be half-written.
+        for line in
+            text(&place)?.unwrap_or_default().split_inclusive('\n').filter(|line| line.ends_with('\n'))
+        {
+            epochs.push(serde_json::from_str(line).map_err(|e| broken(&place, e))?);
+        }
+        #[derive(Deserialize)]
+        struct Timing {
+            seconds: f64,
+        }
+        let timings = text(&path.join(TIMINGS))?.unwrap_or_default();
+        let timings = timings.lines().filter_map(|line| serde_json::from_str::<Timing>(line).ok());
+        Ok(Story {
+            path: path.to_path_buf(),
+            config,
+            seconds: timings.map(|timing| timing.seconds).sum(),
+            genotype: json(&path.join(GENOTYPE))?,
+            sizes: json(&path.join(TABLE))?.unwrap_or_default(),
+            scores: json(&path.join(SCORES))?,
+            epochs,
+        })
+    }
+
+    /// Whether it is the run of a search.
+    pub fn is_search(&self) -> bool {
+        match self.epochs.first() {
+            Some(epoch) => epoch.valid_accuracy.is_some(),
+            // A training has its genotype from the beginning.
+            None => self.genotype.is_none(),
+        }
+    }
+
+    /// Epochs that it is to have.
+    pub fn planned(&self) -> usize {
+        match self.is_search() {
+            true => self.config.search.epochs,
+            false => self.config.train.epochs,
+        }
+    }
+
+    /// What is found or trained: what was chosen, or what the last epoch had.
+    pub fn cells(&self) -> Option<&Genotype> {
+        self.genotype.as_ref().or_else(|| self.epochs.last()?.genotype.as_ref())
+    }
+
+    /// The folder's name.
+    pub fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+}

@@ -1,0 +1,251 @@
+//! Charts as plain SVG: lines, layers that add up, points. Colours are classes of the page's style, `c0` to `c7`.
+
+use std::fmt::Write;
+
+use super::html::escaped;
+
+/// The size of a chart, small enough for a phone's width at its own scale.
+const WIDTH: f64 = 340.0;
+const HEIGHT: f64 = 200.0;
+/// What is beside the plot: left, right, top, bottom.
+const MARGINS: [f64; 4] = [46.0, 10.0, 12.0, 32.0];
+
+/// A curve, or a set of points.
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// In the legend.
+    pub name: String,
+    /// In order.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// From numbers to places.
+struct Axes {
+    x: [f64; 2],
+    y: [f64; 2],
+}
+
+impl Axes {
+    /// Around all finite points; `y` reaches `floor` and `ceiling` at least.
+    fn around<'a>(points: impl Iterator<Item = &'a (f64, f64)>, y: Option<[f64; 2]>) -> Option<Axes> {
+        let mut axes: Option<Axes> = None;
+        for &(px, py) in points.filter(|(x, y)| x.is_finite() && y.is_finite()) {
+            let Axes { x, y } = axes.get_or_insert(Axes { x: [px, px], y: [py, py] });
+            *x = [x[0].min(px), x[1].max(px)];
+            *y = [y[0].min(py), y[1].max(py)];
+        }
+        let mut axes = axes?;
+        if let Some(y) = y {
+            axes.y = y;
+        }
+        for range in [&mut axes.x, &mut axes.y] {
+            if range[0] == range[1] {
+                // A single value stands in the middle.
+                let room = range[0].abs().max(1.0) * 0.5;
+                *range = [range[0] - room, range[1] + room];
+            }
+        }
+        Some(axes)
+    }
+
+    fn at(&self, (x, y): (f64, f64)) -> (f64, f64) {
+        let [left, right, top, bottom] = MARGINS;
+        let part = |v: f64, range: [f64; 2]| (v - range[0]) / (range[1] - range[0]);
+        let x = left + part(x, self.x) * (WIDTH - left - right);
+        (x, HEIGHT - bottom - part(y, self.y) * (HEIGHT - top - bottom))
+    }
+
+    fn frame(&self, svg: &mut String, x_name: &str) {
+        let [left, right, ..] = MARGINS;
+        for y in ticks(self.y) {
+            let (_, at) = self.at((self.x[0], y));
+            let _ = write!(
+                svg,
+                "<line class=\"grid\" x1=\"{left}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/><text x=\"{}\" y=\"{:.1}\" \
+                 text-anchor=\"end\">{}</text>",
+                WIDTH - right,
+                left - 5.0,
+                at + 4.0,
+                short(y)
+            );
+        }
+        for x in ticks(self.x) {
+            let (at, _) = self.at((x, self.y[0]));
+            let place = HEIGHT - MARGINS[3] + 14.0;
+            let _ =
+                write!(svg, "<text x=\"{at:.1}\" y=\"{place}\" text-anchor=\"middle\">{}</text>", short(x));
+        }
+        let middle = (left + WIDTH - right) / 2.0;
+        let _ = write!(
+            svg,
+            "<text x=\"{middle:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+            HEIGHT - 4.0,
+            escaped(x_name)
+        );
+    }
+}
+
+/// Some round numbers in a range.
+fn ticks([low, high]: [f64; 2]) -> Vec<f64> {
+    let rough = (high - low) / 4.0;
+    let magnitude = 10f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|n| n * magnitude).find(|step| *step >= rough * 0.999);
+    let step = step.unwrap_or(10.0 * magnitude);
+    let first = (low / step).ceil() as i64;
+    (first..first + 8).map(|n| n as f64 * step).take_while(|x| *x <= high + step * 1e-9).collect()
+}
+
+/// A number in few characters.
+fn short(x: f64) -> String {
+    match x.abs() {
+        a if a >= 1e6 => format!("{}M", trimmed(x / 1e6)),
+        a if a >= 1e4 => format!("{}k", trimmed(x / 1e3)),
+        _ => trimmed(x),
+    }
+}
+
+fn trimmed(x: f64) -> String {
+    let text = format!("{x:.4}");
+    text.trim_end_matches('0').trim_end_matches('.').to_string()
+}
+
+fn open(title: &str) -> String {
+    let title = escaped(title);
+    format!(
+        "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{title}\" tabindex=\"0\"><title>{title}</title>"
+    )
+}
+
+/// Curves over `x_name`; `y` is the range to draw, what the data need if there is none. Empty without a point.
+pub fn lines(title: &str, x_name: &str, series: &[Series], y: Option<[f64; 2]>) -> String {
+    let Some(axes) = Axes::around(series.iter().flat_map(|s| &s.points), y) else { return String::new() };
+    let mut svg = open(title);
+    axes.frame(&mut svg, x_name);
+    for (colour, Series { name, points }) in series.iter().enumerate() {
+        let places = points.iter().filter(|(x, y)| x.is_finite() && y.is_finite()).map(|p| axes.at(*p));
+        let places: Vec<String> = places.map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
+        let (name, last) = (escaped(name), points.last().map_or(String::new(), |p| short(p.1)));
+        let _ = match &places[..] {
+            [one] => {
+                let (x, y) = one.split_once(',').unwrap_or_default();
+                let class = format!("dot f{}", colour % 8);
+                write!(
+                    svg,
+                    "<circle class=\"{class}\" cx=\"{x}\" cy=\"{y}\" r=\"3\"><title>{name}: {last}</title></circle>"
+                )
+            }
+            _ => write!(
+                svg,
+                "<polyline class=\"line c{}\" points=\"{}\"><title>{name}: {last} at the end</title></polyline>",
+                colour % 8,
+                places.join(" ")
+            ),
+        };
+    }
+    svg + "</svg>" + &legend(series.iter().map(|s| s.name.as_str()))
+}
+
+/// Points, with their names beside them.
+pub fn points(title: &str, x_name: &str, points: &[(String, f64, f64)]) -> String {
+    let places: Vec<(f64, f64)> = points.iter().map(|(_, x, y)| (*x, *y)).collect();
+    let Some(axes) = Axes::around(places.iter(), None) else { return String::new() };
+    let mut svg = open(title);
+    axes.frame(&mut svg, x_name);
+    for (name, x, y) in points {
+        let (at, height) = axes.at((*x, *y));
+        let (anchor, beside) = if at > WIDTH * 0.7 { ("end", -6.0) } else { ("start", 6.0) };
+        let name = escaped(name);
+        let _ = write!(
+            svg,
+            "<circle class=\"dot f0\" cx=\"{at:.1}\" cy=\"{height:.1}\" r=\"3.5\"><title>{name}: {}, {}</title></circle>\
+             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{name}</text>",
+            short(*x),
+            short(*y),
+            at + beside,
+            height + 4.0
+        );
+    }
+    svg + "</svg>"
+}
+
+/// Parts of a whole over time, one over the other, in a small picture: `layers` `[time][part]`.
+pub fn layers(title: &str, layers: &[&[f32]]) -> String {
+    let (width, height) = (150.0, 60.0);
+    let title = escaped(title);
+    let mut svg = format!(
+        "<svg viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{title}\" tabindex=\"0\" \
+         preserveAspectRatio=\"none\"><title>{title}</title>"
+    );
+    // One moment is a stripe.
+    let times: Vec<&[f32]> = if layers.len() == 1 { vec![layers[0]; 2] } else { layers.to_vec() };
+    let x = |time: usize| time as f64 / (times.len().max(2) - 1) as f64 * width;
+    let parts = times.first().map_or(0, |first| first.len());
+    let mut below = vec![0.0; times.len()];
+    for part in 0..parts {
+        let top: Vec<f64> = below.iter().zip(&times).map(|(b, row)| b + f64::from(row[part])).collect();
+        let edge =
+            |heights: &[f64], time: usize| format!("{:.1},{:.1}", x(time), height * (1.0 - heights[time]));
+        let up = (0..times.len()).map(|time| edge(&top, time));
+        let back = (0..times.len()).rev().map(|time| edge(&below, time));
+        let outline: Vec<String> = up.chain(back).collect();
+        let _ = write!(svg, "<polygon class=\"f{}\" points=\"{}\"/>", part % 8, outline.join(" "));
+        below = top;
+    }
+    svg + "</svg>"
+}
+
+/// Names with the colours of their places.
+pub fn legend<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let mut text = String::from("<p class=\"legend\">");
+    for (i, name) in names.enumerate() {
+        let _ = write!(
+            text,
+            "<span><svg viewBox=\"0 0 10 10\" aria-hidden=\"true\"><rect class=\"f{}\" width=\"10\" height=\"10\"/></svg>{}</span> ",
+            i % 8,
+            escaped(name)
+        );
+    }
+    text + "</p>"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_round_and_inside() {
+        assert_eq!(ticks([0.0, 1.0]), [0.0, 0.5, 1.0]);
+        assert_eq!(ticks([0.0, 49.0]), [0.0, 20.0, 40.0]);
+        for (low, high) in [(-3.7, 12.2), (0.911, 0.934), (1e6, 4e6), (5.0, 5.1)] {
+            let found = ticks([low, high]);
+            assert!((2..=6).contains(&found.len()), "{low} {high}: {found:?}");
+            assert!(found.iter().all(|x| (low - 1e-9..=high + 1e-9).contains(x)));
+        }
+        assert_eq!([short(1_500_000.0), short(25_000.0), short(0.25)], ["1.5M", "25k", "0.25"]);
+    }
+
+    #[test]
+    fn curves_lie_where_their_numbers_say() {
+        let series = [Series { name: "a <b>".into(), points: vec![(0.0, 0.0), (10.0, 1.0)] }];
+        let svg = lines("t", "epoch", &series, None);
+        // Bottom left and top right of the plot.
+        assert!(svg.contains("points=\"46.0,168.0 330.0,12.0\""), "{svg}");
+        assert!(svg.contains("a &lt;b&gt;") && !svg.contains("<b>"));
+        assert!(lines("t", "x", &[], None).is_empty());
+    }
+
+    #[test]
+    fn what_is_not_finite_or_single_draws() {
+        let series = [Series { name: "a".into(), points: vec![(0.0, f64::NAN), (1.0, 2.0)] }];
+        assert!(lines("t", "x", &series, None).contains("<circle"));
+        assert!(!lines("t", "x", &series, None).contains("NaN,"));
+        assert!(points("t", "x", &[("n6".into(), 3.0, 3.0)]).contains("n6"));
+    }
+
+    #[test]
+    fn layers_add_up_to_the_whole() {
+        let svg = layers("edge", &[&[0.25, 0.75], &[0.5, 0.5]]);
+        assert!(svg.contains("points=\"0.0,45.0 150.0,30.0 150.0,60.0 0.0,60.0\""), "{svg}");
+        assert!(svg.contains("points=\"0.0,0.0 150.0,0.0 150.0,30.0 0.0,45.0\""), "{svg}");
+    }
+}

@@ -1,0 +1,114 @@
+//! Pages of made-up runs.
+
+use super::*;
+use crate::config::Config;
+
+fn run(folder: &Path, files: &[(&str, String)]) {
+    std::fs::create_dir_all(folder.join("genotypes")).unwrap();
+    let config = Config::resolve("smoke", None, &[]).unwrap().to_toml().unwrap();
+    std::fs::write(folder.join("config.toml"), config).unwrap();
+    files.iter().for_each(|(name, text)| std::fs::write(folder.join(name), text).unwrap());
+}
+
+fn search_line(epoch: usize) -> String {
+    let genotype = Genotype::named("DARTS_V2").unwrap().to_json();
+    let genotype: serde_json::Value = serde_json::from_str(&genotype).unwrap();
+    let mixture = vec![vec![[0.125; 8]; 14]; 2];
+    let line = serde_json::json!({
+        "epoch": epoch, "lr": 0.025, "train_loss": 2.0 - epoch as f64 / 10.0, "train_accuracy": 0.3,
+        "valid_accuracy": 0.25, "entropy": [2.0, 1.9], "convolutions": [6, 0], "params": 3349342, "macs": 500,
+        "skips": 2, "mixture": mixture, "genotype": genotype,
+    });
+    format!("{line}\n")
+}
+
+const TRAIN_LINE: &str =
+    "{\"epoch\":0,\"lr\":0.05,\"train_loss\":1.5,\"train_accuracy\":0.5,\"test_accuracy\":0.61}\n";
+
+/// No tag but these stays open, and every other is closed in order.
+fn balanced(page: &str) {
+    let alone = ["!doctype", "meta", "link", "line", "rect", "path", "polygon"];
+    let mut open: Vec<&str> = Vec::new();
+    for tag in page.split('<').skip(1) {
+        let name = tag.split([' ', '>', '/']).find(|part| !part.is_empty()).unwrap_or_default();
+        if tag.starts_with('/') {
+            assert_eq!(open.pop(), Some(name), "</{tag}");
+        } else if !alone.contains(&name) {
+            open.push(name);
+        }
+    }
+    assert!(open.is_empty(), "{open:?}");
+}
+
+fn closed(page: &str) {
+    assert!(!page.contains("http:") && !page.contains("https:"), "nothing is loaded from elsewhere");
+    assert!(!page.contains("<script") && !page.contains("url(") && !page.contains("src="));
+    assert!(!page.contains("NaN\"") && !page.contains("inf\""));
+    balanced(page);
+}
+
+#[test]
+fn a_search_is_told_whole() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("a <b> & c");
+    let size = serde_json::json!([{ "n": 6, "r": 0, "epoch": 1, "valid_accuracy": 0.4, "params": 1000, "macs": 2000,
+        "file": "n6_r0.json", "genotype": null, "alphas": null }]);
+    // The last line is being written.
+    let lines = format!("{}{}{{\"epoch\":2,", search_line(0), search_line(1));
+    run(&folder, &[("metrics.jsonl", lines), ("genotypes/table.json", size.to_string())]);
+    write(&folder).unwrap();
+    let page = std::fs::read_to_string(folder.join(REPORT)).unwrap();
+    closed(&page);
+    assert!(page.contains("a &lt;b&gt; &amp; c") && page.contains("2 of 8") && page.contains("3,349,342"));
+    // An edge each of two cells, two cells, five curves and the sizes.
+    assert_eq!(page.matches("preserveAspectRatio").count(), 28);
+    assert_eq!(page.matches("class=\"state").count(), 12);
+    for expected in ["Entropy", "Convolutions", "n6 r0", "--resume", "genotypes/n6_r0.json"] {
+        assert!(page.contains(expected), "{expected}");
+    }
+}
+
+#[test]
+fn a_training_is_told_whole() {
+    let place = tempfile::tempdir().unwrap();
+    let ranked = [([2.0, 1.0], 0), ([2.0, 1.0], 1)];
+    let ranked = ranked.map(|(logits, label)| milenas_models::metrics::Ranked::new(&logits, label));
+    let scores = Scores::new(&ranked, &["cat".into(), "<dog>".into()]);
+    let files = [
+        ("metrics.jsonl", TRAIN_LINE.to_string()),
+        ("timings.jsonl", "{\"epoch\":1,\"step\":0,\"seconds\":75.2}\n".into()),
+        ("genotype.json", Genotype::named("DARTS_V2").unwrap().to_json()),
+        ("scores.json", serde_json::to_string(&scores).unwrap()),
+        ("weights.safetensors", "made up".into()),
+    ];
+    run(place.path(), &files);
+    let page = page_of(&[place.path()]).unwrap();
+    closed(&page);
+    for expected in ["61.00 %", "1 min 15 s", "&lt;dog&gt;", "milenas-export", "50.00 %", "Confusion"] {
+        assert!(page.contains(expected), "{expected}");
+    }
+    assert!(!page.contains("Entropy") && !page.contains("Mixtures"));
+}
+
+#[test]
+fn runs_are_compared_and_one_that_has_just_begun_is_a_run() {
+    let place = tempfile::tempdir().unwrap();
+    let folders = ["search", "train", "begun"].map(|name| place.path().join(name));
+    run(&folders[0], &[("metrics.jsonl", search_line(0))]);
+    run(&folders[1], &[("metrics.jsonl", TRAIN_LINE.into())]);
+    run(&folders[2], &[]);
+    let page = page_of(&folders).unwrap();
+    closed(&page);
+    assert!(page.contains("3 runs") && page.contains("Searches") && page.contains("Trainings"));
+    closed(&page_of(&folders[2..]).unwrap());
+}
+
+#[test]
+fn what_is_no_run_is_explained() {
+    let place = tempfile::tempdir().unwrap();
+    let message = write(place.path()).unwrap_err().to_string();
+    assert!(message.contains("there is no run here. Help"), "{message}");
+    run(place.path(), &[("metrics.jsonl", "{}\n".into())]);
+    let message = write(place.path()).unwrap_err().to_string();
+    assert!(message.contains("metrics.jsonl") && message.contains("epoch"), "{message}");
+}

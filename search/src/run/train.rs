@@ -1,0 +1,178 @@
+//! A training in its folder: begun, or gone on with after a kill.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+use milenas_models::images::Source;
+use milenas_models::metrics::Scores;
+use milenas_models::{Card, Genotype, Model, NetworkConfig, Trainable, Weights, assemble, file};
+
+use super::{CHECKPOINT, Data, EVAL_BATCH, Folder, GENOTYPE, SCORES, Supernet, WEIGHTS};
+use crate::config::Config;
+use crate::strategy::Recorder;
+use crate::train::checkpoint::{Checkpoint, Origin};
+use crate::train::{Keeper, Task, TrainRecord, estimate_statistics, evaluate, train};
+use crate::{Error, Result, report};
+
+/// A folder, what the training in it is made of, and where it goes on.
+#[derive(Debug)]
+pub struct TrainRun {
+    /// Where it leaves things.
+    pub folder: Folder,
+    origin: Origin,
+    from: Option<Checkpoint>,
+}
+
+impl TrainRun {
+    /// Epochs and steps of the next one that are done.
+    pub fn done(&self) -> (usize, usize) {
+        self.from.as_ref().map_or((0, 0), |from| (from.position.epoch, from.position.step))
+    }
+}
+
+/// What a training begins with.
+#[derive(Clone, Debug)]
+pub enum Start {
+    /// Random weights, by the seed.
+    Random,
+    /// Those that a supernet has for the genotype.
+    Supernet(Box<Supernet>),
+}
+
+/// What a training leaves.
+#[derive(Clone, Debug)]
+pub struct Trained {
+    /// As it is in `weights.safetensors`.
+    pub model: Model,
+    /// On the test images.
+    pub scores: Scores,
+}
+
+/// Makes the folder of a training, or opens it to `resume`: then the training goes on from its checkpoint, and from the
+/// beginning if it was stopped before the first one.
+///
+/// # Errors
+/// A folder with a training in it where none should be, a checkpoint of another configuration, architecture or of other images.
+pub fn open_train(
+    path: &Path,
+    config: &Config,
+    data: &Data,
+    genotype: &Genotype,
+    start: &Start,
+    resume: bool,
+) -> Result<TrainRun> {
+    let start = match start {
+        Start::Random => "random weights".into(),
+        Start::Supernet(supernet) => supernet.fingerprint()?,
+    };
+    let (config, genotype) = (config.clone(), genotype.clone());
+    let origin = Origin { config, data: data.train.fingerprint(), genotype, start };
+    let checkpoint = path.join(CHECKPOINT);
+    if checkpoint.exists() && resume {
+        let from = Checkpoint::load(&checkpoint, &origin)?;
+        let folder = Folder::reopen(path, &origin.config, from.position.epoch)?;
+        return Ok(TrainRun { folder, origin, from: Some(from) });
+    }
+    if checkpoint.exists() && !path.join(WEIGHTS).exists() {
+        let problem = format!(
+            "{} holds the checkpoint of an unfinished run. Help: go on with a training by --resume, or choose another \
+             --out",
+            path.display()
+        );
+        return Err(Error::Data { problem });
+    }
+    Ok(TrainRun { folder: Folder::create(path, &origin.config, WEIGHTS)?, origin, from: None })
+}
+
+/// Trains a genotype on a source's images; leaves `weights.safetensors`, without an auxiliary head, what they score in
+/// `scores.json`, the last point in `checkpoint.safetensors`, and `report.html`, which grows with every epoch. `tell` hears the accuracy of inherited weights, if there are any,
+/// and of every epoch.
+pub fn run_train(
+    source: &Source,
+    data: &Data,
+    run: TrainRun,
+    start: &Start,
+    recorder: &mut dyn Recorder,
+    tell: &mut dyn FnMut(Option<f64>, &TrainRecord),
+) -> Result<Trained> {
+    let TrainRun { mut folder, origin, from } = run;
+    let Origin { config, genotype, .. } = &origin;
+    let settings = &config.train;
+    let shape = data.network(settings.channels, settings.layers);
+    let shape = NetworkConfig { skeleton: settings.skeleton, ..shape };
+    let network = Trainable::assemble(genotype, &shape, settings.auxiliary > 0.0)?;
+    let mut weights = Weights::init(&network.graph, config.seed)?;
+    let mut inherited = None;
+    if let (Start::Supernet(supernet), None) = (start, &from) {
+        supernet.inherit(genotype, &shape, &weights)?;
+        estimate_statistics(&network, &weights, &data.train, config)?;
+        let ranked = evaluate(&network.graph, &weights, &data.test, EVAL_BATCH)?;
+        inherited = Some(Scores::new(&ranked, &data.classes).top1);
+    }
+    file::write(&folder.join(GENOTYPE), genotype.to_json().as_bytes())?;
+    let task = Task { network: &network, pictures: &data.train, test: &data.test, config };
+    let mut keeper = InFolder {
+        folder: &mut folder,
+        origin: &origin,
+        since: Instant::now(),
+        tell: &mut |record| tell(inherited, record),
+    };
+    train(&task, &weights, from, recorder, &mut keeper)?;
+
+    let graph = assemble(genotype, &shape)?;
+    let kept: std::collections::HashSet<&str> = graph.params().map(|p| p.name.as_str()).collect();
+    weights.retain(|name| kept.contains(name));
+    let ranked = evaluate(&graph, &weights, &data.test, EVAL_BATCH)?;
+    let scores = Scores::new(&ranked, &data.classes);
+    let record = BTreeMap::from(
+        [
+            ("program", format!("milenas-search {}", env!("CARGO_PKG_VERSION"))),
+            ("data", source.to_string()),
+            ("seed", config.seed.to_string()),
+            ("epochs", settings.epochs.to_string()),
+            ("start", origin.start.clone()),
+            ("test_accuracy", format!("{:.4}", scores.top1)),
+        ]
+        .map(|(key, value)| (key.to_string(), value)),
+    );
+    let card = Card {
+        version: Card::VERSION,
+        genotype: genotype.clone(),
+        network: shape,
+        labels: data.classes.clone(),
+        input: data.train.contract.clone(),
+        record,
+    };
+    let json = serde_json::to_string_pretty(&scores)
+        .map_err(|e| Error::Config { place: SCORES.into(), problem: e.to_string() })?;
+    file::write(&folder.join(SCORES), json.as_bytes())?;
+    let model = Model { card, graph, weights };
+    model.save(&folder.join(WEIGHTS))?;
+    report::write(folder.path())?;
+    Ok(Trained { model, scores })
+}
+
+struct InFolder<'a> {
+    folder: &'a mut Folder,
+    origin: &'a Origin,
+    since: Instant,
+    tell: &'a mut dyn FnMut(&TrainRecord),
+}
+
+impl Keeper for InFolder<'_> {
+    fn epoch(&mut self, record: &TrainRecord) -> Result<()> {
+        (self.tell)(record);
+        self.folder.record(record)
+    }
+
+    fn save(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        checkpoint.save(&self.folder.join(CHECKPOINT), self.origin)?;
+        let seconds = std::mem::replace(&mut self.since, Instant::now()).elapsed().as_secs_f64();
+        self.folder.time(checkpoint.position.epoch, checkpoint.position.step, seconds)?;
+        match checkpoint.position.step {
+            0 => report::write(self.folder.path()),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! A derived network with a supernet's weights computes what the supernet computes with its genotype's candidates alone.
+#![allow(clippy::unwrap_used)]
+
+use milenas_models::fused::Network;
+use milenas_models::{Genotype, NetworkConfig, Primitive, Rng, Skeleton, Space, Weights, assemble};
+use milenas_search::config::Config;
+use milenas_search::data::Batch;
+use milenas_search::run::Supernet as Inherited;
+use milenas_search::strategy::checkpoint::{Checkpoint, Origin, Position};
+use milenas_search::supernet::{Alphas, Mixture, Supernet, SupernetConfig, Want, new_supernet};
+
+const CONFIG: SupernetConfig =
+    SupernetConfig { channels: 4, layers: 4, in_channels: 2, ..SupernetConfig::paper(5) };
+const NETWORK: NetworkConfig = NetworkConfig {
+    channels: 4,
+    layers: 4,
+    classes: 5,
+    in_channels: 2,
+    height: 12,
+    width: 12,
+    skeleton: Skeleton::Cifar,
+};
+
+/// Without pools: a supernet has a BatchNorm behind them, a derived network has none.
+fn genotype(seed: u64) -> Genotype {
+    let text = Space::DARTS.sample(&mut Rng::new(seed, "genotype")).unwrap().to_json();
+    let text = text.replace("max_pool_3x3", "dil_conv_5x5").replace("avg_pool_3x3", "sep_conv_5x5");
+    Genotype::parse(&text, "test").unwrap()
+}
+
+/// All weight on the genotype's candidates, so that a node is the sum of two.
+fn mixture(genotype: &Genotype) -> Mixture {
+    let edges = Space::DARTS.edges();
+    [&genotype.normal, &genotype.reduce].map(|cell| {
+        let mut rows = vec![[0.0; 8]; edges.len()];
+        for (node, kept) in cell.nodes().enumerate() {
+            for edge in kept {
+                let row = edges.iter().position(|&e| e == (edge.from, node + 2)).unwrap();
+                rows[row][Primitive::ALL.iter().position(|p| *p == edge.primitive).unwrap()] = 1.0;
+            }
+        }
+        rows
+    })
+}
+
+fn save(folder: &std::path::Path, net: &dyn Supernet, sets: &[String]) {
+    let config = Config::resolve("smoke", None, sets).unwrap();
+    let alphas = Alphas::init(&Space::DARTS, 0);
+    let checkpoint = Checkpoint {
+        position: Position::start(1),
+        weights: net.weights().unwrap(),
+        alphas,
+        adam: Default::default(),
+        sgd: Default::default(),
+        sizes: Default::default(),
+    };
+    let path = folder.join("checkpoint.safetensors");
+    checkpoint.save(&path, &Origin { config, data: "made up".into() }).unwrap();
+}
+
+#[test]
+fn the_network_is_the_supernet_with_its_candidates_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut net = new_supernet(&CONFIG, 12, 12, 3).unwrap();
+    save(folder.path(), &*net, &[]);
+    let mut rng = Rng::new(3, "batch");
+    let images: Vec<f32> = (0..6 * 2 * 144).map(|_| rng.normal()).collect();
+    let batch = Batch { images, labels: vec![0, 1, 2, 3, 4, 0], shape: [2, 12, 12] };
+    for seed in 0..4 {
+        let genotype = genotype(seed);
+        let graph = assemble(&genotype, &NETWORK).unwrap();
+        let weights = Weights::init(&graph, 9).unwrap();
+        let copied = Inherited::load(folder.path()).unwrap().inherit(&genotype, &NETWORK, &weights).unwrap();
+        let affine = graph.nodes().iter().filter(|n| matches!(n.op, milenas_models::Op::BatchNorm(_)));
+        let affine: usize = affine.map(|n| 2 * n.params[0].shape[0]).sum();
+        let all: usize = weights.iter().map(|(_, var)| var.elem_count()).sum();
+        // The stem's BatchNorm is affine in both.
+        assert_eq!(copied, all - affine + 2 * 3 * CONFIG.channels);
+
+        let want = Want { weights: false, mixture: false };
+        let expected = net.evaluate(&batch, &mixture(&genotype), want).unwrap();
+        let mut network = Network::new(&graph).unwrap();
+        network.tensors_mut().load(&weights).unwrap();
+        let (loss, correct) = network.descend(&batch.images, &batch.labels).unwrap();
+        assert!((loss - expected.loss).abs() < 1e-4, "seed {seed}: {loss}, {}", expected.loss);
+        assert_eq!(correct, expected.correct);
+    }
+}
+
+#[test]
+fn what_cannot_be_inherited_is_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let message = Inherited::load(folder.path()).unwrap_err().to_string();
+    assert!(message.contains("checkpoint.safetensors"), "{message}");
+    let net = new_supernet(&CONFIG, 12, 12, 3).unwrap();
+    save(folder.path(), &*net, &[]);
+    let wider = NetworkConfig { channels: 6, ..NETWORK };
+    let weights = Weights::init(&assemble(&genotype(0), &wider).unwrap(), 9).unwrap();
+    let supernet = Inherited::load(folder.path()).unwrap();
+    let message = supernet.inherit(&genotype(0), &wider, &weights).unwrap_err().to_string();
+    assert!(message.contains("has shape") && message.contains("Help"), "{message}");
+    save(folder.path(), &*net, &["search.partial_channels=4".into()]);
+    let message = Inherited::load(folder.path()).unwrap_err().to_string();
+    assert!(message.contains("1/4 of a state's channels") && message.contains("Help"), "{message}");
+}

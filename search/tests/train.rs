@@ -1,0 +1,201 @@
+//! Training with everything that regularises it: interrupted it ends as one that is not, and what it measures is what it keeps.
+#![allow(clippy::unwrap_used)]
+
+use milenas_models::images::Source;
+use milenas_models::{Genotype, NetworkConfig, Trainable, Weights};
+use milenas_search::config::Config;
+use milenas_search::run::Data;
+use milenas_search::strategy::Recorder;
+use milenas_search::train::checkpoint::{Checkpoint, Origin};
+use milenas_search::train::{Keeper, Task, TrainRecord, evaluate, train};
+use milenas_search::{Error, Result};
+
+const TINY: [&str; 7] = [
+    "train.epochs=3",
+    "train.steps=3",
+    "train.batch=8",
+    "train.channels=2",
+    "train.layers=3",
+    "train.checkpoint_steps=1",
+    "augment.flip=false",
+];
+/// Digits are small: the auxiliary head wants 32 pixels.
+const ALL: [&str; 7] = [
+    "data.size=32",
+    "train.auxiliary=0.4",
+    "train.drop_path=0.5",
+    "train.cutout=0.5",
+    "train.smoothing=0.1",
+    "train.ema=0.5",
+    "train.jitter=0.2",
+];
+
+struct Silent;
+
+impl Recorder for Silent {
+    fn begin(&mut self, _: usize, _: usize, _: usize, _: usize) {}
+    fn step(&mut self, _: f64, _: usize) {}
+}
+
+/// Keeps lines and the last checkpoint, and dies at the save that `lives` counts down to.
+struct Mortal<'a> {
+    origin: &'a Origin,
+    lives: usize,
+    lines: Vec<String>,
+    kept: Option<Vec<u8>>,
+}
+
+impl Keeper for Mortal<'_> {
+    fn epoch(&mut self, record: &TrainRecord) -> Result<()> {
+        self.lines.truncate(record.epoch);
+        self.lines.push(serde_json::to_string(record).unwrap());
+        Ok(())
+    }
+
+    fn save(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        if self.lives == 0 {
+            return Err(Error::Data { problem: "killed".into() });
+        }
+        self.lives -= 1;
+        self.kept = Some(checkpoint.to_bytes(self.origin)?);
+        Ok(())
+    }
+}
+
+fn config(sets: &[&str]) -> Config {
+    let sets: Vec<String> = TINY.iter().chain(sets).map(ToString::to_string).collect();
+    Config::resolve("smoke", None, &sets).unwrap()
+}
+
+fn digits(config: &Config) -> Data {
+    let mut data = Data::load(&Source::parse("digits").unwrap(), config).unwrap();
+    data.test.images.labels.truncate(50);
+    data
+}
+
+fn origin(data: &Data, config: Config, genotype: &str) -> Origin {
+    let genotype = Genotype::named(genotype).unwrap();
+    Origin { config, data: data.train.fingerprint(), genotype, start: "random weights".into() }
+}
+
+/// A part of a training's life.
+fn live(data: &Data, keeper: &mut Mortal<'_>) -> Result<(Trainable, Weights)> {
+    let config = &keeper.origin.config;
+    let settings = &config.train;
+    let side = data.train.contract.height;
+    let shape = NetworkConfig {
+        channels: settings.channels,
+        layers: settings.layers,
+        classes: 10,
+        in_channels: 1,
+        height: side,
+        width: side,
+        skeleton: settings.skeleton,
+    };
+    let network = Trainable::assemble(&keeper.origin.genotype, &shape, settings.auxiliary > 0.0)?;
+    let weights = Weights::init(&network.graph, config.seed)?;
+    let from = keeper.kept.as_ref().map(|bytes| Checkpoint::from_bytes(bytes, "kept", keeper.origin));
+    let task = Task { network: &network, pictures: &data.train, test: &data.test, config };
+    train(&task, &weights, from.transpose()?, &mut Silent, keeper)?;
+    Ok((network, weights))
+}
+
+fn bytes(weights: &Weights) -> Vec<u8> {
+    weights.to_bytes(Default::default()).unwrap()
+}
+
+fn mortal(origin: &Origin, lives: usize) -> Mortal<'_> {
+    Mortal { origin, lives, lines: Vec::new(), kept: None }
+}
+
+#[test]
+fn interrupted_at_every_boundary_it_ends_the_same() {
+    // On the fused passes with and without everything, and on the executor.
+    for (genotype, sets) in [
+        ("DARTS_V2", &ALL[..]),
+        ("DARTS_V2", &["train.lr_factor=0.9", "train.resized_crop=0.3"]),
+        ("AmoebaNet", &["train.drop_path=0.5", "train.smoothing=0.1", "train.ema=0.9"]),
+    ] {
+        let config = config(sets);
+        let data = digits(&config);
+        let origin = origin(&data, config, genotype);
+        let mut whole = mortal(&origin, usize::MAX);
+        let expected = bytes(&live(&data, &mut whole).unwrap().1);
+        assert_eq!(whole.lines.len(), 3);
+        for lives in 0..9 {
+            let mut keeper = mortal(&origin, lives);
+            assert!(live(&data, &mut keeper).is_err());
+            keeper.lives = usize::MAX;
+            let (_, weights) = live(&data, &mut keeper).unwrap();
+            assert!(bytes(&weights) == expected, "{genotype}: weights differ after {lives} saves");
+            assert_eq!(keeper.lines, whole.lines, "after {lives} saves");
+            assert!(keeper.kept == whole.kept, "{genotype}: points differ after {lives} saves");
+        }
+        // What is finished has nothing left to do, and ends the same.
+        assert!(bytes(&live(&data, &mut whole).unwrap().1) == expected);
+    }
+}
+
+#[test]
+fn what_is_measured_is_what_is_kept() {
+    for (sets, mean) in [(&ALL[..], true), (&["data.size=32", "train.drop_path=0.5"], false)] {
+        let config = config(sets);
+        let data = digits(&config);
+        let origin = origin(&data, config, "DARTS_V2");
+        let mut keeper = mortal(&origin, usize::MAX);
+        let (network, weights) = live(&data, &mut keeper).unwrap();
+        let last = Checkpoint::from_bytes(&keeper.kept.unwrap(), "kept", &origin).unwrap();
+        assert_eq!(bytes(&last.weights) != bytes(&weights), mean, "the mean is not the last weights");
+        let ranked = evaluate(&network.graph, &weights, &data.test, 7).unwrap();
+        let right = ranked.iter().filter(|r| r.rank == 0).count();
+        let line: serde_json::Value = serde_json::from_str(&keeper.lines[2]).unwrap();
+        assert_eq!(line["test_accuracy"], right as f64 / ranked.len() as f64);
+    }
+}
+
+/// Each alone changes the training from its first or second epoch on, so it is on; a run without it is not changed by the others' being there.
+#[test]
+fn each_regulariser_does_something() {
+    let lines = |sets: &[&str]| {
+        let config = config(&[&["data.size=32"], sets].concat());
+        let data = digits(&config);
+        let origin = origin(&data, config, "DARTS_V2");
+        let mut keeper = mortal(&origin, usize::MAX);
+        live(&data, &mut keeper).unwrap();
+        keeper.lines
+    };
+    let plain = lines(&[]);
+    for set in ["auxiliary=0.4", "cutout=0.5", "smoothing=0.1", "jitter=0.4", "resized_crop=0.2"] {
+        assert_ne!(lines(&[&format!("train.{set}")])[0], plain[0], "{set}");
+    }
+    // These begin with the second epoch.
+    for set in ["drop_path=0.5", "lr_factor=0.5"] {
+        let found = lines(&[&format!("train.{set}")]);
+        assert!(found[0] == plain[0] && found[1] != plain[1], "{set}");
+    }
+}
+
+#[test]
+fn only_its_own_training_goes_on_from_a_checkpoint() {
+    let config = config(&["train.epochs=1"]);
+    let data = digits(&config);
+    let origin = origin(&data, config, "DARTS_V2");
+    let mut keeper = mortal(&origin, 1);
+    assert!(live(&data, &mut keeper).is_err());
+    let bytes = keeper.kept.unwrap();
+    let refused = |change: &dyn Fn(&mut Origin)| {
+        let mut other = origin.clone();
+        change(&mut other);
+        Checkpoint::from_bytes(&bytes, "x.safetensors", &other).unwrap_err().to_string()
+    };
+    let message = refused(&|other| other.config.train.drop_path = 0.2);
+    assert!(message.contains("`train.drop_path` is 0.0 there and 0.2 now"), "{message}");
+    let message = refused(&|other| other.genotype = Genotype::named("DARTS_V1").unwrap());
+    assert!(message.contains("of another architecture") && message.contains("Help"), "{message}");
+    assert!(refused(&|other| other.data = "2 images".into()).contains("other images"));
+    let mut same = origin.clone();
+    same.config.train.checkpoint_steps = 9;
+    Checkpoint::from_bytes(&bytes, "x", &same).unwrap();
+    let message = Checkpoint::from_bytes(&bytes[..bytes.len() / 2], "x", &origin).unwrap_err().to_string();
+    assert!(message.contains("damaged"), "{message}");
+}
