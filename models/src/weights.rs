@@ -49,8 +49,11 @@ impl Weights {
         self.tensors.get(name)
     }
 
-    /// The tensor of a name that [`check`](Self::check) would miss.
-    pub(crate) fn require(&self, name: &str) -> Result<&Var> {
+    /// A tensor that must be there.
+    ///
+    /// # Errors
+    /// None of this name.
+    pub fn require(&self, name: &str) -> Result<&Var> {
         self.get(name).ok_or_else(|| Error::Weights { problem: format!("`{name}` is missing") })
     }
 

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::score::Metric;
+
 /// Searches a convolutional architecture on your images, and trains what it finds.
 #[derive(Debug, Parser)]
 #[command(
@@ -85,6 +87,12 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Score untrained architectures: named ones, drawn ones, or both
+    #[command(
+        after_help = "Example:\n  milenas-search score --space nasbench201 --sample 20 --data digits\n  \
+                      milenas-search score DARTS_V2 random:1 --data digits --layers 8 --metric all"
+    )]
+    Score(ScoreOptions),
     /// Write the page of a run anew, or a page that compares several: curves, cells, sizes, confusion
     #[command(
         after_help = "Example:\n  milenas-search report runs/digits\n  milenas-search report runs/a runs/b --out compare.html"
@@ -144,6 +152,63 @@ pub struct StartOptions {
     pub from_supernet: Option<PathBuf>,
 }
 
+/// What is scored, and how.
+#[derive(Debug, Args)]
+#[allow(missing_docs)]
+pub struct ScoreOptions {
+    /// Genotype files, names of published ones, random:SEED, or the text of a NAS-Bench-201 cell
+    #[arg(value_name = "GENOTYPE")]
+    pub genotypes: Vec<String>,
+    /// Draw so many different architectures of the space
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub sample: usize,
+    /// The space to draw from
+    #[arg(long, value_name = "NAME", default_value = "nasbench201", value_parser = ["darts", "nasbench201"])]
+    pub space: String,
+    /// digits, cifar10:DIR, a folder train/CLASS/* and test/CLASS/*, or a tar of one
+    #[arg(long, value_name = "SRC")]
+    pub data: String,
+    /// naswot, synflow, grad_norm, jacob_cov, params, macs, convolutions, or all, with commas between them; several end in their
+    /// aggregate, the sum of the logarithms of the ranks
+    #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "naswot")]
+    pub metric: Vec<String>,
+    /// Images of the batch, training images as they are
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = counted)]
+    pub batch: usize,
+    /// Channels of the first cells
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = counted)]
+    pub channels: usize,
+    /// Cells, reductions counted; 17 are NAS-Bench-201's three times five
+    #[arg(long, value_name = "N", default_value_t = 17, value_parser = counted)]
+    pub layers: usize,
+    /// Decides draws, images and weights
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// A CSV file: architecture,params,macs, then a column for each metric [the terminal]
+    #[arg(long, short, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+fn counted(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| (2..=100_000).contains(n)).ok_or_else(|| "expected 2 to 100000".into())
+}
+
+impl ScoreOptions {
+    /// The metrics, without those that every table has.
+    ///
+    /// # Errors
+    /// An unknown name.
+    pub fn metrics(&self) -> milenas_models::Result<Vec<Metric>> {
+        let always = |metric: &Metric| matches!(metric, Metric::Params | Metric::Macs);
+        if self.metric.iter().any(|name| name == "all") {
+            return Ok(Metric::ALL.into_iter().filter(|metric| !always(metric)).collect());
+        }
+        let named =
+            self.metric.iter().map(|name| name.parse()).collect::<milenas_models::Result<Vec<_>>>()?;
+        Ok(named.into_iter().filter(|metric| !always(metric)).collect())
+    }
+}
+
 /// What runs have in common.
 #[derive(Clone, Debug, Args)]
 #[allow(missing_docs)]
@@ -169,6 +234,21 @@ pub struct RunOptions {
     /// Where to compute; this build knows cpu
     #[arg(long, value_name = "NAME", default_value = "cpu")]
     pub device: String,
+}
+
+impl RunOptions {
+    /// The preset's configuration for a source, in no folder.
+    pub fn for_data(data: &str) -> Self {
+        RunOptions {
+            data: data.into(),
+            out: PathBuf::new(),
+            preset: None,
+            config: None,
+            set: Vec::new(),
+            seed: None,
+            device: "cpu".into(),
+        }
+    }
 }
 
 /// What searches alone have.

@@ -1,6 +1,7 @@
 //! What the commands do: read, run, and tell.
 
 mod compare;
+mod score;
 mod search;
 mod train;
 
@@ -35,6 +36,7 @@ pub fn execute(cli: Cli) -> Result<()> {
             compare::compare(&genotypes, &options, seeds, json)
         }
         Command::Eval { weights, data, json } => eval(&weights, &data, json),
+        Command::Score(options) => score::score(&options),
         Command::Report { runs, out } => report(&runs, out),
         Command::Bench(command) => bench(&command),
         Command::Data(DataCommand::Info { source, json }) => info(&source, json),
@@ -88,6 +90,9 @@ fn read_genotype(name: &str) -> Result<Genotype> {
     if let Some(seed) = name.strip_prefix("random:") {
         let seed = seed.parse().with_context(|| format!("{name}: expected random:SEED, e.g. random:1"))?;
         return Ok(Space::DARTS.sample(&mut Rng::new(seed, "genotype"))?);
+    }
+    if name.starts_with('|') {
+        return Ok(Genotype::parse(name, "arch")?);
     }
     let path = Path::new(name);
     if path.exists() {

@@ -16,6 +16,7 @@ pub mod memory;
 pub mod optim;
 pub mod report;
 pub mod run;
+pub mod score;
 pub mod strategy;
 pub mod supernet;
 pub mod tensorboard;

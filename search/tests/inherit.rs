@@ -31,7 +31,7 @@ fn genotype(seed: u64) -> Genotype {
 /// All weight on the genotype's candidates, so that a node is the sum of two.
 fn mixture(genotype: &Genotype) -> Mixture {
     let edges = Space::DARTS.edges();
-    [&genotype.normal, &genotype.reduce].map(|cell| {
+    [&genotype.normal, genotype.reduce.as_ref().unwrap()].map(|cell| {
         let mut rows = vec![[0.0; 8]; edges.len()];
         for (node, kept) in cell.nodes().enumerate() {
             for edge in kept {

@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use crate::kernels::blocked::elementwise::Affine;
+use crate::kernels::blocked::elementwise::{Affine, Term, WeightedSum};
 use crate::kernels::blocked::norm::{Moments, Scaling, Slope, total};
 use crate::kernels::blocked::pointwise::{Pointwise, WeightGradient};
 use crate::kernels::blocked::simd::{floats, floats_mut};
@@ -205,6 +205,53 @@ impl Stem {
             for i in 0..lanes {
                 let by_output: f64 = row(o).enumerate().map(|(j, w)| w * between[at(j, i)]).sum();
                 out[at(o, i)] = (a * by_patch[at(o, i)] + b * by_output + c * patch[i]) as f32;
+            }
+        }
+    }
+
+    /// The gradient of the images, for that of the output; [`backward`](Self::backward) has found the norm's.
+    pub fn backward_images(&self, c: &Context<'_>, images: &[f32], gradient: &[Pack], out: &mut Vec<f32>) {
+        let (map, len) = (self.map, self.map.len());
+        let image_len = self.in_channels * map.pixels();
+        let Slope { a, b, c: bias } = &self.norm.slope;
+        out.clear();
+        out.resize(c.batch * image_len, 0.0);
+        out.par_chunks_exact_mut(image_len).enumerate().for_each(|(i, out)| {
+            let scratch = &mut *c.workspace.scratch();
+            let (mut value, mut sums) = (vec![Pack::ZERO; len], vec![Pack::ZERO; 2 * map.packs]);
+            self.convolve(c, self.image(images, i), &mut scratch.strip, &mut value, &mut sums);
+            let terms = [Term { scale: a, map: &gradient[i * len..][..len] }, Term { scale: b, map: &value }];
+            scratch.dy.resize(len, Pack::ZERO);
+            c.level.run(WeightedSum { map, terms: &terms, bias, add: false, out: &mut scratch.dy });
+            let mut patches = vec![Pack::ZERO; self.inputs() * map.pixels()];
+            c.level.run(Pointwise {
+                inputs: map.packs,
+                outputs: self.inputs(),
+                rows: 1,
+                width: map.pixels(),
+                source: &scratch.dy,
+                source_plane: map.pixels(),
+                weight: &c.parameters.transposed[self.weight],
+                out: &mut patches,
+                out_plane: map.pixels(),
+                out_step: map.pixels(),
+                sums: None,
+            });
+            self.scatter(&patches, out);
+        });
+    }
+
+    /// The gradient of the patches of an image, added to that of its pixels.
+    fn scatter(&self, patches: &[Pack], out: &mut [f32]) {
+        let Map { height, width, .. } = self.map;
+        for lane in 0..self.in_channels * SIDE * SIDE {
+            let (c, ky, kx) = (lane / (SIDE * SIDE), lane / SIDE % SIDE, lane % SIDE);
+            let plane = &patches[lane / LANES * height * width..][..height * width];
+            for y in (0..height).filter(|y| (1..=height).contains(&(y + ky))) {
+                let to = &mut out[(c * height + y + ky - 1) * width..][..width];
+                for x in (0..width).filter(|x| (1..=width).contains(&(x + kx))) {
+                    to[x + kx - 1] += plane[y * width + x].0[lane % LANES];
+                }
             }
         }
     }

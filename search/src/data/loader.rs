@@ -107,6 +107,11 @@ impl Plan {
         self.batches.len()
     }
 
+    /// Images by index, as they are.
+    pub fn batch(pictures: &Pictures, indices: &[usize]) -> Batch {
+        Plan::in_order(indices, indices.len().max(1)).make(0, pictures, None)
+    }
+
     fn make(&self, step: usize, pictures: &Pictures, transform: Option<Transform>) -> Batch {
         let contract = &pictures.contract;
         let (size, picks) = (contract.len(), &self.batches[step]);

@@ -15,23 +15,33 @@ use super::super::unit::norm_gradient;
 use super::forward::Split;
 use super::{Convolution, Maps, Network, Passing, Pool, Slot, Source, Step, Sum, Target, Term};
 
+/// What a backward pass is for, besides the gradients on its way.
+pub(super) enum Wanted<'a> {
+    Nothing,
+    /// Those of all weights.
+    Weights,
+    /// Those of the pixels, `[N, C, H, W]`.
+    Pixels(&'a mut Vec<f32>),
+}
+
 impl Network {
     /// All gradients, for the last forward pass, whose loss the head has taken.
     pub(super) fn backward(&mut self, images: &[f32], batch: usize, auxiliary: bool) {
         let mut weights = std::mem::take(&mut self.program.tensors.gradients);
-        self.backward_to(images, batch, auxiliary, &mut weights, true);
+        self.backward_to(images, batch, auxiliary, &mut weights, Wanted::Weights);
         self.program.tensors.gradients = weights;
     }
 
-    /// The gradients of the weights go to `weights`; those of convolutions are only found if `convolutions`.
+    /// The gradients of the weights go to `weights`; those of convolutions are only found if they are wanted.
     pub(super) fn backward_to(
         &mut self,
         images: &[f32],
         batch: usize,
         auxiliary: bool,
         weights: &mut Gradients,
-        convolutions: bool,
+        wanted: Wanted<'_>,
     ) {
+        let convolutions = matches!(wanted, Wanted::Weights);
         let mut maps = std::mem::take(&mut self.maps);
         let mut profile = std::mem::take(&mut self.profile);
         self.begin(self.program.last.buffer, batch);
@@ -68,8 +78,11 @@ impl Network {
         let (level, parameters, workspace) = (self.level, &self.program.tensors.parameters, &self.workspace);
         let c = Context { level, parameters, workspace, batch, training: true };
         let stem = &mut self.program.stem;
-        if convolutions {
+        if !matches!(wanted, Wanted::Nothing) {
             profile.time("backward, stem", || stem.backward(&c, images, &gradient, weights));
+        }
+        if let Wanted::Pixels(out) = wanted {
+            stem.backward_images(&c, images, &gradient, out);
         }
         self.spare.push(gradient);
         (self.maps, self.profile) = (maps, profile);

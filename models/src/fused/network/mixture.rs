@@ -6,6 +6,7 @@ use crate::{Error, Result};
 
 use super::super::parameters::Gradients;
 use super::Network;
+use super::backward::Wanted;
 
 impl Network {
     /// For a graph in which the weights of a mixture multiply `paths`, each read by one sum.
@@ -36,11 +37,8 @@ impl Network {
             if weights {
                 self.backward(images, batch, false);
             } else {
-                let mut unwanted = std::mem::take(&mut self.unwanted);
-                if unwanted.values.is_empty() {
-                    unwanted = Gradients::new(&self.program.tensors.parameters);
-                }
-                self.backward_to(images, batch, false, &mut unwanted, false);
+                let mut unwanted = self.take_unwanted();
+                self.backward_to(images, batch, false, &mut unwanted, Wanted::Nothing);
                 self.unwanted = unwanted;
             }
             (loss, correct)
@@ -57,6 +55,14 @@ impl Network {
         self.mix(mixture)?;
         self.settle();
         Ok(self.infer(images)?.into_iter().flat_map(|found| found.logits).collect())
+    }
+
+    /// A place for gradients that nobody asks for.
+    pub(super) fn take_unwanted(&mut self) -> Gradients {
+        match self.unwanted.values.is_empty() {
+            true => Gradients::new(&self.program.tensors.parameters),
+            false => std::mem::take(&mut self.unwanted),
+        }
     }
 
     fn mix(&mut self, mixture: &[f32]) -> Result<()> {

@@ -7,6 +7,7 @@ mod codes;
 mod compile;
 mod evaluate;
 mod forward;
+mod jacobian;
 mod mixture;
 
 use crate::graph::{Graph, Value};

@@ -1,0 +1,27 @@
+//! Gradients by the images.
+
+use crate::Result;
+
+use super::Network;
+use super::backward::Wanted;
+
+impl Network {
+    /// The gradient of the sum of all logits by the pixels of a batch `[N, C, H, W]`, in training mode. Moves the running statistics.
+    ///
+    /// # Errors
+    /// Pixels that do not fit.
+    pub fn jacobian(&mut self, images: &[f32]) -> Result<Vec<f32>> {
+        let batch = self.check(images)?;
+        self.mixes = false;
+        self.factors.iter_mut().for_each(Vec::clear);
+        let mut pixels = Vec::new();
+        rayon::scope(|_| {
+            self.forward(images, batch, false);
+            self.program.head.logits.fill(1.0);
+            let mut unwanted = self.take_unwanted();
+            self.backward_to(images, batch, false, &mut unwanted, Wanted::Pixels(&mut pixels));
+            self.unwanted = unwanted;
+        });
+        Ok(pixels)
+    }
+}

@@ -1,0 +1,124 @@
+//! `score`: training-free scores of architectures.
+
+use std::collections::HashSet;
+use std::io::{Write, stdout};
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use milenas_models::images::Source;
+use milenas_models::{Genotype, NetworkConfig, Rng, Skeleton, Space, file};
+
+use super::{read_data, read_genotype, resolve};
+use crate::cli::{RunOptions, ScoreOptions};
+use crate::data::Plan;
+use crate::progress::Progress;
+use crate::score::{Metric, Scorer, aggregate};
+use milenas_models::memory::peak_mib;
+
+/// Draws of an architecture that is new before a space counts as exhausted.
+const DRAWS: usize = 10_000;
+
+/// Scores what is named and what is drawn, and writes a table.
+pub(super) fn score(options: &ScoreOptions) -> Result<()> {
+    let metrics = options.metrics()?;
+    let space = Space::named(&options.space)?;
+    let mut genotypes =
+        options.genotypes.iter().map(|name| read_genotype(name)).collect::<Result<Vec<_>>>()?;
+    genotypes.extend(sample(space, options.sample, options.seed)?);
+    if genotypes.is_empty() {
+        bail!("nothing to score. Help: name genotypes, or draw some with --sample 100");
+    }
+    let run = RunOptions { seed: Some(options.seed), ..RunOptions::for_data(&options.data) };
+    let config = resolve(&run, None, Vec::new())?;
+    let progress = Progress::new("score");
+    let data = read_data(&Source::parse(&options.data)?, &config, &progress)?;
+    let mut indices: Vec<usize> = (0..data.train.len()).collect();
+    Rng::new(options.seed, "score/batch").shuffle(&mut indices);
+    indices.truncate(options.batch);
+    let batch = Plan::batch(&data.train, &indices);
+    let [in_channels, height, width] = batch.shape;
+    let network = NetworkConfig {
+        channels: options.channels,
+        layers: options.layers,
+        classes: data.classes.len(),
+        in_channels,
+        height,
+        width,
+        skeleton: Skeleton::Cifar,
+    };
+    let mut scorer = Scorer::new(network, batch, options.seed);
+    let (start, mut told) = (Instant::now(), Instant::now());
+    let mut rows = Vec::with_capacity(genotypes.len());
+    let columns: Vec<Metric> = [Metric::Params, Metric::Macs].into_iter().chain(metrics).collect();
+    for (i, genotype) in genotypes.iter().enumerate() {
+        rows.push(scorer.score(genotype, &columns)?);
+        if told.elapsed().as_secs() >= 5 {
+            told = Instant::now();
+            let rate = start.elapsed().as_secs_f64() / (i + 1) as f64;
+            let left = rate * (genotypes.len() - i - 1) as f64;
+            progress.line(&format!("{} of {}, {rate:.3} s each, {left:.0} s left", i + 1, genotypes.len()));
+        }
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    progress.line(&format!(
+        "{} architectures on {} images in {seconds:.1} s, {:.3} s each, peak {:.0} MiB",
+        rows.len(),
+        scorer.images(),
+        seconds / rows.len() as f64,
+        peak_mib().unwrap_or(f64::NAN)
+    ));
+    let text = table(&genotypes, &columns, &rows);
+    match &options.out {
+        Some(path) => {
+            file::write(path, text.as_bytes())?;
+            progress.line(&format!("written to {}", path.display()));
+        }
+        None => stdout().write_all(text.as_bytes())?,
+    }
+    Ok(())
+}
+
+/// Different architectures, each a uniform draw.
+fn sample(space: Space, count: usize, seed: u64) -> Result<Vec<Genotype>> {
+    let (mut rng, mut seen) = (Rng::new(seed, "score/sample"), HashSet::new());
+    let mut drawn = Vec::with_capacity(count);
+    while drawn.len() < count {
+        let new = (0..DRAWS).find_map(|_| {
+            let genotype = space.sample(&mut rng);
+            genotype.map(|g| seen.insert(g.clone()).then_some(g)).transpose()
+        });
+        match new {
+            Some(genotype) => drawn.push(genotype?),
+            None => bail!(
+                "{count} different architectures of {} asked for, there seem to be no more than {}",
+                space.name,
+                drawn.len()
+            ),
+        }
+    }
+    Ok(drawn)
+}
+
+/// A line an architecture; several metrics end in their aggregate.
+fn table(genotypes: &[Genotype], columns: &[Metric], rows: &[Vec<f64>]) -> String {
+    let metrics = columns.len() - 2;
+    let mut scores: Vec<Vec<f64>> = Vec::new();
+    for k in 2..columns.len() {
+        scores.push(rows.iter().map(|row| row[k]).collect());
+    }
+    let together = aggregate(&scores);
+    let names: Vec<&str> = columns.iter().map(|metric| metric.name()).collect();
+    let last = if metrics > 1 { ",aggregate" } else { "" };
+    let mut text = format!("architecture,{}{last}\n", names.join(","));
+    for (i, (genotype, row)) in genotypes.iter().zip(rows).enumerate() {
+        let name = genotype.to_string();
+        let name = if name.contains(',') { format!("\"{name}\"") } else { name };
+        let values: Vec<String> = row.iter().map(|x| x.to_string()).collect();
+        text += &format!("{name},{}", values.join(","));
+        if metrics > 1 {
+            text += &format!(",{}", together[i]);
+        }
+        text.push('\n');
+    }
+    text
+}
