@@ -1,15 +1,13 @@
 //! Scores from gradients at the start.
 
-use candle_core::{DType, Device, Tensor};
+use milenas_models::Weights;
 use milenas_models::fused::Network;
 use milenas_models::graph::{Graph, Patch};
-use milenas_models::kernels::Form;
 use milenas_models::op::Op;
-use milenas_models::{Executor, Mode, Weights};
 use nalgebra::DMatrix;
 
-use crate::Result;
 use crate::data::Batch;
+use crate::{Error, Result};
 
 /// Added to eigenvalues, as the authors do.
 const SMALL: f64 = 1e-5;
@@ -48,29 +46,59 @@ pub(super) fn jacob_cov(network: &mut Network, batch: &Batch) -> Result<f64> {
 }
 
 /// `ln of the sum of |w dR/dw|` over convolutions and linear layers, where `R` is the sum of the outputs for an image of ones, with
-/// absolute weights and without BatchNorms. In double precision: `R` is a product over the depth.
+/// absolute weights and without BatchNorms; minus infinity where nothing flows.
+///
+/// `R` is a product over the depth that single precision does not hold. It is linear in the image, and its gradients are in that of
+/// `R`: each has half of `1 / R`, as a power of two, for a factor.
 pub(super) fn synflow(graph: &Graph, weights: &Weights) -> Result<f64> {
     let graph = without_norms(graph, weights)?;
-    let mut absolute = Weights::default();
-    for param in graph.params() {
-        let value = weights.require(&param.name)?.to_dtype(DType::F64)?.abs()?;
-        absolute.insert(&param.name, value)?;
+    let mut network = fast(&graph)?;
+    let inputs = graph.inputs().filter_map(|v| graph.fact(v).chw());
+    let pixels = inputs.map(|(c, h, w)| c * h * w).sum();
+    let tensors = network.tensors_mut();
+    let shapes: Vec<_> = tensors.named().iter().map(|p| (p.name.clone(), p.shape.clone())).collect();
+    for (name, shape) in &shapes {
+        let mut values = weights.require(name)?.flatten_all()?.to_vec1::<f32>()?;
+        // The gradients of weights do not know a bias.
+        values.iter_mut().for_each(|x| *x = if is_weight(shape) { x.abs() } else { 0.0 });
+        tensors.set(name, &values)?;
     }
-    let dims: Option<Vec<(usize, usize, usize)>> = graph.inputs().map(|v| graph.fact(v).chw()).collect();
-    let inputs = dims
-        .unwrap_or_default()
-        .into_iter()
-        .map(|(c, h, w)| Tensor::ones((1, c, h, w), DType::F64, &Device::Cpu));
-    let inputs = inputs.collect::<candle_core::Result<Vec<_>>>()?;
-    let flow = Executor::new(&graph, &absolute).with_form(Form::Slow).run(&inputs, Mode::Train)?.remove(0);
-    let gradients = flow.sum_all()?.backward()?;
-    let mut total = 0.0;
-    for (_, var) in absolute.iter().filter(|(_, var)| is_weight(var.dims())) {
-        if let Some(gradient) = gradients.get(var) {
-            total += (var.as_tensor() * gradient)?.abs()?.sum_all()?.to_scalar::<f64>()?;
+    let mut exponent = 0;
+    let sum = loop {
+        let sum = network.descend_sum(&vec![power(-exponent); pixels], 1.0)?;
+        if sum.is_finite() || exponent == LARGEST {
+            break sum;
         }
+        exponent += LARGEST / 2;
+    };
+    if sum == 0.0 {
+        return Ok(f64::NEG_INFINITY);
     }
-    Ok(total.ln())
+    let half = ((sum.log2() + f64::from(exponent)) / 2.0).round() as i32;
+    network.descend_sum(&vec![power(-half); pixels], power(-half))?;
+    let tensors = network.tensors();
+    let mut total = 0.0;
+    for (name, _) in shapes.iter().filter(|(_, shape)| is_weight(shape)) {
+        let pairs = tensors.get(name)?.into_iter().zip(tensors.gradient(name)?);
+        total += pairs.map(|(w, g)| (f64::from(w) * f64::from(g)).abs()).sum::<f64>();
+    }
+    Ok(total.ln() + f64::from(2 * half) * core::f64::consts::LN_2)
+}
+
+/// The power of two that is tried last for the image.
+const LARGEST: i32 = 120;
+
+fn power(exponent: i32) -> f32 {
+    (f64::from(exponent)).exp2() as f32
+}
+
+/// The fast form of a graph.
+pub(super) fn fast(graph: &Graph) -> Result<Network> {
+    Network::new(graph).map_err(|problem| Error::Data {
+        problem: format!(
+            "it cannot be scored: {problem}. Help: give cells of the darts or nasbench201 space"
+        ),
+    })
 }
 
 fn without_norms(graph: &Graph, weights: &Weights) -> Result<Graph> {

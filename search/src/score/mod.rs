@@ -10,8 +10,8 @@ use std::str::FromStr;
 use milenas_models::fused::{Network, Rooms};
 use milenas_models::{Genotype, NetworkConfig, Weights, assemble, cost};
 
+use crate::Result;
 use crate::data::Batch;
-use crate::{Error, Result};
 
 pub use naswot::log_determinant;
 pub use rank::{aggregate, kendall, spearman};
@@ -104,9 +104,7 @@ impl Scorer {
         let graph = assemble(genotype, &self.network)?;
         let weights = Weights::init(&graph, self.seed)?;
         let fresh = || -> Result<Network> {
-            let mut network = Network::new(&graph).map_err(|problem| Error::Data {
-                problem: format!("{genotype} cannot be scored: {problem}. Help: give cells of the darts or nasbench201 space"),
-            })?;
+            let mut network = gradients::fast(&graph)?;
             network.tensors_mut().load(&weights)?;
             Ok(network)
         };

@@ -1,4 +1,4 @@
-//! Gradients by the images.
+//! Gradients of the sum of the logits.
 
 use crate::Result;
 
@@ -23,5 +23,23 @@ impl Network {
             self.unwanted = unwanted;
         });
         Ok(pixels)
+    }
+
+    /// The sum of all logits of a batch in training mode. Leaves, as [`descend`](Self::descend) does, the gradients of all weights:
+    /// those of `factor` times the sum.
+    ///
+    /// # Errors
+    /// Pixels that do not fit.
+    pub fn descend_sum(&mut self, images: &[f32], factor: f32) -> Result<f64> {
+        let batch = self.check(images)?;
+        self.mixes = false;
+        self.factors.iter_mut().for_each(Vec::clear);
+        Ok(rayon::scope(|_| {
+            self.forward(images, batch, false);
+            let sum = self.program.head.logits.iter().map(|x| f64::from(*x)).sum();
+            self.program.head.logits.fill(factor);
+            self.backward(images, batch, false);
+            sum
+        }))
     }
 }
