@@ -120,7 +120,8 @@ pub struct RuleOptions {
     /// The cells to search among: darts, or nasbench201, whose 15,625 cells have a published table of accuracies
     #[arg(long, value_name = "NAME", value_parser = ["darts", "nasbench201"])]
     pub space: Option<String>,
-    /// The rule for the architecture's gradient [milenas, milenas-2nd, darts-1st, darts-2nd, single-level]
+    /// The rule for the architecture's gradient [milenas, milenas-2nd, darts-1st, darts-2nd, single-level], or how to judge
+    /// architectures one by one [naswot, area, random, evolution]
     #[arg(long, value_name = "NAME")]
     pub strategy: Option<String>,
     /// Weight of the validation loss beside the training loss, of milenas and milenas-2nd

@@ -7,6 +7,7 @@ use toml::{Table, Value};
 
 use crate::data::{Augment, Transform};
 use crate::optim::{AdamConfig, SgdConfig, cosine, exponential};
+use crate::score::population::{PopulationConfig, STRATEGIES, Strategy};
 use crate::strategy::stop::StopConfig;
 use crate::strategy::{Compat, Mixing, MixtureKind, Order, Rule};
 use crate::supernet::Alphas;
@@ -82,6 +83,8 @@ pub struct SearchConfig {
     pub weights: SgdConfig,
     /// The architecture's optimiser.
     pub alphas: AdamConfig,
+    /// Of the strategies that judge architectures one by one.
+    pub population: PopulationConfig,
     /// When it ends before the last epoch, and what it chooses.
     pub stop: StopConfig,
 }
@@ -296,7 +299,10 @@ impl Config {
 
     fn check(&self) -> Result<()> {
         let SearchConfig { strategy, bilevel_strategy, lambda, compat, stop, .. } = &self.search;
-        let rules = [strategy, bilevel_strategy].map(|name| Rule::named(name, *lambda, *compat));
+        // A strategy that descends nothing has no rule: any stands for it.
+        let judges = Strategy::named(strategy).is_some();
+        let strategy = if judges { bilevel_strategy } else { strategy };
+        let rules = [strategy, bilevel_strategy].map(|name| self::rule(name, *lambda, *compat));
         let unrolled = rules.into_iter().collect::<milenas_models::Result<Vec<_>>>()?;
         let unrolled = unrolled[0].unrolled || (self.search.bilevel_epochs > 0 && unrolled[1].unrolled);
         if unrolled && self.search.mixture == MixtureKind::Gumbel {
@@ -307,6 +313,11 @@ impl Config {
         stop.size().map_err(|e| broken("values", format!("`search.stop.at_size` is {e}")))?;
         stop.budget().map_err(|e| broken("values", format!("`search.stop.time_budget` is {e}")))?;
         let counts = [
+            ("search.population.draws", self.search.population.draws),
+            ("search.population.trainings", self.search.population.trainings),
+            ("search.population.size", self.search.population.size),
+            ("search.population.tournament", self.search.population.tournament),
+            ("search.population.epochs", self.search.population.epochs),
             ("search.epochs", self.search.epochs),
             ("search.batch", self.search.batch),
             ("search.channels", self.search.channels),
@@ -349,6 +360,17 @@ impl Config {
             None => Ok(()),
         }
     }
+}
+
+/// A rule by name.
+///
+/// # Errors
+/// An unknown name, with the near ones among all strategies.
+fn rule(name: &str, lambda: f64, compat: Compat) -> milenas_models::Result<Rule> {
+    Rule::named(name, lambda, compat).map_err(|_| {
+        let judging = STRATEGIES.map(|(name, _)| name);
+        milenas_models::Error::unknown("strategy", name, Rule::names().into_iter().chain(judging))
+    })
 }
 
 /// Checks that states of `channels` can be cut into `parts`.

@@ -3,6 +3,7 @@
 mod folder;
 mod genotypes;
 mod inherit;
+mod population;
 mod search;
 mod spread;
 mod train;
@@ -20,6 +21,7 @@ use crate::{Error, Result};
 pub use folder::{Folder, METRICS, TIMINGS};
 pub use genotypes::Row;
 pub use inherit::Supernet;
+pub use population::{HISTORY, run_population};
 pub use search::{Found, SearchRun, open_search, run_search};
 pub use spread::Spread;
 pub use train::{Start, TrainRun, Trained, open_train, run_train};

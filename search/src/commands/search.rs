@@ -3,13 +3,16 @@
 use std::io::{Write, stdout};
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
+use milenas_models::Genotype;
 use milenas_models::images::Source;
 
 use super::{read_data, resolve};
 use crate::cli::{RunOptions, SearchOptions};
+use crate::config::Config;
 use crate::progress::Progress;
-use crate::run::{CONFIG, Found, GENOTYPE, open_search, run_search};
+use crate::run::{CONFIG, Data, Folder, Found, GENOTYPE, HISTORY, open_search, run_population, run_search};
+use crate::score::population::Strategy;
 use crate::strategy::{COLLAPSE, Ended, EpochRecord};
 
 pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<()> {
@@ -18,6 +21,9 @@ pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<()> {
     let source = Source::parse(&options.data)?;
     let mut progress = Progress::new("search");
     let data = read_data(&source, &config, &progress)?;
+    if let Some(strategy) = Strategy::named(&config.search.strategy) {
+        return judge(strategy, &data, &config, options, search.resume);
+    }
     let run = open_search(&options.out, &config, &data, search.resume)?;
     if search.resume {
         let (epochs, steps) = run.done();
@@ -33,6 +39,47 @@ pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<()> {
     })?;
     progress.finish();
     tell(&found, options)
+}
+
+/// A search by scores and short trainings.
+fn judge(strategy: Strategy, data: &Data, config: &Config, options: &RunOptions, resume: bool) -> Result<()> {
+    if resume {
+        bail!(
+            "--strategy {} keeps no point to go on from. Help: begin again in another --out",
+            config.search.strategy
+        );
+    }
+    let folder = Folder::create(&options.out, config, GENOTYPE)?;
+    let (mut progress, lines) = (Progress::new("search"), Progress::new("search"));
+    let mut count = 0;
+    let best = run_population(strategy, data, config, &folder, &mut progress, &mut |judged| {
+        count += 1;
+        lines.line(&format!(
+            "{count} of {}: {:.2} % {}",
+            config.search.population.trainings,
+            100.0 * judged.value,
+            judged.genotype
+        ));
+    })?;
+    progress.finish();
+    let what = if strategy == Strategy::Score { "naswot" } else { "validation accuracy" };
+    let history = options.out.join(HISTORY);
+    writeln!(stdout(), "{what} {:.4}; all judgements are in {}", best.value, history.display())?;
+    next(&best.genotype, options)
+}
+
+/// What was found, and what to type next.
+fn next(genotype: &Genotype, options: &RunOptions) -> Result<()> {
+    let (out, path) = (&options.out, options.out.join(GENOTYPE));
+    writeln!(stdout(), "{genotype}\nwritten to {}", path.display())?;
+    writeln!(
+        stdout(),
+        "next: milenas-search train --genotype {} --data {} --out {}-net",
+        path.display(),
+        options.data,
+        out.display()
+    )?;
+    Ok(())
 }
 
 fn line(r: &EpochRecord) -> String {
@@ -54,7 +101,7 @@ fn line(r: &EpochRecord) -> String {
 
 fn collapse(skips: usize, out: &Path) -> String {
     format!(
-        "the derived normal cell has {skips} skip connections of 8 operations: differentiable searches collapse this way \
+        "the derived normal cell has {skips} skip connections: differentiable searches collapse this way \
          (DARTS+ stops at 2, P-DARTS keeps 2). Help: if it stays so, train a larger genotype of {}, end earlier with \
          --stop-at-size or fewer search.epochs, or lower search.alphas.lr",
         out.join("genotypes").display()
@@ -62,7 +109,7 @@ fn collapse(skips: usize, out: &Path) -> String {
 }
 
 fn tell(found: &Found, options: &RunOptions) -> Result<()> {
-    let (out, path) = (&options.out, options.out.join(GENOTYPE));
+    let out = &options.out;
     match found.ended {
         Ended::Epochs => {}
         Ended::Size => writeln!(stdout(), "ended early: the derived cells have the expected size")?,
@@ -100,13 +147,5 @@ fn tell(found: &Found, options: &RunOptions) -> Result<()> {
     if skips >= COLLAPSE {
         writeln!(stdout(), "warning: {}", collapse(skips, out))?;
     }
-    writeln!(stdout(), "{}\nwritten to {}", found.genotype, path.display())?;
-    writeln!(
-        stdout(),
-        "next: milenas-search train --genotype {} --data {} --out {}-net",
-        path.display(),
-        options.data,
-        out.display()
-    )?;
-    Ok(())
+    next(&found.genotype, options)
 }

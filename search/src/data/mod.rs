@@ -45,6 +45,13 @@ impl Pictures {
         format!("{} images of {channels}x{height}x{width}, digest {digest}", self.len())
     }
 
+    /// Some of them, by index.
+    pub fn subset(&self, indices: &[usize]) -> Pictures {
+        let pixels = indices.iter().flat_map(|&i| self.image(i)).copied().collect();
+        let labels = indices.iter().map(|&i| self.images.labels[i]).collect();
+        Pictures { images: Labelled { pixels, labels }, contract: self.contract.clone() }
+    }
+
     fn image(&self, index: usize) -> &[u8] {
         let size = self.contract.len();
         &self.images.pixels[index * size..][..size]

@@ -2,6 +2,7 @@
 
 mod gradients;
 mod naswot;
+pub mod population;
 mod rank;
 
 use std::fmt;

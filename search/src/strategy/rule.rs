@@ -82,6 +82,11 @@ impl Rule {
         })
     }
 
+    /// The names of all rules.
+    pub fn names() -> [&'static str; STRATEGIES.len()] {
+        STRATEGIES.map(|(name, _)| name)
+    }
+
     fn halves(&self) -> [(Half, f32); 2] {
         [(Half::Train, self.train), (Half::Valid, self.valid)]
     }
