@@ -1,0 +1,165 @@
+//! Scores against slow twins: codes seen at every rectifier of the executor, gradients of its tensors.
+#![allow(clippy::unwrap_used)]
+
+use candle_core::{Device, Tensor, Var};
+use milenas_models::fused::{Network, Rooms};
+use milenas_models::op::Op;
+use milenas_models::{
+    Executor, Genotype, Graph, Mode, NetworkConfig, Rng, Skeleton, Space, Weights, assemble,
+};
+use milenas_search::data::Batch;
+use milenas_search::score::{Metric, Scorer};
+
+const ARCH: &str = "|nor_conv_3x3~0|+|avg_pool_3x3~0|nor_conv_1x1~1|+|skip_connect~0|nor_conv_3x3~1|none~2|";
+
+fn network(channels: usize, layers: usize, side: usize) -> NetworkConfig {
+    let (height, width) = (side, side);
+    NetworkConfig { channels, layers, classes: 4, in_channels: 3, height, width, skeleton: Skeleton::Cifar }
+}
+
+fn noise(count: usize, side: usize) -> Vec<f32> {
+    let mut rng = Rng::new(3, "noise");
+    (0..count * 3 * side * side).map(|_| rng.uniform(-1.0, 1.0)).collect()
+}
+
+fn fast(graph: &Graph, weights: &Weights) -> Network {
+    let mut network = Network::new(graph).unwrap();
+    network.tensors_mut().load(weights).unwrap();
+    network
+}
+
+fn tensor(images: &[f32], side: usize) -> Tensor {
+    let count = images.len() / (3 * side * side);
+    Tensor::from_slice(images, (count, 3, side, side), &Device::Cpu).unwrap()
+}
+
+/// Bits of each image at all rectifiers, in the order they run.
+fn slow_codes(graph: &Graph, weights: &Weights, images: &Tensor) -> Vec<Vec<bool>> {
+    let mut codes = vec![Vec::new(); images.dim(0).unwrap()];
+    let mut see = |node: &milenas_models::graph::Node, out: &Tensor| {
+        if matches!(node.op, Op::Relu(_)) {
+            for (code, row) in codes.iter_mut().zip(out.flatten_from(1).unwrap().to_vec2::<f32>().unwrap()) {
+                code.extend(row.iter().map(|x| *x > 0.0));
+            }
+        }
+    };
+    Executor::new(graph, weights).run_observed(std::slice::from_ref(images), Mode::Train, &mut see).unwrap();
+    codes
+}
+
+#[test]
+fn codes_are_those_of_every_rectifier() {
+    let darts = Genotype::named("DARTS_V2").unwrap();
+    for (genotype, channels) in [(Genotype::parse(ARCH, "arch").unwrap(), 6), (darts, 5)] {
+        let graph = assemble(&genotype, &network(channels, 5, 12)).unwrap();
+        let weights = Weights::init(&graph, 1).unwrap();
+        let images = noise(5, 12);
+        let found = fast(&graph, &weights).codes(&images, &mut Rooms::default()).unwrap();
+        let expected = slow_codes(&graph, &weights, &tensor(&images, 12));
+        assert_eq!(found.units, expected[0].len() as u64);
+        for (i, a) in expected.iter().enumerate() {
+            for (j, b) in expected.iter().enumerate() {
+                let differing = a.iter().zip(b).filter(|(a, b)| a != b).count() as u64;
+                // A unit within rounding of zero may fall on either side.
+                assert!(found.differing[i * 5 + j].abs_diff(differing) <= 2, "{i} {j}");
+            }
+        }
+    }
+}
+
+/// Bits of a code at 32x32 by the number of convolutions in a cell (16 channels, five cells a stage).
+#[test]
+fn a_cells_units_grow_with_its_convolutions() {
+    let units = |arch: &str| {
+        let graph = assemble(&Genotype::parse(arch, "arch").unwrap(), &network(16, 17, 32)).unwrap();
+        let weights = Weights::init(&graph, 1).unwrap();
+        fast(&graph, &weights).codes(&noise(2, 32), &mut Rooms::default()).unwrap().units
+    };
+    assert_eq!(units("|skip_connect~0|+|none~0|none~1|+|none~0|avg_pool_3x3~1|none~2|"), 40_960);
+    assert_eq!(units("|nor_conv_1x1~0|+|none~0|none~1|+|none~0|avg_pool_3x3~1|none~2|"), 184_320);
+    assert_eq!(
+        units(
+            "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_1x1~0|nor_conv_1x1~1|nor_conv_1x1~2|"
+        ),
+        901_120
+    );
+}
+
+#[test]
+fn the_jacobian_is_the_gradient_by_the_images() {
+    let graph = assemble(&Genotype::parse(ARCH, "arch").unwrap(), &network(6, 5, 12)).unwrap();
+    let weights = Weights::init(&graph, 1).unwrap();
+    let images = noise(4, 12);
+    let found = fast(&graph, &weights).jacobian(&images).unwrap();
+    let input = Var::from_tensor(&tensor(&images, 12)).unwrap();
+    let logits =
+        Executor::new(&graph, &weights).run(&[input.as_tensor().clone()], Mode::Train).unwrap().remove(0);
+    let gradients = logits.sum_all().unwrap().backward().unwrap();
+    let expected = gradients.get(&input).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let scale = expected.iter().fold(0f32, |m, x| m.max(x.abs()));
+    assert!(scale > 0.0);
+    for (found, expected) in found.iter().zip(&expected) {
+        assert!((found - expected).abs() < 1e-3 * scale, "{found} {expected}");
+    }
+}
+
+fn scorer(channels: usize, layers: usize) -> Scorer {
+    let batch = Batch { images: noise(8, 12), labels: vec![0, 1, 2, 3, 0, 1, 2, 3], shape: [3, 12, 12] };
+    Scorer::new(network(channels, layers, 12), batch, 1)
+}
+
+/// The flow of ones through absolute weights, of a network so shallow that the executor's single precision holds it.
+#[test]
+fn synflow_is_the_flow_through_all_weights() {
+    let all_skip = "|skip_connect~0|+|none~0|skip_connect~1|+|none~0|none~1|skip_connect~2|";
+    let genotype = Genotype::parse(all_skip, "arch").unwrap();
+    let graph = assemble(&genotype, &network(3, 1, 12)).unwrap();
+    let weights = Weights::init(&graph, 1).unwrap();
+    let mut absolute = Weights::default();
+    let mut patch = milenas_models::graph::Patch::new();
+    for (value, node) in graph.values().filter(|(_, node)| matches!(node.op, Op::BatchNorm(_))) {
+        let before = patch.tap(node.inputs[0]);
+        patch.shunt(&graph, value, before).unwrap();
+    }
+    let mut bare = graph.clone();
+    patch.apply(&mut bare, &mut weights.clone()).unwrap();
+    for param in bare.params() {
+        let value = weights.get(&param.name).unwrap().as_tensor();
+        let value = if param.shape.len() > 1 { value.abs().unwrap() } else { value.zeros_like().unwrap() };
+        absolute.insert(&param.name, value).unwrap();
+    }
+    let ones = Tensor::ones((1, 3, 12, 12), candle_core::DType::F32, &Device::Cpu).unwrap();
+    let flow =
+        Executor::new(&bare, &absolute).run(&[ones], Mode::Train).unwrap().remove(0).sum_all().unwrap();
+    let gradients = flow.backward().unwrap();
+    let of = |var: &Var| {
+        let product = (var.as_tensor() * gradients.get(var).unwrap()).unwrap();
+        f64::from(product.abs().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap())
+    };
+    let expected: f64 = absolute.iter().filter(|(_, var)| var.dims().len() > 1).map(|(_, var)| of(var)).sum();
+    let found = scorer(3, 1).score(&genotype, &[Metric::Synflow]).unwrap()[0];
+    assert!((found - expected.ln()).abs() < 1e-4, "{found} {}", expected.ln());
+}
+
+#[test]
+fn deep_wide_cells_stay_in_range_and_dead_ones_score_last() {
+    let metrics = [Metric::Naswot, Metric::Synflow, Metric::GradNorm, Metric::JacobCov, Metric::Convolutions];
+    let wide =
+        "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|";
+    let found = scorer(16, 26).score(&Genotype::parse(wide, "arch").unwrap(), &metrics).unwrap();
+    assert!(found.iter().all(|x| x.is_finite()), "{found:?}");
+    let dead = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|";
+    let found = scorer(6, 5).score(&Genotype::parse(dead, "arch").unwrap(), &metrics).unwrap();
+    assert_eq!(found[..2], [f64::NEG_INFINITY; 2]);
+    assert_eq!(found[3..], [f64::NEG_INFINITY, 0.0]);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_score() {
+    let mut rng = Rng::new(0, "draw");
+    let genotype = Space::NASBENCH201.sample(&mut rng).unwrap();
+    let metrics = [Metric::Naswot, Metric::GradNorm, Metric::JacobCov];
+    let mut used = scorer(6, 5);
+    used.score(&Space::NASBENCH201.sample(&mut rng).unwrap(), &metrics).unwrap();
+    assert_eq!(used.score(&genotype, &metrics).unwrap(), scorer(6, 5).score(&genotype, &metrics).unwrap());
+}
