@@ -297,8 +297,8 @@ fn configuration(story: &Story) -> String {
 fn several(stories: &[Story]) -> String {
     let row = |s: &Story| {
         let accuracies = s.epochs.iter().map(Epoch::accuracy);
-        let best = accuracies.clone().fold(f64::NAN, f64::max);
-        let last = accuracies.last().unwrap_or(f64::NAN);
+        let best = accuracies.fold(f64::NAN, f64::max);
+        let last = s.epochs.last().map_or(f64::NAN, Epoch::accuracy);
         let size = s.cells().map(|g| {
             let [n, r] = g.convolutions();
             format!("n{n} r{r}")

@@ -15,8 +15,8 @@ const SEARCH: &str = "milenas-search run --data digits --seed 5 --set augment.fl
 
 /// A training of a few seconds with everything that draws.
 const TRAIN: &str = "milenas-search train --genotype DARTS_V2 --data digits --seed 5 --set augment.flip=false \
-     --set data.size=32 --set train.epochs=4 --set train.steps=10 --set train.batch=16 --set train.channels=4 \
-     --set train.layers=3 --set train.checkpoint_steps=2 --set train.auxiliary=0.4 --set train.drop_path=0.3 \
+     --set data.size=32 --set train.epochs=3 --set train.steps=30 --set train.batch=8 --set train.channels=4 \
+     --set train.layers=3 --set train.checkpoint_steps=1 --set train.auxiliary=0.4 --set train.drop_path=0.3 \
      --set train.cutout=0.5 --set train.ema=0.9";
 
 fn start(root: &Path, command: &str, out: &str) -> Child {
@@ -55,7 +55,7 @@ fn killed_and_gone_on_with(root: &Path, command: &str, kept: &[&str]) {
     let (mut kills, mut points) = (0, Vec::new());
     while kills < 20 {
         let mut child = start(root, command, "a");
-        std::thread::sleep(whole.mul_f32(rng.unit() / 8.0));
+        std::thread::sleep(whole.mul_f32(rng.unit() / 5.0));
         kills += usize::from(child.try_wait().unwrap().is_none());
         // SIGKILL on Unix.
         child.kill().unwrap();

@@ -20,7 +20,7 @@ a { color: var(--4) } :focus-visible { outline: 2px solid var(--4); outline-offs
 figure { margin: 0; min-width: 0 } figcaption { font-size: 13px; color: var(--soft) }
 svg { width: 100%; height: auto; display: block } .small svg { height: 3.6rem; border: 1px solid var(--line) }
 svg text { font: 11px system-ui, sans-serif; fill: var(--text) } svg line.grid { stroke: var(--line) }
-svg .label { paint-order: stroke; stroke: var(--back); stroke-width: 5px; font-size: 12px }
+svg .label { paint-order: stroke; stroke: var(--back); stroke-width: 8px; font-size: 12px }
 .line { fill: none; stroke-width: 2; stroke-linejoin: round } .state { fill: var(--fill); stroke: var(--soft) } .kept { stroke-width: 2; stroke: var(--text) }
 .legend { margin: .1rem 0 .4rem; font-size: 13px; color: var(--soft) } .legend span { display: inline-block; margin-right: .9rem }
 .legend svg { width: .7rem; height: .7rem; display: inline-block; margin-right: .3rem; border: 0 }
@@ -82,9 +82,12 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     text + "</tbody></table></div>\n"
 }
 
-/// A part of 1.
+/// A part of 1; a dash for what is not known yet.
 pub fn percent(part: f64) -> String {
-    format!("{:.2} %", 100.0 * part)
+    match part.is_finite() {
+        true => format!("{:.2} %", 100.0 * part),
+        false => "-".into(),
+    }
 }
 
 /// Text that comes from outside, safe between tags and in quotes.

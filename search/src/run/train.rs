@@ -22,6 +22,11 @@ pub struct TrainRun {
     pub folder: Folder,
     origin: Origin,
     from: Option<Checkpoint>,
+    shape: NetworkConfig,
+    network: Trainable,
+    weights: Weights,
+    /// Whether the weights are a supernet's, whose statistics are not the network's.
+    inherited: bool,
 }
 
 impl TrainRun {
@@ -53,7 +58,8 @@ pub struct Trained {
 /// beginning if it was stopped before the first one.
 ///
 /// # Errors
-/// A folder with a training in it where none should be, a checkpoint of another configuration, architecture or of other images.
+/// A folder with a training in it where none should be, a checkpoint of another configuration, architecture or of other images, a
+/// network that cannot be, weights that do not fit.
 pub fn open_train(
     path: &Path,
     config: &Config,
@@ -62,9 +68,18 @@ pub fn open_train(
     start: &Start,
     resume: bool,
 ) -> Result<TrainRun> {
-    let start = match start {
-        Start::Random => "random weights".into(),
-        Start::Supernet(supernet) => supernet.fingerprint()?,
+    // Before the folder: what cannot be trained leaves nothing behind.
+    let settings = &config.train;
+    let shape = data.network(settings.channels, settings.layers);
+    let shape = NetworkConfig { skeleton: settings.skeleton, ..shape };
+    let network = Trainable::assemble(genotype, &shape, settings.auxiliary > 0.0)?;
+    let weights = Weights::init(&network.graph, config.seed)?;
+    let (start, inherited) = match start {
+        Start::Random => ("random weights".into(), false),
+        Start::Supernet(supernet) => {
+            supernet.inherit(genotype, &shape, &weights)?;
+            (supernet.fingerprint()?, true)
+        }
     };
     let (config, genotype) = (config.clone(), genotype.clone());
     let origin = Origin { config, data: data.train.fingerprint(), genotype, start };
@@ -72,7 +87,7 @@ pub fn open_train(
     if checkpoint.exists() && resume {
         let from = Checkpoint::load(&checkpoint, &origin)?;
         let folder = Folder::reopen(path, &origin.config, from.position.epoch)?;
-        return Ok(TrainRun { folder, origin, from: Some(from) });
+        return Ok(TrainRun { folder, origin, from: Some(from), shape, network, weights, inherited });
     }
     if checkpoint.exists() && !path.join(WEIGHTS).exists() {
         let problem = format!(
@@ -82,7 +97,8 @@ pub fn open_train(
         );
         return Err(Error::Data { problem });
     }
-    Ok(TrainRun { folder: Folder::create(path, &origin.config, WEIGHTS)?, origin, from: None })
+    let folder = Folder::create(path, &origin.config, WEIGHTS)?;
+    Ok(TrainRun { folder, origin, from: None, shape, network, weights, inherited })
 }
 
 /// Trains a genotype on a source's images; leaves `weights.safetensors`, without an auxiliary head, what they score in
@@ -92,23 +108,16 @@ pub fn run_train(
     source: &Source,
     data: &Data,
     run: TrainRun,
-    start: &Start,
     recorder: &mut dyn Recorder,
     tell: &mut dyn FnMut(Option<f64>, &TrainRecord),
 ) -> Result<Trained> {
-    let TrainRun { mut folder, origin, from } = run;
+    let TrainRun { mut folder, origin, from, shape, network, mut weights, inherited } = run;
     let Origin { config, genotype, .. } = &origin;
-    let settings = &config.train;
-    let shape = data.network(settings.channels, settings.layers);
-    let shape = NetworkConfig { skeleton: settings.skeleton, ..shape };
-    let network = Trainable::assemble(genotype, &shape, settings.auxiliary > 0.0)?;
-    let mut weights = Weights::init(&network.graph, config.seed)?;
-    let mut inherited = None;
-    if let (Start::Supernet(supernet), None) = (start, &from) {
-        supernet.inherit(genotype, &shape, &weights)?;
+    let mut before = None;
+    if inherited && from.is_none() {
         estimate_statistics(&network, &weights, &data.train, config)?;
         let ranked = evaluate(&network.graph, &weights, &data.test, EVAL_BATCH)?;
-        inherited = Some(Scores::new(&ranked, &data.classes).top1);
+        before = Some(Scores::new(&ranked, &data.classes).top1);
     }
     file::write(&folder.join(GENOTYPE), genotype.to_json().as_bytes())?;
     let task = Task { network: &network, pictures: &data.train, test: &data.test, config };
@@ -116,7 +125,7 @@ pub fn run_train(
         folder: &mut folder,
         origin: &origin,
         since: Instant::now(),
-        tell: &mut |record| tell(inherited, record),
+        tell: &mut |record| tell(before, record),
     };
     train(&task, &weights, from, recorder, &mut keeper)?;
 
@@ -130,7 +139,7 @@ pub fn run_train(
             ("program", format!("milenas-search {}", env!("CARGO_PKG_VERSION"))),
             ("data", source.to_string()),
             ("seed", config.seed.to_string()),
-            ("epochs", settings.epochs.to_string()),
+            ("epochs", config.train.epochs.to_string()),
             ("start", origin.start.clone()),
             ("test_accuracy", format!("{:.4}", scores.top1)),
         ]

@@ -1,0 +1,91 @@
+//! Trainings that belong together: several seeds, several architectures, the weights of a search.
+
+use std::fs;
+use std::path::Path;
+
+use milenas_tests::{TINY, run, succeed};
+use serde_json::Value;
+
+fn json(path: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn top1(run: &Path) -> f64 {
+    json(&run.join("scores.json"))["top1"].as_f64().unwrap()
+}
+
+#[test]
+fn seeds_have_a_mean_and_a_deviation() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let said = succeed(
+        root,
+        &format!("milenas-search train --genotype DARTS_V2 --data digits --out a --seed 4 --seeds 3 {TINY}"),
+    );
+    let found = json(&root.join("a/seeds.json"));
+    let accuracies: Vec<f64> = [4, 5, 6].map(|seed| top1(&root.join(format!("a/seed-{seed}")))).to_vec();
+    let mean = accuracies.iter().sum::<f64>() / 3.0;
+    let deviation = (accuracies.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 2.0).sqrt();
+    assert_eq!(found["test_accuracy"], serde_json::json!(accuracies));
+    assert!((found["spread"]["mean"].as_f64().unwrap() - mean).abs() < 1e-12);
+    assert!((found["spread"]["deviation"].as_f64().unwrap() - deviation).abs() < 1e-12);
+    assert!(said.out.contains(&format!("{:.2} % +- {:.2}", 100.0 * mean, 100.0 * deviation)), "{}", said.out);
+    // A seed alone is that seed among others.
+    succeed(root, &format!("milenas-search train --genotype DARTS_V2 --data digits --out b --seed 5 {TINY}"));
+    let weights = |run: &str| fs::read(root.join(run).join("weights.safetensors")).unwrap();
+    assert!(weights("b") == weights("a/seed-5"));
+}
+
+#[test]
+fn architectures_are_trained_alike_and_what_is_done_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let command =
+        format!("milenas-search compare --genotypes DARTS_V2,random:2 --data digits --out c --json {TINY}");
+    let rows: Value = serde_json::from_str(&succeed(root, &command).out).unwrap();
+    let names: Vec<&str> = rows.as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["DARTS_V2", "random:1", "random:2", "random, all 2"]);
+    for (row, run) in rows.as_array().unwrap().iter().zip(["DARTS_V2", "random-1", "random-2"]) {
+        assert_eq!(row["test_accuracy"][0].as_f64().unwrap(), top1(&root.join("c").join(run).join("seed-0")));
+        assert!(row["params"].as_u64().unwrap() > 0 && row["latency_ms"].as_f64().unwrap() > 0.0);
+    }
+    assert_eq!(json(&root.join("c/compare.json")), rows);
+    // The same as `train` makes of the same name.
+    succeed(root, &format!("milenas-search train --genotype random:2 --data digits --out t {TINY}"));
+    let weights = |run: &str| fs::read(root.join(run).join("weights.safetensors")).unwrap();
+    assert!(weights("t") == weights("c/random-2/seed-0"));
+
+    let lines = fs::read(root.join("c/DARTS_V2/seed-0/timings.jsonl")).unwrap();
+    let again: Value = serde_json::from_str(&succeed(root, &command).out).unwrap();
+    assert_eq!(again[0]["test_accuracy"], rows[0]["test_accuracy"]);
+    assert!(fs::read(root.join("c/DARTS_V2/seed-0/timings.jsonl")).unwrap() == lines, "it was trained again");
+    let said = run(root, &format!("{command} --set train.batch=9"));
+    assert_eq!(said.code, 1);
+    assert!(said.err.contains("`train.batch` is 8 there and 9 now"), "{}", said.err);
+}
+
+#[test]
+fn a_training_begins_with_the_weights_of_its_search() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    succeed(root, &format!("milenas-search run --data digits --out s {TINY} --set search.channels=4"));
+    let tiny = "--set train.epochs=1 --set train.steps=2 --set train.batch=8";
+    let command = format!("milenas-search train --from-supernet s --data digits --out n {tiny}");
+    let said = succeed(root, &command);
+    assert!(said.err.contains("inherited weights had test accuracy"), "{}", said.err);
+    let config = fs::read_to_string(root.join("n/config.toml")).unwrap();
+    let train = config.split("[train]").nth(1).unwrap();
+    assert!(train.contains("channels = 4\n") && train.contains("layers = 3\n"), "{train}");
+    let same = |name: &str| {
+        fs::read(root.join("s").join(name)).unwrap() == fs::read(root.join("n").join(name)).unwrap()
+    };
+    assert!(same("genotype.json"));
+    succeed(root, &format!("{command} --resume"));
+    let wide = command.replace("--out n", "--out wide");
+    let said = run(root, &format!("{wide} --set train.channels=8"));
+    assert_eq!(said.code, 1);
+    assert!(!root.join("wide").exists(), "it leaves something behind");
+    assert!(said.err.contains("has shape") && said.err.contains("leave train.channels"), "{}", said.err);
+    let said = run(root, "milenas-search train --data digits --out x");
+    assert!(said.code != 0 && said.err.contains("--genotype"), "{}", said.err);
+}
