@@ -89,6 +89,7 @@ def trained(bin_dir, folder, genotype):
     files = sorted((folder / "images/test").rglob("*.png"))
     pixels = np.stack([np.asarray(Image.open(f).convert("RGB"), dtype=np.float32) for f in files])
     x = ((pixels / 255 - mean) / std).transpose(0, 3, 1, 2).copy()
+    integers(bin_dir, folder, files, x)
     for batch in (1, 2, 7):
         table = folder / f"predictions_{batch}.csv"
         run(bin_dir / "milenas-infer", "classify", model, *files, "-o", table, "--batch", batch)
@@ -99,6 +100,24 @@ def trained(bin_dir, folder, genotype):
         p /= p.sum(1, keepdims=True)
         assert [int(r["index"]) for r in rows] == p.argmax(1).tolist(), "the same labels"
         close(f"milenas-infer, batch {batch}", np.array([float(r["score"]) for r in rows]), p.max(1))
+
+
+def integers(bin_dir, folder, files, x):
+    """Eight bits: what `milenas-infer` rounds as the file says, ONNX Runtime computes with its kernels on integers."""
+    for method in ("min-max", "percentile", "entropy"):
+        path, fused = folder / "int8.onnx", folder / "fused.onnx"
+        run(bin_dir / "milenas-export", folder / "network/weights.safetensors", "--int8", "--calibrate", folder / "images",
+            "--calibration-method", method, "--accuracy-gate", "100", "--output", "probabilities", "-o", path)
+        options = ort.SessionOptions()
+        options.optimized_model_filepath, options.log_severity_level = str(fused), 3
+        s = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        onnx.checker.check_model(str(path), full_check=True)
+        kinds = {node.op_type for node in onnx.load(str(fused)).graph.node}
+        assert "QLinearConv" in kinds and not kinds & {"Conv", "Relu", "Add", "Concat", "AveragePool"}, kinds
+        rows = list(csv.DictReader(run(bin_dir / "milenas-infer", "classify", path, *files).splitlines()))
+        p = s.run(None, {"input": x})[0]
+        # A number on the edge between two integers may fall to either side.
+        close(f"--int8, {method}", np.array([float(r["score"]) for r in rows]), p[range(len(p)), [int(r["index"]) for r in rows]], 3e-2)
 
 
 def formats(bin_dir, folder):
