@@ -29,7 +29,7 @@ test:
 bench:
 	cargo bench -p milenas-models
 
-# The exported files under the onnx package's full check and in ONNX Runtime; needs python3 with venv.
+# The exported files under the onnx package's full check, in ONNX Runtime and in OpenVINO; needs python3 with venv.
 check-onnx: .venv/ready
 	cargo build --workspace
 	.venv/bin/python tests/onnxruntime_check.py $(BIN)
