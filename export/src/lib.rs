@@ -121,7 +121,7 @@ pub fn export_file(
         log(step);
     })?;
     let floats = Network { graph: &graph, weights: &weights };
-    let quantized = options.int8.map(|int8| int8::quantize(floats, &int8)).transpose()?;
+    let quantized = options.int8.map(|int8| int8::quantize(floats, &int8, options.target)).transpose()?;
     let (written, integers) = match &quantized {
         None => (floats, BTreeMap::new()),
         Some(q) => (Network { graph: &q.graph, weights: &q.weights }, q.integers.clone()),

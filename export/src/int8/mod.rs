@@ -7,6 +7,7 @@ mod ranges;
 mod rewrite;
 #[cfg(test)]
 mod tests;
+mod widen;
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -17,9 +18,9 @@ use serde::Serialize;
 
 pub use ranges::Method;
 
-use crate::Result;
 use crate::onnx::Integers;
 use crate::verify::Network;
+use crate::{Result, Target};
 
 /// How to round, and what it may cost.
 #[derive(Clone, Copy)]
@@ -77,11 +78,17 @@ pub(crate) struct Quantized {
 /// How many images tell which layers are sensitive.
 const PROBES: usize = 32;
 
-/// Rounds what the gate lets through.
+/// Rounds what the gate lets through, in widths that `target` likes.
 ///
 /// # Errors
 /// Images that do not fit the network.
-pub(crate) fn quantize(network: Network, int8: &Int8) -> Result<Quantized> {
+pub(crate) fn quantize(network: Network, int8: &Int8, target: Target) -> Result<Quantized> {
+    let wider = match target {
+        Target::OnnxRuntime => widen::widen(network)?,
+        Target::Portable | Target::CandleOnnx => None,
+    };
+    let plain = top1(network, int8)?;
+    let network = wider.as_ref().map_or(network, |(graph, weights)| Network { graph, weights });
     let ranges = ranges::observe(network, int8.calibration, int8.method)?;
     let layers = rewrite::layers(network.graph);
     let without = |floats: &[Sensitive]| {
@@ -89,7 +96,6 @@ pub(crate) fn quantize(network: Network, int8: &Int8) -> Result<Quantized> {
         let rounded = layers.iter().map(String::as_str).filter(|name| !floats.contains(name)).collect();
         rewrite::rewrite(network.graph, network.weights, &ranges, &rounded)
     };
-    let plain = top1(network, int8)?;
     let mut order: Option<Vec<Sensitive>> = None;
     let mut count = 0;
     loop {

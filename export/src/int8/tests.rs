@@ -109,6 +109,50 @@ fn two_products_of_a_dense_weight_fit_in_16_bits() {
     assert!(seen > 10);
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn wider_networks_compute_the_same(seed in 0..1000u64, nodes in 1..24usize) {
+        for source in [graph(seed, nodes), derived(&genotype(seed), 3)] {
+            let (graph, numbers, inputs) = prepared(&source);
+            let network = Network { graph: &graph, weights: &numbers };
+            let Some((wider, wide)) = widen::widen(network).unwrap() else { continue };
+            wider.check().unwrap();
+            wide.check(&wider).unwrap();
+            let found = compare(network, Network { graph: &wider, weights: &wide }, &inputs).unwrap();
+            assert!(found.within(&Tolerance::ROUNDING), "{found}\n{graph}\n{wider}");
+        }
+    }
+}
+
+#[test]
+fn a_published_network_gets_channels_in_eights() {
+    let config = milenas_models::NetworkConfig {
+        channels: 6,
+        layers: 3,
+        classes: 10,
+        in_channels: 3,
+        height: 8,
+        width: 8,
+    };
+    let named = milenas_models::Genotype::named("DARTS_V2").unwrap();
+    let (graph, numbers, _) = prepared(&milenas_models::assemble(&named, &config).unwrap());
+    let (wider, wide) = widen::widen(Network { graph: &graph, weights: &numbers }).unwrap().unwrap();
+    let convs = |graph: &Graph| -> Vec<usize> {
+        let of = |n: &milenas_models::graph::Node| match &n.op {
+            Op::Conv2d(c) if c.groups > 1 => Some(c.groups),
+            _ => None,
+        };
+        graph.nodes().iter().filter_map(of).collect()
+    };
+    assert!(convs(&graph).contains(&6));
+    assert!(convs(&wider).iter().all(|c| c % 8 == 0), "{:?}", convs(&wider));
+    // What is in eights already is left alone.
+    let again = widen::widen(Network { graph: &wider, weights: &wide }).unwrap();
+    assert!(again.is_none());
+}
+
 /// A holdout whose classes are what the network says.
 fn gated(gate: f64) -> (Outcome, usize) {
     let (graph, numbers, _) = prepared(&derived(&genotype(2), 3));
@@ -130,7 +174,7 @@ fn gated(gate: f64) -> (Outcome, usize) {
         labels: &labels,
         progress: &|_| {},
     };
-    let found = quantize(network, &int8).unwrap();
+    let found = quantize(network, &int8, Target::Portable).unwrap();
     (found.outcome, rewrite::layers(&graph).len())
 }
 
