@@ -52,6 +52,17 @@ def profile(path, batch, threads, rounds=20):
     return total
 
 
+def ratios(models, batch, threads, images):
+    """For each file, the median over rounds in turn of the first file's time over its own."""
+    sessions = [session(m, threads) for m in models]
+    shape = [batch] + [int(d) for d in sessions[0].get_inputs()[0].shape[1:]]
+    x = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    for s in sessions:
+        seconds(s, x)
+    rounds = [[seconds(s, x) for s in sessions] for _ in range(max(5, images // batch))]
+    return [statistics.median(r[0] / r[k] for r in rounds) for k in range(len(models))]
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("models", nargs="+")
@@ -71,14 +82,8 @@ def main():
     rows = [[] for _ in a.models]
     for batch in a.batch:
         for threads in a.threads:
-            sessions = [session(m, threads) for m in a.models]
-            shape = [batch] + [int(d) for d in sessions[0].get_inputs()[0].shape[1:]]
-            x = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-            for s in sessions:
-                seconds(s, x)
-            rounds = [[seconds(s, x) for s in sessions] for _ in range(max(5, a.images // batch))]
-            for k, row in enumerate(rows):
-                row.append(statistics.median(r[0] / r[k] for r in rounds))
+            for row, ratio in zip(rows, ratios(a.models, batch, threads, a.images)):
+                row.append(ratio)
     for model, row in zip(a.models, rows):
         print(f"| {model} | " + " | ".join(f"{x:.2f}" for x in row) + " |")
 

@@ -129,7 +129,7 @@ proptest! {
 #[test]
 fn a_published_network_gets_channels_in_eights() {
     let config = milenas_models::NetworkConfig {
-        channels: 6,
+        channels: 20,
         layers: 3,
         classes: 10,
         in_channels: 3,
@@ -146,7 +146,7 @@ fn a_published_network_gets_channels_in_eights() {
         };
         graph.nodes().iter().filter_map(of).collect()
     };
-    assert!(convs(&graph).contains(&6));
+    assert!(convs(&graph).contains(&20));
     assert!(convs(&wider).iter().all(|c| c % 8 == 0), "{:?}", convs(&wider));
     // What is in eights already is left alone.
     let again = widen::widen(Network { graph: &wider, weights: &wide }).unwrap();

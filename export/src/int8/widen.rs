@@ -11,7 +11,7 @@ use milenas_models::{Result, Weights};
 use crate::passes::numbers;
 use crate::verify::Network;
 
-/// What widths become multiples of.
+/// What widths become multiples of, unless more than a quarter would be zeros: dense convolutions pay for them.
 const EIGHT: usize = 8;
 
 /// By channel of the wider wire, the channel that it was; `None` for zeros.
@@ -115,7 +115,7 @@ fn written(graph: &Graph, value: Value, node: &Node, read: &[&Layout]) -> Option
 /// row, whose last one fills it up.
 fn further(graph: &Graph, value: Value) -> Option<usize> {
     let width = |v: &Value| graph.fact(*v).chw().map(|(c, ..)| c);
-    let up = |n: usize| n.next_multiple_of(EIGHT) - n;
+    let up = |n: usize| Some(n.next_multiple_of(EIGHT) - n).filter(|more| 4 * more <= n).unwrap_or(0);
     let convs = |row: &Node| row.inputs.iter().all(|v| matches!(graph.node(*v).op, Op::Conv2d(_)));
     match graph.consumers(value)[..] {
         [reader] if matches!(graph.node(reader).op, Op::Concat(_)) && convs(graph.node(reader)) => {
