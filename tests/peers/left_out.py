@@ -1,10 +1,11 @@
-"""A rewriting that the compiler leaves out: preprocessing convolutions of two cells that read one state, as one convolution.
+"""What the compiler leaves out: preprocessing convolutions of two cells that read one state, as one; dead channels.
 
-    python merge_preprocessing.py portable.onnx --out merged.onnx
+    python left_out.py portable.onnx --out merged.onnx
     python ort_ratio.py portable.onnx merged.onnx
 
 writes the file with every group of 1x1 convolutions of one input as one convolution and a Slice for each; of files by
-milenas-export in float32. docs/compiler.md has what it gains. Needs: pip install onnx numpy.
+milenas-export in float32; and counts the channels that convolutions write or read with weights of (nearly) 0. docs/compiler.md
+has what it gains. Needs: pip install onnx numpy.
 """
 import argparse
 import collections
@@ -51,13 +52,32 @@ def merge(model):
     return merged
 
 
+def dead(model):
+    """Channels written, of them dead, channels read by dense convolutions, of them dead."""
+    numbers = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    counts = [0] * 4
+    for node in model.graph.node:
+        weight = np.abs(numbers[node.input[1]]) if node.op_type == "Conv" else np.zeros((0, 1, 1, 1))
+        for at, axes in ((0, (1, 2, 3)), (2, (0, 2, 3))):
+            if len(weight) and (at == 0 or weight.shape[1] > 1):
+                most = weight.max(axes)
+                counts[at] += len(most)
+                counts[at + 1] += int((most < 1e-6 * weight.max()).sum())
+    return counts
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("model")
     parser.add_argument("--out", default="merged.onnx")
     a = parser.parse_args()
     model = onnx.load(a.model)
+    print("channels written {}, dead {}; read {}, dead {}".format(*dead(model)))
     print(merge(model), "groups merged")
+    used = {name for node in model.graph.node for name in node.input}
+    kept = [t for t in model.graph.initializer if t.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
     del model.graph.value_info[:]
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, a.out)
