@@ -1,5 +1,5 @@
 # Two commands: `make demo` shows the whole road on built-in data, `make test` is what CI runs.
-.PHONY: demo test bench check-onnx check-tensorboard clean
+.PHONY: demo test bench fuzz check-onnx check-tensorboard clean
 
 BIN := target/debug
 DEMO := runs/demo
@@ -29,7 +29,23 @@ test:
 bench:
 	cargo bench -p milenas-models
 
-# The exported files under the onnx package's full check and in ONNX Runtime; needs python3 with venv.
+# Hostile ONNX files for ten minutes, from small ones of every form on; needs a C++ compiler for libFuzzer. Findings are in
+# export/fuzz/artifacts. With a nightly compiler `cargo fuzz run decode` in export does the same, under a sanitizer.
+FUZZ_SECONDS ?= 600
+FUZZ := export/fuzz
+SMALL := --channels 1 --layers 1 --classes 2 --size 4
+fuzz:
+	cargo build -p milenas-export
+	mkdir -p $(FUZZ)/corpus/decode $(FUZZ)/artifacts
+	$(BIN)/milenas-export DARTS_V2 $(SMALL) -o $(FUZZ)/corpus/decode/plain
+	$(BIN)/milenas-export AmoebaNet $(SMALL) --target onnxruntime -o $(FUZZ)/corpus/decode/onnxruntime
+	$(BIN)/milenas-export NASNet $(SMALL) --target candle-onnx --opset 22 -o $(FUZZ)/corpus/decode/candle
+	$(BIN)/milenas-export DARTS_V1 $(SMALL) --passes none --opset 13 --fp16 --input uint8 --output probabilities -o $(FUZZ)/corpus/decode/form
+	$(BIN)/milenas-export DARTS_V2 $(SMALL) --int8 --calibrate digits --accuracy-gate 100 -o $(FUZZ)/corpus/decode/int8
+	cd $(FUZZ) && RUSTC_WRAPPER=$$PWD/instrument cargo build
+	$(FUZZ)/target/debug/decode $(FUZZ)/corpus/decode -max_total_time=$(FUZZ_SECONDS) -timeout=30 -rss_limit_mb=4096 -artifact_prefix=$(FUZZ)/artifacts/
+
+# The exported files under the onnx package's full check, in ONNX Runtime and in OpenVINO; needs python3 with venv.
 check-onnx: .venv/ready
 	cargo build --workspace
 	.venv/bin/python tests/onnxruntime_check.py $(BIN)

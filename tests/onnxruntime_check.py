@@ -1,10 +1,11 @@
-"""Exported files pass onnx's full check, and ONNX Runtime agrees with the programs of this project.
+"""Exported files pass onnx's full check, and ONNX Runtime and OpenVINO agree with the programs of this project.
 
     python tests/onnxruntime_check.py target/debug
 
 DARTS_V2 at the paper's size is checked and run. Small networks of DARTS_V2 and of a genotype with every primitive are
 trained on pictures that this script draws: ONNX Runtime's labels and probabilities on them and on noise, in batches of
-1, 2 and 7, equal those that `milenas-infer classify` prints. Every option of the file's form gives the same answers.
+1, 2 and 7, equal those that `milenas-infer classify` prints. Every option of the file's form gives the same answers,
+in OpenVINO too.
 """
 import csv
 import json
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime as ort
+import openvino
 from PIL import Image
 
 TOLERANCE = 1e-4
@@ -38,6 +40,13 @@ def run(*command):
 def session(path):
     onnx.checker.check_model(str(path), full_check=True)
     return ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+def openvino_answers(path, fed):
+    """In float32, where the processor would have OpenVINO choose fewer bits."""
+    core = openvino.Core()
+    model = core.compile_model(core.read_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return model(fed)[0]
 
 
 def close(name, found, expected, tolerance=TOLERANCE):
@@ -89,6 +98,7 @@ def trained(bin_dir, folder, genotype):
     files = sorted((folder / "images/test").rglob("*.png"))
     pixels = np.stack([np.asarray(Image.open(f).convert("RGB"), dtype=np.float32) for f in files])
     x = ((pixels / 255 - mean) / std).transpose(0, 3, 1, 2).copy()
+    integers(bin_dir, folder, files, x)
     for batch in (1, 2, 7):
         table = folder / f"predictions_{batch}.csv"
         run(bin_dir / "milenas-infer", "classify", model, *files, "-o", table, "--batch", batch)
@@ -99,6 +109,25 @@ def trained(bin_dir, folder, genotype):
         p /= p.sum(1, keepdims=True)
         assert [int(r["index"]) for r in rows] == p.argmax(1).tolist(), "the same labels"
         close(f"milenas-infer, batch {batch}", np.array([float(r["score"]) for r in rows]), p.max(1))
+
+
+def integers(bin_dir, folder, files, x):
+    """Eight bits: what `milenas-infer` rounds as the file says, ONNX Runtime computes with its kernels on integers."""
+    for method in ("min-max", "percentile", "entropy"):
+        path, fused = folder / "int8.onnx", folder / "fused.onnx"
+        run(bin_dir / "milenas-export", folder / "network/weights.safetensors", "--int8", "--calibrate", folder / "images",
+            "--calibration-method", method, "--accuracy-gate", "100", "--output", "probabilities", "-o", path)
+        options = ort.SessionOptions()
+        options.optimized_model_filepath, options.log_severity_level = str(fused), 3
+        s = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        onnx.checker.check_model(str(path), full_check=True)
+        kinds = {node.op_type for node in onnx.load(str(fused)).graph.node}
+        assert "QLinearConv" in kinds and not kinds & {"Conv", "Relu", "Add", "Concat", "AveragePool"}, kinds
+        rows = list(csv.DictReader(run(bin_dir / "milenas-infer", "classify", path, *files).splitlines()))
+        p = s.run(None, {"input": x})[0]
+        # A number on the edge between two integers may fall to either side.
+        close(f"--int8, {method}", np.array([float(r["score"]) for r in rows]), p[range(len(p)), [int(r["index"]) for r in rows]], 3e-2)
+        close("  OpenVINO", openvino_answers(path, x), p, 3e-2)
 
 
 def formats(bin_dir, folder):
@@ -114,7 +143,8 @@ def formats(bin_dir, folder):
     logits = session(plain).run(None, {"input": x})[0]
     p = np.exp(logits - logits.max(1, keepdims=True))
     p /= p.sum(1, keepdims=True)
-    cases = [(["--opset", str(n)], x, logits, TOLERANCE) for n in range(13, 23)]
+    cases = [(["--target", target], x, logits, TOLERANCE) for target in ("portable", "onnxruntime", "candle-onnx")]
+    cases += [(["--opset", str(n)], x, logits, TOLERANCE) for n in range(13, 23)]
     cases += [
         (["--batch", "4"], x, logits, TOLERANCE),
         (["--output", "probabilities"], x, p, TOLERANCE),
@@ -126,6 +156,7 @@ def formats(bin_dir, folder):
         path = folder / "case.onnx"
         run(export, *small, *options, "-o", path)
         close(" ".join(options), session(path).run(None, {"input": fed})[0], expected, tolerance)
+        close("  OpenVINO", openvino_answers(path, fed), expected, tolerance)
         files = [folder / f"{i}.png" for i in range(3)]
         for file, image in zip(files, pixels):
             Image.fromarray(image).save(file)
@@ -145,7 +176,7 @@ def main():
             file = Path(folder) / "genotype.txt"
             file.write_text(genotype)
             trained(bin_dir, Path(folder), "DARTS_V2" if genotype == "DARTS_V2" else file)
-    print("ONNX Runtime", ort.__version__, "agrees")
+    print("ONNX Runtime", ort.__version__, "and OpenVINO", openvino.__version__, "agree")
 
 
 if __name__ == "__main__":

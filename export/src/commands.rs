@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use milenas_export::int8::{Int8, Outcome};
 use milenas_export::onnx::Format;
-use milenas_export::passes::Pass;
+use milenas_export::passes::{Pass, Step};
 use milenas_export::verify::Network;
 use milenas_export::{Dress, Options, Target, export_file, onnx, undress};
 use milenas_models::{Card, Error, Genotype, Graph, Model, Weights, cost, file};
@@ -38,7 +39,15 @@ fn compile(source: &str, out: &Path, arguments: &Export) -> Result<()> {
     let bytes = (arguments.input == Input::Uint8).then(|| model.card.input.clone());
     let probabilities = arguments.output == Output::Probabilities;
     let batch = arguments.batch.map(usize::from);
-    let images = calibration::batches(&model.card, arguments)?;
+    let images = calibration::images(&model.card, arguments)?;
+    let int8 = arguments.int8.then_some(Int8 {
+        method: arguments.calibration_method,
+        gate: arguments.accuracy_gate,
+        calibration: &images.ranges.batches,
+        holdout: &images.holdout.batches,
+        labels: &images.holdout.labels,
+        progress: &|attempt| eprintln!("{attempt}"),
+    });
     let options = Options {
         target,
         dress: Dress { bytes, probabilities, batch },
@@ -46,24 +55,39 @@ fn compile(source: &str, out: &Path, arguments: &Export) -> Result<()> {
         passes: &passes,
         steps: arguments.stop_after,
         seed: arguments.seed,
-        inputs: &images,
+        int8,
+        inputs: &images.compared.batches,
         ..Options::default()
     };
     let network = Network { graph: &model.graph, weights: &model.weights };
     let metadata = sidecars::metadata(&model.card, arguments.license.as_deref())?;
-    let report = export_file(out, network, &metadata, &options, &mut |step| {
+    let mut log = |step: &Step| {
         if arguments.verbose {
             eprintln!("{:5} {} at {}, {} nodes", step.number, step.pass, step.at, step.nodes);
         }
-    })?;
+    };
+    let proved = export_file(out, network, &metadata, &options, &mut log);
+    if let (Err(milenas_export::Error::Differs { comparison, .. }), Some(path)) = (&proved, &arguments.report)
+    {
+        file::write(path, report::differing(comparison, &options, source)?.as_bytes())?;
+    }
+    let report = proved?;
     let [before, after] = report.cost;
     println!("patches     {}", report.steps);
     println!("nodes       {} -> {}", report.nodes[0], report.nodes[1]);
     println!("parameters  {} -> {}", before.params, after.params);
     println!("MACs        {} -> {}", before.macs, after.macs);
     println!("difference  {} (allowed: {}): equal", report.comparison, options.tolerance);
-    if let Some(half) = &report.half {
-        println!("float16     {half}");
+    if let Some(rounded) = &report.rounded {
+        println!("rounding    {rounded}");
+    }
+    if let Some(Outcome { accuracy, gate, holdout_images, rounded, floats, .. }) = &report.int8 {
+        println!("int8        {rounded} convolutions, {} left in float32", floats.len());
+        floats.iter().for_each(|s| println!("            {} ({:.1e})", s.layer, s.error));
+        println!(
+            "accuracy    {:.2} % -> {:.2} % on {holdout_images} images (allowed: {gate} points)",
+            accuracy[0], accuracy[1]
+        );
     }
     if report.comparison.variation <= options.tolerance.relative {
         println!(
@@ -89,7 +113,13 @@ fn compile(source: &str, out: &Path, arguments: &Export) -> Result<()> {
 
 /// The target's passes that are asked for, in the order of its pipeline.
 fn chosen(target: Target, arguments: &Export) -> Result<Vec<&'static dyn Pass>> {
-    let known = || target.simplify().iter().map(|pass| pass.name());
+    let all = match arguments.int8 {
+        false => target.simplify(),
+        true => target.simplify_for_int8().with_context(|| {
+            format!("{} has no operations on integers. Help: --int8 needs another --target", target.name())
+        })?,
+    };
+    let known = || all.iter().map(|pass| pass.name());
     let only: Vec<&str> = match arguments.passes.as_deref() {
         None => known().collect(),
         Some("none") => Vec::new(),
@@ -100,7 +130,7 @@ fn chosen(target: Target, arguments: &Export) -> Result<Vec<&'static dyn Pass>> 
         return Err(Error::unknown("pass", *unknown, known()).into());
     }
     let asked = |name: &str| only.contains(&name) && !skipped.contains(&name);
-    Ok(target.simplify().iter().copied().filter(|pass| asked(pass.name())).collect())
+    Ok(all.iter().copied().filter(|pass| asked(pass.name())).collect())
 }
 
 /// Trained weights with their card; or the untrained network of a genotype.

@@ -6,6 +6,7 @@
 
 mod dress;
 mod error;
+pub mod int8;
 pub mod onnx;
 pub mod passes;
 mod target;
@@ -41,6 +42,8 @@ pub struct Options<'a> {
     pub tolerance: Tolerance,
     /// Of the inputs for the comparison.
     pub seed: u64,
+    /// Weights and wires of eight bits, as far as its gate allows.
+    pub int8: Option<int8::Int8<'a>>,
     /// More inputs for the comparison, e.g. real images: what the file takes, as floats `[N, C, H, W]`.
     pub inputs: &'a [Vec<Tensor>],
 }
@@ -55,6 +58,7 @@ impl Default for Options<'_> {
             steps: usize::MAX,
             tolerance: Tolerance::ROUNDING,
             seed: 0,
+            int8: None,
             inputs: &[],
         }
     }
@@ -74,10 +78,12 @@ pub struct Report {
     pub steps: usize,
     /// How many of them each pass applied.
     pub passes: BTreeMap<&'static str, usize>,
-    /// The proof: the file beside the source network; in half precision, beside the same with rounded weights.
+    /// The proof: the file beside the source network; with fewer bits, beside the same with rounded numbers.
     pub comparison: Comparison,
-    /// What half precision costs: the file beside the source network.
-    pub half: Option<Comparison>,
+    /// What fewer bits cost: the file beside the source network.
+    pub rounded: Option<Comparison>,
+    /// What eight bits do to the accuracy.
+    pub int8: Option<int8::Outcome>,
     /// The size of the file.
     pub bytes: usize,
 }
@@ -114,29 +120,36 @@ pub fn export_file(
         *passes.entry(step.pass).or_default() += 1;
         log(step);
     })?;
-    let format = onnx::Format { bytes: options.dress.bytes.is_some(), ..options.format };
+    let floats = Network { graph: &graph, weights: &weights };
+    let quantized = options.int8.map(|int8| int8::quantize(floats, &int8, options.target)).transpose()?;
+    let (written, integers) = match &quantized {
+        None => (floats, BTreeMap::new()),
+        Some(q) => (Network { graph: &q.graph, weights: &q.weights }, q.integers.clone()),
+    };
+    let format = onnx::Format { integers, bytes: options.dress.bytes.is_some(), ..options.format.clone() };
     let applied = passes.iter().map(|(pass, count)| format!("{pass} {count}")).collect::<Vec<_>>().join(", ");
     let mut metadata = metadata.clone();
     metadata.insert(PASSES_KEY.into(), format!("{}: {applied}", options.target.name()));
-    let bytes = onnx::encode_as(&graph, &weights, &metadata, format)?;
+    let bytes = onnx::encode_as(written.graph, written.weights, &metadata, &format)?;
 
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".{}.unproved", std::process::id()));
     let unproved = path.with_file_name(name);
     let proved = (|| -> Result<(Comparison, Option<Comparison>)> {
         file::write(&unproved, &bytes).map_err(|e| named(e, path))?;
-        let proof = prove(network, Network { graph: &graph, weights: &weights }, &unproved, options)?;
+        let proof = prove([network, floats, written], &unproved, options)?;
         std::fs::rename(&unproved, path).map_err(milenas_models::Error::io(path))?;
         Ok(proof)
     })();
-    let (comparison, half) = proved.inspect_err(|_| {
+    let (comparison, rounded) = proved.inspect_err(|_| {
         // The error that matters is the one being reported.
         let _ = std::fs::remove_file(&unproved);
     })?;
-    let nodes = [network.graph.nodes().len(), graph.nodes().len()];
-    let cost = [cost(network.graph), cost(&graph)];
+    let nodes = [network.graph.nodes().len(), written.graph.nodes().len()];
+    let cost = [cost(network.graph), cost(written.graph)];
     let steps = passes.values().sum();
-    Ok(Report { nodes, cost, steps, passes, comparison, half, bytes: bytes.len() })
+    let int8 = quantized.map(|q| q.outcome);
+    Ok(Report { nodes, cost, steps, passes, comparison, rounded, int8, bytes: bytes.len() })
 }
 
 /// The same failure at the path that the caller knows.
@@ -147,12 +160,11 @@ fn named(error: milenas_models::Error, path: &Path) -> milenas_models::Error {
     }
 }
 
-/// Reads a file and runs it beside `network`. Half precision is proved in two steps, since the rounding of weights
-/// is no rounding of sums: the compiled network beside its source, the file beside the compiled network with
-/// rounded weights. What the rounding does to the results is the second comparison.
+/// Reads a file and runs it beside the source network. Fewer bits are proved in two steps, since the rounding of weights
+/// and wires is no rounding of sums: the compiled network beside its source, the file beside the compiled network with
+/// rounded numbers. What the rounding does to the results is the second comparison.
 fn prove(
-    network: Network,
-    compiled: Network,
+    [network, compiled, written]: [Network; 3],
     path: &Path,
     options: &Options,
 ) -> Result<(Comparison, Option<Comparison>)> {
@@ -173,12 +185,14 @@ fn prove(
             false => Err(Error::Differs { comparison, tolerance: options.tolerance }),
         }
     };
-    if !options.format.half {
+    if !options.format.half && options.int8.is_none() {
         return Ok((equal(network, file)?, None));
     }
     equal(network, compiled)?;
-    let weights = rounded(compiled.weights)?;
-    let proof = equal(Network { graph: compiled.graph, weights: &weights }, file)?;
+    let proof = match options.format.half {
+        true => equal(Network { weights: &rounded(written.weights)?, ..written }, file)?,
+        false => equal(written, file)?,
+    };
     Ok((proof, Some(verify::compare(network, file, &inputs)?)))
 }
 

@@ -6,7 +6,7 @@ use milenas_models::Error;
 
 use crate::passes::{
     DropIdentity, DropNone, FoldBatchNorm, JoinReduction, LowerBatchNorm, LowerGlobalPool, LowerNone,
-    LowerPadding, MergeEqual, Pass, PoolParts, RemoveDead, SplitBatchNorm, SplitConcat,
+    LowerPadding, MergeEqual, Pass, PoolParts, RectifyParts, RemoveDead, SplitBatchNorm, SplitConcat,
 };
 
 /// A reader of ONNX files. Every file is plain ONNX that each of them reads, but for what candle-onnx lacks.
@@ -42,6 +42,14 @@ impl Target {
         }
     }
 
+    /// The passes that simplify what is then rounded to eight bits; `None` for a reader without integers.
+    pub fn simplify_for_int8(self) -> Option<&'static [&'static dyn Pass]> {
+        match self {
+            Target::Portable | Target::OnnxRuntime => Some(SIMPLIFY_FOR_INT8),
+            Target::CandleOnnx => None,
+        }
+    }
+
     /// The passes that leave only operations the encoder and the reader have.
     pub fn lower(self) -> &'static [&'static dyn Pass] {
         match self {
@@ -67,6 +75,10 @@ const SIMPLIFY_FOR_ONNX_RUNTIME: &[&dyn Pass] = &[
     &JoinReduction,
     &SplitConcat,
 ];
+
+/// On integers a sum is an operation of its own, so rows of images stay; a ReLU is free where it is all that is kept.
+const SIMPLIFY_FOR_INT8: &[&dyn Pass] =
+    &[&RemoveDead, &DropIdentity, &DropNone, &MergeEqual, &SplitBatchNorm, &FoldBatchNorm, &RectifyParts];
 
 /// Afterwards the encoder has a word for every operation.
 pub const LOWER: &[&dyn Pass] = &[&LowerNone, &LowerBatchNorm];

@@ -5,12 +5,13 @@
 runs the files in turn, round by round, so that all of them meet the same noise, and prints for each the median over the
 rounds of the first file's time over its own. Weights do not matter for speed; what the files compute is not compared here.
 --profile prints instead where ONNX Runtime's own profile says that the time goes, operator by operator, at the first batch
-and thread count. Needs: pip install onnxruntime numpy.
+and thread count; it also needs onnx. Needs: pip install onnxruntime numpy.
 """
 import argparse
 import collections
 import json
 import os
+import re
 import statistics
 import tempfile
 import time
@@ -36,7 +37,8 @@ def seconds(session, x):
 
 
 def profile(path, batch, threads, rounds=20):
-    """Milliseconds a batch by operator."""
+    """Milliseconds a batch by operator, of convolutions by kernel."""
+    shapes = convolutions(path)
     with tempfile.TemporaryDirectory() as folder:
         s = session(path, threads, os.path.join(folder, "profile"))
         shape = [batch] + [int(d) for d in s.get_inputs()[0].shape[1:]]
@@ -48,8 +50,42 @@ def profile(path, batch, threads, rounds=20):
     total = collections.Counter()
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            total[event["args"]["op_name"]] += event["dur"] / 1e3 / rounds
+            total[event["args"]["op_name"] + kernel(event, shapes)] += event["dur"] / 1e3 / rounds
     return total
+
+
+def kernel(event, weights):
+    """Of a convolution the shape of its weight in words: as the event says it, or on integers by the node's name."""
+    if "Conv" not in event["args"]["op_name"]:
+        return ""
+    read = [shape for each in event["args"].get("input_type_shape", []) for shape in each.values()]
+    shape = next((s for s in read[1:] if len(s) == 4), None)
+    shape = shape or weights.get(re.sub("(_token_[0-9]+)?_kernel_time$", "", event["name"]))
+    if not shape:
+        return ""
+    _, per_group, rows, columns = shape
+    return f" {rows}x{columns}" + (" depthwise" if per_group == 1 else "")
+
+
+def convolutions(path):
+    """By the name of a convolution, the shape of its weight."""
+    import onnx
+    graph = onnx.load(path).graph
+    shapes = {t.name: tuple(t.dims) for t in graph.initializer}
+    # Weights that are stored in fewer bits.
+    shapes |= {n.output[0]: shapes[n.input[0]] for n in graph.node if n.input and n.input[0] in shapes}
+    return {node.name: shapes[node.input[1]] for node in graph.node if node.op_type == "Conv"}
+
+
+def ratios(models, batch, threads, images):
+    """For each file, the median over rounds in turn of the first file's time over its own."""
+    sessions = [session(m, threads) for m in models]
+    shape = [batch] + [int(d) for d in sessions[0].get_inputs()[0].shape[1:]]
+    x = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    for s in sessions:
+        seconds(s, x)
+    rounds = [[seconds(s, x) for s in sessions] for _ in range(max(5, images // batch))]
+    return [statistics.median(r[0] / r[k] for r in rounds) for k in range(len(models))]
 
 
 def main():
@@ -71,14 +107,8 @@ def main():
     rows = [[] for _ in a.models]
     for batch in a.batch:
         for threads in a.threads:
-            sessions = [session(m, threads) for m in a.models]
-            shape = [batch] + [int(d) for d in sessions[0].get_inputs()[0].shape[1:]]
-            x = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-            for s in sessions:
-                seconds(s, x)
-            rounds = [[seconds(s, x) for s in sessions] for _ in range(max(5, a.images // batch))]
-            for k, row in enumerate(rows):
-                row.append(statistics.median(r[0] / r[k] for r in rounds))
+            for row, ratio in zip(rows, ratios(a.models, batch, threads, a.images)):
+                row.append(ratio)
     for model, row in zip(a.models, rows):
         print(f"| {model} | " + " | ".join(f"{x:.2f}" for x in row) + " |")
 

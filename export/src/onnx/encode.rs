@@ -1,5 +1,7 @@
 //! Prints a lowered graph as ONNX: one node a node, nothing rewritten.
 
+mod integers;
+
 use std::collections::{BTreeMap, HashSet};
 
 use candle_onnx::onnx::tensor_proto::DataType;
@@ -25,7 +27,7 @@ const BATCH: &str = "batch";
 /// A graph that breaks a rule of the representation, weights of another network, or something that
 /// [`LOWER`](crate::LOWER) would have rewritten.
 pub fn encode(graph: &Graph, weights: &Weights, metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
-    encode_as(graph, weights, metadata, Format::default())
+    encode_as(graph, weights, metadata, &Format::default())
 }
 
 /// [`encode`] in another format.
@@ -36,7 +38,7 @@ pub fn encode_as(
     graph: &Graph,
     weights: &Weights,
     metadata: &BTreeMap<String, String>,
-    format: Format,
+    format: &Format,
 ) -> Result<Vec<u8>> {
     if !OPSETS.contains(&format.opset) {
         let (found, expected) = (format.opset.to_string(), "13 to 22".to_string());
@@ -52,7 +54,11 @@ pub fn encode_as(
         let tensor = weights.get(&param.name).ok_or_else(missing)?;
         let data: Vec<f32> =
             tensor.flatten_all().and_then(|x| x.to_vec1()).map_err(milenas_models::Error::from)?;
-        if format.half && param.shape.len() > 1 {
+        if let Some(kind) = format.integers.get(&param.name) {
+            let (constants, node) = integers::as_integers(&mut names, param, &data, kind)?;
+            initializer.extend(constants);
+            nodes.push(node);
+        } else if format.half && param.shape.len() > 1 {
             let stored = names.fresh(format!("{}.float16", param.name));
             let range = || Error::NotLowered {
                 node: param.name.clone(),
@@ -90,6 +96,15 @@ pub fn encode_as(
                 ..Default::default()
             });
             names.wires[value.index()] = planes;
+            continue;
+        }
+        if let Op::FakeQuantize(grid) = &node.op {
+            let (constants, pair) = integers::rounding(&mut names, node, grid, value);
+            initializer.extend(constants);
+            nodes.extend(pair);
+            if !graph.is_output(value) {
+                value_info.push(info);
+            }
             continue;
         }
         let refuse = |problem| Error::NotLowered { node: node.name.clone(), problem };
@@ -308,6 +323,7 @@ fn spell(op: &Op, opset: i64) -> std::result::Result<Spelled, String> {
             let constants = vec![("min", f32s("", &[], &[0.0])), ("max", f32s("", &[], &[0.0]))];
             Spelled { constants, ..Spelled::new("Clip", vec![]) }
         }
+        Op::FakeQuantize(_) => return Err("it is two nodes".into()),
         Op::Zero(_) => return Err("strided zeros. Help: run the pass lower_none".into()),
     })
 }

@@ -13,6 +13,7 @@
 //! | `Slice` | `Slice` | bounds are int64 initialisers |
 //! | `Flatten` | `Flatten` | read also as a `Reshape` that does the same |
 //! | `Identity` | `Identity` | read also as `Dropout` in inference |
+//! | `FakeQuantize` | `QuantizeLinear`, `DequantizeLinear` | one scale and one zero point; integers are uint8, read also as int8 |
 //! | `Zero` of stride 1 | `Clip(x, 0, 0)` | the one exact form for every batch size |
 //!
 //! What is encoded is read back equal: graph, names, weights and metadata.
@@ -45,7 +46,7 @@ pub const OPSETS: std::ops::RangeInclusive<i64> = 13..=22;
 pub const NEWEST_OPSET: i64 = 24;
 
 /// In which words a network is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Format {
     /// One of [`OPSETS`].
     pub opset: i64,
@@ -54,17 +55,28 @@ pub struct Format {
     /// The input of the file is uint8 `[N, H, W, C]`; that of the graph holds the same values as floats
     /// `[N, C, H, W]`.
     pub bytes: bool,
+    /// Parameters stored as integers, by name, with a `DequantizeLinear` in the graph.
+    pub integers: BTreeMap<String, Integers>,
+}
+
+/// How a parameter becomes integers: each is the number over the scale of its place on the first dimension.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Integers {
+    /// Of eight bits; scales by place.
+    Int8(Vec<f32>),
+    /// Of 32 bits; scales by place.
+    Int32(Vec<f32>),
 }
 
 impl Default for Format {
     fn default() -> Self {
-        Format { opset: OPSET, half: false, bytes: false }
+        Format { opset: OPSET, half: false, bytes: false, integers: BTreeMap::new() }
     }
 }
 
 impl Format {
     /// The smallest version of the file format that has the operator set: onnx's table of released versions.
-    pub fn ir_version(self) -> i64 {
+    pub fn ir_version(&self) -> i64 {
         match self.opset {
             ..=14 => 7,
             15..=18 => 8,

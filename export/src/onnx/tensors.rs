@@ -25,6 +25,19 @@ pub(super) fn i64s(name: &str, dims: &[usize], data: &[i64]) -> TensorProto {
     raw_tensor(name, dims, DataType::Int64, raw)
 }
 
+pub(super) fn i32s(name: &str, dims: &[usize], data: &[i32]) -> TensorProto {
+    let raw = data.iter().flat_map(|x| x.to_le_bytes()).collect();
+    raw_tensor(name, dims, DataType::Int32, raw)
+}
+
+pub(super) fn i8s(name: &str, dims: &[usize], data: &[i8]) -> TensorProto {
+    raw_tensor(name, dims, DataType::Int8, data.iter().map(|x| x.cast_unsigned()).collect())
+}
+
+pub(super) fn u8s(name: &str, dims: &[usize], data: &[u8]) -> TensorProto {
+    raw_tensor(name, dims, DataType::Uint8, data.to_vec())
+}
+
 fn raw_tensor(name: &str, dims: &[usize], kind: DataType, raw_data: Vec<u8>) -> TensorProto {
     TensorProto {
         name: name.into(),
@@ -59,7 +72,7 @@ pub(super) fn dims(tensor: &TensorProto) -> Result<Vec<usize>, String> {
         DataType::Float16 => (2, tensor.int32_data.len()),
         DataType::Int64 => (8, tensor.int64_data.len()),
         DataType::Int32 => (4, tensor.int32_data.len()),
-        DataType::Bool => (1, tensor.int32_data.len()),
+        DataType::Bool | DataType::Int8 | DataType::Uint8 => (1, tensor.int32_data.len()),
         other => {
             let other = other.as_str_name();
             return Err(format!("it is {other}, this program reads FLOAT. Help: export in float32"));
@@ -80,7 +93,7 @@ fn whole(bytes: usize, each: usize) -> Option<usize> {
     bytes.is_multiple_of(each).then_some(bytes / each)
 }
 
-fn kind(tensor: &TensorProto) -> DataType {
+pub(super) fn kind(tensor: &TensorProto) -> DataType {
     DataType::try_from(tensor.data_type).unwrap_or(DataType::Undefined)
 }
 
@@ -90,12 +103,28 @@ pub(super) struct Constant<'a> {
     pub(super) tensor: &'a TensorProto,
     /// Whether a `Cast` to FLOAT stands between.
     pub(super) widened: bool,
+    /// What a `DequantizeLinear` between multiplies it with.
+    pub(super) grid: Option<Grid<'a>>,
+}
+
+/// The numbers that integers stand for: `(integer - zero) * scale`.
+#[derive(Clone, Copy)]
+pub(super) struct Grid<'a> {
+    /// One number, or one for each place on `axis`.
+    pub(super) scale: &'a TensorProto,
+    /// Of the same shape; 0 if left out.
+    pub(super) zero: Option<&'a TensorProto>,
+    pub(super) axis: i64,
 }
 
 /// Shape and numbers of a float tensor.
 pub(super) fn floats(constant: Constant) -> Result<(Vec<usize>, Vec<f32>), String> {
-    let Constant { tensor, widened } = constant;
+    let Constant { tensor, widened, grid } = constant;
     let dims = dims(tensor)?;
+    if let Some(grid) = grid {
+        let numbers = dequantized(&dims, &integers(tensor)?, grid)?;
+        return Ok((dims, numbers));
+    }
     match kind(tensor) {
         DataType::Float => {}
         DataType::Float16 if widened => {
@@ -117,6 +146,26 @@ pub(super) fn floats(constant: Constant) -> Result<(Vec<usize>, Vec<f32>), Strin
     Ok((dims, numbers.collect()))
 }
 
+fn dequantized(dims: &[usize], integers: &[i64], grid: Grid) -> Result<Vec<f32>, String> {
+    let Grid { scale, zero, axis } = grid;
+    let (_, scales) = floats(Constant { tensor: scale, widened: false, grid: None })?;
+    let zeros = zero.map_or(Ok(vec![0; scales.len()]), self::integers)?;
+    let (places, inner) = match scales.len() {
+        1 => (1, dims.iter().product()),
+        _ => {
+            let axis = super::attributes::axis(axis, dims.len())?;
+            (dims[axis], dims[axis + 1..].iter().product::<usize>())
+        }
+    };
+    if scales.len() != places || zeros.len() != places {
+        let found = (scales.len(), zeros.len());
+        return Err(format!("{found:?} scales and zero points for {places} places of {dims:?}"));
+    }
+    let place = |i: usize| i / inner.max(1) % places;
+    let one = |(i, x): (usize, &i64)| x.saturating_sub(zeros[place(i)]) as f32 * scales[place(i)];
+    Ok(integers.iter().enumerate().map(one).collect())
+}
+
 /// Numbers of an integer tensor.
 pub(super) fn integers(tensor: &TensorProto) -> Result<Vec<i64>, String> {
     dims(tensor)?;
@@ -128,7 +177,11 @@ pub(super) fn integers(tensor: &TensorProto) -> Result<Vec<i64>, String> {
         DataType::Int64 => raw.chunks_exact(8).map(long).collect(),
         DataType::Int32 if !raw.is_empty() => raw.chunks_exact(4).map(short).collect(),
         DataType::Bool if !raw.is_empty() => raw.iter().map(|&b| i64::from(b)).collect(),
-        DataType::Int32 | DataType::Bool => tensor.int32_data.iter().map(|&i| i64::from(i)).collect(),
-        other => return Err(format!("it is {}, expected INT64", other.as_str_name())),
+        DataType::Int8 if !raw.is_empty() => raw.iter().map(|&b| i64::from(b.cast_signed())).collect(),
+        DataType::Uint8 if !raw.is_empty() => raw.iter().map(|&b| i64::from(b)).collect(),
+        DataType::Int8 | DataType::Uint8 | DataType::Int32 | DataType::Bool => {
+            tensor.int32_data.iter().map(|&i| i64::from(i)).collect()
+        }
+        other => return Err(format!("it is {}, expected integers", other.as_str_name())),
     })
 }

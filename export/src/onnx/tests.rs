@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use candle_core::{DType, Device, Tensor};
 use candle_onnx::onnx::{GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto};
 use milenas_models::graph::{Builder, Dim, Fact};
-use milenas_models::op::{Conv2d, Input, Op, Relu, Zero};
+use milenas_models::op::{Conv2d, FakeQuantize, Input, Op, Relu, Zero};
 use milenas_models::{Executor, Graph, Mode, Rng, Weights, cost};
 use proptest::prelude::*;
 use prost::Message;
@@ -216,8 +216,8 @@ fn every_format_comes_back() {
     let (graph, numbers) = small();
     for opset in OPSETS {
         for (half, bytes) in [(false, false), (true, false), (false, true), (true, true)] {
-            let format = Format { opset, half, bytes };
-            let file = encode_as(&graph, &numbers, &BTreeMap::new(), format).unwrap();
+            let format = Format { opset, half, bytes, ..Format::default() };
+            let file = encode_as(&graph, &numbers, &BTreeMap::new(), &format).unwrap();
             let model = ModelProto::decode(file.as_slice()).unwrap();
             assert_eq!((model.opset_import[0].version, model.ir_version), (opset, format.ir_version()));
             let back = decode(&file, "memory").unwrap();
@@ -236,7 +236,7 @@ fn every_format_comes_back() {
     }
     for opset in [12, 23] {
         let format = Format { opset, ..Format::default() };
-        let message = encode_as(&graph, &numbers, &BTreeMap::new(), format).unwrap_err().to_string();
+        let message = encode_as(&graph, &numbers, &BTreeMap::new(), &format).unwrap_err().to_string();
         assert!(message.contains("13 to 22"), "{message}");
     }
 }
@@ -247,15 +247,41 @@ fn a_number_out_of_the_range_of_float16_is_refused() {
     let name = graph.params().find(|p| p.shape.len() > 1).unwrap().name.clone();
     numbers.modify(&name, |x| x[0] = 1e6).unwrap();
     let format = Format { half: true, ..Format::default() };
-    let message = encode_as(&graph, &numbers, &BTreeMap::new(), format).unwrap_err().to_string();
+    let message = encode_as(&graph, &numbers, &BTreeMap::new(), &format).unwrap_err().to_string();
     assert!(message.contains(&name) && message.contains("float16"), "{message}");
+}
+
+#[test]
+fn integers_that_do_not_come_in_pairs_are_refused() {
+    let mut b = Builder::new();
+    let x = b.input("input", Fact::image(1, 2, 2)).unwrap();
+    let y = b.wire("y", FakeQuantize { scale: 0.5, zero: 3, signed: false }, &[x]).unwrap();
+    let y = b.wire("logits", Relu, &[y]).unwrap();
+    b.output("logits", y);
+    let file = encode(&b.finish().unwrap(), &Weights::default(), &BTreeMap::new()).unwrap();
+    let read = |change: &dyn Fn(&mut GraphProto)| {
+        let mut model = ModelProto::decode(file.as_slice()).unwrap();
+        change(model.graph.as_mut().unwrap());
+        decode(&model.encode_to_vec(), "model.onnx").map_err(|e| e.to_string())
+    };
+    assert_eq!(read(&|_| {}).unwrap().graph.nodes().len(), 3);
+    let refused = |change: &dyn Fn(&mut GraphProto), word: &str| {
+        let message = read(change).unwrap_err();
+        assert!(message.contains(word), "{message}");
+    };
+    refused(&|g| g.node[2].input[0] = g.node[0].output[0].clone(), "holds integers");
+    refused(&|g| g.node[1].input[1] = "other".into(), "other");
+    refused(&|g| g.node[1].input[0] = "input".into(), "no QuantizeLinear");
+    refused(&|g| drop(g.node[1].input.pop()), "QuantizeLinear before it");
+    refused(&|g| g.initializer[0].raw_data = vec![0; 4], "scale is 0");
+    refused(&|g| g.initializer[0].dims = vec![0], "initialiser");
 }
 
 /// A small network with an input of bytes, after `change`.
 fn changed_bytes(change: impl FnOnce(&mut GraphProto)) -> Result<Decoded> {
     let (graph, numbers) = small();
     let format = Format { bytes: true, ..Format::default() };
-    let file = encode_as(&graph, &numbers, &BTreeMap::new(), format).unwrap();
+    let file = encode_as(&graph, &numbers, &BTreeMap::new(), &format).unwrap();
     let mut model = ModelProto::decode(file.as_slice()).unwrap();
     change(model.graph.as_mut().unwrap());
     decode(&model.encode_to_vec(), "model.onnx")

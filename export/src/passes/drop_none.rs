@@ -27,7 +27,8 @@ impl Pass for DropNone {
                 Op::Input(_) | Op::Conv2d(_) | Op::BatchNorm(_) | Op::GlobalAvgPool(_) | Op::Linear(_) => {
                     None
                 }
-                Op::Concat(_) | Op::Slice(_) | Op::Flatten(_) | Op::Softmax(_) | Op::Identity(_) => None,
+                Op::Concat(_) | Op::Slice(_) | Op::Flatten(_) | Op::Softmax(_) => None,
+                Op::Identity(_) | Op::FakeQuantize(_) => None,
             };
             if rewrite.is_some() {
                 return Ok(rewrite);

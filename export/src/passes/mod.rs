@@ -13,6 +13,7 @@ mod lower_none;
 mod lower_padding;
 mod merge_equal;
 mod pool_parts;
+mod rectify_parts;
 mod remove_dead;
 mod split_batch_norm;
 mod split_concat;
@@ -29,6 +30,7 @@ pub use lower_none::LowerNone;
 pub use lower_padding::LowerPadding;
 pub use merge_equal::MergeEqual;
 pub use pool_parts::PoolParts;
+pub use rectify_parts::RectifyParts;
 pub use remove_dead::RemoveDead;
 pub use split_batch_norm::SplitBatchNorm;
 pub use split_concat::SplitConcat;
@@ -176,6 +178,6 @@ fn tensor<'a>(weights: &'a Weights, node: &Node, role: Role) -> Checked<&'a Tens
 }
 
 /// The numbers of a node's parameter.
-fn numbers(weights: &Weights, node: &Node, role: Role) -> Checked<Vec<f32>> {
+pub(crate) fn numbers(weights: &Weights, node: &Node, role: Role) -> Checked<Vec<f32>> {
     Ok(tensor(weights, node, role)?.flatten_all()?.to_vec1()?)
 }

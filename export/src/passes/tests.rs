@@ -61,6 +61,7 @@ proptest! {
             assert_sound(&[*pass], &graph, Tolerance::EXACT, true);
         }
         assert_sound(&[&FoldBatchNorm], &graph, Tolerance::ROUNDING, true);
+        assert_sound(&[&RectifyParts], &graph, Tolerance::EXACT, true);
         assert_sound(&[&SplitConcat], &graph, Tolerance::ROUNDING, true);
         assert_sound(&[&JoinReduction], &graph, Tolerance::ROUNDING, false);
         assert_sound(&[&LowerGlobalPool], &graph, Tolerance::ROUNDING, true);
@@ -209,6 +210,30 @@ fn the_mean_goes_before_the_row() {
     assert!(after.contains("both = concat[axis 1](mean.0, mean.1) -> [N, 8, 1, 1]"), "{after}");
     let lowered = text(&[&PoolParts, &LowerGlobalPool], &graph);
     assert!(!lowered.contains("global_avg_pool") && lowered.contains("kernel [6, 6]"), "{lowered}");
+}
+
+#[test]
+fn a_rectified_row_is_a_row_of_rectified_parts_unless_something_else_reads_it() {
+    let row = |b: &mut Builder, x| {
+        let y = b.wire("y", Conv2d::pointwise(4, 4), &[x])?;
+        b.wire("both", Concat { axis: 1 }, &[x, y])
+    };
+    let graph = built(|b, x| {
+        let both = row(b, x)?;
+        let [a, c] = ["a", "c"].map(|name| b.wire(name, Relu, &[both]));
+        b.wire("sum", Add, &[a?, c?])
+    });
+    let after = text(&[&RectifyParts], &graph);
+    assert!(
+        after.contains("both = concat[axis 1](a.0, a.1)") && after.contains("add(both, both)"),
+        "{after}"
+    );
+    let graph = built(|b, x| {
+        let both = row(b, x)?;
+        let relu = b.wire("relu", Relu, &[both])?;
+        b.wire("sum", Add, &[relu, both])
+    });
+    assert!(RectifyParts.next(&graph, &weights(&graph, 1)).unwrap().is_none());
 }
 
 #[test]

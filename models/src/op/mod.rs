@@ -7,6 +7,7 @@ mod conv;
 mod linear;
 mod pointwise;
 mod pool;
+mod quantize;
 mod shape;
 
 use std::fmt;
@@ -18,6 +19,7 @@ pub use conv::{Conv2d, Padding};
 pub use linear::Linear;
 pub use pointwise::{Add, Identity, Relu, Softmax, Zero};
 pub use pool::{GlobalAvgPool, Pool2d, PoolKind};
+pub use quantize::FakeQuantize;
 pub use shape::{Concat, Flatten, Range, Slice};
 
 use crate::Result;
@@ -49,6 +51,7 @@ pub enum Op {
     Softmax(Softmax),
     Identity(Identity),
     Zero(Zero),
+    FakeQuantize(FakeQuantize),
 }
 
 /// What a parameter is to its operation.
@@ -166,6 +169,7 @@ macro_rules! each {
             Op::Softmax($x) => $body,
             Op::Identity($x) => $body,
             Op::Zero($x) => $body,
+            Op::FakeQuantize($x) => $body,
         }
     };
 }
@@ -244,4 +248,4 @@ macro_rules! into_op {
     };
 }
 
-into_op!(Input Conv2d BatchNorm Pool2d GlobalAvgPool Linear Relu Add Concat Slice Flatten Softmax Identity Zero);
+into_op!(Input Conv2d BatchNorm Pool2d GlobalAvgPool Linear Relu Add Concat Slice Flatten Softmax Identity Zero FakeQuantize);

@@ -4,6 +4,7 @@ mod convolution;
 mod dense;
 mod pointwise;
 mod pooling;
+mod quantize;
 mod scope;
 mod shape;
 
@@ -25,6 +26,7 @@ const TABLE: &[Entry] = &[
     ("Clip", pointwise::clip),
     ("Concat", shape::concat),
     ("Conv", convolution::conv),
+    ("DequantizeLinear", quantize::dequantize),
     ("Dropout", pointwise::dropout),
     ("Flatten", shape::flatten),
     ("Gemm", dense::gemm),
@@ -40,8 +42,8 @@ const TABLE: &[Entry] = &[
     ("Sum", pointwise::sum),
 ];
 
-/// Operators that are read where they compute nothing.
-const ALIASES: [&str; 3] = ["Cast", "Constant", "Transpose"];
+/// Operators that are read where they compute nothing by themselves.
+const ALIASES: [&str; 4] = ["Cast", "Constant", "QuantizeLinear", "Transpose"];
 
 /// Whether there is a reader for an operator of the standard.
 pub(super) fn is_known(operator: &str) -> bool {
@@ -68,7 +70,9 @@ pub(super) fn read<'a>(scope: &mut Scope<'a>, node: &'a NodeProto) -> Read<()> {
         return scope.define(output, definition);
     }
     let Some((_, wire)) = TABLE.iter().find(|(name, _)| *name == node.op_type) else {
-        return Err("this program has it only for constants and for an input of bytes".into());
+        return Err(
+            "this program has it only for constants, for an input of bytes, and to round a wire".into()
+        );
     };
     let value = wire(&mut reader)?;
     reader.attributes.all_known()?;

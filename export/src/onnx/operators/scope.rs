@@ -7,18 +7,26 @@ use candle_onnx::onnx::tensor_proto::DataType;
 use candle_onnx::onnx::{NodeProto, TensorProto};
 use milenas_models::Weights;
 use milenas_models::graph::{Builder, Fact, Value};
-use milenas_models::op::Op;
+use milenas_models::op::{FakeQuantize, Op};
 
 use super::super::attributes::Attributes;
 use super::super::tensors::{self, Constant};
 use super::{Read, label};
 
 /// What a name of the file stands for.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) enum Definition<'a> {
     Wire(Value),
     Constant(Constant<'a>),
     Pixels(Pixels),
+    Quantized(Quantized),
+}
+
+/// A wire as the integers of a `QuantizeLinear`, which a `DequantizeLinear` of the same grid has to follow.
+#[derive(Clone)]
+pub(super) struct Quantized {
+    pub(super) wire: Value,
+    pub(super) grid: FakeQuantize,
 }
 
 /// An input of bytes `[N, H, W, C]` on its way to the wire `[N, C, H, W]` of floats: it needs a `Cast` and a
@@ -88,7 +96,7 @@ impl<'a> Scope<'a> {
     }
 
     pub(in super::super) fn define_constant(&mut self, name: &'a str, tensor: &'a TensorProto) -> Read<()> {
-        self.define(name, Definition::Constant(Constant { tensor, widened: false }))
+        self.define(name, Definition::Constant(Constant { tensor, widened: false, grid: None }))
     }
 
     pub(in super::super) fn is_constant(&self, name: &str) -> bool {
@@ -108,6 +116,9 @@ impl<'a> Scope<'a> {
             }
             Some(Definition::Pixels(_)) => {
                 Err(format!("`{name}` holds bytes, which need a Cast and a Transpose to [N, C, H, W] first"))
+            }
+            Some(Definition::Quantized(_)) => {
+                Err(format!("`{name}` holds integers, which need a DequantizeLinear first"))
             }
             None => Err(format!("`{name}` is not defined")),
         }
@@ -131,8 +142,8 @@ impl<'s, 'a> Reader<'s, 'a> {
         Reader { opset: scope.opset, attributes: Attributes::of(node), scope, node }
     }
 
-    /// What the node stands for without computing anything: a `Constant`, an `Identity` or widening `Cast` of one,
-    /// a step of an input of bytes.
+    /// What the node stands for without computing anything: a `Constant`, an `Identity`, widening `Cast` or
+    /// `DequantizeLinear` of one, a step of an input of bytes, the first half of a pair that rounds.
     pub(super) fn alias(&self) -> Read<Option<Definition<'a>>> {
         let read = self.node.input.first().and_then(|name| self.scope.names.get(name.as_str()));
         match (self.node.op_type.as_str(), read) {
@@ -140,19 +151,27 @@ impl<'s, 'a> Reader<'s, 'a> {
                 let Some(tensor) = self.attributes.tensor("value")? else {
                     return Err("this program reads constants from the attribute `value` only".into());
                 };
-                Ok(Some(Definition::Constant(Constant { tensor, widened: false })))
+                Ok(Some(Definition::Constant(Constant { tensor, widened: false, grid: None })))
             }
-            ("Identity", Some(constant @ Definition::Constant(_))) => Ok(Some(*constant)),
+            ("Identity", Some(constant @ Definition::Constant(_))) => Ok(Some(constant.clone())),
+            ("DequantizeLinear", Some(Definition::Constant(constant))) => {
+                let grid = Some(super::quantize::grid_of_constant(self)?);
+                Ok(Some(Definition::Constant(Constant { grid, ..*constant })))
+            }
+            ("QuantizeLinear", Some(Definition::Wire(wire))) => {
+                let quantized = Quantized { wire: *wire, grid: super::quantize::grid_of_wire(self)? };
+                Ok(Some(Definition::Quantized(quantized)))
+            }
             ("Cast", Some(read)) => {
                 self.inputs(1)?;
                 self.attributes.int("saturate", 1)?;
                 self.attributes.must_be("to", DataType::Float as i64, 0)?;
-                match *read {
+                match read.clone() {
                     Definition::Constant(constant) => {
                         Ok(Some(Definition::Constant(Constant { widened: true, ..constant })))
                     }
                     Definition::Pixels(pixels) => Ok(Some(Pixels { cast: true, ..pixels }.definition())),
-                    Definition::Wire(_) => Ok(None),
+                    Definition::Wire(_) | Definition::Quantized(_) => Ok(None),
                 }
             }
             ("Transpose", Some(Definition::Pixels(pixels))) if !pixels.transposed => {
@@ -200,6 +219,19 @@ impl<'s, 'a> Reader<'s, 'a> {
     /// The shape of a wire.
     pub(super) fn fact(&self, value: Value) -> &Fact {
         self.scope.builder.fact(value)
+    }
+
+    /// The first input as integers, when a `QuantizeLinear` made them.
+    pub(super) fn quantized(&self) -> Option<Quantized> {
+        match self.input(0).and_then(|name| self.scope.names.get(name)) {
+            Some(Definition::Quantized(quantized)) => Some(quantized.clone()),
+            _ => None,
+        }
+    }
+
+    /// The tensor of the `i`-th input, a constant; `None` when it is left out.
+    pub(super) fn tensor(&self, i: usize) -> Read<Option<&'a TensorProto>> {
+        Ok(self.constant(i)?.map(|(_, constant)| constant.tensor))
     }
 
     /// The `i`-th input as a constant, with its name; `None` when it is left out.

@@ -317,7 +317,7 @@ impl<'a> Compiler<'a> {
                 self.head = Some((head, slot, linear.out_features));
                 Ok(Wire::Logits)
             }
-            Op::Concat(_) | Op::Softmax(_) => Err("no kernel".into()),
+            Op::Concat(_) | Op::Softmax(_) | Op::FakeQuantize(_) => Err("no kernel".into()),
         }
     }
 

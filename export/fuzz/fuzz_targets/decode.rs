@@ -1,0 +1,21 @@
+//! Any bytes are a network or an error. What is read is legal, and comes back when it is written again.
+#![no_main]
+
+use std::collections::BTreeMap;
+
+use libfuzzer_sys::fuzz_target;
+use milenas_export::onnx::{Format, decode, encode_as};
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(read) = decode(bytes, "fuzzed") else { return };
+    if let Err(error) = read.graph.check().and(read.weights.check(&read.graph)) {
+        panic!("{error}");
+    }
+    let format = Format { bytes: read.bytes, ..Format::default() };
+    // Some things are read and not written, such as averages over padding with dilation.
+    let Ok(written) = encode_as(&read.graph, &read.weights, &BTreeMap::new(), &format) else { return };
+    match decode(&written, "written again") {
+        Ok(again) => assert_eq!(again.graph, read.graph),
+        Err(error) => panic!("{error}"),
+    }
+});

@@ -1,0 +1,186 @@
+//! Integers of eight bits for weights and wires, as far as the accuracy allows.
+//!
+//! Ranges come from the user's images ([`Method`]); other images of theirs, with labels, are the gate: while the
+//! rounded network is wrong on more of them than allowed, the layers that disturb the result most go back to floats.
+
+mod ranges;
+mod rewrite;
+#[cfg(test)]
+mod tests;
+mod widen;
+
+use std::collections::{BTreeMap, HashSet};
+
+use candle_core::Tensor;
+use milenas_models::{Executor, Graph, Mode, Weights};
+use rayon::prelude::*;
+use serde::Serialize;
+
+pub use ranges::Method;
+
+use crate::onnx::Integers;
+use crate::verify::Network;
+use crate::{Result, Target};
+
+/// How to round, and what it may cost.
+#[derive(Clone, Copy)]
+pub struct Int8<'a> {
+    /// How ranges are chosen.
+    pub method: Method,
+    /// The most percentage points of top-1 accuracy on the holdout that may be lost.
+    pub gate: f64,
+    /// Images for the ranges: batches of what the network takes.
+    pub calibration: &'a [Vec<Tensor>],
+    /// Other images, to measure with.
+    pub holdout: &'a [Vec<Tensor>],
+    /// The class of each of these.
+    pub labels: &'a [u32],
+    /// Hears of every attempt.
+    pub progress: &'a dyn Fn(&str),
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Outcome {
+    /// How ranges were chosen.
+    pub method: Method,
+    /// Images for them.
+    pub calibration_images: usize,
+    /// Images of the holdout.
+    pub holdout_images: usize,
+    /// Top-1 in percent on the holdout: float32, then int8.
+    pub accuracy: [f64; 2],
+    /// Percentage points that might be lost.
+    pub gate: f64,
+    /// Convolutions on integers.
+    pub rounded: usize,
+    /// Convolutions left in float32, the most sensitive first.
+    pub floats: Vec<Sensitive>,
+}
+
+/// A layer that was left in float32.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Sensitive {
+    /// Its node.
+    pub layer: String,
+    /// The mean square by which the results change, over their own, when this layer alone is rounded.
+    pub error: f64,
+}
+
+/// A network that reads, holds and gives what eight bits can, with the parameters that are integers.
+pub(crate) struct Quantized {
+    pub(crate) graph: Graph,
+    pub(crate) weights: Weights,
+    pub(crate) integers: BTreeMap<String, Integers>,
+    pub(crate) outcome: Outcome,
+}
+
+/// How many images tell which layers are sensitive.
+const PROBES: usize = 32;
+
+/// Rounds what the gate lets through, in widths that `target` likes.
+///
+/// # Errors
+/// Images that do not fit the network.
+pub(crate) fn quantize(network: Network, int8: &Int8, target: Target) -> Result<Quantized> {
+    let wider = match target {
+        Target::OnnxRuntime => widen::widen(network)?,
+        Target::Portable | Target::CandleOnnx => None,
+    };
+    let plain = top1(network, int8)?;
+    let network = wider.as_ref().map_or(network, |(graph, weights)| Network { graph, weights });
+    let ranges = ranges::observe(network, int8.calibration, int8.method)?;
+    let layers = rewrite::layers(network.graph);
+    let without = |floats: &[Sensitive]| {
+        let floats: HashSet<&str> = floats.iter().map(|s| s.layer.as_str()).collect();
+        let rounded = layers.iter().map(String::as_str).filter(|name| !floats.contains(name)).collect();
+        rewrite::rewrite(network.graph, network.weights, &ranges, &rounded)
+    };
+    let mut order: Option<Vec<Sensitive>> = None;
+    let mut count = 0;
+    loop {
+        let sorted = order.as_deref().unwrap_or_default();
+        let floats = &sorted[..count.min(sorted.len())];
+        let found = without(floats)?;
+        let accuracy = [plain, top1(Network { graph: &found.graph, weights: &found.weights }, int8)?];
+        (int8.progress)(&format!(
+            "int8, {} of {} convolutions in float32: top-1 {:.2} %, float32 {plain:.2} %",
+            floats.len(),
+            layers.len(),
+            accuracy[1]
+        ));
+        if plain - accuracy[1] <= int8.gate || floats.len() == layers.len() {
+            let outcome = Outcome {
+                method: int8.method,
+                calibration_images: images(int8.calibration),
+                holdout_images: int8.labels.len(),
+                accuracy,
+                gate: int8.gate,
+                rounded: layers.len() - floats.len(),
+                floats: floats.to_vec(),
+            };
+            let rewrite::Rewritten { graph, weights, integers } = found;
+            return Ok(Quantized { graph, weights, integers, outcome });
+        }
+        if order.is_none() {
+            order = Some(sensitivities(network, int8, &layers, &ranges)?);
+        }
+        count = (2 * count).max(1);
+    }
+}
+
+fn images(batches: &[Vec<Tensor>]) -> usize {
+    batches.iter().filter_map(|inputs| inputs.first()?.dims().first().copied()).sum()
+}
+
+/// Every layer by what rounding it alone does to the results, most first.
+fn sensitivities(
+    network: Network,
+    int8: &Int8,
+    layers: &[String],
+    ranges: &[(f32, f32)],
+) -> Result<Vec<Sensitive>> {
+    let mut probes = Vec::new();
+    let mut left = PROBES;
+    for inputs in int8.holdout {
+        if left > 0 {
+            left = left.saturating_sub(images(std::slice::from_ref(inputs)));
+            probes.push(inputs.clone());
+        }
+    }
+    let expected = results(network, &probes)?;
+    let scale: f64 = expected.iter().map(|x| x * x).sum();
+    let mut order = Vec::new();
+    for layer in layers {
+        let alone =
+            rewrite::rewrite(network.graph, network.weights, ranges, &HashSet::from([layer.as_str()]))?;
+        let found = results(Network { graph: &alone.graph, weights: &alone.weights }, &probes)?;
+        let error: f64 = expected.iter().zip(&found).map(|(a, b)| (a - b) * (a - b)).sum();
+        order.push(Sensitive { layer: layer.clone(), error: error / scale.max(f64::MIN_POSITIVE) });
+    }
+    order.sort_by(|a, b| b.error.total_cmp(&a.error));
+    Ok(order)
+}
+
+/// The numbers of the first result, image by image.
+fn results(network: Network, batches: &[Vec<Tensor>]) -> Result<Vec<f64>> {
+    let of_batch = |inputs: &Vec<Tensor>| -> Result<Vec<f32>> {
+        let results = Executor::new(network.graph, network.weights).run(inputs, Mode::Eval)?;
+        let first = results.first().map(|x| x.flatten_all()?.to_vec1()).transpose();
+        Ok(first.map_err(milenas_models::Error::from)?.unwrap_or_default())
+    };
+    let rows = batches.par_iter().map(of_batch).collect::<Result<Vec<_>>>()?;
+    Ok(rows.into_iter().flatten().map(f64::from).collect())
+}
+
+/// Percent of the holdout whose largest result is that of its class.
+fn top1(network: Network, int8: &Int8) -> Result<f64> {
+    let numbers = results(network, int8.holdout)?;
+    let count = int8.labels.len().max(1);
+    let rows = numbers.chunks_exact((numbers.len() / count).max(1));
+    let right = rows.zip(int8.labels).filter(|(row, label)| {
+        let best = row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
+        best.is_some_and(|(class, _)| class == **label as usize)
+    });
+    Ok(100.0 * right.count() as f64 / count as f64)
+}

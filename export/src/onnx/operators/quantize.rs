@@ -1,0 +1,60 @@
+//! Integers: `QuantizeLinear` and `DequantizeLinear` in pairs round a wire; `DequantizeLinear` alone makes floats of a
+//! constant.
+
+use candle_onnx::onnx::tensor_proto::DataType;
+use milenas_models::graph::Value;
+use milenas_models::op::FakeQuantize;
+
+use super::super::tensors::{self, Grid};
+use super::{Read, Reader};
+
+/// The grid that a `DequantizeLinear` gives the constant it reads.
+pub(super) fn grid_of_constant<'a>(r: &Reader<'_, 'a>) -> Read<Grid<'a>> {
+    let axis = attributes(r)?;
+    Ok(Grid { scale: r.tensor(1)?.ok_or("it has no scale")?, zero: r.tensor(2)?, axis })
+}
+
+/// The grid that a node of a pair gives a wire: one scale and one zero point.
+pub(super) fn grid_of_wire(r: &Reader) -> Read<FakeQuantize> {
+    attributes(r)?;
+    let (_, scales) = r.floats(1)?.ok_or("it has no scale")?;
+    let [scale] = scales[..] else {
+        return Err(format!("it has {} scales, this program has one for a wire", scales.len()));
+    };
+    let (kind, zero) = match r.tensor(2)? {
+        None => (DataType::Uint8, 0),
+        Some(tensor) => {
+            let [zero] = tensors::integers(tensor)?[..] else {
+                return Err("its zero point is no scalar".into());
+            };
+            (tensors::kind(tensor), zero)
+        }
+    };
+    let signed = match kind {
+        DataType::Uint8 => false,
+        DataType::Int8 => true,
+        other => return Err(format!("it makes {}, this program has UINT8 and INT8", other.as_str_name())),
+    };
+    Ok(FakeQuantize { scale, zero: i32::try_from(zero).map_err(|e| e.to_string())?, signed })
+}
+
+/// The second half of a pair.
+pub(super) fn dequantize(r: &mut Reader) -> Read<Value> {
+    let quantized = r.quantized().ok_or("it reads no constant and no QuantizeLinear")?;
+    let grid = grid_of_wire(r)?;
+    if grid != quantized.grid {
+        return Err(format!("it is {grid:?}, the QuantizeLinear before it {:?}", quantized.grid));
+    }
+    r.emit(grid, &[quantized.wire], vec![])
+}
+
+/// The axis, which matters where there are several scales.
+fn attributes(r: &Reader) -> Read<i64> {
+    r.inputs(3)?;
+    r.one_output()?;
+    r.attributes.must_be("block_size", 0, 0)?;
+    r.attributes.must_be("saturate", 1, 1)?;
+    r.attributes.must_be("output_dtype", 0, 0)?;
+    r.attributes.must_be("precision", 0, 0)?;
+    r.attributes.int("axis", 1)
+}
