@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use milenas_models::metrics::{ClassScore, Scores};
-use milenas_models::{Genotype, Primitive, Space, file};
+use milenas_models::{Genotype, Primitive, file};
 
 use crate::Result;
 use crate::run::WEIGHTS;
@@ -134,8 +134,10 @@ fn curves(story: &Story) -> String {
         ("Entropy of the mixtures", (|e, i| Some(e.entropy?[i])) as fn(&Epoch, usize) -> Option<f64>),
         ("Convolutions (n, r)", |e, i| Some(e.convolutions?[i] as f64)),
     ] {
-        let both = [("normal cell, n", 0), ("reduction cell, r", 1)];
-        text += &chart(title, both.map(|(name, i)| series(story, name, move |e| of(e, i))).to_vec());
+        let reduces = story.config.search.space().is_ok_and(|space| space.has_reduction());
+        let kinds =
+            [("normal cell, n", 0), ("reduction cell, r", 1)].into_iter().take(1 + usize::from(reduces));
+        text += &chart(title, kinds.map(|(name, i)| series(story, name, move |e| of(e, i))).collect());
     }
     text
 }
@@ -220,22 +222,20 @@ fn sizes(story: &Story) -> String {
 fn alphas(story: &Story) -> String {
     let mixtures: Vec<_> = story.epochs.iter().filter_map(|e| e.mixture.as_ref()).collect();
     let Some(last) = mixtures.last() else { return String::new() };
-    let names: Vec<String> = Primitive::ALL[..8].iter().map(|p| cell::name(*p)).collect();
+    let Ok(space) = story.config.search.space() else { return String::new() };
+    let names: Vec<String> = space.primitives.iter().map(|p| cell::name(*p)).collect();
     let mut text = format!(
         "<h2>Mixtures over the epochs</h2>\n<p>How much each operation weighs on each edge, from the first epoch to the last; all \
          together are the height.</p>\n{}",
         legend(names.iter().map(String::as_str))
     );
-    let state = |i: usize| match i {
-        0 => "c k\u{2212}2".to_string(),
-        1 => "c k\u{2212}1".to_string(),
-        n => format!("{}", n - 2),
-    };
-    for (kind, title) in ["Normal cell", "Reduction cell"].into_iter().enumerate() {
+    let state = |i: usize| cell::state(space.wiring, i);
+    let kinds = if space.has_reduction() { 2 } else { 1 };
+    for (kind, title) in ["Normal cell", "Reduction cell"].into_iter().enumerate().take(kinds) {
         let _ = write!(text, "<h3>{title}</h3><div class=\"small\">");
-        for (edge, (from, to)) in Space::DARTS.edges().into_iter().enumerate().take(last[kind].len()) {
+        for (edge, (from, to)) in space.edges().into_iter().enumerate().take(last[kind].len()) {
             let rows: Vec<&[f32]> =
-                mixtures.iter().filter_map(|m| m[kind].get(edge)).map(|row| &row[..]).collect();
+                mixtures.iter().filter_map(|m| m[kind].get(edge)).map(|row| &row[..names.len()]).collect();
             let Some(now) = rows.last() else { continue };
             let best = (0..now.len()).max_by(|a, b| now[*a].total_cmp(&now[*b])).unwrap_or_default();
             let caption =

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use milenas_models::Primitive;
-use milenas_models::genotype::Cell;
+use milenas_models::genotype::{Cell, Wiring};
 
 use super::html::escaped;
 
@@ -14,8 +14,20 @@ const RISE: f64 = 30.0;
 const MARGIN: f64 = 44.0;
 
 /// The colour of an operation, by its column of alpha.
-pub fn colour(primitive: Primitive) -> usize {
-    Primitive::ALL.iter().position(|p| *p == primitive).unwrap_or_default() % 8
+fn colour(wiring: Wiring, primitive: Primitive) -> usize {
+    let columns = match wiring {
+        Wiring::TwoEdges => &Primitive::ALL[..],
+        Wiring::Complete => &Primitive::NASBENCH201[..],
+    };
+    columns.iter().position(|p| *p == primitive).unwrap_or_default() % 8
+}
+
+/// The name of a state: the outputs of the cells before, then the nodes.
+pub fn state(wiring: Wiring, state: usize) -> String {
+    match wiring.inputs().checked_sub(state + 1) {
+        Some(before) => format!("c k\u{2212}{}", before + 1),
+        None => (state - wiring.inputs()).to_string(),
+    }
 }
 
 /// An operation in few words.
@@ -63,7 +75,7 @@ pub fn draw(title: &str, cell: &Cell) -> String {
             let _ = write!(
                 svg,
                 "<path class=\"line c{}\" d=\"M{left:.0} {start:.0} Q{centre:.0} {control:.0} {right:.0} {start:.0}\"/>",
-                colour(edge.primitive)
+                colour(cell.wiring(), edge.primitive)
             );
             let _ = write!(
                 labels,
@@ -75,10 +87,7 @@ pub fn draw(title: &str, cell: &Cell) -> String {
     }
     svg += &labels;
     for state in 0..states {
-        let label = match inputs.checked_sub(state + 1) {
-            Some(before) => format!("c k\u{2212}{}", before + 1),
-            None => (state - inputs).to_string(),
-        };
+        let label = self::state(cell.wiring(), state);
         let class = if cell.concat().contains(&state) { "state kept" } else { "state" };
         let _ = write!(
             svg,

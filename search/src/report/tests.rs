@@ -69,6 +69,28 @@ fn a_search_is_told_whole() {
 }
 
 #[test]
+fn a_search_of_nasbench201_names_its_own_operations() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("run");
+    let arch = "|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|skip_connect~0|none~1|avg_pool_3x3~2|";
+    let row = [0.1, 0.1, 0.1, 0.6, 0.1, 0.0, 0.0, 0.0];
+    let line = serde_json::json!({
+        "epoch": 0, "lr": 0.025, "train_loss": 2.0, "train_accuracy": 0.3, "valid_accuracy": 0.25,
+        "entropy": [1.6, 0.0], "convolutions": [2, 0], "params": 372346, "macs": 500, "skips": 1,
+        "mixture": [vec![row; 6], Vec::<[f64; 8]>::new()], "genotype": { "arch": arch },
+    });
+    run(&folder, &[("metrics.jsonl", format!("{line}\n"))]);
+    let config = Config::resolve("smoke", None, &["search.space=nasbench201".into()]).unwrap();
+    std::fs::write(folder.join("config.toml"), config.to_toml().unwrap()).unwrap();
+    write(&folder).unwrap();
+    let page = std::fs::read_to_string(folder.join(REPORT)).unwrap();
+    closed(&page);
+    // One cell of four states, and no reduction cell.
+    assert_eq!(page.matches("class=\"state").count(), 4);
+    assert!(page.contains("c k\u{2212}1 \u{2192} 2: nor 3\u{d7}3 60 %") && !page.contains("Reduction cell"));
+}
+
+#[test]
 fn a_training_is_told_whole() {
     let place = tempfile::tempdir().unwrap();
     let ranked = [([2.0, 1.0], 0), ([2.0, 1.0], 1)];
