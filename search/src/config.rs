@@ -1,5 +1,7 @@
 //! Configurations: a preset, then a file, then single keys; every key is known, every run keeps what it resolved to.
 
+mod table;
+
 use milenas_models::genotype::Wiring;
 use milenas_models::{Skeleton, Space};
 use serde::{Deserialize, Serialize};
@@ -12,6 +14,7 @@ use crate::strategy::stop::StopConfig;
 use crate::strategy::{Compat, Mixing, MixtureKind, Order, Rule};
 use crate::supernet::Alphas;
 use crate::{Error, Result};
+use table::{assignment, lay, leaves};
 
 /// Everything that decides a run besides its data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -178,63 +181,6 @@ fn preset(name: &str) -> Result<Table> {
     let mut whole = preset(base)?;
     lay(&mut whole, text, name, "")?;
     Ok(whole)
-}
-
-/// Lays `over` onto `base`; a key that `base` lacks is unknown.
-fn lay(base: &mut Table, over: Table, place: &str, path: &str) -> Result<()> {
-    for (key, value) in over {
-        let full = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-        let Some(slot) = base.get_mut(&key) else {
-            let (mut known, mut found) = (Vec::new(), Vec::new());
-            leaves(base, path, &mut known);
-            leaves(&Table::from_iter([(key, value)]), path, &mut found);
-            let found = found.into_iter().next().unwrap_or(full);
-            return Err(milenas_models::Error::unknown("configuration key", found, known).into());
-        };
-        match (slot, value) {
-            (Value::Table(base), Value::Table(over)) => lay(base, over, place, &full)?,
-            (Value::Table(_), _) => {
-                return Err(broken(place, format!("`{full}` is a group of keys, not a value")));
-            }
-            (Value::Float(slot), Value::Integer(n)) => *slot = n as f64,
-            (slot, value) if slot.type_str() == value.type_str() => *slot = value,
-            (slot, value) => {
-                let problem =
-                    format!("`{full}` is {value}, expected {} {}", article(slot.type_str()), slot.type_str());
-                return Err(broken(place, problem));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn article(noun: &str) -> &'static str {
-    if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
-}
-
-fn leaves(table: &Table, path: &str, out: &mut Vec<String>) {
-    for (key, value) in table {
-        let full = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-        match value {
-            Value::Table(inner) => leaves(inner, &full, out),
-            _ => out.push(full),
-        }
-    }
-}
-
-/// `a.b=3` as nested tables; a value that is no TOML is text.
-fn assignment(text: &str) -> Result<Table> {
-    let (key, value) =
-        text.split_once('=').ok_or_else(|| broken("--set", format!("`{text}`, expected KEY=VALUE")))?;
-    let parsed = format!("x = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("x"));
-    let mut value = parsed.unwrap_or_else(|| Value::String(value.trim().into()));
-    for part in key.trim().rsplit('.') {
-        value = Value::Table(Table::from_iter([(part.to_string(), value)]));
-    }
-    match value {
-        Value::Table(table) => Ok(table),
-        _ => Err(broken("--set", format!("`{text}`, expected KEY=VALUE"))),
-    }
 }
 
 impl SearchConfig {

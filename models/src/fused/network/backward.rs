@@ -12,8 +12,7 @@ use super::super::norm::totals;
 use super::super::parameters::{Gradients, Id, per_chunk};
 use super::super::scratch::Scratch;
 use super::super::unit::norm_gradient;
-use super::forward::Split;
-use super::{Convolution, Maps, Network, Passing, Pool, Slot, Source, Step, Sum, Target, Term};
+use super::{Convolution, Maps, Network, Passing, Pool, Source, Step, Sum, Target, Term};
 
 /// What a backward pass is for, besides the gradients on its way.
 pub(super) enum Wanted<'a> {
@@ -378,63 +377,5 @@ impl Network {
                 }
             });
         }
-    }
-
-    /// The gradients of a slot to write to and of one to read, cut by chunks.
-    fn pairs<'a>(
-        &self,
-        c: &Context<'_>,
-        gradients: &'a mut [Vec<Pack>],
-        write: Option<Slot>,
-        read: Option<Slot>,
-    ) -> Vec<Pair<'a>> {
-        let image = |slot: Option<Slot>| slot.map_or(0, |s| self.program.images[s.buffer]);
-        let same = match (write, read) {
-            (Some(write), Some(read)) => write.buffer == read.buffer,
-            _ => false,
-        };
-        let mut writing: &'a mut [Pack] = &mut [];
-        let mut reading: &'a [Pack] = &[];
-        for (buffer, gradient) in gradients.iter_mut().enumerate() {
-            if write.is_some_and(|s| s.buffer == buffer) {
-                writing = gradient;
-            } else if read.is_some_and(|s| s.buffer == buffer) {
-                reading = gradient;
-            }
-        }
-        let parts = c.cut(writing, image(write)).into_iter().enumerate();
-        let len = if same { 0 } else { image(read) };
-        parts
-            .map(|(chunk, writing)| {
-                let images = c.images(chunk);
-                let reading = &reading[images.start * len..images.end * len];
-                Pair { writing, reading, write, read, same, image: [image(write), image(read)] }
-            })
-            .collect()
-    }
-}
-
-/// A chunk's gradients: of a slot to write to, and of one to read, maybe in the same buffer.
-struct Pair<'a> {
-    writing: &'a mut [Pack],
-    reading: &'a [Pack],
-    write: Option<Slot>,
-    read: Option<Slot>,
-    same: bool,
-    /// Packs of an image.
-    image: [usize; 2],
-}
-
-impl Pair<'_> {
-    /// Those of the chunk's image `index`; what is not asked for is empty.
-    fn of(&mut self, index: usize) -> (&mut [Pack], &[Pack]) {
-        let range = |slot: Option<Slot>| slot.map_or(0..0, |s| s.offset..s.offset + s.map.len());
-        let image = &mut self.writing[index * self.image[0]..][..self.image[0]];
-        let (out, others) = Split::of(image, range(self.write));
-        let read = match self.same {
-            true => others.get(range(self.read)),
-            false => &self.reading[index * self.image[1]..][range(self.read)],
-        };
-        (out, read)
     }
 }

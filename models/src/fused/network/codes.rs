@@ -43,8 +43,7 @@ impl Network {
     /// Pixels that do not fit.
     pub fn codes(&mut self, images: &[f32], rooms: &mut Rooms) -> Result<Codes> {
         let batch = self.check(images)?;
-        self.mixes = false;
-        self.factors.iter_mut().for_each(Vec::clear);
+        self.forget_factors();
         self.workspace.prepare();
         self.program.tensors.parameters.refresh();
         let mut worker =

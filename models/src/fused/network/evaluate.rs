@@ -138,7 +138,7 @@ impl Network {
     /// # Errors
     /// Pixels that do not fit.
     pub fn predict(&mut self, images: &[f32]) -> Result<Vec<f32>> {
-        self.mixes = false;
+        self.forget_factors();
         self.settle();
         Ok(self.infer(images)?.into_iter().flat_map(|found| found.logits).collect())
     }

@@ -12,8 +12,7 @@ impl Network {
     /// Pixels that do not fit.
     pub fn jacobian(&mut self, images: &[f32]) -> Result<Vec<f32>> {
         let batch = self.check(images)?;
-        self.mixes = false;
-        self.factors.iter_mut().for_each(Vec::clear);
+        self.forget_factors();
         let mut pixels = Vec::new();
         rayon::scope(|_| {
             self.forward(images, batch, false);
@@ -32,8 +31,7 @@ impl Network {
     /// Pixels that do not fit.
     pub fn descend_sum(&mut self, images: &[f32], factor: f32) -> Result<f64> {
         let batch = self.check(images)?;
-        self.mixes = false;
-        self.factors.iter_mut().for_each(Vec::clear);
+        self.forget_factors();
         Ok(rayon::scope(|_| {
             self.forward(images, batch, false);
             let sum = self.program.head.logits.iter().map(|x| f64::from(*x)).sum();

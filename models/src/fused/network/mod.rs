@@ -9,6 +9,7 @@ mod evaluate;
 mod forward;
 mod jacobian;
 mod mixture;
+mod pairs;
 
 use crate::graph::{Graph, Value};
 use crate::kernels::blocked::{Channels, Level, Map, Pack};
@@ -201,7 +202,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// For a graph of the kinds of operation that the DARTS space has, weights zero; or why there is no fast form of the
+    /// For a graph of the kinds of operation that the spaces have, weights zero; or why there is no fast form of the
     /// graph, which runs on the [`Executor`](crate::Executor) then.
     pub fn new(graph: &Graph) -> std::result::Result<Network, String> {
         Network::with_level(graph, Level::best())
@@ -319,12 +320,17 @@ impl Network {
             let (found, expected) = (paths.len().to_string(), format!("0 or {expected}"));
             return Err(Error::Value { what: "number of factors of paths".into(), found, expected });
         }
-        self.mixes = false;
-        self.factors.iter_mut().for_each(Vec::clear);
+        self.forget_factors();
         for (&step, factors) in self.program.paths.iter().zip(paths.chunks_exact(batch)) {
             self.factors[step].extend_from_slice(factors);
         }
         Ok(())
+    }
+
+    /// Lets every result stay as it is.
+    fn forget_factors(&mut self) {
+        self.mixes = false;
+        self.factors.iter_mut().for_each(Vec::clear);
     }
 
     /// What a pass multiplies a step's result with, for image `i`.

@@ -1,0 +1,67 @@
+//! The gradients that a step of the backward pass reads and writes, maybe in one buffer.
+
+use crate::kernels::blocked::Pack;
+
+use super::super::context::Context;
+use super::forward::Split;
+use super::{Network, Slot};
+
+impl Network {
+    /// The gradients of a slot to write to and of one to read, cut by chunks.
+    pub(super) fn pairs<'a>(
+        &self,
+        c: &Context<'_>,
+        gradients: &'a mut [Vec<Pack>],
+        write: Option<Slot>,
+        read: Option<Slot>,
+    ) -> Vec<Pair<'a>> {
+        let image = |slot: Option<Slot>| slot.map_or(0, |s| self.program.images[s.buffer]);
+        let same = match (write, read) {
+            (Some(write), Some(read)) => write.buffer == read.buffer,
+            _ => false,
+        };
+        let mut writing: &'a mut [Pack] = &mut [];
+        let mut reading: &'a [Pack] = &[];
+        for (buffer, gradient) in gradients.iter_mut().enumerate() {
+            if write.is_some_and(|s| s.buffer == buffer) {
+                writing = gradient;
+            } else if read.is_some_and(|s| s.buffer == buffer) {
+                reading = gradient;
+            }
+        }
+        let parts = c.cut(writing, image(write)).into_iter().enumerate();
+        let len = if same { 0 } else { image(read) };
+        parts
+            .map(|(chunk, writing)| {
+                let images = c.images(chunk);
+                let reading = &reading[images.start * len..images.end * len];
+                Pair { writing, reading, write, read, same, image: [image(write), image(read)] }
+            })
+            .collect()
+    }
+}
+
+/// A chunk's gradients: of a slot to write to, and of one to read, maybe in the same buffer.
+pub(super) struct Pair<'a> {
+    writing: &'a mut [Pack],
+    reading: &'a [Pack],
+    write: Option<Slot>,
+    read: Option<Slot>,
+    same: bool,
+    /// Packs of an image.
+    image: [usize; 2],
+}
+
+impl Pair<'_> {
+    /// Those of the chunk's image `index`; what is not asked for is empty.
+    pub(super) fn of(&mut self, index: usize) -> (&mut [Pack], &[Pack]) {
+        let range = |slot: Option<Slot>| slot.map_or(0..0, |s| s.offset..s.offset + s.map.len());
+        let image = &mut self.writing[index * self.image[0]..][..self.image[0]];
+        let (out, others) = Split::of(image, range(self.write));
+        let read = match self.same {
+            true => others.get(range(self.read)),
+            false => &self.reading[index * self.image[1]..][range(self.read)],
+        };
+        (out, read)
+    }
+}

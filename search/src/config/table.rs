@@ -1,0 +1,63 @@
+//! Tables of keys laid over each other; every key is known.
+
+use toml::{Table, Value};
+
+use super::broken;
+use crate::Result;
+
+/// Lays `over` onto `base`; a key that `base` lacks is unknown.
+pub(super) fn lay(base: &mut Table, over: Table, place: &str, path: &str) -> Result<()> {
+    for (key, value) in over {
+        let full = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        let Some(slot) = base.get_mut(&key) else {
+            let (mut known, mut found) = (Vec::new(), Vec::new());
+            leaves(base, path, &mut known);
+            leaves(&Table::from_iter([(key, value)]), path, &mut found);
+            let found = found.into_iter().next().unwrap_or(full);
+            return Err(milenas_models::Error::unknown("configuration key", found, known).into());
+        };
+        match (slot, value) {
+            (Value::Table(base), Value::Table(over)) => lay(base, over, place, &full)?,
+            (Value::Table(_), _) => {
+                return Err(broken(place, format!("`{full}` is a group of keys, not a value")));
+            }
+            (Value::Float(slot), Value::Integer(n)) => *slot = n as f64,
+            (slot, value) if slot.type_str() == value.type_str() => *slot = value,
+            (slot, value) => {
+                let problem =
+                    format!("`{full}` is {value}, expected {} {}", article(slot.type_str()), slot.type_str());
+                return Err(broken(place, problem));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn article(noun: &str) -> &'static str {
+    if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
+}
+
+pub(super) fn leaves(table: &Table, path: &str, out: &mut Vec<String>) {
+    for (key, value) in table {
+        let full = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        match value {
+            Value::Table(inner) => leaves(inner, &full, out),
+            _ => out.push(full),
+        }
+    }
+}
+
+/// `a.b=3` as nested tables; a value that is no TOML is text.
+pub(super) fn assignment(text: &str) -> Result<Table> {
+    let (key, value) =
+        text.split_once('=').ok_or_else(|| broken("--set", format!("`{text}`, expected KEY=VALUE")))?;
+    let parsed = format!("x = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("x"));
+    let mut value = parsed.unwrap_or_else(|| Value::String(value.trim().into()));
+    for part in key.trim().rsplit('.') {
+        value = Value::Table(Table::from_iter([(part.to_string(), value)]));
+    }
+    match value {
+        Value::Table(table) => Ok(table),
+        _ => Err(broken("--set", format!("`{text}`, expected KEY=VALUE"))),
+    }
+}
