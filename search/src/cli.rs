@@ -117,9 +117,6 @@ pub enum Command {
 #[derive(Debug, Default, Args)]
 #[allow(missing_docs)]
 pub struct RuleOptions {
-    /// The cells to search among: darts, or nasbench201, whose 15,625 cells have a published table of accuracies
-    #[arg(long, value_name = "NAME", value_parser = ["darts", "nasbench201"])]
-    pub space: Option<String>,
     /// The rule for the architecture's gradient [milenas, milenas-2nd, darts-1st, darts-2nd, single-level], or how to judge
     /// architectures one by one [naswot, area, random, evolution]
     #[arg(long, value_name = "NAME")]
@@ -256,6 +253,9 @@ impl RunOptions {
 #[derive(Debug, Args)]
 #[allow(missing_docs)]
 pub struct SearchOptions {
+    /// The cells to search among: darts, or nasbench201, whose 15,625 cells have a published table of accuracies
+    #[arg(long, value_name = "NAME", value_parser = ["darts", "nasbench201"])]
+    pub space: Option<String>,
     #[command(flatten)]
     pub rule: RuleOptions,
     /// Epochs at the start that are bilevel, by the key search.bilevel_strategy, before the strategy takes over
@@ -291,7 +291,6 @@ impl RuleOptions {
     /// What the options set in the configuration.
     pub fn sets(&self) -> Vec<String> {
         let pairs = [
-            ("space", self.space.clone()),
             ("strategy", self.strategy.clone()),
             ("lambda", self.lambda.map(|x| x.to_string())),
             ("mixture", self.mixture.clone()),
@@ -307,6 +306,7 @@ impl SearchOptions {
     pub fn sets(&self) -> Vec<String> {
         let number = |n: Option<u64>| n.map(|n| n.to_string());
         let pairs = [
+            ("space", self.space.clone()),
             ("bilevel_epochs", self.bilevel_epochs.map(|n| n.to_string())),
             ("stop.at_size", self.stop_at_size.clone()),
             ("stop.rule", self.stop_rule.clone()),

@@ -104,10 +104,11 @@ impl Genotype {
         let malformed = |e: serde_json::Error| Error::malformed(place, e.to_string());
         let fields: serde_json::Map<String, serde_json::Value> =
             serde_json::from_str(text).map_err(malformed)?;
-        match fields.contains_key("arch") {
+        let genotype = match fields.contains_key("arch") {
             true => Plain::Arch(serde_json::from_str(text).map_err(malformed)?).try_into(),
             false => serde_json::from_str::<Pair>(text).map_err(malformed)?.try_into(),
-        }
+        };
+        genotype.map_err(|e: Error| Error::malformed(place, e.to_string()))
     }
 
     /// How its cells are wired.
