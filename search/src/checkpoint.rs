@@ -5,9 +5,10 @@
 //! generators. Nothing in the file depends on the clock: equal runs leave equal bytes.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use milenas_models::Weights;
+use milenas_models::{Weights, file};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -39,6 +40,28 @@ impl Position {
     pub fn start(epoch: usize) -> Self {
         Position { epoch, ..Position::default() }
     }
+}
+
+/// Writes the bytes of a point whole or not at all.
+///
+/// # Errors
+/// A file that cannot be written: the one before it stays.
+pub fn write(path: &Path, bytes: &[u8], position: Position) -> Result<()> {
+    let Position { epoch, step, .. } = position;
+    file::write(path, bytes).map_err(|source| Error::NotSaved { epoch, step, source })
+}
+
+/// The first weight that is not finite, if any is.
+///
+/// # Errors
+/// A tensor that cannot be read.
+pub(crate) fn bad_weight(weights: &Weights) -> Result<Option<f64>> {
+    for (_, var) in weights.iter() {
+        if let Some(value) = bad(&var.flatten_all()?.to_vec1()?) {
+            return Ok(Some(value));
+        }
+    }
+    Ok(None)
 }
 
 pub(crate) fn damaged(place: &str, problem: impl std::fmt::Display) -> Error {

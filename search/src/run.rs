@@ -104,7 +104,8 @@ impl Data {
         Ok((Pictures { images, contract: card.input.clone() }, notes))
     }
 
-    fn network(&self, channels: usize, layers: usize) -> NetworkConfig {
+    /// A network for these images and classes, between DARTS' stem for CIFAR and the classifier.
+    pub fn network(&self, channels: usize, layers: usize) -> NetworkConfig {
         let InputContract { height, width, channels: in_channels, .. } = self.train.contract;
         NetworkConfig {
             channels,

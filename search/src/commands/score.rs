@@ -6,14 +6,14 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use milenas_models::images::Source;
-use milenas_models::{Genotype, NetworkConfig, Rng, Skeleton, Space, file};
+use milenas_models::memory::peak_mib;
+use milenas_models::{Genotype, Rng, Space, file};
 
 use super::{read_data, read_genotype, resolve};
 use crate::cli::{RunOptions, ScoreOptions};
 use crate::data::Plan;
 use crate::progress::Progress;
 use crate::score::{Metric, Scorer, aggregate};
-use milenas_models::memory::peak_mib;
 
 /// Draws of an architecture that is new before a space counts as exhausted.
 const DRAWS: usize = 10_000;
@@ -36,16 +36,7 @@ pub(super) fn score(options: &ScoreOptions) -> Result<()> {
     Rng::new(options.seed, "score/batch").shuffle(&mut indices);
     indices.truncate(options.batch);
     let batch = Plan::batch(&data.train, &indices);
-    let [in_channels, height, width] = batch.shape;
-    let network = NetworkConfig {
-        channels: options.channels,
-        layers: options.layers,
-        classes: data.classes.len(),
-        in_channels,
-        height,
-        width,
-        skeleton: Skeleton::Cifar,
-    };
+    let network = data.network(options.channels, options.layers);
     let mut scorer = Scorer::new(network, batch, options.seed);
     let (start, mut told) = (Instant::now(), Instant::now());
     let mut rows = Vec::with_capacity(genotypes.len());

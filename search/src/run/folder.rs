@@ -3,12 +3,15 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use milenas_models::file;
 use serde::{Deserialize, Serialize};
 
 use super::CONFIG;
+use crate::checkpoint::Position;
 use crate::config::Config;
+use crate::report;
 use crate::tensorboard::{EventFile, Scalars};
 use crate::{Error, Result};
 
@@ -144,8 +147,19 @@ impl Folder {
         self.metrics.sync_data().map_err(Error::io(path))
     }
 
-    /// Appends a line to `timings.jsonl`: `seconds` to come to a step of an epoch.
-    pub fn time(&mut self, epoch: usize, step: usize, seconds: f64) -> Result<()> {
+    /// Appends to `timings.jsonl` how long it took to come to a position since `since`, which starts anew; writes the run's page
+    /// where an epoch has ended.
+    pub fn mark(&mut self, position: Position, since: &mut Instant) -> Result<()> {
+        let seconds = std::mem::replace(since, Instant::now()).elapsed().as_secs_f64();
+        self.time(position.epoch, position.step, seconds)?;
+        match position.step {
+            0 => report::write(&self.path),
+            _ => Ok(()),
+        }
+    }
+
+    /// `seconds` to come to a step of an epoch.
+    fn time(&mut self, epoch: usize, step: usize, seconds: f64) -> Result<()> {
         self.spent += seconds;
         append(&mut self.timings, &self.path.join(TIMINGS), &Timing { epoch, step, seconds })
     }

@@ -131,12 +131,7 @@ impl Keeper for InFolder<'_> {
         // Before it: what a checkpoint knows of is there.
         self.genotypes.write(&checkpoint.sizes)?;
         checkpoint.save(&self.folder.join(CHECKPOINT), self.origin)?;
-        let seconds = std::mem::replace(&mut self.since, Instant::now()).elapsed().as_secs_f64();
-        self.folder.time(checkpoint.position.epoch, checkpoint.position.step, seconds)?;
-        match checkpoint.position.step {
-            0 => report::write(self.folder.path()),
-            _ => Ok(()),
-        }
+        self.folder.mark(checkpoint.position, &mut self.since)
     }
 
     fn out_of_time(&self) -> bool {

@@ -177,11 +177,6 @@ impl Keeper for InFolder<'_> {
 
     fn save(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         checkpoint.save(&self.folder.join(CHECKPOINT), self.origin)?;
-        let seconds = std::mem::replace(&mut self.since, Instant::now()).elapsed().as_secs_f64();
-        self.folder.time(checkpoint.position.epoch, checkpoint.position.step, seconds)?;
-        match checkpoint.position.step {
-            0 => report::write(self.folder.path()),
-            _ => Ok(()),
-        }
+        self.folder.mark(checkpoint.position, &mut self.since)
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::sizes::{Best, Size, Sizes};
 pub use crate::checkpoint::Position;
-use crate::checkpoint::{MAX_BYTES, Reader, Writer, bad, check_origin};
+use crate::checkpoint::{MAX_BYTES, Reader, Writer, bad, bad_weight, check_origin};
 use crate::config::Config;
 use crate::optim::{Adam, Sgd};
 use crate::supernet::{Alphas, CANDIDATES};
@@ -165,9 +165,7 @@ impl Checkpoint {
     /// # Errors
     /// A file that cannot be written: the one before it stays.
     pub fn save(&self, path: &Path, origin: &Origin) -> Result<()> {
-        let Position { epoch, step, .. } = self.position;
-        let bytes = self.to_bytes(origin)?;
-        file::write(path, &bytes).map_err(|source| Error::NotSaved { epoch, step, source })
+        crate::checkpoint::write(path, &self.to_bytes(origin)?, self.position)
     }
 
     /// Reads a file.
@@ -180,10 +178,8 @@ impl Checkpoint {
 
     /// What is not finite in it, if anything is: such a point is no good to go on from.
     pub fn not_finite(&self) -> Result<Option<(&'static str, f64)>> {
-        for (_, var) in self.weights.iter() {
-            if let Some(value) = bad(&var.flatten_all()?.to_vec1()?) {
-                return Ok(Some(("a weight of the supernet", value)));
-            }
+        if let Some(value) = bad_weight(&self.weights)? {
+            return Ok(Some(("a weight of the supernet", value)));
         }
         let alphas = bad(&self.alphas.flat());
         let velocity = self.sgd.state().iter().find_map(|values| bad(values));

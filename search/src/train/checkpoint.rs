@@ -5,7 +5,7 @@ use std::path::Path;
 use milenas_models::{Genotype, Weights, file};
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{MAX_BYTES, Position, Reader, Writer, bad, check_origin};
+use crate::checkpoint::{MAX_BYTES, Position, Reader, Writer, bad, bad_weight, check_origin};
 use crate::config::Config;
 use crate::optim::{Ema, Sgd};
 use crate::{Error, Result};
@@ -126,9 +126,7 @@ impl Checkpoint {
     /// # Errors
     /// A file that cannot be written: the one before it stays.
     pub fn save(&self, path: &Path, origin: &Origin) -> Result<()> {
-        let Position { epoch, step, .. } = self.position;
-        let bytes = self.to_bytes(origin)?;
-        file::write(path, &bytes).map_err(|source| Error::NotSaved { epoch, step, source })
+        crate::checkpoint::write(path, &self.to_bytes(origin)?, self.position)
     }
 
     /// Reads a file.
@@ -141,10 +139,8 @@ impl Checkpoint {
 
     /// A weight or velocity that is not finite, if any is: such a point is no good to go on from.
     pub fn not_finite(&self) -> Result<Option<(&'static str, f64)>> {
-        for (_, var) in self.weights.iter() {
-            if let Some(value) = bad(&var.flatten_all()?.to_vec1()?) {
-                return Ok(Some(("a weight", value)));
-            }
+        if let Some(value) = bad_weight(&self.weights)? {
+            return Ok(Some(("a weight", value)));
         }
         let velocity = self.sgd.state().iter().find_map(|values| bad(values));
         Ok(velocity.map(|x| ("a velocity of a weight", x)))
