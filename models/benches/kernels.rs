@@ -18,7 +18,7 @@ use milenas_models::kernels::blocked::elementwise::{
 use milenas_models::kernels::blocked::layout::transpose;
 use milenas_models::kernels::blocked::norm::Scaling;
 use milenas_models::kernels::blocked::pointwise::{self, Pointwise};
-use milenas_models::kernels::blocked::{Level, Pack, parity, pool};
+use milenas_models::kernels::blocked::{Channels, Level, Pack, parity, pool};
 use twins::Plain;
 
 /// An image in the middle of the search network.
@@ -128,15 +128,15 @@ fn depthwise_kernels(bench: &mut Bench, level: Level, shape: Depthwise) {
 fn pointwise_kernels(bench: &mut Bench, level: Level) {
     let (x, w) = (noise(CHANNELS, SIDE, SIDE), noise(CHANNELS, 1, CHANNELS));
     let (map, source, weight) = (x.map(), x.blocked(), twins::packed(&w));
-    let (packs, pixels) = (map.packs, map.pixels());
+    let (channels, packs, pixels) = (Channels::one(CHANNELS), map.packs, map.pixels());
     let mut transposed = weight.clone();
     transpose(&weight, packs, packs, &mut transposed);
     let (mut out, mut slow) = (vec![Pack::ZERO; map.len()], zeros(SIDE));
     let mut sums = [vec![Pack::ZERO; packs], vec![Pack::ZERO; packs]];
     let product = |weight: &[Pack], out: &mut [Pack], sums: Option<[&mut [Pack]; 2]>| {
         level.run(Pointwise {
-            inputs: packs,
-            outputs: packs,
+            inputs: channels,
+            outputs: channels,
             rows: 1,
             width: pixels,
             source: &source,
@@ -163,8 +163,8 @@ fn pointwise_kernels(bench: &mut Bench, level: Level) {
         "pointwise, weight gradient",
         || {
             level.run(pointwise::WeightGradient {
-                inputs: packs,
-                outputs: packs,
+                inputs: channels,
+                outputs: channels,
                 pixels,
                 source: &source,
                 source_plane: pixels,

@@ -71,8 +71,8 @@ pub struct Parameters {
     pub values: Vec<Vec<Pack>>,
     /// Of pointwise weights, for the gradient of their input.
     pub transposed: Vec<Vec<Pack>>,
-    /// Packs of inputs and outputs of pointwise weights; 0 for others.
-    sizes: Vec<(usize, usize)>,
+    /// Inputs and outputs of pointwise weights.
+    sizes: Vec<Option<[Channels; 2]>>,
     /// Strided skips: outputs before this lane see the first half of the inputs alone, the others the second.
     halves: Vec<Option<usize>>,
     /// Of those that serve several images in one pack: how, and the weights as the kernels see them then.
@@ -98,9 +98,27 @@ impl Parameters {
         }
     }
 
-    fn buffer(&mut self, packs: usize, sizes: (usize, usize), half: Option<usize>) -> Id {
+    /// Inputs and outputs of a pointwise weight, as the kernels see it.
+    pub fn channels(&self, id: Id) -> [Channels; 2] {
+        let sizes = self.sizes[id].unwrap_or([Channels::full(0); 2]);
+        match self.repeated[id].0.count {
+            1 => sizes,
+            _ => sizes.map(|size| Channels::full(size.packs())),
+        }
+    }
+
+    fn vector_buffer(&mut self, packs: usize) -> Id {
+        self.buffer(packs, None, None)
+    }
+
+    fn pointwise_buffer(&mut self, sizes: [Channels; 2], half: Option<usize>) -> Id {
+        let [inputs, outputs] = sizes.map(Channels::packs);
+        self.buffer(outputs * inputs * LANES, Some(sizes), half)
+    }
+
+    fn buffer(&mut self, packs: usize, sizes: Option<[Channels; 2]>, half: Option<usize>) -> Id {
         self.values.push(vec![Pack::ZERO; packs]);
-        self.transposed.push(vec![Pack::ZERO; sizes.0 * sizes.1 * LANES]);
+        self.transposed.push(vec![Pack::ZERO; if sizes.is_some() { packs } else { 0 }]);
         self.sizes.push(sizes);
         self.halves.push(half);
         self.repeated.push(Default::default());
@@ -115,16 +133,16 @@ impl Parameters {
     /// A depthwise weight `[channels, 1, kernel, kernel]`.
     pub fn depthwise(&mut self, name: String, channels: usize, kernel: usize) -> Id {
         let taps = kernel * kernel;
-        let id = self.buffer(Channels::one(channels).packs() * taps, (0, 0), None);
+        let id = self.vector_buffer(Channels::one(channels).packs() * taps);
         self.name(name, vec![channels, 1, kernel, kernel], id, Packing::Depthwise { taps });
         id
     }
 
     /// A dense weight of the given shape `[O, I, ...]`.
     pub fn pointwise(&mut self, name: String, shape: Vec<usize>, inputs: Channels) -> Id {
-        let (i, o) = (inputs.packs(), Channels::one(shape[0]).packs());
-        let id = self.buffer(o * i * LANES, (i, o), None);
-        let packing = Packing::Pointwise { inputs, lanes: i * LANES, first_input: 0, first_output: 0 };
+        let id = self.pointwise_buffer([inputs, Channels::one(shape[0])], None);
+        let lanes = inputs.packs() * LANES;
+        let packing = Packing::Pointwise { inputs, lanes, first_input: 0, first_output: 0 };
         self.name(name, shape, id, packing);
         id
     }
@@ -132,8 +150,7 @@ impl Parameters {
     /// A weight `[outputs, inputs, kernel, kernel]` of a dense convolution, as a pointwise one on the taps of its window.
     pub fn dense(&mut self, name: String, inputs: Channels, outputs: usize, kernel: usize) -> Id {
         let taps = kernel * kernel;
-        let (i, o) = (taps * inputs.packs(), Channels::one(outputs).packs());
-        let id = self.buffer(o * i * LANES, (i, o), None);
+        let id = self.pointwise_buffer([inputs.times(taps), Channels::one(outputs)], None);
         let packing = Packing::Dense { inputs, taps };
         self.name(name, vec![outputs, inputs.count(), kernel, kernel], id, packing);
         id
@@ -142,11 +159,11 @@ impl Parameters {
     /// The two weights of a strided skip to `outputs` channels as one, zero where an output
     /// does not see an input. The first has half of the outputs, rounded down.
     pub fn factorized(&mut self, names: [String; 2], inputs: Channels, outputs: usize) -> Id {
-        let (i, o, half) = (inputs.packs(), Channels::one(outputs).packs(), outputs / 2);
-        let id = self.buffer(2 * i * o * LANES, (2 * i, o), Some(half));
-        let lanes = 2 * i * LANES;
+        let half = outputs / 2;
+        let id = self.pointwise_buffer([inputs.times(2), Channels::one(outputs)], Some(half));
+        let lanes = 2 * inputs.packs() * LANES;
         for (name, (first_input, first_output, count)) in
-            names.into_iter().zip([(0, 0, half), (i * LANES, half, outputs - half)])
+            names.into_iter().zip([(0, 0, half), (lanes / 2, half, outputs - half)])
         {
             let packing = Packing::Pointwise { inputs, lanes, first_input, first_output };
             self.name(name, vec![count, inputs.count(), 1, 1], id, packing);
@@ -161,7 +178,7 @@ impl Parameters {
 
     /// A tensor of any shape in PyTorch's order, for plain loops.
     pub fn plain(&mut self, name: String, shape: Vec<usize>) -> Id {
-        let id = self.buffer(Channels::one(shape.iter().product()).packs(), (0, 0), None);
+        let id = self.vector_buffer(Channels::one(shape.iter().product()).packs());
         self.name(name, shape, id, Packing::Vector { first: 0 });
         id
     }
@@ -169,7 +186,7 @@ impl Parameters {
     /// Vectors side by side as one.
     pub fn vectors<const N: usize>(&mut self, parts: [(String, usize); N]) -> Id {
         let channels = parts.iter().map(|(_, channels)| channels).sum();
-        let id = self.buffer(Channels::one(channels).packs(), (0, 0), None);
+        let id = self.vector_buffer(Channels::one(channels).packs());
         let mut first = 0;
         for (name, channels) in parts {
             self.name(name, vec![channels], id, Packing::Vector { first });
@@ -215,15 +232,15 @@ impl Parameters {
     pub fn refresh(&mut self) {
         if std::mem::take(&mut self.stale) {
             let weights = self.values.par_iter().zip(&mut self.repeated).zip(&mut self.transposed);
-            weights.zip(&self.sizes).for_each(|(((values, (copies, repeated)), transposed), &(i, o))| {
+            weights.zip(&self.sizes).for_each(|(((values, (copies, repeated)), transposed), sizes)| {
                 let mut from = values;
                 if copies.count > 1 {
                     repeated.clone_from(values);
-                    copies.spread(repeated, i > 0);
+                    copies.spread(repeated, sizes.is_some());
                     from = repeated;
                 }
-                if i > 0 {
-                    transpose(from, i, o, transposed);
+                if let Some([inputs, outputs]) = sizes {
+                    transpose(from, inputs.packs(), outputs.packs(), transposed);
                 }
             });
         }
@@ -294,10 +311,10 @@ impl Gradients {
             }
             let copies = parameters.repeated[*id].0;
             if copies.count > 1 {
-                copies.fold(gradient, parameters.sizes[*id].0 > 0);
+                copies.fold(gradient, parameters.sizes[*id].is_some());
             }
-            if let Some(half) = parameters.halves[*id] {
-                blank_unseen(gradient, parameters.sizes[*id].0 * LANES, half);
+            if let (Some(half), Some([inputs, _])) = (parameters.halves[*id], parameters.sizes[*id]) {
+                blank_unseen(gradient, inputs.packs() * LANES, half);
             }
         });
         for (id, _, gradient) in work {

@@ -91,12 +91,13 @@ impl Stem {
     ) {
         let (map, packs) = (self.map, self.map.packs);
         let (sum, square) = sums.split_at_mut(packs);
+        let [inputs, outputs] = c.parameters.channels(self.weight);
         for rows in self.strips() {
             let (first, width) = (rows.start * map.width, rows.len() * map.width);
             self.patches(image, rows, strip);
             c.level.run(Pointwise {
-                inputs: self.inputs(),
-                outputs: packs,
+                inputs,
+                outputs,
                 rows: 1,
                 width,
                 source: strip,
@@ -214,6 +215,7 @@ impl Stem {
         let (map, len) = (self.map, self.map.len());
         let image_len = self.in_channels * map.pixels();
         let Slope { a, b, c: bias } = &self.norm.slope;
+        let [outputs, inputs] = c.parameters.channels(self.weight);
         out.clear();
         out.resize(c.batch * image_len, 0.0);
         out.par_chunks_exact_mut(image_len).enumerate().for_each(|(i, out)| {
@@ -225,8 +227,8 @@ impl Stem {
             c.level.run(WeightedSum { map, terms: &terms, bias, add: false, out: &mut scratch.dy });
             let mut patches = vec![Pack::ZERO; self.inputs() * map.pixels()];
             c.level.run(Pointwise {
-                inputs: map.packs,
-                outputs: self.inputs(),
+                inputs,
+                outputs,
                 rows: 1,
                 width: map.pixels(),
                 source: &scratch.dy,
@@ -274,8 +276,8 @@ impl Sums {
             let (inputs, source, source_plane) = (patch.len(), patches, pixels);
             let outputs = out.len() / (inputs * LANES);
             level.run(WeightGradient {
-                inputs,
-                outputs,
+                inputs: Channels::full(inputs),
+                outputs: Channels::full(outputs),
                 pixels,
                 source,
                 source_plane,

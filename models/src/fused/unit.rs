@@ -137,12 +137,12 @@ impl Unit {
         out: &mut [Pack],
         sums: &mut [Pack],
     ) {
-        let (inputs, outputs, plane) = (self.inputs(), self.output.packs, self.output.pixels());
+        let (plane, [inputs, outputs]) = (self.output.pixels(), parameters.channels(self.pointwise));
         for rows in self.strips() {
             let (first, width) = (rows.start * self.output.width, rows.len() * self.output.width);
-            strip.resize(inputs * width, Pack::ZERO);
+            strip.resize(inputs.packs() * width, Pack::ZERO);
             self.columns(level, parameters, source, rows, strip);
-            let (sum, square) = sums[..2 * outputs].split_at_mut(outputs);
+            let (sum, square) = sums[..2 * outputs.packs()].split_at_mut(outputs.packs());
             level.run(Pointwise {
                 inputs,
                 outputs,
@@ -169,10 +169,10 @@ impl Unit {
         strip: &mut Vec<Pack>,
         out: &mut [Pack],
     ) {
-        let (inputs, outputs, plane) = (self.inputs(), self.output.packs, self.output.pixels());
+        let (plane, [inputs, outputs]) = (self.output.pixels(), parameters.channels(self.pointwise));
         for rows in self.strips() {
             let (first, pixels) = (rows.start * self.output.width, rows.len() * self.output.width);
-            strip.resize(inputs * pixels, Pack::ZERO);
+            strip.resize(inputs.packs() * pixels, Pack::ZERO);
             self.columns(level, parameters, source, rows, strip);
             level.run(WeightGradient {
                 inputs,
@@ -198,7 +198,7 @@ impl Unit {
         scratch: &mut Scratch,
         gradients: &mut Option<&mut [Pack]>,
     ) {
-        let (map, inputs) = (self.output, self.inputs());
+        let (map, [inputs, outputs]) = (self.output, parameters.channels(self.pointwise));
         if let Columns::Taps { .. } = self.columns {
             // The gradient of the columns, nine times a map, exists strip by strip in `backward_columns`.
             if let Some(rest) = gradients.take() {
@@ -210,7 +210,7 @@ impl Unit {
         }
         let padded = matches!(self.columns, Columns::Depthwise(..));
         let Scratch { dy, dz, columns, strip, .. } = scratch;
-        let columns_map = Map { packs: inputs, ..map };
+        let columns_map = Map { packs: inputs.packs(), ..map };
         let (out, step) = if padded {
             (&mut dz.of(columns_map)[HALO..], map.padded_width())
         } else {
@@ -218,7 +218,7 @@ impl Unit {
             (&mut columns[..], map.width)
         };
         level.run(Pointwise {
-            inputs: map.packs,
+            inputs: outputs,
             outputs: inputs,
             rows: map.height,
             width: map.width,
@@ -306,12 +306,12 @@ impl Unit {
                 if !add {
                     da.fill(Pack::ZERO);
                 }
-                let (map, inputs) = (self.output, self.inputs());
+                let (map, [inputs, outputs]) = (self.output, parameters.channels(self.pointwise));
                 for rows in self.strips() {
                     let (first, width) = (rows.start * map.width, rows.len() * map.width);
-                    strip.resize(inputs * width, Pack::ZERO);
+                    strip.resize(inputs.packs() * width, Pack::ZERO);
                     level.run(Pointwise {
-                        inputs: map.packs,
+                        inputs: outputs,
                         outputs: inputs,
                         rows: 1,
                         width,

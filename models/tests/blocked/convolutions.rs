@@ -85,7 +85,8 @@ proptest! {
         let input = Plain::noise(inputs, height, width, rng);
         let gradient = Plain::noise(outputs, height, width, rng);
         let weight = Plain::noise(outputs, 1, inputs, rng);
-        let (pixels, packs) = (height * width, [inputs, outputs].map(|c| Channels::one(c).packs()));
+        let (pixels, channels) = (height * width, [inputs, outputs].map(Channels::one));
+        let packs = channels.map(Channels::packs);
         let packed = twins::packed(&weight);
         let mut transposed = vec![Pack::ZERO; packed.len()];
         transpose(&packed, packs[0], packs[1], &mut transposed);
@@ -104,7 +105,7 @@ proptest! {
             let mut found = vec![Pack::ZERO; packs[1] * pixels];
             let mut found_sums = [vec![Pack::ZERO; packs[1]], vec![Pack::ZERO; packs[1]]];
             level.run(Pointwise {
-                inputs: packs[0], outputs: packs[1], rows: 1, width: pixels,
+                inputs: channels[0], outputs: channels[1], rows: 1, width: pixels,
                 source: &input.blocked(), source_plane: pixels, weight: &packed,
                 out: &mut found, out_plane: pixels, out_step: pixels,
                 sums: Some(found_sums.each_mut().map(|s| &mut s[..])),
@@ -119,7 +120,7 @@ proptest! {
             let step = width + 3;
             let mut found = vec![Pack::ZERO; packs[0] * height * step];
             level.run(Pointwise {
-                inputs: packs[1], outputs: packs[0], rows: height, width,
+                inputs: channels[1], outputs: channels[0], rows: height, width,
                 source: &gradient.blocked(), source_plane: pixels, weight: &transposed,
                 out: &mut found, out_plane: height * step, out_step: step, sums: None,
             });
@@ -128,7 +129,7 @@ proptest! {
 
             let mut found = packed.clone();
             level.run(pointwise::WeightGradient {
-                inputs: packs[0], outputs: packs[1], pixels,
+                inputs: channels[0], outputs: channels[1], pixels,
                 source: &input.blocked(), source_plane: pixels,
                 gradient: &gradient.blocked(), gradient_plane: pixels, out: &mut found,
             });

@@ -82,6 +82,23 @@ impl Channels {
         self.groups * self.each.div_ceil(LANES)
     }
 
+    /// Channels of block `block`; the lanes behind them are filling.
+    #[inline(always)]
+    pub fn filled(self, block: usize) -> usize {
+        let packs = self.each.div_ceil(LANES);
+        (self.each - block % packs * LANES).min(LANES)
+    }
+
+    /// Blocks without filling.
+    pub fn full(packs: usize) -> Channels {
+        Channels { groups: packs, each: LANES }
+    }
+
+    /// The same channels so many times over, side by side.
+    pub fn times(self, count: usize) -> Channels {
+        Channels { groups: count * self.groups, ..self }
+    }
+
     /// Where channel `c` lies among the `16 * packs` lanes.
     pub fn lane(self, c: usize) -> usize {
         c / self.each * self.each.div_ceil(LANES) * LANES + c % self.each

@@ -3,14 +3,16 @@
 //!
 //! Weights are packs over output channels, `[out block][in lane]`.
 
+use super::layout::Channels;
 use super::simd::{Kernel, LANES, Lanes, Pack};
 
-/// `out = weight * source`, some rows of pixels of an image.
+/// `out = weight * source`, some rows of pixels of an image. Filling lanes of the input are not read, those of the output
+/// become zero.
 pub struct Pointwise<'a> {
-    /// Packs per input pixel.
-    pub inputs: usize,
-    /// Packs per output pixel.
-    pub outputs: usize,
+    /// Channels of the input.
+    pub inputs: Channels,
+    /// Channels of the output.
+    pub outputs: Channels,
     /// Rows, and pixels of a row; a plain map is one long row.
     pub rows: usize,
     /// Pixels of a row.
@@ -35,19 +37,35 @@ impl Kernel for Pointwise<'_> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes>(mut self) {
-        // Registers across output channels: as many as give a tile of independent sums that fits.
-        let registers = self.outputs * L::PARTS;
-        let mut at = 0;
-        while at + 2 <= registers {
-            if L::MANY {
-                strip::<L, 2, 8>(&mut self, at)
-            } else {
-                strip::<L, 2, 4>(&mut self, at)
+        // Registers across output channels: as many as give a tile of independent sums that fits. Three by four fill all
+        // sixteen and spill.
+        let group = self.outputs.each.div_ceil(LANES) * L::PARTS;
+        let filled = self.outputs.each.div_ceil(LANES / L::PARTS);
+        for first in (0..self.outputs.groups).map(|g| g * group) {
+            let (mut at, end) = (first, first + filled);
+            while at + 2 <= end {
+                if L::MANY {
+                    strip::<L, 2, 8>(&mut self, at)
+                } else {
+                    strip::<L, 2, 4>(&mut self, at)
+                }
+                at += 2;
             }
-            at += 2;
+            if at < end {
+                strip::<L, 1, 8>(&mut self, at);
+            }
+            (end..first + group).for_each(|at| blank::<L>(&mut self, at));
         }
-        if at < registers {
-            strip::<L, 1, 8>(&mut self, at);
+    }
+}
+
+/// Zeros in a register of filling lanes.
+#[inline(always)]
+fn blank<L: Lanes>(k: &mut Pointwise<'_>, at: usize) {
+    let (block, part) = (at / L::PARTS, at % L::PARTS);
+    for row in 0..k.rows {
+        for out in &mut k.out[block * k.out_plane + row * k.out_step..][..k.width] {
+            L::zero().store(out, part);
         }
     }
 }
@@ -97,25 +115,31 @@ fn put<L: Lanes, const N: usize, const P: usize>(
     }
 }
 
+/// Input lanes between two looks at how many there are.
+const QUAD: usize = 4;
+
 #[inline(always)]
 fn tile<L: Lanes, const N: usize, const P: usize>(k: &Pointwise<'_>, at: usize, pixel: usize) -> [[L; P]; N] {
     let mut sums = [[L::zero(); P]; N];
-    let column = k.inputs * LANES;
-    for block in 0..k.inputs {
+    let inputs = k.inputs.packs();
+    let column = inputs * LANES;
+    for block in 0..inputs {
         let source = &k.source[block * k.source_plane + pixel..][..P];
         let mut weights = [&k.weight[..0]; N];
         for (n, w) in weights.iter_mut().enumerate() {
             *w = &k.weight[(at + n) / L::PARTS * column + block * LANES..][..LANES];
         }
-        for lane in 0..LANES {
-            let mut w = [L::zero(); N];
-            for n in 0..N {
-                w[n] = L::load(&weights[n][lane], (at + n) % L::PARTS);
-            }
-            for i in 0..P {
-                let x = L::splat(source[i].0[lane]);
+        for quad in 0..k.inputs.filled(block).div_ceil(QUAD) {
+            for lane in quad * QUAD..(quad + 1) * QUAD {
+                let mut w = [L::zero(); N];
                 for n in 0..N {
-                    sums[n][i] = w[n].fma(x, sums[n][i]);
+                    w[n] = L::load(&weights[n][lane], (at + n) % L::PARTS);
+                }
+                for i in 0..P {
+                    let x = L::splat(source[i].0[lane]);
+                    for n in 0..N {
+                        sums[n][i] = w[n].fma(x, sums[n][i]);
+                    }
                 }
             }
         }
@@ -123,12 +147,12 @@ fn tile<L: Lanes, const N: usize, const P: usize>(k: &Pointwise<'_>, at: usize, 
     sums
 }
 
-/// The gradient of the weight, added to `out`.
+/// The gradient of the weight, added to `out`; between filling lanes it is left.
 pub struct WeightGradient<'a> {
-    /// Packs per input pixel.
-    pub inputs: usize,
-    /// Packs per output pixel.
-    pub outputs: usize,
+    /// Channels of the input.
+    pub inputs: Channels,
+    /// Channels of the output.
+    pub outputs: Channels,
     /// Pixels to sum over.
     pub pixels: usize,
     /// `[in block]` planes of `source_plane` packs.
@@ -147,21 +171,28 @@ impl Kernel for WeightGradient<'_> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes>(mut self) {
-        let registers = self.outputs * L::PARTS;
+        let group = self.outputs.each.div_ceil(LANES) * L::PARTS;
+        let filled = self.outputs.each.div_ceil(LANES / L::PARTS);
         let lanes = if L::MANY { 8 } else { 4 };
-        for block in 0..self.inputs {
-            for lane in (0..LANES).step_by(lanes) {
-                let mut at = 0;
-                while at + 2 <= registers {
-                    if L::MANY {
-                        weight_tile::<L, 2, 8>(&mut self, at, block, lane)
-                    } else {
-                        weight_tile::<L, 2, 4>(&mut self, at, block, lane)
+        for block in 0..self.inputs.packs() {
+            for lane in (0..self.inputs.filled(block)).step_by(lanes) {
+                for first in (0..self.outputs.groups).map(|g| g * group) {
+                    let (mut at, end) = (first, first + filled);
+                    while at + 2 <= end {
+                        if L::MANY {
+                            weight_tile::<L, 2, 8>(&mut self, at, block, lane)
+                        } else {
+                            weight_tile::<L, 2, 4>(&mut self, at, block, lane)
+                        }
+                        at += 2;
                     }
-                    at += 2;
-                }
-                if at < registers {
-                    weight_tile::<L, 1, 8>(&mut self, at, block, lane);
+                    if at < end {
+                        if L::MANY {
+                            weight_tile::<L, 1, 8>(&mut self, at, block, lane)
+                        } else {
+                            weight_tile::<L, 1, 4>(&mut self, at, block, lane)
+                        }
+                    }
                 }
             }
         }
@@ -195,7 +226,7 @@ fn weight_tile<L: Lanes, const N: usize, const M: usize>(
         }
     }
     for (n, sums) in sums.into_iter().enumerate() {
-        let first = ((at + n) / L::PARTS * k.inputs + block) * LANES + lane;
+        let first = ((at + n) / L::PARTS * k.inputs.packs() + block) * LANES + lane;
         for (out, sum) in k.out[first..][..M].iter_mut().zip(sums) {
             let part = (at + n) % L::PARTS;
             L::load(out, part).add(sum).store(out, part);
