@@ -72,7 +72,7 @@ impl Unit {
     }
 
     /// Packs of a pixel's column.
-    fn inputs(&self) -> usize {
+    pub fn inputs(&self) -> usize {
         match self.columns {
             Columns::Parity => 2 * self.input.packs,
             Columns::Taps { .. } => taps::SIDE * taps::SIDE * self.input.packs,

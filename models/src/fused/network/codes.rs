@@ -10,7 +10,8 @@ use crate::kernels::blocked::norm::Scaling;
 use crate::kernels::blocked::{Map, Pack};
 
 use super::super::context::Context;
-use super::evaluate::{Room, Worker};
+use super::evaluate::Worker;
+use super::lives::Room;
 use super::{Network, Slot, Source, Step};
 
 /// How the codes of a batch differ, over all rectifiers.

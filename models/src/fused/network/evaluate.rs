@@ -1,5 +1,6 @@
 //! Evaluation: image by image, a thread each, so that what one step writes is in the thread's cache when the next reads it.
-//! A map's room goes to the next that needs as much once its last reader is done.
+//! A map's room goes to the next that needs as much once its last reader is done. Where there are fewer images than threads,
+//! the threads share an image: they do steps that do not meet at the same time.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,7 +11,9 @@ use crate::Result;
 use crate::kernels::blocked::Pack;
 
 use super::super::head::Head;
-use super::{Maps, Network, Source, Step, Term};
+use super::lives::{Lives, Room};
+use super::team::Team;
+use super::{Maps, Network};
 
 /// What an image is told.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -19,70 +22,6 @@ pub struct Prediction {
     pub logits: Vec<f32>,
     /// What the linear layer reads: means over the pixels of the last map, `[channels]`.
     pub features: Vec<f32>,
-}
-
-/// A map of one image.
-#[derive(Copy, Clone, PartialEq, Eq)]
-pub(super) enum Room {
-    /// Output of a step, before its norm.
-    Made(usize),
-    /// A buffer of states.
-    State(usize),
-}
-
-/// When rooms are taken and given back.
-pub(super) struct Lives {
-    /// By step, what it is the first to write.
-    pub(super) taken: Vec<Vec<Room>>,
-    /// By step, what nobody reads after it.
-    pub(super) given: Vec<Vec<Room>>,
-}
-
-impl Lives {
-    pub(super) fn new(steps: &[Step], buffers: usize, last: usize) -> Lives {
-        let rooms: Vec<Room> =
-            (0..steps.len()).map(Room::Made).chain((0..buffers).map(Room::State)).collect();
-        let (mut taken, mut given) = (vec![Vec::new(); steps.len()], vec![Vec::new(); steps.len()]);
-        for room in rooms {
-            let touches = |step: &usize| touches(steps, *step, room);
-            let Some(end) = (0..steps.len()).rev().find(touches) else { continue };
-            // The stem writes the first buffer before all steps, the head reads the last after them.
-            if room != Room::State(0) {
-                taken[(0..steps.len()).find(touches).unwrap_or(end)].push(room);
-            }
-            if room != Room::State(last) {
-                given[end].push(room);
-            }
-        }
-        Lives { taken, given }
-    }
-}
-
-/// Whether a step reads or writes a room.
-fn touches(steps: &[Step], at: usize, room: Room) -> bool {
-    let made = |i: usize| room == Room::Made(i);
-    let state = |buffer: usize| room == Room::State(buffer);
-    match &steps[at] {
-        Step::Convolution(c) => {
-            made(at)
-                || match &c.source {
-                    Source::State(slot) => state(slot.buffer),
-                    Source::Normed(before) => made(*before),
-                }
-        }
-        Step::Pool(pool) => made(at) || state(pool.source.buffer),
-        Step::Passing(passing) => state(passing.source.buffer),
-        Step::Sum(sum) => {
-            let reads = |term: &Term| match term {
-                Term::Made(i) => match &steps[*i] {
-                    Step::Passing(passing) => state(passing.source.buffer),
-                    _ => made(*i),
-                },
-                Term::State(slot) => state(slot.buffer),
-            };
-            state(sum.out.buffer) || sum.terms.iter().any(reads)
-        }
-    }
 }
 
 /// The maps of one image, and rooms free for others, by their size.
@@ -160,15 +99,16 @@ impl Network {
     pub fn infer(&self, images: &[f32]) -> Result<Vec<Prediction>> {
         let batch = self.check(images)?;
         let free: Mutex<Vec<(Worker, Head)>> = Mutex::default();
+        let program = &self.program;
+        let shared = batch < rayon::current_num_threads();
         let tasks = images.par_chunks_exact(images.len() / batch);
         let answer = |image| {
             let kept = free.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let (mut worker, mut head) =
-                kept.unwrap_or_else(|| (Worker::default(), self.program.head.clone()));
-            self.evaluate(image, &mut worker, &mut head);
+            let (mut worker, mut head) = kept.unwrap_or_else(|| (Worker::default(), program.head.clone()));
+            self.evaluate(image, shared, &mut worker, &mut head);
             let found = Prediction {
                 logits: head.logits.clone(),
-                features: head.features(self.program.last.channels).collect(),
+                features: head.features(program.last.channels).collect(),
             };
             free.lock().unwrap_or_else(PoisonError::into_inner).push((worker, head));
             found
@@ -176,7 +116,7 @@ impl Network {
         Ok(tasks.map(answer).collect())
     }
 
-    fn evaluate(&self, image: &[f32], worker: &mut Worker, head: &mut Head) {
+    fn evaluate(&self, image: &[f32], shared: bool, worker: &mut Worker, head: &mut Head) {
         let c = self.context(1, false);
         let program = &self.program;
         self.resize_sums(&mut worker.maps, 1);
@@ -184,16 +124,22 @@ impl Network {
         worker.maps.states.resize_with(program.images.len(), Vec::new);
         worker.take(Room::State(0), program.images[0]);
         program.stem.predict(&c, image, &mut worker.maps.states[0]);
-        for at in 0..program.steps.len() {
-            for &room in &program.lives.taken[at] {
-                let len = match room {
-                    Room::Made(i) => program.steps[i].made(),
-                    Room::State(buffer) => program.images[buffer],
-                };
-                worker.take(room, len);
+        let mut run = |lives: &Lives, steps: &dyn Fn(&[usize], &mut Maps)| {
+            for (group, (taken, given)) in lives.groups.iter().zip(lives.taken.iter().zip(&lives.given)) {
+                for &room in taken {
+                    let len = match room {
+                        Room::Made(i) => program.steps[i].made(),
+                        Room::State(buffer) => program.images[buffer],
+                    };
+                    worker.take(room, len);
+                }
+                steps(group, &mut worker.maps);
+                given.iter().for_each(|&room| worker.give(room));
             }
-            self.step(&c, at, &mut worker.maps);
-            program.lives.given[at].iter().for_each(|&room| worker.give(room));
+        };
+        match shared {
+            true => Team::work(self, &c, |team| run(&program.waves, &|steps, maps| team.steps(steps, maps))),
+            false => run(&program.lives, &|steps, maps| self.steps(&c, steps, maps)),
         }
         head.forward(&program.tensors.parameters, self.view(&worker.maps.states, program.last), 1);
         worker.give(Room::State(program.last.buffer));

@@ -72,22 +72,55 @@ impl Network {
     }
 
     pub(super) fn step(&self, c: &Context<'_>, at: usize, maps: &mut Maps) {
-        if self.idles(at) {
-            return;
+        self.steps(c, &[at], maps);
+    }
+
+    /// Some steps that do not meet, in their order.
+    pub(super) fn steps(&self, c: &Context<'_>, steps: &[usize], maps: &mut Maps) {
+        let mut work = self.lift(steps, maps);
+        work.iter_mut().for_each(|(at, written)| self.compute(c, *at, maps, written));
+        self.lay(work, maps);
+    }
+
+    /// Takes out of the maps what steps write, apart from those that idle.
+    pub(super) fn lift(&self, steps: &[usize], maps: &mut Maps) -> Vec<(usize, Written)> {
+        let mut work = Vec::with_capacity(steps.len());
+        for &at in steps.iter().filter(|&&at| !self.idles(at)) {
+            let packs = std::mem::take(self.written(at, maps));
+            work.push((at, Written { packs, sums: std::mem::take(&mut maps.sums[at]) }));
         }
-        match &self.program.steps[at] {
-            Step::Convolution(convolution) => self.convolve(c, at, convolution, maps),
-            Step::Pool(pool) => self.pool(c, at, pool, maps),
-            Step::Passing(passing) => self.pass(c, at, passing, maps),
-            Step::Sum(sum) => self.sum(c, sum, maps),
+        work
+    }
+
+    /// Puts it back.
+    pub(super) fn lay(&self, work: impl IntoIterator<Item = (usize, Written)>, maps: &mut Maps) {
+        for (at, Written { packs, sums }) in work {
+            *self.written(at, maps) = packs;
+            maps.sums[at] = sums;
         }
     }
 
-    fn convolve(&self, c: &Context<'_>, at: usize, convolution: &Convolution, maps: &mut Maps) {
+    fn written<'a>(&self, at: usize, maps: &'a mut Maps) -> &'a mut Vec<Pack> {
+        match &self.program.steps[at] {
+            Step::Sum(sum) => &mut maps.states[sum.out.buffer],
+            _ => &mut maps.made[at],
+        }
+    }
+
+    pub(super) fn compute(&self, c: &Context<'_>, at: usize, maps: &Maps, written: &mut Written) {
+        match &self.program.steps[at] {
+            Step::Convolution(convolution) => self.convolve(c, convolution, maps, written),
+            Step::Pool(pool) => self.pool(c, pool, maps, written),
+            Step::Passing(passing) => self.pass(c, at, passing, maps, written),
+            Step::Sum(sum) => self.sum(c, sum, maps, written),
+        }
+    }
+
+    fn convolve(&self, c: &Context<'_>, convolution: &Convolution, maps: &Maps, written: &mut Written) {
         let unit = &convolution.unit;
         let (len, sums_len) = (unit.output.len(), 2 * unit.output.packs);
-        let (mut made, mut sums) = (std::mem::take(&mut maps.made[at]), std::mem::take(&mut maps.sums[at]));
-        let tasks = c.cut(&mut made, len).into_par_iter().zip(c.cut(&mut sums, sums_len));
+        let Written { packs: made, sums } = written;
+        let tasks = c.cut(made, len).into_par_iter().zip(c.cut(sums, sums_len));
         tasks.enumerate().for_each(|(chunk, (made, sums))| {
             let scratch = &mut *c.workspace.scratch();
             sums.fill(Pack::ZERO);
@@ -100,7 +133,6 @@ impl Network {
                 unit.forward(c.level, c.parameters, source, strip, out, sums);
             }
         });
-        (maps.made[at], maps.sums[at]) = (made, sums);
     }
 
     /// What a convolution reads of image `i`: a plain map, or else what is put, rectified and padded, into `scratch.a`.
@@ -151,11 +183,11 @@ impl Network {
         );
     }
 
-    fn pool(&self, c: &Context<'_>, at: usize, step: &Pool, maps: &mut Maps) {
+    fn pool(&self, c: &Context<'_>, step: &Pool, maps: &Maps, written: &mut Written) {
         let map = step.map();
         let (len, sums_len) = (map.len(), 4 * map.packs);
-        let (mut made, mut sums) = (std::mem::take(&mut maps.made[at]), std::mem::take(&mut maps.sums[at]));
-        let tasks = c.cut(&mut made, len).into_par_iter().zip(c.cut(&mut sums, sums_len));
+        let Written { packs: made, sums } = written;
+        let tasks = c.cut(made, len).into_par_iter().zip(c.cut(sums, sums_len));
         let source = self.view(&maps.states, step.source);
         tasks.enumerate().for_each(|(chunk, (made, sums))| {
             let scratch = &mut *c.workspace.scratch();
@@ -169,26 +201,24 @@ impl Network {
                 c.level.run(pool::Forward { stride, map, source, max, average, sums });
             }
         });
-        (maps.made[at], maps.sums[at]) = (made, sums);
     }
 
     /// The sums that the norm of a state needs.
-    fn pass(&self, c: &Context<'_>, at: usize, passing: &Passing, maps: &mut Maps) {
+    fn pass(&self, c: &Context<'_>, at: usize, passing: &Passing, maps: &Maps, written: &mut Written) {
         if self.program.norms[at].is_none() || !c.training {
             return;
         }
         let (source, map) = (self.view(&maps.states, passing.source), passing.source.map);
-        let (mut sums, len) = (std::mem::take(&mut maps.sums[at]), 2 * map.packs);
-        c.cut(&mut sums, len).into_par_iter().enumerate().for_each(|(chunk, sums)| {
+        let len = 2 * map.packs;
+        c.cut(&mut written.sums, len).into_par_iter().enumerate().for_each(|(chunk, sums)| {
             for (i, out) in c.images(chunk).zip(sums.chunks_exact_mut(len)) {
                 let x = source.image(i);
                 c.level.run(Dots { pixels: map.pixels(), left: x, right: &[x], out });
             }
         });
-        maps.sums[at] = sums;
     }
 
-    fn sum(&self, c: &Context<'_>, sum: &Sum, maps: &mut Maps) {
+    fn sum(&self, c: &Context<'_>, sum: &Sum, maps: &Maps, written: &mut Written) {
         let out = sum.out;
         let idles = |term: &&Term| matches!(term, Term::Made(step) if self.idles(*step));
         let terms: Vec<Term> = sum.terms.iter().filter(|term| !idles(term)).copied().collect();
@@ -197,8 +227,7 @@ impl Network {
         let factor = |step: usize| if self.mixes { self.factors[step].first().copied() } else { None };
         let whole = self.weights(sum.out.map.packs, &terms, |step| factor(step).unwrap_or(1.0));
         let image = self.program.images[out.buffer];
-        let mut states = std::mem::take(&mut maps.states[out.buffer]);
-        c.cut(&mut states, image).into_par_iter().enumerate().for_each(|(chunk, states)| {
+        c.cut(&mut written.packs, image).into_par_iter().enumerate().for_each(|(chunk, states)| {
             for (i, state) in c.images(chunk).zip(states.chunks_exact_mut(image)) {
                 let own =
                     dropped.then(|| self.weights(out.map.packs, &terms, |step| self.factor(c, step, i)));
@@ -219,7 +248,6 @@ impl Network {
                 c.level.run(WeightedSum { map: out.map, terms: &terms, bias, add: false, out: to });
             }
         });
-        maps.states[out.buffer] = states;
     }
 
     /// What a term's map is read from: a state that is passed on is still where it was.
@@ -254,6 +282,14 @@ impl Network {
         };
         (terms.iter().map(scale).collect(), bias)
     }
+}
+
+/// What a step writes, out of the maps while it does.
+pub(super) struct Written {
+    /// The room of its output.
+    packs: Vec<Pack>,
+    /// The sums that its norm needs.
+    sums: Vec<Pack>,
 }
 
 /// What is left of an image beside a part that is written to.

@@ -8,11 +8,13 @@ mod compile;
 mod evaluate;
 mod forward;
 mod jacobian;
+mod lives;
 mod mixture;
 mod pairs;
+mod team;
 
 use crate::graph::{Graph, Value};
-use crate::kernels::blocked::{Channels, Level, Map, Pack};
+use crate::kernels::blocked::{Channels, LANES, Level, Map, Pack};
 use crate::{Error, Result, Trainable, Weights};
 
 use super::context::{Context, Profile};
@@ -143,6 +145,15 @@ impl Step {
             // The kernel makes both pools.
             Step::Pool(pool) => 4 * pool.map().packs,
             Step::Convolution(_) | Step::Passing(_) => 2 * self.output().packs,
+        }
+    }
+
+    /// About how long it takes, in packs of multiply-adds.
+    fn work(&self) -> usize {
+        match self {
+            Step::Convolution(c) => c.unit.output.len() * c.unit.inputs() * LANES,
+            Step::Sum(sum) => sum.out.map.len() * sum.terms.len(),
+            Step::Pool(_) | Step::Passing(_) => self.output().len(),
         }
     }
 
