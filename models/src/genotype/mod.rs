@@ -2,6 +2,7 @@
 
 mod arch;
 mod cell;
+mod class;
 mod python;
 mod zoo;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, Result};
 
 pub use cell::{Cell, Edge, Wiring};
+pub use class::Class;
 pub use zoo::published;
 
 /// The cells that a network is stacked of.

@@ -52,8 +52,9 @@ pub(super) fn score(options: &ScoreOptions) -> Result<()> {
     }
     let seconds = start.elapsed().as_secs_f64();
     progress.line(&format!(
-        "{} architectures on {} images in {seconds:.1} s, {:.3} s each, peak {:.0} MiB",
+        "{} architectures ({} different networks) on {} images in {seconds:.1} s, {:.3} s each, peak {:.0} MiB",
         rows.len(),
+        genotypes.iter().map(Genotype::class).collect::<HashSet<_>>().len(),
         scorer.images(),
         seconds / rows.len() as f64,
         peak_mib().unwrap_or(f64::NAN)
