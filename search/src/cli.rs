@@ -74,19 +74,9 @@ pub enum Command {
     },
     /// Measure trained weights on labelled images
     #[command(
-        after_help = "Example:\n  milenas-search eval --weights runs/digits-net/weights.safetensors --data digits"
+        after_help = "Example:\n  milenas-search eval --weights runs/digits-net/weights.safetensors --data digits --predictions predictions.csv"
     )]
-    Eval {
-        /// Weights written by `train`
-        #[arg(long, value_name = "FILE")]
-        weights: PathBuf,
-        /// digits, cifar10:DIR, a folder train/CLASS/* and test/CLASS/*, or a tar of one
-        #[arg(long, value_name = "SRC")]
-        data: String,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Eval(EvalOptions),
     /// Score untrained architectures: named ones, drawn ones, or both
     #[command(
         after_help = "Example:\n  milenas-search score --space nasbench201 --sample 20 --data digits\n  \
@@ -151,6 +141,23 @@ pub struct StartOptions {
 }
 
 /// What is scored, and how.
+#[derive(Debug, Args)]
+#[allow(missing_docs)]
+pub struct EvalOptions {
+    /// Weights written by `train`
+    #[arg(long, value_name = "FILE")]
+    pub weights: PathBuf,
+    /// digits, cifar10:DIR, a folder train/CLASS/* and test/CLASS/*, or a tar of one
+    #[arg(long, value_name = "SRC")]
+    pub data: String,
+    /// Write the prediction of every image, in the columns of `milenas-infer classify`
+    #[arg(long, value_name = "FILE.csv")]
+    pub predictions: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 #[derive(Debug, Args)]
 #[allow(missing_docs)]
 pub struct ScoreOptions {

@@ -1,6 +1,7 @@
 //! What the commands do: read, run, and tell.
 
 mod compare;
+mod eval;
 mod score;
 mod search;
 mod train;
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use milenas_models::images::Source;
 use milenas_models::input::Limits;
-use milenas_models::{Genotype, Model, Rng, Space, file};
+use milenas_models::{Genotype, Rng, Space, file};
 
 use crate::bench::{self, StepBench, TrainBench};
 use crate::cli::{BenchCommand, Cli, Command, DataCommand, RunOptions};
@@ -19,7 +20,7 @@ use crate::config::Config;
 use crate::fetch;
 use crate::progress::Progress;
 use crate::report;
-use crate::run::{Data, GENOTYPE, run_eval};
+use crate::run::{Data, GENOTYPE};
 
 /// The largest text file that is read: a configuration, a genotype.
 const MAX_TEXT: u64 = 1 << 20;
@@ -35,7 +36,7 @@ pub fn execute(cli: Cli) -> Result<()> {
         Command::Compare { genotypes, options, seeds, json } => {
             compare::compare(&genotypes, &options, seeds, json)
         }
-        Command::Eval { weights, data, json } => eval(&weights, &data, json),
+        Command::Eval(options) => eval::eval(&options),
         Command::Score(options) => score::score(&options),
         Command::Report { runs, out } => report(&runs, out),
         Command::Bench(command) => bench(&command),
@@ -103,18 +104,6 @@ fn read_genotype(name: &str) -> Result<Genotype> {
         bail!("{name}: there is no such file. Help: `milenas-search run` writes one as OUT/{GENOTYPE}");
     }
     Ok(Genotype::named(name)?)
-}
-
-fn eval(weights: &Path, data: &str, json: bool) -> Result<()> {
-    let model = Model::load(weights)?;
-    let (scores, notes) = run_eval(&model, &Source::parse(data)?)?;
-    let progress = Progress::new("eval");
-    notes.iter().for_each(|note| progress.line(&format!("note: {note}")));
-    match json {
-        true => writeln!(stdout(), "{}", serde_json::to_string(&scores)?)?,
-        false => write!(stdout(), "{scores}")?,
-    }
-    Ok(())
 }
 
 fn report(runs: &[PathBuf], out: Option<PathBuf>) -> Result<()> {

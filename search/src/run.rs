@@ -1,5 +1,6 @@
 //! Runs: reading data, searching, training, measuring, and what each leaves in its folder.
 
+mod evaluation;
 mod folder;
 mod genotypes;
 mod inherit;
@@ -8,16 +9,15 @@ mod search;
 mod spread;
 mod train;
 
+use milenas_models::NetworkConfig;
 use milenas_models::images::{Dataset, Source};
 use milenas_models::input::{InputContract, Limits};
-use milenas_models::metrics::Scores;
-use milenas_models::{Card, Model, NetworkConfig};
 
 use crate::config::Config;
 use crate::data::Pictures;
-use crate::train::evaluate;
 use crate::{Error, Result};
 
+pub use evaluation::Evaluation;
 pub use folder::{Folder, METRICS, TIMINGS};
 pub use genotypes::Row;
 pub use inherit::Supernet;
@@ -88,22 +88,6 @@ impl Data {
         Ok(Data { classes: dataset.classes, train, test, notes })
     }
 
-    /// The test images of a source under a model's own contract.
-    ///
-    /// # Errors
-    /// Classes that are not the model's.
-    pub fn test_of(source: &Source, seed: u64, card: &Card) -> Result<(Pictures, Vec<String>)> {
-        let dataset = source.open(seed)?;
-        if dataset.classes != card.labels {
-            let problem =
-                format!("{source} has classes {:?}, the model knows {:?}", dataset.classes, card.labels);
-            return Err(Error::Data { problem });
-        }
-        let (images, bad) = Dataset::load(&dataset.test, &card.input, &Limits::default(), &|_| {});
-        let notes = bad.into_iter().map(|(_, error)| format!("left out: {error}")).collect();
-        Ok((Pictures { images, contract: card.input.clone() }, notes))
-    }
-
     /// A network for these images and classes, between DARTS' stem for CIFAR and the classifier.
     pub fn network(&self, channels: usize, layers: usize) -> NetworkConfig {
         let InputContract { height, width, channels: in_channels, .. } = self.train.contract;
@@ -118,13 +102,3 @@ impl Data {
         }
     }
 }
-
-/// Measures trained weights on the test images of a source; also what a user should know of the images.
-pub fn run_eval(model: &Model, source: &Source) -> Result<(Scores, Vec<String>)> {
-    let seed = model.card.record.get("seed").and_then(|s| s.parse().ok()).unwrap_or_default();
-    let (pictures, notes) = Data::test_of(source, seed, &model.card)?;
-    let ranked = evaluate(&model.graph, &model.weights, &pictures, EVAL_BATCH)?;
-    Ok((Scores::new(&ranked, &model.card.labels), notes))
-}
-
-const EVAL_BATCH: usize = 64;

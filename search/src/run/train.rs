@@ -8,7 +8,8 @@ use milenas_models::images::Source;
 use milenas_models::metrics::Scores;
 use milenas_models::{Card, Genotype, Model, NetworkConfig, Trainable, Weights, assemble, file};
 
-use super::{CHECKPOINT, Data, EVAL_BATCH, Folder, GENOTYPE, SCORES, Supernet, WEIGHTS};
+use super::evaluation::BATCH;
+use super::{CHECKPOINT, Data, Folder, GENOTYPE, SCORES, Supernet, WEIGHTS};
 use crate::config::Config;
 use crate::strategy::Recorder;
 use crate::train::checkpoint::{Checkpoint, Origin};
@@ -116,7 +117,7 @@ pub fn run_train(
     let mut before = None;
     if inherited && from.is_none() {
         estimate_statistics(&network, &weights, &data.train, config)?;
-        let ranked = evaluate(&network.graph, &weights, &data.test, EVAL_BATCH)?;
+        let ranked = evaluate(&network.graph, &weights, &data.test, BATCH)?;
         before = Some(Scores::new(&ranked, &data.classes).top1);
     }
     file::write(&folder.join(GENOTYPE), genotype.to_json().as_bytes())?;
@@ -132,7 +133,7 @@ pub fn run_train(
     let graph = assemble(genotype, &shape)?;
     let kept: std::collections::HashSet<&str> = graph.params().map(|p| p.name.as_str()).collect();
     weights.retain(|name| kept.contains(name));
-    let ranked = evaluate(&graph, &weights, &data.test, EVAL_BATCH)?;
+    let ranked = evaluate(&graph, &weights, &data.test, BATCH)?;
     let scores = Scores::new(&ranked, &data.classes);
     let record = BTreeMap::from(
         [

@@ -1,0 +1,47 @@
+//! `eval`: what trained weights make of labelled images.
+
+use std::io::{Write, stdout};
+
+use anyhow::{Context, Result};
+use milenas_models::images::Source;
+use milenas_models::{Model, file};
+
+use crate::cli::EvalOptions;
+use crate::progress::Progress;
+use crate::run::Evaluation;
+
+pub(super) fn eval(options: &EvalOptions) -> Result<()> {
+    let model = Model::load(&options.weights)?;
+    let found = Evaluation::run(&model, &Source::parse(&options.data)?)?;
+    let progress = Progress::new("eval");
+    for fault in found.images.iter().filter_map(|(_, image)| image.as_ref().err()) {
+        progress.line(&format!("note: left out: {fault}"));
+    }
+    if let Some(path) = &options.predictions {
+        let table = predictions(&found, &model.card.labels);
+        file::write(path, &table.with_context(|| path.display().to_string())?)?;
+        progress.line(&format!("written to {}", path.display()));
+    }
+    match options.json {
+        true => writeln!(stdout(), "{}", serde_json::to_string(&found.scores)?)?,
+        false => write!(stdout(), "{}", found.scores)?,
+    }
+    Ok(())
+}
+
+/// The columns of `milenas-infer classify`, so that the two can be compared line by line.
+fn predictions(found: &Evaluation, labels: &[String]) -> Result<Vec<u8>> {
+    let mut table = csv::Writer::from_writer(Vec::new());
+    table.write_record(["path", "label", "index", "score", "error"])?;
+    for (name, image) in &found.images {
+        match image {
+            Ok(ranked) => {
+                let index = ranked.predicted.to_string();
+                let label = labels.get(ranked.predicted as usize).map_or("", |label| label);
+                table.write_record([name, label, &index, &format!("{:.6}", ranked.confidence), ""])?;
+            }
+            Err(fault) => table.write_record([name, "", "", "", &fault.to_string()])?,
+        }
+    }
+    Ok(table.into_inner()?)
+}

@@ -1,0 +1,88 @@
+//! The road on a folder as users have it: photographs of any size, few of one class and many of another, gray and colour mixed,
+//! some broken. What is broken is named and left out; the file says of every image what the weights say.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::Path;
+
+use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, Rgb};
+use milenas_tests::{TINY, succeed};
+
+/// A picture of stripes, their direction and colours by class.
+fn picture(class: usize, i: usize, gray: bool) -> DynamicImage {
+    let (width, height) = (40 + 13 * (i as u32 % 5), 64 - 7 * (i as u32 % 4));
+    let level = |x: u32, y: u32| {
+        let along = [x, y, x + y][class] as usize;
+        ((along / (4 + i % 3) % 2) * 150 + 40 + 5 * i % 60) as u8
+    };
+    match gray {
+        true => ImageBuffer::from_fn(width, height, |x, y| Luma([level(x, y)])).into(),
+        false => ImageBuffer::from_fn(width, height, |x, y| {
+            let v = level(x, y);
+            Rgb([v, 255 - v, (80 * class) as u8])
+        })
+        .into(),
+    }
+}
+
+/// `photos/CLASS/*`, 8, 20 and 36 images; three files are no pictures, or not whole.
+fn prepare(folder: &Path) {
+    for (class, (name, count)) in [("few", 8), ("some", 20), ("many", 36)].into_iter().enumerate() {
+        let to = folder.join("photos").join(name);
+        fs::create_dir_all(&to).unwrap();
+        for i in 0..count {
+            let (ending, format) =
+                [("jpg", ImageFormat::Jpeg), ("png", ImageFormat::Png), ("bmp", ImageFormat::Bmp)][i % 3];
+            let path = to.join(format!("{i:02}.{ending}"));
+            picture(class, i, i % 4 == 3).save_with_format(path, format).unwrap();
+        }
+    }
+    let many = folder.join("photos/many");
+    let whole = fs::read(many.join("00.jpg")).unwrap();
+    fs::write(many.join("cut.jpg"), &whole[..whole.len() / 2]).unwrap();
+    fs::write(many.join("empty.png"), "").unwrap();
+    fs::write(folder.join("photos/few/letter.jpg"), "not a picture").unwrap();
+}
+
+fn table(path: &Path) -> Vec<Vec<String>> {
+    let rows = csv::Reader::from_path(path).unwrap().into_records();
+    rows.map(|row| row.unwrap().iter().map(String::from).collect()).collect()
+}
+
+#[test]
+fn a_users_folder_takes_the_whole_road() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    prepare(folder);
+    let set = format!("--data photos --seed 3 {TINY}");
+    let said = succeed(folder, &format!("milenas-search run --out search {set}"));
+    for name in ["cut.jpg", "empty.png", "letter.jpg"] {
+        assert_eq!(said.err.matches(name).count(), 1, "{name} is named once:\n{}", said.err);
+    }
+    succeed(folder, &format!("milenas-search train --genotype search/genotype.json --out run {set}"));
+    succeed(folder, "milenas-export run/weights.safetensors -o model.onnx");
+
+    let eval =
+        "milenas-search eval --weights run/weights.safetensors --data photos --predictions eval.csv --json";
+    let scores: serde_json::Value = serde_json::from_str(&succeed(folder, eval).out).unwrap();
+    let eval = table(&folder.join("eval.csv"));
+    // One in five is held out for testing, by the seed, of every class.
+    assert!((10..=16).contains(&eval.len()), "{} test images", eval.len());
+    let list: Vec<&str> = eval.iter().map(|row| &row[0][..]).collect();
+    fs::write(folder.join("list.txt"), list.join("\n")).unwrap();
+    milenas_tests::run(folder, "milenas-infer classify model.onnx --list list.txt -o infer.csv");
+    let infer = table(&folder.join("infer.csv"));
+    assert_eq!(eval.len(), infer.len());
+    let mut readable = 0;
+    for (ours, theirs) in eval.iter().zip(&infer) {
+        assert_eq!(ours[..3], theirs[..3]);
+        assert_eq!(ours[4].is_empty(), theirs[4].is_empty(), "{ours:?} {theirs:?}");
+        if ours[4].is_empty() {
+            let [a, b] = [ours, theirs].map(|row| row[3].parse::<f64>().unwrap());
+            assert!((a - b).abs() < 1e-4, "{ours:?} {theirs:?}");
+            readable += 1;
+        }
+    }
+    assert_eq!(scores["images"], readable);
+}
