@@ -2,12 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use milenas_models::Rng;
-use milenas_tests::{TINY, binary, run, succeed};
+use milenas_tests::{TINY, binary, peak_kib, run, succeed};
 
 /// A folder with `model.onnx`, small pictures in `pictures`, two of them broken, and `list`, which names them `rounds`
 /// times over.
@@ -149,19 +149,6 @@ fn an_evaluation_compares_and_reports() {
     assert!(page.starts_with("<!doctype html>") && page.contains("Worst mistakes"));
 }
 
-/// Kibibytes that a process held at most, by the kernel's account.
-fn peak(mut child: Child) -> u64 {
-    let status = PathBuf::from(format!("/proc/{}/status", child.id()));
-    let mut most = 0;
-    while child.try_wait().unwrap().is_none() {
-        let text = fs::read_to_string(&status).unwrap_or_default();
-        let held = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        most = held.and_then(|held| held.split_whitespace().next()?.parse().ok()).unwrap_or(most);
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    most
-}
-
 #[cfg(target_os = "linux")]
 #[test]
 fn memory_does_not_grow_with_the_inputs() {
@@ -170,7 +157,9 @@ fn memory_does_not_grow_with_the_inputs() {
     let few =
         fs::read_to_string(root.join("list")).unwrap().lines().take(2000).collect::<Vec<_>>().join("\n");
     fs::write(root.join("few"), few).unwrap();
-    let [few, many] = ["few", "list"].map(|list| peak(start(root, &format!("--list {list} -o {list}.csv"))));
+    let [few, many] = ["few", "list"].map(|list| {
+        peak_kib(start(root, &format!("--list {list} -o {list}.csv")), Duration::from_secs(300)).1
+    });
     eprintln!("{few} KiB for 2,000 inputs, {many} KiB for 20,400");
     assert!(few > 0 && many < few + 4096, "{few} KiB for 2,000 inputs, {many} KiB for 20,400");
 }
