@@ -135,6 +135,49 @@ fn shards_together_are_the_whole_and_an_unfinished_one_is_named() {
     }
 }
 
+/// As a cluster would run the examples of docs/deploy.md: the real script, and the command in the real manifest.
+#[cfg(unix)]
+#[test]
+fn the_examples_for_clusters_run() {
+    let folder = prepare(1);
+    let root = folder.path().to_str().unwrap();
+    let whole =
+        run(folder.path(), &format!("milenas-infer classify {root}/model.onnx {root}/pictures -o whole.csv"));
+    assert_eq!(whole.code, 2, "{}", whole.err);
+    let script = include_str!("../../docs/classify.slurm").to_string();
+    let manifest = include_str!("../../docs/classify.yaml");
+    let command = manifest.lines().find_map(|line| line.trim().strip_prefix("- milenas-infer")).unwrap();
+    let pod =
+        format!("milenas-infer{command}").replace("/data/photos", "/data/pictures").replace("/data", root);
+    assert!(
+        script.contains("--array=0-7")
+            && manifest.contains("completions: 8")
+            && manifest.contains("value: \"8\"")
+    );
+    let binaries = binary("milenas-infer").parent().unwrap().display().to_string();
+    let path = format!("{binaries}:{}", std::env::var("PATH").unwrap());
+    for (text, index, count) in [
+        (script, "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"),
+        (pod, "JOB_COMPLETION_INDEX", "JOB_COMPLETIONS"),
+    ] {
+        let out = format!("{root}/out");
+        fs::create_dir(&out).unwrap();
+        for i in 0..8 {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &text]).env("PATH", &path).env(index, i.to_string()).env(count, "8");
+            shell.env("SLURM_ARRAY_TASK_MIN", "0").env("MODEL", format!("{root}/model.onnx"));
+            shell.env("INPUT", format!("{root}/pictures")).env("OUT", &out).stderr(Stdio::null());
+            assert!(shell.status().unwrap().success(), "{index} {i}");
+        }
+        let parts: Vec<String> = (0..8).map(|i| format!("out/part-{i}.csv")).collect();
+        let merged = run(folder.path(), &format!("milenas-infer merge {} -o merged.csv", parts.join(" ")));
+        assert_eq!(merged.code, 2, "{}", merged.err);
+        let read = |name: &str| fs::read(folder.path().join(name)).unwrap();
+        assert!(read("merged.csv") == read("whole.csv"), "{index}");
+        fs::remove_dir_all(&out).unwrap();
+    }
+}
+
 #[test]
 fn an_evaluation_compares_and_reports() {
     let folder = prepare(1);
