@@ -1,5 +1,5 @@
 # Two commands: `make demo` shows the whole road on built-in data, `make test` is what CI runs.
-.PHONY: demo test bench fuzz check-onnx check-tensorboard clean
+.PHONY: demo test bench fuzz check-consumers check-onnx check-parquet check-tensorboard clean
 
 BIN := target/debug
 DEMO := runs/demo
@@ -24,6 +24,8 @@ test:
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	$(MAKE) check-onnx
 	$(MAKE) check-tensorboard
+	$(MAKE) check-parquet
+	$(MAKE) check-consumers
 
 # The kernels as ratios to their slow forms: criterion's measurements, then a table.
 bench:
@@ -49,6 +51,18 @@ fuzz:
 check-onnx: .venv/ready
 	cargo build --workspace
 	.venv/bin/python tests/onnxruntime_check.py $(BIN)
+
+# The programs of docs/deploy.md in Python, JavaScript and C++ say what milenas-infer says; it tells which it had to skip.
+check-consumers: .venv/ready
+	cargo build --workspace
+	.venv/bin/python tests/consumers_check.py $(BIN)
+
+# Parquet, in a build with the feature, read by pyarrow. It leaves milenas-infer as the other targets have it.
+check-parquet: .venv/ready
+	cargo clippy -p milenas-infer --features parquet --all-targets -- -D warnings
+	cargo build -p milenas-infer -p milenas-export --features milenas-infer/parquet
+	.venv/bin/python tests/parquet_check.py $(BIN)
+	cargo build -p milenas-infer
 
 # The event files of a search and of a training, killed and resumed, read by the tensorboard package.
 check-tensorboard: .venv/ready

@@ -5,7 +5,7 @@
 DARTS_V2 at the paper's size is checked and run. Small networks of DARTS_V2 and of a genotype with every primitive are
 trained on pictures that this script draws: ONNX Runtime's labels and probabilities on them and on noise, in batches of
 1, 2 and 7, equal those that `milenas-infer classify` prints. Every option of the file's form gives the same answers,
-in OpenVINO too.
+in OpenVINO too. So it is with larger pictures in several formats, which Pillow brings to the network's size there.
 """
 import csv
 import json
@@ -19,6 +19,9 @@ import onnx
 import onnxruntime as ort
 import openvino
 from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
+import parity  # noqa: E402
 
 TOLERANCE = 1e-4
 
@@ -165,12 +168,37 @@ def formats(bin_dir, folder):
         close("  milenas-infer", np.array([float(r["score"]) for r in rows]), p[:3].max(1), tolerance)
 
 
+def larger(bin_dir, folder):
+    """Pictures of 200 to 900 pixels, waves and edges, that have to be resized and cropped."""
+    rng = np.random.default_rng(5)
+    forms = [("jpg", {"quality": 85}), ("jpg", {"quality": 90, "progressive": True}), ("png", {}), ("webp", {"lossless": True})]
+    for i in range(60):
+        height, width = rng.integers(200, 900, 2)
+        y, x = np.mgrid[0:height, 0:width] / 900
+        waves = [np.sin(x * a + y * b + c) for a, b, c in rng.uniform(-25, 25, (3, 3))]
+        picture = 128 + 70 * np.stack(waves, 2) + 50 * ((x > rng.uniform(0, 0.3)) & (y > rng.uniform(0, 0.3)))[..., None]
+        where = folder / "images" / ("low", "high")[i % 2]
+        where.mkdir(parents=True, exist_ok=True)
+        ending, options = forms[i // 2 % 4]
+        picture = np.clip(picture * (0.6 + 0.4 * (i % 2)), 0, 255).astype(np.uint8)
+        Image.fromarray(picture).save(where / f"{i:02}.{ending}", **options)
+    sets = ["train.epochs=3", "train.channels=4", "train.layers=3", "train.batch=8", "data.size=24"]
+    run(bin_dir / "milenas-search", "train", "--genotype", "DARTS_V2", "--data", folder / "images", "--out",
+        folder / "network", *(word for each in sets for word in ("--set", each)))
+    run(bin_dir / "milenas-export", folder / "network/weights.safetensors", "-o", folder / "model.onnx")
+    difference = parity.compare(bin_dir / "milenas-infer", folder / "model.onnx", [folder / "images"], 60)
+    if not difference <= 2e-2:
+        sys.exit("resized pictures: over 2e-2")
+
+
 def main():
     bin_dir = Path(sys.argv[1])
     with tempfile.TemporaryDirectory() as folder:
         published(bin_dir, Path(folder))
     with tempfile.TemporaryDirectory() as folder:
         formats(bin_dir, Path(folder))
+    with tempfile.TemporaryDirectory() as folder:
+        larger(bin_dir, Path(folder))
     for genotype in ("DARTS_V2", EVERY_PRIMITIVE):
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "genotype.txt"

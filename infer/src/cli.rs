@@ -199,6 +199,8 @@ pub enum Format {
     Csv,
     /// {"path", "predictions": [{"label", "index", "score"}], "error"}
     Jsonl,
+    /// The columns of csv; needs a build with the feature `parquet`, has no --resume and no --shard
+    Parquet,
     /// For the eye
     Text,
 }
@@ -238,6 +240,7 @@ impl Classify {
         match self.format {
             Some(Format::Csv) => output::Format::Csv,
             Some(Format::Jsonl) => output::Format::Jsonl,
+            Some(Format::Parquet) => output::Format::Parquet,
             Some(Format::Text) => output::Format::Text,
             None => by_ending(self.output.as_deref()),
         }
@@ -249,6 +252,7 @@ pub fn by_ending(path: Option<&Path>) -> output::Format {
     let ending = path.and_then(Path::extension).unwrap_or_default().to_ascii_lowercase();
     match ending.to_str() {
         Some("jsonl" | "ndjson") => output::Format::Jsonl,
+        Some("parquet") => output::Format::Parquet,
         Some("txt") => output::Format::Text,
         _ => output::Format::Csv,
     }

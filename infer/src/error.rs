@@ -47,6 +47,14 @@ pub enum Error {
         /// What was expected and found.
         problem: String,
     },
+    /// What this build was made without.
+    #[error("this milenas-infer was built without {feature}. Help: {help}")]
+    Feature {
+        /// The cargo feature.
+        feature: &'static str,
+        /// How to get it, and what does without.
+        help: &'static str,
+    },
     /// An image that failed in a run that should stop at the first.
     #[error("{path}: {reason}. Help: --on-error record goes on, and keeps the reason in the results")]
     Image {

@@ -2,6 +2,8 @@
 
 mod csv;
 mod jsonl;
+#[cfg_attr(not(feature = "parquet"), path = "output/no_parquet.rs")]
+mod parquet;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -18,8 +20,28 @@ pub enum Format {
     Csv,
     /// `{"path", "predictions": [{"label", "index", "score"}], "error"}`.
     Jsonl,
+    /// The columns of CSV; a file that is stopped has no rows. Needs the feature `parquet`.
+    Parquet,
     /// For the eye.
     Text,
+}
+
+impl Format {
+    /// Refuses a format that this build was made without.
+    pub fn available(self) -> Result<()> {
+        match self {
+            Format::Parquet => parquet::available(),
+            Format::Csv | Format::Jsonl | Format::Text => Ok(()),
+        }
+    }
+
+    /// Whether what is written stands there, and can be read back row by row.
+    pub fn grows(self) -> bool {
+        match self {
+            Format::Csv | Format::Jsonl => true,
+            Format::Parquet | Format::Text => false,
+        }
+    }
 }
 
 /// Takes rows.
@@ -29,21 +51,27 @@ pub trait Sink {
 
     /// Puts what was written out of the program's hands.
     fn flush(&mut self) -> Result<()>;
+
+    /// Nothing more comes.
+    fn close(&mut self) -> Result<()> {
+        self.flush()
+    }
 }
 
 /// A sink of this format; `fresh` when nothing was written before, and so a header is due.
 ///
 /// # Errors
-/// A header that cannot be written.
+/// A header that cannot be written; a format that this build lacks.
 pub fn open<'a>(
     format: Format,
-    to: Box<dyn Write + 'a>,
+    to: Box<dyn Write + Send + 'a>,
     view: &'a View,
     fresh: bool,
 ) -> Result<Box<dyn Sink + 'a>> {
     Ok(match format {
         Format::Csv => Box::new(csv::Csv::new(to, view, fresh)?),
         Format::Jsonl => Box::new(jsonl::Jsonl::new(to, view)),
+        Format::Parquet => parquet::open(to, view)?,
         Format::Text => Box::new(text::Text::new(to, view)),
     })
 }

@@ -55,6 +55,9 @@ fn digest(path: &str) -> [u64; 2] {
 /// # Errors
 /// An output that is no output of a run with this view, or a format that cannot be resumed.
 pub fn reopen(path: &Path, format: Format, view: &View) -> Result<(File, Done, bool)> {
+    if !format.grows() {
+        return Err(other(path, "text and Parquet cannot be gone on with; use csv or jsonl with --resume"));
+    }
     let failed = |source| Error::Input { path: path.to_path_buf(), source };
     let mut file = match OpenOptions::new().read(true).write(true).open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -64,8 +67,7 @@ pub fn reopen(path: &Path, format: Format, view: &View) -> Result<(File, Done, b
     };
     let (done, whole) = match format {
         Format::Csv => rows(&file, path, view)?,
-        Format::Jsonl => lines(&file, path, view)?,
-        Format::Text => return Err(other(path, "text cannot be read back; use csv or jsonl with --resume")),
+        Format::Jsonl | Format::Parquet | Format::Text => lines(&file, path, view)?,
     };
     if whole == 0 {
         begins(&mut file, path, format, view)?;
@@ -84,7 +86,7 @@ fn begins(file: &mut File, path: &Path, format: Format, view: &View) -> Result<(
     let mut expected = Vec::new();
     match format {
         Format::Csv => drop(output::open(format, Box::new(&mut expected), view, true)?),
-        Format::Jsonl | Format::Text => expected.extend_from_slice(b"{\"path\":"),
+        Format::Jsonl | Format::Parquet | Format::Text => expected.extend_from_slice(b"{\"path\":"),
     }
     let mut found = Vec::new();
     file.seek(SeekFrom::Start(0)).map_err(Error::Output)?;
@@ -192,7 +194,13 @@ mod tests {
 
     const PATHS: [&str; 5] = ["1.png", "line\nfeed,\"2\".png", "3.png", "3.png", "ü.png"];
 
-    fn rows(view: &View, format: Format, paths: &[&str], to: Box<dyn std::io::Write + '_>, fresh: bool) {
+    fn rows(
+        view: &View,
+        format: Format,
+        paths: &[&str],
+        to: Box<dyn std::io::Write + Send + '_>,
+        fresh: bool,
+    ) {
         let mut sink = output::open(format, to, view, fresh).unwrap();
         for path in paths {
             let told = Told { predictions: vec![(path.len() % 2, 0.5)], ..Told::default() };

@@ -1,7 +1,8 @@
 //! What the suites share: the real binaries, and a small model to feed them.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
 
 /// What a program said.
 #[derive(Debug)]
@@ -47,6 +48,35 @@ pub fn succeed(folder: &Path, command: &str) -> Said {
     let said = run(folder, command);
     assert_eq!(said.code, 0, "{command}\n{}{}", said.out, said.err);
     said
+}
+
+/// The folder of data that is no part of the repository; it may be missing.
+pub fn shared() -> PathBuf {
+    let beside = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared"));
+    std::env::var("MILENAS_SHARED").map_or_else(|_| beside(), PathBuf::from)
+}
+
+/// Waits for a process: its exit status, and the KiB that it held at most by the kernel's account; 0 where `/proc` does
+/// not say it.
+///
+/// # Panics
+/// When it is not done after `patience`; it is killed then.
+pub fn peak_kib(mut child: Child, patience: Duration) -> (Option<i32>, u64) {
+    let status = PathBuf::from(format!("/proc/{}/status", child.id()));
+    let (start, mut most) = (Instant::now(), 0);
+    loop {
+        if let Some(done) = child.try_wait().expect("a child can be waited for") {
+            return (done.code(), most);
+        }
+        if start.elapsed() > patience {
+            let _ = child.kill();
+            panic!("not done after {patience:?}");
+        }
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let held = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        most = held.and_then(|held| held.split_whitespace().next()?.parse().ok()).unwrap_or(most);
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// Options that make a run as short as can be.

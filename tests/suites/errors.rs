@@ -40,7 +40,7 @@ fn prepare(folder: &Path) {
 }
 
 /// Command, and what its message says.
-const WRONG: [(&str, &[&str]); 20] = [
+const WRONG: [(&str, &[&str]); 21] = [
     ("milenas-search run --data nowhere --out new", &["nowhere", "digits, cifar10:DIR"]),
     ("milenas-search run --data images --out new", &["dogs"]),
     (
@@ -81,6 +81,10 @@ const WRONG: [(&str, &[&str]); 20] = [
     ("milenas-export cut.safetensors -o new.onnx", &["cut.safetensors", "truncated"]),
     ("milenas-infer classify cut.onnx good.onnx -o new.csv", &["cut.onnx"]),
     ("milenas-infer evaluate noise.onnx digits", &["noise.onnx"]),
+    (
+        "milenas-infer classify good.onnx images -o new.parquet",
+        &["without Parquet", "--features parquet", "csv or jsonl"],
+    ),
     ("milenas-infer classify good.onnx nowhere.png -o new.csv", &["nowhere.png"]),
 ];
 

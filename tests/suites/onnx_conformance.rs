@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
-use std::path::PathBuf;
 
 use candle_core::{Device, Tensor};
 use candle_onnx::onnx::tensor_proto::DataType;
@@ -27,10 +26,7 @@ type Case = BTreeMap<String, Vec<u8>>;
 
 #[test]
 fn cases_pass_or_are_listed() {
-    let shared = std::env::var("MILENAS_SHARED").map(PathBuf::from);
-    let shared =
-        shared.unwrap_or_else(|_| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared")));
-    let path = shared.join("data/onnx_backend_subset.tar");
+    let path = milenas_tests::shared().join("data/onnx_backend_subset.tar");
     if !path.exists() {
         println!("skipped: {} is not there", path.display());
         return;

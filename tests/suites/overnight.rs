@@ -2,12 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use milenas_models::Rng;
-use milenas_tests::{TINY, binary, run, succeed};
+use milenas_tests::{TINY, binary, peak_kib, run, succeed};
 
 /// A folder with `model.onnx`, small pictures in `pictures`, two of them broken, and `list`, which names them `rounds`
 /// times over.
@@ -135,6 +135,49 @@ fn shards_together_are_the_whole_and_an_unfinished_one_is_named() {
     }
 }
 
+/// As a cluster would run the examples of docs/deploy.md: the real script, and the command in the real manifest.
+#[cfg(unix)]
+#[test]
+fn the_examples_for_clusters_run() {
+    let folder = prepare(1);
+    let root = folder.path().to_str().unwrap();
+    let whole =
+        run(folder.path(), &format!("milenas-infer classify {root}/model.onnx {root}/pictures -o whole.csv"));
+    assert_eq!(whole.code, 2, "{}", whole.err);
+    let script = include_str!("../../docs/classify.slurm").to_string();
+    let manifest = include_str!("../../docs/classify.yaml");
+    let command = manifest.lines().find_map(|line| line.trim().strip_prefix("- milenas-infer")).unwrap();
+    let pod =
+        format!("milenas-infer{command}").replace("/data/photos", "/data/pictures").replace("/data", root);
+    assert!(
+        script.contains("--array=0-7")
+            && manifest.contains("completions: 8")
+            && manifest.contains("value: \"8\"")
+    );
+    let binaries = binary("milenas-infer").parent().unwrap().display().to_string();
+    let path = format!("{binaries}:{}", std::env::var("PATH").unwrap());
+    for (text, index, count) in [
+        (script, "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"),
+        (pod, "JOB_COMPLETION_INDEX", "JOB_COMPLETIONS"),
+    ] {
+        let out = format!("{root}/out");
+        fs::create_dir(&out).unwrap();
+        for i in 0..8 {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &text]).env("PATH", &path).env(index, i.to_string()).env(count, "8");
+            shell.env("SLURM_ARRAY_TASK_MIN", "0").env("MODEL", format!("{root}/model.onnx"));
+            shell.env("INPUT", format!("{root}/pictures")).env("OUT", &out).stderr(Stdio::null());
+            assert!(shell.status().unwrap().success(), "{index} {i}");
+        }
+        let parts: Vec<String> = (0..8).map(|i| format!("out/part-{i}.csv")).collect();
+        let merged = run(folder.path(), &format!("milenas-infer merge {} -o merged.csv", parts.join(" ")));
+        assert_eq!(merged.code, 2, "{}", merged.err);
+        let read = |name: &str| fs::read(folder.path().join(name)).unwrap();
+        assert!(read("merged.csv") == read("whole.csv"), "{index}");
+        fs::remove_dir_all(&out).unwrap();
+    }
+}
+
 #[test]
 fn an_evaluation_compares_and_reports() {
     let folder = prepare(1);
@@ -149,19 +192,6 @@ fn an_evaluation_compares_and_reports() {
     assert!(page.starts_with("<!doctype html>") && page.contains("Worst mistakes"));
 }
 
-/// Kibibytes that a process held at most, by the kernel's account.
-fn peak(mut child: Child) -> u64 {
-    let status = PathBuf::from(format!("/proc/{}/status", child.id()));
-    let mut most = 0;
-    while child.try_wait().unwrap().is_none() {
-        let text = fs::read_to_string(&status).unwrap_or_default();
-        let held = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        most = held.and_then(|held| held.split_whitespace().next()?.parse().ok()).unwrap_or(most);
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    most
-}
-
 #[cfg(target_os = "linux")]
 #[test]
 fn memory_does_not_grow_with_the_inputs() {
@@ -170,7 +200,9 @@ fn memory_does_not_grow_with_the_inputs() {
     let few =
         fs::read_to_string(root.join("list")).unwrap().lines().take(2000).collect::<Vec<_>>().join("\n");
     fs::write(root.join("few"), few).unwrap();
-    let [few, many] = ["few", "list"].map(|list| peak(start(root, &format!("--list {list} -o {list}.csv"))));
+    let [few, many] = ["few", "list"].map(|list| {
+        peak_kib(start(root, &format!("--list {list} -o {list}.csv")), Duration::from_secs(300)).1
+    });
     eprintln!("{few} KiB for 2,000 inputs, {many} KiB for 20,400");
     assert!(few > 0 && many < few + 4096, "{few} KiB for 2,000 inputs, {many} KiB for 20,400");
 }

@@ -13,7 +13,7 @@ use milenas_infer::Error;
 use milenas_infer::answer::{Meaning, Score, View};
 use milenas_infer::inputs::{Inputs, Item};
 use milenas_infer::model::Classifier;
-use milenas_infer::output::{self, Format, Sink};
+use milenas_infer::output::{self, Sink};
 use milenas_infer::pipeline::{Classified, Times, run};
 use milenas_infer::resume::{Done, reopen};
 use milenas_infer::shard::{Receipt, Shard};
@@ -25,6 +25,7 @@ use crate::progress::Progress;
 const NAMES: usize = 1024;
 
 pub(super) fn execute(asked: &Classify) -> Result<bool> {
+    asked.format().available()?;
     let model = Classifier::load(&asked.model, asked.features)?;
     let separator = if asked.null { 0 } else { b'\n' };
     let inputs = Inputs::new(&asked.inputs, asked.list.as_deref(), separator)?;
@@ -49,7 +50,7 @@ pub(super) fn execute(asked: &Classify) -> Result<bool> {
             sink.flush()
         })
     })?;
-    sink.flush()?;
+    sink.close()?;
     progress.finish();
     if asked.verbose {
         eprint!("{times}");
@@ -89,9 +90,9 @@ fn view(asked: &Classify, model: &Classifier) -> Result<View> {
 }
 
 /// Where rows go, what has one, and whether the output is empty so far.
-fn open(asked: &Classify, view: &View) -> Result<(Box<dyn Write>, Done, bool)> {
+fn open(asked: &Classify, view: &View) -> Result<(Box<dyn Write + Send>, Done, bool)> {
     Ok(match &asked.output {
-        None => (Box::new(stdout().lock()), Done::default(), true),
+        None => (Box::new(stdout()), Done::default(), true),
         Some(path) if asked.resume => {
             let (file, done, fresh) = reopen(path, asked.format(), view)?;
             (Box::new(file), done, fresh)
@@ -113,9 +114,9 @@ fn shard(asked: &Classify) -> Result<Option<Shard>> {
             Shard::from_environment(&read).map_err(|problem| anyhow!("--shard auto: {problem}"))?
         }
     };
-    if asked.on_error == OnError::Skip || asked.format() == Format::Text {
+    if asked.on_error == OnError::Skip || !asked.format().grows() {
         bail!(
-            "--shard with --on-error skip or text would leave nothing for `merge` to check. Help: record, csv or jsonl"
+            "`merge` cannot check --shard with --on-error skip, text or Parquet. Help: record, csv or jsonl"
         );
     }
     if let Some(path) = asked.output.as_deref().map(Receipt::path).filter(|path| path.exists()) {

@@ -3,7 +3,6 @@
 use std::io::stdout;
 
 use anyhow::{Result, bail};
-use milenas_infer::output::Format;
 use milenas_infer::shard::merge;
 use milenas_models::file;
 
@@ -11,8 +10,8 @@ use crate::cli::{Merge, by_ending};
 
 pub(super) fn execute(asked: &Merge) -> Result<bool> {
     let format = by_ending(asked.parts.first().map(|part| part.as_path()));
-    if format == Format::Text {
-        bail!("text cannot be merged. Help: csv or jsonl can");
+    if !format.grows() {
+        bail!("text and Parquet cannot be merged. Help: csv and jsonl can");
     }
     let merged = match &asked.output {
         None => merge(&asked.parts, format, stdout().lock())?,

@@ -26,7 +26,13 @@ pub struct Limits {
     pub max_memory: u64,
     /// Bytes of the file, or of the member of an archive.
     pub max_file: u64,
+    /// Decoded bytes for each byte of the file, where they are more than 64 MiB: above it is no photograph, but a
+    /// bomb. Zeros in deflate reach 1,032, photographs 100 at their worst.
+    pub max_expansion: u64,
 }
+
+/// Decoded bytes up to which a picture may be as blank as it likes.
+const BLANK: u64 = 64 << 20;
 
 impl Default for Limits {
     /// Room for a photograph of 100 megapixels: 2 GiB of memory at the very most.
@@ -37,6 +43,7 @@ impl Default for Limits {
             max_pixels: 110_000_000,
             max_memory: 2 << 30,
             max_file: 512 << 20,
+            max_expansion: 200,
         }
     }
 }
@@ -90,6 +97,10 @@ fn decode_any(bytes: &[u8], limits: &Limits) -> Result<Image> {
     let overhead = overhead(format, area, decoder.total_bytes());
     let memory = decoder.total_bytes().saturating_add(overhead);
     within(&place, "the memory for decoding in bytes", memory, limits.max_memory)?;
+    if decoder.total_bytes() > BLANK {
+        let expansion = decoder.total_bytes() / bytes.len() as u64;
+        within(&place, "the decoded bytes for each byte of the file", expansion, limits.max_expansion)?;
+    }
     budget.max_alloc = Some(limits.max_memory - overhead);
     decoder.set_limits(budget).map_err(explain)?;
 
@@ -138,12 +149,17 @@ fn explain(error: ImageError, format: ImageFormat, bytes: &[u8], limits: &Limits
             Error::malformed(place, problem)
         }
         ImageError::Unsupported(reason) => Error::malformed(place, format!("{reason}; {READ}")),
-        error if ended_early(&error) => {
+        error if ended_early(&error) || lacks_pixels(&error) => {
             let problem = format!("the {} bytes of the file end before the pixels do", bytes.len());
             Error::Truncated { place, problem }
         }
         error => Error::malformed(place, error.to_string()),
     }
+}
+
+/// A PNG whose container is whole but whose compressed data are not: its decoder has no kind of error for it.
+fn lacks_pixels(error: &ImageError) -> bool {
+    error.to_string().contains("InsufficientInput")
 }
 
 fn ended_early(error: &ImageError) -> bool {

@@ -170,6 +170,11 @@ fn limits_name_what_was_asked_for() {
         let error = decode(&bytes, &limits).unwrap_err();
         assert!(matches!(error, Error::Limit { .. }) && error.to_string().contains(expected), "{error}");
     }
+    let blank = encode(&DynamicImage::new_luma8(9000, 8000), ImageFormat::Png);
+    let expansion = 72_000_000 / blank.len() as u64;
+    assert!(decode(&blank, &Limits { max_expansion: expansion, ..limits }).is_ok());
+    let error = decode(&blank, &Limits { max_expansion: expansion - 1, ..limits }).unwrap_err().to_string();
+    assert!(error.contains(&format!("decoded bytes for each byte of the file is {expansion}")), "{error}");
     let error = open(b"hello, I am a text file").unwrap_err().within("a.jpg").to_string();
     assert!(error.starts_with("a.jpg, image: the content is of no known"), "{error}");
 }

@@ -1,0 +1,22 @@
+//! In place of Parquet in a build without the feature: how to get it.
+
+use std::io::Write;
+
+use super::Sink;
+use crate::answer::View;
+use crate::{Error, Result};
+
+pub(super) fn open<'a>(_: Box<dyn Write + Send + 'a>, _: &'a View) -> Result<Box<dyn Sink + 'a>> {
+    Err(missing())
+}
+
+/// That this build can write Parquet.
+pub(super) fn available() -> Result<()> {
+    Err(missing())
+}
+
+fn missing() -> Error {
+    let help = "install it with `cargo install --path infer --features parquet`, or write csv or jsonl, of which \
+                DuckDB, Polars and pandas make Parquet";
+    Error::Feature { feature: "Parquet", help }
+}
