@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use milenas_infer::shard::Shard;
-use milenas_infer::{answer, output};
+use milenas_infer::{answer, output, runtime};
+use milenas_models::input::Resize;
 
 /// Classifies images in batch with a network that milenas-export wrote.
 #[derive(Debug, Parser)]
@@ -34,6 +35,7 @@ Examples:
   milenas-infer classify model.onnx photos/ more/cat.jpg 'archive/**/*.png' shard-0.tar -o predictions.csv
   find photos -newer last -print0 | milenas-infer classify model.onnx - --null --format jsonl
   milenas-infer classify model.onnx photos/ -o predictions.csv --resume
+  milenas-infer classify resnet50.onnx photos/ --runtime ort --size 224 --labels imagenet.txt
 
 JPEG, PNG, WebP, GIF, BMP, TIFF, PNM and QOI are read, by their content and not by their name; of an animation, the
 first picture. Transparent pixels lie on the background that the model file states: white, if it was not changed.
@@ -62,7 +64,7 @@ Example:
 #[derive(Debug, Args)]
 #[allow(missing_docs)]
 pub struct Bench {
-    /// Written by milenas-export
+    /// Written by milenas-export; with another --runtime than native, any classifier of images
     pub model: PathBuf,
     /// Images that are computed together
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
@@ -76,12 +78,14 @@ pub struct Bench {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub runtime: Runtime,
 }
 
 #[derive(Debug, Args)]
 #[allow(missing_docs)]
 pub struct Classify {
-    /// Written by milenas-export
+    /// Written by milenas-export; with another --runtime than native, any classifier of images
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
     /// Images, folders with all images below them, tars, patterns in quotes; - reads paths from standard input
@@ -128,25 +132,27 @@ pub struct Classify {
     #[arg(long, value_name = "I/N", requires = "output", value_parser = shard)]
     pub shard: Option<Part>,
 
-    #[command(flatten)]
-    pub sizes: Sizes,
     /// Say at the end how long each stage took
     #[arg(short, long)]
     pub verbose: bool,
+    #[command(flatten)]
+    pub sizes: Sizes,
+    #[command(flatten)]
+    pub runtime: Runtime,
+    #[command(flatten)]
+    pub recipe: Recipe,
 }
 
 #[derive(Debug, Args)]
 #[allow(missing_docs)]
 pub struct Evaluate {
-    /// Written by milenas-export
+    /// Written by milenas-export; with another --runtime than native, any classifier of images
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
     /// digits, cifar10:DIR, a folder train/CLASS/* and test/CLASS/*, or a tar of one
     #[arg(value_name = "SRC")]
     pub data: String,
-    #[command(flatten)]
-    pub sizes: Sizes,
-    /// A second model for the same classes: where the two differ
+    /// A second model for the same classes, in the same runtime: where the two differ
     #[arg(long, value_name = "OTHER")]
     pub compare: Option<PathBuf>,
     /// Write a page with confusion matrix, calibration and the worst mistakes as pictures
@@ -155,6 +161,12 @@ pub struct Evaluate {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub sizes: Sizes,
+    #[command(flatten)]
+    pub runtime: Runtime,
+    #[command(flatten)]
+    pub recipe: Recipe,
 }
 
 #[derive(Debug, Args)]
@@ -179,6 +191,82 @@ pub enum Part {
 
 fn shard(text: &str) -> Result<Part, String> {
     if text == "auto" { Ok(Part::Environment) } else { text.parse().map(Part::Named) }
+}
+
+/// What computes.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Runtime")]
+#[allow(missing_docs)]
+pub struct Runtime {
+    /// What computes the network
+    #[arg(long, value_name = "NAME", default_value = "native")]
+    pub runtime: Kind,
+    /// ONNX Runtime's library for `ort`; ORT_DYLIB_PATH if left out, else that of Python's package onnxruntime: of the
+    /// active environment, of .venv here, of python3
+    #[arg(long, value_name = "FILE")]
+    pub ort_lib: Option<PathBuf>,
+    /// Height and width of the images, where the file takes any
+    #[arg(long, value_name = "N|HxW", value_parser = size)]
+    pub size: Option<[usize; 2]>,
+}
+
+/// What is said of a file, for files that other programs wrote.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Files of other programs (what is said here goes before what the file says)")]
+#[allow(missing_docs)]
+pub struct Recipe {
+    /// A file with the name of each class, one a line; class_0, class_1, ... if left out
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+    /// What is taken off each channel, where white is 1; one number is for all. ImageNet's 0.485,0.456,0.406 if left out
+    #[arg(long, value_name = "R,G,B", value_delimiter = ',', num_args = 1, allow_negative_numbers = true)]
+    pub mean: Option<Vec<f32>>,
+    /// What each channel is divided by after that. ImageNet's 0.229,0.224,0.225 if left out
+    #[arg(long, value_name = "R,G,B", value_delimiter = ',', num_args = 1)]
+    pub std: Option<Vec<f32>>,
+    /// Bring the shorter side to N pixels and take the centre, or `stretch` to the size; 256/224 of the size if left out
+    #[arg(long, value_name = "N|stretch", value_parser = resize)]
+    pub resize: Option<Resize>,
+    /// What the file gives; probabilities if it ends in Softmax or Sigmoid, else logits, if left out
+    #[arg(long, value_name = "NAME")]
+    pub outputs_are: Option<Outputs>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[allow(missing_docs)]
+pub enum Kind {
+    /// This project's kernels
+    Native,
+    /// ONNX Runtime, from its shared library: any classifier of images
+    Ort,
+    /// tract, in a program built with the feature tract: any classifier of images
+    Tract,
+    /// candle-onnx, for files of `milenas-export --target candle-onnx` and other simple ones; slow
+    CandleOnnx,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[allow(missing_docs)]
+pub enum Outputs {
+    /// Before softmax
+    Logits,
+    /// After it
+    Probabilities,
+}
+
+fn size(text: &str) -> Result<[usize; 2], String> {
+    let (height, width) = text.split_once('x').unwrap_or((text, text));
+    let side = |text: &str| text.parse().ok().filter(|n| (1..=8192).contains(n));
+    let sides = side(height).zip(side(width)).map(|(height, width)| [height, width]);
+    sides.ok_or_else(|| "expected pixels, e.g. 224, or height and width, e.g. 224x320; at most 8192".into())
+}
+
+fn resize(text: &str) -> Result<Resize, String> {
+    match (text, text.parse()) {
+        ("stretch", _) => Ok(Resize::Stretch),
+        (_, Ok(side)) => Ok(Resize::ShorterSide { side }),
+        _ => Err("expected pixels, or stretch".into()),
+    }
 }
 
 #[derive(Clone, Copy, Debug, Args)]
@@ -223,6 +311,26 @@ pub enum OnError {
     Skip,
     /// The run ends there
     Fail,
+}
+
+impl From<Kind> for runtime::Kind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Native => runtime::Kind::Native,
+            Kind::Ort => runtime::Kind::Ort,
+            Kind::Tract => runtime::Kind::Tract,
+            Kind::CandleOnnx => runtime::Kind::CandleOnnx,
+        }
+    }
+}
+
+impl From<Outputs> for answer::Meaning {
+    fn from(outputs: Outputs) -> Self {
+        match outputs {
+            Outputs::Logits => answer::Meaning::Logits,
+            Outputs::Probabilities => answer::Meaning::Probabilities,
+        }
+    }
 }
 
 impl From<Score> for answer::Score {

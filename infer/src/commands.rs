@@ -6,13 +6,17 @@ mod classify;
 mod evaluate;
 mod merge;
 
+use std::path::Path;
 use std::thread::available_parallelism;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use milenas_infer::model::{Classifier, Options};
 use milenas_infer::pipeline::Plan;
+use milenas_infer::recipe;
+use milenas_infer::runtime::Choice;
 use milenas_models::input::Limits;
 
-use crate::cli::{Cli, Command, Sizes};
+use crate::cli::{Cli, Command, Recipe, Runtime, Sizes};
 
 /// Runs what was typed. Returns whether every image could be read.
 pub fn execute(cli: Cli) -> Result<bool> {
@@ -22,6 +26,36 @@ pub fn execute(cli: Cli) -> Result<bool> {
         Command::Merge(asked) => merge::execute(&asked),
         Command::Bench(asked) => bench::execute(&asked),
     }
+}
+
+/// A model, and on standard error what the user should know of how it is fed.
+fn load(path: &Path, options: &Options) -> Result<Classifier> {
+    let model = Classifier::load(path, options)?;
+    model.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    Ok(model)
+}
+
+fn options(runtime: &Runtime, recipe: Option<&Recipe>) -> Result<Options> {
+    let said = match recipe {
+        None => recipe::Recipe::default(),
+        Some(said) => recipe::Recipe {
+            labels: said.labels.as_deref().map(labels).transpose()?,
+            size: None,
+            mean: said.mean.clone(),
+            std: said.std.clone(),
+            resize: said.resize,
+            outputs: said.outputs_are.map(Into::into),
+        },
+    };
+    let choice = Choice { kind: runtime.runtime.into(), ort_library: runtime.ort_lib.clone(), threads: 0 };
+    let recipe = recipe::Recipe { size: runtime.size, ..said };
+    Ok(Options { runtime: choice, recipe, features: false })
+}
+
+/// One a line; a last line may end or not.
+fn labels(path: &Path) -> Result<Vec<String>> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    Ok(text.lines().map(|line| line.trim().to_string()).collect())
 }
 
 fn plan(sizes: Sizes) -> Plan {

@@ -74,6 +74,23 @@ pub enum Error {
         expected: Vec<String>,
     },
 
+    /// A runtime that is not there.
+    #[error("runtime {name}: {problem}")]
+    Unavailable {
+        /// The runtime.
+        name: &'static str,
+        /// What is missing, and how to get it.
+        problem: String,
+    },
+    /// What was said of a file, and does not go with it.
+    #[error("{place}: {problem}")]
+    Recipe {
+        /// The file.
+        place: String,
+        /// What was said, found and expected.
+        problem: String,
+    },
+
     // The model is at fault.
     /// A model that is no classifier of images.
     #[error("{place}: {problem}")]
@@ -89,6 +106,16 @@ pub enum Error {
     /// Networks, files and images.
     #[error(transparent)]
     Models(#[from] milenas_models::Error),
+
+    // The runtime is at fault.
+    /// A runtime that fails on images.
+    #[error("runtime {name}: {problem}")]
+    Runtime {
+        /// The runtime.
+        name: &'static str,
+        /// What it said.
+        problem: String,
+    },
 
     // The output is at fault.
     /// Results that cannot be written.

@@ -7,6 +7,7 @@ pub mod inputs;
 pub mod model;
 pub mod output;
 pub mod pipeline;
+pub mod recipe;
 pub mod report;
 pub mod resume;
 pub mod runtime;

@@ -1,11 +1,13 @@
-//! A model file: the network, and the card that says how to feed and to read it.
+//! A model file: the network, how to feed it and how to read it.
 
 use std::path::Path;
 
-use milenas_models::{Card, InputContract};
+use milenas_export::onnx;
+use milenas_models::{CARD_KEY, Card, InputContract, file};
 
 use crate::answer::Meaning;
-use crate::runtime::{Native, Runtime};
+use crate::recipe::Recipe;
+use crate::runtime::{CandleOnnx, Choice, Feed, Kind, Native, Ort, Runtime, Tract};
 use crate::{Error, Result};
 
 /// A classifier, ready to run.
@@ -20,39 +22,81 @@ pub struct Classifier {
     pub features: Option<usize>,
     /// The seed of the run that made it, by which a source without a test part is split.
     pub seed: Option<u64>,
+    /// What the user should know of how it is fed.
+    pub notes: Vec<String>,
     /// What computes.
     pub runtime: Box<dyn Runtime>,
 }
 
+/// How to load a model.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// What computes.
+    pub runtime: Choice,
+    /// What the user says of the file.
+    pub recipe: Recipe,
+    /// Answers carry the pooled features.
+    pub features: bool,
+}
+
 impl Classifier {
-    /// Reads `model.onnx`; with `features`, answers carry the pooled features.
+    /// Reads `model.onnx`.
     ///
     /// # Errors
-    /// A file that is no ONNX, has no card, or is no classifier of the images that its card describes.
-    pub fn load(path: &Path, features: bool) -> Result<Self> {
-        let place = path.display().to_string();
-        let file = milenas_export::onnx::read(path)?;
-        let mut card = Card::from_metadata(&file.metadata.into_iter().collect(), &place)?;
-        if file.bytes {
-            // The network has the scale in itself and takes the values of bytes.
-            card.input = card.input.of_bytes();
+    /// A file that is no ONNX or no classifier of images, or not of those that its card and `options` describe; a runtime
+    /// that is missing, or has no way to run the file.
+    pub fn load(path: &Path, options: &Options) -> Result<Self> {
+        let (place, recipe, kind) = (path.display().to_string(), &options.recipe, options.runtime.kind);
+        if options.features && kind != Kind::Native {
+            let problem = "it tells no features. Help: --runtime native does".into();
+            return Err(Error::Unavailable { name: kind.name(), problem });
         }
-        let (mut graph, mut weights) = (file.graph, file.weights);
-        milenas_export::undress(&mut graph, &mut weights, file.bytes.then_some(&mut card.input))?;
-        let runtime = Native::new(graph, weights, features, &place)?;
-        let found = (runtime.image(), runtime.classes());
-        let expected = ([card.input.channels, card.input.height, card.input.width], card.labels.len());
-        if found != expected {
-            let problem = format!("[C, H, W] and classes are {found:?}, the card says {expected:?}");
-            return Err(Error::Model { place, problem });
-        }
+        let bytes = file::read(path, onnx::MAX_FILE_BYTES)?;
+        let proto = onnx::proto(&bytes, &place)?;
+        let interface = onnx::interface(&proto, &place)?;
+        let card = interface.metadata.contains_key(CARD_KEY);
+        let metadata = interface.metadata.clone().into_iter().collect();
+        let card = card.then(|| Card::from_metadata(&metadata, &place)).transpose()?;
+        let card = card.as_ref();
+
+        let feed = Feed::new(&interface, recipe.size, &place)?;
+        let (image, mut notes, mut features) = (feed.image, Vec::new(), None);
+        let mut input = recipe.contract(card, &feed, &mut notes, &place)?;
+        let own = if interface.probabilities { Meaning::Probabilities } else { Meaning::Logits };
+        let mut meaning = recipe.meaning(own, &place)?;
+        let runtime: Box<dyn Runtime> = match kind {
+            Kind::Native => {
+                drop(proto);
+                let native = native(&bytes, &mut input, options.features, &place)?;
+                if own == Meaning::Probabilities {
+                    meaning = native.meaning();
+                }
+                features = native.features();
+                Box::new(native)
+            }
+            Kind::Ort => Box::new(Ort::new(path, feed, &options.runtime)?),
+            Kind::Tract => Box::new(Tract::new(path, feed)?),
+            Kind::CandleOnnx => Box::new(CandleOnnx::new(proto, feed)),
+        };
+        // A trial tells the classes, and that the runtime has all of the operators, before any output is opened.
+        let trial = runtime.run(&vec![0.0; image.iter().product()], 1)?;
+        let classes = trial.first().map_or(0, |answer| answer.outputs.len());
         Ok(Classifier {
-            input: card.input,
-            labels: card.labels,
-            meaning: runtime.meaning(),
-            features: runtime.features(),
-            seed: card.record.get("seed").and_then(|seed| seed.parse().ok()),
-            runtime: Box::new(runtime),
+            input,
+            labels: recipe.labels(card, classes, &mut notes, &place)?,
+            meaning,
+            features,
+            seed: card.and_then(|card| card.record.get("seed")?.parse().ok()),
+            notes,
+            runtime,
         })
     }
+}
+
+/// This project's runtime, without the steps that stand around the network in the file: the scale of bytes, which
+/// becomes that of `input`, and the softmax.
+fn native(bytes: &[u8], input: &mut InputContract, features: bool, place: &str) -> Result<Native> {
+    let onnx::Decoded { mut graph, mut weights, bytes, .. } = onnx::decode(bytes, place)?;
+    milenas_export::undress(&mut graph, &mut weights, bytes.then_some(input))?;
+    Native::new(graph, weights, features, place)
 }

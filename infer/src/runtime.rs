@@ -1,14 +1,73 @@
 //! What computes a network's answers, behind one small trait.
+//!
+//! [`Native`] runs the decoded graph; the others take the file as it is, fed as [`Feed`] says.
 
+mod candle_onnx;
+mod feed;
 mod native;
+mod ort;
+mod tract;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+
+pub use candle_onnx::CandleOnnx;
+pub use feed::{Feed, Pixels};
 pub use native::Native;
+pub use ort::Ort;
+pub use tract::Tract;
 
-use crate::Result;
 use crate::answer::Answer;
+use crate::{Error, Result};
 
 /// A network, ready to run.
 pub trait Runtime: Send + Sync {
     /// `images` `[N, C, H, W]` to one answer an image.
     fn run(&self, images: &[f32], batch: usize) -> Result<Vec<Answer>>;
+}
+
+/// Which runtime, and with what.
+#[derive(Clone, Debug, Default)]
+pub struct Choice {
+    /// Its name.
+    pub kind: Kind,
+    /// The library of ONNX Runtime; looked for without it.
+    pub ort_library: Option<PathBuf>,
+    /// Threads of a runtime that keeps its own; 0 is all cores. The others use those of rayon.
+    pub threads: usize,
+}
+
+/// A runtime's name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// [`Native`].
+    #[default]
+    Native,
+    /// [`Ort`].
+    Ort,
+    /// [`Tract`].
+    Tract,
+    /// [`CandleOnnx`].
+    CandleOnnx,
+}
+
+impl Kind {
+    /// As it is typed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Native => "native",
+            Kind::Ort => "ort",
+            Kind::Tract => "tract",
+            Kind::CandleOnnx => "candle-onnx",
+        }
+    }
+}
+
+/// Others' code on a file from anyone: where it panics, the runtime has failed.
+fn guarded<T>(kind: Kind, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        let problem =
+            "it panicked on this file, a bug of it. Help: another --runtime may run the file".into();
+        Err(Error::Runtime { name: kind.name(), problem })
+    })
 }

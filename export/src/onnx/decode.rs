@@ -7,9 +7,9 @@ use candle_onnx::onnx::tensor_shape_proto::dimension;
 use candle_onnx::onnx::{GraphProto, ModelProto, ValueInfoProto, type_proto};
 use milenas_models::Error as Model;
 use milenas_models::graph::{Dim, Fact};
-use prost::Message;
 
-use super::limits::{self, MAX_FILE_BYTES, MAX_NODES, MAX_OUTPUTS, at_most};
+use super::interface::proto;
+use super::limits::{self, MAX_NODES, MAX_OUTPUTS, at_most};
 use super::operators::{self, Scope};
 use super::{Decoded, NEWEST_OPSET, attributes, tensors};
 use crate::{Error, Result};
@@ -19,17 +19,8 @@ use crate::{Error, Result};
 /// # Errors
 /// Operators that this program lacks, all in one message; anything missing, named twice, damaged or over a limit.
 pub fn decode(bytes: &[u8], place: &str) -> Result<Decoded> {
-    at_most(place, "the size in bytes", bytes.len() as u64, MAX_FILE_BYTES)?;
-    limits::check_fields(bytes, place)?;
-    let model = ModelProto::decode(bytes).map_err(|e| {
-        Model::malformed(
-            place,
-            format!("not a whole ONNX file ({e}). Help: is it truncated, or another format?"),
-        )
-    })?;
-    let Some(proto) = &model.graph else {
-        return Err(Model::malformed(place, "it holds no graph. Help: is it an ONNX file?").into());
-    };
+    let model = proto(bytes, place)?;
+    let Some(proto) = &model.graph else { return Err(Model::malformed(place, "it holds no graph").into()) };
     let opset = opset(&model, place)?;
     at_most(place, "the number of nodes", proto.node.len() as u64, MAX_NODES as u64)?;
     at_most(place, "the number of results", proto.output.len() as u64, MAX_OUTPUTS as u64)?;
@@ -183,7 +174,7 @@ fn has_bytes(proto: &GraphProto) -> bool {
     proto.input.iter().any(is_bytes)
 }
 
-fn metadata(model: &ModelProto, place: &str) -> Result<BTreeMap<String, String>> {
+pub(super) fn metadata(model: &ModelProto, place: &str) -> Result<BTreeMap<String, String>> {
     let mut metadata = BTreeMap::new();
     for entry in &model.metadata_props {
         if metadata.insert(entry.key.clone(), entry.value.clone()).is_some() {

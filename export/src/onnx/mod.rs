@@ -21,6 +21,7 @@
 mod attributes;
 mod decode;
 mod encode;
+mod interface;
 mod limits;
 mod operators;
 mod tensors;
@@ -34,6 +35,7 @@ use milenas_models::{Graph, Weights, file};
 
 pub use decode::decode;
 pub use encode::{encode, encode_as};
+pub use interface::{Interface, Port, interface, proto};
 pub use limits::{MAX_FILE_BYTES, MAX_LIVE_NUMBERS, MAX_WORK};
 
 use crate::Result;

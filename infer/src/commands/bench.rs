@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use milenas_infer::model::Classifier;
 use milenas_models::Rng;
 use milenas_models::memory::peak_mib;
 use serde::Serialize;
@@ -13,6 +12,7 @@ use crate::cli::Bench;
 /// What `--json` prints. Times are medians over the runs.
 #[derive(Serialize)]
 struct Report {
+    runtime: &'static str,
     threads: usize,
     batch: usize,
     images_per_second: f64,
@@ -25,7 +25,9 @@ pub(super) fn execute(asked: &Bench) -> Result<bool> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(asked.threads).build()?;
     let (batch, runs) = (asked.batch as usize, asked.runs as usize);
     let report = pool.install(|| -> Result<Report> {
-        let model = Classifier::load(&asked.model, false)?;
+        let mut options = super::options(&asked.runtime, None)?;
+        options.runtime.threads = asked.threads;
+        let model = super::load(&asked.model, &options)?;
         let mut rng = Rng::new(0, "bench");
         let images: Vec<f32> = (0..batch * model.input.len()).map(|_| rng.normal()).collect();
         model.runtime.run(&images, batch)?;
@@ -39,13 +41,15 @@ pub(super) fn execute(asked: &Bench) -> Result<bool> {
         let batch_seconds = seconds[runs / 2];
         let images_per_second = batch as f64 / batch_seconds;
         let (threads, peak_mib) = (rayon::current_num_threads(), peak_mib());
-        Ok(Report { threads, batch, images_per_second, batch_seconds, peak_mib })
+        let runtime = options.runtime.kind.name();
+        Ok(Report { runtime, threads, batch, images_per_second, batch_seconds, peak_mib })
     })?;
     if asked.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
         println!(
-            "{:.1} images/s in batches of {}, {:.2} ms a batch, {} threads, peak {} MiB",
+            "{}: {:.1} images/s in batches of {}, {:.2} ms a batch, {} threads, peak {} MiB",
+            report.runtime,
             report.images_per_second,
             report.batch,
             1e3 * report.batch_seconds,

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use milenas_infer::Error;
 use milenas_infer::answer::{Meaning, Score, View};
 use milenas_infer::inputs::{Inputs, Item};
-use milenas_infer::model::Classifier;
+use milenas_infer::model::{Classifier, Options};
 use milenas_infer::output::{self, Sink};
 use milenas_infer::pipeline::{Classified, Times, run};
 use milenas_infer::resume::{Done, reopen};
@@ -26,7 +26,9 @@ const NAMES: usize = 1024;
 
 pub(super) fn execute(asked: &Classify) -> Result<bool> {
     asked.format().available()?;
-    let model = Classifier::load(&asked.model, asked.features)?;
+    let options =
+        Options { features: asked.features, ..super::options(&asked.runtime, Some(&asked.recipe))? };
+    let model = super::load(&asked.model, &options)?;
     let separator = if asked.null { 0 } else { b'\n' };
     let inputs = Inputs::new(&asked.inputs, asked.list.as_deref(), separator)?;
     let view = view(asked, &model)?;

@@ -5,7 +5,6 @@ use std::path::Path;
 use anyhow::Result;
 use milenas_infer::Error;
 use milenas_infer::evaluate::{Comparison, compare, evaluate};
-use milenas_infer::model::Classifier;
 use milenas_infer::report::{Report, html};
 use milenas_models::file;
 use milenas_models::images::Source;
@@ -27,7 +26,8 @@ struct Json<'a> {
 }
 
 pub(super) fn execute(asked: &Evaluate) -> Result<bool> {
-    let load = |path: &Path| Classifier::load(path, false);
+    let options = super::options(&asked.runtime, Some(&asked.recipe))?;
+    let load = |path: &Path| super::load(path, &options);
     let model = load(&asked.model)?;
     let other = asked.compare.as_deref().map(load).transpose()?;
     if let Some(other) = other.as_ref().filter(|other| other.labels != model.labels) {

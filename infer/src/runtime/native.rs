@@ -16,7 +16,6 @@ pub struct Native {
     /// The one size of a batch, where the graph has one.
     batch: Option<usize>,
     image: [usize; 3],
-    classes: usize,
     /// The node whose output is the features, when they are asked for.
     features: Option<String>,
 }
@@ -35,7 +34,7 @@ impl Native {
     /// A graph that is no classifier; features that it lacks.
     pub fn new(graph: Graph, weights: Weights, features: bool, place: &str) -> Result<Self> {
         let refused = |problem: &str| Error::Model { place: place.into(), problem: problem.into() };
-        let (image, classes) = shapes(&graph).ok_or_else(|| {
+        let image = image(&graph).ok_or_else(|| {
             refused("no classifier: expected one input [N, C, H, W] and one output [N, classes]")
         })?;
         let found = pooled(&graph).map(|node| node.name.clone());
@@ -46,17 +45,7 @@ impl Native {
         }
         let engine = engine(&graph, weights)?;
         let batch = graph.inputs().next().and_then(|v| graph.fact(v).dims().first()?.fixed());
-        Ok(Native { graph, engine, batch, image, classes, features: found.filter(|_| features) })
-    }
-
-    /// `[C, H, W]` of one image.
-    pub fn image(&self) -> [usize; 3] {
-        self.image
-    }
-
-    /// How many classes.
-    pub fn classes(&self) -> usize {
-        self.classes
+        Ok(Native { graph, engine, batch, image, features: found.filter(|_| features) })
     }
 
     /// The length of the features, when they were asked for.
@@ -67,9 +56,13 @@ impl Native {
         })
     }
 
-    /// What the outputs are, by the last operation.
+    /// What the outputs are, by the last operation that does not just shape them.
     pub fn meaning(&self) -> Meaning {
-        match self.graph.outputs().first().map(|(_, v)| &self.graph.node(*v).op) {
+        let mut node = self.graph.outputs().first().map(|(_, v)| self.graph.node(*v));
+        while let Some(Node { op: Op::Flatten(_) | Op::Identity(_), inputs, .. }) = node {
+            node = inputs.first().map(|v| self.graph.node(*v));
+        }
+        match node.map(|node| &node.op) {
             Some(Op::Softmax(_)) => Meaning::Probabilities,
             _ => Meaning::Logits,
         }
@@ -81,15 +74,12 @@ fn engine(graph: &Graph, weights: Weights) -> Result<Engine> {
     Ok(network.map_or(Engine::Executor(weights), |network| Engine::Fused(Box::new(network))))
 }
 
-fn shapes(graph: &Graph) -> Option<([usize; 3], usize)> {
+fn image(graph: &Graph) -> Option<[usize; 3]> {
     let mut inputs = graph.inputs();
     let (input, None) = (inputs.next()?, inputs.next()) else { return None };
     let (c, h, w) = graph.fact(input).chw()?;
     let [(_, output)] = graph.outputs() else { return None };
-    match graph.fact(*output).dims() {
-        [_, classes] => Some(([c, h, w], classes.fixed()?)),
-        _ => None,
-    }
+    (graph.fact(*output).dims().len() == 2).then_some([c, h, w])
 }
 
 /// The node that the last linear operation reads.
