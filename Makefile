@@ -1,5 +1,5 @@
 # Two commands: `make demo` shows the whole road on built-in data, `make test` is what CI runs.
-.PHONY: demo test bench fuzz check-consumers check-onnx check-parquet check-tensorboard clean
+.PHONY: demo test bench fuzz check-consumers check-onnx check-parquet check-tract check-tensorboard clean
 
 BIN := target/debug
 DEMO := runs/demo
@@ -20,7 +20,8 @@ test:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo build --workspace
-	cargo test --workspace
+	$(MAKE) .venv/ready
+	MILENAS_RUNTIMES=ort VIRTUAL_ENV=$(CURDIR)/.venv cargo test --workspace
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	$(MAKE) check-onnx
 	$(MAKE) check-tensorboard
@@ -63,6 +64,13 @@ check-parquet: .venv/ready
 	cargo build -p milenas-infer -p milenas-export --features milenas-infer/parquet
 	.venv/bin/python tests/parquet_check.py $(BIN)
 	cargo build -p milenas-infer
+
+# The runtime tract, which needs Rust 1.91, on every form of an exported file. It leaves the programs as the other targets have them.
+check-tract: .venv/ready
+	cargo clippy -p milenas-infer --features tract --all-targets -- -D warnings
+	cargo build --workspace --features milenas-infer/tract
+	MILENAS_RUNTIMES=ort,tract VIRTUAL_ENV=$(CURDIR)/.venv cargo test --workspace --features milenas-infer/tract --test runtimes
+	cargo build --workspace
 
 # The event files of a search and of a training, killed and resumed, read by the tensorboard package.
 check-tensorboard: .venv/ready

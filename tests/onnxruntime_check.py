@@ -5,7 +5,8 @@
 DARTS_V2 at the paper's size is checked and run. Small networks of DARTS_V2 and of a genotype with every primitive are
 trained on pictures that this script draws: ONNX Runtime's labels and probabilities on them and on noise, in batches of
 1, 2 and 7, equal those that `milenas-infer classify` prints. Every option of the file's form gives the same answers,
-in OpenVINO too. So it is with larger pictures in several formats, which Pillow brings to the network's size there.
+in OpenVINO and in the runtimes `ort` and `candle-onnx` of milenas-infer too; `ort` also runs a file of another program. So it
+is with larger pictures in several formats, which Pillow brings to the network's size there.
 """
 import csv
 import json
@@ -163,9 +164,45 @@ def formats(bin_dir, folder):
         files = [folder / f"{i}.png" for i in range(3)]
         for file, image in zip(files, pixels):
             Image.fromarray(image).save(file)
-        rows = list(csv.DictReader(run(bin_dir / "milenas-infer", "classify", path, *files).splitlines()))
-        assert [int(r["index"]) for r in rows] == p[:3].argmax(1).tolist(), "the same labels"
-        close("  milenas-infer", np.array([float(r["score"]) for r in rows]), p[:3].max(1), tolerance)
+        for runtime in ["native", "ort", *["candle-onnx"] * ("candle-onnx" in options)]:
+            rows = classified(bin_dir, path, files, "--runtime", runtime)
+            assert [int(r["index"]) for r in rows] == p[:3].argmax(1).tolist(), "the same labels"
+            close(f"  milenas-infer, {runtime}", np.array([float(r["score"]) for r in rows]), p[:3].max(1), tolerance)
+
+
+def foreign(bin_dir, folder):
+    """A classifier that another program wrote, for pictures of any size, and what Pillow and ONNX Runtime say of it."""
+    rng = np.random.default_rng(4)
+    tensor = lambda name, *shape: onnx.numpy_helper.from_array(rng.standard_normal(shape, dtype=np.float32), name)
+    node = onnx.helper.make_node
+    info = lambda name, *shape: onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+    graph = onnx.helper.make_graph([
+        node("Conv", ["image", "w"], ["a"], kernel_shape=[3, 3], strides=[2, 2]), node("HardSwish", ["a"], ["b"]),
+        node("GlobalAveragePool", ["b"], ["c"]), node("Flatten", ["c"], ["d"]),
+        node("MatMul", ["d", "v"], ["e"]), node("Softmax", ["e"], ["f"]),
+    ], "foreign", [info("image", "n", 3, "h", "w")], [info("f", "n", 4)], [tensor("w", 6, 3, 3, 3), tensor("v", 6, 4)])
+    path, labels = folder / "foreign.onnx", folder / "labels.txt"
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path)
+    labels.write_text("ant\nbee\ncat\ndog\n")
+    files, x = [folder / f"{i}.png" for i in range(5)], []
+    for file in files:
+        image = Image.fromarray(rng.integers(0, 256, (60, 80, 3), dtype=np.uint8))
+        image.save(file)
+        # As torchvision's Resize(32), CenterCrop(28).
+        image = image.resize((42, 32), Image.Resampling.BILINEAR).crop((7, 2, 35, 30))
+        x.append((np.asarray(image, dtype=np.float32) / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225])
+    p = session(path).run(None, {"image": np.stack(x).transpose(0, 3, 1, 2).astype(np.float32)})[0]
+    rows = classified(bin_dir, path, files, "--runtime", "ort", "--size", "28", "--labels", labels)
+    assert [r["label"] for r in rows] == [["ant", "bee", "cat", "dog"][i] for i in p.argmax(1)], "the same labels"
+    # A resized pixel may differ by one.
+    close("a foreign file in ort", np.array([float(r["score"]) for r in rows]), p.max(1), 5e-3)
+
+
+def classified(bin_dir, model, files, *options):
+    library = next(Path(ort.__file__).parent.glob("capi/libonnxruntime.*"))
+    options = [*options, "--ort-lib", library] if "ort" in options else options
+    return list(csv.DictReader(run(bin_dir / "milenas-infer", "classify", model, *files, *options).splitlines()))
 
 
 def larger(bin_dir, folder):
@@ -199,6 +236,8 @@ def main():
         formats(bin_dir, Path(folder))
     with tempfile.TemporaryDirectory() as folder:
         larger(bin_dir, Path(folder))
+    with tempfile.TemporaryDirectory() as folder:
+        foreign(bin_dir, Path(folder))
     for genotype in ("DARTS_V2", EVERY_PRIMITIVE):
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "genotype.txt"

@@ -4,8 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use candle_onnx::onnx::{ModelProto, type_proto};
 use milenas_models::Genotype;
 use milenas_tests::{TINY, binary, run, succeed};
+use prost::Message;
 
 /// Makes the wrong inputs in `folder`.
 fn prepare(folder: &Path) {
@@ -21,6 +23,11 @@ fn prepare(folder: &Path) {
     write("cut.safetensors", &weights[..weights.len() / 2]);
     write("cut.onnx", &onnx[..onnx.len() / 2]);
     write("noise.onnx", b"this is no model");
+    let mut open = ModelProto::decode(onnx.as_slice()).unwrap();
+    let input = open.graph.as_mut().unwrap().input[0].r#type.as_mut().unwrap();
+    let Some(type_proto::Value::TensorType(tensor)) = &mut input.value else { panic!("a tensor") };
+    tensor.shape.as_mut().unwrap().dim[2..].iter_mut().for_each(|dim| dim.value = None);
+    write("open.onnx", &open.encode_to_vec());
     write("images/cats/1.png", b"x");
     fs::create_dir_all(folder.join("images/dogs")).unwrap();
     let later = Genotype::named("DARTS_V2").unwrap().to_json().replacen(
@@ -40,7 +47,7 @@ fn prepare(folder: &Path) {
 }
 
 /// Command, and what its message says.
-const WRONG: [(&str, &[&str]); 21] = [
+const WRONG: [(&str, &[&str]); 30] = [
     ("milenas-search run --data nowhere --out new", &["nowhere", "digits, cifar10:DIR"]),
     ("milenas-search run --data images --out new", &["dogs"]),
     (
@@ -86,6 +93,36 @@ const WRONG: [(&str, &[&str]); 21] = [
         &["without Parquet", "--features parquet", "csv or jsonl"],
     ),
     ("milenas-infer classify good.onnx nowhere.png -o new.csv", &["nowhere.png"]),
+    (
+        "milenas-infer classify good.onnx 1.png -o new.csv --runtime ort --ort-lib nowhere.so",
+        &["nowhere.so is no file", "pip install onnxruntime"],
+    ),
+    (
+        "milenas-infer classify good.onnx 1.png -o new.csv --runtime ort --ort-lib noise.onnx",
+        &["noise.onnx", "failed to load", "pip install onnxruntime"],
+    ),
+    (
+        "milenas-infer classify good.onnx 1.png -o new.csv --runtime candle-onnx",
+        &["MaxPool", "--target candle-onnx"],
+    ),
+    (
+        "milenas-infer classify good.onnx 1.png -o new.csv --runtime candle-onnx --features",
+        &["no features", "--runtime native"],
+    ),
+    (
+        "milenas-infer classify good.onnx 1.png -o new.csv --labels keys.toml",
+        &["--labels has 2 lines, the network 10 classes"],
+    ),
+    ("milenas-infer classify good.onnx 1.png -o new.csv --size 9", &["good.onnx", "--size says 9"]),
+    (
+        "milenas-infer classify good.onnx 1.png -o new.csv --std 1,2",
+        &["std", "one finite number per channel"],
+    ),
+    (
+        "milenas-infer classify open.onnx 1.png -o new.csv --runtime candle-onnx",
+        &["open.onnx", "of any height", "--size HxW"],
+    ),
+    ("milenas-infer evaluate cut.onnx digits --runtime candle-onnx", &["cut.onnx"]),
 ];
 
 fn listing(folder: &Path) -> Vec<String> {

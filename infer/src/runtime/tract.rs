@@ -1,6 +1,6 @@
 //! tract, when this program was built with it; else the error that says how.
 
-#[cfg(not(feature = "tract"))]
+#[cfg(any(not(feature = "tract"), test))]
 mod disabled;
 #[cfg(feature = "tract")]
 mod enabled;

@@ -27,3 +27,16 @@ impl Runtime for Tract {
         match self.0 {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_says_how_to_get_it() {
+        let (input, output) = ("x".into(), "y".into());
+        let feed = Feed { input, output, bytes: false, image: [3, 4, 4], batch: None };
+        let error = Tract::new(Path::new("model.onnx"), feed).err().unwrap().to_string();
+        assert!(error.contains("cargo install --path infer --features tract"), "{error}");
+    }
+}

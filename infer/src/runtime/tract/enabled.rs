@@ -37,7 +37,7 @@ impl Tract {
             Pixels::Bytes(x) => Tensor::from_shape(&shape, x)?,
         };
         let found = self.plan.run(tvec!(fed.into()))?;
-        Ok(found[0].to_array_view::<f32>()?.iter().copied().collect())
+        Ok(found[0].to_plain_array_view::<f32>()?.iter().copied().collect())
     }
 }
 
