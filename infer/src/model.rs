@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use candle_onnx::onnx::ModelProto;
 use milenas_export::onnx;
 use milenas_models::{CARD_KEY, Card, InputContract, file};
 
@@ -51,8 +52,7 @@ impl Classifier {
             let problem = "it tells no features. Help: --runtime native does".into();
             return Err(Error::Unavailable { name: kind.name(), problem });
         }
-        let bytes = file::read(path, onnx::MAX_FILE_BYTES)?;
-        let proto = onnx::proto(&bytes, &place)?;
+        let proto = onnx::proto(&file::read(path, onnx::MAX_FILE_BYTES)?, &place)?;
         let interface = onnx::interface(&proto, &place)?;
         let card = interface.metadata.contains_key(CARD_KEY);
         let metadata = interface.metadata.clone().into_iter().collect();
@@ -66,8 +66,7 @@ impl Classifier {
         let mut meaning = recipe.meaning(own, &place)?;
         let runtime: Box<dyn Runtime> = match kind {
             Kind::Native => {
-                drop(proto);
-                let native = native(&bytes, &mut input, options.features, &place)?;
+                let native = native(&proto, &mut input, options.features, &place)?;
                 if own == Meaning::Probabilities {
                     meaning = native.meaning();
                 }
@@ -95,8 +94,8 @@ impl Classifier {
 
 /// This project's runtime, without the steps that stand around the network in the file: the scale of bytes, which
 /// becomes that of `input`, and the softmax.
-fn native(bytes: &[u8], input: &mut InputContract, features: bool, place: &str) -> Result<Native> {
-    let onnx::Decoded { mut graph, mut weights, bytes, .. } = onnx::decode(bytes, place)?;
+fn native(proto: &ModelProto, input: &mut InputContract, features: bool, place: &str) -> Result<Native> {
+    let onnx::Decoded { mut graph, mut weights, bytes, .. } = onnx::decode_proto(proto, place)?;
     milenas_export::undress(&mut graph, &mut weights, bytes.then_some(input))?;
     Native::new(graph, weights, features, place)
 }

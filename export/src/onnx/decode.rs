@@ -19,9 +19,16 @@ use crate::{Error, Result};
 /// # Errors
 /// Operators that this program lacks, all in one message; anything missing, named twice, damaged or over a limit.
 pub fn decode(bytes: &[u8], place: &str) -> Result<Decoded> {
-    let model = proto(bytes, place)?;
+    decode_proto(&proto(bytes, place)?, place)
+}
+
+/// Reads what [`proto`](super::proto) has read.
+///
+/// # Errors
+/// Those of [`decode`] that are not of the bytes.
+pub fn decode_proto(model: &ModelProto, place: &str) -> Result<Decoded> {
     let Some(proto) = &model.graph else { return Err(Model::malformed(place, "it holds no graph").into()) };
-    let opset = opset(&model, place)?;
+    let opset = opset(model, place)?;
     at_most(place, "the number of nodes", proto.node.len() as u64, MAX_NODES as u64)?;
     at_most(place, "the number of results", proto.output.len() as u64, MAX_OUTPUTS as u64)?;
     if proto.output.is_empty() {
@@ -49,7 +56,7 @@ pub fn decode(bytes: &[u8], place: &str) -> Result<Decoded> {
     let graph = builder.finish().map_err(|e| Model::malformed(place, e.to_string()))?;
     weights.check(&graph).map_err(|e| e.within(place))?;
     limits::check_work(&graph, place)?;
-    Ok(Decoded { graph, weights, metadata: metadata(&model, place)?, bytes: has_bytes(proto) })
+    Ok(Decoded { graph, weights, metadata: metadata(model, place)?, bytes: has_bytes(proto) })
 }
 
 /// The version of the standard operators.

@@ -33,7 +33,7 @@ use std::path::Path;
 
 use milenas_models::{Graph, Weights, file};
 
-pub use decode::decode;
+pub use decode::{decode, decode_proto};
 pub use encode::{encode, encode_as};
 pub use interface::{Interface, Port, interface, proto};
 pub use limits::{MAX_FILE_BYTES, MAX_LIVE_NUMBERS, MAX_WORK};

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use tract_onnx::prelude::*;
 
 use crate::answer::Answer;
-use crate::runtime::{Feed, Kind, Pixels, Runtime, guarded};
+use crate::runtime::{Feed, Kind, Pixels, Runtime};
 use crate::{Error, Result};
 
 /// An optimised plan.

@@ -6,6 +6,7 @@
 
 mod auxiliary;
 mod convolution;
+mod sums;
 
 use std::collections::HashMap;
 
@@ -351,76 +352,5 @@ impl<'a> Compiler<'a> {
         }
         let step = Step::Pool(Pool { maximum, stride, source, target: Target::Nobody });
         Ok(Wire::Made(self.push(step, None)))
-    }
-
-    fn add(&mut self, value: Value, node: &Node) -> Compiled<Wire> {
-        let mut sum = Vec::new();
-        for input in &node.inputs {
-            let input = self.alias[input.index()];
-            if self.graph.fact(input) != self.graph.fact(value) {
-                return Err("adds maps of different sizes".into());
-            }
-            sum.extend(self.terms(input)?);
-        }
-        Ok(Wire::Terms(sum))
-    }
-
-    /// What a wire is a sum of; a wire with other readers is written first.
-    fn terms(&mut self, value: Value) -> Compiled<Vec<Term>> {
-        match self.wire(value).clone() {
-            Wire::Made(step) if self.uses[value.index()] == 1 => Ok(vec![Term::Made(step)]),
-            Wire::Terms(terms) if self.uses[value.index()] == 1 => Ok(terms),
-            _ => Ok(vec![Term::State(self.state(value)?)]),
-        }
-    }
-
-    /// Where a wire's map is written.
-    fn state(&mut self, value: Value) -> Compiled<Slot> {
-        let terms = match self.wire(value) {
-            Wire::State(slot) => return Ok(*slot),
-            Wire::Made(step) => vec![Term::Made(*step)],
-            Wire::Terms(terms) => terms.clone(),
-            other => return Err(format!("reads {other:?} as a map")),
-        };
-        let (channels, ..) = self.graph.fact(value).chw().ok_or("reads no image")?;
-        let map = self.map(value).ok_or("reads no image")?;
-        let (buffer, offset) = self.places.get(&value).copied().unwrap_or((self.images.len(), 0));
-        if buffer == self.images.len() {
-            self.images.push(map.len());
-        }
-        let out = Slot { buffer, offset, map, channels: Channels::one(channels) };
-        self.push(Step::Sum(Sum { terms, out }), None);
-        self.wires[value.index()] = Wire::State(out);
-        Ok(out)
-    }
-
-    fn concat(&mut self, value: Value, node: &Node) -> Compiled<Wire> {
-        let parts: Vec<Value> = node.inputs.iter().map(|v| self.alias[v.index()]).collect();
-        if let [even, odd] = parts[..]
-            && let (Wire::Half { source, odd: false }, Wire::Half { source: same, odd: true }) =
-                (self.wire(even), self.wire(odd))
-            && source == same
-        {
-            let source = *source;
-            return self.halves(value, source, [even, odd]);
-        }
-        let buffer = *self.joined.get(&value).ok_or("joins what is no map")?;
-        let (mut offset, mut channels) = (0, None);
-        for part in &parts {
-            let slot = self.state(*part)?;
-            let each = *channels.get_or_insert(slot.channels.each);
-            if slot.channels.each != each || slot.channels.groups != 1 {
-                return Err("joins maps of different channels".into());
-            }
-            if (slot.buffer, slot.offset) != (buffer, offset) {
-                let out = Slot { buffer, offset, ..slot };
-                self.push(Step::Sum(Sum { terms: vec![Term::State(slot)], out }), None);
-            }
-            offset += slot.map.len();
-        }
-        let each = channels.ok_or("joins nothing")?;
-        let map = self.map(parts[0]).ok_or("joins what is no map")?;
-        let map = Map { packs: map.packs * parts.len(), ..map };
-        Ok(Wire::State(Slot { buffer, offset: 0, map, channels: Channels { groups: parts.len(), each } }))
     }
 }

@@ -123,13 +123,18 @@ fn tile<L: Lanes, const N: usize, const P: usize>(k: &Pointwise<'_>, at: usize, 
     let mut sums = [[L::zero(); P]; N];
     let inputs = k.inputs.packs();
     let column = inputs * LANES;
+    let mut left = 0;
     for block in 0..inputs {
+        // `inputs.filled(block)` without its division.
+        left = if left == 0 { k.inputs.each } else { left };
+        let filled = left.min(LANES);
+        left -= filled;
         let source = &k.source[block * k.source_plane + pixel..][..P];
         let mut weights = [&k.weight[..0]; N];
         for (n, w) in weights.iter_mut().enumerate() {
             *w = &k.weight[(at + n) / L::PARTS * column + block * LANES..][..LANES];
         }
-        for quad in 0..k.inputs.filled(block).div_ceil(QUAD) {
+        for quad in 0..filled.div_ceil(QUAD) {
             for lane in quad * QUAD..(quad + 1) * QUAD {
                 let mut w = [L::zero(); N];
                 for n in 0..N {
