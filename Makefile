@@ -27,6 +27,7 @@ test:
 	$(MAKE) check-tensorboard
 	$(MAKE) check-parquet
 	$(MAKE) check-consumers
+	$(MAKE) check-tract
 
 # The kernels as ratios to their slow forms: criterion's measurements, then a table.
 bench:
