@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
-use milenas_models::fused::Network;
+use milenas_models::fused::{Network, Precision};
 use milenas_models::{Executor, Graph, Mode, Rng, Weights};
 
 /// Images at a time, where the graph takes any number.
@@ -17,7 +17,7 @@ pub fn lines(graph: &Graph, weights: &Weights) -> Result<String> {
     let input = graph.inputs().next().map(|value| graph.fact(value));
     let (channels, height, width) = input.and_then(|fact| fact.chw()).context("the input is no image")?;
     let fixed = input.and_then(|fact| fact.dims().first()?.fixed());
-    let fused = Network::settled(graph, weights)?;
+    let fused = Network::settled(graph, weights, Precision::Float32)?;
     let mut lines = String::new();
     for batch in fixed.map_or(BATCHES.to_vec(), |n| vec![n]) {
         let mut rng = Rng::new(0, "latency");

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use milenas_infer::shard::Shard;
 use milenas_infer::{answer, output, runtime};
+use milenas_models::fused;
 use milenas_models::input::Resize;
 
 /// Classifies images in batch with a network that milenas-export wrote.
@@ -45,7 +46,8 @@ Folders are read in the order of names; hidden files and endings such as .txt an
     #[command(after_help = "\
 Examples:
   milenas-infer evaluate model.onnx digits --json
-  milenas-infer evaluate model.onnx photos/ --compare smaller.onnx --report report.html")]
+  milenas-infer evaluate model.onnx photos/ --compare smaller.onnx --report report.html
+  milenas-infer evaluate model.onnx digits --precision bf16")]
     Evaluate(Evaluate),
     /// Put the results of shards together again, if they are complete
     #[command(after_help = "\
@@ -57,7 +59,8 @@ Example:
     /// Measure how fast a model runs on this machine, without image files; classify --verbose tells the other stages
     #[command(after_help = "\
 Example:
-  milenas-infer bench model.onnx --batch 32 --json")]
+  milenas-infer bench model.onnx --batch 32 --json
+  milenas-infer bench model.onnx --batch 1 --precision bf16")]
     Bench(Bench),
 }
 
@@ -205,6 +208,9 @@ pub struct Runtime {
     /// active environment, of .venv here, of python3
     #[arg(long, value_name = "FILE")]
     pub ort_lib: Option<PathBuf>,
+    /// What convolutions multiply; other than float32 with the native runtime alone, on files that are not int8
+    #[arg(long, value_name = "NAME", default_value = "float32")]
+    pub precision: Precision,
     /// Height and width of the images, where the file takes any
     #[arg(long, value_name = "N|HxW", value_parser = size)]
     pub size: Option<[usize; 2]>,
@@ -243,6 +249,15 @@ pub enum Kind {
     Tract,
     /// candle-onnx, for files of `milenas-export --target candle-onnx` and other simple ones; slow
     CandleOnnx,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[allow(missing_docs)]
+pub enum Precision {
+    /// 24 bits, as the network was trained
+    Float32,
+    /// bfloat16, 8 bits, added up in float32: up to twice as fast on processors with AVX512-BF16, no gain on others
+    Bf16,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -320,6 +335,15 @@ impl From<Kind> for runtime::Kind {
             Kind::Ort => runtime::Kind::Ort,
             Kind::Tract => runtime::Kind::Tract,
             Kind::CandleOnnx => runtime::Kind::CandleOnnx,
+        }
+    }
+}
+
+impl From<Precision> for fused::Precision {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::Float32 => fused::Precision::Float32,
+            Precision::Bf16 => fused::Precision::Bf16,
         }
     }
 }

@@ -47,7 +47,12 @@ fn options(runtime: &Runtime, recipe: Option<&Recipe>) -> Result<Options> {
             outputs: said.outputs_are.map(Into::into),
         },
     };
-    let choice = Choice { kind: runtime.runtime.into(), ort_library: runtime.ort_lib.clone(), threads: 0 };
+    let choice = Choice {
+        kind: runtime.runtime.into(),
+        precision: runtime.precision.into(),
+        ort_library: runtime.ort_lib.clone(),
+        threads: 0,
+    };
     let recipe = recipe::Recipe { size: runtime.size, ..said };
     Ok(Options { runtime: choice, recipe, features: false })
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use candle_onnx::onnx::ModelProto;
 use milenas_export::onnx;
+use milenas_models::fused::Precision;
 use milenas_models::{CARD_KEY, Card, InputContract, file};
 
 use crate::answer::Meaning;
@@ -52,6 +53,12 @@ impl Classifier {
             let problem = "it tells no features. Help: --runtime native does".into();
             return Err(Error::Unavailable { name: kind.name(), problem });
         }
+        if options.runtime.precision != Precision::Float32 && kind != Kind::Native {
+            let problem =
+                "it computes in the precision of the file. Help: --runtime native has --precision bf16"
+                    .into();
+            return Err(Error::Unavailable { name: kind.name(), problem });
+        }
         let proto = onnx::proto(&file::read(path, onnx::MAX_FILE_BYTES)?, &place)?;
         let interface = onnx::interface(&proto, &place)?;
         let card = interface.metadata.contains_key(CARD_KEY);
@@ -66,7 +73,7 @@ impl Classifier {
         let mut meaning = recipe.meaning(own, &place)?;
         let runtime: Box<dyn Runtime> = match kind {
             Kind::Native => {
-                let native = native(&proto, &mut input, options.features, &place)?;
+                let native = native(&proto, &mut input, options, &place)?;
                 if own == Meaning::Probabilities {
                     meaning = native.meaning();
                 }
@@ -94,8 +101,8 @@ impl Classifier {
 
 /// This project's runtime, without the steps that stand around the network in the file: the scale of bytes, which
 /// becomes that of `input`, and the softmax.
-fn native(proto: &ModelProto, input: &mut InputContract, features: bool, place: &str) -> Result<Native> {
+fn native(proto: &ModelProto, input: &mut InputContract, options: &Options, place: &str) -> Result<Native> {
     let onnx::Decoded { mut graph, mut weights, bytes, .. } = onnx::decode_proto(proto, place)?;
     milenas_export::undress(&mut graph, &mut weights, bytes.then_some(input))?;
-    Native::new(graph, weights, features, place)
+    Native::new(graph, weights, options.features, options.runtime.precision, place)
 }

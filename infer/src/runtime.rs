@@ -17,6 +17,8 @@ pub use native::Native;
 pub use ort::Ort;
 pub use tract::Tract;
 
+use milenas_models::fused::Precision;
+
 use crate::answer::Answer;
 use crate::{Error, Result};
 
@@ -31,6 +33,8 @@ pub trait Runtime: Send + Sync {
 pub struct Choice {
     /// Its name.
     pub kind: Kind,
+    /// What convolutions multiply; other than float32 in [`Native`] alone.
+    pub precision: Precision,
     /// The library of ONNX Runtime; looked for without it.
     pub ort_library: Option<PathBuf>,
     /// Threads of a runtime that keeps its own; 0 is all cores. The others use those of rayon.

@@ -18,7 +18,7 @@ use milenas_models::kernels::blocked::elementwise::{
 use milenas_models::kernels::blocked::layout::transpose;
 use milenas_models::kernels::blocked::norm::Scaling;
 use milenas_models::kernels::blocked::pointwise::{self, Pointwise};
-use milenas_models::kernels::blocked::{Channels, Level, Pack, parity, pool};
+use milenas_models::kernels::blocked::{Channels, LANES, Level, Pack, parity, pool};
 use twins::Plain;
 
 /// An image in the middle of the search network.
@@ -96,6 +96,7 @@ fn depthwise_kernels(bench: &mut Bench, level: Level, shape: Depthwise) {
                 source,
                 weight,
                 rows: 0..SIDE / stride,
+                last: LANES,
                 out: &mut out,
             })
         },

@@ -13,6 +13,7 @@ use crate::cli::Bench;
 #[derive(Serialize)]
 struct Report {
     runtime: &'static str,
+    precision: &'static str,
     threads: usize,
     batch: usize,
     images_per_second: f64,
@@ -41,15 +42,16 @@ pub(super) fn execute(asked: &Bench) -> Result<bool> {
         let batch_seconds = seconds[runs / 2];
         let images_per_second = batch as f64 / batch_seconds;
         let (threads, peak_mib) = (rayon::current_num_threads(), peak_mib());
-        let runtime = options.runtime.kind.name();
-        Ok(Report { runtime, threads, batch, images_per_second, batch_seconds, peak_mib })
+        let (runtime, precision) = (options.runtime.kind.name(), options.runtime.precision.name());
+        Ok(Report { runtime, precision, threads, batch, images_per_second, batch_seconds, peak_mib })
     })?;
     if asked.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
         println!(
-            "{}: {:.1} images/s in batches of {}, {:.2} ms a batch, {} threads, peak {} MiB",
+            "{}, {}: {:.1} images/s in batches of {}, {:.2} ms a batch, {} threads, peak {} MiB",
             report.runtime,
+            report.precision,
             report.images_per_second,
             report.batch,
             1e3 * report.batch_seconds,

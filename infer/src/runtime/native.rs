@@ -1,7 +1,7 @@
 //! This project's own kernels, on the decoded graph; the executor where they have no form for it.
 
 use candle_core::{Device, Tensor};
-use milenas_models::fused::Network;
+use milenas_models::fused::{Network, Precision};
 use milenas_models::graph::{Node, Value};
 use milenas_models::{Error as Model, Executor, Graph, Mode, Op, Weights};
 
@@ -31,8 +31,14 @@ impl Native {
     /// On a decoded graph; `place` names its file.
     ///
     /// # Errors
-    /// A graph that is no classifier; features that it lacks.
-    pub fn new(graph: Graph, weights: Weights, features: bool, place: &str) -> Result<Self> {
+    /// A graph that is no classifier; features that it lacks; another precision than float32 where there are no fused passes.
+    pub fn new(
+        graph: Graph,
+        weights: Weights,
+        features: bool,
+        precision: Precision,
+        place: &str,
+    ) -> Result<Self> {
         let refused = |problem: &str| Error::Model { place: place.into(), problem: problem.into() };
         let image = image(&graph).ok_or_else(|| {
             refused("no classifier: expected one input [N, C, H, W] and one output [N, classes]")
@@ -43,7 +49,7 @@ impl Native {
                 "its answers come from no linear operation, so there are no features to tell",
             ));
         }
-        let engine = engine(&graph, weights)?;
+        let engine = engine(&graph, weights, precision, place)?;
         let batch = graph.inputs().next().and_then(|v| graph.fact(v).dims().first()?.fixed());
         Ok(Native { graph, engine, batch, image, features: found.filter(|_| features) })
     }
@@ -69,9 +75,19 @@ impl Native {
     }
 }
 
-fn engine(graph: &Graph, weights: Weights) -> Result<Engine> {
-    let network = Network::settled(graph, &weights)?;
-    Ok(network.map_or(Engine::Executor(weights), |network| Engine::Fused(Box::new(network))))
+fn engine(graph: &Graph, weights: Weights, precision: Precision, place: &str) -> Result<Engine> {
+    match (Network::settled(graph, &weights, precision)?, precision) {
+        (Some(network), _) => Ok(Engine::Fused(Box::new(network))),
+        (None, Precision::Float32) => Ok(Engine::Executor(weights)),
+        (None, Precision::Bf16) => {
+            let reason = Network::new(graph).err().unwrap_or_default();
+            let problem = format!(
+                "the fused kernels, which alone have --precision bf16, do not run it: {reason}. Help: leave \
+                 --precision out, or export the network without --int8"
+            );
+            Err(Error::Model { place: place.into(), problem })
+        }
+    }
 }
 
 fn image(graph: &Graph) -> Option<[usize; 3]> {

@@ -37,25 +37,41 @@ impl Head {
 
     /// The logits of a batch.
     pub fn forward(&mut self, parameters: &Parameters, input: View<'_>, batch: usize) {
-        let (pixels, lanes) = (input.map.pixels(), input.map.packs * LANES);
         self.features.clear();
         self.logits.clear();
         for i in 0..batch {
-            for plane in input.image(i).chunks_exact(pixels) {
-                let mut sum = [0.0; LANES];
-                let floor = if self.rectifies { 0.0 } else { f32::NEG_INFINITY };
-                for pack in plane {
-                    sum.iter_mut().zip(pack.0).for_each(|(sum, x)| *sum += x.max(floor));
-                }
-                self.features.extend(sum.map(|x| x / pixels as f32));
+            self.add(parameters, std::iter::once(input.image(i)), input.map.pixels());
+        }
+    }
+
+    /// The logits of one image, whose map is in parts.
+    pub fn answer<'a>(
+        &mut self,
+        parameters: &Parameters,
+        parts: impl Iterator<Item = &'a [Pack]>,
+        pixels: usize,
+    ) {
+        self.features.clear();
+        self.logits.clear();
+        self.add(parameters, parts, pixels);
+    }
+
+    fn add<'a>(&mut self, parameters: &Parameters, parts: impl Iterator<Item = &'a [Pack]>, pixels: usize) {
+        let first = self.features.len();
+        let floor = if self.rectifies { 0.0 } else { f32::NEG_INFINITY };
+        for plane in parts.flat_map(|part| part.chunks_exact(pixels)) {
+            let mut sum = [0.0; LANES];
+            for pack in plane {
+                sum.iter_mut().zip(pack.0).for_each(|(sum, x)| *sum += x.max(floor));
             }
-            let features = &self.features[i * lanes..];
-            let (weight, bias) = (&parameters.values[self.weight], floats(&parameters.values[self.bias]));
-            for class in 0..self.classes {
-                let column = &weight[class / LANES * lanes..][..lanes];
-                let products = column.iter().zip(features).map(|(w, x)| f64::from(w.0[class % LANES] * x));
-                self.logits.push((f64::from(bias[class]) + products.sum::<f64>()) as f32);
-            }
+            self.features.extend(sum.map(|x| x / pixels as f32));
+        }
+        let features = &self.features[first..];
+        let (weight, bias) = (&parameters.values[self.weight], floats(&parameters.values[self.bias]));
+        for class in 0..self.classes {
+            let column = &weight[class / LANES * features.len()..][..features.len()];
+            let products = column.iter().zip(features).map(|(w, x)| f64::from(w.0[class % LANES] * x));
+            self.logits.push((f64::from(bias[class]) + products.sum::<f64>()) as f32);
         }
     }
 

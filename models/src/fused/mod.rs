@@ -20,7 +20,7 @@ pub mod view;
 
 pub use context::{Context, Profile};
 pub use copies::Copies;
-pub use network::{Codes, Network, Prediction, Regularisers, Rooms};
+pub use network::{Codes, Network, Precision, Prediction, Regularisers, Rooms};
 pub use norm::{AffineNorm, Norm, Statistics};
 pub use parameters::{Gradients, Named, Parameters};
 pub use scratch::{Scratch, Workspace};

@@ -58,7 +58,7 @@ impl Stem {
 
     /// The patches around the pixels of some rows of an image `[C, H, W]`, `[block][pixel]`, lanes in the order of a
     /// weight `[C, 3, 3]`.
-    fn patches(&self, image: &[f32], rows: Range<usize>, out: &mut Vec<Pack>) {
+    pub fn patches(&self, image: &[f32], rows: Range<usize>, out: &mut Vec<Pack>) {
         let Map { height, width, .. } = self.map;
         let pixels = rows.len() * width;
         out.clear();
@@ -150,11 +150,9 @@ impl Stem {
         self.norm.evaluate(parameters, statistics);
     }
 
-    /// The output for one image `[C, H, W]`, by the norm as it is.
-    pub fn predict(&self, c: &Context<'_>, image: &[f32], out: &mut [Pack]) {
-        let mut sums = vec![Pack::ZERO; 2 * self.map.packs];
-        self.convolve(c, image, &mut c.workspace.scratch().strip, out, &mut sums);
-        self.normalise(c, out);
+    /// The weight, and the norm as it is.
+    pub fn layer(&self) -> (Id, &Scaling) {
+        (self.weight, &self.norm.scaling)
     }
 
     /// The norm, in place.

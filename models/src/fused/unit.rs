@@ -10,7 +10,7 @@ use crate::kernels::blocked::elementwise::{Gate, Term, WeightedSum};
 use crate::kernels::blocked::norm::Slope;
 use crate::kernels::blocked::pointwise::{Pointwise, WeightGradient};
 use crate::kernels::blocked::simd::{floats, floats_mut};
-use crate::kernels::blocked::{HALO, Level, Map, Pack, elementwise, parity, taps};
+use crate::kernels::blocked::{HALO, LANES, Level, Map, Pack, elementwise, parity, taps};
 
 use super::parameters::{Id, Parameters};
 use super::scratch::Scratch;
@@ -38,6 +38,16 @@ impl Columns {
     pub fn rectifies(self) -> bool {
         !matches!(self, Columns::Halves)
     }
+
+    /// Rows and columns of the input from one pixel of the output to the next.
+    pub fn stride(self) -> usize {
+        match self {
+            Columns::Depthwise(shape, _) => shape.stride,
+            Columns::Rectified => 1,
+            Columns::Parity | Columns::Halves => 2,
+            Columns::Taps { stride } => stride,
+        }
+    }
 }
 
 /// A convolution.
@@ -61,12 +71,7 @@ const TAPS: usize = 1024;
 impl Unit {
     /// For maps of this size.
     pub fn resize(&mut self, input: Map) {
-        let stride = match self.columns {
-            Columns::Depthwise(shape, _) => shape.stride,
-            Columns::Rectified => 1,
-            Columns::Parity | Columns::Halves => 2,
-            Columns::Taps { stride } => stride,
-        };
+        let stride = self.columns.stride();
         self.input = input;
         self.output = Map { packs: self.output.packs, ..input.strided(stride) };
     }
@@ -104,27 +109,8 @@ impl Unit {
         rows: Range<usize>,
         out: &mut [Pack],
     ) {
-        let pixels = rows.len() * self.output.width;
-        match self.columns {
-            Columns::Depthwise(shape, id) => {
-                let weight = parameters.kernel(id);
-                level.run(depthwise::Forward { shape, map: self.input, source, weight, rows, out });
-            }
-            Columns::Rectified => {
-                for (block, out) in out.chunks_exact_mut(pixels).enumerate() {
-                    let first = block * self.input.pixels() + rows.start * self.input.width;
-                    level.run(elementwise::Rectify { source: &source[first..][..pixels], out });
-                }
-            }
-            Columns::Parity => {
-                let out_half = self.input.packs * pixels;
-                level.run(parity::Gather { map: self.input, source, rows, out_plane: pixels, out_half, out });
-            }
-            Columns::Taps { stride } => {
-                level.run(taps::Gather { stride, map: self.input, source, rows, out })
-            }
-            Columns::Halves => level.run(taps::Halve { map: self.input, source, rows, out }),
-        }
+        let part = Part { map: self.input, source, before: 0, blocks: self.input.packs, last: LANES };
+        part.columns(self.columns, level, parameters, rows, out);
     }
 
     /// The output of one image, with its `[2][block]` sums added to `sums`.
@@ -328,6 +314,56 @@ impl Unit {
                 }
             }
             Columns::Halves => level.run(taps::Double { map: self.input, gradient: columns, out: da }),
+        }
+    }
+}
+
+/// Blocks of the input, and where they are among all of it.
+pub struct Part<'a> {
+    /// Of these blocks alone.
+    pub map: Map,
+    /// The map: padded and rectified for a depthwise convolution, else plain.
+    pub source: &'a [Pack],
+    /// Blocks before them.
+    pub before: usize,
+    /// Blocks of the whole input.
+    pub blocks: usize,
+    /// Channels that count of the last block.
+    pub last: usize,
+}
+
+impl Part<'_> {
+    /// Their columns of some rows of the output, among those of the whole input: `[block][pixel]`.
+    pub fn columns(
+        &self,
+        columns: Columns,
+        level: Level,
+        parameters: &Parameters,
+        rows: Range<usize>,
+        out: &mut [Pack],
+    ) {
+        let Part { map, source, before, blocks, last } = *self;
+        let pixels = rows.len() * map.strided(columns.stride()).width;
+        let out = &mut out[before * pixels..];
+        match columns {
+            Columns::Depthwise(shape, id) => {
+                let weight = parameters.kernel(id);
+                level.run(depthwise::Forward { shape, map, source, weight, rows, last, out });
+            }
+            Columns::Rectified => {
+                for (block, out) in out.chunks_exact_mut(pixels).enumerate().take(map.packs) {
+                    let first = block * map.pixels() + rows.start * map.width;
+                    level.run(elementwise::Rectify { source: &source[first..][..pixels], out });
+                }
+            }
+            Columns::Parity => {
+                let out_half = blocks * pixels;
+                level.run(parity::Gather { map, source, rows, out_plane: pixels, out_half, out });
+            }
+            Columns::Taps { stride } => {
+                level.run(taps::Gather { stride, map, source, rows, out_tap: blocks * pixels, out })
+            }
+            Columns::Halves => level.run(taps::Halve { map, source, rows, out }),
         }
     }
 }

@@ -4,7 +4,7 @@ use milenas_models::Rng;
 use milenas_models::kernels::blocked::depthwise::{self, Depthwise};
 use milenas_models::kernels::blocked::layout::transpose;
 use milenas_models::kernels::blocked::pointwise::{self, Pointwise};
-use milenas_models::kernels::blocked::{Channels, Level, Map, Pack};
+use milenas_models::kernels::blocked::{Channels, LANES, Level, Map, Pack};
 use proptest::prelude::*;
 
 use super::{Plain, assert_close, twins};
@@ -46,7 +46,7 @@ proptest! {
             for rows in [0..cut, cut..out.height] {
                 let mut strip = vec![Pack::ZERO; map.packs * rows.len() * out.width];
                 level.run(depthwise::Forward {
-                    shape, map, source: &source, weight: &weights, rows: rows.clone(), out: &mut strip,
+                    shape, map, source: &source, weight: &weights, rows: rows.clone(), last: LANES, out: &mut strip,
                 });
                 for (block, strip) in strip.chunks_exact((rows.len() * out.width).max(1)).enumerate() {
                     let first = (block * out.height + rows.start) * out.width;
@@ -159,6 +159,7 @@ fn wide_levels_agree_to_the_bit() {
             source: &source,
             weight: &weight,
             rows: 0..9,
+            last: LANES,
             out: &mut out,
         });
         level.run(depthwise::WeightGradient {

@@ -10,9 +10,8 @@ use crate::kernels::blocked::norm::Scaling;
 use crate::kernels::blocked::{Map, Pack};
 
 use super::super::context::Context;
-use super::evaluate::Worker;
 use super::lives::Room;
-use super::{Network, Slot, Source, Step};
+use super::{Maps, Network, Slot, Source, Step};
 
 /// How the codes of a batch differ, over all rectifiers.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,6 +33,53 @@ struct Read<'a> {
     map: Map,
     channels: usize,
     scaling: &'a Scaling,
+}
+
+/// The maps of a batch, and rooms free for others, by their size.
+#[derive(Default)]
+struct Worker {
+    maps: Maps,
+    free: HashMap<usize, Vec<Vec<Pack>>>,
+}
+
+impl Worker {
+    /// For so many steps and buffers, with the rooms that another has left.
+    fn with(free: HashMap<usize, Vec<Vec<Pack>>>, steps: usize, buffers: usize) -> Worker {
+        let maps = Maps {
+            made: (0..steps).map(|_| Vec::new()).collect(),
+            states: (0..buffers).map(|_| Vec::new()).collect(),
+            ..Maps::default()
+        };
+        Worker { maps, free }
+    }
+
+    /// All rooms.
+    fn end(mut self) -> HashMap<usize, Vec<Vec<Pack>>> {
+        let left = self.maps.made.into_iter().chain(self.maps.states);
+        left.filter(|packs| !packs.is_empty())
+            .for_each(|packs| self.free.entry(packs.len()).or_default().push(packs));
+        self.free
+    }
+
+    fn room(&mut self, room: Room) -> &mut Vec<Pack> {
+        match room {
+            Room::Made(i) => &mut self.maps.made[i],
+            Room::State(buffer) => &mut self.maps.states[buffer],
+        }
+    }
+
+    fn take(&mut self, room: Room, len: usize) {
+        let found = self.free.entry(len).or_default().pop();
+        *self.room(room) = found.unwrap_or_else(|| vec![Pack::ZERO; len]);
+    }
+
+    fn give(&mut self, room: Room) {
+        let packs = std::mem::take(self.room(room));
+        if packs.is_empty() {
+            return;
+        }
+        self.free.entry(packs.len()).or_default().push(packs);
+    }
 }
 
 impl Network {

@@ -66,10 +66,8 @@ pub(super) struct Program {
     pub(super) steps: Vec<Step>,
     /// Packs of an image in each buffer; the stem's output is buffer 0.
     pub(super) images: Vec<usize>,
-    /// Of maps in evaluation, step by step.
+    /// Of maps that no backward pass wants.
     pub(super) lives: Lives,
-    /// Of maps in evaluation, steps that do not meet at a time.
-    pub(super) waves: Lives,
     /// By buffer, the first step that makes a part of it.
     pub(super) first: Vec<usize>,
     /// Of as many blocks as any map has.
@@ -149,8 +147,7 @@ pub(super) fn compile(graph: &Graph, paths: &[Value]) -> Compiled<Program> {
     targets(&mut steps);
     let made_first = |buffer: usize| steps.iter().position(|step| step.makes(buffer)).unwrap_or(usize::MAX);
     Ok(Program {
-        lives: Lives::by_step(&steps, images.len(), last.buffer),
-        waves: Lives::by_wave(&steps, images.len(), last.buffer),
+        lives: Lives::new(&steps, images.len(), last.buffer),
         first: (0..images.len()).map(made_first).collect(),
         identity: Scaling::identity(steps.iter().map(Step::packs).max().unwrap_or(0)),
         tensors: Tensors::new(parameters, statistics),

@@ -72,32 +72,14 @@ impl Network {
     }
 
     pub(super) fn step(&self, c: &Context<'_>, at: usize, maps: &mut Maps) {
-        self.steps(c, &[at], maps);
-    }
-
-    /// Some steps that do not meet, in their order.
-    pub(super) fn steps(&self, c: &Context<'_>, steps: &[usize], maps: &mut Maps) {
-        let mut work = self.lift(steps, maps);
-        work.iter_mut().for_each(|(at, written)| self.compute(c, *at, maps, written));
-        self.lay(work, maps);
-    }
-
-    /// Takes out of the maps what steps write, apart from those that idle.
-    pub(super) fn lift(&self, steps: &[usize], maps: &mut Maps) -> Vec<(usize, Written)> {
-        let mut work = Vec::with_capacity(steps.len());
-        for &at in steps.iter().filter(|&&at| !self.idles(at)) {
-            let packs = std::mem::take(self.written(at, maps));
-            work.push((at, Written { packs, sums: std::mem::take(&mut maps.sums[at]) }));
+        if self.idles(at) {
+            return;
         }
-        work
-    }
-
-    /// Puts it back.
-    pub(super) fn lay(&self, work: impl IntoIterator<Item = (usize, Written)>, maps: &mut Maps) {
-        for (at, Written { packs, sums }) in work {
-            *self.written(at, maps) = packs;
-            maps.sums[at] = sums;
-        }
+        let packs = std::mem::take(self.written(at, maps));
+        let mut written = Written { packs, sums: std::mem::take(&mut maps.sums[at]) };
+        self.compute(c, at, maps, &mut written);
+        *self.written(at, maps) = written.packs;
+        maps.sums[at] = written.sums;
     }
 
     fn written<'a>(&self, at: usize, maps: &'a mut Maps) -> &'a mut Vec<Pack> {
@@ -107,7 +89,7 @@ impl Network {
         }
     }
 
-    pub(super) fn compute(&self, c: &Context<'_>, at: usize, maps: &Maps, written: &mut Written) {
+    fn compute(&self, c: &Context<'_>, at: usize, maps: &Maps, written: &mut Written) {
         match &self.program.steps[at] {
             Step::Convolution(convolution) => self.convolve(c, convolution, maps, written),
             Step::Pool(pool) => self.pool(c, pool, maps, written),
@@ -285,7 +267,7 @@ impl Network {
 }
 
 /// What a step writes, out of the maps while it does.
-pub(super) struct Written {
+struct Written {
     /// The room of its output.
     packs: Vec<Pack>,
     /// The sums that its norm needs.

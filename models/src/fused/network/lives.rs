@@ -1,4 +1,4 @@
-//! When the maps of an image are needed: rooms that are taken before a group of steps, and given back after it.
+//! When the maps of an image are needed: rooms that are taken before a step, and given back after it.
 
 use super::{Source, Step, Term};
 
@@ -11,54 +11,25 @@ pub(super) enum Room {
     State(usize),
 }
 
-/// Groups of steps, done one after the other, and the rooms they take and give back.
+/// The rooms that steps take and give back.
 pub(super) struct Lives {
-    /// Steps that do not meet.
-    pub(super) groups: Vec<Vec<usize>>,
-    /// By group, what it is the first to write.
+    /// By step, what it is the first to write.
     pub(super) taken: Vec<Vec<Room>>,
-    /// By group, what nobody reads after it.
+    /// By step, what nobody reads after it.
     pub(super) given: Vec<Vec<Room>>,
 }
 
 impl Lives {
-    /// Step by step.
-    pub(super) fn by_step(steps: &[Step], buffers: usize, last: usize) -> Lives {
-        Lives::new((0..steps.len()).map(|at| vec![at]).collect(), steps, buffers, last)
-    }
-
-    /// In the fewest groups: each step as early as what it reads is there, and whoever else reads or writes what it writes
-    /// is done.
-    pub(super) fn by_wave(steps: &[Step], buffers: usize, last: usize) -> Lives {
-        let rooms: Vec<(Room, Vec<Room>)> = (0..steps.len()).map(|at| rooms(steps, at)).collect();
-        let meet = |a: usize, b: usize| {
-            let ((written, read), (other, others)) = (&rooms[a], &rooms[b]);
-            written == other || read.contains(other) || others.contains(written)
-        };
-        let (mut groups, mut waves) = (Vec::<Vec<usize>>::new(), Vec::with_capacity(steps.len()));
-        for at in 0..steps.len() {
-            let wave = (0..at).filter(|&before| meet(before, at)).map(|b| waves[b] + 1).max().unwrap_or(0);
-            waves.push(wave);
-            groups.resize_with(groups.len().max(wave + 1), Vec::new);
-            groups[wave].push(at);
-        }
-        // The longest first: the others then fill up what time is left.
-        groups.iter_mut().for_each(|group| group.sort_by_key(|&at| std::cmp::Reverse(steps[at].work())));
-        Lives::new(groups, steps, buffers, last)
-    }
-
-    fn new(groups: Vec<Vec<usize>>, steps: &[Step], buffers: usize, last: usize) -> Lives {
+    /// Of these steps in their order, with so many buffers of states.
+    pub(super) fn new(steps: &[Step], buffers: usize, last: usize) -> Lives {
         let all = (0..steps.len()).map(Room::Made).chain((0..buffers).map(Room::State));
-        let (mut taken, mut given) = (vec![Vec::new(); groups.len()], vec![Vec::new(); groups.len()]);
-        let mut touched: Vec<Vec<Room>> = Vec::with_capacity(groups.len());
-        for group in &groups {
-            let of = |&at: &usize| {
-                let (written, mut read) = rooms(steps, at);
-                read.push(written);
-                read
-            };
-            touched.push(group.iter().flat_map(of).collect());
-        }
+        let (mut taken, mut given) = (vec![Vec::new(); steps.len()], vec![Vec::new(); steps.len()]);
+        let touched = |at| {
+            let (written, mut read) = rooms(steps, at);
+            read.push(written);
+            read
+        };
+        let touched: Vec<Vec<Room>> = (0..steps.len()).map(touched).collect();
         for room in all {
             let touches = |rooms: &Vec<Room>| rooms.contains(&room);
             let Some(end) = touched.iter().rposition(touches) else { continue };
@@ -70,7 +41,7 @@ impl Lives {
                 given[end].push(room);
             }
         }
-        Lives { groups, taken, given }
+        Lives { taken, given }
     }
 }
 

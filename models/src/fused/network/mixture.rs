@@ -5,8 +5,8 @@ use crate::kernels::blocked::Level;
 use crate::{Error, Result};
 
 use super::super::parameters::Gradients;
-use super::Network;
 use super::backward::Wanted;
+use super::{Network, Precision};
 
 impl Network {
     /// For a graph in which the weights of a mixture multiply `paths`, each read by one sum.
@@ -53,7 +53,7 @@ impl Network {
     /// Pixels that do not fit; another number of mixture weights than paths.
     pub fn predict_mixed(&mut self, images: &[f32], mixture: &[f32]) -> Result<Vec<f32>> {
         self.mix(mixture)?;
-        self.settle();
+        self.settle(Precision::Float32);
         Ok(self.infer(images)?.into_iter().flat_map(|found| found.logits).collect())
     }
 

@@ -1,6 +1,6 @@
 //! A derived network, compiled from its graph, for training and for evaluation.
 //!
-//! Training runs step by step over the batch, as BatchNorm asks; evaluation image by image.
+//! Training runs step by step over the batch, as BatchNorm asks; evaluation image by image, by a plan of its own.
 
 mod backward;
 mod codes;
@@ -11,10 +11,10 @@ mod jacobian;
 mod lives;
 mod mixture;
 mod pairs;
-mod team;
+mod plan;
 
 use crate::graph::{Graph, Value};
-use crate::kernels::blocked::{Channels, LANES, Level, Map, Pack};
+use crate::kernels::blocked::{Channels, Level, Map, Pack};
 use crate::{Error, Result, Trainable, Weights};
 
 use super::context::{Context, Profile};
@@ -26,6 +26,8 @@ use super::view::{Place, View};
 pub use codes::{Codes, Rooms};
 use compile::{Program, compile};
 pub use evaluate::Prediction;
+use plan::Plan;
+pub use plan::Precision;
 
 /// Where a map lies.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -148,15 +150,6 @@ impl Step {
         }
     }
 
-    /// About how long it takes, in packs of multiply-adds.
-    fn work(&self) -> usize {
-        match self {
-            Step::Convolution(c) => c.unit.output.len() * c.unit.inputs() * LANES,
-            Step::Sum(sum) => sum.out.map.len() * sum.terms.len(),
-            Step::Pool(_) | Step::Passing(_) => self.output().len(),
-        }
-    }
-
     /// Blocks of what it reads.
     fn packs(&self) -> usize {
         match self {
@@ -210,6 +203,8 @@ pub struct Network {
     unwanted: Gradients,
     spare: Vec<Vec<Pack>>,
     profile: Profile,
+    /// Of evaluation, as last settled.
+    plan: Option<Plan>,
 }
 
 impl Network {
@@ -223,10 +218,10 @@ impl Network {
     ///
     /// # Errors
     /// A missing weight, or one of another size.
-    pub fn settled(graph: &Graph, weights: &Weights) -> Result<Option<Network>> {
+    pub fn settled(graph: &Graph, weights: &Weights, precision: Precision) -> Result<Option<Network>> {
         let Ok(mut network) = Network::new(graph) else { return Ok(None) };
         network.tensors_mut().load(weights)?;
-        network.settle();
+        network.settle(precision);
         Ok(Some(network))
     }
 
@@ -262,6 +257,7 @@ impl Network {
             unwanted,
             spare,
             profile,
+            plan: None,
         })
     }
 

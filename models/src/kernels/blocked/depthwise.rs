@@ -6,7 +6,7 @@
 use core::ops::Range;
 
 use super::layout::{HALO, Map};
-use super::simd::{Kernel, Lanes, Pack};
+use super::simd::{Kernel, LANES, Lanes, Pack};
 
 /// The make of a depthwise convolution.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -128,15 +128,16 @@ fn tile<L: Lanes, const KX: usize, const D: usize, const S: usize, const X: usiz
     }
 }
 
-/// `count` results of a row.
+/// The first `parts` registers of `count` results of a row.
 #[inline(always)]
 fn row_of<L: Lanes, const KX: usize, const D: usize, const S: usize>(
     row: Row<'_>,
     count: usize,
+    parts: usize,
     out: &mut [Pack],
     put: Put<'_>,
 ) {
-    for part in 0..L::PARTS {
+    for part in 0..parts {
         let mut x = 0;
         while x + 8 <= count {
             tile::<L, KX, D, S, 8>(&row, x, part, out, put);
@@ -165,6 +166,8 @@ pub struct Forward<'a> {
     pub weight: &'a [Pack],
     /// Which rows of the output.
     pub rows: Range<usize>,
+    /// Channels of the last block that are wanted.
+    pub last: usize,
     /// Where they go.
     pub out: &'a mut [Pack],
 }
@@ -196,7 +199,11 @@ fn forward<L: Lanes, const K: usize, const D: usize, const S: usize>(k: Forward<
                 weight_step: K as isize,
                 weight_x: 1,
             };
-            row_of::<L, K, D, S>(row, width, out, Put { gap: 1, add: false, gate: None });
+            let put = Put { gap: 1, add: false, gate: None };
+            match L::HALVES && block + 1 == k.map.packs && k.last <= LANES / 2 {
+                true => row_of::<L::Half, K, D, S>(row, width, 1, out, put),
+                false => row_of::<L, K, D, S>(row, width, L::PARTS, out, put),
+            }
         }
     }
 }
@@ -259,7 +266,7 @@ fn input_gradient<L: Lanes, const K: usize, const D: usize>(k: InputGradient<'_>
             weight_x: -1,
         };
         let gate = k.gate.map(|gate| &gate[line * width..][..width]);
-        row_of::<L, K, D, 1>(row, width, out, Put { gap: 1, add: k.add, gate });
+        row_of::<L, K, D, 1>(row, width, L::PARTS, out, Put { gap: 1, add: k.add, gate });
     }
 }
 
@@ -305,10 +312,10 @@ fn strided_input_gradient<L: Lanes>(k: InputGradient<'_>) {
                 let out = &mut k.out[first..];
                 let put = Put { gap: 2, add: true, gate: k.gate.map(|gate| &gate[first..]) };
                 match last_x / skip + 1 {
-                    1 => row_of::<L, 1, 1, 1>(row, count, out, put),
-                    2 => row_of::<L, 2, 1, 1>(row, count, out, put),
-                    3 => row_of::<L, 3, 1, 1>(row, count, out, put),
-                    _ => row_of::<L, 5, 1, 1>(row, count, out, put),
+                    1 => row_of::<L, 1, 1, 1>(row, count, L::PARTS, out, put),
+                    2 => row_of::<L, 2, 1, 1>(row, count, L::PARTS, out, put),
+                    3 => row_of::<L, 3, 1, 1>(row, count, L::PARTS, out, put),
+                    _ => row_of::<L, 5, 1, 1>(row, count, L::PARTS, out, put),
                 }
             }
         }

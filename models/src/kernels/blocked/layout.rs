@@ -7,7 +7,7 @@ use super::simd::{LANES, Pack};
 pub const HALO: usize = 4;
 
 /// The size of one image's map.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Map {
     /// Blocks of sixteen channels.
     pub packs: usize,

@@ -7,9 +7,11 @@
 // A tile is walked by index through several arrays at once; zips would hide which lane meets which.
 #![allow(clippy::needless_range_loop)]
 
+pub mod bf16;
 pub mod codes;
 pub mod depthwise;
 pub mod elementwise;
+pub mod layer;
 pub mod layout;
 pub mod norm;
 pub mod parity;
@@ -17,6 +19,7 @@ pub mod pointwise;
 pub mod pool;
 pub mod simd;
 pub mod taps;
+pub mod tile;
 
 pub use layout::{Channels, HALO, Map};
 pub use simd::{Kernel, LANES, Level, Pack};

@@ -5,6 +5,7 @@
 
 use super::layout::Channels;
 use super::simd::{Kernel, LANES, Lanes, Pack};
+use super::tile::{self, Operands, Singles};
 
 /// `out = weight * source`, some rows of pixels of an image. Filling lanes of the input are not read, those of the output
 /// become zero.
@@ -37,24 +38,25 @@ impl Kernel for Pointwise<'_> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes>(mut self) {
-        // Registers across output channels: as many as give a tile of independent sums that fits. Three by four fill all
-        // sixteen and spill.
         let group = self.outputs.each.div_ceil(LANES) * L::PARTS;
-        let filled = self.outputs.each.div_ceil(LANES / L::PARTS);
         for first in (0..self.outputs.groups).map(|g| g * group) {
-            let (mut at, end) = (first, first + filled);
-            while at + 2 <= end {
-                if L::MANY {
-                    strip::<L, 2, 8>(&mut self, at)
-                } else {
-                    strip::<L, 2, 4>(&mut self, at)
+            let (mut whole, mut half) = tile::filled::<L>(self.outputs.each);
+            let mut at = first;
+            while whole > 0 || half {
+                let (taken, with_half) = tile::registers::<L>(whole, half);
+                match (taken, with_half) {
+                    (3, _) => strip::<L, 3, false, 8>(&mut self, at),
+                    (2, true) => strip::<L, 2, true, 8>(&mut self, at),
+                    (1, true) => strip::<L, 1, true, 8>(&mut self, at),
+                    (0, _) => strip::<L, 0, true, 8>(&mut self, at),
+                    (2, _) if L::MANY => strip::<L, 2, false, 8>(&mut self, at),
+                    (2, _) => strip::<L, 2, false, 4>(&mut self, at),
+                    _ => strip::<L, 1, false, 8>(&mut self, at),
                 }
-                at += 2;
+                at += taken + usize::from(with_half);
+                (whole, half) = (whole - taken, half && !with_half);
             }
-            if at < end {
-                strip::<L, 1, 8>(&mut self, at);
-            }
-            (end..first + group).for_each(|at| blank::<L>(&mut self, at));
+            (at..first + group).for_each(|at| blank::<L>(&mut self, at));
         }
     }
 }
@@ -70,86 +72,70 @@ fn blank<L: Lanes>(k: &mut Pointwise<'_>, at: usize) {
     }
 }
 
-/// All pixels of `N` registers of output channels.
+/// All pixels of `N` registers of output channels, and of a half behind them.
 #[inline(always)]
-fn strip<L: Lanes, const N: usize, const P: usize>(k: &mut Pointwise<'_>, at: usize) {
-    let mut sums = [[L::zero(); N]; 2];
+fn strip<L: Lanes, const N: usize, const HALF: bool, const P: usize>(k: &mut Pointwise<'_>, at: usize) {
+    let mut sums = [([L::zero(); N], L::zero()); 2];
     for row in 0..k.rows {
         let mut x = 0;
         while x + P <= k.width {
-            put::<L, N, P>(k, at, row, x, &mut sums);
+            put::<L, N, HALF, P>(k, at, row, x, &mut sums);
             x += P;
         }
         while x < k.width {
-            put::<L, N, 1>(k, at, row, x, &mut sums);
+            put::<L, N, HALF, 1>(k, at, row, x, &mut sums);
             x += 1;
         }
     }
     if let Some(out) = &mut k.sums {
-        for (out, sums) in out.iter_mut().zip(sums) {
+        for (out, (sums, half)) in out.iter_mut().zip(sums) {
             for (n, sum) in sums.into_iter().enumerate() {
                 let (block, part) = ((at + n) / L::PARTS, (at + n) % L::PARTS);
                 L::load(&out[block], part).add(sum).store(&mut out[block], part);
             }
+            if HALF {
+                let out = &mut out[(at + N) / L::PARTS];
+                L::load(out, 0).add(half).store(out, 0);
+            }
         }
     }
 }
 
 #[inline(always)]
-fn put<L: Lanes, const N: usize, const P: usize>(
+fn put<L: Lanes, const N: usize, const HALF: bool, const P: usize>(
     k: &mut Pointwise<'_>,
     at: usize,
     row: usize,
     x: usize,
-    sums: &mut [[L; N]; 2],
+    sums: &mut [([L; N], L); 2],
 ) {
-    let tile = tile::<L, N, P>(k, at, row * k.width + x);
-    for (n, tile) in tile.into_iter().enumerate() {
+    let Pointwise { inputs, source, source_plane: plane, weight, .. } = *k;
+    let operands = Operands { inputs, source, plane, weight };
+    let none = ([[L::zero(); P]; N], [L::Half::zero(); P]);
+    let (whole, halves) = tile::add::<L, Singles, N, HALF, P>(&operands, at, row * k.width + x, none);
+    let wanted = k.sums.is_some();
+    for (n, tile) in whole.into_iter().enumerate() {
         let (block, part) = ((at + n) / L::PARTS, (at + n) % L::PARTS);
         let out = &mut k.out[block * k.out_plane + row * k.out_step + x..][..P];
         for (out, value) in out.iter_mut().zip(tile) {
             value.store(out, part);
-            sums[0][n] = sums[0][n].add(value);
-            sums[1][n] = value.fma(value, sums[1][n]);
-        }
-    }
-}
-
-/// Input lanes between two looks at how many there are.
-const QUAD: usize = 4;
-
-#[inline(always)]
-fn tile<L: Lanes, const N: usize, const P: usize>(k: &Pointwise<'_>, at: usize, pixel: usize) -> [[L; P]; N] {
-    let mut sums = [[L::zero(); P]; N];
-    let inputs = k.inputs.packs();
-    let column = inputs * LANES;
-    let mut left = 0;
-    for block in 0..inputs {
-        // `inputs.filled(block)` without its division.
-        left = if left == 0 { k.inputs.each } else { left };
-        let filled = left.min(LANES);
-        left -= filled;
-        let source = &k.source[block * k.source_plane + pixel..][..P];
-        let mut weights = [&k.weight[..0]; N];
-        for (n, w) in weights.iter_mut().enumerate() {
-            *w = &k.weight[(at + n) / L::PARTS * column + block * LANES..][..LANES];
-        }
-        for quad in 0..filled.div_ceil(QUAD) {
-            for lane in quad * QUAD..(quad + 1) * QUAD {
-                let mut w = [L::zero(); N];
-                for n in 0..N {
-                    w[n] = L::load(&weights[n][lane], (at + n) % L::PARTS);
-                }
-                for i in 0..P {
-                    let x = L::splat(source[i].0[lane]);
-                    for n in 0..N {
-                        sums[n][i] = w[n].fma(x, sums[n][i]);
-                    }
-                }
+            if wanted {
+                sums[0].0[n] = sums[0].0[n].add(value);
+                sums[1].0[n] = value.fma(value, sums[1].0[n]);
             }
         }
     }
-    sums
+    if HALF {
+        let out = &mut k.out[(at + N) / L::PARTS * k.out_plane + row * k.out_step + x..][..P];
+        for (out, value) in out.iter_mut().zip(halves) {
+            let value = L::widen(value);
+            value.store(out, 0);
+            if wanted {
+                sums[0].1 = sums[0].1.add(value);
+                sums[1].1 = value.fma(value, sums[1].1);
+            }
+        }
+    }
 }
 
 /// The gradient of the weight, added to `out`; between filling lanes it is left.

@@ -27,6 +27,8 @@ pub struct Gather<'a> {
     pub source: &'a [Pack],
     /// Which rows of the output.
     pub rows: Range<usize>,
+    /// Packs from one tap to the next.
+    pub out_tap: usize,
     /// Where they go.
     pub out: &'a mut [Pack],
 }
@@ -41,7 +43,7 @@ impl Kernel for Gather<'_> {
             let (ky, kx) = (tap / SIDE, tap % SIDE);
             let (first, count, from) = span(kx, self.stride, width, small);
             for block in 0..packs {
-                let out = &mut self.out[(tap * packs + block) * plane..][..plane];
+                let out = &mut self.out[tap * self.out_tap + block * plane..][..plane];
                 for (out, y) in out.chunks_exact_mut(small).zip(self.rows.clone()) {
                     let row = (y * self.stride + ky).wrapping_sub(1);
                     if row >= height {

@@ -1,0 +1,125 @@
+//! Evaluation: the steps of one image, with norms folded into weights, sums into the convolutions that make their terms, and
+//! rectifying and padding into whatever writes the map.
+//!
+//! Every image has a thread, so that what one step writes is in the thread's cache when the next reads it. Where there are fewer
+//! images than threads, the threads share the rows of each step.
+
+mod build;
+mod rooms;
+mod run;
+
+use std::sync::Mutex;
+
+use crate::kernels::blocked::{Channels, Map, Pack};
+
+use super::super::head::Head;
+use super::super::unit::Columns;
+use rooms::{Id, Room};
+use run::Worker;
+
+/// What pointwise and dense convolutions multiply. All else is float32: sums, maps, depthwise convolutions, stem, linear layer.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// float32.
+    #[default]
+    Float32,
+    /// bfloat16, both factors rounded to nearest, ties to even. Processors that multiply such pairs (AVX512-BF16) do; others multiply the
+    /// rounded numbers in float32.
+    Bf16,
+}
+
+impl Precision {
+    /// As it is typed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::Float32 => "float32",
+            Precision::Bf16 => "bf16",
+        }
+    }
+}
+
+/// How the factors of a convolution are stored.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Form {
+    /// float32.
+    Single,
+    /// float32 that are bfloat16.
+    Rounded,
+    /// Pairs of bfloat16.
+    Pairs,
+}
+
+/// The steps, and what they need of an image.
+#[derive(Default)]
+pub(super) struct Plan {
+    rooms: Vec<Room>,
+    steps: Vec<Step>,
+    /// The parts of the map that the head reads.
+    last: Vec<Id>,
+    /// For as many images at a time as there were.
+    workers: Mutex<Vec<(Worker, Head)>>,
+}
+
+enum Step {
+    Layer(Layer),
+    Pool(Pool),
+    Sum(Sum),
+    /// A map, rectified and padded.
+    Pad {
+        source: Id,
+        out: Id,
+    },
+}
+
+/// A convolution and what follows it.
+struct Layer {
+    form: Form,
+    /// What makes the columns; `None` are the patches of the stem.
+    columns: Option<Columns>,
+    /// The parts of the map that the columns are made of.
+    source: Vec<Id>,
+    /// Of all parts.
+    input: Map,
+    output: Map,
+    /// Channels of the columns, and of the output.
+    channels: [Channels; 2],
+    /// As `form` says, with the norm.
+    weight: Vec<Pack>,
+    /// `[block]`
+    bias: Vec<Pack>,
+    start: Start,
+    plain: Option<Id>,
+    padded: Option<Id>,
+}
+
+/// What a convolution is added to.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Start {
+    Zero,
+    /// What is where it goes.
+    Plain,
+    Map(Id),
+}
+
+struct Pool {
+    maximum: bool,
+    stride: usize,
+    map: Map,
+    source: Id,
+    out: Id,
+}
+
+/// `bias + sum of scale * map`
+struct Sum {
+    terms: Vec<Term>,
+    bias: Vec<Pack>,
+    map: Map,
+    out: Id,
+}
+
+struct Term {
+    /// Side by side.
+    parts: Vec<Id>,
+    /// `[block]`
+    scale: Vec<Pack>,
+}

@@ -1,0 +1,245 @@
+//! The steps of one image.
+
+use core::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use crate::kernels::blocked::bf16::{Pair, Round};
+use crate::kernels::blocked::elementwise::{PadRectify, Term as Addend, WeightedSum};
+use crate::kernels::blocked::layer::{self, PairLayer};
+use crate::kernels::blocked::tile::Operands;
+use crate::kernels::blocked::{Map, Pack, pool};
+
+use super::super::super::head::Head;
+use super::super::super::unit::Part;
+use super::super::{Network, Prediction};
+use super::{Form, Id, Layer, Plan, Pool, Start, Step, Sum};
+
+/// The maps of one image.
+#[derive(Default)]
+pub(super) struct Worker {
+    rooms: Vec<Vec<Pack>>,
+    /// The other pool, which the kernel makes as well, and sums of both.
+    pool: [Vec<Pack>; 2],
+    strips: Mutex<Vec<Strips>>,
+}
+
+/// Columns of some rows, and the same as factors.
+#[derive(Default)]
+struct Strips {
+    columns: Vec<Pack>,
+    pairs: Vec<Pack>,
+}
+
+/// A step's turn.
+struct Turn<'a> {
+    network: &'a Network,
+    image: &'a [f32],
+    /// Those that are not written to.
+    rooms: &'a [Vec<Pack>],
+    layer: &'a Layer,
+    strips: &'a Mutex<Vec<Strips>>,
+}
+
+/// Some rows of a map, block by block.
+type Blocks<'a> = Vec<&'a mut [Pack]>;
+
+impl Plan {
+    /// The answer for one image `[C, H, W]`, by so many threads.
+    pub(in super::super) fn answer(&self, network: &Network, image: &[f32], threads: usize) -> Prediction {
+        let kept = self.workers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let (mut worker, mut head) =
+            kept.unwrap_or_else(|| (Worker::default(), network.program.head.clone()));
+        self.run(network, image, threads, &mut worker, &mut head);
+        let features = head.features(network.program.last.channels).collect();
+        let found = Prediction { logits: head.logits.clone(), features };
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).push((worker, head));
+        found
+    }
+
+    fn run(&self, network: &Network, image: &[f32], threads: usize, worker: &mut Worker, head: &mut Head) {
+        let new = self.rooms.iter().skip(worker.rooms.len()).map(|room| vec![Pack::ZERO; room.len()]);
+        worker.rooms.extend(new);
+        for step in &self.steps {
+            match step {
+                Step::Layer(layer) => {
+                    // Rooms are never written to and read in one step.
+                    let mut take = |id: Option<Id>| id.map(|id| std::mem::take(&mut worker.rooms[id]));
+                    let (mut plain, mut padded) = (take(layer.plain), take(layer.padded));
+                    let Map { height, width, .. } = layer.output;
+                    let out = [
+                        plain.as_mut().map(|room| room.chunks_exact_mut(height * width).collect()),
+                        padded.as_mut().map(|room| {
+                            room.chunks_exact_mut(height * layer.output.padded_width()).collect()
+                        }),
+                    ];
+                    let turn = Turn { network, image, rooms: &worker.rooms, layer, strips: &worker.strips };
+                    turn.share(0..height, out, threads);
+                    for (id, room) in [(layer.plain, plain), (layer.padded, padded)] {
+                        if let (Some(id), Some(room)) = (id, room) {
+                            worker.rooms[id] = room;
+                        }
+                    }
+                }
+                Step::Pool(pool) => worker.pool(network, pool),
+                Step::Sum(sum) => worker.sum(network, sum),
+                Step::Pad { source, out } => {
+                    let map = self.rooms[*source].map;
+                    let scale = &network.program.identity.scale[..];
+                    let mut to = std::mem::take(&mut worker.rooms[*out]);
+                    let (source, shift) = (&worker.rooms[*source][..], &vec![Pack::ZERO; map.packs][..]);
+                    network.level.run(PadRectify { map, source, scale, shift, out: &mut to });
+                    worker.rooms[*out] = to;
+                }
+            }
+        }
+        let pixels = network.program.last.map.pixels();
+        let parts = self.last.iter().map(|&id| &worker.rooms[id][..]);
+        head.answer(&network.program.tensors.parameters, parts, pixels);
+    }
+}
+
+impl Worker {
+    fn pool(&mut self, network: &Network, pool: &Pool) {
+        let mut out = std::mem::take(&mut self.rooms[pool.out]);
+        let Pool { maximum, stride, map, source, .. } = *pool;
+        let [other, sums] = &mut self.pool;
+        other.resize(out.len(), Pack::ZERO);
+        sums.resize(4 * map.packs, Pack::ZERO);
+        let (max, average) = if maximum { (&mut out, other) } else { (other, &mut out) };
+        let source = &self.rooms[source];
+        network.level.run(pool::Forward { stride, map, source, max, average, sums });
+        self.rooms[pool.out] = out;
+    }
+
+    /// Block by block, since parts may differ in theirs.
+    fn sum(&mut self, network: &Network, sum: &Sum) {
+        let mut out = std::mem::take(&mut self.rooms[sum.out]);
+        let (pixels, map) = (sum.map.pixels(), Map { packs: 1, ..sum.map });
+        for (block, out) in out.chunks_exact_mut(pixels).enumerate() {
+            let plane = |parts: &[Id]| {
+                let planes = parts.iter().flat_map(|&id| self.rooms[id].chunks_exact(pixels));
+                planes.skip(block).next().unwrap_or_default()
+            };
+            let terms: Vec<Addend<'_>> = sum
+                .terms
+                .iter()
+                .map(|term| Addend { scale: &term.scale[block..=block], map: plane(&term.parts) })
+                .collect();
+            let bias = &sum.bias[block..=block];
+            network.level.run(WeightedSum { map, terms: &terms, bias, add: false, out });
+        }
+        self.rooms[sum.out] = out;
+    }
+}
+
+impl Turn<'_> {
+    /// Rows in halves, until each thread has some.
+    fn share(&self, rows: Range<usize>, out: [Option<Blocks<'_>>; 2], threads: usize) {
+        if threads < 2 || rows.len() < 2 {
+            return self.work(rows, out);
+        }
+        let (output, left) = (self.layer.output, threads / 2);
+        let middle = (rows.len() * left).div_ceil(threads);
+        let [plain, padded] = out;
+        let (top, bottom) = cut(plain, middle * output.width);
+        let (padded_top, padded_bottom) = cut(padded, middle * output.padded_width());
+        let middle = rows.start + middle;
+        rayon::join(
+            || self.share(rows.start..middle, [top, padded_top], left),
+            || self.share(middle..rows.end, [bottom, padded_bottom], threads - left),
+        );
+    }
+
+    fn work(&self, all: Range<usize>, mut out: [Option<Blocks<'_>>; 2]) {
+        let kept = self.strips.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut strips = kept.unwrap_or_default();
+        for start in all.clone().step_by(self.layer.strip()) {
+            let rows = start..(start + self.layer.strip()).min(all.end);
+            self.strip(rows, start - all.start, &mut strips, &mut out);
+        }
+        self.strips.lock().unwrap_or_else(PoisonError::into_inner).push(strips);
+    }
+
+    /// Some rows, which `skip` rows of `out` come before.
+    fn strip(
+        &self,
+        rows: Range<usize>,
+        skip: usize,
+        strips: &mut Strips,
+        [plain, padded]: &mut [Option<Blocks<'_>>; 2],
+    ) {
+        let Turn { network, layer, .. } = *self;
+        let (level, width, pixels) = (network.level, layer.output.width, rows.len() * layer.output.width);
+        let [inputs, outputs] = layer.channels;
+        let Strips { columns, pairs } = strips;
+        let start = match layer.start {
+            Start::Zero => layer::Start::Zero,
+            Start::Plain => layer::Start::Plain,
+            Start::Map(id) => layer::Start::Map(&self.rooms[id][rows.start * width..], layer.output.pixels()),
+        };
+        self.columns(rows, columns);
+        let source = match layer.form {
+            Form::Single => columns,
+            Form::Rounded => {
+                level.run(Round(columns));
+                columns
+            }
+            Form::Pairs => {
+                pairs.resize(inputs.packs().div_ceil(2) * pixels, Pack::ZERO);
+                level.run_pairs(Pair { source: columns, plane: pixels, out: pairs });
+                pairs
+            }
+        };
+        let kernel = layer::Layer {
+            operands: Operands { inputs, source, plane: pixels, weight: &layer.weight },
+            outputs,
+            bias: &layer.bias,
+            pixels,
+            width,
+            start,
+            plain: plain.as_deref_mut(),
+            padded: padded.as_deref_mut(),
+            skip,
+        };
+        match layer.form {
+            Form::Pairs => level.run_pairs(PairLayer(kernel)),
+            _ => level.run(kernel),
+        }
+    }
+
+    fn columns(&self, rows: Range<usize>, out: &mut Vec<Pack>) {
+        let Turn { network, layer, .. } = *self;
+        let Some(columns) = layer.columns else {
+            return network.program.stem.patches(self.image, rows, out);
+        };
+        out.resize(layer.channels[0].packs() * rows.len() * layer.output.width, Pack::ZERO);
+        let mut before = 0;
+        for &id in &layer.source {
+            let source = &self.rooms[id][..];
+            let packs = match layer.source.len() {
+                1 => layer.input.packs,
+                _ => source.len() / layer.input.pixels(),
+            };
+            let last = layer.channels[0].filled(before + packs - 1);
+            let part =
+                Part { map: Map { packs, ..layer.input }, source, before, blocks: layer.input.packs, last };
+            part.columns(columns, network.level, &network.program.tensors.parameters, rows.clone(), out);
+            before += packs;
+        }
+    }
+}
+
+/// What lies before and after so many packs of each block.
+fn cut(blocks: Option<Blocks<'_>>, at: usize) -> (Option<Blocks<'_>>, Option<Blocks<'_>>) {
+    blocks.map(|blocks| blocks.into_iter().map(|block| block.split_at_mut(at)).unzip()).unzip()
+}
+
+/// Packs of columns made at a time.
+const STRIP: usize = 128;
+
+impl Layer {
+    /// Rows whose columns are made at a time.
+    fn strip(&self) -> usize {
+        (STRIP / (self.channels[0].packs() * self.output.width)).clamp(1, self.output.height.max(1))
+    }
+}

@@ -1,0 +1,69 @@
+//! bfloat16: the upper half of a f32. Numbers are rounded to nearest, ties to even.
+//!
+//! Where the processor multiplies [pairs](super::simd::Pairs), factors are packed in pairs; elsewhere they are rounded and stay f32,
+//! so that the products are the same.
+
+use super::simd::{Kernel, LANES, Lanes, Pack, PairKernel, Pairs, floats_mut};
+
+/// The nearest number that bfloat16 has.
+#[inline(always)]
+pub fn round(x: f32) -> f32 {
+    let bits = x.to_bits();
+    let up = 0x7fff + (bits >> 16 & 1);
+    // Added to a NaN it could give a number.
+    let rounded = if x.is_nan() { bits } else { bits.wrapping_add(up) };
+    f32::from_bits(rounded & 0xffff_0000)
+}
+
+/// Rounds in place.
+pub struct Round<'a>(pub &'a mut [Pack]);
+
+impl Kernel for Round<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        for x in floats_mut(self.0) {
+            *x = round(*x);
+        }
+    }
+}
+
+/// Columns `[block]` as pairs `[two blocks]`; an odd block at the end is paired with itself, and
+/// the second half of that is not read.
+pub struct Pair<'a> {
+    /// `[block]` planes of `plane` packs.
+    pub source: &'a [Pack],
+    /// Packs from one block to the next.
+    pub plane: usize,
+    /// `[two blocks]` planes of `plane` packs.
+    pub out: &'a mut [Pack],
+}
+
+impl PairKernel for Pair<'_> {
+    #[inline(always)]
+    fn run<L: Pairs>(self) {
+        let blocks = self.source.chunks(2 * self.plane);
+        for (blocks, out) in blocks.zip(self.out.chunks_exact_mut(self.plane)) {
+            let (low, high) = blocks.split_at(self.plane);
+            let high = if high.is_empty() { low } else { high };
+            for ((low, high), to) in low.iter().zip(high).zip(out) {
+                L::pair(low, high, to);
+            }
+        }
+    }
+}
+
+/// A pointwise weight `[out block][in lane]` as `[out block][pair of in lanes]`, filled up with zeros to whole packs of pairs.
+pub fn pair_weight(weight: &[Pack], inputs: usize) -> Vec<Pack> {
+    let lanes = inputs.div_ceil(2) * LANES;
+    let mut out = Vec::with_capacity(weight.len() / 2 + lanes);
+    for columns in weight.chunks_exact(inputs * LANES) {
+        let start = out.len();
+        out.extend(columns.chunks_exact(2).map(|pair| {
+            let [low, high] = [&pair[0], &pair[1]].map(|pack| pack.0.map(|x| round(x).to_bits()));
+            Pack(std::array::from_fn(|lane| f32::from_bits(low[lane] >> 16 | high[lane])))
+        }));
+        out.resize(start + lanes, Pack::ZERO);
+    }
+    out
+}

@@ -1,0 +1,215 @@
+//! A pointwise convolution in evaluation, with what stands before and after it: it starts from a bias and a map that it is added to,
+//! and leaves a plain map, a rectified and padded one for a depthwise convolution to read, or both.
+
+use super::layout::{Channels, HALO};
+use super::simd::{Kernel, Lanes, Pack, PairKernel, Pairs};
+use super::tile::{self, Factors, Operands, PairsOf, Singles, Sums};
+
+/// Some rows of the output. Filling lanes of it become zero.
+pub struct Layer<'a, 'b> {
+    /// Columns and weights; the columns are those of these rows.
+    pub operands: Operands<'a>,
+    /// Channels of the output, one map.
+    pub outputs: Channels,
+    /// `[out block]`
+    pub bias: &'a [Pack],
+    /// Pixels of the rows.
+    pub pixels: usize,
+    /// Pixels of a row.
+    pub width: usize,
+    /// What else is added.
+    pub start: Start<'a>,
+    /// Where results go, block by block, from the first of the rows on.
+    pub plain: Option<&'a mut [&'b mut [Pack]]>,
+    /// Where rectified results go: rows with `HALO` packs on each side, which are left as they are.
+    pub padded: Option<&'a mut [&'b mut [Pack]]>,
+    /// Rows before these in `plain` and `padded`.
+    pub skip: usize,
+}
+
+/// What results are added to.
+#[derive(Copy, Clone)]
+pub enum Start<'a> {
+    /// Nothing.
+    Zero,
+    /// What is in `plain`.
+    Plain,
+    /// A map: `[block]` planes of so many packs, from the first of the rows on.
+    Map(&'a [Pack], usize),
+}
+
+/// [`Layer`] on pairs of bfloat16.
+pub struct PairLayer<'a, 'b>(pub Layer<'a, 'b>);
+
+impl Kernel for Layer<'_, '_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(mut self) {
+        strips::<L, Singles>(&mut self);
+    }
+}
+
+impl PairKernel for PairLayer<'_, '_> {
+    #[inline(always)]
+    fn run<L: Pairs>(mut self) {
+        strips::<L, PairsOf>(&mut self.0);
+    }
+}
+
+#[inline(always)]
+fn strips<L: Lanes, F: Factors<L>>(k: &mut Layer<'_, '_>) {
+    let (mut whole, mut half) = tile::filled::<L>(k.outputs.each);
+    let mut at = 0;
+    while whole > 0 || half {
+        let (taken, with_half) = tile::registers::<L>(whole, half);
+        match (taken, with_half) {
+            (3, _) => strip::<L, F, 3, false, 8>(k, at),
+            (2, true) => strip::<L, F, 2, true, 8>(k, at),
+            (1, true) => strip::<L, F, 1, true, 8>(k, at),
+            (0, _) => strip::<L, F, 0, true, 8>(k, at),
+            (2, _) if L::MANY => strip::<L, F, 2, false, 8>(k, at),
+            (2, _) => strip::<L, F, 2, false, 4>(k, at),
+            _ => strip::<L, F, 1, false, 8>(k, at),
+        }
+        at += taken + usize::from(with_half);
+        (whole, half) = (whole - taken, half && !with_half);
+    }
+    for at in at..k.outputs.packs() * L::PARTS {
+        let mut places = Places::first(k);
+        for _ in 0..k.pixels {
+            put(k, at, &places, L::zero());
+            places.next(k.width);
+        }
+    }
+}
+
+/// Where a pixel goes.
+struct Places {
+    x: usize,
+    plain: usize,
+    padded: usize,
+}
+
+impl Places {
+    #[inline(always)]
+    fn first(k: &Layer<'_, '_>) -> Places {
+        Places { x: 0, plain: k.skip * k.width, padded: k.skip * (k.width + 2 * HALO) + HALO }
+    }
+
+    #[inline(always)]
+    fn next(&mut self, width: usize) {
+        self.plain += 1;
+        self.padded += 1;
+        self.x += 1;
+        if self.x == width {
+            self.x = 0;
+            self.padded += 2 * HALO;
+        }
+    }
+}
+
+/// All pixels of `N` registers of output channels, and of a half behind them.
+#[inline(always)]
+fn strip<L: Lanes, F: Factors<L>, const N: usize, const HALF: bool, const P: usize>(
+    k: &mut Layer<'_, '_>,
+    at: usize,
+) {
+    let mut places = Places::first(k);
+    let mut pixel = 0;
+    while pixel + P <= k.pixels {
+        pixels::<L, F, N, HALF, P>(k, at, pixel, &mut places);
+        pixel += P;
+    }
+    while pixel < k.pixels {
+        pixels::<L, F, N, HALF, 1>(k, at, pixel, &mut places);
+        pixel += 1;
+    }
+}
+
+#[inline(always)]
+fn pixels<L: Lanes, F: Factors<L>, const N: usize, const HALF: bool, const P: usize>(
+    k: &mut Layer<'_, '_>,
+    at: usize,
+    pixel: usize,
+    places: &mut Places,
+) {
+    let mut sums: Sums<L, N, P> = ([[L::zero(); P]; N], [L::Half::zero(); P]);
+    for n in 0..N {
+        sums.0[n] = begin::<L, P>(k, at + n, pixel, places);
+    }
+    if HALF {
+        let whole = begin::<L, P>(k, at + N, pixel, places);
+        for i in 0..P {
+            sums.1[i] = whole[i].low();
+        }
+    }
+    let (whole, halves) = tile::add::<L, F, N, HALF, P>(&k.operands, at, pixel, sums);
+    // Within a row, as nearly all tiles are, places follow each other.
+    let within = places.x + P <= k.width;
+    for n in 0..N {
+        end::<L, P>(k, at + n, within, places, whole[n]);
+    }
+    if HALF {
+        let mut wide = [L::zero(); P];
+        for i in 0..P {
+            wide[i] = L::widen(halves[i]);
+        }
+        end::<L, P>(k, at + N, within, places, wide);
+    }
+    for _ in 0..P {
+        places.next(k.width);
+    }
+}
+
+/// What a register's sums start from.
+#[inline(always)]
+fn begin<L: Lanes, const P: usize>(k: &Layer<'_, '_>, at: usize, pixel: usize, places: &Places) -> [L; P] {
+    let (block, part) = (at / L::PARTS, at % L::PARTS);
+    let mut sums = [L::load(&k.bias[block], part); P];
+    let from = match (k.start, &k.plain) {
+        (Start::Map(map, plane), _) => &map[block * plane + pixel..][..P],
+        (Start::Plain, Some(plain)) => &plain[block][places.plain..][..P],
+        _ => return sums,
+    };
+    for i in 0..P {
+        sums[i] = sums[i].add(L::load(&from[i], part));
+    }
+    sums
+}
+
+/// Puts a register's results where they go.
+#[inline(always)]
+fn end<L: Lanes, const P: usize>(
+    k: &mut Layer<'_, '_>,
+    at: usize,
+    within: bool,
+    places: &Places,
+    values: [L; P],
+) {
+    let (block, part) = (at / L::PARTS, at % L::PARTS);
+    if let Some(plain) = &mut k.plain {
+        let to = &mut plain[block][places.plain..][..P];
+        for i in 0..P {
+            values[i].store(&mut to[i], part);
+        }
+    }
+    let Some(padded) = &mut k.padded else { return };
+    if within {
+        let to = &mut padded[block][places.padded..][..P];
+        for i in 0..P {
+            values[i].relu().store(&mut to[i], part);
+        }
+        return;
+    }
+    let mut place = Places { ..*places };
+    for i in 0..P {
+        values[i].relu().store(&mut padded[block][place.padded], part);
+        place.next(k.width);
+    }
+}
+
+/// One result.
+#[inline(always)]
+fn put<L: Lanes>(k: &mut Layer<'_, '_>, at: usize, places: &Places, value: L) {
+    end::<L, 1>(k, at, true, places, [value]);
+}

@@ -1,0 +1,134 @@
+//! The tile of a pointwise convolution: some registers of output channels times some pixels, summed over all input channels.
+
+use super::layout::Channels;
+use super::simd::{LANES, Lanes, Pack, PairProducts, Pairs};
+
+/// What a lane of the factors holds.
+pub trait Factors<L: Lanes> {
+    /// Channels in a lane.
+    const SHARE: usize;
+    /// `w * x + sum`
+    fn multiply(w: L, x: L, sum: L) -> L;
+    /// The same of half a register.
+    fn multiply_half(w: L::Half, x: L::Half, sum: L::Half) -> L::Half;
+}
+
+/// One f32.
+pub struct Singles;
+/// A pair of bfloat16.
+pub struct PairsOf;
+
+impl<L: Lanes> Factors<L> for Singles {
+    const SHARE: usize = 1;
+    #[inline(always)]
+    fn multiply(w: L, x: L, sum: L) -> L {
+        w.fma(x, sum)
+    }
+    #[inline(always)]
+    fn multiply_half(w: L::Half, x: L::Half, sum: L::Half) -> L::Half {
+        w.fma(x, sum)
+    }
+}
+
+impl<L: Pairs> Factors<L> for PairsOf {
+    const SHARE: usize = 2;
+    #[inline(always)]
+    fn multiply(w: L, x: L, sum: L) -> L {
+        w.pairs(x, sum)
+    }
+    #[inline(always)]
+    fn multiply_half(w: L::Half, x: L::Half, sum: L::Half) -> L::Half {
+        w.pairs(x, sum)
+    }
+}
+
+/// What is multiplied.
+#[derive(Copy, Clone)]
+pub struct Operands<'a> {
+    /// Channels of the input. Filling lanes are not read, but for those up to the next multiple of four.
+    pub inputs: Channels,
+    /// `[in block]` planes of `plane` packs; of pairs `[two in blocks]`.
+    pub source: &'a [Pack],
+    /// Packs from one block to the next.
+    pub plane: usize,
+    /// `[out block][in lane]`; of pairs `[out block][pair of in lanes]`, whole packs of pairs.
+    pub weight: &'a [Pack],
+}
+
+/// The sums of `N` registers, and of another half if it is asked for, by `P` pixels.
+pub type Sums<L, const N: usize, const P: usize> = ([[L; P]; N], [<L as Lanes>::Half; P]);
+
+/// Input channels between two looks at how many there are.
+const QUAD: usize = 4;
+
+/// Adds the products to `sums`: registers from `at` on, pixels from `pixel` on.
+#[inline(always)]
+pub fn add<L: Lanes, F: Factors<L>, const N: usize, const HALF: bool, const P: usize>(
+    k: &Operands<'_>,
+    at: usize,
+    pixel: usize,
+    (mut sums, mut halves): Sums<L, N, P>,
+) -> Sums<L, N, P> {
+    let inputs = k.inputs.packs();
+    let column = inputs.div_ceil(F::SHARE) * LANES;
+    let mut left = 0;
+    for block in 0..inputs {
+        // `inputs.filled(block)` without its division.
+        left = if left == 0 { k.inputs.each } else { left };
+        let filled = left.min(LANES);
+        left -= filled;
+        let (pack, first) = (block / F::SHARE, block % F::SHARE * (LANES / F::SHARE));
+        let source = &k.source[pack * k.plane + pixel..][..P];
+        let weights = |n: usize| (at + n) / L::PARTS * column + pack * LANES;
+        let mut rows = [&k.weight[..0]; N];
+        for n in 0..N {
+            rows[n] = &k.weight[weights(n)..][..LANES];
+        }
+        let half = if HALF { &k.weight[weights(N)..][..LANES] } else { &k.weight[..0] };
+        for quad in 0..filled.div_ceil(QUAD) {
+            let lanes = QUAD / F::SHARE;
+            for lane in first + quad * lanes..first + (quad + 1) * lanes {
+                let mut w = [L::zero(); N];
+                for n in 0..N {
+                    w[n] = L::load(&rows[n][lane], (at + n) % L::PARTS);
+                }
+                let mut last = L::Half::zero();
+                if HALF {
+                    last = L::Half::load(&half[lane], 0);
+                }
+                for i in 0..P {
+                    let x = L::splat(source[i].0[lane]);
+                    for n in 0..N {
+                        sums[n][i] = F::multiply(w[n], x, sums[n][i]);
+                    }
+                    if HALF {
+                        halves[i] = F::multiply_half(last, x.low(), halves[i]);
+                    }
+                }
+            }
+        }
+    }
+    (sums, halves)
+}
+
+/// How many registers a tile takes of `whole` that are left, and whether the half behind them as well. Whole tiles of three, or of
+/// two with half a one, fill 32 registers; single ones wait for their loads.
+#[inline(always)]
+pub fn registers<L: Lanes>(whole: usize, half: bool) -> (usize, bool) {
+    match (whole, half) {
+        (0, half) => (0, half),
+        (1, half) => (1, half),
+        (2, half) => (2, half),
+        (3, false) if L::MANY => (3, false),
+        (5.., _) if L::MANY => (3, false),
+        _ => (2, false),
+    }
+}
+
+/// Whole registers that channels of a map fill, and whether a half remains.
+#[inline(always)]
+pub fn filled<L: Lanes>(channels: usize) -> (usize, bool) {
+    let lanes = LANES / L::PARTS;
+    let half = L::HALVES && (1..=lanes / 2).contains(&(channels % lanes));
+    (if half { channels / lanes } else { channels.div_ceil(lanes) }, half)
+}
