@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{Device, Tensor, safetensors};
-use milenas_models::fused::Network;
+use milenas_models::fused::{Network, Precision};
 use milenas_models::kernels::blocked::Level;
 use milenas_models::{Executor, Genotype, Graph, Mode, NetworkConfig, Rng, Skeleton, Weights, assemble};
 
@@ -201,6 +201,44 @@ fn threads_do_not_matter() {
     };
     let one = run(1);
     (2..5).for_each(|threads| assert_eq!(run(threads), one));
+}
+
+/// Largest difference of logits, of their range, between bfloat16 and float32.
+const BF16: f32 = 0.03;
+/// The same between processors that multiply pairs and those that multiply rounded numbers: the sums' order, which
+/// may round a factor of the next convolution to the other side.
+const BF16_LEVELS: f32 = 0.01;
+
+#[test]
+fn bf16_is_near_float32_on_every_level() {
+    let graph = every([16, 16]);
+    let weights = weights(&graph);
+    let x = noise(4 * 3 * 256);
+    let tell = |level: Level, precision: Precision| -> Vec<f32> {
+        let mut network = Network::with_level(&graph, level).unwrap();
+        network.tensors_mut().load(&weights).unwrap();
+        network.settle(precision);
+        network.infer(&x).unwrap().into_iter().flat_map(|found| found.logits).collect()
+    };
+    let far = |a: &[f32], b: &[f32]| {
+        let range = a.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+        a.iter().zip(b).fold(0.0f32, |m, (a, b)| m.max((a - b).abs())) / range
+    };
+    let exact = tell(Level::best(), Precision::Float32);
+    let first = tell(Level::best(), Precision::Bf16);
+    assert!(far(&exact, &first) > 1e-5, "nothing was rounded");
+    for level in Level::available() {
+        let found = tell(level, Precision::Bf16);
+        assert!(far(&exact, &found) < BF16, "{level:?}: {} of the range", far(&exact, &found));
+        assert!(far(&first, &found) < BF16_LEVELS, "{level:?}: {} of the range", far(&first, &found));
+    }
+}
+
+#[test]
+fn what_was_never_settled_is_refused() {
+    let graph = every([16, 16]);
+    let refused = Network::new(&graph).unwrap().infer(&noise(3 * 256)).unwrap_err().to_string();
+    assert!(refused.contains("settle"), "{refused}");
 }
 
 #[test]

@@ -72,8 +72,8 @@ impl Stem {
                 if (1..=height).contains(&(y + ky)) {
                     let from = &image[(c * height + y + ky - 1) * width..][..width];
                     let (first, last) = (1usize.saturating_sub(kx), (width + 1 - kx).min(width));
-                    for x in first..last {
-                        to[x].0[lane % LANES] = from[x + kx - 1];
+                    for (to, x) in to[first..last].iter_mut().zip(&from[first + kx - 1..]) {
+                        to.0[lane % LANES] = *x;
                     }
                 }
             }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod convolutions;
+mod layers;
 mod pixelwise;
 mod pools;
 mod twins;

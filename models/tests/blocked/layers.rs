@@ -1,0 +1,145 @@
+//! Convolutions of evaluation, in float32 and in bfloat16: what they start from, and where they leave their results.
+
+use milenas_models::Rng;
+use milenas_models::kernels::blocked::bf16::{self, Pair, Round, pair_weight};
+use milenas_models::kernels::blocked::layer::{Layer, PairLayer, Start};
+use milenas_models::kernels::blocked::tile::Operands;
+use milenas_models::kernels::blocked::{Channels, HALO, Level, Pack};
+use proptest::prelude::*;
+
+use super::{Plain, assert_close, per_channel, twins};
+
+/// Arguments of a layer, and the results expected before the rectifier.
+struct Case {
+    input: Plain,
+    weight: Plain,
+    bias: Vec<f64>,
+    start: Plain,
+    expected: Plain,
+}
+
+impl Case {
+    /// With factors rounded to bfloat16 or not.
+    fn new([inputs, outputs, height, width]: [usize; 4], rounded: bool, seed: u64) -> Case {
+        let rng = &mut Rng::new(seed, "layer");
+        let (input, weight) =
+            (Plain::noise(inputs, height, width, rng), Plain::noise(outputs, 1, inputs, rng));
+        let (bias, start) =
+            (Plain::noise(outputs, 1, 1, rng).data, Plain::noise(outputs, height, width, rng));
+        let mut expected = start.clone();
+        let pixels = expected.pixels();
+        expected.data.iter_mut().enumerate().for_each(|(i, x)| *x += bias[i / pixels]);
+        match rounded {
+            true => twins::pointwise(&twins::rounded(&input), &twins::rounded(&weight), &mut expected),
+            false => twins::pointwise(&input, &weight, &mut expected),
+        }
+        Case { input, weight, bias, start, expected }
+    }
+
+    /// Runs some rows at a time on these factors, starting once from a map and once from what is there.
+    fn check(&self, name: &str, source: &[Pack], weight: &[Pack], level: Level, pairs: bool) {
+        let Plain { channels, height, width, .. } = self.expected;
+        let (map, outputs) = (self.expected.map(), Channels::one(channels));
+        let (bias, start) = (per_channel(&self.bias), self.start.blocked());
+        let (plane, step) = (height * width, map.padded_width());
+        for from_map in [true, false] {
+            let mut plain = if from_map { vec![Pack::ONE; map.len()] } else { start.clone() };
+            let mut padded = vec![Pack::ZERO; map.padded_len()];
+            let cut = height / 2;
+            for rows in [0..cut, cut..height] {
+                let first = rows.start * width;
+                let mut blocks: Vec<&mut [Pack]> = plain.chunks_exact_mut(plane).collect();
+                let mut wide: Vec<&mut [Pack]> = padded.chunks_exact_mut(height * step).collect();
+                let layer = Layer {
+                    operands: Operands {
+                        inputs: Channels::one(self.input.channels),
+                        source: source.get(first..).unwrap_or_default(),
+                        plane,
+                        weight,
+                    },
+                    outputs,
+                    bias: &bias,
+                    pixels: rows.len() * width,
+                    width,
+                    start: if from_map { Start::Map(&start[first..], plane) } else { Start::Plain },
+                    plain: Some(&mut blocks),
+                    padded: Some(&mut wide),
+                    skip: rows.start,
+                };
+                if pairs { level.run_pairs(PairLayer(layer)) } else { level.run(layer) }
+            }
+            self.expected.assert_equals(name, level, &plain);
+            let mut rectified = self.expected.clone();
+            rectified.data.iter_mut().for_each(|x| *x = x.max(0.0));
+            let inside: Vec<Pack> =
+                padded.chunks_exact(step).flat_map(|row| row[HALO..][..width].to_vec()).collect();
+            rectified.assert_equals(name, level, &inside);
+            let borders =
+                |row: &[Pack]| row[..HALO].iter().chain(&row[HALO + width..]).all(|p| *p == Pack::ZERO);
+            assert!(padded.chunks_exact(step).all(borders), "{name}, {level:?}: a border was written to");
+            let filling = |pack: &Pack| pack.0[(channels - 1) % 16 + 1..].iter().all(|x| *x == 0.0);
+            assert!(plain[plain.len() - plane..].iter().all(filling), "{name}, {level:?}: filling lanes");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn layer_equals_its_twin(
+        (inputs, outputs) in (1usize..70, 1usize..150),
+        (height, width) in (1usize..6, 1usize..20),
+        seed: u64,
+    ) {
+        let case = Case::new([inputs, outputs, height, width], false, seed);
+        let (source, weight) = (case.input.blocked(), twins::packed(&case.weight));
+        Level::available().into_iter().for_each(|l| case.check("float32", &source, &weight, l, false));
+    }
+
+    /// By pairs where there are such registers, and by rounded numbers everywhere.
+    #[test]
+    fn bf16_layer_equals_its_twin(
+        (inputs, outputs) in (1usize..70, 1usize..150),
+        (height, width) in (1usize..6, 1usize..20),
+        seed: u64,
+    ) {
+        let case = Case::new([inputs, outputs, height, width], true, seed);
+        let (source, weight) = (case.input.blocked(), twins::packed(&case.weight));
+        let (packs, plane) = (case.input.map().packs, height * width);
+        for level in Level::available() {
+            let (mut rounded, mut rounded_weight) = (source.clone(), weight.clone());
+            level.run(Round(&mut rounded));
+            level.run(Round(&mut rounded_weight));
+            case.check("rounded", &rounded, &rounded_weight, level, false);
+            if level.has_pairs() {
+                let mut pairs = vec![Pack::ZERO; packs.div_ceil(2) * plane];
+                level.run_pairs(Pair { source: &source, plane, out: &mut pairs });
+                case.check("pairs", &pairs, &pair_weight(&weight, packs), level, true);
+            }
+        }
+    }
+}
+
+#[test]
+fn rounding_is_to_the_nearest_and_ties_go_to_even() {
+    let step = 2f32.powi(-7);
+    for (x, expected) in [
+        (1.0, 1.0),
+        (1.0 + 0.4 * step, 1.0),
+        (1.0 + 0.6 * step, 1.0 + step),
+        (1.0 + 0.5 * step, 1.0),
+        (1.0 + 1.5 * step, 1.0 + 2.0 * step),
+        (-1.0 - 1.5 * step, -1.0 - 2.0 * step),
+        (0.0, 0.0),
+        (f32::MAX, f32::INFINITY),
+        (f32::NEG_INFINITY, f32::NEG_INFINITY),
+    ] {
+        assert_eq!(bf16::round(x), expected, "{x}");
+    }
+    assert!(bf16::round(f32::from_bits(0x7fff_ffff)).is_nan());
+    let noise = Plain::noise(16, 8, 8, &mut Rng::new(1, "rounding"));
+    let mut found = noise.blocked();
+    Level::PORTABLE.run(Round(&mut found));
+    let found: Vec<f32> = milenas_models::kernels::blocked::layout::unblock(&found, Channels::one(16), 64);
+    assert_close("twin", &found, &twins::rounded(&noise).data);
+}
