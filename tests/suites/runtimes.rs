@@ -172,3 +172,33 @@ fn flags_go_before_the_card_and_that_is_told() {
     let bench = run(root, "milenas-infer bench foreign.onnx --runtime native --batch 2 --runs 1 --json");
     assert!(bench.out.contains("\"runtime\":\"native\""), "{}", bench.out);
 }
+
+/// bfloat16 by name: the same answers up to its eight bits, and a reason where it cannot be had.
+#[test]
+fn bf16_is_had_by_name_from_the_native_kernels_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    succeed(root, &format!("milenas-export DARTS_V2 {SMALL} -o model.onnx"));
+    succeed(root, &format!("milenas-export DARTS_V2 {SMALL} --int8 --calibrate digits -o int8.onnx"));
+    let evaluate = |precision: &str| {
+        let told = succeed(
+            root,
+            &format!("milenas-infer evaluate model.onnx digits --precision {precision} --json"),
+        );
+        serde_json::from_str::<serde_json::Value>(&told.out).unwrap()
+    };
+    let [exact, rounded] = ["float32", "bf16"].map(evaluate);
+    let loss = |told: &serde_json::Value| told["mean_cross_entropy"].as_f64();
+    assert_eq!(exact["images"], rounded["images"]);
+    assert_eq!(loss(&exact).is_some(), loss(&rounded).is_some());
+
+    let bench = "milenas-infer bench model.onnx --batch 2 --runs 1 --precision bf16 --json";
+    assert!(succeed(root, bench).out.contains("\"precision\":\"bf16\""));
+    for (file, more, reason) in [
+        ("int8.onnx", "", "without --int8"),
+        ("model.onnx", "--runtime candle-onnx", "--runtime native has --precision bf16"),
+    ] {
+        let refused = run(root, &format!("milenas-infer bench {file} {more} --precision bf16"));
+        assert!(refused.err.contains(reason), "{file} {more}: {}", refused.err);
+    }
+}
