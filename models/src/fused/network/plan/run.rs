@@ -177,7 +177,7 @@ impl Turn<'_> {
             Start::Plain => layer::Start::Plain,
             Start::Map(id) => layer::Start::Map(&self.rooms[id][rows.start * width..], layer.output.pixels()),
         };
-        self.columns(rows, columns);
+        let columns = self.columns(rows, columns);
         let source = match layer.form {
             Form::Single => columns,
             Form::Rounded => {
@@ -185,7 +185,7 @@ impl Turn<'_> {
                 columns
             }
             Form::Pairs => {
-                pairs.resize(inputs.packs().div_ceil(2) * pixels, Pack::ZERO);
+                let pairs = room(pairs, inputs.packs().div_ceil(2) * pixels);
                 level.run_pairs(Pair { source: columns, plane: pixels, out: pairs });
                 pairs
             }
@@ -207,12 +207,13 @@ impl Turn<'_> {
         }
     }
 
-    fn columns(&self, rows: Range<usize>, out: &mut Vec<Pack>) {
+    fn columns<'o>(&self, rows: Range<usize>, out: &'o mut Vec<Pack>) -> &'o mut [Pack] {
         let Turn { network, layer, .. } = *self;
         let Some(columns) = layer.columns else {
-            return network.program.stem.patches(self.image, rows, out);
+            network.program.stem.patches(self.image, rows, out);
+            return out;
         };
-        out.resize(layer.channels[0].packs() * rows.len() * layer.output.width, Pack::ZERO);
+        let out = room(out, layer.channels[0].packs() * rows.len() * layer.output.width);
         let mut before = 0;
         for &id in &layer.source {
             let source = &self.rooms[id][..];
@@ -226,7 +227,16 @@ impl Turn<'_> {
             part.columns(columns, network.level, &network.program.tensors.parameters, rows.clone(), out);
             before += packs;
         }
+        out
     }
+}
+
+/// So many packs of what is kept for all layers, which only grows: what is cut off would be filled again.
+fn room(kept: &mut Vec<Pack>, packs: usize) -> &mut [Pack] {
+    if kept.len() < packs {
+        kept.resize(packs, Pack::ZERO);
+    }
+    &mut kept[..packs]
 }
 
 /// What lies before and after so many packs of each block.
