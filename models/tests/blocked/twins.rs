@@ -129,16 +129,6 @@ pub fn pointwise(input: &Plain, weight: &Plain, out: &mut Plain) {
     each_product(weight, input.pixels(), |w, i, o| out.data[o] += weight.data[w] * input.data[i]);
 }
 
-/// The nearest number with eight bits, ties to the even one: bfloat16.
-pub fn rounded(x: &Plain) -> Plain {
-    let round = |x: &f64| {
-        let unit = if *x == 0.0 { 1.0 } else { 2f64.powi(x.abs().log2().floor() as i32 - 7) };
-        (x / unit).round_ties_even() * unit
-    };
-    // The kernels see the number as f32.
-    Plain { data: x.data.iter().map(|x| round(&f64::from(*x as f32))).collect(), ..*x }
-}
-
 pub fn pointwise_input_gradient(gradient: &Plain, weight: &Plain, out: &mut Plain) {
     each_product(weight, gradient.pixels(), |w, i, o| out.data[i] += weight.data[w] * gradient.data[o]);
 }

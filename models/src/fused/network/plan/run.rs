@@ -117,8 +117,8 @@ impl Worker {
         let (pixels, map) = (sum.map.pixels(), Map { packs: 1, ..sum.map });
         for (block, out) in out.chunks_exact_mut(pixels).enumerate() {
             let plane = |parts: &[Id]| {
-                let planes = parts.iter().flat_map(|&id| self.rooms[id].chunks_exact(pixels));
-                planes.skip(block).next().unwrap_or_default()
+                let mut planes = parts.iter().flat_map(|&id| self.rooms[id].chunks_exact(pixels));
+                planes.nth(block).unwrap_or_default()
             };
             let terms: Vec<Addend<'_>> = sum
                 .terms

@@ -152,14 +152,26 @@ impl Lanes for Avx2 {
 impl PairProducts for Avx512 {
     #[inline(always)]
     fn pairs(self, b: Self, c: Self) -> Self {
-        unsafe { Avx512(_mm512_dpbf16_ps(c.0, transmute::<__m512, __m512bh>(self.0), transmute(b.0))) }
+        unsafe {
+            Avx512(_mm512_dpbf16_ps(
+                c.0,
+                transmute::<__m512, __m512bh>(self.0),
+                transmute::<__m512, __m512bh>(b.0),
+            ))
+        }
     }
 }
 
 impl PairProducts for Avx2 {
     #[inline(always)]
     fn pairs(self, b: Self, c: Self) -> Self {
-        unsafe { Avx2(_mm256_dpbf16_ps(c.0, transmute::<__m256, __m256bh>(self.0), transmute(b.0))) }
+        unsafe {
+            Avx2(_mm256_dpbf16_ps(
+                c.0,
+                transmute::<__m256, __m256bh>(self.0),
+                transmute::<__m256, __m256bh>(b.0),
+            ))
+        }
     }
 }
 
