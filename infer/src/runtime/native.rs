@@ -83,7 +83,7 @@ fn engine(graph: &Graph, weights: Weights, precision: Precision, place: &str) ->
             let reason = Network::new(graph).err().unwrap_or_default();
             let problem = format!(
                 "the fused kernels, which alone have --precision bf16, do not run it: {reason}. Help: leave \
-                 --precision out, or export the network without --int8"
+                 --precision out, or export the network with --target portable, without --int8"
             );
             Err(Error::Model { place: place.into(), problem })
         }
