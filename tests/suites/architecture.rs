@@ -12,6 +12,23 @@ const ARROWS: [(&str, &[&str]); 5] = [
     ("milenas-tests", &["milenas-export", "milenas-infer", "milenas-models", "milenas-search"]),
 ];
 
+/// CUDA is for builds that ask for it.
+#[test]
+fn no_default_build_has_cuda() {
+    let tree = |features: &[&str]| {
+        let done = Command::new(env!("CARGO"))
+            .args(["tree", "--offline", "--edges", "normal", "--prefix", "none", "-p", "milenas-search"])
+            .args(features)
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap()
+    };
+    assert!(!tree(&[]).contains("cudarc"));
+    assert!(tree(&["--features", "cuda"]).contains("cudarc"));
+}
+
 #[test]
 fn crates_depend_as_the_architecture_says() {
     let done = Command::new(env!("CARGO"))

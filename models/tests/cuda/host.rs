@@ -1,4 +1,5 @@
 //! The kernels on the host: the same sources through a C++ compiler, behind the trait of devices.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::path::{Path, PathBuf};

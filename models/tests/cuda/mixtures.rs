@@ -73,8 +73,9 @@ fn mixtures_equal_their_definition() {
                 first: put_ints(device, &[0, 3, 6]),
                 terms: put_ints(device, &EDGES.concat()),
                 target: put_ints(device, &[1, 2]),
+                length,
             };
-            edges.forward(device, &terms, [z, state], factors, nodes, length, add).unwrap();
+            edges.forward(device, &terms, [z, state], factors, nodes, add).unwrap();
             let expected: Vec<f32> =
                 map(&node(&before, 0)).into_iter().chain(results.iter().flat_map(map)).collect();
             check(device, "nodes", nodes, &expected);
@@ -86,14 +87,19 @@ fn mixtures_equal_their_definition() {
             let expected: Vec<f32> = weights.iter().flat_map(|w| flat(gradients.get(w).unwrap())).collect();
             assert_close("gradients of the weights", &found, &expected, VALUES);
             let first = put_ints(device, &FIRST);
-            let sources = Sources { count: 3, first, target: terms.target };
-            sources.backward(device, gradient, z, &slopes, z, [CHANNELS, length], false).unwrap();
+            let sources = Sources { count: 3, first, target: terms.target, size: [CHANNELS, length] };
+            sources.backward(device, gradient, z, &slopes, z, false).unwrap();
             let expected: Vec<f32> = maps.iter().flat_map(|x| map(gradients.get(x).unwrap())).collect();
             assert_close("gradients of the maps", &get(device, z), &expected, VALUES);
             let before = tensor(&shape, 11, false);
             let dx = put(device, &map(&before));
-            let sources = Sources { count: 1, first: first.part(3, 2).unwrap(), target: terms.target };
-            sources.backward(device, gradient, state, &slopes, dx, [CHANNELS, length], true).unwrap();
+            let sources = Sources {
+                count: 1,
+                first: first.part(3, 2).unwrap(),
+                target: terms.target,
+                size: [CHANNELS, length],
+            };
+            sources.backward(device, gradient, state, &slopes, dx, true).unwrap();
             check(
                 device,
                 "gradient of the state, added",

@@ -76,9 +76,15 @@ fn batch_norm_equals_its_definition() {
                 tolerance,
             );
             check(device, &name("dbeta"), slopes.sum, &flat(gradients.get(&beta).unwrap()));
-            let sources = Sources { count: 1, first: Words::NONE, target: Words::NONE };
-            sources.backward(device, dy, z, &slopes, z, [channels, length], false).unwrap();
-            assert_close(&name("dx"), &get(device, z), &map(gradients.get(&x).unwrap()), tolerance.max(VALUES));
+            let sources =
+                Sources { count: 1, first: Words::NONE, target: Words::NONE, size: [channels, length] };
+            sources.backward(device, dy, z, &slopes, z, false).unwrap();
+            assert_close(
+                &name("dx"),
+                &get(device, z),
+                &map(gradients.get(&x).unwrap()),
+                tolerance.max(VALUES),
+            );
             device.release().unwrap();
         }
     }

@@ -73,17 +73,25 @@ pub fn open(choice: Choice) -> Result<Box<dyn Device>> {
     let (driver, blas) = unsafe { (driver::sys::is_culib_present(), cublas::sys::is_culib_present()) };
     require(driver, "libcuda", "the driver of an NVIDIA GPU")?;
     require(blas, "libcublas", "CUDA's matrix products")?;
-    let count = failed("asking for GPUs", driver::result::init().and_then(|()| CudaContext::device_count()))?;
+    let count = driver::result::init().and_then(|()| CudaContext::device_count());
+    let count =
+        count.map_err(|error| format!("{error}. Help: see what nvidia-smi says, or leave --device out"));
+    let count = failed("asking for GPUs", count)?;
     if choice.index >= count as usize {
-        let problem =
-            format!("there is no GPU {}, but {count}, counted from 0. Help: --device cuda:0", choice.index);
+        let problem = format!(
+            "there is no GPU {}, but {count}, counted from 0. Help: --device cuda:0, or leave --device out",
+            choice.index
+        );
         return Err(device_error("cuda", problem));
     }
     let context = failed("opening the GPU", CudaContext::new(choice.index))?;
     let name = failed("the GPU's name", context.name())?;
     let (major, minor) = failed("the GPU's architecture", context.compute_capability())?;
     let ptx = compile(&format!("compute_{major}{minor}"))?;
-    let module = failed("loading the kernels", context.load_module(Ptx::from_src(ptx)))?;
+    let module = context.load_module(Ptx::from_src(ptx));
+    let module = module
+        .map_err(|error| format!("{error}. Help: NVRTC must not be newer than the driver; see docs/cuda.md"));
+    let module = failed("loading the kernels", module)?;
     let mut functions = HashMap::new();
     for kernel in kernels(&source()) {
         functions.insert(kernel.to_string(), failed(kernel, module.load_function(kernel))?);
@@ -187,7 +195,7 @@ impl Device for Gpu {
 
     /// cuBLAS counts along columns, and so sees every matrix transposed: `c' = b' a'`.
     fn gemm(&mut self, gemm: &Gemm) -> Result<()> {
-        use cublas::sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT;
+        use cublas::sys::cublasGemmAlgo_t::CUBLAS_GEMM_DFALT;
         use cublas::sys::cublasOperation_t::{CUBLAS_OP_N, CUBLAS_OP_T};
         use cublas::sys::cudaDataType_t::CUDA_R_32F;
 
@@ -222,7 +230,7 @@ impl Device for Gpu {
                 c_step,
                 gemm.batch as i32,
                 self.compute,
-                CUBLAS_GEMM_DEFAULT,
+                CUBLAS_GEMM_DFALT,
             )
         };
         failed("a matrix product", done)

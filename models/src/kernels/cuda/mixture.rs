@@ -15,6 +15,8 @@ pub struct Edges {
     pub terms: Words,
     /// The number of each edge's node; no two are the same.
     pub target: Words,
+    /// Words of a channel of a map.
+    pub length: usize,
 }
 
 impl Edges {
@@ -27,10 +29,9 @@ impl Edges {
         [z, x]: [Words; 2],
         [scale, shift]: [Words; 2],
         nodes: Words,
-        length: usize,
         add: bool,
     ) -> Result<()> {
-        let (map, len) = (terms.channels * length, terms.count * terms.channels);
+        let (map, len) = (terms.channels * self.length, terms.count * terms.channels);
         let args = [
             Arg::Words(z),
             x.may_hold(map)?,
@@ -43,7 +44,7 @@ impl Edges {
             Arg::Words(nodes),
             int(self.count),
             int(terms.channels),
-            int(length),
+            int(self.length),
             Arg::Int(i32::from(add)),
         ];
         launch(device, "mixture_forward", Grid::Each(self.count * map), &args)
@@ -59,6 +60,8 @@ pub struct Sources {
     pub first: Words,
     /// Of each term, the number of the node it adds to; or none at all, for its own.
     pub target: Words,
+    /// Channels of a map, and words of a channel.
+    pub size: [usize; 2],
 }
 
 impl Sources {
@@ -71,9 +74,9 @@ impl Sources {
         z: Words,
         slopes: &Slopes,
         out: Words,
-        [channels, length]: [usize; 2],
         add: bool,
     ) -> Result<()> {
+        let [channels, length] = self.size;
         let count = self.count * channels * length;
         let first =
             if self.first.is_empty() { Arg::Words(Words::NONE) } else { self.first.holds(self.count + 1)? };
