@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 
-use milenas_models::kernels::cuda::{Arg, Device, Gemm, Grid, Words, kernels, source};
+use milenas_models::kernels::cuda::{Arg, ByColumns, Device, Gemm, Grid, Words, kernels, source};
 use milenas_models::{Error, Result};
 
 type Launch = unsafe extern "C" fn(*const c_char, c_uint, c_uint, *mut *mut c_void, c_uint) -> c_int;
@@ -174,26 +174,30 @@ impl Device for Host {
         }
     }
 
+    /// Plain loops on what cuBLAS would be given.
     fn gemm(&mut self, gemm: &Gemm) -> Result<()> {
         gemm.check()?;
-        let [m, n, k] = gemm.sizes;
+        let ByColumns { sizes: [rows, columns, depth], left, right, right_transposed, leading, steps } =
+            gemm.by_columns();
+        let [of_left, of_right, of_c] = leading;
         for i in 0..gemm.batch {
-            let part = |words: Words, which: usize, len| words.part(i * gemm.steps[which], len);
-            // SAFETY: the words are ours, and c is none of the others.
-            let (a, b, c) = unsafe {
+            // SAFETY: the words are ours, and the result is none of the others.
+            let (left, right, c) = unsafe {
                 (
-                    floats(part(gemm.a, 0, m * k)?),
-                    floats(part(gemm.b, 1, k * n)?),
-                    floats(part(gemm.c, 2, m * n)?),
+                    floats(left.from(i * steps[0])?),
+                    floats(right.from(i * steps[1])?),
+                    floats(gemm.c.from(i * steps[2])?),
                 )
             };
-            for (row, c) in c.chunks_exact_mut(n).enumerate() {
+            for column in 0..columns {
+                let c = &mut c[column * of_c..][..rows];
                 if !gemm.add {
                     c.fill(0.0);
                 }
-                for (j, b) in b.chunks_exact(n).enumerate() {
-                    let factor = if gemm.transposed { a[j * m + row] } else { a[row * k + j] };
-                    c.iter_mut().zip(b).for_each(|(c, b)| *c += factor * b);
+                for l in 0..depth {
+                    let factor =
+                        right[if right_transposed { column + l * of_right } else { l + column * of_right }];
+                    c.iter_mut().zip(&left[l * of_left..][..rows]).for_each(|(c, x)| *c += factor * x);
                 }
             }
         }

@@ -44,7 +44,11 @@ impl Words {
             true => Ok(Words { address: self.address + 4 * offset as u64, len }),
             false => Err(device_error(
                 "memory",
-                format!("words {offset} to {} of {}. Help: this is a bug", offset + len, self.len),
+                format!(
+                    "words {offset} to {} of {}. Help: this is a bug",
+                    offset.saturating_add(len),
+                    self.len
+                ),
             )),
         }
     }
@@ -54,7 +58,7 @@ impl Words {
     /// # Errors
     /// An offset past the end.
     pub fn from(self, offset: usize) -> Result<Words> {
-        self.part(offset, self.len.checked_sub(offset).unwrap_or(usize::MAX - offset))
+        self.part(offset, self.len.saturating_sub(offset))
     }
 
     /// As an argument that a kernel reads or writes `len` words of.
@@ -124,6 +128,38 @@ impl Gemm {
             words.part(0, last * step + size)?;
         }
         Ok(())
+    }
+}
+
+/// The same product as BLAS writes it, where matrices lie by columns: every matrix is the transposed one, so `c' = b' a'`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByColumns {
+    /// Rows of the result, its columns, and what is summed over.
+    pub sizes: [usize; 3],
+    /// The left factor, never transposed.
+    pub left: Words,
+    /// The right factor.
+    pub right: Words,
+    /// Whether it is transposed.
+    pub right_transposed: bool,
+    /// Words from column to column of left, right and result.
+    pub leading: [usize; 3],
+    /// Words from one matrix to the next of left, right and result.
+    pub steps: [usize; 3],
+}
+
+impl Gemm {
+    /// As BLAS takes it.
+    pub fn by_columns(&self) -> ByColumns {
+        let ([m, n, k], [a, b, c]) = (self.sizes, self.steps);
+        ByColumns {
+            sizes: [n, m, k],
+            left: self.b,
+            right: self.a,
+            right_transposed: self.transposed,
+            leading: [n, if self.transposed { m } else { k }, n],
+            steps: [b, a, c],
+        }
     }
 }
 

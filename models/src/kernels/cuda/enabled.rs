@@ -8,7 +8,7 @@ use cudarc::cublas::{self, CudaBlas};
 use cudarc::driver::{self, CudaContext, CudaFunction, CudaStream, LaunchConfig, PushKernelArg};
 use cudarc::nvrtc::{self, CompileError, CompileOptions, Ptx};
 
-use super::device::{Arg, Choice, Device, Gemm, Grid, Words, device_error};
+use super::device::{Arg, ByColumns, Choice, Device, Gemm, Grid, Words, device_error};
 use super::{kernels, source};
 use crate::Result;
 
@@ -193,40 +193,43 @@ impl Device for Gpu {
         failed(kernel, unsafe { launch.launch(config) }).map(drop)
     }
 
-    /// cuBLAS counts along columns, and so sees every matrix transposed: `c' = b' a'`.
     fn gemm(&mut self, gemm: &Gemm) -> Result<()> {
         use cublas::sys::cublasGemmAlgo_t::CUBLAS_GEMM_DFALT;
         use cublas::sys::cublasOperation_t::{CUBLAS_OP_N, CUBLAS_OP_T};
         use cublas::sys::cudaDataType_t::CUDA_R_32F;
 
         gemm.check()?;
+        let ByColumns { sizes, left, right, right_transposed, leading, steps } = gemm.by_columns();
+        if gemm.batch == 0 || sizes[0] == 0 || sizes[1] == 0 {
+            return Ok(());
+        }
         failed("memory", self.context.bind_to_thread())?;
-        let [m, n, k] = gemm.sizes.map(|size| size as i32);
-        let [a_step, b_step, c_step] = gemm.steps.map(|step| step as i64);
+        let ([rows, columns, depth], [of_left, of_right, of_c]) =
+            (sizes.map(|n| n as i32), leading.map(|n| n as i32));
+        let [left_step, right_step, c_step] = steps.map(|step| step as i64);
         let (alpha, beta) = (1f32, f32::from(u8::from(gemm.add)));
-        let (a_operation, a_width) = if gemm.transposed { (CUBLAS_OP_T, m) } else { (CUBLAS_OP_N, k) };
         // SAFETY: the sizes are checked, and the factors are read before it returns.
         let done = unsafe {
             cublas::result::gemm_strided_batched_ex(
                 *self.blas.handle(),
                 CUBLAS_OP_N,
-                a_operation,
-                n,
-                m,
-                k,
+                if right_transposed { CUBLAS_OP_T } else { CUBLAS_OP_N },
+                rows,
+                columns,
+                depth,
                 (&raw const alpha).cast(),
-                gemm.b.address() as *const _,
+                left.address() as *const _,
                 CUDA_R_32F,
-                n,
-                b_step,
-                gemm.a.address() as *const _,
+                of_left,
+                left_step,
+                right.address() as *const _,
                 CUDA_R_32F,
-                a_width,
-                a_step,
+                of_right,
+                right_step,
                 (&raw const beta).cast(),
                 gemm.c.address() as *mut _,
                 CUDA_R_32F,
-                n,
+                of_c,
                 c_step,
                 gemm.batch as i32,
                 self.compute,

@@ -22,7 +22,7 @@ mod open;
 #[path = "disabled.rs"]
 mod open;
 
-pub use device::{Arg, Choice, Device, Gemm, Grid, Words};
+pub use device::{Arg, ByColumns, Choice, Device, Gemm, Grid, Words};
 pub use open::{compile, open};
 
 /// The kernels' files, name and text, in the order in which they make one source.
