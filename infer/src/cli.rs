@@ -54,10 +54,11 @@ Example:
   milenas-infer classify model.onnx photos/ --shard 1/2 -o part-1.csv
   milenas-infer merge part-*.csv -o predictions.csv")]
     Merge(Merge),
-    /// Measure how fast a model runs on this machine, without image files; classify --verbose tells the other stages
+    /// Measure how fast a model runs on this machine: the network alone, and with INPUT each stage on the way to it
     #[command(after_help = "\
 Example:
-  milenas-infer bench model.onnx --batch 32 --json")]
+  milenas-infer bench model.onnx --batch 32 --json
+  milenas-infer bench model.onnx photos/")]
     Bench(Bench),
 }
 
@@ -65,7 +66,12 @@ Example:
 #[allow(missing_docs)]
 pub struct Bench {
     /// Written by milenas-export; with another --runtime than native, any classifier of images
+    #[arg(value_name = "MODEL")]
     pub model: PathBuf,
+    /// Images to measure reading, decoding and preparing with, as classify takes them; left out, made-up ones meet the
+    /// network alone
+    #[arg(value_name = "INPUT")]
+    pub inputs: Vec<PathBuf>,
     /// Images that are computed together
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub batch: u32,

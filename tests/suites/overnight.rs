@@ -206,3 +206,18 @@ fn memory_does_not_grow_with_the_inputs() {
     eprintln!("{few} KiB for 2,000 inputs, {many} KiB for 20,400");
     assert!(few > 0 && many < few + 4096, "{few} KiB for 2,000 inputs, {many} KiB for 20,400");
 }
+
+#[test]
+fn bench_measures_every_stage_on_the_way_to_the_network() {
+    let folder = prepare(1);
+    let said = run(folder.path(), "milenas-infer bench model.onnx pictures --batch 8 --runs 1 --json");
+    assert_eq!(said.code, 2, "two pictures are broken: {}", said.err);
+    let report: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    let files = &report["files"];
+    assert_eq!((files["images"].as_u64(), files["failed"].as_u64()), (Some(50), Some(2)));
+    let stages: Vec<_> = files["stages"].as_array().unwrap().iter().map(|s| s["stage"].as_str()).collect();
+    assert_eq!(stages, [Some("read"), Some("decode"), Some("prepare"), Some("run")]);
+    assert!(
+        files["images_per_second"].as_f64() > Some(0.0) && report["images_per_second"].as_f64() > Some(0.0)
+    );
+}

@@ -1,13 +1,19 @@
-//! Measure how fast a model runs on this machine, without image files.
+//! Measure how fast a model runs on this machine: the network alone on made-up images, and the stages before it on files.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
+use milenas_infer::inputs::Inputs;
+use milenas_infer::model::Classifier;
+use milenas_infer::pipeline::{Times, run};
+use milenas_infer::resume::Done;
 use milenas_models::Rng;
 use milenas_models::memory::peak_mib;
 use serde::Serialize;
 
-use crate::cli::Bench;
+use super::classify::list;
+use crate::cli::{Bench, Sizes};
 
 /// What `--json` prints. Times are medians over the runs.
 #[derive(Serialize)]
@@ -19,6 +25,26 @@ struct Report {
     /// Seconds from a batch to its answers.
     batch_seconds: f64,
     peak_mib: Option<f64>,
+    /// From files to answers, where files were given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    files: Option<Files>,
+}
+
+/// Of the whole way; seconds of stages are those of all threads together.
+#[derive(Serialize)]
+struct Files {
+    images: u64,
+    failed: u64,
+    images_per_second: f64,
+    stages: Vec<StageReport>,
+}
+
+#[derive(Serialize)]
+struct StageReport {
+    stage: &'static str,
+    images: u64,
+    seconds: f64,
+    images_per_second: f64,
 }
 
 pub(super) fn execute(asked: &Bench) -> Result<bool> {
@@ -42,7 +68,8 @@ pub(super) fn execute(asked: &Bench) -> Result<bool> {
         let images_per_second = batch as f64 / batch_seconds;
         let (threads, peak_mib) = (rayon::current_num_threads(), peak_mib());
         let runtime = options.runtime.kind.name();
-        Ok(Report { runtime, threads, batch, images_per_second, batch_seconds, peak_mib })
+        let files = if asked.inputs.is_empty() { None } else { Some(files(asked, &model)?) };
+        Ok(Report { runtime, threads, batch, images_per_second, batch_seconds, peak_mib, files })
     })?;
     if asked.json {
         println!("{}", serde_json::to_string(&report)?);
@@ -56,6 +83,36 @@ pub(super) fn execute(asked: &Bench) -> Result<bool> {
             report.threads,
             report.peak_mib.map_or("?".into(), |m| format!("{m:.0}"))
         );
+        if let Some(files) = &report.files {
+            println!("from files to answers: {:.1} images/s of {}", files.images_per_second, files.images);
+            println!("{:8} {:>8} {:>10} {:>12}", "stage", "images", "seconds", "images/s");
+            for StageReport { stage, images, seconds, images_per_second } in &files.stages {
+                println!("{stage:8} {images:>8} {seconds:>10.3} {images_per_second:>12.1}");
+            }
+        }
     }
-    Ok(true)
+    let failed = report.files.map_or(0, |files| files.failed);
+    if failed > 0 {
+        eprintln!("{failed} images could not be read: `milenas-infer classify` says why");
+    }
+    Ok(failed == 0)
+}
+
+fn files(asked: &Bench, model: &Classifier) -> Result<Files> {
+    let inputs = Inputs::new(&asked.inputs, None, b'\n')?;
+    let workers = (asked.threads > 0).then_some(asked.threads as u32);
+    let plan = super::plan(Sizes { batch: asked.batch, workers });
+    let (times, items) = (Times::default(), list(inputs, Done::default(), None, Arc::default()));
+    let (mut images, mut failed, start) = (0, 0, Instant::now());
+    run(model, &plan, &times, items, |batch| {
+        images += batch.len() as u64;
+        failed += batch.iter().filter(|one| one.answer.is_err()).count() as u64;
+        Ok(())
+    })?;
+    let images_per_second = images as f64 / start.elapsed().as_secs_f64();
+    let stages = times.stages().into_iter().map(|(stage, found)| (stage, found.total()));
+    let stages = stages.filter(|(_, (images, _))| *images > 0).map(|(stage, (images, seconds))| {
+        StageReport { stage, images, seconds, images_per_second: images as f64 / seconds.max(1e-9) }
+    });
+    Ok(Files { images, failed, images_per_second, stages: stages.collect() })
 }

@@ -129,7 +129,12 @@ fn shard(asked: &Classify) -> Result<Option<Shard>> {
 
 /// Names the inputs from a thread of its own, which ends with the program if nobody listens any more. `seen` counts all
 /// of them, also those of other shards.
-fn list(inputs: Inputs, mut done: Done, shard: Option<Shard>, seen: Arc<AtomicUsize>) -> Receiver<Item> {
+pub(super) fn list(
+    inputs: Inputs,
+    mut done: Done,
+    shard: Option<Shard>,
+    seen: Arc<AtomicUsize>,
+) -> Receiver<Item> {
     let (send, items) = sync_channel(NAMES);
     spawn(move || {
         let _ = inputs.walk(&mut |item| {

@@ -39,17 +39,23 @@ pub struct Times {
     pub write: Stage,
 }
 
-impl fmt::Display for Times {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let stages = [
+impl Times {
+    /// Each with its name, in the order in which an image meets them.
+    pub fn stages(&self) -> [(&'static str, &Stage); 5] {
+        [
             ("read", &self.read),
             ("decode", &self.decode),
             ("prepare", &self.prepare),
             ("run", &self.run),
             ("write", &self.write),
-        ];
+        ]
+    }
+}
+
+impl fmt::Display for Times {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:8} {:>8} {:>10} {:>12}", "stage", "images", "seconds", "images/s")?;
-        for (name, stage) in stages {
+        for (name, stage) in self.stages() {
             let (images, seconds) = stage.total();
             let rate = images as f64 / seconds.max(1e-9);
             writeln!(f, "{name:8} {images:>8} {seconds:>10.3} {rate:>12.1}")?;

@@ -278,7 +278,15 @@ impl Gradients {
 
     /// Sum of squares of them all; filling lanes are zero.
     pub fn squared_norm(&self) -> f64 {
-        self.values.iter().flat_map(|values| floats(values)).map(|x| f64::from(*x).powi(2)).sum()
+        // Lane by lane: one chain of additions would wait for each.
+        let of = |values: &Vec<Pack>| {
+            let mut sums = [0.0; LANES];
+            for pack in values {
+                sums.iter_mut().zip(pack.0).for_each(|(sum, x)| *sum += f64::from(x).powi(2));
+            }
+            sums.iter().sum::<f64>()
+        };
+        self.values.par_iter().map(of).collect::<Vec<f64>>().iter().sum()
     }
 
     /// A zeroed buffer per chunk, in which the gradients of `ids` lie one after the other.

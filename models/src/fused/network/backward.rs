@@ -12,6 +12,7 @@ use super::super::norm::totals;
 use super::super::parameters::{Gradients, Id, per_chunk};
 use super::super::scratch::Scratch;
 use super::super::unit::norm_gradient;
+use super::gradients::StateGradients;
 use super::{Convolution, Maps, Network, Passing, Pool, Source, Step, Sum, Target, Term};
 
 /// What a backward pass is for, besides the gradients on its way.
@@ -43,20 +44,17 @@ impl Network {
         let convolutions = matches!(wanted, Wanted::Weights);
         let mut maps = std::mem::take(&mut self.maps);
         let mut profile = std::mem::take(&mut self.profile);
-        self.begin(self.program.last.buffer, batch);
-        let mut gradient = std::mem::take(&mut self.gradients[self.program.last.buffer]);
-        let last = self.view(&maps.states, self.program.last);
-        self.program.head.backward(
-            &self.program.tensors.parameters,
-            last,
-            &mut gradient,
-            Some(&mut *weights),
-        );
-        self.gradients[self.program.last.buffer] = gradient;
+        let (slot, parameters) = (self.program.last, &self.program.tensors.parameters);
+        self.gradients.claim(slot, batch);
+        let last = self.view(&maps.states, slot);
+        let mut gradient = std::mem::take(&mut self.gradients.rooms[slot.buffer]);
+        self.program.head.backward(parameters, last, &mut gradient, Some(&mut *weights));
+        self.gradients.rooms[slot.buffer] = gradient;
         if let (true, Some((mut head, slot))) = (auxiliary, self.program.auxiliary.take()) {
-            self.begin(slot.buffer, batch);
+            self.gradients.settle(slot, batch);
             let input = self.view(&maps.states, slot);
-            let (gradient, parameters) = (&mut self.gradients[slot.buffer], &self.program.tensors.parameters);
+            let (gradient, parameters) =
+                (&mut self.gradients.rooms[slot.buffer], &self.program.tensors.parameters);
             profile.time("backward, auxiliary", || head.backward(parameters, input, gradient, weights));
             self.program.auxiliary = Some((head, slot));
         }
@@ -66,14 +64,17 @@ impl Network {
                 self.release(at);
                 continue;
             }
-            let (name, buffers) = self.touched(at);
-            buffers.into_iter().for_each(|buffer| self.begin(buffer, batch));
+            let name = match &self.program.steps[at] {
+                Step::Convolution(_) => "backward, convolutions",
+                Step::Pool(_) | Step::Passing(_) => "backward, pools",
+                Step::Sum(_) => "backward, sums",
+            };
             profile.time("backward, norms", || self.slope(at, &mut maps, weights));
             profile.time(name, || self.step_back(at, &mut maps, weights, convolutions));
             self.release(at);
         }
-        self.begin(0, batch);
-        let gradient = std::mem::take(&mut self.gradients[0]);
+        self.gradients.settle_all(0, batch);
+        let gradient = std::mem::take(&mut self.gradients.rooms[0]);
         let (level, parameters, workspace) = (self.level, &self.program.tensors.parameters, &self.workspace);
         let c = Context { level, parameters, workspace, batch, training: true };
         let stem = &mut self.program.stem;
@@ -83,7 +84,8 @@ impl Network {
         if let Wanted::Pixels(out) = wanted {
             stem.backward_images(&c, images, &gradient, out);
         }
-        self.spare.push(gradient);
+        self.gradients.rooms[0] = gradient;
+        self.gradients.release(0);
         (self.maps, self.profile) = (maps, profile);
     }
 
@@ -97,55 +99,11 @@ impl Network {
         }
     }
 
-    /// The phase of a step, and the buffers whose gradients it reads or writes.
-    fn touched(&self, at: usize) -> (&'static str, Vec<usize>) {
-        match &self.program.steps[at] {
-            Step::Convolution(Convolution { source, target, .. }) => {
-                let mut buffers = Vec::new();
-                if let Source::State(slot) = source {
-                    buffers.push(slot.buffer);
-                }
-                if let Target::State(slot) = target {
-                    buffers.push(slot.buffer);
-                }
-                ("backward, convolutions", buffers)
-            }
-            Step::Pool(Pool { source, target, .. }) | Step::Passing(Passing { source, target }) => {
-                let target = match target {
-                    Target::State(slot) => Some(slot.buffer),
-                    Target::Next(_) | Target::Nobody => None,
-                };
-                ("backward, pools", target.into_iter().chain([source.buffer]).collect())
-            }
-            Step::Sum(sum) => {
-                let states = sum.terms.iter().filter_map(|term| match term {
-                    Term::State(slot) => Some(slot.buffer),
-                    Term::Made(_) => None,
-                });
-                ("backward, sums", states.chain([sum.out.buffer]).collect())
-            }
-        }
-    }
-
-    /// Zero gradients for a buffer that has none yet.
-    fn begin(&mut self, buffer: usize, batch: usize) {
-        let len = batch * self.program.images[buffer];
-        let gradient = &mut self.gradients[buffer];
-        if gradient.is_empty() {
-            // The smallest that is large enough, else the largest.
-            let fit = |room: usize| (room < len, room.abs_diff(len));
-            let best = (0..self.spare.len()).min_by_key(|&i| fit(self.spare[i].capacity()));
-            *gradient = best.map(|i| self.spare.swap_remove(i)).unwrap_or_default();
-            gradient.clear();
-            gradient.resize(len, Pack::ZERO);
-        }
-    }
-
     /// Gives back the gradients that no earlier step writes or reads.
     fn release(&mut self, at: usize) {
-        for buffer in 1..self.gradients.len() {
+        for buffer in 1..self.program.first.len() {
             if self.program.first[buffer] == at {
-                self.spare.push(std::mem::take(&mut self.gradients[buffer]));
+                self.gradients.release(buffer);
             }
         }
     }
@@ -159,10 +117,13 @@ impl Network {
             return;
         }
         let sums_len = step.sums();
+        if let Target::State(slot) = target {
+            self.gradients.settle(slot, maps.batch);
+        }
         let c = self.context(maps.batch, true);
         let mut sums = std::mem::take(&mut maps.sums[at]);
         if let Target::State(slot) = target {
-            let gradient = self.view(&self.gradients, slot);
+            let gradient = self.view(&self.gradients.rooms, slot);
             c.cut(&mut sums, sums_len).into_par_iter().enumerate().for_each(|(chunk, sums)| {
                 for (i, out) in c.images(chunk).zip(sums.chunks_exact_mut(sums_len)) {
                     let right = match step {
@@ -225,7 +186,7 @@ impl Network {
         at: usize,
         convolution: &Convolution,
         maps: &mut Maps,
-        gradients: &mut [Vec<Pack>],
+        gradients: &mut StateGradients,
         (weights, ids): (Option<&mut Gradients>, &[Id]),
     ) {
         let Some(norm) = &self.program.norms[at] else { return };
@@ -247,7 +208,7 @@ impl Network {
             (Source::Normed(_), Target::Next(_)) => (None, None),
             (_, Target::Nobody) => return,
         };
-        let pairs = self.pairs(c, gradients, write, read);
+        let (pairs, add) = self.pairs(c, gradients, write, read);
         let tasks = pairs.into_par_iter().zip(c.cut(&mut made, map.len())).zip(c.cut(&mut sums, sums_len));
         tasks.zip(weights).enumerate().for_each(|(chunk, (((mut pair, made), sums), mut weights))| {
             let scratch = &mut *c.workspace.scratch();
@@ -289,7 +250,7 @@ impl Network {
                     }
                     (Source::State(slot), _) => {
                         let source = self.view(&maps.states, *slot).image(i);
-                        unit.backward_input(c.level, c.parameters, source, scratch, true, out);
+                        unit.backward_input(c.level, c.parameters, source, scratch, add, out);
                     }
                     _ => (),
                 }
@@ -301,16 +262,26 @@ impl Network {
         }
     }
 
-    fn pool_back(&self, c: &Context<'_>, at: usize, step: &Pool, maps: &Maps, gradients: &mut [Vec<Pack>]) {
+    fn pool_back(
+        &self,
+        c: &Context<'_>,
+        at: usize,
+        step: &Pool,
+        maps: &Maps,
+        gradients: &mut StateGradients,
+    ) {
         let (stride, map, small) = (step.stride, step.source.map, step.map());
         let Target::State(target) = step.target else { return };
-        let pairs = self.pairs(c, gradients, Some(step.source), Some(target));
+        let (pairs, add) = self.pairs(c, gradients, Some(step.source), Some(target));
         pairs.into_par_iter().enumerate().for_each(|(chunk, mut pair)| {
             let Scratch { pool: scratch, dy, .. } = &mut *c.workspace.scratch();
             let needed = (2 * map.height + 1) * small.width + 2;
             scratch.resize(needed.max(scratch.len()), Pack::ZERO);
             for (index, i) in c.images(chunk).enumerate() {
                 let (out, gradient) = pair.of(index);
+                if !add {
+                    out.fill(Pack::ZERO);
+                }
                 let gradient = match self.factor(c, at, i) {
                     1.0 => gradient,
                     factor => {
@@ -337,12 +308,12 @@ impl Network {
         at: usize,
         passing: &Passing,
         maps: &Maps,
-        gradients: &mut [Vec<Pack>],
+        gradients: &mut StateGradients,
     ) {
         let Target::State(target) = passing.target else { return };
         let (source, map) = (passing.source, passing.source.map);
         let zeros = vec![Pack::ZERO; map.packs];
-        let pairs = self.pairs(c, gradients, Some(source), Some(target));
+        let (pairs, add) = self.pairs(c, gradients, Some(source), Some(target));
         pairs.into_par_iter().enumerate().for_each(|(chunk, mut pair)| {
             for (index, i) in c.images(chunk).enumerate() {
                 let (out, gradient) = pair.of(index);
@@ -357,23 +328,23 @@ impl Network {
                 let value = self.view(&maps.states, source).image(i);
                 let terms = [Addend { scale: &a, map: gradient }, Addend { scale: b, map: value }];
                 let terms = if slope.is_some() { &terms[..] } else { &terms[..1] };
-                c.level.run(WeightedSum { map, terms, bias, add: true, out });
+                c.level.run(WeightedSum { map, terms, bias, add, out });
             }
         });
     }
 
     /// The gradients of the states among a sum's terms; the others find theirs in the sum's.
-    fn sum_back(&self, c: &Context<'_>, sum: &Sum, gradients: &mut [Vec<Pack>]) {
+    fn sum_back(&self, c: &Context<'_>, sum: &Sum, gradients: &mut StateGradients) {
         let ones = vec![Pack::ONE; sum.out.map.packs];
         let zeros = vec![Pack::ZERO; sum.out.map.packs];
         for term in &sum.terms {
             let Term::State(slot) = term else { continue };
-            let pairs = self.pairs(c, gradients, Some(*slot), Some(sum.out));
+            let (pairs, add) = self.pairs(c, gradients, Some(*slot), Some(sum.out));
             pairs.into_par_iter().enumerate().for_each(|(chunk, mut pair)| {
                 for index in 0..c.images(chunk).len() {
                     let (out, map) = pair.of(index);
                     let terms = [Addend { scale: &ones, map }];
-                    c.level.run(WeightedSum { map: slot.map, terms: &terms, bias: &zeros, add: true, out });
+                    c.level.run(WeightedSum { map: slot.map, terms: &terms, bias: &zeros, add, out });
                 }
             });
         }

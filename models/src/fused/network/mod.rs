@@ -7,6 +7,7 @@ mod codes;
 mod compile;
 mod evaluate;
 mod forward;
+mod gradients;
 mod jacobian;
 mod lives;
 mod mixture;
@@ -26,6 +27,7 @@ use super::view::{Place, View};
 pub use codes::{Codes, Rooms};
 use compile::{Program, compile};
 pub use evaluate::Prediction;
+use gradients::StateGradients;
 
 /// Where a map lies.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -198,8 +200,7 @@ pub struct Network {
     program: Program,
     maps: Maps,
     workspace: Workspace,
-    /// Gradients of states, by buffer, and buffers free to become some.
-    gradients: Vec<Vec<Pack>>,
+    gradients: StateGradients,
     /// By step, what a training pass multiplies its result with, `[image]`; empty where it stays as it is.
     factors: Vec<Vec<f32>>,
     /// Whether the factors are those of a mixture, equal for all images, and their gradients are wanted.
@@ -208,7 +209,6 @@ pub struct Network {
     slopes: Vec<f64>,
     /// Where a pass that asks for no gradients of weights leaves those it finds on its way.
     unwanted: Gradients,
-    spare: Vec<Vec<Pack>>,
     profile: Profile,
 }
 
@@ -247,22 +247,10 @@ impl Network {
         let program = compile(graph, paths)?;
         let factors = vec![Vec::new(); program.steps.len()];
         let (mixes, slopes, unwanted) = (false, vec![0.0; program.steps.len()], Gradients::default());
-        let gradients = program.images.iter().map(|_| Vec::new()).collect();
-        let (maps, workspace, spare) = (Maps::default(), Workspace::default(), Vec::new());
+        let gradients = StateGradients::new(&program.images);
+        let (maps, workspace) = (Maps::default(), Workspace::default());
         let profile = Profile::default();
-        Ok(Network {
-            level,
-            program,
-            maps,
-            workspace,
-            gradients,
-            factors,
-            mixes,
-            slopes,
-            unwanted,
-            spare,
-            profile,
-        })
+        Ok(Network { level, program, maps, workspace, gradients, factors, mixes, slopes, unwanted, profile })
     }
 
     /// Parameters, statistics, and the gradients of the last [`descend`](Self::descend).

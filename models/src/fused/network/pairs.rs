@@ -4,17 +4,23 @@ use crate::kernels::blocked::Pack;
 
 use super::super::context::Context;
 use super::forward::Split;
+use super::gradients::StateGradients;
 use super::{Network, Slot};
 
 impl Network {
-    /// The gradients of a slot to write to and of one to read, cut by chunks.
+    /// The gradients of a slot to write to and of one to read, cut by chunks; and whether to add to what is in the first
+    /// rather than set it.
     pub(super) fn pairs<'a>(
         &self,
         c: &Context<'_>,
-        gradients: &'a mut [Vec<Pack>],
+        gradients: &'a mut StateGradients,
         write: Option<Slot>,
         read: Option<Slot>,
-    ) -> Vec<Pair<'a>> {
+    ) -> (Vec<Pair<'a>>, bool) {
+        if let Some(read) = read {
+            gradients.settle(read, c.batch);
+        }
+        let add = write.is_some_and(|write| gradients.claim(write, c.batch));
         let image = |slot: Option<Slot>| slot.map_or(0, |s| self.program.images[s.buffer]);
         let same = match (write, read) {
             (Some(write), Some(read)) => write.buffer == read.buffer,
@@ -22,7 +28,7 @@ impl Network {
         };
         let mut writing: &'a mut [Pack] = &mut [];
         let mut reading: &'a [Pack] = &[];
-        for (buffer, gradient) in gradients.iter_mut().enumerate() {
+        for (buffer, gradient) in gradients.rooms.iter_mut().enumerate() {
             if write.is_some_and(|s| s.buffer == buffer) {
                 writing = gradient;
             } else if read.is_some_and(|s| s.buffer == buffer) {
@@ -31,13 +37,14 @@ impl Network {
         }
         let parts = c.cut(writing, image(write)).into_iter().enumerate();
         let len = if same { 0 } else { image(read) };
-        parts
+        let pairs = parts
             .map(|(chunk, writing)| {
                 let images = c.images(chunk);
                 let reading = &reading[images.start * len..images.end * len];
                 Pair { writing, reading, write, read, same, image: [image(write), image(read)] }
             })
-            .collect()
+            .collect();
+        (pairs, add)
     }
 }
 

@@ -1,0 +1,139 @@
+//! Gradients of states on the way back: their room, and how much of it holds something. Whoever writes to a part first sets it,
+//! so that no room is filled with zeros and read again.
+
+use core::ops::Range;
+
+use rayon::prelude::*;
+
+use crate::kernels::blocked::Pack;
+
+use super::Slot;
+
+/// By buffer.
+#[derive(Default)]
+pub(super) struct StateGradients {
+    /// `[image]`, as the states themselves lie; empty before the first write and after the last read.
+    pub(super) rooms: Vec<Vec<Pack>>,
+    /// Packs of an image.
+    images: Vec<usize>,
+    /// The parts of an image that hold a gradient.
+    written: Vec<Vec<Range<usize>>>,
+    /// Rooms free for other buffers.
+    spare: Vec<Vec<Pack>>,
+}
+
+impl StateGradients {
+    /// None yet, for buffers of so many packs an image.
+    pub(super) fn new(images: &[usize]) -> StateGradients {
+        let (count, images) = (images.len(), images.to_vec());
+        StateGradients {
+            rooms: vec![Vec::new(); count],
+            images,
+            written: vec![Vec::new(); count],
+            spare: Vec::new(),
+        }
+    }
+
+    /// Makes ready to write to a slot; whether the writer is to add to what is there, else it sets all of it.
+    pub(super) fn claim(&mut self, slot: Slot, batch: usize) -> bool {
+        let range = slot.offset..slot.offset + slot.map.len();
+        self.open(slot.buffer, batch);
+        let missing = self.missing(slot.buffer, &range);
+        let add = missing != [range.clone()];
+        if add {
+            self.blank(slot.buffer, &missing);
+        }
+        self.written[slot.buffer].push(range);
+        add
+    }
+
+    /// Makes ready to read all of a slot: zeros where nobody has written.
+    pub(super) fn settle(&mut self, slot: Slot, batch: usize) {
+        let range = slot.offset..slot.offset + slot.map.len();
+        self.settle_range(slot.buffer, range, batch);
+    }
+
+    /// As [`settle`](Self::settle), for all of a buffer.
+    pub(super) fn settle_all(&mut self, buffer: usize, batch: usize) {
+        self.settle_range(buffer, 0..self.images[buffer], batch);
+    }
+
+    fn settle_range(&mut self, buffer: usize, range: Range<usize>, batch: usize) {
+        self.open(buffer, batch);
+        let missing = self.missing(buffer, &range);
+        self.blank(buffer, &missing);
+        self.written[buffer].push(range);
+    }
+
+    /// Gives back the room of a buffer.
+    pub(super) fn release(&mut self, buffer: usize) {
+        self.written[buffer].clear();
+        let room = std::mem::take(&mut self.rooms[buffer]);
+        if !room.is_empty() {
+            self.spare.push(room);
+        }
+    }
+
+    fn open(&mut self, buffer: usize, batch: usize) {
+        let (len, room) = (batch * self.images[buffer], &mut self.rooms[buffer]);
+        if room.is_empty() {
+            // The smallest that is large enough, else the largest.
+            let fit = |room: usize| (room < len, room.abs_diff(len));
+            let best = (0..self.spare.len()).min_by_key(|&i| fit(self.spare[i].capacity()));
+            *room = best.map(|i| self.spare.swap_remove(i)).unwrap_or_default();
+            room.resize(len, Pack::ZERO);
+        }
+    }
+
+    /// The parts of a range that nobody has written.
+    fn missing(&self, buffer: usize, range: &Range<usize>) -> Vec<Range<usize>> {
+        let mut missing = vec![range.clone()];
+        for written in &self.written[buffer] {
+            let around = |part: Range<usize>| {
+                let before = part.start..part.end.min(written.start);
+                let after = part.start.max(written.end)..part.end;
+                [before, after].into_iter().filter(|part| !part.is_empty())
+            };
+            missing = missing.into_iter().flat_map(around).collect();
+        }
+        missing
+    }
+
+    fn blank(&mut self, buffer: usize, parts: &[Range<usize>]) {
+        if !parts.is_empty() {
+            self.rooms[buffer].par_chunks_exact_mut(self.images[buffer]).for_each(|image| {
+                parts.iter().for_each(|part| image[part.clone()].fill(Pack::ZERO));
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::blocked::{Channels, Map};
+
+    fn slot(offset: usize, height: usize) -> Slot {
+        let map = Map { packs: 1, height, width: 1 };
+        Slot { buffer: 0, offset, map, channels: Channels::one(16) }
+    }
+
+    #[test]
+    fn the_first_to_write_a_part_sets_it_and_nothing_old_is_read() {
+        let mut gradients = StateGradients::new(&[6]);
+        assert!(!gradients.claim(slot(2, 2), 2));
+        gradients.rooms[0].fill(Pack::ONE);
+        // Half of it holds something, so it is added to; the other half must begin at zero.
+        assert!(gradients.claim(slot(0, 4), 2));
+        assert!(gradients.claim(slot(1, 2), 2));
+        gradients.settle_all(0, 2);
+        let [zero, one] = [Pack::ZERO, Pack::ONE];
+        let image = [zero, zero, one, one, zero, zero];
+        assert_eq!(gradients.rooms[0], [image, image].concat());
+        gradients.rooms[0].fill(Pack::ONE);
+        gradients.release(0);
+        assert!(!gradients.claim(slot(0, 1), 1));
+        gradients.settle(slot(0, 6), 1);
+        assert_eq!(gradients.rooms[0], [one, zero, zero, zero, zero, zero]);
+    }
+}
