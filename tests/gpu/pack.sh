@@ -17,4 +17,5 @@ pack milenas-search "$(binary build --release -p milenas-search --features cuda)
 pack kernels "$(binary test --no-run -p milenas-models --features cuda --test cuda)"
 pack golden "$(binary test --no-run -p milenas-search --features cuda --test supernet_golden)"
 pack sparse "$(binary test --no-run -p milenas-search --features cuda --test sparse_mixture)"
+pack steps "$(binary test --no-run -p milenas-search --features cuda --test cuda_steps)"
 ls -l "$BIN"
