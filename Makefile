@@ -75,12 +75,12 @@ check-tract: .venv/ready
 	cargo build --workspace
 
 # What can be checked of the searcher on a GPU without one: that it compiles and links, its kernels through NVRTC, and what it says where
-# there is no GPU. Their arithmetic is checked by the tests of every build. It leaves the programs as the other targets have them.
-NVRTC = $(wildcard $(CURDIR)/.venv/lib/python3*/site-packages/nvidia/cu13/lib)
+# there is no GPU. Their arithmetic is checked by the tests of every build. All crates, as in the other targets,
+# so that what they are built from is built once. It leaves the programs as those have them.
 check-cuda: .venv/nvrtc
-	cargo clippy -p milenas-models -p milenas-search --features milenas-search/cuda --all-targets -- -D warnings
-	MILENAS_NVRTC=1 LD_LIBRARY_PATH=$(NVRTC) cargo test -p milenas-models -p milenas-search --features milenas-search/cuda --test cuda compile::
-	cargo build -p milenas-models -p milenas-search --features milenas-search/cuda
+	cargo clippy --workspace --features milenas-search/cuda --all-targets -- -D warnings
+	MILENAS_NVRTC=1 LD_LIBRARY_PATH=$$(echo $(CURDIR)/.venv/lib/python3*/site-packages/nvidia/cu13/lib) cargo test --workspace --features milenas-search/cuda --test cuda compile::
+	cargo build --workspace --features milenas-search/cuda
 	if $(BIN)/milenas-search bench step --device cuda:99 --steps 1 2> target/cuda-refusal; then exit 1; fi
 	grep -q 'Help: ' target/cuda-refusal
 	cargo build --workspace

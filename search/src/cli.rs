@@ -239,8 +239,8 @@ pub struct RunOptions {
     pub seed: Option<u64>,
     /// Where to compute: cpu, or cuda:N for NVIDIA GPU N in a build with the feature `cuda` (`run` alone; cuda:N,tf32 for products
     /// in TF32)
-    #[arg(long, value_name = "NAME", default_value = "cpu")]
-    pub device: String,
+    #[arg(long = "device", value_name = "NAME", default_value = "cpu")]
+    pub place: Place,
 }
 
 impl RunOptions {
@@ -253,7 +253,7 @@ impl RunOptions {
             config: None,
             set: Vec::new(),
             seed: None,
-            device: "cpu".into(),
+            place: Place::Cpu,
         }
     }
 }

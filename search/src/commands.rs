@@ -54,11 +54,10 @@ fn text(path: &Path) -> Result<String> {
 /// # Errors
 /// A device that is not the CPU.
 fn cpu_only(options: &RunOptions, what: &str) -> Result<()> {
-    match options.device.parse()? {
+    match options.place {
         Place::Cpu => Ok(()),
-        Place::Cuda(_) => bail!(
-            "--device {}: {what} computes on the cpu only; a GPU searches, with `milenas-search run`. Help: leave --device out",
-            options.device
+        place => bail!(
+            "--device {place}: {what} computes on the cpu only; a GPU searches, with `milenas-search run`. Help: leave --device out"
         ),
     }
 }

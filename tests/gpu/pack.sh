@@ -1,10 +1,11 @@
 #!/bin/bash
-# Builds what tests/gpu/check.sh runs on a machine with a GPU, stripped, into a folder. No GPU and nothing of CUDA is needed here.
+# Makes a folder with all that tests/gpu/check.sh needs on a machine with a GPU: programs, built here and stripped, golden values, scripts.
+# Neither a GPU nor anything of CUDA is needed here; there, a C library no older than here.
 #
-#   tests/gpu/pack.sh BIN
+#   tests/gpu/pack.sh FOLDER
 set -euo pipefail
-mkdir -p "${1:?a folder to make}"
-BIN=$(cd "$1" && pwd)
+mkdir -p "${1:?a folder to make}/bin"
+FOLDER=$(cd "$1" && pwd)
 cd "$(dirname "$0")/../.."
 binary() { # cargo's arguments; prints the path of the last executable
   cargo "$@" --message-format json | python3 -c '
@@ -12,10 +13,19 @@ import json, sys
 messages = [json.loads(line) for line in sys.stdin if line.startswith("{")]
 print([m["executable"] for m in messages if m.get("executable")][-1])'
 }
-pack() { strip -o "$BIN/$1" "$2"; }
-pack milenas-search "$(binary build --release -p milenas-search --features cuda)"
-pack kernels "$(binary test --no-run -p milenas-models --features cuda --test cuda)"
-pack golden "$(binary test --no-run -p milenas-search --features cuda --test supernet_golden)"
-pack sparse "$(binary test --no-run -p milenas-search --features cuda --test sparse_mixture)"
-pack steps "$(binary test --no-run -p milenas-search --features cuda --test cuda_steps)"
-ls -l "$BIN"
+pack() { # name, cargo's arguments
+  local name=$1 built; shift
+  built=$(binary "$@")
+  strip -o "$FOLDER/bin/$name" "$built"
+}
+pack milenas-search build --release -p milenas-search --features cuda
+pack kernels test --no-run -p milenas-models --features cuda --test cuda
+pack golden test --no-run -p milenas-search --features cuda --test supernet_golden
+pack sparse test --no-run -p milenas-search --features cuda --test sparse_mixture
+pack steps test --no-run -p milenas-search --features cuda --test cuda_steps
+mkdir -p "$FOLDER"/tests/{gpu,golden,peers}
+cp tests/gpu/{check.sh,search.py,steps.py} "$FOLDER/tests/gpu/"
+cp tests/golden/supernet.safetensors "$FOLDER/tests/golden/"
+cp tests/peers/torch_supernet.py "$FOLDER/tests/peers/"
+du -sh "$FOLDER"
+echo "copy this folder to the machine with the GPU, and there run tests/gpu/check.sh in it"

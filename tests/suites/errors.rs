@@ -47,7 +47,7 @@ fn prepare(folder: &Path) {
 }
 
 /// Command, and what its message says.
-const WRONG: [(&str, &[&str]); 32] = [
+const WRONG: [(&str, &[&str]); 34] = [
     ("milenas-search run --data nowhere --out new", &["nowhere", "digits, cifar10:DIR"]),
     ("milenas-search run --data images --out new", &["dogs"]),
     (
@@ -70,6 +70,14 @@ const WRONG: [(&str, &[&str]); 32] = [
         &["cuda", "Help: ", "leave --device out"],
     ),
     ("milenas-search run --data digits --out new --device gpu", &["`gpu`", "cuda:0"]),
+    (
+        "milenas-search run --data digits --out new --space nasbench201 --device cuda",
+        &["nasbench201 cannot be searched on a GPU", "space darts", "leave --device out"],
+    ),
+    (
+        "milenas-search run --data digits --out new --partial-channels 4 --device cuda:1,tf32",
+        &["search.partial_channels: 4 cannot", "whole states"],
+    ),
     (
         "milenas-search train --genotype DARTS_V2 --data digits --out new --device cuda",
         &["cpu only", "milenas-search run"],

@@ -14,18 +14,20 @@ use crate::progress::Progress;
 use crate::run::{CONFIG, Data, Folder, Found, GENOTYPE, HISTORY, open_search, run_population, run_search};
 use crate::score::population::Strategy;
 use crate::strategy::{COLLAPSE, Ended, EpochRecord};
-use crate::supernet::Place;
+use crate::supernet::{Place, cuda};
 
 pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<()> {
     let saved = options.out.join(CONFIG);
     let config = resolve(options, search.resume.then_some(&saved), search.sets())?;
     let source = Source::parse(&options.data)?;
-    let place: Place = options.device.parse()?;
     let strategy = Strategy::named(&config.search.strategy);
     if strategy.is_some() {
         cpu_only(options, &format!("--strategy {}", config.search.strategy))?;
     }
-    let device = place.open()?;
+    if options.place != Place::Cpu {
+        cuda::supports(&config.search.space()?, config.search.partial_channels)?;
+    }
+    let device = options.place.open()?;
     let mut progress = Progress::new("search");
     if let Some(device) = &device {
         progress.line(&format!("computing on {}", device.name()));

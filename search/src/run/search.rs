@@ -67,8 +67,8 @@ pub struct Found {
     pub ended: Ended,
 }
 
-/// Searches on a source's images, on a device or, without one, on the CPU; leaves `genotype.json`, the best of every size in `genotypes/`, the last point in
-/// `checkpoint.safetensors`, and `report.html`, which grows with every epoch.
+/// Searches on a source's images, on a device or, without one, on the CPU; leaves `genotype.json`, the best of every size in
+/// `genotypes/`, the last point in `checkpoint.safetensors`, and `report.html`, which grows with every epoch.
 ///
 /// # Errors
 /// Those of the search, and that no size is within the limits: all else is written then.

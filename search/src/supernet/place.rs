@@ -1,5 +1,6 @@
 //! Where a search computes: what `--device` may say.
 
+use std::fmt;
 use std::str::FromStr;
 
 use milenas_models::kernels::cuda::{self, Choice, Device};
@@ -23,6 +24,18 @@ impl Place {
         match self {
             Place::Cpu => Ok(None),
             Place::Cuda(choice) => cuda::open(choice).map(Some),
+        }
+    }
+}
+
+/// As `--device` says it.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Cpu => f.write_str("cpu"),
+            Place::Cuda(Choice { index, tf32 }) => {
+                write!(f, "cuda:{index}{}", if *tf32 { ",tf32" } else { "" })
+            }
         }
     }
 }

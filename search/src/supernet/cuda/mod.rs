@@ -16,7 +16,7 @@ mod tensors;
 
 use milenas_models::genotype::Wiring;
 use milenas_models::kernels::cuda::Device;
-use milenas_models::{Primitive, Weights};
+use milenas_models::{Primitive, Space, Weights};
 
 use self::network::Network;
 use super::{Evaluation, Row, Supernet, SupernetConfig, UpdateFn, Want};
@@ -25,6 +25,26 @@ use crate::{Error, Result};
 
 /// Smallest side of an image.
 const SMALLEST: usize = 4;
+
+/// Whether there are kernels for a search's space, with states in so many parts.
+///
+/// # Errors
+/// There are none.
+pub fn supports(space: &Space, partial: usize) -> Result<()> {
+    let (key, found) = if space.wiring != Wiring::TwoEdges || space.primitives != Primitive::DARTS {
+        ("search.space", space.name.to_string())
+    } else if partial != 1 {
+        ("search.partial_channels", partial.to_string())
+    } else {
+        return Ok(());
+    };
+    Err(Error::Config {
+        place: key.into(),
+        problem: format!(
+            "{found} cannot be searched on a GPU, which knows the space darts with whole states. Help: leave --device out"
+        ),
+    })
+}
 
 /// A supernet on a device.
 pub struct CudaSupernet {
@@ -38,19 +58,7 @@ impl CudaSupernet {
     /// # Errors
     /// A space or partial channels that have no kernels.
     pub fn new(config: SupernetConfig, device: Box<dyn Device>) -> Result<CudaSupernet> {
-        let darts = config.space.wiring == Wiring::TwoEdges && config.space.primitives == Primitive::DARTS;
-        if !darts || config.partial != 1 {
-            let (key, found) = match darts {
-                true => ("search.partial_channels", config.partial.to_string()),
-                false => ("search.space", config.space.name.into()),
-            };
-            return Err(Error::Config {
-                place: key.into(),
-                problem: format!(
-                    "{found} cannot be searched on a GPU, which knows the space darts with whole states. Help: leave --device out"
-                ),
-            });
-        }
+        supports(&config.space, config.partial)?;
         Ok(CudaSupernet { network: Network::new(config), device })
     }
 
