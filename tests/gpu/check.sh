@@ -35,7 +35,7 @@ export MILENAS_TEST_DEVICE=$DEVICE
 check "each kernel against its slow twin" "$BIN/kernels" --skip compile:: --test-threads 1
 check "golden supernet, PyTorch's numbers: one pass, two steps" "$BIN/golden" kernels_of --test-threads 1
 check "candidates of weight 0, odd sizes" "$BIN/sparse" kernels_of --test-threads 1
-check "20 steps of a small search against the CPU's, step by step" "$BIN/steps" --test-threads 1
+check "first steps of small searches against the CPU's: 20 in both orders, 8 gumbel, 8 second order" "$BIN/steps" --test-threads 1
 unset MILENAS_TEST_DEVICE
 check "20 steps of a search of digits against the CPU's" python3 "$ROOT/tests/gpu/search.py" "$BIN/milenas-search" "$DEVICE"
 check "the same in TF32, against the CPU's" python3 "$ROOT/tests/gpu/search.py" "$BIN/milenas-search" "$DEVICE,tf32"
