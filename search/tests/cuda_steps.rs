@@ -25,8 +25,8 @@ fn batch(step: usize, half: &str) -> Batch {
     Batch { images, labels, shape: [3, SIDE, SIDE] }
 }
 
-/// What each step saw, and the logits by the running statistics at the end.
-fn steps(net: &mut dyn Supernet, set: &str, count: usize) -> (Vec<Step>, Vec<f32>) {
+/// What each step saw; the mixture at the end, and then the logits by the running statistics.
+fn steps(net: &mut dyn Supernet, set: &str, count: usize) -> (Vec<Step>, Vec<f32>, Vec<f32>) {
     let config = Config::resolve("paper", None, &[set.into()]).unwrap().search;
     let (mut stepper, mut alphas) = (Stepper::default(), Alphas::init(&Space::DARTS, 0));
     let mut seen = Vec::new();
@@ -35,7 +35,9 @@ fn steps(net: &mut dyn Supernet, set: &str, count: usize) -> (Vec<Step>, Vec<f32
         let at = Moment { seed: 0, epoch: 0, step, lr: 0.01 };
         seen.push(stepper.step(net, &mut alphas, [&train, &valid], &config, at).unwrap());
     }
-    (seen, net.predict(&batch(99, "train"), &alphas.mixture()).unwrap())
+    let mixture = alphas.mixture();
+    let logits = net.predict(&batch(99, "train"), &mixture).unwrap();
+    (seen, mixture.into_iter().flatten().flatten().collect(), logits)
 }
 
 fn close(what: &str, found: f64, expected: f64, tolerance: f64) {
@@ -57,14 +59,19 @@ fn steps_are_those_of_the_cpu() {
             let mut net = new_supernet(&CONFIG, SIDE, SIDE, 0, None).unwrap();
             let mut found = CudaSupernet::new(CONFIG, device).unwrap();
             found.load(&net.weights().unwrap()).unwrap();
-            let (expected, logits) = steps(&mut *net, set, count);
-            let (found, found_logits) = steps(&mut found, set, count);
+            let (expected, mixture, logits) = steps(&mut *net, set, count);
+            let (found, found_mixture, found_logits) = steps(&mut found, set, count);
             assert!(expected[count - 1].train_loss < expected[0].train_loss, "the search learns");
             for (step, (found, expected)) in found.iter().zip(&expected).enumerate() {
                 let tolerance = [1e-5, 1e-3, 1e-2][usize::from(step > 0) + usize::from(step > 9)];
                 close(&format!("{set}, step {step}, loss"), found.train_loss, expected.train_loss, tolerance);
                 let [found, expected] = [found, expected].map(|seen| seen.valid_loss.unwrap());
                 close(&format!("{set}, step {step}, validation"), found, expected, tolerance);
+            }
+            // Its weights, about 1/8, have moved by some 2e-4.
+            for (found, expected) in found_mixture.iter().zip(&mixture) {
+                let far = (found - expected).abs();
+                assert!(far <= 2e-5, "{set}, mixture: {found}, on the cpu {expected}");
             }
             for (found, expected) in found_logits.iter().zip(&logits) {
                 close(&format!("{set}, logit"), f64::from(*found), f64::from(*expected), 5e-2);

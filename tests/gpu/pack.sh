@@ -7,22 +7,20 @@ set -euo pipefail
 mkdir -p "${1:?a folder to make}/bin"
 FOLDER=$(cd "$1" && pwd)
 cd "$(dirname "$0")/../.."
-binary() { # cargo's arguments; prints the path of the last executable
-  cargo "$@" --message-format json | python3 -c '
+pack() { # name, cargo's name of the target, cargo's arguments
+  local name=$1 target=$2 built; shift 2
+  built=$(cargo "$@" --message-format json | python3 -c '
 import json, sys
 messages = [json.loads(line) for line in sys.stdin if line.startswith("{")]
-print([m["executable"] for m in messages if m.get("executable")][-1])'
-}
-pack() { # name, cargo's arguments
-  local name=$1 built; shift
-  built=$(binary "$@")
+built = [m["executable"] for m in messages if m.get("executable") and m["target"]["name"] == sys.argv[1]]
+print(*built or sys.exit(f"{sys.argv[1]} was not built"))' "$target")
   strip -o "$FOLDER/bin/$name" "$built"
 }
-pack milenas-search build --release -p milenas-search --features cuda
-pack kernels test --no-run -p milenas-models --features cuda --test cuda
-pack golden test --no-run -p milenas-search --features cuda --test supernet_golden
-pack sparse test --no-run -p milenas-search --features cuda --test sparse_mixture
-pack steps test --no-run -p milenas-search --features cuda --test cuda_steps
+pack milenas-search milenas-search build --release -p milenas-search --features cuda
+pack kernels cuda test --no-run -p milenas-models --features cuda --test cuda
+pack golden supernet_golden test --no-run -p milenas-search --features cuda --test supernet_golden
+pack sparse sparse_mixture test --no-run -p milenas-search --features cuda --test sparse_mixture
+pack steps cuda_steps test --no-run -p milenas-search --features cuda --test cuda_steps
 mkdir -p "$FOLDER"/tests/{gpu,golden,peers}
 cp tests/gpu/{check.sh,search.py,steps.py} "$FOLDER/tests/gpu/"
 cp tests/golden/supernet.safetensors "$FOLDER/tests/golden/"
