@@ -50,3 +50,17 @@ impl FromStr for Place {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Place;
+
+    #[test]
+    fn places_are_read_as_they_are_told() {
+        for text in ["cpu", "cuda:0", "cuda:2,tf32"] {
+            assert_eq!(text.parse::<Place>().unwrap().to_string(), text);
+        }
+        let error = "gpu".parse::<Place>().unwrap_err().to_string();
+        assert!(error.contains("`gpu`") && error.contains("cpu, cuda"), "{error}");
+    }
+}
