@@ -1,5 +1,5 @@
 # Two commands: `make demo` shows the whole road on built-in data, `make test` is what CI runs.
-.PHONY: demo test bench fuzz check-consumers check-onnx check-parquet check-tract check-tensorboard clean
+.PHONY: demo test bench fuzz check-consumers check-cuda check-onnx check-parquet check-tract check-tensorboard clean
 
 BIN := target/debug
 DEMO := runs/demo
@@ -28,6 +28,7 @@ test:
 	$(MAKE) check-parquet
 	$(MAKE) check-consumers
 	$(MAKE) check-tract
+	$(MAKE) check-cuda
 
 # The kernels as ratios to their slow forms: criterion's measurements, then a table.
 bench:
@@ -72,6 +73,21 @@ check-tract: .venv/ready
 	cargo build --workspace --features milenas-infer/tract
 	MILENAS_RUNTIMES=ort,tract VIRTUAL_ENV=$(CURDIR)/.venv cargo test --workspace --features milenas-infer/tract --test runtimes
 	cargo build --workspace
+
+# What can be checked of the searcher on a GPU without one: that it compiles and links, its kernels through NVRTC, and what it says where
+# there is no GPU. Their arithmetic is checked by the tests of every build. All crates, as in the other targets,
+# so that what they are built from is built once. It leaves the programs as those have them.
+check-cuda: .venv/nvrtc
+	cargo clippy --workspace --features milenas-search/cuda --all-targets -- -D warnings
+	MILENAS_NVRTC=1 LD_LIBRARY_PATH=$$(echo $(CURDIR)/.venv/lib/python3*/site-packages/nvidia/cu13/lib) cargo test --workspace --features milenas-search/cuda --test cuda compile::
+	cargo build --workspace --features milenas-search/cuda
+	if $(BIN)/milenas-search bench step --device cuda:99 --steps 1 2> target/cuda-refusal; then exit 1; fi
+	grep -q 'Help: ' target/cuda-refusal
+	cargo build --workspace
+
+.venv/nvrtc: .venv/ready
+	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps nvidia-cuda-nvrtc==13.0.88
+	touch $@
 
 # The event files of a search and of a training, killed and resumed, read by the tensorboard package.
 check-tensorboard: .venv/ready

@@ -95,6 +95,16 @@ pub enum Error {
         problem: String,
     },
 
+    // A device is at fault.
+    /// A device that is not there, or that failed.
+    #[error("{what}: {problem}")]
+    Device {
+        /// The device, a kernel, or what was asked of it.
+        what: String,
+        /// What it said, and what to do.
+        problem: String,
+    },
+
     // The tensor library failed.
     /// An operation that candle refused.
     #[error(transparent)]

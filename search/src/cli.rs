@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::score::Metric;
+use crate::supernet::Place;
 
 /// Searches a convolutional architecture on your images, and trains what it finds.
 #[derive(Debug, Parser)]
@@ -236,9 +237,10 @@ pub struct RunOptions {
     /// Decides every random choice
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Where to compute; this build knows cpu
-    #[arg(long, value_name = "NAME", default_value = "cpu")]
-    pub device: String,
+    /// Where to compute: cpu, or cuda:N for NVIDIA GPU N in a build with the feature `cuda` (`run` alone; cuda:N,tf32 for products
+    /// in TF32)
+    #[arg(long = "device", value_name = "NAME", default_value = "cpu")]
+    pub place: Place,
 }
 
 impl RunOptions {
@@ -251,7 +253,7 @@ impl RunOptions {
             config: None,
             set: Vec::new(),
             seed: None,
-            device: "cpu".into(),
+            place: Place::Cpu,
         }
     }
 }
@@ -363,6 +365,9 @@ pub enum BenchCommand {
         /// Take the training batch's two gradients from one pass
         #[arg(long)]
         two_pass: bool,
+        /// cpu, or cuda:N in a build with the feature `cuda`
+        #[arg(long = "device", value_name = "NAME", default_value = "cpu")]
+        place: Place,
         #[command(flatten)]
         rule: RuleOptions,
         #[command(flatten)]

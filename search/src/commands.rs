@@ -21,6 +21,7 @@ use crate::fetch;
 use crate::progress::Progress;
 use crate::report;
 use crate::run::{Data, GENOTYPE};
+use crate::supernet::Place;
 
 /// The largest text file that is read: a configuration, a genotype.
 const MAX_TEXT: u64 = 1 << 20;
@@ -50,12 +51,20 @@ fn text(path: &Path) -> Result<String> {
     String::from_utf8(bytes).with_context(|| format!("{}: not text", path.display()))
 }
 
+/// # Errors
+/// A device that is not the CPU.
+fn cpu_only(options: &RunOptions, what: &str) -> Result<()> {
+    match options.place {
+        Place::Cpu => Ok(()),
+        place => bail!(
+            "--device {place}: {what} computes on the cpu only; a GPU searches, with `milenas-search run`. Help: leave --device out"
+        ),
+    }
+}
+
 /// The configuration: a preset, a file and single keys, of which `more` come last. `saved` stands for the preset
 /// where neither preset nor file is given.
 fn resolve(options: &RunOptions, saved: Option<&Path>, more: Vec<String>) -> Result<Config> {
-    if options.device != "cpu" {
-        bail!("--device {}: this build computes on the cpu only. Help: leave --device out", options.device);
-    }
     let saved = saved.filter(|path| options.preset.is_none() && path.exists());
     let file = options
         .config
@@ -172,9 +181,9 @@ fn bench(command: &BenchCommand) -> Result<()> {
     let config = Config::resolve("paper", None, &sets)?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(size.threads).build()?;
     let report = match command {
-        BenchCommand::Step { .. } => {
+        BenchCommand::Step { place, .. } => {
             let what = StepBench { channels, layers, batch, steps };
-            pool.install(|| bench::step(&what, &config.search))?
+            pool.install(|| bench::step(&what, &config.search, *place))?
         }
         BenchCommand::Train { genotype, .. } => {
             let genotype = read_genotype(genotype)?;
@@ -188,7 +197,8 @@ fn bench(command: &BenchCommand) -> Result<()> {
     }
     writeln!(
         stdout(),
-        "{:.3} s a step, {:.1} images/s, {} GFLOP/s, {} threads, peak {} MiB",
+        "{}: {:.3} s a step, {:.1} images/s, {} GFLOP/s, {} threads, peak {} MiB",
+        report.device,
         report.step_seconds,
         report.images_per_second,
         report.gflops.map_or("?".into(), |x| format!("{x:.0}")),

@@ -61,7 +61,7 @@ fn save(folder: &std::path::Path, net: &dyn Supernet, sets: &[String]) {
 #[test]
 fn the_network_is_the_supernet_with_its_candidates_alone() {
     let folder = tempfile::tempdir().unwrap();
-    let mut net = new_supernet(&CONFIG, 12, 12, 3).unwrap();
+    let mut net = new_supernet(&CONFIG, 12, 12, 3, None).unwrap();
     save(folder.path(), &*net, &[]);
     let mut rng = Rng::new(3, "batch");
     let images: Vec<f32> = (0..6 * 2 * 144).map(|_| rng.normal()).collect();
@@ -92,7 +92,7 @@ fn what_cannot_be_inherited_is_explained() {
     let folder = tempfile::tempdir().unwrap();
     let message = Inherited::load(folder.path()).unwrap_err().to_string();
     assert!(message.contains("checkpoint.safetensors"), "{message}");
-    let net = new_supernet(&CONFIG, 12, 12, 3).unwrap();
+    let net = new_supernet(&CONFIG, 12, 12, 3, None).unwrap();
     save(folder.path(), &*net, &[]);
     let wider = NetworkConfig { channels: 6, ..NETWORK };
     let weights = Weights::init(&assemble(&genotype(0), &wider).unwrap(), 9).unwrap();

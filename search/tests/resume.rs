@@ -88,7 +88,7 @@ fn live(data: &Data, keeper: &mut Mortal<'_>) -> Result<Outcome> {
         partial: config.search.partial_channels,
         ..SupernetConfig::paper(10)
     };
-    let mut net = new_supernet(&shape, 8, 8, config.seed)?;
+    let mut net = new_supernet(&shape, 8, 8, config.seed, None)?;
     let from = keeper.kept.as_ref().map(|bytes| Checkpoint::from_bytes(bytes, "kept", keeper.origin));
     let evaluation = NetworkConfig {
         channels: 2,

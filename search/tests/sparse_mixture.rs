@@ -1,10 +1,14 @@
 //! Candidates of weight zero: the fused supernet leaves them out, and is still what the definition says.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../../models/tests/cuda/host.rs"]
+mod host;
+
 use milenas_models::{Rng, Space};
 use milenas_search::data::Batch;
 use milenas_search::strategy::mixture::Pass;
 use milenas_search::strategy::{Mixing, MixtureKind};
+use milenas_search::supernet::cuda::CudaSupernet;
 use milenas_search::supernet::fused::FusedSupernet;
 use milenas_search::supernet::reference::Reference;
 use milenas_search::supernet::{Alphas, Row, Supernet, SupernetConfig, Want};
@@ -48,20 +52,35 @@ fn close(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
     assert!(worst <= tolerance * scale, "{what}: differs by {worst:e}, largest element {scale:e}");
 }
 
-/// One pass after another through the same networks: what an earlier mixture left must not show.
 #[test]
 fn the_fused_supernet_equals_the_definition() {
-    let side = 8;
-    let (mut reference, mut fused) = pair(side);
-    let batch = batch(6, side);
+    let (mut reference, mut fused) = pair(8);
+    compare(&mut reference, &mut fused, &batch(6, 8));
+}
+
+/// Of an odd size: halves have zeros past the edge.
+#[test]
+fn the_kernels_of_a_gpu_equal_the_definition() {
+    for device in host::devices(&[1]) {
+        let (mut reference, _) = pair(7);
+        let mut found = CudaSupernet::new(CONFIG, device).unwrap();
+        found.load(&Supernet::weights(&reference).unwrap()).unwrap();
+        compare(&mut reference, &mut found, &batch(5, 7));
+    }
+}
+
+/// One pass after another through the same networks: what an earlier mixture left must not show.
+fn compare(reference: &mut Reference, fused: &mut dyn Supernet, batch: &Batch) {
+    let mut names = Supernet::weights(reference).unwrap();
+    names.retain(|name| !name.ends_with("running_mean") && !name.ends_with("running_var"));
     let mixtures = (0..3).flat_map(|seed| {
         let sampled = sample(seed).cells(&CONFIG).into_iter().map(<[Row]>::to_vec).collect();
         [sampled, sparse(seed)]
     });
     for (round, mixture) in mixtures.enumerate() {
         let cells: Vec<&[Row]> = mixture.iter().map(Vec::as_slice).collect();
-        let expected = reference.evaluate_cells(&batch, &cells, BOTH).unwrap();
-        let found = Supernet::evaluate_cells(&mut fused, &batch, &cells, BOTH).unwrap();
+        let expected = reference.evaluate_cells(batch, &cells, BOTH).unwrap();
+        let found = fused.evaluate_cells(batch, &cells, BOTH).unwrap();
         close(&format!("loss {round}"), &[found.loss], &[expected.loss], 1e-4);
         for (cell, rows) in mixture.iter().enumerate() {
             let active = rows.iter().flatten().map(|weight| f64::from(u8::from(*weight != 0.0)));
@@ -74,24 +93,19 @@ fn the_fused_supernet_equals_the_definition() {
                 2e-3,
             );
         }
-        let norm = Supernet::gradient_norm(&reference).unwrap();
-        for named in fused.tensors().named() {
-            let [found, expected] = [
-                fused.tensors().gradient(&named.name).unwrap(),
-                Supernet::gradient(&reference, &named.name).unwrap(),
-            ]
-            .map(|g| g.iter().map(|x| f64::from(*x) / norm).collect::<Vec<_>>());
+        let norm = reference.gradient_norm().unwrap();
+        for (name, _) in names.iter() {
+            let [found, expected] = [fused.gradient(name).unwrap(), reference.gradient(name).unwrap()]
+                .map(|g| g.iter().map(|x| f64::from(*x) / norm).collect::<Vec<_>>());
             let worst = found.iter().zip(&expected).fold(0f64, |m, (a, b)| m.max((a - b).abs()));
-            assert!(worst < 1e-4, "round {round}, {}: differs by {worst:e} of the whole norm", named.name);
+            assert!(worst < 1e-4, "round {round}, {name}: differs by {worst:e} of the whole norm");
         }
     }
     let mixture = sparse(9);
     let cells: Vec<&[Row]> = mixture.iter().map(Vec::as_slice).collect();
-    let [expected, found] = [
-        reference.predict_cells(&batch, &cells).unwrap(),
-        Supernet::predict_cells(&mut fused, &batch, &cells).unwrap(),
-    ]
-    .map(|logits| logits.into_iter().map(f64::from).collect::<Vec<_>>());
+    let [expected, found] =
+        [reference.predict_cells(batch, &cells).unwrap(), fused.predict_cells(batch, &cells).unwrap()]
+            .map(|logits| logits.into_iter().map(f64::from).collect::<Vec<_>>());
     close("logits", &found, &expected, 1e-3);
 }
 

@@ -2,6 +2,9 @@
 //! steps (`tests/golden/make_golden.py`).
 #![allow(clippy::unwrap_used)]
 
+#[path = "../../models/tests/cuda/host.rs"]
+mod host;
+
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -10,6 +13,7 @@ use milenas_models::{Space, Weights};
 use milenas_search::config::Config;
 use milenas_search::data::Batch;
 use milenas_search::strategy::{Moment, Stepper};
+use milenas_search::supernet::cuda::CudaSupernet;
 use milenas_search::supernet::fused::FusedSupernet;
 use milenas_search::supernet::reference::Reference;
 use milenas_search::supernet::{Alphas, Mixture, Supernet, SupernetConfig, Want};
@@ -28,7 +32,9 @@ impl Golden {
     }
 
     fn read(name: &str) -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden");
+        // Where cargo runs it, or a script on another machine.
+        let folder = std::env::var("CARGO_MANIFEST_DIR").unwrap_or(env!("CARGO_MANIFEST_DIR").into());
+        let folder = Path::new(&folder).join("../tests/golden");
         Golden(safetensors::load(folder.join(format!("{name}.safetensors")), &Device::Cpu).unwrap())
     }
 
@@ -170,6 +176,23 @@ fn the_fast_form_in_one_pass() {
 #[test]
 fn the_fast_form_in_two_steps() {
     two_steps(&mut FusedSupernet::new(CONFIG));
+}
+
+/// On the host, whose kernels are those of a GPU; or on the GPU that `MILENAS_TEST_DEVICE` names.
+fn on_devices(threads: &[usize], run: fn(&mut dyn Supernet)) {
+    for device in host::devices(threads) {
+        run(&mut CudaSupernet::new(CONFIG, device).unwrap());
+    }
+}
+
+#[test]
+fn the_kernels_of_a_gpu_in_one_pass() {
+    on_devices(&[1], one_pass);
+}
+
+#[test]
+fn the_kernels_of_a_gpu_in_two_steps() {
+    on_devices(&[2], two_steps);
 }
 
 #[test]

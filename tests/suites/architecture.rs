@@ -12,16 +12,35 @@ const ARROWS: [(&str, &[&str]); 5] = [
     ("milenas-tests", &["milenas-export", "milenas-infer", "milenas-models", "milenas-search"]),
 ];
 
-#[test]
-fn crates_depend_as_the_architecture_says() {
+fn packages() -> Vec<serde_json::Value> {
     let done = Command::new(env!("CARGO"))
         .args(["metadata", "--no-deps", "--format-version", "1", "--offline"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
     let metadata: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    metadata["packages"].as_array().unwrap().clone()
+}
+
+/// CUDA is for builds that ask for it.
+#[test]
+fn no_default_build_has_cuda() {
+    let mut users = Vec::new();
+    for package in packages() {
+        assert!(!package["features"]["default"].to_string().contains("cuda"), "{}", package["name"]);
+        for dependency in package["dependencies"].as_array().unwrap() {
+            if dependency["name"] == "cudarc" {
+                users.push((package["name"].clone(), dependency["optional"].clone()));
+            }
+        }
+    }
+    assert_eq!(users, [("milenas-models".into(), true.into())]);
+}
+
+#[test]
+fn crates_depend_as_the_architecture_says() {
     let mut found = BTreeMap::new();
-    for package in metadata["packages"].as_array().unwrap() {
+    for package in packages() {
         let uses = package["dependencies"].as_array().unwrap().iter().filter_map(|d| d["name"].as_str());
         let mut uses: Vec<String> =
             uses.filter(|name| name.starts_with("milenas-")).map(String::from).collect();

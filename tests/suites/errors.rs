@@ -47,7 +47,7 @@ fn prepare(folder: &Path) {
 }
 
 /// Command, and what its message says.
-const WRONG: [(&str, &[&str]); 30] = [
+const WRONG: [(&str, &[&str]); 33] = [
     ("milenas-search run --data nowhere --out new", &["nowhere", "digits, cifar10:DIR"]),
     ("milenas-search run --data images --out new", &["dogs"]),
     (
@@ -65,7 +65,22 @@ const WRONG: [(&str, &[&str]); 30] = [
         "milenas-search run --data digits --out new --partial-channels 3",
         &["partial_channels", "divisor of 16 channels: 1, 2, 4, 8, 16"],
     ),
-    ("milenas-search run --data digits --out new --device cuda", &["cuda", "cpu only"]),
+    (
+        "milenas-search run --data digits --out new --device cuda:99",
+        &["cuda", "Help: ", "leave --device out"],
+    ),
+    (
+        "milenas-search run --data digits --out new --space nasbench201 --device cuda",
+        &["nasbench201 cannot be searched on a GPU", "space darts", "leave --device out"],
+    ),
+    (
+        "milenas-search run --data digits --out new --partial-channels 4 --device cuda:1,tf32",
+        &["search.partial_channels: 4 cannot", "whole states"],
+    ),
+    (
+        "milenas-search train --genotype DARTS_V2 --data digits --out new --device cuda",
+        &["cpu only", "milenas-search run"],
+    ),
     ("milenas-search run --data cifar10:nowhere --out new", &["nowhere", "data fetch cifar10"]),
     (
         "milenas-search train --genotype later.json --data digits --out new",

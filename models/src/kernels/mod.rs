@@ -8,6 +8,7 @@
 mod batch_norm;
 pub mod blocked;
 mod conv;
+pub mod cuda;
 mod host;
 pub(crate) mod matmul;
 mod pool;

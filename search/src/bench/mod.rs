@@ -55,6 +55,7 @@ impl Report {
         data: f64,
         flops: Option<f64>,
         profile: &[(&'static str, f64)],
+        device: &str,
     ) -> Report {
         let steps = seconds.len() as f64;
         let total = seconds.iter().sum::<f64>() / steps;
@@ -65,7 +66,7 @@ impl Report {
         seconds.sort_by(f64::total_cmp);
         let step_seconds = seconds[seconds.len() / 2];
         Report {
-            device: "cpu".into(),
+            device: device.into(),
             threads: rayon::current_num_threads(),
             order,
             batch,

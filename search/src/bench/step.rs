@@ -9,9 +9,8 @@ use crate::Result;
 use crate::config::SearchConfig;
 use crate::data::{Augment, Loader, Plan};
 use crate::strategy::{MixtureKind, Moment, Order, Rule, Stepper};
-use crate::supernet::fused::FusedSupernet;
 use crate::supernet::reference::Reference;
-use crate::supernet::{Supernet, SupernetConfig};
+use crate::supernet::{Place, SupernetConfig, new_supernet};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +24,10 @@ pub struct StepBench {
 }
 
 /// Runs steps of the search on made-up images, by the strategy, order and mixture of `search`.
-pub fn step(bench: &StepBench, search: &SearchConfig) -> Result<Report> {
+///
+/// # Errors
+/// A device that is not there.
+pub fn step(bench: &StepBench, search: &SearchConfig, place: Place) -> Result<Report> {
     let partial = search.partial_channels;
     let shape = SupernetConfig {
         channels: bench.channels,
@@ -35,8 +37,9 @@ pub fn step(bench: &StepBench, search: &SearchConfig) -> Result<Report> {
     };
     crate::config::check_parts(bench.channels, partial)?;
     let reference = Reference::new(&shape, SIDE, SIDE, 0)?;
-    let mut net = FusedSupernet::new(shape);
-    Supernet::load(&mut net, &Supernet::weights(&reference)?)?;
+    let device = place.open()?;
+    let name = device.as_ref().map_or("cpu".into(), |device| device.name().to_string());
+    let mut net = new_supernet(&shape, SIDE, SIDE, 0, device)?;
     let passes = passes(Rule::named(&search.strategy, search.lambda, search.compat)?, search.order);
     let flops = 2.0 * bench.batch as f64 * reference.macs() as f64 * passes;
     let flops = (search.mixture == MixtureKind::Softmax).then_some(flops);
@@ -58,7 +61,7 @@ pub fn step(bench: &StepBench, search: &SearchConfig) -> Result<Report> {
             let (Some(a), Some(b)) = (train.next(), valid.next()) else { break };
             let waited = start.elapsed().as_secs_f64();
             let at = Moment { seed: 0, epoch: 0, step, lr: config.weights.lr };
-            stepper.step(&mut net, &mut alphas, [&a, &b], &config, at)?;
+            stepper.step(&mut *net, &mut alphas, [&a, &b], &config, at)?;
             match step {
                 // The first step finds its memory.
                 0 => net.reset_profile(),
@@ -70,7 +73,7 @@ pub fn step(bench: &StepBench, search: &SearchConfig) -> Result<Report> {
         }
         Ok::<_, crate::Error>(())
     })?;
-    Ok(Report::new(bench.batch, Some(search.order), seconds, data, flops, net.profile()))
+    Ok(Report::new(bench.batch, Some(search.order), seconds, data, flops, net.profile(), &name))
 }
 
 /// Work of a step in forward passes: a backward pass costs one for the inputs and one for the weights.

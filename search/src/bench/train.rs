@@ -68,5 +68,5 @@ pub fn train(bench: &TrainBench, config: &TrainConfig) -> Result<Report> {
         Ok::<_, crate::Error>(())
     })?;
     let profile = engine.fused().map(|network| network.profile().to_vec()).unwrap_or_default();
-    Ok(Report::new(batch, None, seconds, data, Some(flops), &profile))
+    Ok(Report::new(batch, None, seconds, data, Some(flops), &profile, "cpu"))
 }

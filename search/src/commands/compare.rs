@@ -8,7 +8,7 @@ use milenas_models::{Cost, cost, file};
 use serde::Serialize;
 
 use super::train::one;
-use super::{read_genotype, resolve};
+use super::{cpu_only, read_genotype, resolve};
 use crate::bench::latency;
 use crate::cli::RunOptions;
 use crate::run::{Spread, Start};
@@ -54,6 +54,7 @@ fn folder(name: &str) -> String {
 }
 
 pub(super) fn compare(genotypes: &[String], options: &RunOptions, seeds: u64, json: bool) -> Result<()> {
+    cpu_only(options, "a training")?;
     let names = names(genotypes)?;
     // All of them are read before the first is trained.
     let all = names.iter().map(|name| Ok((name, read_genotype(name)?))).collect::<Result<Vec<_>>>()?;

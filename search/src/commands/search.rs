@@ -7,21 +7,33 @@ use anyhow::{Result, bail};
 use milenas_models::Genotype;
 use milenas_models::images::Source;
 
-use super::{read_data, resolve};
+use super::{cpu_only, read_data, resolve};
 use crate::cli::{RunOptions, SearchOptions};
 use crate::config::Config;
 use crate::progress::Progress;
 use crate::run::{CONFIG, Data, Folder, Found, GENOTYPE, HISTORY, open_search, run_population, run_search};
 use crate::score::population::Strategy;
 use crate::strategy::{COLLAPSE, Ended, EpochRecord};
+use crate::supernet::{Place, cuda};
 
 pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<()> {
     let saved = options.out.join(CONFIG);
     let config = resolve(options, search.resume.then_some(&saved), search.sets())?;
     let source = Source::parse(&options.data)?;
+    let strategy = Strategy::named(&config.search.strategy);
+    if strategy.is_some() {
+        cpu_only(options, &format!("--strategy {}", config.search.strategy))?;
+    }
+    if options.place != Place::Cpu {
+        cuda::supports(&config.search.space()?, config.search.partial_channels)?;
+    }
+    let device = options.place.open()?;
     let mut progress = Progress::new("search");
+    if let Some(device) = &device {
+        progress.line(&format!("computing on {}", device.name()));
+    }
     let data = read_data(&source, &config, &progress)?;
-    if let Some(strategy) = Strategy::named(&config.search.strategy) {
+    if let Some(strategy) = strategy {
         return judge(strategy, &data, &config, options, search.resume);
     }
     let run = open_search(&options.out, &config, &data, search.resume)?;
@@ -31,7 +43,7 @@ pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<()> {
     }
     let lines = Progress::new("search");
     let mut collapsed = false;
-    let found = run_search(&data, run, &mut progress, &mut |record| {
+    let found = run_search(&data, run, device, &mut progress, &mut |record| {
         lines.line(&line(record));
         if record.skips >= COLLAPSE && !std::mem::replace(&mut collapsed, true) {
             lines.line(&format!("warning: {}", collapse(record.skips, &options.out)));

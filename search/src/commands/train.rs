@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use milenas_models::images::Source;
 use milenas_models::{Genotype, cost, file};
 
-use super::{read_data, read_genotype, resolve};
+use super::{cpu_only, read_data, read_genotype, resolve};
 use crate::cli::{RunOptions, StartOptions};
 use crate::config::Config;
 use crate::progress::Progress;
@@ -20,6 +20,7 @@ pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, se
         (None, Some(run)) => read_genotype(&run.join(GENOTYPE).display().to_string())?,
         (None, None) => bail!("--genotype is missing"),
     };
+    cpu_only(options, "a training")?;
     let mut options = options.clone();
     if let Some(supernet) = &supernet {
         let search = &supernet.config.search;

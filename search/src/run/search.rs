@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use milenas_models::input::InputContract;
+use milenas_models::kernels::cuda::Device;
 use milenas_models::{Genotype, file};
 
 use super::genotypes::{Genotypes, Row, table};
@@ -66,14 +67,15 @@ pub struct Found {
     pub ended: Ended,
 }
 
-/// Searches on a source's images; leaves `genotype.json`, the best of every size in `genotypes/`, the last point in
-/// `checkpoint.safetensors`, and `report.html`, which grows with every epoch.
+/// Searches on a source's images, on a device or, without one, on the CPU; leaves `genotype.json`, the best of every size in
+/// `genotypes/`, the last point in `checkpoint.safetensors`, and `report.html`, which grows with every epoch.
 ///
 /// # Errors
 /// Those of the search, and that no size is within the limits: all else is written then.
 pub fn run_search(
     data: &Data,
     run: SearchRun,
+    device: Option<Box<dyn Device>>,
     recorder: &mut dyn Recorder,
     tell: &mut dyn FnMut(&EpochRecord),
 ) -> Result<Found> {
@@ -89,7 +91,7 @@ pub fn run_search(
         partial: config.search.partial_channels,
         ..SupernetConfig::paper(data.classes.len())
     };
-    let mut net = new_supernet(&shape, height, width, config.seed)?;
+    let mut net = new_supernet(&shape, height, width, config.seed, device)?;
     let evaluation = data.network(config.train.channels, config.train.layers);
     let stop = &config.search.stop;
     let mut keeper = InFolder {

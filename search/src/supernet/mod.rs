@@ -1,32 +1,39 @@
 //! The supernet: every candidate operation on every edge, mixed by the architecture's weights.
 
 pub(crate) mod alphas;
+pub mod cuda;
 pub mod fused;
+mod place;
 pub mod reference;
 pub mod stacked;
 
 pub use alphas::Alphas;
+pub use place::Place;
 
 use milenas_models::genotype::Wiring;
+use milenas_models::kernels::cuda::Device;
 use milenas_models::{Space, Weights};
 
 use crate::Result;
 use crate::data::Batch;
 
-/// The supernet that programs use, for images `[in_channels, height, width]`: the fast form, from the seeded start.
+/// The supernet that programs use, for images `[in_channels, height, width]`: the fast form, from the seeded start, on a device or,
+/// without one, on the CPU.
 ///
 /// # Errors
-/// Images of fewer than 4 pixels on a side.
+/// Images of fewer than 4 pixels on a side; a space that the device has no kernels for.
 pub fn new_supernet(
     config: &SupernetConfig,
     height: usize,
     width: usize,
     seed: u64,
+    device: Option<Box<dyn Device>>,
 ) -> Result<Box<dyn Supernet>> {
     let start = reference::Reference::new(config, height, width, seed)?.weights()?;
-    let mut net: Box<dyn Supernet> = match config.space.wiring {
-        Wiring::TwoEdges => Box::new(fused::FusedSupernet::new(*config)),
-        Wiring::Complete => Box::new(stacked::StackedSupernet::new(*config, height, width)?),
+    let mut net: Box<dyn Supernet> = match (device, config.space.wiring) {
+        (Some(device), _) => Box::new(cuda::CudaSupernet::new(*config, device)?),
+        (None, Wiring::TwoEdges) => Box::new(fused::FusedSupernet::new(*config)),
+        (None, Wiring::Complete) => Box::new(stacked::StackedSupernet::new(*config, height, width)?),
     };
     net.load(&start)?;
     Ok(net)
@@ -77,6 +84,14 @@ pub trait Supernet {
     /// # Errors
     /// A name that is missing or unexpected, another shape.
     fn load(&mut self, weights: &Weights) -> Result<()>;
+
+    /// Where the time of all passes so far went: phase and seconds; empty where that is not measured.
+    fn profile(&self) -> &[(&'static str, f64)] {
+        &[]
+    }
+
+    /// Forgets the time spent so far.
+    fn reset_profile(&mut self) {}
 }
 
 /// The make of a supernet (MiLeNAS, section 4; DARTS, section 3).

@@ -62,4 +62,12 @@ impl Supernet for FusedSupernet {
         Supernet::weights(self)?.check_same(weights)?;
         Ok(self.tensors_mut().load(weights)?)
     }
+
+    fn profile(&self) -> &[(&'static str, f64)] {
+        FusedSupernet::profile(self)
+    }
+
+    fn reset_profile(&mut self) {
+        FusedSupernet::reset_profile(self);
+    }
 }

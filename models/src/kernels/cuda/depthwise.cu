@@ -1,0 +1,128 @@
+// Depthwise convolution of a rectified map, zero padding that keeps the size at stride 1, kernels of 3x3 and 5x5. A slot is one
+// convolution of all channels. Slots read one map, `shared`, or each its own, normalised on the way by `scale` and `shift`
+// [slot][channel].
+
+#define SIZES                                                                                                    \
+  int shared, int slots, int channels, int batch, int rows, int columns, int out_rows, int out_columns, int stride, \
+      int dilation
+#define PASSED shared, slots, channels, batch, rows, columns, out_rows, out_columns, stride, dilation
+
+template <int K>
+__device__ void depthwise_forward(const float *x, const float *scale, const float *shift, const float *w, float *y, SIZES) {
+  EACH(i, slots * channels * batch * out_rows * out_columns) {
+    int column = i % out_columns, row = i / out_columns % out_rows, plane = i / (out_columns * out_rows);
+    int channel = plane / batch;
+    const float *from = x + (shared ? plane % (channels * batch) : plane) * (rows * columns);
+    const float *weights = w + channel * K * K;
+    int top = row * stride - dilation * (K / 2), left = column * stride - dilation * (K / 2);
+    float sum = 0.f;
+#pragma unroll
+    for (int kr = 0; kr < K; ++kr) {
+      int r = top + kr * dilation;
+      if (r < 0 || r >= rows) continue;
+#pragma unroll
+      for (int kc = 0; kc < K; ++kc) {
+        int c = left + kc * dilation;
+        if (c < 0 || c >= columns) continue;
+        sum += weights[kr * K + kc] * rectified(from[r * columns + c], scale, shift, channel);
+      }
+    }
+    y[i] = sum;
+  }
+}
+
+// The gradient of what is rectified: where slots share it, the sum over them is added to `dx`.
+template <int K>
+__device__ void depthwise_input(const float *x, const float *scale, const float *shift, const float *w, const float *dy,
+                                float *dx, SIZES) {
+  int maps = shared ? 1 : slots, each = shared ? slots : 1;
+  EACH(i, maps * channels * batch * rows * columns) {
+    int column = i % columns, row = i / columns % rows, plane = i / (columns * rows);
+    int channel = plane / batch;
+    float sum = 0.f;
+    if (rectified(x[i], scale, shift, channel) > 0.f) {
+      for (int slot = 0; slot < each; ++slot) {
+        const float *from = dy + (slot * channels * batch + plane) * (out_rows * out_columns);
+        const float *weights = w + (slot * channels + channel) * K * K;
+#pragma unroll
+        for (int kr = 0; kr < K; ++kr) {
+          int r = row + dilation * (K / 2 - kr);
+          if (r < 0 || r % stride != 0 || r / stride >= out_rows) continue;
+#pragma unroll
+          for (int kc = 0; kc < K; ++kc) {
+            int c = column + dilation * (K / 2 - kc);
+            if (c < 0 || c % stride != 0 || c / stride >= out_columns) continue;
+            sum += weights[kr * K + kc] * from[r / stride * out_columns + c / stride];
+          }
+        }
+      }
+    }
+    dx[i] = shared ? dx[i] + sum : sum;
+  }
+}
+
+template <int K>
+__device__ void depthwise_weight(const float *x, const float *scale, const float *shift, const float *dy, float *dw,
+                                 float *scratch, SIZES) {
+  int count = batch * out_rows * out_columns;
+  ROWS(channel, slots * channels) {
+    const float *from = x + (shared ? channel % channels : channel) * batch * (rows * columns);
+    float sums[K * K];
+    for (int tap = 0; tap < K * K; ++tap) sums[tap] = 0.f;
+    for (int i = threadIdx.x; i < count; i += blockDim.x) {
+      int column = i % out_columns, row = i / out_columns % out_rows, image = i / (out_columns * out_rows);
+      int top = row * stride - dilation * (K / 2), left = column * stride - dilation * (K / 2);
+      float d = dy[channel * count + i];
+#pragma unroll
+      for (int kr = 0; kr < K; ++kr) {
+        int r = top + kr * dilation;
+        if (r < 0 || r >= rows) continue;
+#pragma unroll
+        for (int kc = 0; kc < K; ++kc) {
+          int c = left + kc * dilation;
+          if (c < 0 || c >= columns) continue;
+          sums[kr * K + kc] += d * rectified(from[(image * rows + r) * columns + c], scale, shift, channel);
+        }
+      }
+    }
+    for (int tap = 0; tap < K * K; ++tap) {
+      float sum = block_sum(sums[tap], scratch);
+      if (threadIdx.x == 0) dw[channel * K * K + tap] = sum;
+    }
+  }
+}
+
+extern "C" __global__ void depthwise_forward_3(const float *x, const float *scale, const float *shift, const float *w,
+                                               float *y, SIZES) {
+  depthwise_forward<3>(x, scale, shift, w, y, PASSED);
+}
+
+extern "C" __global__ void depthwise_forward_5(const float *x, const float *scale, const float *shift, const float *w,
+                                               float *y, SIZES) {
+  depthwise_forward<5>(x, scale, shift, w, y, PASSED);
+}
+
+extern "C" __global__ void depthwise_input_3(const float *x, const float *scale, const float *shift, const float *w,
+                                             const float *dy, float *dx, SIZES) {
+  depthwise_input<3>(x, scale, shift, w, dy, dx, PASSED);
+}
+
+extern "C" __global__ void depthwise_input_5(const float *x, const float *scale, const float *shift, const float *w,
+                                             const float *dy, float *dx, SIZES) {
+  depthwise_input<5>(x, scale, shift, w, dy, dx, PASSED);
+}
+
+extern "C" __global__ void depthwise_weight_3(const float *x, const float *scale, const float *shift, const float *dy,
+                                              float *dw, SIZES) {
+  __shared__ float scratch[BLOCK];
+  depthwise_weight<3>(x, scale, shift, dy, dw, scratch, PASSED);
+}
+
+extern "C" __global__ void depthwise_weight_5(const float *x, const float *scale, const float *shift, const float *dy,
+                                              float *dw, SIZES) {
+  __shared__ float scratch[BLOCK];
+  depthwise_weight<5>(x, scale, shift, dy, dw, scratch, PASSED);
+}
+
+#undef SIZES
+#undef PASSED

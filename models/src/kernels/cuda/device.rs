@@ -1,0 +1,301 @@
+//! What a supernet asks of a device: memory, launches, products.
+
+use std::str::FromStr;
+
+use crate::{Error, Result};
+
+/// A stretch of a device's memory, in words of four bytes: `f32` or `i32`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Words {
+    address: u64,
+    len: usize,
+}
+
+impl Words {
+    /// None at all: the table or factor that a kernel may do without.
+    pub const NONE: Words = Words { address: 0, len: 0 };
+
+    /// For devices: so many words at an address.
+    pub fn new(address: u64, len: usize) -> Words {
+        Words { address, len }
+    }
+
+    /// Where it begins, in bytes.
+    pub fn address(self) -> u64 {
+        self.address
+    }
+
+    /// How many words.
+    pub fn len(self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(self) -> bool {
+        self.len == 0
+    }
+
+    /// `len` of the words from `offset` on.
+    ///
+    /// # Errors
+    /// More than there are.
+    pub fn part(self, offset: usize, len: usize) -> Result<Words> {
+        match offset.checked_add(len).is_some_and(|end| end <= self.len) {
+            true => Ok(Words { address: self.address + 4 * offset as u64, len }),
+            false => Err(device_error(
+                "memory",
+                format!(
+                    "words {offset} to {} of {}. Help: this is a bug",
+                    offset.saturating_add(len),
+                    self.len
+                ),
+            )),
+        }
+    }
+
+    /// The words from `offset` on.
+    ///
+    /// # Errors
+    /// An offset past the end.
+    pub fn from(self, offset: usize) -> Result<Words> {
+        self.part(offset, self.len.saturating_sub(offset))
+    }
+
+    /// As an argument that a kernel reads or writes `len` words of.
+    pub(super) fn holds(self, len: usize) -> Result<Arg> {
+        self.part(0, len).map(Arg::Words)
+    }
+
+    /// The same, or none at all.
+    pub(super) fn may_hold(self, len: usize) -> Result<Arg> {
+        if self.is_empty() { Ok(Arg::Words(self)) } else { self.holds(len) }
+    }
+}
+
+/// An argument of a kernel.
+#[derive(Clone, Copy, Debug)]
+pub enum Arg {
+    /// A pointer.
+    Words(Words),
+    /// An `int`.
+    Int(i32),
+    /// A `float`.
+    Float(f32),
+}
+
+/// How many threads a kernel wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grid {
+    /// One for each element.
+    Each(usize),
+    /// A block for each row.
+    Rows(usize),
+}
+
+/// Matrix products, row-major: `c = a b`, or `c += a b`, for each of a batch, whose matrices lie the given steps apart; a step
+/// of 0 is one matrix for all.
+#[derive(Clone, Copy, Debug)]
+pub struct Gemm {
+    /// Rows of `a` and `c`, columns of `b` and `c`, columns of `a` and rows of `b`.
+    pub sizes: [usize; 3],
+    /// `[m][k]`, or `[k][m]` where it is `transposed`.
+    pub a: Words,
+    /// Whether `a` is stored the other way round.
+    pub transposed: bool,
+    /// `[k][n]`
+    pub b: Words,
+    /// `[m][n]`
+    pub c: Words,
+    /// Words from one matrix to the next of `a`, `b` and `c`.
+    pub steps: [usize; 3],
+    /// How many products.
+    pub batch: usize,
+    /// Whether they are added to `c`.
+    pub add: bool,
+}
+
+impl Gemm {
+    /// Whether all matrices are within their words.
+    ///
+    /// # Errors
+    /// One that is not.
+    pub fn check(&self) -> Result<()> {
+        let [m, n, k] = self.sizes;
+        let last = self.batch.saturating_sub(1);
+        for (words, (size, step)) in
+            [self.a, self.b, self.c].iter().zip([m * k, k * n, m * n].iter().zip(self.steps))
+        {
+            words.part(0, last * step + size)?;
+        }
+        Ok(())
+    }
+}
+
+/// The same product as BLAS writes it, where matrices lie by columns: every matrix is the transposed one, so `c' = b' a'`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByColumns {
+    /// Rows of the result, its columns, and what is summed over.
+    pub sizes: [usize; 3],
+    /// The left factor, never transposed.
+    pub left: Words,
+    /// The right factor.
+    pub right: Words,
+    /// Whether it is transposed.
+    pub right_transposed: bool,
+    /// Words from column to column of left, right and result.
+    pub leading: [usize; 3],
+    /// Words from one matrix to the next of left, right and result.
+    pub steps: [usize; 3],
+}
+
+impl Gemm {
+    /// As BLAS takes it.
+    pub fn by_columns(&self) -> ByColumns {
+        let ([m, n, k], [a, b, c]) = (self.sizes, self.steps);
+        ByColumns {
+            sizes: [n, m, k],
+            left: self.b,
+            right: self.a,
+            right_transposed: self.transposed,
+            leading: [n, if self.transposed { m } else { k }, n],
+            steps: [b, a, c],
+        }
+    }
+}
+
+/// Something that runs the kernels, one after the other in the order of the calls. Only [`read`](Self::read) waits for results.
+pub trait Device {
+    /// What it is, for people.
+    fn name(&self) -> &str;
+
+    /// Memory for so many words, of any content, until [`release`](Self::release).
+    ///
+    /// # Errors
+    /// Too little memory.
+    fn alloc(&mut self, words: usize) -> Result<Words>;
+
+    /// Gives all memory back.
+    fn release(&mut self) -> Result<()>;
+
+    /// Copies floats to the device.
+    fn write(&mut self, to: Words, values: &[f32]) -> Result<()>;
+
+    /// Copies integers to the device.
+    fn write_ints(&mut self, to: Words, values: &[i32]) -> Result<()>;
+
+    /// Makes all words zero.
+    fn clear(&mut self, at: Words) -> Result<()>;
+
+    /// Waits for all that was asked for, and copies floats from the device.
+    fn read(&mut self, from: Words, out: &mut [f32]) -> Result<()>;
+
+    /// Runs a kernel.
+    ///
+    /// # Safety
+    /// The arguments are those that the kernel declares, their words reach as far as it goes, and what integers in
+    /// memory point at is there.
+    ///
+    /// # Errors
+    /// A kernel that is not there; what the device says of this or an earlier launch.
+    #[allow(unsafe_code)]
+    unsafe fn launch(&mut self, kernel: &'static str, grid: Grid, args: &[Arg]) -> Result<()>;
+
+    /// Multiplies matrices.
+    ///
+    /// # Errors
+    /// Matrices outside their words.
+    fn gemm(&mut self, gemm: &Gemm) -> Result<()>;
+}
+
+/// Most elements that a kernel counts.
+const MOST: usize = 1 << 30;
+
+/// Runs a kernel whose arguments' sizes the caller has checked by [`Words::holds`]; nothing where there is nothing to do.
+#[allow(unsafe_code)]
+pub(super) fn launch(device: &mut dyn Device, kernel: &'static str, grid: Grid, args: &[Arg]) -> Result<()> {
+    let (Grid::Each(count) | Grid::Rows(count)) = grid;
+    let words =
+        args.iter().filter_map(|arg| if let Arg::Words(words) = arg { Some(words.len()) } else { None });
+    let most = words.max().unwrap_or(0).max(count);
+    if most > MOST {
+        let problem = format!("{most} numbers at once, {MOST} is the most. Help: a smaller batch");
+        return Err(device_error(kernel, problem));
+    }
+    if count == 0 {
+        return Ok(());
+    }
+    // SAFETY: callers are the functions beside the kernels, which pass what these declare; words are checked there, and tables
+    // hold numbers of maps within them.
+    unsafe { device.launch(kernel, grid, args) }
+}
+
+/// `usize` as a kernel's `int`; [`launch`] refuses what is too large.
+pub(super) fn int(n: usize) -> Arg {
+    Arg::Int(i32::try_from(n).unwrap_or(i32::MAX))
+}
+
+/// An [`Error::Device`].
+pub(super) fn device_error(what: &str, problem: impl Into<String>) -> Error {
+    Error::Device { what: what.into(), problem: problem.into() }
+}
+
+/// Which GPU, and how exact.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// Counted from 0.
+    pub index: usize,
+    /// Whether products may round their factors to TF32's 10 bits, for speed.
+    pub tf32: bool,
+}
+
+impl FromStr for Choice {
+    type Err = Error;
+
+    /// `cuda`, `cuda:N`, and either with `,tf32` after it.
+    fn from_str(text: &str) -> Result<Choice> {
+        let wrong = || {
+            Error::Value {
+            what: "device".into(),
+            found: format!("`{text}`"),
+            expected: "cpu, cuda, or cuda:N with N the number of the GPU, from 0; e.g. cuda:0, or cuda:0,tf32 for products in TF32".into(),
+        }
+        };
+        let (name, tf32) = match text.split_once(',') {
+            Some((name, "tf32")) => (name, true),
+            Some(_) => return Err(wrong()),
+            None => (text, false),
+        };
+        let index = match name.strip_prefix("cuda").ok_or_else(wrong)? {
+            "" => 0,
+            rest => rest.strip_prefix(':').and_then(|n| n.parse().ok()).ok_or_else(wrong)?,
+        };
+        Ok(Choice { index, tf32 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Choice, Words};
+
+    #[test]
+    fn choices_are_read() {
+        let read = |text: &str| text.parse::<Choice>().ok();
+        assert_eq!(read("cuda"), Some(Choice::default()));
+        assert_eq!(read("cuda:3,tf32"), Some(Choice { index: 3, tf32: true }));
+        for wrong in ["gpu", "cuda:", "cuda:-1", "cuda:x", "cuda0", "cuda,fp16", "cuda:0,"] {
+            let error = wrong.parse::<Choice>().unwrap_err().to_string();
+            assert!(error.contains(wrong) && error.contains("cuda:0"), "{error}");
+        }
+    }
+
+    #[test]
+    fn parts_stay_within() {
+        let words = Words::new(64, 10);
+        assert_eq!(words.part(4, 6).unwrap(), Words::new(80, 6));
+        assert_eq!(words.from(10).unwrap().len(), 0);
+        for (offset, len) in [(4, 7), (11, 0), (usize::MAX, 2)] {
+            assert!(words.part(offset, len).is_err());
+        }
+        assert!(words.from(11).is_err());
+    }
+}

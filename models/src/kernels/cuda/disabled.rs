@@ -1,0 +1,23 @@
+//! A build without the feature `cuda`.
+
+use super::device::{Choice, Device, device_error};
+use crate::Result;
+
+const HELP: &str = "this build has no CUDA. Help: build it with `cargo build --release -p milenas-search --features cuda`, \
+                    which needs no CUDA on the building machine, or leave --device out";
+
+/// The GPU, with the kernels compiled for it.
+///
+/// # Errors
+/// Always: this build has no CUDA.
+pub fn open(_: Choice) -> Result<Box<dyn Device>> {
+    Err(device_error("cuda", HELP))
+}
+
+/// The kernels as PTX for an architecture, e.g. `compute_90`; needs NVRTC and no GPU.
+///
+/// # Errors
+/// Always: this build has no CUDA.
+pub fn compile(_: &str) -> Result<String> {
+    Err(device_error("cuda", HELP))
+}

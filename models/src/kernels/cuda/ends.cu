@@ -1,0 +1,53 @@
+// The two ends of a network: what the stem's product reads, and the classifier's pool and loss.
+
+// From images [image][channel][row][column] the 3x3 surroundings of each pixel, [channel][tap][image][row][column].
+extern "C" __global__ void patches(const float *images, float *out, int batch, int channels, int rows, int columns) {
+  int pixels = rows * columns;
+  EACH(i, channels * 9 * batch * pixels) {
+    int column = i % columns, row = i / columns % rows, image = i / pixels % batch;
+    int tap = i / (pixels * batch) % 9, channel = i / (pixels * batch * 9);
+    int r = row + tap / 3 - 1, c = column + tap % 3 - 1;
+    bool inside = r >= 0 && r < rows && c >= 0 && c < columns;
+    out[i] = inside ? images[(image * channels + channel) * pixels + r * columns + c] : 0.f;
+  }
+}
+
+// The sum of each row times a factor: means of planes, the gradient of a bias.
+extern "C" __global__ void row_sums(const float *x, float *y, int rows, int length, float factor) {
+  __shared__ float scratch[BLOCK];
+  ROWS(row, rows) {
+    float sum = 0.f;
+    for (int i = threadIdx.x; i < length; i += blockDim.x) sum += x[row * length + i];
+    sum = block_sum(sum, scratch);
+    if (threadIdx.x == 0) y[row] = sum * factor;
+  }
+}
+
+// A row's value times a factor, at each of its places.
+extern "C" __global__ void spread(const float *x, float *y, int rows, int length, float factor) {
+  EACH(i, rows * length) y[i] = x[i / length] * factor;
+}
+
+// Adds the bias to logits [class][image]; of each image the cross-entropy, whether its label has the first of the largest logits, and
+// the gradient of the batch's mean loss by its logits.
+extern "C" __global__ void cross_entropy(float *logits, const float *bias, const int *labels, float *loss, float *right,
+                                         float *gradient, int classes, int batch) {
+  EACH(image, batch) {
+    float most = 0.f, sum = 0.f;
+    int best = 0, label = labels[image];
+    for (int k = 0; k < classes; ++k) {
+      float logit = logits[k * batch + image] += bias[k];
+      if (k == 0 || logit > most) {
+        most = logit;
+        best = k;
+      }
+    }
+    for (int k = 0; k < classes; ++k) sum += expf(logits[k * batch + image] - most);
+    loss[image] = logf(sum) + most - logits[label * batch + image];
+    right[image] = best == label ? 1.f : 0.f;
+    for (int k = 0; k < classes; ++k) {
+      float share = expf(logits[k * batch + image] - most) / sum;
+      gradient[k * batch + image] = (share - (k == label ? 1.f : 0.f)) / batch;
+    }
+  }
+}

@@ -1,0 +1,73 @@
+//! The two ends of a network.
+
+use super::device::{Arg, Device, Grid, Words, int, launch};
+use crate::Result;
+
+/// The 3x3 surroundings, zero outside, of each pixel of images `[image][channel][row][column]`: `[channel][tap][image][row][column]`.
+pub fn patches(
+    device: &mut dyn Device,
+    images: Words,
+    out: Words,
+    [batch, channels, rows, columns]: [usize; 4],
+) -> Result<()> {
+    let count = batch * channels * rows * columns;
+    let args =
+        [images.holds(count)?, out.holds(9 * count)?, int(batch), int(channels), int(rows), int(columns)];
+    launch(device, "patches", Grid::Each(9 * count), &args)
+}
+
+/// The sum of each row of `length` values, times a factor.
+pub fn row_sums(
+    device: &mut dyn Device,
+    x: Words,
+    y: Words,
+    [rows, length]: [usize; 2],
+    factor: f32,
+) -> Result<()> {
+    let args = [x.holds(rows * length)?, y.holds(rows)?, int(rows), int(length), Arg::Float(factor)];
+    launch(device, "row_sums", Grid::Rows(rows), &args)
+}
+
+/// Each row's value times a factor, `length` times.
+pub fn spread(
+    device: &mut dyn Device,
+    x: Words,
+    y: Words,
+    [rows, length]: [usize; 2],
+    factor: f32,
+) -> Result<()> {
+    let args = [x.holds(rows)?, y.holds(rows * length)?, int(rows), int(length), Arg::Float(factor)];
+    launch(device, "spread", Grid::Each(rows * length), &args)
+}
+
+/// What a loss reads and writes.
+#[derive(Clone, Copy, Debug)]
+pub struct Loss {
+    /// `[class][image]`, without the bias, which is added to them.
+    pub logits: Words,
+    /// `[class]`
+    pub bias: Words,
+    /// Integers `[image]`, each the number of a class.
+    pub labels: Words,
+    /// The cross-entropy of each image.
+    pub loss: Words,
+    /// 1 for each image whose label has the first of the largest logits, else 0.
+    pub right: Words,
+    /// That of the mean loss by the logits, `[class][image]`.
+    pub gradient: Words,
+}
+
+/// The cross-entropy of a batch, and its gradient.
+pub fn cross_entropy(device: &mut dyn Device, loss: &Loss, classes: usize, batch: usize) -> Result<()> {
+    let args = [
+        loss.logits.holds(classes * batch)?,
+        loss.bias.holds(classes)?,
+        loss.labels.holds(batch)?,
+        loss.loss.holds(batch)?,
+        loss.right.holds(batch)?,
+        loss.gradient.holds(classes * batch)?,
+        int(classes),
+        int(batch),
+    ];
+    launch(device, "cross_entropy", Grid::Each(batch), &args)
+}

@@ -1,0 +1,49 @@
+//! The supernet's kernels in CUDA C, and what runs them: a [`Device`].
+//!
+//! Each `.cu` file has beside it the functions that check sizes and launch its kernels. The kernels are plain enough that a C++ compiler
+//! takes them too: `tests/cuda` runs them so on the host, against their slow twins. On a GPU, NVRTC compiles them when the device
+//! is opened, for its architecture, and pointwise convolutions are products of cuBLAS.
+//!
+//! Maps are `[channel][image][row][column]`, all numbers are `f32`.
+
+pub mod depthwise;
+mod device;
+pub mod ends;
+pub mod mixture;
+pub mod norm;
+pub mod pool;
+pub mod product;
+pub mod rectify;
+
+#[cfg(feature = "cuda")]
+#[path = "enabled.rs"]
+mod open;
+#[cfg(not(feature = "cuda"))]
+#[path = "disabled.rs"]
+mod open;
+
+pub use device::{Arg, ByColumns, Choice, Device, Gemm, Grid, Words};
+pub use open::{compile, open};
+
+/// The kernels' files, name and text, in the order in which they make one source.
+pub const SOURCES: [(&str, &str); 8] = [
+    ("common.cu", include_str!("common.cu")),
+    ("depthwise.cu", include_str!("depthwise.cu")),
+    ("pool.cu", include_str!("pool.cu")),
+    ("norm.cu", include_str!("norm.cu")),
+    ("mixture.cu", include_str!("mixture.cu")),
+    ("product.cu", include_str!("product.cu")),
+    ("rectify.cu", include_str!("rectify.cu")),
+    ("ends.cu", include_str!("ends.cu")),
+];
+
+/// All kernels as one source; errors of a compiler name file and line.
+pub fn source() -> String {
+    SOURCES.iter().map(|(name, text)| format!("#line 1 \"{name}\"\n{text}")).collect()
+}
+
+/// The kernels of a source by name: what it declares as `extern "C" __global__ void`.
+pub fn kernels(source: &str) -> impl Iterator<Item = &str> {
+    let declared = source.split("extern \"C\" __global__ void ").skip(1);
+    declared.filter_map(|rest| rest.split_once('(').map(|(name, _)| name))
+}

@@ -1,0 +1,190 @@
+//! BatchNorm of maps `[map][channel][length]`.
+//!
+//! A term is a use of a map: its source, the node it adds to, and a weight. Without tables, term, source and target have one number.
+
+use super::device::{Arg, Device, Grid, Words, int, launch};
+use crate::Result;
+
+/// Mean and biased variance, `[map][channel]`.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub struct Moments {
+    pub mean: Words,
+    pub variance: Words,
+}
+
+/// By what a normalised map is multiplied.
+#[derive(Clone, Copy, Debug)]
+pub enum Weight {
+    /// 1.
+    One,
+    /// `[term]`
+    OfTerm(Words),
+    /// `[channel]`
+    OfChannel(Words),
+}
+
+/// Uses of maps.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// How many.
+    pub count: usize,
+    /// Channels of each map.
+    pub channels: usize,
+    /// Of each, the number of its map, negative for one that is not normalised; or none at all.
+    pub source: Words,
+    /// Of each, the number of the map that it adds to; or none at all.
+    pub target: Words,
+    /// By what they are multiplied.
+    pub weight: Weight,
+}
+
+/// What BatchNorm's gradient needs of each term and channel, and what it finds; each `[term][channel]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Slopes {
+    /// The sum of the gradient.
+    pub sum: Words,
+    /// That of its product with the map less its mean.
+    pub dot: Words,
+    /// The gradient of a map is `a * gradient + b * map + c`.
+    pub abc: [Words; 3],
+    /// By channel, the gradient of the weight.
+    pub reach: Words,
+}
+
+impl Terms {
+    /// Every map once, of no other weight.
+    pub fn plain(count: usize, channels: usize) -> Terms {
+        Terms { count, channels, source: Words::NONE, target: Words::NONE, weight: Weight::One }
+    }
+
+    fn len(&self) -> usize {
+        self.count * self.channels
+    }
+
+    fn source(&self) -> Result<Arg> {
+        self.source.may_hold(self.count)
+    }
+
+    /// Words, and steps by term and by channel.
+    fn weight(&self) -> Result<[Arg; 3]> {
+        Ok(match self.weight {
+            Weight::One => [Arg::Words(Words::NONE), Arg::Int(0), Arg::Int(0)],
+            Weight::OfTerm(words) => [words.holds(self.count)?, Arg::Int(1), Arg::Int(0)],
+            Weight::OfChannel(words) => [words.holds(self.channels)?, Arg::Int(0), Arg::Int(1)],
+        })
+    }
+
+    /// The scale and shift that are weight and BatchNorm in one, `[term][channel]`; `bias` `[channel]` or none at all.
+    pub fn scaling(
+        &self,
+        device: &mut dyn Device,
+        moments: Moments,
+        bias: Words,
+        [scale, shift]: [Words; 2],
+    ) -> Result<()> {
+        let [weight, by_term, by_channel] = self.weight()?;
+        let args = [
+            Arg::Words(moments.mean),
+            Arg::Words(moments.variance),
+            self.source()?,
+            weight,
+            by_term,
+            by_channel,
+            bias.may_hold(self.channels)?,
+            scale.holds(self.len())?,
+            shift.holds(self.len())?,
+            int(self.count),
+            int(self.channels),
+        ];
+        launch(device, "scaling", Grid::Each(self.len()), &args)
+    }
+
+    /// Everything of `slopes`, from the gradients of the targets, the maps, the one that is not normalised, and their moments.
+    pub fn slopes(
+        &self,
+        device: &mut dyn Device,
+        gradient: Words,
+        [z, x]: [Words; 2],
+        length: usize,
+        moments: Moments,
+        slopes: &Slopes,
+    ) -> Result<()> {
+        let (len, Moments { mean, variance }) = (self.len(), moments);
+        let [sum, dot] = [slopes.sum.holds(len)?, slopes.dot.holds(len)?];
+        let args = [
+            Arg::Words(gradient),
+            Arg::Words(z),
+            Arg::Words(x),
+            Arg::Words(mean),
+            self.source()?,
+            self.target.may_hold(self.count)?,
+            sum,
+            dot,
+            int(self.count),
+            int(self.channels),
+            int(length),
+        ];
+        launch(device, "gradient_sums", Grid::Rows(len), &args)?;
+        let [weight, by_term, by_channel] = self.weight()?;
+        let [a, b, c] = slopes.abc;
+        let args = [
+            Arg::Words(mean),
+            Arg::Words(variance),
+            self.source()?,
+            weight,
+            by_term,
+            by_channel,
+            sum,
+            dot,
+            a.holds(len)?,
+            b.holds(len)?,
+            c.holds(len)?,
+            slopes.reach.holds(len)?,
+            int(self.count),
+            int(self.channels),
+            int(length),
+        ];
+        launch(device, "slope", Grid::Each(len), &args)
+    }
+}
+
+/// Of each row of `length` values.
+pub fn moments(
+    device: &mut dyn Device,
+    x: Words,
+    moments: Moments,
+    rows: usize,
+    length: usize,
+) -> Result<()> {
+    let args = [
+        x.holds(rows * length)?,
+        moments.mean.holds(rows)?,
+        moments.variance.holds(rows)?,
+        int(rows),
+        int(length),
+    ];
+    launch(device, "moments", Grid::Rows(rows), &args)
+}
+
+/// `y = x * scale + shift` by row, and its positive part where `rectify`; `y` may be `x`.
+pub fn normalise(
+    device: &mut dyn Device,
+    x: Words,
+    [scale, shift]: [Words; 2],
+    y: Words,
+    [rows, length]: [usize; 2],
+    rectify: bool,
+) -> Result<()> {
+    let count = rows * length;
+    let args = [
+        x.holds(count)?,
+        scale.holds(rows)?,
+        shift.holds(rows)?,
+        y.holds(count)?,
+        int(rows),
+        int(length),
+        Arg::Int(i32::from(rectify)),
+    ];
+    launch(device, "normalise", Grid::Each(count), &args)
+}

@@ -1,0 +1,51 @@
+//! The rectifier alone, and what reads a rectified map at every other pixel.
+
+use super::device::{Arg, Device, Grid, Words, int, launch};
+use crate::Result;
+
+/// `y = max(0, x)`.
+pub fn forward(device: &mut dyn Device, x: Words, y: Words, count: usize) -> Result<()> {
+    launch(device, "rectify_forward", Grid::Each(count), &[x.holds(count)?, y.holds(count)?, int(count)])
+}
+
+/// The gradient of x from that of y; `dx` may be `dy`.
+pub fn backward(device: &mut dyn Device, y: Words, dy: Words, dx: Words, count: usize) -> Result<()> {
+    let args = [y.holds(count)?, dy.holds(count)?, dx.holds(count)?, int(count)];
+    launch(device, "rectify_backward", Grid::Each(count), &args)
+}
+
+/// Sizes of a map that is halved; it has two pixels or more on a side.
+#[derive(Clone, Copy, Debug)]
+pub struct Halve {
+    /// Channels times images.
+    pub planes: usize,
+    /// Rows, columns; so is the other.
+    pub input: [usize; 2],
+    /// `ceil(input / 2)`
+    pub output: [usize; 2],
+}
+
+impl Halve {
+    fn counts(&self) -> [usize; 2] {
+        [self.input, self.output].map(|[rows, columns]| self.planes * rows * columns)
+    }
+
+    fn sizes(&self) -> [Arg; 5] {
+        let [[rows, columns], [out_rows, out_columns]] = [self.input.map(int), self.output.map(int)];
+        [int(self.planes), rows, columns, out_rows, out_columns]
+    }
+
+    /// The positive parts of pixels of even row and column, then of those one further down and right: `y` `[2][plane][row][column]`.
+    pub fn forward(&self, device: &mut dyn Device, x: Words, y: Words) -> Result<()> {
+        let [inputs, outputs] = self.counts();
+        let args = [x.holds(inputs)?, y.holds(2 * outputs)?];
+        launch(device, "halve_forward", Grid::Each(2 * outputs), &[&args[..], &self.sizes()].concat())
+    }
+
+    /// Adds to the gradient of x.
+    pub fn backward(&self, device: &mut dyn Device, x: Words, dy: Words, dx: Words) -> Result<()> {
+        let [inputs, outputs] = self.counts();
+        let args = [x.holds(inputs)?, dy.holds(2 * outputs)?, dx.holds(inputs)?];
+        launch(device, "halve_backward", Grid::Each(inputs), &[&args[..], &self.sizes()].concat())
+    }
+}

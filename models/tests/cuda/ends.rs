@@ -1,0 +1,146 @@
+//! The rectifier, halves, and the two ends of a network.
+
+use milenas_models::kernels::cuda::Gemm;
+use milenas_models::kernels::cuda::ends::{self, Loss};
+use milenas_models::kernels::cuda::rectify::{self, Halve};
+use milenas_models::kernels::{Form, conv2d, relu};
+use milenas_models::op::{Conv2d, Padding};
+
+use crate::THREADS;
+use crate::host::devices;
+use crate::numbers::cross_entropy;
+use crate::tensors::*;
+
+#[test]
+fn rectifier_equals_its_definition() {
+    for device in &mut devices(&THREADS) {
+        let device = &mut **device;
+        // Some numbers are zero, where the gradient is too.
+        let x = leaf(tensor(&[2, 3, 5, 3], 1, true));
+        let upstream = tensor(x.dims(), 2, false);
+        let y = relu(&x, Form::Slow).unwrap();
+        let gradients = weighed(&[(y.clone(), upstream.clone())]).backward().unwrap();
+        let (values, dy) = (put(device, &flat(&x)), put(device, &flat(&upstream)));
+        let out = device.alloc(values.len()).unwrap();
+        rectify::forward(device, values, out, values.len()).unwrap();
+        check(device, "y", out, &flat(&y));
+        rectify::backward(device, out, dy, dy, values.len()).unwrap();
+        check(device, "dx", dy, &flat(gradients.get(&x).unwrap()));
+    }
+}
+
+/// Strided 1x1 convolutions with weight 1, of the map and of the map less its first row and column, as the graph has them.
+#[test]
+fn halves_equal_their_definition() {
+    for device in &mut devices(&THREADS) {
+        for (batch, [rows, columns]) in [(1, [4, 6]), (3, [5, 7]), (2, [2, 3])] {
+            let device = &mut **device;
+            let x = leaf(tensor(&[batch, 1, rows, columns], 1, false));
+            let one = tensor(&[1, 1, 1, 1], 0, false).ones_like().unwrap();
+            let conv = Conv2d::pointwise(1, 1).stride(2);
+            let odd = Padding { bottom: rows % 2, right: columns % 2, ..Padding::default() };
+            let positive = relu(&x, Form::Slow).unwrap();
+            let shifted = positive.narrow(2, 1, rows - 1).unwrap().narrow(3, 1, columns - 1).unwrap();
+            let even = conv2d(&positive, &one, &conv, Form::Slow).unwrap();
+            let odd = conv2d(&shifted, &one, &conv.clone().padding(odd), Form::Slow).unwrap();
+            let upstream = [2, 3].map(|seed| tensor(even.dims(), seed, false));
+            let pairs = [(even.clone(), upstream[0].clone()), (odd.clone(), upstream[1].clone())];
+            let gradients = weighed(&pairs).backward().unwrap();
+
+            let output = [rows.div_ceil(2), columns.div_ceil(2)];
+            let halve = Halve { planes: batch, input: [rows, columns], output };
+            let values = put(device, &map(&x));
+            let y = device.alloc(2 * even.elem_count()).unwrap();
+            halve.forward(device, values, y).unwrap();
+            check(device, "halves", y, &[map(&even), map(&odd)].concat());
+            let before = tensor(x.dims(), 4, false);
+            let dx = put(device, &map(&before));
+            let dy = put(device, &upstream.iter().flat_map(map).collect::<Vec<_>>());
+            halve.backward(device, values, dy, dx).unwrap();
+            check(device, "dx, added", dx, &map(&(gradients.get(&x).unwrap() + before).unwrap()));
+        }
+    }
+}
+
+#[test]
+fn patches_make_a_convolution_of_3x3() {
+    for device in &mut devices(&THREADS) {
+        for (batch, [rows, columns]) in [(1, [4, 6]), (3, [5, 3])] {
+            let device = &mut **device;
+            let x = tensor(&[batch, 2, rows, columns], 1, false);
+            let w = tensor(&[5, 2, 3, 3], 2, false);
+            let conv = Conv2d::new(2, 5, 3).padding(Padding::all(1));
+            let expected = conv2d(&x, &w, &conv, Form::Slow).unwrap();
+            let images = put(device, &flat(&x));
+            let b = device.alloc(9 * images.len()).unwrap();
+            ends::patches(device, images, b, [batch, 2, rows, columns]).unwrap();
+            let (a, c) = (put(device, &flat(&w)), device.alloc(expected.elem_count()).unwrap());
+            let sizes = [5, batch * rows * columns, 18];
+            device
+                .gemm(&Gemm { sizes, a, transposed: false, b, c, steps: [0; 3], batch: 1, add: false })
+                .unwrap();
+            check(device, "y", c, &map(&expected));
+        }
+    }
+}
+
+#[test]
+fn rows_are_summed_and_spread() {
+    for device in &mut devices(&THREADS) {
+        let device = &mut **device;
+        let x = tensor(&[5, 37], 1, false);
+        let values = put(device, &flat(&x));
+        let y = device.alloc(5).unwrap();
+        ends::row_sums(device, values, y, [5, 37], 1.0 / 37.0).unwrap();
+        check(device, "means", y, &flat(&x.mean(1).unwrap()));
+        ends::spread(device, y, values, [5, 37], 3.0).unwrap();
+        let expected = (x.mean_keepdim(1).unwrap() * 3.0).unwrap().broadcast_as((5, 37)).unwrap();
+        check(device, "spread", values, &flat(&expected));
+    }
+}
+
+#[test]
+fn losses_equal_their_definition() {
+    for device in &mut devices(&THREADS) {
+        let device = &mut **device;
+        let (batch, classes) = (5, 4);
+        // Large ones too, whose exponentials alone would be infinite.
+        let logits = leaf((tensor(&[batch, classes], 1, false) * 60.0).unwrap());
+        let labels = [3u32, 0, 1, 1, 2];
+        let tensor_labels = candle_core::Tensor::new(&labels, &candle_core::Device::Cpu).unwrap();
+        let mean = cross_entropy(&logits, &tensor_labels);
+        let gradients = mean.backward().unwrap();
+        let bias = [0.5, -1.0, 2.0, 0.25];
+        let bare = logits.broadcast_sub(
+            &candle_core::Tensor::new(&bias, &candle_core::Device::Cpu)
+                .unwrap()
+                .to_dtype(candle_core::DType::F32)
+                .unwrap(),
+        );
+        let mut words = |len| device.alloc(len).unwrap();
+        let [loss, right] = [words(batch), words(batch)];
+        let gradient = words(batch * classes);
+        let loss = Loss {
+            logits: put(device, &flat(&bare.unwrap().t().unwrap().contiguous().unwrap())),
+            bias: put(device, &bias.map(|x| x as f32)),
+            labels: put_ints(device, &labels.map(|n| n as i32)),
+            loss,
+            right,
+            gradient,
+        };
+        ends::cross_entropy(device, &loss, classes, batch).unwrap();
+        let found = get(device, loss.loss).iter().sum::<f32>() / batch as f32;
+        assert_close("loss", &[found], &flat(&mean), TOLERANCE);
+        check(device, "logits", loss.logits, &flat(&logits.t().unwrap().contiguous().unwrap()));
+        let expected = gradients.get(&logits).unwrap().t().unwrap().contiguous().unwrap();
+        check(device, "gradient", loss.gradient, &flat(&expected));
+        let rows: Vec<Vec<f32>> = logits.to_vec2().unwrap();
+        let first = |row: &Vec<f32>| row.iter().position(|x| row.iter().all(|y| y <= x));
+        let expected: Vec<f32> = rows
+            .iter()
+            .zip(labels)
+            .map(|(row, label)| f32::from(u8::from(first(row) == Some(label as usize))))
+            .collect();
+        check(device, "right", loss.right, &expected);
+    }
+}

@@ -1,0 +1,206 @@
+//! The kernels on the host: the same sources through a C++ compiler, behind the trait of devices.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+use std::ffi::{CString, c_char, c_int, c_uint, c_void};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, OnceLock};
+
+use milenas_models::kernels::cuda::{Arg, ByColumns, Device, Gemm, Grid, Words, kernels, source};
+use milenas_models::{Error, Result};
+
+type Launch = unsafe extern "C" fn(*const c_char, c_uint, c_uint, *mut *mut c_void, c_uint) -> c_int;
+
+/// Memory is the host's; blocks have the threads it is told, a power of two.
+struct Host {
+    launch: &'static Mutex<Launch>,
+    threads: usize,
+    memory: Vec<Box<[u32]>>,
+}
+
+const SHIM: &str = include_str!("shim.h");
+
+/// After the kernels: their table, and the way in.
+fn ending(source: &str) -> String {
+    let rows = kernels(source).map(|name| {
+        format!("  {{\"{name}\", [](void **args) {{ unpack({name}, args); }}, count_arguments({name})}},\n")
+    });
+    let rows: String = rows.collect();
+    format!(
+        "#line 1 \"ending\"\nstatic const Kernel table[] = {{\n{rows}}};\n
+extern \"C\" int launch(const char *name, unsigned grid, unsigned block, void **args, unsigned count) {{
+  for (const Kernel &kernel : table) {{
+    if (std::strcmp(kernel.name, name) != 0) continue;
+    if (kernel.arguments != count) return 2;
+    gridDim.x = grid, blockDim.x = block, body = kernel.call, arguments = args;
+    for (blockIdx.x = 0; blockIdx.x < grid; ++blockIdx.x) run_block();
+    return 0;
+  }}
+  return 1;
+}}\n"
+    )
+}
+
+/// Compiles the kernels into a library in `folder`; `None` where there is no C++ compiler.
+fn build(folder: &Path) -> Option<PathBuf> {
+    let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".into());
+    Command::new(&compiler).arg("--version").output().ok()?;
+    let (text, library) = (folder.join("kernels.cpp"), folder.join("libkernels.so"));
+    let kernels = source();
+    std::fs::write(&text, format!("{SHIM}{kernels}{}", ending(&kernels))).unwrap();
+    let done = Command::new(&compiler)
+        .args(["-std=c++17", "-O2", "-shared", "-fPIC", "-Wall", "-Wextra", "-Wno-unknown-pragmas"])
+        .args(["-Werror", "-o"])
+        .args([&library, &text])
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "the kernels are no C++: {}", String::from_utf8_lossy(&done.stderr));
+    Some(library)
+}
+
+/// Compiled once for all tests, which take turns on it: the shim has one grid at a time.
+static LIBRARY: OnceLock<Option<Mutex<Launch>>> = OnceLock::new();
+
+fn library() -> Option<Mutex<Launch>> {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(library) = build(folder.path()) else {
+        eprintln!("skipped: no C++ compiler (c++, or $CXX) to run the CUDA kernels with on this machine");
+        return None;
+    };
+    let path = CString::new(library.to_str().unwrap()).unwrap();
+    // SAFETY: our own library, which has the function with this signature; it stays loaded.
+    let launch = unsafe {
+        let library = libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
+        assert!(!library.is_null(), "the compiled kernels cannot be loaded");
+        let found = libc::dlsym(library, c"launch".as_ptr());
+        assert!(!found.is_null());
+        std::mem::transmute::<*mut c_void, Launch>(found)
+    };
+    Some(Mutex::new(launch))
+}
+
+/// Where tests run: the GPU that `MILENAS_TEST_DEVICE` names, as `--device` does, else the host with blocks of each of these numbers of
+/// threads; nowhere, and a line says so, where there is no C++ compiler.
+pub fn devices(threads: &[usize]) -> Vec<Box<dyn Device>> {
+    if let Ok(name) = std::env::var("MILENAS_TEST_DEVICE") {
+        return vec![milenas_models::kernels::cuda::open(name.parse().unwrap()).unwrap()];
+    }
+    let Some(launch) = LIBRARY.get_or_init(library) else { return Vec::new() };
+    let host = |&threads| Box::new(Host { launch, threads, memory: Vec::new() }) as Box<dyn Device>;
+    threads.iter().map(host).collect()
+}
+
+fn fail(what: &str, problem: &str) -> Error {
+    Error::Device { what: what.into(), problem: problem.into() }
+}
+
+/// The words as floats.
+///
+/// # Safety
+/// They are the host's, and nobody else has a reference to them.
+unsafe fn floats<'a>(words: Words) -> &'a mut [f32] {
+    if words.is_empty() {
+        return &mut [];
+    }
+    unsafe { std::slice::from_raw_parts_mut(words.address() as *mut f32, words.len()) }
+}
+
+impl Device for Host {
+    fn name(&self) -> &str {
+        "host"
+    }
+
+    fn alloc(&mut self, words: usize) -> Result<Words> {
+        // A number that shows where something is read before it is written.
+        let mut memory = vec![f32::NAN.to_bits(); words].into_boxed_slice();
+        let address = memory.as_mut_ptr() as u64;
+        self.memory.push(memory);
+        Ok(Words::new(address, words))
+    }
+
+    fn release(&mut self) -> Result<()> {
+        self.memory.clear();
+        Ok(())
+    }
+
+    fn write(&mut self, to: Words, values: &[f32]) -> Result<()> {
+        let to = to.part(0, values.len())?;
+        // SAFETY: the words are ours.
+        unsafe { floats(to) }.copy_from_slice(values);
+        Ok(())
+    }
+
+    fn write_ints(&mut self, to: Words, values: &[i32]) -> Result<()> {
+        let bits: Vec<f32> = values.iter().map(|n| f32::from_bits(*n as u32)).collect();
+        self.write(to, &bits)
+    }
+
+    fn clear(&mut self, at: Words) -> Result<()> {
+        // SAFETY: the words are ours.
+        unsafe { floats(at) }.fill(0.0);
+        Ok(())
+    }
+
+    fn read(&mut self, from: Words, out: &mut [f32]) -> Result<()> {
+        // SAFETY: the words are ours.
+        out.copy_from_slice(unsafe { floats(from.part(0, out.len())?) });
+        Ok(())
+    }
+
+    unsafe fn launch(&mut self, kernel: &'static str, grid: Grid, args: &[Arg]) -> Result<()> {
+        let blocks = match grid {
+            Grid::Each(count) => count.div_ceil(self.threads),
+            Grid::Rows(rows) => rows,
+        };
+        // One block less than there would be: each has to go on with what no other has taken.
+        let blocks = blocks.saturating_sub(1).max(1) as c_uint;
+        let mut words: Vec<u64> = args
+            .iter()
+            .map(|arg| match arg {
+                Arg::Words(words) => words.address(),
+                Arg::Int(n) => u64::from(*n as u32),
+                Arg::Float(x) => u64::from(x.to_bits()),
+            })
+            .collect();
+        let mut pointers: Vec<*mut c_void> = words.iter_mut().map(|word| (&raw mut *word).cast()).collect();
+        let name = CString::new(kernel).unwrap();
+        let (count, threads) = (pointers.len() as c_uint, self.threads as c_uint);
+        // SAFETY: the caller's; arguments are little-endian words, as the kernels' types are.
+        let launch = self.launch.lock().unwrap();
+        match unsafe { launch(name.as_ptr(), blocks, threads, pointers.as_mut_ptr(), count) } {
+            0 => Ok(()),
+            1 => Err(fail(kernel, "there is no such kernel")),
+            _ => Err(fail(kernel, &format!("does not take {count} arguments"))),
+        }
+    }
+
+    /// Plain loops on what cuBLAS would be given.
+    fn gemm(&mut self, gemm: &Gemm) -> Result<()> {
+        gemm.check()?;
+        let ByColumns { sizes: [rows, columns, depth], left, right, right_transposed, leading, steps } =
+            gemm.by_columns();
+        let [of_left, of_right, of_c] = leading;
+        for i in 0..gemm.batch {
+            // SAFETY: the words are ours, and the result is none of the others.
+            let (left, right, c) = unsafe {
+                (
+                    floats(left.from(i * steps[0])?),
+                    floats(right.from(i * steps[1])?),
+                    floats(gemm.c.from(i * steps[2])?),
+                )
+            };
+            for column in 0..columns {
+                let c = &mut c[column * of_c..][..rows];
+                if !gemm.add {
+                    c.fill(0.0);
+                }
+                for l in 0..depth {
+                    let factor =
+                        right[if right_transposed { column + l * of_right } else { l + column * of_right }];
+                    c.iter_mut().zip(&left[l * of_left..][..rows]).for_each(|(c, x)| *c += factor * x);
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,17 @@
+//! The CUDA kernels against their slow twins, in value and gradient: on the host, where a C++ compiler takes the same sources, or on
+//! the GPU that `MILENAS_TEST_DEVICE` names. With NVRTC they are compiled as for a GPU too.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+mod compile;
+mod convolutions;
+mod ends;
+mod host;
+mod mixtures;
+mod norms;
+#[path = "../numbers/mod.rs"]
+mod numbers;
+mod pools;
+mod tensors;
+
+/// Threads of a block: alone, and in a tree of sums.
+const THREADS: [usize; 2] = [1, 32];

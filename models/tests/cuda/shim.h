@@ -1,0 +1,95 @@
+// What a C++ compiler needs to take the kernels: CUDA's words and numbers, and blocks of threads that take turns on one stack each.
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <tuple>
+#include <ucontext.h>
+#include <utility>
+#include <vector>
+
+#define __global__
+#define __device__ static
+#define __shared__ static
+
+struct Dimensions {
+  unsigned x;
+};
+static Dimensions gridDim, blockDim, blockIdx, threadIdx;
+
+static float rsqrtf(float x) { return 1.f / std::sqrt(x); }
+
+// A thread that waits lets the next one run until all have come here.
+struct Thread {
+  ucontext_t context;
+  bool done;
+};
+static std::vector<Thread> threads;
+static ucontext_t scheduler;
+static void (*body)(void **);
+static void **arguments;
+
+static void __syncthreads() {
+  if (blockDim.x > 1) {
+    unsigned self = threadIdx.x;
+    swapcontext(&threads[self].context, &scheduler);
+    threadIdx.x = self;
+  }
+}
+
+static void thread_main() {
+  unsigned self = threadIdx.x;
+  body(arguments);
+  threads[self].done = true;
+}
+
+// Threads of a block begin in turn, each up to where it waits, and so on until all are done.
+static void run_block() {
+  if (blockDim.x == 1) {
+    threadIdx.x = 0;
+    body(arguments);
+    return;
+  }
+  const size_t size = 1 << 15;
+  static std::vector<char> stacks;
+  stacks.resize(size * blockDim.x);
+  threads.resize(blockDim.x);
+  for (unsigned i = 0; i < blockDim.x; ++i) {
+    getcontext(&threads[i].context);
+    threads[i].context.uc_stack.ss_sp = &stacks[size * i];
+    threads[i].context.uc_stack.ss_size = size;
+    threads[i].context.uc_link = &scheduler;
+    threads[i].done = false;
+    makecontext(&threads[i].context, thread_main, 0);
+  }
+  for (unsigned left = blockDim.x; left > 0;) {
+    left = 0;
+    for (unsigned i = 0; i < blockDim.x; ++i) {
+      if (threads[i].done) continue;
+      threadIdx.x = i;
+      swapcontext(&scheduler, &threads[i].context);
+      left += !threads[i].done;
+    }
+  }
+}
+
+template <class... A, size_t... I>
+static void call(void (*kernel)(A...), void **args, std::index_sequence<I...>) {
+  kernel(*static_cast<std::remove_reference_t<A> *>(args[I])...);
+}
+
+// The kernel with its arguments from where CUDA's launch takes them: a pointer to each.
+template <class... A>
+static void unpack(void (*kernel)(A...), void **args) {
+  call(kernel, args, std::index_sequence_for<A...>());
+}
+
+struct Kernel {
+  const char *name;
+  void (*call)(void **);
+  unsigned arguments;
+};
+
+template <class... A>
+static constexpr unsigned count_arguments(void (*)(A...)) {
+  return sizeof...(A);
+}

@@ -1,0 +1,347 @@
+//! A cell: its two inputs brought to its size, then its states in turn.
+
+use milenas_models::Result;
+use milenas_models::kernels::cuda::mixture::Sources;
+use milenas_models::kernels::cuda::norm::{self, Terms};
+use milenas_models::kernels::cuda::product::row_products;
+use milenas_models::kernels::cuda::rectify::{self, Halve};
+use milenas_models::kernels::cuda::{Device, Gemm, Words};
+
+use super::pass::{Pass, Product};
+use super::plan::{Edge, Plan, Tables, halves};
+use super::state::{State, slopes};
+use super::tensors::{Packing, Tensors};
+use crate::supernet::{Row, SupernetConfig};
+
+/// What cells read: a map and its positive part; the gradient of that, then of the map.
+#[derive(Clone, Copy)]
+pub(super) struct Source {
+    pub(super) channels: usize,
+    pub(super) size: [usize; 2],
+    pub(super) rectified: Words,
+    pub(super) gradient: Words,
+}
+
+/// One of the two inputs: ReLU, `1x1` convolution, BatchNorm; or two such convolutions that halve the image.
+struct Preparation {
+    weights: Vec<usize>,
+    norm: usize,
+    from: usize,
+    /// Rows and columns of what it reads.
+    input: [usize; 2],
+    /// The rectified input's even and odd pixels.
+    halves: Words,
+    /// Before the BatchNorm; then the gradient.
+    map: Words,
+    factors: [Words; 2],
+}
+
+/// What is packed of a preparation.
+struct Prepared {
+    weights: Vec<usize>,
+    moments: usize,
+}
+
+pub(super) struct Cell {
+    channels: usize,
+    preparations: [Preparation; 2],
+    pub(super) states: Vec<State>,
+    /// Both inputs, prepared, and their gradients.
+    inputs: [Words; 2],
+    input_gradients: [Words; 2],
+    /// `[node][channel][image][row][column]`; their gradients are those of the cell's output.
+    nodes: Words,
+    nodes_count: usize,
+}
+
+/// A cell under a mixture.
+pub(super) struct CellPlan {
+    prepared: [Prepared; 2],
+    pub(super) states: Vec<Plan>,
+}
+
+impl Cell {
+    pub(super) fn new(
+        config: &SupernetConfig,
+        index: usize,
+        from: [usize; 2],
+        tensors: &mut Tensors,
+    ) -> Cell {
+        let (name, channels, reduction) =
+            (format!("cells.{index}"), config.channels_at(index), config.reduces(index));
+        let halve = index > 0 && config.reduces(index - 1);
+        let mut prepare = |i: usize, halve: bool| {
+            let prefix = format!("{name}.pre{i}");
+            let (weights, norm) = if halve {
+                let (weights, norm) = halves(tensors, &prefix, from[i], channels);
+                (weights.to_vec(), norm)
+            } else {
+                let weight = tensors.parameter(format!("{prefix}.1.weight"), &[channels, from[i], 1, 1]);
+                (vec![weight], tensors.norm(format!("{prefix}.2"), channels))
+            };
+            let none = Words::NONE;
+            Preparation {
+                weights,
+                norm,
+                from: from[i],
+                input: [0; 2],
+                halves: none,
+                map: none,
+                factors: [none; 2],
+            }
+        };
+        let preparations = [prepare(0, halve), prepare(1, false)];
+        let inputs = config.space.wiring.inputs();
+        let mut edges: Vec<Vec<Edge>> = (0..inputs + config.space.nodes).map(|_| Vec::new()).collect();
+        for (row, (from, to)) in config.space.edges().into_iter().enumerate() {
+            let strided = reduction && from < inputs;
+            edges[from].push(Edge::new(
+                tensors,
+                &format!("{name}.edges"),
+                row,
+                to - inputs,
+                channels,
+                strided,
+            ));
+        }
+        let stride = |from: usize| if reduction && from < inputs { 2 } else { 1 };
+        let states = edges.into_iter().enumerate().filter(|(_, edges)| !edges.is_empty());
+        let states = states.map(|(from, edges)| State::new(edges, channels, stride(from))).collect();
+        let none = [Words::NONE; 2];
+        let nodes_count = config.space.nodes;
+        Cell {
+            channels,
+            preparations,
+            states,
+            inputs: none,
+            input_gradients: none,
+            nodes: Words::NONE,
+            nodes_count,
+        }
+    }
+
+    /// Memory for inputs of these sizes; the size of the nodes.
+    pub(super) fn alloc(
+        &mut self,
+        device: &mut dyn Device,
+        sizes: [[usize; 2]; 2],
+        batch: usize,
+    ) -> Result<[usize; 2]> {
+        let size = sizes[1];
+        for (preparation, input) in self.preparations.iter_mut().zip(sizes) {
+            let words = |size: [usize; 2], channels: usize| channels * batch * size[0] * size[1];
+            preparation.input = input;
+            let half = if preparation.weights.len() == 2 { 2 * words(size, preparation.from) } else { 0 };
+            preparation.halves = device.alloc(half)?;
+            preparation.map = device.alloc(words(size, self.channels))?;
+            preparation.factors = [device.alloc(self.channels)?, device.alloc(self.channels)?];
+        }
+        let mut nodes = size;
+        for (j, state) in self.states.iter_mut().enumerate() {
+            state.alloc(device, if j < 2 { size } else { nodes }, batch)?;
+            nodes = if j < 2 { state.output } else { nodes };
+        }
+        let [input, node] = self.states[0].map_words(batch);
+        for words in self.inputs.iter_mut().chain(&mut self.input_gradients) {
+            *words = device.alloc(input)?;
+        }
+        self.nodes = device.alloc(self.nodes_count * node)?;
+        Ok(nodes)
+    }
+
+    /// The nodes, side by side.
+    pub(super) fn output(&self) -> Words {
+        self.nodes
+    }
+
+    pub(super) fn plan(
+        &self,
+        rows: &[Row],
+        tensors: &Tensors,
+        (packing, tables, reach): (&mut Packing, &mut Tables, &mut usize),
+        batch: usize,
+        training: bool,
+    ) -> CellPlan {
+        let prepared = std::array::from_fn(|i| {
+            let Preparation { weights, norm, .. } = &self.preparations[i];
+            let weights = weights.iter().map(|id| packing.put(tensors, [*id])).collect();
+            let moments = packing.room(self.channels);
+            packing.norm(*norm, moments, batch * self.states[0].input.iter().product::<usize>());
+            Prepared { weights, moments }
+        });
+        let plan = |state: &State| {
+            let count = batch * state.output.iter().product::<usize>();
+            let sizes = (self.channels, count);
+            Plan::new(
+                &state.edges,
+                rows,
+                tensors,
+                (&mut *packing, &mut *tables, &mut *reach),
+                sizes,
+                training,
+            )
+        };
+        let states = self.states.iter().map(plan).collect();
+        CellPlan { prepared, states }
+    }
+
+    /// State `j`, and its gradient, which for a node is within the output's.
+    fn state(&self, batch: usize, j: usize, gradients: Words) -> Result<(Words, Words)> {
+        let [input, node] = self.states[0].map_words(batch);
+        match j.checked_sub(2) {
+            None => Ok((self.inputs[j].part(0, input)?, self.input_gradients[j].part(0, input)?)),
+            Some(at) => Ok((self.nodes.part(at * node, node)?, gradients.part(at * node, node)?)),
+        }
+    }
+
+    pub(super) fn forward(&self, pass: &mut Pass<'_>, plan: &CellPlan, sources: [Source; 2]) -> Result<()> {
+        for (i, source) in sources.into_iter().enumerate() {
+            self.prepare(pass, &plan.prepared[i], i, source)?;
+        }
+        for (j, (state, plan)) in self.states.iter().zip(&plan.states).enumerate() {
+            let (x, _) = self.state(pass.batch, j, self.nodes)?;
+            state.forward(pass, plan, x, self.nodes, j > 0)?;
+        }
+        Ok(())
+    }
+
+    /// The products that prepare input `i`: one, or two that halve.
+    fn products(&self, pass: &Pass<'_>, packed: &Prepared, i: usize, source: Source) -> Result<Vec<Product>> {
+        let Preparation { from, halves, map, .. } = &self.preparations[i];
+        let one = Product {
+            weights: packed.weights[0],
+            rows: self.channels,
+            columns: *from,
+            x: source.rectified,
+            y: *map,
+        };
+        if packed.weights.len() == 1 {
+            return Ok(vec![one]);
+        }
+        let (half, length) = (self.channels / 2, self.length(pass));
+        let words = from * length;
+        let odd = Product {
+            weights: packed.weights[1],
+            rows: self.channels - half,
+            x: halves.part(words, words)?,
+            y: map.from(half * length)?,
+            ..one
+        };
+        Ok(vec![Product { rows: half, x: halves.part(0, words)?, ..one }, odd])
+    }
+
+    /// Words of an input's channel.
+    fn length(&self, pass: &Pass<'_>) -> usize {
+        self.states[0].map_words(pass.batch)[0] / self.channels
+    }
+
+    fn halve(&self, pass: &Pass<'_>, i: usize) -> Halve {
+        let Preparation { from, input, .. } = &self.preparations[i];
+        Halve { planes: from * pass.batch, input: *input, output: self.states[0].input }
+    }
+
+    fn prepare(&self, pass: &mut Pass<'_>, packed: &Prepared, i: usize, source: Source) -> Result<()> {
+        let (length, Preparation { halves, map, factors, .. }) = (self.length(pass), &self.preparations[i]);
+        if packed.weights.len() == 2 {
+            self.halve(pass, i).forward(pass.device, source.rectified, *halves)?;
+        }
+        for Product { weights, rows, columns, x: b, y: c } in self.products(pass, packed, i, source)? {
+            let (sizes, a) = ([rows, length, columns], pass.weights.from(weights)?);
+            pass.device.gemm(&Gemm {
+                sizes,
+                a,
+                transposed: false,
+                b,
+                c,
+                steps: [0; 3],
+                batch: 1,
+                add: false,
+            })?;
+        }
+        let moments = pass.moments(packed.moments)?;
+        if pass.training {
+            norm::moments(pass.device, *map, moments, self.channels, length)?;
+        }
+        Terms::plain(1, self.channels).scaling(pass.device, moments, Words::NONE, *factors)?;
+        norm::normalise(pass.device, *map, *factors, self.inputs[i], [self.channels, length], false)
+    }
+
+    /// From the gradients of the nodes to those of the states from `first` on and of what these were prepared from, to which they
+    /// are added.
+    pub(super) fn backward(
+        &self,
+        pass: &mut Pass<'_>,
+        plan: &CellPlan,
+        gradients: Words,
+        sources: [Source; 2],
+        first: usize,
+    ) -> Result<()> {
+        for j in first..2 {
+            pass.device.clear(self.state(pass.batch, j, gradients)?.1)?;
+        }
+        for (j, (state, plan)) in self.states.iter().zip(&plan.states).enumerate().rev() {
+            let of = self.state(pass.batch, j, gradients)?;
+            state.backward(pass, plan, of, gradients, j >= first)?;
+        }
+        for (i, source) in sources.into_iter().enumerate().skip(first) {
+            self.prepare_back(pass, &plan.prepared[i], i, source)?;
+        }
+        Ok(())
+    }
+
+    fn prepare_back(&self, pass: &mut Pass<'_>, packed: &Prepared, i: usize, source: Source) -> Result<()> {
+        let (length, Preparation { halves, map, .. }) = (self.length(pass), &self.preparations[i]);
+        let (gradient, slopes, moments) =
+            (self.input_gradients[i], slopes(pass), pass.moments(packed.moments)?);
+        let terms = Terms::plain(1, self.channels);
+        terms.slopes(pass.device, gradient, [*map, Words::NONE], length, moments, &slopes)?;
+        let one =
+            Sources { count: 1, first: Words::NONE, target: Words::NONE, size: [self.channels, length] };
+        one.backward(pass.device, gradient, *map, &slopes, *map, false)?;
+        let halved = packed.weights.len() == 2;
+        for Product { weights, rows, columns, x, y: dy } in self.products(pass, packed, i, source)? {
+            let sizes = [rows, columns, length];
+            if pass.wants_weights() {
+                row_products(pass.device, [dy, x, pass.gradients.from(weights)?], false, 1, sizes)?;
+            }
+            let (a, c) = (pass.weights.from(weights)?, if halved { x } else { source.gradient });
+            let sizes = [columns, length, rows];
+            pass.device.gemm(&Gemm {
+                sizes,
+                a,
+                transposed: true,
+                b: dy,
+                c,
+                steps: [0; 3],
+                batch: 1,
+                add: !halved,
+            })?;
+        }
+        match halved {
+            true => self.halve(pass, i).backward(pass.device, source.rectified, *halves, source.gradient),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Source {
+    /// Memory for a map of so many channels.
+    pub(super) fn alloc(
+        device: &mut dyn Device,
+        channels: usize,
+        size: [usize; 2],
+        batch: usize,
+    ) -> Result<Source> {
+        let words = channels * batch * size[0] * size[1];
+        Ok(Source { channels, size, rectified: device.alloc(words)?, gradient: device.alloc(words)? })
+    }
+
+    pub(super) fn words(&self, batch: usize) -> usize {
+        self.channels * batch * self.size[0] * self.size[1]
+    }
+
+    /// From the gradient of the positive part to that of the map, in its place.
+    pub(super) fn rectify_gradient(&self, pass: &mut Pass<'_>) -> Result<()> {
+        rectify::backward(pass.device, self.rectified, self.gradient, self.gradient, self.words(pass.batch))
+    }
+}

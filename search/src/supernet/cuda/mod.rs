@@ -1,0 +1,132 @@
+//! The supernet of the DARTS space on a [`Device`]: [`reference`](super::reference)'s definition out of the kernels of
+//! `milenas_models::kernels::cuda`.
+//!
+//! A pass uploads the packed weights, a few tables and the batch, launches everything on one stream, and waits once, to read the
+//! loss, the moments, the mixture's gradient and, where they are wanted, the weights'. The optimisers stay on the host.
+//! Maps are `[channel][image][row][column]`, so that every pointwise convolution is a product of matrices.
+
+mod cell;
+mod edges;
+mod ends;
+mod network;
+mod pass;
+mod plan;
+mod state;
+mod tensors;
+
+use milenas_models::genotype::Wiring;
+use milenas_models::kernels::cuda::Device;
+use milenas_models::{Primitive, Space, Weights};
+
+use self::network::Network;
+use super::{Evaluation, Row, Supernet, SupernetConfig, UpdateFn, Want};
+use crate::data::Batch;
+use crate::{Error, Result};
+
+/// Smallest side of an image.
+const SMALLEST: usize = 4;
+
+/// Whether there are kernels for a search's space, with states in so many parts.
+///
+/// # Errors
+/// There are none.
+pub fn supports(space: &Space, partial: usize) -> Result<()> {
+    let (key, found) = if space.wiring != Wiring::TwoEdges || space.primitives != Primitive::DARTS {
+        ("search.space", space.name.to_string())
+    } else if partial != 1 {
+        ("search.partial_channels", partial.to_string())
+    } else {
+        return Ok(());
+    };
+    Err(Error::Config {
+        place: key.into(),
+        problem: format!(
+            "{found} cannot be searched on a GPU, which knows the space darts with whole states. Help: leave --device out"
+        ),
+    })
+}
+
+/// A supernet on a device.
+pub struct CudaSupernet {
+    network: Network,
+    device: Box<dyn Device>,
+}
+
+impl CudaSupernet {
+    /// A network whose weights are all zero.
+    ///
+    /// # Errors
+    /// A space or partial channels that have no kernels.
+    pub fn new(config: SupernetConfig, device: Box<dyn Device>) -> Result<CudaSupernet> {
+        supports(&config.space, config.partial)?;
+        Ok(CudaSupernet { network: Network::new(config), device })
+    }
+
+    /// Whether all sizes fit.
+    fn check(&self, batch: &Batch, mixture: &[&[Row]]) -> milenas_models::Result<()> {
+        let config = self.config();
+        let wrong = |what: &str, found: String, expected: String| {
+            Err(milenas_models::Error::Value { what: what.into(), found, expected })
+        };
+        let [channels, height, width] = batch.shape;
+        if height < SMALLEST || width < SMALLEST {
+            return wrong(
+                "image size",
+                format!("{height}x{width}"),
+                format!("at least {SMALLEST}x{SMALLEST}"),
+            );
+        }
+        let pixels = batch.len() * config.in_channels * height * width;
+        if batch.is_empty() || channels != config.in_channels || batch.images.len() != pixels {
+            let expected = format!("{pixels} of {} images, one or more", batch.len());
+            return wrong("number of pixel values", batch.images.len().to_string(), expected);
+        }
+        if let Some(label) = batch.labels.iter().find(|&&label| label as usize >= config.classes) {
+            return wrong("a label", label.to_string(), format!("less than the {} classes", config.classes));
+        }
+        let edges = config.edges()[0];
+        if mixture.len() != config.layers || mixture.iter().any(|rows| rows.len() != edges) {
+            let found = format!("{:?}", mixture.iter().map(|rows| rows.len()).collect::<Vec<_>>());
+            let expected = format!("{edges} of each of {} cells", config.layers);
+            return wrong("number of rows of the mixture", found, expected);
+        }
+        Ok(())
+    }
+}
+
+impl Supernet for CudaSupernet {
+    fn config(&self) -> &SupernetConfig {
+        self.network.config()
+    }
+
+    fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: Want) -> Result<Evaluation> {
+        self.check(batch, mixture)?;
+        Ok(self.network.evaluate(&mut *self.device, batch, mixture, want)?)
+    }
+
+    fn predict_cells(&mut self, batch: &Batch, mixture: &[&[Row]]) -> Result<Vec<f32>> {
+        self.check(batch, mixture)?;
+        Ok(self.network.predict(&mut *self.device, batch, mixture)?)
+    }
+
+    fn gradient_norm(&self) -> Result<f64> {
+        Ok(self.network.tensors.squared_gradient_norm().sqrt())
+    }
+
+    fn gradient(&self, name: &str) -> Result<Vec<f32>> {
+        Ok(self.network.tensors.gradient(name)?)
+    }
+
+    fn update(&mut self, step: &mut UpdateFn) -> Result<()> {
+        self.network.tensors.for_each(step);
+        Ok(())
+    }
+
+    fn weights(&self) -> Result<Weights> {
+        Ok(self.network.tensors.named()?)
+    }
+
+    fn load(&mut self, weights: &Weights) -> Result<()> {
+        Ok(self.network.tensors.load(weights)?)
+    }
+}

@@ -1,0 +1,271 @@
+//! The whole network: its memory, and passes through it.
+
+use milenas_models::Result;
+use milenas_models::kernels::cuda::{Device, Words, rectify};
+
+use super::cell::{Cell, CellPlan, Source};
+use super::ends::{Head, Stem, StemPlan};
+use super::pass::{Pass, Scratch};
+use super::plan::Tables;
+use super::state::TERMS;
+use super::tensors::{Packing, Tensors};
+use crate::data::Batch;
+use crate::supernet::{CANDIDATES, Evaluation, Row, SupernetConfig, Want};
+
+pub(super) struct Network {
+    config: SupernetConfig,
+    pub(super) tensors: Tensors,
+    stem: Stem,
+    cells: Vec<Cell>,
+    head: Head,
+    /// The stem's output, then each cell's; nobody reads the positive part of the last.
+    sources: Vec<Source>,
+    memory: Memory,
+    /// The most images, and rows and columns, that the memory is for.
+    size: [usize; 3],
+}
+
+/// What a pass uploads and reads back.
+struct Memory {
+    weights: Words,
+    gradients: Words,
+    ints: Words,
+    floats: Words,
+    /// Means, variances, the terms' parts of the mixture's gradient, each image's loss and whether it is right.
+    results: Words,
+    scratch: Scratch,
+}
+
+/// The network under a mixture.
+struct Plan {
+    packing: Packing,
+    tables: Tables,
+    /// Words of the terms' parts of the mixture's gradient.
+    reach: usize,
+    stem: StemPlan,
+    cells: Vec<CellPlan>,
+    head: [usize; 2],
+}
+
+impl Network {
+    /// Weights are all zero.
+    pub(super) fn new(config: SupernetConfig) -> Network {
+        let mut tensors = Tensors::default();
+        let stem_channels = config.stem_channels();
+        let stem = Stem::new(config.in_channels, stem_channels, &mut tensors);
+        let mut inputs = [stem_channels; 2];
+        let mut cells = Vec::new();
+        for index in 0..config.layers {
+            cells.push(Cell::new(&config, index, inputs, &mut tensors));
+            inputs = [inputs[1], config.space.nodes * config.channels_at(index)];
+        }
+        let head = Head::new(inputs[1], config.classes, &mut tensors);
+        let memory = Memory {
+            weights: Words::NONE,
+            gradients: Words::NONE,
+            ints: Words::NONE,
+            floats: Words::NONE,
+            results: Words::NONE,
+            scratch: Scratch { terms: [Words::NONE; 6] },
+        };
+        Network { config, tensors, stem, cells, head, sources: Vec::new(), memory, size: [0; 3] }
+    }
+
+    pub(super) fn config(&self) -> &SupernetConfig {
+        &self.config
+    }
+
+    /// Memory for a batch of this size under any mixture, if what there is does not do.
+    fn fit(&mut self, device: &mut dyn Device, batch: usize, [height, width]: [usize; 2]) -> Result<()> {
+        if self.size == [self.size[0].max(batch), height, width] {
+            return Ok(());
+        }
+        self.size = [0; 3];
+        device.release()?;
+        self.stem.alloc(device, batch * height * width)?;
+        let mut sizes = [[height, width]; 2];
+        self.sources = vec![Source::alloc(device, self.config.stem_channels(), sizes[1], batch)?];
+        for (index, cell) in self.cells.iter_mut().enumerate() {
+            sizes = [sizes[1], cell.alloc(device, sizes, batch)?];
+            let channels = self.config.space.nodes * self.config.channels_at(index);
+            self.sources.push(Source::alloc(device, channels, sizes[1], batch)?);
+        }
+        self.head.alloc(device, batch)?;
+        // The most that a mixture can ask for: all candidates on all edges, in evaluation, where pools have moments by edge.
+        let rows = vec![[1.0; CANDIDATES]; self.config.edges()[0]];
+        let plan = self.plan(batch, &vec![&rows[..]; self.cells.len()], false);
+        let states = self.cells.iter().flat_map(|cell| &cell.states);
+        let terms = states.map(|state| TERMS * state.edges.len() * state.channels);
+        let terms = terms.max().unwrap_or(0).max(self.config.stem_channels());
+        let mut scratch = Scratch { terms: [Words::NONE; 6] };
+        for words in &mut scratch.terms {
+            *words = device.alloc(terms)?;
+        }
+        self.memory = Memory {
+            weights: device.alloc(plan.packing.words())?,
+            gradients: device.alloc(plan.packing.words())?,
+            ints: device.alloc(plan.tables.ints.len())?,
+            floats: device.alloc(plan.tables.floats.len())?,
+            results: device.alloc(2 * plan.packing.moments() + plan.reach + 2 * batch)?,
+            scratch,
+        };
+        self.size = [batch, height, width];
+        Ok(())
+    }
+
+    fn plan(&self, batch: usize, mixture: &[&[Row]], training: bool) -> Plan {
+        let (mut packing, mut tables, mut reach) = (Packing::default(), Tables::default(), 0);
+        let pixels: usize = self.sources[0].size.iter().product();
+        let stem = self.stem.plan(&self.tensors, &mut packing, batch * pixels);
+        let mut cells = Vec::new();
+        for (cell, rows) in self.cells.iter().zip(mixture) {
+            let parts = (&mut packing, &mut tables, &mut reach);
+            cells.push(cell.plan(rows, &self.tensors, parts, batch, training));
+        }
+        let head = self.head.plan(&self.tensors, &mut packing);
+        Plan { packing, tables, reach, stem, cells, head }
+    }
+
+    /// Loss and gradients of a batch whose sizes fit, in training mode.
+    pub(super) fn evaluate(
+        &mut self,
+        device: &mut dyn Device,
+        batch: &Batch,
+        mixture: &[&[Row]],
+        want: Want,
+    ) -> Result<Evaluation> {
+        let (count, [_, height, width]) = (batch.len(), batch.shape);
+        self.fit(device, count, [height, width])?;
+        let plan = self.plan(count, mixture, true);
+        let mut pass = self.upload(device, &plan, count, (true, want.weights))?;
+        self.forward(&mut pass, &plan, &batch.images)?;
+        let labels: Vec<i32> = batch.labels.iter().map(|label| *label as i32).collect();
+        let moments = 2 * plan.packing.moments();
+        let [losses, right] = [0, count].map(|at| self.memory.results.part(moments + plan.reach + at, count));
+        self.head.loss(&mut pass, plan.head, &labels, [losses?, right?])?;
+        let wanted = want.weights || want.mixture;
+        if wanted {
+            self.backward(&mut pass, &plan)?;
+        }
+        let mut found = vec![0.0; moments + plan.reach + 2 * count];
+        pass.device.read(self.memory.results.part(0, found.len())?, &mut found)?;
+        if want.weights {
+            let mut gradients = vec![0.0; plan.packing.words()];
+            device.read(self.memory.gradients.part(0, gradients.len())?, &mut gradients)?;
+            plan.packing.unpack_gradients(&gradients, &mut self.tensors);
+        }
+        plan.packing.move_running(&found, &mut self.tensors);
+        let (reach, losses) = found[moments..].split_at(plan.reach);
+        let (losses, right) = losses.split_at(count);
+        Ok(Evaluation {
+            loss: losses.iter().map(|x| f64::from(*x)).sum::<f64>() / count as f64,
+            correct: right.iter().filter(|x| **x > 0.0).count(),
+            mixture_gradient: self.mixture_gradient(&plan, wanted.then_some(reach)),
+        })
+    }
+
+    /// Logits `[image][class]` of a batch whose sizes fit, with running statistics.
+    pub(super) fn predict(
+        &mut self,
+        device: &mut dyn Device,
+        batch: &Batch,
+        mixture: &[&[Row]],
+    ) -> Result<Vec<f32>> {
+        let (count, [_, height, width]) = (batch.len(), batch.shape);
+        self.fit(device, count, [height, width])?;
+        let plan = self.plan(count, mixture, false);
+        let mut pass = self.upload(device, &plan, count, (false, false))?;
+        self.forward(&mut pass, &plan, &batch.images)?;
+        self.head.read(&mut pass, &self.tensors)
+    }
+
+    fn upload<'a>(
+        &self,
+        device: &'a mut dyn Device,
+        plan: &Plan,
+        batch: usize,
+        (training, want_weights): (bool, bool),
+    ) -> Result<Pass<'a>> {
+        let (memory, moments) = (&self.memory, plan.packing.moments());
+        device.write(memory.weights, &plan.packing.pack(&self.tensors))?;
+        device.write_ints(memory.ints, &plan.tables.ints)?;
+        device.write(memory.floats, &plan.tables.floats)?;
+        if !training {
+            device.write(memory.results, &plan.packing.running(&self.tensors))?;
+        }
+        Ok(Pass {
+            device,
+            batch,
+            training,
+            weights: memory.weights,
+            gradients: if want_weights { memory.gradients } else { Words::NONE },
+            ints: memory.ints,
+            floats: memory.floats,
+            mean: memory.results.part(0, moments)?,
+            variance: memory.results.part(moments, moments)?,
+            reach: memory.results.part(2 * moments, plan.reach)?,
+            scratch: memory.scratch,
+        })
+    }
+
+    /// To the logits.
+    fn forward(&self, pass: &mut Pass<'_>, plan: &Plan, images: &[f32]) -> Result<()> {
+        self.stem.forward(pass, &plan.stem, images, self.sources[0])?;
+        for (i, (cell, plan)) in self.cells.iter().zip(&plan.cells).enumerate() {
+            cell.forward(pass, plan, self.inputs(i))?;
+            let source = self.sources[i + 1];
+            if i + 1 < self.cells.len() {
+                let count = source.words(pass.batch);
+                rectify::forward(pass.device, cell.output(), source.rectified, count)?;
+            }
+        }
+        let last = self.cells.last().map_or(self.sources[0].rectified, Cell::output);
+        self.head.forward(pass, plan.head, last, self.pixels())
+    }
+
+    /// From the logits' gradient to all that is wanted.
+    fn backward(&self, pass: &mut Pass<'_>, plan: &Plan) -> Result<()> {
+        let count = self.cells.len();
+        for source in &self.sources[..count] {
+            pass.device.clear(source.gradient.part(0, source.words(pass.batch))?)?;
+        }
+        self.head.backward(pass, plan.head, self.sources[count].gradient, self.pixels())?;
+        for (i, (cell, plan)) in self.cells.iter().zip(&plan.cells).enumerate().rev() {
+            if i + 1 < count {
+                self.sources[i + 1].rectify_gradient(pass)?;
+            }
+            // The stem's gradient serves its own weights alone, so without them no path to it is needed.
+            let first = if pass.wants_weights() { 0 } else { 2usize.saturating_sub(i) };
+            cell.backward(pass, plan, self.sources[i + 1].gradient, self.inputs(i), first)?;
+        }
+        match pass.wants_weights() {
+            true => self.stem.backward(pass, &plan.stem, self.sources[0]),
+            false => Ok(()),
+        }
+    }
+
+    /// What cell `i` reads.
+    fn inputs(&self, i: usize) -> [Source; 2] {
+        [self.sources[i.saturating_sub(1)], self.sources[i]]
+    }
+
+    /// Of the map that the classifier reads.
+    fn pixels(&self) -> usize {
+        self.sources[self.cells.len()].size.iter().product()
+    }
+
+    /// By cell and edge, from the terms' parts by channel; zeros without these.
+    fn mixture_gradient(&self, plan: &Plan, reach: Option<&[f32]>) -> Vec<Vec<[f64; CANDIDATES]>> {
+        let edges = self.config.edges()[0];
+        let mut gradient = vec![vec![[0.0; CANDIDATES]; edges]; self.cells.len()];
+        for ((cell, plan), rows) in self.cells.iter().zip(&plan.cells).zip(&mut gradient) {
+            for (state, plan) in cell.states.iter().zip(&plan.states) {
+                let parts = reach.unwrap_or_default().get(plan.reach..).unwrap_or_default();
+                for (term, part) in plan.terms.iter().zip(parts.chunks_exact(state.channels)) {
+                    rows[term.row][term.column] = part.iter().map(|x| f64::from(*x)).sum();
+                }
+            }
+        }
+        gradient
+    }
+}

@@ -1,0 +1,195 @@
+//! The weights on the host, where the optimisers are, and how a pass packs those it needs for the device.
+
+use candle_core::{Device, Tensor};
+use milenas_models::{Error, Result, Weights};
+
+use crate::supernet::UpdateFn;
+
+/// How much of a batch's statistics goes into the running ones (PyTorch's default).
+const MOMENTUM: f64 = 0.1;
+
+/// Words between the starts of what is packed, so that products read whole lines.
+const ALIGNMENT: usize = 32;
+
+struct Parameter {
+    name: String,
+    shape: Vec<usize>,
+    values: Vec<f32>,
+    /// Of the last pass that wanted it; `None` without a part in it.
+    gradient: Option<Vec<f32>>,
+}
+
+struct Norm {
+    name: String,
+    mean: Vec<f32>,
+    variance: Vec<f32>,
+}
+
+/// Parameters and running statistics, each in the order of its number.
+#[derive(Default)]
+pub(super) struct Tensors {
+    parameters: Vec<Parameter>,
+    norms: Vec<Norm>,
+}
+
+impl Tensors {
+    /// A parameter of a PyTorch name, zero; its number.
+    pub(super) fn parameter(&mut self, name: String, shape: &[usize]) -> usize {
+        let values = vec![0.0; shape.iter().product()];
+        self.parameters.push(Parameter { name, shape: shape.to_vec(), values, gradient: None });
+        self.parameters.len() - 1
+    }
+
+    /// The running statistics of a BatchNorm, 0 and 1; their number.
+    pub(super) fn norm(&mut self, name: String, channels: usize) -> usize {
+        self.norms.push(Norm { name, mean: vec![0.0; channels], variance: vec![1.0; channels] });
+        self.norms.len() - 1
+    }
+
+    pub(super) fn values(&self, id: usize) -> &[f32] {
+        &self.parameters[id].values
+    }
+
+    pub(super) fn squared_gradient_norm(&self) -> f64 {
+        self.gradients().map(crate::optim::squared_norm).sum()
+    }
+
+    fn gradients(&self) -> impl Iterator<Item = &[f32]> {
+        self.parameters.iter().filter_map(|parameter| parameter.gradient.as_deref())
+    }
+
+    /// # Errors
+    /// An unknown name.
+    pub(super) fn gradient(&self, name: &str) -> Result<Vec<f32>> {
+        let found = self.parameters.iter().find(|parameter| parameter.name == name).ok_or_else(|| {
+            Error::unknown("parameter", name, self.parameters.iter().map(|parameter| &*parameter.name))
+        })?;
+        Ok(found.gradient.clone().unwrap_or_else(|| vec![0.0; found.values.len()]))
+    }
+
+    /// Shows every parameter that has a gradient, and this.
+    pub(super) fn for_each(&mut self, visit: &mut UpdateFn<'_>) {
+        for (id, Parameter { values, gradient, .. }) in self.parameters.iter_mut().enumerate() {
+            if let Some(gradient) = gradient {
+                visit(id, values, gradient);
+            }
+        }
+    }
+
+    pub(super) fn named(&self) -> Result<Weights> {
+        let mut weights = Weights::default();
+        for Parameter { name, shape, values, .. } in &self.parameters {
+            weights.insert(name, Tensor::from_slice(values, shape.as_slice(), &Device::Cpu)?)?;
+        }
+        for Norm { name, mean, variance } in &self.norms {
+            for (what, values) in [("running_mean", mean), ("running_var", variance)] {
+                let tensor = Tensor::from_slice(values, values.len(), &Device::Cpu)?;
+                weights.insert(format!("{name}.{what}"), tensor)?;
+            }
+        }
+        Ok(weights)
+    }
+
+    /// # Errors
+    /// A missing or unexpected tensor, another shape.
+    pub(super) fn load(&mut self, weights: &Weights) -> Result<()> {
+        self.named()?.check_same(weights)?;
+        let read = |name: &str| Ok::<_, Error>(weights.require(name)?.flatten_all()?.to_vec1::<f32>()?);
+        for parameter in &mut self.parameters {
+            parameter.values = read(&parameter.name)?;
+        }
+        for Norm { name, mean, variance } in &mut self.norms {
+            *mean = read(&format!("{name}.running_mean"))?;
+            *variance = read(&format!("{name}.running_var"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Where the parameters of a pass and the moments of its BatchNorms lie on the device, in words.
+#[derive(Default)]
+pub(super) struct Packing {
+    parameters: Vec<(usize, usize)>,
+    /// Number, offset, and over how many values the moments are.
+    norms: Vec<(usize, usize, usize)>,
+    words: usize,
+    moments: usize,
+}
+
+impl Packing {
+    /// Parameters one after the other; where the first lies.
+    pub(super) fn put(&mut self, tensors: &Tensors, ids: impl IntoIterator<Item = usize>) -> usize {
+        let start = self.words.next_multiple_of(ALIGNMENT);
+        self.words = start;
+        for id in ids {
+            self.parameters.push((id, self.words));
+            self.words += tensors.parameters[id].values.len();
+        }
+        start
+    }
+
+    /// Room for so many moments; where it is.
+    pub(super) fn room(&mut self, channels: usize) -> usize {
+        self.moments += channels;
+        self.moments - channels
+    }
+
+    /// Running statistics that belong to the moments at `offset`, over `count` values.
+    pub(super) fn norm(&mut self, id: usize, offset: usize, count: usize) {
+        self.norms.push((id, offset, count));
+    }
+
+    /// Words of all parameters.
+    pub(super) fn words(&self) -> usize {
+        self.words
+    }
+
+    /// Words of all means, and of all variances.
+    pub(super) fn moments(&self) -> usize {
+        self.moments
+    }
+
+    pub(super) fn pack(&self, tensors: &Tensors) -> Vec<f32> {
+        let mut packed = vec![0.0; self.words];
+        for &(id, offset) in &self.parameters {
+            let values = &tensors.parameters[id].values;
+            packed[offset..][..values.len()].copy_from_slice(values);
+        }
+        packed
+    }
+
+    /// Parameters without a part in the pass have none from now on.
+    pub(super) fn unpack_gradients(&self, packed: &[f32], tensors: &mut Tensors) {
+        tensors.parameters.iter_mut().for_each(|parameter| parameter.gradient = None);
+        for &(id, offset) in &self.parameters {
+            let parameter = &mut tensors.parameters[id];
+            parameter.gradient = Some(packed[offset..][..parameter.values.len()].to_vec());
+        }
+    }
+
+    /// Means, then variances, of the running statistics.
+    pub(super) fn running(&self, tensors: &Tensors) -> Vec<f32> {
+        let mut packed = vec![0.0; 2 * self.moments];
+        for &(id, offset, _) in &self.norms {
+            let Norm { mean, variance, .. } = &tensors.norms[id];
+            packed[offset..][..mean.len()].copy_from_slice(mean);
+            packed[self.moments + offset..][..variance.len()].copy_from_slice(variance);
+        }
+        packed
+    }
+
+    /// Moves the running statistics by a batch's means and biased variances.
+    pub(super) fn move_running(&self, packed: &[f32], tensors: &mut Tensors) {
+        let blend = |running: &mut f32, x: f64| {
+            *running = (f64::from(*running) * (1.0 - MOMENTUM) + x * MOMENTUM) as f32;
+        };
+        for &(id, offset, count) in &self.norms {
+            let Norm { mean, variance, .. } = &mut tensors.norms[id];
+            let unbiased = count as f64 / count.saturating_sub(1).max(1) as f64;
+            let found = &packed[offset..];
+            mean.iter_mut().zip(found).for_each(|(running, x)| blend(running, f64::from(*x)));
+            let found = &packed[self.moments + offset..];
+            variance.iter_mut().zip(found).for_each(|(running, x)| blend(running, f64::from(*x) * unbiased));
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Where a search computes: what `--device` may say.
+
+use std::fmt;
+use std::str::FromStr;
+
+use milenas_models::kernels::cuda::{self, Choice, Device};
+use milenas_models::{Error, Result};
+
+/// The CPU, or a GPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Place {
+    #[default]
+    Cpu,
+    Cuda(Choice),
+}
+
+impl Place {
+    /// The device, if it is not the CPU.
+    ///
+    /// # Errors
+    /// A build without CUDA; a machine without a GPU, or without CUDA's libraries.
+    pub fn open(self) -> Result<Option<Box<dyn Device>>> {
+        match self {
+            Place::Cpu => Ok(None),
+            Place::Cuda(choice) => cuda::open(choice).map(Some),
+        }
+    }
+}
+
+/// As `--device` says it.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Cpu => f.write_str("cpu"),
+            Place::Cuda(Choice { index, tf32 }) => {
+                write!(f, "cuda:{index}{}", if *tf32 { ",tf32" } else { "" })
+            }
+        }
+    }
+}
+
+impl FromStr for Place {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Place> {
+        match text {
+            "cpu" => Ok(Place::Cpu),
+            other => other.parse().map(Place::Cuda),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Place;
+
+    #[test]
+    fn places_are_read_as_they_are_told() {
+        for text in ["cpu", "cuda:0", "cuda:2,tf32"] {
+            assert_eq!(text.parse::<Place>().unwrap().to_string(), text);
+        }
+        let error = "gpu".parse::<Place>().unwrap_err().to_string();
+        assert!(error.contains("`gpu`") && error.contains("cpu, cuda"), "{error}");
+    }
+}

@@ -1,0 +1,81 @@
+//! The first steps of a search by the kernels of a GPU, on the host or on the GPU that `MILENAS_TEST_DEVICE` names, against the CPU's.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../../models/tests/cuda/host.rs"]
+mod host;
+
+use milenas_models::{Rng, Space};
+use milenas_search::config::Config;
+use milenas_search::data::Batch;
+use milenas_search::strategy::{Moment, Step, Stepper};
+use milenas_search::supernet::cuda::CudaSupernet;
+use milenas_search::supernet::{Alphas, Supernet, SupernetConfig, new_supernet};
+
+const CONFIG: SupernetConfig = SupernetConfig { channels: 4, layers: 3, ..SupernetConfig::paper(3) };
+const SIDE: usize = 8;
+
+/// Images of a few pixels' noise on a level that tells the class. The last batch of an epoch is smaller.
+fn batch(step: usize, half: &str) -> Batch {
+    let mut rng = Rng::new(step as u64, half);
+    let labels: Vec<u32> = (0..if step % 7 == 6 { 11 } else { 16 }).map(|_| rng.below(3) as u32).collect();
+    let mut images = Vec::new();
+    for label in &labels {
+        images.extend((0..3 * SIDE * SIDE).map(|_| rng.normal() + *label as f32 - 1.0));
+    }
+    Batch { images, labels, shape: [3, SIDE, SIDE] }
+}
+
+/// What each step saw; the mixture at the end, and then the logits by the running statistics.
+fn steps(net: &mut dyn Supernet, set: &str, count: usize) -> (Vec<Step>, Vec<f32>, Vec<f32>) {
+    let config = Config::resolve("paper", None, &[set.into()]).unwrap().search;
+    let (mut stepper, mut alphas) = (Stepper::default(), Alphas::init(&Space::DARTS, 0));
+    let mut seen = Vec::new();
+    for step in 0..count {
+        let [train, valid] = ["train", "valid"].map(|half| batch(step, half));
+        let at = Moment { seed: 0, epoch: 0, step, lr: 0.01 };
+        seen.push(stepper.step(net, &mut alphas, [&train, &valid], &config, at).unwrap());
+    }
+    let mixture = alphas.mixture();
+    let logits = net.predict(&batch(99, "train"), &mixture).unwrap();
+    (seen, mixture.into_iter().flatten().flatten().collect(), logits)
+}
+
+fn close(what: &str, found: f64, expected: f64, tolerance: f64) {
+    let far = (found - expected).abs() / expected.abs().max(0.1);
+    assert!(far <= tolerance, "{what}: {found}, on the cpu {expected}");
+}
+
+/// Rounding grows from step to step, the slower the larger the batch and the smaller the rate: a loss that differs by 1e-7 at first
+/// differs by 1e-4 at last. With few candidates it grows faster, so those steps are fewer.
+#[test]
+fn steps_are_those_of_the_cpu() {
+    for (set, count) in [
+        ("search.order=released", 20),
+        ("search.order=two-pass", 20),
+        ("search.mixture=gumbel", 8),
+        ("search.strategy=milenas-2nd", 8),
+    ] {
+        for device in host::devices(&[1]) {
+            let mut net = new_supernet(&CONFIG, SIDE, SIDE, 0, None).unwrap();
+            let mut found = CudaSupernet::new(CONFIG, device).unwrap();
+            found.load(&net.weights().unwrap()).unwrap();
+            let (expected, mixture, logits) = steps(&mut *net, set, count);
+            let (found, found_mixture, found_logits) = steps(&mut found, set, count);
+            assert!(expected[count - 1].train_loss < expected[0].train_loss, "the search learns");
+            for (step, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                let tolerance = [1e-5, 1e-3, 1e-2][usize::from(step > 0) + usize::from(step > 9)];
+                close(&format!("{set}, step {step}, loss"), found.train_loss, expected.train_loss, tolerance);
+                let [found, expected] = [found, expected].map(|seen| seen.valid_loss.unwrap());
+                close(&format!("{set}, step {step}, validation"), found, expected, tolerance);
+            }
+            // Its weights, about 1/8, have moved by some 2e-4.
+            for (found, expected) in found_mixture.iter().zip(&mixture) {
+                let far = (found - expected).abs();
+                assert!(far <= 2e-5, "{set}, mixture: {found}, on the cpu {expected}");
+            }
+            for (found, expected) in found_logits.iter().zip(&logits) {
+                close(&format!("{set}, logit"), f64::from(*found), f64::from(*expected), 5e-2);
+            }
+        }
+    }
+}
