@@ -9,7 +9,9 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor, safetensors};
 use milenas_models::fused::{Network, Precision};
+use milenas_models::graph::{Builder, Fact, Value};
 use milenas_models::kernels::blocked::Level;
+use milenas_models::op::{Add, BatchNorm, Concat, Conv2d, Flatten, GlobalAvgPool, Linear, Padding, Relu};
 use milenas_models::{Executor, Genotype, Graph, Mode, NetworkConfig, Rng, Skeleton, Weights, assemble};
 
 use numbers::{GRADIENTS, VALUES, assert_close, cross_entropy, flat};
@@ -239,6 +241,63 @@ fn what_was_never_settled_is_refused() {
     let graph = every([16, 16]);
     let refused = Network::new(&graph).unwrap().infer(&noise(3 * 256)).unwrap_err().to_string();
     assert!(refused.contains("settle"), "{refused}");
+}
+
+#[test]
+fn what_changed_since_it_was_settled_is_refused() {
+    let graph = every([16, 16]);
+    let weights = weights(&graph);
+    let mut network = Network::settled(&graph, &weights, Precision::Float32).unwrap().unwrap();
+    network.infer(&noise(3 * 256)).unwrap();
+    network.tensors_mut().load(&weights).unwrap();
+    assert!(network.infer(&noise(3 * 256)).is_err());
+    network.settle(Precision::Float32);
+    network.infer(&noise(3 * 256)).unwrap();
+}
+
+/// A classifier behind what `body` makes of a stem's 40 channels.
+fn behind_a_stem(body: impl FnOnce(&mut Builder, [Value; 2]) -> milenas_models::Result<Value>) -> Graph {
+    let mut b = Builder::new();
+    let image = b.input("image", Fact::image(3, 6, 6)).unwrap();
+    let stem = normed(&mut b, "stem", Conv2d::new(3, 40, 3), image).unwrap();
+    let map = body(&mut b, [image, stem]).unwrap();
+    let pooled = b.wire("pool", GlobalAvgPool, &[map]).unwrap();
+    let flat = b.wire("flat", Flatten { axis: 1 }, &[pooled]).unwrap();
+    let logits = b.wire("head", Linear { in_features: 40, out_features: 2, bias: true }, &[flat]).unwrap();
+    b.output("logits", logits);
+    b.finish().unwrap()
+}
+
+fn normed(b: &mut Builder, name: &str, conv: Conv2d, from: Value) -> milenas_models::Result<Value> {
+    let channels = conv.out_channels;
+    let padding = Padding::all(conv.kernel[0] / 2);
+    let conv = b.wire(&format!("{name}.conv"), Conv2d { padding, ..conv }, &[from])?;
+    b.wire(&format!("{name}.norm"), BatchNorm::new(channels, true), &[conv])
+}
+
+#[test]
+fn a_sum_of_joined_maps_with_filling_between_is_refused() {
+    for each in [[20, 20], [16, 24]] {
+        let graph = behind_a_stem(|b, [_, stem]| {
+            let x = b.wire("relu", Relu, &[stem])?;
+            let [first, second] = each.map(|channels| Conv2d::pointwise(40, channels));
+            let parts = [normed(b, "first", first, x)?, normed(b, "second", second, x)?];
+            let joined = b.wire("joined", Concat { axis: 1 }, &parts)?;
+            let other = normed(b, "other", Conv2d::pointwise(40, 40), x)?;
+            b.wire("sum", Add, &[joined, other])
+        });
+        assert!(Network::new(&graph).is_err(), "{each:?}");
+    }
+}
+
+#[test]
+fn a_second_stem_is_refused() {
+    let graph = behind_a_stem(|b, [image, stem]| {
+        let other = normed(b, "other", Conv2d::new(3, 40, 3), image)?;
+        b.wire("sum", Add, &[stem, other])
+    });
+    let refused = Network::new(&graph).err().unwrap();
+    assert!(refused.contains("two stems"), "{refused}");
 }
 
 #[test]

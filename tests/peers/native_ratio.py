@@ -4,8 +4,8 @@
     python native_ratio.py target/debug/milenas-infer x.onnx --batch 1 32 --threads 2 --rounds 5
 
 In every round each runtime runs once, in a fresh process; what it prints is the table of medians over the rounds, and how many
-times as fast as the first peer of its precision the native runtime is, by the median of the rounds' ratios with the smallest and the
-largest. --tract takes a milenas-infer that was built with the feature tract. Needs: pip install onnxruntime openvino numpy.
+times as fast as each peer of its precision the native runtime is, by the median of the rounds' ratios with the smallest and the
+largest. A rate is that of the median batch. OpenVINO computes in bfloat16 by default where the processor has it. --tract takes a milenas-infer that was built with the feature tract. Needs: pip install onnxruntime openvino numpy.
 """
 import argparse
 import json
@@ -28,9 +28,9 @@ def rate(command):
 
 def commands(a, batch):
     """By name; each measures for about as long as the others."""
-    batches, images = max(2, a.images // batch), max(2 * batch, a.images)
+    batches = max(2, a.images // batch)
     bench = ["bench", a.model, "--batch", batch, "--runs", batches, "--threads", a.threads, "--json"]
-    peer = [a.model, "--batch", batch, "--threads", a.threads, "--images", images, "--runs", 1]
+    peer = [a.model, "--batch", batch, "--threads", a.threads, "--images", batch, "--runs", batches]
     openvino = [sys.executable, HERE / "openvino_throughput.py", *peer]
     found = {
         "native, float32": [a.program, *bench],

@@ -120,7 +120,7 @@ impl Network {
         if let Target::State(slot) = target {
             self.gradients.settle(slot, maps.batch);
         }
-        let c = self.context(maps.batch, true);
+        let c = self.context(maps.batch);
         let mut sums = std::mem::take(&mut maps.sums[at]);
         if let Target::State(slot) = target {
             let gradient = self.view(&self.gradients.rooms, slot);
@@ -130,7 +130,7 @@ impl Network {
                         Step::Passing(passing) => self.view(&maps.states, passing.source).image(i),
                         _ => &maps.made[at][i * map.len()..][..map.len()],
                     };
-                    let factor = if mixed { 1.0 } else { self.factor(&c, at, i) };
+                    let factor = if mixed { 1.0 } else { self.factor(at, i) };
                     let out = &mut out[..2 * map.packs];
                     c.level.run(Dots { pixels: map.pixels(), left: gradient.image(i), right: &[right], out });
                     out.iter_mut().flat_map(|pack| &mut pack.0).for_each(|x| *x *= factor);
@@ -162,7 +162,7 @@ impl Network {
 
     fn step_back(&mut self, at: usize, maps: &mut Maps, weights: &mut Gradients, convolutions: bool) {
         let mut gradients = std::mem::take(&mut self.gradients);
-        let c = self.context(maps.batch, true);
+        let c = self.context(maps.batch);
         match &self.program.steps[at] {
             Step::Convolution(convolution) => {
                 let ids: Vec<Id> = convolution.unit.ids().collect();
@@ -220,7 +220,7 @@ impl Network {
                 };
                 let own = &mut made[index * map.len()..][..map.len()];
                 let scaled;
-                let slope = match self.factor(c, at, i) {
+                let slope = match self.factor(at, i) {
                     1.0 => &norm.slope,
                     factor => {
                         let a = norm.slope.a.iter().map(|pack| Pack(pack.0.map(|x| factor * x))).collect();
@@ -282,7 +282,7 @@ impl Network {
                 if !add {
                     out.fill(Pack::ZERO);
                 }
-                let gradient = match self.factor(c, at, i) {
+                let gradient = match self.factor(at, i) {
                     1.0 => gradient,
                     factor => {
                         dy.clear();
@@ -317,7 +317,7 @@ impl Network {
         pairs.into_par_iter().enumerate().for_each(|(chunk, mut pair)| {
             for (index, i) in c.images(chunk).enumerate() {
                 let (out, gradient) = pair.of(index);
-                let factor = self.factor(c, at, i);
+                let factor = self.factor(at, i);
                 let slope = self.program.norms[at].as_ref().map(|norm| &norm.slope);
                 let scale = |a: &Pack| Pack(a.0.map(|x| factor * x));
                 let a: Vec<Pack> = match slope {

@@ -109,7 +109,7 @@ impl Network {
                     worker.take(room, batch * self.packs_of(room));
                 }
             }
-            self.step(&self.context(batch, true), at, &mut worker.maps);
+            self.step(&self.context(batch), at, &mut worker.maps);
             self.normalise(at, &worker.maps);
             if let Some((count, read)) = self.rectified(at, &worker) {
                 self.add_codes(&read, count, batch, &mut codes);

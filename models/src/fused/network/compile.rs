@@ -309,6 +309,9 @@ impl<'a> Compiler<'a> {
                     return Err("a linear layer without bias, or not behind the global pool".into());
                 };
                 let (slot, rectified) = (*slot, *rectified);
+                if self.head.is_some() {
+                    return Err("has two linear layers".into());
+                }
                 let [Some(weight), Some(bias)] = [Role::Weight, Role::Bias].map(|r| node.param(r)) else {
                     return Err("lacks a parameter".into());
                 };

@@ -24,7 +24,10 @@ impl Network {
     pub fn predict(&mut self, images: &[f32]) -> Result<Vec<f32>> {
         self.forget_factors();
         self.settle(Precision::Float32);
-        Ok(self.infer(images)?.into_iter().flat_map(|found| found.logits).collect())
+        let found = self.infer(images);
+        // Its weights and rooms would stay while the network trains on.
+        self.plan = None;
+        Ok(found?.into_iter().flat_map(|found| found.logits).collect())
     }
 
     /// Makes the network ready for [`infer`](Self::infer), after its weights or statistics changed.
@@ -41,7 +44,7 @@ impl Network {
     /// rayon's current pool; the answers do not depend on its number of threads.
     ///
     /// # Errors
-    /// Pixels that do not fit; a network that was never settled.
+    /// Pixels that do not fit; a network that was not settled since its weights could change.
     pub fn infer(&self, images: &[f32]) -> Result<Vec<Prediction>> {
         let batch = self.check(images)?;
         let Some(plan) = &self.plan else {

@@ -31,7 +31,7 @@ impl Network {
                 Step::Pool(_) => "forward, pools",
                 Step::Passing(_) | Step::Sum(_) => "forward, sums",
             };
-            profile.time(name, || self.step(&self.context(batch, true), at, &mut maps));
+            profile.time(name, || self.step(&self.context(batch), at, &mut maps));
             profile.time("forward, norms", || self.normalise(at, &maps));
         }
         let last = self.view(&maps.states, self.program.last);
@@ -187,7 +187,7 @@ impl Network {
 
     /// The sums that the norm of a state needs.
     fn pass(&self, c: &Context<'_>, at: usize, passing: &Passing, maps: &Maps, written: &mut Written) {
-        if self.program.norms[at].is_none() || !c.training {
+        if self.program.norms[at].is_none() {
             return;
         }
         let (source, map) = (self.view(&maps.states, passing.source), passing.source.map);
@@ -205,14 +205,13 @@ impl Network {
         let idles = |term: &&Term| matches!(term, Term::Made(step) if self.idles(*step));
         let terms: Vec<Term> = sum.terms.iter().filter(|term| !idles(term)).copied().collect();
         let dropped = |term: &Term| matches!(term, Term::Made(step) if !self.factors[*step].is_empty());
-        let dropped = c.training && !self.mixes && terms.iter().any(dropped);
+        let dropped = !self.mixes && terms.iter().any(dropped);
         let factor = |step: usize| if self.mixes { self.factors[step].first().copied() } else { None };
         let whole = self.weights(sum.out.map.packs, &terms, |step| factor(step).unwrap_or(1.0));
         let image = self.program.images[out.buffer];
         c.cut(&mut written.packs, image).into_par_iter().enumerate().for_each(|(chunk, states)| {
             for (i, state) in c.images(chunk).zip(states.chunks_exact_mut(image)) {
-                let own =
-                    dropped.then(|| self.weights(out.map.packs, &terms, |step| self.factor(c, step, i)));
+                let own = dropped.then(|| self.weights(out.map.packs, &terms, |step| self.factor(step, i)));
                 let (scales, bias) = own.as_ref().unwrap_or(&whole);
                 let (to, others) = Split::of(state, out.offset..out.offset + out.map.len());
                 let of = |(term, scale): (&Term, _)| {

@@ -266,8 +266,9 @@ impl Network {
         &self.program.tensors
     }
 
-    /// The same, to change.
+    /// The same, to change; the network is no longer settled.
     pub fn tensors_mut(&mut self) -> &mut Tensors {
+        self.plan = None;
         &mut self.program.tensors
     }
 
@@ -341,12 +342,8 @@ impl Network {
     }
 
     /// What a pass multiplies a step's result with, for image `i`.
-    fn factor(&self, c: &Context<'_>, step: usize, i: usize) -> f32 {
-        match (self.mixes, c.training) {
-            (true, _) => self.factors[step].first().copied().unwrap_or(1.0),
-            (false, true) => self.factors[step].get(i).copied().unwrap_or(1.0),
-            (false, false) => 1.0,
-        }
+    fn factor(&self, step: usize, i: usize) -> f32 {
+        self.factors[step].get(if self.mixes { 0 } else { i }).copied().unwrap_or(1.0)
     }
 
     /// Whether a step has no part in a pass: nobody reads it, or a mixture gives it no weight.
@@ -377,9 +374,9 @@ impl Network {
         Ok(images.len() / image)
     }
 
-    fn context(&self, batch: usize, training: bool) -> Context<'_> {
+    fn context(&self, batch: usize) -> Context<'_> {
         let (parameters, workspace) = (&self.program.tensors.parameters, &self.workspace);
-        Context { level: self.level, parameters, workspace, batch, training }
+        Context { level: self.level, parameters, workspace, batch, training: true }
     }
 
     fn view<'a>(&self, states: &'a [Vec<Pack>], slot: Slot) -> View<'a> {

@@ -1,7 +1,7 @@
 //! bfloat16: the upper half of a f32. Numbers are rounded to nearest, ties to even.
 //!
 //! Where the processor multiplies [pairs](super::simd::Pairs), factors are packed in pairs; elsewhere they are rounded and stay f32,
-//! so that the products are the same.
+//! so that the products are the same but for subnormal ones.
 
 use super::simd::{Kernel, LANES, Lanes, Pack, PairKernel, Pairs, floats_mut};
 

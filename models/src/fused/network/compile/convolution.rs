@@ -67,6 +67,9 @@ impl<'a> Compiler<'a> {
         let no_padding = conv.padding == Padding::default();
         match (self.wire(from).clone(), conv.kernel, conv.stride) {
             (Wire::Image, [3, 3], [1, 1]) if plain && conv.padding == Padding::all(1) => {
+                if self.stem.is_some() {
+                    return Err("has two stems".into());
+                }
                 let shape = vec![conv.out_channels, conv.in_channels, 3, 3];
                 let weight = self.parameters.pointwise(weight, shape, Stem::patch(conv.in_channels));
                 let channels = Channels::one(conv.out_channels);

@@ -1,7 +1,7 @@
 //! Sums of maps, and the buffers that they are written to.
 
 use crate::graph::{Node, Value};
-use crate::kernels::blocked::{Channels, Map};
+use crate::kernels::blocked::{Channels, LANES, Map};
 
 use super::super::{Slot, Step, Sum, Term};
 use super::{Compiled, Compiler, Wire};
@@ -24,7 +24,14 @@ impl Compiler<'_> {
         match self.wire(value).clone() {
             Wire::Made(step) if self.uses[value.index()] == 1 => Ok(vec![Term::Made(step)]),
             Wire::Terms(terms) if self.uses[value.index()] == 1 => Ok(terms),
-            _ => Ok(vec![Term::State(self.state(value)?)]),
+            _ => {
+                let slot = self.state(value)?;
+                // Filling between the parts would be taken for channels.
+                if slot.channels.groups > 1 && !slot.channels.each.is_multiple_of(LANES) {
+                    return Err("adds joined maps whose channels fill no whole packs".into());
+                }
+                Ok(vec![Term::State(slot)])
+            }
         }
     }
 

@@ -173,8 +173,8 @@ impl Builder<'_> {
         if let (Some(out), true) = (padded, convolutions.is_empty()) {
             self.plan.steps.push(Step::Pad { source: plain, out });
         }
-        while let Some(step) = (!convolutions.is_empty()).then(|| convolutions.remove(0)) {
-            let padded = padded.filter(|_| convolutions.is_empty());
+        for (i, &step) in convolutions.iter().enumerate() {
+            let padded = padded.filter(|_| i + 1 == convolutions.len());
             self.convolution(step, Target { start, plain: Some(plain), padded });
             start = Start::Plain;
         }

@@ -2,7 +2,7 @@
 //! rectifying and padding into whatever writes the map.
 //!
 //! Every image has a thread, so that what one step writes is in the thread's cache when the next reads it. Where there are fewer
-//! images than threads, the threads share the rows of each step.
+//! images than threads, the threads share the rows of each convolution.
 
 mod build;
 mod rooms;

@@ -86,7 +86,7 @@ impl Plan {
                     let map = self.rooms[*source].map;
                     let scale = &network.program.identity.scale[..];
                     let mut to = std::mem::take(&mut worker.rooms[*out]);
-                    let (source, shift) = (&worker.rooms[*source][..], &vec![Pack::ZERO; map.packs][..]);
+                    let (source, shift) = (&worker.rooms[*source][..], &network.program.identity.shift[..]);
                     network.level.run(PadRectify { map, source, scale, shift, out: &mut to });
                     worker.rooms[*out] = to;
                 }

@@ -187,11 +187,11 @@ impl Level {
 
     /// Whether this level and processor have registers of [`Pairs`].
     pub fn has_pairs(self) -> bool {
-        match self.0 {
-            #[cfg(target_arch = "x86_64")]
-            Set::Avx512 => is_x86_feature_detected!("avx512bf16"),
-            _ => false,
+        #[cfg(target_arch = "x86_64")]
+        if self.0 == Set::Avx512 {
+            return is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512bw");
         }
+        false
     }
 
     /// Runs a kernel on pairs.
@@ -201,7 +201,8 @@ impl Level {
     #[inline]
     pub fn run_pairs<K: PairKernel>(self, kernel: K) {
         assert!(self.has_pairs(), "{self:?} multiplies no pairs of bfloat16");
-        // SAFETY: such a Level is made by `available` alone, after detecting AVX-512 F and VL, and BF16 was detected just now.
+        // SAFETY: such a Level is made by `available` alone, after detecting AVX-512 F and VL; BF16, and BW, which compilers
+        // take it to bring, were detected just now.
         #[cfg(target_arch = "x86_64")]
         unsafe {
             run_pairs(kernel)
