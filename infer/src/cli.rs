@@ -262,7 +262,7 @@ pub enum Kind {
 pub enum Precision {
     /// 24 bits, as the network was trained
     Float32,
-    /// bfloat16, 8 bits, added up in float32: faster on processors with AVX512-BF16, not on others
+    /// bfloat16, 8 bits, added up in float32: for processors with AVX512-BF16, which it makes faster
     Bf16,
 }
 

@@ -5,7 +5,8 @@
 
 In every round each runtime runs once, in a fresh process; what it prints is the table of medians over the rounds, and how many
 times as fast as each peer of its precision the native runtime is, by the median of the rounds' ratios with the smallest and the
-largest. A rate is that of the median batch. OpenVINO computes in bfloat16 by default where the processor has it. --tract takes a milenas-infer that was built with the feature tract. Needs: pip install onnxruntime openvino numpy.
+largest. A rate is that of the median batch. OpenVINO computes in bfloat16 by default where the processor has it. --tract takes a
+milenas-infer that was built with the feature tract. Needs: pip install onnxruntime openvino numpy.
 """
 import argparse
 import json

@@ -30,7 +30,7 @@ struct Strips {
     pairs: Vec<Pack>,
 }
 
-/// A step's turn.
+/// A convolution and what it needs, while its rows are made.
 struct Turn<'a> {
     network: &'a Network,
     image: &'a [f32],
