@@ -20,7 +20,7 @@ pub fn normalised(x: &Tensor, affine: Option<(Tensor, Tensor)>) -> Tensor {
 
 pub fn slopes(device: &mut dyn Device, len: usize) -> Slopes {
     let mut words = || device.alloc(len).unwrap();
-    Slopes { sum: words(), dot: words(), abc: [words(), words(), words()], reach: words() }
+    Slopes { sum: words(), abc: [words(), words(), words()], reach: words() }
 }
 
 /// Of an affine BatchNorm, on values far from zero, whose variance a difference of squares would lose.

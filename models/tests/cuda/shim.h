@@ -8,7 +8,7 @@
 #include <vector>
 
 #define __global__
-#define __device__ static
+#define __device__ inline
 #define __shared__ static
 
 struct Dimensions {

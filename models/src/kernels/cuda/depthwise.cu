@@ -7,6 +7,20 @@
       int dilation
 #define PASSED shared, slots, channels, batch, rows, columns, out_rows, out_columns, stride, dilation
 
+// Each tap's sum over a block's threads; `scratch` has K * K * (BLOCK + 1) words.
+template <int K> __device__ void tap_sums(const float *sums, float *out, float *scratch) {
+  int step = blockDim.x + 1;
+#pragma unroll
+  for (int tap = 0; tap < K * K; ++tap) scratch[tap * step + threadIdx.x] = sums[tap];
+  __syncthreads();
+  for (int tap = threadIdx.x; tap < K * K; tap += blockDim.x) {
+    float sum = 0.f;
+    for (int i = 0; i < (int)blockDim.x; ++i) sum += scratch[tap * step + i];
+    out[tap] = sum;
+  }
+  __syncthreads();
+}
+
 template <int K>
 __device__ void depthwise_forward(const float *x, const float *scale, const float *shift, const float *w, float *y, SIZES) {
   EACH(i, slots * channels * batch * out_rows * out_columns) {
@@ -61,15 +75,18 @@ __device__ void depthwise_input(const float *x, const float *scale, const float 
   }
 }
 
+// Of each part of the images the gradient of the weights, `dw` [part][slot][channel][row][column].
 template <int K>
 __device__ void depthwise_weight(const float *x, const float *scale, const float *shift, const float *dy, float *dw,
-                                 float *scratch, SIZES) {
-  int count = batch * out_rows * out_columns;
-  ROWS(channel, slots * channels) {
+                                 float *scratch, SIZES, int parts) {
+  int count = batch * out_rows * out_columns, units = slots * channels;
+  ROWS(block, parts * units) {
+    int channel = block % units, part = block / units, end = part_begin(count, parts, part + 1);
     const float *from = x + (shared ? channel % channels : channel) * batch * (rows * columns);
     float sums[K * K];
+#pragma unroll
     for (int tap = 0; tap < K * K; ++tap) sums[tap] = 0.f;
-    for (int i = threadIdx.x; i < count; i += blockDim.x) {
+    for (int i = part_begin(count, parts, part) + threadIdx.x; i < end; i += blockDim.x) {
       int column = i % out_columns, row = i / out_columns % out_rows, image = i / (out_columns * out_rows);
       int top = row * stride - dilation * (K / 2), left = column * stride - dilation * (K / 2);
       float d = dy[channel * count + i];
@@ -85,10 +102,7 @@ __device__ void depthwise_weight(const float *x, const float *scale, const float
         }
       }
     }
-    for (int tap = 0; tap < K * K; ++tap) {
-      float sum = block_sum(sums[tap], scratch);
-      if (threadIdx.x == 0) dw[channel * K * K + tap] = sum;
-    }
+    tap_sums<K>(sums, dw + block * K * K, scratch);
   }
 }
 
@@ -113,15 +127,15 @@ extern "C" __global__ void depthwise_input_5(const float *x, const float *scale,
 }
 
 extern "C" __global__ void depthwise_weight_3(const float *x, const float *scale, const float *shift, const float *dy,
-                                              float *dw, SIZES) {
-  __shared__ float scratch[BLOCK];
-  depthwise_weight<3>(x, scale, shift, dy, dw, scratch, PASSED);
+                                              float *dw, SIZES, int parts) {
+  __shared__ float scratch[9 * (BLOCK + 1)];
+  depthwise_weight<3>(x, scale, shift, dy, dw, scratch, PASSED, parts);
 }
 
 extern "C" __global__ void depthwise_weight_5(const float *x, const float *scale, const float *shift, const float *dy,
-                                              float *dw, SIZES) {
-  __shared__ float scratch[BLOCK];
-  depthwise_weight<5>(x, scale, shift, dy, dw, scratch, PASSED);
+                                              float *dw, SIZES, int parts) {
+  __shared__ float scratch[25 * (BLOCK + 1)];
+  depthwise_weight<5>(x, scale, shift, dy, dw, scratch, PASSED, parts);
 }
 
 #undef SIZES
