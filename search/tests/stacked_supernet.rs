@@ -72,8 +72,9 @@ fn equals_definition(size: [usize; 2], count: usize, sparse: bool) {
     // Of `none` the gradient is 0 in both.
     close("mixture", &flat(&found.mixture_gradient), &masked, 1e-3);
     let names: Vec<String> = slow.weights().unwrap().trainable().map(|(name, _)| name.to_string()).collect();
-    let all =
-        |net: &mut dyn Supernet| names.iter().flat_map(|n| wide(&net.gradient(n).unwrap())).collect::<Vec<_>>();
+    let all = |net: &mut dyn Supernet| {
+        names.iter().flat_map(|n| wide(&net.gradient(n).unwrap())).collect::<Vec<_>>()
+    };
     close("gradients", &all(&mut fast), &all(&mut slow), 1e-3);
     let (left, right) = (fast.weights().unwrap(), slow.weights().unwrap());
     for (name, expected) in right.iter().filter(|(name, _)| name.contains("running")) {

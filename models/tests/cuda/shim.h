@@ -16,6 +16,10 @@ struct Dimensions {
 };
 static Dimensions gridDim, blockDim, blockIdx, threadIdx;
 
+struct float4 {
+  float x, y, z, w;
+};
+
 static float rsqrtf(float x) { return 1.f / std::sqrt(x); }
 
 // A thread that waits lets the next one run until all have come here.

@@ -46,9 +46,10 @@ __device__ void depthwise_forward(const float *x, const float *scale, const floa
 }
 
 // The gradient of what is rectified: where slots share it, the sum over them is added to `dx`.
-template <int K>
+template <int K, int STRIDE>
 __device__ void depthwise_input(const float *x, const float *scale, const float *shift, const float *w, const float *dy,
-                                float *dx, SIZES) {
+                                float *dx, int shared, int slots, int channels, int batch, int rows, int columns,
+                                int out_rows, int out_columns, int dilation) {
   int maps = shared ? 1 : slots, each = shared ? slots : 1;
   EACH(i, maps * channels * batch * rows * columns) {
     int column = i % columns, row = i / columns % rows, plane = i / (columns * rows);
@@ -61,12 +62,12 @@ __device__ void depthwise_input(const float *x, const float *scale, const float 
 #pragma unroll
         for (int kr = 0; kr < K; ++kr) {
           int r = row + dilation * (K / 2 - kr);
-          if (r < 0 || r % stride != 0 || r / stride >= out_rows) continue;
+          if (r < 0 || r % STRIDE != 0 || r / STRIDE >= out_rows) continue;
 #pragma unroll
           for (int kc = 0; kc < K; ++kc) {
             int c = column + dilation * (K / 2 - kc);
-            if (c < 0 || c % stride != 0 || c / stride >= out_columns) continue;
-            sum += weights[kr * K + kc] * from[r / stride * out_columns + c / stride];
+            if (c < 0 || c % STRIDE != 0 || c / STRIDE >= out_columns) continue;
+            sum += weights[kr * K + kc] * from[r / STRIDE * out_columns + c / STRIDE];
           }
         }
       }
@@ -118,12 +119,18 @@ extern "C" __global__ void depthwise_forward_5(const float *x, const float *scal
 
 extern "C" __global__ void depthwise_input_3(const float *x, const float *scale, const float *shift, const float *w,
                                              const float *dy, float *dx, SIZES) {
-  depthwise_input<3>(x, scale, shift, w, dy, dx, PASSED);
+  if (stride == 1)
+    depthwise_input<3, 1>(x, scale, shift, w, dy, dx, shared, slots, channels, batch, rows, columns, out_rows, out_columns, dilation);
+  else
+    depthwise_input<3, 2>(x, scale, shift, w, dy, dx, shared, slots, channels, batch, rows, columns, out_rows, out_columns, dilation);
 }
 
 extern "C" __global__ void depthwise_input_5(const float *x, const float *scale, const float *shift, const float *w,
                                              const float *dy, float *dx, SIZES) {
-  depthwise_input<5>(x, scale, shift, w, dy, dx, PASSED);
+  if (stride == 1)
+    depthwise_input<5, 1>(x, scale, shift, w, dy, dx, shared, slots, channels, batch, rows, columns, out_rows, out_columns, dilation);
+  else
+    depthwise_input<5, 2>(x, scale, shift, w, dy, dx, shared, slots, channels, batch, rows, columns, out_rows, out_columns, dilation);
 }
 
 extern "C" __global__ void depthwise_weight_3(const float *x, const float *scale, const float *shift, const float *dy,

@@ -66,8 +66,10 @@ impl Depthwise {
         let sides = self.output.map(|n| n.min(SIDE));
         let [height, width] = [sides[0].next_multiple_of(STRIP), sides[1]];
         let around = self.dilation * (self.kernel - 1);
-        let images = (SIDE * SIDE / (sides[0] * sides[1]).max(1)).min(KEPT / ((height + around) * (width + around)));
-        (self.stride == 1 && self.input == self.output && self.dilation <= 2).then_some(images.min(self.batch).max(1))
+        let images =
+            (SIDE * SIDE / (sides[0] * sides[1]).max(1)).min(KEPT / ((height + around) * (width + around)));
+        (self.stride == 1 && self.input == self.output && self.dilation <= 2)
+            .then_some(images.min(self.batch).max(1))
     }
 
     /// Tiles of a channel.
@@ -114,8 +116,7 @@ impl Depthwise {
     /// `y` `[slot][channel][image][row][column]`.
     pub fn forward(&self, device: &mut dyn Device, x: Input, w: Words, y: Words) -> Result<()> {
         let plain = ["depthwise_forward_3", "depthwise_forward_5"];
-        let tile =
-            [["tile_forward_3_1", "tile_forward_3_2"], ["tile_forward_5_1", "tile_forward_5_2"]];
+        let tile = [["tile_forward_3_1", "tile_forward_3_2"], ["tile_forward_5_1", "tile_forward_5_2"]];
         let (name, sizes) = self.kernel(plain, tile, x)?;
         let rest = [w.holds(self.weights())?, y.holds(self.outputs())?];
         let grid = match self.tiled() {

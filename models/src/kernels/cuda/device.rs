@@ -235,12 +235,14 @@ pub(super) fn launch(device: &mut dyn Device, kernel: &'static str, grid: Grid, 
     unsafe { device.launch(kernel, grid, args) }
 }
 
-/// Blocks that a large GPU has use for, several to each multiprocessor.
+/// Blocks that a large GPU runs at once: eight on each of 132 multiprocessors.
 const BLOCKS: usize = 1056;
 
-/// Into how many parts to cut each of so many rows, for blocks enough to have `least` numbers each.
+/// Into how many parts to cut each of so many rows, of at least `least` numbers each: as many as run at once, or where the rows alone are
+/// nearly so many, several times as many, so that the last of them do not run alone for long.
 pub(super) fn parts(rows: usize, length: usize, least: usize) -> usize {
-    BLOCKS.div_ceil(rows.max(1)).min(length / least).max(1)
+    let wanted = if 2 * rows <= BLOCKS { BLOCKS / rows.max(1) } else { (4 * BLOCKS).div_ceil(rows) };
+    wanted.min(length / least).max(1)
 }
 
 /// Runs a kernel that leaves the parts of `count` sums, and adds them up. `run` gets where to leave them.

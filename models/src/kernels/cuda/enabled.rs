@@ -103,7 +103,16 @@ pub fn open(choice: Choice) -> Result<Box<dyn Device>> {
         true => cublas::sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
         false => cublas::sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
     };
-    Ok(Box::new(Gpu { name, context, stream, functions, blas, compute, memory: Vec::new(), scratch: Words::NONE }))
+    Ok(Box::new(Gpu {
+        name,
+        context,
+        stream,
+        functions,
+        blas,
+        compute,
+        memory: Vec::new(),
+        scratch: Words::NONE,
+    }))
 }
 
 impl Gpu {

@@ -10,6 +10,7 @@ extern "C" __global__ void moment_sums(const float *x, float *sums, int rows, in
     int row = i / parts, part = i % parts, end = part_begin(length, parts, part + 1);
     const float *from = x + row * length;
     float center = from[0], sum = 0.f, square = 0.f;
+#pragma unroll 4
     for (int at = part_begin(length, parts, part) + threadIdx.x; at < end; at += blockDim.x) {
       float d = from[at] - center;
       sum += d;
@@ -83,6 +84,7 @@ extern "C" __global__ void gradient_sums(const float *gradient, const float *z, 
     const float *from = map < 0 ? x + channel * length : z + (map * channels + channel) * length;
     float center = map < 0 ? 0.f : mean[map * channels + channel];
     float plain = 0.f, product = 0.f;
+#pragma unroll 4
     for (int at = part_begin(length, parts, part) + threadIdx.x; at < end; at += blockDim.x) {
       plain += g[at];
       product += g[at] * (from[at] - center);

@@ -5,10 +5,11 @@
 #define KEPT (64 / R)
 
 template <int R>
-__device__ void row_products(const float *left, const float *right, float *out, float *kept, int shared, int slots, int ms, int ns,
-                             int length, int parts) {
-  const int side = 16 * R, step = KEPT + 1;
-  float *lefts = kept, *rights = kept + side * step;
+__device__ void row_products(const float *left, const float *right, float *out, float4 *kept, int shared, int slots, int ms,
+                             int ns, int length, int parts) {
+  // A row of those kept has four more, so that rows side by side are in other banks.
+  const int side = 16 * R, step = KEPT / 4 + 1;
+  float4 *lefts = kept, *rights = kept + side * step;
   int m_tiles = (ms + side - 1) / side, n_tiles = (ns + side - 1) / side;
   ROWS(block, parts * slots * m_tiles * n_tiles) {
     int tile = block % (m_tiles * n_tiles), slot = block / (m_tiles * n_tiles) % slots;
@@ -30,17 +31,24 @@ __device__ void row_products(const float *left, const float *right, float *out, 
         for (int i = threadIdx.x; i < side * KEPT; i += blockDim.x) {
           int row = i / KEPT, at = i % KEPT;
           bool inside = begin + at < end;
-          lefts[row * step + at] = inside && m0 + row < ms ? from_left[row * length + begin + at] : 0.f;
-          rights[row * step + at] = inside && n0 + row < ns ? from_right[row * length + begin + at] : 0.f;
+          float *to_left = (float *)(lefts + row * step), *to_right = (float *)(rights + row * step);
+          to_left[at] = inside && m0 + row < ms ? from_left[row * length + begin + at] : 0.f;
+          to_right[at] = inside && n0 + row < ns ? from_right[row * length + begin + at] : 0.f;
         }
         __syncthreads();
-#pragma unroll 8
-        for (int at = 0; at < KEPT; ++at) {
+#pragma unroll 4
+        for (int at = 0; at < KEPT / 4; ++at) {
+          float4 ls[R], rs[R];
+#pragma unroll
+          for (int i = 0; i < R; ++i) {
+            ls[i] = lefts[(m + 16 * i) * step + at];
+            rs[i] = rights[(n + 16 * i) * step + at];
+          }
 #pragma unroll
           for (int i = 0; i < R; ++i)
 #pragma unroll
             for (int j = 0; j < R; ++j)
-              sums[i][j] += lefts[(m + 16 * i) * step + at] * rights[(n + 16 * j) * step + at];
+              sums[i][j] += ls[i].x * rs[j].x + ls[i].y * rs[j].y + ls[i].z * rs[j].z + ls[i].w * rs[j].w;
         }
       }
 #pragma unroll
@@ -57,13 +65,13 @@ __device__ void row_products(const float *left, const float *right, float *out, 
 
 extern "C" __global__ void row_products_16(const float *left, const float *right, float *out, int shared, int slots, int ms,
                                            int ns, int length, int parts) {
-  __shared__ float kept[2 * 16 * 65];
+  __shared__ float4 kept[2 * 16 * 17];
   row_products<1>(left, right, out, kept, shared, slots, ms, ns, length, parts);
 }
 
 extern "C" __global__ void row_products_32(const float *left, const float *right, float *out, int shared, int slots, int ms,
                                            int ns, int length, int parts) {
-  __shared__ float kept[2 * 32 * 33];
+  __shared__ float4 kept[2 * 32 * 9];
   row_products<2>(left, right, out, kept, shared, slots, ms, ns, length, parts);
 }
 

@@ -71,7 +71,12 @@ impl Resident {
     }
 
     /// Memory for the parameters, and for gradients of as many words.
-    pub(super) fn alloc(&mut self, device: &mut dyn Device, tensors: &Tensors, gradients: usize) -> Result<()> {
+    pub(super) fn alloc(
+        &mut self,
+        device: &mut dyn Device,
+        tensors: &Tensors,
+        gradients: usize,
+    ) -> Result<()> {
         let (words, count) = (tensors.words(), tensors.places().count());
         self.memory = Some(Memory {
             weights: device.alloc(words)?,
