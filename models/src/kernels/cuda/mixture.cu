@@ -21,7 +21,10 @@ extern "C" __global__ void mixture_forward(const float *z, const float *x, const
     PART_PIXELS(first, end) {
       float sums[PIXELS];
 #pragma unroll
-      for (int k = 0; k < PIXELS; ++k) sums[k] = 0.f;
+      for (int k = 0; k < PIXELS; ++k) {
+        int at = first + k * blockDim.x;
+        sums[k] = add && at < end ? to[at] : 0.f;
+      }
       for (int j = edge_first[edge]; j < edge_first[edge + 1]; ++j) {
         int term = edge_terms[j], map_number = source[term];
         const float *from = (map_number < 0 ? x : z + map_number * map) + channel * length;
@@ -35,7 +38,7 @@ extern "C" __global__ void mixture_forward(const float *z, const float *x, const
 #pragma unroll
       for (int k = 0; k < PIXELS; ++k) {
         int at = first + k * blockDim.x;
-        if (at < end) to[at] = add ? to[at] + sums[k] : sums[k];
+        if (at < end) to[at] = sums[k];
       }
     }
   }
@@ -53,9 +56,14 @@ extern "C" __global__ void mixture_backward(const float *gradient, const int *ta
     const float *from = z + source * map + channel * length;
     float *to = out + source * map + channel * length;
     PART_PIXELS(first, end) {
-      float sums[PIXELS], factor = 0.f, plus = 0.f;
+      // All is read before anything is written, since `out` may be `z` and reads would wait for writes.
+      float sums[PIXELS], own[PIXELS], factor = 0.f, plus = 0.f;
 #pragma unroll
-      for (int k = 0; k < PIXELS; ++k) sums[k] = 0.f;
+      for (int k = 0; k < PIXELS; ++k) {
+        int at = first + k * blockDim.x;
+        own[k] = at < end ? from[at] : 0.f;
+        sums[k] = add && at < end ? to[at] : 0.f;
+      }
       for (int term = begin; term < last; ++term) {
         const float *g = gradient + (target ? target[term] : term) * map + channel * length;
         float slope = a[term * channels + channel];
@@ -70,9 +78,7 @@ extern "C" __global__ void mixture_backward(const float *gradient, const int *ta
 #pragma unroll
       for (int k = 0; k < PIXELS; ++k) {
         int at = first + k * blockDim.x;
-        if (at >= end) continue;
-        float sum = sums[k] + factor * from[at] + plus;
-        to[at] = add ? to[at] + sum : sum;
+        if (at < end) to[at] = sums[k] + factor * own[k] + plus;
       }
     }
   }

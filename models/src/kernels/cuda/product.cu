@@ -2,7 +2,7 @@
 // out[part][slot][m][n] = sum over i of the part of left[slot][m][i] * right[slot][n][i]; right is one for all slots if `shared`.
 
 // A block makes 16 R x 16 R of the products of a slot and part, and keeps so many numbers of each of their rows at a time.
-#define KEPT (64 / R)
+#define KEPT 64
 
 template <int R>
 __device__ void row_products(const float *left, const float *right, float *out, float4 *kept, int shared, int slots, int ms,
@@ -28,6 +28,7 @@ __device__ void row_products(const float *left, const float *right, float *out, 
         for (int j = 0; j < R; ++j) sums[i][j] = 0.f;
       for (int begin = part_begin(length, parts, part); begin < end; begin += KEPT) {
         __syncthreads();
+#pragma unroll 4
         for (int i = threadIdx.x; i < side * KEPT; i += blockDim.x) {
           int row = i / KEPT, at = i % KEPT;
           bool inside = begin + at < end;
@@ -71,7 +72,7 @@ extern "C" __global__ void row_products_16(const float *left, const float *right
 
 extern "C" __global__ void row_products_32(const float *left, const float *right, float *out, int shared, int slots, int ms,
                                            int ns, int length, int parts) {
-  __shared__ float4 kept[2 * 32 * 9];
+  __shared__ float4 kept[2 * 32 * 17];
   row_products<2>(left, right, out, kept, shared, slots, ms, ns, length, parts);
 }
 

@@ -7,7 +7,7 @@ use crate::Result;
 const SIDES: [usize; 2] = [16, 32];
 
 /// The fewest numbers of a row that are worth a block.
-const LEAST: usize = 512;
+const LEAST: usize = 256;
 
 /// Of each slot, the products of the rows of `left` `[slot][m][length]` and `right` `[slot][n][length]`: `out` `[slot][m][n]`.
 /// `right` is one `[n][length]` for all slots where `shared`.

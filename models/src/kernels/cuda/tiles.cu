@@ -5,6 +5,9 @@
 #define SIDE 32
 #define STRIP 4
 
+// Words of surroundings that a thread asks for before it waits for them.
+#define AHEAD 4
+
 // The most words of surroundings, and what the sums of 5x5 taps take.
 #define KEPT (25 * (BLOCK + 1))
 
@@ -45,15 +48,22 @@ template <int K, int D> struct Tile {
 
   // Keeps the surroundings in the planes from `from` on; rectified where `channel` is not negative.
   __device__ void keep(const float *from, const float *scale, const float *shift, int channel, float *kept) const {
-    for (int i = threadIdx.x; i < images * height * width; i += blockDim.x) {
-      int line = quotient(i, per_width), number = quotient(line, per_height);
-      int row = top + line - number * height - D * (K / 2), column = left + i - line * width - D * (K / 2);
-      float value = 0.f;
-      if (row >= 0 && row < rows && column >= 0 && column < columns && image + number < batch) {
-        value = from[((image + number) * rows + row) * columns + column];
-        if (channel >= 0) value = rectified(value, scale, shift, channel);
+    int words = images * height * width;
+    for (int first = threadIdx.x; first < words; first += AHEAD * blockDim.x) {
+      float values[AHEAD];
+      bool inside[AHEAD];
+#pragma unroll
+      for (int k = 0; k < AHEAD; ++k) {
+        int i = first + k * blockDim.x, line = quotient(i, per_width), number = quotient(line, per_height);
+        int row = top + line - number * height - D * (K / 2), column = left + i - line * width - D * (K / 2);
+        inside[k] = i < words && row >= 0 && row < rows && column >= 0 && column < columns && image + number < batch;
+        values[k] = inside[k] ? from[((image + number) * rows + row) * columns + column] : 0.f;
       }
-      kept[i] = value;
+#pragma unroll
+      for (int k = 0; k < AHEAD; ++k) {
+        int i = first + k * blockDim.x;
+        if (i < words) kept[i] = inside[k] && channel >= 0 ? rectified(values[k], scale, shift, channel) : values[k];
+      }
     }
   }
 };
@@ -259,6 +269,7 @@ extern "C" __global__ void tile_weight_5_2(const float *x, const float *scale, c
 
 #undef SIDE
 #undef STRIP
+#undef AHEAD
 #undef KEPT
 #undef SIZES
 #undef PASSED
