@@ -43,7 +43,7 @@ fn mixture(genotype: &Genotype) -> Mixture {
     })
 }
 
-fn save(folder: &std::path::Path, net: &dyn Supernet, sets: &[String]) {
+fn save(folder: &std::path::Path, net: &mut dyn Supernet, sets: &[String]) {
     let config = Config::resolve("smoke", None, sets).unwrap();
     let alphas = Alphas::init(&Space::DARTS, 0);
     let checkpoint = Checkpoint {
@@ -62,7 +62,7 @@ fn save(folder: &std::path::Path, net: &dyn Supernet, sets: &[String]) {
 fn the_network_is_the_supernet_with_its_candidates_alone() {
     let folder = tempfile::tempdir().unwrap();
     let mut net = new_supernet(&CONFIG, 12, 12, 3, None).unwrap();
-    save(folder.path(), &*net, &[]);
+    save(folder.path(), &mut *net, &[]);
     let mut rng = Rng::new(3, "batch");
     let images: Vec<f32> = (0..6 * 2 * 144).map(|_| rng.normal()).collect();
     let batch = Batch { images, labels: vec![0, 1, 2, 3, 4, 0], shape: [2, 12, 12] };
@@ -92,14 +92,14 @@ fn what_cannot_be_inherited_is_explained() {
     let folder = tempfile::tempdir().unwrap();
     let message = Inherited::load(folder.path()).unwrap_err().to_string();
     assert!(message.contains("checkpoint.safetensors"), "{message}");
-    let net = new_supernet(&CONFIG, 12, 12, 3, None).unwrap();
-    save(folder.path(), &*net, &[]);
+    let mut net = new_supernet(&CONFIG, 12, 12, 3, None).unwrap();
+    save(folder.path(), &mut *net, &[]);
     let wider = NetworkConfig { channels: 6, ..NETWORK };
     let weights = Weights::init(&assemble(&genotype(0), &wider).unwrap(), 9).unwrap();
     let supernet = Inherited::load(folder.path()).unwrap();
     let message = supernet.inherit(&genotype(0), &wider, &weights).unwrap_err().to_string();
     assert!(message.contains("has shape") && message.contains("Help"), "{message}");
-    save(folder.path(), &*net, &["search.partial_channels=4".into()]);
+    save(folder.path(), &mut *net, &["search.partial_channels=4".into()]);
     let message = Inherited::load(folder.path()).unwrap_err().to_string();
     assert!(message.contains("1/4 of a state's channels") && message.contains("Help"), "{message}");
 }

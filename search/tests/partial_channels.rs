@@ -41,7 +41,7 @@ fn compare(config: SupernetConfig, kind: MixtureKind, sizes: &[(usize, usize, us
     let (_, height, width) = sizes[0];
     let mut reference = Reference::new(&config, height, width, 1).unwrap();
     let mut fused = FusedSupernet::new(config);
-    Supernet::load(&mut fused, &Supernet::weights(&reference).unwrap()).unwrap();
+    Supernet::load(&mut fused, &Supernet::weights(&mut reference).unwrap()).unwrap();
     let mut alphas = Alphas::init(&Space::DARTS, 7).with_edges(7);
     alphas.update(|flat| flat.iter_mut().for_each(|x| *x *= 500.0));
     for (round, &(images, height, width)) in sizes.iter().enumerate() {
@@ -138,7 +138,7 @@ fn a_step_moves_all_images_of_a_pack() {
     let cells = pass.cells(&config);
     let mut reference = Reference::new(&config, 8, 8, 1).unwrap();
     let mut fused = FusedSupernet::new(config);
-    Supernet::load(&mut fused, &Supernet::weights(&reference).unwrap()).unwrap();
+    Supernet::load(&mut fused, &Supernet::weights(&mut reference).unwrap()).unwrap();
     let nets: [&mut dyn Supernet; 2] = [&mut fused, &mut reference];
     let [found, expected] = nets.map(|net| {
         net.evaluate_cells(&batch, &cells, BOTH).unwrap();

@@ -25,9 +25,9 @@ fn batch(images: usize, side: usize) -> Batch {
 }
 
 fn pair(side: usize) -> (Reference, FusedSupernet) {
-    let reference = Reference::new(&CONFIG, side, side, 1).unwrap();
+    let mut reference = Reference::new(&CONFIG, side, side, 1).unwrap();
     let mut fused = FusedSupernet::new(CONFIG);
-    Supernet::load(&mut fused, &Supernet::weights(&reference).unwrap()).unwrap();
+    Supernet::load(&mut fused, &Supernet::weights(&mut reference).unwrap()).unwrap();
     (reference, fused)
 }
 
@@ -64,7 +64,7 @@ fn the_kernels_of_a_gpu_equal_the_definition() {
     for device in host::devices(&[1]) {
         let (mut reference, _) = pair(7);
         let mut found = CudaSupernet::new(CONFIG, device).unwrap();
-        found.load(&Supernet::weights(&reference).unwrap()).unwrap();
+        found.load(&Supernet::weights(&mut reference).unwrap()).unwrap();
         compare(&mut reference, &mut found, &batch(5, 7));
     }
 }

@@ -72,9 +72,10 @@ fn equals_definition(size: [usize; 2], count: usize, sparse: bool) {
     // Of `none` the gradient is 0 in both.
     close("mixture", &flat(&found.mixture_gradient), &masked, 1e-3);
     let names: Vec<String> = slow.weights().unwrap().trainable().map(|(name, _)| name.to_string()).collect();
-    let all =
-        |net: &dyn Supernet| names.iter().flat_map(|n| wide(&net.gradient(n).unwrap())).collect::<Vec<_>>();
-    close("gradients", &all(&fast), &all(&slow), 1e-3);
+    let all = |net: &mut dyn Supernet| {
+        names.iter().flat_map(|n| wide(&net.gradient(n).unwrap())).collect::<Vec<_>>()
+    };
+    close("gradients", &all(&mut fast), &all(&mut slow), 1e-3);
     let (left, right) = (fast.weights().unwrap(), slow.weights().unwrap());
     for (name, expected) in right.iter().filter(|(name, _)| name.contains("running")) {
         let of = |t: &candle_core::Tensor| wide(&t.flatten_all().unwrap().to_vec1::<f32>().unwrap());
@@ -85,10 +86,10 @@ fn equals_definition(size: [usize; 2], count: usize, sparse: bool) {
     close("predictions", &wide(&found), &wide(&expected), 1e-3);
 
     // A pass for the mixture alone leaves the weights' gradients as they were.
-    let before = all(&fast);
+    let before = all(&mut fast);
     let again = fast.evaluate_cells(&batch, &rows, Want { weights: false, mixture: true }).unwrap();
     close("mixture again", &flat(&again.mixture_gradient), &masked, 1e-3);
-    assert_eq!(all(&fast), before);
+    assert_eq!(all(&mut fast), before);
 }
 
 #[test]

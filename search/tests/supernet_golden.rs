@@ -83,7 +83,7 @@ fn assert_close(name: &str, found: &[f32], expected: &[f32], tolerance: f32) {
     assert!(worst <= tolerance * scale, "{name}: differs by {worst}, its largest is {scale}");
 }
 
-fn assert_state(net: &dyn Supernet, golden: &Golden, prefix: &str, only: &str) {
+fn assert_state(net: &mut dyn Supernet, golden: &Golden, prefix: &str, only: &str) {
     let found = net.weights().unwrap();
     let mut compared = 0;
     for (name, expected) in golden.weights(prefix).iter().filter(|(name, _)| name.contains(only)) {
@@ -197,7 +197,7 @@ fn the_kernels_of_a_gpu_in_two_steps() {
 
 #[test]
 fn the_papers_supernet_has_its_size() {
-    let net = Reference::new(&SupernetConfig::paper(10), 32, 32, 0).unwrap();
+    let mut net = Reference::new(&SupernetConfig::paper(10), 32, 32, 0).unwrap();
     let weights = net.weights().unwrap();
     assert_eq!(weights.trainable().map(|(_, v)| v.elem_count()).sum::<usize>(), 1_930_618);
     assert_eq!(Alphas::init(&milenas_models::Space::DARTS, 0).flat().len(), 224);
@@ -260,7 +260,7 @@ fn second_order_gradients_equal_pytorch() {
         stepper.step(&mut net, &mut alphas, [&train, &valid], &config, at).unwrap();
 
         (config.strategy, config.lambda) = (strategy.into(), 0.5);
-        let before = Supernet::weights(&net).unwrap();
+        let before = Supernet::weights(&mut net).unwrap();
         let at = Moment { lr: 0.1, ..at };
         let found = stepper.gradient(&mut net, &alphas, [&train, &valid], &config, at).unwrap();
         let expected = [0, 1].map(|kind| unrolled.flat(&format!("{name}.{kind}"))).concat();
@@ -269,7 +269,7 @@ fn second_order_gradients_equal_pytorch() {
             "darts-1st" => assert!(cosine < 0.9, "the unrolled step matters here: cosine {cosine}"),
             _ => assert!(cosine > 0.9999, "{strategy}: cosine {cosine}"),
         }
-        let after = Supernet::weights(&net).unwrap();
+        let after = Supernet::weights(&mut net).unwrap();
         for (name, tensor) in before.trainable() {
             let flat = |t: &candle_core::Var| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
             assert!(flat(tensor) == flat(after.get(name).unwrap()), "{name} moved");

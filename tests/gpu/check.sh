@@ -2,11 +2,12 @@
 # Every check of the searcher on a GPU, on a machine that has one. It builds nothing: it lies in a folder that tests/gpu/pack.sh made.
 # Shows what each check printed, and a table at the end; exits 1 if one failed.
 #
-#   tests/gpu/check.sh [cuda:0]
+#   tests/gpu/check.sh [cuda:0] [ROUNDS]
 #
 # Needs an NVIDIA driver, libcublas, libnvrtc with its built-ins (PyTorch's wheels have them), python3, with torch for the last check.
 set -uo pipefail
 DEVICE=${1:-cuda:0}
+ROUNDS=${2:-5}
 ROOT=$(cd "$(dirname "$0")/../.." && pwd)
 BIN=$ROOT/bin
 if [ ! -x "$BIN/milenas-search" ]; then
@@ -39,7 +40,7 @@ check "first steps of small searches against the CPU's: 20 in both orders, 8 gum
 unset MILENAS_TEST_DEVICE
 check "20 steps of a search of digits against the CPU's" python3 "$ROOT/tests/gpu/search.py" "$BIN/milenas-search" "$DEVICE"
 check "the same in TF32, against the CPU's" python3 "$ROOT/tests/gpu/search.py" "$BIN/milenas-search" "$DEVICE,tf32"
-check "steps at batch 64 measured, in turn with PyTorch's" python3 "$ROOT/tests/gpu/steps.py" "$BIN/milenas-search" "$DEVICE"
+check "steps at batch 64 measured, in turn with PyTorch's" python3 "$ROOT/tests/gpu/steps.py" "$BIN/milenas-search" "$DEVICE" --rounds "$ROUNDS"
 echo
 echo -e "$table"
 exit $failed

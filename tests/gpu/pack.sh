@@ -7,20 +7,22 @@ set -euo pipefail
 mkdir -p "${1:?a folder to make}/bin"
 FOLDER=$(cd "$1" && pwd)
 cd "$(dirname "$0")/../.."
+# Of the whole workspace, as the tests are built, so that nothing is compiled twice for another set of features.
+FEATURES=(--workspace --features milenas-search/cuda)
 pack() { # name, cargo's name of the target, cargo's arguments
   local name=$1 target=$2 built; shift 2
-  built=$(cargo "$@" --message-format json | python3 -c '
+  built=$(cargo "$@" "${FEATURES[@]}" --message-format json | python3 -c '
 import json, sys
 messages = [json.loads(line) for line in sys.stdin if line.startswith("{")]
 built = [m["executable"] for m in messages if m.get("executable") and m["target"]["name"] == sys.argv[1]]
 print(*built or sys.exit(f"{sys.argv[1]} was not built"))' "$target")
   strip -o "$FOLDER/bin/$name" "$built"
 }
-pack milenas-search milenas-search build --release -p milenas-search --features cuda
-pack kernels cuda test --no-run -p milenas-models --features cuda --test cuda
-pack golden supernet_golden test --no-run -p milenas-search --features cuda --test supernet_golden
-pack sparse sparse_mixture test --no-run -p milenas-search --features cuda --test sparse_mixture
-pack steps cuda_steps test --no-run -p milenas-search --features cuda --test cuda_steps
+pack milenas-search milenas-search build
+pack kernels cuda test --no-run --test cuda
+pack golden supernet_golden test --no-run --test supernet_golden
+pack sparse sparse_mixture test --no-run --test sparse_mixture
+pack steps cuda_steps test --no-run --test cuda_steps
 mkdir -p "$FOLDER"/tests/{gpu,golden,peers}
 cp tests/gpu/{check.sh,search.py,steps.py} "$FOLDER/tests/gpu/"
 cp tests/golden/supernet.safetensors "$FOLDER/tests/golden/"

@@ -90,6 +90,21 @@ fn depthwise_equals_its_definition() {
     }
 }
 
+/// Maps of several tiles, and rows of images long enough to be cut into parts.
+#[test]
+fn large_maps_equal_their_definition() {
+    for device in &mut devices(&THREADS) {
+        for (kernel, stride, dilation) in [(3, 1, 1), (5, 1, 1), (3, 1, 2), (5, 1, 2), (3, 2, 1), (5, 2, 2)] {
+            for (batch, input) in [(2, [41, 35]), (130, [8, 9])] {
+                let output = input.map(|n: usize| n.div_ceil(stride));
+                let g = Depthwise { kernel, stride, dilation, slots: 1, channels: 2, batch, input, output };
+                compare(&mut **device, &g);
+                device.release().unwrap();
+            }
+        }
+    }
+}
+
 #[test]
 fn other_kernels_are_refused() {
     for device in &mut devices(&[1]) {
@@ -116,9 +131,13 @@ fn other_kernels_are_refused() {
 #[test]
 fn pointwise_equals_its_definition() {
     for device in &mut devices(&THREADS) {
-        for (slots, from, to, batch, [rows, columns]) in
-            [(1, 3, 5, 2, [4, 5]), (3, 4, 4, 1, [7, 3]), (2, 9, 2, 3, [1, 1]), (1, 64, 10, 2, [2, 2])]
-        {
+        for (slots, from, to, batch, [rows, columns]) in [
+            (1, 3, 5, 2, [4, 5]),
+            (3, 4, 4, 1, [7, 3]),
+            (2, 9, 2, 3, [1, 1]),
+            (1, 64, 10, 2, [2, 2]),
+            (1, 20, 35, 3, [19, 21]),
+        ] {
             let device = &mut **device;
             let name = |what: &str| format!("{what}, {slots} slots, {from} to {to} channels");
             let length = batch * rows * columns;

@@ -118,6 +118,10 @@ impl Device for Host {
         Ok(Words::new(address, words))
     }
 
+    fn scratch(&mut self, words: usize) -> Result<Words> {
+        self.alloc(words)
+    }
+
     fn release(&mut self) -> Result<()> {
         self.memory.clear();
         Ok(())

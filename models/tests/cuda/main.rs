@@ -4,6 +4,7 @@
 
 mod compile;
 mod convolutions;
+mod descents;
 mod ends;
 mod host;
 mod mixtures;

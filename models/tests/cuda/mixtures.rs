@@ -21,7 +21,7 @@ const EDGES: [&[i32]; 2] = [&[1, 3, 4], &[0, 2, 5]];
 #[test]
 fn mixtures_equal_their_definition() {
     for device in &mut devices(&THREADS) {
-        for (batch, [rows, columns], add) in [(1, [3, 5], false), (4, [2, 2], true)] {
+        for (batch, [rows, columns], add) in [(1, [3, 5], false), (4, [2, 2], true), (9, [16, 17], true)] {
             let device = &mut **device;
             let (length, shape) = (batch * rows * columns, [batch, CHANNELS, rows, columns]);
             let maps: Vec<_> = (0..3).map(|i| leaf(tensor(&shape, i, false))).collect();

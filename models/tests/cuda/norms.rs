@@ -20,7 +20,7 @@ pub fn normalised(x: &Tensor, affine: Option<(Tensor, Tensor)>) -> Tensor {
 
 pub fn slopes(device: &mut dyn Device, len: usize) -> Slopes {
     let mut words = || device.alloc(len).unwrap();
-    Slopes { sum: words(), dot: words(), abc: [words(), words(), words()], reach: words() }
+    Slopes { sum: words(), abc: [words(), words(), words()], reach: words() }
 }
 
 /// Of an affine BatchNorm, on values far from zero, whose variance a difference of squares would lose.
@@ -28,7 +28,7 @@ pub fn slopes(device: &mut dyn Device, len: usize) -> Slopes {
 fn batch_norm_equals_its_definition() {
     for device in &mut devices(&THREADS) {
         for (batch, [rows, columns], offset) in
-            [(1, [5, 3], 0.0), (4, [3, 3], 100.0), (5, [1, 1], 0.0), (3, [8, 8], -7.0)]
+            [(1, [5, 3], 0.0), (4, [3, 3], 100.0), (5, [1, 1], 0.0), (3, [8, 8], -7.0), (9, [16, 17], 1.0)]
         {
             let device = &mut **device;
             let (channels, length) = (3, batch * rows * columns);

@@ -8,13 +8,17 @@
 #include <vector>
 
 #define __global__
-#define __device__ static
+#define __device__ inline
 #define __shared__ static
 
 struct Dimensions {
   unsigned x;
 };
 static Dimensions gridDim, blockDim, blockIdx, threadIdx;
+
+struct float4 {
+  float x, y, z, w;
+};
 
 static float rsqrtf(float x) { return 1.f / std::sqrt(x); }
 

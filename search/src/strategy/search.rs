@@ -84,7 +84,7 @@ pub fn search(
                 let late = keeper.out_of_time();
                 let every = settings.checkpoint_steps;
                 if late || (every > 0 && at.step.is_multiple_of(every)) {
-                    keeper.save(&checkpoint(net, &alphas, &stepper, at, &sizes, lr)?)?;
+                    keeper.save(&checkpoint(net, &alphas, &mut stepper, at, &sizes, lr)?)?;
                 }
                 if late {
                     ended = Ended::Time;
@@ -116,7 +116,7 @@ pub fn search(
             seconds: start.elapsed().as_secs_f64(),
         })?;
         at = Position::start(epoch + 1);
-        keeper.save(&checkpoint(net, &alphas, &stepper, at, &sizes, lr)?)?;
+        keeper.save(&checkpoint(net, &alphas, &mut stepper, at, &sizes, lr)?)?;
     }
     Ok(Outcome { ended, sizes, genotype: alphas.genotype(&space)?, alphas })
 }
@@ -124,14 +124,14 @@ pub fn search(
 /// # Errors
 /// A number that is not finite: the checkpoint before stays the last good one.
 fn checkpoint(
-    net: &dyn Supernet,
+    net: &mut dyn Supernet,
     alphas: &Alphas,
-    stepper: &Stepper,
+    stepper: &mut Stepper,
     position: Position,
     sizes: &Sizes,
     lr: f64,
 ) -> Result<Checkpoint> {
-    let (adam, sgd) = stepper.optimisers();
+    let (adam, sgd) = stepper.optimisers(net)?;
     let (adam, sgd, alphas, sizes) = (adam.clone(), sgd.clone(), alphas.clone(), sizes.clone());
     let checkpoint = Checkpoint { position, weights: net.weights()?, alphas, adam, sgd, sizes };
     match checkpoint.not_finite()? {

@@ -7,7 +7,7 @@ use super::{Compat, Half, Losses, Order, Rule};
 use crate::Result;
 use crate::config::SearchConfig;
 use crate::data::Batch;
-use crate::optim::{Adam, Sgd, SgdConfig, clip_factor};
+use crate::optim::{Adam, Sgd, SgdConfig};
 use crate::supernet::{Alphas, Evaluation, Supernet, UpdateFn, Want};
 
 /// The optimisers' state.
@@ -44,9 +44,13 @@ pub struct Step {
 }
 
 impl Stepper {
-    /// The optimisers with their state, to keep.
-    pub fn optimisers(&self) -> (&Adam, &Sgd) {
-        (&self.adam, &self.sgd)
+    /// The optimisers with their state, to keep; `net` is the supernet that they move.
+    ///
+    /// # Errors
+    /// A device that fails.
+    pub fn optimisers(&mut self, net: &mut dyn Supernet) -> Result<(&Adam, &Sgd)> {
+        net.settle(&mut self.sgd)?;
+        Ok((&self.adam, &self.sgd))
     }
 
     /// Goes on with optimisers that were kept.
@@ -68,6 +72,9 @@ impl Stepper {
     ) -> Result<Step> {
         let rule = rule(config, at)?;
         let two_pass = config.order == Order::TwoPass && !rule.unrolled;
+        if rule.unrolled {
+            net.settle(&mut self.sgd)?;
+        }
         let mut losses = self.losses(net, alphas, batches, config, at);
         let gradient = rule.gradient(&mut losses, two_pass)?;
         let (mut seen, passes, mixing) = (losses.seen, losses.passes, losses.mixing);
@@ -79,10 +86,9 @@ impl Stepper {
             let found = net.evaluate_cells(batches[0], &pass.cells(net.config()), want)?;
             seen.note(Half::Train, &found);
         }
-        seen.gradient_norm = net.gradient_norm()?;
         let clip = if config.compat == Compat::Released { 0.0 } else { config.weights.clip };
-        let (scale, sgd) = (clip_factor(seen.gradient_norm, clip), &mut self.sgd);
-        net.update(&mut |index, w, g| sgd.step(&config.weights, at.lr, scale, index, w, g))?;
+        let descent = SgdConfig { clip, ..config.weights };
+        seen.gradient_norm = net.descend(&mut self.sgd, &descent, at.lr)?;
         Ok(seen)
     }
 

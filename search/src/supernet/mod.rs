@@ -16,6 +16,7 @@ use milenas_models::{Space, Weights};
 
 use crate::Result;
 use crate::data::Batch;
+use crate::optim::{Sgd, SgdConfig, clip_factor};
 
 /// The supernet that programs use, for images `[in_channels, height, width]`: the fast form, from the seeded start, on a device or,
 /// without one, on the CPU.
@@ -68,18 +69,29 @@ pub trait Supernet {
     }
 
     /// The norm of the last weight gradients, all together.
-    fn gradient_norm(&self) -> Result<f64>;
+    fn gradient_norm(&mut self) -> Result<f64>;
 
     /// A weight's last gradient by its PyTorch name, row-major; zeros where it had no part in the pass.
-    fn gradient(&self, name: &str) -> Result<Vec<f32>>;
+    fn gradient(&mut self, name: &str) -> Result<Vec<f32>>;
 
     /// Calls `step(index, weights, gradient)` for every trainable tensor that has a gradient, in a fixed order.
     fn update(&mut self, step: &mut UpdateFn) -> Result<()>;
 
-    /// Weights and statistics by PyTorch's names.
-    fn weights(&self) -> Result<Weights>;
+    /// A step of every trainable tensor that has a gradient, clipped by the norm of all together, which it returns. A supernet that
+    /// computes elsewhere may keep the velocities there, until [`settle`](Self::settle).
+    fn descend(&mut self, sgd: &mut Sgd, config: &SgdConfig, rate: f64) -> Result<f64> {
+        descend_on_host(self, sgd, config, rate)
+    }
 
-    /// Replaces weights and statistics.
+    /// Gives `sgd` the velocities of the last steps.
+    fn settle(&mut self, _sgd: &mut Sgd) -> Result<()> {
+        Ok(())
+    }
+
+    /// Weights and statistics by PyTorch's names.
+    fn weights(&mut self) -> Result<Weights>;
+
+    /// Replaces weights and statistics; the next [`descend`](Self::descend) takes the velocities of its `sgd`.
     ///
     /// # Errors
     /// A name that is missing or unexpected, another shape.
@@ -92,6 +104,19 @@ pub trait Supernet {
 
     /// Forgets the time spent so far.
     fn reset_profile(&mut self) {}
+}
+
+/// [`Supernet::descend`] by a walk over the weights.
+fn descend_on_host<S: Supernet + ?Sized>(
+    net: &mut S,
+    sgd: &mut Sgd,
+    config: &SgdConfig,
+    rate: f64,
+) -> Result<f64> {
+    let norm = net.gradient_norm()?;
+    let scale = clip_factor(norm, config.clip);
+    net.update(&mut |index, w, g| sgd.step(config, rate, scale, index, w, g))?;
+    Ok(norm)
 }
 
 /// The make of a supernet (MiLeNAS, section 4; DARTS, section 3).

@@ -259,11 +259,11 @@ impl Supernet for Reference {
         Ok(self.forward(&batch.tensor()?, &tables, mixture, Mode::Eval)?.flatten_all()?.to_vec1()?)
     }
 
-    fn gradient_norm(&self) -> Result<f64> {
+    fn gradient_norm(&mut self) -> Result<f64> {
         Ok(self.gradients.iter().map(|(.., g)| crate::optim::squared_norm(g)).sum::<f64>().sqrt())
     }
 
-    fn gradient(&self, name: &str) -> Result<Vec<f32>> {
+    fn gradient(&mut self, name: &str) -> Result<Vec<f32>> {
         let found = self.gradients.iter().find(|(_, known, _)| known == name).map(|(.., g)| g.clone());
         Ok(match found {
             Some(gradient) => gradient,
@@ -283,7 +283,7 @@ impl Supernet for Reference {
         Ok(())
     }
 
-    fn weights(&self) -> Result<Weights> {
+    fn weights(&mut self) -> Result<Weights> {
         Ok(self.weights.detached()?)
     }
 

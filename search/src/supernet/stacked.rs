@@ -123,11 +123,11 @@ impl Supernet for StackedSupernet {
         Ok(self.network.predict_mixed(&batch.images, &weights)?)
     }
 
-    fn gradient_norm(&self) -> Result<f64> {
+    fn gradient_norm(&mut self) -> Result<f64> {
         Ok(self.network.tensors().squared_gradient_norm().sqrt())
     }
 
-    fn gradient(&self, name: &str) -> Result<Vec<f32>> {
+    fn gradient(&mut self, name: &str) -> Result<Vec<f32>> {
         Ok(self.network.tensors().gradient(name)?)
     }
 
@@ -136,7 +136,7 @@ impl Supernet for StackedSupernet {
         Ok(())
     }
 
-    fn weights(&self) -> Result<Weights> {
+    fn weights(&mut self) -> Result<Weights> {
         fused::adapter::named_weights(self.network.tensors())
     }
 

@@ -26,6 +26,22 @@ __device__ float block_sum(float value, float *scratch) {
   return sum;
 }
 
+// A row of `length` numbers is cut into `parts`, where there are too few rows for all the blocks that could run: the numbers that
+// part number `part` begins and ends at.
+__device__ int part_begin(int length, int parts, int part) { return length / parts * part + (length % parts < part ? length % parts : part); }
+
+// out[i] = the sum of parts[part][i].
+extern "C" __global__ void sum_parts(const float *parts, float *out, int count, int number) {
+  EACH(i, count) {
+    float sum = 0.f;
+    for (int part = 0; part < number; ++part) sum += parts[part * count + i];
+    out[i] = sum;
+  }
+}
+
+// n / d by the inverse of d, for n below 2^20.
+__device__ int quotient(int n, float inverse) { return (int)((n + 0.5f) * inverse); }
+
 // What a convolution reads: max(0, x * scale + shift), and max(0, x) where there is no scale.
 __device__ float rectified(float x, const float *scale, const float *shift, int channel) {
   float y = scale ? x * scale[channel] + shift[channel] : x;

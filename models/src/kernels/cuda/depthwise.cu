@@ -7,6 +7,20 @@
       int dilation
 #define PASSED shared, slots, channels, batch, rows, columns, out_rows, out_columns, stride, dilation
 
+// Each tap's sum over a block's threads; `scratch` has K * K * (BLOCK + 1) words.
+template <int K> __device__ void tap_sums(const float *sums, float *out, float *scratch) {
+  int step = blockDim.x + 1;
+#pragma unroll
+  for (int tap = 0; tap < K * K; ++tap) scratch[tap * step + threadIdx.x] = sums[tap];
+  __syncthreads();
+  for (int tap = threadIdx.x; tap < K * K; tap += blockDim.x) {
+    float sum = 0.f;
+    for (int i = 0; i < (int)blockDim.x; ++i) sum += scratch[tap * step + i];
+    out[tap] = sum;
+  }
+  __syncthreads();
+}
+
 template <int K>
 __device__ void depthwise_forward(const float *x, const float *scale, const float *shift, const float *w, float *y, SIZES) {
   EACH(i, slots * channels * batch * out_rows * out_columns) {
@@ -32,9 +46,10 @@ __device__ void depthwise_forward(const float *x, const float *scale, const floa
 }
 
 // The gradient of what is rectified: where slots share it, the sum over them is added to `dx`.
-template <int K>
+template <int K, int STRIDE>
 __device__ void depthwise_input(const float *x, const float *scale, const float *shift, const float *w, const float *dy,
-                                float *dx, SIZES) {
+                                float *dx, int shared, int slots, int channels, int batch, int rows, int columns,
+                                int out_rows, int out_columns, int dilation) {
   int maps = shared ? 1 : slots, each = shared ? slots : 1;
   EACH(i, maps * channels * batch * rows * columns) {
     int column = i % columns, row = i / columns % rows, plane = i / (columns * rows);
@@ -47,12 +62,12 @@ __device__ void depthwise_input(const float *x, const float *scale, const float 
 #pragma unroll
         for (int kr = 0; kr < K; ++kr) {
           int r = row + dilation * (K / 2 - kr);
-          if (r < 0 || r % stride != 0 || r / stride >= out_rows) continue;
+          if (r < 0 || r % STRIDE != 0 || r / STRIDE >= out_rows) continue;
 #pragma unroll
           for (int kc = 0; kc < K; ++kc) {
             int c = column + dilation * (K / 2 - kc);
-            if (c < 0 || c % stride != 0 || c / stride >= out_columns) continue;
-            sum += weights[kr * K + kc] * from[r / stride * out_columns + c / stride];
+            if (c < 0 || c % STRIDE != 0 || c / STRIDE >= out_columns) continue;
+            sum += weights[kr * K + kc] * from[r / STRIDE * out_columns + c / STRIDE];
           }
         }
       }
@@ -61,15 +76,18 @@ __device__ void depthwise_input(const float *x, const float *scale, const float 
   }
 }
 
+// Of each part of the images the gradient of the weights, `dw` [part][slot][channel][row][column].
 template <int K>
 __device__ void depthwise_weight(const float *x, const float *scale, const float *shift, const float *dy, float *dw,
-                                 float *scratch, SIZES) {
-  int count = batch * out_rows * out_columns;
-  ROWS(channel, slots * channels) {
+                                 float *scratch, SIZES, int parts) {
+  int count = batch * out_rows * out_columns, units = slots * channels;
+  ROWS(block, parts * units) {
+    int channel = block % units, part = block / units, end = part_begin(count, parts, part + 1);
     const float *from = x + (shared ? channel % channels : channel) * batch * (rows * columns);
     float sums[K * K];
+#pragma unroll
     for (int tap = 0; tap < K * K; ++tap) sums[tap] = 0.f;
-    for (int i = threadIdx.x; i < count; i += blockDim.x) {
+    for (int i = part_begin(count, parts, part) + threadIdx.x; i < end; i += blockDim.x) {
       int column = i % out_columns, row = i / out_columns % out_rows, image = i / (out_columns * out_rows);
       int top = row * stride - dilation * (K / 2), left = column * stride - dilation * (K / 2);
       float d = dy[channel * count + i];
@@ -85,10 +103,7 @@ __device__ void depthwise_weight(const float *x, const float *scale, const float
         }
       }
     }
-    for (int tap = 0; tap < K * K; ++tap) {
-      float sum = block_sum(sums[tap], scratch);
-      if (threadIdx.x == 0) dw[channel * K * K + tap] = sum;
-    }
+    tap_sums<K>(sums, dw + block * K * K, scratch);
   }
 }
 
@@ -104,24 +119,30 @@ extern "C" __global__ void depthwise_forward_5(const float *x, const float *scal
 
 extern "C" __global__ void depthwise_input_3(const float *x, const float *scale, const float *shift, const float *w,
                                              const float *dy, float *dx, SIZES) {
-  depthwise_input<3>(x, scale, shift, w, dy, dx, PASSED);
+  if (stride == 1)
+    depthwise_input<3, 1>(x, scale, shift, w, dy, dx, shared, slots, channels, batch, rows, columns, out_rows, out_columns, dilation);
+  else
+    depthwise_input<3, 2>(x, scale, shift, w, dy, dx, shared, slots, channels, batch, rows, columns, out_rows, out_columns, dilation);
 }
 
 extern "C" __global__ void depthwise_input_5(const float *x, const float *scale, const float *shift, const float *w,
                                              const float *dy, float *dx, SIZES) {
-  depthwise_input<5>(x, scale, shift, w, dy, dx, PASSED);
+  if (stride == 1)
+    depthwise_input<5, 1>(x, scale, shift, w, dy, dx, shared, slots, channels, batch, rows, columns, out_rows, out_columns, dilation);
+  else
+    depthwise_input<5, 2>(x, scale, shift, w, dy, dx, shared, slots, channels, batch, rows, columns, out_rows, out_columns, dilation);
 }
 
 extern "C" __global__ void depthwise_weight_3(const float *x, const float *scale, const float *shift, const float *dy,
-                                              float *dw, SIZES) {
-  __shared__ float scratch[BLOCK];
-  depthwise_weight<3>(x, scale, shift, dy, dw, scratch, PASSED);
+                                              float *dw, SIZES, int parts) {
+  __shared__ float scratch[9 * (BLOCK + 1)];
+  depthwise_weight<3>(x, scale, shift, dy, dw, scratch, PASSED, parts);
 }
 
 extern "C" __global__ void depthwise_weight_5(const float *x, const float *scale, const float *shift, const float *dy,
-                                              float *dw, SIZES) {
-  __shared__ float scratch[BLOCK];
-  depthwise_weight<5>(x, scale, shift, dy, dw, scratch, PASSED);
+                                              float *dw, SIZES, int parts) {
+  __shared__ float scratch[25 * (BLOCK + 1)];
+  depthwise_weight<5>(x, scale, shift, dy, dw, scratch, PASSED, parts);
 }
 
 #undef SIZES

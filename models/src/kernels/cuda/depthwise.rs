@@ -1,7 +1,16 @@
 //! Depthwise convolutions of a rectified map.
 
-use super::device::{Arg, Device, Grid, Words, device_error, int, launch};
+use super::device::{Arg, Device, Grid, Words, device_error, in_parts, int, launch, parts};
 use crate::Result;
+
+/// The side of a tile, the pixels of a strip, and the most words of a tile's surroundings; as in `tiles.cu`.
+const SIDE: usize = 32;
+const STRIP: usize = 4;
+const KEPT: usize = 25 * 257;
+
+/// The fewest tiles, and otherwise the fewest pixels, that are worth a block with sums of its own for the weights.
+const TILES: usize = 4;
+const LEAST: usize = 1024;
 
 /// Sizes of convolutions that keep the image at stride 1. A slot is one convolution of all channels.
 #[derive(Clone, Copy, Debug)]
@@ -52,44 +61,69 @@ impl Depthwise {
         planes * self.input[0] * self.input[1]
     }
 
-    /// The kernel by its size, of the names for 3 and 5; the arguments for an input; the sizes.
-    fn arguments(&self, names: [&'static str; 2], x: Input) -> Result<(&'static str, [Arg; 3], [Arg; 10])> {
-        let name = match self.kernel {
-            3 => names[0],
-            5 => names[1],
-            other => return Err(device_error(names[0], format!("kernels of {other}, expected 3 or 5"))),
-        };
+    /// Images of a tile, where `tiles.cu` has kernels for these sizes.
+    fn tiled(&self) -> Option<usize> {
+        let sides = self.output.map(|n| n.min(SIDE));
+        let [height, width] = [sides[0].next_multiple_of(STRIP), sides[1]];
+        let around = self.dilation * (self.kernel - 1);
+        let images =
+            (SIDE * SIDE / (sides[0] * sides[1]).max(1)).min(KEPT / ((height + around) * (width + around)));
+        (self.stride == 1 && self.input == self.output && self.dilation <= 2)
+            .then_some(images.min(self.batch).max(1))
+    }
+
+    /// Tiles of a channel.
+    fn tiles(&self, images: usize) -> usize {
+        self.batch.div_ceil(images) * self.output.iter().map(|n| n.div_ceil(SIDE)).product::<usize>()
+    }
+
+    /// The arguments for an input.
+    fn input(&self, x: Input) -> Result<[Arg; 3]> {
         let factors = self.slots * self.channels;
-        let (x, shared) = match x {
-            Input::Shared(values) => {
-                ([values.holds(self.inputs(x))?, Arg::Words(Words::NONE), Arg::Words(Words::NONE)], 1)
-            }
+        let none = Arg::Words(Words::NONE);
+        Ok(match x {
+            Input::Shared(values) => [values.holds(self.inputs(x))?, none, none],
             Input::Scaled(values, [scale, shift]) => {
-                ([values.holds(self.inputs(x))?, scale.holds(factors)?, shift.holds(factors)?], 0)
+                [values.holds(self.inputs(x))?, scale.holds(factors)?, shift.holds(factors)?]
             }
+        })
+    }
+
+    /// The kernel of the plain names, for 3 and 5, or of the tiles', and the sizes that it takes.
+    fn kernel(
+        &self,
+        plain: [&'static str; 2],
+        tile: [[&'static str; 2]; 2],
+        x: Input,
+    ) -> Result<(&'static str, Vec<Arg>)> {
+        let kind = match self.kernel {
+            3 => 0,
+            5 => 1,
+            other => return Err(device_error(plain[0], format!("kernels of {other}, expected 3 or 5"))),
         };
+        let shared = Arg::Int(i32::from(matches!(x, Input::Shared(_))));
         let [rows, columns] = self.input.map(int);
-        let [out_rows, out_columns] = self.output.map(int);
-        let sizes = [
-            Arg::Int(shared),
-            int(self.slots),
-            int(self.channels),
-            int(self.batch),
-            rows,
-            columns,
-            out_rows,
-            out_columns,
-            int(self.stride),
-            int(self.dilation),
-        ];
-        Ok((name, x, sizes))
+        let mut sizes = vec![shared, int(self.slots), int(self.channels), int(self.batch), rows, columns];
+        if let Some(images) = self.tiled() {
+            sizes.push(int(images));
+            return Ok((tile[kind][self.dilation - 1], sizes));
+        }
+        sizes.extend(self.output.map(int));
+        sizes.extend([int(self.stride), int(self.dilation)]);
+        Ok((plain[kind], sizes))
     }
 
     /// `y` `[slot][channel][image][row][column]`.
     pub fn forward(&self, device: &mut dyn Device, x: Input, w: Words, y: Words) -> Result<()> {
-        let (name, x, sizes) = self.arguments(["depthwise_forward_3", "depthwise_forward_5"], x)?;
-        let (w, y) = (w.holds(self.weights())?, y.holds(self.outputs())?);
-        launch(device, name, Grid::Each(self.outputs()), &[&x[..], &[w, y], &sizes].concat())
+        let plain = ["depthwise_forward_3", "depthwise_forward_5"];
+        let tile = [["tile_forward_3_1", "tile_forward_3_2"], ["tile_forward_5_1", "tile_forward_5_2"]];
+        let (name, sizes) = self.kernel(plain, tile, x)?;
+        let rest = [w.holds(self.weights())?, y.holds(self.outputs())?];
+        let grid = match self.tiled() {
+            Some(images) => Grid::Rows(self.slots * self.channels * self.tiles(images)),
+            None => Grid::Each(self.outputs()),
+        };
+        launch(device, name, grid, &[&self.input(x)?[..], &rest, &sizes].concat())
     }
 
     /// The gradient of what is rectified; for a shared input it is added to `dx`.
@@ -101,16 +135,33 @@ impl Depthwise {
         dy: Words,
         dx: Words,
     ) -> Result<()> {
+        let plain = ["depthwise_input_3", "depthwise_input_5"];
+        let tile = [["tile_input_3_1", "tile_input_3_2"], ["tile_input_5_1", "tile_input_5_2"]];
+        let (name, sizes) = self.kernel(plain, tile, x)?;
         let count = self.inputs(x);
-        let (name, x, sizes) = self.arguments(["depthwise_input_3", "depthwise_input_5"], x)?;
         let rest = [w.holds(self.weights())?, dy.holds(self.outputs())?, dx.holds(count)?];
-        launch(device, name, Grid::Each(count), &[&x[..], &rest, &sizes].concat())
+        let maps = if let Input::Shared(_) = x { self.slots.min(1) } else { self.slots };
+        let grid = match self.tiled() {
+            Some(images) => Grid::Rows(maps * self.channels * self.tiles(images)),
+            None => Grid::Each(count),
+        };
+        launch(device, name, grid, &[&self.input(x)?[..], &rest, &sizes].concat())
     }
 
     /// The gradient of the weights.
     pub fn weight_gradient(&self, device: &mut dyn Device, x: Input, dy: Words, dw: Words) -> Result<()> {
-        let (name, x, sizes) = self.arguments(["depthwise_weight_3", "depthwise_weight_5"], x)?;
-        let rest = [dy.holds(self.outputs())?, dw.holds(self.weights())?];
-        launch(device, name, Grid::Rows(self.slots * self.channels), &[&x[..], &rest, &sizes].concat())
+        let plain = ["depthwise_weight_3", "depthwise_weight_5"];
+        let tile = [["tile_weight_3_1", "tile_weight_3_2"], ["tile_weight_5_1", "tile_weight_5_2"]];
+        let (name, sizes) = self.kernel(plain, tile, x)?;
+        let (input, dy) = (self.input(x)?, dy.holds(self.outputs())?);
+        let rows = self.slots * self.channels;
+        let parts = match self.tiled() {
+            Some(images) => parts(rows, self.tiles(images), TILES),
+            None => parts(rows, self.batch * self.output.iter().product::<usize>(), LEAST),
+        };
+        in_parts(device, dw, self.weights(), parts, |device, sums| {
+            let args = [&input[..], &[dy, sums], &sizes, &[int(parts)]].concat();
+            launch(device, name, Grid::Rows(rows * parts), &args)
+        })
     }
 }

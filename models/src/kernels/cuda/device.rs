@@ -174,6 +174,12 @@ pub trait Device {
     /// Too little memory.
     fn alloc(&mut self, words: usize) -> Result<Words>;
 
+    /// Memory for what one call keeps between its kernels, of any content, until the next call of this.
+    ///
+    /// # Errors
+    /// Too little memory.
+    fn scratch(&mut self, words: usize) -> Result<Words>;
+
     /// Gives all memory back.
     fn release(&mut self) -> Result<()>;
 
@@ -227,6 +233,33 @@ pub(super) fn launch(device: &mut dyn Device, kernel: &'static str, grid: Grid, 
     // SAFETY: callers are the functions beside the kernels, which pass what these declare; words are checked there, and tables
     // hold numbers of maps within them.
     unsafe { device.launch(kernel, grid, args) }
+}
+
+/// Blocks that a large GPU runs at once: eight on each of 132 multiprocessors.
+const BLOCKS: usize = 1056;
+
+/// Into how many parts to cut each of so many rows, of at least `least` numbers each: as many as run at once, or where the rows alone are
+/// nearly so many, several times as many, so that the last of them do not run alone for long.
+pub(super) fn parts(rows: usize, length: usize, least: usize) -> usize {
+    let wanted = if 2 * rows <= BLOCKS { BLOCKS / rows.max(1) } else { (4 * BLOCKS).div_ceil(rows) };
+    wanted.min(length / least).max(1)
+}
+
+/// Runs a kernel that leaves the parts of `count` sums, and adds them up. `run` gets where to leave them.
+pub(super) fn in_parts(
+    device: &mut dyn Device,
+    out: Words,
+    count: usize,
+    parts: usize,
+    run: impl FnOnce(&mut dyn Device, Arg) -> Result<()>,
+) -> Result<()> {
+    let whole = out.holds(count)?;
+    if parts == 1 {
+        return run(device, whole);
+    }
+    let sums = device.scratch(parts * count)?.holds(parts * count)?;
+    run(device, sums)?;
+    launch(device, "sum_parts", Grid::Each(count), &[sums, whole, int(count), int(parts)])
 }
 
 /// `usize` as a kernel's `int`; [`launch`] refuses what is too large.

@@ -26,6 +26,7 @@ struct Gpu {
     blas: CudaBlas,
     compute: cublas::sys::cublasComputeType_t,
     memory: Vec<Words>,
+    scratch: Words,
 }
 
 /// What a library of CUDA said.
@@ -102,7 +103,16 @@ pub fn open(choice: Choice) -> Result<Box<dyn Device>> {
         true => cublas::sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
         false => cublas::sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
     };
-    Ok(Box::new(Gpu { name, context, stream, functions, blas, compute, memory: Vec::new() }))
+    Ok(Box::new(Gpu {
+        name,
+        context,
+        stream,
+        functions,
+        blas,
+        compute,
+        memory: Vec::new(),
+        scratch: Words::NONE,
+    }))
 }
 
 impl Gpu {
@@ -133,7 +143,16 @@ impl Device for Gpu {
         Ok(words)
     }
 
+    fn scratch(&mut self, words: usize) -> Result<Words> {
+        // One that is too small may still be in use, and goes with all the rest.
+        if self.scratch.len() < words {
+            self.scratch = self.alloc(words.next_power_of_two())?;
+        }
+        self.scratch.part(0, words)
+    }
+
     fn release(&mut self) -> Result<()> {
+        self.scratch = Words::NONE;
         failed("memory", self.context.bind_to_thread())?;
         failed("waiting", self.stream.synchronize())?;
         for words in self.memory.drain(..) {

@@ -1,8 +1,11 @@
 //! Nodes as sums of terms.
 
-use super::device::{Arg, Device, Grid, Words, int, launch};
+use super::device::{Arg, Device, Grid, Words, int, launch, parts};
 use super::norm::{Slopes, Terms};
 use crate::Result;
+
+/// The fewest pixels that are worth a block.
+const LEAST: usize = 1024;
 
 /// Edges that begin at one state.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +35,7 @@ impl Edges {
         add: bool,
     ) -> Result<()> {
         let (map, len) = (terms.channels * self.length, terms.count * terms.channels);
+        let parts = parts(self.count * terms.channels, self.length, LEAST);
         let args = [
             Arg::Words(z),
             x.may_hold(map)?,
@@ -46,8 +50,9 @@ impl Edges {
             int(terms.channels),
             int(self.length),
             Arg::Int(i32::from(add)),
+            int(parts),
         ];
-        launch(device, "mixture_forward", Grid::Each(self.count * map), &args)
+        launch(device, "mixture_forward", Grid::Rows(self.count * terms.channels * parts), &args)
     }
 }
 
@@ -81,6 +86,7 @@ impl Sources {
         let first =
             if self.first.is_empty() { Arg::Words(Words::NONE) } else { self.first.holds(self.count + 1)? };
         let [a, b, c] = slopes.abc.map(Arg::Words);
+        let parts = parts(self.count * channels, length, LEAST);
         let args = [
             Arg::Words(gradient),
             Arg::Words(self.target),
@@ -94,7 +100,8 @@ impl Sources {
             int(channels),
             int(length),
             Arg::Int(i32::from(add)),
+            int(parts),
         ];
-        launch(device, "mixture_backward", Grid::Each(count), &args)
+        launch(device, "mixture_backward", Grid::Rows(self.count * channels * parts), &args)
     }
 }

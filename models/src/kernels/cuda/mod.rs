@@ -7,6 +7,7 @@
 //! Maps are `[channel][image][row][column]`, all numbers are `f32`.
 
 pub mod depthwise;
+pub mod descent;
 mod device;
 pub mod ends;
 pub mod mixture;
@@ -26,15 +27,17 @@ pub use device::{Arg, ByColumns, Choice, Device, Gemm, Grid, Words};
 pub use open::{compile, open};
 
 /// The kernels' files, name and text, in the order in which they make one source.
-pub const SOURCES: [(&str, &str); 8] = [
+pub const SOURCES: [(&str, &str); 10] = [
     ("common.cu", include_str!("common.cu")),
     ("depthwise.cu", include_str!("depthwise.cu")),
+    ("tiles.cu", include_str!("tiles.cu")),
     ("pool.cu", include_str!("pool.cu")),
     ("norm.cu", include_str!("norm.cu")),
     ("mixture.cu", include_str!("mixture.cu")),
     ("product.cu", include_str!("product.cu")),
     ("rectify.cu", include_str!("rectify.cu")),
     ("ends.cu", include_str!("ends.cu")),
+    ("descent.cu", include_str!("descent.cu")),
 ];
 
 /// All kernels as one source; errors of a compiler name file and line.

@@ -2,7 +2,7 @@
 //!
 //! A term is a use of a map: its source, the node it adds to, and a weight. Without tables, term, source and target have one number.
 
-use super::device::{Arg, Device, Grid, Words, int, launch};
+use super::device::{Arg, Device, Grid, Words, int, launch, parts};
 use crate::Result;
 
 /// Mean and biased variance, `[map][channel]`.
@@ -12,6 +12,9 @@ pub struct Moments {
     pub mean: Words,
     pub variance: Words,
 }
+
+/// The fewest numbers of a row that are worth a block.
+const LEAST: usize = 1024;
 
 /// By what a normalised map is multiplied.
 #[derive(Clone, Copy, Debug)]
@@ -44,8 +47,6 @@ pub struct Terms {
 pub struct Slopes {
     /// The sum of the gradient.
     pub sum: Words,
-    /// That of its product with the map less its mean.
-    pub dot: Words,
     /// The gradient of a map is `a * gradient + b * map + c`.
     pub abc: [Words; 3],
     /// By channel, the gradient of the weight.
@@ -111,7 +112,8 @@ impl Terms {
         slopes: &Slopes,
     ) -> Result<()> {
         let (len, Moments { mean, variance }) = (self.len(), moments);
-        let [sum, dot] = [slopes.sum.holds(len)?, slopes.dot.holds(len)?];
+        let parts = parts(len, length, LEAST);
+        let sums = device.scratch(2 * parts * len)?.holds(2 * parts * len)?;
         let args = [
             Arg::Words(gradient),
             Arg::Words(z),
@@ -119,13 +121,13 @@ impl Terms {
             Arg::Words(mean),
             self.source()?,
             self.target.may_hold(self.count)?,
-            sum,
-            dot,
+            sums,
             int(self.count),
             int(self.channels),
             int(length),
+            int(parts),
         ];
-        launch(device, "gradient_sums", Grid::Rows(len), &args)?;
+        launch(device, "gradient_sums", Grid::Rows(len * parts), &args)?;
         let [weight, by_term, by_channel] = self.weight()?;
         let [a, b, c] = slopes.abc;
         let args = [
@@ -135,8 +137,8 @@ impl Terms {
             weight,
             by_term,
             by_channel,
-            sum,
-            dot,
+            sums,
+            slopes.sum.holds(len)?,
             a.holds(len)?,
             b.holds(len)?,
             c.holds(len)?,
@@ -144,6 +146,7 @@ impl Terms {
             int(self.count),
             int(self.channels),
             int(length),
+            int(parts),
         ];
         launch(device, "slope", Grid::Each(len), &args)
     }
@@ -157,14 +160,13 @@ pub fn moments(
     rows: usize,
     length: usize,
 ) -> Result<()> {
-    let args = [
-        x.holds(rows * length)?,
-        moments.mean.holds(rows)?,
-        moments.variance.holds(rows)?,
-        int(rows),
-        int(length),
-    ];
-    launch(device, "moments", Grid::Rows(rows), &args)
+    let parts = parts(rows, length, LEAST);
+    let x = x.holds(rows * length)?;
+    let sums = device.scratch(2 * parts * rows)?.holds(2 * parts * rows)?;
+    let sizes = [int(rows), int(length), int(parts)];
+    launch(device, "moment_sums", Grid::Rows(rows * parts), &[&[x, sums][..], &sizes].concat())?;
+    let args = [x, sums, moments.mean.holds(rows)?, moments.variance.holds(rows)?];
+    launch(device, "moments", Grid::Each(rows), &[&args[..], &sizes].concat())
 }
 
 /// `y = x * scale + shift` by row, and its positive part where `rectify`; `y` may be `x`.

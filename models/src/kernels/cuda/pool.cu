@@ -22,24 +22,34 @@ extern "C" __global__ void max_pool_forward(const float *x, float *y, int *taps,
   }
 }
 
-// Over the windows that a pixel may be in: (row, column) of the window, and the pixel's tap there.
+// Over the windows that a pixel may be in, STRIDE apart: (row, column) of the window, and the pixel's tap there.
 #define WINDOWS(row, column, window_row, window_column, tap)                                        \
   for (int tap = 0, window_row, window_column; tap < 9; ++tap)                                      \
     if ((window_row = row + 1 - tap / 3) >= 0 && (window_column = column + 1 - tap % 3) >= 0 &&     \
-        window_row % stride == 0 && window_column % stride == 0 &&                                  \
-        (window_row /= stride) < out_rows && (window_column /= stride) < out_columns)
+        window_row % STRIDE == 0 && window_column % STRIDE == 0 &&                                  \
+        (window_row /= STRIDE) < out_rows && (window_column /= STRIDE) < out_columns)
 
-extern "C" __global__ void max_pool_backward(const float *dy, const int *taps, float *dx, int planes, int rows, int columns,
-                                             int out_rows, int out_columns, int stride) {
+template <int STRIDE>
+__device__ void max_pool_back(const float *dy, const int *taps, float *dx, int planes, int rows, int columns, int out_rows,
+                              int out_columns) {
   EACH(i, planes * rows * columns) {
     int column = i % columns, row = i / columns % rows, plane = i / (columns * rows);
     float sum = 0.f;
+#pragma unroll
     WINDOWS(row, column, r, c, tap) {
       int window = (plane * out_rows + r) * out_columns + c;
       if (taps[window] == tap) sum += dy[window];
     }
     dx[i] += sum;
   }
+}
+
+extern "C" __global__ void max_pool_backward(const float *dy, const int *taps, float *dx, int planes, int rows, int columns,
+                                             int out_rows, int out_columns, int stride) {
+  if (stride == 1)
+    max_pool_back<1>(dy, taps, dx, planes, rows, columns, out_rows, out_columns);
+  else
+    max_pool_back<2>(dy, taps, dx, planes, rows, columns, out_rows, out_columns);
 }
 
 // Pixels of the window at (row, column), padding left out.
@@ -64,16 +74,26 @@ extern "C" __global__ void average_pool_forward(const float *x, float *y, int pl
   }
 }
 
-extern "C" __global__ void average_pool_backward(const float *dy, float *dx, int planes, int rows, int columns, int out_rows,
-                                                 int out_columns, int stride) {
+template <int STRIDE>
+__device__ void average_pool_back(const float *dy, float *dx, int planes, int rows, int columns, int out_rows,
+                                  int out_columns) {
   EACH(i, planes * rows * columns) {
     int column = i % columns, row = i / columns % rows, plane = i / (columns * rows);
     float sum = 0.f;
+#pragma unroll
     WINDOWS(row, column, r, c, tap) {
-      sum += dy[(plane * out_rows + r) * out_columns + c] / pool_count(r, c, rows, columns, stride);
+      sum += dy[(plane * out_rows + r) * out_columns + c] / pool_count(r, c, rows, columns, STRIDE);
     }
     dx[i] += sum;
   }
+}
+
+extern "C" __global__ void average_pool_backward(const float *dy, float *dx, int planes, int rows, int columns, int out_rows,
+                                                 int out_columns, int stride) {
+  if (stride == 1)
+    average_pool_back<1>(dy, dx, planes, rows, columns, out_rows, out_columns);
+  else
+    average_pool_back<2>(dy, dx, planes, rows, columns, out_rows, out_columns);
 }
 
 #undef WINDOWS

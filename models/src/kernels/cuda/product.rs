@@ -1,10 +1,13 @@
 //! The weight gradient of pointwise convolutions.
 
-use super::device::{Arg, Device, Grid, Words, int, launch};
+use super::device::{Arg, Device, Grid, Words, in_parts, int, launch, parts};
 use crate::Result;
 
-/// Side of the tiles that a block makes; `TILE` in `product.cu`.
-const TILE: usize = 4;
+/// Side of the tiles that a block makes of a small product, and of a large one; 16 R in `product.cu`.
+const SIDES: [usize; 2] = [16, 32];
+
+/// The fewest numbers of a row that are worth a block.
+const LEAST: usize = 256;
 
 /// Of each slot, the products of the rows of `left` `[slot][m][length]` and `right` `[slot][n][length]`: `out` `[slot][m][n]`.
 /// `right` is one `[n][length]` for all slots where `shared`.
@@ -16,16 +19,16 @@ pub fn row_products(
     [m, n, length]: [usize; 3],
 ) -> Result<()> {
     let rights = if shared { slots.min(1) } else { slots };
-    let args = [
-        left.holds(slots * m * length)?,
-        right.holds(rights * n * length)?,
-        out.holds(slots * m * n)?,
-        Arg::Int(i32::from(shared)),
-        int(slots),
-        int(m),
-        int(n),
-        int(length),
-    ];
-    let tiles = slots * m.div_ceil(TILE) * n.div_ceil(TILE);
-    launch(device, "row_products", Grid::Rows(tiles), &args)
+    let (name, side) = match m.min(n) <= SIDES[0] {
+        true => ("row_products_16", SIDES[0]),
+        false => ("row_products_32", SIDES[1]),
+    };
+    let tiles = slots * m.div_ceil(side) * n.div_ceil(side);
+    let parts = parts(tiles, length, LEAST);
+    let [left, right] = [left.holds(slots * m * length)?, right.holds(rights * n * length)?];
+    in_parts(device, out, slots * m * n, parts, |device, sums| {
+        let sizes = [int(slots), int(m), int(n), int(length), int(parts)];
+        let args = [&[left, right, sums, Arg::Int(i32::from(shared))][..], &sizes].concat();
+        launch(device, name, Grid::Rows(parts * tiles), &args)
+    })
 }

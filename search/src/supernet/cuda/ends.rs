@@ -189,11 +189,11 @@ impl Head {
         })
     }
 
-    /// Logits `[image][class]` with the bias of the host.
-    pub(super) fn read(&self, pass: &mut Pass<'_>, tensors: &Tensors) -> Result<Vec<f32>> {
-        let mut by_class = vec![0.0; self.classes * pass.batch];
+    /// Logits `[image][class]`, with the bias.
+    pub(super) fn read(&self, pass: &mut Pass<'_>, packed: [usize; 2]) -> Result<Vec<f32>> {
+        let (mut by_class, mut bias) = (vec![0.0; self.classes * pass.batch], vec![0.0; self.classes]);
         pass.device.read(self.logits.part(0, by_class.len())?, &mut by_class)?;
-        let bias = tensors.values(self.parameters[1]);
+        pass.device.read(pass.weights.part(packed[1], self.classes)?, &mut bias)?;
         let one =
             |i: usize| by_class[i % self.classes * pass.batch + i / self.classes] + bias[i % self.classes];
         Ok((0..by_class.len()).map(one).collect())

@@ -1,8 +1,8 @@
 //! The supernet of the DARTS space on a [`Device`]: [`reference`](super::reference)'s definition out of the kernels of
 //! `milenas_models::kernels::cuda`.
 //!
-//! A pass uploads the packed weights, a few tables and the batch, launches everything on one stream, and waits once, to read the
-//! loss, the moments, the mixture's gradient and, where they are wanted, the weights'. The optimisers stay on the host.
+//! The weights stay on the device, and so do their gradients and velocities. A pass uploads a few tables and the batch, launches
+//! everything on one stream, and waits once, to read the loss, the moments and the mixture's gradient.
 //! Maps are `[channel][image][row][column]`, so that every pointwise convolution is a product of matrices.
 
 mod cell;
@@ -11,6 +11,7 @@ mod ends;
 mod network;
 mod pass;
 mod plan;
+mod resident;
 mod state;
 mod tensors;
 
@@ -19,8 +20,9 @@ use milenas_models::kernels::cuda::Device;
 use milenas_models::{Primitive, Space, Weights};
 
 use self::network::Network;
-use super::{Evaluation, Row, Supernet, SupernetConfig, UpdateFn, Want};
+use super::{Evaluation, Row, Supernet, SupernetConfig, UpdateFn, Want, descend_on_host};
 use crate::data::Batch;
+use crate::optim::{Sgd, SgdConfig};
 use crate::{Error, Result};
 
 /// Smallest side of an image.
@@ -60,6 +62,16 @@ impl CudaSupernet {
     pub fn new(config: SupernetConfig, device: Box<dyn Device>) -> Result<CudaSupernet> {
         supports(&config.space, config.partial)?;
         Ok(CudaSupernet { network: Network::new(config), device })
+    }
+
+    fn read_gradients(&mut self) -> Result<()> {
+        let Network { resident, tensors, .. } = &mut self.network;
+        Ok(resident.read_gradients(&mut *self.device, tensors)?)
+    }
+
+    fn read_weights(&mut self) -> Result<()> {
+        let Network { resident, tensors, .. } = &mut self.network;
+        Ok(resident.read_weights(&mut *self.device, tensors)?)
     }
 
     /// Whether all sizes fit.
@@ -109,24 +121,48 @@ impl Supernet for CudaSupernet {
         Ok(self.network.predict(&mut *self.device, batch, mixture)?)
     }
 
-    fn gradient_norm(&self) -> Result<f64> {
+    fn gradient_norm(&mut self) -> Result<f64> {
+        self.read_gradients()?;
         Ok(self.network.tensors.squared_gradient_norm().sqrt())
     }
 
-    fn gradient(&self, name: &str) -> Result<Vec<f32>> {
+    fn gradient(&mut self, name: &str) -> Result<Vec<f32>> {
+        self.read_gradients()?;
         Ok(self.network.tensors.gradient(name)?)
     }
 
     fn update(&mut self, step: &mut UpdateFn) -> Result<()> {
+        self.read_gradients()?;
+        self.read_weights()?;
         self.network.tensors.for_each(step);
+        self.network.resident.moved();
         Ok(())
     }
 
-    fn weights(&self) -> Result<Weights> {
+    fn descend(&mut self, sgd: &mut Sgd, config: &SgdConfig, rate: f64) -> Result<f64> {
+        let Network { resident, tensors, .. } = &mut self.network;
+        if let Some(norm) = resident.descend(&mut *self.device, tensors, sgd, config, rate)? {
+            return Ok(norm);
+        }
+        self.settle(sgd)?;
+        let norm = descend_on_host(self, sgd, config, rate)?;
+        self.network.resident.replaced();
+        Ok(norm)
+    }
+
+    fn settle(&mut self, sgd: &mut Sgd) -> Result<()> {
+        let Network { resident, tensors, .. } = &mut self.network;
+        Ok(resident.settle(&mut *self.device, tensors, sgd)?)
+    }
+
+    fn weights(&mut self) -> Result<Weights> {
+        self.read_weights()?;
         Ok(self.network.tensors.named()?)
     }
 
     fn load(&mut self, weights: &Weights) -> Result<()> {
-        Ok(self.network.tensors.load(weights)?)
+        self.network.tensors.load(weights)?;
+        self.network.resident.replaced();
+        Ok(())
     }
 }

@@ -1,12 +1,14 @@
 //! The whole network: its memory, and passes through it.
 
 use milenas_models::Result;
+use milenas_models::kernels::cuda::descent::Table;
 use milenas_models::kernels::cuda::{Device, Words, rectify};
 
 use super::cell::{Cell, CellPlan, Source};
 use super::ends::{Head, Stem, StemPlan};
 use super::pass::{Pass, Scratch};
 use super::plan::Tables;
+use super::resident::Resident;
 use super::state::TERMS;
 use super::tensors::{Packing, Tensors};
 use crate::data::Batch;
@@ -20,6 +22,7 @@ pub(super) struct Network {
     head: Head,
     /// The stem's output, then each cell's; nobody reads the positive part of the last.
     sources: Vec<Source>,
+    pub(super) resident: Resident,
     memory: Memory,
     /// The most images, and rows and columns, that the memory is for.
     size: [usize; 3],
@@ -27,8 +30,8 @@ pub(super) struct Network {
 
 /// What a pass uploads and reads back.
 struct Memory {
+    /// Those that the pass has a use for.
     weights: Words,
-    gradients: Words,
     ints: Words,
     floats: Words,
     /// Means, variances, the terms' parts of the mixture's gradient, each image's loss and whether it is right.
@@ -42,6 +45,8 @@ struct Plan {
     tables: Tables,
     /// Words of the terms' parts of the mixture's gradient.
     reach: usize,
+    /// Where the tables of the packed parameters begin, and how many there are.
+    packed: [usize; 2],
     stem: StemPlan,
     cells: Vec<CellPlan>,
     head: [usize; 2],
@@ -62,13 +67,13 @@ impl Network {
         let head = Head::new(inputs[1], config.classes, &mut tensors);
         let memory = Memory {
             weights: Words::NONE,
-            gradients: Words::NONE,
             ints: Words::NONE,
             floats: Words::NONE,
             results: Words::NONE,
-            scratch: Scratch { terms: [Words::NONE; 6] },
+            scratch: Scratch { terms: [Words::NONE; 5] },
         };
-        Network { config, tensors, stem, cells, head, sources: Vec::new(), memory, size: [0; 3] }
+        let (sources, resident) = (Vec::new(), Resident::new());
+        Network { config, tensors, stem, cells, head, sources, resident, memory, size: [0; 3] }
     }
 
     pub(super) fn config(&self) -> &SupernetConfig {
@@ -81,6 +86,7 @@ impl Network {
             return Ok(());
         }
         self.size = [0; 3];
+        self.resident.leave(device, &mut self.tensors)?;
         device.release()?;
         self.stem.alloc(device, batch * height * width)?;
         let mut sizes = [[height, width]; 2];
@@ -97,18 +103,18 @@ impl Network {
         let states = self.cells.iter().flat_map(|cell| &cell.states);
         let terms = states.map(|state| TERMS * state.edges.len() * state.channels);
         let terms = terms.max().unwrap_or(0).max(self.config.stem_channels());
-        let mut scratch = Scratch { terms: [Words::NONE; 6] };
+        let mut scratch = Scratch { terms: [Words::NONE; 5] };
         for words in &mut scratch.terms {
             *words = device.alloc(terms)?;
         }
         self.memory = Memory {
             weights: device.alloc(plan.packing.words())?,
-            gradients: device.alloc(plan.packing.words())?,
             ints: device.alloc(plan.tables.ints.len())?,
             floats: device.alloc(plan.tables.floats.len())?,
             results: device.alloc(2 * plan.packing.moments() + plan.reach + 2 * batch)?,
             scratch,
         };
+        self.resident.alloc(device, &self.tensors, plan.packing.words())?;
         self.size = [batch, height, width];
         Ok(())
     }
@@ -123,7 +129,10 @@ impl Network {
             cells.push(cell.plan(rows, &self.tensors, parts, batch, training));
         }
         let head = self.head.plan(&self.tensors, &mut packing);
-        Plan { packing, tables, reach, stem, cells, head }
+        let rows = packing.table(&self.tensors);
+        let packed = [tables.ints.len(), rows[0].len()];
+        tables.ints.extend(rows.concat());
+        Plan { packing, tables, reach, packed, stem, cells, head }
     }
 
     /// Loss and gradients of a batch whose sizes fit, in training mode.
@@ -149,11 +158,6 @@ impl Network {
         }
         let mut found = vec![0.0; moments + plan.reach + 2 * count];
         pass.device.read(self.memory.results.part(0, found.len())?, &mut found)?;
-        if want.weights {
-            let mut gradients = vec![0.0; plan.packing.words()];
-            device.read(self.memory.gradients.part(0, gradients.len())?, &mut gradients)?;
-            plan.packing.unpack_gradients(&gradients, &mut self.tensors);
-        }
         plan.packing.move_running(&found, &mut self.tensors);
         let (reach, losses) = found[moments..].split_at(plan.reach);
         let (losses, right) = losses.split_at(count);
@@ -176,29 +180,34 @@ impl Network {
         let plan = self.plan(count, mixture, false);
         let mut pass = self.upload(device, &plan, count, (false, false))?;
         self.forward(&mut pass, &plan, &batch.images)?;
-        self.head.read(&mut pass, &self.tensors)
+        self.head.read(&mut pass, plan.head)
     }
 
     fn upload<'a>(
-        &self,
+        &mut self,
         device: &'a mut dyn Device,
         plan: &Plan,
         batch: usize,
         (training, want_weights): (bool, bool),
     ) -> Result<Pass<'a>> {
         let (memory, moments) = (&self.memory, plan.packing.moments());
-        device.write(memory.weights, &plan.packing.pack(&self.tensors))?;
         device.write_ints(memory.ints, &plan.tables.ints)?;
         device.write(memory.floats, &plan.tables.floats)?;
         if !training {
             device.write(memory.results, &plan.packing.running(&self.tensors))?;
         }
+        let all = self.resident.weights(device, &self.tensors)?;
+        let [start, count] = plan.packed;
+        let column = |i: usize| memory.ints.part(start + i * count, count);
+        let table = Table { count, home: column(0)?, packed: column(1)?, lengths: column(2)? };
+        table.gather(device, all, memory.weights)?;
+        let gradients = if want_weights { self.resident.expect(&plan.packing) } else { Words::NONE };
         Ok(Pass {
             device,
             batch,
             training,
             weights: memory.weights,
-            gradients: if want_weights { memory.gradients } else { Words::NONE },
+            gradients,
             ints: memory.ints,
             floats: memory.floats,
             mean: memory.results.part(0, moments)?,

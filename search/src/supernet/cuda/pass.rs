@@ -24,8 +24,8 @@ pub(super) struct Pass<'a> {
 /// Memory that every part of a pass uses in turn.
 #[derive(Clone, Copy)]
 pub(super) struct Scratch {
-    /// Sums and factors of terms: sum, dot, a, b, c, reach.
-    pub(super) terms: [Words; 6],
+    /// Sums and factors of terms: sum, a, b, c, reach.
+    pub(super) terms: [Words; 5],
 }
 
 impl Pass<'_> {

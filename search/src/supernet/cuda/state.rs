@@ -156,6 +156,6 @@ impl State {
 
 /// Scratch for slopes.
 pub(super) fn slopes(pass: &Pass<'_>) -> Slopes {
-    let [sum, dot, a, b, c, reach] = pass.scratch.terms;
-    Slopes { sum, dot, abc: [a, b, c], reach }
+    let [sum, a, b, c, reach] = pass.scratch.terms;
+    Slopes { sum, abc: [a, b, c], reach }
 }

@@ -46,8 +46,47 @@ impl Tensors {
         self.norms.len() - 1
     }
 
-    pub(super) fn values(&self, id: usize) -> &[f32] {
-        &self.parameters[id].values
+    /// Where each parameter begins when all lie one after the other, and how many words it has.
+    pub(super) fn places(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.parameters.iter().scan(0, |end, parameter| {
+            let len = parameter.values.len();
+            *end += len;
+            Some((*end - len, len))
+        })
+    }
+
+    /// Words of all parameters.
+    pub(super) fn words(&self) -> usize {
+        self.parameters.iter().map(|parameter| parameter.values.len()).sum()
+    }
+
+    /// All weights, one parameter after the other.
+    pub(super) fn all(&self) -> Vec<f32> {
+        self.parameters.iter().flat_map(|parameter| &parameter.values).copied().collect()
+    }
+
+    /// Replaces all weights.
+    pub(super) fn set_all(&mut self, values: &[f32]) {
+        let mut rest = values;
+        for parameter in &mut self.parameters {
+            let (own, others) = rest.split_at(parameter.values.len());
+            parameter.values.copy_from_slice(own);
+            rest = others;
+        }
+    }
+
+    /// What there is of each parameter, one after the other; zeros where there is nothing.
+    pub(super) fn gathered(&self, state: &[Vec<f32>]) -> Vec<f32> {
+        let mut all = vec![0.0; self.words()];
+        for ((start, _), own) in self.places().zip(state) {
+            all[start..][..own.len()].copy_from_slice(own);
+        }
+        all
+    }
+
+    /// The same by parameter.
+    pub(super) fn scattered(&self, all: &[f32]) -> Vec<Vec<f32>> {
+        self.places().map(|(start, len)| all[start..][..len].to_vec()).collect()
     }
 
     pub(super) fn squared_gradient_norm(&self) -> f64 {
@@ -107,7 +146,7 @@ impl Tensors {
 }
 
 /// Where the parameters of a pass and the moments of its BatchNorms lie on the device, in words.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Packing {
     parameters: Vec<(usize, usize)>,
     /// Number, offset, and over how many values the moments are.
@@ -149,13 +188,13 @@ impl Packing {
         self.moments
     }
 
-    pub(super) fn pack(&self, tensors: &Tensors) -> Vec<f32> {
-        let mut packed = vec![0.0; self.words];
-        for &(id, offset) in &self.parameters {
-            let values = &tensors.parameters[id].values;
-            packed[offset..][..values.len()].copy_from_slice(values);
-        }
-        packed
+    /// Of each parameter, where it is among all, where it is here, and its words.
+    pub(super) fn table(&self, tensors: &Tensors) -> [Vec<i32>; 3] {
+        let places: Vec<(usize, usize)> = tensors.places().collect();
+        let column = |of: &dyn Fn(usize, usize) -> usize| {
+            self.parameters.iter().map(|&(id, offset)| of(id, offset) as i32).collect()
+        };
+        [column(&|id, _| places[id].0), column(&|_, offset| offset), column(&|id, _| places[id].1)]
     }
 
     /// Parameters without a part in the pass have none from now on.

@@ -41,11 +41,11 @@ impl Supernet for FusedSupernet {
         Ok(FusedSupernet::predict_cells(self, images(batch), mixture)?)
     }
 
-    fn gradient_norm(&self) -> Result<f64> {
+    fn gradient_norm(&mut self) -> Result<f64> {
         Ok(self.tensors().squared_gradient_norm().sqrt())
     }
 
-    fn gradient(&self, name: &str) -> Result<Vec<f32>> {
+    fn gradient(&mut self, name: &str) -> Result<Vec<f32>> {
         Ok(self.tensors().gradient(name)?)
     }
 
@@ -54,7 +54,7 @@ impl Supernet for FusedSupernet {
         Ok(())
     }
 
-    fn weights(&self) -> Result<Weights> {
+    fn weights(&mut self) -> Result<Weights> {
         named_weights(self.tensors())
     }
 

@@ -1,0 +1,78 @@
+//! A step of stochastic gradient descent, and parameters moved about.
+
+use super::device::{Arg, Device, Grid, Words, int, launch};
+use crate::Result;
+
+/// Where parameters lie. All three are integers, one for each.
+#[derive(Clone, Copy, Debug)]
+pub struct Table {
+    /// How many parameters.
+    pub count: usize,
+    /// Where each is among all there are.
+    pub home: Words,
+    /// Where it is among those of a pass.
+    pub packed: Words,
+    /// Its words.
+    pub lengths: Words,
+}
+
+/// What a step of descent is by, as `torch.optim.SGD` and `torch.nn.utils.clip_grad_norm_` have it.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub struct Descent {
+    pub rate: f32,
+    pub momentum: f32,
+    pub decay: f32,
+    /// The largest norm of all gradients together; 0 for none.
+    pub clip: f32,
+}
+
+impl Table {
+    fn ints(&self, words: Words) -> Result<Arg> {
+        words.holds(self.count)
+    }
+
+    /// Copies from all parameters, `from`, those of a pass, `to`.
+    pub fn gather(&self, device: &mut dyn Device, from: Words, to: Words) -> Result<()> {
+        let args = [
+            Arg::Words(from),
+            Arg::Words(to),
+            self.ints(self.home)?,
+            self.ints(self.packed)?,
+            self.ints(self.lengths)?,
+            int(self.count),
+        ];
+        launch(device, "gather", Grid::Rows(self.count), &args)
+    }
+
+    /// Moves parameters `w` and their velocities, both among all there are, by the gradients of a pass. `sums` is scratch, a word for
+    /// each; `norm` becomes that of all gradients together, and the factor they were clipped by.
+    pub fn descend(
+        &self,
+        device: &mut dyn Device,
+        [w, velocity, gradient]: [Words; 3],
+        [sums, norm]: [Words; 2],
+        by: Descent,
+    ) -> Result<()> {
+        let (count, lengths) = (int(self.count), self.ints(self.lengths)?);
+        let packed = self.ints(self.packed)?;
+        let [sums, norm] = [sums.holds(self.count)?, norm.holds(2)?];
+        let gradient = Arg::Words(gradient);
+        launch(device, "squares", Grid::Rows(self.count), &[gradient, packed, lengths, sums, count])?;
+        launch(device, "clip", Grid::Rows(1), &[sums, norm, count, Arg::Float(by.clip)])?;
+        let args = [
+            Arg::Words(w),
+            Arg::Words(velocity),
+            gradient,
+            norm,
+            self.ints(self.home)?,
+            packed,
+            lengths,
+            Arg::Float(by.rate),
+            Arg::Float(by.momentum),
+            Arg::Float(by.decay),
+            count,
+        ];
+        launch(device, "descend", Grid::Rows(self.count), &args)
+    }
+}
