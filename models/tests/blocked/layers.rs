@@ -1,12 +1,14 @@
 //! Convolutions of evaluation, in float32 and in bfloat16: what they start from, and where they leave their results.
 
 use milenas_models::Rng;
-use milenas_models::kernels::blocked::bf16::{self, Pair, Round, pair_weight};
-use milenas_models::kernels::blocked::layer::{Layer, PairLayer, Start};
+use milenas_models::kernels::blocked::bf16::{self, Round, pair_weight};
+use milenas_models::kernels::blocked::layer::{Layer, Start};
+use milenas_models::kernels::blocked::strip::run;
 use milenas_models::kernels::blocked::tile::Operands;
 use milenas_models::kernels::blocked::{Channels, HALO, Level, Pack};
 use proptest::prelude::*;
 
+use super::strips::paired;
 use super::{Plain, assert_close, per_channel, twins};
 
 /// The nearest number with eight bits, ties to the even one: bfloat16.
@@ -76,7 +78,7 @@ impl Case {
                     padded: Some(&mut wide),
                     skip: rows.start,
                 };
-                if pairs { level.run_pairs(PairLayer(layer)) } else { level.run(layer) }
+                run(level, pairs, layer);
             }
             self.expected.assert_equals(name, level, &plain);
             let mut rectified = self.expected.clone();
@@ -122,8 +124,7 @@ proptest! {
             level.run(Round(&mut rounded_weight));
             case.check("rounded", &rounded, &rounded_weight, level, false);
             if level.has_pairs() {
-                let mut pairs = vec![Pack::ZERO; packs.div_ceil(2) * plane];
-                level.run_pairs(Pair { source: &source, plane, out: &mut pairs });
+                let pairs = paired(&source, plane);
                 case.check("pairs", &pairs, &pair_weight(&weight, packs), level, true);
             }
         }

@@ -3,7 +3,8 @@
 
 use super::layout::{Channels, HALO};
 use super::simd::{Kernel, Lanes, Pack, PairKernel, Pairs};
-use super::tile::{self, Factors, Operands, PairsOf, Singles, Sums};
+use super::strip::{InPairs, PairsOf, Singles};
+use super::tile::{self, Factors, Operands, Sums};
 
 /// Some rows of the output. Filling lanes of it become zero.
 pub struct Layer<'a, 'b> {
@@ -38,9 +39,6 @@ pub enum Start<'a> {
     Map(&'a [Pack], usize),
 }
 
-/// [`Layer`] on pairs of bfloat16.
-pub struct PairLayer<'a, 'b>(pub Layer<'a, 'b>);
-
 impl Kernel for Layer<'_, '_> {
     type Output = ();
     #[inline(always)]
@@ -49,7 +47,7 @@ impl Kernel for Layer<'_, '_> {
     }
 }
 
-impl PairKernel for PairLayer<'_, '_> {
+impl PairKernel for InPairs<Layer<'_, '_>> {
     #[inline(always)]
     fn run<L: Pairs>(mut self) {
         strips::<L, PairsOf>(&mut self.0);

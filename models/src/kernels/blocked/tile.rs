@@ -2,24 +2,17 @@
 
 use super::layout::Channels;
 use super::simd::{LANES, Lanes, Pack, PairProducts, Pairs};
+use super::strip::{PairsOf, Singles, Store};
 
-/// What a lane of the factors holds.
-pub trait Factors<L: Lanes> {
-    /// Channels in a lane.
-    const SHARE: usize;
+/// Factors, by how they lie in memory.
+pub trait Factors<L: Lanes>: Store<L> {
     /// `w * x + sum`
     fn multiply(w: L, x: L, sum: L) -> L;
     /// The same of half a register.
     fn multiply_half(w: L::Half, x: L::Half, sum: L::Half) -> L::Half;
 }
 
-/// One f32.
-pub struct Singles;
-/// A pair of bfloat16.
-pub struct PairsOf;
-
 impl<L: Lanes> Factors<L> for Singles {
-    const SHARE: usize = 1;
     #[inline(always)]
     fn multiply(w: L, x: L, sum: L) -> L {
         w.fma(x, sum)
@@ -31,7 +24,6 @@ impl<L: Lanes> Factors<L> for Singles {
 }
 
 impl<L: Pairs> Factors<L> for PairsOf {
-    const SHARE: usize = 2;
     #[inline(always)]
     fn multiply(w: L, x: L, sum: L) -> L {
         w.pairs(x, sum)

@@ -3,11 +3,11 @@
 use core::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use crate::kernels::blocked::bf16::{Pair, Round};
+use crate::kernels::blocked::bf16::Round;
 use crate::kernels::blocked::elementwise::{PadRectify, Term as Addend, WeightedSum};
-use crate::kernels::blocked::layer::{self, PairLayer};
+use crate::kernels::blocked::layer;
 use crate::kernels::blocked::tile::Operands;
-use crate::kernels::blocked::{Map, Pack, pool};
+use crate::kernels::blocked::{Map, Pack, pool, strip};
 
 use super::super::super::head::Head;
 use super::super::super::unit::Part;
@@ -20,14 +20,8 @@ pub(super) struct Worker {
     rooms: Vec<Vec<Pack>>,
     /// The other pool, which the kernel makes as well, and sums of both.
     pool: [Vec<Pack>; 2],
-    strips: Mutex<Vec<Strips>>,
-}
-
-/// Columns of some rows, and the same as factors.
-#[derive(Default)]
-struct Strips {
-    columns: Vec<Pack>,
-    pairs: Vec<Pack>,
+    /// Columns of some rows, for as many threads as there were.
+    strips: Mutex<Vec<Vec<Pack>>>,
 }
 
 /// A convolution and what it needs, while its rows are made.
@@ -37,7 +31,7 @@ struct Turn<'a> {
     /// Those that are not written to.
     rooms: &'a [Vec<Pack>],
     layer: &'a Layer,
-    strips: &'a Mutex<Vec<Strips>>,
+    strips: &'a Mutex<Vec<Vec<Pack>>>,
 }
 
 /// Some rows of a map, block by block.
@@ -152,12 +146,12 @@ impl Turn<'_> {
 
     fn work(&self, all: Range<usize>, mut out: [Option<Blocks<'_>>; 2]) {
         let kept = self.strips.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut strips = kept.unwrap_or_default();
+        let mut strip = kept.unwrap_or_default();
         for start in all.clone().step_by(self.layer.strip()) {
             let rows = start..(start + self.layer.strip()).min(all.end);
-            self.strip(rows, start - all.start, &mut strips, &mut out);
+            self.strip(rows, start - all.start, &mut strip, &mut out);
         }
-        self.strips.lock().unwrap_or_else(PoisonError::into_inner).push(strips);
+        self.strips.lock().unwrap_or_else(PoisonError::into_inner).push(strip);
     }
 
     /// Some rows, which `skip` rows of `out` come before.
@@ -165,33 +159,23 @@ impl Turn<'_> {
         &self,
         rows: Range<usize>,
         skip: usize,
-        strips: &mut Strips,
+        strip: &mut Vec<Pack>,
         [plain, padded]: &mut [Option<Blocks<'_>>; 2],
     ) {
         let Turn { network, layer, .. } = *self;
         let (level, width, pixels) = (network.level, layer.output.width, rows.len() * layer.output.width);
         let [inputs, outputs] = layer.channels;
-        let Strips { columns, pairs } = strips;
         let start = match layer.start {
             Start::Zero => layer::Start::Zero,
             Start::Plain => layer::Start::Plain,
             Start::Map(id) => layer::Start::Map(&self.rooms[id][rows.start * width..], layer.output.pixels()),
         };
-        let columns = self.columns(rows, columns);
-        let source = match layer.form {
-            Form::Single => columns,
-            Form::Rounded => {
-                level.run(Round(columns));
-                columns
-            }
-            Form::Pairs => {
-                let pairs = room(pairs, inputs.packs().div_ceil(2) * pixels);
-                level.run_pairs(Pair { source: columns, plane: pixels, out: pairs });
-                pairs
-            }
-        };
+        let columns = self.columns(rows, strip);
+        if layer.form == Form::Rounded {
+            level.run(Round(columns));
+        }
         let kernel = layer::Layer {
-            operands: Operands { inputs, source, plane: pixels, weight: &layer.weight },
+            operands: Operands { inputs, source: columns, plane: pixels, weight: &layer.weight },
             outputs,
             bias: &layer.bias,
             pixels,
@@ -201,10 +185,7 @@ impl Turn<'_> {
             padded: padded.as_deref_mut(),
             skip,
         };
-        match layer.form {
-            Form::Pairs => level.run_pairs(PairLayer(kernel)),
-            _ => level.run(kernel),
-        }
+        strip::run(level, layer.form == Form::Pairs, kernel);
     }
 
     fn columns<'o>(&self, rows: Range<usize>, out: &'o mut Vec<Pack>) -> &'o mut [Pack] {
@@ -213,7 +194,9 @@ impl Turn<'_> {
             network.program.stem.patches(self.image, rows, out);
             return out;
         };
-        let out = room(out, layer.channels[0].packs() * rows.len() * layer.output.width);
+        let (pairs, pixels) = (layer.form == Form::Pairs, rows.len() * layer.output.width);
+        let blocks = layer.channels[0].packs();
+        let out = room(out, if pairs { blocks.div_ceil(2) } else { blocks } * pixels);
         let mut before = 0;
         for &id in &layer.source {
             let source = &self.rooms[id][..];
@@ -224,7 +207,8 @@ impl Turn<'_> {
             let last = layer.channels[0].filled(before + packs - 1);
             let part =
                 Part { map: Map { packs, ..layer.input }, source, before, blocks: layer.input.packs, last };
-            part.columns(columns, network.level, &network.program.tensors.parameters, rows.clone(), out);
+            let parameters = &network.program.tensors.parameters;
+            part.columns(columns, network.level, parameters, rows.clone(), pairs, out);
             before += packs;
         }
         out
