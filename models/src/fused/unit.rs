@@ -110,7 +110,8 @@ impl Unit {
         rows: Range<usize>,
         out: &mut [Pack],
     ) {
-        let part = Part { map: self.input, source, before: 0, blocks: self.input.packs, last: LANES };
+        let (blocks, each) = (self.input.packs, usize::MAX);
+        let part = Part { map: self.input, source, before: 0, blocks, each, last: LANES };
         part.columns(self.columns, level, parameters, rows, false, out);
     }
 
@@ -329,12 +330,15 @@ pub struct Part<'a> {
     pub before: usize,
     /// Blocks of the whole input.
     pub blocks: usize,
+    /// Blocks of one of the maps that the columns are of.
+    pub each: usize,
     /// Channels that count of the last block.
     pub last: usize,
 }
 
 impl Part<'_> {
-    /// Their columns of some rows of the output, among those of the whole input: `[block][pixel]`, or `[two blocks][pixel]` in pairs.
+    /// Their columns of some rows of the output, among those of the whole input: `[block][pixel]`, or
+    /// `[two blocks][pixel]` in pairs.
     pub fn columns(
         &self,
         columns: Columns,
@@ -344,8 +348,9 @@ impl Part<'_> {
         pairs: bool,
         out: &mut [Pack],
     ) {
-        let Part { map, source, before, blocks, last } = *self;
-        let out = Strip { packs: out, pixels: rows.len() * map.strided(columns.stride()).width, before };
+        let Part { map, source, before, blocks, each, last } = *self;
+        let pixels = rows.len() * map.strided(columns.stride()).width;
+        let out = Strip { packs: out, pixels, before, each };
         match columns {
             Columns::Depthwise(shape, id) => {
                 let weight = parameters.kernel(id);

@@ -9,8 +9,13 @@ use proptest::prelude::*;
 
 use super::Plain;
 
-/// The slow way to pairs: channels `2 i` and `2 i + 1` of a block in the low and high bits of a lane, two blocks to a pack.
-pub fn paired(columns: &[Pack], pixels: usize) -> Vec<Pack> {
+/// The slow way to pairs: channels `2 i` and `2 i + 1` of a block in the low and high bits of a lane, two blocks of a map to a pack, of
+/// maps of so many blocks.
+pub fn paired(columns: &[Pack], pixels: usize, each: usize) -> Vec<Pack> {
+    columns.chunks(each * pixels).flat_map(|map| paired_map(map, pixels)).collect()
+}
+
+fn paired_map(columns: &[Pack], pixels: usize) -> Vec<Pack> {
     let mut out = vec![Pack::ZERO; (columns.len() / pixels).div_ceil(2) * pixels];
     for (block, columns) in columns.chunks_exact(pixels).enumerate() {
         for (pixel, column) in columns.iter().enumerate() {
@@ -24,14 +29,14 @@ pub fn paired(columns: &[Pack], pixels: usize) -> Vec<Pack> {
     out
 }
 
-/// Both forms of so many blocks, behind others; what is not written stays zero in both.
-fn check(name: &str, [before, blocks, pixels]: [usize; 3], make: impl Fn(Level, bool, Strip<'_>)) {
+/// Both forms of some maps of so many blocks, behind other such maps; what is not written stays zero in both.
+fn check(name: &str, [before, maps, each, pixels]: [usize; 4], make: impl Fn(Level, bool, Strip<'_>)) {
     for level in Level::available().into_iter().filter(|level| level.has_pairs()) {
-        let mut numbers = vec![Pack::ZERO; (before + blocks) * pixels];
-        let mut pairs = paired(&numbers, pixels);
-        make(level, false, Strip { packs: &mut numbers, pixels, before });
-        make(level, true, Strip { packs: &mut pairs, pixels, before });
-        assert_eq!(pairs, paired(&numbers, pixels), "{name}, {level:?}");
+        let mut numbers = vec![Pack::ZERO; (before + maps) * each * pixels];
+        let (mut pairs, before) = (paired(&numbers, pixels, each), before * each);
+        make(level, false, Strip { packs: &mut numbers, pixels, before, each });
+        make(level, true, Strip { packs: &mut pairs, pixels, before, each });
+        assert_eq!(pairs, paired(&numbers, pixels, each), "{name}, {level:?}");
     }
 }
 
@@ -51,7 +56,7 @@ proptest! {
         let (map, padded, source) = (input.map(), input.padded(), &input.blocked()[..]);
         let last = (channels - 1) % LANES + 1;
         let rows = |small: Map| small.height / 3..small.height;
-        let dims = |small: Map, times: usize| [before, times * map.packs, rows(small).len() * small.width];
+        let dims = |small: Map, maps: usize| [before, maps, map.packs, rows(small).len() * small.width];
 
         let small = map.strided(stride);
         check("depthwise", dims(small, 1), |level, pairs, out| {

@@ -3,6 +3,7 @@
 //! Where the processor multiplies [pairs](super::simd::Pairs), factors [lie](super::strip::PairsOf) in pairs; elsewhere they are rounded and stay f32,
 //! so that the products are the same but for subnormal ones.
 
+use super::layout::Channels;
 use super::simd::{Kernel, LANES, Lanes, Pack, floats_mut};
 
 /// The nearest number that bfloat16 has.
@@ -28,11 +29,13 @@ impl Kernel for Round<'_> {
     }
 }
 
-/// A pointwise weight `[out block][in lane]` as `[out block][pair of in lanes]`, filled up with zeros to whole packs of pairs.
-pub fn pair_weight(weight: &[Pack], inputs: usize) -> Vec<Pack> {
-    let lanes = inputs.div_ceil(2) * LANES;
+/// A pointwise weight `[out block][in lane]` as `[out block][pair of in lanes]`, each map of the input filled up with zeros to whole
+/// packs of pairs.
+pub fn pair_weight(weight: &[Pack], inputs: Channels) -> Vec<Pack> {
+    let each = inputs.each.div_ceil(LANES);
+    let lanes = each.div_ceil(2) * LANES;
     let mut out = Vec::with_capacity(weight.len() / 2 + lanes);
-    for columns in weight.chunks_exact(inputs * LANES) {
+    for columns in weight.chunks_exact(each * LANES) {
         let start = out.len();
         out.extend(columns.chunks_exact(2).map(|pair| {
             let [low, high] = [&pair[0], &pair[1]].map(|pack| pack.0.map(|x| round(x).to_bits()));

@@ -43,16 +43,16 @@ impl Depthwise {
 
 /// Calls `$f::<.., kernel, dilation, stride>` for a [`Depthwise`].
 macro_rules! by_shape {
-    ($shape:expr, $f:ident::<$L:ty, $S:ty>($arg:expr)) => {
+    ($shape:expr, $f:ident::<$($T:ty),+>($arg:expr)) => {
         match ($shape.kernel, $shape.dilation, $shape.stride) {
-            (3, 1, 1) => $f::<$L, $S, 3, 1, 1>($arg),
-            (3, 1, 2) => $f::<$L, $S, 3, 1, 2>($arg),
-            (3, 2, 1) => $f::<$L, $S, 3, 2, 1>($arg),
-            (3, 2, 2) => $f::<$L, $S, 3, 2, 2>($arg),
-            (5, 1, 1) => $f::<$L, $S, 5, 1, 1>($arg),
-            (5, 1, 2) => $f::<$L, $S, 5, 1, 2>($arg),
-            (5, 2, 1) => $f::<$L, $S, 5, 2, 1>($arg),
-            (5, 2, 2) => $f::<$L, $S, 5, 2, 2>($arg),
+            (3, 1, 1) => $f::<$($T),+, 3, 1, 1>($arg),
+            (3, 1, 2) => $f::<$($T),+, 3, 1, 2>($arg),
+            (3, 2, 1) => $f::<$($T),+, 3, 2, 1>($arg),
+            (3, 2, 2) => $f::<$($T),+, 3, 2, 2>($arg),
+            (5, 1, 1) => $f::<$($T),+, 5, 1, 1>($arg),
+            (5, 1, 2) => $f::<$($T),+, 5, 1, 2>($arg),
+            (5, 2, 1) => $f::<$($T),+, 5, 2, 1>($arg),
+            (5, 2, 2) => $f::<$($T),+, 5, 2, 2>($arg),
             _ => panic!("depthwise kernels are 3 or 5 wide, dilation and stride 1 or 2, found {:?}", $shape),
         }
     };
@@ -351,12 +351,12 @@ impl Kernel for WeightGradient<'_> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        by_shape!(self.shape, weight_gradient::<L, Singles>(self))
+        by_shape!(self.shape, weight_gradient::<L>(self))
     }
 }
 
 #[inline(always)]
-fn weight_gradient<L: Lanes, C, const K: usize, const D: usize, const S: usize>(mut k: WeightGradient<'_>) {
+fn weight_gradient<L: Lanes, const K: usize, const D: usize, const S: usize>(mut k: WeightGradient<'_>) {
     for block in 0..k.map.packs {
         for ky in 0..K {
             for part in 0..L::PARTS {

@@ -40,19 +40,22 @@ pub struct Strip<'a> {
     pub pixels: usize,
     /// Blocks before the first of those that a kernel makes.
     pub before: usize,
+    /// Blocks of a map; those of one share no pack with those of another.
+    pub each: usize,
 }
 
 impl<'a> Strip<'a> {
-    /// Of numbers, from the first block on.
+    /// Of one map of numbers.
     pub fn new(packs: &'a mut [Pack], pixels: usize) -> Strip<'a> {
-        Strip { packs, pixels, before: 0 }
+        Strip { packs, pixels, before: 0, each: usize::MAX }
     }
 
     /// The packs of a block, and its place in them, for so many that [share](Store::SHARE) them.
     #[inline(always)]
     pub fn block(&mut self, block: usize, share: usize) -> (&mut [Pack], usize) {
-        let block = self.before + block;
-        (&mut self.packs[block / share * self.pixels..][..self.pixels], block % share)
+        let (map, block) = ((self.before + block) / self.each, (self.before + block) % self.each);
+        let pack = map * self.each.div_ceil(share) + block / share;
+        (&mut self.packs[pack * self.pixels..][..self.pixels], block % share)
     }
 }
 
