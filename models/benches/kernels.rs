@@ -18,6 +18,7 @@ use milenas_models::kernels::blocked::elementwise::{
 use milenas_models::kernels::blocked::layout::transpose;
 use milenas_models::kernels::blocked::norm::Scaling;
 use milenas_models::kernels::blocked::pointwise::{self, Pointwise};
+use milenas_models::kernels::blocked::strip::Strip;
 use milenas_models::kernels::blocked::{Channels, LANES, Level, Pack, parity, pool};
 use twins::Plain;
 
@@ -97,7 +98,7 @@ fn depthwise_kernels(bench: &mut Bench, level: Level, shape: Depthwise) {
                 weight,
                 rows: 0..SIDE / stride,
                 last: LANES,
-                out: &mut out,
+                out: Strip::new(&mut out, g.pixels()),
             })
         },
         || twins::depthwise(shape, &x, &w, &mut slow),
@@ -224,8 +225,8 @@ fn parity_kernels(bench: &mut Bench, level: Level) {
     bench.pair(
         "parity, gather",
         || {
-            let (out_plane, out_half, out) = (small.pixels(), small.len(), &mut out);
-            level.run(parity::Gather { map, source: &source, rows: 0..half, out_plane, out_half, out });
+            let out = Strip::new(&mut out, small.pixels());
+            level.run(parity::Gather { map, source: &source, rows: 0..half, half: map.packs, out });
         },
         || twins::gather(&x, &mut slow),
     );
@@ -281,7 +282,11 @@ fn elementwise_kernels(bench: &mut Bench, level: Level) {
     let (map, source) = (x.map(), x.blocked());
     let (pixels, source) = (map.pixels(), &source[..]);
     let (mut out, mut slow) = (source.to_vec(), zeros(SIDE));
-    bench.pair("rectify", || level.run(Rectify { source, out: &mut out }), || twins::rectify(&x, &mut slow));
+    bench.pair(
+        "rectify",
+        || level.run(Rectify { map, source, rows: 0..SIDE, out: Strip::new(&mut out, pixels) }),
+        || twins::rectify(&x, &mut slow),
+    );
     bench.pair(
         "gate",
         || level.run(Gate { gradient: source, source, add: false, out: &mut out }),

@@ -198,7 +198,9 @@ fn threads_do_not_matter() {
             let gradients: Vec<_> = names.iter().map(|n| network.tensors().gradient(n).unwrap()).collect();
             // One image, two, and all: with more threads than images, they share one.
             let told = [1, 2, 5].map(|images| network.predict(&x[..images * 3 * 16 * 12]).unwrap());
-            (loss, gradients, told)
+            network.settle(Precision::Bf16);
+            let rounded = [1, 5].map(|images| network.infer(&x[..images * 3 * 16 * 12]).unwrap());
+            (loss, gradients, told, rounded)
         })
     };
     let one = run(1);

@@ -10,6 +10,7 @@ use crate::kernels::blocked::elementwise::{Gate, Term, WeightedSum};
 use crate::kernels::blocked::norm::Slope;
 use crate::kernels::blocked::pointwise::{Pointwise, WeightGradient};
 use crate::kernels::blocked::simd::{floats, floats_mut};
+use crate::kernels::blocked::strip::{self, Strip};
 use crate::kernels::blocked::{HALO, LANES, Level, Map, Pack, elementwise, parity, taps};
 
 use super::parameters::{Id, Parameters};
@@ -109,8 +110,9 @@ impl Unit {
         rows: Range<usize>,
         out: &mut [Pack],
     ) {
-        let part = Part { map: self.input, source, before: 0, blocks: self.input.packs, last: LANES };
-        part.columns(self.columns, level, parameters, rows, out);
+        let (blocks, each) = (self.input.packs, usize::MAX);
+        let part = Part { map: self.input, source, before: 0, blocks, each, last: LANES };
+        part.columns(self.columns, level, parameters, rows, false, out);
     }
 
     /// The output of one image, with its `[2][block]` sums added to `sums`.
@@ -328,42 +330,40 @@ pub struct Part<'a> {
     pub before: usize,
     /// Blocks of the whole input.
     pub blocks: usize,
+    /// Blocks of one of the maps that the columns are of.
+    pub each: usize,
     /// Channels that count of the last block.
     pub last: usize,
 }
 
 impl Part<'_> {
-    /// Their columns of some rows of the output, among those of the whole input: `[block][pixel]`.
+    /// Their columns of some rows of the output, among those of the whole input: `[block][pixel]`, or
+    /// `[two blocks][pixel]` in pairs.
     pub fn columns(
         &self,
         columns: Columns,
         level: Level,
         parameters: &Parameters,
         rows: Range<usize>,
+        pairs: bool,
         out: &mut [Pack],
     ) {
-        let Part { map, source, before, blocks, last } = *self;
+        let Part { map, source, before, blocks, each, last } = *self;
         let pixels = rows.len() * map.strided(columns.stride()).width;
-        let out = &mut out[before * pixels..];
+        let out = Strip { packs: out, pixels, before, each };
         match columns {
             Columns::Depthwise(shape, id) => {
                 let weight = parameters.kernel(id);
-                level.run(depthwise::Forward { shape, map, source, weight, rows, last, out });
+                strip::run(level, pairs, depthwise::Forward { shape, map, source, weight, rows, last, out });
             }
-            Columns::Rectified => {
-                for (block, out) in out.chunks_exact_mut(pixels).enumerate().take(map.packs) {
-                    let first = block * map.pixels() + rows.start * map.width;
-                    level.run(elementwise::Rectify { source: &source[first..][..pixels], out });
-                }
-            }
+            Columns::Rectified => strip::run(level, pairs, elementwise::Rectify { map, source, rows, out }),
             Columns::Parity => {
-                let out_half = blocks * pixels;
-                level.run(parity::Gather { map, source, rows, out_plane: pixels, out_half, out });
+                strip::run(level, pairs, parity::Gather { map, source, rows, half: blocks, out })
             }
             Columns::Taps { stride } => {
-                level.run(taps::Gather { stride, map, source, rows, out_tap: blocks * pixels, out })
+                strip::run(level, pairs, taps::Gather { stride, map, source, rows, step: blocks, out })
             }
-            Columns::Halves => level.run(taps::Halve { map, source, rows, out }),
+            Columns::Halves => strip::run(level, pairs, taps::Halve { map, source, rows, out }),
         }
     }
 }

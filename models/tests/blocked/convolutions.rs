@@ -4,6 +4,7 @@ use milenas_models::Rng;
 use milenas_models::kernels::blocked::depthwise::{self, Depthwise};
 use milenas_models::kernels::blocked::layout::transpose;
 use milenas_models::kernels::blocked::pointwise::{self, Pointwise};
+use milenas_models::kernels::blocked::strip::Strip;
 use milenas_models::kernels::blocked::{Channels, LANES, Level, Map, Pack};
 use proptest::prelude::*;
 
@@ -46,7 +47,8 @@ proptest! {
             for rows in [0..cut, cut..out.height] {
                 let mut strip = vec![Pack::ZERO; map.packs * rows.len() * out.width];
                 level.run(depthwise::Forward {
-                    shape, map, source: &source, weight: &weights, rows: rows.clone(), last: LANES, out: &mut strip,
+                    shape, map, source: &source, weight: &weights, rows: rows.clone(), last: LANES,
+                    out: Strip::new(&mut strip, rows.len() * out.width),
                 });
                 for (block, strip) in strip.chunks_exact((rows.len() * out.width).max(1)).enumerate() {
                     let first = (block * out.height + rows.start) * out.width;
@@ -160,7 +162,7 @@ fn wide_levels_agree_to_the_bit() {
             weight: &weight,
             rows: 0..9,
             last: LANES,
-            out: &mut out,
+            out: Strip::new(&mut out, map.pixels()),
         });
         level.run(depthwise::WeightGradient {
             shape,

@@ -1,12 +1,15 @@
 //! Convolutions of evaluation, in float32 and in bfloat16: what they start from, and where they leave their results.
 
 use milenas_models::Rng;
-use milenas_models::kernels::blocked::bf16::{self, Pair, Round, pair_weight};
-use milenas_models::kernels::blocked::layer::{Layer, PairLayer, Start};
+use milenas_models::kernels::blocked::bf16::{self, Round, pair_weight};
+use milenas_models::kernels::blocked::layer::{Layer, Start};
+use milenas_models::kernels::blocked::layout::block;
+use milenas_models::kernels::blocked::strip::run;
 use milenas_models::kernels::blocked::tile::Operands;
-use milenas_models::kernels::blocked::{Channels, HALO, Level, Pack};
+use milenas_models::kernels::blocked::{Channels, HALO, LANES, Level, Pack};
 use proptest::prelude::*;
 
+use super::strips::paired;
 use super::{Plain, assert_close, per_channel, twins};
 
 /// The nearest number with eight bits, ties to the even one: bfloat16.
@@ -21,6 +24,8 @@ fn to_bfloat16(x: &Plain) -> Plain {
 
 /// Arguments of a layer, and the results expected before the rectifier.
 struct Case {
+    /// Maps side by side.
+    inputs: Channels,
     input: Plain,
     weight: Plain,
     bias: Vec<f64>,
@@ -30,10 +35,9 @@ struct Case {
 
 impl Case {
     /// With factors rounded to bfloat16 or not.
-    fn new([inputs, outputs, height, width]: [usize; 4], rounded: bool, seed: u64) -> Case {
-        let rng = &mut Rng::new(seed, "layer");
-        let (input, weight) =
-            (Plain::noise(inputs, height, width, rng), Plain::noise(outputs, 1, inputs, rng));
+    fn new(inputs: Channels, [outputs, height, width]: [usize; 3], rounded: bool, seed: u64) -> Case {
+        let (rng, count) = (&mut Rng::new(seed, "layer"), inputs.count());
+        let (input, weight) = (Plain::noise(count, height, width, rng), Plain::noise(outputs, 1, count, rng));
         let (bias, start) =
             (Plain::noise(outputs, 1, 1, rng).data, Plain::noise(outputs, height, width, rng));
         let mut expected = start.clone();
@@ -43,7 +47,19 @@ impl Case {
             true => twins::pointwise(&to_bfloat16(&input), &to_bfloat16(&weight), &mut expected),
             false => twins::pointwise(&input, &weight, &mut expected),
         }
-        Case { input, weight, bias, start, expected }
+        Case { inputs, input, weight, bias, start, expected }
+    }
+
+    /// The input and the weight as packs, with filling behind each map.
+    fn factors(&self) -> [Vec<Pack>; 2] {
+        let floats: Vec<f32> = self.input.data.iter().map(|x| *x as f32).collect();
+        let mut weight = Plain::zeros(self.weight.channels, 1, self.inputs.packs() * LANES);
+        for (to, from) in
+            weight.data.chunks_exact_mut(weight.width).zip(self.weight.data.chunks_exact(self.weight.width))
+        {
+            from.iter().enumerate().for_each(|(c, x)| to[self.inputs.lane(c)] = *x);
+        }
+        [block(&floats, self.inputs, self.input.pixels()), twins::packed(&weight)]
     }
 
     /// Runs some rows at a time on these factors, starting once from a map and once from what is there.
@@ -55,14 +71,16 @@ impl Case {
         for from_map in [true, false] {
             let mut plain = if from_map { vec![Pack::ONE; map.len()] } else { start.clone() };
             let mut padded = vec![Pack::ZERO; map.padded_len()];
+            let mut factors = vec![Pack::ZERO; outputs.shared(1 + usize::from(pairs)) * plane];
             let cut = height / 2;
             for rows in [0..cut, cut..height] {
                 let first = rows.start * width;
                 let mut blocks: Vec<&mut [Pack]> = plain.chunks_exact_mut(plane).collect();
                 let mut wide: Vec<&mut [Pack]> = padded.chunks_exact_mut(height * step).collect();
+                let mut columns: Vec<&mut [Pack]> = factors.chunks_exact_mut(plane).collect();
                 let layer = Layer {
                     operands: Operands {
-                        inputs: Channels::one(self.input.channels),
+                        inputs: self.inputs,
                         source: source.get(first..).unwrap_or_default(),
                         plane,
                         weight,
@@ -74,9 +92,10 @@ impl Case {
                     start: if from_map { Start::Map(&start[first..], plane) } else { Start::Plain },
                     plain: Some(&mut blocks),
                     padded: Some(&mut wide),
+                    factors: Some(&mut columns),
                     skip: rows.start,
                 };
-                if pairs { level.run_pairs(PairLayer(layer)) } else { level.run(layer) }
+                run(level, pairs, layer);
             }
             self.expected.assert_equals(name, level, &plain);
             let mut rectified = self.expected.clone();
@@ -84,6 +103,9 @@ impl Case {
             let inside: Vec<Pack> =
                 padded.chunks_exact(step).flat_map(|row| row[HALO..][..width].to_vec()).collect();
             rectified.assert_equals(name, level, &inside);
+            let rectified: Vec<Pack> = plain.iter().map(|pack| Pack(pack.0.map(|x| x.max(0.0)))).collect();
+            let columns = if pairs { paired(&rectified, plane, outputs.packs()) } else { rectified };
+            assert_eq!(factors, columns, "{name}, {level:?}: factors");
             let borders =
                 |row: &[Pack]| row[..HALO].iter().chain(&row[HALO + width..]).all(|p| *p == Pack::ZERO);
             assert!(padded.chunks_exact(step).all(borders), "{name}, {level:?}: a border was written to");
@@ -97,34 +119,32 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn layer_equals_its_twin(
-        (inputs, outputs) in (1usize..70, 1usize..150),
+        (groups, each, outputs) in (1usize..4, 1usize..70, 1usize..150),
         (height, width) in (1usize..6, 1usize..20),
         seed: u64,
     ) {
-        let case = Case::new([inputs, outputs, height, width], false, seed);
-        let (source, weight) = (case.input.blocked(), twins::packed(&case.weight));
+        let case = Case::new(Channels { groups, each }, [outputs, height, width], false, seed);
+        let [source, weight] = case.factors();
         Level::available().into_iter().for_each(|l| case.check("float32", &source, &weight, l, false));
     }
 
     /// By pairs where there are such registers, and by rounded numbers everywhere.
     #[test]
     fn bf16_layer_equals_its_twin(
-        (inputs, outputs) in (1usize..70, 1usize..150),
+        (groups, each, outputs) in (1usize..4, 1usize..70, 1usize..150),
         (height, width) in (1usize..6, 1usize..20),
         seed: u64,
     ) {
-        let case = Case::new([inputs, outputs, height, width], true, seed);
-        let (source, weight) = (case.input.blocked(), twins::packed(&case.weight));
-        let (packs, plane) = (case.input.map().packs, height * width);
+        let case = Case::new(Channels { groups, each }, [outputs, height, width], true, seed);
+        let ([source, weight], plane) = (case.factors(), height * width);
         for level in Level::available() {
             let (mut rounded, mut rounded_weight) = (source.clone(), weight.clone());
             level.run(Round(&mut rounded));
             level.run(Round(&mut rounded_weight));
             case.check("rounded", &rounded, &rounded_weight, level, false);
             if level.has_pairs() {
-                let mut pairs = vec![Pack::ZERO; packs.div_ceil(2) * plane];
-                level.run_pairs(Pair { source: &source, plane, out: &mut pairs });
-                case.check("pairs", &pairs, &pair_weight(&weight, packs), level, true);
+                let pairs = paired(&source, plane, each.div_ceil(LANES));
+                case.check("pairs", &pairs, &pair_weight(&weight, case.inputs), level, true);
             }
         }
     }

@@ -7,6 +7,7 @@ mod convolutions;
 mod layers;
 mod pixelwise;
 mod pools;
+mod strips;
 mod twins;
 
 use milenas_models::kernels::blocked::layout::{block, unblock};

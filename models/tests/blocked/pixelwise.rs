@@ -5,6 +5,7 @@ use milenas_models::kernels::blocked::elementwise::{
     Affine, Dots, Gate, GateNormed, PadRectify, Rectify, Term, WeightedSum,
 };
 use milenas_models::kernels::blocked::norm::{EPSILON, Moments, Scaling, Slope};
+use milenas_models::kernels::blocked::strip::Strip;
 use milenas_models::kernels::blocked::{Level, Pack};
 use proptest::prelude::*;
 
@@ -63,7 +64,7 @@ proptest! {
             level.run(Affine { pixels, scale: &scale, shift: &shifts, map: &mut out });
             normed.assert_equals("affine", level, &out);
             let mut again = out.clone();
-            level.run(Rectify { source: &out, out: &mut again });
+            level.run(Rectify { map, source: &out, rows: 0..height, out: Strip::new(&mut again, pixels) });
             rectified.assert_equals("rectify", level, &again);
 
             let (mut out, mut found) = (packed[0].clone(), vec![Pack::ZERO; 2 * map.packs]);

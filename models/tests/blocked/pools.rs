@@ -1,6 +1,7 @@
 //! Pools and the inputs of strided skips.
 
 use milenas_models::Rng;
+use milenas_models::kernels::blocked::strip::Strip;
 use milenas_models::kernels::blocked::{Level, Pack, parity, pool};
 use proptest::prelude::*;
 
@@ -75,8 +76,7 @@ proptest! {
         for level in Level::available() {
             let mut found = vec![Pack::ONE; 2 * small.len()];
             level.run(parity::Gather {
-                map, source: &input.blocked(), rows: 0..h, out_plane: small.pixels(),
-                out_half: small.len(), out: &mut found,
+                map, source: &input.blocked(), rows: 0..h, half: map.packs, out: Strip::new(&mut found, small.pixels()),
             });
             halves[0].assert_equals("even", level, &found[..small.len()]);
             halves[1].assert_equals("odd", level, &found[small.len()..]);

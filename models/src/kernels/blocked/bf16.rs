@@ -1,9 +1,10 @@
 //! bfloat16: the upper half of a f32. Numbers are rounded to nearest, ties to even.
 //!
-//! Where the processor multiplies [pairs](super::simd::Pairs), factors are packed in pairs; elsewhere they are rounded and stay f32,
+//! Where the processor multiplies [pairs](super::simd::Pairs), factors [lie](super::strip::PairsOf) in pairs; elsewhere they are rounded and stay f32,
 //! so that the products are the same but for subnormal ones.
 
-use super::simd::{Kernel, LANES, Lanes, Pack, PairKernel, Pairs, floats_mut};
+use super::layout::Channels;
+use super::simd::{Kernel, LANES, Lanes, Pack, floats_mut};
 
 /// The nearest number that bfloat16 has.
 #[inline(always)]
@@ -28,36 +29,13 @@ impl Kernel for Round<'_> {
     }
 }
 
-/// Columns `[block]` as pairs `[two blocks]`; an odd block at the end is paired with itself, and
-/// the second half of that is not read.
-pub struct Pair<'a> {
-    /// `[block]` planes of `plane` packs.
-    pub source: &'a [Pack],
-    /// Packs from one block to the next.
-    pub plane: usize,
-    /// `[two blocks]` planes of `plane` packs.
-    pub out: &'a mut [Pack],
-}
-
-impl PairKernel for Pair<'_> {
-    #[inline(always)]
-    fn run<L: Pairs>(self) {
-        let blocks = self.source.chunks(2 * self.plane);
-        for (blocks, out) in blocks.zip(self.out.chunks_exact_mut(self.plane)) {
-            let (low, high) = blocks.split_at(self.plane);
-            let high = if high.is_empty() { low } else { high };
-            for ((low, high), to) in low.iter().zip(high).zip(out) {
-                L::pair(low, high, to);
-            }
-        }
-    }
-}
-
-/// A pointwise weight `[out block][in lane]` as `[out block][pair of in lanes]`, filled up with zeros to whole packs of pairs.
-pub fn pair_weight(weight: &[Pack], inputs: usize) -> Vec<Pack> {
-    let lanes = inputs.div_ceil(2) * LANES;
+/// A pointwise weight `[out block][in lane]` as `[out block][pair of in lanes]`, each map of the input filled up with zeros to whole
+/// packs of pairs.
+pub fn pair_weight(weight: &[Pack], inputs: Channels) -> Vec<Pack> {
+    let each = inputs.each.div_ceil(LANES);
+    let lanes = each.div_ceil(2) * LANES;
     let mut out = Vec::with_capacity(weight.len() / 2 + lanes);
-    for columns in weight.chunks_exact(inputs * LANES) {
+    for columns in weight.chunks_exact(each * LANES) {
         let start = out.len();
         out.extend(columns.chunks_exact(2).map(|pair| {
             let [low, high] = [&pair[0], &pair[1]].map(|pack| pack.0.map(|x| round(x).to_bits()));

@@ -6,7 +6,8 @@
 use core::ops::Range;
 
 use super::layout::{HALO, Map};
-use super::simd::{Kernel, LANES, Lanes, Pack};
+use super::simd::{Kernel, LANES, Lanes, Pack, PairKernel, Pairs};
+use super::strip::{InPairs, PairsOf, Singles, Store, Strip};
 
 /// The make of a depthwise convolution.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -40,18 +41,18 @@ impl Depthwise {
     }
 }
 
-/// Calls `$f::<L, kernel, dilation, stride>` for a [`Depthwise`].
+/// Calls `$f::<.., kernel, dilation, stride>` for a [`Depthwise`].
 macro_rules! by_shape {
-    ($shape:expr, $f:ident($($arg:expr),*)) => {
+    ($shape:expr, $f:ident::<$($T:ty),+>($arg:expr)) => {
         match ($shape.kernel, $shape.dilation, $shape.stride) {
-            (3, 1, 1) => $f::<L, 3, 1, 1>($($arg),*),
-            (3, 1, 2) => $f::<L, 3, 1, 2>($($arg),*),
-            (3, 2, 1) => $f::<L, 3, 2, 1>($($arg),*),
-            (3, 2, 2) => $f::<L, 3, 2, 2>($($arg),*),
-            (5, 1, 1) => $f::<L, 5, 1, 1>($($arg),*),
-            (5, 1, 2) => $f::<L, 5, 1, 2>($($arg),*),
-            (5, 2, 1) => $f::<L, 5, 2, 1>($($arg),*),
-            (5, 2, 2) => $f::<L, 5, 2, 2>($($arg),*),
+            (3, 1, 1) => $f::<$($T),+, 3, 1, 1>($arg),
+            (3, 1, 2) => $f::<$($T),+, 3, 1, 2>($arg),
+            (3, 2, 1) => $f::<$($T),+, 3, 2, 1>($arg),
+            (3, 2, 2) => $f::<$($T),+, 3, 2, 2>($arg),
+            (5, 1, 1) => $f::<$($T),+, 5, 1, 1>($arg),
+            (5, 1, 2) => $f::<$($T),+, 5, 1, 2>($arg),
+            (5, 2, 1) => $f::<$($T),+, 5, 2, 1>($arg),
+            (5, 2, 2) => $f::<$($T),+, 5, 2, 2>($arg),
             _ => panic!("depthwise kernels are 3 or 5 wide, dilation and stride 1 or 2, found {:?}", $shape),
         }
     };
@@ -84,11 +85,13 @@ struct Put<'a> {
     add: bool,
     /// Zeroes results where this, at the results' places, is not positive.
     gate: Option<&'a [Pack]>,
+    /// Which of the blocks that share a pack.
+    place: usize,
 }
 
 /// Results `x..x + X` of a row.
 #[inline(always)]
-fn tile<L: Lanes, const KX: usize, const D: usize, const S: usize, const X: usize>(
+fn tile<L: Lanes, C: Store<L>, const KX: usize, const D: usize, const S: usize, const X: usize>(
     row: &Row<'_>,
     x: usize,
     part: usize,
@@ -124,13 +127,13 @@ fn tile<L: Lanes, const KX: usize, const D: usize, const S: usize, const X: usiz
         }
     }
     for (i, sum) in sums.into_iter().enumerate() {
-        sum.store(&mut out[(x + i) * gap], part);
+        C::put(sum, &mut out[(x + i) * gap], part, put.place);
     }
 }
 
 /// The first `parts` registers of `count` results of a row.
 #[inline(always)]
-fn row_of<L: Lanes, const KX: usize, const D: usize, const S: usize>(
+fn row_of<L: Lanes, C: Store<L>, const KX: usize, const D: usize, const S: usize>(
     row: Row<'_>,
     count: usize,
     parts: usize,
@@ -140,21 +143,21 @@ fn row_of<L: Lanes, const KX: usize, const D: usize, const S: usize>(
     for part in 0..parts {
         let mut x = 0;
         while x + 8 <= count {
-            tile::<L, KX, D, S, 8>(&row, x, part, out, put);
+            tile::<L, C, KX, D, S, 8>(&row, x, part, out, put);
             x += 8;
         }
         if x + 4 <= count {
-            tile::<L, KX, D, S, 4>(&row, x, part, out, put);
+            tile::<L, C, KX, D, S, 4>(&row, x, part, out, put);
             x += 4;
         }
         while x < count {
-            tile::<L, KX, D, S, 1>(&row, x, part, out, put);
+            tile::<L, C, KX, D, S, 1>(&row, x, part, out, put);
             x += 1;
         }
     }
 }
 
-/// Some rows of the convolution: `out` is `[block][row][column]` of those rows.
+/// Some rows of the convolution.
 pub struct Forward<'a> {
     /// The convolution.
     pub shape: Depthwise,
@@ -169,25 +172,33 @@ pub struct Forward<'a> {
     /// Channels of the last block that are wanted.
     pub last: usize,
     /// Where they go.
-    pub out: &'a mut [Pack],
+    pub out: Strip<'a>,
 }
 
 impl Kernel for Forward<'_> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        by_shape!(self.shape, forward(self))
+        by_shape!(self.shape, forward::<L, Singles>(self))
+    }
+}
+
+impl PairKernel for InPairs<Forward<'_>> {
+    #[inline(always)]
+    fn run<L: Pairs>(self) {
+        by_shape!(self.0.shape, forward::<L, PairsOf>(self.0))
     }
 }
 
 #[inline(always)]
-fn forward<L: Lanes, const K: usize, const D: usize, const S: usize>(k: Forward<'_>) {
+fn forward<L: Lanes, C: Store<L> + Store<L::Half>, const K: usize, const D: usize, const S: usize>(
+    mut k: Forward<'_>,
+) {
     let (wide, height, width) = (k.map.padded_width(), k.map.height, k.map.strided(S).width);
     let reach = k.shape.reach();
-    let mut out = k.out.chunks_exact_mut(width);
     for block in 0..k.map.packs {
-        for y in k.rows.clone() {
-            let Some(out) = out.next() else { return };
+        let (out, place) = k.out.block(block, <C as Store<L>>::SHARE);
+        for (y, out) in k.rows.clone().zip(out.chunks_exact_mut(width)) {
             let taps = k.shape.rows(y * S, height);
             let row = Row {
                 source: k.source,
@@ -199,10 +210,10 @@ fn forward<L: Lanes, const K: usize, const D: usize, const S: usize>(k: Forward<
                 weight_step: K as isize,
                 weight_x: 1,
             };
-            let put = Put { gap: 1, add: false, gate: None };
+            let put = Put { gap: 1, add: false, gate: None, place };
             match L::HALVES && block + 1 == k.map.packs && k.last <= LANES / 2 {
-                true => row_of::<L::Half, K, D, S>(row, width, 1, out, put),
-                false => row_of::<L, K, D, S>(row, width, L::PARTS, out, put),
+                true => row_of::<L::Half, C, K, D, S>(row, width, 1, out, put),
+                false => row_of::<L, C, K, D, S>(row, width, L::PARTS, out, put),
             }
         }
     }
@@ -266,7 +277,7 @@ fn input_gradient<L: Lanes, const K: usize, const D: usize>(k: InputGradient<'_>
             weight_x: -1,
         };
         let gate = k.gate.map(|gate| &gate[line * width..][..width]);
-        row_of::<L, K, D, 1>(row, width, L::PARTS, out, Put { gap: 1, add: k.add, gate });
+        row_of::<L, Singles, K, D, 1>(row, width, L::PARTS, out, Put { gap: 1, add: k.add, gate, place: 0 });
     }
 }
 
@@ -310,12 +321,12 @@ fn strided_input_gradient<L: Lanes>(k: InputGradient<'_>) {
                 let count = (width - parity).div_ceil(2);
                 let first = (block * height + y) * width + parity;
                 let out = &mut k.out[first..];
-                let put = Put { gap: 2, add: true, gate: k.gate.map(|gate| &gate[first..]) };
+                let put = Put { gap: 2, add: true, gate: k.gate.map(|gate| &gate[first..]), place: 0 };
                 match last_x / skip + 1 {
-                    1 => row_of::<L, 1, 1, 1>(row, count, L::PARTS, out, put),
-                    2 => row_of::<L, 2, 1, 1>(row, count, L::PARTS, out, put),
-                    3 => row_of::<L, 3, 1, 1>(row, count, L::PARTS, out, put),
-                    _ => row_of::<L, 5, 1, 1>(row, count, L::PARTS, out, put),
+                    1 => row_of::<L, Singles, 1, 1, 1>(row, count, L::PARTS, out, put),
+                    2 => row_of::<L, Singles, 2, 1, 1>(row, count, L::PARTS, out, put),
+                    3 => row_of::<L, Singles, 3, 1, 1>(row, count, L::PARTS, out, put),
+                    _ => row_of::<L, Singles, 5, 1, 1>(row, count, L::PARTS, out, put),
                 }
             }
         }
@@ -340,7 +351,7 @@ impl Kernel for WeightGradient<'_> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        by_shape!(self.shape, weight_gradient(self))
+        by_shape!(self.shape, weight_gradient::<L>(self))
     }
 }
 

@@ -1,7 +1,10 @@
 //! What is done pixel by pixel: rectifying, weighted sums of maps, inner products of maps.
 
+use core::ops::Range;
+
 use super::layout::{HALO, Map};
-use super::simd::{Kernel, Lanes, Pack};
+use super::simd::{Kernel, Lanes, Pack, PairKernel, Pairs};
+use super::strip::{InPairs, PairsOf, Singles, Store, Strip};
 
 /// `relu(scale * source + shift)` per channel, into a padded map whose borders are zero already.
 pub struct PadRectify<'a> {
@@ -35,21 +38,41 @@ impl Kernel for PadRectify<'_> {
     }
 }
 
-/// `relu(source)`, pack by pack.
+/// `relu(source)`, some rows of each block.
 pub struct Rectify<'a> {
-    /// What to rectify.
+    /// Size of the map.
+    pub map: Map,
+    /// A plain map.
     pub source: &'a [Pack],
-    /// Where it goes.
-    pub out: &'a mut [Pack],
+    /// Which rows.
+    pub rows: Range<usize>,
+    /// Where they go.
+    pub out: Strip<'a>,
 }
 
 impl Kernel for Rectify<'_> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        for (to, from) in self.out.iter_mut().zip(self.source) {
+        rectify::<L, Singles>(self);
+    }
+}
+
+impl PairKernel for InPairs<Rectify<'_>> {
+    #[inline(always)]
+    fn run<L: Pairs>(self) {
+        rectify::<L, PairsOf>(self.0);
+    }
+}
+
+#[inline(always)]
+fn rectify<L: Lanes, C: Store<L>>(mut k: Rectify<'_>) {
+    for block in 0..k.map.packs {
+        let source = &k.source[block * k.map.pixels() + k.rows.start * k.map.width..];
+        let (out, place) = k.out.block(block, C::SHARE);
+        for (to, from) in out.iter_mut().zip(source) {
             for part in 0..L::PARTS {
-                L::load(from, part).relu().store(to, part);
+                C::put(L::load(from, part).relu(), to, part, place);
             }
         }
     }

@@ -1,9 +1,11 @@
 //! A pointwise convolution in evaluation, with what stands before and after it: it starts from a bias and a map that it is added to,
-//! and leaves a plain map, a rectified and padded one for a depthwise convolution to read, or both.
+//! and leaves a plain map, a rectified and padded one for a depthwise convolution to read, a rectified one for a pointwise convolution to
+//! read, or several of these.
 
 use super::layout::{Channels, HALO};
 use super::simd::{Kernel, Lanes, Pack, PairKernel, Pairs};
-use super::tile::{self, Factors, Operands, PairsOf, Singles, Sums};
+use super::strip::{InPairs, PairsOf, Singles};
+use super::tile::{self, Factors, Operands, Sums};
 
 /// Some rows of the output. Filling lanes of it become zero.
 pub struct Layer<'a, 'b> {
@@ -23,7 +25,9 @@ pub struct Layer<'a, 'b> {
     pub plain: Option<&'a mut [&'b mut [Pack]]>,
     /// Where rectified results go: rows with `HALO` packs on each side, which are left as they are.
     pub padded: Option<&'a mut [&'b mut [Pack]]>,
-    /// Rows before these in `plain` and `padded`.
+    /// Where rectified results go as factors of other convolutions: `[block]`, of pairs `[two blocks]`, rows without gaps.
+    pub factors: Option<&'a mut [&'b mut [Pack]]>,
+    /// Rows before these in all three.
     pub skip: usize,
 }
 
@@ -38,9 +42,6 @@ pub enum Start<'a> {
     Map(&'a [Pack], usize),
 }
 
-/// [`Layer`] on pairs of bfloat16.
-pub struct PairLayer<'a, 'b>(pub Layer<'a, 'b>);
-
 impl Kernel for Layer<'_, '_> {
     type Output = ();
     #[inline(always)]
@@ -49,7 +50,7 @@ impl Kernel for Layer<'_, '_> {
     }
 }
 
-impl PairKernel for PairLayer<'_, '_> {
+impl PairKernel for InPairs<Layer<'_, '_>> {
     #[inline(always)]
     fn run<L: Pairs>(mut self) {
         strips::<L, PairsOf>(&mut self.0);
@@ -77,7 +78,7 @@ fn strips<L: Lanes, F: Factors<L>>(k: &mut Layer<'_, '_>) {
     for at in at..k.outputs.packs() * L::PARTS {
         let mut places = Places::first(k);
         for _ in 0..k.pixels {
-            put(k, at, &places, L::zero());
+            end::<L, F, 1>(k, at, true, &places, [L::zero()]);
             places.next(k.width);
         }
     }
@@ -147,14 +148,14 @@ fn pixels<L: Lanes, F: Factors<L>, const N: usize, const HALF: bool, const P: us
     // Within a row, as nearly all tiles are, places follow each other.
     let within = places.x + P <= k.width;
     for n in 0..N {
-        end::<L, P>(k, at + n, within, places, whole[n]);
+        end::<L, F, P>(k, at + n, within, places, whole[n]);
     }
     if HALF {
         let mut wide = [L::zero(); P];
         for i in 0..P {
             wide[i] = L::widen(halves[i]);
         }
-        end::<L, P>(k, at + N, within, places, wide);
+        end::<L, F, P>(k, at + N, within, places, wide);
     }
     for _ in 0..P {
         places.next(k.width);
@@ -179,7 +180,7 @@ fn begin<L: Lanes, const P: usize>(k: &Layer<'_, '_>, at: usize, pixel: usize, p
 
 /// Puts a register's results where they go.
 #[inline(always)]
-fn end<L: Lanes, const P: usize>(
+fn end<L: Lanes, F: Factors<L>, const P: usize>(
     k: &mut Layer<'_, '_>,
     at: usize,
     within: bool,
@@ -191,6 +192,12 @@ fn end<L: Lanes, const P: usize>(
         let to = &mut plain[block][places.plain..][..P];
         for i in 0..P {
             values[i].store(&mut to[i], part);
+        }
+    }
+    if let Some(factors) = &mut k.factors {
+        let to = &mut factors[block / F::SHARE][places.plain..][..P];
+        for i in 0..P {
+            F::put(values[i].relu(), &mut to[i], part, block % F::SHARE);
         }
     }
     let Some(padded) = &mut k.padded else { return };
@@ -206,10 +213,4 @@ fn end<L: Lanes, const P: usize>(
         values[i].relu().store(&mut padded[block][place.padded], part);
         place.next(k.width);
     }
-}
-
-/// One result.
-#[inline(always)]
-fn put<L: Lanes>(k: &mut Layer<'_, '_>, at: usize, places: &Places, value: L) {
-    end::<L, 1>(k, at, true, places, [value]);
 }

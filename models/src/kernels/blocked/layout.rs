@@ -82,6 +82,12 @@ impl Channels {
         self.groups * self.each.div_ceil(LANES)
     }
 
+    /// Packs per pixel where so many blocks of a map share one.
+    #[inline(always)]
+    pub fn shared(self, share: usize) -> usize {
+        self.groups * self.each.div_ceil(LANES).div_ceil(share)
+    }
+
     /// Channels of block `block`; the lanes behind them are filling.
     #[inline(always)]
     pub fn filled(self, block: usize) -> usize {

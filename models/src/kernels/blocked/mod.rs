@@ -18,6 +18,7 @@ pub mod parity;
 pub mod pointwise;
 pub mod pool;
 pub mod simd;
+pub mod strip;
 pub mod taps;
 pub mod tile;
 

@@ -6,9 +6,10 @@
 use core::ops::Range;
 
 use super::layout::Map;
-use super::simd::{Kernel, Lanes, Pack};
+use super::simd::{Kernel, Lanes, Pack, PairKernel, Pairs};
+use super::strip::{InPairs, PairsOf, Singles, Store, Strip};
 
-/// Rectified even and odd pixels: `out` is `[even blocks, odd blocks][row][column]` of some rows.
+/// Rectified even and odd pixels, `[even blocks, odd blocks]` of some rows.
 pub struct Gather<'a> {
     /// Size of the input.
     pub map: Map,
@@ -16,40 +17,42 @@ pub struct Gather<'a> {
     pub source: &'a [Pack],
     /// Which rows of the output, whose size is half of the input's, rounded up.
     pub rows: Range<usize>,
-    /// Packs from one output block to the next.
-    pub out_plane: usize,
-    /// Packs from the even blocks to the odd ones.
-    pub out_half: usize,
+    /// Blocks from the even ones to the odd ones.
+    pub half: usize,
     /// Where they go.
-    pub out: &'a mut [Pack],
+    pub out: Strip<'a>,
 }
 
 impl Kernel for Gather<'_> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let Map { packs, height, width } = self.map;
-        let small = self.map.strided(2).width;
-        for parity in 0..2 {
-            for block in 0..packs {
-                for (i, y) in self.rows.clone().enumerate() {
-                    let first = parity * self.out_half + block * self.out_plane + i * small;
-                    let out = &mut self.out[first..][..small];
-                    let row = 2 * y + parity;
-                    if row >= height {
-                        out.fill(Pack::ZERO);
-                        continue;
-                    }
-                    let source = &self.source[(block * height + row) * width..][..width];
-                    for (x, to) in out.iter_mut().enumerate() {
-                        match source.get(2 * x + parity) {
-                            Some(from) => {
-                                for part in 0..L::PARTS {
-                                    L::load(from, part).relu().store(to, part);
-                                }
-                            }
-                            None => *to = Pack::ZERO,
-                        }
+        gather::<L, Singles>(self);
+    }
+}
+
+impl PairKernel for InPairs<Gather<'_>> {
+    #[inline(always)]
+    fn run<L: Pairs>(self) {
+        gather::<L, PairsOf>(self.0);
+    }
+}
+
+#[inline(always)]
+fn gather<L: Lanes, C: Store<L>>(mut k: Gather<'_>) {
+    let Map { packs, height, width } = k.map;
+    let small = k.map.strided(2).width;
+    for parity in 0..2 {
+        for block in 0..packs {
+            let (out, place) = k.out.block(parity * k.half + block, C::SHARE);
+            for (y, out) in k.rows.clone().zip(out.chunks_exact_mut(small)) {
+                let row = 2 * y + parity;
+                let source = &k.source[(block * height + row.min(height - 1)) * width..][..width];
+                let inside = if row < height { width } else { 0 };
+                for (x, to) in out.iter_mut().enumerate() {
+                    let from = source[..inside].get(2 * x + parity).unwrap_or(&Pack::ZERO);
+                    for part in 0..L::PARTS {
+                        C::put(L::load(from, part).relu(), to, part, place);
                     }
                 }
             }

@@ -5,7 +5,8 @@
 
 use super::layout::Channels;
 use super::simd::{Kernel, LANES, Lanes, Pack};
-use super::tile::{self, Operands, Singles};
+use super::strip::Singles;
+use super::tile::{self, Operands};
 
 /// `out = weight * source`, some rows of pixels of an image. Filling lanes of the input are not read, those of the output
 /// become zero.

@@ -3,7 +3,8 @@
 use core::ops::Range;
 
 use super::layout::Map;
-use super::simd::{Kernel, Lanes, Pack};
+use super::simd::{Kernel, Lanes, Pack, PairKernel, Pairs};
+use super::strip::{InPairs, PairsOf, Singles, Store, Strip};
 
 /// Side of the window.
 pub const SIDE: usize = 3;
@@ -17,7 +18,7 @@ fn span(kx: usize, stride: usize, width: usize, small: usize) -> (usize, usize, 
     (first, end.saturating_sub(first), first * stride + kx - 1)
 }
 
-/// Rectified taps: `out` is `[tap][block][row][column]` of some rows.
+/// Rectified taps, `[tap][block]` of some rows.
 pub struct Gather<'a> {
     /// Rows and columns from one window to the next.
     pub stride: usize,
@@ -27,40 +28,61 @@ pub struct Gather<'a> {
     pub source: &'a [Pack],
     /// Which rows of the output.
     pub rows: Range<usize>,
-    /// Packs from one tap to the next.
-    pub out_tap: usize,
+    /// Blocks from one tap to the next.
+    pub step: usize,
     /// Where they go.
-    pub out: &'a mut [Pack],
+    pub out: Strip<'a>,
 }
 
 impl Kernel for Gather<'_> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let (Map { packs, height, width }, small) = (self.map, self.map.strided(self.stride).width);
-        let plane = self.rows.len() * small;
-        for tap in 0..SIDE * SIDE {
-            let (ky, kx) = (tap / SIDE, tap % SIDE);
-            let (first, count, from) = span(kx, self.stride, width, small);
-            for block in 0..packs {
-                let out = &mut self.out[tap * self.out_tap + block * plane..][..plane];
-                for (out, y) in out.chunks_exact_mut(small).zip(self.rows.clone()) {
-                    let row = (y * self.stride + ky).wrapping_sub(1);
-                    if row >= height {
-                        out.fill(Pack::ZERO);
-                        continue;
-                    }
-                    out[..first].fill(Pack::ZERO);
-                    out[first + count..].fill(Pack::ZERO);
-                    let source = &self.source[(block * height + row) * width..][..width];
-                    for (i, to) in out[first..first + count].iter_mut().enumerate() {
-                        let at = &source[from + i * self.stride];
-                        for part in 0..L::PARTS {
-                            L::load(at, part).relu().store(to, part);
-                        }
+        gather::<L, Singles>(self);
+    }
+}
+
+impl PairKernel for InPairs<Gather<'_>> {
+    #[inline(always)]
+    fn run<L: Pairs>(self) {
+        gather::<L, PairsOf>(self.0);
+    }
+}
+
+#[inline(always)]
+fn gather<L: Lanes, C: Store<L>>(mut k: Gather<'_>) {
+    let (Map { packs, height, width }, small) = (k.map, k.map.strided(k.stride).width);
+    for tap in 0..SIDE * SIDE {
+        let (ky, kx) = (tap / SIDE, tap % SIDE);
+        let (first, count, from) = span(kx, k.stride, width, small);
+        for block in 0..packs {
+            let (out, place) = k.out.block(tap * k.step + block, C::SHARE);
+            for (out, y) in out.chunks_exact_mut(small).zip(k.rows.clone()) {
+                let row = (y * k.stride + ky).wrapping_sub(1);
+                let count = if row < height { count } else { 0 };
+                fill::<L, C>(&mut out[..first], place);
+                fill::<L, C>(&mut out[first + count..], place);
+                if count == 0 {
+                    continue;
+                }
+                let source = &k.source[(block * height + row) * width..][..width];
+                for (i, to) in out[first..first + count].iter_mut().enumerate() {
+                    let at = &source[from + i * k.stride];
+                    for part in 0..L::PARTS {
+                        C::put(L::load(at, part).relu(), to, part, place);
                     }
                 }
             }
+        }
+    }
+}
+
+/// Zeros.
+#[inline(always)]
+fn fill<L: Lanes, C: Store<L>>(out: &mut [Pack], place: usize) {
+    for to in out {
+        for part in 0..L::PARTS {
+            C::put(L::zero(), to, part, place);
         }
     }
 }
@@ -108,7 +130,7 @@ impl Kernel for Scatter<'_> {
     }
 }
 
-/// Means of 2x2 windows, of the pixels there are: `out` is `[block][row][column]` of some rows.
+/// Means of 2x2 windows, of the pixels there are, of some rows.
 pub struct Halve<'a> {
     /// Size of the input.
     pub map: Map,
@@ -117,32 +139,43 @@ pub struct Halve<'a> {
     /// Which rows of the output, whose size is half of the input's, rounded up.
     pub rows: Range<usize>,
     /// Where they go.
-    pub out: &'a mut [Pack],
+    pub out: Strip<'a>,
 }
 
 impl Kernel for Halve<'_> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let (Map { packs, height, width }, small) = (self.map, self.map.strided(2).width);
-        let plane = self.rows.len() * small;
-        for block in 0..packs {
-            let out = &mut self.out[block * plane..][..plane];
-            for (out, y) in out.chunks_exact_mut(small).zip(self.rows.clone()) {
-                let rows = 2 * y..(2 * y + 2).min(height);
-                for (x, to) in out.iter_mut().enumerate() {
-                    let columns = 2 * x..(2 * x + 2).min(width);
-                    let share = L::splat(1.0 / (rows.len() * columns.len()) as f32);
-                    for part in 0..L::PARTS {
-                        let mut sum = L::zero();
-                        for row in rows.clone() {
-                            for column in columns.clone() {
-                                let at = &self.source[(block * height + row) * width + column];
-                                sum = L::load(at, part).fma(share, sum);
-                            }
+        halve::<L, Singles>(self);
+    }
+}
+
+impl PairKernel for InPairs<Halve<'_>> {
+    #[inline(always)]
+    fn run<L: Pairs>(self) {
+        halve::<L, PairsOf>(self.0);
+    }
+}
+
+#[inline(always)]
+fn halve<L: Lanes, C: Store<L>>(mut k: Halve<'_>) {
+    let (Map { packs, height, width }, small) = (k.map, k.map.strided(2).width);
+    for block in 0..packs {
+        let (out, place) = k.out.block(block, C::SHARE);
+        for (out, y) in out.chunks_exact_mut(small).zip(k.rows.clone()) {
+            let rows = 2 * y..(2 * y + 2).min(height);
+            for (x, to) in out.iter_mut().enumerate() {
+                let columns = 2 * x..(2 * x + 2).min(width);
+                let share = L::splat(1.0 / (rows.len() * columns.len()) as f32);
+                for part in 0..L::PARTS {
+                    let mut sum = L::zero();
+                    for row in rows.clone() {
+                        for column in columns.clone() {
+                            let at = &k.source[(block * height + row) * width + column];
+                            sum = L::load(at, part).fma(share, sum);
                         }
-                        sum.store(to, part);
                     }
+                    C::put(sum, to, part, place);
                 }
             }
         }

@@ -2,24 +2,17 @@
 
 use super::layout::Channels;
 use super::simd::{LANES, Lanes, Pack, PairProducts, Pairs};
+use super::strip::{PairsOf, Singles, Store};
 
-/// What a lane of the factors holds.
-pub trait Factors<L: Lanes> {
-    /// Channels in a lane.
-    const SHARE: usize;
+/// Factors, by how they lie in memory.
+pub trait Factors<L: Lanes>: Store<L> {
     /// `w * x + sum`
     fn multiply(w: L, x: L, sum: L) -> L;
     /// The same of half a register.
     fn multiply_half(w: L::Half, x: L::Half, sum: L::Half) -> L::Half;
 }
 
-/// One f32.
-pub struct Singles;
-/// A pair of bfloat16.
-pub struct PairsOf;
-
 impl<L: Lanes> Factors<L> for Singles {
-    const SHARE: usize = 1;
     #[inline(always)]
     fn multiply(w: L, x: L, sum: L) -> L {
         w.fma(x, sum)
@@ -31,7 +24,6 @@ impl<L: Lanes> Factors<L> for Singles {
 }
 
 impl<L: Pairs> Factors<L> for PairsOf {
-    const SHARE: usize = 2;
     #[inline(always)]
     fn multiply(w: L, x: L, sum: L) -> L {
         w.pairs(x, sum)
@@ -47,7 +39,7 @@ impl<L: Pairs> Factors<L> for PairsOf {
 pub struct Operands<'a> {
     /// Channels of the input. Filling lanes are not read, but for those up to the next multiple of four.
     pub inputs: Channels,
-    /// `[in block]` planes of `plane` packs; of pairs `[two in blocks]`.
+    /// `[in block]` planes of `plane` packs; of pairs `[two in blocks]` of each map.
     pub source: &'a [Pack],
     /// Packs from one block to the next.
     pub plane: usize,
@@ -69,12 +61,14 @@ pub fn add<L: Lanes, F: Factors<L>, const N: usize, const HALF: bool, const P: u
     pixel: usize,
     (mut sums, mut halves): Sums<L, N, P>,
 ) -> Sums<L, N, P> {
-    let inputs = k.inputs.packs();
-    let column = inputs.div_ceil(F::SHARE) * LANES;
-    let mut left = 0;
-    for block in 0..inputs {
+    let column = k.inputs.shared(F::SHARE) * LANES;
+    let (mut block, mut left) = (0, 0);
+    for _ in 0..k.inputs.packs() {
         // `inputs.filled(block)` without its division.
-        left = if left == 0 { k.inputs.each } else { left };
+        if left == 0 {
+            left = k.inputs.each;
+            block += block % F::SHARE;
+        }
         let filled = left.min(LANES);
         left -= filled;
         let (pack, first) = (block / F::SHARE, block % F::SHARE * (LANES / F::SHARE));
@@ -84,6 +78,7 @@ pub fn add<L: Lanes, F: Factors<L>, const N: usize, const HALF: bool, const P: u
         for n in 0..N {
             rows[n] = &k.weight[weights(n)..][..LANES];
         }
+        block += 1;
         let half = if HALF { &k.weight[weights(N)..][..LANES] } else { &k.weight[..0] };
         for quad in 0..filled.div_ceil(QUAD) {
             let lanes = QUAD / F::SHARE;

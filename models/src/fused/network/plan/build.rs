@@ -1,6 +1,6 @@
 //! From the steps of training to those of evaluation.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use crate::kernels::blocked::bf16::{pair_weight, round};
 use crate::kernels::blocked::norm::Scaling;
@@ -10,7 +10,8 @@ use super::super::super::parameters::Id as Weight;
 use super::super::super::unit::Columns;
 use super::super::{self as network, Network, Slot, Source};
 use super::rooms::{Id, Room};
-use super::{Form, Layer, Plan, Pool, Precision, Start, Step, Sum, Term};
+use super::wanted::Wanted;
+use super::{Factors, Form, Layer, Plan, Pool, Precision, Start, Step, Sum, Term};
 
 /// Where a state is.
 #[derive(Copy, Clone)]
@@ -25,6 +26,7 @@ struct Target {
     start: Start,
     plain: Option<Id>,
     padded: Option<Id>,
+    factors: Option<Factors>,
 }
 
 struct Builder<'a> {
@@ -33,8 +35,9 @@ struct Builder<'a> {
     plan: Plan,
     /// By buffer and offset.
     states: BTreeMap<(usize, usize), State>,
-    /// The states that are wanted padded.
-    padded: HashSet<(usize, usize)>,
+    wanted: Wanted,
+    /// By buffer, the room of its factors.
+    factors: HashMap<usize, Id>,
 }
 
 impl Plan {
@@ -46,20 +49,13 @@ impl Plan {
             Precision::Bf16 => Form::Rounded,
         };
         let steps = &network.program.steps;
-        let padded = |step: &network::Step| match step {
-            network::Step::Convolution(c) => match (&c.source, c.unit.columns) {
-                (Source::State(slot), Columns::Depthwise(..)) => Some((slot.buffer, slot.offset)),
-                _ => None,
-            },
-            _ => None,
-        };
-        let padded = (0..steps.len()).filter(|&at| !network.idles(at)).filter_map(|at| padded(&steps[at]));
         let mut builder = Builder {
             network,
             form,
-            plan: Plan::default(),
+            plan: Plan { form, ..Plan::default() },
             states: BTreeMap::new(),
-            padded: padded.collect(),
+            wanted: Wanted::new(network, form),
+            factors: HashMap::new(),
         };
         builder.stem();
         for step in steps {
@@ -81,8 +77,27 @@ impl Builder<'_> {
     }
 
     /// A room for a padded state, if it is wanted.
-    fn padded(&mut self, place: (usize, usize), map: Map) -> Option<Id> {
-        self.padded.contains(&place).then(|| self.room(map, true))
+    fn padded(&mut self, slot: Slot) -> Option<Id> {
+        self.wanted.padded(slot).then(|| self.room(slot.map, true))
+    }
+
+    /// Where factors of a slot are, or are to be. All maps that are joined are of a size.
+    fn factors_of(&mut self, slot: Slot) -> Factors {
+        let part = Channels::one(slot.channels.each);
+        let (len, packs) = (slot.map.pixels() * part.packs(), part.shared(self.form.share()));
+        let parts = (self.network.program.images[slot.buffer] / len).max(1);
+        let map = Map { packs: parts * packs, ..slot.map };
+        let room = match self.factors.get(&slot.buffer) {
+            Some(room) => *room,
+            None => self.room(map, false),
+        };
+        self.factors.insert(slot.buffer, room);
+        Factors { room, before: slot.offset / len * packs }
+    }
+
+    /// The same of a state, if they are wanted.
+    fn factors(&mut self, slot: Slot) -> Option<Factors> {
+        self.wanted.factors(slot).then(|| self.factors_of(slot))
     }
 
     fn states(&self, slot: Slot) -> impl Iterator<Item = &State> {
@@ -100,21 +115,28 @@ impl Builder<'_> {
         let (id, scaling) = stem.layer();
         let (weight, bias) = self.folded(id, scaling, 1.0);
         let plain = self.room(stem.map, false);
-        let padded = self.padded((0, 0), stem.map);
+        let channels = self.network.program.tensors.parameters.channels(id);
+        let slot = Slot { buffer: 0, offset: 0, map: stem.map, channels: channels[1] };
+        let padded = self.padded(slot);
         self.states.insert((0, 0), State { plain, padded });
-        self.plan.steps.push(Step::Layer(Layer {
+        self.plan.steps.push(Step::Layer(Box::new(Layer {
             form: Form::Single,
             columns: None,
+            ready: None,
             source: Vec::new(),
             input: stem.map,
             output: stem.map,
-            channels: self.network.program.tensors.parameters.channels(id),
+            channels,
             weight,
             bias,
             start: Start::Zero,
             plain: Some(plain),
             padded,
-        }));
+            factors: None,
+        })));
+        if let Some(out) = self.factors(slot) {
+            self.plan.steps.push(Step::Rectify { source: plain, out });
+        }
     }
 
     /// A weight, and a bias, that include the norm and a factor.
@@ -158,7 +180,7 @@ impl Builder<'_> {
             },
             _ => None,
         };
-        let padded = self.padded(place, map);
+        let (padded, factors) = (self.padded(out), self.factors(out));
         // A map that is passed on alone stays where it is.
         let alone = passed.filter(|_| convolutions.is_empty());
         let plain = alone.unwrap_or_else(|| self.room(map, false));
@@ -173,10 +195,24 @@ impl Builder<'_> {
         if let (Some(out), true) = (padded, convolutions.is_empty()) {
             self.plan.steps.push(Step::Pad { source: plain, out });
         }
-        for (i, &step) in convolutions.iter().enumerate() {
-            let padded = padded.filter(|_| i + 1 == convolutions.len());
-            self.convolution(step, Target { start, plain: Some(plain), padded });
-            start = Start::Plain;
+        if let (Some(out), true) = (factors, convolutions.is_empty()) {
+            self.plan.steps.push(Step::Rectify { source: plain, out });
+        }
+        if let Some((&last, others)) = convolutions.split_last() {
+            for &step in others {
+                let (padded, factors) = (None, None);
+                self.convolution(step, Target { start, plain: Some(plain), padded, factors });
+                start = Start::Plain;
+            }
+            let to = match start {
+                _ if self.wanted.plain(out) => Some(plain),
+                Start::Plain => {
+                    start = Start::Map(plain);
+                    None
+                }
+                _ => None,
+            };
+            self.convolution(last, Target { start, plain: to, padded, factors });
         }
         self.states.insert(place, State { plain, padded });
     }
@@ -216,14 +252,19 @@ impl Builder<'_> {
     fn convolution(&mut self, step: usize, target: Target) {
         let network::Step::Convolution(convolution) = &self.network.program.steps[step] else { return };
         let unit = &convolution.unit;
+        let mut ready = None;
         let source = match &convolution.source {
             Source::Normed(before) => {
                 let padded = Some(self.room(unit.input, true));
-                self.convolution(*before, Target { start: Start::Zero, plain: None, padded });
+                self.convolution(*before, Target { start: Start::Zero, plain: None, padded, factors: None });
                 padded.into_iter().collect()
             }
             Source::State(slot) => match unit.columns {
                 Columns::Depthwise(..) => self.states(*slot).filter_map(|state| state.padded).collect(),
+                Columns::Rectified if self.form != Form::Rounded => {
+                    ready = Some(self.factors_of(*slot));
+                    Vec::new()
+                }
                 _ => self.parts(*slot),
             },
         };
@@ -231,10 +272,11 @@ impl Builder<'_> {
         let identity = &self.network.program.identity;
         let scaling = self.network.scaling(step).unwrap_or(identity);
         let (weight, bias) = self.folded(unit.pointwise, scaling, self.factor(step));
-        let Target { start, plain, padded } = target;
-        self.plan.steps.push(Step::Layer(Layer {
+        let Target { start, plain, padded, factors } = target;
+        self.plan.steps.push(Step::Layer(Box::new(Layer {
             form: self.form,
             columns: Some(unit.columns),
+            ready,
             source,
             input: unit.input,
             output: unit.output,
@@ -244,7 +286,8 @@ impl Builder<'_> {
             start,
             plain,
             padded,
-        }));
+            factors,
+        })));
     }
 }
 
@@ -252,7 +295,7 @@ fn formed(mut weight: Vec<Pack>, form: Form, inputs: Channels) -> Vec<Pack> {
     match form {
         Form::Single => (),
         Form::Rounded => weight.iter_mut().for_each(|pack| pack.0 = pack.0.map(round)),
-        Form::Pairs => return pair_weight(&weight, inputs.packs()),
+        Form::Pairs => return pair_weight(&weight, inputs),
     }
     weight
 }

@@ -1,5 +1,6 @@
 //! Evaluation: the steps of one image, with norms folded into weights, sums into the convolutions that make their terms, and
-//! rectifying and padding into whatever writes the map.
+//! rectifying and padding into whatever writes the map. What pointwise convolutions read is left rectified, in the form that they
+//! multiply.
 //!
 //! Every image has a thread, so that what one step writes is in the thread's cache when the next reads it. Where there are fewer
 //! images than threads, the threads share the rows of each convolution.
@@ -7,6 +8,7 @@
 mod build;
 mod rooms;
 mod run;
+mod wanted;
 
 use std::sync::Mutex;
 
@@ -17,7 +19,7 @@ use super::super::unit::Columns;
 use rooms::{Id, Room};
 use run::Worker;
 
-/// What pointwise and dense convolutions multiply. All else is float32: sums, maps, depthwise convolutions, stem, linear layer.
+/// What pointwise and dense convolutions multiply. All else is float32: sums, other maps, depthwise convolutions, stem, linear layer.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// float32.
@@ -39,9 +41,10 @@ impl Precision {
 }
 
 /// How the factors of a convolution are stored.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 enum Form {
     /// float32.
+    #[default]
     Single,
     /// float32 that are bfloat16.
     Rounded,
@@ -52,6 +55,8 @@ enum Form {
 /// The steps, and what they need of an image.
 #[derive(Default)]
 pub(super) struct Plan {
+    /// Of all factors but the stem's.
+    form: Form,
     rooms: Vec<Room>,
     steps: Vec<Step>,
     /// The parts of the map that the head reads.
@@ -61,13 +66,18 @@ pub(super) struct Plan {
 }
 
 enum Step {
-    Layer(Layer),
+    Layer(Box<Layer>),
     Pool(Pool),
     Sum(Sum),
     /// A map, rectified and padded.
     Pad {
         source: Id,
         out: Id,
+    },
+    /// A map, rectified, as factors.
+    Rectify {
+        source: Id,
+        out: Factors,
     },
 }
 
@@ -76,7 +86,9 @@ struct Layer {
     form: Form,
     /// What makes the columns; `None` are the patches of the stem.
     columns: Option<Columns>,
-    /// The parts of the map that the columns are made of.
+    /// The columns, if they were left as factors.
+    ready: Option<Factors>,
+    /// Else the parts of the map that the columns are made of.
     source: Vec<Id>,
     /// Of all parts.
     input: Map,
@@ -90,6 +102,15 @@ struct Layer {
     start: Start,
     plain: Option<Id>,
     padded: Option<Id>,
+    factors: Option<Factors>,
+}
+
+/// A rectified map as pointwise convolutions multiply it, in a room with those that it is joined with.
+#[derive(Copy, Clone)]
+struct Factors {
+    room: Id,
+    /// Packs of a pixel before the map's.
+    before: usize,
 }
 
 /// What a convolution is added to.
@@ -122,4 +143,11 @@ struct Term {
     parts: Vec<Id>,
     /// `[block]`
     scale: Vec<Pack>,
+}
+
+impl Form {
+    /// Blocks that share a pack.
+    fn share(self) -> usize {
+        if self == Form::Pairs { 2 } else { 1 }
+    }
 }

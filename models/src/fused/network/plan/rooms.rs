@@ -35,9 +35,11 @@ impl Step {
                 layer
                     .source
                     .iter_mut()
+                    .chain(layer.ready.as_mut().map(|ready| &mut ready.room))
                     .chain(start)
                     .chain(&mut layer.plain)
                     .chain(&mut layer.padded)
+                    .chain(layer.factors.as_mut().map(|factors| &mut factors.room))
                     .collect()
             }
             Step::Pool(pool) => vec![&mut pool.source, &mut pool.out],
@@ -45,6 +47,7 @@ impl Step {
                 sum.terms.iter_mut().flat_map(|term| &mut term.parts).chain([&mut sum.out]).collect()
             }
             Step::Pad { source, out } => vec![source, out],
+            Step::Rectify { source, out } => vec![source, &mut out.room],
         }
     }
 }

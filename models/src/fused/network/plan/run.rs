@@ -3,16 +3,17 @@
 use core::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use crate::kernels::blocked::bf16::{Pair, Round};
-use crate::kernels::blocked::elementwise::{PadRectify, Term as Addend, WeightedSum};
-use crate::kernels::blocked::layer::{self, PairLayer};
+use crate::kernels::blocked::bf16::Round;
+use crate::kernels::blocked::elementwise::{PadRectify, Rectify, Term as Addend, WeightedSum};
+use crate::kernels::blocked::layer;
+use crate::kernels::blocked::strip::{self, Strip};
 use crate::kernels::blocked::tile::Operands;
-use crate::kernels::blocked::{Map, Pack, pool};
+use crate::kernels::blocked::{LANES, Map, Pack, pool};
 
 use super::super::super::head::Head;
 use super::super::super::unit::Part;
 use super::super::{Network, Prediction};
-use super::{Form, Id, Layer, Plan, Pool, Start, Step, Sum};
+use super::{Factors, Form, Id, Layer, Plan, Pool, Start, Step, Sum};
 
 /// The maps of one image.
 #[derive(Default)]
@@ -20,14 +21,8 @@ pub(super) struct Worker {
     rooms: Vec<Vec<Pack>>,
     /// The other pool, which the kernel makes as well, and sums of both.
     pool: [Vec<Pack>; 2],
-    strips: Mutex<Vec<Strips>>,
-}
-
-/// Columns of some rows, and the same as factors.
-#[derive(Default)]
-struct Strips {
-    columns: Vec<Pack>,
-    pairs: Vec<Pack>,
+    /// Columns of some rows, for as many threads as there were.
+    strips: Mutex<Vec<Vec<Pack>>>,
 }
 
 /// A convolution and what it needs, while its rows are made.
@@ -37,7 +32,7 @@ struct Turn<'a> {
     /// Those that are not written to.
     rooms: &'a [Vec<Pack>],
     layer: &'a Layer,
-    strips: &'a Mutex<Vec<Strips>>,
+    strips: &'a Mutex<Vec<Vec<Pack>>>,
 }
 
 /// Some rows of a map, block by block.
@@ -65,16 +60,23 @@ impl Plan {
                     // Rooms are never written to and read in one step.
                     let mut take = |id: Option<Id>| id.map(|id| std::mem::take(&mut worker.rooms[id]));
                     let (mut plain, mut padded) = (take(layer.plain), take(layer.padded));
+                    let factors = layer.factors.map(|factors| factors.room);
+                    let mut factors_room = take(factors);
                     let Map { height, width, .. } = layer.output;
+                    let before = layer.factors.map_or(0, |factors| factors.before);
                     let out = [
                         plain.as_mut().map(|room| room.chunks_exact_mut(height * width).collect()),
+                        factors_room
+                            .as_mut()
+                            .map(|room| room.chunks_exact_mut(height * width).skip(before).collect()),
                         padded.as_mut().map(|room| {
                             room.chunks_exact_mut(height * layer.output.padded_width()).collect()
                         }),
                     ];
                     let turn = Turn { network, image, rooms: &worker.rooms, layer, strips: &worker.strips };
                     turn.share(0..height, out, threads);
-                    for (id, room) in [(layer.plain, plain), (layer.padded, padded)] {
+                    for (id, room) in [(layer.plain, plain), (layer.padded, padded), (factors, factors_room)]
+                    {
                         if let (Some(id), Some(room)) = (id, room) {
                             worker.rooms[id] = room;
                         }
@@ -89,6 +91,16 @@ impl Plan {
                     let (source, shift) = (&worker.rooms[*source][..], &network.program.identity.shift[..]);
                     network.level.run(PadRectify { map, source, scale, shift, out: &mut to });
                     worker.rooms[*out] = to;
+                }
+                Step::Rectify { source, out } => {
+                    let map = self.rooms[*source].map;
+                    let mut to = std::mem::take(&mut worker.rooms[out.room]);
+                    let (source, pixels) = (&worker.rooms[*source][..], map.pixels());
+                    let packs = &mut to[out.before * pixels..];
+                    let strip = Strip::new(packs, pixels);
+                    let rectify = Rectify { map, source, rows: 0..map.height, out: strip };
+                    strip::run(network.level, self.form == Form::Pairs, rectify);
+                    worker.rooms[out.room] = to;
                 }
             }
         }
@@ -134,30 +146,31 @@ impl Worker {
 
 impl Turn<'_> {
     /// Rows in halves, until each thread has some.
-    fn share(&self, rows: Range<usize>, out: [Option<Blocks<'_>>; 2], threads: usize) {
+    fn share(&self, rows: Range<usize>, out: [Option<Blocks<'_>>; 3], threads: usize) {
         if threads < 2 || rows.len() < 2 {
             return self.work(rows, out);
         }
         let (output, left) = (self.layer.output, threads / 2);
         let middle = (rows.len() * left).div_ceil(threads);
-        let [plain, padded] = out;
+        let [plain, factors, padded] = out;
         let (top, bottom) = cut(plain, middle * output.width);
+        let (factors_top, factors_bottom) = cut(factors, middle * output.width);
         let (padded_top, padded_bottom) = cut(padded, middle * output.padded_width());
         let middle = rows.start + middle;
         rayon::join(
-            || self.share(rows.start..middle, [top, padded_top], left),
-            || self.share(middle..rows.end, [bottom, padded_bottom], threads - left),
+            || self.share(rows.start..middle, [top, factors_top, padded_top], left),
+            || self.share(middle..rows.end, [bottom, factors_bottom, padded_bottom], threads - left),
         );
     }
 
-    fn work(&self, all: Range<usize>, mut out: [Option<Blocks<'_>>; 2]) {
+    fn work(&self, all: Range<usize>, mut out: [Option<Blocks<'_>>; 3]) {
         let kept = self.strips.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut strips = kept.unwrap_or_default();
+        let mut strip = kept.unwrap_or_default();
         for start in all.clone().step_by(self.layer.strip()) {
             let rows = start..(start + self.layer.strip()).min(all.end);
-            self.strip(rows, start - all.start, &mut strips, &mut out);
+            self.strip(rows, start - all.start, &mut strip, &mut out);
         }
-        self.strips.lock().unwrap_or_else(PoisonError::into_inner).push(strips);
+        self.strips.lock().unwrap_or_else(PoisonError::into_inner).push(strip);
     }
 
     /// Some rows, which `skip` rows of `out` come before.
@@ -165,33 +178,32 @@ impl Turn<'_> {
         &self,
         rows: Range<usize>,
         skip: usize,
-        strips: &mut Strips,
-        [plain, padded]: &mut [Option<Blocks<'_>>; 2],
+        strip: &mut Vec<Pack>,
+        [plain, factors, padded]: &mut [Option<Blocks<'_>>; 3],
     ) {
         let Turn { network, layer, .. } = *self;
         let (level, width, pixels) = (network.level, layer.output.width, rows.len() * layer.output.width);
         let [inputs, outputs] = layer.channels;
-        let Strips { columns, pairs } = strips;
         let start = match layer.start {
             Start::Zero => layer::Start::Zero,
             Start::Plain => layer::Start::Plain,
             Start::Map(id) => layer::Start::Map(&self.rooms[id][rows.start * width..], layer.output.pixels()),
         };
-        let columns = self.columns(rows, columns);
-        let source = match layer.form {
-            Form::Single => columns,
-            Form::Rounded => {
-                level.run(Round(columns));
-                columns
+        let (source, plane) = match layer.ready {
+            Some(Factors { room, before }) => {
+                let plane = layer.output.pixels();
+                (&self.rooms[room][before * plane + rows.start * width..], plane)
             }
-            Form::Pairs => {
-                let pairs = room(pairs, inputs.packs().div_ceil(2) * pixels);
-                level.run_pairs(Pair { source: columns, plane: pixels, out: pairs });
-                pairs
+            None => {
+                let columns = self.columns(rows, strip);
+                if layer.form == Form::Rounded {
+                    level.run(Round(columns));
+                }
+                (&columns[..], pixels)
             }
         };
         let kernel = layer::Layer {
-            operands: Operands { inputs, source, plane: pixels, weight: &layer.weight },
+            operands: Operands { inputs, source, plane, weight: &layer.weight },
             outputs,
             bias: &layer.bias,
             pixels,
@@ -199,12 +211,10 @@ impl Turn<'_> {
             start,
             plain: plain.as_deref_mut(),
             padded: padded.as_deref_mut(),
+            factors: factors.as_deref_mut(),
             skip,
         };
-        match layer.form {
-            Form::Pairs => level.run_pairs(PairLayer(kernel)),
-            _ => level.run(kernel),
-        }
+        strip::run(level, layer.form == Form::Pairs, kernel);
     }
 
     fn columns<'o>(&self, rows: Range<usize>, out: &'o mut Vec<Pack>) -> &'o mut [Pack] {
@@ -213,7 +223,9 @@ impl Turn<'_> {
             network.program.stem.patches(self.image, rows, out);
             return out;
         };
-        let out = room(out, layer.channels[0].packs() * rows.len() * layer.output.width);
+        let (pairs, pixels) = (layer.form == Form::Pairs, rows.len() * layer.output.width);
+        let out = room(out, layer.channels[0].shared(layer.form.share()) * pixels);
+        let each = layer.channels[0].each.div_ceil(LANES);
         let mut before = 0;
         for &id in &layer.source {
             let source = &self.rooms[id][..];
@@ -222,9 +234,16 @@ impl Turn<'_> {
                 _ => source.len() / layer.input.pixels(),
             };
             let last = layer.channels[0].filled(before + packs - 1);
-            let part =
-                Part { map: Map { packs, ..layer.input }, source, before, blocks: layer.input.packs, last };
-            part.columns(columns, network.level, &network.program.tensors.parameters, rows.clone(), out);
+            let part = Part {
+                map: Map { packs, ..layer.input },
+                source,
+                before,
+                blocks: layer.input.packs,
+                each,
+                last,
+            };
+            let parameters = &network.program.tensors.parameters;
+            part.columns(columns, network.level, parameters, rows.clone(), pairs, out);
             before += packs;
         }
         out

@@ -113,13 +113,14 @@ pub trait Kernel {
 pub trait PairProducts: Lanes {
     /// `c` and, lane by lane, the products of the first and of the second numbers of the pairs.
     fn pairs(self, b: Self, c: Self) -> Self;
+    /// Writes its lanes, rounded to nearest, ties to even, as pairs of neighbours: from the first pair of a pack on, or from the ninth.
+    fn store_pairs(self, to: &mut Pack, half: usize);
 }
 
-/// Those that make pairs as well.
-pub trait Pairs: PairProducts<Half: PairProducts> {
-    /// The channels of two packs, rounded to nearest, ties to even, as sixteen pairs.
-    fn pair(low: &Pack, high: &Pack, to: &mut Pack);
-}
+/// Those whose halves do so, too.
+pub trait Pairs: PairProducts<Half: PairProducts> {}
+
+impl<L: PairProducts<Half: PairProducts>> Pairs for L {}
 
 /// A [`Kernel`] on pairs.
 pub trait PairKernel {

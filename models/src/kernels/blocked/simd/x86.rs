@@ -3,7 +3,7 @@
 use core::arch::x86_64::*;
 use core::mem::transmute;
 
-use super::{LANES, Lanes, Pack, PairProducts, Pairs};
+use super::{LANES, Lanes, Pack, PairProducts};
 
 #[derive(Copy, Clone)]
 pub(super) struct Avx512(__m512);
@@ -147,7 +147,7 @@ impl Lanes for Avx2 {
     }
 }
 
-// SAFETY (this and the next two): reached through `run_pairs` alone, so AVX-512 F, VL and BF16 are there; any bits are a register
+// SAFETY (this and the next): reached through `run_pairs` alone, so AVX-512 F, VL and BF16 are there; any bits are a register
 // of either type.
 impl PairProducts for Avx512 {
     #[inline(always)]
@@ -158,6 +158,13 @@ impl PairProducts for Avx512 {
                 transmute::<__m512, __m512bh>(self.0),
                 transmute::<__m512, __m512bh>(b.0),
             ))
+        }
+    }
+    #[inline(always)]
+    fn store_pairs(self, to: &mut Pack, half: usize) {
+        unsafe {
+            let pairs = transmute::<__m256bh, __m256>(_mm512_cvtneps_pbh(self.0));
+            _mm256_store_ps(to.0.as_mut_ptr().add((half & 1) * 8), pairs);
         }
     }
 }
@@ -173,12 +180,11 @@ impl PairProducts for Avx2 {
             ))
         }
     }
-}
-
-impl Pairs for Avx512 {
     #[inline(always)]
-    fn pair(low: &Pack, high: &Pack, to: &mut Pack) {
-        let (low, high) = (Self::load(low, 0).0, Self::load(high, 0).0);
-        unsafe { Avx512(transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(high, low))) }.store(to, 0)
+    fn store_pairs(self, to: &mut Pack, half: usize) {
+        unsafe {
+            let pairs = transmute::<__m128bh, __m128>(_mm256_cvtneps_pbh(self.0));
+            _mm_store_ps(to.0.as_mut_ptr().add((half & 1) * 8), pairs);
+        }
     }
 }
