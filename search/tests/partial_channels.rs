@@ -55,12 +55,12 @@ fn compare(config: SupernetConfig, kind: MixtureKind, sizes: &[(usize, usize, us
         let [found, expected] =
             [found, expected].map(|of| pass.gradient(&alphas, &config, &of.mixture_gradient).flat());
         close(&format!("alphas of {what}"), &f64s(&found), &f64s(&expected), 2e-3);
-        let norm = Supernet::gradient_norm(&reference).unwrap();
-        let own = Supernet::gradient_norm(&fused).unwrap();
+        let norm = Supernet::gradient_norm(&mut reference).unwrap();
+        let own = Supernet::gradient_norm(&mut fused).unwrap();
         assert!((own / norm - 1.0).abs() < 1e-3, "{what}: norm {own}, expected {norm}");
         for named in fused.tensors().named() {
             let found = fused.tensors().gradient(&named.name).unwrap();
-            let expected = Supernet::gradient(&reference, &named.name).unwrap();
+            let expected = Supernet::gradient(&mut reference, &named.name).unwrap();
             let worst = found.iter().zip(&expected).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
             assert!(f64::from(worst) < 1e-4 * norm, "{what}, {}: differs by {worst:e} of {norm}", named.name);
         }
