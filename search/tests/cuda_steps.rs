@@ -14,10 +14,16 @@ use milenas_search::supernet::{Alphas, Supernet, SupernetConfig, new_supernet};
 const CONFIG: SupernetConfig = SupernetConfig { channels: 4, layers: 3, ..SupernetConfig::paper(3) };
 const SIDE: usize = 8;
 
-/// Images of a few pixels' noise on a level that tells the class. The last batch of an epoch is smaller.
+/// Images of a few pixels' noise on a level that tells the class. The last batch of an epoch is smaller, and from step 3 on those of
+/// validation are larger, so that within that step the device's memory is given back and asked for again.
 fn batch(step: usize, half: &str) -> Batch {
     let mut rng = Rng::new(step as u64, half);
-    let labels: Vec<u32> = (0..if step % 7 == 6 { 11 } else { 16 }).map(|_| rng.below(3) as u32).collect();
+    let count = match half {
+        "valid" if step > 2 => 18,
+        _ if step % 7 == 6 => 11,
+        _ => 16,
+    };
+    let labels: Vec<u32> = (0..count).map(|_| rng.below(3) as u32).collect();
     let mut images = Vec::new();
     for label in &labels {
         images.extend((0..3 * SIDE * SIDE).map(|_| rng.normal() + *label as f32 - 1.0));
@@ -77,5 +83,36 @@ fn steps_are_those_of_the_cpu() {
                 close(&format!("{set}, logit"), f64::from(*found), f64::from(*expected), 5e-2);
             }
         }
+    }
+}
+
+/// Weights and velocities that are read from the device, and put on another, are those of the search that never stopped.
+#[test]
+fn a_search_goes_on_from_what_was_read() {
+    let config = Config::resolve("paper", None, &["search.order=two-pass".into()]).unwrap().search;
+    let start = new_supernet(&CONFIG, SIDE, SIDE, 0, None).unwrap().weights().unwrap();
+    for (device, other) in host::devices(&[32]).into_iter().zip(host::devices(&[32])) {
+        let mut net = CudaSupernet::new(CONFIG, device).unwrap();
+        net.load(&start).unwrap();
+        let (mut stepper, mut alphas) = (Stepper::default(), Alphas::init(&Space::DARTS, 0));
+        let step = |net: &mut CudaSupernet, stepper: &mut Stepper, alphas: &mut Alphas, step: usize| {
+            let [train, valid] = ["train", "valid"].map(|half| batch(step, half));
+            let at = Moment { seed: 0, epoch: 0, step, lr: 0.01 };
+            stepper.step(net, alphas, [&train, &valid], &config, at).unwrap()
+        };
+        for i in 0..2 {
+            step(&mut net, &mut stepper, &mut alphas, i);
+        }
+        let (adam, sgd) = stepper.optimisers(&mut net).unwrap();
+        assert!(sgd.state().iter().flatten().any(|v| *v != 0.0), "the weights have velocities");
+        let (mut again, mut same) = (Stepper::default(), alphas.clone());
+        again.restore(adam.clone(), sgd.clone());
+        let mut second = CudaSupernet::new(CONFIG, other).unwrap();
+        second.load(&net.weights().unwrap()).unwrap();
+        for i in 2..4 {
+            let expected = step(&mut net, &mut stepper, &mut alphas, i);
+            assert_eq!(step(&mut second, &mut again, &mut same, i), expected, "step {i}");
+        }
+        assert_eq!(same.flat(), alphas.flat());
     }
 }

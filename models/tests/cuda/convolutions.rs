@@ -121,7 +121,17 @@ fn other_kernels_are_refused() {
         let x = zeros(&mut **device, 64);
         let error = g.forward(&mut **device, Input::Shared(x), x, x).unwrap_err().to_string();
         assert!(error.contains("kernels of 7"), "{error}");
-        let g = Depthwise { kernel: 5, input: [8, 9], ..g };
+        let g = Depthwise { kernel: 5, ..g };
+        for g in [
+            Depthwise { stride: 3, ..g },
+            Depthwise { dilation: 3, ..g },
+            Depthwise { dilation: 0, stride: 2, ..g },
+            Depthwise { output: [8, 7], ..g },
+        ] {
+            let error = g.forward(&mut **device, Input::Shared(x), x, x).unwrap_err().to_string();
+            assert!(error.contains("of 1 or 2"), "{error}");
+        }
+        let g = Depthwise { input: [8, 9], output: [8, 9], ..g };
         let error = g.forward(&mut **device, Input::Shared(x), x, x).unwrap_err().to_string();
         assert!(error.contains("words 0 to 72 of 64"), "{error}");
     }

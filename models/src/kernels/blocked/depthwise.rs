@@ -3,11 +3,15 @@
 //! Inputs and output gradients come as padded maps ([`Map::padded_len`]); rows outside the image are
 //! skipped. Weights are packs `[block][tap]`.
 
+mod gradients;
+
 use core::ops::Range;
 
 use super::layout::{HALO, Map};
-use super::simd::{Kernel, LANES, Lanes, Pack, PairKernel, Pairs};
-use super::strip::{InPairs, PairsOf, Singles, Store, Strip};
+use super::simd::{LANES, Lanes, Pack};
+use super::strip::{Columns, Store, Strip};
+
+pub use gradients::{InputGradient, WeightGradient};
 
 /// The make of a depthwise convolution.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -57,6 +61,7 @@ macro_rules! by_shape {
         }
     };
 }
+use by_shape;
 
 /// One row of results: which taps meet it, and where they and their weights lie.
 #[derive(Copy, Clone)]
@@ -175,18 +180,10 @@ pub struct Forward<'a> {
     pub out: Strip<'a>,
 }
 
-impl Kernel for Forward<'_> {
-    type Output = ();
+impl Columns for Forward<'_> {
     #[inline(always)]
-    fn run<L: Lanes>(self) {
-        by_shape!(self.shape, forward::<L, Singles>(self))
-    }
-}
-
-impl PairKernel for InPairs<Forward<'_>> {
-    #[inline(always)]
-    fn run<L: Pairs>(self) {
-        by_shape!(self.0.shape, forward::<L, PairsOf>(self.0))
+    fn make<L: Lanes, C: Store<L> + Store<L::Half>>(self) {
+        by_shape!(self.shape, forward::<L, C>(self))
     }
 }
 
@@ -197,7 +194,7 @@ fn forward<L: Lanes, C: Store<L> + Store<L::Half>, const K: usize, const D: usiz
     let (wide, height, width) = (k.map.padded_width(), k.map.height, k.map.strided(S).width);
     let reach = k.shape.reach();
     for block in 0..k.map.packs {
-        let (out, place) = k.out.block(block, <C as Store<L>>::SHARE);
+        let (out, place) = k.out.block::<L, C>(block);
         for (y, out) in k.rows.clone().zip(out.chunks_exact_mut(width)) {
             let taps = k.shape.rows(y * S, height);
             let row = Row {
@@ -216,223 +213,5 @@ fn forward<L: Lanes, C: Store<L> + Store<L::Half>, const K: usize, const D: usiz
                 false => row_of::<L, C, K, D, S>(row, width, L::PARTS, out, put),
             }
         }
-    }
-}
-
-/// The gradient of the input.
-pub struct InputGradient<'a> {
-    /// The convolution.
-    pub shape: Depthwise,
-    /// Size of the input.
-    pub map: Map,
-    /// The gradient of the output, padded.
-    pub gradient: &'a [Pack],
-    /// `[block][tap]`.
-    pub weight: &'a [Pack],
-    /// Whether to add to `out` rather than set it.
-    pub add: bool,
-    /// The input before a rectifier, plain: the gradient goes on through that.
-    pub gate: Option<&'a [Pack]>,
-    /// A plain map of the input's size.
-    pub out: &'a mut [Pack],
-}
-
-impl Kernel for InputGradient<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<L: Lanes>(self) {
-        if self.shape.stride == 1 {
-            match (self.shape.kernel, self.shape.dilation) {
-                (3, 1) => input_gradient::<L, 3, 1>(self),
-                (3, 2) => input_gradient::<L, 3, 2>(self),
-                (5, 1) => input_gradient::<L, 5, 1>(self),
-                (5, 2) => input_gradient::<L, 5, 2>(self),
-                _ => panic!("no depthwise kernel {:?}", self.shape),
-            }
-        } else {
-            if !self.add {
-                self.out.fill(Pack::ZERO);
-            }
-            strided_input_gradient::<L>(self)
-        }
-    }
-}
-
-/// At stride 1: the convolution with the kernel turned by half a turn.
-#[inline(always)]
-fn input_gradient<L: Lanes, const K: usize, const D: usize>(k: InputGradient<'_>) {
-    let (wide, height, width) = (k.map.padded_width(), k.map.height, k.map.width);
-    let reach = k.shape.reach();
-    for (line, out) in k.out.chunks_exact_mut(width).enumerate().take(k.map.packs * height) {
-        let (block, y) = (line / height, line % height);
-        let taps = k.shape.rows(y, height);
-        let row = Row {
-            source: k.gradient,
-            first: (block * height + y + taps.start * D - reach) * wide + HALO - reach,
-            step: D * wide,
-            rows: taps.len(),
-            weight: k.weight,
-            weight_first: block * K * K + K * K - 1 - taps.start * K,
-            weight_step: -(K as isize),
-            weight_x: -1,
-        };
-        let gate = k.gate.map(|gate| &gate[line * width..][..width]);
-        row_of::<L, Singles, K, D, 1>(row, width, L::PARTS, out, Put { gap: 1, add: k.add, gate, place: 0 });
-    }
-}
-
-/// At stride 2: pixels of even and odd row and column each see their own taps,
-/// those with `(pixel + reach - dilation * tap)` even, and read the gradient at half of that.
-#[inline(always)]
-fn strided_input_gradient<L: Lanes>(k: InputGradient<'_>) {
-    let (kernel, d, reach) = (k.shape.kernel, k.shape.dilation, k.shape.reach());
-    let (small, height, width) = (k.map.strided(2), k.map.height, k.map.width);
-    let wide = small.padded_width();
-    // From one tap seen to the next, in taps; the gradient moves one pixel back.
-    let skip = 2 / d;
-    let last_seen = |parity: usize| (0..kernel).rev().find(|t| (parity + reach + t * d).is_multiple_of(2));
-    for block in 0..k.map.packs {
-        for y in 0..height {
-            let Some(last) = last_seen(y % 2) else { continue };
-            // Taps last, last - skip, ... meet gradient rows top, top + 1, ...
-            let seen = last / skip + 1;
-            let top = (y + reach) as isize - (last * d) as isize;
-            let top = top / 2;
-            let below = (-top).max(0) as usize;
-            let rows = (small.height as isize - top).clamp(0, seen as isize) as usize;
-            if rows <= below {
-                continue;
-            }
-            for parity in 0..width.min(2) {
-                let Some(last_x) = last_seen(parity) else { continue };
-                let left = ((parity + reach) as isize - (last_x * d) as isize) / 2;
-                let row = Row {
-                    source: k.gradient,
-                    first: (((block * small.height) as isize + top + below as isize) * wide as isize
-                        + HALO as isize
-                        + left) as usize,
-                    step: wide,
-                    rows: rows - below,
-                    weight: k.weight,
-                    weight_first: (block * kernel + last - below * skip) * kernel + last_x,
-                    weight_step: -((skip * kernel) as isize),
-                    weight_x: -(skip as isize),
-                };
-                let count = (width - parity).div_ceil(2);
-                let first = (block * height + y) * width + parity;
-                let out = &mut k.out[first..];
-                let put = Put { gap: 2, add: true, gate: k.gate.map(|gate| &gate[first..]), place: 0 };
-                match last_x / skip + 1 {
-                    1 => row_of::<L, Singles, 1, 1, 1>(row, count, L::PARTS, out, put),
-                    2 => row_of::<L, Singles, 2, 1, 1>(row, count, L::PARTS, out, put),
-                    3 => row_of::<L, Singles, 3, 1, 1>(row, count, L::PARTS, out, put),
-                    _ => row_of::<L, Singles, 5, 1, 1>(row, count, L::PARTS, out, put),
-                }
-            }
-        }
-    }
-}
-
-/// The gradient of the weights, added to `out`.
-pub struct WeightGradient<'a> {
-    /// The convolution.
-    pub shape: Depthwise,
-    /// Size of the input.
-    pub map: Map,
-    /// The input, padded.
-    pub source: &'a [Pack],
-    /// The gradient of the output, padded.
-    pub gradient: &'a [Pack],
-    /// `[block][tap]`.
-    pub out: &'a mut [Pack],
-}
-
-impl Kernel for WeightGradient<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<L: Lanes>(self) {
-        by_shape!(self.shape, weight_gradient::<L>(self))
-    }
-}
-
-#[inline(always)]
-fn weight_gradient<L: Lanes, const K: usize, const D: usize, const S: usize>(mut k: WeightGradient<'_>) {
-    for block in 0..k.map.packs {
-        for ky in 0..K {
-            for part in 0..L::PARTS {
-                // Several sets of sums, each for its pixels in turn: enough independent chains of additions.
-                if K == 3 {
-                    weight_row::<L, K, D, S, 4>(&mut k, block, ky, part);
-                } else {
-                    weight_row::<L, K, D, S, 2>(&mut k, block, ky, part);
-                }
-            }
-        }
-    }
-}
-
-/// Pixels of an inner step of the weight gradient.
-const RUN: usize = 8;
-
-/// Some pixels' part of a row of taps.
-#[inline(always)]
-fn weight_run<
-    L: Lanes,
-    const K: usize,
-    const D: usize,
-    const S: usize,
-    const SETS: usize,
-    const RUN: usize,
->(
-    source: &[Pack],
-    gradient: &[Pack],
-    part: usize,
-    sums: &mut [[L; K]; SETS],
-) {
-    let (source, gradient) = (&source[..(RUN - 1) * S + (K - 1) * D + 1], &gradient[..RUN]);
-    for (i, gradient) in gradient.iter().enumerate() {
-        let g = L::load(gradient, part);
-        for kx in 0..K {
-            sums[i % SETS][kx] = L::load(&source[i * S + kx * D], part).fma(g, sums[i % SETS][kx]);
-        }
-    }
-}
-
-/// One row of taps of one block.
-#[inline(always)]
-fn weight_row<L: Lanes, const K: usize, const D: usize, const S: usize, const SETS: usize>(
-    k: &mut WeightGradient<'_>,
-    block: usize,
-    ky: usize,
-    part: usize,
-) {
-    let (Map { height, .. }, small) = (k.map, k.map.strided(S));
-    let reach = k.shape.reach();
-    let mut sums = [[L::zero(); K]; SETS];
-    for y in 0..small.height {
-        if !k.shape.rows(y * S, height).contains(&ky) {
-            continue;
-        }
-        let from = (block * height + y * S + ky * D - reach) * k.map.padded_width() + HALO - reach;
-        let source = &k.source[from..][..(small.width - 1) * S + (K - 1) * D + 1];
-        let from = (block * small.height + y) * small.padded_width() + HALO;
-        let gradient = &k.gradient[from..][..small.width];
-        let mut x = 0;
-        while x + RUN <= small.width {
-            weight_run::<L, K, D, S, SETS, RUN>(&source[x * S..], &gradient[x..], part, &mut sums);
-            x += RUN;
-        }
-        while x < small.width {
-            weight_run::<L, K, D, S, SETS, 1>(&source[x * S..], &gradient[x..], part, &mut sums);
-            x += 1;
-        }
-    }
-    for kx in 0..K {
-        let out = &mut k.out[(block * K + ky) * K + kx];
-        let mut total = L::load(out, part);
-        for set in &sums {
-            total = total.add(set[kx]);
-        }
-        total.store(out, part);
     }
 }

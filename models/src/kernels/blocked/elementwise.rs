@@ -3,8 +3,8 @@
 use core::ops::Range;
 
 use super::layout::{HALO, Map};
-use super::simd::{Kernel, Lanes, Pack, PairKernel, Pairs};
-use super::strip::{InPairs, PairsOf, Singles, Store, Strip};
+use super::simd::{Kernel, Lanes, Pack};
+use super::strip::{Columns, Store, Strip};
 
 /// `relu(scale * source + shift)` per channel, into a padded map whose borders are zero already.
 pub struct PadRectify<'a> {
@@ -50,29 +50,16 @@ pub struct Rectify<'a> {
     pub out: Strip<'a>,
 }
 
-impl Kernel for Rectify<'_> {
-    type Output = ();
+impl Columns for Rectify<'_> {
     #[inline(always)]
-    fn run<L: Lanes>(self) {
-        rectify::<L, Singles>(self);
-    }
-}
-
-impl PairKernel for InPairs<Rectify<'_>> {
-    #[inline(always)]
-    fn run<L: Pairs>(self) {
-        rectify::<L, PairsOf>(self.0);
-    }
-}
-
-#[inline(always)]
-fn rectify<L: Lanes, C: Store<L>>(mut k: Rectify<'_>) {
-    for block in 0..k.map.packs {
-        let source = &k.source[block * k.map.pixels() + k.rows.start * k.map.width..];
-        let (out, place) = k.out.block(block, C::SHARE);
-        for (to, from) in out.iter_mut().zip(source) {
-            for part in 0..L::PARTS {
-                C::put(L::load(from, part).relu(), to, part, place);
+    fn make<L: Lanes, C: Store<L> + Store<L::Half>>(mut self) {
+        for block in 0..self.map.packs {
+            let source = &self.source[block * self.map.pixels() + self.rows.start * self.map.width..];
+            let (out, place) = self.out.block::<L, C>(block);
+            for (to, from) in out.iter_mut().zip(source) {
+                for part in 0..L::PARTS {
+                    C::put(L::load(from, part).relu(), to, part, place);
+                }
             }
         }
     }

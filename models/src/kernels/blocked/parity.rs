@@ -6,8 +6,8 @@
 use core::ops::Range;
 
 use super::layout::Map;
-use super::simd::{Kernel, Lanes, Pack, PairKernel, Pairs};
-use super::strip::{InPairs, PairsOf, Singles, Store, Strip};
+use super::simd::{Kernel, Lanes, Pack};
+use super::strip::{Columns, Store, Strip};
 
 /// Rectified even and odd pixels, `[even blocks, odd blocks]` of some rows.
 pub struct Gather<'a> {
@@ -23,36 +23,23 @@ pub struct Gather<'a> {
     pub out: Strip<'a>,
 }
 
-impl Kernel for Gather<'_> {
-    type Output = ();
+impl Columns for Gather<'_> {
     #[inline(always)]
-    fn run<L: Lanes>(self) {
-        gather::<L, Singles>(self);
-    }
-}
-
-impl PairKernel for InPairs<Gather<'_>> {
-    #[inline(always)]
-    fn run<L: Pairs>(self) {
-        gather::<L, PairsOf>(self.0);
-    }
-}
-
-#[inline(always)]
-fn gather<L: Lanes, C: Store<L>>(mut k: Gather<'_>) {
-    let Map { packs, height, width } = k.map;
-    let small = k.map.strided(2).width;
-    for parity in 0..2 {
-        for block in 0..packs {
-            let (out, place) = k.out.block(parity * k.half + block, C::SHARE);
-            for (y, out) in k.rows.clone().zip(out.chunks_exact_mut(small)) {
-                let row = 2 * y + parity;
-                let source = &k.source[(block * height + row.min(height - 1)) * width..][..width];
-                let inside = if row < height { width } else { 0 };
-                for (x, to) in out.iter_mut().enumerate() {
-                    let from = source[..inside].get(2 * x + parity).unwrap_or(&Pack::ZERO);
-                    for part in 0..L::PARTS {
-                        C::put(L::load(from, part).relu(), to, part, place);
+    fn make<L: Lanes, C: Store<L> + Store<L::Half>>(mut self) {
+        let Map { packs, height, width } = self.map;
+        let small = self.map.strided(2).width;
+        for parity in 0..2 {
+            for block in 0..packs {
+                let (out, place) = self.out.block::<L, C>(parity * self.half + block);
+                for (y, out) in self.rows.clone().zip(out.chunks_exact_mut(small)) {
+                    let row = 2 * y + parity;
+                    let source = &self.source[(block * height + row.min(height - 1)) * width..][..width];
+                    let inside = if row < height { width } else { 0 };
+                    for (x, to) in out.iter_mut().enumerate() {
+                        let from = source[..inside].get(2 * x + parity).unwrap_or(&Pack::ZERO);
+                        for part in 0..L::PARTS {
+                            C::put(L::load(from, part).relu(), to, part, place);
+                        }
                     }
                 }
             }

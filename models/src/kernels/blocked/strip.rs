@@ -1,6 +1,6 @@
 //! Columns of a strip of pixels, which a pointwise convolution reads: how they lie there, and where kernels leave them.
 
-use super::simd::{Kernel, Lanes, Level, Pack, PairKernel, PairProducts};
+use super::simd::{Kernel, Lanes, Level, Pack, PairKernel, PairProducts, Pairs};
 
 /// How numbers lie in a strip.
 pub trait Store<L: Lanes> {
@@ -50,17 +50,39 @@ impl<'a> Strip<'a> {
         Strip { packs, pixels, before: 0, each: usize::MAX }
     }
 
-    /// The packs of a block, and its place in them, for so many that [share](Store::SHARE) them.
+    /// The packs of a block, and its place in them among those that [share](Store::SHARE) them.
     #[inline(always)]
-    pub fn block(&mut self, block: usize, share: usize) -> (&mut [Pack], usize) {
+    pub fn block<L: Lanes, C: Store<L>>(&mut self, block: usize) -> (&mut [Pack], usize) {
+        let share = C::SHARE;
         let (map, block) = ((self.before + block) / self.each, (self.before + block) % self.each);
         let pack = map * self.each.div_ceil(share) + block / share;
         (&mut self.packs[pack * self.pixels..][..self.pixels], block % share)
     }
 }
 
+/// A loop that leaves columns, however they lie; as a [`Kernel`] it leaves numbers, and [`InPairs`] pairs.
+pub trait Columns {
+    /// The loop itself; implementations are `#[inline(always)]`.
+    fn make<L: Lanes, C: Store<L> + Store<L::Half>>(self);
+}
+
 /// A kernel whose columns are pairs.
 pub struct InPairs<K>(pub K);
+
+impl<K: Columns> Kernel for K {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        self.make::<L, Singles>();
+    }
+}
+
+impl<K: Columns> PairKernel for InPairs<K> {
+    #[inline(always)]
+    fn run<L: Pairs>(self) {
+        self.0.make::<L, PairsOf>();
+    }
+}
 
 /// Runs a kernel on numbers or on pairs.
 ///

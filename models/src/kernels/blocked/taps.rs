@@ -3,8 +3,8 @@
 use core::ops::Range;
 
 use super::layout::Map;
-use super::simd::{Kernel, Lanes, Pack, PairKernel, Pairs};
-use super::strip::{InPairs, PairsOf, Singles, Store, Strip};
+use super::simd::{Kernel, Lanes, Pack};
+use super::strip::{Columns, Store, Strip};
 
 /// Side of the window.
 pub const SIDE: usize = 3;
@@ -34,42 +34,29 @@ pub struct Gather<'a> {
     pub out: Strip<'a>,
 }
 
-impl Kernel for Gather<'_> {
-    type Output = ();
+impl Columns for Gather<'_> {
     #[inline(always)]
-    fn run<L: Lanes>(self) {
-        gather::<L, Singles>(self);
-    }
-}
-
-impl PairKernel for InPairs<Gather<'_>> {
-    #[inline(always)]
-    fn run<L: Pairs>(self) {
-        gather::<L, PairsOf>(self.0);
-    }
-}
-
-#[inline(always)]
-fn gather<L: Lanes, C: Store<L>>(mut k: Gather<'_>) {
-    let (Map { packs, height, width }, small) = (k.map, k.map.strided(k.stride).width);
-    for tap in 0..SIDE * SIDE {
-        let (ky, kx) = (tap / SIDE, tap % SIDE);
-        let (first, count, from) = span(kx, k.stride, width, small);
-        for block in 0..packs {
-            let (out, place) = k.out.block(tap * k.step + block, C::SHARE);
-            for (out, y) in out.chunks_exact_mut(small).zip(k.rows.clone()) {
-                let row = (y * k.stride + ky).wrapping_sub(1);
-                let count = if row < height { count } else { 0 };
-                fill::<L, C>(&mut out[..first], place);
-                fill::<L, C>(&mut out[first + count..], place);
-                if count == 0 {
-                    continue;
-                }
-                let source = &k.source[(block * height + row) * width..][..width];
-                for (i, to) in out[first..first + count].iter_mut().enumerate() {
-                    let at = &source[from + i * k.stride];
-                    for part in 0..L::PARTS {
-                        C::put(L::load(at, part).relu(), to, part, place);
+    fn make<L: Lanes, C: Store<L> + Store<L::Half>>(mut self) {
+        let (Map { packs, height, width }, small) = (self.map, self.map.strided(self.stride).width);
+        for tap in 0..SIDE * SIDE {
+            let (ky, kx) = (tap / SIDE, tap % SIDE);
+            let (first, count, from) = span(kx, self.stride, width, small);
+            for block in 0..packs {
+                let (out, place) = self.out.block::<L, C>(tap * self.step + block);
+                for (out, y) in out.chunks_exact_mut(small).zip(self.rows.clone()) {
+                    let row = (y * self.stride + ky).wrapping_sub(1);
+                    let count = if row < height { count } else { 0 };
+                    fill::<L, C>(&mut out[..first], place);
+                    fill::<L, C>(&mut out[first + count..], place);
+                    if count == 0 {
+                        continue;
+                    }
+                    let source = &self.source[(block * height + row) * width..][..width];
+                    for (i, to) in out[first..first + count].iter_mut().enumerate() {
+                        let at = &source[from + i * self.stride];
+                        for part in 0..L::PARTS {
+                            C::put(L::load(at, part).relu(), to, part, place);
+                        }
                     }
                 }
             }
@@ -142,40 +129,27 @@ pub struct Halve<'a> {
     pub out: Strip<'a>,
 }
 
-impl Kernel for Halve<'_> {
-    type Output = ();
+impl Columns for Halve<'_> {
     #[inline(always)]
-    fn run<L: Lanes>(self) {
-        halve::<L, Singles>(self);
-    }
-}
-
-impl PairKernel for InPairs<Halve<'_>> {
-    #[inline(always)]
-    fn run<L: Pairs>(self) {
-        halve::<L, PairsOf>(self.0);
-    }
-}
-
-#[inline(always)]
-fn halve<L: Lanes, C: Store<L>>(mut k: Halve<'_>) {
-    let (Map { packs, height, width }, small) = (k.map, k.map.strided(2).width);
-    for block in 0..packs {
-        let (out, place) = k.out.block(block, C::SHARE);
-        for (out, y) in out.chunks_exact_mut(small).zip(k.rows.clone()) {
-            let rows = 2 * y..(2 * y + 2).min(height);
-            for (x, to) in out.iter_mut().enumerate() {
-                let columns = 2 * x..(2 * x + 2).min(width);
-                let share = L::splat(1.0 / (rows.len() * columns.len()) as f32);
-                for part in 0..L::PARTS {
-                    let mut sum = L::zero();
-                    for row in rows.clone() {
-                        for column in columns.clone() {
-                            let at = &k.source[(block * height + row) * width + column];
-                            sum = L::load(at, part).fma(share, sum);
+    fn make<L: Lanes, C: Store<L> + Store<L::Half>>(mut self) {
+        let (Map { packs, height, width }, small) = (self.map, self.map.strided(2).width);
+        for block in 0..packs {
+            let (out, place) = self.out.block::<L, C>(block);
+            for (out, y) in out.chunks_exact_mut(small).zip(self.rows.clone()) {
+                let rows = 2 * y..(2 * y + 2).min(height);
+                for (x, to) in out.iter_mut().enumerate() {
+                    let columns = 2 * x..(2 * x + 2).min(width);
+                    let share = L::splat(1.0 / (rows.len() * columns.len()) as f32);
+                    for part in 0..L::PARTS {
+                        let mut sum = L::zero();
+                        for row in rows.clone() {
+                            for column in columns.clone() {
+                                let at = &self.source[(block * height + row) * width + column];
+                                sum = L::load(at, part).fma(share, sum);
+                            }
                         }
+                        C::put(sum, to, part, place);
                     }
-                    C::put(sum, to, part, place);
                 }
             }
         }

@@ -28,7 +28,10 @@ __device__ float block_sum(float value, float *scratch) {
 
 // A row of `length` numbers is cut into `parts`, where there are too few rows for all the blocks that could run: the numbers that
 // part number `part` begins and ends at.
-__device__ int part_begin(int length, int parts, int part) { return length / parts * part + (length % parts < part ? length % parts : part); }
+__device__ int part_begin(int length, int parts, int part) {
+  int longer = length % parts;
+  return length / parts * part + (longer < part ? longer : part);
+}
 
 // out[i] = the sum of parts[part][i].
 extern "C" __global__ void sum_parts(const float *parts, float *out, int count, int number) {

@@ -1,11 +1,12 @@
-// Depthwise convolution of a rectified map, zero padding that keeps the size at stride 1, kernels of 3x3 and 5x5. A slot is one
-// convolution of all channels. Slots read one map, `shared`, or each its own, normalised on the way by `scale` and `shift`
-// [slot][channel].
+// Depthwise convolution of a rectified map at stride 2, with the zero padding that would keep the size at stride 1, kernels of 3x3
+// and 5x5. A slot is one convolution of all channels. Slots read one map, `shared`, or each its own, normalised on the way by `scale`
+// and `shift` [slot][channel].
 
-#define SIZES                                                                                                    \
-  int shared, int slots, int channels, int batch, int rows, int columns, int out_rows, int out_columns, int stride, \
-      int dilation
-#define PASSED shared, slots, channels, batch, rows, columns, out_rows, out_columns, stride, dilation
+#define STRIDE 2
+
+#define SIZES                                                                                               \
+  int shared, int slots, int channels, int batch, int rows, int columns, int out_rows, int out_columns, int dilation
+#define PASSED shared, slots, channels, batch, rows, columns, out_rows, out_columns, dilation
 
 // Each tap's sum over a block's threads; `scratch` has K * K * (BLOCK + 1) words.
 template <int K> __device__ void tap_sums(const float *sums, float *out, float *scratch) {
@@ -28,7 +29,7 @@ __device__ void depthwise_forward(const float *x, const float *scale, const floa
     int channel = plane / batch;
     const float *from = x + (shared ? plane % (channels * batch) : plane) * (rows * columns);
     const float *weights = w + channel * K * K;
-    int top = row * stride - dilation * (K / 2), left = column * stride - dilation * (K / 2);
+    int top = row * STRIDE - dilation * (K / 2), left = column * STRIDE - dilation * (K / 2);
     float sum = 0.f;
 #pragma unroll
     for (int kr = 0; kr < K; ++kr) {
@@ -46,10 +47,9 @@ __device__ void depthwise_forward(const float *x, const float *scale, const floa
 }
 
 // The gradient of what is rectified: where slots share it, the sum over them is added to `dx`.
-template <int K, int STRIDE>
+template <int K>
 __device__ void depthwise_input(const float *x, const float *scale, const float *shift, const float *w, const float *dy,
-                                float *dx, int shared, int slots, int channels, int batch, int rows, int columns,
-                                int out_rows, int out_columns, int dilation) {
+                                float *dx, SIZES) {
   int maps = shared ? 1 : slots, each = shared ? slots : 1;
   EACH(i, maps * channels * batch * rows * columns) {
     int column = i % columns, row = i / columns % rows, plane = i / (columns * rows);
@@ -89,7 +89,7 @@ __device__ void depthwise_weight(const float *x, const float *scale, const float
     for (int tap = 0; tap < K * K; ++tap) sums[tap] = 0.f;
     for (int i = part_begin(count, parts, part) + threadIdx.x; i < end; i += blockDim.x) {
       int column = i % out_columns, row = i / out_columns % out_rows, image = i / (out_columns * out_rows);
-      int top = row * stride - dilation * (K / 2), left = column * stride - dilation * (K / 2);
+      int top = row * STRIDE - dilation * (K / 2), left = column * STRIDE - dilation * (K / 2);
       float d = dy[channel * count + i];
 #pragma unroll
       for (int kr = 0; kr < K; ++kr) {
@@ -119,18 +119,12 @@ extern "C" __global__ void depthwise_forward_5(const float *x, const float *scal
 
 extern "C" __global__ void depthwise_input_3(const float *x, const float *scale, const float *shift, const float *w,
                                              const float *dy, float *dx, SIZES) {
-  if (stride == 1)
-    depthwise_input<3, 1>(x, scale, shift, w, dy, dx, shared, slots, channels, batch, rows, columns, out_rows, out_columns, dilation);
-  else
-    depthwise_input<3, 2>(x, scale, shift, w, dy, dx, shared, slots, channels, batch, rows, columns, out_rows, out_columns, dilation);
+  depthwise_input<3>(x, scale, shift, w, dy, dx, PASSED);
 }
 
 extern "C" __global__ void depthwise_input_5(const float *x, const float *scale, const float *shift, const float *w,
                                              const float *dy, float *dx, SIZES) {
-  if (stride == 1)
-    depthwise_input<5, 1>(x, scale, shift, w, dy, dx, shared, slots, channels, batch, rows, columns, out_rows, out_columns, dilation);
-  else
-    depthwise_input<5, 2>(x, scale, shift, w, dy, dx, shared, slots, channels, batch, rows, columns, out_rows, out_columns, dilation);
+  depthwise_input<5>(x, scale, shift, w, dy, dx, PASSED);
 }
 
 extern "C" __global__ void depthwise_weight_3(const float *x, const float *scale, const float *shift, const float *dy,
@@ -145,5 +139,6 @@ extern "C" __global__ void depthwise_weight_5(const float *x, const float *scale
   depthwise_weight<5>(x, scale, shift, dy, dw, scratch, PASSED, parts);
 }
 
+#undef STRIDE
 #undef SIZES
 #undef PASSED

@@ -238,6 +238,9 @@ pub(super) fn launch(device: &mut dyn Device, kernel: &'static str, grid: Grid, 
 /// Blocks that a large GPU runs at once: eight on each of 132 multiprocessors.
 const BLOCKS: usize = 1056;
 
+/// The fewest numbers of a row that are worth a block, where one of them costs little.
+pub(super) const LEAST: usize = 1024;
+
 /// Into how many parts to cut each of so many rows, of at least `least` numbers each: as many as run at once, or where the rows alone are
 /// nearly so many, several times as many, so that the last of them do not run alone for long.
 pub(super) fn parts(rows: usize, length: usize, least: usize) -> usize {

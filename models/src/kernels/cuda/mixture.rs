@@ -1,11 +1,8 @@
 //! Nodes as sums of terms.
 
-use super::device::{Arg, Device, Grid, Words, int, launch, parts};
+use super::device::{Arg, Device, Grid, LEAST, Words, int, launch, parts};
 use super::norm::{Slopes, Terms};
 use crate::Result;
-
-/// The fewest pixels that are worth a block.
-const LEAST: usize = 1024;
 
 /// Edges that begin at one state.
 #[derive(Clone, Copy, Debug)]

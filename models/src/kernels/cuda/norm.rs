@@ -2,7 +2,7 @@
 //!
 //! A term is a use of a map: its source, the node it adds to, and a weight. Without tables, term, source and target have one number.
 
-use super::device::{Arg, Device, Grid, Words, int, launch, parts};
+use super::device::{Arg, Device, Grid, LEAST, Words, int, launch, parts};
 use crate::Result;
 
 /// Mean and biased variance, `[map][channel]`.
@@ -12,9 +12,6 @@ pub struct Moments {
     pub mean: Words,
     pub variance: Words,
 }
-
-/// The fewest numbers of a row that are worth a block.
-const LEAST: usize = 1024;
 
 /// By what a normalised map is multiplied.
 #[derive(Clone, Copy, Debug)]

@@ -6,7 +6,7 @@ use crate::Result;
 /// Side of the tiles that a block makes of a small product, and of a large one; 16 R in `product.cu`.
 const SIDES: [usize; 2] = [16, 32];
 
-/// The fewest numbers of a row that are worth a block.
+/// The fewest numbers of a row that are worth a block, which multiplies each by many.
 const LEAST: usize = 256;
 
 /// Of each slot, the products of the rows of `left` `[slot][m][length]` and `right` `[slot][n][length]`: `out` `[slot][m][n]`.

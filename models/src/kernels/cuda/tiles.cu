@@ -1,4 +1,4 @@
-// Depthwise convolution as in depthwise.cu, at stride 1 and dilations of 1 and 2, by tiles of at most SIDE x SIDE pixels, of several
+// Depthwise convolution as in depthwise.cu, but at stride 1, and dilations of 1 and 2, by tiles of at most SIDE x SIDE pixels, of several
 // images where maps are small. A block keeps a tile's surroundings, and a thread makes STRIP pixels of a column at a time, so that it
 // reads each row of theirs once.
 

@@ -261,7 +261,7 @@ impl Builder<'_> {
             }
             Source::State(slot) => match unit.columns {
                 Columns::Depthwise(..) => self.states(*slot).filter_map(|state| state.padded).collect(),
-                Columns::Rectified if self.form != Form::Rounded => {
+                columns if self.form.ready(columns) => {
                     ready = Some(self.factors_of(*slot));
                     Vec::new()
                 }

@@ -150,4 +150,9 @@ impl Form {
     fn share(self) -> usize {
         if self == Form::Pairs { 2 } else { 1 }
     }
+
+    /// Whether columns that are only rectified are left as factors by what makes the states; rounded ones are made strip by strip.
+    fn ready(self, columns: Columns) -> bool {
+        matches!(columns, Columns::Rectified) && self != Form::Rounded
+    }
 }

@@ -30,8 +30,7 @@ impl Wanted {
                     let Source::State(slot) = convolution.source else { continue };
                     match convolution.unit.columns {
                         Columns::Depthwise(..) => wanted.padded.push(slot),
-                        // They are rounded strip by strip.
-                        Columns::Rectified if form != Form::Rounded => wanted.factors.push(slot),
+                        columns if form.ready(columns) => wanted.factors.push(slot),
                         _ => wanted.plain.push(slot),
                     }
                 }
