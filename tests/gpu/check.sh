@@ -19,7 +19,7 @@ trap 'rm -rf "$WORK"' EXIT
 LIBRARIES=$(python3 -c 'import glob, sysconfig; print(":".join(glob.glob(sysconfig.get_paths()["purelib"] + "/nvidia/*/lib")))')
 export LD_LIBRARY_PATH="$LIBRARIES:/usr/local/cuda/lib64:${LD_LIBRARY_PATH:-}"
 # Tests look for golden values beside the folder that this names.
-export CARGO_MANIFEST_DIR=$ROOT/tests RUST_BACKTRACE=0
+export CARGO_MANIFEST_DIR=$ROOT/tests RUST_BACKTRACE=0 PYTHONUNBUFFERED=1
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv || exit 1
 
 table="| check | result |\n| --- | --- |\n"
@@ -27,8 +27,7 @@ failed=0
 check() { # name, command...
   local name=$1 result; shift
   echo "== $name"
-  if "$@" >"$WORK/log" 2>&1 && ! grep -q "^running 0 tests" "$WORK/log"; then result="holds"; else result="FAILS"; failed=1; fi
-  tail -n 40 "$WORK/log"
+  if "$@" 2>&1 | tee "$WORK/log" && ! grep -q "^running 0 tests" "$WORK/log"; then result="holds"; else result="FAILS"; failed=1; fi
   table+="| $name | $result |\n"
 }
 

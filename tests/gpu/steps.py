@@ -65,6 +65,7 @@ def main():
         for _ in range(a.rounds):
             for name, command in rows.items():
                 seen[name].append(run(command))
+                print(f"{name}: {1e3 * seen[name][-1][0]:.1f} ms")
         medians = {name: statistics.median(s for s, _ in found) for name, found in seen.items()}
         best = min(medians["PyTorch"], medians["PyTorch, channels last"])
         print(f"\n| batch {a.batch}, {'two' if order else 'three'} passes | step, ms | PyTorch's best over it | GPU memory, MiB |")
