@@ -1,5 +1,7 @@
 //! The tile of a pointwise convolution: some registers of output channels times some pixels, summed over all input channels.
 
+use core::sync::atomic::{Ordering, compiler_fence};
+
 use super::layout::Channels;
 use super::simd::{LANES, Lanes, Pack, PairProducts, Pairs};
 use super::strip::{PairsOf, Singles, Store};
@@ -37,7 +39,7 @@ impl<L: Pairs> Factors<L> for PairsOf {
 /// What is multiplied.
 #[derive(Copy, Clone)]
 pub struct Operands<'a> {
-    /// Channels of the input. Filling lanes are not read, but for those up to the next multiple of four.
+    /// Channels of the input. Filling lanes are not read, but for the second of a pair.
     pub inputs: Channels,
     /// `[in block]` planes of `plane` packs; of pairs `[two in blocks]` of each map.
     pub source: &'a [Pack],
@@ -49,9 +51,6 @@ pub struct Operands<'a> {
 
 /// The sums of `N` registers, and of another half if it is asked for, by `P` pixels.
 pub type Sums<L, const N: usize, const P: usize> = ([[L; P]; N], [<L as Lanes>::Half; P]);
-
-/// Input channels between two looks at how many there are.
-const QUAD: usize = 4;
 
 /// Adds the products to `sums`: registers from `at` on, pixels from `pixel` on.
 #[inline(always)]
@@ -72,33 +71,34 @@ pub fn add<L: Lanes, F: Factors<L>, const N: usize, const HALF: bool, const P: u
         let filled = left.min(LANES);
         left -= filled;
         let (pack, first) = (block / F::SHARE, block % F::SHARE * (LANES / F::SHARE));
+        let count = filled.div_ceil(F::SHARE);
         let source = &k.source[pack * k.plane + pixel..][..P];
-        let weights = |n: usize| (at + n) / L::PARTS * column + pack * LANES;
+        let weights = |n: usize| (at + n) / L::PARTS * column + pack * LANES + first;
         let mut rows = [&k.weight[..0]; N];
         for n in 0..N {
-            rows[n] = &k.weight[weights(n)..][..LANES];
+            rows[n] = &k.weight[weights(n)..][..count];
         }
         block += 1;
-        let half = if HALF { &k.weight[weights(N)..][..LANES] } else { &k.weight[..0] };
-        for quad in 0..filled.div_ceil(QUAD) {
-            let lanes = QUAD / F::SHARE;
-            for lane in first + quad * lanes..first + (quad + 1) * lanes {
-                let mut w = [L::zero(); N];
+        let half = if HALF { &k.weight[weights(N)..][..count] } else { &k.weight[..0] };
+        // One lane a turn: of several, compilers load the weights ahead and run out of registers for the sums.
+        for lane in 0..count {
+            let mut w = [L::zero(); N];
+            for n in 0..N {
+                w[n] = L::load(&rows[n][lane], (at + n) % L::PARTS);
+            }
+            for i in 0..P {
+                let x = L::splat(source[i].0[(first + lane) % LANES]);
                 for n in 0..N {
-                    w[n] = L::load(&rows[n][lane], (at + n) % L::PARTS);
+                    sums[n][i] = F::multiply(w[n], x, sums[n][i]);
                 }
-                let mut last = L::Half::zero();
-                if HALF {
-                    last = L::Half::load(&half[lane], 0);
-                }
+            }
+            if HALF {
+                // Else one load of a pixel serves both, by a shuffle that takes a multiplier's turn.
+                compiler_fence(Ordering::SeqCst);
+                let last = L::Half::load(&half[lane], 0);
                 for i in 0..P {
-                    let x = L::splat(source[i].0[lane]);
-                    for n in 0..N {
-                        sums[n][i] = F::multiply(w[n], x, sums[n][i]);
-                    }
-                    if HALF {
-                        halves[i] = F::multiply_half(last, x.low(), halves[i]);
-                    }
+                    let x = L::Half::splat(source[i].0[(first + lane) % LANES]);
+                    halves[i] = F::multiply_half(last, x, halves[i]);
                 }
             }
         }

@@ -263,12 +263,13 @@ fn cut(blocks: Option<Blocks<'_>>, at: usize) -> (Option<Blocks<'_>>, Option<Blo
     blocks.map(|blocks| blocks.into_iter().map(|block| block.split_at_mut(at)).unzip()).unzip()
 }
 
-/// Packs of columns made at a time: they fill the nearest cache.
-const STRIP: usize = 512;
+/// Packs of columns made at a time, about: they fill the nearest cache.
+const STRIP: usize = 576;
 
 impl Layer {
-    /// Rows whose columns are made at a time.
+    /// Rows whose columns are made at a time: the weights are read for each strip again, so none is left with a few.
     fn strip(&self) -> usize {
-        (STRIP / (self.channels[0].packs() * self.output.width)).clamp(1, self.output.height.max(1))
+        let (height, rows) = (self.output.height, STRIP / (self.channels[0].packs() * self.output.width));
+        height.div_ceil(height.div_ceil(rows.max(1)).max(1)).max(1)
     }
 }
