@@ -80,7 +80,8 @@ pub fn add<L: Lanes, F: Factors<L>, const N: usize, const HALF: bool, const P: u
         }
         block += 1;
         let half = if HALF { &k.weight[weights(N)..][..count] } else { &k.weight[..0] };
-        // One lane a turn: of several, compilers load the weights ahead and run out of registers for the sums.
+        // One lane a turn: of several, compilers load the weights ahead and run out of registers for the sums. `% LANES` never
+        // wraps: it spares a check.
         for lane in 0..count {
             let mut w = [L::zero(); N];
             for n in 0..N {

@@ -166,8 +166,9 @@ impl Turn<'_> {
     fn work(&self, all: Range<usize>, mut out: [Option<Blocks<'_>>; 3]) {
         let kept = self.strips.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut strip = kept.unwrap_or_default();
-        for start in all.clone().step_by(self.layer.strip()) {
-            let rows = start..(start + self.layer.strip()).min(all.end);
+        let height = self.layer.strip(all.len());
+        for start in all.clone().step_by(height) {
+            let rows = start..(start + height).min(all.end);
             self.strip(rows, start - all.start, &mut strip, &mut out);
         }
         self.strips.lock().unwrap_or_else(PoisonError::into_inner).push(strip);
@@ -267,9 +268,9 @@ fn cut(blocks: Option<Blocks<'_>>, at: usize) -> (Option<Blocks<'_>>, Option<Blo
 const STRIP: usize = 576;
 
 impl Layer {
-    /// Rows whose columns are made at a time: the weights are read for each strip again, so none is left with a few.
-    fn strip(&self) -> usize {
-        let (height, rows) = (self.output.height, STRIP / (self.channels[0].packs() * self.output.width));
-        height.div_ceil(height.div_ceil(rows.max(1)).max(1)).max(1)
+    /// How many of a thread's rows have their columns made at a time: the weights are read for each strip again, so none is left with a few.
+    fn strip(&self, rows: usize) -> usize {
+        let most = (STRIP / (self.channels[0].packs() * self.output.width)).max(1);
+        rows.div_ceil(rows.div_ceil(most).max(1)).max(1)
     }
 }
