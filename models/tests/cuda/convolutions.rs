@@ -1,19 +1,44 @@
 //! Depthwise and pointwise convolutions.
 
 use candle_core::Tensor;
-use milenas_models::kernels::cuda::depthwise::{Depthwise, Input};
+use milenas_models::kernels::cuda::depthwise::{ByKind, Depthwise, Input, KINDS};
+use milenas_models::kernels::cuda::norm::Moments;
+use milenas_models::kernels::cuda::pointwise::Pointwise;
 use milenas_models::kernels::cuda::product::row_products;
 use milenas_models::kernels::cuda::{Device, Gemm};
-use milenas_models::kernels::{Form, conv2d, relu};
+use milenas_models::kernels::{self, Form, conv2d, relu};
 use milenas_models::op::{Conv2d, Padding};
 
 use crate::THREADS;
 use crate::host::devices;
 use crate::tensors::*;
 
-fn convolve(x: &Tensor, w: &Tensor, g: &Depthwise) -> Tensor {
-    let conv = Conv2d::depthwise(g.channels, g.kernel, g.stride, g.dilation);
+fn convolve(x: &Tensor, w: &Tensor, kind: usize, g: &Depthwise) -> Tensor {
+    let (kernel, dilation) = KINDS[kind];
+    let conv = Conv2d::depthwise(g.channels, kernel, g.stride, dilation);
     conv2d(&relu(x, Form::Slow).unwrap(), w, &conv, Form::Slow).unwrap()
+}
+
+/// Words for each kind's weights, of these values one after the other where there are any.
+fn by_kind(device: &mut dyn Device, g: &Depthwise, values: Option<&[f32]>) -> ByKind {
+    let mut before = 0;
+    std::array::from_fn(|kind| {
+        let len = g.weights(kind);
+        before += len;
+        match values {
+            Some(values) => put(device, &values[before - len..before]),
+            None => device.alloc(len).unwrap(),
+        }
+    })
+}
+
+fn check_by_kind(device: &mut dyn Device, name: &str, found: ByKind, expected: &[f32]) {
+    let mut rest = expected;
+    for words in found {
+        let (own, others) = rest.split_at(words.len());
+        check(device, name, words, own);
+        rest = others;
+    }
 }
 
 fn maps(tensors: &[Tensor]) -> Vec<f32> {
@@ -22,20 +47,24 @@ fn maps(tensors: &[Tensor]) -> Vec<f32> {
 
 /// Slots that read one map, then each its own.
 fn compare(device: &mut dyn Device, g: &Depthwise) {
-    let Depthwise { kernel, slots, channels, batch, input: [rows, columns], .. } = *g;
+    let Depthwise { channels, batch, input: [rows, columns], .. } = *g;
+    let kinds: Vec<usize> = (0..KINDS.len()).flat_map(|kind| vec![kind; g.slots[kind]]).collect();
+    let slots = kinds.len();
     let normal = |shape: &[usize], seed| tensor(shape, seed, false);
     let name = |what: &str| format!("{what} of {g:?}");
-    let weights: Vec<_> =
-        (0..slots).map(|i| leaf(normal(&[channels, 1, kernel, kernel], 10 + i as u64))).collect();
+    let kernels = kinds.iter().map(|kind| KINDS[*kind].0);
+    let weights = kernels.enumerate().map(|(i, k)| leaf(normal(&[channels, 1, k, k], 10 + i as u64)));
+    let weights: Vec<_> = weights.collect();
     let upstream: Vec<_> =
         (0..slots).map(|i| normal(&[batch, channels, g.output[0], g.output[1]], 20 + i as u64)).collect();
-    let w = put(device, &weights.iter().flat_map(|w| flat(w)).collect::<Vec<_>>());
+    let values: Vec<f32> = weights.iter().flat_map(|w| flat(w)).collect();
+    let w = by_kind(device, g, Some(&values));
     let dy = put(device, &maps(&upstream));
     let y = device.alloc(dy.len()).unwrap();
-    let dw = device.alloc(w.len()).unwrap();
+    let dw = by_kind(device, g, None);
 
     let x = leaf(normal(&[batch, channels, rows, columns], 1));
-    let results: Vec<_> = weights.iter().map(|w| convolve(&x, w, g)).collect();
+    let results: Vec<_> = weights.iter().zip(&kinds).map(|(w, kind)| convolve(&x, w, *kind, g)).collect();
     let pairs: Vec<_> = results.iter().cloned().zip(upstream.clone()).collect();
     let gradients = weighed(&pairs).backward().unwrap();
     let shared = Input::Shared(put(device, &map(&x)));
@@ -47,7 +76,7 @@ fn compare(device: &mut dyn Device, g: &Depthwise) {
     check(device, &name("dx, shared, added"), dx, &map(&(gradients.get(&x).unwrap() + before).unwrap()));
     g.weight_gradient(device, shared, dy, dw).unwrap();
     let expected: Vec<f32> = weights.iter().flat_map(|w| flat(gradients.get(w).unwrap())).collect();
-    check(device, &name("dw, shared"), dw, &expected);
+    check_by_kind(device, &name("dw, shared"), dw, &expected);
 
     let own: Vec<_> = (0..slots).map(|i| normal(&[batch, channels, rows, columns], 30 + i as u64)).collect();
     let factors: Vec<_> = (0..2 * slots).map(|i| normal(&[1, channels, 1, 1], 40 + i as u64)).collect();
@@ -55,7 +84,7 @@ fn compare(device: &mut dyn Device, g: &Depthwise) {
     let scaled: Vec<_> = (0..slots)
         .map(|i| leaf(own[i].broadcast_mul(&scales[i]).unwrap().broadcast_add(&shifts[i]).unwrap()))
         .collect();
-    let results: Vec<_> = scaled.iter().zip(&weights).map(|(x, w)| convolve(x, w, g)).collect();
+    let results: Vec<_> = (0..slots).map(|i| convolve(&scaled[i], &weights[i], kinds[i], g)).collect();
     let pairs: Vec<_> = results.iter().cloned().zip(upstream).collect();
     let gradients = weighed(&pairs).backward().unwrap();
     let [scale, shift] =
@@ -69,36 +98,33 @@ fn compare(device: &mut dyn Device, g: &Depthwise) {
     check(device, &name("dx, scaled"), dx, &expected);
     g.weight_gradient(device, own, dy, dw).unwrap();
     let expected: Vec<f32> = weights.iter().flat_map(|w| flat(gradients.get(w).unwrap())).collect();
-    check(device, &name("dw, scaled"), dw, &expected);
+    check_by_kind(device, &name("dw, scaled"), dw, &expected);
 }
+
+/// Each kind alone, and all together, one of them left out.
+const SLOTS: [[usize; 4]; 5] = [[2, 0, 0, 0], [0, 2, 0, 0], [0, 0, 2, 0], [0, 0, 0, 2], [1, 2, 0, 1]];
 
 #[test]
 fn depthwise_equals_its_definition() {
     for device in &mut devices(&THREADS) {
-        for (kernel, stride, dilation) in
-            [(3, 1, 1), (3, 2, 1), (5, 1, 1), (5, 2, 1), (3, 1, 2), (3, 2, 2), (5, 1, 2), (5, 2, 2)]
-        {
+        for (slots, stride) in SLOTS.iter().flat_map(|slots| [(*slots, 1), (*slots, 2)]) {
             for (batch, input) in [(1, [7, 5]), (3, [4, 6]), (2, [1, 3]), (2, [8, 8])] {
                 let output = input.map(|n: usize| n.div_ceil(stride));
-                compare(
-                    &mut **device,
-                    &Depthwise { kernel, stride, dilation, slots: 2, channels: 3, batch, input, output },
-                );
+                compare(&mut **device, &Depthwise { stride, slots, channels: 3, batch, input, output });
                 device.release().unwrap();
             }
         }
     }
 }
 
-/// Maps of several tiles, and rows of images long enough to be cut into parts.
+/// Maps of one tile of each size, full and not, of several tiles, and rows of images long enough to be cut into parts.
 #[test]
 fn large_maps_equal_their_definition() {
     for device in &mut devices(&THREADS) {
-        for (kernel, stride, dilation) in [(3, 1, 1), (5, 1, 1), (3, 1, 2), (5, 1, 2), (3, 2, 1), (5, 2, 2)] {
-            for (batch, input) in [(2, [41, 35]), (130, [8, 9])] {
+        for (batch, input) in [(2, [41, 35]), (130, [8, 9]), (5, [16, 16]), (6, [32, 32]), (35, [8, 8])] {
+            for (slots, stride) in [([1; 4], 1), ([1, 0, 0, 1], 2)] {
                 let output = input.map(|n: usize| n.div_ceil(stride));
-                let g = Depthwise { kernel, stride, dilation, slots: 1, channels: 2, batch, input, output };
-                compare(&mut **device, &g);
+                compare(&mut **device, &Depthwise { stride, slots, channels: 2, batch, input, output });
                 device.release().unwrap();
             }
         }
@@ -106,33 +132,23 @@ fn large_maps_equal_their_definition() {
 }
 
 #[test]
-fn other_kernels_are_refused() {
+fn other_sizes_are_refused() {
     for device in &mut devices(&[1]) {
+        let x = zeros(&mut **device, 64);
         let g = Depthwise {
-            kernel: 7,
             stride: 1,
-            dilation: 1,
-            slots: 1,
+            slots: [1, 0, 0, 0],
             channels: 1,
             batch: 1,
             input: [8, 8],
             output: [8, 8],
         };
-        let x = zeros(&mut **device, 64);
-        let error = g.forward(&mut **device, Input::Shared(x), x, x).unwrap_err().to_string();
-        assert!(error.contains("kernels of 7"), "{error}");
-        let g = Depthwise { kernel: 5, ..g };
-        for g in [
-            Depthwise { stride: 3, ..g },
-            Depthwise { dilation: 3, ..g },
-            Depthwise { dilation: 0, stride: 2, ..g },
-            Depthwise { output: [8, 7], ..g },
-        ] {
-            let error = g.forward(&mut **device, Input::Shared(x), x, x).unwrap_err().to_string();
+        for g in [Depthwise { stride: 3, ..g }, Depthwise { output: [8, 7], ..g }] {
+            let error = g.forward(&mut **device, Input::Shared(x), [x; 4], x).unwrap_err().to_string();
             assert!(error.contains("of 1 or 2"), "{error}");
         }
         let g = Depthwise { input: [8, 9], output: [8, 9], ..g };
-        let error = g.forward(&mut **device, Input::Shared(x), x, x).unwrap_err().to_string();
+        let error = g.forward(&mut **device, Input::Shared(x), [x; 4], x).unwrap_err().to_string();
         assert!(error.contains("words 0 to 72 of 64"), "{error}");
     }
 }
@@ -207,6 +223,55 @@ fn pointwise_equals_its_definition() {
             row_products(device, [dy, x, dw], true, slots, [to, from, length]).unwrap();
             let expected: Vec<f32> = ws.iter().flat_map(|w| flat(gradients.get(w).unwrap())).collect();
             check(device, &name("dw of one map"), dw, &expected);
+            device.release().unwrap();
+        }
+    }
+}
+
+/// Every number of channels that has a kernel and one that has none, rows of a multiple of four pixels and not, one part and several;
+/// moments of maps with means.
+#[test]
+fn pointwise_kernels_equal_their_definition() {
+    for device in &mut devices(&THREADS) {
+        for (channels, slots, batch, [rows, columns]) in [5, 16, 32, 64]
+            .into_iter()
+            .flat_map(|c| [(c, 2, 2, [4, 6]), (c, 1, 1, [3, 5]), (c, 2, 6, [24, 32])])
+        {
+            let device = &mut **device;
+            let name =
+                |what: &str| format!("{what}, {slots} of {channels} channels, {batch} of {rows}x{columns}");
+            let shape = [batch, channels, rows, columns];
+            let xs: Vec<_> = (0..slots).map(|i| leaf((tensor(&shape, i, false) + 1.0).unwrap())).collect();
+            let ws: Vec<_> = (0..slots).map(|i| tensor(&[channels, channels, 1, 1], 50 + i, false)).collect();
+            let upstream: Vec<_> = (0..slots).map(|i| tensor(&shape, 80 + i, false)).collect();
+            let conv = Conv2d { padding: Padding::default(), ..Conv2d::pointwise(channels, channels) };
+            let ys: Vec<_> =
+                xs.iter().zip(&ws).map(|(x, w)| conv2d(x, w, &conv, Form::Slow).unwrap()).collect();
+            let pairs: Vec<_> = ys.iter().cloned().zip(upstream.clone()).collect();
+            let gradients = weighed(&pairs).backward().unwrap();
+
+            let p = Pointwise { slots: slots as usize, channels, length: batch * rows * columns };
+            let x = put(device, &xs.iter().flat_map(|x| map(x)).collect::<Vec<_>>());
+            let w = put(device, &ws.iter().flat_map(flat).collect::<Vec<_>>());
+            let [dy, y] = [put(device, &maps(&upstream)), device.alloc(x.len()).unwrap()];
+            let moments = Moments {
+                mean: device.alloc(p.slots * channels).unwrap(),
+                variance: device.alloc(p.slots * channels).unwrap(),
+            };
+            p.forward(device, w, [x, y], Some(moments)).unwrap();
+            check(device, &name("y"), y, &maps(&ys));
+            let expected: Vec<_> = ys.iter().map(|y| kernels::Moments::of_batch(y).unwrap()).collect();
+            let [means, variances] =
+                [|m: &kernels::Moments| m.mean.clone(), |m: &kernels::Moments| m.var.clone()]
+                    .map(|of| expected.iter().flat_map(of).collect::<Vec<_>>());
+            check(device, &name("mean"), moments.mean, &means);
+            check(device, &name("variance"), moments.variance, &variances);
+            let [again, dx] = [(); 2].map(|()| device.alloc(x.len()).unwrap());
+            p.forward(device, w, [x, again], None).unwrap();
+            check(device, &name("y without moments"), again, &maps(&ys));
+            p.backward(device, w, [dy, dx]).unwrap();
+            let expected: Vec<f32> = xs.iter().flat_map(|x| map(gradients.get(x).unwrap())).collect();
+            check(device, &name("dx"), dx, &expected);
             device.release().unwrap();
         }
     }

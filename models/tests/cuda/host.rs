@@ -122,6 +122,12 @@ impl Device for Host {
         self.alloc(words)
     }
 
+    fn tickets(&mut self, count: usize) -> Result<Words> {
+        let tickets = self.alloc(count)?;
+        self.clear(tickets)?;
+        Ok(tickets)
+    }
+
     fn release(&mut self) -> Result<()> {
         self.memory.clear();
         Ok(())

@@ -1,5 +1,6 @@
 //! Pools.
 
+use milenas_models::kernels::cuda::Words;
 use milenas_models::kernels::cuda::pool::Pool;
 use milenas_models::kernels::{Form, pool2d};
 use milenas_models::op::{Pool2d, PoolKind};
@@ -13,9 +14,13 @@ fn pools_equal_their_definition() {
     for device in &mut devices(&THREADS) {
         for stride in [1, 2] {
             // Of coarse numbers many are equal: the first maximum has the gradient.
-            for (batch, input, coarse) in
-                [(1, [7, 5], true), (3, [4, 6], false), (2, [1, 1], true), (2, [2, 9], true)]
-            {
+            for (batch, input, coarse) in [
+                (1, [7, 5], true),
+                (3, [4, 6], false),
+                (2, [1, 1], true),
+                (2, [2, 9], true),
+                (1, [8, 11], false),
+            ] {
                 let device = &mut **device;
                 let output = input.map(|n: usize| n.div_ceil(stride));
                 let pool = Pool { planes: 3 * batch, input, output, stride };
@@ -24,27 +29,31 @@ fn pools_equal_their_definition() {
                 let upstream = tensor(&[batch, 3, output[0], output[1]], 2, false);
                 let values = put(device, &map(&x));
                 let dy = put(device, &map(&upstream));
-                let y = device.alloc(dy.len()).unwrap();
-                let taps = device.alloc(dy.len()).unwrap();
+                let [y, means, taps] = [(); 3].map(|()| device.alloc(dy.len()).unwrap());
+                let [both, before] = [3, 4].map(|seed| tensor(x.dims(), seed, false));
+                let (d_both, mut expected_both) = (put(device, &map(&both)), both);
+                pool.forward(device, values, [y, taps], means).unwrap();
+                pool.backward(device, [dy, taps], dy, d_both).unwrap();
                 for kind in [PoolKind::Max, PoolKind::Average { count_padding: false }] {
                     let expected = pool2d(&x, &Pool2d::new(kind, 3, stride), Form::Slow).unwrap();
                     let gradients = weighed(&[(expected.clone(), upstream.clone())]).backward().unwrap();
-                    let before = tensor(x.dims(), 3, false);
                     let dx = put(device, &map(&before));
-                    match kind {
-                        PoolKind::Max => {
-                            pool.max(device, values, y, taps).unwrap();
-                            pool.max_gradient(device, dy, taps, dx).unwrap();
-                        }
-                        PoolKind::Average { .. } => {
-                            pool.average(device, values, y).unwrap();
-                            pool.average_gradient(device, dy, dx).unwrap();
-                        }
+                    let gradient = gradients.get(&x).unwrap();
+                    expected_both = (expected_both + gradient).unwrap();
+                    let [alone, none] = [device.alloc(dy.len()).unwrap(), Words::NONE];
+                    if kind == PoolKind::Max {
+                        pool.forward(device, values, [alone, taps], none).unwrap();
+                        pool.backward(device, [dy, taps], none, dx).unwrap();
+                        check(device, &name("largest, with means"), y, &map(&expected));
+                    } else {
+                        pool.forward(device, values, [none, taps], alone).unwrap();
+                        pool.backward(device, [none, taps], dy, dx).unwrap();
+                        check(device, &name("means, with largest"), means, &map(&expected));
                     }
-                    check(device, &name("y"), y, &map(&expected));
-                    let expected = map(&(gradients.get(&x).unwrap() + before).unwrap());
-                    check(device, &name("dx, added"), dx, &expected);
+                    check(device, &name("y"), alone, &map(&expected));
+                    check(device, &name("dx, added"), dx, &map(&(gradient + &before).unwrap()));
                 }
+                check(device, &name("dx of both"), d_both, &map(&expected_both));
                 device.release().unwrap();
             }
         }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #define __global__
+#define __launch_bounds__(...)
 #define __device__ inline
 #define __shared__ static
 
@@ -38,6 +39,26 @@ static void __syncthreads() {
     swapcontext(&threads[self].context, &scheduler);
     threadIdx.x = self;
   }
+}
+
+static void __threadfence() {}
+
+// Threads of a block take turns, so nobody comes between.
+static unsigned atomicInc(unsigned *at, unsigned most) {
+  unsigned old = *at;
+  *at = old >= most ? 0 : old + 1;
+  return old;
+}
+
+// All threads of a block call it together.
+static float __shfl_down_sync(unsigned, float value, int delta) {
+  static float values[1024];
+  unsigned from = threadIdx.x % 32 + delta < 32 ? threadIdx.x + delta : threadIdx.x;
+  values[threadIdx.x] = value;
+  __syncthreads();
+  value = values[from];
+  __syncthreads();
+  return value;
 }
 
 static void thread_main() {

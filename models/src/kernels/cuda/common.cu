@@ -12,18 +12,33 @@
 // A block for each of `count` rows.
 #define ROWS(row, count) for (int row = blockIdx.x; row < (count); row += gridDim.x)
 
-// The sum over a block's threads, told to all of them. The only place where threads wait for each other.
+// The sum over a warp's threads, told to its first.
+__device__ float warp_sum(float value) {
+  for (int half = blockDim.x < 32 ? blockDim.x / 2 : 16; half > 0; half /= 2) value += __shfl_down_sync(~0u, value, half);
+  return value;
+}
+
+// The sum over a block's threads, told to all of them; `scratch` has a word for each warp.
 __device__ float block_sum(float value, float *scratch) {
-  int thread = threadIdx.x;
-  scratch[thread] = value;
+  int warps = (blockDim.x + 31) / 32;
+  value = warp_sum(value);
+  if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = value;
   __syncthreads();
-  for (int half = blockDim.x / 2; half > 0; half /= 2) {
-    if (thread < half) scratch[thread] += scratch[thread + half];
-    __syncthreads();
-  }
-  float sum = scratch[0];
+  float sum = 0.f;
+  for (int warp = 0; warp < warps; ++warp) sum += scratch[warp];
   __syncthreads();
   return sum;
+}
+
+// Whether a block is the last to come here of `parts` with one ticket, told to all of its threads: what the others wrote before they
+// came it may then read, through pointers to volatile. Tickets are zero before a kernel and after it.
+__device__ bool last_of(int *ticket, int parts) {
+  __shared__ int came;
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) came = atomicInc((unsigned *)ticket, parts - 1);
+  __syncthreads();
+  return came == parts - 1;
 }
 
 // A row of `length` numbers is cut into `parts`, where there are too few rows for all the blocks that could run: the numbers that
@@ -33,17 +48,22 @@ __device__ int part_begin(int length, int parts, int part) {
   return length / parts * part + (longer < part ? longer : part);
 }
 
-// out[i] = the sum of parts[part][i].
-extern "C" __global__ void sum_parts(const float *parts, float *out, int count, int number) {
-  EACH(i, count) {
-    float sum = 0.f;
-    for (int part = 0; part < number; ++part) sum += parts[part * count + i];
-    out[i] = sum;
+// V numbers at a time, 4 where rows have a multiple of that, else 1.
+template <int V> __device__ void read(const float *from, float *values) {
+  if constexpr (V == 4) {
+    float4 four = *(const float4 *)from;
+    values[0] = four.x, values[1] = four.y, values[2] = four.z, values[3] = four.w;
+  } else {
+    values[0] = *from;
   }
 }
 
-// n / d by the inverse of d, for n below 2^20.
-__device__ int quotient(int n, float inverse) { return (int)((n + 0.5f) * inverse); }
+template <int V> __device__ void write(float *to, const float *values) {
+  if constexpr (V == 4)
+    *(float4 *)to = float4{values[0], values[1], values[2], values[3]};
+  else
+    *to = values[0];
+}
 
 // What a convolution reads: max(0, x * scale + shift), and max(0, x) where there is no scale.
 __device__ float rectified(float x, const float *scale, const float *shift, int channel) {

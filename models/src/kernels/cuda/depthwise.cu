@@ -8,16 +8,31 @@
   int shared, int slots, int channels, int batch, int rows, int columns, int out_rows, int out_columns, int dilation
 #define PASSED shared, slots, channels, batch, rows, columns, out_rows, out_columns, dilation
 
-// Each tap's sum over a block's threads; `scratch` has K * K * (BLOCK + 1) words.
-template <int K> __device__ void tap_sums(const float *sums, float *out, float *scratch) {
-  int step = blockDim.x + 1;
-#pragma unroll
-  for (int tap = 0; tap < K * K; ++tap) scratch[tap * step + threadIdx.x] = sums[tap];
+// The gradient of a unit's weights: each tap's sum over a block's threads, and over the blocks of all parts, whose own are kept in `sums`.
+// `scratch` has K * K words for each warp.
+template <int K>
+__device__ void finish_taps(const float *taps, float *out, float *sums, int *ticket, int part, int parts, float *scratch) {
+  int warps = (blockDim.x + 31) / 32, warp = threadIdx.x / 32;
   __syncthreads();
+#pragma unroll
+  for (int tap = 0; tap < K * K; ++tap) {
+    float sum = warp_sum(taps[tap]);
+    if (threadIdx.x % 32 == 0) scratch[tap * warps + warp] = sum;
+  }
+  __syncthreads();
+  float *own = parts > 1 ? sums + part * K * K : out;
   for (int tap = threadIdx.x; tap < K * K; tap += blockDim.x) {
     float sum = 0.f;
-    for (int i = 0; i < (int)blockDim.x; ++i) sum += scratch[tap * step + i];
-    out[tap] = sum;
+    for (int i = 0; i < warps; ++i) sum += scratch[tap * warps + i];
+    own[tap] = sum;
+  }
+  if (parts > 1 && last_of(ticket, parts)) {
+    const volatile float *all = sums;
+    for (int tap = threadIdx.x; tap < K * K; tap += blockDim.x) {
+      float sum = 0.f;
+      for (int i = 0; i < parts; ++i) sum += all[i * K * K + tap];
+      out[tap] = sum;
+    }
   }
   __syncthreads();
 }
@@ -55,19 +70,19 @@ __device__ void depthwise_input(const float *x, const float *scale, const float 
     int column = i % columns, row = i / columns % rows, plane = i / (columns * rows);
     int channel = plane / batch;
     float sum = 0.f;
+    // The taps that an output's pixel has here: every other one, or at a dilation of 2 all or none.
+    int step = dilation == 1 ? 2 : 1, row_tap = dilation == 1 ? (row + K / 2) % 2 : row % 2 * K;
+    int column_tap = dilation == 1 ? (column + K / 2) % 2 : column % 2 * K;
     if (rectified(x[i], scale, shift, channel) > 0.f) {
       for (int slot = 0; slot < each; ++slot) {
         const float *from = dy + (slot * channels * batch + plane) * (out_rows * out_columns);
         const float *weights = w + (slot * channels + channel) * K * K;
-#pragma unroll
-        for (int kr = 0; kr < K; ++kr) {
-          int r = row + dilation * (K / 2 - kr);
-          if (r < 0 || r % STRIDE != 0 || r / STRIDE >= out_rows) continue;
-#pragma unroll
-          for (int kc = 0; kc < K; ++kc) {
-            int c = column + dilation * (K / 2 - kc);
-            if (c < 0 || c % STRIDE != 0 || c / STRIDE >= out_columns) continue;
-            sum += weights[kr * K + kc] * from[r / STRIDE * out_columns + c / STRIDE];
+        for (int kr = row_tap; kr < K; kr += step) {
+          int r = (row + dilation * (K / 2 - kr)) / STRIDE;
+          if (r < 0 || r >= out_rows) continue;
+          for (int kc = column_tap; kc < K; kc += step) {
+            int c = (column + dilation * (K / 2 - kc)) / STRIDE;
+            if (c >= 0 && c < out_columns) sum += weights[kr * K + kc] * from[r * out_columns + c];
           }
         }
       }
@@ -76,17 +91,17 @@ __device__ void depthwise_input(const float *x, const float *scale, const float 
   }
 }
 
-// Of each part of the images the gradient of the weights, `dw` [part][slot][channel][row][column].
+// The gradient of the weights, [slot][channel][row][column], from each part of the images, as finish_taps has it.
 template <int K>
 __device__ void depthwise_weight(const float *x, const float *scale, const float *shift, const float *dy, float *dw,
-                                 float *scratch, SIZES, int parts) {
+                                 float *sums, int *tickets, float *scratch, SIZES, int parts) {
   int count = batch * out_rows * out_columns, units = slots * channels;
   ROWS(block, parts * units) {
     int channel = block % units, part = block / units, end = part_begin(count, parts, part + 1);
     const float *from = x + (shared ? channel % channels : channel) * batch * (rows * columns);
-    float sums[K * K];
+    float taps[K * K];
 #pragma unroll
-    for (int tap = 0; tap < K * K; ++tap) sums[tap] = 0.f;
+    for (int tap = 0; tap < K * K; ++tap) taps[tap] = 0.f;
     for (int i = part_begin(count, parts, part) + threadIdx.x; i < end; i += blockDim.x) {
       int column = i % out_columns, row = i / out_columns % out_rows, image = i / (out_columns * out_rows);
       int top = row * STRIDE - dilation * (K / 2), left = column * STRIDE - dilation * (K / 2);
@@ -99,11 +114,11 @@ __device__ void depthwise_weight(const float *x, const float *scale, const float
         for (int kc = 0; kc < K; ++kc) {
           int c = left + kc * dilation;
           if (c < 0 || c >= columns) continue;
-          sums[kr * K + kc] += d * rectified(from[(image * rows + r) * columns + c], scale, shift, channel);
+          taps[kr * K + kc] += d * rectified(from[(image * rows + r) * columns + c], scale, shift, channel);
         }
       }
     }
-    tap_sums<K>(sums, dw + block * K * K, scratch);
+    finish_taps<K>(taps, dw + channel * K * K, sums + channel * parts * K * K, tickets + channel, part, parts, scratch);
   }
 }
 
@@ -128,15 +143,15 @@ extern "C" __global__ void depthwise_input_5(const float *x, const float *scale,
 }
 
 extern "C" __global__ void depthwise_weight_3(const float *x, const float *scale, const float *shift, const float *dy,
-                                              float *dw, SIZES, int parts) {
-  __shared__ float scratch[9 * (BLOCK + 1)];
-  depthwise_weight<3>(x, scale, shift, dy, dw, scratch, PASSED, parts);
+                                              float *dw, float *sums, int *tickets, SIZES, int parts) {
+  __shared__ float scratch[9 * BLOCK / 32];
+  depthwise_weight<3>(x, scale, shift, dy, dw, sums, tickets, scratch, PASSED, parts);
 }
 
 extern "C" __global__ void depthwise_weight_5(const float *x, const float *scale, const float *shift, const float *dy,
-                                              float *dw, SIZES, int parts) {
-  __shared__ float scratch[25 * (BLOCK + 1)];
-  depthwise_weight<5>(x, scale, shift, dy, dw, scratch, PASSED, parts);
+                                              float *dw, float *sums, int *tickets, SIZES, int parts) {
+  __shared__ float scratch[25 * BLOCK / 32];
+  depthwise_weight<5>(x, scale, shift, dy, dw, sums, tickets, scratch, PASSED, parts);
 }
 
 #undef STRIDE

@@ -1,12 +1,17 @@
-//! Depthwise convolutions of a rectified map.
+//! Depthwise convolutions of a rectified map, of several kinds at a time.
 
-use super::device::{Arg, Device, Grid, LEAST, Words, device_error, in_parts, int, launch, parts};
+use super::device::{Arg, BLOCKS, Device, Grid, LEAST, Words, device_error, int, launch, part_sums, parts};
 use crate::Result;
 
-/// The side of a tile, the pixels of a strip, and the most words of a tile's surroundings; as in `tiles.cu`.
+/// Kernel and dilation of each kind, in the order of their slots.
+pub const KINDS: [(usize, usize); 4] = [(3, 1), (5, 1), (3, 2), (5, 2)];
+
+/// Words of each kind: its weights `[slot][channel][row][column]`, or their gradients.
+pub type ByKind = [Words; KINDS.len()];
+
+/// The largest side of a tile, and the pixels of a tile of one or several images; as in `tiles.cu`.
 const SIDE: usize = 32;
-const STRIP: usize = 4;
-const KEPT: usize = 25 * 257;
+const PIXELS: usize = SIDE * SIDE;
 
 /// The fewest tiles that are worth a block with sums of its own for the weights.
 const TILES: usize = 4;
@@ -14,14 +19,10 @@ const TILES: usize = 4;
 /// Sizes of convolutions that keep the image at stride 1. A slot is one convolution of all channels.
 #[derive(Clone, Copy, Debug)]
 pub struct Depthwise {
-    /// 3 or 5.
-    pub kernel: usize,
     /// 1 or 2.
     pub stride: usize,
-    /// Pixels from tap to tap; 1 or 2.
-    pub dilation: usize,
-    /// How many.
-    pub slots: usize,
+    /// How many there are of each kind.
+    pub slots: [usize; KINDS.len()],
     /// Of each.
     pub channels: usize,
     /// Images.
@@ -41,40 +42,45 @@ pub enum Input {
     Scaled(Words, [Words; 2]),
 }
 
-/// A kernel, its sizes, and tiles of a channel.
-type Launch = (&'static str, Vec<Arg>, Option<usize>);
-
 impl Depthwise {
-    /// Words of the weights `[slot][channel][row][column]`.
-    pub fn weights(&self) -> usize {
-        self.slots * self.channels * self.kernel * self.kernel
+    fn all_slots(&self) -> usize {
+        self.slots.iter().sum()
     }
 
-    fn planes(&self) -> usize {
-        self.slots * self.channels * self.batch
+    /// Words of a kind's weights.
+    pub fn weights(&self, kind: usize) -> usize {
+        self.slots[kind] * self.channels * KINDS[kind].0 * KINDS[kind].0
+    }
+
+    /// Words of a map that a slot makes, and of one that it reads.
+    fn map(&self, [rows, columns]: [usize; 2]) -> usize {
+        self.channels * self.batch * rows * columns
     }
 
     fn outputs(&self) -> usize {
-        self.planes() * self.output[0] * self.output[1]
+        self.all_slots() * self.map(self.output)
     }
 
     fn inputs(&self, x: Input) -> usize {
-        let planes = if let Input::Shared(_) = x { self.channels * self.batch } else { self.planes() };
-        planes * self.input[0] * self.input[1]
+        let maps = if let Input::Shared(_) = x { 1 } else { self.all_slots() };
+        maps * self.map(self.input)
     }
 
-    /// Images of a tile at stride 1.
-    fn images(&self) -> usize {
-        let [rows, columns] = self.output.map(|n| n.min(SIDE));
-        let around = self.dilation * (self.kernel - 1);
-        let surroundings = (rows.next_multiple_of(STRIP) + around) * (columns + around);
-        let images = (SIDE * SIDE / (rows * columns).max(1)).min(KEPT / surroundings);
-        images.min(self.batch).max(1)
+    /// Tiles of a channel at stride 1.
+    fn tiles(&self) -> usize {
+        let [rows, columns] = self.output;
+        let side = rows.max(columns).next_power_of_two().clamp(8, SIDE);
+        self.batch.div_ceil(PIXELS / (side * side)) * rows.div_ceil(side) * columns.div_ceil(side)
+    }
+
+    /// Into how many parts to cut the tiles of a slot and channel, of at least `least` each.
+    fn parts(&self, least: usize) -> usize {
+        parts(self.all_slots() * self.channels, self.tiles(), least)
     }
 
     /// The arguments for an input.
     fn input(&self, x: Input) -> Result<[Arg; 3]> {
-        let factors = self.slots * self.channels;
+        let factors = self.all_slots() * self.channels;
         let none = Arg::Words(Words::NONE);
         Ok(match x {
             Input::Shared(values) => [values.holds(self.inputs(x))?, none, none],
@@ -84,51 +90,86 @@ impl Depthwise {
         })
     }
 
-    /// The kernel for these sizes, of the names for 3 and 5 at stride 2, or at stride 1 by dilation; the sizes that it takes; at
-    /// stride 1, tiles of a channel.
+    /// The arguments of all kinds.
+    fn kinds(&self, w: ByKind) -> Result<Vec<Arg>> {
+        let words = w.iter().enumerate().map(|(kind, words)| words.holds(self.weights(kind)));
+        let slots = self.slots.iter().map(|slots| Ok(int(*slots)));
+        words.chain(slots).collect()
+    }
+
+    /// Whether there is anything to do.
     ///
     /// # Errors
     /// Sizes that there is no kernel for.
-    fn kernel(&self, strided: [&'static str; 2], tiled: [[&'static str; 2]; 2], x: Input) -> Result<Launch> {
-        let Depthwise { kernel, stride, dilation, .. } = *self;
-        let kind = match kernel {
-            3 => 0,
-            5 => 1,
-            other => return Err(device_error(strided[0], format!("kernels of {other}, expected 3 or 5"))),
-        };
-        if ![1, 2].contains(&dilation)
-            || ![1, 2].contains(&stride)
-            || stride == 1 && self.input != self.output
-        {
-            let problem =
-                "expected dilation and stride of 1 or 2, and at stride 1 an output of the input's size";
-            return Err(device_error(strided[kind], format!("{problem}, found {self:?}")));
+    fn check(&self) -> Result<bool> {
+        if ![1, 2].contains(&self.stride) || self.stride == 1 && self.input != self.output {
+            let problem = "expected a stride of 1 or 2, and at 1 an output of the input's size";
+            return Err(device_error("depthwise convolutions", format!("{problem}, found {self:?}")));
         }
-        let shared = Arg::Int(i32::from(matches!(x, Input::Shared(_))));
+        Ok(self.all_slots() > 0)
+    }
+
+    fn sizes(&self, x: Input) -> [Arg; 5] {
         let [rows, columns] = self.input.map(int);
-        let mut sizes = vec![shared, int(self.slots), int(self.channels), int(self.batch), rows, columns];
-        if stride == 1 {
-            let images = self.images();
-            let squares = self.output.iter().map(|n| n.div_ceil(SIDE)).product::<usize>();
-            sizes.push(int(images));
-            return Ok((tiled[kind][dilation - 1], sizes, Some(self.batch.div_ceil(images) * squares)));
+        let shared = Arg::Int(i32::from(matches!(x, Input::Shared(_))));
+        [shared, int(self.channels), int(self.batch), rows, columns]
+    }
+
+    /// At stride 2, each kind that has slots: its number, itself alone, the maps of its slots among those that all slots make, and what
+    /// it reads.
+    fn strided(&self, x: Input, maps: Words) -> Result<Vec<(usize, Depthwise, Words, Input)>> {
+        let (mut found, mut before) = (Vec::new(), 0);
+        for (kind, &slots) in self.slots.iter().enumerate().filter(|(_, slots)| **slots > 0) {
+            let alone = Depthwise {
+                slots: std::array::from_fn(|other| if other == kind { slots } else { 0 }),
+                ..*self
+            };
+            let own = match x {
+                Input::Shared(_) => x,
+                Input::Scaled(values, [scale, shift]) => {
+                    let factors = before * self.channels;
+                    let values = values.from(before * self.map(self.input))?;
+                    Input::Scaled(values, [scale.from(factors)?, shift.from(factors)?])
+                }
+            };
+            found.push((kind, alone, maps.from(before * self.map(self.output))?, own));
+            before += slots;
         }
-        sizes.extend(self.output.map(int));
-        sizes.push(int(dilation));
-        Ok((strided[kind], sizes, None))
+        Ok(found)
+    }
+
+    /// What kernels for one kind at stride 2 take.
+    fn strided_sizes(&self, kind: usize, x: Input) -> Vec<Arg> {
+        let [shared, channels, batch, rows, columns] = self.sizes(x);
+        let [out_rows, out_columns] = self.output.map(int);
+        let (slots, dilation) = (int(self.slots[kind]), int(KINDS[kind].1));
+        vec![shared, slots, channels, batch, rows, columns, out_rows, out_columns, dilation]
     }
 
     /// `y` `[slot][channel][image][row][column]`.
-    pub fn forward(&self, device: &mut dyn Device, x: Input, w: Words, y: Words) -> Result<()> {
-        let strided = ["depthwise_forward_3", "depthwise_forward_5"];
-        let tiled = [["tile_forward_3_1", "tile_forward_3_2"], ["tile_forward_5_1", "tile_forward_5_2"]];
-        let (name, sizes, tiles) = self.kernel(strided, tiled, x)?;
-        let rest = [w.holds(self.weights())?, y.holds(self.outputs())?];
-        let grid = match tiles {
-            Some(tiles) => Grid::Rows(self.slots * self.channels * tiles),
-            None => Grid::Each(self.outputs()),
-        };
-        launch(device, name, grid, &[&self.input(x)?[..], &rest, &sizes].concat())
+    pub fn forward(&self, device: &mut dyn Device, x: Input, w: ByKind, y: Words) -> Result<()> {
+        if !self.check()? {
+            return Ok(());
+        }
+        if self.stride == 1 {
+            let (splits, blocks) = match x {
+                Input::Shared(_) => {
+                    let blocks = self.channels * self.tiles();
+                    ((BLOCKS / blocks.max(1)).clamp(1, self.all_slots()), blocks)
+                }
+                Input::Scaled(..) => (self.parts(1), self.all_slots() * self.channels),
+            };
+            let (input, y, sizes) = (self.input(x)?, y.holds(self.outputs())?, self.sizes(x));
+            let args = [&input[..], &self.kinds(w)?, &[y], &sizes, &[int(splits)]].concat();
+            return launch(device, "tiles_forward", Grid::Rows(splits * blocks), &args);
+        }
+        for (kind, alone, y, x) in self.strided(x, y)? {
+            let name = ["depthwise_forward_3", "depthwise_forward_5"][kind % 2];
+            let rest = [w[kind].holds(self.weights(kind))?, y.holds(alone.outputs())?];
+            let args = [&alone.input(x)?[..], &rest, &alone.strided_sizes(kind, x)].concat();
+            launch(device, name, Grid::Each(alone.outputs()), &args)?;
+        }
+        Ok(())
     }
 
     /// The gradient of what is rectified; for a shared input it is added to `dx`.
@@ -136,37 +177,59 @@ impl Depthwise {
         &self,
         device: &mut dyn Device,
         x: Input,
-        w: Words,
+        w: ByKind,
         dy: Words,
         dx: Words,
     ) -> Result<()> {
-        let strided = ["depthwise_input_3", "depthwise_input_5"];
-        let tiled = [["tile_input_3_1", "tile_input_3_2"], ["tile_input_5_1", "tile_input_5_2"]];
-        let (name, sizes, tiles) = self.kernel(strided, tiled, x)?;
-        let count = self.inputs(x);
-        let rest = [w.holds(self.weights())?, dy.holds(self.outputs())?, dx.holds(count)?];
-        let maps = if let Input::Shared(_) = x { self.slots.min(1) } else { self.slots };
-        let grid = match tiles {
-            Some(tiles) => Grid::Rows(maps * self.channels * tiles),
-            None => Grid::Each(count),
-        };
-        launch(device, name, grid, &[&self.input(x)?[..], &rest, &sizes].concat())
+        if !self.check()? {
+            return Ok(());
+        }
+        if self.stride == 1 {
+            let (parts, blocks) = match x {
+                Input::Shared(_) => (1, self.channels * self.tiles()),
+                Input::Scaled(..) => (self.parts(1), self.all_slots() * self.channels * self.parts(1)),
+            };
+            let rest = [dy.holds(self.outputs())?, dx.holds(self.inputs(x))?];
+            let (kinds, sizes) = (self.kinds(w)?, self.sizes(x));
+            let args = [&self.input(x)?[..], &kinds, &rest, &sizes, &[int(parts)]].concat();
+            return launch(device, "tiles_input", Grid::Rows(blocks), &args);
+        }
+        let (mut before, shared) = (0, matches!(x, Input::Shared(_)));
+        for (kind, alone, dy, x) in self.strided(x, dy)? {
+            let name = ["depthwise_input_3", "depthwise_input_5"][kind % 2];
+            let own = if shared { dx } else { dx.from(before * self.map(self.input))? };
+            let count = alone.inputs(x);
+            let rest = [w[kind].holds(self.weights(kind))?, dy.holds(alone.outputs())?, own.holds(count)?];
+            let args = [&alone.input(x)?[..], &rest, &alone.strided_sizes(kind, x)].concat();
+            launch(device, name, Grid::Each(count), &args)?;
+            before += self.slots[kind];
+        }
+        Ok(())
     }
 
-    /// The gradient of the weights.
-    pub fn weight_gradient(&self, device: &mut dyn Device, x: Input, dy: Words, dw: Words) -> Result<()> {
-        let strided = ["depthwise_weight_3", "depthwise_weight_5"];
-        let tiled = [["tile_weight_3_1", "tile_weight_3_2"], ["tile_weight_5_1", "tile_weight_5_2"]];
-        let (name, sizes, tiles) = self.kernel(strided, tiled, x)?;
-        let (input, dy) = (self.input(x)?, dy.holds(self.outputs())?);
-        let rows = self.slots * self.channels;
-        let parts = match tiles {
-            Some(tiles) => parts(rows, tiles, TILES),
-            None => parts(rows, self.batch * self.output.iter().product::<usize>(), LEAST),
-        };
-        in_parts(device, dw, self.weights(), parts, |device, sums| {
-            let args = [&input[..], &[dy, sums], &sizes, &[int(parts)]].concat();
-            launch(device, name, Grid::Rows(rows * parts), &args)
-        })
+    /// The gradients of the weights.
+    pub fn weight_gradient(&self, device: &mut dyn Device, x: Input, dy: Words, dw: ByKind) -> Result<()> {
+        if !self.check()? {
+            return Ok(());
+        }
+        if self.stride == 1 {
+            let units = self.all_slots() * self.channels;
+            let parts = self.parts(TILES);
+            let [sums, tickets] = part_sums(device, units, parts, 25)?;
+            let (input, dy, sizes) = (self.input(x)?, dy.holds(self.outputs())?, self.sizes(x));
+            let args = [&input[..], &self.kinds(dw)?, &[dy, sums, tickets], &sizes, &[int(parts)]].concat();
+            return launch(device, "tiles_weight", Grid::Rows(units * parts), &args);
+        }
+        for (kind, alone, dy, x) in self.strided(x, dy)? {
+            let name = ["depthwise_weight_3", "depthwise_weight_5"][kind % 2];
+            let units = self.slots[kind] * self.channels;
+            let parts = parts(units, self.batch * self.output.iter().product::<usize>(), LEAST);
+            let [sums, tickets] = part_sums(device, units, parts, KINDS[kind].0 * KINDS[kind].0)?;
+            let rest = [dy.holds(alone.outputs())?, dw[kind].holds(self.weights(kind))?, sums, tickets];
+            let sizes = alone.strided_sizes(kind, x);
+            let args = [&alone.input(x)?[..], &rest, &sizes, &[int(parts)]].concat();
+            launch(device, name, Grid::Rows(units * parts), &args)?;
+        }
+        Ok(())
     }
 }

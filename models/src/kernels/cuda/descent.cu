@@ -11,7 +11,7 @@ extern "C" __global__ void gather(const float *from, float *to, const int *from_
 
 // Of each parameter's gradient the sum of squares.
 extern "C" __global__ void squares(const float *gradient, const int *at, const int *lengths, float *sums, int count) {
-  __shared__ float scratch[BLOCK];
+  __shared__ float scratch[BLOCK / 32];
   ROWS(row, count) {
     float sum = 0.f;
     for (int i = threadIdx.x; i < lengths[row]; i += blockDim.x) sum += gradient[at[row] + i] * gradient[at[row] + i];
@@ -22,7 +22,7 @@ extern "C" __global__ void squares(const float *gradient, const int *at, const i
 
 // The norm of all gradients together, then what to multiply them by so that it is at most `most`; 0 is no limit.
 extern "C" __global__ void clip(const float *sums, float *norm, int count, float most) {
-  __shared__ float scratch[BLOCK];
+  __shared__ float scratch[BLOCK / 32];
   ROWS(row, 1) {
     float sum = 0.f;
     for (int i = threadIdx.x; i < count; i += blockDim.x) sum += sums[i];

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use crate::{Error, Result};
 
 /// A stretch of a device's memory, in words of four bytes: `f32` or `i32`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Words {
     address: u64,
     len: usize,
@@ -73,7 +73,7 @@ impl Words {
 }
 
 /// An argument of a kernel.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Arg {
     /// A pointer.
     Words(Words),
@@ -94,7 +94,7 @@ pub enum Grid {
 
 /// Matrix products, row-major: `c = a b`, or `c += a b`, for each of a batch, whose matrices lie the given steps apart; a step
 /// of 0 is one matrix for all.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Gemm {
     /// Rows of `a` and `c`, columns of `b` and `c`, columns of `a` and rows of `b`.
     pub sizes: [usize; 3],
@@ -163,7 +163,8 @@ impl Gemm {
     }
 }
 
-/// Something that runs the kernels, one after the other in the order of the calls. Only [`read`](Self::read) waits for results.
+/// Something that runs the kernels, one after the other in the order of the calls. Only [`read`](Self::read) waits for results, and what
+/// goes wrong may be told by a later call.
 pub trait Device {
     /// What it is, for people.
     fn name(&self) -> &str;
@@ -179,6 +180,12 @@ pub trait Device {
     /// # Errors
     /// Too little memory.
     fn scratch(&mut self, words: usize) -> Result<Words>;
+
+    /// So many integers that are zero, and that each kernel leaves so.
+    ///
+    /// # Errors
+    /// Too little memory.
+    fn tickets(&mut self, count: usize) -> Result<Words>;
 
     /// Gives all memory back.
     fn release(&mut self) -> Result<()>;
@@ -236,7 +243,7 @@ pub(super) fn launch(device: &mut dyn Device, kernel: &'static str, grid: Grid, 
 }
 
 /// Blocks that a large GPU runs at once: eight on each of 132 multiprocessors.
-const BLOCKS: usize = 1056;
+pub(super) const BLOCKS: usize = 1056;
 
 /// The fewest numbers of a row that are worth a block, where one of them costs little.
 pub(super) const LEAST: usize = 1024;
@@ -248,21 +255,21 @@ pub(super) fn parts(rows: usize, length: usize, least: usize) -> usize {
     wanted.min(length / least).max(1)
 }
 
-/// Runs a kernel that leaves the parts of `count` sums, and adds them up. `run` gets where to leave them.
-pub(super) fn in_parts(
+/// The same where parts cost nothing, since nothing is summed over them.
+pub(super) fn many_parts(rows: usize, length: usize) -> usize {
+    (4 * BLOCKS).div_ceil(rows.max(1)).min(length / LEAST).max(1)
+}
+
+/// For a kernel whose blocks sum parts of units, `each` words a unit: where they leave them, and the tickets by which the last block of a
+/// unit finds out that it is.
+pub(super) fn part_sums(
     device: &mut dyn Device,
-    out: Words,
-    count: usize,
+    units: usize,
     parts: usize,
-    run: impl FnOnce(&mut dyn Device, Arg) -> Result<()>,
-) -> Result<()> {
-    let whole = out.holds(count)?;
-    if parts == 1 {
-        return run(device, whole);
-    }
-    let sums = device.scratch(parts * count)?.holds(parts * count)?;
-    run(device, sums)?;
-    launch(device, "sum_parts", Grid::Each(count), &[sums, whole, int(count), int(parts)])
+    each: usize,
+) -> Result<[Arg; 2]> {
+    let words = units * parts * each;
+    Ok([device.scratch(words)?.holds(words)?, device.tickets(units)?.holds(units)?])
 }
 
 /// `usize` as a kernel's `int`; [`launch`] refuses what is too large.

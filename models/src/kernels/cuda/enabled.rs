@@ -5,15 +5,20 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use cudarc::cublas::{self, CudaBlas};
-use cudarc::driver::{self, CudaContext, CudaFunction, CudaStream, LaunchConfig, PushKernelArg};
+use cudarc::driver::sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+use cudarc::driver::{self, CudaContext, CudaFunction, CudaGraph, CudaStream, LaunchConfig, PushKernelArg};
 use cudarc::nvrtc::{self, CompileError, CompileOptions, Ptx};
 
+use super::calls::{Call, Known, Repeats};
 use super::device::{Arg, ByColumns, Choice, Device, Gemm, Grid, Words, device_error};
 use super::{kernels, source};
 use crate::Result;
 
 /// Threads of a block; `BLOCK` in `common.cu`.
 const BLOCK: u32 = 256;
+
+/// Bytes that cuBLAS may keep on a GPU of this size.
+const WORKSPACE: usize = 32 << 20;
 
 /// Most blocks of a launch; each goes on with what no other has taken.
 const BLOCKS: usize = 1 << 16;
@@ -26,7 +31,13 @@ struct Gpu {
     blas: CudaBlas,
     compute: cublas::sys::cublasComputeType_t,
     memory: Vec<Words>,
+    /// What cuBLAS keeps; its own would have to be asked for while a sequence is recorded.
+    workspace: u64,
     scratch: Words,
+    tickets: Words,
+    /// What was asked for since the last answer, or the last that was written.
+    calls: Vec<Call>,
+    repeats: Repeats<CudaGraph>,
 }
 
 /// What a library of CUDA said.
@@ -55,7 +66,10 @@ fn require(present: bool, library: &str, part: &str) -> Result<()> {
 pub fn compile(architecture: &str) -> Result<String> {
     // SAFETY: opens the library and closes it.
     require(unsafe { nvrtc::sys::is_culib_present() }, "libnvrtc", "CUDA's compiler for kernels")?;
-    let options = vec![format!("--gpu-architecture={architecture}"), "--std=c++17".into()];
+    // Lambdas are the device's, as all functions are.
+    let options =
+        ["--std=c++17".into(), "-default-device".into(), format!("--gpu-architecture={architecture}")];
+    let options = options.to_vec();
     let options = CompileOptions { name: Some("kernels.cu".into()), options, ..CompileOptions::default() };
     let compiled = nvrtc::compile_ptx_with_opts(source(), options);
     let compiled = compiled.map_err(|error| match error {
@@ -99,6 +113,11 @@ pub fn open(choice: Choice) -> Result<Box<dyn Device>> {
     }
     let stream = failed("a stream", context.new_stream())?;
     let blas = failed("opening cuBLAS", CudaBlas::new(stream.clone()))?;
+    // SAFETY: freed once, when the device is dropped, and cuBLAS is told its size.
+    let workspace = failed("memory", unsafe { driver::result::malloc_sync(WORKSPACE) })?;
+    let status =
+        unsafe { cublas::sys::cublasSetWorkspace_v2(*blas.handle(), workspace as *mut _, WORKSPACE) };
+    failed("opening cuBLAS", status.result())?;
     let compute = match choice.tf32 {
         true => cublas::sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
         false => cublas::sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
@@ -111,92 +130,84 @@ pub fn open(choice: Choice) -> Result<Box<dyn Device>> {
         blas,
         compute,
         memory: Vec::new(),
+        workspace,
         scratch: Words::NONE,
+        tickets: Words::NONE,
+        calls: Vec::new(),
+        repeats: Repeats::new(),
     }))
 }
 
 impl Gpu {
     /// To the device; the values are free again when it returns.
-    fn copy<T>(&self, to: Words, values: &[T]) -> Result<()> {
+    fn copy<T>(&mut self, to: Words, values: &[T]) -> Result<()> {
         let to = to.part(0, values.len())?;
-        failed("memory", self.context.bind_to_thread())?;
+        self.flush()?;
         // SAFETY: `to` has as many words of four bytes, and the driver has copied values of ordinary memory when it returns.
         let done =
             unsafe { driver::result::memcpy_htod_async(to.address(), values, self.stream.cu_stream()) };
         failed("copying to the GPU", done)
     }
-}
 
-impl Device for Gpu {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn alloc(&mut self, words: usize) -> Result<Words> {
+    /// Sends off what was asked for.
+    fn flush(&mut self) -> Result<()> {
         failed("memory", self.context.bind_to_thread())?;
-        // SAFETY: freed once, in `release`.
-        let address = unsafe { driver::result::malloc_sync(4 * words.max(1)) };
-        let address =
-            address.map_err(|error| format!("{} MiB: {error}. Help: a smaller batch", (4 * words) >> 20));
-        let words = Words::new(failed("memory", address)?, words);
-        self.memory.push(words);
-        Ok(words)
+        let (calls, mut repeats) = (std::mem::take(&mut self.calls), Repeats::new());
+        std::mem::swap(&mut repeats, &mut self.repeats);
+        let done = match repeats.meet(&calls) {
+            Known::New => self.make(&calls),
+            Known::Again(replay) => self.replay(&calls, replay),
+        };
+        self.repeats = repeats;
+        done
     }
 
-    fn scratch(&mut self, words: usize) -> Result<Words> {
-        // One that is too small may still be in use, and goes with all the rest.
-        if self.scratch.len() < words {
-            self.scratch = self.alloc(words.next_power_of_two())?;
+    fn replay(&self, calls: &[Call], replay: &mut Option<CudaGraph>) -> Result<()> {
+        if replay.is_none() {
+            *replay = self.record(calls)?;
         }
-        self.scratch.part(0, words)
+        match replay {
+            Some(graph) => failed("a sequence of kernels", graph.launch()),
+            None => Ok(()),
+        }
     }
 
-    fn release(&mut self) -> Result<()> {
-        self.scratch = Words::NONE;
-        failed("memory", self.context.bind_to_thread())?;
-        failed("waiting", self.stream.synchronize())?;
-        for words in self.memory.drain(..) {
-            // SAFETY: from `alloc`, and nothing runs that could use it.
-            failed("memory", unsafe { driver::result::free_sync(words.address()) })?;
+    /// As one graph. It was made before, so that all libraries have what they need.
+    fn record(&self, calls: &[Call]) -> Result<Option<CudaGraph>> {
+        let what = "recording kernels";
+        failed(what, self.stream.begin_capture(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL))?;
+        let made = self.make(calls);
+        let graph = self.stream.end_capture(driver::sys::CUgraphInstantiate_flags(0));
+        made?;
+        failed(what, graph)
+    }
+
+    fn make(&self, calls: &[Call]) -> Result<()> {
+        for call in calls {
+            match call {
+                Call::Launch(kernel, blocks, args) => self.make_launch(kernel, *blocks, args)?,
+                Call::Gemm(gemm) => self.make_gemm(gemm)?,
+                Call::Clear(at) => {
+                    // SAFETY: the words are the device's.
+                    let done = unsafe {
+                        driver::result::memset_d8_async(
+                            at.address(),
+                            0,
+                            4 * at.len(),
+                            self.stream.cu_stream(),
+                        )
+                    };
+                    failed("memory", done)?;
+                }
+            }
         }
         Ok(())
     }
 
-    fn write(&mut self, to: Words, values: &[f32]) -> Result<()> {
-        self.copy(to, values)
-    }
-
-    fn write_ints(&mut self, to: Words, values: &[i32]) -> Result<()> {
-        self.copy(to, values)
-    }
-
-    fn clear(&mut self, at: Words) -> Result<()> {
-        failed("memory", self.context.bind_to_thread())?;
-        // SAFETY: the words are the device's.
-        let done = unsafe {
-            driver::result::memset_d8_async(at.address(), 0, 4 * at.len(), self.stream.cu_stream())
-        };
-        failed("memory", done)
-    }
-
-    fn read(&mut self, from: Words, out: &mut [f32]) -> Result<()> {
-        let from = from.part(0, out.len())?;
-        failed("memory", self.context.bind_to_thread())?;
-        // SAFETY: `from` has as many words, and `out` is not touched before the stream has come to an end.
-        let done = unsafe { driver::result::memcpy_dtoh_async(out, from.address(), self.stream.cu_stream()) };
-        failed("copying from the GPU", done)?;
-        failed("a kernel", self.stream.synchronize())
-    }
-
-    unsafe fn launch(&mut self, kernel: &'static str, grid: Grid, args: &[Arg]) -> Result<()> {
+    fn make_launch(&self, kernel: &'static str, blocks: u32, args: &[Arg]) -> Result<()> {
         let Some(function) = self.functions.get(kernel) else {
             return Err(device_error(kernel, "there is no such kernel"));
         };
-        let blocks = match grid {
-            Grid::Each(count) => count.div_ceil(BLOCK as usize),
-            Grid::Rows(rows) => rows,
-        };
-        let blocks = blocks.min(BLOCKS) as u32;
         let addresses: Vec<u64> =
             args.iter().map(|arg| if let Arg::Words(words) = arg { words.address() } else { 0 }).collect();
         let mut launch = self.stream.launch_builder(function);
@@ -208,16 +219,15 @@ impl Device for Gpu {
             };
         }
         let config = LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (BLOCK, 1, 1), shared_mem_bytes: 0 };
-        // SAFETY: the caller's.
+        // SAFETY: that of whoever asked for it.
         failed(kernel, unsafe { launch.launch(config) }).map(drop)
     }
 
-    fn gemm(&mut self, gemm: &Gemm) -> Result<()> {
+    fn make_gemm(&self, gemm: &Gemm) -> Result<()> {
         use cublas::sys::cublasGemmAlgo_t::CUBLAS_GEMM_DFALT;
         use cublas::sys::cublasOperation_t::{CUBLAS_OP_N, CUBLAS_OP_T};
         use cublas::sys::cudaDataType_t::CUDA_R_32F;
 
-        gemm.check()?;
         let ByColumns { sizes, left, right, right_transposed, leading, steps } = gemm.by_columns();
         if gemm.batch == 0 || sizes[0] == 0 || sizes[1] == 0 {
             return Ok(());
@@ -259,9 +269,93 @@ impl Device for Gpu {
     }
 }
 
+impl Device for Gpu {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn alloc(&mut self, words: usize) -> Result<Words> {
+        failed("memory", self.context.bind_to_thread())?;
+        // SAFETY: freed once, in `release`.
+        let address = unsafe { driver::result::malloc_sync(4 * words.max(1)) };
+        let address =
+            address.map_err(|error| format!("{} MiB: {error}. Help: a smaller batch", (4 * words) >> 20));
+        let words = Words::new(failed("memory", address)?, words);
+        self.memory.push(words);
+        Ok(words)
+    }
+
+    fn scratch(&mut self, words: usize) -> Result<Words> {
+        // One that is too small may still be in use, and goes with all the rest.
+        if self.scratch.len() < words {
+            self.scratch = self.alloc(words.next_power_of_two())?;
+        }
+        self.scratch.part(0, words)
+    }
+
+    fn tickets(&mut self, count: usize) -> Result<Words> {
+        if self.tickets.len() < count {
+            self.tickets = self.alloc(count.next_power_of_two())?;
+            self.clear(self.tickets)?;
+        }
+        self.tickets.part(0, count)
+    }
+
+    fn release(&mut self) -> Result<()> {
+        (self.scratch, self.tickets) = (Words::NONE, Words::NONE);
+        self.flush()?;
+        self.repeats.clear();
+        failed("waiting", self.stream.synchronize())?;
+        for words in self.memory.drain(..) {
+            // SAFETY: from `alloc`, and nothing runs that could use it.
+            failed("memory", unsafe { driver::result::free_sync(words.address()) })?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, to: Words, values: &[f32]) -> Result<()> {
+        self.copy(to, values)
+    }
+
+    fn write_ints(&mut self, to: Words, values: &[i32]) -> Result<()> {
+        self.copy(to, values)
+    }
+
+    fn clear(&mut self, at: Words) -> Result<()> {
+        self.calls.push(Call::Clear(at));
+        Ok(())
+    }
+
+    fn read(&mut self, from: Words, out: &mut [f32]) -> Result<()> {
+        let from = from.part(0, out.len())?;
+        self.flush()?;
+        // SAFETY: `from` has as many words, and `out` is not touched before the stream has come to an end.
+        let done = unsafe { driver::result::memcpy_dtoh_async(out, from.address(), self.stream.cu_stream()) };
+        failed("copying from the GPU", done)?;
+        failed("a kernel", self.stream.synchronize())
+    }
+
+    unsafe fn launch(&mut self, kernel: &'static str, grid: Grid, args: &[Arg]) -> Result<()> {
+        let blocks = match grid {
+            Grid::Each(count) => count.div_ceil(BLOCK as usize),
+            Grid::Rows(rows) => rows,
+        };
+        self.calls.push(Call::Launch(kernel, blocks.min(BLOCKS) as u32, args.to_vec()));
+        Ok(())
+    }
+
+    fn gemm(&mut self, gemm: &Gemm) -> Result<()> {
+        gemm.check()?;
+        self.calls.push(Call::Gemm(*gemm));
+        Ok(())
+    }
+}
+
 impl Drop for Gpu {
     fn drop(&mut self) {
         // Nobody is left to be told.
         let _ = self.release();
+        // SAFETY: from `malloc_sync`, and nothing runs any more.
+        let _ = unsafe { driver::result::free_sync(self.workspace) };
     }
 }

@@ -14,7 +14,7 @@ extern "C" __global__ void patches(const float *images, float *out, int batch, i
 
 // The sum of each row times a factor: means of planes, the gradient of a bias.
 extern "C" __global__ void row_sums(const float *x, float *y, int rows, int length, float factor) {
-  __shared__ float scratch[BLOCK];
+  __shared__ float scratch[BLOCK / 32];
   ROWS(row, rows) {
     float sum = 0.f;
     for (int i = threadIdx.x; i < length; i += blockDim.x) sum += x[row * length + i];

@@ -1,6 +1,6 @@
 //! Nodes as sums of terms.
 
-use super::device::{Arg, Device, Grid, LEAST, Words, int, launch, parts};
+use super::device::{Arg, Device, Grid, Words, int, launch, many_parts};
 use super::norm::{Slopes, Terms};
 use crate::Result;
 
@@ -32,7 +32,7 @@ impl Edges {
         add: bool,
     ) -> Result<()> {
         let (map, len) = (terms.channels * self.length, terms.count * terms.channels);
-        let parts = parts(self.count * terms.channels, self.length, LEAST);
+        let parts = many_parts(self.count * terms.channels, self.length);
         let args = [
             Arg::Words(z),
             x.may_hold(map)?,
@@ -83,7 +83,7 @@ impl Sources {
         let first =
             if self.first.is_empty() { Arg::Words(Words::NONE) } else { self.first.holds(self.count + 1)? };
         let [a, b, c] = slopes.abc.map(Arg::Words);
-        let parts = parts(self.count * channels, length, LEAST);
+        let parts = many_parts(self.count * channels, length);
         let args = [
             Arg::Words(gradient),
             Arg::Words(self.target),

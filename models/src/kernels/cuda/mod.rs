@@ -2,16 +2,19 @@
 //!
 //! Each `.cu` file has beside it the functions that check sizes and launch its kernels. The kernels are plain enough that a C++ compiler
 //! takes them too: `tests/cuda` runs them so on the host, against their slow twins. On a GPU, NVRTC compiles them when the device
-//! is opened, for its architecture, and pointwise convolutions are products of cuBLAS.
+//! is opened, for its architecture. Other products of matrices are cuBLAS's.
 //!
 //! Maps are `[channel][image][row][column]`, all numbers are `f32`.
 
+#[cfg(any(feature = "cuda", test))]
+mod calls;
 pub mod depthwise;
 pub mod descent;
 mod device;
 pub mod ends;
 pub mod mixture;
 pub mod norm;
+pub mod pointwise;
 pub mod pool;
 pub mod product;
 pub mod rectify;
@@ -27,13 +30,14 @@ pub use device::{Arg, ByColumns, Choice, Device, Gemm, Grid, Words};
 pub use open::{compile, open};
 
 /// The kernels' files, name and text, in the order in which they make one source.
-pub const SOURCES: [(&str, &str); 10] = [
+pub const SOURCES: [(&str, &str); 11] = [
     ("common.cu", include_str!("common.cu")),
     ("depthwise.cu", include_str!("depthwise.cu")),
     ("tiles.cu", include_str!("tiles.cu")),
     ("pool.cu", include_str!("pool.cu")),
     ("norm.cu", include_str!("norm.cu")),
     ("mixture.cu", include_str!("mixture.cu")),
+    ("pointwise.cu", include_str!("pointwise.cu")),
     ("product.cu", include_str!("product.cu")),
     ("rectify.cu", include_str!("rectify.cu")),
     ("ends.cu", include_str!("ends.cu")),
@@ -45,8 +49,8 @@ pub fn source() -> String {
     SOURCES.iter().map(|(name, text)| format!("#line 1 \"{name}\"\n{text}")).collect()
 }
 
-/// The kernels of a source by name: what it declares as `extern "C" __global__ void`.
+/// The kernels of a source by name: what it declares as `__global__ void`.
 pub fn kernels(source: &str) -> impl Iterator<Item = &str> {
-    let declared = source.split("extern \"C\" __global__ void ").skip(1);
+    let declared = source.split("__global__ void ").skip(1);
     declared.filter_map(|rest| rest.split_once('(').map(|(name, _)| name))
 }

@@ -2,43 +2,64 @@
 
 #define EPSILON 1e-5f
 
-// Of each part of each row the sums of its values and of their squares, about the row's first value, since a difference of large squares
-// would lose the variance.
-extern "C" __global__ void moment_sums(const float *x, float *sums, int rows, int length, int parts) {
-  __shared__ float scratch[BLOCK];
+// Two sums over a block's threads, and where a row has several parts over its blocks, whose own are kept in `sums`. Whether this block
+// has them.
+__device__ bool pair_sums(float &one, float &other, float *sums, int *ticket, int part, int parts, float *scratch) {
+  one = block_sum(one, scratch);
+  other = block_sum(other, scratch);
+  if (parts == 1) return true;
+  if (threadIdx.x == 0) {
+    sums[2 * part] = one;
+    sums[2 * part + 1] = other;
+  }
+  if (!last_of(ticket, parts)) return false;
+  const volatile float *all = sums;
+  one = other = 0.f;
+  for (int i = threadIdx.x; i < parts; i += blockDim.x) {
+    one += all[2 * i];
+    other += all[2 * i + 1];
+  }
+  one = block_sum(one, scratch);
+  other = block_sum(other, scratch);
+  return true;
+}
+
+// Mean and biased variance of each row, by the sums of its values and of their squares about the row's first value, since a difference of
+// large squares would lose the variance.
+template <int V>
+__device__ void row_moments(const float *x, float *mean, float *variance, float *sums, int *tickets, int rows, int length,
+                            int parts) {
+  __shared__ float scratch[BLOCK / 32];
   ROWS(i, rows * parts) {
-    int row = i / parts, part = i % parts, end = part_begin(length, parts, part + 1);
+    int row = i / parts, part = i % parts, end = part_begin(length / V, parts, part + 1);
     const float *from = x + row * length;
     float center = from[0], sum = 0.f, square = 0.f;
 #pragma unroll 4
-    for (int at = part_begin(length, parts, part) + threadIdx.x; at < end; at += blockDim.x) {
-      float d = from[at] - center;
-      sum += d;
-      square += d * d;
+    for (int at = part_begin(length / V, parts, part) + threadIdx.x; at < end; at += blockDim.x) {
+      float values[V];
+      read<V>(from + at * V, values);
+#pragma unroll
+      for (int k = 0; k < V; ++k) {
+        float d = values[k] - center;
+        sum += d;
+        square += d * d;
+      }
     }
-    sum = block_sum(sum, scratch);
-    square = block_sum(square, scratch);
-    if (threadIdx.x == 0) {
-      sums[2 * i] = sum;
-      sums[2 * i + 1] = square;
-    }
+    if (!pair_sums(sum, square, sums + 2 * row * parts, tickets + row, part, parts, scratch)) continue;
+    if (threadIdx.x > 0) continue;
+    sum /= length;
+    float deviation = square / length - sum * sum;
+    mean[row] = center + sum;
+    variance[row] = deviation > 0.f ? deviation : 0.f;
   }
 }
 
-// Mean and biased variance of each row, from these.
-extern "C" __global__ void moments(const float *x, const float *sums, float *mean, float *variance, int rows, int length,
-                                   int parts) {
-  EACH(row, rows) {
-    float sum = 0.f, square = 0.f;
-    for (int part = row * parts; part < (row + 1) * parts; ++part) {
-      sum += sums[2 * part];
-      square += sums[2 * part + 1];
-    }
-    sum /= length;
-    float deviation = square / length - sum * sum;
-    mean[row] = x[row * length] + sum;
-    variance[row] = deviation > 0.f ? deviation : 0.f;
-  }
+extern "C" __global__ void moments(const float *x, float *mean, float *variance, float *sums, int *tickets, int rows,
+                                   int length, int parts) {
+  if (length % 4 == 0)
+    row_moments<4>(x, mean, variance, sums, tickets, rows, length, parts);
+  else
+    row_moments<1>(x, mean, variance, sums, tickets, rows, length, parts);
 }
 
 // Of each term and channel, `scale` and `shift` with weight * BatchNorm(z) + bias = z * scale + shift. A term is a use of a map,
@@ -62,22 +83,44 @@ extern "C" __global__ void scaling(const float *mean, const float *variance, con
 }
 
 // y = x * scale + shift by row, rectified if asked.
-extern "C" __global__ void normalise(const float *x, const float *scale, const float *shift, float *y, int rows, int length,
-                                     int rectify) {
-  EACH(i, rows * length) {
-    float value = x[i] * scale[i / length] + shift[i / length];
-    y[i] = rectify && !(value > 0.f) ? 0.f : value;
+template <int V>
+__device__ void row_normalise(const float *x, const float *scale, const float *shift, float *y, int rows, int length,
+                              int rectify) {
+  EACH(i, rows * length / V) {
+    int row = i / (length / V);
+    float values[V];
+    read<V>(x + i * V, values);
+#pragma unroll
+    for (int k = 0; k < V; ++k) {
+      values[k] = values[k] * scale[row] + shift[row];
+      if (rectify && !(values[k] > 0.f)) values[k] = 0.f;
+    }
+    write<V>(y + i * V, values);
   }
 }
 
-// Of each part of each term and channel, with g the gradient of the map number `target`[term] that it is added to and z its source: sum
-// g, and sum g * (z - mean). Without tables map, source and target have the term's number. A negative source is the map `x`, mean 0.
-extern "C" __global__ void gradient_sums(const float *gradient, const float *z, const float *x, const float *mean,
-                                         const int *source, const int *target, float *sums, int terms, int channels,
-                                         int length, int parts) {
-  __shared__ float scratch[BLOCK];
+extern "C" __global__ void normalise(const float *x, const float *scale, const float *shift, float *y, int rows, int length,
+                                     int rectify) {
+  if (length % 4 == 0)
+    row_normalise<4>(x, scale, shift, y, rows, length, rectify);
+  else
+    row_normalise<1>(x, scale, shift, y, rows, length, rectify);
+}
+
+// Of each term and channel, with g the gradient of the map number `target`[term] that it is added to and z its source, sum g, sum g * (z -
+// mean), and what follows from them. Without tables map, source and target have the term's number. A negative source is the map `x`, not normalised.
+//
+// The gradient of a term's source is a * g + b * z + c, since BatchNorm's is weight / deviation * (g - sum g / m - z' * sum(g z') / m)
+// with z' the normalised z and m its count. `sum` becomes sum g, and `reach` sum g z', which over channels is the gradient of the
+// term's weight.
+template <int V>
+__device__ void term_slopes(const float *gradient, const float *z, const float *x, const float *mean, const float *variance,
+                            const int *source, const int *target, const float *weight, int term_step, int channel_step,
+                            float *sum, float *a, float *b, float *c, float *reach, float *sums, int *tickets, int terms,
+                            int channels, int length, int parts) {
+  __shared__ float scratch[BLOCK / 32];
   ROWS(i, terms * channels * parts) {
-    int row = i / parts, part = i % parts, end = part_begin(length, parts, part + 1);
+    int row = i / parts, part = i % parts, end = part_begin(length / V, parts, part + 1);
     int term = row / channels, channel = row % channels;
     int map = source ? source[term] : term, to = target ? target[term] : term;
     const float *g = gradient + (to * channels + channel) * length;
@@ -85,46 +128,43 @@ extern "C" __global__ void gradient_sums(const float *gradient, const float *z, 
     float center = map < 0 ? 0.f : mean[map * channels + channel];
     float plain = 0.f, product = 0.f;
 #pragma unroll 4
-    for (int at = part_begin(length, parts, part) + threadIdx.x; at < end; at += blockDim.x) {
-      plain += g[at];
-      product += g[at] * (from[at] - center);
+    for (int at = part_begin(length / V, parts, part) + threadIdx.x; at < end; at += blockDim.x) {
+      float gs[V], zs[V];
+      read<V>(g + at * V, gs);
+      read<V>(from + at * V, zs);
+#pragma unroll
+      for (int k = 0; k < V; ++k) {
+        plain += gs[k];
+        product += gs[k] * (zs[k] - center);
+      }
     }
-    plain = block_sum(plain, scratch);
-    product = block_sum(product, scratch);
-    if (threadIdx.x == 0) {
-      sums[2 * i] = plain;
-      sums[2 * i + 1] = product;
+    if (!pair_sums(plain, product, sums + 2 * row * parts, tickets + row, part, parts, scratch)) continue;
+    if (threadIdx.x > 0) continue;
+    float factor = weight ? weight[term * term_step + channel * channel_step] : 1.f;
+    sum[row] = plain;
+    a[row] = factor;
+    b[row] = 0.f;
+    c[row] = 0.f;
+    reach[row] = product;
+    if (map >= 0) {
+      float inverse = rsqrtf(variance[map * channels + channel] + EPSILON);
+      float along = product * inverse, slope = -factor * inverse * inverse * along / length;
+      a[row] = factor * inverse;
+      b[row] = slope;
+      c[row] = -factor * inverse * plain / length - slope * center;
+      reach[row] = along;
     }
   }
 }
 
-// The gradient of a term's source is a * g + b * z + c, by term and channel, since BatchNorm's is
-// weight / deviation * (g - sum g / m - z' * sum(g z') / m) with z' the normalised z and m its count. `sum` becomes sum g, and `reach`
-// sum g z', which over channels is the gradient of the term's weight.
-extern "C" __global__ void slope(const float *mean, const float *variance, const int *source, const float *weight,
-                                 int term_step, int channel_step, const float *sums, float *sum, float *a, float *b, float *c,
-                                 float *reach, int terms, int channels, int length, int parts) {
-  EACH(i, terms * channels) {
-    int term = i / channels, channel = i % channels;
-    int map = source ? source[term] : term;
-    float factor = weight ? weight[term * term_step + channel * channel_step] : 1.f;
-    float plain = 0.f, product = 0.f;
-    for (int part = i * parts; part < (i + 1) * parts; ++part) {
-      plain += sums[2 * part];
-      product += sums[2 * part + 1];
-    }
-    sum[i] = plain;
-    a[i] = factor;
-    b[i] = 0.f;
-    c[i] = 0.f;
-    reach[i] = product;
-    if (map >= 0) {
-      float inverse = rsqrtf(variance[map * channels + channel] + EPSILON);
-      float along = product * inverse;
-      a[i] = factor * inverse;
-      b[i] = -factor * inverse * inverse * along / length;
-      c[i] = -factor * inverse * plain / length - b[i] * mean[map * channels + channel];
-      reach[i] = along;
-    }
-  }
+extern "C" __global__ void slopes(const float *gradient, const float *z, const float *x, const float *mean,
+                                  const float *variance, const int *source, const int *target, const float *weight,
+                                  int term_step, int channel_step, float *sum, float *a, float *b, float *c, float *reach,
+                                  float *sums, int *tickets, int terms, int channels, int length, int parts) {
+  if (length % 4 == 0)
+    term_slopes<4>(gradient, z, x, mean, variance, source, target, weight, term_step, channel_step, sum, a, b, c, reach, sums,
+                   tickets, terms, channels, length, parts);
+  else
+    term_slopes<1>(gradient, z, x, mean, variance, source, target, weight, term_step, channel_step, sum, a, b, c, reach, sums,
+                   tickets, terms, channels, length, parts);
 }

@@ -2,7 +2,7 @@
 //!
 //! A term is a use of a map: its source, the node it adds to, and a weight. Without tables, term, source and target have one number.
 
-use super::device::{Arg, Device, Grid, LEAST, Words, int, launch, parts};
+use super::device::{Arg, Device, Grid, LEAST, Words, int, launch, part_sums, parts};
 use crate::Result;
 
 /// Mean and biased variance, `[map][channel]`.
@@ -108,44 +108,34 @@ impl Terms {
         moments: Moments,
         slopes: &Slopes,
     ) -> Result<()> {
-        let (len, Moments { mean, variance }) = (self.len(), moments);
+        let len = self.len();
         let parts = parts(len, length, LEAST);
-        let sums = device.scratch(2 * parts * len)?.holds(2 * parts * len)?;
+        let [sums, tickets] = part_sums(device, len, parts, 2)?;
+        let ([weight, by_term, by_channel], [a, b, c]) = (self.weight()?, slopes.abc);
         let args = [
             Arg::Words(gradient),
             Arg::Words(z),
             Arg::Words(x),
-            Arg::Words(mean),
+            Arg::Words(moments.mean),
+            Arg::Words(moments.variance),
             self.source()?,
             self.target.may_hold(self.count)?,
-            sums,
-            int(self.count),
-            int(self.channels),
-            int(length),
-            int(parts),
-        ];
-        launch(device, "gradient_sums", Grid::Rows(len * parts), &args)?;
-        let [weight, by_term, by_channel] = self.weight()?;
-        let [a, b, c] = slopes.abc;
-        let args = [
-            Arg::Words(mean),
-            Arg::Words(variance),
-            self.source()?,
             weight,
             by_term,
             by_channel,
-            sums,
             slopes.sum.holds(len)?,
             a.holds(len)?,
             b.holds(len)?,
             c.holds(len)?,
             slopes.reach.holds(len)?,
+            sums,
+            tickets,
             int(self.count),
             int(self.channels),
             int(length),
             int(parts),
         ];
-        launch(device, "slope", Grid::Each(len), &args)
+        launch(device, "slopes", Grid::Rows(len * parts), &args)
     }
 }
 
@@ -158,12 +148,18 @@ pub fn moments(
     length: usize,
 ) -> Result<()> {
     let parts = parts(rows, length, LEAST);
-    let x = x.holds(rows * length)?;
-    let sums = device.scratch(2 * parts * rows)?.holds(2 * parts * rows)?;
-    let sizes = [int(rows), int(length), int(parts)];
-    launch(device, "moment_sums", Grid::Rows(rows * parts), &[&[x, sums][..], &sizes].concat())?;
-    let args = [x, sums, moments.mean.holds(rows)?, moments.variance.holds(rows)?];
-    launch(device, "moments", Grid::Each(rows), &[&args[..], &sizes].concat())
+    let [sums, tickets] = part_sums(device, rows, parts, 2)?;
+    let args = [
+        x.holds(rows * length)?,
+        moments.mean.holds(rows)?,
+        moments.variance.holds(rows)?,
+        sums,
+        tickets,
+        int(rows),
+        int(length),
+        int(parts),
+    ];
+    launch(device, "moments", Grid::Rows(rows * parts), &args)
 }
 
 /// `y = x * scale + shift` by row, and its positive part where `rectify`; `y` may be `x`.

@@ -3,6 +3,9 @@
 use super::device::{Arg, Device, Grid, Words, int, launch};
 use crate::Result;
 
+/// Pixels of a strip; as in `pool.cu`.
+const STRIP: usize = 4;
+
 /// Sizes of a pool.
 #[derive(Clone, Copy, Debug)]
 pub struct Pool {
@@ -26,31 +29,39 @@ impl Pool {
         [int(self.planes), rows, columns, out_rows, out_columns, int(self.stride)]
     }
 
-    /// Largest values, and where in its window each was: integers, as many.
-    pub fn max(&self, device: &mut dyn Device, x: Words, y: Words, taps: Words) -> Result<()> {
-        let [inputs, outputs] = self.counts();
-        let args = [x.holds(inputs)?, y.holds(outputs)?, taps.holds(outputs)?];
-        launch(device, "max_pool_forward", Grid::Each(outputs), &[&args[..], &self.sizes()].concat())
+    /// Threads: a strip each at stride 1, and at stride 2 forward; else a pixel each.
+    fn grid(&self, [rows, columns]: [usize; 2], strips: bool) -> Grid {
+        Grid::Each(self.planes * if strips { rows.div_ceil(STRIP) } else { rows } * columns)
     }
 
-    /// Adds to the gradient of the input.
-    pub fn max_gradient(&self, device: &mut dyn Device, dy: Words, taps: Words, dx: Words) -> Result<()> {
+    /// The largest values and where in its window each was, integers, as many; and the means. Either is left out where there is no
+    /// room for it.
+    pub fn forward(
+        &self,
+        device: &mut dyn Device,
+        x: Words,
+        [most, taps]: [Words; 2],
+        means: Words,
+    ) -> Result<()> {
         let [inputs, outputs] = self.counts();
-        let args = [dy.holds(outputs)?, taps.holds(outputs)?, dx.holds(inputs)?];
-        launch(device, "max_pool_backward", Grid::Each(inputs), &[&args[..], &self.sizes()].concat())
+        let args =
+            [x.holds(inputs)?, most.may_hold(outputs)?, taps.holds(outputs)?, means.may_hold(outputs)?];
+        let args = [&args[..], &self.sizes()].concat();
+        launch(device, "pools_forward", self.grid(self.output, true), &args)
     }
 
-    /// Means over the pixels that there are.
-    pub fn average(&self, device: &mut dyn Device, x: Words, y: Words) -> Result<()> {
+    /// Adds to the gradient of the input, from those of the largest values and of the means, of which either may be none.
+    pub fn backward(
+        &self,
+        device: &mut dyn Device,
+        [d_most, taps]: [Words; 2],
+        d_means: Words,
+        dx: Words,
+    ) -> Result<()> {
         let [inputs, outputs] = self.counts();
-        let args = [x.holds(inputs)?, y.holds(outputs)?];
-        launch(device, "average_pool_forward", Grid::Each(outputs), &[&args[..], &self.sizes()].concat())
-    }
-
-    /// Adds to the gradient of the input.
-    pub fn average_gradient(&self, device: &mut dyn Device, dy: Words, dx: Words) -> Result<()> {
-        let [inputs, outputs] = self.counts();
-        let args = [dy.holds(outputs)?, dx.holds(inputs)?];
-        launch(device, "average_pool_backward", Grid::Each(inputs), &[&args[..], &self.sizes()].concat())
+        let args =
+            [d_most.may_hold(outputs)?, taps.holds(outputs)?, d_means.may_hold(outputs)?, dx.holds(inputs)?];
+        let args = [&args[..], &self.sizes()].concat();
+        launch(device, "pools_backward", self.grid(self.input, self.stride == 1), &args)
     }
 }

@@ -1,14 +1,16 @@
 // Products of rows, the weight gradient of a pointwise convolution:
-// out[part][slot][m][n] = sum over i of the part of left[slot][m][i] * right[slot][n][i]; right is one for all slots if `shared`.
+// out[slot][m][n] = sum over i of left[slot][m][i] * right[slot][n][i]; right is one for all slots if `shared`. Blocks sum over parts of
+// the rows; the last one of a tile adds these up.
 
 // A block makes 16 R x 16 R of the products of a slot and part, and keeps so many numbers of each of their rows at a time.
 #define KEPT 64
 
 template <int R>
-__device__ void row_products(const float *left, const float *right, float *out, float4 *kept, int shared, int slots, int ms,
-                             int ns, int length, int parts) {
+__device__ void row_products(const float *left, const float *right, float *out, float *part_sums, int *tickets, float4 *kept,
+                             int shared, int slots, int ms, int ns, int length, int parts) {
   // A row of those kept has four more, so that rows side by side are in other banks.
   const int side = 16 * R, step = KEPT / 4 + 1;
+  float *to = parts > 1 ? part_sums : out;
   float4 *lefts = kept, *rights = kept + side * step;
   int m_tiles = (ms + side - 1) / side, n_tiles = (ns + side - 1) / side;
   ROWS(block, parts * slots * m_tiles * n_tiles) {
@@ -57,23 +59,32 @@ __device__ void row_products(const float *left, const float *right, float *out, 
 #pragma unroll
         for (int j = 0; j < R; ++j) {
           int row = m0 + m + 16 * i, column = n0 + n + 16 * j;
-          if (row < ms && column < ns) out[((part * slots + slot) * ms + row) * ns + column] = sums[i][j];
+          if (row < ms && column < ns) to[part * slots * ms * ns + (slot * ms + row) * ns + column] = sums[i][j];
         }
     }
     __syncthreads();
+    if (parts == 1 || !last_of(tickets + block % (slots * m_tiles * n_tiles), parts)) continue;
+    const volatile float *all = part_sums;
+    for (int i = threadIdx.x; i < side * side; i += blockDim.x) {
+      int row = m0 + i / side, column = n0 + i % side, at = (slot * ms + row) * ns + column;
+      if (row >= ms || column >= ns) continue;
+      float sum = 0.f;
+      for (int each = 0; each < parts; ++each) sum += all[each * slots * ms * ns + at];
+      out[at] = sum;
+    }
   }
 }
 
-extern "C" __global__ void row_products_16(const float *left, const float *right, float *out, int shared, int slots, int ms,
-                                           int ns, int length, int parts) {
+extern "C" __global__ void row_products_16(const float *left, const float *right, float *out, float *sums, int *tickets,
+                                           int shared, int slots, int ms, int ns, int length, int parts) {
   __shared__ float4 kept[2 * 16 * 17];
-  row_products<1>(left, right, out, kept, shared, slots, ms, ns, length, parts);
+  row_products<1>(left, right, out, sums, tickets, kept, shared, slots, ms, ns, length, parts);
 }
 
-extern "C" __global__ void row_products_32(const float *left, const float *right, float *out, int shared, int slots, int ms,
-                                           int ns, int length, int parts) {
+extern "C" __global__ void row_products_32(const float *left, const float *right, float *out, float *sums, int *tickets,
+                                           int shared, int slots, int ms, int ns, int length, int parts) {
   __shared__ float4 kept[2 * 32 * 17];
-  row_products<2>(left, right, out, kept, shared, slots, ms, ns, length, parts);
+  row_products<2>(left, right, out, sums, tickets, kept, shared, slots, ms, ns, length, parts);
 }
 
 #undef KEPT

@@ -1,6 +1,6 @@
 //! The weight gradient of pointwise convolutions.
 
-use super::device::{Arg, Device, Grid, Words, in_parts, int, launch, parts};
+use super::device::{Arg, Device, Grid, Words, int, launch, part_sums, parts};
 use crate::Result;
 
 /// Side of the tiles that a block makes of a small product, and of a large one; 16 R in `product.cu`.
@@ -26,9 +26,8 @@ pub fn row_products(
     let tiles = slots * m.div_ceil(side) * n.div_ceil(side);
     let parts = parts(tiles, length, LEAST);
     let [left, right] = [left.holds(slots * m * length)?, right.holds(rights * n * length)?];
-    in_parts(device, out, slots * m * n, parts, |device, sums| {
-        let sizes = [int(slots), int(m), int(n), int(length), int(parts)];
-        let args = [&[left, right, sums, Arg::Int(i32::from(shared))][..], &sizes].concat();
-        launch(device, name, Grid::Rows(parts * tiles), &args)
-    })
+    let [sums, tickets] = part_sums(device, tiles, parts, (slots * m * n).div_ceil(tiles.max(1)))?;
+    let sizes = [int(slots), int(m), int(n), int(length), int(parts)];
+    let rest = [out.holds(slots * m * n)?, sums, tickets, Arg::Int(i32::from(shared))];
+    launch(device, name, Grid::Rows(parts * tiles), &[&[left, right][..], &rest, &sizes].concat())
 }

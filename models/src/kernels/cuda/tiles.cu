@@ -1,98 +1,138 @@
-// Depthwise convolution as in depthwise.cu, but at stride 1, and dilations of 1 and 2, by tiles of at most SIDE x SIDE pixels, of several
-// images where maps are small. A block keeps a tile's surroundings, and a thread makes STRIP pixels of a column at a time, so that it
-// reads each row of theirs once.
+// Depthwise convolution as in depthwise.cu, but at stride 1, by tiles of PIXELS pixels, of several images where maps are small. A block keeps
+// a tile with its surroundings for all slots that want it, and a thread makes STRIP pixels of a column at a time, so that it reads each row
+// of theirs once. Slots come by kind: kernels of 3x3, of 5x5, then both of them with a dilation of 2.
 
-#define SIDE 32
+#define PIXELS 1024
 #define STRIP 4
 
-// Words of surroundings that a thread asks for before it waits for them.
+// Rows and columns around a tile that are kept: as far as 5x5 taps of dilation 2 reach.
+#define AROUND 4
+
+// Words that a thread asks for before it waits for them.
 #define AHEAD 4
 
-// The most words of surroundings, and what the sums of 5x5 taps take.
-#define KEPT (25 * (BLOCK + 1))
+// Of each kind its weights, or their gradients, [slot][channel][row][column], and its slots.
+#define KINDS(T) T *w31, T *w51, T *w32, T *w52, int n31, int n51, int n32, int n52
+#define OF_KINDS w31, w51, w32, w52, n31, n51, n32, n52
 
-#define SIZES int shared, int slots, int channels, int batch, int rows, int columns, int images
-#define PASSED shared, slots, channels, batch, rows, columns, images
+#define SIZES int shared, int channels, int batch, int rows, int columns
+#define PASSED shared, channels, batch, rows, columns
 
-// Sizes of a tile, whose surroundings are [image][height][width].
-template <int K, int D> struct Tile {
-  int batch, rows, columns, images, side_rows, side_columns, strips, height, width, down, across, count;
-  float per_width, per_height, per_column, per_strip;
+template <int KERNEL, int DILATION> struct Kind {
+  static const int K = KERNEL, D = DILATION;
+};
+
+// Calls `make` with the kind of a slot and where the slot's weights are.
+template <class T, class F> __device__ void by_kind(int slot, int channels, KINDS(T), F make) {
+  if (slot < n31) return make(Kind<3, 1>(), w31 + slot * channels * 9);
+  slot -= n31;
+  if (slot < n51) return make(Kind<5, 1>(), w51 + slot * channels * 25);
+  slot -= n51;
+  if (slot < n32) return make(Kind<3, 2>(), w32 + slot * channels * 9);
+  slot -= n32;
+  if (slot < n52) make(Kind<5, 2>(), w52 + slot * channels * 25);
+}
+
+// A tile is of images of SIDE x SIDE pixels. Either maps are not larger, so that all around them is zero, and REACH is 0, or they are,
+// and REACH is AROUND.
+template <int SIZE, int REACH> struct Tile {
+  static const int SIDE = SIZE, IMAGES = PIXELS / (SIDE * SIDE), WIDTH = SIDE + 2 * AROUND;
+  // Words from row to row and from image to image of what is kept, so that the threads of a warp read from different banks.
+  static const int STEP = SIDE == 32 ? 40 : SIDE == 16 ? 28 : 20, PLANE = WIDTH * STEP + (SIDE == 8 ? 8 : 0);
+  static const int WORDS = IMAGES * PLANE;
+  int batch, rows, columns, across, squares, count;
   // Of the tile that a block is at.
   int image, top, left;
 
-  __device__ Tile(int batch, int rows, int columns, int images) : batch(batch), rows(rows), columns(columns), images(images) {
-    side_rows = rows < SIDE ? rows : SIDE;
-    side_columns = columns < SIDE ? columns : SIDE;
-    strips = (side_rows + STRIP - 1) / STRIP;
-    height = strips * STRIP + D * (K - 1);
-    width = side_columns + D * (K - 1);
-    down = (rows + SIDE - 1) / SIDE;
+  __device__ Tile(int batch, int rows, int columns) : batch(batch), rows(rows), columns(columns) {
     across = (columns + SIDE - 1) / SIDE;
-    count = (batch + images - 1) / images * down * across;
-    per_width = 1.f / width;
-    per_height = 1.f / height;
-    per_column = 1.f / side_columns;
-    per_strip = 1.f / strips;
+    squares = (rows + SIDE - 1) / SIDE * across;
+    count = (batch + IMAGES - 1) / IMAGES * squares;
     image = top = left = 0;
   }
 
   __device__ void go(int tile) {
     left = tile % across * SIDE;
-    top = tile / across % down * SIDE;
-    image = tile / (across * down) * images;
+    top = tile % squares / across * SIDE;
+    image = tile / squares * IMAGES;
   }
 
-  // All strips of the tile.
-  __device__ int all() const { return images * strips * side_columns; }
+  __device__ static void clear(float *kept) {
+    for (int i = threadIdx.x; i < WORDS; i += blockDim.x) kept[i] = 0.f;
+  }
 
-  // Keeps the surroundings in the planes from `from` on; rectified where `channel` is not negative.
-  __device__ void keep(const float *from, const float *scale, const float *shift, int channel, float *kept) const {
-    int words = images * height * width;
-    for (int first = threadIdx.x; first < words; first += AHEAD * blockDim.x) {
+  // Keeps the tile of the planes from `from` on, times a factor and plus an addend; its positive part if RECTIFY.
+  template <bool RECTIFY> __device__ void keep(const float *from, float factor, float plus, float *kept) const {
+    const int side = SIDE + 2 * REACH;
+    __syncthreads();
+    if (REACH == 0 && rows == SIDE && columns == SIDE) {
+      // Planes fill their tiles, which lie in one piece.
+      for (int i = 4 * threadIdx.x; i < PIXELS; i += 4 * blockDim.x) {
+        int number = i / (SIDE * SIDE), row = i / SIDE % SIDE + AROUND, column = i % SIDE + AROUND;
+        float values[4] = {0.f, 0.f, 0.f, 0.f};
+        if (image + number < batch) {
+          read<4>(from + image * SIDE * SIDE + i, values);
+#pragma unroll
+          for (int k = 0; RECTIFY && k < 4; ++k)
+            values[k] = values[k] * factor + plus > 0.f ? values[k] * factor + plus : 0.f;
+        }
+        write<4>(kept + number * PLANE + row * STEP + column, values);
+      }
+      __syncthreads();
+      return;
+    }
+    for (int first = threadIdx.x; first < IMAGES * side * side; first += AHEAD * blockDim.x) {
       float values[AHEAD];
-      bool inside[AHEAD];
 #pragma unroll
       for (int k = 0; k < AHEAD; ++k) {
-        int i = first + k * blockDim.x, line = quotient(i, per_width), number = quotient(line, per_height);
-        int row = top + line - number * height - D * (K / 2), column = left + i - line * width - D * (K / 2);
-        inside[k] = i < words && row >= 0 && row < rows && column >= 0 && column < columns && image + number < batch;
-        values[k] = inside[k] ? from[((image + number) * rows + row) * columns + column] : 0.f;
+        int i = first + k * blockDim.x, number = i / (side * side);
+        int row = top + i / side % side - REACH, column = left + i % side - REACH;
+        bool inside = number < IMAGES && image + number < batch && row >= 0 && row < rows && column >= 0 && column < columns;
+        float value = inside ? from[((image + number) * rows + row) * columns + column] : 0.f;
+        if (RECTIFY) value = inside && value * factor + plus > 0.f ? value * factor + plus : 0.f;
+        values[k] = value;
       }
 #pragma unroll
       for (int k = 0; k < AHEAD; ++k) {
-        int i = first + k * blockDim.x;
-        if (i < words) kept[i] = inside[k] && channel >= 0 ? rectified(values[k], scale, shift, channel) : values[k];
+        int i = first + k * blockDim.x, number = i / (side * side);
+        int row = i / side % side - REACH + AROUND, column = i % side - REACH + AROUND;
+        if (number < IMAGES) kept[number * PLANE + row * STEP + column] = values[k];
       }
     }
+    __syncthreads();
   }
 };
 
-// A strip: its surroundings among those kept, and its first pixel, with how many of its pixels the map has.
+// A strip of a tile: where it is among what is kept, and its first pixel in the planes, with how many of its pixels the map has.
 struct Strip {
   int kept, at, pixels;
-  template <int K, int D> __device__ Strip(const Tile<K, D> &tile, int i) {
-    int line = quotient(i, tile.per_column), column = i - line * tile.side_columns;
-    int number = quotient(line, tile.per_strip), row = (line - number * tile.strips) * STRIP;
-    kept = (number * tile.height + row) * tile.width + column;
+  template <class T> __device__ Strip(const T &tile, int i) {
+    int column = i % T::SIDE, row = i / T::SIDE * STRIP % T::SIDE, number = i / T::SIDE * STRIP / T::SIDE;
+    int left = tile.rows - tile.top - row;
+    kept = number * T::PLANE + (row + AROUND) * T::STEP + column + AROUND;
     at = ((tile.image + number) * tile.rows + tile.top + row) * tile.columns + tile.left + column;
-    int end = tile.side_rows < tile.rows - tile.top ? tile.side_rows : tile.rows - tile.top;
-    bool inside = number < tile.images && tile.image + number < tile.batch && tile.left + column < tile.columns;
-    pixels = !inside || row >= end ? 0 : end - row < STRIP ? end - row : STRIP;
+    bool inside = tile.image + number < tile.batch && tile.left + column < tile.columns;
+    pixels = !inside || left < 0 ? 0 : left < STRIP ? left : STRIP;
   }
 };
 
-// Adds to a strip's sums the convolution of its surroundings, with the weights the other way round where `turned`.
-template <int K, int D>
-__device__ void convolve(const float *kept, int width, const float *w, bool turned, float *sums) {
-  float weights[K * K];
+// All strips of a tile, one after the other by thread.
+#define STRIPS(i) for (int i = threadIdx.x; i < PIXELS / STRIP; i += blockDim.x)
+
+// The weights of a convolution, the other way round if TURNED.
+template <int K, bool TURNED> __device__ void read_weights(const float *w, float *weights) {
 #pragma unroll
-  for (int tap = 0; tap < K * K; ++tap) weights[tap] = w[turned ? K * K - 1 - tap : tap];
+  for (int tap = 0; tap < K * K; ++tap) weights[tap] = w[TURNED ? K * K - 1 - tap : tap];
+}
+
+// Adds to a strip's sums the convolution around `kept`.
+template <int K, int D, int STEP> __device__ void convolve(const float *kept, const float *weights, float *sums) {
+  kept -= D * (K / 2) * (STEP + 1);
 #pragma unroll
   for (int r = 0; r < STRIP + D * (K - 1); ++r) {
 #pragma unroll
     for (int kc = 0; kc < K; ++kc) {
-      float value = kept[r * width + kc * D];
+      float value = kept[r * STEP + kc * D];
 #pragma unroll
       for (int v = 0; v < STRIP; ++v) {
         if (r >= v && (r - v) % D == 0 && (r - v) / D < K) sums[v] += weights[(r - v) / D * K + kc] * value;
@@ -101,175 +141,203 @@ __device__ void convolve(const float *kept, int width, const float *w, bool turn
   }
 }
 
-template <int K, int D>
-__device__ void tile_forward(const float *x, const float *scale, const float *shift, const float *w, float *y, float *kept,
-                             SIZES) {
-  Tile<K, D> tile(batch, rows, columns, images);
-  int map = batch * rows * columns;
-  ROWS(block, slots * channels * tile.count) {
-    int channel = block / tile.count;
-    tile.go(block % tile.count);
-    tile.keep(x + (shared ? channel % channels : channel) * map, scale, shift, channel, kept);
-    __syncthreads();
-    for (int i = threadIdx.x; i < tile.all(); i += blockDim.x) {
-      Strip strip(tile, i);
-      float sums[STRIP] = {0.f, 0.f, 0.f, 0.f};
-      convolve<K, D>(kept + strip.kept, tile.width, w + channel * K * K, false, sums);
-      float *to = y + channel * map + strip.at;
+// Convolves what is kept of a tile; `to` is the slot's map of this channel.
+template <int K, int D, class T>
+__device__ void convolve_tile(const T &tile, const float *kept, const float *weights, float *to) {
+  STRIPS(i) {
+    Strip strip(tile, i);
+    float sums[STRIP] = {0.f, 0.f, 0.f, 0.f};
+    convolve<K, D, T::STEP>(kept + strip.kept, weights, sums);
 #pragma unroll
-      for (int v = 0; v < STRIP; ++v)
-        if (v < strip.pixels) to[v * columns] = sums[v];
-    }
-    __syncthreads();
+    for (int v = 0; v < STRIP; ++v)
+      if (v < strip.pixels) to[strip.at + v * tile.columns] = sums[v];
   }
 }
 
-template <int K, int D>
-__device__ void tile_input(const float *x, const float *scale, const float *shift, const float *w, const float *dy, float *dx,
-                           float *kept, SIZES) {
-  Tile<K, D> tile(batch, rows, columns, images);
-  int map = batch * rows * columns, units = shared ? channels : slots * channels, each = shared ? slots : 1;
-  ROWS(block, units * tile.count) {
-    int channel = block / tile.count;
-    tile.go(block % tile.count);
-    // As many rounds for all threads, since they wait for each other in each.
-    for (int first = 0; first < tile.all(); first += blockDim.x) {
-      int i = first + threadIdx.x;
-      Strip strip(tile, i < tile.all() ? i : tile.all() - 1);
-      float sums[STRIP] = {0.f, 0.f, 0.f, 0.f};
-      for (int slot = 0; slot < each; ++slot) {
-        int of = slot * channels + channel;
-        tile.keep(dy + of * map, scale, shift, -1, kept);
-        __syncthreads();
-        convolve<K, D>(kept + strip.kept, tile.width, w + of * K * K, true, sums);
-        __syncthreads();
-      }
-      if (i >= tile.all()) continue;
-      const float *from = x + channel * map + strip.at;
-      float *to = dx + channel * map + strip.at;
-#pragma unroll
-      for (int v = 0; v < STRIP; ++v) {
-        if (v >= strip.pixels) continue;
-        float sum = rectified(from[v * columns], scale, shift, channel) > 0.f ? sums[v] : 0.f;
-        to[v * columns] = shared ? to[v * columns] + sum : sum;
+// y[slot][channel]. Where slots share what they read, a block makes every `splits`-th of them for its tile; where they do not, it makes
+// one of them, for each of so many parts of the tiles.
+template <class T>
+__device__ void tile_forward(T tile, const float *x, const float *scale, const float *shift, KINDS(const float), float *y,
+                             float *kept, SIZES, int splits) {
+  int map = batch * rows * columns, slots = n31 + n51 + n32 + n52;
+  T::clear(kept);
+  if (shared) {
+    ROWS(block, splits * channels * tile.count) {
+      int channel = block / tile.count % channels, split = block / tile.count / channels;
+      tile.go(block % tile.count);
+      tile.template keep<true>(x + channel * map, 1.f, 0.f, kept);
+      for (int slot = split; slot < slots; slot += splits) {
+        by_kind(slot, channels, OF_KINDS, [&](auto kind, const float *w) {
+          const int K = decltype(kind)::K, D = decltype(kind)::D;
+          float weights[K * K];
+          read_weights<K, false>(w + channel * K * K, weights);
+          convolve_tile<K, D>(tile, kept, weights, y + (slot * channels + channel) * map);
+        });
       }
     }
+    return;
+  }
+  ROWS(block, splits * slots * channels) {
+    int unit = block / splits, part = block % splits, channel = unit % channels;
+    by_kind(unit / channels, channels, OF_KINDS, [&](auto kind, const float *w) {
+      const int K = decltype(kind)::K, D = decltype(kind)::D;
+      float weights[K * K];
+      read_weights<K, false>(w + channel * K * K, weights);
+      int end = part_begin(tile.count, splits, part + 1);
+      for (int at = part_begin(tile.count, splits, part); at < end; ++at) {
+        tile.go(at);
+        tile.template keep<true>(x + unit * map, scale[unit], shift[unit], kept);
+        convolve_tile<K, D>(tile, kept, weights, y + unit * map);
+      }
+    });
   }
 }
 
-template <int K, int D>
-__device__ void tile_weight(const float *x, const float *scale, const float *shift, const float *dy, float *dw, float *kept,
-                            SIZES, int parts) {
-  Tile<K, D> tile(batch, rows, columns, images);
-  int map = batch * rows * columns, units = slots * channels;
+// The gradient of what is rectified: where slots share it, the sum over them is added to `dx`. Where they do not, a block makes a part of
+// the tiles, and else one tile.
+template <class T>
+__device__ void tile_input(T tile, const float *x, const float *scale, const float *shift, KINDS(const float),
+                           const float *dy, float *dx, float *kept, SIZES, int parts) {
+  int map = batch * rows * columns, slots = n31 + n51 + n32 + n52;
+  T::clear(kept);
+  if (shared) {
+    ROWS(block, channels * tile.count) {
+      int channel = block / tile.count;
+      tile.go(block % tile.count);
+      // As many rounds for all threads, since they wait for each other in each.
+      for (int round = 0; round < PIXELS / STRIP; round += blockDim.x) {
+        Strip strip(tile, round + threadIdx.x);
+        bool has = round + threadIdx.x < PIXELS / STRIP;
+        float sums[STRIP] = {0.f, 0.f, 0.f, 0.f};
+        for (int slot = 0; slot < slots; ++slot) {
+          tile.template keep<false>(dy + (slot * channels + channel) * map, 1.f, 0.f, kept);
+          by_kind(slot, channels, OF_KINDS, [&](auto kind, const float *w) {
+            const int K = decltype(kind)::K, D = decltype(kind)::D;
+            float weights[K * K];
+            read_weights<K, true>(w + channel * K * K, weights);
+            if (has) convolve<K, D, T::STEP>(kept + strip.kept, weights, sums);
+          });
+        }
+#pragma unroll
+        for (int v = 0; v < STRIP; ++v) {
+          int at = channel * map + strip.at + v * columns;
+          if (has && v < strip.pixels && x[at] > 0.f) dx[at] += sums[v];
+        }
+      }
+    }
+    return;
+  }
+  ROWS(block, slots * channels * parts) {
+    int unit = block / parts, part = block % parts, channel = unit % channels;
+    float factor = scale[unit], plus = shift[unit];
+    by_kind(unit / channels, channels, OF_KINDS, [&](auto kind, const float *w) {
+      const int K = decltype(kind)::K, D = decltype(kind)::D;
+      float weights[K * K];
+      read_weights<K, true>(w + channel * K * K, weights);
+      int end = part_begin(tile.count, parts, part + 1);
+      for (int at = part_begin(tile.count, parts, part); at < end; ++at) {
+        tile.go(at);
+        tile.template keep<false>(dy + unit * map, 1.f, 0.f, kept);
+        STRIPS(i) {
+          Strip strip(tile, i);
+          float sums[STRIP] = {0.f, 0.f, 0.f, 0.f};
+          convolve<K, D, T::STEP>(kept + strip.kept, weights, sums);
+#pragma unroll
+          for (int v = 0; v < STRIP; ++v) {
+            int pixel = unit * map + strip.at + v * columns;
+            if (v < strip.pixels) dx[pixel] = x[pixel] * factor + plus > 0.f ? sums[v] : 0.f;
+          }
+        }
+      }
+    });
+  }
+}
+
+// The gradient of the weights, from each part of the tiles, as finish_taps has it.
+template <class T>
+__device__ void tile_weight(T tile, const float *x, const float *scale, const float *shift, KINDS(float), const float *dy, float *kept,
+                            float *sums, int *tickets, SIZES, int parts) {
+  int map = batch * rows * columns, units = (n31 + n51 + n32 + n52) * channels;
   ROWS(block, parts * units) {
-    int channel = block % units, part = block / units, end = part_begin(tile.count, parts, part + 1);
-    float taps[K * K];
+    int unit = block % units, part = block / units, channel = unit % channels;
+    float factor = scale ? scale[unit] : 1.f, plus = scale ? shift[unit] : 0.f;
+    T::clear(kept);
+    by_kind(unit / channels, channels, OF_KINDS, [&](auto kind, float *w) {
+      const int K = decltype(kind)::K, D = decltype(kind)::D;
+      float taps[K * K];
 #pragma unroll
-    for (int tap = 0; tap < K * K; ++tap) taps[tap] = 0.f;
-    for (int at = part_begin(tile.count, parts, part); at < end; ++at) {
-      tile.go(at);
-      tile.keep(x + (shared ? channel % channels : channel) * map, scale, shift, channel, kept);
-      __syncthreads();
-      for (int i = threadIdx.x; i < tile.all(); i += blockDim.x) {
-        Strip strip(tile, i);
-        const float *gradient = dy + channel * map + strip.at;
-        float d[STRIP];
+      for (int tap = 0; tap < K * K; ++tap) taps[tap] = 0.f;
+      int end = part_begin(tile.count, parts, part + 1);
+      for (int at = part_begin(tile.count, parts, part); at < end; ++at) {
+        tile.go(at);
+        tile.template keep<true>(x + (shared ? channel : unit) * map, factor, plus, kept);
+        STRIPS(i) {
+          Strip strip(tile, i);
+          const float *gradient = dy + unit * map + strip.at;
+          const float *around = kept + strip.kept - D * (K / 2) * (T::STEP + 1);
+          float d[STRIP];
 #pragma unroll
-        for (int v = 0; v < STRIP; ++v) d[v] = v < strip.pixels ? gradient[v * columns] : 0.f;
+          for (int v = 0; v < STRIP; ++v) d[v] = v < strip.pixels ? gradient[v * columns] : 0.f;
 #pragma unroll
-        for (int r = 0; r < STRIP + D * (K - 1); ++r) {
+          for (int r = 0; r < STRIP + D * (K - 1); ++r) {
 #pragma unroll
-          for (int kc = 0; kc < K; ++kc) {
-            float value = kept[strip.kept + r * tile.width + kc * D];
+            for (int kc = 0; kc < K; ++kc) {
+              float value = around[r * T::STEP + kc * D];
 #pragma unroll
-            for (int v = 0; v < STRIP; ++v) {
-              if (r >= v && (r - v) % D == 0 && (r - v) / D < K) taps[(r - v) / D * K + kc] += d[v] * value;
+              for (int v = 0; v < STRIP; ++v) {
+                if (r >= v && (r - v) % D == 0 && (r - v) / D < K) taps[(r - v) / D * K + kc] += d[v] * value;
+              }
             }
           }
         }
       }
-      __syncthreads();
-    }
-    tap_sums<K>(taps, dw + block * K * K, kept);
+      finish_taps<K>(taps, w + channel * K * K, sums + unit * parts * 25, tickets + unit, part, parts, kept);
+    });
   }
 }
 
-extern "C" __global__ void tile_forward_3_1(const float *x, const float *scale, const float *shift, const float *w, float *y,
-                                            SIZES) {
-  __shared__ float kept[KEPT];
-  tile_forward<3, 1>(x, scale, shift, w, y, kept, PASSED);
+// The most words of all tiles.
+#define KEPT 5248
+
+// Calls `make` with the tile for maps of a size, and where to keep it.
+template <class F> __device__ void by_size(int batch, int rows, int columns, F make) {
+  __shared__ float4 words[KEPT / 4];
+  float *kept = (float *)words;
+  int side = rows > columns ? rows : columns;
+  if (side <= 8) return make(Tile<8, 0>(batch, rows, columns), kept);
+  if (side <= 16) return make(Tile<16, 0>(batch, rows, columns), kept);
+  if (side <= 32) return make(Tile<32, 0>(batch, rows, columns), kept);
+  make(Tile<32, AROUND>(batch, rows, columns), kept);
 }
 
-extern "C" __global__ void tile_input_3_1(const float *x, const float *scale, const float *shift, const float *w,
-                                          const float *dy, float *dx, SIZES) {
-  __shared__ float kept[KEPT];
-  tile_input<3, 1>(x, scale, shift, w, dy, dx, kept, PASSED);
+extern "C" __launch_bounds__(BLOCK, 4) __global__ void tiles_forward(const float *x, const float *scale, const float *shift, KINDS(const float), float *y,
+                                         SIZES, int splits) {
+  by_size(batch, rows, columns, [&](auto tile, float *kept) {
+    tile_forward(tile, x, scale, shift, OF_KINDS, y, kept, PASSED, splits);
+  });
 }
 
-extern "C" __global__ void tile_weight_3_1(const float *x, const float *scale, const float *shift, const float *dy, float *dw,
-                                           SIZES, int parts) {
-  __shared__ float kept[KEPT];
-  tile_weight<3, 1>(x, scale, shift, dy, dw, kept, PASSED, parts);
+extern "C" __launch_bounds__(BLOCK, 4) __global__ void tiles_input(const float *x, const float *scale, const float *shift, KINDS(const float),
+                                       const float *dy, float *dx, SIZES, int parts) {
+  by_size(batch, rows, columns, [&](auto tile, float *kept) {
+    tile_input(tile, x, scale, shift, OF_KINDS, dy, dx, kept, PASSED, parts);
+  });
 }
 
-extern "C" __global__ void tile_forward_3_2(const float *x, const float *scale, const float *shift, const float *w, float *y,
-                                            SIZES) {
-  __shared__ float kept[KEPT];
-  tile_forward<3, 2>(x, scale, shift, w, y, kept, PASSED);
+extern "C" __launch_bounds__(BLOCK, 3) __global__ void tiles_weight(const float *x, const float *scale, const float *shift, KINDS(float), const float *dy,
+                                        float *sums, int *tickets, SIZES, int parts) {
+  by_size(batch, rows, columns, [&](auto tile, float *kept) {
+    tile_weight(tile, x, scale, shift, OF_KINDS, dy, kept, sums, tickets, PASSED, parts);
+  });
 }
 
-extern "C" __global__ void tile_input_3_2(const float *x, const float *scale, const float *shift, const float *w,
-                                          const float *dy, float *dx, SIZES) {
-  __shared__ float kept[KEPT];
-  tile_input<3, 2>(x, scale, shift, w, dy, dx, kept, PASSED);
-}
-
-extern "C" __global__ void tile_weight_3_2(const float *x, const float *scale, const float *shift, const float *dy, float *dw,
-                                           SIZES, int parts) {
-  __shared__ float kept[KEPT];
-  tile_weight<3, 2>(x, scale, shift, dy, dw, kept, PASSED, parts);
-}
-
-extern "C" __global__ void tile_forward_5_1(const float *x, const float *scale, const float *shift, const float *w, float *y,
-                                            SIZES) {
-  __shared__ float kept[KEPT];
-  tile_forward<5, 1>(x, scale, shift, w, y, kept, PASSED);
-}
-
-extern "C" __global__ void tile_input_5_1(const float *x, const float *scale, const float *shift, const float *w,
-                                          const float *dy, float *dx, SIZES) {
-  __shared__ float kept[KEPT];
-  tile_input<5, 1>(x, scale, shift, w, dy, dx, kept, PASSED);
-}
-
-extern "C" __global__ void tile_weight_5_1(const float *x, const float *scale, const float *shift, const float *dy, float *dw,
-                                           SIZES, int parts) {
-  __shared__ float kept[KEPT];
-  tile_weight<5, 1>(x, scale, shift, dy, dw, kept, PASSED, parts);
-}
-
-extern "C" __global__ void tile_forward_5_2(const float *x, const float *scale, const float *shift, const float *w, float *y,
-                                            SIZES) {
-  __shared__ float kept[KEPT];
-  tile_forward<5, 2>(x, scale, shift, w, y, kept, PASSED);
-}
-
-extern "C" __global__ void tile_input_5_2(const float *x, const float *scale, const float *shift, const float *w,
-                                          const float *dy, float *dx, SIZES) {
-  __shared__ float kept[KEPT];
-  tile_input<5, 2>(x, scale, shift, w, dy, dx, kept, PASSED);
-}
-
-extern "C" __global__ void tile_weight_5_2(const float *x, const float *scale, const float *shift, const float *dy, float *dw,
-                                           SIZES, int parts) {
-  __shared__ float kept[KEPT];
-  tile_weight<5, 2>(x, scale, shift, dy, dw, kept, PASSED, parts);
-}
-
-#undef SIDE
+#undef PIXELS
 #undef STRIP
+#undef AROUND
 #undef AHEAD
-#undef KEPT
+#undef KINDS
+#undef OF_KINDS
 #undef SIZES
 #undef PASSED
+#undef STRIPS
+#undef KEPT

@@ -1,16 +1,17 @@
 //! The edges that begin at a state, all their convolutions side by side, so that a launch does for many of them.
 
 use milenas_models::Result;
-use milenas_models::kernels::cuda::depthwise::{Depthwise, Input};
+use milenas_models::kernels::cuda::depthwise::{ByKind, Depthwise, Input};
 use milenas_models::kernels::cuda::mixture::Sources;
 use milenas_models::kernels::cuda::norm::{self, Moments, Terms, Weight};
+use milenas_models::kernels::cuda::pointwise::Pointwise;
 use milenas_models::kernels::cuda::pool::Pool;
 use milenas_models::kernels::cuda::product::row_products;
 use milenas_models::kernels::cuda::rectify::Halve;
 use milenas_models::kernels::cuda::{Gemm, Words};
 
 use super::pass::{Pass, Product};
-use super::plan::{CONVOLUTIONS, Plan, SEPARABLE};
+use super::plan::{Plan, SEPARABLE};
 use super::state::{Buffers, State, slopes};
 
 /// A state's edges under a plan.
@@ -43,12 +44,14 @@ impl Edgewise<'_> {
         pass.moments(self.plan.moments + map * self.state.channels)
     }
 
+    /// Where the moments of the maps from one on are, if they are the batch's.
+    fn batch_moments(&self, pass: &Pass<'_>, map: usize) -> Result<Option<Moments>> {
+        pass.training.then(|| self.moments_at(pass, map)).transpose()
+    }
+
     /// The moments of maps, where they are the batch's.
     pub(super) fn moments(&self, pass: &mut Pass<'_>, from: usize, count: usize) -> Result<()> {
-        if !pass.training {
-            return Ok(());
-        }
-        let moments = self.moments_at(pass, from)?;
+        let Some(moments) = self.batch_moments(pass, from)? else { return Ok(()) };
         let rows = count * self.state.channels;
         norm::moments(pass.device, self.maps(from, count)?, moments, rows, self.length)
     }
@@ -58,62 +61,46 @@ impl Edgewise<'_> {
         Pool { planes: channels * pass.batch, input, output, stride }
     }
 
-    /// The maps of the pools that there are.
-    fn pool_maps(&self) -> Result<[Option<Words>; 2]> {
+    /// The maps of the pools; none at all of one that there is not.
+    fn pool_maps(&self) -> Result<[Words; 2]> {
         let [max, average] = self.plan.pools;
-        let map = |active: bool, before: bool| {
-            active.then(|| self.maps(self.plan.first_pool() + usize::from(before), 1)).transpose()
+        let map = |active: bool, before: bool| match active {
+            true => self.maps(self.plan.first_pool() + usize::from(before), 1),
+            false => Ok(Words::NONE),
         };
         Ok([map(max, false)?, map(average, max)?])
     }
 
     pub(super) fn pools(&self, pass: &mut Pass<'_>, x: Words) -> Result<()> {
-        let (pool, [max, average]) = (self.pool(pass), self.pool_maps()?);
-        if let Some(y) = max {
-            pool.max(pass.device, x, y, self.b.taps)?;
+        match (self.plan.pools, self.pool_maps()?) {
+            ([false, false], _) => Ok(()),
+            (_, [max, average]) => self.pool(pass).forward(pass.device, x, [max, self.b.taps], average),
         }
-        average.map_or(Ok(()), |y| pool.average(pass.device, x, y))
     }
 
     pub(super) fn pools_back(&self, pass: &mut Pass<'_>, dx: Words) -> Result<()> {
-        let (pool, [max, average]) = (self.pool(pass), self.pool_maps()?);
-        if let Some(dy) = max {
-            pool.max_gradient(pass.device, dy, self.b.taps, dx)?;
+        match (self.plan.pools, self.pool_maps()?) {
+            ([false, false], _) => Ok(()),
+            (_, [max, average]) => self.pool(pass).backward(pass.device, [max, self.b.taps], average, dx),
         }
-        average.map_or(Ok(()), |dy| pool.average_gradient(pass.device, dy, dx))
     }
 
-    /// The depthwise convolutions of each kind, with the kind and where its first is among all: of the state, or of maps of the
-    /// nodes' size.
-    fn depthwise(&self, pass: &Pass<'_>, kinds: usize, whole: bool) -> Vec<(usize, usize, Depthwise)> {
+    /// The depthwise convolutions of the state.
+    fn firsts(&self, pass: &Pass<'_>) -> Depthwise {
         let State { channels, input, output, stride, .. } = *self.state;
-        let (stride, input) = if whole { (1, output) } else { (stride, input) };
-        let (batch, mut before) = (pass.batch, 0);
-        let kinds = self.plan.convolutions[..kinds].iter().zip(CONVOLUTIONS).enumerate();
-        let kind = |(i, (&slots, (kernel, dilation)))| {
-            let from = before;
-            before += slots;
-            (i, from, Depthwise { kernel, stride, dilation, slots, channels, batch, input, output })
-        };
-        kinds.map(kind).collect()
+        let slots = self.plan.convolutions;
+        Depthwise { stride, slots, channels, batch: pass.batch, input, output }
     }
 
-    /// Products with square weights `[slot][channel][channel]`; of the transposed ones where `transposed`.
-    fn pointwise(
-        &self,
-        pass: &mut Pass<'_>,
-        slots: usize,
-        weights: usize,
-        [b, c]: [Words; 2],
-        transposed: bool,
-    ) -> Result<()> {
-        if slots == 0 {
-            return Ok(());
-        }
-        let (channels, a) = (self.state.channels, pass.weights.from(weights)?);
-        let sizes = [channels, self.length, channels];
-        let steps = [channels * channels, self.map, self.map];
-        pass.device.gemm(&Gemm { sizes, a, transposed, b, c, steps, batch: slots, add: false })
+    /// Those of the maps half-way: of the separable ones.
+    fn second_depthwise(&self, pass: &Pass<'_>) -> Depthwise {
+        let mut slots = self.plan.convolutions;
+        slots[SEPARABLE..].fill(0);
+        Depthwise { stride: 1, slots, input: self.state.output, ..self.firsts(pass) }
+    }
+
+    fn pointwise(&self, slots: usize) -> Pointwise {
+        Pointwise { slots, channels: self.state.channels, length: self.length }
     }
 
     fn pointwise_weights(
@@ -128,14 +115,13 @@ impl Edgewise<'_> {
         row_products(pass.device, [dy, x, out], false, slots, [channels, channels, self.length])
     }
 
-    /// All convolutions of the state itself, up to their BatchNorms.
+    /// All convolutions of the state itself, up to their BatchNorms, and the moments for these.
     pub(super) fn convolutions(&self, pass: &mut Pass<'_>, x: Words) -> Result<()> {
-        for (i, from, convolution) in self.depthwise(pass, CONVOLUTIONS.len(), false) {
-            let (w, y) = (pass.weights.from(self.plan.packed.first[i])?, self.b.first.from(from * self.map)?);
-            convolution.forward(pass.device, Input::Shared(x), w, y)?;
-        }
+        let w = by_kind(pass.weights, &self.plan.packed.first)?;
+        self.firsts(pass).forward(pass.device, Input::Shared(x), w, self.b.first)?;
         let (slots, weights) = (self.plan.firsts(), self.plan.packed.first_pointwise);
-        self.pointwise(pass, slots, weights, [self.b.first, self.b.maps], false)
+        let (weights, moments) = (pass.weights.from(weights)?, self.batch_moments(pass, 0)?);
+        self.pointwise(slots).forward(pass.device, weights, [self.b.first, self.b.maps], moments)
     }
 
     pub(super) fn convolutions_back(&self, pass: &mut Pass<'_>, x: Words, dx: Words) -> Result<()> {
@@ -143,25 +129,18 @@ impl Edgewise<'_> {
         if pass.wants_weights() {
             self.pointwise_weights(pass, slots, weights, [self.b.maps, self.b.first])?;
         }
-        self.pointwise(pass, slots, weights, [self.b.maps, self.b.first], true)?;
-        for (i, from, convolution) in self.depthwise(pass, CONVOLUTIONS.len(), false) {
-            let (at, dy) = (self.plan.packed.first[i], self.b.first.from(from * self.map)?);
-            if pass.wants_weights() {
-                convolution.weight_gradient(pass.device, Input::Shared(x), dy, pass.gradients.from(at)?)?;
-            }
-            convolution.input_gradient(pass.device, Input::Shared(x), pass.weights.from(at)?, dy, dx)?;
+        let weights = pass.weights.from(weights)?;
+        self.pointwise(slots).backward(pass.device, weights, [self.b.maps, self.b.first])?;
+        let (firsts, dy, at) = (self.firsts(pass), self.b.first, &self.plan.packed.first);
+        if pass.wants_weights() {
+            firsts.weight_gradient(pass.device, Input::Shared(x), dy, by_kind(pass.gradients, at)?)?;
         }
-        Ok(())
+        firsts.input_gradient(pass.device, Input::Shared(x), by_kind(pass.weights, at)?, dy, dx)
     }
 
-    /// What the second half of separable convolutions reads: from the slot-th on.
-    fn half_way(&self, from: usize) -> Result<Input> {
-        let [scale, shift] = self.b.half_way;
-        let channels = from * self.state.channels;
-        Ok(Input::Scaled(
-            self.maps(from, self.plan.separable() - from)?,
-            [scale.from(channels)?, shift.from(channels)?],
-        ))
+    /// What the second half of separable convolutions reads.
+    fn half_way(&self) -> Result<Input> {
+        Ok(Input::Scaled(self.maps(0, self.plan.separable())?, self.b.half_way))
     }
 
     /// The second half of the separable convolutions, and its moments.
@@ -174,13 +153,12 @@ impl Edgewise<'_> {
             Words::NONE,
             self.b.half_way,
         )?;
-        for (i, from, convolution) in self.depthwise(pass, SEPARABLE, true) {
-            let (w, y) = (pass.weights.from(plan.packed.second[i])?, self.b.second.from(from * self.map)?);
-            convolution.forward(pass.device, self.half_way(from)?, w, y)?;
-        }
+        let w = by_kind(pass.weights, &plan.packed.second)?;
+        self.second_depthwise(pass).forward(pass.device, self.half_way()?, w, self.b.second)?;
         let out = self.maps(plan.seconds(), slots)?;
-        self.pointwise(pass, slots, plan.packed.second_pointwise, [self.b.second, out], false)?;
-        self.moments(pass, plan.seconds(), slots)
+        let weights = pass.weights.from(plan.packed.second_pointwise)?;
+        let moments = self.batch_moments(pass, plan.seconds())?;
+        self.pointwise(slots).forward(pass.device, weights, [self.b.second, out], moments)
     }
 
     /// To the gradients of the first half before its BatchNorms, which take the place of its maps.
@@ -190,16 +168,13 @@ impl Edgewise<'_> {
         if pass.wants_weights() {
             self.pointwise_weights(pass, slots, weights, [dy, self.b.second])?;
         }
-        self.pointwise(pass, slots, weights, [dy, self.b.second], true)?;
-        for (i, from, convolution) in self.depthwise(pass, SEPARABLE, true) {
-            let (at, x, dy) =
-                (plan.packed.second[i], self.half_way(from)?, self.b.second.from(from * self.map)?);
-            if pass.wants_weights() {
-                convolution.weight_gradient(pass.device, x, dy, pass.gradients.from(at)?)?;
-            }
-            let dx = self.maps(plan.seconds() + from, convolution.slots)?;
-            convolution.input_gradient(pass.device, x, pass.weights.from(at)?, dy, dx)?;
+        let weights = pass.weights.from(weights)?;
+        self.pointwise(slots).backward(pass.device, weights, [dy, self.b.second])?;
+        let (seconds, x, at) = (self.second_depthwise(pass), self.half_way()?, &plan.packed.second);
+        if pass.wants_weights() {
+            seconds.weight_gradient(pass.device, x, self.b.second, by_kind(pass.gradients, at)?)?;
         }
+        seconds.input_gradient(pass.device, x, by_kind(pass.weights, at)?, self.b.second, dy)?;
         let (z, slopes, moments) = (self.maps(0, slots)?, slopes(pass), self.moments_at(pass, 0)?);
         Terms::plain(slots, channels).slopes(
             pass.device,
@@ -272,4 +247,13 @@ impl Edgewise<'_> {
         }
         self.halve(pass).backward(pass.device, x, self.b.halves, dx)
     }
+}
+
+/// The weights of each kind, that begin at these words; none of the kinds that are not there.
+fn by_kind(all: Words, at: &[usize]) -> Result<ByKind> {
+    let mut words = ByKind::default();
+    for (words, at) in words.iter_mut().zip(at) {
+        *words = all.from(*at)?;
+    }
+    Ok(words)
 }

@@ -5,8 +5,8 @@
 use super::tensors::{Packing, Tensors};
 use crate::supernet::Row;
 
-/// Kernel and dilation of the convolutions. The first two are separable, done twice.
-pub(super) const CONVOLUTIONS: [(usize, usize); 4] = [(3, 1), (5, 1), (3, 2), (5, 2)];
+/// The convolutions of an edge. The first two are separable, done twice.
+pub(super) use milenas_models::kernels::cuda::depthwise::KINDS as CONVOLUTIONS;
 
 /// How many of them are separable.
 pub(super) const SEPARABLE: usize = 2;

@@ -103,7 +103,7 @@ impl State {
         e.pools(pass, x)?;
         e.convolutions(pass, x)?;
         e.skips(pass, x)?;
-        e.moments(pass, 0, plan.seconds())?;
+        e.moments(pass, plan.firsts(), plan.skips)?;
         e.seconds(pass)?;
         e.moments(pass, plan.first_pool(), plan.maps() - plan.first_pool())?;
         let terms = e.terms(pass, if pass.training { plan.at.source } else { plan.at.norm })?;

@@ -1,0 +1,113 @@
+//! What a GPU is asked to do, kept until an answer is wanted: a pass that asks for the same as one before is replayed as a whole, since
+//! thousands of launches one by one cost more time than many of them take.
+
+use super::device::{Arg, Gemm, Words};
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Call {
+    /// A kernel, its blocks, and its arguments.
+    Launch(&'static str, u32, Vec<Arg>),
+    /// A product of matrices.
+    Gemm(Gemm),
+    /// Words that become zero.
+    Clear(Words),
+}
+
+/// Fewer calls than this are not worth a replay.
+const FEWEST: usize = 32;
+
+/// Sequences that are remembered: a search has two or three kinds of passes, each in one or two sequences.
+const MOST: usize = 8;
+
+/// What is known of a sequence of calls.
+pub(super) enum Known<'a, R> {
+    /// It is to be made call by call.
+    New,
+    /// It came before. Its replay is here, or is to be left here.
+    Again(&'a mut Option<R>),
+}
+
+/// Sequences of calls that came, and the replays `R` of those that came again.
+pub(super) struct Repeats<R> {
+    /// The one that came last is the last.
+    known: Vec<(Vec<Call>, Option<R>)>,
+}
+
+impl<R> Repeats<R> {
+    pub(super) fn new() -> Repeats<R> {
+        Repeats { known: Vec::new() }
+    }
+
+    /// Forgets all, as when memory is given back.
+    pub(super) fn clear(&mut self) {
+        self.known.clear();
+    }
+
+    /// Remembers a sequence.
+    pub(super) fn meet(&mut self, calls: &[Call]) -> Known<'_, R> {
+        if calls.len() < FEWEST {
+            return Known::New;
+        }
+        if let Some(at) = self.known.iter().position(|(known, _)| known == calls) {
+            let last = self.known.remove(at);
+            self.known.push(last);
+            return match self.known.last_mut() {
+                Some((_, replay)) => Known::Again(replay),
+                None => Known::New,
+            };
+        }
+        if self.known.len() == MOST {
+            self.known.remove(0);
+        }
+        self.known.push((calls.to_vec(), None));
+        Known::New
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Call, FEWEST, Known, MOST, Repeats};
+    use crate::kernels::cuda::{Arg, Words};
+
+    fn calls(last: f32) -> Vec<Call> {
+        let words = Words::new(64, 8);
+        let launch = |value| Call::Launch("kernel", 3, vec![Arg::Words(words), Arg::Float(value)]);
+        (1..FEWEST).map(|_| launch(0.5)).chain([launch(last)]).collect()
+    }
+
+    fn again(repeats: &mut Repeats<i32>, calls: &[Call]) -> Option<Option<i32>> {
+        match repeats.meet(calls) {
+            Known::New => None,
+            Known::Again(replay) => Some(*replay),
+        }
+    }
+
+    #[test]
+    fn only_the_same_calls_are_replayed() {
+        let mut repeats = Repeats::new();
+        assert_eq!(again(&mut repeats, &calls(1.0)), None);
+        assert_eq!(again(&mut repeats, &calls(2.0)), None);
+        let Known::Again(replay) = repeats.meet(&calls(1.0)) else { panic!("it came before") };
+        *replay = Some(7);
+        assert_eq!(again(&mut repeats, &calls(2.0)), Some(None));
+        assert_eq!(again(&mut repeats, &calls(1.0)), Some(Some(7)));
+        for _ in 0..2 {
+            assert_eq!(again(&mut repeats, &calls(1.0)[1..]), None, "too few");
+        }
+        repeats.clear();
+        assert_eq!(again(&mut repeats, &calls(1.0)), None);
+    }
+
+    #[test]
+    fn the_oldest_is_forgotten() {
+        let mut repeats = Repeats::new();
+        for i in 0..=MOST {
+            assert_eq!(again(&mut repeats, &calls(i as f32)), None);
+        }
+        assert_eq!(again(&mut repeats, &calls(1.0)), Some(None));
+        assert_eq!(again(&mut repeats, &calls(0.0)), None);
+        assert_eq!(again(&mut repeats, &calls(1.0)), Some(None));
+        assert_eq!(again(&mut repeats, &calls(2.0)), None);
+    }
+}
