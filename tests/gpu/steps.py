@@ -1,9 +1,9 @@
 """A step of the search on a GPU, ours and PyTorch's in turn: medians, their ratio, and the most memory of the GPU seen in use.
 
-    python steps.py MILENAS-SEARCH DEVICE [--batch 64] [--rounds 5] [--steps 10]
+    python steps.py MILENAS-SEARCH DEVICE [--batch 64] [--rounds 5] [--steps 10] [--brief]
 
 Needs torch. PyTorch is torch_supernet.py, in the layout that is faster on this GPU; its convolutions use TF32 as it comes, so ours are
-measured with TF32 and without.
+measured with TF32 and without. `--brief` leaves out TF32 and PyTorch's other layout.
 """
 import argparse
 import json
@@ -50,6 +50,7 @@ def main():
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--brief", action="store_true")
     a = parser.parse_args()
     size = ["--channels", "16", "--layers", "8", "--batch", str(a.batch), "--steps", str(a.steps)]
     ours = [a.program, "bench", "step", *size, "--json", "--device"]
@@ -61,13 +62,15 @@ def main():
             "PyTorch": theirs + order,
             "PyTorch, channels last": theirs + ["--channels-last"] + order,
         }
+        if a.brief:
+            rows = {name: rows[name] for name in ("ours, float32", "PyTorch")}
         seen = {name: [] for name in rows}
         for _ in range(a.rounds):
             for name, command in rows.items():
                 seen[name].append(run(command))
                 print(f"{name}: {1e3 * seen[name][-1][0]:.1f} ms")
         medians = {name: statistics.median(s for s, _ in found) for name, found in seen.items()}
-        best = min(medians["PyTorch"], medians["PyTorch, channels last"])
+        best = min(median for name, median in medians.items() if name.startswith("PyTorch"))
         print(f"\n| batch {a.batch}, {'two' if order else 'three'} passes | step, ms | PyTorch's best over it | GPU memory, MiB |")
         print("| --- | --- | --- | --- |")
         for name, found in seen.items():

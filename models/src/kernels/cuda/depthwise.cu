@@ -5,8 +5,8 @@
 #define STRIDE 2
 
 #define SIZES                                                                                               \
-  int shared, int slots, int channels, int batch, int rows, int columns, int out_rows, int out_columns, int dilation
-#define PASSED shared, slots, channels, batch, rows, columns, out_rows, out_columns, dilation
+  int shared, int slots, int channels, int batch, int rows, int columns, int out_rows, int out_columns
+#define PASSED shared, slots, channels, batch, rows, columns, out_rows, out_columns
 
 // The gradient of a unit's weights: each tap's sum over a block's threads, and over the blocks of all parts, whose own are kept in `sums`.
 // `scratch` has K * K words for each warp.
@@ -37,53 +37,64 @@ __device__ void finish_taps(const float *taps, float *out, float *sums, int *tic
   __syncthreads();
 }
 
-template <int K>
+// Outputs of a column that a thread makes, so that it reads each row of what is around them once.
+#define STRIP 4
+
+template <int K, int D>
 __device__ void depthwise_forward(const float *x, const float *scale, const float *shift, const float *w, float *y, SIZES) {
-  EACH(i, slots * channels * batch * out_rows * out_columns) {
-    int column = i % out_columns, row = i / out_columns % out_rows, plane = i / (out_columns * out_rows);
+  int strips = (out_rows + STRIP - 1) / STRIP;
+  EACH(i, slots * channels * batch * strips * out_columns) {
+    int column = i % out_columns, first = i / out_columns % strips * STRIP, plane = i / (out_columns * strips);
     int channel = plane / batch;
     const float *from = x + (shared ? plane % (channels * batch) : plane) * (rows * columns);
     const float *weights = w + channel * K * K;
-    int top = row * STRIDE - dilation * (K / 2), left = column * STRIDE - dilation * (K / 2);
-    float sum = 0.f;
+    int top = first * STRIDE - D * (K / 2), left = column * STRIDE - D * (K / 2);
+    float sums[STRIP] = {0.f, 0.f, 0.f, 0.f};
 #pragma unroll
-    for (int kr = 0; kr < K; ++kr) {
-      int r = top + kr * dilation;
-      if (r < 0 || r >= rows) continue;
+    for (int r = 0; r < (STRIP - 1) * STRIDE + D * (K - 1) + 1; ++r) {
 #pragma unroll
       for (int kc = 0; kc < K; ++kc) {
-        int c = left + kc * dilation;
-        if (c < 0 || c >= columns) continue;
-        sum += weights[kr * K + kc] * rectified(from[r * columns + c], scale, shift, channel);
+        int c = left + kc * D;
+        bool inside = top + r >= 0 && top + r < rows && c >= 0 && c < columns;
+        float value = inside ? rectified(from[(top + r) * columns + c], scale, shift, channel) : 0.f;
+#pragma unroll
+        for (int v = 0; v < STRIP; ++v) {
+          int kr = (r - v * STRIDE) / D;
+          if (r >= v * STRIDE && (r - v * STRIDE) % D == 0 && kr < K) sums[v] += weights[kr * K + kc] * value;
+        }
       }
     }
-    y[i] = sum;
+#pragma unroll
+    for (int v = 0; v < STRIP; ++v)
+      if (first + v < out_rows) y[(plane * out_rows + first + v) * out_columns + column] = sums[v];
   }
 }
 
 // The gradient of what is rectified: where slots share it, the sum over them is added to `dx`.
-template <int K>
+template <int K, int D>
 __device__ void depthwise_input(const float *x, const float *scale, const float *shift, const float *w, const float *dy,
                                 float *dx, SIZES) {
   int maps = shared ? 1 : slots, each = shared ? slots : 1;
+  // The taps that an output has at a pixel: every other one, or at a dilation of 2 all or none.
+  const int taps = D == 1 ? (K + 1) / 2 : K, step = D == 1 ? 2 : 1;
   EACH(i, maps * channels * batch * rows * columns) {
     int column = i % columns, row = i / columns % rows, plane = i / (columns * rows);
-    int channel = plane / batch;
+    int channel = plane / batch, row_tap = D == 1 ? (row + K / 2) % 2 : 0, column_tap = D == 1 ? (column + K / 2) % 2 : 0;
+    bool any = (D == 1 || (row % 2 == 0 && column % 2 == 0)) && rectified(x[i], scale, shift, channel) > 0.f;
+    // The output whose tap is the first.
+    int low = (row + D * (K / 2 - row_tap)) / STRIDE, right = (column + D * (K / 2 - column_tap)) / STRIDE;
     float sum = 0.f;
-    // The taps that an output's pixel has here: every other one, or at a dilation of 2 all or none.
-    int step = dilation == 1 ? 2 : 1, row_tap = dilation == 1 ? (row + K / 2) % 2 : row % 2 * K;
-    int column_tap = dilation == 1 ? (column + K / 2) % 2 : column % 2 * K;
-    if (rectified(x[i], scale, shift, channel) > 0.f) {
-      for (int slot = 0; slot < each; ++slot) {
-        const float *from = dy + (slot * channels * batch + plane) * (out_rows * out_columns);
-        const float *weights = w + (slot * channels + channel) * K * K;
-        for (int kr = row_tap; kr < K; kr += step) {
-          int r = (row + dilation * (K / 2 - kr)) / STRIDE;
-          if (r < 0 || r >= out_rows) continue;
-          for (int kc = column_tap; kc < K; kc += step) {
-            int c = (column + dilation * (K / 2 - kc)) / STRIDE;
-            if (c >= 0 && c < out_columns) sum += weights[kr * K + kc] * from[r * out_columns + c];
-          }
+    for (int slot = 0; any && slot < each; ++slot) {
+      const float *from = dy + (slot * channels * batch + plane) * (out_rows * out_columns);
+      const float *weights = w + (slot * channels + channel) * K * K + row_tap * K + column_tap;
+#pragma unroll
+      for (int kr = 0; kr < taps; ++kr) {
+#pragma unroll
+        for (int kc = 0; kc < taps; ++kc) {
+          int r = low - kr, c = right - kc;
+          bool has = row_tap + step * kr < K && column_tap + step * kc < K;
+          if (has && r >= 0 && r < out_rows && c >= 0 && c < out_columns)
+            sum += weights[step * (kr * K + kc)] * from[r * out_columns + c];
         }
       }
     }
@@ -94,7 +105,7 @@ __device__ void depthwise_input(const float *x, const float *scale, const float 
 // The gradient of the weights, [slot][channel][row][column], from each part of the images, as finish_taps has it.
 template <int K>
 __device__ void depthwise_weight(const float *x, const float *scale, const float *shift, const float *dy, float *dw,
-                                 float *sums, int *tickets, float *scratch, SIZES, int parts) {
+                                 float *sums, int *tickets, float *scratch, SIZES, int dilation, int parts) {
   int count = batch * out_rows * out_columns, units = slots * channels;
   ROWS(block, parts * units) {
     int channel = block % units, part = block / units, end = part_begin(count, parts, part + 1);
@@ -123,37 +134,50 @@ __device__ void depthwise_weight(const float *x, const float *scale, const float
 }
 
 extern "C" __global__ void depthwise_forward_3(const float *x, const float *scale, const float *shift, const float *w,
-                                               float *y, SIZES) {
-  depthwise_forward<3>(x, scale, shift, w, y, PASSED);
+                                               float *y, SIZES, int dilation) {
+  if (dilation == 1)
+    depthwise_forward<3, 1>(x, scale, shift, w, y, PASSED);
+  else
+    depthwise_forward<3, 2>(x, scale, shift, w, y, PASSED);
 }
 
 extern "C" __global__ void depthwise_forward_5(const float *x, const float *scale, const float *shift, const float *w,
-                                               float *y, SIZES) {
-  depthwise_forward<5>(x, scale, shift, w, y, PASSED);
+                                               float *y, SIZES, int dilation) {
+  if (dilation == 1)
+    depthwise_forward<5, 1>(x, scale, shift, w, y, PASSED);
+  else
+    depthwise_forward<5, 2>(x, scale, shift, w, y, PASSED);
 }
 
 extern "C" __global__ void depthwise_input_3(const float *x, const float *scale, const float *shift, const float *w,
-                                             const float *dy, float *dx, SIZES) {
-  depthwise_input<3>(x, scale, shift, w, dy, dx, PASSED);
+                                             const float *dy, float *dx, SIZES, int dilation) {
+  if (dilation == 1)
+    depthwise_input<3, 1>(x, scale, shift, w, dy, dx, PASSED);
+  else
+    depthwise_input<3, 2>(x, scale, shift, w, dy, dx, PASSED);
 }
 
 extern "C" __global__ void depthwise_input_5(const float *x, const float *scale, const float *shift, const float *w,
-                                             const float *dy, float *dx, SIZES) {
-  depthwise_input<5>(x, scale, shift, w, dy, dx, PASSED);
+                                             const float *dy, float *dx, SIZES, int dilation) {
+  if (dilation == 1)
+    depthwise_input<5, 1>(x, scale, shift, w, dy, dx, PASSED);
+  else
+    depthwise_input<5, 2>(x, scale, shift, w, dy, dx, PASSED);
 }
 
 extern "C" __global__ void depthwise_weight_3(const float *x, const float *scale, const float *shift, const float *dy,
-                                              float *dw, float *sums, int *tickets, SIZES, int parts) {
+                                              float *dw, float *sums, int *tickets, SIZES, int dilation, int parts) {
   __shared__ float scratch[9 * BLOCK / 32];
-  depthwise_weight<3>(x, scale, shift, dy, dw, sums, tickets, scratch, PASSED, parts);
+  depthwise_weight<3>(x, scale, shift, dy, dw, sums, tickets, scratch, PASSED, dilation, parts);
 }
 
 extern "C" __global__ void depthwise_weight_5(const float *x, const float *scale, const float *shift, const float *dy,
-                                              float *dw, float *sums, int *tickets, SIZES, int parts) {
+                                              float *dw, float *sums, int *tickets, SIZES, int dilation, int parts) {
   __shared__ float scratch[25 * BLOCK / 32];
-  depthwise_weight<5>(x, scale, shift, dy, dw, sums, tickets, scratch, PASSED, parts);
+  depthwise_weight<5>(x, scale, shift, dy, dw, sums, tickets, scratch, PASSED, dilation, parts);
 }
 
 #undef STRIDE
+#undef STRIP
 #undef SIZES
 #undef PASSED

@@ -13,6 +13,9 @@ pub type ByKind = [Words; KINDS.len()];
 const SIDE: usize = 32;
 const PIXELS: usize = SIDE * SIDE;
 
+/// Outputs of a column that a thread makes at stride 2; as in `depthwise.cu`.
+const STRIP: usize = 4;
+
 /// The fewest tiles that are worth a block with sums of its own for the weights.
 const TILES: usize = 4;
 
@@ -167,7 +170,9 @@ impl Depthwise {
             let name = ["depthwise_forward_3", "depthwise_forward_5"][kind % 2];
             let rest = [w[kind].holds(self.weights(kind))?, y.holds(alone.outputs())?];
             let args = [&alone.input(x)?[..], &rest, &alone.strided_sizes(kind, x)].concat();
-            launch(device, name, Grid::Each(alone.outputs()), &args)?;
+            let [rows, columns] = self.output;
+            let threads = alone.all_slots() * self.channels * self.batch * rows.div_ceil(STRIP) * columns;
+            launch(device, name, Grid::Each(threads), &args)?;
         }
         Ok(())
     }

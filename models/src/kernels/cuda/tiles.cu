@@ -270,7 +270,6 @@ __device__ void tile_weight(T tile, const float *x, const float *scale, const fl
       int end = part_begin(tile.count, parts, part + 1);
       for (int at = part_begin(tile.count, parts, part); at < end; ++at) {
         tile.go(at);
-        tile.template keep<true>(x + (shared ? channel : unit) * map, factor, plus, kept);
         STRIPS(i) {
           Strip strip(tile, i);
           const float *gradient = dy + unit * map + strip.at;
@@ -278,6 +277,8 @@ __device__ void tile_weight(T tile, const float *x, const float *scale, const fl
           float d[STRIP];
 #pragma unroll
           for (int v = 0; v < STRIP; ++v) d[v] = v < strip.pixels ? gradient[v * columns] : 0.f;
+          // Asked for after the gradient, so that a thread waits for both at once.
+          if (i == (int)threadIdx.x) tile.template keep<true>(x + (shared ? channel : unit) * map, factor, plus, kept);
 #pragma unroll
           for (int r = 0; r < STRIP + D * (K - 1); ++r) {
 #pragma unroll
