@@ -14,5 +14,5 @@ mod numbers;
 mod pools;
 mod tensors;
 
-/// Threads of a block: alone, and in a tree of sums.
-const THREADS: [usize; 2] = [1, 32];
+/// Threads of a block: alone, and two warps.
+const THREADS: [usize; 2] = [1, 64];

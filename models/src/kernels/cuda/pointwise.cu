@@ -109,8 +109,9 @@ __device__ void pointwise(const float *w, const float *x, float *y, float *mean,
   }
 }
 
-extern "C" __launch_bounds__(BLOCK, 2) __global__ void pointwise_16(const float *w, const float *x, float *y, float *mean, float *variance, float *sums,
-                                        int *tickets, int slots, int length, int transposed, int parts) {
+extern "C" __launch_bounds__(BLOCK, 2) __global__ void pointwise_16(
+    const float *w, const float *x, float *y, float *mean, float *variance, float *sums, int *tickets, int slots, int length,
+    int transposed, int parts) {
   __shared__ float4 kept[KEPT(16) / 4];
   if (mean)
     pointwise<16, true>(w, x, y, mean, variance, sums, tickets, (float *)kept, slots, length, transposed, parts);
@@ -118,8 +119,9 @@ extern "C" __launch_bounds__(BLOCK, 2) __global__ void pointwise_16(const float 
     pointwise<16, false>(w, x, y, mean, variance, sums, tickets, (float *)kept, slots, length, transposed, parts);
 }
 
-extern "C" __launch_bounds__(BLOCK, 2) __global__ void pointwise_32(const float *w, const float *x, float *y, float *mean, float *variance, float *sums,
-                                        int *tickets, int slots, int length, int transposed, int parts) {
+extern "C" __launch_bounds__(BLOCK, 2) __global__ void pointwise_32(
+    const float *w, const float *x, float *y, float *mean, float *variance, float *sums, int *tickets, int slots, int length,
+    int transposed, int parts) {
   __shared__ float4 kept[KEPT(32) / 4];
   if (mean)
     pointwise<32, true>(w, x, y, mean, variance, sums, tickets, (float *)kept, slots, length, transposed, parts);
@@ -127,8 +129,9 @@ extern "C" __launch_bounds__(BLOCK, 2) __global__ void pointwise_32(const float 
     pointwise<32, false>(w, x, y, mean, variance, sums, tickets, (float *)kept, slots, length, transposed, parts);
 }
 
-extern "C" __launch_bounds__(BLOCK, 2) __global__ void pointwise_64(const float *w, const float *x, float *y, float *mean, float *variance, float *sums,
-                                        int *tickets, int slots, int length, int transposed, int parts) {
+extern "C" __launch_bounds__(BLOCK, 2) __global__ void pointwise_64(
+    const float *w, const float *x, float *y, float *mean, float *variance, float *sums, int *tickets, int slots, int length,
+    int transposed, int parts) {
   __shared__ float4 kept[KEPT(64) / 4];
   if (mean)
     pointwise<64, true>(w, x, y, mean, variance, sums, tickets, (float *)kept, slots, length, transposed, parts);

@@ -255,8 +255,8 @@ __device__ void tile_input(T tile, const float *x, const float *scale, const flo
 
 // The gradient of the weights, from each part of the tiles, as finish_taps has it.
 template <class T>
-__device__ void tile_weight(T tile, const float *x, const float *scale, const float *shift, KINDS(float), const float *dy, float *kept,
-                            float *sums, int *tickets, SIZES, int parts) {
+__device__ void tile_weight(T tile, const float *x, const float *scale, const float *shift, KINDS(float), const float *dy,
+                            float *kept, float *sums, int *tickets, SIZES, int parts) {
   int map = batch * rows * columns, units = (n31 + n51 + n32 + n52) * channels;
   ROWS(block, parts * units) {
     int unit = block % units, part = block / units, channel = unit % channels;
@@ -311,22 +311,23 @@ template <class F> __device__ void by_size(int batch, int rows, int columns, F m
   make(Tile<32, AROUND>(batch, rows, columns), kept);
 }
 
-extern "C" __launch_bounds__(BLOCK, 4) __global__ void tiles_forward(const float *x, const float *scale, const float *shift, KINDS(const float), float *y,
-                                         SIZES, int splits) {
+extern "C" __launch_bounds__(BLOCK, 4) __global__ void tiles_forward(
+    const float *x, const float *scale, const float *shift, KINDS(const float), float *y, SIZES, int splits) {
   by_size(batch, rows, columns, [&](auto tile, float *kept) {
     tile_forward(tile, x, scale, shift, OF_KINDS, y, kept, PASSED, splits);
   });
 }
 
-extern "C" __launch_bounds__(BLOCK, 4) __global__ void tiles_input(const float *x, const float *scale, const float *shift, KINDS(const float),
-                                       const float *dy, float *dx, SIZES, int parts) {
+extern "C" __launch_bounds__(BLOCK, 4) __global__ void tiles_input(
+    const float *x, const float *scale, const float *shift, KINDS(const float), const float *dy, float *dx, SIZES, int parts) {
   by_size(batch, rows, columns, [&](auto tile, float *kept) {
     tile_input(tile, x, scale, shift, OF_KINDS, dy, dx, kept, PASSED, parts);
   });
 }
 
-extern "C" __launch_bounds__(BLOCK, 3) __global__ void tiles_weight(const float *x, const float *scale, const float *shift, KINDS(float), const float *dy,
-                                        float *sums, int *tickets, SIZES, int parts) {
+extern "C" __launch_bounds__(BLOCK, 3) __global__ void tiles_weight(
+    const float *x, const float *scale, const float *shift, KINDS(float), const float *dy, float *sums, int *tickets, SIZES,
+    int parts) {
   by_size(batch, rows, columns, [&](auto tile, float *kept) {
     tile_weight(tile, x, scale, shift, OF_KINDS, dy, kept, sums, tickets, PASSED, parts);
   });
