@@ -68,12 +68,15 @@ impl<R> Repeats<R> {
 #[cfg(test)]
 mod tests {
     use super::{Call, FEWEST, Known, MOST, Repeats};
-    use crate::kernels::cuda::{Arg, Words};
+    use crate::kernels::cuda::{Arg, Gemm, Words};
 
     fn calls(last: f32) -> Vec<Call> {
         let words = Words::new(64, 8);
         let launch = |value| Call::Launch("kernel", 3, vec![Arg::Words(words), Arg::Float(value)]);
-        (1..FEWEST).map(|_| launch(0.5)).chain([launch(last)]).collect()
+        let [a, b, c] = [words; 3];
+        let gemm = Gemm { sizes: [1; 3], a, transposed: false, b, c, steps: [0; 3], batch: 1, add: false };
+        let more = (3..FEWEST).map(|_| launch(0.5)).chain([launch(last)]);
+        [Call::Clear(words), Call::Gemm(gemm)].into_iter().chain(more).collect()
     }
 
     fn again(repeats: &mut Repeats<i32>, calls: &[Call]) -> Option<Option<i32>> {
