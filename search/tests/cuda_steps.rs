@@ -61,7 +61,7 @@ fn steps_are_those_of_the_cpu() {
         ("search.mixture=gumbel", 8),
         ("search.strategy=milenas-2nd", 8),
     ] {
-        for device in host::devices(&[1]) {
+        for device in host::devices(&[32]) {
             let mut net = new_supernet(&CONFIG, SIDE, SIDE, 0, None).unwrap();
             let mut found = CudaSupernet::new(CONFIG, device).unwrap();
             found.load(&net.weights().unwrap()).unwrap();

@@ -1,5 +1,6 @@
 // What a C++ compiler needs to take the kernels: CUDA's words and numbers, and blocks of threads that take turns on one stack each.
 #include <cmath>
+#include <csetjmp>
 #include <cstdlib>
 #include <cstring>
 #include <tuple>
@@ -23,20 +24,22 @@ struct float4 {
 
 static float rsqrtf(float x) { return 1.f / std::sqrt(x); }
 
-// A thread that waits lets the next one run until all have come here.
+// A thread that waits lets the next one run until all have come here. Contexts give each its stack; from then on jumps lead from one to
+// the other, since `swapcontext` asks the system for the signals each time.
 struct Thread {
   ucontext_t context;
-  bool done;
+  jmp_buf at;
+  bool begun, done;
 };
 static std::vector<Thread> threads;
-static ucontext_t scheduler;
+static jmp_buf scheduler;
 static void (*body)(void **);
 static void **arguments;
 
 static void __syncthreads() {
   if (blockDim.x > 1) {
     unsigned self = threadIdx.x;
-    swapcontext(&threads[self].context, &scheduler);
+    if (_setjmp(threads[self].at) == 0) _longjmp(scheduler, 1);
     threadIdx.x = self;
   }
 }
@@ -65,6 +68,15 @@ static void thread_main() {
   unsigned self = threadIdx.x;
   body(arguments);
   threads[self].done = true;
+  _longjmp(scheduler, 1);
+}
+
+// Goes on with a thread until it waits or is done.
+static void run_thread(Thread &thread) {
+  if (_setjmp(scheduler) != 0) return;
+  if (thread.begun) _longjmp(thread.at, 1);
+  thread.begun = true;
+  setcontext(&thread.context);
 }
 
 // Threads of a block begin in turn, each up to where it waits, and so on until all are done.
@@ -79,19 +91,20 @@ static void run_block() {
   stacks.resize(size * blockDim.x);
   threads.resize(blockDim.x);
   for (unsigned i = 0; i < blockDim.x; ++i) {
-    getcontext(&threads[i].context);
-    threads[i].context.uc_stack.ss_sp = &stacks[size * i];
-    threads[i].context.uc_stack.ss_size = size;
-    threads[i].context.uc_link = &scheduler;
-    threads[i].done = false;
-    makecontext(&threads[i].context, thread_main, 0);
+    Thread &thread = threads[i];
+    getcontext(&thread.context);
+    thread.context.uc_stack.ss_sp = &stacks[size * i];
+    thread.context.uc_stack.ss_size = size;
+    thread.context.uc_link = nullptr;
+    thread.begun = thread.done = false;
+    makecontext(&thread.context, thread_main, 0);
   }
   for (unsigned left = blockDim.x; left > 0;) {
     left = 0;
     for (unsigned i = 0; i < blockDim.x; ++i) {
       if (threads[i].done) continue;
       threadIdx.x = i;
-      swapcontext(&scheduler, &threads[i].context);
+      run_thread(threads[i]);
       left += !threads[i].done;
     }
   }
