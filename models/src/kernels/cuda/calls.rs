@@ -17,8 +17,9 @@ pub(super) enum Call {
 /// Fewer calls than this are not worth a replay.
 const FEWEST: usize = 32;
 
-/// Sequences that are remembered: a search has two or three kinds of passes, each in one or two sequences.
-const MOST: usize = 8;
+/// Sequences that are remembered: a step has up to three passes of two each, an evaluation has one, and an epoch's last batch, which is
+/// smaller, has as many of its own.
+const MOST: usize = 16;
 
 /// What is known of a sequence of calls.
 pub(super) enum Known<'a, R> {
