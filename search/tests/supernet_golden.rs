@@ -187,12 +187,12 @@ fn on_devices(threads: &[usize], run: fn(&mut dyn Supernet)) {
 
 #[test]
 fn the_kernels_of_a_gpu_in_one_pass() {
-    on_devices(&[1], one_pass);
+    on_devices(&[32], one_pass);
 }
 
 #[test]
 fn the_kernels_of_a_gpu_in_two_steps() {
-    on_devices(&[2], two_steps);
+    on_devices(&[32], two_steps);
 }
 
 #[test]
