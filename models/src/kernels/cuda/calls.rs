@@ -21,14 +21,6 @@ const FEWEST: usize = 32;
 /// smaller, has as many of its own.
 const MOST: usize = 16;
 
-/// What is known of a sequence of calls.
-pub(super) enum Known<'a, R> {
-    /// It is to be made call by call.
-    New,
-    /// It came before. Its replay is here, or is to be left here.
-    Again(&'a mut Option<R>),
-}
-
 /// Sequences of calls that came, and the replays `R` of those that came again.
 pub(super) struct Repeats<R> {
     /// The one that came last is the last.
@@ -45,30 +37,29 @@ impl<R> Repeats<R> {
         self.known.clear();
     }
 
-    /// Remembers a sequence.
-    pub(super) fn meet(&mut self, calls: &[Call]) -> Known<'_, R> {
+    /// Where the replay of a sequence is, or is to be left, if it came before.
+    pub(super) fn find(&mut self, calls: &[Call]) -> Option<&mut Option<R>> {
+        let at = self.known.iter().position(|(known, _)| known == calls)?;
+        self.known[at..].rotate_left(1);
+        self.known.last_mut().map(|(_, replay)| replay)
+    }
+
+    /// Remembers a sequence that came for the first time.
+    pub(super) fn remember(&mut self, calls: Vec<Call>) {
         if calls.len() < FEWEST {
-            return Known::New;
-        }
-        if let Some(at) = self.known.iter().position(|(known, _)| known == calls) {
-            let last = self.known.remove(at);
-            self.known.push(last);
-            return match self.known.last_mut() {
-                Some((_, replay)) => Known::Again(replay),
-                None => Known::New,
-            };
+            return;
         }
         if self.known.len() == MOST {
             self.known.remove(0);
         }
-        self.known.push((calls.to_vec(), None));
-        Known::New
+        self.known.push((calls, None));
     }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
-    use super::{Call, FEWEST, Known, MOST, Repeats};
+    use super::{Call, FEWEST, MOST, Repeats};
     use crate::kernels::cuda::{Arg, Gemm, Words};
 
     fn calls(last: f32) -> Vec<Call> {
@@ -80,11 +71,13 @@ mod tests {
         [Call::Clear(words), Call::Gemm(gemm)].into_iter().chain(more).collect()
     }
 
+    /// Its replay, if it came before; else it is remembered.
     fn again(repeats: &mut Repeats<i32>, calls: &[Call]) -> Option<Option<i32>> {
-        match repeats.meet(calls) {
-            Known::New => None,
-            Known::Again(replay) => Some(*replay),
+        let found = repeats.find(calls).map(|replay| *replay);
+        if found.is_none() {
+            repeats.remember(calls.to_vec());
         }
+        found
     }
 
     #[test]
@@ -92,8 +85,7 @@ mod tests {
         let mut repeats = Repeats::new();
         assert_eq!(again(&mut repeats, &calls(1.0)), None);
         assert_eq!(again(&mut repeats, &calls(2.0)), None);
-        let Known::Again(replay) = repeats.meet(&calls(1.0)) else { panic!("it came before") };
-        *replay = Some(7);
+        *repeats.find(&calls(1.0)).unwrap() = Some(7);
         assert_eq!(again(&mut repeats, &calls(2.0)), Some(None));
         assert_eq!(again(&mut repeats, &calls(1.0)), Some(Some(7)));
         for _ in 0..2 {

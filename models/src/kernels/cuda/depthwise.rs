@@ -16,6 +16,9 @@ const PIXELS: usize = SIDE * SIDE;
 /// Outputs of a column that a thread makes at stride 2; as in `depthwise.cu`.
 const STRIP: usize = 4;
 
+/// The most taps of a kernel, each of which a part has a sum of; as in `tiles.cu`.
+const TAPS: usize = 25;
+
 /// The fewest tiles that are worth a block with sums of its own for the weights.
 const TILES: usize = 4;
 
@@ -220,7 +223,7 @@ impl Depthwise {
         if self.stride == 1 {
             let units = self.all_slots() * self.channels;
             let parts = self.parts(TILES);
-            let [sums, tickets] = part_sums(device, units, parts, 25)?;
+            let [sums, tickets] = part_sums(device, units, parts, TAPS)?;
             let (input, dy, sizes) = (self.input(x)?, dy.holds(self.outputs())?, self.sizes(x));
             let args = [&input[..], &self.kinds(dw)?, &[dy, sums, tickets], &sizes, &[int(parts)]].concat();
             return launch(device, "tiles_weight", Grid::Rows(units * parts), &args);

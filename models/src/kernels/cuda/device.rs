@@ -5,7 +5,7 @@ use std::str::FromStr;
 use crate::{Error, Result};
 
 /// A stretch of a device's memory, in words of four bytes: `f32` or `i32`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Words {
     address: u64,
     len: usize,

@@ -9,7 +9,7 @@ use cudarc::driver::sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCA
 use cudarc::driver::{self, CudaContext, CudaFunction, CudaGraph, CudaStream, LaunchConfig, PushKernelArg};
 use cudarc::nvrtc::{self, CompileError, CompileOptions, Ptx};
 
-use super::calls::{Call, Known, Repeats};
+use super::calls::{Call, Repeats};
 use super::device::{Arg, ByColumns, Choice, Device, Gemm, Grid, Words, device_error};
 use super::{kernels, source};
 use crate::Result;
@@ -67,9 +67,8 @@ pub fn compile(architecture: &str) -> Result<String> {
     // SAFETY: opens the library and closes it.
     require(unsafe { nvrtc::sys::is_culib_present() }, "libnvrtc", "CUDA's compiler for kernels")?;
     // Lambdas are the device's, as all functions are.
-    let options =
-        ["--std=c++17".into(), "-default-device".into(), format!("--gpu-architecture={architecture}")];
-    let options = options.to_vec();
+    let architecture = format!("--gpu-architecture={architecture}");
+    let options = vec!["--std=c++17".into(), "-default-device".into(), architecture];
     let options = CompileOptions { name: Some("kernels.cu".into()), options, ..CompileOptions::default() };
     let compiled = nvrtc::compile_ptx_with_opts(source(), options);
     let compiled = compiled.map_err(|error| match error {
@@ -152,34 +151,35 @@ impl Gpu {
     /// Sends off what was asked for.
     fn flush(&mut self) -> Result<()> {
         failed("memory", self.context.bind_to_thread())?;
-        let (calls, mut repeats) = (std::mem::take(&mut self.calls), Repeats::new());
-        std::mem::swap(&mut repeats, &mut self.repeats);
-        let done = match repeats.meet(&calls) {
-            Known::New => self.make(&calls),
-            Known::Again(replay) => self.replay(&calls, replay),
+        let calls = std::mem::take(&mut self.calls);
+        let mut repeats = std::mem::replace(&mut self.repeats, Repeats::new());
+        let done = match repeats.find(&calls) {
+            Some(replay) => self.replay(&calls, replay),
+            None => self.make(&calls).map(|()| repeats.remember(calls)),
         };
         self.repeats = repeats;
         done
     }
 
+    /// As one graph, recorded where it is not yet.
     fn replay(&self, calls: &[Call], replay: &mut Option<CudaGraph>) -> Result<()> {
-        if replay.is_none() {
-            *replay = self.record(calls)?;
-        }
-        match replay {
-            Some(graph) => failed("a sequence of kernels", graph.launch()),
-            None => Ok(()),
-        }
+        let graph = match replay.take() {
+            Some(graph) => graph,
+            None => self.record(calls)?,
+        };
+        let done = failed("a sequence of kernels", graph.launch());
+        *replay = Some(graph);
+        done
     }
 
-    /// As one graph. It was made before, so that all libraries have what they need.
-    fn record(&self, calls: &[Call]) -> Result<Option<CudaGraph>> {
+    /// The calls were made before, so that all libraries have what they need.
+    fn record(&self, calls: &[Call]) -> Result<CudaGraph> {
         let what = "recording kernels";
         failed(what, self.stream.begin_capture(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL))?;
         let made = self.make(calls);
         let graph = self.stream.end_capture(driver::sys::CUgraphInstantiate_flags(0));
         made?;
-        failed(what, graph)
+        failed(what, graph)?.ok_or_else(|| device_error(what, "CUDA made no graph of them"))
     }
 
     fn make(&self, calls: &[Call]) -> Result<()> {
@@ -232,7 +232,6 @@ impl Gpu {
         if gemm.batch == 0 || sizes[0] == 0 || sizes[1] == 0 {
             return Ok(());
         }
-        failed("memory", self.context.bind_to_thread())?;
         let ([rows, columns, depth], [of_left, of_right, of_c]) =
             (sizes.map(|n| n as i32), leading.map(|n| n as i32));
         let [left_step, right_step, c_step] = steps.map(|step| step as i64);

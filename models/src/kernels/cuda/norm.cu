@@ -24,6 +24,14 @@ __device__ bool pair_sums(float &one, float &other, float *sums, int *ticket, in
   return true;
 }
 
+// Keeps a row's mean and biased variance, from the sums of its values and of their squares about `center`.
+__device__ void keep_moments(float sum, float square, float center, int length, float *mean, float *variance) {
+  sum /= length;
+  float deviation = square / length - sum * sum;
+  *mean = center + sum;
+  *variance = deviation > 0.f ? deviation : 0.f;
+}
+
 // Mean and biased variance of each row, by the sums of its values and of their squares about the row's first value, since a difference of
 // large squares would lose the variance.
 template <int V>
@@ -46,11 +54,7 @@ __device__ void row_moments(const float *x, float *mean, float *variance, float 
       }
     }
     if (!pair_sums(sum, square, sums + 2 * row * parts, tickets + row, part, parts, scratch)) continue;
-    if (threadIdx.x > 0) continue;
-    sum /= length;
-    float deviation = square / length - sum * sum;
-    mean[row] = center + sum;
-    variance[row] = deviation > 0.f ? deviation : 0.f;
+    if (threadIdx.x == 0) keep_moments(sum, square, center, length, mean + row, variance + row);
   }
 }
 

@@ -101,42 +101,39 @@ __device__ void pointwise(const float *w, const float *x, float *y, float *mean,
         one += all[2 * (i * C + m)];
         other += all[2 * (i * C + m) + 1];
       }
-      one /= length;
-      float deviation = other / length - one * one;
-      mean[slot * C + m] = center[m] + one;
-      variance[slot * C + m] = deviation > 0.f ? deviation : 0.f;
+      keep_moments(one, other, center[m], length, mean + slot * C + m, variance + slot * C + m);
     }
   }
+}
+
+template <int C>
+__device__ void pointwise_of(const float *w, const float *x, float *y, float *mean, float *variance, float *sums, int *tickets,
+                             float *kept, int slots, int length, int transposed, int parts) {
+  if (mean)
+    pointwise<C, true>(w, x, y, mean, variance, sums, tickets, kept, slots, length, transposed, parts);
+  else
+    pointwise<C, false>(w, x, y, mean, variance, sums, tickets, kept, slots, length, transposed, parts);
 }
 
 extern "C" __launch_bounds__(BLOCK, 2) __global__ void pointwise_16(
     const float *w, const float *x, float *y, float *mean, float *variance, float *sums, int *tickets, int slots, int length,
     int transposed, int parts) {
   __shared__ float4 kept[KEPT(16) / 4];
-  if (mean)
-    pointwise<16, true>(w, x, y, mean, variance, sums, tickets, (float *)kept, slots, length, transposed, parts);
-  else
-    pointwise<16, false>(w, x, y, mean, variance, sums, tickets, (float *)kept, slots, length, transposed, parts);
+  pointwise_of<16>(w, x, y, mean, variance, sums, tickets, (float *)kept, slots, length, transposed, parts);
 }
 
 extern "C" __launch_bounds__(BLOCK, 2) __global__ void pointwise_32(
     const float *w, const float *x, float *y, float *mean, float *variance, float *sums, int *tickets, int slots, int length,
     int transposed, int parts) {
   __shared__ float4 kept[KEPT(32) / 4];
-  if (mean)
-    pointwise<32, true>(w, x, y, mean, variance, sums, tickets, (float *)kept, slots, length, transposed, parts);
-  else
-    pointwise<32, false>(w, x, y, mean, variance, sums, tickets, (float *)kept, slots, length, transposed, parts);
+  pointwise_of<32>(w, x, y, mean, variance, sums, tickets, (float *)kept, slots, length, transposed, parts);
 }
 
 extern "C" __launch_bounds__(BLOCK, 2) __global__ void pointwise_64(
     const float *w, const float *x, float *y, float *mean, float *variance, float *sums, int *tickets, int slots, int length,
     int transposed, int parts) {
   __shared__ float4 kept[KEPT(64) / 4];
-  if (mean)
-    pointwise<64, true>(w, x, y, mean, variance, sums, tickets, (float *)kept, slots, length, transposed, parts);
-  else
-    pointwise<64, false>(w, x, y, mean, variance, sums, tickets, (float *)kept, slots, length, transposed, parts);
+  pointwise_of<64>(w, x, y, mean, variance, sums, tickets, (float *)kept, slots, length, transposed, parts);
 }
 
 #undef MADE

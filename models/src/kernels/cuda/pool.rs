@@ -58,6 +58,9 @@ impl Pool {
         d_means: Words,
         dx: Words,
     ) -> Result<()> {
+        if d_most.is_empty() && d_means.is_empty() {
+            return Ok(());
+        }
         let [inputs, outputs] = self.counts();
         let args =
             [d_most.may_hold(outputs)?, taps.holds(outputs)?, d_means.may_hold(outputs)?, dx.holds(inputs)?];

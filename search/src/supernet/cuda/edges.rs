@@ -11,7 +11,7 @@ use milenas_models::kernels::cuda::rectify::Halve;
 use milenas_models::kernels::cuda::{Gemm, Words};
 
 use super::pass::{Pass, Product};
-use super::plan::{Plan, SEPARABLE};
+use super::plan::{CONVOLUTIONS, Plan, SEPARABLE};
 use super::state::{Buffers, State, slopes};
 
 /// A state's edges under a plan.
@@ -72,17 +72,13 @@ impl Edgewise<'_> {
     }
 
     pub(super) fn pools(&self, pass: &mut Pass<'_>, x: Words) -> Result<()> {
-        match (self.plan.pools, self.pool_maps()?) {
-            ([false, false], _) => Ok(()),
-            (_, [max, average]) => self.pool(pass).forward(pass.device, x, [max, self.b.taps], average),
-        }
+        let [max, average] = self.pool_maps()?;
+        self.pool(pass).forward(pass.device, x, [max, self.b.taps], average)
     }
 
     pub(super) fn pools_back(&self, pass: &mut Pass<'_>, dx: Words) -> Result<()> {
-        match (self.plan.pools, self.pool_maps()?) {
-            ([false, false], _) => Ok(()),
-            (_, [max, average]) => self.pool(pass).backward(pass.device, [max, self.b.taps], average, dx),
-        }
+        let [max, average] = self.pool_maps()?;
+        self.pool(pass).backward(pass.device, [max, self.b.taps], average, dx)
     }
 
     /// The depthwise convolutions of the state.
@@ -251,7 +247,7 @@ impl Edgewise<'_> {
 
 /// The weights of each kind, that begin at these words; none of the kinds that are not there.
 fn by_kind(all: Words, at: &[usize]) -> Result<ByKind> {
-    let mut words = ByKind::default();
+    let mut words: ByKind = [Words::NONE; CONVOLUTIONS.len()];
     for (words, at) in words.iter_mut().zip(at) {
         *words = all.from(*at)?;
     }

@@ -1,0 +1,107 @@
+//! What the supernet asks of a GPU, pass by pass, counted by a device that does nothing.
+#![allow(clippy::unwrap_used, unsafe_code)]
+
+use std::sync::{Arc, Mutex};
+
+use milenas_models::kernels::cuda::{Arg, Device, Gemm, Grid, Words};
+use milenas_models::{Result, Rng, Space};
+use milenas_search::data::Batch;
+use milenas_search::supernet::cuda::CudaSupernet;
+use milenas_search::supernet::{Alphas, Mixture, Supernet, SupernetConfig, Want};
+
+/// What was asked for since it was last looked at.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Asked {
+    launches: Vec<(&'static str, Vec<Arg>)>,
+    gemms: Vec<Gemm>,
+}
+
+struct Counter {
+    /// Where the next memory is.
+    free: u64,
+    asked: Arc<Mutex<Asked>>,
+}
+
+impl Device for Counter {
+    fn name(&self) -> &str {
+        "counter"
+    }
+
+    fn alloc(&mut self, words: usize) -> Result<Words> {
+        let own = Words::new(self.free, words);
+        self.free += 4 * words as u64;
+        Ok(own)
+    }
+
+    fn scratch(&mut self, words: usize) -> Result<Words> {
+        Ok(Words::new(1 << 40, words))
+    }
+
+    fn tickets(&mut self, count: usize) -> Result<Words> {
+        Ok(Words::new(1 << 41, count))
+    }
+
+    fn release(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn write(&mut self, _: Words, _: &[f32]) -> Result<()> {
+        Ok(())
+    }
+
+    fn write_ints(&mut self, _: Words, _: &[i32]) -> Result<()> {
+        Ok(())
+    }
+
+    fn clear(&mut self, _: Words) -> Result<()> {
+        Ok(())
+    }
+
+    fn read(&mut self, _: Words, out: &mut [f32]) -> Result<()> {
+        out.fill(0.0);
+        Ok(())
+    }
+
+    unsafe fn launch(&mut self, kernel: &'static str, _: Grid, args: &[Arg]) -> Result<()> {
+        self.asked.lock().unwrap().launches.push((kernel, args.to_vec()));
+        Ok(())
+    }
+
+    fn gemm(&mut self, gemm: &Gemm) -> Result<()> {
+        self.asked.lock().unwrap().gemms.push(*gemm);
+        Ok(())
+    }
+}
+
+fn batch(seed: u64) -> Batch {
+    let mut rng = Rng::new(seed, "cuda calls");
+    let images = (0..2 * 3 * 32 * 32).map(|_| rng.normal()).collect();
+    Batch { images, labels: vec![1, seed as u32], shape: [3, 32, 32] }
+}
+
+/// Other images, labels and weights of the same candidates are the same calls, argument by argument, so that a GPU replays them; a
+/// candidate of weight 0 makes others. Of the paper's supernet they are as many as docs/cuda.md tells.
+#[test]
+fn passes_are_the_same_calls() {
+    let asked = Arc::new(Mutex::new(Asked::default()));
+    let device = Box::new(Counter { free: 4096, asked: asked.clone() });
+    let mut net = CudaSupernet::new(SupernetConfig::paper(10), device).unwrap();
+    let [even, moved] = [0, 1].map(|seed| Alphas::init(&Space::DARTS, seed).mixture());
+    assert_ne!(even, moved);
+    let mut pass = |seed: u64, mixture: &Mixture, [weights, of_mixture]: [bool; 2]| {
+        net.evaluate(&batch(seed), mixture, Want { weights, mixture: of_mixture }).unwrap();
+        std::mem::take(&mut *asked.lock().unwrap())
+    };
+    for (want, launches, gemms) in
+        [([true, true], 1126, 79), ([false, true], 865, 76), ([false, false], 444, 28)]
+    {
+        // The first pass of all has the memory to ask for.
+        pass(0, &even, want);
+        let first = pass(0, &even, want);
+        assert_eq!((first.launches.len(), first.gemms.len()), (launches, gemms), "{want:?}");
+        assert!(first == pass(5, &moved, want), "{want:?}: other calls");
+        let mut without = moved.clone();
+        without[0][0][4] = 0.0;
+        assert!(first != pass(5, &without, want), "{want:?}: the same calls without a candidate");
+    }
+}
