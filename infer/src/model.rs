@@ -78,6 +78,12 @@ impl Classifier {
                     meaning = native.meaning();
                 }
                 features = native.features();
+                notes.extend(native.hindrance().map(|reason| {
+                    format!(
+                        "{place}: the fused kernels do not run it ({reason}), so it takes several times as long. Help: \
+                         export the network with --target portable, without --int8, or take --runtime ort"
+                    )
+                }));
                 Box::new(native)
             }
             Kind::Ort => Box::new(Ort::new(path, feed, &options.runtime)?),

@@ -138,11 +138,20 @@ impl InputContract {
     pub fn normalise(&self, pixels: &[u8], out: &mut [f32]) {
         assert_eq!((pixels.len(), out.len()), (self.len(), self.len()), "one picture of the contract's size");
         for (c, plane) in out.chunks_exact_mut(self.height * self.width).enumerate() {
-            let (mean, std) = (self.mean[c], self.std[c]);
             for (x, &byte) in plane.iter_mut().zip(pixels[c..].iter().step_by(self.channels)) {
-                *x = (f32::from(byte) / 255.0 - mean) / std;
+                *x = self.level(c, byte);
             }
         }
+    }
+
+    /// What [`normalise`](Self::normalise) makes of each byte, `[C][256]`.
+    pub fn levels(&self) -> Vec<f32> {
+        (0..self.channels).flat_map(|c| (0..=u8::MAX).map(move |byte| self.level(c, byte))).collect()
+    }
+
+    #[inline]
+    fn level(&self, channel: usize, byte: u8) -> f32 {
+        (f32::from(byte) / 255.0 - self.mean[channel]) / self.std[channel]
     }
 
     /// Cropping is a box of the source, so that an extreme aspect ratio costs no memory.

@@ -63,7 +63,7 @@ impl<'a> Engine<'a> {
     /// gradients for [`step`](Self::step).
     pub fn gradients(&mut self, batch: &Batch, extra: &Regularisers<'_>) -> Result<(f64, usize)> {
         if let Some(network) = &mut self.fused {
-            return Ok(network.descend_with(&batch.images, &batch.labels, extra)?);
+            return Ok(network.descend_with(&batch.numbers(), &batch.labels, extra)?);
         }
         let mut factors = HashMap::new();
         for (path, factor) in self.paths.iter().zip(extra.paths.chunks_exact(batch.len())) {
@@ -141,7 +141,7 @@ impl<'a> Engine<'a> {
     /// Logits of a batch in evaluation mode, a row per image.
     pub fn predict(&mut self, batch: &Batch) -> Result<Vec<Vec<f32>>> {
         if let Some(network) = &mut self.fused {
-            let logits = network.predict(&batch.images)?;
+            let logits = network.predict(&batch.numbers())?;
             return Ok(logits.chunks_exact(logits.len() / batch.len()).map(<[f32]>::to_vec).collect());
         }
         let images: Tensor = batch.tensor()?;

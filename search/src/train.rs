@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::checkpoint::Position;
 use crate::config::Config;
-use crate::data::{Loader, Pictures, Plan};
+use crate::data::{Form, Loader, Pictures, Plan};
 use crate::engine::Engine;
 use crate::optim::{Ema, Sgd};
 use crate::strategy::Recorder;
@@ -103,8 +103,8 @@ pub fn train(
         let steps = plan.steps();
         recorder.begin(epoch, settings.epochs, steps, at.step);
         std::thread::scope(|scope| {
-            let transform = Some(settings.transform(config.augment));
-            let batches = Loader::start(scope, pictures, plan.starting_at(at.step), transform);
+            let form = Form::Numbers(Some(settings.transform(config.augment)));
+            let batches = Loader::start(scope, pictures, plan.starting_at(at.step), form);
             for (step, batch) in (at.step..).zip(batches) {
                 let mut rng = Rng::new(config.seed, &format!("drop_path/{epoch}/{step}"));
                 let p = settings.drop_path_at(epoch);
@@ -189,7 +189,7 @@ pub fn estimate_statistics(
         let plan = Plan::epoch(&all, config.train.batch, left, config.seed, "statistics", round);
         (left, round) = (left - plan.steps(), round + 1);
         std::thread::scope(|scope| {
-            Loader::start(scope, pictures, plan, None)
+            Loader::start(scope, pictures, plan, Form::Numbers(None))
                 .try_for_each(|batch| engine.gradients(&batch, &Regularisers::default()).map(|_| ()))
         })?;
     }
@@ -205,7 +205,8 @@ fn evaluate_with(engine: &mut Engine<'_>, pictures: &Pictures, batch: usize) -> 
     let all: Vec<usize> = (0..pictures.len()).collect();
     let mut ranked = Vec::new();
     std::thread::scope(|scope| {
-        for batch in Loader::start(scope, pictures, Plan::in_order(&all, batch), None) {
+        let plan = Plan::in_order(&all, batch);
+        for batch in Loader::start(scope, pictures, plan, Form::Numbers(None)) {
             let logits = engine.predict(&batch)?;
             ranked.extend(logits.iter().zip(&batch.labels).map(|(row, &label)| Ranked::new(row, label)));
         }

@@ -80,7 +80,7 @@ const SIDE: usize = 16;
 fn steps(mut step: impl FnMut(&Batch) + Send, images: usize) -> Vec<Bytes> {
     let mut rng = Rng::new(0, "images");
     let batch = Batch {
-        images: (0..images * 3 * SIDE * SIDE).map(|_| rng.normal()).collect(),
+        images: (0..images * 3 * SIDE * SIDE).map(|_| rng.normal()).collect::<Vec<_>>().into(),
         labels: (0..images).map(|_| rng.below(10) as u32).collect(),
         shape: [3, SIDE, SIDE],
     };
@@ -140,7 +140,7 @@ fn training(images: usize) -> Vec<Bytes> {
     let config = Config::resolve("paper", None, &[]).unwrap().train.weights;
     let mut sgd = Sgd::new();
     let step = |batch: &Batch| {
-        network.descend(&batch.images, &batch.labels).unwrap();
+        network.descend(&batch.numbers(), &batch.labels).unwrap();
         network.tensors_mut().for_each_parameter(|i, w, g| sgd.step(&config, 0.01, 1.0, i, w, g));
     };
     steps(step, images)

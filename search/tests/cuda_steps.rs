@@ -28,7 +28,7 @@ fn batch(step: usize, half: &str) -> Batch {
     for label in &labels {
         images.extend((0..3 * SIDE * SIDE).map(|_| rng.normal() + *label as f32 - 1.0));
     }
-    Batch { images, labels, shape: [3, SIDE, SIDE] }
+    Batch { images: images.into(), labels, shape: [3, SIDE, SIDE] }
 }
 
 /// What each step saw; the mixture at the end, and then the logits by the running statistics.

@@ -65,7 +65,7 @@ fn the_network_is_the_supernet_with_its_candidates_alone() {
     save(folder.path(), &mut *net, &[]);
     let mut rng = Rng::new(3, "batch");
     let images: Vec<f32> = (0..6 * 2 * 144).map(|_| rng.normal()).collect();
-    let batch = Batch { images, labels: vec![0, 1, 2, 3, 4, 0], shape: [2, 12, 12] };
+    let batch = Batch { images: images.into(), labels: vec![0, 1, 2, 3, 4, 0], shape: [2, 12, 12] };
     for seed in 0..4 {
         let genotype = genotype(seed);
         let graph = assemble(&genotype, &NETWORK).unwrap();
@@ -81,7 +81,7 @@ fn the_network_is_the_supernet_with_its_candidates_alone() {
         let expected = net.evaluate(&batch, &mixture(&genotype), want).unwrap();
         let mut network = Network::new(&graph).unwrap();
         network.tensors_mut().load(&weights).unwrap();
-        let (loss, correct) = network.descend(&batch.images, &batch.labels).unwrap();
+        let (loss, correct) = network.descend(&batch.numbers(), &batch.labels).unwrap();
         assert!((loss - expected.loss).abs() < 1e-4, "seed {seed}: {loss}, {}", expected.loss);
         assert_eq!(correct, expected.correct);
     }

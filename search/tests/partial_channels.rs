@@ -20,9 +20,9 @@ fn config(channels: usize, partial: usize) -> SupernetConfig {
 
 fn batch(images: usize, height: usize, width: usize) -> Batch {
     let mut rng = Rng::new(3, "batch");
-    let pixels = (0..images * 2 * height * width).map(|_| rng.normal()).collect();
+    let pixels: Vec<f32> = (0..images * 2 * height * width).map(|_| rng.normal()).collect();
     let labels = (0..images).map(|_| rng.below(4) as u32).collect();
-    Batch { images: pixels, labels, shape: [2, height, width] }
+    Batch { images: pixels.into(), labels, shape: [2, height, width] }
 }
 
 fn close(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
@@ -81,7 +81,7 @@ fn both_forms_equal_pytorch() {
     let alphas = Alphas { operations, edges: Some(kinds("edges")) };
     let labels: Vec<i64> = golden["y"].to_vec1().unwrap();
     let labels = labels.into_iter().map(|y| y as u32).collect();
-    let batch = Batch { images: flat("x"), labels, shape: [3, 16, 16] };
+    let batch = Batch { images: flat("x").into(), labels, shape: [3, 16, 16] };
     let mut weights = Weights::default();
     for (name, tensor) in &golden {
         if let Some(name) = name.strip_prefix("weights.") {

@@ -104,7 +104,8 @@ fn the_jacobian_is_the_gradient_by_the_images() {
 }
 
 fn scorer(channels: usize, layers: usize) -> Scorer {
-    let batch = Batch { images: noise(8, 12), labels: vec![0, 1, 2, 3, 0, 1, 2, 3], shape: [3, 12, 12] };
+    let batch =
+        Batch { images: noise(8, 12).into(), labels: vec![0, 1, 2, 3, 0, 1, 2, 3], shape: [3, 12, 12] };
     Scorer::new(network(channels, layers, 12), batch, 1)
 }
 

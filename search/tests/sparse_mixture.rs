@@ -19,9 +19,9 @@ const BOTH: Want = Want { weights: true, mixture: true };
 
 fn batch(images: usize, side: usize) -> Batch {
     let mut rng = Rng::new(3, "batch");
-    let pixels = (0..images * 2 * side * side).map(|_| rng.normal()).collect();
+    let pixels: Vec<f32> = (0..images * 2 * side * side).map(|_| rng.normal()).collect();
     let labels = (0..images).map(|_| rng.below(CONFIG.classes) as u32).collect();
-    Batch { images: pixels, labels, shape: [2, side, side] }
+    Batch { images: pixels.into(), labels, shape: [2, side, side] }
 }
 
 fn pair(side: usize) -> (Reference, FusedSupernet) {

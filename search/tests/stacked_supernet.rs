@@ -15,7 +15,7 @@ const BOTH: Want = Want { weights: true, mixture: true };
 fn batch([height, width]: [usize; 2], count: usize) -> Batch {
     let mut rng = Rng::new(1, "images");
     Batch {
-        images: (0..count * 3 * height * width).map(|_| rng.uniform(-1.0, 1.0)).collect(),
+        images: (0..count * 3 * height * width).map(|_| rng.uniform(-1.0, 1.0)).collect::<Vec<_>>().into(),
         shape: [3, height, width],
         labels: (0..count as u32).map(|i| i % 5).collect(),
     }

@@ -45,7 +45,7 @@ impl Golden {
     fn batch(&self, part: &str) -> Batch {
         let labels: Vec<i64> = self.0[&format!("{part}.y")].to_vec1().unwrap();
         Batch {
-            images: self.flat(&format!("{part}.x")),
+            images: self.flat(&format!("{part}.x")).into(),
             labels: labels.iter().map(|&y| y as u32).collect(),
             shape: [3, 16, 16],
         }

@@ -54,6 +54,14 @@ impl Native {
         Ok(Native { graph, engine, batch, image, features: found.filter(|_| features) })
     }
 
+    /// Why the fused passes do not run the graph, where they do not: it takes several times as long then.
+    pub fn hindrance(&self) -> Option<String> {
+        match &self.engine {
+            Engine::Fused(_) => None,
+            Engine::Executor(_) => Network::new(&self.graph).err(),
+        }
+    }
+
     /// The length of the features, when they were asked for.
     pub fn features(&self) -> Option<usize> {
         self.features.as_ref().and(pooled(&self.graph)).and_then(|node| match node.fact.dims() {

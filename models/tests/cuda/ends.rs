@@ -62,6 +62,49 @@ fn halves_equal_their_definition() {
     }
 }
 
+/// Bytes moved into the crop, mirrored, black outside, and made numbers by channel; sizes whose bytes do and do not fill words.
+#[test]
+fn images_are_moved_and_normalised() {
+    for device in &mut devices(&THREADS) {
+        for [batch, channels, rows, columns] in [[4, 3, 5, 7], [3, 1, 3, 3], [2, 3, 8, 8]] {
+            let device = &mut **device;
+            let mut rng = milenas_models::Rng::new(1, "bytes");
+            let count = batch * channels * rows * columns;
+            let mut bytes: Vec<u8> = (0..count).map(|_| rng.below(256) as u8).collect();
+            let mut draw = |side: usize| rng.below(2 * side + 3) as i32 - side as i32 - 1;
+            let moves: Vec<[i32; 3]> =
+                (0..batch as i32).map(|i| [draw(rows), draw(columns), i % 2]).collect();
+            let level = |channel: usize, byte: u8| f32::from(byte) / (2.0 + channel as f32) - 3.0;
+            let mut expected = Vec::new();
+            for i in 0..count {
+                let (column, row) = ((i % columns) as i32, (i / columns % rows) as i32);
+                let (channel, image) = (i / (rows * columns) % channels, i / (rows * columns * channels));
+                let [down, right, mirrored] = moves[image];
+                let column = if mirrored == 1 { columns as i32 - 1 - column } else { column };
+                let inside = |at: i32, side: usize| usize::try_from(at).ok().filter(|&at| at < side);
+                let byte = match (inside(row + down, rows), inside(column + right, columns)) {
+                    (Some(r), Some(c)) => bytes[((image * rows + r) * columns + c) * channels + channel],
+                    _ => 0,
+                };
+                expected.push(level(channel, byte));
+            }
+            bytes.resize(count.next_multiple_of(4), 0);
+            let words: Vec<i32> =
+                bytes.chunks(4).map(|four| i32::from_ne_bytes(four.try_into().unwrap())).collect();
+            let levels: Vec<f32> =
+                (0..channels).flat_map(|c| (0..=255).map(move |byte| level(c, byte))).collect();
+            let bytes = ends::Bytes {
+                words: put_ints(device, &words),
+                moves: put_ints(device, moves.as_flattened()),
+                levels: put(device, &levels),
+            };
+            let out = device.alloc(count).unwrap();
+            ends::augment(device, &bytes, out, [batch, channels, rows, columns]).unwrap();
+            assert_eq!(get(device, out), expected);
+        }
+    }
+}
+
 #[test]
 fn patches_make_a_convolution_of_3x3() {
     for device in &mut devices(&THREADS) {

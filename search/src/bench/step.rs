@@ -7,7 +7,7 @@ use milenas_models::Space;
 use super::{Report, SIDE, noise};
 use crate::Result;
 use crate::config::SearchConfig;
-use crate::data::{Augment, Loader, Plan};
+use crate::data::{Augment, Form, Loader, Plan};
 use crate::strategy::{MixtureKind, Moment, Order, Rule, Stepper};
 use crate::supernet::reference::Reference;
 use crate::supernet::{Place, SupernetConfig, new_supernet};
@@ -50,12 +50,12 @@ pub fn step(bench: &StepBench, search: &SearchConfig, place: Place) -> Result<Re
     let config = SearchConfig { batch: bench.batch, ..search.clone() };
     let mut stepper = Stepper::default();
     let mut alphas = search.first_alphas(&Space::DARTS, 0);
-    let augment = Some(Augment { crop: 0.125, flip: true }.into());
+    let form = Form::new(net.takes_bytes(), Some(Augment { crop: 0.125, flip: true }));
     let (mut seconds, mut data) = (Vec::new(), 0.0);
     std::thread::scope(|scope| {
         let plan = |purpose| Plan::epoch(&all, bench.batch, 0, 0, purpose, 0);
-        let mut train = Loader::start(scope, &pictures, plan("train"), augment);
-        let mut valid = Loader::start(scope, &pictures, plan("valid"), augment);
+        let mut train = Loader::start(scope, &pictures, plan("train"), form);
+        let mut valid = Loader::start(scope, &pictures, plan("valid"), form);
         for step in 0..=bench.steps {
             let start = Instant::now();
             let (Some(a), Some(b)) = (train.next(), valid.next()) else { break };

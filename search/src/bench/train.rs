@@ -8,7 +8,7 @@ use milenas_models::{Genotype, NetworkConfig, Weights, assemble, cost};
 use super::{Report, SIDE, noise};
 use crate::Result;
 use crate::config::TrainConfig;
-use crate::data::{Augment, Loader, Plan};
+use crate::data::{Augment, Form, Loader, Plan};
 use crate::engine::Engine;
 use crate::optim::Sgd;
 
@@ -47,8 +47,8 @@ pub fn train(bench: &TrainBench, config: &TrainConfig) -> Result<Report> {
     let (mut seconds, mut data) = (Vec::new(), 0.0);
     std::thread::scope(|scope| {
         let plan = Plan::epoch(&all, batch, 0, 0, "train", 0);
-        let mut batches =
-            Loader::start(scope, &pictures, plan, Some(Augment { crop: 0.125, flip: true }.into()));
+        let form = Form::new(false, Some(Augment { crop: 0.125, flip: true }));
+        let mut batches = Loader::start(scope, &pictures, plan, form);
         for step in 0..=steps {
             let start = Instant::now();
             let Some(batch) = batches.next() else { break };

@@ -13,21 +13,40 @@ pub struct Augment {
     pub flip: bool,
 }
 
+/// Where an image goes: what [`Augment`] drew for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Move {
+    /// Rows by which its top left corner lies above that of the crop; negative below it.
+    pub down: i32,
+    /// Columns by which it lies to the left.
+    pub right: i32,
+    /// Whether the crop is mirrored left to right then.
+    pub mirrored: bool,
+}
+
 impl Augment {
-    /// `image` `[height, width, channels]` moved by up to the padding and perhaps mirrored, into `out`.
-    pub fn apply(&self, image: &[u8], [height, width, channels]: [usize; 3], rng: &mut Rng, out: &mut [u8]) {
+    /// Draws for an image `[height, width]`.
+    pub fn draw(&self, [height, width]: [usize; 2], rng: &mut Rng) -> Move {
         let mut shift = |side: usize| {
             let padding = (side as f64 * self.crop).round() as usize;
-            rng.below(2 * padding + 1) as isize - padding as isize
+            rng.below(2 * padding + 1) as i32 - padding as i32
         };
         let (down, right) = (shift(height), shift(width));
-        let mirrored = self.flip && rng.chance(0.5);
+        Move { down, right, mirrored: self.flip && rng.chance(0.5) }
+    }
+}
+
+impl Move {
+    /// `image` `[height, width, channels]` moved, black where there is none of it, into `out`.
+    pub fn apply(self, image: &[u8], [height, width, channels]: [usize; 3], out: &mut [u8]) {
+        let place = |at: usize, shift: i32, side: usize| {
+            at.checked_add_signed(shift as isize).filter(|&place| place < side)
+        };
         for (row, out) in out.chunks_exact_mut(width * channels).enumerate() {
-            let from = usize::try_from(row as isize + down).ok().filter(|&r| r < height);
+            let from = place(row, self.down, height);
             for (column, out) in out.chunks_exact_mut(channels).enumerate() {
-                let column = if mirrored { width - 1 - column } else { column };
-                let column = usize::try_from(column as isize + right).ok().filter(|&c| c < width);
-                match (from, column) {
+                let column = if self.mirrored { width - 1 - column } else { column };
+                match (from, place(column, self.right, width)) {
                     (Some(r), Some(c)) => {
                         out.copy_from_slice(&image[(r * width + c) * channels..][..channels])
                     }
@@ -49,7 +68,7 @@ mod tests {
         let mut seen = std::collections::BTreeMap::new();
         for _ in 0..9000 {
             let mut out = vec![9; 8];
-            augment.apply(&IMAGE, [2, 4, 1], &mut rng, &mut out);
+            augment.draw([2, 4], &mut rng).apply(&IMAGE, [2, 4, 1], &mut out);
             *seen.entry(out).or_insert(0) += 1;
         }
         seen

@@ -4,36 +4,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use milenas_models::Rng;
 
-use super::{Pictures, Transform, shuffled};
-
-/// Images and labels of one step.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Batch {
-    /// `[N, C, H, W]`, normalised.
-    pub images: Vec<f32>,
-    /// `[N]`
-    pub labels: Vec<u32>,
-    /// `[C, H, W]`
-    pub shape: [usize; 3],
-}
-
-impl Batch {
-    /// The images as a tensor `[N, C, H, W]`.
-    pub fn tensor(&self) -> candle_core::Result<candle_core::Tensor> {
-        let [c, h, w] = self.shape;
-        candle_core::Tensor::from_slice(&self.images, (self.labels.len(), c, h, w), &candle_core::Device::Cpu)
-    }
-
-    /// How many images.
-    pub fn len(&self) -> usize {
-        self.labels.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
-    }
-}
+use super::{Augment, Batch, Bytes, Move, Pictures, Transform, shuffled};
 
 /// Which images make the batches of an epoch, in order, each with the generator of its augmentation.
 #[derive(Clone, Debug)]
@@ -109,24 +80,50 @@ impl Plan {
 
     /// Images by index, as they are.
     pub fn batch(pictures: &Pictures, indices: &[usize]) -> Batch {
-        Plan::in_order(indices, indices.len().max(1)).make(0, pictures, None)
+        Plan::in_order(indices, indices.len().max(1)).make(0, pictures, Form::Numbers(None))
     }
 
-    fn make(&self, step: usize, pictures: &Pictures, transform: Option<Transform>) -> Batch {
+    fn make(&self, step: usize, pictures: &Pictures, form: Form) -> Batch {
         let contract = &pictures.contract;
         let (size, picks) = (contract.len(), &self.batches[step]);
         let mut rng = Rng::new(self.seed, &format!("{}/augment/{step}", self.purpose));
-        let mut images = vec![0.0; picks.len() * size];
-        let mut moved = vec![0; size];
-        for (&index, out) in picks.iter().zip(images.chunks_exact_mut(size)) {
-            let image = pictures.image(index);
-            match transform {
-                None => contract.normalise(image, out),
-                Some(transform) => transform.apply(image, contract, &mut rng, &mut moved, out),
+        let images = match form {
+            Form::Numbers(transform) => {
+                let mut images = vec![0.0; picks.len() * size];
+                let mut moved = vec![0; size];
+                for (&index, out) in picks.iter().zip(images.chunks_exact_mut(size)) {
+                    let image = pictures.image(index);
+                    match transform {
+                        None => contract.normalise(image, out),
+                        Some(transform) => transform.apply(image, contract, &mut rng, &mut moved, out),
+                    }
+                }
+                images.into()
             }
-        }
+            Form::Bytes(augment) => {
+                let side = [contract.height, contract.width];
+                let mut draw = || augment.map_or(Move::default(), |augment| augment.draw(side, &mut rng));
+                Bytes::new(picks.iter().map(|&index| (pictures.image(index), draw())), contract).into()
+            }
+        };
         let labels = picks.iter().map(|&i| pictures.images.labels[i]).collect();
         Batch { images, labels, shape: [contract.channels, contract.height, contract.width] }
+    }
+}
+
+/// How a batch leaves the loader.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Form {
+    /// Transformed and normalised.
+    Numbers(Option<Transform>),
+    /// As bytes with what is drawn for them, the same as for numbers.
+    Bytes(Option<Augment>),
+}
+
+impl Form {
+    /// For a reader that wants bytes or not.
+    pub fn new(bytes: bool, augment: Option<Augment>) -> Form {
+        if bytes { Form::Bytes(augment) } else { Form::Numbers(augment.map(Transform::from)) }
     }
 }
 
@@ -140,12 +137,12 @@ impl Loader {
         scope: &'scope std::thread::Scope<'scope, 'env>,
         pictures: &'env Pictures,
         plan: Plan,
-        transform: Option<Transform>,
+        form: Form,
     ) -> Self {
         let (send, receive) = sync_channel(2);
         scope.spawn(move || {
             // A closed channel means that the reader stopped early.
-            (plan.first..plan.steps()).try_for_each(|step| send.send(plan.make(step, pictures, transform)))
+            (plan.first..plan.steps()).try_for_each(|step| send.send(plan.make(step, pictures, form)))
         });
         Loader(receive)
     }
@@ -164,7 +161,6 @@ mod tests {
     use milenas_models::images::Labelled;
     use milenas_models::input::{InputContract, Resize};
 
-    use super::super::Augment;
     use super::*;
 
     #[test]
@@ -179,24 +175,43 @@ mod tests {
         assert_eq!(Plan::epoch(&indices, 8, 2, 1, "train", 0).steps(), 2);
     }
 
+    fn pictures(height: usize, width: usize, channels: usize, count: usize) -> Pictures {
+        let (mean, std) = (vec![0.5; channels], vec![0.3; channels]);
+        let contract =
+            InputContract { height, width, channels, mean, std, resize: Resize::Stretch, background: None };
+        let pixels = (0..contract.len() * count).map(|i| (i * 37 % 256) as u8).collect();
+        Pictures { images: Labelled { pixels, labels: (0..count as u32).collect() }, contract }
+    }
+
+    /// To the last bit, whether a word is filled or not.
+    #[test]
+    fn bytes_become_the_same_numbers() {
+        for (pictures, augment) in [
+            (pictures(6, 5, 3, 20), Some(Augment { crop: 0.5, flip: true })),
+            (pictures(3, 3, 1, 20), Some(Augment { crop: 0.0, flip: true })),
+            (pictures(4, 4, 3, 20), None),
+        ] {
+            let all: Vec<usize> = (0..20).collect();
+            let batches = |bytes| -> Vec<Batch> {
+                let plan = Plan::epoch(&all, 3, 0, 1, "train", 0);
+                let form = Form::new(bytes, augment);
+                std::thread::scope(|scope| Loader::start(scope, &pictures, plan, form).collect())
+            };
+            for (numbers, bytes) in batches(false).iter().zip(&batches(true)) {
+                assert_ne!(numbers.images, bytes.images, "both in one form");
+                assert_eq!((numbers.numbers(), &numbers.labels), (bytes.numbers(), &bytes.labels));
+            }
+        }
+    }
+
     #[test]
     fn a_later_start_leaves_the_batches_as_they_were() {
-        let contract = InputContract {
-            height: 2,
-            width: 2,
-            channels: 1,
-            mean: vec![0.5],
-            std: vec![0.25],
-            resize: Resize::Stretch,
-            background: None,
-        };
-        let images = Labelled { pixels: (0..80).collect(), labels: (0..20).collect() };
-        let pictures = Pictures { images, contract };
+        let pictures = pictures(2, 2, 1, 20);
         let all: Vec<usize> = (0..20).collect();
         let batches = |step| -> Vec<Batch> {
             let plan = Plan::epoch(&all, 3, 0, 1, "train", 0).starting_at(step);
-            let augment = Some(Augment { crop: 0.5, flip: true }.into());
-            std::thread::scope(|scope| Loader::start(scope, &pictures, plan, augment).collect())
+            let form = Form::new(false, Some(Augment { crop: 0.5, flip: true }));
+            std::thread::scope(|scope| Loader::start(scope, &pictures, plan, form).collect())
         };
         let whole = batches(0);
         assert_eq!(whole.len(), 7);

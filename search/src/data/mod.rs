@@ -1,13 +1,15 @@
 //! Images as training sees them: split, augmented, in batches that are made ahead.
 
 mod augment;
+mod batch;
 mod loader;
 mod photo;
 mod split;
 mod transform;
 
-pub use augment::Augment;
-pub use loader::{Batch, Loader, Plan};
+pub use augment::{Augment, Move};
+pub use batch::{Batch, Bytes, Images};
+pub use loader::{Form, Loader, Plan};
 pub use split::{halves, shuffled};
 pub use transform::Transform;
 

@@ -37,12 +37,14 @@ impl Transform {
         moved: &mut [u8],
         out: &mut [f32],
     ) {
+        let size = [contract.height, contract.width];
         let shape = [contract.height, contract.width, contract.channels];
         if self.resized_crop > 0.0 {
             let cropped = resized_crop(image, contract, self.resized_crop, rng);
-            Augment { crop: 0.0, ..self.augment }.apply(&cropped, shape, rng, moved);
+            let augment = Augment { crop: 0.0, ..self.augment };
+            augment.draw(size, rng).apply(&cropped, shape, moved);
         } else {
-            self.augment.apply(image, shape, rng, moved);
+            self.augment.draw(size, rng).apply(image, shape, moved);
         }
         if self.jitter > 0.0 {
             jitter(moved, contract.channels, self.jitter, rng);

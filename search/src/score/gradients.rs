@@ -19,7 +19,7 @@ fn is_weight(shape: &[usize]) -> bool {
 
 /// The norms of the weights' gradients on a batch, summed over convolutions and linear layers.
 pub(super) fn grad_norm(network: &mut Network, batch: &Batch) -> Result<f64> {
-    network.descend(&batch.images, &batch.labels)?;
+    network.descend(&batch.numbers(), &batch.labels)?;
     let tensors = network.tensors();
     let norm = |name: &str| -> Result<f64> {
         Ok(tensors.gradient(name)?.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt())
@@ -29,7 +29,7 @@ pub(super) fn grad_norm(network: &mut Network, batch: &Batch) -> Result<f64> {
 
 /// `-sum of ln(v + k) + 1 / (v + k)` over the eigenvalues `v` of the correlations between the images' Jacobians.
 pub(super) fn jacob_cov(network: &mut Network, batch: &Batch) -> Result<f64> {
-    let rows = network.jacobian(&batch.images)?;
+    let rows = network.jacobian(&batch.numbers())?;
     let n = batch.len();
     let mut jacobian = DMatrix::from_row_slice(n, rows.len() / n, &rows).map(f64::from);
     for mut row in jacobian.row_iter_mut() {

@@ -111,7 +111,7 @@ impl Scorer {
         };
         let one = |metric: &Metric| -> Result<f64> {
             Ok(match metric {
-                Metric::Naswot => log_determinant(&fresh()?.codes(&self.batch.images, &mut self.rooms)?),
+                Metric::Naswot => log_determinant(&fresh()?.codes(&self.batch.numbers(), &mut self.rooms)?),
                 Metric::Synflow => gradients::synflow(&graph, &weights)?,
                 Metric::GradNorm => gradients::grad_norm(&mut fresh()?, &self.batch)?,
                 Metric::JacobCov => gradients::jacob_cov(&mut fresh()?, &self.batch)?,

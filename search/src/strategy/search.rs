@@ -10,7 +10,7 @@ use super::mixture::Pass;
 use super::sizes::{Best, Size, Sizes, measure};
 use super::{Ended, EpochRecord, Keeper, Moment, Outcome, Recorder, Stepper, Task};
 use crate::config::Config;
-use crate::data::{Loader, Pictures, Plan, halves};
+use crate::data::{Form, Loader, Pictures, Plan, halves};
 use crate::optim::cosine;
 use crate::supernet::{Alphas, Supernet};
 use crate::{Error, Result};
@@ -61,10 +61,9 @@ pub fn search(
         let draws = Plan::draws(&valid, settings.batch, steps, seed, "valid", epoch);
         recorder.begin(epoch, settings.epochs, steps, at.step);
         std::thread::scope(|scope| {
-            let train =
-                Loader::start(scope, pictures, plan.starting_at(at.step), Some(config.augment.into()));
-            let valid =
-                Loader::start(scope, pictures, draws.starting_at(at.step), Some(config.augment.into()));
+            let form = Form::new(net.takes_bytes(), Some(config.augment));
+            let train = Loader::start(scope, pictures, plan.starting_at(at.step), form);
+            let valid = Loader::start(scope, pictures, draws.starting_at(at.step), form);
             for (step, (train, valid)) in (at.step..).zip(train.zip(valid)) {
                 let moment = Moment { seed, epoch, step, lr };
                 let seen = stepper.step(net, &mut alphas, [&train, &valid], settings, moment)?;
@@ -172,7 +171,8 @@ fn accuracy(
     let mixing = settings.mixing(epoch);
     let mut correct = 0;
     std::thread::scope(|scope| {
-        let batches = Loader::start(scope, pictures, Plan::in_order(valid, settings.batch), None);
+        let (plan, form) = (Plan::in_order(valid, settings.batch), Form::new(net.takes_bytes(), None));
+        let batches = Loader::start(scope, pictures, plan, form);
         for (step, batch) in batches.enumerate() {
             let draw = || Rng::new(config.seed, &format!("gumbel/{epoch}/valid/{step}"));
             let pass = Pass::draw(alphas, net.config(), mixing, draw);

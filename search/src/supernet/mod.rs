@@ -48,6 +48,11 @@ pub trait Supernet {
     /// The make of it.
     fn config(&self) -> &SupernetConfig;
 
+    /// Whether it moves and normalises images itself, and would have a batch as bytes.
+    fn takes_bytes(&self) -> bool {
+        false
+    }
+
     /// Loss and gradients on a batch, in training mode: batch statistics, which move the running ones. `mixture` has the
     /// rows of each cell. A candidate of weight 0 is left out: it and its weights get no gradient.
     fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: Want) -> Result<Evaluation>;

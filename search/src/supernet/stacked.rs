@@ -106,7 +106,7 @@ impl Supernet for StackedSupernet {
     fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: Want) -> Result<Evaluation> {
         let weights = self.flat(mixture);
         let (loss, correct, found) =
-            self.network.descend_mixed(&batch.images, &batch.labels, &weights, want.weights)?;
+            self.network.descend_mixed(&batch.numbers(), &batch.labels, &weights, want.weights)?;
         let zeros =
             |cell| vec![[0.0; CANDIDATES]; self.config.edges()[usize::from(self.config.reduces(cell))]];
         let mut mixture_gradient: Vec<_> = (0..self.config.layers).map(zeros).collect();
@@ -120,7 +120,7 @@ impl Supernet for StackedSupernet {
 
     fn predict_cells(&mut self, batch: &Batch, mixture: &[&[Row]]) -> Result<Vec<f32>> {
         let weights = self.flat(mixture);
-        Ok(self.network.predict_mixed(&batch.images, &weights)?)
+        Ok(self.network.predict_mixed(&batch.numbers(), &weights)?)
     }
 
     fn gradient_norm(&mut self) -> Result<f64> {

@@ -17,8 +17,8 @@ pub(super) enum Call {
 /// Fewer calls than this are not worth a replay.
 const FEWEST: usize = 32;
 
-/// Sequences that are remembered: a step has up to three passes of two each, an evaluation has one, and an epoch's last batch, which is
-/// smaller, has as many of its own.
+/// Sequences that are remembered: a step has up to three passes and its descent, an evaluation has one, and an epoch's last batch,
+/// which is smaller, has as many of its own.
 const MOST: usize = 16;
 
 /// Sequences of calls that came, and the replays `R` of those that came again.

@@ -3,6 +3,39 @@
 use super::device::{Arg, Device, Grid, Words, int, launch};
 use crate::Result;
 
+/// Images as bytes, and what becomes of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Bytes {
+    /// `[image][row][column][channel]`, four bytes a word; the last word is filled up.
+    pub words: Words,
+    /// Integers, three an image: by how many rows and columns its top left corner lies above and to the left of that of the crop, and
+    /// whether the crop is mirrored left to right then.
+    pub moves: Words,
+    /// What each byte becomes, `[channel][256]`.
+    pub levels: Words,
+}
+
+/// Images `[image][channel][row][column]` moved, with the level of byte 0 where there is none of them.
+pub fn augment(
+    device: &mut dyn Device,
+    bytes: &Bytes,
+    out: Words,
+    [batch, channels, rows, columns]: [usize; 4],
+) -> Result<()> {
+    let count = batch * channels * rows * columns;
+    let args = [
+        bytes.words.holds(count.div_ceil(4))?,
+        bytes.moves.holds(3 * batch)?,
+        bytes.levels.holds(256 * channels)?,
+        out.holds(count)?,
+        int(batch),
+        int(channels),
+        int(rows),
+        int(columns),
+    ];
+    launch(device, "augment", Grid::Each(count), &args)
+}
+
 /// The 3x3 surroundings, zero outside, of each pixel of images `[image][channel][row][column]`: `[channel][tap][image][row][column]`.
 pub fn patches(
     device: &mut dyn Device,

@@ -22,7 +22,6 @@ pub(super) struct Stem {
     /// Weight, gamma, beta.
     parameters: [usize; 3],
     norm: usize,
-    images: Words,
     patches: Words,
     /// Before the BatchNorm; then the gradient.
     map: Words,
@@ -43,11 +42,10 @@ impl Stem {
             tensors.parameter("stem.1.bias".into(), &[channels]),
         ];
         let (norm, none) = (tensors.norm("stem.1".into(), channels), Words::NONE);
-        Stem { from, channels, parameters, norm, images: none, patches: none, map: none, factors: [none; 2] }
+        Stem { from, channels, parameters, norm, patches: none, map: none, factors: [none; 2] }
     }
 
     pub(super) fn alloc(&mut self, device: &mut dyn Device, pixels: usize) -> Result<()> {
-        self.images = device.alloc(self.from * pixels)?;
         self.patches = device.alloc(TAPS * self.from * pixels)?;
         self.map = device.alloc(self.channels * pixels)?;
         self.factors = [device.alloc(self.channels)?, device.alloc(self.channels)?];
@@ -70,13 +68,12 @@ impl Stem {
         &self,
         pass: &mut Pass<'_>,
         plan: &StemPlan,
-        images: &[f32],
+        images: Words,
         out: Source,
     ) -> Result<()> {
         let [rows, columns] = out.size;
         let (length, taps) = (pass.batch * rows * columns, TAPS * self.from);
-        pass.device.write(self.images, images)?;
-        ends::patches(pass.device, self.images, self.patches, [pass.batch, self.from, rows, columns])?;
+        ends::patches(pass.device, images, self.patches, [pass.batch, self.from, rows, columns])?;
         pass.device.gemm(&Gemm {
             sizes: [self.channels, length, taps],
             a: pass.weights.from(plan.packed[0])?,
@@ -132,7 +129,6 @@ pub(super) struct Head {
     /// `[class][image]`, and their gradient.
     logits: Words,
     logit_gradients: Words,
-    labels: Words,
 }
 
 impl Head {
@@ -150,7 +146,6 @@ impl Head {
             mean_gradients: none,
             logits: none,
             logit_gradients: none,
-            labels: none,
         }
     }
 
@@ -159,7 +154,6 @@ impl Head {
         self.mean_gradients = device.alloc(self.features * batch)?;
         self.logits = device.alloc(self.classes * batch)?;
         self.logit_gradients = device.alloc(self.classes * batch)?;
-        self.labels = device.alloc(batch)?;
         Ok(())
     }
 
@@ -204,13 +198,12 @@ impl Head {
         &self,
         pass: &mut Pass<'_>,
         packed: [usize; 2],
-        labels: &[i32],
+        labels: Words,
         [loss, right]: [Words; 2],
     ) -> Result<()> {
-        pass.device.write_ints(self.labels, labels)?;
         let bias = pass.weights.part(packed[1], self.classes)?;
         let gradient = self.logit_gradients;
-        let loss = Loss { logits: self.logits, bias, labels: self.labels, loss, right, gradient };
+        let loss = Loss { logits: self.logits, bias, labels, loss, right, gradient };
         ends::cross_entropy(pass.device, &loss, self.classes, pass.batch)
     }
 

@@ -1,13 +1,14 @@
 //! The supernet of the DARTS space on a [`Device`]: [`reference`](super::reference)'s definition out of the kernels of
 //! `milenas_models::kernels::cuda`.
 //!
-//! The weights stay on the device, and so do their gradients and velocities. A pass uploads a few tables and the batch, launches
+//! The weights stay on the device, and so do their gradients and velocities. A pass uploads a few tables and the batch, as bytes, launches
 //! everything on one stream, and waits once, to read the loss, the moments and the mixture's gradient.
 //! Maps are `[channel][image][row][column]`, so that every pointwise convolution is a product of matrices.
 
 mod cell;
 mod edges;
 mod ends;
+mod feed;
 mod network;
 mod pass;
 mod plan;
@@ -21,7 +22,7 @@ use milenas_models::{Primitive, Space, Weights};
 
 use self::network::Network;
 use super::{Evaluation, Row, Supernet, SupernetConfig, UpdateFn, Want, descend_on_host};
-use crate::data::Batch;
+use crate::data::{Batch, Images};
 use crate::optim::{Sgd, SgdConfig};
 use crate::{Error, Result};
 
@@ -89,9 +90,13 @@ impl CudaSupernet {
             );
         }
         let pixels = batch.len() * config.in_channels * height * width;
-        if batch.is_empty() || channels != config.in_channels || batch.images.len() != pixels {
-            let expected = format!("{pixels} of {} images, one or more", batch.len());
-            return wrong("number of pixel values", batch.images.len().to_string(), expected);
+        let (found, wanted) = match &batch.images {
+            Images::Numbers(numbers) => (numbers.len(), pixels),
+            Images::Bytes(bytes) => (4 * bytes.words().len(), pixels.next_multiple_of(4)),
+        };
+        if batch.is_empty() || channels != config.in_channels || found != wanted {
+            let expected = format!("{wanted} of {} images, one or more", batch.len());
+            return wrong("number of pixel values", found.to_string(), expected);
         }
         if let Some(label) = batch.labels.iter().find(|&&label| label as usize >= config.classes) {
             return wrong("a label", label.to_string(), format!("less than the {} classes", config.classes));
@@ -109,6 +114,10 @@ impl CudaSupernet {
 impl Supernet for CudaSupernet {
     fn config(&self) -> &SupernetConfig {
         self.network.config()
+    }
+
+    fn takes_bytes(&self) -> bool {
+        true
     }
 
     fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: Want) -> Result<Evaluation> {

@@ -6,6 +6,7 @@ use milenas_models::kernels::cuda::{Device, Words, rectify};
 
 use super::cell::{Cell, CellPlan, Source};
 use super::ends::{Head, Stem, StemPlan};
+use super::feed::Feed;
 use super::pass::{Pass, Scratch};
 use super::plan::Tables;
 use super::resident::Resident;
@@ -30,6 +31,7 @@ pub(super) struct Network {
 
 /// What a pass uploads and reads back.
 struct Memory {
+    feed: Feed,
     /// Those that the pass has a use for.
     weights: Words,
     ints: Words,
@@ -66,6 +68,7 @@ impl Network {
         }
         let head = Head::new(inputs[1], config.classes, &mut tensors);
         let memory = Memory {
+            feed: Feed::NONE,
             weights: Words::NONE,
             ints: Words::NONE,
             floats: Words::NONE,
@@ -108,6 +111,7 @@ impl Network {
             *words = device.alloc(terms)?;
         }
         self.memory = Memory {
+            feed: Feed::alloc(device, batch, [self.config.in_channels, height, width])?,
             weights: device.alloc(plan.packing.words())?,
             ints: device.alloc(plan.tables.ints.len())?,
             floats: device.alloc(plan.tables.floats.len())?,
@@ -146,12 +150,11 @@ impl Network {
         let (count, [_, height, width]) = (batch.len(), batch.shape);
         self.fit(device, count, [height, width])?;
         let plan = self.plan(count, mixture, true);
-        let mut pass = self.upload(device, &plan, count, (true, want.weights))?;
-        self.forward(&mut pass, &plan, &batch.images)?;
-        let labels: Vec<i32> = batch.labels.iter().map(|label| *label as i32).collect();
+        let mut pass = self.upload(device, &plan, batch, (true, want.weights))?;
+        self.forward(&mut pass, &plan, batch)?;
         let moments = 2 * plan.packing.moments();
         let [losses, right] = [0, count].map(|at| self.memory.results.part(moments + plan.reach + at, count));
-        self.head.loss(&mut pass, plan.head, &labels, [losses?, right?])?;
+        self.head.loss(&mut pass, plan.head, self.memory.feed.labels(), [losses?, right?])?;
         let wanted = want.weights || want.mixture;
         if wanted {
             self.backward(&mut pass, &plan)?;
@@ -178,21 +181,23 @@ impl Network {
         let (count, [_, height, width]) = (batch.len(), batch.shape);
         self.fit(device, count, [height, width])?;
         let plan = self.plan(count, mixture, false);
-        let mut pass = self.upload(device, &plan, count, (false, false))?;
-        self.forward(&mut pass, &plan, &batch.images)?;
+        let mut pass = self.upload(device, &plan, batch, (false, false))?;
+        self.forward(&mut pass, &plan, batch)?;
         self.head.read(&mut pass, plan.head)
     }
 
+    /// Everything that a pass is told goes up before it begins, so that what it asks for is one sequence.
     fn upload<'a>(
         &mut self,
         device: &'a mut dyn Device,
         plan: &Plan,
-        batch: usize,
+        batch: &Batch,
         (training, want_weights): (bool, bool),
     ) -> Result<Pass<'a>> {
         let (memory, moments) = (&self.memory, plan.packing.moments());
         device.write_ints(memory.ints, &plan.tables.ints)?;
         device.write(memory.floats, &plan.tables.floats)?;
+        memory.feed.upload(device, batch)?;
         if !training {
             device.write(memory.results, &plan.packing.running(&self.tensors))?;
         }
@@ -204,7 +209,7 @@ impl Network {
         let gradients = if want_weights { self.resident.expect(&plan.packing) } else { Words::NONE };
         Ok(Pass {
             device,
-            batch,
+            batch: batch.len(),
             training,
             weights: memory.weights,
             gradients,
@@ -218,7 +223,8 @@ impl Network {
     }
 
     /// To the logits.
-    fn forward(&self, pass: &mut Pass<'_>, plan: &Plan, images: &[f32]) -> Result<()> {
+    fn forward(&self, pass: &mut Pass<'_>, plan: &Plan, batch: &Batch) -> Result<()> {
+        let images = self.memory.feed.images(pass.device, batch)?;
         self.stem.forward(pass, &plan.stem, images, self.sources[0])?;
         for (i, (cell, plan)) in self.cells.iter().zip(&plan.cells).enumerate() {
             cell.forward(pass, plan, self.inputs(i))?;

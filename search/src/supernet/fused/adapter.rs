@@ -9,9 +9,9 @@ use crate::Result;
 use crate::data::Batch;
 use crate::supernet::{Evaluation, Row, Supernet, SupernetConfig, UpdateFn, Want};
 
-fn images(batch: &Batch) -> Images<'_> {
+fn images<'a>(batch: &Batch, pixels: &'a [f32]) -> Images<'a> {
     let [_, height, width] = batch.shape;
-    Images { pixels: &batch.images, height, width }
+    Images { pixels, height, width }
 }
 
 /// Weights and statistics of a fused network by PyTorch's names.
@@ -34,11 +34,17 @@ impl Supernet for FusedSupernet {
     }
 
     fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: Want) -> Result<Evaluation> {
-        Ok(FusedSupernet::evaluate_cells(self, images(batch), &batch.labels, mixture, want)?)
+        Ok(FusedSupernet::evaluate_cells(
+            self,
+            images(batch, &batch.numbers()),
+            &batch.labels,
+            mixture,
+            want,
+        )?)
     }
 
     fn predict_cells(&mut self, batch: &Batch, mixture: &[&[Row]]) -> Result<Vec<f32>> {
-        Ok(FusedSupernet::predict_cells(self, images(batch), mixture)?)
+        Ok(FusedSupernet::predict_cells(self, images(batch, &batch.numbers()), mixture)?)
     }
 
     fn gradient_norm(&mut self) -> Result<f64> {

@@ -1,0 +1,71 @@
+//! A batch on its way to the device: as it comes from the loader, then as the stem reads it.
+
+use milenas_models::Result;
+use milenas_models::kernels::cuda::ends::{self, Bytes};
+use milenas_models::kernels::cuda::{Device, Words};
+
+use crate::data::{Batch, Images};
+
+/// Values of a byte.
+const LEVELS: usize = 256;
+
+/// Memory for a batch.
+pub(super) struct Feed {
+    /// `[image][channel][row][column]`
+    images: Words,
+    labels: Words,
+    bytes: Bytes,
+}
+
+impl Feed {
+    pub(super) const NONE: Feed = Feed {
+        images: Words::NONE,
+        labels: Words::NONE,
+        bytes: Bytes { words: Words::NONE, moves: Words::NONE, levels: Words::NONE },
+    };
+
+    /// For so many images `[channels, height, width]`.
+    pub(super) fn alloc(device: &mut dyn Device, batch: usize, shape: [usize; 3]) -> Result<Feed> {
+        let numbers = batch * shape.iter().product::<usize>();
+        Ok(Feed {
+            images: device.alloc(numbers)?,
+            labels: device.alloc(batch)?,
+            bytes: Bytes {
+                words: device.alloc(numbers.div_ceil(4))?,
+                moves: device.alloc(3 * batch)?,
+                levels: device.alloc(LEVELS * shape[0])?,
+            },
+        })
+    }
+
+    /// Copies a batch to the device.
+    pub(super) fn upload(&self, device: &mut dyn Device, batch: &Batch) -> Result<()> {
+        let labels: Vec<i32> = batch.labels.iter().map(|label| *label as i32).collect();
+        device.write_ints(self.labels, &labels)?;
+        match &batch.images {
+            Images::Numbers(numbers) => device.write(self.images, numbers),
+            Images::Bytes(bytes) => {
+                let moves = bytes.moves().iter();
+                let moves: Vec<i32> =
+                    moves.flat_map(|to| [to.down, to.right, i32::from(to.mirrored)]).collect();
+                device.write_ints(self.bytes.words, bytes.words())?;
+                device.write_ints(self.bytes.moves, &moves)?;
+                device.write(self.bytes.levels, bytes.levels())
+            }
+        }
+    }
+
+    /// The images of the batch that was copied, as numbers.
+    pub(super) fn images(&self, device: &mut dyn Device, batch: &Batch) -> Result<Words> {
+        if let Images::Bytes(_) = batch.images {
+            let [channels, height, width] = batch.shape;
+            ends::augment(device, &self.bytes, self.images, [batch.len(), channels, height, width])?;
+        }
+        Ok(self.images)
+    }
+
+    /// Its labels.
+    pub(super) fn labels(&self) -> Words {
+        self.labels
+    }
+}
