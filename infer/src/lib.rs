@@ -1,4 +1,5 @@
 //! Running: classifies images in batch with an exported network. Reads `model.onnx` and images, nothing else.
+#![deny(unsafe_code)]
 
 pub mod answer;
 mod error;

@@ -174,7 +174,8 @@ fn bench(command: &BenchCommand) -> Result<()> {
     let sets = match command {
         BenchCommand::Step { two_pass, rule, .. } => {
             let order = two_pass.then(|| "search.order=two-pass".to_string());
-            rule.sets().into_iter().chain(order).collect()
+            let channels = format!("search.channels={channels}");
+            rule.sets().into_iter().chain(order).chain([channels]).collect()
         }
         BenchCommand::Train { .. } => Vec::new(),
     };
@@ -206,12 +207,12 @@ fn bench(command: &BenchCommand) -> Result<()> {
         report.peak_mib.map_or("?".into(), |m| format!("{m:.0}"))
     )?;
     let parts = [
-        ("data", report.data),
+        ("data", Some(report.data)),
         ("forward", report.forward),
         ("backward", report.backward),
         ("optimiser", report.optimiser),
     ];
-    for (name, s) in parts {
+    for (name, s) in parts.iter().filter_map(|(name, s)| Some((name, (*s)?))) {
         writeln!(stdout(), "{:9.2} ms  {name}", 1e3 * s)?;
     }
     for (name, s) in &report.phases {

@@ -154,6 +154,40 @@ fn two_steps(net: &mut dyn Supernet) {
     assert_close("eval_logits", &logits, &golden.flat("after_step_2.eval_logits"), GRADIENTS);
 }
 
+/// Two passes: the alphas step as in three, and the weights by the training pass's gradients at the alphas before.
+fn a_step_of_two_passes(net: &mut dyn Supernet) {
+    let golden = Golden::load();
+    net.load(&golden.weights("before.")).unwrap();
+    let mut alphas = golden.alphas("before.");
+    let (train, valid) = (golden.batch("train"), golden.batch("valid"));
+    let config = Config::resolve("paper", None, &["search.order=two-pass".into()]).unwrap().search;
+    let at = Moment { seed: 0, epoch: 0, step: 0, lr: 0.025 };
+    Stepper::default().step(net, &mut alphas, [&train, &valid], &config, at).unwrap();
+    assert_alphas("alphas.", &alphas.operations, &golden.alphas("after_step_1.").operations, VALUES);
+
+    let prefix = "train.grad.";
+    let names = golden.0.keys().filter_map(|key| key.strip_prefix(prefix)).filter(|n| !n.contains("alphas"));
+    let names: Vec<&str> = names.collect();
+    let squares = |name: &&str| -> f64 {
+        golden.flat(&format!("{prefix}{name}")).iter().map(|g| f64::from(*g).powi(2)).sum()
+    };
+    let norm = names.iter().map(squares).sum::<f64>().sqrt();
+    let scale = (config.weights.clip / (norm + 1e-6)).min(1.0);
+    let weights = net.weights().unwrap();
+    for name in names {
+        let before = golden.flat(&format!("before.{name}"));
+        let gradient = golden.flat(&format!("{prefix}{name}"));
+        let step = |(w, g): (&f32, &f32)| {
+            let (w, g) = (f64::from(*w), f64::from(*g));
+            (w - 0.025 * (scale * g + config.weights.decay * w)) as f32
+        };
+        let expected: Vec<f32> = before.iter().zip(&gradient).map(step).collect();
+        let found: Vec<f32> = weights.get(name).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+        assert_close(name, &found, &expected, VALUES);
+        assert!(found != before, "{name} does not move");
+    }
+}
+
 fn reference() -> Reference {
     Reference::new(&CONFIG, 16, 16, 0).unwrap()
 }
@@ -178,6 +212,16 @@ fn the_fast_form_in_two_steps() {
     two_steps(&mut FusedSupernet::new(CONFIG));
 }
 
+#[test]
+fn the_definition_in_a_step_of_two_passes() {
+    a_step_of_two_passes(&mut reference());
+}
+
+#[test]
+fn the_fast_form_in_a_step_of_two_passes() {
+    a_step_of_two_passes(&mut FusedSupernet::new(CONFIG));
+}
+
 /// On the host, whose kernels are those of a GPU; or on the GPU that `MILENAS_TEST_DEVICE` names.
 fn on_devices(threads: &[usize], run: fn(&mut dyn Supernet)) {
     for device in host::devices(threads) {
@@ -193,6 +237,11 @@ fn the_kernels_of_a_gpu_in_one_pass() {
 #[test]
 fn the_kernels_of_a_gpu_in_two_steps() {
     on_devices(&[32], two_steps);
+}
+
+#[test]
+fn the_kernels_of_a_gpu_in_a_step_of_two_passes() {
+    on_devices(&[32], a_step_of_two_passes);
 }
 
 #[test]

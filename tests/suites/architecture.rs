@@ -1,6 +1,7 @@
 //! The arrows between the crates, from `cargo metadata`.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Crate to the crates of this workspace that it may use.
@@ -51,4 +52,48 @@ fn crates_depend_as_the_architecture_says() {
     let expected =
         ARROWS.map(|(name, uses)| (name.to_string(), uses.iter().map(|u| u.to_string()).collect()));
     assert_eq!(found, BTreeMap::from(expected));
+}
+
+/// The files that may hold unsafe code, as ARCHITECTURE.md says; every library denies it elsewhere.
+#[test]
+fn unsafe_code_is_where_the_architecture_says() {
+    fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => sources(&path, found),
+                false if path.extension().is_some_and(|end| end == "rs") => found.push(path),
+                false => (),
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let (mut allowed, mut denied) = (Vec::new(), Vec::new());
+    for library in ["models", "search", "export", "infer"] {
+        let mut files = Vec::new();
+        sources(&root.join(library).join("src"), &mut files);
+        for file in files {
+            let text = std::fs::read_to_string(&file).unwrap();
+            let name = file.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
+            if text.contains("allow(unsafe_code)") {
+                allowed.push(name);
+            } else if text.contains("deny(unsafe_code)") {
+                denied.push(name);
+            }
+        }
+    }
+    allowed.sort();
+    denied.sort();
+    assert_eq!(
+        denied,
+        ["export", "infer", "models", "search"].map(|library| format!("{library}/src/lib.rs"))
+    );
+    let expected = [
+        "models/src/kernels/blocked/simd/mod.rs",
+        "models/src/kernels/cuda/device.rs",
+        "models/src/kernels/cuda/enabled.rs",
+        "models/src/kernels/matmul.rs",
+        "search/src/memory.rs",
+    ];
+    assert_eq!(allowed, expected);
 }

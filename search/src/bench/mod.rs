@@ -39,9 +39,11 @@ pub struct Report {
     pub gflops: Option<f64>,
     /// Waiting for a batch.
     pub data: f64,
-    pub forward: f64,
-    pub backward: f64,
-    pub optimiser: f64,
+    /// `None`, as the other parts, of what does not measure its phases.
+    pub forward: Option<f64>,
+    pub backward: Option<f64>,
+    /// What the others leave of a step.
+    pub optimiser: Option<f64>,
     /// Every phase of the network.
     pub phases: Vec<(String, f64)>,
 }
@@ -60,7 +62,8 @@ impl Report {
         let steps = seconds.len() as f64;
         let total = seconds.iter().sum::<f64>() / steps;
         let part = |prefix: &str| {
-            profile.iter().filter(|(n, _)| n.starts_with(prefix)).map(|(_, s)| s).sum::<f64>() / steps
+            let seconds = profile.iter().filter(|(n, _)| n.starts_with(prefix)).map(|(_, s)| s).sum::<f64>();
+            (!profile.is_empty()).then_some(seconds / steps)
         };
         let (forward, backward, data) = (part("forward"), part("backward"), data / steps);
         seconds.sort_by(f64::total_cmp);
@@ -77,7 +80,7 @@ impl Report {
             data,
             forward,
             backward,
-            optimiser: total - forward - backward - data,
+            optimiser: forward.zip(backward).map(|(forward, backward)| total - forward - backward - data),
             phases: profile.iter().map(|(name, s)| (name.to_string(), s / steps)).collect(),
         }
     }

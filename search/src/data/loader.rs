@@ -52,8 +52,8 @@ impl Plan {
                 let j = i + rng.below(pool.len() - i);
                 pool.swap(i, j);
             }
-            pool.truncate(take);
-            pool
+            // Not the pool itself, whose room is that of all indices.
+            pool[..take].to_vec()
         };
         Plan { batches: (0..steps).map(draw).collect(), first: 0, seed, purpose }
     }
@@ -222,6 +222,7 @@ mod tests {
     fn draws_repeat_across_steps_but_not_inside_one() {
         let plan = Plan::draws(&[1, 2, 3, 4, 5], 3, 40, 0, "valid", 0);
         for batch in &plan.batches {
+            assert_eq!(batch.capacity(), 3, "what a step keeps");
             assert!(batch.len() == 3 && batch[0] != batch[1] && batch[1] != batch[2] && batch[0] != batch[2]);
         }
         let ones = plan.batches.iter().filter(|b| b.contains(&1)).count();
