@@ -2,9 +2,9 @@
 
     python compare.py BIN [--rounds 5] [--only NAME]
 
-BIN is the folder of our binaries. Each row runs ours and PyTorch's program alternately, a process each, and prints a line of a Markdown
-table: seconds of a step of both, their ratio, and the peak memory of both. PyTorch is in channels_last, its best on a CPU. Needs: pip
-install torch.
+BIN is the folder of our binaries. Programs of one kind, batch and number of threads run in turn, a process each; a line of a Markdown table
+for each pair that is compared: seconds of a step of both, their ratio, and the peak memory of both. PyTorch is in channels_last, its best
+on a CPU. Needs: pip install torch.
 """
 import argparse
 import json
@@ -17,29 +17,30 @@ from pathlib import Path
 HERE = Path(__file__).parent
 
 
-def supernet(batch, threads, two_pass_ours, two_pass_theirs, steps=(5, 3)):
-    size = ["--channels", "16", "--layers", "8", "--batch", str(batch), "--threads", str(threads)]
-    ours = ["bench", "step", *size, "--steps", str(steps[0]), "--json"] + ["--two-pass"] * two_pass_ours
-    theirs = ["torch_supernet.py", *size, "--steps", str(steps[1]), "--channels-last"] + ["--two-pass"] * two_pass_theirs
-    return ours, theirs
+def size(batch, threads):
+    return ["--channels", "16", "--layers", "8", "--batch", str(batch), "--threads", str(threads)]
 
 
-def network(batch, threads):
-    size = ["--channels", "16", "--layers", "8", "--batch", str(batch), "--threads", str(threads)]
-    return (["bench", "train", "--genotype", "DARTS_V2", *size, "--steps", "5", "--json"],
-            ["torch_train.py", *size, "--steps", "3"])
+def search(batch, threads):
+    """Programs by who and passes, and the pairs of them."""
+    steps = ("3", "1") if batch == 64 else ("5", "3")
+    orders = {"three": [], "two": ["--two-pass"]}
+    programs = {}
+    for passes, option in orders.items():
+        programs["ours", passes] = ["bench", "step", *size(batch, threads), "--steps", steps[0], "--json", *option]
+        programs["theirs", passes] = ["torch_supernet.py", *size(batch, threads), "--steps", steps[1], "--channels-last", *option]
+    return programs, {"three passes": ("three", "three"), "two passes": ("two", "two"),
+                      "two passes against three": ("two", "three")}
 
 
-ROWS = {
-    "search, batch 16, 2 threads, three passes": supernet(16, 2, False, False),
-    "search, batch 16, 2 threads, two passes": supernet(16, 2, True, True),
-    "search, batch 16, 2 threads, two passes against three": supernet(16, 2, True, False),
-    "search, batch 16, 1 thread, three passes": supernet(16, 1, False, False),
-    "search, batch 64, 2 threads, three passes": supernet(64, 2, False, False),
-    "search, batch 64, 1 thread, three passes": supernet(64, 1, False, False, steps=(3, 1)),
-    "training, DARTS_V2, batch 64, 2 threads": network(64, 2),
-    "training, DARTS_V2, batch 64, 1 thread": network(64, 1),
-}
+def training(batch, threads):
+    return {("ours", ""): ["bench", "train", "--genotype", "DARTS_V2", *size(batch, threads), "--steps", "5", "--json"],
+            ("theirs", ""): ["torch_train.py", *size(batch, threads), "--steps", "3"]}, {"DARTS_V2": ("", "")}
+
+
+GROUPS = {f"{kind.__name__}, batch {batch}, {threads} thread{'s' * (threads > 1)}": kind(batch, threads)
+          for kind, batch, threads in [(search, 16, 2), (search, 16, 1), (search, 64, 2), (search, 64, 1),
+                                       (training, 64, 2), (training, 64, 1)]}
 
 
 def run(command):
@@ -62,18 +63,21 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="")
     args = parser.parse_args()
-    ours_program = str(args.bin.resolve() / "milenas-search")
+    first = {"ours": [str(args.bin.resolve() / "milenas-search")], "theirs": [sys.executable]}
     print("| what | ours | PyTorch | ratio | peak memory, ours | PyTorch |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for name, (ours, theirs) in ROWS.items():
-        if args.only not in name:
+    for group, (programs, pairs) in GROUPS.items():
+        if args.only not in group:
             continue
-        pairs = [(seconds_and_mib(run([ours_program, *ours])), seconds_and_mib(run([sys.executable, *theirs])))
-                 for _ in range(args.rounds)]
-        a, b = (statistics.median(pair[i][0] for pair in pairs) for i in (0, 1))
-        memory = [statistics.median(pair[i][1] for pair in pairs) for i in (0, 1)]
-        print(f"| {name} | {a:.2f} s | {b:.2f} s | {b / a:.1f} | {memory[0]:.0f} MiB | {memory[1]:.0f} MiB |",
-              flush=True)
+        rounds = [{key: seconds_and_mib(run([*first[key[0]], *command])) for key, command in programs.items()}
+                  for _ in range(args.rounds)]
+
+        def median(key, which):
+            return statistics.median(found[key][which] for found in rounds)
+
+        for name, (ours, theirs) in pairs.items():
+            (a, own), (b, other) = ((median(key, 0), median(key, 1)) for key in (("ours", ours), ("theirs", theirs)))
+            print(f"| {group}, {name} | {a:.2f} s | {b:.2f} s | {b / a:.1f} | {own:.0f} MiB | {other:.0f} MiB |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Each phase of a search step against what the machine could do at best: a table.
+"""Each phase of a search step against what the machine could do at best: a table for each order of passes.
 
     python tests/peers/floor.py BIN [--batch 16] [--steps 5] [--threads 2]
 
 BIN is the folder of our binaries, with examples/peak. Counts multiply-adds twice, as the kernels do them: what backward makes again is
-counted, taps outside the image too. Bytes are counted as if every map of a phase came from memory once and went there once. The
+counted, rows of taps outside the image are not. Bytes are counted as if every map of a phase came from memory once and went there once. The
 floor is the larger of the two at the measured peaks. Writes the table of docs/speed.md between its two marks.
 """
 import argparse
@@ -16,15 +16,21 @@ from pathlib import Path
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "speed.md"
 BEGIN, END = "<!-- floor.py writes from here -->", "<!-- to there -->"
 CHANNELS, CELLS, SIDE, NODES, STEM = 16, 8, 32, 4, 3
-FIRSTS, SECONDS = [9, 25, 9, 25], [9, 25]
+# Side and dilation of the depthwise parts.
+FIRSTS, SECONDS = [(3, 1), (5, 1), (3, 2), (5, 2)], [(3, 1), (5, 1)]
 FORWARD1, FORWARD2 = "forward, first convolutions", "forward, second convolutions"
 BACKWARD1, BACKWARD2 = "backward, first convolutions and pools", "backward, second convolutions"
 FORWARD_SUMS, BACKWARD_SUMS = "forward, sums", "backward, sums"
 
 
-def convolutions(taps, channels, pixels):
-    """FLOPs of depthwise parts and of pointwise parts."""
-    return sum(2 * t * channels * pixels for t in taps), len(taps) * 2 * channels * channels * pixels
+def convolutions(kernels, channels, side, stride=1):
+    """FLOPs of depthwise parts and of pointwise parts, whose results have this side."""
+    def rows(kernel, dilation):
+        """Pairs of a row of results and a row of taps that meets the image."""
+        taps = [dilation * tap for tap in range(-(kernel // 2), kernel // 2 + 1)]
+        return sum(0 <= stride * y + tap < stride * side for y in range(side) for tap in taps)
+    depthwise = sum(2 * kernel * rows(kernel, dilation) * side * channels for kernel, dilation in kernels)
+    return depthwise, len(kernels) * 2 * channels * channels * side ** 2
 
 
 def count():
@@ -58,11 +64,11 @@ def count():
             add(BACKWARD_SUMS, maps=own + 2 * one)
             add(BACKWARD1, maps=2 * own + 2 * one)
             for _ in range(edges):
-                depthwise, pointwise = convolutions(FIRSTS, channels, pixels)
+                depthwise, pointwise = convolutions(FIRSTS, channels, side, stride)
                 skip = 4 * channels * channels * pixels if stride == 2 else 0
                 add(FORWARD1, depthwise + pointwise + skip, 0, (4 + (stride == 2)) * one)
                 add(BACKWARD1, depthwise + pointwise + skip, 2 * depthwise + pointwise + skip, 7 * one)
-                depthwise, pointwise = convolutions(SECONDS, channels, pixels)
+                depthwise, pointwise = convolutions(SECONDS, channels, side)
                 add(FORWARD2, depthwise + pointwise, 0, 4 * one)
                 add(BACKWARD2, depthwise + pointwise, 2 * depthwise + pointwise, 7 * one)
                 add(FORWARD_SUMS, 2 * 7 * channels * pixels, 0, 6 * one)
@@ -84,24 +90,30 @@ def main():
     args = parser.parse_args()
     peak = run([args.bin / "examples" / "peak", "--threads", args.threads])
     gflops, gigabytes = (float(re.search(rf"{name}: ([\d.]+)", peak)[1]) for name in ("multiply-adds", "reading"))
-    size = ["--channels", CHANNELS, "--layers", CELLS, "--batch", args.batch]
-    report = json.loads(run([args.bin / "milenas-search", "bench", "step", *size, "--steps", args.steps,
-                             "--threads", args.threads, "--json"]))
+    lines = [f"Peaks: {gflops:.0f} GFLOP/s, {gigabytes:.1f} GB/s. Batch {args.batch}, {args.threads} threads; one pass has weight gradients.",
+             ""]
+    for name, passes, option in [("Two passes", 2, ["--two-pass"]), ("Three passes", 3, [])]:
+        size = ["--channels", CHANNELS, "--layers", CELLS, "--batch", args.batch]
+        report = json.loads(run([args.bin / "milenas-search", "bench", "step", *size, "--steps", args.steps,
+                                 "--threads", args.threads, *option, "--json"]))
+        lines += table(name, passes, report, args.batch, gflops, gigabytes)
+    written = re.sub(f"{BEGIN}.*?{END}", "\n".join([BEGIN, "", *lines, END]), PAGE.read_text(), flags=re.S)
+    PAGE.write_text(written)
+
+
+def table(name, passes, report, batch, gflops, gigabytes):
     work = count()
-    rows = [f"Peaks: {gflops:.0f} GFLOP/s, {gigabytes:.1f} GB/s. Batch {args.batch}, {args.threads} threads, three passes, "
-            f"one of them with weight gradients.", "",
-            "| phase | ms | GFLOP | GB | GFLOP/s | floor, ms | of the floor |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    rows = [f"{name}:", "", "| phase | ms | GFLOP | GB | GFLOP/s | floor, ms | of the floor |",
+            "| --- | --- | --- | --- | --- | --- | --- |"]
     totals = [0.0] * 4
     for phase, seconds in report["phases"]:
         flops, weights, moved = work.get(phase, (0, 0, 0))
-        flops, moved = (3 * flops + weights) * args.batch / 1e9, 3 * moved * args.batch / 1e9
+        flops, moved = (passes * flops + weights) * batch / 1e9, passes * moved * batch / 1e9
         floor = max(flops / gflops, moved / gigabytes)
         totals = [a + b for a, b in zip(totals, (seconds, flops, moved, floor))]
         rows.append(row(phase, seconds, flops, moved, floor))
     totals[0] += report["optimiser"]
-    rows += [f"| optimisers | {1e3 * report['optimiser']:.0f} | | | | | |", row("all", *totals)]
-    written = re.sub(f"{BEGIN}.*?{END}", "\n".join([BEGIN, "", *rows, "", END]), PAGE.read_text(), flags=re.S)
-    PAGE.write_text(written)
+    return [*rows, f"| optimisers | {1e3 * report['optimiser']:.0f} | | | | | |", row("all", *totals), ""]
 
 
 def row(name, seconds, flops, moved, floor):
