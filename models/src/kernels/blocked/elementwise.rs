@@ -231,60 +231,74 @@ pub struct Dots<'a> {
 impl Kernel for Dots<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<L: Lanes>(self) {
-        let blocks = self.left.len() / self.pixels;
-        for block in 0..blocks {
-            let left = &self.left[block * self.pixels..][..self.pixels];
+    fn run<L: Lanes>(mut self) {
+        for block in 0..self.left.len() / self.pixels {
             for part in 0..L::PARTS {
-                let mut sum = L::zero();
-                for at in left {
-                    sum = sum.add(L::load(at, part));
-                }
-                sum.store(&mut self.out[block], part);
-            }
-            for (i, right) in self.right.iter().enumerate() {
-                let right = &right[block * self.pixels..][..self.pixels];
-                let out = &mut self.out[(1 + i) * blocks + block];
-                if L::MANY {
-                    for part in 0..L::PARTS {
-                        let [sum] = dot::<L, 1>(left, right, part);
-                        sum.store(out, part);
-                    }
-                } else {
-                    for part in (0..L::PARTS).step_by(2) {
-                        let [low, high] = dot::<L, 2>(left, right, part);
-                        low.store(out, part);
-                        high.store(out, part + 1);
-                    }
+                let mut first = 0;
+                while first < self.right.len().max(1) {
+                    first += match self.right.len() - first {
+                        0 => products::<L, 0, 4>(&mut self, block, part, first),
+                        1 => products::<L, 1, 4>(&mut self, block, part, first),
+                        2 => products::<L, 2, 2>(&mut self, block, part, first),
+                        3 => products::<L, 3, 2>(&mut self, block, part, first),
+                        _ => products::<L, 4, 2>(&mut self, block, part, first),
+                    };
                 }
             }
         }
     }
 }
 
-/// `N` neighbouring parts of an inner product, in four interleaved sums.
+/// `N` of the others from `first` on, side by side, each in `SETS` interleaved sums, and with the first of all the sum of the map itself.
+/// Returns how many that were, one at least.
 #[inline(always)]
-fn dot<L: Lanes, const N: usize>(left: &[Pack], right: &[Pack], part: usize) -> [L; N] {
-    let mut sums = [[L::zero(); N]; 4];
-    let (fours, left_rest) = left.as_chunks::<4>();
-    let (right_fours, right_rest) = right.as_chunks::<4>();
-    for (l, r) in fours.iter().zip(right_fours) {
-        for i in 0..4 {
+fn products<L: Lanes, const N: usize, const SETS: usize>(
+    k: &mut Dots<'_>,
+    block: usize,
+    part: usize,
+    first: usize,
+) -> usize {
+    let (blocks, range) = (k.left.len() / k.pixels, block * k.pixels..(block + 1) * k.pixels);
+    let left = &k.left[range.clone()];
+    let mut right = [&k.left[..0]; N];
+    for n in 0..N {
+        right[n] = &k.right[first + n][range.clone()];
+    }
+    let (mut total, mut sums) = ([L::zero(); SETS], [[L::zero(); SETS]; N]);
+    let whole = k.pixels - k.pixels % SETS;
+    for start in (0..whole).step_by(SETS) {
+        for set in 0..SETS {
+            let l = L::load(&left[start + set], part);
+            total[set] = total[set].add(l);
             for n in 0..N {
-                sums[i][n] = L::load(&l[i], part + n).fma(L::load(&r[i], part + n), sums[i][n]);
+                sums[n][set] = L::load(&right[n][start + set], part).fma(l, sums[n][set]);
             }
         }
     }
-    for (l, r) in left_rest.iter().zip(right_rest) {
+    for p in whole..k.pixels {
+        let l = L::load(&left[p], part);
+        total[0] = total[0].add(l);
         for n in 0..N {
-            sums[0][n] = L::load(l, part + n).fma(L::load(r, part + n), sums[0][n]);
+            sums[n][0] = L::load(&right[n][p], part).fma(l, sums[n][0]);
         }
     }
-    let mut out = [L::zero(); N];
-    for n in 0..N {
-        out[n] = sums[0][n].add(sums[1][n]).add(sums[2][n].add(sums[3][n]));
+    if first == 0 {
+        of_sets(total).store(&mut k.out[block], part);
     }
-    out
+    for (n, sums) in sums.into_iter().enumerate() {
+        of_sets(sums).store(&mut k.out[(1 + first + n) * blocks + block], part);
+    }
+    N.max(1)
+}
+
+/// Pairs first.
+#[inline(always)]
+fn of_sets<L: Lanes, const SETS: usize>(sums: [L; SETS]) -> L {
+    let mut sum = sums[0].add(sums[1]);
+    for pair in (2..SETS).step_by(2) {
+        sum = sum.add(sums[pair].add(sums[pair + 1]));
+    }
+    sum
 }
 
 /// Through the rectifier behind a BatchNorm: `out = gradient` where `scale * source + shift > 0`, else 0,
