@@ -1,5 +1,5 @@
 # Two commands: `make demo` shows the whole road on built-in data, `make test` is what CI runs.
-.PHONY: demo test bench fuzz check-consumers check-cuda check-onnx check-parquet check-tract check-tensorboard clean
+.PHONY: demo test bench fuzz check-consumers check-cuda check-neon check-onnx check-parquet check-tract check-tensorboard clean
 
 BIN := target/debug
 DEMO := runs/demo
@@ -73,6 +73,11 @@ check-tract: .venv/ready
 	cargo build --workspace --features milenas-infer/tract
 	MILENAS_RUNTIMES=ort,tract VIRTUAL_ENV=$(CURDIR)/.venv cargo test --workspace --features milenas-infer/tract --test runtimes
 	cargo build --workspace
+
+# The kernels compile for processors with NEON; nothing here runs them. Needs rustup.
+check-neon:
+	rustup target add aarch64-unknown-linux-gnu
+	cargo check -p milenas-models --target aarch64-unknown-linux-gnu --target-dir target/aarch64
 
 # What can be checked of the searcher on a GPU without one: that it compiles and links, its kernels through NVRTC, and what it says where
 # there is no GPU. Their arithmetic is checked by the tests of every build. All crates, as in the other targets,
