@@ -58,7 +58,8 @@ pub enum Command {
     /// Train several architectures alike, and compare them: writes OUT/compare.json
     #[command(
         after_help = "Example:\n  milenas-search compare --genotypes DARTS_V2,r101_e50_48_n7r3,random:2 --data digits \\\n    \
-                  --out runs/compare --set augment.flip=false --set train.epochs=5"
+                  --out runs/compare --set augment.flip=false --set train.epochs=5",
+        mut_arg("out", |arg| arg.required(false).default_value("runs/compare"))
     )]
     Compare {
         /// Names, files, and random:N for N random ones (those of train's random:1 to random:N), with commas between them

@@ -12,7 +12,7 @@ use milenas_models::metrics::{ClassScore, Scores};
 use milenas_models::{Genotype, Primitive, file};
 
 use crate::Result;
-use crate::run::WEIGHTS;
+use crate::run::{CONFIG, GENOTYPE, WEIGHTS};
 use crate::strategy::COLLAPSE;
 use html::{escaped, facts, figure, page, percent, table};
 use read::{Epoch, Story};
@@ -47,15 +47,17 @@ pub fn page_of(runs: &[impl AsRef<Path>]) -> Result<String> {
 fn one(story: &Story) -> String {
     let kind = if story.is_search() { "Search" } else { "Training" };
     let mut body = head(story);
-    body.push_str("<h2>Curves</h2>\n<div class=\"grid curves\">\n");
-    body.push_str(&curves(story));
-    body.push_str("</div>\n");
-    body.push_str(&epochs(story));
+    if story.judged.is_none() {
+        body.push_str("<h2>Curves</h2>\n<div class=\"grid curves\">\n");
+        body.push_str(&curves(story));
+        body.push_str("</div>\n");
+        body.push_str(&epochs(story));
+    }
     if let Some(genotype) = story.cells() {
         body.push_str("<h2>Cells</h2>\n");
         body.push_str(&cells(genotype));
     }
-    if story.is_search() {
+    if story.is_search() && story.judged.is_none() {
         body.push_str(&sizes(story));
         body.push_str(&alphas(story));
     }
@@ -69,7 +71,10 @@ fn one(story: &Story) -> String {
 /// Numbers, what to type next, and what to worry about.
 fn head(story: &Story) -> String {
     let done = story.epochs.len();
-    let mut list = vec![("epochs", format!("{done} of {}", story.planned()))];
+    let mut list = match story.judged {
+        Some(judged) => vec![("architectures judged", judged.to_string())],
+        None => vec![("epochs", format!("{done} of {}", story.planned()))],
+    };
     if let Some(last) = story.epochs.last() {
         let what = if story.is_search() { "validation accuracy" } else { "test accuracy" };
         list.push((what, percent(last.accuracy())));
@@ -82,9 +87,15 @@ fn head(story: &Story) -> String {
     if let Some(scores) = &story.scores {
         list.push(("top-5", percent(scores.top5)));
     }
-    list.push(("time", time(story.seconds)));
+    if story.judged.is_none() {
+        list.push(("time", time(story.seconds)));
+    }
     let mut text = facts(&list);
-    let run = story.path.display();
+    let run = quoted(&story.path.display().to_string());
+    let net = quoted(&format!("{}-net", story.path.display()));
+    let file = |name: &str| quoted(&story.path.join(name).display().to_string());
+    let [genotype, weights, model] = [GENOTYPE, WEIGHTS, "model.onnx"].map(file);
+    let config = file(CONFIG);
     let finished = match story.is_search() {
         true => story.genotype.is_some(),
         false => story.path.join(WEIGHTS).exists(),
@@ -92,14 +103,16 @@ fn head(story: &Story) -> String {
     let next = match (finished, story.is_search()) {
         (false, true) => format!("milenas-search run --data SRC --out {run} --resume"),
         (false, false) => {
-            format!("milenas-search train --genotype {run}/genotype.json --data SRC --out {run} --resume")
+            format!("milenas-search train --genotype {genotype} --data SRC --out {run} --resume")
         }
         (true, true) => {
-            format!("milenas-search train --genotype {run}/genotype.json --data SRC --out {run}-net")
+            format!("milenas-search train --genotype {genotype} --config {config} --data SRC --out {net}")
         }
-        (true, false) => format!("milenas-export {run}/{WEIGHTS} -o {run}/model.onnx"),
+        (true, false) => format!("milenas-export {weights} -o {model}"),
     };
     let when = if finished { "Next" } else { "It runs, or was stopped; this goes on with it" };
+    let when =
+        if next.contains(" SRC ") { format!("{when}, with the images' source for SRC") } else { when.into() };
     let _ = writeln!(text, "<p>{when}:</p>\n<pre tabindex=\"0\">{}</pre>", escaped(&next));
     let skips = story.epochs.last().and_then(|epoch| epoch.skips).unwrap_or_default();
     if skips >= COLLAPSE {
@@ -346,6 +359,14 @@ fn several(stories: &[Story]) -> String {
         }
     }
     page(&format!("{} runs", stories.len()), &body)
+}
+
+/// As a word that a shell takes as it is.
+fn quoted(path: &str) -> String {
+    match path.chars().all(|c| c.is_alphanumeric() || "/._-+:@%,=".contains(c)) {
+        true => path.into(),
+        false => format!("'{}'", path.replace('\'', "'\\''")),
+    }
 }
 
 fn thousands(n: u64) -> String {

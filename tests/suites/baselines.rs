@@ -30,9 +30,15 @@ fn seeds_have_a_mean_and_a_deviation() {
     assert!((found["spread"]["mean"].as_f64().unwrap() - mean).abs() < 1e-12);
     assert!((found["spread"]["deviation"].as_f64().unwrap() - deviation).abs() < 1e-12);
     assert!(said.out.contains(&format!("{:.2} % +- {:.2}", 100.0 * mean, 100.0 * deviation)), "{}", said.out);
+    // Gone on with after one was lost, by less than was typed before, all are of one recipe and the same seeds.
+    let weights = |run: &str| fs::read(root.join(run).join("weights.safetensors")).unwrap();
+    let lost = weights("a/seed-6");
+    fs::remove_dir_all(root.join("a/seed-6")).unwrap();
+    succeed(root, "milenas-search train --genotype DARTS_V2 --data digits --out a --seeds 3 --resume");
+    assert_eq!(json(&root.join("a/seeds.json")), found);
+    assert!(weights("a/seed-6") == lost);
     // A seed alone is that seed among others.
     succeed(root, &format!("milenas-search train --genotype DARTS_V2 --data digits --out b --seed 5 {TINY}"));
-    let weights = |run: &str| fs::read(root.join(run).join("weights.safetensors")).unwrap();
     assert!(weights("b") == weights("a/seed-5"));
 }
 

@@ -13,6 +13,9 @@ use crate::config::Config;
 use crate::progress::Progress;
 use crate::run::{CONFIG, GENOTYPE, Spread, Start, Supernet, Trained, WEIGHTS, open_train, run_train};
 
+/// What several seeds have in common, with the first of them.
+const SEEDS: &str = "seeds.toml";
+
 pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, seeds: u64) -> Result<()> {
     let supernet = start.from_supernet.as_deref().map(Supernet::load).transpose()?;
     let genotype = match (&start.genotype, &start.from_supernet) {
@@ -35,12 +38,18 @@ pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, se
         let trained = one("train", &genotype, &start, &options, &options.out, &config, resume)?;
         return tell(&trained, &options.out.join(WEIGHTS));
     }
-    let first = resolve(&options, None, Vec::new())?.seed;
+    // What all seeds have in common, so that those to come have it too when the rest goes on.
+    let saved = options.out.join(SEEDS);
+    let base = resolve(&options, resume.then_some(&saved), Vec::new())?;
+    if !(resume && saved.exists()) {
+        std::fs::create_dir_all(&options.out)?;
+        file::write(&saved, base.to_toml()?.as_bytes())?;
+    }
+    let first = base.seed;
     let mut accuracies = Vec::new();
     for seed in first..first.saturating_add(seeds) {
         let out = options.out.join(format!("seed-{seed}"));
-        let saved = out.join(CONFIG);
-        let config = resolve(&options, resume.then_some(&saved), vec![format!("seed={seed}")])?;
+        let config = Config { seed, ..base.clone() };
         let trained = one(&format!("seed {seed}"), &genotype, &start, &options, &out, &config, resume)?;
         writeln!(stdout(), "seed {seed}: test accuracy {:.2} %", 100.0 * trained.scores.top1)?;
         accuracies.push(trained.scores.top1);

@@ -33,7 +33,7 @@ code, pre { font: 13px ui-monospace, monospace } pre { background: var(--fill); 
 .f0 { fill: var(--0) } .f1 { fill: var(--1) } .f2 { fill: var(--2) } .f3 { fill: var(--3) } .f4 { fill: var(--4) } .f5 { fill: var(--5) } .f6 { fill: var(--6) } .f7 { fill: var(--7) }
 .curves .c0 { stroke: var(--4) } .curves .c1 { stroke: var(--7) } .curves .c4 { stroke: var(--0) } .curves .c7 { stroke: var(--1) }
 .curves .f0 { fill: var(--4) } .curves .f1 { fill: var(--7) } .curves .f4 { fill: var(--0) } .curves .f7 { fill: var(--1) }
-@media print { body { max-width: none } figure, table, pre { break-inside: avoid } .wide { overflow: visible } }
+@media print { * { -webkit-print-color-adjust: exact; print-color-adjust: exact } body { max-width: none } figure, table, pre { break-inside: avoid } .wide { overflow: visible } }
 ";
 
 /// A page with this title. Its policy lets the browser load nothing, whatever is in it.

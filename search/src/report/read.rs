@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::config::Config;
-use crate::run::{CONFIG, GENOTYPE, METRICS, SCORES, TABLE, TIMINGS};
+use crate::run::{CONFIG, GENOTYPE, HISTORY, METRICS, SCORES, TABLE, TIMINGS};
 use crate::supernet::Mixture;
 use crate::{Error, Result};
 
@@ -62,6 +62,8 @@ pub struct Story {
     pub config: Config,
     pub epochs: Vec<Epoch>,
     pub seconds: f64,
+    /// Architectures that a search has judged one by one; `None` for other runs.
+    pub judged: Option<usize>,
     /// What a search chose, or what is trained.
     pub genotype: Option<Genotype>,
     pub sizes: Vec<Size>,
@@ -112,6 +114,8 @@ impl Story {
             path: path.to_path_buf(),
             config,
             seconds: timings.map(|timing| timing.seconds).sum(),
+            // Below the names of the columns.
+            judged: text(&path.join(HISTORY))?.map(|table| table.lines().skip(1).count()),
             genotype: json(&path.join(GENOTYPE))?,
             sizes: json(&path.join(TABLE))?.unwrap_or_default(),
             scores: json(&path.join(SCORES))?,
@@ -122,6 +126,7 @@ impl Story {
     /// Whether it is the run of a search.
     pub fn is_search(&self) -> bool {
         match self.epochs.first() {
+            _ if self.judged.is_some() => true,
             Some(epoch) => epoch.valid_accuracy.is_some(),
             // A training has its genotype from the beginning.
             None => self.genotype.is_none(),

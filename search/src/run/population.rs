@@ -12,7 +12,7 @@ use crate::score::{Metric, Scorer};
 use crate::strategy::Recorder;
 use crate::train::checkpoint::Checkpoint;
 use crate::train::{Keeper, Task, TrainRecord, train};
-use crate::{Error, Result};
+use crate::{Error, Result, report};
 
 /// The name of the table of all judgements.
 pub const HISTORY: &str = "history.csv";
@@ -63,6 +63,7 @@ pub fn run_population(
     file::write(&folder.join(HISTORY), text.as_bytes())?;
     let best = best(&history).ok_or_else(|| Error::Data { problem: "nothing was judged".into() })?;
     file::write(&folder.join(GENOTYPE), best.genotype.to_json().as_bytes())?;
+    report::write(folder.path())?;
     Ok(best.clone())
 }
 
