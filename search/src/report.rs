@@ -15,7 +15,7 @@ use crate::Result;
 use crate::run::{CONFIG, GENOTYPE, WEIGHTS};
 use crate::strategy::COLLAPSE;
 use html::{escaped, facts, figure, page, percent, table};
-use read::{Epoch, Story};
+use read::{Cost, Epoch, Story};
 use svg::{Series, layers, legend, lines, points};
 
 /// The name of the page in a run folder.
@@ -79,10 +79,11 @@ fn head(story: &Story) -> String {
         let what = if story.is_search() { "validation accuracy" } else { "test accuracy" };
         list.push((what, percent(last.accuracy())));
         list.push(("training loss", format!("{:.3}", last.train_loss)));
-        if let (Some(params), Some(macs)) = (last.params, last.macs) {
-            list.push(("parameters, last epoch", thousands(params)));
-            list.push(("MACs an image", thousands(macs)));
-        }
+    }
+    if let Some(Cost { params, macs }) = story.cost() {
+        let name = if story.is_search() { "parameters, last epoch" } else { "parameters" };
+        list.push((name, thousands(params)));
+        list.push(("MACs an image", thousands(macs)));
     }
     if let Some(scores) = &story.scores {
         list.push(("top-5", percent(scores.top5)));
@@ -319,9 +320,14 @@ fn several(stories: &[Story]) -> String {
         vec![
             s.name(),
             if s.is_search() { "search".into() } else { "training".into() },
-            format!("{} of {}", s.epochs.len(), s.planned()),
+            match s.judged {
+                Some(judged) => format!("{judged} judged"),
+                None => format!("{} of {}", s.epochs.len(), s.planned()),
+            },
             s.config.seed.to_string(),
             size.unwrap_or_default(),
+            s.cost().map_or(String::new(), |cost| thousands(cost.params)),
+            s.cost().map_or(String::new(), |cost| thousands(cost.macs)),
             percent(last),
             percent(best),
             s.epochs.last().map_or(String::new(), |e| format!("{:.3}", e.train_loss)),
@@ -329,7 +335,19 @@ fn several(stories: &[Story]) -> String {
         ]
     };
     let rows: Vec<_> = stories.iter().map(row).collect();
-    let head = ["run", "kind", "epochs", "seed", "cells", "last accuracy", "best", "loss", "time"];
+    let head = [
+        "run",
+        "kind",
+        "epochs",
+        "seed",
+        "cells",
+        "parameters",
+        "MACs an image",
+        "last accuracy",
+        "best",
+        "loss",
+        "time",
+    ];
     let mut body = table(&head, &rows);
     body.push_str("<p>Accuracy is that of the validation half for a search, of the test images for a training: they do not compare.</p>\n");
     for (title, search) in [("Searches", true), ("Trainings", false)] {

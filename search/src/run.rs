@@ -41,6 +41,8 @@ pub const CHECKPOINT: &str = "checkpoint.safetensors";
 pub const SCORES: &str = "scores.json";
 /// The name of the resolved configuration.
 pub const CONFIG: &str = "config.toml";
+/// The parameters of a trained network, and its multiply-accumulates of an image.
+pub const COST: &str = "cost.json";
 
 /// Images of a source in memory, at the network's size.
 #[derive(Debug)]

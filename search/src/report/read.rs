@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::config::Config;
-use crate::run::{CONFIG, GENOTYPE, HISTORY, METRICS, SCORES, TABLE, TIMINGS};
+use crate::run::{CONFIG, COST, GENOTYPE, HISTORY, METRICS, SCORES, TABLE, TIMINGS};
 use crate::supernet::Mixture;
 use crate::{Error, Result};
 
@@ -54,6 +54,14 @@ pub struct Size {
     pub file: String,
 }
 
+/// Parameters, and multiply-accumulates of an image.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[allow(missing_docs)]
+pub struct Cost {
+    pub params: u64,
+    pub macs: u64,
+}
+
 /// A run as far as it is.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
@@ -62,6 +70,8 @@ pub struct Story {
     pub config: Config,
     pub epochs: Vec<Epoch>,
     pub seconds: f64,
+    /// Of the network that is trained.
+    pub cost: Option<Cost>,
     /// Architectures that a search has judged one by one; `None` for other runs.
     pub judged: Option<usize>,
     /// What a search chose, or what is trained.
@@ -114,6 +124,7 @@ impl Story {
             path: path.to_path_buf(),
             config,
             seconds: timings.map(|timing| timing.seconds).sum(),
+            cost: json(&path.join(COST))?,
             // Below the names of the columns.
             judged: text(&path.join(HISTORY))?.map(|table| table.lines().skip(1).count()),
             genotype: json(&path.join(GENOTYPE))?,
@@ -139,6 +150,12 @@ impl Story {
             true => self.config.search.epochs,
             false => self.config.train.epochs,
         }
+    }
+
+    /// Of the network that is trained, or of what a search would choose after its last epoch.
+    pub fn cost(&self) -> Option<Cost> {
+        let last = self.epochs.last();
+        self.cost.or_else(|| last.and_then(|e| Some(Cost { params: e.params?, macs: e.macs? })))
     }
 
     /// What is found or trained: what was chosen, or what the last epoch had.

@@ -101,15 +101,55 @@ fn a_training_is_told_whole() {
         ("timings.jsonl", "{\"epoch\":1,\"step\":0,\"seconds\":75.2}\n".into()),
         ("genotype.json", Genotype::named("DARTS_V2").unwrap().to_json()),
         ("scores.json", serde_json::to_string(&scores).unwrap()),
+        ("cost.json", "{\"params\":1234567,\"macs\":7654321}".into()),
         ("weights.safetensors", "made up".into()),
     ];
     run(place.path(), &files);
     let page = page_of(&[place.path()]).unwrap();
     closed(&page);
-    for expected in ["61.00 %", "1 min 15 s", "&lt;dog&gt;", "milenas-export", "50.00 %", "Confusion"] {
+    for expected in [
+        "61.00 %",
+        "1 min 15 s",
+        "&lt;dog&gt;",
+        "milenas-export",
+        "50.00 %",
+        "Confusion",
+        "1,234,567",
+        "7,654,321",
+    ] {
         assert!(page.contains(expected), "{expected}");
     }
     assert!(!page.contains("Entropy") && !page.contains("Mixtures"));
+}
+
+/// Of a search that judges architectures one by one there are no epochs to tell.
+#[test]
+fn a_search_by_judgements_is_a_search_and_its_next_command_can_be_typed() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("it's here");
+    let genotype = Genotype::named("DARTS_V2").unwrap().to_json();
+    run(
+        &folder,
+        &[("history.csv", "architecture,value\n\"a\",1\n\"b\",2\n".into()), ("genotype.json", genotype)],
+    );
+    let page = page_of(&[&folder]).unwrap();
+    closed(&page);
+    assert!(page.contains("<dt>architectures judged</dt><dd>2</dd>") && !page.contains("epochs</dt>"));
+    let typed = escaped(&quoted(&folder.join("genotype.json").display().to_string()));
+    assert!(
+        page.contains(&format!("milenas-search train --genotype {typed} --config "))
+            && !page.contains("--resume")
+    );
+}
+
+#[test]
+fn words_are_quoted_for_a_shell() {
+    assert_eq!(quoted("/runs/a-1_b.c"), "/runs/a-1_b.c");
+    for word in ["sp ace", "it's", "$HOME", "a;b", "*"] {
+        let said =
+            std::process::Command::new("sh").args(["-c", &format!("printf %s {}", quoted(word))]).output();
+        assert_eq!(String::from_utf8(said.unwrap().stdout).unwrap(), word);
+    }
 }
 
 #[test]

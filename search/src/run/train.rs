@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use milenas_models::images::Source;
 use milenas_models::metrics::Scores;
-use milenas_models::{Card, Genotype, Model, NetworkConfig, Trainable, Weights, assemble, file};
+use milenas_models::{Card, Cost, Genotype, Model, NetworkConfig, Trainable, Weights, assemble, cost, file};
 
 use super::evaluation::BATCH;
-use super::{CHECKPOINT, Data, Folder, GENOTYPE, SCORES, Supernet, WEIGHTS};
+use super::{CHECKPOINT, COST, Data, Folder, GENOTYPE, SCORES, Supernet, WEIGHTS};
 use crate::config::Config;
 use crate::strategy::Recorder;
 use crate::train::checkpoint::{Checkpoint, Origin};
@@ -103,7 +103,7 @@ pub fn open_train(
 }
 
 /// Trains a genotype on a source's images; leaves `weights.safetensors`, without an auxiliary head, what they score in
-/// `scores.json`, the last point in `checkpoint.safetensors`, and `report.html`, which grows with every epoch. `tell` hears the accuracy of inherited weights, if there are any,
+/// `scores.json`, `cost.json`, the last point in `checkpoint.safetensors`, and `report.html`, which grows with every epoch. `tell` hears the accuracy of inherited weights, if there are any,
 /// and of every epoch.
 pub fn run_train(
     source: &Source,
@@ -121,6 +121,10 @@ pub fn run_train(
         before = Some(Scores::new(&ranked, &data.classes).top1);
     }
     file::write(&folder.join(GENOTYPE), genotype.to_json().as_bytes())?;
+    let graph = assemble(genotype, &shape)?;
+    let Cost { params, macs } = cost(&graph);
+    let json = serde_json::json!({ "params": params, "macs": macs });
+    file::write(&folder.join(COST), json.to_string().as_bytes())?;
     let task = Task { network: &network, pictures: &data.train, test: &data.test, config };
     let mut keeper = InFolder {
         folder: &mut folder,
@@ -130,7 +134,6 @@ pub fn run_train(
     };
     train(&task, &weights, from, recorder, &mut keeper)?;
 
-    let graph = assemble(genotype, &shape)?;
     let kept: std::collections::HashSet<&str> = graph.params().map(|p| p.name.as_str()).collect();
     weights.retain(|name| kept.contains(name));
     let ranked = evaluate(&graph, &weights, &data.test, BATCH)?;
