@@ -60,7 +60,10 @@ fn a_users_folder_takes_the_whole_road() {
     for name in ["cut.jpg", "empty.png", "letter.jpg"] {
         assert_eq!(said.err.matches(name).count(), 1, "{name} is named once:\n{}", said.err);
     }
-    succeed(folder, &format!("milenas-search train --genotype search/genotype.json --out run {set}"));
+    // With what only training has, and the file has not: an auxiliary head, dropped paths, the mean of the weights.
+    let more =
+        "--set train.auxiliary=0.4 --set train.drop_path=0.3 --set train.ema=0.5 --set train.cutout=0.5";
+    succeed(folder, &format!("milenas-search train --genotype search/genotype.json --out run {set} {more}"));
     succeed(folder, "milenas-export run/weights.safetensors -o model.onnx");
 
     let eval =
