@@ -1,9 +1,11 @@
 //! What a network costs: folds over its nodes.
 
+use serde::{Deserialize, Serialize};
+
 use crate::graph::Graph;
 
 /// Parameters and work of a graph.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cost {
     /// Trainable numbers; statistics of BatchNorm are not counted.
     pub params: u64,

@@ -3,19 +3,21 @@
 mod cell;
 mod html;
 mod read;
+mod several;
 mod svg;
 
 use std::fmt::Write;
 use std::path::Path;
 
 use milenas_models::metrics::{ClassScore, Scores};
-use milenas_models::{Genotype, Primitive, file};
+use milenas_models::{Cost, Genotype, Primitive, file};
 
 use crate::Result;
 use crate::run::{CONFIG, GENOTYPE, WEIGHTS};
 use crate::strategy::COLLAPSE;
 use html::{escaped, facts, figure, page, percent, table};
-use read::{Cost, Epoch, Story};
+use read::{Epoch, Story};
+use several::several;
 use svg::{Series, layers, legend, lines, points};
 
 /// The name of the page in a run folder.
@@ -47,7 +49,7 @@ pub fn page_of(runs: &[impl AsRef<Path>]) -> Result<String> {
 fn one(story: &Story) -> String {
     let kind = if story.is_search() { "Search" } else { "Training" };
     let mut body = head(story);
-    if story.judged.is_none() {
+    if !story.epochs.is_empty() {
         body.push_str("<h2>Curves</h2>\n<div class=\"grid curves\">\n");
         body.push_str(&curves(story));
         body.push_str("</div>\n");
@@ -57,10 +59,8 @@ fn one(story: &Story) -> String {
         body.push_str("<h2>Cells</h2>\n");
         body.push_str(&cells(genotype));
     }
-    if story.is_search() && story.judged.is_none() {
-        body.push_str(&sizes(story));
-        body.push_str(&alphas(story));
-    }
+    body.push_str(&sizes(story));
+    body.push_str(&alphas(story));
     if let Some(scores) = &story.scores {
         body.push_str(&confusion(scores));
     }
@@ -88,7 +88,7 @@ fn head(story: &Story) -> String {
     if let Some(scores) = &story.scores {
         list.push(("top-5", percent(scores.top5)));
     }
-    if story.judged.is_none() {
+    if story.seconds > 0.0 {
         list.push(("time", time(story.seconds)));
     }
     let mut text = facts(&list);
@@ -112,9 +112,8 @@ fn head(story: &Story) -> String {
         (true, false) => format!("milenas-export {weights} -o {model}"),
     };
     let when = if finished { "Next" } else { "It runs, or was stopped; this goes on with it" };
-    let when =
-        if next.contains(" SRC ") { format!("{when}, with the images' source for SRC") } else { when.into() };
-    let _ = writeln!(text, "<p>{when}:</p>\n<pre tabindex=\"0\">{}</pre>", escaped(&next));
+    let asks = if finished && !story.is_search() { "" } else { ", with the images' source for SRC" };
+    let _ = writeln!(text, "<p>{when}{asks}:</p>\n<pre tabindex=\"0\">{}</pre>", escaped(&next));
     let skips = story.epochs.last().and_then(|epoch| epoch.skips).unwrap_or_default();
     if skips >= COLLAPSE {
         let _ = writeln!(
@@ -306,77 +305,6 @@ fn configuration(story: &Story) -> String {
         "<details><summary>Configuration</summary>\n<pre tabindex=\"0\">{}</pre></details>\n",
         escaped(&toml)
     )
-}
-
-fn several(stories: &[Story]) -> String {
-    let row = |s: &Story| {
-        let accuracies = s.epochs.iter().map(Epoch::accuracy);
-        let best = accuracies.fold(f64::NAN, f64::max);
-        let last = s.epochs.last().map_or(f64::NAN, Epoch::accuracy);
-        let size = s.cells().map(|g| {
-            let [n, r] = g.convolutions();
-            format!("n{n} r{r}")
-        });
-        vec![
-            s.name(),
-            if s.is_search() { "search".into() } else { "training".into() },
-            match s.judged {
-                Some(judged) => format!("{judged} judged"),
-                None => format!("{} of {}", s.epochs.len(), s.planned()),
-            },
-            s.config.seed.to_string(),
-            size.unwrap_or_default(),
-            s.cost().map_or(String::new(), |cost| thousands(cost.params)),
-            s.cost().map_or(String::new(), |cost| thousands(cost.macs)),
-            percent(last),
-            percent(best),
-            s.epochs.last().map_or(String::new(), |e| format!("{:.3}", e.train_loss)),
-            time(s.seconds),
-        ]
-    };
-    let rows: Vec<_> = stories.iter().map(row).collect();
-    let head = [
-        "run",
-        "kind",
-        "epochs",
-        "seed",
-        "cells",
-        "parameters",
-        "MACs an image",
-        "last accuracy",
-        "best",
-        "loss",
-        "time",
-    ];
-    let mut body = table(&head, &rows);
-    body.push_str("<p>Accuracy is that of the validation half for a search, of the test images for a training: they do not compare.</p>\n");
-    for (title, search) in [("Searches", true), ("Trainings", false)] {
-        let of: Vec<&Story> =
-            stories.iter().filter(|s| s.is_search() == search && !s.epochs.is_empty()).collect();
-        if of.is_empty() {
-            continue;
-        }
-        let all = |value: fn(&Epoch) -> f64| -> Vec<Series> {
-            of.iter().map(|s| series(s, &s.name(), |e| Some(value(e)))).collect()
-        };
-        let _ = write!(
-            body,
-            "<h2>{title}</h2>\n<div class=\"grid curves\">{}{}</div>\n",
-            figure("Accuracy, %", &lines("accuracy", "epoch", &all(|e| 100.0 * e.accuracy()), None)),
-            figure("Training loss", &lines("training loss", "epoch", &all(|e| e.train_loss), None))
-        );
-    }
-    for story in stories {
-        if let Some(genotype) = story.cells() {
-            let _ = write!(
-                body,
-                "<h2>{}</h2>\n<div class=\"cells\">{}</div>\n",
-                escaped(&story.name()),
-                figures(genotype)
-            );
-        }
-    }
-    page(&format!("{} runs", stories.len()), &body)
 }
 
 /// As a word that a shell takes as it is.

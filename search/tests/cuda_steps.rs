@@ -4,12 +4,13 @@
 #[path = "../../models/tests/cuda/host.rs"]
 mod host;
 
+use milenas_models::input::{InputContract, Resize};
 use milenas_models::{Rng, Space};
 use milenas_search::config::Config;
-use milenas_search::data::Batch;
+use milenas_search::data::{Augment, Batch, Bytes};
 use milenas_search::strategy::{Moment, Step, Stepper};
 use milenas_search::supernet::cuda::CudaSupernet;
-use milenas_search::supernet::{Alphas, Supernet, SupernetConfig, new_supernet};
+use milenas_search::supernet::{Alphas, Supernet, SupernetConfig, Want, new_supernet};
 
 const CONFIG: SupernetConfig = SupernetConfig { channels: 4, layers: 3, ..SupernetConfig::paper(3) };
 const SIDE: usize = 8;
@@ -84,6 +85,39 @@ fn steps_are_those_of_the_cpu() {
                 close(&format!("{set}, logit"), f64::from(*found), f64::from(*expected), 5e-2);
             }
         }
+    }
+}
+
+/// Bytes that the device moves and normalises are the numbers that the host makes of them: the passes are the same, to the last bit.
+#[test]
+fn bytes_and_numbers_are_one_pass() {
+    let mut rng = Rng::new(1, "bytes");
+    let (mean, std) = (vec![0.4, 0.5, 0.6], vec![0.2, 0.25, 0.3]);
+    let contract = InputContract {
+        height: 9,
+        width: 7,
+        channels: 3,
+        mean,
+        std,
+        resize: Resize::Stretch,
+        background: None,
+    };
+    let pixels: Vec<u8> = (0..5 * contract.len()).map(|_| rng.below(256) as u8).collect();
+    let augment = Augment { crop: 0.25, flip: true };
+    let moved = pixels.chunks(contract.len()).map(|image| (image, augment.draw([9, 7], &mut rng)));
+    let images = Bytes::new(moved, &contract).into();
+    let bytes = Batch { images, labels: vec![0, 1, 2, 1, 0], shape: [3, 9, 7] };
+    let numbers = Batch { images: bytes.numbers().into_owned().into(), ..bytes.clone() };
+    let start = new_supernet(&CONFIG, 9, 7, 0, None).unwrap().weights().unwrap();
+    let mixture = Alphas::init(&Space::DARTS, 0).mixture();
+    for device in host::devices(&[32]) {
+        let mut net = CudaSupernet::new(CONFIG, device).unwrap();
+        net.load(&start).unwrap();
+        let mut pass = |batch: &Batch| {
+            let found = net.evaluate(batch, &mixture, Want { weights: true, mixture: true }).unwrap();
+            (found.loss, found.mixture_gradient, net.gradient("stem.0.weight").unwrap())
+        };
+        assert_eq!(pass(&bytes), pass(&numbers));
     }
 }
 

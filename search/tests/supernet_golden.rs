@@ -102,11 +102,16 @@ fn assert_alphas(name: &str, found: &Mixture, expected: &Mixture, tolerance: f32
     }
 }
 
-fn one_pass(net: &mut dyn Supernet) {
+/// A network as PyTorch's was at first, with the alphas and both batches.
+fn begin(net: &mut dyn Supernet) -> (Golden, Alphas, [Batch; 2]) {
     let golden = Golden::load();
     net.load(&golden.weights("before.")).unwrap();
-    let alphas = golden.alphas("before.");
-    let (train, valid) = (golden.batch("train"), golden.batch("valid"));
+    let (alphas, batches) = (golden.alphas("before."), ["train", "valid"].map(|half| golden.batch(half)));
+    (golden, alphas, batches)
+}
+
+fn one_pass(net: &mut dyn Supernet) {
+    let (golden, alphas, [train, valid]) = begin(net);
 
     let found = net.evaluate(&train, &alphas.mixture(), Want { weights: true, mixture: true }).unwrap();
     assert_close("train.loss", &[found.loss as f32], &golden.flat("train.loss"), VALUES);
@@ -135,10 +140,7 @@ fn one_pass(net: &mut dyn Supernet) {
 }
 
 fn two_steps(net: &mut dyn Supernet) {
-    let golden = Golden::load();
-    net.load(&golden.weights("before.")).unwrap();
-    let mut alphas = golden.alphas("before.");
-    let (train, valid) = (golden.batch("train"), golden.batch("valid"));
+    let (golden, mut alphas, [train, valid]) = begin(net);
     let config = Config::resolve("paper", None, &[]).unwrap().search;
     let mut stepper = Stepper::default();
     for step in 1..=2 {
@@ -156,10 +158,7 @@ fn two_steps(net: &mut dyn Supernet) {
 
 /// Two passes: the alphas step as in three, and the weights by the training pass's gradients at the alphas before.
 fn a_step_of_two_passes(net: &mut dyn Supernet) {
-    let golden = Golden::load();
-    net.load(&golden.weights("before.")).unwrap();
-    let mut alphas = golden.alphas("before.");
-    let (train, valid) = (golden.batch("train"), golden.batch("valid"));
+    let (golden, mut alphas, [train, valid]) = begin(net);
     let config = Config::resolve("paper", None, &["search.order=two-pass".into()]).unwrap().search;
     let at = Moment { seed: 0, epoch: 0, step: 0, lr: 0.025 };
     Stepper::default().step(net, &mut alphas, [&train, &valid], &config, at).unwrap();

@@ -37,6 +37,8 @@ fn seeds_have_a_mean_and_a_deviation() {
     succeed(root, "milenas-search train --genotype DARTS_V2 --data digits --out a --seeds 3 --resume");
     assert_eq!(json(&root.join("a/seeds.json")), found);
     assert!(weights("a/seed-6") == lost);
+    let again = run(root, "milenas-search train --genotype DARTS_V2 --data digits --out a --seeds 3");
+    assert!(again.code != 0 && again.err.contains("--resume"), "{}", again.err);
     // A seed alone is that seed among others.
     succeed(root, &format!("milenas-search train --genotype DARTS_V2 --data digits --out b --seed 5 {TINY}"));
     assert!(weights("b") == weights("a/seed-5"));

@@ -22,9 +22,12 @@ pub struct Native {
 
 /// What runs the graph.
 enum Engine {
-    /// The fused passes, where they know all of its operations.
+    /// The fused passes, where they know all of its operations; else the reason why they do not run it.
     Fused(Box<Network>),
-    Executor(Weights),
+    Executor {
+        weights: Weights,
+        reason: String,
+    },
 }
 
 impl Native {
@@ -55,10 +58,10 @@ impl Native {
     }
 
     /// Why the fused passes do not run the graph, where they do not: it takes several times as long then.
-    pub fn hindrance(&self) -> Option<String> {
+    pub fn hindrance(&self) -> Option<&str> {
         match &self.engine {
             Engine::Fused(_) => None,
-            Engine::Executor(_) => Network::new(&self.graph).err(),
+            Engine::Executor { reason, .. } => Some(reason),
         }
     }
 
@@ -85,10 +88,9 @@ impl Native {
 
 fn engine(graph: &Graph, weights: Weights, precision: Precision, place: &str) -> Result<Engine> {
     match (Network::settled(graph, &weights, precision)?, precision) {
-        (Some(network), _) => Ok(Engine::Fused(Box::new(network))),
-        (None, Precision::Float32) => Ok(Engine::Executor(weights)),
-        (None, Precision::Bf16) => {
-            let reason = Network::new(graph).err().unwrap_or_default();
+        (Ok(network), _) => Ok(Engine::Fused(Box::new(network))),
+        (Err(reason), Precision::Float32) => Ok(Engine::Executor { weights, reason }),
+        (Err(reason), Precision::Bf16) => {
             let problem = format!(
                 "the fused kernels, which alone have --precision bf16, do not run it: {reason}. Help: leave \
                  --precision out, or export the network with --target portable, without --int8"
@@ -123,7 +125,7 @@ impl Runtime for Native {
                 };
                 Ok(network.infer(images)?.into_iter().map(answer).collect())
             }
-            Engine::Executor(weights) => match self.batch {
+            Engine::Executor { weights, .. } => match self.batch {
                 None => self.execute(weights, images, batch),
                 Some(size) => self.execute_filled(weights, images, size),
             },

@@ -40,8 +40,14 @@ pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, se
     }
     // What all seeds have in common, so that those to come have it too when the rest goes on.
     let saved = options.out.join(SEEDS);
-    let base = resolve(&options, resume.then_some(&saved), Vec::new())?;
-    if !(resume && saved.exists()) {
+    if !resume && saved.exists() {
+        bail!(
+            "{} is there. Help: --resume goes on with those trainings, or choose another --out",
+            saved.display()
+        );
+    }
+    let base = resolve(&options, Some(&saved), Vec::new())?;
+    if !saved.exists() {
         std::fs::create_dir_all(&options.out)?;
         file::write(&saved, base.to_toml()?.as_bytes())?;
     }

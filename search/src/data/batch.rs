@@ -65,9 +65,6 @@ impl Batch {
     }
 }
 
-/// Values that a byte has.
-const BYTE: usize = 256;
-
 /// Images as they lie in memory, and what becomes of them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bytes {
@@ -111,7 +108,7 @@ impl Bytes {
         let (mut moved, mut out) = (vec![0; size], Vec::with_capacity(self.moves.len() * size));
         for (image, to) in bytes.chunks_exact(size).zip(&self.moves) {
             to.apply(image, [height, width, channels], &mut moved);
-            for (c, levels) in self.levels.chunks_exact(BYTE).enumerate() {
+            for (c, levels) in self.levels.chunks_exact(self.levels.len() / channels).enumerate() {
                 out.extend(moved[c..].iter().step_by(channels).map(|byte| levels[usize::from(*byte)]));
             }
         }

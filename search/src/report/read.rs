@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use milenas_models::metrics::Scores;
-use milenas_models::{Genotype, file};
+use milenas_models::{Cost, Genotype, file};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -52,14 +52,6 @@ pub struct Size {
     pub params: u64,
     pub macs: u64,
     pub file: String,
-}
-
-/// Parameters, and multiply-accumulates of an image.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[allow(missing_docs)]
-pub struct Cost {
-    pub params: u64,
-    pub macs: u64,
 }
 
 /// A run as far as it is.

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use milenas_models::images::Source;
 use milenas_models::metrics::Scores;
-use milenas_models::{Card, Cost, Genotype, Model, NetworkConfig, Trainable, Weights, assemble, cost, file};
+use milenas_models::{Card, Genotype, Model, NetworkConfig, Trainable, Weights, assemble, cost, file};
+use serde::Serialize;
 
 use super::evaluation::BATCH;
 use super::{CHECKPOINT, COST, Data, Folder, GENOTYPE, SCORES, Supernet, WEIGHTS};
@@ -122,9 +123,7 @@ pub fn run_train(
     }
     file::write(&folder.join(GENOTYPE), genotype.to_json().as_bytes())?;
     let graph = assemble(genotype, &shape)?;
-    let Cost { params, macs } = cost(&graph);
-    let json = serde_json::json!({ "params": params, "macs": macs });
-    file::write(&folder.join(COST), json.to_string().as_bytes())?;
+    write_json(&folder.join(COST), &cost(&graph))?;
     let task = Task { network: &network, pictures: &data.train, test: &data.test, config };
     let mut keeper = InFolder {
         folder: &mut folder,
@@ -157,13 +156,17 @@ pub fn run_train(
         input: data.train.contract.clone(),
         record,
     };
-    let json = serde_json::to_string_pretty(&scores)
-        .map_err(|e| Error::Config { place: SCORES.into(), problem: e.to_string() })?;
-    file::write(&folder.join(SCORES), json.as_bytes())?;
+    write_json(&folder.join(SCORES), &scores)?;
     let model = Model { card, graph, weights };
     model.save(&folder.join(WEIGHTS))?;
     report::write(folder.path())?;
     Ok(Trained { model, scores })
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let json = serde_json::to_string_pretty(value)
+        .map_err(|e| Error::Config { place: path.display().to_string(), problem: e.to_string() })?;
+    Ok(file::write(path, json.as_bytes())?)
 }
 
 struct InFolder<'a> {

@@ -214,15 +214,22 @@ impl Network {
         Network::with_level(graph, Level::best())
     }
 
-    /// With these weights, ready to [`infer`](Self::infer); `None` where the graph has no fast form.
+    /// With these weights, ready to [`infer`](Self::infer); or why the graph has no fast form.
     ///
     /// # Errors
     /// A missing weight, or one of another size.
-    pub fn settled(graph: &Graph, weights: &Weights, precision: Precision) -> Result<Option<Network>> {
-        let Ok(mut network) = Network::new(graph) else { return Ok(None) };
+    pub fn settled(
+        graph: &Graph,
+        weights: &Weights,
+        precision: Precision,
+    ) -> Result<std::result::Result<Network, String>> {
+        let mut network = match Network::new(graph) {
+            Ok(network) => network,
+            Err(reason) => return Ok(Err(reason)),
+        };
         network.tensors_mut().load(weights)?;
         network.settle(precision);
-        Ok(Some(network))
+        Ok(Ok(network))
     }
 
     /// With an auxiliary head and paths to drop.

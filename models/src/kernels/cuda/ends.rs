@@ -3,6 +3,9 @@
 use super::device::{Arg, Device, Grid, Words, int, launch};
 use crate::Result;
 
+/// Values of a byte, for each of which a channel has a level.
+pub const LEVELS: usize = 256;
+
 /// Images as bytes, and what becomes of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Bytes {
@@ -26,7 +29,7 @@ pub fn augment(
     let args = [
         bytes.words.holds(count.div_ceil(4))?,
         bytes.moves.holds(3 * batch)?,
-        bytes.levels.holds(256 * channels)?,
+        bytes.levels.holds(LEVELS * channels)?,
         out.holds(count)?,
         int(batch),
         int(channels),

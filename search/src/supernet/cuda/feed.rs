@@ -6,9 +6,6 @@ use milenas_models::kernels::cuda::{Device, Words};
 
 use crate::data::{Batch, Images};
 
-/// Values of a byte.
-const LEVELS: usize = 256;
-
 /// Memory for a batch.
 pub(super) struct Feed {
     /// `[image][channel][row][column]`
@@ -33,7 +30,7 @@ impl Feed {
             bytes: Bytes {
                 words: device.alloc(numbers.div_ceil(4))?,
                 moves: device.alloc(3 * batch)?,
-                levels: device.alloc(LEVELS * shape[0])?,
+                levels: device.alloc(ends::LEVELS * shape[0])?,
             },
         })
     }

@@ -1,0 +1,79 @@
+//! The page that compares runs.
+
+use std::fmt::Write;
+
+use super::html::{escaped, figure, page, percent, table};
+use super::read::{Epoch, Story};
+use super::svg::{Series, lines};
+use super::{figures, series, thousands, time};
+
+pub fn several(stories: &[Story]) -> String {
+    let row = |s: &Story| {
+        let accuracies = s.epochs.iter().map(Epoch::accuracy);
+        let best = accuracies.fold(f64::NAN, f64::max);
+        let last = s.epochs.last().map_or(f64::NAN, Epoch::accuracy);
+        let size = s.cells().map(|g| {
+            let [n, r] = g.convolutions();
+            format!("n{n} r{r}")
+        });
+        vec![
+            s.name(),
+            if s.is_search() { "search".into() } else { "training".into() },
+            match s.judged {
+                Some(judged) => format!("{judged} judged"),
+                None => format!("{} of {}", s.epochs.len(), s.planned()),
+            },
+            s.config.seed.to_string(),
+            size.unwrap_or_default(),
+            s.cost().map_or(String::new(), |cost| thousands(cost.params)),
+            s.cost().map_or(String::new(), |cost| thousands(cost.macs)),
+            percent(last),
+            percent(best),
+            s.epochs.last().map_or(String::new(), |e| format!("{:.3}", e.train_loss)),
+            time(s.seconds),
+        ]
+    };
+    let rows: Vec<_> = stories.iter().map(row).collect();
+    let head = [
+        "run",
+        "kind",
+        "epochs",
+        "seed",
+        "cells",
+        "parameters",
+        "MACs an image",
+        "last accuracy",
+        "best",
+        "loss",
+        "time",
+    ];
+    let mut body = table(&head, &rows);
+    body.push_str("<p>Accuracy is that of the validation half for a search, of the test images for a training: they do not compare.</p>\n");
+    for (title, search) in [("Searches", true), ("Trainings", false)] {
+        let of: Vec<&Story> =
+            stories.iter().filter(|s| s.is_search() == search && !s.epochs.is_empty()).collect();
+        if of.is_empty() {
+            continue;
+        }
+        let all = |value: fn(&Epoch) -> f64| -> Vec<Series> {
+            of.iter().map(|s| series(s, &s.name(), |e| Some(value(e)))).collect()
+        };
+        let _ = write!(
+            body,
+            "<h2>{title}</h2>\n<div class=\"grid curves\">{}{}</div>\n",
+            figure("Accuracy, %", &lines("accuracy", "epoch", &all(|e| 100.0 * e.accuracy()), None)),
+            figure("Training loss", &lines("training loss", "epoch", &all(|e| e.train_loss), None))
+        );
+    }
+    for story in stories {
+        if let Some(genotype) = story.cells() {
+            let _ = write!(
+                body,
+                "<h2>{}</h2>\n<div class=\"cells\">{}</div>\n",
+                escaped(&story.name()),
+                figures(genotype)
+            );
+        }
+    }
+    page(&format!("{} runs", stories.len()), &body)
+}
