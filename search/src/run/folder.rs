@@ -3,9 +3,10 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use milenas_models::file;
+use milenas_models::memory::peak_mib;
 use serde::{Deserialize, Serialize};
 
 use super::CONFIG;
@@ -20,14 +21,29 @@ pub const METRICS: &str = "metrics.jsonl";
 /// The name of the lines of how long it took.
 pub const TIMINGS: &str = "timings.jsonl";
 const TENSORBOARD: &str = "tensorboard";
+/// How long another program's hold on a folder is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A line of `timings.jsonl`: how long it took to come here from the line before, or from the start of the program.
 /// Work that was lost with a kill is not in it, work that was done again is in it twice.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Timing {
+pub struct Timing {
     epoch: usize,
     step: usize,
-    seconds: f64,
+    /// How long it took.
+    pub seconds: f64,
+    /// The most memory that the program has held, where the system tells.
+    pub peak_mib: Option<f64>,
+}
+
+impl Timing {
+    /// The epoch that the time was spent in.
+    pub fn spent_in(&self) -> usize {
+        match self.step {
+            0 => self.epoch.saturating_sub(1),
+            _ => self.epoch,
+        }
+    }
 }
 
 /// The folder of a run, held against other programs; its files appear whole or not at all, those of lines grow.
@@ -107,17 +123,7 @@ impl Folder {
             options.open(&path).map_err(Error::io(&path)).map(|file| (file, path))
         };
         let ((metrics, name), (timings, _)) = (lines(METRICS)?, lines(TIMINGS)?);
-        match metrics.try_lock() {
-            Err(TryLockError::WouldBlock) => {
-                let problem = format!(
-                    "another program writes {}. Help: wait for it, or choose another --out",
-                    name.display()
-                );
-                return Err(Error::Data { problem });
-            }
-            // Some network file systems have no locks; then the user must know.
-            Ok(()) | Err(TryLockError::Error(_)) => {}
-        }
+        hold(&metrics, &name)?;
         sweep(path);
         file::write(&path.join(CONFIG), config.to_toml()?.as_bytes())?;
         let events = EventFile::open(&path.join(TENSORBOARD), epoch)?;
@@ -161,8 +167,26 @@ impl Folder {
     /// `seconds` to come to a step of an epoch.
     fn time(&mut self, epoch: usize, step: usize, seconds: f64) -> Result<()> {
         self.spent += seconds;
-        append(&mut self.timings, &self.path.join(TIMINGS), &Timing { epoch, step, seconds })
+        let timing = Timing { epoch, step, seconds, peak_mib: peak_mib() };
+        append(&mut self.timings, &self.path.join(TIMINGS), &timing)
     }
+}
+
+/// Holds a file against other programs. One that was killed, or that another thread starts, may have it for a moment longer.
+fn hold(file: &File, path: &Path) -> Result<()> {
+    let begun = Instant::now();
+    while let Err(TryLockError::WouldBlock) = file.try_lock() {
+        if begun.elapsed() > PATIENCE {
+            let problem = format!(
+                "another program writes {}. Help: wait for it, or choose another --out",
+                path.display()
+            );
+            return Err(Error::Data { problem });
+        }
+        std::thread::sleep(PATIENCE / 50);
+    }
+    // Some network file systems have no locks; then the user must know.
+    Ok(())
 }
 
 fn append(file: &mut File, path: &Path, record: &impl Serialize) -> Result<()> {
