@@ -20,7 +20,7 @@ test:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo build --workspace
-	$(MAKE) .venv/ready
+	$(MAKE) .venv/ready .venv/photographs
 	MILENAS_RUNTIMES=ort VIRTUAL_ENV=$(CURDIR)/.venv cargo test --workspace
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	$(MAKE) check-onnx
@@ -102,6 +102,11 @@ check-tensorboard: .venv/ready
 .venv/ready: tests/requirements.txt
 	python3 -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	touch $@
+
+# For the photographs in it alone.
+.venv/photographs: .venv/ready
+	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps scikit-image==0.26.0
 	touch $@
 
 clean:

@@ -14,12 +14,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 # Tag, and its place in a line of metrics.jsonl.
 SEARCH = {
-    "lr": ["lr"], "loss/train": ["train_loss"], "accuracy/train": ["train_accuracy"], "accuracy/valid": ["valid_accuracy"],
+    "lr": ["lr"], "loss/train": ["train_loss"], "loss/valid": ["valid_loss"], "accuracy/train": ["train_accuracy"], "accuracy/valid": ["valid_accuracy"],
     "entropy/normal": ["entropy", 0], "entropy/reduction": ["entropy", 1], "convolutions/normal": ["convolutions", 0],
     "convolutions/reduction": ["convolutions", 1], "skips": ["skips"], "size/parameters": ["params"], "size/macs": ["macs"],
     "seconds": None,
 }
-TRAIN = {"lr": ["lr"], "loss/train": ["train_loss"], "accuracy/train": ["train_accuracy"],
+TRAIN = {"lr": ["lr"], "loss/train": ["train_loss"], "loss/test": ["test_loss"], "accuracy/train": ["train_accuracy"],
          "accuracy/test": ["test_accuracy"], "seconds": None}
 
 

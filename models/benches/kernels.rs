@@ -103,7 +103,7 @@ fn depthwise_kernels(bench: &mut Bench, level: Level, shape: Depthwise) {
         },
         || twins::depthwise(shape, &x, &w, &mut slow),
     );
-    let (mut out, mut slow) = (x.blocked(), x.clone());
+    let (plain, mut out, mut slow) = (x.blocked(), x.blocked(), x.clone());
     bench.pair(
         &name("input gradient"),
         || {
@@ -118,6 +118,25 @@ fn depthwise_kernels(bench: &mut Bench, level: Level, shape: Depthwise) {
             })
         },
         || twins::depthwise_input_gradient(shape, &g, &w, &mut slow),
+    );
+    let (gate, mut through) = (Some(&plain[..]), x.clone());
+    bench.pair(
+        &name("input gradient through the rectifier"),
+        || {
+            level.run(depthwise::InputGradient {
+                shape,
+                map,
+                gradient,
+                weight,
+                add: false,
+                gate,
+                out: &mut out,
+            })
+        },
+        || {
+            twins::depthwise_input_gradient(shape, &g, &w, &mut slow);
+            twins::gate(&slow, &x, &mut through);
+        },
     );
     let (mut out, mut slow) = (w.blocked(), w.clone());
     bench.pair(
@@ -314,8 +333,10 @@ fn elementwise_kernels(bench: &mut Bench, level: Level) {
 
 fn main() {
     let (mut bench, level) = (Bench::new(), Level::best());
-    for (kernel, dilation, stride) in [(3, 1, 1), (5, 1, 1), (5, 2, 1), (3, 1, 2), (5, 2, 2)] {
-        depthwise_kernels(&mut bench, level, Depthwise { kernel, dilation, stride });
+    for stride in [1, 2] {
+        for (kernel, dilation) in [(3, 1), (5, 1), (3, 2), (5, 2)] {
+            depthwise_kernels(&mut bench, level, Depthwise { kernel, dilation, stride });
+        }
     }
     pointwise_kernels(&mut bench, level);
     [1, 2].into_iter().for_each(|stride| pool_kernels(&mut bench, level, stride));

@@ -15,6 +15,8 @@ pub struct Ranked {
     pub rank: usize,
     /// The probability of the predicted class, 0 to 1.
     pub confidence: f64,
+    /// The cross-entropy, in nats: minus the logarithm of its class's probability.
+    pub loss: f64,
 }
 
 impl Ranked {
@@ -25,8 +27,20 @@ impl Ranked {
         // Softmax of the largest: one over the sum of the others beside it.
         let sum: f64 = logits.iter().filter(|x| !x.is_nan()).map(|x| f64::from(x - own).exp()).sum();
         let confidence = if sum >= 1.0 { 1.0 / sum } else { 0.0 };
-        Ranked { label, predicted, rank: rank(logits, label), confidence }
+        let label_logit = logits.get(label as usize).copied().unwrap_or(f32::NAN);
+        let loss = f64::from(own - label_logit) + sum.ln();
+        Ranked { label, predicted, rank: rank(logits, label), confidence, loss }
     }
+}
+
+/// How many images were right.
+pub fn right(ranked: &[Ranked]) -> usize {
+    ranked.iter().filter(|r| r.rank == 0).count()
+}
+
+/// Their mean cross-entropy, in nats; 0 without images.
+pub fn loss(ranked: &[Ranked]) -> f64 {
+    ranked.iter().map(|r| r.loss).sum::<f64>() / ranked.len().max(1) as f64
 }
 
 /// How many logits beat that of `class`; ties go to the lower index. A NaN beats nothing, and is beaten by all.
@@ -183,6 +197,14 @@ mod tests {
         assert_eq!((scores.images, scores.top1, scores.top5), (4, 0.5, 1.0));
         assert_eq!(scores.confusion, [[1, 0, 0], [1, 0, 0], [0, 1, 1]]);
         assert_eq!((scores.classes[0].recall, scores.classes[0].precision), (1.0, 0.5));
+        assert_eq!(right(&ranked), 2);
+        let entropies = ranked.map(|r| r.loss);
+        let of_two = (1.0 + (-1f64).exp() + (-2f64).exp()).ln();
+        let of_one = (1.0 + 2.0 * (-1f64).exp()).ln();
+        let expected = [of_two, of_two + 1.0, (2.0 + (-3f64).exp()).ln(), of_one];
+        assert!(entropies.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{entropies:?}");
+        assert!((loss(&ranked) - expected.iter().sum::<f64>() / 4.0).abs() < 1e-12);
+        assert_eq!((right(&[]), loss(&[])), (0, 0.0));
     }
 
     #[test]
@@ -196,8 +218,13 @@ mod tests {
     #[test]
     fn calibration_is_confidence_against_accuracy() {
         let labels = ["a", "b"].map(String::from);
-        let ranked =
-            |confidence, right: bool| Ranked { label: 0, predicted: u32::from(!right), rank: 0, confidence };
+        let ranked = |confidence, right: bool| Ranked {
+            label: 0,
+            predicted: u32::from(!right),
+            rank: 0,
+            confidence,
+            loss: 0.0,
+        };
         let same = [true, true, true, false].map(|right| ranked(0.75, right));
         assert_eq!(Scores::new(&same, &labels).calibration_error, 0.0);
         // Half of the images are sure and wrong, half are sure and right.

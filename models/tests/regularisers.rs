@@ -212,4 +212,19 @@ fn the_auxiliary_head_has_its_published_size() {
         assert_eq!(cost(&trainable.graph).params, with, "{name}");
         assert_eq!(cost(&assemble(&genotype, &paper).unwrap()).params, without, "{name}");
     }
+    // For ImageNet, on the 4 x 192 channels of the cell at two thirds: convolutions, one norm, classifier.
+    let imagenet = NetworkConfig {
+        channels: 48,
+        layers: 14,
+        classes: 1000,
+        height: 224,
+        width: 224,
+        skeleton: Skeleton::ImageNet,
+        ..CONFIG
+    };
+    let head = 768 * 128 + 2 * 128 + 128 * 768 * 2 * 2 + (768 + 1) * 1000;
+    for (name, without) in [("DARTS_V2", 4_718_752), ("r101_e50_48_n7r3", 5_380_000)] {
+        let trainable = Trainable::assemble(&Genotype::named(name).unwrap(), &imagenet, true).unwrap();
+        assert_eq!(cost(&trainable.graph).params, without + head, "{name}");
+    }
 }

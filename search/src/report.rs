@@ -88,9 +88,7 @@ fn head(story: &Story) -> String {
     if let Some(scores) = &story.scores {
         list.push(("top-5", percent(scores.top5)));
     }
-    if story.seconds > 0.0 {
-        list.push(("time", time(story.seconds)));
-    }
+    list.extend(spent(story));
     let mut text = facts(&list);
     let run = quoted(&story.path.display().to_string());
     let net = quoted(&format!("{}-net", story.path.display()));
@@ -104,7 +102,13 @@ fn head(story: &Story) -> String {
     let next = match (finished, story.is_search()) {
         (false, true) => format!("milenas-search run --data SRC --out {run} --resume"),
         (false, false) => {
-            format!("milenas-search train --genotype {genotype} --data SRC --out {run} --resume")
+            let from = match &story.inherited {
+                Some(start) => {
+                    format!("--from-supernet {}", quoted(&start.from_supernet.display().to_string()))
+                }
+                None => format!("--genotype {genotype}"),
+            };
+            format!("milenas-search train {from} --data SRC --out {run} --resume")
         }
         (true, true) => {
             format!("milenas-search train --genotype {genotype} --config {config} --data SRC --out {net}")
@@ -125,6 +129,24 @@ fn head(story: &Story) -> String {
     text
 }
 
+/// What the run cost: time, pace and memory.
+fn spent(story: &Story) -> Vec<(&'static str, String)> {
+    let mut list = Vec::new();
+    if story.seconds > 0.0 {
+        list.push(("time", time(story.seconds)));
+    }
+    if let Some(seconds) = story.epoch_seconds.filter(|&seconds| seconds > 0.0) {
+        list.push(("an epoch", time(seconds)));
+        if let Some(images) = story.epochs.last().and_then(|epoch| epoch.images) {
+            list.push(("training images a second", format!("{:.0}", images as f64 / seconds)));
+        }
+    }
+    if let Some(mib) = story.peak_mib {
+        list.push(("memory at most", format!("{mib:.0} MiB")));
+    }
+    list
+}
+
 fn series(story: &Story, name: &str, of: impl Fn(&Epoch) -> Option<f64>) -> Series {
     let points = story.epochs.iter().filter_map(|e| Some((e.epoch as f64 + 1.0, of(e)?)));
     Series { name: name.into(), points: points.collect() }
@@ -136,7 +158,10 @@ fn curves(story: &Story) -> String {
         figure(title, &lines(title, "epoch", &all, None))
     };
     let held = if story.is_search() { "validation" } else { "test" };
-    let mut text = chart("Loss", vec![series(story, "training", |e| Some(e.train_loss))]);
+    let mut text = chart(
+        "Loss",
+        vec![series(story, "training", |e| Some(e.train_loss)), series(story, held, Epoch::loss)],
+    );
     let accuracy = |name, of: fn(&Epoch) -> f64| series(story, name, move |e| Some(100.0 * of(e)));
     text += &chart(
         "Accuracy, %",
@@ -158,7 +183,8 @@ fn curves(story: &Story) -> String {
 /// The numbers behind the curves, for those who cannot see them.
 fn epochs(story: &Story) -> String {
     let held = if story.is_search() { "validation" } else { "test" };
-    let mut head = vec!["epoch", "learning rate", "loss", "training", held];
+    let held_loss = format!("{held} loss");
+    let mut head = vec!["epoch", "learning rate", "loss", &held_loss, "training", held];
     if story.is_search() {
         head.extend(["n", "r", "parameters"]);
     }
@@ -167,6 +193,7 @@ fn epochs(story: &Story) -> String {
             (e.epoch + 1).to_string(),
             format!("{:.5}", e.lr),
             format!("{:.4}", e.train_loss),
+            e.loss().map_or("-".into(), |loss| format!("{loss:.4}")),
             percent(e.train_accuracy),
             percent(e.accuracy()),
         ];

@@ -18,13 +18,13 @@ use crate::data::Pictures;
 use crate::{Error, Result};
 
 pub use evaluation::Evaluation;
-pub use folder::{Folder, METRICS, TIMINGS};
+pub use folder::{Folder, METRICS, TIMINGS, Timing};
 pub use genotypes::Row;
 pub use inherit::Supernet;
 pub use population::{HISTORY, run_population};
 pub use search::{Found, SearchRun, open_search, run_search};
 pub use spread::Spread;
-pub use train::{Start, TrainRun, Trained, open_train, run_train};
+pub use train::{Inherited, Start, TrainRun, Trained, open_train, run_train};
 
 /// Images at least this large on a side, or of several sizes, are brought to this side unless one is asked for.
 const DEFAULT_SIDE: usize = 32;
@@ -43,6 +43,8 @@ pub const SCORES: &str = "scores.json";
 pub const CONFIG: &str = "config.toml";
 /// The parameters of a trained network, and its multiply-accumulates of an image.
 pub const COST: &str = "cost.json";
+/// Where the weights of a training are from, if they are inherited.
+pub const START: &str = "start.json";
 
 /// Images of a source in memory, at the network's size.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ pub mod drop_path;
 use std::time::Instant;
 
 use milenas_models::fused::Regularisers;
-use milenas_models::metrics::Ranked;
+use milenas_models::metrics::{self, Ranked};
 use milenas_models::{Graph, Rng, Trainable, Weights};
 use serde::Serialize;
 
@@ -32,8 +32,12 @@ pub struct TrainRecord {
     pub train_loss: f64,
     /// The part of the epoch's images that were right.
     pub train_accuracy: f64,
+    /// How many images that were.
+    pub images: usize,
     /// On the test images after the epoch.
     pub test_accuracy: f64,
+    /// Mean cross-entropy on them, with neither smoothing nor auxiliary head.
+    pub test_loss: f64,
     /// Wall-clock time of the epoch, since a resume if there was one; not in the line, which is the same for equal runs.
     #[serde(skip)]
     pub seconds: f64,
@@ -48,6 +52,7 @@ impl Scalars for TrainRecord {
         vec![
             ("lr", self.lr),
             ("loss/train", self.train_loss),
+            ("loss/test", self.test_loss),
             ("accuracy/train", self.train_accuracy),
             ("accuracy/test", self.test_accuracy),
             ("seconds", self.seconds),
@@ -130,14 +135,16 @@ pub fn train(
             Ok::<_, Error>(())
         })?;
         engine.swap(&mut ema)?;
-        let ranks = evaluate_with(&mut engine, test, settings.batch)?;
+        let ranked = evaluate_with(&mut engine, test, settings.batch)?;
         engine.swap(&mut ema)?;
         keeper.epoch(&TrainRecord {
             epoch,
             lr,
             train_loss: at.loss / steps as f64,
             train_accuracy: at.correct as f64 / at.images.max(1) as f64,
-            test_accuracy: ranks.iter().filter(|r| r.rank == 0).count() as f64 / ranks.len().max(1) as f64,
+            images: at.images,
+            test_accuracy: metrics::right(&ranked) as f64 / ranked.len().max(1) as f64,
+            test_loss: metrics::loss(&ranked),
             seconds: start.elapsed().as_secs_f64(),
         })?;
         at = Position::start(epoch + 1);

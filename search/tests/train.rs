@@ -31,6 +31,16 @@ const ALL: [&str; 7] = [
     "train.jitter=0.2",
 ];
 
+/// The form for ImageNet, whose stems shrink by 8, and what its preset draws.
+const IMAGENET: [&str; 6] = [
+    "data.size=64",
+    "train.skeleton=imagenet",
+    "train.resized_crop=0.08",
+    "train.jitter=0.4",
+    "train.smoothing=0.1",
+    "train.lr_factor=0.97",
+];
+
 struct Silent;
 
 impl Recorder for Silent {
@@ -115,6 +125,7 @@ fn interrupted_at_every_boundary_it_ends_the_same() {
     for (genotype, sets) in [
         ("DARTS_V2", &ALL[..]),
         ("DARTS_V2", &["train.lr_factor=0.9", "train.resized_crop=0.3"]),
+        ("DARTS_V2", &IMAGENET),
         ("AmoebaNet", &["train.drop_path=0.5", "train.smoothing=0.1", "train.ema=0.9"]),
     ] {
         let config = config(sets);

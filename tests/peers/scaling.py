@@ -1,12 +1,13 @@
 """How a step of the search grows with the batch and with the cells: a figure and a table.
 
-    python tests/peers/scaling.py BIN [--steps 5] [--threads 2]
+    python tests/peers/scaling.py BIN [--rounds 3] [--steps 5] [--threads 2]
 
-BIN is the folder of our binaries. Writes docs/scaling.svg, and the table of docs/speed.md between its two marks.
+BIN is the folder of our binaries. Sizes are measured in turn, round by round; what is told is the median of the rounds. Writes docs/scaling.svg, and the table of docs/speed.md between its two marks.
 """
 import argparse
 import json
 import re
+import statistics
 import subprocess
 from pathlib import Path
 
@@ -80,11 +81,15 @@ def table(reports, name, xs, ys):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("bin", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
-    by_batch = [measure(args, batch, LAYERS) for batch in BATCHES]
-    by_cells = [measure(args, BATCH, layers) for layers in CELLS]
+    sizes = [(batch, LAYERS) for batch in BATCHES] + [(BATCH, layers) for layers in CELLS]
+    rounds = [{size: measure(args, *size) for size in dict.fromkeys(sizes)} for _ in range(args.rounds)]
+    medians = [{key: statistics.median(found[size][key] for found in rounds) for key in ("step_seconds", "peak_mib")}
+               for size in sizes]
+    by_batch, by_cells = medians[:len(BATCHES)], medians[len(BATCHES):]
     seconds = [[report["step_seconds"] for report in reports] for reports in (by_batch, by_cells)]
     size = (2 * (LEFT + WIDTH) + 30, TOP + HEIGHT + 30)
     svg = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size[0]} {size[1]}">', f"<style>{STYLE}</style>"]

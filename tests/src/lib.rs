@@ -1,4 +1,6 @@
-//! What the suites share: the real binaries, and a small model to feed them.
+//! What the suites share: the real binaries, a small model to feed them, and a browser.
+
+pub mod browser;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};

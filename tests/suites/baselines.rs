@@ -55,9 +55,28 @@ fn architectures_are_trained_alike_and_what_is_done_stays() {
     assert_eq!(names, ["DARTS_V2", "random:1", "random:2", "random, all 2"]);
     for (row, run) in rows.as_array().unwrap().iter().zip(["DARTS_V2", "random-1", "random-2"]) {
         assert_eq!(row["test_accuracy"][0].as_f64().unwrap(), top1(&root.join("c").join(run).join("seed-0")));
-        assert!(row["params"].as_u64().unwrap() > 0 && row["latency_ms"].as_f64().unwrap() > 0.0);
+        let cost = json(&root.join("c").join(run).join("seed-0/cost.json"));
+        assert_eq!((&row["params"], &row["macs"]), (&cost["params"], &cost["macs"]));
+        assert!(row["latency_ms"].as_f64().unwrap() > 0.0);
+        assert_eq!(row["spread"]["mean"], row["test_accuracy"][0]);
     }
+    // Of the random ones together: the mean of two and their deviation.
+    let [a, b] = [1, 2].map(|i| rows[i]["test_accuracy"][0].as_f64().unwrap());
+    let of = |key: &str| rows[3]["spread"][key].as_f64().unwrap();
+    assert!((of("mean") - (a + b) / 2.0).abs() < 1e-12 && of("count") == 2.0);
+    assert!((of("deviation") - (a - b).abs() / 2f64.sqrt()).abs() < 1e-12);
     assert_eq!(json(&root.join("c/compare.json")), rows);
+    // The table says the same.
+    let table = succeed(root, &command.replace(" --json", "")).out;
+    for row in rows.as_array().unwrap() {
+        let name = row["name"].as_str().unwrap();
+        let line = table.lines().find(|line| line.starts_with(&format!("{name}  ")) || *line == name);
+        let line = line.unwrap_or_else(|| panic!("{name} is not in\n{table}"));
+        let mean = format!("{:.2} %", 100.0 * row["spread"]["mean"].as_f64().unwrap());
+        for expected in [mean, row["params"].to_string(), row["macs"].to_string()] {
+            assert!(line.contains(&expected), "{expected} is not in {line}");
+        }
+    }
     // The same as `train` makes of the same name.
     succeed(root, &format!("milenas-search train --genotype random:2 --data digits --out t {TINY}"));
     let weights = |run: &str| fs::read(root.join(run).join("weights.safetensors")).unwrap();
@@ -88,6 +107,7 @@ fn a_training_begins_with_the_weights_of_its_search() {
         fs::read(root.join("s").join(name)).unwrap() == fs::read(root.join("n").join(name)).unwrap()
     };
     assert!(same("genotype.json"));
+    assert_eq!(json(&root.join("n/start.json")), serde_json::json!({ "from_supernet": "s" }));
     succeed(root, &format!("{command} --resume"));
     let wide = command.replace("--out n", "--out wide");
     let said = run(root, &format!("{wide} --set train.channels=8"));

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, Rgb};
+use milenas_models::Rng;
 use milenas_tests::{TINY, succeed};
 
 /// A picture of stripes, their direction and colours by class.
@@ -26,8 +27,40 @@ fn picture(class: usize, i: usize, gray: bool) -> DynamicImage {
     }
 }
 
+/// Photographs that a package of Python brings, cut and scaled; none where it is not installed.
+struct Package(Vec<Vec<DynamicImage>>);
+
+impl Package {
+    /// By class; the files themselves are gray and coloured too.
+    const FILES: [&[&str]; 3] = [
+        &["chelsea.png", "rocket.jpg"],
+        &["astronaut.png", "camera.png"],
+        &["coins.png", "brick.png", "moon.png"],
+    ];
+
+    fn installed() -> Option<Package> {
+        let lib = std::env::var_os("VIRTUAL_ENV").map(|place| Path::new(&place).join("lib"))?;
+        let mut data =
+            fs::read_dir(lib).ok()?.flatten().map(|entry| entry.path().join("site-packages/skimage/data"));
+        let data = data.find(|path| path.is_dir())?;
+        let open = |name: &&str| image::open(data.join(name)).unwrap();
+        Some(Package(Self::FILES.iter().map(|names| names.iter().map(open).collect()).collect()))
+    }
+
+    /// A part of one of a class's photographs, of 40 to 200 pixels a side.
+    fn picture(&self, class: usize, i: usize, gray: bool) -> DynamicImage {
+        let rng = &mut Rng::new(i as u64, &format!("photograph/{class}"));
+        let photo = &self.0[class][i % self.0[class].len()];
+        let [width, height] = [(); 2].map(|()| 40 + rng.below(161) as u32);
+        let [left, top] = [(photo.width(), width), (photo.height(), height)]
+            .map(|(whole, part)| rng.below((whole - part) as usize) as u32);
+        let part = photo.crop_imm(left, top, width, height);
+        if gray { part.into_luma8().into() } else { part.into_rgb8().into() }
+    }
+}
+
 /// `photos/CLASS/*`, 8, 20 and 36 images; three files are no pictures, or not whole.
-fn prepare(folder: &Path) {
+fn prepare(folder: &Path, picture: impl Fn(usize, usize, bool) -> DynamicImage) {
     for (class, (name, count)) in [("few", 8), ("some", 20), ("many", 36)].into_iter().enumerate() {
         let to = folder.join("photos").join(name);
         fs::create_dir_all(&to).unwrap();
@@ -52,9 +85,21 @@ fn table(path: &Path) -> Vec<Vec<String>> {
 
 #[test]
 fn a_users_folder_takes_the_whole_road() {
+    takes_the_whole_road(picture);
+}
+
+#[test]
+fn so_do_photographs() {
+    match Package::installed() {
+        Some(package) => takes_the_whole_road(|class, i, gray| package.picture(class, i, gray)),
+        None => eprintln!("skipped: no scikit-image in $VIRTUAL_ENV, see `make .venv/photographs`"),
+    }
+}
+
+fn takes_the_whole_road(picture: impl Fn(usize, usize, bool) -> DynamicImage) {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    prepare(folder);
+    prepare(folder, picture);
     let set = format!("--data photos --seed 3 {TINY}");
     let said = succeed(folder, &format!("milenas-search run --out search {set}"));
     for name in ["cut.jpg", "empty.png", "letter.jpg"] {

@@ -1,103 +1,140 @@
-//! The pages of a search and of a training, written by the real binary and opened in headless Chromium.
+//! The pages of a search and of a training, written by the real binary and opened in Chromium: on a desktop, on a phone, in the
+//! dark, on paper, by keyboard.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use milenas_tests::browser::{Browser, chromium};
 use milenas_tests::{TINY, succeed};
 
-/// `$CHROMIUM`, or what Debian calls it.
-fn chromium() -> Option<PathBuf> {
-    if let Some(path) = std::env::var_os("CHROMIUM") {
-        return Some(path.into());
+/// The least contrast of text that is read with ease (WCAG 2.2, criterion 1.4.3).
+const READABLE: f64 = 4.5;
+
+/// Text and what is behind it, as the browser comes to it: `[name, colour, colour]`.
+const COLOURS: &str = "[['body', 'color'], ['dt', 'color'], ['svg text', 'fill'], ['pre', 'color'], ['th', 'color'], \
+    ['td', 'color'], ['figcaption', 'color']].flatMap(([name, key]) => { const of = document.querySelector(name); \
+    if (!of) return []; const back = getComputedStyle(of.closest('pre') ?? document.body).backgroundColor; \
+    return [[name, getComputedStyle(of)[key], back]] })";
+
+/// What can be scrolled sideways and what unfolds, with whether the keyboard comes to it.
+const REACHED: &str = "[...document.querySelectorAll('*')].filter(e => e.scrollWidth > e.clientWidth + 1 && \
+    getComputedStyle(e).overflowX == 'auto').map(e => e.tabIndex)";
+
+/// The element that has the keyboard's focus, and whether this can be seen.
+const FOCUS: &str = "(e => [[...document.querySelectorAll('*')].indexOf(e), e.tagName, \
+    getComputedStyle(e).outlineStyle != 'none' && getComputedStyle(e).outlineWidth != '0px'])(document.activeElement)";
+
+/// Relative luminance of `rgb(R, G, B)` (WCAG 2.2).
+fn luminance(colour: &str) -> f64 {
+    let inner = colour.split(['(', ')']).nth(1).unwrap_or_else(|| panic!("{colour} is no colour"));
+    let linear = |part: &str| {
+        let c = part.trim().parse::<f64>().unwrap() / 255.0;
+        if c <= 0.04045 { c / 12.92 } else { ((c + 0.055) / 1.055).powf(2.4) }
+    };
+    let parts: Vec<f64> = inner.split(',').take(3).map(linear).collect();
+    0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+}
+
+/// The least contrast of any text on the page, and how light what is behind it is.
+fn contrast(browser: &mut Browser) -> (f64, f64) {
+    let colours = browser.value(COLOURS);
+    let pairs =
+        colours.as_array().unwrap().iter().map(|of| [1, 2].map(|i| luminance(of[i].as_str().unwrap())));
+    let ratio = |[a, b]: [f64; 2]| (a.max(b) + 0.05) / (a.min(b) + 0.05);
+    let back = luminance(colours[0][2].as_str().unwrap());
+    (pairs.map(ratio).fold(f64::INFINITY, f64::min), back)
+}
+
+/// Everything that Tab comes to, in order, until it begins again or leaves the page.
+fn tabbed(browser: &mut Browser) -> Vec<(i64, String)> {
+    let mut seen: Vec<(i64, String)> = Vec::new();
+    loop {
+        browser.press("Tab", 9);
+        let found = browser.value(FOCUS);
+        let (index, name) = (found[0].as_i64().unwrap(), found[1].as_str().unwrap().to_string());
+        if name == "BODY" || seen.iter().any(|(other, _)| *other == index) {
+            return seen;
+        }
+        assert_eq!(found[2], true, "the focus on {name} cannot be seen");
+        seen.push((index, name));
     }
-    let folders = std::env::var_os("PATH")?;
-    let names = ["chromium", "chromium-browser", "google-chrome"];
-    std::env::split_paths(&folders).flat_map(|f| names.map(|name| f.join(name))).find(|path| path.exists())
 }
 
-/// The document as the browser has it, and what it said on its console.
-fn opened(browser: &Path, root: &Path, page: &Path, more: &[&str]) -> (String, Vec<String>) {
-    let profile = tempfile::tempdir().unwrap();
-    let done = Command::new(browser)
-        .args([
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--enable-logging=stderr",
-            "--hide-scrollbars",
-        ])
-        .args(["--disable-background-networking", "--no-first-run", "--virtual-time-budget=2000"])
-        .arg(format!("--user-data-dir={}", profile.path().display()))
-        .args(more)
-        .arg("--dump-dom")
-        .arg(format!("file://{}", page.display()))
-        .current_dir(root)
-        .output()
-        .unwrap();
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    let said = String::from_utf8_lossy(&done.stderr).into_owned();
-    let console = said.lines().filter(|line| line.contains("CONSOLE")).map(String::from).collect();
-    (String::from_utf8_lossy(&done.stdout).into_owned(), console)
-}
-
-/// How wide the page is in a frame of so many pixels: a frame's document is measured by the page around it.
-fn width_in(browser: &Path, root: &Path, page: &Path, width: usize) -> usize {
-    let text = fs::read_to_string(page).unwrap();
-    let quoted = text.replace('&', "&amp;").replace('"', "&quot;");
-    let around = format!(
-        "<!doctype html><title>?</title><iframe style=\"border:0;width:{width}px;height:800px\" srcdoc=\"{quoted}\" \
-         onload=\"document.title = this.contentDocument.documentElement.scrollWidth\"></iframe>"
-    );
-    let path = root.join("around.html");
-    fs::write(&path, around).unwrap();
-    let (dom, _) = opened(browser, root, &path, &[]);
-    let title = dom.split("<title>").nth(1).and_then(|rest| rest.split('<').next()).unwrap();
-    title.parse().unwrap_or_else(|_| panic!("the frame did not load: {title}"))
-}
-
-#[test]
-fn pages_open_without_an_error_and_fit_a_phone() {
-    let folder = tempfile::tempdir().unwrap();
-    let root = folder.path();
+/// Pages of a search, of a training, and of both.
+fn pages(root: &Path) -> [PathBuf; 3] {
     let run = |what: &str, out: &str| {
         succeed(root, &format!("milenas-search {what} --data digits --out {out} {TINY}"))
     };
     run("run", "search");
     run("train --genotype search/genotype.json", "network");
     succeed(root, "milenas-search report search network --out both.html");
-    let pages = ["search/report.html", "network/report.html", "both.html"].map(|name| root.join(name));
+    ["search/report.html", "network/report.html", "both.html"].map(|name| root.join(name))
+}
+
+#[test]
+fn pages_are_read_on_any_screen_on_paper_and_by_keyboard() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let pages = pages(root);
     // The page that is written while it runs is the one that is written afterwards.
     let before = fs::read(&pages[0]).unwrap();
     succeed(root, "milenas-search report search");
     assert!(fs::read(&pages[0]).unwrap() == before);
 
-    let Some(browser) = chromium() else {
+    let Some(program) = chromium() else {
         eprintln!("skipped: no chromium on the PATH or in $CHROMIUM");
         return;
     };
+    let mut browser = Browser::start(&program);
     for page in &pages {
-        let (dom, console) = opened(&browser, root, page, &[]);
-        assert!(console.is_empty(), "{}: {console:?}", page.display());
-        assert!(dom.contains("<svg") && dom.trim_end().ends_with("</html>"), "{}", page.display());
+        let name = page.display();
+        let (said, asked) = browser.open(page);
+        assert!(said.is_empty() && asked.is_empty(), "{name}: {said:?} {asked:?}");
+        let dom = browser.value("document.documentElement.outerHTML");
         let written = fs::read_to_string(page).unwrap();
         for mark in ["<svg", "<path", "<polygon", "<td", "<text"] {
-            assert_eq!(
-                dom.matches(mark).count(),
-                written.matches(mark).count(),
-                "{mark} of {}",
-                page.display()
-            );
+            let found = dom.as_str().unwrap().matches(mark).count();
+            assert_eq!(found, written.matches(mark).count(), "{mark} of {name}");
         }
         for width in [360, 1280] {
-            assert_eq!(width_in(&browser, root, page, width), width, "{} flows over", page.display());
+            browser.resize(width, 800);
+            assert_eq!(browser.value("document.documentElement.scrollWidth"), width, "{name} flows over");
+            let reached = browser.value(REACHED);
+            assert!(reached.as_array().unwrap().iter().all(|index| *index == 0), "{name}: {reached}");
+        }
+        for (scheme, light) in [("light", 0.8..=1.0), ("dark", 0.0..=0.1)] {
+            browser.show("screen", scheme);
+            let (least, back) = contrast(&mut browser);
+            assert!(least >= READABLE && light.contains(&back), "{name}, {scheme}: {least}, on {back}");
+        }
+        // Whoever prefers the dark prints on white all the same, and nothing that scrolls is cut off.
+        browser.show("print", "dark");
+        let cut = "[...document.querySelectorAll('.wide')].filter(e => getComputedStyle(e).overflowX != 'visible').length";
+        assert_eq!(browser.value(cut), 0, "{name} on paper");
+        browser.show("screen", "light");
+        let paper = browser.ask("Page.printToPDF", serde_json::json!({ "printBackground": true }));
+        // "%PDF" in base 64.
+        assert!(paper["data"].as_str().unwrap().starts_with("JVBERi"), "{name} on paper");
+
+        let seen = tabbed(&mut browser);
+        let wanted =
+            browser.value("document.querySelectorAll('summary, :not(details) > [tabindex=\"0\"]').length");
+        assert_eq!(seen.len() as u64, wanted.as_u64().unwrap(), "{name}: {seen:?}");
+        for (index, _) in seen.iter().filter(|(_, tag)| tag == "SUMMARY") {
+            browser.value(&format!("document.querySelectorAll('*')[{index}].focus()"));
+            browser.press("Enter", 13);
+            let open = browser.value("document.activeElement.parentElement.open");
+            assert_eq!(open, true, "{name}: what is folded does not open by keyboard");
         }
     }
-    // That an error would be seen: a page that asks for what its policy forbids.
-    let bad = fs::read_to_string(&pages[0])
-        .unwrap()
-        .replace("</main>", "<img src=\"http://localhost/x.png\"></main>");
+    // That faults would be seen: a page that asks for what its policy forbids, in pale letters.
+    let fault = "<img src=\"http://localhost/x.png\"><style>body { color: #999 } :focus-visible { outline: 0 }</style></main>";
+    let bad = fs::read_to_string(&pages[0]).unwrap().replace("</main>", fault);
     fs::write(root.join("bad.html"), bad).unwrap();
-    let (_, console) = opened(&browser, root, &root.join("bad.html"), &[]);
-    assert!(console.iter().any(|line| line.contains("Content Security Policy")), "{console:?}");
+    let (said, _) = browser.open(&root.join("bad.html"));
+    assert!(said.iter().any(|line| line.contains("Content Security Policy")), "{said:?}");
+    let (least, _) = contrast(&mut browser);
+    assert!((2.5..3.0).contains(&least), "#999 on white has a contrast of 2.8, not {least}");
+    browser.press("Tab", 9);
+    assert_eq!(browser.value(FOCUS)[2], false, "a focus without an outline");
 }

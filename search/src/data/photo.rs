@@ -183,6 +183,45 @@ mod tests {
         assert!((mean - 100.0).abs() < 1.5 && (420..580).contains(&below), "{mean} {below}");
     }
 
+    /// Values of 0 to 1 are uniform: Kolmogorov and Smirnov's largest distance of their distribution, at a thousandth. With many
+    /// more of them the rounding to whole levels would show.
+    fn uniform(mut values: Vec<f64>, what: &str) {
+        values.sort_by(f64::total_cmp);
+        let n = values.len() as f64;
+        let far = |(i, x): (usize, &f64)| (x - i as f64 / n).abs().max((x - (i + 1) as f64 / n).abs());
+        let most = values.iter().enumerate().map(far).fold(0.0, f64::max);
+        assert!(most < 1.95 / n.sqrt(), "{what}: {most}");
+    }
+
+    /// Each factor is read off pixels where no other change, in whatever order, has a part in it.
+    #[test]
+    fn contrast_saturation_and_hue_spread_evenly_within_their_strengths() {
+        const STRENGTH: f64 = 0.2;
+        let place = |factor: f64| ((factor - 1.0) / STRENGTH + 1.0) / 2.0;
+        let (mut contrasts, mut saturations, mut hues) = (Vec::new(), Vec::new(), Vec::new());
+        for seed in 0..1000 {
+            let jittered = |image: &[u8], channels: usize| -> Vec<f64> {
+                let mut image = image.to_vec();
+                jitter(&mut image, channels, STRENGTH, &mut Rng::new(seed, "x"));
+                image.into_iter().map(f64::from).collect()
+            };
+            // Brightness scales both levels: their distance over their sum is contrast's alone, 0.6 at first.
+            let levels = jittered(&[40, 160, 40, 160], 1);
+            contrasts.push(place((levels[1] - levels[0]) / (levels[1] + levels[0]) / 0.6));
+            // Two grays tell what brightness and contrast do to a distance; what more a colour's does is saturation.
+            let pixels = jittered(&[60, 60, 60, 180, 180, 180, 80, 160, 80], 3);
+            let [r, g, b] = [pixels[6], pixels[7], pixels[8]];
+            let span = g - r.min(b);
+            saturations.push(place(span / 80.0 * 120.0 / (pixels[3] - pixels[0])));
+            // The largest is green throughout, as a tenth of the circle leads neither to yellow nor to cyan.
+            hues.push((b - r) / span / 6.0 / STRENGTH + 0.5);
+        }
+        for (values, what) in [(contrasts, "contrast"), (saturations, "saturation"), (hues, "hue")] {
+            assert!(values.iter().all(|x| (-0.1..1.1).contains(x)), "{what}");
+            uniform(values, what);
+        }
+    }
+
     #[test]
     fn contrast_and_saturation_keep_what_they_turn_about() {
         // The mean of a gray image, whatever the contrast does.

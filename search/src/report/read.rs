@@ -8,7 +8,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::config::Config;
-use crate::run::{CONFIG, COST, GENOTYPE, HISTORY, METRICS, SCORES, TABLE, TIMINGS};
+use crate::run::{
+    CONFIG, COST, GENOTYPE, HISTORY, Inherited, METRICS, SCORES, START, TABLE, TIMINGS, Timing,
+};
 use crate::supernet::Mixture;
 use crate::{Error, Result};
 
@@ -23,8 +25,11 @@ pub struct Epoch {
     pub lr: f64,
     pub train_loss: f64,
     pub train_accuracy: f64,
+    pub images: Option<u64>,
     pub valid_accuracy: Option<f64>,
+    pub valid_loss: Option<f64>,
     pub test_accuracy: Option<f64>,
+    pub test_loss: Option<f64>,
     pub entropy: Option<[f64; 2]>,
     pub convolutions: Option<[usize; 2]>,
     pub params: Option<u64>,
@@ -38,6 +43,11 @@ impl Epoch {
     /// On images that did not train the weights: the validation half of a search, the test images of a training.
     pub fn accuracy(&self) -> f64 {
         self.test_accuracy.or(self.valid_accuracy).unwrap_or(f64::NAN)
+    }
+
+    /// Cross-entropy on the same images.
+    pub fn loss(&self) -> Option<f64> {
+        self.test_loss.or(self.valid_loss)
     }
 }
 
@@ -62,12 +72,18 @@ pub struct Story {
     pub config: Config,
     pub epochs: Vec<Epoch>,
     pub seconds: f64,
+    /// The time of the median epoch.
+    pub epoch_seconds: Option<f64>,
+    /// The most memory that it held, in MiB.
+    pub peak_mib: Option<f64>,
     /// Of the network that is trained.
     pub cost: Option<Cost>,
     /// Architectures that a search has judged one by one; `None` for other runs.
     pub judged: Option<usize>,
     /// What a search chose, or what is trained.
     pub genotype: Option<Genotype>,
+    /// The search that a training has its weights from.
+    pub inherited: Option<Inherited>,
     pub sizes: Vec<Size>,
     pub scores: Option<Scores>,
 }
@@ -88,6 +104,18 @@ fn json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     found.transpose()
 }
 
+/// The time of the median of `epochs` that are done. One that a kill interrupted counts what was done again twice.
+fn median_epoch(timings: &[Timing], epochs: usize) -> Option<f64> {
+    let mut each = vec![0.0; epochs];
+    for timing in timings {
+        if let Some(sum) = each.get_mut(timing.spent_in()) {
+            *sum += timing.seconds;
+        }
+    }
+    each.sort_by(f64::total_cmp);
+    each.get(epochs / 2).copied()
+}
+
 impl Story {
     /// Of the run in a folder, running or done.
     ///
@@ -106,20 +134,20 @@ impl Story {
         {
             epochs.push(serde_json::from_str(line).map_err(|e| broken(&place, e))?);
         }
-        #[derive(Deserialize)]
-        struct Timing {
-            seconds: f64,
-        }
         let timings = text(&path.join(TIMINGS))?.unwrap_or_default();
-        let timings = timings.lines().filter_map(|line| serde_json::from_str::<Timing>(line).ok());
+        let timings: Vec<Timing> =
+            timings.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         Ok(Story {
             path: path.to_path_buf(),
             config,
-            seconds: timings.map(|timing| timing.seconds).sum(),
+            seconds: timings.iter().map(|timing| timing.seconds).sum(),
+            epoch_seconds: median_epoch(&timings, epochs.len()),
+            peak_mib: timings.iter().filter_map(|timing| timing.peak_mib).reduce(f64::max),
             cost: json(&path.join(COST))?,
             // Below the names of the columns.
             judged: text(&path.join(HISTORY))?.map(|table| table.lines().skip(1).count()),
             genotype: json(&path.join(GENOTYPE))?,
+            inherited: json(&path.join(START))?,
             sizes: json(&path.join(TABLE))?.unwrap_or_default(),
             scores: json(&path.join(SCORES))?,
             epochs,

@@ -16,14 +16,13 @@ fn search_line(epoch: usize) -> String {
     let mixture = vec![vec![[0.125; 8]; 14]; 2];
     let line = serde_json::json!({
         "epoch": epoch, "lr": 0.025, "train_loss": 2.0 - epoch as f64 / 10.0, "train_accuracy": 0.3,
-        "valid_accuracy": 0.25, "entropy": [2.0, 1.9], "convolutions": [6, 0], "params": 3349342, "macs": 500,
+        "images": 500, "valid_accuracy": 0.25, "valid_loss": 2.125, "entropy": [2.0, 1.9], "convolutions": [6, 0], "params": 3349342, "macs": 500,
         "skips": 2, "mixture": mixture, "genotype": genotype,
     });
     format!("{line}\n")
 }
 
-const TRAIN_LINE: &str =
-    "{\"epoch\":0,\"lr\":0.05,\"train_loss\":1.5,\"train_accuracy\":0.5,\"test_accuracy\":0.61}\n";
+const TRAIN_LINE: &str = "{\"epoch\":0,\"lr\":0.05,\"train_loss\":1.5,\"train_accuracy\":0.5,\"images\":1504,\"test_accuracy\":0.61,\"test_loss\":1.25}\n";
 
 /// No tag but these stays open, and every other is closed in order.
 fn balanced(page: &str) {
@@ -98,7 +97,12 @@ fn a_training_is_told_whole() {
     let scores = Scores::new(&ranked, &["cat".into(), "<dog>".into()]);
     let files = [
         ("metrics.jsonl", TRAIN_LINE.to_string()),
-        ("timings.jsonl", "{\"epoch\":1,\"step\":0,\"seconds\":75.2}\n".into()),
+        (
+            "timings.jsonl",
+            "{\"epoch\":0,\"step\":50,\"seconds\":50.2,\"peak_mib\":321.4}\n\
+             {\"epoch\":1,\"step\":0,\"seconds\":25.0,\"peak_mib\":null}\n"
+                .into(),
+        ),
         ("genotype.json", Genotype::named("DARTS_V2").unwrap().to_json()),
         ("scores.json", serde_json::to_string(&scores).unwrap()),
         ("cost.json", "{\"params\":1234567,\"macs\":7654321}".into()),
@@ -109,7 +113,11 @@ fn a_training_is_told_whole() {
     closed(&page);
     for expected in [
         "61.00 %",
-        "1 min 15 s",
+        "time</dt><dd>1 min 15 s<",
+        "an epoch</dt><dd>1 min 15 s<",
+        "images a second</dt><dd>20<",
+        "memory at most</dt><dd>321 MiB<",
+        "<td>1.2500</td>",
         "&lt;dog&gt;",
         "milenas-export",
         "50.00 %",
@@ -120,6 +128,20 @@ fn a_training_is_told_whole() {
         assert!(page.contains(expected), "{expected}");
     }
     assert!(!page.contains("Entropy") && !page.contains("Mixtures"));
+}
+
+/// With the weights of a search a training goes on by naming it: the checkpoint is of no other start.
+#[test]
+fn an_interrupted_training_goes_on_from_its_start() {
+    let place = tempfile::tempdir().unwrap();
+    let genotype = Genotype::named("DARTS_V2").unwrap().to_json();
+    run(place.path(), &[("metrics.jsonl", TRAIN_LINE.into()), ("genotype.json", genotype)]);
+    let page = page_of(&[place.path()]).unwrap();
+    assert!(page.contains("milenas-search train --genotype ") && page.contains(" --resume"));
+    std::fs::write(place.path().join("start.json"), "{\"from_supernet\":\"runs/it's\"}").unwrap();
+    let page = page_of(&[place.path()]).unwrap();
+    let expected = escaped("milenas-search train --from-supernet 'runs/it'\\''s' --data SRC");
+    assert!(page.contains(&expected) && !page.contains("--genotype"), "{expected}");
 }
 
 /// Of a search that judges architectures one by one there are no epochs to tell.

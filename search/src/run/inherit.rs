@@ -39,6 +39,11 @@ impl Supernet {
         Ok(Supernet { config, weights, place })
     }
 
+    /// The folder of its search.
+    pub fn run(&self) -> &Path {
+        self.place.parent().unwrap_or(&self.place)
+    }
+
     /// What tells it from others.
     pub fn fingerprint(&self) -> Result<String> {
         let bytes = self.weights.to_bytes(Default::default())?;

@@ -1,16 +1,16 @@
 //! A training in its folder: begun, or gone on with after a kill.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use milenas_models::images::Source;
 use milenas_models::metrics::Scores;
 use milenas_models::{Card, Genotype, Model, NetworkConfig, Trainable, Weights, assemble, cost, file};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::evaluation::BATCH;
-use super::{CHECKPOINT, COST, Data, Folder, GENOTYPE, SCORES, Supernet, WEIGHTS};
+use super::{CHECKPOINT, COST, Data, Folder, GENOTYPE, SCORES, START, Supernet, WEIGHTS};
 use crate::config::Config;
 use crate::strategy::Recorder;
 use crate::train::checkpoint::{Checkpoint, Origin};
@@ -47,6 +47,13 @@ pub enum Start {
     Supernet(Box<Supernet>),
 }
 
+/// `start.json`: where a training has its weights from, so that its page can say how to go on with it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Inherited {
+    /// The folder of the search, as it was typed.
+    pub from_supernet: PathBuf,
+}
+
 /// What a training leaves.
 #[derive(Clone, Debug)]
 pub struct Trained {
@@ -67,7 +74,7 @@ pub fn open_train(
     config: &Config,
     data: &Data,
     genotype: &Genotype,
-    start: &Start,
+    given: &Start,
     resume: bool,
 ) -> Result<TrainRun> {
     // Before the folder: what cannot be trained leaves nothing behind.
@@ -76,7 +83,7 @@ pub fn open_train(
     let shape = NetworkConfig { skeleton: settings.skeleton, ..shape };
     let network = Trainable::assemble(genotype, &shape, settings.auxiliary > 0.0)?;
     let weights = Weights::init(&network.graph, config.seed)?;
-    let (start, inherited) = match start {
+    let (start, inherited) = match given {
         Start::Random => ("random weights".into(), false),
         Start::Supernet(supernet) => {
             supernet.inherit(genotype, &shape, &weights)?;
@@ -100,6 +107,9 @@ pub fn open_train(
         return Err(Error::Data { problem });
     }
     let folder = Folder::create(path, &origin.config, WEIGHTS)?;
+    if let Start::Supernet(supernet) = given {
+        write_json(&folder.join(START), &Inherited { from_supernet: supernet.run().to_path_buf() })?;
+    }
     Ok(TrainRun { folder, origin, from: None, shape, network, weights, inherited })
 }
 

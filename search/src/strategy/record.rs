@@ -22,8 +22,12 @@ pub struct EpochRecord {
     pub train_loss: f64,
     /// The part of the epoch's training images that were right.
     pub train_accuracy: f64,
+    /// How many training images that were.
+    pub images: usize,
     /// On the validation half after the epoch, by the supernet with running statistics.
     pub valid_accuracy: f64,
+    /// Its mean cross-entropy there.
+    pub valid_loss: f64,
     /// Mean entropy of the edges' mixtures, normal and reduction cells.
     pub entropy: [f64; 2],
     /// Convolutions of the derived normal and reduction cells.
@@ -52,6 +56,7 @@ impl Scalars for EpochRecord {
         vec![
             ("lr", self.lr),
             ("loss/train", self.train_loss),
+            ("loss/valid", self.valid_loss),
             ("accuracy/train", self.train_accuracy),
             ("accuracy/valid", self.valid_accuracy),
             ("entropy/normal", self.entropy[0]),

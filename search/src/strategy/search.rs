@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use milenas_models::metrics::rank;
+use milenas_models::metrics::{self, Ranked};
 use milenas_models::{Cost, Rng};
 
 use super::checkpoint::{Checkpoint, Position};
@@ -96,7 +96,8 @@ pub fn search(
             break;
         }
         let genotype = alphas.genotype(&space)?;
-        let accuracy = accuracy(net, pictures, &valid, &alphas, config, epoch)?;
+        let ranked = validate(net, pictures, &valid, &alphas, config, epoch)?;
+        let accuracy = (metrics::right(&ranked), ranked.len());
         sizes.see(Best { epoch, accuracy, genotype: genotype.clone(), alphas: alphas.clone() });
         let Cost { params, macs } = measure(&genotype, &evaluation)?;
         keeper.epoch(&EpochRecord {
@@ -104,7 +105,9 @@ pub fn search(
             lr,
             train_loss: at.loss / steps as f64,
             train_accuracy: at.correct as f64 / at.images.max(1) as f64,
+            images: at.images,
             valid_accuracy: accuracy.0 as f64 / accuracy.1 as f64,
+            valid_loss: metrics::loss(&ranked),
             entropy: alphas.entropy(),
             convolutions: genotype.convolutions(),
             params,
@@ -155,21 +158,21 @@ pub(crate) fn finite(
     }
 }
 
-/// How many of the validation images are right, and how many there are: in order, not augmented (the released code does
-/// augment them here); no more than an epoch's steps visit.
-fn accuracy(
+/// How the supernet does on the validation images: in order, not augmented (the released code does augment them here); no more
+/// than an epoch's steps visit.
+fn validate(
     net: &mut dyn Supernet,
     pictures: &Pictures,
     valid: &[usize],
     alphas: &Alphas,
     config: &Config,
     epoch: usize,
-) -> Result<(usize, usize)> {
+) -> Result<Vec<Ranked>> {
     let settings = &config.search;
     let most = if settings.steps == 0 { usize::MAX } else { settings.steps * settings.batch };
     let valid = &valid[..valid.len().min(most)];
     let mixing = settings.mixing(epoch);
-    let mut correct = 0;
+    let mut ranked = Vec::with_capacity(valid.len());
     std::thread::scope(|scope| {
         let (plan, form) = (Plan::in_order(valid, settings.batch), Form::new(net.takes_bytes(), None));
         let batches = Loader::start(scope, pictures, plan, form);
@@ -179,9 +182,9 @@ fn accuracy(
             let logits = net.predict_cells(&batch, &pass.cells(net.config()))?;
             let classes = logits.len() / batch.len();
             let rows = logits.chunks_exact(classes).zip(&batch.labels);
-            correct += rows.filter(|(row, label)| rank(row, **label) == 0).count();
+            ranked.extend(rows.map(|(row, &label)| Ranked::new(row, label)));
         }
         Ok::<_, Error>(())
     })?;
-    Ok((correct, valid.len()))
+    Ok(ranked)
 }
