@@ -16,7 +16,7 @@ const COLOURS: &str = "[['body', 'color'], ['dt', 'color'], ['svg text', 'fill']
     if (!of) return []; const back = getComputedStyle(of.closest('pre') ?? document.body).backgroundColor; \
     return [[name, getComputedStyle(of)[key], back]] })";
 
-/// What can be scrolled sideways and what unfolds, with whether the keyboard comes to it.
+/// Of what can be scrolled sideways, whether the keyboard comes to it: 0 where it does.
 const REACHED: &str = "[...document.querySelectorAll('*')].filter(e => e.scrollWidth > e.clientWidth + 1 && \
     getComputedStyle(e).overflowX == 'auto').map(e => e.tabIndex)";
 

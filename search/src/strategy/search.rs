@@ -50,7 +50,8 @@ pub fn search(
             ended = Ended::Size;
             break;
         }
-        if keeper.out_of_time() {
+        // One step is taken whatever the time: a search that ends has a point to go on from.
+        if at != Position::default() && keeper.out_of_time() {
             ended = Ended::Time;
             break;
         }
