@@ -103,41 +103,23 @@ fn depthwise_kernels(bench: &mut Bench, level: Level, shape: Depthwise) {
         },
         || twins::depthwise(shape, &x, &w, &mut slow),
     );
-    let (plain, mut out, mut slow) = (x.blocked(), x.blocked(), x.clone());
-    bench.pair(
-        &name("input gradient"),
-        || {
-            level.run(depthwise::InputGradient {
-                shape,
-                map,
-                gradient,
-                weight,
-                add: false,
-                gate: None,
-                out: &mut out,
-            })
-        },
-        || twins::depthwise_input_gradient(shape, &g, &w, &mut slow),
-    );
-    let (gate, mut through) = (Some(&plain[..]), x.clone());
-    bench.pair(
-        &name("input gradient through the rectifier"),
-        || {
-            level.run(depthwise::InputGradient {
-                shape,
-                map,
-                gradient,
-                weight,
-                add: false,
-                gate,
-                out: &mut out,
-            })
-        },
-        || {
-            twins::depthwise_input_gradient(shape, &g, &w, &mut slow);
-            twins::gate(&slow, &x, &mut through);
-        },
-    );
+    let plain = x.blocked();
+    for gate in [None, Some(&plain[..])] {
+        let (mut out, mut slow, mut through) = (plain.clone(), x.clone(), x.clone());
+        bench.pair(
+            &name(if gate.is_some() { "input gradient through the rectifier" } else { "input gradient" }),
+            || {
+                let (add, out) = (false, &mut out[..]);
+                level.run(depthwise::InputGradient { shape, map, gradient, weight, add, gate, out })
+            },
+            || {
+                twins::depthwise_input_gradient(shape, &g, &w, &mut slow);
+                if gate.is_some() {
+                    twins::gate(&slow, &x, &mut through);
+                }
+            },
+        );
+    }
     let (mut out, mut slow) = (w.blocked(), w.clone());
     bench.pair(
         &name("weight gradient"),
