@@ -184,16 +184,22 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// For checkpoints that do not say what kind of thing computed them.
+pub(crate) fn cpu() -> String {
+    "cpu".into()
+}
+
 /// Whether a checkpoint is of this run. `what` is a search or a training; the pairs are then and now.
 ///
 /// # Errors
-/// Another version, configuration or data, with what to do.
+/// Another version, configuration, data or kind of device, with what to do.
 pub(crate) fn check_origin(
     place: &str,
     what: &str,
     version: [u32; 2],
     config: (&str, &Config),
     data: [&str; 2],
+    device: [&str; 2],
 ) -> Result<()> {
     let other = |problem: String| Err(Error::Resume { place: place.into(), problem });
     let [then, now] = version;
@@ -214,6 +220,13 @@ pub(crate) fn check_origin(
         return other(format!(
             "it is of a {what} on other images: {then} then, {now} now. Help: give the same --data, or begin a new \
              {what} in another --out"
+        ));
+    }
+    let [then, now] = device;
+    if then != now {
+        return other(format!(
+            "it is of a {what} that computed on {then}, {now} was asked for; each keeps what its optimiser knows in an order of its own. \
+             Help: go on with --device {then}, or begin a new {what} in another --out"
         ));
     }
     Ok(())

@@ -238,8 +238,7 @@ pub struct RunOptions {
     /// Decides every random choice
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Where to compute: cpu, or cuda:N for NVIDIA GPU N in a build with the feature `cuda` (`run` alone; cuda:N,tf32 for products
-    /// in TF32)
+    /// Where to compute: cpu, or cuda:N for NVIDIA GPU N in a build with the feature `cuda` (cuda:N,tf32 for products in TF32)
     #[arg(long = "device", value_name = "NAME", default_value = "cpu")]
     pub place: Place,
 }
@@ -382,6 +381,9 @@ pub enum BenchCommand {
         /// A published name, or a file
         #[arg(long, value_name = "GENOTYPE", default_value = "DARTS_V2")]
         genotype: String,
+        /// cpu, or cuda:N in a build with the feature `cuda`
+        #[arg(long = "device", value_name = "NAME", default_value = "cpu")]
+        place: Place,
         #[command(flatten)]
         size: BenchSize,
     },

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use milenas_models::images::Source;
 use milenas_models::input::Limits;
+use milenas_models::kernels::cuda::Device;
 use milenas_models::{Genotype, Rng, Space, file};
 
 use crate::bench::{self, StepBench, TrainBench};
@@ -51,14 +52,21 @@ fn text(path: &Path) -> Result<String> {
     String::from_utf8(bytes).with_context(|| format!("{}: not text", path.display()))
 }
 
+/// The device that was asked for, if it is not the CPU; says which it is.
+fn open_device(options: &RunOptions) -> Result<Option<Box<dyn Device>>> {
+    let device = options.place.open()?;
+    if let Some(device) = &device {
+        Progress::new("device").line(&format!("computing on {}", device.name()));
+    }
+    Ok(device)
+}
+
 /// # Errors
 /// A device that is not the CPU.
 fn cpu_only(options: &RunOptions, what: &str) -> Result<()> {
     match options.place {
         Place::Cpu => Ok(()),
-        place => bail!(
-            "--device {place}: {what} computes on the cpu only; a GPU searches, with `milenas-search run`. Help: leave --device out"
-        ),
+        place => bail!("--device {place}: {what} computes on the cpu only. Help: leave --device out"),
     }
 }
 
@@ -186,10 +194,10 @@ fn bench(command: &BenchCommand) -> Result<()> {
             let what = StepBench { channels, layers, batch, steps };
             pool.install(|| bench::step(&what, &config.search, *place))?
         }
-        BenchCommand::Train { genotype, .. } => {
+        BenchCommand::Train { genotype, place, .. } => {
             let genotype = read_genotype(genotype)?;
             let what = TrainBench { genotype, channels, layers, batch, steps };
-            pool.install(|| bench::train(&what, &config.train))?
+            pool.install(|| bench::train(&what, &config.train, *place))?
         }
     };
     if size.json {

@@ -1,57 +1,88 @@
-//! What a derived network runs on: the fused passes where they cover it, else the executor.
+//! What a derived network runs on: a device if there is one, else the fused passes where they cover it, else the executor.
+
+mod cuda;
 
 use std::collections::HashMap;
 
-use candle_core::{Device, Tensor};
+use candle_core::{Device as Place, Tensor};
 use milenas_models::fused::{Network, Regularisers};
 use milenas_models::graph::Value;
+use milenas_models::kernels::cuda::Device;
 use milenas_models::{Executor, Graph, Mode, Trainable, Weights};
 
+use self::cuda::CudaNetwork;
 use crate::Result;
 use crate::data::Batch;
 use crate::loss::cross_entropy;
 use crate::optim::{Ema, Sgd, SgdConfig, clip_factor, squared_norm};
+
+/// The device that a network computes on, if it is not the CPU.
+pub type MaybeDevice<'a> = Option<&'a mut (dyn Device + 'static)>;
 
 /// A network with its weights.
 pub struct Engine<'a> {
     graph: &'a Graph,
     paths: &'a [Value],
     weights: &'a Weights,
-    fused: Option<Network>,
-    /// Of the executor's last loss, by name.
-    gradients: Vec<(&'a str, Vec<f32>)>,
+    form: Form<'a>,
+}
+
+enum Form<'a> {
+    Cuda(Box<CudaNetwork>, &'a mut (dyn Device + 'static)),
+    Fused(Box<Network>),
+    /// Gradients of the last loss, by name.
+    Executor(Vec<(&'a str, Vec<f32>)>),
 }
 
 impl<'a> Engine<'a> {
+    /// On the CPU.
+    ///
     /// # Errors
     /// Weights that the graph lacks.
     pub fn new(graph: &'a Graph, weights: &'a Weights) -> Result<Self> {
-        Self::on(Network::new(graph).ok(), graph, &[], weights)
+        Self::on_cpu(Network::new(graph).ok(), graph, &[], weights)
     }
 
     /// With what training alone asks for.
     ///
     /// # Errors
-    /// Weights that the graph lacks.
-    pub fn for_training(network: &'a Trainable, weights: &'a Weights) -> Result<Self> {
-        Self::on(Network::for_training(network).ok(), &network.graph, &network.paths, weights)
+    /// Weights that the graph lacks; an operation that a device has no kernel for.
+    pub fn for_training(
+        network: &'a Trainable,
+        weights: &'a Weights,
+        device: MaybeDevice<'a>,
+    ) -> Result<Self> {
+        let (graph, paths) = (&network.graph, &network.paths[..]);
+        let Some(device) = device else {
+            return Self::on_cpu(Network::for_training(network).ok(), graph, paths, weights);
+        };
+        let mut network = CudaNetwork::new(network)?;
+        network.load(weights)?;
+        Ok(Engine { graph, paths, weights, form: Form::Cuda(Box::new(network), device) })
     }
 
-    fn on(
-        mut fused: Option<Network>,
+    fn on_cpu(
+        fused: Option<Network>,
         graph: &'a Graph,
         paths: &'a [Value],
         weights: &'a Weights,
     ) -> Result<Self> {
-        if let Some(network) = &mut fused {
-            network.tensors_mut().load(weights)?;
-        }
-        Ok(Engine { graph, paths, weights, fused, gradients: Vec::new() })
+        let form = match fused {
+            Some(mut network) => {
+                network.tensors_mut().load(weights)?;
+                Form::Fused(Box::new(network))
+            }
+            None => Form::Executor(Vec::new()),
+        };
+        Ok(Engine { graph, paths, weights, form })
     }
 
-    /// The fused network, if there is one.
+    /// The fused network, if it is one.
     pub fn fused(&mut self) -> Option<&mut Network> {
-        self.fused.as_mut()
+        match &mut self.form {
+            Form::Fused(network) => Some(network),
+            Form::Cuda(..) | Form::Executor(_) => None,
+        }
     }
 
     /// How many paths can be dropped.
@@ -62,12 +93,16 @@ impl<'a> Engine<'a> {
     /// The loss of a batch in training mode, that of the auxiliary head with it, and the number of right answers; leaves the
     /// gradients for [`step`](Self::step).
     pub fn gradients(&mut self, batch: &Batch, extra: &Regularisers<'_>) -> Result<(f64, usize)> {
-        if let Some(network) = &mut self.fused {
-            return Ok(network.descend_with(&batch.numbers(), &batch.labels, extra)?);
-        }
+        let gradients = match &mut self.form {
+            Form::Cuda(network, device) => return Ok(network.gradients(*device, batch, extra)?),
+            Form::Fused(network) => {
+                return Ok(network.descend_with(&batch.numbers(), &batch.labels, extra)?);
+            }
+            Form::Executor(gradients) => gradients,
+        };
         let mut factors = HashMap::new();
         for (path, factor) in self.paths.iter().zip(extra.paths.chunks_exact(batch.len())) {
-            factors.insert(*path, Tensor::from_slice(factor, (batch.len(), 1, 1, 1), &Device::Cpu)?);
+            factors.insert(*path, Tensor::from_slice(factor, (batch.len(), 1, 1, 1), &Place::Cpu)?);
         }
         let executor = Executor::new(self.graph, self.weights).with_factors(factors);
         let results = executor.run(&[batch.tensor()?], Mode::Train)?;
@@ -77,75 +112,102 @@ impl<'a> Engine<'a> {
             loss = (loss + (second * extra.auxiliary)?)?;
         }
         let store = loss.backward()?;
-        self.gradients.clear();
+        gradients.clear();
         for (name, var) in self.weights.trainable() {
             let gradient = store.get(var).map(|g| g.flatten_all()?.to_vec1()).transpose()?;
-            self.gradients.push((name, gradient.unwrap_or_else(|| vec![0.0f32; var.elem_count()])));
+            gradients.push((name, gradient.unwrap_or_else(|| vec![0.0f32; var.elem_count()])));
         }
         Ok((f64::from(loss.to_scalar::<f32>()?), right))
     }
 
-    /// One step of every trainable tensor; one that the loss does not reach only decays.
+    /// One step of every trainable tensor; one that the loss does not reach only decays. A device keeps the velocities, until
+    /// [`settle`](Self::settle).
     pub fn step(&mut self, sgd: &mut Sgd, config: &SgdConfig, lr: f64) -> Result<()> {
-        if let Some(network) = &mut self.fused {
-            let scale = clip_factor(network.tensors().squared_gradient_norm().sqrt(), config.clip);
-            network.tensors_mut().for_each_parameter(|index, w, g| sgd.step(config, lr, scale, index, w, g));
-            return Ok(());
+        match &mut self.form {
+            Form::Cuda(network, device) => Ok(network.descend(*device, sgd, config, lr)?),
+            Form::Fused(network) => {
+                let scale = clip_factor(network.tensors().squared_gradient_norm().sqrt(), config.clip);
+                let step = |index, w: &mut [f32], g: &[f32]| sgd.step(config, lr, scale, index, w, g);
+                network.tensors_mut().for_each_parameter(step);
+                Ok(())
+            }
+            Form::Executor(gradients) => {
+                let norm = gradients.iter().map(|(_, g)| squared_norm(g)).sum::<f64>().sqrt();
+                let scale = clip_factor(norm, config.clip);
+                for (index, (name, gradient)) in gradients.iter().enumerate() {
+                    self.weights.modify(name, |w| sgd.step(config, lr, scale, index, w, gradient))?;
+                }
+                Ok(())
+            }
         }
-        let norm = self.gradients.iter().map(|(_, g)| squared_norm(g)).sum::<f64>().sqrt();
-        let scale = clip_factor(norm, config.clip);
-        for (index, (name, gradient)) in self.gradients.iter().enumerate() {
-            self.weights.modify(name, |w| sgd.step(config, lr, scale, index, w, gradient))?;
+    }
+
+    /// Gives `sgd` the velocities of the last steps.
+    pub fn settle(&mut self, sgd: &mut Sgd) -> Result<()> {
+        match &mut self.form {
+            Form::Cuda(network, device) => Ok(network.settle(*device, sgd)?),
+            Form::Fused(_) | Form::Executor(_) => Ok(()),
         }
-        Ok(())
     }
 
     /// Shows every weight and running statistic to the mean.
     pub fn average(&mut self, ema: &mut Ema, decay: f64) -> Result<()> {
         let decay = ema.begin(decay);
-        self.each(|index, w| ema.see(decay, index, w))
+        self.each(false, |index, w| ema.see(decay, index, w))
     }
 
     /// Exchanges every weight and running statistic and its mean.
     pub fn swap(&mut self, ema: &mut Ema) -> Result<()> {
-        self.each(|index, w| ema.swap(index, w))
+        match ema.state() {
+            (0, _) => Ok(()),
+            _ => self.each(true, |index, w| ema.swap(index, w)),
+        }
     }
 
     /// All tensors, each with an index of its own.
-    fn each(&mut self, mut visit: impl FnMut(usize, &mut [f32])) -> Result<()> {
-        if let Some(network) = &mut self.fused {
-            let mut count = 0;
-            let tensors = network.tensors_mut();
-            tensors.for_each_parameter(|index, w, _| {
-                count = count.max(index + 1);
-                visit(index, w);
-            });
-            let statistics = tensors.statistics.values.iter_mut().enumerate();
-            statistics.for_each(|(index, x)| visit(count + index, x));
-            return Ok(());
+    fn each(&mut self, changes: bool, mut visit: impl FnMut(usize, &mut [f32])) -> Result<()> {
+        match &mut self.form {
+            Form::Cuda(network, device) => Ok(network.each(*device, changes, visit)?),
+            Form::Fused(network) => {
+                let mut count = 0;
+                let tensors = network.tensors_mut();
+                tensors.for_each_parameter(|index, w, _| {
+                    count = count.max(index + 1);
+                    visit(index, w);
+                });
+                let statistics = tensors.statistics.values.iter_mut().enumerate();
+                statistics.for_each(|(index, x)| visit(count + index, x));
+                Ok(())
+            }
+            Form::Executor(_) => {
+                for (index, (name, _)) in self.weights.iter().enumerate() {
+                    self.weights.modify(name, |w| visit(index, w))?;
+                }
+                Ok(())
+            }
         }
-        for (index, (name, _)) in self.weights.iter().enumerate() {
-            self.weights.modify(name, |w| visit(index, w))?;
-        }
-        Ok(())
     }
 
     /// Puts the weights that it holds back where they came from.
-    pub fn store(&self) -> Result<()> {
-        match &self.fused {
-            Some(network) => Ok(network.tensors().store(self.weights)?),
-            None => Ok(()),
+    pub fn store(&mut self) -> Result<()> {
+        match &mut self.form {
+            Form::Cuda(network, device) => Ok(network.store(*device, self.weights)?),
+            Form::Fused(network) => Ok(network.tensors().store(self.weights)?),
+            Form::Executor(_) => Ok(()),
         }
     }
 
     /// Logits of a batch in evaluation mode, a row per image.
     pub fn predict(&mut self, batch: &Batch) -> Result<Vec<Vec<f32>>> {
-        if let Some(network) = &mut self.fused {
-            let logits = network.predict(&batch.numbers())?;
-            return Ok(logits.chunks_exact(logits.len() / batch.len()).map(<[f32]>::to_vec).collect());
-        }
-        let images: Tensor = batch.tensor()?;
-        let logits = Executor::new(self.graph, self.weights).run(&[images], Mode::Eval)?.remove(0);
-        Ok(logits.to_vec2()?)
+        let logits = match &mut self.form {
+            Form::Cuda(network, device) => network.predict(*device, batch)?,
+            Form::Fused(network) => network.predict(&batch.numbers())?,
+            Form::Executor(_) => {
+                let images: Tensor = batch.tensor()?;
+                let logits = Executor::new(self.graph, self.weights).run(&[images], Mode::Eval)?.remove(0);
+                return Ok(logits.to_vec2()?);
+            }
+        };
+        Ok(logits.chunks_exact(logits.len() / batch.len()).map(<[f32]>::to_vec).collect())
     }
 }

@@ -15,6 +15,7 @@ pub mod loss;
 pub mod memory;
 pub mod optim;
 pub mod report;
+mod resident;
 pub mod run;
 pub mod score;
 pub mod strategy;

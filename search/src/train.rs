@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::checkpoint::Position;
 use crate::config::Config;
 use crate::data::{Form, Loader, Pictures, Plan};
-use crate::engine::Engine;
+use crate::engine::{Engine, MaybeDevice};
 use crate::optim::{Ema, Sgd};
 use crate::strategy::Recorder;
 use crate::strategy::finite;
@@ -78,7 +78,8 @@ pub trait Keeper {
     fn save(&mut self, checkpoint: &Checkpoint) -> Result<()>;
 }
 
-/// Trains `weights` in place, from their beginning or from a checkpoint, and ends as if there had been no interruption.
+/// Trains `weights` in place, from their beginning or from a checkpoint, and ends as if there had been no interruption; on a device or,
+/// without one, on the CPU.
 ///
 /// # Errors
 /// No training images, a loss or weight that is not finite, a failure of `keeper`.
@@ -86,6 +87,7 @@ pub fn train(
     task: &Task<'_>,
     weights: &Weights,
     from: Option<Checkpoint>,
+    device: MaybeDevice<'_>,
     recorder: &mut dyn Recorder,
     keeper: &mut dyn Keeper,
 ) -> Result<()> {
@@ -99,7 +101,7 @@ pub fn train(
         weights.copy_from(&from.weights)?;
         (sgd, ema, at) = (from.sgd, from.ema, from.position);
     }
-    let mut engine = Engine::for_training(network, weights)?;
+    let mut engine = Engine::for_training(network, weights, device)?;
     let all: Vec<usize> = (0..pictures.len()).collect();
     for epoch in at.epoch..settings.epochs {
         let start = Instant::now();
@@ -129,7 +131,7 @@ pub fn train(
                 at.images += batch.len();
                 let every = settings.checkpoint_steps;
                 if at.step < steps && every > 0 && at.step.is_multiple_of(every) {
-                    keeper.save(&point(&engine, weights, &sgd, &ema, at, lr)?)?;
+                    keeper.save(&point(&mut engine, weights, &mut sgd, &ema, at, lr)?)?;
                 }
             }
             Ok::<_, Error>(())
@@ -148,7 +150,7 @@ pub fn train(
             seconds: start.elapsed().as_secs_f64(),
         })?;
         at = Position::start(epoch + 1);
-        keeper.save(&point(&engine, weights, &sgd, &ema, at, lr)?)?;
+        keeper.save(&point(&mut engine, weights, &mut sgd, &ema, at, lr)?)?;
     }
     engine.swap(&mut ema)?;
     engine.store()
@@ -157,14 +159,15 @@ pub fn train(
 /// # Errors
 /// A number that is not finite: the checkpoint before stays the last good one.
 fn point(
-    engine: &Engine<'_>,
+    engine: &mut Engine<'_>,
     weights: &Weights,
-    sgd: &Sgd,
+    sgd: &mut Sgd,
     ema: &Ema,
     position: Position,
     lr: f64,
 ) -> Result<Checkpoint> {
     engine.store()?;
+    engine.settle(sgd)?;
     let (sgd, ema) = (sgd.clone(), ema.clone());
     let checkpoint = Checkpoint { position, weights: weights.detached()?, sgd, ema };
     match checkpoint.not_finite()? {
@@ -189,8 +192,9 @@ pub fn estimate_statistics(
     weights: &Weights,
     pictures: &Pictures,
     config: &Config,
+    device: MaybeDevice<'_>,
 ) -> Result<()> {
-    let mut engine = Engine::for_training(network, weights)?;
+    let mut engine = Engine::for_training(network, weights, device)?;
     let all: Vec<usize> = (0..pictures.len()).collect();
     let (mut left, mut round) = (STATISTICS, 0);
     while left > 0 && !all.is_empty() {
@@ -204,7 +208,7 @@ pub fn estimate_statistics(
     engine.store()
 }
 
-/// Runs a network on images in order, in evaluation mode.
+/// Runs a network on images in order, in evaluation mode, on the CPU.
 pub fn evaluate(graph: &Graph, weights: &Weights, pictures: &Pictures, batch: usize) -> Result<Vec<Ranked>> {
     evaluate_with(&mut Engine::new(graph, weights)?, pictures, batch)
 }

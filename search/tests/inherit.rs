@@ -55,7 +55,7 @@ fn save(folder: &std::path::Path, net: &mut dyn Supernet, sets: &[String]) {
         sizes: Default::default(),
     };
     let path = folder.join("checkpoint.safetensors");
-    checkpoint.save(&path, &Origin { config, data: "made up".into() }).unwrap();
+    checkpoint.save(&path, &Origin { config, data: "made up".into(), device: "cpu".into() }).unwrap();
 }
 
 #[test]

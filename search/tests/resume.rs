@@ -71,7 +71,11 @@ impl Mortal<'_> {
 
 fn origin(data: &Data, sets: &[&str]) -> Origin {
     let sets: Vec<String> = TINY.iter().chain(sets).map(ToString::to_string).collect();
-    Origin { config: Config::resolve("smoke", None, &sets).unwrap(), data: data.train.fingerprint() }
+    Origin {
+        config: Config::resolve("smoke", None, &sets).unwrap(),
+        data: data.train.fingerprint(),
+        device: "cpu".into(),
+    }
 }
 
 fn digits() -> Data {

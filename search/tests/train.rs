@@ -86,7 +86,13 @@ fn digits(config: &Config) -> Data {
 
 fn origin(data: &Data, config: Config, genotype: &str) -> Origin {
     let genotype = Genotype::named(genotype).unwrap();
-    Origin { config, data: data.train.fingerprint(), genotype, start: "random weights".into() }
+    Origin {
+        config,
+        data: data.train.fingerprint(),
+        device: "cpu".into(),
+        genotype,
+        start: "random weights".into(),
+    }
 }
 
 /// A part of a training's life.
@@ -107,7 +113,7 @@ fn live(data: &Data, keeper: &mut Mortal<'_>) -> Result<(Trainable, Weights)> {
     let weights = Weights::init(&network.graph, config.seed)?;
     let from = keeper.kept.as_ref().map(|bytes| Checkpoint::from_bytes(bytes, "kept", keeper.origin));
     let task = Task { network: &network, pictures: &data.train, test: &data.test, config };
-    train(&task, &weights, from.transpose()?, &mut Silent, keeper)?;
+    train(&task, &weights, from.transpose()?, None, &mut Silent, keeper)?;
     Ok((network, weights))
 }
 
@@ -245,7 +251,7 @@ fn estimated_statistics_are_those_of_the_images() {
     };
     let expected = logits(Mode::Train);
     assert!(far(&logits(Mode::Eval), &expected) > 0.2, "statistics of a new network");
-    estimate_statistics(&network, &weights, &pictures, &config).unwrap();
+    estimate_statistics(&network, &weights, &pictures, &config, None).unwrap();
     let found = far(&logits(Mode::Eval), &expected);
     assert!(found < 0.02, "estimated statistics: {found}");
 }

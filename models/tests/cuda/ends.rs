@@ -1,8 +1,9 @@
 //! The rectifier, halves, and the two ends of a network.
 
-use milenas_models::kernels::cuda::Gemm;
+use candle_core::{Device as Place, Tensor};
 use milenas_models::kernels::cuda::ends::{self, Loss};
 use milenas_models::kernels::cuda::rectify::{self, Halve};
+use milenas_models::kernels::cuda::{Device, Gemm};
 use milenas_models::kernels::{Form, conv2d, relu};
 use milenas_models::op::{Conv2d, Padding};
 
@@ -24,8 +25,13 @@ fn rectifier_equals_its_definition() {
         let out = device.alloc(values.len()).unwrap();
         rectify::forward(device, values, out, values.len()).unwrap();
         check(device, "y", out, &flat(&y));
-        rectify::backward(device, out, dy, dy, values.len()).unwrap();
-        check(device, "dx", dy, &flat(gradients.get(&x).unwrap()));
+        let before = tensor(x.dims(), 3, false);
+        let dx = put(device, &flat(&before));
+        rectify::backward(device, out, [dy, dx], values.len(), true).unwrap();
+        let expected = gradients.get(&x).unwrap();
+        check(device, "dx, added", dx, &flat(&(expected + before).unwrap()));
+        rectify::backward(device, out, [dy, dy], values.len(), false).unwrap();
+        check(device, "dx", dy, &flat(expected));
     }
 }
 
@@ -136,8 +142,10 @@ fn rows_are_summed_and_spread() {
         let y = device.alloc(5).unwrap();
         ends::row_sums(device, values, y, [5, 37], 1.0 / 37.0).unwrap();
         check(device, "means", y, &flat(&x.mean(1).unwrap()));
-        ends::spread(device, y, values, [5, 37], 3.0).unwrap();
+        ends::spread(device, y, values, [5, 37], 3.0, true).unwrap();
         let expected = (x.mean_keepdim(1).unwrap() * 3.0).unwrap().broadcast_as((5, 37)).unwrap();
+        check(device, "spread, added", values, &flat(&(&expected + x).unwrap()));
+        ends::spread(device, y, values, [5, 37], 3.0, false).unwrap();
         check(device, "spread", values, &flat(&expected));
     }
 }
@@ -145,45 +153,45 @@ fn rows_are_summed_and_spread() {
 #[test]
 fn losses_equal_their_definition() {
     for device in &mut devices(&THREADS) {
-        let device = &mut **device;
-        let (batch, classes) = (5, 4);
-        // Large ones too, whose exponentials alone would be infinite.
-        let logits = leaf((tensor(&[batch, classes], 1, false) * 60.0).unwrap());
-        let labels = [3u32, 0, 1, 1, 2];
-        let tensor_labels = candle_core::Tensor::new(&labels, &candle_core::Device::Cpu).unwrap();
-        let mean = cross_entropy(&logits, &tensor_labels);
-        let gradients = mean.backward().unwrap();
-        let bias = [0.5, -1.0, 2.0, 0.25];
-        let bare = logits.broadcast_sub(
-            &candle_core::Tensor::new(&bias, &candle_core::Device::Cpu)
-                .unwrap()
-                .to_dtype(candle_core::DType::F32)
-                .unwrap(),
-        );
-        let mut words = |len| device.alloc(len).unwrap();
-        let [loss, right] = [words(batch), words(batch)];
-        let gradient = words(batch * classes);
-        let loss = Loss {
-            logits: put(device, &flat(&bare.unwrap().t().unwrap().contiguous().unwrap())),
-            bias: put(device, &bias.map(|x| x as f32)),
-            labels: put_ints(device, &labels.map(|n| n as i32)),
-            loss,
-            right,
-            gradient,
-        };
-        ends::cross_entropy(device, &loss, classes, batch).unwrap();
-        let found = get(device, loss.loss).iter().sum::<f32>() / batch as f32;
-        assert_close("loss", &[found], &flat(&mean), TOLERANCE);
-        check(device, "logits", loss.logits, &flat(&logits.t().unwrap().contiguous().unwrap()));
-        let expected = gradients.get(&logits).unwrap().t().unwrap().contiguous().unwrap();
-        check(device, "gradient", loss.gradient, &flat(&expected));
-        let rows: Vec<Vec<f32>> = logits.to_vec2().unwrap();
-        let first = |row: &Vec<f32>| row.iter().position(|x| row.iter().all(|y| y <= x));
-        let expected: Vec<f32> = rows
-            .iter()
-            .zip(labels)
-            .map(|(row, label)| f32::from(u8::from(first(row) == Some(label as usize))))
-            .collect();
-        check(device, "right", loss.right, &expected);
+        loss_equals_its_definition(&mut **device, 0.0, 1.0);
+        loss_equals_its_definition(&mut **device, 0.1, 0.4);
     }
+}
+
+fn loss_equals_its_definition(device: &mut dyn Device, smoothing: f64, weight: f64) {
+    let (batch, classes) = (5, 4);
+    // Large ones too, whose exponentials alone would be infinite.
+    let logits = leaf((tensor(&[batch, classes], 1, false) * 60.0).unwrap());
+    let labels = [3u32, 0, 1, 1, 2];
+    let of_label = cross_entropy(&logits, &Tensor::new(&labels, &Place::Cpu).unwrap());
+    let even =
+        (0..classes as u32).map(|k| cross_entropy(&logits, &Tensor::new(&[k; 5], &Place::Cpu).unwrap()));
+    let even = even.reduce(|a, b| (a + b).unwrap()).unwrap();
+    let mean =
+        ((of_label * (1.0 - smoothing)).unwrap() + (even * (smoothing / classes as f64)).unwrap()).unwrap();
+    let gradients = (&mean * weight).unwrap().backward().unwrap();
+    let bias = Tensor::new(&[0.5f32, -1.0, 2.0, 0.25], &Place::Cpu).unwrap();
+    let by_class = |rows: &Tensor| flat(&rows.t().unwrap().contiguous().unwrap());
+    let [loss, right] = [(); 2].map(|()| device.alloc(batch).unwrap());
+    let gradient = device.alloc(batch * classes).unwrap();
+    let loss = Loss {
+        logits: put(device, &by_class(&logits.broadcast_sub(&bias).unwrap())),
+        bias: put(device, &flat(&bias)),
+        labels: put_ints(device, &labels.map(|n| n as i32)),
+        loss,
+        right,
+        gradient,
+        smoothing: smoothing as f32,
+        weight: weight as f32,
+    };
+    ends::cross_entropy(device, &loss, classes, batch).unwrap();
+    let found = get(device, loss.loss).iter().sum::<f32>() / batch as f32;
+    assert_close("loss", &[found], &flat(&mean), TOLERANCE);
+    check(device, "logits", loss.logits, &by_class(&logits));
+    check(device, "gradient", loss.gradient, &by_class(gradients.get(&logits).unwrap()));
+    let rows: Vec<Vec<f32>> = logits.to_vec2().unwrap();
+    let first = |row: &Vec<f32>| row.iter().position(|x| row.iter().all(|y| y <= x));
+    let right = |(row, label): (_, u32)| f32::from(u8::from(first(row) == Some(label as usize)));
+    let expected: Vec<f32> = rows.iter().zip(labels).map(right).collect();
+    check(device, "right", loss.right, &expected);
 }

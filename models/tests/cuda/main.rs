@@ -12,7 +12,9 @@ mod norms;
 #[path = "../numbers/mod.rs"]
 mod numbers;
 mod pools;
+mod sums;
 mod tensors;
+mod windows;
 
 /// Threads of a block: alone, and two warps.
 const THREADS: [usize; 2] = [1, 64];

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use milenas_models::fused::Regularisers;
-use milenas_models::{Genotype, NetworkConfig, Weights, assemble, cost};
+use milenas_models::{Genotype, NetworkConfig, Trainable, Weights, cost};
 
 use super::{Report, SIDE, noise};
 use crate::Result;
@@ -11,6 +11,7 @@ use crate::config::TrainConfig;
 use crate::data::{Augment, Form, Loader, Plan};
 use crate::engine::Engine;
 use crate::optim::Sgd;
+use crate::supernet::Place;
 
 /// What is measured.
 #[derive(Clone, Debug)]
@@ -25,7 +26,10 @@ pub struct TrainBench {
 }
 
 /// Runs steps of training on made-up images.
-pub fn train(bench: &TrainBench, config: &TrainConfig) -> Result<Report> {
+///
+/// # Errors
+/// A device that is not there.
+pub fn train(bench: &TrainBench, config: &TrainConfig, place: Place) -> Result<Report> {
     let &TrainBench { channels, layers, batch, steps, .. } = bench;
     let shape = NetworkConfig {
         channels,
@@ -36,11 +40,13 @@ pub fn train(bench: &TrainBench, config: &TrainConfig) -> Result<Report> {
         width: SIDE,
         skeleton: Default::default(),
     };
-    let graph = assemble(&bench.genotype, &shape)?;
-    let weights = Weights::init(&graph, 0)?;
+    let network = Trainable::assemble(&bench.genotype, &shape, false)?;
+    let weights = Weights::init(&network.graph, 0)?;
     // A backward pass costs one for the inputs and one for the weights.
-    let flops = 3.0 * 2.0 * batch as f64 * cost(&graph).macs as f64;
-    let mut engine = Engine::new(&graph, &weights)?;
+    let flops = 3.0 * 2.0 * batch as f64 * cost(&network.graph).macs as f64;
+    let mut device = place.open()?;
+    let name = device.as_ref().map_or("cpu".into(), |device| device.name().to_string());
+    let mut engine = Engine::for_training(&network, &weights, device.as_deref_mut())?;
     let mut sgd = Sgd::new();
     let pictures = noise(batch * (steps + 1));
     let all: Vec<usize> = (0..pictures.len()).collect();
@@ -68,5 +74,5 @@ pub fn train(bench: &TrainBench, config: &TrainConfig) -> Result<Report> {
         Ok::<_, crate::Error>(())
     })?;
     let profile = engine.fused().map(|network| network.profile().to_vec()).unwrap_or_default();
-    Ok(Report::new(batch, None, seconds, data, Some(flops), &profile, "cpu"))
+    Ok(Report::new(batch, None, seconds, data, Some(flops), &profile, &name))
 }

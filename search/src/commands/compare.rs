@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail};
 use milenas_models::{Cost, cost, file};
 use serde::Serialize;
 
-use super::train::one;
-use super::{cpu_only, read_genotype, resolve};
+use super::train::Job;
+use super::{open_device, read_genotype, resolve};
 use crate::bench::latency;
 use crate::cli::RunOptions;
 use crate::run::{Spread, Start};
@@ -54,12 +54,12 @@ fn folder(name: &str) -> String {
 }
 
 pub(super) fn compare(genotypes: &[String], options: &RunOptions, seeds: u64, json: bool) -> Result<()> {
-    cpu_only(options, "a training")?;
     let names = names(genotypes)?;
     // All of them are read before the first is trained.
     let all = names.iter().map(|name| Ok((name, read_genotype(name)?))).collect::<Result<Vec<_>>>()?;
     let first = resolve(options, None, Vec::new())?.seed;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
+    let mut device = open_device(options)?;
     let mut rows = Vec::new();
     for (name, genotype) in all {
         let (mut accuracies, mut last) = (Vec::new(), None);
@@ -67,15 +67,9 @@ pub(super) fn compare(genotypes: &[String], options: &RunOptions, seeds: u64, js
             let out = options.out.join(folder(name)).join(format!("seed-{seed}"));
             let config = resolve(options, None, vec![format!("seed={seed}")])?;
             // Stopped, it goes on when the same is typed again.
-            let trained = one(
-                &format!("{name}, seed {seed}"),
-                &genotype,
-                &Start::Random,
-                options,
-                &out,
-                &config,
-                true,
-            )?;
+            let (what, start, genotype) = (&format!("{name}, seed {seed}"), &Start::Random, &genotype);
+            let job = Job { what, genotype, start, out: &out, config: &config, resume: true };
+            let trained = job.run(options, device.as_deref_mut())?;
             accuracies.push(trained.scores.top1);
             last = Some(trained.model);
         }

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use milenas_models::Genotype;
 use milenas_models::images::Source;
 
-use super::{cpu_only, read_data, resolve};
+use super::{cpu_only, open_device, read_data, resolve};
 use crate::cli::{RunOptions, SearchOptions};
 use crate::config::Config;
 use crate::progress::Progress;
@@ -27,16 +27,13 @@ pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<()> {
     if options.place != Place::Cpu {
         cuda::supports(&config.search.space()?, config.search.partial_channels)?;
     }
-    let device = options.place.open()?;
+    let device = open_device(options)?;
     let mut progress = Progress::new("search");
-    if let Some(device) = &device {
-        progress.line(&format!("computing on {}", device.name()));
-    }
     let data = read_data(&source, &config, &progress)?;
     if let Some(strategy) = strategy {
         return judge(strategy, &data, &config, options, search.resume);
     }
-    let run = open_search(&options.out, &config, &data, search.resume)?;
+    let run = open_search(&options.out, &config, &data, options.place, search.resume)?;
     if search.resume {
         let (epochs, steps) = run.done();
         progress.line(&format!("going on after {epochs} epochs and {steps} steps"));

@@ -7,9 +7,10 @@ use anyhow::{Result, bail};
 use milenas_models::images::Source;
 use milenas_models::{Genotype, cost, file};
 
-use super::{cpu_only, read_data, read_genotype, resolve};
+use super::{open_device, read_data, read_genotype, resolve};
 use crate::cli::{RunOptions, StartOptions};
 use crate::config::Config;
+use crate::engine::MaybeDevice;
 use crate::progress::Progress;
 use crate::run::{CONFIG, GENOTYPE, Spread, Start, Supernet, Trained, WEIGHTS, open_train, run_train};
 
@@ -23,7 +24,7 @@ pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, se
         (None, Some(run)) => read_genotype(&run.join(GENOTYPE).display().to_string())?,
         (None, None) => bail!("--genotype is missing"),
     };
-    cpu_only(options, "a training")?;
+    let mut device = open_device(options)?;
     let mut options = options.clone();
     if let Some(supernet) = &supernet {
         let search = &supernet.config.search;
@@ -35,7 +36,15 @@ pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, se
     if seeds == 1 {
         let saved = options.out.join(CONFIG);
         let config = resolve(&options, resume.then_some(&saved), Vec::new())?;
-        let trained = one("train", &genotype, &start, &options, &options.out, &config, resume)?;
+        let job = Job {
+            what: "train",
+            genotype: &genotype,
+            start: &start,
+            out: &options.out,
+            config: &config,
+            resume,
+        };
+        let trained = job.run(&options, device.as_deref_mut())?;
         return tell(&trained, &options.out.join(WEIGHTS));
     }
     // What all seeds have in common, so that those to come have it too when the rest goes on.
@@ -56,7 +65,9 @@ pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, se
     for seed in first..first.saturating_add(seeds) {
         let out = options.out.join(format!("seed-{seed}"));
         let config = Config { seed, ..base.clone() };
-        let trained = one(&format!("seed {seed}"), &genotype, &start, &options, &out, &config, resume)?;
+        let what = &format!("seed {seed}");
+        let job = Job { what, genotype: &genotype, start: &start, out: &out, config: &config, resume };
+        let trained = job.run(&options, device.as_deref_mut())?;
         writeln!(stdout(), "seed {seed}: test accuracy {:.2} %", 100.0 * trained.scores.top1)?;
         accuracies.push(trained.scores.top1);
     }
@@ -76,40 +87,45 @@ pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, se
 }
 
 /// One training, in a folder of its own.
-pub(super) fn one(
-    what: &str,
-    genotype: &Genotype,
-    start: &Start,
-    options: &RunOptions,
-    out: &Path,
-    config: &Config,
-    resume: bool,
-) -> Result<Trained> {
-    let source = Source::parse(&options.data)?;
-    let mut progress = Progress::new("train");
-    let data = read_data(&source, config, &progress)?;
-    let run = open_train(out, config, &data, genotype, start, resume)?;
-    let (epochs, steps) = run.done();
-    if (epochs, steps) != (0, 0) {
-        progress.line(&format!("{what}: going on after {epochs} epochs and {steps} steps"));
-    }
-    let lines = Progress::new("train");
-    let mut first = true;
-    let trained = run_train(&source, &data, run, &mut progress, &mut |inherited, r| {
-        if let (true, Some(accuracy)) = (std::mem::take(&mut first), inherited) {
-            lines.line(&format!("{what}: inherited weights had test accuracy {:.2} %", 100.0 * accuracy));
+pub(super) struct Job<'a> {
+    /// What its lines begin with.
+    pub(super) what: &'a str,
+    pub(super) genotype: &'a Genotype,
+    pub(super) start: &'a Start,
+    pub(super) out: &'a Path,
+    pub(super) config: &'a Config,
+    pub(super) resume: bool,
+}
+
+impl Job<'_> {
+    pub(super) fn run(&self, options: &RunOptions, device: MaybeDevice<'_>) -> Result<Trained> {
+        let Job { what, genotype, start, out, config, resume } = *self;
+        let source = Source::parse(&options.data)?;
+        let mut progress = Progress::new("train");
+        let data = read_data(&source, config, &progress)?;
+        let run = open_train(out, config, &data, genotype, start, options.place, resume)?;
+        let (epochs, steps) = run.done();
+        if (epochs, steps) != (0, 0) {
+            progress.line(&format!("{what}: going on after {epochs} epochs and {steps} steps"));
         }
-        lines.line(&format!(
-            "{what}, epoch {}: training loss {:.3} accuracy {:.1} %, test accuracy {:.2} %, {:.1} s",
-            r.epoch + 1,
-            r.train_loss,
-            100.0 * r.train_accuracy,
-            100.0 * r.test_accuracy,
-            r.seconds
-        ));
-    })?;
-    progress.finish();
-    Ok(trained)
+        let lines = Progress::new("train");
+        let mut first = true;
+        let trained = run_train(&source, &data, run, device, &mut progress, &mut |inherited, r| {
+            if let (true, Some(accuracy)) = (std::mem::take(&mut first), inherited) {
+                lines.line(&format!("{what}: inherited weights had test accuracy {:.2} %", 100.0 * accuracy));
+            }
+            lines.line(&format!(
+                "{what}, epoch {}: training loss {:.3} accuracy {:.1} %, test accuracy {:.2} %, {:.1} s",
+                r.epoch + 1,
+                r.train_loss,
+                100.0 * r.train_accuracy,
+                100.0 * r.test_accuracy,
+                r.seconds
+            ));
+        })?;
+        progress.finish();
+        Ok(trained)
+    }
 }
 
 fn tell(trained: &Trained, path: &Path) -> Result<()> {

@@ -48,7 +48,7 @@ pub fn run_population(
         let weights = Weights::init(&trainable.graph, config.seed)?;
         let task = Task { network: &trainable, pictures: &train_half, test: &valid_half, config: &short };
         let mut last = Last(0.0);
-        train(&task, &weights, None, recorder, &mut last)?;
+        train(&task, &weights, None, None, recorder, &mut last)?;
         let judged = Judged { genotype: genotype.clone(), value: last.0 };
         tell(&judged);
         Ok(judged.value)

@@ -12,7 +12,7 @@ use super::{CHECKPOINT, Data, Folder, GENOTYPE};
 use crate::config::Config;
 use crate::strategy::checkpoint::{Checkpoint, Origin};
 use crate::strategy::{Ended, EpochRecord, Keeper, Recorder, Task, search};
-use crate::supernet::{SupernetConfig, new_supernet};
+use crate::supernet::{Place, SupernetConfig, new_supernet};
 use crate::{Error, Result, report};
 
 /// A folder, what the search in it is made of, and where it goes on.
@@ -31,13 +31,20 @@ impl SearchRun {
     }
 }
 
-/// Makes the folder of a search, or opens it to `resume`: then the search goes on from its checkpoint, and from the
-/// beginning if it was stopped before the first one.
+/// Makes the folder of a search that computes at `place`, or opens it to `resume`: then the search goes on from its checkpoint, and from
+/// the beginning if it was stopped before the first one.
 ///
 /// # Errors
-/// A folder with a search in it where none should be, a checkpoint of another configuration or of other images.
-pub fn open_search(path: &Path, config: &Config, data: &Data, resume: bool) -> Result<SearchRun> {
-    let origin = Origin { config: config.clone(), data: data.train.fingerprint() };
+/// A folder with a search in it where none should be, a checkpoint of another configuration, device or of other images.
+pub fn open_search(
+    path: &Path,
+    config: &Config,
+    data: &Data,
+    place: Place,
+    resume: bool,
+) -> Result<SearchRun> {
+    let device = place.kind().into();
+    let origin = Origin { config: config.clone(), data: data.train.fingerprint(), device };
     let checkpoint = path.join(CHECKPOINT);
     if checkpoint.exists() && resume {
         let from = Checkpoint::load(&checkpoint, &origin)?;

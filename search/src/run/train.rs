@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 use super::evaluation::BATCH;
 use super::{CHECKPOINT, COST, Data, Folder, GENOTYPE, SCORES, START, Supernet, WEIGHTS};
 use crate::config::Config;
+use crate::engine::MaybeDevice;
 use crate::strategy::Recorder;
+use crate::supernet::Place;
 use crate::train::checkpoint::{Checkpoint, Origin};
 use crate::train::{Keeper, Task, TrainRecord, estimate_statistics, evaluate, train};
 use crate::{Error, Result, report};
@@ -63,11 +65,11 @@ pub struct Trained {
     pub scores: Scores,
 }
 
-/// Makes the folder of a training, or opens it to `resume`: then the training goes on from its checkpoint, and from the
-/// beginning if it was stopped before the first one.
+/// Makes the folder of a training that computes at `place`, or opens it to `resume`: then the training goes on from its checkpoint, and
+/// from the beginning if it was stopped before the first one.
 ///
 /// # Errors
-/// A folder with a training in it where none should be, a checkpoint of another configuration, architecture or of other images, a
+/// A folder with a training in it where none should be, a checkpoint of another configuration, architecture, device or of other images, a
 /// network that cannot be, weights that do not fit.
 pub fn open_train(
     path: &Path,
@@ -75,6 +77,7 @@ pub fn open_train(
     data: &Data,
     genotype: &Genotype,
     given: &Start,
+    place: Place,
     resume: bool,
 ) -> Result<TrainRun> {
     // Before the folder: what cannot be trained leaves nothing behind.
@@ -91,7 +94,8 @@ pub fn open_train(
         }
     };
     let (config, genotype) = (config.clone(), genotype.clone());
-    let origin = Origin { config, data: data.train.fingerprint(), genotype, start };
+    let device = place.kind().into();
+    let origin = Origin { config, data: data.train.fingerprint(), device, genotype, start };
     let checkpoint = path.join(CHECKPOINT);
     if checkpoint.exists() && resume {
         let from = Checkpoint::load(&checkpoint, &origin)?;
@@ -113,13 +117,14 @@ pub fn open_train(
     Ok(TrainRun { folder, origin, from: None, shape, network, weights, inherited })
 }
 
-/// Trains a genotype on a source's images; leaves `weights.safetensors`, without an auxiliary head, what they score in
+/// Trains a genotype on a source's images, on the device that the run was opened for; leaves `weights.safetensors`, without an auxiliary head, what they score in
 /// `scores.json`, `cost.json`, the last point in `checkpoint.safetensors`, and `report.html`, which grows with every epoch. `tell` hears the accuracy of inherited weights, if there are any,
 /// and of every epoch.
 pub fn run_train(
     source: &Source,
     data: &Data,
     run: TrainRun,
+    mut device: MaybeDevice<'_>,
     recorder: &mut dyn Recorder,
     tell: &mut dyn FnMut(Option<f64>, &TrainRecord),
 ) -> Result<Trained> {
@@ -127,7 +132,7 @@ pub fn run_train(
     let Origin { config, genotype, .. } = &origin;
     let mut before = None;
     if inherited && from.is_none() {
-        estimate_statistics(&network, &weights, &data.train, config)?;
+        estimate_statistics(&network, &weights, &data.train, config, device.as_deref_mut())?;
         let ranked = evaluate(&network.graph, &weights, &data.test, BATCH)?;
         before = Some(Scores::new(&ranked, &data.classes).top1);
     }
@@ -141,7 +146,7 @@ pub fn run_train(
         since: Instant::now(),
         tell: &mut |record| tell(before, record),
     };
-    train(&task, &weights, from, recorder, &mut keeper)?;
+    train(&task, &weights, from, device, recorder, &mut keeper)?;
 
     let kept: std::collections::HashSet<&str> = graph.params().map(|p| p.name.as_str()).collect();
     weights.retain(|name| kept.contains(name));

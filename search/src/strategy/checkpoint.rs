@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::sizes::{Best, Size, Sizes};
 pub use crate::checkpoint::Position;
-use crate::checkpoint::{MAX_BYTES, Reader, Writer, bad, bad_weight, check_origin};
+use crate::checkpoint::{MAX_BYTES, Reader, Writer, bad, bad_weight, check_origin, cpu};
 use crate::config::Config;
 use crate::optim::{Adam, Sgd};
 use crate::supernet::{Alphas, CANDIDATES};
@@ -45,6 +45,8 @@ pub struct Origin {
     pub config: Config,
     /// What `Pictures::fingerprint` says of the training images.
     pub data: String,
+    /// The kind of thing that computes, as [`Place::kind`](crate::supernet::Place::kind) says it.
+    pub device: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -53,6 +55,8 @@ struct Header {
     version: u32,
     config: String,
     data: String,
+    #[serde(default = "cpu")]
+    device: String,
     epoch: usize,
     step: usize,
     correct: usize,
@@ -110,16 +114,26 @@ impl Checkpoint {
         }
 
         let config = origin.config.to_toml()?;
-        let data = origin.data.clone();
-        let header =
-            Header { version: VERSION, config, data, epoch, step, correct, images, adam_steps, sizes };
+        let Origin { data, device, .. } = origin.clone();
+        let header = Header {
+            version: VERSION,
+            config,
+            data,
+            device,
+            epoch,
+            step,
+            correct,
+            images,
+            adam_steps,
+            sizes,
+        };
         tensors.finish(KEY, &header)
     }
 
     /// Reads what [`to_bytes`](Self::to_bytes) made; `place` names the file.
     ///
     /// # Errors
-    /// A file that is damaged, or of a search with another configuration or other data.
+    /// A file that is damaged, or of a search with another configuration, other data or another device.
     pub fn from_bytes(bytes: &[u8], place: &str, origin: &Origin) -> Result<Self> {
         let (found, header) = Reader::open::<Header>(bytes, place, KEY)?;
         check_origin(
@@ -128,6 +142,7 @@ impl Checkpoint {
             [header.version, VERSION],
             (&header.config, &origin.config),
             [&header.data, &origin.data],
+            [&header.device, &origin.device],
         )?;
         let Header { epoch, step, correct, images, adam_steps, .. } = header;
         let mut sizes = Sizes::default();

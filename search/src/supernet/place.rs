@@ -16,6 +16,14 @@ pub enum Place {
 }
 
 impl Place {
+    /// What kind of thing it is: runs that began at one kind go on there.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Place::Cpu => "cpu",
+            Place::Cuda(_) => "cuda",
+        }
+    }
+
     /// The device, if it is not the CPU.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::path::Path;
 use milenas_models::{Genotype, Weights, file};
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{MAX_BYTES, Position, Reader, Writer, bad, bad_weight, check_origin};
+use crate::checkpoint::{MAX_BYTES, Position, Reader, Writer, bad, bad_weight, check_origin, cpu};
 use crate::config::Config;
 use crate::optim::{Ema, Sgd};
 use crate::{Error, Result};
@@ -39,6 +39,8 @@ pub struct Origin {
     pub config: Config,
     /// What `Pictures::fingerprint` says of the training images.
     pub data: String,
+    /// The kind of thing that computes, as [`Place::kind`](crate::supernet::Place::kind) says it.
+    pub device: String,
     /// The architecture.
     pub genotype: Genotype,
     /// Where the first weights come from: a text that tells them from others.
@@ -51,6 +53,8 @@ struct Header {
     version: u32,
     config: String,
     data: String,
+    #[serde(default = "cpu")]
+    device: String,
     genotype: Genotype,
     start: String,
     epoch: usize,
@@ -70,12 +74,13 @@ impl Checkpoint {
         tensors.vectors(EMA, means);
         let Position { epoch, step, loss, correct, images } = self.position;
         tensors.f64("epoch.loss", &[loss]);
-        let Origin { data, genotype, start, .. } = origin.clone();
+        let Origin { data, device, genotype, start, .. } = origin.clone();
         let config = origin.config.to_toml()?;
         let header = Header {
             version: VERSION,
             config,
             data,
+            device,
             genotype,
             start,
             epoch,
@@ -90,7 +95,7 @@ impl Checkpoint {
     /// Reads what [`to_bytes`](Self::to_bytes) made; `place` names the file.
     ///
     /// # Errors
-    /// A file that is damaged, or of a training with another configuration, other data, or another architecture.
+    /// A file that is damaged, or of a training with another configuration, other data, another device or architecture.
     pub fn from_bytes(bytes: &[u8], place: &str, origin: &Origin) -> Result<Self> {
         let (found, header) = Reader::open::<Header>(bytes, place, KEY)?;
         check_origin(
@@ -99,6 +104,7 @@ impl Checkpoint {
             [header.version, VERSION],
             (&header.config, &origin.config),
             [&header.data, &origin.data],
+            [&header.device, &origin.device],
         )?;
         let what = [
             ("architecture", header.genotype.to_string(), origin.genotype.to_string()),

@@ -40,31 +40,35 @@ extern "C" __global__ void row_sums(const float *x, float *y, int rows, int leng
   }
 }
 
-// A row's value times a factor, at each of its places.
-extern "C" __global__ void spread(const float *x, float *y, int rows, int length, float factor) {
-  EACH(i, rows * length) y[i] = x[i / length] * factor;
+// A row's value times a factor, at each of its places, or added there where `add`.
+extern "C" __global__ void spread(const float *x, float *y, int rows, int length, float factor, int add) {
+  EACH(i, rows * length) {
+    float own = x[i / length] * factor;
+    y[i] = add ? y[i] + own : own;
+  }
 }
 
 // Adds the bias to logits [class][image]; of each image the cross-entropy, whether its label has the first of the largest logits, and
-// the gradient of the batch's mean loss by its logits.
+// the gradient of the batch's mean loss, times `weight`, by its logits. `smoothing` is the part of a label that all classes share.
 extern "C" __global__ void cross_entropy(float *logits, const float *bias, const int *labels, float *loss, float *right,
-                                         float *gradient, int classes, int batch) {
+                                         float *gradient, int classes, int batch, float smoothing, float weight) {
   EACH(image, batch) {
-    float most = 0.f, sum = 0.f;
+    float most = 0.f, sum = 0.f, all = 0.f, even = smoothing / classes;
     int best = 0, label = labels[image];
     for (int k = 0; k < classes; ++k) {
       float logit = logits[k * batch + image] += bias[k];
+      all += logit;
       if (k == 0 || logit > most) {
         most = logit;
         best = k;
       }
     }
     for (int k = 0; k < classes; ++k) sum += expf(logits[k * batch + image] - most);
-    loss[image] = logf(sum) + most - logits[label * batch + image];
+    loss[image] = logf(sum) + most - (1.f - smoothing) * logits[label * batch + image] - even * all;
     right[image] = best == label ? 1.f : 0.f;
     for (int k = 0; k < classes; ++k) {
       float share = expf(logits[k * batch + image] - most) / sum;
-      gradient[k * batch + image] = (share - (k == label ? 1.f : 0.f)) / batch;
+      gradient[k * batch + image] = weight * (share - (k == label ? 1.f - smoothing : 0.f) - even) / batch;
     }
   }
 }

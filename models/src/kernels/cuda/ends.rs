@@ -64,15 +64,17 @@ pub fn row_sums(
     launch(device, "row_sums", Grid::Rows(rows), &args)
 }
 
-/// Each row's value times a factor, `length` times.
+/// Each row's value times a factor, `length` times; added to `y` where `add`.
 pub fn spread(
     device: &mut dyn Device,
     x: Words,
     y: Words,
     [rows, length]: [usize; 2],
     factor: f32,
+    add: bool,
 ) -> Result<()> {
-    let args = [x.holds(rows)?, y.holds(rows * length)?, int(rows), int(length), Arg::Float(factor)];
+    let [factor, add] = [Arg::Float(factor), Arg::Int(i32::from(add))];
+    let args = [x.holds(rows)?, y.holds(rows * length)?, int(rows), int(length), factor, add];
     launch(device, "spread", Grid::Each(rows * length), &args)
 }
 
@@ -89,8 +91,12 @@ pub struct Loss {
     pub loss: Words,
     /// 1 for each image whose label has the first of the largest logits, else 0.
     pub right: Words,
-    /// That of the mean loss by the logits, `[class][image]`.
+    /// That of the mean loss, times the weight, by the logits, `[class][image]`.
     pub gradient: Words,
+    /// The part of a label that is spread over all classes.
+    pub smoothing: f32,
+    /// By what the gradient is multiplied.
+    pub weight: f32,
 }
 
 /// The cross-entropy of a batch, and its gradient.
@@ -104,6 +110,8 @@ pub fn cross_entropy(device: &mut dyn Device, loss: &Loss, classes: usize, batch
         loss.gradient.holds(classes * batch)?,
         int(classes),
         int(batch),
+        Arg::Float(loss.smoothing),
+        Arg::Float(loss.weight),
     ];
     launch(device, "cross_entropy", Grid::Each(batch), &args)
 }

@@ -1,4 +1,4 @@
-//! The supernet's kernels in CUDA C, and what runs them: a [`Device`].
+//! The kernels of supernets and networks in CUDA C, and what runs them: a [`Device`].
 //!
 //! Each `.cu` file has beside it the functions that check sizes and launch its kernels. The kernels are plain enough that a C++ compiler
 //! takes them too: `tests/cuda` runs them so on the host, against their slow twins. On a GPU, NVRTC compiles them when the device
@@ -18,6 +18,8 @@ pub mod pointwise;
 pub mod pool;
 pub mod product;
 pub mod rectify;
+pub mod sums;
+pub mod windows;
 
 #[cfg(feature = "cuda")]
 #[path = "enabled.rs"]
@@ -30,7 +32,7 @@ pub use device::{Arg, ByColumns, Choice, Device, Gemm, Grid, Words};
 pub use open::{compile, open};
 
 /// The kernels' files, name and text, in the order in which they make one source.
-pub const SOURCES: [(&str, &str); 11] = [
+pub const SOURCES: [(&str, &str); 13] = [
     ("common.cu", include_str!("common.cu")),
     ("depthwise.cu", include_str!("depthwise.cu")),
     ("tiles.cu", include_str!("tiles.cu")),
@@ -40,6 +42,8 @@ pub const SOURCES: [(&str, &str); 11] = [
     ("pointwise.cu", include_str!("pointwise.cu")),
     ("product.cu", include_str!("product.cu")),
     ("rectify.cu", include_str!("rectify.cu")),
+    ("windows.cu", include_str!("windows.cu")),
+    ("sums.cu", include_str!("sums.cu")),
     ("ends.cu", include_str!("ends.cu")),
     ("descent.cu", include_str!("descent.cu")),
 ];

@@ -4,9 +4,12 @@ extern "C" __global__ void rectify_forward(const float *x, float *y, int count) 
   EACH(i, count) y[i] = x[i] > 0.f ? x[i] : 0.f;
 }
 
-// The gradient of x from that of y = max(0, x); dx may be dy.
-extern "C" __global__ void rectify_backward(const float *y, const float *dy, float *dx, int count) {
-  EACH(i, count) dx[i] = y[i] > 0.f ? dy[i] : 0.f;
+// The gradient of x from that of y = max(0, x), added to dx where `add`; dx may be dy where it is not.
+extern "C" __global__ void rectify_backward(const float *y, const float *dy, float *dx, int count, int add) {
+  EACH(i, count) {
+    float own = y[i] > 0.f ? dy[i] : 0.f;
+    dx[i] = add ? dx[i] + own : own;
+  }
 }
 
 // Of the rectified map, first the pixels of even row and column, then those one further down and right; zeros past the edge.

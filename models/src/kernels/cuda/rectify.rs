@@ -8,9 +8,15 @@ pub fn forward(device: &mut dyn Device, x: Words, y: Words, count: usize) -> Res
     launch(device, "rectify_forward", Grid::Each(count), &[x.holds(count)?, y.holds(count)?, int(count)])
 }
 
-/// The gradient of x from that of y; `dx` may be `dy`.
-pub fn backward(device: &mut dyn Device, y: Words, dy: Words, dx: Words, count: usize) -> Result<()> {
-    let args = [y.holds(count)?, dy.holds(count)?, dx.holds(count)?, int(count)];
+/// The gradient of x from that of y, added to `dx` where `add`; `dx` may be `dy` where it is not.
+pub fn backward(
+    device: &mut dyn Device,
+    y: Words,
+    [dy, dx]: [Words; 2],
+    count: usize,
+    add: bool,
+) -> Result<()> {
+    let args = [y.holds(count)?, dy.holds(count)?, dx.holds(count)?, int(count), Arg::Int(i32::from(add))];
     launch(device, "rectify_backward", Grid::Each(count), &args)
 }
 

@@ -10,7 +10,7 @@ use milenas_models::kernels::cuda::{Device, Gemm, Words};
 use super::pass::{Pass, Product};
 use super::plan::{Edge, Plan, Tables, halves};
 use super::state::{State, slopes};
-use super::tensors::{Packing, Tensors};
+use crate::resident::{Packing, Tensors};
 use crate::supernet::{Row, SupernetConfig};
 
 /// What cells read: a map and its positive part; the gradient of that, then of the map.
@@ -342,6 +342,6 @@ impl Source {
 
     /// From the gradient of the positive part to that of the map, in its place.
     pub(super) fn rectify_gradient(&self, pass: &mut Pass<'_>) -> Result<()> {
-        rectify::backward(pass.device, self.rectified, self.gradient, self.gradient, self.words(pass.batch))
+        rectify::backward(pass.device, self.rectified, [self.gradient; 2], self.words(pass.batch), false)
     }
 }

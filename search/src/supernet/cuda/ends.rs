@@ -10,7 +10,7 @@ use milenas_models::kernels::cuda::{Device, Gemm, Words};
 use super::cell::Source;
 use super::pass::Pass;
 use super::state::slopes;
-use super::tensors::{Packing, Tensors};
+use crate::resident::{Packing, Tensors};
 
 /// Taps of a convolution of 3x3.
 const TAPS: usize = 9;
@@ -203,7 +203,8 @@ impl Head {
     ) -> Result<()> {
         let bias = pass.weights.part(packed[1], self.classes)?;
         let gradient = self.logit_gradients;
-        let loss = Loss { logits: self.logits, bias, labels, loss, right, gradient };
+        let logits = self.logits;
+        let loss = Loss { logits, bias, labels, loss, right, gradient, smoothing: 0.0, weight: 1.0 };
         ends::cross_entropy(pass.device, &loss, self.classes, pass.batch)
     }
 
@@ -233,6 +234,6 @@ impl Head {
             add: false,
         })?;
         let rows = self.features * batch;
-        ends::spread(pass.device, self.mean_gradients, gradient, [rows, pixels], 1.0 / pixels as f32)
+        ends::spread(pass.device, self.mean_gradients, gradient, [rows, pixels], 1.0 / pixels as f32, false)
     }
 }

@@ -8,13 +8,10 @@
 mod cell;
 mod edges;
 mod ends;
-mod feed;
 mod network;
 mod pass;
 mod plan;
-mod resident;
 mod state;
-mod tensors;
 
 use milenas_models::genotype::Wiring;
 use milenas_models::kernels::cuda::Device;

@@ -6,13 +6,13 @@ use milenas_models::kernels::cuda::{Device, Words, rectify};
 
 use super::cell::{Cell, CellPlan, Source};
 use super::ends::{Head, Stem, StemPlan};
-use super::feed::Feed;
 use super::pass::{Pass, Scratch};
 use super::plan::Tables;
-use super::resident::Resident;
 use super::state::TERMS;
-use super::tensors::{Packing, Tensors};
 use crate::data::Batch;
+use crate::resident::Feed;
+use crate::resident::Resident;
+use crate::resident::{Packing, Tensors};
 use crate::supernet::{CANDIDATES, Evaluation, Row, SupernetConfig, Want};
 
 pub(super) struct Network {

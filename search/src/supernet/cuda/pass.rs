@@ -4,7 +4,7 @@ use milenas_models::Result;
 use milenas_models::kernels::cuda::norm::Moments;
 use milenas_models::kernels::cuda::{Device, Words};
 
-/// One pass. Offsets are those of [`Packing`](super::tensors::Packing) and [`Tables`](super::plan::Tables).
+/// One pass. Offsets are those of [`Packing`](crate::resident::Packing) and [`Tables`](super::plan::Tables).
 pub(super) struct Pass<'a> {
     pub(super) device: &'a mut dyn Device,
     pub(super) batch: usize,

@@ -2,7 +2,7 @@
 //!
 //! Maps of a state come in this order: separable convolutions half-way, dilated ones, strided skips, separable ones whole, pools.
 
-use super::tensors::{Packing, Tensors};
+use crate::resident::{Packing, Tensors};
 use crate::supernet::Row;
 
 /// The convolutions of an edge. The first two are separable, done twice.

@@ -27,27 +27,27 @@ struct Norm {
 
 /// Parameters and running statistics, each in the order of its number.
 #[derive(Default)]
-pub(super) struct Tensors {
+pub(crate) struct Tensors {
     parameters: Vec<Parameter>,
     norms: Vec<Norm>,
 }
 
 impl Tensors {
     /// A parameter of a PyTorch name, zero; its number.
-    pub(super) fn parameter(&mut self, name: String, shape: &[usize]) -> usize {
+    pub(crate) fn parameter(&mut self, name: String, shape: &[usize]) -> usize {
         let values = vec![0.0; shape.iter().product()];
         self.parameters.push(Parameter { name, shape: shape.to_vec(), values, gradient: None });
         self.parameters.len() - 1
     }
 
     /// The running statistics of a BatchNorm, 0 and 1; their number.
-    pub(super) fn norm(&mut self, name: String, channels: usize) -> usize {
+    pub(crate) fn norm(&mut self, name: String, channels: usize) -> usize {
         self.norms.push(Norm { name, mean: vec![0.0; channels], variance: vec![1.0; channels] });
         self.norms.len() - 1
     }
 
     /// Where each parameter begins when all lie one after the other, and how many words it has.
-    pub(super) fn places(&self) -> impl Iterator<Item = (usize, usize)> {
+    pub(crate) fn places(&self) -> impl Iterator<Item = (usize, usize)> {
         self.parameters.iter().scan(0, |end, parameter| {
             let len = parameter.values.len();
             *end += len;
@@ -56,17 +56,17 @@ impl Tensors {
     }
 
     /// Words of all parameters.
-    pub(super) fn words(&self) -> usize {
+    pub(crate) fn words(&self) -> usize {
         self.parameters.iter().map(|parameter| parameter.values.len()).sum()
     }
 
     /// All weights, one parameter after the other.
-    pub(super) fn all(&self) -> Vec<f32> {
+    pub(crate) fn all(&self) -> Vec<f32> {
         self.parameters.iter().flat_map(|parameter| &parameter.values).copied().collect()
     }
 
     /// Replaces all weights.
-    pub(super) fn set_all(&mut self, values: &[f32]) {
+    pub(crate) fn set_all(&mut self, values: &[f32]) {
         let mut rest = values;
         for parameter in &mut self.parameters {
             let (own, others) = rest.split_at(parameter.values.len());
@@ -76,7 +76,7 @@ impl Tensors {
     }
 
     /// What there is of each parameter, one after the other; zeros where there is nothing.
-    pub(super) fn gathered(&self, state: &[Vec<f32>]) -> Vec<f32> {
+    pub(crate) fn gathered(&self, state: &[Vec<f32>]) -> Vec<f32> {
         let mut all = vec![0.0; self.words()];
         for ((start, _), own) in self.places().zip(state) {
             all[start..][..own.len()].copy_from_slice(own);
@@ -85,11 +85,11 @@ impl Tensors {
     }
 
     /// The same by parameter.
-    pub(super) fn scattered(&self, all: &[f32]) -> Vec<Vec<f32>> {
+    pub(crate) fn scattered(&self, all: &[f32]) -> Vec<Vec<f32>> {
         self.places().map(|(start, len)| all[start..][..len].to_vec()).collect()
     }
 
-    pub(super) fn squared_gradient_norm(&self) -> f64 {
+    pub(crate) fn squared_gradient_norm(&self) -> f64 {
         self.gradients().map(crate::optim::squared_norm).sum()
     }
 
@@ -99,7 +99,7 @@ impl Tensors {
 
     /// # Errors
     /// An unknown name.
-    pub(super) fn gradient(&self, name: &str) -> Result<Vec<f32>> {
+    pub(crate) fn gradient(&self, name: &str) -> Result<Vec<f32>> {
         let found = self.parameters.iter().find(|parameter| parameter.name == name).ok_or_else(|| {
             Error::unknown("parameter", name, self.parameters.iter().map(|parameter| &*parameter.name))
         })?;
@@ -107,7 +107,7 @@ impl Tensors {
     }
 
     /// Shows every parameter that has a gradient, and this.
-    pub(super) fn for_each(&mut self, visit: &mut UpdateFn<'_>) {
+    pub(crate) fn for_each(&mut self, visit: &mut UpdateFn<'_>) {
         for (id, Parameter { values, gradient, .. }) in self.parameters.iter_mut().enumerate() {
             if let Some(gradient) = gradient {
                 visit(id, values, gradient);
@@ -115,7 +115,14 @@ impl Tensors {
         }
     }
 
-    pub(super) fn named(&self) -> Result<Weights> {
+    /// Shows every parameter, then every running statistic, each with a number of its own.
+    pub(crate) fn for_all(&mut self, mut visit: impl FnMut(usize, &mut [f32])) {
+        let parameters = self.parameters.iter_mut().map(|parameter| &mut parameter.values);
+        let statistics = self.norms.iter_mut().flat_map(|norm| [&mut norm.mean, &mut norm.variance]);
+        parameters.chain(statistics).enumerate().for_each(|(index, values)| visit(index, values));
+    }
+
+    pub(crate) fn named(&self) -> Result<Weights> {
         let mut weights = Weights::default();
         for Parameter { name, shape, values, .. } in &self.parameters {
             weights.insert(name, Tensor::from_slice(values, shape.as_slice(), &Device::Cpu)?)?;
@@ -131,7 +138,7 @@ impl Tensors {
 
     /// # Errors
     /// A missing or unexpected tensor, another shape.
-    pub(super) fn load(&mut self, weights: &Weights) -> Result<()> {
+    pub(crate) fn load(&mut self, weights: &Weights) -> Result<()> {
         self.named()?.check_same(weights)?;
         let read = |name: &str| Ok::<_, Error>(weights.require(name)?.flatten_all()?.to_vec1::<f32>()?);
         for parameter in &mut self.parameters {
@@ -147,7 +154,7 @@ impl Tensors {
 
 /// Where the parameters of a pass and the moments of its BatchNorms lie on the device, in words.
 #[derive(Clone, Default)]
-pub(super) struct Packing {
+pub(crate) struct Packing {
     parameters: Vec<(usize, usize)>,
     /// Number, offset, and over how many values the moments are.
     norms: Vec<(usize, usize, usize)>,
@@ -157,7 +164,7 @@ pub(super) struct Packing {
 
 impl Packing {
     /// Parameters one after the other; where the first lies.
-    pub(super) fn put(&mut self, tensors: &Tensors, ids: impl IntoIterator<Item = usize>) -> usize {
+    pub(crate) fn put(&mut self, tensors: &Tensors, ids: impl IntoIterator<Item = usize>) -> usize {
         let start = self.words.next_multiple_of(ALIGNMENT);
         self.words = start;
         for id in ids {
@@ -168,28 +175,28 @@ impl Packing {
     }
 
     /// Room for so many moments; where it is.
-    pub(super) fn room(&mut self, channels: usize) -> usize {
+    pub(crate) fn room(&mut self, channels: usize) -> usize {
         self.moments += channels;
         self.moments - channels
     }
 
     /// Running statistics that belong to the moments at `offset`, over `count` values.
-    pub(super) fn norm(&mut self, id: usize, offset: usize, count: usize) {
+    pub(crate) fn norm(&mut self, id: usize, offset: usize, count: usize) {
         self.norms.push((id, offset, count));
     }
 
     /// Words of all parameters.
-    pub(super) fn words(&self) -> usize {
+    pub(crate) fn words(&self) -> usize {
         self.words
     }
 
     /// Words of all means, and of all variances.
-    pub(super) fn moments(&self) -> usize {
+    pub(crate) fn moments(&self) -> usize {
         self.moments
     }
 
     /// Of each parameter, where it is among all, where it is here, and its words.
-    pub(super) fn table(&self, tensors: &Tensors) -> [Vec<i32>; 3] {
+    pub(crate) fn table(&self, tensors: &Tensors) -> [Vec<i32>; 3] {
         let places: Vec<(usize, usize)> = tensors.places().collect();
         let column = |of: &dyn Fn(usize, usize) -> usize| {
             self.parameters.iter().map(|&(id, offset)| of(id, offset) as i32).collect()
@@ -198,7 +205,7 @@ impl Packing {
     }
 
     /// Parameters without a part in the pass have none from now on.
-    pub(super) fn unpack_gradients(&self, packed: &[f32], tensors: &mut Tensors) {
+    pub(crate) fn unpack_gradients(&self, packed: &[f32], tensors: &mut Tensors) {
         tensors.parameters.iter_mut().for_each(|parameter| parameter.gradient = None);
         for &(id, offset) in &self.parameters {
             let parameter = &mut tensors.parameters[id];
@@ -207,7 +214,7 @@ impl Packing {
     }
 
     /// Means, then variances, of the running statistics.
-    pub(super) fn running(&self, tensors: &Tensors) -> Vec<f32> {
+    pub(crate) fn running(&self, tensors: &Tensors) -> Vec<f32> {
         let mut packed = vec![0.0; 2 * self.moments];
         for &(id, offset, _) in &self.norms {
             let Norm { mean, variance, .. } = &tensors.norms[id];
@@ -218,7 +225,7 @@ impl Packing {
     }
 
     /// Moves the running statistics by a batch's means and biased variances.
-    pub(super) fn move_running(&self, packed: &[f32], tensors: &mut Tensors) {
+    pub(crate) fn move_running(&self, packed: &[f32], tensors: &mut Tensors) {
         let blend = |running: &mut f32, x: f64| {
             *running = (f64::from(*running) * (1.0 - MOMENTUM) + x * MOMENTUM) as f32;
         };

@@ -7,7 +7,7 @@ use milenas_models::kernels::cuda::{Device, Words};
 use crate::data::{Batch, Images};
 
 /// Memory for a batch.
-pub(super) struct Feed {
+pub(crate) struct Feed {
     /// `[image][channel][row][column]`
     images: Words,
     labels: Words,
@@ -15,14 +15,14 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    pub(super) const NONE: Feed = Feed {
+    pub(crate) const NONE: Feed = Feed {
         images: Words::NONE,
         labels: Words::NONE,
         bytes: Bytes { words: Words::NONE, moves: Words::NONE, levels: Words::NONE },
     };
 
     /// For so many images `[channels, height, width]`.
-    pub(super) fn alloc(device: &mut dyn Device, batch: usize, shape: [usize; 3]) -> Result<Feed> {
+    pub(crate) fn alloc(device: &mut dyn Device, batch: usize, shape: [usize; 3]) -> Result<Feed> {
         let numbers = batch * shape.iter().product::<usize>();
         Ok(Feed {
             images: device.alloc(numbers)?,
@@ -36,7 +36,7 @@ impl Feed {
     }
 
     /// Copies a batch to the device.
-    pub(super) fn upload(&self, device: &mut dyn Device, batch: &Batch) -> Result<()> {
+    pub(crate) fn upload(&self, device: &mut dyn Device, batch: &Batch) -> Result<()> {
         let labels: Vec<i32> = batch.labels.iter().map(|label| *label as i32).collect();
         device.write_ints(self.labels, &labels)?;
         match &batch.images {
@@ -53,7 +53,7 @@ impl Feed {
     }
 
     /// The images of the batch that was copied, as numbers.
-    pub(super) fn images(&self, device: &mut dyn Device, batch: &Batch) -> Result<Words> {
+    pub(crate) fn images(&self, device: &mut dyn Device, batch: &Batch) -> Result<Words> {
         if let Images::Bytes(_) = batch.images {
             let [channels, height, width] = batch.shape;
             ends::augment(device, &self.bytes, self.images, [batch.len(), channels, height, width])?;
@@ -62,7 +62,7 @@ impl Feed {
     }
 
     /// Its labels.
-    pub(super) fn labels(&self) -> Words {
+    pub(crate) fn labels(&self) -> Words {
         self.labels
     }
 }

@@ -1,12 +1,16 @@
-//! What stays on the device from pass to pass: the weights, their last gradients, and the velocities of their descent.
+//! What stays on a device from pass to pass: the weights, their last gradients, and the velocities of their descent.
 //!
-//! The host has them all when it asks for them; a step of the usual search never does.
+//! The host has them all when it asks for them; a step of the usual search or training never does.
+
+mod feed;
+mod tensors;
 
 use milenas_models::Result;
 use milenas_models::kernels::cuda::descent::{Descent, Table};
 use milenas_models::kernels::cuda::{Device, Words};
 
-use super::tensors::{Packing, Tensors};
+pub(crate) use self::feed::Feed;
+pub(crate) use self::tensors::{Packing, Tensors};
 use crate::optim::{Sgd, SgdConfig};
 
 #[derive(Clone, Copy)]
@@ -35,7 +39,7 @@ enum Velocities {
 }
 
 /// Where the newest of everything is.
-pub(super) struct Resident {
+pub(crate) struct Resident {
     memory: Option<Memory>,
     /// Whether the device has the weights, and whether the host has.
     on_device: bool,
@@ -47,7 +51,7 @@ pub(super) struct Resident {
 
 impl Resident {
     /// The host has all.
-    pub(super) fn new() -> Resident {
+    pub(crate) fn new() -> Resident {
         Resident {
             memory: None,
             on_device: false,
@@ -58,7 +62,7 @@ impl Resident {
     }
 
     /// Takes everything from the device, whose memory will be given back.
-    pub(super) fn leave(&mut self, device: &mut dyn Device, tensors: &mut Tensors) -> Result<()> {
+    pub(crate) fn leave(&mut self, device: &mut dyn Device, tensors: &mut Tensors) -> Result<()> {
         self.read_gradients(device, tensors)?;
         self.read_weights(device, tensors)?;
         if let (Some(memory), Velocities::Device) = (self.memory, &self.velocities) {
@@ -71,7 +75,7 @@ impl Resident {
     }
 
     /// Memory for the parameters, and for gradients of as many words.
-    pub(super) fn alloc(
+    pub(crate) fn alloc(
         &mut self,
         device: &mut dyn Device,
         tensors: &Tensors,
@@ -90,7 +94,7 @@ impl Resident {
     }
 
     /// The weights on the device, all of them.
-    pub(super) fn weights(&mut self, device: &mut dyn Device, tensors: &Tensors) -> Result<Words> {
+    pub(crate) fn weights(&mut self, device: &mut dyn Device, tensors: &Tensors) -> Result<Words> {
         let Some(memory) = self.memory else { return Ok(Words::NONE) };
         if !self.on_device {
             device.write(memory.weights, &tensors.all())?;
@@ -100,13 +104,13 @@ impl Resident {
     }
 
     /// Where a pass is to leave gradients that lie as its weights are packed.
-    pub(super) fn expect(&mut self, packing: &Packing) -> Words {
+    pub(crate) fn expect(&mut self, packing: &Packing) -> Words {
         self.gradients = Some(packing.clone());
         self.memory.map_or(Words::NONE, |memory| memory.gradients)
     }
 
     /// The host gets the gradients.
-    pub(super) fn read_gradients(&mut self, device: &mut dyn Device, tensors: &mut Tensors) -> Result<()> {
+    pub(crate) fn read_gradients(&mut self, device: &mut dyn Device, tensors: &mut Tensors) -> Result<()> {
         if let (Some(memory), Some(packing)) = (self.memory, self.gradients.take()) {
             let mut gradients = vec![0.0; packing.words()];
             device.read(memory.gradients.part(0, gradients.len())?, &mut gradients)?;
@@ -116,7 +120,7 @@ impl Resident {
     }
 
     /// The host gets the weights.
-    pub(super) fn read_weights(&mut self, device: &mut dyn Device, tensors: &mut Tensors) -> Result<()> {
+    pub(crate) fn read_weights(&mut self, device: &mut dyn Device, tensors: &mut Tensors) -> Result<()> {
         if let (Some(memory), false) = (self.memory, self.on_host) {
             let mut values = vec![0.0; tensors.words()];
             device.read(memory.weights, &mut values)?;
@@ -127,18 +131,18 @@ impl Resident {
     }
 
     /// The host's weights have moved.
-    pub(super) fn moved(&mut self) {
+    pub(crate) fn moved(&mut self) {
         (self.on_device, self.on_host) = (false, true);
     }
 
     /// The host has other weights, and another optimiser.
-    pub(super) fn replaced(&mut self) {
+    pub(crate) fn replaced(&mut self) {
         self.moved();
         self.velocities = Velocities::Sgd;
     }
 
     /// A step of all parameters that have a gradient on the device, and the norm of the gradients; `None` where they are the host's.
-    pub(super) fn descend(
+    pub(crate) fn descend(
         &mut self,
         device: &mut dyn Device,
         tensors: &Tensors,
@@ -177,7 +181,7 @@ impl Resident {
     }
 
     /// `sgd` gets the velocities.
-    pub(super) fn settle(&mut self, device: &mut dyn Device, tensors: &Tensors, sgd: &mut Sgd) -> Result<()> {
+    pub(crate) fn settle(&mut self, device: &mut dyn Device, tensors: &Tensors, sgd: &mut Sgd) -> Result<()> {
         let kept = match (&self.velocities, self.memory) {
             (Velocities::Device, Some(memory)) => {
                 let mut values = vec![0.0; tensors.words()];

@@ -1,0 +1,336 @@
+//! A derived network on a [`Device`], out of the kernels of `milenas_models::kernels::cuda`: for training, and for what it measures.
+//!
+//! Weights, their gradients and velocities stay on the device, running statistics on the host. A pass uploads a batch, launches the
+//! steps of its [`Plan`] on one stream, and waits once, to read loss and moments.
+
+mod convolution;
+mod maps;
+mod pass;
+mod plan;
+mod step;
+
+use milenas_models::fused::Regularisers;
+use milenas_models::kernels::cuda::descent::Table;
+use milenas_models::kernels::cuda::ends::{self, Loss};
+use milenas_models::kernels::cuda::norm::Moments;
+use milenas_models::kernels::cuda::product::row_products;
+use milenas_models::kernels::cuda::{Device, Gemm, Words};
+use milenas_models::{Error, Result, Trainable, Weights};
+
+use self::pass::Pass;
+use self::plan::{Head, Plan};
+use crate::data::Batch;
+use crate::optim::{Sgd, SgdConfig};
+use crate::resident::{Feed, Packing, Resident, Tensors};
+
+/// A network, its weights, and its memory on a device.
+pub(super) struct CudaNetwork {
+    plan: Plan,
+    tensors: Tensors,
+    resident: Resident,
+    memory: Option<Memory>,
+}
+
+struct Memory {
+    /// The most images that it is for.
+    batch: usize,
+    feed: Feed,
+    /// The table of the packed parameters, and these.
+    table: Words,
+    weights: Words,
+    /// Means, variances, and of each head the loss of each image and whether it is right.
+    results: Words,
+    paths: Words,
+    /// By home; those of gradients are parts of one.
+    values: Vec<Words>,
+    slopes: Vec<Words>,
+    all_slopes: Words,
+    /// By step.
+    kept: Vec<Words>,
+    scratch: [Words; 3],
+    /// Of each head, `[class][image]`, and their gradients.
+    logits: Vec<[Words; 2]>,
+}
+
+impl CudaNetwork {
+    /// With weights that are all zero.
+    ///
+    /// # Errors
+    /// A network that has an operation without a kernel.
+    pub(super) fn new(network: &Trainable) -> Result<CudaNetwork> {
+        let mut tensors = Tensors::default();
+        let plan = Plan::new(network, &mut tensors)?;
+        Ok(CudaNetwork { plan, tensors, resident: Resident::new(), memory: None })
+    }
+
+    /// Takes weights and running statistics.
+    ///
+    /// # Errors
+    /// A name that is missing or unexpected, another shape.
+    pub(super) fn load(&mut self, weights: &Weights) -> Result<()> {
+        self.tensors.load(weights)?;
+        self.resident.replaced();
+        Ok(())
+    }
+
+    /// Puts weights and running statistics into `weights`.
+    pub(super) fn store(&mut self, device: &mut dyn Device, weights: &Weights) -> Result<()> {
+        self.resident.read_weights(device, &mut self.tensors)?;
+        weights.copy_from(&self.tensors.named()?)
+    }
+
+    /// Shows every weight and running statistic, with an index of its own, on the host; `changes` tells whether they change there.
+    pub(super) fn each(
+        &mut self,
+        device: &mut dyn Device,
+        changes: bool,
+        visit: impl FnMut(usize, &mut [f32]),
+    ) -> Result<()> {
+        self.resident.read_weights(device, &mut self.tensors)?;
+        self.tensors.for_all(visit);
+        if changes {
+            self.resident.moved();
+        }
+        Ok(())
+    }
+
+    /// A step of every parameter by the gradients of the last pass.
+    pub(super) fn descend(
+        &mut self,
+        device: &mut dyn Device,
+        sgd: &Sgd,
+        config: &SgdConfig,
+        rate: f64,
+    ) -> Result<()> {
+        self.resident.descend(device, &self.tensors, sgd, config, rate).map(|_| ())
+    }
+
+    /// Gives `sgd` the velocities.
+    pub(super) fn settle(&mut self, device: &mut dyn Device, sgd: &mut Sgd) -> Result<()> {
+        self.resident.settle(device, &self.tensors, sgd)
+    }
+
+    /// Memory for so many images, if what there is does not do.
+    fn fit(&mut self, device: &mut dyn Device, batch: usize) -> Result<()> {
+        if self.memory.as_ref().is_some_and(|memory| memory.batch >= batch) {
+            return Ok(());
+        }
+        self.memory = None;
+        self.resident.leave(device, &mut self.tensors)?;
+        device.release()?;
+        let (plan, tensors) = (&self.plan, &self.tensors);
+        let packing = plan.packing(tensors, batch);
+        let rows = packing.table(tensors).concat();
+        let table = device.alloc(rows.len())?;
+        device.write_ints(table, &rows)?;
+        let count = plan.homes.iter().map(|map| map.home + 1).max().unwrap_or(0);
+        let (mut values, mut slopes) = (vec![Words::NONE; count], vec![Words::NONE; count]);
+        let all_slopes = device.alloc(plan.homes.iter().map(|map| map.words(batch)).sum())?;
+        let (mut before, mut widest) = (0, 0);
+        for map in &plan.homes {
+            let words = map.words(batch);
+            values[map.home] = device.alloc(words)?;
+            slopes[map.home] = all_slopes.part(before, words)?;
+            before += words;
+            widest = widest.max(map.channels);
+        }
+        let mut kept = Vec::new();
+        for step in &plan.steps {
+            let words = step.kept(batch);
+            kept.push(if words > 0 { device.alloc(words)? } else { Words::NONE });
+        }
+        let mut logits = Vec::new();
+        for head in &plan.heads {
+            let words = head.classes * batch;
+            logits.push([device.alloc(words)?, device.alloc(words)?]);
+        }
+        let mut scratch = [Words::NONE; 3];
+        for words in &mut scratch {
+            *words = device.alloc(widest)?;
+        }
+        self.memory = Some(Memory {
+            batch,
+            feed: Feed::alloc(device, batch, plan.image)?,
+            table,
+            weights: device.alloc(packing.words())?,
+            results: device.alloc(2 * packing.moments() + 2 * plan.heads.len() * batch)?,
+            paths: device.alloc(plan.paths * batch)?,
+            values,
+            slopes,
+            all_slopes,
+            kept,
+            scratch,
+            logits,
+        });
+        self.resident.alloc(device, &self.tensors, packing.words())
+    }
+
+    fn check(&self, batch: &Batch) -> Result<()> {
+        let classes = self.plan.heads.iter().map(|head| head.classes).min().unwrap_or(0);
+        let wrong = |what: &str, found: String, expected: String| {
+            Err(Error::Value { what: what.into(), found, expected })
+        };
+        if batch.is_empty() || batch.shape != self.plan.image {
+            let found = format!("{} of {:?}", batch.len(), batch.shape);
+            return wrong("images of a batch", found, format!("one or more of {:?}", self.plan.image));
+        }
+        match batch.labels.iter().find(|label| **label as usize >= classes) {
+            Some(label) => wrong("a label", label.to_string(), format!("less than the {classes} classes")),
+            None => Ok(()),
+        }
+    }
+
+    /// All that a pass is told goes up before it begins, so that what it asks for is one sequence.
+    fn begin<'a>(
+        &'a mut self,
+        device: &'a mut dyn Device,
+        batch: &Batch,
+        training: Option<&Regularisers<'_>>,
+    ) -> Result<(Pass<'a>, &'a Memory, &'a Plan, Packing)> {
+        self.check(batch)?;
+        self.fit(device, batch.len())?;
+        let CudaNetwork { plan, tensors, resident, memory } = self;
+        // There is, once it fits.
+        let memory = memory
+            .as_ref()
+            .ok_or_else(|| Error::Device { what: "memory".into(), problem: "there is none".into() })?;
+        let packing = plan.packing(tensors, batch.len());
+        memory.feed.upload(device, batch)?;
+        let mut paths = Words::NONE;
+        match training {
+            Some(extra) if !extra.paths.is_empty() => {
+                device.write(memory.paths, extra.paths)?;
+                paths = memory.paths;
+            }
+            Some(_) => {}
+            None => device.write(memory.results, &packing.running(tensors))?,
+        }
+        let all = resident.weights(device, tensors)?;
+        let (count, moments) = (plan.parameters.len(), packing.moments());
+        let column = |i: usize| memory.table.part(i * count, count);
+        let table = Table { count, home: column(0)?, packed: column(1)?, lengths: column(2)? };
+        table.gather(device, all, memory.weights)?;
+        let gradients = if training.is_some() { resident.expect(&packing) } else { Words::NONE };
+        let pass = Pass {
+            batch: batch.len(),
+            training: training.is_some(),
+            images: memory.feed.images(device, batch)?,
+            at: &plan.parameters,
+            weights: memory.weights,
+            gradients,
+            moments: Moments {
+                mean: memory.results.part(0, moments)?,
+                variance: memory.results.part(moments, moments)?,
+            },
+            paths,
+            values: &memory.values,
+            slopes: &memory.slopes,
+            scratch: memory.scratch,
+            device,
+        };
+        Ok((pass, memory, plan, packing))
+    }
+
+    /// Loss of a batch, that of the auxiliary head with it, and how many answers were right, in training mode; moves the running statistics
+    /// and leaves the gradients for [`descend`](Self::descend).
+    pub(super) fn gradients(
+        &mut self,
+        device: &mut dyn Device,
+        batch: &Batch,
+        extra: &Regularisers<'_>,
+    ) -> Result<(f64, usize)> {
+        if extra.auxiliary > 0.0 && self.plan.heads.len() < 2 {
+            let (found, expected) = ("none in the network".into(), "one, for a weight above 0".into());
+            return Err(Error::Value { what: "auxiliary head".into(), found, expected });
+        }
+        let (mut pass, memory, plan, packing) = self.begin(device, batch, Some(extra))?;
+        let (pass, count, moments) = (&mut pass, batch.len(), 2 * packing.moments());
+        for (step, kept) in plan.steps.iter().zip(&memory.kept) {
+            step.forward(pass, *kept)?;
+        }
+        pass.device.clear(memory.all_slopes)?;
+        let weights = [1.0, extra.auxiliary];
+        for (i, ((head, logits), weight)) in plan.heads.iter().zip(&memory.logits).zip(weights).enumerate() {
+            head.forward(pass, logits[0])?;
+            let result = |at: usize| memory.results.part(moments + (2 * i + at) * count, count);
+            let loss = Loss {
+                logits: logits[0],
+                bias: pass.weight(head.bias)?,
+                labels: memory.feed.labels(),
+                loss: result(0)?,
+                right: result(1)?,
+                gradient: logits[1],
+                smoothing: extra.smoothing as f32,
+                weight: weight as f32,
+            };
+            ends::cross_entropy(pass.device, &loss, head.classes, count)?;
+            head.backward(pass, logits[1])?;
+        }
+        for (step, kept) in plan.steps.iter().zip(&memory.kept).rev() {
+            step.backward(pass, *kept)?;
+        }
+        let mut found = vec![0.0; moments + 2 * plan.heads.len() * count];
+        pass.device.read(memory.results.part(0, found.len())?, &mut found)?;
+        packing.move_running(&found, &mut self.tensors);
+        let heads = found[moments..].chunks_exact(2 * count).zip(weights);
+        let loss = heads.clone().map(|(of, weight)| {
+            weight * of[..count].iter().map(|x| f64::from(*x)).sum::<f64>() / count as f64
+        });
+        let right = heads.take(1).flat_map(|(of, _)| &of[count..]).filter(|right| **right > 0.0).count();
+        Ok((loss.sum(), right))
+    }
+
+    /// Logits `[image][class]`, by running statistics.
+    pub(super) fn predict(&mut self, device: &mut dyn Device, batch: &Batch) -> Result<Vec<f32>> {
+        let (mut pass, memory, plan, _) = self.begin(device, batch, None)?;
+        let pass = &mut pass;
+        for (step, kept) in plan.steps.iter().zip(&memory.kept) {
+            step.forward(pass, *kept)?;
+        }
+        let (Some(head), Some([logits, _])) = (plan.heads.first(), memory.logits.first()) else {
+            return Ok(Vec::new());
+        };
+        head.forward(pass, *logits)?;
+        let (mut by_class, mut bias) = (vec![0.0; head.classes * batch.len()], vec![0.0; head.classes]);
+        pass.device.read(logits.part(0, by_class.len())?, &mut by_class)?;
+        let at = pass.weight(head.bias)?.part(0, head.classes)?;
+        pass.device.read(at, &mut bias)?;
+        let one =
+            |i: usize| by_class[i % head.classes * batch.len() + i / head.classes] + bias[i % head.classes];
+        Ok((0..by_class.len()).map(one).collect())
+    }
+}
+
+impl Head {
+    /// Logits without the bias.
+    fn forward(&self, pass: &mut Pass<'_>, logits: Words) -> Result<()> {
+        pass.device.gemm(&Gemm {
+            sizes: [self.classes, pass.batch, self.x.channels],
+            a: pass.weight(self.weight)?,
+            transposed: false,
+            b: pass.value(self.x)?,
+            c: logits,
+            steps: [0; 3],
+            batch: 1,
+            add: false,
+        })
+    }
+
+    /// From the gradient of the logits.
+    fn backward(&self, pass: &mut Pass<'_>, dy: Words) -> Result<()> {
+        let (x, dx, sizes) = (pass.value(self.x)?, pass.gradient(self.x)?, [self.classes, pass.batch]);
+        let (weight, bias) = (pass.weight_gradient(self.weight)?, pass.weight_gradient(self.bias)?);
+        row_products(pass.device, [dy, x, weight], false, 1, [self.classes, self.x.channels, pass.batch])?;
+        ends::row_sums(pass.device, dy, bias, sizes, 1.0)?;
+        pass.device.gemm(&Gemm {
+            sizes: [self.x.channels, pass.batch, self.classes],
+            a: pass.weight(self.weight)?,
+            transposed: true,
+            b: dy,
+            c: dx,
+            steps: [0; 3],
+            batch: 1,
+            add: true,
+        })
+    }
+}

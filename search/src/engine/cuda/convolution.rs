@@ -1,0 +1,143 @@
+//! Convolutions: by the kernels for depthwise and for pointwise ones, else as products of what windows see.
+
+use milenas_models::Result;
+use milenas_models::kernels::cuda::depthwise::{ByKind, Depthwise, Input, KINDS};
+use milenas_models::kernels::cuda::pointwise::Pointwise;
+use milenas_models::kernels::cuda::product::row_products;
+use milenas_models::kernels::cuda::windows::Windows;
+use milenas_models::kernels::cuda::{Gemm, Words};
+use milenas_models::op::Conv2d;
+
+use super::maps::Map;
+use super::pass::Pass;
+
+/// A convolution without a bias.
+#[derive(Clone, Debug)]
+pub(super) struct Convolution {
+    pub(super) x: Map,
+    pub(super) y: Map,
+    /// The number of its weight.
+    pub(super) weight: usize,
+    pub(super) form: Form,
+}
+
+/// What computes it.
+#[derive(Clone, Debug)]
+pub(super) enum Form {
+    /// Of a positive part.
+    Depthwise { kind: usize, stride: usize },
+    /// `1x1`, of every pixel; `alone` where nothing else reads its map, whose gradient it may then overwrite.
+    Pointwise { alone: bool },
+    /// Any; of images as they are fed, which have no gradient, where `fed`.
+    Windows { conv: Conv2d, fed: bool },
+}
+
+impl Convolution {
+    fn depthwise(&self, batch: usize, kind: usize, stride: usize) -> Depthwise {
+        let mut slots = [0; KINDS.len()];
+        slots[kind] = 1;
+        Depthwise { stride, slots, channels: self.x.channels, batch, input: self.x.size, output: self.y.size }
+    }
+
+    fn windows(&self, batch: usize, conv: &Conv2d) -> Windows {
+        let Conv2d { in_channels: channels, kernel, stride, dilation, padding, .. } = *conv;
+        let before = [padding.top, padding.left].map(|n| i32::try_from(n).unwrap_or(i32::MAX));
+        Windows { channels, batch, input: self.x.size, output: self.y.size, kernel, stride, dilation, before }
+    }
+
+    /// Words of what its windows see, which it keeps for the way back.
+    pub(super) fn seen(&self, batch: usize) -> usize {
+        match &self.form {
+            Form::Depthwise { .. } | Form::Pointwise { .. } => 0,
+            Form::Windows { conv, .. } => self.windows(batch, conv).seen(),
+        }
+    }
+
+    /// Products of groups: rows of the weight, what is summed over, pixels; and the steps from group to group of weight, windows and
+    /// result.
+    fn products(&self, batch: usize, conv: &Conv2d) -> ([usize; 3], [usize; 3]) {
+        let (rows, length) = (conv.out_channels / conv.groups, self.y.length(batch));
+        let depth = conv.in_channels / conv.groups * conv.kernel[0] * conv.kernel[1];
+        ([rows, depth, length], [rows * depth, depth * length, rows * length])
+    }
+
+    /// `kept` is memory for what windows see.
+    pub(super) fn forward(&self, pass: &mut Pass<'_>, kept: Words) -> Result<()> {
+        let (x, y, a) = (pass.value(self.x)?, pass.value(self.y)?, pass.weight(self.weight)?);
+        let (batch, transposed, add) = (pass.batch, false, false);
+        match &self.form {
+            &Form::Depthwise { kind, stride } => {
+                self.depthwise(batch, kind, stride).forward(pass.device, Input::Shared(x), alone(kind, a), y)
+            }
+            Form::Pointwise { .. } if self.x.channels == self.y.channels => {
+                self.square(batch).forward(pass.device, a, [x, y], None)
+            }
+            Form::Pointwise { .. } => {
+                let sizes = [self.y.channels, self.y.length(batch), self.x.channels];
+                pass.device.gemm(&Gemm { sizes, a, transposed, b: x, c: y, steps: [0; 3], batch: 1, add })
+            }
+            Form::Windows { conv, fed } => {
+                let ([rows, depth, length], steps) = self.products(batch, conv);
+                let x = if *fed { pass.images } else { x };
+                self.windows(batch, conv).forward(pass.device, x, kept, *fed)?;
+                let (sizes, batch) = ([rows, length, depth], conv.groups);
+                pass.device.gemm(&Gemm { sizes, a, transposed, b: kept, c: y, steps, batch, add })
+            }
+        }
+    }
+
+    /// `kept` has what windows saw; then the gradient of that.
+    pub(super) fn backward(&self, pass: &mut Pass<'_>, kept: Words) -> Result<()> {
+        let (x, dx, dy) = (pass.value(self.x)?, pass.gradient(self.x)?, pass.gradient(self.y)?);
+        let (a, dw, batch) = (pass.weight(self.weight)?, pass.weight_gradient(self.weight)?, pass.batch);
+        let transposed = true;
+        match &self.form {
+            &Form::Depthwise { kind, stride } => {
+                let depthwise = self.depthwise(batch, kind, stride);
+                depthwise.weight_gradient(pass.device, Input::Shared(x), dy, alone(kind, dw))?;
+                depthwise.input_gradient(pass.device, Input::Shared(x), alone(kind, a), dy, dx)
+            }
+            Form::Pointwise { alone } => {
+                let [rows, columns, length] = [self.y.channels, self.x.channels, self.y.length(batch)];
+                row_products(pass.device, [dy, x, dw], false, 1, [rows, columns, length])?;
+                if *alone && rows == columns {
+                    return self.square(batch).backward(pass.device, a, [dy, dx]);
+                }
+                let (sizes, steps) = ([columns, length, rows], [0; 3]);
+                pass.device.gemm(&Gemm { sizes, a, transposed, b: dy, c: dx, steps, batch: 1, add: true })
+            }
+            Form::Windows { conv, fed } => {
+                let ([rows, depth, length], [of_weight, of_windows, of_y]) = self.products(batch, conv);
+                row_products(pass.device, [dy, kept, dw], false, conv.groups, [rows, depth, length])?;
+                if *fed {
+                    return Ok(());
+                }
+                let (sizes, steps, groups) =
+                    ([depth, length, rows], [of_weight, of_y, of_windows], conv.groups);
+                pass.device.gemm(&Gemm {
+                    sizes,
+                    a,
+                    transposed,
+                    b: dy,
+                    c: kept,
+                    steps,
+                    batch: groups,
+                    add: false,
+                })?;
+                self.windows(batch, conv).backward(pass.device, kept, dx)
+            }
+        }
+    }
+
+    /// As many channels out as in.
+    fn square(&self, batch: usize) -> Pointwise {
+        Pointwise { slots: 1, channels: self.x.channels, length: self.x.length(batch) }
+    }
+}
+
+/// Words of one kind, and none of the others.
+fn alone(kind: usize, words: Words) -> ByKind {
+    let mut all = [Words::NONE; KINDS.len()];
+    all[kind] = words;
+    all
+}

@@ -1,0 +1,216 @@
+//! From a graph to the steps of a pass, in the order of its nodes.
+
+use milenas_models::graph::{Node, Value};
+use milenas_models::op::{BatchNorm, Conv2d, Op, Pool2d, PoolKind, Role, Slice};
+use milenas_models::{Error, Graph, Result, Trainable};
+
+use super::convolution::{Convolution, Form};
+use super::maps::{Map, depthwise_kind, place};
+use super::step::{Norm, Step};
+use crate::resident::{Packing, Tensors};
+
+/// A classifier at the end of a branch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
+    /// Its place among the graph's outputs.
+    output: Option<usize>,
+    /// What it reads, one pixel a channel.
+    pub(super) x: Map,
+    pub(super) classes: usize,
+    /// Numbers of its parameters.
+    pub(super) weight: usize,
+    pub(super) bias: usize,
+}
+
+/// A network as a device computes it.
+pub(super) struct Plan {
+    /// `[channels, rows, columns]` of an image.
+    pub(super) image: [usize; 3],
+    pub(super) steps: Vec<Step>,
+    /// Of the logits, then of an auxiliary head.
+    pub(super) heads: Vec<Head>,
+    /// Of each node that has a memory, its number and all of its map.
+    pub(super) homes: Vec<Map>,
+    /// Where each parameter is among those of a pass, by number.
+    pub(super) parameters: Vec<usize>,
+    /// Each BatchNorm's number, the first of its moments, and the map that it normalises.
+    norms: Vec<(usize, usize, Map)>,
+    /// How many wires drop path may drop.
+    pub(super) paths: usize,
+}
+
+/// What is known while steps are made.
+struct Planner<'a> {
+    graph: &'a Graph,
+    maps: Vec<Option<Map>>,
+    tensors: &'a mut Tensors,
+    plan: Plan,
+    moments: usize,
+}
+
+impl Plan {
+    /// Declares the parameters and BatchNorms of a network among `tensors`, in the order of its nodes.
+    ///
+    /// # Errors
+    /// A node that there is no kernel for.
+    pub(super) fn new(network: &Trainable, tensors: &mut Tensors) -> Result<Plan> {
+        let graph = &network.graph;
+        let image = graph.inputs().next().and_then(|input| graph.fact(input).chw());
+        let (channels, rows, columns) = image.unwrap_or_default();
+        let plan = Plan {
+            image: [channels, rows, columns],
+            steps: Vec::new(),
+            heads: Vec::new(),
+            homes: Vec::new(),
+            parameters: Vec::new(),
+            norms: Vec::new(),
+            paths: network.paths.len(),
+        };
+        let mut planner = Planner { graph, maps: place(graph), tensors, plan, moments: 0 };
+        for (value, node) in graph.values() {
+            planner.node(value, node)?;
+            if let Some(path) = network.paths.iter().position(|path| *path == value) {
+                let map = planner.map(value)?;
+                planner.plan.steps.push(Step::Weigh { path, map });
+            }
+        }
+        let mut plan = planner.plan;
+        plan.heads.sort_by_key(|head| head.output);
+        let mut packing = Packing::default();
+        plan.parameters = (0..tensors.places().count()).map(|id| packing.put(tensors, [id])).collect();
+        Ok(plan)
+    }
+
+    /// Where parameters and moments of a pass are.
+    pub(super) fn packing(&self, tensors: &Tensors, batch: usize) -> Packing {
+        let mut packing = Packing::default();
+        for id in 0..self.parameters.len() {
+            packing.put(tensors, [id]);
+        }
+        for &(id, first, map) in &self.norms {
+            packing.room(map.channels);
+            packing.norm(id, first, map.length(batch));
+        }
+        packing
+    }
+}
+
+impl Planner<'_> {
+    fn map(&self, value: Value) -> Result<Map> {
+        self.maps[value.index()].ok_or_else(|| no_kernel(self.graph.node(value), "its result is no map"))
+    }
+
+    fn parameter(&mut self, node: &Node, role: Role) -> usize {
+        let found = node.params.iter().find(|param| param.role == role);
+        let (name, shape) = found.map_or((String::new(), &[][..]), |p| (p.name.clone(), &p.shape[..]));
+        self.tensors.parameter(name, shape)
+    }
+
+    fn node(&mut self, value: Value, node: &Node) -> Result<()> {
+        if let Op::Input(_) = node.op {
+            return Ok(());
+        }
+        let y = self.map(value)?;
+        if y.home == value.index() && !matches!(node.op, Op::Linear(_)) {
+            self.plan.homes.push(y);
+        }
+        let inputs = node.inputs.iter().map(|input| self.map(*input)).collect::<Result<Vec<_>>>()?;
+        let x = inputs.first().copied().unwrap_or(y);
+        let step = match &node.op {
+            Op::Input(_) => return Ok(()),
+            Op::Conv2d(conv) => Step::Convolution(self.convolution(node, conv, [x, y])?),
+            Op::BatchNorm(norm) => Step::Norm(self.norm(node, norm, [x, y])?),
+            Op::Pool2d(pool) => pooling(node, pool, [x, y])?,
+            Op::GlobalAvgPool(_) => Step::Mean { x, y },
+            Op::Linear(linear) if linear.bias && self.graph.is_output(value) => {
+                let output = self.graph.outputs().iter().position(|(_, wire)| *wire == value);
+                let (weight, bias) = (self.parameter(node, Role::Weight), self.parameter(node, Role::Bias));
+                self.plan.heads.push(Head { output, x, classes: y.channels, weight, bias });
+                return Ok(());
+            }
+            Op::Relu(_) | Op::Identity(_) | Op::Flatten(_) if x == y => return Ok(()),
+            Op::Relu(_) => Step::Rectify { x, y },
+            Op::Identity(_) => Step::Sum { parts: vec![x], y },
+            Op::Add(_) => Step::Sum { parts: inputs, y },
+            Op::Concat(_) => return Ok(self.concat(inputs, y)),
+            Op::Slice(slice) => crop(node, slice, [x, y])?,
+            Op::Zero(_) => Step::Zeros { y },
+            Op::Linear(_) | Op::Flatten(_) | Op::Softmax(_) | Op::FakeQuantize(_) => {
+                return Err(no_kernel(node, "a classifier reads one pixel, has a bias, and is the end"));
+            }
+        };
+        self.plan.steps.push(step);
+        Ok(())
+    }
+
+    /// Copies of the parts that do not lie there already.
+    fn concat(&mut self, parts: Vec<Map>, y: Map) {
+        let mut first = y.first;
+        for x in parts {
+            let own = Map { first, channels: x.channels, ..y };
+            first += x.channels;
+            if x != own {
+                self.plan.steps.push(Step::Sum { parts: vec![x], y: own });
+            }
+        }
+    }
+
+    fn convolution(&mut self, node: &Node, conv: &Conv2d, [x, y]: [Map; 2]) -> Result<Convolution> {
+        if conv.bias {
+            return Err(no_kernel(node, "convolutions have no bias"));
+        }
+        let weight = self.parameter(node, Role::Weight);
+        let from = node.inputs[0];
+        let fed = matches!(self.graph.node(from).op, Op::Input(_));
+        let rectified = matches!(self.graph.node(from).op, Op::Relu(_));
+        let plain = *conv == Conv2d::pointwise(conv.in_channels, conv.out_channels);
+        let form = match depthwise_kind(conv) {
+            Some(kind) if rectified => Form::Depthwise { kind, stride: conv.stride[0] },
+            _ if plain && !fed => {
+                Form::Pointwise { alone: self.graph.consumers(from).len() == 1 && x.home == from.index() }
+            }
+            _ => Form::Windows { conv: conv.clone(), fed },
+        };
+        Ok(Convolution { x, y, weight, form })
+    }
+
+    fn norm(&mut self, node: &Node, norm: &BatchNorm, [x, y]: [Map; 2]) -> Result<Norm> {
+        if *norm != BatchNorm::new(norm.channels, true) {
+            return Err(no_kernel(node, "BatchNorms have a weight, a bias and PyTorch's defaults"));
+        }
+        let (weight, bias) = (self.parameter(node, Role::Weight), self.parameter(node, Role::Bias));
+        let mean = node.param(Role::RunningMean).unwrap_or_default();
+        let name = mean.strip_suffix(".running_mean").unwrap_or(mean);
+        let moments = self.moments;
+        self.moments += norm.channels;
+        self.plan.norms.push((self.tensors.norm(name.into(), norm.channels), moments, x));
+        Ok(Norm { x, y, weight, bias, moments })
+    }
+}
+
+fn pooling(node: &Node, pool: &Pool2d, [x, y]: [Map; 2]) -> Result<Step> {
+    let stride = pool.stride[0];
+    match pool.kind {
+        kind if *pool == Pool2d::new(kind, 3, stride) && stride <= 2 => {
+            Ok(Step::Pool { most: kind == PoolKind::Max, stride, x, y })
+        }
+        PoolKind::Average { count_padding: false } => Ok(Step::Means { pool: pool.clone(), x, y }),
+        _ => Err(no_kernel(node, "largest values are of windows of 3x3, means leave padding out")),
+    }
+}
+
+fn crop(node: &Node, slice: &Slice, [x, y]: [Map; 2]) -> Result<Step> {
+    let mut from = [0; 2];
+    for range in &slice.ranges {
+        match range.axis {
+            2 | 3 => from[range.axis - 2] = range.start,
+            _ => return Err(no_kernel(node, "a crop is of rows and columns")),
+        }
+    }
+    Ok(Step::Crop { from, x, y })
+}
+
+fn no_kernel(node: &Node, rule: &str) -> Error {
+    let problem = format!("{} has no kernel on a GPU: {rule}. Help: leave --device out", node.op);
+    Error::Graph { node: node.name.clone(), problem }
+}

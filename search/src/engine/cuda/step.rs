@@ -1,0 +1,236 @@
+//! The steps of a pass, forward and backward. Gradients of maps are zero before the way back, on which every step adds to those of what it reads.
+
+use milenas_models::Result;
+use milenas_models::kernels::cuda::mixture::Sources;
+use milenas_models::kernels::cuda::norm::{self, Slopes, Terms, Weight};
+use milenas_models::kernels::cuda::pool::Pool;
+use milenas_models::kernels::cuda::windows::Windows;
+use milenas_models::kernels::cuda::{Words, ends, rectify, sums};
+use milenas_models::op::Pool2d;
+
+use super::convolution::Convolution;
+use super::maps::Map;
+use super::pass::Pass;
+
+/// What is done for a node.
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    Convolution(Convolution),
+    Norm(Norm),
+    /// Of windows of 3x3 padded by one pixel: their largest value, or their mean.
+    Pool {
+        most: bool,
+        stride: usize,
+        x: Map,
+        y: Map,
+    },
+    /// Of any windows.
+    Means {
+        pool: Pool2d,
+        x: Map,
+        y: Map,
+    },
+    /// Of all pixels of an image.
+    Mean {
+        x: Map,
+        y: Map,
+    },
+    Rectify {
+        x: Map,
+        y: Map,
+    },
+    Sum {
+        parts: Vec<Map>,
+        y: Map,
+    },
+    /// From this row and column on.
+    Crop {
+        from: [usize; 2],
+        x: Map,
+        y: Map,
+    },
+    Zeros {
+        y: Map,
+    },
+    /// Drop path.
+    Weigh {
+        path: usize,
+        map: Map,
+    },
+}
+
+/// A BatchNorm.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Norm {
+    pub(super) x: Map,
+    pub(super) y: Map,
+    /// Numbers of its parameters.
+    pub(super) weight: usize,
+    pub(super) bias: usize,
+    /// The first of its moments.
+    pub(super) moments: usize,
+}
+
+impl Step {
+    /// Words that it keeps from its way forward to its way back.
+    pub(super) fn kept(&self, batch: usize) -> usize {
+        match self {
+            Step::Convolution(convolution) => convolution.seen(batch),
+            Step::Pool { y, .. } => y.words(batch),
+            Step::Norm(_)
+            | Step::Means { .. }
+            | Step::Mean { .. }
+            | Step::Rectify { .. }
+            | Step::Sum { .. }
+            | Step::Crop { .. }
+            | Step::Zeros { .. }
+            | Step::Weigh { .. } => 0,
+        }
+    }
+
+    pub(super) fn forward(&self, pass: &mut Pass<'_>, kept: Words) -> Result<()> {
+        match self {
+            Step::Convolution(convolution) => convolution.forward(pass, kept),
+            Step::Norm(norm) => norm.forward(pass),
+            &Step::Pool { most, stride, x, y } => {
+                let (from, to) = (pass.value(x)?, pass.value(y)?);
+                let [largest, means] = if most { [to, Words::NONE] } else { [Words::NONE, to] };
+                pool(pass.batch, stride, [x, y]).forward(pass.device, from, [largest, kept], means)
+            }
+            Step::Means { pool, x, y } => {
+                let (from, to) = (pass.value(*x)?, pass.value(*y)?);
+                windows(pass.batch, pool, [*x, *y]).means(pass.device, from, to)
+            }
+            Step::Mean { x, y } => {
+                let (from, to, sizes, part) = (pass.value(*x)?, pass.value(*y)?, planes(pass, *x), share(*x));
+                ends::row_sums(pass.device, from, to, sizes, part)
+            }
+            Step::Rectify { x, y } => {
+                let (from, to) = (pass.value(*x)?, pass.value(*y)?);
+                rectify::forward(pass.device, from, to, y.words(pass.batch))
+            }
+            Step::Sum { parts, y } => {
+                let to = pass.value(*y)?;
+                parts.iter().enumerate().try_for_each(|(i, part)| {
+                    let from = pass.value(*part)?;
+                    sums::accumulate(pass.device, from, to, y.words(pass.batch), i > 0)
+                })
+            }
+            &Step::Crop { from, x, y } => {
+                let (whole, part) = (pass.value(x)?, pass.value(y)?);
+                crop(pass.batch, from, [x, y]).forward(pass.device, whole, part, false)
+            }
+            Step::Zeros { y } => {
+                let y = pass.value(*y)?;
+                pass.device.clear(y)
+            }
+            &Step::Weigh { path, map } => {
+                let y = pass.value(map)?;
+                weigh(pass, path, map, y)
+            }
+        }
+    }
+
+    pub(super) fn backward(&self, pass: &mut Pass<'_>, kept: Words) -> Result<()> {
+        match self {
+            Step::Convolution(convolution) => convolution.backward(pass, kept),
+            Step::Norm(norm) => norm.backward(pass),
+            &Step::Pool { most, stride, x, y } => {
+                let (dx, dy) = (pass.gradient(x)?, pass.gradient(y)?);
+                let [largest, means] = if most { [dy, Words::NONE] } else { [Words::NONE, dy] };
+                pool(pass.batch, stride, [x, y]).backward(pass.device, [largest, kept], means, dx)
+            }
+            Step::Means { pool, x, y } => {
+                let (dx, dy) = (pass.gradient(*x)?, pass.gradient(*y)?);
+                windows(pass.batch, pool, [*x, *y]).means_back(pass.device, dy, dx)
+            }
+            Step::Mean { x, y } => {
+                let (dx, dy, sizes) = (pass.gradient(*x)?, pass.gradient(*y)?, planes(pass, *x));
+                ends::spread(pass.device, dy, dx, sizes, share(*x), true)
+            }
+            Step::Rectify { x, y } => {
+                let (value, dx, dy) = (pass.value(*y)?, pass.gradient(*x)?, pass.gradient(*y)?);
+                rectify::backward(pass.device, value, [dy, dx], y.words(pass.batch), true)
+            }
+            Step::Sum { parts, y } => {
+                let dy = pass.gradient(*y)?;
+                parts.iter().try_for_each(|part| {
+                    let dx = pass.gradient(*part)?;
+                    sums::accumulate(pass.device, dy, dx, y.words(pass.batch), true)
+                })
+            }
+            &Step::Crop { from, x, y } => {
+                let (dx, dy) = (pass.gradient(x)?, pass.gradient(y)?);
+                crop(pass.batch, from, [x, y]).backward(pass.device, dy, dx)
+            }
+            Step::Zeros { .. } => Ok(()),
+            &Step::Weigh { path, map } => {
+                let dy = pass.gradient(map)?;
+                weigh(pass, path, map, dy)
+            }
+        }
+    }
+}
+
+impl Norm {
+    fn terms(&self, pass: &Pass<'_>) -> Result<Terms> {
+        let weight = Weight::OfChannel(pass.weight(self.weight)?);
+        Ok(Terms { weight, ..Terms::plain(1, self.x.channels) })
+    }
+
+    fn forward(&self, pass: &mut Pass<'_>) -> Result<()> {
+        let (x, y, moments) = (pass.value(self.x)?, pass.value(self.y)?, pass.moments(self.moments)?);
+        let sizes = [self.x.channels, self.x.length(pass.batch)];
+        if pass.training {
+            norm::moments(pass.device, x, moments, sizes[0], sizes[1])?;
+        }
+        let (bias, [scale, shift, _]) = (pass.weight(self.bias)?, pass.scratch);
+        self.terms(pass)?.scaling(pass.device, moments, bias, [scale, shift])?;
+        norm::normalise(pass.device, x, [scale, shift], y, sizes, false)
+    }
+
+    fn backward(&self, pass: &mut Pass<'_>) -> Result<()> {
+        let (x, dx, dy) = (pass.value(self.x)?, pass.gradient(self.x)?, pass.gradient(self.y)?);
+        let (sum, reach) = (pass.weight_gradient(self.bias)?, pass.weight_gradient(self.weight)?);
+        let slopes = Slopes { sum, abc: pass.scratch, reach };
+        let (moments, length) = (pass.moments(self.moments)?, self.x.length(pass.batch));
+        self.terms(pass)?.slopes(pass.device, dy, [x, Words::NONE], length, moments, &slopes)?;
+        let size = [self.x.channels, length];
+        let one = Sources { count: 1, first: Words::NONE, target: Words::NONE, size };
+        one.backward(pass.device, dy, x, &slopes, dx, true)
+    }
+}
+
+fn pool(batch: usize, stride: usize, [x, y]: [Map; 2]) -> Pool {
+    Pool { planes: x.channels * batch, input: x.size, output: y.size, stride }
+}
+
+fn windows(batch: usize, pool: &Pool2d, [x, y]: [Map; 2]) -> Windows {
+    let Pool2d { kernel, stride, dilation, padding, .. } = *pool;
+    let before = [padding.top, padding.left].map(|n| i32::try_from(n).unwrap_or(i32::MAX));
+    Windows { channels: x.channels, batch, input: x.size, output: y.size, kernel, stride, dilation, before }
+}
+
+fn crop(batch: usize, from: [usize; 2], [x, y]: [Map; 2]) -> Windows {
+    let before = from.map(|n| -i32::try_from(n).unwrap_or(i32::MAX));
+    let [kernel, stride, dilation] = [[1; 2]; 3];
+    Windows { channels: x.channels, batch, input: x.size, output: y.size, kernel, stride, dilation, before }
+}
+
+/// Channels of images, and pixels of each.
+fn planes(pass: &Pass<'_>, map: Map) -> [usize; 2] {
+    [map.channels * pass.batch, map.length(1)]
+}
+
+fn share(map: Map) -> f32 {
+    1.0 / map.length(1) as f32
+}
+
+/// Every image by its factor, if there are factors.
+fn weigh(pass: &mut Pass<'_>, path: usize, map: Map, words: Words) -> Result<()> {
+    if pass.paths.is_empty() {
+        return Ok(());
+    }
+    let factors = pass.paths.part(path * pass.batch, pass.batch)?;
+    sums::weigh(pass.device, words, factors, [map.channels, pass.batch, map.length(1)])
+}
