@@ -1,12 +1,14 @@
-//! What the supernet asks of a GPU, pass by pass, counted by a device that does nothing.
+//! What supernets and trainings ask of a GPU, pass by pass, counted by a device that does nothing.
 #![allow(clippy::unwrap_used, unsafe_code)]
 
 use std::sync::{Arc, Mutex};
 
+use milenas_models::fused::Regularisers;
 use milenas_models::input::{InputContract, Resize};
 use milenas_models::kernels::cuda::{Arg, Device, Gemm, Grid, Words};
-use milenas_models::{Result, Rng, Space};
+use milenas_models::{Genotype, NetworkConfig, Result, Rng, Skeleton, Space, Trainable, Weights};
 use milenas_search::data::{Augment, Batch, Bytes};
+use milenas_search::engine::Engine;
 use milenas_search::supernet::cuda::CudaSupernet;
 use milenas_search::supernet::{Alphas, Mixture, Supernet, SupernetConfig, Want};
 
@@ -117,4 +119,33 @@ fn passes_are_the_same_calls() {
         without[0][0][4] = 0.0;
         assert!(first != pass(5, &without, want), "{want:?}: the same calls without a candidate");
     }
+}
+
+/// The same of DARTS_V2's training, as docs/cuda.md tells; drop path makes other calls.
+#[test]
+fn trainings_are_the_same_calls() {
+    let asked = Arc::new(Mutex::new(Asked::default()));
+    let mut device = Counter { free: 4096, asked: asked.clone() };
+    let shape = NetworkConfig {
+        channels: 16,
+        layers: 8,
+        classes: 10,
+        in_channels: 3,
+        height: 32,
+        width: 32,
+        skeleton: Skeleton::Cifar,
+    };
+    let network = Trainable::assemble(&Genotype::named("DARTS_V2").unwrap(), &shape, true).unwrap();
+    let weights = Weights::init(&network.graph, 0).unwrap();
+    let mut engine = Engine::for_training(&network, &weights, Some(&mut device)).unwrap();
+    let factors = vec![1.0; 2 * network.paths.len()];
+    let mut pass = |seed: u64, paths: &[f32]| {
+        engine.gradients(&batch(seed), &Regularisers { smoothing: 0.0, auxiliary: 0.4, paths }).unwrap();
+        std::mem::take(&mut *asked.lock().unwrap())
+    };
+    pass(0, &[]);
+    let first = pass(0, &[]);
+    assert_eq!((first.launches.len(), first.gemms.len()), (991, 45));
+    assert!(first == pass(5, &[]), "other calls");
+    assert_eq!(pass(5, &factors).launches.len(), first.launches.len() + 2 * network.paths.len());
 }

@@ -182,6 +182,12 @@ fn only_its_own_search_goes_on_from_a_checkpoint() {
     pictures.images.pixels[5] ^= 1;
     other.data = pictures.fingerprint();
     assert!(refused(&bytes, &other).contains("other images"));
+    other = Origin { device: "cuda".into(), ..origin.clone() };
+    let message = refused(&bytes, &other);
+    assert!(
+        message.contains("computed on cpu, cuda was asked for") && message.contains("--device cpu"),
+        "{message}"
+    );
 
     for length in [0, 7, 100, bytes.len() / 2, bytes.len() - 1] {
         let message = refused(&bytes[..length], &origin);

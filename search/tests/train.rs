@@ -211,6 +211,11 @@ fn only_its_own_training_goes_on_from_a_checkpoint() {
     let message = refused(&|other| other.genotype = Genotype::named("DARTS_V1").unwrap());
     assert!(message.contains("of another architecture") && message.contains("Help"), "{message}");
     assert!(refused(&|other| other.data = "2 images".into()).contains("other images"));
+    let message = refused(&|other| other.device = "cuda".into());
+    assert!(
+        message.contains("computed on cpu, cuda was asked for") && message.contains("--device cpu"),
+        "{message}"
+    );
     let mut same = origin.clone();
     same.config.train.checkpoint_steps = 9;
     Checkpoint::from_bytes(&bytes, "x", &same).unwrap();

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Every check of the searcher on a GPU, on a machine that has one. It builds nothing: it lies in a folder that tests/gpu/pack.sh made.
+# Every check of searching and training on a GPU, on a machine that has one. It builds nothing: it lies in a folder that tests/gpu/pack.sh made.
 # Shows what each check printed, and a table at the end; exits 1 if one failed.
 #
 #   tests/gpu/check.sh [cuda:0] [ROUNDS]
@@ -36,9 +36,11 @@ check "each kernel against its slow twin" "$BIN/kernels" --skip compile:: --test
 check "golden supernet, PyTorch's numbers: one pass, two steps" "$BIN/golden" kernels_of --test-threads 1
 check "candidates of weight 0, odd sizes" "$BIN/sparse" kernels_of --test-threads 1
 check "first steps of small searches against the CPU's: 20 in both orders, 8 gumbel, 8 second order" "$BIN/steps" --test-threads 1
+check "derived networks' gradients, statistics and first steps against the CPU's" "$BIN/training" --test-threads 1
 unset MILENAS_TEST_DEVICE
-check "20 steps of a search of digits against the CPU's" python3 "$ROOT/tests/gpu/search.py" "$BIN/milenas-search" "$DEVICE"
-check "the same in TF32, against the CPU's" python3 "$ROOT/tests/gpu/search.py" "$BIN/milenas-search" "$DEVICE,tf32"
+check "20 steps of a search of digits against the CPU's" python3 "$ROOT/tests/gpu/runs.py" "$BIN/milenas-search" "$DEVICE" search
+check "the same in TF32, against the CPU's" python3 "$ROOT/tests/gpu/runs.py" "$BIN/milenas-search" "$DEVICE,tf32" search
+check "20 steps of a training of digits against the CPU's" python3 "$ROOT/tests/gpu/runs.py" "$BIN/milenas-search" "$DEVICE" train
 check "steps at batch 64 measured, in turn with PyTorch's" python3 "$ROOT/tests/gpu/steps.py" "$BIN/milenas-search" "$DEVICE" --rounds "$ROUNDS"
 echo
 echo -e "$table"

@@ -23,9 +23,10 @@ pack kernels cuda test --no-run --test cuda
 pack golden supernet_golden test --no-run --test supernet_golden
 pack sparse sparse_mixture test --no-run --test sparse_mixture
 pack steps cuda_steps test --no-run --test cuda_steps
+pack training cuda_training test --no-run --test cuda_training
 mkdir -p "$FOLDER"/tests/{gpu,golden,peers}
-cp tests/gpu/{check.sh,search.py,steps.py} "$FOLDER/tests/gpu/"
+cp tests/gpu/{check.sh,runs.py,steps.py} "$FOLDER/tests/gpu/"
 cp tests/golden/supernet.safetensors "$FOLDER/tests/golden/"
-cp tests/peers/torch_supernet.py "$FOLDER/tests/peers/"
+cp tests/peers/torch_{supernet,network,train}.py "$FOLDER/tests/peers/"
 du -sh "$FOLDER"
 echo "copy this folder to the machine with the GPU, and there run tests/gpu/check.sh in it"

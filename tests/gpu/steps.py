@@ -1,9 +1,10 @@
-"""A step of the search on a GPU, ours and PyTorch's in turn: medians, their ratio, and the most memory of the GPU seen in use.
+"""Steps of the search and of a training on a GPU, ours and PyTorch's in turn: medians, their ratio, and the most memory of the GPU seen in
+use.
 
     python steps.py MILENAS-SEARCH DEVICE [--batch 64] [--rounds 5] [--steps 10] [--brief]
 
-Needs torch. PyTorch is torch_supernet.py, in the layout that is faster on this GPU; its convolutions use TF32 as it comes, so ours are
-measured with TF32 and without. `--brief` leaves out TF32 and PyTorch's other layout.
+Needs torch. PyTorch is torch_supernet.py, and torch_train.py for DARTS_V2, in the layout that is faster on this GPU; its convolutions use
+TF32 as it comes, so ours are measured with TF32 and without. `--brief` leaves out TF32 and PyTorch's other layout.
 """
 import argparse
 import json
@@ -15,7 +16,7 @@ import threading
 import time
 from pathlib import Path
 
-PEER = Path(__file__).parent.parent / "peers" / "torch_supernet.py"
+PEERS = Path(__file__).parent.parent / "peers"
 
 
 def used():
@@ -52,15 +53,19 @@ def main():
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--brief", action="store_true")
     a = parser.parse_args()
-    size = ["--channels", "16", "--layers", "8", "--batch", str(a.batch), "--steps", str(a.steps)]
-    ours = [a.program, "bench", "step", *size, "--json", "--device"]
-    theirs = [sys.executable, PEER, *size, "--device", a.device]
-    for order in ([], ["--two-pass"]):
+    size = ["--channels", "16", "--layers", "8", "--batch", str(a.batch), "--steps", str(a.steps), "--device"]
+    for what, ours, theirs, layouts, option in [
+        ("search, three passes", "step", "torch_supernet.py", ([], ["--channels-last"]), []),
+        ("search, two passes", "step", "torch_supernet.py", ([], ["--channels-last"]), ["--two-pass"]),
+        ("training of DARTS_V2", "train", "torch_train.py", (["--contiguous"], []), []),
+    ]:
+        ours = [a.program, "bench", ours, "--json", *option, *size]
+        theirs = [sys.executable, PEERS / theirs, *option, *size, a.device]
         rows = {
-            "ours, float32": ours + [a.device] + order,
-            "ours, TF32": ours + [f"{a.device},tf32"] + order,
-            "PyTorch": theirs + order,
-            "PyTorch, channels last": theirs + ["--channels-last"] + order,
+            "ours, float32": ours + [a.device],
+            "ours, TF32": ours + [f"{a.device},tf32"],
+            "PyTorch": theirs + layouts[0],
+            "PyTorch, channels last": theirs + layouts[1],
         }
         if a.brief:
             rows = {name: rows[name] for name in ("ours, float32", "PyTorch")}
@@ -71,7 +76,7 @@ def main():
                 print(f"{name}: {1e3 * seen[name][-1][0]:.1f} ms")
         medians = {name: statistics.median(s for s, _ in found) for name, found in seen.items()}
         best = min(median for name, median in medians.items() if name.startswith("PyTorch"))
-        print(f"\n| batch {a.batch}, {'two' if order else 'three'} passes | step, ms | PyTorch's best over it | GPU memory, MiB |")
+        print(f"\n| {what}, batch {a.batch} | step, ms | PyTorch's best over it | GPU memory, MiB |")
         print("| --- | --- | --- | --- |")
         for name, found in seen.items():
             print(f"| {name} | {1e3 * medians[name]:.1f} | {best / medians[name]:.2f} | {max(m for _, m in found)} |")

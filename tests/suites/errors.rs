@@ -78,8 +78,12 @@ const WRONG: [(&str, &[&str]); 33] = [
         &["search.partial_channels: 4 cannot", "whole states"],
     ),
     (
-        "milenas-search train --genotype DARTS_V2 --data digits --out new --device cuda",
-        &["cpu only", "milenas-search run"],
+        "milenas-search train --genotype DARTS_V2 --data digits --out new --device cuda:99",
+        &["cuda", "Help: ", "leave --device out"],
+    ),
+    (
+        "milenas-search run --data digits --out new --strategy evolution --device cuda",
+        &["--strategy evolution computes on the cpu only", "leave --device out"],
     ),
     ("milenas-search run --data cifar10:nowhere --out new", &["nowhere", "data fetch cifar10"]),
     (

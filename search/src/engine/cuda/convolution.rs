@@ -26,8 +26,9 @@ pub(super) struct Convolution {
 pub(super) enum Form {
     /// Of a positive part.
     Depthwise { kind: usize, stride: usize },
-    /// `1x1`, of every pixel; `alone` where nothing else reads its map, whose gradient it may then overwrite.
-    Pointwise { alone: bool },
+    /// `1x1`, of every pixel. `alone` where nothing else reads its map, whose gradient it may then overwrite; `moments` are the first of
+    /// those that a BatchNorm behind it wants, if one is.
+    Pointwise { alone: bool, moments: Option<usize> },
     /// Any; of images as they are fed, which have no gradient, where `fed`.
     Windows { conv: Conv2d, fed: bool },
 }
@@ -69,8 +70,10 @@ impl Convolution {
             &Form::Depthwise { kind, stride } => {
                 self.depthwise(batch, kind, stride).forward(pass.device, Input::Shared(x), alone(kind, a), y)
             }
-            Form::Pointwise { .. } if self.x.channels == self.y.channels => {
-                self.square(batch).forward(pass.device, a, [x, y], None)
+            Form::Pointwise { moments, .. } if self.is_square() => {
+                let wanted = moments.filter(|_| pass.training);
+                let moments = wanted.map(|first| pass.moments(first)).transpose()?;
+                self.square(batch).forward(pass.device, a, [x, y], moments)
             }
             Form::Pointwise { .. } => {
                 let sizes = [self.y.channels, self.y.length(batch), self.x.channels];
@@ -97,10 +100,10 @@ impl Convolution {
                 depthwise.weight_gradient(pass.device, Input::Shared(x), dy, alone(kind, dw))?;
                 depthwise.input_gradient(pass.device, Input::Shared(x), alone(kind, a), dy, dx)
             }
-            Form::Pointwise { alone } => {
+            Form::Pointwise { alone, .. } => {
                 let [rows, columns, length] = [self.y.channels, self.x.channels, self.y.length(batch)];
                 row_products(pass.device, [dy, x, dw], false, 1, [rows, columns, length])?;
-                if *alone && rows == columns {
+                if *alone && self.is_square() {
                     return self.square(batch).backward(pass.device, a, [dy, dx]);
                 }
                 let (sizes, steps) = ([columns, length, rows], [0; 3]);
@@ -129,7 +132,11 @@ impl Convolution {
         }
     }
 
-    /// As many channels out as in.
+    /// Whether it is pointwise, with as many channels out as in.
+    pub(super) fn is_square(&self) -> bool {
+        matches!(self.form, Form::Pointwise { .. }) && self.x.channels == self.y.channels
+    }
+
     fn square(&self, batch: usize) -> Pointwise {
         Pointwise { slots: 1, channels: self.x.channels, length: self.x.length(batch) }
     }

@@ -167,7 +167,8 @@ impl Planner<'_> {
         let form = match depthwise_kind(conv) {
             Some(kind) if rectified => Form::Depthwise { kind, stride: conv.stride[0] },
             _ if plain && !fed => {
-                Form::Pointwise { alone: self.graph.consumers(from).len() == 1 && x.home == from.index() }
+                let alone = self.graph.consumers(from).len() == 1 && x.home == from.index();
+                Form::Pointwise { alone, moments: None }
             }
             _ => Form::Windows { conv: conv.clone(), fed },
         };
@@ -184,7 +185,16 @@ impl Planner<'_> {
         let moments = self.moments;
         self.moments += norm.channels;
         self.plan.norms.push((self.tensors.norm(name.into(), norm.channels), moments, x));
-        Ok(Norm { x, y, weight, bias, moments })
+        // A pointwise convolution right before it finds the moments of what it writes.
+        let mut counted = false;
+        if let Some(Step::Convolution(before)) = self.plan.steps.last_mut()
+            && before.y == x
+            && before.is_square()
+            && let Form::Pointwise { moments: wanted, .. } = &mut before.form
+        {
+            (*wanted, counted) = (Some(moments), true);
+        }
+        Ok(Norm { x, y, weight, bias, moments, counted })
     }
 }
 

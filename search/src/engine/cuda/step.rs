@@ -69,6 +69,8 @@ pub(super) struct Norm {
     pub(super) bias: usize,
     /// The first of its moments.
     pub(super) moments: usize,
+    /// Whether the step before finds them.
+    pub(super) counted: bool,
 }
 
 impl Step {
@@ -181,7 +183,7 @@ impl Norm {
     fn forward(&self, pass: &mut Pass<'_>) -> Result<()> {
         let (x, y, moments) = (pass.value(self.x)?, pass.value(self.y)?, pass.moments(self.moments)?);
         let sizes = [self.x.channels, self.x.length(pass.batch)];
-        if pass.training {
+        if pass.training && !self.counted {
             norm::moments(pass.device, x, moments, sizes[0], sizes[1])?;
         }
         let (bias, [scale, shift, _]) = (pass.weight(self.bias)?, pass.scratch);
