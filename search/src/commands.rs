@@ -180,10 +180,11 @@ fn bench(command: &BenchCommand) -> Result<()> {
     let [channels, layers, batch, steps] =
         [size.channels, size.layers, size.batch, size.steps].map(|n| n as usize);
     let sets = match command {
-        BenchCommand::Step { two_pass, rule, .. } => {
+        BenchCommand::Step { two_pass, strategy, rule, .. } => {
             let order = two_pass.then(|| "search.order=two-pass".to_string());
+            let strategy = strategy.as_ref().map(|name| format!("search.strategy={name}"));
             let channels = format!("search.channels={channels}");
-            rule.sets().into_iter().chain(order).chain([channels]).collect()
+            rule.sets().into_iter().chain(strategy).chain(order).chain([channels]).collect()
         }
         BenchCommand::Train { .. } => Vec::new(),
     };

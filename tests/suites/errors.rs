@@ -47,7 +47,8 @@ fn prepare(folder: &Path) {
 }
 
 /// Command, and what its message says.
-const WRONG: [(&str, &[&str]); 33] = [
+const WRONG: [(&str, &[&str]); 35] = [
+    ("milenas-search bench step --strategy naswot", &["possible values: milenas,", "single-level"]),
     ("milenas-search run --data nowhere --out new", &["nowhere", "digits, cifar10:DIR"]),
     ("milenas-search run --data images --out new", &["dogs"]),
     (
