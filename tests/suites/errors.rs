@@ -47,8 +47,7 @@ fn prepare(folder: &Path) {
 }
 
 /// Command, and what its message says.
-const WRONG: [(&str, &[&str]); 35] = [
-    ("milenas-search bench step --strategy naswot", &["possible values: milenas,", "single-level"]),
+const WRONG: [(&str, &[&str]); 34] = [
     ("milenas-search run --data nowhere --out new", &["nowhere", "digits, cifar10:DIR"]),
     ("milenas-search run --data images --out new", &["dogs"]),
     (
