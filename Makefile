@@ -79,7 +79,7 @@ check-neon:
 	rustup target add aarch64-unknown-linux-gnu
 	cargo check -p milenas-models --target aarch64-unknown-linux-gnu --target-dir target/aarch64
 
-# What can be checked of the searcher on a GPU without one: that it compiles and links, its kernels through NVRTC, and what it says where
+# What can be checked of searching and training on a GPU without one: that it compiles and links, its kernels through NVRTC, and what it says where
 # there is no GPU. Their arithmetic is checked by the tests of every build. All crates, as in the other targets,
 # so that what they are built from is built once. It leaves the programs as those have them.
 check-cuda: .venv/nvrtc

@@ -184,11 +184,6 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// For checkpoints that do not say what kind of thing computed them.
-pub(crate) fn cpu() -> String {
-    "cpu".into()
-}
-
 /// Whether a checkpoint is of this run. `what` is a search or a training; the pairs are then and now.
 ///
 /// # Errors
@@ -199,7 +194,7 @@ pub(crate) fn check_origin(
     version: [u32; 2],
     config: (&str, &Config),
     data: [&str; 2],
-    device: [&str; 2],
+    device: (Option<&str>, &str),
 ) -> Result<()> {
     let other = |problem: String| Err(Error::Resume { place: place.into(), problem });
     let [then, now] = version;
@@ -222,8 +217,10 @@ pub(crate) fn check_origin(
              {what} in another --out"
         ));
     }
-    let [then, now] = device;
-    if then != now {
+    // Older ones do not say.
+    if let (Some(then), now) = device
+        && then != now
+    {
         return other(format!(
             "it is of a {what} that computed on {then}, {now} was asked for; each keeps what its optimiser knows in an order of its own. \
              Help: go on with --device {then}, or begin a new {what} in another --out"

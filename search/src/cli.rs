@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 pub use self::options::{
     BenchSize, EvalOptions, RuleOptions, RunOptions, ScoreOptions, SearchOptions, StartOptions,
 };
+use crate::strategy::Rule;
 use crate::supernet::Place;
 
 /// Searches a convolutional architecture on your images, and trains what it finds.
@@ -145,7 +146,7 @@ pub enum BenchCommand {
         #[arg(long, default_value = "darts", value_parser = ["darts"])]
         space: String,
         /// The rule for the architecture's gradient
-        #[arg(long, value_name = "NAME", value_parser = ["milenas", "milenas-2nd", "darts-1st", "darts-2nd", "single-level"])]
+        #[arg(long, value_name = "NAME", value_parser = Rule::names())]
         strategy: Option<String>,
         /// Take the training batch's two gradients from one pass
         #[arg(long)]

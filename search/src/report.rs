@@ -99,8 +99,9 @@ fn head(story: &Story) -> String {
         true => story.genotype.is_some(),
         false => story.path.join(WEIGHTS).exists(),
     };
+    let device = story.device.as_ref().map(|device| format!(" --device {device}")).unwrap_or_default();
     let next = match (finished, story.is_search()) {
-        (false, true) => format!("milenas-search run --data SRC --out {run} --resume"),
+        (false, true) => format!("milenas-search run --data SRC --out {run} --resume{device}"),
         (false, false) => {
             let from = match &story.inherited {
                 Some(start) => {
@@ -108,7 +109,7 @@ fn head(story: &Story) -> String {
                 }
                 None => format!("--genotype {genotype}"),
             };
-            format!("milenas-search train {from} --data SRC --out {run} --resume")
+            format!("milenas-search train {from} --data SRC --out {run} --resume{device}")
         }
         (true, true) => {
             format!("milenas-search train --genotype {genotype} --config {config} --data SRC --out {net}")

@@ -10,7 +10,7 @@ use milenas_models::kernels::cuda::descent::{Descent, Table};
 use milenas_models::kernels::cuda::{Device, Words};
 
 pub(crate) use self::feed::Feed;
-pub(crate) use self::tensors::{Packing, Tensors};
+pub(crate) use self::tensors::{ALIGNMENT, Packing, Tensors};
 use crate::optim::{Sgd, SgdConfig};
 
 #[derive(Clone, Copy)]
@@ -150,6 +150,9 @@ impl Resident {
         config: &SgdConfig,
         rate: f64,
     ) -> Result<Option<f64>> {
+        if self.gradients.is_some() {
+            self.weights(device, tensors)?;
+        }
         let (Some(memory), Some(packing)) = (self.memory, &self.gradients) else { return Ok(None) };
         match &self.velocities {
             Velocities::Device => {}

@@ -121,21 +121,18 @@ fn passes_are_the_same_calls() {
     }
 }
 
+fn darts_v2(channels: usize, layers: usize) -> Trainable {
+    let (height, width, skeleton) = (32, 32, Skeleton::Cifar);
+    let shape = NetworkConfig { channels, layers, classes: 10, in_channels: 3, height, width, skeleton };
+    Trainable::assemble(&Genotype::named("DARTS_V2").unwrap(), &shape, true).unwrap()
+}
+
 /// The same of DARTS_V2's training, as docs/cuda.md tells; drop path makes other calls.
 #[test]
 fn trainings_are_the_same_calls() {
     let asked = Arc::new(Mutex::new(Asked::default()));
     let mut device = Counter { free: 4096, asked: asked.clone() };
-    let shape = NetworkConfig {
-        channels: 16,
-        layers: 8,
-        classes: 10,
-        in_channels: 3,
-        height: 32,
-        width: 32,
-        skeleton: Skeleton::Cifar,
-    };
-    let network = Trainable::assemble(&Genotype::named("DARTS_V2").unwrap(), &shape, true).unwrap();
+    let network = darts_v2(16, 8);
     let weights = Weights::init(&network.graph, 0).unwrap();
     let mut engine = Engine::for_training(&network, &weights, Some(&mut device)).unwrap();
     let factors = vec![1.0; 2 * network.paths.len()];
@@ -148,4 +145,19 @@ fn trainings_are_the_same_calls() {
     assert_eq!((first.launches.len(), first.gemms.len()), (991, 45));
     assert!(first == pass(5, &[]), "other calls");
     assert_eq!(pass(5, &factors).launches.len(), first.launches.len() + 2 * network.paths.len());
+}
+
+/// What it asks for in memory, as docs/cuda.md tells, in MiB: at 16 channels, 8 cells and a batch of 64, and as the paper trains.
+#[test]
+fn trainings_ask_for_so_much_memory() {
+    for ([channels, layers, count], mib) in [([16, 8, 64], 1766), ([36, 20, 96], 15226)] {
+        let mut device = Counter { free: 0, asked: Default::default() };
+        let network = darts_v2(channels, layers);
+        let weights = Weights::init(&network.graph, 0).unwrap();
+        let images = vec![0.0; count * 3 * 32 * 32].into();
+        let batch = Batch { images, labels: vec![0; count], shape: [3, 32, 32] };
+        let mut engine = Engine::for_training(&network, &weights, Some(&mut device)).unwrap();
+        engine.gradients(&batch, &Regularisers::default()).unwrap();
+        assert_eq!(device.free >> 20, mib);
+    }
 }

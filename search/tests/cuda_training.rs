@@ -27,10 +27,16 @@ reduce_concat=[2, 3])";
 
 const ARCH: &str = "|nor_conv_3x3~0|+|avg_pool_3x3~0|nor_conv_1x1~1|+|skip_connect~0|none~1|nor_conv_3x3~2|";
 
-fn network(genotype: &str, [height, width]: [usize; 2], skeleton: Skeleton, auxiliary: bool) -> Trainable {
+fn network(
+    genotype: &str,
+    channels: usize,
+    [height, width]: [usize; 2],
+    skeleton: Skeleton,
+    auxiliary: bool,
+) -> Trainable {
     let genotype = Genotype::parse(genotype, "test").unwrap();
     let shape =
-        NetworkConfig { channels: 4, layers: 3, classes: CLASSES, in_channels: 3, height, width, skeleton };
+        NetworkConfig { channels, layers: 3, classes: CLASSES, in_channels: 3, height, width, skeleton };
     Trainable::assemble(&genotype, &shape, auxiliary).unwrap()
 }
 
@@ -77,10 +83,11 @@ fn pass(
     (loss, right, after.iter().map(change).collect(), logits)
 }
 
+/// Within a part of the largest number; changes are told from weights, so 1e-6 of these is noise.
 #[track_caller]
 fn close(what: &str, found: &[f32], expected: &[f32], tolerance: f32) {
     assert_eq!(found.len(), expected.len(), "{what}");
-    let scale = expected.iter().fold(1e-4f32, |most, x| most.max(x.abs()));
+    let scale = expected.iter().fold(1e-3f32, |most, x| most.max(x.abs()));
     let worst = found.iter().zip(expected).fold(0.0f32, |most, (a, b)| most.max((a - b).abs()));
     assert!(worst <= tolerance * scale, "{what}: differs by {worst}, its largest is {scale}");
 }
@@ -88,14 +95,16 @@ fn close(what: &str, found: &[f32], expected: &[f32], tolerance: f32) {
 #[test]
 fn gradients_statistics_and_logits_are_those_of_the_cpu() {
     let (cifar, imagenet) = (Skeleton::Cifar, Skeleton::ImageNet);
-    for (genotype, size, count, skeleton, auxiliary) in [
-        (EVERY, [32, 32], 3, cifar, true),
-        (EVERY, [11, 9], 5, cifar, false),
-        (EVERY, [40, 32], 2, imagenet, false),
-        (OTHERS, [9, 12], 4, cifar, false),
-        (ARCH, [10, 7], 4, cifar, false),
+    // Of five channels and odd numbers of images few maps have a multiple of four numbers.
+    for (genotype, channels, size, count, skeleton, auxiliary) in [
+        (EVERY, 4, [32, 32], 2, cifar, true),
+        (EVERY, 5, [15, 15], 3, cifar, false),
+        (EVERY, 4, [8, 8], 1, cifar, false),
+        (EVERY, 2, [224, 224], 2, imagenet, true),
+        (OTHERS, 4, [9, 12], 4, cifar, false),
+        (ARCH, 4, [10, 7], 4, cifar, false),
     ] {
-        let network = network(genotype, size, skeleton, auxiliary);
+        let network = network(genotype, channels, size, skeleton, auxiliary);
         let paths = drop_path::factors(0.4, network.paths.len(), count, &mut Rng::new(7, "drop_path"));
         let weight = if auxiliary { 0.4 } else { 0.0 };
         let regularised = Regularisers { smoothing: 0.1, auxiliary: weight, paths: &paths };
@@ -163,7 +172,7 @@ impl<'a> Training<'a> {
 
 #[test]
 fn trainings_are_those_of_the_cpu() {
-    let network = network(EVERY, SIZE, Skeleton::Cifar, false);
+    let network = network(EVERY, 4, SIZE, Skeleton::Cifar, false);
     let (start, own) = (weights(&network), weights(&network));
     let mut expected = Training::new(&network, &start, None);
     let losses = expected.steps(0..8);
@@ -183,7 +192,7 @@ fn trainings_are_those_of_the_cpu() {
 /// Weights, velocities and means that are read from the device, and put on another, go on as if there had been no stop.
 #[test]
 fn a_training_goes_on_from_what_was_read() {
-    let network = network(EVERY, SIZE, Skeleton::Cifar, false);
+    let network = network(EVERY, 4, SIZE, Skeleton::Cifar, false);
     for (mut device, mut other) in host::devices(&[32]).into_iter().zip(host::devices(&[32])) {
         let (first, second) = (weights(&network), weights(&network));
         let mut whole = Training::new(&network, &first, Some(&mut *device));

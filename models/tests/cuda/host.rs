@@ -15,7 +15,8 @@ type Launch = unsafe extern "C" fn(*const c_char, c_uint, c_uint, *mut *mut c_vo
 struct Host {
     launch: &'static Mutex<Launch>,
     threads: usize,
-    memory: Vec<Box<[u32]>>,
+    /// On lines of 16 bytes, as a GPU's is on longer ones.
+    memory: Vec<Box<[u128]>>,
 }
 
 const SHIM: &str = include_str!("shim.h");
@@ -54,6 +55,8 @@ fn build(folder: &Path) -> Option<PathBuf> {
             "-U_FORTIFY_SOURCE",
             "-std=c++17",
             "-O2",
+            "-fsanitize=alignment",
+            "-fsanitize-undefined-trap-on-error",
             "-shared",
             "-fPIC",
             "-Wall",
@@ -122,7 +125,8 @@ impl Device for Host {
 
     fn alloc(&mut self, words: usize) -> Result<Words> {
         // A number that shows where something is read before it is written.
-        let mut memory = vec![f32::NAN.to_bits(); words].into_boxed_slice();
+        let nan = u128::from(f32::NAN.to_bits());
+        let mut memory = vec![nan << 96 | nan << 64 | nan << 32 | nan; words.div_ceil(4)].into_boxed_slice();
         let address = memory.as_mut_ptr() as u64;
         self.memory.push(memory);
         Ok(Words::new(address, words))

@@ -1,7 +1,7 @@
 //! A derived network on a [`Device`], out of the kernels of `milenas_models::kernels::cuda`: for training, and for what it measures.
 //!
 //! Weights, their gradients and velocities stay on the device, running statistics on the host. A pass uploads a batch, launches the
-//! steps of its [`Plan`] on one stream, and waits once, to read loss and moments.
+//! steps of its [`Plan`] on one stream, and waits at its end, to read loss and moments, or logits.
 
 mod convolution;
 mod maps;
@@ -17,11 +17,12 @@ use milenas_models::kernels::cuda::product::row_products;
 use milenas_models::kernels::cuda::{Device, Gemm, Words};
 use milenas_models::{Error, Result, Trainable, Weights};
 
+use self::maps::Map;
 use self::pass::Pass;
 use self::plan::{Head, Plan};
 use crate::data::Batch;
 use crate::optim::{Sgd, SgdConfig};
-use crate::resident::{Feed, Packing, Resident, Tensors};
+use crate::resident::{ALIGNMENT, Feed, Packing, Resident, Tensors};
 
 /// A network, its weights, and its memory on a device.
 pub(super) struct CudaNetwork {
@@ -102,7 +103,10 @@ impl CudaNetwork {
         config: &SgdConfig,
         rate: f64,
     ) -> Result<()> {
-        self.resident.descend(device, &self.tensors, sgd, config, rate).map(|_| ())
+        match self.resident.descend(device, &self.tensors, sgd, config, rate)? {
+            Some(_) => Ok(()),
+            None => Err(fault("there are no gradients to descend by")),
+        }
     }
 
     /// Gives `sgd` the velocities.
@@ -125,13 +129,13 @@ impl CudaNetwork {
         device.write_ints(table, &rows)?;
         let count = plan.homes.iter().map(|map| map.home + 1).max().unwrap_or(0);
         let (mut values, mut slopes) = (vec![Words::NONE; count], vec![Words::NONE; count]);
-        let all_slopes = device.alloc(plan.homes.iter().map(|map| map.words(batch)).sum())?;
+        let room = |map: &Map| map.words(batch).next_multiple_of(ALIGNMENT);
+        let all_slopes = device.alloc(plan.homes.iter().map(room).sum())?;
         let (mut before, mut widest) = (0, 0);
         for map in &plan.homes {
-            let words = map.words(batch);
-            values[map.home] = device.alloc(words)?;
-            slopes[map.home] = all_slopes.part(before, words)?;
-            before += words;
+            values[map.home] = device.alloc(map.words(batch))?;
+            slopes[map.home] = all_slopes.part(before, map.words(batch))?;
+            before += room(map);
             widest = widest.max(map.channels);
         }
         let mut kept = Vec::new();
@@ -191,9 +195,7 @@ impl CudaNetwork {
         self.fit(device, batch.len())?;
         let CudaNetwork { plan, tensors, resident, memory } = self;
         // There is, once it fits.
-        let memory = memory
-            .as_ref()
-            .ok_or_else(|| Error::Device { what: "memory".into(), problem: "there is none".into() })?;
+        let memory = memory.as_ref().ok_or_else(|| fault("there is no memory for a pass"))?;
         let packing = plan.packing(tensors, batch.len());
         memory.feed.upload(device, batch)?;
         let mut paths = Words::NONE;
@@ -242,6 +244,11 @@ impl CudaNetwork {
         if extra.auxiliary > 0.0 && self.plan.heads.len() < 2 {
             let (found, expected) = ("none in the network".into(), "one, for a weight above 0".into());
             return Err(Error::Value { what: "auxiliary head".into(), found, expected });
+        }
+        let factors = self.plan.paths * batch.len();
+        if !extra.paths.is_empty() && extra.paths.len() != factors {
+            let (found, expected) = (extra.paths.len().to_string(), factors.to_string());
+            return Err(Error::Value { what: "number of factors of paths".into(), found, expected });
         }
         let (mut pass, memory, plan, packing) = self.begin(device, batch, Some(extra))?;
         let (pass, count, moments) = (&mut pass, batch.len(), 2 * packing.moments());
@@ -299,6 +306,10 @@ impl CudaNetwork {
             |i: usize| by_class[i % head.classes * batch.len() + i / head.classes] + bias[i % head.classes];
         Ok((0..by_class.len()).map(one).collect())
     }
+}
+
+fn fault(problem: &str) -> Error {
+    Error::Device { what: "a derived network".into(), problem: format!("{problem}. Help: this is a bug") }
 }
 
 impl Head {

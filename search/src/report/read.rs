@@ -76,6 +76,8 @@ pub struct Story {
     pub epoch_seconds: Option<f64>,
     /// The most memory that it held, in MiB.
     pub peak_mib: Option<f64>,
+    /// What computed it, where that was not the CPU.
+    pub device: Option<String>,
     /// Of the network that is trained.
     pub cost: Option<Cost>,
     /// Architectures that a search has judged one by one; `None` for other runs.
@@ -143,6 +145,11 @@ impl Story {
             seconds: timings.iter().map(|timing| timing.seconds).sum(),
             epoch_seconds: median_epoch(&timings, epochs.len()),
             peak_mib: timings.iter().filter_map(|timing| timing.peak_mib).reduce(f64::max),
+            device: timings
+                .into_iter()
+                .next_back()
+                .and_then(|last| last.device)
+                .filter(|device| device != "cpu"),
             cost: json(&path.join(COST))?,
             // Below the names of the columns.
             judged: text(&path.join(HISTORY))?.map(|table| table.lines().skip(1).count()),

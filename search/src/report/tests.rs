@@ -130,14 +130,20 @@ fn a_training_is_told_whole() {
     assert!(!page.contains("Entropy") && !page.contains("Mixtures"));
 }
 
-/// With the weights of a search a training goes on by naming it: the checkpoint is of no other start.
+/// With the weights of a search a training goes on by naming it: the checkpoint is of no other start; nor of another kind of device.
 #[test]
 fn an_interrupted_training_goes_on_from_its_start() {
     let place = tempfile::tempdir().unwrap();
     let genotype = Genotype::named("DARTS_V2").unwrap().to_json();
     run(place.path(), &[("metrics.jsonl", TRAIN_LINE.into()), ("genotype.json", genotype)]);
     let page = page_of(&[place.path()]).unwrap();
-    assert!(page.contains("milenas-search train --genotype ") && page.contains(" --resume"));
+    assert!(page.contains("milenas-search train --genotype ") && page.contains(" --resume</pre>"));
+    for (device, end) in [("cpu", " --resume</pre>"), ("cuda,tf32", " --resume --device cuda,tf32</pre>")] {
+        let timing =
+            format!("{{\"epoch\":1,\"step\":0,\"seconds\":2.0,\"peak_mib\":3.0,\"device\":\"{device}\"}}\n");
+        std::fs::write(place.path().join("timings.jsonl"), timing).unwrap();
+        assert!(page_of(&[place.path()]).unwrap().contains(end), "{device}");
+    }
     std::fs::write(place.path().join("start.json"), "{\"from_supernet\":\"runs/it's\"}").unwrap();
     let page = page_of(&[place.path()]).unwrap();
     let expected = escaped("milenas-search train --from-supernet 'runs/it'\\''s' --data SRC");

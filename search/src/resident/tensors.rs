@@ -8,8 +8,8 @@ use crate::supernet::UpdateFn;
 /// How much of a batch's statistics goes into the running ones (PyTorch's default).
 const MOMENTUM: f64 = 0.1;
 
-/// Words between the starts of what is packed, so that products read whole lines.
-const ALIGNMENT: usize = 32;
+/// Words between the starts of what lies side by side, so that products read whole lines, and four numbers at a time are on theirs.
+pub(crate) const ALIGNMENT: usize = 32;
 
 struct Parameter {
     name: String,

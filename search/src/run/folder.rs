@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A line of `timings.jsonl`: how long it took to come here from the line before, or from the start of the program.
 /// Work that was lost with a kill is not in it, work that was done again is in it twice.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Timing {
     epoch: usize,
     step: usize,
@@ -34,6 +34,8 @@ pub struct Timing {
     pub seconds: f64,
     /// The most memory that the program has held, where the system tells.
     pub peak_mib: Option<f64>,
+    /// What `--device` was, but for the number of a GPU.
+    pub device: Option<String>,
 }
 
 impl Timing {
@@ -108,7 +110,7 @@ impl Folder {
         let mut spent = 0.0;
         cut(&mut folder.timings, &path.join(TIMINGS), |line| {
             let timing = serde_json::from_slice::<Timing>(line).ok();
-            spent += timing.map_or(0.0, |timing| timing.seconds);
+            spent += timing.as_ref().map_or(0.0, |timing| timing.seconds);
             Ok(timing.is_some())
         })?;
         folder.spent = spent;
@@ -153,11 +155,11 @@ impl Folder {
         self.metrics.sync_data().map_err(Error::io(path))
     }
 
-    /// Appends to `timings.jsonl` how long it took to come to a position since `since`, which starts anew; writes the run's page
+    /// Appends to `timings.jsonl` how long it took `device` to come to a position since `since`, which starts anew; writes the run's page
     /// where an epoch has ended.
-    pub fn mark(&mut self, position: Position, since: &mut Instant) -> Result<()> {
+    pub fn mark(&mut self, position: Position, since: &mut Instant, device: &str) -> Result<()> {
         let seconds = std::mem::replace(since, Instant::now()).elapsed().as_secs_f64();
-        self.time(position.epoch, position.step, seconds)?;
+        self.time(position.epoch, position.step, seconds, device)?;
         match position.step {
             0 => report::write(&self.path),
             _ => Ok(()),
@@ -165,9 +167,9 @@ impl Folder {
     }
 
     /// `seconds` to come to a step of an epoch.
-    fn time(&mut self, epoch: usize, step: usize, seconds: f64) -> Result<()> {
+    fn time(&mut self, epoch: usize, step: usize, seconds: f64, device: &str) -> Result<()> {
         self.spent += seconds;
-        let timing = Timing { epoch, step, seconds, peak_mib: peak_mib() };
+        let timing = Timing { epoch, step, seconds, peak_mib: peak_mib(), device: Some(device.into()) };
         append(&mut self.timings, &self.path.join(TIMINGS), &timing)
     }
 }
@@ -277,15 +279,15 @@ mod tests {
     fn time_adds_up_and_a_killed_writer_leaves_nothing() {
         let place = tempfile::tempdir().unwrap();
         let mut folder = Folder::create(place.path(), &config(), "x").unwrap();
-        folder.time(0, 4, 1.5).unwrap();
-        folder.time(0, 8, 2.0).unwrap();
+        folder.time(0, 4, 1.5, "cpu").unwrap();
+        folder.time(0, 8, 2.0, "cpu").unwrap();
         drop(folder);
         let path = place.path().join(TIMINGS);
         let torn = fs::read(&path).unwrap();
         fs::write(&path, &torn[..torn.len() - 2]).unwrap();
         fs::write(place.path().join("checkpoint.safetensors.7.tmp"), "half").unwrap();
         let mut folder = Folder::reopen(place.path(), &config(), 0).unwrap();
-        folder.time(0, 8, 1.0).unwrap();
+        folder.time(0, 8, 1.0, "cpu").unwrap();
         assert_eq!(folder.spent(), 2.5);
         assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 2);
         assert!(!place.path().join("checkpoint.safetensors.7.tmp").exists());

@@ -140,7 +140,7 @@ impl Keeper for InFolder<'_> {
         // Before it: what a checkpoint knows of is there.
         self.genotypes.write(&checkpoint.sizes)?;
         checkpoint.save(&self.folder.join(CHECKPOINT), self.origin)?;
-        self.folder.mark(checkpoint.position, &mut self.since)
+        self.folder.mark(checkpoint.position, &mut self.since, &self.origin.device)
     }
 
     fn out_of_time(&self) -> bool {

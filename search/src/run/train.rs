@@ -199,6 +199,6 @@ impl Keeper for InFolder<'_> {
 
     fn save(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         checkpoint.save(&self.folder.join(CHECKPOINT), self.origin)?;
-        self.folder.mark(checkpoint.position, &mut self.since)
+        self.folder.mark(checkpoint.position, &mut self.since, &self.origin.device)
     }
 }

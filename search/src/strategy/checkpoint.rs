@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::sizes::{Best, Size, Sizes};
 pub use crate::checkpoint::Position;
-use crate::checkpoint::{MAX_BYTES, Reader, Writer, bad, bad_weight, check_origin, cpu};
+use crate::checkpoint::{MAX_BYTES, Reader, Writer, bad, bad_weight, check_origin};
 use crate::config::Config;
 use crate::optim::{Adam, Sgd};
 use crate::supernet::{Alphas, CANDIDATES};
@@ -55,8 +55,7 @@ struct Header {
     version: u32,
     config: String,
     data: String,
-    #[serde(default = "cpu")]
-    device: String,
+    device: Option<String>,
     epoch: usize,
     step: usize,
     correct: usize,
@@ -119,7 +118,7 @@ impl Checkpoint {
             version: VERSION,
             config,
             data,
-            device,
+            device: Some(device),
             epoch,
             step,
             correct,
@@ -142,7 +141,7 @@ impl Checkpoint {
             [header.version, VERSION],
             (&header.config, &origin.config),
             [&header.data, &origin.data],
-            [&header.device, &origin.device],
+            (header.device.as_deref(), &origin.device),
         )?;
         let Header { epoch, step, correct, images, adam_steps, .. } = header;
         let mut sizes = Sizes::default();

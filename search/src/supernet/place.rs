@@ -1,4 +1,4 @@
-//! Where a search computes: what `--device` may say.
+//! Where a search or a training computes: what `--device` may say.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,11 +16,12 @@ pub enum Place {
 }
 
 impl Place {
-    /// What kind of thing it is: runs that began at one kind go on there.
+    /// As `--device` may say it, but for the number of the GPU: runs that began at one kind go on there.
     pub fn kind(self) -> &'static str {
         match self {
             Place::Cpu => "cpu",
-            Place::Cuda(_) => "cuda",
+            Place::Cuda(Choice { tf32: false, .. }) => "cuda",
+            Place::Cuda(Choice { tf32: true, .. }) => "cuda,tf32",
         }
     }
 
@@ -66,7 +67,9 @@ mod tests {
     #[test]
     fn places_are_read_as_they_are_told() {
         for text in ["cpu", "cuda:0", "cuda:2,tf32"] {
-            assert_eq!(text.parse::<Place>().unwrap().to_string(), text);
+            let place = text.parse::<Place>().unwrap();
+            assert_eq!(place.to_string(), text);
+            assert_eq!(place.kind().parse::<Place>().unwrap().kind(), place.kind());
         }
         let error = "gpu".parse::<Place>().unwrap_err().to_string();
         assert!(error.contains("`gpu`") && error.contains("cpu, cuda"), "{error}");

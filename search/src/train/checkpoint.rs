@@ -5,7 +5,7 @@ use std::path::Path;
 use milenas_models::{Genotype, Weights, file};
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{MAX_BYTES, Position, Reader, Writer, bad, bad_weight, check_origin, cpu};
+use crate::checkpoint::{MAX_BYTES, Position, Reader, Writer, bad, bad_weight, check_origin};
 use crate::config::Config;
 use crate::optim::{Ema, Sgd};
 use crate::{Error, Result};
@@ -53,8 +53,7 @@ struct Header {
     version: u32,
     config: String,
     data: String,
-    #[serde(default = "cpu")]
-    device: String,
+    device: Option<String>,
     genotype: Genotype,
     start: String,
     epoch: usize,
@@ -80,7 +79,7 @@ impl Checkpoint {
             version: VERSION,
             config,
             data,
-            device,
+            device: Some(device),
             genotype,
             start,
             epoch,
@@ -104,7 +103,7 @@ impl Checkpoint {
             [header.version, VERSION],
             (&header.config, &origin.config),
             [&header.data, &origin.data],
-            [&header.device, &origin.device],
+            (header.device.as_deref(), &origin.device),
         )?;
         let what = [
             ("architecture", header.genotype.to_string(), origin.genotype.to_string()),

@@ -1,4 +1,4 @@
-//! What a supernet asks of a device: memory, launches, products.
+//! What a network asks of a device: memory, launches, products.
 
 use std::str::FromStr;
 

@@ -45,7 +45,7 @@ impl Pool {
     ) -> Result<()> {
         let [inputs, outputs] = self.counts();
         let args =
-            [x.holds(inputs)?, most.may_hold(outputs)?, taps.holds(outputs)?, means.may_hold(outputs)?];
+            [x.holds(inputs)?, most.may_hold(outputs)?, taps.may_hold(outputs)?, means.may_hold(outputs)?];
         let args = [&args[..], &self.sizes()].concat();
         launch(device, "pools_forward", self.grid(self.output, true), &args)
     }
@@ -62,8 +62,12 @@ impl Pool {
             return Ok(());
         }
         let [inputs, outputs] = self.counts();
-        let args =
-            [d_most.may_hold(outputs)?, taps.holds(outputs)?, d_means.may_hold(outputs)?, dx.holds(inputs)?];
+        let args = [
+            d_most.may_hold(outputs)?,
+            taps.may_hold(outputs)?,
+            d_means.may_hold(outputs)?,
+            dx.holds(inputs)?,
+        ];
         let args = [&args[..], &self.sizes()].concat();
         launch(device, "pools_backward", self.grid(self.input, self.stride == 1), &args)
     }

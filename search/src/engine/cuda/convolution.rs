@@ -8,7 +8,7 @@ use milenas_models::kernels::cuda::windows::Windows;
 use milenas_models::kernels::cuda::{Gemm, Words};
 use milenas_models::op::Conv2d;
 
-use super::maps::Map;
+use super::maps::{Map, outside, windows};
 use super::pass::Pass;
 
 /// A convolution without a bias.
@@ -41,9 +41,7 @@ impl Convolution {
     }
 
     fn windows(&self, batch: usize, conv: &Conv2d) -> Windows {
-        let Conv2d { in_channels: channels, kernel, stride, dilation, padding, .. } = *conv;
-        let before = [padding.top, padding.left].map(|n| i32::try_from(n).unwrap_or(i32::MAX));
-        Windows { channels, batch, input: self.x.size, output: self.y.size, kernel, stride, dilation, before }
+        windows(batch, [self.x, self.y], [conv.kernel, conv.stride, conv.dilation], outside(conv.padding))
     }
 
     /// Words of what its windows see, which it keeps for the way back.
@@ -67,9 +65,12 @@ impl Convolution {
         let (x, y, a) = (pass.value(self.x)?, pass.value(self.y)?, pass.weight(self.weight)?);
         let (batch, transposed, add) = (pass.batch, false, false);
         match &self.form {
-            &Form::Depthwise { kind, stride } => {
-                self.depthwise(batch, kind, stride).forward(pass.device, Input::Shared(x), alone(kind, a), y)
-            }
+            &Form::Depthwise { kind, stride } => self.depthwise(batch, kind, stride).forward(
+                pass.device,
+                Input::Shared(x),
+                of_kind(kind, a),
+                y,
+            ),
             Form::Pointwise { moments, .. } if self.is_square() => {
                 let wanted = moments.filter(|_| pass.training);
                 let moments = wanted.map(|first| pass.moments(first)).transpose()?;
@@ -97,8 +98,8 @@ impl Convolution {
         match &self.form {
             &Form::Depthwise { kind, stride } => {
                 let depthwise = self.depthwise(batch, kind, stride);
-                depthwise.weight_gradient(pass.device, Input::Shared(x), dy, alone(kind, dw))?;
-                depthwise.input_gradient(pass.device, Input::Shared(x), alone(kind, a), dy, dx)
+                depthwise.weight_gradient(pass.device, Input::Shared(x), dy, of_kind(kind, dw))?;
+                depthwise.input_gradient(pass.device, Input::Shared(x), of_kind(kind, a), dy, dx)
             }
             Form::Pointwise { alone, .. } => {
                 let [rows, columns, length] = [self.y.channels, self.x.channels, self.y.length(batch)];
@@ -143,7 +144,7 @@ impl Convolution {
 }
 
 /// Words of one kind, and none of the others.
-fn alone(kind: usize, words: Words) -> ByKind {
+fn of_kind(kind: usize, words: Words) -> ByKind {
     let mut all = [Words::NONE; KINDS.len()];
     all[kind] = words;
     all

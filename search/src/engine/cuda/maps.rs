@@ -3,6 +3,7 @@
 use milenas_models::Graph;
 use milenas_models::graph::{Node, Value};
 use milenas_models::kernels::cuda::depthwise::KINDS;
+use milenas_models::kernels::cuda::windows::Windows;
 use milenas_models::op::{Conv2d, Op, Padding};
 
 /// A map `[channel][image][row][column]`: some channels of a memory, whose maps are all of one size.
@@ -27,6 +28,21 @@ impl Map {
     pub(super) fn words(&self, batch: usize) -> usize {
         self.channels * self.length(batch)
     }
+}
+
+/// Windows that slide over one map and make another: their kernel, stride and dilation, and how far outside the first begins.
+pub(super) fn windows(
+    batch: usize,
+    [x, y]: [Map; 2],
+    [kernel, stride, dilation]: [[usize; 2]; 3],
+    before: [i32; 2],
+) -> Windows {
+    Windows { channels: x.channels, batch, input: x.size, output: y.size, kernel, stride, dilation, before }
+}
+
+/// How far outside a padded map the first window begins.
+pub(super) fn outside(padding: Padding) -> [i32; 2] {
+    [padding.top, padding.left].map(|n| i32::try_from(n).unwrap_or(i32::MAX))
 }
 
 /// Whose memory a node's result is in.

@@ -130,12 +130,11 @@ impl Planner<'_> {
             }
             Op::Relu(_) | Op::Identity(_) | Op::Flatten(_) if x == y => return Ok(()),
             Op::Relu(_) => Step::Rectify { x, y },
-            Op::Identity(_) => Step::Sum { parts: vec![x], y },
             Op::Add(_) => Step::Sum { parts: inputs, y },
             Op::Concat(_) => return Ok(self.concat(inputs, y)),
             Op::Slice(slice) => crop(node, slice, [x, y])?,
             Op::Zero(_) => Step::Zeros { y },
-            Op::Linear(_) | Op::Flatten(_) | Op::Softmax(_) | Op::FakeQuantize(_) => {
+            Op::Identity(_) | Op::Linear(_) | Op::Flatten(_) | Op::Softmax(_) | Op::FakeQuantize(_) => {
                 return Err(no_kernel(node, "a classifier reads one pixel, has a bias, and is the end"));
             }
         };
@@ -167,7 +166,9 @@ impl Planner<'_> {
         let form = match depthwise_kind(conv) {
             Some(kind) if rectified => Form::Depthwise { kind, stride: conv.stride[0] },
             _ if plain && !fed => {
-                let alone = self.graph.consumers(from).len() == 1 && x.home == from.index();
+                // The gradient of a concatenation has those of its parts in it.
+                let joined = matches!(self.graph.node(from).op, Op::Concat(_));
+                let alone = !joined && self.graph.consumers(from).len() == 1 && x.home == from.index();
                 Form::Pointwise { alone, moments: None }
             }
             _ => Form::Windows { conv: conv.clone(), fed },
@@ -201,7 +202,9 @@ impl Planner<'_> {
 fn pooling(node: &Node, pool: &Pool2d, [x, y]: [Map; 2]) -> Result<Step> {
     let stride = pool.stride[0];
     match pool.kind {
-        kind if *pool == Pool2d::new(kind, 3, stride) && stride <= 2 => {
+        kind @ (PoolKind::Max | PoolKind::Average { count_padding: false })
+            if *pool == Pool2d::new(kind, 3, stride) && stride <= 2 =>
+        {
             Ok(Step::Pool { most: kind == PoolKind::Max, stride, x, y })
         }
         PoolKind::Average { count_padding: false } => Ok(Step::Means { pool: pool.clone(), x, y }),

@@ -9,7 +9,7 @@ use milenas_models::kernels::cuda::{Words, ends, rectify, sums};
 use milenas_models::op::Pool2d;
 
 use super::convolution::Convolution;
-use super::maps::Map;
+use super::maps::{Map, outside, windows};
 use super::pass::Pass;
 
 /// What is done for a node.
@@ -78,8 +78,9 @@ impl Step {
     pub(super) fn kept(&self, batch: usize) -> usize {
         match self {
             Step::Convolution(convolution) => convolution.seen(batch),
-            Step::Pool { y, .. } => y.words(batch),
-            Step::Norm(_)
+            Step::Pool { most: true, y, .. } => y.words(batch),
+            Step::Pool { .. }
+            | Step::Norm(_)
             | Step::Means { .. }
             | Step::Mean { .. }
             | Step::Rectify { .. }
@@ -101,7 +102,7 @@ impl Step {
             }
             Step::Means { pool, x, y } => {
                 let (from, to) = (pass.value(*x)?, pass.value(*y)?);
-                windows(pass.batch, pool, [*x, *y]).means(pass.device, from, to)
+                pooled(pass.batch, pool, [*x, *y]).means(pass.device, from, to)
             }
             Step::Mean { x, y } => {
                 let (from, to, sizes, part) = (pass.value(*x)?, pass.value(*y)?, planes(pass, *x), share(*x));
@@ -144,7 +145,7 @@ impl Step {
             }
             Step::Means { pool, x, y } => {
                 let (dx, dy) = (pass.gradient(*x)?, pass.gradient(*y)?);
-                windows(pass.batch, pool, [*x, *y]).means_back(pass.device, dy, dx)
+                pooled(pass.batch, pool, [*x, *y]).means_back(pass.device, dy, dx)
             }
             Step::Mean { x, y } => {
                 let (dx, dy, sizes) = (pass.gradient(*x)?, pass.gradient(*y)?, planes(pass, *x));
@@ -207,16 +208,12 @@ fn pool(batch: usize, stride: usize, [x, y]: [Map; 2]) -> Pool {
     Pool { planes: x.channels * batch, input: x.size, output: y.size, stride }
 }
 
-fn windows(batch: usize, pool: &Pool2d, [x, y]: [Map; 2]) -> Windows {
-    let Pool2d { kernel, stride, dilation, padding, .. } = *pool;
-    let before = [padding.top, padding.left].map(|n| i32::try_from(n).unwrap_or(i32::MAX));
-    Windows { channels: x.channels, batch, input: x.size, output: y.size, kernel, stride, dilation, before }
+fn pooled(batch: usize, pool: &Pool2d, maps: [Map; 2]) -> Windows {
+    windows(batch, maps, [pool.kernel, pool.stride, pool.dilation], outside(pool.padding))
 }
 
-fn crop(batch: usize, from: [usize; 2], [x, y]: [Map; 2]) -> Windows {
-    let before = from.map(|n| -i32::try_from(n).unwrap_or(i32::MAX));
-    let [kernel, stride, dilation] = [[1; 2]; 3];
-    Windows { channels: x.channels, batch, input: x.size, output: y.size, kernel, stride, dilation, before }
+fn crop(batch: usize, from: [usize; 2], maps: [Map; 2]) -> Windows {
+    windows(batch, maps, [[1; 2]; 3], from.map(|n| -i32::try_from(n).unwrap_or(i32::MAX)))
 }
 
 /// Channels of images, and pixels of each.

@@ -10,9 +10,7 @@ use super::pass::{Pass, Scratch};
 use super::plan::Tables;
 use super::state::TERMS;
 use crate::data::Batch;
-use crate::resident::Feed;
-use crate::resident::Resident;
-use crate::resident::{Packing, Tensors};
+use crate::resident::{Feed, Packing, Resident, Tensors};
 use crate::supernet::{CANDIDATES, Evaluation, Row, SupernetConfig, Want};
 
 pub(super) struct Network {
