@@ -22,7 +22,6 @@ use crate::fetch;
 use crate::progress::Progress;
 use crate::report;
 use crate::run::{Data, GENOTYPE};
-use crate::supernet::Place;
 
 /// The largest text file that is read: a configuration, a genotype.
 const MAX_TEXT: u64 = 1 << 20;
@@ -59,15 +58,6 @@ fn open_device(options: &RunOptions) -> Result<Option<Box<dyn Device>>> {
         Progress::new("device").line(&format!("computing on {}", device.name()));
     }
     Ok(device)
-}
-
-/// # Errors
-/// A device that is not the CPU.
-fn cpu_only(options: &RunOptions, what: &str) -> Result<()> {
-    match options.place {
-        Place::Cpu => Ok(()),
-        place => bail!("--device {place}: {what} computes on the cpu only. Help: leave --device out"),
-    }
 }
 
 /// The configuration: a preset, a file and single keys, of which `more` come last. `saved` stands for the preset

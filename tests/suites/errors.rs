@@ -82,8 +82,8 @@ const WRONG: [(&str, &[&str]); 34] = [
         &["cuda", "Help: ", "leave --device out"],
     ),
     (
-        "milenas-search run --data digits --out new --strategy evolution --device cuda",
-        &["--strategy evolution computes on the cpu only", "leave --device out"],
+        "milenas-search run --data digits --out new --strategy naswot --device cuda",
+        &["--strategy naswot trains nothing", "leave --device out"],
     ),
     ("milenas-search run --data cifar10:nowhere --out new", &["nowhere", "data fetch cifar10"]),
     (

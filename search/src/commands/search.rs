@@ -7,9 +7,10 @@ use anyhow::{Result, bail};
 use milenas_models::Genotype;
 use milenas_models::images::Source;
 
-use super::{cpu_only, open_device, read_data, resolve};
+use super::{open_device, read_data, resolve};
 use crate::cli::{RunOptions, SearchOptions};
 use crate::config::Config;
+use crate::engine::MaybeDevice;
 use crate::progress::Progress;
 use crate::run::{CONFIG, Data, Folder, Found, GENOTYPE, HISTORY, open_search, run_population, run_search};
 use crate::score::population::Strategy;
@@ -21,17 +22,21 @@ pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<()> {
     let config = resolve(options, search.resume.then_some(&saved), search.sets())?;
     let source = Source::parse(&options.data)?;
     let strategy = Strategy::named(&config.search.strategy);
-    if strategy.is_some() {
-        cpu_only(options, &format!("--strategy {}", config.search.strategy))?;
+    match strategy {
+        _ if options.place == Place::Cpu => {}
+        None => cuda::supports(&config.search.space()?, config.search.partial_channels)?,
+        Some(strategy) if strategy.trains() => {}
+        Some(_) => bail!(
+            "--device {}: --strategy {} trains nothing, and scores on the cpu. Help: leave --device out",
+            options.place,
+            config.search.strategy
+        ),
     }
-    if options.place != Place::Cpu {
-        cuda::supports(&config.search.space()?, config.search.partial_channels)?;
-    }
-    let device = open_device(options)?;
+    let mut device = open_device(options)?;
     let mut progress = Progress::new("search");
     let data = read_data(&source, &config, &progress)?;
     if let Some(strategy) = strategy {
-        return judge(strategy, &data, &config, options, search.resume);
+        return judge(strategy, &data, &config, options, device.as_deref_mut(), search.resume);
     }
     let run = open_search(&options.out, &config, &data, options.place, search.resume)?;
     if search.resume {
@@ -51,7 +56,14 @@ pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<()> {
 }
 
 /// A search by scores and short trainings.
-fn judge(strategy: Strategy, data: &Data, config: &Config, options: &RunOptions, resume: bool) -> Result<()> {
+fn judge(
+    strategy: Strategy,
+    data: &Data,
+    config: &Config,
+    options: &RunOptions,
+    device: MaybeDevice<'_>,
+    resume: bool,
+) -> Result<()> {
     if resume {
         bail!(
             "--strategy {} keeps no point to go on from. Help: begin again in another --out",
@@ -61,7 +73,7 @@ fn judge(strategy: Strategy, data: &Data, config: &Config, options: &RunOptions,
     let folder = Folder::create(&options.out, config, GENOTYPE)?;
     let (mut progress, lines) = (Progress::new("search"), Progress::new("search"));
     let mut count = 0;
-    let best = run_population(strategy, data, config, &folder, &mut progress, &mut |judged| {
+    let best = run_population(strategy, data, config, &folder, device, &mut progress, &mut |judged| {
         count += 1;
         lines.line(&format!(
             "{count} of {}: {:.2} % {}",

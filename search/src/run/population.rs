@@ -7,6 +7,7 @@ use milenas_models::{Genotype, NetworkConfig, Rng, Trainable, Weights, file};
 use super::{Data, Folder, GENOTYPE};
 use crate::config::{Config, SearchConfig, TrainConfig};
 use crate::data::{Plan, halves};
+use crate::engine::MaybeDevice;
 use crate::score::population::{Judged, Strategy, best, search};
 use crate::score::{Metric, Scorer};
 use crate::strategy::Recorder;
@@ -20,7 +21,7 @@ pub const HISTORY: &str = "history.csv";
 const BATCH: usize = 128;
 
 /// Searches; leaves `genotype.json` and `history.csv`, a row for each judgement in order. Fitness is the accuracy on the validation
-/// half after a short training on the other.
+/// half after a short training on the other, on a device or, without one, on the CPU; scores are the CPU's.
 ///
 /// # Errors
 /// Fewer than two images, an architecture that cannot be trained or scored.
@@ -29,6 +30,7 @@ pub fn run_population(
     data: &Data,
     config: &Config,
     folder: &Folder,
+    mut device: MaybeDevice<'_>,
     recorder: &mut dyn Recorder,
     tell: &mut dyn FnMut(&Judged),
 ) -> Result<Judged> {
@@ -48,7 +50,7 @@ pub fn run_population(
         let weights = Weights::init(&trainable.graph, config.seed)?;
         let task = Task { network: &trainable, pictures: &train_half, test: &valid_half, config: &short };
         let mut last = Last(0.0);
-        train(&task, &weights, None, None, recorder, &mut last)?;
+        train(&task, &weights, None, device.as_deref_mut(), recorder, &mut last)?;
         let judged = Judged { genotype: genotype.clone(), value: last.0 };
         tell(&judged);
         Ok(judged.value)

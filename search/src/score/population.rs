@@ -29,6 +29,14 @@ pub enum Strategy {
 }
 
 impl Strategy {
+    /// Whether it trains what it judges.
+    pub fn trains(self) -> bool {
+        match self {
+            Strategy::Score => false,
+            Strategy::Assisted | Strategy::Random | Strategy::Evolution => true,
+        }
+    }
+
     /// The strategy of a name, if it is one of these.
     pub fn named(name: &str) -> Option<Strategy> {
         STRATEGIES.iter().find(|(known, _)| *known == name).map(|(_, strategy)| *strategy)
