@@ -62,13 +62,17 @@ fn batch(count: usize, [height, width]: [usize; 2], seed: usize) -> Batch {
     Batch { images: images.into(), labels, shape: [3, height, width] }
 }
 
-/// What a pass and a step by its bare gradients leave: loss, right answers, each tensor's change, and logits by the statistics.
-fn pass(
-    network: &Trainable,
-    batch: &Batch,
-    extra: &Regularisers<'_>,
-    device: MaybeDevice<'_>,
-) -> (f64, usize, Vec<(String, Vec<f32>)>, Vec<f32>) {
+/// What a pass and a step by its bare gradients leave.
+struct Left {
+    loss: f64,
+    right: usize,
+    /// Of each tensor, by name.
+    changes: Vec<(String, Vec<f32>)>,
+    /// By the statistics.
+    logits: Vec<f32>,
+}
+
+fn pass(network: &Trainable, batch: &Batch, extra: &Regularisers<'_>, device: MaybeDevice<'_>) -> Left {
     let (before, after) = (weights(network), weights(network));
     let mut engine = Engine::for_training(network, &after, device).unwrap();
     let (loss, right) = engine.gradients(batch, extra).unwrap();
@@ -80,7 +84,7 @@ fn pass(
         let change = (before.require(name).unwrap().as_tensor() - var.as_tensor()).unwrap();
         (name.to_string(), change.flatten_all().unwrap().to_vec1().unwrap())
     };
-    (loss, right, after.iter().map(change).collect(), logits)
+    Left { loss, right, changes: after.iter().map(change).collect(), logits }
 }
 
 /// Within a part of the largest number; changes are told from weights, so 1e-6 of these is noise.
@@ -112,18 +116,18 @@ fn gradients_statistics_and_logits_are_those_of_the_cpu() {
         // The CPU leaves out an auxiliary head of no weight, statistics and all.
         let bare = (!auxiliary).then(Regularisers::default);
         for extra in bare.into_iter().chain([regularised]) {
-            let (loss, right, changes, logits) = pass(&network, &batch, &extra, None);
+            let expected = pass(&network, &batch, &extra, None);
             for mut device in host::devices(&[32]) {
                 let found = pass(&network, &batch, &extra, Some(&mut *device));
                 let what = |name: &str| format!("{name} of {genotype} at {size:?} by {extra:?}");
-                close(&what("loss"), &[found.0 as f32], &[loss as f32], 1e-4);
-                assert_eq!(found.1, right, "{}", what("right answers"));
-                assert_eq!(found.2.len(), changes.len());
-                for ((name, found), (_, expected)) in found.2.iter().zip(&changes) {
+                close(&what("loss"), &[found.loss as f32], &[expected.loss as f32], 1e-4);
+                assert_eq!(found.right, expected.right, "{}", what("right answers"));
+                assert_eq!(found.changes.len(), expected.changes.len());
+                for ((name, found), (_, expected)) in found.changes.iter().zip(&expected.changes) {
                     close(&what(name), found, expected, 1e-3);
                 }
                 // Of other weights: the step was long.
-                close(&what("logits"), &found.3, &logits, 1e-2);
+                close(&what("logits"), &found.logits, &expected.logits, 1e-2);
             }
         }
     }

@@ -131,7 +131,10 @@ impl Planner<'_> {
             Op::Relu(_) | Op::Identity(_) | Op::Flatten(_) if x == y => return Ok(()),
             Op::Relu(_) => Step::Rectify { x, y },
             Op::Add(_) => Step::Sum { parts: inputs, y },
-            Op::Concat(_) => return Ok(self.concat(inputs, y)),
+            Op::Concat(_) => {
+                self.concat(inputs, y);
+                return Ok(());
+            }
             Op::Slice(slice) => crop(node, slice, [x, y])?,
             Op::Zero(_) => Step::Zeros { y },
             Op::Identity(_) | Op::Linear(_) | Op::Flatten(_) | Op::Softmax(_) | Op::FakeQuantize(_) => {
