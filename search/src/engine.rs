@@ -85,6 +85,11 @@ impl<'a> Engine<'a> {
         }
     }
 
+    /// Whether it moves and normalises images itself, so that batches of bytes are less work.
+    pub fn takes_bytes(&self) -> bool {
+        matches!(self.form, Form::Cuda(..))
+    }
+
     /// How many paths can be dropped.
     pub fn paths(&self) -> usize {
         self.paths.len()

@@ -18,7 +18,7 @@ struct Memory {
     /// All parameters, by number.
     weights: Words,
     velocities: Words,
-    /// Three integers for each parameter.
+    /// Three integers for each piece of a parameter.
     table: Words,
     sums: Words,
     /// That of the gradients, and the factor they were clipped by.
@@ -81,7 +81,7 @@ impl Resident {
         tensors: &Tensors,
         gradients: usize,
     ) -> Result<()> {
-        let (words, count) = (tensors.words(), tensors.places().count());
+        let (words, count) = (tensors.words(), tensors.pieces());
         self.memory = Some(Memory {
             weights: device.alloc(words)?,
             velocities: device.alloc(words)?,

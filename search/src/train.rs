@@ -110,7 +110,7 @@ pub fn train(
         let steps = plan.steps();
         recorder.begin(epoch, settings.epochs, steps, at.step);
         std::thread::scope(|scope| {
-            let form = Form::Numbers(Some(settings.transform(config.augment)));
+            let form = Form::new(engine.takes_bytes(), Some(settings.transform(config.augment)));
             let batches = Loader::start(scope, pictures, plan.starting_at(at.step), form);
             for (step, batch) in (at.step..).zip(batches) {
                 let mut rng = Rng::new(config.seed, &format!("drop_path/{epoch}/{step}"));
@@ -201,7 +201,7 @@ pub fn estimate_statistics(
         let plan = Plan::epoch(&all, config.train.batch, left, config.seed, "statistics", round);
         (left, round) = (left - plan.steps(), round + 1);
         std::thread::scope(|scope| {
-            Loader::start(scope, pictures, plan, Form::Numbers(None))
+            Loader::start(scope, pictures, plan, Form::new(engine.takes_bytes(), None))
                 .try_for_each(|batch| engine.gradients(&batch, &Regularisers::default()).map(|_| ()))
         })?;
     }
@@ -218,7 +218,8 @@ fn evaluate_with(engine: &mut Engine<'_>, pictures: &Pictures, batch: usize) -> 
     let mut ranked = Vec::new();
     std::thread::scope(|scope| {
         let plan = Plan::in_order(&all, batch);
-        for batch in Loader::start(scope, pictures, plan, Form::Numbers(None)) {
+        let form = Form::new(engine.takes_bytes(), None);
+        for batch in Loader::start(scope, pictures, plan, form) {
             let logits = engine.predict(&batch)?;
             ranked.extend(logits.iter().zip(&batch.labels).map(|(row, &label)| Ranked::new(row, label)));
         }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use milenas_models::fused::Regularisers;
 use milenas_models::input::{InputContract, Resize};
-use milenas_models::kernels::cuda::{Arg, Device, Gemm, Grid, Words};
+use milenas_models::kernels::cuda::{Arg, Call, Device, Gemm, Grid, LANES, Place, Words, places};
 use milenas_models::{Genotype, NetworkConfig, Result, Rng, Skeleton, Space, Trainable, Weights};
 use milenas_search::data::{Augment, Batch, Bytes};
 use milenas_search::engine::Engine;
@@ -15,14 +15,44 @@ use milenas_search::supernet::{Alphas, Mixture, Supernet, SupernetConfig, Want};
 /// What was asked for since it was last looked at.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Asked {
-    launches: Vec<(&'static str, Vec<Arg>)>,
-    gemms: Vec<Gemm>,
+    calls: Vec<Call>,
+}
+
+impl Asked {
+    /// Launches, and products.
+    fn count(&self) -> (usize, usize) {
+        let of = |count: fn(&Call) -> bool| self.calls.iter().filter(|call| count(call)).count();
+        (of(|call| matches!(call, Call::Launch(..))), of(|call| matches!(call, Call::Gemm(_))))
+    }
+
+    /// The most of them that follow one upon the other.
+    fn longest(&self) -> usize {
+        let places = places(&self.calls);
+        let (mut lanes, mut lengths) = ([0; LANES], Vec::new());
+        for Place { lane, waits } in &places {
+            let before = waits.iter().map(|before| lengths[*before]).max().unwrap_or(0);
+            lanes[*lane] = before.max(lanes[*lane]) + 1;
+            lengths.push(lanes[*lane]);
+        }
+        lanes.into_iter().max().unwrap_or(0)
+    }
 }
 
 struct Counter {
     /// Where the next memory is.
     free: u64,
+    /// Bytes of what calls of a pass have in turn.
+    turns: u64,
     asked: Arc<Mutex<Asked>>,
+}
+
+impl Counter {
+    /// Memory that no other call of the pass has.
+    fn turn(&mut self, words: usize) -> Words {
+        let own = Words::new((1 << 40) + self.turns, words);
+        self.turns += 4 * words as u64;
+        own
+    }
 }
 
 impl Device for Counter {
@@ -37,11 +67,11 @@ impl Device for Counter {
     }
 
     fn scratch(&mut self, words: usize) -> Result<Words> {
-        Ok(Words::new(1 << 40, words))
+        Ok(self.turn(words))
     }
 
     fn tickets(&mut self, count: usize) -> Result<Words> {
-        Ok(Words::new(1 << 41, count))
+        Ok(self.turn(count))
     }
 
     fn release(&mut self) -> Result<()> {
@@ -56,22 +86,24 @@ impl Device for Counter {
         Ok(())
     }
 
-    fn clear(&mut self, _: Words) -> Result<()> {
+    fn clear(&mut self, at: Words) -> Result<()> {
+        self.asked.lock().unwrap().calls.push(Call::Clear(at));
         Ok(())
     }
 
     fn read(&mut self, _: Words, out: &mut [f32]) -> Result<()> {
+        self.turns = 0;
         out.fill(0.0);
         Ok(())
     }
 
     unsafe fn launch(&mut self, kernel: &'static str, _: Grid, args: &[Arg]) -> Result<()> {
-        self.asked.lock().unwrap().launches.push((kernel, args.to_vec()));
+        self.asked.lock().unwrap().calls.push(Call::Launch(kernel, 1, args.to_vec()));
         Ok(())
     }
 
     fn gemm(&mut self, gemm: &Gemm) -> Result<()> {
-        self.asked.lock().unwrap().gemms.push(*gemm);
+        self.asked.lock().unwrap().calls.push(Call::Gemm(*gemm));
         Ok(())
     }
 }
@@ -99,7 +131,7 @@ fn batch(seed: u64) -> Batch {
 #[test]
 fn passes_are_the_same_calls() {
     let asked = Arc::new(Mutex::new(Asked::default()));
-    let device = Box::new(Counter { free: 4096, asked: asked.clone() });
+    let device = Box::new(Counter { free: 4096, turns: 0, asked: asked.clone() });
     let mut net = CudaSupernet::new(SupernetConfig::paper(10), device).unwrap();
     let [even, moved] = [0, 1].map(|seed| Alphas::init(&Space::DARTS, seed).mixture());
     assert_ne!(even, moved);
@@ -107,13 +139,14 @@ fn passes_are_the_same_calls() {
         net.evaluate(&batch(seed), mixture, Want { weights, mixture: of_mixture }).unwrap();
         std::mem::take(&mut *asked.lock().unwrap())
     };
-    for (want, launches, gemms) in
-        [([true, true], 1127, 79), ([false, true], 866, 76), ([false, false], 445, 28)]
+    for (want, launches, gemms, longest) in
+        [([true, true], 1127, 79, 744), ([false, true], 866, 76, 658), ([false, false], 445, 28, 310)]
     {
         // The first pass of all has the memory to ask for.
         pass(0, &even, want);
         let first = pass(0, &even, want);
-        assert_eq!((first.launches.len(), first.gemms.len()), (launches, gemms), "{want:?}");
+        assert_eq!(first.count(), (launches, gemms), "{want:?}");
+        assert_eq!(first.longest(), longest, "{want:?}");
         assert!(first == pass(5, &moved, want), "{want:?}: other calls");
         let mut without = moved.clone();
         without[0][0][4] = 0.0;
@@ -131,7 +164,7 @@ fn darts_v2(channels: usize, layers: usize) -> Trainable {
 #[test]
 fn trainings_are_the_same_calls() {
     let asked = Arc::new(Mutex::new(Asked::default()));
-    let mut device = Counter { free: 4096, asked: asked.clone() };
+    let mut device = Counter { free: 4096, turns: 0, asked: asked.clone() };
     let network = darts_v2(16, 8);
     let weights = Weights::init(&network.graph, 0).unwrap();
     let mut engine = Engine::for_training(&network, &weights, Some(&mut device)).unwrap();
@@ -142,16 +175,17 @@ fn trainings_are_the_same_calls() {
     };
     pass(0, &[]);
     let first = pass(0, &[]);
-    assert_eq!((first.launches.len(), first.gemms.len()), (991, 45));
+    assert_eq!(first.count(), (991, 45));
+    assert_eq!(first.longest(), 313);
     assert!(first == pass(5, &[]), "other calls");
-    assert_eq!(pass(5, &factors).launches.len(), first.launches.len() + 2 * network.paths.len());
+    assert_eq!(pass(5, &factors).count().0, first.count().0 + 2 * network.paths.len());
 }
 
 /// What it asks for in memory, as docs/cuda.md tells, in MiB: at 16 channels, 8 cells and a batch of 64, and as the paper trains.
 #[test]
 fn trainings_ask_for_so_much_memory() {
     for ([channels, layers, count], mib) in [([16, 8, 64], 1766), ([36, 20, 96], 15226)] {
-        let mut device = Counter { free: 0, asked: Default::default() };
+        let mut device = Counter { free: 0, turns: 0, asked: Default::default() };
         let network = darts_v2(channels, layers);
         let weights = Weights::init(&network.graph, 0).unwrap();
         let images = vec![0.0; count * 3 * 32 * 32].into();

@@ -68,7 +68,7 @@ fn halves_equal_their_definition() {
     }
 }
 
-/// Bytes moved into the crop, mirrored, black outside, and made numbers by channel; sizes whose bytes do and do not fill words.
+/// Bytes moved into the crop, mirrored, black outside, and made numbers by channel, with a hole of zeros; sizes whose bytes do and do not fill words.
 #[test]
 fn images_are_moved_and_normalised() {
     for device in &mut devices(&THREADS) {
@@ -78,21 +78,28 @@ fn images_are_moved_and_normalised() {
             let count = batch * channels * rows * columns;
             let mut bytes: Vec<u8> = (0..count).map(|_| rng.below(256) as u8).collect();
             let mut draw = |side: usize| rng.below(2 * side + 3) as i32 - side as i32 - 1;
-            let moves: Vec<[i32; 3]> =
-                (0..batch as i32).map(|i| [draw(rows), draw(columns), i % 2]).collect();
+            // The last has no hole.
+            let hole = |i: usize| if i + 1 < batch { [1, 3, 0, 2] } else { [2; 4] };
+            let mut move_of = |i: usize| {
+                let [top, bottom, left, right] = hole(i);
+                [draw(rows), draw(columns), i as i32 % 2, top, bottom, left, right]
+            };
+            let moves: Vec<[i32; ends::MOVE]> = (0..batch).map(&mut move_of).collect();
             let level = |channel: usize, byte: u8| f32::from(byte) / (2.0 + channel as f32) - 3.0;
             let mut expected = Vec::new();
             for i in 0..count {
                 let (column, row) = ((i % columns) as i32, (i / columns % rows) as i32);
                 let (channel, image) = (i / (rows * columns) % channels, i / (rows * columns * channels));
-                let [down, right, mirrored] = moves[image];
+                let [down, right, mirrored, ..] = moves[image];
+                let [top, bottom, first, past] = hole(image);
+                let hole = (top..bottom).contains(&row) && (first..past).contains(&column);
                 let column = if mirrored == 1 { columns as i32 - 1 - column } else { column };
                 let inside = |at: i32, side: usize| usize::try_from(at).ok().filter(|&at| at < side);
                 let byte = match (inside(row + down, rows), inside(column + right, columns)) {
                     (Some(r), Some(c)) => bytes[((image * rows + r) * columns + c) * channels + channel],
                     _ => 0,
                 };
-                expected.push(level(channel, byte));
+                expected.push(if hole { 0.0 } else { level(channel, byte) });
             }
             bytes.resize(count.next_multiple_of(4), 0);
             let words: Vec<i32> =

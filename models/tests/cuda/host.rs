@@ -6,15 +6,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 
-use milenas_models::kernels::cuda::{Arg, ByColumns, Device, Gemm, Grid, Words, kernels, source};
+use milenas_models::kernels::cuda::{
+    Arg, ByColumns, Call, Device, Gemm, Grid, LANES, Words, kernels, places, source,
+};
 use milenas_models::{Error, Result};
 
-type Launch = unsafe extern "C" fn(*const c_char, c_uint, c_uint, *mut *mut c_void, c_uint) -> c_int;
+type Launch = unsafe extern "C" fn(*const c_char, c_uint, c_uint, *mut *mut c_void, *const c_char) -> c_int;
 
-/// Memory is the host's; blocks have the threads it is told, a power of two.
+/// Memory is the host's; blocks have the threads it is told, a power of two. Like a GPU, it keeps what it is asked for until an answer
+/// is wanted.
 struct Host {
     launch: &'static Mutex<Launch>,
     threads: usize,
+    calls: Vec<Call>,
     /// On lines of 16 bytes, as a GPU's is on longer ones.
     memory: Vec<Box<[u128]>>,
 }
@@ -24,15 +28,15 @@ const SHIM: &str = include_str!("shim.h");
 /// After the kernels: their table, and the way in.
 fn ending(source: &str) -> String {
     let rows = kernels(source).map(|name| {
-        format!("  {{\"{name}\", [](void **args) {{ unpack({name}, args); }}, count_arguments({name})}},\n")
+        format!("  {{\"{name}\", [](void **args) {{ unpack({name}, args); }}, arguments_of({name})}},\n")
     });
     let rows: String = rows.collect();
     format!(
         "#line 1 \"ending\"\nstatic const Kernel table[] = {{\n{rows}}};\n
-extern \"C\" int launch(const char *name, unsigned grid, unsigned block, void **args, unsigned count) {{
+extern \"C\" int launch(const char *name, unsigned grid, unsigned block, void **args, const char *kinds) {{
   for (const Kernel &kernel : table) {{
     if (std::strcmp(kernel.name, name) != 0) continue;
-    if (kernel.arguments != count) return 2;
+    if (kernel.arguments != kinds) return 2;
     gridDim.x = grid, blockDim.x = block, body = kernel.call, arguments = args;
     for (blockIdx.x = 0; blockIdx.x < grid; ++blockIdx.x) run_block();
     return 0;
@@ -99,7 +103,9 @@ pub fn devices(threads: &[usize]) -> Vec<Box<dyn Device>> {
         return vec![milenas_models::kernels::cuda::open(name.parse().unwrap()).unwrap()];
     }
     let Some(launch) = LIBRARY.get_or_init(library) else { return Vec::new() };
-    let host = |&threads| Box::new(Host { launch, threads, memory: Vec::new() }) as Box<dyn Device>;
+    let host = |&threads| {
+        Box::new(Host { launch, threads, calls: Vec::new(), memory: Vec::new() }) as Box<dyn Device>
+    };
     threads.iter().map(host).collect()
 }
 
@@ -116,6 +122,91 @@ unsafe fn floats<'a>(words: Words) -> &'a mut [f32] {
         return &mut [];
     }
     unsafe { std::slice::from_raw_parts_mut(words.address() as *mut f32, words.len()) }
+}
+
+impl Host {
+    /// Does what was asked for in an order as far from that of the calls as their lanes let it be: always in the last lane that need not
+    /// wait.
+    fn flush(&mut self) -> Result<()> {
+        let calls = std::mem::take(&mut self.calls);
+        let places = &places(&calls);
+        let of_lane = |lane| (0..places.len()).filter(move |i: &usize| places[*i].lane == lane);
+        let mut lanes: Vec<_> = (0..LANES).map(|lane| of_lane(lane).peekable()).collect();
+        let mut done = vec![false; calls.len()];
+        for _ in 0..calls.len() {
+            let may = |i: &usize| places[*i].waits.iter().all(|before| done[*before]);
+            let next = lanes.iter_mut().rev().find_map(|lane| lane.next_if(may)).unwrap();
+            self.make(&calls[next])?;
+            done[next] = true;
+        }
+        Ok(())
+    }
+
+    fn make(&self, call: &Call) -> Result<()> {
+        match call {
+            Call::Launch(kernel, blocks, args) => self.make_launch(kernel, *blocks, args),
+            Call::Gemm(gemm) => make_gemm(gemm),
+            Call::Clear(at) => {
+                // SAFETY: the words are ours.
+                unsafe { floats(*at) }.fill(0.0);
+                Ok(())
+            }
+        }
+    }
+
+    fn make_launch(&self, kernel: &'static str, blocks: u32, args: &[Arg]) -> Result<()> {
+        let word = |arg: &Arg| match arg {
+            Arg::Read(words) | Arg::Write(words) => words.address(),
+            Arg::Int(n) => u64::from(*n as u32),
+            Arg::Float(x) => u64::from(x.to_bits()),
+        };
+        let kind = |arg: &Arg| match arg {
+            Arg::Read(_) => 'r',
+            Arg::Write(_) => 'w',
+            Arg::Int(_) | Arg::Float(_) => 'n',
+        };
+        let mut words: Vec<u64> = args.iter().map(word).collect();
+        let mut pointers: Vec<*mut c_void> = words.iter_mut().map(|word| (&raw mut *word).cast()).collect();
+        let kinds: String = args.iter().map(kind).collect();
+        let [name, letters] = [kernel, &kinds].map(|text| CString::new(text).unwrap());
+        let threads = self.threads as c_uint;
+        let launch = self.launch.lock().unwrap();
+        // SAFETY: that of whoever asked; arguments are little-endian words, as the kernels' types are.
+        match unsafe { launch(name.as_ptr(), blocks, threads, pointers.as_mut_ptr(), letters.as_ptr()) } {
+            0 => Ok(()),
+            1 => Err(fail(kernel, "there is no such kernel")),
+            _ => Err(fail(kernel, &format!("does not take arguments {kinds}"))),
+        }
+    }
+}
+
+/// Plain loops on what cuBLAS would be given.
+fn make_gemm(gemm: &Gemm) -> Result<()> {
+    let ByColumns { sizes: [rows, columns, depth], left, right, right_transposed, leading, steps } =
+        gemm.by_columns();
+    let [of_left, of_right, of_c] = leading;
+    for i in 0..gemm.batch {
+        // SAFETY: the words are ours, and the result is none of the others.
+        let (left, right, c) = unsafe {
+            (
+                floats(left.from(i * steps[0])?),
+                floats(right.from(i * steps[1])?),
+                floats(gemm.c.from(i * steps[2])?),
+            )
+        };
+        for column in 0..columns {
+            let c = &mut c[column * of_c..][..rows];
+            if !gemm.add {
+                c.fill(0.0);
+            }
+            for l in 0..depth {
+                let factor =
+                    right[if right_transposed { column + l * of_right } else { l + column * of_right }];
+                c.iter_mut().zip(&left[l * of_left..][..rows]).for_each(|(c, x)| *c += factor * x);
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Device for Host {
@@ -143,12 +234,14 @@ impl Device for Host {
     }
 
     fn release(&mut self) -> Result<()> {
+        self.flush()?;
         self.memory.clear();
         Ok(())
     }
 
     fn write(&mut self, to: Words, values: &[f32]) -> Result<()> {
         let to = to.part(0, values.len())?;
+        self.flush()?;
         // SAFETY: the words are ours.
         unsafe { floats(to) }.copy_from_slice(values);
         Ok(())
@@ -160,12 +253,12 @@ impl Device for Host {
     }
 
     fn clear(&mut self, at: Words) -> Result<()> {
-        // SAFETY: the words are ours.
-        unsafe { floats(at) }.fill(0.0);
+        self.calls.push(Call::Clear(at));
         Ok(())
     }
 
     fn read(&mut self, from: Words, out: &mut [f32]) -> Result<()> {
+        self.flush()?;
         // SAFETY: the words are ours.
         out.copy_from_slice(unsafe { floats(from.part(0, out.len())?) });
         Ok(())
@@ -178,53 +271,13 @@ impl Device for Host {
         };
         // One block less than there would be: each has to go on with what no other has taken.
         let blocks = blocks.saturating_sub(1).max(1) as c_uint;
-        let mut words: Vec<u64> = args
-            .iter()
-            .map(|arg| match arg {
-                Arg::Words(words) => words.address(),
-                Arg::Int(n) => u64::from(*n as u32),
-                Arg::Float(x) => u64::from(x.to_bits()),
-            })
-            .collect();
-        let mut pointers: Vec<*mut c_void> = words.iter_mut().map(|word| (&raw mut *word).cast()).collect();
-        let name = CString::new(kernel).unwrap();
-        let (count, threads) = (pointers.len() as c_uint, self.threads as c_uint);
-        // SAFETY: the caller's; arguments are little-endian words, as the kernels' types are.
-        let launch = self.launch.lock().unwrap();
-        match unsafe { launch(name.as_ptr(), blocks, threads, pointers.as_mut_ptr(), count) } {
-            0 => Ok(()),
-            1 => Err(fail(kernel, "there is no such kernel")),
-            _ => Err(fail(kernel, &format!("does not take {count} arguments"))),
-        }
+        self.calls.push(Call::Launch(kernel, blocks, args.to_vec()));
+        Ok(())
     }
 
-    /// Plain loops on what cuBLAS would be given.
     fn gemm(&mut self, gemm: &Gemm) -> Result<()> {
         gemm.check()?;
-        let ByColumns { sizes: [rows, columns, depth], left, right, right_transposed, leading, steps } =
-            gemm.by_columns();
-        let [of_left, of_right, of_c] = leading;
-        for i in 0..gemm.batch {
-            // SAFETY: the words are ours, and the result is none of the others.
-            let (left, right, c) = unsafe {
-                (
-                    floats(left.from(i * steps[0])?),
-                    floats(right.from(i * steps[1])?),
-                    floats(gemm.c.from(i * steps[2])?),
-                )
-            };
-            for column in 0..columns {
-                let c = &mut c[column * of_c..][..rows];
-                if !gemm.add {
-                    c.fill(0.0);
-                }
-                for l in 0..depth {
-                    let factor =
-                        right[if right_transposed { column + l * of_right } else { l + column * of_right }];
-                    c.iter_mut().zip(&left[l * of_left..][..rows]).for_each(|(c, x)| *c += factor * x);
-                }
-            }
-        }
+        self.calls.push(Call::Gemm(*gemm));
         Ok(())
     }
 }

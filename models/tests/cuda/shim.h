@@ -3,7 +3,9 @@
 #include <csetjmp>
 #include <cstdlib>
 #include <cstring>
+#include <string>
 #include <tuple>
+#include <type_traits>
 #include <ucontext.h>
 #include <utility>
 #include <vector>
@@ -125,10 +127,15 @@ static void unpack(void (*kernel)(A...), void **args) {
 struct Kernel {
   const char *name;
   void (*call)(void **);
-  unsigned arguments;
+  std::string arguments;
 };
 
+// A letter for each argument: r for a pointer to what is read, w to what is written, n for a number.
 template <class... A>
-static constexpr unsigned count_arguments(void (*)(A...)) {
-  return sizeof...(A);
+static std::string arguments_of(void (*)(A...)) {
+  auto letter = [](auto *a) {
+    using T = std::remove_pointer_t<decltype(a)>;
+    return !std::is_pointer_v<T> ? 'n' : std::is_const_v<std::remove_pointer_t<T>> ? 'r' : 'w';
+  };
+  return {letter((A *)nullptr)...};
 }

@@ -50,7 +50,7 @@ pub fn step(bench: &StepBench, search: &SearchConfig, place: Place) -> Result<Re
     let config = SearchConfig { batch: bench.batch, ..search.clone() };
     let mut stepper = Stepper::default();
     let mut alphas = search.first_alphas(&Space::DARTS, 0);
-    let form = Form::new(net.takes_bytes(), Some(Augment { crop: 0.125, flip: true }));
+    let form = Form::new(net.takes_bytes(), Some(Augment { crop: 0.125, flip: true }.into()));
     let (mut seconds, mut data) = (Vec::new(), 0.0);
     std::thread::scope(|scope| {
         let plan = |purpose| Plan::epoch(&all, bench.batch, 0, 0, purpose, 0);

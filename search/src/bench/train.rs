@@ -53,7 +53,7 @@ pub fn train(bench: &TrainBench, config: &TrainConfig, place: Place) -> Result<R
     let (mut seconds, mut data) = (Vec::new(), 0.0);
     std::thread::scope(|scope| {
         let plan = Plan::epoch(&all, batch, 0, 0, "train", 0);
-        let form = Form::new(false, Some(Augment { crop: 0.125, flip: true }));
+        let form = Form::new(engine.takes_bytes(), Some(Augment { crop: 0.125, flip: true }.into()));
         let mut batches = Loader::start(scope, &pictures, plan, form);
         for step in 0..=steps {
             let start = Instant::now();

@@ -13,7 +13,7 @@ pub struct Augment {
     pub flip: bool,
 }
 
-/// Where an image goes: what [`Augment`] drew for it.
+/// Where an image goes, and what is cut out of it: what was drawn for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Move {
     /// Rows by which its top left corner lies above that of the crop; negative below it.
@@ -22,6 +22,8 @@ pub struct Move {
     pub right: i32,
     /// Whether the crop is mirrored left to right then.
     pub mirrored: bool,
+    /// Rows and columns, each from one up to but not with another, that are cut out when it is normalised.
+    pub hole: [[i32; 2]; 2],
 }
 
 impl Augment {
@@ -32,7 +34,7 @@ impl Augment {
             rng.below(2 * padding + 1) as i32 - padding as i32
         };
         let (down, right) = (shift(height), shift(width));
-        Move { down, right, mirrored: self.flip && rng.chance(0.5) }
+        Move { down, right, mirrored: self.flip && rng.chance(0.5), ..Move::default() }
     }
 }
 

@@ -6,6 +6,7 @@ use candle_core::{Device, Tensor};
 use milenas_models::input::InputContract;
 
 use super::Move;
+use super::transform::cut;
 
 /// Images and labels of one step.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,9 +109,11 @@ impl Bytes {
         let (mut moved, mut out) = (vec![0; size], Vec::with_capacity(self.moves.len() * size));
         for (image, to) in bytes.chunks_exact(size).zip(&self.moves) {
             to.apply(image, [height, width, channels], &mut moved);
+            let start = out.len();
             for (c, levels) in self.levels.chunks_exact(self.levels.len() / channels).enumerate() {
                 out.extend(moved[c..].iter().step_by(channels).map(|byte| levels[usize::from(*byte)]));
             }
+            cut(&mut out[start..], [height, width], to.hole);
         }
         out
     }

@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use milenas_models::Rng;
 
-use super::{Augment, Batch, Bytes, Move, Pictures, Transform, shuffled};
+use super::{Batch, Bytes, Move, Pictures, Transform, shuffled};
 
 /// Which images make the batches of an epoch, in order, each with the generator of its augmentation.
 #[derive(Clone, Debug)]
@@ -100,9 +100,10 @@ impl Plan {
                 }
                 images.into()
             }
-            Form::Bytes(augment) => {
+            Form::Bytes(transform) => {
                 let side = [contract.height, contract.width];
-                let mut draw = || augment.map_or(Move::default(), |augment| augment.draw(side, &mut rng));
+                let mut draw =
+                    || transform.map_or(Move::default(), |transform| transform.draw(side, &mut rng));
                 Bytes::new(picks.iter().map(|&index| (pictures.image(index), draw())), contract).into()
             }
         };
@@ -117,13 +118,16 @@ pub enum Form {
     /// Transformed and normalised.
     Numbers(Option<Transform>),
     /// As bytes with what is drawn for them, the same as for numbers.
-    Bytes(Option<Augment>),
+    Bytes(Option<Transform>),
 }
 
 impl Form {
-    /// For a reader that wants bytes or not.
-    pub fn new(bytes: bool, augment: Option<Augment>) -> Form {
-        if bytes { Form::Bytes(augment) } else { Form::Numbers(augment.map(Transform::from)) }
+    /// For a reader that wants bytes or not; it gets numbers where bytes do not do.
+    pub fn new(bytes: bool, transform: Option<Transform>) -> Form {
+        match bytes && transform.is_none_or(|transform| transform.only_moves()) {
+            true => Form::Bytes(transform),
+            false => Form::Numbers(transform),
+        }
     }
 }
 
@@ -161,6 +165,7 @@ mod tests {
     use milenas_models::images::Labelled;
     use milenas_models::input::{InputContract, Resize};
 
+    use super::super::Augment;
     use super::*;
 
     #[test]
@@ -186,15 +191,17 @@ mod tests {
     /// To the last bit, whether a word is filled or not.
     #[test]
     fn bytes_become_the_same_numbers() {
-        for (pictures, augment) in [
-            (pictures(6, 5, 3, 20), Some(Augment { crop: 0.5, flip: true })),
-            (pictures(3, 3, 1, 20), Some(Augment { crop: 0.0, flip: true })),
+        let moved = |crop| Transform::from(Augment { crop, flip: true });
+        for (pictures, transform) in [
+            (pictures(6, 5, 3, 20), Some(moved(0.5))),
+            (pictures(3, 3, 1, 20), Some(moved(0.0))),
+            (pictures(6, 4, 3, 20), Some(Transform { cutout: 0.5, ..moved(0.25) })),
             (pictures(4, 4, 3, 20), None),
         ] {
             let all: Vec<usize> = (0..20).collect();
             let batches = |bytes| -> Vec<Batch> {
                 let plan = Plan::epoch(&all, 3, 0, 1, "train", 0);
-                let form = Form::new(bytes, augment);
+                let form = Form::new(bytes, transform);
                 std::thread::scope(|scope| Loader::start(scope, &pictures, plan, form).collect())
             };
             for (numbers, bytes) in batches(false).iter().zip(&batches(true)) {
@@ -205,12 +212,21 @@ mod tests {
     }
 
     #[test]
+    fn colours_and_resized_crops_are_numbers() {
+        let moved = Transform::from(Augment { crop: 0.5, flip: true });
+        for transform in [Transform { jitter: 0.4, ..moved }, Transform { resized_crop: 0.1, ..moved }] {
+            assert_eq!(Form::new(true, Some(transform)), Form::Numbers(Some(transform)));
+        }
+        assert_eq!(Form::new(true, Some(moved)), Form::Bytes(Some(moved)));
+    }
+
+    #[test]
     fn a_later_start_leaves_the_batches_as_they_were() {
         let pictures = pictures(2, 2, 1, 20);
         let all: Vec<usize> = (0..20).collect();
         let batches = |step| -> Vec<Batch> {
             let plan = Plan::epoch(&all, 3, 0, 1, "train", 0).starting_at(step);
-            let form = Form::new(false, Some(Augment { crop: 0.5, flip: true }));
+            let form = Form::new(false, Some(Augment { crop: 0.5, flip: true }.into()));
             std::thread::scope(|scope| Loader::start(scope, &pictures, plan, form).collect())
         };
         let whole = batches(0);

@@ -4,8 +4,8 @@
 use milenas_models::Rng;
 use milenas_models::input::InputContract;
 
-use super::Augment;
 use super::photo::{jitter, resized_crop};
+use super::{Augment, Move};
 
 /// What happens to an image each time it is seen. Made of an [`Augment`] alone it is that of a search.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,6 +28,17 @@ impl From<Augment> for Transform {
 }
 
 impl Transform {
+    /// Whether a [`Move`] says all that happens to an image.
+    pub fn only_moves(&self) -> bool {
+        self.resized_crop == 0.0 && self.jitter == 0.0
+    }
+
+    /// Draws for an image `[height, width]` all that a move says, the same as [`apply`](Self::apply) of such a transform.
+    pub fn draw(&self, size: [usize; 2], rng: &mut Rng) -> Move {
+        let to = self.augment.draw(size, rng);
+        Move { hole: self.hole(size, rng), ..to }
+    }
+
     /// From `image` `[H, W, C]` bytes to normalised numbers `[C, H, W]`; `moved` is room for a second image.
     pub fn apply(
         &self,
@@ -50,24 +61,29 @@ impl Transform {
             jitter(moved, contract.channels, self.jitter, rng);
         }
         contract.normalise(moved, out);
-        if self.cutout > 0.0 {
-            cutout(out, [contract.height, contract.width], self.cutout, rng);
+        cut(out, size, self.hole(size, rng));
+    }
+
+    /// A square of `cutout` of the image's side whose centre is any pixel with the same chance (DeVries and Taylor, 2017): a
+    /// square over the border is smaller. A side of an even number of pixels has one more before its centre than after it.
+    fn hole(&self, size: [usize; 2], rng: &mut Rng) -> [[i32; 2]; 2] {
+        if self.cutout == 0.0 {
+            return [[0; 2]; 2];
         }
+        size.map(|length| {
+            let half = (length as f64 * self.cutout / 2.0).round() as usize;
+            let centre = rng.below(length);
+            [centre.saturating_sub(half), (centre + half).min(length)].map(|at| at as i32)
+        })
     }
 }
 
-/// Zeros in a square of `side` of the image's side whose centre is any pixel with the same chance (DeVries and Taylor, 2017): a
-/// square over the border is smaller. A side of an even number of pixels has one more before its centre than after it.
-fn cutout(image: &mut [f32], [height, width]: [usize; 2], side: f64, rng: &mut Rng) {
-    let mut range = |length: usize| {
-        let half = (length as f64 * side / 2.0).round() as usize;
-        let centre = rng.below(length);
-        centre.saturating_sub(half)..(centre + half).min(length)
-    };
-    let (rows, columns) = (range(height), range(width));
+/// Zeros in a hole of all channels of an image `[C, H, W]`.
+pub(super) fn cut(image: &mut [f32], [height, width]: [usize; 2], hole: [[i32; 2]; 2]) {
+    let [[top, bottom], [left, right]] = hole.map(|range| range.map(|at| at as usize));
     for plane in image.chunks_exact_mut(height * width) {
-        for row in plane.chunks_exact_mut(width).take(rows.end).skip(rows.start) {
-            row[columns.clone()].fill(0.0);
+        for row in plane.chunks_exact_mut(width).take(bottom).skip(top) {
+            row[left..right].fill(0.0);
         }
     }
 }
@@ -94,7 +110,8 @@ mod tests {
     /// Which pixels are zero, of ones.
     fn holes(side: usize, part: f64, seed: u64) -> Vec<bool> {
         let mut image = vec![1.0; 3 * side * side];
-        cutout(&mut image, [side; 2], part, &mut Rng::new(seed, "cutout"));
+        let cutout = Transform { cutout: part, ..Transform::from(Augment { crop: 0.0, flip: false }) };
+        cut(&mut image, [side; 2], cutout.hole([side; 2], &mut Rng::new(seed, "cutout")));
         let (first, rest) = image.split_at(side * side);
         assert!(rest.chunks(side * side).all(|plane| plane == first), "channels differ");
         first.iter().map(|x| *x == 0.0).collect()

@@ -36,7 +36,7 @@ struct Memory {
     /// The most images that it is for.
     batch: usize,
     feed: Feed,
-    /// The table of the packed parameters, and these.
+    /// The table of the packed parameters, three integers for each piece, and these.
     table: Words,
     weights: Words,
     /// Means, variances, and of each head the loss of each image and whether it is right.
@@ -131,12 +131,11 @@ impl CudaNetwork {
         let (mut values, mut slopes) = (vec![Words::NONE; count], vec![Words::NONE; count]);
         let room = |map: &Map| map.words(batch).next_multiple_of(ALIGNMENT);
         let all_slopes = device.alloc(plan.homes.iter().map(room).sum())?;
-        let (mut before, mut widest) = (0, 0);
+        let mut before = 0;
         for map in &plan.homes {
             values[map.home] = device.alloc(map.words(batch))?;
             slopes[map.home] = all_slopes.part(before, map.words(batch))?;
             before += room(map);
-            widest = widest.max(map.channels);
         }
         let mut kept = Vec::new();
         for step in &plan.steps {
@@ -150,7 +149,7 @@ impl CudaNetwork {
         }
         let mut scratch = [Words::NONE; 3];
         for words in &mut scratch {
-            *words = device.alloc(widest)?;
+            *words = device.alloc(packing.moments())?;
         }
         self.memory = Some(Memory {
             batch,
@@ -208,7 +207,7 @@ impl CudaNetwork {
             None => device.write(memory.results, &packing.running(tensors))?,
         }
         let all = resident.weights(device, tensors)?;
-        let (count, moments) = (plan.parameters.len(), packing.moments());
+        let (count, moments) = (memory.table.len() / 3, packing.moments());
         let column = |i: usize| memory.table.part(i * count, count);
         let table = Table { count, home: column(0)?, packed: column(1)?, lengths: column(2)? };
         table.gather(device, all, memory.weights)?;

@@ -4,7 +4,7 @@ use milenas_models::Result;
 use milenas_models::kernels::cuda::ends::{self, Bytes};
 use milenas_models::kernels::cuda::{Device, Words};
 
-use crate::data::{Batch, Images};
+use crate::data::{Batch, Images, Move};
 
 /// Memory for a batch.
 pub(crate) struct Feed {
@@ -29,7 +29,7 @@ impl Feed {
             labels: device.alloc(batch)?,
             bytes: Bytes {
                 words: device.alloc(numbers.div_ceil(4))?,
-                moves: device.alloc(3 * batch)?,
+                moves: device.alloc(ends::MOVE * batch)?,
                 levels: device.alloc(ends::LEVELS * shape[0])?,
             },
         })
@@ -43,8 +43,11 @@ impl Feed {
             Images::Numbers(numbers) => device.write(self.images, numbers),
             Images::Bytes(bytes) => {
                 let moves = bytes.moves().iter();
-                let moves: Vec<i32> =
-                    moves.flat_map(|to| [to.down, to.right, i32::from(to.mirrored)]).collect();
+                let integers = |to: &Move| {
+                    let [[top, bottom], [left, right]] = to.hole;
+                    [to.down, to.right, i32::from(to.mirrored), top, bottom, left, right]
+                };
+                let moves: Vec<i32> = moves.flat_map(integers).collect();
                 device.write_ints(self.bytes.words, bytes.words())?;
                 device.write_ints(self.bytes.moves, &moves)?;
                 device.write(self.bytes.levels, bytes.levels())

@@ -11,6 +11,9 @@ const MOMENTUM: f64 = 0.1;
 /// Words between the starts of what lies side by side, so that products read whole lines, and four numbers at a time are on theirs.
 pub(crate) const ALIGNMENT: usize = 32;
 
+/// The most words of a parameter that are one row of a table, and so one block's work.
+const PIECE: usize = 2048;
+
 struct Parameter {
     name: String,
     shape: Vec<usize>,
@@ -53,6 +56,11 @@ impl Tensors {
             *end += len;
             Some((*end - len, len))
         })
+    }
+
+    /// Rows that a table of all parameters has.
+    pub(crate) fn pieces(&self) -> usize {
+        self.parameters.iter().map(|parameter| parameter.values.len().div_ceil(PIECE)).sum()
     }
 
     /// Words of all parameters.
@@ -195,13 +203,18 @@ impl Packing {
         self.moments
     }
 
-    /// Of each parameter, where it is among all, where it is here, and its words.
+    /// Of each piece of each parameter, where it is among all, where it is here, and its words.
     pub(crate) fn table(&self, tensors: &Tensors) -> [Vec<i32>; 3] {
         let places: Vec<(usize, usize)> = tensors.places().collect();
-        let column = |of: &dyn Fn(usize, usize) -> usize| {
-            self.parameters.iter().map(|&(id, offset)| of(id, offset) as i32).collect()
-        };
-        [column(&|id, _| places[id].0), column(&|_, offset| offset), column(&|id, _| places[id].1)]
+        let mut columns = [const { Vec::new() }; 3];
+        for &(id, offset) in &self.parameters {
+            let (home, words) = places[id];
+            for from in (0..words).step_by(PIECE) {
+                let row = [home + from, offset + from, PIECE.min(words - from)];
+                columns.iter_mut().zip(row).for_each(|(column, n)| column.push(n as i32));
+            }
+        }
+        columns
     }
 
     /// Parameters without a part in the pass have none from now on.
@@ -237,5 +250,27 @@ impl Packing {
             let found = &packed[self.moments + offset..];
             variance.iter_mut().zip(found).for_each(|(running, x)| blend(running, f64::from(*x) * unbiased));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PIECE, Packing, Tensors};
+
+    #[test]
+    fn a_table_covers_every_word_once_in_short_pieces() {
+        let mut tensors = Tensors::default();
+        let ids = [3, 2 * PIECE, PIECE + 1].map(|words| tensors.parameter(format!("{words}"), &[words]));
+        let mut packing = Packing::default();
+        for id in [ids[2], ids[0], ids[1]] {
+            packing.put(&tensors, [id]);
+        }
+        let [home, packed, words] = packing.table(&tensors);
+        assert_eq!(home, [3 + 2 * PIECE, 3 + 3 * PIECE, 0, 3, 3 + PIECE].map(|at| at as i32));
+        let second = (PIECE + 1).next_multiple_of(super::ALIGNMENT);
+        let third = (second + 3).next_multiple_of(super::ALIGNMENT);
+        assert_eq!(packed, [0, PIECE, second, third, third + PIECE].map(|at| at as i32));
+        assert_eq!(words, [PIECE, 1, 3, PIECE, PIECE].map(|words| words as i32));
+        assert_eq!(tensors.pieces(), words.len());
     }
 }

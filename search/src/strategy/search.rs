@@ -62,7 +62,7 @@ pub fn search(
         let draws = Plan::draws(&valid, settings.batch, steps, seed, "valid", epoch);
         recorder.begin(epoch, settings.epochs, steps, at.step);
         std::thread::scope(|scope| {
-            let form = Form::new(net.takes_bytes(), Some(config.augment));
+            let form = Form::new(net.takes_bytes(), Some(config.augment.into()));
             let train = Loader::start(scope, pictures, plan.starting_at(at.step), form);
             let valid = Loader::start(scope, pictures, draws.starting_at(at.step), form);
             for (step, (train, valid)) in (at.step..).zip(train.zip(valid)) {

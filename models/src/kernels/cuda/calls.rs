@@ -5,7 +5,7 @@ use super::device::{Arg, Gemm, Words};
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Call {
+pub enum Call {
     /// A kernel, its blocks, and its arguments.
     Launch(&'static str, u32, Vec<Arg>),
     /// A product of matrices.
@@ -14,19 +14,34 @@ pub(super) enum Call {
     Clear(Words),
 }
 
+impl Call {
+    /// The words that it reads or writes, and whether it writes them.
+    pub(super) fn touches(&self) -> Vec<(Words, bool)> {
+        match self {
+            Call::Launch(_, _, args) => args.iter().filter_map(Arg::words).collect(),
+            Call::Gemm(gemm) => gemm.touches(),
+            Call::Clear(words) => vec![(*words, true)],
+        }
+    }
+}
+
 /// Fewer calls than this are not worth a replay.
+#[cfg(any(feature = "cuda", test))]
 const FEWEST: usize = 32;
 
 /// Sequences that are remembered: a step has up to three passes and its descent, an evaluation has one, and an epoch's last batch,
 /// which is smaller, has as many of its own.
+#[cfg(any(feature = "cuda", test))]
 const MOST: usize = 16;
 
 /// Sequences of calls that came, and the replays `R` of those that came again.
+#[cfg(any(feature = "cuda", test))]
 pub(super) struct Repeats<R> {
     /// The one that came last is the last.
     known: Vec<(Vec<Call>, Option<R>)>,
 }
 
+#[cfg(any(feature = "cuda", test))]
 impl<R> Repeats<R> {
     pub(super) fn new() -> Repeats<R> {
         Repeats { known: Vec::new() }
@@ -64,7 +79,7 @@ mod tests {
 
     fn calls(last: f32) -> Vec<Call> {
         let words = Words::new(64, 8);
-        let launch = |value| Call::Launch("kernel", 3, vec![Arg::Words(words), Arg::Float(value)]);
+        let launch = |value| Call::Launch("kernel", 3, vec![Arg::Read(words), Arg::Float(value)]);
         let [a, b, c] = [words; 3];
         let gemm = Gemm { sizes: [1; 3], a, transposed: false, b, c, steps: [0; 3], batch: 1, add: false };
         let more = (3..FEWEST).map(|_| launch(0.5)).chain([launch(last)]);

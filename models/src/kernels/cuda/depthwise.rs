@@ -87,7 +87,7 @@ impl Depthwise {
     /// The arguments for an input.
     fn input(&self, x: Input) -> Result<[Arg; 3]> {
         let factors = self.all_slots() * self.channels;
-        let none = Arg::Words(Words::NONE);
+        let none = Arg::Read(Words::NONE);
         Ok(match x {
             Input::Shared(values) => [values.holds(self.inputs(x))?, none, none],
             Input::Scaled(values, [scale, shift]) => {
@@ -96,9 +96,9 @@ impl Depthwise {
         })
     }
 
-    /// The arguments of all kinds.
-    fn kinds(&self, w: ByKind) -> Result<Vec<Arg>> {
-        let words = w.iter().enumerate().map(|(kind, words)| words.holds(self.weights(kind)));
+    /// The arguments of all kinds, words as `arg` makes them.
+    fn kinds(&self, w: ByKind, arg: impl Fn(Words, usize) -> Result<Arg>) -> Result<Vec<Arg>> {
+        let words = w.iter().enumerate().map(|(kind, words)| arg(*words, self.weights(kind)));
         let slots = self.slots.iter().map(|slots| Ok(int(*slots)));
         words.chain(slots).collect()
     }
@@ -165,13 +165,13 @@ impl Depthwise {
                 }
                 Input::Scaled(..) => (self.parts(1), self.all_slots() * self.channels),
             };
-            let (input, y, sizes) = (self.input(x)?, y.holds(self.outputs())?, self.sizes(x));
-            let args = [&input[..], &self.kinds(w)?, &[y], &sizes, &[int(splits)]].concat();
+            let (input, y, sizes) = (self.input(x)?, y.written(self.outputs())?, self.sizes(x));
+            let args = [&input[..], &self.kinds(w, Words::holds)?, &[y], &sizes, &[int(splits)]].concat();
             return launch(device, "tiles_forward", Grid::Rows(splits * blocks), &args);
         }
         for (kind, alone, y, x) in self.strided(x, y)? {
             let name = ["depthwise_forward_3", "depthwise_forward_5"][kind % 2];
-            let rest = [w[kind].holds(self.weights(kind))?, y.holds(alone.outputs())?];
+            let rest = [w[kind].holds(self.weights(kind))?, y.written(alone.outputs())?];
             let args = [&alone.input(x)?[..], &rest, &alone.strided_sizes(kind, x)].concat();
             let [rows, columns] = self.output;
             let threads = alone.all_slots() * self.channels * self.batch * rows.div_ceil(STRIP) * columns;
@@ -197,8 +197,8 @@ impl Depthwise {
                 Input::Shared(_) => (1, self.channels * self.tiles()),
                 Input::Scaled(..) => (self.parts(1), self.all_slots() * self.channels * self.parts(1)),
             };
-            let rest = [dy.holds(self.outputs())?, dx.holds(self.inputs(x))?];
-            let (kinds, sizes) = (self.kinds(w)?, self.sizes(x));
+            let rest = [dy.holds(self.outputs())?, dx.written(self.inputs(x))?];
+            let (kinds, sizes) = (self.kinds(w, Words::holds)?, self.sizes(x));
             let args = [&self.input(x)?[..], &kinds, &rest, &sizes, &[int(parts)]].concat();
             return launch(device, "tiles_input", Grid::Rows(blocks), &args);
         }
@@ -207,7 +207,7 @@ impl Depthwise {
             let name = ["depthwise_input_3", "depthwise_input_5"][kind % 2];
             let own = if shared { dx } else { dx.from(before * self.map(self.input))? };
             let count = alone.inputs(x);
-            let rest = [w[kind].holds(self.weights(kind))?, dy.holds(alone.outputs())?, own.holds(count)?];
+            let rest = [w[kind].holds(self.weights(kind))?, dy.holds(alone.outputs())?, own.written(count)?];
             let args = [&alone.input(x)?[..], &rest, &alone.strided_sizes(kind, x)].concat();
             launch(device, name, Grid::Each(count), &args)?;
             before += self.slots[kind];
@@ -225,7 +225,9 @@ impl Depthwise {
             let parts = self.parts(TILES);
             let [sums, tickets] = part_sums(device, units, parts, TAPS)?;
             let (input, dy, sizes) = (self.input(x)?, dy.holds(self.outputs())?, self.sizes(x));
-            let args = [&input[..], &self.kinds(dw)?, &[dy, sums, tickets], &sizes, &[int(parts)]].concat();
+            let args =
+                [&input[..], &self.kinds(dw, Words::written)?, &[dy, sums, tickets], &sizes, &[int(parts)]]
+                    .concat();
             return launch(device, "tiles_weight", Grid::Rows(units * parts), &args);
         }
         for (kind, alone, dy, x) in self.strided(x, dy)? {
@@ -233,7 +235,7 @@ impl Depthwise {
             let units = self.slots[kind] * self.channels;
             let parts = parts(units, self.batch * self.output.iter().product::<usize>(), LEAST);
             let [sums, tickets] = part_sums(device, units, parts, KINDS[kind].0 * KINDS[kind].0)?;
-            let rest = [dy.holds(alone.outputs())?, dw[kind].holds(self.weights(kind))?, sums, tickets];
+            let rest = [dy.holds(alone.outputs())?, dw[kind].written(self.weights(kind))?, sums, tickets];
             let sizes = alone.strided_sizes(kind, x);
             let args = [&alone.input(x)?[..], &rest, &sizes, &[int(parts)]].concat();
             launch(device, name, Grid::Rows(units * parts), &args)?;

@@ -35,8 +35,8 @@ impl Table {
     /// Copies from all parameters, `from`, those of a pass, `to`.
     pub fn gather(&self, device: &mut dyn Device, from: Words, to: Words) -> Result<()> {
         let args = [
-            Arg::Words(from),
-            Arg::Words(to),
+            Arg::Read(from),
+            Arg::Write(to),
             self.ints(self.home)?,
             self.ints(self.packed)?,
             self.ints(self.lengths)?,
@@ -56,15 +56,24 @@ impl Table {
     ) -> Result<()> {
         let (count, lengths) = (int(self.count), self.ints(self.lengths)?);
         let packed = self.ints(self.packed)?;
-        let [sums, norm] = [sums.holds(self.count)?, norm.holds(2)?];
-        let gradient = Arg::Words(gradient);
-        launch(device, "squares", Grid::Rows(self.count), &[gradient, packed, lengths, sums, count])?;
-        launch(device, "clip", Grid::Rows(1), &[sums, norm, count, Arg::Float(by.clip)])?;
+        let gradient = Arg::Read(gradient);
+        launch(
+            device,
+            "squares",
+            Grid::Rows(self.count),
+            &[gradient, packed, lengths, sums.written(self.count)?, count],
+        )?;
+        launch(
+            device,
+            "clip",
+            Grid::Rows(1),
+            &[sums.holds(self.count)?, norm.written(2)?, count, Arg::Float(by.clip)],
+        )?;
         let args = [
-            Arg::Words(w),
-            Arg::Words(velocity),
+            Arg::Write(w),
+            Arg::Write(velocity),
             gradient,
-            norm,
+            norm.holds(2)?,
             self.ints(self.home)?,
             packed,
             lengths,

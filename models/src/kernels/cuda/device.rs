@@ -5,7 +5,7 @@ use std::str::FromStr;
 use crate::{Error, Result};
 
 /// A stretch of a device's memory, in words of four bytes: `f32` or `i32`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Words {
     address: u64,
     len: usize,
@@ -61,26 +61,55 @@ impl Words {
         self.part(offset, self.len.saturating_sub(offset))
     }
 
-    /// As an argument that a kernel reads or writes `len` words of.
+    /// Whether some of the words are among others.
+    pub(super) fn overlaps(self, other: Words) -> bool {
+        let end = |words: Words| words.address + 4 * words.len as u64;
+        !self.is_empty() && !other.is_empty() && self.address < end(other) && other.address < end(self)
+    }
+
+    /// As an argument that a kernel reads `len` words of.
     pub(super) fn holds(self, len: usize) -> Result<Arg> {
-        self.part(0, len).map(Arg::Words)
+        self.part(0, len).map(Arg::Read)
     }
 
     /// The same, or none at all.
     pub(super) fn may_hold(self, len: usize) -> Result<Arg> {
-        if self.is_empty() { Ok(Arg::Words(self)) } else { self.holds(len) }
+        if self.is_empty() { Ok(Arg::Read(self)) } else { self.holds(len) }
+    }
+
+    /// As an argument that a kernel writes `len` words of, or some of them.
+    pub(super) fn written(self, len: usize) -> Result<Arg> {
+        self.part(0, len).map(Arg::Write)
+    }
+
+    /// The same, or none at all.
+    pub(super) fn may_be_written(self, len: usize) -> Result<Arg> {
+        if self.is_empty() { Ok(Arg::Write(self)) } else { self.written(len) }
     }
 }
 
 /// An argument of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Arg {
-    /// A pointer.
-    Words(Words),
+    /// A pointer to what is only read.
+    Read(Words),
+    /// A pointer to what is written, and may be read too.
+    Write(Words),
     /// An `int`.
     Int(i32),
     /// A `float`.
     Float(f32),
+}
+
+impl Arg {
+    /// What a pointer points to, and whether that is written.
+    pub fn words(&self) -> Option<(Words, bool)> {
+        match self {
+            Arg::Read(words) => Some((*words, false)),
+            Arg::Write(words) => Some((*words, true)),
+            Arg::Int(_) | Arg::Float(_) => None,
+        }
+    }
 }
 
 /// How many threads a kernel wants.
@@ -115,19 +144,26 @@ pub struct Gemm {
 }
 
 impl Gemm {
+    /// The words of `a`, `b` and `c` that there are products of.
+    fn reach(&self) -> [(Words, usize); 3] {
+        let [m, n, k] = self.sizes;
+        let last = self.batch.saturating_sub(1);
+        let reach = |words: Words, size: usize, i: usize| (words, last * self.steps[i] + size);
+        [reach(self.a, m * k, 0), reach(self.b, k * n, 1), reach(self.c, m * n, 2)]
+    }
+
     /// Whether all matrices are within their words.
     ///
     /// # Errors
     /// One that is not.
     pub fn check(&self) -> Result<()> {
-        let [m, n, k] = self.sizes;
-        let last = self.batch.saturating_sub(1);
-        for (words, (size, step)) in
-            [self.a, self.b, self.c].iter().zip([m * k, k * n, m * n].iter().zip(self.steps))
-        {
-            words.part(0, last * step + size)?;
-        }
-        Ok(())
+        self.reach().into_iter().try_for_each(|(words, len)| words.part(0, len).map(drop))
+    }
+
+    /// The words of all matrices, and whether they are written.
+    pub(super) fn touches(&self) -> Vec<(Words, bool)> {
+        let [a, b, c] = self.reach().map(|(words, len)| words.part(0, len).unwrap_or(words));
+        vec![(a, false), (b, false), (c, true)]
     }
 }
 
@@ -227,8 +263,7 @@ const MOST: usize = 1 << 30;
 #[allow(unsafe_code)]
 pub(super) fn launch(device: &mut dyn Device, kernel: &'static str, grid: Grid, args: &[Arg]) -> Result<()> {
     let (Grid::Each(count) | Grid::Rows(count)) = grid;
-    let words =
-        args.iter().filter_map(|arg| if let Arg::Words(words) = arg { Some(words.len()) } else { None });
+    let words = args.iter().filter_map(|arg| arg.words().map(|(words, _)| words.len()));
     let most = words.max().unwrap_or(0).max(count);
     if most > MOST {
         let problem = format!("{most} numbers at once, {MOST} is the most. Help: a smaller batch");
@@ -269,7 +304,7 @@ pub(super) fn part_sums(
     each: usize,
 ) -> Result<[Arg; 2]> {
     let words = units * parts * each;
-    Ok([device.scratch(words)?.holds(words)?, device.tickets(units)?.holds(units)?])
+    Ok([device.scratch(words)?.written(words)?, device.tickets(units)?.written(units)?])
 }
 
 /// `usize` as a kernel's `int`; [`launch`] refuses what is too large.

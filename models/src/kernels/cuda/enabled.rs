@@ -1,7 +1,7 @@
 //! An NVIDIA GPU: the driver, NVRTC and cuBLAS, looked for when a device is opened, so that the program starts without them.
 #![allow(unsafe_code)]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use cudarc::cublas::{self, CudaBlas};
@@ -11,6 +11,7 @@ use cudarc::nvrtc::{self, CompileError, CompileOptions, Ptx};
 
 use super::calls::{Call, Repeats};
 use super::device::{Arg, ByColumns, Choice, Device, Gemm, Grid, Words, device_error};
+use super::order::{LANES, places};
 use super::{kernels, source};
 use crate::Result;
 
@@ -26,18 +27,46 @@ const BLOCKS: usize = 1 << 16;
 struct Gpu {
     name: String,
     context: Arc<CudaContext>,
-    stream: Arc<CudaStream>,
+    /// The first is where all begins and ends, and cuBLAS's; the others have parts of what is recorded.
+    streams: Vec<Arc<CudaStream>>,
     functions: HashMap<String, CudaFunction>,
     blas: CudaBlas,
     compute: cublas::sys::cublasComputeType_t,
     memory: Vec<Words>,
     /// What cuBLAS keeps; its own would have to be asked for while a sequence is recorded.
     workspace: u64,
-    scratch: Words,
-    tickets: Words,
+    scratch: Turns,
+    tickets: Turns,
     /// What was asked for since the last answer, or the last that was written.
     calls: Vec<Call>,
     repeats: Repeats<CudaGraph>,
+}
+
+/// Memory that calls have one after the other, so that neighbours have parts of their own, and may run at once.
+#[derive(Default)]
+struct Turns {
+    words: Words,
+    next: usize,
+}
+
+/// Calls that have memory of their own where they ask for the most that was asked for.
+const NEIGHBOURS: usize = 16;
+
+impl Turns {
+    /// How many words there should be, if there are too few for several calls that want `len`.
+    fn wants(&self, len: usize) -> Option<usize> {
+        (self.words.len() < NEIGHBOURS * len).then(|| (NEIGHBOURS * len).next_power_of_two())
+    }
+
+    /// The next `len` words, which begin on a line of the GPU's.
+    fn take(&mut self, len: usize) -> Result<Words> {
+        if self.next + len > self.words.len() {
+            self.next = 0;
+        }
+        let found = self.words.part(self.next, len);
+        self.next += len.next_multiple_of(32);
+        found
+    }
 }
 
 /// What a library of CUDA said.
@@ -110,8 +139,8 @@ pub fn open(choice: Choice) -> Result<Box<dyn Device>> {
     for kernel in kernels(&source()) {
         functions.insert(kernel.to_string(), failed(kernel, module.load_function(kernel))?);
     }
-    let stream = failed("a stream", context.new_stream())?;
-    let blas = failed("opening cuBLAS", CudaBlas::new(stream.clone()))?;
+    let streams = (0..LANES).map(|_| failed("a stream", context.new_stream())).collect::<Result<Vec<_>>>()?;
+    let blas = failed("opening cuBLAS", CudaBlas::new(streams[0].clone()))?;
     // SAFETY: freed once, when the device is dropped, and cuBLAS is told its size.
     let workspace = failed("memory", unsafe { driver::result::malloc_sync(WORKSPACE) })?;
     let status =
@@ -124,38 +153,43 @@ pub fn open(choice: Choice) -> Result<Box<dyn Device>> {
     Ok(Box::new(Gpu {
         name,
         context,
-        stream,
+        streams,
         functions,
         blas,
         compute,
         memory: Vec::new(),
         workspace,
-        scratch: Words::NONE,
-        tickets: Words::NONE,
+        scratch: Turns::default(),
+        tickets: Turns::default(),
         calls: Vec::new(),
         repeats: Repeats::new(),
     }))
 }
 
 impl Gpu {
+    fn stream(&self) -> &Arc<CudaStream> {
+        &self.streams[0]
+    }
+
     /// To the device; the values are free again when it returns.
     fn copy<T>(&mut self, to: Words, values: &[T]) -> Result<()> {
         let to = to.part(0, values.len())?;
         self.flush()?;
         // SAFETY: `to` has as many words of four bytes, and the driver has copied values of ordinary memory when it returns.
         let done =
-            unsafe { driver::result::memcpy_htod_async(to.address(), values, self.stream.cu_stream()) };
+            unsafe { driver::result::memcpy_htod_async(to.address(), values, self.stream().cu_stream()) };
         failed("copying to the GPU", done)
     }
 
     /// Sends off what was asked for.
     fn flush(&mut self) -> Result<()> {
         failed("memory", self.context.bind_to_thread())?;
+        (self.scratch.next, self.tickets.next) = (0, 0);
         let calls = std::mem::take(&mut self.calls);
         let mut repeats = std::mem::replace(&mut self.repeats, Repeats::new());
         let done = match repeats.find(&calls) {
             Some(replay) => self.replay(&calls, replay),
-            None => self.make(&calls).map(|()| repeats.remember(calls)),
+            None => calls.iter().try_for_each(|call| self.make(call, 0)).map(|()| repeats.remember(calls)),
         };
         self.repeats = repeats;
         done
@@ -175,45 +209,68 @@ impl Gpu {
     /// The calls were made before, so that all libraries have what they need.
     fn record(&self, calls: &[Call]) -> Result<CudaGraph> {
         let what = "recording kernels";
-        failed(what, self.stream.begin_capture(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL))?;
-        let made = self.make(calls);
-        let graph = self.stream.end_capture(driver::sys::CUgraphInstantiate_flags(0));
+        failed(what, self.stream().begin_capture(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL))?;
+        let made = self.make_by_lanes(calls);
+        let graph = self.stream().end_capture(driver::sys::CUgraphInstantiate_flags(0));
         made?;
         failed(what, graph)?.ok_or_else(|| device_error(what, "CUDA made no graph of them"))
     }
 
-    fn make(&self, calls: &[Call]) -> Result<()> {
-        for call in calls {
-            match call {
-                Call::Launch(kernel, blocks, args) => self.make_launch(kernel, *blocks, args)?,
-                Call::Gemm(gemm) => self.make_gemm(gemm)?,
-                Call::Clear(at) => {
-                    // SAFETY: the words are the device's.
-                    let done = unsafe {
-                        driver::result::memset_d8_async(
-                            at.address(),
-                            0,
-                            4 * at.len(),
-                            self.stream.cu_stream(),
-                        )
-                    };
-                    failed("memory", done)?;
-                }
+    /// Each in its lane, all of which begin and end in the first.
+    fn make_by_lanes(&self, calls: &[Call]) -> Result<()> {
+        let places = places(calls);
+        let lanes = places.iter().map(|place| place.lane + 1).max().unwrap_or(0);
+        let others = self.streams.iter().take(lanes).skip(1);
+        let event = |stream: &Arc<CudaStream>| failed("a mark", stream.record_event(None));
+        let begin = event(self.stream())?;
+        others.clone().try_for_each(|stream| failed("a lane", stream.wait(&begin)))?;
+        let awaited: HashSet<usize> = places.iter().flat_map(|place| &place.waits).copied().collect();
+        let mut done = HashMap::new();
+        for (i, (call, place)) in calls.iter().zip(&places).enumerate() {
+            let stream = &self.streams[place.lane];
+            for before in place.waits.iter().filter_map(|before| done.get(before)) {
+                failed("a lane", stream.wait(before))?;
+            }
+            self.make(call, place.lane)?;
+            if awaited.contains(&i) {
+                done.insert(i, event(stream)?);
             }
         }
-        Ok(())
+        others.into_iter().try_for_each(|stream| failed("a lane", self.stream().wait(&event(stream)?)))
     }
 
-    fn make_launch(&self, kernel: &'static str, blocks: u32, args: &[Arg]) -> Result<()> {
+    /// One call; products are made in lane 0 alone.
+    fn make(&self, call: &Call, lane: usize) -> Result<()> {
+        match call {
+            Call::Launch(kernel, blocks, args) => {
+                self.make_launch(kernel, *blocks, args, &self.streams[lane])
+            }
+            Call::Gemm(gemm) => self.make_gemm(gemm),
+            Call::Clear(at) => {
+                let stream = self.streams[lane].cu_stream();
+                // SAFETY: the words are the device's.
+                let done = unsafe { driver::result::memset_d8_async(at.address(), 0, 4 * at.len(), stream) };
+                failed("memory", done)
+            }
+        }
+    }
+
+    fn make_launch(
+        &self,
+        kernel: &'static str,
+        blocks: u32,
+        args: &[Arg],
+        stream: &Arc<CudaStream>,
+    ) -> Result<()> {
         let Some(function) = self.functions.get(kernel) else {
             return Err(device_error(kernel, "there is no such kernel"));
         };
         let addresses: Vec<u64> =
-            args.iter().map(|arg| if let Arg::Words(words) = arg { words.address() } else { 0 }).collect();
-        let mut launch = self.stream.launch_builder(function);
+            args.iter().map(|arg| arg.words().map_or(0, |(words, _)| words.address())).collect();
+        let mut launch = stream.launch_builder(function);
         for (arg, address) in args.iter().zip(&addresses) {
             match arg {
-                Arg::Words(_) => launch.arg(address),
+                Arg::Read(_) | Arg::Write(_) => launch.arg(address),
                 Arg::Int(n) => launch.arg(n),
                 Arg::Float(x) => launch.arg(x),
             };
@@ -285,26 +342,26 @@ impl Device for Gpu {
     }
 
     fn scratch(&mut self, words: usize) -> Result<Words> {
-        // One that is too small may still be in use, and goes with all the rest.
-        if self.scratch.len() < words {
-            self.scratch = self.alloc(words.next_power_of_two())?;
+        if let Some(more) = self.scratch.wants(words) {
+            // What is too small may still be in use, and goes with all the rest.
+            self.scratch = Turns { words: self.alloc(more)?, next: 0 };
         }
-        self.scratch.part(0, words)
+        self.scratch.take(words)
     }
 
     fn tickets(&mut self, count: usize) -> Result<Words> {
-        if self.tickets.len() < count {
-            self.tickets = self.alloc(count.next_power_of_two())?;
-            self.clear(self.tickets)?;
+        if let Some(more) = self.tickets.wants(count) {
+            self.tickets = Turns { words: self.alloc(more)?, next: 0 };
+            self.clear(self.tickets.words)?;
         }
-        self.tickets.part(0, count)
+        self.tickets.take(count)
     }
 
     fn release(&mut self) -> Result<()> {
-        (self.scratch, self.tickets) = (Words::NONE, Words::NONE);
+        (self.scratch, self.tickets) = (Turns::default(), Turns::default());
         self.flush()?;
         self.repeats.clear();
-        failed("waiting", self.stream.synchronize())?;
+        failed("waiting", self.stream().synchronize())?;
         for words in self.memory.drain(..) {
             // SAFETY: from `alloc`, and nothing runs that could use it.
             failed("memory", unsafe { driver::result::free_sync(words.address()) })?;
@@ -329,9 +386,10 @@ impl Device for Gpu {
         let from = from.part(0, out.len())?;
         self.flush()?;
         // SAFETY: `from` has as many words, and `out` is not touched before the stream has come to an end.
-        let done = unsafe { driver::result::memcpy_dtoh_async(out, from.address(), self.stream.cu_stream()) };
+        let done =
+            unsafe { driver::result::memcpy_dtoh_async(out, from.address(), self.stream().cu_stream()) };
         failed("copying from the GPU", done)?;
-        failed("a kernel", self.stream.synchronize())
+        failed("a kernel", self.stream().synchronize())
     }
 
     unsafe fn launch(&mut self, kernel: &'static str, grid: Grid, args: &[Arg]) -> Result<()> {

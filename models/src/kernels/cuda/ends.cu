@@ -1,19 +1,21 @@
 // The two ends of a network: what the stem's product reads, and the classifier's pool and loss.
 
-// Images [image][row][column][channel] of bytes, four to a word, each moved as its three numbers say: by rows, by columns, and whether it is
-// mirrored. Black where there is none of it. Then what `levels` [channel][256] makes of each byte, [image][channel][row][column].
+// Images [image][row][column][channel] of bytes, four to a word, each moved as its seven numbers say: by rows, by columns, and whether it is
+// mirrored. Black where there is none of it. Then what `levels` [channel][256] makes of each byte, [image][channel][row][column], and
+// zero from the fourth number's row to the fifth's and the sixth's column to the seventh's.
 extern "C" __global__ void augment(const int *bytes, const int *moves, const float *levels, float *out, int batch, int channels,
                                    int rows, int columns) {
   const unsigned char *from = (const unsigned char *)bytes;
   int pixels = rows * columns;
   EACH(i, batch * channels * pixels) {
     int channel = i / pixels % channels, image = i / (pixels * channels);
-    const int *move = moves + 3 * image;
-    int r = i / columns % rows + move[0], column = i % columns;
+    const int *move = moves + 7 * image;
+    int row = i / columns % rows, r = row + move[0], column = i % columns;
     int c = (move[2] ? columns - 1 - column : column) + move[1];
     bool inside = r >= 0 && r < rows && c >= 0 && c < columns;
     int byte = inside ? from[((image * rows + r) * columns + c) * channels + channel] : 0;
-    out[i] = levels[256 * channel + byte];
+    bool hole = row >= move[3] && row < move[4] && column >= move[5] && column < move[6];
+    out[i] = hole ? 0.f : levels[256 * channel + byte];
   }
 }
 

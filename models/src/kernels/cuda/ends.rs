@@ -6,19 +6,22 @@ use crate::Result;
 /// Values of a byte, for each of which a channel has a level.
 pub const LEVELS: usize = 256;
 
+/// Integers that tell where an image goes.
+pub const MOVE: usize = 7;
+
 /// Images as bytes, and what becomes of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Bytes {
     /// `[image][row][column][channel]`, four bytes a word; the last word is filled up.
     pub words: Words,
-    /// Integers, three an image: by how many rows and columns its top left corner lies above and to the left of that of the crop, and
-    /// whether the crop is mirrored left to right then.
+    /// Integers, seven an image: by how many rows and columns its top left corner lies above and to the left of that of the crop,
+    /// whether the crop is mirrored left to right then, and the first row of its hole, the row past it, and the same of columns.
     pub moves: Words,
     /// What each byte becomes, `[channel][256]`.
     pub levels: Words,
 }
 
-/// Images `[image][channel][row][column]` moved, with the level of byte 0 where there is none of them.
+/// Images `[image][channel][row][column]` moved, with the level of byte 0 where there is none of them, and zero in its hole.
 pub fn augment(
     device: &mut dyn Device,
     bytes: &Bytes,
@@ -28,9 +31,9 @@ pub fn augment(
     let count = batch * channels * rows * columns;
     let args = [
         bytes.words.holds(count.div_ceil(4))?,
-        bytes.moves.holds(3 * batch)?,
+        bytes.moves.holds(MOVE * batch)?,
         bytes.levels.holds(LEVELS * channels)?,
-        out.holds(count)?,
+        out.written(count)?,
         int(batch),
         int(channels),
         int(rows),
@@ -48,7 +51,7 @@ pub fn patches(
 ) -> Result<()> {
     let count = batch * channels * rows * columns;
     let args =
-        [images.holds(count)?, out.holds(9 * count)?, int(batch), int(channels), int(rows), int(columns)];
+        [images.holds(count)?, out.written(9 * count)?, int(batch), int(channels), int(rows), int(columns)];
     launch(device, "patches", Grid::Each(9 * count), &args)
 }
 
@@ -60,7 +63,7 @@ pub fn row_sums(
     [rows, length]: [usize; 2],
     factor: f32,
 ) -> Result<()> {
-    let args = [x.holds(rows * length)?, y.holds(rows)?, int(rows), int(length), Arg::Float(factor)];
+    let args = [x.holds(rows * length)?, y.written(rows)?, int(rows), int(length), Arg::Float(factor)];
     launch(device, "row_sums", Grid::Rows(rows), &args)
 }
 
@@ -74,7 +77,7 @@ pub fn spread(
     add: bool,
 ) -> Result<()> {
     let [factor, add] = [Arg::Float(factor), Arg::Int(i32::from(add))];
-    let args = [x.holds(rows)?, y.holds(rows * length)?, int(rows), int(length), factor, add];
+    let args = [x.holds(rows)?, y.written(rows * length)?, int(rows), int(length), factor, add];
     launch(device, "spread", Grid::Each(rows * length), &args)
 }
 
@@ -102,12 +105,12 @@ pub struct Loss {
 /// The cross-entropy of a batch, and its gradient.
 pub fn cross_entropy(device: &mut dyn Device, loss: &Loss, classes: usize, batch: usize) -> Result<()> {
     let args = [
-        loss.logits.holds(classes * batch)?,
+        loss.logits.written(classes * batch)?,
         loss.bias.holds(classes)?,
         loss.labels.holds(batch)?,
-        loss.loss.holds(batch)?,
-        loss.right.holds(batch)?,
-        loss.gradient.holds(classes * batch)?,
+        loss.loss.written(batch)?,
+        loss.right.written(batch)?,
+        loss.gradient.written(classes * batch)?,
         int(classes),
         int(batch),
         Arg::Float(loss.smoothing),

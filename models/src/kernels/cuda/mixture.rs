@@ -34,7 +34,7 @@ impl Edges {
         let (map, len) = (terms.channels * self.length, terms.count * terms.channels);
         let parts = many_parts(self.count * terms.channels, self.length);
         let args = [
-            Arg::Words(z),
+            Arg::Read(z),
             x.may_hold(map)?,
             terms.source.may_hold(terms.count)?,
             scale.may_hold(len)?,
@@ -42,7 +42,7 @@ impl Edges {
             self.first.holds(self.count + 1)?,
             self.terms.may_hold(terms.count)?,
             self.target.holds(self.count)?,
-            Arg::Words(nodes),
+            Arg::Write(nodes),
             int(self.count),
             int(terms.channels),
             int(self.length),
@@ -81,18 +81,18 @@ impl Sources {
         let [channels, length] = self.size;
         let count = self.count * channels * length;
         let first =
-            if self.first.is_empty() { Arg::Words(Words::NONE) } else { self.first.holds(self.count + 1)? };
-        let [a, b, c] = slopes.abc.map(Arg::Words);
+            if self.first.is_empty() { Arg::Read(Words::NONE) } else { self.first.holds(self.count + 1)? };
+        let [a, b, c] = slopes.abc.map(Arg::Read);
         let parts = many_parts(self.count * channels, length);
         let args = [
-            Arg::Words(gradient),
-            Arg::Words(self.target),
+            Arg::Read(gradient),
+            Arg::Read(self.target),
             z.holds(count)?,
             first,
             a,
             b,
             c,
-            out.holds(count)?,
+            out.written(count)?,
             int(self.count),
             int(channels),
             int(length),

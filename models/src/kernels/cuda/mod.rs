@@ -6,7 +6,6 @@
 //!
 //! Maps are `[channel][image][row][column]`, all numbers are `f32`.
 
-#[cfg(any(feature = "cuda", test))]
 mod calls;
 pub mod depthwise;
 pub mod descent;
@@ -14,6 +13,7 @@ mod device;
 pub mod ends;
 pub mod mixture;
 pub mod norm;
+mod order;
 pub mod pointwise;
 pub mod pool;
 pub mod product;
@@ -28,8 +28,10 @@ mod open;
 #[path = "disabled.rs"]
 mod open;
 
+pub use calls::Call;
 pub use device::{Arg, ByColumns, Choice, Device, Gemm, Grid, Words};
 pub use open::{compile, open};
+pub use order::{LANES, Place, places};
 
 /// The kernels' files, name and text, in the order in which they make one source.
 pub const SOURCES: [(&str, &str); 13] = [

@@ -60,6 +60,11 @@ impl Terms {
         self.count * self.channels
     }
 
+    /// Of the maps that terms number, each of so many words a channel.
+    fn of_maps(&self, words: Words, length: usize) -> Result<Arg> {
+        if self.source.is_empty() { words.holds(self.len() * length) } else { Ok(Arg::Read(words)) }
+    }
+
     fn source(&self) -> Result<Arg> {
         self.source.may_hold(self.count)
     }
@@ -67,7 +72,7 @@ impl Terms {
     /// Words, and steps by term and by channel.
     fn weight(&self) -> Result<[Arg; 3]> {
         Ok(match self.weight {
-            Weight::One => [Arg::Words(Words::NONE), Arg::Int(0), Arg::Int(0)],
+            Weight::One => [Arg::Read(Words::NONE), Arg::Int(0), Arg::Int(0)],
             Weight::OfTerm(words) => [words.holds(self.count)?, Arg::Int(1), Arg::Int(0)],
             Weight::OfChannel(words) => [words.holds(self.channels)?, Arg::Int(0), Arg::Int(1)],
         })
@@ -83,15 +88,15 @@ impl Terms {
     ) -> Result<()> {
         let [weight, by_term, by_channel] = self.weight()?;
         let args = [
-            Arg::Words(moments.mean),
-            Arg::Words(moments.variance),
+            self.of_maps(moments.mean, 1)?,
+            self.of_maps(moments.variance, 1)?,
             self.source()?,
             weight,
             by_term,
             by_channel,
             bias.may_hold(self.channels)?,
-            scale.holds(self.len())?,
-            shift.holds(self.len())?,
+            scale.written(self.len())?,
+            shift.written(self.len())?,
             int(self.count),
             int(self.channels),
         ];
@@ -113,21 +118,21 @@ impl Terms {
         let [sums, tickets] = part_sums(device, len, parts, 2)?;
         let ([weight, by_term, by_channel], [a, b, c]) = (self.weight()?, slopes.abc);
         let args = [
-            Arg::Words(gradient),
-            Arg::Words(z),
-            Arg::Words(x),
-            Arg::Words(moments.mean),
-            Arg::Words(moments.variance),
+            if self.target.is_empty() { gradient.holds(len * length)? } else { Arg::Read(gradient) },
+            self.of_maps(z, length)?,
+            Arg::Read(x),
+            self.of_maps(moments.mean, 1)?,
+            self.of_maps(moments.variance, 1)?,
             self.source()?,
             self.target.may_hold(self.count)?,
             weight,
             by_term,
             by_channel,
-            slopes.sum.holds(len)?,
-            a.holds(len)?,
-            b.holds(len)?,
-            c.holds(len)?,
-            slopes.reach.holds(len)?,
+            slopes.sum.written(len)?,
+            a.written(len)?,
+            b.written(len)?,
+            c.written(len)?,
+            slopes.reach.written(len)?,
             sums,
             tickets,
             int(self.count),
@@ -151,8 +156,8 @@ pub fn moments(
     let [sums, tickets] = part_sums(device, rows, parts, 2)?;
     let args = [
         x.holds(rows * length)?,
-        moments.mean.holds(rows)?,
-        moments.variance.holds(rows)?,
+        moments.mean.written(rows)?,
+        moments.variance.written(rows)?,
         sums,
         tickets,
         int(rows),
@@ -176,7 +181,7 @@ pub fn normalise(
         x.holds(count)?,
         scale.holds(rows)?,
         shift.holds(rows)?,
-        y.holds(count)?,
+        y.written(count)?,
         int(rows),
         int(length),
         Arg::Int(i32::from(rectify)),

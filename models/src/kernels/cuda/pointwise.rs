@@ -60,12 +60,12 @@ impl Pointwise {
         let none = Words::NONE;
         let [sums, tickets] = match moments {
             Some(_) => part_sums(device, slots, parts, 2 * channels)?,
-            None => [Arg::Words(none); 2],
+            None => [Arg::Write(none); 2],
         };
-        let found = moments.map_or(Ok([Arg::Words(none); 2]), |Moments { mean, variance }| {
-            Ok::<_, crate::Error>([mean.holds(rows)?, variance.holds(rows)?])
+        let found = moments.map_or(Ok([Arg::Write(none); 2]), |Moments { mean, variance }| {
+            Ok::<_, crate::Error>([mean.written(rows)?, variance.written(rows)?])
         })?;
-        let maps = [w.holds(rows * channels)?, x.holds(rows * length)?, y.holds(rows * length)?];
+        let maps = [w.holds(rows * channels)?, x.holds(rows * length)?, y.written(rows * length)?];
         let sizes = [int(slots), int(length), Arg::Int(i32::from(transposed)), int(parts)];
         let args = [&maps[..], &found, &[sums, tickets], &sizes].concat();
         launch(device, name, Grid::Rows(slots * parts), &args)?;

@@ -44,8 +44,12 @@ impl Pool {
         means: Words,
     ) -> Result<()> {
         let [inputs, outputs] = self.counts();
-        let args =
-            [x.holds(inputs)?, most.may_hold(outputs)?, taps.may_hold(outputs)?, means.may_hold(outputs)?];
+        let args = [
+            x.holds(inputs)?,
+            most.may_be_written(outputs)?,
+            taps.may_be_written(outputs)?,
+            means.may_be_written(outputs)?,
+        ];
         let args = [&args[..], &self.sizes()].concat();
         launch(device, "pools_forward", self.grid(self.output, true), &args)
     }
@@ -66,7 +70,7 @@ impl Pool {
             d_most.may_hold(outputs)?,
             taps.may_hold(outputs)?,
             d_means.may_hold(outputs)?,
-            dx.holds(inputs)?,
+            dx.written(inputs)?,
         ];
         let args = [&args[..], &self.sizes()].concat();
         launch(device, "pools_backward", self.grid(self.input, self.stride == 1), &args)

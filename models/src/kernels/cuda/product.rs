@@ -28,6 +28,6 @@ pub fn row_products(
     let [left, right] = [left.holds(slots * m * length)?, right.holds(rights * n * length)?];
     let [sums, tickets] = part_sums(device, tiles, parts, (slots * m * n).div_ceil(tiles.max(1)))?;
     let sizes = [int(slots), int(m), int(n), int(length), int(parts)];
-    let rest = [out.holds(slots * m * n)?, sums, tickets, Arg::Int(i32::from(shared))];
+    let rest = [out.written(slots * m * n)?, sums, tickets, Arg::Int(i32::from(shared))];
     launch(device, name, Grid::Rows(parts * tiles), &[&[left, right][..], &rest, &sizes].concat())
 }

@@ -5,7 +5,7 @@ use crate::Result;
 
 /// `y = max(0, x)`.
 pub fn forward(device: &mut dyn Device, x: Words, y: Words, count: usize) -> Result<()> {
-    launch(device, "rectify_forward", Grid::Each(count), &[x.holds(count)?, y.holds(count)?, int(count)])
+    launch(device, "rectify_forward", Grid::Each(count), &[x.holds(count)?, y.written(count)?, int(count)])
 }
 
 /// The gradient of x from that of y, added to `dx` where `add`; `dx` may be `dy` where it is not.
@@ -16,7 +16,7 @@ pub fn backward(
     count: usize,
     add: bool,
 ) -> Result<()> {
-    let args = [y.holds(count)?, dy.holds(count)?, dx.holds(count)?, int(count), Arg::Int(i32::from(add))];
+    let args = [y.holds(count)?, dy.holds(count)?, dx.written(count)?, int(count), Arg::Int(i32::from(add))];
     launch(device, "rectify_backward", Grid::Each(count), &args)
 }
 
@@ -44,14 +44,14 @@ impl Halve {
     /// The positive parts of pixels of even row and column, then of those one further down and right: `y` `[2][plane][row][column]`.
     pub fn forward(&self, device: &mut dyn Device, x: Words, y: Words) -> Result<()> {
         let [inputs, outputs] = self.counts();
-        let args = [x.holds(inputs)?, y.holds(2 * outputs)?];
+        let args = [x.holds(inputs)?, y.written(2 * outputs)?];
         launch(device, "halve_forward", Grid::Each(2 * outputs), &[&args[..], &self.sizes()].concat())
     }
 
     /// Adds to the gradient of x.
     pub fn backward(&self, device: &mut dyn Device, x: Words, dy: Words, dx: Words) -> Result<()> {
         let [inputs, outputs] = self.counts();
-        let args = [x.holds(inputs)?, dy.holds(2 * outputs)?, dx.holds(inputs)?];
+        let args = [x.holds(inputs)?, dy.holds(2 * outputs)?, dx.written(inputs)?];
         launch(device, "halve_backward", Grid::Each(inputs), &[&args[..], &self.sizes()].concat())
     }
 }

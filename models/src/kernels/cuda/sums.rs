@@ -5,7 +5,7 @@ use crate::Result;
 
 /// `y = x`, or `y += x` where `add`.
 pub fn accumulate(device: &mut dyn Device, x: Words, y: Words, count: usize, add: bool) -> Result<()> {
-    let args = [x.holds(count)?, y.holds(count)?, int(count), Arg::Int(i32::from(add))];
+    let args = [x.holds(count)?, y.written(count)?, int(count), Arg::Int(i32::from(add))];
     launch(device, "accumulate", Grid::Each(count), &args)
 }
 
@@ -17,6 +17,6 @@ pub fn weigh(
     [channels, batch, pixels]: [usize; 3],
 ) -> Result<()> {
     let count = channels * batch * pixels;
-    let args = [x.holds(count)?, factors.holds(batch)?, int(channels), int(batch), int(pixels)];
+    let args = [x.written(count)?, factors.holds(batch)?, int(channels), int(batch), int(pixels)];
     launch(device, "weigh", Grid::Each(count), &args)
 }

@@ -24,7 +24,7 @@ pub(super) struct Pass<'a> {
     /// By home: its maps, and their gradients.
     pub(super) values: &'a [Words],
     pub(super) slopes: &'a [Words],
-    /// Sums and factors of a BatchNorm's channels.
+    /// Factors of all BatchNorms' channels, which lie as their moments do.
     pub(super) scratch: [Words; 3],
 }
 
@@ -52,6 +52,12 @@ impl Pass<'_> {
 
     pub(super) fn weight_gradient(&self, id: usize) -> Result<Words> {
         self.gradients.from(self.at[id])
+    }
+
+    /// Factors of so many channels of the BatchNorm whose first moments are these.
+    pub(super) fn factors(&self, first: usize, channels: usize) -> Result<[Words; 3]> {
+        let [a, b, c] = self.scratch.map(|words| words.part(first, channels));
+        Ok([a?, b?, c?])
     }
 
     /// Those of a BatchNorm whose first are these.

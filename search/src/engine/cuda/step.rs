@@ -187,7 +187,8 @@ impl Norm {
         if pass.training && !self.counted {
             norm::moments(pass.device, x, moments, sizes[0], sizes[1])?;
         }
-        let (bias, [scale, shift, _]) = (pass.weight(self.bias)?, pass.scratch);
+        let (bias, [scale, shift, _]) =
+            (pass.weight(self.bias)?, pass.factors(self.moments, self.x.channels)?);
         self.terms(pass)?.scaling(pass.device, moments, bias, [scale, shift])?;
         norm::normalise(pass.device, x, [scale, shift], y, sizes, false)
     }
@@ -195,7 +196,7 @@ impl Norm {
     fn backward(&self, pass: &mut Pass<'_>) -> Result<()> {
         let (x, dx, dy) = (pass.value(self.x)?, pass.gradient(self.x)?, pass.gradient(self.y)?);
         let (sum, reach) = (pass.weight_gradient(self.bias)?, pass.weight_gradient(self.weight)?);
-        let slopes = Slopes { sum, abc: pass.scratch, reach };
+        let slopes = Slopes { sum, abc: pass.factors(self.moments, self.x.channels)?, reach };
         let (moments, length) = (pass.moments(self.moments)?, self.x.length(pass.batch));
         self.terms(pass)?.slopes(pass.device, dy, [x, Words::NONE], length, moments, &slopes)?;
         let size = [self.x.channels, length];

@@ -9,7 +9,7 @@ use milenas_models::kernels::cuda::{Device, Gemm, Words};
 
 use super::pass::{Pass, Product};
 use super::plan::{Edge, Plan, Tables, halves};
-use super::state::{State, slopes};
+use super::state::State;
 use crate::resident::{Packing, Tensors};
 use crate::supernet::{Row, SupernetConfig};
 
@@ -292,7 +292,7 @@ impl Cell {
     fn prepare_back(&self, pass: &mut Pass<'_>, packed: &Prepared, i: usize, source: Source) -> Result<()> {
         let (length, Preparation { halves, map, .. }) = (self.length(pass), &self.preparations[i]);
         let (gradient, slopes, moments) =
-            (self.input_gradients[i], slopes(pass), pass.moments(packed.moments)?);
+            (self.input_gradients[i], pass.slopes()?, pass.moments(packed.moments)?);
         let terms = Terms::plain(1, self.channels);
         terms.slopes(pass.device, gradient, [*map, Words::NONE], length, moments, &slopes)?;
         let one =

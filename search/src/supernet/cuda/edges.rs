@@ -12,7 +12,7 @@ use milenas_models::kernels::cuda::{Gemm, Words};
 
 use super::pass::{Pass, Product};
 use super::plan::{CONVOLUTIONS, Plan, SEPARABLE};
-use super::state::{Buffers, State, slopes};
+use super::state::{Buffers, State};
 
 /// A state's edges under a plan.
 pub(super) struct Edgewise<'a> {
@@ -171,7 +171,7 @@ impl Edgewise<'_> {
             seconds.weight_gradient(pass.device, x, self.b.second, by_kind(pass.gradients, at)?)?;
         }
         seconds.input_gradient(pass.device, x, by_kind(pass.weights, at)?, self.b.second, dy)?;
-        let (z, slopes, moments) = (self.maps(0, slots)?, slopes(pass), self.moments_at(pass, 0)?);
+        let (z, slopes, moments) = (self.maps(0, slots)?, pass.slopes()?, self.moments_at(pass, 0)?);
         Terms::plain(slots, channels).slopes(
             pass.device,
             dy,

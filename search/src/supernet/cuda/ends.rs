@@ -9,7 +9,6 @@ use milenas_models::kernels::cuda::{Device, Gemm, Words};
 
 use super::cell::Source;
 use super::pass::Pass;
-use super::state::slopes;
 use crate::resident::{Packing, Tensors};
 
 /// Taps of a convolution of 3x3.
@@ -99,7 +98,7 @@ impl Stem {
         out.rectify_gradient(pass)?;
         let [weight, gamma, beta] = plan.packed;
         let slopes =
-            Slopes { sum: pass.gradients.from(beta)?, reach: pass.gradients.from(gamma)?, ..slopes(pass) };
+            Slopes { sum: pass.gradients.from(beta)?, reach: pass.gradients.from(gamma)?, ..pass.slopes()? };
         let moments = pass.moments(plan.moments)?;
         self.terms(pass, plan)?.slopes(
             pass.device,

@@ -71,7 +71,7 @@ impl Network {
             ints: Words::NONE,
             floats: Words::NONE,
             results: Words::NONE,
-            scratch: Scratch { terms: [Words::NONE; 5] },
+            scratch: Scratch::default(),
         };
         let (sources, resident) = (Vec::new(), Resident::new());
         Network { config, tensors, stem, cells, head, sources, resident, memory, size: [0; 3] }
@@ -104,17 +104,13 @@ impl Network {
         let states = self.cells.iter().flat_map(|cell| &cell.states);
         let terms = states.map(|state| TERMS * state.edges.len() * state.channels);
         let terms = terms.max().unwrap_or(0).max(self.config.stem_channels());
-        let mut scratch = Scratch { terms: [Words::NONE; 5] };
-        for words in &mut scratch.terms {
-            *words = device.alloc(terms)?;
-        }
         self.memory = Memory {
             feed: Feed::alloc(device, batch, [self.config.in_channels, height, width])?,
             weights: device.alloc(plan.packing.words())?,
             ints: device.alloc(plan.tables.ints.len())?,
             floats: device.alloc(plan.tables.floats.len())?,
             results: device.alloc(2 * plan.packing.moments() + plan.reach + 2 * batch)?,
-            scratch,
+            scratch: Scratch::alloc(device, terms)?,
         };
         self.resident.alloc(device, &self.tensors, plan.packing.words())?;
         self.size = [batch, height, width];

@@ -1,7 +1,7 @@
 //! What a pass through the network has on the device: packed weights, tables, results.
 
 use milenas_models::Result;
-use milenas_models::kernels::cuda::norm::Moments;
+use milenas_models::kernels::cuda::norm::{Moments, Slopes};
 use milenas_models::kernels::cuda::{Device, Words};
 
 /// One pass. Offsets are those of [`Packing`](crate::resident::Packing) and [`Tables`](super::plan::Tables).
@@ -21,14 +21,39 @@ pub(super) struct Pass<'a> {
     pub(super) scratch: Scratch,
 }
 
-/// Memory that every part of a pass uses in turn.
-#[derive(Clone, Copy)]
+/// How many parts of a pass have memory of their own, before the next uses that of the first again: neighbours may run at once.
+const TURNS: usize = 8;
+
+/// Memory that the parts of a pass use in turn.
+#[derive(Clone, Copy, Default)]
 pub(super) struct Scratch {
     /// Sums and factors of terms: sum, a, b, c, reach.
-    pub(super) terms: [Words; 5],
+    terms: [Words; 5],
+    /// Of a part.
+    each: usize,
+    turn: usize,
+}
+
+impl Scratch {
+    /// For parts of at most so many terms times channels.
+    pub(super) fn alloc(device: &mut dyn Device, each: usize) -> Result<Scratch> {
+        let mut scratch = Scratch { each, ..Scratch::default() };
+        for words in &mut scratch.terms {
+            *words = device.alloc(TURNS * each)?;
+        }
+        Ok(scratch)
+    }
 }
 
 impl Pass<'_> {
+    /// For a part of the pass.
+    pub(super) fn slopes(&mut self) -> Result<Slopes> {
+        let Scratch { terms, each, turn } = self.scratch;
+        self.scratch.turn = (turn + 1) % TURNS;
+        let [sum, a, b, c, reach] = terms.map(|words| words.part(turn * each, each));
+        Ok(Slopes { sum: sum?, abc: [a?, b?, c?], reach: reach? })
+    }
+
     pub(super) fn moments(&self, offset: usize) -> Result<Moments> {
         Ok(Moments { mean: self.mean.from(offset)?, variance: self.variance.from(offset)? })
     }

@@ -132,7 +132,7 @@ impl State {
     ) -> Result<()> {
         let e = self.at(pass, plan);
         let terms = e.terms(pass, plan.at.source)?;
-        let slopes = Slopes { reach: pass.reach.from(plan.reach)?, ..slopes(pass) };
+        let slopes = Slopes { reach: pass.reach.from(plan.reach)?, ..pass.slopes()? };
         let moments = pass.moments(plan.moments)?;
         terms.slopes(pass.device, gradients, [e.b.maps, x], e.length, moments, &slopes)?;
         if !wanted {
@@ -152,10 +152,4 @@ impl State {
         e.skips_back(pass, x, dx)?;
         e.pools_back(pass, dx)
     }
-}
-
-/// Scratch for slopes.
-pub(super) fn slopes(pass: &Pass<'_>) -> Slopes {
-    let [sum, a, b, c, reach] = pass.scratch.terms;
-    Slopes { sum, abc: [a, b, c], reach }
 }
