@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 
 use milenas_models::kernels::cuda::{
-    Arg, ByColumns, Call, Device, Gemm, Grid, LANES, Words, kernels, places, source,
+    Arg, ByColumns, Call, Device, Gemm, Grid, LANES, Turns, Words, kernels, places, source,
 };
 use milenas_models::{Error, Result};
 
@@ -18,10 +18,26 @@ type Launch = unsafe extern "C" fn(*const c_char, c_uint, c_uint, *mut *mut c_vo
 struct Host {
     launch: &'static Mutex<Launch>,
     threads: usize,
+    scratch: Turns,
+    tickets: Turns,
     calls: Vec<Call>,
     /// On lines of 16 bytes, as a GPU's is on longer ones.
     memory: Vec<Box<[u128]>>,
 }
+
+/// What a call says it does with a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Use {
+    None,
+    Read,
+    Written,
+}
+
+/// A number that shows, in place of a word that a call must not read.
+const HIDDEN: u32 = 0x7fc0_1234;
+
+/// Words of memory up to which calls are made with all else hidden.
+const CHECKED: usize = 1 << 15;
 
 const SHIM: &str = include_str!("shim.h");
 
@@ -103,8 +119,10 @@ pub fn devices(threads: &[usize]) -> Vec<Box<dyn Device>> {
         return vec![milenas_models::kernels::cuda::open(name.parse().unwrap()).unwrap()];
     }
     let Some(launch) = LIBRARY.get_or_init(library) else { return Vec::new() };
+    let none = Turns::default();
     let host = |&threads| {
-        Box::new(Host { launch, threads, calls: Vec::new(), memory: Vec::new() }) as Box<dyn Device>
+        let (calls, memory) = (Vec::new(), Vec::new());
+        Box::new(Host { launch, threads, scratch: none, tickets: none, calls, memory }) as Box<dyn Device>
     };
     threads.iter().map(host).collect()
 }
@@ -128,6 +146,8 @@ impl Host {
     /// Does what was asked for in an order as far from that of the calls as their lanes let it be: always in the last lane that need not
     /// wait.
     fn flush(&mut self) -> Result<()> {
+        self.scratch.begin();
+        self.tickets.begin();
         let calls = std::mem::take(&mut self.calls);
         let places = &places(&calls);
         let of_lane = |lane| (0..places.len()).filter(move |i: &usize| places[*i].lane == lane);
@@ -136,10 +156,58 @@ impl Host {
         for _ in 0..calls.len() {
             let may = |i: &usize| places[*i].waits.iter().all(|before| done[*before]);
             let next = lanes.iter_mut().rev().find_map(|lane| lane.next_if(may)).unwrap();
-            self.make(&calls[next])?;
+            self.make_alone(&calls[next])?;
             done[next] = true;
         }
         Ok(())
+    }
+
+    /// With everything hidden that the call does not say it touches, where there is so little memory that this takes no time: what runs
+    /// at once is found by what calls say.
+    fn make_alone(&mut self, call: &Call) -> Result<()> {
+        if self.memory.iter().map(|block| 4 * block.len()).sum::<usize>() > CHECKED {
+            return self.make(call);
+        }
+        let mut kept = Vec::new();
+        for block in &mut self.memory {
+            // SAFETY: whole words, of any content.
+            let words = unsafe { block.align_to_mut::<u32>().1 };
+            let at = words.as_ptr() as u64;
+            let mut uses = vec![Use::None; words.len()];
+            for (touched, written) in call.touches() {
+                let inside = |word: usize| {
+                    (0..4 * touched.len() as u64)
+                        .contains(&(at + 4 * word as u64).wrapping_sub(touched.address()))
+                };
+                let own = if written { Use::Written } else { Use::Read };
+                uses.iter_mut()
+                    .enumerate()
+                    .filter(|(i, _)| inside(*i))
+                    .for_each(|(_, of)| *of = own.max(*of));
+            }
+            kept.push((words.to_vec(), uses.clone()));
+            words
+                .iter_mut()
+                .zip(&uses)
+                .filter(|(_, of)| **of == Use::None)
+                .for_each(|(word, _)| *word = HIDDEN);
+        }
+        let made = self.make(call);
+        for (block, (before, uses)) in self.memory.iter_mut().zip(kept) {
+            // SAFETY: as above.
+            let words = unsafe { block.align_to_mut::<u32>().1 };
+            for ((word, before), of) in words.iter_mut().zip(before).zip(uses) {
+                match of {
+                    Use::None => {
+                        assert_eq!(*word, HIDDEN, "{call:?} writes what it does not say it touches");
+                        *word = before;
+                    }
+                    Use::Read => assert_eq!(*word, before, "{call:?} writes what it says it reads"),
+                    Use::Written => {}
+                }
+            }
+        }
+        made
     }
 
     fn make(&self, call: &Call) -> Result<()> {
@@ -224,17 +292,24 @@ impl Device for Host {
     }
 
     fn scratch(&mut self, words: usize) -> Result<Words> {
-        self.alloc(words)
+        if let Some(more) = self.scratch.wants(words) {
+            self.scratch = Turns::of(self.alloc(more)?);
+        }
+        self.scratch.take(words)
     }
 
     fn tickets(&mut self, count: usize) -> Result<Words> {
-        let tickets = self.alloc(count)?;
-        self.clear(tickets)?;
-        Ok(tickets)
+        if let Some(more) = self.tickets.wants(count) {
+            let more = self.alloc(more)?;
+            self.clear(more)?;
+            self.tickets = Turns::of(more);
+        }
+        self.tickets.take(count)
     }
 
     fn release(&mut self) -> Result<()> {
         self.flush()?;
+        (self.scratch, self.tickets) = (Turns::default(), Turns::default());
         self.memory.clear();
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! A derived network on a [`Device`], out of the kernels of `milenas_models::kernels::cuda`: for training, and for what it measures.
 //!
-//! Weights, their gradients and velocities stay on the device, running statistics on the host. A pass uploads a batch, launches the
-//! steps of its [`Plan`] on one stream, and waits at its end, to read loss and moments, or logits.
+//! Weights, their gradients and velocities stay on the device, running statistics on the host. A pass uploads a batch, asks for the
+//! steps of its [`Plan`], and waits at its end, to read loss and moments, or logits.
 
 mod convolution;
 mod maps;

@@ -16,7 +16,7 @@ pub enum Call {
 
 impl Call {
     /// The words that it reads or writes, and whether it writes them.
-    pub(super) fn touches(&self) -> Vec<(Words, bool)> {
+    pub fn touches(&self) -> Vec<(Words, bool)> {
         match self {
             Call::Launch(_, _, args) => args.iter().filter_map(Arg::words).collect(),
             Call::Gemm(gemm) => gemm.touches(),

@@ -1,4 +1,4 @@
-// A step of stochastic gradient descent. Parameters lie one after the other; a row of the tables tells where one begins, and how
+// A step of stochastic gradient descent. Parameters lie one after the other; a row of the tables tells where one, or a piece of one, begins, and how
 // many words it has.
 
 // Copies parameters from their places in `from` to those in `to`.
@@ -9,7 +9,7 @@ extern "C" __global__ void gather(const float *from, float *to, const int *from_
   }
 }
 
-// Of each parameter's gradient the sum of squares.
+// Of each row's gradients the sum of squares.
 extern "C" __global__ void squares(const float *gradient, const int *at, const int *lengths, float *sums, int count) {
   __shared__ float scratch[BLOCK / 32];
   ROWS(row, count) {

@@ -3,10 +3,10 @@
 use super::device::{Arg, Device, Grid, Words, int, launch};
 use crate::Result;
 
-/// Where parameters lie. All three are integers, one for each.
+/// Where parameters lie, in pieces, each a block's work. All three are integers, one for each.
 #[derive(Clone, Copy, Debug)]
 pub struct Table {
-    /// How many parameters.
+    /// How many pieces.
     pub count: usize,
     /// Where each is among all there are.
     pub home: Words,

@@ -10,7 +10,7 @@ use cudarc::driver::{self, CudaContext, CudaFunction, CudaGraph, CudaStream, Lau
 use cudarc::nvrtc::{self, CompileError, CompileOptions, Ptx};
 
 use super::calls::{Call, Repeats};
-use super::device::{Arg, ByColumns, Choice, Device, Gemm, Grid, Words, device_error};
+use super::device::{Arg, ByColumns, Choice, Device, Gemm, Grid, Turns, Words, device_error};
 use super::order::{LANES, places};
 use super::{kernels, source};
 use crate::Result;
@@ -40,33 +40,6 @@ struct Gpu {
     /// What was asked for since the last answer, or the last that was written.
     calls: Vec<Call>,
     repeats: Repeats<CudaGraph>,
-}
-
-/// Memory that calls have one after the other, so that neighbours have parts of their own, and may run at once.
-#[derive(Default)]
-struct Turns {
-    words: Words,
-    next: usize,
-}
-
-/// Calls that have memory of their own where they ask for the most that was asked for.
-const NEIGHBOURS: usize = 16;
-
-impl Turns {
-    /// How many words there should be, if there are too few for several calls that want `len`.
-    fn wants(&self, len: usize) -> Option<usize> {
-        (self.words.len() < NEIGHBOURS * len).then(|| (NEIGHBOURS * len).next_power_of_two())
-    }
-
-    /// The next `len` words, which begin on a line of the GPU's.
-    fn take(&mut self, len: usize) -> Result<Words> {
-        if self.next + len > self.words.len() {
-            self.next = 0;
-        }
-        let found = self.words.part(self.next, len);
-        self.next += len.next_multiple_of(32);
-        found
-    }
 }
 
 /// What a library of CUDA said.
@@ -184,7 +157,9 @@ impl Gpu {
     /// Sends off what was asked for.
     fn flush(&mut self) -> Result<()> {
         failed("memory", self.context.bind_to_thread())?;
-        (self.scratch.next, self.tickets.next) = (0, 0);
+        // So that the same pass asks for the same addresses, and is replayed.
+        self.scratch.begin();
+        self.tickets.begin();
         let calls = std::mem::take(&mut self.calls);
         let mut repeats = std::mem::replace(&mut self.repeats, Repeats::new());
         let done = match repeats.find(&calls) {
@@ -228,7 +203,9 @@ impl Gpu {
         let mut done = HashMap::new();
         for (i, (call, place)) in calls.iter().zip(&places).enumerate() {
             let stream = &self.streams[place.lane];
-            for before in place.waits.iter().filter_map(|before| done.get(before)) {
+            for before in &place.waits {
+                let before =
+                    done.get(before).ok_or_else(|| device_error("a lane", "waits for a call to come"))?;
                 failed("a lane", stream.wait(before))?;
             }
             self.make(call, place.lane)?;
@@ -344,15 +321,16 @@ impl Device for Gpu {
     fn scratch(&mut self, words: usize) -> Result<Words> {
         if let Some(more) = self.scratch.wants(words) {
             // What is too small may still be in use, and goes with all the rest.
-            self.scratch = Turns { words: self.alloc(more)?, next: 0 };
+            self.scratch = Turns::of(self.alloc(more)?);
         }
         self.scratch.take(words)
     }
 
     fn tickets(&mut self, count: usize) -> Result<Words> {
         if let Some(more) = self.tickets.wants(count) {
-            self.tickets = Turns { words: self.alloc(more)?, next: 0 };
-            self.clear(self.tickets.words)?;
+            let more = self.alloc(more)?;
+            self.clear(more)?;
+            self.tickets = Turns::of(more);
         }
         self.tickets.take(count)
     }

@@ -29,7 +29,7 @@ mod open;
 mod open;
 
 pub use calls::Call;
-pub use device::{Arg, ByColumns, Choice, Device, Gemm, Grid, Words};
+pub use device::{Arg, ByColumns, Choice, Device, Gemm, Grid, Turns, Words};
 pub use open::{compile, open};
 pub use order::{LANES, Place, places};
 

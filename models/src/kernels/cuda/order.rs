@@ -10,13 +10,13 @@ pub const LANES: usize = 16;
 /// Where a call goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Its lane, after all calls before it that have the same. Products are all in lane 0, since cuBLAS keeps one workspace.
+    /// Its lane, after all calls before it that have the same. Products have lane 0 to themselves, since cuBLAS keeps one workspace.
     pub lane: usize,
     /// Numbers of calls of other lanes that it waits for.
     pub waits: Vec<usize>,
 }
 
-/// Of each lane, how many of all calls are known to be done where they are in that lane.
+/// By lane, a number below which its calls are done.
 type Done = [usize; LANES];
 
 /// A place for each call of a sequence. Whatever keeps to these computes what the sequence does in its order.
@@ -36,13 +36,14 @@ pub fn places(calls: &[Call]) -> Vec<Place> {
         }
         let lane = match call {
             Call::Gemm(_) => 0,
-            Call::Launch(..) | Call::Clear(_) => {
-                let next = after.iter().map(|before| places[*before].lane);
-                next.zip(&after)
-                    .find(|(lane, before)| ends[*lane] == *before + 1)
-                    .map_or_else(|| (0..LANES).min_by_key(|lane| ends[*lane]).unwrap_or(0), |(lane, _)| lane)
-            }
+            Call::Launch(..) | Call::Clear(_) => after
+                .iter()
+                .map(|before| (places[*before].lane, *before))
+                .find(|(lane, before)| *lane > 0 && ends[*lane] == before + 1)
+                .or_else(|| (1..LANES).map(|lane| (lane, 0)).min_by_key(|(lane, _)| ends[*lane]))
+                .map_or(0, |(lane, _)| lane),
         };
+        // The lane's last call is done before this one begins, and all that it waited for.
         let mut waits = after;
         if let Some(last) = ends[lane].checked_sub(1) {
             let before_lane = done[last];
@@ -110,10 +111,10 @@ mod tests {
             launch(&[7], &[8]),
         ];
         let found = places(&calls);
-        assert_eq!(found[0], Place { lane: 0, waits: vec![] });
-        assert_eq!(found[1], Place { lane: 0, waits: vec![] });
-        assert_eq!(found[2], Place { lane: 1, waits: vec![0] });
-        assert_eq!((found[3].lane, &found[3].waits), (1, &vec![1]));
+        assert_eq!(found[0], Place { lane: 1, waits: vec![] });
+        assert_eq!(found[1], Place { lane: 1, waits: vec![] });
+        assert_eq!(found[2], Place { lane: 2, waits: vec![0] });
+        assert_eq!((found[3].lane, &found[3].waits), (2, &vec![1]));
         assert!(before(&found, 1, 4) && before(&found, 2, 4));
         assert!((0..5).all(|other| !before(&found, other, 5)));
     }
@@ -123,7 +124,7 @@ mod tests {
         let calls =
             [launch(&[], &[0, 10, 20, 30]), product(0, 10, 20), launch(&[], &[21]), launch(&[], &[30])];
         let found = places(&calls);
-        assert!(found[1].lane == 0 && before(&found, 0, 1));
+        assert!(found[1].lane == 0 && before(&found, 0, 1) && found[2].lane > 0);
         assert!(!before(&found, 1, 2) && !before(&found, 1, 3));
     }
 

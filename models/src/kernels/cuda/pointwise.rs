@@ -1,6 +1,6 @@
 //! Pointwise convolutions, with the moments of what they make.
 
-use super::device::{Arg, Device, Gemm, Grid, Words, int, launch, part_sums, parts};
+use super::device::{Arg, Device, Gemm, Grid, Words, int, kept_sums, launch, parts};
 use super::norm::{self, Moments};
 use crate::Result;
 
@@ -59,7 +59,7 @@ impl Pointwise {
         let (parts, rows) = (parts(slots, length, least), slots * channels);
         let none = Words::NONE;
         let [sums, tickets] = match moments {
-            Some(_) => part_sums(device, slots, parts, 2 * channels)?,
+            Some(_) => kept_sums(device, slots, parts, 2 * channels)?,
             None => [Arg::Write(none); 2],
         };
         let found = moments.map_or(Ok([Arg::Write(none); 2]), |Moments { mean, variance }| {

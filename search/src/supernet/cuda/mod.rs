@@ -1,8 +1,8 @@
 //! The supernet of the DARTS space on a [`Device`]: [`reference`](super::reference)'s definition out of the kernels of
 //! `milenas_models::kernels::cuda`.
 //!
-//! The weights stay on the device, and so do their gradients and velocities. A pass uploads a few tables and the batch, as bytes, launches
-//! everything on one stream, and waits once, to read the loss, the moments and the mixture's gradient.
+//! The weights stay on the device, and so do their gradients and velocities. A pass uploads a few tables and the batch, as bytes, asks for
+//! everything, and waits once, to read the loss, the moments and the mixture's gradient.
 //! Maps are `[channel][image][row][column]`, so that every pointwise convolution is a product of matrices.
 
 mod cell;

@@ -58,6 +58,11 @@ impl Pass<'_> {
         Ok(Moments { mean: self.mean.from(offset)?, variance: self.variance.from(offset)? })
     }
 
+    /// Those of so many maps times channels.
+    pub(super) fn moments_of(&self, offset: usize, len: usize) -> Result<Moments> {
+        Ok(Moments { mean: self.mean.part(offset, len)?, variance: self.variance.part(offset, len)? })
+    }
+
     pub(super) fn wants_weights(&self) -> bool {
         !self.gradients.is_empty()
     }

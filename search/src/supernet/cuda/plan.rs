@@ -137,6 +137,8 @@ pub(super) struct Plan {
     pub(super) packed: Packed,
     /// Where the moments of the first map are; the others' follow.
     pub(super) moments: usize,
+    /// How many moments there are of a channel.
+    pub(super) normed: usize,
     /// Where the terms' part of the mixture's gradient is: `[term][channel]`.
     pub(super) reach: usize,
 }
@@ -228,7 +230,8 @@ impl Plan {
         }
         first.push(terms.len() as i32);
 
-        let moments = packing.room(map.max(norm) * channels);
+        let normed = map.max(norm);
+        let moments = packing.room(normed * channels);
         norms.iter().for_each(|&(id, map)| packing.norm(id, moments + map * channels, count));
         let of_edge = |edge: usize| terms.iter().enumerate().filter(move |(_, term)| term.edge == edge);
         let counts = (0..edges.len()).map(|edge| of_edge(edge).count() as i32);
@@ -259,6 +262,7 @@ impl Plan {
             at,
             packed,
             moments,
+            normed,
             reach: start,
         }
     }

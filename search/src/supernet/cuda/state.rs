@@ -107,7 +107,7 @@ impl State {
         e.seconds(pass)?;
         e.moments(pass, plan.first_pool(), plan.maps() - plan.first_pool())?;
         let terms = e.terms(pass, if pass.training { plan.at.source } else { plan.at.norm })?;
-        let moments = pass.moments(plan.moments)?;
+        let moments = pass.moments_of(plan.moments, plan.normed * self.channels)?;
         terms.scaling(pass.device, moments, Words::NONE, e.b.factors)?;
         let edges = Edges {
             count: plan.edges,
@@ -133,7 +133,7 @@ impl State {
         let e = self.at(pass, plan);
         let terms = e.terms(pass, plan.at.source)?;
         let slopes = Slopes { reach: pass.reach.from(plan.reach)?, ..pass.slopes()? };
-        let moments = pass.moments(plan.moments)?;
+        let moments = pass.moments_of(plan.moments, plan.normed * self.channels)?;
         terms.slopes(pass.device, gradients, [e.b.maps, x], e.length, moments, &slopes)?;
         if !wanted {
             return Ok(());
