@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use milenas_models::fused::Regularisers;
 use milenas_models::input::{InputContract, Resize};
-use milenas_models::kernels::cuda::{Arg, Call, Device, Gemm, Grid, LANES, Place, Turns, Words, places};
+use milenas_models::kernels::cuda::{Arg, Call, Device, Gemm, Grid, Kept, LANES, Place, Words, places};
 use milenas_models::{Genotype, NetworkConfig, Result, Rng, Skeleton, Space, Trainable, Weights};
 use milenas_search::data::{Augment, Batch, Bytes};
 use milenas_search::engine::Engine;
@@ -41,14 +41,13 @@ impl Asked {
 struct Counter {
     /// Where the next memory is.
     free: u64,
-    scratch: Turns,
-    tickets: Turns,
+    kept: Kept,
     asked: Arc<Mutex<Asked>>,
 }
 
 impl Counter {
     fn new(asked: &Arc<Mutex<Asked>>) -> Counter {
-        Counter { free: 4096, scratch: Turns::default(), tickets: Turns::default(), asked: asked.clone() }
+        Counter { free: 4096, kept: Kept::default(), asked: asked.clone() }
     }
 }
 
@@ -63,18 +62,8 @@ impl Device for Counter {
         Ok(own)
     }
 
-    fn scratch(&mut self, words: usize) -> Result<Words> {
-        if let Some(more) = self.scratch.wants(words) {
-            self.scratch = Turns::of(self.alloc(more)?);
-        }
-        self.scratch.take(words)
-    }
-
-    fn tickets(&mut self, count: usize) -> Result<Words> {
-        if let Some(more) = self.tickets.wants(count) {
-            self.tickets = Turns::of(self.alloc(more)?);
-        }
-        self.tickets.take(count)
+    fn kept(&mut self) -> &mut Kept {
+        &mut self.kept
     }
 
     fn release(&mut self) -> Result<()> {
@@ -95,8 +84,7 @@ impl Device for Counter {
     }
 
     fn read(&mut self, _: Words, out: &mut [f32]) -> Result<()> {
-        self.scratch.begin();
-        self.tickets.begin();
+        self.kept.begin();
         out.fill(0.0);
         Ok(())
     }

@@ -1,11 +1,11 @@
 """Steps of the search and of a training on a GPU, ours and PyTorch's in turn: medians, their ratio, and the most memory of the GPU seen in
 use.
 
-    python steps.py MILENAS-SEARCH DEVICE [--batch 64] [--rounds 5] [--steps 10] [--brief] [--only WORD]
+    python steps.py MILENAS-SEARCH DEVICE [--batch 64] [--rounds 5] [--steps 10] [--brief] [--only search|training]
 
 Needs torch. PyTorch is torch_supernet.py, and torch_train.py for DARTS_V2, in the layout that is faster on this GPU; its convolutions use
-TF32 as it comes, so ours are measured with TF32 and without. `--brief` leaves out TF32 and PyTorch's other layout,
-`--only training` what has not that word in its name.
+TF32 as it comes, so ours are measured with TF32 and without. `--brief` leaves out TF32 and PyTorch's other layout, `--only`
+measures one of the two.
 """
 import argparse
 import json
@@ -53,7 +53,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--brief", action="store_true")
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", choices=["search", "training"])
     a = parser.parse_args()
     size = ["--channels", "16", "--layers", "8", "--batch", str(a.batch), "--steps", str(a.steps), "--device"]
     for what, ours, theirs, layouts, option in [
@@ -61,7 +61,7 @@ def main():
         ("search, two passes", "step", "torch_supernet.py", ([], ["--channels-last"]), ["--two-pass"]),
         ("training of DARTS_V2", "train", "torch_train.py", (["--contiguous"], []), []),
     ]:
-        if a.only not in what:
+        if a.only and not what.startswith(a.only):
             continue
         ours = [a.program, "bench", ours, "--json", *option, *size]
         theirs = [sys.executable, PEERS / theirs, *option, *size, a.device]

@@ -68,7 +68,8 @@ fn halves_equal_their_definition() {
     }
 }
 
-/// Bytes moved into the crop, mirrored, black outside, and made numbers by channel, with a hole of zeros; sizes whose bytes do and do not fill words.
+/// Bytes moved into the crop, mirrored, black outside, and made numbers by channel, with a hole of zeros; sizes whose bytes do and do
+/// not fill words.
 #[test]
 fn images_are_moved_and_normalised() {
     for device in &mut devices(&THREADS) {

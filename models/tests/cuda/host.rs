@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 
 use milenas_models::kernels::cuda::{
-    Arg, ByColumns, Call, Device, Gemm, Grid, LANES, Turns, Words, kernels, places, source,
+    Arg, ByColumns, Call, Device, Gemm, Grid, Kept, LANES, Words, kernels, places, source,
 };
 use milenas_models::{Error, Result};
 
@@ -18,8 +18,7 @@ type Launch = unsafe extern "C" fn(*const c_char, c_uint, c_uint, *mut *mut c_vo
 struct Host {
     launch: &'static Mutex<Launch>,
     threads: usize,
-    scratch: Turns,
-    tickets: Turns,
+    kept: Kept,
     calls: Vec<Call>,
     /// On lines of 16 bytes, as a GPU's is on longer ones.
     memory: Vec<Box<[u128]>>,
@@ -119,10 +118,9 @@ pub fn devices(threads: &[usize]) -> Vec<Box<dyn Device>> {
         return vec![milenas_models::kernels::cuda::open(name.parse().unwrap()).unwrap()];
     }
     let Some(launch) = LIBRARY.get_or_init(library) else { return Vec::new() };
-    let none = Turns::default();
     let host = |&threads| {
         let (calls, memory) = (Vec::new(), Vec::new());
-        Box::new(Host { launch, threads, scratch: none, tickets: none, calls, memory }) as Box<dyn Device>
+        Box::new(Host { launch, threads, kept: Kept::default(), calls, memory }) as Box<dyn Device>
     };
     threads.iter().map(host).collect()
 }
@@ -146,8 +144,7 @@ impl Host {
     /// Does what was asked for in an order as far from that of the calls as their lanes let it be: always in the last lane that need not
     /// wait.
     fn flush(&mut self) -> Result<()> {
-        self.scratch.begin();
-        self.tickets.begin();
+        self.kept.begin();
         let calls = std::mem::take(&mut self.calls);
         let places = &places(&calls);
         let of_lane = |lane| (0..places.len()).filter(move |i: &usize| places[*i].lane == lane);
@@ -291,25 +288,13 @@ impl Device for Host {
         Ok(Words::new(address, words))
     }
 
-    fn scratch(&mut self, words: usize) -> Result<Words> {
-        if let Some(more) = self.scratch.wants(words) {
-            self.scratch = Turns::of(self.alloc(more)?);
-        }
-        self.scratch.take(words)
-    }
-
-    fn tickets(&mut self, count: usize) -> Result<Words> {
-        if let Some(more) = self.tickets.wants(count) {
-            let more = self.alloc(more)?;
-            self.clear(more)?;
-            self.tickets = Turns::of(more);
-        }
-        self.tickets.take(count)
+    fn kept(&mut self) -> &mut Kept {
+        &mut self.kept
     }
 
     fn release(&mut self) -> Result<()> {
         self.flush()?;
-        (self.scratch, self.tickets) = (Turns::default(), Turns::default());
+        self.kept = Kept::default();
         self.memory.clear();
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Depthwise convolutions of a rectified map, of several kinds at a time.
 
-use super::device::{Arg, BLOCKS, Device, Grid, LEAST, Words, device_error, int, launch, part_sums, parts};
+use super::device::{Arg, Device, Grid, Words, device_error, int, launch};
+use super::parts::{BLOCKS, LEAST, part_sums, parts};
 use crate::Result;
 
 /// Kernel and dilation of each kind, in the order of their slots.

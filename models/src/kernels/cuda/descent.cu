@@ -1,5 +1,5 @@
-// A step of stochastic gradient descent. Parameters lie one after the other; a row of the tables tells where one, or a piece of one, begins, and how
-// many words it has.
+// A step of stochastic gradient descent. Parameters lie one after the other; a row of the tables tells where one, or a piece of
+// one, begins, and how many words it has.
 
 // Copies parameters from their places in `from` to those in `to`.
 extern "C" __global__ void gather(const float *from, float *to, const int *from_at, const int *to_at, const int *lengths,

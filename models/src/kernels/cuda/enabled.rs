@@ -10,8 +10,9 @@ use cudarc::driver::{self, CudaContext, CudaFunction, CudaGraph, CudaStream, Lau
 use cudarc::nvrtc::{self, CompileError, CompileOptions, Ptx};
 
 use super::calls::{Call, Repeats};
-use super::device::{Arg, ByColumns, Choice, Device, Gemm, Grid, Turns, Words, device_error};
+use super::device::{Arg, ByColumns, Choice, Device, Gemm, Grid, Words, device_error};
 use super::order::{LANES, places};
+use super::parts::Kept;
 use super::{kernels, source};
 use crate::Result;
 
@@ -35,8 +36,7 @@ struct Gpu {
     memory: Vec<Words>,
     /// What cuBLAS keeps; its own would have to be asked for while a sequence is recorded.
     workspace: u64,
-    scratch: Turns,
-    tickets: Turns,
+    kept: Kept,
     /// What was asked for since the last answer, or the last that was written.
     calls: Vec<Call>,
     repeats: Repeats<CudaGraph>,
@@ -132,8 +132,7 @@ pub fn open(choice: Choice) -> Result<Box<dyn Device>> {
         compute,
         memory: Vec::new(),
         workspace,
-        scratch: Turns::default(),
-        tickets: Turns::default(),
+        kept: Kept::default(),
         calls: Vec::new(),
         repeats: Repeats::new(),
     }))
@@ -157,9 +156,7 @@ impl Gpu {
     /// Sends off what was asked for.
     fn flush(&mut self) -> Result<()> {
         failed("memory", self.context.bind_to_thread())?;
-        // So that the same pass asks for the same addresses, and is replayed.
-        self.scratch.begin();
-        self.tickets.begin();
+        self.kept.begin();
         let calls = std::mem::take(&mut self.calls);
         let mut repeats = std::mem::replace(&mut self.repeats, Repeats::new());
         let done = match repeats.find(&calls) {
@@ -318,25 +315,12 @@ impl Device for Gpu {
         Ok(words)
     }
 
-    fn scratch(&mut self, words: usize) -> Result<Words> {
-        if let Some(more) = self.scratch.wants(words) {
-            // What is too small may still be in use, and goes with all the rest.
-            self.scratch = Turns::of(self.alloc(more)?);
-        }
-        self.scratch.take(words)
-    }
-
-    fn tickets(&mut self, count: usize) -> Result<Words> {
-        if let Some(more) = self.tickets.wants(count) {
-            let more = self.alloc(more)?;
-            self.clear(more)?;
-            self.tickets = Turns::of(more);
-        }
-        self.tickets.take(count)
+    fn kept(&mut self) -> &mut Kept {
+        &mut self.kept
     }
 
     fn release(&mut self) -> Result<()> {
-        (self.scratch, self.tickets) = (Turns::default(), Turns::default());
+        self.kept = Kept::default();
         self.flush()?;
         self.repeats.clear();
         failed("waiting", self.stream().synchronize())?;

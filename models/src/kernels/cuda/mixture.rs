@@ -1,7 +1,8 @@
 //! Nodes as sums of terms.
 
-use super::device::{Arg, Device, Grid, Words, int, launch, many_parts};
+use super::device::{Arg, Device, Grid, Words, int, launch};
 use super::norm::{Slopes, Terms};
+use super::parts::many_parts;
 use crate::Result;
 
 /// Edges that begin at one state.

@@ -14,6 +14,7 @@ pub mod ends;
 pub mod mixture;
 pub mod norm;
 mod order;
+mod parts;
 pub mod pointwise;
 pub mod pool;
 pub mod product;
@@ -29,9 +30,10 @@ mod open;
 mod open;
 
 pub use calls::Call;
-pub use device::{Arg, ByColumns, Choice, Device, Gemm, Grid, Turns, Words};
+pub use device::{Arg, ByColumns, Choice, Device, Gemm, Grid, Words};
 pub use open::{compile, open};
 pub use order::{LANES, Place, places};
+pub use parts::Kept;
 
 /// The kernels' files, name and text, in the order in which they make one source.
 pub const SOURCES: [(&str, &str); 13] = [

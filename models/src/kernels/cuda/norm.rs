@@ -2,7 +2,8 @@
 //!
 //! A term is a use of a map: its source, the node it adds to, and a weight. Without tables, term, source and target have one number.
 
-use super::device::{Arg, Device, Grid, LEAST, Words, int, launch, part_sums, parts};
+use super::device::{Arg, Device, Grid, Words, int, launch};
+use super::parts::{LEAST, part_sums, parts};
 use crate::Result;
 
 /// Mean and biased variance, `[map][channel]`.

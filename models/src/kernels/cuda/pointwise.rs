@@ -1,7 +1,8 @@
 //! Pointwise convolutions, with the moments of what they make.
 
-use super::device::{Arg, Device, Gemm, Grid, Words, int, kept_sums, launch, parts};
+use super::device::{Arg, Device, Gemm, Grid, Words, int, launch};
 use super::norm::{self, Moments};
+use super::parts::{kept_sums, parts};
 use crate::Result;
 
 /// Numbers of channels that there are kernels of ours for, and the fewest numbers of a row that are worth a block.

@@ -1,6 +1,7 @@
 //! The weight gradient of pointwise convolutions.
 
-use super::device::{Arg, Device, Grid, Words, int, launch, part_sums, parts};
+use super::device::{Arg, Device, Grid, Words, int, launch};
+use super::parts::{part_sums, parts};
 use crate::Result;
 
 /// Side of the tiles that a block makes of a small product, and of a large one; 16 R in `product.cu`.
