@@ -41,6 +41,27 @@ pub(crate) fn assert_same(found: &[Vec<f32>], expected: &[Vec<f32>], tolerance: 
     }
 }
 
+/// Each number differs by at most `tolerance` of what it would be if none of its terms were negative: what is left of
+/// terms that cancel has their rounding, not its own.
+#[track_caller]
+pub(crate) fn assert_same_sums(
+    found: &[Vec<f32>],
+    expected: &[Vec<f32>],
+    without_signs: &[Vec<f32>],
+    tolerance: f32,
+) {
+    assert_eq!([found.len(), expected.len()], [without_signs.len(); 2]);
+    for (at, ((a, b), scales)) in found.iter().zip(expected).zip(without_signs).enumerate() {
+        assert_eq!([a.len(), b.len()], [scales.len(); 2]);
+        for (i, ((a, b), scale)) in a.iter().zip(b).zip(scales).enumerate() {
+            assert!(
+                (a - b).abs() <= tolerance * scale,
+                "list {at}, {i}: {a}, expected {b}, of terms of {scale}"
+            );
+        }
+    }
+}
+
 /// The gradients of `f` are its slopes, to `tolerance` of the largest.
 #[track_caller]
 pub(crate) fn finite_differences(
