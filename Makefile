@@ -16,12 +16,14 @@ demo:
 	$(BIN)/milenas-infer evaluate $(DEMO)/model.onnx digits
 	@echo "the network is $(DEMO)/model.onnx; next: $(BIN)/milenas-export inspect $(DEMO)/model.onnx"
 
+# Property tests draw the same cases for a commit wherever it is tested. `cargo test` alone draws new ones each time.
+DRAWS ?= 1
 test:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo build --workspace
 	$(MAKE) .venv/ready .venv/photographs
-	MILENAS_RUNTIMES=ort VIRTUAL_ENV=$(CURDIR)/.venv cargo test --workspace
+	MILENAS_RUNTIMES=ort VIRTUAL_ENV=$(CURDIR)/.venv PROPTEST_RNG_SEED=$(DRAWS) cargo test --workspace
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	$(MAKE) check-onnx
 	$(MAKE) check-tensorboard
@@ -83,7 +85,8 @@ check-neon:
 # there is no GPU. Their arithmetic is checked by the tests of every build. All crates, as in the other targets,
 # so that what they are built from is built once. It leaves the programs as those have them.
 check-cuda: .venv/nvrtc
-	cargo clippy --workspace --features milenas-search/cuda --all-targets -- -D warnings
+	cargo clippy --workspace --features milenas-search/cudnn --all-targets -- -D warnings
+	cargo clippy --workspace --features milenas-search/cuda -- -D warnings
 	MILENAS_NVRTC=1 LD_LIBRARY_PATH=$$(echo $(CURDIR)/.venv/lib/python3*/site-packages/nvidia/cu13/lib) cargo test --workspace --features milenas-search/cuda --test cuda compile::
 	cargo build --workspace --features milenas-search/cuda
 	if $(BIN)/milenas-search bench step --device cuda:99 --steps 1 2> target/cuda-refusal; then exit 1; fi

@@ -117,7 +117,7 @@ fn gradients_statistics_and_logits_are_those_of_the_cpu() {
         let bare = (!auxiliary).then(Regularisers::default);
         for extra in bare.into_iter().chain([regularised]) {
             let expected = pass(&network, &batch, &extra, None);
-            for mut device in host::devices(&[32]) {
+            for mut device in host::devices(&[32]).into_iter().chain(host::convolving(&[32])) {
                 let found = pass(&network, &batch, &extra, Some(&mut *device));
                 let what = |name: &str| format!("{name} of {genotype} at {size:?} by {extra:?}");
                 close(&what("loss"), &[found.loss as f32], &[expected.loss as f32], 1e-4);

@@ -4,7 +4,7 @@
 #
 #   tests/gpu/check.sh [cuda:0] [ROUNDS]
 #
-# Needs an NVIDIA driver, libcublas, libnvrtc with its built-ins (PyTorch's wheels have them), python3, with torch for the last check.
+# Needs an NVIDIA driver, libcublas, libnvrtc with its built-ins, libcudnn if packed with it (PyTorch's wheels have them), python3, with torch for the last check.
 set -uo pipefail
 DEVICE=${1:-cuda:0}
 ROUNDS=${2:-5}
@@ -40,6 +40,7 @@ check "derived networks' gradients, statistics and first steps against the CPU's
 unset MILENAS_TEST_DEVICE
 check "20 steps of a search of digits against the CPU's" python3 "$ROOT/tests/gpu/runs.py" "$BIN/milenas-search" "$DEVICE" search
 check "the same in TF32, against the CPU's" python3 "$ROOT/tests/gpu/runs.py" "$BIN/milenas-search" "$DEVICE,tf32" search
+check "the same in bfloat16, against the CPU's" python3 "$ROOT/tests/gpu/runs.py" "$BIN/milenas-search" "$DEVICE,bf16" search
 check "20 steps of a training of digits against the CPU's" python3 "$ROOT/tests/gpu/runs.py" "$BIN/milenas-search" "$DEVICE" train
 check "steps at batch 64 measured, in turn with PyTorch's" python3 "$ROOT/tests/gpu/steps.py" "$BIN/milenas-search" "$DEVICE" --rounds "$ROUNDS"
 echo

@@ -2,13 +2,15 @@
 # Makes a folder with all that tests/gpu/check.sh needs on a machine with a GPU: programs, built here and stripped, golden values, scripts.
 # Neither a GPU nor anything of CUDA is needed here; there, a C library no older than here.
 #
-#   tests/gpu/pack.sh FOLDER
+#   tests/gpu/pack.sh FOLDER [cuda|cudnn]
+#
+# The second is the feature to build with: with `cudnn` there must be a libcudnn there, as PyTorch's wheels have.
 set -euo pipefail
 mkdir -p "${1:?a folder to make}/bin"
 FOLDER=$(cd "$1" && pwd)
 cd "$(dirname "$0")/../.."
 # Of the whole workspace, as the tests are built, so that nothing is compiled twice for another set of features.
-FEATURES=(--workspace --features milenas-search/cuda)
+FEATURES=(--workspace --features "milenas-search/${2:-cuda}")
 pack() { # name, cargo's name of the target, cargo's arguments
   local name=$1 target=$2 built; shift 2
   built=$(cargo "$@" "${FEATURES[@]}" --message-format json | python3 -c '

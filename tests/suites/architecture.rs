@@ -28,7 +28,8 @@ fn packages() -> Vec<serde_json::Value> {
 fn no_default_build_has_cuda() {
     let mut users = Vec::new();
     for package in packages() {
-        assert!(!package["features"]["default"].to_string().contains("cuda"), "{}", package["name"]);
+        let default = package["features"]["default"].to_string();
+        assert!(!["cuda", "cudnn"].iter().any(|feature| default.contains(feature)), "{}", package["name"]);
         for dependency in package["dependencies"].as_array().unwrap() {
             if dependency["name"] == "cudarc" {
                 users.push((package["name"].clone(), dependency["optional"].clone()));
@@ -90,6 +91,7 @@ fn unsafe_code_is_where_the_architecture_says() {
     );
     let expected = [
         "models/src/kernels/blocked/simd/mod.rs",
+        "models/src/kernels/cuda/cudnn_enabled.rs",
         "models/src/kernels/cuda/device.rs",
         "models/src/kernels/cuda/enabled.rs",
         "models/src/kernels/matmul.rs",

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 
+use milenas_models::kernels::cuda::convolution::{Convolution, Convolve, Way};
+use milenas_models::kernels::cuda::windows::Windows;
 use milenas_models::kernels::cuda::{
     Arg, ByColumns, Call, Device, Gemm, Grid, Kept, LANES, Words, kernels, places, source,
 };
@@ -18,6 +20,8 @@ type Launch = unsafe extern "C" fn(*const c_char, c_uint, c_uint, *mut *mut c_vo
 struct Host {
     launch: &'static Mutex<Launch>,
     threads: usize,
+    /// Whether it has convolutions of its own.
+    convolves: bool,
     kept: Kept,
     calls: Vec<Call>,
     /// On lines of 16 bytes, as a GPU's is on longer ones.
@@ -117,10 +121,23 @@ pub fn devices(threads: &[usize]) -> Vec<Box<dyn Device>> {
     if let Ok(name) = std::env::var("MILENAS_TEST_DEVICE") {
         return vec![milenas_models::kernels::cuda::open(name.parse().unwrap()).unwrap()];
     }
+    hosts(threads, false)
+}
+
+/// Hosts with convolutions of their own, as a GPU has with cuDNN; none where tests run on a GPU.
+#[allow(dead_code, reason = "not every test that has this file has a use for them")]
+pub fn convolving(threads: &[usize]) -> Vec<Box<dyn Device>> {
+    match std::env::var("MILENAS_TEST_DEVICE") {
+        Ok(_) => Vec::new(),
+        Err(_) => hosts(threads, true),
+    }
+}
+
+fn hosts(threads: &[usize], convolves: bool) -> Vec<Box<dyn Device>> {
     let Some(launch) = LIBRARY.get_or_init(library) else { return Vec::new() };
     let host = |&threads| {
         let (calls, memory) = (Vec::new(), Vec::new());
-        Box::new(Host { launch, threads, kept: Kept::default(), calls, memory }) as Box<dyn Device>
+        Box::new(Host { launch, threads, convolves, kept: Kept::default(), calls, memory }) as Box<dyn Device>
     };
     threads.iter().map(host).collect()
 }
@@ -211,6 +228,7 @@ impl Host {
         match call {
             Call::Launch(kernel, blocks, args) => self.make_launch(kernel, *blocks, args),
             Call::Gemm(gemm) => make_gemm(gemm),
+            Call::Convolve(convolve) => make_convolution(convolve),
             Call::Clear(at) => {
                 // SAFETY: the words are ours.
                 unsafe { floats(*at) }.fill(0.0);
@@ -269,6 +287,46 @@ fn make_gemm(gemm: &Gemm) -> Result<()> {
                     right[if right_transposed { column + l * of_right } else { l + column * of_right }];
                 c.iter_mut().zip(&left[l * of_left..][..rows]).for_each(|(c, x)| *c += factor * x);
             }
+        }
+    }
+    Ok(())
+}
+
+/// A convolution by its definition.
+fn make_convolution(call: &Convolve) -> Result<()> {
+    let Convolution { windows, outputs, groups, by_image } = call.convolution;
+    let Windows { channels, batch, input, output, kernel, stride, dilation, before } = windows;
+    let [_, of_group, ..] = call.convolution.weight();
+    // SAFETY: the words are ours, and what is written is none of the others.
+    let (x, w, y) = unsafe { (floats(call.x), floats(call.w), floats(call.y)) };
+    let [x_plane, y_plane] = [input, output].map(|[rows, columns]| rows * columns);
+    if call.way == Way::ToWeight {
+        w[..outputs * of_group * kernel[0] * kernel[1]].fill(0.0);
+    }
+    for (out, image, at) in (0..outputs * batch * y_plane)
+        .map(|i| (i / (batch * y_plane), i / y_plane % batch, [i % y_plane / output[1], i % output[1]]))
+    {
+        let to_y = (out * batch + image) * y_plane + at[0] * output[1] + at[1];
+        let mut sum = 0.0;
+        for tap in 0..of_group * kernel[0] * kernel[1] {
+            let to_w = out * of_group * kernel[0] * kernel[1] + tap;
+            let within = [tap / kernel[1] % kernel[0], tap % kernel[1]];
+            let pixel = |i: usize| {
+                let at = (at[i] * stride[i] + within[i] * dilation[i]) as i64 - i64::from(before[i]);
+                usize::try_from(at).ok().filter(|at| *at < input[i])
+            };
+            let (Some(row), Some(column)) = (pixel(0), pixel(1)) else { continue };
+            let channel = out / (outputs / groups) * of_group + tap / (kernel[0] * kernel[1]);
+            let plane = if by_image { image * channels + channel } else { channel * batch + image };
+            let to_x = plane * x_plane + row * input[1] + column;
+            match call.way {
+                Way::Forward => sum += x[to_x] * w[to_w],
+                Way::ToInput => x[to_x] += w[to_w] * y[to_y],
+                Way::ToWeight => w[to_w] += x[to_x] * y[to_y],
+            }
+        }
+        if call.way == Way::Forward {
+            y[to_y] = sum;
         }
     }
     Ok(())
@@ -338,6 +396,17 @@ impl Device for Host {
     fn gemm(&mut self, gemm: &Gemm) -> Result<()> {
         gemm.check()?;
         self.calls.push(Call::Gemm(*gemm));
+        Ok(())
+    }
+
+    fn convolves(&mut self, convolution: &Convolution) -> Result<bool> {
+        Ok(self.convolves && convolution.padding().is_some())
+    }
+
+    fn convolve(&mut self, convolve: &Convolve) -> Result<()> {
+        convolve.check()?;
+        assert!(self.convolves(&convolve.convolution)?);
+        self.calls.push(Call::Convolve(*convolve));
         Ok(())
     }
 }

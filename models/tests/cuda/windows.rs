@@ -1,12 +1,13 @@
 //! Convolutions as products of what windows see, and means of windows.
 
 use milenas_models::kernels::cuda::Gemm;
+use milenas_models::kernels::cuda::convolution::{Convolution, Convolve, Way};
 use milenas_models::kernels::cuda::windows::Windows;
 use milenas_models::kernels::{Form, conv2d, pool2d};
 use milenas_models::op::{Conv2d, Padding, Pool2d, PoolKind};
 
 use crate::THREADS;
-use crate::host::devices;
+use crate::host::{convolving, devices};
 use crate::tensors::*;
 
 const CHANNELS: usize = 6;
@@ -74,6 +75,51 @@ fn products_of_windows_are_convolutions() {
             windows.backward(device, seen, dx).unwrap();
             let expected = (gradients.get(&x).unwrap() + before).unwrap();
             check(device, &format!("dx of {windows:?}, added"), dx, &map(&expected));
+        }
+    }
+}
+
+/// Those of a library, where the device has one.
+#[test]
+fn convolutions_of_a_library_are_convolutions() {
+    let (mut devices, mut hosts) = (devices(&THREADS), convolving(&THREADS));
+    let devices = devices.iter_mut().map(|device| (device, false));
+    for (device, all) in devices.chain(hosts.iter_mut().map(|host| (host, true))) {
+        for (conv, (batch, input)) in
+            convolutions().iter().flat_map(|conv| [(1, [6, 7]), (3, [5, 4])].map(|size| (conv, size)))
+        {
+            let device = &mut **device;
+            let x = leaf(tensor(&[batch, CHANNELS, input[0], input[1]], 1, false));
+            let shape = [conv.out_channels, CHANNELS / conv.groups, conv.kernel[0], conv.kernel[1]];
+            let w = leaf(tensor(&shape, 2, false));
+            let expected = conv2d(&x, &w, conv, Form::Slow).unwrap();
+            let upstream = tensor(expected.dims(), 3, false);
+            let gradients = weighed(&[(expected.clone(), upstream.clone())]).backward().unwrap();
+            let windows = windows(batch, input, expected.dims(), conv);
+            let convolution =
+                Convolution { windows, outputs: conv.out_channels, groups: conv.groups, by_image: false };
+            let by_image = Convolution { by_image: true, ..convolution };
+            let does = [convolution, by_image].map(|of| device.convolves(&of).unwrap());
+            eprintln!("{}: {does:?} for {convolution:?}", device.name());
+            assert!(does == [convolution.padding().is_some(); 2] || !all);
+            if does != [true; 2] {
+                continue;
+            }
+            let [values, images, weight, dy] =
+                [map(&x), flat(&x), flat(&w), map(&upstream)].map(|values| put(device, &values));
+            for (convolution, x) in [(convolution, values), (by_image, images)] {
+                let y = device.alloc(expected.elem_count()).unwrap();
+                device.convolve(&Convolve { convolution, way: Way::Forward, x, w: weight, y }).unwrap();
+                check(device, &format!("y of {convolution:?}"), y, &map(&expected));
+                let dw = device.alloc(w.elem_count()).unwrap();
+                device.convolve(&Convolve { convolution, way: Way::ToWeight, x, w: dw, y: dy }).unwrap();
+                check(device, &format!("dw of {convolution:?}"), dw, &flat(gradients.get(&w).unwrap()));
+            }
+            let before = tensor(x.dims(), 4, false);
+            let dx = put(device, &map(&before));
+            device.convolve(&Convolve { convolution, way: Way::ToInput, x: dx, w: weight, y: dy }).unwrap();
+            let expected = (gradients.get(&x).unwrap() + before).unwrap();
+            check(device, &format!("dx of {convolution:?}, added"), dx, &map(&expected));
         }
     }
 }

@@ -136,7 +136,7 @@ pub struct RunOptions {
     /// Decides every random choice
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Where to compute: cpu, or cuda:N for NVIDIA GPU N in a build with the feature `cuda` (cuda:N,tf32 for products in TF32)
+    /// Where to compute: cpu, or cuda:N for NVIDIA GPU N in a build with the feature `cuda` (cuda:N,tf32 or cuda:N,bf16 for products in these)
     #[arg(long = "device", value_name = "NAME", default_value = "cpu")]
     pub place: Place,
 }

@@ -139,7 +139,7 @@ impl CudaNetwork {
         }
         let mut kept = Vec::new();
         for step in &plan.steps {
-            let words = step.kept(batch);
+            let words = step.kept(device, batch)?;
             kept.push(if words > 0 { device.alloc(words)? } else { Words::NONE });
         }
         let mut logits = Vec::new();

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use milenas_models::kernels::cuda::{self, Choice, Device};
+use milenas_models::kernels::cuda::{self, Choice, Device, Rounding};
 use milenas_models::{Error, Result};
 
 /// The CPU, or a GPU.
@@ -20,8 +20,9 @@ impl Place {
     pub fn kind(self) -> &'static str {
         match self {
             Place::Cpu => "cpu",
-            Place::Cuda(Choice { tf32: false, .. }) => "cuda",
-            Place::Cuda(Choice { tf32: true, .. }) => "cuda,tf32",
+            Place::Cuda(Choice { rounding: Rounding::None, .. }) => "cuda",
+            Place::Cuda(Choice { rounding: Rounding::Tf32, .. }) => "cuda,tf32",
+            Place::Cuda(Choice { rounding: Rounding::Bf16, .. }) => "cuda,bf16",
         }
     }
 
@@ -42,9 +43,7 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Place::Cpu => f.write_str("cpu"),
-            Place::Cuda(Choice { index, tf32 }) => {
-                write!(f, "cuda:{index}{}", if *tf32 { ",tf32" } else { "" })
-            }
+            Place::Cuda(Choice { index, rounding }) => write!(f, "cuda:{index}{}", rounding.suffix()),
         }
     }
 }
@@ -66,7 +65,7 @@ mod tests {
 
     #[test]
     fn places_are_read_as_they_are_told() {
-        for text in ["cpu", "cuda:0", "cuda:2,tf32"] {
+        for text in ["cpu", "cuda:0", "cuda:2,tf32", "cuda:1,bf16"] {
             let place = text.parse::<Place>().unwrap();
             assert_eq!(place.to_string(), text);
             assert_eq!(place.kind().parse::<Place>().unwrap().kind(), place.kind());

@@ -1,6 +1,7 @@
 //! What a GPU is asked to do, kept until an answer is wanted: a pass that asks for the same as one before is replayed as a whole, since
 //! thousands of launches one by one cost more time than many of them take.
 
+use super::convolution::Convolve;
 use super::device::{Arg, Gemm, Words};
 
 /// One thing to do.
@@ -10,6 +11,8 @@ pub enum Call {
     Launch(&'static str, u32, Vec<Arg>),
     /// A product of matrices.
     Gemm(Gemm),
+    /// A convolution by a library.
+    Convolve(Convolve),
     /// Words that become zero.
     Clear(Words),
 }
@@ -20,6 +23,7 @@ impl Call {
         match self {
             Call::Launch(_, _, args) => args.iter().filter_map(Arg::words).collect(),
             Call::Gemm(gemm) => gemm.touches(),
+            Call::Convolve(convolve) => convolve.touches(),
             Call::Clear(words) => vec![(*words, true)],
         }
     }

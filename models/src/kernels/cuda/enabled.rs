@@ -10,7 +10,9 @@ use cudarc::driver::{self, CudaContext, CudaFunction, CudaGraph, CudaStream, Lau
 use cudarc::nvrtc::{self, CompileError, CompileOptions, Ptx};
 
 use super::calls::{Call, Repeats};
-use super::device::{Arg, ByColumns, Choice, Device, Gemm, Grid, Words, device_error};
+use super::convolution::{Convolution, Convolve};
+use super::cudnn::Cudnn;
+use super::device::{Arg, ByColumns, Choice, Device, Gemm, Grid, Rounding, Words, device_error};
 use super::order::{LANES, places};
 use super::parts::Kept;
 use super::{kernels, source};
@@ -19,7 +21,7 @@ use crate::Result;
 /// Threads of a block; `BLOCK` in `common.cu`.
 const BLOCK: u32 = 256;
 
-/// Bytes that cuBLAS may keep on a GPU of this size.
+/// Bytes that libraries may work in, on a GPU of this size.
 const WORKSPACE: usize = 32 << 20;
 
 /// Most blocks of a launch; each goes on with what no other has taken.
@@ -28,13 +30,14 @@ const BLOCKS: usize = 1 << 16;
 struct Gpu {
     name: String,
     context: Arc<CudaContext>,
-    /// The first is where all begins and ends, and cuBLAS's; the others have parts of what is recorded.
+    /// The first is where all begins and ends, and the libraries'; the others have parts of what is recorded.
     streams: Vec<Arc<CudaStream>>,
     functions: HashMap<String, CudaFunction>,
     blas: CudaBlas,
     compute: cublas::sys::cublasComputeType_t,
     memory: Vec<Words>,
-    /// What cuBLAS keeps; its own would have to be asked for while a sequence is recorded.
+    cudnn: Cudnn,
+    /// What libraries work in; their own would have to be asked for while a sequence is recorded.
     workspace: u64,
     kept: Kept,
     /// What was asked for since the last answer, or the last that was written.
@@ -119,10 +122,12 @@ pub fn open(choice: Choice) -> Result<Box<dyn Device>> {
     let status =
         unsafe { cublas::sys::cublasSetWorkspace_v2(*blas.handle(), workspace as *mut _, WORKSPACE) };
     failed("opening cuBLAS", status.result())?;
-    let compute = match choice.tf32 {
-        true => cublas::sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
-        false => cublas::sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+    let compute = match choice.rounding {
+        Rounding::None => cublas::sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+        Rounding::Tf32 => cublas::sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
+        Rounding::Bf16 => cublas::sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_16BF,
     };
+    let cudnn = Cudnn::open(&streams[0], choice.rounding)?;
     Ok(Box::new(Gpu {
         name,
         context,
@@ -131,6 +136,7 @@ pub fn open(choice: Choice) -> Result<Box<dyn Device>> {
         blas,
         compute,
         memory: Vec::new(),
+        cudnn,
         workspace,
         kept: Kept::default(),
         calls: Vec::new(),
@@ -213,13 +219,14 @@ impl Gpu {
         others.into_iter().try_for_each(|stream| failed("a lane", self.stream().wait(&event(stream)?)))
     }
 
-    /// One call; products are made in lane 0 alone.
+    /// One call; libraries have lane 0 alone.
     fn make(&self, call: &Call, lane: usize) -> Result<()> {
         match call {
             Call::Launch(kernel, blocks, args) => {
                 self.make_launch(kernel, *blocks, args, &self.streams[lane])
             }
             Call::Gemm(gemm) => self.make_gemm(gemm),
+            Call::Convolve(convolve) => self.cudnn.make(convolve, self.workspace, WORKSPACE),
             Call::Clear(at) => {
                 let stream = self.streams[lane].cu_stream();
                 // SAFETY: the words are the device's.
@@ -366,6 +373,18 @@ impl Device for Gpu {
     fn gemm(&mut self, gemm: &Gemm) -> Result<()> {
         gemm.check()?;
         self.calls.push(Call::Gemm(*gemm));
+        Ok(())
+    }
+
+    fn convolves(&mut self, convolution: &Convolution) -> Result<bool> {
+        failed("memory", self.context.bind_to_thread())?;
+        self.cudnn.plan(convolution, WORKSPACE)
+    }
+
+    fn convolve(&mut self, convolve: &Convolve) -> Result<()> {
+        convolve.check()?;
+        self.convolves(&convolve.convolution)?;
+        self.calls.push(Call::Convolve(*convolve));
         Ok(())
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! Each `.cu` file has beside it the functions that check sizes and launch its kernels. The kernels are plain enough that a C++ compiler
 //! takes them too: `tests/cuda` runs them so on the host, against their slow twins. On a GPU, NVRTC compiles them when the device
-//! is opened, for its architecture. Other products of matrices are cuBLAS's.
+//! is opened, for its architecture. Other products of matrices are cuBLAS's, and with the feature `cudnn` other convolutions cuDNN's.
 //!
 //! Maps are `[channel][image][row][column]`, all numbers are `f32`.
 
 mod calls;
+pub mod convolution;
 pub mod depthwise;
 pub mod descent;
 mod device;
@@ -22,6 +23,12 @@ pub mod rectify;
 pub mod sums;
 pub mod windows;
 
+#[cfg(feature = "cudnn")]
+#[path = "cudnn_enabled.rs"]
+mod cudnn;
+#[cfg(all(feature = "cuda", not(feature = "cudnn")))]
+#[path = "cudnn_disabled.rs"]
+mod cudnn;
 #[cfg(feature = "cuda")]
 #[path = "enabled.rs"]
 mod open;
@@ -30,7 +37,7 @@ mod open;
 mod open;
 
 pub use calls::Call;
-pub use device::{Arg, ByColumns, Choice, Device, Gemm, Grid, Words};
+pub use device::{Arg, ByColumns, Choice, Device, Gemm, Grid, Rounding, Words};
 pub use open::{compile, open};
 pub use order::{LANES, Place, places};
 pub use parts::Kept;

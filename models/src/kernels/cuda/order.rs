@@ -10,7 +10,7 @@ pub const LANES: usize = 16;
 /// Where a call goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Its lane, after all calls before it that have the same. Products have lane 0 to themselves, since cuBLAS keeps one workspace.
+    /// Its lane, after all calls before it that have the same. What libraries do has lane 0 to itself, since they share one workspace.
     pub lane: usize,
     /// Numbers of calls of other lanes that it waits for.
     pub waits: Vec<usize>,
@@ -35,7 +35,7 @@ pub fn places(calls: &[Call]) -> Vec<Place> {
             }
         }
         let lane = match call {
-            Call::Gemm(_) => 0,
+            Call::Gemm(_) | Call::Convolve(_) => 0,
             Call::Launch(..) | Call::Clear(_) => after
                 .iter()
                 .map(|before| (places[*before].lane, *before))

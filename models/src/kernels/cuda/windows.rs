@@ -4,7 +4,7 @@ use super::device::{Arg, Device, Grid, Words, int, launch};
 use crate::Result;
 
 /// Windows over maps `[channel][image][row][column]`. Pairs are rows, columns.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub struct Windows {
     pub channels: usize,
@@ -22,7 +22,8 @@ pub struct Windows {
 }
 
 impl Windows {
-    fn map(&self, [rows, columns]: [usize; 2]) -> usize {
+    /// Words of a map of the channels.
+    pub(super) fn map(&self, [rows, columns]: [usize; 2]) -> usize {
         self.channels * self.batch * rows * columns
     }
 

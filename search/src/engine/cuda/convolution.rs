@@ -1,11 +1,13 @@
-//! Convolutions: by the kernels for depthwise and for pointwise ones, else as products of what windows see.
+//! Convolutions: by the kernels for depthwise and for pointwise ones, else by a library of the device, or as products of what windows
+//! see.
 
 use milenas_models::Result;
+use milenas_models::kernels::cuda::convolution::{self, Convolve, Way};
 use milenas_models::kernels::cuda::depthwise::{ByKind, Depthwise, Input, KINDS};
 use milenas_models::kernels::cuda::pointwise::Pointwise;
 use milenas_models::kernels::cuda::product::row_products;
 use milenas_models::kernels::cuda::windows::Windows;
-use milenas_models::kernels::cuda::{Gemm, Words};
+use milenas_models::kernels::cuda::{Device, Gemm, Words};
 use milenas_models::op::Conv2d;
 
 use super::maps::{Map, outside, windows};
@@ -44,12 +46,21 @@ impl Convolution {
         windows(batch, [self.x, self.y], [conv.kernel, conv.stride, conv.dilation], outside(conv.padding))
     }
 
-    /// Words of what its windows see, which it keeps for the way back.
-    pub(super) fn seen(&self, batch: usize) -> usize {
+    /// Words of what its windows see, which it keeps for the way back; none where the device convolves so by itself.
+    pub(super) fn seen(&self, device: &mut dyn Device, batch: usize) -> Result<usize> {
         match &self.form {
-            Form::Depthwise { .. } | Form::Pointwise { .. } => 0,
-            Form::Windows { conv, .. } => self.windows(batch, conv).seen(),
+            Form::Depthwise { .. } | Form::Pointwise { .. } => Ok(0),
+            Form::Windows { conv, fed } => match device.convolves(&self.whole(batch, conv, *fed))? {
+                true => Ok(0),
+                false => Ok(self.windows(batch, conv).seen()),
+            },
         }
+    }
+
+    /// As a library takes it.
+    fn whole(&self, batch: usize, conv: &Conv2d, by_image: bool) -> convolution::Convolution {
+        let windows = self.windows(batch, conv);
+        convolution::Convolution { windows, outputs: conv.out_channels, groups: conv.groups, by_image }
     }
 
     /// Products of groups: rows of the weight, what is summed over, pixels; and the steps from group to group of weight, windows and
@@ -60,7 +71,7 @@ impl Convolution {
         ([rows, depth, length], [rows * depth, depth * length, rows * length])
     }
 
-    /// `kept` is memory for what windows see.
+    /// `kept` is memory for what windows see, if there is need of any.
     pub(super) fn forward(&self, pass: &mut Pass<'_>, kept: Words) -> Result<()> {
         let (x, y, a) = (pass.value(self.x)?, pass.value(self.y)?, pass.weight(self.weight)?);
         let (batch, transposed, add) = (pass.batch, false, false);
@@ -81,8 +92,12 @@ impl Convolution {
                 pass.device.gemm(&Gemm { sizes, a, transposed, b: x, c: y, steps: [0; 3], batch: 1, add })
             }
             Form::Windows { conv, fed } => {
-                let ([rows, depth, length], steps) = self.products(batch, conv);
                 let x = if *fed { pass.images } else { x };
+                if kept.is_empty() {
+                    let convolution = self.whole(batch, conv, *fed);
+                    return pass.device.convolve(&Convolve { convolution, way: Way::Forward, x, w: a, y });
+                }
+                let ([rows, depth, length], steps) = self.products(batch, conv);
                 self.windows(batch, conv).forward(pass.device, x, kept, *fed)?;
                 let (sizes, batch) = ([rows, length, depth], conv.groups);
                 pass.device.gemm(&Gemm { sizes, a, transposed, b: kept, c: y, steps, batch, add })
@@ -109,6 +124,16 @@ impl Convolution {
                 }
                 let (sizes, steps) = ([columns, length, rows], [0; 3]);
                 pass.device.gemm(&Gemm { sizes, a, transposed, b: dy, c: dx, steps, batch: 1, add: true })
+            }
+            Form::Windows { conv, fed } if kept.is_empty() => {
+                let convolution = self.whole(batch, conv, *fed);
+                let x = if *fed { pass.images } else { x };
+                let of = |way, x, w| Convolve { convolution, way, x, w, y: dy };
+                pass.device.convolve(&of(Way::ToWeight, x, dw))?;
+                match fed {
+                    true => Ok(()),
+                    false => pass.device.convolve(&of(Way::ToInput, dx, a)),
+                }
             }
             Form::Windows { conv, fed } => {
                 let ([rows, depth, length], [of_weight, of_windows, of_y]) = self.products(batch, conv);

@@ -5,7 +5,7 @@ use milenas_models::kernels::cuda::mixture::Sources;
 use milenas_models::kernels::cuda::norm::{self, Slopes, Terms, Weight};
 use milenas_models::kernels::cuda::pool::Pool;
 use milenas_models::kernels::cuda::windows::Windows;
-use milenas_models::kernels::cuda::{Words, ends, rectify, sums};
+use milenas_models::kernels::cuda::{Device, Words, ends, rectify, sums};
 use milenas_models::op::Pool2d;
 
 use super::convolution::Convolution;
@@ -75,10 +75,10 @@ pub(super) struct Norm {
 
 impl Step {
     /// Words that it keeps from its way forward to its way back.
-    pub(super) fn kept(&self, batch: usize) -> usize {
+    pub(super) fn kept(&self, device: &mut dyn Device, batch: usize) -> Result<usize> {
         match self {
-            Step::Convolution(convolution) => convolution.seen(batch),
-            Step::Pool { most: true, y, .. } => y.words(batch),
+            Step::Convolution(convolution) => convolution.seen(device, batch),
+            Step::Pool { most: true, y, .. } => Ok(y.words(batch)),
             Step::Pool { .. }
             | Step::Norm(_)
             | Step::Means { .. }
@@ -87,7 +87,7 @@ impl Step {
             | Step::Sum { .. }
             | Step::Crop { .. }
             | Step::Zeros { .. }
-            | Step::Weigh { .. } => 0,
+            | Step::Weigh { .. } => Ok(0),
         }
     }
 
