@@ -16,7 +16,7 @@ demo:
 	$(BIN)/milenas-infer evaluate $(DEMO)/model.onnx digits
 	@echo "the network is $(DEMO)/model.onnx; next: $(BIN)/milenas-export inspect $(DEMO)/model.onnx"
 
-# Property tests draw the same cases for a commit wherever it is tested. `cargo test` alone draws new ones each time.
+# Property tests draw the same cases every time, so that what is found is of the change. `cargo test` alone draws new ones.
 DRAWS ?= 1
 test:
 	cargo fmt --all --check

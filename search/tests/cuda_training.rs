@@ -180,7 +180,7 @@ fn trainings_are_those_of_the_cpu() {
     let (start, own) = (weights(&network), weights(&network));
     let mut expected = Training::new(&network, &start, None);
     let losses = expected.steps(0..8);
-    for mut device in host::devices(&[32]) {
+    for mut device in host::devices(&[32]).into_iter().chain(host::convolving(&[32])) {
         let mut found = Training::new(&network, &own, Some(&mut *device));
         for (step, (found, expected)) in found.steps(0..8).iter().zip(&losses).enumerate() {
             let tolerance = if step == 0 { 1e-5 } else { 1e-2 };

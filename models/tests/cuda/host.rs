@@ -294,8 +294,8 @@ fn make_gemm(gemm: &Gemm) -> Result<()> {
 
 /// A convolution by its definition.
 fn make_convolution(call: &Convolve) -> Result<()> {
-    let Convolution { windows, outputs, groups, by_image } = call.convolution;
-    let Windows { channels, batch, input, output, kernel, stride, dilation, before } = windows;
+    let Convolution { windows, outputs, groups } = call.convolution;
+    let Windows { batch, input, output, kernel, stride, dilation, before, .. } = windows;
     let [_, of_group, ..] = call.convolution.weight();
     // SAFETY: the words are ours, and what is written is none of the others.
     let (x, w, y) = unsafe { (floats(call.x), floats(call.w), floats(call.y)) };
@@ -317,8 +317,7 @@ fn make_convolution(call: &Convolve) -> Result<()> {
             };
             let (Some(row), Some(column)) = (pixel(0), pixel(1)) else { continue };
             let channel = out / (outputs / groups) * of_group + tap / (kernel[0] * kernel[1]);
-            let plane = if by_image { image * channels + channel } else { channel * batch + image };
-            let to_x = plane * x_plane + row * input[1] + column;
+            let to_x = (channel * batch + image) * x_plane + row * input[1] + column;
             match call.way {
                 Way::Forward => sum += x[to_x] * w[to_w],
                 Way::ToInput => x[to_x] += w[to_w] * y[to_y],

@@ -4,7 +4,7 @@ use super::device::Words;
 use super::windows::Windows;
 use crate::Result;
 
-/// A convolution of any kernel, stride, dilation and groups, as what windows see of its input.
+/// A convolution of any kernel, stride, dilation and groups, as what windows see of its input `[channel][image][row][column]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Convolution {
     /// Over its input.
@@ -13,8 +13,6 @@ pub struct Convolution {
     pub outputs: usize,
     /// How many parts of the channels have weights of their own.
     pub groups: usize,
-    /// Whether the input lies `[image][channel][row][column]`.
-    pub by_image: bool,
 }
 
 /// What is asked of it.
@@ -47,7 +45,7 @@ impl Convolution {
     /// Shape of the weight.
     pub fn weight(&self) -> [usize; 4] {
         let [rows, columns] = self.windows.kernel;
-        [self.outputs, self.windows.channels / self.groups.max(1), rows, columns]
+        [self.outputs, self.windows.channels / self.groups, rows, columns]
     }
 
     /// Padding that is the same on both sides, if such a one makes as many windows: all that cuDNN knows.
@@ -102,7 +100,7 @@ mod tests {
             dilation: [1; 2],
             before: [1; 2],
         };
-        let of = |windows| Convolution { windows, outputs: 2, groups: 1, by_image: false }.padding();
+        let of = |windows| Convolution { windows, outputs: 2, groups: 1 }.padding();
         assert_eq!(of(windows), Some([1, 1]));
         // One more row than padding of one on both sides makes, windows that begin inside, and a kernel past the map.
         assert_eq!(of(Windows { output: [4, 4], ..windows }), None);

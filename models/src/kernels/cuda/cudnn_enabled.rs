@@ -1,4 +1,7 @@
 //! Convolutions by cuDNN, looked for when a device is opened. Of its algorithms only those that always sum in the same order.
+//!
+//! Gradients it computes of maps that lie `[image][channel][row][column]` alone. Ours lie `[channel][image][row][column]`, which is one
+//! image of a volume whose slices are the images: it is told of convolutions of volumes, with kernels of one slice.
 #![allow(unsafe_code)]
 
 use std::collections::HashMap;
@@ -6,10 +9,12 @@ use std::ffi::c_int;
 use std::sync::Arc;
 
 use cudarc::cudnn::{self, ConvBackwardData, ConvBackwardFilter, ConvForward, CudnnError, sys};
-use cudarc::driver::{CudaStream, DevicePtr, DevicePtrMut, DeviceSlice, SyncOnDrop};
+use cudarc::driver::{self, CudaStream, DevicePtr, DevicePtrMut, DeviceSlice, SyncOnDrop};
 
+use super::choice::Rounding;
 use super::convolution::{Convolution, Convolve, Way};
-use super::device::{Rounding, device_error};
+use super::device::device_error;
+use super::open::{failed, require};
 use crate::Result;
 
 /// The one with tables made ahead, then the one that needs no memory.
@@ -22,11 +27,16 @@ const TO_INPUT: sys::cudnnConvolutionBwdDataAlgo_t =
 const TO_WEIGHT: sys::cudnnConvolutionBwdFilterAlgo_t =
     sys::cudnnConvolutionBwdFilterAlgo_t::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1;
 
+/// Bytes that an algorithm may work in; those of weights' gradients take some 50 MB.
+const WORKSPACE: usize = 128 << 20;
+
 /// The library, and what it was told of convolutions.
 pub(super) struct Cudnn {
     library: Arc<cudnn::Cudnn>,
     stream: Arc<CudaStream>,
     math: sys::cudnnMathType_t,
+    /// What it works in.
+    workspace: u64,
     /// `None` for those that it does not do.
     plans: HashMap<Convolution, Option<Plan>>,
 }
@@ -70,8 +80,13 @@ impl<T> DevicePtrMut<T> for At<'_> {
     }
 }
 
-fn failed<T>(what: &str, result: std::result::Result<T, CudnnError>) -> Result<T> {
-    result.map_err(|error| device_error(&format!("cudnn, {what}"), error.to_string()))
+/// `None` for what it says that it does not do; such statuses are the thousands of three.
+fn done<T>(what: &str, result: std::result::Result<T, CudnnError>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(CudnnError(status)) if (3000..4000).contains(&(status as u32)) => Ok(None),
+        other => failed(what, other).map(Some),
+    }
 }
 
 /// As cuDNN's `int`s.
@@ -85,36 +100,48 @@ fn ints<const N: usize>(numbers: [usize; N]) -> Result<[c_int; N]> {
 }
 
 impl Cudnn {
+    /// Behind a device's name.
+    pub(super) const NAME: &str = ", cuDNN";
+
     /// What it does is asked for in this stream.
     ///
     /// # Errors
     /// A library that is missing or does not start.
     pub(super) fn open(stream: &Arc<CudaStream>, rounding: Rounding) -> Result<Cudnn> {
         // SAFETY: opens the library and closes it.
-        if !unsafe { sys::is_culib_present() } {
-            let problem = "libcudnn is not found, which this build convolves with. Help: set LD_LIBRARY_PATH to its folder, as \
-                           docs/cuda.md shows, or build with the feature `cuda` alone";
+        require(
+            unsafe { sys::is_culib_present() },
+            "libcudnn",
+            "which a build with the feature `cudnn` convolves with",
+        )?;
+        let version = cudnn::result::get_version();
+        if version / 10_000 != 9 {
+            let problem = format!(
+                "found cuDNN of version {version}, expected one of 9, e.g. 92100. Help: set LD_LIBRARY_PATH to its folder"
+            );
             return Err(device_error("cudnn", problem));
         }
         let library = failed("opening it", cudnn::Cudnn::new(stream.clone()))?;
         let math = match rounding {
             Rounding::None => sys::cudnnMathType_t::CUDNN_FMA_MATH,
-            // It rounds float32 to TF32 and no further.
+            // It rounds factors as it sees fit.
             Rounding::Tf32 | Rounding::Bf16 => sys::cudnnMathType_t::CUDNN_DEFAULT_MATH,
         };
-        Ok(Cudnn { library, stream: stream.clone(), math, plans: HashMap::new() })
+        // SAFETY: freed once, when it is dropped.
+        let workspace = failed("memory", unsafe { driver::result::malloc_sync(WORKSPACE) })?;
+        Ok(Cudnn { library, stream: stream.clone(), math, workspace, plans: HashMap::new() })
     }
 
-    /// Whether it convolves so, with so many bytes to work in.
+    /// Whether it convolves so.
     ///
     /// # Errors
     /// A size that is too large; what cuDNN says, but that it does not.
-    pub(super) fn plan(&mut self, convolution: &Convolution, workspace: usize) -> Result<bool> {
+    pub(super) fn plan(&mut self, convolution: &Convolution) -> Result<bool> {
         if let Some(known) = self.plans.get(convolution) {
             return Ok(known.is_some());
         }
         let found = match convolution.padding() {
-            Some(padding) => self.describe(convolution, padding, workspace)?,
+            Some(padding) => self.describe(convolution, padding)?,
             None => None,
         };
         let does = found.is_some();
@@ -123,52 +150,57 @@ impl Cudnn {
     }
 
     /// `None` where an algorithm is not there or needs more memory.
-    fn describe(
-        &self,
-        convolution: &Convolution,
-        padding: [usize; 2],
-        workspace: usize,
-    ) -> Result<Option<Plan>> {
+    fn describe(&self, convolution: &Convolution, padding: [usize; 2]) -> Result<Option<Plan>> {
         let (what, windows, library) = ("describing a convolution", &convolution.windows, &self.library);
-        let map = |channels: usize, [rows, columns]: [usize; 2], by_image: bool| {
-            let plane = rows * columns;
-            let [image, channel] =
-                if by_image { [channels * plane, plane] } else { [plane, windows.batch * plane] };
-            let sizes = ints([windows.batch, channels, rows, columns])?;
-            failed(what, library.create_4d_tensor_ex(sizes, ints([image, channel, columns, 1])?))
+        let map = |channels: usize, [rows, columns]: [usize; 2]| {
+            let (plane, images) = (rows * columns, windows.batch);
+            let sizes = ints([1, channels, images, rows, columns])?;
+            let steps = ints([channels * images * plane, images * plane, plane, columns, 1])?;
+            done(what, library.create_nd_tensor(&sizes, &steps))
         };
+        let [outputs, inputs, rows, columns] = convolution.weight();
+        let weight = ints([outputs, inputs, 1, rows, columns])?;
+        let [padding, stride, dilation] = [(0, padding), (1, windows.stride), (1, windows.dilation)]
+            .map(|(slices, [rows, columns])| ints([slices, rows, columns]));
         let order = sys::cudnnTensorFormat_t::CUDNN_TENSOR_NCHW;
         let mode = sys::cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION;
-        let [padding, stride, dilation] = [ints(padding)?, ints(windows.stride)?, ints(windows.dilation)?];
-        let mut plan = Plan {
-            x: map(windows.channels, windows.input, convolution.by_image)?,
-            y: map(convolution.outputs, windows.output, false)?,
-            w: failed(what, library.create_4d_filter(order, ints(convolution.weight())?))?,
-            how: failed(what, library.create_conv2d(padding, stride, dilation, mode))?,
-            forward: FORWARD[0],
+        let (Some(x), Some(y), Some(w), Some(mut how)) = (
+            map(windows.channels, windows.input)?,
+            map(outputs, windows.output)?,
+            done(what, library.create_5d_filter(order, weight))?,
+            done(what, library.create_convnd(&padding?, &stride?, &dilation?, mode))?,
+        ) else {
+            return Ok(None);
         };
         let [groups] = ints([convolution.groups])?;
-        failed(what, plan.how.set_group_count(groups))?;
-        failed(what, plan.how.set_math_type(self.math))?;
-        let fits = |bytes: std::result::Result<usize, CudnnError>| bytes.is_ok_and(|n| n <= workspace);
-        let forward = FORWARD.into_iter().find(|way| fits(plan.forward().get_workspace_size(*way)));
-        let back = fits(plan.to_input().get_workspace_size(TO_INPUT))
-            && fits(plan.to_weight().get_workspace_size(TO_WEIGHT));
-        Ok(forward.filter(|_| back).map(|forward| Plan { forward, ..plan }))
+        if done(what, how.set_group_count(groups))?.and(done(what, how.set_math_type(self.math))?).is_none() {
+            return Ok(None);
+        }
+        let mut plan = Plan { x, y, w, how, forward: FORWARD[0] };
+        let fits = |bytes| Ok::<_, crate::Error>(done(what, bytes)?.is_some_and(|n: usize| n <= WORKSPACE));
+        for forward in FORWARD {
+            plan.forward = forward;
+            if fits(plan.forward().get_workspace_size(forward))? {
+                let back = fits(plan.to_input().get_workspace_size(TO_INPUT))?
+                    && fits(plan.to_weight().get_workspace_size(TO_WEIGHT))?;
+                return Ok(back.then_some(plan));
+            }
+        }
+        Ok(None)
     }
 
-    /// Asks for it, with so many bytes at an address to work in.
+    /// Asks for it.
     ///
     /// # Errors
     /// One that was not planned; what cuDNN says.
-    pub(super) fn make(&self, call: &Convolve, workspace: u64, bytes: usize) -> Result<()> {
+    pub(super) fn make(&self, call: &Convolve) -> Result<()> {
         let Some(Some(plan)) = self.plans.get(&call.convolution) else {
             return Err(device_error("cudnn", "a convolution that it does not do. Help: this is a bug"));
         };
         let at = |address, bytes| At { address, bytes, stream: &self.stream };
         let [mut x, mut w, mut y] =
             [call.x, call.w, call.y].map(|words| at(words.address(), 4 * words.len()));
-        let room = &mut at(workspace, bytes);
+        let room = &mut at(self.workspace, WORKSPACE);
         // SAFETY: the sizes of the words are checked, and the plan describes what is in them.
         let done = unsafe {
             match call.way {
@@ -178,6 +210,13 @@ impl Cudnn {
             }
         };
         failed("a convolution", done)
+    }
+}
+
+impl Drop for Cudnn {
+    fn drop(&mut self) {
+        // SAFETY: from `malloc_sync`, and the device has waited for all that it does.
+        let _ = unsafe { driver::result::free_sync(self.workspace) };
     }
 }
 

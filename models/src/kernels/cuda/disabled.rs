@@ -1,6 +1,7 @@
 //! A build without the feature `cuda`.
 
-use super::device::{Choice, Device, device_error};
+use super::choice::Choice;
+use super::device::{Device, device_error};
 use crate::Result;
 
 const HELP: &str = "this build has no CUDA. Help: build it with `cargo build --release -p milenas-search --features cuda`, \

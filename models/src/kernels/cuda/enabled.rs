@@ -10,9 +10,10 @@ use cudarc::driver::{self, CudaContext, CudaFunction, CudaGraph, CudaStream, Lau
 use cudarc::nvrtc::{self, CompileError, CompileOptions, Ptx};
 
 use super::calls::{Call, Repeats};
+use super::choice::{Choice, Rounding};
 use super::convolution::{Convolution, Convolve};
 use super::cudnn::Cudnn;
-use super::device::{Arg, ByColumns, Choice, Device, Gemm, Grid, Rounding, Words, device_error};
+use super::device::{Arg, ByColumns, Device, Gemm, Grid, Words, device_error};
 use super::order::{LANES, places};
 use super::parts::Kept;
 use super::{kernels, source};
@@ -21,7 +22,7 @@ use crate::Result;
 /// Threads of a block; `BLOCK` in `common.cu`.
 const BLOCK: u32 = 256;
 
-/// Bytes that libraries may work in, on a GPU of this size.
+/// Bytes that cuBLAS may keep on a GPU of this size.
 const WORKSPACE: usize = 32 << 20;
 
 /// Most blocks of a launch; each goes on with what no other has taken.
@@ -37,7 +38,7 @@ struct Gpu {
     compute: cublas::sys::cublasComputeType_t,
     memory: Vec<Words>,
     cudnn: Cudnn,
-    /// What libraries work in; their own would have to be asked for while a sequence is recorded.
+    /// What cuBLAS keeps; its own would have to be asked for while a sequence is recorded.
     workspace: u64,
     kept: Kept,
     /// What was asked for since the last answer, or the last that was written.
@@ -46,13 +47,13 @@ struct Gpu {
 }
 
 /// What a library of CUDA said.
-fn failed<T, E: std::fmt::Display>(what: &str, result: std::result::Result<T, E>) -> Result<T> {
+pub(super) fn failed<T, E: std::fmt::Display>(what: &str, result: std::result::Result<T, E>) -> Result<T> {
     result.map_err(|error| device_error(&format!("cuda, {what}"), error.to_string()))
 }
 
 /// # Errors
 /// A library that is missing, whose calls would panic.
-fn require(present: bool, library: &str, part: &str) -> Result<()> {
+pub(super) fn require(present: bool, library: &str, part: &str) -> Result<()> {
     match present {
         true => Ok(()),
         false => Err(device_error(
@@ -116,6 +117,7 @@ pub fn open(choice: Choice) -> Result<Box<dyn Device>> {
         functions.insert(kernel.to_string(), failed(kernel, module.load_function(kernel))?);
     }
     let streams = (0..LANES).map(|_| failed("a stream", context.new_stream())).collect::<Result<Vec<_>>>()?;
+    let cudnn = Cudnn::open(&streams[0], choice.rounding)?;
     let blas = failed("opening cuBLAS", CudaBlas::new(streams[0].clone()))?;
     // SAFETY: freed once, when the device is dropped, and cuBLAS is told its size.
     let workspace = failed("memory", unsafe { driver::result::malloc_sync(WORKSPACE) })?;
@@ -127,9 +129,8 @@ pub fn open(choice: Choice) -> Result<Box<dyn Device>> {
         Rounding::Tf32 => cublas::sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
         Rounding::Bf16 => cublas::sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_16BF,
     };
-    let cudnn = Cudnn::open(&streams[0], choice.rounding)?;
     Ok(Box::new(Gpu {
-        name,
+        name: name + Cudnn::NAME,
         context,
         streams,
         functions,
@@ -226,7 +227,7 @@ impl Gpu {
                 self.make_launch(kernel, *blocks, args, &self.streams[lane])
             }
             Call::Gemm(gemm) => self.make_gemm(gemm),
-            Call::Convolve(convolve) => self.cudnn.make(convolve, self.workspace, WORKSPACE),
+            Call::Convolve(convolve) => self.cudnn.make(convolve),
             Call::Clear(at) => {
                 let stream = self.streams[lane].cu_stream();
                 // SAFETY: the words are the device's.
@@ -378,12 +379,16 @@ impl Device for Gpu {
 
     fn convolves(&mut self, convolution: &Convolution) -> Result<bool> {
         failed("memory", self.context.bind_to_thread())?;
-        self.cudnn.plan(convolution, WORKSPACE)
+        self.cudnn.plan(convolution)
     }
 
     fn convolve(&mut self, convolve: &Convolve) -> Result<()> {
         convolve.check()?;
-        self.convolves(&convolve.convolution)?;
+        if !self.convolves(&convolve.convolution)? {
+            let problem =
+                "of this size it has none, but of a larger batch. Help: build with the feature `cuda` alone";
+            return Err(device_error("a convolution", problem));
+        }
         self.calls.push(Call::Convolve(*convolve));
         Ok(())
     }

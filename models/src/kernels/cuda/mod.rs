@@ -7,6 +7,7 @@
 //! Maps are `[channel][image][row][column]`, all numbers are `f32`.
 
 mod calls;
+mod choice;
 pub mod convolution;
 pub mod depthwise;
 pub mod descent;
@@ -37,7 +38,8 @@ mod open;
 mod open;
 
 pub use calls::Call;
-pub use device::{Arg, ByColumns, Choice, Device, Gemm, Grid, Rounding, Words};
+pub use choice::{Choice, Rounding};
+pub use device::{Arg, ByColumns, Device, Gemm, Grid, Words};
 pub use open::{compile, open};
 pub use order::{LANES, Place, places};
 pub use parts::Kept;

@@ -10,7 +10,7 @@ pub const LANES: usize = 16;
 /// Where a call goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Its lane, after all calls before it that have the same. What libraries do has lane 0 to itself, since they share one workspace.
+    /// Its lane, after all calls before it that have the same. What libraries do has lane 0 to itself, since each keeps one workspace.
     pub lane: usize,
     /// Numbers of calls of other lanes that it waits for.
     pub waits: Vec<usize>,

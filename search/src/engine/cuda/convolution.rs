@@ -50,7 +50,7 @@ impl Convolution {
     pub(super) fn seen(&self, device: &mut dyn Device, batch: usize) -> Result<usize> {
         match &self.form {
             Form::Depthwise { .. } | Form::Pointwise { .. } => Ok(0),
-            Form::Windows { conv, fed } => match device.convolves(&self.whole(batch, conv, *fed))? {
+            Form::Windows { conv, fed } => match !fed && device.convolves(&self.whole(batch, conv))? {
                 true => Ok(0),
                 false => Ok(self.windows(batch, conv).seen()),
             },
@@ -58,9 +58,9 @@ impl Convolution {
     }
 
     /// As a library takes it.
-    fn whole(&self, batch: usize, conv: &Conv2d, by_image: bool) -> convolution::Convolution {
+    fn whole(&self, batch: usize, conv: &Conv2d) -> convolution::Convolution {
         let windows = self.windows(batch, conv);
-        convolution::Convolution { windows, outputs: conv.out_channels, groups: conv.groups, by_image }
+        convolution::Convolution { windows, outputs: conv.out_channels, groups: conv.groups }
     }
 
     /// Products of groups: rows of the weight, what is summed over, pixels; and the steps from group to group of weight, windows and
@@ -71,7 +71,7 @@ impl Convolution {
         ([rows, depth, length], [rows * depth, depth * length, rows * length])
     }
 
-    /// `kept` is memory for what windows see, if there is need of any.
+    /// `kept` is memory for what windows see; there is none where the device convolves by itself.
     pub(super) fn forward(&self, pass: &mut Pass<'_>, kept: Words) -> Result<()> {
         let (x, y, a) = (pass.value(self.x)?, pass.value(self.y)?, pass.weight(self.weight)?);
         let (batch, transposed, add) = (pass.batch, false, false);
@@ -91,13 +91,13 @@ impl Convolution {
                 let sizes = [self.y.channels, self.y.length(batch), self.x.channels];
                 pass.device.gemm(&Gemm { sizes, a, transposed, b: x, c: y, steps: [0; 3], batch: 1, add })
             }
+            Form::Windows { conv, .. } if kept.is_empty() => {
+                let (convolution, way) = (self.whole(batch, conv), Way::Forward);
+                pass.device.convolve(&Convolve { convolution, way, x, w: a, y })
+            }
             Form::Windows { conv, fed } => {
-                let x = if *fed { pass.images } else { x };
-                if kept.is_empty() {
-                    let convolution = self.whole(batch, conv, *fed);
-                    return pass.device.convolve(&Convolve { convolution, way: Way::Forward, x, w: a, y });
-                }
                 let ([rows, depth, length], steps) = self.products(batch, conv);
+                let x = if *fed { pass.images } else { x };
                 self.windows(batch, conv).forward(pass.device, x, kept, *fed)?;
                 let (sizes, batch) = ([rows, length, depth], conv.groups);
                 pass.device.gemm(&Gemm { sizes, a, transposed, b: kept, c: y, steps, batch, add })
@@ -125,15 +125,11 @@ impl Convolution {
                 let (sizes, steps) = ([columns, length, rows], [0; 3]);
                 pass.device.gemm(&Gemm { sizes, a, transposed, b: dy, c: dx, steps, batch: 1, add: true })
             }
-            Form::Windows { conv, fed } if kept.is_empty() => {
-                let convolution = self.whole(batch, conv, *fed);
-                let x = if *fed { pass.images } else { x };
+            Form::Windows { conv, .. } if kept.is_empty() => {
+                let convolution = self.whole(batch, conv);
                 let of = |way, x, w| Convolve { convolution, way, x, w, y: dy };
                 pass.device.convolve(&of(Way::ToWeight, x, dw))?;
-                match fed {
-                    true => Ok(()),
-                    false => pass.device.convolve(&of(Way::ToInput, dx, a)),
-                }
+                pass.device.convolve(&of(Way::ToInput, dx, a))
             }
             Form::Windows { conv, fed } => {
                 let ([rows, depth, length], [of_weight, of_windows, of_y]) = self.products(batch, conv);
