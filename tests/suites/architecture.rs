@@ -91,6 +91,7 @@ fn unsafe_code_is_where_the_architecture_says() {
     );
     let expected = [
         "models/src/kernels/blocked/simd/mod.rs",
+        "models/src/kernels/cuda/blas.rs",
         "models/src/kernels/cuda/cudnn_enabled.rs",
         "models/src/kernels/cuda/device.rs",
         "models/src/kernels/cuda/enabled.rs",

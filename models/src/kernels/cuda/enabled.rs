@@ -4,16 +4,17 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use cudarc::cublas::{self, CudaBlas};
+use cudarc::cublas;
 use cudarc::driver::sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
 use cudarc::driver::{self, CudaContext, CudaFunction, CudaGraph, CudaStream, LaunchConfig, PushKernelArg};
 use cudarc::nvrtc::{self, CompileError, CompileOptions, Ptx};
 
+use super::blas::Blas;
 use super::calls::{Call, Repeats};
-use super::choice::{Choice, Rounding};
+use super::choice::Choice;
 use super::convolution::{Convolution, Convolve};
 use super::cudnn::Cudnn;
-use super::device::{Arg, ByColumns, Device, Gemm, Grid, Words, device_error};
+use super::device::{Arg, Device, Gemm, Grid, Words, device_error};
 use super::order::{LANES, places};
 use super::parts::Kept;
 use super::{kernels, source};
@@ -21,9 +22,6 @@ use crate::Result;
 
 /// Threads of a block; `BLOCK` in `common.cu`.
 const BLOCK: u32 = 256;
-
-/// Bytes that cuBLAS may keep on a GPU of this size.
-const WORKSPACE: usize = 32 << 20;
 
 /// Most blocks of a launch; each goes on with what no other has taken.
 const BLOCKS: usize = 1 << 16;
@@ -34,12 +32,9 @@ struct Gpu {
     /// The first is where all begins and ends, and the libraries'; the others have parts of what is recorded.
     streams: Vec<Arc<CudaStream>>,
     functions: HashMap<String, CudaFunction>,
-    blas: CudaBlas,
-    compute: cublas::sys::cublasComputeType_t,
-    memory: Vec<Words>,
+    blas: Blas,
     cudnn: Cudnn,
-    /// What cuBLAS keeps; its own would have to be asked for while a sequence is recorded.
-    workspace: u64,
+    memory: Vec<Words>,
     kept: Kept,
     /// What was asked for since the last answer, or the last that was written.
     calls: Vec<Call>,
@@ -117,28 +112,16 @@ pub fn open(choice: Choice) -> Result<Box<dyn Device>> {
         functions.insert(kernel.to_string(), failed(kernel, module.load_function(kernel))?);
     }
     let streams = (0..LANES).map(|_| failed("a stream", context.new_stream())).collect::<Result<Vec<_>>>()?;
+    let blas = Blas::open(&streams[0], choice.rounding)?;
     let cudnn = Cudnn::open(&streams[0], choice.rounding)?;
-    let blas = failed("opening cuBLAS", CudaBlas::new(streams[0].clone()))?;
-    // SAFETY: freed once, when the device is dropped, and cuBLAS is told its size.
-    let workspace = failed("memory", unsafe { driver::result::malloc_sync(WORKSPACE) })?;
-    let status =
-        unsafe { cublas::sys::cublasSetWorkspace_v2(*blas.handle(), workspace as *mut _, WORKSPACE) };
-    failed("opening cuBLAS", status.result())?;
-    let compute = match choice.rounding {
-        Rounding::None => cublas::sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
-        Rounding::Tf32 => cublas::sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
-        Rounding::Bf16 => cublas::sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_16BF,
-    };
     Ok(Box::new(Gpu {
         name: name + Cudnn::NAME,
         context,
         streams,
         functions,
         blas,
-        compute,
-        memory: Vec::new(),
         cudnn,
-        workspace,
+        memory: Vec::new(),
         kept: Kept::default(),
         calls: Vec::new(),
         repeats: Repeats::new(),
@@ -226,7 +209,7 @@ impl Gpu {
             Call::Launch(kernel, blocks, args) => {
                 self.make_launch(kernel, *blocks, args, &self.streams[lane])
             }
-            Call::Gemm(gemm) => self.make_gemm(gemm),
+            Call::Gemm(gemm) => self.blas.make(gemm),
             Call::Convolve(convolve) => self.cudnn.make(convolve),
             Call::Clear(at) => {
                 let stream = self.streams[lane].cu_stream();
@@ -260,50 +243,6 @@ impl Gpu {
         let config = LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (BLOCK, 1, 1), shared_mem_bytes: 0 };
         // SAFETY: that of whoever asked for it.
         failed(kernel, unsafe { launch.launch(config) }).map(drop)
-    }
-
-    fn make_gemm(&self, gemm: &Gemm) -> Result<()> {
-        use cublas::sys::cublasGemmAlgo_t::CUBLAS_GEMM_DFALT;
-        use cublas::sys::cublasOperation_t::{CUBLAS_OP_N, CUBLAS_OP_T};
-        use cublas::sys::cudaDataType_t::CUDA_R_32F;
-
-        let ByColumns { sizes, left, right, right_transposed, leading, steps } = gemm.by_columns();
-        if gemm.batch == 0 || sizes[0] == 0 || sizes[1] == 0 {
-            return Ok(());
-        }
-        let ([rows, columns, depth], [of_left, of_right, of_c]) =
-            (sizes.map(|n| n as i32), leading.map(|n| n as i32));
-        let [left_step, right_step, c_step] = steps.map(|step| step as i64);
-        let (alpha, beta) = (1f32, f32::from(u8::from(gemm.add)));
-        // SAFETY: the sizes are checked, and the factors are read before it returns.
-        let done = unsafe {
-            cublas::result::gemm_strided_batched_ex(
-                *self.blas.handle(),
-                CUBLAS_OP_N,
-                if right_transposed { CUBLAS_OP_T } else { CUBLAS_OP_N },
-                rows,
-                columns,
-                depth,
-                (&raw const alpha).cast(),
-                left.address() as *const _,
-                CUDA_R_32F,
-                of_left,
-                left_step,
-                right.address() as *const _,
-                CUDA_R_32F,
-                of_right,
-                right_step,
-                (&raw const beta).cast(),
-                gemm.c.address() as *mut _,
-                CUDA_R_32F,
-                of_c,
-                c_step,
-                gemm.batch as i32,
-                self.compute,
-                CUBLAS_GEMM_DFALT,
-            )
-        };
-        failed("a matrix product", done)
     }
 }
 
@@ -398,7 +337,5 @@ impl Drop for Gpu {
     fn drop(&mut self) {
         // Nobody is left to be told.
         let _ = self.release();
-        // SAFETY: from `malloc_sync`, and nothing runs any more.
-        let _ = unsafe { driver::result::free_sync(self.workspace) };
     }
 }

@@ -24,6 +24,8 @@ pub mod rectify;
 pub mod sums;
 pub mod windows;
 
+#[cfg(feature = "cuda")]
+mod blas;
 #[cfg(feature = "cudnn")]
 #[path = "cudnn_enabled.rs"]
 mod cudnn;
