@@ -93,7 +93,7 @@ pub struct Export {
     #[arg(long, value_name = "METHOD", default_value = "min-max", requires = "int8")]
     pub calibration_method: Method,
     /// Points of top-1 accuracy that --int8 may cost; the most sensitive layers stay float32 until it holds
-    #[arg(long, value_name = "POINTS", default_value_t = 0.3, requires = "int8")]
+    #[arg(long, value_name = "POINTS", default_value_t = 0.3, requires = "int8", value_parser = points)]
     pub accuracy_gate: f64,
     /// Write what was compared, done and gained as JSON
     #[arg(long, value_name = "FILE")]
@@ -145,19 +145,31 @@ pub enum Output {
 }
 
 /// The size of the network of a genotype; weights carry their own.
-#[derive(Args, Clone, Copy, Debug)]
+#[derive(Args, Clone, Copy, Debug, Default)]
 #[allow(missing_docs)]
 pub struct Untrained {
-    /// Of a genotype: channels of a node in the first cells
-    #[arg(long, value_name = "N", default_value_t = 36, help_heading = "Untrained network")]
-    pub channels: usize,
-    /// Of a genotype: number of cells
-    #[arg(long, value_name = "N", default_value_t = 20, help_heading = "Untrained network")]
-    pub layers: usize,
-    /// Of a genotype: number of labels
-    #[arg(long, value_name = "N", default_value_t = 10, help_heading = "Untrained network")]
-    pub classes: usize,
-    /// Of a genotype: rows and columns of an image
-    #[arg(long, value_name = "N", default_value_t = 32, help_heading = "Untrained network")]
-    pub size: usize,
+    /// Of a genotype: channels of a node in the first cells; 36 if left out
+    #[arg(long, value_name = "N", help_heading = "Untrained network")]
+    pub channels: Option<usize>,
+    /// Of a genotype: number of cells; 20 if left out
+    #[arg(long, value_name = "N", help_heading = "Untrained network")]
+    pub layers: Option<usize>,
+    /// Of a genotype: number of labels; 10 if left out
+    #[arg(long, value_name = "N", help_heading = "Untrained network")]
+    pub classes: Option<usize>,
+    /// Of a genotype: rows and columns of an image; 32 if left out
+    #[arg(long, value_name = "N", help_heading = "Untrained network")]
+    pub size: Option<usize>,
+}
+
+impl Untrained {
+    /// Whether any of it was given.
+    pub fn is_asked(&self) -> bool {
+        [self.channels, self.layers, self.classes, self.size].iter().any(Option::is_some)
+    }
+}
+
+fn points(text: &str) -> Result<f64, String> {
+    let points = text.parse().ok().filter(|points| (0.0..=100.0).contains(points));
+    points.ok_or_else(|| "expected points from 0 to 100".into())
 }

@@ -1,6 +1,8 @@
 //! What each command does, and what it prints.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
@@ -9,7 +11,7 @@ use milenas_export::int8::{Int8, Outcome};
 use milenas_export::onnx::Format;
 use milenas_export::passes::{Pass, Step};
 use milenas_export::verify::Network;
-use milenas_export::{Dress, Options, Target, export_file, onnx, undress};
+use milenas_export::{Dress, Options, Report, Target, export_file, onnx, undress};
 use milenas_models::{Card, Error, Genotype, Graph, Model, Weights, cost, file};
 
 use crate::cli::{Cli, Command, Export, Input, Output, Untrained};
@@ -31,8 +33,30 @@ pub fn execute(cli: Cli) -> Result<()> {
     }
 }
 
-#[allow(clippy::print_stdout, clippy::print_stderr)]
+/// That nothing that is read, or written before, is written over; found before the work and not after it.
+fn check_outputs(source: &str, out: &Path, arguments: &Export) -> Result<()> {
+    let sidecars = sidecars::paths(out);
+    let mut outputs = vec![("-o", out)];
+    outputs.extend(arguments.report.as_deref().map(|path| ("--report", path)));
+    if arguments.sidecars {
+        outputs.extend(sidecars.iter().map(|path| ("--sidecars", path.as_path())));
+    }
+    let mut inputs = vec![("the source", Path::new(source))];
+    inputs.extend(arguments.calibrate.as_deref().map(|path| ("--calibrate", Path::new(path))));
+    file::check_outputs(&outputs, &inputs)?;
+    match &arguments.triton {
+        Some(path) if path.exists() && !path.is_dir() => {
+            bail!(
+                "--triton is {}, a file; expected a folder, which is made if it is not there",
+                path.display()
+            )
+        }
+        _ => Ok(()),
+    }
+}
+
 fn compile(source: &str, out: &Path, arguments: &Export) -> Result<()> {
+    check_outputs(source, out, arguments)?;
     let model = load(source, arguments.untrained, arguments.seed)?;
     let target = arguments.target;
     let passes = chosen(target, arguments)?;
@@ -46,7 +70,7 @@ fn compile(source: &str, out: &Path, arguments: &Export) -> Result<()> {
         calibration: &images.ranges.batches,
         holdout: &images.holdout.batches,
         labels: &images.holdout.labels,
-        progress: &|attempt| eprintln!("{attempt}"),
+        progress: &|attempt| note(attempt),
     });
     let options = Options {
         target,
@@ -63,7 +87,7 @@ fn compile(source: &str, out: &Path, arguments: &Export) -> Result<()> {
     let metadata = sidecars::metadata(&model.card, arguments.license.as_deref())?;
     let mut log = |step: &Step| {
         if arguments.verbose {
-            eprintln!("{:5} {} at {}, {} nodes", step.number, step.pass, step.at, step.nodes);
+            note(format_args!("{:5} {} at {}, {} nodes", step.number, step.pass, step.at, step.nodes));
         }
     };
     let proved = export_file(out, network, &metadata, &options, &mut log);
@@ -72,43 +96,60 @@ fn compile(source: &str, out: &Path, arguments: &Export) -> Result<()> {
         file::write(path, report::differing(comparison, &options, source)?.as_bytes())?;
     }
     let report = proved?;
-    let [before, after] = report.cost;
-    println!("patches     {}", report.steps);
-    println!("nodes       {} -> {}", report.nodes[0], report.nodes[1]);
-    println!("parameters  {} -> {}", before.params, after.params);
-    println!("MACs        {} -> {}", before.macs, after.macs);
-    println!("difference  {} (allowed: {}): equal", report.comparison, options.tolerance);
-    if let Some(rounded) = &report.rounded {
-        println!("rounding    {rounded}");
-    }
-    if let Some(Outcome { accuracy, gate, holdout_images, rounded, floats, .. }) = &report.int8 {
-        println!("int8        {rounded} convolutions, {} left in float32", floats.len());
-        floats.iter().for_each(|s| println!("            {} ({:.1e})", s.layer, s.error));
-        println!(
-            "accuracy    {:.2} % -> {:.2} % on {holdout_images} images (allowed: {gate} points)",
-            accuracy[0], accuracy[1]
-        );
-    }
-    if report.comparison.variation <= options.tolerance.relative {
-        println!(
-            "note        the network gives every image the same answer, so the comparison proves little"
-        );
-    }
-    println!("wrote       {} ({} bytes)", out.display(), report.bytes);
+    say(&summary(&report, &options, out))?;
     if let Some(path) = &arguments.report {
         file::write(path, report::json(&report, &options, source)?.as_bytes())?;
-        println!("report      {}", path.display());
+        say(&format!("report      {}\n", path.display()))?;
     }
     if arguments.sidecars {
         sidecars::write(out, &model.card, arguments)?;
-        println!("beside it   labels.txt, preprocess.json");
+        say("beside it   labels.txt, preprocess.json\n")?;
     }
     if let Some(folder) = &arguments.triton {
         sidecars::triton(folder, out, &model.card, arguments)?;
-        println!("triton      {}", folder.display());
+        say(&format!("triton      {}\n", folder.display()))?;
     }
-    println!("next        milenas-infer classify {} IMAGE...", out.display());
-    Ok(())
+    say(&format!("next        milenas-infer classify {} IMAGE...\n", out.display()))
+}
+
+/// What was done, a line each.
+fn summary(report: &Report, options: &Options, out: &Path) -> String {
+    let [before, after] = report.cost;
+    let mut lines = vec![
+        format!("patches     {}", report.steps),
+        format!("nodes       {} -> {}", report.nodes[0], report.nodes[1]),
+        format!("parameters  {} -> {}", before.params, after.params),
+        format!("MACs        {} -> {}", before.macs, after.macs),
+        format!("difference  {} (allowed: {}): equal", report.comparison, options.tolerance),
+    ];
+    lines.extend(report.rounded.iter().map(|rounded| format!("rounding    {rounded}")));
+    if let Some(Outcome { accuracy, gate, holdout_images, rounded, floats, .. }) = &report.int8 {
+        lines.push(format!("int8        {rounded} convolutions, {} left in float32", floats.len()));
+        lines.extend(floats.iter().map(|s| format!("            {} ({:.1e})", s.layer, s.error)));
+        lines.push(format!(
+            "accuracy    {:.2} % -> {:.2} % on {holdout_images} images (allowed: {gate} points)",
+            accuracy[0], accuracy[1]
+        ));
+    }
+    if report.comparison.variation <= options.tolerance.relative {
+        let little = "the network gives every image the same answer, so the comparison proves little";
+        lines.push(format!("note        {little}"));
+    }
+    lines.push(format!("wrote       {} ({} bytes)\n", out.display(), report.bytes));
+    lines.join("\n")
+}
+
+/// To standard output; a reader that has seen enough, as of `inspect | head`, is no failure.
+fn say(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("standard output"),
+    }
+}
+
+/// To standard error; where nobody hears it, nothing is lost but the message.
+pub fn note(text: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// The target's passes that are asked for, in the order of its pipeline.
@@ -136,8 +177,16 @@ fn chosen(target: Target, arguments: &Export) -> Result<Vec<&'static dyn Pass>> 
 /// Trained weights with their card; or the untrained network of a genotype.
 fn load(source: &str, size: Untrained, seed: u64) -> Result<Model> {
     let path = Path::new(source);
-    if path.extension().is_some_and(|e| e == "safetensors") {
-        return Ok(Model::load(path)?);
+    match path.extension().and_then(OsStr::to_str) {
+        Some("safetensors") if size.is_asked() => bail!(
+            "{source}: trained weights have a size of their own. Help: leave out --channels, --layers, --classes and --size"
+        ),
+        Some("safetensors") => return Ok(Model::load(path)?),
+        Some("onnx") => bail!(
+            "{source}: an ONNX file is what this program writes. Help: it takes weights.safetensors or a genotype; \
+             `milenas-export inspect` reads ONNX"
+        ),
+        _ => {}
     }
     let genotype = if path.exists() {
         let bytes = file::read(path, MAX_GENOTYPE_BYTES)?;
@@ -149,10 +198,13 @@ fn load(source: &str, size: Untrained, seed: u64) -> Result<Model> {
     } else {
         Genotype::named(source)?
     };
-    untrained::network(genotype, size, seed)
+    untrained::network(genotype, size.into(), seed)
 }
 
 fn inspect(source: &str, dot: Option<&Path>, measured: bool, untrained: Untrained) -> Result<()> {
+    if let Some(dot) = dot {
+        file::check_outputs(&[("--dot", dot)], &[("the file", Path::new(source))])?;
+    }
     let (graph, weights, metadata, bytes): (Graph, Weights, BTreeMap<String, String>, bool) =
         match Path::new(source).extension() {
             Some(end) if end == "onnx" => {
@@ -190,9 +242,5 @@ fn inspect(source: &str, dot: Option<&Path>, measured: bool, untrained: Untraine
             "{source}: without a card there are no cells to draw. Help: --dot needs a file of this project"
         );
     }
-    match std::io::stdout().write_all(text.as_bytes()) {
-        // The reader has seen enough: `inspect | head`.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        written => Ok(written?),
-    }
+    say(&text)
 }

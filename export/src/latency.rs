@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn a_line_for_every_batch() {
-        let size = crate::cli::Untrained { channels: 2, layers: 3, classes: 4, size: 8 };
+        let size = crate::untrained::Size { channels: 2, layers: 3, classes: 4, size: 8 };
         let model = crate::untrained::network(Genotype::named("DARTS_V2").unwrap(), size, 0).unwrap();
         let lines = lines(&model.graph, &model.weights).unwrap();
         let rates = lines.lines().map(|line| {

@@ -132,18 +132,9 @@ pub fn export_file(
     metadata.insert(PASSES_KEY.into(), format!("{}: {applied}", options.target.name()));
     let bytes = onnx::encode_as(written.graph, written.weights, &metadata, &format)?;
 
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.unproved", std::process::id()));
-    let unproved = path.with_file_name(name);
-    let proved = (|| -> Result<(Comparison, Option<Comparison>)> {
-        file::write(&unproved, &bytes).map_err(|e| named(e, path))?;
-        let proof = prove([network, floats, written], &unproved, options)?;
-        std::fs::rename(&unproved, path).map_err(milenas_models::Error::io(path))?;
-        Ok(proof)
-    })();
-    let (comparison, rounded) = proved.inspect_err(|_| {
-        // The error that matters is the one being reported.
-        let _ = std::fs::remove_file(&unproved);
+    let (comparison, rounded) = file::replace(path, |unproved| {
+        file::write(unproved, &bytes).map_err(|e| named(e, path))?;
+        prove([network, floats, written], unproved, options)
     })?;
     let nodes = [network.graph.nodes().len(), written.graph.nodes().len()];
     let cost = [cost(network.graph), cost(written.graph)];

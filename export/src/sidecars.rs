@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use milenas_models::{Card, file};
@@ -41,10 +41,16 @@ fn python(text: &str) -> String {
     literal + "'"
 }
 
-/// Writes `labels.txt` and `preprocess.json` into the folder of the model.
+/// Where [`write`] puts `labels.txt` and `preprocess.json`: into the folder of the model.
+pub fn paths(model: &Path) -> [PathBuf; 2] {
+    ["labels.txt", "preprocess.json"].map(|name| model.with_file_name(name))
+}
+
+/// Writes both.
 pub fn write(model: &Path, card: &Card, asked: &Export) -> Result<()> {
-    file::write(&model.with_file_name("labels.txt"), labels(card).as_bytes())?;
-    file::write(&model.with_file_name("preprocess.json"), preprocess(card, asked)?.as_bytes())?;
+    let [names, contract] = paths(model);
+    file::write(&names, labels(card).as_bytes())?;
+    file::write(&contract, preprocess(card, asked)?.as_bytes())?;
     Ok(())
 }
 
@@ -82,7 +88,10 @@ pub fn triton(folder: &Path, model: &Path, card: &Card, asked: &Export) -> Resul
     let version = folder.join("1");
     fs::create_dir_all(&version).with_context(|| version.display().to_string())?;
     let copy = version.join("model.onnx");
-    fs::copy(model, &copy).with_context(|| copy.display().to_string())?;
+    // The model may have been written to its place in the repository.
+    if !file::is_same(model, &copy) {
+        fs::copy(model, &copy).with_context(|| copy.display().to_string())?;
+    }
     file::write(&folder.join("labels.txt"), labels(card).as_bytes())?;
     file::write(&folder.join("config.pbtxt"), config(&name, card, asked).as_bytes())?;
     Ok(())
@@ -120,11 +129,11 @@ mod tests {
     use milenas_models::Genotype;
 
     use super::*;
-    use crate::cli::{Cli, Untrained};
-    use crate::untrained;
+    use crate::cli::Cli;
+    use crate::untrained::{self, Size};
 
     fn card() -> Card {
-        let size = Untrained { channels: 2, layers: 2, classes: 3, size: 8 };
+        let size = Size { channels: 2, layers: 2, classes: 3, size: 8 };
         let mut card = untrained::network(Genotype::named("DARTS_V2").unwrap(), size, 0).unwrap().card;
         card.labels = ["cat", "it's", "a\nb"].map(String::from).to_vec();
         card

@@ -13,9 +13,31 @@ use milenas_models::{
 
 use crate::cli::Untrained;
 
+/// What a genotype does not say of its network.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub struct Size {
+    pub channels: usize,
+    pub layers: usize,
+    pub classes: usize,
+    pub size: usize,
+}
+
+impl From<Untrained> for Size {
+    /// What was not asked for is that of the CIFAR-10 network of DARTS.
+    fn from(asked: Untrained) -> Self {
+        Size {
+            channels: asked.channels.unwrap_or(36),
+            layers: asked.layers.unwrap_or(20),
+            classes: asked.classes.unwrap_or(10),
+            size: asked.size.unwrap_or(32),
+        }
+    }
+}
+
 /// Initial weights with the statistics of noise, and a card that says so.
-pub fn network(genotype: Genotype, size: Untrained, seed: u64) -> Result<Model> {
-    let Untrained { channels, layers, classes, size } = size;
+pub fn network(genotype: Genotype, size: Size, seed: u64) -> Result<Model> {
+    let Size { channels, layers, classes, size } = size;
     let network = NetworkConfig {
         channels,
         layers,

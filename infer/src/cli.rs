@@ -1,12 +1,14 @@
 //! The command line of milenas-infer: what can be typed. Nothing here touches the world.
 
-use std::path::{Path, PathBuf};
+mod values;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use milenas_infer::shard::Shard;
-use milenas_infer::{answer, output, runtime};
-use milenas_models::fused;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
 use milenas_models::input::Resize;
+
+pub use values::{Format, Kind, OnError, Outputs, Part, Precision, Score, format_of};
+use values::{finite, resize, shard, size};
 
 /// Classifies images in batch with a network that milenas-export wrote.
 #[derive(Debug, Parser)]
@@ -82,8 +84,8 @@ pub struct Bench {
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub runs: u32,
     /// Threads; all cores if left out
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    pub threads: usize,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: Option<u32>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -110,14 +112,14 @@ pub struct Classify {
     /// The file to write; standard output if left out
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Of the results; from the ending of FILE if left out, else csv
+    /// Of the results; from the ending of FILE if left out, csv where there is none
     #[arg(long, value_name = "NAME")]
     pub format: Option<Format>,
     /// The K best classes of each image
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub top_k: u32,
     /// Leave out predictions whose score is below X
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = finite)]
     pub threshold: Option<f32>,
     /// What a score is
     #[arg(long, value_name = "NAME", default_value = "probability")]
@@ -132,7 +134,8 @@ pub struct Classify {
     /// What becomes of an image that cannot be read
     #[arg(long, value_name = "NAME", default_value = "record")]
     pub on_error: OnError,
-    /// Go on with the output of a run that was stopped: what has a row is passed over
+    /// Go on with the output of a run that was stopped: what has a row is passed over. The model and the options must be
+    /// those of that run, which FILE.run has until it comes to its end
     #[arg(long, requires = "output")]
     pub resume: bool,
 
@@ -184,22 +187,12 @@ pub struct Merge {
     /// Outputs of `classify --shard`, all of them, in any order
     #[arg(value_name = "PART", required = true)]
     pub parts: Vec<PathBuf>,
+    /// Of the parts, csv or jsonl; from the ending of the first if left out
+    #[arg(long, value_name = "NAME")]
+    pub format: Option<Format>,
     /// The file to write; standard output if left out
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-}
-
-/// Which shard was asked for.
-#[derive(Clone, Copy, Debug)]
-#[allow(missing_docs)]
-pub enum Part {
-    /// As the environment says.
-    Environment,
-    Named(Shard),
-}
-
-fn shard(text: &str) -> Result<Part, String> {
-    if text == "auto" { Ok(Part::Environment) } else { text.parse().map(Part::Named) }
 }
 
 /// What computes.
@@ -244,52 +237,6 @@ pub struct Recipe {
     pub outputs_are: Option<Outputs>,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-#[allow(missing_docs)]
-pub enum Kind {
-    /// This project's kernels
-    Native,
-    /// ONNX Runtime, from its shared library: any classifier of images
-    Ort,
-    /// tract, in a program built with the feature tract: any classifier of images
-    Tract,
-    /// candle-onnx, for files of `milenas-export --target candle-onnx` and other simple ones; slow
-    CandleOnnx,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-#[allow(missing_docs)]
-pub enum Precision {
-    /// 24 bits, as the network was trained
-    Float32,
-    /// bfloat16, 8 bits, added up in float32: for processors with AVX512-BF16, which it makes faster
-    Bf16,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-#[allow(missing_docs)]
-pub enum Outputs {
-    /// Before softmax
-    Logits,
-    /// After it
-    Probabilities,
-}
-
-fn size(text: &str) -> Result<[usize; 2], String> {
-    let (height, width) = text.split_once('x').unwrap_or((text, text));
-    let side = |text: &str| text.parse().ok().filter(|n| (1..=8192).contains(n));
-    let sides = side(height).zip(side(width)).map(|(height, width)| [height, width]);
-    sides.ok_or_else(|| "expected pixels, e.g. 224, or height and width, e.g. 224x320; at most 8192".into())
-}
-
-fn resize(text: &str) -> Result<Resize, String> {
-    match (text, text.parse()) {
-        ("stretch", _) => Ok(Resize::Stretch),
-        (_, Ok(side)) => Ok(Resize::ShorterSide { side }),
-        _ => Err("expected pixels, or stretch".into()),
-    }
-}
-
 #[derive(Clone, Copy, Debug, Args)]
 #[allow(missing_docs)]
 pub struct Sizes {
@@ -299,99 +246,4 @@ pub struct Sizes {
     /// Threads that decode; one a core if left out
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub workers: Option<u32>,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-#[allow(missing_docs)]
-pub enum Format {
-    /// path,label,index,score, then label_2,index_2,score_2 and so on, error last
-    Csv,
-    /// {"path", "predictions": [{"label", "index", "score"}], "error"}
-    Jsonl,
-    /// The columns of csv; needs a build with the feature `parquet`, has no --resume and no --shard
-    Parquet,
-    /// For the eye
-    Text,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-#[allow(missing_docs)]
-pub enum Score {
-    /// Softmax over all classes
-    Probability,
-    /// The network's own number, before softmax
-    Logit,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[allow(missing_docs)]
-pub enum OnError {
-    /// A row with the reason
-    Record,
-    /// No row; the reason on standard error
-    Skip,
-    /// The run ends there
-    Fail,
-}
-
-impl From<Kind> for runtime::Kind {
-    fn from(kind: Kind) -> Self {
-        match kind {
-            Kind::Native => runtime::Kind::Native,
-            Kind::Ort => runtime::Kind::Ort,
-            Kind::Tract => runtime::Kind::Tract,
-            Kind::CandleOnnx => runtime::Kind::CandleOnnx,
-        }
-    }
-}
-
-impl From<Precision> for fused::Precision {
-    fn from(precision: Precision) -> Self {
-        match precision {
-            Precision::Float32 => fused::Precision::Float32,
-            Precision::Bf16 => fused::Precision::Bf16,
-        }
-    }
-}
-
-impl From<Outputs> for answer::Meaning {
-    fn from(outputs: Outputs) -> Self {
-        match outputs {
-            Outputs::Logits => answer::Meaning::Logits,
-            Outputs::Probabilities => answer::Meaning::Probabilities,
-        }
-    }
-}
-
-impl From<Score> for answer::Score {
-    fn from(score: Score) -> Self {
-        match score {
-            Score::Probability => answer::Score::Probability,
-            Score::Logit => answer::Score::Logit,
-        }
-    }
-}
-
-impl Classify {
-    /// As asked for, else by the ending of the output.
-    pub fn format(&self) -> output::Format {
-        match self.format {
-            Some(Format::Csv) => output::Format::Csv,
-            Some(Format::Jsonl) => output::Format::Jsonl,
-            Some(Format::Parquet) => output::Format::Parquet,
-            Some(Format::Text) => output::Format::Text,
-            None => by_ending(self.output.as_deref()),
-        }
-    }
-}
-
-/// The format that a file's name says; CSV if it says none.
-pub fn by_ending(path: Option<&Path>) -> output::Format {
-    let ending = path.and_then(Path::extension).unwrap_or_default().to_ascii_lowercase();
-    match ending.to_str() {
-        Some("jsonl" | "ndjson") => output::Format::Jsonl,
-        Some("parquet") => output::Format::Parquet,
-        Some("txt") => output::Format::Text,
-        _ => output::Format::Csv,
-    }
 }

@@ -1,5 +1,4 @@
 //! What the commands do: read, run, and tell.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod bench;
 mod classify;
@@ -9,14 +8,15 @@ mod merge;
 use std::path::Path;
 use std::thread::available_parallelism;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use milenas_infer::model::{Classifier, Options};
 use milenas_infer::pipeline::Plan;
 use milenas_infer::recipe;
 use milenas_infer::runtime::Choice;
 use milenas_models::input::Limits;
 
-use crate::cli::{Cli, Command, Recipe, Runtime, Sizes};
+use crate::cli::{Cli, Command, Kind, Recipe, Runtime, Sizes};
+use crate::console::note;
 
 /// Runs what was typed. Returns whether every image could be read.
 pub fn execute(cli: Cli) -> Result<bool> {
@@ -31,11 +31,14 @@ pub fn execute(cli: Cli) -> Result<bool> {
 /// A model, and on standard error what the user should know of how it is fed.
 fn load(path: &Path, options: &Options) -> Result<Classifier> {
     let model = Classifier::load(path, options)?;
-    model.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    model.notes.iter().for_each(|text| note(format_args!("note: {text}")));
     Ok(model)
 }
 
 fn options(runtime: &Runtime, recipe: Option<&Recipe>) -> Result<Options> {
+    if runtime.ort_lib.is_some() && !matches!(runtime.runtime, Kind::Ort) {
+        bail!("--ort-lib is ONNX Runtime's library. Help: add --runtime ort");
+    }
     let said = match recipe {
         None => recipe::Recipe::default(),
         Some(said) => recipe::Recipe {

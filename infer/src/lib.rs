@@ -4,6 +4,7 @@
 pub mod answer;
 mod error;
 pub mod evaluate;
+pub mod fingerprint;
 pub mod inputs;
 pub mod model;
 pub mod output;

@@ -2,24 +2,33 @@
 
 mod cli;
 mod commands;
+mod console;
 mod progress;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use milenas_models::error::told;
 
 /// Done, but some inputs failed.
 const SOME_FAILED: u8 = 2;
 
-#[allow(clippy::print_stderr)]
 fn main() -> ExitCode {
-    match commands::execute(cli::Cli::parse()) {
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nobody to tell is no other failure.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
+    match commands::execute(cli) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(SOME_FAILED),
         // Whoever read the results has seen enough, e.g. `head`.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            console::note(format_args!("error: {}", told(error.as_ref())));
             ExitCode::FAILURE
         }
     }

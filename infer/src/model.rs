@@ -6,8 +6,10 @@ use candle_onnx::onnx::ModelProto;
 use milenas_export::onnx;
 use milenas_models::fused::Precision;
 use milenas_models::{CARD_KEY, Card, InputContract, file};
+use sha2::{Digest, Sha256};
 
 use crate::answer::Meaning;
+use crate::fingerprint::hex;
 use crate::recipe::Recipe;
 use crate::runtime::{CandleOnnx, Choice, Feed, Kind, Native, Ort, Runtime, Tract};
 use crate::{Error, Result};
@@ -26,6 +28,8 @@ pub struct Classifier {
     pub seed: Option<u64>,
     /// What the user should know of how it is fed.
     pub notes: Vec<String>,
+    /// SHA-256 of the file.
+    pub digest: String,
     /// What computes.
     pub runtime: Box<dyn Runtime>,
 }
@@ -59,7 +63,10 @@ impl Classifier {
                     .into();
             return Err(Error::Unavailable { name: kind.name(), problem });
         }
-        let proto = onnx::proto(&file::read(path, onnx::MAX_FILE_BYTES)?, &place)?;
+        let bytes = file::read(path, onnx::MAX_FILE_BYTES)?;
+        let digest = hex(Sha256::digest(&bytes));
+        let proto = onnx::proto(&bytes, &place)?;
+        drop(bytes);
         let interface = onnx::interface(&proto, &place)?;
         let card = interface.metadata.contains_key(CARD_KEY);
         let metadata = interface.metadata.clone().into_iter().collect();
@@ -100,6 +107,7 @@ impl Classifier {
             features,
             seed: card.and_then(|card| card.record.get("seed")?.parse().ok()),
             notes,
+            digest,
             runtime,
         })
     }
@@ -108,7 +116,14 @@ impl Classifier {
 /// This project's runtime, without the steps that stand around the network in the file: the scale of bytes, which
 /// becomes that of `input`, and the softmax.
 fn native(proto: &ModelProto, input: &mut InputContract, options: &Options, place: &str) -> Result<Native> {
-    let onnx::Decoded { mut graph, mut weights, bytes, .. } = onnx::decode_proto(proto, place)?;
+    let decoded = onnx::decode_proto(proto, place).map_err(|error| match error {
+        milenas_export::Error::Operators { .. } => Error::Model {
+            place: place.into(),
+            problem: format!("{error}; or take --runtime ort, which has all"),
+        },
+        error => error.into(),
+    })?;
+    let onnx::Decoded { mut graph, mut weights, bytes, .. } = decoded;
     milenas_export::undress(&mut graph, &mut weights, bytes.then_some(input))?;
     Native::new(graph, weights, options.features, options.runtime.precision, place)
 }

@@ -10,6 +10,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use milenas_infer::inputs::Inputs;
 use milenas_infer::shard::Shard;
 
+use crate::console::note;
+
 /// Between lines where there is no terminal.
 const QUIET: Duration = Duration::from_secs(30);
 
@@ -52,14 +54,13 @@ impl Progress {
     }
 
     /// So many more.
-    #[allow(clippy::print_stderr)]
     pub fn advance(&mut self, count: usize) {
         self.done += count;
         self.bar.set_position((self.before + self.done) as u64);
         if self.bar.is_hidden() {
             if self.said.elapsed() > QUIET {
                 self.said = Instant::now();
-                eprintln!("{}", self.said());
+                note(self.said());
             }
         } else {
             self.bar.set_message(self.said());

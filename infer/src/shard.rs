@@ -3,6 +3,7 @@
 //! Shard `I` of `N` takes every `N`th input from the `I`th on, so the shards need not talk to each other. Beside its
 //! output a shard that has come to its end writes a receipt; [`merge()`] wants all of them.
 
+mod census;
 mod merge;
 mod receipt;
 
@@ -10,6 +11,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+pub use census::Census;
 pub use merge::{Merged, merge};
 pub use receipt::Receipt;
 

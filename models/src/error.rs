@@ -157,3 +157,17 @@ pub fn suggestion(found: &str, known: &[String]) -> String {
         _ => format!(", expected one of {}", known.join(", ")),
     }
 }
+
+/// An error and its causes on one line, each once: most messages have their cause in them already.
+pub fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let reason = error.to_string();
+        if !text.contains(&reason) {
+            text = format!("{text}: {reason}");
+        }
+        cause = error.source();
+    }
+    text
+}

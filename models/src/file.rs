@@ -1,17 +1,18 @@
-//! Reading with a limit, and writing whole or not at all.
+//! Reading with a limit; writing whole or not at all, and never over what is no file.
 
-use std::fs::File;
-use std::io::{Read, Write};
-use std::path::Path;
+use std::fs::{File, OpenOptions, canonicalize, metadata, remove_file, rename};
+use std::io::{self, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf, absolute};
 
 use crate::{Error, Result};
 
 /// The bytes of a file of at most `limit`.
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let file = File::open(path).map_err(Error::io(path))?;
+    let size = file.metadata().map_or(0, |found| found.len());
     let mut bytes = Vec::new();
     file.take(limit + 1).read_to_end(&mut bytes).map_err(Error::io(path))?;
-    let found = bytes.len() as u64;
+    let found = size.max(bytes.len() as u64);
     if found > limit {
         return Err(Error::Limit {
             place: path.display().to_string(),
@@ -23,12 +24,12 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes to a temporary name beside `path`, syncs, and renames: readers see the old file or the new one.
+/// [`write_with()`] of these bytes.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     write_with(path, |file| file.write_all(bytes).map_err(Error::io(path)))
 }
 
-/// [`write()`] of what `fill` writes piece by piece.
+/// A file of what `fill` writes, [`replace`]d; a device or a pipe, e.g. /dev/stdout, takes it as it comes.
 ///
 /// # Errors
 /// Those of `fill`, and of the file itself.
@@ -36,17 +37,169 @@ pub fn write_with<T, E: From<Error>>(
     path: &Path,
     fill: impl FnOnce(&mut File) -> std::result::Result<T, E>,
 ) -> std::result::Result<T, E> {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    if is_special(path) {
+        return fill(&mut OpenOptions::new().write(true).open(path).map_err(Error::io(path))?);
+    }
+    replace(path, |temporary| fill(&mut File::create(temporary).map_err(Error::io(path))?))
+}
+
+/// Lets `fill` write to a temporary name beside `path`, syncs, and renames: readers see the old file or the new one, and
+/// the old one stays if `fill` fails. What a link leads to is replaced, not the link.
+///
+/// # Errors
+/// Those of `fill`, and of the file itself; a device or a pipe, which no file can replace.
+pub fn replace<T, E: From<Error>>(
+    path: &Path,
+    fill: impl FnOnce(&Path) -> std::result::Result<T, E>,
+) -> std::result::Result<T, E> {
+    if is_special(path) {
+        let problem = "it is a device or a pipe, expected the name of a file";
+        return Err(Error::io(path)(io::Error::new(ErrorKind::InvalidInput, problem)).into());
+    }
+    let target = match path.is_symlink() {
+        true => canonicalize(path).map_err(Error::io(path))?,
+        false => path.to_path_buf(),
+    };
+    let mut name = target.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".{}.tmp", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let written = (|| {
-        let mut file = File::create(&temporary).map_err(Error::io(path))?;
-        let filled = fill(&mut file)?;
-        file.sync_all().and_then(|()| std::fs::rename(&temporary, path)).map_err(Error::io(path))?;
+    let temporary = target.with_file_name(name);
+    let written = fill(&temporary).and_then(|filled| {
+        // Windows syncs only what may be written.
+        let synced = OpenOptions::new().write(true).open(&temporary).and_then(|file| file.sync_all());
+        synced.and_then(|()| rename(&temporary, &target)).map_err(Error::io(path))?;
         Ok(filled)
-    })();
+    });
     written.inspect_err(|_| {
         // The error that matters is the one being reported.
-        let _ = std::fs::remove_file(&temporary);
+        let _ = remove_file(&temporary);
     })
+}
+
+/// Refuses outputs that cannot be: one in a folder that is not there, or one that is an input or another output. Each
+/// path comes with what the user calls it, e.g. `-o`; inputs need not exist.
+///
+/// # Errors
+/// The first such output.
+pub fn check_outputs(outputs: &[(&str, &Path)], inputs: &[(&str, &Path)]) -> Result<()> {
+    for (i, (what, path)) in outputs.iter().enumerate() {
+        location(path).map_err(Error::io(*path))?;
+        if let Some((other, _)) = outputs[..i].iter().chain(inputs).find(|(_, other)| is_same(path, other)) {
+            return Err(Error::Value {
+                what: what.to_string(),
+                found: path.display().to_string(),
+                expected: format!("another file than {other}"),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Whether two names are one file, also by another path or link. A file that is not there yet is known by its folder and
+/// name; devices and pipes are never the same, since nothing is lost in them.
+pub fn is_same(a: &Path, b: &Path) -> bool {
+    // To compare files is to open them, which a pipe makes wait.
+    if is_special(a) || is_special(b) {
+        return false;
+    }
+    match same_file::is_same_file(a, b) {
+        Ok(same) => same,
+        Err(_) => location(a).is_ok_and(|a| location(b).is_ok_and(|b| a == b)),
+    }
+}
+
+/// The folder of a path by its one true name, and the name in it.
+fn location(path: &Path) -> io::Result<PathBuf> {
+    let path = absolute(path)?;
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Ok(path) };
+    match canonicalize(folder) {
+        Ok(folder) => Ok(folder.join(name)),
+        Err(error) => Err(io::Error::new(error.kind(), format!("the folder {}: {error}", folder.display()))),
+    }
+}
+
+fn is_special(path: &Path) -> bool {
+    metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn the_limit_tells_the_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ten");
+        write(&path, &[1; 10]).unwrap();
+        assert_eq!(read(&path, 10).unwrap().len(), 10);
+        let message = read(&path, 3).unwrap_err().to_string();
+        assert!(message.contains("ten: the size in bytes is 10, the limit is 3"), "{message}");
+    }
+
+    #[test]
+    fn what_fails_leaves_the_old_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        write(&path, b"old").unwrap();
+        let failed = write_with(&path, |file| {
+            file.write_all(b"half").unwrap();
+            Err::<(), _>(Error::malformed("fill", "failed"))
+        });
+        assert!(failed.unwrap_err().to_string().contains("failed"));
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn one_file_has_many_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("in")).unwrap();
+        assert!(is_same(&at("new"), &at("in/../new")) && !is_same(&at("new"), &at("in/new")));
+        write(&at("old"), b"").unwrap();
+        fs::hard_link(at("old"), at("in/linked")).unwrap();
+        assert!(is_same(&at("old"), &at("in/linked")) && !is_same(&at("old"), &at("new")));
+
+        let refused = |outputs: &[&str]| {
+            let outputs: Vec<PathBuf> = outputs.iter().map(|name| at(name)).collect();
+            let outputs: Vec<(&str, &Path)> = outputs.iter().map(|path| ("-o", path.as_path())).collect();
+            check_outputs(&outputs, &[("SOURCE", &at("old"))]).err().map(|error| error.to_string())
+        };
+        assert_eq!(refused(&["new", "in/new"]), None);
+        for (outputs, expected) in [
+            (vec!["in/linked"], "another file than SOURCE"),
+            (vec!["new", "in/../new"], "another file than -o"),
+            (vec!["nowhere/new"], "nowhere: "),
+        ] {
+            let message = refused(&outputs).unwrap();
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_and_pipes_are_written_through() {
+        use std::os::unix::fs::{FileTypeExt, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        write(&at("file"), b"old").unwrap();
+        symlink("file", at("link")).unwrap();
+        write(&at("link"), b"new").unwrap();
+        assert!(at("link").is_symlink() && fs::read(at("file")).unwrap() == b"new");
+        assert!(is_same(&at("link"), &at("file")));
+        symlink("nothing", at("astray")).unwrap();
+        assert!(write(&at("astray"), b"").is_err() && at("astray").is_symlink());
+
+        let made = std::process::Command::new("mkfifo").arg(at("pipe")).status().unwrap();
+        assert!(made.success());
+        let pipe = at("pipe");
+        let reader = std::thread::spawn(move || fs::read(pipe).unwrap());
+        write(&at("pipe"), b"through").unwrap();
+        assert_eq!(reader.join().unwrap(), b"through");
+        let refused = replace(&at("pipe"), |_| Ok::<_, Error>(())).unwrap_err().to_string();
+        assert!(refused.contains("device or a pipe"), "{refused}");
+        assert!(fs::metadata(at("pipe")).unwrap().file_type().is_fifo());
+        assert!(!is_same(&at("pipe"), &at("pipe")));
+    }
 }

@@ -1,8 +1,9 @@
 //! Wrong input gets one clear message and exit status 1, and leaves no file behind: the real binaries, by table.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::SystemTime;
 
 use candle_onnx::onnx::{ModelProto, type_proto};
 use milenas_models::Genotype;
@@ -37,6 +38,7 @@ fn prepare(folder: &Path) {
     );
     write("later.json", later.as_bytes());
     write("unknown.json", later.replacen("sep_conv_3x3", "sep_conv_3x4", 1).as_bytes());
+    write("rows.csv", b"path,label,index,score,error\n");
     write("keys.toml", b"[search]\nepoch = 3\n");
     // The same tensors under another genotype's card; the names have one length, so the header keeps its own.
     let (from, to) = (b"sep_conv_3x3", b"sep_conv_5x5");
@@ -47,7 +49,7 @@ fn prepare(folder: &Path) {
 }
 
 /// Command, and what its message says.
-const WRONG: [(&str, &[&str]); 34] = [
+const WRONG: [(&str, &[&str]); 50] = [
     ("milenas-search run --data nowhere --out new", &["nowhere", "digits, cifar10:DIR"]),
     ("milenas-search run --data images --out new", &["dogs"]),
     (
@@ -142,13 +144,51 @@ const WRONG: [(&str, &[&str]); 34] = [
         &["open.onnx", "of any height", "--size HxW"],
     ),
     ("milenas-infer evaluate cut.onnx digits --runtime candle-onnx", &["cut.onnx"]),
+    (
+        "milenas-export good/weights.safetensors -o good/weights.safetensors",
+        &["-o is good/weights.safetensors", "another file than the source"],
+    ),
+    ("milenas-export DARTS_V2 -o new.onnx --report ./new.onnx", &["--report is", "another file than -o"]),
+    ("milenas-export DARTS_V2 -o new.onnx --report nowhere/r.json", &["nowhere"]),
+    ("milenas-export DARTS_V2 -o new.onnx --triton keys.toml", &["--triton is keys.toml", "folder"]),
+    ("milenas-export good.onnx -o new.onnx", &["good.onnx", "milenas-export inspect"]),
+    (
+        "milenas-export good/weights.safetensors -o new.onnx --channels 4",
+        &["a size of their own", "leave out --channels"],
+    ),
+    (
+        "milenas-export good/weights.safetensors -o new.onnx --int8 --calibrate digits --accuracy-gate nan",
+        &["--accuracy-gate", "from 0 to 100"],
+    ),
+    ("milenas-infer classify good.onnx 1.png -o good.onnx", &["good.onnx", "no such ending", "--format"]),
+    (
+        "milenas-infer classify good.onnx 1.png -o good/../good.onnx --format csv",
+        &["another file than the model"],
+    ),
+    (
+        "milenas-infer classify good.onnx keys.toml -o keys.toml --format csv",
+        &["-o is keys.toml", "another file than an input"],
+    ),
+    ("milenas-infer classify good.onnx 1.png --ort-lib noise.onnx", &["--ort-lib", "--runtime ort"]),
+    ("milenas-infer classify good.onnx 1.png --threshold nan", &["--threshold", "expected a number"]),
+    ("milenas-infer classify good.onnx 1.png --features --format text", &["--features", "csv or jsonl"]),
+    ("milenas-infer merge rows.csv keys.toml --format csv -o rows.csv", &["another file than a part"]),
+    ("milenas-infer evaluate good.onnx digits --report good.onnx", &["another file than the model"]),
+    ("milenas-infer bench good.onnx --threads 100000", &["--threads", "1..=1024"]),
 ];
 
-fn listing(folder: &Path) -> Vec<String> {
-    let names = fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned());
-    let mut names: Vec<String> = names.collect();
-    names.sort();
-    names
+/// What lies in a folder and below it, and when it was written.
+fn listing(folder: &Path) -> Vec<(PathBuf, SystemTime)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let (path, kind) = entry.map(|e| (e.path(), e.metadata().unwrap())).unwrap();
+        found.push((path.clone(), kind.modified().unwrap()));
+        if kind.is_dir() {
+            found.extend(listing(&path));
+        }
+    }
+    found.sort();
+    found
 }
 
 #[test]
@@ -179,6 +219,46 @@ fn a_reader_that_leaves_is_no_error() {
         drop(child.stdout.take());
         let done = child.wait_with_output().unwrap();
         assert!(done.status.success() && done.stderr.is_empty(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+}
+
+/// Standard output with no room, or with nobody behind it: a failure or none, and no panic.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_output_is_told_and_a_closed_one_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    prepare(folder.path());
+    for line in [
+        "milenas-infer evaluate good.onnx digits",
+        "milenas-infer evaluate good.onnx digits --compare good.onnx --json",
+        "milenas-infer bench good.onnx --runs 1",
+        "milenas-infer classify good.onnx good.onnx",
+        "milenas-export inspect good.onnx",
+        "milenas-export DARTS_V2 --channels 2 --layers 3 -o new.onnx",
+    ] {
+        let words: Vec<&str> = line.split(' ').collect();
+        let start = |out: Stdio, err: Stdio| {
+            let mut command = Command::new(binary(words[0]));
+            command.args(&words[1..]).current_dir(folder.path()).stdout(out).stderr(err).spawn().unwrap()
+        };
+        let full = || fs::File::options().write(true).open("/dev/full").unwrap();
+        let done = start(full().into(), Stdio::piped()).wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.code() == Some(1) && said.contains("error: "), "{line}: {said}");
+        let mut child = start(Stdio::piped(), full().into());
+        drop(child.stdout.take());
+        let code = child.wait().unwrap().code();
+        assert!(matches!(code, Some(0 | 2)), "{line}: {code:?}");
+    }
+}
+
+/// Scripts take 2 for good: it must not say that an option is wrong.
+#[test]
+fn a_wrong_option_is_a_failure_and_help_is_none() {
+    for program in ["milenas-infer", "milenas-export"] {
+        for (option, code) in [("--wrong", 1), ("", 1), ("--help", 0), ("--version", 0)] {
+            assert_eq!(run(Path::new("."), &format!("{program} {option}")).code, code, "{program} {option}");
+        }
     }
 }
 

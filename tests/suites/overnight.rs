@@ -88,6 +88,60 @@ fn a_resumed_run_takes_new_pictures_and_keeps_the_old_rows() {
     assert_eq!(fs::read_to_string(root.join("p.csv")).unwrap(), after);
 }
 
+/// Another network of the same classes, as `other.onnx`.
+fn other(root: &Path) {
+    succeed(
+        root,
+        &format!("milenas-search train --genotype DARTS_V2 --data digits --out other {TINY} --seed 1"),
+    );
+    succeed(root, "milenas-export other/weights.safetensors -o other.onnx");
+}
+
+#[test]
+fn rows_of_two_models_or_scores_do_not_meet_in_one_file() {
+    let folder = prepare(2);
+    let root = folder.path();
+    other(root);
+    let stopped = run(root, "milenas-infer classify model.onnx pictures --on-error fail -o p.csv");
+    assert_eq!(stopped.code, 1, "{}", stopped.err);
+    let before = fs::read(root.join("p.csv")).unwrap();
+    for (options, expected) in [
+        ("other.onnx", "model (SHA-256) is"),
+        ("model.onnx --score logit", "--score is probability, here logit"),
+        ("model.onnx --precision bf16", "precision is"),
+        ("model.onnx --mean 0.5", "input is"),
+    ] {
+        let told = run(root, &format!("milenas-infer classify {options} pictures -o p.csv --resume"));
+        assert!(told.code == 1 && told.err.contains(expected), "{options}: {}", told.err);
+        assert_eq!(fs::read(root.join("p.csv")).unwrap(), before, "{options}");
+    }
+    let whole = run(root, "milenas-infer classify model.onnx pictures -o p.csv --resume");
+    assert_eq!(whole.code, 2, "{}", whole.err);
+    assert!(!root.join("p.csv.run").exists(), "a run that came to its end leaves its rows alone");
+
+    let shard = |i: usize, rest: &str| {
+        let told = run(root, &format!("milenas-infer classify --shard {i}/2 -o part-{i}.csv {rest}"));
+        assert!(matches!(told.code, 0 | 2), "{}", told.err);
+    };
+    shard(0, "model.onnx pictures");
+    let again = run(root, "milenas-infer classify --shard 0/2 -o part-0.csv other.onnx pictures --resume");
+    assert!(again.code == 1 && again.err.contains("model (SHA-256)"), "{}", again.err);
+    fs::create_dir(root.join("more")).unwrap();
+    for i in 0..50 {
+        fs::copy(root.join(format!("pictures/{i:02}.ppm")), root.join(format!("more/{i:03}.ppm"))).unwrap();
+    }
+    for (rest, expected) in [
+        ("other.onnx pictures", "model (SHA-256) is"),
+        ("model.onnx --score logit pictures", "--score is probability, here logit"),
+        ("model.onnx more", "other inputs"),
+    ] {
+        shard(1, rest);
+        let told = run(root, "milenas-infer merge part-0.csv part-1.csv -o no.csv");
+        let part = told.err.contains("part-1.csv") && told.err.contains(expected);
+        assert!(told.code == 1 && part, "{rest}: {}", told.err);
+    }
+}
+
 #[test]
 fn errors_are_recorded_skipped_or_final() {
     let folder = prepare(1);

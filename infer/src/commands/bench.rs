@@ -1,6 +1,6 @@
 //! Measure how fast a model runs on this machine: the network alone on made-up images, and the stages before it on files.
 
-use std::sync::Arc;
+use std::fmt::{self, Display, Formatter};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::classify::list;
 use crate::cli::{Bench, Sizes};
+use crate::console::{note, print};
 
 /// What `--json` prints. Times are medians over the runs.
 #[derive(Serialize)]
@@ -49,11 +50,12 @@ struct StageReport {
 }
 
 pub(super) fn execute(asked: &Bench) -> Result<bool> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(asked.threads).build()?;
+    let threads = asked.threads.map_or(0, |n| n as usize);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
     let (batch, runs) = (asked.batch as usize, asked.runs as usize);
     let report = pool.install(|| -> Result<Report> {
         let mut options = super::options(&asked.runtime, None)?;
-        options.runtime.threads = asked.threads;
+        options.runtime.threads = threads;
         let model = super::load(&asked.model, &options)?;
         let mut rng = Rng::new(0, "bench");
         let images: Vec<f32> = (0..batch * model.input.len()).map(|_| rng.normal()).collect();
@@ -72,39 +74,44 @@ pub(super) fn execute(asked: &Bench) -> Result<bool> {
         let files = if asked.inputs.is_empty() { None } else { Some(files(asked, &model)?) };
         Ok(Report { runtime, precision, threads, batch, images_per_second, batch_seconds, peak_mib, files })
     })?;
-    if asked.json {
-        println!("{}", serde_json::to_string(&report)?);
-    } else {
-        println!(
-            "{}, {}: {:.1} images/s in batches of {}, {:.2} ms a batch, {} threads, peak {} MiB",
-            report.runtime,
-            report.precision,
-            report.images_per_second,
-            report.batch,
-            1e3 * report.batch_seconds,
-            report.threads,
-            report.peak_mib.map_or("?".into(), |m| format!("{m:.0}"))
-        );
-        if let Some(files) = &report.files {
-            println!("from files to answers: {:.1} images/s of {}", files.images_per_second, files.images);
-            println!("{:8} {:>8} {:>10} {:>12}", "stage", "images", "seconds", "images/s");
-            for StageReport { stage, images, seconds, images_per_second } in &files.stages {
-                println!("{stage:8} {images:>8} {seconds:>10.3} {images_per_second:>12.1}");
-            }
-        }
+    match asked.json {
+        true => print(serde_json::to_string(&report)? + "\n")?,
+        false => print(&report)?,
     }
     let failed = report.files.map_or(0, |files| files.failed);
     if failed > 0 {
-        eprintln!("{failed} images could not be read: `milenas-infer classify` says why");
+        note(format_args!("{failed} images could not be read: `milenas-infer classify` says why"));
     }
     Ok(failed == 0)
 }
 
+impl Display for Report {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        writeln!(
+            f,
+            "{}, {}: {:.1} images/s in batches of {}, {:.2} ms a batch, {} threads, peak {} MiB",
+            self.runtime,
+            self.precision,
+            self.images_per_second,
+            self.batch,
+            1e3 * self.batch_seconds,
+            self.threads,
+            self.peak_mib.map_or("?".into(), |m| format!("{m:.0}"))
+        )?;
+        let Some(files) = &self.files else { return Ok(()) };
+        writeln!(f, "from files to answers: {:.1} images/s of {}", files.images_per_second, files.images)?;
+        writeln!(f, "{:8} {:>8} {:>10} {:>12}", "stage", "images", "seconds", "images/s")?;
+        for StageReport { stage, images, seconds, images_per_second } in &files.stages {
+            writeln!(f, "{stage:8} {images:>8} {seconds:>10.3} {images_per_second:>12.1}")?;
+        }
+        Ok(())
+    }
+}
+
 fn files(asked: &Bench, model: &Classifier) -> Result<Files> {
     let inputs = Inputs::new(&asked.inputs, None, b'\n')?;
-    let workers = (asked.threads > 0).then_some(asked.threads as u32);
-    let plan = super::plan(Sizes { batch: asked.batch, workers });
-    let (times, items) = (Times::default(), list(inputs, Done::default(), None, Arc::default()));
+    let plan = super::plan(Sizes { batch: asked.batch, workers: asked.threads });
+    let (times, items) = (Times::default(), list(inputs, Done::default(), None).0);
     let (mut images, mut failed, start) = (0, 0, Instant::now());
     run(model, &plan, &times, items, |batch| {
         images += batch.len() as u64;

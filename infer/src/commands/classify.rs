@@ -3,48 +3,52 @@
 use std::fs::File;
 use std::io::{Write, stdout};
 use std::ops::ControlFlow;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::spawn;
 
 use anyhow::{Context, Result, anyhow, bail};
 use milenas_infer::Error;
 use milenas_infer::answer::{Meaning, Score, View};
+use milenas_infer::fingerprint::Fingerprint;
 use milenas_infer::inputs::{Inputs, Item};
 use milenas_infer::model::{Classifier, Options};
-use milenas_infer::output::{self, Sink};
+use milenas_infer::output::{self, Format, Sink};
 use milenas_infer::pipeline::{Classified, Times, run};
 use milenas_infer::resume::{Done, reopen};
-use milenas_infer::shard::{Receipt, Shard};
+use milenas_infer::shard::{Census, Receipt, Shard};
+use milenas_models::file;
 
-use crate::cli::{Classify, OnError, Part};
+use crate::cli::{Classify, OnError, Part, format_of};
+use crate::console::note;
 use crate::progress::Progress;
 
 /// Names that wait to be looked at.
 const NAMES: usize = 1024;
 
 pub(super) fn execute(asked: &Classify) -> Result<bool> {
-    asked.format().available()?;
+    let format = format(asked)?;
+    check_output(asked)?;
+    let shard = shard(asked, format)?;
     let options =
         Options { features: asked.features, ..super::options(&asked.runtime, Some(&asked.recipe))? };
     let model = super::load(&asked.model, &options)?;
     let separator = if asked.null { 0 } else { b'\n' };
     let inputs = Inputs::new(&asked.inputs, asked.list.as_deref(), separator)?;
     let view = view(asked, &model)?;
-    let shard = shard(asked)?;
-    let (to, done, fresh) = open(asked, &view)?;
+    let made = Fingerprint::new(&model, &options, &view);
+    let (to, done, fresh) = open(asked, format, &view, &made)?;
     let before = (done.rows, done.failed);
-    let mut sink = output::open(asked.format(), to, &view, fresh)?;
+    let mut sink = output::open(format, to, &view, fresh)?;
     if before.0 > 0 {
-        eprintln!("{} images have a row already", before.0);
+        note(format_args!("{} images have a row already", before.0));
     }
 
     let mut progress = Progress::new(&inputs, shard, before.0);
     let times = Times::default();
     let mut counts = Counts { images: before.0, failed: before.1 };
-    let seen = Arc::new(AtomicUsize::new(0));
-    let items = list(inputs, done, shard, seen.clone());
+    let (items, census) = list(inputs, done, shard);
     run(&model, &super::plan(asked.sizes), &times, items, |batch| {
         progress.advance(batch.len());
         times.write.time(batch.len(), || {
@@ -55,24 +59,47 @@ pub(super) fn execute(asked: &Classify) -> Result<bool> {
     sink.close()?;
     progress.finish();
     if asked.verbose {
-        eprint!("{times}");
+        note(times.to_string().trim_end());
     }
     let Counts { images, failed } = counts;
-    if let (Some(shard), Some(path)) = (shard, &asked.output) {
-        // Every row was counted by the lister before it came here, and it ended before the run did.
-        let inputs = seen.load(Ordering::Acquire);
-        Receipt { shard, inputs, rows: images, failed }.write(path)?;
+    if let Some(path) = &asked.output {
+        if let Some(shard) = shard {
+            // Every row was counted by the lister before it came here, and it ended before the run did.
+            let census = census.lock().unwrap_or_else(PoisonError::into_inner);
+            let (inputs, names) = (census.count(), census.names());
+            Receipt { shard, inputs, names, made, rows: images, failed }.write(path)?;
+        }
+        Fingerprint::remove(path)?;
     }
     match (failed, asked.on_error) {
-        (0, _) => eprintln!("{images} images classified"),
+        (0, _) => note(format_args!("{images} images classified")),
         (_, OnError::Skip) => {
-            eprintln!("{images} images, {failed} of them could not be read and were skipped")
+            note(format_args!("{images} images, {failed} of them could not be read and were skipped"))
         }
-        (_, _) => {
-            eprintln!("{images} images, {failed} of them could not be read: see `error` in the results")
-        }
+        (_, _) => note(format_args!(
+            "{images} images, {failed} of them could not be read: see `error` in the results"
+        )),
     }
     Ok(failed == 0)
+}
+
+fn format(asked: &Classify) -> Result<Format> {
+    let format = format_of(asked.format, asked.output.as_deref())?;
+    format.available()?;
+    if format == Format::Text && (asked.features || asked.all_scores) {
+        bail!("a line for the eye has no room for --features or --all-scores. Help: --format csv or jsonl");
+    }
+    Ok(format)
+}
+
+/// That nothing that is read is written over. What lies in folders and lists is not looked at: there are too many.
+fn check_output(asked: &Classify) -> Result<()> {
+    let Some(output) = &asked.output else { return Ok(()) };
+    let mut inputs = vec![("the model", asked.model.as_path())];
+    inputs.extend(asked.recipe.labels.as_deref().map(|path| ("--labels", path)));
+    inputs.extend(asked.list.as_deref().map(|path| ("--list", path)));
+    inputs.extend(asked.inputs.iter().map(|path| ("an input", path.as_path())));
+    Ok(file::check_outputs(&[("-o", output)], &inputs)?)
 }
 
 fn view(asked: &Classify, model: &Classifier) -> Result<View> {
@@ -91,23 +118,49 @@ fn view(asked: &Classify, model: &Classifier) -> Result<View> {
     })
 }
 
-/// Where rows go, what has one, and whether the output is empty so far.
-fn open(asked: &Classify, view: &View) -> Result<(Box<dyn Write + Send>, Done, bool)> {
-    Ok(match &asked.output {
-        None => (Box::new(stdout()), Done::default(), true),
-        Some(path) if asked.resume => {
-            let (file, done, fresh) = reopen(path, asked.format(), view)?;
-            (Box::new(file), done, fresh)
+/// Where rows go, what has one, and whether the output is empty so far. The fingerprint of the run comes to lie beside
+/// the output after its old rows went, and the receipt of an earlier run goes, since it is not true any more.
+fn open(
+    asked: &Classify,
+    format: Format,
+    view: &View,
+    made: &Fingerprint,
+) -> Result<(Box<dyn Write + Send>, Done, bool)> {
+    let Some(path) = &asked.output else { return Ok((Box::new(stdout()), Done::default(), true)) };
+    let (file, done, fresh) = match asked.resume {
+        true => {
+            check_made(path, made)?;
+            reopen(path, format, view)?
         }
-        Some(path) => {
-            let file = File::create(path).with_context(|| path.display().to_string())?;
-            (Box::new(file), Done::default(), true)
-        }
-    })
+        false => (File::create(path).with_context(|| path.display().to_string())?, Done::default(), true),
+    };
+    if path.is_file() {
+        Receipt::remove(path)?;
+        made.write(path)?;
+    }
+    Ok((Box::new(file), done, fresh))
 }
 
-/// The part that was asked for; a receipt of an earlier run of it goes, since it is not true any more.
-fn shard(asked: &Classify) -> Result<Option<Shard>> {
+/// That the rows of a run that is gone on with were made as the new ones will be. Of a run that came to its end, and was
+/// no shard, that is not known.
+fn check_made(output: &Path, made: &Fingerprint) -> Result<()> {
+    if !output.metadata().is_ok_and(|found| found.len() > 0) {
+        return Ok(());
+    }
+    let before = match Fingerprint::read(output)? {
+        None if Receipt::path(output).exists() => Some(Receipt::read(output)?.made),
+        found => found,
+    };
+    match before.and_then(|before| before.difference(made)) {
+        Some(problem) => {
+            Err(Error::Resume { path: output.into(), problem: format!("of its rows, {problem}") }.into())
+        }
+        None => Ok(()),
+    }
+}
+
+/// The part that was asked for.
+fn shard(asked: &Classify, format: Format) -> Result<Option<Shard>> {
     let shard = match asked.shard {
         None => return Ok(None),
         Some(Part::Named(shard)) => shard,
@@ -116,37 +169,36 @@ fn shard(asked: &Classify) -> Result<Option<Shard>> {
             Shard::from_environment(&read).map_err(|problem| anyhow!("--shard auto: {problem}"))?
         }
     };
-    if asked.on_error == OnError::Skip || !asked.format().grows() {
+    if asked.on_error == OnError::Skip || !format.grows() {
         bail!(
             "`merge` cannot check --shard with --on-error skip, text or Parquet. Help: record, csv or jsonl"
         );
     }
-    if let Some(path) = asked.output.as_deref().map(Receipt::path).filter(|path| path.exists()) {
-        std::fs::remove_file(&path).with_context(|| path.display().to_string())?;
-    }
     Ok(Some(shard))
 }
 
-/// Names the inputs from a thread of its own, which ends with the program if nobody listens any more. `seen` counts all
-/// of them, also those of other shards.
+/// Names the inputs from a thread of its own, which ends with the program if nobody listens any more. The census is of
+/// all of them, also those of other shards.
 pub(super) fn list(
     inputs: Inputs,
     mut done: Done,
     shard: Option<Shard>,
-    seen: Arc<AtomicUsize>,
-) -> Receiver<Item> {
+) -> (Receiver<Item>, Arc<Mutex<Census>>) {
     let (send, items) = sync_channel(NAMES);
+    let census = Arc::new(Mutex::new(Census::default()));
+    let seen = census.clone();
     spawn(move || {
         let _ = inputs.walk(&mut |item| {
-            let place = seen.fetch_add(1, Ordering::AcqRel);
+            let name = item.name();
+            let place = seen.lock().unwrap_or_else(PoisonError::into_inner).add(&name);
             let others = shard.is_some_and(|shard| !shard.holds(place));
-            match others || done.claim(&item.name()) || send.send(item).is_ok() {
+            match others || done.claim(&name) || send.send(item).is_ok() {
                 true => ControlFlow::Continue(()),
                 false => ControlFlow::Break(()),
             }
         });
     });
-    items
+    (items, census)
 }
 
 struct Counts {
@@ -167,7 +219,7 @@ fn write(
     counts.failed += usize::from(told.is_err());
     match (told, on_error) {
         (Err(reason), OnError::Skip) => {
-            eprintln!("{path}: {reason}");
+            note(format_args!("{path}: {reason}"));
             Ok(())
         }
         (Err(reason), OnError::Fail) => Err(Error::Image { path, reason }),

@@ -12,6 +12,7 @@ use milenas_models::metrics::Scores;
 use serde::Serialize;
 
 use crate::cli::Evaluate;
+use crate::console::{note, print};
 
 /// Differences that are printed; `--json` has more.
 const PRINTED: usize = 20;
@@ -26,6 +27,12 @@ struct Json<'a> {
 }
 
 pub(super) fn execute(asked: &Evaluate) -> Result<bool> {
+    if let Some(report) = &asked.report {
+        let mut inputs = vec![("the model", asked.model.as_path()), ("SRC", Path::new(&asked.data))];
+        inputs.extend(asked.compare.as_deref().map(|path| ("--compare", path)));
+        inputs.extend(asked.recipe.labels.as_deref().map(|path| ("--labels", path)));
+        file::check_outputs(&[("--report", report)], &inputs)?;
+    }
     let options = super::options(&asked.runtime, Some(&asked.recipe))?;
     let load = |path: &Path| super::load(path, &options);
     let model = load(&asked.model)?;
@@ -43,7 +50,7 @@ pub(super) fn execute(asked: &Evaluate) -> Result<bool> {
     }
     let plan = super::plan(asked.sizes);
     let result = evaluate(&model, dataset.test.clone(), &plan)?;
-    result.bad.iter().for_each(|reason| eprintln!("left out: {reason}"));
+    result.bad.iter().for_each(|reason| note(format_args!("left out: {reason}")));
     let scores = Scores::new(&result.ranked, &model.labels);
     let comparison = match other {
         Some(other) => Some(compare(&result, &evaluate(&other, dataset.test, &plan)?, &model.labels)),
@@ -55,32 +62,31 @@ pub(super) fn execute(asked: &Evaluate) -> Result<bool> {
         let report =
             Report { title, scores: &scores, evaluation: &result, labels: &model.labels, comparison };
         file::write(path, html(&report).as_bytes())?;
-        eprintln!("wrote {}", path.display());
+        note(format_args!("wrote {}", path.display()));
     }
     match asked.json {
         true => {
             let json = Json { scores: &scores, comparison: comparison.as_ref() };
-            println!("{}", serde_json::to_string(&json)?);
+            print(serde_json::to_string(&json)? + "\n")?;
         }
-        false => {
-            print!("{scores}");
-            comparison.iter().for_each(tell);
-        }
+        false => print(format!("{scores}{}", comparison.as_ref().map(told).unwrap_or_default()))?,
     }
     Ok(result.bad.is_empty())
 }
 
-fn tell(comparison: &Comparison) {
+fn told(comparison: &Comparison) -> String {
     let Comparison { other, agreement, largest_difference, different } = comparison;
-    println!(
-        "the other: top-1 {:.2} %; the two agree on {:.2} %, probabilities differ by at most {largest_difference:.2e}",
+    let mut text = format!(
+        "the other: top-1 {:.2} %; the two agree on {:.2} %, probabilities differ by at most {largest_difference:.2e}\n",
         100.0 * other.top1,
         100.0 * agreement
     );
     for one in different.iter().take(PRINTED) {
-        println!("{}: is {}, predicted {}, by the other {}", one.path, one.label, one.predicted, one.other);
+        let (path, label, predicted, other) = (&one.path, &one.label, &one.predicted, &one.other);
+        text.push_str(&format!("{path}: is {label}, predicted {predicted}, by the other {other}\n"));
     }
     if different.len() > PRINTED {
-        println!("and {} more: see --json", different.len() - PRINTED);
+        text.push_str(&format!("and {} more: see --json\n", different.len() - PRINTED));
     }
+    text
 }

@@ -3,20 +3,26 @@
 use std::io::stdout;
 
 use anyhow::{Result, bail};
-use milenas_infer::shard::merge;
+use milenas_infer::shard::{Merged, merge};
 use milenas_models::file;
 
-use crate::cli::{Merge, by_ending};
+use crate::cli::{Merge, format_of};
+use crate::console::note;
 
 pub(super) fn execute(asked: &Merge) -> Result<bool> {
-    let format = by_ending(asked.parts.first().map(|part| part.as_path()));
+    let format = format_of(asked.format, asked.parts.first().map(|part| part.as_path()))?;
     if !format.grows() {
         bail!("text and Parquet cannot be merged. Help: csv and jsonl can");
+    }
+    if let Some(output) = &asked.output {
+        let parts: Vec<_> = asked.parts.iter().map(|part| ("a part", part.as_path())).collect();
+        file::check_outputs(&[("-o", output)], &parts)?;
     }
     let merged = match &asked.output {
         None => merge(&asked.parts, format, stdout().lock())?,
         Some(path) => file::write_with(path, |file| merge(&asked.parts, format, file))?,
     };
-    eprintln!("{} rows of {} parts, {} of them with an error", merged.rows, asked.parts.len(), merged.failed);
-    Ok(merged.failed == 0)
+    let (Merged { rows, failed }, parts) = (merged, asked.parts.len());
+    note(format_args!("{rows} rows of {parts} parts, {failed} of them with an error"));
+    Ok(failed == 0)
 }

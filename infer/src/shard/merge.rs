@@ -89,6 +89,14 @@ fn check(receipts: &[(Receipt, &Path)]) -> Result<()> {
             );
             return Err(refused(path, &problem));
         }
+        if receipt.names != first.names {
+            let problem =
+                "its shard saw other inputs than the others, or by other names: all must be given the same";
+            return Err(refused(path, problem));
+        }
+        if let Some(difference) = first.made.difference(&receipt.made) {
+            return Err(refused(path, &format!("of the first shard, {difference}")));
+        }
     }
     match receipts.len() == count {
         true => Ok(()),

@@ -6,6 +6,7 @@ use milenas_models::file;
 use serde::{Deserialize, Serialize};
 
 use super::Shard;
+use crate::fingerprint::Fingerprint;
 use crate::{Error, Result};
 
 /// The largest receipt that is read, in bytes.
@@ -19,6 +20,10 @@ pub struct Receipt {
     pub shard: Shard,
     /// How many inputs all shards have together, counted by this one.
     pub inputs: usize,
+    /// SHA-256 of their names.
+    pub names: String,
+    /// What the rows depend on beside them.
+    pub made: Fingerprint,
     /// How many rows this part has.
     pub rows: usize,
     /// Those with an error.
@@ -39,6 +44,15 @@ impl Receipt {
         Ok(file::write(&Self::path(output), format!("{text}\n").as_bytes())?)
     }
 
+    /// Takes that of an output away: its rows are about to change.
+    pub fn remove(output: &Path) -> Result<()> {
+        let path = Self::path(output);
+        match path.exists() {
+            true => Ok(std::fs::remove_file(&path).map_err(milenas_models::Error::io(&path))?),
+            false => Ok(()),
+        }
+    }
+
     /// Reads that of an output.
     ///
     /// # Errors
@@ -51,6 +65,8 @@ impl Receipt {
             return Err(refused(format!("{problem}. Help: run it again with --resume")));
         }
         let bytes = file::read(&path, MAX_BYTES)?;
-        serde_json::from_slice(&bytes).map_err(|e| refused(format!("its receipt {}: {e}", path.display())))
+        let help = "Help: run the shard again";
+        serde_json::from_slice(&bytes)
+            .map_err(|e| refused(format!("its receipt {}: {e}. {help}", path.display())))
     }
 }

@@ -107,10 +107,21 @@ fn decode_any(bytes: &[u8], limits: &Limits) -> Result<Image> {
     if let Some(problem) = complete::silently_missing(format, bytes) {
         return Err(Error::Truncated { place, problem });
     }
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let orientation = orientation(&mut decoder);
     let mut picture = DynamicImage::from_decoder(decoder).map_err(explain)?;
     picture.apply_orientation(orientation);
     planes(picture)
+}
+
+/// How the picture has to be turned. Some writers of WebP put the name that the block has in a JPEG before it.
+fn orientation(decoder: &mut impl ImageDecoder) -> Orientation {
+    let named = |exif: Vec<u8>| Orientation::from_exif_chunk(exif.strip_prefix(b"Exif\0\0")?);
+    match decoder.orientation() {
+        Ok(Orientation::NoTransforms) | Err(_) => {
+            decoder.exif_metadata().ok().flatten().and_then(named).unwrap_or(Orientation::NoTransforms)
+        }
+        Ok(found) => found,
+    }
 }
 
 /// Bytes beside the decoder's own output: the turned copy or the 8-bit one, the planes, and for JPEG and

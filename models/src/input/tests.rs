@@ -4,6 +4,7 @@
 use std::io::Cursor;
 
 use image::codecs::png::PngEncoder;
+use image::codecs::webp::WebPEncoder;
 use image::{DynamicImage, ImageBuffer, ImageEncoder, ImageFormat, Luma, Rgb, Rgba};
 use proptest::prelude::*;
 
@@ -64,13 +65,21 @@ fn the_eight_orientations_stand_upright() {
         let exif = [
             b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".as_slice(),
             &[orientation, 0, 0, 0, 0, 0, 0, 0],
-        ];
-        let mut bytes = Vec::new();
-        let mut encoder = PngEncoder::new(&mut bytes);
-        encoder.set_exif_metadata(exif.concat()).unwrap();
-        encoder.write_image(source.as_raw(), w, h, image::ExtendedColorType::Rgb8).unwrap();
-
-        let image = open(&bytes).unwrap();
+        ]
+        .concat();
+        fn written(mut encoder: impl ImageEncoder, exif: Vec<u8>, source: &ImageBuffer<Rgb<u8>, Vec<u8>>) {
+            encoder.set_exif_metadata(exif).unwrap();
+            let (w, h) = source.dimensions();
+            encoder.write_image(source.as_raw(), w, h, image::ExtendedColorType::Rgb8).unwrap();
+        }
+        let mut png = Vec::new();
+        written(PngEncoder::new(&mut png), exif.clone(), &source);
+        let image = open(&png).unwrap();
+        for exif in [exif.clone(), [b"Exif\0\0", exif.as_slice()].concat()] {
+            let mut webp = Vec::new();
+            written(WebPEncoder::new_lossless(&mut webp), exif, &source);
+            assert_eq!(open(&webp).unwrap(), image, "{orientation}");
+        }
         let turned = orientation >= 5;
         assert_eq!((image.width(), image.height()), if turned { (2, 3) } else { (3, 2) });
         for y in 0..image.height() as u32 {

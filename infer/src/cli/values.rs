@@ -1,0 +1,179 @@
+//! What the values of options can be, and how they are read.
+
+use std::path::Path;
+
+use anyhow::bail;
+use clap::ValueEnum;
+use milenas_infer::shard::Shard;
+use milenas_infer::{answer, output, runtime};
+use milenas_models::fused;
+use milenas_models::input::Resize;
+
+/// Which shard was asked for.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub enum Part {
+    /// As the environment says.
+    Environment,
+    Named(Shard),
+}
+
+pub(super) fn shard(text: &str) -> Result<Part, String> {
+    if text == "auto" { Ok(Part::Environment) } else { text.parse().map(Part::Named) }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[allow(missing_docs)]
+pub enum Kind {
+    /// This project's kernels
+    Native,
+    /// ONNX Runtime, from its shared library: any classifier of images
+    Ort,
+    /// tract, in a program built with the feature tract: any classifier of images
+    Tract,
+    /// candle-onnx, for files of `milenas-export --target candle-onnx` and other simple ones; slow
+    CandleOnnx,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[allow(missing_docs)]
+pub enum Precision {
+    /// 24 bits, as the network was trained
+    Float32,
+    /// bfloat16, 8 bits, added up in float32: for processors with AVX512-BF16, which it makes faster
+    Bf16,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[allow(missing_docs)]
+pub enum Outputs {
+    /// Before softmax
+    Logits,
+    /// After it
+    Probabilities,
+}
+
+pub(super) fn size(text: &str) -> Result<[usize; 2], String> {
+    let (height, width) = text.split_once('x').unwrap_or((text, text));
+    let side = |text: &str| text.parse().ok().filter(|n| (1..=8192).contains(n));
+    let sides = side(height).zip(side(width)).map(|(height, width)| [height, width]);
+    sides.ok_or_else(|| "expected pixels, e.g. 224, or height and width, e.g. 224x320; at most 8192".into())
+}
+
+pub(super) fn finite(text: &str) -> Result<f32, String> {
+    text.parse().ok().filter(|x: &f32| x.is_finite()).ok_or_else(|| "expected a number".into())
+}
+
+pub(super) fn resize(text: &str) -> Result<Resize, String> {
+    match (text, text.parse()) {
+        ("stretch", _) => Ok(Resize::Stretch),
+        (_, Ok(side)) => Ok(Resize::ShorterSide { side }),
+        _ => Err("expected pixels, or stretch".into()),
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[allow(missing_docs)]
+pub enum Format {
+    /// path,label,index,score, then label_2,index_2,score_2 and so on, error last
+    Csv,
+    /// {"path", "predictions": [{"label", "index", "score"}], "error"}
+    Jsonl,
+    /// The columns of csv; needs a build with the feature `parquet`, has no --resume and no --shard
+    Parquet,
+    /// For the eye
+    Text,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[allow(missing_docs)]
+pub enum Score {
+    /// Softmax over all classes
+    Probability,
+    /// The network's own number, before softmax
+    Logit,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum OnError {
+    /// A row with the reason
+    Record,
+    /// No row; the reason on standard error
+    Skip,
+    /// The run ends there
+    Fail,
+}
+
+impl From<Kind> for runtime::Kind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Native => runtime::Kind::Native,
+            Kind::Ort => runtime::Kind::Ort,
+            Kind::Tract => runtime::Kind::Tract,
+            Kind::CandleOnnx => runtime::Kind::CandleOnnx,
+        }
+    }
+}
+
+impl From<Precision> for fused::Precision {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::Float32 => fused::Precision::Float32,
+            Precision::Bf16 => fused::Precision::Bf16,
+        }
+    }
+}
+
+impl From<Outputs> for answer::Meaning {
+    fn from(outputs: Outputs) -> Self {
+        match outputs {
+            Outputs::Logits => answer::Meaning::Logits,
+            Outputs::Probabilities => answer::Meaning::Probabilities,
+        }
+    }
+}
+
+impl From<Format> for output::Format {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Csv => output::Format::Csv,
+            Format::Jsonl => output::Format::Jsonl,
+            Format::Parquet => output::Format::Parquet,
+            Format::Text => output::Format::Text,
+        }
+    }
+}
+
+impl From<Score> for answer::Score {
+    fn from(score: Score) -> Self {
+        match score {
+            Score::Probability => answer::Score::Probability,
+            Score::Logit => answer::Score::Logit,
+        }
+    }
+}
+
+/// As asked for, else by the ending of a file's name, e.g. `.csv`; CSV where there is none.
+///
+/// # Errors
+/// An ending that is of no format.
+pub fn format_of(asked: Option<Format>, file: Option<&Path>) -> anyhow::Result<output::Format> {
+    if let Some(format) = asked {
+        return Ok(format.into());
+    }
+    let Some((file, ending)) = file.and_then(|file| Some((file, file.extension()?))) else {
+        return Ok(output::Format::Csv);
+    };
+    match ending.to_ascii_lowercase().to_str() {
+        Some("csv") => Ok(output::Format::Csv),
+        Some("jsonl" | "ndjson") => Ok(output::Format::Jsonl),
+        Some("parquet") => Ok(output::Format::Parquet),
+        Some("txt") => Ok(output::Format::Text),
+        _ => bail!(
+            "{}: results have no such ending, expected .csv, .jsonl, .parquet or .txt. Help: --format says what else to \
+             write",
+            file.display()
+        ),
+    }
+}

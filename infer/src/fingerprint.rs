@@ -1,0 +1,118 @@
+//! What a run's rows depend on beside the images. Rows of other fingerprints do not belong into one file.
+
+use std::collections::BTreeMap;
+use std::fs::remove_file;
+use std::path::{Path, PathBuf};
+
+use milenas_models::file;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::answer::View;
+use crate::model::{Classifier, Options};
+use crate::{Error, Result};
+
+/// The largest that is read, in bytes: labels are a digest, and a contract is short.
+const MAX_BYTES: u64 = 1 << 16;
+
+/// The model, and how it is fed and told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Fingerprint(BTreeMap<String, String>);
+
+impl Fingerprint {
+    /// Of this model, loaded so and told so.
+    pub fn new(model: &Classifier, options: &Options, view: &View) -> Self {
+        let text = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
+        let values = [
+            ("model (SHA-256)", model.digest.clone()),
+            ("labels (SHA-256)", hex(Sha256::digest(view.labels.join("\n")))),
+            ("input", text(&model.input)),
+            ("outputs", text(&model.meaning)),
+            ("runtime", options.runtime.kind.name().into()),
+            ("precision", options.runtime.precision.name().into()),
+            ("--top-k", view.top_k.to_string()),
+            ("--threshold", view.threshold.map_or("none".into(), |threshold| threshold.to_string())),
+            ("--score", text(&view.score)),
+            ("--all-scores", view.all_scores.to_string()),
+            ("--features", view.features.is_some().to_string()),
+        ];
+        Fingerprint(values.map(|(name, value)| (name.to_string(), value)).into())
+    }
+
+    /// The first thing in which `other` is not the same.
+    pub fn difference(&self, other: &Self) -> Option<String> {
+        let told = |of: &Self, name: &str| of.0.get(name).map_or("unknown", String::as_str).to_string();
+        let name =
+            self.0.keys().chain(other.0.keys()).find(|name| self.0.get(*name) != other.0.get(*name))?;
+        Some(format!("{name} is {}, here {}", told(self, name), told(other, name)))
+    }
+
+    /// Where that of an output lies while its run has not come to its end: `OUTPUT.run`.
+    pub fn path(output: &Path) -> PathBuf {
+        let mut name = output.as_os_str().to_os_string();
+        name.push(".run");
+        name.into()
+    }
+
+    /// Writes it beside its output, whole or not at all.
+    pub fn write(&self, output: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self).map_err(|e| Error::Output(e.into()))?;
+        Ok(file::write(&Self::path(output), format!("{text}\n").as_bytes())?)
+    }
+
+    /// Reads that of an output; none of a run that came to its end.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is no fingerprint.
+    pub fn read(output: &Path) -> Result<Option<Self>> {
+        let path = Self::path(output);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let bytes = file::read(&path, MAX_BYTES)?;
+        let refused = |e: serde_json::Error| Error::Resume {
+            path: output.to_path_buf(),
+            problem: format!("{}: {e}", path.display()),
+        };
+        serde_json::from_slice(&bytes).map(Some).map_err(refused)
+    }
+
+    /// Takes it away: the run came to its end.
+    pub fn remove(output: &Path) -> Result<()> {
+        let path = Self::path(output);
+        match path.exists() {
+            true => Ok(remove_file(&path).map_err(milenas_models::Error::io(&path))?),
+            false => Ok(()),
+        }
+    }
+}
+
+/// A digest as it is written.
+pub(crate) fn hex(digest: impl AsRef<[u8]>) -> String {
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_difference_is_named_and_what_is_written_is_read() {
+        let print = |score: &str| Fingerprint(BTreeMap::from([("--score".into(), score.into())]));
+        let (logit, probability) = (print("logit"), print("probability"));
+        assert_eq!(logit.difference(&logit), None);
+        assert_eq!(logit.difference(&probability).unwrap(), "--score is logit, here probability");
+        let older = Fingerprint::default();
+        assert_eq!(older.difference(&logit).unwrap(), "--score is unknown, here logit");
+
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("rows.csv");
+        assert_eq!(Fingerprint::read(&output).unwrap(), None);
+        logit.write(&output).unwrap();
+        assert_eq!(Fingerprint::read(&output).unwrap(), Some(logit));
+        Fingerprint::remove(&output).unwrap();
+        Fingerprint::remove(&output).unwrap();
+        assert_eq!(Fingerprint::read(&output).unwrap(), None);
+    }
+}
