@@ -77,6 +77,17 @@ fn resolve(options: &RunOptions, saved: Option<&Path>, more: Vec<String>) -> Res
     Ok(Config::resolve(preset, file.as_ref().map(|(p, t)| (p.as_str(), t.as_str())), &sets)?)
 }
 
+/// That there is something to go on with: a mistyped folder would begin anew in silence. `file` is what a run of that kind leaves first.
+fn find_run(out: &Path, file: &str) -> Result<()> {
+    if out.join(file).exists() {
+        return Ok(());
+    }
+    bail!(
+        "--resume: {} holds no run, there is no {file} in it. Help: leave out --resume to begin one there, or correct --out",
+        out.display()
+    )
+}
+
 fn read_data(source: &Source, config: &Config, progress: &Progress) -> Result<Data> {
     progress.line(&format!("reading {source}"));
     let data = Data::load(source, config)?;

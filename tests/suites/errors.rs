@@ -49,7 +49,7 @@ fn prepare(folder: &Path) {
 }
 
 /// Command, and what its message says.
-const WRONG: [(&str, &[&str]); 50] = [
+const WRONG: &[(&str, &[&str])] = &[
     ("milenas-search run --data nowhere --out new", &["nowhere", "digits, cifar10:DIR"]),
     ("milenas-search run --data images --out new", &["dogs"]),
     (
@@ -86,6 +86,18 @@ const WRONG: [(&str, &[&str]); 50] = [
     (
         "milenas-search run --data digits --out new --strategy naswot --device cuda",
         &["--strategy naswot trains nothing", "leave --device out"],
+    ),
+    (
+        "milenas-search run --data digits --out new --resume",
+        &["new holds no run", "config.toml", "leave out --resume"],
+    ),
+    (
+        "milenas-search train --genotype DARTS_V2 --data digits --out new --resume",
+        &["new holds no run", "config.toml", "leave out --resume"],
+    ),
+    (
+        "milenas-search train --genotype DARTS_V2 --data digits --out good --resume --seeds 2",
+        &["good holds no run", "seeds.toml", "leave out --resume"],
     ),
     ("milenas-search run --data cifar10:nowhere --out new", &["nowhere", "data fetch cifar10"]),
     (
@@ -201,7 +213,7 @@ fn every_wrong_input_is_explained_and_leaves_nothing() {
         assert_eq!(said.code, 1, "{command}\n{}{}", said.out, said.err);
         let message = said.err.lines().find(|line| line.starts_with("error: "));
         let message = message.unwrap_or_else(|| panic!("{command}: no message in\n{}", said.err));
-        for part in parts {
+        for part in *parts {
             assert!(message.contains(part), "{command}: `{part}` is not in\n{message}");
         }
         assert_eq!(said.out, "", "{command}");

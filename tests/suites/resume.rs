@@ -22,7 +22,11 @@ const TRAIN: &str = "milenas-search train --genotype DARTS_V2 --data digits --se
 fn start(root: &Path, command: &str, out: &str) -> Child {
     let words = command.split_whitespace();
     let mut command = Command::new(binary("milenas-search"));
-    command.args(words.skip(1)).args(["--out", out, "--resume"]);
+    command.args(words.skip(1)).args(["--out", out]);
+    // One that was killed before it wrote this has to be begun again.
+    if root.join(out).join("config.toml").exists() {
+        command.arg("--resume");
+    }
     command.current_dir(root).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().unwrap()
 }

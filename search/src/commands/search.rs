@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use milenas_models::Genotype;
 use milenas_models::images::Source;
 
-use super::{open_device, read_data, resolve};
+use super::{find_run, open_device, read_data, resolve};
 use crate::cli::{RunOptions, SearchOptions};
 use crate::config::Config;
 use crate::engine::MaybeDevice;
@@ -18,6 +18,9 @@ use crate::strategy::{COLLAPSE, Ended, EpochRecord};
 use crate::supernet::{Place, cuda};
 
 pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<()> {
+    if search.resume {
+        find_run(&options.out, CONFIG)?;
+    }
     let saved = options.out.join(CONFIG);
     let config = resolve(options, search.resume.then_some(&saved), search.sets())?;
     let source = Source::parse(&options.data)?;

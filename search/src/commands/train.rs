@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use milenas_models::images::Source;
 use milenas_models::{Genotype, cost, file};
 
-use super::{open_device, read_data, read_genotype, resolve};
+use super::{find_run, open_device, read_data, read_genotype, resolve};
 use crate::cli::{RunOptions, StartOptions};
 use crate::config::Config;
 use crate::engine::MaybeDevice;
@@ -18,6 +18,9 @@ use crate::run::{CONFIG, GENOTYPE, Spread, Start, Supernet, Trained, WEIGHTS, op
 const SEEDS: &str = "seeds.toml";
 
 pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, seeds: u64) -> Result<()> {
+    if resume {
+        find_run(&options.out, if seeds == 1 { CONFIG } else { SEEDS })?;
+    }
     let supernet = start.from_supernet.as_deref().map(Supernet::load).transpose()?;
     let genotype = match (&start.genotype, &start.from_supernet) {
         (Some(name), _) => read_genotype(name)?,
