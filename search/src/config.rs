@@ -1,19 +1,20 @@
 //! Configurations: a preset, then a file, then single keys; every key is known, every run keeps what it resolved to.
 
+mod check;
 mod table;
 
-use milenas_models::genotype::Wiring;
 use milenas_models::{Skeleton, Space};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use crate::data::{Augment, Transform};
 use crate::optim::{AdamConfig, SgdConfig, cosine, exponential};
-use crate::score::population::{PopulationConfig, STRATEGIES, Strategy};
+use crate::score::population::{PopulationConfig, Strategy};
 use crate::strategy::stop::StopConfig;
-use crate::strategy::{Compat, Mixing, MixtureKind, Order, Rule};
+use crate::strategy::{Compat, Mixing, MixtureKind, Order};
 use crate::supernet::Alphas;
 use crate::{Error, Result};
+pub use check::check_parts;
 use table::{assignment, lay, leaves};
 
 /// Everything that decides a run besides its data.
@@ -160,13 +161,9 @@ pub const PRESETS: [(&str, &str, Option<&str>); 4] = [
 ];
 
 /// The keys that may change when a run goes on: they do not decide what it finds.
-const RESUMABLE: [&str; 5] = [
-    "search.checkpoint_steps",
-    "train.checkpoint_steps",
-    "search.stop.time_budget",
-    "search.stop.max_params",
-    "search.stop.max_macs",
-];
+const RESUMABLE: [&str; 3] = ["search.checkpoint_steps", "train.checkpoint_steps", "search.stop.time_budget"];
+/// The same of a search that descends: they choose among what it has found. Where architectures are judged one by one, they decide which.
+const CHOOSING: [&str; 2] = ["search.stop.max_params", "search.stop.max_macs"];
 
 fn broken(place: &str, problem: impl ToString) -> Error {
     Error::Config { place: place.into(), problem: problem.to_string() }
@@ -228,7 +225,9 @@ impl Config {
         let (then, now) = (tree(self)?, tree(now)?);
         let mut keys = Vec::new();
         now.as_table().into_iter().for_each(|table| leaves(table, "", &mut keys));
-        keys.retain(|key| !RESUMABLE.contains(&key.as_str()));
+        let descends = Strategy::named(&self.search.strategy).is_none();
+        let free = |key: &str| RESUMABLE.contains(&key) || (descends && CHOOSING.contains(&key));
+        keys.retain(|key| !free(key));
         let text = |tree: &Value, key: &str| {
             let value = key.split('.').try_fold(tree, |at, part| at.get(part));
             value.map_or("missing".into(), Value::to_string)
@@ -242,97 +241,6 @@ impl Config {
     pub fn to_toml(&self) -> Result<String> {
         toml::to_string(self).map_err(|e| broken("writing", e))
     }
-
-    fn check(&self) -> Result<()> {
-        let SearchConfig { strategy, bilevel_strategy, lambda, compat, stop, .. } = &self.search;
-        // A strategy that descends nothing has no rule: any stands for it.
-        let judges = Strategy::named(strategy).is_some();
-        let strategy = if judges { bilevel_strategy } else { strategy };
-        let rules = [strategy, bilevel_strategy].map(|name| self::rule(name, *lambda, *compat));
-        let unrolled = rules.into_iter().collect::<milenas_models::Result<Vec<_>>>()?;
-        let unrolled = unrolled[0].unrolled || (self.search.bilevel_epochs > 0 && unrolled[1].unrolled);
-        if unrolled && self.search.mixture == MixtureKind::Gumbel {
-            let problem = "a second-order strategy needs the same mixture in all passes of a step, and \
-                           `search.mixture` gumbel draws one for each. Help: take milenas or darts-1st";
-            return Err(broken("values", problem));
-        }
-        stop.size().map_err(|e| broken("values", format!("`search.stop.at_size` is {e}")))?;
-        stop.budget().map_err(|e| broken("values", format!("`search.stop.time_budget` is {e}")))?;
-        let counts = [
-            ("search.population.draws", self.search.population.draws),
-            ("search.population.trainings", self.search.population.trainings),
-            ("search.population.size", self.search.population.size),
-            ("search.population.tournament", self.search.population.tournament),
-            ("search.population.epochs", self.search.population.epochs),
-            ("search.epochs", self.search.epochs),
-            ("search.batch", self.search.batch),
-            ("search.channels", self.search.channels),
-            ("search.layers", self.search.layers),
-            ("train.epochs", self.train.epochs),
-            ("train.batch", self.train.batch),
-            ("train.channels", self.train.channels),
-            ("train.layers", self.train.layers),
-        ];
-        if let Some((key, n)) = counts.into_iter().find(|(_, n)| !(1..=1 << 20).contains(n)) {
-            return Err(broken("values", format!("`{key}` is {n}, expected 1 to {}", 1 << 20)));
-        }
-        check_parts(self.search.channels, self.search.partial_channels)?;
-        if self.search.space()?.wiring == Wiring::Complete && self.search.partial_channels > 1 {
-            let problem = "`search.partial_channels` above 1 is for the darts space. Help: leave it at 1 for nasbench201";
-            return Err(broken("values", problem));
-        }
-        let rates = [
-            ("augment.crop", self.augment.crop, 0.0, 1.0),
-            ("search.lambda", self.search.lambda, 0.0, f64::MAX),
-            ("search.tau_max", self.search.tau_max, 0.01, 1000.0),
-            ("search.tau_min", self.search.tau_min, 0.01, self.search.tau_max),
-            ("search.train_portion", self.search.train_portion, 0.01, 0.99),
-            ("search.weights.lr", self.search.weights.lr, 0.0, f64::MAX),
-            ("search.alphas.lr", self.search.alphas.lr, 0.0, f64::MAX),
-            ("train.weights.lr", self.train.weights.lr, 0.0, f64::MAX),
-            ("train.auxiliary", self.train.auxiliary, 0.0, 100.0),
-            ("train.drop_path", self.train.drop_path, 0.0, 0.99),
-            ("train.cutout", self.train.cutout, 0.0, 1.0),
-            ("train.resized_crop", self.train.resized_crop, 0.0, 1.0),
-            ("train.jitter", self.train.jitter, 0.0, 1.0),
-            ("train.smoothing", self.train.smoothing, 0.0, 1.0),
-            ("train.ema", self.train.ema, 0.0, 0.999_999),
-            ("train.lr_factor", self.train.lr_factor, 0.0, 1.0),
-        ];
-        match rates.into_iter().find(|(_, x, low, high)| !(low..=high).contains(&x)) {
-            Some((key, x, low, high)) => {
-                Err(broken("values", format!("`{key}` is {x}, expected {low} to {high}")))
-            }
-            None => Ok(()),
-        }
-    }
-}
-
-/// A rule by name.
-///
-/// # Errors
-/// An unknown name, with the near ones among all strategies.
-fn rule(name: &str, lambda: f64, compat: Compat) -> milenas_models::Result<Rule> {
-    Rule::named(name, lambda, compat).map_err(|_| {
-        let judging = STRATEGIES.map(|(name, _)| name);
-        milenas_models::Error::unknown("strategy", name, Rule::names().into_iter().chain(judging))
-    })
-}
-
-/// Checks that states of `channels` can be cut into `parts`.
-///
-/// # Errors
-/// Channels that `parts` does not divide, with what would do.
-pub fn check_parts(channels: usize, parts: usize) -> Result<()> {
-    if parts > 0 && channels.is_multiple_of(parts) {
-        return Ok(());
-    }
-    let fit: Vec<_> = (1..=channels).filter(|k| channels.is_multiple_of(*k)).map(|k| k.to_string()).collect();
-    let problem = format!(
-        "`search.partial_channels` is {parts}, expected a divisor of {channels} channels: {}",
-        fit.join(", ")
-    );
-    Err(broken("values", problem))
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ pub enum Error {
     // The run went wrong.
     /// A number that is not finite. The run stops at once.
     #[error(
-        "{what} is {value} at epoch {epoch}, step {step}. Help: lower the learning rate, e.g. --set {key}={advice}"
+        "{what} is {value} at epoch {epoch}, step {step}. Help: lower the learning rate, e.g. --set {key}={advice} --set {key}_min=0"
     )]
     NotFinite {
         /// Which loss.

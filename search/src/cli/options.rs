@@ -11,7 +11,7 @@ use crate::supernet::Place;
 #[derive(Debug, Default, Args)]
 #[allow(missing_docs)]
 pub struct RuleOptions {
-    /// Weight of the validation loss beside the training loss, of milenas and milenas-2nd
+    /// Weight of the validation loss beside the training loss, of milenas and milenas-2nd alone
     #[arg(long, value_name = "X")]
     pub lambda: Option<f64>,
     /// softmax: all candidates; gumbel: one an edge, drawn for each cell and pass (GDAS), much cheaper
