@@ -13,6 +13,7 @@ mod error;
 pub mod fetch;
 pub mod loss;
 pub mod memory;
+pub mod next;
 pub mod optim;
 pub mod report;
 mod resident;

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 // The binary's modules name the library as they would inside it.
-use milenas_search::{bench, config, data, engine, fetch, report, run, score, strategy, supernet};
+use milenas_search::{bench, config, data, engine, fetch, next, report, run, score, strategy, supernet};
 
 #[allow(clippy::print_stderr)]
 fn main() -> ExitCode {

@@ -12,9 +12,9 @@ use std::path::Path;
 use milenas_models::metrics::{ClassScore, Scores};
 use milenas_models::{Cost, Genotype, Primitive, file};
 
-use crate::Result;
-use crate::run::{CONFIG, GENOTYPE, WEIGHTS};
+use crate::run::{GENOTYPE, WEIGHTS};
 use crate::strategy::COLLAPSE;
+use crate::{Result, next};
 use html::{escaped, facts, figure, page, percent, table};
 use read::{Epoch, Story};
 use several::several;
@@ -90,35 +90,27 @@ fn head(story: &Story) -> String {
     }
     list.extend(spent(story));
     let mut text = facts(&list);
-    let run = quoted(&story.path.display().to_string());
-    let net = quoted(&format!("{}-net", story.path.display()));
-    let file = |name: &str| quoted(&story.path.join(name).display().to_string());
-    let [genotype, weights, model] = [GENOTYPE, WEIGHTS, "model.onnx"].map(file);
-    let config = file(CONFIG);
+    let run = next::path(&story.path);
     let finished = match story.is_search() {
         true => story.genotype.is_some(),
         false => story.path.join(WEIGHTS).exists(),
     };
     let device = story.device.as_ref().map(|device| format!(" --device {device}")).unwrap_or_default();
-    let next = match (finished, story.is_search()) {
+    let command = match (finished, story.is_search()) {
         (false, true) => format!("milenas-search run --data SRC --out {run} --resume{device}"),
         (false, false) => {
             let from = match &story.inherited {
-                Some(start) => {
-                    format!("--from-supernet {}", quoted(&start.from_supernet.display().to_string()))
-                }
-                None => format!("--genotype {genotype}"),
+                Some(start) => format!("--from-supernet {}", next::path(&start.from_supernet)),
+                None => format!("--genotype {}", next::path(&story.path.join(GENOTYPE))),
             };
             format!("milenas-search train {from} --data SRC --out {run} --resume{device}")
         }
-        (true, true) => {
-            format!("milenas-search train --genotype {genotype} --config {config} --data SRC --out {net}")
-        }
-        (true, false) => format!("milenas-export {weights} -o {model}"),
+        (true, true) => next::train(&story.path, "SRC"),
+        (true, false) => next::export(&story.path),
     };
     let when = if finished { "Next" } else { "It runs, or was stopped; this goes on with it" };
     let asks = if finished && !story.is_search() { "" } else { ", with the images' source for SRC" };
-    let _ = writeln!(text, "<p>{when}{asks}:</p>\n<pre tabindex=\"0\">{}</pre>", escaped(&next));
+    let _ = writeln!(text, "<p>{when}{asks}:</p>\n<pre tabindex=\"0\">{}</pre>", escaped(&command));
     let skips = story.epochs.last().and_then(|epoch| epoch.skips).unwrap_or_default();
     if skips >= COLLAPSE {
         let _ = writeln!(
@@ -333,14 +325,6 @@ fn configuration(story: &Story) -> String {
         "<details><summary>Configuration</summary>\n<pre tabindex=\"0\">{}</pre></details>\n",
         escaped(&toml)
     )
-}
-
-/// As a word that a shell takes as it is.
-fn quoted(path: &str) -> String {
-    match path.chars().all(|c| c.is_alphanumeric() || "/._-+:@%,=".contains(c)) {
-        true => path.into(),
-        false => format!("'{}'", path.replace('\'', "'\\''")),
-    }
 }
 
 fn thousands(n: u64) -> String {

@@ -11,6 +11,7 @@ use super::{find_run, open_device, read_data, resolve};
 use crate::cli::{RunOptions, SearchOptions};
 use crate::config::Config;
 use crate::engine::MaybeDevice;
+use crate::next;
 use crate::progress::Progress;
 use crate::run::{CONFIG, Data, Folder, Found, GENOTYPE, HISTORY, open_search, run_population, run_search};
 use crate::score::population::Strategy;
@@ -89,20 +90,13 @@ fn judge(
     let what = if strategy == Strategy::Score { "naswot" } else { "validation accuracy" };
     let history = options.out.join(HISTORY);
     writeln!(stdout(), "{what} {:.4}; all judgements are in {}", best.value, history.display())?;
-    next(&best.genotype, options)
+    found(&best.genotype, options)
 }
 
 /// What was found, and what to type next.
-fn next(genotype: &Genotype, options: &RunOptions) -> Result<()> {
-    let (out, path) = (&options.out, options.out.join(GENOTYPE));
-    writeln!(stdout(), "{genotype}\nwritten to {}", path.display())?;
-    writeln!(
-        stdout(),
-        "next: milenas-search train --genotype {} --data {} --out {}-net",
-        path.display(),
-        options.data,
-        out.display()
-    )?;
+fn found(genotype: &Genotype, options: &RunOptions) -> Result<()> {
+    writeln!(stdout(), "{genotype}\nwritten to {}", options.out.join(GENOTYPE).display())?;
+    writeln!(stdout(), "next: {}", next::train(&options.out, &options.data))?;
     Ok(())
 }
 
@@ -171,5 +165,5 @@ fn tell(found: &Found, options: &RunOptions) -> Result<()> {
     if skips >= COLLAPSE {
         writeln!(stdout(), "warning: {}", collapse(skips, out))?;
     }
-    next(&found.genotype, options)
+    self::found(&found.genotype, options)
 }

@@ -11,6 +11,7 @@ use super::{find_run, open_device, read_data, read_genotype, resolve};
 use crate::cli::{RunOptions, StartOptions};
 use crate::config::Config;
 use crate::engine::MaybeDevice;
+use crate::next;
 use crate::progress::Progress;
 use crate::run::{CONFIG, GENOTYPE, Spread, Start, Supernet, Trained, WEIGHTS, open_train, run_train};
 
@@ -48,7 +49,7 @@ pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, se
             resume,
         };
         let trained = job.run(&options, device.as_deref_mut())?;
-        return tell(&trained, &options.out.join(WEIGHTS));
+        return tell(&trained, &options.out);
     }
     // What all seeds have in common, so that those to come have it too when the rest goes on.
     let saved = options.out.join(SEEDS);
@@ -131,7 +132,7 @@ impl Job<'_> {
     }
 }
 
-fn tell(trained: &Trained, path: &Path) -> Result<()> {
+fn tell(trained: &Trained, out: &Path) -> Result<()> {
     let cost = cost(&trained.model.graph);
     writeln!(
         stdout(),
@@ -140,12 +141,7 @@ fn tell(trained: &Trained, path: &Path) -> Result<()> {
         cost.params,
         cost.macs
     )?;
-    writeln!(stdout(), "written to {}", path.display())?;
-    writeln!(
-        stdout(),
-        "next: milenas-export {} -o {}",
-        path.display(),
-        path.with_file_name("model.onnx").display()
-    )?;
+    writeln!(stdout(), "written to {}", out.join(WEIGHTS).display())?;
+    writeln!(stdout(), "next: {}", next::export(out))?;
     Ok(())
 }

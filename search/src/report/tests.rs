@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::Config;
+use crate::next::quoted;
 
 fn run(folder: &Path, files: &[(&str, String)]) {
     std::fs::create_dir_all(folder.join("genotypes")).unwrap();
