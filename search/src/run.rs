@@ -74,6 +74,8 @@ impl Data {
         Self::under(dataset, contract, &limits)
     }
 
+    /// # Errors
+    /// A class of which no training image can be read: what is trained would never name it.
     fn under(dataset: Dataset, contract: InputContract, limits: &Limits) -> Result<Self> {
         let mut notes = dataset.notes;
         let mut read = |samples: &[_], part: &str| {
@@ -87,6 +89,18 @@ impl Data {
             let first = notes.last().cloned().unwrap_or_default();
             let problem =
                 format!("{} training and {} test images can be read; {first}", train.len(), test.len());
+            return Err(Error::Data { problem });
+        }
+        let unseen = (0..).zip(&dataset.classes).find(|(class, _)| !train.images.labels.contains(class));
+        if let Some((class, name)) = unseen {
+            let of: Vec<String> =
+                dataset.train.iter().filter(|s| s.class() == class).map(|s| s.name()).collect();
+            let fault = notes.iter().find(|note| of.iter().any(|name| note.contains(name))).cloned();
+            let problem = format!(
+                "none of the {} training images of the class {name} can be read: {}. Help: replace its images, or remove its folders",
+                of.len(),
+                fault.unwrap_or_default()
+            );
             return Err(Error::Data { problem });
         }
         Ok(Data { classes: dataset.classes, train, test, notes })

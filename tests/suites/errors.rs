@@ -10,6 +10,13 @@ use milenas_models::Genotype;
 use milenas_tests::{TINY, binary, run, succeed};
 use prost::Message;
 
+/// A picture of 1x1, whole.
+const PNG: &[u8] = &[
+    0x89, b'P', b'N', b'G', 0x0d, 0x0a, 0x1a, 0x0a, 0, 0, 0, 13, b'I', b'H', b'D', b'R', 0, 0, 0, 1, 0, 0, 0,
+    1, 8, 0, 0, 0, 0, 0x3a, 0x7e, 0x9b, 0x55, 0, 0, 0, 10, b'I', b'D', b'A', b'T', 0x78, 0x9c, 0x63, 0x60, 0,
+    0, 0, 2, 0, 1, 0x48, 0xaf, 0xa4, 0x71, 0, 0, 0, 0, b'I', b'E', b'N', b'D', 0xae, 0x42, 0x60, 0x82,
+];
+
 /// Makes the wrong inputs in `folder`.
 fn prepare(folder: &Path) {
     let write = |name: &str, bytes: &[u8]| {
@@ -31,6 +38,11 @@ fn prepare(folder: &Path) {
     write("open.onnx", &open.encode_to_vec());
     write("images/cats/1.png", b"x");
     fs::create_dir_all(folder.join("images/dogs")).unwrap();
+    // Two classes of which one cannot be read.
+    for name in ["broken/Train/cats/1.png", "broken/Test/cats/1.png", "broken/Test/dogs/1.png"] {
+        write(name, PNG);
+    }
+    write("broken/Train/dogs/1.png", b"x");
     let later = Genotype::named("DARTS_V2").unwrap().to_json().replacen(
         "[\"sep_conv_3x3\", 1]",
         "[\"sep_conv_3x3\", 4]",
@@ -52,6 +64,10 @@ fn prepare(folder: &Path) {
 const WRONG: &[(&str, &[&str])] = &[
     ("milenas-search run --data nowhere --out new", &["nowhere", "digits, cifar10:DIR"]),
     ("milenas-search run --data images --out new", &["dogs"]),
+    (
+        "milenas-search run --data broken --out new",
+        &["none of the 1 training images of the class dogs", "broken/Train/dogs/1.png", "remove its folders"],
+    ),
     (
         "milenas-search run --data digits --out new --set search.epoch=3",
         &["search.epoch`", "did you mean `search.epochs`?"],
@@ -278,13 +294,8 @@ fn a_wrong_option_is_a_failure_and_help_is_none() {
 fn a_broken_image_costs_itself_alone() {
     let folder = tempfile::tempdir().unwrap();
     prepare(folder.path());
-    // A 1x1 PNG, whole; the model brings it to its own size.
-    let png: &[u8] = &[
-        0x89, b'P', b'N', b'G', 0x0d, 0x0a, 0x1a, 0x0a, 0, 0, 0, 13, b'I', b'H', b'D', b'R', 0, 0, 0, 1, 0,
-        0, 0, 1, 8, 0, 0, 0, 0, 0x3a, 0x7e, 0x9b, 0x55, 0, 0, 0, 10, b'I', b'D', b'A', b'T', 0x78, 0x9c,
-        0x63, 0x60, 0, 0, 0, 2, 0, 1, 0x48, 0xaf, 0xa4, 0x71, 0, 0, 0, 0, b'I', b'E', b'N', b'D', 0xae, 0x42,
-        0x60, 0x82,
-    ];
+    // The model brings it to its own size.
+    let png = PNG;
     fs::write(folder.path().join("a.png"), png).unwrap();
     fs::write(folder.path().join("b.png"), &png[..40]).unwrap();
     let said = run(folder.path(), "milenas-infer classify good.onnx a.png b.png images/cats/1.png a.png");

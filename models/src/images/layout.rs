@@ -6,7 +6,10 @@ use super::Dataset;
 use super::sample::{Bytes, Form, Sample};
 use crate::{Error, Result, Rng};
 
-/// Names of the part to measure with; the first that exists is used.
+/// The name of the part to learn from, in any case.
+const TRAIN_PART: &str = "train";
+
+/// Names of the part to measure with, in any case; the first that exists is used.
 const TEST_PARTS: [&str; 4] = ["test", "val", "valid", "validation"];
 
 /// Endings of files that often lie beside images and are none.
@@ -41,21 +44,21 @@ impl Listing {
 
         let names = files.iter().map(|(parts, _)| parts).chain(&folders);
         let roots: BTreeSet<String> = names.filter_map(|parts| parts.first().cloned()).collect();
-        let test_part = TEST_PARTS.into_iter().find(|part| roots.contains(*part));
-        let (train, test) = match test_part {
-            Some(part) if roots.contains("train") => {
-                let [train, test] = ["train", part].map(|part| classes(&place, Some(part), &files, &folders));
+        let part = |name| find_part(&roots, name);
+        let (train, test) = match (part(TRAIN_PART), TEST_PARTS.into_iter().find_map(part)) {
+            (Some(train_part), Some(part)) => {
+                let [train, test] =
+                    [train_part, part].map(|part| classes(&place, Some(part), &files, &folders));
                 let (train, test) = (train?, test?);
-                same_classes(&place, &train, part, &test)?;
-                let others = roots.iter().filter(|root| *root != "train" && *root != part);
+                same_classes(&place, [train_part, part], &train, &test)?;
+                let others = roots.iter().filter(|root| *root != train_part && *root != part);
                 let others: Vec<&str> = others.map(String::as_str).collect();
                 if !others.is_empty() {
                     notes.push(format!("not used: {}", others.join(", ")));
                 }
                 (train, test)
             }
-            _ => {
-                let part = roots.contains("train").then_some("train");
+            (part, _) => {
                 notes.push(format!("no test part: a fifth of each class was set aside by seed {seed}"));
                 split(classes(&place, part, &files, &folders)?, seed)
             }
@@ -68,6 +71,12 @@ impl Listing {
         }
         Ok(Dataset { classes, train: samples(train), test: samples(test), scale: None, notes })
     }
+}
+
+/// A part by its name, which another one may have in capitals.
+fn find_part<'a>(roots: &'a BTreeSet<String>, name: &str) -> Option<&'a str> {
+    let same = || roots.iter().find(|root| root.eq_ignore_ascii_case(name));
+    roots.get(name).or_else(same).map(String::as_str)
 }
 
 const EXPECTED: &str = "train/CLASS/FILE with test/CLASS/FILE (or val), or CLASS/FILE";
@@ -106,15 +115,16 @@ fn classes(
     }
 }
 
-fn same_classes(place: &str, train: &Classes, part: &str, test: &Classes) -> Result<()> {
+fn same_classes(place: &str, names: [&str; 2], train: &Classes, test: &Classes) -> Result<()> {
     let only =
         |a: &Classes, b: &Classes| a.keys().filter(|k| !b.contains_key(*k)).cloned().collect::<Vec<_>>();
     let (missing, extra) = (only(train, test), only(test, train));
     if missing.is_empty() && extra.is_empty() {
         return Ok(());
     }
+    let [train, part] = names;
     let problem = format!(
-        "train and {part} have different classes: only in train {missing:?}, only in {part} {extra:?}; \
+        "{train} and {part} have different classes: only in {train} {missing:?}, only in {part} {extra:?}; \
          give both the same folders"
     );
     Err(Error::malformed(place, problem))

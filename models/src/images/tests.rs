@@ -66,6 +66,29 @@ fn a_folder_of_two_parts() {
     }
 }
 
+/// As other programs and other systems write them.
+#[test]
+fn parts_are_found_in_any_case() {
+    for (train, test) in [("Train", "Test"), ("TRAIN", "VAL"), ("train", "Validation"), ("Train", "")] {
+        let dir = tempfile::tempdir().unwrap();
+        for part in [train, test].into_iter().filter(|part| !part.is_empty()) {
+            for (value, class) in ["cat", "dog"].into_iter().enumerate() {
+                put(dir.path(), &format!("{part}/{class}/1.png"), png(value as u8, 8));
+            }
+        }
+        let data = open(dir.path(), 0).unwrap();
+        assert_eq!(data.classes, ["cat", "dog"], "{train} {test}");
+        assert_eq!((data.train.len(), data.test.len()), (2, if test.is_empty() { 0 } else { 2 }));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    two_parts(dir.path(), "test");
+    put(dir.path(), "Train/bird/1.png", png(0, 8));
+    put(dir.path(), "TEST/bird/1.png", png(0, 8));
+    let data = open(dir.path(), 0).unwrap();
+    assert_eq!(data.classes, ["cat", "dog"]);
+    assert_eq!(data.notes[1], "not used: TEST, Train");
+}
+
 #[test]
 fn a_tar_holds_what_its_folder_holds() {
     let dir = tempfile::tempdir().unwrap();
