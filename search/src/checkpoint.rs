@@ -222,7 +222,7 @@ pub(crate) fn check_origin(
         && then != now
     {
         return other(format!(
-            "it is of a {what} that computed on {then}, {now} was asked for; each keeps what its optimiser knows in an order of its own. \
+            "it is of a {what} that computed on {then}, {now} was asked for; each rounds in its own way, and keeps what its optimiser knows in an order of its own. \
              Help: go on with --device {then}, or begin a new {what} in another --out"
         ));
     }

@@ -2,6 +2,7 @@
 
 mod cell;
 mod html;
+mod judged;
 mod read;
 mod several;
 mod svg;
@@ -55,6 +56,7 @@ fn one(story: &Story) -> String {
         body.push_str("</div>\n");
         body.push_str(&epochs(story));
     }
+    body.push_str(&judged::judged(story));
     if let Some(genotype) = story.cells() {
         body.push_str("<h2>Cells</h2>\n");
         body.push_str(&cells(genotype));
@@ -71,8 +73,8 @@ fn one(story: &Story) -> String {
 /// Numbers, what to type next, and what to worry about.
 fn head(story: &Story) -> String {
     let done = story.epochs.len();
-    let mut list = match story.judged {
-        Some(judged) => vec![("architectures judged", judged.to_string())],
+    let mut list = match &story.judged {
+        Some(judged) => vec![("architectures judged", judged.len().to_string())],
         None => vec![("epochs", format!("{done} of {}", story.planned()))],
     };
     if let Some(last) = story.epochs.last() {

@@ -19,6 +19,12 @@ const TRAIN: &str = "milenas-search train --genotype DARTS_V2 --data digits --se
      --set train.layers=3 --set train.checkpoint_steps=1 --set train.auxiliary=0.4 --set train.drop_path=0.3 \
      --set train.cutout=0.5 --set train.ema=0.9";
 
+/// A search of a few seconds that judges one by one: by scores that choose the first of a population, then by trainings.
+const JUDGE: &str = "milenas-search run --data digits --seed 5 --strategy area --set augment.flip=false \
+     --set search.population.draws=20 --set search.population.trainings=10 --set search.population.size=4 \
+     --set search.population.epochs=1 --set search.steps=8 --set search.batch=16 --set search.channels=4 \
+     --set search.layers=3 --set train.channels=4 --set train.layers=3";
+
 fn start(root: &Path, command: &str, out: &str) -> Child {
     let words = command.split_whitespace();
     let mut command = Command::new(binary("milenas-search"));
@@ -47,7 +53,7 @@ fn error(said: &Said) -> &str {
     said.err.lines().find(|line| line.starts_with("error: ")).unwrap()
 }
 
-/// Kills a run twenty times; `kept` is what must not tell of it, the checkpoint first.
+/// Kills a run twenty times; `kept` is what must not tell of it, what grows or changes most often first.
 fn killed_and_gone_on_with(root: &Path, command: &str, kept: &[&str]) {
     let begin = Instant::now();
     succeed(root, &format!("{command} --out whole"));
@@ -97,6 +103,64 @@ fn a_training_killed_twenty_times_ends_as_if_nothing_had_happened() {
         ["checkpoint.safetensors", "weights.safetensors", "metrics.jsonl", "config.toml", "scores.json"];
     killed_and_gone_on_with(folder.path(), TRAIN, &kept);
     succeed(folder.path(), "milenas-search train --genotype DARTS_V2 --data digits --out a --resume");
+}
+
+#[test]
+fn a_search_by_judgements_killed_twenty_times_ends_as_if_nothing_had_happened() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    killed_and_gone_on_with(
+        root,
+        JUDGE,
+        &["history.csv", "draws.csv", "genotype.json", "config.toml", "origin.json"],
+    );
+    // Its own configuration is enough; nothing is judged again.
+    let said = succeed(root, "milenas-search run --data digits --out a --resume");
+    assert!(
+        said.err.contains("going on after 30 judgements") && !said.err.contains("1 of 10"),
+        "{}",
+        said.err
+    );
+    let page = fs::read_to_string(root.join("a/report.html")).unwrap();
+    assert!(page.contains("<dt>architectures judged</dt><dd>10</dd>") && page.contains("best so far"));
+}
+
+#[test]
+fn a_search_by_judgements_ends_with_its_time_and_goes_on_with_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let refused = |command: &str, parts: &[&str]| {
+        let said = run(root, command);
+        parts.iter().for_each(|part| assert!(error(&said).contains(part), "{command}: {}", said.err));
+    };
+    let evolution = JUDGE.replace("area", "evolution");
+    succeed(root, &format!("{evolution} --out whole"));
+    let said = succeed(root, &format!("{evolution} --out time --time-budget 1ms"));
+    assert!(said.out.contains("the time is over"), "{}", said.out);
+    let rows = |out: &str| fs::read_to_string(root.join(out).join("history.csv")).unwrap();
+    assert_eq!(rows("time").lines().count(), 2);
+    let next = "next: milenas-search train --genotype time/genotype.json --config time/config.toml --data digits --out time-net";
+    assert!(said.out.contains(next), "{}", said.out);
+    refused(&format!("{evolution} --out time"), &["already holds genotype.json"]);
+    let own = "milenas-search run --data digits --out time --resume";
+    refused(
+        &format!("{own} --set search.population.size=5"),
+        &["origin.json", "`search.population.size` is 4 there"],
+    );
+    refused(&format!("{own} --max-params 9"), &["`search.stop.max_params` is 0 there and 9 now"]);
+    succeed(root, &format!("{own} --time-budget 1h"));
+    assert_eq!(rows("time"), rows("whole"));
+    let [time, whole] = ["time", "whole"].map(|out| fs::read(root.join(out).join("genotype.json")).unwrap());
+    assert!(time == whole);
+
+    fs::remove_file(root.join("whole/genotype.json")).unwrap();
+    refused(&format!("{evolution} --out whole"), &["whole holds an unfinished search", "--resume"]);
+    refused(
+        "milenas-search run --data digits --out whole --resume --strategy milenas",
+        &["whole holds an unfinished search that judges", "its own --strategy"],
+    );
+    fs::write(root.join("whole/history.csv"), rows("whole").replacen("conv", "pool", 1)).unwrap();
+    refused("milenas-search run --data digits --out whole --resume", &["history.csv: row 1", "Help"]);
 }
 
 #[test]

@@ -116,3 +116,37 @@ fn a_collapse_to_skips_is_told_and_nothing_else_is() {
     }
     assert!(seen.iter().all(|&n| n > 0), "both are met: {seen:?}");
 }
+
+#[test]
+fn a_search_by_judgements_keeps_to_the_limits() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let search = "milenas-search run --data digits --seed 3 --strategy random --set search.population.trainings=4 \
+         --set search.population.epochs=1 --set search.steps=1 --set search.batch=8 --set search.channels=2 \
+         --set search.layers=3 --set train.channels=4 --set train.layers=3";
+    let params = |out: &str| -> Vec<u64> {
+        let mut table = csv::Reader::from_path(root.join(out).join("history.csv")).unwrap();
+        let network = milenas_models::NetworkConfig {
+            channels: 4,
+            layers: 3,
+            classes: 10,
+            in_channels: 1,
+            height: 8,
+            width: 8,
+            skeleton: Default::default(),
+        };
+        let of = |row: csv::StringRecord| {
+            let genotype = Genotype::parse(&row[0], "row").unwrap();
+            milenas_models::cost(&milenas_models::assemble(&genotype, &network).unwrap()).params
+        };
+        table.records().map(|row| of(row.unwrap())).collect()
+    };
+    succeed(root, &format!("{search} --out free"));
+    let middle = *params("free").iter().max().unwrap() - 1;
+    succeed(root, &format!("{search} --out small --max-params {middle}"));
+    let small = params("small");
+    assert!(small.len() == 4 && small.iter().all(|params| *params <= middle), "{small:?} {middle}");
+    let said = run(root, &format!("{search} --out none --max-params 10"));
+    assert!(said.code == 1 && said.err.contains("at most 10 parameters"), "{}", said.err);
+    assert!(said.err.contains("they begin at") && said.err.contains("raise --max-params"), "{}", said.err);
+}

@@ -172,7 +172,7 @@ pub struct SearchOptions {
     /// Epochs at the start that are bilevel, by the key search.bilevel_strategy, before the strategy takes over
     #[arg(long, value_name = "N")]
     pub bilevel_epochs: Option<usize>,
-    /// Go on from OUT/checkpoint.safetensors with OUT/config.toml, after a kill or a crash
+    /// Go on from OUT/checkpoint.safetensors, or what has been judged, with OUT/config.toml, after a kill or a crash
     #[arg(long)]
     pub resume: bool,
     /// End when the derived cells have so few convolutions: at most n=N in the normal cell and r=R in the reduction
@@ -185,7 +185,8 @@ pub struct SearchOptions {
     /// End after this time, e.g. 2h or 90m, resumed runs counted together
     #[arg(long, value_name = "TIME")]
     pub time_budget: Option<String>,
-    /// Choose the largest genotype found with at most so many parameters, at train.channels and train.layers
+    /// Choose the largest genotype found with at most so many parameters, at train.channels and train.layers; strategies that judge
+    /// one by one look at no others
     #[arg(long, value_name = "N")]
     pub max_params: Option<u64>,
     /// The same of multiply-accumulates an image

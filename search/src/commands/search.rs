@@ -13,10 +13,15 @@ use crate::config::Config;
 use crate::engine::MaybeDevice;
 use crate::next;
 use crate::progress::Progress;
-use crate::run::{CONFIG, Data, Folder, Found, GENOTYPE, HISTORY, open_search, run_population, run_search};
-use crate::score::population::Strategy;
+use crate::run::{
+    CONFIG, DRAWS, Data, Found, GENOTYPE, HISTORY, open_population, open_search, run_population, run_search,
+};
+use crate::score::population::{By, Strategy};
 use crate::strategy::{COLLAPSE, Ended, EpochRecord};
 use crate::supernet::{Place, cuda};
+
+/// Said of a search that its time has ended.
+const LATE: &str = "ended early: the time is over; --resume with a larger --time-budget goes on";
 
 pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<()> {
     if search.resume {
@@ -68,28 +73,31 @@ fn judge(
     device: MaybeDevice<'_>,
     resume: bool,
 ) -> Result<()> {
-    if resume {
-        bail!(
-            "--strategy {} keeps no point to go on from. Help: begin again in another --out",
-            config.search.strategy
-        );
-    }
-    let folder = Folder::create(&options.out, config, GENOTYPE)?;
+    let run = open_population(&options.out, config, data, options.place, resume)?;
     let (mut progress, lines) = (Progress::new("search"), Progress::new("search"));
-    let mut count = 0;
-    let best = run_population(strategy, data, config, &folder, device, &mut progress, &mut |judged| {
-        count += 1;
-        lines.line(&format!(
-            "{count} of {}: {:.2} % {}",
-            config.search.population.trainings,
-            100.0 * judged.value,
-            judged.genotype
-        ));
-    })?;
+    if resume {
+        lines.line(&format!("going on after {} judgements", run.done()));
+    }
+    let (outcome, best) =
+        run_population(strategy, data, run, device, &mut progress, &mut |number, judged| {
+            lines.line(&format!(
+                "{number} of {}: {:.2} % {}",
+                config.search.population.trainings,
+                100.0 * judged.value,
+                judged.genotype
+            ));
+        })?;
     progress.finish();
-    let what = if strategy == Strategy::Score { "naswot" } else { "validation accuracy" };
-    let history = options.out.join(HISTORY);
-    writeln!(stdout(), "{what} {:.4}; all judgements are in {}", best.value, history.display())?;
+    if outcome.late {
+        writeln!(stdout(), "{LATE}")?;
+    }
+    let (what, table) = match (outcome.by, strategy) {
+        (By::Score, Strategy::Assisted) => ("naswot", DRAWS),
+        (By::Score, _) => ("naswot", HISTORY),
+        (By::Fitness, _) => ("validation accuracy", HISTORY),
+    };
+    let table = options.out.join(table);
+    writeln!(stdout(), "{what} {:.4}; all judgements are in {}", best.value, table.display())?;
     found(&best.genotype, options)
 }
 
@@ -131,12 +139,7 @@ fn tell(found: &Found, options: &RunOptions) -> Result<()> {
     match found.ended {
         Ended::Epochs => {}
         Ended::Size => writeln!(stdout(), "ended early: the derived cells have the expected size")?,
-        Ended::Time => {
-            writeln!(
-                stdout(),
-                "ended early: the time is over; --resume with a larger --time-budget goes on"
-            )?;
-        }
+        Ended::Time => writeln!(stdout(), "{LATE}")?,
     }
     writeln!(stdout(), "the best of every size; accuracy compares within a size, not across sizes:")?;
     writeln!(

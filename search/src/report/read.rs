@@ -80,8 +80,8 @@ pub struct Story {
     pub device: Option<String>,
     /// Of the network that is trained.
     pub cost: Option<Cost>,
-    /// Architectures that a search has judged one by one; `None` for other runs.
-    pub judged: Option<usize>,
+    /// Architectures that a search has judged one by one, and their values; `None` for other runs.
+    pub judged: Option<Vec<(String, f64)>>,
     /// What a search chose, or what is trained.
     pub genotype: Option<Genotype>,
     /// The search that a training has its weights from.
@@ -118,6 +118,16 @@ fn median_epoch(timings: &[Timing], epochs: usize) -> Option<f64> {
     each.get(epochs / 2).copied()
 }
 
+/// Architectures and values of `history.csv`, below the names of the columns. The last row may be half-written.
+fn rows(table: &str) -> Vec<(String, f64)> {
+    let whole = table.split_inclusive('\n').filter(|line| line.ends_with('\n')).skip(1);
+    let row = |line: &str| {
+        let (name, value) = line.trim_end().rsplit_once(',')?;
+        Some((name.trim_matches('"').to_string(), value.parse().ok()?))
+    };
+    whole.filter_map(row).collect()
+}
+
 impl Story {
     /// Of the run in a folder, running or done.
     ///
@@ -151,8 +161,7 @@ impl Story {
                 .and_then(|last| last.device)
                 .filter(|device| device != "cpu"),
             cost: json(&path.join(COST))?,
-            // Below the names of the columns.
-            judged: text(&path.join(HISTORY))?.map(|table| table.lines().skip(1).count()),
+            judged: text(&path.join(HISTORY))?.as_deref().map(rows),
             genotype: json(&path.join(GENOTYPE))?,
             inherited: json(&path.join(START))?,
             sizes: json(&path.join(TABLE))?.unwrap_or_default(),

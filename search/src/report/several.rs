@@ -19,8 +19,8 @@ pub fn several(stories: &[Story]) -> String {
         vec![
             s.name(),
             if s.is_search() { "search".into() } else { "training".into() },
-            match s.judged {
-                Some(judged) => format!("{judged} judged"),
+            match &s.judged {
+                Some(judged) => format!("{} judged", judged.len()),
                 None => format!("{} of {}", s.epochs.len(), s.planned()),
             },
             s.config.seed.to_string(),

@@ -169,16 +169,19 @@ fn a_search_by_judgements_is_a_search_and_its_next_command_can_be_typed() {
         page.contains(&format!("milenas-search train --genotype {typed} --config "))
             && !page.contains("--resume")
     );
-}
-
-#[test]
-fn words_are_quoted_for_a_shell() {
-    assert_eq!(quoted("/runs/a-1_b.c"), "/runs/a-1_b.c");
-    for word in ["sp ace", "it's", "$HOME", "a;b", "*"] {
-        let said =
-            std::process::Command::new("sh").args(["-c", &format!("printf %s {}", quoted(word))]).output();
-        assert_eq!(String::from_utf8(said.unwrap().stdout).unwrap(), word);
-    }
+    // As it runs, and after a kill.
+    std::fs::remove_file(folder.join("genotype.json")).unwrap();
+    let rows = "architecture,value\n\"|a~0|\",-1.5\n\"|b~0|\",-inf\n\"|c~0|\",2.25\n\"|d~0|\",3";
+    std::fs::write(folder.join("history.csv"), rows).unwrap();
+    let config = Config::resolve("smoke", None, &["search.strategy=naswot".into()]).unwrap();
+    std::fs::write(folder.join("config.toml"), config.to_toml().unwrap()).unwrap();
+    let page = page_of(&[&folder]).unwrap();
+    closed(&page);
+    assert!(page.contains("milenas-search run --data SRC --out ") && page.contains(" --resume</pre>"));
+    assert!(page.contains("<dt>architectures judged</dt><dd>3</dd>") && page.contains("best so far"));
+    let best =
+        "<tr><td>3</td><td>2.250</td><td>|c~0|</td></tr>\n<tr><td>1</td><td>-1.500</td><td>|a~0|</td></tr>";
+    assert!(page.contains(best) && !page.contains("|d~0|"), "{page}");
 }
 
 #[test]

@@ -1,72 +1,272 @@
-//! A search by scores and short trainings, and what it leaves in its folder.
+//! A search by scores and short trainings in its folder: begun, or gone on with after a kill.
 
-use std::fmt::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use milenas_models::{Genotype, NetworkConfig, Rng, Trainable, Weights, file};
+use milenas_models::{Cost, Genotype, NetworkConfig, Rng, Trainable, Weights, file};
+use serde::{Deserialize, Serialize};
 
-use super::{Data, Folder, GENOTYPE};
+use super::judgements::Judgements;
+use super::{CHECKPOINT, Data, Folder, GENOTYPE};
+use crate::checkpoint::{Position, check_origin, damaged};
 use crate::config::{Config, SearchConfig, TrainConfig};
-use crate::data::{Plan, halves};
+use crate::data::{Pictures, Plan, halves};
 use crate::engine::MaybeDevice;
-use crate::score::population::{Judged, Strategy, best, search};
+use crate::score::population::{Judge, Judged, Outcome, Strategy, best, search};
 use crate::score::{Metric, Scorer};
 use crate::strategy::Recorder;
+use crate::strategy::checkpoint::Origin;
+use crate::strategy::sizes::{Limits, measure};
+use crate::supernet::Place;
 use crate::train::checkpoint::Checkpoint;
 use crate::train::{Keeper, Task, TrainRecord, train};
 use crate::{Error, Result, report};
 
-/// The name of the table of all judgements.
+/// The name of the table of all judgements, which grows by each of them.
 pub const HISTORY: &str = "history.csv";
+/// The name of the table of the scores by which `area` chooses what it trains first.
+pub const DRAWS: &str = "draws.csv";
+/// The name of what a search by judgements is made of: only the same goes on with it.
+pub const ORIGIN: &str = "origin.json";
 /// Images of the batch that scores.
 const BATCH: usize = 128;
+/// Draws of an architecture within the limits before there is taken to be none.
+const TRIES: usize = 1000;
+/// The least time between two pages and timings.
+const PAGE: Duration = Duration::from_secs(1);
+/// The form of [`ORIGIN`] that this program writes and reads.
+const VERSION: u32 = 1;
 
-/// Searches; leaves `genotype.json` and `history.csv`, a row for each judgement in order. Fitness is the accuracy on the validation
-/// half after a short training on the other, on a device or, without one, on the CPU; scores are the CPU's.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    version: u32,
+    config: String,
+    data: String,
+    device: String,
+}
+
+/// A folder, what the search in it is made of, and what it has judged.
+#[derive(Debug)]
+pub struct PopulationRun {
+    folder: Folder,
+    origin: Origin,
+    history: Judgements,
+    /// Of `area` alone.
+    draws: Option<Judgements>,
+}
+
+impl PopulationRun {
+    /// Judgements that need not be made again, scores that choose what is trained first among them.
+    pub fn done(&self) -> usize {
+        left(&self.history, &self.draws)
+    }
+}
+
+fn left(history: &Judgements, draws: &Option<Judgements>) -> usize {
+    history.left() + draws.as_ref().map_or(0, Judgements::left)
+}
+
+/// Makes the folder of a search by judgements that trains at `place`, or opens it to `resume`: then no judgement is made twice.
 ///
 /// # Errors
-/// Fewer than two images, an architecture that cannot be trained or scored.
+/// A folder with another run in it, a search of another configuration, device or of other images.
+pub fn open_population(
+    path: &Path,
+    config: &Config,
+    data: &Data,
+    place: Place,
+    resume: bool,
+) -> Result<PopulationRun> {
+    let origin =
+        Origin { config: config.clone(), data: data.train.fingerprint(), device: place.kind().into() };
+    let file = path.join(ORIGIN);
+    let unfinished = !path.join(GENOTYPE).exists();
+    let tables = |open: fn(&Path) -> Result<Judgements>| {
+        let assisted = Strategy::named(&config.search.strategy) == Some(Strategy::Assisted);
+        let draws = assisted.then(|| open(&path.join(DRAWS))).transpose()?;
+        Ok::<_, Error>((open(&path.join(HISTORY))?, draws))
+    };
+    let problem = match (file.exists(), resume) {
+        (true, true) => {
+            check(&file, &origin)?;
+            let folder = Folder::reopen(path, config, 0)?;
+            let (history, draws) = tables(Judgements::reopen)?;
+            return Ok(PopulationRun { folder, origin, history, draws });
+        }
+        (true, false) if unfinished => "an unfinished search. Help: go on with it by --resume, or",
+        (false, _) if unfinished && path.join(CHECKPOINT).exists() => "another unfinished run. Help:",
+        _ => {
+            let folder = Folder::create(path, config, GENOTYPE)?;
+            let (history, draws) = tables(Judgements::create)?;
+            // Last: with it there are tables to go on with.
+            write_origin(&file, &origin)?;
+            return Ok(PopulationRun { folder, origin, history, draws });
+        }
+    };
+    Err(Error::Data { problem: format!("{} holds {problem} choose another --out", path.display()) })
+}
+
+fn write_origin(path: &Path, origin: &Origin) -> Result<()> {
+    let Origin { config, data, device } = origin.clone();
+    let header = Header { version: VERSION, config: config.to_toml()?, data, device };
+    let json = serde_json::to_string_pretty(&header)
+        .map_err(|e| Error::Config { place: path.display().to_string(), problem: e.to_string() })?;
+    Ok(file::write(path, json.as_bytes())?)
+}
+
+fn check(path: &Path, origin: &Origin) -> Result<()> {
+    let place = path.display().to_string();
+    let bytes = file::read(path, 1 << 20)?;
+    let header: Header = serde_json::from_slice(&bytes).map_err(|e| damaged(&place, e))?;
+    check_origin(
+        &place,
+        "search",
+        [header.version, VERSION],
+        (&header.config, &origin.config),
+        [&header.data, &origin.data],
+        (Some(&header.device), &origin.device),
+    )
+}
+
+/// Searches; leaves `genotype.json`, `history.csv`, a row for each judgement as soon as it is made, and `report.html`. Fitness is the
+/// accuracy on the validation half after a short training on the other, on a device or, without one, on the CPU; scores are the CPU's.
+/// `tell` hears the number and the fitness of every architecture that is trained.
+///
+/// # Errors
+/// Fewer than two images, an architecture that cannot be trained or scored, none within the limits.
 pub fn run_population(
     strategy: Strategy,
     data: &Data,
-    config: &Config,
-    folder: &Folder,
-    mut device: MaybeDevice<'_>,
+    run: PopulationRun,
+    device: MaybeDevice<'_>,
     recorder: &mut dyn Recorder,
-    tell: &mut dyn FnMut(&Judged),
-) -> Result<Judged> {
-    let (settings, space) = (&config.search, config.search.space()?);
+    tell: &mut dyn FnMut(usize, &Judged),
+) -> Result<(Outcome, Judged)> {
+    let PopulationRun { folder, origin, history, draws } = run;
+    let config = &origin.config;
+    let settings = &config.search;
     let (first, second) = halves(data.train.len(), settings.train_portion, config.seed);
     if first.is_empty() || second.is_empty() {
         let problem = format!("{} training images, a search needs two or more", data.train.len());
         return Err(Error::Data { problem });
     }
-    let [train_half, valid_half] = [&first, &second].map(|half| data.train.subset(half));
     let network = data.network(settings.channels, settings.layers);
     let batch = Plan::batch(&data.train, &first[..BATCH.min(first.len())]);
-    let mut scorer = Scorer::new(network, batch, config.seed);
-    let short = Config { train: short_training(settings, &network), ..config.clone() };
-    let mut fitness = |genotype: &Genotype| -> Result<f64> {
-        let trainable = Trainable::assemble(genotype, &network, false)?;
-        let weights = Weights::init(&trainable.graph, config.seed)?;
-        let task = Task { network: &trainable, pictures: &train_half, test: &valid_half, config: &short };
-        let mut last = Last(0.0);
-        train(&task, &weights, None, device.as_deref_mut(), recorder, &mut last)?;
-        let judged = Judged { genotype: genotype.clone(), value: last.0 };
-        tell(&judged);
-        Ok(judged.value)
+    let mut judge = InFolder {
+        halves: [&first, &second].map(|half| data.train.subset(half)),
+        network,
+        scorer: Scorer::new(network, batch, config.seed),
+        short: Config { train: short_training(settings, &network), ..config.clone() },
+        evaluation: data.network(config.train.channels, config.train.layers),
+        limits: settings.stop.limits(),
+        // Checked with the configuration.
+        budget: settings.stop.budget().ok().flatten(),
+        folder,
+        device_kind: origin.device.clone(),
+        history,
+        draws,
+        since: Instant::now(),
+        device,
+        recorder,
+        tell,
     };
-    let mut score = |genotype: &Genotype| Ok(scorer.score(genotype, &[Metric::Naswot])?[0]);
     let mut rng = Rng::new(config.seed, "population");
-    let history = search(strategy, &space, &settings.population, &mut rng, &mut score, &mut fitness)?;
-    let mut text = String::from("architecture,value\n");
-    for Judged { genotype, value } in &history {
-        let _ = writeln!(text, "\"{genotype}\",{value}");
+    let outcome = search(strategy, &settings.space()?, &settings.population, &mut rng, &mut judge)?;
+    let best = best(&outcome.judged).ok_or_else(|| Error::Data { problem: "nothing was judged".into() })?;
+    judge.mark()?;
+    file::write(&judge.folder.join(GENOTYPE), best.genotype.to_json().as_bytes())?;
+    report::write(judge.folder.path())?;
+    let best = best.clone();
+    Ok((outcome, best))
+}
+
+struct InFolder<'a> {
+    halves: [Pictures; 2],
+    /// Of what is judged.
+    network: NetworkConfig,
+    scorer: Scorer,
+    short: Config,
+    /// Of what is limited.
+    evaluation: NetworkConfig,
+    limits: Limits,
+    budget: Option<Duration>,
+    folder: Folder,
+    device_kind: String,
+    history: Judgements,
+    draws: Option<Judgements>,
+    since: Instant,
+    device: MaybeDevice<'a>,
+    recorder: &'a mut dyn Recorder,
+    tell: &'a mut dyn FnMut(usize, &Judged),
+}
+
+impl InFolder<'_> {
+    /// Time and page.
+    fn mark(&mut self) -> Result<()> {
+        self.folder.mark(Position::start(self.history.count()), &mut self.since, &self.device_kind)
     }
-    file::write(&folder.join(HISTORY), text.as_bytes())?;
-    let best = best(&history).ok_or_else(|| Error::Data { problem: "nothing was judged".into() })?;
-    file::write(&folder.join(GENOTYPE), best.genotype.to_json().as_bytes())?;
-    report::write(folder.path())?;
-    Ok(best.clone())
+
+    fn mark_now_and_then(&mut self) -> Result<()> {
+        if self.since.elapsed() < PAGE { Ok(()) } else { self.mark() }
+    }
+}
+
+impl Judge for InFolder<'_> {
+    fn pick(&mut self, draw: &mut dyn FnMut() -> Result<Genotype>) -> Result<Genotype> {
+        if self.limits == Limits::default() {
+            return draw();
+        }
+        let mut smallest = Cost { params: u64::MAX, macs: u64::MAX };
+        for _ in 0..TRIES {
+            let genotype = draw()?;
+            let cost = measure(&genotype, &self.evaluation)?;
+            if self.limits.hold(&cost) {
+                return Ok(genotype);
+            }
+            smallest.params = smallest.params.min(cost.params);
+            smallest.macs = smallest.macs.min(cost.macs);
+        }
+        let Cost { params, macs } = smallest;
+        let problem = format!(
+            "none of {TRIES} architectures has at most {} at {} channels and {} layers; they begin at {params} parameters and \
+             {macs} multiply-accumulates. Help: raise --max-params or --max-macs, or lower train.channels or train.layers",
+            self.limits, self.evaluation.channels, self.evaluation.layers
+        );
+        Err(Error::Data { problem })
+    }
+
+    fn score(&mut self, genotype: &Genotype) -> Result<f64> {
+        let InFolder { scorer, history, draws, .. } = self;
+        let table = draws.as_mut().unwrap_or(history);
+        let value = table.value(genotype, || Ok(scorer.score(genotype, &[Metric::Naswot])?[0]))?;
+        self.mark_now_and_then()?;
+        Ok(value)
+    }
+
+    fn fitness(&mut self, genotype: &Genotype) -> Result<f64> {
+        let Self { halves, network, short, history, device, recorder, tell, .. } = self;
+        let number = history.count() + 1;
+        let value = history.value(genotype, || {
+            let trainable = Trainable::assemble(genotype, network, false)?;
+            let weights = Weights::init(&trainable.graph, short.seed)?;
+            let [pictures, test] = halves;
+            let task = Task { network: &trainable, pictures, test, config: short };
+            let mut last = Last(0.0);
+            train(&task, &weights, None, device.as_deref_mut(), *recorder, &mut last)?;
+            tell(number, &Judged { genotype: genotype.clone(), value: last.0 });
+            Ok(last.0)
+        })?;
+        self.mark_now_and_then()?;
+        Ok(value)
+    }
+
+    fn out_of_time(&self) -> bool {
+        let spent = self.folder.spent() + self.since.elapsed().as_secs_f64();
+        // All that is known comes up again, whatever the time.
+        left(&self.history, &self.draws) == 0
+            && self.budget.is_some_and(|budget| spent >= budget.as_secs_f64())
+    }
 }
 
 /// A training without any regulariser but the decay.

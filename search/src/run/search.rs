@@ -8,7 +8,7 @@ use milenas_models::kernels::cuda::Device;
 use milenas_models::{Genotype, file};
 
 use super::genotypes::{Genotypes, Row, table};
-use super::{CHECKPOINT, Data, Folder, GENOTYPE};
+use super::{CHECKPOINT, Data, Folder, GENOTYPE, ORIGIN};
 use crate::config::Config;
 use crate::strategy::checkpoint::{Checkpoint, Origin};
 use crate::strategy::{Ended, EpochRecord, Keeper, Recorder, Task, search};
@@ -46,6 +46,14 @@ pub fn open_search(
     let device = place.kind().into();
     let origin = Origin { config: config.clone(), data: data.train.fingerprint(), device };
     let checkpoint = path.join(CHECKPOINT);
+    if path.join(ORIGIN).exists() && !path.join(GENOTYPE).exists() {
+        let problem = format!(
+            "{} holds an unfinished search that judges architectures one by one. Help: go on with it by --resume and its own \
+             --strategy, or choose another --out",
+            path.display()
+        );
+        return Err(Error::Data { problem });
+    }
     if checkpoint.exists() && resume {
         let from = Checkpoint::load(&checkpoint, &origin)?;
         let folder = Folder::reopen(path, config, from.position.epoch)?;

@@ -68,42 +68,97 @@ pub struct Judged {
     pub value: f64,
 }
 
-/// Runs a strategy; every judgement in order. The best is the first with the largest value.
+/// What a strategy asks of an architecture.
+pub trait Judge {
+    /// The first of what `draw` gives that may be found at all.
+    ///
+    /// # Errors
+    /// Those of `draw`, and that there seems to be none.
+    fn pick(&mut self, draw: &mut dyn FnMut() -> Result<Genotype>) -> Result<Genotype>;
+
+    /// A score without training.
+    fn score(&mut self, genotype: &Genotype) -> Result<f64>;
+
+    /// How it does after a short training.
+    fn fitness(&mut self, genotype: &Genotype) -> Result<f64>;
+
+    /// Whether nothing more may be judged.
+    fn out_of_time(&self) -> bool;
+}
+
+/// How an architecture is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// Without training.
+    Score,
+    /// By a short training.
+    Fitness,
+}
+
+/// What a strategy has judged.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Every judgement in order; the best is the first with the largest value.
+    pub judged: Vec<Judged>,
+    /// What its values are: scores, too, where time was over before the first training.
+    pub by: By,
+    /// Whether time was over before all was judged.
+    pub late: bool,
+}
+
+/// Runs a strategy, which judges once whatever the time.
 ///
 /// # Errors
-/// Those of `score` and `fitness`.
+/// Those of `judge`.
 pub fn search(
     strategy: Strategy,
     space: &Space,
     config: &PopulationConfig,
     rng: &mut Rng,
-    score: &mut dyn FnMut(&Genotype) -> Result<f64>,
-    fitness: &mut dyn FnMut(&Genotype) -> Result<f64>,
-) -> Result<Vec<Judged>> {
-    let judge = |genotypes: Vec<Genotype>, value: &mut dyn FnMut(&Genotype) -> Result<f64>| {
-        let judged = genotypes.into_iter().map(|genotype| Ok(Judged { value: value(&genotype)?, genotype }));
-        judged.collect::<Result<Vec<_>>>()
+    judge: &mut dyn Judge,
+) -> Result<Outcome> {
+    let draw = |count: usize, rng: &mut Rng, judge: &mut dyn Judge| -> Result<Vec<Genotype>> {
+        (0..count).map(|_| judge.pick(&mut || Ok(space.sample(rng)?))).collect()
     };
-    let draw = |count: usize, rng: &mut Rng| -> Result<Vec<Genotype>> {
-        (0..count).map(|_| Ok(space.sample(rng)?)).collect()
-    };
-    let first = config.size.min(config.trainings);
-    match strategy {
-        Strategy::Score => judge(draw(config.draws, rng)?, score),
-        Strategy::Random => judge(draw(config.trainings, rng)?, fitness),
-        Strategy::Evolution => {
-            let population = judge(draw(first, rng)?, fitness)?;
-            evolve(population, space, config, rng, fitness)
-        }
+    let &PopulationConfig { draws, trainings, size, .. } = config;
+    let first = size.min(trainings);
+    let fit = match strategy {
+        Strategy::Score => return all(draw(draws, rng, judge)?, By::Score, judge),
+        Strategy::Random => return all(draw(trainings, rng, judge)?, By::Fitness, judge),
+        Strategy::Evolution => draw(first, rng, judge)?,
         Strategy::Assisted => {
-            let mut scored = judge(draw(config.draws, rng)?, score)?;
-            scored.sort_by(|a, b| b.value.total_cmp(&a.value));
-            scored.dedup_by(|a, b| a.genotype == b.genotype);
-            let best = scored.into_iter().take(first).map(|judged| judged.genotype).collect();
-            let population = judge(best, fitness)?;
-            evolve(population, space, config, rng, fitness)
+            let mut scored = all(draw(draws, rng, judge)?, By::Score, judge)?;
+            if scored.late {
+                return Ok(scored);
+            }
+            scored.judged.sort_by(|a, b| b.value.total_cmp(&a.value));
+            scored.judged.dedup_by(|a, b| a.genotype == b.genotype);
+            scored.judged.into_iter().take(first).map(|judged| judged.genotype).collect()
+        }
+    };
+    let population = all(fit, By::Fitness, judge)?;
+    if population.late {
+        return Ok(population);
+    }
+    evolve(population.judged, space, config, rng, judge)
+}
+
+/// Judges all of them, as long as there is time.
+fn all(genotypes: Vec<Genotype>, by: By, judge: &mut dyn Judge) -> Result<Outcome> {
+    let count = genotypes.len();
+    let mut judged = Vec::with_capacity(count);
+    for genotype in genotypes {
+        let value = match by {
+            By::Score => judge.score(&genotype)?,
+            By::Fitness => judge.fitness(&genotype)?,
+        };
+        judged.push(Judged { genotype, value });
+        if judge.out_of_time() {
+            break;
         }
     }
+    let late = judged.len() < count;
+    Ok(Outcome { judged, by, late })
 }
 
 /// Each child of the fittest of a tournament takes the place of the oldest.
@@ -112,20 +167,21 @@ fn evolve(
     space: &Space,
     config: &PopulationConfig,
     rng: &mut Rng,
-    fitness: &mut dyn FnMut(&Genotype) -> Result<f64>,
-) -> Result<Vec<Judged>> {
+    judge: &mut dyn Judge,
+) -> Result<Outcome> {
     let mut living: VecDeque<usize> = (0..history.len()).collect();
-    while history.len() < config.trainings {
+    while history.len() < config.trainings && !judge.out_of_time() {
         let entrants = (0..config.tournament.max(1)).map(|_| living[rng.below(living.len())]);
         let parent = entrants.fold(living[0], |best, i| {
             if i == best || history[i].value > history[best].value { i } else { best }
         });
-        let genotype = space.mutate(&history[parent].genotype, rng)?;
-        history.push(Judged { value: fitness(&genotype)?, genotype });
+        let genotype = judge.pick(&mut || Ok(space.mutate(&history[parent].genotype, rng)?))?;
+        history.push(Judged { value: judge.fitness(&genotype)?, genotype });
         living.push_back(history.len() - 1);
         living.pop_front();
     }
-    Ok(history)
+    let late = history.len() < config.trainings;
+    Ok(Outcome { judged: history, by: By::Fitness, late })
 }
 
 /// The first with the largest value.
@@ -140,33 +196,73 @@ mod tests {
     const CONFIG: PopulationConfig =
         PopulationConfig { draws: 60, trainings: 40, size: 10, tournament: 3, epochs: 1 };
 
-    /// Convolutions are fitness; skips are a score that hints at nothing, or at it.
-    fn run(strategy: Strategy, seed: u64) -> (f64, usize) {
-        let mut trained = 0;
-        let size = |g: &Genotype| g.convolutions()[0] as f64;
-        let judged = search(
-            strategy,
-            &Space::NASBENCH201,
-            &CONFIG,
-            &mut Rng::new(seed, "population"),
-            &mut |g| Ok(size(g)),
-            &mut |g| {
-                trained += 1;
-                Ok(size(g))
-            },
-        );
-        (best(&judged.unwrap()).unwrap().value, trained)
+    /// Convolutions are fitness, and a score that hints at it.
+    #[derive(Default)]
+    struct Counts {
+        scored: usize,
+        trained: usize,
+        /// Judgements that there is time for; 0 for all.
+        most: usize,
+    }
+
+    impl Judge for Counts {
+        fn pick(&mut self, draw: &mut dyn FnMut() -> Result<Genotype>) -> Result<Genotype> {
+            draw()
+        }
+
+        fn score(&mut self, genotype: &Genotype) -> Result<f64> {
+            self.scored += 1;
+            Ok(genotype.convolutions()[0] as f64)
+        }
+
+        fn fitness(&mut self, genotype: &Genotype) -> Result<f64> {
+            self.trained += 1;
+            Ok(genotype.convolutions()[0] as f64)
+        }
+
+        fn out_of_time(&self) -> bool {
+            self.most > 0 && self.scored + self.trained >= self.most
+        }
+    }
+
+    fn outcome(strategy: Strategy, seed: u64, judge: &mut Counts) -> Outcome {
+        let rng = &mut Rng::new(seed, "population");
+        search(strategy, &Space::NASBENCH201, &CONFIG, rng, judge).unwrap()
+    }
+
+    fn run(strategy: Strategy, seed: u64) -> f64 {
+        best(&outcome(strategy, seed, &mut Counts::default()).judged).unwrap().value
     }
 
     #[test]
     fn each_judges_as_often_as_it_says() {
-        let trained = STRATEGIES.map(|(_, strategy)| run(strategy, 0).1);
-        assert_eq!(trained, [0, 40, 40, 40]);
+        let judged = STRATEGIES.map(|(_, strategy)| {
+            let mut judge = Counts::default();
+            assert!(!outcome(strategy, 0, &mut judge).late);
+            (judge.scored, judge.trained)
+        });
+        assert_eq!(judged, [(60, 0), (60, 40), (0, 40), (0, 40)]);
+    }
+
+    #[test]
+    fn what_time_is_left_for_is_how_the_whole_begins() {
+        for (_, strategy) in STRATEGIES {
+            // `area` has not trained anything yet.
+            let assisted = strategy == Strategy::Assisted;
+            let whole = outcome(if assisted { Strategy::Score } else { strategy }, 0, &mut Counts::default());
+            for most in [1, 7, 25] {
+                let cut = outcome(strategy, 0, &mut Counts { most, ..Counts::default() });
+                assert!(
+                    cut.late && cut.by == whole.by && cut.judged == whole.judged[..most],
+                    "{strategy:?} {most}"
+                );
+            }
+        }
     }
 
     #[test]
     fn evolution_climbs_and_a_good_score_helps_it() {
-        let mean = |strategy| (0..40).map(|seed| run(strategy, seed).0).sum::<f64>() / 40.0;
+        let mean = |strategy| (0..40).map(|seed| run(strategy, seed)).sum::<f64>() / 40.0;
         let [random, evolution, assisted] =
             [Strategy::Random, Strategy::Evolution, Strategy::Assisted].map(mean);
         assert!(evolution > random + 0.3 && assisted > evolution, "{random} {evolution} {assisted}");

@@ -121,7 +121,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    fn hold(&self, cost: &Cost) -> bool {
+    /// Whether a cost is within them.
+    pub fn hold(&self, cost: &Cost) -> bool {
         (self.params == 0 || cost.params <= self.params) && (self.macs == 0 || cost.macs <= self.macs)
     }
 }

@@ -1,0 +1,45 @@
+//! What a search has judged one by one: the values in order, and the best architectures.
+
+use super::html::{figure, percent, table};
+use super::read::Story;
+use super::svg::{Series, lines};
+use crate::score::population::Strategy;
+
+/// Architectures that are named.
+const NAMED: usize = 20;
+
+/// The section of a page; nothing where nothing was judged.
+pub fn judged(story: &Story) -> String {
+    let judged = story.judged.as_deref().unwrap_or_default();
+    if judged.is_empty() {
+        return String::new();
+    }
+    let trained = Strategy::named(&story.config.search.strategy).is_some_and(Strategy::trains);
+    let (title, factor) = if trained { ("Validation accuracy, %", 100.0) } else { ("naswot", 1.0) };
+    let (mut all, mut best) = (Vec::new(), Vec::new());
+    let mut most = f64::NEG_INFINITY;
+    for (number, (_, value)) in judged.iter().enumerate() {
+        most = most.max(*value);
+        all.push((number as f64 + 1.0, factor * value));
+        best.push((number as f64 + 1.0, factor * most));
+    }
+    let series = [("judged", all), ("best so far", best)].map(|(name, mut points)| {
+        // A network that nothing flows through scores minus infinity.
+        points.retain(|(_, value)| value.is_finite());
+        Series { name: name.into(), points }
+    });
+    let mut order: Vec<usize> = (0..judged.len()).collect();
+    order.sort_by(|a, b| judged[*b].1.total_cmp(&judged[*a].1));
+    let row = |&i: &usize| {
+        let (architecture, value) = &judged[i];
+        let value = if trained { percent(*value) } else { format!("{value:.3}") };
+        vec![(i + 1).to_string(), value, architecture.clone()]
+    };
+    let rows: Vec<_> = order.iter().take(NAMED).map(row).collect();
+    let head = ["judgement", if trained { "validation" } else { "naswot" }, "architecture"];
+    format!(
+        "<h2>Judgements</h2>\n<div class=\"grid curves\">{}</div>\n<details><summary>The best, and when they came</summary>\n{}</details>\n",
+        figure(title, &lines(title, "judgement", &series, None)),
+        table(&head, &rows)
+    )
+}

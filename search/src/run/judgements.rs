@@ -1,0 +1,147 @@
+//! Judgements of architectures: a row each, in the file as soon as it is made, so that none is made twice.
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use milenas_models::{Genotype, file};
+
+use crate::score::population::Judged;
+use crate::{Error, Result};
+
+/// The names of the columns.
+const HEAD: &str = "architecture,value\n";
+/// The largest file that is read, in bytes: a hundred thousand rows.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// A file of judgements, and those of an interrupted run that have not come up again.
+#[derive(Debug)]
+pub(super) struct Judgements {
+    file: File,
+    path: PathBuf,
+    known: VecDeque<Judged>,
+    count: usize,
+}
+
+impl Judgements {
+    /// An empty file.
+    pub(super) fn create(path: &Path) -> Result<Self> {
+        Self::open(path, 0, VecDeque::new())
+    }
+
+    /// Goes on with a file, without the row that a kill has torn.
+    ///
+    /// # Errors
+    /// A row that is none.
+    pub(super) fn reopen(path: &Path) -> Result<Self> {
+        let text = match path.exists() {
+            true => String::from_utf8_lossy(&file::read(path, MAX_BYTES)?).into_owned(),
+            false => String::new(),
+        };
+        let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
+        let mut known = VecDeque::new();
+        for (row, line) in whole.lines().enumerate().skip(1) {
+            known.push_back(parse(line).ok_or_else(|| damaged(path, row, "is no judgement"))?);
+        }
+        Self::open(path, whole.len() as u64, known)
+    }
+
+    fn open(path: &Path, length: u64, known: VecDeque<Judged>) -> Result<Self> {
+        let mut options = OpenOptions::new();
+        let mut file =
+            options.write(true).create(true).truncate(false).open(path).map_err(Error::io(path))?;
+        file.set_len(length).and_then(|()| file.seek(SeekFrom::End(0))).map_err(Error::io(path))?;
+        if length == 0 {
+            file.write_all(HEAD.as_bytes()).map_err(Error::io(path))?;
+        }
+        Ok(Judgements { file, path: path.to_path_buf(), known, count: 0 })
+    }
+
+    /// Those of the interrupted run that have not come up again.
+    pub(super) fn left(&self) -> usize {
+        self.known.len()
+    }
+
+    /// How many were asked for.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The value of an architecture: of the file, or `judge`d and written there.
+    ///
+    /// # Errors
+    /// Those of `judge`, a row of another architecture.
+    pub(super) fn value(&mut self, genotype: &Genotype, judge: impl FnOnce() -> Result<f64>) -> Result<f64> {
+        self.count += 1;
+        match self.known.pop_front() {
+            Some(known) if known.genotype == *genotype => Ok(known.value),
+            Some(_) => Err(damaged(&self.path, self.count, "is not of the architecture that comes next")),
+            None => {
+                let value = judge()?;
+                // Written so that it is read back to the bit, infinities too.
+                let row = format!("\"{genotype}\",{value}\n");
+                self.file.write_all(row.as_bytes()).map_err(Error::io(&self.path))?;
+                Ok(value)
+            }
+        }
+    }
+}
+
+fn damaged(path: &Path, row: usize, problem: &str) -> Error {
+    let problem = format!(
+        "row {row} {problem}. Help: restore it as the search left it, or begin again in another --out"
+    );
+    Error::Resume { place: path.display().to_string(), problem }
+}
+
+fn parse(line: &str) -> Option<Judged> {
+    let (name, value) = line.rsplit_once(',')?;
+    let name = name.strip_prefix('"')?.strip_suffix('"')?;
+    Some(Judged { genotype: Genotype::parse(name, "row").ok()?, value: value.parse().ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use milenas_models::{Rng, Space};
+
+    use super::*;
+
+    #[test]
+    fn torn_anywhere_nothing_whole_is_judged_twice() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("history.csv");
+        let mut rng = Rng::new(0, "x");
+        for space in [Space::DARTS, Space::NASBENCH201] {
+            let all: Vec<Genotype> = (0..4).map(|_| space.sample(&mut rng).unwrap()).collect();
+            let values = [0.1 + 0.2, f64::NEG_INFINITY, 1.0 / 3.0, -0.0];
+            let judge_all = |mut judgements: Judgements| {
+                let mut judged = 0;
+                for (genotype, value) in all.iter().zip(values) {
+                    let found = judgements.value(genotype, || {
+                        judged += 1;
+                        Ok(value)
+                    });
+                    assert_eq!(found.unwrap().to_bits(), value.to_bits());
+                }
+                judged
+            };
+            assert_eq!(judge_all(Judgements::create(&path).unwrap()), 4);
+            let whole = std::fs::read(&path).unwrap();
+            for length in 0..=whole.len() {
+                std::fs::write(&path, &whole[..length]).unwrap();
+                let rows = whole[..length].iter().filter(|byte| **byte == b'\n').count().saturating_sub(1);
+                let judgements = Judgements::reopen(&path).unwrap();
+                assert_eq!(judgements.left(), rows);
+                assert_eq!(judge_all(judgements), 4 - rows, "{length} bytes");
+                assert!(std::fs::read(&path).unwrap() == whole, "{length} bytes");
+            }
+            let mut judgements = Judgements::reopen(&path).unwrap();
+            let message = judgements.value(&all[1], || Ok(0.0)).unwrap_err().to_string();
+            assert!(message.contains("history.csv: row 1 is not of the architecture"), "{message}");
+            std::fs::write(&path, "architecture,value\n\"x\",1\n").unwrap();
+            let message = Judgements::reopen(&path).unwrap_err().to_string();
+            assert!(message.contains("row 1 is no judgement"), "{message}");
+        }
+    }
+}
