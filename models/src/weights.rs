@@ -178,7 +178,7 @@ impl Weights {
     /// Reads safetensors of f32 and the text in its header.
     ///
     /// # Errors
-    /// A file that is truncated, not safetensors, or holds another type; `place` names it.
+    /// A file that is truncated, not safetensors, or holds another type or a number that is not finite; `place` names it.
     pub fn from_bytes(bytes: &[u8], place: &str) -> Result<(Self, HashMap<String, String>)> {
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(unreadable(place))?;
         let tensors = SafeTensors::deserialize(bytes).map_err(unreadable(place))?;
@@ -191,7 +191,16 @@ impl Weights {
                 ));
             }
             let numbers = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-            let tensor = Tensor::from_vec(numbers.collect::<Vec<_>>(), view.shape(), &Device::Cpu)?;
+            let numbers: Vec<f32> = numbers.collect();
+            if let Some((index, x)) = numbers.iter().enumerate().find(|(_, x)| !x.is_finite()) {
+                return Err(Error::malformed(
+                    format!("{place}, `{name}`"),
+                    format!(
+                        "number {index} is {x}, expected finite ones. Help: restore the file, or train anew"
+                    ),
+                ));
+            }
+            let tensor = Tensor::from_vec(numbers, view.shape(), &Device::Cpu)?;
             weights.insert(name, tensor)?;
         }
         Ok((weights, header.metadata().clone().unwrap_or_default()))

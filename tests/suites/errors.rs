@@ -52,6 +52,11 @@ fn prepare(folder: &Path) {
     write("unknown.json", later.replacen("sep_conv_3x3", "sep_conv_3x4", 1).as_bytes());
     write("rows.csv", b"path,label,index,score,error\n");
     write("keys.toml", b"[search]\nepoch = 3\n");
+    // The last number of the last tensor.
+    let mut nan = weights.clone();
+    let end = nan.len() - 4;
+    nan[end..].copy_from_slice(&f32::NAN.to_le_bytes());
+    write("nan.safetensors", &nan);
     // The same tensors under another genotype's card; the names have one length, so the header keeps its own.
     let (from, to) = (b"sep_conv_3x3", b"sep_conv_5x5");
     let at = weights.windows(from.len()).position(|w| w == from).unwrap();
@@ -134,6 +139,11 @@ const WRONG: &[(&str, &[&str])] = &[
         "milenas-search eval --weights other.safetensors --data digits",
         &["other.safetensors", "shape [2, 1, 3, 3]", "[2, 1, 5, 5]"],
     ),
+    (
+        "milenas-search eval --weights nan.safetensors --data digits",
+        &["nan.safetensors, `", "is NaN, expected finite", "Help: "],
+    ),
+    ("milenas-export nan.safetensors -o new.onnx", &["nan.safetensors, `", "is NaN, expected finite"]),
     ("milenas-export cut.safetensors -o new.onnx", &["cut.safetensors", "truncated"]),
     ("milenas-infer classify cut.onnx good.onnx -o new.csv", &["cut.onnx"]),
     ("milenas-infer evaluate noise.onnx digits", &["noise.onnx"]),
