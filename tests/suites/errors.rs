@@ -317,3 +317,25 @@ fn a_broken_image_costs_itself_alone() {
     assert!(rows[3].starts_with("images/cats/1.png,,,,"), "{rows:?}");
     assert_eq!(rows[4], rows[1]);
 }
+
+#[test]
+fn what_can_be_done_but_is_hardly_meant_is_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    for (layers, expected) in [(1, "the only cell reduces"), (2, "both cells reduce"), (3, "")] {
+        let command =
+            format!("milenas-search run --data digits --out s{layers} {TINY} --set search.layers={layers}");
+        let said = succeed(root, &command);
+        let warned = said.err.contains("warning: `search.layers` is");
+        assert!(warned == (layers < 3) && said.err.contains(expected), "{}", said.err);
+    }
+    let none = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|";
+    let cut = "|skip_connect~0|+|none~0|skip_connect~1|+|none~0|none~1|none~2|";
+    let through = "|none~0|+|skip_connect~0|none~1|+|none~0|none~1|skip_connect~2|";
+    for (i, (cell, dead)) in [(none, true), (cut, true), (through, false)].into_iter().enumerate() {
+        let said =
+            succeed(root, &format!("milenas-search train --genotype {cell} --data digits --out n{i} {TINY}"));
+        let warned = said.err.contains("warning: nothing comes through the normal cell");
+        assert_eq!(warned, dead, "{cell}: {}", said.err);
+    }
+}

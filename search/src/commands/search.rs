@@ -43,6 +43,14 @@ pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<()> {
     }
     let mut device = open_device(options)?;
     let mut progress = Progress::new("search");
+    if config.search.layers < 3 {
+        progress.line(&format!(
+            "warning: `search.layers` is {}, and {}: the normal cell is in no network and is never searched. Help: take 3 \
+             layers or more",
+            config.search.layers,
+            if config.search.layers == 1 { "the only cell reduces" } else { "both cells reduce" }
+        ));
+    }
     let data = read_data(&source, &config, &progress)?;
     if let Some(strategy) = strategy {
         return judge(strategy, &data, &config, options, device.as_deref_mut(), search.resume);

@@ -4,8 +4,9 @@ use std::io::{Write, stdout};
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use milenas_models::genotype::Cell;
 use milenas_models::images::Source;
-use milenas_models::{Genotype, cost, file};
+use milenas_models::{Genotype, Primitive, cost, file};
 
 use super::{find_run, open_device, read_data, read_genotype, resolve};
 use crate::cli::{RunOptions, StartOptions};
@@ -28,6 +29,12 @@ pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, se
         (None, Some(run)) => read_genotype(&run.join(GENOTYPE).display().to_string())?,
         (None, None) => bail!("--genotype is missing"),
     };
+    if let Some((kind, _)) = genotype.cells().find(|(_, cell)| is_dead(cell)) {
+        Progress::new("train").line(&format!(
+            "warning: nothing comes through the {kind} cell, all its ways to the output have a `none`: the network cannot tell images \
+             apart. Help: take another genotype"
+        ));
+    }
     let mut device = open_device(options)?;
     let mut options = options.clone();
     if let Some(supernet) = &supernet {
@@ -88,6 +95,16 @@ pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, se
         path.display()
     )?;
     Ok(())
+}
+
+/// Whether nothing that goes into a cell comes out of it.
+fn is_dead(cell: &Cell) -> bool {
+    let mut alive = vec![true; cell.wiring().inputs()];
+    for edges in cell.nodes() {
+        let node = edges.iter().any(|edge| edge.primitive != Primitive::None && alive[edge.from]);
+        alive.push(node);
+    }
+    !cell.concat().iter().any(|state| alive[*state])
 }
 
 /// One training, in a folder of its own.
