@@ -87,7 +87,7 @@ pub enum Command {
     /// Score untrained architectures: named ones, drawn ones, or both
     #[command(
         after_help = "Example:\n  milenas-search score --space nasbench201 --sample 20 --data digits\n  \
-                      milenas-search score DARTS_V2 random:1 --data digits --layers 8 --metric all"
+                      milenas-search score DARTS_V2 random:1 --space darts --data digits --layers 8 --metric all"
     )]
     Score(ScoreOptions),
     /// Write the page of a run anew, or a page that compares several: curves, cells, sizes, confusion

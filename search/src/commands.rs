@@ -105,10 +105,11 @@ fn read_data(source: &Source, config: &Config, progress: &Progress) -> Result<Da
     Ok(data)
 }
 
-fn read_genotype(name: &str) -> Result<Genotype> {
+/// A genotype by what stands for it; a random one is of `space`.
+fn read_genotype(name: &str, space: &Space) -> Result<Genotype> {
     if let Some(seed) = name.strip_prefix("random:") {
         let seed = seed.parse().with_context(|| format!("{name}: expected random:SEED, e.g. random:1"))?;
-        return Ok(Space::DARTS.sample(&mut Rng::new(seed, "genotype"))?);
+        return Ok(space.sample(&mut Rng::new(seed, "genotype"))?);
     }
     if name.starts_with('|') {
         return Ok(Genotype::parse(name, "arch")?);
@@ -190,14 +191,14 @@ fn bench(command: &BenchCommand) -> Result<()> {
         BenchCommand::Train { .. } => Vec::new(),
     };
     let config = Config::resolve("paper", None, &sets)?;
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(size.threads).build()?;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(size.threads.unwrap_or(0) as usize).build()?;
     let report = match command {
         BenchCommand::Step { place, .. } => {
             let what = StepBench { channels, layers, batch, steps };
             pool.install(|| bench::step(&what, &config.search, *place))?
         }
         BenchCommand::Train { genotype, place, .. } => {
-            let genotype = read_genotype(genotype)?;
+            let genotype = read_genotype(genotype, &Space::DARTS)?;
             let what = TrainBench { genotype, channels, layers, batch, steps };
             pool.install(|| bench::train(&what, &config.train, *place))?
         }

@@ -14,7 +14,15 @@ use milenas_search::{bench, config, data, engine, fetch, next, report, run, scor
 #[allow(clippy::print_stderr)]
 fn main() -> ExitCode {
     milenas_search::memory::keep_freed();
-    match commands::execute(cli::Cli::parse()) {
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(said) => {
+            // Help and version are asked for; a reader that has left wants no more of them.
+            let _ = said.print();
+            return if said.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
+    match commands::execute(cli) {
         Ok(()) => ExitCode::SUCCESS,
         // The reader of our output has what it wanted.
         Err(error)
@@ -23,8 +31,17 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", told(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error and its causes, of which many messages tell already.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.as_str() {
+        "" => cause,
+        text if text.contains(&cause) => text.into(),
+        text => format!("{text}: {cause}"),
+    })
 }

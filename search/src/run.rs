@@ -40,6 +40,8 @@ pub const TABLE: &str = "genotypes/table.json";
 pub const CHECKPOINT: &str = "checkpoint.safetensors";
 /// The name of what a trained network scores on the test images.
 pub const SCORES: &str = "scores.json";
+/// What the trainings of several seeds have in common, with the first of them.
+pub const SEEDS: &str = "seeds.toml";
 /// The name of the resolved configuration.
 pub const CONFIG: &str = "config.toml";
 /// The parameters of a trained network, and its multiply-accumulates of an image.

@@ -144,6 +144,23 @@ const WRONG: &[(&str, &[&str])] = &[
         &["nan.safetensors, `", "is NaN, expected finite", "Help: "],
     ),
     ("milenas-export nan.safetensors -o new.onnx", &["nan.safetensors, `", "is NaN, expected finite"]),
+    ("milenas-search score --data digits --metric naswot,naswot", &["--metric is naswot twice"]),
+    ("milenas-search score --data digits --sample 15626", &["nasbench201 has 15625 architectures"]),
+    ("milenas-search bench step --threads 0", &["--threads", "1..=1024"]),
+    (
+        "milenas-search run --data digits --out new --seed 9223372036854775808",
+        &["--seed", "0..=9223372036854775807"],
+    ),
+    ("milenas-search run --data digits", &["required arguments"]),
+    ("milenas-search report broken", &["broken", "there is no run here. Help: "]),
+    (
+        "milenas-search run --data digits --out new --strategy naswot --lambda 2",
+        &["`search.lambda` means nothing to naswot", "milenas-2nd"],
+    ),
+    (
+        "milenas-search run --data digits --out new --time-budget 0s",
+        &["search.stop.time_budget", "leave it empty"],
+    ),
     ("milenas-export cut.safetensors -o new.onnx", &["cut.safetensors", "truncated"]),
     ("milenas-infer classify cut.onnx good.onnx -o new.csv", &["cut.onnx"]),
     ("milenas-infer evaluate noise.onnx digits", &["noise.onnx"]),
@@ -319,6 +336,13 @@ fn a_broken_image_costs_itself_alone() {
 }
 
 #[test]
+fn the_reason_of_the_system_is_said_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = run(folder.path(), "milenas-search run --data digits --out new --config none.toml");
+    assert_eq!(said.err.matches("No such file").count(), 1, "{}", said.err);
+}
+
+#[test]
 fn what_can_be_done_but_is_hardly_meant_is_warned_of() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
@@ -337,5 +361,15 @@ fn what_can_be_done_but_is_hardly_meant_is_warned_of() {
             succeed(root, &format!("milenas-search train --genotype {cell} --data digits --out n{i} {TINY}"));
         let warned = said.err.contains("warning: nothing comes through the normal cell");
         assert_eq!(warned, dead, "{cell}: {}", said.err);
+    }
+}
+
+#[test]
+fn a_random_architecture_is_of_the_space_that_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    for (space, begins) in [("nasbench201", "|"), ("darts", "\"Genotype(")] {
+        let size = "--layers 3 --channels 2 --batch 8 --data digits";
+        let said = succeed(folder.path(), &format!("milenas-search score random:1 --space {space} {size}"));
+        assert!(said.out.lines().nth(1).unwrap().starts_with(begins), "{}", said.out);
     }
 }

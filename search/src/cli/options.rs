@@ -61,10 +61,10 @@ pub struct EvalOptions {
 #[derive(Debug, Args)]
 #[allow(missing_docs)]
 pub struct ScoreOptions {
-    /// Genotype files, names of published ones, random:SEED, or the text of a NAS-Bench-201 cell
+    /// Genotype files, names of published ones, random:SEED of the space, or the text of a NAS-Bench-201 cell
     #[arg(value_name = "GENOTYPE")]
     pub genotypes: Vec<String>,
-    /// Draw so many different architectures of the space
+    /// Draw so many different architectures of the space; nasbench201 has 15625
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub sample: usize,
     /// The space to draw from
@@ -87,11 +87,16 @@ pub struct ScoreOptions {
     #[arg(long, value_name = "N", default_value_t = 17, value_parser = counted)]
     pub layers: usize,
     /// Decides draws, images and weights
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = seed())]
     pub seed: u64,
     /// A CSV file: architecture,params,macs, then a column for each metric [the terminal]
     #[arg(long, short, value_name = "FILE")]
     pub out: Option<PathBuf>,
+}
+
+/// What a configuration, which is TOML, can hold.
+fn seed() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(..=i64::MAX as u64)
 }
 
 fn counted(text: &str) -> Result<usize, String> {
@@ -102,8 +107,13 @@ impl ScoreOptions {
     /// The metrics, without those that every table has.
     ///
     /// # Errors
-    /// An unknown name.
+    /// An unknown name, one that is there twice: it would weigh twice in the aggregate.
     pub fn metrics(&self) -> milenas_models::Result<Vec<Metric>> {
+        if let Some(i) = (1..self.metric.len()).find(|&i| self.metric[..i].contains(&self.metric[i])) {
+            let found = format!("{} twice", self.metric[i]);
+            let expected = "each metric once".into();
+            return Err(milenas_models::Error::Value { what: "--metric".into(), found, expected });
+        }
         let always = |metric: &Metric| matches!(metric, Metric::Params | Metric::Macs);
         if self.metric.iter().any(|name| name == "all") {
             return Ok(Metric::ALL.into_iter().filter(|metric| !always(metric)).collect());
@@ -134,7 +144,7 @@ pub struct RunOptions {
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Decides every random choice
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = seed())]
     pub seed: Option<u64>,
     /// Where to compute: cpu, or cuda:N for NVIDIA GPU N in a build with the feature `cuda` (cuda:N,tf32 or cuda:N,bf16 for products in these)
     #[arg(long = "device", value_name = "NAME", default_value = "cpu")]
@@ -247,8 +257,8 @@ pub struct BenchSize {
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub steps: u32,
     /// Threads; all cores if left out
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    pub threads: usize,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub threads: Option<u64>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

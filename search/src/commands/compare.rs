@@ -4,7 +4,7 @@ use std::io::{Write, stdout};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use milenas_models::{Cost, cost, file};
+use milenas_models::{Cost, Space, cost, file};
 use serde::Serialize;
 
 use super::train::Job;
@@ -56,7 +56,10 @@ fn folder(name: &str) -> String {
 pub(super) fn compare(genotypes: &[String], options: &RunOptions, seeds: u64, json: bool) -> Result<()> {
     let names = names(genotypes)?;
     // All of them are read before the first is trained.
-    let all = names.iter().map(|name| Ok((name, read_genotype(name)?))).collect::<Result<Vec<_>>>()?;
+    let all = names
+        .iter()
+        .map(|name| Ok((name, read_genotype(name, &Space::DARTS)?)))
+        .collect::<Result<Vec<_>>>()?;
     let first = resolve(options, None, Vec::new())?.seed;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
     let mut device = open_device(options)?;

@@ -5,6 +5,7 @@ use std::io::{Write, stdout};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
+use milenas_models::genotype::{Cell, Edge, Wiring};
 use milenas_models::images::Source;
 use milenas_models::memory::peak_mib;
 use milenas_models::{Genotype, Rng, Space, file};
@@ -23,7 +24,7 @@ pub(super) fn score(options: &ScoreOptions) -> Result<()> {
     let metrics = options.metrics()?;
     let space = Space::named(&options.space)?;
     let mut genotypes =
-        options.genotypes.iter().map(|name| read_genotype(name)).collect::<Result<Vec<_>>>()?;
+        options.genotypes.iter().map(|name| read_genotype(name, &space)).collect::<Result<Vec<_>>>()?;
     genotypes.extend(sample(space, options.sample, options.seed)?);
     if genotypes.is_empty() {
         bail!("nothing to score. Help: name genotypes, or draw some with --sample 100");
@@ -73,6 +74,18 @@ pub(super) fn score(options: &ScoreOptions) -> Result<()> {
 /// Different architectures, each a uniform draw.
 fn sample(space: Space, count: usize, seed: u64) -> Result<Vec<Genotype>> {
     let (mut rng, mut seen) = (Rng::new(seed, "score/sample"), HashSet::new());
+    if space.wiring == Wiring::Complete && count > 0 {
+        let mut all = every(&space)?;
+        if count > all.len() {
+            bail!("--sample {count}: {} has {} architectures. Help: ask for no more", space.name, all.len());
+        }
+        // Of most of them, draws would find the last ones late or never.
+        if count > all.len() / 2 {
+            rng.shuffle(&mut all);
+            all.truncate(count);
+            return Ok(all);
+        }
+    }
     let mut drawn = Vec::with_capacity(count);
     while drawn.len() < count {
         let new = (0..DRAWS).find_map(|_| {
@@ -89,6 +102,20 @@ fn sample(space: Space, count: usize, seed: u64) -> Result<Vec<Genotype>> {
         }
     }
     Ok(drawn)
+}
+
+/// All of a space whose nodes do not choose their inputs.
+fn every(space: &Space) -> Result<Vec<Genotype>> {
+    let (choices, places) = (space.choices().collect::<Vec<_>>(), space.edges());
+    let of = |mut number: usize| {
+        let mut edges = Vec::with_capacity(places.len());
+        for &(from, _) in &places {
+            edges.push(Edge { primitive: choices[number % choices.len()], from });
+            number /= choices.len();
+        }
+        Ok(Genotype { normal: Cell::new(space.wiring, edges, space.concat())?, reduce: None })
+    };
+    (0..places.iter().map(|_| choices.len()).product()).map(of).collect()
 }
 
 /// A line an architecture; several metrics end in their aggregate.
@@ -113,4 +140,20 @@ fn table(genotypes: &[Genotype], columns: &[Metric], rows: &[Vec<f64>]) -> Strin
         text.push('\n');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_of_a_small_space_can_be_had_and_no_more() {
+        for count in [100, 8000, 15_625] {
+            let drawn = sample(Space::NASBENCH201, count, 1).unwrap();
+            assert!(drawn.iter().all(|genotype| Space::NASBENCH201.contains(genotype)));
+            assert_eq!(drawn.iter().collect::<HashSet<_>>().len(), count);
+        }
+        let message = sample(Space::NASBENCH201, 15_626, 1).unwrap_err().to_string();
+        assert!(message.contains("nasbench201 has 15625 architectures"), "{message}");
+    }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use milenas_models::genotype::Cell;
 use milenas_models::images::Source;
-use milenas_models::{Genotype, Primitive, cost, file};
+use milenas_models::{Genotype, Primitive, Space, cost, file};
 
 use super::{find_run, open_device, read_data, read_genotype, resolve};
 use crate::cli::{RunOptions, StartOptions};
@@ -14,10 +14,7 @@ use crate::config::Config;
 use crate::engine::MaybeDevice;
 use crate::next;
 use crate::progress::Progress;
-use crate::run::{CONFIG, GENOTYPE, Spread, Start, Supernet, Trained, WEIGHTS, open_train, run_train};
-
-/// What several seeds have in common, with the first of them.
-const SEEDS: &str = "seeds.toml";
+use crate::run::{CONFIG, GENOTYPE, SEEDS, Spread, Start, Supernet, Trained, WEIGHTS, open_train, run_train};
 
 pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, seeds: u64) -> Result<()> {
     if resume {
@@ -25,8 +22,8 @@ pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, se
     }
     let supernet = start.from_supernet.as_deref().map(Supernet::load).transpose()?;
     let genotype = match (&start.genotype, &start.from_supernet) {
-        (Some(name), _) => read_genotype(name)?,
-        (None, Some(run)) => read_genotype(&run.join(GENOTYPE).display().to_string())?,
+        (Some(name), _) => read_genotype(name, &Space::DARTS)?,
+        (None, Some(run)) => read_genotype(&run.join(GENOTYPE).display().to_string(), &Space::DARTS)?,
         (None, None) => bail!("--genotype is missing"),
     };
     if let Some((kind, _)) = genotype.cells().find(|(_, cell)| is_dead(cell)) {

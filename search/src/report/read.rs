@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::config::Config;
 use crate::run::{
-    CONFIG, COST, GENOTYPE, HISTORY, Inherited, METRICS, SCORES, START, TABLE, TIMINGS, Timing,
+    CONFIG, COST, GENOTYPE, HISTORY, Inherited, METRICS, SCORES, SEEDS, START, TABLE, TIMINGS, Timing,
 };
 use crate::supernet::Mixture;
 use crate::{Error, Result};
@@ -135,7 +135,12 @@ impl Story {
     /// A folder without a run, or with files that are none of it.
     pub fn read(path: &Path) -> Result<Story> {
         let place = path.join(CONFIG);
-        let help = "there is no run here. Help: give the --out of a search or of a training";
+        let help = match path.join(SEEDS).exists() {
+            true => {
+                "these are trainings of several seeds. Help: give the folders of some of them, seed-N in this one"
+            }
+            false => "there is no run here. Help: give the --out of a search or of a training",
+        };
         let config = text(&place)?.ok_or_else(|| broken(path, help))?;
         let config = toml::from_str(&config).map_err(|e| broken(&place, e.message()))?;
         let place = path.join(METRICS);
@@ -144,7 +149,14 @@ impl Story {
         for line in
             text(&place)?.unwrap_or_default().split_inclusive('\n').filter(|line| line.ends_with('\n'))
         {
-            epochs.push(serde_json::from_str(line).map_err(|e| broken(&place, e))?);
+            let epoch = serde_json::from_str(line).map_err(|e| {
+                let line = epochs.len() + 1;
+                broken(
+                    &place,
+                    format!("line {line} is no epoch's ({e}). Help: restore it as the run left it"),
+                )
+            });
+            epochs.push(epoch?);
         }
         let timings = text(&path.join(TIMINGS))?.unwrap_or_default();
         let timings: Vec<Timing> =

@@ -204,5 +204,9 @@ fn what_is_no_run_is_explained() {
     assert!(message.contains("there is no run here. Help"), "{message}");
     run(place.path(), &[("metrics.jsonl", "{}\n".into())]);
     let message = write(place.path()).unwrap_err().to_string();
-    assert!(message.contains("metrics.jsonl") && message.contains("epoch"), "{message}");
+    assert!(message.contains("metrics.jsonl") && message.contains("line 1 is no epoch's"), "{message}");
+    assert!(message.contains("Help: restore"), "{message}");
+    std::fs::rename(place.path().join("config.toml"), place.path().join("seeds.toml")).unwrap();
+    let message = write(place.path()).unwrap_err().to_string();
+    assert!(message.contains("several seeds. Help: give") && message.contains("seed-N"), "{message}");
 }
