@@ -8,6 +8,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
+use milenas_models::error::told;
 // The binary's modules name the library as they would inside it.
 use milenas_search::{bench, config, data, engine, fetch, next, report, run, score, strategy, supernet};
 
@@ -31,17 +32,8 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("error: {}", told(&error));
+            eprintln!("error: {}", told(error.as_ref()));
             ExitCode::FAILURE
         }
     }
-}
-
-/// An error and its causes, of which many messages tell already.
-fn told(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.as_str() {
-        "" => cause,
-        text if text.contains(&cause) => text.into(),
-        text => format!("{text}: {cause}"),
-    })
 }

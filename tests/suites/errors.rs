@@ -310,7 +310,7 @@ fn a_full_output_is_told_and_a_closed_one_is_not() {
 /// Scripts take 2 for good: it must not say that an option is wrong.
 #[test]
 fn a_wrong_option_is_a_failure_and_help_is_none() {
-    for program in ["milenas-infer", "milenas-export"] {
+    for program in ["milenas-search", "milenas-infer", "milenas-export"] {
         for (option, code) in [("--wrong", 1), ("", 1), ("--help", 0), ("--version", 0)] {
             assert_eq!(run(Path::new("."), &format!("{program} {option}")).code, code, "{program} {option}");
         }
