@@ -12,13 +12,16 @@ use milenas_export::onnx::Format;
 use milenas_export::passes::{Pass, Step};
 use milenas_export::verify::Network;
 use milenas_export::{Dress, Options, Report, Target, export_file, onnx, undress};
-use milenas_models::{Card, Error, Genotype, Graph, Model, Weights, cost, file};
+use milenas_models::{Card, Error, Genotype, Graph, Model, Weights, cost, file, shell};
 
 use crate::cli::{Cli, Command, Export, Input, Output, Untrained};
 use crate::{calibration, draw, latency, report, sidecars, untrained};
 
 /// The largest genotype file, in bytes.
 const MAX_GENOTYPE_BYTES: u64 = 1 << 20;
+
+/// Why the size of a network is not asked for.
+const SIZED: &str = "it has a size of its own. Help: leave out --channels, --layers, --classes and --size";
 
 /// Does what was asked.
 pub fn execute(cli: Cli) -> Result<()> {
@@ -44,6 +47,9 @@ fn check_outputs(source: &str, out: &Path, arguments: &Export) -> Result<()> {
     let mut inputs = vec![("the source", Path::new(source))];
     inputs.extend(arguments.calibrate.as_deref().map(|path| ("--calibrate", Path::new(path))));
     file::check_outputs(&outputs, &inputs)?;
+    if file::is_special(out) {
+        bail!("-o is {}, a device or a pipe; expected a file, which can be read back", out.display());
+    }
     match &arguments.triton {
         Some(path) if path.exists() && !path.is_dir() => {
             bail!(
@@ -109,7 +115,7 @@ fn compile(source: &str, out: &Path, arguments: &Export) -> Result<()> {
         sidecars::triton(folder, out, &model.card, arguments)?;
         say(&format!("triton      {}\n", folder.display()))?;
     }
-    say(&format!("next        milenas-infer classify {} IMAGE...\n", out.display()))
+    say(&format!("next        milenas-infer classify {} IMAGE...\n", shell::path(out)))
 }
 
 /// What was done, a line each.
@@ -178,9 +184,7 @@ fn chosen(target: Target, arguments: &Export) -> Result<Vec<&'static dyn Pass>> 
 fn load(source: &str, size: Untrained, seed: u64) -> Result<Model> {
     let path = Path::new(source);
     match path.extension().and_then(OsStr::to_str) {
-        Some("safetensors") if size.is_asked() => bail!(
-            "{source}: trained weights have a size of their own. Help: leave out --channels, --layers, --classes and --size"
-        ),
+        Some("safetensors") if size.is_asked() => bail!("{source}: {SIZED}"),
         Some("safetensors") => return Ok(Model::load(path)?),
         Some("onnx") => bail!(
             "{source}: an ONNX file is what this program writes. Help: it takes weights.safetensors or a genotype; \
@@ -208,6 +212,9 @@ fn inspect(source: &str, dot: Option<&Path>, measured: bool, untrained: Untraine
     let (graph, weights, metadata, bytes): (Graph, Weights, BTreeMap<String, String>, bool) =
         match Path::new(source).extension() {
             Some(end) if end == "onnx" => {
+                if untrained.is_asked() {
+                    bail!("{source}: {SIZED}");
+                }
                 let read = onnx::read(Path::new(source))?;
                 (read.graph, read.weights, read.metadata, read.bytes)
             }

@@ -1,7 +1,7 @@
 //! What a run's rows depend on beside the images. Rows of other fingerprints do not belong into one file.
 
 use std::collections::BTreeMap;
-use std::fs::remove_file;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use milenas_models::file;
@@ -50,27 +50,29 @@ impl Fingerprint {
 
     /// Where that of an output lies while its run has not come to its end: `OUTPUT.run`.
     pub fn path(output: &Path) -> PathBuf {
-        let mut name = output.as_os_str().to_os_string();
-        name.push(".run");
-        name.into()
+        file::beside(output, ".run")
     }
 
-    /// Writes it beside its output, whole or not at all.
+    /// Writes it beside its output.
     pub fn write(&self, output: &Path) -> Result<()> {
+        let path = Self::path(output);
         let text = serde_json::to_string_pretty(self).map_err(|e| Error::Output(e.into()))?;
-        Ok(file::write(&Self::path(output), format!("{text}\n").as_bytes())?)
+        Ok(fs::write(&path, text + "\n").map_err(milenas_models::Error::io(&path))?)
     }
 
-    /// Reads that of an output; none of a run that came to its end.
+    /// Reads that of an output; none of a run that came to its end, or that had no time to write it.
     ///
     /// # Errors
     /// A file that cannot be read, or is no fingerprint.
     pub fn read(output: &Path) -> Result<Option<Self>> {
         let path = Self::path(output);
-        if !path.exists() {
+        if !path.is_file() {
             return Ok(None);
         }
         let bytes = file::read(&path, MAX_BYTES)?;
+        if bytes.is_empty() {
+            return Ok(None);
+        }
         let refused = |e: serde_json::Error| Error::Resume {
             path: output.to_path_buf(),
             problem: format!("{}: {e}", path.display()),
@@ -81,8 +83,8 @@ impl Fingerprint {
     /// Takes it away: the run came to its end.
     pub fn remove(output: &Path) -> Result<()> {
         let path = Self::path(output);
-        match path.exists() {
-            true => Ok(remove_file(&path).map_err(milenas_models::Error::io(&path))?),
+        match path.is_file() {
+            true => Ok(fs::remove_file(&path).map_err(milenas_models::Error::io(&path))?),
             false => Ok(()),
         }
     }

@@ -37,10 +37,23 @@ pub fn write_with<T, E: From<Error>>(
     path: &Path,
     fill: impl FnOnce(&mut File) -> std::result::Result<T, E>,
 ) -> std::result::Result<T, E> {
-    if is_special(path) {
-        return fill(&mut OpenOptions::new().write(true).open(path).map_err(Error::io(path))?);
+    match is_special(path) {
+        true => fill(&mut create(path)?),
+        false => replace(path, |temporary| fill(&mut File::create(temporary).map_err(Error::io(path))?)),
     }
-    replace(path, |temporary| fill(&mut File::create(temporary).map_err(Error::io(path))?))
+}
+
+/// An empty file to write to piece by piece; a device or a pipe as it is, and behind what standard output has already.
+pub fn create(path: &Path) -> Result<File> {
+    let special = is_special(path);
+    let mut options = OpenOptions::new();
+    options
+        .write(true)
+        .append(special)
+        .create(!special)
+        .truncate(!special)
+        .open(path)
+        .map_err(Error::io(path))
 }
 
 /// Lets `fill` write to a temporary name beside `path`, syncs, and renames: readers see the old file or the new one, and
@@ -56,13 +69,8 @@ pub fn replace<T, E: From<Error>>(
         let problem = "it is a device or a pipe, expected the name of a file";
         return Err(Error::io(path)(io::Error::new(ErrorKind::InvalidInput, problem)).into());
     }
-    let target = match path.is_symlink() {
-        true => canonicalize(path).map_err(Error::io(path))?,
-        false => path.to_path_buf(),
-    };
-    let mut name = target.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let temporary = target.with_file_name(name);
+    let target = followed(path);
+    let temporary = beside(&target, &format!(".{}.tmp", std::process::id()));
     let written = fill(&temporary).and_then(|filled| {
         // Windows syncs only what may be written.
         let synced = OpenOptions::new().write(true).open(&temporary).and_then(|file| file.sync_all());
@@ -75,6 +83,22 @@ pub fn replace<T, E: From<Error>>(
     })
 }
 
+/// What a link leads to, there or not; else the path itself.
+fn followed(path: &Path) -> PathBuf {
+    match (canonicalize(path), path.read_link()) {
+        (_, Err(_)) => path.to_path_buf(),
+        (Ok(target), _) => target,
+        (Err(_), Ok(next)) => path.with_file_name(next),
+    }
+}
+
+/// The name of what belongs to a file and lies beside it: its own with an ending more. Of a link, beside what it leads to.
+pub fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = followed(path).into_os_string();
+    name.push(ending);
+    name.into()
+}
+
 /// Refuses outputs that cannot be: one in a folder that is not there, or one that is an input or another output. Each
 /// path comes with what the user calls it, e.g. `-o`; inputs need not exist.
 ///
@@ -83,6 +107,10 @@ pub fn replace<T, E: From<Error>>(
 pub fn check_outputs(outputs: &[(&str, &Path)], inputs: &[(&str, &Path)]) -> Result<()> {
     for (i, (what, path)) in outputs.iter().enumerate() {
         location(path).map_err(Error::io(*path))?;
+        if path.is_dir() {
+            let (what, found) = (what.to_string(), format!("{}, a folder", path.display()));
+            return Err(Error::Value { what, found, expected: "the name of a file".into() });
+        }
         if let Some((other, _)) = outputs[..i].iter().chain(inputs).find(|(_, other)| is_same(path, other)) {
             return Err(Error::Value {
                 what: what.to_string(),
@@ -107,18 +135,26 @@ pub fn is_same(a: &Path, b: &Path) -> bool {
     }
 }
 
-/// The folder of a path by its one true name, and the name in it.
+/// The folder of a path by its one true name, and the name in it; as it is where the system does not tell.
+///
+/// # Errors
+/// A folder that is not there.
 fn location(path: &Path) -> io::Result<PathBuf> {
-    let path = absolute(path)?;
+    let path = absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Ok(path) };
     match canonicalize(folder) {
         Ok(folder) => Ok(folder.join(name)),
-        Err(error) => Err(io::Error::new(error.kind(), format!("the folder {}: {error}", folder.display()))),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Err(io::Error::new(error.kind(), format!("the folder {}: {error}", folder.display())))
+        }
+        Err(_) => Ok(path),
     }
 }
 
-fn is_special(path: &Path) -> bool {
-    metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
+/// Whether a path is no place for a file: a device, a pipe, or a name of what is open already, as /dev/stdout is.
+pub fn is_special(path: &Path) -> bool {
+    let opened = ["/dev", "/proc"].iter().any(|system| path.starts_with(system)) && path.is_symlink();
+    opened || metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
 }
 
 #[cfg(test)]
@@ -171,6 +207,7 @@ mod tests {
             (vec!["in/linked"], "another file than SOURCE"),
             (vec!["new", "in/../new"], "another file than -o"),
             (vec!["nowhere/new"], "nowhere: "),
+            (vec!["in"], "a folder, expected the name of a file"),
         ] {
             let message = refused(&outputs).unwrap();
             assert!(message.contains(expected), "{message}");
@@ -188,8 +225,10 @@ mod tests {
         write(&at("link"), b"new").unwrap();
         assert!(at("link").is_symlink() && fs::read(at("file")).unwrap() == b"new");
         assert!(is_same(&at("link"), &at("file")));
-        symlink("nothing", at("astray")).unwrap();
-        assert!(write(&at("astray"), b"").is_err() && at("astray").is_symlink());
+        symlink("later", at("astray")).unwrap();
+        write(&at("astray"), b"found").unwrap();
+        assert!(at("astray").is_symlink() && fs::read(at("later")).unwrap() == b"found");
+        assert_eq!(beside(&at("astray"), ".done"), canonicalize(at("later")).unwrap().with_extension("done"));
 
         let made = std::process::Command::new("mkfifo").arg(at("pipe")).status().unwrap();
         assert!(made.success());

@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod op;
 pub mod primitive;
 pub mod rng;
+pub mod shell;
 mod space;
 mod weights;
 

@@ -131,6 +131,10 @@ fn report(runs: &[PathBuf], out: Option<PathBuf>) -> Result<()> {
         [run] => run.join(report::REPORT),
         _ => PathBuf::from(report::REPORT),
     });
+    let files = runs.iter().flat_map(|run| run.read_dir()).flatten().flatten().map(|entry| entry.path());
+    let files: Vec<PathBuf> = files.filter(|path| !path.ends_with(report::REPORT)).collect();
+    let files: Vec<_> = files.iter().map(|path| ("what a run has left", path.as_path())).collect();
+    file::check_outputs(&[("--out", &out)], &files)?;
     file::write(&out, page.as_bytes())?;
     writeln!(stdout(), "written to {}", out.display())?;
     Ok(())

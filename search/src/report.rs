@@ -11,6 +11,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use milenas_models::metrics::{ClassScore, Scores};
+use milenas_models::shell::path;
 use milenas_models::{Cost, Genotype, Primitive, file};
 
 use crate::run::{GENOTYPE, WEIGHTS};
@@ -92,7 +93,7 @@ fn head(story: &Story) -> String {
     }
     list.extend(spent(story));
     let mut text = facts(&list);
-    let run = next::path(&story.path);
+    let run = path(&story.path);
     let finished = match story.is_search() {
         true => story.genotype.is_some(),
         false => story.path.join(WEIGHTS).exists(),
@@ -102,8 +103,8 @@ fn head(story: &Story) -> String {
         (false, true) => format!("milenas-search run --data SRC --out {run} --resume{device}"),
         (false, false) => {
             let from = match &story.inherited {
-                Some(start) => format!("--from-supernet {}", next::path(&start.from_supernet)),
-                None => format!("--genotype {}", next::path(&story.path.join(GENOTYPE))),
+                Some(start) => format!("--from-supernet {}", path(&start.from_supernet)),
+                None => format!("--genotype {}", path(&story.path.join(GENOTYPE))),
             };
             format!("milenas-search train {from} --data SRC --out {run} --resume{device}")
         }

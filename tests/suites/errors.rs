@@ -209,7 +209,7 @@ const WRONG: &[(&str, &[&str])] = &[
     ("milenas-export good.onnx -o new.onnx", &["good.onnx", "milenas-export inspect"]),
     (
         "milenas-export good/weights.safetensors -o new.onnx --channels 4",
-        &["a size of their own", "leave out --channels"],
+        &["a size of its own", "leave out --channels"],
     ),
     (
         "milenas-export good/weights.safetensors -o new.onnx --int8 --calibrate digits --accuracy-gate nan",
@@ -230,6 +230,20 @@ const WRONG: &[(&str, &[&str])] = &[
     ("milenas-infer merge rows.csv keys.toml --format csv -o rows.csv", &["another file than a part"]),
     ("milenas-infer evaluate good.onnx digits --report good.onnx", &["another file than the model"]),
     ("milenas-infer bench good.onnx --threads 100000", &["--threads", "1..=1024"]),
+    (
+        "milenas-infer classify good.onnx --list new.csv.run -o new.csv",
+        &["OUTPUT.run is new.csv.run", "--list"],
+    ),
+    ("milenas-infer merge rows.csv -o rows.csv.done", &["another file than the receipt of a part"]),
+    ("milenas-export good/weights.safetensors -o good", &["-o is good, a folder"]),
+    ("milenas-export good/weights.safetensors -o /dev/null", &["-o is /dev/null, a device"]),
+    ("milenas-export inspect good.onnx --channels 3", &["good.onnx", "a size of its own"]),
+    ("milenas-search score later.json --data digits --out later.json", &["another file than a genotype"]),
+    (
+        "milenas-search eval --weights good/weights.safetensors --data digits --predictions good/weights.safetensors",
+        &["--predictions is", "another file than --weights"],
+    ),
+    ("milenas-search report good --out good/genotype.json", &["another file than what a run has left"]),
 ];
 
 /// What lies in a folder and below it, and when it was written.

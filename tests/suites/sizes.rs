@@ -149,4 +149,5 @@ fn a_search_by_judgements_keeps_to_the_limits() {
     let said = run(root, &format!("{search} --out none --max-params 10"));
     assert!(said.code == 1 && said.err.contains("at most 10 parameters"), "{}", said.err);
     assert!(said.err.contains("they begin at") && said.err.contains("raise --max-params"), "{}", said.err);
+    succeed(root, &format!("{search} --out none --max-params {middle}"));
 }

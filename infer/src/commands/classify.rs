@@ -1,6 +1,5 @@
 //! Label images.
 
-use std::fs::File;
 use std::io::{Write, stdout};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -8,7 +7,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::spawn;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use milenas_infer::Error;
 use milenas_infer::answer::{Meaning, Score, View};
 use milenas_infer::fingerprint::Fingerprint;
@@ -62,7 +61,7 @@ pub(super) fn execute(asked: &Classify) -> Result<bool> {
         note(times.to_string().trim_end());
     }
     let Counts { images, failed } = counts;
-    if let Some(path) = &asked.output {
+    if let Some(path) = kept(asked) {
         if let Some(shard) = shard {
             // Every row was counted by the lister before it came here, and it ended before the run did.
             let census = census.lock().unwrap_or_else(PoisonError::into_inner);
@@ -95,11 +94,14 @@ fn format(asked: &Classify) -> Result<Format> {
 /// That nothing that is read is written over. What lies in folders and lists is not looked at: there are too many.
 fn check_output(asked: &Classify) -> Result<()> {
     let Some(output) = &asked.output else { return Ok(()) };
+    let beside = [("OUTPUT.run", Fingerprint::path(output)), ("OUTPUT.done", Receipt::path(output))];
+    let mut outputs = vec![("-o", output.as_path())];
+    outputs.extend(beside.iter().map(|(what, path)| (*what, path.as_path())));
     let mut inputs = vec![("the model", asked.model.as_path())];
     inputs.extend(asked.recipe.labels.as_deref().map(|path| ("--labels", path)));
     inputs.extend(asked.list.as_deref().map(|path| ("--list", path)));
     inputs.extend(asked.inputs.iter().map(|path| ("an input", path.as_path())));
-    Ok(file::check_outputs(&[("-o", output)], &inputs)?)
+    Ok(file::check_outputs(&outputs, &inputs)?)
 }
 
 fn view(asked: &Classify, model: &Classifier) -> Result<View> {
@@ -127,18 +129,27 @@ fn open(
     made: &Fingerprint,
 ) -> Result<(Box<dyn Write + Send>, Done, bool)> {
     let Some(path) = &asked.output else { return Ok((Box::new(stdout()), Done::default(), true)) };
-    let (file, done, fresh) = match asked.resume {
+    let (to, done, fresh) = match asked.resume {
         true => {
             check_made(path, made)?;
             reopen(path, format, view)?
         }
-        false => (File::create(path).with_context(|| path.display().to_string())?, Done::default(), true),
+        false => (file::create(path)?, Done::default(), true),
     };
-    if path.is_file() {
+    if let Some(path) = kept(asked) {
+        if Fingerprint::read(path).ok().flatten().as_ref() != Some(made)
+            && let Err(problem) = made.write(path)
+        {
+            note(format_args!("note: {problem}: --resume will not know which model the rows are of"));
+        }
         Receipt::remove(path)?;
-        made.write(path)?;
     }
-    Ok((Box::new(file), done, fresh))
+    Ok((Box::new(to), done, fresh))
+}
+
+/// The output, where it is a file, beside which others can lie.
+fn kept(asked: &Classify) -> Option<&Path> {
+    asked.output.as_deref().filter(|path| !file::is_special(path))
 }
 
 /// That the rows of a run that is gone on with were made as the new ones will be. Of a run that came to its end, and was
@@ -147,14 +158,17 @@ fn check_made(output: &Path, made: &Fingerprint) -> Result<()> {
     if !output.metadata().is_ok_and(|found| found.len() > 0) {
         return Ok(());
     }
+    let receipt = Receipt::path(output);
+    let refused = |problem: String| Error::Resume { path: output.into(), problem };
     let before = match Fingerprint::read(output)? {
-        None if Receipt::path(output).exists() => Some(Receipt::read(output)?.made),
+        None if receipt.exists() => {
+            let unknown = |_| refused(format!("its receipt {} cannot be read, remove it", receipt.display()));
+            Some(Receipt::read(output).map_err(unknown)?.made)
+        }
         found => found,
     };
     match before.and_then(|before| before.difference(made)) {
-        Some(problem) => {
-            Err(Error::Resume { path: output.into(), problem: format!("of its rows, {problem}") }.into())
-        }
+        Some(problem) => Err(refused(format!("of its rows, {problem}")).into()),
         None => Ok(()),
     }
 }

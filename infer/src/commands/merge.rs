@@ -3,7 +3,7 @@
 use std::io::stdout;
 
 use anyhow::{Result, bail};
-use milenas_infer::shard::{Merged, merge};
+use milenas_infer::shard::{Merged, Receipt, merge};
 use milenas_models::file;
 
 use crate::cli::{Merge, format_of};
@@ -15,8 +15,10 @@ pub(super) fn execute(asked: &Merge) -> Result<bool> {
         bail!("text and Parquet cannot be merged. Help: csv and jsonl can");
     }
     if let Some(output) = &asked.output {
-        let parts: Vec<_> = asked.parts.iter().map(|part| ("a part", part.as_path())).collect();
-        file::check_outputs(&[("-o", output)], &parts)?;
+        let receipts: Vec<_> = asked.parts.iter().map(|part| Receipt::path(part)).collect();
+        let parts = asked.parts.iter().map(|part| ("a part", part.as_path()));
+        let receipts = receipts.iter().map(|receipt| ("the receipt of a part", receipt.as_path()));
+        file::check_outputs(&[("-o", output)], &parts.chain(receipts).collect::<Vec<_>>())?;
     }
     let merged = match &asked.output {
         None => merge(&asked.parts, format, stdout().lock())?,

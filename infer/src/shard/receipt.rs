@@ -33,9 +33,7 @@ pub struct Receipt {
 impl Receipt {
     /// Where the receipt of an output lies: `OUTPUT.done`.
     pub fn path(output: &Path) -> PathBuf {
-        let mut name = output.as_os_str().to_os_string();
-        name.push(".done");
-        name.into()
+        file::beside(output, ".done")
     }
 
     /// Writes it beside its output, whole or not at all.

@@ -44,7 +44,9 @@ impl Listing {
 
         let names = files.iter().map(|(parts, _)| parts).chain(&folders);
         let roots: BTreeSet<String> = names.filter_map(|parts| parts.first().cloned()).collect();
-        let part = |name| find_part(&roots, name);
+        let parts: BTreeSet<&str> =
+            files.iter().filter(|(parts, _)| parts.len() > 2).map(|(p, _)| &*p[0]).collect();
+        let part = |name| find_part(&roots, &parts, name);
         let (train, test) = match (part(TRAIN_PART), TEST_PARTS.into_iter().find_map(part)) {
             (Some(train_part), Some(part)) => {
                 let [train, test] =
@@ -73,10 +75,10 @@ impl Listing {
     }
 }
 
-/// A part by its name, which another one may have in capitals.
-fn find_part<'a>(roots: &'a BTreeSet<String>, name: &str) -> Option<&'a str> {
-    let same = || roots.iter().find(|root| root.eq_ignore_ascii_case(name));
-    roots.get(name).or_else(same).map(String::as_str)
+/// A part by its name. One that has it in capitals must hold classes in folders: a class may be called `Train`.
+fn find_part<'a>(roots: &'a BTreeSet<String>, parts: &BTreeSet<&'a str>, name: &str) -> Option<&'a str> {
+    let same = || parts.iter().find(|root| root.eq_ignore_ascii_case(name)).copied();
+    roots.get(name).map(String::as_str).or_else(same)
 }
 
 const EXPECTED: &str = "train/CLASS/FILE with test/CLASS/FILE (or val), or CLASS/FILE";

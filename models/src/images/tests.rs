@@ -87,6 +87,16 @@ fn parts_are_found_in_any_case() {
     let data = open(dir.path(), 0).unwrap();
     assert_eq!(data.classes, ["cat", "dog"]);
     assert_eq!(data.notes[1], "not used: TEST, Train");
+
+    let dir = tempfile::tempdir().unwrap();
+    for class in ["Car", "Test", "Train"] {
+        put(dir.path(), &format!("{class}/1.png"), png(0, 8));
+    }
+    assert_eq!(
+        open(dir.path(), 0).unwrap().classes,
+        ["Car", "Test", "Train"],
+        "vehicles, and what is done with them"
+    );
 }
 
 #[test]

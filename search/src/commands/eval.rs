@@ -1,6 +1,7 @@
 //! `eval`: what trained weights make of labelled images.
 
 use std::io::{Write, stdout};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use milenas_models::images::Source;
@@ -11,6 +12,10 @@ use crate::progress::Progress;
 use crate::run::Evaluation;
 
 pub(super) fn eval(options: &EvalOptions) -> Result<()> {
+    if let Some(path) = &options.predictions {
+        let inputs = [("--weights", options.weights.as_path()), ("--data", Path::new(&options.data))];
+        file::check_outputs(&[("--predictions", path)], &inputs)?;
+    }
     let model = Model::load(&options.weights)?;
     let found = Evaluation::run(&model, &Source::parse(&options.data)?)?;
     let progress = Progress::new("eval");

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::{Write, stdout};
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -22,6 +23,10 @@ const DRAWS: usize = 10_000;
 /// Scores what is named and what is drawn, and writes a table.
 pub(super) fn score(options: &ScoreOptions) -> Result<()> {
     let metrics = options.metrics()?;
+    if let Some(out) = &options.out {
+        let inputs: Vec<_> = options.genotypes.iter().map(|name| ("a genotype", Path::new(name))).collect();
+        file::check_outputs(&[("--out", out)], &inputs)?;
+    }
     let space = Space::named(&options.space)?;
     let mut genotypes =
         options.genotypes.iter().map(|name| read_genotype(name, &space)).collect::<Result<Vec<_>>>()?;

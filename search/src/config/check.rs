@@ -41,7 +41,7 @@ impl fmt::Display for Allowed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Allowed::Between(low, high) => write!(f, "{low} to {high}"),
-            Allowed::UpTo(high, key) => write!(f, "0 to {high}, which `{key}` is"),
+            Allowed::UpTo(high, key) => write!(f, "0 to {high}, which `{key}` is. Help: set both"),
             Allowed::Fraction => write!(f, "at least 0 and less than 1"),
             Allowed::Positive => write!(f, "a finite number above 0"),
             Allowed::NotNegative => write!(f, "a finite number of 0 or more"),

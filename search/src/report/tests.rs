@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::config::Config;
-use crate::next::quoted;
 
 fn run(folder: &Path, files: &[(&str, String)]) {
     std::fs::create_dir_all(folder.join("genotypes")).unwrap();
@@ -164,7 +163,7 @@ fn a_search_by_judgements_is_a_search_and_its_next_command_can_be_typed() {
     let page = page_of(&[&folder]).unwrap();
     closed(&page);
     assert!(page.contains("<dt>architectures judged</dt><dd>2</dd>") && !page.contains("epochs</dt>"));
-    let typed = escaped(&quoted(&folder.join("genotype.json").display().to_string()));
+    let typed = escaped(&milenas_models::shell::path(&folder.join("genotype.json")));
     assert!(
         page.contains(&format!("milenas-search train --genotype {typed} --config "))
             && !page.contains("--resume")

@@ -66,7 +66,7 @@ impl Folder {
     pub fn create(path: &Path, config: &Config, result: &str) -> Result<Self> {
         if path.join(result).exists() {
             let problem = format!(
-                "{} already holds {result}. Help: choose another --out, or remove it",
+                "{} already holds {result}. Help: choose another --out, or remove the folder",
                 path.display()
             );
             return Err(Error::Data { problem });

@@ -87,7 +87,9 @@ pub fn open_population(
         let draws = assisted.then(|| open(&path.join(DRAWS))).transpose()?;
         Ok::<_, Error>((open(&path.join(HISTORY))?, draws))
     };
-    let problem = match (file.exists(), resume) {
+    // What was stopped before it judged anything, because of its limits perhaps, is nothing to go on with.
+    let begun = file.exists() && [HISTORY, DRAWS].iter().any(|name| Judgements::are_in(&path.join(name)));
+    let problem = match (begun, resume) {
         (true, true) => {
             check(&file, &origin)?;
             let folder = Folder::reopen(path, config, 0)?;

@@ -128,7 +128,8 @@ pub fn search(
         Strategy::Evolution => draw(first, rng, judge)?,
         Strategy::Assisted => {
             let mut scored = all(draw(draws, rng, judge)?, By::Score, judge)?;
-            if scored.late {
+            if scored.late || judge.out_of_time() {
+                scored.late = true;
                 return Ok(scored);
             }
             scored.judged.sort_by(|a, b| b.value.total_cmp(&a.value));
