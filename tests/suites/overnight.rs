@@ -118,10 +118,10 @@ fn rows_of_two_models_or_scores_do_not_meet_in_one_file() {
     let whole = run(root, "milenas-infer classify model.onnx pictures -o p.csv --resume");
     assert_eq!(whole.code, 2, "{}", whole.err);
     // Where it cannot be written, the rows are.
-    fs::create_dir(root.join("q.csv.run")).unwrap();
-    let noted = run(root, "milenas-infer classify model.onnx pictures -o q.csv");
-    assert!(noted.code == 2 && noted.err.contains("note: q.csv.run: "), "{}", noted.err);
-    assert!(fs::read(root.join("q.csv")).unwrap() == fs::read(root.join("p.csv")).unwrap());
+    let long = format!("{}.csv", "q".repeat(250));
+    let noted = run(root, &format!("milenas-infer classify model.onnx pictures -o {long}"));
+    assert!(noted.code == 2 && noted.err.contains("csv.run: "), "{}", noted.err);
+    assert!(fs::read(root.join(long)).unwrap() == fs::read(root.join("p.csv")).unwrap());
     assert!(!root.join("p.csv.run").exists(), "a run that came to its end leaves its rows alone");
 
     let shard = |i: usize, rest: &str| {
