@@ -69,6 +69,14 @@ pub(crate) fn damaged(place: &str, problem: impl std::fmt::Display) -> Error {
     Error::Resume { place: place.into(), problem }
 }
 
+fn other_kind(place: &str, found: &str, expected: &str) -> Error {
+    let problem = format!(
+        "it is a `{found}`, expected a `{expected}`. Help: `milenas-search run --resume` goes on with searches, \
+         `milenas-search train --resume` with trainings"
+    );
+    Error::Resume { place: place.into(), problem }
+}
+
 /// Of the header's text and of all tensors.
 fn digest<'a>(header: &str, tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
     let mut sum = Sha256::new().chain_update(header);
@@ -133,7 +141,13 @@ impl<'a> Reader<'a> {
         let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(place, e))?;
         let tensors = SafeTensors::deserialize(bytes).map_err(|e| damaged(place, e))?;
         let text = metadata.metadata().as_ref().and_then(|m| m.get(key)?.split_once(' '));
-        let (sum, header) = text.ok_or_else(|| damaged(place, format!("it has no `{key}`")))?;
+        let (sum, header) = text.ok_or_else(|| {
+            let kinds = metadata.metadata().iter().flat_map(|m| m.keys());
+            match kinds.into_iter().find(|kind| kind.starts_with("milenas.")) {
+                Some(kind) => other_kind(place, kind, key),
+                None => damaged(place, format!("it has no `{key}`")),
+            }
+        })?;
         let mut all = tensors.tensors();
         all.sort_by(|a, b| a.0.cmp(&b.0));
         if sum != digest(header, all.iter().map(|(name, view)| (name.as_str(), view.data()))) {

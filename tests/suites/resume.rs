@@ -179,6 +179,13 @@ fn what_cannot_go_on_is_explained_and_left_alone() {
         &format!("{SEARCH} --out a --resume --set search.lambda=2"),
         &["checkpoint.safetensors", "`search.lambda` is 1.0 there and 2.0 now", "Help"],
     );
+    refused(
+        "milenas-search train --genotype DARTS_V2 --data digits --out a --resume",
+        &[
+            "it is a `milenas.checkpoint`, expected a `milenas.training`",
+            "run --resume` goes on with searches",
+        ],
+    );
     let lines = fs::read(root.join("a/metrics.jsonl")).unwrap();
     assert!(fs::read(&path).unwrap() == before);
 

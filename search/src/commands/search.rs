@@ -2,6 +2,7 @@
 
 use std::io::{Write, stdout};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use milenas_models::Genotype;
@@ -16,9 +17,12 @@ use crate::progress::Progress;
 use crate::run::{
     CONFIG, DRAWS, Data, Found, GENOTYPE, HISTORY, open_population, open_search, run_population, run_search,
 };
-use crate::score::population::{By, Strategy};
+use crate::score::population::{By, Judged, Strategy};
 use crate::strategy::{COLLAPSE, Ended, EpochRecord};
 use crate::supernet::{Place, cuda};
+
+/// Between lines that tell how many architectures have been scored.
+const SCORED: Duration = Duration::from_secs(5);
 
 /// Said of a search that its time has ended.
 const LATE: &str = "ended early: the time is over; --resume with a larger --time-budget goes on";
@@ -86,15 +90,20 @@ fn judge(
     if resume {
         lines.line(&format!("going on after {} judgements", run.done()));
     }
-    let (outcome, best) =
-        run_population(strategy, data, run, device, &mut progress, &mut |number, judged| {
-            lines.line(&format!(
-                "{number} of {}: {:.2} % {}",
-                config.search.population.trainings,
-                100.0 * judged.value,
-                judged.genotype
-            ));
-        })?;
+    let population = &config.search.population;
+    let mut said = Instant::now();
+    let mut tell = |by, number, judged: &Judged| match by {
+        By::Fitness => {
+            let Judged { genotype, value } = judged;
+            lines.line(&format!("{number} of {}: {:.2} % {genotype}", population.trainings, 100.0 * value));
+        }
+        By::Score if said.elapsed() > SCORED => {
+            said = Instant::now();
+            lines.line(&format!("{number} of {} scored", population.draws));
+        }
+        By::Score => {}
+    };
+    let (outcome, best) = run_population(strategy, data, run, device, &mut progress, &mut tell)?;
     progress.finish();
     if outcome.late {
         writeln!(stdout(), "{LATE}")?;

@@ -12,7 +12,7 @@ use crate::checkpoint::{Position, check_origin, damaged};
 use crate::config::{Config, SearchConfig, TrainConfig};
 use crate::data::{Pictures, Plan, halves};
 use crate::engine::MaybeDevice;
-use crate::score::population::{Judge, Judged, Outcome, Strategy, best, search};
+use crate::score::population::{By, Judge, Judged, Outcome, Strategy, best, search};
 use crate::score::{Metric, Scorer};
 use crate::strategy::Recorder;
 use crate::strategy::checkpoint::Origin;
@@ -133,7 +133,7 @@ fn check(path: &Path, origin: &Origin) -> Result<()> {
 
 /// Searches; leaves `genotype.json`, `history.csv`, a row for each judgement as soon as it is made, and `report.html`. Fitness is the
 /// accuracy on the validation half after a short training on the other, on a device or, without one, on the CPU; scores are the CPU's.
-/// `tell` hears the number and the fitness of every architecture that is trained.
+/// `tell` hears the number and the value of every architecture that is scored or trained.
 ///
 /// # Errors
 /// Fewer than two images, an architecture that cannot be trained or scored, none within the limits.
@@ -143,7 +143,7 @@ pub fn run_population(
     run: PopulationRun,
     device: MaybeDevice<'_>,
     recorder: &mut dyn Recorder,
-    tell: &mut dyn FnMut(usize, &Judged),
+    tell: &mut dyn FnMut(By, usize, &Judged),
 ) -> Result<(Outcome, Judged)> {
     let PopulationRun { folder, origin, history, draws } = run;
     let config = &origin.config;
@@ -200,7 +200,7 @@ struct InFolder<'a> {
     since: Instant,
     device: MaybeDevice<'a>,
     recorder: &'a mut dyn Recorder,
-    tell: &'a mut dyn FnMut(usize, &Judged),
+    tell: &'a mut dyn FnMut(By, usize, &Judged),
 }
 
 impl InFolder<'_> {
@@ -239,9 +239,14 @@ impl Judge for InFolder<'_> {
     }
 
     fn score(&mut self, genotype: &Genotype) -> Result<f64> {
-        let InFolder { scorer, history, draws, .. } = self;
+        let InFolder { scorer, history, draws, tell, .. } = self;
         let table = draws.as_mut().unwrap_or(history);
-        let value = table.value(genotype, || Ok(scorer.score(genotype, &[Metric::Naswot])?[0]))?;
+        let number = table.count() + 1;
+        let value = table.value(genotype, || {
+            let value = scorer.score(genotype, &[Metric::Naswot])?[0];
+            tell(By::Score, number, &Judged { genotype: genotype.clone(), value });
+            Ok(value)
+        })?;
         self.mark_now_and_then()?;
         Ok(value)
     }
@@ -256,7 +261,7 @@ impl Judge for InFolder<'_> {
             let task = Task { network: &trainable, pictures, test, config: short };
             let mut last = Last(0.0);
             train(&task, &weights, None, device.as_deref_mut(), *recorder, &mut last)?;
-            tell(number, &Judged { genotype: genotype.clone(), value: last.0 });
+            tell(By::Fitness, number, &Judged { genotype: genotype.clone(), value: last.0 });
             Ok(last.0)
         })?;
         self.mark_now_and_then()?;
