@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fmt::Display;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -12,6 +11,7 @@ use milenas_export::onnx::Format;
 use milenas_export::passes::{Pass, Step};
 use milenas_export::verify::Network;
 use milenas_export::{Dress, Options, Report, Target, export_file, onnx, undress};
+use milenas_models::console::{self, note};
 use milenas_models::{Card, Error, Genotype, Graph, Model, Weights, cost, file, shell};
 
 use crate::cli::{Cli, Command, Export, Input, Output, Untrained};
@@ -147,15 +147,10 @@ fn summary(report: &Report, options: &Options, out: &Path) -> String {
 
 /// To standard output; a reader that has seen enough, as of `inspect | head`, is no failure.
 fn say(text: &str) -> Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()) {
+    match console::print(text) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         written => written.context("standard output"),
     }
-}
-
-/// To standard error; where nobody hears it, nothing is lost but the message.
-pub fn note(text: impl Display) {
-    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// The target's passes that are asked for, in the order of its pipeline.

@@ -12,6 +12,8 @@ mod untrained;
 use std::process::ExitCode;
 
 use clap::Parser;
+use milenas_models::console::note;
+use milenas_models::error::told;
 
 fn main() -> ExitCode {
     let cli = match cli::Cli::try_parse() {
@@ -25,7 +27,7 @@ fn main() -> ExitCode {
     match commands::execute(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            commands::note(format_args!("error: {}", milenas_models::error::told(error.as_ref())));
+            note(format_args!("error: {}", told(error.as_ref())));
             ExitCode::FAILURE
         }
     }

@@ -5,18 +5,20 @@ mod classify;
 mod evaluate;
 mod merge;
 
+use std::fmt::Display;
 use std::path::Path;
 use std::thread::available_parallelism;
 
 use anyhow::{Context, Result, bail};
+use milenas_infer::Error;
 use milenas_infer::model::{Classifier, Options};
 use milenas_infer::pipeline::Plan;
 use milenas_infer::recipe;
 use milenas_infer::runtime::Choice;
+use milenas_models::console::{self, note};
 use milenas_models::input::Limits;
 
 use crate::cli::{Cli, Command, Kind, Recipe, Runtime, Sizes};
-use crate::console::note;
 
 /// Runs what was typed. Returns whether every image could be read.
 pub fn execute(cli: Cli) -> Result<bool> {
@@ -26,6 +28,11 @@ pub fn execute(cli: Cli) -> Result<bool> {
         Command::Merge(asked) => merge::execute(&asked),
         Command::Bench(asked) => bench::execute(&asked),
     }
+}
+
+/// To standard output.
+fn print(text: impl Display) -> milenas_infer::Result<()> {
+    console::print(text).map_err(Error::Output)
 }
 
 /// A model, and on standard error what the user should know of how it is fed.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use milenas_models::file;
+use milenas_models::{file, hexadecimal};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -26,7 +26,7 @@ impl Fingerprint {
         let text = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
         let values = [
             ("model (SHA-256)", model.digest.clone()),
-            ("labels (SHA-256)", hex(Sha256::digest(view.labels.join("\n")))),
+            ("labels (SHA-256)", hexadecimal(Sha256::digest(view.labels.join("\n")))),
             ("input", text(&model.input)),
             ("outputs", text(&model.meaning)),
             ("runtime", options.runtime.kind.name().into()),
@@ -82,17 +82,8 @@ impl Fingerprint {
 
     /// Takes it away: the run came to its end.
     pub fn remove(output: &Path) -> Result<()> {
-        let path = Self::path(output);
-        match path.is_file() {
-            true => Ok(fs::remove_file(&path).map_err(milenas_models::Error::io(&path))?),
-            false => Ok(()),
-        }
+        Ok(file::remove(&Self::path(output))?)
     }
-}
-
-/// A digest as it is written.
-pub(crate) fn hex(digest: impl AsRef<[u8]>) -> String {
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -2,12 +2,12 @@
 
 mod cli;
 mod commands;
-mod console;
 mod progress;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use milenas_models::console::note;
 use milenas_models::error::told;
 
 /// Done, but some inputs failed.
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         // Whoever read the results has seen enough, e.g. `head`.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            console::note(format_args!("error: {}", told(error.as_ref())));
+            note(format_args!("error: {}", told(error.as_ref())));
             ExitCode::FAILURE
         }
     }

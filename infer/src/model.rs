@@ -5,11 +5,10 @@ use std::path::Path;
 use candle_onnx::onnx::ModelProto;
 use milenas_export::onnx;
 use milenas_models::fused::Precision;
-use milenas_models::{CARD_KEY, Card, InputContract, file};
+use milenas_models::{CARD_KEY, Card, InputContract, file, hexadecimal};
 use sha2::{Digest, Sha256};
 
 use crate::answer::Meaning;
-use crate::fingerprint::hex;
 use crate::recipe::Recipe;
 use crate::runtime::{CandleOnnx, Choice, Feed, Kind, Native, Ort, Runtime, Tract};
 use crate::{Error, Result};
@@ -64,7 +63,7 @@ impl Classifier {
             return Err(Error::Unavailable { name: kind.name(), problem });
         }
         let bytes = file::read(path, onnx::MAX_FILE_BYTES)?;
-        let digest = hex(Sha256::digest(&bytes));
+        let digest = hexadecimal(Sha256::digest(&bytes));
         let proto = onnx::proto(&bytes, &place)?;
         drop(bytes);
         let interface = onnx::interface(&proto, &place)?;

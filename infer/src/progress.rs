@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use milenas_infer::inputs::Inputs;
 use milenas_infer::shard::Shard;
-
-use crate::console::note;
+use milenas_models::console::note;
 
 /// Between lines where there is no terminal.
 const QUIET: Duration = Duration::from_secs(30);

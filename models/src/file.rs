@@ -4,6 +4,8 @@ use std::fs::{File, OpenOptions, canonicalize, metadata, remove_file, rename};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf, absolute};
 
+use same_file::Handle;
+
 use crate::{Error, Result};
 
 /// The bytes of a file of at most `limit`.
@@ -99,39 +101,69 @@ pub fn beside(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
+/// Takes a file away, if it is there.
+pub fn remove(path: &Path) -> Result<()> {
+    if path.is_file() { remove_file(path).map_err(Error::io(path)) } else { Ok(()) }
+}
+
 /// Refuses outputs that cannot be: one in a folder that is not there, or one that is an input or another output. Each
 /// path comes with what the user calls it, e.g. `-o`; inputs need not exist.
 ///
 /// # Errors
 /// The first such output.
 pub fn check_outputs(outputs: &[(&str, &Path)], inputs: &[(&str, &Path)]) -> Result<()> {
-    for (i, (what, path)) in outputs.iter().enumerate() {
-        location(path).map_err(Error::io(*path))?;
+    let refused = |(what, path): (&str, &Path), found: &str, expected: String| {
+        Err(Error::Value { what: what.into(), found: format!("{}{found}", path.display()), expected })
+    };
+    let mut known: Vec<(usize, Identity)> = Vec::new();
+    for (i, &output) in outputs.iter().enumerate() {
+        let path = output.1;
+        location(path).map_err(Error::io(path))?;
         if path.is_dir() {
-            let (what, found) = (what.to_string(), format!("{}, a folder", path.display()));
-            return Err(Error::Value { what, found, expected: "the name of a file".into() });
+            return refused(output, ", a folder", "the name of a file".into());
         }
-        if let Some((other, _)) = outputs[..i].iter().chain(inputs).find(|(_, other)| is_same(path, other)) {
-            return Err(Error::Value {
-                what: what.to_string(),
-                found: path.display().to_string(),
-                expected: format!("another file than {other}"),
-            });
+        let Some(identity) = Identity::of(path) else { continue };
+        if let Some((other, _)) = known.iter().find(|(_, known)| *known == identity) {
+            return refused(output, "", format!("another file than {}", outputs[*other].0));
+        }
+        known.push((i, identity));
+    }
+    let any_there = known.iter().any(|(_, identity)| matches!(identity, Identity::There(_)));
+    for (name, path) in inputs {
+        // There may be very many inputs, and most outputs are not there yet.
+        if !any_there && path.exists() {
+            continue;
+        }
+        let identity = Identity::of(path);
+        if let Some((output, _)) = known.iter().find(|(_, known)| Some(known) == identity.as_ref()) {
+            return refused(outputs[*output], "", format!("another file than {name}"));
         }
     }
     Ok(())
 }
 
-/// Whether two names are one file, also by another path or link. A file that is not there yet is known by its folder and
-/// name; devices and pipes are never the same, since nothing is lost in them.
+/// Whether two names are one file, also by another path or link. Devices and pipes are never the same, since nothing is
+/// lost in them.
 pub fn is_same(a: &Path, b: &Path) -> bool {
-    // To compare files is to open them, which a pipe makes wait.
-    if is_special(a) || is_special(b) {
-        return false;
-    }
-    match same_file::is_same_file(a, b) {
-        Ok(same) => same,
-        Err(_) => location(a).is_ok_and(|a| location(b).is_ok_and(|b| a == b)),
+    Identity::of(a).is_some_and(|a| Some(a) == Identity::of(b))
+}
+
+/// What a file is known by.
+#[derive(PartialEq)]
+enum Identity {
+    There(Handle),
+    /// One that is not there, or may not be opened, by its folder and name.
+    Named(PathBuf),
+}
+
+impl Identity {
+    /// None of a device or a pipe; to open that one would wait.
+    fn of(path: &Path) -> Option<Self> {
+        if is_special(path) {
+            return None;
+        }
+        let there = Handle::from_path(path).map(Identity::There);
+        there.or_else(|_| location(path).map(Identity::Named)).ok()
     }
 }
 

@@ -4,7 +4,9 @@
 pub mod assemble;
 mod blocks;
 mod card;
+pub mod console;
 mod cost;
+mod digest;
 pub mod error;
 mod executor;
 pub mod file;
@@ -26,6 +28,7 @@ mod weights;
 pub use assemble::{NetworkConfig, Skeleton, Trainable, assemble};
 pub use card::{CARD_KEY, Card, Model};
 pub use cost::{Cost, cost};
+pub use digest::hexadecimal;
 pub use error::{Error, Result};
 pub use executor::Executor;
 pub use genotype::Genotype;

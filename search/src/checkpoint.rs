@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use milenas_models::{Weights, file};
+use milenas_models::{Weights, file, hexadecimal};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -81,7 +81,7 @@ fn other_kind(place: &str, found: &str, expected: &str) -> Error {
 fn digest<'a>(header: &str, tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
     let mut sum = Sha256::new().chain_update(header);
     tensors.for_each(|(name, bytes)| sum = std::mem::take(&mut sum).chain_update(name).chain_update(bytes));
-    sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(sum.finalize())
 }
 
 /// Tensors on their way into a file: type, shape, bytes.

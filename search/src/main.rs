@@ -8,11 +8,11 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
+use milenas_models::console::note;
 use milenas_models::error::told;
 // The binary's modules name the library as they would inside it.
 use milenas_search::{bench, config, data, engine, fetch, next, report, run, score, strategy, supernet};
 
-#[allow(clippy::print_stderr)]
 fn main() -> ExitCode {
     milenas_search::memory::keep_freed();
     let cli = match cli::Cli::try_parse() {
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("error: {}", told(error.as_ref()));
+            note(format_args!("error: {}", told(error.as_ref())));
             ExitCode::FAILURE
         }
     }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use milenas_models::console::note;
 
 use crate::strategy::Recorder;
 
@@ -35,9 +36,8 @@ impl Progress {
     }
 
     /// A line that stays, above the bar.
-    #[allow(clippy::print_stderr)]
     pub fn line(&self, text: &str) {
-        if self.bar.is_hidden() { eprintln!("{text}") } else { self.bar.println(text) }
+        if self.bar.is_hidden() { note(text) } else { self.bar.println(text) }
     }
 
     /// Takes the bar away.

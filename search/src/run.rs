@@ -10,6 +10,8 @@ mod search;
 mod spread;
 mod train;
 
+use std::collections::HashSet;
+
 use milenas_models::NetworkConfig;
 use milenas_models::images::{Dataset, Source};
 use milenas_models::input::{InputContract, Limits};
@@ -22,6 +24,7 @@ pub use evaluation::Evaluation;
 pub use folder::{Folder, METRICS, TIMINGS, Timing};
 pub use genotypes::Row;
 pub use inherit::Supernet;
+pub use judgements::judged;
 pub use population::{DRAWS, HISTORY, ORIGIN, PopulationRun, open_population, run_population};
 pub use search::{Found, SearchRun, open_search, run_search};
 pub use spread::Spread;
@@ -94,7 +97,8 @@ impl Data {
                 format!("{} training and {} test images can be read; {first}", train.len(), test.len());
             return Err(Error::Data { problem });
         }
-        let unseen = (0..).zip(&dataset.classes).find(|(class, _)| !train.images.labels.contains(class));
+        let seen: HashSet<u32> = train.images.labels.iter().copied().collect();
+        let unseen = (0..).zip(&dataset.classes).find(|(class, _)| !seen.contains(class));
         if let Some((class, name)) = unseen {
             let of: Vec<String> =
                 dataset.train.iter().filter(|s| s.class() == class).map(|s| s.name()).collect();

@@ -9,12 +9,13 @@ use milenas_infer::model::Classifier;
 use milenas_infer::pipeline::{Times, run};
 use milenas_infer::resume::Done;
 use milenas_models::Rng;
+use milenas_models::console::note;
 use milenas_models::memory::peak_mib;
 use serde::Serialize;
 
 use super::classify::list;
+use super::print;
 use crate::cli::{Bench, Sizes};
-use crate::console::{note, print};
 
 /// What `--json` prints. Times are medians over the runs.
 #[derive(Serialize)]

@@ -17,10 +17,10 @@ use milenas_infer::output::{self, Format, Sink};
 use milenas_infer::pipeline::{Classified, Times, run};
 use milenas_infer::resume::{Done, reopen};
 use milenas_infer::shard::{Census, Receipt, Shard};
+use milenas_models::console::note;
 use milenas_models::file;
 
 use crate::cli::{Classify, OnError, Part, format_of};
-use crate::console::note;
 use crate::progress::Progress;
 
 /// Names that wait to be looked at.

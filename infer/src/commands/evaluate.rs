@@ -6,13 +6,14 @@ use anyhow::Result;
 use milenas_infer::Error;
 use milenas_infer::evaluate::{Comparison, compare, evaluate};
 use milenas_infer::report::{Report, html};
+use milenas_models::console::note;
 use milenas_models::file;
 use milenas_models::images::Source;
 use milenas_models::metrics::Scores;
 use serde::Serialize;
 
+use super::print;
 use crate::cli::Evaluate;
-use crate::console::{note, print};
 
 /// Differences that are printed; `--json` has more.
 const PRINTED: usize = 20;

@@ -4,10 +4,10 @@ use std::io::stdout;
 
 use anyhow::{Result, bail};
 use milenas_infer::shard::{Merged, Receipt, merge};
+use milenas_models::console::note;
 use milenas_models::file;
 
 use crate::cli::{Merge, format_of};
-use crate::console::note;
 
 pub(super) fn execute(asked: &Merge) -> Result<bool> {
     let format = format_of(asked.format, asked.parts.first().map(|part| part.as_path()))?;

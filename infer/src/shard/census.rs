@@ -1,8 +1,7 @@
 //! All inputs of a run, counted and named, whichever shard they fall to.
 
+use milenas_models::hexadecimal;
 use sha2::{Digest, Sha256};
-
-use crate::fingerprint::hex;
 
 /// Grows as the inputs are listed.
 #[derive(Clone, Default)]
@@ -28,7 +27,7 @@ impl Census {
 
     /// SHA-256 of all names in their order.
     pub fn names(&self) -> String {
-        hex(self.names.clone().finalize())
+        hexadecimal(self.names.clone().finalize())
     }
 }
 

@@ -44,11 +44,7 @@ impl Receipt {
 
     /// Takes that of an output away: its rows are about to change.
     pub fn remove(output: &Path) -> Result<()> {
-        let path = Self::path(output);
-        match path.exists() {
-            true => Ok(std::fs::remove_file(&path).map_err(milenas_models::Error::io(&path))?),
-            false => Ok(()),
-        }
+        Ok(file::remove(&Self::path(output))?)
     }
 
     /// Reads that of an output.

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::sample::{Bytes, Form, Sample};
 use super::{Dataset, short};
-use crate::{Error, Result};
+use crate::{Error, Result, hexadecimal};
 
 /// The name of the batches' folder, as the authors pack it.
 pub const FOLDER: &str = "cifar-10-batches-bin";
@@ -42,10 +42,6 @@ pub const PIXELS: usize = 3 * SIDE * SIDE;
 pub const ROWS: usize = 10_000;
 
 const HELP: &str = "get the batches with `milenas-search data fetch cifar10 --out DIR`";
-
-fn hexadecimal(digest: impl AsRef<[u8]>) -> String {
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 pub(super) fn open(dir: &Path) -> Result<Dataset> {
     let inner = dir.join(FOLDER);

@@ -13,6 +13,7 @@ pub use loader::{Form, Loader, Plan};
 pub use split::{halves, shuffled};
 pub use transform::Transform;
 
+use milenas_models::hexadecimal;
 use milenas_models::images::Labelled;
 use milenas_models::input::InputContract;
 use sha2::{Digest, Sha256};
@@ -43,7 +44,7 @@ impl Pictures {
         let mut sum = Sha256::new().chain_update(format!("{:?}", self.contract));
         sum.update(&self.images.pixels);
         self.images.labels.iter().for_each(|label| sum.update(label.to_le_bytes()));
-        let digest: String = sum.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = hexadecimal(&sum.finalize()[..8]);
         format!("{} images of {channels}x{height}x{width}, digest {digest}", self.len())
     }
 

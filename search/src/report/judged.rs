@@ -3,7 +3,7 @@
 use super::html::{figure, percent, table};
 use super::read::Story;
 use super::svg::{Series, lines};
-use crate::score::population::Strategy;
+use crate::score::population::{Judged, Strategy};
 
 /// Architectures that are named.
 const NAMED: usize = 20;
@@ -18,7 +18,7 @@ pub fn judged(story: &Story) -> String {
     let (title, factor) = if trained { ("Validation accuracy, %", 100.0) } else { ("naswot", 1.0) };
     let (mut all, mut best) = (Vec::new(), Vec::new());
     let mut most = f64::NEG_INFINITY;
-    for (number, (_, value)) in judged.iter().enumerate() {
+    for (number, Judged { value, .. }) in judged.iter().enumerate() {
         most = most.max(*value);
         all.push((number as f64 + 1.0, factor * value));
         best.push((number as f64 + 1.0, factor * most));
@@ -29,11 +29,11 @@ pub fn judged(story: &Story) -> String {
         Series { name: name.into(), points }
     });
     let mut order: Vec<usize> = (0..judged.len()).collect();
-    order.sort_by(|a, b| judged[*b].1.total_cmp(&judged[*a].1));
+    order.sort_by(|a, b| judged[*b].value.total_cmp(&judged[*a].value));
     let row = |&i: &usize| {
-        let (architecture, value) = &judged[i];
+        let Judged { genotype, value } = &judged[i];
         let value = if trained { percent(*value) } else { format!("{value:.3}") };
-        vec![(i + 1).to_string(), value, architecture.clone()]
+        vec![(i + 1).to_string(), value, genotype.to_string()]
     };
     let rows: Vec<_> = order.iter().take(NAMED).map(row).collect();
     let head = ["judgement", if trained { "validation" } else { "naswot" }, "architecture"];

@@ -9,8 +9,9 @@ use serde::de::DeserializeOwned;
 
 use crate::config::Config;
 use crate::run::{
-    CONFIG, COST, GENOTYPE, HISTORY, Inherited, METRICS, SCORES, SEEDS, START, TABLE, TIMINGS, Timing,
+    CONFIG, COST, GENOTYPE, HISTORY, Inherited, METRICS, SCORES, SEEDS, START, TABLE, TIMINGS, Timing, judged,
 };
+use crate::score::population::Judged;
 use crate::supernet::Mixture;
 use crate::{Error, Result};
 
@@ -81,7 +82,7 @@ pub struct Story {
     /// Of the network that is trained.
     pub cost: Option<Cost>,
     /// Architectures that a search has judged one by one, and their values; `None` for other runs.
-    pub judged: Option<Vec<(String, f64)>>,
+    pub judged: Option<Vec<Judged>>,
     /// What a search chose, or what is trained.
     pub genotype: Option<Genotype>,
     /// The search that a training has its weights from.
@@ -116,16 +117,6 @@ fn median_epoch(timings: &[Timing], epochs: usize) -> Option<f64> {
     }
     each.sort_by(f64::total_cmp);
     each.get(epochs / 2).copied()
-}
-
-/// Architectures and values of `history.csv`, below the names of the columns. The last row may be half-written.
-fn rows(table: &str) -> Vec<(String, f64)> {
-    let whole = table.split_inclusive('\n').filter(|line| line.ends_with('\n')).skip(1);
-    let row = |line: &str| {
-        let (name, value) = line.trim_end().rsplit_once(',')?;
-        Some((name.trim_matches('"').to_string(), value.parse().ok()?))
-    };
-    whole.filter_map(row).collect()
 }
 
 impl Story {
@@ -173,7 +164,7 @@ impl Story {
                 .and_then(|last| last.device)
                 .filter(|device| device != "cpu"),
             cost: json(&path.join(COST))?,
-            judged: text(&path.join(HISTORY))?.as_deref().map(rows),
+            judged: path.join(HISTORY).exists().then(|| judged(&path.join(HISTORY))).transpose()?,
             genotype: json(&path.join(GENOTYPE))?,
             inherited: json(&path.join(START))?,
             sizes: json(&path.join(TABLE))?.unwrap_or_default(),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use milenas_models::{Genotype, NetworkConfig, Space, Weights};
+use milenas_models::{Genotype, NetworkConfig, Space, Weights, hexadecimal};
 use sha2::{Digest, Sha256};
 
 use super::CHECKPOINT;
@@ -47,7 +47,7 @@ impl Supernet {
     /// What tells it from others.
     pub fn fingerprint(&self) -> Result<String> {
         let bytes = self.weights.to_bytes(Default::default())?;
-        let digest: String = Sha256::digest(bytes)[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = hexadecimal(&Sha256::digest(bytes)[..8]);
         Ok(format!("supernet {digest}"))
     }
 

@@ -30,26 +30,13 @@ impl Judgements {
         Self::open(path, 0, VecDeque::new())
     }
 
-    /// Whether a file has a whole one; it is only read, since another program may be writing it.
-    pub(super) fn are_in(path: &Path) -> bool {
-        file::read(path, MAX_BYTES).is_ok_and(|bytes| bytes.iter().filter(|byte| **byte == b'\n').count() > 1)
-    }
-
     /// Goes on with a file, without the row that a kill has torn.
     ///
     /// # Errors
     /// A row that is none.
     pub(super) fn reopen(path: &Path) -> Result<Self> {
-        let text = match path.exists() {
-            true => String::from_utf8_lossy(&file::read(path, MAX_BYTES)?).into_owned(),
-            false => String::new(),
-        };
-        let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
-        let mut known = VecDeque::new();
-        for (row, line) in whole.lines().enumerate().skip(1) {
-            known.push_back(parse(line).ok_or_else(|| damaged(path, row, "is no judgement"))?);
-        }
-        Self::open(path, whole.len() as u64, known)
+        let (known, whole) = rows(path)?;
+        Self::open(path, whole, known.into())
     }
 
     fn open(path: &Path, length: u64, known: VecDeque<Judged>) -> Result<Self> {
@@ -91,6 +78,29 @@ impl Judgements {
             }
         }
     }
+}
+
+/// The whole rows of a file, none of one that is not there, and where they end. It is only read, since another program may be
+/// writing it.
+///
+/// # Errors
+/// A row that is no judgement.
+fn rows(path: &Path) -> Result<(Vec<Judged>, u64)> {
+    let text = match path.exists() {
+        true => String::from_utf8_lossy(&file::read(path, MAX_BYTES)?).into_owned(),
+        false => String::new(),
+    };
+    let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
+    let row = |(row, line)| parse(line).ok_or_else(|| damaged(path, row, "is no judgement"));
+    Ok((whole.lines().enumerate().skip(1).map(row).collect::<Result<_>>()?, whole.len() as u64))
+}
+
+/// What a search has judged so far, in order.
+///
+/// # Errors
+/// A row that is no judgement.
+pub fn judged(path: &Path) -> Result<Vec<Judged>> {
+    Ok(rows(path)?.0)
 }
 
 fn damaged(path: &Path, row: usize, problem: &str) -> Error {
@@ -137,7 +147,7 @@ mod tests {
                 std::fs::write(&path, &whole[..length]).unwrap();
                 let rows = whole[..length].iter().filter(|byte| **byte == b'\n').count().saturating_sub(1);
                 let judgements = Judgements::reopen(&path).unwrap();
-                assert_eq!((judgements.left(), Judgements::are_in(&path)), (rows, rows > 0));
+                assert_eq!((judgements.left(), judged(&path).unwrap().len()), (rows, rows));
                 assert_eq!(judge_all(judgements), 4 - rows, "{length} bytes");
                 assert!(std::fs::read(&path).unwrap() == whole, "{length} bytes");
             }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use milenas_models::{Cost, Genotype, NetworkConfig, Rng, Trainable, Weights, file};
 use serde::{Deserialize, Serialize};
 
-use super::judgements::Judgements;
+use super::judgements::{Judgements, judged};
 use super::{CHECKPOINT, Data, Folder, GENOTYPE};
 use crate::checkpoint::{Position, check_origin, damaged};
 use crate::config::{Config, SearchConfig, TrainConfig};
@@ -88,7 +88,8 @@ pub fn open_population(
         Ok::<_, Error>((open(&path.join(HISTORY))?, draws))
     };
     // What was stopped before it judged anything, because of its limits perhaps, is nothing to go on with.
-    let begun = file.exists() && [HISTORY, DRAWS].iter().any(|name| Judgements::are_in(&path.join(name)));
+    let rows = |name| judged(&path.join(name)).map(|rows| rows.len());
+    let begun = file.exists() && rows(HISTORY)? + rows(DRAWS)? > 0;
     let problem = match (begun, resume) {
         (true, true) => {
             check(&file, &origin)?;

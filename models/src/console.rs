@@ -1,13 +1,14 @@
-//! What the program says beside its results: results that cannot be written are a failure, notes are not.
+//! What a program says: results that cannot be written are a failure, notes are not.
 
 use std::fmt::Display;
-use std::io::{Write, stderr, stdout};
-
-use milenas_infer::{Error, Result};
+use std::io::{Result, Write, stderr, stdout};
 
 /// To standard output.
+///
+/// # Errors
+/// Those of the system, a reader that has left among them.
 pub fn print(text: impl Display) -> Result<()> {
-    write!(stdout(), "{text}").map_err(Error::Output)
+    write!(stdout(), "{text}")
 }
 
 /// A line to standard error; where nobody hears it, nothing is lost but the line.
