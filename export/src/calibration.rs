@@ -34,7 +34,7 @@ pub struct Purposes {
 /// Images of the training part, spread over it; none without a source.
 pub fn images(card: &Card, arguments: &Export) -> Result<Purposes> {
     let Some(source) = &arguments.calibrate else { return Ok(Purposes::default()) };
-    let train = Source::parse(source)?.open(arguments.seed)?.train;
+    let train = Source::parse(source)?.open(card.split().unwrap_or_default())?.train;
     let wanted = COMPARED + if arguments.int8 { INT8 } else { 0 };
     let every = train.len().div_ceil(wanted).max(1);
     let spread: Vec<Sample> = train.into_iter().step_by(every).collect();

@@ -23,8 +23,8 @@ pub struct Classifier {
     pub meaning: Meaning,
     /// The length of the features, when they were asked for.
     pub features: Option<usize>,
-    /// The seed of the run that made it, by which a source without a test part is split.
-    pub seed: Option<u64>,
+    /// The seed by which a source without a test part is split, as for its training.
+    pub split: Option<u64>,
     /// What the user should know of how it is fed.
     pub notes: Vec<String>,
     /// SHA-256 of the file.
@@ -104,7 +104,7 @@ impl Classifier {
             labels: recipe.labels(card, classes, &mut notes, &place)?,
             meaning,
             features,
-            seed: card.and_then(|card| card.record.get("seed")?.parse().ok()),
+            split: card.and_then(Card::split),
             notes,
             digest,
             runtime,

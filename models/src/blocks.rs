@@ -197,32 +197,36 @@ pub(crate) fn auxiliary_head(b: &mut Builder, x: Value, classes: usize, skeleton
 mod tests {
     use candle_core::{Device, Tensor};
 
-    use super::auxiliary_head;
+    use super::{auxiliary_head, shrinking_stems};
     use crate::graph::{Builder, Fact};
-    use crate::{Executor, Mode, Skeleton, Weights};
+    use crate::{Executor, Graph, Mode, Skeleton, Weights};
 
     fn wave(count: usize, phase: usize, size: f32) -> Vec<f32> {
         (0..count).map(|i| ((i as f64 * 0.7 + phase as f64).sin() * 0.1) as f32 * size).collect()
     }
 
-    /// In training mode, of made-up weights and a map of so many rows and columns.
+    /// In training mode, of made-up weights and inputs; `norms` end the names of the weights that are about one.
+    fn run(graph: &Graph, norms: &[&str], shape: (usize, usize, usize, usize), size: f32) -> Vec<Vec<f32>> {
+        let weights = Weights::init(graph, 0).unwrap();
+        for (phase, param) in graph.params().filter(|p| p.role.is_trainable()).enumerate() {
+            let norm = norms.iter().any(|end| param.name.ends_with(end));
+            let new = wave(param.shape.iter().product(), phase, 1.0);
+            let set = |w: &mut [f32]| w.iter_mut().zip(new).for_each(|(w, x)| *w = x + f32::from(norm));
+            weights.modify(&param.name, set).unwrap();
+        }
+        let x = wave(shape.0 * shape.1 * shape.2 * shape.3, 9, size);
+        let x = Tensor::from_vec(x, shape, &Device::Cpu).unwrap();
+        let found = Executor::new(graph, &weights).run(&[x], Mode::Train).unwrap();
+        found.iter().map(|y| y.flatten_all().unwrap().to_vec1().unwrap()).collect()
+    }
+
+    /// Of a map of so many rows and columns.
     fn logits(skeleton: Skeleton, side: usize) -> Vec<f32> {
         let mut b = Builder::new();
         let x = b.input("input", Fact::image(16, side, side)).unwrap();
         let y = auxiliary_head(&mut b, x, 3, skeleton).unwrap();
         b.output("auxiliary", y);
-        let graph = b.finish().unwrap();
-        let weights = Weights::init(&graph, 0).unwrap();
-        for (phase, param) in graph.params().filter(|p| p.role.is_trainable()).enumerate() {
-            let norm = ["3.weight", "6.weight"].iter().any(|end| param.name.ends_with(end));
-            let new = wave(param.shape.iter().product(), phase, 1.0);
-            let set = |w: &mut [f32]| w.iter_mut().zip(new).for_each(|(w, x)| *w = x + f32::from(norm));
-            weights.modify(&param.name, set).unwrap();
-        }
-        let x = wave(2 * 16 * side * side, 9, 10.0);
-        let x = Tensor::from_vec(x, (2, 16, side, side), &Device::Cpu).unwrap();
-        let y = Executor::new(&graph, &weights).run(&[x], Mode::Train).unwrap().remove(0);
-        y.flatten_all().unwrap().to_vec1().unwrap()
+        run(&b.finish().unwrap(), &["3.weight", "6.weight"], (2, 16, side, side), 10.0).remove(0)
     }
 
     // import torch; from torch import nn
@@ -242,5 +246,57 @@ mod tests {
             let found = logits(skeleton, side);
             assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-4), "{skeleton:?}: {found:?}");
         }
+    }
+
+    // stem0 = nn.Sequential(nn.Conv2d(3, 2, 3, 2, 1, bias=False), nn.BatchNorm2d(2), nn.ReLU(),
+    //     nn.Conv2d(2, 4, 3, 2, 1, bias=False), nn.BatchNorm2d(4))
+    // stem1 = nn.Sequential(nn.ReLU(), nn.Conv2d(4, 4, 3, 2, 1, bias=False), nn.BatchNorm2d(4))
+    // for k, p in enumerate([*stem0.parameters(), *stem1.parameters()]): p.data = wave(p.shape, k)
+    // for m in [stem0[1], stem0[4], stem1[2]]: m.weight.data += 1
+    // x = stem0(wave((2, 3, 16, 8), 9) * 10); y = stem1(x)
+    // print(x.shape, x.flatten()[::9], y.flatten())
+    #[test]
+    fn shrinking_stems_equal_pytorch() {
+        let mut b = Builder::new();
+        let x = b.input("input", Fact::image(3, 16, 8)).unwrap();
+        let [x, y] = shrinking_stems(&mut b, x, 4).unwrap();
+        b.output("first", x);
+        b.output("second", y);
+        let norms = ["stem0.1.weight", "stem0.4.weight", "stem1.2.weight"];
+        let found = run(&b.finish().unwrap(), &norms, (2, 3, 16, 8), 10.0);
+        let first = [
+            -0.434_620_8,
+            1.036_773_7,
+            0.941_809,
+            -1.376_596_2,
+            -1.854_982_5,
+            0.404_474_8,
+            1.466_613_3,
+            -1.156_822_1,
+        ];
+        let second = [
+            -0.412_207_3,
+            1.906_255,
+            -0.567_801_2,
+            1.922_366_6,
+            -0.722_617_4,
+            1.821_493_5,
+            -0.839_257,
+            1.647_070_2,
+            -0.844_472_6,
+            -0.253_831_6,
+            -0.887_602_3,
+            -0.201_775_4,
+            -0.918_177,
+            -0.170_788_8,
+            -0.914_717_7,
+            -0.143_123_7,
+        ];
+        assert_eq!((found[0].len(), found[1].len()), (64, 16));
+        let close = |found: &mut dyn Iterator<Item = &f32>, expected: &[f32]| {
+            found.zip(expected).all(|(a, b)| (a - b).abs() < 1e-4)
+        };
+        assert!(close(&mut found[0].iter().step_by(9), &first), "{:?}", found[0]);
+        assert!(close(&mut found[1].iter(), &second), "{:?}", found[1]);
     }
 }

@@ -28,7 +28,7 @@ pub struct Card {
     pub labels: Vec<String>,
     /// How a picture becomes the network's input.
     pub input: InputContract,
-    /// How it was made, in words: `data`, `seed`, `test_accuracy`, `program`.
+    /// How it was made, in words: `data`, `split`, `seed`, `test_accuracy`, `program`.
     pub record: BTreeMap<String, String>,
 }
 
@@ -59,6 +59,11 @@ impl Card {
             .map_err(|e| Error::malformed(format!("{place}, model card"), e.to_string()))?;
         card.check(place)?;
         Ok(card)
+    }
+
+    /// The seed that split its images, where their source had no test part. Older cards have one for that and the training.
+    pub fn split(&self) -> Option<u64> {
+        ["split", "seed"].iter().find_map(|key| self.record.get(*key))?.parse().ok()
     }
 
     fn check(&self, place: &str) -> Result<()> {
@@ -170,5 +175,16 @@ mod tests {
         let metadata = card.to_metadata().unwrap().into_iter().collect();
         let message = Card::from_metadata(&metadata, "x").unwrap_err().to_string();
         assert!(message.contains("`labels` says 3, expected 2"), "{message}");
+    }
+
+    #[test]
+    fn older_cards_split_by_the_seed_of_their_training() {
+        let mut card = model().card;
+        card.record = BTreeMap::from([("seed".to_string(), "3".to_string())]);
+        assert_eq!(card.split(), Some(3));
+        card.record.insert("split".into(), "0".into());
+        assert_eq!(card.split(), Some(0));
+        card.record.clear();
+        assert_eq!(card.split(), None);
     }
 }

@@ -29,8 +29,8 @@ const MAX_TEXT: u64 = 1 << 20;
 /// The preset where none is named.
 const PRESET: &str = "smoke";
 
-/// Runs what was typed.
-pub fn execute(cli: Cli) -> Result<()> {
+/// Runs what was typed. Returns whether every image could be read.
+pub fn execute(cli: Cli) -> Result<bool> {
     match cli.command {
         Command::Run { options, search } => search::run(&options, &search),
         Command::Train { start, options, resume, seeds } => train::train(&start, &options, resume, seeds),
@@ -39,10 +39,10 @@ pub fn execute(cli: Cli) -> Result<()> {
         }
         Command::Eval(options) => eval::eval(&options),
         Command::Score(options) => score::score(&options),
-        Command::Report { runs, out } => report(&runs, out),
-        Command::Bench(command) => bench(&command),
+        Command::Report { runs, out } => report(&runs, out).map(|()| true),
+        Command::Bench(command) => bench(&command).map(|()| true),
         Command::Data(DataCommand::Info { source, json }) => info(&source, json),
-        Command::Data(DataCommand::Fetch { name: _, out }) => fetch_cifar10(&out),
+        Command::Data(DataCommand::Fetch { name: _, out }) => fetch_cifar10(&out).map(|()| true),
     }
 }
 
@@ -140,11 +140,11 @@ fn report(runs: &[PathBuf], out: Option<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-fn info(source: &str, json: bool) -> Result<()> {
+fn info(source: &str, json: bool) -> Result<bool> {
     let summary = Source::parse(source)?.open(0)?.summary(&Limits::default());
     if json {
         writeln!(stdout(), "{}", serde_json::to_string(&summary)?)?;
-        return Ok(());
+        return Ok(summary.bad.is_empty());
     }
     writeln!(
         stdout(),
@@ -171,7 +171,7 @@ fn info(source: &str, json: bool) -> Result<()> {
     for bad in &summary.bad {
         writeln!(stdout(), "unreadable: {bad}")?;
     }
-    Ok(())
+    Ok(summary.bad.is_empty())
 }
 
 fn fetch_cifar10(out: &Path) -> Result<()> {

@@ -40,6 +40,10 @@ pub struct DataConfig {
     /// The side of the square that the network sees, in pixels; 0 keeps images that all have one size of at most 64
     /// and brings others to 32.
     pub size: usize,
+    /// The seed that sets test images aside where the source has no test part. It is not `seed`: searches and trainings of other
+    /// seeds are measured with the same images, which none of them has seen.
+    #[serde(default)]
+    pub split: u64,
 }
 
 /// The search.
@@ -257,6 +261,37 @@ mod tests {
             let config = Config::resolve(name, None, &[]).unwrap();
             let text = config.to_toml().unwrap();
             assert_eq!(Config::resolve("smoke", Some(("file", &text)), &[]).unwrap(), config);
+        }
+    }
+
+    /// DARTS' settings (Liu et al., ICLR 2019: train.py and train_imagenet.py), which the paper keeps.
+    #[test]
+    fn presets_have_the_published_values() {
+        let preset = |name| Config::resolve(name, None, &[]).unwrap();
+        let (paper, imagenet) = (preset("paper"), preset("imagenet"));
+        let train = |c: &Config| (c.train.epochs, c.train.batch, c.train.channels, c.train.layers);
+        assert_eq!((train(&paper), train(&imagenet)), ((600, 96, 36, 20), (250, 128, 48, 14)));
+        let drawn = |c: &Config| [c.train.auxiliary, c.train.drop_path, c.train.cutout, c.train.smoothing];
+        assert_eq!((drawn(&paper), drawn(&imagenet)), ([0.4, 0.2, 0.5, 0.0], [0.4, 0.0, 0.0, 0.1]));
+        let sgd = |c: &Config| [c.train.weights.lr, c.train.weights.momentum, c.train.weights.clip];
+        assert_eq!((sgd(&paper), sgd(&imagenet)), ([0.025, 0.9, 5.0], [0.1, 0.9, 5.0]));
+        let decay = |c: &Config| (c.train.weights.decay, c.train.lr_factor);
+        assert_eq!((decay(&paper), decay(&imagenet)), ((3e-4, 0.0), (3e-5, 0.97)));
+        assert_eq!((imagenet.train.resized_crop, imagenet.train.jitter), (0.08, 0.4));
+        assert_eq!((paper.train.skeleton, imagenet.train.skeleton), (Skeleton::Cifar, Skeleton::ImageNet));
+        let SearchConfig { epochs, batch, channels, layers, lambda, train_portion, .. } = paper.search;
+        assert_eq!((epochs, batch, channels, layers, lambda, train_portion), (50, 64, 16, 8, 1.0, 0.5));
+        let SearchConfig { weights, alphas, .. } = paper.search;
+        assert_eq!([weights.lr, weights.lr_min, weights.momentum, weights.decay], [0.025, 0.001, 0.9, 3e-4]);
+        assert_eq!([alphas.lr, alphas.beta1, alphas.beta2, alphas.decay], [3e-4, 0.5, 0.999, 1e-3]);
+    }
+
+    #[test]
+    fn paths_are_dropped_more_from_epoch_to_epoch() {
+        let config = resolve(&["train.drop_path=0.2", "train.epochs=8"]).unwrap();
+        for epoch in 0..8 {
+            let expected = 0.025 * epoch as f64;
+            assert!((config.train.drop_path_at(epoch) - expected).abs() < 1e-12, "epoch {epoch}");
         }
     }
 

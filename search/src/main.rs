@@ -13,6 +13,9 @@ use milenas_models::error::told;
 // The binary's modules name the library as they would inside it.
 use milenas_search::{bench, config, data, engine, fetch, next, report, run, score, strategy, supernet};
 
+/// Done, but some images could not be read.
+const SOME_UNREADABLE: u8 = 2;
+
 fn main() -> ExitCode {
     milenas_search::memory::keep_freed();
     let cli = match cli::Cli::try_parse() {
@@ -24,7 +27,8 @@ fn main() -> ExitCode {
         }
     };
     match commands::execute(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(SOME_UNREADABLE),
         // The reader of our output has what it wanted.
         Err(error)
             if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) =>

@@ -16,7 +16,7 @@ use milenas_models::NetworkConfig;
 use milenas_models::images::{Dataset, Source};
 use milenas_models::input::{InputContract, Limits};
 
-use crate::config::Config;
+use crate::config::{Config, TrainConfig};
 use crate::data::Pictures;
 use crate::{Error, Result};
 
@@ -63,18 +63,26 @@ pub struct Data {
     pub test: Pictures,
     /// What a user should know: splits that were made, images that could not be read.
     pub notes: Vec<String>,
+    /// Whether every image could be read.
+    pub whole: bool,
 }
 
 impl Data {
     /// Opens a source and reads its images under the contract that suits it.
     pub fn load(source: &Source, config: &Config) -> Result<Self> {
-        let dataset = source.open(config.seed)?;
+        let mut dataset = source.open(config.data.split)?;
         let limits = Limits::default();
         let contract = match config.data.size {
-            0 => dataset.suggest_contract(None, &limits).or_else(|error| match error {
-                milenas_models::Error::Value { .. } => dataset.suggest_contract(Some(DEFAULT_SIDE), &limits),
-                other => Err(other),
-            })?,
+            0 => match dataset.suggest_contract(None, &limits) {
+                Err(milenas_models::Error::Value { found, .. }) => {
+                    dataset.notes.push(format!(
+                        "the size of the images is {found}; the network sees {DEFAULT_SIDE}x{DEFAULT_SIDE} pixels of each. \
+                         Help: --set data.size=N for another size"
+                    ));
+                    dataset.suggest_contract(Some(DEFAULT_SIDE), &limits)?
+                }
+                contract => contract?,
+            },
             side => dataset.suggest_contract(Some(side), &limits)?,
         };
         Self::under(dataset, contract, &limits)
@@ -83,9 +91,10 @@ impl Data {
     /// # Errors
     /// A class of which no training image can be read: what is trained would never name it.
     fn under(dataset: Dataset, contract: InputContract, limits: &Limits) -> Result<Self> {
-        let mut notes = dataset.notes;
+        let (mut notes, mut whole) = (dataset.notes, true);
         let mut read = |samples: &[_], part: &str| {
             let (images, bad) = Dataset::load(samples, &contract, limits, &|_| {});
+            whole &= bad.is_empty();
             notes.extend(bad.into_iter().map(|(_, error)| format!("left out of the {part} images: {error}")));
             Pictures { images, contract: contract.clone() }
         };
@@ -110,7 +119,12 @@ impl Data {
             );
             return Err(Error::Data { problem });
         }
-        Ok(Data { classes: dataset.classes, train, test, notes })
+        Ok(Data { classes: dataset.classes, train, test, notes, whole })
+    }
+
+    /// The network that a genotype becomes by `train`.
+    pub fn derived(&self, train: &TrainConfig) -> NetworkConfig {
+        NetworkConfig { skeleton: train.skeleton, ..self.network(train.channels, train.layers) }
     }
 
     /// A network for these images and classes, between DARTS' stem for CIFAR and the classifier.

@@ -2,12 +2,18 @@
 #![allow(clippy::unwrap_used)]
 
 use milenas_models::fused::Network;
-use milenas_models::{Genotype, NetworkConfig, Primitive, Rng, Skeleton, Space, Weights, assemble};
+use milenas_models::images::Source;
+use milenas_models::metrics::Scores;
+use milenas_models::{
+    Genotype, NetworkConfig, Primitive, Rng, Skeleton, Space, Trainable, Weights, assemble,
+};
 use milenas_search::config::Config;
 use milenas_search::data::Batch;
-use milenas_search::run::Supernet as Inherited;
+use milenas_search::run::{Data, Start, Supernet as Inherited, open_train, run_train};
+use milenas_search::strategy::Recorder;
 use milenas_search::strategy::checkpoint::{Checkpoint, Origin, Position};
-use milenas_search::supernet::{Alphas, Mixture, Supernet, SupernetConfig, Want, new_supernet};
+use milenas_search::supernet::{Alphas, Mixture, Place, Supernet, SupernetConfig, Want, new_supernet};
+use milenas_search::train::{estimate_statistics, evaluate};
 
 const CONFIG: SupernetConfig =
     SupernetConfig { channels: 4, layers: 4, in_channels: 2, ..SupernetConfig::paper(5) };
@@ -102,4 +108,45 @@ fn what_cannot_be_inherited_is_explained() {
     save(folder.path(), &mut *net, &["search.partial_channels=4".into()]);
     let message = Inherited::load(folder.path()).unwrap_err().to_string();
     assert!(message.contains("1/4 of a state's channels") && message.contains("Help"), "{message}");
+}
+
+/// BatchNorms of the supernet saw other sums: with the statistics that a network is born with, its accuracy is another.
+#[test]
+fn a_training_begins_with_statistics_of_its_images() {
+    let folder = tempfile::tempdir().unwrap();
+    let sets =
+        ["channels=4", "layers=4", "batch=50", "epochs=1", "steps=1"].map(|set| format!("train.{set}"));
+    let config = Config::resolve("smoke", None, &sets).unwrap();
+    let data = Data::load(&Source::Digits, &config).unwrap();
+    let shape = SupernetConfig { in_channels: 1, ..SupernetConfig { classes: 10, ..CONFIG } };
+    let mut net = new_supernet(&shape, 8, 8, 3, None).unwrap();
+    save(folder.path(), &mut *net, &[]);
+    let supernet = Inherited::load(folder.path()).unwrap();
+
+    let genotype = genotype(1);
+    let network = Trainable::assemble(&genotype, &data.derived(&config.train), false).unwrap();
+    let weights = Weights::init(&network.graph, config.seed).unwrap();
+    supernet.inherit(&genotype, &data.derived(&config.train), &weights).unwrap();
+    let accuracy = || {
+        let ranked = evaluate(&network.graph, &weights, &data.test, 64).unwrap();
+        Scores::new(&ranked, &data.classes).top1
+    };
+    let born = accuracy();
+    estimate_statistics(&network, &weights, &data.train, &config, None).unwrap();
+    let estimated = accuracy();
+    assert_ne!(born, estimated);
+
+    let start = Start::Supernet(Box::new(supernet));
+    let run =
+        open_train(&folder.path().join("n"), &config, &data, &genotype, &start, Place::Cpu, false).unwrap();
+    let mut told = None;
+    run_train(&Source::Digits, &data, run, None, &mut Silent, &mut |before, _| told = before).unwrap();
+    assert_eq!(told, Some(estimated));
+}
+
+struct Silent;
+
+impl Recorder for Silent {
+    fn begin(&mut self, _: usize, _: usize, _: usize, _: usize) {}
+    fn step(&mut self, _: f64, _: usize) {}
 }

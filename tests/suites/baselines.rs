@@ -95,20 +95,30 @@ fn architectures_are_trained_alike_and_what_is_done_stays() {
 fn a_training_begins_with_the_weights_of_its_search() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
-    succeed(root, &format!("milenas-search run --data digits --out s {TINY} --set search.channels=4"));
+    let flip = "--set augment.flip=false";
+    succeed(root, &format!("milenas-search run --data digits --out s {TINY} --set search.channels=4 {flip}"));
     let tiny = "--set train.epochs=1 --set train.steps=2 --set train.batch=8";
     let command = format!("milenas-search train --from-supernet s --data digits --out n {tiny}");
     let said = succeed(root, &command);
     assert!(said.err.contains("inherited weights had test accuracy"), "{}", said.err);
+    assert!(!said.err.contains("warning"), "{}", said.err);
     let config = fs::read_to_string(root.join("n/config.toml")).unwrap();
     let train = config.split("[train]").nth(1).unwrap();
     assert!(train.contains("channels = 4\n") && train.contains("layers = 3\n"), "{train}");
+    assert!(config.contains("flip = false\n"), "it has not the configuration of its search:\n{config}");
     let same = |name: &str| {
         fs::read(root.join("s").join(name)).unwrap() == fs::read(root.join("n").join(name)).unwrap()
     };
     assert!(same("genotype.json"));
     assert_eq!(json(&root.join("n/start.json")), serde_json::json!({ "from_supernet": "s" }));
     succeed(root, &format!("{command} --resume"));
+    let other = command.replace("--out n", "--out other");
+    let said = succeed(root, &format!("{other} --set data.size=16"));
+    let warning = "warning: the search learnt from other images than these (1437 images of 1x8x8";
+    assert!(said.err.contains(warning) && said.err.contains("data.split out"), "{}", said.err);
+    succeed(root, "milenas-search train --from-supernet s --data digits --out other --resume");
+    let said = run(root, &command.replace("supernet s", "supernet moved").replace("--out n", "--out m"));
+    assert!(said.code == 1 && said.err.contains("moved holds no search"), "{}", said.err);
     let wide = command.replace("--out n", "--out wide");
     let said = run(root, &format!("{wide} --set train.channels=8"));
     assert_eq!(said.code, 1);

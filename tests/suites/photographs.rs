@@ -8,7 +8,7 @@ use std::path::Path;
 
 use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, Rgb};
 use milenas_models::Rng;
-use milenas_tests::{TINY, succeed};
+use milenas_tests::{TINY, run, succeed};
 
 /// A picture of stripes, their direction and colours by class.
 fn picture(class: usize, i: usize, gray: bool) -> DynamicImage {
@@ -100,26 +100,38 @@ fn takes_the_whole_road(picture: impl Fn(usize, usize, bool) -> DynamicImage) {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     prepare(folder, picture);
-    let set = format!("--data photos --seed 3 {TINY}");
-    let said = succeed(folder, &format!("milenas-search run --out search {set}"));
+    let set = format!("--data photos --set data.split=1 {TINY}");
+    // Done, but for what cannot be read.
+    let but_some = |command: &str| {
+        let said = run(folder, command);
+        assert_eq!(said.code, 2, "{command}\n{}{}", said.out, said.err);
+        said
+    };
+    assert!(but_some("milenas-search data info photos").out.contains("unreadable: "));
+    let said = but_some(&format!("milenas-search run --seed 3 --out search {set}"));
     for name in ["cut.jpg", "empty.png", "letter.jpg"] {
         assert_eq!(said.err.matches(name).count(), 1, "{name} is named once:\n{}", said.err);
     }
+    let note = "different ones, most often";
+    assert!(said.err.contains(note) && said.err.contains("--set data.size=N"), "{}", said.err);
     // With what only training has, and the file has not: an auxiliary head, dropped paths, the mean of the weights.
     let more =
         "--set train.auxiliary=0.4 --set train.drop_path=0.3 --set train.ema=0.5 --set train.cutout=0.5";
-    succeed(folder, &format!("milenas-search train --genotype search/genotype.json --out run {set} {more}"));
+    let train = format!("milenas-search train --genotype search/genotype.json {set} {more}");
+    but_some(&format!("{train} --seed 5 --out run"));
     succeed(folder, "milenas-export run/weights.safetensors -o model.onnx");
 
     let eval =
         "milenas-search eval --weights run/weights.safetensors --data photos --predictions eval.csv --json";
-    let scores: serde_json::Value = serde_json::from_str(&succeed(folder, eval).out).unwrap();
+    let scores: serde_json::Value = serde_json::from_str(&but_some(eval).out).unwrap();
     let eval = table(&folder.join("eval.csv"));
-    // One in five is held out for testing, by the seed, of every class.
+    // One in five is held out for testing, of every class.
     assert!((10..=16).contains(&eval.len()), "{} test images", eval.len());
+    assert!(["few", "some", "many"].iter().all(|class| eval.iter().any(|row| row[0].contains(class))));
+    assert!(eval.iter().any(|row| !row[4].is_empty()), "none of the broken is a test image");
     let list: Vec<&str> = eval.iter().map(|row| &row[0][..]).collect();
     fs::write(folder.join("list.txt"), list.join("\n")).unwrap();
-    milenas_tests::run(folder, "milenas-infer classify model.onnx --list list.txt -o infer.csv");
+    run(folder, "milenas-infer classify model.onnx --list list.txt -o infer.csv");
     let infer = table(&folder.join("infer.csv"));
     assert_eq!(eval.len(), infer.len());
     let mut readable = 0;
@@ -133,4 +145,19 @@ fn takes_the_whole_road(picture: impl Fn(usize, usize, bool) -> DynamicImage) {
         }
     }
     assert_eq!(scores["images"], readable);
+    let theirs = but_some("milenas-infer evaluate model.onnx photos --json").out;
+    let theirs: serde_json::Value = serde_json::from_str(&theirs).unwrap();
+    assert_eq!((&theirs["images"], &theirs["top1"]), (&scores["images"], &scores["top1"]));
+
+    // Another seed is measured with the same images, another split with others.
+    let names = |out: &str, more: &str| -> Vec<String> {
+        but_some(&format!("{train} --out {out} {more}"));
+        but_some(&format!(
+            "milenas-search eval --weights {out}/weights.safetensors --data photos --predictions {out}.csv"
+        ));
+        table(&folder.join(format!("{out}.csv"))).into_iter().map(|row| row[0].clone()).collect()
+    };
+    let own: Vec<String> = eval.iter().map(|row| row[0].clone()).collect();
+    assert_eq!(names("seed", "--seed 6"), own);
+    assert_ne!(names("split", "--set data.split=99"), own);
 }

@@ -151,3 +151,30 @@ fn a_search_by_judgements_keeps_to_the_limits() {
     assert!(said.err.contains("they begin at") && said.err.contains("raise --max-params"), "{}", said.err);
     succeed(root, &format!("{search} --out none --max-params {middle}"));
 }
+
+/// What a size costs is told of the network that training makes, with the stems around the cells too.
+#[test]
+fn sizes_are_those_of_the_network_that_is_trained() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let form = "--set data.size=32 --set train.skeleton=imagenet --set augment.flip=false";
+    succeed(root, &format!("{SEARCH} {form} --set search.epochs=1 --out a"));
+    let row = &table(&root.join("a"))[0];
+    let told = succeed(
+        root,
+        "milenas-search train --genotype a/genotype.json --config a/config.toml --data digits --out net",
+    );
+    let expected = format!("{} parameters, {} multiply-accumulates per image", row["params"], row["macs"]);
+    assert!(told.out.contains(&expected), "{expected}: {}", told.out);
+
+    let judged = "milenas-search run --config a/config.toml --data digits --strategy naswot --set search.population.draws=2";
+    let said = run(root, &format!("{judged} --max-params 10 --out b"));
+    let begin = said.err.split("begin at ").nth(1).and_then(|rest| rest.split(' ').next());
+    let begin: u64 = begin.unwrap_or_else(|| panic!("{}", said.err)).parse().unwrap();
+    succeed(root, &format!("{judged} --max-params {begin} --set search.population.draws=1 --out c"));
+    let told = succeed(
+        root,
+        "milenas-search train --genotype c/genotype.json --config c/config.toml --data digits --out net-c",
+    );
+    assert!(told.out.contains(&format!("{begin} parameters")), "{begin}: {}", told.out);
+}

@@ -44,7 +44,7 @@ pub(super) fn execute(asked: &Evaluate) -> Result<bool> {
         return Err(Error::Classes { source_name, found, expected }.into());
     }
     let source = Source::parse(&asked.data)?;
-    let dataset = source.open(model.seed.unwrap_or_default())?;
+    let dataset = source.open(model.split.unwrap_or_default())?;
     if dataset.classes != model.labels {
         let (found, expected) = (dataset.classes, model.labels);
         return Err(Error::Classes { source_name: source.to_string(), found, expected }.into());

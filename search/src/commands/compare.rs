@@ -4,7 +4,7 @@ use std::io::{Write, stdout};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use milenas_models::{Cost, Space, cost, file};
+use milenas_models::{Cost, Genotype, Space, cost, file};
 use serde::Serialize;
 
 use super::train::Job;
@@ -48,22 +48,30 @@ fn names(genotypes: &[String]) -> Result<Vec<String>> {
     }
 }
 
+/// The first two that are equal.
+fn twins(all: &[(&String, Genotype)]) -> Option<(usize, usize)> {
+    (1..all.len()).find_map(|j| (0..j).find(|&i| all[i].1 == all[j].1).map(|i| (i, j)))
+}
+
 /// A name that no other file has, as a folder.
 fn folder(name: &str) -> String {
     name.chars().map(|c| if c.is_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect()
 }
 
-pub(super) fn compare(genotypes: &[String], options: &RunOptions, seeds: u64, json: bool) -> Result<()> {
+pub(super) fn compare(genotypes: &[String], options: &RunOptions, seeds: u64, json: bool) -> Result<bool> {
     let names = names(genotypes)?;
     // All of them are read before the first is trained.
     let all = names
         .iter()
         .map(|name| Ok((name, read_genotype(name, &Space::DARTS)?)))
         .collect::<Result<Vec<_>>>()?;
+    if let Some((i, j)) = twins(&all) {
+        bail!("--genotypes: {} and {} are one architecture. Help: leave one out", all[i].0, all[j].0);
+    }
     let first = resolve(options, None, Vec::new())?.seed;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
     let mut device = open_device(options)?;
-    let mut rows = Vec::new();
+    let (mut rows, mut whole) = (Vec::new(), true);
     for (name, genotype) in all {
         let (mut accuracies, mut last) = (Vec::new(), None);
         for seed in first..first.saturating_add(seeds) {
@@ -72,7 +80,8 @@ pub(super) fn compare(genotypes: &[String], options: &RunOptions, seeds: u64, js
             // Stopped, it goes on when the same is typed again.
             let (what, start, genotype) = (&format!("{name}, seed {seed}"), &Start::Random, &genotype);
             let job = Job { what, genotype, start, out: &out, config: &config, resume: true };
-            let trained = job.run(options, device.as_deref_mut())?;
+            let (trained, all_read) = job.run(options, device.as_deref_mut())?;
+            whole &= all_read;
             accuracies.push(trained.scores.top1);
             last = Some(trained.model);
         }
@@ -89,7 +98,7 @@ pub(super) fn compare(genotypes: &[String], options: &RunOptions, seeds: u64, js
         true => writeln!(stdout(), "{}", serde_json::to_string(&rows)?)?,
         false => table(&rows)?,
     }
-    Ok(())
+    Ok(whole)
 }
 
 fn write(out: &Path, rows: &[Row]) -> Result<()> {
@@ -134,6 +143,9 @@ fn table(rows: &[Row]) -> Result<()> {
         )?;
     }
     writeln!(stdout(), "ms: one image on one thread, our kernels")?;
+    if rows.iter().all(|row| row.spread.count == 1) {
+        writeln!(stdout(), "one training each; --seeds 2 or more tells deviations")?;
+    }
     Ok(())
 }
 
@@ -158,6 +170,17 @@ mod tests {
             assert!(message.contains(expected), "{message}");
         }
         assert_eq!(folder("runs/a b.json"), "runs-a-b.json");
+    }
+
+    #[test]
+    fn an_architecture_by_two_names_is_found() {
+        let [a, b] = ["DARTS_V1", "DARTS_V2"].map(|name| Genotype::named(name).unwrap());
+        let names = ["x", "y", "z"].map(String::from);
+        let all = |genotypes: [&Genotype; 3]| {
+            twins(&names.iter().zip(genotypes.map(Clone::clone)).collect::<Vec<_>>())
+        };
+        assert_eq!((all([&a, &b, &a]), all([&b, &a, &a])), (Some((0, 2)), Some((1, 2))));
+        assert_eq!(twins(&[(&names[0], a), (&names[1], b)]), None);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::cli::EvalOptions;
 use crate::progress::Progress;
 use crate::run::Evaluation;
 
-pub(super) fn eval(options: &EvalOptions) -> Result<()> {
+pub(super) fn eval(options: &EvalOptions) -> Result<bool> {
     if let Some(path) = &options.predictions {
         let inputs = [("--weights", options.weights.as_path()), ("--data", Path::new(&options.data))];
         file::check_outputs(&[("--predictions", path)], &inputs)?;
@@ -31,7 +31,7 @@ pub(super) fn eval(options: &EvalOptions) -> Result<()> {
         true => writeln!(stdout(), "{}", serde_json::to_string(&found.scores)?)?,
         false => write!(stdout(), "{}", found.scores)?,
     }
-    Ok(())
+    Ok(found.images.iter().all(|(_, image)| image.is_ok()))
 }
 
 /// The columns of `milenas-infer classify`, so that the two can be compared line by line.

@@ -21,7 +21,7 @@ use crate::score::{Metric, Scorer, aggregate};
 const DRAWS: usize = 10_000;
 
 /// Scores what is named and what is drawn, and writes a table.
-pub(super) fn score(options: &ScoreOptions) -> Result<()> {
+pub(super) fn score(options: &ScoreOptions) -> Result<bool> {
     let metrics = options.metrics()?;
     if let Some(out) = &options.out {
         let inputs: Vec<_> = options.genotypes.iter().map(|name| ("a genotype", Path::new(name))).collect();
@@ -73,7 +73,7 @@ pub(super) fn score(options: &ScoreOptions) -> Result<()> {
         }
         None => stdout().write_all(text.as_bytes())?,
     }
-    Ok(())
+    Ok(data.whole)
 }
 
 /// Different architectures, each a uniform draw.

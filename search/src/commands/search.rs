@@ -27,7 +27,7 @@ const SCORED: Duration = Duration::from_secs(5);
 /// Said of a search that its time has ended.
 const LATE: &str = "ended early: the time is over; --resume with a larger --time-budget goes on";
 
-pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<()> {
+pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<bool> {
     if search.resume {
         find_run(&options.out, CONFIG)?;
     }
@@ -57,7 +57,8 @@ pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<()> {
     }
     let data = read_data(&source, &config, &progress)?;
     if let Some(strategy) = strategy {
-        return judge(strategy, &data, &config, options, device.as_deref_mut(), search.resume);
+        judge(strategy, &data, &config, options, device.as_deref_mut(), search.resume)?;
+        return Ok(data.whole);
     }
     let run = open_search(&options.out, &config, &data, options.place, search.resume)?;
     if search.resume {
@@ -73,7 +74,8 @@ pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<()> {
         }
     })?;
     progress.finish();
-    tell(&found, options)
+    tell(&found, options)?;
+    Ok(data.whole)
 }
 
 /// A search by scores and short trainings.

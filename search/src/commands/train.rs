@@ -16,7 +16,7 @@ use crate::next;
 use crate::progress::Progress;
 use crate::run::{CONFIG, GENOTYPE, SEEDS, Spread, Start, Supernet, Trained, WEIGHTS, open_train, run_train};
 
-pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, seeds: u64) -> Result<()> {
+pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, seeds: u64) -> Result<bool> {
     if resume {
         find_run(&options.out, if seeds == 1 { CONFIG } else { SEEDS })?;
     }
@@ -34,16 +34,22 @@ pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, se
     }
     let mut device = open_device(options)?;
     let mut options = options.clone();
-    if let Some(supernet) = &supernet {
-        let search = &supernet.config.search;
-        let inherited = [("channels", search.channels), ("layers", search.layers)];
-        let sets = inherited.map(|(key, n)| format!("train.{key}={n}"));
-        options.set.splice(0..0, sets);
+    let mut saved = resume.then(|| options.out.join(if seeds == 1 { CONFIG } else { SEEDS }));
+    let goes_on = resume && options.preset.is_none() && options.config.is_none();
+    if let (Some(supernet), false) = (&supernet, goes_on) {
+        let Config { search, data, .. } = &supernet.config;
+        let inherited = [
+            format!("train.channels={}", search.channels),
+            format!("train.layers={}", search.layers),
+            format!("data.size={}", data.size),
+            format!("data.split={}", data.split),
+        ];
+        options.set.splice(0..0, inherited);
+        saved = Some(supernet.run().join(CONFIG));
     }
     let start = supernet.map_or(Start::Random, |supernet| Start::Supernet(Box::new(supernet)));
     if seeds == 1 {
-        let saved = options.out.join(CONFIG);
-        let config = resolve(&options, resume.then_some(&saved), Vec::new())?;
+        let config = resolve(&options, saved.as_deref(), Vec::new())?;
         let job = Job {
             what: "train",
             genotype: &genotype,
@@ -52,30 +58,32 @@ pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, se
             config: &config,
             resume,
         };
-        let trained = job.run(&options, device.as_deref_mut())?;
-        return tell(&trained, &options.out);
+        let (trained, whole) = job.run(&options, device.as_deref_mut())?;
+        tell(&trained, &options.out)?;
+        return Ok(whole);
     }
     // What all seeds have in common, so that those to come have it too when the rest goes on.
-    let saved = options.out.join(SEEDS);
-    if !resume && saved.exists() {
+    let common = options.out.join(SEEDS);
+    if !resume && common.exists() {
         bail!(
             "{} is there. Help: --resume goes on with those trainings, or choose another --out",
-            saved.display()
+            common.display()
         );
     }
-    let base = resolve(&options, Some(&saved), Vec::new())?;
-    if !saved.exists() {
+    let base = resolve(&options, saved.as_deref(), Vec::new())?;
+    if !common.exists() {
         std::fs::create_dir_all(&options.out)?;
-        file::write(&saved, base.to_toml()?.as_bytes())?;
+        file::write(&common, base.to_toml()?.as_bytes())?;
     }
     let first = base.seed;
-    let mut accuracies = Vec::new();
+    let (mut accuracies, mut whole) = (Vec::new(), true);
     for seed in first..first.saturating_add(seeds) {
         let out = options.out.join(format!("seed-{seed}"));
         let config = Config { seed, ..base.clone() };
         let what = &format!("seed {seed}");
         let job = Job { what, genotype: &genotype, start: &start, out: &out, config: &config, resume };
-        let trained = job.run(&options, device.as_deref_mut())?;
+        let (trained, all_read) = job.run(&options, device.as_deref_mut())?;
+        whole &= all_read;
         writeln!(stdout(), "seed {seed}: test accuracy {:.2} %", 100.0 * trained.scores.top1)?;
         accuracies.push(trained.scores.top1);
     }
@@ -91,7 +99,7 @@ pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, se
         spread.count,
         path.display()
     )?;
-    Ok(())
+    Ok(whole)
 }
 
 /// Whether nothing that goes into a cell comes out of it.
@@ -116,11 +124,22 @@ pub(super) struct Job<'a> {
 }
 
 impl Job<'_> {
-    pub(super) fn run(&self, options: &RunOptions, device: MaybeDevice<'_>) -> Result<Trained> {
+    /// Trains. Returns whether every image could be read, too.
+    pub(super) fn run(&self, options: &RunOptions, device: MaybeDevice<'_>) -> Result<(Trained, bool)> {
         let Job { what, genotype, start, out, config, resume } = *self;
         let source = Source::parse(&options.data)?;
         let mut progress = Progress::new("train");
         let data = read_data(&source, config, &progress)?;
+        if let Start::Supernet(supernet) = start
+            && supernet.images != data.train.fingerprint()
+        {
+            progress.line(&format!(
+                "warning: the search learnt from other images than these ({} then, {} now): test images of now may be among \
+                 them. Help: for the same, give its --data, and leave data.size and data.split out",
+                supernet.images,
+                data.train.fingerprint()
+            ));
+        }
         let run = open_train(out, config, &data, genotype, start, options.place, resume)?;
         let (epochs, steps) = run.done();
         if (epochs, steps) != (0, 0) {
@@ -142,7 +161,7 @@ impl Job<'_> {
             ));
         })?;
         progress.finish();
-        Ok(trained)
+        Ok((trained, data.whole))
     }
 }
 

@@ -34,8 +34,15 @@ pub(super) fn resized_crop<'a>(
     least: f64,
     rng: &mut Rng,
 ) -> Cow<'a, [u8]> {
-    let InputContract { height, width, channels, .. } = *contract;
-    let [rows, columns, top, left] = draw([height, width], least, rng);
+    crop(image, contract, draw([contract.height, contract.width], least, rng))
+}
+
+fn crop<'a>(
+    image: &'a [u8],
+    contract: &InputContract,
+    [rows, columns, top, left]: [usize; 4],
+) -> Cow<'a, [u8]> {
+    let InputContract { width, channels, .. } = *contract;
     let mut rgb = Vec::with_capacity(rows * columns * 3);
     for row in image.chunks_exact(width * channels).skip(top).take(rows) {
         for pixel in row.chunks_exact(channels).skip(left).take(columns) {
@@ -113,40 +120,59 @@ fn turn(pixel: &mut [u8], by: f32) {
 mod tests {
     use super::*;
 
+    /// Shapes and places are of crops that fit whatever their shape; the largest of those have half the area.
     #[test]
-    fn crops_have_their_areas_and_shapes() {
+    fn crops_have_their_areas_shapes_and_places() {
         let mut rng = Rng::new(0, "crop");
-        let (mut areas, mut wide) = (Vec::new(), 0);
+        let (mut areas, mut shapes, mut tops, mut lefts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let place = |first: usize, size: usize| (first as f64 + 0.5) / (1000 - size + 1) as f64;
         for _ in 0..4000 {
-            let [rows, columns, top, left] = draw([224, 224], 0.08, &mut rng);
-            assert!(top + rows <= 224 && left + columns <= 224);
-            let shape = columns as f64 / rows as f64;
-            assert!((0.74..1.36).contains(&shape), "{shape}");
-            wide += usize::from(columns > rows);
-            areas.push((rows * columns) as f64 / (224.0 * 224.0));
+            let [rows, columns, top, left] = draw([1000, 1000], 0.08, &mut rng);
+            assert!(top + rows <= 1000 && left + columns <= 1000);
+            let shape = (columns as f64 / rows as f64).ln() / (4f64 / 3.0).ln();
+            assert!(shape.abs() < 1.02, "{shape}");
+            let area = (rows * columns) as f64 / 1e6;
+            areas.push(area);
+            if area < 0.5 {
+                shapes.push((shape + 1.0) / 2.0);
+                tops.push(place(top, rows));
+                lefts.push(place(left, columns));
+            }
         }
         let least = areas.iter().copied().fold(1.0, f64::min);
         assert!((0.075..0.1).contains(&least), "{least}");
         // Uniform up to where crops of extreme shapes no longer fit.
         let below = areas.iter().filter(|a| **a < 0.54).count() as f64 / 4000.0;
         assert!((0.5..0.62).contains(&below), "{below}");
-        assert!((1750..2250).contains(&wide), "{wide}");
+        for (values, what) in [(shapes, "logarithm of the shape"), (tops, "top"), (lefts, "left")] {
+            uniform(values, what);
+        }
+    }
+
+    fn contract(height: usize, width: usize, channels: usize) -> InputContract {
+        InputContract {
+            height,
+            width,
+            channels,
+            mean: vec![0.0; channels],
+            std: vec![1.0; channels],
+            resize: Resize::ShorterSide { side: height.min(width) },
+            background: None,
+        }
     }
 
     #[test]
-    fn a_crop_of_one_colour_is_that_colour() {
-        let contract = InputContract {
-            height: 9,
-            width: 7,
-            channels: 3,
-            mean: vec![0.0; 3],
-            std: vec![1.0; 3],
-            resize: Resize::ShorterSide { side: 9 },
-            background: None,
-        };
-        let image = [10, 200, 30].repeat(63);
-        for seed in 0..50 {
-            assert_eq!(resized_crop(&image, &contract, 0.08, &mut Rng::new(seed, "x"))[..], image);
+    fn a_crop_is_what_lies_in_it_at_the_networks_size() {
+        for channels in [1, 3] {
+            let contract = contract(8, 6, channels);
+            // Quarters of a colour each, in the order of their rows.
+            let quarter = |i: usize| (i / (6 * channels) / 4 * 2 + i % (6 * channels) / (3 * channels)) as u8;
+            let image: Vec<u8> = (0..48 * channels).map(|i| 40 * quarter(i) + (i % channels) as u8).collect();
+            assert_eq!(crop(&image, &contract, [8, 6, 0, 0])[..], image);
+            for (q, [top, left]) in [[0, 0], [0, 3], [4, 0], [4, 3]].into_iter().enumerate() {
+                let pixel = (0..channels).map(|c| (40 * q + c) as u8).collect::<Vec<_>>();
+                assert_eq!(crop(&image, &contract, [4, 3, top, left])[..], pixel.repeat(48), "quarter {q}");
+            }
         }
     }
 

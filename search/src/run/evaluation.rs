@@ -22,14 +22,13 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// Runs `model` on the test images of `source`, which its seed splits if the source has no test part.
+    /// Runs `model` on the test images of `source`, split as for its training if the source has no test part.
     ///
     /// # Errors
     /// A source that cannot be read, or has other classes than the model.
     pub fn run(model: &Model, source: &Source) -> Result<Evaluation> {
         let card = &model.card;
-        let seed = card.record.get("seed").and_then(|s| s.parse().ok()).unwrap_or_default();
-        let dataset = source.open(seed)?;
+        let dataset = source.open(card.split().unwrap_or_default())?;
         if dataset.classes != card.labels {
             let problem =
                 format!("{source} has classes {:?}, the model knows {:?}", dataset.classes, card.labels);

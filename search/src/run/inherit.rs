@@ -16,6 +16,8 @@ use crate::{Error, Result};
 pub struct Supernet {
     /// Of its search.
     pub config: Config,
+    /// The training images of its search, as `Pictures::fingerprint` says it.
+    pub images: String,
     weights: Weights,
     place: PathBuf,
 }
@@ -27,7 +29,15 @@ impl Supernet {
     /// No checkpoint there, a damaged one, or candidates that see parts of a state alone.
     pub fn load(run: &Path) -> Result<Self> {
         let place = run.join(CHECKPOINT);
-        let (config, weights) = Checkpoint::supernet(&place)?;
+        if !place.exists() {
+            let problem = format!(
+                "--from-supernet: {} holds no search, there is no {CHECKPOINT} in it. Help: give the folder of one, by its new \
+                 name if it was moved",
+                run.display()
+            );
+            return Err(Error::Data { problem });
+        }
+        let (config, images, weights) = Checkpoint::supernet(&place)?;
         if config.search.partial_channels > 1 {
             let problem = format!(
                 "its candidates see 1/{} of a state's channels, a derived network needs weights for all. Help: search \
@@ -36,7 +46,7 @@ impl Supernet {
             );
             return Err(Error::Data { problem: format!("{}: {problem}", place.display()) });
         }
-        Ok(Supernet { config, weights, place })
+        Ok(Supernet { config, images, weights, place })
     }
 
     /// The folder of its search.

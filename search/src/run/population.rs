@@ -161,7 +161,7 @@ pub fn run_population(
         network,
         scorer: Scorer::new(network, batch, config.seed),
         short: Config { train: short_training(settings, &network), ..config.clone() },
-        evaluation: data.network(config.train.channels, config.train.layers),
+        evaluation: data.derived(&config.train),
         limits: settings.stop.limits(),
         // Checked with the configuration.
         budget: settings.stop.budget().ok().flatten(),

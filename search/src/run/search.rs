@@ -107,7 +107,7 @@ pub fn run_search(
         ..SupernetConfig::paper(data.classes.len())
     };
     let mut net = new_supernet(&shape, height, width, config.seed, device)?;
-    let evaluation = data.network(config.train.channels, config.train.layers);
+    let evaluation = data.derived(&config.train);
     let stop = &config.search.stop;
     let mut keeper = InFolder {
         genotypes: Genotypes::new(folder.join(""), evaluation),

@@ -81,10 +81,8 @@ pub fn open_train(
     resume: bool,
 ) -> Result<TrainRun> {
     // Before the folder: what cannot be trained leaves nothing behind.
-    let settings = &config.train;
-    let shape = data.network(settings.channels, settings.layers);
-    let shape = NetworkConfig { skeleton: settings.skeleton, ..shape };
-    let network = Trainable::assemble(genotype, &shape, settings.auxiliary > 0.0)?;
+    let shape = data.derived(&config.train);
+    let network = Trainable::assemble(genotype, &shape, config.train.auxiliary > 0.0)?;
     let weights = Weights::init(&network.graph, config.seed)?;
     let (start, inherited) = match given {
         Start::Random => ("random weights".into(), false),
@@ -156,6 +154,7 @@ pub fn run_train(
         [
             ("program", format!("milenas-search {}", env!("CARGO_PKG_VERSION"))),
             ("data", source.to_string()),
+            ("split", config.data.split.to_string()),
             ("seed", config.seed.to_string()),
             ("epochs", config.train.epochs.to_string()),
             ("start", origin.start.clone()),

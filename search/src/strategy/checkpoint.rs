@@ -166,12 +166,12 @@ impl Checkpoint {
     ///
     /// # Errors
     /// A file that is damaged, or no checkpoint of a search.
-    pub fn supernet(path: &Path) -> Result<(Config, Weights)> {
+    pub fn supernet(path: &Path) -> Result<(Config, String, Weights)> {
         let (bytes, place) = (file::read(path, MAX_BYTES)?, path.display().to_string());
         let (found, header) = Reader::open::<Header>(&bytes, &place, KEY)?;
         let config = toml::from_str(&header.config)
             .map_err(|e| Error::Config { place: place.clone(), problem: e.message().into() })?;
-        Ok((config, found.weights(SUPERNET)?))
+        Ok((config, header.data, found.weights(SUPERNET)?))
     }
 
     /// Writes the file whole or not at all.
