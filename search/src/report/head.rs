@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use milenas_models::Cost;
-use milenas_models::shell::path;
+use milenas_models::shell::{path, quoted};
 
 use super::html::{escaped, facts, percent};
 use super::read::Story;
@@ -39,26 +39,33 @@ pub fn head(story: &Story) -> String {
         true => "Next",
         false => "It runs, or was stopped; this goes on with it",
     };
-    let asks =
-        if story.is_finished() && !story.is_search() { "" } else { ", with the images' source for SRC" };
-    let _ = writeln!(text, "<p>{when}{asks}:</p>\n<pre tabindex=\"0\">{}</pre>", escaped(&command(story)));
+    let command = command(story);
+    let asks = match story.source {
+        None if command.contains(" --data ") => ", with the images' source for SRC",
+        _ => "",
+    };
+    let _ = writeln!(text, "<p>{when}{asks}:</p>\n<pre tabindex=\"0\">{}</pre>", escaped(&command));
     text + &collapse(story)
 }
 
 /// What to type next.
 fn command(story: &Story) -> String {
     let run = path(&story.path);
+    let source = story.source.as_deref().unwrap_or("SRC");
+    let data = quoted(source);
     let device = story.device.as_ref().map(|device| format!(" --device {device}")).unwrap_or_default();
     match (story.is_finished(), story.is_search()) {
-        (false, true) => format!("milenas-search run --data SRC --out {run} --resume{device}"),
+        (false, true) => format!("milenas-search run --data {data} --out {run} --resume{device}"),
         (false, false) => {
-            let from = match &story.inherited {
-                Some(start) => format!("--from-supernet {}", path(&start.from_supernet)),
-                None => format!("--genotype {}", path(&story.path.join(GENOTYPE))),
-            };
-            format!("milenas-search train {from} --data SRC --out {run} --resume{device}")
+            let start = story.inherited.as_ref();
+            let from = start.map(|start| format!(" --from-supernet {}", path(&start.from_supernet)));
+            let from = from.unwrap_or_default();
+            let genotype = path(&story.path.join(GENOTYPE));
+            format!(
+                "milenas-search train{from} --genotype {genotype} --data {data} --out {run} --resume{device}"
+            )
         }
-        (true, true) => next::train(&story.path, "SRC"),
+        (true, true) => next::train(&story.path, source),
         (true, false) => next::export(&story.path),
     }
 }

@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 
 use crate::config::Config;
 use crate::run::{
-    CONFIG, COST, GENOTYPE, HISTORY, Inherited, METRICS, SCORES, SEEDS, START, TABLE, TIMINGS, Timing,
-    WEIGHTS, judged,
+    CONFIG, COST, GENOTYPE, HISTORY, Inherited, METRICS, SCORES, SEEDS, SOURCE, START, TABLE, TIMINGS,
+    Timing, WEIGHTS, judged,
 };
 use crate::score::population::Judged;
 use crate::supernet::Mixture;
@@ -85,6 +85,8 @@ pub struct Story {
     pub cost: Option<Cost>,
     /// Architectures that a search has judged one by one, and their values; `None` for other runs.
     pub judged: Option<Vec<Judged>>,
+    /// Where its images are from, as it was typed; runs of older versions do not tell.
+    pub source: Option<String>,
     /// What a search chose, or what is trained.
     pub genotype: Option<Genotype>,
     /// The search that a training has its weights from.
@@ -167,6 +169,7 @@ impl Story {
                 .filter(|device| device != "cpu"),
             cost: json(&path.join(COST))?,
             judged: path.join(HISTORY).exists().then(|| judged(&path.join(HISTORY))).transpose()?,
+            source: text(&path.join(SOURCE))?.map(|text| text.trim_end_matches('\n').to_string()),
             genotype: json(&path.join(GENOTYPE))?,
             inherited: json(&path.join(START))?,
             sizes: json(&path.join(TABLE))?.unwrap_or_default(),

@@ -174,8 +174,15 @@ fn an_interrupted_training_goes_on_from_its_start() {
     }
     std::fs::write(place.path().join("start.json"), "{\"from_supernet\":\"runs/it's\"}").unwrap();
     let page = page_of(&[place.path()]).unwrap();
-    let expected = escaped("milenas-search train --from-supernet 'runs/it'\\''s' --data SRC");
-    assert!(page.contains(&expected) && !page.contains("--genotype"), "{expected}");
+    // The genotype may be another than the search's own.
+    let genotype = milenas_models::shell::path(&place.path().join("genotype.json"));
+    let typed = format!("milenas-search train --from-supernet 'runs/it'\\''s' --genotype {genotype} --data");
+    assert!(page.contains(&escaped(&format!("{typed} SRC --out"))), "{typed}");
+    assert!(page.contains("source for SRC"));
+    std::fs::write(place.path().join("source.txt"), "my pictures/it's\n").unwrap();
+    let page = page_of(&[place.path()]).unwrap();
+    assert!(page.contains(&escaped(&format!("{typed} 'my pictures/it'\\''s' --out"))), "{page}");
+    assert!(!page.contains("SRC"));
 }
 
 /// Of a search that judges architectures one by one there are no epochs to tell.

@@ -93,14 +93,14 @@ pub fn open_population(
     let problem = match (begun, resume) {
         (true, true) => {
             check(&file, &origin)?;
-            let folder = Folder::reopen(path, config, 0)?;
+            let folder = Folder::reopen(path, config, &data.source, 0)?;
             let (history, draws) = tables(Judgements::reopen)?;
             return Ok(PopulationRun { folder, origin, history, draws });
         }
         (true, false) if unfinished => "an unfinished search. Help: go on with it by --resume, or",
         (false, _) if unfinished && path.join(CHECKPOINT).exists() => "another unfinished run. Help:",
         _ => {
-            let folder = Folder::create(path, config, GENOTYPE)?;
+            let folder = Folder::create(path, config, &data.source, GENOTYPE)?;
             let (history, draws) = tables(Judgements::create)?;
             // Last: with it there are tables to go on with.
             write_origin(&file, &origin)?;

@@ -56,7 +56,7 @@ pub fn open_search(
     }
     if checkpoint.exists() && resume {
         let from = Checkpoint::load(&checkpoint, &origin)?;
-        let folder = Folder::reopen(path, config, from.position.epoch)?;
+        let folder = Folder::reopen(path, config, &data.source, from.position.epoch)?;
         return Ok(SearchRun { folder, origin, from: Some(from) });
     }
     if checkpoint.exists() && !path.join(GENOTYPE).exists() {
@@ -66,7 +66,7 @@ pub fn open_search(
         );
         return Err(Error::Data { problem });
     }
-    Ok(SearchRun { folder: Folder::create(path, config, GENOTYPE)?, origin, from: None })
+    Ok(SearchRun { folder: Folder::create(path, config, &data.source, GENOTYPE)?, origin, from: None })
 }
 
 /// What a search found.

@@ -99,7 +99,7 @@ pub fn open_train(
     let checkpoint = path.join(CHECKPOINT);
     if checkpoint.exists() && resume {
         let from = Checkpoint::load(&checkpoint, &origin)?;
-        let folder = Folder::reopen(path, &origin.config, from.position.epoch)?;
+        let folder = Folder::reopen(path, &origin.config, &data.source, from.position.epoch)?;
         return Ok(TrainRun { folder, origin, from: Some(from), shape, network, weights, inherited });
     }
     if checkpoint.exists() && !path.join(WEIGHTS).exists() {
@@ -110,7 +110,7 @@ pub fn open_train(
         );
         return Err(Error::Data { problem });
     }
-    let folder = Folder::create(path, &origin.config, WEIGHTS)?;
+    let folder = Folder::create(path, &origin.config, &data.source, WEIGHTS)?;
     if let Start::Supernet(supernet) = given {
         write_json(&folder.join(START), &Inherited { from_supernet: supernet.run().to_path_buf() })?;
     }
