@@ -67,7 +67,7 @@ fn one(story: &Story) -> String {
         body.push_str(&confusion(scores));
     }
     body.push_str(&configuration(story));
-    page(&format!("{kind} {}", story.name()), &body)
+    page(&format!("{kind} {}", story.name()), &body, !story.is_finished())
 }
 
 fn series(story: &Story, name: &str, of: impl Fn(&Epoch) -> Option<f64>) -> Series {

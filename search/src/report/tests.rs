@@ -80,13 +80,16 @@ fn a_finished_search_tells_the_size_of_what_it_chose() {
     let lines = format!("{first}\n{}", search_line(1));
     run(place.path(), &[("metrics.jsonl", lines), ("genotypes/table.json", size.to_string())]);
     let number = |name: &str, value: &str| format!("<dt>{name}</dt><dd>{value}</dd>");
+    let again = "http-equiv=\"refresh\"";
     let page = page_of(&[place.path()]).unwrap();
-    assert!(page.contains(&number("parameters, last epoch", "3,349,342")));
+    assert!(page.contains(&number("parameters, last epoch", "3,349,342")) && page.contains(again));
+    assert!(!page_of(&[place.path(), place.path()]).unwrap().contains(again), "no run writes this page");
     std::fs::write(place.path().join("genotype.json"), &chosen).unwrap();
     let page = page_of(&[place.path()]).unwrap();
     assert!(
         page.contains(&number("parameters", "3,056")) && page.contains(&number("MACs an image", "2,001"))
     );
+    assert!(!page.contains(again), "it has ended");
     let both = page_of(&[place.path(), place.path()]).unwrap();
     assert_eq!((both.matches("<td>3,056</td>").count(), both.contains("3,349,342")), (2, false));
     // Without the table, the epoch that it was derived at has its numbers.

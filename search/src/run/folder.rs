@@ -22,6 +22,8 @@ pub const METRICS: &str = "metrics.jsonl";
 /// The name of the lines of how long it took.
 pub const TIMINGS: &str = "timings.jsonl";
 const TENSORBOARD: &str = "tensorboard";
+/// The least time between two pages while an epoch lasts.
+const PAGE: Duration = Duration::from_secs(30);
 /// How long another program's hold on a folder is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -57,6 +59,8 @@ pub struct Folder {
     timings: File,
     events: EventFile,
     spent: f64,
+    /// When the page was written last.
+    paged: Option<Instant>,
 }
 
 impl Folder {
@@ -131,7 +135,7 @@ impl Folder {
         file::write(&path.join(CONFIG), config.to_toml()?.as_bytes())?;
         file::write(&path.join(SOURCE), format!("{source}\n").as_bytes())?;
         let events = EventFile::open(&path.join(TENSORBOARD), epoch)?;
-        Ok(Folder { path: path.to_path_buf(), metrics, timings, events, spent: 0.0 })
+        Ok(Folder { path: path.to_path_buf(), metrics, timings, events, spent: 0.0, paged: None })
     }
 
     /// The path of a file in it.
@@ -158,14 +162,18 @@ impl Folder {
     }
 
     /// Appends to `timings.jsonl` how long it took `device` to come to a position since `since`, which starts anew; writes the run's page
-    /// where an epoch has ended.
+    /// where an epoch has ended, and now and then within one.
     pub fn mark(&mut self, position: Position, since: &mut Instant, device: &str) -> Result<()> {
         let seconds = std::mem::replace(since, Instant::now()).elapsed().as_secs_f64();
         self.time(position.epoch, position.step, seconds, device)?;
-        match position.step {
-            0 => report::write(&self.path),
-            _ => Ok(()),
-        }
+        let late = self.paged.is_none_or(|paged| paged.elapsed() >= PAGE);
+        if position.step == 0 || late { self.page() } else { Ok(()) }
+    }
+
+    /// Writes the run's page.
+    pub fn page(&mut self) -> Result<()> {
+        self.paged = Some(Instant::now());
+        report::write(&self.path)
     }
 
     /// `seconds` to come to a step of an epoch.
