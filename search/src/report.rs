@@ -1,6 +1,7 @@
 //! `report.html`: one self-contained page of a run, written while it runs, and one that compares runs.
 
 mod cell;
+mod head;
 mod html;
 mod judged;
 mod read;
@@ -11,13 +12,11 @@ use std::fmt::Write;
 use std::path::Path;
 
 use milenas_models::metrics::{ClassScore, Scores};
-use milenas_models::shell::path;
-use milenas_models::{Cost, Genotype, Primitive, file};
+use milenas_models::{Genotype, Primitive, file};
 
-use crate::run::{GENOTYPE, WEIGHTS};
-use crate::strategy::COLLAPSE;
-use crate::{Result, next};
-use html::{escaped, facts, figure, page, percent, table};
+use crate::Result;
+use head::head;
+use html::{escaped, figure, page, percent, table};
 use read::{Epoch, Story};
 use several::several;
 use svg::{Series, layers, legend, lines, points};
@@ -68,79 +67,7 @@ fn one(story: &Story) -> String {
         body.push_str(&confusion(scores));
     }
     body.push_str(&configuration(story));
-    page(&format!("{kind} {}", story.name()), &body)
-}
-
-/// Numbers, what to type next, and what to worry about.
-fn head(story: &Story) -> String {
-    let done = story.epochs.len();
-    let mut list = match &story.judged {
-        Some(judged) => vec![("architectures judged", judged.len().to_string())],
-        None => vec![("epochs", format!("{done} of {}", story.planned()))],
-    };
-    if let Some(last) = story.epochs.last() {
-        let what = if story.is_search() { "validation accuracy" } else { "test accuracy" };
-        list.push((what, percent(last.accuracy())));
-        list.push(("training loss", format!("{:.3}", last.train_loss)));
-    }
-    if let Some(Cost { params, macs }) = story.cost() {
-        let name = if story.is_search() { "parameters, last epoch" } else { "parameters" };
-        list.push((name, thousands(params)));
-        list.push(("MACs an image", thousands(macs)));
-    }
-    if let Some(scores) = &story.scores {
-        list.push(("top-5", percent(scores.top5)));
-    }
-    list.extend(spent(story));
-    let mut text = facts(&list);
-    let run = path(&story.path);
-    let finished = match story.is_search() {
-        true => story.genotype.is_some(),
-        false => story.path.join(WEIGHTS).exists(),
-    };
-    let device = story.device.as_ref().map(|device| format!(" --device {device}")).unwrap_or_default();
-    let command = match (finished, story.is_search()) {
-        (false, true) => format!("milenas-search run --data SRC --out {run} --resume{device}"),
-        (false, false) => {
-            let from = match &story.inherited {
-                Some(start) => format!("--from-supernet {}", path(&start.from_supernet)),
-                None => format!("--genotype {}", path(&story.path.join(GENOTYPE))),
-            };
-            format!("milenas-search train {from} --data SRC --out {run} --resume{device}")
-        }
-        (true, true) => next::train(&story.path, "SRC"),
-        (true, false) => next::export(&story.path),
-    };
-    let when = if finished { "Next" } else { "It runs, or was stopped; this goes on with it" };
-    let asks = if finished && !story.is_search() { "" } else { ", with the images' source for SRC" };
-    let _ = writeln!(text, "<p>{when}{asks}:</p>\n<pre tabindex=\"0\">{}</pre>", escaped(&command));
-    let skips = story.epochs.last().and_then(|epoch| epoch.skips).unwrap_or_default();
-    if skips >= COLLAPSE {
-        let _ = writeln!(
-            text,
-            "<p class=\"note\">The derived normal cell has {skips} skip connections of 8 operations: differentiable searches \
-             collapse this way. Train a larger genotype of <code>genotypes/</code>, or end earlier.</p>"
-        );
-    }
-    text
-}
-
-/// What the run cost: time, pace and memory.
-fn spent(story: &Story) -> Vec<(&'static str, String)> {
-    let mut list = Vec::new();
-    if story.seconds > 0.0 {
-        list.push(("time", time(story.seconds)));
-    }
-    if let Some(seconds) = story.epoch_seconds.filter(|&seconds| seconds > 0.0) {
-        list.push(("an epoch", time(seconds)));
-        if let Some(images) = story.epochs.last().and_then(|epoch| epoch.images) {
-            list.push(("training images a second", format!("{:.0}", images as f64 / seconds)));
-        }
-    }
-    if let Some(mib) = story.peak_mib {
-        list.push(("memory at most", format!("{mib:.0} MiB")));
-    }
-    list
+    page(&format!("{kind} {}", story.name()), &body, !story.is_finished())
 }
 
 fn series(story: &Story, name: &str, of: impl Fn(&Epoch) -> Option<f64>) -> Series {

@@ -51,10 +51,14 @@ pub const CONFIG: &str = "config.toml";
 pub const COST: &str = "cost.json";
 /// Where the weights of a training are from, if they are inherited.
 pub const START: &str = "start.json";
+/// The source of the images, as it was typed.
+pub const SOURCE: &str = "source.txt";
 
 /// Images of a source in memory, at the network's size.
 #[derive(Debug)]
 pub struct Data {
+    /// Where they come from.
+    pub source: Source,
     /// The names of the classes.
     pub classes: Vec<String>,
     /// To learn from.
@@ -85,12 +89,12 @@ impl Data {
             },
             side => dataset.suggest_contract(Some(side), &limits)?,
         };
-        Self::under(dataset, contract, &limits)
+        Self::under(source, dataset, contract, &limits)
     }
 
     /// # Errors
     /// A class of which no training image can be read: what is trained would never name it.
-    fn under(dataset: Dataset, contract: InputContract, limits: &Limits) -> Result<Self> {
+    fn under(source: &Source, dataset: Dataset, contract: InputContract, limits: &Limits) -> Result<Self> {
         let (mut notes, mut whole) = (dataset.notes, true);
         let mut read = |samples: &[_], part: &str| {
             let (images, bad) = Dataset::load(samples, &contract, limits, &|_| {});
@@ -119,7 +123,7 @@ impl Data {
             );
             return Err(Error::Data { problem });
         }
-        Ok(Data { classes: dataset.classes, train, test, notes, whole })
+        Ok(Data { source: source.clone(), classes: dataset.classes, train, test, notes, whole })
     }
 
     /// The network that a genotype becomes by `train`.

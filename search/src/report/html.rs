@@ -36,14 +36,22 @@ code, pre { font: 13px ui-monospace, monospace } pre { background: var(--fill); 
 @media print { * { -webkit-print-color-adjust: exact; print-color-adjust: exact } body { max-width: none } figure, table, pre { break-inside: avoid } .wide { overflow: visible } }
 ";
 
-/// A page with this title. Its policy lets the browser load nothing, whatever is in it.
-pub fn page(title: &str, body: &str) -> String {
+/// Seconds after which the page of a run that goes on is read again.
+const AGAIN: u32 = 30;
+
+/// A page with this title, which the browser reads again now and then if it `grows`. Its policy lets the browser load nothing, whatever is
+/// in it.
+pub fn page(title: &str, body: &str, grows: bool) -> String {
+    let again = match grows {
+        true => format!("<meta http-equiv=\"refresh\" content=\"{AGAIN}\">\n"),
+        false => String::new(),
+    };
     let title = escaped(title);
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <link rel=\"icon\" href=\"data:,\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
+         {again}<link rel=\"icon\" href=\"data:,\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
          <main>\n<h1>{title}</h1>\n{body}</main>\n</body>\n</html>\n"
     )
 }

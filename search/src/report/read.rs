@@ -9,7 +9,8 @@ use serde::de::DeserializeOwned;
 
 use crate::config::Config;
 use crate::run::{
-    CONFIG, COST, GENOTYPE, HISTORY, Inherited, METRICS, SCORES, SEEDS, START, TABLE, TIMINGS, Timing, judged,
+    CONFIG, COST, GENOTYPE, HISTORY, Inherited, METRICS, SCORES, SEEDS, SOURCE, START, TABLE, TIMINGS,
+    Timing, WEIGHTS, judged,
 };
 use crate::score::population::Judged;
 use crate::supernet::Mixture;
@@ -63,6 +64,7 @@ pub struct Size {
     pub params: u64,
     pub macs: u64,
     pub file: String,
+    pub genotype: Option<Genotype>,
 }
 
 /// A run as far as it is.
@@ -83,6 +85,8 @@ pub struct Story {
     pub cost: Option<Cost>,
     /// Architectures that a search has judged one by one, and their values; `None` for other runs.
     pub judged: Option<Vec<Judged>>,
+    /// Where its images are from, as it was typed; runs of older versions do not tell.
+    pub source: Option<String>,
     /// What a search chose, or what is trained.
     pub genotype: Option<Genotype>,
     /// The search that a training has its weights from.
@@ -165,6 +169,7 @@ impl Story {
                 .filter(|device| device != "cpu"),
             cost: json(&path.join(COST))?,
             judged: path.join(HISTORY).exists().then(|| judged(&path.join(HISTORY))).transpose()?,
+            source: text(&path.join(SOURCE))?.map(|text| text.trim_end_matches('\n').to_string()),
             genotype: json(&path.join(GENOTYPE))?,
             inherited: json(&path.join(START))?,
             sizes: json(&path.join(TABLE))?.unwrap_or_default(),
@@ -191,10 +196,22 @@ impl Story {
         }
     }
 
-    /// Of the network that is trained, or of what a search would choose after its last epoch.
+    /// Of [`cells`](Self::cells): what is trained, what a search chose, or what its last epoch had.
     pub fn cost(&self) -> Option<Cost> {
-        let last = self.epochs.last();
-        self.cost.or_else(|| last.and_then(|e| Some(Cost { params: e.params?, macs: e.macs? })))
+        let shown = self.cells()?;
+        let size = || self.sizes.iter().find(|size| size.genotype.as_ref() == Some(shown));
+        let epoch = || self.epochs.iter().rfind(|epoch| epoch.genotype.as_ref() == Some(shown));
+        self.cost
+            .or_else(|| size().map(|&Size { params, macs, .. }| Cost { params, macs }))
+            .or_else(|| epoch().and_then(|e| Some(Cost { params: e.params?, macs: e.macs? })))
+    }
+
+    /// Whether it has come to its end.
+    pub fn is_finished(&self) -> bool {
+        match self.is_search() {
+            true => self.genotype.is_some(),
+            false => self.path.join(WEIGHTS).exists(),
+        }
     }
 
     /// What is found or trained: what was chosen, or what the last epoch had.

@@ -75,5 +75,5 @@ pub fn several(stories: &[Story]) -> String {
             );
         }
     }
-    page(&format!("{} runs", stories.len()), &body)
+    page(&format!("{} runs", stories.len()), &body, false)
 }

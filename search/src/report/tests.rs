@@ -67,6 +67,37 @@ fn a_search_is_told_whole() {
     }
 }
 
+/// What it chose is not what its last epoch had: the numbers are of the cells that are drawn.
+#[test]
+fn a_finished_search_tells_the_size_of_what_it_chose() {
+    let place = tempfile::tempdir().unwrap();
+    let chosen = Genotype::named("DARTS_V1").unwrap().to_json();
+    let genotype: serde_json::Value = serde_json::from_str(&chosen).unwrap();
+    let mut first: serde_json::Value = serde_json::from_str(&search_line(0)).unwrap();
+    (first["genotype"], first["params"]) = (genotype.clone(), 3056.into());
+    let size = serde_json::json!([{ "n": 6, "r": 0, "epoch": 0, "valid_accuracy": 0.4, "params": 3056, "macs": 2001,
+        "file": "n6_r0.json", "genotype": genotype, "alphas": null }]);
+    let lines = format!("{first}\n{}", search_line(1));
+    run(place.path(), &[("metrics.jsonl", lines), ("genotypes/table.json", size.to_string())]);
+    let number = |name: &str, value: &str| format!("<dt>{name}</dt><dd>{value}</dd>");
+    let again = "http-equiv=\"refresh\"";
+    let page = page_of(&[place.path()]).unwrap();
+    assert!(page.contains(&number("parameters, last epoch", "3,349,342")) && page.contains(again));
+    assert!(!page_of(&[place.path(), place.path()]).unwrap().contains(again), "no run writes this page");
+    std::fs::write(place.path().join("genotype.json"), &chosen).unwrap();
+    let page = page_of(&[place.path()]).unwrap();
+    assert!(
+        page.contains(&number("parameters", "3,056")) && page.contains(&number("MACs an image", "2,001"))
+    );
+    assert!(!page.contains(again), "it has ended");
+    let both = page_of(&[place.path(), place.path()]).unwrap();
+    assert_eq!((both.matches("<td>3,056</td>").count(), both.contains("3,349,342")), (2, false));
+    // Without the table, the epoch that it was derived at has its numbers.
+    std::fs::remove_file(place.path().join("genotypes/table.json")).unwrap();
+    let page = page_of(&[place.path()]).unwrap();
+    assert!(page.contains(&number("parameters", "3,056")) && page.contains(&number("MACs an image", "500")));
+}
+
 #[test]
 fn a_search_of_nasbench201_names_its_own_operations() {
     let place = tempfile::tempdir().unwrap();
@@ -146,8 +177,15 @@ fn an_interrupted_training_goes_on_from_its_start() {
     }
     std::fs::write(place.path().join("start.json"), "{\"from_supernet\":\"runs/it's\"}").unwrap();
     let page = page_of(&[place.path()]).unwrap();
-    let expected = escaped("milenas-search train --from-supernet 'runs/it'\\''s' --data SRC");
-    assert!(page.contains(&expected) && !page.contains("--genotype"), "{expected}");
+    // The genotype may be another than the search's own.
+    let genotype = milenas_models::shell::path(&place.path().join("genotype.json"));
+    let typed = format!("milenas-search train --from-supernet 'runs/it'\\''s' --genotype {genotype} --data");
+    assert!(page.contains(&escaped(&format!("{typed} SRC --out"))), "{typed}");
+    assert!(page.contains("source for SRC"));
+    std::fs::write(place.path().join("source.txt"), "my pictures/it's\n").unwrap();
+    let page = page_of(&[place.path()]).unwrap();
+    assert!(page.contains(&escaped(&format!("{typed} 'my pictures/it'\\''s' --out"))), "{page}");
+    assert!(!page.contains("SRC"));
 }
 
 /// Of a search that judges architectures one by one there are no epochs to tell.

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use milenas_models::file;
+use milenas_models::images::Source;
 use milenas_models::memory::peak_mib;
 use serde::{Deserialize, Serialize};
 
-use super::CONFIG;
+use super::{CONFIG, SOURCE};
 use crate::checkpoint::Position;
 use crate::config::Config;
 use crate::report;
@@ -21,6 +22,8 @@ pub const METRICS: &str = "metrics.jsonl";
 /// The name of the lines of how long it took.
 pub const TIMINGS: &str = "timings.jsonl";
 const TENSORBOARD: &str = "tensorboard";
+/// The least time between two pages while an epoch lasts.
+const PAGE: Duration = Duration::from_secs(30);
 /// How long another program's hold on a folder is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -56,14 +59,16 @@ pub struct Folder {
     timings: File,
     events: EventFile,
     spent: f64,
+    /// When the page was written last.
+    paged: Option<Instant>,
 }
 
 impl Folder {
-    /// Makes the folder and writes the resolved configuration into it.
+    /// Makes the folder and writes the resolved configuration into it, and the source of its images.
     ///
     /// # Errors
     /// A folder that already holds a finished run, or that another program writes.
-    pub fn create(path: &Path, config: &Config, result: &str) -> Result<Self> {
+    pub fn create(path: &Path, config: &Config, source: &Source, result: &str) -> Result<Self> {
         if path.join(result).exists() {
             let problem = format!(
                 "{} already holds {result}. Help: choose another --out, or remove the folder",
@@ -72,7 +77,7 @@ impl Folder {
             return Err(Error::Data { problem });
         }
         fs::create_dir_all(path).map_err(Error::io(path))?;
-        let folder = Self::open(path, config, 0)?;
+        let folder = Self::open(path, config, source, 0)?;
         for (file, name) in [(&folder.metrics, METRICS), (&folder.timings, TIMINGS)] {
             file.set_len(0).map_err(Error::io(path.join(name)))?;
         }
@@ -83,8 +88,8 @@ impl Folder {
     ///
     /// # Errors
     /// Fewer lines than epochs, a line that is no record of its epoch, a folder that another program writes.
-    pub fn reopen(path: &Path, config: &Config, epoch: usize) -> Result<Self> {
-        let mut folder = Self::open(path, config, epoch)?;
+    pub fn reopen(path: &Path, config: &Config, source: &Source, epoch: usize) -> Result<Self> {
+        let mut folder = Self::open(path, config, source, epoch)?;
         let name = path.join(METRICS);
         let other = |problem: String| {
             let problem =
@@ -117,7 +122,7 @@ impl Folder {
         Ok(folder)
     }
 
-    fn open(path: &Path, config: &Config, epoch: usize) -> Result<Self> {
+    fn open(path: &Path, config: &Config, source: &Source, epoch: usize) -> Result<Self> {
         let lines = |name| {
             let path = path.join(name);
             let mut options = OpenOptions::new();
@@ -128,8 +133,9 @@ impl Folder {
         hold(&metrics, &name)?;
         sweep(path);
         file::write(&path.join(CONFIG), config.to_toml()?.as_bytes())?;
+        file::write(&path.join(SOURCE), format!("{source}\n").as_bytes())?;
         let events = EventFile::open(&path.join(TENSORBOARD), epoch)?;
-        Ok(Folder { path: path.to_path_buf(), metrics, timings, events, spent: 0.0 })
+        Ok(Folder { path: path.to_path_buf(), metrics, timings, events, spent: 0.0, paged: None })
     }
 
     /// The path of a file in it.
@@ -156,14 +162,18 @@ impl Folder {
     }
 
     /// Appends to `timings.jsonl` how long it took `device` to come to a position since `since`, which starts anew; writes the run's page
-    /// where an epoch has ended.
+    /// where an epoch has ended, and now and then within one.
     pub fn mark(&mut self, position: Position, since: &mut Instant, device: &str) -> Result<()> {
         let seconds = std::mem::replace(since, Instant::now()).elapsed().as_secs_f64();
         self.time(position.epoch, position.step, seconds, device)?;
-        match position.step {
-            0 => report::write(&self.path),
-            _ => Ok(()),
-        }
+        let late = self.paged.is_none_or(|paged| paged.elapsed() >= PAGE);
+        if position.step == 0 || late { self.page() } else { Ok(()) }
+    }
+
+    /// Writes the run's page.
+    pub fn page(&mut self) -> Result<()> {
+        self.paged = Some(Instant::now());
+        report::write(&self.path)
     }
 
     /// `seconds` to come to a step of an epoch.
@@ -253,7 +263,7 @@ mod tests {
     #[test]
     fn torn_anywhere_the_lines_before_the_checkpoint_stay() {
         let place = tempfile::tempdir().unwrap();
-        let mut folder = Folder::create(place.path(), &config(), "x").unwrap();
+        let mut folder = Folder::create(place.path(), &config(), &Source::Digits, "x").unwrap();
         (0..3).for_each(|epoch| folder.record(&line(epoch)).unwrap());
         drop(folder);
         let path = place.path().join(METRICS);
@@ -262,23 +272,23 @@ mod tests {
         for length in 0..=whole.len() {
             for epoch in 0..=length / each {
                 fs::write(&path, &whole[..length]).unwrap();
-                let mut folder = Folder::reopen(place.path(), &config(), epoch).unwrap();
+                let mut folder = Folder::reopen(place.path(), &config(), &Source::Digits, epoch).unwrap();
                 (epoch..3).for_each(|epoch| folder.record(&line(epoch)).unwrap());
                 assert!(fs::read(&path).unwrap() == whole, "{length} bytes, epoch {epoch}");
             }
         }
         fs::write(&path, &whole[..each + 3]).unwrap();
-        let message = Folder::reopen(place.path(), &config(), 2).unwrap_err().to_string();
+        let message = Folder::reopen(place.path(), &config(), &Source::Digits, 2).unwrap_err().to_string();
         assert!(message.contains("it has 1 records, the checkpoint is after 2 epochs"), "{message}");
         fs::write(&path, [&whole[each..2 * each], &whole[..each]].concat()).unwrap();
-        let message = Folder::reopen(place.path(), &config(), 2).unwrap_err().to_string();
+        let message = Folder::reopen(place.path(), &config(), &Source::Digits, 2).unwrap_err().to_string();
         assert!(message.contains("line 1 is not of epoch 0"), "{message}");
     }
 
     #[test]
     fn time_adds_up_and_a_killed_writer_leaves_nothing() {
         let place = tempfile::tempdir().unwrap();
-        let mut folder = Folder::create(place.path(), &config(), "x").unwrap();
+        let mut folder = Folder::create(place.path(), &config(), &Source::Digits, "x").unwrap();
         folder.time(0, 4, 1.5, "cpu").unwrap();
         folder.time(0, 8, 2.0, "cpu").unwrap();
         drop(folder);
@@ -286,7 +296,7 @@ mod tests {
         let torn = fs::read(&path).unwrap();
         fs::write(&path, &torn[..torn.len() - 2]).unwrap();
         fs::write(place.path().join("checkpoint.safetensors.7.tmp"), "half").unwrap();
-        let mut folder = Folder::reopen(place.path(), &config(), 0).unwrap();
+        let mut folder = Folder::reopen(place.path(), &config(), &Source::Digits, 0).unwrap();
         folder.time(0, 8, 1.0, "cpu").unwrap();
         assert_eq!(folder.spent(), 2.5);
         assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 2);
@@ -296,10 +306,10 @@ mod tests {
     #[test]
     fn two_programs_do_not_write_one_folder() {
         let place = tempfile::tempdir().unwrap();
-        let folder = Folder::create(place.path(), &config(), "x").unwrap();
-        let message = Folder::reopen(place.path(), &config(), 0).unwrap_err().to_string();
+        let folder = Folder::create(place.path(), &config(), &Source::Digits, "x").unwrap();
+        let message = Folder::reopen(place.path(), &config(), &Source::Digits, 0).unwrap_err().to_string();
         assert!(message.contains("another program writes"), "{message}");
         drop(folder);
-        Folder::reopen(place.path(), &config(), 0).unwrap();
+        Folder::reopen(place.path(), &config(), &Source::Digits, 0).unwrap();
     }
 }

@@ -20,7 +20,7 @@ use crate::strategy::sizes::{Limits, measure};
 use crate::supernet::Place;
 use crate::train::checkpoint::Checkpoint;
 use crate::train::{Keeper, Task, TrainRecord, train};
-use crate::{Error, Result, report};
+use crate::{Error, Result};
 
 /// The name of the table of all judgements, which grows by each of them.
 pub const HISTORY: &str = "history.csv";
@@ -93,14 +93,14 @@ pub fn open_population(
     let problem = match (begun, resume) {
         (true, true) => {
             check(&file, &origin)?;
-            let folder = Folder::reopen(path, config, 0)?;
+            let folder = Folder::reopen(path, config, &data.source, 0)?;
             let (history, draws) = tables(Judgements::reopen)?;
             return Ok(PopulationRun { folder, origin, history, draws });
         }
         (true, false) if unfinished => "an unfinished search. Help: go on with it by --resume, or",
         (false, _) if unfinished && path.join(CHECKPOINT).exists() => "another unfinished run. Help:",
         _ => {
-            let folder = Folder::create(path, config, GENOTYPE)?;
+            let folder = Folder::create(path, config, &data.source, GENOTYPE)?;
             let (history, draws) = tables(Judgements::create)?;
             // Last: with it there are tables to go on with.
             write_origin(&file, &origin)?;
@@ -146,7 +146,7 @@ pub fn run_population(
     recorder: &mut dyn Recorder,
     tell: &mut dyn FnMut(By, usize, &Judged),
 ) -> Result<(Outcome, Judged)> {
-    let PopulationRun { folder, origin, history, draws } = run;
+    let PopulationRun { mut folder, origin, history, draws } = run;
     let config = &origin.config;
     let settings = &config.search;
     let (first, second) = halves(data.train.len(), settings.train_portion, config.seed);
@@ -154,6 +154,7 @@ pub fn run_population(
         let problem = format!("{} training images, a search needs two or more", data.train.len());
         return Err(Error::Data { problem });
     }
+    folder.page()?;
     let network = data.network(settings.channels, settings.layers);
     let batch = Plan::batch(&data.train, &first[..BATCH.min(first.len())]);
     let mut judge = InFolder {
@@ -179,7 +180,7 @@ pub fn run_population(
     let best = best(&outcome.judged).ok_or_else(|| Error::Data { problem: "nothing was judged".into() })?;
     judge.mark()?;
     file::write(&judge.folder.join(GENOTYPE), best.genotype.to_json().as_bytes())?;
-    report::write(judge.folder.path())?;
+    judge.folder.page()?;
     let best = best.clone();
     Ok((outcome, best))
 }

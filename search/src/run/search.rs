@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::strategy::checkpoint::{Checkpoint, Origin};
 use crate::strategy::{Ended, EpochRecord, Keeper, Recorder, Task, search};
 use crate::supernet::{Place, SupernetConfig, new_supernet};
-use crate::{Error, Result, report};
+use crate::{Error, Result};
 
 /// A folder, what the search in it is made of, and where it goes on.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ pub fn open_search(
     }
     if checkpoint.exists() && resume {
         let from = Checkpoint::load(&checkpoint, &origin)?;
-        let folder = Folder::reopen(path, config, from.position.epoch)?;
+        let folder = Folder::reopen(path, config, &data.source, from.position.epoch)?;
         return Ok(SearchRun { folder, origin, from: Some(from) });
     }
     if checkpoint.exists() && !path.join(GENOTYPE).exists() {
@@ -66,7 +66,7 @@ pub fn open_search(
         );
         return Err(Error::Data { problem });
     }
-    Ok(SearchRun { folder: Folder::create(path, config, GENOTYPE)?, origin, from: None })
+    Ok(SearchRun { folder: Folder::create(path, config, &data.source, GENOTYPE)?, origin, from: None })
 }
 
 /// What a search found.
@@ -83,7 +83,7 @@ pub struct Found {
 }
 
 /// Searches on a source's images, on a device or, without one, on the CPU; leaves `genotype.json`, the best of every size in
-/// `genotypes/`, the last point in `checkpoint.safetensors`, and `report.html`, which grows with every epoch.
+/// `genotypes/`, the last point in `checkpoint.safetensors`, and `report.html`, which is there from the beginning and grows.
 ///
 /// # Errors
 /// Those of the search, and that no size is within the limits: all else is written then.
@@ -106,6 +106,7 @@ pub fn run_search(
         partial: config.search.partial_channels,
         ..SupernetConfig::paper(data.classes.len())
     };
+    folder.page()?;
     let mut net = new_supernet(&shape, height, width, config.seed, device)?;
     let evaluation = data.derived(&config.train);
     let stop = &config.search.stop;
@@ -125,7 +126,7 @@ pub fn run_search(
     let table = table(&outcome.sizes, &evaluation)?;
     let genotype = chosen.map_or(outcome.genotype, |row| table[row].genotype.clone());
     file::write(&folder.join(GENOTYPE), genotype.to_json().as_bytes())?;
-    report::write(folder.path())?;
+    folder.page()?;
     Ok(Found { genotype, table, chosen, ended: outcome.ended })
 }
 

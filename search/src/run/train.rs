@@ -17,7 +17,7 @@ use crate::strategy::Recorder;
 use crate::supernet::Place;
 use crate::train::checkpoint::{Checkpoint, Origin};
 use crate::train::{Keeper, Task, TrainRecord, estimate_statistics, evaluate, train};
-use crate::{Error, Result, report};
+use crate::{Error, Result};
 
 /// A folder, what the training in it is made of, and where it goes on.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ pub fn open_train(
     let checkpoint = path.join(CHECKPOINT);
     if checkpoint.exists() && resume {
         let from = Checkpoint::load(&checkpoint, &origin)?;
-        let folder = Folder::reopen(path, &origin.config, from.position.epoch)?;
+        let folder = Folder::reopen(path, &origin.config, &data.source, from.position.epoch)?;
         return Ok(TrainRun { folder, origin, from: Some(from), shape, network, weights, inherited });
     }
     if checkpoint.exists() && !path.join(WEIGHTS).exists() {
@@ -108,7 +108,7 @@ pub fn open_train(
         );
         return Err(Error::Data { problem });
     }
-    let folder = Folder::create(path, &origin.config, WEIGHTS)?;
+    let folder = Folder::create(path, &origin.config, &data.source, WEIGHTS)?;
     if let Start::Supernet(supernet) = given {
         write_json(&folder.join(START), &Inherited { from_supernet: supernet.run().to_path_buf() })?;
     }
@@ -116,7 +116,7 @@ pub fn open_train(
 }
 
 /// Trains a genotype on a source's images, on the device that the run was opened for; leaves `weights.safetensors`, without an auxiliary head, what they score in
-/// `scores.json`, `cost.json`, the last point in `checkpoint.safetensors`, and `report.html`, which grows with every epoch. `tell` hears the accuracy of inherited weights, if there are any,
+/// `scores.json`, `cost.json`, the last point in `checkpoint.safetensors`, and `report.html`, which is there from the beginning and grows. `tell` hears the accuracy of inherited weights, if there are any,
 /// and of every epoch.
 pub fn run_train(
     source: &Source,
@@ -137,6 +137,7 @@ pub fn run_train(
     file::write(&folder.join(GENOTYPE), genotype.to_json().as_bytes())?;
     let graph = assemble(genotype, &shape)?;
     write_json(&folder.join(COST), &cost(&graph))?;
+    folder.page()?;
     let task = Task { network: &network, pictures: &data.train, test: &data.test, config };
     let mut keeper = InFolder {
         folder: &mut folder,
@@ -173,7 +174,7 @@ pub fn run_train(
     write_json(&folder.join(SCORES), &scores)?;
     let model = Model { card, graph, weights };
     model.save(&folder.join(WEIGHTS))?;
-    report::write(folder.path())?;
+    folder.page()?;
     Ok(Trained { model, scores })
 }
 
