@@ -20,6 +20,10 @@ const COLOURS: &str = "[['body', 'color'], ['dt', 'color'], ['svg text', 'fill']
 const REACHED: &str = "[...document.querySelectorAll('*')].filter(e => e.scrollWidth > e.clientWidth + 1 && \
     getComputedStyle(e).overflowX == 'auto').map(e => e.tabIndex)";
 
+/// How many tables have no room.
+const FOLDED: &str =
+    "[...document.querySelectorAll('table')].filter(e => e.getBoundingClientRect().height == 0).length";
+
 /// The element that has the keyboard's focus, and whether this can be seen.
 const FOCUS: &str = "(e => [[...document.querySelectorAll('*')].indexOf(e), e.tagName, \
     getComputedStyle(e).outlineStyle != 'none' && getComputedStyle(e).outlineWidth != '0px'])(document.activeElement)";
@@ -60,15 +64,23 @@ fn tabbed(browser: &mut Browser) -> Vec<(i64, String)> {
     }
 }
 
-/// Pages of a search, of a training, and of both.
-fn pages(root: &Path) -> [PathBuf; 3] {
+/// Pages of a search, of a training, of both, and of a training that is not done.
+fn pages(root: &Path) -> [PathBuf; 4] {
+    let epochs = "--set search.epochs=3 --set train.epochs=3";
     let run = |what: &str, out: &str| {
-        succeed(root, &format!("milenas-search {what} --data digits --out {out} {TINY}"))
+        succeed(root, &format!("milenas-search {what} --data digits --out {out} {TINY} {epochs}"))
     };
     run("run", "search");
     run("train --genotype search/genotype.json", "network");
     succeed(root, "milenas-search report search network --out both.html");
-    ["search/report.html", "network/report.html", "both.html"].map(|name| root.join(name))
+    fs::create_dir(root.join("running")).unwrap();
+    for name in ["config.toml", "source.txt", "genotype.json", "cost.json", "metrics.jsonl", "timings.jsonl"]
+    {
+        fs::copy(root.join("network").join(name), root.join("running").join(name)).unwrap();
+    }
+    succeed(root, "milenas-search report running");
+    ["search/report.html", "network/report.html", "both.html", "running/report.html"]
+        .map(|name| root.join(name))
 }
 
 #[test]
@@ -92,7 +104,7 @@ fn pages_are_read_on_any_screen_on_paper_and_by_keyboard() {
         assert!(said.is_empty() && asked.is_empty(), "{name}: {said:?} {asked:?}");
         let dom = browser.value("document.documentElement.outerHTML");
         let written = fs::read_to_string(page).unwrap();
-        for mark in ["<svg", "<path", "<polygon", "<td", "<text"] {
+        for mark in ["<svg", "<path", "<polyline", "<polygon", "<circle", "<td", "<text"] {
             let found = dom.as_str().unwrap().matches(mark).count();
             assert_eq!(found, written.matches(mark).count(), "{mark} of {name}");
         }
@@ -111,6 +123,7 @@ fn pages_are_read_on_any_screen_on_paper_and_by_keyboard() {
         browser.show("print", "light");
         let cut = "[...document.querySelectorAll('.wide')].filter(e => getComputedStyle(e).overflowX != 'visible').length";
         assert_eq!(browser.value(cut), 0, "{name} on paper");
+        assert_eq!(browser.value(FOLDED), 0, "{name} on paper");
         browser.show("screen", "light");
         let paper = browser.ask("Page.printToPDF", serde_json::json!({ "printBackground": true }));
         // "%PDF" in base 64.
