@@ -140,7 +140,7 @@ fn a_training_begins_with_statistics_of_its_images() {
     let run =
         open_train(&folder.path().join("n"), &config, &data, &genotype, &start, Place::Cpu, false).unwrap();
     let mut told = None;
-    run_train(&Source::Digits, &data, run, None, &mut Silent, &mut |before, _| told = before).unwrap();
+    run_train(&data, run, None, &mut Silent, &mut |before, _| told = before).unwrap();
     assert_eq!(told, Some(estimated));
 }
 

@@ -20,9 +20,8 @@ const COLOURS: &str = "[['body', 'color'], ['dt', 'color'], ['svg text', 'fill']
 const REACHED: &str = "[...document.querySelectorAll('*')].filter(e => e.scrollWidth > e.clientWidth + 1 && \
     getComputedStyle(e).overflowX == 'auto').map(e => e.tabIndex)";
 
-/// How many tables have no room.
-const FOLDED: &str =
-    "[...document.querySelectorAll('table')].filter(e => e.getBoundingClientRect().height == 0).length";
+/// How many tables and texts are not shown.
+const FOLDED: &str = "[...document.querySelectorAll('table, pre')].filter(e => !e.checkVisibility()).length";
 
 /// The element that has the keyboard's focus, and whether this can be seen.
 const FOCUS: &str = "(e => [[...document.querySelectorAll('*')].indexOf(e), e.tagName, \
@@ -119,6 +118,8 @@ fn pages_are_read_on_any_screen_on_paper_and_by_keyboard() {
             let (least, back) = contrast(&mut browser);
             assert!(least >= READABLE && light.contains(&back), "{name}, {scheme}: {least}, on {back}");
         }
+        let folded = browser.value(FOLDED).as_u64().unwrap();
+        assert_eq!(folded > 0, written.contains("<details>"), "{name}: {folded} are folded");
         // On paper nothing scrolls, so nothing may be cut off.
         browser.show("print", "light");
         let cut = "[...document.querySelectorAll('.wide')].filter(e => getComputedStyle(e).overflowX != 'visible').length";

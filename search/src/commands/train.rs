@@ -147,7 +147,7 @@ impl Job<'_> {
         }
         let lines = Progress::new("train");
         let mut first = true;
-        let trained = run_train(&source, &data, run, device, &mut progress, &mut |inherited, r| {
+        let trained = run_train(&data, run, device, &mut progress, &mut |inherited, r| {
             if let (true, Some(accuracy)) = (std::mem::take(&mut first), inherited) {
                 lines.line(&format!("{what}: inherited weights had test accuracy {:.2} %", 100.0 * accuracy));
             }

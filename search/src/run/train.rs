@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use milenas_models::images::Source;
 use milenas_models::metrics::Scores;
 use milenas_models::{Card, Genotype, Model, NetworkConfig, Trainable, Weights, assemble, cost, file};
 use serde::{Deserialize, Serialize};
@@ -115,11 +114,10 @@ pub fn open_train(
     Ok(TrainRun { folder, origin, from: None, shape, network, weights, inherited })
 }
 
-/// Trains a genotype on a source's images, on the device that the run was opened for; leaves `weights.safetensors`, without an auxiliary head, what they score in
+/// Trains a genotype on its images, on the device that the run was opened for; leaves `weights.safetensors`, without an auxiliary head, what they score in
 /// `scores.json`, `cost.json`, the last point in `checkpoint.safetensors`, and `report.html`, which is there from the beginning and grows. `tell` hears the accuracy of inherited weights, if there are any,
 /// and of every epoch.
 pub fn run_train(
-    source: &Source,
     data: &Data,
     run: TrainRun,
     mut device: MaybeDevice<'_>,
@@ -154,7 +152,7 @@ pub fn run_train(
     let record = BTreeMap::from(
         [
             ("program", format!("milenas-search {}", env!("CARGO_PKG_VERSION"))),
-            ("data", source.to_string()),
+            ("data", data.source.to_string()),
             ("split", config.data.split.to_string()),
             ("seed", config.seed.to_string()),
             ("epochs", config.train.epochs.to_string()),
