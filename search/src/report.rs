@@ -4,6 +4,7 @@ mod cell;
 mod head;
 mod html;
 mod judged;
+mod mixtures;
 mod read;
 mod several;
 mod svg;
@@ -17,9 +18,10 @@ use milenas_models::{Genotype, Primitive, file};
 use crate::Result;
 use head::head;
 use html::{escaped, figure, page, percent, table};
+use mixtures::mixtures;
 use read::{Epoch, Story};
 use several::several;
-use svg::{Series, layers, legend, lines, points};
+use svg::{Series, lines, points};
 
 /// The name of the page in a run folder.
 pub const REPORT: &str = "report.html";
@@ -62,7 +64,7 @@ fn one(story: &Story) -> String {
         body.push_str(&cells(genotype));
     }
     body.push_str(&sizes(story));
-    body.push_str(&alphas(story));
+    body.push_str(&mixtures(story));
     if let Some(scores) = &story.scores {
         body.push_str(&confusion(scores));
     }
@@ -108,8 +110,11 @@ fn epochs(story: &Story) -> String {
     let held = if story.is_search() { "validation" } else { "test" };
     let held_loss = format!("{held} loss");
     let mut head = vec!["epoch", "learning rate", "loss", &held_loss, "training", held];
+    let reduces = story.config.search.space().is_ok_and(|space| space.has_reduction());
+    let entropies = &["entropy, normal", "entropy, reduction"][..1 + usize::from(reduces)];
     if story.is_search() {
         head.extend(["n", "r", "parameters"]);
+        head.extend(entropies);
     }
     let row = |e: &Epoch| {
         let mut row = vec![
@@ -122,6 +127,9 @@ fn epochs(story: &Story) -> String {
         ];
         if let (Some([n, r]), Some(params)) = (e.convolutions, e.params) {
             row.extend([n.to_string(), r.to_string(), thousands(params)]);
+            row.extend(
+                e.entropy.iter().flatten().take(entropies.len()).map(|entropy| format!("{entropy:.3}")),
+            );
         }
         row
     };
@@ -180,39 +188,6 @@ fn sizes(story: &Story) -> String {
         ),
         table(&["size", "epoch", "validation", "parameters", "MACs an image", "file"], &rows)
     )
-}
-
-fn alphas(story: &Story) -> String {
-    let mixtures: Vec<_> = story.epochs.iter().filter_map(|e| e.mixture.as_ref()).collect();
-    let Some(last) = mixtures.last() else { return String::new() };
-    let Ok(space) = story.config.search.space() else { return String::new() };
-    let names: Vec<String> = space.primitives.iter().map(|p| cell::name(*p)).collect();
-    let mut text = format!(
-        "<h2>Mixtures over the epochs</h2>\n<p>How much each operation weighs on each edge, from the first epoch to the last; all \
-         together are the height.</p>\n{}",
-        legend(names.iter().map(String::as_str))
-    );
-    let state = |i: usize| cell::state(space.wiring, i);
-    let kinds = if space.has_reduction() { 2 } else { 1 };
-    for (kind, title) in ["Normal cell", "Reduction cell"].into_iter().enumerate().take(kinds) {
-        let _ = write!(text, "<h3>{title}</h3><div class=\"small\">");
-        for (edge, (from, to)) in space.edges().into_iter().enumerate().take(last[kind].len()) {
-            let rows: Vec<&[f32]> =
-                mixtures.iter().filter_map(|m| m[kind].get(edge)).map(|row| &row[..names.len()]).collect();
-            let Some(now) = rows.last() else { continue };
-            let best = (0..now.len()).max_by(|a, b| now[*a].total_cmp(&now[*b])).unwrap_or_default();
-            let caption =
-                format!("{} \u{2192} {}: {} {:.0} %", state(from), state(to), names[best], 100.0 * now[best]);
-            let _ = write!(
-                text,
-                "<figure>{}<figcaption>{}</figcaption></figure>",
-                layers(&caption, &rows),
-                escaped(&caption)
-            );
-        }
-        text.push_str("</div>\n");
-    }
-    text
 }
 
 fn confusion(scores: &Scores) -> String {

@@ -19,13 +19,16 @@ a { color: var(--4) } :focus-visible { outline: 2px solid var(--4); outline-offs
 .small { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); gap: .5rem .8rem }
 figure { margin: 0; min-width: 0 } figcaption { font-size: 13px; color: var(--soft) }
 svg { width: 100%; height: auto; display: block } .small svg { height: 3.6rem; border: 1px solid var(--line) }
+.small polygon { stroke: var(--back); stroke-width: 1px; vector-effect: non-scaling-stroke }
 svg text { font: 11px system-ui, sans-serif; fill: var(--text) } svg line.grid { stroke: var(--line) }
 svg .label { paint-order: stroke; stroke: var(--back); stroke-width: 8px; font-size: 12px }
+.d1 { stroke-dasharray: 6 3 } .d2 { stroke-dasharray: 2 2 } .d3 { stroke-dasharray: 8 2 2 2 }
 .line { fill: none; stroke-width: 2; stroke-linejoin: round } .state { fill: var(--fill); stroke: var(--soft) } .kept { stroke-width: 2; stroke: var(--text) }
 .legend { margin: .1rem 0 .4rem; font-size: 13px; color: var(--soft) } .legend span { display: inline-block; margin-right: .9rem }
-.legend svg { width: .7rem; height: .7rem; display: inline-block; margin-right: .3rem; border: 0 }
+.legend svg { width: .7rem; height: .7rem; display: inline-block; margin-right: .3rem; border: 0 } .legend .key { width: 1.7rem }
 .wide { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-td, th { padding: .15rem .6rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap } th { font-weight: 600 }
+td, th { padding: .15rem .6rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap } th { font-weight: 600 } tbody th { font-weight: inherit }
+.matrix th { font-weight: 600 }
 td:first-child, th:first-child { text-align: left } tr:hover td { background: var(--fill) }
 code, pre { font: 13px ui-monospace, monospace } pre { background: var(--fill); padding: .6rem .8rem; overflow-x: auto }
 .note { border-left: 3px solid var(--1); padding-left: .8rem } details { margin: .5rem 0 } summary { cursor: pointer }
@@ -33,7 +36,8 @@ code, pre { font: 13px ui-monospace, monospace } pre { background: var(--fill); 
 .f0 { fill: var(--0) } .f1 { fill: var(--1) } .f2 { fill: var(--2) } .f3 { fill: var(--3) } .f4 { fill: var(--4) } .f5 { fill: var(--5) } .f6 { fill: var(--6) } .f7 { fill: var(--7) }
 .curves .c0 { stroke: var(--4) } .curves .c1 { stroke: var(--7) } .curves .c4 { stroke: var(--0) } .curves .c7 { stroke: var(--1) }
 .curves .f0 { fill: var(--4) } .curves .f1 { fill: var(--7) } .curves .f4 { fill: var(--0) } .curves .f7 { fill: var(--1) }
-@media print { * { -webkit-print-color-adjust: exact; print-color-adjust: exact } body { max-width: none } figure, table, pre { break-inside: avoid } .wide { overflow: visible } }
+@media print { * { -webkit-print-color-adjust: exact; print-color-adjust: exact } body { max-width: none } figure, table, pre { break-inside: avoid } .wide { overflow: visible }
+  details::details-content { content-visibility: visible; height: auto } }
 ";
 
 /// Seconds after which the page of a run that goes on is read again.
@@ -73,7 +77,7 @@ pub fn figure(caption: &str, picture: &str) -> String {
     }
 }
 
-/// Rows of text, which scroll on a narrow screen.
+/// Rows of text, each named by its first cell, which scroll on a narrow screen.
 pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let mut text = String::from("<div class=\"wide\" tabindex=\"0\"><table><thead><tr>");
     head.iter().for_each(|cell| {
@@ -82,9 +86,13 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     text.push_str("</tr></thead><tbody>\n");
     for row in rows {
         text.push_str("<tr>");
-        row.iter().for_each(|cell| {
-            let _ = write!(text, "<td>{}</td>", escaped(cell));
-        });
+        for (i, cell) in row.iter().enumerate() {
+            let cell = escaped(cell);
+            let _ = match i {
+                0 => write!(text, "<th scope=\"row\">{cell}</th>"),
+                _ => write!(text, "<td>{cell}</td>"),
+            };
+        }
         text.push_str("</tr>\n");
     }
     text + "</tbody></table></div>\n"

@@ -1,4 +1,4 @@
-//! Charts as plain SVG: lines, layers that add up, points. Colours are classes of the page's style, `c0` to `c7`.
+//! Charts as plain SVG: lines, layers that add up, points. Colours are classes of the page's style, `c0` to `c7`, dashes `d0` to `d3`.
 
 use std::fmt::Write;
 
@@ -121,14 +121,14 @@ pub fn lines(title: &str, x_name: &str, series: &[Series], y: Option<[f64; 2]>) 
     let Some(axes) = Axes::around(series.iter().flat_map(|s| &s.points), y) else { return String::new() };
     let mut svg = open(title);
     axes.frame(&mut svg, x_name);
-    for (colour, Series { name, points }) in series.iter().enumerate() {
+    for (i, Series { name, points }) in series.iter().enumerate() {
         let places = points.iter().filter(|(x, y)| x.is_finite() && y.is_finite()).map(|p| axes.at(*p));
         let places: Vec<String> = places.map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
         let (name, last) = (escaped(name), points.last().map_or(String::new(), |p| short(p.1)));
         let _ = match &places[..] {
             [one] => {
                 let (x, y) = one.split_once(',').unwrap_or_default();
-                let class = format!("dot f{}", colour % 8);
+                let class = format!("dot f{}", i % 8);
                 write!(
                     svg,
                     "<circle class=\"{class}\" cx=\"{x}\" cy=\"{y}\" r=\"3\"><title>{name}: {last}</title></circle>"
@@ -136,13 +136,33 @@ pub fn lines(title: &str, x_name: &str, series: &[Series], y: Option<[f64; 2]>) 
             }
             _ => write!(
                 svg,
-                "<polyline class=\"line c{}\" points=\"{}\"><title>{name}: {last} at the end</title></polyline>",
-                colour % 8,
+                "<polyline class=\"{}\" points=\"{}\"><title>{name}: {last} at the end</title></polyline>",
+                stroke(i),
                 places.join(" ")
             ),
         };
     }
-    svg + "</svg>" + &legend(series.iter().map(|s| s.name.as_str()))
+    svg + "</svg>" + &keys(series)
+}
+
+/// The classes of a curve: colours come again after 8, with other dashes.
+fn stroke(i: usize) -> String {
+    format!("line c{} d{}", i % 8, (i + i / 8) % 4)
+}
+
+/// Names with a piece of their curves.
+fn keys(series: &[Series]) -> String {
+    let mut text = String::from("<p class=\"legend\">");
+    for (i, Series { name, .. }) in series.iter().enumerate() {
+        let _ = write!(
+            text,
+            "<span><svg class=\"key\" viewBox=\"0 0 27 10\" aria-hidden=\"true\"><line class=\"{}\" x2=\"27\" y1=\"5\" \
+             y2=\"5\"/></svg>{}</span> ",
+            stroke(i),
+            escaped(name)
+        );
+    }
+    text + "</p>"
 }
 
 /// Points, with their names beside them.
@@ -232,6 +252,20 @@ mod tests {
         assert!(svg.contains("points=\"46.0,168.0 330.0,12.0\""), "{svg}");
         assert!(svg.contains("a &lt;b&gt;") && !svg.contains("<b>"));
         assert!(lines("t", "x", &[], None).is_empty());
+    }
+
+    #[test]
+    fn curves_are_told_apart_without_their_colours() {
+        let series: Vec<Series> = (0..16)
+            .map(|i| Series { name: format!("run {i}"), points: vec![(0.0, 0.0), (1.0, f64::from(i))] })
+            .collect();
+        let svg = lines("t", "epoch", &series, None);
+        let strokes: Vec<String> = (0..16).map(stroke).collect();
+        assert!(strokes.windows(2).all(|pair| pair[0][8..] != pair[1][8..]), "{strokes:?}");
+        for stroke in &strokes {
+            // A curve and its key.
+            assert_eq!(svg.matches(&format!("class=\"{stroke}\"")).count(), 2, "{stroke}");
+        }
     }
 
     #[test]

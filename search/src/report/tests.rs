@@ -62,6 +62,9 @@ fn a_search_is_told_whole() {
     // An edge each of two cells, two cells, five curves and the sizes.
     assert_eq!(page.matches("preserveAspectRatio").count(), 28);
     assert_eq!(page.matches("class=\"state").count(), 12);
+    // Both cells in numbers, edges by operations; the entropies of both.
+    assert_eq!(page.matches("<td>12.5 (12.5)</td>").count(), 2 * 14 * 8);
+    assert!(page.contains("<td>2.000</td><td>1.900</td></tr>"));
     for expected in ["Entropy", "Convolutions", "n6 r0", "--resume", "genotypes/n6_r0.json"] {
         assert!(page.contains(expected), "{expected}");
     }
@@ -118,6 +121,9 @@ fn a_search_of_nasbench201_names_its_own_operations() {
     // One cell of four states, and no reduction cell.
     assert_eq!(page.matches("class=\"state").count(), 4);
     assert!(page.contains("c k\u{2212}1 \u{2192} 2: nor 3\u{d7}3 60 %") && !page.contains("Reduction cell"));
+    // Edges by operations, and no entropy of a cell that is not there.
+    assert_eq!(page.matches("<td>60.0 (60.0)</td>").count(), 6);
+    assert!(page.contains("entropy, normal</th>") && !page.contains("entropy, reduction"));
 }
 
 #[test]
@@ -217,7 +223,7 @@ fn a_search_by_judgements_is_a_search_and_its_next_command_can_be_typed() {
     assert!(page.contains("milenas-search run --data SRC --out ") && page.contains(" --resume</pre>"));
     assert!(page.contains("<dt>architectures judged</dt><dd>3</dd>") && page.contains("best so far"));
     let best = format!(
-        "<tr><td>3</td><td>2.250</td><td>{c}</td></tr>\n<tr><td>1</td><td>-1.500</td><td>{a}</td></tr>"
+        "<tr><th scope=\"row\">3</th><td>2.250</td><td>{c}</td></tr>\n<tr><th scope=\"row\">1</th><td>-1.500</td><td>{a}</td></tr>"
     );
     assert!(page.contains(&best) && !page.contains(&d), "{page}");
 }

@@ -1,0 +1,51 @@
+//! How much each operation weighs on each edge, epoch by epoch, and in numbers.
+
+use std::fmt::Write;
+
+use super::cell;
+use super::html::{escaped, table};
+use super::read::Story;
+use super::svg::{layers, legend};
+
+/// The section of a page; nothing without mixtures.
+pub fn mixtures(story: &Story) -> String {
+    let mixtures: Vec<_> = story.epochs.iter().filter_map(|e| e.mixture.as_ref()).collect();
+    let Some(last) = mixtures.last() else { return String::new() };
+    let Ok(space) = story.config.search.space() else { return String::new() };
+    let names: Vec<String> = space.primitives.iter().map(|p| cell::name(*p)).collect();
+    let mut text = format!(
+        "<h2>Mixtures over the epochs</h2>\n<p>How much each operation weighs on each edge, from the first epoch to the last; all \
+         together are the height.</p>\n{}",
+        legend(names.iter().map(String::as_str))
+    );
+    let state = |i: usize| cell::state(space.wiring, i);
+    let kinds = if space.has_reduction() { 2 } else { 1 };
+    for (kind, title) in ["Normal cell", "Reduction cell"].into_iter().enumerate().take(kinds) {
+        let _ = write!(text, "<h3>{title}</h3><div class=\"small\">");
+        let mut numbers = Vec::new();
+        for (edge, (from, to)) in space.edges().into_iter().enumerate().take(last[kind].len()) {
+            let rows: Vec<&[f32]> =
+                mixtures.iter().filter_map(|m| m[kind].get(edge)).map(|row| &row[..names.len()]).collect();
+            let (Some(first), Some(now)) = (rows.first(), rows.last()) else { continue };
+            let edge = format!("{} \u{2192} {}", state(from), state(to));
+            let best = (0..now.len()).max_by(|a, b| now[*a].total_cmp(&now[*b])).unwrap_or_default();
+            let caption = format!("{edge}: {} {:.0} %", names[best], 100.0 * now[best]);
+            let weights =
+                first.iter().zip(*now).map(|(was, is)| format!("{:.1} ({:.1})", 100.0 * is, 100.0 * was));
+            numbers.push(std::iter::once(edge).chain(weights).collect());
+            let _ = write!(
+                text,
+                "<figure>{}<figcaption>{}</figcaption></figure>",
+                layers(&caption, &rows),
+                escaped(&caption)
+            );
+        }
+        let head: Vec<&str> = std::iter::once("edge").chain(names.iter().map(String::as_str)).collect();
+        let _ = writeln!(
+            text,
+            "</div>\n<details><summary>{title} in numbers: % after the last epoch (after the first)</summary>\n{}</details>",
+            table(&head, &numbers)
+        );
+    }
+    text
+}
