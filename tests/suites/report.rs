@@ -3,9 +3,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use milenas_tests::browser::{Browser, chromium};
-use milenas_tests::{TINY, succeed};
+use milenas_tests::{TINY, binary, succeed};
+use serde_json::json;
 
 /// The least contrast of text that is read with ease (WCAG 2.2, criterion 1.4.3).
 const READABLE: f64 = 4.5;
@@ -20,12 +25,13 @@ const COLOURS: &str = "[['body', 'color'], ['dt', 'color'], ['svg text', 'fill']
 const REACHED: &str = "[...document.querySelectorAll('*')].filter(e => e.scrollWidth > e.clientWidth + 1 && \
     getComputedStyle(e).overflowX == 'auto').map(e => e.tabIndex)";
 
-/// How many tables and texts are not shown.
-const FOLDED: &str = "[...document.querySelectorAll('table, pre')].filter(e => !e.checkVisibility()).length";
-
 /// The element that has the keyboard's focus, and whether this can be seen.
 const FOCUS: &str = "(e => [[...document.querySelectorAll('*')].indexOf(e), e.tagName, \
     getComputedStyle(e).outlineStyle != 'none' && getComputedStyle(e).outlineWidth != '0px'])(document.activeElement)";
+
+/// Of the tables that are folded, how many can be read as they are.
+const UNFOLDED: &str = "[[...document.querySelectorAll('details:not([open]) :is(table, pre)')]].map(all => \
+    [all.length, all.filter(e => e.checkVisibility() && e.getBoundingClientRect().height > 0).length])[0]";
 
 /// Relative luminance of `rgb(R, G, B)` (WCAG 2.2).
 fn luminance(colour: &str) -> f64 {
@@ -63,23 +69,80 @@ fn tabbed(browser: &mut Browser) -> Vec<(i64, String)> {
     }
 }
 
-/// Pages of a search, of a training, of both, and of a training that is not done.
-fn pages(root: &Path) -> [PathBuf; 4] {
-    let epochs = "--set search.epochs=3 --set train.epochs=3";
+/// The folders of a search, of a training, of one that was stopped, and pages of each and of the first two.
+fn pages(root: &Path) -> [(&'static str, PathBuf); 4] {
+    let tiny = format!("{TINY} --set search.epochs=3 --set train.epochs=3 --set search.channels=4");
     let run = |what: &str, out: &str| {
-        succeed(root, &format!("milenas-search {what} --data digits --out {out} {TINY} {epochs}"))
+        succeed(root, &format!("milenas-search {what} --data digits --out {out} {tiny}"))
     };
     run("run", "search");
     run("train --genotype search/genotype.json", "network");
     succeed(root, "milenas-search report search network --out both.html");
-    fs::create_dir(root.join("running")).unwrap();
-    for name in ["config.toml", "source.txt", "genotype.json", "cost.json", "metrics.jsonl", "timings.jsonl"]
-    {
-        fs::copy(root.join("network").join(name), root.join("running").join(name)).unwrap();
+    stopped(root);
+    let page = |name: &'static str, path: &str| (name, root.join(path));
+    [
+        page("search", "search/report.html"),
+        page("network", "network/report.html"),
+        page("stopped", "stopped/report.html"),
+        page("both", "both.html"),
+    ]
+}
+
+/// Epochs that a page tells of.
+fn told(page: &str) -> Option<usize> {
+    page.split("<dt>epochs</dt><dd>").nth(1)?.split(' ').next()?.parse().ok()
+}
+
+/// Begins a training of another genotype with the weights of the search, and kills it when its page tells of some epochs.
+fn stopped(root: &Path) {
+    let command = "train --from-supernet search --genotype random:3 --data digits --out stopped \
+         --set train.epochs=40 --set train.steps=2 --set train.batch=8";
+    let mut child = Command::new(binary("milenas-search"))
+        .args(command.split_whitespace())
+        .current_dir(root)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let page = root.join("stopped/report.html");
+    let mut seen = Vec::new();
+    while seen.last().is_none_or(|epochs| *epochs < 2) {
+        assert!(child.try_wait().unwrap().is_none(), "it ends before its page tells of epochs: {seen:?}");
+        seen.extend(fs::read_to_string(&page).ok().and_then(|page| told(&page)));
+        std::thread::sleep(Duration::from_millis(1));
     }
-    succeed(root, "milenas-search report running");
-    ["search/report.html", "network/report.html", "both.html", "running/report.html"]
-        .map(|name| root.join(name))
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(seen[0], 0, "its page is there from the beginning");
+    assert!(fs::read_to_string(&page).unwrap().contains(" of 40</dd>"));
+}
+
+/// Types what a page says is to be typed.
+fn paste(root: &Path, page: &Path) {
+    let text = fs::read_to_string(page).unwrap();
+    let command = text.split("<pre tabindex=\"0\">").nth(1).unwrap().split("</pre>").next().unwrap();
+    let plain =
+        command.replace("&#39;", "'").replace("&quot;", "\"").replace("&lt;", "<").replace("&gt;", ">");
+    let binary = binary("milenas-search");
+    let programs = [binary.parent().unwrap().to_path_buf()];
+    let system = std::env::var_os("PATH").unwrap_or_default();
+    let programs = programs.into_iter().chain(std::env::split_paths(&system));
+    let shell = Command::new("sh")
+        .args(["-c", &plain.replace("&amp;", "&")])
+        .current_dir(root)
+        .env("PATH", std::env::join_paths(programs).unwrap())
+        .output()
+        .unwrap();
+    assert!(shell.status.success(), "{command}\n{}", String::from_utf8_lossy(&shell.stderr));
+}
+
+/// Keeps a picture of the whole page, to be looked at.
+fn keep(browser: &mut Browser, name: &str) {
+    let picture =
+        browser.ask("Page.captureScreenshot", json!({ "format": "png", "captureBeyondViewport": true }));
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pages");
+    fs::create_dir_all(&folder).unwrap();
+    let bytes = BASE64_STANDARD.decode(picture["data"].as_str().unwrap()).unwrap();
+    fs::write(folder.join(format!("{name}.png")), bytes).unwrap();
 }
 
 #[test]
@@ -88,23 +151,42 @@ fn pages_are_read_on_any_screen_on_paper_and_by_keyboard() {
     let root = folder.path();
     let pages = pages(root);
     // The page that is written while it runs is the one that is written afterwards.
-    let before = fs::read(&pages[0]).unwrap();
-    succeed(root, "milenas-search report search");
-    assert!(fs::read(&pages[0]).unwrap() == before);
+    for (name, page) in &pages[..3] {
+        let before = fs::read_to_string(page).unwrap();
+        succeed(root, &format!("milenas-search report {name}"));
+        let after = fs::read_to_string(page).unwrap();
+        // What was stopped may have been at an epoch's end.
+        assert!(after == before || *name == "stopped", "{name}");
+        assert_eq!(after.contains("http-equiv=\"refresh\""), *name == "stopped", "{name}");
+    }
+    look(root, &pages);
+    paste(root, &pages[2].1);
+    let page = fs::read_to_string(&pages[2].1).unwrap();
+    assert!(page.contains("40 of 40") && !page.contains("http-equiv=\"refresh\""));
+    paste(root, &pages[0].1);
+    assert!(root.join("search-net/weights.safetensors").exists());
+}
 
+/// Opens the pages in a browser, if there is one.
+fn look(root: &Path, pages: &[(&str, PathBuf)]) {
     let Some(program) = chromium() else {
         eprintln!("skipped: no chromium on the PATH or in $CHROMIUM");
         return;
     };
     let mut browser = Browser::start(&program);
-    for page in &pages {
-        let name = page.display();
+    for (name, page) in pages {
         let (said, asked) = browser.open(page);
         assert!(said.is_empty() && asked.is_empty(), "{name}: {said:?} {asked:?}");
         let dom = browser.value("document.documentElement.outerHTML");
         let written = fs::read_to_string(page).unwrap();
-        for mark in ["<svg", "<path", "<polyline", "<polygon", "<circle", "<td", "<text"] {
+        for mark in ["<svg", "<path", "<polyline", "<circle", "<polygon", "<td", "<text"] {
             let found = dom.as_str().unwrap().matches(mark).count();
+            let drawn = match mark {
+                // Sizes, and mixtures.
+                "<circle" | "<polygon" => *name == "search",
+                _ => true,
+            };
+            assert_eq!(found > 0, drawn, "{mark} of {name}");
             assert_eq!(found, written.matches(mark).count(), "{mark} of {name}");
         }
         for width in [360, 1280] {
@@ -112,21 +194,27 @@ fn pages_are_read_on_any_screen_on_paper_and_by_keyboard() {
             assert_eq!(browser.value("document.documentElement.scrollWidth"), width, "{name} flows over");
             let reached = browser.value(REACHED);
             assert!(reached.as_array().unwrap().iter().all(|index| *index == 0), "{name}: {reached}");
+            for scheme in ["light", "dark"] {
+                browser.show("screen", scheme);
+                keep(&mut browser, &format!("{name}-{width}-{scheme}"));
+            }
         }
         for (scheme, light) in [("light", 0.8..=1.0), ("dark", 0.0..=0.1)] {
             browser.show("screen", scheme);
             let (least, back) = contrast(&mut browser);
             assert!(least >= READABLE && light.contains(&back), "{name}, {scheme}: {least}, on {back}");
         }
-        let folded = browser.value(FOLDED).as_u64().unwrap();
-        assert_eq!(folded > 0, written.contains("<details>"), "{name}: {folded} are folded");
-        // On paper nothing scrolls, so nothing may be cut off.
+        // On paper nothing scrolls, so nothing may be cut off; nor unfolds.
+        let folded = browser.value(UNFOLDED);
+        assert_eq!(folded[1], 0, "{name} on a screen");
         browser.show("print", "light");
+        let unfolded = browser.value(UNFOLDED);
+        assert!(unfolded[0] == folded[0] && unfolded[1] == folded[0], "{name} on paper: {unfolded}");
+        keep(&mut browser, &format!("{name}-print"));
         let cut = "[...document.querySelectorAll('.wide')].filter(e => getComputedStyle(e).overflowX != 'visible').length";
         assert_eq!(browser.value(cut), 0, "{name} on paper");
-        assert_eq!(browser.value(FOLDED), 0, "{name} on paper");
         browser.show("screen", "light");
-        let paper = browser.ask("Page.printToPDF", serde_json::json!({ "printBackground": true }));
+        let paper = browser.ask("Page.printToPDF", json!({ "printBackground": true }));
         // "%PDF" in base 64.
         assert!(paper["data"].as_str().unwrap().starts_with("JVBERi"), "{name} on paper");
 
@@ -143,7 +231,7 @@ fn pages_are_read_on_any_screen_on_paper_and_by_keyboard() {
     }
     // That faults would be seen: a page that asks for what its policy forbids, in pale letters.
     let fault = "<img src=\"http://localhost/x.png\"><style>body { color: #999 } :focus-visible { outline: 0 }</style></main>";
-    let bad = fs::read_to_string(&pages[0]).unwrap().replace("</main>", fault);
+    let bad = fs::read_to_string(&pages[0].1).unwrap().replace("</main>", fault);
     fs::write(root.join("bad.html"), bad).unwrap();
     let (said, _) = browser.open(&root.join("bad.html"));
     assert!(said.iter().any(|line| line.contains("Content Security Policy")), "{said:?}");
