@@ -19,7 +19,7 @@ a { color: var(--4) } :focus-visible { outline: 2px solid var(--4); outline-offs
 .small { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); gap: .5rem .8rem }
 figure { margin: 0; min-width: 0 } figcaption { font-size: 13px; color: var(--soft) }
 svg { width: 100%; height: auto; display: block } .small svg { height: 3.6rem; border: 1px solid var(--line) }
-.small polygon { stroke: var(--back); stroke-width: 1px; vector-effect: non-scaling-stroke }
+.small polygon { stroke: var(--back); stroke-width: .6px; vector-effect: non-scaling-stroke }
 svg text { font: 11px system-ui, sans-serif; fill: var(--text) } svg line.grid { stroke: var(--line) }
 svg .label { paint-order: stroke; stroke: var(--back); stroke-width: 8px; font-size: 12px }
 .d1 { stroke-dasharray: 6 3 } .d2 { stroke-dasharray: 2 2 } .d3 { stroke-dasharray: 8 2 2 2 }

@@ -29,7 +29,7 @@ pub fn mixtures(story: &Story) -> String {
             let (Some(first), Some(now)) = (rows.first(), rows.last()) else { continue };
             let edge = format!("{} \u{2192} {}", state(from), state(to));
             let best = (0..now.len()).max_by(|a, b| now[*a].total_cmp(&now[*b])).unwrap_or_default();
-            let caption = format!("{edge}: {} {:.0} %", names[best], 100.0 * now[best]);
+            let caption = format!("{edge}: {} {:.0}\u{a0}%", names[best], 100.0 * now[best]);
             let weights =
                 first.iter().zip(*now).map(|(was, is)| format!("{:.1} ({:.1})", 100.0 * is, 100.0 * was));
             numbers.push(std::iter::once(edge).chain(weights).collect());

@@ -57,7 +57,8 @@ impl Axes {
 
     fn frame(&self, svg: &mut String, x_name: &str) {
         let [left, right, ..] = MARGINS;
-        for y in ticks(self.y) {
+        let heights = ticks(self.y, 0.0);
+        for &y in &heights {
             let (_, at) = self.at((self.x[0], y));
             let _ = write!(
                 svg,
@@ -66,10 +67,11 @@ impl Axes {
                 WIDTH - right,
                 left - 5.0,
                 at + 4.0,
-                short(y)
+                tick(y, &heights)
             );
         }
-        for x in ticks(self.x) {
+        // Epochs, judgements and parameters are counted.
+        for x in ticks(self.x, 1.0) {
             let (at, _) = self.at((x, self.y[0]));
             let place = HEIGHT - MARGINS[3] + 14.0;
             let _ =
@@ -85,14 +87,25 @@ impl Axes {
     }
 }
 
-/// Some round numbers in a range.
-fn ticks([low, high]: [f64; 2]) -> Vec<f64> {
-    let rough = (high - low) / 4.0;
+/// Some round numbers in a range, at least so far apart.
+fn ticks([low, high]: [f64; 2], least: f64) -> Vec<f64> {
+    let rough = ((high - low) / 4.0).max(least);
     let magnitude = 10f64.powf(rough.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|n| n * magnitude).find(|step| *step >= rough * 0.999);
     let step = step.unwrap_or(10.0 * magnitude);
     let first = (low / step).ceil() as i64;
     (first..first + 8).map(|n| n as f64 * step).take_while(|x| *x <= high + step * 1e-9).collect()
+}
+
+/// One of these numbers, with the digits that tell it from the others.
+fn tick(x: f64, all: &[f64]) -> String {
+    match all {
+        [first, second, ..] if x.abs() < 1e4 => {
+            let digits = -((second - first) * 1.001).log10();
+            format!("{x:.*}", digits.ceil().clamp(0.0, 5.0) as usize)
+        }
+        _ => short(x),
+    }
 }
 
 /// A number in few characters.
@@ -234,10 +247,16 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_inside() {
-        assert_eq!(ticks([0.0, 1.0]), [0.0, 0.5, 1.0]);
-        assert_eq!(ticks([0.0, 49.0]), [0.0, 20.0, 40.0]);
+        assert_eq!(ticks([0.0, 1.0], 0.0), [0.0, 0.5, 1.0]);
+        assert_eq!(ticks([0.0, 49.0], 0.0), [0.0, 20.0, 40.0]);
+        // There is no epoch 1.5, and no two ticks have one name.
+        assert_eq!(ticks([1.0, 3.0], 1.0), [1.0, 2.0, 3.0]);
+        let near = ticks([0.04992, 0.05], 0.0);
+        let names: Vec<String> = near.iter().map(|x| tick(*x, &near)).collect();
+        assert_eq!(names, ["0.04992", "0.04994", "0.04996", "0.04998", "0.05000"]);
+        assert_eq!(tick(20.0, &[0.0, 20.0]), "20");
         for (low, high) in [(-3.7, 12.2), (0.911, 0.934), (1e6, 4e6), (5.0, 5.1)] {
-            let found = ticks([low, high]);
+            let found = ticks([low, high], 0.0);
             assert!((2..=6).contains(&found.len()), "{low} {high}: {found:?}");
             assert!(found.iter().all(|x| (low - 1e-9..=high + 1e-9).contains(x)));
         }

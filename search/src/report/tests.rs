@@ -120,7 +120,9 @@ fn a_search_of_nasbench201_names_its_own_operations() {
     closed(&page);
     // One cell of four states, and no reduction cell.
     assert_eq!(page.matches("class=\"state").count(), 4);
-    assert!(page.contains("c k\u{2212}1 \u{2192} 2: nor 3\u{d7}3 60 %") && !page.contains("Reduction cell"));
+    assert!(
+        page.contains("c k\u{2212}1 \u{2192} 2: nor 3\u{d7}3 60\u{a0}%") && !page.contains("Reduction cell")
+    );
     // Edges by operations, and no entropy of a cell that is not there.
     assert_eq!(page.matches("<td>60.0 (60.0)</td>").count(), 6);
     assert!(page.contains("entropy, normal</th>") && !page.contains("entropy, reduction"));
