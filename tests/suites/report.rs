@@ -33,6 +33,10 @@ const FOCUS: &str = "(e => [[...document.querySelectorAll('*')].indexOf(e), e.ta
 const UNFOLDED: &str = "[[...document.querySelectorAll('details:not([open]) :is(table, pre)')]].map(all => \
     [all.length, all.filter(e => e.checkVisibility() && e.getBoundingClientRect().height > 0).length])[0]";
 
+/// Text of pictures that is cut off at a side.
+const CUT: &str = "[...document.querySelectorAll('svg text')].filter(e => { const of = e.getBBox(); \
+    return of.x < 0 || of.x + of.width > e.ownerSVGElement.viewBox.baseVal.width }).map(e => e.textContent)";
+
 /// Relative luminance of `rgb(R, G, B)` (WCAG 2.2).
 fn luminance(colour: &str) -> f64 {
     let inner = colour.split(['(', ')']).nth(1).unwrap_or_else(|| panic!("{colour} is no colour"));
@@ -194,6 +198,7 @@ fn look(root: &Path, pages: &[(&str, PathBuf)]) {
             assert_eq!(browser.value("document.documentElement.scrollWidth"), width, "{name} flows over");
             let reached = browser.value(REACHED);
             assert!(reached.as_array().unwrap().iter().all(|index| *index == 0), "{name}: {reached}");
+            assert_eq!(browser.value(CUT), json!([]), "{name}");
             for scheme in ["light", "dark"] {
                 browser.show("screen", scheme);
                 keep(&mut browser, &format!("{name}-{width}-{scheme}"));

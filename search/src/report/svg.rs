@@ -8,7 +8,7 @@ use super::html::escaped;
 const WIDTH: f64 = 340.0;
 const HEIGHT: f64 = 200.0;
 /// What is beside the plot: left, right, top, bottom.
-const MARGINS: [f64; 4] = [46.0, 10.0, 12.0, 32.0];
+const MARGINS: [f64; 4] = [54.0, 10.0, 12.0, 32.0];
 
 /// A curve, or a set of points.
 #[derive(Clone, Debug)]
@@ -268,7 +268,7 @@ mod tests {
         let series = [Series { name: "a <b>".into(), points: vec![(0.0, 0.0), (10.0, 1.0)] }];
         let svg = lines("t", "epoch", &series, None);
         // Bottom left and top right of the plot.
-        assert!(svg.contains("points=\"46.0,168.0 330.0,12.0\""), "{svg}");
+        assert!(svg.contains("points=\"54.0,168.0 330.0,12.0\""), "{svg}");
         assert!(svg.contains("a &lt;b&gt;") && !svg.contains("<b>"));
         assert!(lines("t", "x", &[], None).is_empty());
     }
