@@ -7,11 +7,8 @@ mod progress;
 use std::process::ExitCode;
 
 use clap::Parser;
-use milenas_models::console::note;
+use milenas_models::console::{SOME_UNREADABLE, note};
 use milenas_models::error::told;
-
-/// Done, but some inputs failed.
-const SOME_FAILED: u8 = 2;
 
 fn main() -> ExitCode {
     let cli = match cli::Cli::try_parse() {
@@ -24,7 +21,7 @@ fn main() -> ExitCode {
     };
     match commands::execute(cli) {
         Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(SOME_FAILED),
+        Ok(false) => ExitCode::from(SOME_UNREADABLE),
         // Whoever read the results has seen enough, e.g. `head`.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,7 +1,10 @@
-//! What a program says: results that cannot be written are a failure, notes are not.
+//! What a program says: results that cannot be written are a failure, notes are not; and how it ends.
 
 use std::fmt::Display;
 use std::io::{Result, Write, stderr, stdout};
+
+/// The exit status of what is done, but for images that could not be read.
+pub const SOME_UNREADABLE: u8 = 2;
 
 /// To standard output.
 ///

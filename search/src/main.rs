@@ -8,13 +8,10 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
-use milenas_models::console::note;
+use milenas_models::console::{SOME_UNREADABLE, note};
 use milenas_models::error::told;
 // The binary's modules name the library as they would inside it.
 use milenas_search::{bench, config, data, engine, fetch, next, report, run, score, strategy, supernet};
-
-/// Done, but some images could not be read.
-const SOME_UNREADABLE: u8 = 2;
 
 fn main() -> ExitCode {
     milenas_search::memory::keep_freed();

@@ -35,7 +35,7 @@ pub struct StartOptions {
     #[arg(long, value_name = "FILE|NAME", required_unless_present = "from_supernet")]
     pub genotype: Option<String>,
     /// The folder of a search: begin with the weights that its supernet has for the genotype, RUN/genotype.json if none is
-    /// given, at its channels and layers, on the images it learnt from; without --preset and --config at its configuration
+    /// given, at its channels and layers, with images sized and split as its own; without --preset and --config at its configuration
     #[arg(long, value_name = "RUN")]
     pub from_supernet: Option<PathBuf>,
 }

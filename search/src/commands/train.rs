@@ -130,15 +130,14 @@ impl Job<'_> {
         let source = Source::parse(&options.data)?;
         let mut progress = Progress::new("train");
         let data = read_data(&source, config, &progress)?;
-        if let Start::Supernet(supernet) = start
-            && supernet.images != data.train.fingerprint()
-        {
-            progress.line(&format!(
-                "warning: the search learnt from other images than these ({} then, {} now): test images of now may be among \
-                 them. Help: for the same, give its --data, and leave data.size and data.split out",
-                supernet.images,
-                data.train.fingerprint()
-            ));
+        if let Start::Supernet(supernet) = start {
+            let (then, now) = (&supernet.images, data.train.fingerprint());
+            if *then != now {
+                progress.line(&format!(
+                    "warning: the search learnt from other images than these ({then} then, {now} now): test images of now may be \
+                     among them. Help: for the same, give its --data, and leave data.size and data.split out"
+                ));
+            }
         }
         let run = open_train(out, config, &data, genotype, start, options.place, resume)?;
         let (epochs, steps) = run.done();
