@@ -92,10 +92,11 @@ pub enum Command {
     Score(ScoreOptions),
     /// Write the page of a run anew, or a page that compares several: curves, cells, sizes, confusion
     #[command(
-        after_help = "Example:\n  milenas-search report runs/digits\n  milenas-search report runs/a runs/b --out compare.html"
+        after_help = "Example:\n  milenas-search report runs/digits\n  milenas-search report runs/a runs/b --out compare.html\n  \
+                      milenas-search report runs/compare"
     )]
     Report {
-        /// Folders of searches and trainings
+        /// Folders of searches and trainings, or of several of them, as train --seeds and compare leave
         #[arg(value_name = "RUN", required = true)]
         runs: Vec<PathBuf>,
         /// The page [RUN/report.html for one run, report.html for several]

@@ -126,12 +126,14 @@ fn read_genotype(name: &str, space: &Space) -> Result<Genotype> {
 }
 
 fn report(runs: &[PathBuf], out: Option<PathBuf>) -> Result<()> {
-    let page = report::page_of(runs)?;
+    let all: Vec<PathBuf> = runs.iter().flat_map(|run| report::runs(run)).collect();
+    let page = report::page_of(&all)?;
     let out = out.unwrap_or_else(|| match runs {
         [run] => run.join(report::REPORT),
         _ => PathBuf::from(report::REPORT),
     });
-    let files = runs.iter().flat_map(|run| run.read_dir()).flatten().flatten().map(|entry| entry.path());
+    let files =
+        runs.iter().chain(&all).flat_map(|run| run.read_dir()).flatten().flatten().map(|entry| entry.path());
     let files: Vec<PathBuf> = files.filter(|path| !path.ends_with(report::REPORT)).collect();
     let files: Vec<_> = files.iter().map(|path| ("what a run has left", path.as_path())).collect();
     file::check_outputs(&[("--out", &out)], &files)?;

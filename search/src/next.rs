@@ -25,6 +25,11 @@ pub fn export(run: &Path) -> String {
     format!("milenas-export {} -o {}", path(&run.join(WEIGHTS)), path(&run.join("model.onnx")))
 }
 
+/// Compares the trainings in a folder.
+pub fn report(runs: &Path) -> String {
+    format!("milenas-search report {}", path(runs))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

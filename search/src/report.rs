@@ -19,6 +19,7 @@ use crate::Result;
 use head::head;
 use html::{escaped, figure, page, percent, table};
 use mixtures::mixtures;
+pub use read::runs;
 use read::{Epoch, Story};
 use several::several;
 use svg::{Series, lines, points};
@@ -80,7 +81,7 @@ fn series(story: &Story, name: &str, of: impl Fn(&Epoch) -> Option<f64>) -> Seri
 fn curves(story: &Story) -> String {
     let chart = |title: &str, all: Vec<Series>| {
         let all: Vec<Series> = all.into_iter().filter(|s| !s.points.is_empty()).collect();
-        figure(title, &lines(title, "epoch", &all, None))
+        figure(title, &lines(title, "epoch", &all))
     };
     let held = if story.is_search() { "validation" } else { "test" };
     let mut text = chart(

@@ -77,6 +77,9 @@ fn architectures_are_trained_alike_and_what_is_done_stays() {
             assert!(line.contains(&expected), "{expected} is not in {line}");
         }
     }
+    assert!(table.ends_with("next: milenas-search report c\n"), "{table}");
+    succeed(root, "milenas-search report c");
+    assert!(fs::read_to_string(root.join("c/report.html")).unwrap().contains("3 runs"));
     // The same as `train` makes of the same name.
     succeed(root, &format!("milenas-search train --genotype random:2 --data digits --out t {TINY}"));
     let weights = |run: &str| fs::read(root.join(run).join("weights.safetensors")).unwrap();

@@ -152,7 +152,7 @@ const WRONG: &[(&str, &[&str])] = &[
         &["--seed", "0..=9223372036854775807"],
     ),
     ("milenas-search run --data digits", &["required arguments"]),
-    ("milenas-search report broken", &["broken", "there is no run here. Help: "]),
+    ("milenas-search report broken", &["broken", "there is no run here, nor in the folders in it. Help: "]),
     (
         "milenas-search run --data digits --out new --strategy naswot --lambda 2",
         &["`search.lambda` means nothing to naswot", "milenas-2nd"],

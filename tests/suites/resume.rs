@@ -22,7 +22,7 @@ const TRAIN: &str = "milenas-search train --genotype DARTS_V2 --data digits --se
 /// A search of a few seconds that judges one by one: by scores that choose the first of a population, then by trainings.
 const JUDGE: &str = "milenas-search run --data digits --seed 5 --strategy area --set augment.flip=false \
      --set search.population.draws=20 --set search.population.trainings=10 --set search.population.size=4 \
-     --set search.population.epochs=1 --set search.steps=8 --set search.batch=16 --set search.channels=4 \
+     --set search.population.epochs=1 --set search.steps=40 --set search.batch=16 --set search.channels=4 \
      --set search.layers=3 --set train.channels=4 --set train.layers=3";
 
 fn start(root: &Path, command: &str, out: &str) -> Child {

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use milenas_models::Genotype;
-use milenas_tests::{run, succeed};
+use milenas_tests::{binary, run, succeed};
 use serde_json::Value;
 
 /// Epochs of a few steps with a fast architecture, so that several sizes are met.
@@ -94,6 +96,31 @@ fn a_size_or_a_time_ends_the_search() {
         let [time, whole] = ["time", "whole"].map(|out| fs::read(root.join(out).join(name)).unwrap());
         assert!(time == whole, "{name}");
     }
+}
+
+/// Nothing is chosen while a search that has ended goes on with more time: neither its folder nor its page says so.
+#[test]
+fn more_time_takes_back_what_was_chosen() {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, out) = (folder.path(), folder.path().join("long"));
+    let long = SEARCH.replace("search.epochs=6", "search.epochs=100000");
+    succeed(root, &format!("{long} --out long --time-budget 1ms"));
+    let asks = "It runs, or was stopped; this goes on with it";
+    let page = || fs::read_to_string(out.join("report.html")).unwrap_or_default();
+    assert!(out.join("genotype.json").exists() && !page().contains(asks));
+    let mut child = Command::new(binary("milenas-search"))
+        .args("run --data digits --out long --resume --time-budget 1h".split(' '))
+        .current_dir(root)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while !page().contains(asks) {
+        assert!(child.try_wait().unwrap().is_none(), "it ends, and its page never says that it runs");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!out.join("genotype.json").exists() && !lines(&out).is_empty());
 }
 
 #[test]

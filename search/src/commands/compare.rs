@@ -11,6 +11,7 @@ use super::train::Job;
 use super::{open_device, read_genotype, resolve};
 use crate::bench::latency;
 use crate::cli::RunOptions;
+use crate::next;
 use crate::run::{Spread, Start};
 
 /// An architecture, or all random ones together.
@@ -96,7 +97,10 @@ pub(super) fn compare(genotypes: &[String], options: &RunOptions, seeds: u64, js
     write(&options.out, &rows)?;
     match json {
         true => writeln!(stdout(), "{}", serde_json::to_string(&rows)?)?,
-        false => table(&rows)?,
+        false => {
+            table(&rows)?;
+            writeln!(stdout(), "next: {}", next::report(&options.out))?;
+        }
     }
     Ok(whole)
 }

@@ -93,11 +93,12 @@ pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, se
     file::write(&path, serde_json::to_string_pretty(&json)?.as_bytes())?;
     writeln!(
         stdout(),
-        "test accuracy {:.2} % +- {:.2} (mean and standard deviation of {} trainings)\nwritten to {}",
+        "test accuracy {:.2} % +- {:.2} (mean and standard deviation of {} trainings)\nwritten to {}\nnext: {}",
         100.0 * spread.mean,
         100.0 * spread.deviation,
         spread.count,
-        path.display()
+        path.display(),
+        next::report(&options.out)
     )?;
     Ok(whole)
 }

@@ -20,9 +20,13 @@ pub fn head(story: &Story) -> String {
         None => vec![("epochs", format!("{done} of {}", story.planned()))],
     };
     if let Some(last) = story.epochs.last() {
-        let what = if story.is_search() { "validation accuracy" } else { "test accuracy" };
-        list.push((what, percent(last.accuracy())));
-        list.push(("training loss", format!("{:.3}", last.train_loss)));
+        // What a search chose is seldom of its last epoch.
+        let [accuracy, loss] = match story.is_search() {
+            true => ["validation accuracy, last epoch", "training loss, last epoch"],
+            false => ["test accuracy", "training loss"],
+        };
+        list.push((accuracy, percent(last.accuracy())));
+        list.push((loss, format!("{:.3}", last.train_loss)));
     }
     if let Some(Cost { params, macs }) = story.cost() {
         let chosen = story.genotype.is_some();

@@ -39,7 +39,7 @@ pub fn judged(story: &Story) -> String {
     let head = ["judgement", if trained { "validation" } else { "naswot" }, "architecture"];
     format!(
         "<h2>Judgements</h2>\n<div class=\"grid curves\">{}</div>\n<details><summary>The best, and when they came</summary>\n{}</details>\n",
-        figure(title, &lines(title, "judgement", &series, None)),
+        figure(title, &lines(title, "judgement", &series)),
         table(&head, &rows)
     )
 }

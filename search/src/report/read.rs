@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 
 use crate::config::Config;
 use crate::run::{
-    CONFIG, COST, GENOTYPE, HISTORY, Inherited, METRICS, SCORES, SEEDS, SOURCE, START, TABLE, TIMINGS,
-    Timing, WEIGHTS, judged,
+    CONFIG, COST, GENOTYPE, HISTORY, Inherited, METRICS, SCORES, SOURCE, START, TABLE, TIMINGS, Timing,
+    WEIGHTS, judged,
 };
 use crate::score::population::Judged;
 use crate::supernet::Mixture;
@@ -123,6 +123,36 @@ fn median_epoch(timings: &[Timing], epochs: usize) -> Option<f64> {
     each.get(epochs / 2).copied()
 }
 
+/// The folders of the runs that a path stands for: its own, or else what is in it and one folder deeper, as `train --seeds` and `compare`
+/// leave them. Those of one folder are in the order of the numbers that their names end with.
+pub fn runs(path: &Path) -> Vec<PathBuf> {
+    let is_run = |folder: &PathBuf| folder.join(CONFIG).exists();
+    if is_run(&path.to_path_buf()) {
+        return vec![path.to_path_buf()];
+    }
+    let mut found = Vec::new();
+    for folder in within(path) {
+        match is_run(&folder) {
+            true => found.push(folder),
+            false => found.extend(within(&folder).into_iter().filter(is_run)),
+        }
+    }
+    // For the error of a path without any.
+    if found.is_empty() { vec![path.to_path_buf()] } else { found }
+}
+
+/// What is in a folder; nothing where there is none.
+fn within(folder: &Path) -> Vec<PathBuf> {
+    let entries = folder.read_dir().into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    paths.sort_by_cached_key(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let word = name.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+        (name[..word].to_string(), name[word..].parse::<u64>().ok(), name)
+    });
+    paths
+}
+
 impl Story {
     /// Of the run in a folder, running or done.
     ///
@@ -130,12 +160,7 @@ impl Story {
     /// A folder without a run, or with files that are none of it.
     pub fn read(path: &Path) -> Result<Story> {
         let place = path.join(CONFIG);
-        let help = match path.join(SEEDS).exists() {
-            true => {
-                "these are trainings of several seeds. Help: give the folders of some of them, seed-N in this one"
-            }
-            false => "there is no run here. Help: give the --out of a search or of a training",
-        };
+        let help = "there is no run here, nor in the folders in it. Help: give the --out of a search or of trainings";
         let config = text(&place)?.ok_or_else(|| broken(path, help))?;
         let config = toml::from_str(&config).map_err(|e| broken(&place, e.message()))?;
         let place = path.join(METRICS);
@@ -183,8 +208,8 @@ impl Story {
         match self.epochs.first() {
             _ if self.judged.is_some() => true,
             Some(epoch) => epoch.valid_accuracy.is_some(),
-            // A training has its genotype from the beginning.
-            None => self.genotype.is_none(),
+            // A training has its cost from the beginning.
+            None => self.cost.is_none(),
         }
     }
 

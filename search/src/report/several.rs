@@ -61,8 +61,8 @@ pub fn several(stories: &[Story]) -> String {
         let _ = write!(
             body,
             "<h2>{title}</h2>\n<div class=\"grid curves\">{}{}</div>\n",
-            figure("Accuracy, %", &lines("accuracy", "epoch", &all(|e| 100.0 * e.accuracy()), None)),
-            figure("Training loss", &lines("training loss", "epoch", &all(|e| e.train_loss), None))
+            figure("Accuracy, %", &lines("accuracy", "epoch", &all(|e| 100.0 * e.accuracy()))),
+            figure("Training loss", &lines("training loss", "epoch", &all(|e| e.train_loss)))
         );
     }
     for story in stories {

@@ -23,21 +23,23 @@ pub struct Series {
 struct Axes {
     x: [f64; 2],
     y: [f64; 2],
+    /// What heights are apart at least that are told beside the plot: 1 where all are counts.
+    least: f64,
 }
 
 impl Axes {
-    /// Around all finite points; `y` reaches `floor` and `ceiling` at least.
-    fn around<'a>(points: impl Iterator<Item = &'a (f64, f64)>, y: Option<[f64; 2]>) -> Option<Axes> {
+    /// Around all finite points.
+    fn around<'a>(points: impl Iterator<Item = &'a (f64, f64)>) -> Option<Axes> {
         let mut axes: Option<Axes> = None;
         for &(px, py) in points.filter(|(x, y)| x.is_finite() && y.is_finite()) {
-            let Axes { x, y } = axes.get_or_insert(Axes { x: [px, px], y: [py, py] });
+            let Axes { x, y, least } = axes.get_or_insert(Axes { x: [px, px], y: [py, py], least: 1.0 });
             *x = [x[0].min(px), x[1].max(px)];
             *y = [y[0].min(py), y[1].max(py)];
+            if py.fract() != 0.0 {
+                *least = 0.0;
+            }
         }
         let mut axes = axes?;
-        if let Some(y) = y {
-            axes.y = y;
-        }
         for range in [&mut axes.x, &mut axes.y] {
             if range[0] == range[1] {
                 // A single value stands in the middle.
@@ -57,7 +59,7 @@ impl Axes {
 
     fn frame(&self, svg: &mut String, x_name: &str) {
         let [left, right, ..] = MARGINS;
-        let heights = ticks(self.y, 0.0);
+        let heights = ticks(self.y, self.least);
         for &y in &heights {
             let (_, at) = self.at((self.x[0], y));
             let _ = write!(
@@ -129,9 +131,9 @@ fn open(title: &str) -> String {
     )
 }
 
-/// Curves over `x_name`; `y` is the range to draw, what the data need if there is none. Empty without a point.
-pub fn lines(title: &str, x_name: &str, series: &[Series], y: Option<[f64; 2]>) -> String {
-    let Some(axes) = Axes::around(series.iter().flat_map(|s| &s.points), y) else { return String::new() };
+/// Curves over `x_name`. Empty without a point.
+pub fn lines(title: &str, x_name: &str, series: &[Series]) -> String {
+    let Some(axes) = Axes::around(series.iter().flat_map(|s| &s.points)) else { return String::new() };
     let mut svg = open(title);
     axes.frame(&mut svg, x_name);
     for (i, Series { name, points }) in series.iter().enumerate() {
@@ -181,12 +183,14 @@ fn keys(series: &[Series]) -> String {
 /// Points, with their names beside them.
 pub fn points(title: &str, x_name: &str, points: &[(String, f64, f64)]) -> String {
     let places: Vec<(f64, f64)> = points.iter().map(|(_, x, y)| (*x, *y)).collect();
-    let Some(axes) = Axes::around(places.iter(), None) else { return String::new() };
+    let Some(axes) = Axes::around(places.iter()) else { return String::new() };
     let mut svg = open(title);
     axes.frame(&mut svg, x_name);
     for (name, x, y) in points {
         let (at, height) = axes.at((*x, *y));
         let (anchor, beside) = if at > WIDTH * 0.7 { ("end", -6.0) } else { ("start", 6.0) };
+        // Not on what is below the plot.
+        let down = if height > HEIGHT - MARGINS[3] - 8.0 { -6.0 } else { 4.0 };
         let name = escaped(name);
         let _ = write!(
             svg,
@@ -195,7 +199,7 @@ pub fn points(title: &str, x_name: &str, points: &[(String, f64, f64)]) -> Strin
             short(*x),
             short(*y),
             at + beside,
-            height + 4.0
+            height + down
         );
     }
     svg + "</svg>"
@@ -266,11 +270,21 @@ mod tests {
     #[test]
     fn curves_lie_where_their_numbers_say() {
         let series = [Series { name: "a <b>".into(), points: vec![(0.0, 0.0), (10.0, 1.0)] }];
-        let svg = lines("t", "epoch", &series, None);
+        let svg = lines("t", "epoch", &series);
         // Bottom left and top right of the plot.
         assert!(svg.contains("points=\"54.0,168.0 330.0,12.0\""), "{svg}");
         assert!(svg.contains("a &lt;b&gt;") && !svg.contains("<b>"));
-        assert!(lines("t", "x", &[], None).is_empty());
+        assert!(lines("t", "x", &[]).is_empty());
+    }
+
+    #[test]
+    fn counts_have_no_halves() {
+        let heights = |points: &[(f64, f64)]| {
+            let axes = Axes::around(points.iter()).unwrap();
+            ticks(axes.y, axes.least)
+        };
+        assert_eq!(heights(&[(0.0, 6.0), (1.0, 7.0), (2.0, 8.0)]), [6.0, 7.0, 8.0]);
+        assert_eq!(heights(&[(0.0, 6.0), (1.0, 7.5), (2.0, 8.0)]), [6.0, 6.5, 7.0, 7.5, 8.0]);
     }
 
     #[test]
@@ -278,7 +292,7 @@ mod tests {
         let series: Vec<Series> = (0..16)
             .map(|i| Series { name: format!("run {i}"), points: vec![(0.0, 0.0), (1.0, f64::from(i))] })
             .collect();
-        let svg = lines("t", "epoch", &series, None);
+        let svg = lines("t", "epoch", &series);
         let strokes: Vec<String> = (0..16).map(stroke).collect();
         assert!(strokes.windows(2).all(|pair| pair[0][8..] != pair[1][8..]), "{strokes:?}");
         for stroke in &strokes {
@@ -290,8 +304,8 @@ mod tests {
     #[test]
     fn what_is_not_finite_or_single_draws() {
         let series = [Series { name: "a".into(), points: vec![(0.0, f64::NAN), (1.0, 2.0)] }];
-        assert!(lines("t", "x", &series, None).contains("<circle"));
-        assert!(!lines("t", "x", &series, None).contains("NaN,"));
+        assert!(lines("t", "x", &series).contains("<circle"));
+        assert!(!lines("t", "x", &series).contains("NaN,"));
         assert!(points("t", "x", &[("n6".into(), 3.0, 3.0)]).contains("n6"));
     }
 

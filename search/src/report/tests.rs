@@ -247,12 +247,28 @@ fn runs_are_compared_and_one_that_has_just_begun_is_a_run() {
 fn what_is_no_run_is_explained() {
     let place = tempfile::tempdir().unwrap();
     let message = write(place.path()).unwrap_err().to_string();
-    assert!(message.contains("there is no run here. Help"), "{message}");
+    assert!(message.contains("there is no run here, nor in the folders in it. Help"), "{message}");
     run(place.path(), &[("metrics.jsonl", "{}\n".into())]);
     let message = write(place.path()).unwrap_err().to_string();
     assert!(message.contains("metrics.jsonl") && message.contains("line 1 is no epoch's"), "{message}");
     assert!(message.contains("Help: restore"), "{message}");
-    std::fs::rename(place.path().join("config.toml"), place.path().join("seeds.toml")).unwrap();
-    let message = write(place.path()).unwrap_err().to_string();
-    assert!(message.contains("several seeds. Help: give") && message.contains("seed-N"), "{message}");
+}
+
+#[test]
+fn a_folder_of_runs_is_all_of_them() {
+    let place = tempfile::tempdir().unwrap();
+    for name in ["random-1/seed-10", "random-1/seed-9", "random-1/seed-9/deeper", "alone", "a/b/too-deep"] {
+        run(&place.path().join(name), &[("metrics.jsonl", TRAIN_LINE.into())]);
+    }
+    std::fs::write(place.path().join("compare.json"), "[]").unwrap();
+    let page = page_of(&runs(place.path())).unwrap();
+    closed(&page);
+    let places: Vec<_> = ["alone", "random-1/seed-9", "random-1/seed-10"]
+        .iter()
+        .map(|name| page.find(&format!("{name}<")))
+        .collect();
+    assert!(page.contains("3 runs") && places[0].is_some() && places.is_sorted(), "{places:?}");
+    assert!(!page.contains("deeper"));
+    let own = place.path().join("random-1/seed-9");
+    assert_eq!(runs(&own), [own]);
 }

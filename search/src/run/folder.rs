@@ -10,7 +10,7 @@ use milenas_models::images::Source;
 use milenas_models::memory::peak_mib;
 use serde::{Deserialize, Serialize};
 
-use super::{CONFIG, SOURCE};
+use super::{CONFIG, GENOTYPE, SOURCE};
 use crate::checkpoint::Position;
 use crate::config::Config;
 use crate::report;
@@ -168,6 +168,11 @@ impl Folder {
         self.time(position.epoch, position.step, seconds, device)?;
         let late = self.paged.is_none_or(|paged| paged.elapsed() >= PAGE);
         if position.step == 0 || late { self.page() } else { Ok(()) }
+    }
+
+    /// Takes back what a search chose when its time was over: it was given more.
+    pub fn take_back(&self) -> Result<()> {
+        Ok(file::remove(&self.path.join(GENOTYPE))?)
     }
 
     /// Writes the run's page.

@@ -241,10 +241,11 @@ impl Judge for InFolder<'_> {
     }
 
     fn score(&mut self, genotype: &Genotype) -> Result<f64> {
-        let InFolder { scorer, history, draws, tell, .. } = self;
+        let InFolder { folder, scorer, history, draws, tell, .. } = self;
         let table = draws.as_mut().unwrap_or(history);
         let number = table.count() + 1;
         let value = table.value(genotype, || {
+            folder.take_back()?;
             let value = scorer.score(genotype, &[Metric::Naswot])?[0];
             tell(By::Score, number, &Judged { genotype: genotype.clone(), value });
             Ok(value)
@@ -254,9 +255,10 @@ impl Judge for InFolder<'_> {
     }
 
     fn fitness(&mut self, genotype: &Genotype) -> Result<f64> {
-        let Self { halves, network, short, history, device, recorder, tell, .. } = self;
+        let Self { folder, halves, network, short, history, device, recorder, tell, .. } = self;
         let number = history.count() + 1;
         let value = history.value(genotype, || {
+            folder.take_back()?;
             let trainable = Trainable::assemble(genotype, network, false)?;
             let weights = Weights::init(&trainable.graph, short.seed)?;
             let [pictures, test] = halves;

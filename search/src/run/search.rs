@@ -142,6 +142,7 @@ struct InFolder<'a> {
 impl Keeper for InFolder<'_> {
     fn epoch(&mut self, record: &EpochRecord) -> Result<()> {
         (self.tell)(record);
+        self.folder.take_back()?;
         self.folder.record(record)
     }
 

@@ -132,9 +132,9 @@ pub fn run_train(
         let ranked = evaluate(&network.graph, &weights, &data.test, BATCH)?;
         before = Some(Scores::new(&ranked, &data.classes).top1);
     }
-    file::write(&folder.join(GENOTYPE), genotype.to_json().as_bytes())?;
     let graph = assemble(genotype, &shape)?;
     write_json(&folder.join(COST), &cost(&graph))?;
+    file::write(&folder.join(GENOTYPE), genotype.to_json().as_bytes())?;
     folder.page()?;
     let task = Task { network: &network, pictures: &data.train, test: &data.test, config };
     let mut keeper = InFolder {
