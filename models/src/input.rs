@@ -21,7 +21,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use crate::{Error, Result};
 
 /// The largest height, width and shorter side of a contract.
-const LARGEST: usize = 8192;
+pub const LARGEST: usize = 8192;
 
 /// Size, channels and scale of a network's input. It travels in the weights' header and in model.onnx.
 ///

@@ -88,9 +88,15 @@ fn find_run(out: &Path, file: &str) -> Result<()> {
     )
 }
 
-fn read_data(source: &Source, config: &Config, progress: &Progress) -> Result<Data> {
+/// What `load` reads of a source; tells what it holds.
+fn read_data(
+    source: &Source,
+    config: &Config,
+    progress: &Progress,
+    load: fn(&Source, &Config) -> milenas_search::Result<Data>,
+) -> Result<Data> {
     progress.line(&format!("reading {source}"));
-    let data = Data::load(source, config)?;
+    let data = load(source, config)?;
     data.notes.iter().for_each(|note| progress.line(&format!("note: {note}")));
     let contract = &data.train.contract;
     progress.line(&format!(

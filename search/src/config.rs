@@ -40,6 +40,10 @@ pub struct DataConfig {
     /// The side of the square that the network sees, in pixels; 0 keeps images that all have one size of at most 64
     /// and brings others to 32.
     pub size: usize,
+    /// What the shorter side of a picture becomes before the centre of `size` pixels is taken, and the shorter side of what
+    /// `train.resized_crop` crops; 0 for `size`.
+    #[serde(default)]
+    pub resize: usize,
     /// The seed that sets test images aside where the source has no test part. It is not `seed`: searches and trainings of other
     /// seeds are measured with the same images, which none of them has seen.
     #[serde(default)]
@@ -119,7 +123,8 @@ pub struct TrainConfig {
     pub drop_path: f64,
     /// The side of the square that is cut out of an image, as a part of the image's side; 0 for none.
     pub cutout: f64,
-    /// The least part of an image's area that a crop keeps, which is resized then, in place of `augment.crop`; 0 for that one.
+    /// The least part of an image's area that a crop keeps, which is resized then, in place of `augment.crop`; 0 for that one. With
+    /// `data.resize` it is the area of the whole picture, else of what the network sees.
     pub resized_crop: f64,
     /// How far brightness, contrast and saturation are moved, and the hue half as far; 0 for not at all.
     pub jitter: f64,
@@ -277,6 +282,7 @@ mod tests {
         assert_eq!((sgd(&paper), sgd(&imagenet)), ([0.025, 0.9, 5.0], [0.1, 0.9, 5.0]));
         let decay = |c: &Config| (c.train.weights.decay, c.train.lr_factor);
         assert_eq!((decay(&paper), decay(&imagenet)), ((3e-4, 0.0), (3e-5, 0.97)));
+        assert_eq!((imagenet.data.size, imagenet.data.resize), (224, 256));
         assert_eq!((imagenet.train.resized_crop, imagenet.train.jitter), (0.08, 0.4));
         assert_eq!((paper.train.skeleton, imagenet.train.skeleton), (Skeleton::Cifar, Skeleton::ImageNet));
         let SearchConfig { epochs, batch, channels, layers, lambda, train_portion, .. } = paper.search;
@@ -305,6 +311,14 @@ mod tests {
     }
 
     #[test]
+    fn pictures_are_resized_to_the_size_or_above_it() {
+        for (resize, good) in [(0, true), (31, false), (32, true), (8192, true), (8193, false)] {
+            let found = resolve(&["data.size=32", &format!("data.resize={resize}")]);
+            assert_eq!(found.is_ok(), good, "{resize}: {found:?}");
+        }
+    }
+
+    #[test]
     fn differences_are_named_but_for_keys_that_decide_nothing() {
         let then = resolve(&[]).unwrap();
         let now =
@@ -330,6 +344,7 @@ mod tests {
             ("search.partial_channels=0", "`search.partial_channels` is 0"),
             ("search.lambda=-1", "`search.lambda` is -1"),
             ("train.drop_path=1.0", "`train.drop_path` is 1, expected 0 to 0.99"),
+            ("data.resize=40", "`data.resize` is 40, expected 0, as `data.size` is 0. Help: set both"),
             ("train.auxilary=0.4", "did you mean `train.auxiliary`?"),
             ("train.skeleton=image", "unknown variant `image`, expected `cifar` or `imagenet`"),
             ("search.stop.at_size=6", "`search.stop.at_size` is 6, expected a string"),

@@ -17,7 +17,7 @@ use milenas_models::images::{Dataset, Source};
 use milenas_models::input::{InputContract, Limits};
 
 use crate::config::{Config, TrainConfig};
-use crate::data::Pictures;
+use crate::data::{Pictures, Whole};
 use crate::{Error, Result};
 
 pub use evaluation::Evaluation;
@@ -74,6 +74,18 @@ pub struct Data {
 impl Data {
     /// Opens a source and reads its images under the contract that suits it.
     pub fn load(source: &Source, config: &Config) -> Result<Self> {
+        Self::open(source, config, None)
+    }
+
+    /// The same for the training of a derived network, whose resized crops are of pictures larger than what the network sees if
+    /// `data.resize` says so.
+    pub fn load_to_train(source: &Source, config: &Config) -> Result<Self> {
+        let larger = config.train.resized_crop > 0.0 && config.data.resize > 0;
+        Self::open(source, config, larger.then_some(config.data.resize))
+    }
+
+    /// Keeps whole training pictures, too, if their shorter side is told.
+    fn open(source: &Source, config: &Config, whole: Option<usize>) -> Result<Self> {
         let mut dataset = source.open(config.data.split)?;
         let limits = Limits::default();
         let contract = match config.data.size {
@@ -83,27 +95,34 @@ impl Data {
                         "the size of the images is {found}; the network sees {DEFAULT_SIDE}x{DEFAULT_SIDE} pixels of each. \
                          Help: --set data.size=N for another size"
                     ));
-                    dataset.suggest_contract(Some(DEFAULT_SIDE), &limits)?
+                    dataset.suggest_contract(Some([DEFAULT_SIDE; 2]), &limits)?
                 }
                 contract => contract?,
             },
-            side => dataset.suggest_contract(Some(side), &limits)?,
+            side => dataset.suggest_contract(Some([side, config.data.resize.max(side)]), &limits)?,
         };
-        Self::under(source, dataset, contract, &limits)
+        Self::under(source, dataset, contract, &limits, whole)
     }
 
     /// # Errors
     /// A class of which no training image can be read: what is trained would never name it.
-    fn under(source: &Source, dataset: Dataset, contract: InputContract, limits: &Limits) -> Result<Self> {
+    fn under(
+        source: &Source,
+        dataset: Dataset,
+        contract: InputContract,
+        limits: &Limits,
+        shorter: Option<usize>,
+    ) -> Result<Self> {
         let (mut notes, mut whole) = (dataset.notes, true);
-        let mut read = |samples: &[_], part: &str| {
-            let (images, bad) = Dataset::load(samples, &contract, limits, &|_| {});
+        let mut read = |samples: &[_], part: &str, shorter: Option<usize>| {
+            let more = |image: &_| shorter.map(|side| Whole::new(image, &contract, side)).transpose();
+            let (images, wholes, bad) = Dataset::load_with(samples, &contract, limits, &|_| {}, &more);
             whole &= bad.is_empty();
             notes.extend(bad.into_iter().map(|(_, error)| format!("left out of the {part} images: {error}")));
-            Pictures { images, contract: contract.clone() }
+            Pictures { images, wholes: wholes.into_iter().flatten().collect(), contract: contract.clone() }
         };
-        let train = read(&dataset.train, "training");
-        let test = read(&dataset.test, "test");
+        let train = read(&dataset.train, "training", shorter);
+        let test = read(&dataset.test, "test", None);
         if train.is_empty() || test.is_empty() {
             let first = notes.last().cloned().unwrap_or_default();
             let problem =

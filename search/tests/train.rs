@@ -32,8 +32,9 @@ const ALL: [&str; 7] = [
 ];
 
 /// The form for ImageNet, whose stems shrink by 8, and what its preset draws.
-const IMAGENET: [&str; 6] = [
+const IMAGENET: [&str; 7] = [
     "data.size=64",
+    "data.resize=72",
     "train.skeleton=imagenet",
     "train.resized_crop=0.08",
     "train.jitter=0.4",
@@ -79,7 +80,7 @@ fn config(sets: &[&str]) -> Config {
 }
 
 fn digits(config: &Config) -> Data {
-    let mut data = Data::load(&Source::parse("digits").unwrap(), config).unwrap();
+    let mut data = Data::load_to_train(&Source::parse("digits").unwrap(), config).unwrap();
     data.test.images.labels.truncate(50);
     data
 }

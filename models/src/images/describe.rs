@@ -98,14 +98,15 @@ impl Dataset {
         }
     }
 
-    /// The contract that suits the training images. Without `side`, images of one size of at most 64 pixels
-    /// keep it; with it, the network sees the central square of `side` pixels. Gray images give one channel.
+    /// The contract that suits the training images. Without a `side`, images of one size of at most 64 pixels
+    /// keep it; with `[side, shorter]`, the network sees the central square of `side` pixels of a picture whose shorter side becomes
+    /// `shorter`. Gray images give one channel.
     /// Mean and standard deviation are the data set's own, or those of up to 10,000 training images as the
     /// network sees them.
     ///
     /// # Errors
     /// Images of several or large sizes without `side`; no readable image.
-    pub fn suggest_contract(&self, side: Option<usize>, limits: &Limits) -> Result<InputContract> {
+    pub fn suggest_contract(&self, side: Option<[usize; 2]>, limits: &Limits) -> Result<InputContract> {
         let summary = self.summary(limits);
         let Some(&most) = summary.sizes.first() else {
             let why = summary.bad.into_iter().next().unwrap_or_else(|| "there is none".into());
@@ -113,7 +114,7 @@ impl Dataset {
         };
         let native = summary.sizes.len() == 1 && most.height.max(most.width) <= NATIVE;
         let (height, width, resize) = match side {
-            Some(side) => (side, side, Resize::ShorterSide { side }),
+            Some([side, shorter]) => (side, side, Resize::ShorterSide { side: shorter }),
             None if native => (most.height, most.width, Resize::Stretch),
             None => {
                 let found = match summary.sizes.as_slice() {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 
 use super::{Dataset, Sample};
-use crate::input::{InputContract, Limits};
+use crate::input::{Image, InputContract, Limits};
 use crate::{Error, Result};
 
 /// Prepared images in memory.
@@ -27,32 +27,46 @@ impl Dataset {
         limits: &Limits,
         progress: &(dyn Fn(usize) + Sync),
     ) -> (Labelled, Vec<(String, Error)>) {
+        let (labelled, _, bad) = Self::load_with(samples, contract, limits, progress, &|_| Ok(()));
+        (labelled, bad)
+    }
+
+    /// [`load`](Self::load), and what `more` makes of each decoded picture that is not left out, for who needs more of it than the
+    /// network's size; a picture that `more` refuses is bad too.
+    pub fn load_with<T: Send>(
+        samples: &[Sample],
+        contract: &InputContract,
+        limits: &Limits,
+        progress: &(dyn Fn(usize) + Sync),
+        more: &(dyn Fn(&Image) -> Result<T> + Sync),
+    ) -> (Labelled, Vec<T>, Vec<(String, Error)>) {
         let size = contract.len();
         let mut pixels = vec![0; samples.len() * size];
         let done = AtomicUsize::new(0);
-        let results: Vec<Result<()>> = pixels
+        let results: Vec<Result<T>> = pixels
             .par_chunks_exact_mut(size)
             .zip(samples)
             .map(|(out, sample)| {
                 let image = sample.image(limits)?;
                 out.copy_from_slice(&contract.prepare(&image)?);
-                Ok(())
+                more(&image)
             })
             .inspect(|_| progress(done.fetch_add(1, Ordering::Relaxed) + 1))
             .collect();
 
-        let mut labels = Vec::with_capacity(samples.len());
+        let (mut labels, mut made) = (Vec::with_capacity(samples.len()), Vec::with_capacity(samples.len()));
         let mut bad = Vec::new();
         for (i, (sample, result)) in samples.iter().zip(results).enumerate() {
             match result {
-                Ok(()) => {
+                Ok(of_it) => {
                     pixels.copy_within(i * size..(i + 1) * size, labels.len() * size);
                     labels.push(sample.class());
+                    made.push(of_it);
                 }
                 Err(error) => bad.push((sample.name(), error)),
             }
         }
         pixels.truncate(labels.len() * size);
-        (Labelled { pixels, labels }, bad)
+        (Labelled { pixels, labels }, made, bad)
     }
 }

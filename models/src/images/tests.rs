@@ -270,8 +270,8 @@ fn suggestions_follow_the_images() {
     let summary = mixed.summary(&limits);
     assert_eq!((summary.train, summary.test, summary.gray), (2, 2, false));
     assert_eq!(summary.classes[1], ClassCount { name: "1".into(), train: 1, test: 1 });
-    let contract = mixed.suggest_contract(Some(6), &limits).unwrap();
-    assert_eq!((contract.height, contract.resize), (6, Resize::ShorterSide { side: 6 }));
+    let contract = mixed.suggest_contract(Some([6, 7]), &limits).unwrap();
+    assert_eq!((contract.height, contract.resize), (6, Resize::ShorterSide { side: 7 }));
     assert!((contract.mean[0] - 40.0 / 255.0).abs() < 1e-6 && contract.std == [1.0; 3]);
     for i in 0..4 {
         put(dir.path(), &format!("{}/{i}.png", i % 2), png(40, 65));

@@ -99,5 +99,5 @@ fn noise(count: usize) -> Pictures {
     let mut rng = Rng::new(0, "bench");
     let pixels = (0..count * contract.len()).map(|_| rng.word() as u8).collect();
     let labels = (0..count).map(|_| rng.below(10) as u32).collect();
-    Pictures { images: Labelled { pixels, labels }, contract }
+    Pictures { images: Labelled { pixels, labels }, wholes: Vec::new(), contract }
 }

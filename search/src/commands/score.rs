@@ -15,6 +15,7 @@ use super::{read_data, read_genotype, resolve};
 use crate::cli::{RunOptions, ScoreOptions};
 use crate::data::Plan;
 use crate::progress::Progress;
+use crate::run::Data;
 use crate::score::{Metric, Scorer, aggregate};
 
 /// Draws of an architecture that is new before a space counts as exhausted.
@@ -37,7 +38,7 @@ pub(super) fn score(options: &ScoreOptions) -> Result<bool> {
     let run = RunOptions { seed: Some(options.seed), ..RunOptions::for_data(&options.data) };
     let config = resolve(&run, None, Vec::new())?;
     let progress = Progress::new("score");
-    let data = read_data(&Source::parse(&options.data)?, &config, &progress)?;
+    let data = read_data(&Source::parse(&options.data)?, &config, &progress, Data::load)?;
     let mut indices: Vec<usize> = (0..data.train.len()).collect();
     Rng::new(options.seed, "score/batch").shuffle(&mut indices);
     indices.truncate(options.batch);

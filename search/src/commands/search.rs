@@ -55,7 +55,7 @@ pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<bool> 
             if config.search.layers == 1 { "the only cell reduces" } else { "both cells reduce" }
         ));
     }
-    let data = read_data(&source, &config, &progress)?;
+    let data = read_data(&source, &config, &progress, Data::load)?;
     if let Some(strategy) = strategy {
         judge(strategy, &data, &config, options, device.as_deref_mut(), search.resume)?;
         return Ok(data.whole);

@@ -14,7 +14,9 @@ use crate::config::Config;
 use crate::engine::MaybeDevice;
 use crate::next;
 use crate::progress::Progress;
-use crate::run::{CONFIG, GENOTYPE, SEEDS, Spread, Start, Supernet, Trained, WEIGHTS, open_train, run_train};
+use crate::run::{
+    CONFIG, Data, GENOTYPE, SEEDS, Spread, Start, Supernet, Trained, WEIGHTS, open_train, run_train,
+};
 
 pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, seeds: u64) -> Result<bool> {
     if resume {
@@ -42,6 +44,7 @@ pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, se
             format!("train.channels={}", search.channels),
             format!("train.layers={}", search.layers),
             format!("data.size={}", data.size),
+            format!("data.resize={}", data.resize),
             format!("data.split={}", data.split),
         ];
         options.set.splice(0..0, inherited);
@@ -130,7 +133,7 @@ impl Job<'_> {
         let Job { what, genotype, start, out, config, resume } = *self;
         let source = Source::parse(&options.data)?;
         let mut progress = Progress::new("train");
-        let data = read_data(&source, config, &progress)?;
+        let data = read_data(&source, config, &progress, Data::load_to_train)?;
         if let Start::Supernet(supernet) = start {
             let (then, now) = (&supernet.images, data.train.fingerprint());
             if *then != now {

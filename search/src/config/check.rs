@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use milenas_models::genotype::Wiring;
+use milenas_models::input::LARGEST;
 
 use super::{Config, SearchConfig, broken};
 use crate::optim::SgdConfig;
@@ -71,7 +72,18 @@ impl Config {
     /// # Errors
     /// The first value that may not be, by its key, with what may.
     pub(super) fn check(&self) -> Result<()> {
-        let Config { augment, search, train, .. } = self;
+        let Config { data, augment, search, train, .. } = self;
+        match (data.size, data.resize) {
+            (_, 0) => {}
+            (0, resize) => {
+                return Err(value("data.resize", resize, "0, as `data.size` is 0. Help: set both"));
+            }
+            (size, resize) if (size..=LARGEST).contains(&resize) => {}
+            (size, resize) => {
+                let expected = format!("0, or `data.size`, which is {size}, to {LARGEST}");
+                return Err(value("data.resize", resize, expected));
+            }
+        }
         search.check_rules()?;
         search.check_stop()?;
         counts([

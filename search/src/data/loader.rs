@@ -92,10 +92,12 @@ impl Plan {
                 let mut images = vec![0.0; picks.len() * size];
                 let mut moved = vec![0; size];
                 for (&index, out) in picks.iter().zip(images.chunks_exact_mut(size)) {
-                    let image = pictures.image(index);
                     match transform {
-                        None => contract.normalise(image, out),
-                        Some(transform) => transform.apply(image, contract, &mut rng, &mut moved, out),
+                        None => contract.normalise(pictures.image(index), out),
+                        Some(transform) => {
+                            let (image, of) = pictures.given(index, &transform);
+                            transform.apply(image, of, contract, &mut rng, &mut moved, out);
+                        }
                     }
                 }
                 images.into()
@@ -165,7 +167,7 @@ mod tests {
     use milenas_models::images::Labelled;
     use milenas_models::input::{InputContract, Resize};
 
-    use super::super::Augment;
+    use super::super::{Augment, Whole};
     use super::*;
 
     #[test]
@@ -185,7 +187,8 @@ mod tests {
         let contract =
             InputContract { height, width, channels, mean, std, resize: Resize::Stretch, background: None };
         let pixels = (0..contract.len() * count).map(|i| (i * 37 % 256) as u8).collect();
-        Pictures { images: Labelled { pixels, labels: (0..count as u32).collect() }, contract }
+        let images = Labelled { pixels, labels: (0..count as u32).collect() };
+        Pictures { images, wholes: Vec::new(), contract }
     }
 
     /// To the last bit, whether a word is filled or not.
@@ -218,6 +221,28 @@ mod tests {
             assert_eq!(Form::new(true, Some(transform)), Form::Numbers(Some(transform)));
         }
         assert_eq!(Form::new(true, Some(moved)), Form::Bytes(Some(moved)));
+    }
+
+    /// A dark centre is what the network sees of light pictures; none of their crops is as dark, as all are of the whole.
+    #[test]
+    fn resized_crops_are_of_whole_pictures() {
+        let mut pictures = pictures(4, 4, 1, 12);
+        pictures.images.pixels.fill(0);
+        let pixels =
+            (0..144).map(|i| if (4..8).contains(&(i / 12)) && (4..8).contains(&(i % 12)) { 0 } else { 255 });
+        pictures.wholes = vec![Whole { pixels: pixels.collect(), size: [12, 12] }; 12];
+        let all: Vec<usize> = (0..12).collect();
+        let means = |transform: Transform| -> Vec<f32> {
+            let plan = Plan::epoch(&all, 1, 0, 1, "train", 0);
+            let form = Form::new(true, Some(transform));
+            let mean = |batch: Batch| batch.numbers().iter().sum::<f32>() / 16.0;
+            std::thread::scope(|scope| Loader::start(scope, &pictures, plan, form).map(mean).collect())
+        };
+        let still = Transform::from(Augment { crop: 0.0, flip: false });
+        let [dark, light] = [0.0, 1.0].map(|x: f32| (x - 0.5) / 0.3);
+        assert!(means(still).iter().all(|mean| (mean - dark).abs() < 1e-5));
+        let cropped = means(Transform { resized_crop: 0.5, ..still });
+        assert!(cropped.iter().all(|mean| *mean > 0.0 && *mean < light), "{cropped:?}");
     }
 
     #[test]

@@ -6,12 +6,14 @@ mod loader;
 mod photo;
 mod split;
 mod transform;
+mod whole;
 
 pub use augment::{Augment, Move};
 pub use batch::{Batch, Bytes, Images};
 pub use loader::{Form, Loader, Plan};
 pub use split::{halves, shuffled};
 pub use transform::Transform;
+pub use whole::Whole;
 
 use milenas_models::hexadecimal;
 use milenas_models::images::Labelled;
@@ -23,6 +25,8 @@ use sha2::{Digest, Sha256};
 pub struct Pictures {
     /// `[N, H, W, C]` bytes and `[N]` labels.
     pub images: Labelled,
+    /// `[N]`, what resized crops are of; empty where they are of `images`.
+    pub wholes: Vec<Whole>,
     /// Their size and scale.
     pub contract: InputContract,
 }
@@ -38,7 +42,8 @@ impl Pictures {
         self.len() == 0
     }
 
-    /// What tells these images from others: their number, their size, and a digest of bytes, labels and contract.
+    /// What tells these images from others: their number, their size, and a digest of bytes, labels and contract. A search that read
+    /// them and a training that keeps them whole, too, have the same.
     pub fn fingerprint(&self) -> String {
         let InputContract { channels, height, width, .. } = self.contract;
         let mut sum = Sha256::new().chain_update(format!("{:?}", self.contract));
@@ -48,15 +53,23 @@ impl Pictures {
         format!("{} images of {channels}x{height}x{width}, digest {digest}", self.len())
     }
 
-    /// Some of them, by index.
+    /// Some of them, by index, as the network sees them.
     pub fn subset(&self, indices: &[usize]) -> Pictures {
         let pixels = indices.iter().flat_map(|&i| self.image(i)).copied().collect();
         let labels = indices.iter().map(|&i| self.images.labels[i]).collect();
-        Pictures { images: Labelled { pixels, labels }, contract: self.contract.clone() }
+        Pictures { images: Labelled { pixels, labels }, wholes: Vec::new(), contract: self.contract.clone() }
     }
 
     fn image(&self, index: usize) -> &[u8] {
         let size = self.contract.len();
         &self.images.pixels[index * size..][..size]
+    }
+
+    /// Pixels `[H, W, C]`, rows and columns of what a transform begins with.
+    fn given(&self, index: usize, transform: &Transform) -> (&[u8], [usize; 2]) {
+        match self.wholes.get(index) {
+            Some(whole) if transform.resized_crop > 0.0 => (&whole.pixels, whole.size),
+            _ => (self.image(index), [self.contract.height, self.contract.width]),
+        }
     }
 }

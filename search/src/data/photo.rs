@@ -1,7 +1,5 @@
 //! What training does to photographs: crops of any size and shape, brought to the network's, and moved colours; both as torchvision's.
 
-use std::borrow::Cow;
-
 use milenas_models::Rng;
 use milenas_models::input::{Image, InputContract, Resize};
 
@@ -27,22 +25,24 @@ fn draw([height, width]: [usize; 2], least: f64, rng: &mut Rng) -> [usize; 4] {
     [rows, columns, (height - rows) / 2, (width - columns) / 2]
 }
 
-/// A crop of `image` `[H, W, C]`, brought to its size.
-pub(super) fn resized_crop<'a>(
-    image: &'a [u8],
+/// A crop of `image` `[H, W, C]` of `size` rows and columns, brought to the contract's size.
+pub(super) fn resized_crop(
+    image: &[u8],
+    size: [usize; 2],
     contract: &InputContract,
     least: f64,
     rng: &mut Rng,
-) -> Cow<'a, [u8]> {
-    crop(image, contract, draw([contract.height, contract.width], least, rng))
+) -> Vec<u8> {
+    crop(image, size[1], contract, draw(size, least, rng))
 }
 
-fn crop<'a>(
-    image: &'a [u8],
+fn crop(
+    image: &[u8],
+    width: usize,
     contract: &InputContract,
     [rows, columns, top, left]: [usize; 4],
-) -> Cow<'a, [u8]> {
-    let InputContract { width, channels, .. } = *contract;
+) -> Vec<u8> {
+    let channels = contract.channels;
     let mut rgb = Vec::with_capacity(rows * columns * 3);
     for row in image.chunks_exact(width * channels).skip(top).take(rows) {
         for pixel in row.chunks_exact(channels).skip(left).take(columns) {
@@ -51,8 +51,8 @@ fn crop<'a>(
     }
     let stretch = InputContract { resize: Resize::Stretch, ..contract.clone() };
     let resized = Image::new(columns, rows, rgb, None).and_then(|crop| stretch.prepare(&crop));
-    // A crop of a valid picture is one.
-    resized.map_or(Cow::Borrowed(image), Cow::Owned)
+    // A crop of a valid picture is one: it is never black.
+    resized.unwrap_or_else(|_| vec![0; contract.len()])
 }
 
 /// Brightness, contrast, saturation and hue by factors of `1 - strength` to `1 + strength`, the hue by half as much of its circle, in any
@@ -168,10 +168,16 @@ mod tests {
             // Quarters of a colour each, in the order of their rows.
             let quarter = |i: usize| (i / (6 * channels) / 4 * 2 + i % (6 * channels) / (3 * channels)) as u8;
             let image: Vec<u8> = (0..48 * channels).map(|i| 40 * quarter(i) + (i % channels) as u8).collect();
-            assert_eq!(crop(&image, &contract, [8, 6, 0, 0])[..], image);
+            assert_eq!(crop(&image, 6, &contract, [8, 6, 0, 0]), image);
             for (q, [top, left]) in [[0, 0], [0, 3], [4, 0], [4, 3]].into_iter().enumerate() {
                 let pixel = (0..channels).map(|c| (40 * q + c) as u8).collect::<Vec<_>>();
-                assert_eq!(crop(&image, &contract, [4, 3, top, left])[..], pixel.repeat(48), "quarter {q}");
+                assert_eq!(crop(&image, 6, &contract, [4, 3, top, left]), pixel.repeat(48), "quarter {q}");
+            }
+            // Of a picture of another size than the network's.
+            let small = InputContract { height: 4, width: 3, ..contract };
+            for (q, [top, left]) in [[0, 0], [0, 3], [4, 0], [4, 3]].into_iter().enumerate() {
+                let pixel = (0..channels).map(|c| (40 * q + c) as u8).collect::<Vec<_>>();
+                assert_eq!(crop(&image, 6, &small, [4, 3, top, left]), pixel.repeat(12), "quarter {q}");
             }
         }
     }

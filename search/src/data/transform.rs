@@ -39,10 +39,12 @@ impl Transform {
         Move { hole: self.hole(size, rng), ..to }
     }
 
-    /// From `image` `[H, W, C]` bytes to normalised numbers `[C, H, W]`; `moved` is room for a second image.
+    /// From `image` `[H, W, C]` bytes of `of` rows and columns to normalised numbers `[C, H, W]`; `moved` is room for a second image.
+    /// Other sizes than the contract's are for resized crops.
     pub fn apply(
         &self,
         image: &[u8],
+        of: [usize; 2],
         contract: &InputContract,
         rng: &mut Rng,
         moved: &mut [u8],
@@ -51,7 +53,7 @@ impl Transform {
         let size = [contract.height, contract.width];
         let shape = [contract.height, contract.width, contract.channels];
         if self.resized_crop > 0.0 {
-            let cropped = resized_crop(image, contract, self.resized_crop, rng);
+            let cropped = resized_crop(image, of, contract, self.resized_crop, rng);
             let augment = Augment { crop: 0.0, ..self.augment };
             augment.draw(size, rng).apply(&cropped, shape, moved);
         } else {
@@ -156,7 +158,7 @@ mod tests {
         let image: Vec<u8> = (0..48).map(|i| (i * 5) as u8).collect();
         let (mut moved, mut found, mut expected) = (vec![0; 48], vec![0.0; 48], vec![0.0; 48]);
         let none = Transform::from(Augment { crop: 0.0, flip: false });
-        none.apply(&image, &contract, &mut Rng::new(0, "x"), &mut moved, &mut found);
+        none.apply(&image, [4; 2], &contract, &mut Rng::new(0, "x"), &mut moved, &mut found);
         contract.normalise(&image, &mut expected);
         assert_eq!(found, expected);
     }
@@ -167,7 +169,7 @@ mod tests {
         let contract = contract(8, 1);
         let (mut moved, mut out) = (vec![0; 64], vec![0.0; 64]);
         let cut = Transform { cutout: 0.5, ..Transform::from(Augment { crop: 0.0, flip: false }) };
-        cut.apply(&[255; 64], &contract, &mut Rng::new(0, "x"), &mut moved, &mut out);
+        cut.apply(&[255; 64], [8; 2], &contract, &mut Rng::new(0, "x"), &mut moved, &mut out);
         let zeros = out.iter().filter(|x| **x == 0.0).count();
         assert!((4..=16).contains(&zeros) && out.iter().all(|x| *x == 0.0 || *x == 2.0), "{out:?}");
     }

@@ -35,7 +35,7 @@ impl Evaluation {
             return Err(Error::Data { problem });
         }
         let (images, bad) = Dataset::load(&dataset.test, &card.input, &Limits::default(), &|_| {});
-        let pictures = Pictures { images, contract: card.input.clone() };
+        let pictures = Pictures { images, wholes: Vec::new(), contract: card.input.clone() };
         let ranked = evaluate(&model.graph, &model.weights, &pictures, BATCH)?;
         let scores = Scores::new(&ranked, &card.labels);
         let (mut ranked, mut bad) = (ranked.into_iter(), bad.into_iter().peekable());
