@@ -96,10 +96,10 @@ pub enum Command {
                       milenas-search report runs/compare"
     )]
     Report {
-        /// Folders of searches and trainings, or of several of them, as train --seeds and compare leave
+        /// Folders of searches and trainings, or folders of those, as train --seeds and compare leave
         #[arg(value_name = "RUN", required = true)]
         runs: Vec<PathBuf>,
-        /// The page [RUN/report.html for one run, report.html for several]
+        /// The page [RUN/report.html for one RUN, report.html for several]
         #[arg(long, short, value_name = "FILE")]
         out: Option<PathBuf>,
     },

@@ -132,7 +132,7 @@ fn read_genotype(name: &str, space: &Space) -> Result<Genotype> {
 }
 
 fn report(runs: &[PathBuf], out: Option<PathBuf>) -> Result<()> {
-    let all: Vec<PathBuf> = runs.iter().flat_map(|run| report::runs(run)).collect();
+    let all = report::runs(runs);
     let page = report::page_of(&all)?;
     let out = out.unwrap_or_else(|| match runs {
         [run] => run.join(report::REPORT),

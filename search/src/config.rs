@@ -41,7 +41,7 @@ pub struct DataConfig {
     /// and brings others to 32.
     pub size: usize,
     /// What the shorter side of a picture becomes before the centre of `size` pixels is taken, and the shorter side of what
-    /// `train.resized_crop` crops; 0 for `size`.
+    /// `train.resized_crop` crops; 0 for `size`. A picture of exactly `size` x `size` is seen as it is.
     #[serde(default)]
     pub resize: usize,
     /// The seed that sets test images aside where the source has no test part. It is not `seed`: searches and trainings of other
@@ -312,10 +312,23 @@ mod tests {
 
     #[test]
     fn pictures_are_resized_to_the_size_or_above_it() {
-        for (resize, good) in [(0, true), (31, false), (32, true), (8192, true), (8193, false)] {
-            let found = resolve(&["data.size=32", &format!("data.resize={resize}")]);
-            assert_eq!(found.is_ok(), good, "{resize}: {found:?}");
+        for (size, resize, good) in [
+            (32, 0, true),
+            (32, 31, false),
+            (32, 32, true),
+            (32, 64, true),
+            (32, 65, false),
+            (0, 32, false),
+            (8000, 8192, true),
+            (8000, 8193, false),
+        ] {
+            let found = resolve(&[&format!("data.size={size}"), &format!("data.resize={resize}")]);
+            assert_eq!(found.is_ok(), good, "{size}, {resize}: {found:?}");
         }
+        // Of a preset that sets both.
+        let message = Config::resolve("imagenet", None, &["data.size=64".into()]).unwrap_err().to_string();
+        let expected = "`data.resize` is 256, expected 0, or 64 to 128 as `data.size` is 64. Help: set both";
+        assert!(message.contains(expected), "{message}");
     }
 
     #[test]
@@ -345,6 +358,7 @@ mod tests {
             ("search.lambda=-1", "`search.lambda` is -1"),
             ("train.drop_path=1.0", "`train.drop_path` is 1, expected 0 to 0.99"),
             ("data.resize=40", "`data.resize` is 40, expected 0, as `data.size` is 0. Help: set both"),
+            ("data.size=8193", "`data.size` is 8193, expected 0 to 8192"),
             ("train.auxilary=0.4", "did you mean `train.auxiliary`?"),
             ("train.skeleton=image", "unknown variant `image`, expected `cifar` or `imagenet`"),
             ("search.stop.at_size=6", "`search.stop.at_size` is 6, expected a string"),

@@ -84,8 +84,8 @@ impl Data {
         Self::open(source, config, larger.then_some(config.data.resize))
     }
 
-    /// Keeps whole training pictures, too, if their shorter side is told.
-    fn open(source: &Source, config: &Config, whole: Option<usize>) -> Result<Self> {
+    /// Keeps whole training pictures, too, if their `shorter` side is told.
+    fn open(source: &Source, config: &Config, shorter: Option<usize>) -> Result<Self> {
         let mut dataset = source.open(config.data.split)?;
         let limits = Limits::default();
         let contract = match config.data.size {
@@ -101,7 +101,7 @@ impl Data {
             },
             side => dataset.suggest_contract(Some([side, config.data.resize.max(side)]), &limits)?,
         };
-        Self::under(source, dataset, contract, &limits, whole)
+        Self::under(source, dataset, contract, &limits, shorter)
     }
 
     /// # Errors

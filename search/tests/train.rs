@@ -224,6 +224,24 @@ fn only_its_own_training_goes_on_from_a_checkpoint() {
     assert!(message.contains("damaged"), "{message}");
 }
 
+/// Large enough for crops, where the training has any; for whoever asks which images they are, it is as if they were not.
+#[test]
+fn only_a_training_with_resized_crops_keeps_whole_pictures() {
+    let load = |load: fn(&Source, &Config) -> Result<Data>, sets: &[&str]| {
+        let data = load(&Source::Digits, &config(sets)).unwrap();
+        (data.train.wholes.len(), data.test.wholes.len(), data.train.fingerprint())
+    };
+    let both = ["data.size=8", "data.resize=10", "train.resized_crop=0.5"];
+    let (train, test, digest) = load(Data::load_to_train, &both);
+    assert_eq!((train, test), (1437, 0));
+    for (other, sets) in
+        [(load(Data::load, &both), "a search"), (load(Data::load_to_train, &both[..2]), "no crops")]
+    {
+        assert_eq!(other, (0, 0, digest.clone()), "{sets}");
+    }
+    assert_eq!(load(Data::load_to_train, &[both[0], both[2]]).0, 0);
+}
+
 /// In one batch of all images the statistics estimated are that batch's, nearly: each pass keeps nine tenths of those before. Evaluation by
 /// them says what a pass in training mode says; by those that a network is born with it does not.
 #[test]

@@ -118,7 +118,11 @@ fn a_training_begins_with_the_weights_of_its_search() {
     let other = command.replace("--out n", "--out other");
     let said = succeed(root, &format!("{other} --set data.size=16"));
     let warning = "warning: the search learnt from other images than these (1437 images of 1x8x8";
-    assert!(said.err.contains(warning) && said.err.contains("data.split out"), "{}", said.err);
+    assert!(
+        said.err.contains(warning) && said.err.contains("data.resize and data.split out"),
+        "{}",
+        said.err
+    );
     succeed(root, "milenas-search train --from-supernet s --data digits --out other --resume");
     let said = run(root, &command.replace("supernet s", "supernet moved").replace("--out n", "--out m"));
     assert!(said.code == 1 && said.err.contains("moved holds no search"), "{}", said.err);

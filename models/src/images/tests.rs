@@ -9,7 +9,7 @@ use image::{ImageFormat, Rgb, RgbImage};
 use proptest::prelude::*;
 
 use super::*;
-use crate::input::{InputContract, Limits, Resize};
+use crate::input::{Image, InputContract, Limits, Resize};
 
 fn png(value: u8, side: u32) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
@@ -236,6 +236,16 @@ fn loading_keeps_order_and_survives_bad_images() {
     let (loaded, bad) = Dataset::load(&data.train, &contract, &Limits::default(), &progress);
     let first: Vec<u8> = loaded.pixels.chunks_exact(48).map(|image| image[0]).collect();
     assert_eq!((first, loaded.labels), (vec![0, 2, 4, 6, 8, 1, 3, 5, 7], vec![0, 0, 0, 0, 0, 1, 1, 1, 1]));
+    // What more is made of them stays beside them; where nothing can be made the image is left out.
+    let corner = |image: &Image| match image.rgb()[0] {
+        6 => Err(Error::malformed("image", "refused")),
+        level => Ok(level),
+    };
+    let (fewer, corners, worse) =
+        Dataset::load_with(&data.train, &contract, &Limits::default(), &|_| {}, &corner);
+    let first: Vec<u8> = fewer.pixels.chunks_exact(48).map(|image| image[0]).collect();
+    assert_eq!((&first, &corners), (&vec![0, 2, 4, 8, 1, 3, 5, 7], &first));
+    assert!(worse.len() == 3 && worse.iter().any(|(_, error)| error.to_string().contains("refused")));
     assert_eq!(bad.len(), 2);
     assert!(bad[0].0.ends_with("train/0/bad.png") && bad[0].1.to_string().contains("truncated"), "{bad:?}");
     assert!(

@@ -139,7 +139,7 @@ impl Job<'_> {
             if *then != now {
                 progress.line(&format!(
                     "warning: the search learnt from other images than these ({then} then, {now} now): test images of now may be \
-                     among them. Help: for the same, give its --data, and leave data.size and data.split out"
+                     among them. Help: for the same, give its --data, and leave data.size, data.resize and data.split out"
                 ));
             }
         }

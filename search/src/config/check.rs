@@ -6,7 +6,7 @@ use std::time::Duration;
 use milenas_models::genotype::Wiring;
 use milenas_models::input::LARGEST;
 
-use super::{Config, SearchConfig, broken};
+use super::{Config, DataConfig, SearchConfig, broken};
 use crate::optim::SgdConfig;
 use crate::score::population::{STRATEGIES, Strategy};
 use crate::strategy::{Compat, MixtureKind, Rule};
@@ -73,17 +73,7 @@ impl Config {
     /// The first value that may not be, by its key, with what may.
     pub(super) fn check(&self) -> Result<()> {
         let Config { data, augment, search, train, .. } = self;
-        match (data.size, data.resize) {
-            (_, 0) => {}
-            (0, resize) => {
-                return Err(value("data.resize", resize, "0, as `data.size` is 0. Help: set both"));
-            }
-            (size, resize) if (size..=LARGEST).contains(&resize) => {}
-            (size, resize) => {
-                let expected = format!("0, or `data.size`, which is {size}, to {LARGEST}");
-                return Err(value("data.resize", resize, expected));
-            }
-        }
+        data.check()?;
         search.check_rules()?;
         search.check_stop()?;
         counts([
@@ -128,6 +118,27 @@ impl Config {
         ])?;
         sgd("search.weights", &search.weights)?;
         sgd("train.weights", &train.weights)
+    }
+}
+
+impl DataConfig {
+    /// More than twice the size is a mistake: tests would see less than a quarter of a picture.
+    fn check(&self) -> Result<()> {
+        let DataConfig { size, resize, .. } = *self;
+        if size > LARGEST {
+            return Err(value("data.size", size, format_args!("0 to {LARGEST}")));
+        }
+        let most = (2 * size).min(LARGEST);
+        if resize == 0 || (size > 0 && (size..=most).contains(&resize)) {
+            return Ok(());
+        }
+        let expected = match size {
+            0 => "0, as `data.size` is 0. Help: set both, or --set data.resize=0".into(),
+            _ => format!(
+                "0, or {size} to {most} as `data.size` is {size}. Help: set both, or --set data.resize=0 for {size}"
+            ),
+        };
+        Err(value("data.resize", resize, expected))
     }
 }
 

@@ -67,9 +67,10 @@ impl Pictures {
 
     /// Pixels `[H, W, C]`, rows and columns of what a transform begins with.
     fn given(&self, index: usize, transform: &Transform) -> (&[u8], [usize; 2]) {
-        match self.wholes.get(index) {
-            Some(whole) if transform.resized_crop > 0.0 => (&whole.pixels, whole.size),
-            _ => (self.image(index), [self.contract.height, self.contract.width]),
+        if transform.resized_crop == 0.0 || self.wholes.is_empty() {
+            return (self.image(index), [self.contract.height, self.contract.width]);
         }
+        let Whole { pixels, size } = &self.wholes[index];
+        (pixels, *size)
     }
 }

@@ -51,8 +51,7 @@ fn crop(
     }
     let stretch = InputContract { resize: Resize::Stretch, ..contract.clone() };
     let resized = Image::new(columns, rows, rgb, None).and_then(|crop| stretch.prepare(&crop));
-    // A crop of a valid picture is one: it is never black.
-    resized.unwrap_or_else(|_| vec![0; contract.len()])
+    resized.expect("a crop of a valid picture is one")
 }
 
 /// Brightness, contrast, saturation and hue by factors of `1 - strength` to `1 + strength`, the hue by half as much of its circle, in any
@@ -180,6 +179,23 @@ mod tests {
                 assert_eq!(crop(&image, 6, &small, [4, 3, top, left]), pixel.repeat(12), "quarter {q}");
             }
         }
+    }
+
+    /// Of a picture whose values are its rows' crops have whole rows, from the first to the last.
+    #[test]
+    fn crops_of_a_picture_that_is_no_square_lie_in_it() {
+        let contract = contract(16, 16, 1);
+        let image: Vec<u8> = (0..40 * 30).map(|i| (i / 30 * 6) as u8).collect();
+        let (mut rng, mut highest, mut lowest) = (Rng::new(0, "crop"), 255, 0);
+        for _ in 0..200 {
+            let cropped = resized_crop(&image, [40, 30], &contract, 0.3, &mut rng);
+            let rows: Vec<u8> = cropped.chunks_exact(16).map(|row| row[0]).collect();
+            assert!(cropped.chunks_exact(16).all(|row| row.iter().all(|x| *x == row[0])), "rows are mixed");
+            assert!(rows.is_sorted());
+            highest = highest.min(rows[0]);
+            lowest = lowest.max(rows[15]);
+        }
+        assert!(highest <= 6 && lowest >= 228, "{highest} {lowest}");
     }
 
     #[test]

@@ -123,22 +123,31 @@ fn median_epoch(timings: &[Timing], epochs: usize) -> Option<f64> {
     each.get(epochs / 2).copied()
 }
 
-/// The folders of the runs that a path stands for: its own, or else what is in it and one folder deeper, as `train --seeds` and `compare`
-/// leave them. Those of one folder are in the order of the numbers that their names end with.
-pub fn runs(path: &Path) -> Vec<PathBuf> {
-    let is_run = |folder: &PathBuf| folder.join(CONFIG).exists();
-    if is_run(&path.to_path_buf()) {
-        return vec![path.to_path_buf()];
-    }
-    let mut found = Vec::new();
-    for folder in within(path) {
-        match is_run(&folder) {
-            true => found.push(folder),
-            false => found.extend(within(&folder).into_iter().filter(is_run)),
+/// How far below a folder runs are looked for: `compare` leaves them two below its own.
+const DEEP: usize = 3;
+
+/// The folders of the runs that paths stand for, each once: a path's own, or else those in the folders in it. Of one folder they are in the
+/// order of the numbers that their names end with.
+pub fn runs(paths: &[impl AsRef<Path>]) -> Vec<PathBuf> {
+    let mut all: Vec<PathBuf> = Vec::new();
+    for path in paths {
+        let mut found = below(path.as_ref(), DEEP);
+        if found.is_empty() {
+            // For the error of a path without any.
+            found.push(path.as_ref().to_path_buf());
         }
+        found.retain(|run| !all.contains(run));
+        all.extend(found);
     }
-    // For the error of a path without any.
-    if found.is_empty() { vec![path.to_path_buf()] } else { found }
+    all
+}
+
+fn below(path: &Path, deep: usize) -> Vec<PathBuf> {
+    match deep {
+        _ if path.join(CONFIG).exists() => vec![path.to_path_buf()],
+        0 => Vec::new(),
+        _ => within(path).iter().flat_map(|folder| below(folder, deep - 1)).collect(),
+    }
 }
 
 /// What is in a folder; nothing where there is none.

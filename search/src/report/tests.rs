@@ -257,11 +257,11 @@ fn what_is_no_run_is_explained() {
 #[test]
 fn a_folder_of_runs_is_all_of_them() {
     let place = tempfile::tempdir().unwrap();
-    for name in ["random-1/seed-10", "random-1/seed-9", "random-1/seed-9/deeper", "alone", "a/b/too-deep"] {
+    for name in ["random-1/seed-10", "random-1/seed-9", "random-1/seed-9/deeper", "alone", "a/b/c/too-deep"] {
         run(&place.path().join(name), &[("metrics.jsonl", TRAIN_LINE.into())]);
     }
     std::fs::write(place.path().join("compare.json"), "[]").unwrap();
-    let page = page_of(&runs(place.path())).unwrap();
+    let page = page_of(&runs(&[place.path()])).unwrap();
     closed(&page);
     let places: Vec<_> = ["alone", "random-1/seed-9", "random-1/seed-10"]
         .iter()
@@ -270,5 +270,7 @@ fn a_folder_of_runs_is_all_of_them() {
     assert!(page.contains("3 runs") && places[0].is_some() && places.is_sorted(), "{places:?}");
     assert!(!page.contains("deeper"));
     let own = place.path().join("random-1/seed-9");
-    assert_eq!(runs(&own), [own]);
+    assert_eq!(runs(&[&own]), vec![own.clone()]);
+    let all = runs(&[&own, place.path(), &place.path().join("a/b")]);
+    assert!(all.len() == 4 && all[0] == own && all[3].ends_with("a/b/c/too-deep"), "{all:?}");
 }

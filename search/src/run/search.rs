@@ -142,11 +142,11 @@ struct InFolder<'a> {
 impl Keeper for InFolder<'_> {
     fn epoch(&mut self, record: &EpochRecord) -> Result<()> {
         (self.tell)(record);
-        self.folder.take_back()?;
         self.folder.record(record)
     }
 
     fn save(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        self.folder.take_back()?;
         // Before it: what a checkpoint knows of is there.
         self.genotypes.write(&checkpoint.sizes)?;
         checkpoint.save(&self.folder.join(CHECKPOINT), self.origin)?;
