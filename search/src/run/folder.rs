@@ -309,6 +309,22 @@ mod tests {
     }
 
     #[test]
+    fn the_page_is_written_after_an_epoch_and_now_and_then_within_one() {
+        let place = tempfile::tempdir().unwrap();
+        let mut folder = Folder::create(place.path(), &config(), &Source::Digits, "x").unwrap();
+        let page = place.path().join(report::REPORT);
+        let mut is_written_at = |step: usize, paged: Duration| {
+            file::remove(&page).unwrap();
+            folder.paged = Some(Instant::now().checked_sub(paged).unwrap());
+            folder.mark(Position { step, ..Position::start(1) }, &mut Instant::now(), "cpu").unwrap();
+            page.exists()
+        };
+        assert!(is_written_at(0, Duration::ZERO));
+        assert!(!is_written_at(7, PAGE / 2));
+        assert!(is_written_at(7, PAGE));
+    }
+
+    #[test]
     fn two_programs_do_not_write_one_folder() {
         let place = tempfile::tempdir().unwrap();
         let folder = Folder::create(place.path(), &config(), &Source::Digits, "x").unwrap();
