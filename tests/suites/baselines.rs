@@ -77,6 +77,7 @@ fn architectures_are_trained_alike_and_what_is_done_stays() {
             assert!(line.contains(&expected), "{expected} is not in {line}");
         }
     }
+    assert!(table.contains("-: of one training; --seeds 2 or more"), "{table}");
     assert!(table.ends_with("next: milenas-search report c\n"), "{table}");
     succeed(root, "milenas-search report c");
     assert!(fs::read_to_string(root.join("c/report.html")).unwrap().contains("3 runs"));

@@ -59,7 +59,10 @@ impl Package {
     }
 }
 
-/// `photos/CLASS/*`, 8, 20 and 36 images; three files are no pictures, or not whole.
+/// Files of it that are no pictures, or not whole.
+const BROKEN: [&str; 3] = ["cut.jpg", "empty.png", "letter.jpg"];
+
+/// `photos/CLASS/*`, 8, 20 and 36 images, with the broken files.
 fn prepare(folder: &Path, picture: impl Fn(usize, usize, bool) -> DynamicImage) {
     for (class, (name, count)) in [("few", 8), ("some", 20), ("many", 36)].into_iter().enumerate() {
         let to = folder.join("photos").join(name);
@@ -109,7 +112,7 @@ fn takes_the_whole_road(picture: impl Fn(usize, usize, bool) -> DynamicImage) {
     };
     assert!(but_some("milenas-search data info photos").out.contains("unreadable: "));
     let said = but_some(&format!("milenas-search run --seed 3 --out search {set}"));
-    for name in ["cut.jpg", "empty.png", "letter.jpg"] {
+    for name in BROKEN {
         assert_eq!(said.err.matches(name).count(), 1, "{name} is named once:\n{}", said.err);
     }
     let note = "different ones, most often";
@@ -119,21 +122,54 @@ fn takes_the_whole_road(picture: impl Fn(usize, usize, bool) -> DynamicImage) {
     let more = "--set data.size=32 --set data.resize=40 --set train.resized_crop=0.3 --set train.auxiliary=0.4 \
          --set train.drop_path=0.3 --set train.ema=0.5 --set train.cutout=0.5";
     let train = format!("milenas-search train --genotype search/genotype.json {set} {more}");
-    but_some(&format!("{train} --seed 5 --out run"));
-    succeed(folder, "milenas-export run/weights.safetensors -o model.onnx");
+    let said = but_some(&format!("{train} --seed 5 --out run"));
+    assert!(BROKEN.iter().all(|name| said.err.contains(name)), "{}", said.err);
+    let own = says_the_same(folder, "run");
+    let holds =
+        |name: &str| fs::read(folder.join(name)).unwrap().windows(14).any(|bytes| bytes == b"auxiliary_head");
+    assert!(holds("run/checkpoint.safetensors"));
+    assert!(!holds("run/weights.safetensors") && !holds("run.onnx"), "the auxiliary head came along");
 
-    let eval =
-        "milenas-search eval --weights run/weights.safetensors --data photos --predictions eval.csv --json";
-    let scores: serde_json::Value = serde_json::from_str(&but_some(eval).out).unwrap();
-    let eval = table(&folder.join("eval.csv"));
+    // As DARTS trains on photographs: two stems that shrink by 8, another auxiliary head, crops and colours, 224 of 256 pixels.
+    let form = "--preset imagenet --set data.split=1 --set train.epochs=1 --set train.steps=2 --set train.batch=4 \
+         --set train.channels=2 --set train.layers=3";
+    but_some(&format!(
+        "milenas-search train --genotype search/genotype.json --data photos {form} --out form"
+    ));
+    assert_eq!(says_the_same(folder, "form"), own);
+
+    // Another seed is measured with the same images, another split with others.
+    let names = |out: &str, more: &str| -> Vec<String> {
+        but_some(&format!("{train} --out {out} {more}"));
+        but_some(&format!(
+            "milenas-search eval --weights {out}/weights.safetensors --data photos --predictions {out}.csv"
+        ));
+        table(&folder.join(format!("{out}.csv"))).into_iter().map(|row| row[0].clone()).collect()
+    };
+    assert_eq!(names("seed", "--seed 6"), own);
+    assert_ne!(names("split", "--set data.split=99"), own);
+}
+
+/// What was trained in `out`, exported, says of every test image what its weights say, and scores the same; their names.
+fn says_the_same(folder: &Path, out: &str) -> Vec<String> {
+    succeed(folder, &format!("milenas-export {out}/weights.safetensors -o {out}.onnx"));
+    let scored = |command: &str| -> serde_json::Value {
+        let said = run(folder, command);
+        assert_eq!(said.code, 2, "{command}\n{}{}", said.out, said.err);
+        serde_json::from_str(&said.out).unwrap()
+    };
+    let scores = scored(&format!(
+        "milenas-search eval --weights {out}/weights.safetensors --data photos --predictions {out}-eval.csv --json"
+    ));
+    let eval = table(&folder.join(format!("{out}-eval.csv")));
     // One in five is held out for testing, of every class.
     assert!((10..=16).contains(&eval.len()), "{} test images", eval.len());
     assert!(["few", "some", "many"].iter().all(|class| eval.iter().any(|row| row[0].contains(class))));
     assert!(eval.iter().any(|row| !row[4].is_empty()), "none of the broken is a test image");
-    let list: Vec<&str> = eval.iter().map(|row| &row[0][..]).collect();
-    fs::write(folder.join("list.txt"), list.join("\n")).unwrap();
-    run(folder, "milenas-infer classify model.onnx --list list.txt -o infer.csv");
-    let infer = table(&folder.join("infer.csv"));
+    let names: Vec<String> = eval.iter().map(|row| row[0].clone()).collect();
+    fs::write(folder.join("list.txt"), names.join("\n")).unwrap();
+    run(folder, &format!("milenas-infer classify {out}.onnx --list list.txt -o {out}-infer.csv"));
+    let infer = table(&folder.join(format!("{out}-infer.csv")));
     assert_eq!(eval.len(), infer.len());
     let mut readable = 0;
     for (ours, theirs) in eval.iter().zip(&infer) {
@@ -146,19 +182,7 @@ fn takes_the_whole_road(picture: impl Fn(usize, usize, bool) -> DynamicImage) {
         }
     }
     assert_eq!(scores["images"], readable);
-    let theirs = but_some("milenas-infer evaluate model.onnx photos --json").out;
-    let theirs: serde_json::Value = serde_json::from_str(&theirs).unwrap();
+    let theirs = scored(&format!("milenas-infer evaluate {out}.onnx photos --json"));
     assert_eq!((&theirs["images"], &theirs["top1"]), (&scores["images"], &scores["top1"]));
-
-    // Another seed is measured with the same images, another split with others.
-    let names = |out: &str, more: &str| -> Vec<String> {
-        but_some(&format!("{train} --out {out} {more}"));
-        but_some(&format!(
-            "milenas-search eval --weights {out}/weights.safetensors --data photos --predictions {out}.csv"
-        ));
-        table(&folder.join(format!("{out}.csv"))).into_iter().map(|row| row[0].clone()).collect()
-    };
-    let own: Vec<String> = eval.iter().map(|row| row[0].clone()).collect();
-    assert_eq!(names("seed", "--seed 6"), own);
-    assert_ne!(names("split", "--set data.split=99"), own);
+    names
 }

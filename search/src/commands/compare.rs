@@ -147,8 +147,8 @@ fn table(rows: &[Row]) -> Result<()> {
         )?;
     }
     writeln!(stdout(), "ms: one image on one thread, our kernels")?;
-    if rows.iter().all(|row| row.spread.count == 1) {
-        writeln!(stdout(), "one training each; --seeds 2 or more tells deviations")?;
+    if rows.iter().any(|row| row.spread.count == 1) {
+        writeln!(stdout(), "-: of one training; --seeds 2 or more tells deviations")?;
     }
     Ok(())
 }

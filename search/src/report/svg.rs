@@ -1,4 +1,6 @@
 //! Charts as plain SVG: lines, layers that add up, points. Colours are classes of the page's style, `c0` to `c7`, dashes `d0` to `d3`.
+//! Of the libraries that draw SVG those in use set colours and fonts in every element, which a page for light and dark, for phones and for
+//! paper has to set in one place; those that draw in the browser need a script.
 
 use std::fmt::Write;
 
