@@ -73,8 +73,9 @@ fn tabbed(browser: &mut Browser) -> Vec<(i64, String)> {
     }
 }
 
-/// The folders of a search, of a training, of one that was stopped, and pages of each and of the first two.
-fn pages(root: &Path) -> [(&'static str, PathBuf); 4] {
+/// Runs in folders, and their pages: a search, a training, one that was stopped, the first two in one, a search that judges one by one, and
+/// more trainings than there are colours.
+fn pages(root: &Path) -> [(&'static str, PathBuf); 6] {
     let tiny = format!("{TINY} --set search.epochs=3 --set train.epochs=3 --set search.channels=4");
     let run = |what: &str, out: &str| {
         succeed(root, &format!("milenas-search {what} --data digits --out {out} {tiny}"))
@@ -83,12 +84,20 @@ fn pages(root: &Path) -> [(&'static str, PathBuf); 4] {
     run("train --genotype search/genotype.json", "network");
     succeed(root, "milenas-search report search network --out both.html");
     stopped(root);
+    run(
+        "run --strategy evolution --set search.population.trainings=8 --set search.population.epochs=1",
+        "judged",
+    );
+    run("compare --genotypes DARTS_V2,random:9", "compared");
+    succeed(root, "milenas-search report compared");
     let page = |name: &'static str, path: &str| (name, root.join(path));
     [
         page("search", "search/report.html"),
         page("network", "network/report.html"),
         page("stopped", "stopped/report.html"),
         page("both", "both.html"),
+        page("judged", "judged/report.html"),
+        page("compared", "compared/report.html"),
     ]
 }
 

@@ -95,10 +95,18 @@ impl Axes {
 fn ticks([low, high]: [f64; 2], least: f64) -> Vec<f64> {
     let rough = ((high - low) / 4.0).max(least);
     let magnitude = 10f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|n| n * magnitude).find(|step| *step >= rough * 0.999);
-    let step = step.unwrap_or(10.0 * magnitude);
-    let first = (low / step).ceil() as i64;
-    (first..first + 8).map(|n| n as f64 * step).take_while(|x| *x <= high + step * 1e-9).collect()
+    let at = |step: f64| -> Vec<f64> {
+        let first = (low / step).ceil() as i64;
+        (first..first + 8).map(|n| n as f64 * step).take_while(|x| *x <= high + step * 1e-9).collect()
+    };
+    let steps = [0.5, 1.0, 2.0, 5.0, 10.0].map(|n| n * magnitude);
+    let next = steps.iter().position(|step| *step >= rough * 0.999).unwrap_or(steps.len() - 1);
+    let found = at(steps[next]);
+    // One number alone tells no scale.
+    match next.checked_sub(1).map(|finer| steps[finer]) {
+        Some(finer) if found.len() < 2 && finer >= least => at(finer),
+        _ => found,
+    }
 }
 
 /// One of these numbers, with the digits that tell it from the others.
@@ -261,7 +269,9 @@ mod tests {
         let names: Vec<String> = near.iter().map(|x| tick(*x, &near)).collect();
         assert_eq!(names, ["0.04992", "0.04994", "0.04996", "0.04998", "0.05000"]);
         assert_eq!(tick(20.0, &[0.0, 20.0]), "20");
-        for (low, high) in [(-3.7, 12.2), (0.911, 0.934), (1e6, 4e6), (5.0, 5.1)] {
+        for (low, high) in
+            [(-3.7, 12.2), (0.911, 0.934), (1e6, 4e6), (5.0, 5.1), (10.58, 11.42), (3056.0, 3954.0)]
+        {
             let found = ticks([low, high], 0.0);
             assert!((2..=6).contains(&found.len()), "{low} {high}: {found:?}");
             assert!(found.iter().all(|x| (low - 1e-9..=high + 1e-9).contains(x)));
