@@ -181,7 +181,7 @@ mod tests {
         }
     }
 
-    /// Of a picture whose values are its rows' crops have whole rows, from the first to the last.
+    /// Every row of the picture has a value of its own: so has every row of a crop, and some crop reaches each end.
     #[test]
     fn crops_of_a_picture_that_is_no_square_lie_in_it() {
         let contract = contract(16, 16, 1);

@@ -31,7 +31,7 @@ impl Whole {
 mod tests {
     use super::*;
 
-    /// As wide as high in parts: the left third is dark, the others are light.
+    /// The left third is dark, the rest is light.
     fn image(width: usize, height: usize) -> Image {
         let rgb = (0..width * height).flat_map(|i| [if i % width < width / 3 { 30 } else { 210 }; 3]);
         Image::new(width, height, rgb.collect(), None).unwrap()

@@ -123,7 +123,7 @@ fn median_epoch(timings: &[Timing], epochs: usize) -> Option<f64> {
     each.get(epochs / 2).copied()
 }
 
-/// How far below a folder runs are looked for: `compare` leaves them two below its own.
+/// How far below a folder runs are looked for: a folder of all runs has those of a `compare` three below.
 const DEEP: usize = 3;
 
 /// The folders of the runs that paths stand for, each once: a path's own, or else those in the folders in it. Of one folder they are in the
