@@ -68,7 +68,7 @@ pub struct Data {
     /// What a user should know: splits that were made, images that could not be read.
     pub notes: Vec<String>,
     /// Whether every image could be read.
-    pub whole: bool,
+    pub all_read: bool,
 }
 
 impl Data {
@@ -113,11 +113,11 @@ impl Data {
         limits: &Limits,
         shorter: Option<usize>,
     ) -> Result<Self> {
-        let (mut notes, mut whole) = (dataset.notes, true);
+        let (mut notes, mut all_read) = (dataset.notes, true);
         let mut read = |samples: &[_], part: &str, shorter: Option<usize>| {
             let more = |image: &_| shorter.map(|side| Whole::new(image, &contract, side)).transpose();
             let (images, wholes, bad) = Dataset::load_with(samples, &contract, limits, &|_| {}, &more);
-            whole &= bad.is_empty();
+            all_read &= bad.is_empty();
             notes.extend(bad.into_iter().map(|(_, error)| format!("left out of the {part} images: {error}")));
             Pictures { images, wholes: wholes.into_iter().flatten().collect(), contract: contract.clone() }
         };
@@ -142,7 +142,7 @@ impl Data {
             );
             return Err(Error::Data { problem });
         }
-        Ok(Data { source: source.clone(), classes: dataset.classes, train, test, notes, whole })
+        Ok(Data { source: source.clone(), classes: dataset.classes, train, test, notes, all_read })
     }
 
     /// The network that a genotype becomes by `train`.

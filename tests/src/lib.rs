@@ -81,6 +81,20 @@ pub fn peak_kib(mut child: Child, patience: Duration) -> (Option<i32>, u64) {
     }
 }
 
+/// Kills a run once it has come as far as `done` says.
+///
+/// # Panics
+/// When it ends before that.
+#[track_caller]
+pub fn kill_when(mut child: Child, mut done: impl FnMut() -> bool) {
+    while !done() {
+        let ended = child.try_wait().expect("a child can be waited for");
+        assert!(ended.is_none(), "it ends before it is killed");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().and_then(|()| child.wait()).expect("it is killed");
+}
+
 /// Options that make a run as short as can be.
 pub const TINY: &str = "--set search.epochs=1 --set search.steps=2 --set search.batch=8 --set search.layers=3 \
      --set train.epochs=1 --set train.steps=2 --set train.batch=8 --set train.channels=2 --set train.layers=3";

@@ -4,12 +4,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use milenas_tests::browser::{Browser, chromium};
-use milenas_tests::{TINY, binary, succeed};
+use milenas_tests::{TINY, binary, kill_when, succeed};
 use serde_json::json;
 
 /// The least contrast of text that is read with ease (WCAG 2.2, criterion 1.4.3).
@@ -110,7 +109,7 @@ fn told(page: &str) -> Option<usize> {
 fn stopped(root: &Path) {
     let command = "train --from-supernet search --genotype random:3 --data digits --out stopped \
          --set train.epochs=40 --set train.steps=2 --set train.batch=8";
-    let mut child = Command::new(binary("milenas-search"))
+    let child = Command::new(binary("milenas-search"))
         .args(command.split_whitespace())
         .current_dir(root)
         .stderr(Stdio::null())
@@ -118,13 +117,10 @@ fn stopped(root: &Path) {
         .unwrap();
     let page = root.join("stopped/report.html");
     let mut seen = Vec::new();
-    while seen.last().is_none_or(|epochs| *epochs < 2) {
-        assert!(child.try_wait().unwrap().is_none(), "it ends before its page tells of epochs: {seen:?}");
+    kill_when(child, || {
         seen.extend(fs::read_to_string(&page).ok().and_then(|page| told(&page)));
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
+        seen.last().is_some_and(|epochs| *epochs >= 2)
+    });
     assert_eq!(seen[0], 0, "its page is there from the beginning");
     assert!(fs::read_to_string(&page).unwrap().contains(" of 40</dd>"));
 }

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use milenas_models::Rng;
-use milenas_tests::{Said, binary, run, succeed};
+use milenas_tests::{Said, binary, kill_when, run, succeed};
 
 /// A search of a few seconds.
 const SEARCH: &str = "milenas-search run --data digits --seed 5 --set augment.flip=false --set search.epochs=6 \
@@ -39,13 +39,7 @@ fn start(root: &Path, command: &str, out: &str) -> Child {
 
 /// Starts the search in `out` and kills it once it has left a checkpoint.
 fn unfinished(root: &Path, out: &str) {
-    let mut child = start(root, SEARCH, out);
-    while !root.join(out).join("checkpoint.safetensors").exists() {
-        assert!(child.try_wait().unwrap().is_none(), "it ends before it leaves a checkpoint");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
+    kill_when(start(root, SEARCH, out), || root.join(out).join("checkpoint.safetensors").exists());
 }
 
 fn error(said: &Said) -> &str {

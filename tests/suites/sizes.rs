@@ -3,10 +3,9 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use milenas_models::Genotype;
-use milenas_tests::{binary, run, succeed};
+use milenas_tests::{binary, kill_when, run, succeed};
 use serde_json::Value;
 
 /// Epochs of a few steps with a fast architecture, so that several sizes are met.
@@ -109,19 +108,14 @@ fn more_time_takes_back_what_was_chosen() {
     let asks = "It runs, or was stopped; this goes on with it";
     let page = || fs::read_to_string(out.join("report.html")).unwrap_or_default();
     assert!(out.join("genotype.json").exists() && !page().contains(asks));
-    let mut child = Command::new(binary("milenas-search"))
+    let child = Command::new(binary("milenas-search"))
         .args("run --data digits --out long --resume --time-budget 1m".split(' '))
         .current_dir(root)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    while out.join("genotype.json").exists() {
-        assert!(child.try_wait().unwrap().is_none(), "it ends before it takes its choice back");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
+    kill_when(child, || !out.join("genotype.json").exists());
     assert!(lines(&out).is_empty(), "it waits for the end of an epoch");
     succeed(root, "milenas-search report long");
     assert!(page().contains(asks));

@@ -74,7 +74,7 @@ pub(super) fn score(options: &ScoreOptions) -> Result<bool> {
         }
         None => stdout().write_all(text.as_bytes())?,
     }
-    Ok(data.whole)
+    Ok(data.all_read)
 }
 
 /// Different architectures, each a uniform draw.

@@ -58,7 +58,7 @@ pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<bool> 
     let data = read_data(&source, &config, &progress, Data::load)?;
     if let Some(strategy) = strategy {
         judge(strategy, &data, &config, options, device.as_deref_mut(), search.resume)?;
-        return Ok(data.whole);
+        return Ok(data.all_read);
     }
     let run = open_search(&options.out, &config, &data, options.place, search.resume)?;
     if search.resume {
@@ -75,7 +75,7 @@ pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<bool> 
     })?;
     progress.finish();
     tell(&found, options)?;
-    Ok(data.whole)
+    Ok(data.all_read)
 }
 
 /// A search by scores and short trainings.

@@ -164,7 +164,7 @@ impl Job<'_> {
             ));
         })?;
         progress.finish();
-        Ok((trained, data.whole))
+        Ok((trained, data.all_read))
     }
 }
 
