@@ -23,6 +23,7 @@ struct Memory {
     sums: Words,
     /// That of the gradients, and the factor they were clipped by.
     norm: Words,
+    rate: Words,
     /// Of a pass, as its weights are packed.
     gradients: Words,
 }
@@ -88,6 +89,7 @@ impl Resident {
             table: device.alloc(3 * count)?,
             sums: device.alloc(count)?,
             norm: device.alloc(2)?,
+            rate: device.alloc(1)?,
             gradients: device.alloc(gradients)?,
         });
         Ok(())
@@ -107,6 +109,11 @@ impl Resident {
     pub(crate) fn expect(&mut self, packing: &Packing) -> Words {
         self.gradients = Some(packing.clone());
         self.memory.map_or(Words::NONE, |memory| memory.gradients)
+    }
+
+    /// Whether the device has gradients that the host has not read.
+    pub(crate) fn has_gradients(&self) -> bool {
+        self.gradients.is_some()
     }
 
     /// The host gets the gradients.
@@ -150,37 +157,56 @@ impl Resident {
         config: &SgdConfig,
         rate: f64,
     ) -> Result<Option<f64>> {
-        if self.gradients.is_some() {
-            self.weights(device, tensors)?;
-        }
         let (Some(memory), Some(packing)) = (self.memory, &self.gradients) else { return Ok(None) };
+        let rows = packing.table(tensors);
+        device.write_ints(memory.table, &rows.concat())?;
+        let table = Table::of(memory.table, rows[0].len())?;
+        self.descend_by(device, tensors, table, (sgd, config, rate))?;
+        let mut norm = [0.0];
+        device.read(memory.norm.part(0, 1)?, &mut norm)?;
+        Ok(Some(f64::from(norm[0])))
+    }
+
+    /// The same without the norm, by a table that the device has; waits for nothing.
+    pub(crate) fn descend_by(
+        &mut self,
+        device: &mut dyn Device,
+        tensors: &Tensors,
+        table: Table,
+        (sgd, config, rate): (&Sgd, &SgdConfig, f64),
+    ) -> Result<()> {
+        let Some(memory) = self.memory else { return Ok(()) };
+        device.write(memory.rate, &[rate as f32])?;
+        self.ask_to_descend(device, tensors, (table, [memory.norm, memory.rate]), (sgd, config))
+    }
+
+    /// Asks for a step of the parameters of the last pass that left gradients, with a table and a rate that the device has, and waits for
+    /// nothing; two words become the norm of the gradients and the factor they were clipped by.
+    pub(crate) fn ask_to_descend(
+        &mut self,
+        device: &mut dyn Device,
+        tensors: &Tensors,
+        (table, [norm, rate]): (Table, [Words; 2]),
+        (sgd, config): (&Sgd, &SgdConfig),
+    ) -> Result<()> {
+        let Some(memory) = self.memory else { return Ok(()) };
+        self.weights(device, tensors)?;
         match &self.velocities {
             Velocities::Device => {}
             Velocities::Kept(values) => device.write(memory.velocities, values)?,
             Velocities::Sgd => device.write(memory.velocities, &tensors.gathered(sgd.state()))?,
         }
         self.velocities = Velocities::Device;
-        let rows = packing.table(tensors);
-        device.write_ints(memory.table, &rows.concat())?;
-        let [home, packed, lengths] = rows.each_ref().map(Vec::len);
-        let table = Table {
-            count: home,
-            home: memory.table.part(0, home)?,
-            packed: memory.table.part(home, packed)?,
-            lengths: memory.table.part(home + packed, lengths)?,
-        };
         let by = Descent {
-            rate: rate as f32,
+            rate,
             momentum: config.momentum as f32,
             decay: config.decay as f32,
             clip: config.clip as f32,
         };
         let what = [memory.weights, memory.velocities, memory.gradients];
-        table.descend(device, what, [memory.sums, memory.norm], by)?;
+        table.descend(device, what, [memory.sums, norm], by)?;
         (self.on_device, self.on_host) = (true, false);
-        let mut norm = [0.0];
-        device.read(memory.norm.part(0, 1)?, &mut norm)?;
-        Ok(Some(f64::from(norm[0])))
+        Ok(())
     }
 
     /// `sgd` gets the velocities.

@@ -7,8 +7,11 @@ use milenas_models::fused::Regularisers;
 use milenas_models::input::{InputContract, Resize};
 use milenas_models::kernels::cuda::{Arg, Call, Device, Gemm, Grid, Kept, LANES, Place, Words, places};
 use milenas_models::{Genotype, NetworkConfig, Result, Rng, Skeleton, Space, Trainable, Weights};
+use milenas_search::config::Config;
 use milenas_search::data::{Augment, Batch, Bytes};
 use milenas_search::engine::Engine;
+use milenas_search::optim::{Sgd, SgdConfig};
+use milenas_search::strategy::{Moment, Stepper};
 use milenas_search::supernet::cuda::CudaSupernet;
 use milenas_search::supernet::{Alphas, Mixture, Supernet, SupernetConfig, Want};
 
@@ -16,6 +19,8 @@ use milenas_search::supernet::{Alphas, Mixture, Supernet, SupernetConfig, Want};
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Asked {
     calls: Vec<Call>,
+    /// How many times something was read, and so waited for.
+    waits: usize,
 }
 
 impl Asked {
@@ -85,6 +90,7 @@ impl Device for Counter {
 
     fn read(&mut self, _: Words, out: &mut [f32]) -> Result<()> {
         self.kept.begin();
+        self.asked.lock().unwrap().waits += 1;
         out.fill(0.0);
         Ok(())
     }
@@ -146,6 +152,32 @@ fn passes_are_the_same_calls() {
     }
 }
 
+/// A step of first order is one sequence of calls, the same step after step, and waits once, for what it came to. Of the paper's supernet they
+/// are as many as docs/cuda.md tells.
+#[test]
+fn a_step_waits_once() {
+    for (order, launches, gemms, longest) in [("two-pass", 1999, 155, 1308), ("released", 2865, 231, 1905)] {
+        let asked = Arc::new(Mutex::new(Asked::default()));
+        let device = Box::new(Counter::new(&asked));
+        let mut net = CudaSupernet::new(SupernetConfig::paper(10), device).unwrap();
+        let config = Config::resolve("paper", None, &[format!("search.order={order}")]).unwrap().search;
+        let (mut stepper, mut alphas) = (Stepper::default(), Alphas::init(&Space::DARTS, 0));
+        let mut step = |step: usize| {
+            let batches = [2 * step as u64, 2 * step as u64 + 1].map(|seed| batch(seed % 10));
+            let at = Moment { seed: 0, epoch: 0, step, lr: 0.01 * step as f64 };
+            stepper.step(&mut net, &mut alphas, batches.each_ref(), &config, at).unwrap();
+            std::mem::take(&mut *asked.lock().unwrap())
+        };
+        // The first of all has the memory to ask for.
+        step(0);
+        let first = step(1);
+        assert_eq!(first.waits, 1, "{order}");
+        assert_eq!(first.count(), (launches, gemms), "{order}");
+        assert_eq!(first.longest(), longest, "{order}");
+        assert!(first == step(2), "{order}: other calls");
+    }
+}
+
 fn darts_v2(channels: usize, layers: usize) -> Trainable {
     let (height, width, skeleton) = (32, 32, Skeleton::Cifar);
     let shape = NetworkConfig { channels, layers, classes: 10, in_channels: 3, height, width, skeleton };
@@ -171,6 +203,13 @@ fn trainings_are_the_same_calls() {
     assert_eq!(first.longest(), 293);
     assert!(first == pass(5, &[]), "other calls");
     assert_eq!(pass(5, &factors).count().0, first.count().0 + 2 * network.paths.len());
+    // The descent that follows is waited for by nobody.
+    pass(5, &[]);
+    assert_eq!(first.waits, 1);
+    let config = SgdConfig { lr: 0.1, lr_min: 0.0, momentum: 0.9, decay: 0.0, clip: 5.0 };
+    engine.step(&mut Sgd::new(), &config, 0.1).unwrap();
+    let descent = std::mem::take(&mut *asked.lock().unwrap());
+    assert_eq!((descent.count(), descent.waits), ((3, 0), 0));
 }
 
 /// What it asks for in memory, as docs/cuda.md tells, in MiB: at 16 channels, 8 cells and a batch of 64, and as the paper trains.

@@ -5,12 +5,16 @@
 mod host;
 
 use milenas_models::input::{InputContract, Resize};
-use milenas_models::{Rng, Space};
+use milenas_models::{Rng, Space, Weights};
+use milenas_search::Result;
 use milenas_search::config::Config;
 use milenas_search::data::{Augment, Batch, Bytes};
+use milenas_search::optim::{Sgd, SgdConfig};
 use milenas_search::strategy::{Moment, Step, Stepper};
 use milenas_search::supernet::cuda::CudaSupernet;
-use milenas_search::supernet::{Alphas, Supernet, SupernetConfig, Want, new_supernet};
+use milenas_search::supernet::{
+    Alphas, Evaluation, Row, Supernet, SupernetConfig, UpdateFn, Want, new_supernet,
+};
 
 const CONFIG: SupernetConfig = SupernetConfig { channels: 4, layers: 3, ..SupernetConfig::paper(3) };
 const SIDE: usize = 8;
@@ -83,6 +87,124 @@ fn steps_are_those_of_the_cpu() {
             }
             for (found, expected) in found_logits.iter().zip(&logits) {
                 close(&format!("{set}, logit"), f64::from(*found), f64::from(*expected), 5e-2);
+            }
+        }
+    }
+}
+
+/// A supernet on a device whose steps are made of passes, one by one, with the logits' optimiser on the host.
+struct ByPasses(CudaSupernet);
+
+impl Supernet for ByPasses {
+    fn config(&self) -> &SupernetConfig {
+        self.0.config()
+    }
+
+    fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: Want) -> Result<Evaluation> {
+        self.0.evaluate_cells(batch, mixture, want)
+    }
+
+    fn predict_cells(&mut self, batch: &Batch, mixture: &[&[Row]]) -> Result<Vec<f32>> {
+        self.0.predict_cells(batch, mixture)
+    }
+
+    fn gradient_norm(&mut self) -> Result<f64> {
+        self.0.gradient_norm()
+    }
+
+    fn gradient(&mut self, name: &str) -> Result<Vec<f32>> {
+        self.0.gradient(name)
+    }
+
+    fn update(&mut self, step: &mut UpdateFn) -> Result<()> {
+        self.0.update(step)
+    }
+
+    fn descend(&mut self, sgd: &mut Sgd, config: &SgdConfig, rate: f64) -> Result<f64> {
+        self.0.descend(sgd, config, rate)
+    }
+
+    fn settle(&mut self, sgd: &mut Sgd) -> Result<()> {
+        self.0.settle(sgd)
+    }
+
+    fn weights(&mut self) -> Result<Weights> {
+        self.0.weights()
+    }
+
+    fn load(&mut self, weights: &Weights) -> Result<()> {
+        self.0.load(weights)
+    }
+}
+
+/// Every rule of first order in both orders of passes: what a step sees, and all that it moves. The two differ by rounding alone, and by
+/// nothing at all where a candidate has no weight, which is no step of the device's.
+#[test]
+fn a_step_as_a_whole_is_its_passes() {
+    let start = new_supernet(&CONFIG, SIDE, SIDE, 0, None).unwrap().weights().unwrap();
+    for (sets, without) in [
+        (&["search.order=two-pass", "search.lambda=0.3"][..], false),
+        (&["search.order=released"], false),
+        (&["search.order=two-pass", "search.strategy=darts-1st"], false),
+        (&["search.order=released", "search.strategy=darts-1st"], false),
+        (&["search.order=released", "search.strategy=single-level"], false),
+        (&["search.order=released", "search.compat=released"], false),
+        (&["search.order=two-pass"], true),
+    ] {
+        let set: Vec<String> = sets.iter().map(|set| set.to_string()).collect();
+        let config = Config::resolve("paper", None, &set).unwrap().search;
+        for (device, other) in host::devices(&[32]).into_iter().zip(host::devices(&[32])) {
+            let mut whole = CudaSupernet::new(CONFIG, device).unwrap();
+            let mut parts = ByPasses(CudaSupernet::new(CONFIG, other).unwrap());
+            let mut ends = Vec::new();
+            for net in [&mut whole as &mut dyn Supernet, &mut parts] {
+                net.load(&start).unwrap();
+                let (mut stepper, mut alphas) = (Stepper::default(), Alphas::init(&Space::DARTS, 0));
+                if without {
+                    alphas.operations[0][3][5] = -200.0;
+                }
+                let mut seen = Vec::new();
+                // The last has fewer training images.
+                for step in 5..7 {
+                    let [train, valid] = ["train", "valid"].map(|half| batch(step, half));
+                    let at = Moment { seed: 0, epoch: 0, step, lr: 0.01 };
+                    let step = stepper.step(net, &mut alphas, [&train, &valid], &config, at).unwrap();
+                    seen.push((
+                        step.train_correct,
+                        [Some(step.train_loss), step.valid_loss, Some(step.gradient_norm)],
+                    ));
+                }
+                let (adam, sgd) = stepper.optimisers(net).unwrap();
+                let (steps, first, second) = adam.state();
+                assert_eq!(steps, 2);
+                let all = |state: &[f64]| state.iter().map(|x| *x as f32).collect::<Vec<f32>>();
+                let mut moved = vec![alphas.flat(), all(first), all(second), sgd.state().concat()];
+                let weights = net.weights().unwrap();
+                moved.extend(weights.iter().map(|(_, w)| w.flatten_all().unwrap().to_vec1().unwrap()));
+                ends.push((seen, moved));
+            }
+            let [(seen, moved), (seen_by_passes, moved_by_passes)] = &ends[..] else { unreachable!() };
+            for ((correct, found), (correct_by_passes, expected)) in seen.iter().zip(seen_by_passes) {
+                assert_eq!(correct, correct_by_passes, "{sets:?}");
+                for (found, expected) in found.iter().zip(expected) {
+                    assert_eq!(found.is_some(), expected.is_some(), "{sets:?}");
+                    let [found, expected] = [found, expected].map(|x| x.unwrap_or_default());
+                    close(
+                        &format!("{sets:?}, loss or norm"),
+                        found,
+                        expected,
+                        if without { 0.0 } else { 1e-5 },
+                    );
+                }
+            }
+            assert_eq!(moved.len(), moved_by_passes.len());
+            for (i, (found, expected)) in moved.iter().zip(moved_by_passes).enumerate() {
+                let most = expected.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+                let far = found.iter().zip(expected).fold(0.0f32, |far, (a, b)| far.max((a - b).abs()));
+                assert!(
+                    far <= if without { 0.0 } else { 2e-4 * most + 1e-7 },
+                    "{sets:?}, {i}: {far} of {most}"
+                );
             }
         }
     }

@@ -30,7 +30,8 @@ fn parameters_are_gathered_and_descend() {
             let expected = [&w[12..], &[0.0; 2], &w[..7]].concat();
             check(device, "packed", packed, &expected);
 
-            let by = Descent { rate: 0.1, momentum: 0.9, decay: 0.01, clip };
+            let rate = put(device, &[0.1]);
+            let by = Descent { rate, momentum: 0.9, decay: 0.01, clip };
             let (sums, norm) = (zeros(device, 2), zeros(device, 2));
             table.descend(device, [on_w, on_v, on_g], [sums, norm], by).unwrap();
             let squares = g[..2].iter().chain(&g[4..]).map(|x| x * x).sum::<f32>();

@@ -2,6 +2,7 @@
 //! the GPU that `MILENAS_TEST_DEVICE` names. With NVRTC they are compiled as for a GPU too.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod alphas;
 mod compile;
 mod convolutions;
 mod descents;

@@ -53,6 +53,12 @@ struct Memory {
     logits: Vec<[Words; 2]>,
 }
 
+impl Memory {
+    fn table(&self) -> Result<Table> {
+        Table::of(self.table, self.table.len() / 3)
+    }
+}
+
 impl CudaNetwork {
     /// With weights that are all zero.
     ///
@@ -95,7 +101,7 @@ impl CudaNetwork {
         Ok(())
     }
 
-    /// A step of every parameter by the gradients of the last pass.
+    /// Asks for a step of every parameter by the gradients of the last pass; the next pass comes after it.
     pub(super) fn descend(
         &mut self,
         device: &mut dyn Device,
@@ -103,10 +109,10 @@ impl CudaNetwork {
         config: &SgdConfig,
         rate: f64,
     ) -> Result<()> {
-        match self.resident.descend(device, &self.tensors, sgd, config, rate)? {
-            Some(_) => Ok(()),
-            None => Err(fault("there are no gradients to descend by")),
-        }
+        let Some(memory) = self.memory.as_ref().filter(|_| self.resident.has_gradients()) else {
+            return Err(fault("there are no gradients to descend by"));
+        };
+        self.resident.descend_by(device, &self.tensors, memory.table()?, (sgd, config, rate))
     }
 
     /// Gives `sgd` the velocities.
@@ -123,7 +129,7 @@ impl CudaNetwork {
         self.resident.leave(device, &mut self.tensors)?;
         device.release()?;
         let (plan, tensors) = (&self.plan, &self.tensors);
-        let packing = plan.packing(tensors, batch);
+        let packing = plan.packing(tensors);
         let rows = packing.table(tensors).concat();
         let table = device.alloc(rows.len())?;
         device.write_ints(table, &rows)?;
@@ -195,7 +201,7 @@ impl CudaNetwork {
         let CudaNetwork { plan, tensors, resident, memory } = self;
         // There is, once it fits.
         let memory = memory.as_ref().ok_or_else(|| fault("there is no memory for a pass"))?;
-        let packing = plan.packing(tensors, batch.len());
+        let packing = plan.packing(tensors);
         memory.feed.upload(device, batch)?;
         let mut paths = Words::NONE;
         match training {
@@ -207,10 +213,8 @@ impl CudaNetwork {
             None => device.write(memory.results, &packing.running(tensors))?,
         }
         let all = resident.weights(device, tensors)?;
-        let (count, moments) = (memory.table.len() / 3, packing.moments());
-        let column = |i: usize| memory.table.part(i * count, count);
-        let table = Table { count, home: column(0)?, packed: column(1)?, lengths: column(2)? };
-        table.gather(device, all, memory.weights)?;
+        let moments = packing.moments();
+        memory.table()?.gather(device, all, memory.weights)?;
         let gradients = if training.is_some() { resident.expect(&packing) } else { Words::NONE };
         let pass = Pass {
             batch: batch.len(),
@@ -277,7 +281,7 @@ impl CudaNetwork {
         }
         let mut found = vec![0.0; moments + 2 * plan.heads.len() * count];
         pass.device.read(memory.results.part(0, found.len())?, &mut found)?;
-        packing.move_running(&found, &mut self.tensors);
+        packing.move_running(&found, count, &mut self.tensors);
         let heads = found[moments..].chunks_exact(2 * count).zip(weights);
         let loss = heads.clone().map(|(of, weight)| {
             weight * of[..count].iter().map(|x| f64::from(*x)).sum::<f64>() / count as f64

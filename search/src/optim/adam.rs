@@ -18,6 +18,13 @@ pub struct AdamConfig {
 
 const EPS: f64 = 1e-8;
 
+impl AdamConfig {
+    /// What frees the means of their start at 0, at step `t` from 1 on: `lr / (1 - beta1^t)`, and `1 - beta2^t`.
+    pub fn factors(&self, t: i32) -> [f64; 2] {
+        [self.lr / (1.0 - self.beta1.powi(t)), 1.0 - self.beta2.powi(t)]
+    }
+}
+
 /// Means of gradients and of their squares.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Adam {
@@ -47,13 +54,13 @@ impl Adam {
         self.steps += 1;
         self.mean.resize(w.len(), 0.0);
         self.square.resize(w.len(), 0.0);
-        let AdamConfig { lr, beta1, beta2, decay } = *config;
-        let (bias1, bias2) = (1.0 - beta1.powi(self.steps), 1.0 - beta2.powi(self.steps));
+        let AdamConfig { beta1, beta2, decay, .. } = *config;
+        let [rate, seen] = config.factors(self.steps);
         for (((w, m), v), g) in w.iter_mut().zip(&mut self.mean).zip(&mut self.square).zip(g) {
             let g = f64::from(*g) + decay * f64::from(*w);
             *m = beta1 * *m + (1.0 - beta1) * g;
             *v = beta2 * *v + (1.0 - beta2) * g * g;
-            *w = (f64::from(*w) - lr / bias1 * *m / ((*v / bias2).sqrt() + EPS)) as f32;
+            *w = (f64::from(*w) - rate * *m / ((*v / seen).sqrt() + EPS)) as f32;
         }
     }
 }

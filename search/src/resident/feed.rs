@@ -7,6 +7,7 @@ use milenas_models::kernels::cuda::{Device, Words};
 use crate::data::{Batch, Images, Move};
 
 /// Memory for a batch.
+#[derive(Clone, Copy)]
 pub(crate) struct Feed {
     /// `[image][channel][row][column]`
     images: Words,

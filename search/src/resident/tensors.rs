@@ -164,7 +164,7 @@ impl Tensors {
 #[derive(Clone, Default)]
 pub(crate) struct Packing {
     parameters: Vec<(usize, usize)>,
-    /// Number, offset, and over how many values the moments are.
+    /// Number, offset, and over how many values of an image the moments are.
     norms: Vec<(usize, usize, usize)>,
     words: usize,
     moments: usize,
@@ -188,9 +188,9 @@ impl Packing {
         self.moments - channels
     }
 
-    /// Running statistics that belong to the moments at `offset`, over `count` values.
-    pub(crate) fn norm(&mut self, id: usize, offset: usize, count: usize) {
-        self.norms.push((id, offset, count));
+    /// Running statistics that belong to the moments at `offset`, over `pixels` values of an image.
+    pub(crate) fn norm(&mut self, id: usize, offset: usize, pixels: usize) {
+        self.norms.push((id, offset, pixels));
     }
 
     /// Words of all parameters.
@@ -237,13 +237,14 @@ impl Packing {
         packed
     }
 
-    /// Moves the running statistics by a batch's means and biased variances.
-    pub(crate) fn move_running(&self, packed: &[f32], tensors: &mut Tensors) {
+    /// Moves the running statistics by the means and biased variances of a batch of so many images.
+    pub(crate) fn move_running(&self, packed: &[f32], images: usize, tensors: &mut Tensors) {
         let blend = |running: &mut f32, x: f64| {
             *running = (f64::from(*running) * (1.0 - MOMENTUM) + x * MOMENTUM) as f32;
         };
-        for &(id, offset, count) in &self.norms {
+        for &(id, offset, pixels) in &self.norms {
             let Norm { mean, variance, .. } = &mut tensors.norms[id];
+            let count = images * pixels;
             let unbiased = count as f64 / count.saturating_sub(1).max(1) as f64;
             let found = &packed[offset..];
             mean.iter_mut().zip(found).for_each(|(running, x)| blend(running, f64::from(*x)));

@@ -2,12 +2,13 @@
 
 use milenas_models::{Rng, Weights};
 
-use super::mixture::{Mixing, Pass};
+use super::mixture::{Mixing, MixtureKind, Pass};
 use super::{Compat, Half, Losses, Order, Rule};
 use crate::Result;
 use crate::config::SearchConfig;
 use crate::data::Batch;
 use crate::optim::{Adam, Sgd, SgdConfig};
+use crate::supernet::first_order::{FirstOrder, Moving};
 use crate::supernet::{Alphas, Evaluation, Supernet, UpdateFn, Want};
 
 /// The optimisers' state.
@@ -75,6 +76,27 @@ impl Stepper {
         if rule.unrolled {
             net.settle(&mut self.sgd)?;
         }
+        let clip = if config.compat == Compat::Released { 0.0 } else { config.weights.clip };
+        let descent = SgdConfig { clip, ..config.weights };
+        if !rule.unrolled && config.mixture == MixtureKind::Softmax {
+            let how = FirstOrder {
+                batches,
+                factors: [rule.train, rule.valid],
+                two_pass,
+                alphas: config.alphas,
+                weights: descent,
+                rate: at.lr,
+            };
+            let moving = Moving { alphas, adam: &mut self.adam, sgd: &self.sgd };
+            if let Some(moved) = net.first_order(moving, &how)? {
+                return Ok(Step {
+                    train_loss: moved.losses[0].unwrap_or_default(),
+                    train_correct: moved.correct,
+                    valid_loss: moved.losses[1],
+                    gradient_norm: moved.gradient_norm,
+                });
+            }
+        }
         let mut losses = self.losses(net, alphas, batches, config, at);
         let gradient = rule.gradient(&mut losses, two_pass)?;
         let (mut seen, passes, mixing) = (losses.seen, losses.passes, losses.mixing);
@@ -86,8 +108,6 @@ impl Stepper {
             let found = net.evaluate_cells(batches[0], &pass.cells(net.config()), want)?;
             seen.note(Half::Train, &found);
         }
-        let clip = if config.compat == Compat::Released { 0.0 } else { config.weights.clip };
-        let descent = SgdConfig { clip, ..config.weights };
         seen.gradient_norm = net.descend(&mut self.sgd, &descent, at.lr)?;
         Ok(seen)
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod alphas;
 pub mod cuda;
+pub mod first_order;
 pub mod fused;
 mod place;
 pub mod reference;
@@ -14,6 +15,7 @@ use milenas_models::genotype::Wiring;
 use milenas_models::kernels::cuda::Device;
 use milenas_models::{Space, Weights};
 
+use self::first_order::{FirstOrder, Moved, Moving};
 use crate::Result;
 use crate::data::Batch;
 use crate::optim::{Sgd, SgdConfig, clip_factor};
@@ -86,6 +88,12 @@ pub trait Supernet {
     /// computes elsewhere may keep the velocities there, until [`settle`](Self::settle).
     fn descend(&mut self, sgd: &mut Sgd, config: &SgdConfig, rate: f64) -> Result<f64> {
         descend_on_host(self, sgd, config, rate)
+    }
+
+    /// A whole step of first order under the softmax of the logits, where the supernet can make one without the host between its parts;
+    /// else `None`, and nothing has moved.
+    fn first_order(&mut self, _moving: Moving<'_>, _how: &FirstOrder<'_>) -> Result<Option<Moved>> {
+        Ok(None)
     }
 
     /// Gives `sgd` the velocities of the last steps.

@@ -33,8 +33,8 @@ impl Call {
 #[cfg(any(feature = "cuda", test))]
 const FEWEST: usize = 32;
 
-/// Sequences that are remembered: a step has up to three passes and its descent, an evaluation has one, and an epoch's last batch,
-/// which is smaller, has as many of its own.
+/// Sequences that are remembered: a step is one, or, where it looks ahead, one for each pass, an evaluation has one, and an epoch's last
+/// batch, which is smaller, has as many of its own.
 #[cfg(any(feature = "cuda", test))]
 const MOST: usize = 16;
 

@@ -35,16 +35,17 @@ extern "C" __global__ void clip(const float *sums, float *norm, int count, float
   }
 }
 
-// velocity = momentum * velocity + (factor * gradient + decay * w), w -= rate * velocity; the factor is `norm`[1].
+// velocity = momentum * velocity + (factor * gradient + decay * w), w -= rate * velocity; the factor is `norm`[1]. The rate is no argument,
+// so that steps of any rate are the same calls.
 extern "C" __global__ void descend(float *w, float *velocity, const float *gradient, const float *norm, const int *at,
-                                   const int *gradient_at, const int *lengths, float rate, float momentum, float decay,
-                                   int count) {
+                                   const int *gradient_at, const int *lengths, const float *rate, float momentum,
+                                   float decay, int count) {
   ROWS(row, count) {
     for (int i = threadIdx.x; i < lengths[row]; i += blockDim.x) {
       int own = at[row] + i;
       float moved = momentum * velocity[own] + (norm[1] * gradient[gradient_at[row] + i] + decay * w[own]);
       velocity[own] = moved;
-      w[own] -= rate * moved;
+      w[own] -= *rate * moved;
     }
   }
 }

@@ -20,7 +20,8 @@ pub struct Table {
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs)]
 pub struct Descent {
-    pub rate: f32,
+    /// A word.
+    pub rate: Words,
     pub momentum: f32,
     pub decay: f32,
     /// The largest norm of all gradients together; 0 for none.
@@ -28,6 +29,15 @@ pub struct Descent {
 }
 
 impl Table {
+    /// Of three integers for each of so many pieces: all homes first, then all places in a pass, then all lengths.
+    ///
+    /// # Errors
+    /// Fewer integers.
+    pub fn of(ints: Words, count: usize) -> Result<Table> {
+        let column = |i: usize| ints.part(i * count, count);
+        Ok(Table { count, home: column(0)?, packed: column(1)?, lengths: column(2)? })
+    }
+
     fn ints(&self, words: Words) -> Result<Arg> {
         words.holds(self.count)
     }
@@ -77,7 +87,7 @@ impl Table {
             self.ints(self.home)?,
             packed,
             lengths,
-            Arg::Float(by.rate),
+            by.rate.holds(1)?,
             Arg::Float(by.momentum),
             Arg::Float(by.decay),
             count,

@@ -6,6 +6,7 @@
 //!
 //! Maps are `[channel][image][row][column]`, all numbers are `f32`.
 
+pub mod alphas;
 mod calls;
 mod choice;
 pub mod convolution;
@@ -47,13 +48,14 @@ pub use order::{LANES, Place, places};
 pub use parts::Kept;
 
 /// The kernels' files, name and text, in the order in which they make one source.
-pub const SOURCES: [(&str, &str); 13] = [
+pub const SOURCES: [(&str, &str); 14] = [
     ("common.cu", include_str!("common.cu")),
     ("depthwise.cu", include_str!("depthwise.cu")),
     ("tiles.cu", include_str!("tiles.cu")),
     ("pool.cu", include_str!("pool.cu")),
     ("norm.cu", include_str!("norm.cu")),
     ("mixture.cu", include_str!("mixture.cu")),
+    ("alphas.cu", include_str!("alphas.cu")),
     ("pointwise.cu", include_str!("pointwise.cu")),
     ("product.cu", include_str!("product.cu")),
     ("rectify.cu", include_str!("rectify.cu")),

@@ -82,14 +82,14 @@ impl Plan {
     }
 
     /// Where parameters and moments of a pass are.
-    pub(super) fn packing(&self, tensors: &Tensors, batch: usize) -> Packing {
+    pub(super) fn packing(&self, tensors: &Tensors) -> Packing {
         let mut packing = Packing::default();
         for id in 0..self.parameters.len() {
             packing.put(tensors, [id]);
         }
         for &(id, first, map) in &self.norms {
             packing.room(map.channels);
-            packing.norm(id, first, map.length(batch));
+            packing.norm(id, first, map.length(1));
         }
         packing
     }

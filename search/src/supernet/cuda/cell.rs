@@ -159,19 +159,17 @@ impl Cell {
         rows: &[Row],
         tensors: &Tensors,
         (packing, tables, reach): (&mut Packing, &mut Tables, &mut usize),
-        batch: usize,
         training: bool,
     ) -> CellPlan {
         let prepared = std::array::from_fn(|i| {
             let Preparation { weights, norm, .. } = &self.preparations[i];
             let weights = weights.iter().map(|id| packing.put(tensors, [*id])).collect();
             let moments = packing.room(self.channels);
-            packing.norm(*norm, moments, batch * self.states[0].input.iter().product::<usize>());
+            packing.norm(*norm, moments, self.states[0].input.iter().product());
             Prepared { weights, moments }
         });
         let plan = |state: &State| {
-            let count = batch * state.output.iter().product::<usize>();
-            let sizes = (self.channels, count);
+            let sizes = (self.channels, state.output.iter().product());
             Plan::new(
                 &state.edges,
                 rows,

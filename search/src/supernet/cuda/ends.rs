@@ -51,10 +51,10 @@ impl Stem {
         Ok(())
     }
 
-    pub(super) fn plan(&self, tensors: &Tensors, packing: &mut Packing, count: usize) -> StemPlan {
+    pub(super) fn plan(&self, tensors: &Tensors, packing: &mut Packing, pixels: usize) -> StemPlan {
         let packed = self.parameters.map(|id| packing.put(tensors, [id]));
         let moments = packing.room(self.channels);
-        packing.norm(self.norm, moments, count);
+        packing.norm(self.norm, moments, pixels);
         StemPlan { packed, moments }
     }
 

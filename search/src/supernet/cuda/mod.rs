@@ -1,8 +1,8 @@
 //! The supernet of the DARTS space on a [`Device`]: [`reference`](super::reference)'s definition out of the kernels of
 //! `milenas_models::kernels::cuda`.
 //!
-//! The weights stay on the device, and so do their gradients and velocities. A pass uploads a few tables and the batch, as bytes, asks for
-//! everything, and waits once, to read the loss, the moments and the mixture's gradient.
+//! The weights stay on the device, and so do their gradients and velocities. A step of first order uploads the batches, as bytes, asks for
+//! everything, and waits once, to read losses, moments and logits; passes of other steps do so one by one.
 //! Maps are `[channel][image][row][column]`, so that every pointwise convolution is a product of matrices.
 
 mod cell;
@@ -11,14 +11,17 @@ mod ends;
 mod network;
 mod pass;
 mod plan;
+mod results;
 mod state;
+mod steps;
 
 use milenas_models::genotype::Wiring;
 use milenas_models::kernels::cuda::Device;
 use milenas_models::{Primitive, Space, Weights};
 
 use self::network::Network;
-use super::{Evaluation, Row, Supernet, SupernetConfig, UpdateFn, Want, descend_on_host};
+use super::first_order::{FirstOrder, Moved, Moving};
+use super::{Evaluation, Row, Supernet, SupernetConfig, UpdateFn, Want, descend_on_host, for_cells};
 use crate::data::{Batch, Images};
 use crate::optim::{Sgd, SgdConfig};
 use crate::{Error, Result};
@@ -154,6 +157,17 @@ impl Supernet for CudaSupernet {
         let norm = descend_on_host(self, sgd, config, rate)?;
         self.network.resident.replaced();
         Ok(norm)
+    }
+
+    fn first_order(&mut self, moving: Moving<'_>, how: &FirstOrder<'_>) -> Result<Option<Moved>> {
+        let mixture = moving.alphas.mixture();
+        // A candidate of weight 0 has no gradient and does not decay, which a step of all of them does not know.
+        if moving.alphas.edges.is_some() || mixture.iter().flatten().flatten().any(|weight| *weight == 0.0) {
+            return Ok(None);
+        }
+        let cells = for_cells(self.config(), &mixture);
+        how.batches.iter().try_for_each(|batch| self.check(batch, &cells))?;
+        Ok(Some(self.network.first_order(&mut *self.device, moving, how)?))
     }
 
     fn settle(&mut self, sgd: &mut Sgd) -> Result<()> {

@@ -8,7 +8,9 @@ use super::cell::{Cell, CellPlan, Source};
 use super::ends::{Head, Stem, StemPlan};
 use super::pass::{Pass, Scratch};
 use super::plan::Tables;
+use super::results::{Results, Slot};
 use super::state::TERMS;
+use super::steps::Steps;
 use crate::data::Batch;
 use crate::resident::{Feed, Packing, Resident, Tensors};
 use crate::supernet::{CANDIDATES, Evaluation, Row, SupernetConfig, Want};
@@ -17,39 +19,54 @@ pub(super) struct Network {
     config: SupernetConfig,
     pub(super) tensors: Tensors,
     stem: Stem,
-    cells: Vec<Cell>,
+    pub(super) cells: Vec<Cell>,
     head: Head,
     /// The stem's output, then each cell's; nobody reads the positive part of the last.
     sources: Vec<Source>,
     pub(super) resident: Resident,
-    memory: Memory,
+    pub(super) memory: Memory,
+    /// What steps of first order need, from the first of them on.
+    pub(super) steps: Option<Steps>,
     /// The most images, and rows and columns, that the memory is for.
     size: [usize; 3],
 }
 
 /// What a pass uploads and reads back.
-struct Memory {
-    feed: Feed,
+pub(super) struct Memory {
+    /// For the training images of a step, and for those of the other half; one pass alone has the first.
+    pub(super) feeds: [Feed; 2],
     /// Those that the pass has a use for.
-    weights: Words,
+    pub(super) weights: Words,
     ints: Words,
-    floats: Words,
-    /// Means, variances, the terms' parts of the mixture's gradient, each image's loss and whether it is right.
+    pub(super) floats: Words,
     results: Words,
     scratch: Scratch,
 }
 
 /// The network under a mixture.
-struct Plan {
-    packing: Packing,
-    tables: Tables,
+pub(super) struct Plan {
+    pub(super) packing: Packing,
+    pub(super) tables: Tables,
     /// Words of the terms' parts of the mixture's gradient.
     reach: usize,
     /// Where the tables of the packed parameters begin, and how many there are.
     packed: [usize; 2],
     stem: StemPlan,
-    cells: Vec<CellPlan>,
+    pub(super) cells: Vec<CellPlan>,
     head: [usize; 2],
+}
+
+impl Plan {
+    /// What a pass of so many images leaves, from `start` on.
+    pub(super) fn slot(&self, start: usize, images: usize) -> Slot {
+        Slot { start, moments: self.packing.moments(), reach: self.reach, images }
+    }
+
+    /// The table of the packed parameters, among the integers.
+    pub(super) fn table(&self, ints: Words) -> Result<Table> {
+        let [start, count] = self.packed;
+        Table::of(ints.from(start)?, count)
+    }
 }
 
 impl Network {
@@ -66,27 +83,37 @@ impl Network {
         }
         let head = Head::new(inputs[1], config.classes, &mut tensors);
         let memory = Memory {
-            feed: Feed::NONE,
+            feeds: [Feed::NONE; 2],
             weights: Words::NONE,
             ints: Words::NONE,
             floats: Words::NONE,
             results: Words::NONE,
             scratch: Scratch::default(),
         };
-        let (sources, resident) = (Vec::new(), Resident::new());
-        Network { config, tensors, stem, cells, head, sources, resident, memory, size: [0; 3] }
+        let (sources, resident, steps) = (Vec::new(), Resident::new(), None);
+        Network { config, tensors, stem, cells, head, sources, resident, memory, steps, size: [0; 3] }
     }
 
     pub(super) fn config(&self) -> &SupernetConfig {
         &self.config
     }
 
+    /// The most images that there is memory for.
+    pub(super) fn batch(&self) -> usize {
+        self.size[0]
+    }
+
     /// Memory for a batch of this size under any mixture, if what there is does not do.
-    fn fit(&mut self, device: &mut dyn Device, batch: usize, [height, width]: [usize; 2]) -> Result<()> {
+    pub(super) fn fit(
+        &mut self,
+        device: &mut dyn Device,
+        batch: usize,
+        [height, width]: [usize; 2],
+    ) -> Result<()> {
         if self.size == [self.size[0].max(batch), height, width] {
             return Ok(());
         }
-        self.size = [0; 3];
+        (self.size, self.steps) = ([0; 3], None);
         self.resident.leave(device, &mut self.tensors)?;
         device.release()?;
         self.stem.alloc(device, batch * height * width)?;
@@ -100,16 +127,17 @@ impl Network {
         self.head.alloc(device, batch)?;
         // The most that a mixture can ask for: all candidates on all edges, in evaluation, where pools have moments by edge.
         let rows = vec![[1.0; CANDIDATES]; self.config.edges()[0]];
-        let plan = self.plan(batch, &vec![&rows[..]; self.cells.len()], false);
+        let plan = self.plan(&vec![&rows[..]; self.cells.len()], false);
         let states = self.cells.iter().flat_map(|cell| &cell.states);
         let terms = states.map(|state| TERMS * state.edges.len() * state.channels);
         let terms = terms.max().unwrap_or(0).max(self.config.stem_channels());
+        let image = [self.config.in_channels, height, width];
         self.memory = Memory {
-            feed: Feed::alloc(device, batch, [self.config.in_channels, height, width])?,
+            feeds: [Feed::alloc(device, batch, image)?, Feed::alloc(device, batch, image)?],
             weights: device.alloc(plan.packing.words())?,
             ints: device.alloc(plan.tables.ints.len())?,
             floats: device.alloc(plan.tables.floats.len())?,
-            results: device.alloc(2 * plan.packing.moments() + plan.reach + 2 * batch)?,
+            results: device.alloc(plan.slot(0, batch).words())?,
             scratch: Scratch::alloc(device, terms)?,
         };
         self.resident.alloc(device, &self.tensors, plan.packing.words())?;
@@ -117,14 +145,14 @@ impl Network {
         Ok(())
     }
 
-    fn plan(&self, batch: usize, mixture: &[&[Row]], training: bool) -> Plan {
+    pub(super) fn plan(&self, mixture: &[&[Row]], training: bool) -> Plan {
         let (mut packing, mut tables, mut reach) = (Packing::default(), Tables::default(), 0);
-        let pixels: usize = self.sources[0].size.iter().product();
-        let stem = self.stem.plan(&self.tensors, &mut packing, batch * pixels);
+        let pixels = self.sources[0].size.iter().product();
+        let stem = self.stem.plan(&self.tensors, &mut packing, pixels);
         let mut cells = Vec::new();
         for (cell, rows) in self.cells.iter().zip(mixture) {
             let parts = (&mut packing, &mut tables, &mut reach);
-            cells.push(cell.plan(rows, &self.tensors, parts, batch, training));
+            cells.push(cell.plan(rows, &self.tensors, parts, training));
         }
         let head = self.head.plan(&self.tensors, &mut packing);
         let rows = packing.table(&self.tensors);
@@ -143,25 +171,21 @@ impl Network {
     ) -> Result<Evaluation> {
         let (count, [_, height, width]) = (batch.len(), batch.shape);
         self.fit(device, count, [height, width])?;
-        let plan = self.plan(count, mixture, true);
-        let mut pass = self.upload(device, &plan, batch, (true, want.weights))?;
-        self.forward(&mut pass, &plan, batch)?;
-        let moments = 2 * plan.packing.moments();
-        let [losses, right] = [0, count].map(|at| self.memory.results.part(moments + plan.reach + at, count));
-        self.head.loss(&mut pass, plan.head, self.memory.feed.labels(), [losses?, right?])?;
+        let plan = self.plan(mixture, true);
+        let slot = plan.slot(0, count);
+        let results = slot.of(self.memory.results)?;
+        self.upload(device, &plan, batch)?;
+        let mut pass = self.pass(device, &plan, (self.memory.ints, results), true, want.weights);
         let wanted = want.weights || want.mixture;
-        if wanted {
-            self.backward(&mut pass, &plan)?;
-        }
-        let mut found = vec![0.0; moments + plan.reach + 2 * count];
-        pass.device.read(self.memory.results.part(0, found.len())?, &mut found)?;
-        plan.packing.move_running(&found, &mut self.tensors);
-        let (reach, losses) = found[moments..].split_at(plan.reach);
-        let (losses, right) = losses.split_at(count);
+        self.train(&mut pass, &plan, (0, batch), results, wanted)?;
+        let mut read = vec![0.0; slot.words()];
+        pass.device.read(self.memory.results.part(0, read.len())?, &mut read)?;
+        let found = slot.find(&read);
+        plan.packing.move_running(found.moments, count, &mut self.tensors);
         Ok(Evaluation {
-            loss: losses.iter().map(|x| f64::from(*x)).sum::<f64>() / count as f64,
-            correct: right.iter().filter(|x| **x > 0.0).count(),
-            mixture_gradient: self.mixture_gradient(&plan, wanted.then_some(reach)),
+            loss: found.loss(),
+            correct: found.correct(),
+            mixture_gradient: self.mixture_gradient(&plan, wanted.then_some(found.reach)),
         })
     }
 
@@ -174,51 +198,69 @@ impl Network {
     ) -> Result<Vec<f32>> {
         let (count, [_, height, width]) = (batch.len(), batch.shape);
         self.fit(device, count, [height, width])?;
-        let plan = self.plan(count, mixture, false);
-        let mut pass = self.upload(device, &plan, batch, (false, false))?;
-        self.forward(&mut pass, &plan, batch)?;
+        let plan = self.plan(mixture, false);
+        let results = plan.slot(0, count).of(self.memory.results)?;
+        device.write(self.memory.results, &plan.packing.running(&self.tensors))?;
+        self.upload(device, &plan, batch)?;
+        let mut pass = self.pass(device, &plan, (self.memory.ints, results), false, false);
+        self.forward(&mut pass, &plan, (0, batch))?;
         self.head.read(&mut pass, plan.head)
     }
 
-    /// Everything that a pass is told goes up before it begins, so that what it asks for is one sequence.
-    fn upload<'a>(
+    /// Everything that a pass alone is told goes up before it begins, so that what it asks for is one sequence.
+    fn upload(&mut self, device: &mut dyn Device, plan: &Plan, batch: &Batch) -> Result<()> {
+        let memory = &self.memory;
+        device.write_ints(memory.ints, &plan.tables.ints)?;
+        device.write(memory.floats, &plan.tables.floats)?;
+        memory.feeds[0].upload(device, batch)?;
+        let all = self.resident.weights(device, &self.tensors)?;
+        plan.table(memory.ints)?.gather(device, all, memory.weights)
+    }
+
+    /// A pass that looks tables up among `ints`.
+    pub(super) fn pass<'a>(
         &mut self,
         device: &'a mut dyn Device,
         plan: &Plan,
-        batch: &Batch,
-        (training, want_weights): (bool, bool),
-    ) -> Result<Pass<'a>> {
-        let (memory, moments) = (&self.memory, plan.packing.moments());
-        device.write_ints(memory.ints, &plan.tables.ints)?;
-        device.write(memory.floats, &plan.tables.floats)?;
-        memory.feed.upload(device, batch)?;
-        if !training {
-            device.write(memory.results, &plan.packing.running(&self.tensors))?;
-        }
-        let all = self.resident.weights(device, &self.tensors)?;
-        let [start, count] = plan.packed;
-        let column = |i: usize| memory.ints.part(start + i * count, count);
-        let table = Table { count, home: column(0)?, packed: column(1)?, lengths: column(2)? };
-        table.gather(device, all, memory.weights)?;
+        (ints, results): (Words, Results),
+        training: bool,
+        want_weights: bool,
+    ) -> Pass<'a> {
         let gradients = if want_weights { self.resident.expect(&plan.packing) } else { Words::NONE };
-        Ok(Pass {
+        let memory = &self.memory;
+        Pass {
             device,
-            batch: batch.len(),
+            batch: results.losses.len(),
             training,
             weights: memory.weights,
             gradients,
-            ints: memory.ints,
+            ints,
             floats: memory.floats,
-            mean: memory.results.part(0, moments)?,
-            variance: memory.results.part(moments, moments)?,
-            reach: memory.results.part(2 * moments, plan.reach)?,
+            mean: results.mean,
+            variance: results.variance,
+            reach: results.reach,
             scratch: memory.scratch,
-        })
+        }
+    }
+
+    /// Asks for a batch's loss, which is in the feed of that number, and for gradients where they are `wanted`.
+    pub(super) fn train(
+        &self,
+        pass: &mut Pass<'_>,
+        plan: &Plan,
+        (feed, batch): (usize, &Batch),
+        results: Results,
+        wanted: bool,
+    ) -> Result<()> {
+        self.forward(pass, plan, (feed, batch))?;
+        let labels = self.memory.feeds[feed].labels();
+        self.head.loss(pass, plan.head, labels, [results.losses, results.right])?;
+        if wanted { self.backward(pass, plan) } else { Ok(()) }
     }
 
     /// To the logits.
-    fn forward(&self, pass: &mut Pass<'_>, plan: &Plan, batch: &Batch) -> Result<()> {
-        let images = self.memory.feed.images(pass.device, batch)?;
+    fn forward(&self, pass: &mut Pass<'_>, plan: &Plan, (feed, batch): (usize, &Batch)) -> Result<()> {
+        let images = self.memory.feeds[feed].images(pass.device, batch)?;
         self.stem.forward(pass, &plan.stem, images, self.sources[0])?;
         for (i, (cell, plan)) in self.cells.iter().zip(&plan.cells).enumerate() {
             cell.forward(pass, plan, self.inputs(i))?;

@@ -149,7 +149,7 @@ impl Plan {
         rows: &[Row],
         tensors: &Tensors,
         (packing, tables, reach): (&mut Packing, &mut Tables, &mut usize),
-        (channels, count): (usize, usize),
+        (channels, pixels): (usize, usize),
         training: bool,
     ) -> Plan {
         let active =
@@ -232,7 +232,7 @@ impl Plan {
 
         let normed = map.max(norm);
         let moments = packing.room(normed * channels);
-        norms.iter().for_each(|&(id, map)| packing.norm(id, moments + map * channels, count));
+        norms.iter().for_each(|&(id, map)| packing.norm(id, moments + map * channels, pixels));
         let of_edge = |edge: usize| terms.iter().enumerate().filter(move |(_, term)| term.edge == edge);
         let counts = (0..edges.len()).map(|edge| of_edge(edge).count() as i32);
         let mut ends = 0;

@@ -1,0 +1,100 @@
+//! The logits of a mixture: what weights they stand for, and a step of their optimiser.
+
+use super::device::{Arg, Device, Grid, Words, int, launch};
+use crate::Result;
+
+/// Logits `[row][column]`, a row for an edge and a column for a candidate, and what Adam keeps of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Alphas {
+    /// The logits, the means of their gradients, and those of the squares of these, one after the other.
+    pub state: Words,
+    /// How many edges.
+    pub rows: usize,
+    /// How many candidates.
+    pub columns: usize,
+}
+
+/// Where the gradient by a mixture's weights lies after a pass: a stretch for each use of a candidate, whose sum it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Uses {
+    /// How many.
+    pub count: usize,
+    /// Of each logit, its first use, and the last one's end.
+    pub first: Words,
+    /// Of each use, where its stretch begins.
+    pub at: Words,
+    /// Its words.
+    pub lengths: Words,
+}
+
+/// What a step is by, as `torch.optim.Adam` has it.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub struct Adam {
+    /// Two words: the rate over `1 - beta1^t`, and `1 - beta2^t`, at step `t` from 1 on.
+    pub by: Words,
+    pub beta1: f32,
+    pub beta2: f32,
+    pub decay: f32,
+}
+
+impl Alphas {
+    /// How many logits.
+    pub fn len(&self) -> usize {
+        self.rows * self.columns
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The softmax of a row, at each of so many uses of its candidates: `uses` has the number of the logit.
+    pub fn softmax(&self, device: &mut dyn Device, uses: Words, weights: Words) -> Result<()> {
+        let count = uses.len();
+        let args = [
+            self.state.holds(self.len())?,
+            Arg::Read(uses),
+            weights.written(count)?,
+            int(count),
+            int(self.columns),
+        ];
+        launch(device, "alphas_softmax", Grid::Each(count), &args)
+    }
+
+    /// Adds to `gradient`, of the shape of the logits, that by the weights, times a factor; `reach` is what a pass left of it.
+    pub fn gradient(
+        &self,
+        device: &mut dyn Device,
+        reach: Words,
+        uses: &Uses,
+        factor: f32,
+        gradient: Words,
+    ) -> Result<()> {
+        let args = [
+            Arg::Read(reach),
+            uses.first.holds(self.len() + 1)?,
+            uses.at.holds(uses.count)?,
+            uses.lengths.holds(uses.count)?,
+            gradient.written(self.len())?,
+            Arg::Float(factor),
+            int(self.len()),
+        ];
+        launch(device, "alphas_gradient", Grid::Rows(self.len()), &args)
+    }
+
+    /// A step of the logits by the gradient that the weights have.
+    pub fn descend(&self, device: &mut dyn Device, gradient: Words, how: &Adam) -> Result<()> {
+        let args = [
+            self.state.written(3 * self.len())?,
+            gradient.holds(self.len())?,
+            how.by.holds(2)?,
+            Arg::Float(how.beta1),
+            Arg::Float(how.beta2),
+            Arg::Float(how.decay),
+            int(self.rows),
+            int(self.columns),
+        ];
+        launch(device, "alphas_descend", Grid::Each(self.rows), &args)
+    }
+}

@@ -1,0 +1,212 @@
+//! A step of first order as one sequence of calls: its passes, the logits' optimiser between them, and the weights' descent. All that it is
+//! told goes up before, and the host waits once, at its end, for what it came to.
+
+use milenas_models::Result;
+use milenas_models::kernels::cuda::alphas::{self, Uses};
+use milenas_models::kernels::cuda::{Device, Words};
+
+use super::network::{Network, Plan};
+use super::results::Slot;
+use crate::data::Batch;
+use crate::optim::{Adam, Sgd};
+use crate::supernet::CANDIDATES;
+use crate::supernet::first_order::{FirstOrder, Moved, Moving};
+
+/// The number of a step's training images among its batches and feeds.
+const TRAIN: usize = 0;
+
+/// Passes of a step at most.
+const PASSES: usize = 3;
+
+/// What steps have on the device besides what passes have. All candidates are in it, whatever they weigh, so it is the same for each step.
+pub(super) struct Steps {
+    plan: Plan,
+    ints: Words,
+    /// Of each weight of the plan, the number of its logit.
+    logits: Words,
+    uses: Uses,
+    /// Of the loss by the mixture's weights, as the logits lie.
+    gradient: Words,
+    /// What goes up and comes back: the logits with what Adam keeps of them, its two factors and the rate of the weights; the norm of the
+    /// weights' gradient and its factor; then what each pass leaves.
+    results: Words,
+    /// How many logits.
+    count: usize,
+}
+
+impl Steps {
+    /// Where Adam's factors are among the results.
+    fn factors(&self) -> usize {
+        3 * self.count
+    }
+
+    fn rate(&self) -> usize {
+        self.factors() + 2
+    }
+
+    fn norm(&self) -> usize {
+        self.rate() + 1
+    }
+
+    /// Where the first pass leaves what it finds.
+    fn passes(&self) -> usize {
+        self.norm() + 2
+    }
+
+    fn alphas(&self) -> Result<alphas::Alphas> {
+        let (rows, columns) = (self.count / CANDIDATES, CANDIDATES);
+        Ok(alphas::Alphas { state: self.results.part(0, 3 * self.count)?, rows, columns })
+    }
+}
+
+impl Network {
+    /// One step on batches whose sizes fit.
+    pub(super) fn first_order(
+        &mut self,
+        device: &mut dyn Device,
+        moving: Moving<'_>,
+        how: &FirstOrder<'_>,
+    ) -> Result<Moved> {
+        let most = how.batches.map(Batch::len).into_iter().max().unwrap_or(0);
+        let [_, height, width] = how.batches[TRAIN].shape;
+        self.fit(device, most, [height, width])?;
+        let steps = match self.steps.take() {
+            Some(steps) => steps,
+            None => self.begin_steps(device)?,
+        };
+        let moved = self.step(device, &steps, moving, how);
+        self.steps = Some(steps);
+        moved
+    }
+
+    /// Tables go up, and there is memory for the largest batch.
+    fn begin_steps(&self, device: &mut dyn Device) -> Result<Steps> {
+        let rows = vec![[1.0; CANDIDATES]; self.config().edges()[0]];
+        let plan = self.plan(&vec![&rows[..]; self.cells.len()], true);
+        let mut put = |values: &[i32]| {
+            let words = device.alloc(values.len())?;
+            device.write_ints(words, values).map(|()| words)
+        };
+        let (mut logits, mut uses) = (Vec::new(), Vec::new());
+        for (index, (cell, cell_plan)) in self.cells.iter().zip(&plan.cells).enumerate() {
+            let first = if self.config().reduces(index) { self.config().edges()[0] } else { 0 };
+            for (state, plan) in cell.states.iter().zip(&cell_plan.states) {
+                for (i, term) in plan.terms.iter().enumerate() {
+                    let logit = (first + term.row) * CANDIDATES + term.column;
+                    logits.push(logit as i32);
+                    uses.push((logit, (plan.reach + i * state.channels) as i32, state.channels as i32));
+                }
+            }
+        }
+        uses.sort_by_key(|(logit, ..)| *logit);
+        let count = self.config().edges().iter().sum::<usize>() * CANDIDATES;
+        let first = (0..=count).map(|logit| uses.partition_point(|(own, ..)| *own < logit) as i32);
+        let uses = Uses {
+            count: uses.len(),
+            first: put(&first.collect::<Vec<_>>())?,
+            at: put(&uses.iter().map(|(_, at, _)| *at).collect::<Vec<_>>())?,
+            lengths: put(&uses.iter().map(|(.., words)| *words).collect::<Vec<_>>())?,
+        };
+        let (ints, logits) = (put(&plan.tables.ints)?, put(&logits)?);
+        let (gradient, none) = (device.alloc(count)?, Words::NONE);
+        let steps = Steps { plan, ints, logits, uses, gradient, results: none, count };
+        let words = steps.passes() + PASSES * steps.plan.slot(0, self.batch()).words();
+        Ok(Steps { results: device.alloc(words)?, ..steps })
+    }
+
+    fn step(
+        &mut self,
+        device: &mut dyn Device,
+        steps: &Steps,
+        Moving { alphas, adam, sgd }: Moving<'_>,
+        how: &FirstOrder<'_>,
+    ) -> Result<Moved> {
+        let (t, mean, square) = adam.state();
+        let means =
+            |values: &[f64]| (0..steps.count).map(|i| values.get(i).map_or(0.0, |x| *x as f32)).collect();
+        let [by_first, by_second] = how.alphas.factors(t + 1);
+        let numbers = [by_first, by_second, how.rate].map(|x| x as f32).to_vec();
+        let told: [Vec<f32>; 4] = [alphas.flat(), means(mean), means(square), numbers];
+        device.write(steps.results, &told.concat())?;
+        let passes = self.ask(device, steps, sgd, how)?;
+
+        let end = passes.last().map_or(steps.passes(), |(_, slot)| slot.start + slot.words());
+        let mut read = vec![0.0; end];
+        device.read(steps.results.part(0, end)?, &mut read)?;
+        let part = |i: usize| &read[i * steps.count..][..steps.count];
+        alphas.update(|logits| logits.copy_from_slice(part(0)));
+        let [mean, square] = [1, 2].map(|i| part(i).iter().map(|x| f64::from(*x)).collect());
+        *adam = Adam::from_state(t + 1, mean, square);
+        let mut moved = Moved { gradient_norm: f64::from(read[steps.norm()]), ..Moved::default() };
+        for (half, slot) in passes {
+            let found = slot.find(&read);
+            steps.plan.packing.move_running(found.moments, slot.images, &mut self.tensors);
+            moved.losses[half] = Some(found.loss());
+            if half == TRAIN {
+                moved.correct = found.correct();
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Asks for all of a step whose numbers are there; its passes, by batch, and where they leave what they find.
+    fn ask(
+        &mut self,
+        device: &mut dyn Device,
+        steps: &Steps,
+        sgd: &Sgd,
+        how: &FirstOrder<'_>,
+    ) -> Result<Vec<(usize, Slot)>> {
+        let halves = [0, 1].into_iter();
+        let mixed = halves.clone().filter(|&half| how.factors[half] != 0.0 || how.two_pass && half == TRAIN);
+        for half in halves.filter(|&half| how.factors[half] != 0.0 || half == TRAIN) {
+            self.memory.feeds[half].upload(device, how.batches[half])?;
+        }
+        let all = self.resident.weights(device, &self.tensors)?;
+
+        let (alphas, table) = (steps.alphas()?, steps.plan.table(steps.ints)?);
+        table.gather(device, all, self.memory.weights)?;
+        device.clear(steps.gradient)?;
+        alphas.softmax(device, steps.logits, self.memory.floats)?;
+        let (mut passes, mut next) = (Vec::new(), steps.passes());
+        for half in mixed {
+            let batch = (half, how.batches[half]);
+            let slot = self.ask_pass(device, steps, batch, next, how.two_pass && half == TRAIN)?;
+            let reach = slot.of(steps.results)?.reach;
+            alphas.gradient(device, reach, &steps.uses, how.factors[half], steps.gradient)?;
+            passes.push((half, slot));
+            next += slot.words();
+        }
+        let by = alphas::Adam {
+            by: steps.results.part(steps.factors(), 2)?,
+            beta1: how.alphas.beta1 as f32,
+            beta2: how.alphas.beta2 as f32,
+            decay: how.alphas.decay as f32,
+        };
+        alphas.descend(device, steps.gradient, &by)?;
+        if !how.two_pass {
+            alphas.softmax(device, steps.logits, self.memory.floats)?;
+            let batch = (TRAIN, how.batches[TRAIN]);
+            passes.push((TRAIN, self.ask_pass(device, steps, batch, next, true)?));
+        }
+        let numbers = [steps.results.part(steps.norm(), 2)?, steps.results.part(steps.rate(), 1)?];
+        self.resident.ask_to_descend(device, &self.tensors, (table, numbers), (sgd, &how.weights))?;
+        Ok(passes)
+    }
+
+    /// Asks for a pass with the gradients of the mixture, and for those of the weights where they are wanted; where it leaves what it finds.
+    fn ask_pass(
+        &mut self,
+        device: &mut dyn Device,
+        steps: &Steps,
+        (half, batch): (usize, &Batch),
+        start: usize,
+        want_weights: bool,
+    ) -> Result<Slot> {
+        let slot = steps.plan.slot(start, batch.len());
+        let results = slot.of(steps.results)?;
+        let mut pass = self.pass(device, &steps.plan, (steps.ints, results), true, want_weights);
+        self.train(&mut pass, &steps.plan, (half, batch), results, true)?;
+        Ok(slot)
+    }
+}
