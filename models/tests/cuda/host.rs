@@ -15,7 +15,8 @@ use milenas_models::kernels::cuda::{
 };
 use milenas_models::{Error, Result};
 
-type Launch = unsafe extern "C" fn(*const c_char, c_uint, c_uint, *mut *mut c_void, *const c_char) -> c_int;
+type Launch =
+    unsafe extern "C" fn(*const c_char, c_uint, c_uint, *mut *mut c_void, *const c_char, bool) -> c_int;
 
 /// Memory is the host's; blocks have the threads it is told, a power of two. Like a GPU, it keeps what it is asked for until an answer
 /// is wanted.
@@ -54,12 +55,15 @@ fn ending(source: &str) -> String {
     let rows: String = rows.collect();
     format!(
         "#line 1 \"ending\"\nstatic const Kernel table[] = {{\n{rows}}};\n
-extern \"C\" int launch(const char *name, unsigned grid, unsigned block, void **args, const char *kinds) {{
+extern \"C\" int launch(const char *name, unsigned grid, unsigned block, void **args, const char *kinds, bool last_first) {{
   for (const Kernel &kernel : table) {{
     if (std::strcmp(kernel.name, name) != 0) continue;
     if (kernel.arguments != kinds) return 2;
-    gridDim.x = grid, blockDim.x = block, body = kernel.call, arguments = args;
-    for (blockIdx.x = 0; blockIdx.x < grid; ++blockIdx.x) run_block();
+    gridDim.x = grid, blockDim.x = block, body = kernel.call, arguments = args, backwards = last_first;
+    for (unsigned turn = 0; turn < grid; ++turn) {{
+      blockIdx.x = backwards ? grid - 1 - turn : turn;
+      run_block();
+    }}
     return 0;
   }}
   return 1;
@@ -159,9 +163,24 @@ unsafe fn floats<'a>(words: Words) -> &'a mut [f32] {
     unsafe { std::slice::from_raw_parts_mut(words.address() as *mut f32, words.len()) }
 }
 
+/// What a call says it does with each of these words.
+fn uses(call: &Call, words: &[u32]) -> Vec<Use> {
+    let (at, mut uses) = (words.as_ptr() as u64, vec![Use::None; words.len()]);
+    for (touched, written) in call.touches() {
+        let own = if written { Use::Written } else { Use::Read };
+        for (i, of) in uses.iter_mut().enumerate() {
+            let from = (at + 4 * i as u64).wrapping_sub(touched.address());
+            if from < 4 * touched.len() as u64 {
+                *of = own.max(*of);
+            }
+        }
+    }
+    uses
+}
+
 impl Host {
     /// Does what was asked for in an order as far from that of the calls as their lanes let it be: always in the last lane that need not
-    /// wait.
+    /// wait. Every other call has its blocks and threads the other way round.
     fn flush(&mut self) -> Result<()> {
         self.kept.begin();
         let calls = std::mem::take(&mut self.calls);
@@ -169,66 +188,59 @@ impl Host {
         let of_lane = |lane| (0..places.len()).filter(move |i: &usize| places[*i].lane == lane);
         let mut lanes: Vec<_> = (0..LANES).map(|lane| of_lane(lane).peekable()).collect();
         let mut done = vec![false; calls.len()];
-        for _ in 0..calls.len() {
+        for turn in 0..calls.len() {
             let may = |i: &usize| places[*i].waits.iter().all(|before| done[*before]);
             let next = lanes.iter_mut().rev().find_map(|lane| lane.next_if(may)).unwrap();
-            self.make_alone(&calls[next])?;
+            self.make_alone(&calls[next], turn % 2 == 1)?;
             done[next] = true;
         }
         Ok(())
     }
 
-    /// With everything hidden that the call does not say it touches, where there is so little memory that this takes no time: what runs
-    /// at once is found by what calls say.
-    fn make_alone(&mut self, call: &Call) -> Result<()> {
+    /// Where there is so little memory that this takes no time, with everything hidden that the call does not say it touches, and in both
+    /// orders of blocks and threads: what runs at once is found by what calls say, and none may matter that runs first.
+    fn make_alone(&mut self, call: &Call, backwards: bool) -> Result<()> {
         if self.memory.iter().map(|block| 4 * block.len()).sum::<usize>() > CHECKED {
-            return self.make(call);
+            return self.make(call, backwards);
         }
-        let mut kept = Vec::new();
-        for block in &mut self.memory {
-            // SAFETY: whole words, of any content.
-            let words = unsafe { block.align_to_mut::<u32>().1 };
-            let at = words.as_ptr() as u64;
-            let mut uses = vec![Use::None; words.len()];
-            for (touched, written) in call.touches() {
-                let inside = |word: usize| {
-                    (0..4 * touched.len() as u64)
-                        .contains(&(at + 4 * word as u64).wrapping_sub(touched.address()))
-                };
-                let own = if written { Use::Written } else { Use::Read };
-                uses.iter_mut()
-                    .enumerate()
-                    .filter(|(i, _)| inside(*i))
-                    .for_each(|(_, of)| *of = own.max(*of));
+        let before: Vec<Vec<u32>> = self.blocks().map(|words| words.to_vec()).collect();
+        let uses: Vec<Vec<Use>> = self.blocks().map(|words| uses(call, words)).collect();
+        let mut made = Vec::new();
+        for backwards in [false, true] {
+            for (words, (before, uses)) in self.blocks().zip(before.iter().zip(&uses)) {
+                let all = words.iter_mut().zip(before).zip(uses);
+                all.for_each(|((word, before), of)| *word = if *of == Use::None { HIDDEN } else { *before });
             }
-            kept.push((words.to_vec(), uses.clone()));
-            words
-                .iter_mut()
-                .zip(&uses)
-                .filter(|(_, of)| **of == Use::None)
-                .for_each(|(word, _)| *word = HIDDEN);
+            self.make(call, backwards)?;
+            made.push(self.blocks().map(|words| words.to_vec()).collect::<Vec<_>>());
         }
-        let made = self.make(call);
-        for (block, (before, uses)) in self.memory.iter_mut().zip(kept) {
-            // SAFETY: as above.
-            let words = unsafe { block.align_to_mut::<u32>().1 };
+        assert!(
+            made[0] == made[1],
+            "{call:?} comes to something else where the last thread or block is the first"
+        );
+        for (words, (before, uses)) in self.blocks().zip(before.iter().zip(&uses)) {
             for ((word, before), of) in words.iter_mut().zip(before).zip(uses) {
                 match of {
                     Use::None => {
                         assert_eq!(*word, HIDDEN, "{call:?} writes what it does not say it touches");
-                        *word = before;
+                        *word = *before;
                     }
-                    Use::Read => assert_eq!(*word, before, "{call:?} writes what it says it reads"),
+                    Use::Read => assert_eq!(word, before, "{call:?} writes what it says it reads"),
                     Use::Written => {}
                 }
             }
         }
-        made
+        Ok(())
     }
 
-    fn make(&self, call: &Call) -> Result<()> {
+    fn blocks(&mut self) -> impl Iterator<Item = &mut [u32]> {
+        // SAFETY: whole words, of any content.
+        self.memory.iter_mut().map(|block| unsafe { block.align_to_mut::<u32>().1 })
+    }
+
+    fn make(&self, call: &Call, backwards: bool) -> Result<()> {
         match call {
-            Call::Launch(kernel, blocks, args) => self.make_launch(kernel, *blocks, args),
+            Call::Launch(kernel, blocks, args) => self.make_launch(kernel, *blocks, args, backwards),
             Call::Gemm(gemm) => libraries::multiply(gemm),
             Call::Convolve(convolve) => libraries::convolve(convolve),
             Call::Clear(at) => {
@@ -239,7 +251,7 @@ impl Host {
         }
     }
 
-    fn make_launch(&self, kernel: &'static str, blocks: u32, args: &[Arg]) -> Result<()> {
+    fn make_launch(&self, kernel: &'static str, blocks: u32, args: &[Arg], backwards: bool) -> Result<()> {
         let word = |arg: &Arg| match arg {
             Arg::Read(words) | Arg::Write(words) => words.address(),
             Arg::Int(n) => u64::from(*n as u32),
@@ -255,9 +267,10 @@ impl Host {
         let kinds: String = args.iter().map(kind).collect();
         let [name, letters] = [kernel, &kinds].map(|text| CString::new(text).unwrap());
         let threads = self.threads as c_uint;
+        let (words, letters) = (pointers.as_mut_ptr(), letters.as_ptr());
         let launch = self.launch.lock().unwrap();
         // SAFETY: that of whoever asked; arguments are little-endian words, as the kernels' types are.
-        match unsafe { launch(name.as_ptr(), blocks, threads, pointers.as_mut_ptr(), letters.as_ptr()) } {
+        match unsafe { launch(name.as_ptr(), blocks, threads, words, letters, backwards) } {
             0 => Ok(()),
             1 => Err(fail(kernel, "there is no such kernel")),
             _ => Err(fail(kernel, &format!("does not take arguments {kinds}"))),

@@ -20,6 +20,10 @@ struct Dimensions {
 };
 static Dimensions gridDim, blockDim, blockIdx, threadIdx;
 
+// Whether blocks, and threads between two barriers, take their turns from the last to the first: where one misses a barrier, the two
+// orders tell.
+static bool backwards;
+
 // As a GPU has it: an address between is a fault, which the sanitizer stops at.
 struct alignas(16) float4 {
   float x, y, z, w;
@@ -104,7 +108,8 @@ static void run_block() {
   }
   for (unsigned left = blockDim.x; left > 0;) {
     left = 0;
-    for (unsigned i = 0; i < blockDim.x; ++i) {
+    for (unsigned turn = 0; turn < blockDim.x; ++turn) {
+      unsigned i = backwards ? blockDim.x - 1 - turn : turn;
       if (threads[i].done) continue;
       threadIdx.x = i;
       run_thread(threads[i]);
