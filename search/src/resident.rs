@@ -5,9 +5,9 @@
 mod feed;
 mod tensors;
 
-use milenas_models::Result;
 use milenas_models::kernels::cuda::descent::{Descent, Table};
 use milenas_models::kernels::cuda::{Device, Words};
+use milenas_models::{Error, Result};
 
 pub(crate) use self::feed::Feed;
 pub(crate) use self::tensors::{ALIGNMENT, Packing, Tensors};
@@ -48,6 +48,10 @@ pub(crate) struct Resident {
     /// Where the gradients of the last pass that wanted them lie on the device; none once the host has read them.
     gradients: Option<Packing>,
     velocities: Velocities,
+}
+
+fn nothing() -> Error {
+    Error::Device { what: "a step".into(), problem: "nothing is on the device. Help: this is a bug".into() }
 }
 
 impl Resident {
@@ -175,7 +179,7 @@ impl Resident {
         table: Table,
         (sgd, config, rate): (&Sgd, &SgdConfig, f64),
     ) -> Result<()> {
-        let Some(memory) = self.memory else { return Ok(()) };
+        let memory = self.memory.ok_or_else(nothing)?;
         device.write(memory.rate, &[rate as f32])?;
         self.ask_to_descend(device, tensors, (table, [memory.norm, memory.rate]), (sgd, config))
     }
@@ -189,7 +193,7 @@ impl Resident {
         (table, [norm, rate]): (Table, [Words; 2]),
         (sgd, config): (&Sgd, &SgdConfig),
     ) -> Result<()> {
-        let Some(memory) = self.memory else { return Ok(()) };
+        let memory = self.memory.ok_or_else(nothing)?;
         self.weights(device, tensors)?;
         match &self.velocities {
             Velocities::Device => {}

@@ -20,7 +20,7 @@ const CONFIG: SupernetConfig = SupernetConfig { channels: 4, layers: 3, ..Supern
 const SIDE: usize = 8;
 
 /// Images of a few pixels' noise on a level that tells the class. The last batch of an epoch is smaller, and from step 3 on those of
-/// validation are larger, so that within that step the device's memory is given back and asked for again.
+/// validation are larger, so that the device's memory is given back and asked for again.
 fn batch(step: usize, half: &str) -> Batch {
     let mut rng = Rng::new(step as u64, half);
     let count = match half {
@@ -148,6 +148,8 @@ fn a_step_as_a_whole_is_its_passes() {
         (&["search.order=two-pass", "search.strategy=darts-1st"], false),
         (&["search.order=released", "search.strategy=darts-1st"], false),
         (&["search.order=released", "search.strategy=single-level"], false),
+        (&["search.order=two-pass", "search.strategy=single-level"], false),
+        (&["search.bilevel_epochs=1", "search.bilevel_strategy=darts-2nd"], false),
         (&["search.order=released", "search.compat=released"], false),
         (&["search.order=two-pass"], true),
     ] {
@@ -164,10 +166,10 @@ fn a_step_as_a_whole_is_its_passes() {
                     alphas.operations[0][3][5] = -200.0;
                 }
                 let mut seen = Vec::new();
-                // The last has fewer training images.
-                for step in 5..7 {
+                // The second has fewer training images and more of the others, and is of another epoch.
+                for step in [2, 6] {
                     let [train, valid] = ["train", "valid"].map(|half| batch(step, half));
-                    let at = Moment { seed: 0, epoch: 0, step, lr: 0.01 };
+                    let at = Moment { seed: 0, epoch: step / 6, step, lr: 0.01 };
                     let step = stepper.step(net, &mut alphas, [&train, &valid], &config, at).unwrap();
                     seen.push((
                         step.train_correct,

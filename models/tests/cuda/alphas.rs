@@ -101,7 +101,7 @@ fn steps_are_adams() {
             let bias = [beta1, beta2].map(|beta: f64| 1.0 - beta.powi(step));
             let by = put(device, &[(rate / bias[0]) as f32, bias[1] as f32]);
             let gradient = put(device, &by_weights);
-            let how = Adam { by, beta1: beta1 as f32, beta2: beta2 as f32, decay: decay as f32 };
+            let how = Adam { by, beta1, beta2, decay };
             alphas.descend(device, gradient, &how).unwrap();
             let p = softmax(&logits);
             for i in 0..LOGITS {

@@ -206,12 +206,12 @@ impl Host {
         let before: Vec<Vec<u32>> = self.blocks().map(|words| words.to_vec()).collect();
         let uses: Vec<Vec<Use>> = self.blocks().map(|words| uses(call, words)).collect();
         let mut made = Vec::new();
-        for backwards in [false, true] {
+        for last_first in [false, true] {
             for (words, (before, uses)) in self.blocks().zip(before.iter().zip(&uses)) {
                 let all = words.iter_mut().zip(before).zip(uses);
                 all.for_each(|((word, before), of)| *word = if *of == Use::None { HIDDEN } else { *before });
             }
-            self.make(call, backwards)?;
+            self.make(call, last_first)?;
             made.push(self.blocks().map(|words| words.to_vec()).collect::<Vec<_>>());
         }
         assert!(

@@ -8,7 +8,7 @@ use crate::Result;
 use crate::config::SearchConfig;
 use crate::data::Batch;
 use crate::optim::{Adam, Sgd, SgdConfig};
-use crate::supernet::first_order::{FirstOrder, Moving};
+use crate::supernet::first_order::{FirstOrder, Moved, Moving};
 use crate::supernet::{Alphas, Evaluation, Supernet, UpdateFn, Want};
 
 /// The optimisers' state.
@@ -89,12 +89,8 @@ impl Stepper {
             };
             let moving = Moving { alphas, adam: &mut self.adam, sgd: &self.sgd };
             if let Some(moved) = net.first_order(moving, &how)? {
-                return Ok(Step {
-                    train_loss: moved.losses[0].unwrap_or_default(),
-                    train_correct: moved.correct,
-                    valid_loss: moved.losses[1],
-                    gradient_norm: moved.gradient_norm,
-                });
+                let Moved { train_loss, train_correct, valid_loss, gradient_norm } = moved;
+                return Ok(Step { train_loss, train_correct, valid_loss, gradient_norm });
             }
         }
         let mut losses = self.losses(net, alphas, batches, config, at);

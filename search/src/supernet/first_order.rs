@@ -35,11 +35,13 @@ pub struct Moving<'a> {
 
 /// What a step saw.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[allow(missing_docs)]
 pub struct Moved {
-    /// The mean cross-entropy of each batch; of the first in the pass that the weights' gradient is from.
-    pub losses: [Option<f64>; 2],
-    /// Of the first batch, how many were right in that pass.
-    pub correct: usize,
+    /// The mean cross-entropy of the training batch, in the pass that the weights' gradient is from, and how many were right there.
+    pub train_loss: f64,
+    pub train_correct: usize,
+    /// Of the other batch, where it was asked for.
+    pub valid_loss: Option<f64>,
     /// The norm of the weights' gradient before clipping.
     pub gradient_norm: f64,
 }

@@ -26,9 +26,10 @@ extern "C" __global__ void alphas_gradient(const float *reach, const int *first,
 }
 
 // Adam with L2, from the gradient by the weights. `state` has the logits, the means of their gradients, and those of the squares of
-// these, `rows` times `columns` each; `by` the rate over what the first have had of 1 until now, and what the second have had.
-extern "C" __global__ void alphas_descend(float *state, const float *gradient, const float *by, float beta1, float beta2,
-                                          float decay, int rows, int columns) {
+// these, `rows` times `columns` each. At step t `by` is lr / (1 - beta1^t), and 1 - beta2^t; `rest1` and `rest2` are 1 - beta1 and
+// 1 - beta2, rounded once.
+extern "C" __global__ void alphas_descend(float *state, const float *gradient, const float *by, float beta1, float rest1,
+                                          float beta2, float rest2, float decay, int rows, int columns) {
   int count = rows * columns;
   EACH(row, rows) {
     // All three are of the row as it was.
@@ -44,8 +45,8 @@ extern "C" __global__ void alphas_descend(float *state, const float *gradient, c
     for (int k = 0; k < columns; ++k) {
       float slope = expf(logits[k] - most) / sum * (g[k] - mean);
       float moved = slope + decay * logits[k], *first = logits + count + k, *second = first + count;
-      *first = beta1 * *first + (1.f - beta1) * moved;
-      *second = beta2 * *second + (1.f - beta2) * moved * moved;
+      *first = beta1 * *first + rest1 * moved;
+      *second = beta2 * *second + rest2 * moved * moved;
       logits[k] -= by[0] * *first / (sqrtf(*second / by[1]) + 1e-8f);
     }
   }

@@ -23,7 +23,7 @@ pub struct Uses {
     pub first: Words,
     /// Of each use, where its stretch begins.
     pub at: Words,
-    /// Its words.
+    /// How many words it has.
     pub lengths: Words,
 }
 
@@ -33,20 +33,14 @@ pub struct Uses {
 pub struct Adam {
     /// Two words: the rate over `1 - beta1^t`, and `1 - beta2^t`, at step `t` from 1 on.
     pub by: Words,
-    pub beta1: f32,
-    pub beta2: f32,
-    pub decay: f32,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub decay: f64,
 }
 
 impl Alphas {
-    /// How many logits.
-    pub fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.rows * self.columns
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// The softmax of a row, at each of so many uses of its candidates: `uses` has the number of the logit.
@@ -89,9 +83,11 @@ impl Alphas {
             self.state.written(3 * self.len())?,
             gradient.holds(self.len())?,
             how.by.holds(2)?,
-            Arg::Float(how.beta1),
-            Arg::Float(how.beta2),
-            Arg::Float(how.decay),
+            Arg::Float(how.beta1 as f32),
+            Arg::Float((1.0 - how.beta1) as f32),
+            Arg::Float(how.beta2 as f32),
+            Arg::Float((1.0 - how.beta2) as f32),
+            Arg::Float(how.decay as f32),
             int(self.rows),
             int(self.columns),
         ];

@@ -40,12 +40,13 @@ extern "C" __global__ void clip(const float *sums, float *norm, int count, float
 extern "C" __global__ void descend(float *w, float *velocity, const float *gradient, const float *norm, const int *at,
                                    const int *gradient_at, const int *lengths, const float *rate, float momentum,
                                    float decay, int count) {
+  float factor = norm[1], step = *rate;
   ROWS(row, count) {
     for (int i = threadIdx.x; i < lengths[row]; i += blockDim.x) {
       int own = at[row] + i;
-      float moved = momentum * velocity[own] + (norm[1] * gradient[gradient_at[row] + i] + decay * w[own]);
+      float moved = momentum * velocity[own] + (factor * gradient[gradient_at[row] + i] + decay * w[own]);
       velocity[own] = moved;
-      w[own] -= *rate * moved;
+      w[own] -= step * moved;
     }
   }
 }

@@ -162,7 +162,9 @@ impl Supernet for CudaSupernet {
     fn first_order(&mut self, moving: Moving<'_>, how: &FirstOrder<'_>) -> Result<Option<Moved>> {
         let mixture = moving.alphas.mixture();
         // A candidate of weight 0 has no gradient and does not decay, which a step of all of them does not know.
-        if moving.alphas.edges.is_some() || mixture.iter().flatten().flatten().any(|weight| *weight == 0.0) {
+        let without = mixture.iter().flatten().flatten().any(|weight| *weight == 0.0);
+        let [train, valid] = how.batches.map(|batch| batch.shape);
+        if moving.alphas.edges.is_some() || without || train != valid {
             return Ok(None);
         }
         let cells = for_cells(self.config(), &mixture);

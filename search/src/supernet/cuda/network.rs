@@ -125,9 +125,8 @@ impl Network {
             self.sources.push(Source::alloc(device, channels, sizes[1], batch)?);
         }
         self.head.alloc(device, batch)?;
-        // The most that a mixture can ask for: all candidates on all edges, in evaluation, where pools have moments by edge.
-        let rows = vec![[1.0; CANDIDATES]; self.config.edges()[0]];
-        let plan = self.plan(&vec![&rows[..]; self.cells.len()], false);
+        // The most that a mixture can ask for is in evaluation, where pools have moments by edge.
+        let plan = self.whole(false);
         let states = self.cells.iter().flat_map(|cell| &cell.states);
         let terms = states.map(|state| TERMS * state.edges.len() * state.channels);
         let terms = terms.max().unwrap_or(0).max(self.config.stem_channels());
@@ -145,7 +144,13 @@ impl Network {
         Ok(())
     }
 
-    pub(super) fn plan(&self, mixture: &[&[Row]], training: bool) -> Plan {
+    /// Under a mixture of all candidates on all edges.
+    pub(super) fn whole(&self, training: bool) -> Plan {
+        let rows = vec![[1.0; CANDIDATES]; self.config.edges()[0]];
+        self.plan(&vec![&rows[..]; self.cells.len()], training)
+    }
+
+    fn plan(&self, mixture: &[&[Row]], training: bool) -> Plan {
         let (mut packing, mut tables, mut reach) = (Packing::default(), Tables::default(), 0);
         let pixels = self.sources[0].size.iter().product();
         let stem = self.stem.plan(&self.tensors, &mut packing, pixels);

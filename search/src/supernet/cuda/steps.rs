@@ -6,7 +6,7 @@ use milenas_models::kernels::cuda::alphas::{self, Uses};
 use milenas_models::kernels::cuda::{Device, Words};
 
 use super::network::{Network, Plan};
-use super::results::Slot;
+use super::results::{Results, Slot};
 use crate::data::Batch;
 use crate::optim::{Adam, Sgd};
 use crate::supernet::CANDIDATES;
@@ -25,7 +25,8 @@ pub(super) struct Steps {
     /// Of each weight of the plan, the number of its logit.
     logits: Words,
     uses: Uses,
-    /// Of the loss by the mixture's weights, as the logits lie.
+    /// Of the loss by the mixture's weights: by term and channel of a pass, and as the logits lie.
+    reach: Words,
     gradient: Words,
     /// What goes up and comes back: the logits with what Adam keeps of them, its two factors and the rate of the weights; the norm of the
     /// weights' gradient and its factor; then what each pass leaves.
@@ -51,6 +52,11 @@ impl Steps {
     /// Where the first pass leaves what it finds.
     fn passes(&self) -> usize {
         self.norm() + 2
+    }
+
+    /// What a pass leaves for the host, from `start` on; the gradient by the mixture's weights stays.
+    fn slot(&self, start: usize, images: usize) -> Slot {
+        Slot { reach: 0, ..self.plan.slot(start, images) }
     }
 
     fn alphas(&self) -> Result<alphas::Alphas> {
@@ -81,8 +87,7 @@ impl Network {
 
     /// Tables go up, and there is memory for the largest batch.
     fn begin_steps(&self, device: &mut dyn Device) -> Result<Steps> {
-        let rows = vec![[1.0; CANDIDATES]; self.config().edges()[0]];
-        let plan = self.plan(&vec![&rows[..]; self.cells.len()], true);
+        let plan = self.whole(true);
         let mut put = |values: &[i32]| {
             let words = device.alloc(values.len())?;
             device.write_ints(words, values).map(|()| words)
@@ -108,9 +113,9 @@ impl Network {
             lengths: put(&uses.iter().map(|(.., words)| *words).collect::<Vec<_>>())?,
         };
         let (ints, logits) = (put(&plan.tables.ints)?, put(&logits)?);
-        let (gradient, none) = (device.alloc(count)?, Words::NONE);
-        let steps = Steps { plan, ints, logits, uses, gradient, results: none, count };
-        let words = steps.passes() + PASSES * steps.plan.slot(0, self.batch()).words();
+        let (reach, gradient) = (device.alloc(plan.slot(0, 0).reach)?, device.alloc(count)?);
+        let steps = Steps { plan, ints, logits, uses, reach, gradient, results: Words::NONE, count };
+        let words = steps.passes() + PASSES * steps.slot(0, self.batch()).words();
         Ok(Steps { results: device.alloc(words)?, ..steps })
     }
 
@@ -124,9 +129,9 @@ impl Network {
         let (t, mean, square) = adam.state();
         let means =
             |values: &[f64]| (0..steps.count).map(|i| values.get(i).map_or(0.0, |x| *x as f32)).collect();
-        let [by_first, by_second] = how.alphas.factors(t + 1);
-        let numbers = [by_first, by_second, how.rate].map(|x| x as f32).to_vec();
-        let told: [Vec<f32>; 4] = [alphas.flat(), means(mean), means(square), numbers];
+        let [rate, seen] = how.alphas.factors(t + 1);
+        let rates = [rate, seen, how.rate].map(|x| x as f32).to_vec();
+        let told: [Vec<f32>; 4] = [alphas.flat(), means(mean), means(square), rates];
         device.write(steps.results, &told.concat())?;
         let passes = self.ask(device, steps, sgd, how)?;
 
@@ -141,9 +146,9 @@ impl Network {
         for (half, slot) in passes {
             let found = slot.find(&read);
             steps.plan.packing.move_running(found.moments, slot.images, &mut self.tensors);
-            moved.losses[half] = Some(found.loss());
-            if half == TRAIN {
-                moved.correct = found.correct();
+            match half {
+                TRAIN => (moved.train_loss, moved.train_correct) = (found.loss(), found.correct()),
+                _ => moved.valid_loss = Some(found.loss()),
             }
         }
         Ok(moved)
@@ -157,10 +162,11 @@ impl Network {
         sgd: &Sgd,
         how: &FirstOrder<'_>,
     ) -> Result<Vec<(usize, Slot)>> {
-        let halves = [0, 1].into_iter();
-        let mixed = halves.clone().filter(|&half| how.factors[half] != 0.0 || how.two_pass && half == TRAIN);
-        for half in halves.filter(|&half| how.factors[half] != 0.0 || half == TRAIN) {
-            self.memory.feeds[half].upload(device, how.batches[half])?;
+        let wanted = |half: usize| how.factors[half] != 0.0 || how.two_pass && half == TRAIN;
+        for (half, batch) in
+            how.batches.into_iter().enumerate().filter(|(half, _)| wanted(*half) || *half == TRAIN)
+        {
+            self.memory.feeds[half].upload(device, batch)?;
         }
         let all = self.resident.weights(device, &self.tensors)?;
 
@@ -169,19 +175,17 @@ impl Network {
         device.clear(steps.gradient)?;
         alphas.softmax(device, steps.logits, self.memory.floats)?;
         let (mut passes, mut next) = (Vec::new(), steps.passes());
-        for half in mixed {
-            let batch = (half, how.batches[half]);
-            let slot = self.ask_pass(device, steps, batch, next, how.two_pass && half == TRAIN)?;
-            let reach = slot.of(steps.results)?.reach;
-            alphas.gradient(device, reach, &steps.uses, how.factors[half], steps.gradient)?;
+        for (half, batch) in how.batches.into_iter().enumerate().filter(|(half, _)| wanted(*half)) {
+            let slot = self.ask_pass(device, steps, (half, batch), next, how.two_pass && half == TRAIN)?;
+            alphas.gradient(device, steps.reach, &steps.uses, how.factors[half], steps.gradient)?;
             passes.push((half, slot));
             next += slot.words();
         }
         let by = alphas::Adam {
             by: steps.results.part(steps.factors(), 2)?,
-            beta1: how.alphas.beta1 as f32,
-            beta2: how.alphas.beta2 as f32,
-            decay: how.alphas.decay as f32,
+            beta1: how.alphas.beta1,
+            beta2: how.alphas.beta2,
+            decay: how.alphas.decay,
         };
         alphas.descend(device, steps.gradient, &by)?;
         if !how.two_pass {
@@ -189,8 +193,8 @@ impl Network {
             let batch = (TRAIN, how.batches[TRAIN]);
             passes.push((TRAIN, self.ask_pass(device, steps, batch, next, true)?));
         }
-        let numbers = [steps.results.part(steps.norm(), 2)?, steps.results.part(steps.rate(), 1)?];
-        self.resident.ask_to_descend(device, &self.tensors, (table, numbers), (sgd, &how.weights))?;
+        let norm_and_rate = [steps.results.part(steps.norm(), 2)?, steps.results.part(steps.rate(), 1)?];
+        self.resident.ask_to_descend(device, &self.tensors, (table, norm_and_rate), (sgd, &how.weights))?;
         Ok(passes)
     }
 
@@ -203,8 +207,8 @@ impl Network {
         start: usize,
         want_weights: bool,
     ) -> Result<Slot> {
-        let slot = steps.plan.slot(start, batch.len());
-        let results = slot.of(steps.results)?;
+        let slot = steps.slot(start, batch.len());
+        let results = Results { reach: steps.reach, ..slot.of(steps.results)? };
         let mut pass = self.pass(device, &steps.plan, (steps.ints, results), true, want_weights);
         self.train(&mut pass, &steps.plan, (half, batch), results, true)?;
         Ok(slot)
