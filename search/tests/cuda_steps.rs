@@ -7,7 +7,7 @@ mod host;
 use milenas_models::input::{InputContract, Resize};
 use milenas_models::{Rng, Space, Weights};
 use milenas_search::Result;
-use milenas_search::config::Config;
+use milenas_search::config::{Config, SearchConfig};
 use milenas_search::data::{Augment, Batch, Bytes};
 use milenas_search::optim::{Sgd, SgdConfig};
 use milenas_search::strategy::{Moment, Step, Stepper};
@@ -142,75 +142,75 @@ impl Supernet for ByPasses {
 #[test]
 fn a_step_as_a_whole_is_its_passes() {
     let start = new_supernet(&CONFIG, SIDE, SIDE, 0, None).unwrap().weights().unwrap();
-    for (sets, without) in [
-        (&["search.order=two-pass", "search.lambda=0.3"][..], false),
-        (&["search.order=released"], false),
-        (&["search.order=two-pass", "search.strategy=darts-1st"], false),
-        (&["search.order=released", "search.strategy=darts-1st"], false),
-        (&["search.order=released", "search.strategy=single-level"], false),
-        (&["search.order=two-pass", "search.strategy=single-level"], false),
-        (&["search.bilevel_epochs=1", "search.bilevel_strategy=darts-2nd"], false),
-        (&["search.order=released", "search.compat=released"], false),
-        (&["search.order=two-pass"], true),
-    ] {
-        let set: Vec<String> = sets.iter().map(|set| set.to_string()).collect();
-        let config = Config::resolve("paper", None, &set).unwrap().search;
-        for (device, other) in host::devices(&[32]).into_iter().zip(host::devices(&[32])) {
-            let mut whole = CudaSupernet::new(CONFIG, device).unwrap();
-            let mut parts = ByPasses(CudaSupernet::new(CONFIG, other).unwrap());
-            let mut ends = Vec::new();
-            for net in [&mut whole as &mut dyn Supernet, &mut parts] {
-                net.load(&start).unwrap();
-                let (mut stepper, mut alphas) = (Stepper::default(), Alphas::init(&Space::DARTS, 0));
-                if without {
-                    alphas.operations[0][3][5] = -200.0;
-                }
-                let mut seen = Vec::new();
-                // The second has fewer training images and more of the others, and is of another epoch.
-                for step in [2, 6] {
-                    let [train, valid] = ["train", "valid"].map(|half| batch(step, half));
-                    let at = Moment { seed: 0, epoch: step / 6, step, lr: 0.01 };
-                    let step = stepper.step(net, &mut alphas, [&train, &valid], &config, at).unwrap();
-                    seen.push((
-                        step.train_correct,
-                        [Some(step.train_loss), step.valid_loss, Some(step.gradient_norm)],
-                    ));
-                }
-                let (adam, sgd) = stepper.optimisers(net).unwrap();
-                let (steps, first, second) = adam.state();
-                assert_eq!(steps, 2);
-                let all = |state: &[f64]| state.iter().map(|x| *x as f32).collect::<Vec<f32>>();
-                let mut moved = vec![alphas.flat(), all(first), all(second), sgd.state().concat()];
-                let weights = net.weights().unwrap();
-                moved.extend(weights.iter().map(|(_, w)| w.flatten_all().unwrap().to_vec1().unwrap()));
-                ends.push((seen, moved));
-            }
-            let [(seen, moved), (seen_by_passes, moved_by_passes)] = &ends[..] else { unreachable!() };
-            for ((correct, found), (correct_by_passes, expected)) in seen.iter().zip(seen_by_passes) {
+    for (device, other) in host::devices(&[32]).into_iter().zip(host::devices(&[32])) {
+        let mut whole = CudaSupernet::new(CONFIG, device).unwrap();
+        let mut parts = ByPasses(CudaSupernet::new(CONFIG, other).unwrap());
+        for (sets, without) in [
+            (&["search.order=two-pass", "search.lambda=0.3"][..], false),
+            (&["search.order=released"], false),
+            (&["search.order=two-pass", "search.strategy=darts-1st"], false),
+            (&["search.order=released", "search.strategy=darts-1st"], false),
+            (&["search.order=released", "search.strategy=single-level"], false),
+            (&["search.order=two-pass", "search.strategy=single-level"], false),
+            (&["search.bilevel_epochs=1", "search.bilevel_strategy=darts-2nd"], false),
+            (&["search.order=released", "search.compat=released"], false),
+            (&["search.order=two-pass"], true),
+        ] {
+            let set: Vec<String> = sets.iter().map(|set| set.to_string()).collect();
+            let config = Config::resolve("paper", None, &set).unwrap().search;
+            let (seen, moved) = two_steps(&mut whole, &start, &config, without);
+            let (seen_by_passes, moved_by_passes) = two_steps(&mut parts, &start, &config, without);
+            for ((correct, found), (correct_by_passes, expected)) in seen.iter().zip(&seen_by_passes) {
                 assert_eq!(correct, correct_by_passes, "{sets:?}");
                 for (found, expected) in found.iter().zip(expected) {
                     assert_eq!(found.is_some(), expected.is_some(), "{sets:?}");
                     let [found, expected] = [found, expected].map(|x| x.unwrap_or_default());
-                    close(
-                        &format!("{sets:?}, loss or norm"),
-                        found,
-                        expected,
-                        if without { 0.0 } else { 1e-5 },
-                    );
+                    let tolerance = if without { 0.0 } else { 1e-5 };
+                    close(&format!("{sets:?}, loss or norm"), found, expected, tolerance);
                 }
             }
             assert_eq!(moved.len(), moved_by_passes.len());
-            for (i, (found, expected)) in moved.iter().zip(moved_by_passes).enumerate() {
+            for (i, (found, expected)) in moved.iter().zip(&moved_by_passes).enumerate() {
                 let most = expected.iter().fold(0.0f32, |most, x| most.max(x.abs()));
                 let far = found.iter().zip(expected).fold(0.0f32, |far, (a, b)| far.max((a - b).abs()));
-                assert!(
-                    far <= if without { 0.0 } else { 2e-4 * most + 1e-7 },
-                    "{sets:?}, {i}: {far} of {most}"
-                );
+                let tolerance = if without { 0.0 } else { 2e-4 * most + 1e-7 };
+                assert!(far <= tolerance, "{sets:?}, {i}: {far} of {most}");
             }
         }
     }
 }
+
+/// What the steps saw, and all that they moved. The second has fewer training images and more of the others, and is of another epoch.
+fn two_steps(
+    net: &mut dyn Supernet,
+    start: &Weights,
+    config: &SearchConfig,
+    without: bool,
+) -> (Vec<Seen>, Vec<Vec<f32>>) {
+    net.load(start).unwrap();
+    let (mut stepper, mut alphas) = (Stepper::default(), Alphas::init(&Space::DARTS, 0));
+    if without {
+        alphas.operations[0][3][5] = -200.0;
+    }
+    let mut seen = Vec::new();
+    for step in [2, 6] {
+        let [train, valid] = ["train", "valid"].map(|half| batch(step, half));
+        let at = Moment { seed: 0, epoch: step / 6, step, lr: 0.01 };
+        let step = stepper.step(net, &mut alphas, [&train, &valid], config, at).unwrap();
+        seen.push((step.train_correct, [Some(step.train_loss), step.valid_loss, Some(step.gradient_norm)]));
+    }
+    let (adam, sgd) = stepper.optimisers(net).unwrap();
+    let (steps, first, second) = adam.state();
+    assert_eq!(steps, 2);
+    let all = |state: &[f64]| state.iter().map(|x| *x as f32).collect::<Vec<f32>>();
+    let mut moved = vec![alphas.flat(), all(first), all(second), sgd.state().concat()];
+    let weights = net.weights().unwrap();
+    moved.extend(weights.iter().map(|(_, w)| w.flatten_all().unwrap().to_vec1().unwrap()));
+    (seen, moved)
+}
+
+/// How many were right; the losses, and the gradient's norm.
+type Seen = (usize, [Option<f64>; 3]);
 
 /// Bytes that the device moves and normalises are the numbers that the host makes of them: the passes are the same, to the last bit.
 #[test]
