@@ -1,13 +1,10 @@
 //! A cell: two preprocessed inputs, and nodes that each sum the mixed edges from all states before.
 
-use milenas_models::fused::norm::totals;
-use milenas_models::fused::parameters::{Id, per_chunk};
-use milenas_models::fused::unit::norm_gradient;
-use milenas_models::fused::{self, Columns, Gradients, Norm, Parameters, Profile, Statistics, Unit, View};
-use milenas_models::kernels::blocked::elementwise::{Affine, Dots};
-use milenas_models::kernels::blocked::norm::{Moments, Scaling, Slope};
+mod inputs;
+
+use milenas_models::fused::parameters::Id;
+use milenas_models::fused::{Columns, Gradients, Norm, Parameters, Profile, Statistics, Unit, View};
 use milenas_models::kernels::blocked::{Channels, Map, Pack};
-use rayon::prelude::*;
 
 use super::context::Context;
 use super::edge::{Convolution, Edge, halves_of};
@@ -191,53 +188,6 @@ impl Cell {
         }
     }
 
-    /// The first two states.
-    fn preprocess(&mut self, c: &Context<'_>, inputs: [View<'_>; 2], statistics: &mut Statistics) {
-        let (len, second) = (self.image_len(), self.place(1).offset);
-        let output = self.inputs[1].unit.output;
-        let sums_len = 4 * output.packs;
-        self.sums.clear();
-        self.sums.resize(c.batch * sums_len, Pack::ZERO);
-        let tasks = c.cut(&mut self.values, len).into_par_iter().zip(c.cut(&mut self.sums, sums_len));
-        let convolutions = &self.inputs;
-        tasks.enumerate().for_each(|(chunk, (values, sums))| {
-            let mut scratch = c.workspace.scratch();
-            for (at, i) in c.images(chunk).enumerate() {
-                let sums = &mut sums[at * sums_len..][..sums_len];
-                for (j, (convolution, input)) in convolutions.iter().zip(inputs).enumerate() {
-                    let out = &mut values[at * len + j * second..][..output.len()];
-                    let sums = &mut sums[j * 2 * output.packs..];
-                    convolution.unit.forward(
-                        c.level,
-                        c.parameters,
-                        input.image(i),
-                        &mut scratch.strip,
-                        out,
-                        sums,
-                    );
-                }
-            }
-        });
-        let count = (c.batch * output.pixels()) as f64;
-        for (j, convolution) in self.inputs.iter_mut().enumerate() {
-            if c.training {
-                let [sum, square] = [0, 1].map(|k| totals(&self.sums, sums_len, 2 * j + k, output.packs));
-                convolution.norm.train(&Moments::of(sum, square, count), count, statistics);
-            } else {
-                convolution.norm.evaluate(statistics);
-            }
-        }
-        let (convolutions, pixels) = (&self.inputs, output.pixels());
-        c.cut(&mut self.values, len).into_par_iter().for_each(|values| {
-            for image in values.chunks_exact_mut(len) {
-                for (convolution, map) in convolutions.iter().zip(image.chunks_exact_mut(output.len())) {
-                    let Scaling { scale, shift } = &convolution.norm.scaling;
-                    c.level.run(Affine { pixels, scale, shift, map });
-                }
-            }
-        });
-    }
-
     /// Back through the edges, for the gradients of the nodes in `gradients` (`[image]`, then each state), to those of
     /// the states from `first` on. Adds to the mixture's gradient.
     pub(super) fn backward(
@@ -333,70 +283,6 @@ impl Cell {
     /// The maps of a state, free for other uses once the cell has gone back through its edges; they must be given back.
     pub(super) fn lend(&mut self, state: usize) -> &mut Vec<Pack> {
         &mut self.states[state].maps
-    }
-
-    /// The slope of input `j`'s norm, for the gradients of this cell's states. A state holds the normalised
-    /// values, not those before the norm.
-    fn slope_input(&mut self, c: &Context<'_>, j: usize, gradients: &[Pack]) {
-        let (place, map) = (self.place(j), self.maps[j]);
-        let (sums_len, values) = (2 * map.packs, &self.values);
-        self.sums.resize(c.batch * sums_len, Pack::ZERO);
-        c.cut(&mut self.sums, sums_len).into_par_iter().enumerate().for_each(|(chunk, sums)| {
-            for (i, out) in c.images(chunk).zip(sums.chunks_exact_mut(sums_len)) {
-                let first = i * place.image + place.offset;
-                let (left, right) = (&gradients[first..][..map.len()], &values[first..][..map.len()]);
-                c.level.run(Dots { pixels: map.pixels(), left, right: &[right], out });
-            }
-        });
-        let [sum, dot] = [0, 1].map(|which| totals(&self.sums, sums_len, which, map.packs));
-        let count = (c.batch * map.pixels()) as f64;
-        let norm = &mut self.inputs[j].norm;
-        norm.slope = Slope::of(&Scaling::identity(map.packs), 1.0, &sum, &dot, count).0;
-        norm.slope.scale_by(&norm.scaling.scale);
-    }
-
-    /// Back through the preprocessing of input `j`, for the gradients of this cell's states, to those of the input;
-    /// these are added to where `add`.
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn backward_input(
-        &mut self,
-        c: &Context<'_>,
-        j: usize,
-        input: View<'_>,
-        gradients: &[Pack],
-        (out, place): (&mut [Pack], fused::Place),
-        add: bool,
-        mut weights: Option<&mut Gradients>,
-        profile: &mut Profile,
-    ) {
-        self.slope_input(c, j, gradients);
-        let Convolution { unit, norm } = &self.inputs[j];
-        let own = View { packs: gradients, place: self.place(j).into(), map: unit.output };
-        let values = View { packs: &self.values, ..own };
-        let ids: Vec<_> = unit.ids().collect();
-        profile.time("backward, preprocess", || {
-            let tasks =
-                c.cut(out, place.image).into_par_iter().zip(per_chunk(c, weights.as_deref_mut(), &ids));
-            tasks.enumerate().for_each(|(chunk, (out, mut weights))| {
-                let scratch = &mut *c.workspace.scratch();
-                for (at, i) in c.images(chunk).enumerate() {
-                    let source = input.image(i);
-                    let mut rest = weights.as_deref_mut();
-                    norm_gradient(
-                        c.level,
-                        unit.output,
-                        &norm.slope,
-                        own.image(i),
-                        values.image(i),
-                        &mut scratch.dy,
-                    );
-                    unit.backward(c.level, c.parameters, source, scratch, &mut rest);
-                    let out = &mut out[at * place.image + place.offset..][..input.map.len()];
-                    unit.backward_input(c.level, c.parameters, source, scratch, add, out);
-                }
-            });
-        });
-        gather(c, weights, &ids, profile);
     }
 }
 
