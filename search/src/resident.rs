@@ -50,8 +50,9 @@ pub(crate) struct Resident {
     velocities: Velocities,
 }
 
-fn nothing() -> Error {
-    Error::Device { what: "a step".into(), problem: "nothing is on the device. Help: this is a bug".into() }
+fn no_gradients() -> Error {
+    let problem = "there are no gradients to descend by. Help: this is a bug";
+    Error::Device { what: "a step".into(), problem: problem.into() }
 }
 
 impl Resident {
@@ -115,11 +116,6 @@ impl Resident {
         self.memory.map_or(Words::NONE, |memory| memory.gradients)
     }
 
-    /// Whether the device has gradients that the host has not read.
-    pub(crate) fn has_gradients(&self) -> bool {
-        self.gradients.is_some()
-    }
-
     /// The host gets the gradients.
     pub(crate) fn read_gradients(&mut self, device: &mut dyn Device, tensors: &mut Tensors) -> Result<()> {
         if let (Some(memory), Some(packing)) = (self.memory, self.gradients.take()) {
@@ -179,7 +175,7 @@ impl Resident {
         table: Table,
         (sgd, config, rate): (&Sgd, &SgdConfig, f64),
     ) -> Result<()> {
-        let memory = self.memory.ok_or_else(nothing)?;
+        let memory = self.memory.ok_or_else(no_gradients)?;
         device.write(memory.rate, &[rate as f32])?;
         self.ask_to_descend(device, tensors, (table, [memory.norm, memory.rate]), (sgd, config))
     }
@@ -193,7 +189,7 @@ impl Resident {
         (table, [norm, rate]): (Table, [Words; 2]),
         (sgd, config): (&Sgd, &SgdConfig),
     ) -> Result<()> {
-        let memory = self.memory.ok_or_else(nothing)?;
+        let memory = self.memory.filter(|_| self.gradients.is_some()).ok_or_else(no_gradients)?;
         self.weights(device, tensors)?;
         match &self.velocities {
             Velocities::Device => {}

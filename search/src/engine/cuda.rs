@@ -109,9 +109,7 @@ impl CudaNetwork {
         config: &SgdConfig,
         rate: f64,
     ) -> Result<()> {
-        let Some(memory) = self.memory.as_ref().filter(|_| self.resident.has_gradients()) else {
-            return Err(fault("there are no gradients to descend by"));
-        };
+        let memory = self.memory.as_ref().ok_or_else(|| fault("there is no memory for a step"))?;
         self.resident.descend_by(device, &self.tensors, memory.table()?, (sgd, config, rate))
     }
 

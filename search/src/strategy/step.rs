@@ -8,7 +8,8 @@ use crate::Result;
 use crate::config::SearchConfig;
 use crate::data::Batch;
 use crate::optim::{Adam, Sgd, SgdConfig};
-use crate::supernet::first_order::{FirstOrder, Moved, Moving};
+pub use crate::supernet::first_order::Step;
+use crate::supernet::first_order::{FirstOrder, Moving};
 use crate::supernet::{Alphas, Evaluation, Supernet, UpdateFn, Want};
 
 /// The optimisers' state.
@@ -29,19 +30,6 @@ pub struct Moment {
     pub step: usize,
     /// The weights' learning rate.
     pub lr: f64,
-}
-
-/// What a step saw.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Step {
-    /// Mean cross-entropy of the training batch.
-    pub train_loss: f64,
-    /// Of the training batch, how many were right.
-    pub train_correct: usize,
-    /// Mean cross-entropy of the validation batch; `None` where the rule has no use for it.
-    pub valid_loss: Option<f64>,
-    /// The norm of the weights' gradient before clipping.
-    pub gradient_norm: f64,
 }
 
 impl Stepper {
@@ -88,9 +76,8 @@ impl Stepper {
                 rate: at.lr,
             };
             let moving = Moving { alphas, adam: &mut self.adam, sgd: &self.sgd };
-            if let Some(moved) = net.first_order(moving, &how)? {
-                let Moved { train_loss, train_correct, valid_loss, gradient_norm } = moved;
-                return Ok(Step { train_loss, train_correct, valid_loss, gradient_norm });
+            if let Some(seen) = net.first_order(moving, &how)? {
+                return Ok(seen);
             }
         }
         let mut losses = self.losses(net, alphas, batches, config, at);

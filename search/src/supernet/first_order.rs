@@ -35,12 +35,12 @@ pub struct Moving<'a> {
 
 /// What a step saw.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-#[allow(missing_docs)]
-pub struct Moved {
-    /// The mean cross-entropy of the training batch, in the pass that the weights' gradient is from, and how many were right there.
+pub struct Step {
+    /// Mean cross-entropy of the training batch, in the pass that the weights' gradient is from.
     pub train_loss: f64,
+    /// Of the training batch, how many were right in that pass.
     pub train_correct: usize,
-    /// Of the other batch, where it was asked for.
+    /// Mean cross-entropy of the validation batch; `None` where the rule has no use for it.
     pub valid_loss: Option<f64>,
     /// The norm of the weights' gradient before clipping.
     pub gradient_norm: f64,

@@ -15,7 +15,7 @@ use milenas_models::genotype::Wiring;
 use milenas_models::kernels::cuda::Device;
 use milenas_models::{Space, Weights};
 
-use self::first_order::{FirstOrder, Moved, Moving};
+use self::first_order::{FirstOrder, Moving, Step};
 use crate::Result;
 use crate::data::Batch;
 use crate::optim::{Sgd, SgdConfig, clip_factor};
@@ -92,7 +92,7 @@ pub trait Supernet {
 
     /// A whole step of first order under the softmax of the logits, where the supernet can make one without the host between its parts;
     /// else `None`, and nothing has moved.
-    fn first_order(&mut self, _moving: Moving<'_>, _how: &FirstOrder<'_>) -> Result<Option<Moved>> {
+    fn first_order(&mut self, _moving: Moving<'_>, _how: &FirstOrder<'_>) -> Result<Option<Step>> {
         Ok(None)
     }
 

@@ -20,7 +20,7 @@ use milenas_models::kernels::cuda::Device;
 use milenas_models::{Primitive, Space, Weights};
 
 use self::network::Network;
-use super::first_order::{FirstOrder, Moved, Moving};
+use super::first_order::{FirstOrder, Moving, Step};
 use super::{Evaluation, Row, Supernet, SupernetConfig, UpdateFn, Want, descend_on_host, for_cells};
 use crate::data::{Batch, Images};
 use crate::optim::{Sgd, SgdConfig};
@@ -159,7 +159,7 @@ impl Supernet for CudaSupernet {
         Ok(norm)
     }
 
-    fn first_order(&mut self, moving: Moving<'_>, how: &FirstOrder<'_>) -> Result<Option<Moved>> {
+    fn first_order(&mut self, moving: Moving<'_>, how: &FirstOrder<'_>) -> Result<Option<Step>> {
         let mixture = moving.alphas.mixture();
         // A candidate of weight 0 has no gradient and does not decay, which a step of all of them does not know.
         let without = mixture.iter().flatten().flatten().any(|weight| *weight == 0.0);

@@ -179,10 +179,10 @@ impl Network {
         let plan = self.plan(mixture, true);
         let slot = plan.slot(0, count);
         let results = slot.of(self.memory.results)?;
-        self.upload(device, &plan, batch)?;
+        let images = self.upload(device, &plan, batch)?;
         let mut pass = self.pass(device, &plan, (self.memory.ints, results), true, want.weights);
         let wanted = want.weights || want.mixture;
-        self.train(&mut pass, &plan, (0, batch), results, wanted)?;
+        self.train(&mut pass, &plan, (images, self.memory.feeds[0].labels()), wanted)?;
         let mut read = vec![0.0; slot.words()];
         pass.device.read(self.memory.results.part(0, read.len())?, &mut read)?;
         let found = slot.find(&read);
@@ -206,20 +206,21 @@ impl Network {
         let plan = self.plan(mixture, false);
         let results = plan.slot(0, count).of(self.memory.results)?;
         device.write(self.memory.results, &plan.packing.running(&self.tensors))?;
-        self.upload(device, &plan, batch)?;
+        let images = self.upload(device, &plan, batch)?;
         let mut pass = self.pass(device, &plan, (self.memory.ints, results), false, false);
-        self.forward(&mut pass, &plan, (0, batch))?;
+        self.forward(&mut pass, &plan, images)?;
         self.head.read(&mut pass, plan.head)
     }
 
-    /// Everything that a pass alone is told goes up before it begins, so that what it asks for is one sequence.
-    fn upload(&mut self, device: &mut dyn Device, plan: &Plan, batch: &Batch) -> Result<()> {
+    /// Everything that a pass alone is told goes up before it begins, so that what it asks for is one sequence; its images.
+    fn upload(&mut self, device: &mut dyn Device, plan: &Plan, batch: &Batch) -> Result<Words> {
         let memory = &self.memory;
         device.write_ints(memory.ints, &plan.tables.ints)?;
         device.write(memory.floats, &plan.tables.floats)?;
         memory.feeds[0].upload(device, batch)?;
         let all = self.resident.weights(device, &self.tensors)?;
-        plan.table(memory.ints)?.gather(device, all, memory.weights)
+        plan.table(memory.ints)?.gather(device, all, memory.weights)?;
+        memory.feeds[0].images(device, batch)
     }
 
     /// A pass that looks tables up among `ints`.
@@ -241,31 +242,27 @@ impl Network {
             gradients,
             ints,
             floats: memory.floats,
-            mean: results.mean,
-            variance: results.variance,
-            reach: results.reach,
+            results,
             scratch: memory.scratch,
         }
     }
 
-    /// Asks for a batch's loss, which is in the feed of that number, and for gradients where they are `wanted`.
+    /// Asks for the loss of images and labels that the device has, and for gradients where they are `wanted`.
     pub(super) fn train(
         &self,
         pass: &mut Pass<'_>,
         plan: &Plan,
-        (feed, batch): (usize, &Batch),
-        results: Results,
+        (images, labels): (Words, Words),
         wanted: bool,
     ) -> Result<()> {
-        self.forward(pass, plan, (feed, batch))?;
-        let labels = self.memory.feeds[feed].labels();
-        self.head.loss(pass, plan.head, labels, [results.losses, results.right])?;
+        self.forward(pass, plan, images)?;
+        let Results { losses, right, .. } = pass.results;
+        self.head.loss(pass, plan.head, labels, [losses, right])?;
         if wanted { self.backward(pass, plan) } else { Ok(()) }
     }
 
     /// To the logits.
-    fn forward(&self, pass: &mut Pass<'_>, plan: &Plan, (feed, batch): (usize, &Batch)) -> Result<()> {
-        let images = self.memory.feeds[feed].images(pass.device, batch)?;
+    fn forward(&self, pass: &mut Pass<'_>, plan: &Plan, images: Words) -> Result<()> {
         self.stem.forward(pass, &plan.stem, images, self.sources[0])?;
         for (i, (cell, plan)) in self.cells.iter().zip(&plan.cells).enumerate() {
             cell.forward(pass, plan, self.inputs(i))?;

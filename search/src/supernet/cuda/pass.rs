@@ -4,6 +4,8 @@ use milenas_models::Result;
 use milenas_models::kernels::cuda::norm::{Moments, Slopes};
 use milenas_models::kernels::cuda::{Device, Words};
 
+use super::results::Results;
+
 /// One pass. Offsets are those of [`Packing`](crate::resident::Packing) and [`Tables`](super::plan::Tables).
 pub(super) struct Pass<'a> {
     pub(super) device: &'a mut dyn Device,
@@ -15,9 +17,7 @@ pub(super) struct Pass<'a> {
     pub(super) gradients: Words,
     pub(super) ints: Words,
     pub(super) floats: Words,
-    pub(super) mean: Words,
-    pub(super) variance: Words,
-    pub(super) reach: Words,
+    pub(super) results: Results,
     pub(super) scratch: Scratch,
 }
 
@@ -55,12 +55,15 @@ impl Pass<'_> {
     }
 
     pub(super) fn moments(&self, offset: usize) -> Result<Moments> {
-        Ok(Moments { mean: self.mean.from(offset)?, variance: self.variance.from(offset)? })
+        Ok(Moments { mean: self.results.mean.from(offset)?, variance: self.results.variance.from(offset)? })
     }
 
     /// Those of so many maps times channels.
     pub(super) fn moments_of(&self, offset: usize, len: usize) -> Result<Moments> {
-        Ok(Moments { mean: self.mean.part(offset, len)?, variance: self.variance.part(offset, len)? })
+        Ok(Moments {
+            mean: self.results.mean.part(offset, len)?,
+            variance: self.results.variance.part(offset, len)?,
+        })
     }
 
     pub(super) fn wants_weights(&self) -> bool {

@@ -132,7 +132,7 @@ impl State {
     ) -> Result<()> {
         let e = self.at(pass, plan);
         let terms = e.terms(pass, plan.at.source)?;
-        let slopes = Slopes { reach: pass.reach.from(plan.reach)?, ..pass.slopes()? };
+        let slopes = Slopes { reach: pass.results.reach.from(plan.reach)?, ..pass.slopes()? };
         let moments = pass.moments_of(plan.moments, plan.normed * self.channels)?;
         terms.slopes(pass.device, gradients, [e.b.maps, x], e.length, moments, &slopes)?;
         if !wanted {

@@ -10,7 +10,7 @@ use super::results::{Results, Slot};
 use crate::data::Batch;
 use crate::optim::{Adam, Sgd};
 use crate::supernet::CANDIDATES;
-use crate::supernet::first_order::{FirstOrder, Moved, Moving};
+use crate::supernet::first_order::{FirstOrder, Moving, Step};
 
 /// The number of a step's training images among its batches and feeds.
 const TRAIN: usize = 0;
@@ -72,7 +72,7 @@ impl Network {
         device: &mut dyn Device,
         moving: Moving<'_>,
         how: &FirstOrder<'_>,
-    ) -> Result<Moved> {
+    ) -> Result<Step> {
         let most = how.batches.map(Batch::len).into_iter().max().unwrap_or(0);
         let [_, height, width] = how.batches[TRAIN].shape;
         self.fit(device, most, [height, width])?;
@@ -80,9 +80,9 @@ impl Network {
             Some(steps) => steps,
             None => self.begin_steps(device)?,
         };
-        let moved = self.step(device, &steps, moving, how);
+        let seen = self.step(device, &steps, moving, how);
         self.steps = Some(steps);
-        moved
+        seen
     }
 
     /// Tables go up, and there is memory for the largest batch.
@@ -125,12 +125,12 @@ impl Network {
         steps: &Steps,
         Moving { alphas, adam, sgd }: Moving<'_>,
         how: &FirstOrder<'_>,
-    ) -> Result<Moved> {
+    ) -> Result<Step> {
         let (t, mean, square) = adam.state();
         let means =
             |values: &[f64]| (0..steps.count).map(|i| values.get(i).map_or(0.0, |x| *x as f32)).collect();
-        let [rate, seen] = how.alphas.factors(t + 1);
-        let rates = [rate, seen, how.rate].map(|x| x as f32).to_vec();
+        let [rate, square_seen] = how.alphas.factors(t + 1);
+        let rates = [rate, square_seen, how.rate].map(|x| x as f32).to_vec();
         let told: [Vec<f32>; 4] = [alphas.flat(), means(mean), means(square), rates];
         device.write(steps.results, &told.concat())?;
         let passes = self.ask(device, steps, sgd, how)?;
@@ -142,16 +142,16 @@ impl Network {
         alphas.update(|logits| logits.copy_from_slice(part(0)));
         let [mean, square] = [1, 2].map(|i| part(i).iter().map(|x| f64::from(*x)).collect());
         *adam = Adam::from_state(t + 1, mean, square);
-        let mut moved = Moved { gradient_norm: f64::from(read[steps.norm()]), ..Moved::default() };
+        let mut seen = Step { gradient_norm: f64::from(read[steps.norm()]), ..Step::default() };
         for (half, slot) in passes {
             let found = slot.find(&read);
             steps.plan.packing.move_running(found.moments, slot.images, &mut self.tensors);
             match half {
-                TRAIN => (moved.train_loss, moved.train_correct) = (found.loss(), found.correct()),
-                _ => moved.valid_loss = Some(found.loss()),
+                TRAIN => (seen.train_loss, seen.train_correct) = (found.loss(), found.correct()),
+                _ => seen.valid_loss = Some(found.loss()),
             }
         }
-        Ok(moved)
+        Ok(seen)
     }
 
     /// Asks for all of a step whose numbers are there; its passes, by batch, and where they leave what they find.
@@ -162,21 +162,25 @@ impl Network {
         sgd: &Sgd,
         how: &FirstOrder<'_>,
     ) -> Result<Vec<(usize, Slot)>> {
-        let wanted = |half: usize| how.factors[half] != 0.0 || how.two_pass && half == TRAIN;
-        for (half, batch) in
-            how.batches.into_iter().enumerate().filter(|(half, _)| wanted(*half) || *half == TRAIN)
-        {
+        let wanted = [0, 1].map(|half| how.factors[half] != 0.0 || how.two_pass && half == TRAIN);
+        let used = |half: usize| wanted[half] || half == TRAIN;
+        for (half, batch) in how.batches.into_iter().enumerate().filter(|(half, _)| used(*half)) {
             self.memory.feeds[half].upload(device, batch)?;
         }
         let all = self.resident.weights(device, &self.tensors)?;
 
+        let mut images = [Words::NONE; 2];
+        for (half, batch) in how.batches.into_iter().enumerate().filter(|(half, _)| used(*half)) {
+            images[half] = self.memory.feeds[half].images(device, batch)?;
+        }
         let (alphas, table) = (steps.alphas()?, steps.plan.table(steps.ints)?);
         table.gather(device, all, self.memory.weights)?;
         device.clear(steps.gradient)?;
         alphas.softmax(device, steps.logits, self.memory.floats)?;
         let (mut passes, mut next) = (Vec::new(), steps.passes());
-        for (half, batch) in how.batches.into_iter().enumerate().filter(|(half, _)| wanted(*half)) {
-            let slot = self.ask_pass(device, steps, (half, batch), next, how.two_pass && half == TRAIN)?;
+        for half in [0, 1].into_iter().filter(|half| wanted[*half]) {
+            let slot = steps.slot(next, how.batches[half].len());
+            self.ask_pass(device, steps, (half, images[half]), slot, how.two_pass && half == TRAIN)?;
             alphas.gradient(device, steps.reach, &steps.uses, how.factors[half], steps.gradient)?;
             passes.push((half, slot));
             next += slot.words();
@@ -190,27 +194,27 @@ impl Network {
         alphas.descend(device, steps.gradient, &by)?;
         if !how.two_pass {
             alphas.softmax(device, steps.logits, self.memory.floats)?;
-            let batch = (TRAIN, how.batches[TRAIN]);
-            passes.push((TRAIN, self.ask_pass(device, steps, batch, next, true)?));
+            let slot = steps.slot(next, how.batches[TRAIN].len());
+            self.ask_pass(device, steps, (TRAIN, images[TRAIN]), slot, true)?;
+            passes.push((TRAIN, slot));
         }
         let norm_and_rate = [steps.results.part(steps.norm(), 2)?, steps.results.part(steps.rate(), 1)?];
         self.resident.ask_to_descend(device, &self.tensors, (table, norm_and_rate), (sgd, &how.weights))?;
         Ok(passes)
     }
 
-    /// Asks for a pass with the gradients of the mixture, and for those of the weights where they are wanted; where it leaves what it finds.
+    /// Asks for a pass with the gradients of the mixture, and for those of the weights where they are wanted.
     fn ask_pass(
         &mut self,
         device: &mut dyn Device,
         steps: &Steps,
-        (half, batch): (usize, &Batch),
-        start: usize,
+        (half, images): (usize, Words),
+        slot: Slot,
         want_weights: bool,
-    ) -> Result<Slot> {
-        let slot = steps.slot(start, batch.len());
+    ) -> Result<()> {
         let results = Results { reach: steps.reach, ..slot.of(steps.results)? };
+        let labels = self.memory.feeds[half].labels();
         let mut pass = self.pass(device, &steps.plan, (steps.ints, results), true, want_weights);
-        self.train(&mut pass, &steps.plan, (half, batch), results, true)?;
-        Ok(slot)
+        self.train(&mut pass, &steps.plan, (images, labels), true)
     }
 }
