@@ -134,15 +134,12 @@ mod tests {
         let numbers = weights(&graph, 1);
         let input = graph.inputs().next().unwrap();
         let (channels, height, width) = graph.fact(input).chw().unwrap();
-        let contract = InputContract {
-            height,
-            width,
-            channels,
-            mean: vec![0.3, 0.5, 0.6],
-            std: vec![0.2, 0.25, 0.3],
-            resize: Resize::Stretch,
-            background: None,
-        };
+        let contract = InputContract::new(
+            [channels, height, width],
+            vec![0.3, 0.5, 0.6],
+            vec![0.2, 0.25, 0.3],
+            Resize::Stretch,
+        );
         let dress = Dress { bytes: Some(contract.clone()), probabilities: true, batch: Some(1) };
         let (dressed, with) = dress.around(Network { graph: &graph, weights: &numbers }).unwrap();
         let bytes: Vec<u8> = (0..contract.len()).map(|i| (i * 37 % 256) as u8).collect();

@@ -51,15 +51,7 @@ pub fn network(genotype: Genotype, size: Size, seed: u64) -> Result<Model> {
     let weights = Weights::init(&graph, seed)?;
     calibrate(&graph, &weights, seed)?;
     let (mean, std) = (vec![0.5; 3], vec![0.5; 3]);
-    let input = InputContract {
-        height: size,
-        width: size,
-        channels: 3,
-        mean,
-        std,
-        resize: Resize::Stretch,
-        background: Some([255; 3]),
-    };
+    let input = InputContract::new([3, size, size], mean, std, Resize::Stretch);
     let record =
         [("program", format!("milenas-export {}", env!("CARGO_PKG_VERSION"))), ("trained", "no".into())];
     let record = record.map(|(key, value)| (key.to_string(), value));

@@ -127,15 +127,7 @@ mod tests {
             width: 8,
             skeleton: Default::default(),
         };
-        let input = InputContract {
-            height: 8,
-            width: 8,
-            channels: 1,
-            mean: vec![0.5],
-            std: vec![0.25],
-            resize: Resize::Stretch,
-            background: None,
-        };
+        let input = InputContract::new([1, 8, 8], vec![0.5], vec![0.25], Resize::Stretch);
         let genotype = Genotype::named("DARTS_V1").unwrap();
         let graph = assemble(&genotype, &network).unwrap();
         let weights = Weights::init(&graph, 1).unwrap();

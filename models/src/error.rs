@@ -171,3 +171,20 @@ pub fn told(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+/// Names that a message lists before it counts the rest.
+const LISTED: usize = 5;
+
+/// At most five names, then how many more there are: a message stays readable whatever a file holds.
+///
+/// ```
+/// assert_eq!(milenas_models::error::some_of(&["a", "b"]), "a, b");
+/// assert_eq!(milenas_models::error::some_of(&["1", "2", "3", "4", "5", "6", "7"]), "1, 2, 3, 4, 5 and 2 more");
+/// ```
+pub fn some_of(names: &[impl std::fmt::Display]) -> String {
+    let listed: Vec<String> = names.iter().take(LISTED).map(ToString::to_string).collect();
+    match names.len().saturating_sub(LISTED) {
+        0 => listed.join(", "),
+        more => format!("{} and {more} more", listed.join(", ")),
+    }
+}

@@ -7,15 +7,16 @@
 mod complete;
 mod decode;
 mod picture;
+mod resize;
 #[cfg(test)]
 mod tests;
 
 pub use decode::{Limits, decode};
 pub use picture::Image;
+pub use resize::{Filter, Resize};
 
-use fast_image_resize::images::{TypedImage, TypedImageRef};
-use fast_image_resize::pixels::U8x3;
-use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
+use std::borrow::Cow;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::{Error, Result};
@@ -41,26 +42,53 @@ pub struct InputContract {
     pub std: Vec<f32>,
     /// How a picture of another size is brought to this one.
     pub resize: Resize,
+    /// The filter that resizes.
+    #[serde(default, skip_serializing_if = "Filter::is_default")]
+    pub filter: Filter,
+    /// The order of the colours; of three channels only.
+    #[serde(default, skip_serializing_if = "ChannelOrder::is_default")]
+    pub order: ChannelOrder,
+    /// Whether pictures are turned upright.
+    #[serde(default, skip_serializing_if = "ExifOrientation::is_default")]
+    pub orientation: ExifOrientation,
     /// The RGB colour behind transparent pixels. `None` ignores alpha and takes the colour stored under
     /// it, as Pillow's `convert("RGB")` does; that colour is often black.
     #[serde(default = "white")]
     pub background: Option<[u8; 3]>,
 }
 
-/// The resize rule. The filter is always antialiased bilinear: the one that libraries agree on, to one level.
-///
-/// A picture that has the contract's size already is never touched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Resize {
-    /// To height and width, whatever the aspect ratio.
-    Stretch,
-    /// The shorter side to `side`, the longer in proportion (rounded down), then the centre of it:
-    /// torchvision's `Resize(side)` and `CenterCrop`.
-    ShorterSide {
-        /// Pixels, at least the contract's height and width.
-        side: usize,
-    },
+/// The order of a picture's colours in the network's input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChannelOrder {
+    /// Red first.
+    #[default]
+    Rgb,
+    /// Blue first, as OpenCV and Caffe have it. Mean and standard deviation are in this order too.
+    Bgr,
+}
+
+impl ChannelOrder {
+    fn is_default(&self) -> bool {
+        *self == ChannelOrder::default()
+    }
+}
+
+/// What the EXIF orientation of a file does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExifOrientation {
+    /// The picture is turned upright.
+    #[default]
+    Apply,
+    /// The picture is taken as it is stored, as Pillow's `Image.open` gives it.
+    Ignore,
+}
+
+impl ExifOrientation {
+    fn is_default(&self) -> bool {
+        *self == ExifOrientation::default()
+    }
 }
 
 fn white() -> Option<[u8; 3]> {
@@ -89,6 +117,9 @@ impl InputContract {
         if self.std.iter().any(|&v| v < 1e-6) {
             return refuse("std", format!("{:?}", self.std), "numbers above 0");
         }
+        if self.channels == 1 && self.order == ChannelOrder::Bgr {
+            return refuse("order", "bgr".into(), "rgb for one channel");
+        }
         match self.resize {
             Resize::ShorterSide { side } if !(self.height.max(self.width)..=LARGEST).contains(&side) => {
                 refuse(
@@ -97,7 +128,24 @@ impl InputContract {
                     "at least height and width, at most 8192",
                 )
             }
-            Resize::ShorterSide { .. } | Resize::Stretch => Ok(()),
+            Resize::ShorterSide { .. } | Resize::Stretch | Resize::Letterbox { .. } => Ok(()),
+        }
+    }
+
+    /// A contract of Pillow's and torchvision's defaults: RGB, upright, bilinear, white behind transparent pixels.
+    /// `shape` is `[C, H, W]`; nothing is checked.
+    pub fn new([channels, height, width]: [usize; 3], mean: Vec<f32>, std: Vec<f32>, resize: Resize) -> Self {
+        InputContract {
+            height,
+            width,
+            channels,
+            mean,
+            std,
+            resize,
+            filter: Filter::default(),
+            order: ChannelOrder::default(),
+            orientation: ExifOrientation::default(),
+            background: white(),
         }
     }
 
@@ -113,13 +161,24 @@ impl InputContract {
 
     /// The picture at the contract's size as `[H, W, C]` bytes.
     pub fn prepare(&self, image: &Image) -> Result<Vec<u8>> {
+        let image = match self.orientation {
+            ExifOrientation::Apply => Cow::Borrowed(image),
+            ExifOrientation::Ignore => image.as_stored(),
+        };
         let rgb = image.over(self.background);
-        let rgb = if (image.width(), image.height()) == (self.width, self.height) {
+        let mut rgb = if (image.width(), image.height()) == (self.width, self.height) {
             rgb.into_owned()
         } else {
-            self.resized(&rgb, image.width(), image.height())?
+            let size = [image.height(), image.width()];
+            self.resize.apply(self.filter, &rgb, size, [self.height, self.width])?
         };
-        Ok(if self.channels == 1 { luma(&rgb) } else { rgb })
+        if self.channels == 1 {
+            return Ok(luma(&rgb));
+        }
+        if self.order == ChannelOrder::Bgr {
+            rgb.chunks_exact_mut(3).for_each(|pixel| pixel.swap(0, 2));
+        }
+        Ok(rgb)
     }
 
     /// The same for a network that takes the values of bytes: [`normalise`](Self::normalise) gives 0 to 255.
@@ -153,38 +212,6 @@ impl InputContract {
     fn level(&self, channel: usize, byte: u8) -> f32 {
         (f32::from(byte) / 255.0 - self.mean[channel]) / self.std[channel]
     }
-
-    /// Cropping is a box of the source, so that an extreme aspect ratio costs no memory.
-    fn resized(&self, rgb: &[u8], width: usize, height: usize) -> Result<Vec<u8>> {
-        let refused = |problem: String| Error::malformed("image", format!("cannot be resized: {problem}"));
-        let mut pixels = vec![0; self.width * self.height * 3];
-        let source = TypedImageRef::<U8x3>::from_buffer(width as u32, height as u32, rgb)
-            .map_err(|e| refused(e.to_string()))?;
-        let mut canvas = TypedImage::<U8x3>::from_buffer(self.width as u32, self.height as u32, &mut pixels)
-            .map_err(|e| refused(e.to_string()))?;
-        let bilinear = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-        let options = match self.resize {
-            Resize::Stretch => bilinear,
-            Resize::ShorterSide { side } => {
-                let shorter = width.min(height);
-                let (left, across) = centre(width, shorter, side, self.width);
-                let (top, down) = centre(height, shorter, side, self.height);
-                bilinear.crop(left, top, across, down)
-            }
-        };
-        // Typed: the call that picks a pixel type at run time compiles the library for all of them.
-        Resizer::new().resize_typed(&source, &mut canvas, &options).map_err(|e| refused(e.to_string()))?;
-        Ok(pixels)
-    }
-}
-
-/// Offset and extent, in source pixels, of the central `target` pixels of an axis of `length` pixels when
-/// the picture's shorter side becomes `side`. Offsets round half to even, as Python's `round`.
-fn centre(length: usize, shorter: usize, side: usize, target: usize) -> (f64, f64) {
-    let resized = (length * side / shorter).max(target);
-    let scale = length as f64 / resized as f64;
-    let offset = ((resized - target) as f64 / 2.0).round_ties_even() * scale;
-    (offset, (target as f64 * scale).min(length as f64 - offset))
 }
 
 /// ITU-R 601 luma in 16-bit fixed point, equal to Pillow's.

@@ -33,6 +33,18 @@ impl Ranked {
     }
 }
 
+impl Ranked {
+    /// From the probabilities of one image, `[classes]`, which need not sum to 1: those of independent classes are as
+    /// they are.
+    pub fn of_probabilities(probabilities: &[f32], label: u32) -> Self {
+        let best = (0..probabilities.len() as u32).find(|&class| rank(probabilities, class) == 0);
+        let predicted = best.unwrap_or_default();
+        let p = |class: u32| probabilities.get(class as usize).map_or(0.0, |&p| f64::from(p));
+        let loss = -p(label).max(f64::MIN_POSITIVE).ln();
+        Ranked { label, predicted, rank: rank(probabilities, label), confidence: p(predicted), loss }
+    }
+}
+
 /// How many images were right.
 pub fn right(ranked: &[Ranked]) -> usize {
     ranked.iter().filter(|r| r.rank == 0).count()

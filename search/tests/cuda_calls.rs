@@ -109,15 +109,7 @@ impl Device for Counter {
 fn batch(seed: u64) -> Batch {
     let mut rng = Rng::new(seed, "cuda calls");
     let (mean, std) = (vec![0.5; 3], vec![0.25; 3]);
-    let contract = InputContract {
-        height: 32,
-        width: 32,
-        channels: 3,
-        mean,
-        std,
-        resize: Resize::Stretch,
-        background: None,
-    };
+    let contract = InputContract::new([3, 32, 32], mean, std, Resize::Stretch);
     let images: Vec<u8> = (0..2 * contract.len()).map(|_| rng.below(256) as u8).collect();
     let augment = Augment { crop: 0.125, flip: true };
     let moved = images.chunks(contract.len()).map(|image| (image, augment.draw([32, 32], &mut rng)));

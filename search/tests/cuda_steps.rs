@@ -217,15 +217,7 @@ type Seen = (usize, [Option<f64>; 3]);
 fn bytes_and_numbers_are_one_pass() {
     let mut rng = Rng::new(1, "bytes");
     let (mean, std) = (vec![0.4, 0.5, 0.6], vec![0.2, 0.25, 0.3]);
-    let contract = InputContract {
-        height: 9,
-        width: 7,
-        channels: 3,
-        mean,
-        std,
-        resize: Resize::Stretch,
-        background: None,
-    };
+    let contract = InputContract::new([3, 9, 7], mean, std, Resize::Stretch);
     let pixels: Vec<u8> = (0..5 * contract.len()).map(|_| rng.below(256) as u8).collect();
     let augment = Augment { crop: 0.25, flip: true };
     let moved = pixels.chunks(contract.len()).map(|image| (image, augment.draw([9, 7], &mut rng)));

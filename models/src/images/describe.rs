@@ -130,8 +130,7 @@ impl Dataset {
         };
         let channels = if summary.gray { 1 } else { 3 };
         let (mean, std) = (vec![0.0; channels], vec![1.0; channels]);
-        let mut contract =
-            InputContract { height, width, channels, mean, std, resize, background: Some([255; 3]) };
+        let mut contract = InputContract::new([channels, height, width], mean, std, resize);
         contract.validate()?;
         (contract.mean, contract.std) = match &self.scale {
             Some((mean, std)) if mean.len() == channels => (mean.clone(), std.clone()),

@@ -222,15 +222,7 @@ fn loading_keeps_order_and_survives_bad_images() {
     put(dir.path(), "test/0/x.png", png(0, 8));
     put(dir.path(), "test/1/x.png", png(0, 8));
     let data = open(dir.path(), 0).unwrap();
-    let contract = InputContract {
-        height: 4,
-        width: 4,
-        channels: 3,
-        mean: vec![0.0; 3],
-        std: vec![1.0; 3],
-        resize: Resize::Stretch,
-        background: None,
-    };
+    let contract = InputContract::new([3, 4, 4], vec![0.0; 3], vec![1.0; 3], Resize::Stretch);
     let done = std::sync::Mutex::new(Vec::new());
     let progress = |n| done.lock().unwrap().push(n);
     let (loaded, bad) = Dataset::load(&data.train, &contract, &Limits::default(), &progress);

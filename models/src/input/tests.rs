@@ -39,7 +39,7 @@ fn drawing(width: u32, height: u32) -> DynamicImage {
 
 fn contract(height: usize, width: usize, resize: Resize) -> InputContract {
     let (mean, std) = (vec![0.0; 3], vec![1.0; 3]);
-    InputContract { height, width, channels: 3, mean, std, resize, background: white() }
+    InputContract::new([3, height, width], mean, std, resize)
 }
 
 #[test]

@@ -87,15 +87,7 @@ impl Report {
 }
 
 fn noise(count: usize) -> Pictures {
-    let contract = InputContract {
-        height: SIDE,
-        width: SIDE,
-        channels: 3,
-        mean: vec![0.5; 3],
-        std: vec![0.25; 3],
-        resize: Resize::Stretch,
-        background: None,
-    };
+    let contract = InputContract::new([3, SIDE, SIDE], vec![0.5; 3], vec![0.25; 3], Resize::Stretch);
     let mut rng = Rng::new(0, "bench");
     let pixels = (0..count * contract.len()).map(|_| rng.word() as u8).collect();
     let labels = (0..count).map(|_| rng.below(10) as u32).collect();

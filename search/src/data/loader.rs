@@ -184,8 +184,7 @@ mod tests {
 
     fn pictures(height: usize, width: usize, channels: usize, count: usize) -> Pictures {
         let (mean, std) = (vec![0.5; channels], vec![0.3; channels]);
-        let contract =
-            InputContract { height, width, channels, mean, std, resize: Resize::Stretch, background: None };
+        let contract = InputContract::new([channels, height, width], mean, std, Resize::Stretch);
         let pixels = (0..contract.len() * count).map(|i| (i * 37 % 256) as u8).collect();
         let images = Labelled { pixels, labels: (0..count as u32).collect() };
         Pictures { images, wholes: Vec::new(), contract }

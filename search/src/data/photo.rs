@@ -1,7 +1,7 @@
 //! What training does to photographs: crops of any size and shape, brought to the network's, and moved colours; both as torchvision's.
 
 use milenas_models::Rng;
-use milenas_models::input::{Image, InputContract, Resize};
+use milenas_models::input::{ChannelOrder, Image, InputContract, Resize};
 
 /// Tries to find a crop of a drawn area and shape that fits; then the centre is taken.
 const TRIES: usize = 10;
@@ -49,7 +49,8 @@ fn crop(
             rgb.extend((0..3).map(|c| pixel[c % channels]));
         }
     }
-    let stretch = InputContract { resize: Resize::Stretch, ..contract.clone() };
+    // The pixels are in the contract's order of colours already.
+    let stretch = InputContract { resize: Resize::Stretch, order: ChannelOrder::Rgb, ..contract.clone() };
     let resized = Image::new(columns, rows, rgb, None).and_then(|crop| stretch.prepare(&crop));
     resized.expect("a crop of a valid picture is one")
 }
@@ -149,15 +150,12 @@ mod tests {
     }
 
     fn contract(height: usize, width: usize, channels: usize) -> InputContract {
-        InputContract {
-            height,
-            width,
-            channels,
-            mean: vec![0.0; channels],
-            std: vec![1.0; channels],
-            resize: Resize::ShorterSide { side: height.min(width) },
-            background: None,
-        }
+        InputContract::new(
+            [channels, height, width],
+            vec![0.0; channels],
+            vec![1.0; channels],
+            Resize::ShorterSide { side: height.min(width) },
+        )
     }
 
     #[test]

@@ -100,15 +100,7 @@ mod tests {
 
     fn contract(side: usize, channels: usize) -> InputContract {
         let (mean, std) = (vec![0.5; channels], vec![0.25; channels]);
-        InputContract {
-            height: side,
-            width: side,
-            channels,
-            mean,
-            std,
-            resize: Resize::Stretch,
-            background: None,
-        }
+        InputContract::new([channels, side, side], mean, std, Resize::Stretch)
     }
 
     /// Which pixels are zero, of ones.

@@ -38,15 +38,12 @@ mod tests {
     }
 
     fn contract(channels: usize) -> InputContract {
-        InputContract {
-            height: 4,
-            width: 4,
-            channels,
-            mean: vec![0.0; channels],
-            std: vec![1.0; channels],
-            resize: Resize::ShorterSide { side: 6 },
-            background: None,
-        }
+        InputContract::new(
+            [channels, 4, 4],
+            vec![0.0; channels],
+            vec![1.0; channels],
+            Resize::ShorterSide { side: 6 },
+        )
     }
 
     #[test]

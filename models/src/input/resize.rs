@@ -1,0 +1,150 @@
+//! The resize rule of an input contract: which part of a picture is seen, at which size, by which filter.
+
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// The resize rule. A picture that has the contract's size already is never touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Resize {
+    /// To height and width, whatever the aspect ratio.
+    Stretch,
+    /// The shorter side to `side`, the longer in proportion (rounded down), then the centre of it:
+    /// torchvision's `Resize(side)` and `CenterCrop`.
+    ShorterSide {
+        /// Pixels, at least the contract's height and width.
+        side: usize,
+    },
+    /// The whole picture in proportion, with bars of one colour: Pillow's `ImageOps.pad`, the letterbox of
+    /// ultralytics.
+    Letterbox {
+        /// RGB of the bars.
+        fill: [u8; 3],
+    },
+}
+
+/// The resampling filter; all of them average over more pixels where a picture is made smaller, as Pillow's do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Filter {
+    /// Pillow's `NEAREST`.
+    Nearest,
+    /// Pillow's `BOX`.
+    Box,
+    /// Pillow's `BILINEAR`: the one that libraries agree on, to one level.
+    #[default]
+    Bilinear,
+    /// Pillow's `HAMMING`.
+    Hamming,
+    /// Pillow's `BICUBIC` (a = -0.5).
+    Bicubic,
+    /// Pillow's `LANCZOS` (three lobes).
+    Lanczos,
+}
+
+impl Filter {
+    /// Whether this is the filter of contracts that name none.
+    pub(super) fn is_default(&self) -> bool {
+        *self == Filter::default()
+    }
+
+    /// The name in files and on command lines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Filter::Nearest => "nearest",
+            Filter::Box => "box",
+            Filter::Bilinear => "bilinear",
+            Filter::Hamming => "hamming",
+            Filter::Bicubic => "bicubic",
+            Filter::Lanczos => "lanczos",
+        }
+    }
+
+    fn algorithm(self) -> ResizeAlg {
+        ResizeAlg::Convolution(match self {
+            Filter::Nearest => return ResizeAlg::Nearest,
+            Filter::Box => FilterType::Box,
+            Filter::Bilinear => FilterType::Bilinear,
+            Filter::Hamming => FilterType::Hamming,
+            Filter::Bicubic => FilterType::CatmullRom,
+            Filter::Lanczos => FilterType::Lanczos3,
+        })
+    }
+}
+
+impl Resize {
+    /// `[to_height, to_width, 3]` bytes of a picture `[height, width, 3]`.
+    pub(super) fn apply(
+        self,
+        filter: Filter,
+        rgb: &[u8],
+        [height, width]: [usize; 2],
+        [to_height, to_width]: [usize; 2],
+    ) -> Result<Vec<u8>> {
+        let options = ResizeOptions::new().resize_alg(filter.algorithm());
+        match self {
+            Resize::Stretch => resample(rgb, [height, width], [to_height, to_width], &options),
+            Resize::ShorterSide { side } => {
+                // The crop is a box of the source, so that an extreme aspect ratio costs no memory.
+                let shorter = width.min(height);
+                let (left, across) = centre(width, shorter, side, to_width);
+                let (top, down) = centre(height, shorter, side, to_height);
+                let options = options.crop(left, top, across, down);
+                resample(rgb, [height, width], [to_height, to_width], &options)
+            }
+            Resize::Letterbox { fill } => {
+                let inner = fitted([height, width], [to_height, to_width]);
+                let small = resample(rgb, [height, width], inner, &options)?;
+                let mut canvas = fill.repeat(to_height * to_width);
+                let (top, left) = ((to_height - inner[0]) / 2, (to_width - inner[1]) / 2);
+                for (row, from) in small.chunks_exact(3 * inner[1]).enumerate() {
+                    let at = 3 * ((top + row) * to_width + left);
+                    canvas[at..at + from.len()].copy_from_slice(from);
+                }
+                Ok(canvas)
+            }
+        }
+    }
+}
+
+fn resample(
+    rgb: &[u8],
+    [height, width]: [usize; 2],
+    [to_height, to_width]: [usize; 2],
+    options: &ResizeOptions,
+) -> Result<Vec<u8>> {
+    let refused = |problem: String| Error::malformed("image", format!("cannot be resized: {problem}"));
+    let mut pixels = vec![0; to_width * to_height * 3];
+    let source = TypedImageRef::<U8x3>::from_buffer(width as u32, height as u32, rgb)
+        .map_err(|e| refused(e.to_string()))?;
+    let mut canvas = TypedImage::<U8x3>::from_buffer(to_width as u32, to_height as u32, &mut pixels)
+        .map_err(|e| refused(e.to_string()))?;
+    // Typed: the call that picks a pixel type at run time compiles the library for all of them.
+    Resizer::new().resize_typed(&source, &mut canvas, options).map_err(|e| refused(e.to_string()))?;
+    Ok(pixels)
+}
+
+/// Height and width of a picture that is brought into a frame in proportion, rounded half to even, at least one pixel.
+fn fitted([height, width]: [usize; 2], [to_height, to_width]: [usize; 2]) -> [usize; 2] {
+    let scaled = |length: usize, by: usize, of: usize, most: usize| {
+        let exact = length as f64 * by as f64 / of as f64;
+        (exact.round_ties_even() as usize).clamp(1, most)
+    };
+    match width * to_height > height * to_width {
+        true => [scaled(height, to_width, width, to_height), to_width],
+        false => [to_height, scaled(width, to_height, height, to_width)],
+    }
+}
+
+/// Offset and extent, in source pixels, of the central `target` pixels of an axis of `length` pixels when
+/// the picture's shorter side becomes `side`. Offsets round half to even, as Python's `round`.
+fn centre(length: usize, shorter: usize, side: usize, target: usize) -> (f64, f64) {
+    let resized = (length * side / shorter).max(target);
+    let scale = length as f64 / resized as f64;
+    let offset = ((resized - target) as f64 / 2.0).round_ties_even() * scale;
+    (offset, (target as f64 * scale).min(length as f64 - offset))
+}
