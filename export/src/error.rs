@@ -84,9 +84,10 @@ pub enum Error {
 }
 
 fn listed(operators: &[(String, Vec<String>)]) -> String {
-    let one = |(operator, nodes): &(String, Vec<String>)| {
-        let nodes: Vec<_> = nodes.iter().map(|n| format!("`{n}`")).collect();
-        format!("{operator} ({})", nodes.join(", "))
+    let one = |(operator, nodes): &(String, Vec<String>)| match nodes.as_slice() {
+        [node] => format!("{operator} (`{node}`)"),
+        [node, ..] => format!("{operator} (`{node}` and {} more)", nodes.len() - 1),
+        [] => operator.clone(),
     };
-    operators.iter().map(one).collect::<Vec<_>>().join(", ")
+    milenas_models::error::some_of(&operators.iter().map(one).collect::<Vec<_>>())
 }

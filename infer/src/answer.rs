@@ -16,8 +16,29 @@ pub struct Answer {
 pub enum Meaning {
     /// Before softmax.
     Logits,
-    /// The network ends in a softmax.
+    /// Probabilities of classes of which one is right: they sum to 1.
     Probabilities,
+    /// A probability for each class by itself, as of sigmoids: several classes may be right.
+    Independent,
+}
+
+impl Meaning {
+    /// The name on command lines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Meaning::Logits => "logits",
+            Meaning::Probabilities => "probabilities",
+            Meaning::Independent => "independent",
+        }
+    }
+
+    /// The probability of each class by the outputs of one image, `[classes]`.
+    pub fn probabilities(self, outputs: &[f32]) -> Vec<f64> {
+        match self {
+            Meaning::Logits => softmax(outputs),
+            Meaning::Probabilities | Meaning::Independent => outputs.iter().map(|&p| f64::from(p)).collect(),
+        }
+    }
 }
 
 /// Which number is told of a class.
@@ -90,9 +111,8 @@ impl View {
     fn scores(&self, outputs: &[f32]) -> Vec<f64> {
         match (self.score, self.meaning) {
             (Score::Logit, _) => outputs.iter().map(|&x| f64::from(x)).collect(),
-            (Score::Probability, Meaning::Logits) => softmax(outputs).into_iter().map(rounded).collect(),
-            (Score::Probability, Meaning::Probabilities) => {
-                outputs.iter().map(|&x| rounded(f64::from(x))).collect()
+            (Score::Probability, meaning) => {
+                meaning.probabilities(outputs).into_iter().map(rounded).collect()
             }
         }
     }

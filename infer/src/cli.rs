@@ -5,10 +5,12 @@ mod values;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use milenas_models::input::Resize;
+use milenas_infer::recipe::ResizeRule;
 
-pub use values::{Format, Kind, OnError, Outputs, Part, Precision, Score, format_of};
-use values::{finite, resize, shard, size};
+pub use values::{
+    ChannelOrder, Exif, Filter, Format, Kind, Layout, OnError, Outputs, Part, Precision, Score, format_of,
+};
+use values::{finite, fraction, resize, shard, size};
 
 /// Classifies images in batch with a network that milenas-export wrote.
 #[derive(Debug, Parser)]
@@ -65,6 +67,27 @@ Example:
   milenas-infer bench model.onnx --batch 1 --precision bf16
   milenas-infer bench model.onnx photos/")]
     Bench(Bench),
+    /// Show how a model is fed and read, and where each part of that comes from
+    #[command(after_help = "\
+Examples:
+  milenas-infer inspect model.onnx
+  milenas-infer inspect resnet50.onnx --runtime ort --labels imagenet.txt")]
+    Inspect(Inspect),
+}
+
+#[derive(Debug, Args)]
+#[allow(missing_docs)]
+pub struct Inspect {
+    /// Written by milenas-export; with another --runtime than native, any classifier of images
+    #[arg(value_name = "MODEL")]
+    pub model: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub runtime: Runtime,
+    #[command(flatten)]
+    pub recipe: Recipe,
 }
 
 #[derive(Debug, Args)]
@@ -213,6 +236,12 @@ pub struct Runtime {
     /// Height and width of the images, where the file takes any
     #[arg(long, value_name = "N|HxW", value_parser = size)]
     pub size: Option<[usize; 2]>,
+    /// The order of the input's dimensions, where the file does not show it
+    #[arg(long, value_name = "NAME")]
+    pub layout: Option<Layout>,
+    /// The output that holds the scores of classes, where a file has several
+    #[arg(long, value_name = "NAME")]
+    pub output_name: Option<String>,
 }
 
 /// What is said of a file, for files that other programs wrote.
@@ -220,19 +249,33 @@ pub struct Runtime {
 #[command(next_help_heading = "Files of other programs (what is said here goes before what the file says)")]
 #[allow(missing_docs)]
 pub struct Recipe {
-    /// A file with the name of each class, one a line; class_0, class_1, ... if left out
+    /// A file with the name of each class: one a line, also numbered, or JSON; class_0, class_1, ... if omitted
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
-    /// What is taken off each channel, where white is 1; one number is for all. ImageNet's 0.485,0.456,0.406 if left out
+    /// Mean subtracted from each channel, for pixels scaled to 0..1, or of 0..255 if a value is above 1. One value applies
+    /// to all channels; ImageNet's 0.485,0.456,0.406 if omitted
     #[arg(long, value_name = "R,G,B", value_delimiter = ',', num_args = 1, allow_negative_numbers = true)]
     pub mean: Option<Vec<f32>>,
-    /// What each channel is divided by after that. ImageNet's 0.229,0.224,0.225 if left out
+    /// Standard deviation that each channel is divided by, on the same scale; ImageNet's 0.229,0.224,0.225 if omitted
     #[arg(long, value_name = "R,G,B", value_delimiter = ',', num_args = 1)]
     pub std: Option<Vec<f32>>,
-    /// Bring the shorter side to N pixels and take the centre, or `stretch` to the size; 256/224 of the size if left out
-    #[arg(long, value_name = "N|stretch", value_parser = resize)]
-    pub resize: Option<Resize>,
-    /// What the file gives; probabilities if it ends in Softmax or Sigmoid, else logits, if left out
+    /// Resize the shorter side to N pixels and crop the centre; `stretch` to the size; or `letterbox`: the whole picture
+    /// with padding, black or of the colour after a colon, e.g. letterbox:114,114,114
+    #[arg(long, value_name = "N|stretch|letterbox[:R,G,B]", value_parser = resize)]
+    pub resize: Option<ResizeRule>,
+    /// Fraction of the shorter side that the centre crop keeps; 0.875 if nothing says another
+    #[arg(long, value_name = "X", value_parser = fraction, conflicts_with = "resize")]
+    pub crop_fraction: Option<f64>,
+    /// Filter that resizes, as Pillow's of the same name; bilinear if omitted
+    #[arg(long, value_name = "NAME")]
+    pub filter: Option<Filter>,
+    /// Order of the colours in the input; rgb if omitted
+    #[arg(long, value_name = "NAME")]
+    pub channel_order: Option<ChannelOrder>,
+    /// Use of the EXIF orientation of a picture; apply if omitted
+    #[arg(long, value_name = "NAME")]
+    pub exif: Option<Exif>,
+    /// Kind of scores that the file gives; decided by the file and a trial run if omitted
     #[arg(long, value_name = "NAME")]
     pub outputs_are: Option<Outputs>,
 }
@@ -246,4 +289,7 @@ pub struct Sizes {
     /// Threads that decode; one a core if left out
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub workers: Option<u32>,
+    /// Threads that compute the network; one a core if omitted
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: Option<u32>,
 }

@@ -3,22 +3,27 @@
 mod bench;
 mod classify;
 mod evaluate;
+mod inspect;
 mod merge;
 
 use std::fmt::Display;
 use std::path::Path;
 use std::thread::available_parallelism;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail};
 use milenas_infer::Error;
 use milenas_infer::model::{Classifier, Options};
 use milenas_infer::pipeline::Plan;
-use milenas_infer::recipe;
+use milenas_infer::recipe::{self, ResizeRule};
 use milenas_infer::runtime::Choice;
 use milenas_models::console::{self, note};
+use milenas_models::file;
 use milenas_models::input::Limits;
 
 use crate::cli::{Cli, Command, Kind, Recipe, Runtime, Sizes};
+
+/// The largest file of labels, in bytes.
+const MAX_LABELS: u64 = 16 << 20;
 
 /// Runs what was typed. Returns whether every image could be read.
 pub fn execute(cli: Cli) -> Result<bool> {
@@ -27,6 +32,7 @@ pub fn execute(cli: Cli) -> Result<bool> {
         Command::Evaluate(asked) => evaluate::execute(&asked),
         Command::Merge(asked) => merge::execute(&asked),
         Command::Bench(asked) => bench::execute(&asked),
+        Command::Inspect(asked) => inspect::execute(&asked),
     }
 }
 
@@ -42,7 +48,8 @@ fn load(path: &Path, options: &Options) -> Result<Classifier> {
     Ok(model)
 }
 
-fn options(runtime: &Runtime, recipe: Option<&Recipe>) -> Result<Options> {
+/// `threads` of 0 are all cores.
+fn options(runtime: &Runtime, recipe: Option<&Recipe>, threads: usize) -> Result<Options> {
     if runtime.ort_lib.is_some() && !matches!(runtime.runtime, Kind::Ort) {
         bail!("--ort-lib is ONNX Runtime's library. Help: add --runtime ort");
     }
@@ -50,27 +57,41 @@ fn options(runtime: &Runtime, recipe: Option<&Recipe>) -> Result<Options> {
         None => recipe::Recipe::default(),
         Some(said) => recipe::Recipe {
             labels: said.labels.as_deref().map(labels).transpose()?,
-            size: None,
             mean: said.mean.clone(),
             std: said.std.clone(),
-            resize: said.resize,
+            resize: said.resize.or(said.crop_fraction.map(ResizeRule::CropFraction)),
+            filter: said.filter.map(Into::into),
+            order: said.channel_order.map(Into::into),
+            orientation: said.exif.map(Into::into),
             outputs: said.outputs_are.map(Into::into),
+            ..recipe::Recipe::default()
         },
     };
     let choice = Choice {
         kind: runtime.runtime.into(),
         precision: runtime.precision.into(),
         ort_library: runtime.ort_lib.clone(),
-        threads: 0,
+        threads,
     };
-    let recipe = recipe::Recipe { size: runtime.size, ..said };
+    let recipe = recipe::Recipe {
+        size: runtime.size,
+        layout: runtime.layout.map(Into::into),
+        output: runtime.output_name.clone(),
+        ..said
+    };
     Ok(Options { runtime: choice, recipe, features: false })
 }
 
-/// One a line; a last line may end or not.
 fn labels(path: &Path) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    Ok(text.lines().map(|line| line.trim().to_string()).collect())
+    let bytes = file::read(path, MAX_LABELS)?;
+    recipe::labels(&bytes).map_err(|problem| anyhow!("--labels {}: {problem}", path.display()))
+}
+
+/// Gives the network as many threads as asked for; all cores of this process otherwise.
+fn threads(sizes: Sizes) -> Result<usize> {
+    let threads = sizes.threads.map_or(0, |n| n as usize);
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    Ok(threads)
 }
 
 fn plan(sizes: Sizes) -> Plan {

@@ -2,6 +2,18 @@
 
 use std::path::PathBuf;
 
+/// The longest text of a library that a message carries, in characters.
+const LONGEST: usize = 300;
+
+/// A library's own words on one line, of bounded length: what it would print over pages is no message.
+pub(crate) fn brief(text: &str) -> String {
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match text.char_indices().nth(LONGEST) {
+        None => text,
+        Some((at, _)) => format!("{}...", text[..at].trim_end()),
+    }
+}
+
 /// The result of this crate's fallible functions.
 pub type Result<T> = std::result::Result<T, Error>;
 

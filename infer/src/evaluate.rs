@@ -65,15 +65,18 @@ pub fn evaluate(model: &Classifier, samples: Vec<Sample>, plan: &Plan) -> Result
     run(model, plan, &Times::default(), items, |batch| {
         for one in batch {
             match one.answer {
+                Ok(answer) if answer.outputs.iter().any(|x| !x.is_finite()) => {
+                    all.bad.push(format!("{}: the network gives no number", one.item.name()));
+                }
                 Ok(answer) => {
-                    // Softmax of the logarithm of a probability is the probability.
-                    let logits = match model.meaning {
-                        Meaning::Logits => answer.outputs,
-                        Meaning::Probabilities => answer.outputs.iter().map(|p| p.ln()).collect(),
-                    };
-                    all.ranked.push(Ranked::new(&logits, one.item.class()));
-                    all.probabilities
-                        .push(crate::answer::softmax(&logits).iter().map(|&p| p as f32).collect());
+                    let probabilities = model.meaning.probabilities(&answer.outputs);
+                    all.ranked.push(match model.meaning {
+                        Meaning::Logits => Ranked::new(&answer.outputs, one.item.class()),
+                        Meaning::Probabilities | Meaning::Independent => {
+                            Ranked::of_probabilities(&answer.outputs, one.item.class())
+                        }
+                    });
+                    all.probabilities.push(probabilities.into_iter().map(|p| p as f32).collect());
                     all.samples.push(one.item);
                 }
                 Err(reason) => all.bad.push(reason),

@@ -6,6 +6,7 @@ mod error;
 pub mod evaluate;
 pub mod fingerprint;
 pub mod inputs;
+pub mod meaning;
 pub mod model;
 pub mod output;
 pub mod pipeline;

@@ -1,16 +1,21 @@
 //! A model file: the network, how to feed it and how to read it.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
-use candle_onnx::onnx::ModelProto;
-use milenas_export::onnx;
+use milenas_export::onnx::{self, Ending, Interface, Output};
 use milenas_models::fused::Precision;
-use milenas_models::{CARD_KEY, Card, InputContract, file, hexadecimal};
+use milenas_models::{CARD_KEY, Card, InputContract, Rng, file, hexadecimal};
 use sha2::{Digest, Sha256};
 
 use crate::answer::Meaning;
-use crate::recipe::Recipe;
-use crate::runtime::{CandleOnnx, Choice, Feed, Kind, Native, Ort, Runtime, Tract};
+use crate::meaning::{decide, select};
+use crate::recipe::{ASSUMED, Context, GIVEN, GRAPH, Part, Recipe, Resolver};
+use crate::runtime::{
+    CandleOnnx, Choice, Element, Fed, Feed, Kind, Native, OneScore, Ort, Runtime, Shape, Tract,
+};
 use crate::{Error, Result};
 
 /// A classifier, ready to run.
@@ -23,11 +28,13 @@ pub struct Classifier {
     pub meaning: Meaning,
     /// The length of the features, when they were asked for.
     pub features: Option<usize>,
-    /// The seed by which a source without a test part is split, as for its training.
-    pub split: Option<u64>,
+    /// The card, where the file has one.
+    pub card: Option<Card>,
+    /// The recipe in use, part by part, with the origin of each.
+    pub recipe: Vec<Part>,
     /// What the user should know of how it is fed.
     pub notes: Vec<String>,
-    /// SHA-256 of the file.
+    /// SHA-256 of the file and of the files that hold its data.
     pub digest: String,
     /// What computes.
     pub runtime: Box<dyn Runtime>,
@@ -51,75 +58,231 @@ impl Classifier {
     /// A file that is no ONNX or no classifier of images, or not of those that its card and `options` describe; a runtime
     /// that is missing, or has no way to run the file.
     pub fn load(path: &Path, options: &Options) -> Result<Self> {
-        let (place, recipe, kind) = (path.display().to_string(), &options.recipe, options.runtime.kind);
-        if options.features && kind != Kind::Native {
-            let problem = "it tells no features. Help: --runtime native does".into();
-            return Err(Error::Unavailable { name: kind.name(), problem });
-        }
-        if options.runtime.precision != Precision::Float32 && kind != Kind::Native {
-            let problem =
-                "it computes in the precision of the file. Help: --runtime native has --precision bf16"
-                    .into();
-            return Err(Error::Unavailable { name: kind.name(), problem });
-        }
-        let bytes = file::read(path, onnx::MAX_FILE_BYTES)?;
-        let digest = hexadecimal(Sha256::digest(&bytes));
-        let proto = onnx::proto(&bytes, &place)?;
-        drop(bytes);
+        let (place, kind) = (path.display().to_string(), options.runtime.kind);
+        check_runtime(options)?;
+        let most = if kind == Kind::Native { onnx::MAX_FILE_BYTES } else { onnx::MAX_INTERFACE_BYTES };
+        let bytes = file::read(path, most)?;
+        let mut hash = Sha256::new_with_prefix(&bytes);
+        // candle-onnx reads the file by itself, with all of its fields.
+        let candle = (kind == Kind::CandleOnnx).then(|| bytes.clone());
+        let proto = onnx::proto(bytes.into(), &place)?;
         let interface = onnx::interface(&proto, &place)?;
-        let card = interface.metadata.contains_key(CARD_KEY);
-        let metadata = interface.metadata.clone().into_iter().collect();
-        let card = card.then(|| Card::from_metadata(&metadata, &place)).transpose()?;
-        let card = card.as_ref();
+        let digest = digest(path, &interface, &mut hash)?;
+        let card = card(&interface, &place)?;
 
-        let feed = Feed::new(&interface, recipe.size, &place)?;
-        let (image, mut notes, mut features) = (feed.image, Vec::new(), None);
-        let mut input = recipe.contract(card, &feed, &mut notes, &place)?;
-        let own = if interface.probabilities { Meaning::Probabilities } else { Meaning::Logits };
-        let mut meaning = recipe.meaning(own, &place)?;
-        let runtime: Box<dyn Runtime> = match kind {
+        let context = Context { path, metadata: &interface.metadata };
+        let mut resolver = Resolver::new(&options.recipe, card.clone(), &context, &place)?;
+        let (at, why) = select(&interface.outputs, resolver.output(), resolver.classes(), &place)?;
+        resolver.notes.extend(why);
+        let output = interface.outputs[at].clone();
+        let ports =
+            interface.inputs.iter().take(1).map(|port| ("input", port)).chain([("output", &output.port)]);
+        resolver.parts.extend(ports.map(|(name, port)| Part {
+            name,
+            value: format!("`{}` {port}", port.name),
+            origin: GRAPH.into(),
+        }));
+        let shape =
+            Shape { size: resolver.size(), open_size: resolver.said_size(), layout: resolver.layout() };
+        let mut feed = Feed::new(&interface, shape, &place)?;
+        let mut input = resolver.contract(&feed)?;
+
+        let trial = trial(&input, feed.element);
+        let fed = |mut fed: Fed, notes: &mut Vec<String>| -> Result<(Box<dyn Runtime>, Vec<Vec<f32>>)> {
+            let (rows, reason) = fed.probe(&trial, &place)?;
+            notes.extend(reason.map(|reason| {
+                format!("{place}: images are computed one by one, as with --batch 1, since it cannot take two: {reason}")
+            }));
+            Ok((Box::new(fed), rows))
+        };
+        let (mut ending, mut features) = (output.ending, None);
+        let (runtime, rows) = match kind {
             Kind::Native => {
+                drop(trial);
+                let proto = onnx::only_output(proto, &output.port.name);
                 let native = native(&proto, &mut input, options, &place)?;
-                if own == Meaning::Probabilities {
-                    meaning = native.meaning();
+                // Its softmax may have been taken off.
+                if ending == Ending::Softmax && native.meaning() == Meaning::Logits {
+                    ending = Ending::Unbounded;
                 }
                 features = native.features();
-                notes.extend(native.hindrance().map(|reason| {
+                let help = match card {
+                    Some(_) => {
+                        "export the network with --target portable, without --int8, or take --runtime ort"
+                    }
+                    None => "--runtime ort runs files of other programs faster",
+                };
+                resolver.notes.extend(native.hindrance().map(|reason| {
                     format!(
-                        "{place}: the fused kernels do not run it ({reason}), so it takes several times as long. Help: \
-                         export the network with --target portable, without --int8, or take --runtime ort"
+                        "{place}: the fused kernels do not run it ({reason}), so it takes several times as long. Help: {help}"
                     )
                 }));
-                Box::new(native)
+                let images = self::trial(&input, Element::Float);
+                let rows = native.run(&images, 2)?.into_iter().map(|answer| answer.outputs).collect();
+                (Box::new(native) as Box<dyn Runtime>, rows)
             }
-            Kind::Ort => Box::new(Ort::new(path, feed, &options.runtime)?),
-            Kind::Tract => Box::new(Tract::new(path, feed)?),
-            Kind::CandleOnnx => Box::new(CandleOnnx::new(proto, feed)),
+            Kind::Ort => {
+                drop(proto);
+                let ort = Ort::new(path, output.clone(), &options.runtime)?;
+                fed(Fed::new(ort, feed), &mut resolver.notes)?
+            }
+            Kind::Tract => {
+                drop(proto);
+                let tract = Tract::new(path, &mut feed, at)?;
+                fed(Fed::new(tract, feed), &mut resolver.notes)?
+            }
+            Kind::CandleOnnx => {
+                drop(proto);
+                let bytes = candle.unwrap_or_default();
+                let candle = CandleOnnx::new(&bytes, &output.port.name, &place)?;
+                fed(Fed::new(candle, feed), &mut resolver.notes)?
+            }
         };
-        // A trial tells the classes, and that the runtime has all of the operators, before any output is opened.
-        let trial = runtime.run(&vec![0.0; image.iter().product()], 1)?;
-        let classes = trial.first().map_or(0, |answer| answer.outputs.len());
+        let output = Output { ending, ..output };
+        let meaning = meaning(&output, &rows, &mut resolver, &place)?;
+        let classes = rows.first().map_or(0, Vec::len);
+        let (runtime, meaning, classes) = match classes {
+            1 => one_score(runtime, meaning, &mut resolver, &place),
+            _ => (runtime, meaning, classes),
+        };
+        let labels = resolver.labels(classes, output.zip_map.as_deref())?;
         Ok(Classifier {
             input,
-            labels: recipe.labels(card, classes, &mut notes, &place)?,
+            labels,
             meaning,
             features,
-            split: card.and_then(Card::split),
-            notes,
+            card,
+            recipe: resolver.parts,
+            notes: resolver.notes,
             digest,
             runtime,
         })
     }
 }
 
+/// Refuses what only the native runtime does.
+fn check_runtime(options: &Options) -> Result<()> {
+    let kind = options.runtime.kind;
+    let problem = match kind {
+        Kind::Native => return Ok(()),
+        _ if options.features => "it tells no features. Help: --runtime native does",
+        _ if options.runtime.precision != Precision::Float32 => {
+            "it computes in the precision of the file. Help: --runtime native has --precision bf16"
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::Unavailable { name: kind.name(), problem: problem.into() })
+}
+
+fn card(interface: &Interface, place: &str) -> Result<Option<Card>> {
+    let card = interface.metadata.contains_key(CARD_KEY);
+    let metadata = interface.metadata.clone().into_iter().collect();
+    Ok(card.then(|| Card::from_metadata(&metadata, place)).transpose()?)
+}
+
+/// The digest of a file, of which `hash` has seen the bytes, and of the files that hold its tensors.
+///
+/// # Errors
+/// A file of tensors that cannot be read.
+fn digest(path: &Path, interface: &Interface, hash: &mut Sha256) -> Result<String> {
+    let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
+    let files: BTreeMap<&String, PathBuf> =
+        interface.external.iter().map(|name| (name, folder.join(name))).collect();
+    for (name, path) in files {
+        hash.update(name.as_bytes());
+        update(&path, hash).map_err(milenas_models::Error::io(&path))?;
+    }
+    Ok(hexadecimal(hash.clone().finalize()))
+}
+
+fn update(path: &Path, hash: &mut Sha256) -> std::io::Result<()> {
+    let mut file = File::open(path)?;
+    let mut part = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut part)? {
+            0 => return Ok(()),
+            read => hash.update(&part[..read]),
+        }
+    }
+}
+
+/// Two different images `[2, C, H, W]`, prepared as pictures of noise would be.
+fn trial(contract: &InputContract, element: Element) -> Vec<f32> {
+    let mut rng = Rng::new(0, "trial");
+    let contract = if element == Element::Byte { contract.of_bytes() } else { contract.clone() };
+    let mut images = vec![0.0; 2 * contract.len()];
+    for image in images.chunks_mut(contract.len()) {
+        let pixels: Vec<u8> = (0..contract.len()).map(|_| rng.below(256) as u8).collect();
+        contract.normalise(&pixels, image);
+    }
+    images
+}
+
+/// What the scores are: as the user says, else as the file and a trial run show, with a note for files of others.
+fn meaning(output: &Output, rows: &[Vec<f32>], resolver: &mut Resolver, place: &str) -> Result<Meaning> {
+    let part = |meaning: Meaning, origin: &str| Part {
+        name: "outputs-are",
+        value: meaning.name().into(),
+        origin: origin.into(),
+    };
+    match (resolver.outputs(), output.ending) {
+        (Some(Meaning::Logits), Ending::Softmax | Ending::Sigmoid) => {
+            let problem = "it ends in a softmax or sigmoid, --outputs-are logits cannot be".into();
+            Err(Error::Recipe { place: place.into(), problem })
+        }
+        (Some(said), _) => {
+            resolver.parts.push(part(said, GIVEN));
+            Ok(said)
+        }
+        (None, _) => {
+            let (meaning, why) = decide(output, rows, place)?;
+            if !resolver.has_card() {
+                let name = meaning.name();
+                resolver.notes.push(format!(
+                    "{place}: its outputs are taken as {name}: {why} (--outputs-are overrides it)"
+                ));
+            }
+            resolver.parts.push(part(meaning, GRAPH));
+            Ok(meaning)
+        }
+    }
+}
+
+/// One score an image: of the second of two classes, or of the one class that has a name.
+fn one_score(
+    runtime: Box<dyn Runtime>,
+    meaning: Meaning,
+    resolver: &mut Resolver,
+    place: &str,
+) -> (Box<dyn Runtime>, Meaning, usize) {
+    let single = resolver.classes() == Some(1);
+    let classes = if single { 1 } else { 2 };
+    if !single {
+        resolver.notes.push(format!("{place}: its one score an image is that of the second of two classes"));
+    }
+    resolver.parts.push(Part { name: "classes", value: classes.to_string(), origin: ASSUMED.into() });
+    let logit = meaning == Meaning::Logits;
+    (Box::new(OneScore::new(runtime, logit, single)), Meaning::Independent, classes)
+}
+
 /// This project's runtime, without the steps that stand around the network in the file: the scale of bytes, which
 /// becomes that of `input`, and the softmax.
-fn native(proto: &ModelProto, input: &mut InputContract, options: &Options, place: &str) -> Result<Native> {
+fn native(
+    proto: &onnx::schema::ModelProto,
+    input: &mut InputContract,
+    options: &Options,
+    place: &str,
+) -> Result<Native> {
     let decoded = onnx::decode_proto(proto, place).map_err(|error| match error {
-        milenas_export::Error::Operators { .. } => Error::Model {
-            place: place.into(),
-            problem: format!("{error}; or take --runtime ort, which has all"),
-        },
+        milenas_export::Error::Operators { .. } => {
+            let text = error.to_string();
+            let problem = text.strip_prefix(&format!("{place}: ")).unwrap_or(&text);
+            let problem = format!(
+                "{}. Help: --runtime ort has every operator",
+                problem.split(". Help").next().unwrap_or(problem)
+            );
+            Error::Model { place: place.into(), problem }
+        }
         error => error.into(),
     })?;
     let onnx::Decoded { mut graph, mut weights, bytes, .. } = decoded;

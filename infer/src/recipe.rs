@@ -1,203 +1,407 @@
-//! How a file is fed and read: what it says of itself, under what the user says of it.
+//! How a file is fed and read: what the user says goes before what the file says, and that before what is assumed.
 
-use milenas_models::input::Resize;
+pub(crate) mod labels;
+mod literal;
+mod said;
+
+use std::fmt::Display;
+
+use milenas_export::onnx::Layout;
+use milenas_models::error::some_of;
+use milenas_models::input::{ChannelOrder, ExifOrientation, Filter, Resize};
 use milenas_models::{Card, InputContract};
+use serde::Serialize;
+
+pub use labels::labels;
+pub use literal::literal;
+pub use said::{Context, Statement};
 
 use crate::answer::Meaning;
-use crate::runtime::Feed;
+use crate::runtime::{Element, Feed};
 use crate::{Error, Result};
 
-/// Of networks trained on ImageNet, which most classifiers of unknown origin are.
+/// Scale of networks trained on ImageNet, which most classifiers of unknown origin are.
 const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 const STD: [f32; 3] = [0.229, 0.224, 0.225];
 
-/// What the user says. It goes before what the file says.
+/// The part of a picture that networks of unknown origin see: torchvision's 224 of 256 pixels.
+const CROP: f64 = 0.875;
+
+/// What somebody says of a file; `None` where nothing is said.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Recipe {
     /// The name of each class.
     pub labels: Option<Vec<String>>,
     /// Height and width, where the file takes any.
     pub size: Option<[usize; 2]>,
-    /// Per channel, on the scale where white is 1.
+    /// The order of the input's dimensions, where the file does not show it.
+    pub layout: Option<Layout>,
+    /// Per channel, on the scale where white is 1, or all on that where it is 255.
     pub mean: Option<Vec<f32>>,
     /// Per channel, on the same scale.
     pub std: Option<Vec<f32>>,
     /// How a picture is brought to the size.
-    pub resize: Option<Resize>,
+    pub resize: Option<ResizeRule>,
+    /// The filter that resizes.
+    pub filter: Option<Filter>,
+    /// The order of colours.
+    pub order: Option<ChannelOrder>,
+    /// What the EXIF orientation of a picture does.
+    pub orientation: Option<ExifOrientation>,
+    /// The output that holds the scores.
+    pub output: Option<String>,
     /// What the outputs are.
     pub outputs: Option<Meaning>,
 }
 
-impl Recipe {
-    /// How a picture becomes the input. `notes` takes what the user should know: what was put before the card, and what
-    /// was assumed without one.
+/// A resize rule that may depend on the input's size.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub enum ResizeRule {
+    Stretch,
+    ShorterSide {
+        side: usize,
+    },
+    /// The shorter side to the input's size over this fraction (rounded down), then the centre: timm's `crop_pct`.
+    CropFraction(f64),
+    Letterbox {
+        fill: [u8; 3],
+    },
+}
+
+impl ResizeRule {
+    fn of([height, width]: [usize; 2], rule: ResizeRule) -> Resize {
+        match rule {
+            ResizeRule::Stretch => Resize::Stretch,
+            ResizeRule::ShorterSide { side } => Resize::ShorterSide { side },
+            ResizeRule::CropFraction(fraction) => {
+                Resize::ShorterSide { side: (height.max(width) as f64 / fraction).floor() as usize }
+            }
+            ResizeRule::Letterbox { fill } => Resize::Letterbox { fill },
+        }
+    }
+}
+
+/// A part of the recipe in use: its name, its value, and where the value comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Part {
+    /// The name, e.g. `mean`.
+    pub name: &'static str,
+    /// The value, as an option has it.
+    pub value: String,
+    /// The origin, e.g. `the card`.
+    pub origin: String,
+}
+
+/// The origin of a value that the user gave.
+pub const GIVEN: &str = "given";
+/// The origin of a value that nobody said.
+pub const ASSUMED: &str = "assumed";
+/// The origin of a value that the card has.
+const CARD: &str = "the card";
+/// The origin of a value that follows from the operators and shapes of the file.
+pub const GRAPH: &str = "the graph";
+
+/// The recipes of a file in the order of their weight, and what became of them.
+pub struct Resolver {
+    place: String,
+    card: Option<Card>,
+    statements: Vec<Statement>,
+    /// The parts so far.
+    pub parts: Vec<Part>,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
+
+impl Resolver {
+    /// The user's recipe, the card, and what a file without a card says of itself.
     ///
     /// # Errors
-    /// Values that no contract may have; a scale for a file that takes bytes.
-    pub fn contract(
-        &self,
-        card: Option<&Card>,
-        feed: &Feed,
-        notes: &mut Vec<String>,
-        place: &str,
-    ) -> Result<InputContract> {
-        let [channels, height, width] = feed.image;
-        if feed.bytes && (self.mean.is_some() || self.std.is_some()) {
-            let problem = "it takes bytes, --mean and --std would change nothing".into();
-            return Err(Error::Recipe { place: place.into(), problem });
+    /// Means and deviations of the user that are on no one scale.
+    pub fn new(user: &Recipe, card: Option<Card>, context: &Context, place: &str) -> Result<Self> {
+        let mut notes = Vec::new();
+        let user = on_one_scale(user.clone(), &mut notes, place)?;
+        let mut statements = vec![Statement { origin: GIVEN.into(), recipe: user, doubts: Vec::new() }];
+        if card.is_none() {
+            statements.extend(said::statements(context));
         }
-        let own = card.map(|card| &card.input);
-        let mut contract = match own {
-            Some(own) if [own.channels, own.height, own.width] == feed.image => own.clone(),
-            Some(own) => {
-                let (found, expected) = (feed.image, [own.channels, own.height, own.width]);
-                let problem = format!("[C, H, W] is {found:?}, the card says {expected:?}");
-                return Err(Error::Model { place: place.into(), problem });
-            }
-            None => assumed(channels, height, width),
-        };
-        let spread = |said: &[f32]| match said {
-            [one] => vec![*one; channels],
-            several => several.to_vec(),
-        };
-        let before = contract.clone();
-        contract.mean = self.mean.as_deref().map_or(contract.mean, spread);
-        contract.std = self.std.as_deref().map_or(contract.std, spread);
-        contract.resize = self.resize.unwrap_or(contract.resize);
-        contract.validate().map_err(|e| Error::Recipe { place: place.into(), problem: e.to_string() })?;
-        if own.is_none() {
-            notes.extend(self.guesses(&contract, feed, place));
-        } else if contract != before {
-            notes.push(format!("{place}: --mean, --std or --resize differ from its card, and go before it"));
+        for statement in &statements {
+            let origin = &statement.origin;
+            notes.extend(statement.doubts.iter().map(|doubt| format!("{place}: {origin}: {doubt}")));
         }
-        Ok(if feed.bytes { contract.of_bytes() } else { contract })
+        Ok(Resolver { place: place.into(), card, statements, parts: Vec::new(), notes })
     }
 
-    /// What was assumed of a file that says nothing.
-    fn guesses(&self, contract: &InputContract, feed: &Feed, place: &str) -> Option<String> {
-        let mut guesses = Vec::new();
-        let list = |numbers: &[f32]| numbers.iter().map(f32::to_string).collect::<Vec<_>>().join(",");
-        if self.mean.is_none() && !feed.bytes {
-            guesses.push(format!("--mean {}", list(&contract.mean)));
+    fn user(&self) -> &Recipe {
+        &self.statements[0].recipe
+    }
+
+    /// The first value that is said, with its origin.
+    fn pick<T>(&self, read: impl Fn(&Recipe) -> Option<T>) -> Option<(T, String)> {
+        self.statements.iter().find_map(|s| Some((read(&s.recipe)?, s.origin.clone())))
+    }
+
+    fn part(&mut self, name: &'static str, value: impl Display, origin: &str) {
+        self.parts.push(Part { name, value: value.to_string(), origin: origin.into() });
+    }
+
+    /// Whether the file has a card.
+    pub fn has_card(&self) -> bool {
+        self.card.is_some()
+    }
+
+    /// The size that the user asks for.
+    pub fn size(&self) -> Option<[usize; 2]> {
+        self.user().size
+    }
+
+    /// The size that the file says, for an input of open size.
+    pub fn said_size(&self) -> Option<[usize; 2]> {
+        let card = self.card.as_ref().map(|card| [card.input.height, card.input.width]);
+        card.or_else(|| self.pick(|r| r.size).map(|(size, _)| size))
+    }
+
+    /// The layout that is asked for.
+    pub fn layout(&self) -> Option<Layout> {
+        self.user().layout
+    }
+
+    /// The output that is asked for.
+    pub fn output(&self) -> Option<&str> {
+        self.user().output.as_deref()
+    }
+
+    /// How many names of classes are known.
+    pub fn classes(&self) -> Option<usize> {
+        let card = self.card.as_ref().map(|card| card.labels.len());
+        self.user()
+            .labels
+            .as_ref()
+            .map(Vec::len)
+            .or(card)
+            .or_else(|| self.pick(|r| r.labels.as_ref().map(Vec::len)).map(|(n, _)| n))
+    }
+
+    /// What the user says of the outputs.
+    pub fn outputs(&self) -> Option<Meaning> {
+        self.user().outputs
+    }
+
+    /// How a picture becomes the input.
+    ///
+    /// # Errors
+    /// Values that no contract may have; a scale of the user for a file that takes bytes; another size than the card's.
+    pub fn contract(&mut self, feed: &Feed) -> Result<InputContract> {
+        let [channels, height, width] = feed.image;
+        let bytes = feed.element == Element::Byte;
+        let refused = |problem: String| Error::Recipe { place: self.place.clone(), problem };
+        if bytes && (self.user().mean.is_some() || self.user().std.is_some()) {
+            return Err(refused("it takes bytes, --mean and --std would change nothing".into()));
         }
-        if self.std.is_none() && !feed.bytes {
-            guesses.push(format!("--std {}", list(&contract.std)));
+        let own = self.card.as_ref().map(|card| card.input.clone());
+        if let Some(own) = own.as_ref().filter(|own| [own.channels, own.height, own.width] != feed.image) {
+            let (found, expected) = (feed.image, [own.channels, own.height, own.width]);
+            let problem = format!("[C, H, W] is {found:?}, the card says {expected:?}");
+            return Err(Error::Model { place: self.place.clone(), problem });
         }
-        if let (None, Resize::ShorterSide { side }) = (self.resize, contract.resize) {
-            guesses.push(format!("--resize {side}"));
+        let spread = |said: Vec<f32>| if said.len() == 1 { vec![said[0]; channels] } else { said };
+        let fallback = if own.is_some() { CARD } else { ASSUMED };
+        let mut contract = own.unwrap_or_else(|| assumed(feed.image));
+        let mut origins = [(); 6].map(|()| fallback.to_string());
+        let mut set = |at: usize, origin: String| origins[at] = origin;
+        if let Some((mean, origin)) = self.pick(|r| r.mean.clone()) {
+            contract.mean = spread(mean);
+            set(0, origin);
         }
-        let said = guesses.join(" ");
-        (!guesses.is_empty())
-            .then(|| format!("{place} does not say how its images were prepared: {said} is assumed"))
+        if let Some((std, origin)) = self.pick(|r| r.std.clone()) {
+            contract.std = spread(std);
+            set(1, origin);
+        }
+        if let Some((rule, origin)) = self.pick(|r| r.resize) {
+            contract.resize = ResizeRule::of([height, width], rule);
+            set(2, origin);
+        }
+        if let Some((filter, origin)) = self.pick(|r| r.filter) {
+            contract.filter = filter;
+            set(3, origin);
+        }
+        if let Some((order, origin)) = self.pick(|r| r.order) {
+            contract.order = order;
+            set(4, origin);
+        }
+        if let Some((orientation, origin)) = self.pick(|r| r.orientation) {
+            contract.orientation = orientation;
+            set(5, origin);
+        }
+        contract.validate().map_err(|e| refused(e.to_string()))?;
+
+        let layout = if feed.layout == Layout::Nchw { "nchw" } else { "nhwc" };
+        let graph = |user: bool| if user { GIVEN } else { GRAPH };
+        let (by_size, by_layout) = (self.user().size.is_some(), self.user().layout.is_some());
+        self.part("size", format!("{height}x{width}"), graph(by_size));
+        self.part("layout", layout, graph(by_layout));
+        if !bytes {
+            self.part("mean", list(&contract.mean), &origins[0]);
+            self.part("std", list(&contract.std), &origins[1]);
+        }
+        self.part("resize", resize_name(contract.resize), &origins[2]);
+        self.part("filter", contract.filter.name(), &origins[3]);
+        let order = if contract.order == ChannelOrder::Bgr { "bgr" } else { "rgb" };
+        if channels == 3 {
+            self.part("channel-order", order, &origins[4]);
+        }
+        let exif = if contract.orientation == ExifOrientation::Ignore { "ignore" } else { "apply" };
+        self.part("exif", exif, &origins[5]);
+        self.note_contract();
+        Ok(if bytes { contract.of_bytes() } else { contract })
+    }
+
+    /// One line on what was assumed, one on what the file says, one on what goes before the card.
+    fn note_contract(&mut self) {
+        let place = &self.place;
+        let of = |origin: &str| -> Vec<String> {
+            let scale = |part: &&Part| {
+                part.origin == origin && !["filter", "channel-order", "exif"].contains(&part.name)
+            };
+            self.parts.iter().filter(scale).map(|part| format!("--{} {}", part.name, part.value)).collect()
+        };
+        let mut notes = Vec::new();
+        let assumed = of(ASSUMED);
+        if !assumed.is_empty() {
+            let said = assumed.join(" ");
+            notes.push(format!("{place} does not say how its images were prepared: {said} is assumed"));
+        }
+        let mut origins: Vec<&String> = self.statements.iter().skip(1).map(|s| &s.origin).collect();
+        origins.dedup();
+        for origin in origins {
+            let said = of(origin).join(" ");
+            if !said.is_empty() {
+                notes.push(format!("{place}: {said} by {origin}"));
+            }
+        }
+        let given =
+            self.parts.iter().any(|part| part.origin == GIVEN && !["size", "layout"].contains(&part.name));
+        if self.card.is_some() && given {
+            notes
+                .push(format!("{place}: options for the preparation of images go before what its card says"));
+        }
+        self.notes.extend(notes);
     }
 
     /// The name of each of `classes` classes.
     ///
     /// # Errors
-    /// Not as many labels as classes.
-    pub fn labels(
-        &self,
-        card: Option<&Card>,
-        classes: usize,
-        notes: &mut Vec<String>,
-        place: &str,
-    ) -> Result<Vec<String>> {
-        let own = card.map(|card| &card.labels);
-        let labels = match (&self.labels, own) {
-            (Some(said), own) => {
-                if own.is_some_and(|own| own != said) {
-                    notes.push(format!("{place}: --labels differ from its card, and go before it"));
-                }
-                said.clone()
+    /// Not as many labels of the user or the card as classes.
+    pub fn labels(&mut self, classes: usize, zip_map: Option<&[String]>) -> Result<Vec<String>> {
+        let place = self.place.clone();
+        if let Some(said) = self.user().labels.clone() {
+            if said.len() != classes {
+                return Err(Error::Recipe { place, problem: mismatch(&said, classes) });
             }
-            (None, Some(own)) => own.clone(),
-            (None, None) => (0..classes).map(|i| format!("class_{i}")).collect(),
-        };
-        let place = || place.to_string();
-        match (labels.len() == classes, &self.labels) {
-            (true, _) => Ok(labels),
-            (false, Some(_)) => {
-                let problem = format!("--labels has {} lines, the network {classes} classes", labels.len());
-                Err(Error::Recipe { place: place(), problem })
+            if self.card.as_ref().is_some_and(|card| card.labels != said) {
+                self.notes.push(format!("{place}: --labels differ from its card, and go before it"));
             }
-            (false, None) => {
-                let problem = format!("{classes} classes, the card says {}", labels.len());
-                Err(Error::Model { place: place(), problem })
+            self.part("labels", shown(&said), GIVEN);
+            return Ok(said);
+        }
+        if let Some(own) = self.card.as_ref().map(|card| card.labels.clone()) {
+            if own.len() != classes {
+                let problem = format!("{classes} classes, the card says {}", own.len());
+                return Err(Error::Model { place, problem });
+            }
+            self.part("labels", shown(&own), CARD);
+            return Ok(own);
+        }
+        let said = self.statements.iter().filter_map(|s| Some((s.recipe.labels.clone()?, s.origin.clone())));
+        let zip_map = zip_map.map(|names| (names.to_vec(), "its ZipMap".to_string()));
+        let (fitting, others): (Vec<_>, Vec<_>) =
+            zip_map.into_iter().chain(said).partition(|(names, _)| names.len() == classes);
+        if fitting.is_empty() {
+            for (names, origin) in &others {
+                let found = names.len();
+                self.notes.push(format!(
+                    "{place}: the {found} labels of {origin} do not fit the network's {classes} classes and are not used"
+                ));
             }
         }
-    }
-
-    /// What the outputs are; `own` is what the last operator of the file says.
-    ///
-    /// # Errors
-    /// Logits said of a softmax.
-    pub fn meaning(&self, own: Meaning, place: &str) -> Result<Meaning> {
-        match (self.outputs, own) {
-            (Some(Meaning::Logits), Meaning::Probabilities) => {
-                let problem = "it ends in a softmax or sigmoid, --outputs-are logits cannot be".into();
-                Err(Error::Recipe { place: place.into(), problem })
-            }
-            (said, own) => Ok(said.unwrap_or(own)),
+        let (names, origin) = fitting
+            .into_iter()
+            .next()
+            .unwrap_or_else(|| ((0..classes).map(|i| format!("class_{i}")).collect(), ASSUMED.into()));
+        if origin != ASSUMED {
+            self.notes.push(format!("{place}: labels by {origin}: {}", shown(&names)));
         }
+        self.part("labels", shown(&names), &origin);
+        Ok(names)
     }
 }
 
+/// What to do about labels that are not as many as classes.
+fn mismatch(said: &[String], classes: usize) -> String {
+    let count = format!("--labels has {} names, the network {classes} classes", said.len());
+    let background =
+        |name: &str| ["background", "dummy", "__background__", "tench"].contains(&&*name.to_lowercase());
+    match (said.first(), said.len().wrapping_sub(classes)) {
+        (Some(first), 1) if background(first) => {
+            format!(
+                "{count}: one more. Help: remove the first name, `{first}`, if the network was trained without it"
+            )
+        }
+        (_, 1) => format!("{count}: one more"),
+        (_, usize::MAX) => format!(
+            "{count}: one fewer. Help: networks of TensorFlow often have a class `background` before all others"
+        ),
+        _ => count,
+    }
+}
+
+fn shown(names: &[String]) -> String {
+    some_of(names)
+}
+
+fn list(numbers: &[f32]) -> String {
+    numbers.iter().map(f32::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn resize_name(resize: Resize) -> String {
+    match resize {
+        Resize::Stretch => "stretch".into(),
+        Resize::ShorterSide { side } => side.to_string(),
+        Resize::Letterbox { fill: [r, g, b] } => format!("letterbox:{r},{g},{b}"),
+    }
+}
+
+/// The user's mean and deviation on the scale where white is 1. Values above 1 are of the scale where white is 255.
+fn on_one_scale(mut user: Recipe, notes: &mut Vec<String>, place: &str) -> Result<Recipe> {
+    let above = |values: &Option<Vec<f32>>| values.iter().flatten().any(|&x| x > 1.0);
+    if !above(&user.mean) && !above(&user.std) {
+        return Ok(user);
+    }
+    if !above(&user.mean) && user.mean.iter().flatten().any(|&x| x != 0.0) {
+        let problem =
+            "--std is of pixels of 0 to 255, --mean of pixels of 0 to 1: give both on one scale".into();
+        return Err(Error::Recipe { place: place.into(), problem });
+    }
+    let mut said = Vec::new();
+    for (name, values) in [("mean", &mut user.mean), ("std", &mut user.std)] {
+        if let Some(values) = values {
+            values.iter_mut().for_each(|x| *x /= 255.0);
+            said.push(format!("--{name} {}", list(values)));
+        }
+    }
+    notes.push(format!("{place}: values above 1 are of pixels of 0 to 255: taken as {}", said.join(" ")));
+    Ok(user)
+}
+
 /// As torchvision prepares for ImageNet; of one channel, 0 to 1.
-fn assumed(channels: usize, height: usize, width: usize) -> InputContract {
+fn assumed([channels, height, width]: [usize; 3]) -> InputContract {
     let (mean, std) = match channels {
         3 => (MEAN.to_vec(), STD.to_vec()),
         _ => (vec![0.0; channels], vec![1.0; channels]),
     };
-    let side = (height.max(width) * 256).div_ceil(224);
-    let resize = Resize::ShorterSide { side };
-    InputContract { height, width, channels, mean, std, resize, background: Some([255; 3]) }
+    let side = (height.max(width) as f64 / CROP).ceil() as usize;
+    InputContract::new([channels, height, width], mean, std, Resize::ShorterSide { side })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn feed(bytes: bool) -> Feed {
-        let (input, output) = ("x".into(), "y".into());
-        Feed { input, output, bytes, image: [3, 224, 224], batch: None }
-    }
-
-    #[test]
-    fn what_is_said_holds_and_the_rest_is_told() {
-        let mut notes = Vec::new();
-        let recipe = Recipe { mean: Some(vec![0.5]), ..Recipe::default() };
-        let contract = recipe.contract(None, &feed(false), &mut notes, "m.onnx").unwrap();
-        assert_eq!((contract.mean, contract.std), (vec![0.5; 3], STD.to_vec()));
-        assert_eq!(contract.resize, Resize::ShorterSide { side: 256 });
-        let expected = "m.onnx does not say how its images were prepared: --std 0.229,0.224,0.225 --resize 256 is assumed";
-        assert_eq!(notes, [expected]);
-        let refused = |recipe: &Recipe, bytes| {
-            recipe.contract(None, &feed(bytes), &mut Vec::new(), "m.onnx").unwrap_err()
-        };
-        assert!(refused(&recipe, true).to_string().contains("takes bytes"));
-        let two = Recipe { std: Some(vec![0.5, 0.5]), ..Recipe::default() };
-        assert!(refused(&two, false).to_string().contains("one finite number per channel"));
-    }
-
-    #[test]
-    fn labels_are_as_many_as_classes() {
-        let labels = |said: &Recipe, classes| said.labels(None, classes, &mut Vec::new(), "m.onnx");
-        assert_eq!(labels(&Recipe::default(), 2).unwrap(), ["class_0", "class_1"]);
-        let said = Recipe { labels: Some(vec!["a".into()]), ..Recipe::default() };
-        assert_eq!(labels(&said, 1).unwrap(), ["a"]);
-        assert!(
-            labels(&said, 2).unwrap_err().to_string().contains("--labels has 1 lines, the network 2 classes")
-        );
-    }
-
-    #[test]
-    fn a_softmax_gives_no_logits() {
-        let said = |outputs| Recipe { outputs, ..Recipe::default() };
-        assert_eq!(
-            said(Some(Meaning::Probabilities)).meaning(Meaning::Logits, "m").unwrap(),
-            Meaning::Probabilities
-        );
-        assert_eq!(said(None).meaning(Meaning::Probabilities, "m").unwrap(), Meaning::Probabilities);
-        assert!(said(Some(Meaning::Logits)).meaning(Meaning::Probabilities, "m").is_err());
-    }
-}
+mod tests;

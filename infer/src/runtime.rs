@@ -1,10 +1,12 @@
 //! What computes a network's answers, behind one small trait.
 //!
-//! [`Native`] runs the decoded graph; the others take the file as it is, fed as [`Feed`] says.
+//! [`Native`] runs the decoded graph; the others are a [`Library`] that takes the file as it is, [`Fed`] in its own layout.
 
 mod candle_onnx;
+mod fed;
 mod feed;
 mod native;
+mod one_score;
 mod ort;
 mod tract;
 
@@ -12,8 +14,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 pub use candle_onnx::CandleOnnx;
-pub use feed::{Feed, Pixels};
+pub use fed::{Fed, Library, Raw};
+pub use feed::{Element, Feed, Pixels, Shape};
 pub use native::Native;
+pub use one_score::OneScore;
 pub use ort::Ort;
 pub use tract::Tract;
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
-use candle_onnx::onnx::{ModelProto, type_proto};
+use milenas_export::onnx::schema::{ModelProto, type_proto};
 use milenas_models::Genotype;
 use milenas_tests::{TINY, binary, run, succeed};
 use prost::Message;

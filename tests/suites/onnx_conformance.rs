@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 use candle_core::{Device, Tensor};
-use candle_onnx::onnx::tensor_proto::DataType;
-use candle_onnx::onnx::{ModelProto, TensorProto};
 use milenas_export::onnx::decode;
+use milenas_export::onnx::schema::DataType;
+use milenas_export::onnx::schema::{ModelProto, TensorProto};
 use milenas_models::{Executor, Mode};
 use prost::Message;
 

@@ -6,8 +6,8 @@
 use std::fs;
 use std::path::Path;
 
-use candle_onnx::onnx::tensor_shape_proto::dimension::Value;
-use candle_onnx::onnx::{ModelProto, type_proto};
+use milenas_export::onnx::schema::tensor_shape_proto::dimension::Value;
+use milenas_export::onnx::schema::{ModelProto, type_proto};
 use milenas_infer::Error;
 use milenas_infer::answer::{Meaning, softmax};
 use milenas_infer::model::{Classifier, Options};

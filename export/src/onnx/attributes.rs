@@ -2,8 +2,7 @@
 
 use std::cell::RefCell;
 
-use candle_onnx::onnx::attribute_proto::AttributeType;
-use candle_onnx::onnx::{AttributeProto, NodeProto, TensorProto};
+use super::schema::{AttributeProto, AttributeType, NodeProto, TensorProto};
 
 /// The largest number that is read as a size: a kernel, stride, padding or dimension. Products of a few stay in range.
 const MAX_SIZE: i64 = 1 << 24;
@@ -13,11 +12,11 @@ fn attribute(name: &str, kind: AttributeType) -> AttributeProto {
 }
 
 pub(super) fn int(name: &str, i: usize) -> AttributeProto {
-    AttributeProto { i: i as i64, ..attribute(name, AttributeType::Int) }
+    AttributeProto { i: Some(i as i64), ..attribute(name, AttributeType::Int) }
 }
 
 pub(super) fn float(name: &str, f: f64) -> AttributeProto {
-    AttributeProto { f: f as f32, ..attribute(name, AttributeType::Float) }
+    AttributeProto { f: Some(f as f32), ..attribute(name, AttributeType::Float) }
 }
 
 pub(super) fn ints(name: &str, ints: &[usize]) -> AttributeProto {
@@ -69,18 +68,16 @@ impl<'a> Attributes<'a> {
         match found.r#type() {
             AttributeType::Undefined => Ok(Some(found)),
             other if other == kind => Ok(Some(found)),
-            other => {
-                Err(format!("attribute `{name}` is {}, expected {}", other.as_str_name(), kind.as_str_name()))
-            }
+            other => Err(format!("attribute `{name}` is {}, expected {}", other, kind)),
         }
     }
 
     pub(super) fn int(&self, name: &'static str, default: i64) -> Result<i64, String> {
-        Ok(self.get(name, AttributeType::Int)?.map_or(default, |a| a.i))
+        Ok(self.get(name, AttributeType::Int)?.map_or(default, |a| a.i()))
     }
 
     pub(super) fn float(&self, name: &'static str, default: f32) -> Result<f32, String> {
-        Ok(self.get(name, AttributeType::Float)?.map_or(default, |a| a.f))
+        Ok(self.get(name, AttributeType::Float)?.map_or(default, |a| a.f()))
     }
 
     pub(super) fn ints(&self, name: &'static str) -> Result<Option<&'a [i64]>, String> {
@@ -89,7 +86,7 @@ impl<'a> Attributes<'a> {
 
     pub(super) fn text(&self, name: &'static str) -> Result<Option<&'a str>, String> {
         let Some(found) = self.get(name, AttributeType::String)? else { return Ok(None) };
-        std::str::from_utf8(&found.s).map(Some).map_err(|_| format!("attribute `{name}` is no text"))
+        std::str::from_utf8(found.s()).map(Some).map_err(|_| format!("attribute `{name}` is no text"))
     }
 
     pub(super) fn tensor(&self, name: &'static str) -> Result<Option<&'a TensorProto>, String> {

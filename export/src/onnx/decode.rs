@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use candle_onnx::onnx::tensor_proto::DataType;
-use candle_onnx::onnx::tensor_shape_proto::dimension;
-use candle_onnx::onnx::{GraphProto, ModelProto, ValueInfoProto, type_proto};
 use milenas_models::Error as Model;
 use milenas_models::graph::{Dim, Fact};
+use prost::bytes::Bytes;
 
 use super::interface::proto;
-use super::limits::{self, MAX_NODES, MAX_OUTPUTS, at_most};
+use super::limits::{self, MAX_FILE_BYTES, MAX_NODES, MAX_OUTPUTS, at_most};
 use super::operators::{self, Scope};
+use super::schema::tensor_shape_proto::{Dimension, dimension};
+use super::schema::{DataType, GraphProto, ModelProto, ValueInfoProto, type_proto};
 use super::{Decoded, NEWEST_OPSET, attributes, tensors};
 use crate::{Error, Result};
 
@@ -19,7 +19,8 @@ use crate::{Error, Result};
 /// # Errors
 /// Operators that this program lacks, all in one message; anything missing, named twice, damaged or over a limit.
 pub fn decode(bytes: &[u8], place: &str) -> Result<Decoded> {
-    decode_proto(&proto(bytes, place)?, place)
+    at_most(place, "the size in bytes", bytes.len() as u64, MAX_FILE_BYTES)?;
+    decode_proto(&proto(Bytes::copy_from_slice(bytes), place)?, place)
 }
 
 /// Reads what [`proto`](super::proto) has read.
@@ -148,12 +149,12 @@ fn fact(info: &ValueInfoProto) -> std::result::Result<(Fact, DataType), String> 
     else {
         return Err("it is no tensor".into());
     };
-    let kind = DataType::try_from(tensor.elem_type).unwrap_or(DataType::Undefined);
+    let kind = DataType::of(tensor.elem_type);
     if !matches!(kind, DataType::Float | DataType::Uint8) {
-        return Err(format!("it is {}, this program reads FLOAT and UINT8", kind.as_str_name()));
+        return Err(format!("it is {}, this program reads FLOAT and UINT8", kind));
     }
     let Some(shape) = &tensor.shape else { return Err("it has no shape".into()) };
-    let dim = |(i, dim): (usize, &candle_onnx::onnx::tensor_shape_proto::Dimension)| match &dim.value {
+    let dim = |(i, dim): (usize, &Dimension)| match &dim.value {
         Some(dimension::Value::DimValue(n)) if *n > 0 => attributes::size("a dimension", *n).map(Dim::Fixed),
         Some(dimension::Value::DimValue(n)) if *n == 0 || i > 0 => Err(format!("dimension {i} is {n}")),
         _ if i == 0 => Ok(Dim::Batch),

@@ -4,9 +4,6 @@ mod integers;
 
 use std::collections::{BTreeMap, HashSet};
 
-use candle_onnx::onnx::tensor_proto::DataType;
-use candle_onnx::onnx::tensor_shape_proto::{Dimension, dimension};
-use candle_onnx::onnx::{self, type_proto};
 use milenas_models::Weights;
 use milenas_models::graph::{Dim, Fact, Graph, Value};
 use milenas_models::op::{BatchNorm, Concat, Conv2d, Flatten, Linear, Op, Padding, Pool2d, PoolKind};
@@ -14,6 +11,8 @@ use milenas_models::op::{Slice, Softmax, Zero};
 use prost::Message;
 
 use super::attributes::{float, int, ints};
+use super::schema::tensor_shape_proto::{Dimension, dimension};
+use super::schema::{self as onnx, DataType, type_proto};
 use super::tensors::{f16s, f32s, i64s};
 use super::{Format, OPSETS};
 use crate::{Error, Result};

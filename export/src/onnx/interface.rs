@@ -1,48 +1,80 @@
 //! What a file takes and gives, whatever operators lie in between: for runtimes that run it as it is.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fmt::{self, Display, Formatter};
 
-use candle_onnx::onnx::tensor_proto::DataType;
-use candle_onnx::onnx::tensor_shape_proto::dimension;
-use candle_onnx::onnx::{GraphProto, ModelProto, ValueInfoProto, type_proto};
 use milenas_models::Error as Model;
 use prost::Message;
+use prost::bytes::Bytes;
 
 use super::decode::metadata;
-use super::limits::{self, MAX_FILE_BYTES, at_most};
+use super::ends::{self, Ending, Layout};
+use super::limits::{self, MAX_INTERFACE_BYTES, at_most};
+use super::schema::tensor_shape_proto::{Dimension, dimension};
+use super::schema::{DataLocation, DataType, ModelProto, TensorProto, ValueInfoProto, type_proto};
 use crate::Result;
 
 /// The inputs, outputs and metadata of a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Interface {
-    /// What must be fed: initialisers that older files list among the inputs are left out.
+    /// Values to feed. Initialisers that older files list among the inputs are omitted.
     pub inputs: Vec<Port>,
-    /// What is computed.
-    pub outputs: Vec<Port>,
-    /// The text that travels with it.
+    /// Computed values, in the order of the file.
+    pub outputs: Vec<Output>,
+    /// The text that travels with the file.
     pub metadata: BTreeMap<String, String>,
-    /// Whether the first output is a softmax or a sigmoid, but for its shape.
-    pub probabilities: bool,
+    /// The layout of the first input, where the operators that read it show one.
+    pub layout: Option<Layout>,
+    /// Channels of the first input, where the convolution that reads it shows them.
+    pub channels: Option<usize>,
+    /// Paths of the files that hold the tensors' data, relative to the model's folder, sorted.
+    pub external: Vec<String>,
 }
 
 /// An input or an output.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Port {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// The type of its numbers, in the format's words: `FLOAT`, `UINT8`.
-    pub kind: &'static str,
-    /// Its shape, `None` where any size goes; no shape is told of by no dimension.
-    pub dims: Vec<Option<usize>>,
+    /// The element type; [`DataType::Undefined`] for what is no tensor.
+    pub kind: DataType,
+    /// The shape, `None` where any size goes; without it, the rank is unknown.
+    pub dims: Option<Vec<Option<usize>>>,
+}
+
+/// An output, and the operator that computes it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Output {
+    /// Name and type.
+    pub port: Port,
+    /// The last operator that does more than reshape.
+    pub ending: Ending,
+    /// The class names of a `ZipMap`, which gives a list of maps from name to score.
+    pub zip_map: Option<Vec<String>>,
+}
+
+/// `FLOAT [?, 3, 32, 32]`.
+impl Display for Port {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        match (&self.dims, self.kind) {
+            (_, DataType::Undefined) => write!(f, "no tensor"),
+            (None, kind) => write!(f, "{kind} of unknown shape"),
+            (Some(dims), kind) => {
+                let dims: Vec<String> =
+                    dims.iter().map(|dim| dim.map_or("?".into(), |n| n.to_string())).collect();
+                write!(f, "{kind} [{}]", dims.join(", "))
+            }
+        }
+    }
 }
 
 /// The message in a file; `place` names the file.
 ///
 /// # Errors
-/// A file that is none, or is over a limit.
-pub fn proto(bytes: &[u8], place: &str) -> Result<ModelProto> {
-    at_most(place, "the size in bytes", bytes.len() as u64, MAX_FILE_BYTES)?;
-    limits::check_fields(bytes, place)?;
+/// A file that is no ONNX model, or is over a limit.
+pub fn proto(bytes: Bytes, place: &str) -> Result<ModelProto> {
+    at_most(place, "the size in bytes", bytes.len() as u64, MAX_INTERFACE_BYTES)?;
+    limits::check_fields(&bytes, place)?;
     let model = ModelProto::decode(bytes).map_err(|e| {
         let problem = format!("not a whole ONNX file ({e}). Help: is it truncated, or another format?");
         Model::malformed(place, problem)
@@ -53,51 +85,89 @@ pub fn proto(bytes: &[u8], place: &str) -> Result<ModelProto> {
     }
 }
 
-/// What a file takes and gives.
+/// The inputs and outputs of a file.
 ///
 /// # Errors
-/// Metadata that comes twice, an input or output that is no tensor.
+/// Metadata that comes twice.
 pub fn interface(model: &ModelProto, place: &str) -> Result<Interface> {
-    let graph = model.graph.iter();
-    let constants: HashSet<&str> =
-        graph.clone().flat_map(|g| g.initializer.iter().map(|t| t.name.as_str())).collect();
-    let read = |info: &ValueInfoProto| {
-        port(info).ok_or_else(|| Model::malformed(format!("{place}, `{}`", info.name), "it is no tensor"))
+    let Some(graph) = &model.graph else { return Err(Model::malformed(place, "it holds no graph").into()) };
+    let constants: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
+    let fed = graph.input.iter().filter(|info| !constants.contains(info.name.as_str()));
+    let inputs: Vec<Port> = fed.map(port).collect();
+    let output = |info: &ValueInfoProto| Output {
+        port: port(info),
+        ending: ends::ending(graph, &info.name),
+        zip_map: ends::zip_map(graph, &info.name),
     };
-    let fed = graph.clone().flat_map(|g| &g.input).filter(|info| !constants.contains(info.name.as_str()));
+    let first = inputs.first().map_or("", |port| port.name.as_str());
+    let (layout, channels) = ends::layout(graph, first);
     Ok(Interface {
-        inputs: fed.map(read).collect::<std::result::Result<_, _>>()?,
-        outputs: graph.clone().flat_map(|g| &g.output).map(read).collect::<std::result::Result<_, _>>()?,
+        layout,
+        channels,
+        outputs: graph.output.iter().map(output).collect(),
         metadata: metadata(model, place)?,
-        probabilities: graph.clone().any(ends_in_probabilities),
+        external: external(model),
+        inputs,
     })
 }
 
-fn port(info: &ValueInfoProto) -> Option<Port> {
-    let Some(type_proto::Value::TensorType(tensor)) = info.r#type.as_ref()?.value.as_ref() else {
-        return None;
+/// The model with one of its outputs, without the nodes that only the others need.
+pub fn only_output(mut model: ModelProto, name: &str) -> ModelProto {
+    let Some(graph) = &mut model.graph else { return model };
+    if graph.output.len() < 2 {
+        return model;
+    }
+    graph.output.retain(|output| output.name == name);
+    let mut needed: HashSet<String> = HashSet::from([name.to_string()]);
+    let mut kept: Vec<_> = std::mem::take(&mut graph.node);
+    // Nodes stand behind those whose results they read.
+    kept = kept
+        .into_iter()
+        .rev()
+        .filter(|node| {
+            let keep = node.output.iter().any(|output| needed.contains(output));
+            if keep {
+                needed.extend(node.input.iter().cloned());
+            }
+            keep
+        })
+        .collect();
+    kept.reverse();
+    graph.node = kept;
+    model
+}
+
+fn port(info: &ValueInfoProto) -> Port {
+    let name = info.name.clone();
+    let Some(type_proto::Value::TensorType(tensor)) = info.r#type.as_ref().and_then(|t| t.value.as_ref())
+    else {
+        return Port { name, kind: DataType::Undefined, dims: None };
     };
-    let kind = DataType::try_from(tensor.elem_type).unwrap_or(DataType::Undefined).as_str_name();
-    let size = |dim: &candle_onnx::onnx::tensor_shape_proto::Dimension| match dim.value {
+    let size = |dim: &Dimension| match dim.value {
         Some(dimension::Value::DimValue(n)) => usize::try_from(n).ok().filter(|&n| n > 0),
         _ => None,
     };
-    let dims = tensor.shape.iter().flat_map(|shape| &shape.dim).map(size).collect();
-    Some(Port { name: info.name.clone(), kind, dims })
+    let dims = tensor.shape.as_ref().map(|shape| shape.dim.iter().map(size).collect());
+    Port { name, kind: DataType::of(tensor.elem_type), dims }
 }
 
-/// Follows the first output upwards through what only shapes it.
-fn ends_in_probabilities(graph: &GraphProto) -> bool {
-    let Some(mut wire) = graph.output.first().map(|output| output.name.as_str()) else { return false };
-    for node in graph.node.iter().rev() {
-        if node.output.first().is_none_or(|name| name != wire) {
-            continue;
-        }
-        match (node.op_type.as_str(), node.input.first()) {
-            ("Softmax" | "Sigmoid", _) => return true,
-            ("Identity" | "Reshape" | "Flatten" | "Squeeze" | "Cast", Some(input)) => wire = input,
-            _ => return false,
-        }
+/// The files that tensors lie in, also those of graphs inside nodes.
+fn external(model: &ModelProto) -> Vec<String> {
+    let mut graphs: Vec<_> = model.graph.iter().collect();
+    let mut found = Vec::new();
+    while let Some(graph) = graphs.pop() {
+        let attributes = || graph.node.iter().flat_map(|node| &node.attribute);
+        graphs.extend(attributes().filter_map(|attribute| attribute.g.as_ref()));
+        let tensors = graph.initializer.iter().chain(attributes().filter_map(|a| a.t.as_ref()));
+        found.extend(tensors.filter_map(location));
     }
-    false
+    found.sort();
+    found.dedup();
+    found
+}
+
+fn location(tensor: &TensorProto) -> Option<String> {
+    let is_external = tensor.data_location() == DataLocation::External;
+    let entry = tensor.external_data.iter().find(|entry| entry.key == "location").filter(|_| is_external)?;
+    Some(entry.value.clone())
 }

@@ -6,6 +6,8 @@ use milenas_models::{Error, Result};
 
 /// The largest file, in bytes. The largest DARTS networks need a hundredth of it.
 pub const MAX_FILE_BYTES: u64 = 1 << 30;
+/// The largest file whose inputs and outputs are read, in bytes: the limit of the format itself.
+pub const MAX_INTERFACE_BYTES: u64 = i32::MAX as u64;
 /// Messages, strings and lists in a file: each becomes some hundred bytes in memory, however small it is in the file.
 const MAX_FIELDS: u64 = 1 << 19;
 /// Nested messages. The format needs eight.

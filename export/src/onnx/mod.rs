@@ -21,9 +21,11 @@
 mod attributes;
 mod decode;
 mod encode;
+mod ends;
 mod interface;
 mod limits;
 mod operators;
+pub mod schema;
 mod tensors;
 #[cfg(test)]
 mod tests;
@@ -35,8 +37,9 @@ use milenas_models::{Graph, Weights, file};
 
 pub use decode::{decode, decode_proto};
 pub use encode::{encode, encode_as};
-pub use interface::{Interface, Port, interface, proto};
-pub use limits::{MAX_FILE_BYTES, MAX_LIVE_NUMBERS, MAX_WORK};
+pub use ends::{Ending, Layout};
+pub use interface::{Interface, Output, Port, interface, only_output, proto};
+pub use limits::{MAX_FILE_BYTES, MAX_INTERFACE_BYTES, MAX_LIVE_NUMBERS, MAX_WORK};
 
 use crate::Result;
 
@@ -106,5 +109,6 @@ pub struct Decoded {
 /// # Errors
 /// Those of [`decode`], and a file that cannot be read or is too large.
 pub fn read(path: &Path) -> Result<Decoded> {
-    decode(&file::read(path, MAX_FILE_BYTES)?, &path.display().to_string())
+    let place = path.display().to_string();
+    decode_proto(&proto(file::read(path, MAX_FILE_BYTES)?.into(), &place)?, &place)
 }

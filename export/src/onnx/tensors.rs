@@ -1,7 +1,6 @@
 //! Constant tensors, written and read.
 
-use candle_onnx::onnx::TensorProto;
-use candle_onnx::onnx::tensor_proto::{DataLocation, DataType};
+use super::schema::{DataLocation, DataType, TensorProto};
 use half::f16;
 
 /// The largest rank that is read.
@@ -43,7 +42,7 @@ fn raw_tensor(name: &str, dims: &[usize], kind: DataType, raw_data: Vec<u8>) -> 
         name: name.into(),
         dims: dims.iter().map(|&n| n as i64).collect(),
         data_type: kind.into(),
-        raw_data,
+        raw_data: raw_data.into(),
         ..Default::default()
     }
 }
@@ -74,7 +73,7 @@ pub(super) fn dims(tensor: &TensorProto) -> Result<Vec<usize>, String> {
         DataType::Int32 => (4, tensor.int32_data.len()),
         DataType::Bool | DataType::Int8 | DataType::Uint8 => (1, tensor.int32_data.len()),
         other => {
-            let other = other.as_str_name();
+            let other = other;
             return Err(format!("it is {other}, this program reads FLOAT. Help: export in float32"));
         }
     };
@@ -94,7 +93,7 @@ fn whole(bytes: usize, each: usize) -> Option<usize> {
 }
 
 pub(super) fn kind(tensor: &TensorProto) -> DataType {
-    DataType::try_from(tensor.data_type).unwrap_or(DataType::Undefined)
+    DataType::of(tensor.data_type)
 }
 
 /// A constant of the file, as its readers see it.
@@ -133,10 +132,7 @@ pub(super) fn floats(constant: Constant) -> Result<(Vec<usize>, Vec<f32>), Strin
             return Ok((dims, if tensor.raw_data.is_empty() { listed.collect() } else { raw.collect() }));
         }
         other => {
-            return Err(format!(
-                "it is {}, expected FLOAT. Help: export in float32, or with a Cast",
-                other.as_str_name()
-            ));
+            return Err(format!("it is {}, expected FLOAT. Help: export in float32, or with a Cast", other));
         }
     }
     if tensor.raw_data.is_empty() {
@@ -182,6 +178,6 @@ pub(super) fn integers(tensor: &TensorProto) -> Result<Vec<i64>, String> {
         DataType::Int8 | DataType::Uint8 | DataType::Int32 | DataType::Bool => {
             tensor.int32_data.iter().map(|&i| i64::from(i)).collect()
         }
-        other => return Err(format!("it is {}, expected integers", other.as_str_name())),
+        other => return Err(format!("it is {}, expected integers", other)),
     })
 }

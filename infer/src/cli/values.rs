@@ -4,10 +4,10 @@ use std::path::Path;
 
 use anyhow::bail;
 use clap::ValueEnum;
+use milenas_infer::recipe::ResizeRule;
 use milenas_infer::shard::Shard;
 use milenas_infer::{answer, output, runtime};
-use milenas_models::fused;
-use milenas_models::input::Resize;
+use milenas_models::{fused, input};
 
 /// Which shard was asked for.
 #[derive(Clone, Copy, Debug)]
@@ -47,10 +47,50 @@ pub enum Precision {
 #[derive(Clone, Copy, Debug, ValueEnum)]
 #[allow(missing_docs)]
 pub enum Outputs {
-    /// Before softmax
+    /// Numbers before softmax
     Logits,
-    /// After it
+    /// Probabilities that sum to 1
     Probabilities,
+    /// Probabilities of each class by itself, e.g. of sigmoids: several classes may be right
+    Independent,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[allow(missing_docs)]
+pub enum Layout {
+    /// [N, C, H, W]
+    Nchw,
+    /// [N, H, W, C]
+    Nhwc,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[allow(missing_docs)]
+pub enum Filter {
+    Nearest,
+    Box,
+    Bilinear,
+    Hamming,
+    Bicubic,
+    Lanczos,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[allow(missing_docs)]
+pub enum ChannelOrder {
+    /// Red first
+    Rgb,
+    /// Blue first, as OpenCV and Caffe have it; --mean and --std are in this order too
+    Bgr,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[allow(missing_docs)]
+pub enum Exif {
+    /// Pictures are turned upright
+    Apply,
+    /// Pictures are taken as they are stored
+    Ignore,
 }
 
 pub(super) fn size(text: &str) -> Result<[usize; 2], String> {
@@ -64,12 +104,28 @@ pub(super) fn finite(text: &str) -> Result<f32, String> {
     text.parse().ok().filter(|x: &f32| x.is_finite()).ok_or_else(|| "expected a number".into())
 }
 
-pub(super) fn resize(text: &str) -> Result<Resize, String> {
-    match (text, text.parse()) {
-        ("stretch", _) => Ok(Resize::Stretch),
-        (_, Ok(side)) => Ok(Resize::ShorterSide { side }),
-        _ => Err("expected pixels, or stretch".into()),
+pub(super) fn resize(text: &str) -> Result<ResizeRule, String> {
+    let letterbox = text.strip_prefix("letterbox");
+    match (text, text.parse(), letterbox.map(|rest| rest.strip_prefix(':').unwrap_or(rest))) {
+        ("stretch", ..) => Ok(ResizeRule::Stretch),
+        (_, Ok(side), _) => Ok(ResizeRule::ShorterSide { side }),
+        (.., Some("")) => Ok(ResizeRule::Letterbox { fill: [0; 3] }),
+        (.., Some(colour)) => {
+            let values: Option<Vec<u8>> = colour.split(',').map(|x| x.trim().parse().ok()).collect();
+            let fill = values.and_then(|values| match values[..] {
+                [gray] => Some([gray; 3]),
+                [r, g, b] => Some([r, g, b]),
+                _ => None,
+            });
+            let fill = fill.ok_or("expected a colour of 0 to 255, e.g. letterbox:114,114,114")?;
+            Ok(ResizeRule::Letterbox { fill })
+        }
+        _ => Err("expected pixels, stretch or letterbox".into()),
     }
+}
+
+pub(super) fn fraction(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|x| (0.1..=1.0).contains(x)).ok_or_else(|| "expected 0.1 to 1".into())
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -130,6 +186,47 @@ impl From<Outputs> for answer::Meaning {
         match outputs {
             Outputs::Logits => answer::Meaning::Logits,
             Outputs::Probabilities => answer::Meaning::Probabilities,
+            Outputs::Independent => answer::Meaning::Independent,
+        }
+    }
+}
+
+impl From<Layout> for milenas_export::onnx::Layout {
+    fn from(layout: Layout) -> Self {
+        match layout {
+            Layout::Nchw => milenas_export::onnx::Layout::Nchw,
+            Layout::Nhwc => milenas_export::onnx::Layout::Nhwc,
+        }
+    }
+}
+
+impl From<Filter> for input::Filter {
+    fn from(filter: Filter) -> Self {
+        match filter {
+            Filter::Nearest => input::Filter::Nearest,
+            Filter::Box => input::Filter::Box,
+            Filter::Bilinear => input::Filter::Bilinear,
+            Filter::Hamming => input::Filter::Hamming,
+            Filter::Bicubic => input::Filter::Bicubic,
+            Filter::Lanczos => input::Filter::Lanczos,
+        }
+    }
+}
+
+impl From<ChannelOrder> for input::ChannelOrder {
+    fn from(order: ChannelOrder) -> Self {
+        match order {
+            ChannelOrder::Rgb => input::ChannelOrder::Rgb,
+            ChannelOrder::Bgr => input::ChannelOrder::Bgr,
+        }
+    }
+}
+
+impl From<Exif> for input::ExifOrientation {
+    fn from(exif: Exif) -> Self {
+        match exif {
+            Exif::Apply => input::ExifOrientation::Apply,
+            Exif::Ignore => input::ExifOrientation::Ignore,
         }
     }
 }

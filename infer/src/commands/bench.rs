@@ -55,8 +55,7 @@ pub(super) fn execute(asked: &Bench) -> Result<bool> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
     let (batch, runs) = (asked.batch as usize, asked.runs as usize);
     let report = pool.install(|| -> Result<Report> {
-        let mut options = super::options(&asked.runtime, None)?;
-        options.runtime.threads = threads;
+        let options = super::options(&asked.runtime, None, threads)?;
         let model = super::load(&asked.model, &options)?;
         let mut rng = Rng::new(0, "bench");
         let images: Vec<f32> = (0..batch * model.input.len()).map(|_| rng.normal()).collect();
@@ -111,7 +110,7 @@ impl Display for Report {
 
 fn files(asked: &Bench, model: &Classifier) -> Result<Files> {
     let inputs = Inputs::new(&asked.inputs, None, b'\n')?;
-    let plan = super::plan(Sizes { batch: asked.batch, workers: asked.threads });
+    let plan = super::plan(Sizes { batch: asked.batch, workers: asked.threads, threads: asked.threads });
     let (times, items) = (Times::default(), list(inputs, Done::default(), None).0);
     let (mut images, mut failed, start) = (0, 0, Instant::now());
     run(model, &plan, &times, items, |batch| {

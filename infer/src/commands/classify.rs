@@ -30,8 +30,10 @@ pub(super) fn execute(asked: &Classify) -> Result<bool> {
     let format = format(asked)?;
     check_output(asked)?;
     let shard = shard(asked, format)?;
-    let options =
-        Options { features: asked.features, ..super::options(&asked.runtime, Some(&asked.recipe))? };
+    let options = Options {
+        features: asked.features,
+        ..super::options(&asked.runtime, Some(&asked.recipe), super::threads(asked.sizes)?)?
+    };
     let model = super::load(&asked.model, &options)?;
     let separator = if asked.null { 0 } else { b'\n' };
     let inputs = Inputs::new(&asked.inputs, asked.list.as_deref(), separator)?;
@@ -106,8 +108,8 @@ fn check_output(asked: &Classify) -> Result<()> {
 
 fn view(asked: &Classify, model: &Classifier) -> Result<View> {
     let score = Score::from(asked.score);
-    if score == Score::Logit && model.meaning == Meaning::Probabilities {
-        bail!("{} ends in a softmax, it gives no logits. Help: --score probability", asked.model.display());
+    if score == Score::Logit && model.meaning != Meaning::Logits {
+        bail!("{} gives probabilities and no logits. Help: --score probability", asked.model.display());
     }
     Ok(View {
         labels: model.labels.clone(),

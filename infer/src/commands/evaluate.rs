@@ -7,9 +7,9 @@ use milenas_infer::Error;
 use milenas_infer::evaluate::{Comparison, compare, evaluate};
 use milenas_infer::report::{Report, html};
 use milenas_models::console::note;
-use milenas_models::file;
 use milenas_models::images::Source;
 use milenas_models::metrics::Scores;
+use milenas_models::{Card, file};
 use serde::Serialize;
 
 use super::print;
@@ -34,7 +34,7 @@ pub(super) fn execute(asked: &Evaluate) -> Result<bool> {
         inputs.extend(asked.recipe.labels.as_deref().map(|path| ("--labels", path)));
         file::check_outputs(&[("--report", report)], &inputs)?;
     }
-    let options = super::options(&asked.runtime, Some(&asked.recipe))?;
+    let options = super::options(&asked.runtime, Some(&asked.recipe), super::threads(asked.sizes)?)?;
     let load = |path: &Path| super::load(path, &options);
     let model = load(&asked.model)?;
     let other = asked.compare.as_deref().map(load).transpose()?;
@@ -44,7 +44,7 @@ pub(super) fn execute(asked: &Evaluate) -> Result<bool> {
         return Err(Error::Classes { source_name, found, expected }.into());
     }
     let source = Source::parse(&asked.data)?;
-    let dataset = source.open(model.split.unwrap_or_default())?;
+    let dataset = source.open(model.card.as_ref().and_then(Card::split).unwrap_or_default())?;
     if dataset.classes != model.labels {
         let (found, expected) = (dataset.classes, model.labels);
         return Err(Error::Classes { source_name: source.to_string(), found, expected }.into());

@@ -4,56 +4,113 @@ mod search;
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::thread::available_parallelism;
 
+use half::f16;
+use milenas_export::onnx::schema::DataType;
+use milenas_export::onnx::{Output, Port};
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
-use ort::value::TensorRef;
+use ort::value::{DynValue, MapValueType, TensorRef};
 
-use super::{Choice, Feed, Kind, Pixels, Runtime};
-use crate::answer::Answer;
+use super::fed::{Library, Raw};
+use super::{Choice, Feed, Kind, Pixels};
+use crate::error::brief;
 use crate::{Error, Result};
 
 /// A session on the processor.
 pub struct Ort {
     session: Mutex<Session>,
-    feed: Feed,
+    output: Output,
 }
 
 impl Ort {
-    /// On a file.
+    /// A session on a file.
     ///
     /// # Errors
     /// No library, another library, a file that it refuses.
-    pub fn new(path: &Path, feed: Feed, choice: &Choice) -> Result<Self> {
+    pub fn new(path: &Path, output: Output, choice: &Choice) -> Result<Self> {
         load(&search::library(choice.ort_library.as_deref())?)?;
-        let session = open(path, choice.threads)
-            .map_err(|problem| Error::Model { place: path.display().to_string(), problem })?;
-        Ok(Ort { session: Mutex::new(session), feed })
+        let place = path.display().to_string();
+        let session = open(path, choice.threads).map_err(|problem| {
+            let problem = problem.replace(&format!("Load model from {place} failed:"), "");
+            Error::Model { problem: format!("ONNX Runtime refuses it: {}", brief(&problem)), place }
+        })?;
+        Ok(Ort { session: Mutex::new(session), output })
     }
 
-    fn compute(&self, pixels: &Pixels, batch: usize) -> ort::Result<Vec<f32>> {
-        let shape = self.feed.shape(batch);
+    fn run(&self, feed: &Feed, pixels: &Pixels, batch: usize) -> ort::Result<Raw> {
+        let shape = feed.shape(batch);
         // A session that failed is as good as before.
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        let input = self.feed.input.as_str();
-        let found = match pixels {
-            Pixels::Floats(x) => {
-                session.run(ort::inputs![input => TensorRef::from_array_view((shape, *x))?])?
-            }
-            Pixels::Bytes(x) => {
-                session.run(ort::inputs![input => TensorRef::from_array_view((shape, x.as_slice()))?])?
-            }
+        let input = feed.input.as_str();
+        let fed = match pixels {
+            Pixels::Floats(x) => ort::inputs![input => TensorRef::from_array_view((shape, &**x))?],
+            Pixels::Halves(x) => ort::inputs![input => TensorRef::from_array_view((shape, x.as_slice()))?],
+            Pixels::Doubles(x) => ort::inputs![input => TensorRef::from_array_view((shape, x.as_slice()))?],
+            Pixels::Bytes(x) => ort::inputs![input => TensorRef::from_array_view((shape, x.as_slice()))?],
         };
-        let (_, numbers) = found[self.feed.output.as_str()].try_extract_tensor::<f32>()?;
-        Ok(numbers.to_vec())
+        let found = session.run(fed)?;
+        let Output { port: Port { name, kind, .. }, zip_map, .. } = &self.output;
+        let value = &found[name.as_str()];
+        match zip_map {
+            Some(classes) => named_scores(value, classes),
+            None => elements(value, *kind),
+        }
     }
+}
+
+/// The elements of a tensor as floats.
+fn elements(value: &DynValue, kind: DataType) -> ort::Result<Raw> {
+    let sizes = |shape: &ort::value::Shape| shape.iter().map(|&n| n.max(0) as usize).collect();
+    Ok(match kind {
+        DataType::Float16 => {
+            let (shape, values) = value.try_extract_tensor::<f16>()?;
+            Raw { dims: sizes(shape), values: values.iter().map(|x| x.to_f32()).collect() }
+        }
+        DataType::Double => {
+            let (shape, values) = value.try_extract_tensor::<f64>()?;
+            Raw { dims: sizes(shape), values: values.iter().map(|&x| x as f32).collect() }
+        }
+        DataType::Uint8 => {
+            let (shape, values) = value.try_extract_tensor::<u8>()?;
+            Raw { dims: sizes(shape), values: values.iter().map(|&x| f32::from(x)).collect() }
+        }
+        _ => {
+            let (shape, values) = value.try_extract_tensor::<f32>()?;
+            Raw { dims: sizes(shape), values: values.to_vec() }
+        }
+    })
+}
+
+/// The maps from class to score that a `ZipMap` gives, one an image, in the order of the classes.
+fn named_scores(value: &DynValue, classes: &[String]) -> ort::Result<Raw> {
+    let missing = || ort::Error::new("a map of scores lacks a class");
+    let mut values = Vec::new();
+    let mut images = 0;
+    let mut add = |scores: Vec<(String, f32)>| -> ort::Result<()> {
+        images += 1;
+        for class in classes {
+            values.push(scores.iter().find(|(name, _)| name == class).ok_or_else(missing)?.1);
+        }
+        Ok(())
+    };
+    if let Ok(maps) = value.try_extract_sequence::<MapValueType<String, f32>>() {
+        maps.iter().try_for_each(|map| add(map.try_extract_key_values::<String, f32>()?))?;
+    } else {
+        for map in value.try_extract_sequence::<MapValueType<i64, f32>>()? {
+            let scores = map.try_extract_key_values::<i64, f32>()?;
+            add(scores.into_iter().map(|(class, score)| (class.to_string(), score)).collect())?;
+        }
+    }
+    Ok(Raw { dims: vec![images, classes.len()], values })
 }
 
 /// Loads the library for the rest of the program's life; further calls find the first one.
 fn load(path: &Path) -> Result<()> {
     let refused = |problem: String| Error::Unavailable {
         name: Kind::Ort.name(),
-        problem: format!("{problem}. Help: `pip install onnxruntime` has a library that works"),
+        problem: format!("{}. Help: `pip install onnxruntime` has a library that works", brief(&problem)),
     };
     let path = std::path::absolute(path).map_err(|e| refused(e.to_string()))?;
     ort::init_from(path).map_err(|e| refused(e.to_string()))?.commit();
@@ -62,21 +119,29 @@ fn load(path: &Path) -> Result<()> {
 
 fn open(path: &Path, threads: usize) -> std::result::Result<Session, String> {
     let text = |e: ort::Error<ort::session::builder::SessionBuilder>| e.to_string();
+    // The library itself would count cores that a container or an affinity mask takes away.
+    let threads = if threads == 0 { available_parallelism().map_or(1, usize::from) } else { threads };
     Session::builder()
         .map_err(|e| e.to_string())?
         .with_optimization_level(GraphOptimizationLevel::Level3)
         .map_err(text)?
         .with_intra_threads(threads)
         .map_err(text)?
-        .with_log_level(ort::logging::LogLevel::Error)
+        // What it would log as an error comes back as one.
+        .with_log_level(ort::logging::LogLevel::Fatal)
         .map_err(text)?
         .commit_from_file(path)
         .map_err(|e| e.to_string())
 }
 
-impl Runtime for Ort {
-    fn run(&self, images: &[f32], _: usize) -> Result<Vec<Answer>> {
-        let failed = |e: ort::Error| Error::Runtime { name: Kind::Ort.name(), problem: e.to_string() };
-        self.feed.answers(images, Kind::Ort, |pixels, batch| self.compute(&pixels, batch).map_err(failed))
+impl Library for Ort {
+    fn kind(&self) -> Kind {
+        Kind::Ort
+    }
+
+    fn compute(&self, feed: &Feed, pixels: Pixels, batch: usize) -> Result<Raw> {
+        let failed =
+            |e: ort::Error| Error::Runtime { name: Kind::Ort.name(), problem: brief(&e.to_string()) };
+        self.run(feed, &pixels, batch).map_err(failed)
     }
 }

@@ -1,6 +1,5 @@
 //! Numbers of eight and 32 bits: `QuantizeLinear` and `DequantizeLinear`, each with its scale and zero point.
 
-use candle_onnx::onnx;
 use milenas_models::graph::{Node, Param, Value};
 use milenas_models::op::FakeQuantize;
 
@@ -8,6 +7,7 @@ use super::super::Integers;
 use super::super::attributes::int;
 use super::super::tensors::{f32s, i8s, i32s, u8s};
 use super::Names;
+use crate::onnx::schema as onnx;
 use crate::{Error, Result};
 
 /// A parameter as integers with their scales and zero points, and the node that makes it of them.

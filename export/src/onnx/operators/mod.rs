@@ -8,7 +8,7 @@ mod quantize;
 mod scope;
 mod shape;
 
-use candle_onnx::onnx::NodeProto;
+use super::schema::NodeProto;
 use milenas_models::graph::Value;
 
 pub(super) use scope::{Reader, Scope};

@@ -1,7 +1,7 @@
 //! Integers: `QuantizeLinear` and `DequantizeLinear` in pairs round a wire; `DequantizeLinear` alone makes floats of a
 //! constant.
 
-use candle_onnx::onnx::tensor_proto::DataType;
+use crate::onnx::schema::DataType;
 use milenas_models::graph::Value;
 use milenas_models::op::FakeQuantize;
 
@@ -33,7 +33,7 @@ pub(super) fn grid_of_wire(r: &Reader) -> Read<FakeQuantize> {
     let signed = match kind {
         DataType::Uint8 => false,
         DataType::Int8 => true,
-        other => return Err(format!("it makes {}, this program has UINT8 and INT8", other.as_str_name())),
+        other => return Err(format!("it makes {}, this program has UINT8 and INT8", other)),
     };
     Ok(FakeQuantize { scale, zero: i32::try_from(zero).map_err(|e| e.to_string())?, signed })
 }

@@ -2,9 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::onnx::schema::{DataType, NodeProto, TensorProto};
 use candle_core::{Device, Tensor};
-use candle_onnx::onnx::tensor_proto::DataType;
-use candle_onnx::onnx::{NodeProto, TensorProto};
 use milenas_models::Weights;
 use milenas_models::graph::{Builder, Fact, Value};
 use milenas_models::op::{FakeQuantize, Op};

@@ -108,7 +108,7 @@ fn tamper(model: &mut ModelProto, rng: &mut Rng) {
         0 | 1 if !node.attribute.is_empty() => {
             let at = rng.below(node.attribute.len());
             let attribute = &mut node.attribute[at];
-            attribute.i = extreme;
+            attribute.i = Some(extreme);
             if !attribute.ints.is_empty() {
                 let at = rng.below(attribute.ints.len());
                 attribute.ints[at] = extreme;
@@ -135,7 +135,7 @@ fn tamper(model: &mut ModelProto, rng: &mut Rng) {
             if rng.chance(0.5) {
                 let count: i128 = dims.iter().map(|d| i128::from(*d)).product();
                 if (0..1 << 16).contains(&count) {
-                    raw_data.resize(4 * count as usize, 0);
+                    *raw_data = vec![0; 4 * count as usize].into();
                 }
             }
         }

@@ -1,42 +1,49 @@
-//! What stands for tract in a program without it.
+//! The stand-in for tract in a program without it.
 
 use std::convert::Infallible;
 use std::path::Path;
 
-use crate::answer::Answer;
-use crate::runtime::{Feed, Runtime};
+use crate::runtime::fed::{Library, Raw};
+use crate::runtime::{Feed, Kind, Pixels};
 use crate::{Error, Result};
 
 /// Never made.
 pub struct Tract(Infallible);
 
 impl Tract {
-    /// On a file.
+    /// A plan for a file.
     ///
     /// # Errors
     /// Always.
-    pub fn new(_: &Path, _: Feed) -> Result<Self> {
+    pub fn new(_: &Path, _: &mut Feed, _: usize) -> Result<Self> {
         let problem =
             "this program was built without it. Help: `cargo install --path infer --features tract`";
         Err(Error::Unavailable { name: "tract", problem: problem.into() })
     }
 }
 
-impl Runtime for Tract {
-    fn run(&self, _: &[f32], _: usize) -> Result<Vec<Answer>> {
+impl Library for Tract {
+    fn kind(&self) -> Kind {
+        match self.0 {}
+    }
+
+    fn compute(&self, _: &Feed, _: Pixels, _: usize) -> Result<Raw> {
         match self.0 {}
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use milenas_export::onnx::Layout;
+
     use super::*;
+    use crate::runtime::feed::Element;
 
     #[test]
     fn it_says_how_to_get_it() {
-        let (input, output) = ("x".into(), "y".into());
-        let feed = Feed { input, output, bytes: false, image: [3, 4, 4], batch: None };
-        let error = Tract::new(Path::new("model.onnx"), feed).err().unwrap().to_string();
+        let (layout, element) = (Layout::Nchw, Element::Float);
+        let mut feed = Feed { input: "x".into(), layout, element, image: [3, 4, 4], batch: None };
+        let error = Tract::new(Path::new("model.onnx"), &mut feed, 0).err().unwrap().to_string();
         assert!(error.contains("cargo install --path infer --features tract"), "{error}");
     }
 }

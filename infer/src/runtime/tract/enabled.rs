@@ -3,59 +3,75 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rayon::prelude::*;
 use tract_onnx::prelude::*;
 
-use crate::answer::Answer;
-use crate::runtime::{Feed, Kind, Pixels, Runtime};
+use crate::error::brief;
+use crate::runtime::fed::{Library, Raw};
+use crate::runtime::feed::Element;
+use crate::runtime::{Feed, Kind, Pixels};
 use crate::{Error, Result};
 
 /// An optimised plan.
 pub struct Tract {
     plan: Arc<TypedRunnableModel>,
-    feed: Feed,
+    /// The place of the output among those of the file.
+    output: usize,
 }
 
 impl Tract {
-    /// On a file.
+    /// A plan for a file, for batches of one size: that of the feed, one if it has none.
     ///
     /// # Errors
     /// A file that it refuses.
-    pub fn new(path: &Path, mut feed: Feed) -> Result<Self> {
+    pub fn new(path: &Path, feed: &mut Feed, output: usize) -> Result<Self> {
         feed.batch = feed.batch.or(Some(1));
-        let plan = plan(path, &feed).map_err(|e| Error::Model {
+        let plan = plan(path, feed).map_err(|e| Error::Model {
             place: path.display().to_string(),
-            problem: format!("tract: {e:#}"),
+            problem: format!("tract refuses it: {}", brief(&format!("{e:#}"))),
         })?;
-        Ok(Tract { plan, feed })
+        Ok(Tract { plan, output })
     }
 
-    fn compute(&self, pixels: Pixels, batch: usize) -> TractResult<Vec<f32>> {
-        let shape = self.feed.shape(batch);
-        let fed = match &pixels {
+    fn run(&self, feed: &Feed, pixels: &Pixels, batch: usize) -> TractResult<Raw> {
+        let shape = feed.shape(batch);
+        let fed = match pixels {
             Pixels::Floats(x) => Tensor::from_shape(&shape, x)?,
+            Pixels::Halves(x) => Tensor::from_shape(&shape, x)?,
+            Pixels::Doubles(x) => Tensor::from_shape(&shape, x)?,
             Pixels::Bytes(x) => Tensor::from_shape(&shape, x)?,
         };
         let found = self.plan.run(tvec!(fed.into()))?;
-        Ok(found[0].to_plain_array_view::<f32>()?.iter().copied().collect())
+        let found = found[self.output].cast_to::<f32>()?;
+        let view = found.to_plain_array_view::<f32>()?;
+        Ok(Raw { dims: view.shape().to_vec(), values: view.iter().copied().collect() })
     }
 }
 
 fn plan(path: &Path, feed: &Feed) -> TractResult<Arc<TypedRunnableModel>> {
     let shape = feed.shape(feed.batch.unwrap_or(1));
-    let fact = if feed.bytes { u8::fact(shape) } else { f32::fact(shape) };
+    let fact = match feed.element {
+        Element::Float => f32::fact(shape),
+        Element::Half => f16::fact(shape),
+        Element::Double => f64::fact(shape),
+        Element::Byte => u8::fact(shape),
+    };
     // Shapes that the file tells of its maps have its own, open batch.
     let reader = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
     let model = reader.model_for_path(path)?.with_input_fact(0, fact.into())?;
     model.into_optimized()?.into_runnable()
 }
 
-impl Runtime for Tract {
-    fn run(&self, images: &[f32], _: usize) -> Result<Vec<Answer>> {
-        let failed = |e| Error::Runtime { name: Kind::Tract.name(), problem: format!("{e:#}") };
-        let compute = |pixels: Pixels, batch| self.compute(pixels, batch).map_err(failed);
-        let batches = images.par_chunks(self.feed.len() * self.feed.batch.unwrap_or(1));
-        let answers = batches.map(|images| self.feed.answers(images, Kind::Tract, compute));
-        Ok(answers.collect::<Result<Vec<Vec<Answer>>>>()?.concat())
+impl Library for Tract {
+    fn kind(&self) -> Kind {
+        Kind::Tract
+    }
+
+    fn compute(&self, feed: &Feed, pixels: Pixels, batch: usize) -> Result<Raw> {
+        let failed = |e| Error::Runtime { name: Kind::Tract.name(), problem: brief(&format!("{e:#}")) };
+        self.run(feed, &pixels, batch).map_err(failed)
+    }
+
+    fn side_by_side(&self) -> bool {
+        true
     }
 }

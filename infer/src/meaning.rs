@@ -1,0 +1,164 @@
+//! Which output of a file holds the scores of classes, and what the scores are.
+
+use milenas_export::onnx::schema::DataType;
+use milenas_export::onnx::{Ending, Output};
+use milenas_models::error::some_of;
+
+use crate::answer::Meaning;
+use crate::{Error, Result};
+
+/// How far the sum of a row of probabilities may be from 1: half precision and 1,000 classes.
+const SUM: f64 = 5e-3;
+
+/// Parts of names that outputs of scores have, the surest first.
+const NAMES: [&str; 6] = ["prob", "softmax", "logit", "score", "pred", "class"];
+
+/// The place of the output that holds the scores, and why, where there are several. `asked` is its name; `classes` is
+/// how many names of classes are known.
+///
+/// # Errors
+/// A file without such an output, or with several of which none is the likelier.
+pub fn select(
+    outputs: &[Output],
+    asked: Option<&str>,
+    classes: Option<usize>,
+    place: &str,
+) -> Result<(usize, Option<String>)> {
+    let described = |output: &Output| format!("`{}` {}", output.port.name, told(output));
+    let all = || some_of(&outputs.iter().map(described).collect::<Vec<_>>());
+    let refused = |problem: String| Error::Model { place: place.into(), problem };
+    if let Some(name) = asked {
+        let found = outputs.iter().position(|output| output.port.name == name);
+        let at = found.ok_or_else(|| Error::Recipe {
+            place: place.into(),
+            problem: format!("it has no output `{name}`; its outputs are {}", all()),
+        })?;
+        return match problem(&outputs[at]) {
+            None => Ok((at, None)),
+            Some(problem) => Err(refused(format!("its output `{name}` {problem}"))),
+        };
+    }
+    let fitting: Vec<usize> = (0..outputs.len()).filter(|&at| problem(&outputs[at]).is_none()).collect();
+    let chosen = |at: usize, why: &str| {
+        let name = &outputs[at].port.name;
+        Ok((at, Some(format!("{place}: of its outputs {}, `{name}` is read: {why}", all()))))
+    };
+    match (outputs, &fitting[..]) {
+        ([_], [at]) => Ok((*at, None)),
+        ([output], []) => {
+            let why = problem(output).unwrap_or_default();
+            Err(refused(format!("no classifier: its output `{}` {why}", output.port.name)))
+        }
+        (_, []) => {
+            Err(refused(format!("no classifier: none of its outputs {} holds scores of classes", all())))
+        }
+        (_, [at]) => chosen(*at, "the only one with scores of classes"),
+        (_, several) => {
+            let width = |at: &&usize| width(&outputs[**at]).is_some_and(|n| fits(n, classes));
+            if let [at] = several.iter().filter(width).collect::<Vec<_>>()[..] {
+                return chosen(*at, "it has as many scores as there are labels");
+            }
+            for part in NAMES {
+                let named = |at: &&usize| outputs[**at].port.name.to_lowercase().contains(part);
+                match several.iter().filter(named).collect::<Vec<_>>()[..] {
+                    [] => {}
+                    [at] => return chosen(*at, "by its name"),
+                    _ => break,
+                }
+            }
+            Err(refused(format!(
+                "several of its outputs could hold the scores of classes: {}. Help: --output-name NAME says which",
+                all()
+            )))
+        }
+    }
+}
+
+/// The type of an output, with a `ZipMap`'s names.
+fn told(output: &Output) -> String {
+    match &output.zip_map {
+        Some(names) => format!("scores by name of {} classes", names.len()),
+        None => output.port.to_string(),
+    }
+}
+
+/// Why an output holds no scores of classes.
+fn problem(output: &Output) -> Option<String> {
+    if output.zip_map.is_some() {
+        return None;
+    }
+    let port = &output.port;
+    match port.kind {
+        DataType::Undefined => return Some("is no tensor".into()),
+        DataType::Float | DataType::Float16 | DataType::Double | DataType::Uint8 => {}
+        DataType::Int32 | DataType::Int64 => {
+            return Some(format!("is {port}: it gives the index of a class and no scores"));
+        }
+        _ => return Some(format!("is {port}, expected floats [N, classes]")),
+    }
+    if output.ending == Ending::Index {
+        return Some(format!("is {port}: it gives the index or the order of classes and no scores by class"));
+    }
+    let wide =
+        |dims: &Vec<Option<usize>>| dims.iter().skip(1).filter(|dim| dim.is_some_and(|n| n > 1)).count();
+    match &port.dims {
+        Some(dims) if wide(dims) > 1 || dims.len() > 5 => {
+            Some(format!("is {port}, expected one row of scores an image, [N, classes]"))
+        }
+        _ => None,
+    }
+}
+
+/// Scores of one image, where the shape tells.
+fn width(output: &Output) -> Option<usize> {
+    if let Some(names) = &output.zip_map {
+        return Some(names.len());
+    }
+    output.port.dims.as_ref()?.get(1..)?.iter().try_fold(1, |n, dim| Some(n * (*dim)?))
+}
+
+/// Whether as many scores can be of `classes` classes: two have one score or two.
+fn fits(scores: usize, classes: Option<usize>) -> bool {
+    classes.is_some_and(|classes| classes == scores || (classes == 2 && scores == 1))
+}
+
+/// What scores are, by the operator that computes them and by the rows of a trial run, and why.
+///
+/// # Errors
+/// Bytes, which have no scale of their own.
+pub fn decide(output: &Output, rows: &[Vec<f32>], place: &str) -> Result<(Meaning, &'static str)> {
+    if output.port.kind == DataType::Uint8 {
+        let problem = format!(
+            "its output `{}` is {}, whose scale is unknown. Help: --outputs-are says what it holds",
+            output.port.name, output.port
+        );
+        return Err(Error::Model { place: place.into(), problem });
+    }
+    if output.ending == Ending::Softmax && rows.iter().all(|row| row.len() == 1) {
+        let problem =
+            format!("no classifier: its output `{}` is a softmax of one score, always 1", output.port.name);
+        return Err(Error::Model { place: place.into(), problem });
+    }
+    let finite = || rows.iter().filter(|row| row.iter().all(|x| x.is_finite()));
+    let sum = |row: &[f32]| row.iter().map(|&x| f64::from(x)).sum::<f64>();
+    let positive = finite().flatten().all(|&x| x >= 0.0);
+    let below_one = finite().flatten().all(|&x| x <= 1.0 + SUM as f32);
+    let several = finite().all(|row| row.len() > 1);
+    let any = finite().next().is_some();
+    if any && several && positive && finite().all(|row| (sum(row) - 1.0).abs() < SUM) {
+        return Ok((Meaning::Probabilities, "each row of a trial run sums to 1"));
+    }
+    let name = output.port.name.to_lowercase();
+    Ok(match output.ending {
+        Ending::Softmax if !any => (Meaning::Probabilities, "the network ends in a softmax"),
+        Ending::Sigmoid => (Meaning::Independent, "the network ends in a sigmoid"),
+        Ending::Softmax => {
+            (Meaning::Independent, "the network ends in a softmax, and its rows do not sum to 1")
+        }
+        Ending::Unbounded => (Meaning::Logits, "the network ends in a linear operator"),
+        _ if any && positive && below_one && !name.contains("logit") => {
+            (Meaning::Independent, "all values of a trial run lie within 0 to 1, and rows do not sum to 1")
+        }
+        _ => (Meaning::Logits, "values of a trial run lie outside of 0 to 1"),
+    })
+}
