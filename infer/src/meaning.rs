@@ -162,3 +162,79 @@ pub fn decide(output: &Output, rows: &[Vec<f32>], place: &str) -> Result<(Meanin
         _ => (Meaning::Logits, "values of a trial run lie outside of 0 to 1"),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use milenas_export::onnx::Port;
+
+    use super::*;
+
+    fn output(name: &str, kind: DataType, dims: &[Option<usize>]) -> Output {
+        let port = Port { name: name.into(), kind, dims: Some(dims.to_vec()) };
+        Output { port, ending: Ending::Other, zip_map: None }
+    }
+
+    const ROWS: [Option<usize>; 2] = [None, Some(5)];
+
+    #[test]
+    fn outputs_of_classifiers_are_found() {
+        let floats = |name: &str, dims: &[_]| output(name, DataType::Float, dims);
+        let at = |outputs: &[Output], asked, classes| select(outputs, asked, classes, "m").unwrap().0;
+        let index = output("label", DataType::Int64, &[None]);
+        assert_eq!(at(&[floats("y", &ROWS)], None, None), 0);
+        assert_eq!(at(&[floats("y", &[None, Some(5), Some(1), Some(1)])], None, None), 0);
+        assert_eq!(at(&[index.clone(), floats("y", &ROWS)], None, None), 1);
+        let two = [floats("embedding", &[None, Some(768)]), floats("logits", &ROWS)];
+        assert_eq!(at(&two, None, Some(768)), 0);
+        assert_eq!(at(&two, None, Some(9)), 1);
+        assert_eq!(at(&two, None, None), 1);
+        assert_eq!(at(&two, Some("embedding"), None), 0);
+        // One score is of two classes.
+        assert_eq!(at(&[floats("a", &[None, Some(1)]), floats("b", &ROWS)], None, Some(2)), 0);
+    }
+
+    #[test]
+    fn other_outputs_are_refused_with_what_they_are() {
+        let floats = |name: &str, dims: &[_]| output(name, DataType::Float, dims);
+        let refused = |outputs: &[Output], asked| select(outputs, asked, None, "m").unwrap_err().to_string();
+        let maps = floats("maps", &[None, Some(2), Some(32), Some(32)]);
+        assert!(refused(&[maps.clone()], None).contains("FLOAT [?, 2, 32, 32], expected one row"));
+        assert!(refused(&[output("y", DataType::Int64, &[None])], None).contains("index of a class"));
+        let ranked = Output { ending: Ending::Index, ..floats("y", &ROWS) };
+        assert!(refused(&[ranked], None).contains("order of classes"));
+        assert!(
+            refused(&[maps.clone(), output("s", DataType::String, &ROWS)], None)
+                .contains("none of its outputs")
+        );
+        let heads = [floats("age_logits", &ROWS), floats("sex_logits", &ROWS)];
+        assert!(refused(&heads, None).contains("--output-name"));
+        assert!(refused(&heads, Some("height")).contains("no output `height`; its outputs are `age_logits`"));
+        assert!(refused(&[maps], Some("maps")).contains("expected one row"));
+    }
+
+    #[test]
+    fn meanings_follow_the_rows_and_the_last_operator() {
+        let rows = |rows: &[[f32; 3]]| rows.iter().map(|row| row.to_vec()).collect::<Vec<_>>();
+        let decided = |ending, rows: &[Vec<f32>]| {
+            decide(&Output { ending, ..output("y", DataType::Float, &ROWS) }, rows, "m").unwrap().0
+        };
+        let (softmax, sigmoid) =
+            (rows(&[[0.2, 0.7, 0.1], [0.0, 0.0, 1.0]]), rows(&[[0.2, 0.9, 0.0], [0.0; 3]]));
+        let logits = rows(&[[0.2, -0.7, 3.0], [0.1, 0.2, 0.3]]);
+        for ending in [Ending::Softmax, Ending::Other, Ending::Unbounded] {
+            assert_eq!(decided(ending, &softmax), Meaning::Probabilities);
+        }
+        assert_eq!(decided(Ending::Sigmoid, &sigmoid), Meaning::Independent);
+        assert_eq!(decided(Ending::Other, &sigmoid), Meaning::Independent);
+        assert_eq!(decided(Ending::Unbounded, &sigmoid), Meaning::Logits);
+        assert_eq!(decided(Ending::Other, &logits), Meaning::Logits);
+        // A network that computes no numbers in the trial still says what it ends in.
+        let nothing = rows(&[[f32::NAN; 3]]);
+        assert_eq!(decided(Ending::Softmax, &nothing), Meaning::Probabilities);
+        assert_eq!(decided(Ending::Other, &nothing), Meaning::Logits);
+        let bytes = decide(&output("y", DataType::Uint8, &ROWS), &softmax, "m").unwrap_err().to_string();
+        assert!(bytes.contains("--outputs-are"), "{bytes}");
+        let one = Output { ending: Ending::Softmax, ..output("y", DataType::Float, &ROWS) };
+        assert!(decide(&one, &[vec![1.0]], "m").unwrap_err().to_string().contains("softmax of one score"));
+    }
+}

@@ -262,7 +262,8 @@ fn one_score(
     }
     resolver.parts.push(Part { name: "classes", value: classes.to_string(), origin: ASSUMED.into() });
     let logit = meaning == Meaning::Logits;
-    (Box::new(OneScore::new(runtime, logit, single)), Meaning::Independent, classes)
+    let meaning = if single { Meaning::Independent } else { Meaning::Probabilities };
+    (Box::new(OneScore::new(runtime, logit, single)), meaning, classes)
 }
 
 /// This project's runtime, without the steps that stand around the network in the file: the scale of bytes, which

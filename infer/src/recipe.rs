@@ -236,10 +236,13 @@ impl Resolver {
         contract.validate().map_err(|e| refused(e.to_string()))?;
 
         let layout = if feed.layout == Layout::Nchw { "nchw" } else { "nhwc" };
-        let graph = |user: bool| if user { GIVEN } else { GRAPH };
-        let (by_size, by_layout) = (self.user().size.is_some(), self.user().layout.is_some());
-        self.part("size", format!("{height}x{width}"), graph(by_size));
-        self.part("layout", layout, graph(by_layout));
+        let by_size = match feed.open {
+            true => self.pick(|r| r.size).map_or(fallback.into(), |(_, origin)| origin),
+            false => GRAPH.into(),
+        };
+        let by_layout = if self.user().layout.is_some() { GIVEN } else { GRAPH };
+        self.part("size", format!("{height}x{width}"), &by_size);
+        self.part("layout", layout, by_layout);
         if !bytes {
             self.part("mean", list(&contract.mean), &origins[0]);
             self.part("std", list(&contract.std), &origins[1]);
@@ -253,10 +256,14 @@ impl Resolver {
         let exif = if contract.orientation == ExifOrientation::Ignore { "ignore" } else { "apply" };
         self.part("exif", exif, &origins[5]);
         self.note_contract();
+        if self.card.as_ref().is_some_and(|card| card.input != contract) {
+            self.notes
+                .push(format!("{}: options for images differ from its card, and go before it", self.place));
+        }
         Ok(if bytes { contract.of_bytes() } else { contract })
     }
 
-    /// One line on what was assumed, one on what the file says, one on what goes before the card.
+    /// One line on what was assumed, and one on what the file says.
     fn note_contract(&mut self) {
         let place = &self.place;
         let of = |origin: &str| -> Vec<String> {
@@ -278,12 +285,6 @@ impl Resolver {
             if !said.is_empty() {
                 notes.push(format!("{place}: {said} by {origin}"));
             }
-        }
-        let given =
-            self.parts.iter().any(|part| part.origin == GIVEN && !["size", "layout"].contains(&part.name));
-        if self.card.is_some() && given {
-            notes
-                .push(format!("{place}: options for the preparation of images go before what its card says"));
         }
         self.notes.extend(notes);
     }
@@ -385,12 +386,18 @@ fn on_one_scale(mut user: Recipe, notes: &mut Vec<String>, place: &str) -> Resul
     let mut said = Vec::new();
     for (name, values) in [("mean", &mut user.mean), ("std", &mut user.std)] {
         if let Some(values) = values {
-            values.iter_mut().for_each(|x| *x /= 255.0);
+            values.iter_mut().for_each(|x| *x = per_byte(*x));
             said.push(format!("--{name} {}", list(values)));
         }
     }
     notes.push(format!("{place}: values above 1 are of pixels of 0 to 255: taken as {}", said.join(" ")));
     Ok(user)
+}
+
+/// A value on the scale where white is 255, on that where it is 1: 57.12 is 0.224.
+fn per_byte(value: f32) -> f32 {
+    // By its decimal form: the nearest float of 57.12, divided, would miss that of 0.224.
+    value.to_string().parse::<f64>().map_or(value / 255.0, |x| (x / 255.0) as f32)
 }
 
 /// As torchvision prepares for ImageNet; of one channel, 0 to 1.

@@ -9,7 +9,6 @@ use std::path::Path;
 use milenas_export::onnx::schema::tensor_shape_proto::dimension::Value;
 use milenas_export::onnx::schema::{ModelProto, type_proto};
 use milenas_infer::Error;
-use milenas_infer::answer::{Meaning, softmax};
 use milenas_infer::model::{Classifier, Options};
 use milenas_infer::recipe::Recipe;
 use milenas_infer::runtime::{Choice, Kind};
@@ -49,11 +48,7 @@ fn probabilities(model: &Classifier) -> Vec<f64> {
     }
     let answers = model.runtime.run(&images, IMAGES).unwrap();
     assert_eq!(answers.len(), IMAGES);
-    let probabilities = answers.iter().flat_map(|answer| match model.meaning {
-        Meaning::Logits => softmax(&answer.outputs),
-        Meaning::Probabilities => answer.outputs.iter().map(|&p| f64::from(p)).collect(),
-    });
-    probabilities.collect()
+    answers.iter().flat_map(|answer| model.meaning.probabilities(&answer.outputs)).collect()
 }
 
 #[track_caller]
@@ -141,7 +136,8 @@ fn a_file_without_card_is_run_as_the_user_says() {
     {
         let Some(model) = load(path, kind, &said) else { continue };
         assert_eq!((model.labels.len(), model.labels[9].as_str()), (10, "class_9"));
-        assert_eq!(model.notes.len(), 1, "how pictures are cropped is assumed");
+        let [crop, outputs] = &model.notes[..] else { panic!("{:?}", model.notes) };
+        assert!(crop.contains("--resize 19 is assumed") && outputs.contains("taken as logits"), "{outputs}");
         assert_close(&probabilities(&model), &expected, 1e-4, kind.name());
     }
 }
@@ -174,7 +170,9 @@ fn flags_go_before_the_card_and_that_is_told() {
     );
     let full = "milenas-infer classify foreign.onnx a.pgm --mean 0.5 --std 0.25 --resize stretch";
     let full = succeed(root, full);
-    assert!(!full.err.contains("note:") && full.out.contains(",class_"), "{}\n{}", full.err, full.out);
+    let noted = full.err.matches("note:").count();
+    assert!(noted == 1 && full.err.contains("taken as logits"), "{}", full.err);
+    assert!(full.out.contains(",class_"), "{}", full.out);
     let bench = run(root, "milenas-infer bench foreign.onnx --runtime native --batch 2 --runs 1 --json");
     assert!(bench.out.contains("\"runtime\":\"native\""), "{}", bench.out);
 }

@@ -269,16 +269,16 @@ pub struct TypeProto {
 
 /// The kinds of [`TypeProto`].
 pub mod type_proto {
-    use super::TensorShapeProto;
+    use super::{TensorShapeProto, TypeProto};
 
     #[derive(Clone, PartialEq, Eq, Hash, prost::Oneof)]
     pub enum Value {
         #[prost(message, tag = "1")]
         TensorType(Tensor),
         #[prost(message, tag = "4")]
-        SequenceType(Opaque),
+        SequenceType(Sequence),
         #[prost(message, tag = "5")]
-        MapType(Opaque),
+        MapType(Map),
         #[prost(message, tag = "8")]
         SparseTensorType(Opaque),
         #[prost(message, tag = "9")]
@@ -293,6 +293,23 @@ pub mod type_proto {
         pub elem_type: i32,
         #[prost(message, optional, tag = "2")]
         pub shape: Option<TensorShapeProto>,
+    }
+
+    /// The type of a list.
+    #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+    pub struct Sequence {
+        #[prost(message, optional, boxed, tag = "1")]
+        pub elem_type: Option<Box<TypeProto>>,
+    }
+
+    /// The type of a map.
+    #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+    pub struct Map {
+        /// A [`DataType`](super::DataType).
+        #[prost(int32, tag = "1")]
+        pub key_type: i32,
+        #[prost(message, optional, boxed, tag = "2")]
+        pub value_type: Option<Box<TypeProto>>,
     }
 
     /// A type whose details are not read.

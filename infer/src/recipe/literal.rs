@@ -133,15 +133,11 @@ impl Parser<'_> {
             Some('U') => self.code(8),
             Some('u') => match self.hex(4)? {
                 // JSON writes a character outside the basic plane as two halves.
-                high @ 0xd800..0xdc00 => {
-                    let low = if self.rest().starts_with("\\u") {
-                        self.at += 2;
-                        self.hex(4)?
-                    } else {
-                        0
-                    };
-                    let code = 0x10000 + ((high - 0xd800) << 10) + (low.wrapping_sub(0xdc00) & 0x3ff);
-                    char::from_u32(code).ok_or_else(|| "half a character".into())
+                high @ 0xd800..0xdc00 if self.rest().starts_with("\\u") => {
+                    self.at += 2;
+                    let low = self.hex(4)?.checked_sub(0xdc00).filter(|low| *low < 0x400);
+                    let code = low.map(|low| 0x10000 + ((high - 0xd800) << 10) + low);
+                    code.and_then(char::from_u32).ok_or_else(|| "half a character".into())
                 }
                 code => char::from_u32(code).ok_or_else(|| "half a character".into()),
             },

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::*;
 
 fn feed(element: Element) -> Feed {
-    Feed { input: "x".into(), layout: Layout::Nchw, element, image: [3, 224, 224], batch: None }
+    Feed { input: "x".into(), layout: Layout::Nchw, element, image: [3, 224, 224], batch: None, open: false }
 }
 
 fn resolver(user: &Recipe, metadata: &[(&str, &str)], path: &Path) -> Result<Resolver> {

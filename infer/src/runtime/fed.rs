@@ -155,7 +155,10 @@ mod tests {
 
     fn fed(batch: Option<usize>, rule: fn(usize, Vec<f32>) -> Result<Raw>) -> Fed {
         let (layout, element) = (Layout::Nchw, Element::Float);
-        Fed::new(Sums(rule), Feed { input: "x".into(), layout, element, image: [1, 1, 3], batch })
+        Fed::new(
+            Sums(rule),
+            Feed { input: "x".into(), layout, element, image: [1, 1, 3], batch, open: false },
+        )
     }
 
     const IMAGES: [f32; 6] = [1.0, 2.0, 3.0, 10.0, 20.0, 30.0];
@@ -183,7 +186,10 @@ mod tests {
     #[test]
     fn images_of_a_file_that_fixes_its_batch_are_computed_one_by_one() {
         let baked = |batch: usize, values: Vec<f32>| Ok(Raw { dims: vec![1, 2 * batch], values });
-        let columns = |batch: usize, values: Vec<f32>| Ok(Raw { dims: vec![2, batch], values });
+        let columns = |batch: usize, values: Vec<f32>| {
+            let values = (0..2 * batch).map(|i| values[i % batch * 2 + i / batch]).collect();
+            Ok(Raw { dims: vec![2, batch], values })
+        };
         let mixed = |batch: usize, mut values: Vec<f32>| {
             values.reverse();
             if batch == 1 {

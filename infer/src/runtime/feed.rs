@@ -21,6 +21,8 @@ pub struct Feed {
     pub image: [usize; 3],
     /// The batch size that the file is limited to; any without it.
     pub batch: Option<usize>,
+    /// Whether the file takes images of any height or width.
+    pub open: bool,
 }
 
 /// The types of elements that an input may have.
@@ -120,14 +122,15 @@ impl Feed {
                 Ok(fixed.or(asked).or(said.open_size.map(|size| size[axis])).unwrap_or_default())
             }
         };
-        let height = pick(0, height)?;
-        let width = pick(1, width)?;
+        let open = height.is_none() || width.is_none();
+        let (height, width) = (pick(0, height)?, pick(1, width)?);
         Ok(Feed {
             input: input.name.clone(),
             layout,
             element,
             image: [channels, height, width],
             batch: dims[0],
+            open,
         })
     }
 
@@ -189,5 +192,70 @@ fn layout(dims: &[Option<usize>; 4], shown: Option<Layout>, element: Element) ->
             Element::Byte if dims[1].is_none() && dims[3].is_none() => Some(Layout::Nhwc),
             _ => (dims[1].is_some() && channels(dims[1])).then_some(Layout::Nchw),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use milenas_export::onnx::Port;
+
+    use super::*;
+
+    fn interface(kind: DataType, dims: &[Option<usize>], layout: Option<Layout>) -> Interface {
+        let inputs = vec![Port { name: "x".into(), kind, dims: Some(dims.to_vec()) }];
+        let (outputs, metadata, external) = (Vec::new(), Default::default(), Vec::new());
+        Interface { inputs, outputs, metadata, layout, channels: None, external }
+    }
+
+    const OPEN: [Option<usize>; 4] = [None, Some(3), None, None];
+
+    #[test]
+    fn images_are_fed_in_their_layout_or_refused() {
+        let sized = |size| Shape { size, ..Shape::default() };
+        let feed = |kind, dims: &[_], said, shown| Feed::new(&interface(kind, dims, shown), said, "m.onnx");
+        let layout = |dims: [Option<usize>; 4], shown| {
+            let feed = feed(DataType::Float, &dims, sized(Some([4, 6])), shown).unwrap();
+            assert_eq!(feed.image, [3, 4, 6]);
+            feed.layout
+        };
+        assert_eq!(layout(OPEN, None), Layout::Nchw);
+        assert_eq!(layout([None, None, None, Some(3)], None), Layout::Nhwc);
+        assert_eq!(layout([None, Some(4), Some(6), Some(3)], Some(Layout::Nchw)), Layout::Nhwc);
+        assert_eq!(layout([None; 4], Some(Layout::Nhwc)), Layout::Nhwc);
+        let bytes = [Some(2), Some(4), Some(6), Some(1)];
+        assert_eq!(feed(DataType::Uint8, &bytes, sized(None), None).unwrap().shape(2), [2, 4, 6, 1]);
+        let open_size = Shape { open_size: Some([5, 7]), ..Shape::default() };
+        assert_eq!(feed(DataType::Float16, &OPEN, open_size, None).unwrap().image, [3, 5, 7]);
+        // What the file has goes before what its metadata says.
+        let fixed = [None, Some(3), Some(4), Some(6)];
+        assert_eq!(feed(DataType::Double, &fixed, open_size, None).unwrap().image, [3, 4, 6]);
+        for (kind, dims, size, expected) in [
+            (DataType::Float, &OPEN[..], None, "--size HxW"),
+            (DataType::Float, &fixed, Some([4, 7]), "width 6, --size says 7"),
+            (DataType::Float, &[None; 4], Some([4, 7]), "--layout nchw or nhwc"),
+            (DataType::Float, &[None, Some(12), Some(4), Some(6)], None, "layout"),
+            (DataType::Int64, &OPEN, Some([4, 6]), "INT64 [?, 3, ?, ?], expected"),
+            (DataType::Float, &OPEN[..3], Some([4, 6]), "[?, 3, ?], expected"),
+        ] {
+            let message = feed(kind, dims, sized(size), None).unwrap_err().to_string();
+            assert!(message.starts_with("m.onnx: ") && message.contains(expected), "{message}");
+        }
+    }
+
+    #[test]
+    fn elements_are_converted_and_interleaved() {
+        let images: Vec<f32> = (0..12).map(|i| i as f32).collect();
+        let feed = |layout, element| {
+            let feed =
+                Feed { input: "x".into(), layout, element, image: [3, 1, 2], batch: None, open: false };
+            feed.pixels(images.clone().into())
+        };
+        let by_pixel = [0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11];
+        assert_eq!(feed(Layout::Nhwc, Element::Byte), Pixels::Bytes(by_pixel.to_vec()));
+        assert_eq!(feed(Layout::Nchw, Element::Byte), Pixels::Bytes((0..12).collect()));
+        let numbers = by_pixel.map(f32::from).to_vec();
+        assert_eq!(feed(Layout::Nhwc, Element::Float), Pixels::Floats(numbers.into()));
+        let halves = (0..12).map(|i| f16::from_f32(i as f32)).collect();
+        assert_eq!(feed(Layout::Nchw, Element::Half), Pixels::Halves(halves));
     }
 }

@@ -15,7 +15,6 @@ use ort::value::{DynValue, MapValueType, TensorRef};
 
 use super::fed::{Library, Raw};
 use super::{Choice, Feed, Kind, Pixels};
-use crate::error::brief;
 use crate::{Error, Result};
 
 /// A session on the processor.
@@ -34,7 +33,7 @@ impl Ort {
         let place = path.display().to_string();
         let session = open(path, choice.threads).map_err(|problem| {
             let problem = problem.replace(&format!("Load model from {place} failed:"), "");
-            Error::Model { problem: format!("ONNX Runtime refuses it: {}", brief(&problem)), place }
+            Error::Model { problem: format!("ONNX Runtime refuses it: {}", reason(&problem)), place }
         })?;
         Ok(Ort { session: Mutex::new(session), output })
     }
@@ -58,6 +57,13 @@ impl Ort {
             None => elements(value, *kind),
         }
     }
+}
+
+/// ONNX Runtime's reason without the places in its source.
+fn reason(text: &str) -> String {
+    let text = text.split_once("Status Message: ").map_or(text, |(_, message)| message);
+    let inner = |word: &&str| !word.contains("onnxruntime_src") && !word.contains("onnxruntime::");
+    crate::error::brief(&text.split_whitespace().filter(inner).collect::<Vec<_>>().join(" "))
 }
 
 /// The elements of a tensor as floats.
@@ -110,7 +116,7 @@ fn named_scores(value: &DynValue, classes: &[String]) -> ort::Result<Raw> {
 fn load(path: &Path) -> Result<()> {
     let refused = |problem: String| Error::Unavailable {
         name: Kind::Ort.name(),
-        problem: format!("{}. Help: `pip install onnxruntime` has a library that works", brief(&problem)),
+        problem: format!("{}. Help: `pip install onnxruntime` has a library that works", reason(&problem)),
     };
     let path = std::path::absolute(path).map_err(|e| refused(e.to_string()))?;
     ort::init_from(path).map_err(|e| refused(e.to_string()))?.commit();
@@ -141,7 +147,7 @@ impl Library for Ort {
 
     fn compute(&self, feed: &Feed, pixels: Pixels, batch: usize) -> Result<Raw> {
         let failed =
-            |e: ort::Error| Error::Runtime { name: Kind::Ort.name(), problem: brief(&e.to_string()) };
+            |e: ort::Error| Error::Runtime { name: Kind::Ort.name(), problem: reason(&e.to_string()) };
         self.run(feed, &pixels, batch).map_err(failed)
     }
 }

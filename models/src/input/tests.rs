@@ -240,6 +240,35 @@ fn luma_and_normalising() {
 }
 
 #[test]
+fn blue_comes_first_where_asked_for() {
+    let image = Image::new(2, 1, vec![10, 20, 30, 40, 50, 60], None).unwrap();
+    let mut bgr = contract(1, 2, Resize::Stretch);
+    bgr.order = ChannelOrder::Bgr;
+    assert_eq!(bgr.prepare(&image).unwrap(), [30, 20, 10, 60, 50, 40]);
+    bgr.channels = 1;
+    (bgr.mean, bgr.std) = (vec![0.0], vec![1.0]);
+    assert!(bgr.validate().unwrap_err().to_string().contains("order"));
+}
+
+/// Files of versions that had neither are read, and are written as they were.
+#[test]
+fn parts_at_their_defaults_are_not_written() {
+    let plain = contract(2, 2, Resize::Stretch);
+    let json = serde_json::to_string(&plain).unwrap();
+    assert!(!["filter", "order", "orientation"].iter().any(|key| json.contains(key)), "{json}");
+    assert_eq!(serde_json::from_str::<InputContract>(&json).unwrap(), plain);
+    let other = InputContract {
+        filter: Filter::Lanczos,
+        order: ChannelOrder::Bgr,
+        orientation: ExifOrientation::Ignore,
+        resize: Resize::Letterbox { fill: [1, 2, 3] },
+        ..plain
+    };
+    let json = serde_json::to_string(&other).unwrap();
+    assert_eq!(serde_json::from_str::<InputContract>(&json).unwrap(), other);
+}
+
+#[test]
 fn contracts_are_checked_when_read() {
     let whole = contract(8, 8, Resize::ShorterSide { side: 9 });
     let json = serde_json::to_string(&whole).unwrap();

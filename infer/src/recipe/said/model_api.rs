@@ -1,6 +1,6 @@
 //! `model_info` of OpenVINO's Model API in the metadata: `model_info labels`, `model_info mean_values`, ...
 
-use super::super::{Recipe, ResizeRule};
+use super::super::{Recipe, ResizeRule, per_byte};
 use super::{Context, Statement};
 
 pub(super) fn read(context: &Context) -> Vec<Statement> {
@@ -15,7 +15,7 @@ pub(super) fn read(context: &Context) -> Vec<Statement> {
     };
     // The network takes pixels of 0 to 255 where nothing is said of their scale.
     let on_bytes = |text: Option<&str>, default: f32| {
-        text.and_then(list).unwrap_or(vec![default]).iter().map(|x| x / 255.0).collect()
+        text.and_then(list).unwrap_or(vec![default]).iter().map(|x| per_byte(*x)).collect()
     };
     let pad = get("pad_value").and_then(|text| text.parse().ok()).unwrap_or(0);
     let resize = match get("resize_type") {

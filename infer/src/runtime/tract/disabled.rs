@@ -42,7 +42,8 @@ mod tests {
     #[test]
     fn it_says_how_to_get_it() {
         let (layout, element) = (Layout::Nchw, Element::Float);
-        let mut feed = Feed { input: "x".into(), layout, element, image: [3, 4, 4], batch: None };
+        let mut feed =
+            Feed { input: "x".into(), layout, element, image: [3, 4, 4], batch: None, open: false };
         let error = Tract::new(Path::new("model.onnx"), &mut feed, 0).err().unwrap().to_string();
         assert!(error.contains("cargo install --path infer --features tract"), "{error}");
     }
