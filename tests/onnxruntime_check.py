@@ -1,4 +1,4 @@
-"""Exported files pass onnx's full check, and ONNX Runtime and OpenVINO agree with the programs of this project.
+"""Exported files pass onnx's full check, and ONNX Runtime, OpenVINO and OpenCV agree with the programs of this project.
 
     python tests/onnxruntime_check.py target/debug
 
@@ -15,6 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -53,6 +54,13 @@ def openvino_answers(path, fed):
     return model(fed)[0]
 
 
+def opencv_answers(path, fed):
+    """OpenCV's importer asks for every attribute by its presence, as other readers do not."""
+    network = cv2.dnn.readNetFromONNX(str(path))
+    network.setInput(fed)
+    return network.forward()
+
+
 def close(name, found, expected, tolerance=TOLERANCE):
     scale = max(1.0, float(np.abs(expected).max()))
     worst = float(np.abs(found - expected).max()) / scale
@@ -73,6 +81,8 @@ def published(bin_dir, folder):
     # An untrained network of this depth turns a last bit into more than a trained one does.
     for target in ("candle-onnx", "onnxruntime"):
         close(f"--target {target}", logits[target], logits["portable"], 3e-3)
+    for target in sessions:
+        opencv(folder / f"{target}.onnx", x, logits[target], 3e-3)
     for batch in (1, 2, 7):
         x = np.zeros((batch, *s.get_inputs()[0].shape[1:]), dtype=np.float32)
         assert s.run(None, {"input": x})[0].shape == (batch, 10)
@@ -132,6 +142,11 @@ def integers(bin_dir, folder, files, x):
         # A number on the edge between two integers may fall to either side.
         close(f"--int8, {method}", np.array([float(r["score"]) for r in rows]), p[range(len(p)), [int(r["index"]) for r in rows]], 3e-2)
         close("  OpenVINO", openvino_answers(path, x), p, 3e-2)
+        opencv(path, x, p, 1e-2)
+
+
+def opencv(path, fed, expected, tolerance):
+    close("  OpenCV", opencv_answers(path, fed).reshape(expected.shape), expected, tolerance)
 
 
 def formats(bin_dir, folder):
@@ -161,6 +176,7 @@ def formats(bin_dir, folder):
         run(export, *small, *options, "-o", path)
         close(" ".join(options), session(path).run(None, {"input": fed})[0], expected, tolerance)
         close("  OpenVINO", openvino_answers(path, fed), expected, tolerance)
+        opencv(path, fed, session(path).run(None, {"input": fed})[0], 1e-5)
         files = [folder / f"{i}.png" for i in range(3)]
         for file, image in zip(files, pixels):
             Image.fromarray(image).save(file)
@@ -243,7 +259,7 @@ def main():
             file = Path(folder) / "genotype.txt"
             file.write_text(genotype)
             trained(bin_dir, Path(folder), "DARTS_V2" if genotype == "DARTS_V2" else file)
-    print("ONNX Runtime", ort.__version__, "and OpenVINO", openvino.__version__, "agree")
+    print("ONNX Runtime", ort.__version__, "OpenVINO", openvino.__version__, "and OpenCV", cv2.__version__, "agree")
 
 
 if __name__ == "__main__":
