@@ -11,6 +11,7 @@ use milenas_models::{CARD_KEY, Card, InputContract, Rng, file, hexadecimal};
 use sha2::{Digest, Sha256};
 
 use crate::answer::Meaning;
+use crate::error::brief;
 use crate::meaning::{decide, select};
 use crate::recipe::{ASSUMED, Context, GIVEN, GRAPH, Part, Recipe, Resolver};
 use crate::runtime::{
@@ -100,7 +101,7 @@ impl Classifier {
             Kind::Native => {
                 drop(trial);
                 let proto = onnx::only_output(proto, &output.port.name);
-                let native = native(&proto, &mut input, options, &place)?;
+                let native = native(&proto, &mut input, options, card.is_some(), &place)?;
                 // Its softmax may have been taken off.
                 if ending == Ending::Softmax && native.meaning() == Meaning::Logits {
                     ending = Ending::Unbounded;
@@ -272,21 +273,22 @@ fn native(
     proto: &onnx::schema::ModelProto,
     input: &mut InputContract,
     options: &Options,
+    own: bool,
     place: &str,
 ) -> Result<Native> {
-    let decoded = onnx::decode_proto(proto, place).map_err(|error| match error {
-        milenas_export::Error::Operators { .. } => {
-            let text = error.to_string();
-            let problem = text.strip_prefix(&format!("{place}: ")).unwrap_or(&text);
-            let problem = format!(
-                "{}. Help: --runtime ort has every operator",
-                problem.split(". Help").next().unwrap_or(problem)
-            );
-            Error::Model { place: place.into(), problem }
-        }
-        error => error.into(),
-    })?;
+    let decoded = onnx::decode_proto(proto, place);
+    let decoded = decoded.map_err(|error| if own { error.into() } else { undecoded(&error, place) })?;
     let onnx::Decoded { mut graph, mut weights, bytes, .. } = decoded;
     milenas_export::undress(&mut graph, &mut weights, bytes.then_some(input))?;
     Native::new(graph, weights, options.features, options.runtime.precision, place)
+}
+
+/// Why the native runtime does not run a file of another program.
+fn undecoded(error: &milenas_export::Error, place: &str) -> Error {
+    let text = error.to_string();
+    let problem = text.strip_prefix(place).unwrap_or(&text).trim_start_matches([':', ',', ' ']);
+    // The exporter's advice is for files that it wrote.
+    let problem = problem.split(". Help: ").next().unwrap_or(problem);
+    let problem = format!("{}. Help: --runtime ort has every operator", brief(problem));
+    Error::Model { place: place.into(), problem }
 }
