@@ -6,11 +6,17 @@
 
 mod complete;
 mod decode;
+mod jpeg;
+mod known;
+mod limits;
 mod picture;
 #[cfg(test)]
 mod tests;
+mod tga;
+mod tiff;
 
-pub use decode::{Limits, decode};
+pub use decode::decode;
+pub use limits::{EXPANSION, Limits, PIXELS};
 pub use picture::Image;
 
 use fast_image_resize::images::{TypedImage, TypedImageRef};
