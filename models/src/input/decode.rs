@@ -36,7 +36,7 @@ fn decode_any(bytes: &[u8], limits: &Limits) -> Result<Image> {
         return tiff::decode(bytes, limits);
     }
     let format = match image::guess_format(bytes) {
-        Ok(format) if format.reading_enabled() => format,
+        Ok(format) if format.reading_enabled() && format != ImageFormat::Tiff => format,
         _ if tga::is_tga(bytes) => ImageFormat::Tga,
         _ => return Err(known::refusal(bytes)),
     };
@@ -53,7 +53,21 @@ fn decode_any(bytes: &[u8], limits: &Limits) -> Result<Image> {
         return Err(Error::Truncated { place: place(format), problem });
     }
     let orientation = orientation(&mut decoder);
-    upright(DynamicImage::from_decoder(decoder).map_err(explain)?, orientation)
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(explain)?;
+    if format == ImageFormat::Bmp {
+        picture = without_unused_alpha(picture);
+    }
+    upright(picture, orientation)
+}
+
+/// BMP often has bits for alpha that nothing was written to: an image that is transparent everywhere has no alpha.
+fn without_unused_alpha(picture: DynamicImage) -> DynamicImage {
+    match picture {
+        DynamicImage::ImageRgba8(pixels) if pixels.pixels().all(|pixel| pixel.0[3] == 0) => {
+            DynamicImage::ImageRgba8(pixels).into_rgb8().into()
+        }
+        other => other,
+    }
 }
 
 fn decode_jpeg(bytes: &[u8], limits: &Limits) -> Result<Image> {

@@ -11,7 +11,7 @@ use image::{DynamicImage, GrayImage, ImageResult, RgbImage};
 use jpeg_decoder::PixelFormat;
 
 /// Zero bytes at the end of a file that may belong to its pixels. More of them are padding.
-const KEPT_ZEROS: usize = 8;
+const KEPT_ZEROS: usize = 2;
 
 /// Bytes behind a file without an end marker. Neither they nor their complements are ff, which begins a marker, or 00.
 const PATTERN: [u8; 16] =
@@ -175,8 +175,8 @@ pub(super) fn pixels(
         return separate(bytes).map(Ok);
     }
     let body = body(bytes);
-    let decoded = |mask: u8| {
-        let bytes = [body, &PATTERN.map(|byte| byte ^ mask), &[0xff, 0xd9]].concat();
+    let decoded = |ending: &[u8]| {
+        let bytes = [body, ending, &[0xff, 0xd9]].concat();
         if structure.separate() { separate(&bytes) } else { usual(&bytes) }
     };
     let digest = |image: &DynamicImage| {
@@ -184,11 +184,12 @@ pub(super) fn pixels(
         image.as_bytes().hash(&mut hasher);
         hasher.finish()
     };
-    // The two endings differ in every bit.
-    let other = decoded(0xff).map(|image| digest(&image));
-    let Ok(image) = decoded(0) else { return Ok(Err(cut(bytes))) };
-    match other {
-        Ok(other) if other == digest(&image) => Ok(Ok(image)),
+    // The first two endings differ in every bit. The last one has nothing that could be an invalid code, at which
+    // decoders stop.
+    let [one, other] =
+        [0, 0xff].map(|mask| decoded(&PATTERN.map(|byte| byte ^ mask)).map(|image| digest(&image)));
+    match (one, other, decoded(&[])) {
+        (Ok(one), Ok(other), Ok(image)) if one == other && one == digest(&image) => Ok(Ok(image)),
         _ => Ok(Err(cut(bytes))),
     }
 }

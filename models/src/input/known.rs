@@ -3,7 +3,7 @@
 use crate::Error;
 
 /// Formats that are read, for messages.
-pub(super) const READ: &str = "JPEG, PNG, WebP, GIF, BMP, TIFF, PNM, QOI, ICO and TGA are read";
+pub(super) const READ: &str = "JPEG, PNG, WebP, GIF, BMP, TIFF, PNM, QOI and TGA are read";
 
 const IMAGE: &str = "convert it to PNG or JPEG";
 const RAW: &str = "develop it and export it as PNG or JPEG";
@@ -39,6 +39,7 @@ const FORMATS: &[Format] = &[
     Format { name: "farbfeld image", help: IMAGE, offset: 0, magic: b"farbfeld" },
     Format { name: "PFM image of floating-point values", help: IMAGE, offset: 0, magic: b"PF\n" },
     Format { name: "PFM image of floating-point values", help: IMAGE, offset: 0, magic: b"Pf\n" },
+    Format { name: "Windows icon (ICO)", help: IMAGE, offset: 0, magic: b"\0\0\x01\0" },
     Format { name: "Windows cursor", help: IMAGE, offset: 0, magic: b"\0\0\x02\0" },
     Format { name: "macOS icon (ICNS)", help: IMAGE, offset: 0, magic: b"icns" },
     Format { name: "DICOM image", help: IMAGE, offset: 128, magic: b"DICM" },

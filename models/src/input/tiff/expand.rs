@@ -42,8 +42,8 @@ fn expanded(
         [across, down] => layout.chunk[0].div_ceil(across) * rows.div_ceil(down) * (across * down + 2),
     };
     let mut range = layout.chunk_range(plane, cell);
-    if layout.compression == Compression::None {
-        // The stated length may be wrong; the pixels have one length alone.
+    if layout.compression == Compression::None && range.is_empty() {
+        // Some writers state no length; that of the pixels is known.
         range.end = range.start.saturating_add(length as u64);
     }
     let stored = directory.slice(range)?;
@@ -183,12 +183,18 @@ fn jpeg(stored: &[u8], directory: &Directory, layout: &Layout, rows: usize) -> R
         return Err(truncated(problem));
     }
     let mut decoder = jpeg_decoder::Decoder::new(&*whole);
-    decoder.set_color_transform(match layout.jpeg_colours {
-        true => ColorTransform::YCbCr,
-        false => ColorTransform::None,
+    // Without a conversion of colours; that of CMYK inverts the samples.
+    decoder.set_color_transform(match (layout.jpeg_colours, layout.plane_samples()) {
+        (true, _) => ColorTransform::YCbCr,
+        (false, 3) => ColorTransform::RGB,
+        (false, 4) => ColorTransform::CMYK,
+        (false, _) => ColorTransform::None,
     });
     decoder.set_max_decoding_buffer_size(rows.saturating_mul(layout.row_bytes()).saturating_mul(4));
-    let damaged = |error: jpeg_decoder::Error| malformed(format!("JPEG of a strip or tile: {error}"));
+    let damaged = |error: jpeg_decoder::Error| match error {
+        jpeg_decoder::Error::Unsupported(_) => unread("a kind of JPEG compression that is not read"),
+        _ => malformed("the JPEG of a strip or tile is damaged"),
+    };
     decoder.read_info().map_err(damaged)?;
     let Some(info) = decoder.info() else { return Err(malformed("JPEG of a strip or tile without a frame")) };
     let [width, height] = [info.width, info.height].map(usize::from);
@@ -200,7 +206,10 @@ fn jpeg(stored: &[u8], directory: &Directory, layout: &Layout, rows: usize) -> R
             "a strip or tile is {width}x{height} pixels with {samples} samples in its JPEG, expected {expected}"
         )));
     }
-    let pixels = decoder.decode().map_err(damaged)?;
+    let mut pixels = decoder.decode().map_err(damaged)?;
+    if samples == 4 {
+        pixels.iter_mut().for_each(|sample| *sample = 255 - *sample);
+    }
     if width == layout.chunk[0] {
         return Ok(pixels);
     }

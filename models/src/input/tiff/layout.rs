@@ -136,9 +136,11 @@ impl Layout {
         }
         let alpha = alpha(meaning, samples as usize, &extra)?;
         let predictor = match number(tag::PREDICTOR, 1)? {
-            2 if compression != Compression::Jpeg => Predictor::Left,
+            // As in libtiff, the tag has a meaning for two ways of compression alone.
+            _ if !matches!(compression, Compression::Lzw | Compression::Deflate) => Predictor::None,
+            1 => Predictor::None,
+            2 => Predictor::Left,
             3 if format == Format::Float => Predictor::Float,
-            1 | 2 => Predictor::None,
             other => return Err(unread(format_args!("predictor {other}"))),
         };
         let mut layout = Layout {
@@ -153,7 +155,7 @@ impl Layout {
             alpha,
             planar: number(tag::PLANAR, 1)? == 2 && samples > 1,
             chunk: [0; 2],
-            tiled: directory.has(tag::TILE_OFFSETS),
+            tiled: directory.has(tag::TILE_WIDTH),
             subsampling: [1; 2],
             big_endian: directory.big_endian(),
             reversed: number(tag::FILL_ORDER, 1)? == 2,
@@ -196,7 +198,8 @@ impl Layout {
 
     fn place_chunks(&mut self, directory: &Directory) -> Result<()> {
         let number = |tag: u16, default: u64| Ok::<_, Error>(directory.number(tag)?.unwrap_or(default));
-        let [offsets, lengths] = match self.tiled {
+        // Some writers give the places of tiles as those of strips.
+        let [offsets, lengths] = match directory.has(tag::TILE_OFFSETS) {
             true => [tag::TILE_OFFSETS, tag::TILE_LENGTHS],
             false => [tag::STRIP_OFFSETS, tag::STRIP_LENGTHS],
         };
