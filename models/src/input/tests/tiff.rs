@@ -125,7 +125,7 @@ fn gray_of_every_number_of_bits_is_read() {
             [0, 85, 170, 255, 255, 170, 85, 0],
         ),
         ("4 bits", File::new(4, 1, 1, vec![0x01, 0x23, 0xcd, 0xef]), [0, 17, 34, 51, 204, 221, 238, 255]),
-        ("3 bits", File::new(3, 1, 1, vec![0b000_001_01, 0b0_011_0000, 0b100_101_11, 0b0_111_0000]), rising),
+        ("3 bits", File::new(3, 1, 1, vec![0x05, 0x30, 0x97, 0x70]), rising),
         ("8 bits", File::new(8, 1, 1, rising.to_vec()), rising),
         (
             "12 bits",
