@@ -42,8 +42,9 @@ Examples:
   milenas-infer classify model.onnx photos/ -o predictions.csv --resume
   milenas-infer classify resnet50.onnx photos/ --runtime ort --size 224 --labels imagenet.txt
 
-JPEG, PNG, WebP, GIF, BMP, TIFF, PNM and QOI are read, by their content and not by their name; of an animation, the
-first picture. Transparent pixels lie on the background that the model file states: white, if it was not changed.
+JPEG, PNG, WebP, GIF, BMP, TIFF, PNM, QOI and TGA are read, by their content and not by their name; of an animation,
+the first image. Other formats (HEIC, JPEG XL, AVIF, camera raw files, videos) are refused by their names. Transparent
+pixels lie on the background that the model file states: white, if it was not changed.
 Folders are read in the order of names; hidden files and endings such as .txt and .csv are passed over there.")]
     Classify(Classify),
     /// Measure a model on the test images of a labelled source
@@ -113,6 +114,8 @@ pub struct Bench {
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
+    pub limits: ImageLimits,
+    #[command(flatten)]
     pub runtime: Runtime,
 }
 
@@ -173,6 +176,8 @@ pub struct Classify {
     #[command(flatten)]
     pub sizes: Sizes,
     #[command(flatten)]
+    pub limits: ImageLimits,
+    #[command(flatten)]
     pub runtime: Runtime,
     #[command(flatten)]
     pub recipe: Recipe,
@@ -198,6 +203,8 @@ pub struct Evaluate {
     pub json: bool,
     #[command(flatten)]
     pub sizes: Sizes,
+    #[command(flatten)]
+    pub limits: ImageLimits,
     #[command(flatten)]
     pub runtime: Runtime,
     #[command(flatten)]
@@ -292,4 +299,17 @@ pub struct Sizes {
     /// Threads that compute the network; one a core if omitted
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,
+}
+
+/// Sizes that an image file may ask for.
+#[derive(Clone, Copy, Debug, Args)]
+#[command(next_help_heading = "Limits of image files")]
+#[allow(missing_docs)]
+pub struct ImageLimits {
+    /// Largest number of pixels of an image; the memory that decoding may take grows with it. 110000000 if omitted
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000_000))]
+    pub max_pixels: Option<u64>,
+    /// Largest number of decoded bytes for each byte of a file, for images of more than 70 megapixels. 200 if omitted
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub max_ratio: Option<u64>,
 }

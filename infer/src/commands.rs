@@ -18,9 +18,9 @@ use milenas_infer::recipe::{self, ResizeRule};
 use milenas_infer::runtime::Choice;
 use milenas_models::console::{self, note};
 use milenas_models::file;
-use milenas_models::input::Limits;
+use milenas_models::input::{self, Limits};
 
-use crate::cli::{Cli, Command, Kind, Recipe, Runtime, Sizes};
+use crate::cli::{Cli, Command, ImageLimits, Kind, Recipe, Runtime, Sizes};
 
 /// The largest file of labels, in bytes.
 const MAX_LABELS: u64 = 16 << 20;
@@ -94,8 +94,23 @@ fn threads(sizes: Sizes) -> Result<usize> {
     Ok(threads)
 }
 
-fn plan(sizes: Sizes) -> Plan {
+fn plan(sizes: Sizes, asked: ImageLimits) -> Plan {
     let cores = available_parallelism().map_or(1, usize::from);
     let workers = sizes.workers.map_or(cores, |n| n as usize);
-    Plan { batch: sizes.batch as usize, workers, limits: Limits::default() }
+    let mut limits = Limits::default();
+    if let Some(pixels) = asked.max_pixels {
+        limits = limits.with_max_pixels(pixels);
+    }
+    limits.max_expansion = asked.max_ratio.unwrap_or(limits.max_expansion);
+    Plan { batch: sizes.batch as usize, workers, limits, help }
+}
+
+/// The option that lets an image through which a limit refused.
+fn help(error: &milenas_models::Error) -> Option<String> {
+    let milenas_models::Error::Limit { what, found, .. } = error else { return None };
+    match *what {
+        input::PIXELS => Some(format!("--max-pixels {found}")),
+        input::EXPANSION => Some(format!("--max-ratio {found}, if the file can be trusted")),
+        _ => None,
+    }
 }

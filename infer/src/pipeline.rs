@@ -37,8 +37,22 @@ pub struct Plan {
     pub batch: usize,
     /// Threads that decode.
     pub workers: usize,
-    /// What one file may ask for.
+    /// Largest sizes that one file may ask for.
     pub limits: Limits,
+    /// Next step for a failure, which is added to its message.
+    pub help: Help,
+}
+
+/// Next step for a failure to read or decode an image.
+pub type Help = fn(&milenas_models::Error) -> Option<String>;
+
+impl Plan {
+    fn explain(&self, error: &milenas_models::Error) -> String {
+        match (self.help)(error) {
+            Some(help) => format!("{error}; help: {help}"),
+            None => error.to_string(),
+        }
+    }
 }
 
 /// One image and what became of it.
@@ -52,25 +66,25 @@ pub struct Classified<T> {
 
 /// What can be read as a picture.
 pub trait Picture: Send {
-    /// Reads and decodes it, and says how long that took.
-    fn picture(&self, limits: &Limits, times: &Times) -> std::result::Result<Image, String>;
+    /// Reads and decodes it, and adds the time that each took to `times`.
+    fn picture(&self, plan: &Plan, times: &Times) -> std::result::Result<Image, String>;
 }
 
 impl Picture for Item {
-    fn picture(&self, limits: &Limits, times: &Times) -> std::result::Result<Image, String> {
+    fn picture(&self, plan: &Plan, times: &Times) -> std::result::Result<Image, String> {
         match self {
             Item::Unusable { reason, .. } => Err(reason.clone()),
             Item::Image(from) => {
-                let bytes = times.read.time(1, || from.read(limits)).map_err(|e| e.to_string())?;
-                times.decode.time(1, || decode(&bytes, limits)).map_err(|e| e.to_string())
+                let bytes = times.read.time(1, || from.read(&plan.limits)).map_err(|e| plan.explain(&e))?;
+                times.decode.time(1, || decode(&bytes, &plan.limits)).map_err(|e| plan.explain(&e))
             }
         }
     }
 }
 
 impl Picture for Sample {
-    fn picture(&self, limits: &Limits, times: &Times) -> std::result::Result<Image, String> {
-        times.decode.time(1, || self.image(limits)).map_err(|e| e.to_string())
+    fn picture(&self, plan: &Plan, times: &Times) -> std::result::Result<Image, String> {
+        times.decode.time(1, || self.image(&plan.limits)).map_err(|e| plan.explain(&e))
     }
 }
 
@@ -136,7 +150,7 @@ fn work<T: Picture>(
             (feed.1 - 1, item)
         };
         let prepared = catch_unwind(AssertUnwindSafe(|| {
-            let image = item.picture(&plan.limits, times)?;
+            let image = item.picture(plan, times)?;
             times.prepare.time(1, || prepared(&image, contract)).map_err(|e| e.to_string())
         }));
         let prepared = prepared.unwrap_or_else(|_| Err("the program panicked on this image: a bug".into()));

@@ -6,12 +6,18 @@
 
 mod complete;
 mod decode;
+mod jpeg;
+mod known;
+mod limits;
 mod picture;
 mod resize;
 #[cfg(test)]
 mod tests;
+mod tga;
+mod tiff;
 
-pub use decode::{Limits, decode};
+pub use decode::decode;
+pub use limits::{EXPANSION, Limits, PIXELS};
 pub use picture::Image;
 pub use resize::{Filter, Resize};
 

@@ -110,7 +110,8 @@ impl Display for Report {
 
 fn files(asked: &Bench, model: &Classifier) -> Result<Files> {
     let inputs = Inputs::new(&asked.inputs, None, b'\n')?;
-    let plan = super::plan(Sizes { batch: asked.batch, workers: asked.threads, threads: asked.threads });
+    let sizes = Sizes { batch: asked.batch, workers: asked.threads, threads: asked.threads };
+    let plan = super::plan(sizes, asked.limits);
     let (times, items) = (Times::default(), list(inputs, Done::default(), None).0);
     let (mut images, mut failed, start) = (0, 0, Instant::now());
     run(model, &plan, &times, items, |batch| {

@@ -50,7 +50,7 @@ pub(super) fn execute(asked: &Classify) -> Result<bool> {
     let times = Times::default();
     let mut counts = Counts { images: before.0, failed: before.1 };
     let (items, census) = list(inputs, done, shard);
-    run(&model, &super::plan(asked.sizes), &times, items, |batch| {
+    run(&model, &super::plan(asked.sizes, asked.limits), &times, items, |batch| {
         progress.advance(batch.len());
         times.write.time(batch.len(), || {
             batch.iter().try_for_each(|one| write(one, asked.on_error, &view, &mut *sink, &mut counts))?;

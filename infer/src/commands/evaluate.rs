@@ -49,7 +49,7 @@ pub(super) fn execute(asked: &Evaluate) -> Result<bool> {
         let (found, expected) = (dataset.classes, model.labels);
         return Err(Error::Classes { source_name: source.to_string(), found, expected }.into());
     }
-    let plan = super::plan(asked.sizes);
+    let plan = super::plan(asked.sizes, asked.limits);
     let result = evaluate(&model, dataset.test.clone(), &plan)?;
     result.bad.iter().for_each(|reason| note(format_args!("left out: {reason}")));
     let scores = Scores::new(&result.ranked, &model.labels);

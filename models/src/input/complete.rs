@@ -1,14 +1,13 @@
 //! Whether an image file goes on to its end, by its container alone.
 //!
-//! The JPEG decoder fills what a cut file lacks with gray and says nothing, so the end marker is looked for
-//! here. The other decoders notice; there the walk over the container says why they failed.
+//! The WebP decoder may miss that a file was cut. The other decoders report it; there the walk over the container
+//! explains their failure. JPEG has a module of its own.
 
 use image::ImageFormat;
 
 /// What a file lacks that its decoder would not notice.
 pub(super) fn silently_missing(format: ImageFormat, bytes: &[u8]) -> Option<String> {
     match format {
-        ImageFormat::Jpeg => jpeg(bytes),
         ImageFormat::WebP => webp(bytes),
         _ => None,
     }
@@ -22,36 +21,6 @@ pub(super) fn missing(format: ImageFormat, bytes: &[u8]) -> Option<String> {
         ImageFormat::Qoi => qoi(bytes),
         _ => silently_missing(format, bytes),
     }
-}
-
-/// Segments up to the first scan by their lengths (a thumbnail inside one has an end marker of its own), then
-/// markers in the entropy-coded data, to the end of image (ITU-T T.81, B.1 and B.2).
-fn jpeg(bytes: &[u8]) -> Option<String> {
-    let lacks = |what: &str| Some(format!("{} bytes without {what}", bytes.len()));
-    let mut at = 2;
-    loop {
-        let Some(marker) =
-            bytes[at.min(bytes.len())..].windows(2).position(|w| w[0] == 0xff && is_marker(w[1]))
-        else {
-            return lacks("the end-of-image marker");
-        };
-        at += marker + 2;
-        match bytes[at - 1] {
-            0xd9 => return None,
-            0x01 | 0xd0..=0xd8 => {}
-            _ => {
-                let Some(length) = bytes.get(at..at + 2) else {
-                    return lacks("the length of its last segment");
-                };
-                at += usize::from(u16::from_be_bytes([length[0], length[1]])).max(2);
-            }
-        }
-    }
-}
-
-/// 00 is a stuffed zero and ff is fill, both inside entropy-coded data.
-fn is_marker(code: u8) -> bool {
-    code != 0 && code != 0xff
 }
 
 /// The length that the RIFF header states.

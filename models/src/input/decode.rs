@@ -1,71 +1,26 @@
-//! Bytes of an image file to pixels, by content and not by name, with limits that make untrusted files safe.
+//! Bytes of an image file to pixels, by content and not by name, within limits that make untrusted files safe.
 
 use std::error::Error as _;
 use std::io::{Cursor, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use image::codecs::jpeg::JpegDecoder;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 
-use super::{Image, complete};
+use super::jpeg::{self, Structure};
+use super::known::{self, READ};
+use super::{Image, Limits, complete, tga, tiff};
 use crate::{Error, Result};
 
-const READ: &str = "JPEG, PNG, WebP, GIF, BMP, TIFF, PNM and QOI are read";
-
-/// What a file may ask for. A file that asks for more is refused before its pixels are decoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Pixels.
-    pub max_width: u64,
-    /// Pixels.
-    pub max_height: u64,
-    /// Width times height.
-    pub max_pixels: u64,
-    /// Bytes that decoding may allocate, beside the file itself; the price of a format is estimated from
-    /// above.
-    pub max_memory: u64,
-    /// Bytes of the file, or of the member of an archive.
-    pub max_file: u64,
-    /// Decoded bytes for each byte of the file, where they are more than 64 MiB: above it is no photograph, but a
-    /// bomb. Zeros in deflate reach 1,032, photographs 100 at their worst.
-    pub max_expansion: u64,
-}
-
-/// Decoded bytes up to which a picture may be as blank as it likes.
-const BLANK: u64 = 64 << 20;
-
-impl Default for Limits {
-    /// Room for a photograph of 100 megapixels: 2 GiB of memory at the very most.
-    fn default() -> Self {
-        Limits {
-            max_width: 1 << 16,
-            max_height: 1 << 16,
-            max_pixels: 110_000_000,
-            max_memory: 2 << 30,
-            max_file: 512 << 20,
-            max_expansion: 200,
-        }
-    }
-}
-
-impl Limits {
-    pub(crate) fn check_file(&self, length: u64) -> Result<()> {
-        within("image", "the file's length in bytes", length, self.max_file)
-    }
-}
-
-fn within(place: &str, what: &'static str, found: u64, limit: u64) -> Result<()> {
-    if found > limit {
-        return Err(Error::Limit { place: place.into(), what, found, limit });
-    }
-    Ok(())
-}
-
-/// The upright picture in an image file: the first frame of an animation, any colour type as 8-bit RGB
+/// The upright image in an image file: the first frame of an animation, any colour type as 8-bit RGB
 /// (16 bits are rounded), the EXIF orientation applied, colour profiles ignored.
 ///
-/// A file that ends before its pixels do is [`Error::Truncated`], never a partly gray picture. The places of
-/// errors name the format alone; [`Error::within`] adds the file.
+/// The places of errors name the format alone; [`Error::within`] adds the file.
+///
+/// # Errors
+/// [`Error::Truncated`] for a file that ends before its pixels do, never a partly gray image. [`Error::Limit`] for a
+/// file that asks for more than `limits`. [`Error::Malformed`] for a damaged file and a format that is not read.
 pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Image> {
     limits.check_file(bytes.len() as u64)?;
     // A panic in a format library is a bug of that library: one damaged file must not end a run over many.
@@ -77,40 +32,84 @@ fn decode_any(bytes: &[u8], limits: &Limits) -> Result<Image> {
     if bytes.is_empty() {
         return Err(Error::Truncated { place: "image".into(), problem: "the file is empty".into() });
     }
-    let Ok(format) = image::guess_format(bytes) else {
-        return Err(Error::malformed("image", format!("the content is of no known image format; {READ}")));
-    };
-    let place = format!("{format:?} image");
-    let explain = |error| explain(error, format, bytes, limits);
-
-    // Numbers are checked here, where they can be told; the decoder gets what is left of the memory.
-    let mut budget = image::Limits::no_limits();
-    budget.max_alloc = Some(limits.max_memory);
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    reader.limits(budget.clone());
-    let mut decoder = reader.into_decoder().map_err(explain)?;
-    let (width, height) = decoder.dimensions();
-    let area = u64::from(width) * u64::from(height);
-    within(&place, "the width in pixels", width.into(), limits.max_width)?;
-    within(&place, "the height in pixels", height.into(), limits.max_height)?;
-    within(&place, "the number of pixels", area, limits.max_pixels)?;
-    let overhead = overhead(format, area, decoder.total_bytes());
-    let memory = decoder.total_bytes().saturating_add(overhead);
-    within(&place, "the memory for decoding in bytes", memory, limits.max_memory)?;
-    if decoder.total_bytes() > BLANK {
-        let expansion = decoder.total_bytes() / bytes.len() as u64;
-        within(&place, "the decoded bytes for each byte of the file", expansion, limits.max_expansion)?;
+    if tiff::is_tiff(bytes) {
+        return tiff::decode(bytes, limits);
     }
-    budget.max_alloc = Some(limits.max_memory - overhead);
-    decoder.set_limits(budget).map_err(explain)?;
-
+    let format = match image::guess_format(bytes) {
+        Ok(format) if format.reading_enabled() && format != ImageFormat::Tiff => format,
+        _ if tga::is_tga(bytes) => ImageFormat::Tga,
+        _ => return Err(known::refusal(bytes)),
+    };
+    if format == ImageFormat::Jpeg {
+        return decode_jpeg(bytes, limits);
+    }
+    let explain = |error| explain(error, format, complete::missing(format, bytes), bytes, limits);
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    reader.limits(budget(limits.max_memory));
+    let mut decoder = reader.into_decoder().map_err(explain)?;
+    let left = admit(&decoder, format, bytes, limits)?;
+    decoder.set_limits(budget(left)).map_err(explain)?;
     if let Some(problem) = complete::silently_missing(format, bytes) {
-        return Err(Error::Truncated { place, problem });
+        return Err(Error::Truncated { place: place(format), problem });
     }
     let orientation = orientation(&mut decoder);
     let mut picture = DynamicImage::from_decoder(decoder).map_err(explain)?;
-    picture.apply_orientation(orientation);
-    planes(picture)
+    if format == ImageFormat::Bmp {
+        picture = without_unused_alpha(picture);
+    }
+    upright(picture, orientation)
+}
+
+/// BMP often has bits for alpha that nothing was written to: an image that is transparent everywhere has no alpha.
+fn without_unused_alpha(picture: DynamicImage) -> DynamicImage {
+    match picture {
+        DynamicImage::ImageRgba8(pixels) if pixels.pixels().all(|pixel| pixel.0[3] == 0) => {
+            DynamicImage::ImageRgba8(pixels).into_rgb8().into()
+        }
+        other => other,
+    }
+}
+
+fn decode_jpeg(bytes: &[u8], limits: &Limits) -> Result<Image> {
+    let format = ImageFormat::Jpeg;
+    let structure = Structure::read(bytes);
+    if let Some(kind) = structure.unread() {
+        return Err(Error::malformed(place(format), known::kind(kind)));
+    }
+    let explain = |error| explain(error, format, jpeg::missing(bytes, &structure), bytes, limits);
+    let mut decoder = JpegDecoder::new(Cursor::new(bytes)).map_err(explain)?;
+    admit(&decoder, format, bytes, limits)?;
+    if let Some(problem) = jpeg::missing(bytes, &structure) {
+        return Err(Error::Truncated { place: place(format), problem });
+    }
+    let orientation = orientation(&mut decoder);
+    match jpeg::pixels(bytes, &structure, decoder).map_err(explain)? {
+        Ok(picture) => upright(picture, orientation),
+        Err(problem) => Err(Error::Truncated { place: place(format), problem }),
+    }
+}
+
+fn place(format: ImageFormat) -> String {
+    format!("{format:?} image")
+}
+
+/// Numbers are checked by [`admit`], which can report them; a decoder gets what is left of the memory.
+fn budget(memory: u64) -> image::Limits {
+    let mut budget = image::Limits::no_limits();
+    budget.max_alloc = Some(memory);
+    budget
+}
+
+/// Checks what the header of a file asks for. Returns the bytes of memory that its decoder may take.
+fn admit(decoder: &impl ImageDecoder, format: ImageFormat, bytes: &[u8], limits: &Limits) -> Result<u64> {
+    let place = place(format);
+    let (width, height) = decoder.dimensions();
+    let area = u64::from(width) * u64::from(height);
+    limits.check_size(&place, width.into(), height.into())?;
+    let overhead = overhead(format, area, decoder.total_bytes());
+    limits.check_memory(&place, decoder.total_bytes().saturating_add(overhead))?;
+    limits.check_expansion(&place, area, decoder.total_bytes(), bytes.len())?;
+    Ok(limits.max_memory - overhead)
 }
 
 /// How the picture has to be turned. Some writers of WebP put the name that the block has in a JPEG before it.
@@ -134,10 +133,13 @@ fn overhead(format: ImageFormat, area: u64, output: u64) -> u64 {
     output + area * (4 + inside)
 }
 
-fn planes(picture: DynamicImage) -> Result<Image> {
+/// Turns a picture by its orientation, and splits it into colours and alpha.
+pub(super) fn upright(mut picture: DynamicImage, orientation: Orientation) -> Result<Image> {
+    picture.apply_orientation(orientation);
     let (width, height) = (picture.width() as usize, picture.height() as usize);
     if !picture.color().has_alpha() {
-        return Image::new(width, height, picture.into_rgb8().into_raw(), None);
+        let image = Image::new(width, height, picture.into_rgb8().into_raw(), None)?;
+        return Ok(image.turned_by(orientation));
     }
     let rgba = picture.into_rgba8().into_raw();
     let alpha = rgba.chunks_exact(4).map(|p| p[3]).collect();
@@ -146,12 +148,18 @@ fn planes(picture: DynamicImage) -> Result<Image> {
         rgb.copy_within(4 * pixel..4 * pixel + 3, 3 * pixel);
     }
     rgb.truncate(3 * width * height);
-    Image::new(width, height, rgb, Some(alpha))
+    Ok(Image::new(width, height, rgb, Some(alpha))?.turned_by(orientation))
 }
 
-fn explain(error: ImageError, format: ImageFormat, bytes: &[u8], limits: &Limits) -> Error {
-    let place = format!("{format:?} image");
-    if let Some(problem) = complete::missing(format, bytes) {
+fn explain(
+    error: ImageError,
+    format: ImageFormat,
+    missing: Option<String>,
+    bytes: &[u8],
+    limits: &Limits,
+) -> Error {
+    let place = place(format);
+    if let Some(problem) = missing {
         return Error::Truncated { place, problem };
     }
     match error {

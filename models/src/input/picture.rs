@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 
+use image::metadata::Orientation;
+use image::{DynamicImage, GrayImage, RgbImage};
+
 use crate::{Error, Result};
 
 /// Pixels in reading order, upright; never empty.
@@ -11,6 +14,8 @@ pub struct Image {
     height: usize,
     rgb: Vec<u8>,
     alpha: Option<Vec<u8>>,
+    /// The turn that was applied to the stored pixels.
+    applied: Orientation,
 }
 
 impl Image {
@@ -28,7 +33,45 @@ impl Image {
             ));
         }
         let alpha = alpha.filter(|alpha| alpha.iter().any(|&a| a != 255));
-        Ok(Image { width, height, rgb, alpha })
+        Ok(Image { width, height, rgb, alpha, applied: Orientation::NoTransforms })
+    }
+
+    /// The same image, remembering the EXIF orientation that its pixels were turned by.
+    pub(super) fn turned_by(self, applied: Orientation) -> Self {
+        Image { applied, ..self }
+    }
+
+    /// Number of the EXIF orientation that was applied to the stored pixels: 1 (none) to 8.
+    pub fn orientation(&self) -> u8 {
+        self.applied.to_exif()
+    }
+
+    /// The image as the file stores it: the EXIF orientation undone. Borrowed where there was none.
+    pub fn as_stored(&self) -> Cow<'_, Image> {
+        let undo = match self.applied {
+            Orientation::NoTransforms => return Cow::Borrowed(self),
+            Orientation::Rotate90 => Orientation::Rotate270,
+            Orientation::Rotate270 => Orientation::Rotate90,
+            itself => itself,
+        };
+        let size = (self.width as u32, self.height as u32);
+        let turned = |plane: Option<DynamicImage>| {
+            let mut plane = plane?;
+            plane.apply_orientation(undo);
+            Some(plane)
+        };
+        let rgb = turned(RgbImage::from_raw(size.0, size.1, self.rgb.clone()).map(Into::into));
+        let alpha = self.alpha.clone().and_then(|alpha| GrayImage::from_raw(size.0, size.1, alpha));
+        let alpha = turned(alpha.map(Into::into)).map(|alpha| alpha.into_luma8().into_raw());
+        // The planes have the size of the image, so that there is always one.
+        let Some(rgb) = rgb.map(DynamicImage::into_rgb8) else { return Cow::Borrowed(self) };
+        Cow::Owned(Image {
+            width: rgb.width() as usize,
+            height: rgb.height() as usize,
+            rgb: rgb.into_raw(),
+            alpha,
+            applied: Orientation::NoTransforms,
+        })
     }
 
     /// Pixels.
@@ -67,11 +110,5 @@ impl Image {
             }
         }
         Cow::Owned(rgb)
-    }
-}
-impl Image {
-    /// Stand-in until the branch lands.
-    pub fn as_stored(&self) -> Cow<'_, Image> {
-        Cow::Borrowed(self)
     }
 }

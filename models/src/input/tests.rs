@@ -1,6 +1,9 @@
 //! Small drawn pictures with known answers.
 #![allow(clippy::unwrap_used)]
 
+mod jpeg;
+mod tiff;
+
 use std::io::Cursor;
 
 use image::codecs::png::PngEncoder;
@@ -10,7 +13,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const FORMATS: [ImageFormat; 8] = [
+const FORMATS: [ImageFormat; 9] = [
     ImageFormat::Jpeg,
     ImageFormat::Png,
     ImageFormat::WebP,
@@ -19,6 +22,7 @@ const FORMATS: [ImageFormat; 8] = [
     ImageFormat::Tiff,
     ImageFormat::Pnm,
     ImageFormat::Qoi,
+    ImageFormat::Tga,
 ];
 
 fn encode(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
@@ -80,6 +84,9 @@ fn the_eight_orientations_stand_upright() {
             written(WebPEncoder::new_lossless(&mut webp), exif, &source);
             assert_eq!(open(&webp).unwrap(), image, "{orientation}");
         }
+        assert_eq!(image.orientation(), orientation);
+        let stored = image.as_stored();
+        assert_eq!((stored.rgb(), stored.orientation()), (source.as_raw().as_slice(), 1), "{orientation}");
         let turned = orientation >= 5;
         assert_eq!((image.width(), image.height()), if turned { (2, 3) } else { (3, 2) });
         for y in 0..image.height() as u32 {
@@ -179,6 +186,11 @@ fn limits_name_what_was_asked_for() {
         let error = decode(&bytes, &limits).unwrap_err();
         assert!(matches!(error, Error::Limit { .. }) && error.to_string().contains(expected), "{error}");
     }
+    let larger = limits.with_max_pixels(220_000_000);
+    assert_eq!((larger.max_pixels, larger.max_memory), (220_000_000, 2 * limits.max_memory));
+    assert_eq!(limits.with_max_pixels(5).max_memory, limits.max_memory);
+    let page = encode(&DynamicImage::new_rgb8(4200, 5400), ImageFormat::Png);
+    assert_eq!(open(&page).unwrap().height(), 5400, "a blank page");
     let blank = encode(&DynamicImage::new_luma8(9000, 8000), ImageFormat::Png);
     let expansion = 72_000_000 / blank.len() as u64;
     assert!(decode(&blank, &Limits { max_expansion: expansion, ..limits }).is_ok());

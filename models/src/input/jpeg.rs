@@ -1,0 +1,236 @@
+//! JPEG: the structure that a file states, the decoder that reads it, and whether all of its pixels are there.
+//!
+//! Decoders fill what a cut file lacks with made-up pixels and report nothing. A file with an end marker is taken for
+//! complete. Without one, the file is decoded again with other bytes behind its end: a complete file has the same
+//! pixels then.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use image::codecs::jpeg::JpegDecoder;
+use image::{DynamicImage, GrayImage, ImageResult, RgbImage};
+use jpeg_decoder::PixelFormat;
+
+/// Zero bytes at the end of a file that may belong to its pixels. More of them are padding.
+const KEPT_ZEROS: usize = 2;
+
+/// Bytes behind a file without an end marker. Neither they nor their complements are ff, which begins a marker, or 00.
+const PATTERN: [u8; 16] =
+    [0xa5, 0x36, 0xd2, 0x69, 0x8c, 0xe1, 0x5a, 0x97, 0x1d, 0xc6, 0x73, 0xb8, 0x4e, 0x2b, 0xf1, 0x64];
+
+/// Structure of a JPEG file, from its markers (ITU-T T.81, annex B).
+#[derive(Debug, Default)]
+pub(super) struct Structure {
+    /// Why no decoder reads the file.
+    unread: Option<&'static str>,
+    progressive: bool,
+    components: Vec<u8>,
+    scans: Vec<Scan>,
+    ended: bool,
+    problem: Option<&'static str>,
+}
+
+/// Header of a scan.
+#[derive(Debug)]
+struct Scan {
+    components: Vec<u8>,
+    /// First and last coefficient.
+    spectrum: [u8; 2],
+    /// Bits of the coefficients that a later scan brings.
+    low: u8,
+}
+
+impl Structure {
+    /// Reads segments by their lengths (a thumbnail inside one has markers of its own) and the markers in the
+    /// entropy-coded data, up to the end of the image.
+    pub(super) fn read(bytes: &[u8]) -> Structure {
+        let mut structure = Structure::default();
+        let mut at = 2;
+        while let Some(marker) = next_marker(bytes, at) {
+            at = marker + 2;
+            match bytes[marker + 1] {
+                0xd9 => {
+                    structure.ended = true;
+                    return structure;
+                }
+                0x01 | 0xd0..=0xd8 => {}
+                code => {
+                    let Some(length) = bytes.get(at..at + 2) else {
+                        structure.problem = Some("the length of its last segment");
+                        return structure;
+                    };
+                    let length = usize::from(u16::from_be_bytes([length[0], length[1]])).max(2);
+                    let segment = bytes.get(at + 2..at + length).unwrap_or_default();
+                    structure.segment(code, segment);
+                    at += length;
+                }
+            }
+        }
+        structure
+    }
+
+    fn segment(&mut self, code: u8, segment: &[u8]) {
+        match code {
+            0xc9..=0xcb | 0xcd..=0xcf => self.unread = Some("JPEG with arithmetic coding"),
+            0xcc => self.unread = self.unread.or(Some("JPEG with arithmetic coding")),
+            0xc3 => self.unread = Some("lossless JPEG"),
+            0xc5..=0xc7 | 0xde => self.unread = Some("hierarchical JPEG"),
+            0xf7 if self.components.is_empty() => self.unread = Some("JPEG-LS"),
+            0xc0..=0xc2 if self.components.is_empty() => {
+                self.progressive = code == 0xc2;
+                match segment.first() {
+                    Some(8) | None => {}
+                    Some(_) => self.unread = Some("JPEG with 12 bits a sample"),
+                }
+                self.components =
+                    segment.get(6..).unwrap_or_default().chunks_exact(3).map(|c| c[0]).collect();
+            }
+            0xda => {
+                let count = segment.first().map_or(0, |&count| usize::from(count));
+                let Some([first, last, bits]) = segment.get(1 + 2 * count..4 + 2 * count) else { return };
+                self.scans.push(Scan {
+                    components: segment[1..1 + 2 * count].chunks_exact(2).map(|c| c[0]).collect(),
+                    spectrum: [*first, *last],
+                    low: bits & 15,
+                });
+            }
+            _ => {}
+        }
+    }
+
+    /// Name of the kind of JPEG, when no decoder reads it.
+    pub(super) fn unread(&self) -> Option<&'static str> {
+        self.unread
+    }
+
+    /// True for components in scans of their own. The usual decoder mixes their rows up where they are subsampled.
+    fn separate(&self) -> bool {
+        !self.progressive && self.scans.len() > 1
+    }
+
+    /// The part of the image for which the file has no scan at all.
+    fn lacking(&self) -> Option<&'static str> {
+        if self.scans.is_empty() {
+            return Some("pixels");
+        }
+        // Bit k: coefficient k is there, to its last bit if `whole`.
+        let coefficients = |component: &u8, whole: bool| {
+            let scans = self.scans.iter().filter(|scan| scan.components.contains(component));
+            let scans = scans.filter(|scan| !whole || scan.low == 0);
+            scans.fold(0u64, |all, scan| {
+                let [first, last] = scan.spectrum.map(|k| u32::from(k.min(63)));
+                (first..=last).fold(all, |all, k| all | 1 << k)
+            })
+        };
+        if self.components.iter().any(|component| coefficients(component, false) & 1 == 0) {
+            return Some("the scans of some colours");
+        }
+        let rough = |component: &u8| coefficients(component, true) != u64::MAX;
+        if !self.ended && self.progressive && self.components.iter().any(rough) {
+            return Some("its last scans");
+        }
+        None
+    }
+}
+
+/// Offset of the next marker; 00 is a stuffed zero and ff is fill, both inside entropy-coded data.
+fn next_marker(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    loop {
+        at += memchr::memchr(0xff, bytes.get(at..)?)?;
+        match bytes.get(at + 1)? {
+            0x00 => at += 2,
+            0xff => at += 1,
+            _ => return Some(at),
+        }
+    }
+}
+
+/// What the file lacks, by its markers or for the message of a decoder's failure.
+pub(super) fn missing(bytes: &[u8], structure: &Structure) -> Option<String> {
+    let lacks = |what: &str| Some(format!("{} bytes without {what}", bytes.len()));
+    if let Some(problem) = structure.problem {
+        return lacks(problem);
+    }
+    match structure.lacking() {
+        Some(what) if structure.ended => lacks(what),
+        Some(what) => lacks(&format!("the end-of-image marker and {what}")),
+        None => None,
+    }
+}
+
+/// Decodes a file to gray or RGB.
+///
+/// # Errors
+/// Those of the decoder; `Ok(Err(what))` where the file ends before its pixels do.
+pub(super) fn pixels(
+    bytes: &[u8],
+    structure: &Structure,
+    decoder: JpegDecoder<std::io::Cursor<&[u8]>>,
+) -> ImageResult<Result<DynamicImage, String>> {
+    if structure.ended && !structure.separate() {
+        return DynamicImage::from_decoder(decoder).map(Ok);
+    }
+    drop(decoder);
+    if structure.ended {
+        return separate(bytes).map(Ok);
+    }
+    let body = body(bytes);
+    let decoded = |ending: &[u8]| {
+        let bytes = [body, ending, &[0xff, 0xd9]].concat();
+        if structure.separate() { separate(&bytes) } else { usual(&bytes) }
+    };
+    let digest = |image: &DynamicImage| {
+        let mut hasher = DefaultHasher::new();
+        image.as_bytes().hash(&mut hasher);
+        hasher.finish()
+    };
+    // The first two endings differ in every bit. The last one has nothing that could be an invalid code, at which
+    // decoders stop.
+    let [one, other] =
+        [0, 0xff].map(|mask| decoded(&PATTERN.map(|byte| byte ^ mask)).map(|image| digest(&image)));
+    match (one, other, decoded(&[])) {
+        (Ok(one), Ok(other), Ok(image)) if one == other && one == digest(&image) => Ok(Ok(image)),
+        _ => Ok(Err(cut(bytes))),
+    }
+}
+
+fn cut(bytes: &[u8]) -> String {
+    format!("{} bytes without the end-of-image marker and some of the pixels", bytes.len())
+}
+
+/// The file without padding and half a marker at its end.
+fn body(bytes: &[u8]) -> &[u8] {
+    let zeros = bytes.iter().rev().take_while(|&&byte| byte == 0).count();
+    let body = &bytes[..bytes.len() - zeros.saturating_sub(KEPT_ZEROS)];
+    body.strip_suffix(b"\xff").unwrap_or(body)
+}
+
+fn usual(bytes: &[u8]) -> ImageResult<DynamicImage> {
+    DynamicImage::from_decoder(JpegDecoder::new(std::io::Cursor::new(bytes))?)
+}
+
+/// Decodes a file whose components are in scans of their own.
+fn separate(bytes: &[u8]) -> ImageResult<DynamicImage> {
+    use image::error::{DecodingError, ImageFormatHint};
+    let refused = |problem: String| {
+        let format = ImageFormatHint::Exact(image::ImageFormat::Jpeg);
+        image::ImageError::Decoding(DecodingError::new(format, problem))
+    };
+    let mut decoder = jpeg_decoder::Decoder::new(bytes);
+    let pixels = decoder.decode().map_err(|error| refused(error.to_string()))?;
+    let Some(info) = decoder.info() else { return Err(refused("no frame".into())) };
+    let (width, height) = (info.width.into(), info.height.into());
+    let image = match info.pixel_format {
+        PixelFormat::L8 => GrayImage::from_raw(width, height, pixels).map(Into::into),
+        PixelFormat::RGB24 => RgbImage::from_raw(width, height, pixels).map(Into::into),
+        PixelFormat::CMYK32 => RgbImage::from_raw(width, height, inks(&pixels)).map(Into::into),
+        PixelFormat::L16 => None,
+    };
+    image.ok_or_else(|| refused("the number of pixels differs from the size".into()))
+}
+
+/// Cyan, magenta, yellow and black to RGB.
+pub(super) fn inks(pixels: &[u8]) -> Vec<u8> {
+    let mix = |ink: u8, black: u8| ((u16::from(255 - ink) * u16::from(255 - black) + 127) / 255) as u8;
+    pixels.chunks_exact(4).flat_map(|p| [mix(p[0], p[3]), mix(p[1], p[3]), mix(p[2], p[3])]).collect()
+}

@@ -1,0 +1,234 @@
+//! Formats that are not read, by their first bytes: a refusal names the format and what to do.
+
+use crate::Error;
+
+/// Formats that are read, for messages.
+pub(super) const READ: &str = "JPEG, PNG, WebP, GIF, BMP, TIFF, PNM, QOI and TGA are read";
+
+const IMAGE: &str = "convert it to PNG or JPEG";
+const RAW: &str = "develop it and export it as PNG or JPEG";
+const DRAWING: &str = "render it as PNG";
+const VIDEO: &str = "extract its frames as PNG or JPEG";
+const PACKED: &str = "unpack it first";
+const OTHER: &str = "remove it from the images";
+const AGAIN: &str = "copy or download the file again";
+
+/// A format: its name, what to do with such a file, and the bytes at an offset that identify it.
+struct Format {
+    name: &'static str,
+    help: &'static str,
+    offset: usize,
+    magic: &'static [u8],
+}
+
+/// Formats with a fixed signature; the first one that fits is taken.
+#[rustfmt::skip]
+const FORMATS: &[Format] = &[
+    // Images.
+    Format { name: "JPEG XL image", help: IMAGE, offset: 0, magic: b"\xff\x0a" },
+    Format { name: "JPEG XL image", help: IMAGE, offset: 0, magic: b"\0\0\0\x0cJXL \r\n" },
+    Format { name: "JPEG 2000 image", help: IMAGE, offset: 0, magic: b"\0\0\0\x0cjP  " },
+    Format { name: "JPEG 2000 image", help: IMAGE, offset: 0, magic: b"\xff\x4f\xff\x51" },
+    Format { name: "JPEG XR image", help: IMAGE, offset: 0, magic: b"II\xbc" },
+    Format { name: "Photoshop document (PSD)", help: IMAGE, offset: 0, magic: b"8BPS" },
+    Format { name: "GIMP document (XCF)", help: IMAGE, offset: 0, magic: b"gimp xcf" },
+    Format { name: "OpenEXR image", help: IMAGE, offset: 0, magic: b"\x76\x2f\x31\x01" },
+    Format { name: "Radiance HDR image", help: IMAGE, offset: 0, magic: b"#?RADIANCE" },
+    Format { name: "Radiance HDR image", help: IMAGE, offset: 0, magic: b"#?RGBE" },
+    Format { name: "DirectDraw surface (DDS)", help: IMAGE, offset: 0, magic: b"DDS " },
+    Format { name: "farbfeld image", help: IMAGE, offset: 0, magic: b"farbfeld" },
+    Format { name: "PFM image of floating-point values", help: IMAGE, offset: 0, magic: b"PF\n" },
+    Format { name: "PFM image of floating-point values", help: IMAGE, offset: 0, magic: b"Pf\n" },
+    Format { name: "Windows icon (ICO)", help: IMAGE, offset: 0, magic: b"\0\0\x01\0" },
+    Format { name: "Windows cursor", help: IMAGE, offset: 0, magic: b"\0\0\x02\0" },
+    Format { name: "macOS icon (ICNS)", help: IMAGE, offset: 0, magic: b"icns" },
+    Format { name: "DICOM image", help: IMAGE, offset: 128, magic: b"DICM" },
+    Format { name: "NIfTI image", help: IMAGE, offset: 344, magic: b"n+1\0" },
+    Format { name: "FITS image", help: IMAGE, offset: 0, magic: b"SIMPLE  =" },
+    Format { name: "DjVu document", help: IMAGE, offset: 0, magic: b"AT&TFORM" },
+    Format { name: "BPG image", help: IMAGE, offset: 0, magic: b"BPG\xfb" },
+    Format { name: "FLIF image", help: IMAGE, offset: 0, magic: b"FLIF" },
+    Format { name: "MNG animation", help: VIDEO, offset: 0, magic: b"\x8aMNG" },
+    Format { name: "JNG image", help: IMAGE, offset: 0, magic: b"\x8bJNG" },
+    Format { name: "PCX image", help: IMAGE, offset: 0, magic: b"\x0a\x05\x01" },
+    Format { name: "SGI image", help: IMAGE, offset: 0, magic: b"\x01\xda" },
+    Format { name: "Sun raster image", help: IMAGE, offset: 0, magic: b"\x59\xa6\x6a\x95" },
+    Format { name: "XPM image", help: IMAGE, offset: 0, magic: b"/* XPM */" },
+    // Raw files of cameras that are no TIFF.
+    Format { name: "camera raw file (Olympus ORF)", help: RAW, offset: 0, magic: b"IIRO" },
+    Format { name: "camera raw file (Olympus ORF)", help: RAW, offset: 0, magic: b"IIRS" },
+    Format { name: "camera raw file (Olympus ORF)", help: RAW, offset: 0, magic: b"MMOR" },
+    Format { name: "camera raw file (Panasonic RW2)", help: RAW, offset: 0, magic: b"IIU\0" },
+    Format { name: "camera raw file (Fujifilm RAF)", help: RAW, offset: 0, magic: b"FUJIFILMCCD-RAW" },
+    Format { name: "camera raw file (Canon CRW)", help: RAW, offset: 6, magic: b"HEAPCCDR" },
+    Format { name: "camera raw file (Canon CR2)", help: RAW, offset: 8, magic: b"CR\x02" },
+    Format { name: "camera raw file (Sigma X3F)", help: RAW, offset: 0, magic: b"FOVb" },
+    Format { name: "camera raw file (Minolta MRW)", help: RAW, offset: 0, magic: b"\0MRM" },
+    // Drawings and documents.
+    Format { name: "PDF document", help: DRAWING, offset: 0, magic: b"%PDF" },
+    Format { name: "PostScript file (EPS)", help: DRAWING, offset: 0, magic: b"%!PS" },
+    Format { name: "PostScript file (EPS)", help: DRAWING, offset: 0, magic: b"\xc5\xd0\xd3\xc6" },
+    Format { name: "Windows metafile (WMF)", help: DRAWING, offset: 0, magic: b"\xd7\xcd\xc6\x9a" },
+    Format { name: "Windows metafile (EMF)", help: DRAWING, offset: 40, magic: b" EMF" },
+    Format { name: "RTF document", help: OTHER, offset: 0, magic: b"{\\rtf" },
+    Format { name: "Microsoft Office file or Thumbs.db", help: OTHER, offset: 0, magic: b"\xd0\xcf\x11\xe0" },
+    // Videos and sound.
+    Format { name: "QuickTime video", help: VIDEO, offset: 4, magic: b"moov" },
+    Format { name: "QuickTime video", help: VIDEO, offset: 4, magic: b"mdat" },
+    Format { name: "QuickTime video", help: VIDEO, offset: 4, magic: b"wide" },
+    Format { name: "Matroska or WebM video", help: VIDEO, offset: 0, magic: b"\x1a\x45\xdf\xa3" },
+    Format { name: "AVI video", help: VIDEO, offset: 8, magic: b"AVI " },
+    Format { name: "WAVE sound", help: OTHER, offset: 8, magic: b"WAVE" },
+    Format { name: "Flash video", help: VIDEO, offset: 0, magic: b"FLV\x01" },
+    Format { name: "Windows Media video", help: VIDEO, offset: 0, magic: b"\x30\x26\xb2\x75\x8e\x66\xcf\x11" },
+    Format { name: "MPEG video", help: VIDEO, offset: 0, magic: b"\0\0\x01\xba" },
+    Format { name: "MPEG video", help: VIDEO, offset: 0, magic: b"\0\0\x01\xb3" },
+    Format { name: "Ogg sound or video", help: OTHER, offset: 0, magic: b"OggS" },
+    Format { name: "MP3 sound", help: OTHER, offset: 0, magic: b"ID3" },
+    // Archives, tables and what systems leave behind.
+    Format { name: "zip archive", help: PACKED, offset: 0, magic: b"PK\x03\x04" },
+    Format { name: "zip archive", help: PACKED, offset: 0, magic: b"PK\x05\x06" },
+    Format { name: "gzip file", help: PACKED, offset: 0, magic: b"\x1f\x8b" },
+    Format { name: "bzip2 file", help: PACKED, offset: 0, magic: b"BZh" },
+    Format { name: "xz file", help: PACKED, offset: 0, magic: b"\xfd7zXZ\0" },
+    Format { name: "Zstandard file", help: PACKED, offset: 0, magic: b"\x28\xb5\x2f\xfd" },
+    Format { name: "7-Zip archive", help: PACKED, offset: 0, magic: b"7z\xbc\xaf\x27\x1c" },
+    Format { name: "RAR archive", help: PACKED, offset: 0, magic: b"Rar!" },
+    Format { name: "tar archive", help: PACKED, offset: 257, magic: b"ustar" },
+    Format { name: "HDF5 file", help: IMAGE, offset: 0, magic: b"\x89HDF\r\n" },
+    Format { name: "NumPy array", help: IMAGE, offset: 0, magic: b"\x93NUMPY" },
+    Format { name: "Parquet file", help: PACKED, offset: 0, magic: b"PAR1" },
+    Format { name: "SQLite database", help: OTHER, offset: 0, magic: b"SQLite format 3" },
+    Format { name: "macOS resource file (AppleDouble)", help: OTHER, offset: 0, magic: b"\0\x05\x16\x07" },
+    Format { name: "macOS folder file (.DS_Store)", help: OTHER, offset: 4, magic: b"Bud1" },
+    Format { name: "Windows shortcut", help: OTHER, offset: 0, magic: b"L\0\0\0\x01\x14\x02\0" },
+    Format {
+        name: "Git LFS pointer, not the image", help: "fetch the images with `git lfs pull`",
+        offset: 0, magic: b"version https://git-lfs.github.com/spec/",
+    },
+];
+
+/// The brands of ISO base media files. A file lists several; the first row that any of them matches is taken.
+#[rustfmt::skip]
+const BRANDS: &[(&[&str], &str, &str)] = &[
+    (&["avif", "avis"], "AVIF image", IMAGE),
+    (&["heic", "heix", "heim", "heis", "hevc", "hevx", "hevm", "hevs", "mif1", "mif2", "msf1"], "HEIC (HEIF) image", IMAGE),
+    (&["jxl "], "JPEG XL image", IMAGE),
+    (&["jp2 ", "jpx ", "jpm "], "JPEG 2000 image", IMAGE),
+    (&["crx "], "camera raw file (Canon CR3)", RAW),
+    (&["qt  "], "QuickTime video", VIDEO),
+    (&["M4A ", "M4B "], "MPEG-4 sound", OTHER),
+];
+
+/// Refusal of a file that is of no format that is read.
+pub(super) fn refusal(bytes: &[u8]) -> Error {
+    let problem = match name(bytes) {
+        Some((name, help)) => format!("format not read: {name}; help: {help}"),
+        None => format!("the content is of no known image format; {READ}"),
+    };
+    Error::malformed("image", problem)
+}
+
+/// Problem of a file whose format is read, but not this kind of it.
+pub(super) fn kind(name: &str) -> String {
+    format!("format not read: {name}; help: {IMAGE}")
+}
+
+/// Refusal of a TIFF whose pixels are those of a camera's sensor.
+pub(super) fn raw_refusal(place: &str, kind: &str) -> Error {
+    Error::malformed(place, format!("format not read: camera raw file ({kind}); help: {RAW}"))
+}
+
+/// Name of the format of a file, and what to do with it.
+fn name(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
+    if bytes.iter().all(|&byte| byte == 0) {
+        return Some(("zeros alone", AGAIN));
+    }
+    let fits = |f: &&Format| bytes.get(f.offset..).is_some_and(|bytes| bytes.starts_with(f.magic));
+    media(bytes).or_else(|| FORMATS.iter().find(fits).map(|f| (f.name, f.help))).or_else(|| markup(bytes))
+}
+
+/// ISO base media files: HEIC, AVIF, CR3, MP4 and others, by the brands that they list.
+fn media(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
+    if bytes.get(4..8)? != b"ftyp" {
+        return None;
+    }
+    let length = bytes.first_chunk().map_or(0, |&length| u32::from_be_bytes(length)) as usize;
+    let list = bytes.get(8..length.clamp(12, 256).min(bytes.len()))?;
+    // The bytes 4 to 8 of the list are the version of the first brand.
+    let listed = |brand: &str| list.chunks_exact(4).any(|found| found == brand.as_bytes());
+    let row = BRANDS.iter().find(|(brands, ..)| brands.iter().any(|brand| listed(brand)));
+    Some(row.map_or(("MP4 video", VIDEO), |&(_, name, help)| (name, help)))
+}
+
+/// HTML, SVG, XML, JSON and text.
+fn markup(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
+    let head = &bytes[..bytes.len().min(4096)];
+    let utf16 = head.starts_with(b"\xff\xfe<\0") || head.starts_with(b"\xfe\xff\0<");
+    let plain: Vec<u8> =
+        if utf16 { head.iter().copied().filter(|&b| b != 0).skip(2).collect() } else { head.into() };
+    let text = String::from_utf8_lossy(&plain).to_ascii_lowercase();
+    let text = text.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']);
+    if text.starts_with('<') {
+        // An HTML page may hold drawings, so that it is looked for first.
+        let found = |words: &[&str]| words.iter().any(|word| text.contains(word));
+        if text.starts_with("<svg") {
+            return Some(("SVG drawing", DRAWING));
+        }
+        if found(&["<!doctype html", "<html", "<head", "<body"]) {
+            return Some(("HTML page, not an image", "download the image itself"));
+        }
+        if found(&["<svg"]) {
+            return Some(("SVG drawing", DRAWING));
+        }
+        if found(&["<?xml", "</", "/>"]) {
+            return Some(("XML file", OTHER));
+        }
+    }
+    if text.starts_with(['{', '[']) && text.contains(['"', ',']) && std::str::from_utf8(bytes).is_ok() {
+        return Some(("JSON file", OTHER));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_named_by_their_content() {
+        let iso = |brands: &[u8]| {
+            let length = (8 + brands.len() as u32).to_be_bytes();
+            [&length[..], b"ftyp", brands, b"\0\0\0\x10meta"].concat()
+        };
+        let mut dicom = vec![0; 128];
+        dicom.extend(b"DICM");
+        let cases: [(Vec<u8>, &str, &str); 21] = [
+            (iso(b"heic\0\0\0\0mif1heic"), "HEIC (HEIF) image", "convert"),
+            (iso(b"mif1\0\0\0\0mif1avif"), "AVIF image", "convert"),
+            (iso(b"crx \0\0\0\x01crx isom"), "Canon CR3", "export it as PNG"),
+            (iso(b"isom\0\0\x02\0isomiso2avc1mp41"), "MP4 video", "frames"),
+            (iso(b"qt  \0\0\0\0qt  "), "QuickTime video", "frames"),
+            (b"\xff\x0a\xfa\x7f\x01".to_vec(), "JPEG XL image", "convert"),
+            (b"\0\0\0\x0cjP  \r\n\x87\n".to_vec(), "JPEG 2000 image", "convert"),
+            (b"II*\0\x10\0\0\0CR\x02\0".to_vec(), "Canon CR2", "export it as PNG"),
+            (b"\n <svg xmlns='http://www.w3.org/2000/svg'/>".to_vec(), "SVG drawing", "render"),
+            (b"<?xml version='1.0'?><!-- x --><svg/>".to_vec(), "SVG drawing", "render"),
+            (b"<!DOCTYPE html><html><svg/></html>".to_vec(), "HTML page", "download"),
+            (b"\xef\xbb\xbf<note></note>".to_vec(), "XML file", "remove"),
+            (b"{\"a\": 1}".to_vec(), "JSON file", "remove"),
+            (b"%PDF-1.4".to_vec(), "PDF document", "render"),
+            (b"8BPS\0\x01".to_vec(), "Photoshop document", "convert"),
+            (b"%!PS-Adobe-3.0 EPSF-3.0".to_vec(), "PostScript file", "render"),
+            (b"PK\x03\x04\x14\0".to_vec(), "zip archive", "unpack"),
+            (b"version https://git-lfs.github.com/spec/v1\noid".to_vec(), "Git LFS pointer", "git lfs pull"),
+            (vec![0; 700], "zeros alone", "again"),
+            (dicom, "DICOM image", "convert"),
+            (b"what is this".to_vec(), "no known image format", "are read"),
+        ];
+        for (bytes, name, help) in cases {
+            let told = refusal(&bytes).to_string();
+            assert!(told.contains(name) && told.contains(help), "{told}, expected {name}");
+        }
+    }
+}
