@@ -5,7 +5,7 @@ use std::path::Path;
 use candle_onnx::onnx::ModelProto;
 use milenas_export::onnx;
 use milenas_models::fused::Precision;
-use milenas_models::{CARD_KEY, Card, InputContract, file, hexadecimal};
+use milenas_models::{CARD_KEY, Card, InputContract, TrainedOn, file, hexadecimal};
 use sha2::{Digest, Sha256};
 
 use crate::answer::Meaning;
@@ -25,6 +25,8 @@ pub struct Classifier {
     pub features: Option<usize>,
     /// The seed by which a source without a test part is split, as for its training.
     pub split: Option<u64>,
+    /// What it was trained on; `None` without a card.
+    pub trained_on: Option<TrainedOn>,
     /// What the user should know of how it is fed.
     pub notes: Vec<String>,
     /// SHA-256 of the file.
@@ -105,6 +107,7 @@ impl Classifier {
             meaning,
             features,
             split: card.and_then(Card::split),
+            trained_on: card.map(Card::trained_on),
             notes,
             digest,
             runtime,
