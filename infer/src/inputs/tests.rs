@@ -1,5 +1,7 @@
 //! Folders, lists, patterns and archives made for the test.
 
+mod skips;
+
 use std::fs;
 
 use super::*;

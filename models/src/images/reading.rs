@@ -40,7 +40,7 @@ impl Shape {
 
     /// Whether it holds class folders rather than images.
     fn holds_folders(&self) -> bool {
-        self.deep > self.direct
+        self.deep > self.direct || self.folders.len() > 1
     }
 
     fn is_empty(&self) -> bool {
@@ -218,7 +218,7 @@ fn without_train(
             "{} hold images and no class folders: read as parts, the images have no labels; read as classes, these are the \
              names of parts. Help: put the images of each part into class folders (train/CLASS/FILE, test/CLASS/FILE), take \
              a CSV file of path and label as the source, or rename the folders if they are classes",
-            listed(suspects)
+            listed(suspects.iter().filter(|name| !shapes[**name].holds_folders()))
         ));
     }
     let note = (!names.is_empty()).then(|| {
