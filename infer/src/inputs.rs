@@ -67,9 +67,9 @@ enum Input {
 
 /// The outputs of a run, which are not its inputs where they lie in a folder of inputs.
 #[derive(Clone, Debug, Default)]
-struct Outputs(Vec<PathBuf>);
+struct RunOutputs(Vec<PathBuf>);
 
-impl Outputs {
+impl RunOutputs {
     /// Whether a path is one of them. Only a file of the same name is looked at.
     fn contain(&self, path: &Path) -> bool {
         self.0.iter().any(|output| output.file_name() == path.file_name() && file::is_same(output, path))
@@ -80,7 +80,7 @@ impl Outputs {
 #[derive(Clone, Debug)]
 pub struct Inputs {
     inputs: Vec<Input>,
-    outputs: Outputs,
+    outputs: RunOutputs,
 }
 
 impl Inputs {
@@ -108,13 +108,13 @@ impl Inputs {
         }
         match inputs.is_empty() {
             true => Err(Error::Nothing),
-            false => Ok(Inputs { inputs, outputs: Outputs::default() }),
+            false => Ok(Inputs { inputs, outputs: RunOutputs::default() }),
         }
     }
 
     /// Skips these files in folders, archives and patterns.
     pub fn without(self, outputs: Vec<PathBuf>) -> Self {
-        Inputs { outputs: Outputs(outputs), ..self }
+        Inputs { outputs: RunOutputs(outputs), ..self }
     }
 
     /// Whether a second walk gives the same again: standard input and pipes come once.
@@ -137,7 +137,7 @@ impl Inputs {
 }
 
 /// A folder, a tar or a file, as it was named.
-fn place(path: &Path, outputs: &Outputs, skipped: &mut Skipped, give: Give) -> ControlFlow<()> {
+fn place(path: &Path, outputs: &RunOutputs, skipped: &mut Skipped, give: Give) -> ControlFlow<()> {
     if path.is_dir() {
         return folder::walk(path, outputs, skipped, give);
     }
@@ -203,7 +203,7 @@ fn pattern(path: &Path) -> Option<Result<Input>> {
 }
 
 /// What a pattern matches, sorted; files that are no images by their names are skipped, as in folders.
-fn matches(pattern: &str, outputs: &Outputs, skipped: &mut Skipped, give: Give) -> ControlFlow<()> {
+fn matches(pattern: &str, outputs: &RunOutputs, skipped: &mut Skipped, give: Give) -> ControlFlow<()> {
     // It was read before; a pattern that is refused now matches nothing.
     for found in glob::glob(pattern).into_iter().flatten() {
         let path = match found {

@@ -5,11 +5,16 @@ use std::path::Path;
 
 use milenas_models::images::{Found, SkipKind, Skipped, path_name, walk as walk_folder};
 
-use super::{Give, Item, Outputs, archive, is_tar_name};
+use super::{Give, Item, RunOutputs, archive, is_tar_name};
 
 /// Names the images below a folder. Files that are no images by their names, and the outputs of the run, are counted in
 /// `skipped`; a tar is read like a folder.
-pub(super) fn walk(folder: &Path, outputs: &Outputs, skipped: &mut Skipped, give: Give) -> ControlFlow<()> {
+pub(super) fn walk(
+    folder: &Path,
+    outputs: &RunOutputs,
+    skipped: &mut Skipped,
+    give: Give,
+) -> ControlFlow<()> {
     let mut inside = Skipped::default();
     let walked = walk_folder(folder, skipped, &mut |path, _, found| {
         match found {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use milenas_models::images::Skipped;
 
-use super::{Give, Item, Outputs, place};
+use super::{Give, Item, RunOutputs, place};
 use crate::{Error, Result};
 
 /// The longest path, in bytes.
@@ -48,7 +48,7 @@ impl List {
         Ok(Box::new(BufReader::new(File::open(&self.from).map_err(failed)?)))
     }
 
-    pub(super) fn walk(&self, outputs: &Outputs, skipped: &mut Skipped, give: Give) -> ControlFlow<()> {
+    pub(super) fn walk(&self, outputs: &RunOutputs, skipped: &mut Skipped, give: Give) -> ControlFlow<()> {
         let mut reader = match self.open() {
             Ok(reader) => reader,
             Err(error) => return give(Item::unusable(&self.from, error)),

@@ -11,7 +11,7 @@ use crate::{Error, Result, Rng, hexadecimal};
 
 /// One image of a listing.
 #[derive(Clone, Debug)]
-pub(super) struct Image {
+pub(super) struct ClassImage {
     /// Its name inside the class, for the order and the fingerprint.
     pub(super) name: String,
     pub(super) bytes: Bytes,
@@ -20,7 +20,7 @@ pub(super) struct Image {
 }
 
 /// Class name to its images.
-pub(super) type Classes = BTreeMap<String, Vec<Image>>;
+pub(super) type Classes = BTreeMap<String, Vec<ClassImage>>;
 
 /// Names that a message shows.
 const SHOWN: usize = 5;
@@ -52,11 +52,11 @@ pub(super) fn dataset(
         _ => train.keys().cloned().collect(),
     };
     if names.len() < 2 {
-        let problem = format!(
-            "found {} classes{}, expected two or more; the folders are {EXPECTED}",
-            names.len(),
-            names.iter().map(|name| format!(" ({name:?})")).collect::<String>()
-        );
+        let found = match names.first() {
+            None => "no class".to_string(),
+            Some(name) => format!("1 class ({name:?})"),
+        };
+        let problem = format!("found {found}, expected two or more; a source is {EXPECTED}");
         return Err(Error::malformed(place, problem));
     }
     if let Some(test) = &test {
@@ -90,7 +90,8 @@ pub(super) fn dataset(
 }
 
 /// The layouts that are read, for messages.
-pub(super) const EXPECTED: &str = "train/CLASS/FILE with test/CLASS/FILE (or val), or CLASS/FILE";
+pub(super) const EXPECTED: &str =
+    "train/CLASS/FILE with test/CLASS/FILE (or val), CLASS/FILE, or a CSV file of path and label";
 
 fn is_number(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit())

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Dataset;
-use super::classes::{Classes, EXPECTED, Image, dataset};
+use super::classes::{ClassImage, Classes, EXPECTED, dataset};
 use super::parts::{PartName, Role};
 use super::reading::{Reading, Shape, decide};
 use super::sample::Bytes;
@@ -219,19 +219,16 @@ impl Listing {
                 continue;
             }
             let name = file.parts[depth + 1..].join("/");
-            let image = Image { name, bytes: file.bytes.clone(), size: file.size };
+            let image = ClassImage { name, bytes: file.bytes.clone(), size: file.size };
             classes.entry(file.parts[depth].clone()).or_default().push(image);
         }
         let images: usize = classes.values().map(Vec::len).sum();
         if let Some(first) = strays.first().filter(|_| strays.len() >= images) {
-            let more = match strays.len() {
-                1 => String::new(),
-                n => format!(" and {} more are", n - 1),
+            let are = match strays.len() {
+                1 => "is".to_string(),
+                n => format!("and {} more are", n - 1),
             };
-            let problem = format!(
-                "the file {first}{} in no class; expected {EXPECTED}, or a CSV file of path and label as the source",
-                if more.is_empty() { " is".into() } else { more }
-            );
+            let problem = format!("the file {first} {are} in no class; expected {EXPECTED}");
             return Err(Error::malformed(&*self.place, problem));
         }
         self.skipped.add_many(SkipKind::NoClass, strays.len());

@@ -150,14 +150,16 @@ pub(super) fn decide(shapes: &BTreeMap<String, Shape>) -> Result<Reading, String
             listed(&strange.shape.folders)
         ));
     }
-    let flat: Vec<&&str> = others.iter().filter(|name| !shapes[**name].holds_folders()).collect();
-    if tests.is_empty() && flat.len() > 1 {
+    // Other sets of the same classes are no classes beside the training part.
+    let beside: Vec<&&str> =
+        others.iter().filter(|name| shapes[**name].folders.is_disjoint(&train.shape.folders)).collect();
+    if tests.is_empty() && beside.len() > 1 {
         return Err(format!(
             "{:?} holds class folders ({}), and beside it {} hold images: read as parts, the latter would not be used; read \
              as classes, {:?} would be one of them. Help: rename {:?} if it is a class, else move the others away",
             train.name,
             listed(&train.shape.folders),
-            listed(&flat),
+            listed(&beside),
             train.name,
             train.name
         ));

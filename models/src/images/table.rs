@@ -1,13 +1,14 @@
 //! A table of paths and labels, CSV or TSV, as a source.
 //!
 //! Columns are found by their names: `path` or `filename`, `label` or `class`, and `split`. Without a header the first
-//! column is the path and the second one the label. Paths are relative to the folder of the table.
+//! column is the path and the second one the label. Paths are relative to the folder of the table, or to a folder in it.
+//! Without a column of labels, columns of 0 and 1 name the classes.
 
 use std::fs::metadata;
 use std::path::{Path, PathBuf};
 
 use super::Dataset;
-use super::classes::{Classes, Image, dataset, listed};
+use super::classes::{ClassImage, Classes, dataset, listed};
 use super::escape::path_name;
 use super::parts::{PartName, Role};
 use super::sample::Bytes;
@@ -70,6 +71,12 @@ const SPLITS: [&str; 8] = ["split", "subset", "set", "partition", "part", "phase
 /// Endings that are tried after a path that is no file.
 const ENDINGS: [&str; 4] = ["jpg", "jpeg", "png", "JPG"];
 
+/// Rows that are looked at to find the folder of the files.
+const SAMPLED: usize = 20;
+
+/// Folders beside a table that are looked at.
+const MAX_FOLDERS: usize = 100;
+
 /// Whether a path is a table by its ending.
 pub(super) fn is_table(path: &Path) -> bool {
     path.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv") || e.eq_ignore_ascii_case("tsv"))
@@ -102,7 +109,13 @@ pub(super) fn open(path: &Path, seed: u64) -> Result<Dataset> {
     for row in reader.from_reader(text.as_bytes()).records() {
         rows.push(row.map_err(|e| Error::malformed(&*place, e.to_string()))?);
     }
-    let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
+    let mut notes = Vec::new();
+    let mut folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
+    if let Some(inner) = inner_folder(&folder, &rows) {
+        notes.push(format!("the files lie in {}", path_name(&inner)));
+        folder = inner;
+    }
+    let one_hot = one_hot(&mut rows);
     let columns = columns(rows.first(), &folder).map_err(|problem| Error::malformed(&*place, problem))?;
     let (mut train, mut test) = (Vec::new(), Vec::new());
     let (mut skipped, mut missing) = (Skipped::default(), Vec::new());
@@ -126,7 +139,7 @@ pub(super) fn open(path: &Path, seed: u64) -> Result<Dataset> {
             missing.push(name);
             continue;
         };
-        let image = Image { name: name.into(), bytes: Bytes::File(path), size };
+        let image = ClassImage { name: name.into(), bytes: Bytes::File(path), size };
         match role {
             Some(Role::Test(rank)) => test.push((rank, label, image)),
             _ => train.push((label, image)),
@@ -143,7 +156,10 @@ pub(super) fn open(path: &Path, seed: u64) -> Result<Dataset> {
         };
         return Err(Error::malformed(place, problem));
     }
-    let mut notes: Vec<String> = skipped.note().into_iter().collect();
+    if one_hot {
+        notes.push("the classes are the names of the columns of 0 and 1".into());
+    }
+    notes.extend(skipped.note());
     if !missing.is_empty() {
         notes.push(format!("files that do not exist: {}", listed(&missing)));
     }
@@ -158,7 +174,46 @@ pub(super) fn open(path: &Path, seed: u64) -> Result<Dataset> {
     dataset(place, by_class(train), test, seed, notes)
 }
 
-fn by_class(images: Vec<(&str, Image)>) -> Classes {
+/// The folder beside the table that holds the files of its first rows, if the folder of the table does not.
+fn inner_folder(folder: &Path, rows: &[csv::StringRecord]) -> Option<PathBuf> {
+    let cells = || rows.iter().take(SAMPLED).flatten().filter(|cell| !cell.is_empty());
+    let holds = |folder: &Path| cells().any(|cell| found(folder, cell).is_some());
+    if holds(folder) {
+        return None;
+    }
+    let here = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let mut inner: Vec<PathBuf> = here.read_dir().ok()?.flatten().map(|entry| entry.path()).collect();
+    inner.sort();
+    inner.into_iter().filter(|path| path.is_dir()).take(MAX_FOLDERS).find(|path| holds(path))
+}
+
+/// Replaces columns of 0 and 1, one of each class, by a column of labels. Returns whether it did.
+fn one_hot(rows: &mut [csv::StringRecord]) -> bool {
+    let Some((header, rows)) = rows.split_first_mut() else { return false };
+    let names: Vec<String> = header.iter().map(str::to_lowercase).collect();
+    let is_known = |known: &[&str]| names.iter().any(|name| known.contains(&name.as_str()));
+    if !is_known(&PATHS) || is_known(&LABELS) || rows.is_empty() {
+        return false;
+    }
+    let bit = |cell: &str| cell.parse::<f32>().ok().filter(|x| *x == 0.0 || *x == 1.0).map(|x| x == 1.0);
+    let classes: Vec<usize> = (0..header.len())
+        .filter(|&i| rows.iter().all(|row| row.get(i).is_some_and(|cell| bit(cell).is_some())))
+        .collect();
+    let ones = |row: &csv::StringRecord| {
+        classes.iter().copied().filter(|&i| bit(&row[i]) == Some(true)).collect::<Vec<_>>()
+    };
+    if classes.len() < 2 || !rows.iter().all(|row| ones(row).len() == 1) {
+        return false;
+    }
+    for row in rows.iter_mut() {
+        let label = ones(row).first().and_then(|&i| header.get(i)).unwrap_or_default().to_string();
+        row.push_field(&label);
+    }
+    header.push_field("label");
+    true
+}
+
+fn by_class(images: Vec<(&str, ClassImage)>) -> Classes {
     let mut classes = Classes::new();
     for (label, image) in images {
         classes.entry(label.to_string()).or_default().push(image);

@@ -166,7 +166,7 @@ fn mistakes_in_the_layout_are_named() {
     let one = error(&|root| {
         ["train/dog", "test/dog"].iter().for_each(|class| fs::remove_dir_all(root.join(class)).unwrap());
     });
-    assert!(one.contains("found 1 classes, expected two or more"), "{one}");
+    assert!(one.contains("found 1 class (\"cat\"), expected two or more"), "{one}");
 }
 
 #[test]

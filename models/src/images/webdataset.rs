@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Dataset;
-use super::classes::{Classes, Image, dataset as of_classes};
+use super::classes::{ClassImage, Classes, dataset as of_classes};
 use super::layout::{Entry, Listing};
 use super::parts::{PartName, Role};
 use super::skip::SkipKind;
@@ -45,6 +45,10 @@ fn key(parts: &[String]) -> (Vec<&str>, &str) {
 
 /// Whether labels lie in files beside the images.
 pub(super) fn applies(listing: &Listing) -> bool {
+    let mut endings = listing.others.iter().map(|(_, file)| key(&file.parts).1);
+    if !endings.any(|ending| ["cls", "json"].iter().any(|known| ending.eq_ignore_ascii_case(known))) {
+        return false;
+    }
     let keys: BTreeSet<Vec<&str>> = listing.files.iter().map(|file| key(&file.parts).0).collect();
     let labelled = |ending: &str| {
         listing.others.iter().map(|(_, file)| file).find(|file| {
@@ -101,7 +105,7 @@ pub(super) fn dataset(mut listing: Listing, seed: u64) -> Result<Dataset> {
         let folders = file.parts.iter().rev().skip(1);
         let role = folders.filter_map(|name| PartName::parse(name)).map(|part| part.role).next();
         let part = if matches!(role, Some(Role::Test(_))) { &mut test } else { &mut train };
-        let image = Image { name: file.parts.join("/"), bytes: file.bytes.clone(), size: file.size };
+        let image = ClassImage { name: file.parts.join("/"), bytes: file.bytes.clone(), size: file.size };
         part.entry(label.clone()).or_default().push(image);
     }
     let mut notes = vec!["the labels are read from files beside the images".to_string()];

@@ -123,6 +123,8 @@ fn tables_name_paths_and_labels() {
         "path,label\nimg/1.png,cat\nimg/2.png,dog\nimg/3.jpg,cat\nimg/4.png,dog\n",
         "\u{feff}Label;File Name;note\r\ncat;img/1.png;x\r\ndog;img/2.png;\r\ncat;img/3.jpg;\r\ndog;img/4.png;\r\n",
         "img/1.png\tcat\nimg/2.png\tdog\nimg/3.jpg\tcat\n\nimg/4.png\tdog\n",
+        "id,label\n1,cat\n2,dog\n3,cat\n4,dog\n",
+        "image,cat,dog\n1,1.0,0.0\n2,0,1\n3,1,0\n4,0,1\n",
         "id,breed\nimg/1,cat\nimg/2,dog\nimg/3,cat\nimg/4,dog\n",
     ] {
         let data = read(text).unwrap();
@@ -149,7 +151,7 @@ fn tables_name_paths_and_labels() {
         ("path,label\nx.png,a\ny.png,b\n", r#""x.png", "y.png"; paths are relative to"#),
         ("path,label\nimg/1.png\n", "row 2 has 1 columns"),
         ("", "the table is empty"),
-        ("path,label\nimg/1.png,a\nimg/2.png,a\n", "found 1 classes"),
+        ("path,label\nimg/1.png,a\nimg/2.png,a\n", "found 1 class (\"a\")"),
     ] {
         let message = read(text).unwrap_err().to_string();
         assert!(message.contains(expected) && message.contains("labels.csv"), "{text}: {message}");
