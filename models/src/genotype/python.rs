@@ -85,11 +85,11 @@ fn last(text: &str) -> Option<Start> {
     });
     let dict = text.rmatch_indices('{').find_map(|(at, _)| {
         let key = text[at + 1..].trim_start();
-        let known = |field: &&str| {
-            let rest = key.strip_prefix(['\'', '"']).and_then(|key| key.strip_prefix(*field));
+        let known = |field: &str| {
+            let rest = key.strip_prefix(['\'', '"']).and_then(|key| key.strip_prefix(field));
             rest.is_some_and(|rest| rest.starts_with(['\'', '"']))
         };
-        (FIELDS.iter().any(|field| known(&field)) && !is_comment(at)).then_some((at, Start::Dict(at + 1)))
+        (FIELDS.iter().any(|field| known(field)) && !is_comment(at)).then_some((at, Start::Dict(at + 1)))
     });
     let arch = text.rmatch_indices("|+|").find_map(|(at, _)| {
         let part = |c: char| c.is_ascii_alphanumeric() || "_~|+".contains(c);

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Dataset;
-use super::classes::{ClassImage, Classes, EXPECTED, dataset};
+use super::classes::{ClassImage, Classes, EXPECTED, dataset, listed};
 use super::parts::{PartName, Role};
 use super::reading::{Reading, Shape, decide};
 use super::sample::Bytes;
@@ -58,7 +58,7 @@ impl Listing {
         let mut notes = Vec::new();
         let root = self.descend(Vec::new(), |_| true);
         self.take_below(&root);
-        if self.parts_in_classes() {
+        if self.parts_in_classes()? {
             notes.push("read as CLASS/PART/FILE: each class folder has a training and a test part".into());
             self.swap();
         }
@@ -116,9 +116,14 @@ impl Listing {
             let inner = [prefix.clone(), vec![only.clone()]].concat();
             let images = self.below(&inner);
             let direct = images.iter().filter(|file| file.parts.len() == depth + 2).count();
-            let is_part = depth == 0 && PartName::parse(&only).is_some_and(|part| part.role == Role::Train);
-            // Strays at the root are in no class either way.
-            let alone = names.all(|name| *name == only) && !self.has_empty_folder(&prefix, &only);
+            let trains = |name: &String| PartName::parse(name).is_some_and(|part| part.role == Role::Train);
+            // A part, or a set of that name around the parts.
+            let around =
+                images.iter().any(|file| file.parts.len() > depth + 3 && trains(&file.parts[depth + 1]));
+            let is_part = depth == 0 && trains(&only) && !around;
+            let alone = names.all(|name| *name == only)
+                && 2 * images.len() > files.len()
+                && !self.has_empty_folder(&prefix, &only);
             if !alone || is_part || 2 * direct > images.len() || direct == images.len() || !may(&only) {
                 return prefix;
             }
@@ -157,18 +162,33 @@ impl Listing {
     }
 
     /// Whether every folder holds images in parts alone, and training and test parts are among them.
-    fn parts_in_classes(&self) -> bool {
+    ///
+    /// # Errors
+    /// Folders that are data sets with parts and classes of their own.
+    fn parts_in_classes(&self) -> Result<bool> {
         let mut roles = BTreeSet::new();
         let mut classes: BTreeMap<&String, bool> = BTreeMap::new();
         for file in self.files.iter().filter(|file| file.parts.len() > 1) {
             let part = (file.parts.len() > 2).then(|| PartName::parse(&file.parts[1])).flatten();
-            let Some(part) = part.filter(PartName::is_plain) else { return false };
+            let Some(part) = part.filter(PartName::is_plain) else { return Ok(false) };
             let trains = part.role == Role::Train;
             roles.insert(trains);
             *classes.entry(&file.parts[0]).or_default() |= trains;
         }
         let named = classes.keys().any(|name| PartName::parse(name).is_none());
-        roles.len() == 2 && classes.len() > 1 && named && classes.values().all(|trains| *trains)
+        if roles.len() < 2 || classes.len() < 2 || !named || !classes.values().all(|trains| *trains) {
+            return Ok(false);
+        }
+        let deep = self.files.iter().filter(|file| file.parts.len() > 3).count();
+        if 2 * deep > self.files.len() {
+            let problem = format!(
+                "{} each hold a training and a test part with folders in them: read as data sets, the source is one of them; \
+                 read as classes, these folders are none. Help: give the folder of one data set",
+                listed(classes.keys())
+            );
+            return Err(Error::malformed(&*self.place, problem));
+        }
+        Ok(true)
     }
 
     /// Exchanges class and part.

@@ -43,6 +43,7 @@ fn parts_have_many_names() {
         ("data/archive/train", "data/archive/valid"),
         ("train", "hold-out"),
         ("trainset", "devset"),
+        ("training_data/train", "training_data/test"),
     ] {
         let paths: Vec<String> = [(train, "a"), (train, "b"), (test, "a"), (test, "b")]
             .iter()
@@ -83,6 +84,9 @@ fn parts_may_lie_in_classes() {
         read(&["cat/train/0.png", "cat/test/0.png", "dog/train/0.png", "dog/test/0.png", "dog/test/1.png"]);
     assert_eq!(counts(&data), (vec!["cat", "dog"], 2, 3));
     assert!(has_note(&data, "CLASS/PART/FILE"));
+    let message =
+        refused(&["raw/train/a/0.png", "raw/test/a/0.png", "cut/train/a/0.png", "cut/test/a/0.png"]);
+    assert!(message.contains("give the folder of one data set"), "{message}");
 }
 
 #[test]
