@@ -11,7 +11,9 @@ pub(super) fn is_nni(text: &str) -> bool {
             let rest = choice.strip_prefix(word);
             rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
         };
-        (!cell.is_empty() && ["op_", "input_"].into_iter().any(numbered))
+        let labels = ["LayerChoice", "InputChoice", "chosen_layer", "chosen_inputs"];
+        labels.iter().any(|label| choice.starts_with(label))
+            || (!cell.is_empty() && ["op_", "input_"].into_iter().any(numbered))
             || ["normal_n", "reduce_n"].into_iter().any(numbered)
     };
     keys.take(1000).any(is_choice)

@@ -233,5 +233,19 @@ fn without_train(
             }
         )
     });
-    Ok(Reading::Classes { note })
+    Ok(Reading::Classes { note: note.or_else(|| repeated(shapes)) })
+}
+
+/// The note for folders that all hold the same folders, which may be the classes.
+fn repeated(shapes: &BTreeMap<String, Shape>) -> Option<String> {
+    let mut sets = shapes.iter().filter(|(_, shape)| !shape.is_empty());
+    let (_, first) = sets.clone().next()?;
+    let same = sets.all(|(_, shape)| shape.direct == 0 && shape.folders == first.folders);
+    (same && shapes.len() > 1 && first.folders.len() > 1).then(|| {
+        format!(
+            "read as classes: {}, which all hold the folders {}. Help: if those are the classes, give one of the former",
+            listed(shapes.keys()),
+            listed(&first.folders)
+        )
+    })
 }

@@ -79,6 +79,13 @@ fn the_structure_tells_parts_from_classes() {
 }
 
 #[test]
+fn folders_that_hold_the_same_folders_are_noted() {
+    let data = read(&["color/a/0.png", "color/b/0.png", "gray/a/0.png", "gray/b/0.png"]);
+    assert_eq!(data.classes, ["color", "gray"]);
+    assert!(has_note(&data, r#"all hold the folders "a", "b""#), "{:?}", data.notes);
+}
+
+#[test]
 fn parts_may_lie_in_classes() {
     let data =
         read(&["cat/train/0.png", "cat/test/0.png", "dog/train/0.png", "dog/test/0.png", "dog/test/1.png"]);
