@@ -34,7 +34,12 @@ pub struct Purposes {
 /// Images of the training part, spread over it; none without a source.
 pub fn images(card: &Card, arguments: &Export) -> Result<Purposes> {
     let Some(source) = &arguments.calibrate else { return Ok(Purposes::default()) };
-    let train = Source::parse(source)?.open(card.split().unwrap_or_default())?.train;
+    let mut dataset = Source::parse(source)?.open(card.split().unwrap_or_default())?;
+    // Images of classes that the network does not know are good for ranges and comparisons all the same.
+    if dataset.classes.iter().all(|class| card.labels.contains(class)) {
+        dataset.relabel(&card.labels)?;
+    }
+    let train = dataset.train;
     let wanted = COMPARED + if arguments.int8 { INT8 } else { 0 };
     let every = train.len().div_ceil(wanted).max(1);
     let spread: Vec<Sample> = train.into_iter().step_by(every).collect();

@@ -36,7 +36,7 @@ pub enum Command {
     /// Print graph, cells, cost of each cell and card of weights, a genotype or an ONNX file
     #[command(after_help = "Example:\n  milenas-export inspect model.onnx --dot cells.dot")]
     Inspect {
-        /// model.onnx, weights.safetensors, genotype.json, or the name of a published genotype
+        /// model.onnx, weights.safetensors, a genotype file, or the name or the text of a genotype
         #[arg(value_name = "FILE")]
         file: String,
         /// Also draw the cells as Graphviz DOT: `dot -Tsvg` makes a picture of it
@@ -54,7 +54,7 @@ pub enum Command {
 #[derive(Args, Debug)]
 #[allow(missing_docs)]
 pub struct Export {
-    /// Weights written by `milenas-search train`; or a genotype, by file or published name, which gives an
+    /// Weights written by `milenas-search train`; or a genotype, by file, published name or text, which gives an
     /// untrained network
     #[arg(value_name = "WEIGHTS|GENOTYPE", required = true)]
     pub source: Option<String>,

@@ -177,6 +177,9 @@ fn chosen(target: Target, arguments: &Export) -> Result<Vec<&'static dyn Pass>> 
 
 /// Trained weights with their card; or the untrained network of a genotype.
 fn load(source: &str, size: Untrained, seed: u64) -> Result<Model> {
+    if source.starts_with('|') || source.starts_with("Genotype(") {
+        return untrained::network(Genotype::parse(source, "the genotype")?, size.into(), seed);
+    }
     let path = Path::new(source);
     match path.extension().and_then(OsStr::to_str) {
         Some("safetensors") if size.is_asked() => bail!("{source}: {SIZED}"),

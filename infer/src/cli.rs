@@ -45,7 +45,8 @@ Examples:
 JPEG, PNG, WebP, GIF, BMP, TIFF, PNM, QOI and TGA are read, by their content and not by their name; of an animation,
 the first image. Other formats (HEIC, JPEG XL, AVIF, camera raw files, videos) are refused by their names. Transparent
 pixels lie on the background that the model file states: white, if it was not changed.
-Folders are read in the order of names; hidden files and endings such as .txt and .csv are passed over there.")]
+Folders are read in the order of names; hidden files, thumbnails and endings such as .txt and .onnx are skipped
+there and counted.")]
     Classify(Classify),
     /// Measure a model on the test images of a labelled source
     #[command(after_help = "\
@@ -189,7 +190,8 @@ pub struct Evaluate {
     /// Written by milenas-export; with another --runtime than native, any classifier of images
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
-    /// digits, cifar10:DIR, a folder train/CLASS/* and test/CLASS/*, or a tar of one
+    /// digits, cifar10:DIR, a folder or tar of train/CLASS/* and test/CLASS/* or of CLASS/*, or a CSV file of path
+    /// and label
     #[arg(value_name = "SRC")]
     pub data: String,
     /// A second model for the same classes, in the same runtime: where the two differ

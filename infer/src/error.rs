@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use milenas_models::images::listed;
+
 /// The longest text of a library that a message carries, in characters.
 const LONGEST: usize = 300;
 
@@ -75,14 +77,14 @@ pub enum Error {
         /// Why it could not be classified.
         reason: String,
     },
-    /// Labelled images whose classes are not the model's.
-    #[error("{source_name} has classes {found:?}, the model knows {expected:?}")]
+    /// Models of different classes.
+    #[error("{source_name} has classes [{}], the model knows [{}]", listed(.found), listed(.expected))]
     Classes {
-        /// The source of the images.
+        /// The other model.
         source_name: String,
-        /// Its classes.
+        /// Its labels.
         found: Vec<String>,
-        /// The model's labels.
+        /// The first model's labels.
         expected: Vec<String>,
     },
 

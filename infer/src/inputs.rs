@@ -8,13 +8,17 @@ mod list;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use milenas_models::Error as Model;
-use milenas_models::images::{Bytes, MemberKind, is_hidden, is_image_name, is_tar, members};
+use milenas_models::file;
+use milenas_models::images::{
+    Bytes, MemberKind, SkipKind, Skipped, is_tar, members, path_name, skipped_file, skipped_name,
+};
 
 use crate::{Error, Result};
 
@@ -33,7 +37,7 @@ pub enum Item {
 }
 
 impl Item {
-    /// The path, or `archive:member`.
+    /// The path, or `archive:member`. Bytes that are not UTF-8 are escaped as `\xE8`, so that names stay different.
     pub fn name(&self) -> String {
         match self {
             Item::Image(bytes) => bytes.name(),
@@ -46,7 +50,7 @@ impl Item {
     }
 
     fn unusable(path: &Path, reason: impl ToString) -> Self {
-        Item::Unusable { name: path.display().to_string(), reason: reason.to_string() }
+        Item::Unusable { name: path_name(path), reason: reason.to_string() }
     }
 }
 
@@ -61,9 +65,23 @@ enum Input {
     List(list::List),
 }
 
+/// The outputs of a run, which are not its inputs where they lie in a folder of inputs.
+#[derive(Clone, Debug, Default)]
+struct RunOutputs(Vec<PathBuf>);
+
+impl RunOutputs {
+    /// Whether a path is one of them. Only a file of the same name is looked at.
+    fn contain(&self, path: &Path) -> bool {
+        self.0.iter().any(|output| output.file_name() == path.file_name() && file::is_same(output, path))
+    }
+}
+
 /// Everything that was asked for.
 #[derive(Clone, Debug)]
-pub struct Inputs(Vec<Input>);
+pub struct Inputs {
+    inputs: Vec<Input>,
+    outputs: RunOutputs,
+}
 
 impl Inputs {
     /// Arguments in their order, then the list. `-`, as an argument or as the list, is standard input. `separator` is
@@ -90,61 +108,80 @@ impl Inputs {
         }
         match inputs.is_empty() {
             true => Err(Error::Nothing),
-            false => Ok(Inputs(inputs)),
+            false => Ok(Inputs { inputs, outputs: RunOutputs::default() }),
         }
+    }
+
+    /// Skips these files in folders, archives and patterns.
+    pub fn without(self, outputs: Vec<PathBuf>) -> Self {
+        Inputs { outputs: RunOutputs(outputs), ..self }
     }
 
     /// Whether a second walk gives the same again: standard input and pipes come once.
     pub fn repeatable(&self) -> bool {
-        self.0.iter().all(|input| match input {
+        self.inputs.iter().all(|input| match input {
             Input::Path(_) | Input::Pattern(_) => true,
             Input::List(list) => list.repeatable(),
         })
     }
 
-    /// Names every item to `give`, in order.
-    pub fn walk(&self, give: Give) -> ControlFlow<()> {
-        self.0.iter().try_for_each(|input| match input {
-            Input::Path(path) => place(path, give),
-            Input::Pattern(pattern) => matches(pattern, give),
-            Input::List(list) => list.walk(give),
+    /// Names every item to `give`, in order. What is no image by its name, and was not named itself, is counted in
+    /// `skipped`.
+    pub fn walk(&self, skipped: &mut Skipped, give: Give) -> ControlFlow<()> {
+        self.inputs.iter().try_for_each(|input| match input {
+            Input::Path(path) => place(path, &self.outputs, skipped, give),
+            Input::Pattern(pattern) => matches(pattern, &self.outputs, skipped, give),
+            Input::List(list) => list.walk(&self.outputs, skipped, give),
         })
     }
 }
 
 /// A folder, a tar or a file, as it was named.
-fn place(path: &Path, give: Give) -> ControlFlow<()> {
+fn place(path: &Path, outputs: &RunOutputs, skipped: &mut Skipped, give: Give) -> ControlFlow<()> {
     if path.is_dir() {
-        return folder::walk(path, give);
+        return folder::walk(path, outputs, skipped, give);
     }
     match path.is_file() && is_tar(path).unwrap_or(false) {
-        true => archive(path, give),
+        true => archive(path, skipped, give),
         false => give(Item::file(path.to_path_buf())),
     }
 }
 
 /// The images in a tar, in the order in which they lie there.
-fn archive(path: &Path, give: Give) -> ControlFlow<()> {
+fn archive(path: &Path, skipped: &mut Skipped, give: Give) -> ControlFlow<()> {
     let file: Arc<Path> = path.into();
     let mut ended = ControlFlow::Continue(());
+    // Folders and files that are skipped by name; each counts once.
+    let mut leftovers = HashSet::new();
     let walked = members(path, &mut |member| {
-        let parts = || Path::new(&member.name).components().map(|c| c.as_os_str().to_string_lossy());
-        let shown = !parts().any(|part| part.len() > 1 && part != ".." && is_hidden(&part));
-        if shown && is_image_name(&member.name) {
-            let name = member.name.clone();
-            match member.kind {
-                MemberKind::Folder => {}
-                MemberKind::File => {
-                    let (offset, length) = (member.offset, member.length);
-                    ended = give(Item::Image(Bytes::Range { file: file.clone(), offset, length, name }));
-                }
-                MemberKind::Other => {
-                    let name = format!("{}:{name}", path.display());
-                    ended = give(Item::Unusable { name, reason: "a link or a special file".into() });
-                }
+        let parts: Vec<&str> =
+            member.name.split('/').filter(|part| !matches!(*part, "" | "." | "..")).collect();
+        if let Some(at) = parts.iter().position(|part| skipped_name(part).is_some()) {
+            if leftovers.insert(parts[..=at].join("/")) {
+                skipped.add(skipped_name(parts[at]).unwrap_or(SkipKind::Hidden));
+            }
+            return Ok::<_, Model>(ended);
+        }
+        let other = skipped_file(&member.name);
+        match (member.kind, other) {
+            (MemberKind::Folder, _) => {}
+            (MemberKind::Special, _) => skipped.add(SkipKind::Special),
+            (MemberKind::File | MemberKind::Unreadable, Some(kind)) => skipped.add(kind),
+            (MemberKind::File, None) => {
+                let (offset, length, name) = (member.offset, member.length, member.name);
+                ended = give(Item::Image(Bytes::Range { file: file.clone(), offset, length, name }));
+            }
+            // A link to a folder has no ending.
+            (MemberKind::Unreadable, None) if Path::new(&member.name).extension().is_none() => {
+                skipped.add(SkipKind::Special);
+            }
+            (MemberKind::Unreadable, None) => {
+                let name = format!("{}:{}", path_name(path), member.name);
+                let reason = "a link to no file of the archive, or a file with holes".into();
+                ended = give(Item::Unusable { name, reason });
             }
         }
-        Ok::<_, Model>(ended)
+        Ok(ended)
     });
     match walked {
         Err(error) if ended.is_continue() => give(Item::unusable(path, error)),
@@ -165,14 +202,26 @@ fn pattern(path: &Path) -> Option<Result<Input>> {
     })
 }
 
-/// What a pattern matches, sorted; files that are surely no images are left out, as in folders.
-fn matches(pattern: &str, give: Give) -> ControlFlow<()> {
+/// What a pattern matches, sorted; files that are no images by their names are skipped, as in folders.
+fn matches(pattern: &str, outputs: &RunOutputs, skipped: &mut Skipped, give: Give) -> ControlFlow<()> {
     // It was read before; a pattern that is refused now matches nothing.
     for found in glob::glob(pattern).into_iter().flatten() {
-        match found {
-            Ok(path) if path.is_dir() || is_image_name(&path.to_string_lossy()) => place(&path, give)?,
-            Ok(_) => {}
-            Err(error) => give(Item::unusable(error.path(), error.error()))?,
+        let path = match found {
+            Ok(path) => path,
+            Err(error) => {
+                give(Item::unusable(error.path(), error.error()))?;
+                continue;
+            }
+        };
+        let name = path.file_name().map(|name| path_name(Path::new(name))).unwrap_or_default();
+        // A leftover that the pattern itself names is wanted.
+        let text = path_name(&path);
+        let leftover = text.split('/').filter(|part| !pattern.contains(part)).find_map(skipped_name);
+        let other = leftover.or_else(|| skipped_file(&name).filter(|_| !path.is_dir()));
+        match other {
+            _ if outputs.contain(&path) => skipped.add(SkipKind::Output),
+            Some(kind) => skipped.add(kind),
+            None => place(&path, outputs, skipped, give)?,
         }
     }
     ControlFlow::Continue(())

@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use milenas_infer::inputs::Inputs;
 use milenas_infer::shard::Shard;
 use milenas_models::console::note;
+use milenas_models::images::Skipped;
 
 /// Between lines where there is no terminal.
 const QUIET: Duration = Duration::from_secs(30);
@@ -39,7 +40,7 @@ impl Progress {
             let (inputs, all, bar) = (inputs.clone(), all.clone(), bar.clone());
             spawn(move || {
                 let mut count = 0;
-                let _ = inputs.walk(&mut |_| {
+                let _ = inputs.walk(&mut Skipped::default(), &mut |_| {
                     count += 1;
                     ControlFlow::Continue(())
                 });

@@ -28,11 +28,29 @@ pub struct Card {
     pub labels: Vec<String>,
     /// How a picture becomes the network's input.
     pub input: InputContract,
-    /// How it was made, in words: `data`, `split`, `seed`, `test_accuracy`, `program`.
+    /// How it was made, in words: `data`, `images`, `test_images`, `split`, `seed`, `test_accuracy`, `program`.
     pub record: BTreeMap<String, String>,
 }
 
+/// The images that a model was trained on, as far as its card says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrainedOn {
+    /// The fingerprint of the data set; older cards have none.
+    pub fingerprint: Option<String>,
+    /// Whether test images were held out of a source without a test part.
+    pub held_out: bool,
+}
+
 impl Card {
+    /// The key of the data set's fingerprint in the record.
+    pub const IMAGES: &'static str = "images";
+
+    /// The key in the record that says where the test images are from: [`HELD_OUT`](Self::HELD_OUT), or the source's own.
+    pub const TEST_IMAGES: &'static str = "test_images";
+
+    /// Test images that were held out of the images of a source.
+    pub const HELD_OUT: &'static str = "held out";
+
     /// The version that this program writes and reads.
     pub const VERSION: u32 = 1;
 
@@ -64,6 +82,14 @@ impl Card {
     /// The seed that split its images, where their source had no test part. Older cards have one for that and the training.
     pub fn split(&self) -> Option<u64> {
         ["split", "seed"].iter().find_map(|key| self.record.get(*key))?.parse().ok()
+    }
+
+    /// What it was trained on.
+    pub fn trained_on(&self) -> TrainedOn {
+        TrainedOn {
+            fingerprint: self.record.get(Self::IMAGES).cloned(),
+            held_out: self.record.get(Self::TEST_IMAGES).is_none_or(|from| from == Self::HELD_OUT),
+        }
     }
 
     fn check(&self, place: &str) -> Result<()> {

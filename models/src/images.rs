@@ -5,24 +5,36 @@
 
 mod archive;
 pub mod cifar10;
+mod classes;
 mod describe;
 mod digits;
+mod escape;
 mod folder;
 mod layout;
 mod load;
+mod measured;
+mod parts;
+mod reading;
 mod sample;
+mod skip;
+mod table;
 mod tarball;
 #[cfg(test)]
 mod tests;
+mod walk;
+mod webdataset;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use archive::{Member, MemberKind, is_tar, members};
+pub use classes::listed;
 pub use describe::{ClassCount, SizeCount, Summary};
-pub use layout::{is_hidden, is_image_name};
+pub use escape::{escaped, path_name};
 pub use load::Labelled;
 pub use sample::{Bytes, Sample};
+pub use skip::{SkipKind, Skipped, skipped_file, skipped_name};
+pub use walk::{Found, Visit, walk};
 
 use crate::{Error, Result};
 
@@ -33,14 +45,16 @@ pub enum Source {
     Digits,
     /// The folder of CIFAR-10's official binary batches, or its parent.
     Cifar10(PathBuf),
-    /// A folder or a tar of `train/CLASS/*` with `test/CLASS/*` or `val/CLASS/*`, or of `CLASS/*`.
+    /// A folder or a tar of `train/CLASS/*` with `test/CLASS/*` or `val/CLASS/*`, or of `CLASS/*`; tars of images with
+    /// `.cls` files, or a folder of such tars; a CSV file of path and label.
     Path(PathBuf),
 }
 
 /// Labelled images, listed and not yet read.
 #[derive(Clone, Debug)]
 pub struct Dataset {
-    /// What the images are of; a sample's class is an index into it. Sorted for folders and tars.
+    /// What the images are of; a sample's class is an index into it. Sorted for folders and tars, by number if all names
+    /// are numbers.
     pub classes: Vec<String>,
     /// To learn from.
     pub train: Vec<Sample>,
@@ -48,8 +62,23 @@ pub struct Dataset {
     pub test: Vec<Sample>,
     /// The conventional mean and standard deviation per channel, where the data set has them.
     pub scale: Option<(Vec<f32>, Vec<f32>)>,
-    /// What a user should know about how it was read: a split that was made, files that were left out.
+    /// What a user should know about how it was read, e.g. files that were skipped.
     pub notes: Vec<String>,
+    /// The seed by which a fifth of each class became the test images, where the source has no test part.
+    pub held_out: Option<u64>,
+    /// Digest of the names and sizes of the images: of all images where the test images were held out of them, else of the
+    /// training images. It does not depend on where the images lie.
+    pub fingerprint: String,
+}
+
+impl Dataset {
+    /// The notes, and one that says that test images were held out.
+    pub fn all_notes(&self) -> Vec<String> {
+        let held_out = self
+            .held_out
+            .map(|seed| format!("no test part: a fifth of each class was set aside by seed {seed}"));
+        self.notes.iter().cloned().chain(held_out).collect()
+    }
 }
 
 impl Source {
@@ -68,15 +97,16 @@ impl Source {
     /// the test.
     ///
     /// # Errors
-    /// A source that does not exist or is damaged, has fewer than two classes, an empty class, or other
-    /// classes in its test part than in its training part. Damage inside pictures shows when they are read.
+    /// A source that does not exist or is damaged, has fewer than two classes, an empty class, or classes in its test part
+    /// that its training part lacks; a layout that can be read in two ways. Damage inside pictures shows when they are read.
     pub fn open(&self, seed: u64) -> Result<Dataset> {
         match self {
             Source::Digits => digits::open(),
             Source::Cifar10(dir) => cifar10::open(dir),
             Source::Path(path) if path.is_dir() => folder::open(path, seed),
+            Source::Path(path) if path.is_file() && table::is_table(path) => table::open(path, seed),
             Source::Path(path) if path.is_file() => tarball::open(path, seed),
-            Source::Path(path) => Err(no_source(&path.display().to_string())),
+            Source::Path(path) => Err(no_source(&path_name(path))),
         }
     }
 }
@@ -92,7 +122,7 @@ impl fmt::Display for Source {
 }
 
 fn no_source(found: &str) -> Error {
-    let expected = "digits, cifar10:DIR, or the path of a folder or tar that exists".into();
+    let expected = "digits, cifar10:DIR, or the path of a folder, tar or CSV file that exists".into();
     Error::Value { what: "the data source".into(), found: format!("`{found}`"), expected }
 }
 

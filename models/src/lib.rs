@@ -26,7 +26,7 @@ mod space;
 mod weights;
 
 pub use assemble::{NetworkConfig, Skeleton, Trainable, assemble};
-pub use card::{CARD_KEY, Card, Model};
+pub use card::{CARD_KEY, Card, Model, TrainedOn};
 pub use cost::{Cost, cost};
 pub use digest::hexadecimal;
 pub use error::{Error, Result};

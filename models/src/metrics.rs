@@ -88,8 +88,8 @@ pub struct ClassScore {
     pub name: String,
     /// How many images have it.
     pub images: usize,
-    /// The part of them that was predicted so.
-    pub recall: f64,
+    /// The part of them that was predicted so; absent if there are no images.
+    pub recall: Option<f64>,
     /// Of those predicted so, the part that has it.
     pub precision: f64,
 }
@@ -116,7 +116,7 @@ impl Scores {
             ClassScore {
                 name: name.clone(),
                 images,
-                recall: part(right, images),
+                recall: (images > 0).then(|| part(right, images)),
                 precision: part(right, predicted),
             }
         };
@@ -183,14 +183,11 @@ impl fmt::Display for Scores {
         let width = self.classes.iter().map(|c| c.name.chars().count()).max().unwrap_or(0).max(5);
         writeln!(f, "{:width$}  images  recall  precision  predicted as", "class")?;
         for (class, row) in self.classes.iter().zip(&self.confusion) {
-            let (recall, precision) = (percent(class.recall), percent(class.precision));
+            let recall = class.recall.map_or("-".into(), |recall| format!("{:.1}%", percent(recall)));
+            let precision = percent(class.precision);
             let row: Vec<String> = row.iter().map(|n| format!("{n:>4}")).collect();
             let row = row.join(" ");
-            writeln!(
-                f,
-                "{:width$}  {:>6}  {recall:>5.1}%  {precision:>8.1}%  {row}",
-                class.name, class.images
-            )?;
+            writeln!(f, "{:width$}  {:>6}  {recall:>6}  {precision:>8.1}%  {row}", class.name, class.images)?;
         }
         Ok(())
     }
@@ -208,7 +205,7 @@ mod tests {
         let scores = Scores::new(&ranked, &labels);
         assert_eq!((scores.images, scores.top1, scores.top5), (4, 0.5, 1.0));
         assert_eq!(scores.confusion, [[1, 0, 0], [1, 0, 0], [0, 1, 1]]);
-        assert_eq!((scores.classes[0].recall, scores.classes[0].precision), (1.0, 0.5));
+        assert_eq!((scores.classes[0].recall, scores.classes[0].precision), (Some(1.0), 0.5));
         assert_eq!(right(&ranked), 2);
         let entropies = ranked.map(|r| r.loss);
         let of_two = (1.0 + (-1f64).exp() + (-2f64).exp()).ln();
@@ -217,6 +214,16 @@ mod tests {
         assert!(entropies.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{entropies:?}");
         assert!((loss(&ranked) - expected.iter().sum::<f64>() / 4.0).abs() < 1e-12);
         assert_eq!((right(&[]), loss(&[])), (0, 0.0));
+    }
+
+    #[test]
+    fn a_class_without_images_has_no_recall() {
+        let scores = Scores::new(&[Ranked::new(&[2.0, 1.0], 0)], &["a", "b"].map(String::from));
+        assert_eq!(scores.classes[1].recall, None);
+        let text = scores.to_string();
+        assert!(text.lines().any(|line| line.starts_with("b           0       -")), "{text}");
+        let back: Scores = serde_json::from_str(&serde_json::to_string(&scores).unwrap()).unwrap();
+        assert_eq!(back, scores);
     }
 
     #[test]

@@ -227,8 +227,8 @@ pub(crate) fn check_origin(
     let [then, now] = data;
     if then != now {
         return other(format!(
-            "it is of a {what} on other images: {then} then, {now} now. Help: give the same --data, or begin a new \
-             {what} in another --out"
+            "it is of a {what} on other images, or on classes in another order: {then} then, {now} now. Help: give the same \
+             --data, or begin a new {what} in another --out"
         ));
     }
     // Older ones do not say.

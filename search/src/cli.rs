@@ -117,7 +117,8 @@ pub enum DataCommand {
     /// What a source holds
     #[command(after_help = "Example:\n  milenas-search data info digits")]
     Info {
-        /// digits, cifar10:DIR, a folder train/CLASS/* and test/CLASS/*, or a tar of one
+        /// digits, cifar10:DIR, a folder or tar of train/CLASS/* and test/CLASS/* or of CLASS/*, or a CSV file of path
+        /// and label
         source: String,
         /// Print JSON
         #[arg(long)]

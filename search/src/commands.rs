@@ -117,8 +117,8 @@ fn read_genotype(name: &str, space: &Space) -> Result<Genotype> {
         let seed = seed.parse().with_context(|| format!("{name}: expected random:SEED, e.g. random:1"))?;
         return Ok(space.sample(&mut Rng::new(seed, "genotype"))?);
     }
-    if name.starts_with('|') {
-        return Ok(Genotype::parse(name, "arch")?);
+    if name.starts_with('|') || name.starts_with("Genotype(") {
+        return Ok(Genotype::parse(name, "the genotype")?);
     }
     let path = Path::new(name);
     if path.exists() {

@@ -192,8 +192,9 @@ fn sizes(story: &Story) -> String {
 }
 
 fn confusion(scores: &Scores) -> String {
-    let row =
-        |c: &ClassScore| vec![c.name.clone(), c.images.to_string(), percent(c.recall), percent(c.precision)];
+    let row = |c: &ClassScore| {
+        vec![c.name.clone(), c.images.to_string(), c.recall.map_or("-".into(), percent), percent(c.precision)]
+    };
     let rows: Vec<_> = scores.classes.iter().map(row).collect();
     let mut text = format!(
         "<h2>On the test images</h2>\n<p>{} images: top-1 {}, top-5 {}, calibration error {}.</p>\n",

@@ -69,6 +69,10 @@ pub struct Data {
     pub notes: Vec<String>,
     /// Whether every image could be read.
     pub all_read: bool,
+    /// The data set's fingerprint, by names and sizes.
+    pub fingerprint: String,
+    /// Whether the test images were held out of a source without a test part.
+    pub held_out: bool,
 }
 
 impl Data {
@@ -113,7 +117,7 @@ impl Data {
         limits: &Limits,
         shorter: Option<usize>,
     ) -> Result<Self> {
-        let (mut notes, mut all_read) = (dataset.notes, true);
+        let (mut notes, mut all_read) = (dataset.all_notes(), true);
         let mut read = |samples: &[_], part: &str, shorter: Option<usize>| {
             let more = |image: &_| shorter.map(|side| Whole::new(image, &contract, side)).transpose();
             let (images, wholes, bad) = Dataset::load_with(samples, &contract, limits, &|_| {}, &more);
@@ -142,7 +146,16 @@ impl Data {
             );
             return Err(Error::Data { problem });
         }
-        Ok(Data { source: source.clone(), classes: dataset.classes, train, test, notes, all_read })
+        Ok(Data {
+            source: source.clone(),
+            classes: dataset.classes,
+            train,
+            test,
+            notes,
+            all_read,
+            fingerprint: dataset.fingerprint,
+            held_out: dataset.held_out.is_some(),
+        })
     }
 
     /// The network that a genotype becomes by `train`.

@@ -2,7 +2,7 @@
 
 use std::io::{Write, stdout};
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::spawn;
@@ -19,6 +19,7 @@ use milenas_infer::resume::{Done, reopen};
 use milenas_infer::shard::{Census, Receipt, Shard};
 use milenas_models::console::note;
 use milenas_models::file;
+use milenas_models::images::Skipped;
 
 use crate::cli::{Classify, OnError, Part, format_of};
 use crate::progress::Progress;
@@ -36,7 +37,7 @@ pub(super) fn execute(asked: &Classify) -> Result<bool> {
     };
     let model = super::load(&asked.model, &options)?;
     let separator = if asked.null { 0 } else { b'\n' };
-    let inputs = Inputs::new(&asked.inputs, asked.list.as_deref(), separator)?;
+    let inputs = Inputs::new(&asked.inputs, asked.list.as_deref(), separator)?.without(outputs(asked));
     let view = view(asked, &model)?;
     let made = Fingerprint::new(&model, &options, &view);
     let (to, done, fresh) = open(asked, format, &view, &made)?;
@@ -49,7 +50,7 @@ pub(super) fn execute(asked: &Classify) -> Result<bool> {
     let mut progress = Progress::new(&inputs, shard, before.0);
     let times = Times::default();
     let mut counts = Counts { images: before.0, failed: before.1 };
-    let (items, census) = list(inputs, done, shard);
+    let Listed { items, census, skipped } = list(inputs, done, shard);
     run(&model, &super::plan(asked.sizes, asked.limits), &times, items, |batch| {
         progress.advance(batch.len());
         times.write.time(batch.len(), || {
@@ -61,6 +62,9 @@ pub(super) fn execute(asked: &Classify) -> Result<bool> {
     progress.finish();
     if asked.verbose {
         note(times.to_string().trim_end());
+    }
+    if let Some(text) = skipped.lock().unwrap_or_else(PoisonError::into_inner).note() {
+        note(format_args!("note: {text}"));
     }
     let Counts { images, failed } = counts;
     if let Some(path) = kept(asked) {
@@ -82,6 +86,12 @@ pub(super) fn execute(asked: &Classify) -> Result<bool> {
         )),
     }
     Ok(failed == 0)
+}
+
+/// The files that the run writes, which are none of its inputs.
+fn outputs(asked: &Classify) -> Vec<PathBuf> {
+    let of = |output: &PathBuf| [output.clone(), Fingerprint::path(output), Receipt::path(output)];
+    asked.output.iter().flat_map(of).collect()
 }
 
 fn format(asked: &Classify) -> Result<Format> {
@@ -193,18 +203,23 @@ fn shard(asked: &Classify, format: Format) -> Result<Option<Shard>> {
     Ok(Some(shard))
 }
 
-/// Names the inputs from a thread of its own, which ends with the program if nobody listens any more. The census is of
-/// all of them, also those of other shards.
-pub(super) fn list(
-    inputs: Inputs,
-    mut done: Done,
-    shard: Option<Shard>,
-) -> (Receiver<Item>, Arc<Mutex<Census>>) {
+/// Inputs as they are listed. The other fields are complete when the items have ended.
+pub(super) struct Listed {
+    pub(super) items: Receiver<Item>,
+    /// All inputs, also those of other shards.
+    census: Arc<Mutex<Census>>,
+    pub(super) skipped: Arc<Mutex<Skipped>>,
+}
+
+/// Names the inputs from a thread of its own, which ends with the program if nobody listens any more.
+pub(super) fn list(inputs: Inputs, mut done: Done, shard: Option<Shard>) -> Listed {
     let (send, items) = sync_channel(NAMES);
-    let census = Arc::new(Mutex::new(Census::default()));
-    let seen = census.clone();
+    let (census, skipped) =
+        (Arc::new(Mutex::new(Census::default())), Arc::new(Mutex::new(Skipped::default())));
+    let (seen, counted) = (census.clone(), skipped.clone());
     spawn(move || {
-        let _ = inputs.walk(&mut |item| {
+        let mut found = Skipped::default();
+        let _ = inputs.walk(&mut found, &mut |item| {
             let name = item.name();
             let place = seen.lock().unwrap_or_else(PoisonError::into_inner).add(&name);
             let others = shard.is_some_and(|shard| !shard.holds(place));
@@ -213,8 +228,10 @@ pub(super) fn list(
                 false => ControlFlow::Break(()),
             }
         });
+        *counted.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        drop(send);
     });
-    (items, census)
+    Listed { items, census, skipped }
 }
 
 struct Counts {

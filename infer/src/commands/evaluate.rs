@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use milenas_infer::Error;
 use milenas_infer::evaluate::{Comparison, compare, evaluate};
 use milenas_infer::report::{Report, html};
@@ -44,17 +44,16 @@ pub(super) fn execute(asked: &Evaluate) -> Result<bool> {
         return Err(Error::Classes { source_name, found, expected }.into());
     }
     let source = Source::parse(&asked.data)?;
-    let dataset = source.open(model.card.as_ref().and_then(Card::split).unwrap_or_default())?;
-    if dataset.classes != model.labels {
-        let (found, expected) = (dataset.classes, model.labels);
-        return Err(Error::Classes { source_name: source.to_string(), found, expected }.into());
-    }
+    let mut dataset = source.open(model.card.as_ref().and_then(Card::split).unwrap_or_default())?;
+    dataset.relabel(&model.labels).with_context(|| source.to_string())?;
+    let (samples, measured) = dataset.to_measure(model.card.as_ref().map(Card::trained_on).as_ref());
+    dataset.notes.iter().chain(&measured).for_each(|text| note(format_args!("note: {text}")));
     let plan = super::plan(asked.sizes, asked.limits);
-    let result = evaluate(&model, dataset.test.clone(), &plan)?;
+    let result = evaluate(&model, samples.clone(), &plan)?;
     result.bad.iter().for_each(|reason| note(format_args!("left out: {reason}")));
     let scores = Scores::new(&result.ranked, &model.labels);
     let comparison = match other {
-        Some(other) => Some(compare(&result, &evaluate(&other, dataset.test, &plan)?, &model.labels)),
+        Some(other) => Some(compare(&result, &evaluate(&other, samples, &plan)?, &model.labels)),
         None => None,
     };
     if let Some(path) = &asked.report {

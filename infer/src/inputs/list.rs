@@ -5,7 +5,9 @@ use std::io::{BufRead, BufReader, Read, stdin};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use super::{Give, Item, place};
+use milenas_models::images::Skipped;
+
+use super::{Give, Item, RunOutputs, place};
 use crate::{Error, Result};
 
 /// The longest path, in bytes.
@@ -46,7 +48,7 @@ impl List {
         Ok(Box::new(BufReader::new(File::open(&self.from).map_err(failed)?)))
     }
 
-    pub(super) fn walk(&self, give: Give) -> ControlFlow<()> {
+    pub(super) fn walk(&self, outputs: &RunOutputs, skipped: &mut Skipped, give: Give) -> ControlFlow<()> {
         let mut reader = match self.open() {
             Ok(reader) => reader,
             Err(error) => return give(Item::unusable(&self.from, error)),
@@ -70,7 +72,7 @@ impl List {
                 line.pop();
             }
             if !line.is_empty() {
-                place(&path(&line), give)?;
+                place(&path(&line), outputs, skipped, give)?;
             }
         }
     }

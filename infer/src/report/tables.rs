@@ -15,7 +15,7 @@ const ROWS: usize = 100;
 pub(super) fn classes(scores: &Scores) -> String {
     let mut text = String::from("<table><tr><th>class<th>images<th>recall<th>precision</tr>\n");
     for class in &scores.classes {
-        let (recall, precision) = (percent(class.recall), percent(class.precision));
+        let (recall, precision) = (class.recall.map_or("-".into(), percent), percent(class.precision));
         let _ = writeln!(
             text,
             "<tr><td>{}<td>{}<td>{recall}<td>{precision}</tr>",

@@ -3,7 +3,9 @@
 mod arch;
 mod cell;
 mod class;
+mod foreign;
 mod python;
+mod value;
 mod zoo;
 
 use std::fmt;
@@ -11,6 +13,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
+use value::Value;
 
 pub use cell::{Cell, Edge, Wiring};
 pub use class::Class;
@@ -88,15 +91,16 @@ impl From<Genotype> for Plain {
 }
 
 impl Genotype {
-    /// Reads JSON, or the text that the published codes print: `Genotype(normal=[('sep_conv_3x3', 1), ...], ...)` or, of
-    /// NAS-Bench-201, `|nor_conv_3x3~0|+|...|`.
+    /// Reads JSON, or the text that the published codes print: `Genotype(normal=[('sep_conv_3x3', 1), ...], ...)`, a dict of
+    /// these fields, or, of NAS-Bench-201, `|nor_conv_3x3~0|+|...|`. In a log or in source code, the last genotype counts.
     ///
     /// # Errors
     /// Where the text stops being a genotype, or which rule the genotype breaks; `place` names the file.
     pub fn parse(text: &str, place: &str) -> Result<Self> {
+        let text = text.trim_start_matches('\u{feff}');
         match text.trim_start().chars().next() {
             Some('{') => Self::parse_json(text, place),
-            Some('|') => arch::parse(text.trim(), place),
+            Some('|') if !text.trim().contains('\n') => arch::parse(text.trim(), place),
             _ => python::parse(text, place),
         }
     }
@@ -104,11 +108,27 @@ impl Genotype {
     /// An untagged enum would not say what is wrong with either form.
     fn parse_json(text: &str, place: &str) -> Result<Self> {
         let malformed = |e: serde_json::Error| Error::malformed(place, e.to_string());
-        let fields: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_str(text).map_err(malformed)?;
-        let genotype = match fields.contains_key("arch") {
-            true => Plain::Arch(serde_json::from_str(text).map_err(malformed)?).try_into(),
-            false => serde_json::from_str::<Pair>(text).map_err(malformed)?.try_into(),
+        let fields: serde_json::Map<String, serde_json::Value> = match serde_json::from_str(text) {
+            Ok(fields) => fields,
+            Err(_) if python::is_in(text) => return python::parse(text, place),
+            Err(_) if foreign::is_nni(text) => return Err(foreign::nni(place)),
+            Err(error) => return Err(malformed(error)),
+        };
+        let genotype = match fields.get("genotype") {
+            _ if fields.contains_key("arch") => {
+                Plain::Arch(serde_json::from_str(text).map_err(malformed)?).try_into()
+            }
+            Some(serde_json::Value::String(inner)) => return Self::parse(inner, place),
+            Some(inner @ serde_json::Value::Object(_)) => return Self::parse_json(&inner.to_string(), place),
+            _ => match serde_json::from_str::<Pair>(text) {
+                Ok(pair) => pair.try_into(),
+                Err(_) if foreign::is_nni(text) => return Err(foreign::nni(place)),
+                Err(error) => {
+                    let values: Vec<(String, Value)> =
+                        fields.iter().map(|(name, value)| (name.clone(), Value::from_json(value))).collect();
+                    return python::of_fields(&values, place).map_err(|_| malformed(error));
+                }
+            },
         };
         genotype.map_err(|e: Error| Error::malformed(place, e.to_string()))
     }

@@ -1,12 +1,18 @@
 //! The text of the published code: `Genotype(normal=[('sep_conv_3x3', 1), ...], normal_concat=range(2, 6), ...)`.
+//!
+//! It may stand in a log or in source code. The last genotype of a text counts, also as a dict or as NAS-Bench-201's text.
 
 use std::fmt;
 
-use super::{Cell, Edge, Genotype, Pair};
+use super::value::{Reader, Value};
+use super::{Cell, Edge, Genotype, Pair, arch};
 use crate::{Error, Primitive, Result};
 
 /// Bytes of text that are looked at.
-const MAX_TEXT: usize = 64 << 10;
+const MAX_TEXT: usize = 1 << 20;
+
+/// The fields, in the order of the published tuple.
+const FIELDS: [&str; 4] = ["normal", "normal_concat", "reduce", "reduce_concat"];
 
 pub(super) fn print(normal: &Cell, reduce: &Cell, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let edges = |edges: &[Edge]| {
@@ -23,121 +29,150 @@ pub(super) fn print(normal: &Cell, reduce: &Cell, f: &mut fmt::Formatter<'_>) ->
     )
 }
 
+/// Where a genotype begins in a text.
+#[derive(Clone, Copy, Debug)]
+enum Start {
+    /// Behind `Genotype(`.
+    Tuple(usize),
+    /// Behind the `{` of a dict.
+    Dict(usize),
+    /// NAS-Bench-201's text, from and to.
+    Arch(usize, usize),
+}
+
+/// Whether a genotype begins anywhere in a text.
+pub(super) fn is_in(text: &str) -> bool {
+    text.len() <= MAX_TEXT && last(text).is_some()
+}
+
+/// The last genotype of a text.
 pub(super) fn parse(text: &str, place: &str) -> Result<Genotype> {
     if text.len() > MAX_TEXT {
         let found = text.len() as u64;
         return Err(Error::Limit { place: place.into(), what: "the length", found, limit: MAX_TEXT as u64 });
     }
-    let mut reader = Reader { text, rest: text, place };
-    // An assignment `NAME = Genotype(...)` may stand before it.
-    if let Some((name, rest)) = text.split_once('=')
-        && name.trim().chars().all(|c| c.is_alphanumeric() || c == '_')
-        && rest.trim_start().starts_with("Genotype")
-    {
-        reader.rest = rest;
-    }
-    reader.expect("Genotype")?;
-    reader.expect("(")?;
-    let (normal, normal_concat) = reader.cell("normal")?;
-    reader.expect(",")?;
-    let (reduce, reduce_concat) = reader.cell("reduce")?;
-    reader.accept(",");
-    reader.expect(")")?;
-    if !reader.rest.trim().is_empty() {
-        return Err(reader.fail("the end"));
-    }
-    Pair { normal, normal_concat, reduce, reduce_concat }.try_into()
+    let fields = match last(text) {
+        None => return Err(Reader::new(text, 0, place).fail("`Genotype`")),
+        Some(Start::Arch(from, to)) => return arch::parse(&text[from..to], place),
+        Some(Start::Dict(at)) => Reader::new(text, at, place).fields(0)?,
+        Some(Start::Tuple(at)) => {
+            let mut reader = Reader::new(text, at, place);
+            let mut fields = Vec::new();
+            for (i, (name, value)) in reader.arguments()?.into_iter().enumerate() {
+                let Some(name) = name.or_else(|| FIELDS.get(i).map(|name| name.to_string())) else {
+                    return Err(Error::malformed(place, "more than four fields in `Genotype(...)`"));
+                };
+                fields.push((name, value));
+            }
+            fields
+        }
+    };
+    of_fields(&fields, place)
 }
 
-struct Reader<'a> {
-    text: &'a str,
-    rest: &'a str,
-    place: &'a str,
+/// Where the last genotype begins; lines that are comments have none.
+fn last(text: &str) -> Option<Start> {
+    let is_comment = |at: usize| {
+        let line = text[..at].rfind('\n').map_or(0, |end| end + 1);
+        text[line..at].trim_start().starts_with('#')
+    };
+    let tuple = text.rmatch_indices("Genotype").find_map(|(at, word)| {
+        let behind = at + word.len();
+        let rest = text[behind..].trim_start();
+        let defines = text[..at].trim_end().ends_with("class");
+        let open = text.len() - rest.len() + 1;
+        (rest.starts_with('(') && !defines && !is_comment(at)).then_some((at, Start::Tuple(open)))
+    });
+    let dict = text.rmatch_indices('{').find_map(|(at, _)| {
+        let key = text[at + 1..].trim_start();
+        let known = |field: &str| {
+            let rest = key.strip_prefix(['\'', '"']).and_then(|key| key.strip_prefix(field));
+            rest.is_some_and(|rest| rest.starts_with(['\'', '"']))
+        };
+        (FIELDS.iter().any(|field| known(field)) && !is_comment(at)).then_some((at, Start::Dict(at + 1)))
+    });
+    let arch = text.rmatch_indices("|+|").find_map(|(at, _)| {
+        let part = |c: char| c.is_ascii_alphanumeric() || "_~|+".contains(c);
+        let from = text[..at]
+            .rfind(|c| !part(c))
+            .map_or(0, |before| before + text[before..].chars().next().map_or(1, char::len_utf8));
+        let to = text[at..].find(|c| !part(c)).map_or(text.len(), |end| at + end);
+        (text[from..to].starts_with('|') && !is_comment(at)).then_some((from, Start::Arch(from, to)))
+    });
+    [tuple, dict, arch].into_iter().flatten().max_by_key(|(at, _)| *at).map(|(_, start)| start)
 }
 
-impl<'a> Reader<'a> {
-    fn fail(&self, expected: &str) -> Error {
-        let rest = self.rest.trim_start();
-        let at = self.text.len() - rest.len();
-        let found: String = rest.chars().take(20).collect();
-        let help = "Help: a genotype is JSON or `Genotype(normal=[('sep_conv_3x3', 1), ...], normal_concat=[2, 3, 4, 5], ...)`";
-        Error::malformed(self.place, format!("byte {at}: expected {expected}, found `{found}`. {help}"))
+/// A genotype of named fields.
+///
+/// # Errors
+/// A field that is missing, unknown or given twice, or of another form.
+pub(super) fn of_fields(fields: &[(String, Value)], place: &str) -> Result<Genotype> {
+    let wrong = |problem: String| Error::malformed(place, problem);
+    if let Some((name, _)) = fields.iter().find(|(name, _)| !FIELDS.contains(&name.as_str())) {
+        return Err(wrong(format!("unknown field `{name}`, expected {}", FIELDS.join(", "))));
     }
-
-    fn accept(&mut self, token: &str) -> bool {
-        let rest = self.rest.trim_start().strip_prefix(token);
-        self.rest = rest.unwrap_or(self.rest);
-        rest.is_some()
-    }
-
-    fn expect(&mut self, token: &str) -> Result<()> {
-        if self.accept(token) { Ok(()) } else { Err(self.fail(&format!("`{token}`"))) }
-    }
-
-    fn take(&mut self, what: &str, accept: impl Fn(char) -> bool) -> Result<&'a str> {
-        let rest = self.rest.trim_start();
-        let end = rest.find(|c| !accept(c)).unwrap_or(rest.len());
-        if end == 0 {
-            return Err(self.fail(what));
+    let field = |name: &str| {
+        let mut found = fields.iter().filter(|(field, _)| field == name).map(|(_, value)| value);
+        match (found.next(), found.next()) {
+            (Some(value), None) => Ok(value),
+            (Some(_), Some(_)) => Err(wrong(format!("`{name}` stands twice"))),
+            (None, _) => Err(wrong(format!("`{name}` is missing, expected {}", FIELDS.join(", ")))),
         }
-        self.rest = &rest[end..];
-        Ok(&rest[..end])
+    };
+    let [normal, normal_concat, reduce, reduce_concat] = FIELDS;
+    let edges = |name: &str| edges(field(name)?, name, place);
+    let states =
+        |name: &str| states(field(name)?).ok_or_else(|| wrong(format!("`{name}` is no list of states")));
+    Pair {
+        normal: edges(normal)?,
+        normal_concat: states(normal_concat)?,
+        reduce: edges(reduce)?,
+        reduce_concat: states(reduce_concat)?,
     }
+    .try_into()
+}
 
-    fn number(&mut self) -> Result<usize> {
-        let digits = self.take("a number", |c| c.is_ascii_digit())?;
-        digits.parse().map_err(|_| self.fail("a smaller number"))
-    }
+fn states(value: &Value) -> Option<Vec<usize>> {
+    let Value::List(items) = value else { return None };
+    items.iter().map(|item| if let Value::Whole(state) = item { Some(*state) } else { None }).collect()
+}
 
-    /// `NAME=[edges], NAME_concat=states`
-    fn cell(&mut self, name: &str) -> Result<(Vec<Edge>, Vec<usize>)> {
-        self.expect(name)?;
-        self.expect("=")?;
-        let edges = self.list("[", "]", Self::edge)?;
-        self.expect(",")?;
-        self.expect(name)?;
-        self.expect("_concat")?;
-        self.expect("=")?;
-        if !self.accept("range") {
-            return Ok((edges, self.list("[", "]", Self::number)?));
-        }
-        match self.list("(", ")", Self::number)?[..] {
-            [start, end] if end.saturating_sub(start) <= super::cell::MAX_NODES => {
-                Ok((edges, (start..end).collect()))
+/// The edges of a cell: a list of `('sep_conv_3x3', 1)`, or a list with the two edges of each node.
+fn edges(value: &Value, name: &str, place: &str) -> Result<Vec<Edge>> {
+    let wrong = |at: String, what: String| Error::malformed(place, format!("`{name}`{at}: {what}"));
+    let Value::List(items) = value else {
+        return Err(wrong(String::new(), "expected a list of edges".into()));
+    };
+    let mut edges = Vec::new();
+    let mut add = |value: &Value, at: &dyn Fn() -> String| {
+        edges.push(edge(value).map_err(|what| wrong(at(), what))?);
+        Ok::<_, Error>(())
+    };
+    for (i, item) in items.iter().enumerate() {
+        match item {
+            Value::List(node) if matches!(node.first(), Some(Value::List(_))) => {
+                if node.len() != 2 {
+                    return Err(wrong(format!(", node {i}"), format!("{} edges, expected two", node.len())));
+                }
+                for (j, value) in node.iter().enumerate() {
+                    add(value, &|| format!(", node {i}, edge {j}"))?;
+                }
             }
-            _ => Err(self.fail("`range(first, end)`")),
+            item => add(item, &|| format!(", edge {i}"))?,
         }
     }
+    Ok(edges)
+}
 
-    fn list<T>(&mut self, open: &str, close: &str, item: impl Fn(&mut Self) -> Result<T>) -> Result<Vec<T>> {
-        self.expect(open)?;
-        let mut items = Vec::new();
-        while !self.accept(close) {
-            items.push(item(self)?);
-            if !self.accept(",") {
-                self.expect(close)?;
-                break;
-            }
+/// `('sep_conv_3x3', 1)`. GDAS writes the probability as a third field, which has no meaning here.
+fn edge(value: &Value) -> std::result::Result<Edge, String> {
+    let items = if let Value::List(items) = value { items.as_slice() } else { &[] };
+    match items {
+        [Value::Text(name), Value::Whole(from)] | [Value::Text(name), Value::Whole(from), _] => {
+            let primitive = Primitive::parse(name).map_err(|error| error.to_string())?;
+            Ok(Edge { primitive, from: *from })
         }
-        Ok(items)
-    }
-
-    /// `('sep_conv_3x3', 1)`; GDAS writes the probability as a third field, which is read over.
-    fn edge(&mut self) -> Result<Edge> {
-        self.expect("(")?;
-        let quote = if self.accept("'") { "'" } else { "\"" };
-        if quote == "\"" {
-            self.expect(quote)?;
-        }
-        let name = self.take("a primitive's name", |c| c.is_alphanumeric() || c == '_')?;
-        self.expect(quote)?;
-        self.expect(",")?;
-        let from = self.number()?;
-        if self.accept(",") && !self.rest.trim_start().starts_with(')') {
-            self.take("a probability", |c| c.is_ascii_digit() || ".e-+".contains(c))?;
-        }
-        self.expect(")")?;
-        Ok(Edge { primitive: Primitive::parse(name)?, from })
+        _ => Err("expected `('sep_conv_3x3', 1)`, an operation and a state".into()),
     }
 }
 
@@ -147,13 +182,108 @@ mod tests {
 
     use super::*;
 
+    fn read(text: &str) -> Genotype {
+        Genotype::parse(text, "x").unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
     #[test]
     fn assignments_ranges_and_probabilities_are_read() {
         let text = "X_1 = Genotype(normal=[('none', 0, 0.25), ('skip_connect', 1)], normal_concat=range(2, 3), \
                     reduce=[(\"max_pool_3x3\", 1), ('avg_pool_3x3', 0),], reduce_concat=[2])\n";
-        let genotype = parse(text, "x").unwrap();
+        let genotype = read(text);
         assert_eq!(genotype.normal.concat(), [2]);
         assert_eq!(genotype.reduce.unwrap().edges()[0].primitive, Primitive::MaxPool3x3);
+    }
+
+    #[test]
+    fn every_form_of_other_programs_is_read() {
+        let expected = Genotype::named("DARTS_V2").unwrap();
+        let reduce = expected.reduce.clone().unwrap();
+        let flat = |cell: &Cell, [open, close]: [&str; 2]| {
+            let edge = |e: &Edge| format!("{open}'{}', {}{close}", e.primitive.name(), e.from);
+            format!("[{}]", cell.edges().iter().map(edge).collect::<Vec<_>>().join(", "))
+        };
+        let nested = |cell: &Cell, [open, close]: [&str; 2]| {
+            let edge = |e: &Edge| format!("('{}', np.int64({}))", e.primitive.name(), e.from);
+            let node = |n: &[Edge]| format!("{open}{}, {}{close}", edge(&n[0]), edge(&n[1]));
+            format!("[{}]", cell.nodes().map(node).collect::<Vec<_>>().join(", "))
+        };
+        let (round, square) = (["(", ")"], ["[", "]"]);
+        let (n, r) = (flat(&expected.normal, round), flat(&reduce, round));
+        let [nn, nr] = [&expected.normal, &reduce].map(|cell| nested(cell, square));
+        let [tn, tr] = [&expected.normal, &reduce].map(|cell| nested(cell, round));
+        let [ln, lr] = [&expected.normal, &reduce].map(|cell| flat(cell, square));
+        let other = Genotype::named("DARTS_V1").unwrap();
+        for text in [
+            format!("Genotype(reduce_concat=[2,3,4,5], reduce={r}, normal_concat=(2, 3, 4, 5), normal={n})"),
+            format!(
+                "# best\nD = Genotype(\n  normal={n},  # the cell\n  normal_concat=range(2, 6),\n reduce={r}, reduce_concat=list(range(2, 6)),\n)\n"
+            ),
+            format!("Genotype({n}, range(2, 6), {r}, range(2, 6))"),
+            format!(
+                "Genotype(normal={nn}, normal_concat=range(2, 6), reduce={nr}, reduce_concat=range(2, 6))"
+            ),
+            format!(
+                "Genotype(normal={tn}, normal_concat=range(2, 6), reduce={tr}, reduce_concat=range(2, 6))"
+            ),
+            format!(
+                "{{'normal': {n}, 'normal_concat': range(2, 6), 'reduce': {r}, 'reduce_concat': [2, 3, 4, 5]}}"
+            ),
+            format!(
+                "OrderedDict([('normal', {n})])\n{{'reduce': {ln}, 'normal': {ln}, 'normal_concat': range(2, 6), 'reduce_concat': [2]}}\n\
+                     {{'normal': {ln}, 'normal_concat': range(2, 6), 'reduce': {lr}, 'reduce_concat': [2, 3, 4, 5]}}"
+            ),
+            format!(
+                "01/02 09:00:00 AM genotype = {other}\n01/02 09:00:01 AM don't # train 000 1.2\n01/02 10:00:00 AM genotype = {expected} best\n\
+                 01/02 10:00:01 AM epoch 2\n# {other}\n"
+            ),
+            format!(
+                "from collections import namedtuple\nGenotype = namedtuple('Genotype', 'normal normal_concat')\nA = {other}\nB = {expected}\nC = B\n"
+            ),
+            format!("{{\"genotype\": \"{expected}\"}}"),
+            format!("{{\"epoch\": 1, \"genotype\": {}}}", serde_json::to_string(&expected).unwrap()),
+            format!(
+                "{{\"epoch\": 1}}\n{{\"epoch\": 2, \"genotype\": {}}}\n",
+                serde_json::to_string(&expected).unwrap()
+            ),
+        ] {
+            assert_eq!(read(&text), expected, "{text}");
+        }
+        let arch = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_1x1~1|+|skip_connect~0|nor_conv_3x3~1|none~2|";
+        let log = format!(
+            "[10] genotype : Structure(4 nodes with |none~0|+|none~0|none~1|+|none~0|none~1|none~2|)\n[11] é{arch})\n"
+        );
+        assert_eq!(read(&log).to_string(), arch);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let cell = "[('skip_connect', 0), ('skip_connect', 1)]";
+        for (text, expected) in [
+            (
+                format!("Genotype(normal={cell}, normal_concat=[2], reduce={cell})"),
+                "`reduce_concat` is missing",
+            ),
+            (format!("Genotype(normal={cell}, normal={cell})"), "`normal` stands twice"),
+            (format!("Genotype(normals={cell})"), "unknown field `normals`"),
+            (
+                "Genotype(normal=[[('skip_connect', 0)]], normal_concat=[2], reduce=[], reduce_concat=[2])"
+                    .into(),
+                "`normal`, node 0: 1 edges, expected two",
+            ),
+            (
+                "Genotype(normal=[('conv_9', 0)], normal_concat=[2], reduce=[], reduce_concat=[2])".into(),
+                "conv_9",
+            ),
+            (format!("Genotype(normal={cell}, normal_concat=range(2, 999))"), "at most 64 states"),
+            (format!("Genotype(normal={}", "[".repeat(50)), "at most 16 lists"),
+            ("{\"normal/op_2_0\": \"sep_conv_3x3\", \"normal/input_2_0\": 0}".into(), "NNI"),
+            ("{'normal/op_2_0': 'sep_conv_3x3'}".into(), "NNI"),
+            ("nothing of it".into(), "byte 0: expected `Genotype`"),
+        ] {
+            let message = Genotype::parse(&text, "file").unwrap_err().to_string();
+            assert!(message.contains(expected) && message.contains("file"), "{text}: {message}");
+        }
     }
 
     #[test]
@@ -164,7 +294,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_panics(text in "\\PC{0,60}", cut in 0..200usize, with in "[\\[\\](),'=x0-9]{0,3}") {
+        fn no_text_panics(text in "\\PC{0,60}", cut in 0..200usize, with in "[\\[\\](){}|+#\n,'=x0-9]{0,3}") {
             let _ = Genotype::parse(&text, "x");
             let whole = Genotype::named("DARTS_V2").unwrap().to_string();
             let cut = cut.min(whole.len());

@@ -1,16 +1,21 @@
 //! The members of a tar, one by one, by their headers: the bytes stay in the file until they are asked for.
 
+mod links;
+
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use links::Links;
+
+use super::escape::escaped;
 use crate::{Error, Result};
 
 /// One entry of an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Its path inside the archive, as stored.
+    /// Its path inside the archive, as stored; bytes that are not UTF-8 are escaped.
     pub name: String,
     /// What it is.
     pub kind: MemberKind,
@@ -25,10 +30,12 @@ pub struct Member {
 pub enum MemberKind {
     /// A folder.
     Folder,
-    /// A file whose bytes lie in one piece.
+    /// A file whose bytes lie in one piece, or a link to one.
     File,
-    /// A link, a device, a file with holes.
-    Other,
+    /// A file with holes, or a link that leads to no file of the archive.
+    Unreadable,
+    /// A device, a pipe.
+    Special,
 }
 
 /// Whether a file is a tar, by its content.
@@ -48,7 +55,8 @@ pub fn is_tar(path: &Path) -> Result<bool> {
     Err(Error::malformed(path.display().to_string(), problem))
 }
 
-/// Shows every member of the tar at `path` to `each`, which may end it.
+/// Shows every member of the tar at `path` to `each`, which may end it. A link to a file of the archive has the bytes of
+/// that file. Symbolic links to later members come last.
 ///
 /// # Errors
 /// Those of `each`, a damaged archive, and one that ends early.
@@ -70,21 +78,34 @@ pub(super) fn walk<R: Read + Seek>(
     reader.seek(SeekFrom::Start(0)).map_err(damaged)?;
     let mut archive = tar::Archive::new(reader);
     let mut last = 0;
+    let mut links = Links::default();
     for entry in archive.entries_with_seek().map_err(damaged)? {
         let entry = entry.map_err(damaged)?;
         let (offset, size) = (entry.raw_file_position(), entry.size());
         let end = offset.saturating_add(size);
         last = end.div_ceil(512).saturating_mul(512);
-        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let name = escaped(&entry.path_bytes());
         let kind = match entry.header().entry_type() {
             kind if kind.is_pax_global_extensions() => continue,
             kind if kind.is_dir() => MemberKind::Folder,
             kind if kind.is_file() || kind.is_contiguous() => MemberKind::File,
-            _ => MemberKind::Other,
+            kind if kind.is_hard_link() || kind.is_symlink() => {
+                let target = entry.link_name_bytes().map(|bytes| escaped(&bytes)).unwrap_or_default();
+                let Some(member) = links.follow(name, &target, kind.is_symlink()) else { continue };
+                match each(member)? {
+                    ControlFlow::Break(()) => return Ok(()),
+                    ControlFlow::Continue(()) => continue,
+                }
+            }
+            kind if kind.is_gnu_sparse() => MemberKind::Unreadable,
+            _ => MemberKind::Special,
         };
         if kind == MemberKind::File && end > length {
             let problem = format!("ends at byte {end}, the archive has {length}");
             return Err(Error::Truncated { place: format!("{place}, member `{name}`"), problem });
+        }
+        if kind == MemberKind::File {
+            links.add(&name, offset, size);
         }
         if each(Member { name, kind, offset, length: size })?.is_break() {
             return Ok(());
@@ -94,6 +115,11 @@ pub(super) fn walk<R: Read + Seek>(
     if last.saturating_add(512) > length {
         let problem = format!("{length} bytes without the end-of-archive block");
         return Err(Error::Truncated { place, problem });
+    }
+    for member in links.rest() {
+        if each(member)?.is_break() {
+            break;
+        }
     }
     Ok(())
 }

@@ -53,7 +53,8 @@ pub(super) fn open(dir: &Path) -> Result<Dataset> {
         train.extend(batch?);
     }
     let scale = Some((SCALE.0.to_vec(), SCALE.1.to_vec()));
-    Ok(Dataset { classes: CLASSES.map(String::from).to_vec(), train, test, scale, notes: Vec::new() })
+    let (classes, fingerprint) = (CLASSES.map(String::from).to_vec(), "cifar10".into());
+    Ok(Dataset { classes, train, test, scale, notes: Vec::new(), held_out: None, fingerprint })
 }
 
 fn batch(path: &PathBuf, sha: &str) -> Result<Vec<Sample>> {

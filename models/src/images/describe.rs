@@ -94,7 +94,7 @@ impl Dataset {
             sizes,
             gray: gray && bad.len() < looked_at.len(),
             bad,
-            notes: self.notes.clone(),
+            notes: self.all_notes(),
         }
     }
 

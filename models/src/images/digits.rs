@@ -33,6 +33,8 @@ pub(super) fn open() -> Result<Dataset> {
         test,
         scale: None,
         notes: Vec::new(),
+        held_out: None,
+        fingerprint: "digits".into(),
     })
 }
 

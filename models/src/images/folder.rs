@@ -1,51 +1,71 @@
 //! Images in folders on disk.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::Dataset;
-use super::layout::{Listing, is_hidden};
+use super::archive;
+use super::escape::path_name;
+use super::layout::{Entry, Listing};
 use super::sample::Bytes;
+use super::skip::{SkipKind, Skipped};
+use super::tarball;
+use super::walk::{Found, walk};
 use crate::{Error, Result};
 
+/// # Errors
+/// A folder that cannot be listed, a damaged shard, and those of the layout.
 pub(super) fn open(root: &Path, seed: u64) -> Result<Dataset> {
-    let mut listing = Listing { place: root.display().to_string(), files: Vec::new(), folders: Vec::new() };
-    walk(root, &mut Vec::new(), &mut listing)?;
+    let mut listing = Listing::new(path_name(root));
+    let mut skipped = Skipped::default();
+    let mut failed = None;
+    let _ = walk(root, &mut skipped, &mut |path, parts, found| {
+        let parts = parts.to_vec();
+        let file = |parts| {
+            // A link to nothing is reported when it is read.
+            let size = fs::metadata(path).map_or(0, |found| found.len());
+            Entry { parts, bytes: Bytes::File(path.to_path_buf()), size }
+        };
+        match found {
+            Found::Folder => listing.folders.push(parts),
+            Found::File => listing.add(file(parts), None),
+            Found::Other(kind) => listing.add(file(parts), Some(kind)),
+            Found::Unusable(reason) => {
+                failed = Some(Error::malformed(path_name(path), reason));
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    listing.skipped = skipped;
+    shards(&mut listing)?;
     listing.into_dataset(seed)
 }
 
-/// Adds everything below `folder`, whose name below the root is `parts`. Links are followed, since data sets
-/// are often made of them.
-fn walk(folder: &Path, parts: &mut Vec<String>, listing: &mut Listing) -> Result<()> {
-    for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
-        let entry = entry.map_err(Error::io(folder))?;
-        let path = entry.path();
-        let Ok(name) = entry.file_name().into_string() else {
-            return Err(Error::malformed(path.display().to_string(), "the name is not UTF-8; rename it"));
-        };
-        if is_hidden(&name) {
-            continue;
+/// Reads tars in place of folders, if there are no other images. Beside images they are archives.
+fn shards(listing: &mut Listing) -> Result<()> {
+    let is_tar = |file: &Entry| file.parts.last().is_some_and(|name| name.to_lowercase().ends_with(".tar"));
+    let (tars, images): (Vec<Entry>, Vec<Entry>) =
+        std::mem::take(&mut listing.files).into_iter().partition(is_tar);
+    if !images.is_empty() {
+        listing.files = images;
+        listing.others.extend(tars.into_iter().map(|tar| (SkipKind::Archive, tar)));
+        return Ok(());
+    }
+    for Entry { mut parts, bytes, .. } in tars {
+        let Bytes::File(path) = bytes else { continue };
+        if !archive::is_tar(&path)? {
+            return Err(Error::malformed(path_name(&path), "its name ends in .tar, its content is none"));
         }
-        let is_link = entry.file_type().map_err(Error::io(&path))?.is_symlink();
-        parts.push(name);
-        if fs::metadata(&path).map_err(Error::io(&path))?.is_dir() {
-            if is_link && leads_back(&path, folder)? {
-                return Err(Error::malformed(
-                    path.display().to_string(),
-                    "the link leads to a folder around it",
-                ));
-            }
-            listing.folders.push(parts.clone());
-            walk(&path, parts, listing)?;
-        } else {
-            listing.files.push((parts.clone(), Bytes::File(path)));
+        if let Some(name) = parts.last_mut() {
+            name.truncate(name.len() - ".tar".len());
         }
-        parts.pop();
+        listing.folders.push(parts.clone());
+        tarball::add(listing, &path, &parts)?;
     }
     Ok(())
-}
-
-fn leads_back(link: &Path, folder: &Path) -> Result<bool> {
-    let target = fs::canonicalize(link).map_err(Error::io(link))?;
-    Ok(fs::canonicalize(folder).map_err(Error::io(folder))?.starts_with(target))
 }

@@ -1,160 +1,270 @@
-//! From the names in a folder or a tar to classes and parts: `PART/CLASS/FILE`, or `CLASS/FILE` and a split.
+//! From the names in a folder or a tar to classes and parts.
+//!
+//! Read are `PART/CLASS/FILE`, `CLASS/FILE`, `CLASS/PART/FILE`, and sets whose labels lie in files beside the images. The
+//! structure decides where names do not: a part holds class folders, a class holds images.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Dataset;
-use super::sample::{Bytes, Form, Sample};
-use crate::{Error, Result, Rng};
+use super::classes::{ClassImage, Classes, EXPECTED, dataset, listed};
+use super::parts::{PartName, Role};
+use super::reading::{Reading, Shape, decide};
+use super::sample::Bytes;
+use super::skip::{SkipKind, Skipped};
+use super::webdataset;
+use crate::{Error, Result};
 
-/// The name of the part to learn from, in any case.
-const TRAIN_PART: &str = "train";
-
-/// Names of the part to measure with, in any case; the first that exists is used.
-const TEST_PARTS: [&str; 4] = ["test", "val", "valid", "validation"];
-
-/// Endings of files that often lie beside images and are none.
-const NOT_IMAGES: [&str; 14] =
-    ["txt", "csv", "tsv", "json", "jsonl", "xml", "md", "html", "yaml", "yml", "toml", "ini", "db", "npy"];
-
-/// What a source holds: names as components, below its root.
-pub(super) struct Listing {
-    pub(super) place: String,
-    pub(super) files: Vec<(Vec<String>, Bytes)>,
-    pub(super) folders: Vec<Vec<String>>,
+/// A file of a source: its path below the root as components, and where its bytes are.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) parts: Vec<String>,
+    pub(super) bytes: Bytes,
+    pub(super) size: u64,
 }
 
-/// Class name to its files, sorted both.
-type Classes = BTreeMap<String, Vec<(Vec<String>, Bytes)>>;
-
-/// True for names that no source shows: hidden ones, and what macOS adds to archives.
-pub fn is_hidden(component: &str) -> bool {
-    component.starts_with('.') || component == "__MACOSX"
+/// Content of a source.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    pub(super) place: String,
+    /// Files that may be images.
+    pub(super) files: Vec<Entry>,
+    /// Files that are no images by their names.
+    pub(super) others: Vec<(SkipKind, Entry)>,
+    pub(super) folders: Vec<Vec<String>>,
+    pub(super) skipped: Skipped,
 }
 
 impl Listing {
-    pub(super) fn into_dataset(self, seed: u64) -> Result<Dataset> {
-        let Listing { place, mut files, folders } = self;
-        let mut notes = Vec::new();
-        let before = files.len();
-        files.retain(|(parts, _)| parts.last().is_none_or(|name| is_image_name(name)));
-        if files.len() < before {
-            notes.push(format!("{} files were left out by their endings", before - files.len()));
-        }
-        files.sort_by(|a, b| a.0.cmp(&b.0));
+    pub(super) fn new(place: String) -> Self {
+        Listing { place, ..Listing::default() }
+    }
 
-        let names = files.iter().map(|(parts, _)| parts).chain(&folders);
-        let roots: BTreeSet<String> = names.filter_map(|parts| parts.first().cloned()).collect();
-        let parts: BTreeSet<&str> =
-            files.iter().filter(|(parts, _)| parts.len() > 2).map(|(p, _)| &*p[0]).collect();
-        let part = |name| find_part(&roots, &parts, name);
-        let (train, test) = match (part(TRAIN_PART), TEST_PARTS.into_iter().find_map(part)) {
-            (Some(train_part), Some(part)) => {
-                let [train, test] =
-                    [train_part, part].map(|part| classes(&place, Some(part), &files, &folders));
-                let (train, test) = (train?, test?);
-                same_classes(&place, [train_part, part], &train, &test)?;
-                let others = roots.iter().filter(|root| *root != train_part && *root != part);
-                let others: Vec<&str> = others.map(String::as_str).collect();
-                if !others.is_empty() {
-                    notes.push(format!("not used: {}", others.join(", ")));
-                }
-                (train, test)
+    /// Adds a file; `other` says why it is no image by its name.
+    pub(super) fn add(&mut self, file: Entry, other: Option<SkipKind>) {
+        match other {
+            None => self.files.push(file),
+            Some(kind) => self.others.push((kind, file)),
+        }
+    }
+
+    /// # Errors
+    /// A layout that is none of those above, or that can be read in two ways.
+    pub(super) fn into_dataset(mut self, seed: u64) -> Result<Dataset> {
+        self.files.sort_by(|a, b| a.parts.cmp(&b.parts));
+        if webdataset::applies(&self) {
+            return webdataset::dataset(self, seed);
+        }
+        self.others.iter().for_each(|(kind, _)| self.skipped.add(*kind));
+        let mut notes = Vec::new();
+        let root = self.descend(Vec::new(), |_| true);
+        self.take_below(&root);
+        if self.parts_in_classes()? {
+            notes.push("read as CLASS/PART/FILE: each class folder has a training and a test part".into());
+            self.swap();
+        }
+        let shapes = self.shapes();
+        let reading = decide(&shapes).map_err(|problem| Error::malformed(&*self.place, problem))?;
+        let (train, test) = match reading {
+            Reading::Classes { note } => {
+                notes.extend(note);
+                (self.classes(&[], true)?, None)
             }
-            (part, _) => {
-                notes.push(format!("no test part: a fifth of each class was set aside by seed {seed}"));
-                split(classes(&place, part, &files, &folders)?, seed)
+            Reading::Parts { train, test, note, unlabelled, unused } => {
+                let train = train.map(|part| self.descend(vec![part], |_| true));
+                let classes = train.as_ref().map(|part| self.classes(part, true)).transpose()?;
+                let known = classes.as_ref().map(|classes| classes.keys().cloned().collect::<BTreeSet<_>>());
+                let test = test.map(|part| {
+                    let is_no_class = |name: &str| known.as_ref().is_none_or(|known| !known.contains(name));
+                    self.descend(vec![part], is_no_class)
+                });
+                notes.extend(note.map(|note| note.note(train.as_deref(), test.as_deref())));
+                for part in unlabelled {
+                    notes.push(format!(
+                        "{part} holds no folders of the classes, so its images have no labels: not used"
+                    ));
+                }
+                if !unused.is_empty() {
+                    notes.push(format!("not used: {}", unused.join(", ")));
+                }
+                if train.is_none() {
+                    notes.push("there is no training part".into());
+                }
+                let test = test.map(|part| self.classes(&part, false)).transpose()?;
+                (classes.unwrap_or_default(), test)
             }
         };
-        let classes: Vec<String> = train.keys().cloned().collect();
-        if classes.len() < 2 {
-            let problem =
-                format!("found {} classes, expected two or more; the folders are {EXPECTED}", classes.len());
-            return Err(Error::malformed(place, problem));
-        }
-        Ok(Dataset { classes, train: samples(train), test: samples(test), scale: None, notes })
+        notes.extend(self.skipped.note());
+        dataset(self.place, train, test, seed, notes)
     }
-}
 
-/// A part by its name. One that has it in capitals must hold classes in folders: a class may be called `Train`.
-fn find_part<'a>(roots: &'a BTreeSet<String>, parts: &BTreeSet<&'a str>, name: &str) -> Option<&'a str> {
-    let same = || parts.iter().find(|root| root.eq_ignore_ascii_case(name)).copied();
-    roots.get(name).map(String::as_str).or_else(same)
-}
-
-const EXPECTED: &str = "train/CLASS/FILE with test/CLASS/FILE (or val), or CLASS/FILE";
-
-/// False for endings of files that often lie beside images and are none; the content decides about all others.
-pub fn is_image_name(name: &str) -> bool {
-    let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
-    !ending.is_some_and(|ending| NOT_IMAGES.contains(&ending.as_str()))
-}
-
-/// The files of one part by class. An empty class folder and a file outside of the classes are errors.
-fn classes(
-    place: &str,
-    part: Option<&str>,
-    files: &[(Vec<String>, Bytes)],
-    folders: &[Vec<String>],
-) -> Result<Classes> {
-    let depth = usize::from(part.is_some());
-    let inside = |parts: &&Vec<String>| part.is_none() || parts.first().map(String::as_str) == part;
-    let mut classes = Classes::new();
-    for (parts, bytes) in files.iter().filter(|(parts, _)| inside(&parts)) {
-        if parts.len() < depth + 2 {
-            let problem = format!("the file {} is in no class; expected {EXPECTED}", parts.join("/"));
-            return Err(Error::malformed(place, problem));
-        }
-        classes.entry(parts[depth].clone()).or_default().push((parts.clone(), bytes.clone()));
+    /// The files below a folder. Files are sorted, so these are side by side.
+    fn below(&self, prefix: &[String]) -> &[Entry] {
+        let first = self.files.partition_point(|file| file.parts.as_slice() < prefix);
+        let rest = &self.files[first..];
+        &rest[..rest.partition_point(|file| file.parts.starts_with(prefix))]
     }
-    let empty =
-        folders.iter().filter(inside).find(|f| f.len() == depth + 1 && !classes.contains_key(&f[depth]));
-    match empty {
-        Some(folder) => {
+
+    /// The folder below `prefix` that holds all class folders, through folders that hold one folder and nothing else, as
+    /// archives and downloads have them. `may` decides about names.
+    fn descend(&self, mut prefix: Vec<String>, may: impl Fn(&str) -> bool) -> Vec<String> {
+        loop {
+            let depth = prefix.len();
+            let files = self.below(&prefix);
+            let mut names =
+                files.iter().filter(|file| file.parts.len() > depth + 1).map(|file| &file.parts[depth]);
+            let Some(only) = names.next().cloned() else { return prefix };
+            let inner = [prefix.clone(), vec![only.clone()]].concat();
+            let images = self.below(&inner);
+            let direct = images.iter().filter(|file| file.parts.len() == depth + 2).count();
+            let trains = |name: &String| PartName::parse(name).is_some_and(|part| part.role == Role::Train);
+            // A part, or a set of that name around the parts.
+            let around =
+                images.iter().any(|file| file.parts.len() > depth + 3 && trains(&file.parts[depth + 1]));
+            let is_part = depth == 0 && trains(&only) && !around;
+            let alone = names.all(|name| *name == only)
+                && 2 * images.len() > files.len()
+                && !self.has_empty_folder(&prefix, &only);
+            if !alone || is_part || 2 * direct > images.len() || direct == images.len() || !may(&only) {
+                return prefix;
+            }
+            prefix = inner;
+        }
+    }
+
+    /// Whether a folder beside `prefix/only` holds no file at all.
+    fn has_empty_folder(&self, prefix: &[String], only: &String) -> bool {
+        let beside = |f: &&Vec<String>| {
+            f.len() == prefix.len() + 1 && f.starts_with(prefix) && f[prefix.len()] != *only
+        };
+        let is_empty =
+            |folder: &Vec<String>| !self.others.iter().any(|(_, file)| file.parts.starts_with(folder));
+        self.folders.iter().filter(beside).any(is_empty)
+    }
+
+    /// Leaves what is below a folder. Images beside it are in no class.
+    fn take_below(&mut self, root: &[String]) {
+        let depth = root.len();
+        if depth == 0 {
+            return;
+        }
+        let before = self.files.len();
+        let cut = |parts: &mut Vec<String>| {
+            let inside = parts.len() > depth && parts.starts_with(root);
+            if inside {
+                parts.drain(..depth);
+            }
+            inside
+        };
+        self.files.retain_mut(|file| cut(&mut file.parts));
+        self.others.retain_mut(|(_, file)| cut(&mut file.parts));
+        self.folders.retain_mut(cut);
+        self.skipped.add_many(SkipKind::NoClass, before - self.files.len());
+    }
+
+    /// Whether every folder holds images in parts alone, and training and test parts are among them.
+    ///
+    /// # Errors
+    /// Folders that are data sets with parts and classes of their own.
+    fn parts_in_classes(&self) -> Result<bool> {
+        let mut roles = BTreeSet::new();
+        let mut classes: BTreeMap<&String, bool> = BTreeMap::new();
+        for file in self.files.iter().filter(|file| file.parts.len() > 1) {
+            let part = (file.parts.len() > 2).then(|| PartName::parse(&file.parts[1])).flatten();
+            let Some(part) = part.filter(PartName::is_plain) else { return Ok(false) };
+            let trains = part.role == Role::Train;
+            roles.insert(trains);
+            *classes.entry(&file.parts[0]).or_default() |= trains;
+        }
+        let named = classes.keys().any(|name| PartName::parse(name).is_none());
+        if roles.len() < 2 || classes.len() < 2 || !named || !classes.values().all(|trains| *trains) {
+            return Ok(false);
+        }
+        let deep = self.files.iter().filter(|file| file.parts.len() > 3).count();
+        if 2 * deep > self.files.len() {
+            let problem = format!(
+                "{} each hold a training and a test part with folders in them: read as data sets, the source is one of them; \
+                 read as classes, these folders are none. Help: give the folder of one data set",
+                listed(classes.keys())
+            );
+            return Err(Error::malformed(&*self.place, problem));
+        }
+        Ok(true)
+    }
+
+    /// Exchanges class and part.
+    fn swap(&mut self) {
+        let swap = |parts: &mut Vec<String>| {
+            if parts.len() > 1 {
+                parts.swap(0, 1);
+            }
+        };
+        self.files.iter_mut().for_each(|file| swap(&mut file.parts));
+        self.others.iter_mut().for_each(|(_, file)| swap(&mut file.parts));
+        self.folders.retain(|parts| parts.len() > 1);
+        self.folders.iter_mut().for_each(swap);
+        self.files.sort_by(|a, b| a.parts.cmp(&b.parts));
+    }
+
+    /// Each folder of the root, and how images lie in it.
+    fn shapes(&self) -> BTreeMap<String, Shape> {
+        let mut shapes: BTreeMap<String, Shape> = BTreeMap::new();
+        for folder in self.folders.iter().filter(|folder| folder.len() == 1) {
+            shapes.entry(folder[0].clone()).or_default();
+        }
+        for file in self.files.iter().filter(|file| file.parts.len() > 1) {
+            shapes.entry(file.parts[0].clone()).or_default().add(&file.parts[1..]);
+        }
+        for (name, shape) in shapes.iter_mut().filter(|(name, _)| PartName::parse(name).is_some()) {
+            let inner = self.descend(vec![name.clone()], |_| true);
+            if inner.len() > 1 {
+                *shape = Shape::within(&inner[1..]);
+                self.below(&inner).iter().for_each(|file| shape.add(&file.parts[inner.len()..]));
+            }
+        }
+        shapes
+    }
+
+    /// The images below `prefix` by class. Images beside the class folders, and folders that hold other files alone, are
+    /// skipped.
+    ///
+    /// # Errors
+    /// An empty class folder, if `complete`; as many images beside the class folders as in them.
+    fn classes(&mut self, prefix: &[String], complete: bool) -> Result<Classes> {
+        let depth = prefix.len();
+        let mut classes = Classes::new();
+        let mut strays = Vec::new();
+        for file in self.below(prefix) {
+            if file.parts.len() < depth + 2 {
+                strays.push(file.parts.join("/"));
+                continue;
+            }
+            let name = file.parts[depth + 1..].join("/");
+            let image = ClassImage { name, bytes: file.bytes.clone(), size: file.size };
+            classes.entry(file.parts[depth].clone()).or_default().push(image);
+        }
+        let images: usize = classes.values().map(Vec::len).sum();
+        if let Some(first) = strays.first().filter(|_| strays.len() >= images) {
+            let are = match strays.len() {
+                1 => "is".to_string(),
+                n => format!("and {} more are", n - 1),
+            };
+            let problem = format!("the file {first} {are} in no class; expected {EXPECTED}");
+            return Err(Error::malformed(&*self.place, problem));
+        }
+        self.skipped.add_many(SkipKind::NoClass, strays.len());
+        let folders = self.folders.iter().filter(|f| f.len() == depth + 1 && f.starts_with(prefix));
+        let empty: Vec<&Vec<String>> = folders.filter(|f| !classes.contains_key(&f[depth])).collect();
+        let is_class = |folder: &&Vec<String>| {
+            let inside = || self.others.iter().filter(|(_, file)| file.parts.starts_with(folder));
+            inside().next().is_none()
+                || inside().any(|(kind, _)| matches!(kind, SkipKind::Raw | SkipKind::Video))
+        };
+        if let Some(folder) = empty.iter().copied().find(is_class).filter(|_| complete) {
             let problem = format!("the class folder {} holds no image; fill or remove it", folder.join("/"));
-            Err(Error::malformed(place, problem))
+            return Err(Error::malformed(&*self.place, problem));
         }
-        None => Ok(classes),
+        let harmless = empty.into_iter().filter(|folder| complete && !is_class(folder)).count();
+        self.skipped.add_many(SkipKind::NoImages, harmless);
+        Ok(classes)
     }
-}
-
-fn same_classes(place: &str, names: [&str; 2], train: &Classes, test: &Classes) -> Result<()> {
-    let only =
-        |a: &Classes, b: &Classes| a.keys().filter(|k| !b.contains_key(*k)).cloned().collect::<Vec<_>>();
-    let (missing, extra) = (only(train, test), only(test, train));
-    if missing.is_empty() && extra.is_empty() {
-        return Ok(());
-    }
-    let [train, part] = names;
-    let problem = format!(
-        "{train} and {part} have different classes: only in {train} {missing:?}, only in {part} {extra:?}; \
-         give both the same folders"
-    );
-    Err(Error::malformed(place, problem))
-}
-
-/// Sets a fifth of each class aside. The draw of a class depends on the seed, its name and its size alone.
-fn split(classes: Classes, seed: u64) -> (Classes, Classes) {
-    let (mut train, mut test) = (Classes::new(), Classes::new());
-    for (class, files) in classes {
-        let mut order: Vec<usize> = (0..files.len()).collect();
-        Rng::new(seed, &format!("split of {class}")).shuffle(&mut order);
-        // At least one to measure with where there are two.
-        let aside = ((files.len() + 2) / 5).max(usize::from(files.len() > 1));
-        let aside: BTreeSet<usize> = order.into_iter().take(aside).collect();
-        let (for_test, for_train): (Vec<_>, Vec<_>) =
-            files.into_iter().enumerate().partition(|(i, _)| aside.contains(i));
-        let plain = |files: Vec<(usize, _)>| files.into_iter().map(|(_, file)| file).collect();
-        train.insert(class.clone(), plain(for_train));
-        test.insert(class, plain(for_test));
-    }
-    (train, test)
-}
-
-fn samples(classes: Classes) -> Vec<Sample> {
-    let numbered = classes.into_values().zip(0..);
-    numbered
-        .flat_map(|(files, class)| {
-            files.into_iter().map(move |(_, bytes)| Sample::new(class, bytes, Form::Encoded))
-        })
-        .collect()
 }

@@ -6,6 +6,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::escape::path_name;
 use crate::input::{self, Image, Limits};
 use crate::{Error, Result};
 
@@ -48,6 +49,10 @@ impl Sample {
         self.class
     }
 
+    pub(super) fn set_class(&mut self, class: u32) {
+        self.class = class;
+    }
+
     /// For messages: the path, or `archive:member`.
     pub fn name(&self) -> String {
         self.bytes.name()
@@ -69,11 +74,11 @@ impl Sample {
 }
 
 impl Bytes {
-    /// The path, `archive:member` or `set:index`.
+    /// The path, `archive:member` or `set:index`. Bytes that are not UTF-8 are escaped as `\xE8`.
     pub fn name(&self) -> String {
         match self {
-            Bytes::File(path) => path.display().to_string(),
-            Bytes::Range { file, name, .. } => format!("{}:{name}", file.display()),
+            Bytes::File(path) => path_name(path),
+            Bytes::Range { file, name, .. } => format!("{}:{name}", path_name(file)),
             Bytes::BuiltIn { set, index, .. } => format!("{set}:{index}"),
         }
     }

@@ -1,55 +1,81 @@
 //! Images in a tar: the members are listed at opening and read from their place in the file later.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::path::{Component, Path};
 use std::sync::Arc;
 
 use super::Dataset;
 use super::archive::{self, Member, MemberKind};
-use super::layout::{Listing, is_hidden};
+use super::escape::path_name;
+use super::layout::{Entry, Listing};
 use super::sample::Bytes;
+use super::skip::{SkipKind, skipped_file, skipped_name};
 use crate::{Error, Result};
 
 pub(super) fn open(path: &Path, seed: u64) -> Result<Dataset> {
     if !archive::is_tar(path)? {
-        return Err(Error::malformed(path.display().to_string(), "not a tar, and not a folder"));
+        return Err(Error::malformed(path_name(path), "not a tar, not a folder, and no .csv file"));
     }
-    let (mut listing, file) = (empty(path), path.into());
-    archive::members(path, &mut |member| add(&mut listing, &file, member))?;
-    unwrap_root(&mut listing);
+    let mut listing = Listing::new(path_name(path));
+    add(&mut listing, path, &[])?;
     listing.into_dataset(seed)
 }
 
-fn empty(path: &Path) -> Listing {
-    Listing { place: path.display().to_string(), files: Vec::new(), folders: Vec::new() }
+/// Adds the members of the tar at `path` to a listing, below the folder `prefix`.
+pub(super) fn add(listing: &mut Listing, path: &Path, prefix: &[String]) -> Result<()> {
+    let mut members = Members { listing, file: path.into(), prefix, leftovers: HashSet::new() };
+    archive::members(path, &mut |member| members.add(member))
 }
 
-/// The members of a tar of `length` bytes that lies at `path`. A single folder around everything is left off.
+/// The members of a tar of `length` bytes that lies at `path`.
 #[cfg(test)]
 pub(super) fn list<R: std::io::Read + std::io::Seek>(reader: R, length: u64, path: &Path) -> Result<Listing> {
-    let (mut listing, file) = (empty(path), path.into());
-    archive::walk(reader, length, path, &mut |member| add(&mut listing, &file, member))?;
-    unwrap_root(&mut listing);
+    let mut listing = Listing::new(path_name(path));
+    let mut members =
+        Members { listing: &mut listing, file: path.into(), prefix: &[], leftovers: HashSet::new() };
+    archive::walk(reader, length, path, &mut |member| members.add(member))?;
     Ok(listing)
 }
 
-fn add(listing: &mut Listing, file: &Arc<Path>, member: Member) -> Result<ControlFlow<()>> {
-    let Member { name, kind, offset, length } = member;
-    let refused = |problem: &str| Error::malformed(&*listing.place, format!("member `{name}`{problem}"));
-    let parts = components(&name).ok_or_else(|| refused(": expected a path inside the archive"))?;
-    if parts.is_empty() || parts.iter().any(|part| is_hidden(part)) {
-        return Ok(ControlFlow::Continue(()));
-    }
-    match kind {
-        MemberKind::Folder => listing.folders.push(parts),
-        MemberKind::File => {
-            listing.files.push((parts, Bytes::Range { file: file.clone(), offset, length, name }));
+struct Members<'a> {
+    listing: &'a mut Listing,
+    file: Arc<Path>,
+    prefix: &'a [String],
+    /// Folders and files that are skipped by name; each counts once.
+    leftovers: HashSet<Vec<String>>,
+}
+
+impl Members<'_> {
+    fn add(&mut self, member: Member) -> Result<ControlFlow<()>> {
+        let Member { name, kind, offset, length } = member;
+        let expected = |place: &str| {
+            Error::malformed(place, format!("member `{name}`: expected a path inside the archive"))
+        };
+        let parts = components(&name).ok_or_else(|| expected(&self.listing.place))?;
+        let leftover = parts.iter().position(|part| skipped_name(part).is_some());
+        if let Some(at) = leftover {
+            let skipped = skipped_name(&parts[at]).unwrap_or(SkipKind::Hidden);
+            if self.leftovers.insert(parts[..=at].to_vec()) {
+                self.listing.skipped.add(skipped);
+            }
+            return Ok(ControlFlow::Continue(()));
         }
-        MemberKind::Other => {
-            return Err(refused(" is a link or a special file; pack the files themselves"));
+        if parts.is_empty() {
+            return Ok(ControlFlow::Continue(()));
         }
+        let parts = [self.prefix, &parts].concat();
+        match kind {
+            MemberKind::Folder => self.listing.folders.push(parts),
+            MemberKind::File => {
+                let other = skipped_file(&name);
+                let bytes = Bytes::Range { file: self.file.clone(), offset, length, name };
+                self.listing.add(Entry { parts, bytes, size: length }, other);
+            }
+            MemberKind::Unreadable | MemberKind::Special => self.listing.skipped.add(SkipKind::Special),
+        }
+        Ok(ControlFlow::Continue(()))
     }
-    Ok(ControlFlow::Continue(()))
 }
 
 /// `./a//b` is `a`, `b`; `/a` and `a/../b` are refused.
@@ -58,16 +84,4 @@ fn components(name: &str) -> Option<Vec<String>> {
     parts
         .map(|part| matches!(part, Component::Normal(_)).then(|| part.as_os_str().to_string_lossy().into()))
         .collect()
-}
-
-fn unwrap_root(listing: &mut Listing) {
-    let mut names = listing.files.iter().map(|(parts, _)| parts).chain(&listing.folders);
-    let Some(root) = names.next().map(|parts| parts[0].clone()) else { return };
-    if root == "train" || !names.all(|parts| parts[0] == root) {
-        return;
-    }
-    listing.files.iter_mut().for_each(|(parts, _)| drop(parts.remove(0)));
-    listing.folders.iter_mut().for_each(|parts| drop(parts.remove(0)));
-    listing.files.retain(|(parts, _)| !parts.is_empty());
-    listing.folders.retain(|parts| !parts.is_empty());
 }

@@ -31,7 +31,8 @@ pub struct RuleOptions {
 #[derive(Debug, Args)]
 #[allow(missing_docs)]
 pub struct StartOptions {
-    /// A genotype file (JSON or the published text), the name of a published one, or random:SEED
+    /// A genotype file (JSON, the published text, or a log with one), the name of a published one, NAS-Bench-201's text, or
+    /// random:SEED
     #[arg(long, value_name = "FILE|NAME", required_unless_present = "from_supernet")]
     pub genotype: Option<String>,
     /// The folder of a search: begin with the weights that its supernet has for the genotype, RUN/genotype.json if none is
@@ -47,7 +48,8 @@ pub struct EvalOptions {
     /// Weights written by `train`
     #[arg(long, value_name = "FILE")]
     pub weights: PathBuf,
-    /// digits, cifar10:DIR, a folder train/CLASS/* and test/CLASS/*, or a tar of one
+    /// digits, cifar10:DIR, a folder or tar of train/CLASS/* and test/CLASS/* or of CLASS/*, or a CSV file of path
+    /// and label
     #[arg(long, value_name = "SRC")]
     pub data: String,
     /// Write the prediction of every image, in the columns of `milenas-infer classify`
@@ -70,7 +72,8 @@ pub struct ScoreOptions {
     /// The space to draw from
     #[arg(long, value_name = "NAME", default_value = "nasbench201", value_parser = ["darts", "nasbench201"])]
     pub space: String,
-    /// digits, cifar10:DIR, a folder train/CLASS/* and test/CLASS/*, or a tar of one
+    /// digits, cifar10:DIR, a folder or tar of train/CLASS/* and test/CLASS/* or of CLASS/*, or a CSV file of path
+    /// and label
     #[arg(long, value_name = "SRC")]
     pub data: String,
     /// naswot, synflow, grad_norm, jacob_cov, params, macs, convolutions, or all, with commas between them; several end in their
@@ -128,7 +131,8 @@ impl ScoreOptions {
 #[derive(Clone, Debug, Args)]
 #[allow(missing_docs)]
 pub struct RunOptions {
-    /// digits, cifar10:DIR, a folder train/CLASS/* and test/CLASS/*, or a tar of one
+    /// digits, cifar10:DIR, a folder or tar of train/CLASS/* and test/CLASS/* or of CLASS/*, or a CSV file of path
+    /// and label
     #[arg(long, value_name = "SRC")]
     pub data: String,
     /// The folder of the run

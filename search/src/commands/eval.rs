@@ -19,6 +19,7 @@ pub(super) fn eval(options: &EvalOptions) -> Result<bool> {
     let model = Model::load(&options.weights)?;
     let found = Evaluation::run(&model, &Source::parse(&options.data)?)?;
     let progress = Progress::new("eval");
+    found.notes.iter().for_each(|note| progress.line(&format!("note: {note}")));
     for fault in found.images.iter().filter_map(|(_, image)| image.as_ref().err()) {
         progress.line(&format!("note: left out: {fault}"));
     }

@@ -19,34 +19,35 @@ pub struct Evaluation {
     pub scores: Scores,
     /// By the name of the image, in the source's order: how it fared, or why it was left out.
     pub images: Vec<(String, std::result::Result<Ranked, Fault>)>,
+    /// What a user should know: files that were skipped, which part of the source was measured.
+    pub notes: Vec<String>,
 }
 
 impl Evaluation {
-    /// Runs `model` on the test images of `source`, split as for its training if the source has no test part.
+    /// Runs `model` on the test images of `source`. If the source has no test part, these are the images that were held out
+    /// of the training, or all images of a source that the model was not trained on.
     ///
     /// # Errors
-    /// A source that cannot be read, or has other classes than the model.
+    /// A source that cannot be read, or has classes that the model does not know.
     pub fn run(model: &Model, source: &Source) -> Result<Evaluation> {
         let card = &model.card;
-        let dataset = source.open(card.split().unwrap_or_default())?;
-        if dataset.classes != card.labels {
-            let problem =
-                format!("{source} has classes {:?}, the model knows {:?}", dataset.classes, card.labels);
-            return Err(Error::Data { problem });
-        }
-        let (images, bad) = Dataset::load(&dataset.test, &card.input, &Limits::default(), &|_| {});
+        let mut dataset = source.open(card.split().unwrap_or_default())?;
+        dataset.relabel(&card.labels).map_err(|e| Error::Data { problem: format!("{source}: {e}") })?;
+        let (samples, measured) = dataset.to_measure(Some(&card.trained_on()));
+        let notes = dataset.notes.into_iter().chain(measured).collect();
+        let (images, bad) = Dataset::load(&samples, &card.input, &Limits::default(), &|_| {});
         let pictures = Pictures { images, wholes: Vec::new(), contract: card.input.clone() };
         let ranked = evaluate(&model.graph, &model.weights, &pictures, BATCH)?;
         let scores = Scores::new(&ranked, &card.labels);
         let (mut ranked, mut bad) = (ranked.into_iter(), bad.into_iter().peekable());
-        let mut images = Vec::with_capacity(dataset.test.len());
-        for name in dataset.test.iter().map(|sample| sample.name()) {
+        let mut images = Vec::with_capacity(samples.len());
+        for name in samples.iter().map(|sample| sample.name()) {
             if let Some((_, fault)) = bad.next_if(|(left_out, _)| *left_out == name) {
                 images.push((name, Err(fault)));
             } else if let Some(ranked) = ranked.next() {
                 images.push((name, Ok(ranked)));
             }
         }
-        Ok(Evaluation { scores, images })
+        Ok(Evaluation { scores, images, notes })
     }
 }

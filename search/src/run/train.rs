@@ -153,6 +153,8 @@ pub fn run_train(
         [
             ("program", format!("milenas-search {}", env!("CARGO_PKG_VERSION"))),
             ("data", data.source.to_string()),
+            (Card::IMAGES, data.fingerprint.clone()),
+            (Card::TEST_IMAGES, if data.held_out { Card::HELD_OUT } else { "test part" }.to_string()),
             ("split", config.data.split.to_string()),
             ("seed", config.seed.to_string()),
             ("epochs", config.train.epochs.to_string()),

@@ -1,0 +1,219 @@
+//! Values as Python prints them: numbers, texts, lists, tuples, dicts, and calls such as `range(2, 6)`.
+
+use crate::{Error, Result};
+
+/// Lists inside of lists, at most.
+const MAX_DEPTH: usize = 16;
+
+/// Items of a `range`, at most.
+const MAX_RANGE: usize = super::cell::MAX_NODES;
+
+/// A value.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Value {
+    Text(String),
+    Whole(usize),
+    /// Any other number, and `None`, `True` or `False`.
+    Other,
+    /// A list or a tuple.
+    List(Vec<Value>),
+    Map(Vec<(String, Value)>),
+}
+
+impl Value {
+    /// A value out of JSON.
+    pub(super) fn from_json(value: &serde_json::Value) -> Self {
+        match value {
+            serde_json::Value::String(text) => Value::Text(text.clone()),
+            serde_json::Value::Number(number) => match number.as_u64() {
+                Some(whole) => Value::Whole(usize::try_from(whole).unwrap_or(usize::MAX)),
+                None => Value::Other,
+            },
+            serde_json::Value::Array(items) => Value::List(items.iter().map(Value::from_json).collect()),
+            serde_json::Value::Object(fields) => Value::Map(
+                fields.iter().map(|(name, value)| (name.clone(), Value::from_json(value))).collect(),
+            ),
+            serde_json::Value::Null | serde_json::Value::Bool(_) => Value::Other,
+        }
+    }
+}
+
+/// Reads values from a place in a text on.
+pub(super) struct Reader<'a> {
+    text: &'a str,
+    at: usize,
+    place: &'a str,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(text: &'a str, at: usize, place: &'a str) -> Self {
+        Reader { text, at, place }
+    }
+
+    /// The error at the current place.
+    pub(super) fn fail(&mut self, expected: &str) -> Error {
+        let rest = self.rest();
+        let found: String = rest.chars().take(20).collect();
+        let at = self.at;
+        let help = "Help: a genotype is JSON, `Genotype(normal=[('sep_conv_3x3', 1), ...], normal_concat=[2, 3, 4, 5], ...)` or \
+                    `|nor_conv_3x3~0|+|...|`";
+        Error::malformed(self.place, format!("byte {at}: expected {expected}, found `{found}`. {help}"))
+    }
+
+    /// The text from the next token on, after spaces and comments.
+    fn rest(&mut self) -> &'a str {
+        loop {
+            let rest = &self.text[self.at..];
+            let trimmed = rest.trim_start();
+            self.at += rest.len() - trimmed.len();
+            match trimmed.strip_prefix('#') {
+                Some(comment) => self.at += 1 + comment.find('\n').unwrap_or(comment.len()),
+                None => return trimmed,
+            }
+        }
+    }
+
+    pub(super) fn accept(&mut self, token: &str) -> bool {
+        let found = self.rest().starts_with(token);
+        self.at += if found { token.len() } else { 0 };
+        found
+    }
+
+    pub(super) fn expect(&mut self, token: &str) -> Result<()> {
+        if self.accept(token) { Ok(()) } else { Err(self.fail(&format!("`{token}`"))) }
+    }
+
+    /// Arguments of a call up to `)`: the values, with a name where there is one.
+    pub(super) fn arguments(&mut self) -> Result<Vec<(Option<String>, Value)>> {
+        let mut arguments = Vec::new();
+        while !self.accept(")") {
+            let before = self.at;
+            let name = self.take(|c| c.is_alphanumeric() || c == '_').to_string();
+            let named = !name.is_empty() && self.accept("=");
+            if !named {
+                self.at = before;
+            }
+            arguments.push((named.then_some(name), self.value(0, "a value")?));
+            if !self.accept(",") {
+                self.expect(")")?;
+                break;
+            }
+        }
+        Ok(arguments)
+    }
+
+    /// Fields of a dict up to `}`.
+    pub(super) fn fields(&mut self, depth: usize) -> Result<Vec<(String, Value)>> {
+        let mut fields = Vec::new();
+        while !self.accept("}") {
+            let Value::Text(name) = self.value(depth, "a name in quotes")? else {
+                return Err(self.fail("a name in quotes before `:`"));
+            };
+            self.expect(":")?;
+            fields.push((name, self.value(depth, "a value")?));
+            if !self.accept(",") {
+                self.expect("}")?;
+                break;
+            }
+        }
+        Ok(fields)
+    }
+
+    fn value(&mut self, depth: usize, expected: &str) -> Result<Value> {
+        if depth > MAX_DEPTH {
+            return Err(self.fail(&format!("at most {MAX_DEPTH} lists inside of lists")));
+        }
+        for (open, close) in [("[", "]"), ("(", ")")] {
+            if self.accept(open) {
+                return Ok(Value::List(self.items(close, depth + 1)?));
+            }
+        }
+        for quote in ["'", "\""] {
+            if self.accept(quote) {
+                let text = self.take_raw(|c| !matches!(c, '\'' | '"' | '\n')).to_string();
+                self.expect(quote)?;
+                return Ok(Value::Text(text));
+            }
+        }
+        if self.accept("{") {
+            return Ok(Value::Map(self.fields(depth + 1)?));
+        }
+        let before = self.at;
+        let word = self.take(|c| c.is_alphanumeric() || "_.+-".contains(c)).to_string();
+        if word.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c)) {
+            return Ok(word.parse().map_or(Value::Other, Value::Whole));
+        }
+        match word.as_str() {
+            "None" | "True" | "False" | "nan" | "inf" | "null" | "true" | "false" => Ok(Value::Other),
+            _ if !word.is_empty() && self.accept("(") => {
+                let items = self.items(")", depth + 1)?;
+                self.call(&word, items)
+            }
+            _ => {
+                self.at = before;
+                Err(self.fail(expected))
+            }
+        }
+    }
+
+    fn items(&mut self, close: &str, depth: usize) -> Result<Vec<Value>> {
+        let mut items = Vec::new();
+        while !self.accept(close) {
+            // An operation stands before the state that it comes from.
+            let expected = if matches!(items.last(), Some(Value::Text(_))) { "a number" } else { "a value" };
+            items.push(self.value(depth, expected)?);
+            if !self.accept(",") {
+                self.expect(close)?;
+                break;
+            }
+        }
+        Ok(items)
+    }
+
+    /// The value of a call: `range(2, 6)` is its numbers, `np.int64(2)` or `list(...)` is the argument.
+    fn call(&mut self, name: &str, mut arguments: Vec<Value>) -> Result<Value> {
+        let last = name.rsplit('.').next().unwrap_or(name);
+        if last == "range" {
+            let numbers: Vec<usize> = arguments
+                .iter()
+                .filter_map(|a| if let Value::Whole(n) = a { Some(*n) } else { None })
+                .collect();
+            let (start, end) = match numbers[..] {
+                [end] if arguments.len() == 1 => (0, end),
+                [start, end] if arguments.len() == 2 => (start, end),
+                _ => return Err(self.fail("`range(first, end)`")),
+            };
+            if end.saturating_sub(start) > MAX_RANGE {
+                return Err(self.fail(&format!("`range(first, end)` of at most {MAX_RANGE} states")));
+            }
+            return Ok(Value::List((start..end).map(Value::Whole).collect()));
+        }
+        let pair = |item: &Value| match item {
+            Value::List(pair) => match pair.as_slice() {
+                [Value::Text(name), value] => Some((name.clone(), value.clone())),
+                _ => None,
+            },
+            _ => None,
+        };
+        match (arguments.pop(), arguments.is_empty()) {
+            (Some(Value::List(items)), true) if last.ends_with("Dict") || last == "dict" => {
+                let fields: Option<Vec<_>> = items.iter().map(pair).collect();
+                fields.map(Value::Map).ok_or_else(|| self.fail("pairs of a name and a value"))
+            }
+            (Some(value), true) => Ok(value),
+            _ => Err(self.fail("one argument in a call")),
+        }
+    }
+
+    fn take(&mut self, accept: impl Fn(char) -> bool) -> &'a str {
+        self.rest();
+        self.take_raw(accept)
+    }
+
+    fn take_raw(&mut self, accept: impl Fn(char) -> bool) -> &'a str {
+        let rest = &self.text[self.at..];
+        let end = rest.find(|c| !accept(c)).unwrap_or(rest.len());
+        self.at += end;
+        &rest[..end]
+    }
+}
