@@ -112,7 +112,7 @@ fn files(asked: &Bench, model: &Classifier) -> Result<Files> {
     let inputs = Inputs::new(&asked.inputs, None, b'\n')?;
     let sizes = Sizes { batch: asked.batch, workers: asked.threads, threads: asked.threads };
     let plan = super::plan(sizes, asked.limits);
-    let (times, items) = (Times::default(), list(inputs, Done::default(), None).0);
+    let (times, items) = (Times::default(), list(inputs, Done::default(), None).items);
     let (mut images, mut failed, start) = (0, 0, Instant::now());
     run(model, &plan, &times, items, |batch| {
         images += batch.len() as u64;
