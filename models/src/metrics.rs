@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::some_of;
+
 /// How one image fared.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ranked {
@@ -134,6 +136,19 @@ impl Scores {
             classes,
             confusion,
         }
+    }
+}
+
+impl Scores {
+    /// The recall of each class in one line, the lowest first, of at most five classes: what the mean hides.
+    pub fn recalls(&self) -> String {
+        let mut classes: Vec<(&ClassScore, f64)> =
+            self.classes.iter().filter_map(|class| Some((class, class.recall?))).collect();
+        classes.sort_by(|a, b| a.1.total_cmp(&b.1));
+        let told = |(class, recall): &(&ClassScore, f64)| {
+            format!("{} {:.1} % of {}", class.name, 100.0 * recall, class.images)
+        };
+        format!("recall: {}", some_of(&classes.iter().map(told).collect::<Vec<_>>()))
     }
 }
 

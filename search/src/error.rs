@@ -25,6 +25,19 @@ pub enum Error {
         problem: String,
     },
 
+    /// More memory than this process may take.
+    #[error("memory: {what} need at least {needed}, {free} are free. Help: {help}")]
+    Memory {
+        /// What needs it.
+        what: String,
+        /// The amount, from below.
+        needed: String,
+        /// What is left of the machine, the control group and the address space.
+        free: String,
+        /// The settings that lower it.
+        help: String,
+    },
+
     // What a run left is at fault.
     /// A run that cannot go on from what is there.
     #[error("{place}: {problem}")]

@@ -1,5 +1,6 @@
 //! Runs: reading data, searching, training, measuring, and what each leaves in its folder.
 
+mod budget;
 mod evaluation;
 mod folder;
 mod genotypes;
@@ -117,6 +118,7 @@ impl Data {
         limits: &Limits,
         shorter: Option<usize>,
     ) -> Result<Self> {
+        budget::check_images(&dataset, &contract, limits, shorter)?;
         let (mut notes, mut all_read) = (dataset.all_notes(), true);
         let mut read = |samples: &[_], part: &str, shorter: Option<usize>| {
             let more = |image: &_| shorter.map(|side| Whole::new(image, &contract, side)).transpose();
@@ -146,6 +148,9 @@ impl Data {
             );
             return Err(Error::Data { problem });
         }
+        let mut counts = vec![0; dataset.classes.len()];
+        train.images.labels.iter().for_each(|&class| counts[class as usize] += 1);
+        notes.extend(budget::imbalance(&dataset.classes, &counts));
         Ok(Data {
             source: source.clone(),
             classes: dataset.classes,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use milenas_models::Genotype;
 use milenas_models::images::Source;
+use milenas_models::metrics::Scores;
 
 use super::{find_run, open_device, read_data, resolve};
 use crate::cli::{RunOptions, SearchOptions};
@@ -66,14 +67,18 @@ pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<bool> 
         progress.line(&format!("going on after {epochs} epochs and {steps} steps"));
     }
     let lines = Progress::new("search");
-    let mut collapsed = false;
+    let (mut collapsed, mut recalls) = (false, None);
     let found = run_search(&data, run, device, &mut progress, &mut |record| {
         lines.line(&line(record));
+        recalls = Some(Scores::new(&record.ranked, &data.classes).recalls());
         if record.skips >= COLLAPSE && !std::mem::replace(&mut collapsed, true) {
             lines.line(&format!("warning: {}", collapse(record.skips, &options.out)));
         }
     })?;
     progress.finish();
+    if let Some(recalls) = recalls {
+        writeln!(stdout(), "validation {recalls}")?;
+    }
     tell(&found, options)?;
     Ok(data.all_read)
 }

@@ -177,6 +177,7 @@ fn tell(trained: &Trained, out: &Path) -> Result<()> {
         cost.params,
         cost.macs
     )?;
+    writeln!(stdout(), "{}", trained.scores.recalls())?;
     writeln!(stdout(), "written to {}", out.join(WEIGHTS).display())?;
     writeln!(stdout(), "next: {}", next::export(out))?;
     Ok(())

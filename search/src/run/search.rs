@@ -7,6 +7,7 @@ use milenas_models::input::InputContract;
 use milenas_models::kernels::cuda::Device;
 use milenas_models::{Genotype, file};
 
+use super::budget;
 use super::genotypes::{Genotypes, Row, table};
 use super::{CHECKPOINT, Data, Folder, GENOTYPE, ORIGIN};
 use crate::config::Config;
@@ -43,6 +44,9 @@ pub fn open_search(
     place: Place,
     resume: bool,
 ) -> Result<SearchRun> {
+    if place == Place::Cpu {
+        budget::check_search(config, &data.train.contract, data.train.len())?;
+    }
     let device = place.kind().into();
     let origin = Origin { config: config.clone(), data: data.train.fingerprint(), device };
     let checkpoint = path.join(CHECKPOINT);

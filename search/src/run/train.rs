@@ -8,6 +8,7 @@ use milenas_models::metrics::Scores;
 use milenas_models::{Card, Genotype, Model, NetworkConfig, Trainable, Weights, assemble, cost, file};
 use serde::{Deserialize, Serialize};
 
+use super::budget;
 use super::evaluation::BATCH;
 use super::{CHECKPOINT, COST, Data, Folder, GENOTYPE, SCORES, START, Supernet, WEIGHTS};
 use crate::config::Config;
@@ -82,6 +83,9 @@ pub fn open_train(
     // Before the folder: what cannot be trained leaves nothing behind.
     let shape = data.derived(&config.train);
     let network = Trainable::assemble(genotype, &shape, config.train.auxiliary > 0.0)?;
+    if place == Place::Cpu {
+        budget::check_training(&network.graph, config, data.train.len())?;
+    }
     let weights = Weights::init(&network.graph, config.seed)?;
     let (start, inherited) = match given {
         Start::Random => ("random weights".into(), false),

@@ -1,5 +1,6 @@
 //! What goes into a search and what comes out of it, on the way and at the end.
 
+use milenas_models::metrics::Ranked;
 use milenas_models::{Genotype, NetworkConfig};
 use serde::Serialize;
 
@@ -42,6 +43,9 @@ pub struct EpochRecord {
     pub mixture: Mixture,
     /// The derived architecture.
     pub genotype: Genotype,
+    /// How each validation image fared; not in the line.
+    #[serde(skip)]
+    pub ranked: Vec<Ranked>,
     /// Wall-clock time of the epoch, since a resume if there was one; not in the line, which is the same for equal runs.
     #[serde(skip)]
     pub seconds: f64,

@@ -116,6 +116,7 @@ pub fn search(
             skips: genotype.normal.skips(),
             mixture: alphas.mixture(),
             genotype,
+            ranked,
             seconds: start.elapsed().as_secs_f64(),
         })?;
         at = Position::start(epoch + 1);

@@ -1,0 +1,147 @@
+//! Memory, before it is taken: what cannot fit is refused with the settings that would make it fit.
+//!
+//! Estimates are bounds from below, so that nothing that fits is refused: images exactly, of a step the feature maps that
+//! wait for the backward pass.
+
+use milenas_models::Graph;
+use milenas_models::images::Dataset;
+use milenas_models::input::{InputContract, Limits};
+use milenas_models::memory::available;
+use milenas_models::op::Op;
+
+use crate::config::Config;
+use crate::data::Whole;
+use crate::{Error, Result};
+
+/// Training images that are decoded to learn how large they are.
+const LOOKED_AT: usize = 16;
+
+/// Channels that lie together in a feature map; a map of fewer takes the room of these.
+const BLOCK: u64 = 16;
+
+/// Bytes of a supernet's step for each image, cell, channel and pixel of the first stage, from below: 248 are measured in
+/// the DARTS space (`milenas-search bench step`: 496 MiB at batch 16, 16 channels, 8 cells).
+const STEP_BYTES: u64 = 150;
+
+/// Refuses the images of a data set, prepared, and with whole training images beside them where `shorter` asks for it.
+///
+/// # Errors
+/// More than this process may still take.
+pub(super) fn check_images(
+    dataset: &Dataset,
+    contract: &InputContract,
+    limits: &Limits,
+    shorter: Option<usize>,
+) -> Result<()> {
+    let (train, images) = (dataset.train.len(), dataset.train.len() + dataset.test.len());
+    let whole = |side: usize| {
+        let looked_at = train.min(LOOKED_AT);
+        let samples = (0..looked_at).map(|i| &dataset.train[i * train / looked_at]);
+        let sizes = samples.filter_map(|sample| {
+            let image = sample.image(limits).ok()?;
+            Some(Whole::new(&image, contract, side).ok()?.pixels.len() as u64)
+        });
+        sizes.sum::<u64>() / looked_at.max(1) as u64
+    };
+    let wholes = shorter.map_or(0, whole).saturating_mul(train as u64);
+    let needed = (images as u64).saturating_mul(contract.len() as u64).saturating_add(wholes);
+    let what = format!("{images} images of {}x{} pixels", contract.width, contract.height);
+    check(&what, needed, available(), "lower data.size or data.resize, or take fewer images")
+}
+
+/// Refuses the training of a network whose step does not fit.
+///
+/// # Errors
+/// More than this process may still take.
+pub(super) fn check_training(graph: &Graph, config: &Config, images: usize) -> Result<()> {
+    let batch = config.train.batch.min(images) as u64;
+    let kept = |op: &Op| matches!(op, Op::Conv2d(_));
+    let maps = graph.nodes().iter().filter(|node| kept(&node.op)).filter_map(|node| node.fact.chw());
+    let values: u64 = maps.map(|(c, h, w)| (c as u64).next_multiple_of(BLOCK) * (h * w) as u64).sum();
+    let help = format!(
+        "lower train.batch, which is {}, data.size, train.channels or train.layers",
+        config.train.batch
+    );
+    let what = format!("a training step of {batch} images");
+    check(&what, values.saturating_mul(4 * batch), available(), &help)
+}
+
+/// Refuses a search by gradients whose step does not fit.
+///
+/// # Errors
+/// More than this process may still take.
+pub(super) fn check_search(config: &Config, contract: &InputContract, images: usize) -> Result<()> {
+    let search = &config.search;
+    // The other half of the images is for validation.
+    let batch = search.batch.min(images.div_ceil(2)) as u64;
+    let edge = STEP_BYTES / search.partial_channels.max(1) as u64;
+    let cell = (search.channels as u64).saturating_mul((contract.height * contract.width) as u64);
+    let needed = cell.saturating_mul(search.layers as u64).saturating_mul(edge * batch);
+    let help =
+        format!("lower search.batch, which is {}, data.size, search.channels or search.layers", search.batch);
+    check(&format!("a search step of {batch} images"), needed, available(), &help)
+}
+
+fn check(what: &str, needed: u64, free: Option<u64>, help: &str) -> Result<()> {
+    match free {
+        Some(free) if needed > free => Err(Error::Memory {
+            what: what.into(),
+            needed: told(needed),
+            free: told(free),
+            help: help.into(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// `1.5 GiB`, `20 MiB`.
+fn told(bytes: u64) -> String {
+    let mib = bytes as f64 / f64::from(1 << 20);
+    if mib >= 1024.0 { format!("{:.1} GiB", mib / 1024.0) } else { format!("{mib:.0} MiB") }
+}
+
+/// A class with fewer training images than this part of the median class is rare.
+const RARE: usize = 10;
+
+/// A warning for classes with under a tenth of the median class's training images; `counts` is by class.
+pub(super) fn imbalance(classes: &[String], counts: &[usize]) -> Option<String> {
+    let mut sorted = counts.to_vec();
+    sorted.sort_unstable();
+    let median = *sorted.get(counts.len() / 2)?;
+    let rare: Vec<String> = classes
+        .iter()
+        .zip(counts)
+        .filter(|(_, count)| **count * RARE < median)
+        .map(|(name, count)| format!("{name} ({count})"))
+        .collect();
+    (!rare.is_empty()).then(|| {
+        format!(
+            "the classes are imbalanced: few training images of {}, where the median class has {median}; such a class \
+             may never be predicted. Help: add images of it, and look at its recall",
+            milenas_models::error::some_of(&rare)
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_much_is_refused_with_both_amounts() {
+        assert!(check("images", 10, Some(10), "x").is_ok());
+        assert!(check("images", 10, None, "x").is_ok());
+        let message = check("9 images", 3 << 30, Some(50 << 20), "lower data.size").unwrap_err().to_string();
+        assert_eq!(message, "memory: 9 images need at least 3.0 GiB, 50 MiB are free. Help: lower data.size");
+    }
+
+    #[test]
+    fn rare_classes_are_named() {
+        let classes = ["a", "b", "c"].map(String::from);
+        assert_eq!(imbalance(&classes, &[500, 51, 500]), None);
+        let warning = imbalance(&classes, &[500, 49, 500]).unwrap();
+        assert!(warning.contains("b (49), where the median class has 500"), "{warning}");
+        // Of two classes the larger one is the median.
+        assert!(imbalance(&classes[..2], &[6, 500]).unwrap().contains("a (6)"));
+    }
+}
