@@ -62,7 +62,15 @@ impl Classifier {
         let (place, kind) = (path.display().to_string(), options.runtime.kind);
         check_runtime(options)?;
         let most = if kind == Kind::Native { onnx::MAX_FILE_BYTES } else { onnx::MAX_INTERFACE_BYTES };
-        let bytes = file::read(path, most)?;
+        let bytes = file::read(path, most).map_err(|error| match error {
+            milenas_models::Error::Limit { found, limit, .. } if kind == Kind::Native => {
+                let problem = format!(
+                    "it has {found} bytes, the native runtime reads {limit} at most. Help: --runtime ort reads 2 GiB"
+                );
+                Error::Model { place: place.clone(), problem }
+            }
+            error => error.into(),
+        })?;
         let mut hash = Sha256::new_with_prefix(&bytes);
         // candle-onnx reads the file by itself, with all of its fields.
         let candle = (kind == Kind::CandleOnnx).then(|| bytes.clone());
