@@ -395,6 +395,26 @@ fn a_batch_inside_the_file_is_noticed() {
     assert_near(file.red(""), [softmax(), (1.0 - softmax()) / 2.0], 1e-5);
 }
 
+/// The native runtime names what it lacks in a few words, however many nodes that is.
+#[test]
+fn what_the_native_runtime_lacks_is_told_in_few_words() {
+    let name = |i: usize| format!("/features/features.{i}/block/activation/a_long_name_of_a_node_{i}");
+    let mut nodes =
+        vec![node("GlobalAveragePool", &["x"], "g", vec![]), node("Flatten", &["g"], &name(0), vec![])];
+    for (i, operator) in
+        (1..60).zip(["HardSigmoid", "HardSwish", "Erf", "Tan", "Sin", "Cos", "Exp"].iter().cycle())
+    {
+        nodes.push(NodeProto { name: name(i), ..node(operator, &[&name(i - 1)], &name(i), vec![]) });
+    }
+    nodes.push(node("Identity", &[&name(59)], "y", vec![]));
+    let folder = tempfile::tempdir().unwrap();
+    File::of(nodes, X, Y).write(folder.path());
+    let said = run(folder.path(), "milenas-infer classify model.onnx red.ppm");
+    assert!(said.code == 1 && said.err.len() <= 400, "{}: {}", said.err.len(), said.err);
+    assert_eq!(said.err.matches("model.onnx").count(), 1, "{}", said.err);
+    assert!(said.err.contains("Help: --runtime ort"), "{}", said.err);
+}
+
 #[test]
 fn metadata_is_the_recipe() {
     let soft = vec![node("Softmax", &["l"], "y", vec![int("axis", 1)])];

@@ -3,7 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use milenas_models::InputContract;
+
+use super::resolver::{MEAN, STD};
 use super::*;
+use crate::Result;
+use crate::runtime::{Element, Feed};
 
 fn feed(element: Element) -> Feed {
     Feed { input: "x".into(), layout: Layout::Nchw, element, image: [3, 224, 224], batch: None, open: false }

@@ -251,6 +251,22 @@ fn luma_and_normalising() {
     assert_eq!(luma(&[255, 0, 0, 0, 255, 0, 0, 0, 255, 255, 255, 255]), [76, 150, 29, 255]);
 }
 
+/// A file that a camera held upright wrote: 3 by 2 pixels that stand as 2 by 3.
+#[test]
+fn orientations_are_ignored_where_asked_for() {
+    let mut bytes = Vec::new();
+    let mut encoder = PngEncoder::new(&mut bytes);
+    let exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+    encoder.set_exif_metadata(exif.to_vec()).unwrap();
+    let stored = drawing(3, 2);
+    encoder.write_image(stored.as_bytes(), 3, 2, image::ExtendedColorType::Rgb8).unwrap();
+    let image = open(&bytes).unwrap();
+    assert_eq!((image.width(), image.height()), (2, 3));
+    let mut contract = contract(2, 3, Resize::Stretch);
+    contract.orientation = ExifOrientation::Ignore;
+    assert_eq!(contract.prepare(&image).unwrap(), stored.as_bytes());
+}
+
 #[test]
 fn blue_comes_first_where_asked_for() {
     let image = Image::new(2, 1, vec![10, 20, 30, 40, 50, 60], None).unwrap();

@@ -1,0 +1,343 @@
+//! The recipe in use: each part from the user, else the card, else what the file says, else assumed.
+
+use std::fmt::Display;
+
+use milenas_export::onnx::Layout;
+use milenas_models::error::some_of;
+use milenas_models::input::{ChannelOrder, ExifOrientation, Resize};
+use milenas_models::{Card, InputContract};
+use serde::Serialize;
+
+use super::{Context, Recipe, ResizeRule, Statement, per_byte, said};
+use crate::answer::Meaning;
+use crate::runtime::{Element, Feed};
+use crate::{Error, Result};
+
+/// Scale of networks trained on ImageNet, which most classifiers of unknown origin are.
+pub(super) const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+pub(super) const STD: [f32; 3] = [0.229, 0.224, 0.225];
+
+/// The part of a picture that networks of unknown origin see: torchvision's 224 of 256 pixels.
+const CROP: f64 = 0.875;
+
+/// A part of the recipe in use: its name, its value, and where the value comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Part {
+    /// The name, e.g. `mean`.
+    pub name: &'static str,
+    /// The value, as an option has it.
+    pub value: String,
+    /// The origin, e.g. `the card`.
+    pub origin: String,
+}
+
+/// The origin of a value that the user gave.
+pub const GIVEN: &str = "given";
+/// The origin of a value that nobody said.
+pub const ASSUMED: &str = "assumed";
+/// The origin of a value that the card has.
+const CARD: &str = "the card";
+/// The origin of a value that follows from the operators and shapes of the file.
+pub const GRAPH: &str = "the graph";
+
+/// The recipes of a file in the order of their weight, and what became of them.
+pub struct Resolver {
+    place: String,
+    card: Option<Card>,
+    statements: Vec<Statement>,
+    /// The parts so far.
+    pub parts: Vec<Part>,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
+
+impl Resolver {
+    /// The user's recipe, the card, and what a file without a card says of itself.
+    ///
+    /// # Errors
+    /// Means and deviations of the user that are on no one scale.
+    pub fn new(user: &Recipe, card: Option<Card>, context: &Context, place: &str) -> Result<Self> {
+        let mut notes = Vec::new();
+        let user = on_one_scale(user.clone(), &mut notes, place)?;
+        let mut statements = vec![Statement { origin: GIVEN.into(), recipe: user, doubts: Vec::new() }];
+        if card.is_none() {
+            statements.extend(said::statements(context));
+        }
+        for statement in &statements {
+            let origin = &statement.origin;
+            notes.extend(statement.doubts.iter().map(|doubt| format!("{place}: {origin}: {doubt}")));
+        }
+        Ok(Resolver { place: place.into(), card, statements, parts: Vec::new(), notes })
+    }
+
+    fn user(&self) -> &Recipe {
+        &self.statements[0].recipe
+    }
+
+    /// The first value that is said, with its origin.
+    fn pick<T>(&self, read: impl Fn(&Recipe) -> Option<T>) -> Option<(T, String)> {
+        self.statements.iter().find_map(|s| Some((read(&s.recipe)?, s.origin.clone())))
+    }
+
+    fn part(&mut self, name: &'static str, value: impl Display, origin: &str) {
+        self.parts.push(Part { name, value: value.to_string(), origin: origin.into() });
+    }
+
+    /// Whether the file has a card.
+    pub fn has_card(&self) -> bool {
+        self.card.is_some()
+    }
+
+    /// The size that the user asks for.
+    pub fn size(&self) -> Option<[usize; 2]> {
+        self.user().size
+    }
+
+    /// The size that the file says, for an input of open size.
+    pub fn said_size(&self) -> Option<[usize; 2]> {
+        let card = self.card.as_ref().map(|card| [card.input.height, card.input.width]);
+        card.or_else(|| self.pick(|r| r.size).map(|(size, _)| size))
+    }
+
+    /// The layout that is asked for.
+    pub fn layout(&self) -> Option<Layout> {
+        self.user().layout
+    }
+
+    /// The output that is asked for.
+    pub fn output(&self) -> Option<&str> {
+        self.user().output.as_deref()
+    }
+
+    /// How many names of classes are known.
+    pub fn classes(&self) -> Option<usize> {
+        let card = self.card.as_ref().map(|card| card.labels.len());
+        self.user()
+            .labels
+            .as_ref()
+            .map(Vec::len)
+            .or(card)
+            .or_else(|| self.pick(|r| r.labels.as_ref().map(Vec::len)).map(|(n, _)| n))
+    }
+
+    /// What the user says of the outputs.
+    pub fn outputs(&self) -> Option<Meaning> {
+        self.user().outputs
+    }
+
+    /// How a picture becomes the input.
+    ///
+    /// # Errors
+    /// Values that no contract may have; a scale of the user for a file that takes bytes; another size than the card's.
+    pub fn contract(&mut self, feed: &Feed) -> Result<InputContract> {
+        let [channels, height, width] = feed.image;
+        let bytes = feed.element == Element::Byte;
+        let refused = |problem: String| Error::Recipe { place: self.place.clone(), problem };
+        if bytes && (self.user().mean.is_some() || self.user().std.is_some()) {
+            return Err(refused("it takes bytes, --mean and --std would change nothing".into()));
+        }
+        let own = self.card.as_ref().map(|card| card.input.clone());
+        if let Some(own) = own.as_ref().filter(|own| [own.channels, own.height, own.width] != feed.image) {
+            let (found, expected) = (feed.image, [own.channels, own.height, own.width]);
+            let problem = format!("[C, H, W] is {found:?}, the card says {expected:?}");
+            return Err(Error::Model { place: self.place.clone(), problem });
+        }
+        let spread = |said: Vec<f32>| if said.len() == 1 { vec![said[0]; channels] } else { said };
+        let fallback = if own.is_some() { CARD } else { ASSUMED };
+        let mut contract = own.unwrap_or_else(|| assumed(feed.image));
+        let mut origins = [(); 6].map(|()| fallback.to_string());
+        let mut set = |at: usize, origin: String| origins[at] = origin;
+        if let Some((mean, origin)) = self.pick(|r| r.mean.clone()) {
+            contract.mean = spread(mean);
+            set(0, origin);
+        }
+        if let Some((std, origin)) = self.pick(|r| r.std.clone()) {
+            contract.std = spread(std);
+            set(1, origin);
+        }
+        if let Some((rule, origin)) = self.pick(|r| r.resize) {
+            contract.resize = ResizeRule::of([height, width], rule);
+            set(2, origin);
+        }
+        if let Some((filter, origin)) = self.pick(|r| r.filter) {
+            contract.filter = filter;
+            set(3, origin);
+        }
+        if let Some((order, origin)) = self.pick(|r| r.order) {
+            contract.order = order;
+            set(4, origin);
+        }
+        if let Some((orientation, origin)) = self.pick(|r| r.orientation) {
+            contract.orientation = orientation;
+            set(5, origin);
+        }
+        contract.validate().map_err(|e| refused(e.to_string()))?;
+
+        let layout = if feed.layout == Layout::Nchw { "nchw" } else { "nhwc" };
+        let by_size = match feed.open {
+            true => self.pick(|r| r.size).map_or(fallback.into(), |(_, origin)| origin),
+            false => GRAPH.into(),
+        };
+        let by_layout = if self.user().layout.is_some() { GIVEN } else { GRAPH };
+        self.part("size", format!("{height}x{width}"), &by_size);
+        self.part("layout", layout, by_layout);
+        if !bytes {
+            self.part("mean", list(&contract.mean), &origins[0]);
+            self.part("std", list(&contract.std), &origins[1]);
+        }
+        self.part("resize", resize_name(contract.resize), &origins[2]);
+        self.part("filter", contract.filter.name(), &origins[3]);
+        let order = if contract.order == ChannelOrder::Bgr { "bgr" } else { "rgb" };
+        if channels == 3 {
+            self.part("channel-order", order, &origins[4]);
+        }
+        let exif = if contract.orientation == ExifOrientation::Ignore { "ignore" } else { "apply" };
+        self.part("exif", exif, &origins[5]);
+        self.note_contract();
+        if self.card.as_ref().is_some_and(|card| card.input != contract) {
+            self.notes
+                .push(format!("{}: options for images differ from its card, and go before it", self.place));
+        }
+        Ok(if bytes { contract.of_bytes() } else { contract })
+    }
+
+    /// One line on what was assumed, and one on what the file says.
+    fn note_contract(&mut self) {
+        let place = &self.place;
+        let of = |origin: &str| -> Vec<String> {
+            let scale = |part: &&Part| {
+                part.origin == origin && !["filter", "channel-order", "exif"].contains(&part.name)
+            };
+            self.parts.iter().filter(scale).map(|part| format!("--{} {}", part.name, part.value)).collect()
+        };
+        let mut notes = Vec::new();
+        let assumed = of(ASSUMED);
+        if !assumed.is_empty() {
+            let said = assumed.join(" ");
+            notes.push(format!("{place} does not say how its images were prepared: {said} is assumed"));
+        }
+        let mut origins: Vec<&String> = self.statements.iter().skip(1).map(|s| &s.origin).collect();
+        origins.dedup();
+        for origin in origins {
+            let said = of(origin).join(" ");
+            if !said.is_empty() {
+                notes.push(format!("{place}: {said} by {origin}"));
+            }
+        }
+        self.notes.extend(notes);
+    }
+
+    /// The name of each of `classes` classes.
+    ///
+    /// # Errors
+    /// Not as many labels of the user or the card as classes.
+    pub fn labels(&mut self, classes: usize, zip_map: Option<&[String]>) -> Result<Vec<String>> {
+        let place = self.place.clone();
+        if let Some(said) = self.user().labels.clone() {
+            if said.len() != classes {
+                return Err(Error::Recipe { place, problem: mismatch(&said, classes) });
+            }
+            if self.card.as_ref().is_some_and(|card| card.labels != said) {
+                self.notes.push(format!("{place}: --labels differ from its card, and go before it"));
+            }
+            self.part("labels", shown(&said), GIVEN);
+            return Ok(said);
+        }
+        if let Some(own) = self.card.as_ref().map(|card| card.labels.clone()) {
+            if own.len() != classes {
+                let problem = format!("{classes} classes, the card says {}", own.len());
+                return Err(Error::Model { place, problem });
+            }
+            self.part("labels", shown(&own), CARD);
+            return Ok(own);
+        }
+        let said = self.statements.iter().filter_map(|s| Some((s.recipe.labels.clone()?, s.origin.clone())));
+        let zip_map = zip_map.map(|names| (names.to_vec(), "its ZipMap".to_string()));
+        let (fitting, others): (Vec<_>, Vec<_>) =
+            zip_map.into_iter().chain(said).partition(|(names, _)| names.len() == classes);
+        if fitting.is_empty() {
+            for (names, origin) in &others {
+                let found = names.len();
+                self.notes.push(format!(
+                    "{place}: the {found} labels of {origin} do not fit the network's {classes} classes and are not used"
+                ));
+            }
+        }
+        let (names, origin) = fitting
+            .into_iter()
+            .next()
+            .unwrap_or_else(|| ((0..classes).map(|i| format!("class_{i}")).collect(), ASSUMED.into()));
+        if origin != ASSUMED {
+            self.notes.push(format!("{place}: labels by {origin}: {}", shown(&names)));
+        }
+        self.part("labels", shown(&names), &origin);
+        Ok(names)
+    }
+}
+
+/// What to do about labels that are not as many as classes.
+fn mismatch(said: &[String], classes: usize) -> String {
+    let count = format!("--labels has {} names, the network {classes} classes", said.len());
+    let background =
+        |name: &str| ["background", "dummy", "__background__", "tench"].contains(&&*name.to_lowercase());
+    match (said.first(), said.len().wrapping_sub(classes)) {
+        (Some(first), 1) if background(first) => {
+            format!(
+                "{count}: one more. Help: remove the first name, `{first}`, if the network was trained without it"
+            )
+        }
+        (_, 1) => format!("{count}: one more"),
+        (_, usize::MAX) => format!(
+            "{count}: one fewer. Help: networks of TensorFlow often have a class `background` before all others"
+        ),
+        _ => count,
+    }
+}
+
+fn shown(names: &[String]) -> String {
+    some_of(names)
+}
+
+fn list(numbers: &[f32]) -> String {
+    numbers.iter().map(f32::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn resize_name(resize: Resize) -> String {
+    match resize {
+        Resize::Stretch => "stretch".into(),
+        Resize::ShorterSide { side } => side.to_string(),
+        Resize::Letterbox { fill: [r, g, b] } => format!("letterbox:{r},{g},{b}"),
+    }
+}
+
+/// The user's mean and deviation on the scale where white is 1. Values above 1 are of the scale where white is 255.
+fn on_one_scale(mut user: Recipe, notes: &mut Vec<String>, place: &str) -> Result<Recipe> {
+    let above = |values: &Option<Vec<f32>>| values.iter().flatten().any(|&x| x > 1.0);
+    if !above(&user.mean) && !above(&user.std) {
+        return Ok(user);
+    }
+    if !above(&user.mean) && user.mean.iter().flatten().any(|&x| x != 0.0) {
+        let problem =
+            "--std is of pixels of 0 to 255, --mean of pixels of 0 to 1: give both on one scale".into();
+        return Err(Error::Recipe { place: place.into(), problem });
+    }
+    let mut said = Vec::new();
+    for (name, values) in [("mean", &mut user.mean), ("std", &mut user.std)] {
+        if let Some(values) = values {
+            values.iter_mut().for_each(|x| *x = per_byte(*x));
+            said.push(format!("--{name} {}", list(values)));
+        }
+    }
+    notes.push(format!("{place}: values above 1 are of pixels of 0 to 255: taken as {}", said.join(" ")));
+    Ok(user)
+}
+
+/// As torchvision prepares for ImageNet; of one channel, 0 to 1.
+fn assumed([channels, height, width]: [usize; 3]) -> InputContract {
+    let (mean, std) = match channels {
+        3 => (MEAN.to_vec(), STD.to_vec()),
+        _ => (vec![0.0; channels], vec![1.0; channels]),
+    };
+    let side = (height.max(width) as f64 / CROP).ceil() as usize;
+    InputContract::new([channels, height, width], mean, std, Resize::ShorterSide { side })
+}

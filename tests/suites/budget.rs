@@ -1,0 +1,58 @@
+//! Memory and imbalance, said before they hurt: the real programs under a limit of their address space, and a rare class.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::process::Command;
+
+use milenas_tests::{TINY, binary, succeed};
+
+#[test]
+fn what_does_not_fit_is_refused_before_it_is_allocated() {
+    let folder = tempfile::tempdir().unwrap();
+    let search = binary("milenas-search");
+    for (command, settings) in [
+        ("train --genotype DARTS_V2", "--set data.size=512 --set train.channels=4 --set train.layers=3"),
+        ("run", "--set data.size=256"),
+        ("train --genotype DARTS_V2", "--set data.size=2048"),
+    ] {
+        let line = format!(
+            "ulimit -v 3000000; '{}' {command} --data digits --out '{}' {settings}",
+            search.display(),
+            folder.path().join("run").display()
+        );
+        let done = Command::new("sh").args(["-c", &line]).output().unwrap();
+        let told = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(1), "{told}");
+        assert!(
+            told.contains("error: memory: ") && told.contains("GiB") && told.contains("data.size"),
+            "{told}"
+        );
+        assert!(!folder.path().join("run").exists(), "nothing is left behind");
+    }
+}
+
+#[test]
+fn rare_classes_are_named_and_their_recall_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    for (class, count) in [("common", 60), ("rare", 5)] {
+        let to = folder.path().join("data").join(class);
+        fs::create_dir_all(&to).unwrap();
+        for i in 0..count {
+            let pixels: Vec<u8> = (0..64).map(|at| (at * 3 + i * 7 + count) as u8).collect();
+            fs::write(to.join(format!("{i}.pgm")), [&b"P5 8 8 255\n"[..], &pixels].concat()).unwrap();
+        }
+    }
+    let train = succeed(
+        folder.path(),
+        &format!("milenas-search train --genotype DARTS_V2 --data data --out network {TINY}"),
+    );
+    assert!(train.err.contains("imbalanced: few training images of rare (4)"), "{}", train.err);
+    assert!(train.out.contains("recall: ") && train.out.contains("% of 12"), "{}", train.out);
+    let search = succeed(folder.path(), &format!("milenas-search run --data data --out search {TINY}"));
+    assert!(
+        search.err.contains("imbalanced") && search.out.contains("validation recall: "),
+        "{}",
+        search.out
+    );
+}
