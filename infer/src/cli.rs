@@ -268,7 +268,7 @@ pub struct Recipe {
     /// Standard deviation that each channel is divided by, on the same scale; ImageNet's 0.229,0.224,0.225 if omitted
     #[arg(long, value_name = "R,G,B", value_delimiter = ',', num_args = 1)]
     pub std: Option<Vec<f32>>,
-    /// Resize the shorter side to N pixels and crop the centre; `stretch` to the size; or `letterbox`: the whole picture
+    /// Resize the shorter side to N pixels and crop the centre; `stretch` to the size; or `letterbox`: the whole image
     /// with padding, black or of the colour after a colon, e.g. letterbox:114,114,114
     #[arg(long, value_name = "N|stretch|letterbox[:R,G,B]", value_parser = resize)]
     pub resize: Option<ResizeRule>,
@@ -281,7 +281,7 @@ pub struct Recipe {
     /// Order of the colours in the input; rgb if omitted
     #[arg(long, value_name = "NAME")]
     pub channel_order: Option<ChannelOrder>,
-    /// Use of the EXIF orientation of a picture; apply if omitted
+    /// Use of the EXIF orientation of an image; apply if omitted
     #[arg(long, value_name = "NAME")]
     pub exif: Option<Exif>,
     /// Kind of scores that the file gives; decided by the file and a trial run if omitted

@@ -59,7 +59,11 @@ pub fn select(
                 return chosen(*at, "it has as many scores as there are labels");
             }
             for part in NAMES {
-                let named = |at: &&usize| outputs[**at].port.name.to_lowercase().contains(part);
+                let named = |at: &&usize| {
+                    let name = outputs[**at].port.name.to_lowercase();
+                    // Heads that only help training, as GoogLeNet's.
+                    name.contains(part) && !name.contains("aux")
+                };
                 match several.iter().filter(named).collect::<Vec<_>>()[..] {
                     [] => {}
                     [at] => return chosen(*at, "by its name"),
@@ -109,7 +113,7 @@ fn problem(output: &Output) -> Option<String> {
     }
 }
 
-/// Scores of one image, where the shape tells.
+/// Number of scores of one image, where the shape shows it.
 fn width(output: &Output) -> Option<usize> {
     if let Some(names) = &output.zip_map {
         return Some(names.len());
@@ -117,12 +121,12 @@ fn width(output: &Output) -> Option<usize> {
     output.port.dims.as_ref()?.get(1..)?.iter().try_fold(1, |n, dim| Some(n * (*dim)?))
 }
 
-/// Whether as many scores can be of `classes` classes: two have one score or two.
+/// Whether an image may have this many scores for `classes` classes: two classes have one score or two.
 fn fits(scores: usize, classes: Option<usize>) -> bool {
     classes.is_some_and(|classes| classes == scores || (classes == 2 && scores == 1))
 }
 
-/// What scores are, by the operator that computes them and by the rows of a trial run, and why.
+/// The meaning of scores by the operator that computes them and by the rows of a trial run, with the reason.
 ///
 /// # Errors
 /// Bytes, which have no scale of their own.
@@ -189,6 +193,7 @@ mod tests {
         assert_eq!(at(&two, None, Some(9)), 1);
         assert_eq!(at(&two, None, None), 1);
         assert_eq!(at(&two, Some("embedding"), None), 0);
+        assert_eq!(at(&[floats("aux_logits", &ROWS), floats("logits", &ROWS)], None, Some(5)), 1);
         // One score is of two classes.
         assert_eq!(at(&[floats("a", &[None, Some(1)]), floats("b", &ROWS)], None, Some(2)), 0);
     }

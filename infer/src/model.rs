@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use milenas_export::onnx::{self, Ending, Interface, Output};
 use milenas_models::fused::Precision;
@@ -193,11 +193,18 @@ fn card(interface: &Interface, place: &str) -> Result<Option<Card>> {
 ///
 /// # Errors
 /// A file of tensors that cannot be read.
-fn digest(path: &Path, interface: &Interface, hash: &mut Sha256) -> Result<String> {
-    let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
+fn digest(model: &Path, interface: &Interface, hash: &mut Sha256) -> Result<String> {
+    let folder = model.parent().map(Path::to_path_buf).unwrap_or_default();
     let files: BTreeMap<&String, PathBuf> =
         interface.external.iter().map(|name| (name, folder.join(name))).collect();
     for (name, path) in files {
+        // As ONNX has it: a path below the model's folder, and no device.
+        let inside =
+            Path::new(name).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        if !inside || path.metadata().is_ok_and(|found| !found.is_file()) {
+            let problem = format!("its data are in `{name}`, expected a file below its own folder");
+            return Err(Error::Model { place: model.display().to_string(), problem });
+        }
         hash.update(name.as_bytes());
         update(&path, hash).map_err(milenas_models::Error::io(&path))?;
     }
@@ -215,7 +222,7 @@ fn update(path: &Path, hash: &mut Sha256) -> std::io::Result<()> {
     }
 }
 
-/// Two different images `[2, C, H, W]`, prepared as pictures of noise would be.
+/// Two different images of noise `[2, C, H, W]`, prepared by the contract.
 fn trial(contract: &InputContract, element: Element) -> Vec<f32> {
     let mut rng = Rng::new(0, "trial");
     let contract = if element == Element::Byte { contract.of_bytes() } else { contract.clone() };
@@ -227,7 +234,7 @@ fn trial(contract: &InputContract, element: Element) -> Vec<f32> {
     images
 }
 
-/// What the scores are: as the user says, else as the file and a trial run show, with a note for files of others.
+/// The meaning of the scores: by the user, else by the file and a trial run, with a note for files without a card.
 fn meaning(output: &Output, rows: &[Vec<f32>], resolver: &mut Resolver, place: &str) -> Result<Meaning> {
     let part = |meaning: Meaning, origin: &str| Part {
         name: "outputs-are",

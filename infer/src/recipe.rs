@@ -17,7 +17,7 @@ pub use said::{Context, Statement};
 
 use crate::answer::Meaning;
 
-/// What somebody says of a file; `None` where nothing is said.
+/// Settings for a file from one origin; `None` where it has no value.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Recipe {
     /// The name of each class.
@@ -30,17 +30,17 @@ pub struct Recipe {
     pub mean: Option<Vec<f32>>,
     /// Per channel, on the same scale.
     pub std: Option<Vec<f32>>,
-    /// How a picture is brought to the size.
+    /// The resize rule.
     pub resize: Option<ResizeRule>,
     /// The filter that resizes.
     pub filter: Option<Filter>,
     /// The order of colours.
     pub order: Option<ChannelOrder>,
-    /// What the EXIF orientation of a picture does.
+    /// Use of the EXIF orientation.
     pub orientation: Option<ExifOrientation>,
     /// The output that holds the scores.
     pub output: Option<String>,
-    /// What the outputs are.
+    /// The meaning of the outputs.
     pub outputs: Option<Meaning>,
 }
 

@@ -54,7 +54,7 @@ pub struct InputContract {
     /// The order of the colours; of three channels only.
     #[serde(default, skip_serializing_if = "ChannelOrder::is_default")]
     pub order: ChannelOrder,
-    /// Whether pictures are turned upright.
+    /// Use of the EXIF orientation.
     #[serde(default, skip_serializing_if = "ExifOrientation::is_default")]
     pub orientation: ExifOrientation,
     /// The RGB colour behind transparent pixels. `None` ignores alpha and takes the colour stored under
@@ -63,7 +63,7 @@ pub struct InputContract {
     pub background: Option<[u8; 3]>,
 }
 
-/// The order of a picture's colours in the network's input.
+/// The order of the colours in the network's input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChannelOrder {
@@ -80,14 +80,14 @@ impl ChannelOrder {
     }
 }
 
-/// What the EXIF orientation of a file does.
+/// Use of the EXIF orientation of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExifOrientation {
-    /// The picture is turned upright.
+    /// The image is turned upright.
     #[default]
     Apply,
-    /// The picture is taken as it is stored, as Pillow's `Image.open` gives it.
+    /// The image is taken as it is stored, as Pillow's `Image.open` gives it.
     Ignore,
 }
 

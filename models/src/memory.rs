@@ -2,13 +2,13 @@
 
 use std::fs::read_to_string;
 
-/// The largest memory of the process so far, in MiB; `None` where the system does not tell.
+/// The largest memory of the process so far, in MiB; `None` where the system has no account of it.
 pub fn peak_mib() -> Option<f64> {
     Some(own("VmHWM:")? as f64 / f64::from(1 << 20))
 }
 
 /// Bytes that this process may still take: the least of what the machine has free, what its control group leaves
-/// and what its address space leaves. `None` where the system does not tell.
+/// and what its address space leaves. `None` where the system has no account of it.
 pub fn available() -> Option<u64> {
     let machine = || field(&read_to_string("/proc/meminfo").ok()?, "MemAvailable:");
     [machine(), control_group(), address_space()].into_iter().flatten().min()

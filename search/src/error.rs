@@ -28,11 +28,11 @@ pub enum Error {
     /// More memory than this process may take.
     #[error("memory: {what} need at least {needed}, {free} are free. Help: {help}")]
     Memory {
-        /// What needs it.
+        /// The images or the step that needs it.
         what: String,
         /// The amount, from below.
         needed: String,
-        /// What is left of the machine, the control group and the address space.
+        /// The memory that the machine, the control group and the address space leave.
         free: String,
         /// The settings that lower it.
         help: String,

@@ -137,7 +137,7 @@ impl File {
         said(folder.path(), command)
     }
 
-    /// The rows `label,index,score,...` of the pictures, without their names, and what was told.
+    /// The rows `label,index,score,...` of the images, without their names, and standard error.
     #[track_caller]
     fn rows(&self, more: &str) -> Option<(Vec<String>, String)> {
         let said = self.run(&format!("{CLASSIFY} {more}"))?;
@@ -164,7 +164,7 @@ impl File {
     }
 }
 
-/// What a command says; nothing where ONNX Runtime is missing.
+/// The output of a command; `None` where ONNX Runtime is missing.
 fn said(folder: &Path, command: &str) -> Option<Said> {
     let said = run(folder, command);
     if said.err.contains("no libonnxruntime") {
@@ -461,6 +461,10 @@ fn external_data_belong_to_the_fingerprint() {
     run(root, &shard("1"));
     let merged = run(root, "milenas-infer merge 0.csv 1.csv -o all.csv");
     assert!(merged.code == 1 && merged.err.contains("model (SHA-256)"), "{}", merged.err);
+    fs::remove_file(root.join("model.data")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", root.join("model.data")).unwrap();
+    let device = run(root, &shard("1"));
+    assert!(device.code == 1 && device.err.contains("expected a file below"), "{}", device.err);
     fs::remove_file(root.join("model.data")).unwrap();
     let missing = run(root, &shard("1"));
     assert!(missing.code == 1 && missing.err.contains("model.data"), "{}", missing.err);

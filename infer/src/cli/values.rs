@@ -67,10 +67,7 @@ pub enum Layout {
 #[derive(Clone, Copy, Debug, ValueEnum)]
 #[allow(missing_docs)]
 pub enum Filter {
-    Nearest,
-    Box,
     Bilinear,
-    Hamming,
     Bicubic,
     Lanczos,
 }
@@ -87,9 +84,9 @@ pub enum ChannelOrder {
 #[derive(Clone, Copy, Debug, ValueEnum)]
 #[allow(missing_docs)]
 pub enum Exif {
-    /// Pictures are turned upright
+    /// Images are turned upright
     Apply,
-    /// Pictures are taken as they are stored
+    /// Images are taken as they are stored
     Ignore,
 }
 
@@ -203,10 +200,7 @@ impl From<Layout> for milenas_export::onnx::Layout {
 impl From<Filter> for input::Filter {
     fn from(filter: Filter) -> Self {
         match filter {
-            Filter::Nearest => input::Filter::Nearest,
-            Filter::Box => input::Filter::Box,
             Filter::Bilinear => input::Filter::Bilinear,
-            Filter::Hamming => input::Filter::Hamming,
             Filter::Bicubic => input::Filter::Bicubic,
             Filter::Lanczos => input::Filter::Lanczos,
         }

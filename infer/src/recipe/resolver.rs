@@ -17,7 +17,7 @@ use crate::{Error, Result};
 pub(super) const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 pub(super) const STD: [f32; 3] = [0.229, 0.224, 0.225];
 
-/// The part of a picture that networks of unknown origin see: torchvision's 224 of 256 pixels.
+/// The part of an image that networks of unknown origin see: torchvision's 224 of 256 pixels.
 const CROP: f64 = 0.875;
 
 /// A part of the recipe in use: its name, its value, and where the value comes from.
@@ -47,7 +47,7 @@ pub struct Resolver {
     statements: Vec<Statement>,
     /// The parts so far.
     pub parts: Vec<Part>,
-    /// What the user should know.
+    /// Notes for the user.
     pub notes: Vec<String>,
 }
 
@@ -120,12 +120,12 @@ impl Resolver {
             .or_else(|| self.pick(|r| r.labels.as_ref().map(Vec::len)).map(|(n, _)| n))
     }
 
-    /// What the user says of the outputs.
+    /// The meaning of the outputs by the user.
     pub fn outputs(&self) -> Option<Meaning> {
         self.user().outputs
     }
 
-    /// How a picture becomes the input.
+    /// The input contract.
     ///
     /// # Errors
     /// Values that no contract may have; a scale of the user for a file that takes bytes; another size than the card's.

@@ -1,4 +1,4 @@
-//! What a file says of itself: its metadata and the files beside it, in the words of the programs that write them.
+//! Recipes in the metadata of a file and in the files beside it, as other programs write them.
 
 mod hugging_face;
 mod metadata;
@@ -21,9 +21,9 @@ const MAX_BYTES: u64 = 16 << 20;
 pub struct Statement {
     /// Where it comes from, e.g. `preprocessor_config.json`.
     pub origin: String,
-    /// What is said.
+    /// The values.
     pub recipe: Recipe,
-    /// What the origin asks for and this program does not do.
+    /// Requests of the origin that this program does not fulfil.
     pub doubts: Vec<String>,
 }
 

@@ -24,7 +24,7 @@ fn plain(user: &Recipe) -> Resolver {
     resolver(user, &[], Path::new("m.onnx")).unwrap()
 }
 
-/// What a model in a folder with these files says, for an input of 224 pixels.
+/// The contract of a model in a folder with these files, for an input of 224 pixels.
 fn beside(files: &[(&str, &str)], model: &str) -> (InputContract, Resolver) {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in files {
@@ -121,7 +121,7 @@ fn metadata_is_read() {
 
     assert_eq!(read(&[("character", "a\nb")]).2, ["a", "b"]);
     assert_eq!(read(&[("classes", "[\"a\", \"b\"]")]).2, ["a", "b"]);
-    // Not as many as classes: told, and not used.
+    // Labels that do not fit the classes are noted and not used.
     assert_eq!(read(&[("character", "a\nb\nc")]).2, ["class_0", "class_1"]);
 }
 

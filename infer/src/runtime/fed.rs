@@ -20,7 +20,7 @@ pub trait Library: Send + Sync {
     /// The output of one batch.
     ///
     /// # Errors
-    /// Those of the library.
+    /// [`Error::Runtime`] with the library's reason.
     fn compute(&self, feed: &Feed, pixels: Pixels, batch: usize) -> Result<Raw>;
 
     /// Whether batches are computed side by side, since the library itself uses one thread.
@@ -71,7 +71,7 @@ impl Fed {
     /// computed one by one from then on, and a reason is returned.
     ///
     /// # Errors
-    /// Those of the library; an output that is no row of scores, of `place`.
+    /// [`Error::Runtime`] of the library; [`Error::Model`] for an output that is no row of scores.
     pub fn probe(&mut self, images: &[f32], place: &str) -> Result<(Vec<Vec<f32>>, Option<String>)> {
         let size = self.feed.batch.unwrap_or(1);
         let mut rows = Vec::new();

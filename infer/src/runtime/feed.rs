@@ -48,7 +48,7 @@ pub enum Pixels<'a> {
     Bytes(Vec<u8>),
 }
 
-/// What the user or the file's metadata says where the shape of the input leaves it open.
+/// Size and layout by the user or the metadata, where the shape of the input leaves them open.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Shape {
     /// Height and width that are asked for.
@@ -63,7 +63,7 @@ impl Feed {
     /// The feed of a file.
     ///
     /// # Errors
-    /// A file that is no classifier of images, an open size or layout that nothing tells, a fixed one against `said`.
+    /// A file that is no classifier of images, an open size or layout that nothing fixes, a fixed one against `said`.
     pub fn new(interface: &Interface, said: Shape, place: &str) -> Result<Self> {
         let refused = |problem: String| Error::Model { place: place.into(), problem };
         let [input] = &interface.inputs[..] else {
@@ -226,7 +226,7 @@ mod tests {
         assert_eq!(feed(DataType::Uint8, &bytes, sized(None), None).unwrap().shape(2), [2, 4, 6, 1]);
         let open_size = Shape { open_size: Some([5, 7]), ..Shape::default() };
         assert_eq!(feed(DataType::Float16, &OPEN, open_size, None).unwrap().image, [3, 5, 7]);
-        // What the file has goes before what its metadata says.
+        // A fixed shape goes before metadata.
         let fixed = [None, Some(3), Some(4), Some(6)];
         assert_eq!(feed(DataType::Double, &fixed, open_size, None).unwrap().image, [3, 4, 6]);
         for (kind, dims, size, expected) in [

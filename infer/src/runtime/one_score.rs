@@ -12,7 +12,7 @@ pub struct OneScore {
 }
 
 impl OneScore {
-    /// `logit` tells that a sigmoid is missing, `single` that there is one class alone.
+    /// `logit`: the score needs a sigmoid. `single`: there is one class.
     pub fn new(inner: Box<dyn Runtime>, logit: bool, single: bool) -> Self {
         OneScore { inner, logit, single }
     }

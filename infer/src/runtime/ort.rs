@@ -133,7 +133,7 @@ fn open(path: &Path, threads: usize) -> std::result::Result<Session, String> {
         .map_err(text)?
         .with_intra_threads(threads)
         .map_err(text)?
-        // What it would log as an error comes back as one.
+        // Errors are returned, so that a log would repeat them.
         .with_log_level(ort::logging::LogLevel::Fatal)
         .map_err(text)?
         .commit_from_file(path)

@@ -10,8 +10,12 @@ use image::codecs::jpeg::JpegDecoder;
 use image::{DynamicImage, GrayImage, ImageResult, RgbImage};
 use jpeg_decoder::PixelFormat;
 
-/// Zero bytes at the end of a file that may belong to its pixels. More of them are padding.
-const KEPT_ZEROS: usize = 2;
+/// Zero bytes at the end of a padded file that may belong to its pixels. Encoders fill the last byte with ones (T.81,
+/// F.1.2.3), so that it is rarely zero but for the one behind ff.
+const KEPT_ZEROS: usize = 1;
+
+/// Zero bytes at the end of a file from which on they are padding.
+const PADDING: usize = 16;
 
 /// Bytes behind a file without an end marker. Neither they nor their complements are ff, which begins a marker, or 00.
 const PATTERN: [u8; 16] =
@@ -201,7 +205,8 @@ fn cut(bytes: &[u8]) -> String {
 /// The file without padding and half a marker at its end.
 fn body(bytes: &[u8]) -> &[u8] {
     let zeros = bytes.iter().rev().take_while(|&&byte| byte == 0).count();
-    let body = &bytes[..bytes.len() - zeros.saturating_sub(KEPT_ZEROS)];
+    let padding = if zeros > PADDING { zeros - KEPT_ZEROS } else { 0 };
+    let body = &bytes[..bytes.len() - padding];
     body.strip_suffix(b"\xff").unwrap_or(body)
 }
 

@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(imbalance(&classes, &[500, 51, 500]), None);
         let warning = imbalance(&classes, &[500, 49, 500]).unwrap();
         assert!(warning.contains("b (49), where the median class has 500"), "{warning}");
-        // Of two classes the larger one is the median.
+        // The larger one of two classes is the median.
         assert!(imbalance(&classes[..2], &[6, 500]).unwrap().contains("a (6)"));
     }
 }

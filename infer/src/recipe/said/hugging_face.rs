@@ -30,12 +30,16 @@ fn preprocessor(config: &Value) -> Statement {
     let does = |key: &str, default: bool| config.get(key).and_then(Value::as_bool).unwrap_or(default);
     let (mean, std) = scale(config, &does);
     let (size, resize) = size_and_resize(config, &does, &mut doubts);
+    let resample = config.get("resample").and_then(Value::as_u64);
+    if let Some(number) = resample.filter(|number| filter(*number).is_none()) {
+        doubts.push(format!("its resample {number} of Pillow is not done here"));
+    }
     let recipe = Recipe {
         size,
         mean,
         std,
         resize,
-        filter: config.get("resample").and_then(Value::as_u64).and_then(filter),
+        filter: resample.and_then(filter),
         order: does("do_flip_channel_order", false).then_some(ChannelOrder::Bgr),
         ..Recipe::default()
     };
@@ -101,12 +105,9 @@ fn size_and_resize(
 /// Pillow's numbers of filters.
 fn filter(number: u64) -> Option<Filter> {
     Some(match number {
-        0 => Filter::Nearest,
         1 => Filter::Lanczos,
         2 => Filter::Bilinear,
         3 => Filter::Bicubic,
-        4 => Filter::Box,
-        5 => Filter::Hamming,
         _ => return None,
     })
 }

@@ -45,11 +45,8 @@ fn statement(value: &Value, names: Option<&Value>, origin: &str) -> Statement {
         Some("bicubic") => Some(Filter::Bicubic),
         Some("bilinear" | "random") => Some(Filter::Bilinear),
         Some("lanczos") => Some(Filter::Lanczos),
-        Some("nearest") => Some(Filter::Nearest),
-        Some("box") => Some(Filter::Box),
-        Some("hamming") => Some(Filter::Hamming),
         Some(other) => {
-            doubts.push(format!("its interpolation `{other}` is unknown"));
+            doubts.push(format!("its interpolation `{other}` is not done here"));
             None
         }
         None => None,

@@ -1,4 +1,4 @@
-//! Metadata of ultralytics: `names`, `imgsz`, `task`. Its classifiers see the centre of a picture whose shorter side has
+//! Metadata of ultralytics: `names`, `imgsz`, `task`. Its classifiers see the centre of an image whose shorter side has
 //! the input's size, scaled to 0..1 (`ultralytics.data.augment.classify_transforms`).
 
 use serde_json::Value;
