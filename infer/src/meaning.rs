@@ -203,7 +203,9 @@ mod tests {
         let floats = |name: &str, dims: &[_]| output(name, DataType::Float, dims);
         let refused = |outputs: &[Output], asked| select(outputs, asked, None, "m").unwrap_err().to_string();
         let maps = floats("maps", &[None, Some(2), Some(32), Some(32)]);
-        assert!(refused(&[maps.clone()], None).contains("FLOAT [?, 2, 32, 32], expected one row"));
+        assert!(
+            refused(std::slice::from_ref(&maps), None).contains("FLOAT [?, 2, 32, 32], expected one row")
+        );
         assert!(refused(&[output("y", DataType::Int64, &[None])], None).contains("index of a class"));
         let ranked = Output { ending: Ending::Index, ..floats("y", &ROWS) };
         assert!(refused(&[ranked], None).contains("order of classes"));

@@ -52,6 +52,9 @@ pub struct Options {
     pub features: bool,
 }
 
+/// A runtime, and the scores of the images of a trial, a row each.
+type Tried = (Box<dyn Runtime>, Vec<Vec<f32>>);
+
 impl Classifier {
     /// Reads `model.onnx`.
     ///
@@ -97,7 +100,7 @@ impl Classifier {
         let mut input = resolver.contract(&feed)?;
 
         let trial = trial(&input, feed.element);
-        let fed = |mut fed: Fed, notes: &mut Vec<String>| -> Result<(Box<dyn Runtime>, Vec<Vec<f32>>)> {
+        let fed = |mut fed: Fed, notes: &mut Vec<String>| -> Result<Tried> {
             let (rows, reason) = fed.probe(&trial, &place)?;
             notes.extend(reason.map(|reason| {
                 format!("{place}: images are computed one by one, as with --batch 1, since it cannot take two: {reason}")
@@ -105,7 +108,7 @@ impl Classifier {
             Ok((Box::new(fed), rows))
         };
         let (mut ending, mut features) = (output.ending, None);
-        let (runtime, rows) = match kind {
+        let (runtime, rows): Tried = match kind {
             Kind::Native => {
                 drop(trial);
                 let proto = onnx::only_output(proto, &output.port.name);
@@ -128,7 +131,7 @@ impl Classifier {
                 }));
                 let images = self::trial(&input, Element::Float);
                 let rows = native.run(&images, 2)?.into_iter().map(|answer| answer.outputs).collect();
-                (Box::new(native) as Box<dyn Runtime>, rows)
+                (Box::new(native), rows)
             }
             Kind::Ort => {
                 drop(proto);

@@ -232,7 +232,7 @@ fn value_of(name: &str, fact: &Fact) -> onnx::ValueInfoProto {
     let tensor = type_proto::Tensor { elem_type: DataType::Float.into(), shape: Some(shape) };
     let value = Some(type_proto::Value::TensorType(tensor));
     let kind = onnx::TypeProto { value, ..Default::default() };
-    onnx::ValueInfoProto { name: name.into(), r#type: Some(kind), ..Default::default() }
+    onnx::ValueInfoProto { name: name.into(), r#type: Some(kind) }
 }
 
 /// An image says so, in the words of the standard's "Type Denotation" and "Dimension Denotation".

@@ -73,7 +73,6 @@ pub(super) fn dims(tensor: &TensorProto) -> Result<Vec<usize>, String> {
         DataType::Int32 => (4, tensor.int32_data.len()),
         DataType::Bool | DataType::Int8 | DataType::Uint8 => (1, tensor.int32_data.len()),
         other => {
-            let other = other;
             return Err(format!("it is {other}, this program reads FLOAT. Help: export in float32"));
         }
     };
