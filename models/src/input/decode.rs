@@ -167,13 +167,28 @@ fn explain(
             let problem = format!("decoding wants more memory than the limit, {} bytes", limits.max_memory);
             Error::malformed(place, problem)
         }
-        ImageError::Unsupported(reason) => Error::malformed(place, format!("{reason}; {READ}")),
+        error @ ImageError::Unsupported(_) => {
+            Error::malformed(place, format!("of a kind that is not read ({}); {READ}", cause(&error)))
+        }
         error if ended_early(&error) || lacks_pixels(&error) => {
             let problem = format!("the {} bytes of the file end before the pixels do", bytes.len());
             Error::Truncated { place, problem }
         }
-        error => Error::malformed(place, error.to_string()),
+        error => Error::malformed(place, format!("damaged ({})", cause(&error))),
     }
+}
+
+/// The longest cause of a library that a message carries, in characters.
+const LONGEST: usize = 200;
+
+/// The last cause of a library's error, without the words that its wrappers put around it, on one line of bounded length.
+fn cause(error: &ImageError) -> String {
+    let mut last: &dyn std::error::Error = error;
+    while let Some(inner) = last.source() {
+        last = inner;
+    }
+    let text = last.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+    text.chars().take(LONGEST).collect()
 }
 
 /// A PNG whose container is whole but whose compressed data are not: its decoder has no kind of error for it.
