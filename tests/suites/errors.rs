@@ -52,6 +52,7 @@ fn prepare(folder: &Path) {
     write("unknown.json", later.replacen("sep_conv_3x3", "sep_conv_3x4", 1).as_bytes());
     write("rows.csv", b"path,label,index,score,error\n");
     write("keys.toml", b"[search]\nepoch = 3\n");
+    write("names.txt", b"ant\nbee\n");
     // The last number of the last tensor.
     let mut nan = weights.clone();
     let end = nan.len() - 4;
@@ -187,7 +188,11 @@ const WRONG: &[(&str, &[&str])] = &[
     ),
     (
         "milenas-infer classify good.onnx 1.png -o new.csv --labels keys.toml",
-        &["--labels has 2 lines, the network 10 classes"],
+        &["--labels keys.toml", "expected one name a line"],
+    ),
+    (
+        "milenas-infer classify good.onnx 1.png -o new.csv --labels names.txt",
+        &["--labels has 2 names, the network 10 classes"],
     ),
     ("milenas-infer classify good.onnx 1.png -o new.csv --size 9", &["good.onnx", "--size says 9"]),
     (
