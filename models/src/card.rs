@@ -84,7 +84,7 @@ impl Card {
         ["split", "seed"].iter().find_map(|key| self.record.get(*key))?.parse().ok()
     }
 
-    /// What it was trained on.
+    /// The training data.
     pub fn trained_on(&self) -> TrainedOn {
         TrainedOn {
             fingerprint: self.record.get(Self::IMAGES).cloned(),

@@ -62,7 +62,7 @@ pub struct Dataset {
     pub test: Vec<Sample>,
     /// The conventional mean and standard deviation per channel, where the data set has them.
     pub scale: Option<(Vec<f32>, Vec<f32>)>,
-    /// What a user should know about how it was read, e.g. files that were skipped.
+    /// Notes on how it was read, e.g. files that were skipped.
     pub notes: Vec<String>,
     /// The seed by which a fifth of each class became the test images, where the source has no test part.
     pub held_out: Option<u64>,

@@ -1,6 +1,6 @@
 //! Files of other programs in ONNX Runtime: what their inputs and outputs are, and what they say of themselves.
 //!
-//! The files are made here. Each sees the mean colour of a picture; without ONNX Runtime the tests skip, saying so,
+//! The files are made here. Each sees the mean colour of an image; without ONNX Runtime the tests skip, saying so,
 //! unless `MILENAS_RUNTIMES` names it, as `make test` does.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
@@ -12,7 +12,7 @@ use milenas_export::onnx::schema::*;
 use milenas_tests::{Said, run};
 use prost::Message;
 
-/// `classify` of the two pictures, fed as they are.
+/// `classify` of the two images, fed as they are.
 const CLASSIFY: &str = "milenas-infer classify model.onnx red.ppm green.ppm --runtime ort --mean 0 --std 1 --resize stretch --all-scores";
 
 fn attribute(name: &str, change: impl FnOnce(&mut AttributeProto)) -> AttributeProto {
@@ -146,7 +146,7 @@ impl File {
         Some((rows.collect(), said.err))
     }
 
-    /// The score of red for the red picture and for the green one, among those of three classes.
+    /// The score of red for the red image and for the green one, among those of three classes.
     #[track_caller]
     fn red(&self, more: &str) -> Option<[f64; 2]> {
         let (rows, _) = self.rows(more)?;
@@ -179,7 +179,7 @@ fn said(folder: &Path, command: &str) -> Option<Said> {
 const X: &str = "x FLOAT batch 3 8 8";
 const Y: &[&str] = &["y FLOAT batch 3"];
 
-/// Softmax of ten times the mean colour of the red picture.
+/// Softmax of ten times the mean colour of the red image.
 fn softmax() -> f64 {
     let [high, low] = [230.0, 20.0].map(|byte: f64| (10.0 * byte / 255.0).exp());
     high / (high + 2.0 * low)

@@ -149,7 +149,7 @@ fn next_marker(bytes: &[u8], from: usize) -> Option<usize> {
     }
 }
 
-/// What the file lacks, by its markers or for the message of a decoder's failure.
+/// Name of the part that the file lacks, by its markers or for the message of a decoder's failure.
 pub(super) fn missing(bytes: &[u8], structure: &Structure) -> Option<String> {
     let lacks = |what: &str| Some(format!("{} bytes without {what}", bytes.len()));
     if let Some(problem) = structure.problem {
@@ -165,7 +165,7 @@ pub(super) fn missing(bytes: &[u8], structure: &Structure) -> Option<String> {
 /// Decodes a file to gray or RGB.
 ///
 /// # Errors
-/// Those of the decoder; `Ok(Err(what))` where the file ends before its pixels do.
+/// The decoder's error; `Ok(Err(what))` where the file ends before its pixels do.
 pub(super) fn pixels(
     bytes: &[u8],
     structure: &Structure,

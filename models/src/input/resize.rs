@@ -26,7 +26,7 @@ pub enum Resize {
     },
 }
 
-/// The resampling filter; all of them average over more pixels where a picture is made smaller, as Pillow's do.
+/// The resampling filter; all of them average over more pixels where an image becomes smaller, as Pillow's do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Filter {
@@ -69,7 +69,7 @@ impl Filter {
 }
 
 impl Resize {
-    /// `[to_height, to_width, 3]` bytes of a picture `[height, width, 3]`.
+    /// `[to_height, to_width, 3]` bytes of an image `[height, width, 3]`.
     pub(super) fn apply(
         self,
         filter: Filter,
@@ -155,7 +155,7 @@ fn pass(
     Ok(pixels)
 }
 
-/// Height and width of a picture that is brought into a frame in proportion, rounded half to even, at least one pixel.
+/// Height and width of an image that is fitted into a frame in proportion, rounded half to even, at least one pixel.
 fn fitted([height, width]: [usize; 2], [to_height, to_width]: [usize; 2]) -> [usize; 2] {
     let scaled = |length: usize, by: usize, of: usize, most: usize| {
         let exact = length as f64 * by as f64 / of as f64;
@@ -168,7 +168,7 @@ fn fitted([height, width]: [usize; 2], [to_height, to_width]: [usize; 2]) -> [us
 }
 
 /// Offset and extent, in source pixels, of the central `target` pixels of an axis of `length` pixels when
-/// the picture's shorter side becomes `side`. Offsets round half to even, as Python's `round`.
+/// the image's shorter side becomes `side`. Offsets round half to even, as Python's `round`.
 fn centre(length: usize, shorter: usize, side: usize, target: usize) -> (f64, f64) {
     let resized = (length * side / shorter).max(target);
     let scale = length as f64 / resized as f64;
@@ -229,7 +229,7 @@ mod tests {
             let apart = pixel(y, 5).iter().zip(expected).map(|(a, b)| a.abs_diff(b)).max();
             assert!(apart <= Some(1), "row {y}: {:?}", pixel(y, 5));
         }
-        // A picture that is one pixel thin keeps one.
+        // An image that is one pixel thin keeps one.
         let line = letterbox.apply(Filter::Bilinear, &[255; 3 * 100], [1, 100], [8, 8]).unwrap();
         assert_eq!(line.chunks_exact(3).filter(|pixel| *pixel == [255; 3]).count(), 8);
     }
