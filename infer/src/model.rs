@@ -14,9 +14,7 @@ use crate::answer::Meaning;
 use crate::error::brief;
 use crate::meaning::{decide, select};
 use crate::recipe::{ASSUMED, Context, GIVEN, GRAPH, Part, Recipe, Resolver};
-use crate::runtime::{
-    CandleOnnx, Choice, Element, Fed, Feed, Kind, Native, OneScore, Ort, Runtime, Shape, Tract,
-};
+use crate::runtime::{CandleOnnx, Choice, Fed, Feed, Kind, Native, OneScore, Ort, Runtime, Shape, Tract};
 use crate::{Error, Result};
 
 /// A classifier, ready to run.
@@ -99,7 +97,7 @@ impl Classifier {
         let mut feed = Feed::new(&interface, shape, &place)?;
         let mut input = resolver.contract(&feed)?;
 
-        let trial = trial(&input, feed.element);
+        let trial = trial(&input);
         let fed = |mut fed: Fed, notes: &mut Vec<String>| -> Result<Tried> {
             let (rows, reason) = fed.probe(&trial, &place)?;
             notes.extend(reason.map(|reason| {
@@ -129,7 +127,7 @@ impl Classifier {
                         "{place}: the fused kernels do not run it ({reason}), so it takes several times as long. Help: {help}"
                     )
                 }));
-                let images = self::trial(&input, Element::Float);
+                let images = self::trial(&input);
                 let rows = native.run(&images, 2)?.into_iter().map(|answer| answer.outputs).collect();
                 (Box::new(native), rows)
             }
@@ -226,9 +224,8 @@ fn update(path: &Path, hash: &mut Sha256) -> std::io::Result<()> {
 }
 
 /// Two different images of noise `[2, C, H, W]`, prepared by the contract.
-fn trial(contract: &InputContract, element: Element) -> Vec<f32> {
+fn trial(contract: &InputContract) -> Vec<f32> {
     let mut rng = Rng::new(0, "trial");
-    let contract = if element == Element::Byte { contract.of_bytes() } else { contract.clone() };
     let mut images = vec![0.0; 2 * contract.len()];
     for image in images.chunks_mut(contract.len()) {
         let pixels: Vec<u8> = (0..contract.len()).map(|_| rng.below(256) as u8).collect();

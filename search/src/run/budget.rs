@@ -3,14 +3,15 @@
 //! Estimates are bounds from below, so that nothing that fits is refused: images exactly, of a step the feature maps that
 //! wait for the backward pass.
 
-use milenas_models::Graph;
 use milenas_models::images::Dataset;
 use milenas_models::input::{InputContract, Limits};
 use milenas_models::memory::available;
 use milenas_models::op::Op;
+use milenas_models::{Graph, Space};
 
 use crate::config::Config;
 use crate::data::Whole;
+use crate::strategy::MixtureKind;
 use crate::{Error, Result};
 
 /// Training images that are decoded to learn how large they are.
@@ -66,12 +67,16 @@ pub(super) fn check_training(graph: &Graph, config: &Config, images: usize) -> R
     check(&what, values.saturating_mul(4 * batch), available(), &help)
 }
 
-/// Refuses a search by gradients whose step does not fit.
+/// Refuses a search by gradients in the DARTS space, of all candidates, whose step does not fit.
 ///
 /// # Errors
 /// More than this process may still take.
 pub(super) fn check_search(config: &Config, contract: &InputContract, images: usize) -> Result<()> {
     let search = &config.search;
+    // Other spaces are not measured, and a Gumbel sample computes one candidate of each edge.
+    if search.space()? != Space::DARTS || search.mixture == MixtureKind::Gumbel {
+        return Ok(());
+    }
     // The other half of the images is for validation.
     let batch = search.batch.min(images.div_ceil(2)) as u64;
     let edge = STEP_BYTES / search.partial_channels.max(1) as u64;
