@@ -1,8 +1,9 @@
 //! JPEG: the structure that a file states, the decoder that reads it, and whether all of its pixels are there.
 //!
-//! Decoders fill what a cut file lacks with made-up pixels and report nothing. A file with an end marker is taken for
-//! complete. Without one, the file is decoded again with other bytes behind its end: a complete file has the same
-//! pixels then.
+//! Decoders fill what a cut file lacks with made-up pixels and report nothing. A file without an end marker, or whose last
+//! pixels look made up, is decoded again with other bytes behind its end: a complete file has the same pixels then.
+
+mod cut;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -28,8 +29,11 @@ pub(super) struct Structure {
     unread: Option<&'static str>,
     progressive: bool,
     components: Vec<u8>,
+    /// Pixels that are coded together, from left to right; 0 before the frame.
+    block: usize,
     scans: Vec<Scan>,
-    ended: bool,
+    /// Offset of the end-of-image marker.
+    end: Option<usize>,
     problem: Option<&'static str>,
 }
 
@@ -53,7 +57,7 @@ impl Structure {
             at = marker + 2;
             match bytes[marker + 1] {
                 0xd9 => {
-                    structure.ended = true;
+                    structure.end = Some(marker);
                     return structure;
                 }
                 0x01 | 0xd0..=0xd8 => {}
@@ -85,8 +89,9 @@ impl Structure {
                     Some(8) | None => {}
                     Some(_) => self.unread = Some("JPEG with 12 bits a sample"),
                 }
-                self.components =
-                    segment.get(6..).unwrap_or_default().chunks_exact(3).map(|c| c[0]).collect();
+                let components = segment.get(6..).unwrap_or_default().chunks_exact(3);
+                self.block = 8 * components.clone().map(|c| usize::from(c[1] >> 4)).max().unwrap_or(0);
+                self.components = components.map(|c| c[0]).collect();
             }
             0xda => {
                 let count = segment.first().map_or(0, |&count| usize::from(count));
@@ -129,7 +134,7 @@ impl Structure {
             return Some("the scans of some colours");
         }
         let rough = |component: &u8| coefficients(component, true) != u64::MAX;
-        if !self.ended && self.progressive && self.components.iter().any(rough) {
+        if self.end.is_none() && self.progressive && self.components.iter().any(rough) {
             return Some("its last scans");
         }
         None
@@ -156,7 +161,7 @@ pub(super) fn missing(bytes: &[u8], structure: &Structure) -> Option<String> {
         return lacks(problem);
     }
     match structure.lacking() {
-        Some(what) if structure.ended => lacks(what),
+        Some(what) if structure.end.is_some() => lacks(what),
         Some(what) => lacks(&format!("the end-of-image marker and {what}")),
         None => None,
     }
@@ -171,14 +176,32 @@ pub(super) fn pixels(
     structure: &Structure,
     decoder: JpegDecoder<std::io::Cursor<&[u8]>>,
 ) -> ImageResult<Result<DynamicImage, String>> {
-    if structure.ended && !structure.separate() {
-        return DynamicImage::from_decoder(decoder).map(Ok);
+    let Some(end) = structure.end else {
+        let body = body(bytes);
+        let image = complete(body, structure, None);
+        return Ok(image.ok_or_else(|| {
+            format!("{} bytes without the end-of-image marker and some of the pixels", bytes.len())
+        }));
+    };
+    let image = if structure.separate() {
+        drop(decoder);
+        separate(bytes)?
+    } else {
+        DynamicImage::from_decoder(decoder)?
+    };
+    let suspected = !structure.progressive && cut::suspected(&image, structure.block, &bytes[..end]);
+    if suspected && complete(&bytes[..end], structure, Some(&image)).is_none() {
+        return Ok(Err(format!(
+            "{} bytes without some of the pixels before the end-of-image marker",
+            bytes.len()
+        )));
     }
-    drop(decoder);
-    if structure.ended {
-        return separate(bytes).map(Ok);
-    }
-    let body = body(bytes);
+    Ok(Ok(image))
+}
+
+/// The image of a file, given without its end marker, if no bytes behind the file change it; `known` is the image of the
+/// file with its end marker.
+fn complete(body: &[u8], structure: &Structure, known: Option<&DynamicImage>) -> Option<DynamicImage> {
     let decoded = |ending: &[u8]| {
         let bytes = [body, ending, &[0xff, 0xd9]].concat();
         if structure.separate() { separate(&bytes) } else { usual(&bytes) }
@@ -192,14 +215,11 @@ pub(super) fn pixels(
     // decoders stop.
     let [one, other] =
         [0, 0xff].map(|mask| decoded(&PATTERN.map(|byte| byte ^ mask)).map(|image| digest(&image)));
-    match (one, other, decoded(&[])) {
-        (Ok(one), Ok(other), Ok(image)) if one == other && one == digest(&image) => Ok(Ok(image)),
-        _ => Ok(Err(cut(bytes))),
+    let plain = known.cloned().map_or_else(|| decoded(&[]), Ok);
+    match (one, other, plain) {
+        (Ok(one), Ok(other), Ok(image)) if one == other && one == digest(&image) => Some(image),
+        _ => None,
     }
-}
-
-fn cut(bytes: &[u8]) -> String {
-    format!("{} bytes without the end-of-image marker and some of the pixels", bytes.len())
 }
 
 /// The file without padding and half a marker at its end.

@@ -246,6 +246,29 @@ fn cut_scans_are_refused_or_whole() {
     }
 }
 
+/// A decoder makes the pixels up that a cut file lacks, whether or not an end-of-image marker was put behind the cut.
+#[test]
+fn a_cut_file_with_an_end_marker_is_refused() {
+    let photograph = image::RgbImage::from_fn(160, 128, |x, y| {
+        image::Rgb([0, 85, 170].map(|phase| ((x * x + 3 * y * (x % 11) + phase) % 251) as u8))
+    });
+    let photograph = encode(&photograph.into(), ImageFormat::Jpeg);
+    let ours = Writer { size: [161, 130], sampling: SAMPLINGS[3], restart: 0 };
+    for file in [photograph, ours.write(BASELINE), ours.write(SEPARATE)] {
+        open(&file).unwrap();
+        let scan = file.windows(2).rposition(|pair| pair == [0xff, 0xda]).unwrap() + 14;
+        for tenth in 1..9 {
+            let cut = &file[..scan + (file.len() - scan) * tenth / 10];
+            let cut = cut.strip_suffix(b"\xff").unwrap_or(cut);
+            let error = open(&[cut, b"\xff\xd9"].concat()).unwrap_err().to_string();
+            assert!(error.contains("before the end-of-image marker"), "{tenth}: {error}");
+        }
+    }
+    // One colour is no sign of a cut.
+    let white = image::RgbImage::from_pixel(160, 128, image::Rgb([255, 254, 250]));
+    open(&encode(&white.into(), ImageFormat::Jpeg)).unwrap();
+}
+
 #[test]
 fn kinds_that_are_not_read_are_named() {
     let file = Writer { size: [16, 16], sampling: SAMPLINGS[0], restart: 0 }.write(BASELINE);
