@@ -14,6 +14,8 @@ fn what_does_not_fit_is_refused_before_it_is_allocated() {
     for (command, settings) in [
         ("train --genotype DARTS_V2", "--set data.size=512 --set train.channels=4 --set train.layers=3"),
         ("run", "--set data.size=256"),
+        ("run --mixture gumbel", "--set data.size=256"),
+        ("run --space nasbench201", "--set data.size=256 --set search.layers=6"),
         ("train --genotype DARTS_V2", "--set data.size=2048"),
     ] {
         let line = format!(
