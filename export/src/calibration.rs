@@ -1,50 +1,57 @@
-//! Real images, as the file will take them: for the comparison, and for rounding to eight bits.
+//! Real images as the inputs of a network: for the comparison after an export, and to calibrate int8 quantisation.
 
-use anyhow::{Result, bail};
 use candle_core::{Device, Tensor};
-use milenas_models::Card;
 use milenas_models::images::{Dataset, Sample, Source};
 use milenas_models::input::Limits;
+use milenas_models::{Card, Error};
 
-use crate::cli::{Export, Input};
+use crate::{Dress, Result};
 
-/// How many images are compared.
+/// Images that are compared.
 const COMPARED: usize = 64;
-/// How many are read for eight bits: one of [`PARTS`] for the ranges, the others to measure with.
+/// Images that are read for int8 quantisation: one of [`PARTS`] for the ranges, the others to measure accuracy.
 const INT8: usize = 1250;
 const PARTS: usize = 5;
-/// How many at once, where the file takes any number.
+/// Images of a batch, where the file takes any number.
 const BATCH: usize = 16;
 
-/// Images in batches of whole size, with their classes.
+/// Batches of one size, `[N, C, H, W]`, with the class of each image.
 #[derive(Default)]
 pub struct Images {
+    /// Inputs of the network, one list for each batch.
     pub batches: Vec<Vec<Tensor>>,
+    /// Class of each image.
     pub labels: Vec<u32>,
 }
 
-/// What the images are for; they share none.
+/// Images for each purpose; no image serves two.
 #[derive(Default)]
 pub struct Purposes {
+    /// For the comparison of the file with its source network.
     pub compared: Images,
+    /// For the ranges of activations.
     pub ranges: Images,
+    /// For the accuracy before and after quantisation.
     pub holdout: Images,
 }
 
-/// Images of the training part, spread over it; none without a source.
-pub fn images(card: &Card, arguments: &Export) -> Result<Purposes> {
-    let Some(source) = &arguments.calibrate else { return Ok(Purposes::default()) };
+/// Reads images of the training part of `source` (`digits`, `cifar10:DIR`, a folder or a tar), spread over it: 64 for the
+/// comparison, and with `int8` up to 250 for the ranges and 1,000 for the accuracy.
+///
+/// # Errors
+/// A source that cannot be read, or [`Error::Value`] if it has fewer readable images than a batch.
+pub fn images(source: &str, card: &Card, dress: &Dress, int8: bool) -> Result<Purposes> {
     let mut dataset = Source::parse(source)?.open(card.split().unwrap_or_default())?;
     // Images of classes that the network does not know are good for ranges and comparisons all the same.
     if dataset.classes.iter().all(|class| card.labels.contains(class)) {
         dataset.relabel(&card.labels)?;
     }
     let train = dataset.train;
-    let wanted = COMPARED + if arguments.int8 { INT8 } else { 0 };
+    let wanted = COMPARED + if int8 { INT8 } else { 0 };
     let every = train.len().div_ceil(wanted).max(1);
     let spread: Vec<Sample> = train.into_iter().step_by(every).collect();
-    let read = |samples: Vec<Sample>| read(samples, source, card, arguments);
-    if !arguments.int8 {
+    let read = |samples: Vec<Sample>| read(samples, source, card, dress);
+    if !int8 {
         return Ok(Purposes { compared: read(spread)?, ..Purposes::default() });
     }
     let share = |parts: &[usize]| {
@@ -56,10 +63,10 @@ pub fn images(card: &Card, arguments: &Export) -> Result<Purposes> {
     Ok(Purposes { compared: read(compared)?, ranges: read(share(&[0]))?, holdout: read(holdout)? })
 }
 
-fn read(samples: Vec<Sample>, source: &str, card: &Card, arguments: &Export) -> Result<Images> {
-    let contract = if arguments.input == Input::Uint8 { card.input.of_bytes() } else { card.input.clone() };
+fn read(samples: Vec<Sample>, source: &str, card: &Card, dress: &Dress) -> Result<Images> {
+    let contract = if dress.bytes.is_some() { card.input.of_bytes() } else { card.input.clone() };
     let (labelled, bad) = Dataset::load(&samples, &contract, &Limits::default(), &|_| {});
-    let batch = arguments.batch.map_or(BATCH.min(labelled.labels.len().max(1)), usize::from);
+    let batch = dress.batch.unwrap_or(BATCH.min(labelled.labels.len().max(1)));
     let mut images = Images::default();
     for pixels in labelled.pixels.chunks_exact(batch * contract.len()) {
         let mut numbers = vec![0.0; pixels.len()];
@@ -68,15 +75,20 @@ fn read(samples: Vec<Sample>, source: &str, card: &Card, arguments: &Export) -> 
             contract.normalise(image, out);
         }
         let shape = (batch, contract.channels, contract.height, contract.width);
-        images.batches.push(vec![Tensor::from_vec(numbers, shape, &Device::Cpu)?]);
+        images.batches.push(vec![Tensor::from_vec(numbers, shape, &Device::Cpu).map_err(Error::from)?]);
+    }
+    if images.batches.is_empty() {
+        let why = bad.first().map_or(String::new(), |(name, reason)| format!(" ({name}: {reason})"));
+        return Err(Error::Value {
+            what: format!("number of readable images of {source}"),
+            found: format!("{}{why}", labelled.labels.len()),
+            expected: format!(
+                "at least one batch of {batch}. Help: add images, or export with a smaller batch"
+            ),
+        }
+        .into());
     }
     images.labels = labelled.labels;
     images.labels.truncate(batch * images.batches.len());
-    if images.batches.is_empty() {
-        let why = bad.first().map_or(String::new(), |(name, reason)| format!(" ({name}: {reason})"));
-        bail!(
-            "{source}: fewer than {batch} images could be read{why}. Help: give more, or a smaller --batch"
-        );
-    }
     Ok(images)
 }

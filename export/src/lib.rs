@@ -4,14 +4,17 @@
 //! ([`onnx`]), reads the file back, and runs it beside the source network ([`verify`]).
 #![deny(unsafe_code)]
 
+pub mod calibration;
 mod dress;
 mod error;
 pub mod int8;
 pub mod onnx;
 pub mod passes;
+pub mod sidecars;
 mod target;
 #[cfg(test)]
 mod testing;
+pub mod untrained;
 pub mod verify;
 
 use std::collections::BTreeMap;

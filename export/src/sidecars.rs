@@ -1,20 +1,22 @@
-//! What stands beside a model file for tools that read no metadata: labels, preprocessing, a Triton repository.
+//! Files and metadata for other tools: labels, preprocessing, a model repository of Triton Inference Server.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
-use milenas_models::{Card, file};
+use milenas_models::{Card, Error, file};
 use serde_json::json;
 
-use crate::cli::{Export, Input, Output};
+use crate::{Dress, Result};
 
 /// The largest batch that Triton forms where the file takes any.
 const MAX_BATCH: usize = 128;
 
-/// Metadata in the words of other tools, beside the card: onnx's `model_license`,
-/// and `names`, `task`, `imgsz` as ultralytics and its readers have them.
+/// Metadata of a model file: the card, and beside it `model_license` as onnx defines it and `names`, `task` and `imgsz` as
+/// ultralytics and its readers do.
+///
+/// # Errors
+/// [`Error::Malformed`] for a card that cannot be written as JSON.
 pub fn metadata(card: &Card, licence: Option<&str>) -> Result<BTreeMap<String, String>> {
     let mut metadata = card.to_metadata()?;
     let names: Vec<String> =
@@ -41,27 +43,30 @@ fn python(text: &str) -> String {
     literal + "'"
 }
 
-/// Where [`write`] puts `labels.txt` and `preprocess.json`: into the folder of the model.
+/// Paths of `labels.txt` and `preprocess.json`, in the folder of the model.
 pub fn paths(model: &Path) -> [PathBuf; 2] {
     ["labels.txt", "preprocess.json"].map(|name| model.with_file_name(name))
 }
 
-/// Writes both.
-pub fn write(model: &Path, card: &Card, asked: &Export) -> Result<()> {
+/// Writes `labels.txt` and `preprocess.json` beside the file `model`, which was exported as `dress` says.
+///
+/// # Errors
+/// [`Error::Io`] for a file that cannot be written.
+pub fn write(model: &Path, card: &Card, dress: &Dress) -> Result<()> {
     let [names, contract] = paths(model);
     file::write(&names, labels(card).as_bytes())?;
-    file::write(&contract, preprocess(card, asked)?.as_bytes())?;
+    file::write(&contract, preprocess(card, dress).as_bytes())?;
     Ok(())
 }
 
-/// One label a line, in the order of the results.
+/// Labels, one a line, in the order of the outputs.
 fn labels(card: &Card) -> String {
     card.labels.iter().map(|label| label.replace(['\n', '\r'], " ") + "\n").collect()
 }
 
-/// The input contract with what the file itself does left to nobody.
-fn preprocess(card: &Card, asked: &Export) -> Result<String> {
-    let bytes = asked.input == Input::Uint8;
+/// The input contract, with the steps that the file does itself.
+fn preprocess(card: &Card, dress: &Dress) -> String {
+    let bytes = dress.bytes.is_some();
     let json = json!({
         "input": card.input,
         "color": if card.input.channels == 1 { "L" } else { "RGB" },
@@ -69,52 +74,52 @@ fn preprocess(card: &Card, asked: &Export) -> Result<String> {
         "dtype": if bytes { "uint8" } else { "float32" },
         "normalise": !bytes,
         "filter": "bilinear, antialiased",
-        "output": output(asked),
+        "output": output(dress),
     });
-    Ok(serde_json::to_string_pretty(&json)? + "\n")
+    format!("{json:#}\n")
 }
 
-fn output(asked: &Export) -> &'static str {
-    match asked.output {
-        Output::Logits => "logits",
-        Output::Probabilities => "probabilities",
-    }
+fn output(dress: &Dress) -> &'static str {
+    if dress.probabilities { "probabilities" } else { "logits" }
 }
 
-/// Writes a model repository of Triton Inference Server: `DIR/NAME/config.pbtxt`, `labels.txt` and `1/model.onnx`.
-pub fn triton(folder: &Path, model: &Path, card: &Card, asked: &Export) -> Result<()> {
+/// Writes a model repository of Triton Inference Server into `folder`: `NAME/config.pbtxt`, `NAME/labels.txt` and
+/// `NAME/1/model.onnx`, where `NAME` is that of the file `model` without its ending.
+///
+/// # Errors
+/// [`Error::Io`] for a file that cannot be read or written.
+pub fn write_triton(folder: &Path, model: &Path, card: &Card, dress: &Dress) -> Result<()> {
     let name = model.file_stem().unwrap_or_default().to_string_lossy();
     let folder = folder.join(&*name);
     let version = folder.join("1");
-    fs::create_dir_all(&version).with_context(|| version.display().to_string())?;
+    fs::create_dir_all(&version).map_err(Error::io(&version))?;
     let copy = version.join("model.onnx");
     // The model may have been written to its place in the repository.
     if !file::is_same(model, &copy) {
-        fs::copy(model, &copy).with_context(|| copy.display().to_string())?;
+        fs::copy(model, &copy).map_err(Error::io(&copy))?;
     }
     file::write(&folder.join("labels.txt"), labels(card).as_bytes())?;
-    file::write(&folder.join("config.pbtxt"), config(&name, card, asked).as_bytes())?;
+    file::write(&folder.join("config.pbtxt"), config(&name, card, dress).as_bytes())?;
     Ok(())
 }
 
-/// Dimensions leave out the batch, unless the file has one of its own: then Triton must form none.
-fn config(name: &str, card: &Card, asked: &Export) -> String {
+/// Text of `config.pbtxt`. Dimensions omit the batch, unless the file has a fixed one: then Triton must form none.
+fn config(name: &str, card: &Card, dress: &Dress) -> String {
     let (c, h, w) = (card.input.channels, card.input.height, card.input.width);
-    let (kind, image) = match asked.input {
-        Input::Uint8 => ("TYPE_UINT8", [h, w, c]),
-        Input::Float32 => ("TYPE_FP32", [c, h, w]),
+    let (kind, image) = match &dress.bytes {
+        Some(_) => ("TYPE_UINT8", [h, w, c]),
+        None => ("TYPE_FP32", [c, h, w]),
     };
     let dims = |sizes: &[usize]| {
-        let own = asked.batch.map(usize::from);
-        let sizes: Vec<String> = own.iter().chain(sizes).map(usize::to_string).collect();
+        let sizes: Vec<String> = dress.batch.iter().chain(sizes).map(usize::to_string).collect();
         sizes.join(", ")
     };
-    let (most, batching) = match asked.batch {
+    let (most, batching) = match dress.batch {
         Some(_) => (0, ""),
         None => (MAX_BATCH, "dynamic_batching { }\n"),
     };
     let name = name.replace('\\', "\\\\").replace('"', "\\\"");
-    let (image, classes, output) = (dims(&image), dims(&[card.labels.len()]), output(asked));
+    let (image, classes, output) = (dims(&image), dims(&[card.labels.len()]), output(dress));
     format!(
         "name: \"{name}\"\nplatform: \"onnxruntime_onnx\"\nmax_batch_size: {most}\n\
          input [ {{ name: \"input\" data_type: {kind} dims: [ {image} ] }} ]\n\
@@ -125,11 +130,9 @@ fn config(name: &str, card: &Card, asked: &Export) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
     use milenas_models::Genotype;
 
     use super::*;
-    use crate::cli::Cli;
     use crate::untrained::{self, Size};
 
     fn card() -> Card {
@@ -139,14 +142,9 @@ mod tests {
         card
     }
 
-    fn asked(options: &str) -> Export {
-        let words = format!("milenas-export DARTS_V2 -o x.onnx {options}");
-        Cli::parse_from(words.split_whitespace()).export
-    }
-
     #[test]
     fn triton_is_told_shapes_without_the_batch() {
-        let text = config("net", &card(), &asked(""));
+        let text = config("net", &card(), &Dress::default());
         assert_eq!(
             text,
             "name: \"net\"\nplatform: \"onnxruntime_onnx\"\nmax_batch_size: 128\n\
@@ -154,7 +152,8 @@ mod tests {
              output [ { name: \"logits\" data_type: TYPE_FP32 dims: [ 3 ] label_filename: \"labels.txt\" } ]\n\
              dynamic_batching { }\n"
         );
-        let text = config("net", &card(), &asked("--batch 4 --input uint8 --output probabilities"));
+        let bytes = Some(card().input);
+        let text = config("net", &card(), &Dress { bytes, probabilities: true, batch: Some(4) });
         assert!(text.contains("max_batch_size: 0\n") && !text.contains("dynamic"), "{text}");
         assert!(text.contains("TYPE_UINT8 dims: [ 4, 8, 8, 3 ]"), "{text}");
         assert!(text.contains("\"probabilities\" data_type: TYPE_FP32 dims: [ 4, 3 ]"), "{text}");
@@ -165,9 +164,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let model = folder.path().join("net.onnx");
         fs::write(&model, b"network").unwrap();
-        let (card, asked) = (card(), asked("--input uint8"));
-        write(&model, &card, &asked).unwrap();
-        triton(&folder.path().join("models"), &model, &card, &asked).unwrap();
+        let card = card();
+        let dress = Dress { bytes: Some(card.input.clone()), ..Dress::default() };
+        write(&model, &card, &dress).unwrap();
+        write_triton(&folder.path().join("models"), &model, &card, &dress).unwrap();
         let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
         assert_eq!(read("labels.txt"), "cat\nit's\na b\n");
         assert_eq!(read("models/net/labels.txt"), "cat\nit's\na b\n");

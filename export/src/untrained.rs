@@ -1,9 +1,7 @@
-//! A network without training, from a genotype alone: to measure speed before anything is trained, and to test.
+//! Untrained networks, from a genotype alone: to measure speed before anything is trained, and to test.
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
-use milenas_export::verify::random_inputs;
 use milenas_models::graph::Patch;
 use milenas_models::input::Resize;
 use milenas_models::op::{BatchNorm, Op};
@@ -11,31 +9,32 @@ use milenas_models::{
     Card, Executor, Genotype, Graph, InputContract, Mode, Model, NetworkConfig, Weights, assemble,
 };
 
-use crate::cli::Untrained;
+use crate::Result;
+use crate::verify::random_inputs;
 
-/// What a genotype does not say of its network.
+/// Size of a network, which its genotype does not fix. The default is the CIFAR-10 network of DARTS (section 3.2).
 #[derive(Clone, Copy, Debug)]
-#[allow(missing_docs)]
 pub struct Size {
+    /// Channels of a node in the first cells.
     pub channels: usize,
+    /// Number of cells.
     pub layers: usize,
+    /// Number of labels.
     pub classes: usize,
+    /// Rows and columns of an image.
     pub size: usize,
 }
 
-impl From<Untrained> for Size {
-    /// What was not asked for is that of the CIFAR-10 network of DARTS.
-    fn from(asked: Untrained) -> Self {
-        Size {
-            channels: asked.channels.unwrap_or(36),
-            layers: asked.layers.unwrap_or(20),
-            classes: asked.classes.unwrap_or(10),
-            size: asked.size.unwrap_or(32),
-        }
+impl Default for Size {
+    fn default() -> Self {
+        Size { channels: 36, layers: 20, classes: 10, size: 32 }
     }
 }
 
-/// Initial weights with the statistics of noise, and a card that says so.
+/// A network with initial weights, whose BatchNorm statistics are those of noise. Its card says that it is untrained.
+///
+/// # Errors
+/// [`milenas_models::Error`] for a size that gives no network.
 pub fn network(genotype: Genotype, size: Size, seed: u64) -> Result<Model> {
     let Size { channels, layers, classes, size } = size;
     let network = NetworkConfig {

@@ -4,7 +4,6 @@
 pub mod assemble;
 mod blocks;
 mod card;
-pub mod console;
 mod cost;
 mod digest;
 pub mod error;

@@ -13,10 +13,10 @@ use milenas_models::{Genotype, Rng, Space, file};
 
 use super::{read_data, read_genotype, resolve};
 use crate::cli::{RunOptions, ScoreOptions};
-use crate::data::Plan;
 use crate::progress::Progress;
-use crate::run::Data;
-use crate::score::{Metric, Scorer, aggregate};
+use milenas_search::data::Plan;
+use milenas_search::run::Data;
+use milenas_search::score::{Metric, Scorer, aggregate};
 
 /// Draws of an architecture that is new before a space counts as exhausted.
 const DRAWS: usize = 10_000;

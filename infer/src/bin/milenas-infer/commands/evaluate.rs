@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
+use crate::console::note;
 use anyhow::{Context, Result};
 use milenas_infer::Error;
 use milenas_infer::evaluate::{Comparison, compare, evaluate};
 use milenas_infer::report::{Report, html};
-use milenas_models::console::note;
 use milenas_models::images::Source;
 use milenas_models::metrics::Scores;
 use milenas_models::{Card, file};

@@ -50,14 +50,15 @@ pub fn lines(graph: &Graph, weights: &Weights) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use milenas_export::untrained;
     use milenas_models::Genotype;
 
     use super::*;
 
     #[test]
     fn a_line_for_every_batch() {
-        let size = crate::untrained::Size { channels: 2, layers: 3, classes: 4, size: 8 };
-        let model = crate::untrained::network(Genotype::named("DARTS_V2").unwrap(), size, 0).unwrap();
+        let size = untrained::Size { channels: 2, layers: 3, classes: 4, size: 8 };
+        let model = untrained::network(Genotype::named("DARTS_V2").unwrap(), size, 0).unwrap();
         let lines = lines(&model.graph, &model.weights).unwrap();
         let rates = lines.lines().map(|line| {
             let words: Vec<&str> = line.split([' ', ',']).filter(|word| !word.is_empty()).collect();

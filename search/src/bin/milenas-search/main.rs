@@ -2,16 +2,15 @@
 
 mod cli;
 mod commands;
+mod console;
 mod progress;
 
 use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
-use milenas_models::console::{SOME_UNREADABLE, note};
+use console::{SOME_UNREADABLE, note};
 use milenas_models::error::told;
-// The binary's modules name the library as they would inside it.
-use milenas_search::{bench, config, data, engine, fetch, next, report, run, score, strategy, supernet};
 
 fn main() -> ExitCode {
     milenas_search::memory::keep_freed();

@@ -1,34 +1,34 @@
 //! What each command does, and what it prints.
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::path::Path;
 
+use crate::console::{self, note};
 use anyhow::{Context, Result, bail};
 use milenas_export::int8::{Int8, Outcome};
 use milenas_export::onnx::Format;
 use milenas_export::passes::{Pass, Step};
 use milenas_export::verify::Network;
-use milenas_export::{Dress, Options, Report, Target, export_file, onnx, undress};
-use milenas_models::console::{self, note};
-use milenas_models::{Card, Error, Genotype, Graph, Model, Weights, cost, file, shell};
+use milenas_export::{Dress, Options, Report, Target, calibration, export_file, sidecars, untrained};
+use milenas_models::{Error, Genotype, Model, file, shell};
 
 use crate::cli::{Cli, Command, Export, Input, Output, Untrained};
-use crate::{calibration, draw, latency, report, sidecars, untrained};
+use crate::{inspect, report};
 
 /// The largest genotype file, in bytes.
 const MAX_GENOTYPE_BYTES: u64 = 1 << 20;
 
 /// Why the size of a network is not asked for.
-const SIZED: &str = "it has a size of its own. Help: leave out --channels, --layers, --classes and --size";
+pub(crate) const SIZED: &str =
+    "it has a size of its own. Help: leave out --channels, --layers, --classes and --size";
 
 /// Does what was asked.
 pub fn execute(cli: Cli) -> Result<()> {
     let export = cli.export;
     match (cli.command, &export.source, &export.out) {
-        (Some(Command::Inspect { file, dot, latency, untrained }), ..) => {
-            inspect(&file, dot.as_deref(), latency, untrained)
+        (Some(Command::Inspect { file, graph, dot, latency, untrained }), ..) => {
+            inspect::inspect(&file, graph, dot.as_deref(), latency, untrained)
         }
         (None, Some(source), Some(out)) => compile(source, out, &export),
         // The parser requires both where there is no command.
@@ -69,7 +69,11 @@ fn compile(source: &str, out: &Path, arguments: &Export) -> Result<()> {
     let bytes = (arguments.input == Input::Uint8).then(|| model.card.input.clone());
     let probabilities = arguments.output == Output::Probabilities;
     let batch = arguments.batch.map(usize::from);
-    let images = calibration::images(&model.card, arguments)?;
+    let dress = Dress { bytes, probabilities, batch };
+    let images = match &arguments.calibrate {
+        Some(source) => calibration::images(source, &model.card, &dress, arguments.int8)?,
+        None => Default::default(),
+    };
     let int8 = arguments.int8.then_some(Int8 {
         method: arguments.calibration_method,
         gate: arguments.accuracy_gate,
@@ -80,7 +84,7 @@ fn compile(source: &str, out: &Path, arguments: &Export) -> Result<()> {
     });
     let options = Options {
         target,
-        dress: Dress { bytes, probabilities, batch },
+        dress: dress.clone(),
         format: Format { opset: arguments.opset, half: arguments.fp16, ..Format::default() },
         passes: &passes,
         steps: arguments.stop_after,
@@ -108,11 +112,11 @@ fn compile(source: &str, out: &Path, arguments: &Export) -> Result<()> {
         say(&format!("report      {}\n", path.display()))?;
     }
     if arguments.sidecars {
-        sidecars::write(out, &model.card, arguments)?;
+        sidecars::write(out, &model.card, &dress)?;
         say("beside it   labels.txt, preprocess.json\n")?;
     }
     if let Some(folder) = &arguments.triton {
-        sidecars::triton(folder, out, &model.card, arguments)?;
+        sidecars::write_triton(folder, out, &model.card, &dress)?;
         say(&format!("triton      {}\n", folder.display()))?;
     }
     say(&format!("next        milenas-infer classify {} IMAGE...\n", shell::path(out)))
@@ -146,7 +150,7 @@ fn summary(report: &Report, options: &Options, out: &Path) -> String {
 }
 
 /// To standard output; a reader that has seen enough, as of `inspect | head`, is no failure.
-fn say(text: &str) -> Result<()> {
+pub(crate) fn say(text: &str) -> Result<()> {
     match console::print(text) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         written => written.context("standard output"),
@@ -176,9 +180,9 @@ fn chosen(target: Target, arguments: &Export) -> Result<Vec<&'static dyn Pass>> 
 }
 
 /// Trained weights with their card; or the untrained network of a genotype.
-fn load(source: &str, size: Untrained, seed: u64) -> Result<Model> {
+pub(crate) fn load(source: &str, size: Untrained, seed: u64) -> Result<Model> {
     if source.starts_with('|') || source.starts_with("Genotype(") {
-        return untrained::network(Genotype::parse(source, "the genotype")?, size.into(), seed);
+        return Ok(untrained::network(Genotype::parse(source, "the genotype")?, size.into(), seed)?);
     }
     let path = Path::new(source);
     match path.extension().and_then(OsStr::to_str) {
@@ -200,52 +204,5 @@ fn load(source: &str, size: Untrained, seed: u64) -> Result<Model> {
     } else {
         Genotype::named(source)?
     };
-    untrained::network(genotype, size.into(), seed)
-}
-
-fn inspect(source: &str, dot: Option<&Path>, measured: bool, untrained: Untrained) -> Result<()> {
-    if let Some(dot) = dot {
-        file::check_outputs(&[("--dot", dot)], &[("the file", Path::new(source))])?;
-    }
-    let (graph, weights, metadata, bytes): (Graph, Weights, BTreeMap<String, String>, bool) =
-        match Path::new(source).extension() {
-            Some(end) if end == "onnx" => {
-                if untrained.is_asked() {
-                    bail!("{source}: {SIZED}");
-                }
-                let read = onnx::read(Path::new(source))?;
-                (read.graph, read.weights, read.metadata, read.bytes)
-            }
-            _ => {
-                let model = load(source, untrained, 0)?;
-                (model.graph, model.weights, model.card.to_metadata()?, false)
-            }
-        };
-    let card = Card::from_metadata(&metadata.clone().into_iter().collect(), source);
-    let total = cost(&graph);
-    let mut text =
-        format!("{graph}nodes {}, parameters {}, MACs {}\n", graph.nodes().len(), total.params, total.macs);
-    text.push_str(&draw::costs(&graph));
-    if measured {
-        // As `milenas-infer` runs it; what becomes of the contract does not matter here.
-        let (mut graph, mut weights) = (graph.clone(), weights.clone());
-        let mut contract = card.as_ref().ok().filter(|_| bytes).map(|card| card.input.clone());
-        undress(&mut graph, &mut weights, contract.as_mut())?;
-        text.push_str(&latency::lines(&graph, &weights)?);
-    }
-    for (key, value) in &metadata {
-        text.push_str(&format!("{key} = {value}\n"));
-    }
-    if let Ok(card) = card {
-        text.push_str(&format!("genotype {}\n", card.genotype));
-        text.push_str(&draw::text(&card.genotype));
-        if let Some(path) = dot {
-            file::write(path, draw::dot(&card.genotype).as_bytes())?;
-        }
-    } else if dot.is_some() {
-        bail!(
-            "{source}: without a card there are no cells to draw. Help: --dot needs a file of this project"
-        );
-    }
-    say(&text)
+    Ok(untrained::network(genotype, size.into(), seed)?)
 }

@@ -10,13 +10,13 @@ use std::fmt::Display;
 use std::path::Path;
 use std::thread::available_parallelism;
 
+use crate::console::{self, note};
 use anyhow::{Result, anyhow, bail};
 use milenas_infer::Error;
 use milenas_infer::model::{Classifier, Options};
 use milenas_infer::pipeline::Plan;
 use milenas_infer::recipe::{self, ResizeRule};
 use milenas_infer::runtime::Choice;
-use milenas_models::console::{self, note};
 use milenas_models::file;
 use milenas_models::input::{self, Limits};
 

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::score::Metric;
-use crate::supernet::Place;
+use milenas_search::score::Metric;
+use milenas_search::supernet::Place;
 
 /// How a search moves the architecture: each is short for a key of the configuration.
 #[derive(Debug, Default, Args)]

@@ -15,13 +15,13 @@ use milenas_models::input::Limits;
 use milenas_models::kernels::cuda::Device;
 use milenas_models::{Genotype, Rng, Space, file};
 
-use crate::bench::{self, StepBench, TrainBench};
 use crate::cli::{BenchCommand, Cli, Command, DataCommand, RunOptions};
-use crate::config::Config;
-use crate::fetch;
 use crate::progress::Progress;
-use crate::report;
-use crate::run::{Data, GENOTYPE};
+use milenas_search::bench::{self, StepBench, TrainBench};
+use milenas_search::config::Config;
+use milenas_search::fetch;
+use milenas_search::report;
+use milenas_search::run::{Data, GENOTYPE};
 
 /// The largest text file that is read: a configuration, a genotype.
 const MAX_TEXT: u64 = 1 << 20;

@@ -9,7 +9,7 @@ use milenas_models::{Model, file};
 
 use crate::cli::EvalOptions;
 use crate::progress::Progress;
-use crate::run::Evaluation;
+use milenas_search::run::Evaluation;
 
 pub(super) fn eval(options: &EvalOptions) -> Result<bool> {
     if let Some(path) = &options.predictions {

@@ -9,8 +9,8 @@ use clap::{Parser, Subcommand};
 pub use self::options::{
     BenchSize, EvalOptions, RuleOptions, RunOptions, ScoreOptions, SearchOptions, StartOptions,
 };
-use crate::strategy::Rule;
-use crate::supernet::Place;
+use milenas_search::strategy::Rule;
+use milenas_search::supernet::Place;
 
 /// Searches a convolutional architecture on your images, and trains what it finds.
 #[derive(Debug, Parser)]

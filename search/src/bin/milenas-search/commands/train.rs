@@ -10,11 +10,11 @@ use milenas_models::{Genotype, Primitive, Space, cost, file};
 
 use super::{find_run, open_device, read_data, read_genotype, resolve};
 use crate::cli::{RunOptions, StartOptions};
-use crate::config::Config;
-use crate::engine::MaybeDevice;
-use crate::next;
 use crate::progress::Progress;
-use crate::run::{
+use milenas_search::config::Config;
+use milenas_search::engine::MaybeDevice;
+use milenas_search::next;
+use milenas_search::run::{
     CONFIG, Data, GENOTYPE, SEEDS, Spread, Start, Supernet, Trained, WEIGHTS, open_train, run_train,
 };
 

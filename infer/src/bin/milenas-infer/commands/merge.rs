@@ -2,9 +2,9 @@
 
 use std::io::stdout;
 
+use crate::console::note;
 use anyhow::{Result, bail};
 use milenas_infer::shard::{Merged, Receipt, merge};
-use milenas_models::console::note;
 use milenas_models::file;
 
 use crate::cli::{Merge, format_of};

@@ -9,10 +9,10 @@ use serde::Serialize;
 
 use super::train::Job;
 use super::{open_device, read_genotype, resolve};
-use crate::bench::latency;
 use crate::cli::RunOptions;
-use crate::next;
-use crate::run::{Spread, Start};
+use milenas_search::bench::latency;
+use milenas_search::next;
+use milenas_search::run::{Spread, Start};
 
 /// An architecture, or all random ones together.
 #[derive(Debug, Serialize)]

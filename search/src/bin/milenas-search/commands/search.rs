@@ -11,16 +11,16 @@ use milenas_models::metrics::Scores;
 
 use super::{find_run, open_device, read_data, resolve};
 use crate::cli::{RunOptions, SearchOptions};
-use crate::config::Config;
-use crate::engine::MaybeDevice;
-use crate::next;
 use crate::progress::Progress;
-use crate::run::{
+use milenas_search::config::Config;
+use milenas_search::engine::MaybeDevice;
+use milenas_search::next;
+use milenas_search::run::{
     CONFIG, DRAWS, Data, Found, GENOTYPE, HISTORY, open_population, open_search, run_population, run_search,
 };
-use crate::score::population::{By, Judged, Strategy};
-use crate::strategy::{COLLAPSE, Ended, EpochRecord};
-use crate::supernet::{Place, cuda};
+use milenas_search::score::population::{By, Judged, Strategy};
+use milenas_search::strategy::{COLLAPSE, Ended, EpochRecord};
+use milenas_search::supernet::{Place, cuda};
 
 /// Between lines that tell how many architectures have been scored.
 const SCORED: Duration = Duration::from_secs(5);

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::spawn;
 use std::time::{Duration, Instant};
 
+use crate::console::note;
 use indicatif::{ProgressBar, ProgressStyle};
 use milenas_infer::inputs::Inputs;
 use milenas_infer::shard::Shard;
-use milenas_models::console::note;
 use milenas_models::images::Skipped;
 
 /// Between lines where there is no terminal.

@@ -1,18 +1,17 @@
 //! milenas-export: parse, run, and say what went wrong.
 
-mod calibration;
 mod cli;
 mod commands;
+mod console;
 mod draw;
+mod inspect;
 mod latency;
 mod report;
-mod sidecars;
-mod untrained;
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use milenas_models::console::note;
+use console::note;
 use milenas_models::error::told;
 
 fn main() -> ExitCode {

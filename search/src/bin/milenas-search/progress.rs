@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
+use crate::console::note;
 use indicatif::{ProgressBar, ProgressStyle};
-use milenas_models::console::note;
 
-use crate::strategy::Recorder;
+use milenas_search::strategy::Recorder;
 
 /// Seconds between plain lines.
 const QUIET: f64 = 10.0;

@@ -2,12 +2,13 @@
 
 mod cli;
 mod commands;
+mod console;
 mod progress;
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use milenas_models::console::{SOME_UNREADABLE, note};
+use console::{SOME_UNREADABLE, note};
 use milenas_models::error::told;
 
 fn main() -> ExitCode {

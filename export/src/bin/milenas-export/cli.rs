@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use milenas_export::int8::Method;
+use milenas_export::untrained::Size;
 use milenas_export::{Target, onnx};
 
 /// Compiles a trained network into a standalone ONNX file, and proves that the file computes the same.
@@ -33,16 +34,19 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 #[allow(missing_docs)]
 pub enum Command {
-    /// Print graph, cells, cost of each cell and card of weights, a genotype or an ONNX file
+    /// Print a summary of weights, a genotype or an ONNX file: genotype, cells, cost, inputs, outputs and card
     #[command(after_help = "Example:\n  milenas-export inspect model.onnx --dot cells.dot")]
     Inspect {
         /// model.onnx, weights.safetensors, a genotype file, or the name or the text of a genotype
         #[arg(value_name = "FILE")]
         file: String,
-        /// Also draw the cells as Graphviz DOT: `dot -Tsvg` makes a picture of it
+        /// Also print every node of the graph with its shape
+        #[arg(long)]
+        graph: bool,
+        /// Also write the cells to FILE as Graphviz DOT; `dot -Tsvg FILE` draws them
         #[arg(long, value_name = "FILE")]
         dot: Option<PathBuf>,
-        /// Also measure how long it takes here, alone and in batches of 32, on all threads
+        /// Also measure the latency on this machine at batch 1 and 32, on all threads
         #[arg(long)]
         latency: bool,
         #[command(flatten)]
@@ -166,6 +170,18 @@ impl Untrained {
     /// Whether any of it was given.
     pub fn is_asked(&self) -> bool {
         [self.channels, self.layers, self.classes, self.size].iter().any(Option::is_some)
+    }
+}
+
+impl From<Untrained> for Size {
+    fn from(asked: Untrained) -> Self {
+        let default = Size::default();
+        Size {
+            channels: asked.channels.unwrap_or(default.channels),
+            layers: asked.layers.unwrap_or(default.layers),
+            classes: asked.classes.unwrap_or(default.classes),
+            size: asked.size.unwrap_or(default.size),
+        }
     }
 }
 

@@ -3,13 +3,13 @@
 use std::fmt::{self, Display, Formatter};
 use std::time::Instant;
 
+use crate::console::note;
 use anyhow::Result;
 use milenas_infer::inputs::Inputs;
 use milenas_infer::model::Classifier;
 use milenas_infer::pipeline::{Times, run};
 use milenas_infer::resume::Done;
 use milenas_models::Rng;
-use milenas_models::console::note;
 use milenas_models::memory::peak_mib;
 use serde::Serialize;
 

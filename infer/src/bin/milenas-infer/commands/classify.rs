@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::spawn;
 
+use crate::console::note;
 use anyhow::{Result, anyhow, bail};
 use milenas_infer::Error;
 use milenas_infer::answer::{Meaning, Score, View};
@@ -17,7 +18,6 @@ use milenas_infer::output::{self, Format, Sink};
 use milenas_infer::pipeline::{Classified, Times, run};
 use milenas_infer::resume::{Done, reopen};
 use milenas_infer::shard::{Census, Receipt, Shard};
-use milenas_models::console::note;
 use milenas_models::file;
 use milenas_models::images::Skipped;
 
