@@ -5,7 +5,7 @@ use milenas_models::images::{Dataset, Sample, Source};
 use milenas_models::input::Limits;
 use milenas_models::{Card, Error};
 
-use crate::{Dress, Result};
+use crate::{IoForm, Result};
 
 /// Images that are compared.
 const COMPARED: usize = 64;
@@ -17,7 +17,7 @@ const BATCH: usize = 16;
 
 /// Batches of one size, `[N, C, H, W]`, with the class of each image.
 #[derive(Default)]
-pub struct Images {
+pub struct CalibrationImages {
     /// Inputs of the network, one list for each batch.
     pub batches: Vec<Vec<Tensor>>,
     /// Class of each image.
@@ -28,11 +28,11 @@ pub struct Images {
 #[derive(Default)]
 pub struct Purposes {
     /// For the comparison of the file with its source network.
-    pub compared: Images,
+    pub compared: CalibrationImages,
     /// For the ranges of activations.
-    pub ranges: Images,
+    pub ranges: CalibrationImages,
     /// For the accuracy before and after quantisation.
-    pub holdout: Images,
+    pub holdout: CalibrationImages,
 }
 
 /// Reads images of the training part of `source` (`digits`, `cifar10:DIR`, a folder or a tar), spread over it: 64 for the
@@ -40,7 +40,7 @@ pub struct Purposes {
 ///
 /// # Errors
 /// A source that cannot be read, or [`Error::Value`] if it has fewer readable images than a batch.
-pub fn images(source: &str, card: &Card, dress: &Dress, int8: bool) -> Result<Purposes> {
+pub fn images(source: &str, card: &Card, dress: &IoForm, int8: bool) -> Result<Purposes> {
     let mut dataset = Source::parse(source)?.open(card.split().unwrap_or_default())?;
     // Images of classes that the network does not know are good for ranges and comparisons all the same.
     if dataset.classes.iter().all(|class| card.labels.contains(class)) {
@@ -63,11 +63,11 @@ pub fn images(source: &str, card: &Card, dress: &Dress, int8: bool) -> Result<Pu
     Ok(Purposes { compared: read(compared)?, ranges: read(share(&[0]))?, holdout: read(holdout)? })
 }
 
-fn read(samples: Vec<Sample>, source: &str, card: &Card, dress: &Dress) -> Result<Images> {
+fn read(samples: Vec<Sample>, source: &str, card: &Card, dress: &IoForm) -> Result<CalibrationImages> {
     let contract = if dress.bytes.is_some() { card.input.of_bytes() } else { card.input.clone() };
     let (labelled, bad) = Dataset::load(&samples, &contract, &Limits::default(), &|_| {});
     let batch = dress.batch.unwrap_or(BATCH.min(labelled.labels.len().max(1)));
-    let mut images = Images::default();
+    let mut images = CalibrationImages::default();
     for pixels in labelled.pixels.chunks_exact(batch * contract.len()) {
         let mut numbers = vec![0.0; pixels.len()];
         for (image, out) in pixels.chunks_exact(contract.len()).zip(numbers.chunks_exact_mut(contract.len()))

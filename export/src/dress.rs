@@ -2,15 +2,15 @@
 
 use candle_core::{Device, Tensor};
 use milenas_models::graph::{Builder, Dim, Fact, Graph, Node, Patch, Value};
-use milenas_models::op::{Conv2d, Input, Op, Role, Softmax};
+use milenas_models::op::{Conv2d, Input, Op, ParamRole, Softmax};
 use milenas_models::{InputContract, Weights};
 
 use crate::Result;
-use crate::verify::Network;
+use crate::verify::NetworkRef;
 
 /// What is put around a network.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Dress {
+pub struct IoForm {
     /// The input holds the values of bytes, 0 to 255, and this contract's scale is part of the network.
     pub bytes: Option<InputContract>,
     /// The result is softmax of the logits, by the name `probabilities`.
@@ -19,12 +19,12 @@ pub struct Dress {
     pub batch: Option<usize>,
 }
 
-impl Dress {
+impl IoForm {
     /// The network as it is to be written; that of no dress is a copy.
     ///
     /// # Errors
     /// A contract of other channels than the input has.
-    pub fn around(&self, network: Network) -> Result<(Graph, Weights)> {
+    pub fn around(&self, network: NetworkRef) -> Result<(Graph, Weights)> {
         let mut b = Builder::new();
         let mut weights = network.weights.clone();
         let mut wires: Vec<Value> = Vec::with_capacity(network.graph.nodes().len());
@@ -95,7 +95,7 @@ pub fn undress(graph: &mut Graph, weights: &mut Weights, bytes: Option<&mut Inpu
             let numbers = numbers.map_err(milenas_models::Error::from)?.unwrap_or_default();
             Ok(numbers.into_iter().map(f64::from).collect())
         };
-        let (factor, term) = (numbers(Role::Weight)?, numbers(Role::Bias)?);
+        let (factor, term) = (numbers(ParamRole::Weight)?, numbers(ParamRole::Bias)?);
         // Zero and infinite factors have no deviation.
         if factor.len() == contract.channels && factor.iter().all(|x| x.is_normal()) {
             contract.std = factor.iter().map(|x| (1.0 / (255.0 * x)) as f32).collect();
@@ -140,8 +140,8 @@ mod tests {
             vec![0.2, 0.25, 0.3],
             Resize::Stretch,
         );
-        let dress = Dress { bytes: Some(contract.clone()), probabilities: true, batch: Some(1) };
-        let (dressed, with) = dress.around(Network { graph: &graph, weights: &numbers }).unwrap();
+        let dress = IoForm { bytes: Some(contract.clone()), probabilities: true, batch: Some(1) };
+        let (dressed, with) = dress.around(NetworkRef { graph: &graph, weights: &numbers }).unwrap();
         let bytes: Vec<u8> = (0..contract.len()).map(|i| (i * 37 % 256) as u8).collect();
         let mut planes = vec![0.0; bytes.len()];
         contract.normalise(&bytes, &mut planes);

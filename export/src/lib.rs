@@ -23,20 +23,20 @@ use std::path::Path;
 use candle_core::{DType, Tensor};
 use milenas_models::{Cost, Graph, Weights, cost, file};
 
-pub use dress::{Dress, undress};
+pub use dress::{IoForm, undress};
 pub use error::{Error, Result};
-use passes::{Pass, Step};
+use passes::{AppliedPatch, Pass};
 pub use target::{LOWER, SIMPLIFY, Target};
-use verify::{Comparison, Network, Tolerance};
+use verify::{Comparison, NetworkRef, Tolerance};
 
 /// How to compile.
-pub struct Options<'a> {
+pub struct ExportOptions<'a> {
     /// For which reader.
     pub target: Target,
     /// What is put around the network.
-    pub dress: Dress,
+    pub dress: IoForm,
     /// In which words it is written; its `bytes` follow the dress.
-    pub format: onnx::Format,
+    pub format: onnx::OnnxFormat,
     /// The passes that simplify: [`Target::simplify`] or some of it.
     pub passes: &'a [&'a dyn Pass],
     /// How many of their patches at most, to find the one that is wrong.
@@ -51,12 +51,12 @@ pub struct Options<'a> {
     pub inputs: &'a [Vec<Tensor>],
 }
 
-impl Default for Options<'_> {
+impl Default for ExportOptions<'_> {
     fn default() -> Self {
-        Options {
+        ExportOptions {
             target: Target::Portable,
-            dress: Dress::default(),
-            format: onnx::Format::default(),
+            dress: IoForm::default(),
+            format: onnx::OnnxFormat::default(),
             passes: SIMPLIFY,
             steps: usize::MAX,
             tolerance: Tolerance::ROUNDING,
@@ -72,7 +72,7 @@ pub const PASSES_KEY: &str = "milenas.passes";
 
 /// What a network was and became.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct ExportReport {
     /// Nodes before and after.
     pub nodes: [usize; 2],
     /// Parameters and multiply-accumulates before and after.
@@ -86,7 +86,7 @@ pub struct Report {
     /// What fewer bits cost: the file beside the source network.
     pub rounded: Option<Comparison>,
     /// What eight bits do to the accuracy.
-    pub int8: Option<int8::Outcome>,
+    pub int8: Option<int8::Int8Report>,
     /// The size of the file.
     pub bytes: usize,
 }
@@ -96,7 +96,11 @@ pub struct Report {
 ///
 /// # Errors
 /// A pass whose patch is refused.
-pub fn compile(network: Network, options: &Options, log: &mut dyn FnMut(&Step)) -> Result<(Graph, Weights)> {
+pub fn compile(
+    network: NetworkRef,
+    options: &ExportOptions,
+    log: &mut dyn FnMut(&AppliedPatch),
+) -> Result<(Graph, Weights)> {
     let (mut graph, mut weights) = (network.graph.clone(), network.weights.clone());
     passes::run(options.passes, &mut graph, &mut weights, options.steps, log)?;
     passes::run(options.target.lower(), &mut graph, &mut weights, usize::MAX, log)?;
@@ -111,25 +115,26 @@ pub fn compile(network: Network, options: &Options, log: &mut dyn FnMut(&Step)) 
 /// No new file is left behind.
 pub fn export_file(
     path: &Path,
-    network: Network,
+    network: NetworkRef,
     metadata: &BTreeMap<String, String>,
-    options: &Options,
-    log: &mut dyn FnMut(&Step),
-) -> Result<Report> {
+    options: &ExportOptions,
+    log: &mut dyn FnMut(&AppliedPatch),
+) -> Result<ExportReport> {
     let mut passes = BTreeMap::new();
     let (source, numbers) = options.dress.around(network)?;
-    let network = Network { graph: &source, weights: &numbers };
+    let network = NetworkRef { graph: &source, weights: &numbers };
     let (graph, weights) = compile(network, options, &mut |step| {
         *passes.entry(step.pass).or_default() += 1;
         log(step);
     })?;
-    let floats = Network { graph: &graph, weights: &weights };
+    let floats = NetworkRef { graph: &graph, weights: &weights };
     let quantized = options.int8.map(|int8| int8::quantize(floats, &int8, options.target)).transpose()?;
     let (written, integers) = match &quantized {
         None => (floats, BTreeMap::new()),
-        Some(q) => (Network { graph: &q.graph, weights: &q.weights }, q.integers.clone()),
+        Some(q) => (NetworkRef { graph: &q.graph, weights: &q.weights }, q.integers.clone()),
     };
-    let format = onnx::Format { integers, bytes: options.dress.bytes.is_some(), ..options.format.clone() };
+    let format =
+        onnx::OnnxFormat { integers, bytes: options.dress.bytes.is_some(), ..options.format.clone() };
     let applied = passes.iter().map(|(pass, count)| format!("{pass} {count}")).collect::<Vec<_>>().join(", ");
     let mut metadata = metadata.clone();
     metadata.insert(PASSES_KEY.into(), format!("{}: {applied}", options.target.name()));
@@ -143,7 +148,7 @@ pub fn export_file(
     let cost = [cost(network.graph), cost(written.graph)];
     let steps = passes.values().sum();
     let int8 = quantized.map(|q| q.outcome);
-    Ok(Report { nodes, cost, steps, passes, comparison, rounded, int8, bytes: bytes.len() })
+    Ok(ExportReport { nodes, cost, steps, passes, comparison, rounded, int8, bytes: bytes.len() })
 }
 
 /// The same failure at the path that the caller knows.
@@ -158,9 +163,9 @@ fn named(error: milenas_models::Error, path: &Path) -> milenas_models::Error {
 /// and wires is no rounding of sums: the compiled network beside its source, the file beside the compiled network with
 /// rounded numbers. What the rounding does to the results is the second comparison.
 fn prove(
-    [network, compiled, written]: [Network; 3],
+    [network, compiled, written]: [NetworkRef; 3],
     path: &Path,
-    options: &Options,
+    options: &ExportOptions,
 ) -> Result<(Comparison, Option<Comparison>)> {
     let read = onnx::read(path)?;
     let mut inputs = verify::random_inputs(network.graph, options.seed)?;
@@ -171,7 +176,7 @@ fn prove(
         }
     }
     inputs.extend_from_slice(options.inputs);
-    let file = Network { graph: &read.graph, weights: &read.weights };
+    let file = NetworkRef { graph: &read.graph, weights: &read.weights };
     let equal = |reference, other| -> Result<Comparison> {
         let comparison = verify::compare(reference, other, &inputs)?;
         match comparison.within(&options.tolerance) {
@@ -184,7 +189,7 @@ fn prove(
     }
     equal(network, compiled)?;
     let proof = match options.format.half {
-        true => equal(Network { weights: &rounded(written.weights)?, ..written }, file)?,
+        true => equal(NetworkRef { weights: &rounded(written.weights)?, ..written }, file)?,
         false => equal(written, file)?,
     };
     Ok((proof, Some(verify::compare(network, file, &inputs)?)))

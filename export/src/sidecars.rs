@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use milenas_models::{Card, Error, file};
 use serde_json::json;
 
-use crate::{Dress, Result};
+use crate::{IoForm, Result};
 
 /// The largest batch that Triton forms where the file takes any.
 const MAX_BATCH: usize = 128;
@@ -52,7 +52,7 @@ pub fn paths(model: &Path) -> [PathBuf; 2] {
 ///
 /// # Errors
 /// [`Error::Io`] for a file that cannot be written.
-pub fn write(model: &Path, card: &Card, dress: &Dress) -> Result<()> {
+pub fn write(model: &Path, card: &Card, dress: &IoForm) -> Result<()> {
     let [names, contract] = paths(model);
     file::write(&names, labels(card).as_bytes())?;
     file::write(&contract, preprocess(card, dress).as_bytes())?;
@@ -65,7 +65,7 @@ fn labels(card: &Card) -> String {
 }
 
 /// The input contract, with the steps that the file does itself.
-fn preprocess(card: &Card, dress: &Dress) -> String {
+fn preprocess(card: &Card, dress: &IoForm) -> String {
     let bytes = dress.bytes.is_some();
     let json = json!({
         "input": card.input,
@@ -79,7 +79,7 @@ fn preprocess(card: &Card, dress: &Dress) -> String {
     format!("{json:#}\n")
 }
 
-fn output(dress: &Dress) -> &'static str {
+fn output(dress: &IoForm) -> &'static str {
     if dress.probabilities { "probabilities" } else { "logits" }
 }
 
@@ -88,7 +88,7 @@ fn output(dress: &Dress) -> &'static str {
 ///
 /// # Errors
 /// [`Error::Io`] for a file that cannot be read or written.
-pub fn write_triton(folder: &Path, model: &Path, card: &Card, dress: &Dress) -> Result<()> {
+pub fn write_triton(folder: &Path, model: &Path, card: &Card, dress: &IoForm) -> Result<()> {
     let name = model.file_stem().unwrap_or_default().to_string_lossy();
     let folder = folder.join(&*name);
     let version = folder.join("1");
@@ -104,7 +104,7 @@ pub fn write_triton(folder: &Path, model: &Path, card: &Card, dress: &Dress) -> 
 }
 
 /// Text of `config.pbtxt`. Dimensions omit the batch, unless the file has a fixed one: then Triton must form none.
-fn config(name: &str, card: &Card, dress: &Dress) -> String {
+fn config(name: &str, card: &Card, dress: &IoForm) -> String {
     let (c, h, w) = (card.input.channels, card.input.height, card.input.width);
     let (kind, image) = match &dress.bytes {
         Some(_) => ("TYPE_UINT8", [h, w, c]),
@@ -133,10 +133,10 @@ mod tests {
     use milenas_models::Genotype;
 
     use super::*;
-    use crate::untrained::{self, Size};
+    use crate::untrained::{self, UntrainedSize};
 
     fn card() -> Card {
-        let size = Size { channels: 2, layers: 2, classes: 3, size: 8 };
+        let size = UntrainedSize { channels: 2, layers: 2, classes: 3, size: 8 };
         let mut card = untrained::network(Genotype::named("DARTS_V2").unwrap(), size, 0).unwrap().card;
         card.labels = ["cat", "it's", "a\nb"].map(String::from).to_vec();
         card
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn triton_is_told_shapes_without_the_batch() {
-        let text = config("net", &card(), &Dress::default());
+        let text = config("net", &card(), &IoForm::default());
         assert_eq!(
             text,
             "name: \"net\"\nplatform: \"onnxruntime_onnx\"\nmax_batch_size: 128\n\
@@ -153,7 +153,7 @@ mod tests {
              dynamic_batching { }\n"
         );
         let bytes = Some(card().input);
-        let text = config("net", &card(), &Dress { bytes, probabilities: true, batch: Some(4) });
+        let text = config("net", &card(), &IoForm { bytes, probabilities: true, batch: Some(4) });
         assert!(text.contains("max_batch_size: 0\n") && !text.contains("dynamic"), "{text}");
         assert!(text.contains("TYPE_UINT8 dims: [ 4, 8, 8, 3 ]"), "{text}");
         assert!(text.contains("\"probabilities\" data_type: TYPE_FP32 dims: [ 4, 3 ]"), "{text}");
@@ -165,7 +165,7 @@ mod tests {
         let model = folder.path().join("net.onnx");
         fs::write(&model, b"network").unwrap();
         let card = card();
-        let dress = Dress { bytes: Some(card.input.clone()), ..Dress::default() };
+        let dress = IoForm { bytes: Some(card.input.clone()), ..IoForm::default() };
         write(&model, &card, &dress).unwrap();
         write_triton(&folder.path().join("models"), &model, &card, &dress).unwrap();
         let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();

@@ -105,14 +105,15 @@ mod tests {
 
     use super::*;
     use crate::testing::{derived, genotype, weights};
-    use crate::verify::{Network, random_inputs};
-    use crate::{Options, compile, onnx};
+    use crate::verify::{NetworkRef, random_inputs};
+    use crate::{ExportOptions, compile, onnx};
 
     /// The file of a network, run by candle-onnx, beside the network run by ours.
     fn assert_candle_onnx_agrees(graph: &milenas_models::Graph) {
         let numbers = weights(graph, 1);
-        let options = Options { target: Target::CandleOnnx, ..Options::default() };
-        let (compiled, after) = compile(Network { graph, weights: &numbers }, &options, &mut |_| {}).unwrap();
+        let options = ExportOptions { target: Target::CandleOnnx, ..ExportOptions::default() };
+        let (compiled, after) =
+            compile(NetworkRef { graph, weights: &numbers }, &options, &mut |_| {}).unwrap();
         let bytes = onnx::encode(&compiled, &after, &BTreeMap::new()).unwrap();
         let model = ModelProto::decode(bytes.as_slice()).unwrap();
         for inputs in random_inputs(graph, 3).unwrap() {

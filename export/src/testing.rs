@@ -4,8 +4,8 @@ use candle_core::{Device, Tensor};
 use milenas_models::genotype::{Cell, Edge, Wiring};
 use milenas_models::graph::{Builder, Fact, Graph, Value};
 use milenas_models::op::{
-    Add, BatchNorm, Concat, Conv2d, Flatten, GlobalAvgPool, Identity, Linear, Op, Padding, Pool2d, PoolKind,
-    Range, Relu, Role, Slice, Softmax, Zero,
+    Add, BatchNorm, Concat, Conv2d, Flatten, GlobalAvgPool, Identity, Linear, Op, Padding, ParamRole, Pool2d,
+    PoolKind, Range, Relu, Slice, Softmax, Zero,
 };
 use milenas_models::{Genotype, NetworkConfig, Primitive, Rng, Weights, assemble};
 
@@ -16,10 +16,10 @@ pub(crate) fn weights(graph: &Graph, seed: u64) -> Weights {
         let mut rng = Rng::new(seed, &format!("trained {}", param.name));
         let n = param.shape.iter().product();
         let numbers: Vec<f32> = match param.role {
-            Role::RunningMean | Role::Bias => (0..n).map(|_| rng.normal()).collect(),
-            Role::RunningVar => (0..n).map(|_| rng.uniform(0.5, 2.0)).collect(),
-            Role::Weight if param.shape.len() == 1 => (0..n).map(|_| rng.uniform(-1.5, 1.5)).collect(),
-            Role::Weight => continue,
+            ParamRole::RunningMean | ParamRole::Bias => (0..n).map(|_| rng.normal()).collect(),
+            ParamRole::RunningVar => (0..n).map(|_| rng.uniform(0.5, 2.0)).collect(),
+            ParamRole::Weight if param.shape.len() == 1 => (0..n).map(|_| rng.uniform(-1.5, 1.5)).collect(),
+            ParamRole::Weight => continue,
         };
         let tensor = Tensor::from_vec(numbers, param.shape.as_slice(), &Device::Cpu).unwrap();
         weights.insert(&param.name, tensor).unwrap();

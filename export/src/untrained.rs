@@ -14,7 +14,7 @@ use crate::verify::random_inputs;
 
 /// Size of a network, which its genotype does not fix. The default is the CIFAR-10 network of DARTS (section 3.2).
 #[derive(Clone, Copy, Debug)]
-pub struct Size {
+pub struct UntrainedSize {
     /// Channels of a node in the first cells.
     pub channels: usize,
     /// Number of cells.
@@ -25,9 +25,9 @@ pub struct Size {
     pub size: usize,
 }
 
-impl Default for Size {
+impl Default for UntrainedSize {
     fn default() -> Self {
-        Size { channels: 36, layers: 20, classes: 10, size: 32 }
+        UntrainedSize { channels: 36, layers: 20, classes: 10, size: 32 }
     }
 }
 
@@ -35,8 +35,8 @@ impl Default for Size {
 ///
 /// # Errors
 /// [`milenas_models::Error`] for a size that gives no network.
-pub fn network(genotype: Genotype, size: Size, seed: u64) -> Result<Model> {
-    let Size { channels, layers, classes, size } = size;
+pub fn network(genotype: Genotype, size: UntrainedSize, seed: u64) -> Result<Model> {
+    let UntrainedSize { channels, layers, classes, size } = size;
     let network = NetworkConfig {
         channels,
         layers,

@@ -11,7 +11,7 @@ use crate::{Error, Result};
 
 /// A graph with its weights.
 #[derive(Clone, Copy, Debug)]
-pub struct Network<'a> {
+pub struct NetworkRef<'a> {
     /// What is computed.
     pub graph: &'a Graph,
     /// With which numbers.
@@ -106,8 +106,8 @@ pub fn random_inputs(graph: &Graph, seed: u64) -> Result<Vec<Vec<Tensor>>> {
 ///
 /// # Errors
 /// Networks whose results have other names or shapes; an input that does not fit.
-pub fn compare(reference: Network, other: Network, batches: &[Vec<Tensor>]) -> Result<Comparison> {
-    let names = |n: Network| n.graph.outputs().iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+pub fn compare(reference: NetworkRef, other: NetworkRef, batches: &[Vec<Tensor>]) -> Result<Comparison> {
+    let names = |n: NetworkRef| n.graph.outputs().iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
     if names(reference) != names(other) {
         let problem =
             format!("its results are {:?}, those of the source {:?}", names(other), names(reference));
@@ -208,7 +208,7 @@ mod tests {
 
     fn compared(a: [f32; 4], b: [f32; 4], x: [f32; 4]) -> Comparison {
         let (a, b) = (linear(a), linear(b));
-        let networks = [&a, &b].map(|(graph, weights)| Network { graph, weights });
+        let networks = [&a, &b].map(|(graph, weights)| NetworkRef { graph, weights });
         let x = Tensor::from_slice(&x, (2, 1, 1, 2), &Device::Cpu).unwrap();
         compare(networks[0], networks[1], &[vec![x]]).unwrap()
     }

@@ -13,7 +13,7 @@ pub struct Answer {
 
 /// What the outputs of a network are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Meaning {
+pub enum OutputMeaning {
     /// Before softmax.
     Logits,
     /// Probabilities of classes of which one is right: they sum to 1.
@@ -22,21 +22,23 @@ pub enum Meaning {
     Independent,
 }
 
-impl Meaning {
+impl OutputMeaning {
     /// The name on command lines.
     pub fn name(self) -> &'static str {
         match self {
-            Meaning::Logits => "logits",
-            Meaning::Probabilities => "probabilities",
-            Meaning::Independent => "independent",
+            OutputMeaning::Logits => "logits",
+            OutputMeaning::Probabilities => "probabilities",
+            OutputMeaning::Independent => "independent",
         }
     }
 
     /// The probability of each class by the outputs of one image, `[classes]`.
     pub fn probabilities(self, outputs: &[f32]) -> Vec<f64> {
         match self {
-            Meaning::Logits => softmax(outputs),
-            Meaning::Probabilities | Meaning::Independent => outputs.iter().map(|&p| f64::from(p)).collect(),
+            OutputMeaning::Logits => softmax(outputs),
+            OutputMeaning::Probabilities | OutputMeaning::Independent => {
+                outputs.iter().map(|&p| f64::from(p)).collect()
+            }
         }
     }
 }
@@ -52,7 +54,7 @@ pub enum Score {
 
 /// How much of an answer is told.
 #[derive(Clone, Debug)]
-pub struct View {
+pub struct AnswerOptions {
     /// The name of each class.
     pub labels: Vec<String>,
     /// How many classes, best first; at most as many as there are.
@@ -62,7 +64,7 @@ pub struct View {
     /// Which number.
     pub score: Score,
     /// What the network's outputs are.
-    pub meaning: Meaning,
+    pub meaning: OutputMeaning,
     /// Whether the scores of all classes are told beside the best.
     pub all_scores: bool,
     /// The length of the features, when they are told.
@@ -80,7 +82,7 @@ pub struct Told {
     pub features: Vec<f32>,
 }
 
-impl View {
+impl AnswerOptions {
     /// The part of an answer that is told.
     ///
     /// # Errors
@@ -134,9 +136,9 @@ fn rounded(score: f64) -> f64 {
 mod tests {
     use super::*;
 
-    fn view(score: Score, meaning: Meaning) -> View {
+    fn view(score: Score, meaning: OutputMeaning) -> AnswerOptions {
         let labels = ["a", "b", "c"].map(String::from).to_vec();
-        View { labels, top_k: 2, threshold: None, score, meaning, all_scores: true, features: None }
+        AnswerOptions { labels, top_k: 2, threshold: None, score, meaning, all_scores: true, features: None }
     }
 
     fn answer(outputs: [f32; 3]) -> Answer {
@@ -145,22 +147,25 @@ mod tests {
 
     #[test]
     fn the_best_come_first_and_ties_go_to_the_lower_index() {
-        let told = view(Score::Logit, Meaning::Logits).tell(&answer([1.0, 2.5, 2.5])).unwrap();
+        let told = view(Score::Logit, OutputMeaning::Logits).tell(&answer([1.0, 2.5, 2.5])).unwrap();
         assert_eq!(told.predictions, [(1, 2.5), (2, 2.5)]);
         assert_eq!(told.scores, [1.0, 2.5, 2.5]);
     }
 
     #[test]
     fn probabilities_are_made_once() {
-        let told = view(Score::Probability, Meaning::Logits).tell(&answer([0.0, 0.0, f32::ln(2.0)])).unwrap();
+        let told =
+            view(Score::Probability, OutputMeaning::Logits).tell(&answer([0.0, 0.0, f32::ln(2.0)])).unwrap();
         assert_eq!(told.predictions, [(2, 0.5), (0, 0.25)]);
-        let told = view(Score::Probability, Meaning::Probabilities).tell(&answer([0.2, 0.7, 0.1])).unwrap();
+        let told =
+            view(Score::Probability, OutputMeaning::Probabilities).tell(&answer([0.2, 0.7, 0.1])).unwrap();
         assert_eq!(told.predictions, [(1, 0.7), (0, 0.2)]);
     }
 
     #[test]
     fn a_threshold_leaves_out_and_no_number_is_an_error() {
-        let view = View { threshold: Some(0.5), ..view(Score::Probability, Meaning::Probabilities) };
+        let view =
+            AnswerOptions { threshold: Some(0.5), ..view(Score::Probability, OutputMeaning::Probabilities) };
         assert_eq!(view.tell(&answer([0.1, 0.3, 0.6])).unwrap().predictions, [(2, 0.6)]);
         assert!(view.tell(&answer([0.4, 0.3, 0.3])).unwrap().predictions.is_empty());
         assert!(view.tell(&answer([f32::NAN, 0.0, 0.0])).unwrap_err().contains("no number"));

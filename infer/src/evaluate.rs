@@ -8,9 +8,9 @@ use milenas_models::metrics::{Ranked, Scores};
 use serde::Serialize;
 
 use crate::Result;
-use crate::answer::Meaning;
+use crate::answer::OutputMeaning;
 use crate::model::Classifier;
-use crate::pipeline::{Plan, Times, run};
+use crate::pipeline::{PipelineConfig, Times, run};
 
 /// Images that differ are told up to this many.
 const MAX_DIFFERENT: usize = 1000;
@@ -30,7 +30,7 @@ pub struct Evaluation {
 
 /// Two models on the same images.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Comparison {
+pub struct ModelComparison {
     /// The other model's scores.
     pub other: Scores,
     /// The part of the images on which both predict the same class.
@@ -58,7 +58,7 @@ pub struct Difference {
 ///
 /// # Errors
 /// Those of the runtime; an image that cannot be read is left out and told.
-pub fn evaluate(model: &Classifier, samples: Vec<Sample>, plan: &Plan) -> Result<Evaluation> {
+pub fn evaluate(model: &Classifier, samples: Vec<Sample>, plan: &PipelineConfig) -> Result<Evaluation> {
     let (send, items) = sync_channel(1024);
     spawn(move || samples.into_iter().try_for_each(|sample| send.send(sample)));
     let mut all = Evaluation::default();
@@ -71,8 +71,8 @@ pub fn evaluate(model: &Classifier, samples: Vec<Sample>, plan: &Plan) -> Result
                 Ok(answer) => {
                     let probabilities = model.meaning.probabilities(&answer.outputs);
                     all.ranked.push(match model.meaning {
-                        Meaning::Logits => Ranked::new(&answer.outputs, one.item.class()),
-                        Meaning::Probabilities | Meaning::Independent => {
+                        OutputMeaning::Logits => Ranked::new(&answer.outputs, one.item.class()),
+                        OutputMeaning::Probabilities | OutputMeaning::Independent => {
                             Ranked::of_probabilities(&answer.outputs, one.item.class())
                         }
                     });
@@ -88,7 +88,7 @@ pub fn evaluate(model: &Classifier, samples: Vec<Sample>, plan: &Plan) -> Result
 }
 
 /// Puts two evaluations of the same samples side by side.
-pub fn compare(one: &Evaluation, other: &Evaluation, labels: &[String]) -> Comparison {
+pub fn compare(one: &Evaluation, other: &Evaluation, labels: &[String]) -> ModelComparison {
     let pairs = || one.ranked.iter().zip(&other.ranked);
     let name = |class: u32| labels.get(class as usize).cloned().unwrap_or_default();
     let different = pairs().zip(&one.samples).filter(|((a, b), _)| a.predicted != b.predicted);
@@ -100,7 +100,7 @@ pub fn compare(one: &Evaluation, other: &Evaluation, labels: &[String]) -> Compa
     };
     let count = different.clone().count();
     let probabilities = one.probabilities.iter().flatten().zip(other.probabilities.iter().flatten());
-    Comparison {
+    ModelComparison {
         other: Scores::new(&other.ranked, labels),
         agreement: 1.0 - count as f64 / one.ranked.len().max(1) as f64,
         largest_difference: probabilities.map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max),

@@ -8,8 +8,8 @@ use milenas_models::{file, hexadecimal};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::answer::View;
-use crate::model::{Classifier, Options};
+use crate::answer::AnswerOptions;
+use crate::model::{Classifier, ClassifierOptions};
 use crate::{Error, Result};
 
 /// The largest that is read, in bytes: labels are a digest, and a contract is short.
@@ -22,7 +22,7 @@ pub struct Fingerprint(BTreeMap<String, String>);
 
 impl Fingerprint {
     /// Of this model, loaded so and told so.
-    pub fn new(model: &Classifier, options: &Options, view: &View) -> Self {
+    pub fn new(model: &Classifier, options: &ClassifierOptions, view: &AnswerOptions) -> Self {
         let text = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
         let values = [
             ("model (SHA-256)", model.digest.clone()),

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use milenas_models::Error as Model;
 use milenas_models::file;
 use milenas_models::images::{
-    Bytes, MemberKind, SkipKind, Skipped, is_tar, members, path_name, skipped_file, skipped_name,
+    ByteSource, MemberKind, SkipKind, Skipped, is_tar, members, path_name, skipped_file, skipped_name,
 };
 
 use crate::{Error, Result};
@@ -26,7 +26,7 @@ use crate::{Error, Result};
 #[derive(Clone, Debug)]
 pub enum Item {
     /// What is hoped to be an image.
-    Image(Bytes),
+    Image(ByteSource),
     /// What cannot even be listed, with the reason: a folder without permission, a damaged archive.
     Unusable {
         /// Its name.
@@ -46,7 +46,7 @@ impl Item {
     }
 
     fn file(path: PathBuf) -> Self {
-        Item::Image(Bytes::File(path))
+        Item::Image(ByteSource::File(path))
     }
 
     fn unusable(path: &Path, reason: impl ToString) -> Self {
@@ -59,7 +59,7 @@ pub type Give<'a> = &'a mut dyn FnMut(Item) -> ControlFlow<()>;
 
 /// What one argument names.
 #[derive(Clone, Debug)]
-enum Input {
+enum InputArgument {
     Path(PathBuf),
     Pattern(String),
     List(list::List),
@@ -79,7 +79,7 @@ impl RunOutputs {
 /// Everything that was asked for.
 #[derive(Clone, Debug)]
 pub struct Inputs {
-    inputs: Vec<Input>,
+    inputs: Vec<InputArgument>,
     outputs: RunOutputs,
 }
 
@@ -93,18 +93,18 @@ impl Inputs {
         let mut inputs = Vec::new();
         for path in arguments {
             inputs.push(match std::fs::metadata(path) {
-                _ if path == Path::new("-") => Input::List(list::List::new(path, separator)?),
+                _ if path == Path::new("-") => InputArgument::List(list::List::new(path, separator)?),
                 Ok(found) => {
                     if found.is_file() {
                         is_tar(path)?;
                     }
-                    Input::Path(path.clone())
+                    InputArgument::Path(path.clone())
                 }
                 Err(source) => pattern(path).ok_or_else(|| Error::Input { path: path.clone(), source })??,
             });
         }
         if let Some(list) = list {
-            inputs.push(Input::List(list::List::new(list, separator)?));
+            inputs.push(InputArgument::List(list::List::new(list, separator)?));
         }
         match inputs.is_empty() {
             true => Err(Error::Nothing),
@@ -120,8 +120,8 @@ impl Inputs {
     /// Whether a second walk gives the same again: standard input and pipes come once.
     pub fn repeatable(&self) -> bool {
         self.inputs.iter().all(|input| match input {
-            Input::Path(_) | Input::Pattern(_) => true,
-            Input::List(list) => list.repeatable(),
+            InputArgument::Path(_) | InputArgument::Pattern(_) => true,
+            InputArgument::List(list) => list.repeatable(),
         })
     }
 
@@ -129,9 +129,9 @@ impl Inputs {
     /// `skipped`.
     pub fn walk(&self, skipped: &mut Skipped, give: Give) -> ControlFlow<()> {
         self.inputs.iter().try_for_each(|input| match input {
-            Input::Path(path) => place(path, &self.outputs, skipped, give),
-            Input::Pattern(pattern) => matches(pattern, &self.outputs, skipped, give),
-            Input::List(list) => list.walk(&self.outputs, skipped, give),
+            InputArgument::Path(path) => place(path, &self.outputs, skipped, give),
+            InputArgument::Pattern(pattern) => matches(pattern, &self.outputs, skipped, give),
+            InputArgument::List(list) => list.walk(&self.outputs, skipped, give),
         })
     }
 }
@@ -169,7 +169,7 @@ fn archive(path: &Path, skipped: &mut Skipped, give: Give) -> ControlFlow<()> {
             (MemberKind::File | MemberKind::Unreadable, Some(kind)) => skipped.add(kind),
             (MemberKind::File, None) => {
                 let (offset, length, name) = (member.offset, member.length, member.name);
-                ended = give(Item::Image(Bytes::Range { file: file.clone(), offset, length, name }));
+                ended = give(Item::Image(ByteSource::Range { file: file.clone(), offset, length, name }));
             }
             // A link to a folder has no ending.
             (MemberKind::Unreadable, None) if Path::new(&member.name).extension().is_none() => {
@@ -190,14 +190,14 @@ fn archive(path: &Path, skipped: &mut Skipped, give: Give) -> ControlFlow<()> {
 }
 
 /// An argument that is no path but has the signs of a pattern.
-fn pattern(path: &Path) -> Option<Result<Input>> {
+fn pattern(path: &Path) -> Option<Result<InputArgument>> {
     let text = path.to_str().filter(|text| text.contains(['*', '?', '[']))?;
     let refused = |problem: String| Error::Pattern { pattern: text.into(), problem };
     Some(match glob::glob(text) {
         Err(error) => Err(refused(error.to_string())),
         Ok(mut found) => match found.next() {
             None => Err(refused("matches nothing".into())),
-            Some(_) => Ok(Input::Pattern(text.into())),
+            Some(_) => Ok(InputArgument::Pattern(text.into())),
         },
     })
 }

@@ -4,7 +4,7 @@ use milenas_export::onnx::schema::DataType;
 use milenas_export::onnx::{Ending, Output};
 use milenas_models::error::some_of;
 
-use crate::answer::Meaning;
+use crate::answer::OutputMeaning;
 use crate::{Error, Result};
 
 /// How far the sum of a row of probabilities may be from 1: half precision and 1,000 classes.
@@ -130,7 +130,7 @@ fn fits(scores: usize, classes: Option<usize>) -> bool {
 ///
 /// # Errors
 /// Bytes, which have no scale of their own.
-pub fn decide(output: &Output, rows: &[Vec<f32>], place: &str) -> Result<(Meaning, &'static str)> {
+pub fn decide(output: &Output, rows: &[Vec<f32>], place: &str) -> Result<(OutputMeaning, &'static str)> {
     if output.port.kind == DataType::Uint8 {
         let problem = format!(
             "its output `{}` is {}, whose scale is unknown. Help: --outputs-are says what it holds",
@@ -150,20 +150,21 @@ pub fn decide(output: &Output, rows: &[Vec<f32>], place: &str) -> Result<(Meanin
     let several = finite().all(|row| row.len() > 1);
     let any = finite().next().is_some();
     if any && several && positive && finite().all(|row| (sum(row) - 1.0).abs() < SUM) {
-        return Ok((Meaning::Probabilities, "each row of a trial run sums to 1"));
+        return Ok((OutputMeaning::Probabilities, "each row of a trial run sums to 1"));
     }
     let name = output.port.name.to_lowercase();
     Ok(match output.ending {
-        Ending::Softmax if !any => (Meaning::Probabilities, "the network ends in a softmax"),
-        Ending::Sigmoid => (Meaning::Independent, "the network ends in a sigmoid"),
+        Ending::Softmax if !any => (OutputMeaning::Probabilities, "the network ends in a softmax"),
+        Ending::Sigmoid => (OutputMeaning::Independent, "the network ends in a sigmoid"),
         Ending::Softmax => {
-            (Meaning::Independent, "the network ends in a softmax, and its rows do not sum to 1")
+            (OutputMeaning::Independent, "the network ends in a softmax, and its rows do not sum to 1")
         }
-        Ending::Unbounded => (Meaning::Logits, "the network ends in a linear operator"),
-        _ if any && positive && below_one && !name.contains("logit") => {
-            (Meaning::Independent, "all values of a trial run lie within 0 to 1, and rows do not sum to 1")
-        }
-        _ => (Meaning::Logits, "values of a trial run lie outside of 0 to 1"),
+        Ending::Unbounded => (OutputMeaning::Logits, "the network ends in a linear operator"),
+        _ if any && positive && below_one && !name.contains("logit") => (
+            OutputMeaning::Independent,
+            "all values of a trial run lie within 0 to 1, and rows do not sum to 1",
+        ),
+        _ => (OutputMeaning::Logits, "values of a trial run lie outside of 0 to 1"),
     })
 }
 
@@ -229,16 +230,16 @@ mod tests {
             (rows(&[[0.2, 0.7, 0.1], [0.0, 0.0, 1.0]]), rows(&[[0.2, 0.9, 0.0], [0.0; 3]]));
         let logits = rows(&[[0.2, -0.7, 3.0], [0.1, 0.2, 0.3]]);
         for ending in [Ending::Softmax, Ending::Other, Ending::Unbounded] {
-            assert_eq!(decided(ending, &softmax), Meaning::Probabilities);
+            assert_eq!(decided(ending, &softmax), OutputMeaning::Probabilities);
         }
-        assert_eq!(decided(Ending::Sigmoid, &sigmoid), Meaning::Independent);
-        assert_eq!(decided(Ending::Other, &sigmoid), Meaning::Independent);
-        assert_eq!(decided(Ending::Unbounded, &sigmoid), Meaning::Logits);
-        assert_eq!(decided(Ending::Other, &logits), Meaning::Logits);
+        assert_eq!(decided(Ending::Sigmoid, &sigmoid), OutputMeaning::Independent);
+        assert_eq!(decided(Ending::Other, &sigmoid), OutputMeaning::Independent);
+        assert_eq!(decided(Ending::Unbounded, &sigmoid), OutputMeaning::Logits);
+        assert_eq!(decided(Ending::Other, &logits), OutputMeaning::Logits);
         // A network that computes no numbers in the trial still says what it ends in.
         let nothing = rows(&[[f32::NAN; 3]]);
-        assert_eq!(decided(Ending::Softmax, &nothing), Meaning::Probabilities);
-        assert_eq!(decided(Ending::Other, &nothing), Meaning::Logits);
+        assert_eq!(decided(Ending::Softmax, &nothing), OutputMeaning::Probabilities);
+        assert_eq!(decided(Ending::Other, &nothing), OutputMeaning::Logits);
         let bytes = decide(&output("y", DataType::Uint8, &ROWS), &softmax, "m").unwrap_err().to_string();
         assert!(bytes.contains("--outputs-are"), "{bytes}");
         let one = Output { ending: Ending::Softmax, ..output("y", DataType::Float, &ROWS) };

@@ -10,11 +10,13 @@ use milenas_models::fused::Precision;
 use milenas_models::{CARD_KEY, Card, InputContract, Rng, file, hexadecimal};
 use sha2::{Digest, Sha256};
 
-use crate::answer::Meaning;
+use crate::answer::OutputMeaning;
 use crate::error::brief;
 use crate::meaning::{decide, select};
-use crate::recipe::{ASSUMED, Context, GIVEN, GRAPH, Part, Recipe, Resolver};
-use crate::runtime::{CandleOnnx, Choice, Fed, Feed, Kind, Native, OneScore, Ort, Runtime, Shape, Tract};
+use crate::recipe::{ASSUMED, GIVEN, GRAPH, ModelFile, Recipe, RecipePart, Resolver};
+use crate::runtime::{
+    CandleOnnx, Fed, Feed, InputHints, Native, OneScore, Ort, Runtime, RuntimeConfig, RuntimeKind, Tract,
+};
 use crate::{Error, Result};
 
 /// A classifier, ready to run.
@@ -24,13 +26,13 @@ pub struct Classifier {
     /// The name of each class.
     pub labels: Vec<String>,
     /// What the outputs are.
-    pub meaning: Meaning,
+    pub meaning: OutputMeaning,
     /// The length of the features, when they were asked for.
     pub features: Option<usize>,
     /// The card, where the file has one.
     pub card: Option<Card>,
     /// The recipe in use, part by part, with the origin of each.
-    pub recipe: Vec<Part>,
+    pub recipe: Vec<RecipePart>,
     /// What the user should know of how it is fed.
     pub notes: Vec<String>,
     /// SHA-256 of the file and of the files that hold its data.
@@ -41,9 +43,9 @@ pub struct Classifier {
 
 /// How to load a model.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub struct ClassifierOptions {
     /// What computes.
-    pub runtime: Choice,
+    pub runtime: RuntimeConfig,
     /// What the user says of the file.
     pub recipe: Recipe,
     /// Answers carry the pooled features.
@@ -59,12 +61,12 @@ impl Classifier {
     /// # Errors
     /// A file that is no ONNX or no classifier of images, or not of those that its card and `options` describe; a runtime
     /// that is missing, or has no way to run the file.
-    pub fn load(path: &Path, options: &Options) -> Result<Self> {
+    pub fn load(path: &Path, options: &ClassifierOptions) -> Result<Self> {
         let (place, kind) = (path.display().to_string(), options.runtime.kind);
         check_runtime(options)?;
-        let most = if kind == Kind::Native { onnx::MAX_FILE_BYTES } else { onnx::MAX_INTERFACE_BYTES };
+        let most = if kind == RuntimeKind::Native { onnx::MAX_FILE_BYTES } else { onnx::MAX_INTERFACE_BYTES };
         let bytes = file::read(path, most).map_err(|error| match error {
-            milenas_models::Error::Limit { found, limit, .. } if kind == Kind::Native => {
+            milenas_models::Error::Limit { found, limit, .. } if kind == RuntimeKind::Native => {
                 let problem = format!(
                     "it has {found} bytes, the native runtime reads {limit} at most. Help: --runtime ort reads 2 GiB"
                 );
@@ -74,26 +76,26 @@ impl Classifier {
         })?;
         let mut hash = Sha256::new_with_prefix(&bytes);
         // candle-onnx reads the file by itself, with all of its fields.
-        let candle = (kind == Kind::CandleOnnx).then(|| bytes.clone());
+        let candle = (kind == RuntimeKind::CandleOnnx).then(|| bytes.clone());
         let proto = onnx::proto(bytes.into(), &place)?;
         let interface = onnx::interface(&proto, &place)?;
         let digest = digest(path, &interface, &mut hash)?;
         let card = card(&interface, &place)?;
 
-        let context = Context { path, metadata: &interface.metadata };
+        let context = ModelFile { path, metadata: &interface.metadata };
         let mut resolver = Resolver::new(&options.recipe, card.clone(), &context, &place)?;
         let (at, why) = select(&interface.outputs, resolver.output(), resolver.classes(), &place)?;
         resolver.notes.extend(why);
         let output = interface.outputs[at].clone();
         let ports =
             interface.inputs.iter().take(1).map(|port| ("input", port)).chain([("output", &output.port)]);
-        resolver.parts.extend(ports.map(|(name, port)| Part {
+        resolver.parts.extend(ports.map(|(name, port)| RecipePart {
             name,
             value: format!("`{}` {port}", port.name),
             origin: GRAPH.into(),
         }));
         let shape =
-            Shape { size: resolver.size(), open_size: resolver.said_size(), layout: resolver.layout() };
+            InputHints { size: resolver.size(), open_size: resolver.said_size(), layout: resolver.layout() };
         let mut feed = Feed::new(&interface, shape, &place)?;
         let mut input = resolver.contract(&feed)?;
 
@@ -107,12 +109,12 @@ impl Classifier {
         };
         let (mut ending, mut features) = (output.ending, None);
         let (runtime, rows): Tried = match kind {
-            Kind::Native => {
+            RuntimeKind::Native => {
                 drop(trial);
                 let proto = onnx::only_output(proto, &output.port.name);
                 let native = native(&proto, &mut input, options, card.is_some(), &place)?;
                 // Its softmax may have been taken off.
-                if ending == Ending::Softmax && native.meaning() == Meaning::Logits {
+                if ending == Ending::Softmax && native.meaning() == OutputMeaning::Logits {
                     ending = Ending::Unbounded;
                 }
                 features = native.features();
@@ -131,17 +133,17 @@ impl Classifier {
                 let rows = native.run(&images, 2)?.into_iter().map(|answer| answer.outputs).collect();
                 (Box::new(native), rows)
             }
-            Kind::Ort => {
+            RuntimeKind::Ort => {
                 drop(proto);
                 let ort = Ort::new(path, output.clone(), &options.runtime)?;
                 fed(Fed::new(ort, feed), &mut resolver.notes)?
             }
-            Kind::Tract => {
+            RuntimeKind::Tract => {
                 drop(proto);
                 let tract = Tract::new(path, &mut feed, at)?;
                 fed(Fed::new(tract, feed), &mut resolver.notes)?
             }
-            Kind::CandleOnnx => {
+            RuntimeKind::CandleOnnx => {
                 drop(proto);
                 let bytes = candle.unwrap_or_default();
                 let candle = CandleOnnx::new(&bytes, &output.port.name, &place)?;
@@ -171,10 +173,10 @@ impl Classifier {
 }
 
 /// Refuses what only the native runtime does.
-fn check_runtime(options: &Options) -> Result<()> {
+fn check_runtime(options: &ClassifierOptions) -> Result<()> {
     let kind = options.runtime.kind;
     let problem = match kind {
-        Kind::Native => return Ok(()),
+        RuntimeKind::Native => return Ok(()),
         _ if options.features => "it tells no features. Help: --runtime native does",
         _ if options.runtime.precision != Precision::Float32 => {
             "it computes in the precision of the file. Help: --runtime native has --precision bf16"
@@ -235,14 +237,19 @@ fn trial(contract: &InputContract) -> Vec<f32> {
 }
 
 /// The meaning of the scores: by the user, else by the file and a trial run, with a note for files without a card.
-fn meaning(output: &Output, rows: &[Vec<f32>], resolver: &mut Resolver, place: &str) -> Result<Meaning> {
-    let part = |meaning: Meaning, origin: &str| Part {
+fn meaning(
+    output: &Output,
+    rows: &[Vec<f32>],
+    resolver: &mut Resolver,
+    place: &str,
+) -> Result<OutputMeaning> {
+    let part = |meaning: OutputMeaning, origin: &str| RecipePart {
         name: "outputs-are",
         value: meaning.name().into(),
         origin: origin.into(),
     };
     match (resolver.outputs(), output.ending) {
-        (Some(Meaning::Logits), Ending::Softmax | Ending::Sigmoid) => {
+        (Some(OutputMeaning::Logits), Ending::Softmax | Ending::Sigmoid) => {
             let problem = "it ends in a softmax or sigmoid, --outputs-are logits cannot be".into();
             Err(Error::Recipe { place: place.into(), problem })
         }
@@ -267,18 +274,18 @@ fn meaning(output: &Output, rows: &[Vec<f32>], resolver: &mut Resolver, place: &
 /// One score an image: of the second of two classes, or of the one class that has a name.
 fn one_score(
     runtime: Box<dyn Runtime>,
-    meaning: Meaning,
+    meaning: OutputMeaning,
     resolver: &mut Resolver,
     place: &str,
-) -> (Box<dyn Runtime>, Meaning, usize) {
+) -> (Box<dyn Runtime>, OutputMeaning, usize) {
     let single = resolver.classes() == Some(1);
     let classes = if single { 1 } else { 2 };
     if !single {
         resolver.notes.push(format!("{place}: its one score an image is that of the second of two classes"));
     }
-    resolver.parts.push(Part { name: "classes", value: classes.to_string(), origin: ASSUMED.into() });
-    let logit = meaning == Meaning::Logits;
-    let meaning = if single { Meaning::Independent } else { Meaning::Probabilities };
+    resolver.parts.push(RecipePart { name: "classes", value: classes.to_string(), origin: ASSUMED.into() });
+    let logit = meaning == OutputMeaning::Logits;
+    let meaning = if single { OutputMeaning::Independent } else { OutputMeaning::Probabilities };
     (Box::new(OneScore::new(runtime, logit, single)), meaning, classes)
 }
 
@@ -287,7 +294,7 @@ fn one_score(
 fn native(
     proto: &onnx::schema::ModelProto,
     input: &mut InputContract,
-    options: &Options,
+    options: &ClassifierOptions,
     own: bool,
     place: &str,
 ) -> Result<Native> {

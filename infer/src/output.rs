@@ -10,12 +10,12 @@ mod text;
 
 use std::io::Write;
 
-use crate::answer::{Told, View};
+use crate::answer::{AnswerOptions, Told};
 use crate::{Error, Result};
 
 /// How rows are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum RowFormat {
     /// `path,label,index,score`, then `label_2,index_2,score_2` and so on, `error` last.
     Csv,
     /// `{"path", "predictions": [{"label", "index", "score"}], "error"}`.
@@ -26,20 +26,20 @@ pub enum Format {
     Text,
 }
 
-impl Format {
+impl RowFormat {
     /// Refuses a format that this build was made without.
     pub fn available(self) -> Result<()> {
         match self {
-            Format::Parquet => parquet::available(),
-            Format::Csv | Format::Jsonl | Format::Text => Ok(()),
+            RowFormat::Parquet => parquet::available(),
+            RowFormat::Csv | RowFormat::Jsonl | RowFormat::Text => Ok(()),
         }
     }
 
     /// Whether what is written stands there, and can be read back row by row.
     pub fn grows(self) -> bool {
         match self {
-            Format::Csv | Format::Jsonl => true,
-            Format::Parquet | Format::Text => false,
+            RowFormat::Csv | RowFormat::Jsonl => true,
+            RowFormat::Parquet | RowFormat::Text => false,
         }
     }
 }
@@ -63,26 +63,26 @@ pub trait Sink {
 /// # Errors
 /// A header that cannot be written; a format that this build lacks.
 pub fn open<'a>(
-    format: Format,
+    format: RowFormat,
     to: Box<dyn Write + Send + 'a>,
-    view: &'a View,
+    view: &'a AnswerOptions,
     fresh: bool,
 ) -> Result<Box<dyn Sink + 'a>> {
     Ok(match format {
-        Format::Csv => Box::new(csv::Csv::new(to, view, fresh)?),
-        Format::Jsonl => Box::new(jsonl::Jsonl::new(to, view)),
-        Format::Parquet => parquet::open(to, view)?,
-        Format::Text => Box::new(text::Text::new(to, view)),
+        RowFormat::Csv => Box::new(csv::Csv::new(to, view, fresh)?),
+        RowFormat::Jsonl => Box::new(jsonl::Jsonl::new(to, view)),
+        RowFormat::Parquet => parquet::open(to, view)?,
+        RowFormat::Text => Box::new(text::Text::new(to, view)),
     })
 }
 
 /// The header of a CSV with this view.
-pub(crate) fn columns(view: &View) -> Vec<String> {
+pub(crate) fn columns(view: &AnswerOptions) -> Vec<String> {
     csv::columns(view)
 }
 
 /// The keys of a JSON line with this view.
-pub(crate) fn keys(view: &View) -> Vec<&'static str> {
+pub(crate) fn keys(view: &AnswerOptions) -> Vec<&'static str> {
     jsonl::keys(view)
 }
 

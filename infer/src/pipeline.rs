@@ -20,7 +20,7 @@ use milenas_models::images::Sample;
 use milenas_models::input::{Image, InputContract, Limits, decode};
 
 pub use times::{Stage, Times};
-use window::Window;
+use window::InFlightWindow;
 
 use crate::Result;
 use crate::answer::Answer;
@@ -32,7 +32,7 @@ const LINGER: Duration = Duration::from_millis(200);
 
 /// The sizes of a run.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
+pub struct PipelineConfig {
     /// Images that are computed together.
     pub batch: usize,
     /// Threads that decode.
@@ -46,7 +46,7 @@ pub struct Plan {
 /// Next step for a failure to read or decode an image.
 pub type Help = fn(&milenas_models::Error) -> Option<String>;
 
-impl Plan {
+impl PipelineConfig {
     fn explain(&self, error: &milenas_models::Error) -> String {
         match (self.help)(error) {
             Some(help) => format!("{error}; help: {help}"),
@@ -67,11 +67,11 @@ pub struct Classified<T> {
 /// What can be read as a picture.
 pub trait Picture: Send {
     /// Reads and decodes it, and adds the time that each took to `times`.
-    fn picture(&self, plan: &Plan, times: &Times) -> std::result::Result<Image, String>;
+    fn picture(&self, plan: &PipelineConfig, times: &Times) -> std::result::Result<Image, String>;
 }
 
 impl Picture for Item {
-    fn picture(&self, plan: &Plan, times: &Times) -> std::result::Result<Image, String> {
+    fn picture(&self, plan: &PipelineConfig, times: &Times) -> std::result::Result<Image, String> {
         match self {
             Item::Unusable { reason, .. } => Err(reason.clone()),
             Item::Image(from) => {
@@ -83,7 +83,7 @@ impl Picture for Item {
 }
 
 impl Picture for Sample {
-    fn picture(&self, plan: &Plan, times: &Times) -> std::result::Result<Image, String> {
+    fn picture(&self, plan: &PipelineConfig, times: &Times) -> std::result::Result<Image, String> {
         times.decode.time(1, || self.image(&plan.limits)).map_err(|e| plan.explain(&e))
     }
 }
@@ -97,12 +97,12 @@ type Made<T> = (usize, T, std::result::Result<Vec<f32>, String>);
 /// The first of the runtime, or of `keep`; the senders of `items` then find it closed.
 pub fn run<T: Picture>(
     model: &Classifier,
-    plan: &Plan,
+    plan: &PipelineConfig,
     times: &Times,
     items: Receiver<T>,
     mut keep: impl FnMut(Vec<Classified<T>>) -> Result<()>,
 ) -> Result<()> {
-    let window = Window::new(3 * plan.batch + plan.workers);
+    let window = InFlightWindow::new(3 * plan.batch + plan.workers);
     let feed = Mutex::new((items, 0));
     std::thread::scope(|scope| {
         let (send, made) = channel();
@@ -125,9 +125,9 @@ pub fn run<T: Picture>(
 /// Takes items until there are no more, or the window closes.
 fn work<T: Picture>(
     feed: &Mutex<(Receiver<T>, usize)>,
-    window: &Window,
+    window: &InFlightWindow,
     contract: &InputContract,
-    plan: &Plan,
+    plan: &PipelineConfig,
     times: &Times,
     send: Sender<Made<T>>,
 ) {

@@ -7,15 +7,15 @@ mod said;
 #[cfg(test)]
 mod tests;
 
-use milenas_export::onnx::Layout;
+use milenas_export::onnx::ImageLayout;
 use milenas_models::input::{ChannelOrder, ExifOrientation, Filter, Resize};
 
 pub use labels::labels;
 pub use literal::literal;
-pub use resolver::{ASSUMED, GIVEN, GRAPH, Part, Resolver};
-pub use said::{Context, Statement};
+pub use resolver::{ASSUMED, GIVEN, GRAPH, RecipePart, Resolver};
+pub use said::{ModelFile, Statement};
 
-use crate::answer::Meaning;
+use crate::answer::OutputMeaning;
 
 /// Settings for a file from one origin; `None` where it has no value.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,7 +25,7 @@ pub struct Recipe {
     /// Height and width, where the file takes any.
     pub size: Option<[usize; 2]>,
     /// The order of the input's dimensions, where the file does not show it.
-    pub layout: Option<Layout>,
+    pub layout: Option<ImageLayout>,
     /// Per channel, on the scale where white is 1, or all on that where it is 255.
     pub mean: Option<Vec<f32>>,
     /// Per channel, on the same scale.
@@ -41,7 +41,7 @@ pub struct Recipe {
     /// The output that holds the scores.
     pub output: Option<String>,
     /// The meaning of the outputs.
-    pub outputs: Option<Meaning>,
+    pub outputs: Option<OutputMeaning>,
 }
 
 /// A resize rule that may depend on the input's size.

@@ -7,13 +7,13 @@ use std::fmt::Write;
 
 use milenas_models::metrics::Scores;
 
-use crate::evaluate::{Comparison, Evaluation};
+use crate::evaluate::{Evaluation, ModelComparison};
 
 /// Mistakes that are shown.
 const MISTAKES: usize = 24;
 
 /// What is reported.
-pub struct Report<'a> {
+pub struct EvaluationReport<'a> {
     /// Model and data.
     pub title: String,
     /// The counts.
@@ -23,7 +23,7 @@ pub struct Report<'a> {
     /// The name of each class.
     pub labels: &'a [String],
     /// The same of another model, when asked for.
-    pub comparison: Option<&'a Comparison>,
+    pub comparison: Option<&'a ModelComparison>,
 }
 
 const STYLE: &str = "\
@@ -37,8 +37,8 @@ figcaption { overflow-wrap: anywhere } .bar { display: inline-block; height: .7r
 ";
 
 /// The page.
-pub fn html(report: &Report) -> String {
-    let Report { scores, evaluation, labels, .. } = report;
+pub fn html(report: &EvaluationReport) -> String {
+    let EvaluationReport { scores, evaluation, labels, .. } = report;
     let title = escaped(&report.title);
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>{title}</title>\n\
@@ -129,7 +129,7 @@ mod tests {
         let comparison = compare(&evaluation, &evaluation, &labels);
         assert_eq!((comparison.agreement, comparison.different.len()), (1.0, 0));
         let title = "a & b".into();
-        let report = Report {
+        let report = EvaluationReport {
             title,
             scores: &scores,
             evaluation: &evaluation,

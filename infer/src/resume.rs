@@ -9,13 +9,13 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::answer::View;
-use crate::output::{self, Format, columns, keys};
+use crate::answer::AnswerOptions;
+use crate::output::{self, RowFormat, columns, keys};
 use crate::{Error, Result};
 
 /// The paths that have a row, each as often as it has one. A path costs some forty bytes, however long it is.
 #[derive(Debug, Default)]
-pub struct Done {
+pub struct FinishedRows {
     left: HashMap<[u64; 2], u32>,
     /// Rows in the output.
     pub rows: usize,
@@ -23,7 +23,7 @@ pub struct Done {
     pub failed: usize,
 }
 
-impl Done {
+impl FinishedRows {
     /// Whether this input has a row that no input before it has claimed.
     pub fn claim(&mut self, path: &str) -> bool {
         let Some(count) = self.left.get_mut(&digest(path)) else { return false };
@@ -54,20 +54,20 @@ fn digest(path: &str) -> [u64; 2] {
 ///
 /// # Errors
 /// An output that is no output of a run with this view, or a format that cannot be resumed.
-pub fn reopen(path: &Path, format: Format, view: &View) -> Result<(File, Done, bool)> {
+pub fn reopen(path: &Path, format: RowFormat, view: &AnswerOptions) -> Result<(File, FinishedRows, bool)> {
     if !format.grows() {
         return Err(other(path, "text and Parquet cannot be gone on with; use csv or jsonl with --resume"));
     }
     let failed = |source| Error::Input { path: path.to_path_buf(), source };
     let mut file = match OpenOptions::new().read(true).write(true).open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Ok((File::create_new(path).map_err(failed)?, Done::default(), true));
+            return Ok((File::create_new(path).map_err(failed)?, FinishedRows::default(), true));
         }
         opened => opened.map_err(failed)?,
     };
     let (done, whole) = match format {
-        Format::Csv => rows(&file, path, view)?,
-        Format::Jsonl | Format::Parquet | Format::Text => lines(&file, path, view)?,
+        RowFormat::Csv => rows(&file, path, view)?,
+        RowFormat::Jsonl | RowFormat::Parquet | RowFormat::Text => lines(&file, path, view)?,
     };
     if whole == 0 {
         begins(&mut file, path, format, view)?;
@@ -82,11 +82,11 @@ fn other(path: &Path, problem: impl Into<String>) -> Error {
 }
 
 /// Refuses a file without one whole row that is not the beginning of an output either.
-fn begins(file: &mut File, path: &Path, format: Format, view: &View) -> Result<()> {
+fn begins(file: &mut File, path: &Path, format: RowFormat, view: &AnswerOptions) -> Result<()> {
     let mut expected = Vec::new();
     match format {
-        Format::Csv => drop(output::open(format, Box::new(&mut expected), view, true)?),
-        Format::Jsonl | Format::Parquet | Format::Text => expected.extend_from_slice(b"{\"path\":"),
+        RowFormat::Csv => drop(output::open(format, Box::new(&mut expected), view, true)?),
+        RowFormat::Jsonl | RowFormat::Parquet | RowFormat::Text => expected.extend_from_slice(b"{\"path\":"),
     }
     let mut found = Vec::new();
     file.seek(SeekFrom::Start(0)).map_err(Error::Output)?;
@@ -98,8 +98,8 @@ fn begins(file: &mut File, path: &Path, format: Format, view: &View) -> Result<(
 }
 
 /// The rows of a CSV, and where the last whole one ends.
-fn rows(file: &File, path: &Path, view: &View) -> Result<(Done, u64)> {
-    let (mut done, mut whole) = (Done::default(), 0);
+fn rows(file: &File, path: &Path, view: &AnswerOptions) -> Result<(FinishedRows, u64)> {
+    let (mut done, mut whole) = (FinishedRows::default(), 0);
     let length = file.metadata().map_err(Error::Output)?.len();
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(file);
     let mut row = csv::StringRecord::new();
@@ -150,8 +150,8 @@ fn ends_line(mut file: &File, end: u64) -> Result<bool> {
 }
 
 /// The lines of a JSON lines file, and where the last whole one ends.
-fn lines(file: &File, path: &Path, view: &View) -> Result<(Done, u64)> {
-    let (mut done, mut whole) = (Done::default(), 0);
+fn lines(file: &File, path: &Path, view: &AnswerOptions) -> Result<(FinishedRows, u64)> {
+    let (mut done, mut whole) = (FinishedRows::default(), 0);
     let expected = keys(view);
     let mut reader = BufReader::new(file);
     let mut line = Vec::new();
@@ -178,15 +178,15 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::answer::{Meaning, Score, Told};
+    use crate::answer::{OutputMeaning, Score, Told};
 
-    fn view() -> View {
-        View {
+    fn view() -> AnswerOptions {
+        AnswerOptions {
             labels: ["a", "b\nc"].map(String::from).to_vec(),
             top_k: 1,
             threshold: None,
             score: Score::Probability,
-            meaning: Meaning::Logits,
+            meaning: OutputMeaning::Logits,
             all_scores: false,
             features: None,
         }
@@ -195,8 +195,8 @@ mod tests {
     const PATHS: [&str; 5] = ["1.png", "line\nfeed,\"2\".png", "3.png", "3.png", "ü.png"];
 
     fn rows(
-        view: &View,
-        format: Format,
+        view: &AnswerOptions,
+        format: RowFormat,
         paths: &[&str],
         to: Box<dyn std::io::Write + Send + '_>,
         fresh: bool,
@@ -214,7 +214,7 @@ mod tests {
     fn cut_anywhere_it_becomes_whole() {
         let folder = tempfile::tempdir().unwrap();
         let (path, view) = (folder.path().join("out"), view());
-        for format in [Format::Csv, Format::Jsonl] {
+        for format in [RowFormat::Csv, RowFormat::Jsonl] {
             let mut whole = Vec::new();
             rows(&view, format, &PATHS, Box::new(&mut whole), true);
             for length in 0..=whole.len() {
@@ -233,18 +233,18 @@ mod tests {
     fn another_output_is_refused_and_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out");
-        let wide = View { top_k: 2, ..view() };
-        rows(&wide, Format::Csv, &PATHS, Box::new(File::create(&path).unwrap()), true);
+        let wide = AnswerOptions { top_k: 2, ..view() };
+        rows(&wide, RowFormat::Csv, &PATHS, Box::new(File::create(&path).unwrap()), true);
         let before = fs::read(&path).unwrap();
         for (format, expected) in
-            [(Format::Csv, "expected 5"), (Format::Jsonl, "line 1"), (Format::Text, "csv or jsonl")]
+            [(RowFormat::Csv, "expected 5"), (RowFormat::Jsonl, "line 1"), (RowFormat::Text, "csv or jsonl")]
         {
             let error = reopen(&path, format, &view()).unwrap_err().to_string();
             assert!(error.contains(expected) && error.contains("out"), "{error}");
             assert_eq!(fs::read(&path).unwrap(), before);
         }
         fs::write(&path, "my notes").unwrap();
-        for format in [Format::Csv, Format::Jsonl] {
+        for format in [RowFormat::Csv, RowFormat::Jsonl] {
             let error = reopen(&path, format, &view()).unwrap_err().to_string();
             assert!(error.contains("does not begin"), "{error}");
         }

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 pub use candle_onnx::CandleOnnx;
 pub use fed::{Fed, Library, Raw};
-pub use feed::{Element, Feed, Pixels, Shape};
+pub use feed::{Element, Feed, InputHints, Pixels};
 pub use native::Native;
 pub use one_score::OneScore;
 pub use ort::Ort;
@@ -34,9 +34,9 @@ pub trait Runtime: Send + Sync {
 
 /// Which runtime, and with what.
 #[derive(Clone, Debug, Default)]
-pub struct Choice {
+pub struct RuntimeConfig {
     /// Its name.
-    pub kind: Kind,
+    pub kind: RuntimeKind,
     /// What convolutions multiply; other than float32 in [`Native`] alone.
     pub precision: Precision,
     /// The library of ONNX Runtime; looked for without it.
@@ -47,7 +47,7 @@ pub struct Choice {
 
 /// A runtime's name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Kind {
+pub enum RuntimeKind {
     /// [`Native`].
     #[default]
     Native,
@@ -59,20 +59,20 @@ pub enum Kind {
     CandleOnnx,
 }
 
-impl Kind {
+impl RuntimeKind {
     /// As it is typed.
     pub fn name(self) -> &'static str {
         match self {
-            Kind::Native => "native",
-            Kind::Ort => "ort",
-            Kind::Tract => "tract",
-            Kind::CandleOnnx => "candle-onnx",
+            RuntimeKind::Native => "native",
+            RuntimeKind::Ort => "ort",
+            RuntimeKind::Tract => "tract",
+            RuntimeKind::CandleOnnx => "candle-onnx",
         }
     }
 }
 
 /// Others' code on a file from anyone: where it panics, the runtime has failed.
-fn guarded<T>(kind: Kind, work: impl FnOnce() -> Result<T>) -> Result<T> {
+fn guarded<T>(kind: RuntimeKind, work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
         let problem =
             "it panicked on this file, a bug of it. Help: another --runtime may run the file".into();

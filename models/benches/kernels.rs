@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use criterion::Criterion;
 use milenas_models::Rng;
-use milenas_models::kernels::blocked::depthwise::{self, Depthwise};
+use milenas_models::kernels::blocked::depthwise::{self, DepthwiseShape};
 use milenas_models::kernels::blocked::elementwise::{
-    Affine, Dots, Gate, GateNormed, PadRectify, Rectify, Term, WeightedSum,
+    Affine, Dots, Gate, GateNormed, PadRectify, Relu, ScaledMap, WeightedSum,
 };
 use milenas_models::kernels::blocked::layout::transpose;
 use milenas_models::kernels::blocked::norm::Scaling;
-use milenas_models::kernels::blocked::pointwise::{self, Pointwise};
+use milenas_models::kernels::blocked::pointwise::{self, PointwiseForward};
 use milenas_models::kernels::blocked::strip::Strip;
 use milenas_models::kernels::blocked::{Channels, LANES, Level, Pack, parity, pool};
 use twins::Plain;
@@ -78,8 +78,8 @@ fn zeros(side: usize) -> Plain {
     Plain::zeros(CHANNELS, side, side)
 }
 
-fn depthwise_kernels(bench: &mut Bench, level: Level, shape: Depthwise) {
-    let Depthwise { kernel, dilation, stride } = shape;
+fn depthwise_kernels(bench: &mut Bench, level: Level, shape: DepthwiseShape) {
+    let DepthwiseShape { kernel, dilation, stride } = shape;
     let name =
         |what: &str| format!("depthwise {kernel}x{kernel}, dilation {dilation}, stride {stride}, {what}");
     let (x, w) = (noise(CHANNELS, SIDE, SIDE), noise(CHANNELS, kernel, kernel));
@@ -91,7 +91,7 @@ fn depthwise_kernels(bench: &mut Bench, level: Level, shape: Depthwise) {
     bench.pair(
         &name("forward"),
         || {
-            level.run(depthwise::Forward {
+            level.run(depthwise::DepthwiseForward {
                 shape,
                 map,
                 source,
@@ -123,7 +123,7 @@ fn depthwise_kernels(bench: &mut Bench, level: Level, shape: Depthwise) {
     let (mut out, mut slow) = (w.blocked(), w.clone());
     bench.pair(
         &name("weight gradient"),
-        || level.run(depthwise::WeightGradient { shape, map, source, gradient, out: &mut out }),
+        || level.run(depthwise::DepthwiseWeightGradient { shape, map, source, gradient, out: &mut out }),
         || twins::depthwise_weight_gradient(shape, &x, &g, &mut slow),
     );
 }
@@ -137,7 +137,7 @@ fn pointwise_kernels(bench: &mut Bench, level: Level) {
     let (mut out, mut slow) = (vec![Pack::ZERO; map.len()], zeros(SIDE));
     let mut sums = [vec![Pack::ZERO; packs], vec![Pack::ZERO; packs]];
     let product = |weight: &[Pack], out: &mut [Pack], sums: Option<[&mut [Pack]; 2]>| {
-        level.run(Pointwise {
+        level.run(PointwiseForward {
             inputs: channels,
             outputs: channels,
             rows: 1,
@@ -165,7 +165,7 @@ fn pointwise_kernels(bench: &mut Bench, level: Level) {
     bench.pair(
         "pointwise, weight gradient",
         || {
-            level.run(pointwise::WeightGradient {
+            level.run(pointwise::PointwiseWeightGradient {
                 inputs: channels,
                 outputs: channels,
                 pixels,
@@ -190,7 +190,7 @@ fn pool_kernels(bench: &mut Bench, level: Level, stride: usize) {
         &format!("pools, stride {stride}, forward"),
         || {
             let (max, average, sums) = (&mut max, &mut average, &mut sums);
-            level.run(pool::Forward { stride, map, source: &source, max, average, sums });
+            level.run(pool::PoolForward { stride, map, source: &source, max, average, sums });
         },
         || twins::pools(stride, &x, &mut slow),
     );
@@ -227,14 +227,14 @@ fn parity_kernels(bench: &mut Bench, level: Level) {
         "parity, gather",
         || {
             let out = Strip::new(&mut out, small.pixels());
-            level.run(parity::Gather { map, source: &source, rows: 0..half, half: map.packs, out });
+            level.run(parity::ParityGather { map, source: &source, rows: 0..half, half: map.packs, out });
         },
         || twins::gather(&x, &mut slow),
     );
     let (mut out, mut slow) = (source.clone(), x.clone());
     bench.pair(
         "parity, scatter",
-        || level.run(parity::Scatter { map, even: &even, odd: &odd, out: &mut out }),
+        || level.run(parity::ParityScatter { map, even: &even, odd: &odd, out: &mut out }),
         || twins::scatter(&halves, &mut slow),
     );
 }
@@ -285,7 +285,7 @@ fn elementwise_kernels(bench: &mut Bench, level: Level) {
     let (mut out, mut slow) = (source.to_vec(), zeros(SIDE));
     bench.pair(
         "rectify",
-        || level.run(Rectify { map, source, rows: 0..SIDE, out: Strip::new(&mut out, pixels) }),
+        || level.run(Relu { map, source, rows: 0..SIDE, out: Strip::new(&mut out, pixels) }),
         || twins::rectify(&x, &mut slow),
     );
     bench.pair(
@@ -295,7 +295,7 @@ fn elementwise_kernels(bench: &mut Bench, level: Level) {
     );
     let Scaling { scale, shift: bias } = &Scaling::identity(map.packs);
     let (ones, none) = ([1.0; CHANNELS], [0.0; CHANNELS]);
-    let (terms, slow_terms) = ([Term { scale, map: source }; 7], [(&ones[..], &x); 7]);
+    let (terms, slow_terms) = ([ScaledMap { scale, map: source }; 7], [(&ones[..], &x); 7]);
     bench.pair(
         "weighted sum of 7",
         || level.run(WeightedSum { map, terms: &terms, bias, add: false, out: &mut out }),
@@ -317,7 +317,7 @@ fn main() {
     let (mut bench, level) = (Bench::new(), Level::best());
     for stride in [1, 2] {
         for (kernel, dilation) in [(3, 1), (5, 1), (3, 2), (5, 2)] {
-            depthwise_kernels(&mut bench, level, Depthwise { kernel, dilation, stride });
+            depthwise_kernels(&mut bench, level, DepthwiseShape { kernel, dilation, stride });
         }
     }
     pointwise_kernels(&mut bench, level);

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use candle_core::Tensor;
 
 use crate::graph::{Graph, Node, Value};
-use crate::kernels::Form;
-use crate::op::{Context, Mode, Op};
+use crate::kernels::Implementation;
+use crate::op::{Mode, Op, OpContext};
 use crate::{Error, Result, Weights};
 
 /// A graph with its weights, ready to run.
@@ -14,7 +14,7 @@ use crate::{Error, Result, Weights};
 pub struct Executor<'a> {
     graph: &'a Graph,
     weights: &'a Weights,
-    form: Form,
+    form: Implementation,
     /// How many reads each wire has in all: it is dropped after the last.
     reads: Vec<usize>,
     /// By wire, what training multiplies it with.
@@ -27,11 +27,11 @@ impl<'a> Executor<'a> {
         let mut reads = vec![0; graph.nodes().len()];
         let results = graph.outputs().iter().map(|(_, v)| v);
         graph.nodes().iter().flat_map(|n| &n.inputs).chain(results).for_each(|v| reads[v.index()] += 1);
-        Executor { graph, weights, form: Form::Fast, reads, factors: HashMap::new() }
+        Executor { graph, weights, form: Implementation::Optimised, reads, factors: HashMap::new() }
     }
 
     /// The same with this form of every kernel.
-    pub fn with_form(self, form: Form) -> Self {
+    pub fn with_form(self, form: Implementation) -> Self {
         Executor { form, ..self }
     }
 
@@ -86,7 +86,7 @@ impl<'a> Executor<'a> {
                     let inputs = inputs.ok_or_else(|| at("reads a wire that was dropped".into()))?;
                     let params: Vec<_> =
                         node.params.iter().map(|p| self.weights.require(&p.name)).collect::<Result<_>>()?;
-                    let context = Context { mode, form: self.form, params: &params };
+                    let context = OpContext { mode, form: self.form, params: &params };
                     let made = node.op.run(&inputs, &context).map_err(|e| at(e.to_string()))?;
                     match self.factors.get(&value) {
                         Some(factor) if mode == Mode::Train => made.broadcast_mul(factor)?,

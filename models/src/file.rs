@@ -115,26 +115,26 @@ pub fn check_outputs(outputs: &[(&str, &Path)], inputs: &[(&str, &Path)]) -> Res
     let refused = |(what, path): (&str, &Path), found: &str, expected: String| {
         Err(Error::Value { what: what.into(), found: format!("{}{found}", path.display()), expected })
     };
-    let mut known: Vec<(usize, Identity)> = Vec::new();
+    let mut known: Vec<(usize, FileIdentity)> = Vec::new();
     for (i, &output) in outputs.iter().enumerate() {
         let path = output.1;
         location(path).map_err(Error::io(path))?;
         if path.is_dir() {
             return refused(output, ", a folder", "the name of a file".into());
         }
-        let Some(identity) = Identity::of(path) else { continue };
+        let Some(identity) = FileIdentity::of(path) else { continue };
         if let Some((other, _)) = known.iter().find(|(_, known)| *known == identity) {
             return refused(output, "", format!("another file than {}", outputs[*other].0));
         }
         known.push((i, identity));
     }
-    let any_there = known.iter().any(|(_, identity)| matches!(identity, Identity::There(_)));
+    let any_there = known.iter().any(|(_, identity)| matches!(identity, FileIdentity::There(_)));
     for (name, path) in inputs {
         // There may be very many inputs, and most outputs are not there yet.
         if !any_there && path.exists() {
             continue;
         }
-        let identity = Identity::of(path);
+        let identity = FileIdentity::of(path);
         if let Some((output, _)) = known.iter().find(|(_, known)| Some(known) == identity.as_ref()) {
             return refused(outputs[*output], "", format!("another file than {name}"));
         }
@@ -145,25 +145,25 @@ pub fn check_outputs(outputs: &[(&str, &Path)], inputs: &[(&str, &Path)]) -> Res
 /// Whether two names are one file, also by another path or link. Devices and pipes are never the same, since nothing is
 /// lost in them.
 pub fn is_same(a: &Path, b: &Path) -> bool {
-    Identity::of(a).is_some_and(|a| Some(a) == Identity::of(b))
+    FileIdentity::of(a).is_some_and(|a| Some(a) == FileIdentity::of(b))
 }
 
 /// What a file is known by.
 #[derive(PartialEq)]
-enum Identity {
+enum FileIdentity {
     There(Handle),
     /// One that is not there, or may not be opened, by its folder and name.
     Named(PathBuf),
 }
 
-impl Identity {
+impl FileIdentity {
     /// None of a device or a pipe; to open that one would wait.
     fn of(path: &Path) -> Option<Self> {
         if is_special(path) {
             return None;
         }
-        let there = Handle::from_path(path).map(Identity::There);
-        there.or_else(|_| location(path).map(Identity::Named)).ok()
+        let there = Handle::from_path(path).map(FileIdentity::There);
+        there.or_else(|_| location(path).map(FileIdentity::Named)).ok()
     }
 }
 

@@ -29,12 +29,12 @@ use std::path::{Path, PathBuf};
 
 pub use archive::{Member, MemberKind, is_tar, members};
 pub use classes::listed;
-pub use describe::{ClassCount, SizeCount, Summary};
+pub use describe::{ClassCount, DatasetSummary, SizeCount};
 pub use escape::{escaped, path_name};
 pub use load::Labelled;
-pub use sample::{Bytes, Sample};
+pub use sample::{ByteSource, Sample};
 pub use skip::{SkipKind, Skipped, skipped_file, skipped_name};
-pub use walk::{Found, Visit, walk};
+pub use walk::{Visit, WalkEntry, walk};
 
 use crate::{Error, Result};
 

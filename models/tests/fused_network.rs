@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{Device, Tensor, safetensors};
-use milenas_models::fused::{Network, Precision};
+use milenas_models::fused::{FusedNetwork, Precision};
 use milenas_models::graph::{Builder, Fact, Value};
 use milenas_models::kernels::blocked::Level;
 use milenas_models::op::{Add, BatchNorm, Concat, Conv2d, Flatten, GlobalAvgPool, Linear, Padding, Relu};
@@ -40,7 +40,7 @@ fn golden(file: &str, genotype: &str) {
         }
     }
     for level in Level::available() {
-        let mut network = Network::with_level(&graph, level).unwrap();
+        let mut network = FusedNetwork::with_level(&graph, level).unwrap();
         network.tensors_mut().load(&weights).unwrap();
         let x = flat(&golden["x"]);
         let logits = network.predict(&x).unwrap();
@@ -111,7 +111,7 @@ fn equals_executor(graph: &Graph, size: [usize; 2], batch: usize, level: Level) 
     let x = noise(batch * 3 * size[0] * size[1]);
     let y: Vec<u32> = (0..batch as u32).map(|i| i % 7).collect();
     let tensor = Tensor::from_slice(&x, (batch, 3, size[0], size[1]), &Device::Cpu).unwrap();
-    let mut network = Network::with_level(graph, level).unwrap();
+    let mut network = FusedNetwork::with_level(graph, level).unwrap();
     network.tensors_mut().load(&weights).unwrap();
 
     let executor = Executor::new(graph, &weights);
@@ -191,7 +191,7 @@ fn threads_do_not_matter() {
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            let mut network = Network::new(&graph).unwrap();
+            let mut network = FusedNetwork::new(&graph).unwrap();
             network.tensors_mut().load(&weights).unwrap();
             let loss = network.descend(&x, &[0, 1, 2, 3, 4]).unwrap();
             let names: Vec<String> = network.tensors().named().iter().map(|p| p.name.clone()).collect();
@@ -219,7 +219,7 @@ fn bf16_is_near_float32_on_every_level() {
     let weights = weights(&graph);
     let x = noise(4 * 3 * 256);
     let tell = |level: Level, precision: Precision| -> Vec<f32> {
-        let mut network = Network::with_level(&graph, level).unwrap();
+        let mut network = FusedNetwork::with_level(&graph, level).unwrap();
         network.tensors_mut().load(&weights).unwrap();
         network.settle(precision);
         network.infer(&x).unwrap().into_iter().flat_map(|found| found.logits).collect()
@@ -241,7 +241,7 @@ fn bf16_is_near_float32_on_every_level() {
 #[test]
 fn what_was_never_settled_is_refused() {
     let graph = every([16, 16]);
-    let refused = Network::new(&graph).unwrap().infer(&noise(3 * 256)).unwrap_err().to_string();
+    let refused = FusedNetwork::new(&graph).unwrap().infer(&noise(3 * 256)).unwrap_err().to_string();
     assert!(refused.contains("settle"), "{refused}");
 }
 
@@ -249,7 +249,7 @@ fn what_was_never_settled_is_refused() {
 fn what_changed_since_it_was_settled_is_refused() {
     let graph = every([16, 16]);
     let weights = weights(&graph);
-    let mut network = Network::settled(&graph, &weights, Precision::Float32).unwrap().unwrap();
+    let mut network = FusedNetwork::settled(&graph, &weights, Precision::Float32).unwrap().unwrap();
     network.infer(&noise(3 * 256)).unwrap();
     network.tensors_mut().load(&weights).unwrap();
     assert!(network.infer(&noise(3 * 256)).is_err());
@@ -288,7 +288,7 @@ fn a_sum_of_joined_maps_with_filling_between_is_refused() {
             let other = normed(b, "other", Conv2d::pointwise(40, 40), x)?;
             b.wire("sum", Add, &[joined, other])
         });
-        assert!(Network::new(&graph).is_err(), "{each:?}");
+        assert!(FusedNetwork::new(&graph).is_err(), "{each:?}");
     }
 }
 
@@ -298,7 +298,7 @@ fn a_second_stem_is_refused() {
         let other = normed(b, "other", Conv2d::new(3, 40, 3), image)?;
         b.wire("sum", Add, &[stem, other])
     });
-    let refused = Network::new(&graph).err().unwrap();
+    let refused = FusedNetwork::new(&graph).err().unwrap();
     assert!(refused.contains("two stems"), "{refused}");
 }
 
@@ -307,10 +307,10 @@ fn a_second_batch_is_like_the_first() {
     let graph = every([16, 16]);
     let weights = weights(&graph);
     let (x, y) = (noise(4 * 3 * 256), [0, 1, 2, 3]);
-    let mut fresh = Network::new(&graph).unwrap();
+    let mut fresh = FusedNetwork::new(&graph).unwrap();
     fresh.tensors_mut().load(&weights).unwrap();
     let expected = fresh.descend(&x, &y).unwrap();
-    let mut used = Network::new(&graph).unwrap();
+    let mut used = FusedNetwork::new(&graph).unwrap();
     used.tensors_mut().load(&weights).unwrap();
     used.descend(&noise(6 * 3 * 256), &[0; 6]).unwrap();
     used.predict(&x).unwrap();
@@ -338,6 +338,6 @@ fn what_has_no_kernel_is_refused_by_name() {
         width: 8,
         skeleton: Default::default(),
     };
-    let refused = Network::new(&assemble(&genotype, &config).unwrap()).err().unwrap();
+    let refused = FusedNetwork::new(&assemble(&genotype, &config).unwrap()).err().unwrap();
     assert!(refused.contains("kernel [7, 7]"), "{refused}");
 }

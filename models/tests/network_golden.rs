@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{Device, Tensor, safetensors};
-use milenas_models::kernels::Form;
+use milenas_models::kernels::Implementation;
 use milenas_models::{Executor, Genotype, Mode, NetworkConfig, Weights, assemble};
 
 use numbers::{GRADIENTS, VALUES, cross_entropy, flat};
@@ -28,7 +28,7 @@ fn assert_close(name: &str, found: &Tensor, expected: &Tensor, tolerance: f32) {
     numbers::assert_close(name, &flat(found), &flat(expected), tolerance);
 }
 
-fn check(file: &str, genotype: &str, form: Form) {
+fn check(file: &str, genotype: &str, form: Implementation) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(file);
     let golden: HashMap<String, Tensor> = safetensors::load(path, &Device::Cpu).unwrap();
     let graph = assemble(&Genotype::named(genotype).unwrap(), &CONFIG).unwrap();
@@ -63,25 +63,25 @@ fn check(file: &str, genotype: &str, form: Form) {
 
 #[test]
 fn darts_v2() {
-    check("network_darts_v2.safetensors", "DARTS_V2", Form::Fast);
+    check("network_darts_v2.safetensors", "DARTS_V2", Implementation::Optimised);
 }
 
 #[test]
 fn darts_v2_by_slow_kernels() {
-    check("network_darts_v2.safetensors", "DARTS_V2", Form::Slow);
+    check("network_darts_v2.safetensors", "DARTS_V2", Implementation::Reference);
 }
 
 #[test]
 fn r101() {
-    check("network_milenas_r101.safetensors", "r101_e50_48_n7r3", Form::Fast);
+    check("network_milenas_r101.safetensors", "r101_e50_48_n7r3", Implementation::Optimised);
 }
 
 #[test]
 fn v2_r2_e100() {
-    check("network_milenas_v2_r2_e100.safetensors", "V2_r2_e100", Form::Fast);
+    check("network_milenas_v2_r2_e100.safetensors", "V2_r2_e100", Implementation::Optimised);
 }
 
 #[test]
 fn gdas2() {
-    check("network_milenas_gdas2.safetensors", "GDAS_MIXED_LEVEL2", Form::Fast);
+    check("network_milenas_gdas2.safetensors", "GDAS_MIXED_LEVEL2", Implementation::Optimised);
 }

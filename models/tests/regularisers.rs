@@ -7,7 +7,7 @@ mod numbers;
 use std::collections::HashMap;
 
 use candle_core::{Device, Tensor};
-use milenas_models::fused::{Network, Regularisers};
+use milenas_models::fused::{FusedNetwork, Regularisers};
 use milenas_models::op::Op;
 use milenas_models::{
     Executor, Genotype, Mode, NetworkConfig, Rng, Skeleton, Trainable, Weights, assemble, cost,
@@ -65,7 +65,7 @@ fn tensor_of(labels: &[u32]) -> Tensor {
 fn agrees(with_auxiliary: bool, extra: &Regularisers<'_>) {
     let trainable = network(with_auxiliary);
     let weights = Weights::init(&trainable.graph, 3).unwrap();
-    let mut fused = Network::for_training(&trainable).unwrap();
+    let mut fused = FusedNetwork::for_training(&trainable).unwrap();
     fused.tensors_mut().load(&weights).unwrap();
 
     let factors = trainable.paths.iter().zip(extra.paths.chunks_exact(BATCH));
@@ -169,7 +169,7 @@ fn a_factor_multiplies_its_image_alone() {
 fn evaluation_knows_nothing_of_them() {
     let trainable = network(true);
     let weights = Weights::init(&trainable.graph, 3).unwrap();
-    let mut fused = Network::for_training(&trainable).unwrap();
+    let mut fused = FusedNetwork::for_training(&trainable).unwrap();
     fused.tensors_mut().load(&weights).unwrap();
     let paths = factors(&trainable);
     fused
@@ -177,15 +177,15 @@ fn evaluation_knows_nothing_of_them() {
         .unwrap();
     fused.tensors().store(&weights).unwrap();
 
-    let mut plain = Network::new(&network(false).graph).unwrap();
+    let mut plain = FusedNetwork::new(&network(false).graph).unwrap();
     plain.tensors_mut().load(&weights).unwrap();
     assert_eq!(fused.predict(&images()).unwrap(), plain.predict(&images()).unwrap());
 }
 
 #[test]
 fn what_the_network_lacks_is_refused() {
-    let mut plain = Network::for_training(&network(false)).unwrap();
-    let wants = |network: &mut Network, extra: &Regularisers<'_>| {
+    let mut plain = FusedNetwork::for_training(&network(false)).unwrap();
+    let wants = |network: &mut FusedNetwork, extra: &Regularisers<'_>| {
         network.descend_with(&images(), &LABELS, extra).unwrap_err().to_string()
     };
     let message = wants(&mut plain, &Regularisers { auxiliary: 0.4, ..Default::default() });

@@ -128,14 +128,14 @@ impl Writer {
 }
 
 /// Tensors of a file, which is whole.
-pub(crate) struct Reader<'a> {
+pub(crate) struct TensorReader<'a> {
     tensors: SafeTensors<'a>,
     /// In order.
     names: Vec<String>,
     place: &'a str,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> TensorReader<'a> {
     /// Reads what [`Writer::finish`] made, and its header; `place` names the file.
     pub(crate) fn open<H: DeserializeOwned>(bytes: &'a [u8], place: &'a str, key: &str) -> Result<(Self, H)> {
         let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(place, e))?;
@@ -155,7 +155,7 @@ impl<'a> Reader<'a> {
         }
         let header = serde_json::from_str(header).map_err(|e| damaged(place, e))?;
         let names = all.into_iter().map(|(name, _)| name).collect();
-        Ok((Reader { tensors, names, place }, header))
+        Ok((TensorReader { tensors, names, place }, header))
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {

@@ -5,7 +5,7 @@ mod cuda;
 use std::collections::HashMap;
 
 use candle_core::{Device as Place, Tensor};
-use milenas_models::fused::{Network, Regularisers};
+use milenas_models::fused::{FusedNetwork, Regularisers};
 use milenas_models::graph::Value;
 use milenas_models::kernels::cuda::Device;
 use milenas_models::{Executor, Graph, Mode, Trainable, Weights};
@@ -24,12 +24,12 @@ pub struct Engine<'a> {
     graph: &'a Graph,
     paths: &'a [Value],
     weights: &'a Weights,
-    form: Form<'a>,
+    form: Backend<'a>,
 }
 
-enum Form<'a> {
+enum Backend<'a> {
     Cuda(Box<CudaNetwork>, &'a mut (dyn Device + 'static)),
-    Fused(Box<Network>),
+    Fused(Box<FusedNetwork>),
     /// Gradients of the last loss, by name.
     Executor(Vec<(&'a str, Vec<f32>)>),
 }
@@ -40,7 +40,7 @@ impl<'a> Engine<'a> {
     /// # Errors
     /// Weights that the graph lacks.
     pub fn new(graph: &'a Graph, weights: &'a Weights) -> Result<Self> {
-        Self::on_cpu(Network::new(graph).ok(), graph, &[], weights)
+        Self::on_cpu(FusedNetwork::new(graph).ok(), graph, &[], weights)
     }
 
     /// With what training alone asks for.
@@ -54,15 +54,15 @@ impl<'a> Engine<'a> {
     ) -> Result<Self> {
         let (graph, paths) = (&network.graph, &network.paths[..]);
         let Some(device) = device else {
-            return Self::on_cpu(Network::for_training(network).ok(), graph, paths, weights);
+            return Self::on_cpu(FusedNetwork::for_training(network).ok(), graph, paths, weights);
         };
         let mut network = CudaNetwork::new(network)?;
         network.load(weights)?;
-        Ok(Engine { graph, paths, weights, form: Form::Cuda(Box::new(network), device) })
+        Ok(Engine { graph, paths, weights, form: Backend::Cuda(Box::new(network), device) })
     }
 
     fn on_cpu(
-        fused: Option<Network>,
+        fused: Option<FusedNetwork>,
         graph: &'a Graph,
         paths: &'a [Value],
         weights: &'a Weights,
@@ -70,24 +70,24 @@ impl<'a> Engine<'a> {
         let form = match fused {
             Some(mut network) => {
                 network.tensors_mut().load(weights)?;
-                Form::Fused(Box::new(network))
+                Backend::Fused(Box::new(network))
             }
-            None => Form::Executor(Vec::new()),
+            None => Backend::Executor(Vec::new()),
         };
         Ok(Engine { graph, paths, weights, form })
     }
 
     /// The fused network, if it is one.
-    pub fn fused(&mut self) -> Option<&mut Network> {
+    pub fn fused(&mut self) -> Option<&mut FusedNetwork> {
         match &mut self.form {
-            Form::Fused(network) => Some(network),
-            Form::Cuda(..) | Form::Executor(_) => None,
+            Backend::Fused(network) => Some(network),
+            Backend::Cuda(..) | Backend::Executor(_) => None,
         }
     }
 
     /// Whether it moves and normalises images itself, so that batches of bytes are less work.
     pub fn takes_bytes(&self) -> bool {
-        matches!(self.form, Form::Cuda(..))
+        matches!(self.form, Backend::Cuda(..))
     }
 
     /// How many paths can be dropped.
@@ -99,11 +99,11 @@ impl<'a> Engine<'a> {
     /// gradients for [`step`](Self::step).
     pub fn gradients(&mut self, batch: &Batch, extra: &Regularisers<'_>) -> Result<(f64, usize)> {
         let gradients = match &mut self.form {
-            Form::Cuda(network, device) => return Ok(network.gradients(*device, batch, extra)?),
-            Form::Fused(network) => {
+            Backend::Cuda(network, device) => return Ok(network.gradients(*device, batch, extra)?),
+            Backend::Fused(network) => {
                 return Ok(network.descend_with(&batch.numbers(), &batch.labels, extra)?);
             }
-            Form::Executor(gradients) => gradients,
+            Backend::Executor(gradients) => gradients,
         };
         let mut factors = HashMap::new();
         for (path, factor) in self.paths.iter().zip(extra.paths.chunks_exact(batch.len())) {
@@ -129,14 +129,14 @@ impl<'a> Engine<'a> {
     /// [`settle`](Self::settle).
     pub fn step(&mut self, sgd: &mut Sgd, config: &SgdConfig, lr: f64) -> Result<()> {
         match &mut self.form {
-            Form::Cuda(network, device) => Ok(network.descend(*device, sgd, config, lr)?),
-            Form::Fused(network) => {
+            Backend::Cuda(network, device) => Ok(network.descend(*device, sgd, config, lr)?),
+            Backend::Fused(network) => {
                 let scale = clip_factor(network.tensors().squared_gradient_norm().sqrt(), config.clip);
                 let step = |index, w: &mut [f32], g: &[f32]| sgd.step(config, lr, scale, index, w, g);
                 network.tensors_mut().for_each_parameter(step);
                 Ok(())
             }
-            Form::Executor(gradients) => {
+            Backend::Executor(gradients) => {
                 let norm = gradients.iter().map(|(_, g)| squared_norm(g)).sum::<f64>().sqrt();
                 let scale = clip_factor(norm, config.clip);
                 for (index, (name, gradient)) in gradients.iter().enumerate() {
@@ -150,8 +150,8 @@ impl<'a> Engine<'a> {
     /// Gives `sgd` the velocities of the last steps.
     pub fn settle(&mut self, sgd: &mut Sgd) -> Result<()> {
         match &mut self.form {
-            Form::Cuda(network, device) => Ok(network.settle(*device, sgd)?),
-            Form::Fused(_) | Form::Executor(_) => Ok(()),
+            Backend::Cuda(network, device) => Ok(network.settle(*device, sgd)?),
+            Backend::Fused(_) | Backend::Executor(_) => Ok(()),
         }
     }
 
@@ -172,8 +172,8 @@ impl<'a> Engine<'a> {
     /// All tensors, each with an index of its own.
     fn each(&mut self, changes: bool, mut visit: impl FnMut(usize, &mut [f32])) -> Result<()> {
         match &mut self.form {
-            Form::Cuda(network, device) => Ok(network.each(*device, changes, visit)?),
-            Form::Fused(network) => {
+            Backend::Cuda(network, device) => Ok(network.each(*device, changes, visit)?),
+            Backend::Fused(network) => {
                 let mut count = 0;
                 let tensors = network.tensors_mut();
                 tensors.for_each_parameter(|index, w, _| {
@@ -184,7 +184,7 @@ impl<'a> Engine<'a> {
                 statistics.for_each(|(index, x)| visit(count + index, x));
                 Ok(())
             }
-            Form::Executor(_) => {
+            Backend::Executor(_) => {
                 for (index, (name, _)) in self.weights.iter().enumerate() {
                     self.weights.modify(name, |w| visit(index, w))?;
                 }
@@ -196,18 +196,18 @@ impl<'a> Engine<'a> {
     /// Puts the weights that it holds back where they came from.
     pub fn store(&mut self) -> Result<()> {
         match &mut self.form {
-            Form::Cuda(network, device) => Ok(network.store(*device, self.weights)?),
-            Form::Fused(network) => Ok(network.tensors().store(self.weights)?),
-            Form::Executor(_) => Ok(()),
+            Backend::Cuda(network, device) => Ok(network.store(*device, self.weights)?),
+            Backend::Fused(network) => Ok(network.tensors().store(self.weights)?),
+            Backend::Executor(_) => Ok(()),
         }
     }
 
     /// Logits of a batch in evaluation mode, a row per image.
     pub fn predict(&mut self, batch: &Batch) -> Result<Vec<Vec<f32>>> {
         let logits = match &mut self.form {
-            Form::Cuda(network, device) => network.predict(*device, batch)?,
-            Form::Fused(network) => network.predict(&batch.numbers())?,
-            Form::Executor(_) => {
+            Backend::Cuda(network, device) => network.predict(*device, batch)?,
+            Backend::Fused(network) => network.predict(&batch.numbers())?,
+            Backend::Executor(_) => {
                 let images: Tensor = batch.tensor()?;
                 let logits = Executor::new(self.graph, self.weights).run(&[images], Mode::Eval)?.remove(0);
                 return Ok(logits.to_vec2()?);

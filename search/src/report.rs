@@ -20,7 +20,7 @@ use head::head;
 use html::{escaped, figure, page, percent, table};
 use mixtures::mixtures;
 pub use read::runs;
-use read::{Epoch, Story};
+use read::{EpochRecord, Story};
 use several::several;
 use svg::{Series, lines, points};
 
@@ -73,7 +73,7 @@ fn one(story: &Story) -> String {
     page(&format!("{kind} {}", story.name()), &body, !story.is_finished())
 }
 
-fn series(story: &Story, name: &str, of: impl Fn(&Epoch) -> Option<f64>) -> Series {
+fn series(story: &Story, name: &str, of: impl Fn(&EpochRecord) -> Option<f64>) -> Series {
     let points = story.epochs.iter().filter_map(|e| Some((e.epoch as f64 + 1.0, of(e)?)));
     Series { name: name.into(), points: points.collect() }
 }
@@ -86,16 +86,16 @@ fn curves(story: &Story) -> String {
     let held = if story.is_search() { "validation" } else { "test" };
     let mut text = chart(
         "Loss",
-        vec![series(story, "training", |e| Some(e.train_loss)), series(story, held, Epoch::loss)],
+        vec![series(story, "training", |e| Some(e.train_loss)), series(story, held, EpochRecord::loss)],
     );
-    let accuracy = |name, of: fn(&Epoch) -> f64| series(story, name, move |e| Some(100.0 * of(e)));
+    let accuracy = |name, of: fn(&EpochRecord) -> f64| series(story, name, move |e| Some(100.0 * of(e)));
     text += &chart(
         "Accuracy, %",
-        vec![accuracy("training", |e| e.train_accuracy), accuracy(held, Epoch::accuracy)],
+        vec![accuracy("training", |e| e.train_accuracy), accuracy(held, EpochRecord::accuracy)],
     );
     text += &chart("Learning rate", vec![series(story, "of the weights", |e| Some(e.lr))]);
     for (title, of) in [
-        ("Entropy of the mixtures", (|e, i| Some(e.entropy?[i])) as fn(&Epoch, usize) -> Option<f64>),
+        ("Entropy of the mixtures", (|e, i| Some(e.entropy?[i])) as fn(&EpochRecord, usize) -> Option<f64>),
         ("Convolutions (n, r)", |e, i| Some(e.convolutions?[i] as f64)),
     ] {
         let reduces = story.config.search.space().is_ok_and(|space| space.has_reduction());
@@ -117,7 +117,7 @@ fn epochs(story: &Story) -> String {
         head.extend(["n", "r", "parameters"]);
         head.extend(entropies);
     }
-    let row = |e: &Epoch| {
+    let row = |e: &EpochRecord| {
         let mut row = vec![
             (e.epoch + 1).to_string(),
             format!("{:.5}", e.lr),
@@ -168,7 +168,7 @@ fn sizes(story: &Story) -> String {
     let name = |n, r| format!("n{n} r{r}");
     let dots: Vec<_> =
         story.sizes.iter().map(|s| (name(s.n, s.r), s.params as f64, 100.0 * s.valid_accuracy)).collect();
-    let row = |s: &read::Size| {
+    let row = |s: &read::SizeRow| {
         let (epoch, accuracy) = ((s.epoch + 1).to_string(), percent(s.valid_accuracy));
         vec![
             name(s.n, s.r),

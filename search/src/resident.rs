@@ -9,12 +9,12 @@ use milenas_models::kernels::cuda::descent::{Descent, Table};
 use milenas_models::kernels::cuda::{Device, Words};
 use milenas_models::{Error, Result};
 
-pub(crate) use self::feed::Feed;
-pub(crate) use self::tensors::{ALIGNMENT, Packing, Tensors};
+pub(crate) use self::feed::BatchBuffers;
+pub(crate) use self::tensors::{ALIGNMENT, DeviceTensors, Packing};
 use crate::optim::{Sgd, SgdConfig};
 
 #[derive(Clone, Copy)]
-struct Memory {
+struct TrainingBuffers {
     /// All parameters, by number.
     weights: Words,
     velocities: Words,
@@ -41,7 +41,7 @@ enum Velocities {
 
 /// Where the newest of everything is.
 pub(crate) struct Resident {
-    memory: Option<Memory>,
+    memory: Option<TrainingBuffers>,
     /// Whether the device has the weights, and whether the host has.
     on_device: bool,
     on_host: bool,
@@ -68,7 +68,7 @@ impl Resident {
     }
 
     /// Takes everything from the device, whose memory will be given back.
-    pub(crate) fn leave(&mut self, device: &mut dyn Device, tensors: &mut Tensors) -> Result<()> {
+    pub(crate) fn leave(&mut self, device: &mut dyn Device, tensors: &mut DeviceTensors) -> Result<()> {
         self.read_gradients(device, tensors)?;
         self.read_weights(device, tensors)?;
         if let (Some(memory), Velocities::Device) = (self.memory, &self.velocities) {
@@ -84,11 +84,11 @@ impl Resident {
     pub(crate) fn alloc(
         &mut self,
         device: &mut dyn Device,
-        tensors: &Tensors,
+        tensors: &DeviceTensors,
         gradients: usize,
     ) -> Result<()> {
         let (words, count) = (tensors.words(), tensors.pieces());
-        self.memory = Some(Memory {
+        self.memory = Some(TrainingBuffers {
             weights: device.alloc(words)?,
             velocities: device.alloc(words)?,
             table: device.alloc(3 * count)?,
@@ -101,7 +101,7 @@ impl Resident {
     }
 
     /// The weights on the device, all of them.
-    pub(crate) fn weights(&mut self, device: &mut dyn Device, tensors: &Tensors) -> Result<Words> {
+    pub(crate) fn weights(&mut self, device: &mut dyn Device, tensors: &DeviceTensors) -> Result<Words> {
         let Some(memory) = self.memory else { return Ok(Words::NONE) };
         if !self.on_device {
             device.write(memory.weights, &tensors.all())?;
@@ -117,7 +117,11 @@ impl Resident {
     }
 
     /// The host gets the gradients.
-    pub(crate) fn read_gradients(&mut self, device: &mut dyn Device, tensors: &mut Tensors) -> Result<()> {
+    pub(crate) fn read_gradients(
+        &mut self,
+        device: &mut dyn Device,
+        tensors: &mut DeviceTensors,
+    ) -> Result<()> {
         if let (Some(memory), Some(packing)) = (self.memory, self.gradients.take()) {
             let mut gradients = vec![0.0; packing.words()];
             device.read(memory.gradients.part(0, gradients.len())?, &mut gradients)?;
@@ -127,7 +131,11 @@ impl Resident {
     }
 
     /// The host gets the weights.
-    pub(crate) fn read_weights(&mut self, device: &mut dyn Device, tensors: &mut Tensors) -> Result<()> {
+    pub(crate) fn read_weights(
+        &mut self,
+        device: &mut dyn Device,
+        tensors: &mut DeviceTensors,
+    ) -> Result<()> {
         if let (Some(memory), false) = (self.memory, self.on_host) {
             let mut values = vec![0.0; tensors.words()];
             device.read(memory.weights, &mut values)?;
@@ -152,7 +160,7 @@ impl Resident {
     pub(crate) fn descend(
         &mut self,
         device: &mut dyn Device,
-        tensors: &Tensors,
+        tensors: &DeviceTensors,
         sgd: &Sgd,
         config: &SgdConfig,
         rate: f64,
@@ -171,7 +179,7 @@ impl Resident {
     pub(crate) fn descend_by(
         &mut self,
         device: &mut dyn Device,
-        tensors: &Tensors,
+        tensors: &DeviceTensors,
         table: Table,
         (sgd, config, rate): (&Sgd, &SgdConfig, f64),
     ) -> Result<()> {
@@ -185,7 +193,7 @@ impl Resident {
     pub(crate) fn ask_to_descend(
         &mut self,
         device: &mut dyn Device,
-        tensors: &Tensors,
+        tensors: &DeviceTensors,
         (table, [norm, rate]): (Table, [Words; 2]),
         (sgd, config): (&Sgd, &SgdConfig),
     ) -> Result<()> {
@@ -210,7 +218,12 @@ impl Resident {
     }
 
     /// `sgd` gets the velocities.
-    pub(crate) fn settle(&mut self, device: &mut dyn Device, tensors: &Tensors, sgd: &mut Sgd) -> Result<()> {
+    pub(crate) fn settle(
+        &mut self,
+        device: &mut dyn Device,
+        tensors: &DeviceTensors,
+        sgd: &mut Sgd,
+    ) -> Result<()> {
         let kept = match (&self.velocities, self.memory) {
             (Velocities::Device, Some(memory)) => {
                 let mut values = vec![0.0; tensors.words()];

@@ -21,15 +21,15 @@ use crate::config::{Config, TrainConfig};
 use crate::data::{Pictures, Whole};
 use crate::{Error, Result};
 
-pub use evaluation::Evaluation;
+pub use evaluation::TestEvaluation;
 pub use folder::{Folder, METRICS, TIMINGS, Timing};
-pub use genotypes::Row;
-pub use inherit::Supernet;
+pub use genotypes::GenotypeRow;
+pub use inherit::TrainedSupernet;
 pub use judgements::judged;
 pub use population::{DRAWS, HISTORY, ORIGIN, PopulationRun, open_population, run_population};
-pub use search::{Found, SearchRun, open_search, run_search};
+pub use search::{SearchResult, SearchRun, open_search, run_search};
 pub use spread::Spread;
-pub use train::{Inherited, Start, TrainRun, Trained, open_train, run_train};
+pub use train::{Inherited, InitialWeights, TrainRun, Trained, open_train, run_train};
 
 /// Images at least this large on a side, or of several sizes, are brought to this side unless one is asked for.
 const DEFAULT_SIDE: usize = 32;

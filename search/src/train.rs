@@ -12,14 +12,14 @@ use serde::Serialize;
 
 use crate::checkpoint::Position;
 use crate::config::Config;
-use crate::data::{Form, Loader, Pictures, Plan};
+use crate::data::{BatchFormat, EpochOrder, Loader, Pictures};
 use crate::engine::{Engine, MaybeDevice};
 use crate::optim::{Ema, Sgd};
 use crate::strategy::Recorder;
 use crate::strategy::finite;
 use crate::tensorboard::Scalars;
 use crate::{Error, Result};
-use checkpoint::Checkpoint;
+use checkpoint::TrainCheckpoint;
 
 /// A line of `metrics.jsonl`.
 #[derive(Clone, Debug, Serialize)]
@@ -63,7 +63,7 @@ impl Scalars for TrainRecord {
 /// What a training is about.
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs)]
-pub struct Task<'a> {
+pub struct TrainTask<'a> {
     pub network: &'a Trainable,
     pub pictures: &'a Pictures,
     pub test: &'a Pictures,
@@ -71,11 +71,11 @@ pub struct Task<'a> {
 }
 
 /// Keeps what a training comes to as it goes.
-pub trait Keeper {
+pub trait TrainCheckpointer {
     /// An epoch is over.
     fn epoch(&mut self, record: &TrainRecord) -> Result<()>;
     /// A point to go on from; the records of all epochs before it have been kept.
-    fn save(&mut self, checkpoint: &Checkpoint) -> Result<()>;
+    fn save(&mut self, checkpoint: &TrainCheckpoint) -> Result<()>;
 }
 
 /// Trains `weights` in place, from their beginning or from a checkpoint, and ends as if there had been no interruption; on a device or,
@@ -84,14 +84,14 @@ pub trait Keeper {
 /// # Errors
 /// No training images, a loss or weight that is not finite, a failure of `keeper`.
 pub fn train(
-    task: &Task<'_>,
+    task: &TrainTask<'_>,
     weights: &Weights,
-    from: Option<Checkpoint>,
+    from: Option<TrainCheckpoint>,
     device: MaybeDevice<'_>,
     recorder: &mut dyn Recorder,
-    keeper: &mut dyn Keeper,
+    keeper: &mut dyn TrainCheckpointer,
 ) -> Result<()> {
-    let Task { network, pictures, test, config } = *task;
+    let TrainTask { network, pictures, test, config } = *task;
     if pictures.is_empty() {
         return Err(Error::Data { problem: "no training image could be read".into() });
     }
@@ -106,11 +106,11 @@ pub fn train(
     for epoch in at.epoch..settings.epochs {
         let start = Instant::now();
         let lr = settings.lr(epoch);
-        let plan = Plan::epoch(&all, settings.batch, settings.steps, config.seed, "train", epoch);
+        let plan = EpochOrder::epoch(&all, settings.batch, settings.steps, config.seed, "train", epoch);
         let steps = plan.steps();
         recorder.begin(epoch, settings.epochs, steps, at.step);
         std::thread::scope(|scope| {
-            let form = Form::new(engine.takes_bytes(), Some(settings.transform(config.augment)));
+            let form = BatchFormat::new(engine.takes_bytes(), Some(settings.transform(config.augment)));
             let batches = Loader::start(scope, pictures, plan.starting_at(at.step), form);
             for (step, batch) in (at.step..).zip(batches) {
                 let mut rng = Rng::new(config.seed, &format!("drop_path/{epoch}/{step}"));
@@ -165,11 +165,11 @@ fn point(
     ema: &Ema,
     position: Position,
     lr: f64,
-) -> Result<Checkpoint> {
+) -> Result<TrainCheckpoint> {
     engine.store()?;
     engine.settle(sgd)?;
     let (sgd, ema) = (sgd.clone(), ema.clone());
-    let checkpoint = Checkpoint { position, weights: weights.detached()?, sgd, ema };
+    let checkpoint = TrainCheckpoint { position, weights: weights.detached()?, sgd, ema };
     match checkpoint.not_finite()? {
         None => Ok(checkpoint),
         Some((what, value)) => {
@@ -198,10 +198,10 @@ pub fn estimate_statistics(
     let all: Vec<usize> = (0..pictures.len()).collect();
     let (mut left, mut round) = (STATISTICS, 0);
     while left > 0 && !all.is_empty() {
-        let plan = Plan::epoch(&all, config.train.batch, left, config.seed, "statistics", round);
+        let plan = EpochOrder::epoch(&all, config.train.batch, left, config.seed, "statistics", round);
         (left, round) = (left - plan.steps(), round + 1);
         std::thread::scope(|scope| {
-            Loader::start(scope, pictures, plan, Form::new(engine.takes_bytes(), None))
+            Loader::start(scope, pictures, plan, BatchFormat::new(engine.takes_bytes(), None))
                 .try_for_each(|batch| engine.gradients(&batch, &Regularisers::default()).map(|_| ()))
         })?;
     }
@@ -217,8 +217,8 @@ fn evaluate_with(engine: &mut Engine<'_>, pictures: &Pictures, batch: usize) -> 
     let all: Vec<usize> = (0..pictures.len()).collect();
     let mut ranked = Vec::new();
     std::thread::scope(|scope| {
-        let plan = Plan::in_order(&all, batch);
-        let form = Form::new(engine.takes_bytes(), None);
+        let plan = EpochOrder::in_order(&all, batch);
+        let form = BatchFormat::new(engine.takes_bytes(), None);
         for batch in Loader::start(scope, pictures, plan, form) {
             let logits = engine.predict(&batch)?;
             ranked.extend(logits.iter().zip(&batch.labels).map(|(row, &label)| Ranked::new(row, label)));

@@ -6,7 +6,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicIsize, Ordering::Relaxed};
 
-use milenas_models::fused::Network;
+use milenas_models::fused::FusedNetwork;
 use milenas_models::{Genotype, NetworkConfig, Rng, Space, Weights, assemble};
 use milenas_search::config::Config;
 use milenas_search::data::Batch;
@@ -135,7 +135,7 @@ fn training(images: usize) -> Vec<Bytes> {
         skeleton: Default::default(),
     };
     let graph = assemble(&Genotype::named("DARTS_V2").unwrap(), &shape).unwrap();
-    let mut network = Network::new(&graph).unwrap();
+    let mut network = FusedNetwork::new(&graph).unwrap();
     network.tensors_mut().load(&Weights::init(&graph, 0).unwrap()).unwrap();
     let config = Config::resolve("paper", None, &[]).unwrap().train.weights;
     let mut sgd = Sgd::new();

@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex};
 
 use milenas_models::fused::Regularisers;
 use milenas_models::input::{InputContract, Resize};
-use milenas_models::kernels::cuda::{Arg, Call, Device, Gemm, Grid, Kept, LANES, Place, Words, places};
+use milenas_models::kernels::cuda::{
+    Arg, Call, CallOrder, Device, Gemm, Kept, LANES, LaunchGrid, Words, places,
+};
 use milenas_models::{Genotype, NetworkConfig, Result, Rng, Skeleton, Space, Trainable, Weights};
 use milenas_search::config::Config;
-use milenas_search::data::{Augment, Batch, Bytes};
+use milenas_search::data::{Augment, Batch, ByteBatch};
 use milenas_search::engine::Engine;
 use milenas_search::optim::{Sgd, SgdConfig};
 use milenas_search::strategy::{Moment, Stepper};
@@ -34,7 +36,7 @@ impl Asked {
     fn longest(&self) -> usize {
         let places = places(&self.calls);
         let (mut lanes, mut lengths) = ([0; LANES], Vec::new());
-        for Place { lane, waits } in &places {
+        for CallOrder { lane, waits } in &places {
             let before = waits.iter().map(|before| lengths[*before]).max().unwrap_or(0);
             lanes[*lane] = before.max(lanes[*lane]) + 1;
             lengths.push(lanes[*lane]);
@@ -95,7 +97,7 @@ impl Device for Counter {
         Ok(())
     }
 
-    unsafe fn launch(&mut self, kernel: &'static str, _: Grid, args: &[Arg]) -> Result<()> {
+    unsafe fn launch(&mut self, kernel: &'static str, _: LaunchGrid, args: &[Arg]) -> Result<()> {
         self.asked.lock().unwrap().calls.push(Call::Launch(kernel, 1, args.to_vec()));
         Ok(())
     }
@@ -113,7 +115,11 @@ fn batch(seed: u64) -> Batch {
     let images: Vec<u8> = (0..2 * contract.len()).map(|_| rng.below(256) as u8).collect();
     let augment = Augment { crop: 0.125, flip: true };
     let moved = images.chunks(contract.len()).map(|image| (image, augment.draw([32, 32], &mut rng)));
-    Batch { images: Bytes::new(moved, &contract).into(), labels: vec![1, seed as u32], shape: [3, 32, 32] }
+    Batch {
+        images: ByteBatch::new(moved, &contract).into(),
+        labels: vec![1, seed as u32],
+        shape: [3, 32, 32],
+    }
 }
 
 /// Other images, labels and weights of the same candidates are the same calls, argument by argument, so that a GPU replays them; a

@@ -8,12 +8,12 @@ use milenas_models::input::{InputContract, Resize};
 use milenas_models::{Rng, Space, Weights};
 use milenas_search::Result;
 use milenas_search::config::{Config, SearchConfig};
-use milenas_search::data::{Augment, Batch, Bytes};
+use milenas_search::data::{Augment, Batch, ByteBatch};
 use milenas_search::optim::{Sgd, SgdConfig};
-use milenas_search::strategy::{Moment, Step, Stepper};
+use milenas_search::strategy::{Moment, StepLosses, Stepper};
 use milenas_search::supernet::cuda::CudaSupernet;
 use milenas_search::supernet::{
-    Alphas, Evaluation, Row, Supernet, SupernetConfig, UpdateFn, Want, new_supernet,
+    Alphas, PassResult, Row, Supernet, SupernetConfig, UpdateFn, Want, new_supernet,
 };
 
 const CONFIG: SupernetConfig = SupernetConfig { channels: 4, layers: 3, ..SupernetConfig::paper(3) };
@@ -37,7 +37,7 @@ fn batch(step: usize, half: &str) -> Batch {
 }
 
 /// What each step saw; the mixture at the end, and then the logits by the running statistics.
-fn steps(net: &mut dyn Supernet, set: &str, count: usize) -> (Vec<Step>, Vec<f32>, Vec<f32>) {
+fn steps(net: &mut dyn Supernet, set: &str, count: usize) -> (Vec<StepLosses>, Vec<f32>, Vec<f32>) {
     let config = Config::resolve("paper", None, &[set.into()]).unwrap().search;
     let (mut stepper, mut alphas) = (Stepper::default(), Alphas::init(&Space::DARTS, 0));
     let mut seen = Vec::new();
@@ -100,7 +100,7 @@ impl Supernet for ByPasses {
         self.0.config()
     }
 
-    fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: Want) -> Result<Evaluation> {
+    fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: Want) -> Result<PassResult> {
         self.0.evaluate_cells(batch, mixture, want)
     }
 
@@ -221,7 +221,7 @@ fn bytes_and_numbers_are_one_pass() {
     let pixels: Vec<u8> = (0..5 * contract.len()).map(|_| rng.below(256) as u8).collect();
     let augment = Augment { crop: 0.25, flip: true };
     let moved = pixels.chunks(contract.len()).map(|image| (image, augment.draw([9, 7], &mut rng)));
-    let images = Bytes::new(moved, &contract).into();
+    let images = ByteBatch::new(moved, &contract).into();
     let bytes = Batch { images, labels: vec![0, 1, 2, 1, 0], shape: [3, 9, 7] };
     let numbers = Batch { images: bytes.numbers().into_owned().into(), ..bytes.clone() };
     let start = new_supernet(&CONFIG, 9, 7, 0, None).unwrap().weights().unwrap();

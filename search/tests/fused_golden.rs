@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use milenas_search::supernet::fused::{FusedSupernet, Images};
+use milenas_search::supernet::fused::{FusedSupernet, ImageBatch};
 use milenas_search::supernet::{CANDIDATES, Mixture, SupernetConfig, Want};
 use safetensors::SafeTensors;
 
@@ -84,8 +84,8 @@ fn assert_close(name: &str, found: &[f32], expected: &[f32], tolerance: f32) {
     assert!(worst <= tolerance * scale, "{name}: differs by {worst:e}, largest element {scale:e}");
 }
 
-fn images(pixels: &[f32]) -> Images<'_> {
-    Images { pixels, height: 16, width: 16 }
+fn images(pixels: &[f32]) -> ImageBatch<'_> {
+    ImageBatch { pixels, height: 16, width: 16 }
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use milenas_models::Rng;
 use milenas_models::Space;
 use milenas_models::kernels::blocked::Level;
-use milenas_search::supernet::fused::{FusedSupernet, Images};
+use milenas_search::supernet::fused::{FusedSupernet, ImageBatch};
 use milenas_search::supernet::{CANDIDATES, Mixture, SupernetConfig, Want};
 
 const CONFIG: SupernetConfig = SupernetConfig {
@@ -43,7 +43,7 @@ fn batch(images: usize, height: usize, width: usize) -> (Vec<f32>, Vec<u32>) {
 /// Loss and all gradients of a pass, in one list.
 fn pass(network: &mut FusedSupernet, size: (usize, usize, usize)) -> Vec<f32> {
     let (pixels, labels) = batch(size.0, size.1, size.2);
-    let images = Images { pixels: &pixels, height: size.1, width: size.2 };
+    let images = ImageBatch { pixels: &pixels, height: size.1, width: size.2 };
     let found = network.evaluate(images, &labels, &mixture(), BOTH).unwrap();
     let mut out = vec![found.loss as f32];
     out.extend(found.mixture_gradient.iter().flatten().flatten());
@@ -95,7 +95,7 @@ fn buffers_of_earlier_sizes_leave_no_trace() {
 fn gradients_equal_finite_differences() {
     for size in [(6, 9, 7), (8, 8, 5), (16, 4, 4)] {
         let (pixels, labels) = batch(size.0, size.1, size.2);
-        let images = Images { pixels: &pixels, height: size.1, width: size.2 };
+        let images = ImageBatch { pixels: &pixels, height: size.1, width: size.2 };
         let mut rng = Rng::new(4, "direction");
         let mut net = network(Level::best());
         let found = net.evaluate(images, &labels, &mixture(), BOTH).unwrap();
@@ -131,7 +131,7 @@ fn gradients_equal_finite_differences() {
 #[test]
 fn mixture_gradient_needs_no_weight_gradients() {
     let (pixels, labels) = batch(3, 8, 8);
-    let images = Images { pixels: &pixels, height: 8, width: 8 };
+    let images = ImageBatch { pixels: &pixels, height: 8, width: 8 };
     let mut net = network(Level::best());
     let both = net.evaluate(images, &labels, &mixture(), BOTH).unwrap();
     let want = Want { weights: false, mixture: true };
@@ -158,7 +158,7 @@ fn filling_lanes_stay_zero_without_gradient() {
 #[test]
 fn prediction_leaves_the_statistics() {
     let (pixels, _) = batch(3, 8, 8);
-    let images = Images { pixels: &pixels, height: 8, width: 8 };
+    let images = ImageBatch { pixels: &pixels, height: 8, width: 8 };
     let mut net = network(Level::best());
     let name = net.tensors().statistic_names()[0].clone();
     let before = net.tensors().get(&name).unwrap();
@@ -167,21 +167,21 @@ fn prediction_leaves_the_statistics() {
     assert_eq!(net.tensors().get(&name).unwrap(), before);
     assert_eq!(net.predict(images, &mixture()).unwrap(), logits);
     // An image's logits do not depend on its batch.
-    let one = Images { pixels: &pixels[..2 * 64], ..images };
+    let one = ImageBatch { pixels: &pixels[..2 * 64], ..images };
     assert_eq!(net.predict(one, &mixture()).unwrap(), logits[..CONFIG.classes]);
 }
 
 #[test]
 fn refusals_say_what_is_wrong() {
     let (pixels, labels) = batch(2, 8, 8);
-    let images = Images { pixels: &pixels, height: 8, width: 8 };
+    let images = ImageBatch { pixels: &pixels, height: 8, width: 8 };
     let mut net = network(Level::best());
     let message = |r: milenas_models::Result<()>| r.unwrap_err().to_string();
     assert!(message(net.tensors_mut().set("stem.0.wieght", &[])).contains("did you mean `stem.0.weight`"));
     assert!(message(net.tensors_mut().set("stem.0.weight", &[1.0])).contains("has 324 elements, found 1"));
-    let small = Images { height: 2, width: 32, ..images };
+    let small = ImageBatch { height: 2, width: 32, ..images };
     assert!(message(net.predict(small, &mixture()).map(drop)).contains("at least 4x4"));
-    let cut = Images { pixels: &pixels[1..], ..images };
+    let cut = ImageBatch { pixels: &pixels[1..], ..images };
     assert!(message(net.predict(cut, &mixture()).map(drop)).contains("multiple of 128"));
     assert!(
         message(net.evaluate(images, &labels[1..], &mixture(), BOTH).map(drop)).contains("one per image")

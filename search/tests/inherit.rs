@@ -1,7 +1,7 @@
 //! A derived network with a supernet's weights computes what the supernet computes with its genotype's candidates alone.
 #![allow(clippy::unwrap_used)]
 
-use milenas_models::fused::Network;
+use milenas_models::fused::FusedNetwork;
 use milenas_models::images::Source;
 use milenas_models::metrics::Scores;
 use milenas_models::{
@@ -9,10 +9,10 @@ use milenas_models::{
 };
 use milenas_search::config::Config;
 use milenas_search::data::Batch;
-use milenas_search::run::{Data, Start, Supernet as Inherited, open_train, run_train};
+use milenas_search::run::{Data, InitialWeights, TrainedSupernet as Inherited, open_train, run_train};
 use milenas_search::strategy::Recorder;
-use milenas_search::strategy::checkpoint::{Checkpoint, Origin, Position};
-use milenas_search::supernet::{Alphas, Mixture, Place, Supernet, SupernetConfig, Want, new_supernet};
+use milenas_search::strategy::checkpoint::{Position, SearchCheckpoint, SearchOrigin};
+use milenas_search::supernet::{Alphas, DeviceSpec, Mixture, Supernet, SupernetConfig, Want, new_supernet};
 use milenas_search::train::{estimate_statistics, evaluate};
 
 const CONFIG: SupernetConfig =
@@ -52,7 +52,7 @@ fn mixture(genotype: &Genotype) -> Mixture {
 fn save(folder: &std::path::Path, net: &mut dyn Supernet, sets: &[String]) {
     let config = Config::resolve("smoke", None, sets).unwrap();
     let alphas = Alphas::init(&Space::DARTS, 0);
-    let checkpoint = Checkpoint {
+    let checkpoint = SearchCheckpoint {
         position: Position::start(1),
         weights: net.weights().unwrap(),
         alphas,
@@ -61,7 +61,7 @@ fn save(folder: &std::path::Path, net: &mut dyn Supernet, sets: &[String]) {
         sizes: Default::default(),
     };
     let path = folder.join("checkpoint.safetensors");
-    checkpoint.save(&path, &Origin { config, data: "made up".into(), device: "cpu".into() }).unwrap();
+    checkpoint.save(&path, &SearchOrigin { config, data: "made up".into(), device: "cpu".into() }).unwrap();
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn the_network_is_the_supernet_with_its_candidates_alone() {
 
         let want = Want { weights: false, mixture: false };
         let expected = net.evaluate(&batch, &mixture(&genotype), want).unwrap();
-        let mut network = Network::new(&graph).unwrap();
+        let mut network = FusedNetwork::new(&graph).unwrap();
         network.tensors_mut().load(&weights).unwrap();
         let (loss, correct) = network.descend(&batch.numbers(), &batch.labels).unwrap();
         assert!((loss - expected.loss).abs() < 1e-4, "seed {seed}: {loss}, {}", expected.loss);
@@ -136,9 +136,9 @@ fn a_training_begins_with_statistics_of_its_images() {
     let estimated = accuracy();
     assert_ne!(born, estimated);
 
-    let start = Start::Supernet(Box::new(supernet));
-    let run =
-        open_train(&folder.path().join("n"), &config, &data, &genotype, &start, Place::Cpu, false).unwrap();
+    let start = InitialWeights::Supernet(Box::new(supernet));
+    let run = open_train(&folder.path().join("n"), &config, &data, &genotype, &start, DeviceSpec::Cpu, false)
+        .unwrap();
     let mut told = None;
     run_train(&data, run, None, &mut Silent, &mut |before, _| told = before).unwrap();
     assert_eq!(told, Some(estimated));

@@ -6,7 +6,7 @@ use std::path::Path;
 use candle_core::Device;
 use milenas_models::{Rng, Space, Weights};
 use milenas_search::data::Batch;
-use milenas_search::strategy::mixture::Pass;
+use milenas_search::strategy::mixture::PassMixture;
 use milenas_search::strategy::{Mixing, MixtureKind};
 use milenas_search::supernet::fused::FusedSupernet;
 use milenas_search::supernet::reference::Reference;
@@ -46,7 +46,8 @@ fn compare(config: SupernetConfig, kind: MixtureKind, sizes: &[(usize, usize, us
     alphas.update(|flat| flat.iter_mut().for_each(|x| *x *= 500.0));
     for (round, &(images, height, width)) in sizes.iter().enumerate() {
         let batch = batch(images, height, width);
-        let pass = Pass::draw(&alphas, &config, Mixing { kind, tau: 1.0 }, || Rng::new(round as u64, "draw"));
+        let pass =
+            PassMixture::draw(&alphas, &config, Mixing { kind, tau: 1.0 }, || Rng::new(round as u64, "draw"));
         let cells: Vec<&[Row]> = pass.cells(&config);
         let what = format!("{config:?}, {kind:?}, round {round}");
         let expected = reference.evaluate_cells(&batch, &cells, BOTH).unwrap();
@@ -133,8 +134,9 @@ fn a_step_moves_all_images_of_a_pack() {
     let config = config(16, 4);
     let batch = batch(8, 8, 8);
     let alphas = Alphas::init(&Space::DARTS, 7).with_edges(7);
-    let pass =
-        Pass::draw(&alphas, &config, Mixing { kind: MixtureKind::Softmax, tau: 1.0 }, || Rng::new(0, "draw"));
+    let pass = PassMixture::draw(&alphas, &config, Mixing { kind: MixtureKind::Softmax, tau: 1.0 }, || {
+        Rng::new(0, "draw")
+    });
     let cells = pass.cells(&config);
     let mut reference = Reference::new(&config, 8, 8, 1).unwrap();
     let mut fused = FusedSupernet::new(config);

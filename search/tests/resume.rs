@@ -7,8 +7,10 @@ use milenas_models::NetworkConfig;
 use milenas_models::images::Source;
 use milenas_search::config::Config;
 use milenas_search::run::Data;
-use milenas_search::strategy::checkpoint::{Checkpoint, Origin};
-use milenas_search::strategy::{Ended, EpochRecord, Keeper, Outcome, Recorder, Task, search};
+use milenas_search::strategy::checkpoint::{SearchCheckpoint, SearchOrigin};
+use milenas_search::strategy::{
+    Ended, EpochRecord, Recorder, SearchCheckpointer, SearchOutcome, SearchTask, search,
+};
 use milenas_search::supernet::{SupernetConfig, new_supernet};
 use milenas_search::{Error, Result};
 
@@ -34,21 +36,21 @@ impl Recorder for Silent {
 /// Keeps lines and the last checkpoint, dies at the save that `lives` counts down to, and is out of time when it has been
 /// asked as often as it has `patience`.
 struct Mortal<'a> {
-    origin: &'a Origin,
+    origin: &'a SearchOrigin,
     lives: usize,
     patience: Cell<usize>,
     lines: Vec<String>,
     kept: Option<Vec<u8>>,
 }
 
-impl Keeper for Mortal<'_> {
+impl SearchCheckpointer for Mortal<'_> {
     fn epoch(&mut self, record: &EpochRecord) -> Result<()> {
         self.lines.truncate(record.epoch);
         self.lines.push(serde_json::to_string(record).unwrap());
         Ok(())
     }
 
-    fn save(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+    fn save(&mut self, checkpoint: &SearchCheckpoint) -> Result<()> {
         if self.lives == 0 {
             return Err(Error::Data { problem: "killed".into() });
         }
@@ -64,14 +66,14 @@ impl Keeper for Mortal<'_> {
 }
 
 impl Mortal<'_> {
-    fn new(origin: &Origin, lives: usize) -> Mortal<'_> {
+    fn new(origin: &SearchOrigin, lives: usize) -> Mortal<'_> {
         Mortal { origin, lives, patience: Cell::new(usize::MAX), lines: Vec::new(), kept: None }
     }
 }
 
-fn origin(data: &Data, sets: &[&str]) -> Origin {
+fn origin(data: &Data, sets: &[&str]) -> SearchOrigin {
     let sets: Vec<String> = TINY.iter().chain(sets).map(ToString::to_string).collect();
-    Origin {
+    SearchOrigin {
         config: Config::resolve("smoke", None, &sets).unwrap(),
         data: data.train.fingerprint(),
         device: "cpu".into(),
@@ -83,7 +85,7 @@ fn digits() -> Data {
 }
 
 /// A part of a search's life, in a supernet of its own.
-fn live(data: &Data, keeper: &mut Mortal<'_>) -> Result<Outcome> {
+fn live(data: &Data, keeper: &mut Mortal<'_>) -> Result<SearchOutcome> {
     let config = &keeper.origin.config;
     let shape = SupernetConfig {
         channels: config.search.channels,
@@ -93,7 +95,7 @@ fn live(data: &Data, keeper: &mut Mortal<'_>) -> Result<Outcome> {
         ..SupernetConfig::paper(10)
     };
     let mut net = new_supernet(&shape, 8, 8, config.seed, None)?;
-    let from = keeper.kept.as_ref().map(|bytes| Checkpoint::from_bytes(bytes, "kept", keeper.origin));
+    let from = keeper.kept.as_ref().map(|bytes| SearchCheckpoint::from_bytes(bytes, "kept", keeper.origin));
     let evaluation = NetworkConfig {
         channels: 2,
         layers: 3,
@@ -105,7 +107,7 @@ fn live(data: &Data, keeper: &mut Mortal<'_>) -> Result<Outcome> {
     };
     search(
         &mut *net,
-        &Task { pictures: &data.train, config, evaluation },
+        &SearchTask { pictures: &data.train, config, evaluation },
         from.transpose()?,
         &mut Silent,
         keeper,
@@ -165,8 +167,8 @@ fn only_its_own_search_goes_on_from_a_checkpoint() {
     let mut keeper = Mortal::new(&origin, 1);
     live(&data, &mut keeper).unwrap_err();
     let bytes = keeper.kept.unwrap();
-    let refused = |bytes: &[u8], origin: &Origin| {
-        Checkpoint::from_bytes(bytes, "x.safetensors", origin).unwrap_err().to_string()
+    let refused = |bytes: &[u8], origin: &SearchOrigin| {
+        SearchCheckpoint::from_bytes(bytes, "x.safetensors", origin).unwrap_err().to_string()
     };
 
     let mut other = origin.clone();
@@ -177,12 +179,12 @@ fn only_its_own_search_goes_on_from_a_checkpoint() {
     );
     other = origin.clone();
     other.config.search.checkpoint_steps = 5;
-    Checkpoint::from_bytes(&bytes, "x", &other).unwrap();
+    SearchCheckpoint::from_bytes(&bytes, "x", &other).unwrap();
     let mut pictures = data.train.clone();
     pictures.images.pixels[5] ^= 1;
     other.data = pictures.fingerprint();
     assert!(refused(&bytes, &other).contains("other images"));
-    other = Origin { device: "cuda".into(), ..origin.clone() };
+    other = SearchOrigin { device: "cuda".into(), ..origin.clone() };
     let message = refused(&bytes, &other);
     assert!(
         message.contains("computed on cpu, cuda was asked for") && message.contains("--device cpu"),
@@ -216,7 +218,7 @@ fn a_number_that_is_not_finite_stops_the_search_and_is_never_kept() {
         assert!(message.contains(expected) && message.contains("--set search.weights.lr="), "{message}");
         assert_eq!(keeper.kept.is_some(), kept, "{lr}");
         if let Some(bytes) = keeper.kept {
-            let kept = Checkpoint::from_bytes(&bytes, "kept", &origin).unwrap();
+            let kept = SearchCheckpoint::from_bytes(&bytes, "kept", &origin).unwrap();
             assert_eq!((kept.position.step, kept.not_finite().unwrap()), (1, None));
         }
     }

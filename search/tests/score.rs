@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use candle_core::{Device, Tensor, Var};
-use milenas_models::fused::{Network, Rooms};
+use milenas_models::fused::{FusedNetwork, Rooms};
 use milenas_models::op::Op;
 use milenas_models::{
     Executor, Genotype, Graph, Mode, NetworkConfig, Rng, Skeleton, Space, Weights, assemble,
@@ -22,8 +22,8 @@ fn noise(count: usize, side: usize) -> Vec<f32> {
     (0..count * 3 * side * side).map(|_| rng.uniform(-1.0, 1.0)).collect()
 }
 
-fn fast(graph: &Graph, weights: &Weights) -> Network {
-    let mut network = Network::new(graph).unwrap();
+fn fast(graph: &Graph, weights: &Weights) -> FusedNetwork {
+    let mut network = FusedNetwork::new(graph).unwrap();
     network.tensors_mut().load(weights).unwrap();
     network
 }

@@ -6,7 +6,7 @@ mod host;
 
 use milenas_models::{Rng, Space};
 use milenas_search::data::Batch;
-use milenas_search::strategy::mixture::Pass;
+use milenas_search::strategy::mixture::PassMixture;
 use milenas_search::strategy::{Mixing, MixtureKind};
 use milenas_search::supernet::cuda::CudaSupernet;
 use milenas_search::supernet::fused::FusedSupernet;
@@ -31,9 +31,11 @@ fn pair([height, width]: [usize; 2]) -> (Reference, FusedSupernet) {
     (reference, fused)
 }
 
-fn sample(seed: u64) -> Pass {
+fn sample(seed: u64) -> PassMixture {
     let alphas = Alphas::init(&Space::DARTS, seed);
-    Pass::draw(&alphas, &CONFIG, Mixing { kind: MixtureKind::Gumbel, tau: 1.0 }, || Rng::new(seed, "draw"))
+    PassMixture::draw(&alphas, &CONFIG, Mixing { kind: MixtureKind::Gumbel, tau: 1.0 }, || {
+        Rng::new(seed, "draw")
+    })
 }
 
 /// Some candidates of an edge, at random; on some edges none.

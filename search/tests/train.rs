@@ -4,11 +4,13 @@
 use milenas_models::images::Source;
 use milenas_models::{Executor, Genotype, Mode, NetworkConfig, Trainable, Weights};
 use milenas_search::config::Config;
-use milenas_search::data::Plan;
+use milenas_search::data::EpochOrder;
 use milenas_search::run::Data;
 use milenas_search::strategy::Recorder;
-use milenas_search::train::checkpoint::{Checkpoint, Origin};
-use milenas_search::train::{Keeper, Task, TrainRecord, estimate_statistics, evaluate, train};
+use milenas_search::train::checkpoint::{TrainCheckpoint, TrainOrigin};
+use milenas_search::train::{
+    TrainCheckpointer, TrainRecord, TrainTask, estimate_statistics, evaluate, train,
+};
 use milenas_search::{Error, Result};
 
 const TINY: [&str; 7] = [
@@ -51,20 +53,20 @@ impl Recorder for Silent {
 
 /// Keeps lines and the last checkpoint, and dies at the save that `lives` counts down to.
 struct Mortal<'a> {
-    origin: &'a Origin,
+    origin: &'a TrainOrigin,
     lives: usize,
     lines: Vec<String>,
     kept: Option<Vec<u8>>,
 }
 
-impl Keeper for Mortal<'_> {
+impl TrainCheckpointer for Mortal<'_> {
     fn epoch(&mut self, record: &TrainRecord) -> Result<()> {
         self.lines.truncate(record.epoch);
         self.lines.push(serde_json::to_string(record).unwrap());
         Ok(())
     }
 
-    fn save(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+    fn save(&mut self, checkpoint: &TrainCheckpoint) -> Result<()> {
         if self.lives == 0 {
             return Err(Error::Data { problem: "killed".into() });
         }
@@ -85,9 +87,9 @@ fn digits(config: &Config) -> Data {
     data
 }
 
-fn origin(data: &Data, config: Config, genotype: &str) -> Origin {
+fn origin(data: &Data, config: Config, genotype: &str) -> TrainOrigin {
     let genotype = Genotype::named(genotype).unwrap();
-    Origin {
+    TrainOrigin {
         config,
         data: data.train.fingerprint(),
         device: "cpu".into(),
@@ -112,8 +114,8 @@ fn live(data: &Data, keeper: &mut Mortal<'_>) -> Result<(Trainable, Weights)> {
     };
     let network = Trainable::assemble(&keeper.origin.genotype, &shape, settings.auxiliary > 0.0)?;
     let weights = Weights::init(&network.graph, config.seed)?;
-    let from = keeper.kept.as_ref().map(|bytes| Checkpoint::from_bytes(bytes, "kept", keeper.origin));
-    let task = Task { network: &network, pictures: &data.train, test: &data.test, config };
+    let from = keeper.kept.as_ref().map(|bytes| TrainCheckpoint::from_bytes(bytes, "kept", keeper.origin));
+    let task = TrainTask { network: &network, pictures: &data.train, test: &data.test, config };
     train(&task, &weights, from.transpose()?, None, &mut Silent, keeper)?;
     Ok((network, weights))
 }
@@ -122,7 +124,7 @@ fn bytes(weights: &Weights) -> Vec<u8> {
     weights.to_bytes(Default::default()).unwrap()
 }
 
-fn mortal(origin: &Origin, lives: usize) -> Mortal<'_> {
+fn mortal(origin: &TrainOrigin, lives: usize) -> Mortal<'_> {
     Mortal { origin, lives, lines: Vec::new(), kept: None }
 }
 
@@ -163,7 +165,7 @@ fn what_is_measured_is_what_is_kept() {
         let origin = origin(&data, config, "DARTS_V2");
         let mut keeper = mortal(&origin, usize::MAX);
         let (network, weights) = live(&data, &mut keeper).unwrap();
-        let last = Checkpoint::from_bytes(&keeper.kept.unwrap(), "kept", &origin).unwrap();
+        let last = TrainCheckpoint::from_bytes(&keeper.kept.unwrap(), "kept", &origin).unwrap();
         assert_eq!(bytes(&last.weights) != bytes(&weights), mean, "the mean is not the last weights");
         let ranked = evaluate(&network.graph, &weights, &data.test, 7).unwrap();
         let right = ranked.iter().filter(|r| r.rank == 0).count();
@@ -202,10 +204,10 @@ fn only_its_own_training_goes_on_from_a_checkpoint() {
     let mut keeper = mortal(&origin, 1);
     assert!(live(&data, &mut keeper).is_err());
     let bytes = keeper.kept.unwrap();
-    let refused = |change: &dyn Fn(&mut Origin)| {
+    let refused = |change: &dyn Fn(&mut TrainOrigin)| {
         let mut other = origin.clone();
         change(&mut other);
-        Checkpoint::from_bytes(&bytes, "x.safetensors", &other).unwrap_err().to_string()
+        TrainCheckpoint::from_bytes(&bytes, "x.safetensors", &other).unwrap_err().to_string()
     };
     let message = refused(&|other| other.config.train.drop_path = 0.2);
     assert!(message.contains("`train.drop_path` is 0.0 there and 0.2 now"), "{message}");
@@ -219,8 +221,9 @@ fn only_its_own_training_goes_on_from_a_checkpoint() {
     );
     let mut same = origin.clone();
     same.config.train.checkpoint_steps = 9;
-    Checkpoint::from_bytes(&bytes, "x", &same).unwrap();
-    let message = Checkpoint::from_bytes(&bytes[..bytes.len() / 2], "x", &origin).unwrap_err().to_string();
+    TrainCheckpoint::from_bytes(&bytes, "x", &same).unwrap();
+    let message =
+        TrainCheckpoint::from_bytes(&bytes[..bytes.len() / 2], "x", &origin).unwrap_err().to_string();
     assert!(message.contains("damaged"), "{message}");
 }
 
@@ -262,7 +265,7 @@ fn estimated_statistics_are_those_of_the_images() {
     };
     let network = Trainable::assemble(&Genotype::named("DARTS_V2").unwrap(), &shape, false).unwrap();
     let weights = Weights::init(&network.graph, 3).unwrap();
-    let images = Plan::batch(&pictures, &some).tensor().unwrap();
+    let images = EpochOrder::batch(&pictures, &some).tensor().unwrap();
     let logits = |mode: Mode| -> Vec<f32> {
         // A pass in training mode moves statistics, so each has weights of its own.
         let own = weights.detached().unwrap();

@@ -9,9 +9,9 @@ use std::path::Path;
 use milenas_export::onnx::schema::tensor_shape_proto::dimension::Value;
 use milenas_export::onnx::schema::{ModelProto, type_proto};
 use milenas_infer::Error;
-use milenas_infer::model::{Classifier, Options};
+use milenas_infer::model::{Classifier, ClassifierOptions};
 use milenas_infer::recipe::Recipe;
-use milenas_infer::runtime::{Choice, Kind};
+use milenas_infer::runtime::{RuntimeConfig, RuntimeKind};
 use milenas_models::Rng;
 use milenas_models::fused::Precision;
 use milenas_tests::{run, succeed};
@@ -21,9 +21,9 @@ use prost::Message;
 const IMAGES: usize = 5;
 const SMALL: &str = "--channels 4 --layers 3 --size 16 --seed 1";
 
-fn load(path: &Path, kind: Kind, recipe: &Recipe) -> Option<Classifier> {
-    let runtime = Choice { kind, ..Choice::default() };
-    let options = Options { runtime, recipe: recipe.clone(), features: false };
+fn load(path: &Path, kind: RuntimeKind, recipe: &Recipe) -> Option<Classifier> {
+    let runtime = RuntimeConfig { kind, ..RuntimeConfig::default() };
+    let options = ClassifierOptions { runtime, recipe: recipe.clone(), features: false };
     match Classifier::load(path, &options) {
         Ok(model) => Some(model),
         Err(error @ Error::Unavailable { .. }) => {
@@ -78,7 +78,7 @@ fn every_runtime_gives_the_same_answers() {
     for genotype in ["DARTS_V2", "AmoebaNet"] {
         for (form, tolerance) in &forms {
             succeed(folder.path(), &format!("milenas-export {genotype} {SMALL} {form} -o model.onnx"));
-            let native = load(&path, Kind::Native, &Recipe::default()).unwrap();
+            let native = load(&path, RuntimeKind::Native, &Recipe::default()).unwrap();
             let expected = probabilities(&native);
             // Of these, the fused kernels run DARTS_V2 without quantisation or another reader's operators; else it is told.
             let slow = ["AmoebaNet", "--int8", "--target onnxruntime", "--target candle-onnx"];
@@ -86,8 +86,8 @@ fn every_runtime_gives_the_same_answers() {
             assert_eq!(native.notes.len(), usize::from(slow), "{genotype} {form}: {:?}", native.notes);
             // candle-onnx refuses a convolution whose steps down and across differ, which AmoebaNet's 7x1 and 1x7 do.
             let candle = form.contains("candle-onnx") && genotype == "DARTS_V2";
-            let candle = candle.then_some(Kind::CandleOnnx);
-            for kind in [Kind::Ort, Kind::Tract].into_iter().chain(candle) {
+            let candle = candle.then_some(RuntimeKind::CandleOnnx);
+            for kind in [RuntimeKind::Ort, RuntimeKind::Tract].into_iter().chain(candle) {
                 let Some(model) = load(&path, kind, &Recipe::default()) else { continue };
                 assert!(model.notes.is_empty());
                 let what = format!("{genotype} {form}, {}", kind.name());
@@ -123,7 +123,7 @@ fn a_file_without_card_is_run_as_the_user_says() {
     succeed(root, &format!("milenas-export DARTS_V2 {SMALL} -o own.onnx"));
     foreign(&own, &fixed, false);
     foreign(&own, &open, true);
-    let model = load(&own, Kind::Native, &Recipe::default()).unwrap();
+    let model = load(&own, RuntimeKind::Native, &Recipe::default()).unwrap();
     let expected = probabilities(&model);
     let said = Recipe {
         size: Some([16, 16]),
@@ -131,9 +131,12 @@ fn a_file_without_card_is_run_as_the_user_says() {
         std: Some(model.input.std.clone()),
         ..Recipe::default()
     };
-    for (path, kind) in
-        [(&fixed, Kind::Native), (&fixed, Kind::Ort), (&open, Kind::Ort), (&open, Kind::Tract)]
-    {
+    for (path, kind) in [
+        (&fixed, RuntimeKind::Native),
+        (&fixed, RuntimeKind::Ort),
+        (&open, RuntimeKind::Ort),
+        (&open, RuntimeKind::Tract),
+    ] {
         let Some(model) = load(path, kind, &said) else { continue };
         assert_eq!((model.labels.len(), model.labels[9].as_str()), (10, "class_9"));
         let [crop, outputs] = &model.notes[..] else { panic!("{:?}", model.notes) };
@@ -185,8 +188,8 @@ fn bf16_is_had_by_name_from_the_native_kernels_alone() {
     succeed(root, &format!("milenas-export DARTS_V2 {SMALL} -o model.onnx"));
     succeed(root, &format!("milenas-export DARTS_V2 {SMALL} --int8 --calibrate digits -o int8.onnx"));
     let [exact, rounded] = [Precision::Float32, Precision::Bf16].map(|precision| {
-        let runtime = Choice { precision, ..Choice::default() };
-        let options = Options { runtime, recipe: Recipe::default(), features: false };
+        let runtime = RuntimeConfig { precision, ..RuntimeConfig::default() };
+        let options = ClassifierOptions { runtime, recipe: Recipe::default(), features: false };
         probabilities(&Classifier::load(&root.join("model.onnx"), &options).unwrap())
     });
     assert_ne!(exact, rounded);

@@ -19,7 +19,7 @@ use serde::Serialize;
 pub use ranges::Method;
 
 use crate::onnx::Integers;
-use crate::verify::Network;
+use crate::verify::NetworkRef;
 use crate::{Result, Target};
 
 /// How to round, and what it may cost.
@@ -41,7 +41,7 @@ pub struct Int8<'a> {
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Outcome {
+pub struct Int8Report {
     /// How ranges were chosen.
     pub method: Method,
     /// Images for them.
@@ -68,11 +68,11 @@ pub struct Sensitive {
 }
 
 /// A network that reads, holds and gives what eight bits can, with the parameters that are integers.
-pub(crate) struct Quantized {
+pub(crate) struct QuantizedNetwork {
     pub(crate) graph: Graph,
     pub(crate) weights: Weights,
     pub(crate) integers: BTreeMap<String, Integers>,
-    pub(crate) outcome: Outcome,
+    pub(crate) outcome: Int8Report,
 }
 
 /// How many images tell which layers are sensitive.
@@ -82,13 +82,13 @@ const PROBES: usize = 32;
 ///
 /// # Errors
 /// Images that do not fit the network.
-pub(crate) fn quantize(network: Network, int8: &Int8, target: Target) -> Result<Quantized> {
+pub(crate) fn quantize(network: NetworkRef, int8: &Int8, target: Target) -> Result<QuantizedNetwork> {
     let wider = match target {
         Target::OnnxRuntime => widen::widen(network)?,
         Target::Portable | Target::CandleOnnx => None,
     };
     let plain = top1(network, int8)?;
-    let network = wider.as_ref().map_or(network, |(graph, weights)| Network { graph, weights });
+    let network = wider.as_ref().map_or(network, |(graph, weights)| NetworkRef { graph, weights });
     let ranges = ranges::observe(network, int8.calibration, int8.method)?;
     let layers = rewrite::layers(network.graph);
     let without = |floats: &[Sensitive]| {
@@ -102,7 +102,7 @@ pub(crate) fn quantize(network: Network, int8: &Int8, target: Target) -> Result<
         let sorted = order.as_deref().unwrap_or_default();
         let floats = &sorted[..count.min(sorted.len())];
         let found = without(floats)?;
-        let accuracy = [plain, top1(Network { graph: &found.graph, weights: &found.weights }, int8)?];
+        let accuracy = [plain, top1(NetworkRef { graph: &found.graph, weights: &found.weights }, int8)?];
         (int8.progress)(&format!(
             "int8, {} of {} convolutions in float32: top-1 {:.2} %, float32 {plain:.2} %",
             floats.len(),
@@ -110,7 +110,7 @@ pub(crate) fn quantize(network: Network, int8: &Int8, target: Target) -> Result<
             accuracy[1]
         ));
         if plain - accuracy[1] <= int8.gate || floats.len() == layers.len() {
-            let outcome = Outcome {
+            let outcome = Int8Report {
                 method: int8.method,
                 calibration_images: images(int8.calibration),
                 holdout_images: int8.labels.len(),
@@ -120,7 +120,7 @@ pub(crate) fn quantize(network: Network, int8: &Int8, target: Target) -> Result<
                 floats: floats.to_vec(),
             };
             let rewrite::Rewritten { graph, weights, integers } = found;
-            return Ok(Quantized { graph, weights, integers, outcome });
+            return Ok(QuantizedNetwork { graph, weights, integers, outcome });
         }
         if order.is_none() {
             order = Some(sensitivities(network, int8, &layers, &ranges)?);
@@ -135,7 +135,7 @@ fn images(batches: &[Vec<Tensor>]) -> usize {
 
 /// Every layer by what rounding it alone does to the results, most first.
 fn sensitivities(
-    network: Network,
+    network: NetworkRef,
     int8: &Int8,
     layers: &[String],
     ranges: &[(f32, f32)],
@@ -154,7 +154,7 @@ fn sensitivities(
     for layer in layers {
         let alone =
             rewrite::rewrite(network.graph, network.weights, ranges, &HashSet::from([layer.as_str()]))?;
-        let found = results(Network { graph: &alone.graph, weights: &alone.weights }, &probes)?;
+        let found = results(NetworkRef { graph: &alone.graph, weights: &alone.weights }, &probes)?;
         let error: f64 = expected.iter().zip(&found).map(|(a, b)| (a - b) * (a - b)).sum();
         order.push(Sensitive { layer: layer.clone(), error: error / scale.max(f64::MIN_POSITIVE) });
     }
@@ -163,7 +163,7 @@ fn sensitivities(
 }
 
 /// The numbers of the first result, image by image.
-fn results(network: Network, batches: &[Vec<Tensor>]) -> Result<Vec<f64>> {
+fn results(network: NetworkRef, batches: &[Vec<Tensor>]) -> Result<Vec<f64>> {
     let of_batch = |inputs: &Vec<Tensor>| -> Result<Vec<f32>> {
         let results = Executor::new(network.graph, network.weights).run(inputs, Mode::Eval)?;
         let first = results.first().map(|x| x.flatten_all()?.to_vec1()).transpose();
@@ -174,7 +174,7 @@ fn results(network: Network, batches: &[Vec<Tensor>]) -> Result<Vec<f64>> {
 }
 
 /// Percent of the holdout whose largest result is that of its class.
-fn top1(network: Network, int8: &Int8) -> Result<f64> {
+fn top1(network: NetworkRef, int8: &Int8) -> Result<f64> {
     let numbers = results(network, int8.holdout)?;
     let count = int8.labels.len().max(1);
     let rows = numbers.chunks_exact((numbers.len() / count).max(1));

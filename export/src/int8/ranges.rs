@@ -5,7 +5,7 @@ use std::str::FromStr;
 use candle_core::Tensor;
 use milenas_models::{Error, Executor, Graph, Mode, Result, Weights};
 
-use crate::verify::Network;
+use crate::verify::NetworkRef;
 
 /// Bins of a histogram; a power of two times the levels.
 const BINS: usize = 2048;
@@ -65,7 +65,11 @@ struct Histogram {
 ///
 /// # Errors
 /// Inputs that do not fit the graph.
-pub(super) fn observe(network: Network, inputs: &[Vec<Tensor>], method: Method) -> Result<Vec<(f32, f32)>> {
+pub(super) fn observe(
+    network: NetworkRef,
+    inputs: &[Vec<Tensor>],
+    method: Method,
+) -> Result<Vec<(f32, f32)>> {
     let wires = network.graph.nodes().len();
     let mut seen = vec![Histogram { low: 0.0, high: 0.0, bins: Vec::new() }; wires];
     each(network.graph, network.weights, inputs, &mut |i, x| {
@@ -199,7 +203,7 @@ mod tests {
         numbers.push(40.0);
         let x = Tensor::from_vec(numbers, (4001, 1, 1, 1), &Device::Cpu).unwrap();
         let (graph, weights) = (b.finish().unwrap(), Weights::default());
-        observe(Network { graph: &graph, weights: &weights }, &[vec![x]], method).unwrap()
+        observe(NetworkRef { graph: &graph, weights: &weights }, &[vec![x]], method).unwrap()
     }
 
     #[test]

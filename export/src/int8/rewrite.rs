@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use candle_core::{Device, Tensor};
 use milenas_models::graph::{Builder, Graph, Node, Value};
-use milenas_models::op::{Conv2d, FakeQuantize, Op, Role};
+use milenas_models::op::{Conv2d, FakeQuantize, Op, ParamRole};
 use milenas_models::{Result, Weights};
 
 use crate::onnx::Integers;
@@ -48,7 +48,7 @@ pub(super) fn rewrite(
     ranges: &[(f32, f32)],
     rounded: &HashSet<&str>,
 ) -> Result<Rewritten> {
-    let plan = Plan::of(graph, ranges, rounded);
+    let plan = QuantizationPlan::of(graph, ranges, rounded);
     let mut b = Builder::new();
     let mut numbers = Numbers { weights: weights.clone(), integers: BTreeMap::new() };
     // Of each wire, what its node writes and what its readers read.
@@ -94,11 +94,11 @@ pub(super) fn rewrite(
 }
 
 /// Which wires are rounded, to which grid.
-struct Plan {
+struct QuantizationPlan {
     grids: Vec<Option<FakeQuantize>>,
 }
 
-impl Plan {
+impl QuantizationPlan {
     fn of(graph: &Graph, ranges: &[(f32, f32)], rounded: &HashSet<&str>) -> Self {
         let suits = on_integers(graph, rounded);
         let groups = groups(graph);
@@ -119,7 +119,7 @@ impl Plan {
             let (low, high) = of_group[&groups[value.index()]];
             (needed && !only_rectified && !readers.is_empty()).then(|| FakeQuantize::over(low, high))
         };
-        Plan { grids: graph.values().map(grid).collect() }
+        QuantizationPlan { grids: graph.values().map(grid).collect() }
     }
 
     fn grid(&self, value: Value) -> Option<FakeQuantize> {
@@ -181,8 +181,8 @@ struct Numbers {
 impl Numbers {
     /// Rounds weight and bias of a convolution whose input is integers times `scale`.
     fn round(&mut self, node: &Node, conv: &Conv2d, scale: f32) -> Result<()> {
-        let weight = numbers(&self.weights, node, Role::Weight)?;
-        let bias = conv.bias.then(|| numbers(&self.weights, node, Role::Bias)).transpose()?;
+        let weight = numbers(&self.weights, node, ParamRole::Weight)?;
+        let bias = conv.bias.then(|| numbers(&self.weights, node, ParamRole::Bias)).transpose()?;
         let most = if conv.groups == 1 { DENSE } else { DEPTHWISE };
         let channels = weight.chunks_exact(weight.len() / conv.out_channels);
         let scales = channels.enumerate().map(|(c, weight)| {
@@ -191,14 +191,19 @@ impl Numbers {
             (largest / most).max(shift / (scale * BIAS)).max(1e-12)
         });
         let scales: Vec<f32> = scales.collect();
-        self.set(node, Role::Weight, &weight, Integers::Int8(scales.clone()))?;
+        self.set(node, ParamRole::Weight, &weight, Integers::Int8(scales.clone()))?;
         if let Some(bias) = bias {
-            self.set(node, Role::Bias, &bias, Integers::Int32(scales.iter().map(|s| s * scale).collect()))?;
+            self.set(
+                node,
+                ParamRole::Bias,
+                &bias,
+                Integers::Int32(scales.iter().map(|s| s * scale).collect()),
+            )?;
         }
         Ok(())
     }
 
-    fn set(&mut self, node: &Node, role: Role, numbers: &[f32], integers: Integers) -> Result<()> {
+    fn set(&mut self, node: &Node, role: ParamRole, numbers: &[f32], integers: Integers) -> Result<()> {
         let Some(param) = node.params.iter().find(|p| p.role == role) else { return Ok(()) };
         let (Integers::Int8(scales) | Integers::Int32(scales)) = &integers;
         let inner = numbers.len() / scales.len();

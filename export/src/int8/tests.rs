@@ -25,7 +25,7 @@ fn prepared(source: &Graph) -> (Graph, Weights, Vec<Vec<Tensor>>) {
     (graph, numbers, inputs)
 }
 
-fn rounded(network: Network, inputs: &[Vec<Tensor>], method: Method) -> rewrite::Rewritten {
+fn rounded(network: NetworkRef, inputs: &[Vec<Tensor>], method: Method) -> rewrite::Rewritten {
     let ranges = ranges::observe(network, inputs, method).unwrap();
     let layers = rewrite::layers(network.graph);
     let all = layers.iter().map(String::as_str).collect();
@@ -42,14 +42,14 @@ fn grid(graph: &Graph, value: Value) -> Option<&FakeQuantize> {
 
 fn assert_comes_back(source: &Graph) {
     let (graph, numbers, inputs) = prepared(source);
-    let found = rounded(Network { graph: &graph, weights: &numbers }, &inputs, Method::MinMax);
+    let found = rounded(NetworkRef { graph: &graph, weights: &numbers }, &inputs, Method::MinMax);
     found.graph.check().unwrap();
-    let format = onnx::Format { integers: found.integers.clone(), ..onnx::Format::default() };
+    let format = onnx::OnnxFormat { integers: found.integers.clone(), ..onnx::OnnxFormat::default() };
     let file = onnx::encode_as(&found.graph, &found.weights, &BTreeMap::new(), &format).unwrap();
     let back = onnx::decode(&file, "memory").unwrap();
     assert_eq!(back.graph, found.graph);
     let pair = [(&found.graph, &found.weights), (&back.graph, &back.weights)];
-    let [a, b] = pair.map(|(graph, weights)| Network { graph, weights });
+    let [a, b] = pair.map(|(graph, weights)| NetworkRef { graph, weights });
     assert!(compare(a, b, &inputs).unwrap().within(&Tolerance::EXACT), "{source}");
     for node in found.graph.nodes() {
         if matches!(node.op, Op::Concat(_) | Op::Pool2d(_) | Op::Slice(_)) {
@@ -80,12 +80,12 @@ fn results_stay_near_and_rectifiers_are_saturation() {
     for method in Method::ALL {
         let (graph, numbers, inputs) =
             prepared(&derived(&milenas_models::Genotype::named("DARTS_V2").unwrap(), 3));
-        let network = Network { graph: &graph, weights: &numbers };
+        let network = NetworkRef { graph: &graph, weights: &numbers };
         let found = rounded(network, &inputs, method);
         let is_relu = |n: &&milenas_models::graph::Node| matches!(n.op, Op::Relu(Relu));
         assert!(graph.nodes().iter().any(|n| is_relu(&n)));
         assert_eq!(found.graph.nodes().iter().filter(is_relu).count(), 0);
-        let other = Network { graph: &found.graph, weights: &found.weights };
+        let other = NetworkRef { graph: &found.graph, weights: &found.weights };
         let difference = compare(network, other, &inputs).unwrap();
         assert!(difference.max_rel > 1e-4 && difference.max_rel < 0.3, "{method:?}: {difference}");
     }
@@ -94,12 +94,13 @@ fn results_stay_near_and_rectifiers_are_saturation() {
 #[test]
 fn two_products_of_a_dense_weight_fit_in_16_bits() {
     let (graph, numbers, inputs) = prepared(&derived(&genotype(1), 3));
-    let found = rounded(Network { graph: &graph, weights: &numbers }, &inputs, Method::MinMax);
+    let found = rounded(NetworkRef { graph: &graph, weights: &numbers }, &inputs, Method::MinMax);
     let mut seen = 0;
     for node in graph.nodes() {
         let Op::Conv2d(conv) = &node.op else { continue };
         let Some(Integers::Int8(scales)) = found.integers.get(&node.params[0].name) else { continue };
-        let numbers = crate::passes::numbers(&found.weights, node, milenas_models::op::Role::Weight).unwrap();
+        let numbers =
+            crate::passes::numbers(&found.weights, node, milenas_models::op::ParamRole::Weight).unwrap();
         let inner = numbers.len() / scales.len();
         let most = numbers.iter().enumerate().map(|(i, w)| (w / scales[i / inner]).abs()).fold(0.0, f32::max);
         let limit = if conv.groups == 1 { 32767.0 / 2.0 / 255.0 } else { 127.5 };
@@ -116,11 +117,11 @@ proptest! {
     fn wider_networks_compute_the_same(seed in 0..1000u64, nodes in 1..24usize) {
         for source in [graph(seed, nodes), derived(&genotype(seed), 3)] {
             let (graph, numbers, inputs) = prepared(&source);
-            let network = Network { graph: &graph, weights: &numbers };
+            let network = NetworkRef { graph: &graph, weights: &numbers };
             let Some((wider, wide)) = widen::widen(network).unwrap() else { continue };
             wider.check().unwrap();
             wide.check(&wider).unwrap();
-            let found = compare(network, Network { graph: &wider, weights: &wide }, &inputs).unwrap();
+            let found = compare(network, NetworkRef { graph: &wider, weights: &wide }, &inputs).unwrap();
             assert!(found.within(&Tolerance::ROUNDING), "{found}\n{graph}\n{wider}");
         }
     }
@@ -139,7 +140,7 @@ fn a_published_network_gets_channels_in_eights() {
     };
     let named = milenas_models::Genotype::named("DARTS_V2").unwrap();
     let (graph, numbers, _) = prepared(&milenas_models::assemble(&named, &config).unwrap());
-    let (wider, wide) = widen::widen(Network { graph: &graph, weights: &numbers }).unwrap().unwrap();
+    let (wider, wide) = widen::widen(NetworkRef { graph: &graph, weights: &numbers }).unwrap().unwrap();
     let convs = |graph: &Graph| -> Vec<usize> {
         let of = |n: &milenas_models::graph::Node| match &n.op {
             Op::Conv2d(c) if c.groups > 1 => Some(c.groups),
@@ -150,14 +151,14 @@ fn a_published_network_gets_channels_in_eights() {
     assert!(convs(&graph).contains(&20));
     assert!(convs(&wider).iter().all(|c| c % 8 == 0), "{:?}", convs(&wider));
     // What is in eights already is left alone.
-    let again = widen::widen(Network { graph: &wider, weights: &wide }).unwrap();
+    let again = widen::widen(NetworkRef { graph: &wider, weights: &wide }).unwrap();
     assert!(again.is_none());
 }
 
 /// A holdout whose classes are what the network says.
-fn gated(gate: f64) -> (Outcome, usize) {
+fn gated(gate: f64) -> (Int8Report, usize) {
     let (graph, numbers, _) = prepared(&derived(&genotype(2), 3));
-    let network = Network { graph: &graph, weights: &numbers };
+    let network = NetworkRef { graph: &graph, weights: &numbers };
     let mut rng = milenas_models::Rng::new(5, "int8");
     let mut batch = || {
         let numbers: Vec<f32> = (0..16 * 3 * 64).map(|_| rng.normal()).collect();

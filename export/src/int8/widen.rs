@@ -5,11 +5,11 @@
 
 use candle_core::{Device, Tensor};
 use milenas_models::graph::{Builder, Graph, Node, Value};
-use milenas_models::op::{Conv2d, Linear, Op, Role};
+use milenas_models::op::{Conv2d, Linear, Op, ParamRole};
 use milenas_models::{Result, Weights};
 
 use crate::passes::numbers;
-use crate::verify::Network;
+use crate::verify::NetworkRef;
 
 /// What widths become multiples of, unless more than a quarter would be zeros: dense convolutions pay for them.
 const EIGHT: usize = 8;
@@ -21,7 +21,7 @@ type Layout = Vec<Option<usize>>;
 ///
 /// # Errors
 /// Weights of another network.
-pub(super) fn widen(network: Network) -> Result<Option<(Graph, Weights)>> {
+pub(super) fn widen(network: NetworkRef) -> Result<Option<(Graph, Weights)>> {
     let graph = network.graph;
     let mut b = Builder::new();
     let mut weights = network.weights.clone();
@@ -129,8 +129,8 @@ fn further(graph: &Graph, value: Value) -> Option<usize> {
 
 /// Weight and bias of a node where the layouts of its output and input want them, zeros elsewhere.
 fn scatter(weights: &mut Weights, node: &Node, [rows, columns]: [&Layout; 2], shape: &[usize]) -> Result<()> {
-    let old = numbers(weights, node, Role::Weight)?;
-    let own = node.params.iter().find(|p| p.role == Role::Weight).map_or(1, |p| p.shape[1]);
+    let old = numbers(weights, node, ParamRole::Weight)?;
+    let own = node.params.iter().find(|p| p.role == ParamRole::Weight).map_or(1, |p| p.shape[1]);
     let inner: usize = shape[2..].iter().product();
     let mut new = Vec::with_capacity(shape.iter().product());
     for row in rows {
@@ -141,18 +141,18 @@ fn scatter(weights: &mut Weights, node: &Node, [rows, columns]: [&Layout; 2], sh
             }
         }
     }
-    let bias = match node.param(Role::Bias) {
-        Some(_) => Some(numbers(weights, node, Role::Bias)?),
+    let bias = match node.param(ParamRole::Bias) {
+        Some(_) => Some(numbers(weights, node, ParamRole::Bias)?),
         None => None,
     };
     let mut set = |role, numbers: Vec<f32>, shape: &[usize]| match node.param(role) {
         Some(name) => weights.insert(name, Tensor::from_vec(numbers, shape, &Device::Cpu)?),
         None => Ok(()),
     };
-    set(Role::Weight, new, shape)?;
+    set(ParamRole::Weight, new, shape)?;
     match bias {
         Some(bias) => {
-            set(Role::Bias, rows.iter().map(|r| r.map_or(0.0, |r| bias[r])).collect(), &[rows.len()])
+            set(ParamRole::Bias, rows.iter().map(|r| r.map_or(0.0, |r| bias[r])).collect(), &[rows.len()])
         }
         None => Ok(()),
     }

@@ -14,7 +14,7 @@ use super::attributes::{float, int, ints};
 use super::schema::tensor_shape_proto::{Dimension, dimension};
 use super::schema::{self as onnx, DataType, type_proto};
 use super::tensors::{f16s, f32s, i64s};
-use super::{Format, OPSETS};
+use super::{OPSETS, OnnxFormat};
 use crate::{Error, Result};
 
 /// The name of the symbolic dimension.
@@ -26,7 +26,7 @@ const BATCH: &str = "batch";
 /// A graph that breaks a rule of the representation, weights of another network, or something that
 /// [`LOWER`](crate::LOWER) would have rewritten.
 pub fn encode(graph: &Graph, weights: &Weights, metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
-    encode_as(graph, weights, metadata, &Format::default())
+    encode_as(graph, weights, metadata, &OnnxFormat::default())
 }
 
 /// [`encode`] in another format.
@@ -37,7 +37,7 @@ pub fn encode_as(
     graph: &Graph,
     weights: &Weights,
     metadata: &BTreeMap<String, String>,
-    format: &Format,
+    format: &OnnxFormat,
 ) -> Result<Vec<u8>> {
     if !OPSETS.contains(&format.opset) {
         let (found, expected) = (format.opset.to_string(), "13 to 22".to_string());

@@ -22,7 +22,7 @@ pub enum Ending {
 
 /// The order of an image's dimensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
+pub enum ImageLayout {
     /// `[N, C, H, W]`.
     Nchw,
     /// `[N, H, W, C]`.
@@ -65,7 +65,7 @@ pub(super) fn zip_map(graph: &GraphProto, output: &str) -> Option<Vec<String>> {
 
 /// Follows an input downwards through operators on elements, to one that shows its layout; and the channels that a
 /// convolution's weight shows.
-pub(super) fn layout(graph: &GraphProto, input: &str) -> (Option<Layout>, Option<usize>) {
+pub(super) fn layout(graph: &GraphProto, input: &str) -> (Option<ImageLayout>, Option<usize>) {
     let mut wire = input;
     for _ in 0..FAR {
         let Some(node) = reader(graph, wire) else { return (None, None) };
@@ -73,19 +73,19 @@ pub(super) fn layout(graph: &GraphProto, input: &str) -> (Option<Layout>, Option
         match node.op_type.as_str() {
             "Transpose" => {
                 return match ints("perm") {
-                    Some([0, 3, 1, 2]) => (Some(Layout::Nhwc), None),
-                    Some([0, 2, 3, 1]) => (Some(Layout::Nchw), None),
+                    Some([0, 3, 1, 2]) => (Some(ImageLayout::Nhwc), None),
+                    Some([0, 2, 3, 1]) => (Some(ImageLayout::Nchw), None),
                     _ => (None, None),
                 };
             }
-            "Conv" => return (Some(Layout::Nchw), convolved(graph, node)),
+            "Conv" => return (Some(ImageLayout::Nchw), convolved(graph, node)),
             "GlobalAveragePool"
             | "MaxPool"
             | "AveragePool"
             | "BatchNormalization"
             | "SpaceToDepth"
             | "InstanceNormalization"
-            | "GlobalMaxPool" => return (Some(Layout::Nchw), None),
+            | "GlobalMaxPool" => return (Some(ImageLayout::Nchw), None),
             "Identity" | "Cast" | "CastLike" | "Sub" | "Div" | "Mul" | "Add" | "Clip" | "QuantizeLinear"
             | "DequantizeLinear" | "Dropout" => match node.output.first() {
                 Some(output) => wire = output,

@@ -8,7 +8,7 @@ use prost::Message;
 use prost::bytes::Bytes;
 
 use super::decode::metadata;
-use super::ends::{self, Ending, Layout};
+use super::ends::{self, Ending, ImageLayout};
 use super::limits::{self, MAX_INTERFACE_BYTES, at_most};
 use super::schema::tensor_shape_proto::{Dimension, dimension};
 use super::schema::{DataLocation, DataType, ModelProto, TensorProto, ValueInfoProto, type_proto};
@@ -24,7 +24,7 @@ pub struct Interface {
     /// The text that travels with the file.
     pub metadata: BTreeMap<String, String>,
     /// The layout of the first input, where the operators that read it show one.
-    pub layout: Option<Layout>,
+    pub layout: Option<ImageLayout>,
     /// Channels of the first input, where the convolution that reads it shows them.
     pub channels: Option<usize>,
     /// Paths of the files that hold the tensors' data, relative to the model's folder, sorted.

@@ -37,7 +37,7 @@ use milenas_models::{Graph, Weights, file};
 
 pub use decode::{decode, decode_proto};
 pub use encode::{encode, encode_as};
-pub use ends::{Ending, Layout};
+pub use ends::{Ending, ImageLayout};
 pub use interface::{Interface, Output, Port, interface, only_output, proto};
 pub use limits::{MAX_FILE_BYTES, MAX_INTERFACE_BYTES, MAX_LIVE_NUMBERS, MAX_WORK};
 
@@ -52,7 +52,7 @@ pub const NEWEST_OPSET: i64 = 24;
 
 /// In which words a network is written.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Format {
+pub struct OnnxFormat {
     /// One of [`OPSETS`].
     pub opset: i64,
     /// Weights of two and more dimensions are stored rounded to float16, with a `Cast` to float32 in the graph.
@@ -73,13 +73,13 @@ pub enum Integers {
     Int32(Vec<f32>),
 }
 
-impl Default for Format {
+impl Default for OnnxFormat {
     fn default() -> Self {
-        Format { opset: OPSET, half: false, bytes: false, integers: BTreeMap::new() }
+        OnnxFormat { opset: OPSET, half: false, bytes: false, integers: BTreeMap::new() }
     }
 }
 
-impl Format {
+impl OnnxFormat {
     /// The smallest version of the file format that has the operator set: onnx's table of released versions.
     pub fn ir_version(&self) -> i64 {
         match self.opset {

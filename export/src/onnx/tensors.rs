@@ -102,12 +102,12 @@ pub(super) struct Constant<'a> {
     /// Whether a `Cast` to FLOAT stands between.
     pub(super) widened: bool,
     /// What a `DequantizeLinear` between multiplies it with.
-    pub(super) grid: Option<Grid<'a>>,
+    pub(super) grid: Option<QuantizationGrid<'a>>,
 }
 
 /// The numbers that integers stand for: `(integer - zero) * scale`.
 #[derive(Clone, Copy)]
-pub(super) struct Grid<'a> {
+pub(super) struct QuantizationGrid<'a> {
     /// One number, or one for each place on `axis`.
     pub(super) scale: &'a TensorProto,
     /// Of the same shape; 0 if left out.
@@ -141,8 +141,8 @@ pub(super) fn floats(constant: Constant) -> Result<(Vec<usize>, Vec<f32>), Strin
     Ok((dims, numbers.collect()))
 }
 
-fn dequantized(dims: &[usize], integers: &[i64], grid: Grid) -> Result<Vec<f32>, String> {
-    let Grid { scale, zero, axis } = grid;
+fn dequantized(dims: &[usize], integers: &[i64], grid: QuantizationGrid) -> Result<Vec<f32>, String> {
+    let QuantizationGrid { scale, zero, axis } = grid;
     let (_, scales) = floats(Constant { tensor: scale, widened: false, grid: None })?;
     let zeros = zero.map_or(Ok(vec![0; scales.len()]), self::integers)?;
     let (places, inner) = match scales.len() {

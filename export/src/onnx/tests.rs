@@ -236,7 +236,7 @@ fn every_format_comes_back() {
     let (graph, numbers) = small();
     for opset in OPSETS {
         for (half, bytes) in [(false, false), (true, false), (false, true), (true, true)] {
-            let format = Format { opset, half, bytes, ..Format::default() };
+            let format = OnnxFormat { opset, half, bytes, ..OnnxFormat::default() };
             let file = encode_as(&graph, &numbers, &BTreeMap::new(), &format).unwrap();
             let model = ModelProto::decode(file.as_slice()).unwrap();
             assert_eq!((model.opset_import[0].version, model.ir_version), (opset, format.ir_version()));
@@ -255,7 +255,7 @@ fn every_format_comes_back() {
         }
     }
     for opset in [12, 23] {
-        let format = Format { opset, ..Format::default() };
+        let format = OnnxFormat { opset, ..OnnxFormat::default() };
         let message = encode_as(&graph, &numbers, &BTreeMap::new(), &format).unwrap_err().to_string();
         assert!(message.contains("13 to 22"), "{message}");
     }
@@ -266,7 +266,7 @@ fn a_number_out_of_the_range_of_float16_is_refused() {
     let (graph, numbers) = small();
     let name = graph.params().find(|p| p.shape.len() > 1).unwrap().name.clone();
     numbers.modify(&name, |x| x[0] = 1e6).unwrap();
-    let format = Format { half: true, ..Format::default() };
+    let format = OnnxFormat { half: true, ..OnnxFormat::default() };
     let message = encode_as(&graph, &numbers, &BTreeMap::new(), &format).unwrap_err().to_string();
     assert!(message.contains(&name) && message.contains("float16"), "{message}");
 }
@@ -300,7 +300,7 @@ fn integers_that_do_not_come_in_pairs_are_refused() {
 /// A small network with an input of bytes, after `change`.
 fn changed_bytes(change: impl FnOnce(&mut GraphProto)) -> Result<Decoded> {
     let (graph, numbers) = small();
-    let format = Format { bytes: true, ..Format::default() };
+    let format = OnnxFormat { bytes: true, ..OnnxFormat::default() };
     let file = encode_as(&graph, &numbers, &BTreeMap::new(), &format).unwrap();
     let mut model = ModelProto::decode(file.as_slice()).unwrap();
     change(model.graph.as_mut().unwrap());

@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 use milenas_models::graph::{Graph, Node, Patch};
-use milenas_models::op::{BatchNorm, Op, Role};
+use milenas_models::op::{BatchNorm, Op, ParamRole};
 use milenas_models::{Result, Weights};
 
 use super::{Pass, Reads, Rewrite, numbers, param_name};
@@ -29,13 +29,13 @@ impl Pass for FoldBatchNorm {
                 continue;
             }
             let affine = affine(weights, bn, norm)?;
-            let mut weight = numbers(weights, conv, Role::Weight)?;
+            let mut weight = numbers(weights, conv, ParamRole::Weight)?;
             let of_channel = weight.len() / affine.len();
             for (weight, (scale, _)) in weight.chunks_exact_mut(of_channel).zip(&affine) {
                 weight.iter_mut().for_each(|w| *w = (f64::from(*w) * scale) as f32);
             }
             let bias = match payload.bias {
-                true => numbers(weights, conv, Role::Bias)?,
+                true => numbers(weights, conv, ParamRole::Bias)?,
                 false => vec![0.0; affine.len()],
             };
             let bias =
@@ -44,8 +44,8 @@ impl Pass for FoldBatchNorm {
 
             let mut patch = Patch::new();
             let payload = payload.clone().bias(true);
-            let names =
-                [Role::Weight, Role::Bias].map(|role| param_name(graph, &conv.name, role, &[conv, bn]));
+            let names = [ParamRole::Weight, ParamRole::Bias]
+                .map(|role| param_name(graph, &conv.name, role, &[conv, bn]));
             let shape = conv.params[0].shape.as_slice();
             patch.weight(names[0].clone(), Tensor::from_vec(weight, shape, &Device::Cpu)?);
             patch.weight(names[1].clone(), Tensor::from_vec(bias, affine.len(), &Device::Cpu)?);
@@ -61,10 +61,11 @@ impl Pass for FoldBatchNorm {
 /// Scale and shift of each channel.
 fn affine(weights: &Weights, node: &Node, norm: &BatchNorm) -> Result<Vec<(f64, f64)>> {
     let (gamma, beta) = match norm.affine {
-        true => (numbers(weights, node, Role::Weight)?, numbers(weights, node, Role::Bias)?),
+        true => (numbers(weights, node, ParamRole::Weight)?, numbers(weights, node, ParamRole::Bias)?),
         false => (vec![1.0; norm.channels], vec![0.0; norm.channels]),
     };
-    let (mean, var) = (numbers(weights, node, Role::RunningMean)?, numbers(weights, node, Role::RunningVar)?);
+    let (mean, var) =
+        (numbers(weights, node, ParamRole::RunningMean)?, numbers(weights, node, ParamRole::RunningVar)?);
     let channel = |c: usize| {
         let scale = f64::from(gamma[c]) / (f64::from(var[c]) + norm.eps).sqrt();
         (scale, f64::from(beta[c]) - f64::from(mean[c]) * scale)

@@ -5,7 +5,7 @@
 
 use candle_core::{Device, Tensor};
 use milenas_models::graph::{Graph, Patch, Value};
-use milenas_models::op::{Concat, Conv2d, Op, Padding, Range, Role, Slice};
+use milenas_models::op::{Concat, Conv2d, Op, Padding, ParamRole, Range, Slice};
 use milenas_models::{Result, Weights};
 
 use super::{Pass, Reads, Rewrite, numbers, param_name};
@@ -15,7 +15,7 @@ use super::{Pass, Reads, Rewrite, numbers, param_name};
 pub struct JoinReduction;
 
 /// A part of the row: its convolution reads every second pixel of `source`, from `first` on in both axes.
-struct Part {
+struct RowPart {
     source: Value,
     first: usize,
     channels: usize,
@@ -32,7 +32,7 @@ impl Pass for JoinReduction {
         let reads = Reads::of(graph);
         for (value, node) in graph.values() {
             let Op::Concat(Concat { axis: 1 }) = node.op else { continue };
-            let parts: Option<Vec<Part>> = node.inputs.iter().map(|v| part(graph, &reads, *v)).collect();
+            let parts: Option<Vec<RowPart>> = node.inputs.iter().map(|v| part(graph, &reads, *v)).collect();
             let Some(parts) = parts else { continue };
             let source = parts[0].source;
             let Some((in_channels, height, width)) = graph.fact(source).chw() else { continue };
@@ -45,17 +45,18 @@ impl Pass for JoinReduction {
             let mut taps = weight.chunks_exact_mut(4);
             for (part, value) in parts.iter().zip(&node.inputs) {
                 let conv = graph.node(*value);
-                for number in numbers(weights, conv, Role::Weight)? {
+                for number in numbers(weights, conv, ParamRole::Weight)? {
                     taps.next().into_iter().for_each(|tap| tap[3 * part.first] = number);
                 }
-                match conv.param(Role::Bias) {
-                    Some(_) => bias.extend(numbers(weights, conv, Role::Bias)?),
+                match conv.param(ParamRole::Bias) {
+                    Some(_) => bias.extend(numbers(weights, conv, ParamRole::Bias)?),
                     None => bias.resize(bias.len() + part.channels, 0.0),
                 }
             }
             let mut patch = Patch::new();
             let shape = (out_channels, in_channels, 2, 2);
-            let names = [Role::Weight, Role::Bias].map(|role| param_name(graph, &node.name, role, &[node]));
+            let names =
+                [ParamRole::Weight, ParamRole::Bias].map(|role| param_name(graph, &node.name, role, &[node]));
             patch.weight(names[0].clone(), Tensor::from_vec(weight, shape, &Device::Cpu)?);
             patch.weight(names[1].clone(), Tensor::from_vec(bias, out_channels, &Device::Cpu)?);
             let padding = Padding { bottom: height % 2, right: width % 2, ..Padding::default() };
@@ -70,7 +71,7 @@ impl Pass for JoinReduction {
 }
 
 /// The convolution at `value`, if it is half of a factorised reduction and nothing else reads it.
-fn part(graph: &Graph, reads: &Reads, value: Value) -> Option<Part> {
+fn part(graph: &Graph, reads: &Reads, value: Value) -> Option<RowPart> {
     let node = graph.node(value);
     let Op::Conv2d(Conv2d { kernel: [1, 1], stride: [2, 2], groups: 1, padding, out_channels, .. }) =
         &node.op
@@ -85,7 +86,7 @@ fn part(graph: &Graph, reads: &Reads, value: Value) -> Option<Part> {
     let (_, height, width) = graph.fact(source).chw()?;
     // An odd size is padded at its end, where the second half would read past it.
     let expected = Padding { bottom: first * (height % 2), right: first * (width % 2), ..Padding::default() };
-    (reads.once(value) && *padding == expected).then_some(Part { source, first, channels: *out_channels })
+    (reads.once(value) && *padding == expected).then_some(RowPart { source, first, channels: *out_channels })
 }
 
 /// Whether `ranges` leave out the first row and the first column of `source`, and nothing else.

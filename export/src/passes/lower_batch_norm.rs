@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use milenas_models::graph::{Graph, Patch};
-use milenas_models::op::{BatchNorm, Op, Role};
+use milenas_models::op::{BatchNorm, Op, ParamRole};
 use milenas_models::{Result, Weights};
 
 use super::{Pass, Rewrite, param_name};
@@ -20,7 +20,8 @@ impl Pass for LowerBatchNorm {
     fn next(&self, graph: &Graph, _: &Weights) -> Result<Option<Rewrite>> {
         for (value, node) in graph.values() {
             let Op::BatchNorm(norm @ BatchNorm { affine: false, channels, .. }) = &node.op else { continue };
-            let names = [Role::Weight, Role::Bias].map(|role| param_name(graph, &node.name, role, &[]));
+            let names =
+                [ParamRole::Weight, ParamRole::Bias].map(|role| param_name(graph, &node.name, role, &[]));
             let mut patch = Patch::new();
             patch.weight(names[0].clone(), Tensor::ones(*channels, DType::F32, &Device::Cpu)?);
             patch.weight(names[1].clone(), Tensor::zeros(*channels, DType::F32, &Device::Cpu)?);

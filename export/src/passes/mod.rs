@@ -37,7 +37,7 @@ pub use split_concat::SplitConcat;
 
 use candle_core::Tensor;
 use milenas_models::graph::{Graph, Node, Patch, Value};
-use milenas_models::op::{Op, Role};
+use milenas_models::op::{Op, ParamRole};
 use milenas_models::{Result as Checked, Weights};
 
 use crate::{Error, Result};
@@ -71,7 +71,7 @@ impl Rewrite {
 
 /// A patch that was applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct AppliedPatch {
     /// From 1.
     pub number: usize,
     /// The pass.
@@ -93,7 +93,7 @@ pub fn run(
     graph: &mut Graph,
     weights: &mut Weights,
     most: usize,
-    log: &mut dyn FnMut(&Step),
+    log: &mut dyn FnMut(&AppliedPatch),
 ) -> Result<usize> {
     let endless = 100 + 10 * graph.nodes().len();
     let mut steps = 0;
@@ -114,7 +114,7 @@ pub fn run(
                 }
                 patch.apply(graph, weights).map_err(label(&at))?;
                 steps = step;
-                log(&Step { number: step, pass: pass_name, at, nodes: graph.nodes().len() });
+                log(&AppliedPatch { number: step, pass: pass_name, at, nodes: graph.nodes().len() });
             }
         }
         if steps == before {
@@ -155,7 +155,7 @@ fn node_name(graph: &Graph, wish: &str, instead_of: &[&Node]) -> String {
 }
 
 /// `node.role` with underscores until no node but `instead_of` reads a parameter of that name.
-fn param_name(graph: &Graph, node: &str, role: Role, instead_of: &[&Node]) -> String {
+fn param_name(graph: &Graph, node: &str, role: ParamRole, instead_of: &[&Node]) -> String {
     let others = |n: &&Node| instead_of.iter().all(|old| old.name != n.name);
     let taken =
         |name: &str| graph.nodes().iter().filter(others).flat_map(|n| &n.params).any(|p| p.name == name);
@@ -171,13 +171,13 @@ fn until_free(wish: &str, taken: impl Fn(&str) -> bool) -> String {
 }
 
 /// A node's parameter.
-fn tensor<'a>(weights: &'a Weights, node: &Node, role: Role) -> Checked<&'a Tensor> {
+fn tensor<'a>(weights: &'a Weights, node: &Node, role: ParamRole) -> Checked<&'a Tensor> {
     let missing =
         || milenas_models::Error::Weights { problem: format!("`{}.{}` is missing", node.name, role.name()) };
     Ok(node.param(role).and_then(|name| weights.get(name)).ok_or_else(missing)?.as_tensor())
 }
 
 /// The numbers of a node's parameter.
-pub(crate) fn numbers(weights: &Weights, node: &Node, role: Role) -> Checked<Vec<f32>> {
+pub(crate) fn numbers(weights: &Weights, node: &Node, role: ParamRole) -> Checked<Vec<f32>> {
     Ok(tensor(weights, node, role)?.flatten_all()?.to_vec1()?)
 }

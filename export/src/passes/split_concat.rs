@@ -4,7 +4,7 @@
 
 use candle_core::Tensor;
 use milenas_models::graph::{Graph, Node, Patch, Value};
-use milenas_models::op::{Add, Concat, Conv2d, Op, Relu, Role};
+use milenas_models::op::{Add, Concat, Conv2d, Op, ParamRole, Relu};
 use milenas_models::{Result, Weights};
 
 use super::{Pass, Rewrite, node_name, param_name, tensor};
@@ -14,7 +14,7 @@ use super::{Pass, Rewrite, node_name, param_name, tensor};
 pub struct SplitConcat;
 
 /// A convolution that reads a concatenation, and the ReLU between if there is one.
-struct Reader {
+struct ConcatReader {
     conv: Value,
     relu: Option<Value>,
 }
@@ -36,7 +36,7 @@ impl Pass for SplitConcat {
                 continue;
             };
             let mut patch = Patch::new();
-            for Reader { conv, relu } in readers {
+            for ConcatReader { conv, relu } in readers {
                 split(&mut patch, graph, weights, node, &channels, conv, relu)?;
             }
             return Ok(Some(Rewrite { at: node.name.clone(), patch }));
@@ -46,7 +46,7 @@ impl Pass for SplitConcat {
 }
 
 /// Everything that reads a concatenation, if that is convolutions, straight or through a ReLU.
-fn readers(graph: &Graph, concat: Value) -> Option<Vec<Reader>> {
+fn readers(graph: &Graph, concat: Value) -> Option<Vec<ConcatReader>> {
     let suits = |v: Value| matches!(graph.node(v).op, Op::Conv2d(Conv2d { groups: 1, .. }));
     let mut readers = Vec::new();
     if graph.is_output(concat) {
@@ -62,7 +62,7 @@ fn readers(graph: &Graph, concat: Value) -> Option<Vec<Reader>> {
         if !convs.iter().all(|conv| suits(*conv)) {
             return None;
         }
-        readers.extend(convs.into_iter().map(|conv| Reader { conv, relu }));
+        readers.extend(convs.into_iter().map(|conv| ConcatReader { conv, relu }));
     }
     (!readers.is_empty()).then_some(readers)
 }
@@ -79,7 +79,7 @@ fn split(
 ) -> Result<()> {
     let node = graph.node(conv);
     let Op::Conv2d(payload) = &node.op else { return Ok(()) };
-    let whole: &Tensor = tensor(weights, node, Role::Weight)?;
+    let whole: &Tensor = tensor(weights, node, ParamRole::Weight)?;
     let last = channels.len() - 1;
     let (mut sum, mut start) = (None, 0);
     for (i, (part, &in_channels)) in concat.inputs.iter().zip(channels).enumerate() {
@@ -91,11 +91,11 @@ fn split(
         let name = if last == 0 { node.name.clone() } else { named("") };
         // The bias comes once.
         let payload = Conv2d { in_channels, bias: payload.bias && i == 0, ..payload.clone() };
-        let mut params = vec![param_name(graph, &name, Role::Weight, &[node])];
+        let mut params = vec![param_name(graph, &name, ParamRole::Weight, &[node])];
         patch.weight(params[0].clone(), whole.narrow(1, start, in_channels)?);
         if payload.bias {
-            params.push(param_name(graph, &name, Role::Bias, &[node]));
-            patch.weight(params[1].clone(), tensor(weights, node, Role::Bias)?.clone());
+            params.push(param_name(graph, &name, ParamRole::Bias, &[node]));
+            patch.weight(params[1].clone(), tensor(weights, node, ParamRole::Bias)?.clone());
         }
         let y = patch.wire(graph, &name, payload, &[x], Some(params))?;
         let name = if i == last { node.name.clone() } else { named("sum") };

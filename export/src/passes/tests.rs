@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::testing::{derived, genotype, graph, weights};
-use crate::verify::{Network, Tolerance, compare, random_inputs};
+use crate::verify::{NetworkRef, Tolerance, compare, random_inputs};
 use crate::{LOWER, SIMPLIFY, Target};
 
 /// All numbers that a network stores, also those no gradient changes.
@@ -34,7 +34,7 @@ fn assert_sound(passes: &[&dyn Pass], before: &Graph, tolerance: Tolerance, chea
     new.check(&after).unwrap();
     assert_eq!(names(before), names(&after));
     let inputs = random_inputs(before, 2).unwrap();
-    let pair = [Network { graph: before, weights: &old }, Network { graph: &after, weights: &new }];
+    let pair = [NetworkRef { graph: before, weights: &old }, NetworkRef { graph: &after, weights: &new }];
     let found = compare(pair[0], pair[1], &inputs).unwrap();
     assert!(found.within(&tolerance), "{found}\n{before}\n{after}");
     if cheaper {
@@ -293,10 +293,10 @@ fn numbers_that_another_convolution_reads_stay_as_they_are() {
         b.wire_with("second", Conv2d::pointwise(4, 4), &[bn], shared())
     });
     let (mut after, mut new) = (graph.clone(), weights(&graph, 1));
-    let before = numbers(&new, &graph.nodes()[1], Role::Weight).unwrap();
+    let before = numbers(&new, &graph.nodes()[1], ParamRole::Weight).unwrap();
     assert_eq!(run(SIMPLIFY, &mut after, &mut new, usize::MAX, &mut |_| {}).unwrap(), 1);
-    assert_eq!(after.nodes()[1].param(Role::Weight), Some("first.weight_"));
-    assert_eq!(before, numbers(&new, &graph.nodes()[1], Role::Weight).unwrap());
+    assert_eq!(after.nodes()[1].param(ParamRole::Weight), Some("first.weight_"));
+    assert_eq!(before, numbers(&new, &graph.nodes()[1], ParamRole::Weight).unwrap());
 }
 
 #[test]
@@ -325,7 +325,7 @@ fn the_fused_network_runs_simplified_graphs() {
         let source = derived(&Genotype::named(name).unwrap(), 5);
         let (mut graph, mut numbers) = (source.clone(), weights(&source, 3).detached().unwrap());
         run(SIMPLIFY, &mut graph, &mut numbers, usize::MAX, &mut |_| {}).unwrap();
-        let mut network = milenas_models::fused::Network::new(&graph).unwrap_or_else(|e| panic!("{e}"));
+        let mut network = milenas_models::fused::FusedNetwork::new(&graph).unwrap_or_else(|e| panic!("{e}"));
         network.tensors_mut().load(&numbers).unwrap();
         for inputs in random_inputs(&graph, 3).unwrap() {
             let flat = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use milenas_models::images::{Found, SkipKind, Skipped, path_name, walk as walk_folder};
+use milenas_models::images::{SkipKind, Skipped, WalkEntry, path_name, walk as walk_folder};
 
 use super::{Give, Item, RunOutputs, archive, is_tar_name};
 
@@ -18,14 +18,14 @@ pub(super) fn walk(
     let mut inside = Skipped::default();
     let walked = walk_folder(folder, skipped, &mut |path, _, found| {
         match found {
-            Found::Folder => {}
-            Found::Unusable(reason) => {
+            WalkEntry::Folder => {}
+            WalkEntry::Unusable(reason) => {
                 give(Item::Unusable { name: path_name(path), reason })?;
             }
             _ if outputs.contain(path) => inside.add(SkipKind::Output),
-            Found::Other(kind) => inside.add(kind),
-            Found::File if is_tar_name(path.as_os_str()) => archive(path, &mut inside, give)?,
-            Found::File => give(Item::file(path.to_path_buf()))?,
+            WalkEntry::Other(kind) => inside.add(kind),
+            WalkEntry::File if is_tar_name(path.as_os_str()) => archive(path, &mut inside, give)?,
+            WalkEntry::File => give(Item::file(path.to_path_buf()))?,
         }
         ControlFlow::Continue(())
     });

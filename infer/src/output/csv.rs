@@ -3,17 +3,17 @@
 use std::io::Write;
 
 use super::{Sink, failed, one_line};
-use crate::answer::{Score, Told, View};
+use crate::answer::{AnswerOptions, Score, Told};
 use crate::{Error, Result};
 
 /// Rows of a fixed number of columns.
 pub(super) struct Csv<'a, W: Write> {
     writer: csv::Writer<W>,
-    view: &'a View,
+    view: &'a AnswerOptions,
 }
 
 /// `path`, the best classes, `score.LABEL` of all, `feature.N`, `error`.
-pub(super) fn columns(view: &View) -> Vec<String> {
+pub(super) fn columns(view: &AnswerOptions) -> Vec<String> {
     let mut columns = vec!["path".to_string()];
     for k in 1..=view.top_k {
         let suffix = if k == 1 { String::new() } else { format!("_{k}") };
@@ -28,7 +28,7 @@ pub(super) fn columns(view: &View) -> Vec<String> {
 }
 
 impl<'a, W: Write> Csv<'a, W> {
-    pub(super) fn new(to: W, view: &'a View, fresh: bool) -> Result<Self> {
+    pub(super) fn new(to: W, view: &'a AnswerOptions, fresh: bool) -> Result<Self> {
         let mut writer = csv::Writer::from_writer(to);
         if fresh {
             writer.write_record(columns(view)).map_err(wrapped)?;
@@ -51,7 +51,7 @@ fn wrapped(error: csv::Error) -> Error {
 
 impl<W: Write> Sink for Csv<'_, W> {
     fn write(&mut self, path: &str, told: std::result::Result<&Told, &str>) -> Result<()> {
-        let (empty, View { labels, top_k, all_scores, features, .. }) = (Told::default(), self.view);
+        let (empty, AnswerOptions { labels, top_k, all_scores, features, .. }) = (Told::default(), self.view);
         let (told, error) = match told {
             Ok(told) => (told, String::new()),
             Err(reason) => (&empty, one_line(reason)),

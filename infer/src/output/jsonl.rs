@@ -6,17 +6,17 @@ use serde::Serialize;
 
 use super::{Sink, failed, one_line};
 use crate::Result;
-use crate::answer::{Told, View};
+use crate::answer::{AnswerOptions, Told};
 
 pub(super) struct Jsonl<'a, W: Write> {
     writer: BufWriter<W>,
-    view: &'a View,
+    view: &'a AnswerOptions,
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct JsonLine<'a> {
     path: &'a str,
-    predictions: Vec<Prediction<'a>>,
+    predictions: Vec<JsonPrediction<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     scores: Option<&'a [f64]>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -25,21 +25,21 @@ struct Line<'a> {
 }
 
 #[derive(Serialize)]
-struct Prediction<'a> {
+struct JsonPrediction<'a> {
     label: &'a str,
     index: usize,
     score: f64,
 }
 
 /// In the order in which they are written.
-pub(super) fn keys(view: &View) -> Vec<&'static str> {
+pub(super) fn keys(view: &AnswerOptions) -> Vec<&'static str> {
     let some = |asked: bool, key| asked.then_some(key);
     let optional = [some(view.all_scores, "scores"), some(view.features.is_some(), "features")];
     ["path", "predictions"].into_iter().chain(optional.into_iter().flatten()).chain(["error"]).collect()
 }
 
 impl<'a, W: Write> Jsonl<'a, W> {
-    pub(super) fn new(to: W, view: &'a View) -> Self {
+    pub(super) fn new(to: W, view: &'a AnswerOptions) -> Self {
         Jsonl { writer: BufWriter::new(to), view }
     }
 }
@@ -53,9 +53,9 @@ impl<W: Write> Sink for Jsonl<'_, W> {
         };
         let named = |&(index, score): &(usize, f64)| {
             let label = self.view.labels[index].as_str();
-            Prediction { label, index, score }
+            JsonPrediction { label, index, score }
         };
-        let line = Line {
+        let line = JsonLine {
             path,
             predictions: told.predictions.iter().map(named).collect(),
             scores: self.view.all_scores.then_some(&*told.scores),

@@ -3,10 +3,10 @@
 use std::io::Write;
 
 use super::Sink;
-use crate::answer::View;
+use crate::answer::AnswerOptions;
 use crate::{Error, Result};
 
-pub(super) fn open<'a>(_: Box<dyn Write + Send + 'a>, _: &'a View) -> Result<Box<dyn Sink + 'a>> {
+pub(super) fn open<'a>(_: Box<dyn Write + Send + 'a>, _: &'a AnswerOptions) -> Result<Box<dyn Sink + 'a>> {
     Err(missing())
 }
 

@@ -15,7 +15,7 @@ use parquet::schema::types::{Type, TypePtr};
 
 use super::{Sink, failed, one_line};
 use crate::Result;
-use crate::answer::{Told, View};
+use crate::answer::{AnswerOptions, Told};
 
 /// Values of a row group: what is held in memory, and written together.
 const VALUES: usize = 1 << 20;
@@ -31,7 +31,7 @@ enum Column {
 struct Parquet<'a> {
     /// None when it is closed.
     writer: Option<SerializedFileWriter<Box<dyn Write + Send + 'a>>>,
-    view: &'a View,
+    view: &'a AnswerOptions,
     columns: Vec<Column>,
     rows: usize,
 }
@@ -41,7 +41,10 @@ pub(super) fn available() -> Result<()> {
     Ok(())
 }
 
-pub(super) fn open<'a>(to: Box<dyn Write + Send + 'a>, view: &'a View) -> Result<Box<dyn Sink + 'a>> {
+pub(super) fn open<'a>(
+    to: Box<dyn Write + Send + 'a>,
+    view: &'a AnswerOptions,
+) -> Result<Box<dyn Sink + 'a>> {
     let columns = empty(view);
     let schema = schema(&super::columns(view), &columns).map_err(wrapped)?;
     let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
@@ -50,7 +53,7 @@ pub(super) fn open<'a>(to: Box<dyn Write + Send + 'a>, view: &'a View) -> Result
 }
 
 /// In the order of [`super::columns`].
-fn empty(view: &View) -> Vec<Column> {
+fn empty(view: &AnswerOptions) -> Vec<Column> {
     let text = || Column::Text(Vec::new());
     let mut all = vec![text()];
     for _ in 0..view.top_k {
@@ -129,7 +132,7 @@ impl Sink for Parquet<'_> {
             Err(reason) => (None, text(&one_line(reason))),
         };
         let best = |k: usize| told.and_then(|told| told.predictions.get(k));
-        let View { labels, top_k, all_scores, .. } = self.view;
+        let AnswerOptions { labels, top_k, all_scores, .. } = self.view;
         let scores = if *all_scores { labels.len() } else { 0 };
         let (behind_best, last) = (1 + 3 * top_k, self.columns.len() - 1);
         for (place, column) in self.columns.iter_mut().enumerate() {

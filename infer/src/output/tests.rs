@@ -1,21 +1,21 @@
 //! What stands in each format, to the letter.
 
 use super::*;
-use crate::answer::{Meaning, Score};
+use crate::answer::{OutputMeaning, Score};
 
-fn view() -> View {
-    View {
+fn view() -> AnswerOptions {
+    AnswerOptions {
         labels: ["cat, small", "dog"].map(String::from).to_vec(),
         top_k: 2,
         threshold: None,
         score: Score::Probability,
-        meaning: Meaning::Logits,
+        meaning: OutputMeaning::Logits,
         all_scores: false,
         features: None,
     }
 }
 
-fn written(format: Format, view: &View) -> String {
+fn written(format: RowFormat, view: &AnswerOptions) -> String {
     let mut out = Vec::new();
     let mut sink = open(format, Box::new(&mut out), view, true).unwrap();
     let one = Told { predictions: vec![(0, 0.75)], scores: vec![0.75, 0.25], features: vec![0.5, -1.0] };
@@ -36,15 +36,15 @@ a.png,\"cat, small\",0,0.750000,,,,
 \"b \"\"c\"\".png\",dog,1,0.500000,\"cat, small\",0,0.500000,
 d.png,,,,,,,cut short
 ";
-    assert_eq!(written(Format::Csv, &view()), expected);
-    let wide = View { top_k: 1, all_scores: true, features: Some(2), score: Score::Logit, ..view() };
+    assert_eq!(written(RowFormat::Csv, &view()), expected);
+    let wide = AnswerOptions { top_k: 1, all_scores: true, features: Some(2), score: Score::Logit, ..view() };
     let expected = "\
 path,label,index,score,\"score.cat, small\",score.dog,feature.0,feature.1,error
 a.png,\"cat, small\",0,0.75,0.75,0.25,0.5,-1,
 \"b \"\"c\"\".png\",dog,1,0.5,0.75,0.25,0.5,-1,
 d.png,,,,,,,,cut short
 ";
-    assert_eq!(written(Format::Csv, &wide), expected);
+    assert_eq!(written(RowFormat::Csv, &wide), expected);
 }
 
 #[test]
@@ -54,10 +54,10 @@ fn json_lines() {
 {"path":"b \"c\".png","predictions":[{"label":"dog","index":1,"score":0.5},{"label":"cat, small","index":0,"score":0.5}],"error":null}
 {"path":"d.png","predictions":[],"error":"cut short"}
 "#;
-    assert_eq!(written(Format::Jsonl, &view()), expected.trim_start());
-    let wide = View { top_k: 1, all_scores: true, features: Some(2), ..view() };
+    assert_eq!(written(RowFormat::Jsonl, &view()), expected.trim_start());
+    let wide = AnswerOptions { top_k: 1, all_scores: true, features: Some(2), ..view() };
     let last = r#"{"path":"d.png","predictions":[],"scores":[],"features":[],"error":"cut short"}"#;
-    assert!(written(Format::Jsonl, &wide).ends_with(&format!("{last}\n")));
+    assert!(written(RowFormat::Jsonl, &wide).ends_with(&format!("{last}\n")));
 }
 
 #[test]
@@ -67,5 +67,5 @@ a.png: cat, small 75.0 %
 b \"c\".png: dog 50.0 %, cat, small 50.0 %
 d.png: error: cut short
 ";
-    assert_eq!(written(Format::Text, &view()), expected);
+    assert_eq!(written(RowFormat::Text, &view()), expected);
 }

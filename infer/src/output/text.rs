@@ -4,15 +4,15 @@ use std::io::{BufWriter, Write};
 
 use super::{Sink, failed, one_line};
 use crate::Result;
-use crate::answer::{Score, Told, View};
+use crate::answer::{AnswerOptions, Score, Told};
 
 pub(super) struct Text<'a, W: Write> {
     writer: BufWriter<W>,
-    view: &'a View,
+    view: &'a AnswerOptions,
 }
 
 impl<'a, W: Write> Text<'a, W> {
-    pub(super) fn new(to: W, view: &'a View) -> Self {
+    pub(super) fn new(to: W, view: &'a AnswerOptions) -> Self {
         Text { writer: BufWriter::new(to), view }
     }
 }

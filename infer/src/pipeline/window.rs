@@ -3,7 +3,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Places from the first that is not finished on, so many at a time.
-pub(super) struct Window {
+pub(super) struct InFlightWindow {
     /// How many are finished, and whether no more are wanted.
     state: Mutex<(usize, bool)>,
     moved: Condvar,
@@ -11,11 +11,11 @@ pub(super) struct Window {
 }
 
 /// Closes the window when it goes.
-pub(super) struct Closing<'a>(&'a Window);
+pub(super) struct Closing<'a>(&'a InFlightWindow);
 
-impl Window {
+impl InFlightWindow {
     pub(super) fn new(size: usize) -> Self {
-        Window { state: Mutex::new((0, false)), moved: Condvar::new(), size }
+        InFlightWindow { state: Mutex::new((0, false)), moved: Condvar::new(), size }
     }
 
     /// Two numbers are right whatever became of the thread that wrote them.

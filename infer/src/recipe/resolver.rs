@@ -2,14 +2,14 @@
 
 use std::fmt::Display;
 
-use milenas_export::onnx::Layout;
+use milenas_export::onnx::ImageLayout;
 use milenas_models::error::some_of;
 use milenas_models::input::{ChannelOrder, ExifOrientation, Resize};
 use milenas_models::{Card, InputContract};
 use serde::Serialize;
 
-use super::{Context, Recipe, ResizeRule, Statement, per_byte, said};
-use crate::answer::Meaning;
+use super::{ModelFile, Recipe, ResizeRule, Statement, per_byte, said};
+use crate::answer::OutputMeaning;
 use crate::runtime::{Element, Feed};
 use crate::{Error, Result};
 
@@ -22,7 +22,7 @@ const CROP: f64 = 0.875;
 
 /// A part of the recipe in use: its name, its value, and where the value comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Part {
+pub struct RecipePart {
     /// The name, e.g. `mean`.
     pub name: &'static str,
     /// The value, as an option has it.
@@ -46,7 +46,7 @@ pub struct Resolver {
     card: Option<Card>,
     statements: Vec<Statement>,
     /// The parts so far.
-    pub parts: Vec<Part>,
+    pub parts: Vec<RecipePart>,
     /// Notes for the user.
     pub notes: Vec<String>,
 }
@@ -56,7 +56,7 @@ impl Resolver {
     ///
     /// # Errors
     /// Means and deviations of the user that are on no one scale.
-    pub fn new(user: &Recipe, card: Option<Card>, context: &Context, place: &str) -> Result<Self> {
+    pub fn new(user: &Recipe, card: Option<Card>, context: &ModelFile, place: &str) -> Result<Self> {
         let mut notes = Vec::new();
         let user = on_one_scale(user.clone(), &mut notes, place)?;
         let mut statements = vec![Statement { origin: GIVEN.into(), recipe: user, doubts: Vec::new() }];
@@ -80,7 +80,7 @@ impl Resolver {
     }
 
     fn part(&mut self, name: &'static str, value: impl Display, origin: &str) {
-        self.parts.push(Part { name, value: value.to_string(), origin: origin.into() });
+        self.parts.push(RecipePart { name, value: value.to_string(), origin: origin.into() });
     }
 
     /// Whether the file has a card.
@@ -100,7 +100,7 @@ impl Resolver {
     }
 
     /// The layout that is asked for.
-    pub fn layout(&self) -> Option<Layout> {
+    pub fn layout(&self) -> Option<ImageLayout> {
         self.user().layout
     }
 
@@ -121,7 +121,7 @@ impl Resolver {
     }
 
     /// The meaning of the outputs by the user.
-    pub fn outputs(&self) -> Option<Meaning> {
+    pub fn outputs(&self) -> Option<OutputMeaning> {
         self.user().outputs
     }
 
@@ -173,7 +173,7 @@ impl Resolver {
         }
         contract.validate().map_err(|e| refused(e.to_string()))?;
 
-        let layout = if feed.layout == Layout::Nchw { "nchw" } else { "nhwc" };
+        let layout = if feed.layout == ImageLayout::Nchw { "nchw" } else { "nhwc" };
         let by_size = match feed.open {
             true => self.pick(|r| r.size).map_or(fallback.into(), |(_, origin)| origin),
             false => GRAPH.into(),
@@ -205,7 +205,7 @@ impl Resolver {
     fn note_contract(&mut self) {
         let place = &self.place;
         let of = |origin: &str| -> Vec<String> {
-            let scale = |part: &&Part| {
+            let scale = |part: &&RecipePart| {
                 part.origin == origin && !["filter", "channel-order", "exif"].contains(&part.name)
             };
             self.parts.iter().filter(scale).map(|part| format!("--{} {}", part.name, part.value)).collect()

@@ -28,7 +28,7 @@ pub struct Statement {
 }
 
 /// A model file, for those who look for statements in it and beside it.
-pub struct Context<'a> {
+pub struct ModelFile<'a> {
     /// The file.
     pub path: &'a Path,
     /// Its metadata.
@@ -36,18 +36,18 @@ pub struct Context<'a> {
 }
 
 /// A reader of statements.
-type Reader = fn(&Context) -> Vec<Statement>;
+type Reader = fn(&ModelFile) -> Vec<Statement>;
 
 /// All readers; what an earlier one says goes before what a later one says.
 const READERS: &[Reader] =
     &[ultralytics::read, timm::read, model_api::read, hugging_face::read, metadata::read];
 
 /// Everything that a file without a card says of itself.
-pub(super) fn statements(context: &Context) -> Vec<Statement> {
+pub(super) fn statements(context: &ModelFile) -> Vec<Statement> {
     READERS.iter().flat_map(|read| read(context)).collect()
 }
 
-impl Context<'_> {
+impl ModelFile<'_> {
     /// A JSON file in the model's folder, or in the folder above where the model is in one called `onnx`, as in the
     /// repositories of Hugging Face.
     fn json(&self, name: &str) -> Option<Value> {

@@ -11,13 +11,20 @@ use crate::Result;
 use crate::runtime::{Element, Feed};
 
 fn feed(element: Element) -> Feed {
-    Feed { input: "x".into(), layout: Layout::Nchw, element, image: [3, 224, 224], batch: None, open: false }
+    Feed {
+        input: "x".into(),
+        layout: ImageLayout::Nchw,
+        element,
+        image: [3, 224, 224],
+        batch: None,
+        open: false,
+    }
 }
 
 fn resolver(user: &Recipe, metadata: &[(&str, &str)], path: &Path) -> Result<Resolver> {
     let metadata: BTreeMap<String, String> =
         metadata.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
-    Resolver::new(user, None, &Context { path, metadata: &metadata }, "m.onnx")
+    Resolver::new(user, None, &ModelFile { path, metadata: &metadata }, "m.onnx")
 }
 
 fn plain(user: &Recipe) -> Resolver {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use milenas_models::metrics::{Scores, reliability};
 
 use super::{escaped, percent};
-use crate::evaluate::{Comparison, Evaluation};
+use crate::evaluate::{Evaluation, ModelComparison};
 
 /// The most classes for which a whole matrix is drawn; more are told by their most frequent confusions.
 const MATRIX: usize = 40;
@@ -80,8 +80,8 @@ pub(super) fn calibration(evaluation: &Evaluation) -> String {
     text + "</table>\n"
 }
 
-pub(super) fn comparison(comparison: &Comparison) -> String {
-    let Comparison { other, agreement, largest_difference, different } = comparison;
+pub(super) fn comparison(comparison: &ModelComparison) -> String {
+    let ModelComparison { other, agreement, largest_difference, different } = comparison;
     let mut text = format!(
         "<p>Its top-1 is {}; the two agree on {}, and probabilities differ by at most {largest_difference:.2e}.</p>\n",
         percent(other.top1),

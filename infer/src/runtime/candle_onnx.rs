@@ -7,7 +7,7 @@ use candle_onnx::onnx::ModelProto;
 use prost::Message;
 
 use super::fed::{Library, Raw};
-use super::{Feed, Kind, Pixels};
+use super::{Feed, Pixels, RuntimeKind};
 use crate::error::brief;
 use crate::{Error, Result};
 
@@ -53,14 +53,16 @@ fn reason(mut error: &candle_core::Error) -> String {
 }
 
 impl Library for CandleOnnx {
-    fn kind(&self) -> Kind {
-        Kind::CandleOnnx
+    fn kind(&self) -> RuntimeKind {
+        RuntimeKind::CandleOnnx
     }
 
     fn compute(&self, feed: &Feed, pixels: Pixels, batch: usize) -> Result<Raw> {
         let help = "Help: --runtime ort has every operator; `milenas-export --target candle-onnx` writes files for it";
-        let failed =
-            |e| Error::Runtime { name: Kind::CandleOnnx.name(), problem: format!("{}. {help}", reason(&e)) };
+        let failed = |e| Error::Runtime {
+            name: RuntimeKind::CandleOnnx.name(),
+            problem: format!("{}. {help}", reason(&e)),
+        };
         self.run(feed, &pixels, batch).map_err(failed)
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use rayon::prelude::*;
 
-use super::{Feed, Kind, Pixels, Runtime, guarded};
+use super::{Feed, Pixels, Runtime, RuntimeKind, guarded};
 use crate::answer::Answer;
 use crate::{Error, Result};
 
@@ -15,7 +15,7 @@ const SAME: f32 = 0.05;
 /// A library with a loaded file.
 pub trait Library: Send + Sync {
     /// The runtime's name.
-    fn kind(&self) -> Kind;
+    fn kind(&self) -> RuntimeKind;
 
     /// The output of one batch.
     ///
@@ -133,7 +133,7 @@ fn is_same(a: &[f32], b: &[f32]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use milenas_export::onnx::Layout;
+    use milenas_export::onnx::ImageLayout;
 
     use super::super::feed::Element;
     use super::*;
@@ -142,8 +142,8 @@ mod tests {
     struct Sums(fn(usize, Vec<f32>) -> Result<Raw>);
 
     impl Library for Sums {
-        fn kind(&self) -> Kind {
-            Kind::Ort
+        fn kind(&self) -> RuntimeKind {
+            RuntimeKind::Ort
         }
 
         fn compute(&self, feed: &Feed, pixels: Pixels, batch: usize) -> Result<Raw> {
@@ -154,7 +154,7 @@ mod tests {
     }
 
     fn fed(batch: Option<usize>, rule: fn(usize, Vec<f32>) -> Result<Raw>) -> Fed {
-        let (layout, element) = (Layout::Nchw, Element::Float);
+        let (layout, element) = (ImageLayout::Nchw, Element::Float);
         Fed::new(
             Sums(rule),
             Feed { input: "x".into(), layout, element, image: [1, 1, 3], batch, open: false },

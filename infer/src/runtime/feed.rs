@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use half::f16;
 use milenas_export::onnx::schema::DataType;
-use milenas_export::onnx::{Interface, Layout};
+use milenas_export::onnx::{ImageLayout, Interface};
 
 use crate::{Error, Result};
 
@@ -14,7 +14,7 @@ pub struct Feed {
     /// The name of the input.
     pub input: String,
     /// The order of its dimensions.
-    pub layout: Layout,
+    pub layout: ImageLayout,
     /// The type of its elements.
     pub element: Element,
     /// `[C, H, W]` of one image.
@@ -50,13 +50,13 @@ pub enum Pixels<'a> {
 
 /// Size and layout by the user or the metadata, where the shape of the input leaves them open.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Shape {
+pub struct InputHints {
     /// Height and width that are asked for.
     pub size: Option<[usize; 2]>,
     /// Height and width where the file takes any and none are asked for.
     pub open_size: Option<[usize; 2]>,
     /// The order of the dimensions.
-    pub layout: Option<Layout>,
+    pub layout: Option<ImageLayout>,
 }
 
 impl Feed {
@@ -64,7 +64,7 @@ impl Feed {
     ///
     /// # Errors
     /// A file that is no classifier of images, an open size or layout that nothing fixes, a fixed one against `said`.
-    pub fn new(interface: &Interface, said: Shape, place: &str) -> Result<Self> {
+    pub fn new(interface: &Interface, said: InputHints, place: &str) -> Result<Self> {
         let refused = |problem: String| Error::Model { place: place.into(), problem };
         let [input] = &interface.inputs[..] else {
             let names: Vec<String> = interface.inputs.iter().map(|port| format!("`{}`", port.name)).collect();
@@ -101,8 +101,8 @@ impl Feed {
             }
         };
         let [channels, height, width] = match layout {
-            Layout::Nchw => [dims[1], dims[2], dims[3]],
-            Layout::Nhwc => [dims[3], dims[1], dims[2]],
+            ImageLayout::Nchw => [dims[1], dims[2], dims[3]],
+            ImageLayout::Nhwc => [dims[3], dims[1], dims[2]],
         };
         let channels = channels.or(interface.channels).unwrap_or(3);
         if channels != 1 && channels != 3 {
@@ -148,16 +148,16 @@ impl Feed {
     pub fn shape(&self, batch: usize) -> [usize; 4] {
         let [c, h, w] = self.image;
         match self.layout {
-            Layout::Nchw => [batch, c, h, w],
-            Layout::Nhwc => [batch, h, w, c],
+            ImageLayout::Nchw => [batch, c, h, w],
+            ImageLayout::Nhwc => [batch, h, w, c],
         }
     }
 
     /// Images `[N, C, H, W]` as the file takes them; for bytes, the numbers are 0 to 255.
     pub fn pixels<'a>(&self, images: Cow<'a, [f32]>) -> Pixels<'a> {
         let images = match self.layout {
-            Layout::Nchw => images,
-            Layout::Nhwc => Cow::Owned(self.interleaved(&images)),
+            ImageLayout::Nchw => images,
+            ImageLayout::Nhwc => Cow::Owned(self.interleaved(&images)),
         };
         match self.element {
             Element::Float => Pixels::Floats(images),
@@ -183,14 +183,14 @@ impl Feed {
 
 /// The layout that the shape shows, else the operators that read it, else none. An input of bytes whose shape is open
 /// is `[N, H, W, C]`, as images are decoded.
-fn layout(dims: &[Option<usize>; 4], shown: Option<Layout>, element: Element) -> Option<Layout> {
+fn layout(dims: &[Option<usize>; 4], shown: Option<ImageLayout>, element: Element) -> Option<ImageLayout> {
     let channels = |dim: Option<usize>| dim == Some(1) || dim == Some(3);
     match (channels(dims[1]), channels(dims[3])) {
-        (true, false) => Some(Layout::Nchw),
-        (false, true) => Some(Layout::Nhwc),
+        (true, false) => Some(ImageLayout::Nchw),
+        (false, true) => Some(ImageLayout::Nhwc),
         _ => shown.or(match element {
-            Element::Byte if dims[1].is_none() && dims[3].is_none() => Some(Layout::Nhwc),
-            _ => (dims[1].is_some() && channels(dims[1])).then_some(Layout::Nchw),
+            Element::Byte if dims[1].is_none() && dims[3].is_none() => Some(ImageLayout::Nhwc),
+            _ => (dims[1].is_some() && channels(dims[1])).then_some(ImageLayout::Nchw),
         }),
     }
 }
@@ -201,7 +201,7 @@ mod tests {
 
     use super::*;
 
-    fn interface(kind: DataType, dims: &[Option<usize>], layout: Option<Layout>) -> Interface {
+    fn interface(kind: DataType, dims: &[Option<usize>], layout: Option<ImageLayout>) -> Interface {
         let inputs = vec![Port { name: "x".into(), kind, dims: Some(dims.to_vec()) }];
         let (outputs, metadata, external) = (Vec::new(), Default::default(), Vec::new());
         Interface { inputs, outputs, metadata, layout, channels: None, external }
@@ -211,20 +211,20 @@ mod tests {
 
     #[test]
     fn images_are_fed_in_their_layout_or_refused() {
-        let sized = |size| Shape { size, ..Shape::default() };
+        let sized = |size| InputHints { size, ..InputHints::default() };
         let feed = |kind, dims: &[_], said, shown| Feed::new(&interface(kind, dims, shown), said, "m.onnx");
         let layout = |dims: [Option<usize>; 4], shown| {
             let feed = feed(DataType::Float, &dims, sized(Some([4, 6])), shown).unwrap();
             assert_eq!(feed.image, [3, 4, 6]);
             feed.layout
         };
-        assert_eq!(layout(OPEN, None), Layout::Nchw);
-        assert_eq!(layout([None, None, None, Some(3)], None), Layout::Nhwc);
-        assert_eq!(layout([None, Some(4), Some(6), Some(3)], Some(Layout::Nchw)), Layout::Nhwc);
-        assert_eq!(layout([None; 4], Some(Layout::Nhwc)), Layout::Nhwc);
+        assert_eq!(layout(OPEN, None), ImageLayout::Nchw);
+        assert_eq!(layout([None, None, None, Some(3)], None), ImageLayout::Nhwc);
+        assert_eq!(layout([None, Some(4), Some(6), Some(3)], Some(ImageLayout::Nchw)), ImageLayout::Nhwc);
+        assert_eq!(layout([None; 4], Some(ImageLayout::Nhwc)), ImageLayout::Nhwc);
         let bytes = [Some(2), Some(4), Some(6), Some(1)];
         assert_eq!(feed(DataType::Uint8, &bytes, sized(None), None).unwrap().shape(2), [2, 4, 6, 1]);
-        let open_size = Shape { open_size: Some([5, 7]), ..Shape::default() };
+        let open_size = InputHints { open_size: Some([5, 7]), ..InputHints::default() };
         assert_eq!(feed(DataType::Float16, &OPEN, open_size, None).unwrap().image, [3, 5, 7]);
         // A fixed shape goes before metadata.
         let fixed = [None, Some(3), Some(4), Some(6)];
@@ -251,11 +251,11 @@ mod tests {
             feed.pixels(images.clone().into())
         };
         let by_pixel = [0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11];
-        assert_eq!(feed(Layout::Nhwc, Element::Byte), Pixels::Bytes(by_pixel.to_vec()));
-        assert_eq!(feed(Layout::Nchw, Element::Byte), Pixels::Bytes((0..12).collect()));
+        assert_eq!(feed(ImageLayout::Nhwc, Element::Byte), Pixels::Bytes(by_pixel.to_vec()));
+        assert_eq!(feed(ImageLayout::Nchw, Element::Byte), Pixels::Bytes((0..12).collect()));
         let numbers = by_pixel.map(f32::from).to_vec();
-        assert_eq!(feed(Layout::Nhwc, Element::Float), Pixels::Floats(numbers.into()));
+        assert_eq!(feed(ImageLayout::Nhwc, Element::Float), Pixels::Floats(numbers.into()));
         let halves = (0..12).map(|i| f16::from_f32(i as f32)).collect();
-        assert_eq!(feed(Layout::Nchw, Element::Half), Pixels::Halves(halves));
+        assert_eq!(feed(ImageLayout::Nchw, Element::Half), Pixels::Halves(halves));
     }
 }

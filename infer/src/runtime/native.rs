@@ -1,18 +1,18 @@
 //! This project's own kernels, on the decoded graph; the executor where they have no form for it.
 
 use candle_core::{Device, Tensor};
-use milenas_models::fused::{Network, Precision};
+use milenas_models::fused::{FusedNetwork, Precision};
 use milenas_models::graph::{Node, Value};
 use milenas_models::{Error as Model, Executor, Graph, Mode, Op, Weights};
 
 use super::Runtime;
-use crate::answer::{Answer, Meaning};
+use crate::answer::{Answer, OutputMeaning};
 use crate::{Error, Result};
 
 /// A classifier of images as a graph: one image in, one row of numbers out.
 pub struct Native {
     graph: Graph,
-    engine: Engine,
+    engine: NativeEngine,
     /// The one size of a batch, where the graph has one.
     batch: Option<usize>,
     image: [usize; 3],
@@ -21,9 +21,9 @@ pub struct Native {
 }
 
 /// What runs the graph.
-enum Engine {
+enum NativeEngine {
     /// The fused passes, where they know all of its operations; else the reason why they do not run it.
-    Fused(Box<Network>),
+    Fused(Box<FusedNetwork>),
     Executor {
         weights: Weights,
         reason: String,
@@ -60,8 +60,8 @@ impl Native {
     /// Why the fused passes do not run the graph, where they do not: it takes several times as long then.
     pub fn hindrance(&self) -> Option<&str> {
         match &self.engine {
-            Engine::Fused(_) => None,
-            Engine::Executor { reason, .. } => Some(reason),
+            NativeEngine::Fused(_) => None,
+            NativeEngine::Executor { reason, .. } => Some(reason),
         }
     }
 
@@ -74,22 +74,22 @@ impl Native {
     }
 
     /// What the outputs are, by the last operation that does not just shape them.
-    pub fn meaning(&self) -> Meaning {
+    pub fn meaning(&self) -> OutputMeaning {
         let mut node = self.graph.outputs().first().map(|(_, v)| self.graph.node(*v));
         while let Some(Node { op: Op::Flatten(_) | Op::Identity(_), inputs, .. }) = node {
             node = inputs.first().map(|v| self.graph.node(*v));
         }
         match node.map(|node| &node.op) {
-            Some(Op::Softmax(_)) => Meaning::Probabilities,
-            _ => Meaning::Logits,
+            Some(Op::Softmax(_)) => OutputMeaning::Probabilities,
+            _ => OutputMeaning::Logits,
         }
     }
 }
 
-fn engine(graph: &Graph, weights: Weights, precision: Precision, place: &str) -> Result<Engine> {
-    match (Network::settled(graph, &weights, precision)?, precision) {
-        (Ok(network), _) => Ok(Engine::Fused(Box::new(network))),
-        (Err(reason), Precision::Float32) => Ok(Engine::Executor { weights, reason }),
+fn engine(graph: &Graph, weights: Weights, precision: Precision, place: &str) -> Result<NativeEngine> {
+    match (FusedNetwork::settled(graph, &weights, precision)?, precision) {
+        (Ok(network), _) => Ok(NativeEngine::Fused(Box::new(network))),
+        (Err(reason), Precision::Float32) => Ok(NativeEngine::Executor { weights, reason }),
         (Err(reason), Precision::Bf16) => {
             let problem = format!(
                 "the fused kernels, which alone have --precision bf16, do not run it: {reason}. Help: leave \
@@ -117,7 +117,7 @@ fn pooled(graph: &Graph) -> Option<&Node> {
 impl Runtime for Native {
     fn run(&self, images: &[f32], batch: usize) -> Result<Vec<Answer>> {
         match &self.engine {
-            Engine::Fused(network) => {
+            NativeEngine::Fused(network) => {
                 let keep = self.features.is_some();
                 let answer = |found: milenas_models::fused::Prediction| Answer {
                     outputs: found.logits,
@@ -125,7 +125,7 @@ impl Runtime for Native {
                 };
                 Ok(network.infer(images)?.into_iter().map(answer).collect())
             }
-            Engine::Executor { weights, .. } => match self.batch {
+            NativeEngine::Executor { weights, .. } => match self.batch {
                 None => self.execute(weights, images, batch),
                 Some(size) => self.execute_filled(weights, images, size),
             },

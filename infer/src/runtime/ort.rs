@@ -14,7 +14,7 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::value::{DynValue, MapValueType, TensorRef};
 
 use super::fed::{Library, Raw};
-use super::{Choice, Feed, Kind, Pixels};
+use super::{Feed, Pixels, RuntimeConfig, RuntimeKind};
 use crate::{Error, Result};
 
 /// A session on the processor.
@@ -28,7 +28,7 @@ impl Ort {
     ///
     /// # Errors
     /// No library, another library, a file that it refuses.
-    pub fn new(path: &Path, output: Output, choice: &Choice) -> Result<Self> {
+    pub fn new(path: &Path, output: Output, choice: &RuntimeConfig) -> Result<Self> {
         load(&search::library(choice.ort_library.as_deref())?)?;
         let place = path.display().to_string();
         let session = open(path, choice.threads).map_err(|problem| {
@@ -115,7 +115,7 @@ fn named_scores(value: &DynValue, classes: &[String]) -> ort::Result<Raw> {
 /// Loads the library for the rest of the program's life; further calls find the first one.
 fn load(path: &Path) -> Result<()> {
     let refused = |problem: String| Error::Unavailable {
-        name: Kind::Ort.name(),
+        name: RuntimeKind::Ort.name(),
         problem: format!("{}. Help: `pip install onnxruntime` has a library that works", reason(&problem)),
     };
     let path = std::path::absolute(path).map_err(|e| refused(e.to_string()))?;
@@ -141,13 +141,13 @@ fn open(path: &Path, threads: usize) -> std::result::Result<Session, String> {
 }
 
 impl Library for Ort {
-    fn kind(&self) -> Kind {
-        Kind::Ort
+    fn kind(&self) -> RuntimeKind {
+        RuntimeKind::Ort
     }
 
     fn compute(&self, feed: &Feed, pixels: Pixels, batch: usize) -> Result<Raw> {
         let failed =
-            |e: ort::Error| Error::Runtime { name: Kind::Ort.name(), problem: reason(&e.to_string()) };
+            |e: ort::Error| Error::Runtime { name: RuntimeKind::Ort.name(), problem: reason(&e.to_string()) };
         self.run(feed, &pixels, batch).map_err(failed)
     }
 }

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use super::{Receipt, Shard};
-use crate::output::Format;
+use crate::output::RowFormat;
 use crate::{Error, Result};
 
 /// What was merged.
@@ -21,7 +21,7 @@ pub struct Merged {
 ///
 /// # Errors
 /// A part that is missing, given twice, not complete or of another run; rows that are not as many as were counted.
-pub fn merge(parts: &[PathBuf], format: Format, to: impl Write) -> Result<Merged> {
+pub fn merge(parts: &[PathBuf], format: RowFormat, to: impl Write) -> Result<Merged> {
     let mut receipts = Vec::new();
     for path in parts {
         receipts.push((Receipt::read(path)?, path.as_path()));
@@ -32,9 +32,9 @@ pub fn merge(parts: &[PathBuf], format: Format, to: impl Write) -> Result<Merged
     let mut readers = Vec::new();
     for (_, path) in &receipts {
         let opened = File::open(path).map_err(|source| Error::Input { path: path.to_path_buf(), source })?;
-        readers.push(Rows { reader: BufReader::new(opened), path, format, row: Vec::new() });
+        readers.push(RowReader { reader: BufReader::new(opened), path, format, row: Vec::new() });
     }
-    if format == Format::Csv {
+    if format == RowFormat::Csv {
         let mut header: Option<Vec<u8>> = None;
         for rows in &mut readers {
             let path = rows.path;
@@ -105,21 +105,22 @@ fn check(receipts: &[(Receipt, &Path)]) -> Result<()> {
 }
 
 /// Rows with their line ends.
-struct Rows<'a> {
+struct RowReader<'a> {
     reader: BufReader<File>,
     path: &'a Path,
-    format: Format,
+    format: RowFormat,
     row: Vec<u8>,
 }
 
-impl Rows<'_> {
+impl RowReader<'_> {
     fn next(&mut self) -> Result<Option<&[u8]>> {
         self.row.clear();
         loop {
             let read = self.reader.read_until(b'\n', &mut self.row);
             let read = read.map_err(|source| Error::Input { path: self.path.to_path_buf(), source })?;
             // In a CSV a line feed between quotes belongs to the row; a quote inside is doubled.
-            let open = self.format == Format::Csv && self.row.iter().filter(|b| **b == b'"').count() % 2 == 1;
+            let open =
+                self.format == RowFormat::Csv && self.row.iter().filter(|b| **b == b'"').count() % 2 == 1;
             match (read, open) {
                 (0, _) if self.row.is_empty() => return Ok(None),
                 (0, _) => return Err(refused(self.path, "its last row is torn")),

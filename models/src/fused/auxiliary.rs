@@ -1,7 +1,7 @@
 //! The auxiliary head of training: rows of a matrix are pixels, and every layer is a matrix product. It sees so few pixels
 //! that one thread is enough.
 
-use crate::kernels::blocked::norm::Moments;
+use crate::kernels::blocked::norm::NormMoments;
 use crate::kernels::blocked::simd::{floats, floats_mut};
 use crate::kernels::blocked::{Channels, LANES, Pack};
 use crate::kernels::matmul::{Matrix, matmul};
@@ -9,10 +9,10 @@ use crate::kernels::matmul::{Matrix, matmul};
 use super::loss::cross_entropy;
 use super::norm::{AffineNorm, Statistics};
 use super::parameters::{Gradients, Id, Parameters};
-use super::view::View;
+use super::view::MapView;
 
 /// A matrix product, a BatchNorm or none, and a rectifier.
-pub struct Layer {
+pub struct AuxiliaryLayer {
     /// `[outputs, inputs]`.
     pub weight: Id,
     /// Columns of a row that it reads.
@@ -27,10 +27,10 @@ pub struct Layer {
     made: Vec<f32>,
 }
 
-impl Layer {
+impl AuxiliaryLayer {
     /// With a [plain](Parameters::plain) weight.
-    pub fn new(weight: Id, inputs: usize, outputs: usize, norm: AffineNorm) -> Layer {
-        Layer { weight, inputs, outputs, norm, source: Vec::new(), made: Vec::new() }
+    pub fn new(weight: Id, inputs: usize, outputs: usize, norm: AffineNorm) -> AuxiliaryLayer {
+        AuxiliaryLayer { weight, inputs, outputs, norm, source: Vec::new(), made: Vec::new() }
     }
 
     fn rows(&self) -> usize {
@@ -56,7 +56,7 @@ impl Layer {
         let sum = self.sums(|i| f64::from(self.made[i]));
         let square = self.sums(|i| f64::from(self.made[i]).powi(2));
         let count = rows as f64;
-        self.norm.train(p, &Moments::of(sum, square, count), count, statistics);
+        self.norm.train(p, &NormMoments::of(sum, square, count), count, statistics);
         (0..self.made.len()).map(|i| self.normed(i).max(0.0)).collect()
     }
 
@@ -94,7 +94,7 @@ impl Layer {
 }
 
 /// The linear layer at the end.
-pub struct Classifier {
+pub struct AuxiliaryClassifier {
     /// `[classes, features]`, [plain](Parameters::plain).
     pub weight: Id,
     /// `[classes]`.
@@ -113,8 +113,8 @@ pub struct Auxiliary {
     /// Rows and columns behind the mean.
     size: [usize; 2],
     /// `1x1`, then `2x2`.
-    layers: [Layer; 2],
-    classifier: Classifier,
+    layers: [AuxiliaryLayer; 2],
+    classifier: AuxiliaryClassifier,
     features: Vec<f32>,
     logits: Vec<f32>,
 }
@@ -128,8 +128,8 @@ impl Auxiliary {
         channels: Channels,
         [window, stride]: [usize; 2],
         size: [usize; 2],
-        layers: [Layer; 2],
-        classifier: Classifier,
+        layers: [AuxiliaryLayer; 2],
+        classifier: AuxiliaryClassifier,
     ) -> Auxiliary {
         let (features, logits) = (Vec::new(), Vec::new());
         Auxiliary { channels, window, stride, size, layers, classifier, features, logits }
@@ -141,7 +141,7 @@ impl Auxiliary {
     }
 
     /// Up to the logits, in training mode.
-    pub fn forward(&mut self, p: &Parameters, input: View<'_>, batch: usize, statistics: &mut Statistics) {
+    pub fn forward(&mut self, p: &Parameters, input: MapView<'_>, batch: usize, statistics: &mut Statistics) {
         let pooled = self.pool(input, batch);
         let first = self.layers[0].forward(p, pooled, statistics);
         let patches = self.patches(&first, batch);
@@ -152,7 +152,7 @@ impl Auxiliary {
             let mean = |c: usize| image.iter().skip(c).step_by(width).sum::<f32>() / pixels as f32;
             self.features.extend((0..width).map(mean));
         }
-        let Classifier { weight, bias, classes } = self.classifier;
+        let AuxiliaryClassifier { weight, bias, classes } = self.classifier;
         self.logits.clear();
         for _ in 0..batch {
             self.logits.extend(&floats(&p.values[bias])[..classes]);
@@ -170,11 +170,11 @@ impl Auxiliary {
     pub fn backward(
         &mut self,
         p: &Parameters,
-        input: View<'_>,
+        input: MapView<'_>,
         gradient: &mut [Pack],
         weights: &mut Gradients,
     ) {
-        let Classifier { weight, bias, classes } = self.classifier;
+        let AuxiliaryClassifier { weight, bias, classes } = self.classifier;
         let batch = self.logits.len() / classes;
         let (width, pixels) = (self.layers[1].outputs, self.last().iter().product::<usize>());
         let (dy, features) = (Matrix::rows(&self.logits, classes), Matrix::rows(&self.features, width));
@@ -239,7 +239,7 @@ impl Auxiliary {
     }
 
     /// Means of the rectified input, `[image, pixel][channel]`.
-    fn pool(&self, input: View<'_>, batch: usize) -> Vec<f32> {
+    fn pool(&self, input: MapView<'_>, batch: usize) -> Vec<f32> {
         let (pixels, count) = (input.map.pixels(), self.channels.count());
         let rows = self.size[0] * self.size[1];
         let mut out = vec![0.0; batch * rows * count];
@@ -262,7 +262,7 @@ impl Auxiliary {
         out
     }
 
-    fn pool_back(&self, input: View<'_>, pooled: &[f32], gradient: &mut [Pack]) {
+    fn pool_back(&self, input: MapView<'_>, pooled: &[f32], gradient: &mut [Pack]) {
         let (pixels, count) = (input.map.pixels(), self.channels.count());
         let rows = self.size[0] * self.size[1];
         let mut lanes = vec![0.0; input.map.packs * LANES];

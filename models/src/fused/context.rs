@@ -15,7 +15,7 @@ const SMALLEST: usize = 2;
 
 /// One pass over one batch.
 #[derive(Copy, Clone)]
-pub struct Context<'a> {
+pub struct PassContext<'a> {
     /// The instruction set.
     pub level: Level,
     /// The weights.
@@ -28,7 +28,7 @@ pub struct Context<'a> {
     pub training: bool,
 }
 
-impl Context<'_> {
+impl PassContext<'_> {
     /// Images of a chunk.
     pub fn chunk(&self) -> usize {
         self.batch.div_ceil(CHUNKS).max(SMALLEST)

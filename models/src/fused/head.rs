@@ -5,7 +5,7 @@ use crate::kernels::blocked::{Channels, LANES, Pack};
 
 use super::loss::cross_entropy;
 use super::parameters::{Gradients, Id, Parameters};
-use super::view::View;
+use super::view::MapView;
 
 /// The classifier.
 #[derive(Clone)]
@@ -36,7 +36,7 @@ impl Head {
     }
 
     /// The logits of a batch.
-    pub fn forward(&mut self, parameters: &Parameters, input: View<'_>, batch: usize) {
+    pub fn forward(&mut self, parameters: &Parameters, input: MapView<'_>, batch: usize) {
         self.features.clear();
         self.logits.clear();
         for i in 0..batch {
@@ -89,7 +89,7 @@ impl Head {
     pub fn backward(
         &self,
         parameters: &Parameters,
-        input: View<'_>,
+        input: MapView<'_>,
         gradient: &mut [Pack],
         weights: Option<&mut Gradients>,
     ) {

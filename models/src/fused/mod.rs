@@ -18,12 +18,12 @@ pub mod tensors;
 pub mod unit;
 pub mod view;
 
-pub use context::{Context, Profile};
+pub use context::{PassContext, Profile};
 pub use copies::Copies;
-pub use network::{Codes, Network, Precision, Prediction, Regularisers, Rooms};
+pub use network::{Codes, FusedNetwork, Precision, Prediction, Regularisers, Rooms};
 pub use norm::{AffineNorm, Norm, Statistics};
 pub use parameters::{Gradients, Named, Parameters};
 pub use scratch::{Scratch, Workspace};
-pub use tensors::Tensors;
-pub use unit::{Columns, Unit};
-pub use view::{Place, View};
+pub use tensors::NetworkTensors;
+pub use unit::{Im2col, Unit};
+pub use view::{BufferOffset, MapView};

@@ -1,6 +1,6 @@
 //! The network's BatchNorms: current scaling, running statistics, and the coefficients of their gradients.
 
-use crate::kernels::blocked::norm::{Moments, Scaling, Slope, total};
+use crate::kernels::blocked::norm::{NormMoments, Scaling, Slope, total};
 use crate::kernels::blocked::simd::{floats, floats_mut};
 use crate::kernels::blocked::{Channels, Pack};
 
@@ -47,7 +47,7 @@ impl Norm {
     }
 
     /// Normalises by a batch's own moments, over `count` values, and moves the running ones.
-    pub fn train(&mut self, moments: &Moments, count: f64, statistics: &mut Statistics) {
+    pub fn train(&mut self, moments: &NormMoments, count: f64, statistics: &mut Statistics) {
         self.scaling.normalise(moments);
         let unbiased = count / (count - 1.0).max(1.0);
         let means = statistics.values[self.statistics].iter_mut().zip(&moments.mean);
@@ -59,7 +59,7 @@ impl Norm {
     /// Normalises by the running moments.
     pub fn evaluate(&mut self, statistics: &Statistics) {
         let of = |i: usize| statistics.values[i].iter().map(|x| f64::from(*x)).collect();
-        self.scaling.normalise(&Moments { mean: of(self.statistics), variance: of(self.statistics + 1) });
+        self.scaling.normalise(&NormMoments { mean: of(self.statistics), variance: of(self.statistics + 1) });
     }
 }
 
@@ -99,7 +99,7 @@ impl AffineNorm {
     }
 
     /// Normalises by a batch's own moments, over `count` values, and moves the running ones.
-    pub fn train(&mut self, p: &Parameters, moments: &Moments, count: f64, statistics: &mut Statistics) {
+    pub fn train(&mut self, p: &Parameters, moments: &NormMoments, count: f64, statistics: &mut Statistics) {
         if let Some(norm) = &mut self.norm {
             norm.train(moments, count, statistics);
         }

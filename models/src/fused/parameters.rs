@@ -7,12 +7,12 @@ use crate::kernels::blocked::simd::{floats, floats_mut};
 use crate::kernels::blocked::{Channels, LANES, Pack};
 use rayon::prelude::*;
 
-use super::context::Context;
+use super::context::PassContext;
 use super::copies::Copies;
 
 /// Where the elements of a named tensor lie in its buffer.
 #[derive(Copy, Clone, Debug)]
-enum Packing {
+enum PackedLayout {
     /// `[C, 1, K, K]` as `[block][tap]`.
     Depthwise { taps: usize },
     /// `[O, I, ...]` as `[out block][in lane]`, the input lanes from `first_input` of `lanes` on, the
@@ -24,25 +24,25 @@ enum Packing {
     Vector { first: usize },
 }
 
-impl Packing {
+impl PackedLayout {
     fn place(self, i: usize) -> usize {
         match self {
-            Packing::Depthwise { taps } => {
+            PackedLayout::Depthwise { taps } => {
                 let (c, tap) = (i / taps, i % taps);
                 (c / LANES * taps + tap) * LANES + c % LANES
             }
-            Packing::Pointwise { inputs, lanes, first_input, first_output } => {
+            PackedLayout::Pointwise { inputs, lanes, first_input, first_output } => {
                 let output = first_output + i / inputs.count();
                 let input = first_input + inputs.lane(i % inputs.count());
                 (output / LANES * lanes + input) * LANES + output % LANES
             }
-            Packing::Dense { inputs, taps } => {
+            PackedLayout::Dense { inputs, taps } => {
                 let (output, input, tap) = (i / taps / inputs.count(), i / taps % inputs.count(), i % taps);
                 let lanes = inputs.packs() * LANES;
                 let row = output / LANES * taps + tap;
                 (row * lanes + inputs.lane(input)) * LANES + output % LANES
             }
-            Packing::Vector { first } => first + i,
+            PackedLayout::Vector { first } => first + i,
         }
     }
 }
@@ -55,7 +55,7 @@ pub struct Named {
     /// As in PyTorch.
     pub shape: Vec<usize>,
     buffer: usize,
-    packing: Packing,
+    packing: PackedLayout,
 }
 
 /// The index of a packed buffer.
@@ -125,7 +125,7 @@ impl Parameters {
         self.values.len() - 1
     }
 
-    fn name(&mut self, name: String, shape: Vec<usize>, buffer: Id, packing: Packing) {
+    fn name(&mut self, name: String, shape: Vec<usize>, buffer: Id, packing: PackedLayout) {
         self.by_name.insert(name.clone(), self.named.len());
         self.named.push(Named { name, shape, buffer, packing });
     }
@@ -134,7 +134,7 @@ impl Parameters {
     pub fn depthwise(&mut self, name: String, channels: usize, kernel: usize) -> Id {
         let taps = kernel * kernel;
         let id = self.vector_buffer(Channels::one(channels).packs() * taps);
-        self.name(name, vec![channels, 1, kernel, kernel], id, Packing::Depthwise { taps });
+        self.name(name, vec![channels, 1, kernel, kernel], id, PackedLayout::Depthwise { taps });
         id
     }
 
@@ -142,7 +142,7 @@ impl Parameters {
     pub fn pointwise(&mut self, name: String, shape: Vec<usize>, inputs: Channels) -> Id {
         let id = self.pointwise_buffer([inputs, Channels::one(shape[0])], None);
         let lanes = inputs.packs() * LANES;
-        let packing = Packing::Pointwise { inputs, lanes, first_input: 0, first_output: 0 };
+        let packing = PackedLayout::Pointwise { inputs, lanes, first_input: 0, first_output: 0 };
         self.name(name, shape, id, packing);
         id
     }
@@ -151,7 +151,7 @@ impl Parameters {
     pub fn dense(&mut self, name: String, inputs: Channels, outputs: usize, kernel: usize) -> Id {
         let taps = kernel * kernel;
         let id = self.pointwise_buffer([inputs.times(taps), Channels::one(outputs)], None);
-        let packing = Packing::Dense { inputs, taps };
+        let packing = PackedLayout::Dense { inputs, taps };
         self.name(name, vec![outputs, inputs.count(), kernel, kernel], id, packing);
         id
     }
@@ -165,7 +165,7 @@ impl Parameters {
         for (name, (first_input, first_output, count)) in
             names.into_iter().zip([(0, 0, half), (lanes / 2, half, outputs - half)])
         {
-            let packing = Packing::Pointwise { inputs, lanes, first_input, first_output };
+            let packing = PackedLayout::Pointwise { inputs, lanes, first_input, first_output };
             self.name(name, vec![count, inputs.count(), 1, 1], id, packing);
         }
         id
@@ -179,7 +179,7 @@ impl Parameters {
     /// A tensor of any shape in PyTorch's order, for plain loops.
     pub fn plain(&mut self, name: String, shape: Vec<usize>) -> Id {
         let id = self.vector_buffer(Channels::one(shape.iter().product()).packs());
-        self.name(name, shape, id, Packing::Vector { first: 0 });
+        self.name(name, shape, id, PackedLayout::Vector { first: 0 });
         id
     }
 
@@ -189,7 +189,7 @@ impl Parameters {
         let id = self.vector_buffer(Channels::one(channels).packs());
         let mut first = 0;
         for (name, channels) in parts {
-            self.name(name, vec![channels], id, Packing::Vector { first });
+            self.name(name, vec![channels], id, PackedLayout::Vector { first });
             first += channels;
         }
         id
@@ -346,7 +346,7 @@ fn blank_unseen(gradient: &mut [Pack], lanes: usize, half: usize) {
 
 /// A zeroed buffer per chunk for the gradients of the parameters `ids`, if they are wanted.
 pub fn per_chunk<'a>(
-    c: &Context<'_>,
+    c: &PassContext<'_>,
     weights: Option<&'a mut Gradients>,
     ids: &[Id],
 ) -> Vec<Option<&'a mut [Pack]>> {

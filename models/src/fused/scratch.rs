@@ -2,18 +2,18 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::kernels::blocked::{Map, Pack};
+use crate::kernels::blocked::{MapSize, Pack};
 
 /// A padded map whose border is zero.
 #[derive(Default)]
-pub struct Padded {
-    map: Map,
+pub struct PaddedMap {
+    map: MapSize,
     packs: Vec<Pack>,
 }
 
-impl Padded {
+impl PaddedMap {
     /// The map, for this size; the inside keeps what the last user of the size left.
-    pub fn of(&mut self, map: Map) -> &mut [Pack] {
+    pub fn of(&mut self, map: MapSize) -> &mut [Pack] {
         if self.map != map {
             self.map = map;
             self.packs.clear();
@@ -27,9 +27,9 @@ impl Padded {
 #[derive(Default)]
 pub struct Scratch {
     /// A rectified input.
-    pub a: Padded,
+    pub a: PaddedMap,
     /// The gradient of a depthwise convolution's output.
-    pub dz: Padded,
+    pub dz: PaddedMap,
     /// The gradient of other columns.
     pub columns: Vec<Pack>,
     /// A strip of columns.

@@ -2,14 +2,14 @@
 
 use core::ops::Range;
 
-use crate::kernels::blocked::elementwise::{Affine, Term, WeightedSum};
-use crate::kernels::blocked::norm::{Moments, Scaling, Slope, total};
-use crate::kernels::blocked::pointwise::{Pointwise, WeightGradient};
+use crate::kernels::blocked::elementwise::{Affine, ScaledMap, WeightedSum};
+use crate::kernels::blocked::norm::{NormMoments, Scaling, Slope, total};
+use crate::kernels::blocked::pointwise::{PointwiseForward, PointwiseWeightGradient};
 use crate::kernels::blocked::simd::{floats, floats_mut};
-use crate::kernels::blocked::{Channels, LANES, Level, Map, Pack};
+use crate::kernels::blocked::{Channels, LANES, Level, MapSize, Pack};
 use rayon::prelude::*;
 
-use super::context::Context;
+use super::context::PassContext;
 use super::norm::{AffineNorm, Statistics, totals};
 use super::parameters::{Gradients, Id, Parameters};
 
@@ -24,14 +24,14 @@ pub struct Stem {
     weight: Id,
     norm: AffineNorm,
     /// The size of the output.
-    pub map: Map,
+    pub map: MapSize,
 }
 
 impl Stem {
     /// A convolution by `weight`, [`Parameters::pointwise`](super::Parameters::pointwise) on [`Self::patch`], to
     /// `channels`, and what follows it.
     pub fn new(in_channels: usize, channels: usize, weight: Id, norm: AffineNorm) -> Stem {
-        let map = Map { packs: Channels::one(channels).packs(), ..Map::default() };
+        let map = MapSize { packs: Channels::one(channels).packs(), ..MapSize::default() };
         Stem { in_channels, weight, norm, map }
     }
 
@@ -42,7 +42,7 @@ impl Stem {
 
     /// For images of this size.
     pub fn resize(&mut self, height: usize, width: usize) {
-        self.map = Map { height, width, ..self.map };
+        self.map = MapSize { height, width, ..self.map };
     }
 
     /// Packs of a patch.
@@ -51,7 +51,7 @@ impl Stem {
     }
 
     fn strips(&self) -> impl Iterator<Item = Range<usize>> {
-        let Map { height, width, .. } = self.map;
+        let MapSize { height, width, .. } = self.map;
         let rows = (STRIP / width).max(1);
         (0..height).step_by(rows).map(move |y| y..(y + rows).min(height))
     }
@@ -59,7 +59,7 @@ impl Stem {
     /// The patches around the pixels of some rows of an image `[C, H, W]`, `[block][pixel]`, lanes in the order of a
     /// weight `[C, 3, 3]`.
     pub fn patches(&self, image: &[f32], rows: Range<usize>, out: &mut Vec<Pack>) {
-        let Map { height, width, .. } = self.map;
+        let MapSize { height, width, .. } = self.map;
         let pixels = rows.len() * width;
         out.clear();
         out.resize(self.inputs() * pixels, Pack::ZERO);
@@ -83,7 +83,7 @@ impl Stem {
     /// The convolution of one image `[C, H, W]`, before the norm, with its `[2][block]` sums added to `sums`.
     fn convolve(
         &self,
-        c: &Context<'_>,
+        c: &PassContext<'_>,
         image: &[f32],
         strip: &mut Vec<Pack>,
         out: &mut [Pack],
@@ -95,7 +95,7 @@ impl Stem {
         for rows in self.strips() {
             let (first, width) = (rows.start * map.width, rows.len() * map.width);
             self.patches(image, rows, strip);
-            c.level.run(Pointwise {
+            c.level.run(PointwiseForward {
                 inputs,
                 outputs,
                 rows: 1,
@@ -120,7 +120,7 @@ impl Stem {
     /// The output `[image]` for images `[N, C, H, W]`.
     pub fn forward(
         &mut self,
-        c: &Context<'_>,
+        c: &PassContext<'_>,
         images: &[f32],
         statistics: &mut Statistics,
         out: &mut [Pack],
@@ -138,7 +138,7 @@ impl Stem {
         if c.training {
             let [sum, square] = [0, 1].map(|which| totals(&sums, 2 * packs, which, packs));
             let count = (c.batch * pixels) as f64;
-            self.norm.train(c.parameters, &Moments::of(sum, square, count), count, statistics);
+            self.norm.train(c.parameters, &NormMoments::of(sum, square, count), count, statistics);
         } else {
             self.norm.evaluate(c.parameters, statistics);
         }
@@ -156,7 +156,7 @@ impl Stem {
     }
 
     /// The norm, in place.
-    fn normalise(&self, c: &Context<'_>, out: &mut [Pack]) {
+    fn normalise(&self, c: &PassContext<'_>, out: &mut [Pack]) {
         let Scaling { scale, shift } = &self.norm.scaling;
         for map in out.chunks_exact_mut(self.map.len()) {
             c.level.run(Affine { pixels: self.map.pixels(), scale, shift, map });
@@ -167,12 +167,18 @@ impl Stem {
     ///
     /// The output `y` before the norm is linear in the patches: `y = W p`. So the sums over pixels of `g p'`, `p p'` and `p` are
     /// enough: they give that of `g y`, and the weight's gradient, the sum of `(a g + b y + c) p'`, without `y`.
-    pub fn backward(&mut self, c: &Context<'_>, images: &[f32], gradient: &[Pack], weights: &mut Gradients) {
+    pub fn backward(
+        &mut self,
+        c: &PassContext<'_>,
+        images: &[f32],
+        gradient: &[Pack],
+        weights: &mut Gradients,
+    ) {
         let (map, packs, len) = (self.map, self.map.packs, self.map.len());
         let tasks = (0..c.chunks()).into_par_iter();
-        let chunks: Vec<Sums> = tasks
+        let chunks: Vec<StemSums> = tasks
             .map(|chunk| {
-                let mut sums = Sums::new(self.inputs(), packs);
+                let mut sums = StemSums::new(self.inputs(), packs);
                 let strip = &mut c.workspace.scratch().strip;
                 for i in c.images(chunk) {
                     let (g, image) = (&gradient[i * len..][..len], self.image(images, i));
@@ -209,7 +215,13 @@ impl Stem {
     }
 
     /// The gradient of the images, for that of the output; [`backward`](Self::backward) has found the norm's.
-    pub fn backward_images(&self, c: &Context<'_>, images: &[f32], gradient: &[Pack], out: &mut Vec<f32>) {
+    pub fn backward_images(
+        &self,
+        c: &PassContext<'_>,
+        images: &[f32],
+        gradient: &[Pack],
+        out: &mut Vec<f32>,
+    ) {
         let (map, len) = (self.map, self.map.len());
         let image_len = self.in_channels * map.pixels();
         let Slope { a, b, c: bias } = &self.norm.slope;
@@ -220,11 +232,14 @@ impl Stem {
             let scratch = &mut *c.workspace.scratch();
             let (mut value, mut sums) = (vec![Pack::ZERO; len], vec![Pack::ZERO; 2 * map.packs]);
             self.convolve(c, self.image(images, i), &mut scratch.strip, &mut value, &mut sums);
-            let terms = [Term { scale: a, map: &gradient[i * len..][..len] }, Term { scale: b, map: &value }];
+            let terms = [
+                ScaledMap { scale: a, map: &gradient[i * len..][..len] },
+                ScaledMap { scale: b, map: &value },
+            ];
             scratch.dy.resize(len, Pack::ZERO);
             c.level.run(WeightedSum { map, terms: &terms, bias, add: false, out: &mut scratch.dy });
             let mut patches = vec![Pack::ZERO; self.inputs() * map.pixels()];
-            c.level.run(Pointwise {
+            c.level.run(PointwiseForward {
                 inputs,
                 outputs,
                 rows: 1,
@@ -243,7 +258,7 @@ impl Stem {
 
     /// The gradient of the patches of an image, added to that of its pixels.
     fn scatter(&self, patches: &[Pack], out: &mut [f32]) {
-        let Map { height, width, .. } = self.map;
+        let MapSize { height, width, .. } = self.map;
         for lane in 0..self.in_channels * SIDE * SIDE {
             let (c, ky, kx) = (lane / (SIDE * SIDE), lane / SIDE % SIDE, lane % SIDE);
             let plane = &patches[lane / LANES * height * width..][..height * width];
@@ -259,12 +274,12 @@ impl Stem {
 
 /// Sums over pixels: of the products of gradient and patch and of patch and patch, `[block of the first][lane of the second]`, of
 /// the patch, and of the gradient.
-struct Sums([Vec<Pack>; 4]);
+struct StemSums([Vec<Pack>; 4]);
 
-impl Sums {
-    fn new(inputs: usize, outputs: usize) -> Sums {
+impl StemSums {
+    fn new(inputs: usize, outputs: usize) -> StemSums {
         let lanes = inputs * LANES;
-        Sums([outputs * lanes, inputs * lanes, inputs, outputs].map(|len| vec![Pack::ZERO; len]))
+        StemSums([outputs * lanes, inputs * lanes, inputs, outputs].map(|len| vec![Pack::ZERO; len]))
     }
 
     /// Adds some pixels.
@@ -273,7 +288,7 @@ impl Sums {
         for (gradient, gradient_plane, out) in [(gradient, plane, by_patch), (patches, pixels, between)] {
             let (inputs, source, source_plane) = (patch.len(), patches, pixels);
             let outputs = out.len() / (inputs * LANES);
-            level.run(WeightGradient {
+            level.run(PointwiseWeightGradient {
                 inputs: Channels::full(inputs),
                 outputs: Channels::full(outputs),
                 pixels,

@@ -7,7 +7,7 @@ use super::parameters::{Gradients, Named, Parameters};
 
 /// What a network keeps between batches.
 #[derive(Default)]
-pub struct Tensors {
+pub struct NetworkTensors {
     /// As the kernels want them.
     pub parameters: Parameters,
     /// Of the BatchNorms.
@@ -16,11 +16,11 @@ pub struct Tensors {
     pub gradients: Gradients,
 }
 
-impl Tensors {
+impl NetworkTensors {
     /// With zero gradients.
-    pub fn new(parameters: Parameters, statistics: Statistics) -> Tensors {
+    pub fn new(parameters: Parameters, statistics: Statistics) -> NetworkTensors {
         let gradients = Gradients::new(&parameters);
-        Tensors { parameters, statistics, gradients }
+        NetworkTensors { parameters, statistics, gradients }
     }
 
     /// The parameters in network order, as PyTorch names and shapes them.

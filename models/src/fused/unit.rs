@@ -5,22 +5,22 @@
 
 use core::ops::Range;
 
-use crate::kernels::blocked::depthwise::{self, Depthwise};
-use crate::kernels::blocked::elementwise::{Gate, Term, WeightedSum};
+use crate::kernels::blocked::depthwise::{self, DepthwiseShape};
+use crate::kernels::blocked::elementwise::{Gate, ScaledMap, WeightedSum};
 use crate::kernels::blocked::norm::Slope;
-use crate::kernels::blocked::pointwise::{Pointwise, WeightGradient};
+use crate::kernels::blocked::pointwise::{PointwiseForward, PointwiseWeightGradient};
 use crate::kernels::blocked::simd::{floats, floats_mut};
 use crate::kernels::blocked::strip::{self, Strip};
-use crate::kernels::blocked::{HALO, LANES, Level, Map, Pack, elementwise, parity, taps};
+use crate::kernels::blocked::{HALO, LANES, Level, MapSize, Pack, elementwise, parity, taps};
 
 use super::parameters::{Id, Parameters};
 use super::scratch::Scratch;
 
 /// What makes the columns.
 #[derive(Copy, Clone, Debug)]
-pub enum Columns {
+pub enum Im2col {
     /// Taps of a padded, rectified map, by this weight.
-    Depthwise(Depthwise, Id),
+    Depthwise(DepthwiseShape, Id),
     /// The rectified pixels of a plain map.
     Rectified,
     /// The rectified even, then odd pixels of a plain map.
@@ -34,19 +34,19 @@ pub enum Columns {
     Halves,
 }
 
-impl Columns {
+impl Im2col {
     /// Whether the input is rectified before anything else.
     pub fn rectifies(self) -> bool {
-        !matches!(self, Columns::Halves)
+        !matches!(self, Im2col::Halves)
     }
 
     /// Rows and columns of the input from one pixel of the output to the next.
     pub fn stride(self) -> usize {
         match self {
-            Columns::Depthwise(shape, _) => shape.stride,
-            Columns::Rectified => 1,
-            Columns::Parity | Columns::Halves => 2,
-            Columns::Taps { stride } => stride,
+            Im2col::Depthwise(shape, _) => shape.stride,
+            Im2col::Rectified => 1,
+            Im2col::Parity | Im2col::Halves => 2,
+            Im2col::Taps { stride } => stride,
         }
     }
 }
@@ -55,13 +55,13 @@ impl Columns {
 #[derive(Copy, Clone, Debug)]
 pub struct Unit {
     /// What makes the columns.
-    pub columns: Columns,
+    pub columns: Im2col,
     /// The weight on the columns.
     pub pointwise: Id,
     /// The input of one image.
-    pub input: Map,
+    pub input: MapSize,
     /// The output of one image.
-    pub output: Map,
+    pub output: MapSize,
 }
 
 /// Packs of columns made at a time.
@@ -71,17 +71,17 @@ const TAPS: usize = 1024;
 
 impl Unit {
     /// For maps of this size.
-    pub fn resize(&mut self, input: Map) {
+    pub fn resize(&mut self, input: MapSize) {
         let stride = self.columns.stride();
         self.input = input;
-        self.output = Map { packs: self.output.packs, ..input.strided(stride) };
+        self.output = MapSize { packs: self.output.packs, ..input.strided(stride) };
     }
 
     /// Packs of a pixel's column.
     pub fn inputs(&self) -> usize {
         match self.columns {
-            Columns::Parity => 2 * self.input.packs,
-            Columns::Taps { .. } => taps::SIDE * taps::SIDE * self.input.packs,
+            Im2col::Parity => 2 * self.input.packs,
+            Im2col::Taps { .. } => taps::SIDE * taps::SIDE * self.input.packs,
             _ => self.input.packs,
         }
     }
@@ -89,7 +89,7 @@ impl Unit {
     /// The parameters, in the order of their gradients.
     pub fn ids(&self) -> impl Iterator<Item = Id> {
         let depthwise = match self.columns {
-            Columns::Depthwise(_, id) => Some(id),
+            Im2col::Depthwise(_, id) => Some(id),
             _ => None,
         };
         depthwise.into_iter().chain([self.pointwise])
@@ -97,7 +97,7 @@ impl Unit {
 
     fn strips(&self) -> impl Iterator<Item = Range<usize>> {
         let height = self.output.height;
-        let strip = if matches!(self.columns, Columns::Taps { .. }) { TAPS } else { STRIP };
+        let strip = if matches!(self.columns, Im2col::Taps { .. }) { TAPS } else { STRIP };
         let rows = (strip / (self.inputs() * self.output.width)).max(1);
         (0..height).step_by(rows).map(move |y| y..(y + rows).min(height))
     }
@@ -111,7 +111,7 @@ impl Unit {
         out: &mut [Pack],
     ) {
         let (blocks, each) = (self.input.packs, usize::MAX);
-        let part = Part { map: self.input, source, before: 0, blocks, each, last: LANES };
+        let part = InputBlocks { map: self.input, source, before: 0, blocks, each, last: LANES };
         part.columns(self.columns, level, parameters, rows, false, out);
     }
 
@@ -131,7 +131,7 @@ impl Unit {
             strip.resize(inputs.packs() * width, Pack::ZERO);
             self.columns(level, parameters, source, rows, strip);
             let (sum, square) = sums[..2 * outputs.packs()].split_at_mut(outputs.packs());
-            level.run(Pointwise {
+            level.run(PointwiseForward {
                 inputs,
                 outputs,
                 rows: 1,
@@ -162,7 +162,7 @@ impl Unit {
             let (first, pixels) = (rows.start * self.output.width, rows.len() * self.output.width);
             strip.resize(inputs.packs() * pixels, Pack::ZERO);
             self.columns(level, parameters, source, rows, strip);
-            level.run(WeightGradient {
+            level.run(PointwiseWeightGradient {
                 inputs,
                 outputs,
                 pixels,
@@ -187,7 +187,7 @@ impl Unit {
         gradients: &mut Option<&mut [Pack]>,
     ) {
         let (map, [inputs, outputs]) = (self.output, parameters.channels(self.pointwise));
-        if let Columns::Taps { .. } = self.columns {
+        if let Im2col::Taps { .. } = self.columns {
             // The gradient of the columns, nine times a map, exists strip by strip in `backward_columns`.
             if let Some(rest) = gradients.take() {
                 let (out, after) = rest.split_at_mut(parameters.values[self.pointwise].len());
@@ -196,16 +196,16 @@ impl Unit {
             }
             return;
         }
-        let padded = matches!(self.columns, Columns::Depthwise(..));
+        let padded = matches!(self.columns, Im2col::Depthwise(..));
         let Scratch { dy, dz, columns, strip, .. } = scratch;
-        let columns_map = Map { packs: inputs.packs(), ..map };
+        let columns_map = MapSize { packs: inputs.packs(), ..map };
         let (out, step) = if padded {
             (&mut dz.of(columns_map)[HALO..], map.padded_width())
         } else {
             columns.resize(columns_map.len(), Pack::ZERO);
             (&mut columns[..], map.width)
         };
-        level.run(Pointwise {
+        level.run(PointwiseForward {
             inputs: outputs,
             outputs: inputs,
             rows: map.height,
@@ -220,10 +220,10 @@ impl Unit {
         });
         let Some(rest) = gradients.take() else { return };
         let mut rest = rest;
-        if let Columns::Depthwise(shape, id) = self.columns {
+        if let Im2col::Depthwise(shape, id) = self.columns {
             let (out, after) = rest.split_at_mut(parameters.values[id].len());
             let gradient = dz.of(columns_map);
-            level.run(depthwise::WeightGradient { shape, map: self.input, source, gradient, out });
+            level.run(depthwise::DepthwiseWeightGradient { shape, map: self.input, source, gradient, out });
             rest = after;
         }
         let (out, after) = rest.split_at_mut(parameters.values[self.pointwise].len());
@@ -242,17 +242,17 @@ impl Unit {
         out: &mut [Pack],
     ) {
         let gradient = match self.columns {
-            Columns::Depthwise(shape, id) => {
-                let gradient = scratch.dz.of(Map { packs: self.input.packs, ..self.output });
+            Im2col::Depthwise(shape, id) => {
+                let gradient = scratch.dz.of(MapSize { packs: self.input.packs, ..self.output });
                 let (map, weight, gate) = (self.input, parameters.kernel(id), Some(source));
                 return level.run(depthwise::InputGradient { shape, map, gradient, weight, add, gate, out });
             }
-            Columns::Rectified => &scratch.columns,
-            Columns::Parity | Columns::Taps { .. } => {
+            Im2col::Rectified => &scratch.columns,
+            Im2col::Parity | Im2col::Taps { .. } => {
                 self.backward_columns(level, parameters, scratch, false);
                 &scratch.da
             }
-            Columns::Halves => {
+            Im2col::Halves => {
                 self.backward_columns(level, parameters, scratch, false);
                 match add {
                     true => floats_mut(out).iter_mut().zip(floats(&scratch.da)).for_each(|(x, g)| *x += g),
@@ -269,8 +269,8 @@ impl Unit {
         let Scratch { dz, da, columns, dy, strip, .. } = scratch;
         da.resize(self.input.len(), Pack::ZERO);
         match self.columns {
-            Columns::Depthwise(shape, id) => {
-                let gradient = dz.of(Map { packs: self.input.packs, ..self.output });
+            Im2col::Depthwise(shape, id) => {
+                let gradient = dz.of(MapSize { packs: self.input.packs, ..self.output });
                 let weight = parameters.kernel(id);
                 level.run(depthwise::InputGradient {
                     shape,
@@ -282,15 +282,15 @@ impl Unit {
                     out: da,
                 });
             }
-            Columns::Rectified => da.copy_from_slice(columns),
-            Columns::Parity => {
+            Im2col::Rectified => da.copy_from_slice(columns),
+            Im2col::Parity => {
                 if !add {
                     da.fill(Pack::ZERO);
                 }
                 let (even, odd) = columns.split_at(columns.len() / 2);
-                level.run(parity::Scatter { map: self.input, even, odd, out: da });
+                level.run(parity::ParityScatter { map: self.input, even, odd, out: da });
             }
-            Columns::Taps { stride } => {
+            Im2col::Taps { stride } => {
                 if !add {
                     da.fill(Pack::ZERO);
                 }
@@ -298,7 +298,7 @@ impl Unit {
                 for rows in self.strips() {
                     let (first, width) = (rows.start * map.width, rows.len() * map.width);
                     strip.resize(inputs.packs() * width, Pack::ZERO);
-                    level.run(Pointwise {
+                    level.run(PointwiseForward {
                         inputs: outputs,
                         outputs: inputs,
                         rows: 1,
@@ -312,18 +312,18 @@ impl Unit {
                         sums: None,
                     });
                     let columns = &strip[..];
-                    level.run(taps::Scatter { stride, map: self.input, columns, rows, out: da });
+                    level.run(taps::TapsScatter { stride, map: self.input, columns, rows, out: da });
                 }
             }
-            Columns::Halves => level.run(taps::Double { map: self.input, gradient: columns, out: da }),
+            Im2col::Halves => level.run(taps::Double { map: self.input, gradient: columns, out: da }),
         }
     }
 }
 
 /// Blocks of the input, and where they are among all of it.
-pub struct Part<'a> {
+pub struct InputBlocks<'a> {
     /// Of these blocks alone.
-    pub map: Map,
+    pub map: MapSize,
     /// The map: padded and rectified for a depthwise convolution, else plain.
     pub source: &'a [Pack],
     /// Blocks before them.
@@ -336,34 +336,38 @@ pub struct Part<'a> {
     pub last: usize,
 }
 
-impl Part<'_> {
+impl InputBlocks<'_> {
     /// Their columns of some rows of the output, among those of the whole input: `[block][pixel]`, or
     /// `[two blocks][pixel]` in pairs.
     pub fn columns(
         &self,
-        columns: Columns,
+        columns: Im2col,
         level: Level,
         parameters: &Parameters,
         rows: Range<usize>,
         pairs: bool,
         out: &mut [Pack],
     ) {
-        let Part { map, source, before, blocks, each, last } = *self;
+        let InputBlocks { map, source, before, blocks, each, last } = *self;
         let pixels = rows.len() * map.strided(columns.stride()).width;
         let out = Strip { packs: out, pixels, before, each };
         match columns {
-            Columns::Depthwise(shape, id) => {
+            Im2col::Depthwise(shape, id) => {
                 let weight = parameters.kernel(id);
-                strip::run(level, pairs, depthwise::Forward { shape, map, source, weight, rows, last, out });
+                strip::run(
+                    level,
+                    pairs,
+                    depthwise::DepthwiseForward { shape, map, source, weight, rows, last, out },
+                );
             }
-            Columns::Rectified => strip::run(level, pairs, elementwise::Rectify { map, source, rows, out }),
-            Columns::Parity => {
-                strip::run(level, pairs, parity::Gather { map, source, rows, half: blocks, out })
+            Im2col::Rectified => strip::run(level, pairs, elementwise::Relu { map, source, rows, out }),
+            Im2col::Parity => {
+                strip::run(level, pairs, parity::ParityGather { map, source, rows, half: blocks, out })
             }
-            Columns::Taps { stride } => {
-                strip::run(level, pairs, taps::Gather { stride, map, source, rows, step: blocks, out })
+            Im2col::Taps { stride } => {
+                strip::run(level, pairs, taps::TapsGather { stride, map, source, rows, step: blocks, out })
             }
-            Columns::Halves => strip::run(level, pairs, taps::Halve { map, source, rows, out }),
+            Im2col::Halves => strip::run(level, pairs, taps::AverageHalve { map, source, rows, out }),
         }
     }
 }
@@ -371,13 +375,13 @@ impl Part<'_> {
 /// The gradient of a BatchNorm's input `value` for that of its output.
 pub fn norm_gradient(
     level: Level,
-    map: Map,
+    map: MapSize,
     slope: &Slope,
     gradient: &[Pack],
     value: &[Pack],
     out: &mut Vec<Pack>,
 ) {
     out.resize(map.len(), Pack::ZERO);
-    let terms = [Term { scale: &slope.a, map: gradient }, Term { scale: &slope.b, map: value }];
+    let terms = [ScaledMap { scale: &slope.a, map: gradient }, ScaledMap { scale: &slope.b, map: value }];
     level.run(WeightedSum { map, terms: &terms, bias: &slope.c, add: false, out });
 }

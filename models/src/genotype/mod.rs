@@ -13,7 +13,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
-use value::Value;
+use value::Literal;
 
 pub use cell::{Cell, Edge, Wiring};
 pub use class::Class;
@@ -33,14 +33,14 @@ pub struct Genotype {
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Plain {
-    Pair(Pair),
+    Pair(CellPair),
     Arch(Arch),
 }
 
 /// The fields of a pair of DARTS cells.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Pair {
+struct CellPair {
     normal: Vec<Edge>,
     normal_concat: Vec<usize>,
     reduce: Vec<Edge>,
@@ -65,10 +65,10 @@ impl TryFrom<Plain> for Genotype {
     }
 }
 
-impl TryFrom<Pair> for Genotype {
+impl TryFrom<CellPair> for Genotype {
     type Error = Error;
 
-    fn try_from(pair: Pair) -> Result<Self> {
+    fn try_from(pair: CellPair) -> Result<Self> {
         Ok(Genotype {
             normal: Cell::checked("normal", Wiring::TwoEdges, pair.normal, pair.normal_concat)?,
             reduce: Some(Cell::checked("reduction", Wiring::TwoEdges, pair.reduce, pair.reduce_concat)?),
@@ -79,7 +79,7 @@ impl TryFrom<Pair> for Genotype {
 impl From<Genotype> for Plain {
     fn from(genotype: Genotype) -> Self {
         match genotype.reduce {
-            Some(reduce) => Plain::Pair(Pair {
+            Some(reduce) => Plain::Pair(CellPair {
                 normal: genotype.normal.edges().to_vec(),
                 normal_concat: genotype.normal.concat().to_vec(),
                 reduce: reduce.edges().to_vec(),
@@ -120,12 +120,14 @@ impl Genotype {
             }
             Some(serde_json::Value::String(inner)) => return Self::parse(inner, place),
             Some(inner @ serde_json::Value::Object(_)) => return Self::parse_json(&inner.to_string(), place),
-            _ => match serde_json::from_str::<Pair>(text) {
+            _ => match serde_json::from_str::<CellPair>(text) {
                 Ok(pair) => pair.try_into(),
                 Err(_) if foreign::is_nni(text) => return Err(foreign::nni(place)),
                 Err(error) => {
-                    let values: Vec<(String, Value)> =
-                        fields.iter().map(|(name, value)| (name.clone(), Value::from_json(value))).collect();
+                    let values: Vec<(String, Literal)> = fields
+                        .iter()
+                        .map(|(name, value)| (name.clone(), Literal::from_json(value)))
+                        .collect();
                     return python::of_fields(&values, place).map_err(|_| malformed(error));
                 }
             },

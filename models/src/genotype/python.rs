@@ -4,8 +4,8 @@
 
 use std::fmt;
 
-use super::value::{Reader, Value};
-use super::{Cell, Edge, Genotype, Pair, arch};
+use super::value::{Literal, ValueReader};
+use super::{Cell, CellPair, Edge, Genotype, arch};
 use crate::{Error, Primitive, Result};
 
 /// Bytes of text that are looked at.
@@ -31,7 +31,7 @@ pub(super) fn print(normal: &Cell, reduce: &Cell, f: &mut fmt::Formatter<'_>) ->
 
 /// Where a genotype begins in a text.
 #[derive(Clone, Copy, Debug)]
-enum Start {
+enum GenotypeStart {
     /// Behind `Genotype(`.
     Tuple(usize),
     /// Behind the `{` of a dict.
@@ -52,11 +52,11 @@ pub(super) fn parse(text: &str, place: &str) -> Result<Genotype> {
         return Err(Error::Limit { place: place.into(), what: "the length", found, limit: MAX_TEXT as u64 });
     }
     let fields = match last(text) {
-        None => return Err(Reader::new(text, 0, place).fail("`Genotype`")),
-        Some(Start::Arch(from, to)) => return arch::parse(&text[from..to], place),
-        Some(Start::Dict(at)) => Reader::new(text, at, place).fields(0)?,
-        Some(Start::Tuple(at)) => {
-            let mut reader = Reader::new(text, at, place);
+        None => return Err(ValueReader::new(text, 0, place).fail("`Genotype`")),
+        Some(GenotypeStart::Arch(from, to)) => return arch::parse(&text[from..to], place),
+        Some(GenotypeStart::Dict(at)) => ValueReader::new(text, at, place).fields(0)?,
+        Some(GenotypeStart::Tuple(at)) => {
+            let mut reader = ValueReader::new(text, at, place);
             let mut fields = Vec::new();
             for (i, (name, value)) in reader.arguments()?.into_iter().enumerate() {
                 let Some(name) = name.or_else(|| FIELDS.get(i).map(|name| name.to_string())) else {
@@ -71,7 +71,7 @@ pub(super) fn parse(text: &str, place: &str) -> Result<Genotype> {
 }
 
 /// Where the last genotype begins; lines that are comments have none.
-fn last(text: &str) -> Option<Start> {
+fn last(text: &str) -> Option<GenotypeStart> {
     let is_comment = |at: usize| {
         let line = text[..at].rfind('\n').map_or(0, |end| end + 1);
         text[line..at].trim_start().starts_with('#')
@@ -81,7 +81,7 @@ fn last(text: &str) -> Option<Start> {
         let rest = text[behind..].trim_start();
         let defines = text[..at].trim_end().ends_with("class");
         let open = text.len() - rest.len() + 1;
-        (rest.starts_with('(') && !defines && !is_comment(at)).then_some((at, Start::Tuple(open)))
+        (rest.starts_with('(') && !defines && !is_comment(at)).then_some((at, GenotypeStart::Tuple(open)))
     });
     let dict = text.rmatch_indices('{').find_map(|(at, _)| {
         let key = text[at + 1..].trim_start();
@@ -89,7 +89,8 @@ fn last(text: &str) -> Option<Start> {
             let rest = key.strip_prefix(['\'', '"']).and_then(|key| key.strip_prefix(field));
             rest.is_some_and(|rest| rest.starts_with(['\'', '"']))
         };
-        (FIELDS.iter().any(|field| known(field)) && !is_comment(at)).then_some((at, Start::Dict(at + 1)))
+        (FIELDS.iter().any(|field| known(field)) && !is_comment(at))
+            .then_some((at, GenotypeStart::Dict(at + 1)))
     });
     let arch = text.rmatch_indices("|+|").find_map(|(at, _)| {
         let part = |c: char| c.is_ascii_alphanumeric() || "_~|+".contains(c);
@@ -97,7 +98,7 @@ fn last(text: &str) -> Option<Start> {
             .rfind(|c| !part(c))
             .map_or(0, |before| before + text[before..].chars().next().map_or(1, char::len_utf8));
         let to = text[at..].find(|c| !part(c)).map_or(text.len(), |end| at + end);
-        (text[from..to].starts_with('|') && !is_comment(at)).then_some((from, Start::Arch(from, to)))
+        (text[from..to].starts_with('|') && !is_comment(at)).then_some((from, GenotypeStart::Arch(from, to)))
     });
     [tuple, dict, arch].into_iter().flatten().max_by_key(|(at, _)| *at).map(|(_, start)| start)
 }
@@ -106,7 +107,7 @@ fn last(text: &str) -> Option<Start> {
 ///
 /// # Errors
 /// A field that is missing, unknown or given twice, or of another form.
-pub(super) fn of_fields(fields: &[(String, Value)], place: &str) -> Result<Genotype> {
+pub(super) fn of_fields(fields: &[(String, Literal)], place: &str) -> Result<Genotype> {
     let wrong = |problem: String| Error::malformed(place, problem);
     if let Some((name, _)) = fields.iter().find(|(name, _)| !FIELDS.contains(&name.as_str())) {
         return Err(wrong(format!("unknown field `{name}`, expected {}", FIELDS.join(", "))));
@@ -123,7 +124,7 @@ pub(super) fn of_fields(fields: &[(String, Value)], place: &str) -> Result<Genot
     let edges = |name: &str| edges(field(name)?, name, place);
     let states =
         |name: &str| states(field(name)?).ok_or_else(|| wrong(format!("`{name}` is no list of states")));
-    Pair {
+    CellPair {
         normal: edges(normal)?,
         normal_concat: states(normal_concat)?,
         reduce: edges(reduce)?,
@@ -132,25 +133,25 @@ pub(super) fn of_fields(fields: &[(String, Value)], place: &str) -> Result<Genot
     .try_into()
 }
 
-fn states(value: &Value) -> Option<Vec<usize>> {
-    let Value::List(items) = value else { return None };
-    items.iter().map(|item| if let Value::Whole(state) = item { Some(*state) } else { None }).collect()
+fn states(value: &Literal) -> Option<Vec<usize>> {
+    let Literal::List(items) = value else { return None };
+    items.iter().map(|item| if let Literal::Whole(state) = item { Some(*state) } else { None }).collect()
 }
 
 /// The edges of a cell: a list of `('sep_conv_3x3', 1)`, or a list with the two edges of each node.
-fn edges(value: &Value, name: &str, place: &str) -> Result<Vec<Edge>> {
+fn edges(value: &Literal, name: &str, place: &str) -> Result<Vec<Edge>> {
     let wrong = |at: String, what: String| Error::malformed(place, format!("`{name}`{at}: {what}"));
-    let Value::List(items) = value else {
+    let Literal::List(items) = value else {
         return Err(wrong(String::new(), "expected a list of edges".into()));
     };
     let mut edges = Vec::new();
-    let mut add = |value: &Value, at: &dyn Fn() -> String| {
+    let mut add = |value: &Literal, at: &dyn Fn() -> String| {
         edges.push(edge(value).map_err(|what| wrong(at(), what))?);
         Ok::<_, Error>(())
     };
     for (i, item) in items.iter().enumerate() {
         match item {
-            Value::List(node) if matches!(node.first(), Some(Value::List(_))) => {
+            Literal::List(node) if matches!(node.first(), Some(Literal::List(_))) => {
                 if node.len() != 2 {
                     return Err(wrong(format!(", node {i}"), format!("{} edges, expected two", node.len())));
                 }
@@ -165,10 +166,10 @@ fn edges(value: &Value, name: &str, place: &str) -> Result<Vec<Edge>> {
 }
 
 /// `('sep_conv_3x3', 1)`. GDAS writes the probability as a third field, which has no meaning here.
-fn edge(value: &Value) -> std::result::Result<Edge, String> {
-    let items = if let Value::List(items) = value { items.as_slice() } else { &[] };
+fn edge(value: &Literal) -> std::result::Result<Edge, String> {
+    let items = if let Literal::List(items) = value { items.as_slice() } else { &[] };
     match items {
-        [Value::Text(name), Value::Whole(from)] | [Value::Text(name), Value::Whole(from), _] => {
+        [Literal::Text(name), Literal::Whole(from)] | [Literal::Text(name), Literal::Whole(from), _] => {
             let primitive = Primitive::parse(name).map_err(|error| error.to_string())?;
             Ok(Edge { primitive, from: *from })
         }

@@ -10,44 +10,44 @@ const MAX_RANGE: usize = super::cell::MAX_NODES;
 
 /// A value.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
+pub(super) enum Literal {
     Text(String),
     Whole(usize),
     /// Any other number, and `None`, `True` or `False`.
     Other,
     /// A list or a tuple.
-    List(Vec<Value>),
-    Map(Vec<(String, Value)>),
+    List(Vec<Literal>),
+    Map(Vec<(String, Literal)>),
 }
 
-impl Value {
+impl Literal {
     /// A value out of JSON.
     pub(super) fn from_json(value: &serde_json::Value) -> Self {
         match value {
-            serde_json::Value::String(text) => Value::Text(text.clone()),
+            serde_json::Value::String(text) => Literal::Text(text.clone()),
             serde_json::Value::Number(number) => match number.as_u64() {
-                Some(whole) => Value::Whole(usize::try_from(whole).unwrap_or(usize::MAX)),
-                None => Value::Other,
+                Some(whole) => Literal::Whole(usize::try_from(whole).unwrap_or(usize::MAX)),
+                None => Literal::Other,
             },
-            serde_json::Value::Array(items) => Value::List(items.iter().map(Value::from_json).collect()),
-            serde_json::Value::Object(fields) => Value::Map(
-                fields.iter().map(|(name, value)| (name.clone(), Value::from_json(value))).collect(),
+            serde_json::Value::Array(items) => Literal::List(items.iter().map(Literal::from_json).collect()),
+            serde_json::Value::Object(fields) => Literal::Map(
+                fields.iter().map(|(name, value)| (name.clone(), Literal::from_json(value))).collect(),
             ),
-            serde_json::Value::Null | serde_json::Value::Bool(_) => Value::Other,
+            serde_json::Value::Null | serde_json::Value::Bool(_) => Literal::Other,
         }
     }
 }
 
 /// Reads values from a place in a text on.
-pub(super) struct Reader<'a> {
+pub(super) struct ValueReader<'a> {
     text: &'a str,
     at: usize,
     place: &'a str,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ValueReader<'a> {
     pub(super) fn new(text: &'a str, at: usize, place: &'a str) -> Self {
-        Reader { text, at, place }
+        ValueReader { text, at, place }
     }
 
     /// The error at the current place.
@@ -84,7 +84,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Arguments of a call up to `)`: the values, with a name where there is one.
-    pub(super) fn arguments(&mut self) -> Result<Vec<(Option<String>, Value)>> {
+    pub(super) fn arguments(&mut self) -> Result<Vec<(Option<String>, Literal)>> {
         let mut arguments = Vec::new();
         while !self.accept(")") {
             let before = self.at;
@@ -103,10 +103,10 @@ impl<'a> Reader<'a> {
     }
 
     /// Fields of a dict up to `}`.
-    pub(super) fn fields(&mut self, depth: usize) -> Result<Vec<(String, Value)>> {
+    pub(super) fn fields(&mut self, depth: usize) -> Result<Vec<(String, Literal)>> {
         let mut fields = Vec::new();
         while !self.accept("}") {
-            let Value::Text(name) = self.value(depth, "a name in quotes")? else {
+            let Literal::Text(name) = self.value(depth, "a name in quotes")? else {
                 return Err(self.fail("a name in quotes before `:`"));
             };
             self.expect(":")?;
@@ -119,32 +119,32 @@ impl<'a> Reader<'a> {
         Ok(fields)
     }
 
-    fn value(&mut self, depth: usize, expected: &str) -> Result<Value> {
+    fn value(&mut self, depth: usize, expected: &str) -> Result<Literal> {
         if depth > MAX_DEPTH {
             return Err(self.fail(&format!("at most {MAX_DEPTH} lists inside of lists")));
         }
         for (open, close) in [("[", "]"), ("(", ")")] {
             if self.accept(open) {
-                return Ok(Value::List(self.items(close, depth + 1)?));
+                return Ok(Literal::List(self.items(close, depth + 1)?));
             }
         }
         for quote in ["'", "\""] {
             if self.accept(quote) {
                 let text = self.take_raw(|c| !matches!(c, '\'' | '"' | '\n')).to_string();
                 self.expect(quote)?;
-                return Ok(Value::Text(text));
+                return Ok(Literal::Text(text));
             }
         }
         if self.accept("{") {
-            return Ok(Value::Map(self.fields(depth + 1)?));
+            return Ok(Literal::Map(self.fields(depth + 1)?));
         }
         let before = self.at;
         let word = self.take(|c| c.is_alphanumeric() || "_.+-".contains(c)).to_string();
         if word.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c)) {
-            return Ok(word.parse().map_or(Value::Other, Value::Whole));
+            return Ok(word.parse().map_or(Literal::Other, Literal::Whole));
         }
         match word.as_str() {
-            "None" | "True" | "False" | "nan" | "inf" | "null" | "true" | "false" => Ok(Value::Other),
+            "None" | "True" | "False" | "nan" | "inf" | "null" | "true" | "false" => Ok(Literal::Other),
             _ if !word.is_empty() && self.accept("(") => {
                 let items = self.items(")", depth + 1)?;
                 self.call(&word, items)
@@ -156,11 +156,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn items(&mut self, close: &str, depth: usize) -> Result<Vec<Value>> {
+    fn items(&mut self, close: &str, depth: usize) -> Result<Vec<Literal>> {
         let mut items = Vec::new();
         while !self.accept(close) {
             // An operation stands before the state that it comes from.
-            let expected = if matches!(items.last(), Some(Value::Text(_))) { "a number" } else { "a value" };
+            let expected =
+                if matches!(items.last(), Some(Literal::Text(_))) { "a number" } else { "a value" };
             items.push(self.value(depth, expected)?);
             if !self.accept(",") {
                 self.expect(close)?;
@@ -171,12 +172,12 @@ impl<'a> Reader<'a> {
     }
 
     /// The value of a call: `range(2, 6)` is its numbers, `np.int64(2)` or `list(...)` is the argument.
-    fn call(&mut self, name: &str, mut arguments: Vec<Value>) -> Result<Value> {
+    fn call(&mut self, name: &str, mut arguments: Vec<Literal>) -> Result<Literal> {
         let last = name.rsplit('.').next().unwrap_or(name);
         if last == "range" {
             let numbers: Vec<usize> = arguments
                 .iter()
-                .filter_map(|a| if let Value::Whole(n) = a { Some(*n) } else { None })
+                .filter_map(|a| if let Literal::Whole(n) = a { Some(*n) } else { None })
                 .collect();
             let (start, end) = match numbers[..] {
                 [end] if arguments.len() == 1 => (0, end),
@@ -186,19 +187,19 @@ impl<'a> Reader<'a> {
             if end.saturating_sub(start) > MAX_RANGE {
                 return Err(self.fail(&format!("`range(first, end)` of at most {MAX_RANGE} states")));
             }
-            return Ok(Value::List((start..end).map(Value::Whole).collect()));
+            return Ok(Literal::List((start..end).map(Literal::Whole).collect()));
         }
-        let pair = |item: &Value| match item {
-            Value::List(pair) => match pair.as_slice() {
-                [Value::Text(name), value] => Some((name.clone(), value.clone())),
+        let pair = |item: &Literal| match item {
+            Literal::List(pair) => match pair.as_slice() {
+                [Literal::Text(name), value] => Some((name.clone(), value.clone())),
                 _ => None,
             },
             _ => None,
         };
         match (arguments.pop(), arguments.is_empty()) {
-            (Some(Value::List(items)), true) if last.ends_with("Dict") || last == "dict" => {
+            (Some(Literal::List(items)), true) if last.ends_with("Dict") || last == "dict" => {
                 let fields: Option<Vec<_>> = items.iter().map(pair).collect();
-                fields.map(Value::Map).ok_or_else(|| self.fail("pairs of a name and a value"))
+                fields.map(Literal::Map).ok_or_else(|| self.fail("pairs of a name and a value"))
             }
             (Some(value), true) => Ok(value),
             _ => Err(self.fail("one argument in a call")),

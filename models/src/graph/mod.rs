@@ -13,7 +13,7 @@ pub use builder::Builder;
 pub use fact::{Dim, Fact};
 pub use patch::{Patch, Wire};
 
-use crate::op::{Op, Role};
+use crate::op::{Op, ParamRole};
 use crate::{Error, Result};
 
 /// The output wire of a node: the node's place in the graph it belongs to.
@@ -33,7 +33,7 @@ pub struct Param {
     /// Its name in the weights, e.g. `cells.0.ops.1.3.running_mean`.
     pub name: String,
     /// What it is to the operation.
-    pub role: Role,
+    pub role: ParamRole,
     /// Its shape.
     pub shape: Vec<usize>,
 }
@@ -75,7 +75,7 @@ impl Node {
     }
 
     /// The name of the parameter with this role.
-    pub fn param(&self, role: Role) -> Option<&str> {
+    pub fn param(&self, role: ParamRole) -> Option<&str> {
         self.params.iter().find(|p| p.role == role).map(|p| p.name.as_str())
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::sample::{Bytes, Form, Sample};
+use super::sample::{ByteSource, Encoding, Sample};
 use super::{Dataset, short};
 use crate::{Error, Result, hexadecimal};
 
@@ -73,7 +73,7 @@ fn batch(path: &PathBuf, sha: &str) -> Result<Vec<Sample>> {
 /// The rows of a batch, and the SHA-256 of all of it. Pixels are passed over and read again when asked for.
 fn rows(mut reader: impl Read, path: &Path) -> Result<(Vec<Sample>, String)> {
     let file: Arc<Path> = path.into();
-    let form = Form::Planar { channels: 3, height: SIDE, width: SIDE };
+    let form = Encoding::Planar { channels: 3, height: SIDE, width: SIDE };
     let mut hash = Sha256::new();
     let mut samples = Vec::with_capacity(ROWS);
     let mut row = [0; 1 + PIXELS];
@@ -101,7 +101,7 @@ fn rows(mut reader: impl Read, path: &Path) -> Result<(Vec<Sample>, String)> {
         hash.update(row);
         let offset = (index * row.len() + 1) as u64;
         let bytes =
-            Bytes::Range { file: file.clone(), offset, length: PIXELS as u64, name: index.to_string() };
+            ByteSource::Range { file: file.clone(), offset, length: PIXELS as u64, name: index.to_string() };
         samples.push(Sample::new(row[0].into(), bytes, form));
     }
 }

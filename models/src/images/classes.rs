@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sha2::{Digest, Sha256};
 
 use super::Dataset;
-use super::sample::{Bytes, Form, Sample};
+use super::sample::{ByteSource, Encoding, Sample};
 use crate::error::some_of;
 use crate::{Error, Result, Rng, hexadecimal};
 
@@ -15,7 +15,7 @@ use crate::{Error, Result, Rng, hexadecimal};
 pub(super) struct ClassImage {
     /// Its name inside the class, for the order and the fingerprint.
     pub(super) name: String,
-    pub(super) bytes: Bytes,
+    pub(super) bytes: ByteSource,
     /// Bytes.
     pub(super) size: u64,
 }
@@ -138,7 +138,7 @@ fn samples(classes: &[String], mut part: Classes) -> Vec<Sample> {
     numbered
         .flat_map(|(class, name)| {
             let files = part.remove(name).unwrap_or_default();
-            files.into_iter().map(move |image| Sample::new(class, image.bytes, Form::Encoded))
+            files.into_iter().map(move |image| Sample::new(class, image.bytes, Encoding::Encoded))
         })
         .collect()
 }

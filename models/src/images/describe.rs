@@ -20,7 +20,7 @@ const NATIVE: usize = 64;
 
 /// What `data info` tells.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Summary {
+pub struct DatasetSummary {
     /// In the order of the labels.
     pub classes: Vec<ClassCount>,
     /// Images to learn from.
@@ -63,7 +63,7 @@ pub struct SizeCount {
 
 impl Dataset {
     /// Counts everything, and decodes up to 256 training images for their sizes.
-    pub fn summary(&self, limits: &Limits) -> Summary {
+    pub fn summary(&self, limits: &Limits) -> DatasetSummary {
         let mut classes: Vec<ClassCount> =
             self.classes.iter().map(|name| ClassCount { name: name.clone(), train: 0, test: 0 }).collect();
         self.train.iter().for_each(|s| classes[s.class() as usize].train += 1);
@@ -86,7 +86,7 @@ impl Dataset {
         let mut sizes: Vec<SizeCount> =
             sizes.into_iter().map(|((height, width), count)| SizeCount { height, width, count }).collect();
         sizes.sort_by_key(|size| std::cmp::Reverse(size.count));
-        Summary {
+        DatasetSummary {
             classes,
             train: self.train.len(),
             test: self.test.len(),

@@ -1,7 +1,7 @@
 //! The built-in data set: 1,797 handwritten digits (data/README.md says whose).
 
 use super::Dataset;
-use super::sample::{Bytes, Form, Sample};
+use super::sample::{ByteSource, Encoding, Sample};
 use crate::{Error, Result};
 
 /// Number of training rows and of test rows (u16, little endian), then rows of one label byte and 64 pixel
@@ -18,12 +18,12 @@ pub(super) fn open() -> Result<Dataset> {
     if rows.len() != ROW * (counts[0] + counts[1]) {
         return Err(damaged());
     }
-    let form = Form::Planar { channels: 1, height: SIDE, width: SIDE };
+    let form = Encoding::Planar { channels: 1, height: SIDE, width: SIDE };
     let mut train: Vec<Sample> = rows
         .chunks_exact(ROW)
         .enumerate()
         .map(|(index, row)| {
-            Sample::new(row[0].into(), Bytes::BuiltIn { set: "digits", index, bytes: &row[1..] }, form)
+            Sample::new(row[0].into(), ByteSource::BuiltIn { set: "digits", index, bytes: &row[1..] }, form)
         })
         .collect();
     let test = train.split_off(counts[0]);

@@ -7,11 +7,11 @@ use std::path::Path;
 use super::Dataset;
 use super::archive;
 use super::escape::path_name;
-use super::layout::{Entry, Listing};
-use super::sample::Bytes;
+use super::layout::{Listing, SourceFile};
+use super::sample::ByteSource;
 use super::skip::{SkipKind, Skipped};
 use super::tarball;
-use super::walk::{Found, walk};
+use super::walk::{WalkEntry, walk};
 use crate::{Error, Result};
 
 /// # Errors
@@ -25,13 +25,13 @@ pub(super) fn open(root: &Path, seed: u64) -> Result<Dataset> {
         let file = |parts| {
             // A link to nothing is reported when it is read.
             let size = fs::metadata(path).map_or(0, |found| found.len());
-            Entry { parts, bytes: Bytes::File(path.to_path_buf()), size }
+            SourceFile { parts, bytes: ByteSource::File(path.to_path_buf()), size }
         };
         match found {
-            Found::Folder => listing.folders.push(parts),
-            Found::File => listing.add(file(parts), None),
-            Found::Other(kind) => listing.add(file(parts), Some(kind)),
-            Found::Unusable(reason) => {
+            WalkEntry::Folder => listing.folders.push(parts),
+            WalkEntry::File => listing.add(file(parts), None),
+            WalkEntry::Other(kind) => listing.add(file(parts), Some(kind)),
+            WalkEntry::Unusable(reason) => {
                 failed = Some(Error::malformed(path_name(path), reason));
                 return ControlFlow::Break(());
             }
@@ -48,16 +48,17 @@ pub(super) fn open(root: &Path, seed: u64) -> Result<Dataset> {
 
 /// Reads tars in place of folders, if there are no other images. Beside images they are archives.
 fn shards(listing: &mut Listing) -> Result<()> {
-    let is_tar = |file: &Entry| file.parts.last().is_some_and(|name| name.to_lowercase().ends_with(".tar"));
-    let (tars, images): (Vec<Entry>, Vec<Entry>) =
+    let is_tar =
+        |file: &SourceFile| file.parts.last().is_some_and(|name| name.to_lowercase().ends_with(".tar"));
+    let (tars, images): (Vec<SourceFile>, Vec<SourceFile>) =
         std::mem::take(&mut listing.files).into_iter().partition(is_tar);
     if !images.is_empty() {
         listing.files = images;
         listing.others.extend(tars.into_iter().map(|tar| (SkipKind::Archive, tar)));
         return Ok(());
     }
-    for Entry { mut parts, bytes, .. } in tars {
-        let Bytes::File(path) = bytes else { continue };
+    for SourceFile { mut parts, bytes, .. } in tars {
+        let ByteSource::File(path) = bytes else { continue };
         if !archive::is_tar(&path)? {
             return Err(Error::malformed(path_name(&path), "its name ends in .tar, its content is none"));
         }

@@ -7,18 +7,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Dataset;
 use super::classes::{ClassImage, Classes, EXPECTED, dataset, listed};
-use super::parts::{PartName, Role};
-use super::reading::{Reading, Shape, decide};
-use super::sample::Bytes;
+use super::parts::{PartName, PartRole};
+use super::reading::{FolderShape, Reading, decide};
+use super::sample::ByteSource;
 use super::skip::{SkipKind, Skipped};
 use super::webdataset;
 use crate::{Error, Result};
 
 /// A file of a source: its path below the root as components, and where its bytes are.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
+pub(super) struct SourceFile {
     pub(super) parts: Vec<String>,
-    pub(super) bytes: Bytes,
+    pub(super) bytes: ByteSource,
     pub(super) size: u64,
 }
 
@@ -27,9 +27,9 @@ pub(super) struct Entry {
 pub(super) struct Listing {
     pub(super) place: String,
     /// Files that may be images.
-    pub(super) files: Vec<Entry>,
+    pub(super) files: Vec<SourceFile>,
     /// Files that are no images by their names.
-    pub(super) others: Vec<(SkipKind, Entry)>,
+    pub(super) others: Vec<(SkipKind, SourceFile)>,
     pub(super) folders: Vec<Vec<String>>,
     pub(super) skipped: Skipped,
 }
@@ -40,7 +40,7 @@ impl Listing {
     }
 
     /// Adds a file; `other` says why it is no image by its name.
-    pub(super) fn add(&mut self, file: Entry, other: Option<SkipKind>) {
+    pub(super) fn add(&mut self, file: SourceFile, other: Option<SkipKind>) {
         match other {
             None => self.files.push(file),
             Some(kind) => self.others.push((kind, file)),
@@ -98,7 +98,7 @@ impl Listing {
     }
 
     /// The files below a folder. Files are sorted, so these are side by side.
-    fn below(&self, prefix: &[String]) -> &[Entry] {
+    fn below(&self, prefix: &[String]) -> &[SourceFile] {
         let first = self.files.partition_point(|file| file.parts.as_slice() < prefix);
         let rest = &self.files[first..];
         &rest[..rest.partition_point(|file| file.parts.starts_with(prefix))]
@@ -116,7 +116,8 @@ impl Listing {
             let inner = [prefix.clone(), vec![only.clone()]].concat();
             let images = self.below(&inner);
             let direct = images.iter().filter(|file| file.parts.len() == depth + 2).count();
-            let trains = |name: &String| PartName::parse(name).is_some_and(|part| part.role == Role::Train);
+            let trains =
+                |name: &String| PartName::parse(name).is_some_and(|part| part.role == PartRole::Train);
             // A part, or a set of that name around the parts.
             let around =
                 images.iter().any(|file| file.parts.len() > depth + 3 && trains(&file.parts[depth + 1]));
@@ -171,7 +172,7 @@ impl Listing {
         for file in self.files.iter().filter(|file| file.parts.len() > 1) {
             let part = (file.parts.len() > 2).then(|| PartName::parse(&file.parts[1])).flatten();
             let Some(part) = part.filter(PartName::is_plain) else { return Ok(false) };
-            let trains = part.role == Role::Train;
+            let trains = part.role == PartRole::Train;
             roles.insert(trains);
             *classes.entry(&file.parts[0]).or_default() |= trains;
         }
@@ -206,8 +207,8 @@ impl Listing {
     }
 
     /// Each folder of the root, and how images lie in it.
-    fn shapes(&self) -> BTreeMap<String, Shape> {
-        let mut shapes: BTreeMap<String, Shape> = BTreeMap::new();
+    fn shapes(&self) -> BTreeMap<String, FolderShape> {
+        let mut shapes: BTreeMap<String, FolderShape> = BTreeMap::new();
         for folder in self.folders.iter().filter(|folder| folder.len() == 1) {
             shapes.entry(folder[0].clone()).or_default();
         }
@@ -217,7 +218,7 @@ impl Listing {
         for (name, shape) in shapes.iter_mut().filter(|(name, _)| PartName::parse(name).is_some()) {
             let inner = self.descend(vec![name.clone()], |_| true);
             if inner.len() > 1 {
-                *shape = Shape::within(&inner[1..]);
+                *shape = FolderShape::within(&inner[1..]);
                 self.below(&inner).iter().for_each(|file| shape.add(&file.parts[inner.len()..]));
             }
         }

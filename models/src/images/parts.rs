@@ -5,7 +5,7 @@
 
 /// What a part is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Role {
+pub(super) enum PartRole {
     /// Images to learn from.
     Train,
     /// Images to measure with. The lowest number is preferred where there are several such parts.
@@ -17,7 +17,7 @@ pub(super) enum Role {
 /// The name of a part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PartName {
-    pub(super) role: Role,
+    pub(super) role: PartRole,
     /// The words that are no role, in lower case.
     pub(super) stem: Vec<String>,
 }
@@ -71,7 +71,7 @@ impl PartName {
         let role = match roles[..] {
             [role] => role,
             // Training and validation in one part.
-            [Role::Train, Role::Test(1..=3)] => Role::Train,
+            [PartRole::Train, PartRole::Test(1..=3)] => PartRole::Train,
             _ => return None,
         };
         Some(PartName { role, stem })
@@ -98,11 +98,11 @@ impl PartName {
 }
 
 /// The role of a word, also with a filler at its end, as in `trainset`.
-fn role(word: &str) -> Option<Role> {
+fn role(word: &str) -> Option<PartRole> {
     let known = |word: &str| match () {
-        () if TRAIN.contains(&word) => Some(Role::Train),
-        () if UNLABELLED.contains(&word) => Some(Role::Unlabelled),
-        () => TEST.iter().position(|words| words.contains(&word)).map(Role::Test),
+        () if TRAIN.contains(&word) => Some(PartRole::Train),
+        () if UNLABELLED.contains(&word) => Some(PartRole::Unlabelled),
+        () => TEST.iter().position(|words| words.contains(&word)).map(PartRole::Test),
     };
     known(word).or_else(|| FILLERS.iter().find_map(|filler| known(word.strip_suffix(filler)?)))
 }
@@ -168,7 +168,7 @@ mod tests {
             "Training Images",
         ] {
             let part = PartName::parse(name).unwrap();
-            assert!(part.role == Role::Train && part.is_plain(), "{name}");
+            assert!(part.role == PartRole::Train && part.is_plain(), "{name}");
         }
         for name in [
             "test",
@@ -189,7 +189,7 @@ mod tests {
             "holdout",
         ] {
             let part = PartName::parse(name).unwrap();
-            assert!(matches!(part.role, Role::Test(_)) && part.is_plain(), "{name}");
+            assert!(matches!(part.role, PartRole::Test(_)) && part.is_plain(), "{name}");
         }
         for name in ["disc", "contest", "invalid", "trainer", "0", "", "détest", "train_test", "strain"] {
             assert_eq!(PartName::parse(name), None, "{name}");
@@ -205,6 +205,6 @@ mod tests {
         assert_eq!(part("training_set").distance(&part("test1")), Some(1));
         assert_eq!(part("train").distance(&part("real_test")), Some(2));
         assert_eq!(part("a_train").distance(&part("b_test")), None);
-        assert_eq!(part("seg_pred").role, Role::Unlabelled);
+        assert_eq!(part("seg_pred").role, PartRole::Unlabelled);
     }
 }

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::classes::listed;
-use super::parts::{PartName, Role};
+use super::parts::{PartName, PartRole};
 
 /// How images lie in a folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Shape {
+pub(super) struct FolderShape {
     /// Images directly in it.
     direct: usize,
     /// Images in folders below it.
@@ -18,10 +18,10 @@ pub(super) struct Shape {
     around: Vec<String>,
 }
 
-impl Shape {
+impl FolderShape {
     /// Nothing yet, below folders that hold one folder each.
     pub(super) fn within(around: &[String]) -> Self {
-        Shape { around: around.to_vec(), ..Shape::default() }
+        FolderShape { around: around.to_vec(), ..FolderShape::default() }
     }
 
     /// Adds an image by its path below the folder.
@@ -83,14 +83,14 @@ impl PartsNote {
 struct Candidate<'a> {
     name: &'a str,
     part: PartName,
-    shape: &'a Shape,
+    shape: &'a FolderShape,
 }
 
 /// Decides by the names and the shapes of the folders.
 ///
 /// # Errors
 /// Both readings, where neither is probable.
-pub(super) fn decide(shapes: &BTreeMap<String, Shape>) -> Result<Reading, String> {
+pub(super) fn decide(shapes: &BTreeMap<String, FolderShape>) -> Result<Reading, String> {
     let candidates: Vec<Candidate> = shapes
         .iter()
         .filter_map(|(name, shape)| Some(Candidate { name, part: PartName::parse(name)?, shape }))
@@ -102,14 +102,14 @@ pub(super) fn decide(shapes: &BTreeMap<String, Shape>) -> Result<Reading, String
         })
         .map(|(name, _)| name.as_str())
         .collect();
-    let is_test = |candidate: &&Candidate| matches!(candidate.part.role, Role::Test(_));
+    let is_test = |candidate: &&Candidate| matches!(candidate.part.role, PartRole::Test(_));
     let mut trains: Vec<&Candidate> = candidates
         .iter()
-        .filter(|train| train.part.role == Role::Train && train.shape.holds_folders())
+        .filter(|train| train.part.role == PartRole::Train && train.shape.holds_folders())
         .filter(|train| {
             // A name such as `training_shoes` is a part only beside another part of the same stem.
             let pairs = |other: &&Candidate| {
-                other.part.role != Role::Train && other.part.distance(&train.part).is_some()
+                other.part.role != PartRole::Train && other.part.distance(&train.part).is_some()
             };
             train.part.is_plain() || candidates.iter().any(|other| pairs(&other))
         })
@@ -166,7 +166,7 @@ pub(super) fn decide(shapes: &BTreeMap<String, Shape>) -> Result<Reading, String
     }
     let is_unlabelled = |candidate: &&Candidate| {
         let no_folders = !candidate.shape.holds_folders() || (test.is_none() && !shares(candidate));
-        candidate.part.role != Role::Train && !candidate.shape.is_empty() && no_folders
+        candidate.part.role != PartRole::Train && !candidate.shape.is_empty() && no_folders
     };
     let unlabelled: Vec<String> =
         candidates.iter().filter(is_unlabelled).map(|c| c.name.to_string()).collect();
@@ -189,13 +189,13 @@ pub(super) fn decide(shapes: &BTreeMap<String, Shape>) -> Result<Reading, String
 fn without_train(
     candidates: &[Candidate],
     others: &[&str],
-    shapes: &BTreeMap<String, Shape>,
+    shapes: &BTreeMap<String, FolderShape>,
 ) -> Result<Reading, String> {
     let named: Vec<&Candidate> = candidates
         .iter()
         .filter(|candidate| candidate.part.is_plain() && !candidate.shape.is_empty())
         .collect();
-    let is_train = |candidate: &&&Candidate| candidate.part.role == Role::Train;
+    let is_train = |candidate: &&&Candidate| candidate.part.role == PartRole::Train;
     if others.is_empty() && !named.is_empty() && !named.iter().any(|c| is_train(&c)) {
         let mut tests: Vec<&&Candidate> = named.iter().filter(|test| test.shape.holds_folders()).collect();
         tests.sort_by_key(|test| test.part.role);
@@ -206,11 +206,11 @@ fn without_train(
         }
     }
     let names: BTreeSet<&str> = named.iter().map(|candidate| candidate.name).collect();
-    let roles: BTreeSet<Role> = named.iter().map(|candidate| candidate.part.role).collect();
+    let roles: BTreeSet<PartRole> = named.iter().map(|candidate| candidate.part.role).collect();
     // Candidates of one stem are parts as well, e.g. `seg_train` and `seg_test`.
     let mut stemmed = BTreeSet::new();
-    for train in candidates.iter().filter(|c| c.part.role == Role::Train && !c.shape.is_empty()) {
-        let same = |c: &&Candidate| c.part.role != Role::Train && c.part.stem == train.part.stem;
+    for train in candidates.iter().filter(|c| c.part.role == PartRole::Train && !c.shape.is_empty()) {
+        let same = |c: &&Candidate| c.part.role != PartRole::Train && c.part.stem == train.part.stem;
         candidates.iter().filter(same).for_each(|test| stemmed.extend([train.name, test.name]));
     }
     let suspects = if roles.len() > 1 { &names } else { &stemmed };
@@ -237,7 +237,7 @@ fn without_train(
 }
 
 /// The note for folders that all hold the same folders, which may be the classes.
-fn repeated(shapes: &BTreeMap<String, Shape>) -> Option<String> {
+fn repeated(shapes: &BTreeMap<String, FolderShape>) -> Option<String> {
     let mut sets = shapes.iter().filter(|(_, shape)| !shape.is_empty());
     let (_, first) = sets.clone().next()?;
     let same = sets.all(|(_, shape)| shape.direct == 0 && shape.folders == first.folders);

@@ -14,14 +14,14 @@ use crate::{Error, Result};
 #[derive(Clone, Debug)]
 pub struct Sample {
     class: u32,
-    bytes: Bytes,
-    form: Form,
+    bytes: ByteSource,
+    form: Encoding,
 }
 
 /// Where the bytes of an image are.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
-pub enum Bytes {
+pub enum ByteSource {
     /// A file of its own.
     File(PathBuf),
     /// Part of a file: a member of an archive, a row of a batch.
@@ -32,7 +32,7 @@ pub enum Bytes {
 
 /// What the bytes are.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Form {
+pub(super) enum Encoding {
     /// An image file.
     Encoded,
     /// Raw pixels, `[C, H, W]`, with 1 or 3 channels.
@@ -40,7 +40,7 @@ pub(super) enum Form {
 }
 
 impl Sample {
-    pub(super) fn new(class: u32, bytes: Bytes, form: Form) -> Self {
+    pub(super) fn new(class: u32, bytes: ByteSource, form: Encoding) -> Self {
         Sample { class, bytes, form }
     }
 
@@ -64,8 +64,8 @@ impl Sample {
     /// Those of [`decode`](input::decode) and of the file system, with this sample's name.
     pub fn image(&self, limits: &Limits) -> Result<Image> {
         let image = || match self.form {
-            Form::Encoded => input::decode(&self.bytes.read(limits)?, limits),
-            Form::Planar { channels, height, width } => {
+            Encoding::Encoded => input::decode(&self.bytes.read(limits)?, limits),
+            Encoding::Planar { channels, height, width } => {
                 interleaved(&self.bytes.read(limits)?, channels, height, width)
             }
         };
@@ -73,13 +73,13 @@ impl Sample {
     }
 }
 
-impl Bytes {
+impl ByteSource {
     /// The path, `archive:member` or `set:index`. Bytes that are not UTF-8 are escaped as `\xE8`.
     pub fn name(&self) -> String {
         match self {
-            Bytes::File(path) => path_name(path),
-            Bytes::Range { file, name, .. } => format!("{}:{name}", path_name(file)),
-            Bytes::BuiltIn { set, index, .. } => format!("{set}:{index}"),
+            ByteSource::File(path) => path_name(path),
+            ByteSource::Range { file, name, .. } => format!("{}:{name}", path_name(file)),
+            ByteSource::BuiltIn { set, index, .. } => format!("{set}:{index}"),
         }
     }
 
@@ -89,7 +89,7 @@ impl Bytes {
     /// Those of the file system, and more bytes than `limits` allow a file.
     pub fn read(&self, limits: &Limits) -> Result<Cow<'static, [u8]>> {
         match self {
-            Bytes::File(path) => {
+            ByteSource::File(path) => {
                 let mut bytes = Vec::new();
                 let file = File::open(path).map_err(Error::io(path))?;
                 // The length of a pipe or a growing file is known only after reading.
@@ -99,7 +99,7 @@ impl Bytes {
                 limits.check_file(bytes.len() as u64)?;
                 Ok(bytes.into())
             }
-            Bytes::Range { file, offset, length, .. } => {
+            ByteSource::Range { file, offset, length, .. } => {
                 limits.check_file(*length)?;
                 let mut bytes = vec![0; *length as usize];
                 let mut open = File::open(file).map_err(Error::io(&**file))?;
@@ -107,7 +107,7 @@ impl Bytes {
                 open.read_exact(&mut bytes).map_err(Error::io(&**file))?;
                 Ok(bytes.into())
             }
-            Bytes::BuiltIn { bytes, .. } => Ok(Cow::Borrowed(bytes)),
+            ByteSource::BuiltIn { bytes, .. } => Ok(Cow::Borrowed(bytes)),
         }
     }
 }

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use super::Dataset;
 use super::classes::{ClassImage, Classes, dataset, listed};
 use super::escape::path_name;
-use super::parts::{PartName, Role};
-use super::sample::Bytes;
+use super::parts::{PartName, PartRole};
+use super::sample::ByteSource;
 use super::skip::{SkipKind, Skipped};
 use crate::{Error, Result, file};
 
@@ -84,7 +84,7 @@ pub(super) fn is_table(path: &Path) -> bool {
 
 /// Places of the columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Columns {
+struct TableColumns {
     path: usize,
     label: usize,
     split: Option<usize>,
@@ -130,7 +130,7 @@ pub(super) fn open(path: &Path, seed: u64) -> Result<Dataset> {
         };
         let split = columns.split.and_then(|column| row.get(column)).and_then(PartName::parse);
         let role = split.map(|part| part.role);
-        if label.is_empty() || role == Some(Role::Unlabelled) {
+        if label.is_empty() || role == Some(PartRole::Unlabelled) {
             skipped.add(SkipKind::NoLabel);
             continue;
         }
@@ -139,9 +139,9 @@ pub(super) fn open(path: &Path, seed: u64) -> Result<Dataset> {
             missing.push(name);
             continue;
         };
-        let image = ClassImage { name: name.into(), bytes: Bytes::File(path), size };
+        let image = ClassImage { name: name.into(), bytes: ByteSource::File(path), size };
         match role {
-            Some(Role::Test(rank)) => test.push((rank, label, image)),
+            Some(PartRole::Test(rank)) => test.push((rank, label, image)),
             _ => train.push((label, image)),
         }
     }
@@ -223,13 +223,13 @@ fn by_class(images: Vec<(&str, ClassImage)>) -> Classes {
 }
 
 /// The columns by the first row: by its names, or by its being a path and a label.
-fn columns(first: Option<&csv::StringRecord>, folder: &Path) -> std::result::Result<Columns, String> {
+fn columns(first: Option<&csv::StringRecord>, folder: &Path) -> std::result::Result<TableColumns, String> {
     let first = first.ok_or("the table is empty")?;
     let names: Vec<String> = first.iter().map(|name| name.to_lowercase().replace([' ', '-'], "_")).collect();
     let column = |known: &[&str]| known.iter().find_map(|known| names.iter().position(|name| name == known));
     let (path, label, split) = (column(&PATHS), column(&LABELS), column(&SPLITS));
     match (path, label) {
-        (Some(path), Some(label)) => return Ok(Columns { path, label, split, header: true }),
+        (Some(path), Some(label)) => return Ok(TableColumns { path, label, split, header: true }),
         _ if first.len() == 2 || (first.len() == 3 && split == Some(2)) => {}
         _ if first.len() >= 2 && found(folder, &first[0]).is_some() => {}
         _ => {
@@ -241,7 +241,7 @@ fn columns(first: Option<&csv::StringRecord>, folder: &Path) -> std::result::Res
     }
     let header = found(folder, &first[0]).is_none() && !looks_like_file(&first[0]);
     let split = split.or((first.len() == 3 && PartName::parse(&first[2]).is_some()).then_some(2));
-    Ok(Columns {
+    Ok(TableColumns {
         path: path.unwrap_or(0),
         label: label.unwrap_or(if path == Some(1) { 0 } else { 1 }),
         split,

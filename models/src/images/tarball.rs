@@ -8,8 +8,8 @@ use std::sync::Arc;
 use super::Dataset;
 use super::archive::{self, Member, MemberKind};
 use super::escape::path_name;
-use super::layout::{Entry, Listing};
-use super::sample::Bytes;
+use super::layout::{Listing, SourceFile};
+use super::sample::ByteSource;
 use super::skip::{SkipKind, skipped_file, skipped_name};
 use crate::{Error, Result};
 
@@ -69,8 +69,8 @@ impl Members<'_> {
             MemberKind::Folder => self.listing.folders.push(parts),
             MemberKind::File => {
                 let other = skipped_file(&name);
-                let bytes = Bytes::Range { file: self.file.clone(), offset, length, name };
-                self.listing.add(Entry { parts, bytes, size: length }, other);
+                let bytes = ByteSource::Range { file: self.file.clone(), offset, length, name };
+                self.listing.add(SourceFile { parts, bytes, size: length }, other);
             }
             MemberKind::Unreadable | MemberKind::Special => self.listing.skipped.add(SkipKind::Special),
         }

@@ -19,7 +19,7 @@ const NESTED: usize = 16;
 
 /// One thing below a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum WalkEntry {
     /// A folder, before its content.
     Folder,
     /// A file that may be an image, or a link to nothing.
@@ -31,7 +31,7 @@ pub enum Found {
 }
 
 /// Receives a path, its components below the root as text, and its kind; may end the walk.
-pub type Visit<'a> = &'a mut dyn FnMut(&Path, &[String], Found) -> ControlFlow<()>;
+pub type Visit<'a> = &'a mut dyn FnMut(&Path, &[String], WalkEntry) -> ControlFlow<()>;
 
 /// Shows everything below `root` to `visit`, sorted by name in each folder. Leftovers, hidden names, special files and
 /// links in a ring are counted in `skipped` and not shown.
@@ -43,7 +43,7 @@ pub fn walk(root: &Path, skipped: &mut Skipped, visit: Visit) -> ControlFlow<()>
 
 /// Content of a folder as it is listed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum EntryKind {
     Folder { link: bool },
     File,
     Special,
@@ -72,7 +72,7 @@ impl Walker<'_, '_> {
         let read = fs::metadata(folder).and_then(|found| Ok((identity(folder, &found)?, self.read(folder)?)));
         let (identity, entries) = match read {
             Ok(read) => read,
-            Err(error) => return (self.visit)(folder, &self.parts, Found::Unusable(error.to_string())),
+            Err(error) => return (self.visit)(folder, &self.parts, WalkEntry::Unusable(error.to_string())),
         };
         self.stack.push(identity);
         for (name, text, kind) in entries {
@@ -85,19 +85,19 @@ impl Walker<'_, '_> {
         ControlFlow::Continue(())
     }
 
-    fn entry(&mut self, path: &Path, kind: Kind) -> ControlFlow<()> {
+    fn entry(&mut self, path: &Path, kind: EntryKind) -> ControlFlow<()> {
         match kind {
-            Kind::Special => self.skipped.add(SkipKind::Special),
-            Kind::File => {
+            EntryKind::Special => self.skipped.add(SkipKind::Special),
+            EntryKind::File => {
                 let other = self.parts.last().and_then(|name| skipped_file(name));
-                (self.visit)(path, &self.parts, other.map_or(Found::File, Found::Other))?;
+                (self.visit)(path, &self.parts, other.map_or(WalkEntry::File, WalkEntry::Other))?;
             }
-            Kind::Folder { link } => {
+            EntryKind::Folder { link } => {
                 if link && self.leads_back(path) {
                     self.skipped.add(SkipKind::Ring);
                     return ControlFlow::Continue(());
                 }
-                (self.visit)(path, &self.parts, Found::Folder)?;
+                (self.visit)(path, &self.parts, WalkEntry::Folder)?;
                 self.links += usize::from(link);
                 self.folder(path)?;
                 self.links -= usize::from(link);
@@ -122,7 +122,7 @@ impl Walker<'_, '_> {
     }
 
     /// The entries that are not skipped by name, sorted.
-    fn read(&mut self, folder: &Path) -> io::Result<Vec<(OsString, String, Kind)>> {
+    fn read(&mut self, folder: &Path) -> io::Result<Vec<(OsString, String, EntryKind)>> {
         let mut entries = Vec::new();
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
@@ -138,7 +138,7 @@ impl Walker<'_, '_> {
     }
 }
 
-fn kind(entry: &DirEntry) -> io::Result<Kind> {
+fn kind(entry: &DirEntry) -> io::Result<EntryKind> {
     let found = entry.file_type()?;
     let link = found.is_symlink();
     let (is_dir, is_file) = match link {
@@ -147,9 +147,9 @@ fn kind(entry: &DirEntry) -> io::Result<Kind> {
         true => fs::metadata(entry.path()).map_or((false, true), |to| (to.is_dir(), to.is_file())),
     };
     Ok(match (is_dir, is_file) {
-        (true, _) => Kind::Folder { link },
-        (false, true) => Kind::File,
-        (false, false) => Kind::Special,
+        (true, _) => EntryKind::Folder { link },
+        (false, true) => EntryKind::File,
+        (false, false) => EntryKind::Special,
     })
 }
 
@@ -173,7 +173,7 @@ mod tests {
     fn files(root: &Path) -> (Vec<String>, Skipped) {
         let (mut files, mut skipped) = (Vec::new(), Skipped::default());
         let _ = walk(root, &mut skipped, &mut |_, parts, found| {
-            if found == Found::File {
+            if found == WalkEntry::File {
                 files.push(parts.join("/"));
             }
             ControlFlow::Continue(())

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Dataset;
 use super::classes::{ClassImage, Classes, dataset as of_classes};
-use super::layout::{Entry, Listing};
-use super::parts::{PartName, Role};
+use super::layout::{Listing, SourceFile};
+use super::parts::{PartName, PartRole};
 use super::skip::SkipKind;
 use crate::Result;
 use crate::input::Limits;
@@ -79,8 +79,9 @@ pub(super) fn dataset(mut listing: Listing, seed: u64) -> Result<Dataset> {
             }
         }
     }
-    let used =
-        |kind: SkipKind, file: &Entry| kind == SkipKind::Table && labels.contains_key(&key(&file.parts).0);
+    let used = |kind: SkipKind, file: &SourceFile| {
+        kind == SkipKind::Table && labels.contains_key(&key(&file.parts).0)
+    };
     listing
         .others
         .iter()
@@ -104,7 +105,7 @@ pub(super) fn dataset(mut listing: Listing, seed: u64) -> Result<Dataset> {
         };
         let folders = file.parts.iter().rev().skip(1);
         let role = folders.filter_map(|name| PartName::parse(name)).map(|part| part.role).next();
-        let part = if matches!(role, Some(Role::Test(_))) { &mut test } else { &mut train };
+        let part = if matches!(role, Some(PartRole::Test(_))) { &mut test } else { &mut train };
         let image = ClassImage { name: file.parts.join("/"), bytes: file.bytes.clone(), size: file.size };
         part.entry(label.clone()).or_default().push(image);
     }
@@ -119,7 +120,7 @@ pub(super) fn dataset(mut listing: Listing, seed: u64) -> Result<Dataset> {
 }
 
 /// The label in a file; `None` where there is none.
-fn label(file: &Entry, ending: &str) -> Option<String> {
+fn label(file: &SourceFile, ending: &str) -> Option<String> {
     let limits = Limits { max_file: MAX_LABEL, ..Limits::default() };
     let bytes = file.bytes.read(&limits).ok()?;
     let text = std::str::from_utf8(&bytes).ok()?.trim_start_matches('\u{feff}').trim();

@@ -78,7 +78,7 @@ impl Resize {
         [to_height, to_width]: [usize; 2],
     ) -> Result<Vec<u8>> {
         let size = [height, width];
-        let whole = Part { top: 0.0, left: 0.0, rows: height as f64, columns: width as f64 };
+        let whole = Region { top: 0.0, left: 0.0, rows: height as f64, columns: width as f64 };
         match self {
             Resize::Stretch => resample(rgb, size, whole, [to_height, to_width], filter),
             Resize::ShorterSide { side } => {
@@ -86,7 +86,7 @@ impl Resize {
                 let shorter = width.min(height);
                 let (left, columns) = centre(width, shorter, side, to_width);
                 let (top, rows) = centre(height, shorter, side, to_height);
-                resample(rgb, size, Part { top, left, rows, columns }, [to_height, to_width], filter)
+                resample(rgb, size, Region { top, left, rows, columns }, [to_height, to_width], filter)
             }
             Resize::Letterbox { fill } => {
                 let inner = fitted(size, [to_height, to_width]);
@@ -106,7 +106,7 @@ impl Resize {
 
 /// A part of an image, in pixels.
 #[derive(Clone, Copy)]
-struct Part {
+struct Region {
     top: f64,
     left: f64,
     rows: f64,
@@ -121,7 +121,7 @@ const BETWEEN: usize = 4;
 fn resample(
     rgb: &[u8],
     [height, width]: [usize; 2],
-    part: Part,
+    part: Region,
     [to_height, to_width]: [usize; 2],
     filter: Filter,
 ) -> Result<Vec<u8>> {
@@ -129,16 +129,16 @@ fn resample(
     if !filter.overshoots() || between > BETWEEN * (height * width).max(to_height * to_width) {
         return pass(rgb, [height, width], part, [to_height, to_width], filter);
     }
-    let across = Part { top: 0.0, rows: height as f64, ..part };
+    let across = Region { top: 0.0, rows: height as f64, ..part };
     let wide = pass(rgb, [height, width], across, [height, to_width], filter)?;
-    let down = Part { left: 0.0, columns: to_width as f64, ..part };
+    let down = Region { left: 0.0, columns: to_width as f64, ..part };
     pass(&wide, [height, to_width], down, [to_height, to_width], filter)
 }
 
 fn pass(
     rgb: &[u8],
     [height, width]: [usize; 2],
-    Part { top, left, rows, columns }: Part,
+    Region { top, left, rows, columns }: Region,
     [to_height, to_width]: [usize; 2],
     filter: Filter,
 ) -> Result<Vec<u8>> {

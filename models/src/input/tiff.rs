@@ -18,8 +18,8 @@ use super::{Image, Limits, known};
 use crate::{Error, Result};
 use colour::Colours;
 use directory::Directory;
-use layout::Layout;
-use samples::Rows;
+use layout::TiffLayout;
+use samples::StripRows;
 
 const PLACE: &str = "Tiff image";
 
@@ -49,7 +49,7 @@ fn truncated(problem: impl Into<String>) -> Error {
 /// As [`decode`](super::decode()).
 pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Image> {
     let directory = Directory::read(bytes)?;
-    let layout = Layout::read(&directory, limits)?;
+    let layout = TiffLayout::read(&directory, limits)?;
     let area = layout.width as u64 * layout.height as u64;
     // The picture and its turned copy; a strip or tile of every plane as compressed data, samples and a row of values.
     let chunk = layout.chunk_bytes().saturating_mul(layout.planes() as u64 + 2);
@@ -76,7 +76,12 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Image> {
 }
 
 /// The pixels of all strips and tiles, `[H, W, 3]`, or `[H, W, 4]` with alpha.
-fn converted(bytes: &[u8], directory: &Directory, layout: &Layout, colours: &mut Colours) -> Result<Vec<u8>> {
+fn converted(
+    bytes: &[u8],
+    directory: &Directory,
+    layout: &TiffLayout,
+    colours: &mut Colours,
+) -> Result<Vec<u8>> {
     let channels = if layout.alpha.is_some() { 4 } else { 3 };
     let mut picture = vec![0; layout.width * layout.height * channels];
     let [columns, rows] = layout.grid();
@@ -85,7 +90,7 @@ fn converted(bytes: &[u8], directory: &Directory, layout: &Layout, colours: &mut
         let [left, top] = [column * layout.chunk[0], row * layout.chunk[1]];
         let width = layout.chunk[0].min(layout.width - left);
         let height = layout.chunk[1].min(layout.height - top);
-        let mut rows = Rows::new(layout, planes);
+        let mut rows = StripRows::new(layout, planes);
         for y in 0..height {
             let at = ((top + y) * layout.width + left) * channels;
             colours.row(rows.next(y), &mut picture[at..at + width * channels]);

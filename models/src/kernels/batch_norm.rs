@@ -5,12 +5,12 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::Form;
+use super::Implementation;
 use super::host::{slice, with_slice};
 
 /// Mean and biased variance of each channel.
 #[derive(Clone, Debug)]
-pub struct Moments {
+pub struct BatchMoments {
     /// `[C]`
     pub mean: Vec<f32>,
     /// `[C]`, divided by the count.
@@ -34,7 +34,7 @@ fn planes(x: &[f32], channels: usize, plane: usize, channel: usize) -> impl Iter
     x.chunks_exact(plane).skip(channel).step_by(channels)
 }
 
-impl Moments {
+impl BatchMoments {
     /// Over images and pixels of `[N, C, H, W]`.
     pub fn of_batch(x: &Tensor) -> Result<Self> {
         let (n, c, h, w) = x.dims4()?;
@@ -50,12 +50,12 @@ impl Moments {
             (0..c).into_par_iter().map(of_channel).collect()
         })?;
         let (mean, var) = moments.into_iter().unzip();
-        Ok(Moments { mean, var, count })
+        Ok(BatchMoments { mean, var, count })
     }
 
     /// Those that training has gathered, `[C]` each.
     pub fn running(mean: &Tensor, var: &Tensor) -> Result<Self> {
-        Ok(Moments { mean: mean.to_vec1()?, var: var.to_vec1()?, count: 0 })
+        Ok(BatchMoments { mean: mean.to_vec1()?, var: var.to_vec1()?, count: 0 })
     }
 
     /// The variance divided by the count less one; a single number has none and keeps the biased one.
@@ -156,10 +156,10 @@ impl CustomOp3 for Normalise {
 pub fn batch_norm(
     x: &Tensor,
     affine: Option<(Tensor, Tensor)>,
-    moments: Moments,
+    moments: BatchMoments,
     eps: f64,
     of_batch: bool,
-    form: Form,
+    form: Implementation,
 ) -> crate::Result<Tensor> {
     let c = x.dim(1)?;
     let affine = affine.map_or_else(
@@ -172,19 +172,19 @@ pub fn batch_norm(
         Ok,
     )?;
     match form {
-        Form::Fast => {
+        Implementation::Optimised => {
             let inverse = moments.inverse_deviation(eps).into();
             let op = Normalise { mean: moments.mean.into(), inverse, of_batch };
             Ok(x.contiguous()?.apply_op3(&affine.0.contiguous()?, &affine.1.contiguous()?, op)?)
         }
-        Form::Slow => Ok(composed(x, affine, moments, eps, of_batch)?),
+        Implementation::Reference => Ok(composed(x, affine, moments, eps, of_batch)?),
     }
 }
 
 fn composed(
     x: &Tensor,
     (weight, bias): (Tensor, Tensor),
-    moments: Moments,
+    moments: BatchMoments,
     eps: f64,
     of_batch: bool,
 ) -> Result<Tensor> {
@@ -208,13 +208,13 @@ mod tests {
     use super::super::testing::{assert_same, finite_differences, tensor, value_and_gradients};
     use super::*;
 
-    fn run(x: &Tensor, of_batch: bool, form: Form) -> Vec<Vec<f32>> {
+    fn run(x: &Tensor, of_batch: bool, form: Implementation) -> Vec<Vec<f32>> {
         let (weight, bias) = (tensor(&[3], 2), tensor(&[3], 3));
         let call = |v: &[Tensor]| {
             let moments = if of_batch {
-                Moments::of_batch(&v[0])?
+                BatchMoments::of_batch(&v[0])?
             } else {
-                Moments::of_batch(&tensor(&[2, 3, 4, 4], 9))?
+                BatchMoments::of_batch(&tensor(&[2, 3, 4, 4], 9))?
             };
             batch_norm(&v[0], Some((v[1].clone(), v[2].clone())), moments, 1e-5, of_batch, form)
                 .map_err(|e| candle_core::Error::Msg(e.to_string()))
@@ -226,15 +226,19 @@ mod tests {
     fn forms_agree() {
         for (shape, of_batch) in [([4, 3, 5, 3], true), ([1, 3, 2, 2], true), ([2, 3, 4, 4], false)] {
             let x = tensor(&shape, 1);
-            assert_same(&run(&x, of_batch, Form::Fast), &run(&x, of_batch, Form::Slow), 1e-5);
+            assert_same(
+                &run(&x, of_batch, Implementation::Optimised),
+                &run(&x, of_batch, Implementation::Reference),
+                1e-5,
+            );
         }
     }
 
     #[test]
     fn gradient_is_the_slope() {
         let call = |v: &[Tensor]| {
-            let moments = Moments::of_batch(&v[0])?;
-            batch_norm(&v[0], None, moments, 1e-5, true, Form::Fast)
+            let moments = BatchMoments::of_batch(&v[0])?;
+            batch_norm(&v[0], None, moments, 1e-5, true, Implementation::Optimised)
                 .map_err(|e| candle_core::Error::Msg(e.to_string()))
         };
         finite_differences(&[tensor(&[2, 3, 3, 3], 1)], call, &tensor(&[2, 3, 3, 3], 4), 2e-2);
@@ -242,7 +246,7 @@ mod tests {
 
     #[test]
     fn unbiased_variance_of_one_number_is_finite() {
-        let moments = Moments::of_batch(&tensor(&[1, 2, 1, 1], 0)).unwrap();
+        let moments = BatchMoments::of_batch(&tensor(&[1, 2, 1, 1], 0)).unwrap();
         assert_eq!(moments.unbiased(), [0.0, 0.0]);
     }
 }

@@ -14,19 +14,19 @@ pub(crate) mod matmul;
 mod pool;
 mod relu;
 
-pub use batch_norm::{Moments, batch_norm};
+pub use batch_norm::{BatchMoments, batch_norm};
 pub use conv::conv2d;
 pub use pool::pool2d;
 pub use relu::relu;
 
 /// Which of its two forms a kernel takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Form {
+pub enum Implementation {
     /// Plain loops or composed tensor operations: the oracle.
-    Slow,
+    Reference,
     /// What programs run.
     #[default]
-    Fast,
+    Optimised,
 }
 
 #[cfg(test)]

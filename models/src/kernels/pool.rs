@@ -3,18 +3,18 @@
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::Form;
+use super::Implementation;
 use super::host::{slice, with_slice};
 use crate::op::{Pool2d, PoolKind};
 
 /// One plane's sizes: rows, columns.
-struct Geometry {
+struct PoolGeometry {
     input: [usize; 2],
     output: [usize; 2],
     pool: Pool2d,
 }
 
-impl Geometry {
+impl PoolGeometry {
     fn new(pool: &Pool2d, dims: &[usize]) -> Result<Self> {
         let &[_, _, height, width] = dims else {
             return Err(candle_core::Error::Msg(format!("pooling reads [N, C, H, W], found {dims:?}")));
@@ -27,7 +27,7 @@ impl Geometry {
         };
         match (size(0, height), size(1, width)) {
             (Some(rows), Some(columns)) => {
-                Ok(Geometry { input: [height, width], output: [rows, columns], pool: pool.clone() })
+                Ok(PoolGeometry { input: [height, width], output: [rows, columns], pool: pool.clone() })
             }
             _ => Err(candle_core::Error::Msg(format!("{pool:?} does not fit {dims:?}"))),
         }
@@ -68,7 +68,7 @@ impl Geometry {
 struct Slow;
 
 impl Slow {
-    fn forward(g: &Geometry, x: &[f32], y: &mut [f32]) {
+    fn forward(g: &PoolGeometry, x: &[f32], y: &mut [f32]) {
         for (at, y) in y.iter_mut().enumerate() {
             let (row, column) = (at / g.output[1], at % g.output[1]);
             let values = g.window(row, column).map(|i| x[i]);
@@ -79,7 +79,7 @@ impl Slow {
         }
     }
 
-    fn gradient(g: &Geometry, x: &[f32], dy: &[f32], dx: &mut [f32]) {
+    fn gradient(g: &PoolGeometry, x: &[f32], dy: &[f32], dx: &mut [f32]) {
         for (at, dy) in dy.iter().enumerate() {
             let (row, column) = (at / g.output[1], at % g.output[1]);
             match g.pool.kind {
@@ -96,7 +96,7 @@ impl Slow {
 }
 
 /// A padded plane, and rows of the output in flight.
-struct Scratch {
+struct PoolScratch {
     width: usize,
     padded: Vec<f32>,
     row: Vec<f32>,
@@ -104,31 +104,31 @@ struct Scratch {
     columns: Vec<f32>,
 }
 
-impl Scratch {
-    fn new(g: &Geometry) -> Self {
+impl PoolScratch {
+    fn new(g: &PoolGeometry) -> Self {
         let width = g.input[1] + g.pool.padding.columns();
         let columns = (0..g.output[1]).map(|c| g.count(1, c) as f32).collect();
         let padded = vec![0.0; width * (g.input[0] + g.pool.padding.rows())];
-        Scratch { width, padded, row: vec![0.0; g.output[1]], columns }
+        PoolScratch { width, padded, row: vec![0.0; g.output[1]], columns }
     }
 
-    fn inner_rows<'a>(&'a mut self, g: &Geometry) -> impl Iterator<Item = &'a mut [f32]> {
+    fn inner_rows<'a>(&'a mut self, g: &PoolGeometry) -> impl Iterator<Item = &'a mut [f32]> {
         let (top, left, columns) = (g.pool.padding.top, g.pool.padding.left, g.input[1]);
         let rows = self.padded.chunks_exact_mut(self.width).skip(top).take(g.input[0]);
         rows.map(move |row| &mut row[left..left + columns])
     }
 
-    fn fill(&mut self, g: &Geometry, x: &[f32], outside: f32) {
+    fn fill(&mut self, g: &PoolGeometry, x: &[f32], outside: f32) {
         self.padded.fill(outside);
         self.inner_rows(g).zip(x.chunks_exact(g.input[1])).for_each(|(to, x)| to.copy_from_slice(x));
     }
 
-    fn start(&self, g: &Geometry, row: usize, tap: usize) -> usize {
+    fn start(&self, g: &PoolGeometry, row: usize, tap: usize) -> usize {
         let Pool2d { kernel, stride, dilation, .. } = &g.pool;
         (row * stride[0] + tap / kernel[1] * dilation[0]) * self.width + tap % kernel[1] * dilation[1]
     }
 
-    fn forward(&mut self, g: &Geometry, x: &[f32], y: &mut [f32]) {
+    fn forward(&mut self, g: &PoolGeometry, x: &[f32], y: &mut [f32]) {
         let outside = if g.pool.kind == PoolKind::Max { f32::NEG_INFINITY } else { 0.0 };
         self.fill(g, x, outside);
         for (row, y) in y.chunks_exact_mut(g.output[1]).enumerate() {
@@ -147,7 +147,7 @@ impl Scratch {
         }
     }
 
-    fn gradient(&mut self, g: &Geometry, x: &[f32], y: &[f32], dy: &[f32], dx: &mut [f32]) {
+    fn gradient(&mut self, g: &PoolGeometry, x: &[f32], y: &[f32], dy: &[f32], dx: &mut [f32]) {
         match g.pool.kind {
             PoolKind::Max => self.max_gradient(g, x, y, dy, dx),
             PoolKind::Average { .. } => {
@@ -170,7 +170,7 @@ impl Scratch {
     }
 
     /// The maximum is known, so a window stops at the first place that holds it.
-    fn max_gradient(&mut self, g: &Geometry, x: &[f32], y: &[f32], dy: &[f32], dx: &mut [f32]) {
+    fn max_gradient(&mut self, g: &PoolGeometry, x: &[f32], y: &[f32], dy: &[f32], dx: &mut [f32]) {
         for (at, (y, dy)) in y.iter().zip(dy).enumerate() {
             let first = g.window(at / g.output[1], at % g.output[1]).find(|&i| x[i] == *y);
             first.into_iter().for_each(|i| dx[i] += dy);
@@ -180,7 +180,7 @@ impl Scratch {
 
 struct Pooling {
     pool: Pool2d,
-    form: Form,
+    form: Implementation,
 }
 
 impl CustomOp1 for Pooling {
@@ -189,22 +189,22 @@ impl CustomOp1 for Pooling {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let g = Geometry::new(&self.pool, layout.dims())?;
+        let g = PoolGeometry::new(&self.pool, layout.dims())?;
         let (n, c, ..) = layout.shape().dims4()?;
         let (inside, outside) = g.planes();
         let mut y = vec![0.0; n * c * outside];
         let planes = y.par_chunks_exact_mut(outside).zip(slice(x, layout)?.par_chunks_exact(inside));
         match self.form {
-            Form::Slow => planes.for_each(|(y, x)| Slow::forward(&g, x, y)),
-            Form::Fast => {
-                planes.for_each_init(|| Scratch::new(&g), |scratch, (y, x)| scratch.forward(&g, x, y))
+            Implementation::Reference => planes.for_each(|(y, x)| Slow::forward(&g, x, y)),
+            Implementation::Optimised => {
+                planes.for_each_init(|| PoolScratch::new(&g), |scratch, (y, x)| scratch.forward(&g, x, y))
             }
         }
         Ok((CpuStorage::F32(y), (n, c, g.output[0], g.output[1]).into()))
     }
 
     fn bwd(&self, x: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let g = Geometry::new(&self.pool, x.dims())?;
+        let g = PoolGeometry::new(&self.pool, x.dims())?;
         let (inside, outside) = g.planes();
         let mut dx = vec![0.0; x.elem_count()];
         let mut run = |x: &[f32], y: &[f32], dy: &[f32]| {
@@ -216,9 +216,9 @@ impl CustomOp1 for Pooling {
             )
                 .into_par_iter();
             match self.form {
-                Form::Slow => planes.for_each(|(dx, x, _, dy)| Slow::gradient(&g, x, dy, dx)),
-                Form::Fast => planes.for_each_init(
-                    || Scratch::new(&g),
+                Implementation::Reference => planes.for_each(|(dx, x, _, dy)| Slow::gradient(&g, x, dy, dx)),
+                Implementation::Optimised => planes.for_each_init(
+                    || PoolScratch::new(&g),
                     |scratch, (dx, x, y, dy)| scratch.gradient(&g, x, y, dy, dx),
                 ),
             }
@@ -229,7 +229,7 @@ impl CustomOp1 for Pooling {
 }
 
 /// `[N, C, H, W] -> [N, C, H', W']`; see [`Pool2d`].
-pub fn pool2d(x: &Tensor, pool: &Pool2d, form: Form) -> Result<Tensor> {
+pub fn pool2d(x: &Tensor, pool: &Pool2d, form: Implementation) -> Result<Tensor> {
     x.contiguous()?.apply_op1(Pooling { pool: pool.clone(), form })
 }
 
@@ -266,9 +266,9 @@ mod tests {
         #[test]
         fn forms_agree(pool in pools(), h in 3..8usize, w in 3..8usize) {
             let x = (tensor(&[2, 3, h, w], 1) * 4.0).unwrap().round().unwrap(); // integers, so that maxima tie
-            let y = pool2d(&x, &pool, Form::Slow).unwrap();
+            let y = pool2d(&x, &pool, Implementation::Reference).unwrap();
             let run = |form| value_and_gradients(std::slice::from_ref(&x), |v| pool2d(&v[0], &pool, form), &tensor(y.dims(), 2));
-            assert_same(&run(Form::Fast), &run(Form::Slow), 1e-6);
+            assert_same(&run(Implementation::Optimised), &run(Implementation::Reference), 1e-6);
         }
     }
 
@@ -276,7 +276,7 @@ mod tests {
     fn padding_does_not_count() {
         let x = Tensor::ones((1, 1, 4, 4), candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
         for kind in [PoolKind::Max, PoolKind::Average { count_padding: false }] {
-            let y = pool2d(&x, &Pool2d::new(kind, 3, 2), Form::Fast).unwrap();
+            let y = pool2d(&x, &Pool2d::new(kind, 3, 2), Implementation::Optimised).unwrap();
             assert_eq!(y.flatten_all().unwrap().to_vec1::<f32>().unwrap(), [1.0; 4]);
         }
     }
@@ -285,7 +285,7 @@ mod tests {
     fn gradient_is_the_slope() {
         for kind in [PoolKind::Max, PoolKind::Average { count_padding: false }] {
             let pool = Pool2d::new(kind, 3, 2);
-            let call = |v: &[Tensor]| pool2d(&v[0], &pool, Form::Fast);
+            let call = |v: &[Tensor]| pool2d(&v[0], &pool, Implementation::Optimised);
             finite_differences(&[tensor(&[1, 2, 5, 5], 3)], call, &tensor(&[1, 2, 3, 3], 4), 2e-2);
         }
     }

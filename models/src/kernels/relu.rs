@@ -2,12 +2,12 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
-use super::Form;
+use super::Implementation;
 use super::host::{slice, with_slice};
 
-struct Rectify;
+struct ReluReference;
 
-impl CustomOp1 for Rectify {
+impl CustomOp1 for ReluReference {
     fn name(&self) -> &'static str {
         "relu"
     }
@@ -26,10 +26,10 @@ impl CustomOp1 for Rectify {
 }
 
 /// Any shape to the same shape.
-pub fn relu(x: &Tensor, form: Form) -> Result<Tensor> {
+pub fn relu(x: &Tensor, form: Implementation) -> Result<Tensor> {
     match form {
-        Form::Slow => x * x.gt(&x.zeros_like()?)?.to_dtype(x.dtype())?,
-        Form::Fast => x.contiguous()?.apply_op1(Rectify),
+        Implementation::Reference => x * x.gt(&x.zeros_like()?)?.to_dtype(x.dtype())?,
+        Implementation::Optimised => x.contiguous()?.apply_op1(ReluReference),
     }
 }
 
@@ -43,7 +43,7 @@ mod tests {
         let x = Tensor::from_slice(&[-1.0f32, 0.0, 2.0], 3, &candle_core::Device::Cpu).unwrap();
         let run =
             |form| value_and_gradients(std::slice::from_ref(&x), |v| relu(&v[0], form), &tensor(&[3], 1));
-        assert_same(&run(Form::Fast), &run(Form::Slow), 0.0);
-        assert_eq!(run(Form::Fast)[1][..2], [0.0, 0.0]);
+        assert_same(&run(Implementation::Optimised), &run(Implementation::Reference), 0.0);
+        assert_eq!(run(Implementation::Optimised)[1][..2], [0.0, 0.0]);
     }
 }

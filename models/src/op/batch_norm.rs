@@ -2,10 +2,10 @@
 
 use candle_core::{Tensor, Var};
 
-use super::{Context, Init, Mode, ParamSpec, Payload, Role, Shaped, image, one};
+use super::{Init, Mode, OpContext, ParamRole, ParamSpec, Payload, Shaped, image, one};
 use crate::Result;
 use crate::graph::Fact;
-use crate::kernels::{self, Moments};
+use crate::kernels::{self, BatchMoments};
 
 /// `(x - mean) / sqrt(var + eps) * weight + bias` per channel of `[N, C, H, W]`.
 ///
@@ -45,12 +45,12 @@ impl Payload for BatchNorm {
 
     fn params(&self) -> Vec<ParamSpec> {
         let spec = |role, start| ParamSpec::new(role, &[self.channels], Init::Constant(start));
-        let affine = [spec(Role::Weight, 1.0), spec(Role::Bias, 0.0)];
-        let running = [spec(Role::RunningMean, 0.0), spec(Role::RunningVar, 1.0)];
+        let affine = [spec(ParamRole::Weight, 1.0), spec(ParamRole::Bias, 0.0)];
+        let running = [spec(ParamRole::RunningMean, 0.0), spec(ParamRole::RunningVar, 1.0)];
         affine.into_iter().filter(|_| self.affine).chain(running).collect()
     }
 
-    fn run(&self, inputs: &[Tensor], context: &Context) -> Result<Tensor> {
+    fn run(&self, inputs: &[Tensor], context: &OpContext) -> Result<Tensor> {
         let x = &inputs[0];
         let (affine, running) = match self.affine {
             true => (Some((context.param(0), context.param(1))), 2),
@@ -59,12 +59,12 @@ impl Payload for BatchNorm {
         let (mean, var) = (context.params[running], context.params[running + 1]);
         let moments = match context.mode {
             Mode::Train => {
-                let moments = Moments::of_batch(x)?;
+                let moments = BatchMoments::of_batch(x)?;
                 self.move_towards(mean, &moments.mean)?;
                 self.move_towards(var, &moments.unbiased())?;
                 moments
             }
-            Mode::Eval => Moments::running(&mean.as_detached_tensor(), &var.as_detached_tensor())?,
+            Mode::Eval => BatchMoments::running(&mean.as_detached_tensor(), &var.as_detached_tensor())?,
         };
         kernels::batch_norm(x, affine, moments, self.eps, context.mode == Mode::Train, context.form)
     }

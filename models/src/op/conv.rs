@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::{Context, Init, ParamSpec, Payload, Role, Shaped, image, one, window};
+use super::{Init, OpContext, ParamRole, ParamSpec, Payload, Shaped, image, one, window};
 use crate::graph::Fact;
 use crate::{Result, kernels};
 
@@ -134,8 +134,8 @@ impl Payload for Conv2d {
 
     fn params(&self) -> Vec<ParamSpec> {
         let init = Init::Uniform(1.0 / (self.fan_in() as f32).sqrt());
-        let weight = ParamSpec::new(Role::Weight, &self.weight_shape(), init);
-        let bias = self.bias.then(|| ParamSpec::new(Role::Bias, &[self.out_channels], init));
+        let weight = ParamSpec::new(ParamRole::Weight, &self.weight_shape(), init);
+        let bias = self.bias.then(|| ParamSpec::new(ParamRole::Bias, &[self.out_channels], init));
         std::iter::once(weight).chain(bias).collect()
     }
 
@@ -143,7 +143,7 @@ impl Payload for Conv2d {
         output.volume().unwrap_or(0) as u64 * self.fan_in() as u64
     }
 
-    fn run(&self, inputs: &[Tensor], context: &Context) -> Result<Tensor> {
+    fn run(&self, inputs: &[Tensor], context: &OpContext) -> Result<Tensor> {
         let y = kernels::conv2d(&inputs[0], &context.param(0), self, context.form)?;
         match self.bias {
             true => Ok(y.broadcast_add(&context.param(1).reshape((1, self.out_channels, 1, 1))?)?),

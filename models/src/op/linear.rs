@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::{Context, Init, ParamSpec, Payload, Role, Shaped, one};
+use super::{Init, OpContext, ParamRole, ParamSpec, Payload, Shaped, one};
 use crate::Result;
 use crate::graph::{Dim, Fact};
 
@@ -28,8 +28,8 @@ impl Payload for Linear {
 
     fn params(&self) -> Vec<ParamSpec> {
         let init = Init::Uniform(1.0 / (self.in_features as f32).sqrt());
-        let weight = ParamSpec::new(Role::Weight, &[self.out_features, self.in_features], init);
-        let bias = self.bias.then(|| ParamSpec::new(Role::Bias, &[self.out_features], init));
+        let weight = ParamSpec::new(ParamRole::Weight, &[self.out_features, self.in_features], init);
+        let bias = self.bias.then(|| ParamSpec::new(ParamRole::Bias, &[self.out_features], init));
         std::iter::once(weight).chain(bias).collect()
     }
 
@@ -37,7 +37,7 @@ impl Payload for Linear {
         self.in_features as u64 * self.out_features as u64
     }
 
-    fn run(&self, inputs: &[Tensor], context: &Context) -> Result<Tensor> {
+    fn run(&self, inputs: &[Tensor], context: &OpContext) -> Result<Tensor> {
         let y = inputs[0].matmul(&context.param(0).t()?)?;
         match self.bias {
             true => Ok(y.broadcast_add(&context.param(1))?),

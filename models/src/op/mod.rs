@@ -24,7 +24,7 @@ pub use shape::{Concat, Flatten, Range, Slice};
 
 use crate::Result;
 use crate::graph::Fact;
-use crate::kernels::Form;
+use crate::kernels::Implementation;
 
 /// A wire fed from outside.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,27 +57,27 @@ pub enum Op {
 /// What a parameter is to its operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs)]
-pub enum Role {
+pub enum ParamRole {
     Weight,
     Bias,
     RunningMean,
     RunningVar,
 }
 
-impl Role {
+impl ParamRole {
     /// The last part of a parameter's name, as PyTorch has it.
     pub fn name(self) -> &'static str {
         match self {
-            Role::Weight => "weight",
-            Role::Bias => "bias",
-            Role::RunningMean => "running_mean",
-            Role::RunningVar => "running_var",
+            ParamRole::Weight => "weight",
+            ParamRole::Bias => "bias",
+            ParamRole::RunningMean => "running_mean",
+            ParamRole::RunningVar => "running_var",
         }
     }
 
     /// Whether a gradient step changes it; statistics are moved by the forward pass.
     pub fn is_trainable(self) -> bool {
-        matches!(self, Role::Weight | Role::Bias)
+        matches!(self, ParamRole::Weight | ParamRole::Bias)
     }
 }
 
@@ -94,13 +94,13 @@ pub enum Init {
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub struct ParamSpec {
-    pub role: Role,
+    pub role: ParamRole,
     pub shape: Vec<usize>,
     pub init: Init,
 }
 
 impl ParamSpec {
-    fn new(role: Role, shape: &[usize], init: Init) -> Self {
+    fn new(role: ParamRole, shape: &[usize], init: Init) -> Self {
         ParamSpec { role, shape: shape.to_vec(), init }
     }
 }
@@ -115,14 +115,14 @@ pub enum Mode {
 }
 
 /// What an operation runs with.
-pub(crate) struct Context<'a> {
+pub(crate) struct OpContext<'a> {
     pub(crate) mode: Mode,
-    pub(crate) form: Form,
+    pub(crate) form: Implementation,
     /// In the order of [`Op::params`].
     pub(crate) params: &'a [&'a Var],
 }
 
-impl Context<'_> {
+impl OpContext<'_> {
     /// The `i`-th parameter; in evaluation nothing of it is recorded.
     fn param(&self, i: usize) -> Tensor {
         match self.mode {
@@ -178,7 +178,7 @@ macro_rules! each {
 trait Payload {
     /// The output's shape, or what is wrong with the inputs.
     fn output(&self, inputs: &[&Fact]) -> Shaped;
-    fn run(&self, inputs: &[Tensor], context: &Context) -> Result<Tensor>;
+    fn run(&self, inputs: &[Tensor], context: &OpContext) -> Result<Tensor>;
     fn params(&self) -> Vec<ParamSpec> {
         Vec::new()
     }
@@ -195,7 +195,7 @@ impl Payload for Input {
         if inputs.is_empty() { Ok(self.fact.clone()) } else { Err("an input reads nothing".into()) }
     }
 
-    fn run(&self, _: &[Tensor], _: &Context) -> Result<Tensor> {
+    fn run(&self, _: &[Tensor], _: &OpContext) -> Result<Tensor> {
         Err(crate::Error::Graph { node: "input".into(), problem: "is fed, not run".into() })
     }
 
@@ -227,7 +227,7 @@ impl Op {
         each!(self, x => x.macs(output))
     }
 
-    pub(crate) fn run(&self, inputs: &[Tensor], context: &Context) -> Result<Tensor> {
+    pub(crate) fn run(&self, inputs: &[Tensor], context: &OpContext) -> Result<Tensor> {
         each!(self, x => x.run(inputs, context))
     }
 }

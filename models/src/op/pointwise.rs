@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::{Context, Payload, Shaped, image, one};
+use super::{OpContext, Payload, Shaped, image, one};
 use crate::graph::{Dim, Fact};
 use crate::{Result, kernels};
 
@@ -15,7 +15,7 @@ impl Payload for Relu {
         one(inputs).cloned()
     }
 
-    fn run(&self, inputs: &[Tensor], context: &Context) -> Result<Tensor> {
+    fn run(&self, inputs: &[Tensor], context: &OpContext) -> Result<Tensor> {
         Ok(kernels::relu(&inputs[0], context.form)?)
     }
 
@@ -49,7 +49,7 @@ impl Payload for Add {
         dims.map(Fact::new).ok_or_else(|| format!("cannot add {a} and {b}"))
     }
 
-    fn run(&self, inputs: &[Tensor], _: &Context) -> Result<Tensor> {
+    fn run(&self, inputs: &[Tensor], _: &OpContext) -> Result<Tensor> {
         Ok(inputs[0].broadcast_add(&inputs[1])?)
     }
 
@@ -71,7 +71,7 @@ impl Payload for Softmax {
         if self.axis < x.rank() { Ok(x.clone()) } else { Err(format!("axis {} of {x}", self.axis)) }
     }
 
-    fn run(&self, inputs: &[Tensor], _: &Context) -> Result<Tensor> {
+    fn run(&self, inputs: &[Tensor], _: &OpContext) -> Result<Tensor> {
         let x = &inputs[0];
         let e = x.broadcast_sub(&x.max_keepdim(self.axis)?.detach())?.exp()?;
         Ok(e.broadcast_div(&e.sum_keepdim(self.axis)?)?)
@@ -91,7 +91,7 @@ impl Payload for Identity {
         one(inputs).cloned()
     }
 
-    fn run(&self, inputs: &[Tensor], _: &Context) -> Result<Tensor> {
+    fn run(&self, inputs: &[Tensor], _: &OpContext) -> Result<Tensor> {
         Ok(inputs[0].clone())
     }
 
@@ -120,7 +120,7 @@ impl Payload for Zero {
         Ok(Fact::new(dims))
     }
 
-    fn run(&self, inputs: &[Tensor], _: &Context) -> Result<Tensor> {
+    fn run(&self, inputs: &[Tensor], _: &OpContext) -> Result<Tensor> {
         let x = &inputs[0];
         let (n, c, h, w) = x.dims4()?;
         Ok(Tensor::zeros((n, c, h.div_ceil(self.stride), w.div_ceil(self.stride)), x.dtype(), x.device())?)

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::{Context, Padding, Payload, Shaped, image, one, window};
+use super::{OpContext, Padding, Payload, Shaped, image, one, window};
 use crate::graph::Fact;
 use crate::{Result, kernels};
 
@@ -59,7 +59,7 @@ impl Payload for Pool2d {
         }
     }
 
-    fn run(&self, inputs: &[Tensor], context: &Context) -> Result<Tensor> {
+    fn run(&self, inputs: &[Tensor], context: &OpContext) -> Result<Tensor> {
         Ok(kernels::pool2d(&inputs[0], self, context.form)?)
     }
 
@@ -86,7 +86,7 @@ impl Payload for GlobalAvgPool {
         Ok(Fact::new(dims))
     }
 
-    fn run(&self, inputs: &[Tensor], _: &Context) -> Result<Tensor> {
+    fn run(&self, inputs: &[Tensor], _: &OpContext) -> Result<Tensor> {
         Ok(inputs[0].mean_keepdim(3)?.mean_keepdim(2)?)
     }
 

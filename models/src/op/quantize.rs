@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::{Context, Payload, Shaped, one};
+use super::{OpContext, Payload, Shaped, one};
 use crate::Result;
 use crate::graph::Fact;
 
@@ -53,7 +53,7 @@ impl Payload for FakeQuantize {
         one(inputs).cloned()
     }
 
-    fn run(&self, inputs: &[Tensor], _: &Context) -> Result<Tensor> {
+    fn run(&self, inputs: &[Tensor], _: &OpContext) -> Result<Tensor> {
         let x = inputs[0].detach();
         let mut numbers: Vec<f32> = x.flatten_all()?.to_vec1()?;
         numbers.iter_mut().for_each(|x| *x = self.round(*x));

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::{Context, Payload, Shaped, one};
+use super::{OpContext, Payload, Shaped, one};
 use crate::Result;
 use crate::graph::{Dim, Fact};
 
@@ -32,7 +32,7 @@ impl Payload for Concat {
         Ok(Fact::new(dims))
     }
 
-    fn run(&self, inputs: &[Tensor], _: &Context) -> Result<Tensor> {
+    fn run(&self, inputs: &[Tensor], _: &OpContext) -> Result<Tensor> {
         Ok(Tensor::cat(inputs, self.axis)?)
     }
 
@@ -70,7 +70,7 @@ impl Payload for Slice {
         Ok(Fact::new(dims))
     }
 
-    fn run(&self, inputs: &[Tensor], _: &Context) -> Result<Tensor> {
+    fn run(&self, inputs: &[Tensor], _: &OpContext) -> Result<Tensor> {
         let mut x = inputs[0].clone();
         for Range { axis, start, end } in &self.ranges {
             x = x.narrow(*axis, *start, end - start)?;
@@ -113,7 +113,7 @@ impl Payload for Flatten {
         }
     }
 
-    fn run(&self, inputs: &[Tensor], _: &Context) -> Result<Tensor> {
+    fn run(&self, inputs: &[Tensor], _: &OpContext) -> Result<Tensor> {
         let x = &inputs[0];
         let head: usize = x.dims()[..self.axis].iter().product();
         Ok(x.reshape((head, ()))?)

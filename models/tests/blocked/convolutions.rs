@@ -1,11 +1,11 @@
 //! Depthwise and pointwise convolutions, and their gradients.
 
 use milenas_models::Rng;
-use milenas_models::kernels::blocked::depthwise::{self, Depthwise};
+use milenas_models::kernels::blocked::depthwise::{self, DepthwiseShape};
 use milenas_models::kernels::blocked::layout::transpose;
-use milenas_models::kernels::blocked::pointwise::{self, Pointwise};
+use milenas_models::kernels::blocked::pointwise::{self, PointwiseForward};
 use milenas_models::kernels::blocked::strip::Strip;
-use milenas_models::kernels::blocked::{Channels, LANES, Level, Map, Pack};
+use milenas_models::kernels::blocked::{Channels, LANES, Level, MapSize, Pack};
 use proptest::prelude::*;
 
 use super::{Plain, assert_close, twins};
@@ -19,7 +19,7 @@ proptest! {
         add: bool,
         seed: u64,
     ) {
-        let shape = Depthwise { kernel: if wide { 5 } else { 3 }, dilation, stride };
+        let shape = DepthwiseShape { kernel: if wide { 5 } else { 3 }, dilation, stride };
         let rng = &mut Rng::new(seed, "depthwise");
         let input = Plain::noise(channels, height, width, rng);
         let weight = Plain::noise(channels, shape.kernel, shape.kernel, rng);
@@ -46,7 +46,7 @@ proptest! {
             let mut found = vec![Pack::ZERO; map.strided(stride).len()];
             for rows in [0..cut, cut..out.height] {
                 let mut strip = vec![Pack::ZERO; map.packs * rows.len() * out.width];
-                level.run(depthwise::Forward {
+                level.run(depthwise::DepthwiseForward {
                     shape, map, source: &source, weight: &weights, rows: rows.clone(), last: LANES,
                     out: Strip::new(&mut strip, rows.len() * out.width),
                 });
@@ -70,7 +70,7 @@ proptest! {
             through.assert_equals("input gradient through a rectifier", level, &found);
 
             let mut found = start.clone();
-            level.run(depthwise::WeightGradient {
+            level.run(depthwise::DepthwiseWeightGradient {
                 shape, map, source: &source, gradient: &gradient.padded(), out: &mut found,
             });
             weight_gradient.assert_equals("weight gradient", level, &found);
@@ -106,7 +106,7 @@ proptest! {
         for level in Level::available() {
             let mut found = vec![Pack::ZERO; packs[1] * pixels];
             let mut found_sums = [vec![Pack::ZERO; packs[1]], vec![Pack::ZERO; packs[1]]];
-            level.run(Pointwise {
+            level.run(PointwiseForward {
                 inputs: channels[0], outputs: channels[1], rows: 1, width: pixels,
                 source: &input.blocked(), source_plane: pixels, weight: &packed,
                 out: &mut found, out_plane: pixels, out_step: pixels,
@@ -121,7 +121,7 @@ proptest! {
             // Into the inside of a map with rows three packs longer.
             let step = width + 3;
             let mut found = vec![Pack::ZERO; packs[0] * height * step];
-            level.run(Pointwise {
+            level.run(PointwiseForward {
                 inputs: channels[1], outputs: channels[0], rows: height, width,
                 source: &gradient.blocked(), source_plane: pixels, weight: &transposed,
                 out: &mut found, out_plane: height * step, out_step: step, sums: None,
@@ -130,7 +130,7 @@ proptest! {
             input_gradient.assert_equals("input gradient", level, &found);
 
             let mut found = packed.clone();
-            level.run(pointwise::WeightGradient {
+            level.run(pointwise::PointwiseWeightGradient {
                 inputs: channels[0], outputs: channels[1], pixels,
                 source: &input.blocked(), source_plane: pixels,
                 gradient: &gradient.blocked(), gradient_plane: pixels, out: &mut found,
@@ -146,16 +146,16 @@ proptest! {
 /// The wide instruction sets round alike, so they agree to the bit.
 #[test]
 fn wide_levels_agree_to_the_bit() {
-    let shape = Depthwise { kernel: 5, dilation: 1, stride: 1 };
+    let shape = DepthwiseShape { kernel: 5, dilation: 1, stride: 1 };
     let rng = &mut Rng::new(1, "levels");
     let (input, weight) = (Plain::noise(48, 9, 11, rng), Plain::noise(48, 5, 5, rng));
-    let map: Map = input.map();
+    let map: MapSize = input.map();
     let wide: Vec<Level> = Level::available().into_iter().filter(|l| *l != Level::PORTABLE).collect();
     let results = wide.iter().map(|level| {
         let mut out = vec![Pack::ZERO; map.len()];
         let mut sums = vec![Pack::ZERO; 3 * 25];
         let (source, weight) = (input.padded(), weight.blocked());
-        level.run(depthwise::Forward {
+        level.run(depthwise::DepthwiseForward {
             shape,
             map,
             source: &source,
@@ -164,7 +164,7 @@ fn wide_levels_agree_to_the_bit() {
             last: LANES,
             out: Strip::new(&mut out, map.pixels()),
         });
-        level.run(depthwise::WeightGradient {
+        level.run(depthwise::DepthwiseWeightGradient {
             shape,
             map,
             source: &source,

@@ -2,7 +2,7 @@
 
 use milenas_models::Rng;
 use milenas_models::kernels::blocked::bf16::{self, Round, pair_weight};
-use milenas_models::kernels::blocked::layer::{Layer, Start};
+use milenas_models::kernels::blocked::layer::{Accumulator, Layer};
 use milenas_models::kernels::blocked::layout::block;
 use milenas_models::kernels::blocked::strip::run;
 use milenas_models::kernels::blocked::tile::Operands;
@@ -89,7 +89,11 @@ impl Case {
                     bias: &bias,
                     pixels: rows.len() * width,
                     width,
-                    start: if from_map { Start::Map(&start[first..], plane) } else { Start::Plain },
+                    start: if from_map {
+                        Accumulator::Map(&start[first..], plane)
+                    } else {
+                        Accumulator::Plain
+                    },
                     plain: Some(&mut blocks),
                     padded: Some(&mut wide),
                     factors: Some(&mut columns),

@@ -2,9 +2,9 @@
 
 use milenas_models::Rng;
 use milenas_models::kernels::blocked::elementwise::{
-    Affine, Dots, Gate, GateNormed, PadRectify, Rectify, Term, WeightedSum,
+    Affine, Dots, Gate, GateNormed, PadRectify, Relu, ScaledMap, WeightedSum,
 };
-use milenas_models::kernels::blocked::norm::{EPSILON, Moments, Scaling, Slope};
+use milenas_models::kernels::blocked::norm::{EPSILON, NormMoments, Scaling, Slope};
 use milenas_models::kernels::blocked::strip::Strip;
 use milenas_models::kernels::blocked::{Level, Pack};
 use proptest::prelude::*;
@@ -64,7 +64,7 @@ proptest! {
             level.run(Affine { pixels, scale: &scale, shift: &shifts, map: &mut out });
             normed.assert_equals("affine", level, &out);
             let mut again = out.clone();
-            level.run(Rectify { map, source: &out, rows: 0..height, out: Strip::new(&mut again, pixels) });
+            level.run(Relu { map, source: &out, rows: 0..height, out: Strip::new(&mut again, pixels) });
             rectified.assert_equals("rectify", level, &again);
 
             let (mut out, mut found) = (packed[0].clone(), vec![Pack::ZERO; 2 * map.packs]);
@@ -81,8 +81,8 @@ proptest! {
             through.assert_equals("gate", level, &out);
 
             let mut out = packed[1].clone();
-            let list: Vec<Term<'_>> =
-                (0..terms).map(|t| Term { scale: &factors[t + 1], map: &packed[t + 2] }).collect();
+            let list: Vec<ScaledMap<'_>> =
+                (0..terms).map(|t| ScaledMap { scale: &factors[t + 1], map: &packed[t + 2] }).collect();
             level.run(WeightedSum { map, terms: &list, bias: &shifts, add, out: &mut out });
             mixed.assert_equals("weighted sum", level, &out);
 
@@ -124,7 +124,7 @@ fn norm_gradient_equals_finite_differences() {
     let draw = |rng: &mut Rng| -> Vec<f64> { (0..30).map(|_| f64::from(rng.normal())).collect() };
     let (y, g, weight) = (draw(rng), draw(rng), 0.7);
     let sum = |f: &dyn Fn(usize) -> f64| vec![(0..y.len()).map(f).sum::<f64>()];
-    let moments = Moments::of(sum(&|i| y[i]), sum(&|i| y[i] * y[i]), 30.0);
+    let moments = NormMoments::of(sum(&|i| y[i]), sum(&|i| y[i] * y[i]), 30.0);
     let mut scaling = Scaling::identity(1);
     scaling.normalise(&moments);
     let (slope, total) = Slope::of(&scaling, weight, &sum(&|i| g[i]), &sum(&|i| g[i] * y[i]), 30.0);

@@ -34,7 +34,7 @@ proptest! {
         for level in Level::available() {
             let [mut max, mut average] = [0, 1].map(|_| vec![Pack::ZERO; map.strided(stride).len()]);
             let mut sums = vec![Pack::ZERO; 4 * map.packs];
-            let k = pool::Forward { stride, map, source: &source, max: &mut max, average: &mut average, sums: &mut sums };
+            let k = pool::PoolForward { stride, map, source: &source, max: &mut max, average: &mut average, sums: &mut sums };
             level.run(k);
             outs[0].assert_equals("max", level, &max);
             outs[1].assert_equals("average", level, &average);
@@ -75,14 +75,14 @@ proptest! {
         let small = map.strided(2);
         for level in Level::available() {
             let mut found = vec![Pack::ONE; 2 * small.len()];
-            level.run(parity::Gather {
+            level.run(parity::ParityGather {
                 map, source: &input.blocked(), rows: 0..h, half: map.packs, out: Strip::new(&mut found, small.pixels()),
             });
             halves[0].assert_equals("even", level, &found[..small.len()]);
             halves[1].assert_equals("odd", level, &found[small.len()..]);
             let mut found = before.blocked();
             let [even, odd] = [0, 1].map(|parity: usize| gradients[parity].blocked());
-            level.run(parity::Scatter { map, even: &even, odd: &odd, out: &mut found });
+            level.run(parity::ParityScatter { map, even: &even, odd: &odd, out: &mut found });
             back.assert_equals("scatter", level, &found);
         }
     }

@@ -1,10 +1,10 @@
 //! Columns in pairs of bfloat16: every kernel that makes columns, against the numbers that it makes.
 
 use milenas_models::Rng;
-use milenas_models::kernels::blocked::depthwise::{self, Depthwise};
-use milenas_models::kernels::blocked::elementwise::Rectify;
+use milenas_models::kernels::blocked::depthwise::{self, DepthwiseShape};
+use milenas_models::kernels::blocked::elementwise::Relu;
 use milenas_models::kernels::blocked::strip::{Strip, run};
-use milenas_models::kernels::blocked::{LANES, Level, Map, Pack, bf16, parity, taps};
+use milenas_models::kernels::blocked::{LANES, Level, MapSize, Pack, bf16, parity, taps};
 use proptest::prelude::*;
 
 use super::Plain;
@@ -49,33 +49,33 @@ proptest! {
         before in 0usize..4,
         seed: u64,
     ) {
-        let shape = Depthwise { kernel: if wide { 5 } else { 3 }, dilation, stride };
+        let shape = DepthwiseShape { kernel: if wide { 5 } else { 3 }, dilation, stride };
         let rng = &mut Rng::new(seed, "columns in pairs");
         let input = Plain::noise(channels, height, width, rng);
         let weight = Plain::noise(channels, shape.kernel, shape.kernel, rng).blocked();
         let (map, padded, source) = (input.map(), input.padded(), &input.blocked()[..]);
         let last = (channels - 1) % LANES + 1;
-        let rows = |small: Map| small.height / 3..small.height;
-        let dims = |small: Map, maps: usize| [before, maps, map.packs, rows(small).len() * small.width];
+        let rows = |small: MapSize| small.height / 3..small.height;
+        let dims = |small: MapSize, maps: usize| [before, maps, map.packs, rows(small).len() * small.width];
 
         let small = map.strided(stride);
         check("depthwise", dims(small, 1), |level, pairs, out| {
             let (source, weight) = (&padded[..], &weight[..]);
-            run(level, pairs, depthwise::Forward { shape, map, source, weight, rows: rows(small), last, out });
+            run(level, pairs, depthwise::DepthwiseForward { shape, map, source, weight, rows: rows(small), last, out });
         });
         check("taps", dims(small, 9), |level, pairs, out| {
             let (rows, step) = (rows(small), map.packs);
-            run(level, pairs, taps::Gather { stride, map, source, rows, step, out });
+            run(level, pairs, taps::TapsGather { stride, map, source, rows, step, out });
         });
         check("rectified", dims(map, 1), |level, pairs, out| {
-            run(level, pairs, Rectify { map, source, rows: rows(map), out });
+            run(level, pairs, Relu { map, source, rows: rows(map), out });
         });
         let small = map.strided(2);
         check("parity", dims(small, 2), |level, pairs, out| {
-            run(level, pairs, parity::Gather { map, source, rows: rows(small), half: map.packs, out });
+            run(level, pairs, parity::ParityGather { map, source, rows: rows(small), half: map.packs, out });
         });
         check("halves", dims(small, 1), |level, pairs, out| {
-            run(level, pairs, taps::Halve { map, source, rows: rows(small), out });
+            run(level, pairs, taps::AverageHalve { map, source, rows: rows(small), out });
         });
     }
 }

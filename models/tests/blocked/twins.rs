@@ -3,9 +3,9 @@
 //! The tests hold the kernels to them; `benches/kernels.rs` says how much faster those are.
 
 use milenas_models::Rng;
-use milenas_models::kernels::blocked::depthwise::Depthwise;
+use milenas_models::kernels::blocked::depthwise::DepthwiseShape;
 use milenas_models::kernels::blocked::layout::block;
-use milenas_models::kernels::blocked::{Channels, HALO, LANES, Map, Pack};
+use milenas_models::kernels::blocked::{Channels, HALO, LANES, MapSize, Pack};
 
 /// A map `[C, H, W]`.
 #[derive(Clone, Debug)]
@@ -47,8 +47,8 @@ impl Plain {
         self.height * self.width
     }
 
-    pub fn map(&self) -> Map {
-        Map { packs: Channels::one(self.channels).packs(), height: self.height, width: self.width }
+    pub fn map(&self) -> MapSize {
+        MapSize { packs: Channels::one(self.channels).packs(), height: self.height, width: self.width }
     }
 
     pub fn blocked(&self) -> Vec<Pack> {
@@ -78,8 +78,12 @@ pub fn packed(weight: &Plain) -> Vec<Pack> {
 }
 
 /// Visits every (channel, output row and column, tap, input row and column).
-fn each_tap(shape: Depthwise, input: &Plain, mut visit: impl FnMut(usize, [isize; 2], usize, [isize; 2])) {
-    let Depthwise { kernel, dilation, stride } = shape;
+fn each_tap(
+    shape: DepthwiseShape,
+    input: &Plain,
+    mut visit: impl FnMut(usize, [isize; 2], usize, [isize; 2]),
+) {
+    let DepthwiseShape { kernel, dilation, stride } = shape;
     let reach = ((kernel - 1) * dilation / 2) as isize;
     for c in 0..input.channels {
         for y in 0..input.height.div_ceil(stride) {
@@ -95,19 +99,19 @@ fn each_tap(shape: Depthwise, input: &Plain, mut visit: impl FnMut(usize, [isize
 }
 
 /// `weight` is `[C, K, K]`.
-pub fn depthwise(shape: Depthwise, input: &Plain, weight: &Plain, out: &mut Plain) {
+pub fn depthwise(shape: DepthwiseShape, input: &Plain, weight: &Plain, out: &mut Plain) {
     each_tap(shape, input, |c, to, tap, from| {
         out.add(c, to[0], to[1], weight.data[c * shape.taps() + tap] * input.at(c, from[0], from[1]));
     });
 }
 
-pub fn depthwise_input_gradient(shape: Depthwise, gradient: &Plain, weight: &Plain, out: &mut Plain) {
+pub fn depthwise_input_gradient(shape: DepthwiseShape, gradient: &Plain, weight: &Plain, out: &mut Plain) {
     each_tap(shape, &Plain { data: Vec::new(), ..*out }, |c, to, tap, from| {
         out.add(c, from[0], from[1], weight.data[c * shape.taps() + tap] * gradient.at(c, to[0], to[1]));
     });
 }
 
-pub fn depthwise_weight_gradient(shape: Depthwise, input: &Plain, gradient: &Plain, out: &mut Plain) {
+pub fn depthwise_weight_gradient(shape: DepthwiseShape, input: &Plain, gradient: &Plain, out: &mut Plain) {
     each_tap(shape, input, |c, to, tap, from| {
         out.data[c * shape.taps() + tap] += input.at(c, from[0], from[1]) * gradient.at(c, to[0], to[1]);
     });

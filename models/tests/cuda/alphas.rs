@@ -1,6 +1,6 @@
 //! A mixture's logits: the weights they stand for, the gradient that a pass left in parts, and Adam's steps.
 
-use milenas_models::kernels::cuda::alphas::{Adam, Alphas, Uses};
+use milenas_models::kernels::cuda::alphas::{AdamStep, DeviceLogits, Uses};
 
 use crate::THREADS;
 use crate::host::devices;
@@ -30,7 +30,7 @@ fn weights_are_the_softmax_of_their_row() {
         logits[..COLUMNS].iter_mut().for_each(|x| *x += 300.0);
         logits[COLUMNS] = -1e9;
         let state = put(device, &[logits.clone(), vec![0.0; 2 * LOGITS]].concat());
-        let alphas = Alphas { state, rows: ROWS, columns: COLUMNS };
+        let alphas = DeviceLogits { state, rows: ROWS, columns: COLUMNS };
         let uses: Vec<i32> = (0..3 * LOGITS).map(|i| (7 * i % LOGITS) as i32).collect();
         let (on_device, weights) = (put_ints(device, &uses), zeros(device, uses.len()));
         alphas.softmax(device, on_device, weights).unwrap();
@@ -68,7 +68,7 @@ fn a_gradient_is_the_sum_of_its_uses() {
             at: put_ints(device, &at),
             lengths: put_ints(device, &lengths),
         };
-        let alphas = Alphas { state: zeros(device, 3 * LOGITS), rows: ROWS, columns: COLUMNS };
+        let alphas = DeviceLogits { state: zeros(device, 3 * LOGITS), rows: ROWS, columns: COLUMNS };
         let (on_device, gradient) = (put(device, &reach), put(device, &before));
         alphas.gradient(device, on_device, &uses, -0.5, gradient).unwrap();
         let expected: Vec<f32> = (0..LOGITS)
@@ -95,13 +95,13 @@ fn steps_are_adams() {
         let mut logits: Vec<f64> = values(LOGITS, 4).into_iter().map(f64::from).collect();
         let (mut first, mut second) = (vec![0.0; LOGITS], vec![0.0; LOGITS]);
         let start: Vec<f32> = logits.iter().map(|x| *x as f32).chain(vec![0.0; 2 * LOGITS]).collect();
-        let alphas = Alphas { state: put(device, &start), rows: ROWS, columns: COLUMNS };
+        let alphas = DeviceLogits { state: put(device, &start), rows: ROWS, columns: COLUMNS };
         for step in 1..=3 {
             let by_weights = values(LOGITS, 10 + step as u64);
             let bias = [beta1, beta2].map(|beta: f64| 1.0 - beta.powi(step));
             let by = put(device, &[(rate / bias[0]) as f32, bias[1] as f32]);
             let gradient = put(device, &by_weights);
-            let how = Adam { by, beta1, beta2, decay };
+            let how = AdamStep { by, beta1, beta2, decay };
             alphas.descend(device, gradient, &how).unwrap();
             let p = softmax(&logits);
             for i in 0..LOGITS {

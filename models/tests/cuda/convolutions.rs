@@ -1,12 +1,12 @@
 //! Depthwise and pointwise convolutions.
 
 use candle_core::Tensor;
-use milenas_models::kernels::cuda::depthwise::{ByKind, Depthwise, Input, KINDS};
-use milenas_models::kernels::cuda::norm::Moments;
+use milenas_models::kernels::cuda::depthwise::{ByKind, Depthwise, KINDS, SlotInput};
+use milenas_models::kernels::cuda::norm::CudaMoments;
 use milenas_models::kernels::cuda::pointwise::Pointwise;
 use milenas_models::kernels::cuda::product::row_products;
 use milenas_models::kernels::cuda::{Device, Gemm};
-use milenas_models::kernels::{self, Form, conv2d, relu};
+use milenas_models::kernels::{self, Implementation, conv2d, relu};
 use milenas_models::op::{Conv2d, Padding};
 
 use crate::THREADS;
@@ -16,7 +16,7 @@ use crate::tensors::*;
 fn convolve(x: &Tensor, w: &Tensor, kind: usize, g: &Depthwise) -> Tensor {
     let (kernel, dilation) = KINDS[kind];
     let conv = Conv2d::depthwise(g.channels, kernel, g.stride, dilation);
-    conv2d(&relu(x, Form::Slow).unwrap(), w, &conv, Form::Slow).unwrap()
+    conv2d(&relu(x, Implementation::Reference).unwrap(), w, &conv, Implementation::Reference).unwrap()
 }
 
 /// Words for each kind's weights, of these values one after the other where there are any.
@@ -67,7 +67,7 @@ fn compare(device: &mut dyn Device, g: &Depthwise) {
     let results: Vec<_> = weights.iter().zip(&kinds).map(|(w, kind)| convolve(&x, w, *kind, g)).collect();
     let pairs: Vec<_> = results.iter().cloned().zip(upstream.clone()).collect();
     let gradients = weighed(&pairs).backward().unwrap();
-    let shared = Input::Shared(put(device, &map(&x)));
+    let shared = SlotInput::Shared(put(device, &map(&x)));
     let before = tensor(x.dims(), 2, false);
     let dx = put(device, &map(&before));
     g.forward(device, shared, w, y).unwrap();
@@ -89,7 +89,7 @@ fn compare(device: &mut dyn Device, g: &Depthwise) {
     let gradients = weighed(&pairs).backward().unwrap();
     let [scale, shift] =
         [scales, shifts].map(|all| put(device, &all.iter().flat_map(flat).collect::<Vec<_>>()));
-    let own = Input::Scaled(put(device, &maps(&own)), [scale, shift]);
+    let own = SlotInput::Scaled(put(device, &maps(&own)), [scale, shift]);
     let dx = device.alloc(slots * x.elem_count()).unwrap();
     g.forward(device, own, w, y).unwrap();
     check(device, &name("scaled"), y, &maps(&results));
@@ -144,11 +144,11 @@ fn other_sizes_are_refused() {
             output: [8, 8],
         };
         for g in [Depthwise { stride: 3, ..g }, Depthwise { output: [8, 7], ..g }] {
-            let error = g.forward(&mut **device, Input::Shared(x), [x; 4], x).unwrap_err().to_string();
+            let error = g.forward(&mut **device, SlotInput::Shared(x), [x; 4], x).unwrap_err().to_string();
             assert!(error.contains("of 1 or 2"), "{error}");
         }
         let g = Depthwise { input: [8, 9], output: [8, 9], ..g };
-        let error = g.forward(&mut **device, Input::Shared(x), [x; 4], x).unwrap_err().to_string();
+        let error = g.forward(&mut **device, SlotInput::Shared(x), [x; 4], x).unwrap_err().to_string();
         assert!(error.contains("words 0 to 72 of 64"), "{error}");
     }
 }
@@ -174,8 +174,11 @@ fn pointwise_equals_its_definition() {
             let ws: Vec<_> = of(&[to, from, 1, 1], 50).into_iter().map(leaf).collect();
             let upstream = of(&[batch, to, rows, columns], 80);
             let conv = Conv2d { padding: Padding::default(), ..Conv2d::pointwise(from, to) };
-            let ys: Vec<_> =
-                xs.iter().zip(&ws).map(|(x, w)| conv2d(x, w, &conv, Form::Slow).unwrap()).collect();
+            let ys: Vec<_> = xs
+                .iter()
+                .zip(&ws)
+                .map(|(x, w)| conv2d(x, w, &conv, Implementation::Reference).unwrap())
+                .collect();
             let gradients =
                 weighed(&ys.iter().cloned().zip(upstream.clone()).collect::<Vec<_>>()).backward().unwrap();
 
@@ -217,7 +220,8 @@ fn pointwise_equals_its_definition() {
             // All slots read the first map.
             let again = Gemm { steps: [to * from, 0, to * length], ..forward };
             device.gemm(&again).unwrap();
-            let ys: Vec<_> = ws.iter().map(|w| conv2d(&xs[0], w, &conv, Form::Slow).unwrap()).collect();
+            let ys: Vec<_> =
+                ws.iter().map(|w| conv2d(&xs[0], w, &conv, Implementation::Reference).unwrap()).collect();
             check(device, &name("y of one map"), y, &maps(&ys));
             let gradients = weighed(&ys.into_iter().zip(upstream).collect::<Vec<_>>()).backward().unwrap();
             row_products(device, [dy, x, dw], true, slots, [to, from, length]).unwrap();
@@ -245,8 +249,11 @@ fn pointwise_kernels_equal_their_definition() {
             let ws: Vec<_> = (0..slots).map(|i| tensor(&[channels, channels, 1, 1], 50 + i, false)).collect();
             let upstream: Vec<_> = (0..slots).map(|i| tensor(&shape, 80 + i, false)).collect();
             let conv = Conv2d { padding: Padding::default(), ..Conv2d::pointwise(channels, channels) };
-            let ys: Vec<_> =
-                xs.iter().zip(&ws).map(|(x, w)| conv2d(x, w, &conv, Form::Slow).unwrap()).collect();
+            let ys: Vec<_> = xs
+                .iter()
+                .zip(&ws)
+                .map(|(x, w)| conv2d(x, w, &conv, Implementation::Reference).unwrap())
+                .collect();
             let pairs: Vec<_> = ys.iter().cloned().zip(upstream.clone()).collect();
             let gradients = weighed(&pairs).backward().unwrap();
 
@@ -254,15 +261,15 @@ fn pointwise_kernels_equal_their_definition() {
             let x = put(device, &xs.iter().flat_map(|x| map(x)).collect::<Vec<_>>());
             let w = put(device, &ws.iter().flat_map(flat).collect::<Vec<_>>());
             let [dy, y] = [put(device, &maps(&upstream)), device.alloc(x.len()).unwrap()];
-            let moments = Moments {
+            let moments = CudaMoments {
                 mean: device.alloc(p.slots * channels).unwrap(),
                 variance: device.alloc(p.slots * channels).unwrap(),
             };
             p.forward(device, w, [x, y], Some(moments)).unwrap();
             check(device, &name("y"), y, &maps(&ys));
-            let expected: Vec<_> = ys.iter().map(|y| kernels::Moments::of_batch(y).unwrap()).collect();
+            let expected: Vec<_> = ys.iter().map(|y| kernels::BatchMoments::of_batch(y).unwrap()).collect();
             let [means, variances] =
-                [|m: &kernels::Moments| m.mean.clone(), |m: &kernels::Moments| m.var.clone()]
+                [|m: &kernels::BatchMoments| m.mean.clone(), |m: &kernels::BatchMoments| m.var.clone()]
                     .map(|of| expected.iter().flat_map(of).collect::<Vec<_>>());
             check(device, &name("mean"), moments.mean, &means);
             check(device, &name("variance"), moments.variance, &variances);

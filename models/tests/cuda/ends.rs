@@ -4,7 +4,7 @@ use candle_core::{Device as Place, Tensor};
 use milenas_models::kernels::cuda::ends::{self, Loss};
 use milenas_models::kernels::cuda::rectify::{self, Halve};
 use milenas_models::kernels::cuda::{Device, Gemm};
-use milenas_models::kernels::{Form, conv2d, relu};
+use milenas_models::kernels::{Implementation, conv2d, relu};
 use milenas_models::op::{Conv2d, Padding};
 
 use crate::THREADS;
@@ -19,7 +19,7 @@ fn rectifier_equals_its_definition() {
         // Some numbers are zero, where the gradient is too.
         let x = leaf(tensor(&[2, 3, 5, 3], 1, true));
         let upstream = tensor(x.dims(), 2, false);
-        let y = relu(&x, Form::Slow).unwrap();
+        let y = relu(&x, Implementation::Reference).unwrap();
         let gradients = weighed(&[(y.clone(), upstream.clone())]).backward().unwrap();
         let (values, dy) = (put(device, &flat(&x)), put(device, &flat(&upstream)));
         let out = device.alloc(values.len()).unwrap();
@@ -45,10 +45,10 @@ fn halves_equal_their_definition() {
             let one = tensor(&[1, 1, 1, 1], 0, false).ones_like().unwrap();
             let conv = Conv2d::pointwise(1, 1).stride(2);
             let odd = Padding { bottom: rows % 2, right: columns % 2, ..Padding::default() };
-            let positive = relu(&x, Form::Slow).unwrap();
+            let positive = relu(&x, Implementation::Reference).unwrap();
             let shifted = positive.narrow(2, 1, rows - 1).unwrap().narrow(3, 1, columns - 1).unwrap();
-            let even = conv2d(&positive, &one, &conv, Form::Slow).unwrap();
-            let odd = conv2d(&shifted, &one, &conv.clone().padding(odd), Form::Slow).unwrap();
+            let even = conv2d(&positive, &one, &conv, Implementation::Reference).unwrap();
+            let odd = conv2d(&shifted, &one, &conv.clone().padding(odd), Implementation::Reference).unwrap();
             let upstream = [2, 3].map(|seed| tensor(even.dims(), seed, false));
             let pairs = [(even.clone(), upstream[0].clone()), (odd.clone(), upstream[1].clone())];
             let gradients = weighed(&pairs).backward().unwrap();
@@ -107,7 +107,7 @@ fn images_are_moved_and_normalised() {
                 bytes.chunks(4).map(|four| i32::from_ne_bytes(four.try_into().unwrap())).collect();
             let levels: Vec<f32> =
                 (0..channels).flat_map(|c| (0..=255).map(move |byte| level(c, byte))).collect();
-            let bytes = ends::Bytes {
+            let bytes = ends::ByteImages {
                 words: put_ints(device, &words),
                 moves: put_ints(device, moves.as_flattened()),
                 levels: put(device, &levels),
@@ -127,7 +127,7 @@ fn patches_make_a_convolution_of_3x3() {
             let x = tensor(&[batch, 2, rows, columns], 1, false);
             let w = tensor(&[5, 2, 3, 3], 2, false);
             let conv = Conv2d::new(2, 5, 3).padding(Padding::all(1));
-            let expected = conv2d(&x, &w, &conv, Form::Slow).unwrap();
+            let expected = conv2d(&x, &w, &conv, Implementation::Reference).unwrap();
             let images = put(device, &flat(&x));
             let b = device.alloc(9 * images.len()).unwrap();
             ends::patches(device, images, b, [batch, 2, rows, columns]).unwrap();

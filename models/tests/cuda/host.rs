@@ -11,7 +11,7 @@ use std::sync::{Mutex, OnceLock};
 
 use milenas_models::kernels::cuda::convolution::{Convolution, Convolve};
 use milenas_models::kernels::cuda::{
-    Arg, Call, Device, Gemm, Grid, Kept, LANES, Words, kernels, places, source,
+    Arg, Call, Device, Gemm, Kept, LANES, LaunchGrid, Words, kernels, places, source,
 };
 use milenas_models::{Error, Result};
 
@@ -328,10 +328,10 @@ impl Device for Host {
         Ok(())
     }
 
-    unsafe fn launch(&mut self, kernel: &'static str, grid: Grid, args: &[Arg]) -> Result<()> {
+    unsafe fn launch(&mut self, kernel: &'static str, grid: LaunchGrid, args: &[Arg]) -> Result<()> {
         let blocks = match grid {
-            Grid::Each(count) => count.div_ceil(self.threads),
-            Grid::Rows(rows) => rows,
+            LaunchGrid::Each(count) => count.div_ceil(self.threads),
+            LaunchGrid::Rows(rows) => rows,
         };
         // One block less than there would be: each has to go on with what no other has taken.
         let blocks = blocks.saturating_sub(1).max(1) as c_uint;

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 use milenas_models::kernels::cuda::mixture::{Edges, Sources};
-use milenas_models::kernels::cuda::norm::{self, Moments, Terms, Weight};
+use milenas_models::kernels::cuda::norm::{self, CudaMoments, Terms, Weight};
 
 use crate::THREADS;
 use crate::host::devices;
@@ -54,7 +54,7 @@ fn mixtures_equal_their_definition() {
             let all = |t: &Tensor| (0..3).flat_map(|i| map(&node(t, i))).collect::<Vec<_>>();
             let (nodes, gradient) = (put(device, &all(&before)), put(device, &all(&upstream)));
             let moments =
-                Moments { mean: zeros(device, 3 * CHANNELS), variance: zeros(device, 3 * CHANNELS) };
+                CudaMoments { mean: zeros(device, 3 * CHANNELS), variance: zeros(device, 3 * CHANNELS) };
             norm::moments(device, z, moments, 3 * CHANNELS, length).unwrap();
             let terms = Terms {
                 count: 6,

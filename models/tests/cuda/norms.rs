@@ -2,9 +2,9 @@
 
 use candle_core::Tensor;
 use milenas_models::kernels::cuda::mixture::Sources;
-use milenas_models::kernels::cuda::norm::{self, Moments, Slopes, Terms, Weight};
+use milenas_models::kernels::cuda::norm::{self, CudaMoments, Slopes, Terms, Weight};
 use milenas_models::kernels::cuda::{Device, Words};
-use milenas_models::kernels::{self, Form, batch_norm};
+use milenas_models::kernels::{self, Implementation, batch_norm};
 
 use crate::THREADS;
 use crate::host::devices;
@@ -14,8 +14,8 @@ use crate::tensors::*;
 pub const EPSILON: f64 = 1e-5;
 
 pub fn normalised(x: &Tensor, affine: Option<(Tensor, Tensor)>) -> Tensor {
-    let moments = kernels::Moments::of_batch(x).unwrap();
-    batch_norm(x, affine, moments, EPSILON, true, Form::Slow).unwrap()
+    let moments = kernels::BatchMoments::of_batch(x).unwrap();
+    batch_norm(x, affine, moments, EPSILON, true, Implementation::Reference).unwrap()
 }
 
 pub fn slopes(device: &mut dyn Device, len: usize) -> Slopes {
@@ -41,9 +41,9 @@ fn batch_norm_equals_its_definition() {
             let gradients = weighed(&[(y.clone(), upstream.clone())]).backward().unwrap();
 
             let z = put(device, &map(&x));
-            let moments = Moments { mean: zeros(device, channels), variance: zeros(device, channels) };
+            let moments = CudaMoments { mean: zeros(device, channels), variance: zeros(device, channels) };
             norm::moments(device, z, moments, channels, length).unwrap();
-            let expected = kernels::Moments::of_batch(&x).unwrap();
+            let expected = kernels::BatchMoments::of_batch(&x).unwrap();
             check(device, &name("mean"), moments.mean, &expected.mean);
             // So far from zero, float32 has the values themselves only to 1e-5.
             let variance = get(device, moments.variance);

@@ -2,7 +2,7 @@
 
 use milenas_models::kernels::cuda::Words;
 use milenas_models::kernels::cuda::pool::Pool;
-use milenas_models::kernels::{Form, pool2d};
+use milenas_models::kernels::{Implementation, pool2d};
 use milenas_models::op::{Pool2d, PoolKind};
 
 use crate::THREADS;
@@ -35,7 +35,8 @@ fn pools_equal_their_definition() {
                 pool.forward(device, values, [y, taps], means).unwrap();
                 pool.backward(device, [dy, taps], dy, d_both).unwrap();
                 for kind in [PoolKind::Max, PoolKind::Average { count_padding: false }] {
-                    let expected = pool2d(&x, &Pool2d::new(kind, 3, stride), Form::Slow).unwrap();
+                    let expected =
+                        pool2d(&x, &Pool2d::new(kind, 3, stride), Implementation::Reference).unwrap();
                     let gradients = weighed(&[(expected.clone(), upstream.clone())]).backward().unwrap();
                     let dx = put(device, &map(&before));
                     let gradient = gradients.get(&x).unwrap();

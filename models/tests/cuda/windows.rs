@@ -3,7 +3,7 @@
 use milenas_models::kernels::cuda::Gemm;
 use milenas_models::kernels::cuda::convolution::{Convolution, Convolve, Way};
 use milenas_models::kernels::cuda::windows::Windows;
-use milenas_models::kernels::{Form, conv2d, pool2d};
+use milenas_models::kernels::{Implementation, conv2d, pool2d};
 use milenas_models::op::{Conv2d, Padding, Pool2d, PoolKind};
 
 use crate::THREADS;
@@ -49,7 +49,7 @@ fn products_of_windows_are_convolutions() {
                 2,
                 false,
             );
-            let expected = conv2d(&x, &w, conv, Form::Slow).unwrap();
+            let expected = conv2d(&x, &w, conv, Implementation::Reference).unwrap();
             let upstream = tensor(expected.dims(), 3, false);
             let gradients = weighed(&[(expected.clone(), upstream.clone())]).backward().unwrap();
             let windows = windows(batch, input, expected.dims(), conv);
@@ -93,7 +93,7 @@ fn convolutions_of_a_library_are_convolutions() {
             let x = leaf(tensor(&[batch, CHANNELS, input[0], input[1]], 1, false));
             let shape = [conv.out_channels, CHANNELS / conv.groups, conv.kernel[0], conv.kernel[1]];
             let w = leaf(tensor(&shape, 2, false));
-            let expected = conv2d(&x, &w, conv, Form::Slow).unwrap();
+            let expected = conv2d(&x, &w, conv, Implementation::Reference).unwrap();
             let upstream = tensor(expected.dims(), 3, false);
             let gradients = weighed(&[(expected.clone(), upstream.clone())]).backward().unwrap();
             let windows = windows(batch, input, expected.dims(), conv);
@@ -137,7 +137,7 @@ fn means_equal_their_definition() {
         {
             let device = &mut **device;
             let x = leaf(tensor(&[batch, CHANNELS, input[0], input[1]], 1, false));
-            let expected = pool2d(&x, pool, Form::Slow).unwrap();
+            let expected = pool2d(&x, pool, Implementation::Reference).unwrap();
             let upstream = tensor(expected.dims(), 2, false);
             let gradients = weighed(&[(expected.clone(), upstream.clone())]).backward().unwrap();
             let Pool2d { kernel, stride, dilation, padding, .. } = *pool;

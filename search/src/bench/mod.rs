@@ -23,7 +23,7 @@ const SIDE: usize = 32;
 /// What a bench measured. Times are seconds of one step: the median, and parts of the mean.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)]
-pub struct Report {
+pub struct StepReport {
     pub device: String,
     pub threads: usize,
     /// Of the search's passes.
@@ -48,7 +48,7 @@ pub struct Report {
     pub phases: Vec<(String, f64)>,
 }
 
-impl Report {
+impl StepReport {
     /// From the seconds of each step, those of all steps spent waiting for data, and the phases of all steps.
     fn new(
         batch: usize,
@@ -58,7 +58,7 @@ impl Report {
         flops: Option<f64>,
         profile: &[(&'static str, f64)],
         device: &str,
-    ) -> Report {
+    ) -> StepReport {
         let steps = seconds.len() as f64;
         let total = seconds.iter().sum::<f64>() / steps;
         let part = |prefix: &str| {
@@ -68,7 +68,7 @@ impl Report {
         let (forward, backward, data) = (part("forward"), part("backward"), data / steps);
         seconds.sort_by(f64::total_cmp);
         let step_seconds = seconds[seconds.len() / 2];
-        Report {
+        StepReport {
             device: device.into(),
             threads: rayon::current_num_threads(),
             order,

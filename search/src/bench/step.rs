@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use milenas_models::Space;
 
-use super::{Report, SIDE, noise};
+use super::{SIDE, StepReport, noise};
 use crate::Result;
 use crate::config::SearchConfig;
-use crate::data::{Augment, Form, Loader, Plan};
+use crate::data::{Augment, BatchFormat, EpochOrder, Loader};
 use crate::strategy::{MixtureKind, Moment, Order, Rule, Stepper};
 use crate::supernet::reference::Reference;
-use crate::supernet::{Place, SupernetConfig, new_supernet};
+use crate::supernet::{DeviceSpec, SupernetConfig, new_supernet};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +27,7 @@ pub struct StepBench {
 ///
 /// # Errors
 /// A device that is not there.
-pub fn step(bench: &StepBench, search: &SearchConfig, place: Place) -> Result<Report> {
+pub fn step(bench: &StepBench, search: &SearchConfig, place: DeviceSpec) -> Result<StepReport> {
     let partial = search.partial_channels;
     let shape = SupernetConfig {
         channels: bench.channels,
@@ -50,10 +50,10 @@ pub fn step(bench: &StepBench, search: &SearchConfig, place: Place) -> Result<Re
     let config = SearchConfig { batch: bench.batch, ..search.clone() };
     let mut stepper = Stepper::default();
     let mut alphas = search.first_alphas(&Space::DARTS, 0);
-    let form = Form::new(net.takes_bytes(), Some(Augment { crop: 0.125, flip: true }.into()));
+    let form = BatchFormat::new(net.takes_bytes(), Some(Augment { crop: 0.125, flip: true }.into()));
     let (mut seconds, mut data) = (Vec::new(), 0.0);
     std::thread::scope(|scope| {
-        let plan = |purpose| Plan::epoch(&all, bench.batch, 0, 0, purpose, 0);
+        let plan = |purpose| EpochOrder::epoch(&all, bench.batch, 0, 0, purpose, 0);
         let mut train = Loader::start(scope, &pictures, plan("train"), form);
         let mut valid = Loader::start(scope, &pictures, plan("valid"), form);
         for step in 0..=bench.steps {
@@ -73,7 +73,7 @@ pub fn step(bench: &StepBench, search: &SearchConfig, place: Place) -> Result<Re
         }
         Ok::<_, crate::Error>(())
     })?;
-    Ok(Report::new(bench.batch, Some(search.order), seconds, data, flops, net.profile(), &name))
+    Ok(StepReport::new(bench.batch, Some(search.order), seconds, data, flops, net.profile(), &name))
 }
 
 /// Work of a step in forward passes: a backward pass costs one for the inputs and one for the weights.

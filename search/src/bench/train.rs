@@ -5,13 +5,13 @@ use std::time::Instant;
 use milenas_models::fused::Regularisers;
 use milenas_models::{Genotype, NetworkConfig, Trainable, Weights, cost};
 
-use super::{Report, SIDE, noise};
+use super::{SIDE, StepReport, noise};
 use crate::Result;
 use crate::config::TrainConfig;
-use crate::data::{Augment, Form, Loader, Plan};
+use crate::data::{Augment, BatchFormat, EpochOrder, Loader};
 use crate::engine::Engine;
 use crate::optim::Sgd;
-use crate::supernet::Place;
+use crate::supernet::DeviceSpec;
 
 /// What is measured.
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ pub struct TrainBench {
 ///
 /// # Errors
 /// A device that is not there.
-pub fn train(bench: &TrainBench, config: &TrainConfig, place: Place) -> Result<Report> {
+pub fn train(bench: &TrainBench, config: &TrainConfig, place: DeviceSpec) -> Result<StepReport> {
     let &TrainBench { channels, layers, batch, steps, .. } = bench;
     let shape = NetworkConfig {
         channels,
@@ -52,8 +52,8 @@ pub fn train(bench: &TrainBench, config: &TrainConfig, place: Place) -> Result<R
     let all: Vec<usize> = (0..pictures.len()).collect();
     let (mut seconds, mut data) = (Vec::new(), 0.0);
     std::thread::scope(|scope| {
-        let plan = Plan::epoch(&all, batch, 0, 0, "train", 0);
-        let form = Form::new(engine.takes_bytes(), Some(Augment { crop: 0.125, flip: true }.into()));
+        let plan = EpochOrder::epoch(&all, batch, 0, 0, "train", 0);
+        let form = BatchFormat::new(engine.takes_bytes(), Some(Augment { crop: 0.125, flip: true }.into()));
         let mut batches = Loader::start(scope, &pictures, plan, form);
         for step in 0..=steps {
             let start = Instant::now();
@@ -74,5 +74,5 @@ pub fn train(bench: &TrainBench, config: &TrainConfig, place: Place) -> Result<R
         Ok::<_, crate::Error>(())
     })?;
     let profile = engine.fused().map(|network| network.profile().to_vec()).unwrap_or_default();
-    Ok(Report::new(batch, None, seconds, data, Some(flops), &profile, &name))
+    Ok(StepReport::new(batch, None, seconds, data, Some(flops), &profile, &name))
 }

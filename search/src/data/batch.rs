@@ -12,7 +12,7 @@ use super::transform::cut;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
     /// As many as labels.
-    pub images: Images,
+    pub images: BatchImages,
     /// `[N]`
     pub labels: Vec<u32>,
     /// `[C, H, W]`
@@ -21,22 +21,22 @@ pub struct Batch {
 
 /// The images of a batch.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Images {
+pub enum BatchImages {
     /// `[N, C, H, W]`, normalised.
     Numbers(Vec<f32>),
     /// For a device that moves and normalises them itself.
-    Bytes(Bytes),
+    Bytes(ByteBatch),
 }
 
-impl From<Vec<f32>> for Images {
+impl From<Vec<f32>> for BatchImages {
     fn from(numbers: Vec<f32>) -> Self {
-        Images::Numbers(numbers)
+        BatchImages::Numbers(numbers)
     }
 }
 
-impl From<Bytes> for Images {
-    fn from(bytes: Bytes) -> Self {
-        Images::Bytes(bytes)
+impl From<ByteBatch> for BatchImages {
+    fn from(bytes: ByteBatch) -> Self {
+        BatchImages::Bytes(bytes)
     }
 }
 
@@ -44,8 +44,8 @@ impl Batch {
     /// The images `[N, C, H, W]`, normalised.
     pub fn numbers(&self) -> Cow<'_, [f32]> {
         match &self.images {
-            Images::Numbers(numbers) => numbers.into(),
-            Images::Bytes(bytes) => bytes.numbers(self.shape).into(),
+            BatchImages::Numbers(numbers) => numbers.into(),
+            BatchImages::Bytes(bytes) => bytes.numbers(self.shape).into(),
         }
     }
 
@@ -68,15 +68,15 @@ impl Batch {
 
 /// Images as they lie in memory, and what becomes of them.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Bytes {
+pub struct ByteBatch {
     words: Vec<i32>,
     moves: Vec<Move>,
     levels: Vec<f32>,
 }
 
-impl Bytes {
+impl ByteBatch {
     /// Of images `[H, W, C]` of the contract's size, each with its move.
-    pub fn new<'a>(images: impl Iterator<Item = (&'a [u8], Move)>, contract: &InputContract) -> Bytes {
+    pub fn new<'a>(images: impl Iterator<Item = (&'a [u8], Move)>, contract: &InputContract) -> ByteBatch {
         let (mut bytes, mut moves) = (Vec::new(), Vec::new());
         for (image, to) in images {
             bytes.extend_from_slice(image);
@@ -84,7 +84,7 @@ impl Bytes {
         }
         bytes.resize(bytes.len().next_multiple_of(4), 0);
         let words = bytes.as_chunks().0.iter().map(|four| i32::from_ne_bytes(*four)).collect();
-        Bytes { words, moves, levels: contract.levels() }
+        ByteBatch { words, moves, levels: contract.levels() }
     }
 
     /// The images, `[N, H, W, C]`, four bytes a word in the machine's order; the last word is filled up.

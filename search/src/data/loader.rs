@@ -4,11 +4,11 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use milenas_models::Rng;
 
-use super::{Batch, Bytes, Move, Pictures, Transform, shuffled};
+use super::{Batch, ByteBatch, Move, Pictures, Transform, shuffled};
 
 /// Which images make the batches of an epoch, in order, each with the generator of its augmentation.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct EpochOrder {
     batches: Vec<Vec<usize>>,
     /// The first batch that is made.
     first: usize,
@@ -16,7 +16,7 @@ pub struct Plan {
     purpose: String,
 }
 
-impl Plan {
+impl EpochOrder {
     /// Every index once, in an order of this epoch's own; the last batch may be smaller. `steps` 0 is all of them.
     pub fn epoch(
         indices: &[usize],
@@ -31,7 +31,7 @@ impl Plan {
         let order: Vec<usize> = order.into_iter().map(|i| indices[i]).collect();
         let steps = if steps == 0 { usize::MAX } else { steps };
         let batches = order.chunks(batch).take(steps).map(<[usize]>::to_vec).collect();
-        Plan { batches, first: 0, seed, purpose }
+        EpochOrder { batches, first: 0, seed, purpose }
     }
 
     /// `steps` independent batches, each drawn without replacement: how the released code reads the validation half.
@@ -55,12 +55,12 @@ impl Plan {
             // Not the pool itself, whose room is that of all indices.
             pool[..take].to_vec()
         };
-        Plan { batches: (0..steps).map(draw).collect(), first: 0, seed, purpose }
+        EpochOrder { batches: (0..steps).map(draw).collect(), first: 0, seed, purpose }
     }
 
     /// Every index in order, for measuring.
     pub fn in_order(indices: &[usize], batch: usize) -> Self {
-        Plan {
+        EpochOrder {
             batches: indices.chunks(batch).map(<[usize]>::to_vec).collect(),
             first: 0,
             seed: 0,
@@ -70,7 +70,7 @@ impl Plan {
 
     /// Without the batches before `step`; the others stay as they were.
     pub fn starting_at(self, step: usize) -> Self {
-        Plan { first: step, ..self }
+        EpochOrder { first: step, ..self }
     }
 
     /// How many batches, those before the start with them.
@@ -80,15 +80,15 @@ impl Plan {
 
     /// Images by index, as they are.
     pub fn batch(pictures: &Pictures, indices: &[usize]) -> Batch {
-        Plan::in_order(indices, indices.len().max(1)).make(0, pictures, Form::Numbers(None))
+        EpochOrder::in_order(indices, indices.len().max(1)).make(0, pictures, BatchFormat::Numbers(None))
     }
 
-    fn make(&self, step: usize, pictures: &Pictures, form: Form) -> Batch {
+    fn make(&self, step: usize, pictures: &Pictures, form: BatchFormat) -> Batch {
         let contract = &pictures.contract;
         let (size, picks) = (contract.len(), &self.batches[step]);
         let mut rng = Rng::new(self.seed, &format!("{}/augment/{step}", self.purpose));
         let images = match form {
-            Form::Numbers(transform) => {
+            BatchFormat::Numbers(transform) => {
                 let mut images = vec![0.0; picks.len() * size];
                 let mut moved = vec![0; size];
                 for (&index, out) in picks.iter().zip(images.chunks_exact_mut(size)) {
@@ -102,11 +102,11 @@ impl Plan {
                 }
                 images.into()
             }
-            Form::Bytes(transform) => {
+            BatchFormat::Bytes(transform) => {
                 let side = [contract.height, contract.width];
                 let mut draw =
                     || transform.map_or(Move::default(), |transform| transform.draw(side, &mut rng));
-                Bytes::new(picks.iter().map(|&index| (pictures.image(index), draw())), contract).into()
+                ByteBatch::new(picks.iter().map(|&index| (pictures.image(index), draw())), contract).into()
             }
         };
         let labels = picks.iter().map(|&i| pictures.images.labels[i]).collect();
@@ -116,19 +116,19 @@ impl Plan {
 
 /// How a batch leaves the loader.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Form {
+pub enum BatchFormat {
     /// Transformed and normalised.
     Numbers(Option<Transform>),
     /// As bytes with what is drawn for them, the same as for numbers.
     Bytes(Option<Transform>),
 }
 
-impl Form {
+impl BatchFormat {
     /// For a reader that wants bytes or not; it gets numbers where bytes do not do.
-    pub fn new(bytes: bool, transform: Option<Transform>) -> Form {
+    pub fn new(bytes: bool, transform: Option<Transform>) -> BatchFormat {
         match bytes && transform.is_none_or(|transform| transform.only_moves()) {
-            true => Form::Bytes(transform),
-            false => Form::Numbers(transform),
+            true => BatchFormat::Bytes(transform),
+            false => BatchFormat::Numbers(transform),
         }
     }
 }
@@ -142,8 +142,8 @@ impl Loader {
     pub fn start<'scope, 'env>(
         scope: &'scope std::thread::Scope<'scope, 'env>,
         pictures: &'env Pictures,
-        plan: Plan,
-        form: Form,
+        plan: EpochOrder,
+        form: BatchFormat,
     ) -> Self {
         let (send, receive) = sync_channel(2);
         scope.spawn(move || {
@@ -173,13 +173,13 @@ mod tests {
     #[test]
     fn an_epoch_visits_each_once_in_its_own_order() {
         let indices: Vec<usize> = (10..30).collect();
-        let plan = |epoch| Plan::epoch(&indices, 8, 0, 1, "train", epoch);
+        let plan = |epoch| EpochOrder::epoch(&indices, 8, 0, 1, "train", epoch);
         let mut seen = plan(0).batches.concat();
         assert_eq!(plan(0).batches.iter().map(Vec::len).collect::<Vec<_>>(), [8, 8, 4]);
         assert_ne!(seen, plan(1).batches.concat());
         seen.sort_unstable();
         assert_eq!(seen, indices);
-        assert_eq!(Plan::epoch(&indices, 8, 2, 1, "train", 0).steps(), 2);
+        assert_eq!(EpochOrder::epoch(&indices, 8, 2, 1, "train", 0).steps(), 2);
     }
 
     fn pictures(height: usize, width: usize, channels: usize, count: usize) -> Pictures {
@@ -202,8 +202,8 @@ mod tests {
         ] {
             let all: Vec<usize> = (0..20).collect();
             let batches = |bytes| -> Vec<Batch> {
-                let plan = Plan::epoch(&all, 3, 0, 1, "train", 0);
-                let form = Form::new(bytes, transform);
+                let plan = EpochOrder::epoch(&all, 3, 0, 1, "train", 0);
+                let form = BatchFormat::new(bytes, transform);
                 std::thread::scope(|scope| Loader::start(scope, &pictures, plan, form).collect())
             };
             for (numbers, bytes) in batches(false).iter().zip(&batches(true)) {
@@ -217,9 +217,9 @@ mod tests {
     fn colours_and_resized_crops_are_numbers() {
         let moved = Transform::from(Augment { crop: 0.5, flip: true });
         for transform in [Transform { jitter: 0.4, ..moved }, Transform { resized_crop: 0.1, ..moved }] {
-            assert_eq!(Form::new(true, Some(transform)), Form::Numbers(Some(transform)));
+            assert_eq!(BatchFormat::new(true, Some(transform)), BatchFormat::Numbers(Some(transform)));
         }
-        assert_eq!(Form::new(true, Some(moved)), Form::Bytes(Some(moved)));
+        assert_eq!(BatchFormat::new(true, Some(moved)), BatchFormat::Bytes(Some(moved)));
     }
 
     /// A dark centre is what the network sees of light pictures; none of their crops is as dark, as all are of the whole.
@@ -232,8 +232,8 @@ mod tests {
         pictures.wholes = vec![Whole { pixels: pixels.collect(), size: [12, 12] }; 12];
         let all: Vec<usize> = (0..12).collect();
         let means = |transform: Transform| -> Vec<f32> {
-            let plan = Plan::epoch(&all, 1, 0, 1, "train", 0);
-            let form = Form::new(true, Some(transform));
+            let plan = EpochOrder::epoch(&all, 1, 0, 1, "train", 0);
+            let form = BatchFormat::new(true, Some(transform));
             let mean = |batch: Batch| batch.numbers().iter().sum::<f32>() / 16.0;
             std::thread::scope(|scope| Loader::start(scope, &pictures, plan, form).map(mean).collect())
         };
@@ -249,8 +249,8 @@ mod tests {
         let pictures = pictures(2, 2, 1, 20);
         let all: Vec<usize> = (0..20).collect();
         let batches = |step| -> Vec<Batch> {
-            let plan = Plan::epoch(&all, 3, 0, 1, "train", 0).starting_at(step);
-            let form = Form::new(false, Some(Augment { crop: 0.5, flip: true }.into()));
+            let plan = EpochOrder::epoch(&all, 3, 0, 1, "train", 0).starting_at(step);
+            let form = BatchFormat::new(false, Some(Augment { crop: 0.5, flip: true }.into()));
             std::thread::scope(|scope| Loader::start(scope, &pictures, plan, form).collect())
         };
         let whole = batches(0);
@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn draws_repeat_across_steps_but_not_inside_one() {
-        let plan = Plan::draws(&[1, 2, 3, 4, 5], 3, 40, 0, "valid", 0);
+        let plan = EpochOrder::draws(&[1, 2, 3, 4, 5], 3, 40, 0, "valid", 0);
         for batch in &plan.batches {
             assert_eq!(batch.capacity(), 3, "what a step keeps");
             assert!(batch.len() == 3 && batch[0] != batch[1] && batch[1] != batch[2] && batch[0] != batch[2]);

@@ -9,8 +9,8 @@ mod transform;
 mod whole;
 
 pub use augment::{Augment, Move};
-pub use batch::{Batch, Bytes, Images};
-pub use loader::{Form, Loader, Plan};
+pub use batch::{Batch, BatchImages, ByteBatch};
+pub use loader::{BatchFormat, EpochOrder, Loader};
 pub use split::{halves, shuffled};
 pub use transform::Transform;
 pub use whole::Whole;

@@ -12,30 +12,30 @@ mod step;
 use milenas_models::fused::Regularisers;
 use milenas_models::kernels::cuda::descent::Table;
 use milenas_models::kernels::cuda::ends::{self, Loss};
-use milenas_models::kernels::cuda::norm::Moments;
+use milenas_models::kernels::cuda::norm::CudaMoments;
 use milenas_models::kernels::cuda::product::row_products;
 use milenas_models::kernels::cuda::{Device, Gemm, Words};
 use milenas_models::{Error, Result, Trainable, Weights};
 
-use self::maps::Map;
-use self::pass::Pass;
-use self::plan::{Head, Plan};
+use self::maps::ChannelMap;
+use self::pass::NetworkPass;
+use self::plan::{BranchHead, NetworkPlan};
 use crate::data::Batch;
 use crate::optim::{Sgd, SgdConfig};
-use crate::resident::{ALIGNMENT, Feed, Packing, Resident, Tensors};
+use crate::resident::{ALIGNMENT, BatchBuffers, DeviceTensors, Packing, Resident};
 
 /// A network, its weights, and its memory on a device.
 pub(super) struct CudaNetwork {
-    plan: Plan,
-    tensors: Tensors,
+    plan: NetworkPlan,
+    tensors: DeviceTensors,
     resident: Resident,
-    memory: Option<Memory>,
+    memory: Option<EngineBuffers>,
 }
 
-struct Memory {
+struct EngineBuffers {
     /// The most images that it is for.
     batch: usize,
-    feed: Feed,
+    feed: BatchBuffers,
     /// The table of the packed parameters, three integers for each piece, and these.
     table: Words,
     weights: Words,
@@ -53,7 +53,7 @@ struct Memory {
     logits: Vec<[Words; 2]>,
 }
 
-impl Memory {
+impl EngineBuffers {
     fn table(&self) -> Result<Table> {
         Table::of(self.table, self.table.len() / 3)
     }
@@ -65,8 +65,8 @@ impl CudaNetwork {
     /// # Errors
     /// A network that has an operation without a kernel.
     pub(super) fn new(network: &Trainable) -> Result<CudaNetwork> {
-        let mut tensors = Tensors::default();
-        let plan = Plan::new(network, &mut tensors)?;
+        let mut tensors = DeviceTensors::default();
+        let plan = NetworkPlan::new(network, &mut tensors)?;
         Ok(CudaNetwork { plan, tensors, resident: Resident::new(), memory: None })
     }
 
@@ -133,7 +133,7 @@ impl CudaNetwork {
         device.write_ints(table, &rows)?;
         let count = plan.homes.iter().map(|map| map.home + 1).max().unwrap_or(0);
         let (mut values, mut slopes) = (vec![Words::NONE; count], vec![Words::NONE; count]);
-        let room = |map: &Map| map.words(batch).next_multiple_of(ALIGNMENT);
+        let room = |map: &ChannelMap| map.words(batch).next_multiple_of(ALIGNMENT);
         let all_slopes = device.alloc(plan.homes.iter().map(room).sum())?;
         let mut before = 0;
         for map in &plan.homes {
@@ -155,9 +155,9 @@ impl CudaNetwork {
         for words in &mut scratch {
             *words = device.alloc(packing.moments())?;
         }
-        self.memory = Some(Memory {
+        self.memory = Some(EngineBuffers {
             batch,
-            feed: Feed::alloc(device, batch, plan.image)?,
+            feed: BatchBuffers::alloc(device, batch, plan.image)?,
             table,
             weights: device.alloc(packing.words())?,
             results: device.alloc(2 * packing.moments() + 2 * plan.heads.len() * batch)?,
@@ -193,7 +193,7 @@ impl CudaNetwork {
         device: &'a mut dyn Device,
         batch: &Batch,
         training: Option<&Regularisers<'_>>,
-    ) -> Result<(Pass<'a>, &'a Memory, &'a Plan, Packing)> {
+    ) -> Result<(NetworkPass<'a>, &'a EngineBuffers, &'a NetworkPlan, Packing)> {
         self.check(batch)?;
         self.fit(device, batch.len())?;
         let CudaNetwork { plan, tensors, resident, memory } = self;
@@ -214,14 +214,14 @@ impl CudaNetwork {
         let moments = packing.moments();
         memory.table()?.gather(device, all, memory.weights)?;
         let gradients = if training.is_some() { resident.expect(&packing) } else { Words::NONE };
-        let pass = Pass {
+        let pass = NetworkPass {
             batch: batch.len(),
             training: training.is_some(),
             images: memory.feed.images(device, batch)?,
             at: &plan.parameters,
             weights: memory.weights,
             gradients,
-            moments: Moments {
+            moments: CudaMoments {
                 mean: memory.results.part(0, moments)?,
                 variance: memory.results.part(moments, moments)?,
             },
@@ -313,9 +313,9 @@ fn fault(problem: &str) -> Error {
     Error::Device { what: "a derived network".into(), problem: format!("{problem}. Help: this is a bug") }
 }
 
-impl Head {
+impl BranchHead {
     /// Logits without the bias.
-    fn forward(&self, pass: &mut Pass<'_>, logits: Words) -> Result<()> {
+    fn forward(&self, pass: &mut NetworkPass<'_>, logits: Words) -> Result<()> {
         pass.device.gemm(&Gemm {
             sizes: [self.classes, pass.batch, self.x.channels],
             a: pass.weight(self.weight)?,
@@ -329,7 +329,7 @@ impl Head {
     }
 
     /// From the gradient of the logits.
-    fn backward(&self, pass: &mut Pass<'_>, dy: Words) -> Result<()> {
+    fn backward(&self, pass: &mut NetworkPass<'_>, dy: Words) -> Result<()> {
         let (x, dx, sizes) = (pass.value(self.x)?, pass.gradient(self.x)?, [self.classes, pass.batch]);
         let (weight, bias) = (pass.weight_gradient(self.weight)?, pass.weight_gradient(self.bias)?);
         row_products(pass.device, [dy, x, weight], false, 1, [self.classes, self.x.channels, pass.batch])?;

@@ -22,7 +22,7 @@ const MAX_BYTES: u64 = 64 << 20;
 /// A line of `metrics.jsonl`, of a search or of a training.
 #[derive(Clone, Debug, Deserialize)]
 #[allow(missing_docs)]
-pub struct Epoch {
+pub struct EpochRecord {
     pub epoch: usize,
     pub lr: f64,
     pub train_loss: f64,
@@ -41,7 +41,7 @@ pub struct Epoch {
     pub genotype: Option<Genotype>,
 }
 
-impl Epoch {
+impl EpochRecord {
     /// On images that did not train the weights: the validation half of a search, the test images of a training.
     pub fn accuracy(&self) -> f64 {
         self.test_accuracy.or(self.valid_accuracy).unwrap_or(f64::NAN)
@@ -56,7 +56,7 @@ impl Epoch {
 /// A row of `genotypes/table.json`.
 #[derive(Clone, Debug, Deserialize)]
 #[allow(missing_docs)]
-pub struct Size {
+pub struct SizeRow {
     pub n: usize,
     pub r: usize,
     pub epoch: usize,
@@ -73,7 +73,7 @@ pub struct Size {
 pub struct Story {
     pub path: PathBuf,
     pub config: Config,
-    pub epochs: Vec<Epoch>,
+    pub epochs: Vec<EpochRecord>,
     pub seconds: f64,
     /// The time of the median epoch.
     pub epoch_seconds: Option<f64>,
@@ -91,7 +91,7 @@ pub struct Story {
     pub genotype: Option<Genotype>,
     /// The search that a training has its weights from.
     pub inherited: Option<Inherited>,
-    pub sizes: Vec<Size>,
+    pub sizes: Vec<SizeRow>,
     pub scores: Option<Scores>,
 }
 
@@ -236,7 +236,7 @@ impl Story {
         let size = || self.sizes.iter().find(|size| size.genotype.as_ref() == Some(shown));
         let epoch = || self.epochs.iter().rfind(|epoch| epoch.genotype.as_ref() == Some(shown));
         self.cost
-            .or_else(|| size().map(|&Size { params, macs, .. }| Cost { params, macs }))
+            .or_else(|| size().map(|&SizeRow { params, macs, .. }| Cost { params, macs }))
             .or_else(|| epoch().and_then(|e| Some(Cost { params: e.params?, macs: e.macs? })))
     }
 

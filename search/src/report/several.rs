@@ -3,15 +3,15 @@
 use std::fmt::Write;
 
 use super::html::{escaped, figure, page, percent, table};
-use super::read::{Epoch, Story};
+use super::read::{EpochRecord, Story};
 use super::svg::{Series, lines};
 use super::{figures, series, thousands, time};
 
 pub fn several(stories: &[Story]) -> String {
     let row = |s: &Story| {
-        let accuracies = s.epochs.iter().map(Epoch::accuracy);
+        let accuracies = s.epochs.iter().map(EpochRecord::accuracy);
         let best = accuracies.fold(f64::NAN, f64::max);
-        let last = s.epochs.last().map_or(f64::NAN, Epoch::accuracy);
+        let last = s.epochs.last().map_or(f64::NAN, EpochRecord::accuracy);
         let size = s.cells().map(|g| {
             let [n, r] = g.convolutions();
             format!("n{n} r{r}")
@@ -55,7 +55,7 @@ pub fn several(stories: &[Story]) -> String {
         if of.is_empty() {
             continue;
         }
-        let all = |value: fn(&Epoch) -> f64| -> Vec<Series> {
+        let all = |value: fn(&EpochRecord) -> f64| -> Vec<Series> {
             of.iter().map(|s| series(s, &s.name(), |e| Some(value(e)))).collect()
         };
         let _ = write!(

@@ -1,34 +1,34 @@
 //! A batch on its way to the device: as it comes from the loader, then as the stem reads it.
 
 use milenas_models::Result;
-use milenas_models::kernels::cuda::ends::{self, Bytes};
+use milenas_models::kernels::cuda::ends::{self, ByteImages};
 use milenas_models::kernels::cuda::{Device, Words};
 
-use crate::data::{Batch, Images, Move};
+use crate::data::{Batch, BatchImages, Move};
 
 /// Memory for a batch.
 #[derive(Clone, Copy)]
-pub(crate) struct Feed {
+pub(crate) struct BatchBuffers {
     /// `[image][channel][row][column]`
     images: Words,
     labels: Words,
-    bytes: Bytes,
+    bytes: ByteImages,
 }
 
-impl Feed {
-    pub(crate) const NONE: Feed = Feed {
+impl BatchBuffers {
+    pub(crate) const NONE: BatchBuffers = BatchBuffers {
         images: Words::NONE,
         labels: Words::NONE,
-        bytes: Bytes { words: Words::NONE, moves: Words::NONE, levels: Words::NONE },
+        bytes: ByteImages { words: Words::NONE, moves: Words::NONE, levels: Words::NONE },
     };
 
     /// For so many images `[channels, height, width]`.
-    pub(crate) fn alloc(device: &mut dyn Device, batch: usize, shape: [usize; 3]) -> Result<Feed> {
+    pub(crate) fn alloc(device: &mut dyn Device, batch: usize, shape: [usize; 3]) -> Result<BatchBuffers> {
         let numbers = batch * shape.iter().product::<usize>();
-        Ok(Feed {
+        Ok(BatchBuffers {
             images: device.alloc(numbers)?,
             labels: device.alloc(batch)?,
-            bytes: Bytes {
+            bytes: ByteImages {
                 words: device.alloc(numbers.div_ceil(4))?,
                 moves: device.alloc(ends::MOVE * batch)?,
                 levels: device.alloc(ends::LEVELS * shape[0])?,
@@ -41,8 +41,8 @@ impl Feed {
         let labels: Vec<i32> = batch.labels.iter().map(|label| *label as i32).collect();
         device.write_ints(self.labels, &labels)?;
         match &batch.images {
-            Images::Numbers(numbers) => device.write(self.images, numbers),
-            Images::Bytes(bytes) => {
+            BatchImages::Numbers(numbers) => device.write(self.images, numbers),
+            BatchImages::Bytes(bytes) => {
                 let moves = bytes.moves().iter();
                 let integers = |to: &Move| {
                     let [[top, bottom], [left, right]] = to.hole;
@@ -58,7 +58,7 @@ impl Feed {
 
     /// The images of the batch that was copied, as numbers.
     pub(crate) fn images(&self, device: &mut dyn Device, batch: &Batch) -> Result<Words> {
-        if let Images::Bytes(_) = batch.images {
+        if let BatchImages::Bytes(_) = batch.images {
             let [channels, height, width] = batch.shape;
             ends::augment(device, &self.bytes, self.images, [batch.len(), channels, height, width])?;
         }

@@ -22,7 +22,7 @@ struct Parameter {
     gradient: Option<Vec<f32>>,
 }
 
-struct Norm {
+struct NormTensors {
     name: String,
     mean: Vec<f32>,
     variance: Vec<f32>,
@@ -30,12 +30,12 @@ struct Norm {
 
 /// Parameters and running statistics, each in the order of its number.
 #[derive(Default)]
-pub(crate) struct Tensors {
+pub(crate) struct DeviceTensors {
     parameters: Vec<Parameter>,
-    norms: Vec<Norm>,
+    norms: Vec<NormTensors>,
 }
 
-impl Tensors {
+impl DeviceTensors {
     /// A parameter of a PyTorch name, zero; its number.
     pub(crate) fn parameter(&mut self, name: String, shape: &[usize]) -> usize {
         let values = vec![0.0; shape.iter().product()];
@@ -45,7 +45,7 @@ impl Tensors {
 
     /// The running statistics of a BatchNorm, 0 and 1; their number.
     pub(crate) fn norm(&mut self, name: String, channels: usize) -> usize {
-        self.norms.push(Norm { name, mean: vec![0.0; channels], variance: vec![1.0; channels] });
+        self.norms.push(NormTensors { name, mean: vec![0.0; channels], variance: vec![1.0; channels] });
         self.norms.len() - 1
     }
 
@@ -135,7 +135,7 @@ impl Tensors {
         for Parameter { name, shape, values, .. } in &self.parameters {
             weights.insert(name, Tensor::from_slice(values, shape.as_slice(), &Device::Cpu)?)?;
         }
-        for Norm { name, mean, variance } in &self.norms {
+        for NormTensors { name, mean, variance } in &self.norms {
             for (what, values) in [("running_mean", mean), ("running_var", variance)] {
                 let tensor = Tensor::from_slice(values, values.len(), &Device::Cpu)?;
                 weights.insert(format!("{name}.{what}"), tensor)?;
@@ -152,7 +152,7 @@ impl Tensors {
         for parameter in &mut self.parameters {
             parameter.values = read(&parameter.name)?;
         }
-        for Norm { name, mean, variance } in &mut self.norms {
+        for NormTensors { name, mean, variance } in &mut self.norms {
             *mean = read(&format!("{name}.running_mean"))?;
             *variance = read(&format!("{name}.running_var"))?;
         }
@@ -172,7 +172,7 @@ pub(crate) struct Packing {
 
 impl Packing {
     /// Parameters one after the other; where the first lies.
-    pub(crate) fn put(&mut self, tensors: &Tensors, ids: impl IntoIterator<Item = usize>) -> usize {
+    pub(crate) fn put(&mut self, tensors: &DeviceTensors, ids: impl IntoIterator<Item = usize>) -> usize {
         let start = self.words.next_multiple_of(ALIGNMENT);
         self.words = start;
         for id in ids {
@@ -204,7 +204,7 @@ impl Packing {
     }
 
     /// Of each piece of each parameter, where it is among all, where it is here, and its words.
-    pub(crate) fn table(&self, tensors: &Tensors) -> [Vec<i32>; 3] {
+    pub(crate) fn table(&self, tensors: &DeviceTensors) -> [Vec<i32>; 3] {
         let places: Vec<(usize, usize)> = tensors.places().collect();
         let mut columns = [const { Vec::new() }; 3];
         for &(id, offset) in &self.parameters {
@@ -218,7 +218,7 @@ impl Packing {
     }
 
     /// Parameters without a part in the pass have none from now on.
-    pub(crate) fn unpack_gradients(&self, packed: &[f32], tensors: &mut Tensors) {
+    pub(crate) fn unpack_gradients(&self, packed: &[f32], tensors: &mut DeviceTensors) {
         tensors.parameters.iter_mut().for_each(|parameter| parameter.gradient = None);
         for &(id, offset) in &self.parameters {
             let parameter = &mut tensors.parameters[id];
@@ -227,10 +227,10 @@ impl Packing {
     }
 
     /// Means, then variances, of the running statistics.
-    pub(crate) fn running(&self, tensors: &Tensors) -> Vec<f32> {
+    pub(crate) fn running(&self, tensors: &DeviceTensors) -> Vec<f32> {
         let mut packed = vec![0.0; 2 * self.moments];
         for &(id, offset, _) in &self.norms {
-            let Norm { mean, variance, .. } = &tensors.norms[id];
+            let NormTensors { mean, variance, .. } = &tensors.norms[id];
             packed[offset..][..mean.len()].copy_from_slice(mean);
             packed[self.moments + offset..][..variance.len()].copy_from_slice(variance);
         }
@@ -238,12 +238,12 @@ impl Packing {
     }
 
     /// Moves the running statistics by the means and biased variances of a batch of so many images.
-    pub(crate) fn move_running(&self, packed: &[f32], images: usize, tensors: &mut Tensors) {
+    pub(crate) fn move_running(&self, packed: &[f32], images: usize, tensors: &mut DeviceTensors) {
         let blend = |running: &mut f32, x: f64| {
             *running = (f64::from(*running) * (1.0 - MOMENTUM) + x * MOMENTUM) as f32;
         };
         for &(id, offset, pixels) in &self.norms {
-            let Norm { mean, variance, .. } = &mut tensors.norms[id];
+            let NormTensors { mean, variance, .. } = &mut tensors.norms[id];
             let count = images * pixels;
             let unbiased = count as f64 / count.saturating_sub(1).max(1) as f64;
             let found = &packed[offset..];
@@ -256,11 +256,11 @@ impl Packing {
 
 #[cfg(test)]
 mod tests {
-    use super::{PIECE, Packing, Tensors};
+    use super::{DeviceTensors, PIECE, Packing};
 
     #[test]
     fn a_table_covers_every_word_once_in_short_pieces() {
-        let mut tensors = Tensors::default();
+        let mut tensors = DeviceTensors::default();
         let ids = [3, 2 * PIECE, PIECE + 1].map(|words| tensors.parameter(format!("{words}"), &[words]));
         let mut packing = Packing::default();
         for id in [ids[2], ids[0], ids[1]] {

@@ -14,7 +14,7 @@ pub(super) const BATCH: usize = 64;
 
 /// What weights make of the test images of a source.
 #[derive(Debug)]
-pub struct Evaluation {
+pub struct TestEvaluation {
     /// Of all images that can be read.
     pub scores: Scores,
     /// By the name of the image, in the source's order: how it fared, or why it was left out.
@@ -23,13 +23,13 @@ pub struct Evaluation {
     pub notes: Vec<String>,
 }
 
-impl Evaluation {
+impl TestEvaluation {
     /// Runs `model` on the test images of `source`. If the source has no test part, these are the images that were held out
     /// of the training, or all images of a source that the model was not trained on.
     ///
     /// # Errors
     /// A source that cannot be read, or has classes that the model does not know.
-    pub fn run(model: &Model, source: &Source) -> Result<Evaluation> {
+    pub fn run(model: &Model, source: &Source) -> Result<TestEvaluation> {
         let card = &model.card;
         let mut dataset = source.open(card.split().unwrap_or_default())?;
         dataset.relabel(&card.labels).map_err(|e| Error::Data { problem: format!("{source}: {e}") })?;
@@ -48,6 +48,6 @@ impl Evaluation {
                 images.push((name, Ok(ranked)));
             }
         }
-        Ok(Evaluation { scores, images, notes })
+        Ok(TestEvaluation { scores, images, notes })
     }
 }

@@ -247,11 +247,11 @@ mod tests {
     }
 
     #[derive(Serialize)]
-    struct Line {
+    struct MetricsLine {
         epoch: usize,
     }
 
-    impl Scalars for Line {
+    impl Scalars for MetricsLine {
         fn epoch(&self) -> usize {
             self.epoch
         }
@@ -261,8 +261,8 @@ mod tests {
         }
     }
 
-    fn line(epoch: usize) -> Line {
-        Line { epoch }
+    fn line(epoch: usize) -> MetricsLine {
+        MetricsLine { epoch }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use milenas_models::{Cost, Genotype, NetworkConfig, file};
 use serde::Serialize;
 
-use crate::strategy::sizes::{Size, Sizes, measure};
+use crate::strategy::sizes::{BestBySize, ModelSize, measure};
 use crate::supernet::Mixture;
 use crate::{Error, Result};
 
@@ -15,7 +15,7 @@ const FOLDER: &str = "genotypes";
 
 /// A row of `genotypes/table.json`: the best epoch of a size.
 #[derive(Clone, Debug, Serialize)]
-pub struct Row {
+pub struct GenotypeRow {
     /// Convolutions of the normal cell.
     pub n: usize,
     /// Of the reduction cell.
@@ -40,10 +40,10 @@ pub struct Row {
 }
 
 /// Rows by size.
-pub fn table(sizes: &Sizes, network: &NetworkConfig) -> Result<Vec<Row>> {
-    let row = |(&size, best): (&Size, &crate::strategy::sizes::Best)| {
+pub fn table(sizes: &BestBySize, network: &NetworkConfig) -> Result<Vec<GenotypeRow>> {
+    let row = |(&size, best): (&ModelSize, &crate::strategy::sizes::Best)| {
         let Cost { params, macs } = measure(&best.genotype, network)?;
-        Ok(Row {
+        Ok(GenotypeRow {
             n: size.n,
             r: size.r,
             epoch: best.epoch,
@@ -65,7 +65,7 @@ pub(super) struct Genotypes {
     path: PathBuf,
     network: NetworkConfig,
     /// The epoch whose genotype is in each file.
-    written: BTreeMap<Size, usize>,
+    written: BTreeMap<ModelSize, usize>,
 }
 
 impl Genotypes {
@@ -73,8 +73,9 @@ impl Genotypes {
         Genotypes { path: run.join(FOLDER), network, written: BTreeMap::new() }
     }
 
-    pub(super) fn write(&mut self, sizes: &Sizes) -> Result<()> {
-        let now: BTreeMap<Size, usize> = sizes.0.iter().map(|(size, best)| (*size, best.epoch)).collect();
+    pub(super) fn write(&mut self, sizes: &BestBySize) -> Result<()> {
+        let now: BTreeMap<ModelSize, usize> =
+            sizes.0.iter().map(|(size, best)| (*size, best.epoch)).collect();
         if now == self.written {
             return Ok(());
         }

@@ -8,12 +8,12 @@ use sha2::{Digest, Sha256};
 
 use super::CHECKPOINT;
 use crate::config::Config;
-use crate::strategy::checkpoint::Checkpoint;
+use crate::strategy::checkpoint::SearchCheckpoint;
 use crate::{Error, Result};
 
 /// A supernet at the point that its search left.
 #[derive(Clone, Debug)]
-pub struct Supernet {
+pub struct TrainedSupernet {
     /// Of its search.
     pub config: Config,
     /// The training images of its search, as `Pictures::fingerprint` says it.
@@ -22,7 +22,7 @@ pub struct Supernet {
     place: PathBuf,
 }
 
-impl Supernet {
+impl TrainedSupernet {
     /// Reads the checkpoint in the folder of a search.
     ///
     /// # Errors
@@ -37,7 +37,7 @@ impl Supernet {
             );
             return Err(Error::Data { problem });
         }
-        let (config, images, weights) = Checkpoint::supernet(&place)?;
+        let (config, images, weights) = SearchCheckpoint::supernet(&place)?;
         if config.search.partial_channels > 1 {
             let problem = format!(
                 "its candidates see 1/{} of a state's channels, a derived network needs weights for all. Help: search \
@@ -46,7 +46,7 @@ impl Supernet {
             );
             return Err(Error::Data { problem: format!("{}: {problem}", place.display()) });
         }
-        Ok(Supernet { config, images, weights, place })
+        Ok(TrainedSupernet { config, images, weights, place })
     }
 
     /// The folder of its search.

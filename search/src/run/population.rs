@@ -10,16 +10,16 @@ use super::judgements::{Judgements, judged};
 use super::{CHECKPOINT, Data, Folder, GENOTYPE};
 use crate::checkpoint::{Position, check_origin, damaged};
 use crate::config::{Config, SearchConfig, TrainConfig};
-use crate::data::{Pictures, Plan, halves};
+use crate::data::{EpochOrder, Pictures, halves};
 use crate::engine::MaybeDevice;
-use crate::score::population::{By, Judge, Judged, Outcome, Strategy, best, search};
+use crate::score::population::{By, Judge, Judged, PopulationOutcome, Strategy, best, search};
 use crate::score::{Metric, Scorer};
 use crate::strategy::Recorder;
-use crate::strategy::checkpoint::Origin;
-use crate::strategy::sizes::{Limits, measure};
-use crate::supernet::Place;
-use crate::train::checkpoint::Checkpoint;
-use crate::train::{Keeper, Task, TrainRecord, train};
+use crate::strategy::checkpoint::SearchOrigin;
+use crate::strategy::sizes::{CostLimits, measure};
+use crate::supernet::DeviceSpec;
+use crate::train::checkpoint::TrainCheckpoint;
+use crate::train::{TrainCheckpointer, TrainRecord, TrainTask, train};
 use crate::{Error, Result};
 
 /// The name of the table of all judgements, which grows by each of them.
@@ -39,7 +39,7 @@ const VERSION: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Header {
+struct PopulationHeader {
     version: u32,
     config: String,
     data: String,
@@ -50,7 +50,7 @@ struct Header {
 #[derive(Debug)]
 pub struct PopulationRun {
     folder: Folder,
-    origin: Origin,
+    origin: SearchOrigin,
     history: Judgements,
     /// Of `area` alone.
     draws: Option<Judgements>,
@@ -75,11 +75,11 @@ pub fn open_population(
     path: &Path,
     config: &Config,
     data: &Data,
-    place: Place,
+    place: DeviceSpec,
     resume: bool,
 ) -> Result<PopulationRun> {
     let origin =
-        Origin { config: config.clone(), data: data.train.fingerprint(), device: place.kind().into() };
+        SearchOrigin { config: config.clone(), data: data.train.fingerprint(), device: place.kind().into() };
     let file = path.join(ORIGIN);
     let unfinished = !path.join(GENOTYPE).exists();
     let tables = |open: fn(&Path) -> Result<Judgements>| {
@@ -110,18 +110,18 @@ pub fn open_population(
     Err(Error::Data { problem: format!("{} holds {problem} choose another --out", path.display()) })
 }
 
-fn write_origin(path: &Path, origin: &Origin) -> Result<()> {
-    let Origin { config, data, device } = origin.clone();
-    let header = Header { version: VERSION, config: config.to_toml()?, data, device };
+fn write_origin(path: &Path, origin: &SearchOrigin) -> Result<()> {
+    let SearchOrigin { config, data, device } = origin.clone();
+    let header = PopulationHeader { version: VERSION, config: config.to_toml()?, data, device };
     let json = serde_json::to_string_pretty(&header)
         .map_err(|e| Error::Config { place: path.display().to_string(), problem: e.to_string() })?;
     Ok(file::write(path, json.as_bytes())?)
 }
 
-fn check(path: &Path, origin: &Origin) -> Result<()> {
+fn check(path: &Path, origin: &SearchOrigin) -> Result<()> {
     let place = path.display().to_string();
     let bytes = file::read(path, 1 << 20)?;
-    let header: Header = serde_json::from_slice(&bytes).map_err(|e| damaged(&place, e))?;
+    let header: PopulationHeader = serde_json::from_slice(&bytes).map_err(|e| damaged(&place, e))?;
     check_origin(
         &place,
         "search",
@@ -145,7 +145,7 @@ pub fn run_population(
     device: MaybeDevice<'_>,
     recorder: &mut dyn Recorder,
     tell: &mut dyn FnMut(By, usize, &Judged),
-) -> Result<(Outcome, Judged)> {
+) -> Result<(PopulationOutcome, Judged)> {
     let PopulationRun { mut folder, origin, history, draws } = run;
     let config = &origin.config;
     let settings = &config.search;
@@ -156,8 +156,8 @@ pub fn run_population(
     }
     folder.page()?;
     let network = data.network(settings.channels, settings.layers);
-    let batch = Plan::batch(&data.train, &first[..BATCH.min(first.len())]);
-    let mut judge = InFolder {
+    let batch = EpochOrder::batch(&data.train, &first[..BATCH.min(first.len())]);
+    let mut judge = PopulationFolder {
         halves: [&first, &second].map(|half| data.train.subset(half)),
         network,
         scorer: Scorer::new(network, batch, config.seed),
@@ -185,7 +185,7 @@ pub fn run_population(
     Ok((outcome, best))
 }
 
-struct InFolder<'a> {
+struct PopulationFolder<'a> {
     halves: [Pictures; 2],
     /// Of what is judged.
     network: NetworkConfig,
@@ -193,7 +193,7 @@ struct InFolder<'a> {
     short: Config,
     /// Of what is limited.
     evaluation: NetworkConfig,
-    limits: Limits,
+    limits: CostLimits,
     budget: Option<Duration>,
     folder: Folder,
     device_kind: String,
@@ -205,7 +205,7 @@ struct InFolder<'a> {
     tell: &'a mut dyn FnMut(By, usize, &Judged),
 }
 
-impl InFolder<'_> {
+impl PopulationFolder<'_> {
     /// Time and page.
     fn mark(&mut self) -> Result<()> {
         self.folder.mark(Position::start(self.history.count()), &mut self.since, &self.device_kind)
@@ -216,9 +216,9 @@ impl InFolder<'_> {
     }
 }
 
-impl Judge for InFolder<'_> {
+impl Judge for PopulationFolder<'_> {
     fn pick(&mut self, draw: &mut dyn FnMut() -> Result<Genotype>) -> Result<Genotype> {
-        if self.limits == Limits::default() {
+        if self.limits == CostLimits::default() {
             return draw();
         }
         let mut smallest = Cost { params: u64::MAX, macs: u64::MAX };
@@ -241,7 +241,7 @@ impl Judge for InFolder<'_> {
     }
 
     fn score(&mut self, genotype: &Genotype) -> Result<f64> {
-        let InFolder { folder, scorer, history, draws, tell, .. } = self;
+        let PopulationFolder { folder, scorer, history, draws, tell, .. } = self;
         let table = draws.as_mut().unwrap_or(history);
         let number = table.count() + 1;
         let value = table.value(genotype, || {
@@ -262,7 +262,7 @@ impl Judge for InFolder<'_> {
             let trainable = Trainable::assemble(genotype, network, false)?;
             let weights = Weights::init(&trainable.graph, short.seed)?;
             let [pictures, test] = halves;
-            let task = Task { network: &trainable, pictures, test, config: short };
+            let task = TrainTask { network: &trainable, pictures, test, config: short };
             let mut last = Last(0.0);
             train(&task, &weights, None, device.as_deref_mut(), *recorder, &mut last)?;
             tell(By::Fitness, number, &Judged { genotype: genotype.clone(), value: last.0 });
@@ -305,13 +305,13 @@ fn short_training(settings: &SearchConfig, network: &NetworkConfig) -> TrainConf
 /// The accuracy after the last epoch.
 struct Last(f64);
 
-impl Keeper for Last {
+impl TrainCheckpointer for Last {
     fn epoch(&mut self, record: &TrainRecord) -> Result<()> {
         self.0 = record.test_accuracy;
         Ok(())
     }
 
-    fn save(&mut self, _: &Checkpoint) -> Result<()> {
+    fn save(&mut self, _: &TrainCheckpoint) -> Result<()> {
         Ok(())
     }
 }

@@ -8,12 +8,12 @@ use milenas_models::kernels::cuda::Device;
 use milenas_models::{Genotype, file};
 
 use super::budget;
-use super::genotypes::{Genotypes, Row, table};
+use super::genotypes::{GenotypeRow, Genotypes, table};
 use super::{CHECKPOINT, Data, Folder, GENOTYPE, ORIGIN};
 use crate::config::Config;
-use crate::strategy::checkpoint::{Checkpoint, Origin};
-use crate::strategy::{Ended, EpochRecord, Keeper, Recorder, Task, search};
-use crate::supernet::{Place, SupernetConfig, new_supernet};
+use crate::strategy::checkpoint::{SearchCheckpoint, SearchOrigin};
+use crate::strategy::{Ended, EpochRecord, Recorder, SearchCheckpointer, SearchTask, search};
+use crate::supernet::{DeviceSpec, SupernetConfig, new_supernet};
 use crate::{Error, Result};
 
 /// A folder, what the search in it is made of, and where it goes on.
@@ -21,8 +21,8 @@ use crate::{Error, Result};
 pub struct SearchRun {
     /// Where it leaves things.
     pub folder: Folder,
-    origin: Origin,
-    from: Option<Checkpoint>,
+    origin: SearchOrigin,
+    from: Option<SearchCheckpoint>,
 }
 
 impl SearchRun {
@@ -41,14 +41,14 @@ pub fn open_search(
     path: &Path,
     config: &Config,
     data: &Data,
-    place: Place,
+    place: DeviceSpec,
     resume: bool,
 ) -> Result<SearchRun> {
-    if place == Place::Cpu {
+    if place == DeviceSpec::Cpu {
         budget::check_search(config, &data.train.contract, data.train.len())?;
     }
     let device = place.kind().into();
-    let origin = Origin { config: config.clone(), data: data.train.fingerprint(), device };
+    let origin = SearchOrigin { config: config.clone(), data: data.train.fingerprint(), device };
     let checkpoint = path.join(CHECKPOINT);
     if path.join(ORIGIN).exists() && !path.join(GENOTYPE).exists() {
         let problem = format!(
@@ -59,7 +59,7 @@ pub fn open_search(
         return Err(Error::Data { problem });
     }
     if checkpoint.exists() && resume {
-        let from = Checkpoint::load(&checkpoint, &origin)?;
+        let from = SearchCheckpoint::load(&checkpoint, &origin)?;
         let folder = Folder::reopen(path, config, &data.source, from.position.epoch)?;
         return Ok(SearchRun { folder, origin, from: Some(from) });
     }
@@ -75,11 +75,11 @@ pub fn open_search(
 
 /// What a search found.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct SearchResult {
     /// The architecture in `genotype.json`.
     pub genotype: Genotype,
     /// The best of every size.
-    pub table: Vec<Row>,
+    pub table: Vec<GenotypeRow>,
     /// The row that was chosen; `None` if the search ended in an epoch at a size that no epoch had.
     pub chosen: Option<usize>,
     /// Why it ended.
@@ -97,7 +97,7 @@ pub fn run_search(
     device: Option<Box<dyn Device>>,
     recorder: &mut dyn Recorder,
     tell: &mut dyn FnMut(&EpochRecord),
-) -> Result<Found> {
+) -> Result<SearchResult> {
     let SearchRun { mut folder, origin, from } = run;
     let config = &origin.config;
     let InputContract { height, width, channels, .. } = data.train.contract;
@@ -114,7 +114,7 @@ pub fn run_search(
     let mut net = new_supernet(&shape, height, width, config.seed, device)?;
     let evaluation = data.derived(&config.train);
     let stop = &config.search.stop;
-    let mut keeper = InFolder {
+    let mut keeper = SearchFolder {
         genotypes: Genotypes::new(folder.join(""), evaluation),
         // Checked with the configuration.
         budget: stop.budget().ok().flatten(),
@@ -123,7 +123,7 @@ pub fn run_search(
         since: Instant::now(),
         tell,
     };
-    let task = Task { pictures: &data.train, config, evaluation };
+    let task = SearchTask { pictures: &data.train, config, evaluation };
     let outcome = search(&mut *net, &task, from, recorder, &mut keeper)?;
     let size = outcome.sizes.choose(&outcome.genotype, &stop.limits(), &evaluation)?;
     let chosen = size.and_then(|size| outcome.sizes.0.keys().position(|&known| known == size));
@@ -131,25 +131,25 @@ pub fn run_search(
     let genotype = chosen.map_or(outcome.genotype, |row| table[row].genotype.clone());
     file::write(&folder.join(GENOTYPE), genotype.to_json().as_bytes())?;
     folder.page()?;
-    Ok(Found { genotype, table, chosen, ended: outcome.ended })
+    Ok(SearchResult { genotype, table, chosen, ended: outcome.ended })
 }
 
-struct InFolder<'a> {
+struct SearchFolder<'a> {
     folder: &'a mut Folder,
-    origin: &'a Origin,
+    origin: &'a SearchOrigin,
     genotypes: Genotypes,
     budget: Option<Duration>,
     since: Instant,
     tell: &'a mut dyn FnMut(&EpochRecord),
 }
 
-impl Keeper for InFolder<'_> {
+impl SearchCheckpointer for SearchFolder<'_> {
     fn epoch(&mut self, record: &EpochRecord) -> Result<()> {
         (self.tell)(record);
         self.folder.record(record)
     }
 
-    fn save(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+    fn save(&mut self, checkpoint: &SearchCheckpoint) -> Result<()> {
         self.folder.take_back()?;
         // Before it: what a checkpoint knows of is there.
         self.genotypes.write(&checkpoint.sizes)?;

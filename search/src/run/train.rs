@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use super::budget;
 use super::evaluation::BATCH;
-use super::{CHECKPOINT, COST, Data, Folder, GENOTYPE, SCORES, START, Supernet, WEIGHTS};
+use super::{CHECKPOINT, COST, Data, Folder, GENOTYPE, SCORES, START, TrainedSupernet, WEIGHTS};
 use crate::config::Config;
 use crate::engine::MaybeDevice;
 use crate::strategy::Recorder;
-use crate::supernet::Place;
-use crate::train::checkpoint::{Checkpoint, Origin};
-use crate::train::{Keeper, Task, TrainRecord, estimate_statistics, evaluate, train};
+use crate::supernet::DeviceSpec;
+use crate::train::checkpoint::{TrainCheckpoint, TrainOrigin};
+use crate::train::{TrainCheckpointer, TrainRecord, TrainTask, estimate_statistics, evaluate, train};
 use crate::{Error, Result};
 
 /// A folder, what the training in it is made of, and where it goes on.
@@ -24,8 +24,8 @@ use crate::{Error, Result};
 pub struct TrainRun {
     /// Where it leaves things.
     pub folder: Folder,
-    origin: Origin,
-    from: Option<Checkpoint>,
+    origin: TrainOrigin,
+    from: Option<TrainCheckpoint>,
     shape: NetworkConfig,
     network: Trainable,
     weights: Weights,
@@ -42,11 +42,11 @@ impl TrainRun {
 
 /// What a training begins with.
 #[derive(Clone, Debug)]
-pub enum Start {
+pub enum InitialWeights {
     /// Random weights, by the seed.
     Random,
     /// Those that a supernet has for the genotype.
-    Supernet(Box<Supernet>),
+    Supernet(Box<TrainedSupernet>),
 }
 
 /// `start.json`: where a training has its weights from, so that its page can say how to go on with it.
@@ -76,30 +76,30 @@ pub fn open_train(
     config: &Config,
     data: &Data,
     genotype: &Genotype,
-    given: &Start,
-    place: Place,
+    given: &InitialWeights,
+    place: DeviceSpec,
     resume: bool,
 ) -> Result<TrainRun> {
     // Before the folder: what cannot be trained leaves nothing behind.
     let shape = data.derived(&config.train);
     let network = Trainable::assemble(genotype, &shape, config.train.auxiliary > 0.0)?;
-    if place == Place::Cpu {
+    if place == DeviceSpec::Cpu {
         budget::check_training(&network.graph, config, data.train.len())?;
     }
     let weights = Weights::init(&network.graph, config.seed)?;
     let (start, inherited) = match given {
-        Start::Random => ("random weights".into(), false),
-        Start::Supernet(supernet) => {
+        InitialWeights::Random => ("random weights".into(), false),
+        InitialWeights::Supernet(supernet) => {
             supernet.inherit(genotype, &shape, &weights)?;
             (supernet.fingerprint()?, true)
         }
     };
     let (config, genotype) = (config.clone(), genotype.clone());
     let device = place.kind().into();
-    let origin = Origin { config, data: data.train.fingerprint(), device, genotype, start };
+    let origin = TrainOrigin { config, data: data.train.fingerprint(), device, genotype, start };
     let checkpoint = path.join(CHECKPOINT);
     if checkpoint.exists() && resume {
-        let from = Checkpoint::load(&checkpoint, &origin)?;
+        let from = TrainCheckpoint::load(&checkpoint, &origin)?;
         let folder = Folder::reopen(path, &origin.config, &data.source, from.position.epoch)?;
         return Ok(TrainRun { folder, origin, from: Some(from), shape, network, weights, inherited });
     }
@@ -112,7 +112,7 @@ pub fn open_train(
         return Err(Error::Data { problem });
     }
     let folder = Folder::create(path, &origin.config, &data.source, WEIGHTS)?;
-    if let Start::Supernet(supernet) = given {
+    if let InitialWeights::Supernet(supernet) = given {
         write_json(&folder.join(START), &Inherited { from_supernet: supernet.run().to_path_buf() })?;
     }
     Ok(TrainRun { folder, origin, from: None, shape, network, weights, inherited })
@@ -129,7 +129,7 @@ pub fn run_train(
     tell: &mut dyn FnMut(Option<f64>, &TrainRecord),
 ) -> Result<Trained> {
     let TrainRun { mut folder, origin, from, shape, network, mut weights, inherited } = run;
-    let Origin { config, genotype, .. } = &origin;
+    let TrainOrigin { config, genotype, .. } = &origin;
     let mut before = None;
     if inherited && from.is_none() {
         estimate_statistics(&network, &weights, &data.train, config, device.as_deref_mut())?;
@@ -140,8 +140,8 @@ pub fn run_train(
     write_json(&folder.join(COST), &cost(&graph))?;
     file::write(&folder.join(GENOTYPE), genotype.to_json().as_bytes())?;
     folder.page()?;
-    let task = Task { network: &network, pictures: &data.train, test: &data.test, config };
-    let mut keeper = InFolder {
+    let task = TrainTask { network: &network, pictures: &data.train, test: &data.test, config };
+    let mut keeper = TrainFolder {
         folder: &mut folder,
         origin: &origin,
         since: Instant::now(),
@@ -188,20 +188,20 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     Ok(file::write(path, json.as_bytes())?)
 }
 
-struct InFolder<'a> {
+struct TrainFolder<'a> {
     folder: &'a mut Folder,
-    origin: &'a Origin,
+    origin: &'a TrainOrigin,
     since: Instant,
     tell: &'a mut dyn FnMut(&TrainRecord),
 }
 
-impl Keeper for InFolder<'_> {
+impl TrainCheckpointer for TrainFolder<'_> {
     fn epoch(&mut self, record: &TrainRecord) -> Result<()> {
         (self.tell)(record);
         self.folder.record(record)
     }
 
-    fn save(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+    fn save(&mut self, checkpoint: &TrainCheckpoint) -> Result<()> {
         checkpoint.save(&self.folder.join(CHECKPOINT), self.origin)?;
         self.folder.mark(checkpoint.position, &mut self.since, &self.origin.device)
     }

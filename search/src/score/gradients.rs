@@ -1,7 +1,7 @@
 //! Scores from gradients at the start.
 
 use milenas_models::Weights;
-use milenas_models::fused::Network;
+use milenas_models::fused::FusedNetwork;
 use milenas_models::graph::{Graph, Patch};
 use milenas_models::op::Op;
 use nalgebra::DMatrix;
@@ -18,7 +18,7 @@ fn is_weight(shape: &[usize]) -> bool {
 }
 
 /// The norms of the weights' gradients on a batch, summed over convolutions and linear layers.
-pub(super) fn grad_norm(network: &mut Network, batch: &Batch) -> Result<f64> {
+pub(super) fn grad_norm(network: &mut FusedNetwork, batch: &Batch) -> Result<f64> {
     network.descend(&batch.numbers(), &batch.labels)?;
     let tensors = network.tensors();
     let norm = |name: &str| -> Result<f64> {
@@ -28,7 +28,7 @@ pub(super) fn grad_norm(network: &mut Network, batch: &Batch) -> Result<f64> {
 }
 
 /// `-sum of ln(v + k) + 1 / (v + k)` over the eigenvalues `v` of the correlations between the images' Jacobians.
-pub(super) fn jacob_cov(network: &mut Network, batch: &Batch) -> Result<f64> {
+pub(super) fn jacob_cov(network: &mut FusedNetwork, batch: &Batch) -> Result<f64> {
     let rows = network.jacobian(&batch.numbers())?;
     let n = batch.len();
     let mut jacobian = DMatrix::from_row_slice(n, rows.len() / n, &rows).map(f64::from);
@@ -93,8 +93,8 @@ fn power(exponent: i32) -> f32 {
 }
 
 /// The fast form of a graph.
-pub(super) fn fast(graph: &Graph) -> Result<Network> {
-    Network::new(graph).map_err(|problem| Error::Data {
+pub(super) fn fast(graph: &Graph) -> Result<FusedNetwork> {
+    FusedNetwork::new(graph).map_err(|problem| Error::Data {
         problem: format!(
             "it cannot be scored: {problem}. Help: give cells of the darts or nasbench201 space"
         ),

@@ -8,7 +8,7 @@ mod rank;
 use std::fmt;
 use std::str::FromStr;
 
-use milenas_models::fused::{Network, Rooms};
+use milenas_models::fused::{FusedNetwork, Rooms};
 use milenas_models::{Genotype, NetworkConfig, Weights, assemble, cost};
 
 use crate::Result;
@@ -104,7 +104,7 @@ impl Scorer {
     pub fn score(&mut self, genotype: &Genotype, metrics: &[Metric]) -> Result<Vec<f64>> {
         let graph = assemble(genotype, &self.network)?;
         let weights = Weights::init(&graph, self.seed)?;
-        let fresh = || -> Result<Network> {
+        let fresh = || -> Result<FusedNetwork> {
             let mut network = gradients::fast(&graph)?;
             network.tensors_mut().load(&weights)?;
             Ok(network)

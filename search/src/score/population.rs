@@ -97,7 +97,7 @@ pub enum By {
 
 /// What a strategy has judged.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub struct PopulationOutcome {
     /// Every judgement in order; the best is the first with the largest value.
     pub judged: Vec<Judged>,
     /// What its values are: scores, too, where time was over before the first training.
@@ -116,7 +116,7 @@ pub fn search(
     config: &PopulationConfig,
     rng: &mut Rng,
     judge: &mut dyn Judge,
-) -> Result<Outcome> {
+) -> Result<PopulationOutcome> {
     let draw = |count: usize, rng: &mut Rng, judge: &mut dyn Judge| -> Result<Vec<Genotype>> {
         (0..count).map(|_| judge.pick(&mut || Ok(space.sample(rng)?))).collect()
     };
@@ -145,7 +145,7 @@ pub fn search(
 }
 
 /// Judges all of them, as long as there is time.
-fn all(genotypes: Vec<Genotype>, by: By, judge: &mut dyn Judge) -> Result<Outcome> {
+fn all(genotypes: Vec<Genotype>, by: By, judge: &mut dyn Judge) -> Result<PopulationOutcome> {
     let count = genotypes.len();
     let mut judged = Vec::with_capacity(count);
     for genotype in genotypes {
@@ -159,7 +159,7 @@ fn all(genotypes: Vec<Genotype>, by: By, judge: &mut dyn Judge) -> Result<Outcom
         }
     }
     let late = judged.len() < count;
-    Ok(Outcome { judged, by, late })
+    Ok(PopulationOutcome { judged, by, late })
 }
 
 /// Each child of the fittest of a tournament takes the place of the oldest.
@@ -169,7 +169,7 @@ fn evolve(
     config: &PopulationConfig,
     rng: &mut Rng,
     judge: &mut dyn Judge,
-) -> Result<Outcome> {
+) -> Result<PopulationOutcome> {
     let mut living: VecDeque<usize> = (0..history.len()).collect();
     while history.len() < config.trainings && !judge.out_of_time() {
         let entrants = (0..config.tournament.max(1)).map(|_| living[rng.below(living.len())]);
@@ -182,7 +182,7 @@ fn evolve(
         living.pop_front();
     }
     let late = history.len() < config.trainings;
-    Ok(Outcome { judged: history, by: By::Fitness, late })
+    Ok(PopulationOutcome { judged: history, by: By::Fitness, late })
 }
 
 /// The first with the largest value.
@@ -199,14 +199,14 @@ mod tests {
 
     /// Convolutions are fitness, and a score that hints at it.
     #[derive(Default)]
-    struct Counts {
+    struct BudgetCounts {
         scored: usize,
         trained: usize,
         /// Judgements that there is time for; 0 for all.
         most: usize,
     }
 
-    impl Judge for Counts {
+    impl Judge for BudgetCounts {
         fn pick(&mut self, draw: &mut dyn FnMut() -> Result<Genotype>) -> Result<Genotype> {
             draw()
         }
@@ -226,19 +226,19 @@ mod tests {
         }
     }
 
-    fn outcome(strategy: Strategy, seed: u64, judge: &mut Counts) -> Outcome {
+    fn outcome(strategy: Strategy, seed: u64, judge: &mut BudgetCounts) -> PopulationOutcome {
         let rng = &mut Rng::new(seed, "population");
         search(strategy, &Space::NASBENCH201, &CONFIG, rng, judge).unwrap()
     }
 
     fn run(strategy: Strategy, seed: u64) -> f64 {
-        best(&outcome(strategy, seed, &mut Counts::default()).judged).unwrap().value
+        best(&outcome(strategy, seed, &mut BudgetCounts::default()).judged).unwrap().value
     }
 
     #[test]
     fn each_judges_as_often_as_it_says() {
         let judged = STRATEGIES.map(|(_, strategy)| {
-            let mut judge = Counts::default();
+            let mut judge = BudgetCounts::default();
             assert!(!outcome(strategy, 0, &mut judge).late);
             (judge.scored, judge.trained)
         });
@@ -250,9 +250,10 @@ mod tests {
         for (_, strategy) in STRATEGIES {
             // `area` has not trained anything yet.
             let assisted = strategy == Strategy::Assisted;
-            let whole = outcome(if assisted { Strategy::Score } else { strategy }, 0, &mut Counts::default());
+            let whole =
+                outcome(if assisted { Strategy::Score } else { strategy }, 0, &mut BudgetCounts::default());
             for most in [1, 7, 25] {
-                let cut = outcome(strategy, 0, &mut Counts { most, ..Counts::default() });
+                let cut = outcome(strategy, 0, &mut BudgetCounts { most, ..BudgetCounts::default() });
                 assert!(
                     cut.late && cut.by == whole.by && cut.judged == whole.judged[..most],
                     "{strategy:?} {most}"

@@ -5,9 +5,9 @@ use std::path::Path;
 use milenas_models::{Weights, file};
 use serde::{Deserialize, Serialize};
 
-use super::sizes::{Best, Size, Sizes};
+use super::sizes::{Best, BestBySize, ModelSize};
 pub use crate::checkpoint::Position;
-use crate::checkpoint::{MAX_BYTES, Reader, Writer, bad, bad_weight, check_origin};
+use crate::checkpoint::{MAX_BYTES, TensorReader, Writer, bad, bad_weight, check_origin};
 use crate::config::Config;
 use crate::optim::{Adam, Sgd};
 use crate::supernet::{Alphas, CANDIDATES};
@@ -23,7 +23,7 @@ const SGD: &str = "sgd.";
 
 /// A point of a search to go on from.
 #[derive(Clone, Debug)]
-pub struct Checkpoint {
+pub struct SearchCheckpoint {
     /// Where it is.
     pub position: Position,
     /// Weights and statistics of the supernet.
@@ -35,12 +35,12 @@ pub struct Checkpoint {
     /// The weights' optimiser.
     pub sgd: Sgd,
     /// The best of every size so far.
-    pub sizes: Sizes,
+    pub sizes: BestBySize,
 }
 
 /// What a search is made of; only the same goes on from a checkpoint.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Origin {
+pub struct SearchOrigin {
     /// The configuration.
     pub config: Config,
     /// What `Pictures::fingerprint` says of the training images.
@@ -51,7 +51,7 @@ pub struct Origin {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Header {
+struct SearchHeader {
     version: u32,
     config: String,
     data: String,
@@ -82,7 +82,7 @@ fn write_alphas(writer: &mut Writer, name: &str, alphas: &Alphas) {
     }
 }
 
-fn read_alphas(reader: &Reader<'_>, name: &str) -> Result<Alphas> {
+fn read_alphas(reader: &TensorReader<'_>, name: &str) -> Result<Alphas> {
     let table = |kind| Ok::<_, Error>(reader.f32(&format!("{name}.{kind}"))?.as_chunks().0.to_vec());
     let edges = |kind| reader.f32(&format!("{name}.edges.{kind}"));
     let edges = match reader.has(&format!("{name}.edges.0")) {
@@ -92,9 +92,9 @@ fn read_alphas(reader: &Reader<'_>, name: &str) -> Result<Alphas> {
     Ok(Alphas { operations: [table(0)?, table(1)?], edges })
 }
 
-impl Checkpoint {
+impl SearchCheckpoint {
     /// As a file.
-    pub fn to_bytes(&self, origin: &Origin) -> Result<Vec<u8>> {
+    pub fn to_bytes(&self, origin: &SearchOrigin) -> Result<Vec<u8>> {
         let mut tensors = Writer::default();
         tensors.weights(SUPERNET, &self.weights)?;
         tensors.vectors(SGD, self.sgd.state());
@@ -113,8 +113,8 @@ impl Checkpoint {
         }
 
         let config = origin.config.to_toml()?;
-        let Origin { data, device, .. } = origin.clone();
-        let header = Header {
+        let SearchOrigin { data, device, .. } = origin.clone();
+        let header = SearchHeader {
             version: VERSION,
             config,
             data,
@@ -133,8 +133,8 @@ impl Checkpoint {
     ///
     /// # Errors
     /// A file that is damaged, or of a search with another configuration, other data or another device.
-    pub fn from_bytes(bytes: &[u8], place: &str, origin: &Origin) -> Result<Self> {
-        let (found, header) = Reader::open::<Header>(bytes, place, KEY)?;
+    pub fn from_bytes(bytes: &[u8], place: &str, origin: &SearchOrigin) -> Result<Self> {
+        let (found, header) = TensorReader::open::<SearchHeader>(bytes, place, KEY)?;
         check_origin(
             place,
             "search",
@@ -143,16 +143,16 @@ impl Checkpoint {
             [&header.data, &origin.data],
             (header.device.as_deref(), &origin.device),
         )?;
-        let Header { epoch, step, correct, images, adam_steps, .. } = header;
-        let mut sizes = Sizes::default();
+        let SearchHeader { epoch, step, correct, images, adam_steps, .. } = header;
+        let mut sizes = BestBySize::default();
         for (index, SizeHeader { epoch, correct, images }) in header.sizes.into_iter().enumerate() {
             let alphas = read_alphas(&found, &format!("sizes.{index}"))?;
             let genotype = alphas.genotype(&origin.config.search.space()?)?;
             let best = Best { epoch, accuracy: (correct, images), genotype, alphas };
-            sizes.0.insert(Size::of(&best.genotype), best);
+            sizes.0.insert(ModelSize::of(&best.genotype), best);
         }
         let loss = found.f64("epoch.loss")?.first().copied().unwrap_or_default();
-        Ok(Checkpoint {
+        Ok(SearchCheckpoint {
             position: Position { epoch, step, loss, correct, images },
             weights: found.weights(SUPERNET)?,
             alphas: read_alphas(&found, "alphas")?,
@@ -168,7 +168,7 @@ impl Checkpoint {
     /// A file that is damaged, or no checkpoint of a search.
     pub fn supernet(path: &Path) -> Result<(Config, String, Weights)> {
         let (bytes, place) = (file::read(path, MAX_BYTES)?, path.display().to_string());
-        let (found, header) = Reader::open::<Header>(&bytes, &place, KEY)?;
+        let (found, header) = TensorReader::open::<SearchHeader>(&bytes, &place, KEY)?;
         let config = toml::from_str(&header.config)
             .map_err(|e| Error::Config { place: place.clone(), problem: e.message().into() })?;
         Ok((config, header.data, found.weights(SUPERNET)?))
@@ -178,7 +178,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// A file that cannot be written: the one before it stays.
-    pub fn save(&self, path: &Path, origin: &Origin) -> Result<()> {
+    pub fn save(&self, path: &Path, origin: &SearchOrigin) -> Result<()> {
         crate::checkpoint::write(path, &self.to_bytes(origin)?, self.position)
     }
 
@@ -186,7 +186,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// Those of [`from_bytes`](Self::from_bytes), and of the file itself.
-    pub fn load(path: &Path, origin: &Origin) -> Result<Self> {
+    pub fn load(path: &Path, origin: &SearchOrigin) -> Result<Self> {
         Self::from_bytes(&file::read(path, MAX_BYTES)?, &path.display().to_string(), origin)
     }
 

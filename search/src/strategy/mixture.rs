@@ -36,7 +36,7 @@ impl Mixing {
 
 /// The mixture of one pass.
 #[derive(Clone, Debug)]
-pub enum Pass {
+pub enum PassMixture {
     /// One for both kinds of cell.
     Soft(Mixture),
     /// By cell.
@@ -50,7 +50,7 @@ pub enum Pass {
     },
 }
 
-impl Pass {
+impl PassMixture {
     /// Draws the mixture of a pass; the softmax leaves nothing to chance.
     pub fn draw(
         alphas: &Alphas,
@@ -59,7 +59,7 @@ impl Pass {
         mut rng: impl FnMut() -> Rng,
     ) -> Self {
         if mixing.kind == MixtureKind::Softmax {
-            return Pass::Soft(alphas.mixture());
+            return PassMixture::Soft(alphas.mixture());
         }
         let (mut rng, tau) = (rng(), mixing.tau as f32);
         let mut noisy = |logits: &Row| softmax(&logits.map(|a| (a + gumbel(&mut rng)) / tau));
@@ -73,14 +73,14 @@ impl Pass {
         let hard =
             cells.map(|(rows, w)| rows.iter().zip(w).map(|(row, w)| one_hot(row).map(|x| x * w)).collect());
         let hard = hard.collect();
-        Pass::Sampled { hard, soft, tau }
+        PassMixture::Sampled { hard, soft, tau }
     }
 
     /// The rows of each cell.
     pub fn cells<'a>(&'a self, config: &SupernetConfig) -> Vec<&'a [Row]> {
         match self {
-            Pass::Soft(mixture) => for_cells(config, mixture),
-            Pass::Sampled { hard, .. } => hard.iter().map(Vec::as_slice).collect(),
+            PassMixture::Soft(mixture) => for_cells(config, mixture),
+            PassMixture::Sampled { hard, .. } => hard.iter().map(Vec::as_slice).collect(),
         }
     }
 
@@ -92,7 +92,7 @@ impl Pass {
         config: &SupernetConfig,
         by_cells: &[Vec<[f64; CANDIDATES]>],
     ) -> Alphas {
-        let Pass::Sampled { hard, soft, tau } = self else {
+        let PassMixture::Sampled { hard, soft, tau } = self else {
             return alphas.gradient(&by_kind(config, by_cells));
         };
         let mut by_weights = alphas.edge_weights().map(|edges| vec![0.0; edges.len()]);
@@ -135,7 +135,7 @@ mod tests {
         alphas.operations[0][3] = [0.0, 1.0, -1.0, 0.5, 2.0, 0.0, 0.0, 0.0];
         let mut counts = [0.0; CANDIDATES];
         for draw in 0..4000 {
-            let pass = Pass::draw(&alphas, &CONFIG, GUMBEL, || Rng::new(draw, "draw"));
+            let pass = PassMixture::draw(&alphas, &CONFIG, GUMBEL, || Rng::new(draw, "draw"));
             let row = pass.cells(&CONFIG)[0][3];
             counts.iter_mut().zip(row).for_each(|(count, x)| *count += x / 4000.0);
         }
@@ -148,7 +148,8 @@ mod tests {
     fn every_cell_and_pass_draws_its_own() {
         let alphas = Alphas::init(&Space::DARTS, 1);
         let config = SupernetConfig { layers: 6, ..CONFIG };
-        let [a, b] = ["a", "b"].map(|purpose| Pass::draw(&alphas, &config, GUMBEL, || Rng::new(1, purpose)));
+        let [a, b] =
+            ["a", "b"].map(|purpose| PassMixture::draw(&alphas, &config, GUMBEL, || Rng::new(1, purpose)));
         let (a, b) = (a.cells(&config), b.cells(&config));
         assert!(a[0] != a[1] && a != b);
         for row in a.concat() {
@@ -161,7 +162,8 @@ mod tests {
     fn the_gradient_is_that_of_the_relaxed_sample() {
         let alphas = Alphas::init(&Space::DARTS, 3);
         for draw in 0..20 {
-            let make = |alphas: &Alphas| Pass::draw(alphas, &CONFIG, GUMBEL, || Rng::new(draw, "draw"));
+            let make =
+                |alphas: &Alphas| PassMixture::draw(alphas, &CONFIG, GUMBEL, || Rng::new(draw, "draw"));
             let pass = make(&alphas);
             let mut rng = Rng::new(draw, "upstream");
             let rows = |_| {
@@ -170,7 +172,7 @@ mod tests {
             let upstream: Vec<Vec<[f64; CANDIDATES]>> = (0..CONFIG.layers).map(rows).collect();
             let drawn = pass.cells(&CONFIG).into_iter().map(<[Row]>::to_vec).collect::<Vec<_>>();
             let value = |alphas: &Alphas| -> f64 {
-                let Pass::Sampled { soft, .. } = make(alphas) else { return 0.0 };
+                let PassMixture::Sampled { soft, .. } = make(alphas) else { return 0.0 };
                 let all = soft.iter().flatten().zip(drawn.iter().flatten()).zip(upstream.iter().flatten());
                 all.flat_map(|((y, hard), g)| (0..CANDIDATES).map(move |k| f64::from(y[k] * hard[k]) * g[k]))
                     .sum()

@@ -4,8 +4,8 @@ use milenas_models::metrics::Ranked;
 use milenas_models::{Genotype, NetworkConfig};
 use serde::Serialize;
 
-use super::checkpoint::Checkpoint;
-use super::sizes::Sizes;
+use super::checkpoint::SearchCheckpoint;
+use super::sizes::BestBySize;
 use crate::Result;
 use crate::config::Config;
 use crate::data::Pictures;
@@ -88,11 +88,11 @@ pub trait Recorder {
 }
 
 /// Keeps what a search finds as it goes.
-pub trait Keeper {
+pub trait SearchCheckpointer {
     /// An epoch is over.
     fn epoch(&mut self, record: &EpochRecord) -> Result<()>;
     /// A point to go on from; the records of all epochs before it have been kept.
-    fn save(&mut self, checkpoint: &Checkpoint) -> Result<()>;
+    fn save(&mut self, checkpoint: &SearchCheckpoint) -> Result<()>;
     /// Whether the search is to end with the step just done.
     fn out_of_time(&self) -> bool {
         false
@@ -101,7 +101,7 @@ pub trait Keeper {
 
 /// What a search is about.
 #[derive(Clone, Copy, Debug)]
-pub struct Task<'a> {
+pub struct SearchTask<'a> {
     /// The training images, of which one part trains the weights and the other judges the architecture.
     pub pictures: &'a Pictures,
     /// Everything that decides the search besides them.
@@ -123,11 +123,11 @@ pub enum Ended {
 
 /// What a search leaves.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub struct SearchOutcome {
     /// Why it ended.
     pub ended: Ended,
     /// The best of every size.
-    pub sizes: Sizes,
+    pub sizes: BestBySize,
     /// The architecture at the end.
     pub genotype: Genotype,
     /// The logits it comes from.

@@ -5,12 +5,12 @@ use std::time::Instant;
 use milenas_models::metrics::{self, Ranked};
 use milenas_models::{Cost, Rng};
 
-use super::checkpoint::{Checkpoint, Position};
-use super::mixture::Pass;
-use super::sizes::{Best, Size, Sizes, measure};
-use super::{Ended, EpochRecord, Keeper, Moment, Outcome, Recorder, Stepper, Task};
+use super::checkpoint::{Position, SearchCheckpoint};
+use super::mixture::PassMixture;
+use super::sizes::{Best, BestBySize, ModelSize, measure};
+use super::{Ended, EpochRecord, Moment, Recorder, SearchCheckpointer, SearchOutcome, SearchTask, Stepper};
 use crate::config::Config;
-use crate::data::{Form, Loader, Pictures, Plan, halves};
+use crate::data::{BatchFormat, EpochOrder, Loader, Pictures, halves};
 use crate::optim::cosine;
 use crate::supernet::{Alphas, Supernet};
 use crate::{Error, Result};
@@ -22,12 +22,12 @@ use crate::{Error, Result};
 /// Fewer than two images, a loss or weight that is not finite, a failure of `keeper`.
 pub fn search(
     net: &mut dyn Supernet,
-    task: &Task<'_>,
-    from: Option<Checkpoint>,
+    task: &SearchTask<'_>,
+    from: Option<SearchCheckpoint>,
     recorder: &mut dyn Recorder,
-    keeper: &mut dyn Keeper,
-) -> Result<Outcome> {
-    let Task { pictures, config, evaluation } = *task;
+    keeper: &mut dyn SearchCheckpointer,
+) -> Result<SearchOutcome> {
+    let SearchTask { pictures, config, evaluation } = *task;
     let (space, seed) = (config.search.space()?, config.seed);
     let (train, valid) = halves(pictures.len(), config.search.train_portion, seed);
     if train.is_empty() || valid.is_empty() {
@@ -36,7 +36,7 @@ pub fn search(
     }
     let mut alphas = config.search.first_alphas(&space, seed);
     let mut stepper = Stepper::default();
-    let (mut at, mut sizes, mut ended) = (Position::default(), Sizes::default(), Ended::Epochs);
+    let (mut at, mut sizes, mut ended) = (Position::default(), BestBySize::default(), Ended::Epochs);
     if let Some(from) = from {
         net.load(&from.weights)?;
         stepper.restore(from.adam, from.sgd);
@@ -46,7 +46,7 @@ pub fn search(
     measure(&alphas.genotype(&space)?, &evaluation)?;
     let settings = &config.search;
     for epoch in at.epoch..settings.epochs {
-        if at.step == 0 && epoch > 0 && settings.stop.met(Size::of(&alphas.genotype(&space)?)) {
+        if at.step == 0 && epoch > 0 && settings.stop.met(ModelSize::of(&alphas.genotype(&space)?)) {
             ended = Ended::Size;
             break;
         }
@@ -57,12 +57,12 @@ pub fn search(
         }
         let start = Instant::now();
         let lr = cosine(settings.weights.lr, settings.weights.lr_min, epoch, settings.epochs);
-        let plan = Plan::epoch(&train, settings.batch, settings.steps, seed, "train", epoch);
+        let plan = EpochOrder::epoch(&train, settings.batch, settings.steps, seed, "train", epoch);
         let steps = plan.steps();
-        let draws = Plan::draws(&valid, settings.batch, steps, seed, "valid", epoch);
+        let draws = EpochOrder::draws(&valid, settings.batch, steps, seed, "valid", epoch);
         recorder.begin(epoch, settings.epochs, steps, at.step);
         std::thread::scope(|scope| {
-            let form = Form::new(net.takes_bytes(), Some(config.augment.into()));
+            let form = BatchFormat::new(net.takes_bytes(), Some(config.augment.into()));
             let train = Loader::start(scope, pictures, plan.starting_at(at.step), form);
             let valid = Loader::start(scope, pictures, draws.starting_at(at.step), form);
             for (step, (train, valid)) in (at.step..).zip(train.zip(valid)) {
@@ -122,7 +122,7 @@ pub fn search(
         at = Position::start(epoch + 1);
         keeper.save(&checkpoint(net, &alphas, &mut stepper, at, &sizes, lr)?)?;
     }
-    Ok(Outcome { ended, sizes, genotype: alphas.genotype(&space)?, alphas })
+    Ok(SearchOutcome { ended, sizes, genotype: alphas.genotype(&space)?, alphas })
 }
 
 /// # Errors
@@ -132,12 +132,12 @@ fn checkpoint(
     alphas: &Alphas,
     stepper: &mut Stepper,
     position: Position,
-    sizes: &Sizes,
+    sizes: &BestBySize,
     lr: f64,
-) -> Result<Checkpoint> {
+) -> Result<SearchCheckpoint> {
     let (adam, sgd) = stepper.optimisers(net)?;
     let (adam, sgd, alphas, sizes) = (adam.clone(), sgd.clone(), alphas.clone(), sizes.clone());
-    let checkpoint = Checkpoint { position, weights: net.weights()?, alphas, adam, sgd, sizes };
+    let checkpoint = SearchCheckpoint { position, weights: net.weights()?, alphas, adam, sgd, sizes };
     match checkpoint.not_finite()? {
         None => Ok(checkpoint),
         Some((what, value)) => {
@@ -176,11 +176,12 @@ fn validate(
     let mixing = settings.mixing(epoch);
     let mut ranked = Vec::with_capacity(valid.len());
     std::thread::scope(|scope| {
-        let (plan, form) = (Plan::in_order(valid, settings.batch), Form::new(net.takes_bytes(), None));
+        let (plan, form) =
+            (EpochOrder::in_order(valid, settings.batch), BatchFormat::new(net.takes_bytes(), None));
         let batches = Loader::start(scope, pictures, plan, form);
         for (step, batch) in batches.enumerate() {
             let draw = || Rng::new(config.seed, &format!("gumbel/{epoch}/valid/{step}"));
-            let pass = Pass::draw(alphas, net.config(), mixing, draw);
+            let pass = PassMixture::draw(alphas, net.config(), mixing, draw);
             let logits = net.predict_cells(&batch, &pass.cells(net.config()))?;
             let classes = logits.len() / batch.len();
             let rows = logits.chunks_exact(classes).zip(&batch.labels);

@@ -14,39 +14,39 @@ use crate::{Error, Result};
 
 /// MiLeNAS' size of a model: convolutions among the eight operations of each derived cell.
 #[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd)]
-pub struct Size {
+pub struct ModelSize {
     /// Of the normal cell.
     pub n: usize,
     /// Of the reduction cell.
     pub r: usize,
 }
 
-impl Size {
+impl ModelSize {
     /// Of an architecture.
-    pub fn of(genotype: &Genotype) -> Size {
+    pub fn of(genotype: &Genotype) -> ModelSize {
         let [n, r] = genotype.convolutions();
-        Size { n, r }
+        ModelSize { n, r }
     }
 }
 
-impl fmt::Display for Size {
+impl fmt::Display for ModelSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "n{}_r{}", self.n, self.r)
     }
 }
 
-impl FromStr for Size {
+impl FromStr for ModelSize {
     type Err = String;
 
     /// Reads `n=6,r=0`.
-    fn from_str(text: &str) -> std::result::Result<Size, String> {
+    fn from_str(text: &str) -> std::result::Result<ModelSize, String> {
         let part = |part: Option<&str>, name: &str| {
             let (key, value) = part?.split_once('=')?;
             (key.trim() == name).then(|| value.trim().parse().ok())?
         };
         let mut parts = text.split(',');
         match (part(parts.next(), "n"), part(parts.next(), "r"), parts.next()) {
-            (Some(n), Some(r), None) => Ok(Size { n, r }),
+            (Some(n), Some(r), None) => Ok(ModelSize { n, r }),
             _ => {
                 Err(format!("`{text}`, expected n=N,r=R: convolutions of the normal and the reduction cell"))
             }
@@ -69,12 +69,12 @@ pub struct Best {
 
 /// The best of every size that was met.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Sizes(pub BTreeMap<Size, Best>);
+pub struct BestBySize(pub BTreeMap<ModelSize, Best>);
 
-impl Sizes {
+impl BestBySize {
     /// Keeps `found` if no earlier one of its size is as good.
     pub fn see(&mut self, found: Best) {
-        let size = Size::of(&found.genotype);
+        let size = ModelSize::of(&found.genotype);
         // Of one run, so all counts are of the same images.
         if self.0.get(&size).is_none_or(|best| best.accuracy.0 < found.accuracy.0) {
             self.0.insert(size, found);
@@ -85,9 +85,14 @@ impl Sizes {
     ///
     /// # Errors
     /// No size within the limits; the smallest that there is is named.
-    pub fn choose(&self, end: &Genotype, limits: &Limits, network: &NetworkConfig) -> Result<Option<Size>> {
-        let size = Size::of(end);
-        if *limits == Limits::default() {
+    pub fn choose(
+        &self,
+        end: &Genotype,
+        limits: &CostLimits,
+        network: &NetworkConfig,
+    ) -> Result<Option<ModelSize>> {
+        let size = ModelSize::of(end);
+        if *limits == CostLimits::default() {
             return Ok(self.0.contains_key(&size).then_some(size));
         }
         let costs = self.0.iter().map(|(size, best)| Ok((*size, measure(&best.genotype, network)?)));
@@ -100,7 +105,7 @@ impl Sizes {
         let smallest = costs.iter().min_by_key(|(_, cost)| rank(cost));
         let smallest = smallest.map_or("there is none yet".into(), |(size, cost)| {
             let Cost { params, macs } = *cost;
-            format!("the smallest, {size}, has {}", Limits { params, macs })
+            format!("the smallest, {size}, has {}", CostLimits { params, macs })
         });
         let problem = format!(
             "no genotype found has at most {limits} at {} channels and {} layers; {smallest}. Help: \
@@ -113,21 +118,21 @@ impl Sizes {
 
 /// The most that a chosen network may have; 0 for no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Limits {
+pub struct CostLimits {
     /// Parameters.
     pub params: u64,
     /// Multiply-accumulates of an image.
     pub macs: u64,
 }
 
-impl Limits {
+impl CostLimits {
     /// Whether a cost is within them.
     pub fn hold(&self, cost: &Cost) -> bool {
         (self.params == 0 || cost.params <= self.params) && (self.macs == 0 || cost.macs <= self.macs)
     }
 }
 
-impl fmt::Display for Limits {
+impl fmt::Display for CostLimits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.params, self.macs) {
             (params, 0) => write!(f, "{params} parameters"),
@@ -168,12 +173,12 @@ mod tests {
             }
         }
         let genotype = alphas.genotype(&Space::DARTS).unwrap();
-        assert_eq!(Size::of(&genotype), Size { n, r });
+        assert_eq!(ModelSize::of(&genotype), ModelSize { n, r });
         Best { epoch, accuracy: (right, 100), genotype, alphas }
     }
 
-    fn sizes() -> Sizes {
-        let mut sizes = Sizes::default();
+    fn sizes() -> BestBySize {
+        let mut sizes = BestBySize::default();
         for (epoch, (n, r, right)) in
             [(8, 4, 10), (6, 2, 50), (6, 2, 60), (6, 2, 60), (6, 2, 40), (1, 0, 90)].into_iter().enumerate()
         {
@@ -194,28 +199,28 @@ mod tests {
         let sizes = sizes();
         let end = found(0, 6, 2, 0).genotype;
         let choose = |limits| sizes.choose(&end, &limits, &NETWORK);
-        assert_eq!(choose(Limits::default()).unwrap(), Some(Size { n: 6, r: 2 }));
+        assert_eq!(choose(CostLimits::default()).unwrap(), Some(ModelSize { n: 6, r: 2 }));
         let costs: Vec<Cost> =
             sizes.0.values().map(|best| measure(&best.genotype, &NETWORK).unwrap()).collect();
         assert!(costs.is_sorted_by(|a, b| a.params < b.params && a.macs < b.macs), "{costs:?}");
         for (i, (size, _)) in sizes.0.iter().enumerate() {
             let Cost { params, macs } = costs[i];
-            assert_eq!(choose(Limits { params, macs: 0 }).unwrap(), Some(*size));
-            assert_eq!(choose(Limits { params: 0, macs }).unwrap(), Some(*size));
-            assert_eq!(choose(Limits { params: costs[2].params, macs }).unwrap(), Some(*size));
+            assert_eq!(choose(CostLimits { params, macs: 0 }).unwrap(), Some(*size));
+            assert_eq!(choose(CostLimits { params: 0, macs }).unwrap(), Some(*size));
+            assert_eq!(choose(CostLimits { params: costs[2].params, macs }).unwrap(), Some(*size));
         }
-        let message = choose(Limits { params: costs[0].params - 1, macs: 0 }).unwrap_err().to_string();
+        let message = choose(CostLimits { params: costs[0].params - 1, macs: 0 }).unwrap_err().to_string();
         assert!(message.contains("the smallest, n1_r0, has") && message.contains("--resume"), "{message}");
         let other = found(0, 5, 5, 0).genotype;
-        assert_eq!(sizes.choose(&other, &Limits::default(), &NETWORK).unwrap(), None);
+        assert_eq!(sizes.choose(&other, &CostLimits::default(), &NETWORK).unwrap(), None);
     }
 
     #[test]
     fn a_size_is_read_strictly() {
-        assert_eq!("n=6,r=0".parse(), Ok(Size { n: 6, r: 0 }));
-        assert_eq!(" n=6, r=12 ".parse(), Ok(Size { n: 6, r: 12 }));
+        assert_eq!("n=6,r=0".parse(), Ok(ModelSize { n: 6, r: 0 }));
+        assert_eq!(" n=6, r=12 ".parse(), Ok(ModelSize { n: 6, r: 12 }));
         for wrong in ["", "6,0", "r=0,n=6", "n=6", "n=6,r=0,x=1", "n=-1,r=0", "n=6,r=zero"] {
-            assert!(wrong.parse::<Size>().unwrap_err().contains("n=N,r=R"), "{wrong}");
+            assert!(wrong.parse::<ModelSize>().unwrap_err().contains("n=N,r=R"), "{wrong}");
         }
     }
 }

@@ -2,15 +2,15 @@
 
 use milenas_models::{Rng, Weights};
 
-use super::mixture::{Mixing, MixtureKind, Pass};
+use super::mixture::{Mixing, MixtureKind, PassMixture};
 use super::{Compat, Half, Losses, Order, Rule};
 use crate::Result;
 use crate::config::SearchConfig;
 use crate::data::Batch;
 use crate::optim::{Adam, Sgd, SgdConfig};
-pub use crate::supernet::first_order::Step;
+pub use crate::supernet::first_order::StepLosses;
 use crate::supernet::first_order::{FirstOrder, Moving};
-use crate::supernet::{Alphas, Evaluation, Supernet, UpdateFn, Want};
+use crate::supernet::{Alphas, PassResult, Supernet, UpdateFn, Want};
 
 /// The optimisers' state.
 #[derive(Clone, Debug, Default)]
@@ -58,7 +58,7 @@ impl Stepper {
         batches: [&Batch; 2],
         config: &SearchConfig,
         at: Moment,
-    ) -> Result<Step> {
+    ) -> Result<StepLosses> {
         let rule = rule(config, at)?;
         let two_pass = config.order == Order::TwoPass && !rule.unrolled;
         if rule.unrolled {
@@ -125,7 +125,7 @@ impl Stepper {
             config,
             at,
             passes: 0,
-            seen: Step::default(),
+            seen: StepLosses::default(),
         }
     }
 }
@@ -137,9 +137,11 @@ fn rule(config: &SearchConfig, at: Moment) -> Result<Rule> {
 }
 
 /// Pass number `pass` of a step.
-fn draw(alphas: &Alphas, net: &dyn Supernet, mixing: Mixing, at: Moment, pass: usize) -> Pass {
+fn draw(alphas: &Alphas, net: &dyn Supernet, mixing: Mixing, at: Moment, pass: usize) -> PassMixture {
     let Moment { seed, epoch, step, .. } = at;
-    Pass::draw(alphas, net.config(), mixing, || Rng::new(seed, &format!("gumbel/{epoch}/{step}/{pass}")))
+    PassMixture::draw(alphas, net.config(), mixing, || {
+        Rng::new(seed, &format!("gumbel/{epoch}/{step}/{pass}"))
+    })
 }
 
 /// The losses of a step's two batches.
@@ -152,7 +154,7 @@ struct OfBatches<'a> {
     config: &'a SearchConfig,
     at: Moment,
     passes: usize,
-    seen: Step,
+    seen: StepLosses,
 }
 
 impl Losses for OfBatches<'_> {
@@ -194,8 +196,8 @@ impl Losses for OfBatches<'_> {
     }
 }
 
-impl Step {
-    fn note(&mut self, half: Half, found: &Evaluation) {
+impl StepLosses {
+    fn note(&mut self, half: Half, found: &PassResult) {
         match half {
             Half::Train => (self.train_loss, self.train_correct) = (found.loss, found.correct),
             Half::Valid => self.valid_loss = Some(found.loss),

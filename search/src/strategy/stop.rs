@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::sizes::{Limits, Size};
+use super::sizes::{CostLimits, ModelSize};
 
 /// How an expected size is met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +38,7 @@ impl StopConfig {
     ///
     /// # Errors
     /// What is wrong with the text, to follow the key's name.
-    pub fn size(&self) -> std::result::Result<Option<Size>, String> {
+    pub fn size(&self) -> std::result::Result<Option<ModelSize>, String> {
         (!self.at_size.is_empty()).then(|| self.at_size.parse()).transpose()
     }
 
@@ -56,13 +56,13 @@ impl StopConfig {
     }
 
     /// Limits of the chosen network.
-    pub fn limits(&self) -> Limits {
-        Limits { params: self.max_params, macs: self.max_macs }
+    pub fn limits(&self) -> CostLimits {
+        CostLimits { params: self.max_params, macs: self.max_macs }
     }
 
     /// Whether a search whose derived architecture has this size is to end.
-    pub fn met(&self, found: Size) -> bool {
-        let Ok(Some(Size { n, r })) = self.size() else { return false };
+    pub fn met(&self, found: ModelSize) -> bool {
+        let Ok(Some(ModelSize { n, r })) = self.size() else { return false };
         match self.rule {
             StopRule::AtMost => found.n <= n && found.r <= r,
             StopRule::Exactly => found.n == n && found.r == r,
@@ -81,11 +81,11 @@ mod tests {
 
     #[test]
     fn a_size_jumped_over_stops_by_the_one_rule_only() {
-        let path = [(8, 3), (7, 0), (5, 0), (6, 0)].map(|(n, r)| Size { n, r });
+        let path = [(8, 3), (7, 0), (5, 0), (6, 0)].map(|(n, r)| ModelSize { n, r });
         let met = |rule| path.map(|size| stop("n=6,r=0", rule, "").met(size));
         assert_eq!(met(StopRule::AtMost), [false, false, true, true]);
         assert_eq!(met(StopRule::Exactly), [false, false, false, true]);
-        assert!(!stop("", StopRule::AtMost, "").met(Size { n: 0, r: 0 }));
+        assert!(!stop("", StopRule::AtMost, "").met(ModelSize { n: 0, r: 0 }));
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub struct Moving<'a> {
 
 /// What a step saw.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Step {
+pub struct StepLosses {
     /// Mean cross-entropy of the training batch, in the pass that the weights' gradient is from.
     pub train_loss: f64,
     /// Of the training batch, how many were right in that pass.

@@ -9,13 +9,13 @@ pub mod reference;
 pub mod stacked;
 
 pub use alphas::Alphas;
-pub use place::Place;
+pub use place::DeviceSpec;
 
 use milenas_models::genotype::Wiring;
 use milenas_models::kernels::cuda::Device;
 use milenas_models::{Space, Weights};
 
-use self::first_order::{FirstOrder, Moving, Step};
+use self::first_order::{FirstOrder, Moving, StepLosses};
 use crate::Result;
 use crate::data::Batch;
 use crate::optim::{Sgd, SgdConfig, clip_factor};
@@ -57,13 +57,13 @@ pub trait Supernet {
 
     /// Loss and gradients on a batch, in training mode: batch statistics, which move the running ones. `mixture` has the
     /// rows of each cell. A candidate of weight 0 is left out: it and its weights get no gradient.
-    fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: Want) -> Result<Evaluation>;
+    fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: Want) -> Result<PassResult>;
 
     /// Logits `[N, classes]` with running statistics. `mixture` has the rows of each cell.
     fn predict_cells(&mut self, batch: &Batch, mixture: &[&[Row]]) -> Result<Vec<f32>>;
 
     /// [`evaluate_cells`](Self::evaluate_cells) with one mixture for all cells of a kind.
-    fn evaluate(&mut self, batch: &Batch, mixture: &Mixture, want: Want) -> Result<Evaluation<Mixture>> {
+    fn evaluate(&mut self, batch: &Batch, mixture: &Mixture, want: Want) -> Result<PassResult<Mixture>> {
         let cells = for_cells(self.config(), mixture);
         let found = self.evaluate_cells(batch, &cells, want)?;
         Ok(found.map(|cells| by_kind(self.config(), &cells)))
@@ -92,7 +92,7 @@ pub trait Supernet {
 
     /// A whole step of first order under the softmax of the logits, where the supernet can make one without the host between its parts;
     /// else `None`, and nothing has moved.
-    fn first_order(&mut self, _moving: Moving<'_>, _how: &FirstOrder<'_>) -> Result<Option<Step>> {
+    fn first_order(&mut self, _moving: Moving<'_>, _how: &FirstOrder<'_>) -> Result<Option<StepLosses>> {
         Ok(None)
     }
 
@@ -230,7 +230,7 @@ pub struct Want {
 
 /// What a training pass found.
 #[derive(Clone, Debug)]
-pub struct Evaluation<Gradient = Vec<Vec<[f64; CANDIDATES]>>> {
+pub struct PassResult<Gradient = Vec<Vec<[f64; CANDIDATES]>>> {
     /// Mean cross-entropy of the batch.
     pub loss: f64,
     /// Images whose label has the largest logit.
@@ -240,9 +240,9 @@ pub struct Evaluation<Gradient = Vec<Vec<[f64; CANDIDATES]>>> {
     pub mixture_gradient: Gradient,
 }
 
-impl<G> Evaluation<G> {
-    fn map<H>(self, change: impl FnOnce(G) -> H) -> Evaluation<H> {
-        let Evaluation { loss, correct, mixture_gradient } = self;
-        Evaluation { loss, correct, mixture_gradient: change(mixture_gradient) }
+impl<G> PassResult<G> {
+    fn map<H>(self, change: impl FnOnce(G) -> H) -> PassResult<H> {
+        let PassResult { loss, correct, mixture_gradient } = self;
+        PassResult { loss, correct, mixture_gradient: change(mixture_gradient) }
     }
 }

@@ -3,26 +3,26 @@
 use std::fmt;
 use std::str::FromStr;
 
-use milenas_models::kernels::cuda::{self, Choice, Device, Rounding};
+use milenas_models::kernels::cuda::{self, Device, GpuConfig, Rounding};
 use milenas_models::{Error, Result};
 
 /// The CPU, or a GPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub enum Place {
+pub enum DeviceSpec {
     #[default]
     Cpu,
-    Cuda(Choice),
+    Cuda(GpuConfig),
 }
 
-impl Place {
+impl DeviceSpec {
     /// As `--device` may say it, but for the number of the GPU: runs that began at one kind go on there.
     pub fn kind(self) -> &'static str {
         match self {
-            Place::Cpu => "cpu",
-            Place::Cuda(Choice { rounding: Rounding::None, .. }) => "cuda",
-            Place::Cuda(Choice { rounding: Rounding::Tf32, .. }) => "cuda,tf32",
-            Place::Cuda(Choice { rounding: Rounding::Bf16, .. }) => "cuda,bf16",
+            DeviceSpec::Cpu => "cpu",
+            DeviceSpec::Cuda(GpuConfig { rounding: Rounding::None, .. }) => "cuda",
+            DeviceSpec::Cuda(GpuConfig { rounding: Rounding::Tf32, .. }) => "cuda,tf32",
+            DeviceSpec::Cuda(GpuConfig { rounding: Rounding::Bf16, .. }) => "cuda,bf16",
         }
     }
 
@@ -32,45 +32,45 @@ impl Place {
     /// A build without CUDA; a machine without a GPU, or without CUDA's libraries.
     pub fn open(self) -> Result<Option<Box<dyn Device>>> {
         match self {
-            Place::Cpu => Ok(None),
-            Place::Cuda(choice) => cuda::open(choice).map(Some),
+            DeviceSpec::Cpu => Ok(None),
+            DeviceSpec::Cuda(choice) => cuda::open(choice).map(Some),
         }
     }
 }
 
 /// As `--device` says it.
-impl fmt::Display for Place {
+impl fmt::Display for DeviceSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Place::Cpu => f.write_str("cpu"),
-            Place::Cuda(Choice { index, rounding }) => write!(f, "cuda:{index}{}", rounding.suffix()),
+            DeviceSpec::Cpu => f.write_str("cpu"),
+            DeviceSpec::Cuda(GpuConfig { index, rounding }) => write!(f, "cuda:{index}{}", rounding.suffix()),
         }
     }
 }
 
-impl FromStr for Place {
+impl FromStr for DeviceSpec {
     type Err = Error;
 
-    fn from_str(text: &str) -> Result<Place> {
+    fn from_str(text: &str) -> Result<DeviceSpec> {
         match text {
-            "cpu" => Ok(Place::Cpu),
-            other => other.parse().map(Place::Cuda),
+            "cpu" => Ok(DeviceSpec::Cpu),
+            other => other.parse().map(DeviceSpec::Cuda),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Place;
+    use super::DeviceSpec;
 
     #[test]
     fn places_are_read_as_they_are_told() {
         for text in ["cpu", "cuda:0", "cuda:2,tf32", "cuda:1,bf16"] {
-            let place = text.parse::<Place>().unwrap();
+            let place = text.parse::<DeviceSpec>().unwrap();
             assert_eq!(place.to_string(), text);
-            assert_eq!(place.kind().parse::<Place>().unwrap().kind(), place.kind());
+            assert_eq!(place.kind().parse::<DeviceSpec>().unwrap().kind(), place.kind());
         }
-        let error = "gpu".parse::<Place>().unwrap_err().to_string();
+        let error = "gpu".parse::<DeviceSpec>().unwrap_err().to_string();
         assert!(error.contains("`gpu`") && error.contains("cpu, cuda"), "{error}");
     }
 }

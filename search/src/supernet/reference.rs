@@ -8,20 +8,20 @@ use milenas_models::op::Identity;
 use milenas_models::primitive::Style;
 use milenas_models::{Executor, Mode, Primitive, Weights, assemble};
 
-use super::{CANDIDATES, Evaluation, Row, Supernet, SupernetConfig, UpdateFn, Want};
+use super::{CANDIDATES, PassResult, Row, Supernet, SupernetConfig, UpdateFn, Want};
 use crate::data::Batch;
 use crate::{Result, loss};
 
 /// One cell as fragments.
-struct Cell {
+struct ReferenceCell {
     /// The outputs of the cells before to the first states; all of a residual block.
     prepare: Graph,
     /// By edge and candidate: state to addend. None in a residual block.
     candidates: Vec<Vec<Graph>>,
 }
 
-impl Cell {
-    fn new(config: &SupernetConfig, layer: usize, inputs: &[Fact]) -> Result<Cell> {
+impl ReferenceCell {
+    fn new(config: &SupernetConfig, layer: usize, inputs: &[Fact]) -> Result<ReferenceCell> {
         let (space, name) = (&config.space, format!("cells.{layer}"));
         let (reduction, channels) = (config.reduces(layer), config.channels_at(layer));
         let reduced = layer > 0 && config.reduces(layer - 1);
@@ -39,7 +39,7 @@ impl Cell {
         })?;
         let mut candidates = Vec::new();
         if reduction && !space.has_reduction() {
-            return Ok(Cell { prepare, candidates });
+            return Ok(ReferenceCell { prepare, candidates });
         }
         let (_, height, width) = out_fact(&prepare).chw().unwrap_or_default();
         let part = channels / config.partial;
@@ -63,7 +63,7 @@ impl Cell {
             }
             candidates.push(all);
         }
-        Ok(Cell { prepare, candidates })
+        Ok(ReferenceCell { prepare, candidates })
     }
 
     fn output(&self, config: &SupernetConfig) -> Fact {
@@ -76,7 +76,7 @@ impl Cell {
 /// A supernet of fragments over one set of weights.
 pub struct Reference {
     stem: Graph,
-    cells: Vec<Cell>,
+    cells: Vec<ReferenceCell>,
     head: Graph,
     config: SupernetConfig,
     weights: Weights,
@@ -108,9 +108,9 @@ impl Reference {
         let stem_channels = config.stem_channels();
         let stem = fragment(&[&image], |b, x| Ok(vec![assemble::stem(b, x[0], stem_channels)?]))?;
         let mut inputs = vec![out_fact(&stem); config.space.wiring.inputs()];
-        let mut cells: Vec<Cell> = Vec::new();
+        let mut cells: Vec<ReferenceCell> = Vec::new();
         for layer in 0..config.layers {
-            let cell = Cell::new(config, layer, &inputs)?;
+            let cell = ReferenceCell::new(config, layer, &inputs)?;
             inputs.remove(0);
             inputs.push(cell.output(config));
             cells.push(cell);
@@ -225,7 +225,7 @@ impl Supernet for Reference {
         &self.config
     }
 
-    fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: Want) -> Result<Evaluation> {
+    fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: Want) -> Result<PassResult> {
         let vars = mixture
             .iter()
             .map(|rows| Var::from_tensor(&table(rows)?))
@@ -251,7 +251,7 @@ impl Supernet for Reference {
         };
         let mut mixture_gradient = vars.iter().map(rows).collect::<Result<Vec<_>>>()?;
         mixture_gradient.iter_mut().zip(mixture).for_each(|(g, rows)| g.truncate(rows.len()));
-        Ok(Evaluation { loss: f64::from(loss.to_scalar::<f32>()?), correct, mixture_gradient })
+        Ok(PassResult { loss: f64::from(loss.to_scalar::<f32>()?), correct, mixture_gradient })
     }
 
     fn predict_cells(&mut self, batch: &Batch, mixture: &[&[Row]]) -> Result<Vec<f32>> {

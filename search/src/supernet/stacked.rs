@@ -1,21 +1,21 @@
 //! The fast supernet of cells in a row (NAS-Bench-201): one graph of all candidates, whose results the mixture multiplies in the
 //! fused network's sums.
 
-use milenas_models::fused::Network;
+use milenas_models::fused::FusedNetwork;
 use milenas_models::genotype::Wiring;
 use milenas_models::graph::{Builder, Fact, Value};
 use milenas_models::op::Add;
 use milenas_models::primitive::Style;
 use milenas_models::{Primitive, Weights, assemble};
 
-use super::{CANDIDATES, Evaluation, Row, Supernet, SupernetConfig, UpdateFn, Want, fused};
+use super::{CANDIDATES, PassResult, Row, Supernet, SupernetConfig, UpdateFn, Want, fused};
 use crate::data::Batch;
 use crate::{Error, Result};
 
 /// A supernet of cells in a row.
 pub struct StackedSupernet {
     config: SupernetConfig,
-    network: Network,
+    network: FusedNetwork,
     /// Of each path, in the order of the network: cell, edge, candidate.
     places: Vec<[usize; 3]>,
 }
@@ -46,7 +46,7 @@ impl StackedSupernet {
             place: "search.space".into(),
             problem: format!("no fast form: {problem}"),
         };
-        let network = Network::mixed(&b.finish()?, &paths).map_err(unsupported)?;
+        let network = FusedNetwork::mixed(&b.finish()?, &paths).map_err(unsupported)?;
         Ok(StackedSupernet { config, network, places })
     }
 
@@ -103,7 +103,7 @@ impl Supernet for StackedSupernet {
         &self.config
     }
 
-    fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: Want) -> Result<Evaluation> {
+    fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: Want) -> Result<PassResult> {
         let weights = self.flat(mixture);
         let (loss, correct, found) =
             self.network.descend_mixed(&batch.numbers(), &batch.labels, &weights, want.weights)?;
@@ -115,7 +115,7 @@ impl Supernet for StackedSupernet {
                 mixture_gradient[cell][edge][k] = gradient;
             }
         }
-        Ok(Evaluation { loss, correct, mixture_gradient })
+        Ok(PassResult { loss, correct, mixture_gradient })
     }
 
     fn predict_cells(&mut self, batch: &Batch, mixture: &[&[Row]]) -> Result<Vec<f32>> {

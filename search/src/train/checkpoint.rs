@@ -5,7 +5,7 @@ use std::path::Path;
 use milenas_models::{Genotype, Weights, file};
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{MAX_BYTES, Position, Reader, Writer, bad, bad_weight, check_origin};
+use crate::checkpoint::{MAX_BYTES, Position, TensorReader, Writer, bad, bad_weight, check_origin};
 use crate::config::Config;
 use crate::optim::{Ema, Sgd};
 use crate::{Error, Result};
@@ -21,7 +21,7 @@ const EMA: &str = "ema.";
 
 /// A point of a training to go on from.
 #[derive(Clone, Debug)]
-pub struct Checkpoint {
+pub struct TrainCheckpoint {
     /// Where it is.
     pub position: Position,
     /// Weights and statistics, the auxiliary head's with them.
@@ -34,7 +34,7 @@ pub struct Checkpoint {
 
 /// What a training is made of; only the same goes on from a checkpoint.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Origin {
+pub struct TrainOrigin {
     /// The configuration.
     pub config: Config,
     /// What `Pictures::fingerprint` says of the training images.
@@ -49,7 +49,7 @@ pub struct Origin {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Header {
+struct TrainHeader {
     version: u32,
     config: String,
     data: String,
@@ -63,9 +63,9 @@ struct Header {
     ema_steps: u64,
 }
 
-impl Checkpoint {
+impl TrainCheckpoint {
     /// As a file.
-    pub fn to_bytes(&self, origin: &Origin) -> Result<Vec<u8>> {
+    pub fn to_bytes(&self, origin: &TrainOrigin) -> Result<Vec<u8>> {
         let mut tensors = Writer::default();
         tensors.weights(WEIGHTS, &self.weights)?;
         tensors.vectors(SGD, self.sgd.state());
@@ -73,9 +73,9 @@ impl Checkpoint {
         tensors.vectors(EMA, means);
         let Position { epoch, step, loss, correct, images } = self.position;
         tensors.f64("epoch.loss", &[loss]);
-        let Origin { data, device, genotype, start, .. } = origin.clone();
+        let TrainOrigin { data, device, genotype, start, .. } = origin.clone();
         let config = origin.config.to_toml()?;
-        let header = Header {
+        let header = TrainHeader {
             version: VERSION,
             config,
             data,
@@ -95,8 +95,8 @@ impl Checkpoint {
     ///
     /// # Errors
     /// A file that is damaged, or of a training with another configuration, other data, another device or architecture.
-    pub fn from_bytes(bytes: &[u8], place: &str, origin: &Origin) -> Result<Self> {
-        let (found, header) = Reader::open::<Header>(bytes, place, KEY)?;
+    pub fn from_bytes(bytes: &[u8], place: &str, origin: &TrainOrigin) -> Result<Self> {
+        let (found, header) = TensorReader::open::<TrainHeader>(bytes, place, KEY)?;
         check_origin(
             place,
             "training",
@@ -116,9 +116,9 @@ impl Checkpoint {
             );
             return Err(Error::Resume { place: place.into(), problem });
         }
-        let Header { epoch, step, correct, images, ema_steps, .. } = header;
+        let TrainHeader { epoch, step, correct, images, ema_steps, .. } = header;
         let loss = found.f64("epoch.loss")?.first().copied().unwrap_or_default();
-        Ok(Checkpoint {
+        Ok(TrainCheckpoint {
             position: Position { epoch, step, loss, correct, images },
             weights: found.weights(WEIGHTS)?,
             sgd: Sgd::from_state(found.vectors(SGD)?),
@@ -130,7 +130,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// A file that cannot be written: the one before it stays.
-    pub fn save(&self, path: &Path, origin: &Origin) -> Result<()> {
+    pub fn save(&self, path: &Path, origin: &TrainOrigin) -> Result<()> {
         crate::checkpoint::write(path, &self.to_bytes(origin)?, self.position)
     }
 
@@ -138,7 +138,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// Those of [`from_bytes`](Self::from_bytes), and of the file itself.
-    pub fn load(path: &Path, origin: &Origin) -> Result<Self> {
+    pub fn load(path: &Path, origin: &TrainOrigin) -> Result<Self> {
         Self::from_bytes(&file::read(path, MAX_BYTES)?, &path.display().to_string(), origin)
     }
 

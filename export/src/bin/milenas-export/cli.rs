@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use milenas_export::int8::Method;
-use milenas_export::untrained::Size;
+use milenas_export::untrained::UntrainedSize;
 use milenas_export::{Target, onnx};
 
 /// Compiles a trained network into a standalone ONNX file, and proves that the file computes the same.
@@ -77,10 +77,10 @@ pub struct Export {
     /// What the file takes: normalised float32 [N, C, H, W], or bytes [N, H, W, C] as decoders give them, with the
     /// normalisation in the graph
     #[arg(long, value_enum, default_value_t)]
-    pub input: Input,
+    pub input: InputArg,
     /// What the file gives
     #[arg(long, value_enum, default_value_t)]
-    pub output: Output,
+    pub output: OutputArg,
     /// Store weights as float16, with a Cast to float32 before each use: half the size, the same speed, inputs and
     /// results stay float32
     #[arg(long)]
@@ -133,7 +133,7 @@ pub struct Export {
 /// What a file takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs)]
-pub enum Input {
+pub enum InputArg {
     #[default]
     Float32,
     Uint8,
@@ -142,7 +142,7 @@ pub enum Input {
 /// What a file gives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs)]
-pub enum Output {
+pub enum OutputArg {
     #[default]
     Logits,
     Probabilities,
@@ -173,10 +173,10 @@ impl Untrained {
     }
 }
 
-impl From<Untrained> for Size {
+impl From<Untrained> for UntrainedSize {
     fn from(asked: Untrained) -> Self {
-        let default = Size::default();
-        Size {
+        let default = UntrainedSize::default();
+        UntrainedSize {
             channels: asked.channels.unwrap_or(default.channels),
             layers: asked.layers.unwrap_or(default.layers),
             classes: asked.classes.unwrap_or(default.classes),

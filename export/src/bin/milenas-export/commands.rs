@@ -6,14 +6,16 @@ use std::path::Path;
 
 use crate::console::{self, note};
 use anyhow::{Context, Result, bail};
-use milenas_export::int8::{Int8, Outcome};
-use milenas_export::onnx::Format;
-use milenas_export::passes::{Pass, Step};
-use milenas_export::verify::Network;
-use milenas_export::{Dress, Options, Report, Target, calibration, export_file, sidecars, untrained};
+use milenas_export::int8::{Int8, Int8Report};
+use milenas_export::onnx::OnnxFormat;
+use milenas_export::passes::{AppliedPatch, Pass};
+use milenas_export::verify::NetworkRef;
+use milenas_export::{
+    ExportOptions, ExportReport, IoForm, Target, calibration, export_file, sidecars, untrained,
+};
 use milenas_models::{Error, Genotype, Model, file, shell};
 
-use crate::cli::{Cli, Command, Export, Input, Output, Untrained};
+use crate::cli::{Cli, Command, Export, InputArg, OutputArg, Untrained};
 use crate::{inspect, report};
 
 /// The largest genotype file, in bytes.
@@ -66,10 +68,10 @@ fn compile(source: &str, out: &Path, arguments: &Export) -> Result<()> {
     let model = load(source, arguments.untrained, arguments.seed)?;
     let target = arguments.target;
     let passes = chosen(target, arguments)?;
-    let bytes = (arguments.input == Input::Uint8).then(|| model.card.input.clone());
-    let probabilities = arguments.output == Output::Probabilities;
+    let bytes = (arguments.input == InputArg::Uint8).then(|| model.card.input.clone());
+    let probabilities = arguments.output == OutputArg::Probabilities;
     let batch = arguments.batch.map(usize::from);
-    let dress = Dress { bytes, probabilities, batch };
+    let dress = IoForm { bytes, probabilities, batch };
     let images = match &arguments.calibrate {
         Some(source) => calibration::images(source, &model.card, &dress, arguments.int8)?,
         None => Default::default(),
@@ -82,20 +84,20 @@ fn compile(source: &str, out: &Path, arguments: &Export) -> Result<()> {
         labels: &images.holdout.labels,
         progress: &|attempt| note(attempt),
     });
-    let options = Options {
+    let options = ExportOptions {
         target,
         dress: dress.clone(),
-        format: Format { opset: arguments.opset, half: arguments.fp16, ..Format::default() },
+        format: OnnxFormat { opset: arguments.opset, half: arguments.fp16, ..OnnxFormat::default() },
         passes: &passes,
         steps: arguments.stop_after,
         seed: arguments.seed,
         int8,
         inputs: &images.compared.batches,
-        ..Options::default()
+        ..ExportOptions::default()
     };
-    let network = Network { graph: &model.graph, weights: &model.weights };
+    let network = NetworkRef { graph: &model.graph, weights: &model.weights };
     let metadata = sidecars::metadata(&model.card, arguments.license.as_deref())?;
-    let mut log = |step: &Step| {
+    let mut log = |step: &AppliedPatch| {
         if arguments.verbose {
             note(format_args!("{:5} {} at {}, {} nodes", step.number, step.pass, step.at, step.nodes));
         }
@@ -123,7 +125,7 @@ fn compile(source: &str, out: &Path, arguments: &Export) -> Result<()> {
 }
 
 /// What was done, a line each.
-fn summary(report: &Report, options: &Options, out: &Path) -> String {
+fn summary(report: &ExportReport, options: &ExportOptions, out: &Path) -> String {
     let [before, after] = report.cost;
     let mut lines = vec![
         format!("patches     {}", report.steps),
@@ -133,7 +135,7 @@ fn summary(report: &Report, options: &Options, out: &Path) -> String {
         format!("difference  {} (allowed: {}): equal", report.comparison, options.tolerance),
     ];
     lines.extend(report.rounded.iter().map(|rounded| format!("rounding    {rounded}")));
-    if let Some(Outcome { accuracy, gate, holdout_images, rounded, floats, .. }) = &report.int8 {
+    if let Some(Int8Report { accuracy, gate, holdout_images, rounded, floats, .. }) = &report.int8 {
         lines.push(format!("int8        {rounded} convolutions, {} left in float32", floats.len()));
         lines.extend(floats.iter().map(|s| format!("            {} ({:.1e})", s.layer, s.error)));
         lines.push(format!(

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
-use milenas_models::fused::{Network, Precision};
+use milenas_models::fused::{FusedNetwork, Precision};
 use milenas_models::{Executor, Graph, Mode, Rng, Weights};
 
 /// Images at a time, where the graph takes any number.
@@ -17,7 +17,7 @@ pub fn lines(graph: &Graph, weights: &Weights) -> Result<String> {
     let input = graph.inputs().next().map(|value| graph.fact(value));
     let (channels, height, width) = input.and_then(|fact| fact.chw()).context("the input is no image")?;
     let fixed = input.and_then(|fact| fact.dims().first()?.fixed());
-    let fused = Network::settled(graph, weights, Precision::Float32)?.ok();
+    let fused = FusedNetwork::settled(graph, weights, Precision::Float32)?.ok();
     let mut lines = String::new();
     for batch in fixed.map_or(BATCHES.to_vec(), |n| vec![n]) {
         let mut rng = Rng::new(0, "latency");
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn a_line_for_every_batch() {
-        let size = untrained::Size { channels: 2, layers: 3, classes: 4, size: 8 };
+        let size = untrained::UntrainedSize { channels: 2, layers: 3, classes: 4, size: 8 };
         let model = untrained::network(Genotype::named("DARTS_V2").unwrap(), size, 0).unwrap();
         let lines = lines(&model.graph, &model.weights).unwrap();
         let rates = lines.lines().map(|line| {

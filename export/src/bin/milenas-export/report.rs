@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use milenas_export::int8::Outcome;
+use milenas_export::int8::Int8Report;
 use milenas_export::verify::{Comparison, Tolerance};
-use milenas_export::{Options, Report};
+use milenas_export::{ExportOptions, ExportReport};
 use milenas_models::Cost;
 use serde::Serialize;
 
 #[derive(Serialize)]
-struct Json<'a> {
+struct ReportJson<'a> {
     source: &'a str,
     target: &'a str,
     opset: i64,
@@ -20,43 +20,43 @@ struct Json<'a> {
     /// The file beside its source; with fewer bits, beside its source with rounded numbers.
     comparison: Comparison,
     #[serde(flatten)]
-    done: Option<Done<'a>>,
+    done: Option<WrittenFile<'a>>,
 }
 
 /// Of a file that was written.
 #[derive(Serialize)]
-struct Done<'a> {
+struct WrittenFile<'a> {
     /// What fewer bits do to the results.
     #[serde(skip_serializing_if = "Option::is_none")]
     rounding: Option<Comparison>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    int8: &'a Option<Outcome>,
+    int8: &'a Option<Int8Report>,
     /// Patches a pass.
     passes: &'a BTreeMap<&'static str, usize>,
-    before: Size,
-    after: Size,
+    before: NetworkSize,
+    after: NetworkSize,
     bytes: usize,
 }
 
 #[derive(Serialize)]
-struct Size {
+struct NetworkSize {
     nodes: usize,
     parameters: u64,
     macs: u64,
 }
 
 /// A report of a proof that failed.
-pub fn differing(comparison: &Comparison, options: &Options, source: &str) -> Result<String> {
+pub fn differing(comparison: &Comparison, options: &ExportOptions, source: &str) -> Result<String> {
     text("differs", *comparison, None, options, source)
 }
 
 /// A report of a file that was written.
-pub fn json(report: &Report, options: &Options, source: &str) -> Result<String> {
+pub fn json(report: &ExportReport, options: &ExportOptions, source: &str) -> Result<String> {
     let size = |i: usize| {
         let Cost { params, macs } = report.cost[i];
-        Size { nodes: report.nodes[i], parameters: params, macs }
+        NetworkSize { nodes: report.nodes[i], parameters: params, macs }
     };
-    let done = Done {
+    let done = WrittenFile {
         rounding: report.rounded,
         int8: &report.int8,
         passes: &report.passes,
@@ -71,11 +71,11 @@ pub fn json(report: &Report, options: &Options, source: &str) -> Result<String> 
 fn text(
     verdict: &'static str,
     comparison: Comparison,
-    done: Option<Done>,
-    options: &Options,
+    done: Option<WrittenFile>,
+    options: &ExportOptions,
     source: &str,
 ) -> Result<String> {
-    let json = Json {
+    let json = ReportJson {
         source,
         target: options.target.name(),
         opset: options.format.opset,
@@ -101,7 +101,7 @@ mod tests {
             rounding: 0.0,
             images: 10,
         };
-        let text = differing(&comparison, &Options::default(), "DARTS_V2").unwrap();
+        let text = differing(&comparison, &ExportOptions::default(), "DARTS_V2").unwrap();
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(
             (json["verdict"].as_str(), json["comparison"]["max_abs"].as_f64()),

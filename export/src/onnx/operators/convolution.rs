@@ -4,19 +4,19 @@ use milenas_models::graph::Value;
 use milenas_models::op::{BatchNorm, Conv2d, Padding};
 
 use super::super::attributes::{decimal, size};
-use super::{Read, Reader};
+use super::{NodeReader, Read};
 
 /// What a window says of itself, for convolution and pooling.
-pub(super) struct Window {
+pub(super) struct WindowAttributes {
     pub(super) kernel: [usize; 2],
     pub(super) stride: [usize; 2],
     pub(super) dilation: [usize; 2],
     pub(super) padding: Padding,
 }
 
-impl Window {
+impl WindowAttributes {
     /// Reads the attributes; `auto_pad` becomes explicit. `image` is rows and columns of the input.
-    pub(super) fn read(r: &Reader, kernel: [usize; 2], image: [usize; 2]) -> Read<Self> {
+    pub(super) fn read(r: &NodeReader, kernel: [usize; 2], image: [usize; 2]) -> Read<Self> {
         let stride: [usize; 2] = r.attributes.sizes("strides", 1)?;
         let dilation: [usize; 2] = r.attributes.sizes("dilations", 1)?;
         let [top, left, bottom, right] = r.attributes.sizes("pads", 0)?;
@@ -25,7 +25,8 @@ impl Window {
                 "kernel {kernel:?}, stride {stride:?}, dilation {dilation:?}: none may be 0"
             ));
         }
-        let mut window = Window { kernel, stride, dilation, padding: Padding { top, left, bottom, right } };
+        let mut window =
+            WindowAttributes { kernel, stride, dilation, padding: Padding { top, left, bottom, right } };
         let at_end = match r.attributes.text("auto_pad")?.unwrap_or("NOTSET") {
             "NOTSET" => return Ok(window),
             "VALID" => {
@@ -54,14 +55,14 @@ impl Window {
 }
 
 /// Channels, and rows and columns of an image.
-pub(super) fn image(r: &Reader, x: Value) -> Read<(usize, [usize; 2])> {
+pub(super) fn image(r: &NodeReader, x: Value) -> Read<(usize, [usize; 2])> {
     let fact = r.fact(x);
     let (c, h, w) =
         fact.chw().ok_or_else(|| format!("it reads {fact}, this program has only images [N, C, H, W]"))?;
     Ok((c, [h, w]))
 }
 
-pub(super) fn conv(r: &mut Reader) -> Read<Value> {
+pub(super) fn conv(r: &mut NodeReader) -> Read<Value> {
     r.inputs(3)?;
     let x = r.wire(0)?;
     let (in_channels, size_of_image) = image(r, x)?;
@@ -76,7 +77,8 @@ pub(super) fn conv(r: &mut Reader) -> Read<Value> {
         return Err(format!("kernel_shape is {said:?}, its weight has shape {shape:?}"));
     }
     let groups = size("group", r.attributes.int("group", 1)?)?;
-    let Window { stride, dilation, padding, .. } = Window::read(r, kernel, size_of_image)?;
+    let WindowAttributes { stride, dilation, padding, .. } =
+        WindowAttributes::read(r, kernel, size_of_image)?;
     if groups == 0 || !in_channels.is_multiple_of(groups) || !out_channels.is_multiple_of(groups) {
         return Err(format!("{groups} groups do not divide {in_channels} and {out_channels} channels"));
     }
@@ -89,7 +91,7 @@ pub(super) fn conv(r: &mut Reader) -> Read<Value> {
     r.emit(conv, &[x], params)
 }
 
-pub(super) fn batch_norm(r: &mut Reader) -> Read<Value> {
+pub(super) fn batch_norm(r: &mut NodeReader) -> Read<Value> {
     r.inputs(5)?;
     r.one_output()?;
     let training = "it is in training mode. Help: export the model in inference mode";

@@ -3,10 +3,10 @@
 use milenas_models::graph::Value;
 use milenas_models::op::Linear;
 
-use super::{Read, Reader};
+use super::{NodeReader, Read};
 
 /// `alpha * x B + beta * C` with constant `B` and `C`: `alpha`, `beta` and a transposition go into the numbers.
-pub(super) fn gemm(r: &mut Reader) -> Read<Value> {
+pub(super) fn gemm(r: &mut NodeReader) -> Read<Value> {
     r.inputs(3)?;
     r.attributes.must_be("transA", 0, 0)?;
     let (alpha, beta) = (r.attributes.float("alpha", 1.0)?, r.attributes.float("beta", 1.0)?);
@@ -33,14 +33,14 @@ pub(super) fn gemm(r: &mut Reader) -> Read<Value> {
 }
 
 /// `x B` with a constant `B` is a layer without bias.
-pub(super) fn matmul(r: &mut Reader) -> Read<Value> {
+pub(super) fn matmul(r: &mut NodeReader) -> Read<Value> {
     r.inputs(2)?;
     let (x, (weight, [in_features, out_features])) = (r.wire(0)?, weight(r, 1.0, false)?);
     r.emit(Linear { in_features, out_features, bias: false }, &[x], vec![weight])
 }
 
 /// Input 1 as a weight `[out, in]`: its name, and in and out.
-fn weight(r: &mut Reader, alpha: f32, transposed: bool) -> Read<(String, [usize; 2])> {
+fn weight(r: &mut NodeReader, alpha: f32, transposed: bool) -> Read<(String, [usize; 2])> {
     let shape = r.param_shape(1)?;
     let [rows, columns] = shape[..] else {
         return Err(format!("B has shape {shape:?}, expected a matrix"));

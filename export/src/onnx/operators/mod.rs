@@ -11,13 +11,13 @@ mod shape;
 use super::schema::NodeProto;
 use milenas_models::graph::Value;
 
-pub(super) use scope::{Reader, Scope};
+pub(super) use scope::{NodeReader, Scope};
 
 /// Problems are said in words; the caller knows the node.
 type Read<T> = Result<T, String>;
 
 /// Operator and reader. `Constant` defines no wire and is read apart.
-type Entry = (&'static str, for<'s, 'a> fn(&mut Reader<'s, 'a>) -> Read<Value>);
+type Entry = (&'static str, for<'s, 'a> fn(&mut NodeReader<'s, 'a>) -> Read<Value>);
 
 const TABLE: &[Entry] = &[
     ("Add", pointwise::add),
@@ -64,7 +64,7 @@ pub(super) fn read<'a>(scope: &mut Scope<'a>, node: &'a NodeProto) -> Read<()> {
     if let Some(name) = node.input.iter().find(|name| !name.is_empty() && !scope.is_defined(name)) {
         return Err(format!("it reads `{name}`, which no input, initialiser or earlier node defines"));
     }
-    let mut reader = Reader::of(scope, node);
+    let mut reader = NodeReader::of(scope, node);
     if let Some(definition) = reader.alias()? {
         reader.attributes.all_known()?;
         return scope.define(output, definition);

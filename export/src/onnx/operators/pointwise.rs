@@ -4,23 +4,23 @@ use milenas_models::graph::Value;
 use milenas_models::op::{Add, Identity, Relu, Softmax, Zero};
 
 use super::super::attributes::axis;
-use super::{Read, Reader};
+use super::{NodeReader, Read};
 
-pub(super) fn relu(r: &mut Reader) -> Read<Value> {
+pub(super) fn relu(r: &mut NodeReader) -> Read<Value> {
     legacy_in_place(r)?;
     r.inputs(1)?;
     let x = r.wire(0)?;
     r.emit(Relu, &[x], vec![])
 }
 
-pub(super) fn identity(r: &mut Reader) -> Read<Value> {
+pub(super) fn identity(r: &mut NodeReader) -> Read<Value> {
     r.inputs(1)?;
     let x = r.wire(0)?;
     r.emit(Identity, &[x], vec![])
 }
 
 /// In inference, which is the default since operator set 7 and has to be said before, it changes nothing.
-pub(super) fn dropout(r: &mut Reader) -> Read<Value> {
+pub(super) fn dropout(r: &mut NodeReader) -> Read<Value> {
     r.attributes.float("ratio", 0.5)?;
     r.attributes.int("seed", 0)?;
     legacy_in_place(r)?;
@@ -36,7 +36,7 @@ pub(super) fn dropout(r: &mut Reader) -> Read<Value> {
     r.emit(Identity, &[x], vec![])
 }
 
-pub(super) fn add(r: &mut Reader) -> Read<Value> {
+pub(super) fn add(r: &mut NodeReader) -> Read<Value> {
     r.inputs(2)?;
     let (a, b) = (r.wire(0)?, r.wire(1)?);
     if r.opset < 7 {
@@ -56,7 +56,7 @@ pub(super) fn add(r: &mut Reader) -> Read<Value> {
 }
 
 /// `Sum(a, b, c)` is `(a + b) + c`.
-pub(super) fn sum(r: &mut Reader) -> Read<Value> {
+pub(super) fn sum(r: &mut NodeReader) -> Read<Value> {
     legacy_in_place(r)?;
     let mut sum = r.wire(0)?;
     if r.input_count() == 1 {
@@ -69,7 +69,7 @@ pub(super) fn sum(r: &mut Reader) -> Read<Value> {
     Ok(sum)
 }
 
-pub(super) fn softmax(r: &mut Reader) -> Read<Value> {
+pub(super) fn softmax(r: &mut NodeReader) -> Read<Value> {
     r.inputs(1)?;
     let x = r.wire(0)?;
     let fact = r.fact(x);
@@ -83,7 +83,7 @@ pub(super) fn softmax(r: &mut Reader) -> Read<Value> {
 }
 
 /// `Clip(x, 0, 0)` is how zeros of the shape of an image are written; other bounds are not in the vocabulary.
-pub(super) fn clip(r: &mut Reader) -> Read<Value> {
+pub(super) fn clip(r: &mut NodeReader) -> Read<Value> {
     r.inputs(3)?;
     let bounds = match r.opset {
         ..11 => [r.attributes.float("min", f32::MIN)?, r.attributes.float("max", f32::MAX)?],
@@ -108,7 +108,7 @@ pub(super) fn clip(r: &mut Reader) -> Read<Value> {
 }
 
 /// Before operator set 6 operators could say that they overwrite their input; it changes no result.
-fn legacy_in_place(r: &mut Reader) -> Read<()> {
+fn legacy_in_place(r: &mut NodeReader) -> Read<()> {
     if r.opset < 6 {
         r.attributes.ints("consumed_inputs")?;
     }

@@ -4,20 +4,20 @@ use milenas_models::graph::Value;
 use milenas_models::op::{Flatten, GlobalAvgPool, Pool2d, PoolKind};
 
 use super::super::attributes::axis;
-use super::convolution::{Window, image};
-use super::{Read, Reader};
+use super::convolution::{WindowAttributes, image};
+use super::{NodeReader, Read};
 
-pub(super) fn max_pool(r: &mut Reader) -> Read<Value> {
+pub(super) fn max_pool(r: &mut NodeReader) -> Read<Value> {
     r.attributes.int("storage_order", 0)?; // of the indices, which are not computed
     pool(r, PoolKind::Max)
 }
 
-pub(super) fn average_pool(r: &mut Reader) -> Read<Value> {
+pub(super) fn average_pool(r: &mut NodeReader) -> Read<Value> {
     let count_padding = r.attributes.int("count_include_pad", 0)? != 0;
     pool(r, PoolKind::Average { count_padding })
 }
 
-fn pool(r: &mut Reader, kind: PoolKind) -> Read<Value> {
+fn pool(r: &mut NodeReader, kind: PoolKind) -> Read<Value> {
     r.inputs(1)?;
     r.one_output()?;
     let x = r.wire(0)?;
@@ -26,16 +26,16 @@ fn pool(r: &mut Reader, kind: PoolKind) -> Read<Value> {
         return Err("it has no kernel_shape".into());
     }
     let kernel = r.attributes.sizes("kernel_shape", 1)?;
-    let mut window = Window::read(r, kernel, size)?;
+    let mut window = WindowAttributes::read(r, kernel, size)?;
     if r.attributes.int("ceil_mode", 0)? != 0 {
         round_up(&mut window, size, kind)?;
     }
-    let Window { kernel, stride, dilation, padding } = window;
+    let WindowAttributes { kernel, stride, dilation, padding } = window;
     r.emit(Pool2d { kind, kernel, stride, padding, dilation }, &[x], vec![])
 }
 
 /// `ceil_mode` lets a last window hang over the end: the same as padding there, as long as padding does not count.
-fn round_up(window: &mut Window, size: [usize; 2], kind: PoolKind) -> Read<()> {
+fn round_up(window: &mut WindowAttributes, size: [usize; 2], kind: PoolKind) -> Read<()> {
     let before = [window.padding.top, window.padding.left];
     let after = [window.padding.bottom, window.padding.right];
     let mut more = [0; 2];
@@ -59,14 +59,14 @@ fn round_up(window: &mut Window, size: [usize; 2], kind: PoolKind) -> Read<()> {
     Ok(())
 }
 
-pub(super) fn global_average_pool(r: &mut Reader) -> Read<Value> {
+pub(super) fn global_average_pool(r: &mut NodeReader) -> Read<Value> {
     r.inputs(1)?;
     let x = r.wire(0)?;
     r.emit(GlobalAvgPool, &[x], vec![])
 }
 
 /// The mean over rows and columns of an image, with or without the two axes.
-pub(super) fn reduce_mean(r: &mut Reader) -> Read<Value> {
+pub(super) fn reduce_mean(r: &mut NodeReader) -> Read<Value> {
     r.inputs(2)?;
     let x = r.wire(0)?;
     let rank = r.fact(x).rank();

@@ -5,17 +5,17 @@ use crate::onnx::schema::DataType;
 use milenas_models::graph::Value;
 use milenas_models::op::FakeQuantize;
 
-use super::super::tensors::{self, Grid};
-use super::{Read, Reader};
+use super::super::tensors::{self, QuantizationGrid};
+use super::{NodeReader, Read};
 
 /// The grid that a `DequantizeLinear` gives the constant it reads.
-pub(super) fn grid_of_constant<'a>(r: &Reader<'_, 'a>) -> Read<Grid<'a>> {
+pub(super) fn grid_of_constant<'a>(r: &NodeReader<'_, 'a>) -> Read<QuantizationGrid<'a>> {
     let axis = attributes(r)?;
-    Ok(Grid { scale: r.tensor(1)?.ok_or("it has no scale")?, zero: r.tensor(2)?, axis })
+    Ok(QuantizationGrid { scale: r.tensor(1)?.ok_or("it has no scale")?, zero: r.tensor(2)?, axis })
 }
 
 /// The grid that a node of a pair gives a wire: one scale and one zero point.
-pub(super) fn grid_of_wire(r: &Reader) -> Read<FakeQuantize> {
+pub(super) fn grid_of_wire(r: &NodeReader) -> Read<FakeQuantize> {
     attributes(r)?;
     let (_, scales) = r.floats(1)?.ok_or("it has no scale")?;
     let [scale] = scales[..] else {
@@ -39,7 +39,7 @@ pub(super) fn grid_of_wire(r: &Reader) -> Read<FakeQuantize> {
 }
 
 /// The second half of a pair.
-pub(super) fn dequantize(r: &mut Reader) -> Read<Value> {
+pub(super) fn dequantize(r: &mut NodeReader) -> Read<Value> {
     let quantized = r.quantized().ok_or("it reads no constant and no QuantizeLinear")?;
     let grid = grid_of_wire(r)?;
     if grid != quantized.grid {
@@ -49,7 +49,7 @@ pub(super) fn dequantize(r: &mut Reader) -> Read<Value> {
 }
 
 /// The axis, which matters where there are several scales.
-fn attributes(r: &Reader) -> Read<i64> {
+fn attributes(r: &NodeReader) -> Read<i64> {
     r.inputs(3)?;
     r.one_output()?;
     r.attributes.must_be("block_size", 0, 0)?;

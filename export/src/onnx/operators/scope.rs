@@ -17,13 +17,13 @@ use super::{Read, label};
 pub(super) enum Definition<'a> {
     Wire(Value),
     Constant(Constant<'a>),
-    Pixels(Pixels),
-    Quantized(Quantized),
+    Pixels(ByteInput),
+    Quantized(QuantizedWire),
 }
 
 /// A wire as the integers of a `QuantizeLinear`, which a `DequantizeLinear` of the same grid has to follow.
 #[derive(Clone)]
-pub(super) struct Quantized {
+pub(super) struct QuantizedWire {
     pub(super) wire: Value,
     pub(super) grid: FakeQuantize,
 }
@@ -31,13 +31,13 @@ pub(super) struct Quantized {
 /// An input of bytes `[N, H, W, C]` on its way to the wire `[N, C, H, W]` of floats: it needs a `Cast` and a
 /// `Transpose`, in either order.
 #[derive(Clone, Copy)]
-pub(super) struct Pixels {
+pub(super) struct ByteInput {
     wire: Value,
     cast: bool,
     transposed: bool,
 }
 
-impl<'a> Pixels {
+impl<'a> ByteInput {
     fn definition(self) -> Definition<'a> {
         if self.cast && self.transposed { Definition::Wire(self.wire) } else { Definition::Pixels(self) }
     }
@@ -85,7 +85,7 @@ impl<'a> Scope<'a> {
     pub(in super::super) fn define_pixels(&mut self, name: &'a str, fact: Fact) -> Read<()> {
         let wire = self.builder.input(name, fact).map_err(|e| e.to_string())?;
         self.nodes.insert(name.to_string());
-        self.define(name, Definition::Pixels(Pixels { wire, cast: false, transposed: false }))
+        self.define(name, Definition::Pixels(ByteInput { wire, cast: false, transposed: false }))
     }
 
     pub(in super::super) fn define_output(&mut self, name: &str) -> Read<()> {
@@ -129,16 +129,16 @@ impl<'a> Scope<'a> {
 }
 
 /// One node being read.
-pub(in super::super) struct Reader<'s, 'a> {
+pub(in super::super) struct NodeReader<'s, 'a> {
     scope: &'s mut Scope<'a>,
     node: &'a NodeProto,
     pub(super) attributes: Attributes<'a>,
     pub(super) opset: i64,
 }
 
-impl<'s, 'a> Reader<'s, 'a> {
+impl<'s, 'a> NodeReader<'s, 'a> {
     pub(super) fn of(scope: &'s mut Scope<'a>, node: &'a NodeProto) -> Self {
-        Reader { opset: scope.opset, attributes: Attributes::of(node), scope, node }
+        NodeReader { opset: scope.opset, attributes: Attributes::of(node), scope, node }
     }
 
     /// What the node stands for without computing anything: a `Constant`, an `Identity`, widening `Cast` or
@@ -158,7 +158,7 @@ impl<'s, 'a> Reader<'s, 'a> {
                 Ok(Some(Definition::Constant(Constant { grid, ..*constant })))
             }
             ("QuantizeLinear", Some(Definition::Wire(wire))) => {
-                let quantized = Quantized { wire: *wire, grid: super::quantize::grid_of_wire(self)? };
+                let quantized = QuantizedWire { wire: *wire, grid: super::quantize::grid_of_wire(self)? };
                 Ok(Some(Definition::Quantized(quantized)))
             }
             ("Cast", Some(read)) => {
@@ -169,14 +169,14 @@ impl<'s, 'a> Reader<'s, 'a> {
                     Definition::Constant(constant) => {
                         Ok(Some(Definition::Constant(Constant { widened: true, ..constant })))
                     }
-                    Definition::Pixels(pixels) => Ok(Some(Pixels { cast: true, ..pixels }.definition())),
+                    Definition::Pixels(pixels) => Ok(Some(ByteInput { cast: true, ..pixels }.definition())),
                     Definition::Wire(_) | Definition::Quantized(_) => Ok(None),
                 }
             }
             ("Transpose", Some(Definition::Pixels(pixels))) if !pixels.transposed => {
                 self.inputs(1)?;
                 match self.attributes.ints("perm")? {
-                    Some([0, 3, 1, 2]) => Ok(Some(Pixels { transposed: true, ..*pixels }.definition())),
+                    Some([0, 3, 1, 2]) => Ok(Some(ByteInput { transposed: true, ..*pixels }.definition())),
                     other => Err(format!("perm is {other:?}, this program reads [0, 3, 1, 2] of bytes")),
                 }
             }
@@ -221,7 +221,7 @@ impl<'s, 'a> Reader<'s, 'a> {
     }
 
     /// The first input as integers, when a `QuantizeLinear` made them.
-    pub(super) fn quantized(&self) -> Option<Quantized> {
+    pub(super) fn quantized(&self) -> Option<QuantizedWire> {
         match self.input(0).and_then(|name| self.scope.names.get(name)) {
             Some(Definition::Quantized(quantized)) => Some(quantized.clone()),
             _ => None,

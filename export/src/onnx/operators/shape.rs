@@ -4,9 +4,9 @@ use milenas_models::graph::{Dim, Fact, Value};
 use milenas_models::op::{Concat, Flatten, Identity, Range, Slice};
 
 use super::super::attributes::axis;
-use super::{Read, Reader};
+use super::{NodeReader, Read};
 
-pub(super) fn concat(r: &mut Reader) -> Read<Value> {
+pub(super) fn concat(r: &mut NodeReader) -> Read<Value> {
     let inputs = (0..r.input_count()).map(|i| r.wire(i)).collect::<Read<Vec<_>>>()?;
     let rank = inputs.first().map_or(0, |x| r.fact(*x).rank());
     // The axis had a default, 1, until operator set 4.
@@ -14,7 +14,7 @@ pub(super) fn concat(r: &mut Reader) -> Read<Value> {
     r.emit(Concat { axis }, &inputs, vec![])
 }
 
-pub(super) fn flatten(r: &mut Reader) -> Read<Value> {
+pub(super) fn flatten(r: &mut NodeReader) -> Read<Value> {
     r.inputs(1)?;
     let x = r.wire(0)?;
     let rank = r.fact(x).rank();
@@ -26,7 +26,7 @@ pub(super) fn flatten(r: &mut Reader) -> Read<Value> {
 }
 
 /// A change of shape that is a flattening to `[N, numbers of an image]`, or none at all.
-pub(super) fn reshape(r: &mut Reader) -> Read<Value> {
+pub(super) fn reshape(r: &mut NodeReader) -> Read<Value> {
     r.inputs(2)?;
     let x = r.wire(0)?;
     let target = match r.opset {
@@ -63,7 +63,7 @@ pub(super) fn reshape(r: &mut Reader) -> Read<Value> {
     }
 }
 
-pub(super) fn slice(r: &mut Reader) -> Read<Value> {
+pub(super) fn slice(r: &mut NodeReader) -> Read<Value> {
     r.inputs(5)?;
     let x = r.wire(0)?;
     let dims = r.fact(x).dims().to_vec();

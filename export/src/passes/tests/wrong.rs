@@ -8,8 +8,8 @@ use milenas_models::op::{Identity, Input};
 use super::super::*;
 use super::assert_sound;
 use crate::testing::{derived, genotype, graph, weights};
-use crate::verify::{Network, Tolerance};
-use crate::{Options, export_file};
+use crate::verify::{NetworkRef, Tolerance};
+use crate::{ExportOptions, export_file};
 
 /// Drops the first ReLU it sees: wrong.
 struct DropRelu;
@@ -37,15 +37,16 @@ fn a_wrong_pass_is_caught_by_the_properties() {
 fn a_wrong_pass_is_caught_by_the_proof_and_leaves_no_file() {
     let graph = derived(&genotype(1), 3);
     let numbers = weights(&graph, 1);
-    let network = Network { graph: &graph, weights: &numbers };
+    let network = NetworkRef { graph: &graph, weights: &numbers };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.onnx");
-    let options = Options { passes: &[&DropRelu], ..Options::default() };
+    let options = ExportOptions { passes: &[&DropRelu], ..ExportOptions::default() };
     let error = export_file(&path, network, &Default::default(), &options, &mut |_| {}).unwrap_err();
     assert!(matches!(error, Error::Differs { .. }), "{error}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 
-    let report = export_file(&path, network, &Default::default(), &Options::default(), &mut |_| {}).unwrap();
+    let report =
+        export_file(&path, network, &Default::default(), &ExportOptions::default(), &mut |_| {}).unwrap();
     assert!(report.comparison.within(&Tolerance::ROUNDING) && report.comparison.images == 10);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     let read = crate::onnx::read(Path::new(&path)).unwrap();

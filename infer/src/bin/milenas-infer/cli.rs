@@ -8,7 +8,8 @@ use clap::{Args, Parser, Subcommand};
 use milenas_infer::recipe::ResizeRule;
 
 pub use values::{
-    ChannelOrder, Exif, Filter, Format, Kind, Layout, OnError, Outputs, Part, Precision, Score, format_of,
+    ChannelOrderArg, Exif, FilterArg, FormatArg, LayoutArg, OnError, Outputs, PrecisionArg, RuntimeArg,
+    ScoreArg, ShardArg, format_of,
 };
 use values::{finite, fraction, resize, shard, size};
 
@@ -87,9 +88,9 @@ pub struct Inspect {
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
-    pub runtime: Runtime,
+    pub runtime: RuntimeArgs,
     #[command(flatten)]
-    pub recipe: Recipe,
+    pub recipe: RecipeArgs,
 }
 
 #[derive(Debug, Args)]
@@ -117,7 +118,7 @@ pub struct Bench {
     #[command(flatten)]
     pub limits: ImageLimits,
     #[command(flatten)]
-    pub runtime: Runtime,
+    pub runtime: RuntimeArgs,
 }
 
 #[derive(Debug, Args)]
@@ -141,7 +142,7 @@ pub struct Classify {
     pub output: Option<PathBuf>,
     /// Of the results; from the ending of FILE if left out, csv where there is none
     #[arg(long, value_name = "NAME")]
-    pub format: Option<Format>,
+    pub format: Option<FormatArg>,
     /// The K best classes of each image
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub top_k: u32,
@@ -150,7 +151,7 @@ pub struct Classify {
     pub threshold: Option<f32>,
     /// What a score is
     #[arg(long, value_name = "NAME", default_value = "probability")]
-    pub score: Score,
+    pub score: ScoreArg,
     /// Tell the score of every class as well
     #[arg(long)]
     pub all_scores: bool,
@@ -169,19 +170,19 @@ pub struct Classify {
     /// Only part I of N of the inputs, I from 0; `auto` reads both from the environment of a Slurm job array or a
     /// Kubernetes Indexed Job
     #[arg(long, value_name = "I/N", requires = "output", value_parser = shard)]
-    pub shard: Option<Part>,
+    pub shard: Option<ShardArg>,
 
     /// Say at the end how long each stage took
     #[arg(short, long)]
     pub verbose: bool,
     #[command(flatten)]
-    pub sizes: Sizes,
+    pub sizes: SizeArgs,
     #[command(flatten)]
     pub limits: ImageLimits,
     #[command(flatten)]
-    pub runtime: Runtime,
+    pub runtime: RuntimeArgs,
     #[command(flatten)]
-    pub recipe: Recipe,
+    pub recipe: RecipeArgs,
 }
 
 #[derive(Debug, Args)]
@@ -204,13 +205,13 @@ pub struct Evaluate {
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
-    pub sizes: Sizes,
+    pub sizes: SizeArgs,
     #[command(flatten)]
     pub limits: ImageLimits,
     #[command(flatten)]
-    pub runtime: Runtime,
+    pub runtime: RuntimeArgs,
     #[command(flatten)]
-    pub recipe: Recipe,
+    pub recipe: RecipeArgs,
 }
 
 #[derive(Debug, Args)]
@@ -221,7 +222,7 @@ pub struct Merge {
     pub parts: Vec<PathBuf>,
     /// Of the parts, csv or jsonl; from the ending of the first if left out
     #[arg(long, value_name = "NAME")]
-    pub format: Option<Format>,
+    pub format: Option<FormatArg>,
     /// The file to write; standard output if left out
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -231,23 +232,23 @@ pub struct Merge {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Runtime")]
 #[allow(missing_docs)]
-pub struct Runtime {
+pub struct RuntimeArgs {
     /// What computes the network
     #[arg(long, value_name = "NAME", default_value = "native")]
-    pub runtime: Kind,
+    pub runtime: RuntimeArg,
     /// ONNX Runtime's library for `ort`; ORT_DYLIB_PATH if left out, else that of Python's package onnxruntime: of the
     /// active environment, of .venv here, of python3
     #[arg(long, value_name = "FILE")]
     pub ort_lib: Option<PathBuf>,
     /// What convolutions multiply; other than float32 with the native runtime alone, on files that are not int8
     #[arg(long, value_name = "NAME", default_value = "float32")]
-    pub precision: Precision,
+    pub precision: PrecisionArg,
     /// Height and width of the images, where the file takes any
     #[arg(long, value_name = "N|HxW", value_parser = size)]
     pub size: Option<[usize; 2]>,
     /// The order of the input's dimensions, where the file does not show it
     #[arg(long, value_name = "NAME")]
-    pub layout: Option<Layout>,
+    pub layout: Option<LayoutArg>,
     /// The output that holds the scores of classes, where a file has several
     #[arg(long, value_name = "NAME")]
     pub output_name: Option<String>,
@@ -257,7 +258,7 @@ pub struct Runtime {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Files of other programs (what is said here goes before what the file says)")]
 #[allow(missing_docs)]
-pub struct Recipe {
+pub struct RecipeArgs {
     /// A file with the name of each class: one a line, also numbered, or JSON; class_0, class_1, ... if omitted
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
@@ -277,10 +278,10 @@ pub struct Recipe {
     pub crop_fraction: Option<f64>,
     /// Filter that resizes, as Pillow's of the same name; bilinear if omitted
     #[arg(long, value_name = "NAME")]
-    pub filter: Option<Filter>,
+    pub filter: Option<FilterArg>,
     /// Order of the colours in the input; rgb if omitted
     #[arg(long, value_name = "NAME")]
-    pub channel_order: Option<ChannelOrder>,
+    pub channel_order: Option<ChannelOrderArg>,
     /// Use of the EXIF orientation of an image; apply if omitted
     #[arg(long, value_name = "NAME")]
     pub exif: Option<Exif>,
@@ -291,7 +292,7 @@ pub struct Recipe {
 
 #[derive(Clone, Copy, Debug, Args)]
 #[allow(missing_docs)]
-pub struct Sizes {
+pub struct SizeArgs {
     /// Images that are computed together
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub batch: u32,

@@ -13,14 +13,14 @@ use std::thread::available_parallelism;
 use crate::console::{self, note};
 use anyhow::{Result, anyhow, bail};
 use milenas_infer::Error;
-use milenas_infer::model::{Classifier, Options};
-use milenas_infer::pipeline::Plan;
+use milenas_infer::model::{Classifier, ClassifierOptions};
+use milenas_infer::pipeline::PipelineConfig;
 use milenas_infer::recipe::{self, ResizeRule};
-use milenas_infer::runtime::Choice;
+use milenas_infer::runtime::RuntimeConfig;
 use milenas_models::file;
 use milenas_models::input::{self, Limits};
 
-use crate::cli::{Cli, Command, ImageLimits, Kind, Recipe, Runtime, Sizes};
+use crate::cli::{Cli, Command, ImageLimits, RecipeArgs, RuntimeArg, RuntimeArgs, SizeArgs};
 
 /// The largest file of labels, in bytes.
 const MAX_LABELS: u64 = 16 << 20;
@@ -42,15 +42,15 @@ fn print(text: impl Display) -> milenas_infer::Result<()> {
 }
 
 /// A model, and on standard error what the user should know of how it is fed.
-fn load(path: &Path, options: &Options) -> Result<Classifier> {
+fn load(path: &Path, options: &ClassifierOptions) -> Result<Classifier> {
     let model = Classifier::load(path, options)?;
     model.notes.iter().for_each(|text| note(format_args!("note: {text}")));
     Ok(model)
 }
 
 /// `threads` of 0 are all cores.
-fn options(runtime: &Runtime, recipe: Option<&Recipe>, threads: usize) -> Result<Options> {
-    if runtime.ort_lib.is_some() && !matches!(runtime.runtime, Kind::Ort) {
+fn options(runtime: &RuntimeArgs, recipe: Option<&RecipeArgs>, threads: usize) -> Result<ClassifierOptions> {
+    if runtime.ort_lib.is_some() && !matches!(runtime.runtime, RuntimeArg::Ort) {
         bail!("--ort-lib is ONNX Runtime's library. Help: add --runtime ort");
     }
     let said = match recipe {
@@ -67,7 +67,7 @@ fn options(runtime: &Runtime, recipe: Option<&Recipe>, threads: usize) -> Result
             ..recipe::Recipe::default()
         },
     };
-    let choice = Choice {
+    let choice = RuntimeConfig {
         kind: runtime.runtime.into(),
         precision: runtime.precision.into(),
         ort_library: runtime.ort_lib.clone(),
@@ -79,7 +79,7 @@ fn options(runtime: &Runtime, recipe: Option<&Recipe>, threads: usize) -> Result
         output: runtime.output_name.clone(),
         ..said
     };
-    Ok(Options { runtime: choice, recipe, features: false })
+    Ok(ClassifierOptions { runtime: choice, recipe, features: false })
 }
 
 fn labels(path: &Path) -> Result<Vec<String>> {
@@ -88,13 +88,13 @@ fn labels(path: &Path) -> Result<Vec<String>> {
 }
 
 /// Gives the network as many threads as asked for; all cores of this process otherwise.
-fn threads(sizes: Sizes) -> Result<usize> {
+fn threads(sizes: SizeArgs) -> Result<usize> {
     let threads = sizes.threads.map_or(0, |n| n as usize);
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     Ok(threads)
 }
 
-fn plan(sizes: Sizes, asked: ImageLimits) -> Plan {
+fn plan(sizes: SizeArgs, asked: ImageLimits) -> PipelineConfig {
     let cores = available_parallelism().map_or(1, usize::from);
     let workers = sizes.workers.map_or(cores, |n| n as usize);
     let mut limits = Limits::default();
@@ -102,7 +102,7 @@ fn plan(sizes: Sizes, asked: ImageLimits) -> Plan {
         limits = limits.with_max_pixels(pixels);
     }
     limits.max_expansion = asked.max_ratio.unwrap_or(limits.max_expansion);
-    Plan { batch: sizes.batch as usize, workers, limits, help }
+    PipelineConfig { batch: sizes.batch as usize, workers, limits, help }
 }
 
 /// The option that lets an image through which a limit refused.

@@ -16,7 +16,7 @@ use milenas_models::images::Skipped;
 const QUIET: Duration = Duration::from_secs(30);
 
 /// How far a run is.
-pub struct Progress {
+pub struct RunProgress {
     bar: ProgressBar,
     /// Images that had been done before it began.
     before: usize,
@@ -27,7 +27,7 @@ pub struct Progress {
     said: Instant,
 }
 
-impl Progress {
+impl RunProgress {
     /// Counts the inputs beside the run, where counting does not use them up.
     pub fn new(inputs: &Inputs, shard: Option<Shard>, before: usize) -> Self {
         let bar = ProgressBar::no_length();
@@ -50,7 +50,7 @@ impl Progress {
             });
         }
         let now = Instant::now();
-        Progress { bar, before, done: 0, all, start: now, said: now }
+        RunProgress { bar, before, done: 0, all, start: now, said: now }
     }
 
     /// So many more.

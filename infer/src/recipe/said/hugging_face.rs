@@ -4,12 +4,12 @@ use milenas_models::input::{ChannelOrder, Filter};
 use serde_json::Value;
 
 use super::super::{Recipe, ResizeRule, labels};
-use super::{Context, Statement, numbers, whole};
+use super::{ModelFile, Statement, numbers, whole};
 
 /// The shorter side from which ConvNeXt's processor stretches instead of cropping.
 const UNCROPPED: usize = 384;
 
-pub(super) fn read(context: &Context) -> Vec<Statement> {
+pub(super) fn read(context: &ModelFile) -> Vec<Statement> {
     let mut found = Vec::new();
     if let Some(config) = context.json("preprocessor_config.json") {
         found.push(preprocessor(&config));

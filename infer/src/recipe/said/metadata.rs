@@ -1,12 +1,12 @@
 //! Names of classes under keys of the metadata that several programs use; PaddleOCR's is `character`.
 
 use super::super::{Recipe, labels};
-use super::{Context, Statement};
+use super::{ModelFile, Statement};
 
 const KEYS: [&str; 7] =
     ["labels", "classes", "class_names", "class_labels", "id2label", "label_names", "character"];
 
-pub(super) fn read(context: &Context) -> Vec<Statement> {
+pub(super) fn read(context: &ModelFile) -> Vec<Statement> {
     let statement = |key: &&str| {
         let names = labels(context.metadata.get(*key)?.as_bytes()).ok().filter(|names| names.len() > 1)?;
         let recipe = Recipe { labels: Some(names), ..Recipe::default() };

@@ -1,9 +1,9 @@
 //! `model_info` of OpenVINO's Model API in the metadata: `model_info labels`, `model_info mean_values`, ...
 
 use super::super::{Recipe, ResizeRule, per_byte};
-use super::{Context, Statement};
+use super::{ModelFile, Statement};
 
-pub(super) fn read(context: &Context) -> Vec<Statement> {
+pub(super) fn read(context: &ModelFile) -> Vec<Statement> {
     let get = |key: &str| context.metadata.get(&format!("model_info {key}")).map(|value| value.trim());
     if !context.metadata.keys().any(|key| key.starts_with("model_info ")) {
         return Vec::new();

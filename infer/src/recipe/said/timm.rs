@@ -4,12 +4,12 @@ use milenas_models::input::Filter;
 use serde_json::Value;
 
 use super::super::{Recipe, ResizeRule, labels};
-use super::{Context, Statement, numbers};
+use super::{ModelFile, Statement, numbers};
 
 /// timm's `DEFAULT_CROP_PCT`.
 const CROP: f64 = 0.875;
 
-pub(super) fn read(context: &Context) -> Vec<Statement> {
+pub(super) fn read(context: &ModelFile) -> Vec<Statement> {
     let mut found = Vec::new();
     if let Some(text) = context.metadata.get("pretrained_cfg")
         && let Ok(value) = super::super::literal(text)

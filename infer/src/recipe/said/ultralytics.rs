@@ -4,9 +4,9 @@
 use serde_json::Value;
 
 use super::super::{Recipe, ResizeRule, labels, literal};
-use super::{Context, Statement};
+use super::{ModelFile, Statement};
 
-pub(super) fn read(context: &Context) -> Vec<Statement> {
+pub(super) fn read(context: &ModelFile) -> Vec<Statement> {
     let get = |key: &str| context.metadata.get(key);
     let Some(names) = get("names") else { return Vec::new() };
     let value = |text: &String| literal(text).ok();

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::path::Path;
 
 use crate::runtime::fed::{Library, Raw};
-use crate::runtime::{Feed, Kind, Pixels};
+use crate::runtime::{Feed, Pixels, RuntimeKind};
 use crate::{Error, Result};
 
 /// Never made.
@@ -23,7 +23,7 @@ impl Tract {
 }
 
 impl Library for Tract {
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> RuntimeKind {
         match self.0 {}
     }
 
@@ -34,14 +34,14 @@ impl Library for Tract {
 
 #[cfg(test)]
 mod tests {
-    use milenas_export::onnx::Layout;
+    use milenas_export::onnx::ImageLayout;
 
     use super::*;
     use crate::runtime::feed::Element;
 
     #[test]
     fn it_says_how_to_get_it() {
-        let (layout, element) = (Layout::Nchw, Element::Float);
+        let (layout, element) = (ImageLayout::Nchw, Element::Float);
         let mut feed =
             Feed { input: "x".into(), layout, element, image: [3, 4, 4], batch: None, open: false };
         let error = Tract::new(Path::new("model.onnx"), &mut feed, 0).err().unwrap().to_string();

@@ -8,7 +8,7 @@ use tract_onnx::prelude::*;
 use crate::error::brief;
 use crate::runtime::fed::{Library, Raw};
 use crate::runtime::feed::Element;
-use crate::runtime::{Feed, Kind, Pixels};
+use crate::runtime::{Feed, Pixels, RuntimeKind};
 use crate::{Error, Result};
 
 /// An optimised plan.
@@ -62,12 +62,13 @@ fn plan(path: &Path, feed: &Feed) -> TractResult<Arc<TypedRunnableModel>> {
 }
 
 impl Library for Tract {
-    fn kind(&self) -> Kind {
-        Kind::Tract
+    fn kind(&self) -> RuntimeKind {
+        RuntimeKind::Tract
     }
 
     fn compute(&self, feed: &Feed, pixels: Pixels, batch: usize) -> Result<Raw> {
-        let failed = |e| Error::Runtime { name: Kind::Tract.name(), problem: brief(&format!("{e:#}")) };
+        let failed =
+            |e| Error::Runtime { name: RuntimeKind::Tract.name(), problem: brief(&format!("{e:#}")) };
         self.run(feed, &pixels, batch).map_err(failed)
     }
 

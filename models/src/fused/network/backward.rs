@@ -2,21 +2,23 @@
 
 use rayon::prelude::*;
 
-use crate::kernels::blocked::elementwise::{Dots, GateNormed, Term as Addend, WeightedSum};
+use crate::kernels::blocked::elementwise::{Dots, GateNormed, ScaledMap as Addend, WeightedSum};
 use crate::kernels::blocked::norm::{Scaling, Slope};
 use crate::kernels::blocked::simd::floats;
 use crate::kernels::blocked::{Pack, pool};
 
-use super::super::context::Context;
+use super::super::context::PassContext;
 use super::super::norm::totals;
 use super::super::parameters::{Gradients, Id, per_chunk};
 use super::super::scratch::Scratch;
 use super::super::unit::norm_gradient;
 use super::gradients::StateGradients;
-use super::{Convolution, Maps, Network, Passing, Pool, Source, Step, Sum, Target, Term};
+use super::{
+    ConvSource, ConvStep, ConvTarget, FusedNetwork, Maps, Passing, PoolStep, SumStep, SumTerm, TrainStep,
+};
 
 /// What a backward pass is for, besides the gradients on its way.
-pub(super) enum Wanted<'a> {
+pub(super) enum GradRequest<'a> {
     Nothing,
     /// Those of all weights.
     Weights,
@@ -24,11 +26,11 @@ pub(super) enum Wanted<'a> {
     Pixels(&'a mut Vec<f32>),
 }
 
-impl Network {
+impl FusedNetwork {
     /// All gradients, for the last forward pass, whose loss the head has taken.
     pub(super) fn backward(&mut self, images: &[f32], batch: usize, auxiliary: bool) {
         let mut weights = std::mem::take(&mut self.program.tensors.gradients);
-        self.backward_to(images, batch, auxiliary, &mut weights, Wanted::Weights);
+        self.backward_to(images, batch, auxiliary, &mut weights, GradRequest::Weights);
         self.program.tensors.gradients = weights;
     }
 
@@ -39,9 +41,9 @@ impl Network {
         batch: usize,
         auxiliary: bool,
         weights: &mut Gradients,
-        wanted: Wanted<'_>,
+        wanted: GradRequest<'_>,
     ) {
-        let convolutions = matches!(wanted, Wanted::Weights);
+        let convolutions = matches!(wanted, GradRequest::Weights);
         let mut maps = std::mem::take(&mut self.maps);
         let mut profile = std::mem::take(&mut self.profile);
         let (slot, parameters) = (self.program.last, &self.program.tensors.parameters);
@@ -65,9 +67,9 @@ impl Network {
                 continue;
             }
             let name = match &self.program.steps[at] {
-                Step::Convolution(_) => "backward, convolutions",
-                Step::Pool(_) | Step::Passing(_) => "backward, pools",
-                Step::Sum(_) => "backward, sums",
+                TrainStep::Convolution(_) => "backward, convolutions",
+                TrainStep::Pool(_) | TrainStep::Passing(_) => "backward, pools",
+                TrainStep::Sum(_) => "backward, sums",
             };
             profile.time("backward, norms", || self.slope(at, &mut maps, weights));
             profile.time(name, || self.step_back(at, &mut maps, weights, convolutions));
@@ -76,12 +78,12 @@ impl Network {
         self.gradients.settle_all(0, batch);
         let gradient = std::mem::take(&mut self.gradients.rooms[0]);
         let (level, parameters, workspace) = (self.level, &self.program.tensors.parameters, &self.workspace);
-        let c = Context { level, parameters, workspace, batch, training: true };
+        let c = PassContext { level, parameters, workspace, batch, training: true };
         let stem = &mut self.program.stem;
-        if !matches!(wanted, Wanted::Nothing) {
+        if !matches!(wanted, GradRequest::Nothing) {
             profile.time("backward, stem", || stem.backward(&c, images, &gradient, weights));
         }
-        if let Wanted::Pixels(out) = wanted {
+        if let GradRequest::Pixels(out) = wanted {
             stem.backward_images(&c, images, &gradient, out);
         }
         self.gradients.rooms[0] = gradient;
@@ -91,7 +93,7 @@ impl Network {
 
     /// Takes away the gradients of what has no part in a pass.
     fn forget(&self, at: usize, weights: &mut Gradients) {
-        if let Step::Convolution(convolution) = &self.program.steps[at] {
+        if let TrainStep::Convolution(convolution) = &self.program.steps[at] {
             convolution.unit.ids().for_each(|id| weights.remove(id));
         }
         if let Some(norm) = &self.program.norms[at] {
@@ -117,17 +119,17 @@ impl Network {
             return;
         }
         let sums_len = step.sums();
-        if let Target::State(slot) = target {
+        if let ConvTarget::State(slot) = target {
             self.gradients.settle(slot, maps.batch);
         }
         let c = self.context(maps.batch);
         let mut sums = std::mem::take(&mut maps.sums[at]);
-        if let Target::State(slot) = target {
+        if let ConvTarget::State(slot) = target {
             let gradient = self.view(&self.gradients.rooms, slot);
             c.cut(&mut sums, sums_len).into_par_iter().enumerate().for_each(|(chunk, sums)| {
                 for (i, out) in c.images(chunk).zip(sums.chunks_exact_mut(sums_len)) {
                     let right = match step {
-                        Step::Passing(passing) => self.view(&maps.states, passing.source).image(i),
+                        TrainStep::Passing(passing) => self.view(&maps.states, passing.source).image(i),
                         _ => &maps.made[at][i * map.len()..][..map.len()],
                     };
                     let factor = if mixed { 1.0 } else { self.factor(at, i) };
@@ -164,7 +166,7 @@ impl Network {
         let mut gradients = std::mem::take(&mut self.gradients);
         let c = self.context(maps.batch);
         match &self.program.steps[at] {
-            Step::Convolution(convolution) => {
+            TrainStep::Convolution(convolution) => {
                 let ids: Vec<Id> = convolution.unit.ids().collect();
                 let wanted = convolutions.then_some(&mut *weights);
                 self.convolve_back(&c, at, convolution, maps, &mut gradients, (wanted, &ids));
@@ -172,9 +174,9 @@ impl Network {
                     weights.gather(c.parameters, &ids, c.chunks());
                 }
             }
-            Step::Passing(passing) => self.pass_back(&c, at, passing, maps, &mut gradients),
-            Step::Pool(pool) => self.pool_back(&c, at, pool, maps, &mut gradients),
-            Step::Sum(sum) => self.sum_back(&c, sum, &mut gradients),
+            TrainStep::Passing(passing) => self.pass_back(&c, at, passing, maps, &mut gradients),
+            TrainStep::Pool(pool) => self.pool_back(&c, at, pool, maps, &mut gradients),
+            TrainStep::Sum(sum) => self.sum_back(&c, sum, &mut gradients),
         }
         self.gradients = gradients;
     }
@@ -182,9 +184,9 @@ impl Network {
     /// From the gradient of a normalised convolution to that of what it reads.
     fn convolve_back(
         &self,
-        c: &Context<'_>,
+        c: &PassContext<'_>,
         at: usize,
-        convolution: &Convolution,
+        convolution: &ConvStep,
         maps: &mut Maps,
         gradients: &mut StateGradients,
         (weights, ids): (Option<&mut Gradients>, &[Id]),
@@ -196,17 +198,17 @@ impl Network {
         let mut made = std::mem::take(&mut maps.made[at]);
         // A convolution that reads another leaves its gradient in its own place, and its sums in that one's.
         let before = match convolution.source {
-            Source::Normed(before) => Some(before),
-            Source::State(_) => None,
+            ConvSource::Normed(before) => Some(before),
+            ConvSource::State(_) => None,
         };
         let sums_len = before.map_or(0, |_| 2 * input.packs);
         let mut sums = before.map(|b| std::mem::take(&mut maps.sums[b])).unwrap_or_default();
         let (write, read) = match (&convolution.source, convolution.target) {
-            (Source::State(from), Target::State(to)) => (Some(*from), Some(to)),
-            (Source::State(from), Target::Next(_)) => (Some(*from), None),
-            (Source::Normed(_), Target::State(to)) => (None, Some(to)),
-            (Source::Normed(_), Target::Next(_)) => (None, None),
-            (_, Target::Nobody) => return,
+            (ConvSource::State(from), ConvTarget::State(to)) => (Some(*from), Some(to)),
+            (ConvSource::State(from), ConvTarget::Next(_)) => (Some(*from), None),
+            (ConvSource::Normed(_), ConvTarget::State(to)) => (None, Some(to)),
+            (ConvSource::Normed(_), ConvTarget::Next(_)) => (None, None),
+            (_, ConvTarget::Nobody) => return,
         };
         let (pairs, add) = self.pairs(c, gradients, write, read);
         let tasks = pairs.into_par_iter().zip(c.cut(&mut made, map.len())).zip(c.cut(&mut sums, sums_len));
@@ -215,8 +217,8 @@ impl Network {
             for (index, i) in c.images(chunk).enumerate() {
                 let (out, gradient) = pair.of(index);
                 let gradient = match convolution.target {
-                    Target::Next(next) => &maps.made[next][i * map.len()..][..map.len()],
-                    Target::State(_) | Target::Nobody => gradient,
+                    ConvTarget::Next(next) => &maps.made[next][i * map.len()..][..map.len()],
+                    ConvTarget::State(_) | ConvTarget::Nobody => gradient,
                 };
                 let own = &mut made[index * map.len()..][..map.len()];
                 let scaled;
@@ -236,7 +238,7 @@ impl Network {
                 unit.backward(c.level, c.parameters, source, scratch, &mut rest);
                 scratch.a = a;
                 match (&convolution.source, before.and_then(|b| self.scaling(b))) {
-                    (Source::Normed(before), Some(scaling)) => {
+                    (ConvSource::Normed(before), Some(scaling)) => {
                         unit.backward_columns(c.level, c.parameters, scratch, false);
                         c.level.run(GateNormed {
                             pixels: input.pixels(),
@@ -248,7 +250,7 @@ impl Network {
                             sums: &mut sums[index * sums_len..][..sums_len],
                         });
                     }
-                    (Source::State(slot), _) => {
+                    (ConvSource::State(slot), _) => {
                         let source = self.view(&maps.states, *slot).image(i);
                         unit.backward_input(c.level, c.parameters, source, scratch, add, out);
                     }
@@ -264,14 +266,14 @@ impl Network {
 
     fn pool_back(
         &self,
-        c: &Context<'_>,
+        c: &PassContext<'_>,
         at: usize,
-        step: &Pool,
+        step: &PoolStep,
         maps: &Maps,
         gradients: &mut StateGradients,
     ) {
         let (stride, map, small) = (step.stride, step.source.map, step.map());
-        let Target::State(target) = step.target else { return };
+        let ConvTarget::State(target) = step.target else { return };
         let (pairs, add) = self.pairs(c, gradients, Some(step.source), Some(target));
         pairs.into_par_iter().enumerate().for_each(|(chunk, mut pair)| {
             let Scratch { pool: scratch, dy, .. } = &mut *c.workspace.scratch();
@@ -304,13 +306,13 @@ impl Network {
     /// From the gradient of a state passed on to that of the state.
     fn pass_back(
         &self,
-        c: &Context<'_>,
+        c: &PassContext<'_>,
         at: usize,
         passing: &Passing,
         maps: &Maps,
         gradients: &mut StateGradients,
     ) {
-        let Target::State(target) = passing.target else { return };
+        let ConvTarget::State(target) = passing.target else { return };
         let (source, map) = (passing.source, passing.source.map);
         let zeros = vec![Pack::ZERO; map.packs];
         let (pairs, add) = self.pairs(c, gradients, Some(source), Some(target));
@@ -334,11 +336,11 @@ impl Network {
     }
 
     /// The gradients of the states among a sum's terms; the others find theirs in the sum's.
-    fn sum_back(&self, c: &Context<'_>, sum: &Sum, gradients: &mut StateGradients) {
+    fn sum_back(&self, c: &PassContext<'_>, sum: &SumStep, gradients: &mut StateGradients) {
         let ones = vec![Pack::ONE; sum.out.map.packs];
         let zeros = vec![Pack::ZERO; sum.out.map.packs];
         for term in &sum.terms {
-            let Term::State(slot) = term else { continue };
+            let SumTerm::State(slot) = term else { continue };
             let (pairs, add) = self.pairs(c, gradients, Some(*slot), Some(sum.out));
             pairs.into_par_iter().enumerate().for_each(|(chunk, mut pair)| {
                 for index in 0..c.images(chunk).len() {

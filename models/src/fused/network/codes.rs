@@ -7,11 +7,11 @@ use rayon::prelude::*;
 use crate::Result;
 use crate::kernels::blocked::codes::{Differing, Signs, words};
 use crate::kernels::blocked::norm::Scaling;
-use crate::kernels::blocked::{Map, Pack};
+use crate::kernels::blocked::{MapSize, Pack};
 
-use super::super::context::Context;
-use super::lives::Room;
-use super::{Maps, Network, Slot, Source, Step};
+use super::super::context::PassContext;
+use super::lives::MapBuffer;
+use super::{ConvSource, FusedNetwork, MapSlot, Maps, TrainStep};
 
 /// How the codes of a batch differ, over all rectifiers.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -30,27 +30,27 @@ pub struct Rooms(HashMap<usize, Vec<Vec<Pack>>>);
 struct Read<'a> {
     packs: &'a [Pack],
     step: usize,
-    map: Map,
+    map: MapSize,
     channels: usize,
     scaling: &'a Scaling,
 }
 
 /// The maps of a batch, and rooms free for others, by their size.
 #[derive(Default)]
-struct Worker {
+struct BatchMaps {
     maps: Maps,
     free: HashMap<usize, Vec<Vec<Pack>>>,
 }
 
-impl Worker {
+impl BatchMaps {
     /// For so many steps and buffers, with the rooms that another has left.
-    fn with(free: HashMap<usize, Vec<Vec<Pack>>>, steps: usize, buffers: usize) -> Worker {
+    fn with(free: HashMap<usize, Vec<Vec<Pack>>>, steps: usize, buffers: usize) -> BatchMaps {
         let maps = Maps {
             made: (0..steps).map(|_| Vec::new()).collect(),
             states: (0..buffers).map(|_| Vec::new()).collect(),
             ..Maps::default()
         };
-        Worker { maps, free }
+        BatchMaps { maps, free }
     }
 
     /// All rooms.
@@ -61,19 +61,19 @@ impl Worker {
         self.free
     }
 
-    fn room(&mut self, room: Room) -> &mut Vec<Pack> {
+    fn room(&mut self, room: MapBuffer) -> &mut Vec<Pack> {
         match room {
-            Room::Made(i) => &mut self.maps.made[i],
-            Room::State(buffer) => &mut self.maps.states[buffer],
+            MapBuffer::Made(i) => &mut self.maps.made[i],
+            MapBuffer::State(buffer) => &mut self.maps.states[buffer],
         }
     }
 
-    fn take(&mut self, room: Room, len: usize) {
+    fn take(&mut self, room: MapBuffer, len: usize) {
         let found = self.free.entry(len).or_default().pop();
         *self.room(room) = found.unwrap_or_else(|| vec![Pack::ZERO; len]);
     }
 
-    fn give(&mut self, room: Room) {
+    fn give(&mut self, room: MapBuffer) {
         let packs = std::mem::take(self.room(room));
         if packs.is_empty() {
             return;
@@ -82,7 +82,7 @@ impl Worker {
     }
 }
 
-impl Network {
+impl FusedNetwork {
     /// The codes of a batch `[N, C, H, W]` in training mode. Every rectifier counts, also one whose convolution is followed by
     /// `none`, as long as the graph has it. Moves the running statistics.
     ///
@@ -93,19 +93,22 @@ impl Network {
         self.forget_factors();
         self.workspace.prepare();
         self.program.tensors.parameters.refresh();
-        let mut worker =
-            Worker::with(std::mem::take(&mut rooms.0), self.program.steps.len(), self.program.images.len());
+        let mut worker = BatchMaps::with(
+            std::mem::take(&mut rooms.0),
+            self.program.steps.len(),
+            self.program.images.len(),
+        );
         let mut codes = Codes { units: 0, differing: vec![0; batch * batch] };
         self.resize_sums(&mut worker.maps, batch);
-        worker.take(Room::State(0), batch * self.program.images[0]);
+        worker.take(MapBuffer::State(0), batch * self.program.images[0]);
         let (level, parameters, workspace) = (self.level, &self.program.tensors.parameters, &self.workspace);
-        let c = Context { level, parameters, workspace, batch, training: true };
+        let c = PassContext { level, parameters, workspace, batch, training: true };
         let (stem, statistics) = (&mut self.program.stem, &mut self.program.tensors.statistics);
         stem.forward(&c, images, statistics, &mut worker.maps.states[0]);
         for at in 0..self.program.steps.len() {
             for i in 0..self.program.lives.taken[at].len() {
                 let room = self.program.lives.taken[at][i];
-                if !matches!(room, Room::Made(step) if self.idles(step)) {
+                if !matches!(room, MapBuffer::Made(step) if self.idles(step)) {
                     worker.take(room, batch * self.packs_of(room));
                 }
             }
@@ -127,34 +130,34 @@ impl Network {
         Ok(codes)
     }
 
-    fn packs_of(&self, room: Room) -> usize {
+    fn packs_of(&self, room: MapBuffer) -> usize {
         match room {
-            Room::Made(i) => self.program.steps[i].made(),
-            Room::State(buffer) => self.program.images[buffer],
+            MapBuffer::Made(i) => self.program.steps[i].made(),
+            MapBuffer::State(buffer) => self.program.images[buffer],
         }
     }
 
     /// What the rectifier before a convolution reads, and how many read the same; `None` but for the first of those.
-    fn rectified<'a>(&'a self, at: usize, worker: &'a Worker) -> Option<(u64, Read<'a>)> {
-        let slot_of = |step: &Step| match step {
-            Step::Convolution(c) if c.unit.columns.rectifies() => match c.source {
-                Source::State(slot) => Some(slot),
-                Source::Normed(_) => None,
+    fn rectified<'a>(&'a self, at: usize, worker: &'a BatchMaps) -> Option<(u64, Read<'a>)> {
+        let slot_of = |step: &TrainStep| match step {
+            TrainStep::Convolution(c) if c.unit.columns.rectifies() => match c.source {
+                ConvSource::State(slot) => Some(slot),
+                ConvSource::Normed(_) => None,
             },
             _ => None,
         };
         let steps = &self.program.steps;
-        let Step::Convolution(convolution) = &steps[at] else { return None };
+        let TrainStep::Convolution(convolution) = &steps[at] else { return None };
         match convolution.source {
-            Source::Normed(before) => {
+            ConvSource::Normed(before) => {
                 let map = convolution.unit.input;
                 let (packs, scaling) = (&worker.maps.made[before][..], self.scaling(before)?);
                 let channels = self.program.norms[before].as_ref()?.channels();
                 Some((1, Read { packs, step: map.len(), map, channels, scaling }))
             }
-            Source::State(_) => {
+            ConvSource::State(_) => {
                 let slot = slot_of(&steps[at])?;
-                let same = |step: &Step| slot_of(step) == Some(slot);
+                let same = |step: &TrainStep| slot_of(step) == Some(slot);
                 let first = !steps[..at].iter().any(same);
                 let count = steps[at..].iter().filter(|step| same(step)).count() as u64;
                 first.then(|| (count, self.state_read(slot, worker)))
@@ -162,7 +165,7 @@ impl Network {
         }
     }
 
-    fn state_read<'a>(&'a self, slot: Slot, worker: &'a Worker) -> Read<'a> {
+    fn state_read<'a>(&'a self, slot: MapSlot, worker: &'a BatchMaps) -> Read<'a> {
         Read {
             packs: &worker.maps.states[slot.buffer][slot.offset..],
             step: self.program.images[slot.buffer],

@@ -11,19 +11,19 @@ mod sums;
 use std::collections::HashMap;
 
 use crate::graph::{Graph, Node, Value};
-use crate::kernels::blocked::depthwise::Depthwise;
+use crate::kernels::blocked::depthwise::DepthwiseShape;
 use crate::kernels::blocked::norm::Scaling;
-use crate::kernels::blocked::{Channels, Map};
-use crate::op::{Op, Padding, Pool2d, PoolKind, Role};
+use crate::kernels::blocked::{Channels, MapSize};
+use crate::op::{Op, Padding, ParamRole, Pool2d, PoolKind};
 
 use super::super::auxiliary::Auxiliary;
 use super::super::head::Head;
 use super::super::norm::{AffineNorm, Statistics};
 use super::super::parameters::Parameters;
 use super::super::stem::Stem;
-use super::super::tensors::Tensors;
+use super::super::tensors::NetworkTensors;
 use super::lives::Lives;
-use super::{Convolution, Passing, Pool, Slot, Source, Step, Sum, Target, Term};
+use super::{ConvSource, ConvStep, ConvTarget, MapSlot, Passing, PoolStep, SumStep, SumTerm, TrainStep};
 
 /// Why a graph has to run on the executor.
 pub(super) type Unsupported = String;
@@ -32,7 +32,7 @@ type Compiled<T> = Result<T, Unsupported>;
 
 /// What a wire holds.
 #[derive(Clone, Debug)]
-enum Wire {
+enum CompiledWire {
     /// Not seen yet, or swallowed.
     Nothing,
     Image,
@@ -40,7 +40,7 @@ enum Wire {
     /// Of a rectified wire, all but the first row and column.
     Shifted(Value),
     /// A depthwise convolution of a rectified wire; the node holds the weight.
-    Depthwise(Value, Depthwise),
+    Depthwise(Value, DepthwiseShape),
     /// Pointwise at stride 2, of a rectified wire or of its shift.
     Half {
         source: Value,
@@ -51,19 +51,19 @@ enum Wire {
     /// The step's convolution or pool, the norm included.
     Made(usize),
     /// A sum not yet written.
-    Terms(Vec<Term>),
-    State(Slot),
+    Terms(Vec<SumTerm>),
+    State(MapSlot),
     /// The means of a state, and whether it is rectified first.
-    Features(Slot, bool),
+    Features(MapSlot, bool),
     Logits,
 }
 
 /// The parts of a network.
 pub(super) struct Program {
-    pub(super) tensors: Tensors,
+    pub(super) tensors: NetworkTensors,
     /// By step.
     pub(super) norms: Vec<Option<AffineNorm>>,
-    pub(super) steps: Vec<Step>,
+    pub(super) steps: Vec<TrainStep>,
     /// Packs of an image in each buffer; the stem's output is buffer 0.
     pub(super) images: Vec<usize>,
     /// Of maps that no backward pass wants.
@@ -75,11 +75,11 @@ pub(super) struct Program {
     pub(super) stem: Stem,
     pub(super) head: Head,
     /// The auxiliary head, and what it reads.
-    pub(super) auxiliary: Option<(Auxiliary, Slot)>,
+    pub(super) auxiliary: Option<(Auxiliary, MapSlot)>,
     /// The steps that make the wires that drop path may drop, in the order of those.
     pub(super) paths: Vec<usize>,
     /// What the head reads.
-    pub(super) last: Slot,
+    pub(super) last: MapSlot,
     pub(super) classes: usize,
     pub(super) image: [usize; 3],
 }
@@ -89,18 +89,18 @@ struct Compiler<'a> {
     /// The wire itself, or the one that an identity passes on.
     alias: Vec<Value>,
     uses: Vec<usize>,
-    wires: Vec<Wire>,
+    wires: Vec<CompiledWire>,
     parameters: Parameters,
     statistics: Statistics,
     norms: Vec<Option<AffineNorm>>,
-    steps: Vec<Step>,
+    steps: Vec<TrainStep>,
     images: Vec<usize>,
     /// Where concatenations want their parts: buffer and packs before.
     places: HashMap<Value, (usize, usize)>,
     /// The buffer of a concatenation.
     joined: HashMap<Value, usize>,
     stem: Option<Stem>,
-    head: Option<(Head, Slot, usize)>,
+    head: Option<(Head, MapSlot, usize)>,
 }
 
 /// Compiles a classifier, maybe with an auxiliary head as its second output; `paths` are wires that drop path may drop.
@@ -124,11 +124,11 @@ pub(super) fn compile(graph: &Graph, paths: &[Value]) -> Compiled<Program> {
     for (value, node) in graph.values().filter(|(value, _)| !auxiliary.contains(value)) {
         let wire =
             compiler.node(value, node).map_err(|problem| format!("node `{}`: {problem}", node.name))?;
-        if !matches!(wire, Wire::Nothing) {
+        if !matches!(wire, CompiledWire::Nothing) {
             compiler.wires[value.index()] = wire;
         }
     }
-    if !matches!(compiler.wires[compiler.alias[output.index()].index()], Wire::Logits) {
+    if !matches!(compiler.wires[compiler.alias[output.index()].index()], CompiledWire::Logits) {
         return Err("its output is no linear layer".into());
     }
     let auxiliary = match &auxiliary[..] {
@@ -136,7 +136,7 @@ pub(super) fn compile(graph: &Graph, paths: &[Value]) -> Compiled<Program> {
         nodes => Some(compiler.auxiliary(nodes).map_err(|problem| format!("the auxiliary head: {problem}"))?),
     };
     let made = |path: &Value| match compiler.wire(*path) {
-        Wire::Made(step) => Ok(*step),
+        CompiledWire::Made(step) => Ok(*step),
         _ => Err(format!("node `{}`: is no operation's result", graph.node(*path).name)),
     };
     let paths = paths.iter().map(made).collect::<Compiled<Vec<_>>>()?;
@@ -149,8 +149,8 @@ pub(super) fn compile(graph: &Graph, paths: &[Value]) -> Compiled<Program> {
     Ok(Program {
         lives: Lives::new(&steps, images.len(), last.buffer),
         first: (0..images.len()).map(made_first).collect(),
-        identity: Scaling::identity(steps.iter().map(Step::packs).max().unwrap_or(0)),
-        tensors: Tensors::new(parameters, statistics),
+        identity: Scaling::identity(steps.iter().map(TrainStep::packs).max().unwrap_or(0)),
+        tensors: NetworkTensors::new(parameters, statistics),
         norms,
         steps,
         images,
@@ -165,29 +165,29 @@ pub(super) fn compile(graph: &Graph, paths: &[Value]) -> Compiled<Program> {
 }
 
 /// Tells each step who reads it.
-fn targets(steps: &mut [Step]) {
-    let mut targets = vec![Target::Nobody; steps.len()];
+fn targets(steps: &mut [TrainStep]) {
+    let mut targets = vec![ConvTarget::Nobody; steps.len()];
     for (at, step) in steps.iter().enumerate() {
         match step {
-            Step::Sum(Sum { terms, out }) => {
+            TrainStep::Sum(SumStep { terms, out }) => {
                 for term in terms {
-                    if let Term::Made(i) = term {
-                        targets[*i] = Target::State(*out);
+                    if let SumTerm::Made(i) = term {
+                        targets[*i] = ConvTarget::State(*out);
                     }
                 }
             }
-            Step::Convolution(Convolution { source: Source::Normed(i), .. }) => {
-                targets[*i] = Target::Next(at);
+            TrainStep::Convolution(ConvStep { source: ConvSource::Normed(i), .. }) => {
+                targets[*i] = ConvTarget::Next(at);
             }
             _ => (),
         }
     }
     for (step, found) in steps.iter_mut().zip(targets) {
         match step {
-            Step::Sum(_) => (),
-            Step::Convolution(Convolution { target, .. })
-            | Step::Pool(Pool { target, .. })
-            | Step::Passing(Passing { target, .. }) => *target = found,
+            TrainStep::Sum(_) => (),
+            TrainStep::Convolution(ConvStep { target, .. })
+            | TrainStep::Pool(PoolStep { target, .. })
+            | TrainStep::Passing(Passing { target, .. }) => *target = found,
         }
     }
 }
@@ -209,7 +209,7 @@ impl<'a> Compiler<'a> {
             graph,
             alias,
             uses,
-            wires: vec![Wire::Nothing; count],
+            wires: vec![CompiledWire::Nothing; count],
             parameters: Parameters::default(),
             statistics: Statistics::default(),
             norms: Vec::new(),
@@ -235,7 +235,7 @@ impl<'a> Compiler<'a> {
             let (buffer, mut offset) = (self.images.len(), 0);
             for part in node.inputs.iter().map(|v| self.alias[v.index()]) {
                 self.places.entry(part).or_insert((buffer, offset));
-                offset += self.map(part).map_or(0, Map::len);
+                offset += self.map(part).map_or(0, MapSize::len);
             }
             self.images.push(offset);
             self.joined.insert(value, buffer);
@@ -243,16 +243,16 @@ impl<'a> Compiler<'a> {
         self
     }
 
-    fn map(&self, value: Value) -> Option<Map> {
+    fn map(&self, value: Value) -> Option<MapSize> {
         let (channels, height, width) = self.graph.fact(value).chw()?;
-        Some(Map { packs: Channels::one(channels).packs(), height, width })
+        Some(MapSize { packs: Channels::one(channels).packs(), height, width })
     }
 
     fn input(&self, node: &Node) -> Value {
         self.alias[node.inputs[0].index()]
     }
 
-    fn wire(&self, value: Value) -> &Wire {
+    fn wire(&self, value: Value) -> &CompiledWire {
         &self.wires[value.index()]
     }
 
@@ -263,31 +263,31 @@ impl<'a> Compiler<'a> {
         readers.next().filter(|_| self.uses[value.index()] == 1)
     }
 
-    fn node(&mut self, value: Value, node: &'a Node) -> Compiled<Wire> {
+    fn node(&mut self, value: Value, node: &'a Node) -> Compiled<CompiledWire> {
         match &node.op {
-            Op::Input(_) => Ok(Wire::Image),
+            Op::Input(_) => Ok(CompiledWire::Image),
             Op::Identity(_) if self.alias[value.index()] == value => {
                 let source = self.state(self.input(node))?;
-                let step = Step::Passing(Passing { source, target: Target::Nobody });
-                Ok(Wire::Made(self.push(step, None)))
+                let step = TrainStep::Passing(Passing { source, target: ConvTarget::Nobody });
+                Ok(CompiledWire::Made(self.push(step, None)))
             }
-            Op::Identity(_) => Ok(Wire::Nothing),
-            Op::Zero(_) => Ok(Wire::Terms(Vec::new())),
-            Op::Relu(_) => Ok(Wire::Rectified(self.input(node))),
+            Op::Identity(_) => Ok(CompiledWire::Nothing),
+            Op::Zero(_) => Ok(CompiledWire::Terms(Vec::new())),
+            Op::Relu(_) => Ok(CompiledWire::Rectified(self.input(node))),
             Op::Slice(slice) => self.slice(node, slice),
             Op::Conv2d(conv) => self.convolution(value, node, conv),
             // Taken along by the convolution before it.
             Op::BatchNorm(_) => match self.wire(value) {
-                Wire::Nothing => {
+                CompiledWire::Nothing => {
                     let source = self.state(self.input(node))?;
                     let (norm, at) = self.norm(self.input(node), &[], source.channels)?;
                     if at != value {
                         return Err("a BatchNorm reads what others read too".into());
                     }
-                    let step = Step::Passing(Passing { source, target: Target::Nobody });
-                    Ok(Wire::Made(self.push(step, Some(norm))))
+                    let step = TrainStep::Passing(Passing { source, target: ConvTarget::Nobody });
+                    Ok(CompiledWire::Made(self.push(step, Some(norm))))
                 }
-                _ => Ok(Wire::Nothing),
+                _ => Ok(CompiledWire::Nothing),
             },
             Op::Pool2d(pool) => self.pool(node, pool),
             Op::Add(_) => self.add(value, node),
@@ -295,16 +295,17 @@ impl<'a> Compiler<'a> {
             Op::GlobalAvgPool(_) => {
                 let input = self.input(node);
                 match self.wire(input) {
-                    Wire::Rectified(source) => Ok(Wire::Features(self.state(*source)?, true)),
-                    _ => Ok(Wire::Features(self.state(input)?, false)),
+                    CompiledWire::Rectified(source) => Ok(CompiledWire::Features(self.state(*source)?, true)),
+                    _ => Ok(CompiledWire::Features(self.state(input)?, false)),
                 }
             }
             Op::Flatten(_) => match self.wire(self.input(node)) {
-                Wire::Features(slot, rectified) => Ok(Wire::Features(*slot, *rectified)),
+                CompiledWire::Features(slot, rectified) => Ok(CompiledWire::Features(*slot, *rectified)),
                 _ => Err("flattens no features".into()),
             },
             Op::Linear(linear) => {
-                let (Wire::Features(slot, rectified), true) = (self.wire(self.input(node)), linear.bias)
+                let (CompiledWire::Features(slot, rectified), true) =
+                    (self.wire(self.input(node)), linear.bias)
                 else {
                     return Err("a linear layer without bias, or not behind the global pool".into());
                 };
@@ -312,26 +313,27 @@ impl<'a> Compiler<'a> {
                 if self.head.is_some() {
                     return Err("has two linear layers".into());
                 }
-                let [Some(weight), Some(bias)] = [Role::Weight, Role::Bias].map(|r| node.param(r)) else {
+                let [Some(weight), Some(bias)] = [ParamRole::Weight, ParamRole::Bias].map(|r| node.param(r))
+                else {
                     return Err("lacks a parameter".into());
                 };
                 let names = [weight, bias].map(String::from);
                 let head =
                     Head::new(names, slot.channels, linear.out_features, rectified, &mut self.parameters);
                 self.head = Some((head, slot, linear.out_features));
-                Ok(Wire::Logits)
+                Ok(CompiledWire::Logits)
             }
             Op::Concat(_) | Op::Softmax(_) | Op::FakeQuantize(_) => Err("no kernel".into()),
         }
     }
 
-    fn push(&mut self, step: Step, norm: Option<AffineNorm>) -> usize {
+    fn push(&mut self, step: TrainStep, norm: Option<AffineNorm>) -> usize {
         self.steps.push(step);
         self.norms.push(norm);
         self.steps.len() - 1
     }
 
-    fn pool(&mut self, node: &Node, pool: &Pool2d) -> Compiled<Wire> {
+    fn pool(&mut self, node: &Node, pool: &Pool2d) -> Compiled<CompiledWire> {
         let maximum = match pool.kind {
             PoolKind::Max => true,
             PoolKind::Average { count_padding: false } => false,
@@ -341,7 +343,7 @@ impl<'a> Compiler<'a> {
         let (_, height, width) = self.graph.fact(self.input(node)).chw().ok_or("pools no image")?;
         let rest = Padding { bottom: height % 2, right: width % 2, ..Padding::default() };
         if !maximum && *pool == (Pool2d { padding: rest, ..Pool2d::new(pool.kind, 2, 2) }) {
-            return Ok(Wire::Halved(self.input(node)));
+            return Ok(CompiledWire::Halved(self.input(node)));
         }
         if *pool != Pool2d::new(pool.kind, 3, stride) || !(1..=2).contains(&stride) {
             return Err(format!("no kernel for {}", node.op));
@@ -350,7 +352,7 @@ impl<'a> Compiler<'a> {
         if source.channels.groups > 1 {
             return Err("pools a concatenation".into());
         }
-        let step = Step::Pool(Pool { maximum, stride, source, target: Target::Nobody });
-        Ok(Wire::Made(self.push(step, None)))
+        let step = TrainStep::Pool(PoolStep { maximum, stride, source, target: ConvTarget::Nobody });
+        Ok(CompiledWire::Made(self.push(step, None)))
     }
 }

@@ -4,8 +4,8 @@ use rayon::prelude::*;
 
 use crate::{Error, Result};
 
-use super::Network;
-use super::plan::{Plan, Precision};
+use super::FusedNetwork;
+use super::plan::{EvalPlan, Precision};
 
 /// What an image is told.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -16,7 +16,7 @@ pub struct Prediction {
     pub features: Vec<f32>,
 }
 
-impl Network {
+impl FusedNetwork {
     /// Logits `[N, classes]` in evaluation mode: BatchNorms use the running statistics.
     ///
     /// # Errors
@@ -37,7 +37,7 @@ impl Network {
             norm.evaluate(&tensors.parameters, &tensors.statistics);
         }
         self.program.stem.evaluate(&tensors.parameters, &tensors.statistics);
-        self.plan = Some(Plan::new(self, precision));
+        self.plan = Some(EvalPlan::new(self, precision));
     }
 
     /// Answers to images `[N, C, H, W]` in evaluation mode, as the network was when it was last [settled](Self::settle). Runs in

@@ -2,18 +2,18 @@
 
 use rayon::prelude::*;
 
-use crate::kernels::blocked::elementwise::{Dots, PadRectify, Term as Addend, WeightedSum};
-use crate::kernels::blocked::norm::{Moments, Scaling};
+use crate::kernels::blocked::elementwise::{Dots, PadRectify, ScaledMap as Addend, WeightedSum};
+use crate::kernels::blocked::norm::{NormMoments, Scaling};
 use crate::kernels::blocked::{LANES, Pack, pool};
 
-use super::super::context::Context;
+use super::super::context::PassContext;
 use super::super::norm::totals;
 use super::super::scratch::Scratch;
-use super::super::tensors::Tensors;
-use super::super::unit::Columns;
-use super::{Convolution, Maps, Network, Passing, Pool, Source, Step, Sum, Term};
+use super::super::tensors::NetworkTensors;
+use super::super::unit::Im2col;
+use super::{ConvSource, ConvStep, FusedNetwork, Maps, Passing, PoolStep, SumStep, SumTerm, TrainStep};
 
-impl Network {
+impl FusedNetwork {
     /// A batch in training mode, up to the logits, those of the auxiliary head if asked for.
     pub(super) fn forward(&mut self, images: &[f32], batch: usize, auxiliary: bool) {
         self.workspace.prepare();
@@ -22,14 +22,14 @@ impl Network {
         self.resize(&mut maps, batch);
         let mut profile = std::mem::take(&mut self.profile);
         let (level, parameters, workspace) = (self.level, &self.program.tensors.parameters, &self.workspace);
-        let c = Context { level, parameters, workspace, batch, training: true };
+        let c = PassContext { level, parameters, workspace, batch, training: true };
         let (stem, statistics) = (&mut self.program.stem, &mut self.program.tensors.statistics);
         profile.time("forward, stem", || stem.forward(&c, images, statistics, &mut maps.states[0]));
         for at in 0..self.program.steps.len() {
             let name = match self.program.steps[at] {
-                Step::Convolution(_) => "forward, convolutions",
-                Step::Pool(_) => "forward, pools",
-                Step::Passing(_) | Step::Sum(_) => "forward, sums",
+                TrainStep::Convolution(_) => "forward, convolutions",
+                TrainStep::Pool(_) => "forward, pools",
+                TrainStep::Passing(_) | TrainStep::Sum(_) => "forward, sums",
             };
             profile.time(name, || self.step(&self.context(batch), at, &mut maps));
             profile.time("forward, norms", || self.normalise(at, &maps));
@@ -38,7 +38,7 @@ impl Network {
         self.program.head.forward(&self.program.tensors.parameters, last, batch);
         if let (true, Some((mut head, slot))) = (auxiliary, self.program.auxiliary.take()) {
             let input = self.view(&maps.states, slot);
-            let Tensors { parameters, statistics, .. } = &mut self.program.tensors;
+            let NetworkTensors { parameters, statistics, .. } = &mut self.program.tensors;
             profile.time("forward, auxiliary", || head.forward(parameters, input, batch, statistics));
             self.program.auxiliary = Some((head, slot));
         }
@@ -71,7 +71,7 @@ impl Network {
         }
     }
 
-    pub(super) fn step(&self, c: &Context<'_>, at: usize, maps: &mut Maps) {
+    pub(super) fn step(&self, c: &PassContext<'_>, at: usize, maps: &mut Maps) {
         if self.idles(at) {
             return;
         }
@@ -84,21 +84,21 @@ impl Network {
 
     fn written<'a>(&self, at: usize, maps: &'a mut Maps) -> &'a mut Vec<Pack> {
         match &self.program.steps[at] {
-            Step::Sum(sum) => &mut maps.states[sum.out.buffer],
+            TrainStep::Sum(sum) => &mut maps.states[sum.out.buffer],
             _ => &mut maps.made[at],
         }
     }
 
-    fn compute(&self, c: &Context<'_>, at: usize, maps: &Maps, written: &mut Written) {
+    fn compute(&self, c: &PassContext<'_>, at: usize, maps: &Maps, written: &mut Written) {
         match &self.program.steps[at] {
-            Step::Convolution(convolution) => self.convolve(c, convolution, maps, written),
-            Step::Pool(pool) => self.pool(c, pool, maps, written),
-            Step::Passing(passing) => self.pass(c, at, passing, maps, written),
-            Step::Sum(sum) => self.sum(c, sum, maps, written),
+            TrainStep::Convolution(convolution) => self.convolve(c, convolution, maps, written),
+            TrainStep::Pool(pool) => self.pool(c, pool, maps, written),
+            TrainStep::Passing(passing) => self.pass(c, at, passing, maps, written),
+            TrainStep::Sum(sum) => self.sum(c, sum, maps, written),
         }
     }
 
-    fn convolve(&self, c: &Context<'_>, convolution: &Convolution, maps: &Maps, written: &mut Written) {
+    fn convolve(&self, c: &PassContext<'_>, convolution: &ConvStep, maps: &Maps, written: &mut Written) {
         let unit = &convolution.unit;
         let (len, sums_len) = (unit.output.len(), 2 * unit.output.packs);
         let Written { packs: made, sums } = written;
@@ -120,23 +120,23 @@ impl Network {
     /// What a convolution reads of image `i`: a plain map, or else what is put, rectified and padded, into `scratch.a`.
     pub(super) fn source<'a>(
         &self,
-        c: &Context<'_>,
-        convolution: &Convolution,
+        c: &PassContext<'_>,
+        convolution: &ConvStep,
         maps: &'a Maps,
         i: usize,
         scratch: &mut Scratch,
     ) -> Option<&'a [Pack]> {
-        let Convolution { unit, source, .. } = convolution;
+        let ConvStep { unit, source, .. } = convolution;
         let map = unit.input;
         let (from, Scaling { scale, shift }) = match source {
-            Source::State(slot) => {
+            ConvSource::State(slot) => {
                 let from = self.view(&maps.states, *slot).image(i);
-                if !matches!(unit.columns, Columns::Depthwise(..)) {
+                if !matches!(unit.columns, Im2col::Depthwise(..)) {
                     return Some(from);
                 }
                 (from, &self.program.identity)
             }
-            Source::Normed(before) => {
+            ConvSource::Normed(before) => {
                 (&maps.made[*before][i * map.len()..][..map.len()], self.scaling(*before)?)
             }
         };
@@ -159,13 +159,13 @@ impl Network {
         let [sum, square] = [0, 1].map(|which| totals(&maps.sums[at], 2 * map.packs, which, map.packs));
         norm.train(
             &self.program.tensors.parameters,
-            &Moments::of(sum, square, count),
+            &NormMoments::of(sum, square, count),
             count,
             &mut self.program.tensors.statistics,
         );
     }
 
-    fn pool(&self, c: &Context<'_>, step: &Pool, maps: &Maps, written: &mut Written) {
+    fn pool(&self, c: &PassContext<'_>, step: &PoolStep, maps: &Maps, written: &mut Written) {
         let map = step.map();
         let (len, sums_len) = (map.len(), 4 * map.packs);
         let Written { packs: made, sums } = written;
@@ -180,13 +180,13 @@ impl Network {
             {
                 let (max, average) = if step.maximum { (out, &mut other[..]) } else { (&mut other[..], out) };
                 let (stride, map, source) = (step.stride, step.source.map, source.image(i));
-                c.level.run(pool::Forward { stride, map, source, max, average, sums });
+                c.level.run(pool::PoolForward { stride, map, source, max, average, sums });
             }
         });
     }
 
     /// The sums that the norm of a state needs.
-    fn pass(&self, c: &Context<'_>, at: usize, passing: &Passing, maps: &Maps, written: &mut Written) {
+    fn pass(&self, c: &PassContext<'_>, at: usize, passing: &Passing, maps: &Maps, written: &mut Written) {
         if self.program.norms[at].is_none() {
             return;
         }
@@ -200,11 +200,11 @@ impl Network {
         });
     }
 
-    fn sum(&self, c: &Context<'_>, sum: &Sum, maps: &Maps, written: &mut Written) {
+    fn sum(&self, c: &PassContext<'_>, sum: &SumStep, maps: &Maps, written: &mut Written) {
         let out = sum.out;
-        let idles = |term: &&Term| matches!(term, Term::Made(step) if self.idles(*step));
-        let terms: Vec<Term> = sum.terms.iter().filter(|term| !idles(term)).copied().collect();
-        let dropped = |term: &Term| matches!(term, Term::Made(step) if !self.factors[*step].is_empty());
+        let idles = |term: &&SumTerm| matches!(term, SumTerm::Made(step) if self.idles(*step));
+        let terms: Vec<SumTerm> = sum.terms.iter().filter(|term| !idles(term)).copied().collect();
+        let dropped = |term: &SumTerm| matches!(term, SumTerm::Made(step) if !self.factors[*step].is_empty());
         let dropped = !self.mixes && terms.iter().any(dropped);
         let factor = |step: usize| if self.mixes { self.factors[step].first().copied() } else { None };
         let whole = self.weights(sum.out.map.packs, &terms, |step| factor(step).unwrap_or(1.0));
@@ -214,13 +214,13 @@ impl Network {
                 let own = dropped.then(|| self.weights(out.map.packs, &terms, |step| self.factor(step, i)));
                 let (scales, bias) = own.as_ref().unwrap_or(&whole);
                 let (to, others) = Split::of(state, out.offset..out.offset + out.map.len());
-                let of = |(term, scale): (&Term, _)| {
+                let of = |(term, scale): (&SumTerm, _)| {
                     let map = match self.read(*term) {
-                        Term::Made(step) => &maps.made[step][i * out.map.len()..][..out.map.len()],
-                        Term::State(from) if from.buffer == out.buffer => {
+                        SumTerm::Made(step) => &maps.made[step][i * out.map.len()..][..out.map.len()],
+                        SumTerm::State(from) if from.buffer == out.buffer => {
                             others.get(from.offset..from.offset + from.map.len())
                         }
-                        Term::State(from) => self.view(&maps.states, from).image(i),
+                        SumTerm::State(from) => self.view(&maps.states, from).image(i),
                     };
                     Addend { scale, map }
                 };
@@ -232,13 +232,13 @@ impl Network {
     }
 
     /// What a term's map is read from: a state that is passed on is still where it was.
-    fn read(&self, term: Term) -> Term {
+    fn read(&self, term: SumTerm) -> SumTerm {
         match term {
-            Term::Made(step) => match &self.program.steps[step] {
-                Step::Passing(passing) => Term::State(passing.source),
+            SumTerm::Made(step) => match &self.program.steps[step] {
+                TrainStep::Passing(passing) => SumTerm::State(passing.source),
                 _ => term,
             },
-            Term::State(_) => term,
+            SumTerm::State(_) => term,
         }
     }
 
@@ -246,12 +246,12 @@ impl Network {
     fn weights(
         &self,
         packs: usize,
-        terms: &[Term],
+        terms: &[SumTerm],
         factor: impl Fn(usize) -> f32,
     ) -> (Vec<Vec<Pack>>, Vec<Pack>) {
         let mut bias = vec![Pack::ZERO; packs];
-        let scale = |term: &Term| {
-            let Term::Made(step) = *term else { return vec![Pack::ONE; packs] };
+        let scale = |term: &SumTerm| {
+            let SumTerm::Made(step) = *term else { return vec![Pack::ONE; packs] };
             let factor = factor(step);
             let Some(Scaling { scale, shift }) = self.scaling(step) else {
                 return vec![Pack([factor; LANES]); packs];

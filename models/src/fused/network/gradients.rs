@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::kernels::blocked::Pack;
 
-use super::Slot;
+use super::MapSlot;
 
 /// By buffer.
 #[derive(Default)]
@@ -35,7 +35,7 @@ impl StateGradients {
     }
 
     /// Makes ready to write to a slot; whether the writer is to add to what is there, else it sets all of it.
-    pub(super) fn claim(&mut self, slot: Slot, batch: usize) -> bool {
+    pub(super) fn claim(&mut self, slot: MapSlot, batch: usize) -> bool {
         let range = slot.offset..slot.offset + slot.map.len();
         self.open(slot.buffer, batch);
         let missing = self.missing(slot.buffer, &range);
@@ -48,7 +48,7 @@ impl StateGradients {
     }
 
     /// Makes ready to read all of a slot: zeros where nobody has written.
-    pub(super) fn settle(&mut self, slot: Slot, batch: usize) {
+    pub(super) fn settle(&mut self, slot: MapSlot, batch: usize) {
         let range = slot.offset..slot.offset + slot.map.len();
         self.settle_range(slot.buffer, range, batch);
     }
@@ -111,11 +111,11 @@ impl StateGradients {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::blocked::{Channels, Map};
+    use crate::kernels::blocked::{Channels, MapSize};
 
-    fn slot(offset: usize, height: usize) -> Slot {
-        let map = Map { packs: 1, height, width: 1 };
-        Slot { buffer: 0, offset, map, channels: Channels::one(16) }
+    fn slot(offset: usize, height: usize) -> MapSlot {
+        let map = MapSize { packs: 1, height, width: 1 };
+        MapSlot { buffer: 0, offset, map, channels: Channels::one(16) }
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 use crate::Result;
 
-use super::Network;
-use super::backward::Wanted;
+use super::FusedNetwork;
+use super::backward::GradRequest;
 
-impl Network {
+impl FusedNetwork {
     /// The gradient of the sum of all logits by the pixels of a batch `[N, C, H, W]`, in training mode. Moves the running statistics.
     ///
     /// # Errors
@@ -18,7 +18,7 @@ impl Network {
             self.forward(images, batch, false);
             self.program.head.logits.fill(1.0);
             let mut unwanted = self.take_unwanted();
-            self.backward_to(images, batch, false, &mut unwanted, Wanted::Pixels(&mut pixels));
+            self.backward_to(images, batch, false, &mut unwanted, GradRequest::Pixels(&mut pixels));
             self.unwanted = unwanted;
         });
         Ok(pixels)

@@ -5,16 +5,16 @@ use crate::kernels::blocked::Level;
 use crate::{Error, Result};
 
 use super::super::parameters::Gradients;
-use super::backward::Wanted;
-use super::{Network, Precision};
+use super::backward::GradRequest;
+use super::{FusedNetwork, Precision};
 
-impl Network {
+impl FusedNetwork {
     /// For a graph in which the weights of a mixture multiply `paths`, each read by one sum.
     ///
     /// # Errors
     /// As [`new`](Self::new).
-    pub fn mixed(graph: &Graph, paths: &[Value]) -> std::result::Result<Network, String> {
-        Network::compiled(graph, paths, Level::best())
+    pub fn mixed(graph: &Graph, paths: &[Value]) -> std::result::Result<FusedNetwork, String> {
+        FusedNetwork::compiled(graph, paths, Level::best())
     }
 
     /// [`descend`](Self::descend) of the mixture; its weights' gradients come third, in the order of the paths. A path of weight 0
@@ -38,7 +38,7 @@ impl Network {
                 self.backward(images, batch, false);
             } else {
                 let mut unwanted = self.take_unwanted();
-                self.backward_to(images, batch, false, &mut unwanted, Wanted::Nothing);
+                self.backward_to(images, batch, false, &mut unwanted, GradRequest::Nothing);
                 self.unwanted = unwanted;
             }
             (loss, correct)

@@ -15,150 +15,150 @@ mod pairs;
 mod plan;
 
 use crate::graph::{Graph, Value};
-use crate::kernels::blocked::{Channels, Level, Map, Pack};
+use crate::kernels::blocked::{Channels, Level, MapSize, Pack};
 use crate::{Error, Result, Trainable, Weights};
 
-use super::context::{Context, Profile};
+use super::context::{PassContext, Profile};
 use super::parameters::Gradients;
 use super::scratch::Workspace;
-use super::tensors::Tensors;
+use super::tensors::NetworkTensors;
 use super::unit::Unit;
-use super::view::{Place, View};
+use super::view::{BufferOffset, MapView};
 pub use codes::{Codes, Rooms};
 use compile::{Program, compile};
 pub use evaluate::Prediction;
 use gradients::StateGradients;
-use plan::Plan;
+use plan::EvalPlan;
 pub use plan::Precision;
 
 /// Where a map lies.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-struct Slot {
+struct MapSlot {
     buffer: usize,
     /// Packs of the image before it.
     offset: usize,
-    map: Map,
+    map: MapSize,
     channels: Channels,
 }
 
 /// What a convolution reads.
-enum Source {
-    State(Slot),
+enum ConvSource {
+    State(MapSlot),
     /// Another convolution's output, normalised and rectified.
     Normed(usize),
 }
 
 /// Who reads a convolution, and so where the gradient of its normalised output is.
 #[derive(Copy, Clone)]
-enum Target {
+enum ConvTarget {
     /// A sum, written here.
-    State(Slot),
+    State(MapSlot),
     /// Another convolution, which leaves the gradient where its own output was.
     Next(usize),
     /// An output that only operations without weights forget (`none`): it is never made.
     Nobody,
 }
 
-struct Convolution {
+struct ConvStep {
     unit: Unit,
-    source: Source,
-    target: Target,
+    source: ConvSource,
+    target: ConvTarget,
 }
 
-struct Pool {
+struct PoolStep {
     maximum: bool,
     stride: usize,
-    source: Slot,
-    target: Target,
+    source: MapSlot,
+    target: ConvTarget,
 }
 
-impl Pool {
+impl PoolStep {
     /// The size of the output.
-    fn map(&self) -> Map {
+    fn map(&self) -> MapSize {
         self.source.map.strided(self.stride)
     }
 }
 
 /// A state passed on, through a norm or under a factor of its own.
 struct Passing {
-    source: Slot,
-    target: Target,
+    source: MapSlot,
+    target: ConvTarget,
 }
 
 #[derive(Copy, Clone, Debug)]
-enum Term {
+enum SumTerm {
     /// A convolution, normalised, a pool, or a state passed on.
     Made(usize),
-    State(Slot),
+    State(MapSlot),
 }
 
-struct Sum {
-    terms: Vec<Term>,
-    out: Slot,
+struct SumStep {
+    terms: Vec<SumTerm>,
+    out: MapSlot,
 }
 
-enum Step {
-    Convolution(Convolution),
-    Pool(Pool),
+enum TrainStep {
+    Convolution(ConvStep),
+    Pool(PoolStep),
     Passing(Passing),
-    Sum(Sum),
+    Sum(SumStep),
 }
 
-impl Step {
+impl TrainStep {
     /// Whether it makes a part of a buffer, or a term of one.
     fn makes(&self, buffer: usize) -> bool {
         match self {
-            Step::Sum(sum) => sum.out.buffer == buffer,
-            _ => matches!(self.target(), Some(Target::State(slot)) if slot.buffer == buffer),
+            TrainStep::Sum(sum) => sum.out.buffer == buffer,
+            _ => matches!(self.target(), Some(ConvTarget::State(slot)) if slot.buffer == buffer),
         }
     }
 
     /// Who reads what it makes; a sum is a state itself.
-    fn target(&self) -> Option<Target> {
+    fn target(&self) -> Option<ConvTarget> {
         match self {
-            Step::Convolution(c) => Some(c.target),
-            Step::Pool(pool) => Some(pool.target),
-            Step::Passing(passing) => Some(passing.target),
-            Step::Sum(_) => None,
+            TrainStep::Convolution(c) => Some(c.target),
+            TrainStep::Pool(pool) => Some(pool.target),
+            TrainStep::Passing(passing) => Some(passing.target),
+            TrainStep::Sum(_) => None,
         }
     }
 
     /// What its norm has before it.
-    fn output(&self) -> Map {
+    fn output(&self) -> MapSize {
         match self {
-            Step::Convolution(c) => c.unit.output,
-            Step::Pool(pool) => pool.map(),
-            Step::Passing(passing) => passing.source.map,
-            Step::Sum(sum) => sum.out.map,
+            TrainStep::Convolution(c) => c.unit.output,
+            TrainStep::Pool(pool) => pool.map(),
+            TrainStep::Passing(passing) => passing.source.map,
+            TrainStep::Sum(sum) => sum.out.map,
         }
     }
 
     /// Packs of an image of what it makes before its norm.
     fn made(&self) -> usize {
         match self {
-            Step::Sum(_) | Step::Passing(_) => 0,
-            Step::Pool(pool) => pool.map().len(),
-            Step::Convolution(c) => c.unit.output.len(),
+            TrainStep::Sum(_) | TrainStep::Passing(_) => 0,
+            TrainStep::Pool(pool) => pool.map().len(),
+            TrainStep::Convolution(c) => c.unit.output.len(),
         }
     }
 
     /// Packs of an image of the sums it leaves.
     fn sums(&self) -> usize {
         match self {
-            Step::Sum(_) => 0,
+            TrainStep::Sum(_) => 0,
             // The kernel makes both pools.
-            Step::Pool(pool) => 4 * pool.map().packs,
-            Step::Convolution(_) | Step::Passing(_) => 2 * self.output().packs,
+            TrainStep::Pool(pool) => 4 * pool.map().packs,
+            TrainStep::Convolution(_) | TrainStep::Passing(_) => 2 * self.output().packs,
         }
     }
 
     /// Blocks of what it reads.
     fn packs(&self) -> usize {
         match self {
-            Step::Sum(sum) => sum.out.map.packs,
-            Step::Pool(pool) => pool.source.map.packs,
-            Step::Passing(passing) => passing.source.map.packs,
-            Step::Convolution(c) => c.unit.input.packs,
+            TrainStep::Sum(sum) => sum.out.map.packs,
+            TrainStep::Pool(pool) => pool.source.map.packs,
+            TrainStep::Passing(passing) => passing.source.map.packs,
+            TrainStep::Convolution(c) => c.unit.input.packs,
         }
     }
 }
@@ -188,7 +188,7 @@ pub struct Regularisers<'a> {
 }
 
 /// A classifier `[N, C, H, W] -> [N, classes]`, with weights.
-pub struct Network {
+pub struct FusedNetwork {
     level: Level,
     program: Program,
     maps: Maps,
@@ -204,14 +204,14 @@ pub struct Network {
     unwanted: Gradients,
     profile: Profile,
     /// Of evaluation, as last settled.
-    plan: Option<Plan>,
+    plan: Option<EvalPlan>,
 }
 
-impl Network {
+impl FusedNetwork {
     /// For a graph of the kinds of operation that the spaces have, weights zero; or why there is no fast form of the
     /// graph, which runs on the [`Executor`](crate::Executor) then.
-    pub fn new(graph: &Graph) -> std::result::Result<Network, String> {
-        Network::with_level(graph, Level::best())
+    pub fn new(graph: &Graph) -> std::result::Result<FusedNetwork, String> {
+        FusedNetwork::with_level(graph, Level::best())
     }
 
     /// With these weights, ready to [`infer`](Self::infer); or why the graph has no fast form.
@@ -222,8 +222,8 @@ impl Network {
         graph: &Graph,
         weights: &Weights,
         precision: Precision,
-    ) -> Result<std::result::Result<Network, String>> {
-        let mut network = match Network::new(graph) {
+    ) -> Result<std::result::Result<FusedNetwork, String>> {
+        let mut network = match FusedNetwork::new(graph) {
             Ok(network) => network,
             Err(reason) => return Ok(Err(reason)),
         };
@@ -236,16 +236,16 @@ impl Network {
     ///
     /// # Errors
     /// As [`new`](Self::new).
-    pub fn for_training(network: &Trainable) -> std::result::Result<Network, String> {
-        Network::compiled(&network.graph, &network.paths, Level::best())
+    pub fn for_training(network: &Trainable) -> std::result::Result<FusedNetwork, String> {
+        FusedNetwork::compiled(&network.graph, &network.paths, Level::best())
     }
 
     /// The same as [`new`](Self::new), for given instructions.
-    pub fn with_level(graph: &Graph, level: Level) -> std::result::Result<Network, String> {
-        Network::compiled(graph, &[], level)
+    pub fn with_level(graph: &Graph, level: Level) -> std::result::Result<FusedNetwork, String> {
+        FusedNetwork::compiled(graph, &[], level)
     }
 
-    fn compiled(graph: &Graph, paths: &[Value], level: Level) -> std::result::Result<Network, String> {
+    fn compiled(graph: &Graph, paths: &[Value], level: Level) -> std::result::Result<FusedNetwork, String> {
         let program = compile(graph, paths)?;
         let factors = vec![Vec::new(); program.steps.len()];
         let (mixes, slopes, unwanted) = (false, vec![0.0; program.steps.len()], Gradients::default());
@@ -253,7 +253,7 @@ impl Network {
         let (maps, workspace) = (Maps::default(), Workspace::default());
         let profile = Profile::default();
         let plan = None;
-        Ok(Network {
+        Ok(FusedNetwork {
             level,
             program,
             maps,
@@ -269,12 +269,12 @@ impl Network {
     }
 
     /// Parameters, statistics, and the gradients of the last [`descend`](Self::descend).
-    pub fn tensors(&self) -> &Tensors {
+    pub fn tensors(&self) -> &NetworkTensors {
         &self.program.tensors
     }
 
     /// The same, to change; the network is no longer settled.
-    pub fn tensors_mut(&mut self) -> &mut Tensors {
+    pub fn tensors_mut(&mut self) -> &mut NetworkTensors {
         self.plan = None;
         &mut self.program.tensors
     }
@@ -355,7 +355,7 @@ impl Network {
 
     /// Whether a step has no part in a pass: nobody reads it, or a mixture gives it no weight.
     fn idles(&self, at: usize) -> bool {
-        let unread = matches!(self.program.steps[at].target(), Some(Target::Nobody));
+        let unread = matches!(self.program.steps[at].target(), Some(ConvTarget::Nobody));
         unread || (self.mixes && self.factors[at].first() == Some(&0.0))
     }
 
@@ -381,13 +381,13 @@ impl Network {
         Ok(images.len() / image)
     }
 
-    fn context(&self, batch: usize) -> Context<'_> {
+    fn context(&self, batch: usize) -> PassContext<'_> {
         let (parameters, workspace) = (&self.program.tensors.parameters, &self.workspace);
-        Context { level: self.level, parameters, workspace, batch, training: true }
+        PassContext { level: self.level, parameters, workspace, batch, training: true }
     }
 
-    fn view<'a>(&self, states: &'a [Vec<Pack>], slot: Slot) -> View<'a> {
-        let place = Place { image: self.program.images[slot.buffer], offset: slot.offset };
-        View { packs: &states[slot.buffer], place, map: slot.map }
+    fn view<'a>(&self, states: &'a [Vec<Pack>], slot: MapSlot) -> MapView<'a> {
+        let place = BufferOffset { image: self.program.images[slot.buffer], offset: slot.offset };
+        MapView { packs: &states[slot.buffer], place, map: slot.map }
     }
 }

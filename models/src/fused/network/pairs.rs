@@ -2,26 +2,26 @@
 
 use crate::kernels::blocked::Pack;
 
-use super::super::context::Context;
+use super::super::context::PassContext;
 use super::forward::Split;
 use super::gradients::StateGradients;
-use super::{Network, Slot};
+use super::{FusedNetwork, MapSlot};
 
-impl Network {
+impl FusedNetwork {
     /// The gradients of a slot to write to and of one to read, cut by chunks; and whether to add to what is in the first
     /// rather than set it.
     pub(super) fn pairs<'a>(
         &self,
-        c: &Context<'_>,
+        c: &PassContext<'_>,
         gradients: &'a mut StateGradients,
-        write: Option<Slot>,
-        read: Option<Slot>,
-    ) -> (Vec<Pair<'a>>, bool) {
+        write: Option<MapSlot>,
+        read: Option<MapSlot>,
+    ) -> (Vec<GradientPair<'a>>, bool) {
         if let Some(read) = read {
             gradients.settle(read, c.batch);
         }
         let add = write.is_some_and(|write| gradients.claim(write, c.batch));
-        let image = |slot: Option<Slot>| slot.map_or(0, |s| self.program.images[s.buffer]);
+        let image = |slot: Option<MapSlot>| slot.map_or(0, |s| self.program.images[s.buffer]);
         let same = match (write, read) {
             (Some(write), Some(read)) => write.buffer == read.buffer,
             _ => false,
@@ -41,7 +41,7 @@ impl Network {
             .map(|(chunk, writing)| {
                 let images = c.images(chunk);
                 let reading = &reading[images.start * len..images.end * len];
-                Pair { writing, reading, write, read, same, image: [image(write), image(read)] }
+                GradientPair { writing, reading, write, read, same, image: [image(write), image(read)] }
             })
             .collect();
         (pairs, add)
@@ -49,20 +49,20 @@ impl Network {
 }
 
 /// A chunk's gradients: of a slot to write to, and of one to read, maybe in the same buffer.
-pub(super) struct Pair<'a> {
+pub(super) struct GradientPair<'a> {
     writing: &'a mut [Pack],
     reading: &'a [Pack],
-    write: Option<Slot>,
-    read: Option<Slot>,
+    write: Option<MapSlot>,
+    read: Option<MapSlot>,
     same: bool,
     /// Packs of an image.
     image: [usize; 2],
 }
 
-impl Pair<'_> {
+impl GradientPair<'_> {
     /// Those of the chunk's image `index`; what is not asked for is empty.
     pub(super) fn of(&mut self, index: usize) -> (&mut [Pack], &[Pack]) {
-        let range = |slot: Option<Slot>| slot.map_or(0..0, |s| s.offset..s.offset + s.map.len());
+        let range = |slot: Option<MapSlot>| slot.map_or(0..0, |s| s.offset..s.offset + s.map.len());
         let image = &mut self.writing[index * self.image[0]..][..self.image[0]];
         let (out, others) = Split::of(image, range(self.write));
         let read = match self.same {

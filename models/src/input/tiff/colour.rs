@@ -1,7 +1,7 @@
 //! Values of samples to 8-bit RGB, or RGBA where the file has alpha.
 
 use super::directory::{self as tag, Directory};
-use super::layout::{Alpha, Format, Layout, Meaning};
+use super::layout::{Alpha, Photometric, SampleFormat, TiffLayout};
 use super::{malformed, unread};
 use crate::Result;
 
@@ -10,7 +10,7 @@ const WHITE: u32 = 65535;
 
 /// Converts rows of values to colours.
 pub(super) struct Colours {
-    meaning: Meaning,
+    meaning: Photometric,
     alpha: Option<Alpha>,
     samples: usize,
     scale: Scale,
@@ -40,13 +40,13 @@ struct YCbCr {
 impl Colours {
     /// # Errors
     /// A palette with too few colours.
-    pub(super) fn new(directory: &Directory, layout: &Layout) -> Result<Self> {
+    pub(super) fn new(directory: &Directory, layout: &TiffLayout) -> Result<Self> {
         let scale = match layout.format {
-            Format::Float => Scale::White(1.0),
-            Format::Unsigned | Format::Signed => Scale::Bits(layout.bits),
+            SampleFormat::Float => Scale::White(1.0),
+            SampleFormat::Unsigned | SampleFormat::Signed => Scale::Bits(layout.bits),
         };
         let mut palette = Vec::new();
-        if layout.meaning == Meaning::Palette {
+        if layout.meaning == Photometric::Palette {
             let map = directory.numbers(tag::COLOUR_MAP)?;
             let count = 1usize << layout.bits;
             if map.len() < 3 * count {
@@ -78,7 +78,7 @@ impl Colours {
     /// Converts `[width, samples]` values to `[width, 3]` or `[width, 4]` bytes. `values` may be longer.
     pub(super) fn row(&mut self, values: &[u64], out: &mut [u8]) {
         let channels = if self.alpha.is_some() { 4 } else { 3 };
-        if let (Meaning::Rgb, Scale::Bits(8), 3, 3) = (self.meaning, self.scale, self.samples, channels) {
+        if let (Photometric::Rgb, Scale::Bits(8), 3, 3) = (self.meaning, self.scale, self.samples, channels) {
             out.iter_mut().zip(values).for_each(|(out, &value)| *out = value as u8);
             return;
         }
@@ -98,18 +98,18 @@ impl Colours {
     /// Levels of red, green and blue.
     fn colour(&mut self, pixel: &[u64]) -> [u32; 3] {
         match self.meaning {
-            Meaning::Palette => self.palette[pixel[0] as usize],
-            Meaning::BlackIsZero => [self.seen(pixel[0]); 3],
-            Meaning::WhiteIsZero => [WHITE - self.seen(pixel[0]); 3],
-            Meaning::Rgb => [self.seen(pixel[0]), self.seen(pixel[1]), self.seen(pixel[2])],
-            Meaning::Cmyk => {
+            Photometric::Palette => self.palette[pixel[0] as usize],
+            Photometric::BlackIsZero => [self.seen(pixel[0]); 3],
+            Photometric::WhiteIsZero => [WHITE - self.seen(pixel[0]); 3],
+            Photometric::Rgb => [self.seen(pixel[0]), self.seen(pixel[1]), self.seen(pixel[2])],
+            Photometric::Cmyk => {
                 let paper = WHITE - self.seen(pixel[3]);
                 [0, 1, 2].map(|c| {
                     let left = u64::from(WHITE - self.seen(pixel[c])) * u64::from(paper);
                     (left / u64::from(WHITE)) as u32
                 })
             }
-            Meaning::YCbCr => {
+            Photometric::YCbCr => {
                 let levels = [0, 1, 2].map(|c| self.seen(pixel[c]));
                 self.ycbcr.rgb(levels)
             }

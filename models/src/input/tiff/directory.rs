@@ -42,11 +42,11 @@ const MOST_VALUES: u64 = 1 << 22;
 pub(super) struct Directory<'a> {
     bytes: &'a [u8],
     big_endian: bool,
-    entries: Vec<Entry>,
+    entries: Vec<DirectoryEntry>,
 }
 
 /// An entry: its tag, its type, and where its values are.
-struct Entry {
+struct DirectoryEntry {
     tag: u16,
     kind: u16,
     values: Range<u64>,
@@ -82,7 +82,11 @@ impl<'a> Directory<'a> {
                 place = directory.unsigned(place, offset)?;
             }
             if size > 0 {
-                directory.entries.push(Entry { tag, kind, values: place..place.saturating_add(length) });
+                directory.entries.push(DirectoryEntry {
+                    tag,
+                    kind,
+                    values: place..place.saturating_add(length),
+                });
             }
         }
         Ok(directory)
@@ -113,7 +117,7 @@ impl<'a> Directory<'a> {
         Ok(self.unsigned(at, 2)? as u16)
     }
 
-    fn entry(&self, tag: u16) -> Option<&Entry> {
+    fn entry(&self, tag: u16) -> Option<&DirectoryEntry> {
         self.entries.iter().find(|entry| entry.tag == tag)
     }
 

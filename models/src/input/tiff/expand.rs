@@ -10,7 +10,7 @@ use jpeg_decoder::ColorTransform;
 use weezl::{BitOrder, decode::Configuration};
 
 use super::directory::{self as tag, Directory};
-use super::layout::{Compression, Layout};
+use super::layout::{Compression, TiffLayout};
 use super::{malformed, truncated, unread};
 use crate::Result;
 use crate::input::jpeg::Structure;
@@ -23,7 +23,7 @@ use crate::input::jpeg::Structure;
 pub(super) fn planes(
     bytes: &[u8],
     directory: &Directory,
-    layout: &Layout,
+    layout: &TiffLayout,
     cell: [usize; 2],
 ) -> Result<Vec<Vec<u8>>> {
     (0..layout.planes()).map(|plane| expanded(bytes, directory, layout, plane, cell)).collect()
@@ -32,7 +32,7 @@ pub(super) fn planes(
 fn expanded(
     bytes: &[u8],
     directory: &Directory,
-    layout: &Layout,
+    layout: &TiffLayout,
     plane: usize,
     cell: [usize; 2],
 ) -> Result<Vec<u8>> {
@@ -168,7 +168,7 @@ fn group4(stored: &[u8], width: usize, rows: usize) -> Vec<u8> {
 }
 
 /// A JPEG of a strip or tile, with the tables that all of them share.
-fn jpeg(stored: &[u8], directory: &Directory, layout: &Layout, rows: usize) -> Result<Vec<u8>> {
+fn jpeg(stored: &[u8], directory: &Directory, layout: &TiffLayout, rows: usize) -> Result<Vec<u8>> {
     let tables = directory.raw(tag::JPEG_TABLES)?.unwrap_or_default();
     let tables = tables.strip_suffix(b"\xff\xd9").unwrap_or(tables);
     let whole = match (tables.is_empty(), stored) {
@@ -222,7 +222,7 @@ fn jpeg(stored: &[u8], directory: &Directory, layout: &Layout, rows: usize) -> R
 }
 
 /// YCbCr of 8 bits whose differences are stored once for a block of pixels, to three samples a pixel.
-fn upsampled(stored: &[u8], layout: &Layout, rows: usize) -> Vec<u8> {
+fn upsampled(stored: &[u8], layout: &TiffLayout, rows: usize) -> Vec<u8> {
     let [across, down] = layout.subsampling;
     let (width, unit) = (layout.chunk[0], across * down + 2);
     let blocks = width.div_ceil(across);

@@ -9,7 +9,7 @@ use crate::{Error, Result};
 
 /// What a sample is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
+pub(super) enum SampleFormat {
     Unsigned,
     Signed,
     Float,
@@ -29,7 +29,7 @@ pub(super) enum Compression {
 
 /// What the samples of a pixel mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Meaning {
+pub(super) enum Photometric {
     WhiteIsZero,
     BlackIsZero,
     Rgb,
@@ -56,15 +56,15 @@ pub(super) struct Alpha {
 
 /// The way in which pixels are stored.
 #[derive(Debug)]
-pub(super) struct Layout {
+pub(super) struct TiffLayout {
     pub(super) width: usize,
     pub(super) height: usize,
     /// Samples of a pixel, with alpha and others that have no meaning.
     pub(super) samples: usize,
     /// Bits of a sample, 1 to 64.
     pub(super) bits: u32,
-    pub(super) format: Format,
-    pub(super) meaning: Meaning,
+    pub(super) format: SampleFormat,
+    pub(super) meaning: Photometric,
     pub(super) compression: Compression,
     pub(super) predictor: Predictor,
     pub(super) alpha: Option<Alpha>,
@@ -83,7 +83,7 @@ pub(super) struct Layout {
     chunks: Vec<Range<u64>>,
 }
 
-impl Layout {
+impl TiffLayout {
     /// # Errors
     /// A size beyond `limits`, tags that contradict each other, and what is not read.
     pub(super) fn read(directory: &Directory, limits: &Limits) -> Result<Self> {
@@ -112,26 +112,28 @@ impl Layout {
             return Err(unread("samples of different numbers of bits"));
         }
         let format = match formats.first().copied().unwrap_or(1) {
-            1 | 4 => Format::Unsigned,
-            2 => Format::Signed,
-            3 => Format::Float,
+            1 | 4 => SampleFormat::Unsigned,
+            2 => SampleFormat::Signed,
+            3 => SampleFormat::Float,
             _ => return Err(unread("complex numbers")),
         };
         match (format, bits) {
-            (Format::Unsigned, 1..=32 | 64)
-            | (Format::Signed, 16 | 32 | 64)
-            | (Format::Float, 16 | 32 | 64) => {}
-            (Format::Signed, 8) => {
+            (SampleFormat::Unsigned, 1..=32 | 64)
+            | (SampleFormat::Signed, 16 | 32 | 64)
+            | (SampleFormat::Float, 16 | 32 | 64) => {}
+            (SampleFormat::Signed, 8) => {
                 return Err(unread("signed 8-bit integers, whose black is not defined"));
             }
-            (Format::Signed, _) => return Err(unread(format_args!("signed integers of {bits} bits"))),
-            (Format::Float, _) => return Err(unread(format_args!("floating-point values of {bits} bits"))),
-            (Format::Unsigned, _) => return Err(unread(format_args!("samples of {bits} bits"))),
+            (SampleFormat::Signed, _) => return Err(unread(format_args!("signed integers of {bits} bits"))),
+            (SampleFormat::Float, _) => {
+                return Err(unread(format_args!("floating-point values of {bits} bits")));
+            }
+            (SampleFormat::Unsigned, _) => return Err(unread(format_args!("samples of {bits} bits"))),
         }
-        if meaning == Meaning::Palette && (bits > 16 || format != Format::Unsigned) {
+        if meaning == Photometric::Palette && (bits > 16 || format != SampleFormat::Unsigned) {
             return Err(unread(format_args!("a palette and {bits} bits")));
         }
-        if meaning == Meaning::Cmyk && number(tag::INK_SET, 1)? != 1 {
+        if meaning == Photometric::Cmyk && number(tag::INK_SET, 1)? != 1 {
             return Err(unread("inks other than cyan, magenta, yellow and black"));
         }
         let alpha = alpha(meaning, samples as usize, &extra)?;
@@ -140,10 +142,10 @@ impl Layout {
             _ if !matches!(compression, Compression::Lzw | Compression::Deflate) => Predictor::None,
             1 => Predictor::None,
             2 => Predictor::Left,
-            3 if format == Format::Float => Predictor::Float,
+            3 if format == SampleFormat::Float => Predictor::Float,
             other => return Err(unread(format_args!("predictor {other}"))),
         };
-        let mut layout = Layout {
+        let mut layout = TiffLayout {
             width: width as usize,
             height: height as usize,
             samples: samples as usize,
@@ -170,14 +172,14 @@ impl Layout {
                 return Err(unread(format_args!("JPEG compression of {bits} bits a sample")));
             }
             // The JPEG decoder converts the colours.
-            layout.jpeg_colours = meaning == Meaning::YCbCr && !layout.planar;
-            layout.meaning = if layout.jpeg_colours { Meaning::Rgb } else { meaning };
+            layout.jpeg_colours = meaning == Photometric::YCbCr && !layout.planar;
+            layout.meaning = if layout.jpeg_colours { Photometric::Rgb } else { meaning };
         }
         Ok(layout)
     }
 
     fn subsample(&mut self, directory: &Directory) -> Result<()> {
-        if self.meaning != Meaning::YCbCr || self.compression == Compression::Jpeg {
+        if self.meaning != Photometric::YCbCr || self.compression == Compression::Jpeg {
             return Ok(());
         }
         self.subsampling = match directory.numbers(tag::YCBCR_SUBSAMPLING)?[..] {
@@ -328,14 +330,14 @@ fn compression_of(code: u64) -> Result<Compression> {
     })
 }
 
-fn meaning_of(photometric: u64) -> Result<Meaning> {
+fn meaning_of(photometric: u64) -> Result<Photometric> {
     Ok(match photometric {
-        0 => Meaning::WhiteIsZero,
-        1 => Meaning::BlackIsZero,
-        2 => Meaning::Rgb,
-        3 => Meaning::Palette,
-        5 => Meaning::Cmyk,
-        6 => Meaning::YCbCr,
+        0 => Photometric::WhiteIsZero,
+        1 => Photometric::BlackIsZero,
+        2 => Photometric::Rgb,
+        3 => Photometric::Palette,
+        5 => Photometric::Cmyk,
+        6 => Photometric::YCbCr,
         4 => return Err(unread("a transparency mask alone")),
         8..=10 => return Err(unread("CIE L*a*b* colours")),
         32844 | 32845 => return Err(unread("LogLuv colours")),
@@ -346,11 +348,11 @@ fn meaning_of(photometric: u64) -> Result<Meaning> {
 
 /// Finds alpha among the samples that have no colour. RGB and one more sample without a word about it is RGBA, as
 /// Pillow and libtiff take it.
-fn alpha(meaning: Meaning, samples: usize, extra: &[u64]) -> Result<Option<Alpha>> {
+fn alpha(meaning: Photometric, samples: usize, extra: &[u64]) -> Result<Option<Alpha>> {
     let colours = match meaning {
-        Meaning::WhiteIsZero | Meaning::BlackIsZero | Meaning::Palette => 1,
-        Meaning::Rgb | Meaning::YCbCr => 3,
-        Meaning::Cmyk => 4,
+        Photometric::WhiteIsZero | Photometric::BlackIsZero | Photometric::Palette => 1,
+        Photometric::Rgb | Photometric::YCbCr => 3,
+        Photometric::Cmyk => 4,
     };
     if samples < colours {
         return Err(malformed(format!("{samples} samples for each pixel, expected {colours} or more")));
@@ -359,7 +361,7 @@ fn alpha(meaning: Meaning, samples: usize, extra: &[u64]) -> Result<Option<Alpha
     if colours == 1 && samples > 2 && unnamed {
         return Err(unread(format_args!("{samples} bands of unknown meaning")));
     }
-    let kinds = if extra.is_empty() && meaning == Meaning::Rgb { &[2] } else { extra };
+    let kinds = if extra.is_empty() && meaning == Photometric::Rgb { &[2] } else { extra };
     let found = kinds.iter().take(samples - colours).position(|&kind| kind == 1 || kind == 2 || kind == 999);
     Ok(found.map(|i| Alpha { sample: colours + i, premultiplied: kinds[i] == 1 }))
 }

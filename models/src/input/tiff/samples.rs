@@ -1,10 +1,10 @@
 //! Bytes of an expanded strip or tile to the values of its samples: packed bits, byte order, predictors.
 
-use super::layout::{Format, Layout, Predictor};
+use super::layout::{Predictor, SampleFormat, TiffLayout};
 
 /// The rows of a strip or tile.
-pub(super) struct Rows<'a> {
-    layout: &'a Layout,
+pub(super) struct StripRows<'a> {
+    layout: &'a TiffLayout,
     /// Expanded bytes, by plane.
     planes: Vec<Vec<u8>>,
     /// Values of a row of one plane.
@@ -13,9 +13,9 @@ pub(super) struct Rows<'a> {
     values: Vec<u64>,
 }
 
-impl<'a> Rows<'a> {
-    pub(super) fn new(layout: &'a Layout, planes: Vec<Vec<u8>>) -> Self {
-        Rows { layout, planes, plane: Vec::new(), values: vec![0; layout.chunk[0] * layout.samples] }
+impl<'a> StripRows<'a> {
+    pub(super) fn new(layout: &'a TiffLayout, planes: Vec<Vec<u8>>) -> Self {
+        StripRows { layout, planes, plane: Vec::new(), values: vec![0; layout.chunk[0] * layout.samples] }
     }
 
     /// Values of row `y`, `[chunk width, samples]`: unsigned integers, the lowest signed one being 0, or the bits of
@@ -46,13 +46,13 @@ impl<'a> Rows<'a> {
 }
 
 /// A stored value as [`Rows::next`] gives it.
-fn number(value: u64, layout: &Layout) -> u64 {
+fn number(value: u64, layout: &TiffLayout) -> u64 {
     match (layout.format, layout.bits) {
-        (Format::Unsigned, _) => value,
-        (Format::Signed, bits) => value ^ 1 << (bits - 1),
-        (Format::Float, 16) => half::f16::from_bits(value as u16).to_f64().to_bits(),
-        (Format::Float, 32) => f64::from(f32::from_bits(value as u32)).to_bits(),
-        (Format::Float, _) => value,
+        (SampleFormat::Unsigned, _) => value,
+        (SampleFormat::Signed, bits) => value ^ 1 << (bits - 1),
+        (SampleFormat::Float, 16) => half::f16::from_bits(value as u16).to_f64().to_bits(),
+        (SampleFormat::Float, 32) => f64::from(f32::from_bits(value as u32)).to_bits(),
+        (SampleFormat::Float, _) => value,
     }
 }
 

@@ -7,15 +7,15 @@ mod gradients;
 
 use core::ops::Range;
 
-use super::layout::{HALO, Map};
+use super::layout::{HALO, MapSize};
 use super::simd::{LANES, Lanes, Pack};
-use super::strip::{Columns, Store, Strip};
+use super::strip::{ColumnLoop, Store, Strip};
 
-pub use gradients::{InputGradient, WeightGradient};
+pub use gradients::{DepthwiseWeightGradient, InputGradient};
 
 /// The make of a depthwise convolution.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct Depthwise {
+pub struct DepthwiseShape {
     /// Side of the kernel, 3 or 5.
     pub kernel: usize,
     /// Distance of taps, 1 or 2.
@@ -24,7 +24,7 @@ pub struct Depthwise {
     pub stride: usize,
 }
 
-impl Depthwise {
+impl DepthwiseShape {
     /// Taps of a channel.
     #[inline(always)]
     pub fn taps(self) -> usize {
@@ -65,7 +65,7 @@ use by_shape;
 
 /// One row of results: which taps meet it, and where they and their weights lie.
 #[derive(Copy, Clone)]
-struct Row<'a> {
+struct DepthwiseRow<'a> {
     /// A padded map.
     source: &'a [Pack],
     /// The leftmost tap of the first row of taps, for result 0.
@@ -97,7 +97,7 @@ struct Put<'a> {
 /// Results `x..x + X` of a row.
 #[inline(always)]
 fn tile<L: Lanes, C: Store<L>, const KX: usize, const D: usize, const S: usize, const X: usize>(
-    row: &Row<'_>,
+    row: &DepthwiseRow<'_>,
     x: usize,
     part: usize,
     out: &mut [Pack],
@@ -139,7 +139,7 @@ fn tile<L: Lanes, C: Store<L>, const KX: usize, const D: usize, const S: usize, 
 /// The first `parts` registers of `count` results of a row.
 #[inline(always)]
 fn row_of<L: Lanes, C: Store<L>, const KX: usize, const D: usize, const S: usize>(
-    row: Row<'_>,
+    row: DepthwiseRow<'_>,
     count: usize,
     parts: usize,
     out: &mut [Pack],
@@ -163,11 +163,11 @@ fn row_of<L: Lanes, C: Store<L>, const KX: usize, const D: usize, const S: usize
 }
 
 /// Some rows of the convolution.
-pub struct Forward<'a> {
+pub struct DepthwiseForward<'a> {
     /// The convolution.
-    pub shape: Depthwise,
+    pub shape: DepthwiseShape,
     /// Size of the input.
-    pub map: Map,
+    pub map: MapSize,
     /// The input, padded.
     pub source: &'a [Pack],
     /// `[block][tap]`.
@@ -180,7 +180,7 @@ pub struct Forward<'a> {
     pub out: Strip<'a>,
 }
 
-impl Columns for Forward<'_> {
+impl ColumnLoop for DepthwiseForward<'_> {
     #[inline(always)]
     fn make<L: Lanes, C: Store<L> + Store<L::Half>>(self) {
         by_shape!(self.shape, forward::<L, C>(self))
@@ -189,7 +189,7 @@ impl Columns for Forward<'_> {
 
 #[inline(always)]
 fn forward<L: Lanes, C: Store<L> + Store<L::Half>, const K: usize, const D: usize, const S: usize>(
-    mut k: Forward<'_>,
+    mut k: DepthwiseForward<'_>,
 ) {
     let (wide, height, width) = (k.map.padded_width(), k.map.height, k.map.strided(S).width);
     let reach = k.shape.reach();
@@ -197,7 +197,7 @@ fn forward<L: Lanes, C: Store<L> + Store<L::Half>, const K: usize, const D: usiz
         let (out, place) = k.out.block::<L, C>(block);
         for (y, out) in k.rows.clone().zip(out.chunks_exact_mut(width)) {
             let taps = k.shape.rows(y * S, height);
-            let row = Row {
+            let row = DepthwiseRow {
                 source: k.source,
                 first: (block * height + y * S + taps.start * D - reach) * wide + HALO - reach,
                 step: D * wide,

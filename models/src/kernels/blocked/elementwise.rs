@@ -2,14 +2,14 @@
 
 use core::ops::Range;
 
-use super::layout::{HALO, Map};
+use super::layout::{HALO, MapSize};
 use super::simd::{Kernel, Lanes, Pack};
-use super::strip::{Columns, Store, Strip};
+use super::strip::{ColumnLoop, Store, Strip};
 
 /// `relu(scale * source + shift)` per channel, into a padded map whose borders are zero already.
 pub struct PadRectify<'a> {
     /// Size of the map.
-    pub map: Map,
+    pub map: MapSize,
     /// A plain map.
     pub source: &'a [Pack],
     /// `[block]` factors.
@@ -39,9 +39,9 @@ impl Kernel for PadRectify<'_> {
 }
 
 /// `relu(source)`, some rows of each block.
-pub struct Rectify<'a> {
+pub struct Relu<'a> {
     /// Size of the map.
-    pub map: Map,
+    pub map: MapSize,
     /// A plain map.
     pub source: &'a [Pack],
     /// Which rows.
@@ -50,7 +50,7 @@ pub struct Rectify<'a> {
     pub out: Strip<'a>,
 }
 
-impl Columns for Rectify<'_> {
+impl ColumnLoop for Relu<'_> {
     #[inline(always)]
     fn make<L: Lanes, C: Store<L> + Store<L::Half>>(mut self) {
         for block in 0..self.map.packs {
@@ -94,7 +94,7 @@ impl Kernel for Affine<'_> {
 
 /// A map and its factor per channel.
 #[derive(Copy, Clone)]
-pub struct Term<'a> {
+pub struct ScaledMap<'a> {
     /// `[block]` factors.
     pub scale: &'a [Pack],
     /// The map.
@@ -104,9 +104,9 @@ pub struct Term<'a> {
 /// `bias + sum of scale * map`, per channel.
 pub struct WeightedSum<'a> {
     /// Size of the maps.
-    pub map: Map,
+    pub map: MapSize,
     /// What to add up.
-    pub terms: &'a [Term<'a>],
+    pub terms: &'a [ScaledMap<'a>],
     /// `[block]` constants.
     pub bias: &'a [Pack],
     /// Whether to add to `out` rather than set it.
@@ -176,7 +176,7 @@ fn add_bias<L: Lanes>(bias: &Pack, out: &mut [Pack]) {
 /// Some terms, added to `start` if given, else to what `out` holds.
 #[inline(always)]
 fn add_terms<L: Lanes, const N: usize>(
-    terms: [&Term<'_>; N],
+    terms: [&ScaledMap<'_>; N],
     block: usize,
     at: usize,
     start: Option<&Pack>,

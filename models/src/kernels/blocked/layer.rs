@@ -20,7 +20,7 @@ pub struct Layer<'a, 'b> {
     /// Pixels of a row.
     pub width: usize,
     /// What else is added.
-    pub start: Start<'a>,
+    pub start: Accumulator<'a>,
     /// Where results go, block by block, from the first of the rows on.
     pub plain: Option<&'a mut [&'b mut [Pack]]>,
     /// Where rectified results go: rows with `HALO` packs on each side, which are left as they are.
@@ -33,7 +33,7 @@ pub struct Layer<'a, 'b> {
 
 /// What results are added to.
 #[derive(Copy, Clone)]
-pub enum Start<'a> {
+pub enum Accumulator<'a> {
     /// Nothing.
     Zero,
     /// What is in `plain`.
@@ -76,7 +76,7 @@ fn strips<L: Lanes, F: Factors<L>>(k: &mut Layer<'_, '_>) {
         (whole, half) = (whole - taken, half && !with_half);
     }
     for at in at..k.outputs.packs() * L::PARTS {
-        let mut places = Places::first(k);
+        let mut places = PixelTargets::first(k);
         for _ in 0..k.pixels {
             end::<L, F, 1>(k, at, true, &places, [L::zero()]);
             places.next(k.width);
@@ -85,16 +85,16 @@ fn strips<L: Lanes, F: Factors<L>>(k: &mut Layer<'_, '_>) {
 }
 
 /// Where a pixel goes.
-struct Places {
+struct PixelTargets {
     x: usize,
     plain: usize,
     padded: usize,
 }
 
-impl Places {
+impl PixelTargets {
     #[inline(always)]
-    fn first(k: &Layer<'_, '_>) -> Places {
-        Places { x: 0, plain: k.skip * k.width, padded: k.skip * (k.width + 2 * HALO) + HALO }
+    fn first(k: &Layer<'_, '_>) -> PixelTargets {
+        PixelTargets { x: 0, plain: k.skip * k.width, padded: k.skip * (k.width + 2 * HALO) + HALO }
     }
 
     #[inline(always)]
@@ -115,7 +115,7 @@ fn strip<L: Lanes, F: Factors<L>, const N: usize, const HALF: bool, const P: usi
     k: &mut Layer<'_, '_>,
     at: usize,
 ) {
-    let mut places = Places::first(k);
+    let mut places = PixelTargets::first(k);
     let mut pixel = 0;
     while pixel + P <= k.pixels {
         pixels::<L, F, N, HALF, P>(k, at, pixel, &mut places);
@@ -132,7 +132,7 @@ fn pixels<L: Lanes, F: Factors<L>, const N: usize, const HALF: bool, const P: us
     k: &mut Layer<'_, '_>,
     at: usize,
     pixel: usize,
-    places: &mut Places,
+    places: &mut PixelTargets,
 ) {
     let mut sums: Sums<L, N, P> = ([[L::zero(); P]; N], [L::Half::zero(); P]);
     for n in 0..N {
@@ -164,12 +164,17 @@ fn pixels<L: Lanes, F: Factors<L>, const N: usize, const HALF: bool, const P: us
 
 /// What a register's sums start from.
 #[inline(always)]
-fn begin<L: Lanes, const P: usize>(k: &Layer<'_, '_>, at: usize, pixel: usize, places: &Places) -> [L; P] {
+fn begin<L: Lanes, const P: usize>(
+    k: &Layer<'_, '_>,
+    at: usize,
+    pixel: usize,
+    places: &PixelTargets,
+) -> [L; P] {
     let (block, part) = (at / L::PARTS, at % L::PARTS);
     let mut sums = [L::load(&k.bias[block], part); P];
     let from = match (k.start, &k.plain) {
-        (Start::Map(map, plane), _) => &map[block * plane + pixel..][..P],
-        (Start::Plain, Some(plain)) => &plain[block][places.plain..][..P],
+        (Accumulator::Map(map, plane), _) => &map[block * plane + pixel..][..P],
+        (Accumulator::Plain, Some(plain)) => &plain[block][places.plain..][..P],
         _ => return sums,
     };
     for i in 0..P {
@@ -184,7 +189,7 @@ fn end<L: Lanes, F: Factors<L>, const P: usize>(
     k: &mut Layer<'_, '_>,
     at: usize,
     within: bool,
-    places: &Places,
+    places: &PixelTargets,
     values: [L; P],
 ) {
     let (block, part) = (at / L::PARTS, at % L::PARTS);
@@ -208,7 +213,7 @@ fn end<L: Lanes, F: Factors<L>, const P: usize>(
         }
         return;
     }
-    let mut place = Places { ..*places };
+    let mut place = PixelTargets { ..*places };
     for i in 0..P {
         values[i].relu().store(&mut padded[block][place.padded], part);
         place.next(k.width);

@@ -8,7 +8,7 @@ pub const HALO: usize = 4;
 
 /// The size of one image's map.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Map {
+pub struct MapSize {
     /// Blocks of sixteen channels.
     pub packs: usize,
     /// Rows.
@@ -17,7 +17,7 @@ pub struct Map {
     pub width: usize,
 }
 
-impl Map {
+impl MapSize {
     /// Pixels of one channel.
     #[inline(always)]
     pub fn pixels(self) -> usize {
@@ -51,8 +51,8 @@ impl Map {
     /// The map after an operation of this stride that keeps the size at stride 1: each side divided,
     /// rounded up.
     #[inline(always)]
-    pub fn strided(self, stride: usize) -> Map {
-        Map { height: self.height.div_ceil(stride), width: self.width.div_ceil(stride), ..self }
+    pub fn strided(self, stride: usize) -> MapSize {
+        MapSize { height: self.height.div_ceil(stride), width: self.width.div_ceil(stride), ..self }
     }
 }
 

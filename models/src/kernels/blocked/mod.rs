@@ -22,5 +22,5 @@ pub mod strip;
 pub mod taps;
 pub mod tile;
 
-pub use layout::{Channels, HALO, Map};
+pub use layout::{Channels, HALO, MapSize};
 pub use simd::{Kernel, LANES, Level, Pack};

@@ -25,7 +25,7 @@ impl Scaling {
     }
 
     /// The scaling that gives lane `c` mean 0 and variance 1.
-    pub fn normalise(&mut self, moments: &Moments) {
+    pub fn normalise(&mut self, moments: &NormMoments) {
         for (c, (mean, variance)) in moments.mean.iter().zip(&moments.variance).enumerate() {
             let scale = 1.0 / (variance + EPSILON).sqrt();
             self.scale[c / LANES].0[c % LANES] = scale as f32;
@@ -49,21 +49,21 @@ pub fn total<'a>(images: impl Iterator<Item = &'a [Pack]>, packs: usize) -> Vec<
 
 /// Mean and biased variance per lane.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Moments {
+pub struct NormMoments {
     /// Per lane.
     pub mean: Vec<f64>,
     /// Per lane, divided by the count.
     pub variance: Vec<f64>,
 }
 
-impl Moments {
+impl NormMoments {
     /// From the sums of `count` values and of their squares.
-    pub fn of(mut sum: Vec<f64>, mut square: Vec<f64>, count: f64) -> Moments {
+    pub fn of(mut sum: Vec<f64>, mut square: Vec<f64>, count: f64) -> NormMoments {
         for (mean, variance) in sum.iter_mut().zip(&mut square) {
             *mean /= count;
             *variance = (*variance / count - *mean * *mean).max(0.0);
         }
-        Moments { mean: sum, variance: square }
+        NormMoments { mean: sum, variance: square }
     }
 }
 

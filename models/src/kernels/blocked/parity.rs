@@ -5,14 +5,14 @@
 
 use core::ops::Range;
 
-use super::layout::Map;
+use super::layout::MapSize;
 use super::simd::{Kernel, Lanes, Pack};
-use super::strip::{Columns, Store, Strip};
+use super::strip::{ColumnLoop, Store, Strip};
 
 /// Rectified even and odd pixels, `[even blocks, odd blocks]` of some rows.
-pub struct Gather<'a> {
+pub struct ParityGather<'a> {
     /// Size of the input.
-    pub map: Map,
+    pub map: MapSize,
     /// The input, plain.
     pub source: &'a [Pack],
     /// Which rows of the output, whose size is half of the input's, rounded up.
@@ -23,10 +23,10 @@ pub struct Gather<'a> {
     pub out: Strip<'a>,
 }
 
-impl Columns for Gather<'_> {
+impl ColumnLoop for ParityGather<'_> {
     #[inline(always)]
     fn make<L: Lanes, C: Store<L> + Store<L::Half>>(mut self) {
-        let Map { packs, height, width } = self.map;
+        let MapSize { packs, height, width } = self.map;
         let small = self.map.strided(2).width;
         for parity in 0..2 {
             for block in 0..packs {
@@ -48,9 +48,9 @@ impl Columns for Gather<'_> {
 }
 
 /// The gradient of [`Gather`] without its rectifier, added to `out`.
-pub struct Scatter<'a> {
+pub struct ParityScatter<'a> {
     /// Size of the input.
-    pub map: Map,
+    pub map: MapSize,
     /// `[even blocks]` planes of half the size, rounded up.
     pub even: &'a [Pack],
     /// `[odd blocks]` planes of half the size, rounded up.
@@ -59,11 +59,11 @@ pub struct Scatter<'a> {
     pub out: &'a mut [Pack],
 }
 
-impl Kernel for Scatter<'_> {
+impl Kernel for ParityScatter<'_> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let Map { packs, height, width } = self.map;
+        let MapSize { packs, height, width } = self.map;
         let small = self.map.strided(2);
         for block in 0..packs {
             for y in 0..height {

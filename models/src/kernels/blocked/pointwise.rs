@@ -10,7 +10,7 @@ use super::tile::{self, Operands};
 
 /// `out = weight * source`, some rows of pixels of an image. Filling lanes of the input are not read, those of the output
 /// become zero.
-pub struct Pointwise<'a> {
+pub struct PointwiseForward<'a> {
     /// Channels of the input.
     pub inputs: Channels,
     /// Channels of the output.
@@ -35,7 +35,7 @@ pub struct Pointwise<'a> {
     pub sums: Option<[&'a mut [Pack]; 2]>,
 }
 
-impl Kernel for Pointwise<'_> {
+impl Kernel for PointwiseForward<'_> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes>(mut self) {
@@ -64,7 +64,7 @@ impl Kernel for Pointwise<'_> {
 
 /// Zeros in a register of filling lanes.
 #[inline(always)]
-fn blank<L: Lanes>(k: &mut Pointwise<'_>, at: usize) {
+fn blank<L: Lanes>(k: &mut PointwiseForward<'_>, at: usize) {
     let (block, part) = (at / L::PARTS, at % L::PARTS);
     for row in 0..k.rows {
         for out in &mut k.out[block * k.out_plane + row * k.out_step..][..k.width] {
@@ -75,7 +75,10 @@ fn blank<L: Lanes>(k: &mut Pointwise<'_>, at: usize) {
 
 /// All pixels of `N` registers of output channels, and of a half behind them.
 #[inline(always)]
-fn strip<L: Lanes, const N: usize, const HALF: bool, const P: usize>(k: &mut Pointwise<'_>, at: usize) {
+fn strip<L: Lanes, const N: usize, const HALF: bool, const P: usize>(
+    k: &mut PointwiseForward<'_>,
+    at: usize,
+) {
     let mut sums = [([L::zero(); N], L::zero()); 2];
     for row in 0..k.rows {
         let mut x = 0;
@@ -104,13 +107,13 @@ fn strip<L: Lanes, const N: usize, const HALF: bool, const P: usize>(k: &mut Poi
 
 #[inline(always)]
 fn put<L: Lanes, const N: usize, const HALF: bool, const P: usize>(
-    k: &mut Pointwise<'_>,
+    k: &mut PointwiseForward<'_>,
     at: usize,
     row: usize,
     x: usize,
     sums: &mut [([L; N], L); 2],
 ) {
-    let Pointwise { inputs, source, source_plane: plane, weight, .. } = *k;
+    let PointwiseForward { inputs, source, source_plane: plane, weight, .. } = *k;
     let operands = Operands { inputs, source, plane, weight };
     let none = ([[L::zero(); P]; N], [L::Half::zero(); P]);
     let (whole, halves) = tile::add::<L, Singles, N, HALF, P>(&operands, at, row * k.width + x, none);
@@ -140,7 +143,7 @@ fn put<L: Lanes, const N: usize, const HALF: bool, const P: usize>(
 }
 
 /// The gradient of the weight, added to `out`; between filling lanes it is left.
-pub struct WeightGradient<'a> {
+pub struct PointwiseWeightGradient<'a> {
     /// Channels of the input.
     pub inputs: Channels,
     /// Channels of the output.
@@ -159,7 +162,7 @@ pub struct WeightGradient<'a> {
     pub out: &'a mut [Pack],
 }
 
-impl Kernel for WeightGradient<'_> {
+impl Kernel for PointwiseWeightGradient<'_> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes>(mut self) {
@@ -194,7 +197,7 @@ impl Kernel for WeightGradient<'_> {
 /// `M` input lanes by `N` registers of output channels.
 #[inline(always)]
 fn weight_tile<L: Lanes, const N: usize, const M: usize>(
-    k: &mut WeightGradient<'_>,
+    k: &mut PointwiseWeightGradient<'_>,
     at: usize,
     block: usize,
     lane: usize,

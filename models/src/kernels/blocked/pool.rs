@@ -1,14 +1,14 @@
 //! 3x3 max and average pooling with padding 1, stride 1 or 2; the average leaves the padding out.
 
-use super::layout::Map;
+use super::layout::MapSize;
 use super::simd::{Kernel, Lanes, Pack};
 
 /// Both pools of one plain map, with the sums that BatchNorm needs.
-pub struct Forward<'a> {
+pub struct PoolForward<'a> {
     /// 1 or 2.
     pub stride: usize,
     /// Size of the input.
-    pub map: Map,
+    pub map: MapSize,
     /// The input, plain.
     pub source: &'a [Pack],
     /// The maxima.
@@ -19,7 +19,7 @@ pub struct Forward<'a> {
     pub sums: &'a mut [Pack],
 }
 
-impl Kernel for Forward<'_> {
+impl Kernel for PoolForward<'_> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes>(mut self) {
@@ -37,7 +37,7 @@ impl Kernel for Forward<'_> {
 
 /// The rows of a window: the outer ones stand in as the middle one, and are not counted, where they
 /// lie outside the image.
-struct Window<'a> {
+struct WindowRows<'a> {
     rows: [&'a [Pack]; 3],
     top: bool,
     bottom: bool,
@@ -45,7 +45,7 @@ struct Window<'a> {
 
 /// Maximum and sum of one column of a window.
 #[inline(always)]
-fn column<L: Lanes>(window: &Window<'_>, x: usize, part: usize) -> [L; 2] {
+fn column<L: Lanes>(window: &WindowRows<'_>, x: usize, part: usize) -> [L; 2] {
     let [above, here, below] = window.rows;
     let (above, here, below) = (L::load(&above[x], part), L::load(&here[x], part), L::load(&below[x], part));
     let mut sum = here;
@@ -59,15 +59,15 @@ fn column<L: Lanes>(window: &Window<'_>, x: usize, part: usize) -> [L; 2] {
 }
 
 #[inline(always)]
-fn forward<L: Lanes, const S: usize>(k: &mut Forward<'_>, block: usize, part: usize) {
-    let (Map { packs, height, width }, small) = (k.map, k.map.strided(S));
+fn forward<L: Lanes, const S: usize>(k: &mut PoolForward<'_>, block: usize, part: usize) {
+    let (MapSize { packs, height, width }, small) = (k.map, k.map.strided(S));
     let plane = &k.source[block * height * width..][..height * width];
     let outside = [L::splat(f32::NEG_INFINITY), L::zero()];
     let mut sums = [L::zero(); 4];
     for y in 0..small.height {
         let middle = y * S;
         let (first, last) = (middle.saturating_sub(1), (middle + 1).min(height - 1));
-        let window = Window {
+        let window = WindowRows {
             rows: [
                 &plane[first * width..][..width],
                 &plane[middle * width..][..width],
@@ -110,7 +110,7 @@ pub struct MaxBackward<'a> {
     /// 1 or 2.
     pub stride: usize,
     /// Size of the input.
-    pub map: Map,
+    pub map: MapSize,
     /// The input, plain.
     pub source: &'a [Pack],
     /// The maxima.
@@ -141,7 +141,7 @@ impl Kernel for MaxBackward<'_> {
 
 #[inline(always)]
 fn max_backward<L: Lanes, const S: usize>(k: &mut MaxBackward<'_>, block: usize, part: usize) {
-    let (Map { height, width, .. }, small) = (k.map, k.map.strided(S));
+    let (MapSize { height, width, .. }, small) = (k.map, k.map.strided(S));
     let wide = small.width;
     let outside = L::splat(f32::NEG_INFINITY);
     let source = &k.source[block * height * width..][..height * width];
@@ -225,7 +225,7 @@ pub struct AverageBackward<'a> {
     /// 1 or 2.
     pub stride: usize,
     /// Size of the input.
-    pub map: Map,
+    pub map: MapSize,
     /// The gradient of the averages.
     pub gradient: &'a [Pack],
     /// A plane of the output's size and one row with two more, of any content.
@@ -258,7 +258,7 @@ fn inside(middle: usize, size: usize) -> usize {
 
 #[inline(always)]
 fn average_backward<L: Lanes, const S: usize>(k: &mut AverageBackward<'_>, block: usize, part: usize) {
-    let (Map { height, width, .. }, small) = (k.map, k.map.strided(S));
+    let (MapSize { height, width, .. }, small) = (k.map, k.map.strided(S));
     let wide = small.width;
     let gradient = &k.gradient[block * small.pixels()..][..small.pixels()];
     let out = &mut k.out[block * height * width..][..height * width];

@@ -61,7 +61,7 @@ impl<'a> Strip<'a> {
 }
 
 /// A loop that leaves columns, however they lie; as a [`Kernel`] it leaves numbers, and [`InPairs`] pairs.
-pub trait Columns {
+pub trait ColumnLoop {
     /// The loop itself; implementations are `#[inline(always)]`.
     fn make<L: Lanes, C: Store<L> + Store<L::Half>>(self);
 }
@@ -69,7 +69,7 @@ pub trait Columns {
 /// A kernel whose columns are pairs.
 pub struct InPairs<K>(pub K);
 
-impl<K: Columns> Kernel for K {
+impl<K: ColumnLoop> Kernel for K {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes>(self) {
@@ -77,7 +77,7 @@ impl<K: Columns> Kernel for K {
     }
 }
 
-impl<K: Columns> PairKernel for InPairs<K> {
+impl<K: ColumnLoop> PairKernel for InPairs<K> {
     #[inline(always)]
     fn run<L: Pairs>(self) {
         self.0.make::<L, PairsOf>();

@@ -2,9 +2,9 @@
 
 use core::ops::Range;
 
-use super::layout::Map;
+use super::layout::MapSize;
 use super::simd::{Kernel, Lanes, Pack};
-use super::strip::{Columns, Store, Strip};
+use super::strip::{ColumnLoop, Store, Strip};
 
 /// Side of the window.
 pub const SIDE: usize = 3;
@@ -19,11 +19,11 @@ fn span(kx: usize, stride: usize, width: usize, small: usize) -> (usize, usize, 
 }
 
 /// Rectified taps, `[tap][block]` of some rows.
-pub struct Gather<'a> {
+pub struct TapsGather<'a> {
     /// Rows and columns from one window to the next.
     pub stride: usize,
     /// Size of the input.
-    pub map: Map,
+    pub map: MapSize,
     /// The input, plain.
     pub source: &'a [Pack],
     /// Which rows of the output.
@@ -34,10 +34,10 @@ pub struct Gather<'a> {
     pub out: Strip<'a>,
 }
 
-impl Columns for Gather<'_> {
+impl ColumnLoop for TapsGather<'_> {
     #[inline(always)]
     fn make<L: Lanes, C: Store<L> + Store<L::Half>>(mut self) {
-        let (Map { packs, height, width }, small) = (self.map, self.map.strided(self.stride).width);
+        let (MapSize { packs, height, width }, small) = (self.map, self.map.strided(self.stride).width);
         for tap in 0..SIDE * SIDE {
             let (ky, kx) = (tap / SIDE, tap % SIDE);
             let (first, count, from) = span(kx, self.stride, width, small);
@@ -75,11 +75,11 @@ fn fill<L: Lanes, C: Store<L>>(out: &mut [Pack], place: usize) {
 }
 
 /// The gradient of [`Gather`] without its rectifier, added to `out`.
-pub struct Scatter<'a> {
+pub struct TapsScatter<'a> {
     /// Rows and columns from one window to the next.
     pub stride: usize,
     /// Size of the input.
-    pub map: Map,
+    pub map: MapSize,
     /// `[tap][block][row][column]` of some rows.
     pub columns: &'a [Pack],
     /// Which rows of the output.
@@ -88,11 +88,11 @@ pub struct Scatter<'a> {
     pub out: &'a mut [Pack],
 }
 
-impl Kernel for Scatter<'_> {
+impl Kernel for TapsScatter<'_> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let (Map { packs, height, width }, small) = (self.map, self.map.strided(self.stride).width);
+        let (MapSize { packs, height, width }, small) = (self.map, self.map.strided(self.stride).width);
         let plane = self.rows.len() * small;
         for tap in 0..SIDE * SIDE {
             let (ky, kx) = (tap / SIDE, tap % SIDE);
@@ -118,9 +118,9 @@ impl Kernel for Scatter<'_> {
 }
 
 /// Means of 2x2 windows, of the pixels there are, of some rows.
-pub struct Halve<'a> {
+pub struct AverageHalve<'a> {
     /// Size of the input.
-    pub map: Map,
+    pub map: MapSize,
     /// The input, plain.
     pub source: &'a [Pack],
     /// Which rows of the output, whose size is half of the input's, rounded up.
@@ -129,10 +129,10 @@ pub struct Halve<'a> {
     pub out: Strip<'a>,
 }
 
-impl Columns for Halve<'_> {
+impl ColumnLoop for AverageHalve<'_> {
     #[inline(always)]
     fn make<L: Lanes, C: Store<L> + Store<L::Half>>(mut self) {
-        let (Map { packs, height, width }, small) = (self.map, self.map.strided(2).width);
+        let (MapSize { packs, height, width }, small) = (self.map, self.map.strided(2).width);
         for block in 0..packs {
             let (out, place) = self.out.block::<L, C>(block);
             for (out, y) in out.chunks_exact_mut(small).zip(self.rows.clone()) {
@@ -159,7 +159,7 @@ impl Columns for Halve<'_> {
 /// The gradient of [`Halve`], set.
 pub struct Double<'a> {
     /// Size of the input.
-    pub map: Map,
+    pub map: MapSize,
     /// `[block]` planes of half the size, rounded up.
     pub gradient: &'a [Pack],
     /// A plain map of the input's size.
@@ -170,7 +170,7 @@ impl Kernel for Double<'_> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let (Map { packs, height, width }, small) = (self.map, self.map.strided(2));
+        let (MapSize { packs, height, width }, small) = (self.map, self.map.strided(2));
         for block in 0..packs {
             for y in 0..height {
                 let rows = (2 * (y / 2) + 2).min(height) - 2 * (y / 2);

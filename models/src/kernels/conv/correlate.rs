@@ -10,7 +10,7 @@ pub(super) const WIDE: usize = LANES;
 
 /// A padded plane, and where each tap of an output's first column lies from it.
 #[derive(Clone, Copy)]
-pub(super) struct Window<'a> {
+pub(super) struct PaddedWindow<'a> {
     pub(super) padded: &'a [f32],
     /// Of the padded plane.
     pub(super) width: usize,
@@ -19,7 +19,7 @@ pub(super) struct Window<'a> {
     pub(super) dilation: [usize; 2],
 }
 
-impl Window<'_> {
+impl PaddedWindow<'_> {
     #[inline(always)]
     fn offsets<const TAPS: usize>(&self) -> [usize; TAPS] {
         let mut offsets = [0; TAPS];
@@ -38,7 +38,7 @@ impl Window<'_> {
 }
 
 struct Correlate<'a, const TAPS: usize> {
-    window: Window<'a>,
+    window: PaddedWindow<'a>,
     weights: &'a [f32],
     columns: usize,
     out: &'a mut [f32],
@@ -73,7 +73,7 @@ impl<const TAPS: usize> Kernel for Correlate<'_, TAPS> {
 }
 
 struct Products<'a, const TAPS: usize> {
-    window: Window<'a>,
+    window: PaddedWindow<'a>,
     gradient: &'a [f32],
     columns: usize,
     out: &'a mut [f32],
@@ -119,7 +119,7 @@ pub(super) fn has_loop(taps: usize) -> bool {
 }
 
 /// `out[r, c] = sum over taps of weights[tap] * window[r + tap's row, c + tap's column]`, for `columns` columns a row.
-pub(super) fn correlate(window: Window, weights: &[f32], columns: usize, out: &mut [f32]) {
+pub(super) fn correlate(window: PaddedWindow, weights: &[f32], columns: usize, out: &mut [f32]) {
     let level = Level::best();
     match weights.len() {
         9 => level.run(Correlate::<9> { window, weights, columns, out }),
@@ -129,7 +129,7 @@ pub(super) fn correlate(window: Window, weights: &[f32], columns: usize, out: &m
 }
 
 /// `out[tap] += sum over r, c of window[r + tap's row, c + tap's column] * gradient[r, c]`.
-pub(super) fn products(window: Window, gradient: &[f32], columns: usize, out: &mut [f32]) {
+pub(super) fn products(window: PaddedWindow, gradient: &[f32], columns: usize, out: &mut [f32]) {
     let level = Level::best();
     match out.len() {
         9 => level.run(Products::<9> { window, gradient, columns, out }),

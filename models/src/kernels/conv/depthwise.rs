@@ -3,42 +3,47 @@
 
 use rayon::prelude::*;
 
-use super::correlate::{WIDE, Window, correlate, has_loop, products};
-use super::{Geometry, Kernel};
+use super::correlate::{PaddedWindow, WIDE, correlate, has_loop, products};
+use super::{ConvGeometry, ReferenceKernel};
 use crate::op::Padding;
 
-pub(super) struct Depthwise;
+pub(super) struct DepthwiseReference;
 
 /// A plane with its padding, and where each tap of the first output lies in it.
-struct Padded {
+struct PaddedPlane {
     width: usize,
     plane: Vec<f32>,
 }
 
-impl Padded {
-    fn new(g: &Geometry) -> Self {
+impl PaddedPlane {
+    fn new(g: &ConvGeometry) -> Self {
         let width = g.input[1] + g.padding.columns();
-        Padded { width, plane: vec![0.0; width * (g.input[0] + g.padding.rows()) + WIDE] }
+        PaddedPlane { width, plane: vec![0.0; width * (g.input[0] + g.padding.rows()) + WIDE] }
     }
 
-    fn inner_rows<'a>(&'a mut self, g: &Geometry) -> impl Iterator<Item = &'a mut [f32]> {
+    fn inner_rows<'a>(&'a mut self, g: &ConvGeometry) -> impl Iterator<Item = &'a mut [f32]> {
         let (top, left, columns) = (g.padding.top, g.padding.left, g.input[1]);
         let rows = self.plane.chunks_exact_mut(self.width).skip(top).take(g.input[0]);
         rows.map(move |row| &mut row[left..left + columns])
     }
 
-    fn fill(&mut self, g: &Geometry, x: &[f32]) {
+    fn fill(&mut self, g: &ConvGeometry, x: &[f32]) {
         for (row, from) in self.inner_rows(g).zip(x.chunks_exact(g.input[1])) {
             row.copy_from_slice(from);
         }
     }
 
-    fn window<'a>(&'a self, g: &Geometry) -> Window<'a> {
-        Window { padded: &self.plane, width: self.width, kernel_columns: g.kernel[1], dilation: g.dilation }
+    fn window<'a>(&'a self, g: &ConvGeometry) -> PaddedWindow<'a> {
+        PaddedWindow {
+            padded: &self.plane,
+            width: self.width,
+            kernel_columns: g.kernel[1],
+            dilation: g.dilation,
+        }
     }
 
     /// The padded row that output row `row` reads with the kernel's row and column of `tap`.
-    fn start(&self, g: &Geometry, row: usize, tap: usize) -> usize {
+    fn start(&self, g: &ConvGeometry, row: usize, tap: usize) -> usize {
         let (kr, kc) = (tap / g.kernel[1], tap % g.kernel[1]);
         (row * g.stride[0] + kr * g.dilation[0]) * self.width + kc * g.dilation[1]
     }
@@ -57,7 +62,7 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + rest
 }
 
-impl Geometry {
+impl ConvGeometry {
     /// Whether the loops of `correlate` do it.
     fn is_dense(&self) -> bool {
         self.stride == [1, 1] && has_loop(self.taps())
@@ -65,7 +70,7 @@ impl Geometry {
 
     /// At stride 1 the input's gradient is a correlation of the output's with the kernel turned round; `None` where
     /// the padding exceeds the kernel's reach.
-    fn turned(&self) -> Option<Geometry> {
+    fn turned(&self) -> Option<ConvGeometry> {
         let reach = |axis: usize| (self.kernel[axis] - 1) * self.dilation[axis];
         let p = self.padding;
         let padding = Padding {
@@ -74,14 +79,14 @@ impl Geometry {
             bottom: reach(0).checked_sub(p.bottom)?,
             right: reach(1).checked_sub(p.right)?,
         };
-        self.is_dense().then_some(Geometry { input: self.output, output: self.input, padding, ..*self })
+        self.is_dense().then_some(ConvGeometry { input: self.output, output: self.input, padding, ..*self })
     }
 }
 
-fn dense(g: &Geometry, x: &[f32], w: &[f32], y: &mut [f32]) {
+fn dense(g: &ConvGeometry, x: &[f32], w: &[f32], y: &mut [f32]) {
     let planes = y.par_chunks_exact_mut(g.out_plane()).zip(x.par_chunks_exact(g.in_plane())).enumerate();
     planes.for_each_init(
-        || Padded::new(g),
+        || PaddedPlane::new(g),
         |padded, (at, (y, x))| {
             padded.fill(g, x);
             let w = &w[at % g.in_channels * g.taps()..][..g.taps()];
@@ -90,14 +95,14 @@ fn dense(g: &Geometry, x: &[f32], w: &[f32], y: &mut [f32]) {
     );
 }
 
-impl Kernel for Depthwise {
-    fn forward(&self, g: &Geometry, x: &[f32], w: &[f32], y: &mut [f32]) {
+impl ReferenceKernel for DepthwiseReference {
+    fn forward(&self, g: &ConvGeometry, x: &[f32], w: &[f32], y: &mut [f32]) {
         if g.is_dense() {
             return dense(g, x, w, y);
         }
         let planes = y.par_chunks_exact_mut(g.out_plane()).zip(x.par_chunks_exact(g.in_plane())).enumerate();
         planes.for_each_init(
-            || Padded::new(g),
+            || PaddedPlane::new(g),
             |padded, (at, (y, x))| {
                 padded.fill(g, x);
                 let w = &w[at % g.in_channels * g.taps()..][..g.taps()];
@@ -114,7 +119,7 @@ impl Kernel for Depthwise {
         );
     }
 
-    fn input_gradient(&self, g: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f32]) {
+    fn input_gradient(&self, g: &ConvGeometry, dy: &[f32], w: &[f32], dx: &mut [f32]) {
         if let Some(turned) = g.turned() {
             let w: Vec<f32> = w.chunks_exact(g.taps()).flat_map(|w| w.iter().rev().copied()).collect();
             return dense(&turned, dy, &w, dx);
@@ -122,7 +127,7 @@ impl Kernel for Depthwise {
         let planes =
             dx.par_chunks_exact_mut(g.in_plane()).zip(dy.par_chunks_exact(g.out_plane())).enumerate();
         planes.for_each_init(
-            || Padded::new(g),
+            || PaddedPlane::new(g),
             |padded, (at, (dx, dy))| {
                 padded.plane.fill(0.0);
                 let w = &w[at % g.in_channels * g.taps()..][..g.taps()];
@@ -143,9 +148,9 @@ impl Kernel for Depthwise {
         );
     }
 
-    fn weight_gradient(&self, g: &Geometry, dy: &[f32], x: &[f32], dw: &mut [f32]) {
+    fn weight_gradient(&self, g: &ConvGeometry, dy: &[f32], x: &[f32], dw: &mut [f32]) {
         dw.par_chunks_exact_mut(g.taps()).enumerate().for_each_init(
-            || (Padded::new(g), Vec::new()),
+            || (PaddedPlane::new(g), Vec::new()),
             |(padded, gathered), (channel, dw)| {
                 for n in 0..g.batch {
                     let plane = n * g.in_channels + channel;

@@ -1,11 +1,11 @@
 //! The definition: `y[n, o, p] = sum over i, k of w[o, i, k] x[n, i, p * stride + k * dilation - padding]`.
 
-use super::{Geometry, Kernel};
+use super::{ConvGeometry, ReferenceKernel};
 
 pub(super) struct Direct;
 
 /// Calls `f(y index, x index, w index)` for every product of the sum.
-fn each_product(g: &Geometry, mut f: impl FnMut(usize, usize, usize)) {
+fn each_product(g: &ConvGeometry, mut f: impl FnMut(usize, usize, usize)) {
     let (ins, outs) = (g.in_channels / g.groups, g.out_channels / g.groups);
     for n in 0..g.batch {
         for o in 0..g.out_channels {
@@ -36,16 +36,16 @@ fn each_product(g: &Geometry, mut f: impl FnMut(usize, usize, usize)) {
     }
 }
 
-impl Kernel for Direct {
-    fn forward(&self, g: &Geometry, x: &[f32], w: &[f32], y: &mut [f32]) {
+impl ReferenceKernel for Direct {
+    fn forward(&self, g: &ConvGeometry, x: &[f32], w: &[f32], y: &mut [f32]) {
         each_product(g, |iy, ix, iw| y[iy] += w[iw] * x[ix]);
     }
 
-    fn input_gradient(&self, g: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f32]) {
+    fn input_gradient(&self, g: &ConvGeometry, dy: &[f32], w: &[f32], dx: &mut [f32]) {
         each_product(g, |iy, ix, iw| dx[ix] += w[iw] * dy[iy]);
     }
 
-    fn weight_gradient(&self, g: &Geometry, dy: &[f32], x: &[f32], dw: &mut [f32]) {
+    fn weight_gradient(&self, g: &ConvGeometry, dy: &[f32], x: &[f32], dw: &mut [f32]) {
         each_product(g, |iy, ix, iw| dw[iw] += x[ix] * dy[iy]);
     }
 }

@@ -7,13 +7,13 @@ mod product;
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
-use super::Form;
+use super::Implementation;
 use super::host::{slice, with_slice};
 use crate::op::{Conv2d, Padding};
 
 /// Sizes of one convolution.
 #[derive(Clone, Copy, Debug)]
-struct Geometry {
+struct ConvGeometry {
     batch: usize,
     in_channels: usize,
     out_channels: usize,
@@ -27,7 +27,7 @@ struct Geometry {
     padding: Padding,
 }
 
-impl Geometry {
+impl ConvGeometry {
     fn new(conv: &Conv2d, x: &[usize]) -> Result<Self> {
         let &[batch, in_channels, height, width] = x else {
             return Err(candle_core::Error::Msg(format!("a convolution reads [N, C, H, W], found {x:?}")));
@@ -41,7 +41,7 @@ impl Geometry {
         let (Some(rows), Some(columns), true) = (rows, columns, in_channels == conv.in_channels) else {
             return Err(candle_core::Error::Msg(format!("{conv:?} does not fit {x:?}")));
         };
-        Ok(Geometry {
+        Ok(ConvGeometry {
             batch,
             in_channels,
             out_channels: conv.out_channels,
@@ -82,28 +82,28 @@ impl Geometry {
 
 /// Slices are row-major: `x` `[N, in, H, W]`, `w` `[out, in/groups, kh, kw]`, `y` `[N, out, H', W']`.
 /// Results arrive zeroed.
-trait Kernel: Sync {
-    fn forward(&self, g: &Geometry, x: &[f32], w: &[f32], y: &mut [f32]);
-    fn input_gradient(&self, g: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f32]);
-    fn weight_gradient(&self, g: &Geometry, dy: &[f32], x: &[f32], dw: &mut [f32]);
+trait ReferenceKernel: Sync {
+    fn forward(&self, g: &ConvGeometry, x: &[f32], w: &[f32], y: &mut [f32]);
+    fn input_gradient(&self, g: &ConvGeometry, dy: &[f32], w: &[f32], dx: &mut [f32]);
+    fn weight_gradient(&self, g: &ConvGeometry, dy: &[f32], x: &[f32], dw: &mut [f32]);
 }
 
-struct Convolution {
+struct ConvReference {
     conv: Conv2d,
-    form: Form,
+    form: Implementation,
 }
 
-impl Convolution {
-    fn kernel(&self) -> &'static dyn Kernel {
+impl ConvReference {
+    fn kernel(&self) -> &'static dyn ReferenceKernel {
         match self.form {
-            Form::Slow => &direct::Direct,
-            Form::Fast if self.conv.is_depthwise() => &depthwise::Depthwise,
-            Form::Fast => &product::Product,
+            Implementation::Reference => &direct::Direct,
+            Implementation::Optimised if self.conv.is_depthwise() => &depthwise::DepthwiseReference,
+            Implementation::Optimised => &product::ProductReference,
         }
     }
 }
 
-impl CustomOp2 for Convolution {
+impl CustomOp2 for ConvReference {
     fn name(&self) -> &'static str {
         "conv2d"
     }
@@ -115,7 +115,7 @@ impl CustomOp2 for Convolution {
         w: &CpuStorage,
         wl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let g = Geometry::new(&self.conv, xl.dims())?;
+        let g = ConvGeometry::new(&self.conv, xl.dims())?;
         let mut y = vec![0.0; g.y_len()];
         self.kernel().forward(&g, slice(x, xl)?, slice(w, wl)?, &mut y);
         Ok((CpuStorage::F32(y), (g.batch, g.out_channels, g.output[0], g.output[1]).into()))
@@ -128,7 +128,7 @@ impl CustomOp2 for Convolution {
         _: &Tensor,
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let g = Geometry::new(&self.conv, x.dims())?;
+        let g = ConvGeometry::new(&self.conv, x.dims())?;
         let gradient = |of: &Tensor, len, kernel: &dyn Fn(&mut [f32]) -> Result<()>| match of.track_op() {
             true => {
                 let mut out = vec![0.0; len];
@@ -149,8 +149,8 @@ impl CustomOp2 for Convolution {
 }
 
 /// `[N, in, H, W]` and weight `[out, in/groups, kh, kw]` to `[N, out, H', W']`; see [`Conv2d`].
-pub fn conv2d(x: &Tensor, weight: &Tensor, conv: &Conv2d, form: Form) -> Result<Tensor> {
-    x.contiguous()?.apply_op2(&weight.contiguous()?, Convolution { conv: conv.clone(), form })
+pub fn conv2d(x: &Tensor, weight: &Tensor, conv: &Conv2d, form: Implementation) -> Result<Tensor> {
+    x.contiguous()?.apply_op2(&weight.contiguous()?, ConvReference { conv: conv.clone(), form })
 }
 
 #[cfg(test)]

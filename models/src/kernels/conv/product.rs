@@ -3,14 +3,14 @@
 use rayon::prelude::*;
 
 use super::super::matmul::{Matrix, matmul};
-use super::{Geometry, Kernel};
+use super::{ConvGeometry, ReferenceKernel};
 
-pub(super) struct Product;
+pub(super) struct ProductReference;
 
 /// Images whose weight gradients are summed together. Fixed, so that the order of the sum is too.
 const CHUNK: usize = 8;
 
-impl Geometry {
+impl ConvGeometry {
     /// Rows of the column matrix of a group.
     fn depth(&self) -> usize {
         self.in_channels / self.groups * self.taps()
@@ -63,8 +63,8 @@ impl Geometry {
     }
 }
 
-impl Kernel for Product {
-    fn forward(&self, g: &Geometry, x: &[f32], w: &[f32], y: &mut [f32]) {
+impl ReferenceKernel for ProductReference {
+    fn forward(&self, g: &ConvGeometry, x: &[f32], w: &[f32], y: &mut [f32]) {
         let (m, k, n) = (g.out_channels / g.groups, g.depth(), g.out_plane());
         let image = g.in_channels / g.groups * g.in_plane();
         let tasks = y.par_chunks_exact_mut(m * n).zip(x.par_chunks_exact(image)).enumerate();
@@ -79,7 +79,7 @@ impl Kernel for Product {
         });
     }
 
-    fn input_gradient(&self, g: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f32]) {
+    fn input_gradient(&self, g: &ConvGeometry, dy: &[f32], w: &[f32], dx: &mut [f32]) {
         let (m, k, n) = (g.out_channels / g.groups, g.depth(), g.out_plane());
         let image = g.in_channels / g.groups * g.in_plane();
         let tasks = dx.par_chunks_exact_mut(image).zip(dy.par_chunks_exact(m * n)).enumerate();
@@ -95,7 +95,7 @@ impl Kernel for Product {
         });
     }
 
-    fn weight_gradient(&self, g: &Geometry, dy: &[f32], x: &[f32], dw: &mut [f32]) {
+    fn weight_gradient(&self, g: &ConvGeometry, dy: &[f32], x: &[f32], dw: &mut [f32]) {
         let (m, k, n) = (g.out_channels / g.groups, g.depth(), g.out_plane());
         let image = g.in_channels / g.groups * g.in_plane();
         let chunks = (dy.par_chunks(CHUNK * g.groups * m * n), x.par_chunks(CHUNK * g.groups * image));

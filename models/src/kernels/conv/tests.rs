@@ -8,13 +8,14 @@ use super::*;
 /// The fast form gives the slow one's values and gradients.
 #[track_caller]
 fn assert_forms_agree(conv: &Conv2d, x: &Tensor, w: &Tensor) {
-    let upstream = tensor(conv2d(x, w, conv, Form::Slow).unwrap().dims(), 3);
+    let upstream = tensor(conv2d(x, w, conv, Implementation::Reference).unwrap().dims(), 3);
     let run = |form, [x, w, upstream]: [&Tensor; 3]| {
         value_and_gradients(&[x.clone(), w.clone()], |v| conv2d(&v[0], &v[1], conv, form), upstream)
     };
-    let [fast, slow] = [Form::Fast, Form::Slow].map(|form| run(form, [x, w, &upstream]));
+    let [fast, slow] =
+        [Implementation::Optimised, Implementation::Reference].map(|form| run(form, [x, w, &upstream]));
     let [x, w, upstream] = [x, w, &upstream].map(|t| t.abs().unwrap());
-    assert_same_sums(&fast, &slow, &run(Form::Slow, [&x, &w, &upstream]), 1e-5);
+    assert_same_sums(&fast, &slow, &run(Implementation::Reference, [&x, &w, &upstream]), 1e-5);
 }
 
 fn weight(conv: &Conv2d) -> Tensor {
@@ -72,8 +73,8 @@ fn the_cells_convolutions_agree_at_their_sizes() {
 fn gradient_is_the_slope() {
     let conv = Conv2d { groups: 2, ..Conv2d::new(4, 4, 3).stride(2).padding(Padding::all(1)) };
     let (x, w) = (tensor(&[2, 4, 5, 5], 1), weight(&conv));
-    let y = conv2d(&x, &w, &conv, Form::Slow).unwrap();
-    for form in [Form::Slow, Form::Fast] {
+    let y = conv2d(&x, &w, &conv, Implementation::Reference).unwrap();
+    for form in [Implementation::Reference, Implementation::Optimised] {
         finite_differences(
             &[x.clone(), w.clone()],
             |v| conv2d(&v[0], &v[1], &conv, form),
@@ -88,7 +89,7 @@ fn an_input_that_needs_no_gradient_gets_none() {
     let conv = Conv2d::new(1, 1, 3);
     let x = tensor(&[1, 1, 4, 4], 1);
     let w = candle_core::Var::from_tensor(&weight(&conv)).unwrap();
-    let y = conv2d(&x, w.as_tensor(), &conv, Form::Fast).unwrap();
+    let y = conv2d(&x, w.as_tensor(), &conv, Implementation::Optimised).unwrap();
     let store = y.sum_all().unwrap().backward().unwrap();
     assert!(store.get(&x).is_none() && store.get(&w).is_some());
 }

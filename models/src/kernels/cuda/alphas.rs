@@ -1,11 +1,11 @@
 //! The logits of a mixture: what weights they stand for, and a step of their optimiser.
 
-use super::device::{Arg, Device, Grid, Words, int, launch};
+use super::device::{Arg, Device, LaunchGrid, Words, int, launch};
 use crate::Result;
 
 /// Logits `[row][column]`, a row for an edge and a column for a candidate, and what Adam keeps of them.
 #[derive(Clone, Copy, Debug)]
-pub struct Alphas {
+pub struct DeviceLogits {
     /// The logits, the means of their gradients, and those of the squares of these, one after the other.
     pub state: Words,
     /// How many edges.
@@ -30,7 +30,7 @@ pub struct Uses {
 /// What a step is by, as `torch.optim.Adam` has it.
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs)]
-pub struct Adam {
+pub struct AdamStep {
     /// Two words: the rate over `1 - beta1^t`, and `1 - beta2^t`, at step `t` from 1 on.
     pub by: Words,
     pub beta1: f64,
@@ -38,7 +38,7 @@ pub struct Adam {
     pub decay: f64,
 }
 
-impl Alphas {
+impl DeviceLogits {
     fn len(&self) -> usize {
         self.rows * self.columns
     }
@@ -53,7 +53,7 @@ impl Alphas {
             int(count),
             int(self.columns),
         ];
-        launch(device, "alphas_softmax", Grid::Each(count), &args)
+        launch(device, "alphas_softmax", LaunchGrid::Each(count), &args)
     }
 
     /// Adds to `gradient`, of the shape of the logits, that by the weights, times a factor; `reach` is what a pass left of it.
@@ -74,11 +74,11 @@ impl Alphas {
             Arg::Float(factor),
             int(self.len()),
         ];
-        launch(device, "alphas_gradient", Grid::Rows(self.len()), &args)
+        launch(device, "alphas_gradient", LaunchGrid::Rows(self.len()), &args)
     }
 
     /// A step of the logits by the gradient that the weights have.
-    pub fn descend(&self, device: &mut dyn Device, gradient: Words, how: &Adam) -> Result<()> {
+    pub fn descend(&self, device: &mut dyn Device, gradient: Words, how: &AdamStep) -> Result<()> {
         let args = [
             self.state.written(3 * self.len())?,
             gradient.holds(self.len())?,
@@ -91,6 +91,6 @@ impl Alphas {
             int(self.rows),
             int(self.columns),
         ];
-        launch(device, "alphas_descend", Grid::Each(self.rows), &args)
+        launch(device, "alphas_descend", LaunchGrid::Each(self.rows), &args)
     }
 }

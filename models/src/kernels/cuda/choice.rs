@@ -29,18 +29,18 @@ impl Rounding {
 
 /// Which GPU, and how exact.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Choice {
+pub struct GpuConfig {
     /// Counted from 0.
     pub index: usize,
     /// What products may round their factors to.
     pub rounding: Rounding,
 }
 
-impl FromStr for Choice {
+impl FromStr for GpuConfig {
     type Err = Error;
 
     /// `cuda`, `cuda:N`, and either with `,tf32` or `,bf16` after it.
-    fn from_str(text: &str) -> Result<Choice> {
+    fn from_str(text: &str) -> Result<GpuConfig> {
         let wrong = || {
             Error::Value {
             what: "device".into(),
@@ -58,22 +58,22 @@ impl FromStr for Choice {
             "" => 0,
             rest => rest.strip_prefix(':').and_then(|n| n.parse().ok()).ok_or_else(wrong)?,
         };
-        Ok(Choice { index, rounding })
+        Ok(GpuConfig { index, rounding })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Choice, Rounding};
+    use super::{GpuConfig, Rounding};
 
     #[test]
     fn choices_are_read() {
-        let read = |text: &str| text.parse::<Choice>().ok();
-        assert_eq!(read("cuda"), Some(Choice::default()));
-        assert_eq!(read("cuda:3,tf32"), Some(Choice { index: 3, rounding: Rounding::Tf32 }));
-        assert_eq!(read("cuda,bf16"), Some(Choice { index: 0, rounding: Rounding::Bf16 }));
+        let read = |text: &str| text.parse::<GpuConfig>().ok();
+        assert_eq!(read("cuda"), Some(GpuConfig::default()));
+        assert_eq!(read("cuda:3,tf32"), Some(GpuConfig { index: 3, rounding: Rounding::Tf32 }));
+        assert_eq!(read("cuda,bf16"), Some(GpuConfig { index: 0, rounding: Rounding::Bf16 }));
         for wrong in ["gpu", "cuda:", "cuda:-1", "cuda:x", "cuda0", "cuda,fp16", "cuda:0,"] {
-            let error = wrong.parse::<Choice>().unwrap_err().to_string();
+            let error = wrong.parse::<GpuConfig>().unwrap_err().to_string();
             assert!(error.contains(wrong) && error.contains("cuda:0"), "{error}");
         }
     }

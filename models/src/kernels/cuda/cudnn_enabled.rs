@@ -38,11 +38,11 @@ pub(super) struct Cudnn {
     /// What it works in.
     workspace: u64,
     /// `None` for those that it does not do.
-    plans: HashMap<Convolution, Option<Plan>>,
+    plans: HashMap<Convolution, Option<CudnnPlan>>,
 }
 
 /// Descriptions of maps and weight, and of what is done with them.
-struct Plan {
+struct CudnnPlan {
     x: cudnn::TensorDescriptor<f32>,
     y: cudnn::TensorDescriptor<f32>,
     w: cudnn::FilterDescriptor<f32>,
@@ -51,13 +51,13 @@ struct Plan {
 }
 
 /// Memory of a device, as cudarc takes it.
-struct At<'a> {
+struct DeviceMemory<'a> {
     address: u64,
     bytes: usize,
     stream: &'a Arc<CudaStream>,
 }
 
-impl<T> DeviceSlice<T> for At<'_> {
+impl<T> DeviceSlice<T> for DeviceMemory<'_> {
     fn len(&self) -> usize {
         self.bytes / size_of::<T>()
     }
@@ -68,13 +68,13 @@ impl<T> DeviceSlice<T> for At<'_> {
 }
 
 /// Whoever asks keeps the order of calls.
-impl<T> DevicePtr<T> for At<'_> {
+impl<T> DevicePtr<T> for DeviceMemory<'_> {
     fn device_ptr<'a>(&'a self, _: &'a CudaStream) -> (u64, SyncOnDrop<'a>) {
         (self.address, SyncOnDrop::Sync(None))
     }
 }
 
-impl<T> DevicePtrMut<T> for At<'_> {
+impl<T> DevicePtrMut<T> for DeviceMemory<'_> {
     fn device_ptr_mut<'a>(&'a mut self, _: &'a CudaStream) -> (u64, SyncOnDrop<'a>) {
         (self.address, SyncOnDrop::Sync(None))
     }
@@ -150,7 +150,7 @@ impl Cudnn {
     }
 
     /// `None` where an algorithm is not there or needs more memory.
-    fn describe(&self, convolution: &Convolution, padding: [usize; 2]) -> Result<Option<Plan>> {
+    fn describe(&self, convolution: &Convolution, padding: [usize; 2]) -> Result<Option<CudnnPlan>> {
         let (what, windows, library) = ("describing a convolution", &convolution.windows, &self.library);
         let map = |channels: usize, [rows, columns]: [usize; 2]| {
             let (plane, images) = (rows * columns, windows.batch);
@@ -176,7 +176,7 @@ impl Cudnn {
         if done(what, how.set_group_count(groups))?.and(done(what, how.set_math_type(self.math))?).is_none() {
             return Ok(None);
         }
-        let mut plan = Plan { x, y, w, how, forward: FORWARD[0] };
+        let mut plan = CudnnPlan { x, y, w, how, forward: FORWARD[0] };
         let fits = |bytes| Ok::<_, crate::Error>(done(what, bytes)?.is_some_and(|n: usize| n <= WORKSPACE));
         for forward in FORWARD {
             plan.forward = forward;
@@ -197,7 +197,7 @@ impl Cudnn {
         let Some(Some(plan)) = self.plans.get(&call.convolution) else {
             return Err(device_error("cudnn", "a convolution that it does not do. Help: this is a bug"));
         };
-        let at = |address, bytes| At { address, bytes, stream: &self.stream };
+        let at = |address, bytes| DeviceMemory { address, bytes, stream: &self.stream };
         let [mut x, mut w, mut y] =
             [call.x, call.w, call.y].map(|words| at(words.address(), 4 * words.len()));
         let room = &mut at(self.workspace, WORKSPACE);
@@ -220,7 +220,7 @@ impl Drop for Cudnn {
     }
 }
 
-impl Plan {
+impl CudnnPlan {
     fn forward(&self) -> ConvForward<'_, f32, f32, f32> {
         ConvForward { conv: &self.how, x: &self.x, w: &self.w, y: &self.y }
     }

@@ -1,6 +1,6 @@
 //! Depthwise convolutions of a rectified map, of several kinds at a time.
 
-use super::device::{Arg, Device, Grid, Words, device_error, int, launch};
+use super::device::{Arg, Device, LaunchGrid, Words, device_error, int, launch};
 use super::parts::{BLOCKS, LEAST, part_sums, parts};
 use crate::Result;
 
@@ -42,7 +42,7 @@ pub struct Depthwise {
 
 /// What slots read; they see its positive part.
 #[derive(Clone, Copy, Debug)]
-pub enum Input {
+pub enum SlotInput {
     /// One map for all, `[channel][image][row][column]`.
     Shared(Words),
     /// A map each, `[slot][channel][image][row][column]`, times a scale and plus a shift, both `[slot][channel]`.
@@ -68,8 +68,8 @@ impl Depthwise {
         self.all_slots() * self.map(self.output)
     }
 
-    fn inputs(&self, x: Input) -> usize {
-        let maps = if let Input::Shared(_) = x { 1 } else { self.all_slots() };
+    fn inputs(&self, x: SlotInput) -> usize {
+        let maps = if let SlotInput::Shared(_) = x { 1 } else { self.all_slots() };
         maps * self.map(self.input)
     }
 
@@ -86,12 +86,12 @@ impl Depthwise {
     }
 
     /// The arguments for an input.
-    fn input(&self, x: Input) -> Result<[Arg; 3]> {
+    fn input(&self, x: SlotInput) -> Result<[Arg; 3]> {
         let factors = self.all_slots() * self.channels;
         let none = Arg::Read(Words::NONE);
         Ok(match x {
-            Input::Shared(values) => [values.holds(self.inputs(x))?, none, none],
-            Input::Scaled(values, [scale, shift]) => {
+            SlotInput::Shared(values) => [values.holds(self.inputs(x))?, none, none],
+            SlotInput::Scaled(values, [scale, shift]) => {
                 [values.holds(self.inputs(x))?, scale.holds(factors)?, shift.holds(factors)?]
             }
         })
@@ -116,15 +116,15 @@ impl Depthwise {
         Ok(self.all_slots() > 0)
     }
 
-    fn sizes(&self, x: Input) -> [Arg; 5] {
+    fn sizes(&self, x: SlotInput) -> [Arg; 5] {
         let [rows, columns] = self.input.map(int);
-        let shared = Arg::Int(i32::from(matches!(x, Input::Shared(_))));
+        let shared = Arg::Int(i32::from(matches!(x, SlotInput::Shared(_))));
         [shared, int(self.channels), int(self.batch), rows, columns]
     }
 
     /// At stride 2, each kind that has slots: its number, itself alone, the maps of its slots among those that all slots make, and what
     /// it reads.
-    fn strided(&self, x: Input, maps: Words) -> Result<Vec<(usize, Depthwise, Words, Input)>> {
+    fn strided(&self, x: SlotInput, maps: Words) -> Result<Vec<(usize, Depthwise, Words, SlotInput)>> {
         let (mut found, mut before) = (Vec::new(), 0);
         for (kind, &slots) in self.slots.iter().enumerate().filter(|(_, slots)| **slots > 0) {
             let alone = Depthwise {
@@ -132,11 +132,11 @@ impl Depthwise {
                 ..*self
             };
             let own = match x {
-                Input::Shared(_) => x,
-                Input::Scaled(values, [scale, shift]) => {
+                SlotInput::Shared(_) => x,
+                SlotInput::Scaled(values, [scale, shift]) => {
                     let factors = before * self.channels;
                     let values = values.from(before * self.map(self.input))?;
-                    Input::Scaled(values, [scale.from(factors)?, shift.from(factors)?])
+                    SlotInput::Scaled(values, [scale.from(factors)?, shift.from(factors)?])
                 }
             };
             found.push((kind, alone, maps.from(before * self.map(self.output))?, own));
@@ -146,7 +146,7 @@ impl Depthwise {
     }
 
     /// What kernels for one kind at stride 2 take.
-    fn strided_sizes(&self, kind: usize, x: Input) -> Vec<Arg> {
+    fn strided_sizes(&self, kind: usize, x: SlotInput) -> Vec<Arg> {
         let [shared, channels, batch, rows, columns] = self.sizes(x);
         let [out_rows, out_columns] = self.output.map(int);
         let (slots, dilation) = (int(self.slots[kind]), int(KINDS[kind].1));
@@ -154,21 +154,21 @@ impl Depthwise {
     }
 
     /// `y` `[slot][channel][image][row][column]`.
-    pub fn forward(&self, device: &mut dyn Device, x: Input, w: ByKind, y: Words) -> Result<()> {
+    pub fn forward(&self, device: &mut dyn Device, x: SlotInput, w: ByKind, y: Words) -> Result<()> {
         if !self.check()? {
             return Ok(());
         }
         if self.stride == 1 {
             let (splits, blocks) = match x {
-                Input::Shared(_) => {
+                SlotInput::Shared(_) => {
                     let blocks = self.channels * self.tiles();
                     ((BLOCKS / blocks.max(1)).clamp(1, self.all_slots()), blocks)
                 }
-                Input::Scaled(..) => (self.parts(1), self.all_slots() * self.channels),
+                SlotInput::Scaled(..) => (self.parts(1), self.all_slots() * self.channels),
             };
             let (input, y, sizes) = (self.input(x)?, y.written(self.outputs())?, self.sizes(x));
             let args = [&input[..], &self.kinds(w, Words::holds)?, &[y], &sizes, &[int(splits)]].concat();
-            return launch(device, "tiles_forward", Grid::Rows(splits * blocks), &args);
+            return launch(device, "tiles_forward", LaunchGrid::Rows(splits * blocks), &args);
         }
         for (kind, alone, y, x) in self.strided(x, y)? {
             let name = ["depthwise_forward_3", "depthwise_forward_5"][kind % 2];
@@ -176,7 +176,7 @@ impl Depthwise {
             let args = [&alone.input(x)?[..], &rest, &alone.strided_sizes(kind, x)].concat();
             let [rows, columns] = self.output;
             let threads = alone.all_slots() * self.channels * self.batch * rows.div_ceil(STRIP) * columns;
-            launch(device, name, Grid::Each(threads), &args)?;
+            launch(device, name, LaunchGrid::Each(threads), &args)?;
         }
         Ok(())
     }
@@ -185,7 +185,7 @@ impl Depthwise {
     pub fn input_gradient(
         &self,
         device: &mut dyn Device,
-        x: Input,
+        x: SlotInput,
         w: ByKind,
         dy: Words,
         dx: Words,
@@ -195,29 +195,35 @@ impl Depthwise {
         }
         if self.stride == 1 {
             let (parts, blocks) = match x {
-                Input::Shared(_) => (1, self.channels * self.tiles()),
-                Input::Scaled(..) => (self.parts(1), self.all_slots() * self.channels * self.parts(1)),
+                SlotInput::Shared(_) => (1, self.channels * self.tiles()),
+                SlotInput::Scaled(..) => (self.parts(1), self.all_slots() * self.channels * self.parts(1)),
             };
             let rest = [dy.holds(self.outputs())?, dx.written(self.inputs(x))?];
             let (kinds, sizes) = (self.kinds(w, Words::holds)?, self.sizes(x));
             let args = [&self.input(x)?[..], &kinds, &rest, &sizes, &[int(parts)]].concat();
-            return launch(device, "tiles_input", Grid::Rows(blocks), &args);
+            return launch(device, "tiles_input", LaunchGrid::Rows(blocks), &args);
         }
-        let (mut before, shared) = (0, matches!(x, Input::Shared(_)));
+        let (mut before, shared) = (0, matches!(x, SlotInput::Shared(_)));
         for (kind, alone, dy, x) in self.strided(x, dy)? {
             let name = ["depthwise_input_3", "depthwise_input_5"][kind % 2];
             let own = if shared { dx } else { dx.from(before * self.map(self.input))? };
             let count = alone.inputs(x);
             let rest = [w[kind].holds(self.weights(kind))?, dy.holds(alone.outputs())?, own.written(count)?];
             let args = [&alone.input(x)?[..], &rest, &alone.strided_sizes(kind, x)].concat();
-            launch(device, name, Grid::Each(count), &args)?;
+            launch(device, name, LaunchGrid::Each(count), &args)?;
             before += self.slots[kind];
         }
         Ok(())
     }
 
     /// The gradients of the weights.
-    pub fn weight_gradient(&self, device: &mut dyn Device, x: Input, dy: Words, dw: ByKind) -> Result<()> {
+    pub fn weight_gradient(
+        &self,
+        device: &mut dyn Device,
+        x: SlotInput,
+        dy: Words,
+        dw: ByKind,
+    ) -> Result<()> {
         if !self.check()? {
             return Ok(());
         }
@@ -229,7 +235,7 @@ impl Depthwise {
             let args =
                 [&input[..], &self.kinds(dw, Words::written)?, &[dy, sums, tickets], &sizes, &[int(parts)]]
                     .concat();
-            return launch(device, "tiles_weight", Grid::Rows(units * parts), &args);
+            return launch(device, "tiles_weight", LaunchGrid::Rows(units * parts), &args);
         }
         for (kind, alone, dy, x) in self.strided(x, dy)? {
             let name = ["depthwise_weight_3", "depthwise_weight_5"][kind % 2];
@@ -239,7 +245,7 @@ impl Depthwise {
             let rest = [dy.holds(alone.outputs())?, dw[kind].written(self.weights(kind))?, sums, tickets];
             let sizes = alone.strided_sizes(kind, x);
             let args = [&alone.input(x)?[..], &rest, &sizes, &[int(parts)]].concat();
-            launch(device, name, Grid::Rows(units * parts), &args)?;
+            launch(device, name, LaunchGrid::Rows(units * parts), &args)?;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! A step of stochastic gradient descent, and parameters moved about.
 
-use super::device::{Arg, Device, Grid, Words, int, launch};
+use super::device::{Arg, Device, LaunchGrid, Words, int, launch};
 use crate::Result;
 
 /// Where parameters lie, in pieces, each a block's work. All three are integers, one for each.
@@ -52,7 +52,7 @@ impl Table {
             self.ints(self.lengths)?,
             int(self.count),
         ];
-        launch(device, "gather", Grid::Rows(self.count), &args)
+        launch(device, "gather", LaunchGrid::Rows(self.count), &args)
     }
 
     /// Moves parameters `w` and their velocities, both among all there are, by the gradients of a pass. `sums` is scratch, a word for
@@ -70,13 +70,13 @@ impl Table {
         launch(
             device,
             "squares",
-            Grid::Rows(self.count),
+            LaunchGrid::Rows(self.count),
             &[gradient, packed, lengths, sums.written(self.count)?, count],
         )?;
         launch(
             device,
             "clip",
-            Grid::Rows(1),
+            LaunchGrid::Rows(1),
             &[sums.holds(self.count)?, norm.written(2)?, count, Arg::Float(by.clip)],
         )?;
         let args = [
@@ -92,6 +92,6 @@ impl Table {
             Arg::Float(by.decay),
             count,
         ];
-        launch(device, "descend", Grid::Rows(self.count), &args)
+        launch(device, "descend", LaunchGrid::Rows(self.count), &args)
     }
 }

@@ -114,7 +114,7 @@ impl Arg {
 
 /// How many threads a kernel wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Grid {
+pub enum LaunchGrid {
     /// One for each element.
     Each(usize),
     /// A block for each row.
@@ -264,7 +264,7 @@ pub trait Device {
     /// # Errors
     /// A kernel that is not there; what the device says of this or an earlier launch.
     #[allow(unsafe_code)]
-    unsafe fn launch(&mut self, kernel: &'static str, grid: Grid, args: &[Arg]) -> Result<()>;
+    unsafe fn launch(&mut self, kernel: &'static str, grid: LaunchGrid, args: &[Arg]) -> Result<()>;
 
     /// Multiplies matrices.
     ///
@@ -294,8 +294,13 @@ const MOST: usize = 1 << 30;
 
 /// Runs a kernel whose arguments' sizes the caller has checked by [`Words::holds`]; nothing where there is nothing to do.
 #[allow(unsafe_code)]
-pub(super) fn launch(device: &mut dyn Device, kernel: &'static str, grid: Grid, args: &[Arg]) -> Result<()> {
-    let (Grid::Each(count) | Grid::Rows(count)) = grid;
+pub(super) fn launch(
+    device: &mut dyn Device,
+    kernel: &'static str,
+    grid: LaunchGrid,
+    args: &[Arg],
+) -> Result<()> {
+    let (LaunchGrid::Each(count) | LaunchGrid::Rows(count)) = grid;
     let words = args.iter().filter_map(|arg| arg.words().map(|(words, _)| words.len()));
     let most = words.max().unwrap_or(0).max(count);
     if most > MOST {

@@ -1,6 +1,6 @@
 //! A build without the feature `cuda`.
 
-use super::choice::Choice;
+use super::choice::GpuConfig;
 use super::device::{Device, device_error};
 use crate::Result;
 
@@ -11,7 +11,7 @@ const HELP: &str = "this build has no CUDA. Help: build it with `cargo build --r
 ///
 /// # Errors
 /// Always: this build has no CUDA.
-pub fn open(_: Choice) -> Result<Box<dyn Device>> {
+pub fn open(_: GpuConfig) -> Result<Box<dyn Device>> {
     Err(device_error("cuda", HELP))
 }
 

@@ -11,10 +11,10 @@ use cudarc::nvrtc::{self, CompileError, CompileOptions, Ptx};
 
 use super::blas::Blas;
 use super::calls::{Call, Repeats};
-use super::choice::Choice;
+use super::choice::GpuConfig;
 use super::convolution::{Convolution, Convolve};
 use super::cudnn::Cudnn;
-use super::device::{Arg, Device, Gemm, Grid, Words, device_error};
+use super::device::{Arg, Device, Gemm, LaunchGrid, Words, device_error};
 use super::order::{LANES, places};
 use super::parts::Kept;
 use super::{kernels, source};
@@ -83,7 +83,7 @@ pub fn compile(architecture: &str) -> Result<String> {
 ///
 /// # Errors
 /// No driver, no such GPU, a library of CUDA that is missing.
-pub fn open(choice: Choice) -> Result<Box<dyn Device>> {
+pub fn open(choice: GpuConfig) -> Result<Box<dyn Device>> {
     // SAFETY: opens the libraries and closes them.
     let (driver, blas) = unsafe { (driver::sys::is_culib_present(), cublas::sys::is_culib_present()) };
     require(driver, "libcuda", "the driver of an NVIDIA GPU")?;
@@ -301,10 +301,10 @@ impl Device for Gpu {
         failed("a kernel", self.stream().synchronize())
     }
 
-    unsafe fn launch(&mut self, kernel: &'static str, grid: Grid, args: &[Arg]) -> Result<()> {
+    unsafe fn launch(&mut self, kernel: &'static str, grid: LaunchGrid, args: &[Arg]) -> Result<()> {
         let blocks = match grid {
-            Grid::Each(count) => count.div_ceil(BLOCK as usize),
-            Grid::Rows(rows) => rows,
+            LaunchGrid::Each(count) => count.div_ceil(BLOCK as usize),
+            LaunchGrid::Rows(rows) => rows,
         };
         self.calls.push(Call::Launch(kernel, blocks.min(BLOCKS) as u32, args.to_vec()));
         Ok(())

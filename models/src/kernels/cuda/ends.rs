@@ -1,6 +1,6 @@
 //! The two ends of a network.
 
-use super::device::{Arg, Device, Grid, Words, int, launch};
+use super::device::{Arg, Device, LaunchGrid, Words, int, launch};
 use crate::Result;
 
 /// Values of a byte, for each of which a channel has a level.
@@ -11,7 +11,7 @@ pub const MOVE: usize = 7;
 
 /// Images as bytes, and what becomes of them.
 #[derive(Clone, Copy, Debug)]
-pub struct Bytes {
+pub struct ByteImages {
     /// `[image][row][column][channel]`, four bytes a word; the last word is filled up.
     pub words: Words,
     /// Integers, seven an image: by how many rows and columns its top left corner lies above and to the left of that of the crop,
@@ -24,7 +24,7 @@ pub struct Bytes {
 /// Images `[image][channel][row][column]` moved, with the level of byte 0 where there is none of them, and zero in its hole.
 pub fn augment(
     device: &mut dyn Device,
-    bytes: &Bytes,
+    bytes: &ByteImages,
     out: Words,
     [batch, channels, rows, columns]: [usize; 4],
 ) -> Result<()> {
@@ -39,7 +39,7 @@ pub fn augment(
         int(rows),
         int(columns),
     ];
-    launch(device, "augment", Grid::Each(count), &args)
+    launch(device, "augment", LaunchGrid::Each(count), &args)
 }
 
 /// The 3x3 surroundings, zero outside, of each pixel of images `[image][channel][row][column]`: `[channel][tap][image][row][column]`.
@@ -52,7 +52,7 @@ pub fn patches(
     let count = batch * channels * rows * columns;
     let args =
         [images.holds(count)?, out.written(9 * count)?, int(batch), int(channels), int(rows), int(columns)];
-    launch(device, "patches", Grid::Each(9 * count), &args)
+    launch(device, "patches", LaunchGrid::Each(9 * count), &args)
 }
 
 /// The sum of each row of `length` values, times a factor.
@@ -64,7 +64,7 @@ pub fn row_sums(
     factor: f32,
 ) -> Result<()> {
     let args = [x.holds(rows * length)?, y.written(rows)?, int(rows), int(length), Arg::Float(factor)];
-    launch(device, "row_sums", Grid::Rows(rows), &args)
+    launch(device, "row_sums", LaunchGrid::Rows(rows), &args)
 }
 
 /// Each row's value times a factor, `length` times; added to `y` where `add`.
@@ -78,7 +78,7 @@ pub fn spread(
 ) -> Result<()> {
     let [factor, add] = [Arg::Float(factor), Arg::Int(i32::from(add))];
     let args = [x.holds(rows)?, y.written(rows * length)?, int(rows), int(length), factor, add];
-    launch(device, "spread", Grid::Each(rows * length), &args)
+    launch(device, "spread", LaunchGrid::Each(rows * length), &args)
 }
 
 /// What a loss reads and writes.
@@ -116,5 +116,5 @@ pub fn cross_entropy(device: &mut dyn Device, loss: &Loss, classes: usize, batch
         Arg::Float(loss.smoothing),
         Arg::Float(loss.weight),
     ];
-    launch(device, "cross_entropy", Grid::Each(batch), &args)
+    launch(device, "cross_entropy", LaunchGrid::Each(batch), &args)
 }

@@ -1,6 +1,6 @@
 //! Nodes as sums of terms.
 
-use super::device::{Arg, Device, Grid, Words, int, launch};
+use super::device::{Arg, Device, LaunchGrid, Words, int, launch};
 use super::norm::{Slopes, Terms};
 use super::parts::many_parts;
 use crate::Result;
@@ -50,7 +50,7 @@ impl Edges {
             Arg::Int(i32::from(add)),
             int(parts),
         ];
-        launch(device, "mixture_forward", Grid::Rows(self.count * terms.channels * parts), &args)
+        launch(device, "mixture_forward", LaunchGrid::Rows(self.count * terms.channels * parts), &args)
     }
 }
 
@@ -100,6 +100,6 @@ impl Sources {
             Arg::Int(i32::from(add)),
             int(parts),
         ];
-        launch(device, "mixture_backward", Grid::Rows(self.count * channels * parts), &args)
+        launch(device, "mixture_backward", LaunchGrid::Rows(self.count * channels * parts), &args)
     }
 }

@@ -41,10 +41,10 @@ mod open;
 mod open;
 
 pub use calls::Call;
-pub use choice::{Choice, Rounding};
-pub use device::{Arg, ByColumns, Device, Gemm, Grid, Words};
+pub use choice::{GpuConfig, Rounding};
+pub use device::{Arg, ByColumns, Device, Gemm, LaunchGrid, Words};
 pub use open::{compile, open};
-pub use order::{LANES, Place, places};
+pub use order::{CallOrder, LANES, places};
 pub use parts::Kept;
 
 /// The kernels' files, name and text, in the order in which they make one source.

@@ -2,14 +2,14 @@
 //!
 //! A term is a use of a map: its source, the node it adds to, and a weight. Without tables, term, source and target have one number.
 
-use super::device::{Arg, Device, Grid, Words, int, launch};
+use super::device::{Arg, Device, LaunchGrid, Words, int, launch};
 use super::parts::{LEAST, part_sums, parts};
 use crate::Result;
 
 /// Mean and biased variance, `[map][channel]`.
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs)]
-pub struct Moments {
+pub struct CudaMoments {
     pub mean: Words,
     pub variance: Words,
 }
@@ -83,7 +83,7 @@ impl Terms {
     pub fn scaling(
         &self,
         device: &mut dyn Device,
-        moments: Moments,
+        moments: CudaMoments,
         bias: Words,
         [scale, shift]: [Words; 2],
     ) -> Result<()> {
@@ -101,7 +101,7 @@ impl Terms {
             int(self.count),
             int(self.channels),
         ];
-        launch(device, "scaling", Grid::Each(self.len()), &args)
+        launch(device, "scaling", LaunchGrid::Each(self.len()), &args)
     }
 
     /// Everything of `slopes`, from the gradients of the targets, the maps, the one that is not normalised, and their moments.
@@ -111,7 +111,7 @@ impl Terms {
         gradient: Words,
         [z, x]: [Words; 2],
         length: usize,
-        moments: Moments,
+        moments: CudaMoments,
         slopes: &Slopes,
     ) -> Result<()> {
         let len = self.len();
@@ -141,7 +141,7 @@ impl Terms {
             int(length),
             int(parts),
         ];
-        launch(device, "slopes", Grid::Rows(len * parts), &args)
+        launch(device, "slopes", LaunchGrid::Rows(len * parts), &args)
     }
 }
 
@@ -149,7 +149,7 @@ impl Terms {
 pub fn moments(
     device: &mut dyn Device,
     x: Words,
-    moments: Moments,
+    moments: CudaMoments,
     rows: usize,
     length: usize,
 ) -> Result<()> {
@@ -165,7 +165,7 @@ pub fn moments(
         int(length),
         int(parts),
     ];
-    launch(device, "moments", Grid::Rows(rows * parts), &args)
+    launch(device, "moments", LaunchGrid::Rows(rows * parts), &args)
 }
 
 /// `y = x * scale + shift` by row, and its positive part where `rectify`; `y` may be `x`.
@@ -187,5 +187,5 @@ pub fn normalise(
         int(length),
         Arg::Int(i32::from(rectify)),
     ];
-    launch(device, "normalise", Grid::Each(count), &args)
+    launch(device, "normalise", LaunchGrid::Each(count), &args)
 }

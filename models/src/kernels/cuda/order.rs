@@ -9,7 +9,7 @@ pub const LANES: usize = 16;
 
 /// Where a call goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct CallOrder {
     /// Its lane, after all calls before it that have the same. What libraries do has lane 0 to itself, since each keeps one workspace.
     pub lane: usize,
     /// Numbers of calls of other lanes that it waits for.
@@ -20,9 +20,9 @@ pub struct Place {
 type Done = [usize; LANES];
 
 /// A place for each call of a sequence. Whatever keeps to these computes what the sequence does in its order.
-pub fn places(calls: &[Call]) -> Vec<Place> {
+pub fn places(calls: &[Call]) -> Vec<CallOrder> {
     let touched: Vec<_> = calls.iter().map(Call::touches).collect();
-    let mut places: Vec<Place> = Vec::with_capacity(calls.len());
+    let mut places: Vec<CallOrder> = Vec::with_capacity(calls.len());
     let mut done: Vec<Done> = Vec::with_capacity(calls.len());
     // One past the last call of each lane.
     let mut ends = [0; LANES];
@@ -52,7 +52,7 @@ pub fn places(calls: &[Call]) -> Vec<Place> {
         }
         known[lane] = own + 1;
         ends[lane] = own + 1;
-        places.push(Place { lane, waits });
+        places.push(CallOrder { lane, waits });
         done.push(known);
     }
     places
@@ -72,7 +72,7 @@ fn conflict(a: &[(Words, bool)], b: &[(Words, bool)]) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::{Call, LANES, Place, conflict, places};
+    use super::{Call, CallOrder, LANES, conflict, places};
     use crate::Rng;
     use crate::kernels::cuda::{Arg, Gemm, Words};
 
@@ -89,7 +89,7 @@ mod tests {
     }
 
     /// Whether the first of two calls is done before the second begins, by lanes and waits.
-    fn before(places: &[Place], first: usize, second: usize) -> bool {
+    fn before(places: &[CallOrder], first: usize, second: usize) -> bool {
         let mut reached = vec![false; places.len()];
         reached[first] = true;
         for at in first + 1..=second {
@@ -111,9 +111,9 @@ mod tests {
             launch(&[7], &[8]),
         ];
         let found = places(&calls);
-        assert_eq!(found[0], Place { lane: 1, waits: vec![] });
-        assert_eq!(found[1], Place { lane: 1, waits: vec![] });
-        assert_eq!(found[2], Place { lane: 2, waits: vec![0] });
+        assert_eq!(found[0], CallOrder { lane: 1, waits: vec![] });
+        assert_eq!(found[1], CallOrder { lane: 1, waits: vec![] });
+        assert_eq!(found[2], CallOrder { lane: 2, waits: vec![0] });
         assert_eq!((found[3].lane, &found[3].waits), (2, &vec![1]));
         assert!(before(&found, 1, 4) && before(&found, 2, 4));
         assert!((0..5).all(|other| !before(&found, other, 5)));

@@ -1,7 +1,7 @@
 //! Pointwise convolutions, with the moments of what they make.
 
-use super::device::{Arg, Device, Gemm, Grid, Words, int, launch};
-use super::norm::{self, Moments};
+use super::device::{Arg, Device, Gemm, LaunchGrid, Words, int, launch};
+use super::norm::{self, CudaMoments};
 use super::parts::{kept_sums, parts};
 use crate::Result;
 
@@ -27,7 +27,7 @@ impl Pointwise {
         device: &mut dyn Device,
         w: Words,
         [x, y]: [Words; 2],
-        moments: Option<Moments>,
+        moments: Option<CudaMoments>,
     ) -> Result<()> {
         if self.launch(device, w, [x, y], false, moments)? {
             return Ok(());
@@ -52,7 +52,7 @@ impl Pointwise {
         w: Words,
         [x, y]: [Words; 2],
         transposed: bool,
-        moments: Option<Moments>,
+        moments: Option<CudaMoments>,
     ) -> Result<bool> {
         let Pointwise { slots, channels, length } = *self;
         let kernel = KERNELS.into_iter().find(|(of, ..)| *of == channels && length % 4 == 0);
@@ -63,13 +63,13 @@ impl Pointwise {
             Some(_) => kept_sums(device, slots, parts, 2 * channels)?,
             None => [Arg::Write(none); 2],
         };
-        let found = moments.map_or(Ok([Arg::Write(none); 2]), |Moments { mean, variance }| {
+        let found = moments.map_or(Ok([Arg::Write(none); 2]), |CudaMoments { mean, variance }| {
             Ok::<_, crate::Error>([mean.written(rows)?, variance.written(rows)?])
         })?;
         let maps = [w.holds(rows * channels)?, x.holds(rows * length)?, y.written(rows * length)?];
         let sizes = [int(slots), int(length), Arg::Int(i32::from(transposed)), int(parts)];
         let args = [&maps[..], &found, &[sums, tickets], &sizes].concat();
-        launch(device, name, Grid::Rows(slots * parts), &args)?;
+        launch(device, name, LaunchGrid::Rows(slots * parts), &args)?;
         Ok(true)
     }
 

@@ -1,6 +1,6 @@
 //! Pools of 3x3 windows with one pixel of padding.
 
-use super::device::{Arg, Device, Grid, Words, int, launch};
+use super::device::{Arg, Device, LaunchGrid, Words, int, launch};
 use crate::Result;
 
 /// Pixels of a strip; as in `pool.cu`.
@@ -30,8 +30,8 @@ impl Pool {
     }
 
     /// Threads: a strip each at stride 1, and at stride 2 forward; else a pixel each.
-    fn grid(&self, [rows, columns]: [usize; 2], strips: bool) -> Grid {
-        Grid::Each(self.planes * if strips { rows.div_ceil(STRIP) } else { rows } * columns)
+    fn grid(&self, [rows, columns]: [usize; 2], strips: bool) -> LaunchGrid {
+        LaunchGrid::Each(self.planes * if strips { rows.div_ceil(STRIP) } else { rows } * columns)
     }
 
     /// The largest values and where in its window each was, integers, as many; and the means. Either is left out where there is no

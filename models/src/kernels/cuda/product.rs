@@ -1,6 +1,6 @@
 //! The weight gradient of pointwise convolutions.
 
-use super::device::{Arg, Device, Grid, Words, int, launch};
+use super::device::{Arg, Device, LaunchGrid, Words, int, launch};
 use super::parts::{part_sums, parts};
 use crate::Result;
 
@@ -30,5 +30,5 @@ pub fn row_products(
     let [sums, tickets] = part_sums(device, tiles, parts, (slots * m * n).div_ceil(tiles.max(1)))?;
     let sizes = [int(slots), int(m), int(n), int(length), int(parts)];
     let rest = [out.written(slots * m * n)?, sums, tickets, Arg::Int(i32::from(shared))];
-    launch(device, name, Grid::Rows(parts * tiles), &[&[left, right][..], &rest, &sizes].concat())
+    launch(device, name, LaunchGrid::Rows(parts * tiles), &[&[left, right][..], &rest, &sizes].concat())
 }

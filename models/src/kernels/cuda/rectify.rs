@@ -1,11 +1,16 @@
 //! The rectifier alone, and what reads a rectified map at every other pixel.
 
-use super::device::{Arg, Device, Grid, Words, int, launch};
+use super::device::{Arg, Device, LaunchGrid, Words, int, launch};
 use crate::Result;
 
 /// `y = max(0, x)`.
 pub fn forward(device: &mut dyn Device, x: Words, y: Words, count: usize) -> Result<()> {
-    launch(device, "rectify_forward", Grid::Each(count), &[x.holds(count)?, y.written(count)?, int(count)])
+    launch(
+        device,
+        "rectify_forward",
+        LaunchGrid::Each(count),
+        &[x.holds(count)?, y.written(count)?, int(count)],
+    )
 }
 
 /// The gradient of x from that of y, added to `dx` where `add`; `dx` may be `dy` where it is not.
@@ -17,7 +22,7 @@ pub fn backward(
     add: bool,
 ) -> Result<()> {
     let args = [y.holds(count)?, dy.holds(count)?, dx.written(count)?, int(count), Arg::Int(i32::from(add))];
-    launch(device, "rectify_backward", Grid::Each(count), &args)
+    launch(device, "rectify_backward", LaunchGrid::Each(count), &args)
 }
 
 /// Sizes of a map that is halved; it has two pixels or more on a side.
@@ -45,13 +50,13 @@ impl Halve {
     pub fn forward(&self, device: &mut dyn Device, x: Words, y: Words) -> Result<()> {
         let [inputs, outputs] = self.counts();
         let args = [x.holds(inputs)?, y.written(2 * outputs)?];
-        launch(device, "halve_forward", Grid::Each(2 * outputs), &[&args[..], &self.sizes()].concat())
+        launch(device, "halve_forward", LaunchGrid::Each(2 * outputs), &[&args[..], &self.sizes()].concat())
     }
 
     /// Adds to the gradient of x.
     pub fn backward(&self, device: &mut dyn Device, x: Words, dy: Words, dx: Words) -> Result<()> {
         let [inputs, outputs] = self.counts();
         let args = [x.holds(inputs)?, dy.holds(2 * outputs)?, dx.written(inputs)?];
-        launch(device, "halve_backward", Grid::Each(inputs), &[&args[..], &self.sizes()].concat())
+        launch(device, "halve_backward", LaunchGrid::Each(inputs), &[&args[..], &self.sizes()].concat())
     }
 }

@@ -1,6 +1,6 @@
 //! Windows of any size that slide over maps: convolutions that there is no kernel for become products of what these see.
 
-use super::device::{Arg, Device, Grid, Words, int, launch};
+use super::device::{Arg, Device, LaunchGrid, Words, int, launch};
 use crate::Result;
 
 /// Windows over maps `[channel][image][row][column]`. Pairs are rows, columns.
@@ -42,27 +42,27 @@ impl Windows {
     /// where `by_image`.
     pub fn forward(&self, device: &mut dyn Device, x: Words, y: Words, by_image: bool) -> Result<()> {
         let args = [x.holds(self.map(self.input))?, y.written(self.seen())?, Arg::Int(i32::from(by_image))];
-        launch(device, "windows_forward", Grid::Each(self.seen()), &[&args[..], &self.sizes()].concat())
+        launch(device, "windows_forward", LaunchGrid::Each(self.seen()), &[&args[..], &self.sizes()].concat())
     }
 
     /// Adds to the gradient of x, `[channel][image][row][column]`.
     pub fn backward(&self, device: &mut dyn Device, dy: Words, dx: Words) -> Result<()> {
         let count = self.map(self.input);
         let args = [dy.holds(self.seen())?, dx.written(count)?];
-        launch(device, "windows_backward", Grid::Each(count), &[&args[..], &self.sizes()].concat())
+        launch(device, "windows_backward", LaunchGrid::Each(count), &[&args[..], &self.sizes()].concat())
     }
 
     /// The mean of the pixels that each window sees; it must see one.
     pub fn means(&self, device: &mut dyn Device, x: Words, y: Words) -> Result<()> {
         let [inputs, outputs] = [self.input, self.output].map(|size| self.map(size));
         let args = [x.holds(inputs)?, y.written(outputs)?];
-        launch(device, "means_forward", Grid::Each(outputs), &[&args[..], &self.sizes()].concat())
+        launch(device, "means_forward", LaunchGrid::Each(outputs), &[&args[..], &self.sizes()].concat())
     }
 
     /// Adds to the gradient of x.
     pub fn means_back(&self, device: &mut dyn Device, dy: Words, dx: Words) -> Result<()> {
         let [inputs, outputs] = [self.input, self.output].map(|size| self.map(size));
         let args = [dy.holds(outputs)?, dx.written(inputs)?];
-        launch(device, "means_backward", Grid::Each(inputs), &[&args[..], &self.sizes()].concat())
+        launch(device, "means_backward", LaunchGrid::Each(inputs), &[&args[..], &self.sizes()].concat())
     }
 }

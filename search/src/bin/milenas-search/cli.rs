@@ -10,7 +10,7 @@ pub use self::options::{
     BenchSize, EvalOptions, RuleOptions, RunOptions, ScoreOptions, SearchOptions, StartOptions,
 };
 use milenas_search::strategy::Rule;
-use milenas_search::supernet::Place;
+use milenas_search::supernet::DeviceSpec;
 
 /// Searches a convolutional architecture on your images, and trains what it finds.
 #[derive(Debug, Parser)]
@@ -155,7 +155,7 @@ pub enum BenchCommand {
         two_pass: bool,
         /// cpu, or cuda:N in a build with the feature `cuda`
         #[arg(long = "device", value_name = "NAME", default_value = "cpu")]
-        place: Place,
+        place: DeviceSpec,
         #[command(flatten)]
         rule: RuleOptions,
         #[command(flatten)]
@@ -171,7 +171,7 @@ pub enum BenchCommand {
         genotype: String,
         /// cpu, or cuda:N in a build with the feature `cuda`
         #[arg(long = "device", value_name = "NAME", default_value = "cpu")]
-        place: Place,
+        place: DeviceSpec,
         #[command(flatten)]
         size: BenchSize,
     },

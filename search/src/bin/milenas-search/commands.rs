@@ -16,7 +16,7 @@ use milenas_models::kernels::cuda::Device;
 use milenas_models::{Genotype, Rng, Space, file};
 
 use crate::cli::{BenchCommand, Cli, Command, DataCommand, RunOptions};
-use crate::progress::Progress;
+use crate::progress::EpochProgress;
 use milenas_search::bench::{self, StepBench, TrainBench};
 use milenas_search::config::Config;
 use milenas_search::fetch;
@@ -55,7 +55,7 @@ fn text(path: &Path) -> Result<String> {
 fn open_device(options: &RunOptions) -> Result<Option<Box<dyn Device>>> {
     let device = options.place.open()?;
     if let Some(device) = &device {
-        Progress::new("device").line(&format!("computing on {}", device.name()));
+        EpochProgress::new("device").line(&format!("computing on {}", device.name()));
     }
     Ok(device)
 }
@@ -92,7 +92,7 @@ fn find_run(out: &Path, file: &str) -> Result<()> {
 fn read_data(
     source: &Source,
     config: &Config,
-    progress: &Progress,
+    progress: &EpochProgress,
     load: fn(&Source, &Config) -> milenas_search::Result<Data>,
 ) -> Result<Data> {
     progress.line(&format!("reading {source}"));

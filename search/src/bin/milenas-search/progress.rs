@@ -12,7 +12,7 @@ const QUIET: f64 = 10.0;
 
 /// A bar over all steps of all epochs.
 #[derive(Debug)]
-pub struct Progress {
+pub struct EpochProgress {
     bar: ProgressBar,
     what: &'static str,
     epoch: (usize, usize),
@@ -24,7 +24,7 @@ pub struct Progress {
     before: usize,
 }
 
-impl Progress {
+impl EpochProgress {
     /// For a run of this kind.
     pub fn new(what: &'static str) -> Self {
         let bar = ProgressBar::no_length();
@@ -32,7 +32,16 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {msg} {eta} left") {
             bar.set_style(style);
         }
-        Progress { bar, what, epoch: (0, 0), start: None, said: 0.0, images: 0, steps: (0, 0), before: 0 }
+        EpochProgress {
+            bar,
+            what,
+            epoch: (0, 0),
+            start: None,
+            said: 0.0,
+            images: 0,
+            steps: (0, 0),
+            before: 0,
+        }
     }
 
     /// A line that stays, above the bar.
@@ -46,7 +55,7 @@ impl Progress {
     }
 }
 
-impl Recorder for Progress {
+impl Recorder for EpochProgress {
     fn begin(&mut self, epoch: usize, epochs: usize, steps: usize, done: usize) {
         if self.start.is_none() {
             self.start = Some(Instant::now());

@@ -3,29 +3,29 @@
 
 use milenas_models::Result;
 use milenas_models::kernels::cuda::convolution::{self, Convolve, Way};
-use milenas_models::kernels::cuda::depthwise::{ByKind, Depthwise, Input, KINDS};
+use milenas_models::kernels::cuda::depthwise::{ByKind, Depthwise, KINDS, SlotInput};
 use milenas_models::kernels::cuda::pointwise::Pointwise;
 use milenas_models::kernels::cuda::product::row_products;
 use milenas_models::kernels::cuda::windows::Windows;
 use milenas_models::kernels::cuda::{Device, Gemm, Words};
 use milenas_models::op::Conv2d;
 
-use super::maps::{Map, outside, windows};
-use super::pass::Pass;
+use super::maps::{ChannelMap, outside, windows};
+use super::pass::NetworkPass;
 
 /// A convolution without a bias.
 #[derive(Clone, Debug)]
-pub(super) struct Convolution {
-    pub(super) x: Map,
-    pub(super) y: Map,
+pub(super) struct CudaConv {
+    pub(super) x: ChannelMap,
+    pub(super) y: ChannelMap,
     /// The number of its weight.
     pub(super) weight: usize,
-    pub(super) form: Form,
+    pub(super) form: ConvKernel,
 }
 
 /// What computes it.
 #[derive(Clone, Debug)]
-pub(super) enum Form {
+pub(super) enum ConvKernel {
     /// Of a positive part.
     Depthwise { kind: usize, stride: usize },
     /// `1x1`, of every pixel. `alone` where nothing else reads its map, whose gradient it may then overwrite; `moments` are the first of
@@ -35,7 +35,7 @@ pub(super) enum Form {
     Windows { conv: Conv2d, fed: bool },
 }
 
-impl Convolution {
+impl CudaConv {
     fn depthwise(&self, batch: usize, kind: usize, stride: usize) -> Depthwise {
         let mut slots = [0; KINDS.len()];
         slots[kind] = 1;
@@ -49,8 +49,8 @@ impl Convolution {
     /// Words of what its windows see, which it keeps for the way back; none where the device convolves so by itself.
     pub(super) fn seen(&self, device: &mut dyn Device, batch: usize) -> Result<usize> {
         match &self.form {
-            Form::Depthwise { .. } | Form::Pointwise { .. } => Ok(0),
-            Form::Windows { conv, fed } => match !fed && device.convolves(&self.whole(batch, conv))? {
+            ConvKernel::Depthwise { .. } | ConvKernel::Pointwise { .. } => Ok(0),
+            ConvKernel::Windows { conv, fed } => match !fed && device.convolves(&self.whole(batch, conv))? {
                 true => Ok(0),
                 false => Ok(self.windows(batch, conv).seen()),
             },
@@ -72,30 +72,30 @@ impl Convolution {
     }
 
     /// `kept` is memory for what windows see; there is none where the device convolves by itself.
-    pub(super) fn forward(&self, pass: &mut Pass<'_>, kept: Words) -> Result<()> {
+    pub(super) fn forward(&self, pass: &mut NetworkPass<'_>, kept: Words) -> Result<()> {
         let (x, y, a) = (pass.value(self.x)?, pass.value(self.y)?, pass.weight(self.weight)?);
         let (batch, transposed, add) = (pass.batch, false, false);
         match &self.form {
-            &Form::Depthwise { kind, stride } => self.depthwise(batch, kind, stride).forward(
+            &ConvKernel::Depthwise { kind, stride } => self.depthwise(batch, kind, stride).forward(
                 pass.device,
-                Input::Shared(x),
+                SlotInput::Shared(x),
                 of_kind(kind, a),
                 y,
             ),
-            Form::Pointwise { moments, .. } if self.is_square() => {
+            ConvKernel::Pointwise { moments, .. } if self.is_square() => {
                 let wanted = moments.filter(|_| pass.training);
                 let moments = wanted.map(|first| pass.moments(first)).transpose()?;
                 self.square(batch).forward(pass.device, a, [x, y], moments)
             }
-            Form::Pointwise { .. } => {
+            ConvKernel::Pointwise { .. } => {
                 let sizes = [self.y.channels, self.y.length(batch), self.x.channels];
                 pass.device.gemm(&Gemm { sizes, a, transposed, b: x, c: y, steps: [0; 3], batch: 1, add })
             }
-            Form::Windows { conv, .. } if kept.is_empty() => {
+            ConvKernel::Windows { conv, .. } if kept.is_empty() => {
                 let (convolution, way) = (self.whole(batch, conv), Way::Forward);
                 pass.device.convolve(&Convolve { convolution, way, x, w: a, y })
             }
-            Form::Windows { conv, fed } => {
+            ConvKernel::Windows { conv, fed } => {
                 let ([rows, depth, length], steps) = self.products(batch, conv);
                 let x = if *fed { pass.images } else { x };
                 self.windows(batch, conv).forward(pass.device, x, kept, *fed)?;
@@ -106,17 +106,17 @@ impl Convolution {
     }
 
     /// `kept` has what windows saw; then the gradient of that.
-    pub(super) fn backward(&self, pass: &mut Pass<'_>, kept: Words) -> Result<()> {
+    pub(super) fn backward(&self, pass: &mut NetworkPass<'_>, kept: Words) -> Result<()> {
         let (x, dx, dy) = (pass.value(self.x)?, pass.gradient(self.x)?, pass.gradient(self.y)?);
         let (a, dw, batch) = (pass.weight(self.weight)?, pass.weight_gradient(self.weight)?, pass.batch);
         let transposed = true;
         match &self.form {
-            &Form::Depthwise { kind, stride } => {
+            &ConvKernel::Depthwise { kind, stride } => {
                 let depthwise = self.depthwise(batch, kind, stride);
-                depthwise.weight_gradient(pass.device, Input::Shared(x), dy, of_kind(kind, dw))?;
-                depthwise.input_gradient(pass.device, Input::Shared(x), of_kind(kind, a), dy, dx)
+                depthwise.weight_gradient(pass.device, SlotInput::Shared(x), dy, of_kind(kind, dw))?;
+                depthwise.input_gradient(pass.device, SlotInput::Shared(x), of_kind(kind, a), dy, dx)
             }
-            Form::Pointwise { alone, .. } => {
+            ConvKernel::Pointwise { alone, .. } => {
                 let [rows, columns, length] = [self.y.channels, self.x.channels, self.y.length(batch)];
                 row_products(pass.device, [dy, x, dw], false, 1, [rows, columns, length])?;
                 if *alone && self.is_square() {
@@ -125,13 +125,13 @@ impl Convolution {
                 let (sizes, steps) = ([columns, length, rows], [0; 3]);
                 pass.device.gemm(&Gemm { sizes, a, transposed, b: dy, c: dx, steps, batch: 1, add: true })
             }
-            Form::Windows { conv, .. } if kept.is_empty() => {
+            ConvKernel::Windows { conv, .. } if kept.is_empty() => {
                 let convolution = self.whole(batch, conv);
                 let of = |way, x, w| Convolve { convolution, way, x, w, y: dy };
                 pass.device.convolve(&of(Way::ToWeight, x, dw))?;
                 pass.device.convolve(&of(Way::ToInput, dx, a))
             }
-            Form::Windows { conv, fed } => {
+            ConvKernel::Windows { conv, fed } => {
                 let ([rows, depth, length], [of_weight, of_windows, of_y]) = self.products(batch, conv);
                 row_products(pass.device, [dy, kept, dw], false, conv.groups, [rows, depth, length])?;
                 if *fed {
@@ -156,7 +156,7 @@ impl Convolution {
 
     /// Whether it is pointwise, with as many channels out as in.
     pub(super) fn is_square(&self) -> bool {
-        matches!(self.form, Form::Pointwise { .. }) && self.x.channels == self.y.channels
+        matches!(self.form, ConvKernel::Pointwise { .. }) && self.x.channels == self.y.channels
     }
 
     fn square(&self, batch: usize) -> Pointwise {

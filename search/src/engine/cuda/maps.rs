@@ -8,7 +8,7 @@ use milenas_models::op::{Conv2d, Op, Padding};
 
 /// A map `[channel][image][row][column]`: some channels of a memory, whose maps are all of one size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Map {
+pub(super) struct ChannelMap {
     /// The number of the node that the memory is for.
     pub(super) home: usize,
     /// The first channel in it.
@@ -18,7 +18,7 @@ pub(super) struct Map {
     pub(super) size: [usize; 2],
 }
 
-impl Map {
+impl ChannelMap {
     /// Words of a channel of so many images.
     pub(super) fn length(&self, batch: usize) -> usize {
         batch * self.size[0] * self.size[1]
@@ -33,7 +33,7 @@ impl Map {
 /// Windows that slide over one map and make another: their kernel, stride and dilation, and how far outside the first begins.
 pub(super) fn windows(
     batch: usize,
-    [x, y]: [Map; 2],
+    [x, y]: [ChannelMap; 2],
     [kernel, stride, dilation]: [[usize; 2]; 3],
     before: [i32; 2],
 ) -> Windows {
@@ -66,7 +66,7 @@ pub(super) fn depthwise_kind(conv: &Conv2d) -> Option<usize> {
 }
 
 /// The map of each node; none of those that are no map.
-pub(super) fn place(graph: &Graph) -> Vec<Option<Map>> {
+pub(super) fn place(graph: &Graph) -> Vec<Option<ChannelMap>> {
     let mut homes = vec![Home::Own; graph.nodes().len()];
     for (value, node) in graph.values() {
         let same = match &node.op {
@@ -103,7 +103,7 @@ pub(super) fn place(graph: &Graph) -> Vec<Option<Map>> {
         let (mut home, mut first) = (value.index(), 0);
         loop {
             match homes[home] {
-                Home::Own => return Some(Map { home, first, channels, size }),
+                Home::Own => return Some(ChannelMap { home, first, channels, size }),
                 Home::Same(other) => home = other.index(),
                 Home::Within(other, from) => {
                     home = other.index();

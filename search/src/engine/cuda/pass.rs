@@ -1,13 +1,13 @@
 //! What a pass through the network has on the device.
 
 use milenas_models::Result;
-use milenas_models::kernels::cuda::norm::Moments;
+use milenas_models::kernels::cuda::norm::CudaMoments;
 use milenas_models::kernels::cuda::{Device, Words};
 
-use super::maps::Map;
+use super::maps::ChannelMap;
 
 /// One pass.
-pub(super) struct Pass<'a> {
+pub(super) struct NetworkPass<'a> {
     pub(super) device: &'a mut dyn Device,
     pub(super) batch: usize,
     /// Whether BatchNorms use the batch's moments.
@@ -18,7 +18,7 @@ pub(super) struct Pass<'a> {
     pub(super) at: &'a [usize],
     pub(super) weights: Words,
     pub(super) gradients: Words,
-    pub(super) moments: Moments,
+    pub(super) moments: CudaMoments,
     /// By what results of paths are multiplied, `[path][image]`; none at all for none.
     pub(super) paths: Words,
     /// By home: its maps, and their gradients.
@@ -28,8 +28,8 @@ pub(super) struct Pass<'a> {
     pub(super) scratch: [Words; 3],
 }
 
-impl Pass<'_> {
-    fn part(&self, memory: &[Words], map: Map) -> Result<Words> {
+impl NetworkPass<'_> {
+    fn part(&self, memory: &[Words], map: ChannelMap) -> Result<Words> {
         let Some(home) = memory.get(map.home) else { return Ok(Words::NONE) };
         match home.is_empty() {
             // Of what is fed.
@@ -38,11 +38,11 @@ impl Pass<'_> {
         }
     }
 
-    pub(super) fn value(&self, map: Map) -> Result<Words> {
+    pub(super) fn value(&self, map: ChannelMap) -> Result<Words> {
         self.part(self.values, map)
     }
 
-    pub(super) fn gradient(&self, map: Map) -> Result<Words> {
+    pub(super) fn gradient(&self, map: ChannelMap) -> Result<Words> {
         self.part(self.slopes, map)
     }
 
@@ -61,8 +61,8 @@ impl Pass<'_> {
     }
 
     /// Those of a BatchNorm whose first are these.
-    pub(super) fn moments(&self, first: usize) -> Result<Moments> {
-        let Moments { mean, variance } = self.moments;
-        Ok(Moments { mean: mean.from(first)?, variance: variance.from(first)? })
+    pub(super) fn moments(&self, first: usize) -> Result<CudaMoments> {
+        let CudaMoments { mean, variance } = self.moments;
+        Ok(CudaMoments { mean: mean.from(first)?, variance: variance.from(first)? })
     }
 }

@@ -1,21 +1,21 @@
 //! From a graph to the steps of a pass, in the order of its nodes.
 
 use milenas_models::graph::{Node, Value};
-use milenas_models::op::{BatchNorm, Conv2d, Op, Pool2d, PoolKind, Role, Slice};
+use milenas_models::op::{BatchNorm, Conv2d, Op, ParamRole, Pool2d, PoolKind, Slice};
 use milenas_models::{Error, Graph, Result, Trainable};
 
-use super::convolution::{Convolution, Form};
-use super::maps::{Map, depthwise_kind, place};
-use super::step::{Norm, Step};
-use crate::resident::{Packing, Tensors};
+use super::convolution::{ConvKernel, CudaConv};
+use super::maps::{ChannelMap, depthwise_kind, place};
+use super::step::{CudaStep, NormStep};
+use crate::resident::{DeviceTensors, Packing};
 
 /// A classifier at the end of a branch.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Head {
+pub(super) struct BranchHead {
     /// Its place among the graph's outputs.
     output: Option<usize>,
     /// What it reads, one pixel a channel.
-    pub(super) x: Map,
+    pub(super) x: ChannelMap,
     pub(super) classes: usize,
     /// Numbers of its parameters.
     pub(super) weight: usize,
@@ -23,18 +23,18 @@ pub(super) struct Head {
 }
 
 /// A network as a device computes it.
-pub(super) struct Plan {
+pub(super) struct NetworkPlan {
     /// `[channels, rows, columns]` of an image.
     pub(super) image: [usize; 3],
-    pub(super) steps: Vec<Step>,
+    pub(super) steps: Vec<CudaStep>,
     /// Of the logits, then of an auxiliary head.
-    pub(super) heads: Vec<Head>,
+    pub(super) heads: Vec<BranchHead>,
     /// Of each node that has a memory, its number and all of its map.
-    pub(super) homes: Vec<Map>,
+    pub(super) homes: Vec<ChannelMap>,
     /// Where each parameter is among those of a pass, by number.
     pub(super) parameters: Vec<usize>,
     /// Each BatchNorm's number, the first of its moments, and the map that it normalises.
-    norms: Vec<(usize, usize, Map)>,
+    norms: Vec<(usize, usize, ChannelMap)>,
     /// How many wires drop path may drop.
     pub(super) paths: usize,
 }
@@ -42,22 +42,22 @@ pub(super) struct Plan {
 /// What is known while steps are made.
 struct Planner<'a> {
     graph: &'a Graph,
-    maps: Vec<Option<Map>>,
-    tensors: &'a mut Tensors,
-    plan: Plan,
+    maps: Vec<Option<ChannelMap>>,
+    tensors: &'a mut DeviceTensors,
+    plan: NetworkPlan,
     moments: usize,
 }
 
-impl Plan {
+impl NetworkPlan {
     /// Declares the parameters and BatchNorms of a network among `tensors`, in the order of its nodes.
     ///
     /// # Errors
     /// A node that there is no kernel for.
-    pub(super) fn new(network: &Trainable, tensors: &mut Tensors) -> Result<Plan> {
+    pub(super) fn new(network: &Trainable, tensors: &mut DeviceTensors) -> Result<NetworkPlan> {
         let graph = &network.graph;
         let image = graph.inputs().next().and_then(|input| graph.fact(input).chw());
         let (channels, rows, columns) = image.unwrap_or_default();
-        let plan = Plan {
+        let plan = NetworkPlan {
             image: [channels, rows, columns],
             steps: Vec::new(),
             heads: Vec::new(),
@@ -71,7 +71,7 @@ impl Plan {
             planner.node(value, node)?;
             if let Some(path) = network.paths.iter().position(|path| *path == value) {
                 let map = planner.map(value)?;
-                planner.plan.steps.push(Step::Weigh { path, map });
+                planner.plan.steps.push(CudaStep::Weigh { path, map });
             }
         }
         let mut plan = planner.plan;
@@ -82,7 +82,7 @@ impl Plan {
     }
 
     /// Where parameters and moments of a pass are.
-    pub(super) fn packing(&self, tensors: &Tensors) -> Packing {
+    pub(super) fn packing(&self, tensors: &DeviceTensors) -> Packing {
         let mut packing = Packing::default();
         for id in 0..self.parameters.len() {
             packing.put(tensors, [id]);
@@ -96,11 +96,11 @@ impl Plan {
 }
 
 impl Planner<'_> {
-    fn map(&self, value: Value) -> Result<Map> {
+    fn map(&self, value: Value) -> Result<ChannelMap> {
         self.maps[value.index()].ok_or_else(|| no_kernel(self.graph.node(value), "its result is no map"))
     }
 
-    fn parameter(&mut self, node: &Node, role: Role) -> usize {
+    fn parameter(&mut self, node: &Node, role: ParamRole) -> usize {
         let found = node.params.iter().find(|param| param.role == role);
         let (name, shape) = found.map_or((String::new(), &[][..]), |p| (p.name.clone(), &p.shape[..]));
         self.tensors.parameter(name, shape)
@@ -118,25 +118,26 @@ impl Planner<'_> {
         let x = inputs.first().copied().unwrap_or(y);
         let step = match &node.op {
             Op::Input(_) => return Ok(()),
-            Op::Conv2d(conv) => Step::Convolution(self.convolution(node, conv, [x, y])?),
-            Op::BatchNorm(norm) => Step::Norm(self.norm(node, norm, [x, y])?),
+            Op::Conv2d(conv) => CudaStep::Convolution(self.convolution(node, conv, [x, y])?),
+            Op::BatchNorm(norm) => CudaStep::Norm(self.norm(node, norm, [x, y])?),
             Op::Pool2d(pool) => pooling(node, pool, [x, y])?,
-            Op::GlobalAvgPool(_) => Step::Mean { x, y },
+            Op::GlobalAvgPool(_) => CudaStep::Mean { x, y },
             Op::Linear(linear) if linear.bias && self.graph.is_output(value) => {
                 let output = self.graph.outputs().iter().position(|(_, wire)| *wire == value);
-                let (weight, bias) = (self.parameter(node, Role::Weight), self.parameter(node, Role::Bias));
-                self.plan.heads.push(Head { output, x, classes: y.channels, weight, bias });
+                let (weight, bias) =
+                    (self.parameter(node, ParamRole::Weight), self.parameter(node, ParamRole::Bias));
+                self.plan.heads.push(BranchHead { output, x, classes: y.channels, weight, bias });
                 return Ok(());
             }
             Op::Relu(_) | Op::Identity(_) | Op::Flatten(_) if x == y => return Ok(()),
-            Op::Relu(_) => Step::Rectify { x, y },
-            Op::Add(_) => Step::Sum { parts: inputs, y },
+            Op::Relu(_) => CudaStep::Rectify { x, y },
+            Op::Add(_) => CudaStep::Sum { parts: inputs, y },
             Op::Concat(_) => {
                 self.concat(inputs, y);
                 return Ok(());
             }
             Op::Slice(slice) => crop(node, slice, [x, y])?,
-            Op::Zero(_) => Step::Zeros { y },
+            Op::Zero(_) => CudaStep::Zeros { y },
             Op::Identity(_) | Op::Linear(_) | Op::Flatten(_) | Op::Softmax(_) | Op::FakeQuantize(_) => {
                 return Err(no_kernel(node, "a classifier reads one pixel, has a bias, and is the end"));
             }
@@ -146,76 +147,76 @@ impl Planner<'_> {
     }
 
     /// Copies of the parts that do not lie there already.
-    fn concat(&mut self, parts: Vec<Map>, y: Map) {
+    fn concat(&mut self, parts: Vec<ChannelMap>, y: ChannelMap) {
         let mut first = y.first;
         for x in parts {
-            let own = Map { first, channels: x.channels, ..y };
+            let own = ChannelMap { first, channels: x.channels, ..y };
             first += x.channels;
             if x != own {
-                self.plan.steps.push(Step::Sum { parts: vec![x], y: own });
+                self.plan.steps.push(CudaStep::Sum { parts: vec![x], y: own });
             }
         }
     }
 
-    fn convolution(&mut self, node: &Node, conv: &Conv2d, [x, y]: [Map; 2]) -> Result<Convolution> {
+    fn convolution(&mut self, node: &Node, conv: &Conv2d, [x, y]: [ChannelMap; 2]) -> Result<CudaConv> {
         if conv.bias {
             return Err(no_kernel(node, "convolutions have no bias"));
         }
-        let weight = self.parameter(node, Role::Weight);
+        let weight = self.parameter(node, ParamRole::Weight);
         let from = node.inputs[0];
         let fed = matches!(self.graph.node(from).op, Op::Input(_));
         let rectified = matches!(self.graph.node(from).op, Op::Relu(_));
         let plain = *conv == Conv2d::pointwise(conv.in_channels, conv.out_channels);
         let form = match depthwise_kind(conv) {
-            Some(kind) if rectified => Form::Depthwise { kind, stride: conv.stride[0] },
+            Some(kind) if rectified => ConvKernel::Depthwise { kind, stride: conv.stride[0] },
             _ if plain && !fed => {
                 // The gradient of a concatenation has those of its parts in it.
                 let joined = matches!(self.graph.node(from).op, Op::Concat(_));
                 let alone = !joined && self.graph.consumers(from).len() == 1 && x.home == from.index();
-                Form::Pointwise { alone, moments: None }
+                ConvKernel::Pointwise { alone, moments: None }
             }
-            _ => Form::Windows { conv: conv.clone(), fed },
+            _ => ConvKernel::Windows { conv: conv.clone(), fed },
         };
-        Ok(Convolution { x, y, weight, form })
+        Ok(CudaConv { x, y, weight, form })
     }
 
-    fn norm(&mut self, node: &Node, norm: &BatchNorm, [x, y]: [Map; 2]) -> Result<Norm> {
+    fn norm(&mut self, node: &Node, norm: &BatchNorm, [x, y]: [ChannelMap; 2]) -> Result<NormStep> {
         if *norm != BatchNorm::new(norm.channels, true) {
             return Err(no_kernel(node, "BatchNorms have a weight, a bias and PyTorch's defaults"));
         }
-        let (weight, bias) = (self.parameter(node, Role::Weight), self.parameter(node, Role::Bias));
-        let mean = node.param(Role::RunningMean).unwrap_or_default();
+        let (weight, bias) = (self.parameter(node, ParamRole::Weight), self.parameter(node, ParamRole::Bias));
+        let mean = node.param(ParamRole::RunningMean).unwrap_or_default();
         let name = mean.strip_suffix(".running_mean").unwrap_or(mean);
         let moments = self.moments;
         self.moments += norm.channels;
         self.plan.norms.push((self.tensors.norm(name.into(), norm.channels), moments, x));
         // A pointwise convolution right before it finds the moments of what it writes.
         let mut counted = false;
-        if let Some(Step::Convolution(before)) = self.plan.steps.last_mut()
+        if let Some(CudaStep::Convolution(before)) = self.plan.steps.last_mut()
             && before.y == x
             && before.is_square()
-            && let Form::Pointwise { moments: wanted, .. } = &mut before.form
+            && let ConvKernel::Pointwise { moments: wanted, .. } = &mut before.form
         {
             (*wanted, counted) = (Some(moments), true);
         }
-        Ok(Norm { x, y, weight, bias, moments, counted })
+        Ok(NormStep { x, y, weight, bias, moments, counted })
     }
 }
 
-fn pooling(node: &Node, pool: &Pool2d, [x, y]: [Map; 2]) -> Result<Step> {
+fn pooling(node: &Node, pool: &Pool2d, [x, y]: [ChannelMap; 2]) -> Result<CudaStep> {
     let stride = pool.stride[0];
     match pool.kind {
         kind @ (PoolKind::Max | PoolKind::Average { count_padding: false })
             if *pool == Pool2d::new(kind, 3, stride) && stride <= 2 =>
         {
-            Ok(Step::Pool { most: kind == PoolKind::Max, stride, x, y })
+            Ok(CudaStep::Pool { most: kind == PoolKind::Max, stride, x, y })
         }
-        PoolKind::Average { count_padding: false } => Ok(Step::Means { pool: pool.clone(), x, y }),
+        PoolKind::Average { count_padding: false } => Ok(CudaStep::Means { pool: pool.clone(), x, y }),
         _ => Err(no_kernel(node, "largest values are of windows of 3x3, means leave padding out")),
     }
 }
 
-fn crop(node: &Node, slice: &Slice, [x, y]: [Map; 2]) -> Result<Step> {
+fn crop(node: &Node, slice: &Slice, [x, y]: [ChannelMap; 2]) -> Result<CudaStep> {
     let mut from = [0; 2];
     for range in &slice.ranges {
         match range.axis {
@@ -223,7 +224,7 @@ fn crop(node: &Node, slice: &Slice, [x, y]: [Map; 2]) -> Result<Step> {
             _ => return Err(no_kernel(node, "a crop is of rows and columns")),
         }
     }
-    Ok(Step::Crop { from, x, y })
+    Ok(CudaStep::Crop { from, x, y })
 }
 
 fn no_kernel(node: &Node, rule: &str) -> Error {

@@ -8,62 +8,62 @@ use milenas_models::kernels::cuda::windows::Windows;
 use milenas_models::kernels::cuda::{Device, Words, ends, rectify, sums};
 use milenas_models::op::Pool2d;
 
-use super::convolution::Convolution;
-use super::maps::{Map, outside, windows};
-use super::pass::Pass;
+use super::convolution::CudaConv;
+use super::maps::{ChannelMap, outside, windows};
+use super::pass::NetworkPass;
 
 /// What is done for a node.
 #[derive(Clone, Debug)]
-pub(super) enum Step {
-    Convolution(Convolution),
-    Norm(Norm),
+pub(super) enum CudaStep {
+    Convolution(CudaConv),
+    Norm(NormStep),
     /// Of windows of 3x3 padded by one pixel: their largest value, or their mean.
     Pool {
         most: bool,
         stride: usize,
-        x: Map,
-        y: Map,
+        x: ChannelMap,
+        y: ChannelMap,
     },
     /// Of any windows.
     Means {
         pool: Pool2d,
-        x: Map,
-        y: Map,
+        x: ChannelMap,
+        y: ChannelMap,
     },
     /// Of all pixels of an image.
     Mean {
-        x: Map,
-        y: Map,
+        x: ChannelMap,
+        y: ChannelMap,
     },
     Rectify {
-        x: Map,
-        y: Map,
+        x: ChannelMap,
+        y: ChannelMap,
     },
     Sum {
-        parts: Vec<Map>,
-        y: Map,
+        parts: Vec<ChannelMap>,
+        y: ChannelMap,
     },
     /// From this row and column on.
     Crop {
         from: [usize; 2],
-        x: Map,
-        y: Map,
+        x: ChannelMap,
+        y: ChannelMap,
     },
     Zeros {
-        y: Map,
+        y: ChannelMap,
     },
     /// Drop path.
     Weigh {
         path: usize,
-        map: Map,
+        map: ChannelMap,
     },
 }
 
 /// A BatchNorm.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Norm {
-    pub(super) x: Map,
-    pub(super) y: Map,
+pub(super) struct NormStep {
+    pub(super) x: ChannelMap,
+    pub(super) y: ChannelMap,
     /// Numbers of its parameters.
     pub(super) weight: usize,
     pub(super) bias: usize,
@@ -73,101 +73,101 @@ pub(super) struct Norm {
     pub(super) counted: bool,
 }
 
-impl Step {
+impl CudaStep {
     /// Words that it keeps from its way forward to its way back.
     pub(super) fn kept(&self, device: &mut dyn Device, batch: usize) -> Result<usize> {
         match self {
-            Step::Convolution(convolution) => convolution.seen(device, batch),
-            Step::Pool { most: true, y, .. } => Ok(y.words(batch)),
-            Step::Pool { .. }
-            | Step::Norm(_)
-            | Step::Means { .. }
-            | Step::Mean { .. }
-            | Step::Rectify { .. }
-            | Step::Sum { .. }
-            | Step::Crop { .. }
-            | Step::Zeros { .. }
-            | Step::Weigh { .. } => Ok(0),
+            CudaStep::Convolution(convolution) => convolution.seen(device, batch),
+            CudaStep::Pool { most: true, y, .. } => Ok(y.words(batch)),
+            CudaStep::Pool { .. }
+            | CudaStep::Norm(_)
+            | CudaStep::Means { .. }
+            | CudaStep::Mean { .. }
+            | CudaStep::Rectify { .. }
+            | CudaStep::Sum { .. }
+            | CudaStep::Crop { .. }
+            | CudaStep::Zeros { .. }
+            | CudaStep::Weigh { .. } => Ok(0),
         }
     }
 
-    pub(super) fn forward(&self, pass: &mut Pass<'_>, kept: Words) -> Result<()> {
+    pub(super) fn forward(&self, pass: &mut NetworkPass<'_>, kept: Words) -> Result<()> {
         match self {
-            Step::Convolution(convolution) => convolution.forward(pass, kept),
-            Step::Norm(norm) => norm.forward(pass),
-            &Step::Pool { most, stride, x, y } => {
+            CudaStep::Convolution(convolution) => convolution.forward(pass, kept),
+            CudaStep::Norm(norm) => norm.forward(pass),
+            &CudaStep::Pool { most, stride, x, y } => {
                 let (from, to) = (pass.value(x)?, pass.value(y)?);
                 let [largest, means] = if most { [to, Words::NONE] } else { [Words::NONE, to] };
                 pool(pass.batch, stride, [x, y]).forward(pass.device, from, [largest, kept], means)
             }
-            Step::Means { pool, x, y } => {
+            CudaStep::Means { pool, x, y } => {
                 let (from, to) = (pass.value(*x)?, pass.value(*y)?);
                 pooled(pass.batch, pool, [*x, *y]).means(pass.device, from, to)
             }
-            Step::Mean { x, y } => {
+            CudaStep::Mean { x, y } => {
                 let (from, to, sizes, part) = (pass.value(*x)?, pass.value(*y)?, planes(pass, *x), share(*x));
                 ends::row_sums(pass.device, from, to, sizes, part)
             }
-            Step::Rectify { x, y } => {
+            CudaStep::Rectify { x, y } => {
                 let (from, to) = (pass.value(*x)?, pass.value(*y)?);
                 rectify::forward(pass.device, from, to, y.words(pass.batch))
             }
-            Step::Sum { parts, y } => {
+            CudaStep::Sum { parts, y } => {
                 let to = pass.value(*y)?;
                 parts.iter().enumerate().try_for_each(|(i, part)| {
                     let from = pass.value(*part)?;
                     sums::accumulate(pass.device, from, to, y.words(pass.batch), i > 0)
                 })
             }
-            &Step::Crop { from, x, y } => {
+            &CudaStep::Crop { from, x, y } => {
                 let (whole, part) = (pass.value(x)?, pass.value(y)?);
                 crop(pass.batch, from, [x, y]).forward(pass.device, whole, part, false)
             }
-            Step::Zeros { y } => {
+            CudaStep::Zeros { y } => {
                 let y = pass.value(*y)?;
                 pass.device.clear(y)
             }
-            &Step::Weigh { path, map } => {
+            &CudaStep::Weigh { path, map } => {
                 let y = pass.value(map)?;
                 weigh(pass, path, map, y)
             }
         }
     }
 
-    pub(super) fn backward(&self, pass: &mut Pass<'_>, kept: Words) -> Result<()> {
+    pub(super) fn backward(&self, pass: &mut NetworkPass<'_>, kept: Words) -> Result<()> {
         match self {
-            Step::Convolution(convolution) => convolution.backward(pass, kept),
-            Step::Norm(norm) => norm.backward(pass),
-            &Step::Pool { most, stride, x, y } => {
+            CudaStep::Convolution(convolution) => convolution.backward(pass, kept),
+            CudaStep::Norm(norm) => norm.backward(pass),
+            &CudaStep::Pool { most, stride, x, y } => {
                 let (dx, dy) = (pass.gradient(x)?, pass.gradient(y)?);
                 let [largest, means] = if most { [dy, Words::NONE] } else { [Words::NONE, dy] };
                 pool(pass.batch, stride, [x, y]).backward(pass.device, [largest, kept], means, dx)
             }
-            Step::Means { pool, x, y } => {
+            CudaStep::Means { pool, x, y } => {
                 let (dx, dy) = (pass.gradient(*x)?, pass.gradient(*y)?);
                 pooled(pass.batch, pool, [*x, *y]).means_back(pass.device, dy, dx)
             }
-            Step::Mean { x, y } => {
+            CudaStep::Mean { x, y } => {
                 let (dx, dy, sizes) = (pass.gradient(*x)?, pass.gradient(*y)?, planes(pass, *x));
                 ends::spread(pass.device, dy, dx, sizes, share(*x), true)
             }
-            Step::Rectify { x, y } => {
+            CudaStep::Rectify { x, y } => {
                 let (value, dx, dy) = (pass.value(*y)?, pass.gradient(*x)?, pass.gradient(*y)?);
                 rectify::backward(pass.device, value, [dy, dx], y.words(pass.batch), true)
             }
-            Step::Sum { parts, y } => {
+            CudaStep::Sum { parts, y } => {
                 let dy = pass.gradient(*y)?;
                 parts.iter().try_for_each(|part| {
                     let dx = pass.gradient(*part)?;
                     sums::accumulate(pass.device, dy, dx, y.words(pass.batch), true)
                 })
             }
-            &Step::Crop { from, x, y } => {
+            &CudaStep::Crop { from, x, y } => {
                 let (dx, dy) = (pass.gradient(x)?, pass.gradient(y)?);
                 crop(pass.batch, from, [x, y]).backward(pass.device, dy, dx)
             }
-            Step::Zeros { .. } => Ok(()),
-            &Step::Weigh { path, map } => {
+            CudaStep::Zeros { .. } => Ok(()),
+            &CudaStep::Weigh { path, map } => {
                 let dy = pass.gradient(map)?;
                 weigh(pass, path, map, dy)
             }
@@ -175,13 +175,13 @@ impl Step {
     }
 }
 
-impl Norm {
-    fn terms(&self, pass: &Pass<'_>) -> Result<Terms> {
+impl NormStep {
+    fn terms(&self, pass: &NetworkPass<'_>) -> Result<Terms> {
         let weight = Weight::OfChannel(pass.weight(self.weight)?);
         Ok(Terms { weight, ..Terms::plain(1, self.x.channels) })
     }
 
-    fn forward(&self, pass: &mut Pass<'_>) -> Result<()> {
+    fn forward(&self, pass: &mut NetworkPass<'_>) -> Result<()> {
         let (x, y, moments) = (pass.value(self.x)?, pass.value(self.y)?, pass.moments(self.moments)?);
         let sizes = [self.x.channels, self.x.length(pass.batch)];
         if pass.training && !self.counted {
@@ -193,7 +193,7 @@ impl Norm {
         norm::normalise(pass.device, x, [scale, shift], y, sizes, false)
     }
 
-    fn backward(&self, pass: &mut Pass<'_>) -> Result<()> {
+    fn backward(&self, pass: &mut NetworkPass<'_>) -> Result<()> {
         let (x, dx, dy) = (pass.value(self.x)?, pass.gradient(self.x)?, pass.gradient(self.y)?);
         let (sum, reach) = (pass.weight_gradient(self.bias)?, pass.weight_gradient(self.weight)?);
         let slopes = Slopes { sum, abc: pass.factors(self.moments, self.x.channels)?, reach };
@@ -205,29 +205,29 @@ impl Norm {
     }
 }
 
-fn pool(batch: usize, stride: usize, [x, y]: [Map; 2]) -> Pool {
+fn pool(batch: usize, stride: usize, [x, y]: [ChannelMap; 2]) -> Pool {
     Pool { planes: x.channels * batch, input: x.size, output: y.size, stride }
 }
 
-fn pooled(batch: usize, pool: &Pool2d, maps: [Map; 2]) -> Windows {
+fn pooled(batch: usize, pool: &Pool2d, maps: [ChannelMap; 2]) -> Windows {
     windows(batch, maps, [pool.kernel, pool.stride, pool.dilation], outside(pool.padding))
 }
 
-fn crop(batch: usize, from: [usize; 2], maps: [Map; 2]) -> Windows {
+fn crop(batch: usize, from: [usize; 2], maps: [ChannelMap; 2]) -> Windows {
     windows(batch, maps, [[1; 2]; 3], from.map(|n| -i32::try_from(n).unwrap_or(i32::MAX)))
 }
 
 /// Channels of images, and pixels of each.
-fn planes(pass: &Pass<'_>, map: Map) -> [usize; 2] {
+fn planes(pass: &NetworkPass<'_>, map: ChannelMap) -> [usize; 2] {
     [map.channels * pass.batch, map.length(1)]
 }
 
-fn share(map: Map) -> f32 {
+fn share(map: ChannelMap) -> f32 {
     1.0 / map.length(1) as f32
 }
 
 /// Every image by its factor, if there are factors.
-fn weigh(pass: &mut Pass<'_>, path: usize, map: Map, words: Words) -> Result<()> {
+fn weigh(pass: &mut NetworkPass<'_>, path: usize, map: ChannelMap, words: Words) -> Result<()> {
     if pass.paths.is_empty() {
         return Ok(());
     }

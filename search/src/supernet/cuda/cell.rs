@@ -7,15 +7,15 @@ use milenas_models::kernels::cuda::product::row_products;
 use milenas_models::kernels::cuda::rectify::{self, Halve};
 use milenas_models::kernels::cuda::{Device, Gemm, Words};
 
-use super::pass::{Pass, Product};
-use super::plan::{Edge, Plan, Tables, halves};
-use super::state::State;
-use crate::resident::{Packing, Tensors};
+use super::pass::{PointwiseProduct, SupernetPass};
+use super::plan::{EdgePlan, EdgeTensors, Tables, halves};
+use super::state::CudaState;
+use crate::resident::{DeviceTensors, Packing};
 use crate::supernet::{Row, SupernetConfig};
 
 /// What cells read: a map and its positive part; the gradient of that, then of the map.
 #[derive(Clone, Copy)]
-pub(super) struct Source {
+pub(super) struct CellInput {
     pub(super) channels: usize,
     pub(super) size: [usize; 2],
     pub(super) rectified: Words,
@@ -42,10 +42,10 @@ struct Prepared {
     moments: usize,
 }
 
-pub(super) struct Cell {
+pub(super) struct CudaCell {
     channels: usize,
     preparations: [Preparation; 2],
-    pub(super) states: Vec<State>,
+    pub(super) states: Vec<CudaState>,
     /// Both inputs, prepared, and their gradients.
     inputs: [Words; 2],
     input_gradients: [Words; 2],
@@ -57,16 +57,16 @@ pub(super) struct Cell {
 /// A cell under a mixture.
 pub(super) struct CellPlan {
     prepared: [Prepared; 2],
-    pub(super) states: Vec<Plan>,
+    pub(super) states: Vec<EdgePlan>,
 }
 
-impl Cell {
+impl CudaCell {
     pub(super) fn new(
         config: &SupernetConfig,
         index: usize,
         from: [usize; 2],
-        tensors: &mut Tensors,
-    ) -> Cell {
+        tensors: &mut DeviceTensors,
+    ) -> CudaCell {
         let (name, channels, reduction) =
             (format!("cells.{index}"), config.channels_at(index), config.reduces(index));
         let halve = index > 0 && config.reduces(index - 1);
@@ -92,10 +92,10 @@ impl Cell {
         };
         let preparations = [prepare(0, halve), prepare(1, false)];
         let inputs = config.space.wiring.inputs();
-        let mut edges: Vec<Vec<Edge>> = (0..inputs + config.space.nodes).map(|_| Vec::new()).collect();
+        let mut edges: Vec<Vec<EdgeTensors>> = (0..inputs + config.space.nodes).map(|_| Vec::new()).collect();
         for (row, (from, to)) in config.space.edges().into_iter().enumerate() {
             let strided = reduction && from < inputs;
-            edges[from].push(Edge::new(
+            edges[from].push(EdgeTensors::new(
                 tensors,
                 &format!("{name}.edges"),
                 row,
@@ -106,10 +106,10 @@ impl Cell {
         }
         let stride = |from: usize| if reduction && from < inputs { 2 } else { 1 };
         let states = edges.into_iter().enumerate().filter(|(_, edges)| !edges.is_empty());
-        let states = states.map(|(from, edges)| State::new(edges, channels, stride(from))).collect();
+        let states = states.map(|(from, edges)| CudaState::new(edges, channels, stride(from))).collect();
         let none = [Words::NONE; 2];
         let nodes_count = config.space.nodes;
-        Cell {
+        CudaCell {
             channels,
             preparations,
             states,
@@ -157,7 +157,7 @@ impl Cell {
     pub(super) fn plan(
         &self,
         rows: &[Row],
-        tensors: &Tensors,
+        tensors: &DeviceTensors,
         (packing, tables, reach): (&mut Packing, &mut Tables, &mut usize),
         training: bool,
     ) -> CellPlan {
@@ -168,9 +168,9 @@ impl Cell {
             packing.norm(*norm, moments, self.states[0].input.iter().product());
             Prepared { weights, moments }
         });
-        let plan = |state: &State| {
+        let plan = |state: &CudaState| {
             let sizes = (self.channels, state.output.iter().product());
-            Plan::new(
+            EdgePlan::new(
                 &state.edges,
                 rows,
                 tensors,
@@ -192,7 +192,12 @@ impl Cell {
         }
     }
 
-    pub(super) fn forward(&self, pass: &mut Pass<'_>, plan: &CellPlan, sources: [Source; 2]) -> Result<()> {
+    pub(super) fn forward(
+        &self,
+        pass: &mut SupernetPass<'_>,
+        plan: &CellPlan,
+        sources: [CellInput; 2],
+    ) -> Result<()> {
         for (i, source) in sources.into_iter().enumerate() {
             self.prepare(pass, &plan.prepared[i], i, source)?;
         }
@@ -204,9 +209,15 @@ impl Cell {
     }
 
     /// The products that prepare input `i`: one, or two that halve.
-    fn products(&self, pass: &Pass<'_>, packed: &Prepared, i: usize, source: Source) -> Result<Vec<Product>> {
+    fn products(
+        &self,
+        pass: &SupernetPass<'_>,
+        packed: &Prepared,
+        i: usize,
+        source: CellInput,
+    ) -> Result<Vec<PointwiseProduct>> {
         let Preparation { from, halves, map, .. } = &self.preparations[i];
-        let one = Product {
+        let one = PointwiseProduct {
             weights: packed.weights[0],
             rows: self.channels,
             columns: *from,
@@ -218,32 +229,40 @@ impl Cell {
         }
         let (half, length) = (self.channels / 2, self.length(pass));
         let words = from * length;
-        let odd = Product {
+        let odd = PointwiseProduct {
             weights: packed.weights[1],
             rows: self.channels - half,
             x: halves.part(words, words)?,
             y: map.from(half * length)?,
             ..one
         };
-        Ok(vec![Product { rows: half, x: halves.part(0, words)?, ..one }, odd])
+        Ok(vec![PointwiseProduct { rows: half, x: halves.part(0, words)?, ..one }, odd])
     }
 
     /// Words of an input's channel.
-    fn length(&self, pass: &Pass<'_>) -> usize {
+    fn length(&self, pass: &SupernetPass<'_>) -> usize {
         self.states[0].map_words(pass.batch)[0] / self.channels
     }
 
-    fn halve(&self, pass: &Pass<'_>, i: usize) -> Halve {
+    fn halve(&self, pass: &SupernetPass<'_>, i: usize) -> Halve {
         let Preparation { from, input, .. } = &self.preparations[i];
         Halve { planes: from * pass.batch, input: *input, output: self.states[0].input }
     }
 
-    fn prepare(&self, pass: &mut Pass<'_>, packed: &Prepared, i: usize, source: Source) -> Result<()> {
+    fn prepare(
+        &self,
+        pass: &mut SupernetPass<'_>,
+        packed: &Prepared,
+        i: usize,
+        source: CellInput,
+    ) -> Result<()> {
         let (length, Preparation { halves, map, factors, .. }) = (self.length(pass), &self.preparations[i]);
         if packed.weights.len() == 2 {
             self.halve(pass, i).forward(pass.device, source.rectified, *halves)?;
         }
-        for Product { weights, rows, columns, x: b, y: c } in self.products(pass, packed, i, source)? {
+        for PointwiseProduct { weights, rows, columns, x: b, y: c } in
+            self.products(pass, packed, i, source)?
+        {
             let (sizes, a) = ([rows, length, columns], pass.weights.from(weights)?);
             pass.device.gemm(&Gemm {
                 sizes,
@@ -268,10 +287,10 @@ impl Cell {
     /// are added.
     pub(super) fn backward(
         &self,
-        pass: &mut Pass<'_>,
+        pass: &mut SupernetPass<'_>,
         plan: &CellPlan,
         gradients: Words,
-        sources: [Source; 2],
+        sources: [CellInput; 2],
         first: usize,
     ) -> Result<()> {
         for j in first..2 {
@@ -287,7 +306,13 @@ impl Cell {
         Ok(())
     }
 
-    fn prepare_back(&self, pass: &mut Pass<'_>, packed: &Prepared, i: usize, source: Source) -> Result<()> {
+    fn prepare_back(
+        &self,
+        pass: &mut SupernetPass<'_>,
+        packed: &Prepared,
+        i: usize,
+        source: CellInput,
+    ) -> Result<()> {
         let (length, Preparation { halves, map, .. }) = (self.length(pass), &self.preparations[i]);
         let (gradient, slopes, moments) =
             (self.input_gradients[i], pass.slopes()?, pass.moments(packed.moments)?);
@@ -297,7 +322,7 @@ impl Cell {
             Sources { count: 1, first: Words::NONE, target: Words::NONE, size: [self.channels, length] };
         one.backward(pass.device, gradient, *map, &slopes, *map, false)?;
         let halved = packed.weights.len() == 2;
-        for Product { weights, rows, columns, x, y: dy } in self.products(pass, packed, i, source)? {
+        for PointwiseProduct { weights, rows, columns, x, y: dy } in self.products(pass, packed, i, source)? {
             let sizes = [rows, columns, length];
             if pass.wants_weights() {
                 row_products(pass.device, [dy, x, pass.gradients.from(weights)?], false, 1, sizes)?;
@@ -322,16 +347,16 @@ impl Cell {
     }
 }
 
-impl Source {
+impl CellInput {
     /// Memory for a map of so many channels.
     pub(super) fn alloc(
         device: &mut dyn Device,
         channels: usize,
         size: [usize; 2],
         batch: usize,
-    ) -> Result<Source> {
+    ) -> Result<CellInput> {
         let words = channels * batch * size[0] * size[1];
-        Ok(Source { channels, size, rectified: device.alloc(words)?, gradient: device.alloc(words)? })
+        Ok(CellInput { channels, size, rectified: device.alloc(words)?, gradient: device.alloc(words)? })
     }
 
     pub(super) fn words(&self, batch: usize) -> usize {
@@ -339,7 +364,7 @@ impl Source {
     }
 
     /// From the gradient of the positive part to that of the map, in its place.
-    pub(super) fn rectify_gradient(&self, pass: &mut Pass<'_>) -> Result<()> {
+    pub(super) fn rectify_gradient(&self, pass: &mut SupernetPass<'_>) -> Result<()> {
         rectify::backward(pass.device, self.rectified, [self.gradient; 2], self.words(pass.batch), false)
     }
 }

@@ -1,23 +1,23 @@
 //! The edges that begin at a state, all their convolutions side by side, so that a launch does for many of them.
 
 use milenas_models::Result;
-use milenas_models::kernels::cuda::depthwise::{ByKind, Depthwise, Input};
+use milenas_models::kernels::cuda::depthwise::{ByKind, Depthwise, SlotInput};
 use milenas_models::kernels::cuda::mixture::Sources;
-use milenas_models::kernels::cuda::norm::{self, Moments, Terms, Weight};
+use milenas_models::kernels::cuda::norm::{self, CudaMoments, Terms, Weight};
 use milenas_models::kernels::cuda::pointwise::Pointwise;
 use milenas_models::kernels::cuda::pool::Pool;
 use milenas_models::kernels::cuda::product::row_products;
 use milenas_models::kernels::cuda::rectify::Halve;
 use milenas_models::kernels::cuda::{Gemm, Words};
 
-use super::pass::{Pass, Product};
-use super::plan::{CONVOLUTIONS, Plan, SEPARABLE};
-use super::state::{Buffers, State};
+use super::pass::{PointwiseProduct, SupernetPass};
+use super::plan::{CONVOLUTIONS, EdgePlan, SEPARABLE};
+use super::state::{Buffers, CudaState};
 
 /// A state's edges under a plan.
 pub(super) struct Edgewise<'a> {
-    pub(super) state: &'a State,
-    pub(super) plan: &'a Plan,
+    pub(super) state: &'a CudaState,
+    pub(super) plan: &'a EdgePlan,
     /// Words of a map, and of a channel of it.
     pub(super) map: usize,
     pub(super) length: usize,
@@ -29,7 +29,7 @@ impl Edgewise<'_> {
         self.b.maps.part(from * self.map, count * self.map)
     }
 
-    pub(super) fn terms(&self, pass: &Pass<'_>, source: usize) -> Result<Terms> {
+    pub(super) fn terms(&self, pass: &SupernetPass<'_>, source: usize) -> Result<Terms> {
         let count = self.plan.terms.len();
         Ok(Terms {
             count,
@@ -40,24 +40,24 @@ impl Edgewise<'_> {
         })
     }
 
-    fn moments_at(&self, pass: &Pass<'_>, map: usize) -> Result<Moments> {
+    fn moments_at(&self, pass: &SupernetPass<'_>, map: usize) -> Result<CudaMoments> {
         pass.moments(self.plan.moments + map * self.state.channels)
     }
 
     /// Where the moments of the maps from one on are, if they are the batch's.
-    fn batch_moments(&self, pass: &Pass<'_>, map: usize) -> Result<Option<Moments>> {
+    fn batch_moments(&self, pass: &SupernetPass<'_>, map: usize) -> Result<Option<CudaMoments>> {
         pass.training.then(|| self.moments_at(pass, map)).transpose()
     }
 
     /// The moments of maps, where they are the batch's.
-    pub(super) fn moments(&self, pass: &mut Pass<'_>, from: usize, count: usize) -> Result<()> {
+    pub(super) fn moments(&self, pass: &mut SupernetPass<'_>, from: usize, count: usize) -> Result<()> {
         let Some(moments) = self.batch_moments(pass, from)? else { return Ok(()) };
         let rows = count * self.state.channels;
         norm::moments(pass.device, self.maps(from, count)?, moments, rows, self.length)
     }
 
-    fn pool(&self, pass: &Pass<'_>) -> Pool {
-        let State { channels, input, output, stride, .. } = *self.state;
+    fn pool(&self, pass: &SupernetPass<'_>) -> Pool {
+        let CudaState { channels, input, output, stride, .. } = *self.state;
         Pool { planes: channels * pass.batch, input, output, stride }
     }
 
@@ -71,25 +71,25 @@ impl Edgewise<'_> {
         Ok([map(max, false)?, map(average, max)?])
     }
 
-    pub(super) fn pools(&self, pass: &mut Pass<'_>, x: Words) -> Result<()> {
+    pub(super) fn pools(&self, pass: &mut SupernetPass<'_>, x: Words) -> Result<()> {
         let [max, average] = self.pool_maps()?;
         self.pool(pass).forward(pass.device, x, [max, self.b.taps], average)
     }
 
-    pub(super) fn pools_back(&self, pass: &mut Pass<'_>, dx: Words) -> Result<()> {
+    pub(super) fn pools_back(&self, pass: &mut SupernetPass<'_>, dx: Words) -> Result<()> {
         let [max, average] = self.pool_maps()?;
         self.pool(pass).backward(pass.device, [max, self.b.taps], average, dx)
     }
 
     /// The depthwise convolutions of the state.
-    fn firsts(&self, pass: &Pass<'_>) -> Depthwise {
-        let State { channels, input, output, stride, .. } = *self.state;
+    fn firsts(&self, pass: &SupernetPass<'_>) -> Depthwise {
+        let CudaState { channels, input, output, stride, .. } = *self.state;
         let slots = self.plan.convolutions;
         Depthwise { stride, slots, channels, batch: pass.batch, input, output }
     }
 
     /// Those of the maps half-way: of the separable ones.
-    fn second_depthwise(&self, pass: &Pass<'_>) -> Depthwise {
+    fn second_depthwise(&self, pass: &SupernetPass<'_>) -> Depthwise {
         let mut slots = self.plan.convolutions;
         slots[SEPARABLE..].fill(0);
         Depthwise { stride: 1, slots, input: self.state.output, ..self.firsts(pass) }
@@ -101,7 +101,7 @@ impl Edgewise<'_> {
 
     fn pointwise_weights(
         &self,
-        pass: &mut Pass<'_>,
+        pass: &mut SupernetPass<'_>,
         slots: usize,
         weights: usize,
         [dy, x]: [Words; 2],
@@ -112,15 +112,15 @@ impl Edgewise<'_> {
     }
 
     /// All convolutions of the state itself, up to their BatchNorms, and the moments for these.
-    pub(super) fn convolutions(&self, pass: &mut Pass<'_>, x: Words) -> Result<()> {
+    pub(super) fn convolutions(&self, pass: &mut SupernetPass<'_>, x: Words) -> Result<()> {
         let w = by_kind(pass.weights, &self.plan.packed.first)?;
-        self.firsts(pass).forward(pass.device, Input::Shared(x), w, self.b.first)?;
+        self.firsts(pass).forward(pass.device, SlotInput::Shared(x), w, self.b.first)?;
         let (slots, weights) = (self.plan.firsts(), self.plan.packed.first_pointwise);
         let (weights, moments) = (pass.weights.from(weights)?, self.batch_moments(pass, 0)?);
         self.pointwise(slots).forward(pass.device, weights, [self.b.first, self.b.maps], moments)
     }
 
-    pub(super) fn convolutions_back(&self, pass: &mut Pass<'_>, x: Words, dx: Words) -> Result<()> {
+    pub(super) fn convolutions_back(&self, pass: &mut SupernetPass<'_>, x: Words, dx: Words) -> Result<()> {
         let (slots, weights) = (self.plan.firsts(), self.plan.packed.first_pointwise);
         if pass.wants_weights() {
             self.pointwise_weights(pass, slots, weights, [self.b.maps, self.b.first])?;
@@ -129,18 +129,18 @@ impl Edgewise<'_> {
         self.pointwise(slots).backward(pass.device, weights, [self.b.maps, self.b.first])?;
         let (firsts, dy, at) = (self.firsts(pass), self.b.first, &self.plan.packed.first);
         if pass.wants_weights() {
-            firsts.weight_gradient(pass.device, Input::Shared(x), dy, by_kind(pass.gradients, at)?)?;
+            firsts.weight_gradient(pass.device, SlotInput::Shared(x), dy, by_kind(pass.gradients, at)?)?;
         }
-        firsts.input_gradient(pass.device, Input::Shared(x), by_kind(pass.weights, at)?, dy, dx)
+        firsts.input_gradient(pass.device, SlotInput::Shared(x), by_kind(pass.weights, at)?, dy, dx)
     }
 
     /// What the second half of separable convolutions reads.
-    fn half_way(&self) -> Result<Input> {
-        Ok(Input::Scaled(self.maps(0, self.plan.separable())?, self.b.half_way))
+    fn half_way(&self) -> Result<SlotInput> {
+        Ok(SlotInput::Scaled(self.maps(0, self.plan.separable())?, self.b.half_way))
     }
 
     /// The second half of the separable convolutions, and its moments.
-    pub(super) fn seconds(&self, pass: &mut Pass<'_>) -> Result<()> {
+    pub(super) fn seconds(&self, pass: &mut SupernetPass<'_>) -> Result<()> {
         let (plan, slots) = (self.plan, self.plan.separable());
         let moments = self.moments_at(pass, 0)?;
         Terms::plain(slots, self.state.channels).scaling(
@@ -158,7 +158,7 @@ impl Edgewise<'_> {
     }
 
     /// To the gradients of the first half before its BatchNorms, which take the place of its maps.
-    pub(super) fn seconds_back(&self, pass: &mut Pass<'_>) -> Result<()> {
+    pub(super) fn seconds_back(&self, pass: &mut SupernetPass<'_>) -> Result<()> {
         let (plan, slots, channels) = (self.plan, self.plan.separable(), self.state.channels);
         let (dy, weights) = (self.maps(plan.seconds(), slots)?, plan.packed.second_pointwise);
         if pass.wants_weights() {
@@ -185,18 +185,18 @@ impl Edgewise<'_> {
         sources.backward(pass.device, dy, z, &slopes, z, false)
     }
 
-    fn halve(&self, pass: &Pass<'_>) -> Halve {
-        let State { channels, input, output, .. } = *self.state;
+    fn halve(&self, pass: &SupernetPass<'_>) -> Halve {
+        let CudaState { channels, input, output, .. } = *self.state;
         Halve { planes: channels * pass.batch, input, output }
     }
 
     /// Strided skips, up to their BatchNorms.
-    pub(super) fn skips(&self, pass: &mut Pass<'_>, x: Words) -> Result<()> {
+    pub(super) fn skips(&self, pass: &mut SupernetPass<'_>, x: Words) -> Result<()> {
         if self.plan.skips == 0 {
             return Ok(());
         }
         self.halve(pass).forward(pass.device, x, self.b.halves)?;
-        for Product { weights, rows, columns, x: b, y: c } in self.halves()? {
+        for PointwiseProduct { weights, rows, columns, x: b, y: c } in self.halves()? {
             let (sizes, a) = ([rows, self.length, columns], pass.weights.from(weights)?);
             let steps = [rows * columns, 0, self.map];
             let batch = self.plan.skips;
@@ -206,12 +206,12 @@ impl Edgewise<'_> {
     }
 
     /// The products of even and of odd pixels, for the first skip; the others' weights and maps follow.
-    fn halves(&self) -> Result<[Product; 2]> {
+    fn halves(&self) -> Result<[PointwiseProduct; 2]> {
         let (columns, skips) = (self.state.channels, self.plan.skips);
         let maps = self.maps(self.plan.firsts(), skips)?;
         let half = |i: usize, before: usize, rows: usize| {
             let (x, y) = (self.b.halves.part(i * self.map, self.map)?, maps.from(before * self.length)?);
-            Ok::<_, milenas_models::Error>(Product {
+            Ok::<_, milenas_models::Error>(PointwiseProduct {
                 weights: self.plan.packed.skips[i],
                 rows,
                 columns,
@@ -222,11 +222,11 @@ impl Edgewise<'_> {
         Ok([half(0, 0, columns / 2)?, half(1, columns / 2, columns - columns / 2)?])
     }
 
-    pub(super) fn skips_back(&self, pass: &mut Pass<'_>, x: Words, dx: Words) -> Result<()> {
+    pub(super) fn skips_back(&self, pass: &mut SupernetPass<'_>, x: Words, dx: Words) -> Result<()> {
         if self.plan.skips == 0 {
             return Ok(());
         }
-        for Product { weights, rows, columns, x: half, y: dy } in self.halves()? {
+        for PointwiseProduct { weights, rows, columns, x: half, y: dy } in self.halves()? {
             let size = rows * columns;
             let wanted = if pass.wants_weights() { self.plan.skips } else { 0 };
             for skip in 0..wanted {

@@ -7,15 +7,15 @@ use milenas_models::kernels::cuda::norm::{self, Slopes, Terms, Weight};
 use milenas_models::kernels::cuda::product::row_products;
 use milenas_models::kernels::cuda::{Device, Gemm, Words};
 
-use super::cell::Source;
-use super::pass::Pass;
-use crate::resident::{Packing, Tensors};
+use super::cell::CellInput;
+use super::pass::SupernetPass;
+use crate::resident::{DeviceTensors, Packing};
 
 /// Taps of a convolution of 3x3.
 const TAPS: usize = 9;
 
 /// `3x3` convolution and BatchNorm on the images. Only its positive part is read.
-pub(super) struct Stem {
+pub(super) struct CudaStem {
     from: usize,
     channels: usize,
     /// Weight, gamma, beta.
@@ -33,15 +33,15 @@ pub(super) struct StemPlan {
     moments: usize,
 }
 
-impl Stem {
-    pub(super) fn new(from: usize, channels: usize, tensors: &mut Tensors) -> Stem {
+impl CudaStem {
+    pub(super) fn new(from: usize, channels: usize, tensors: &mut DeviceTensors) -> CudaStem {
         let parameters = [
             tensors.parameter("stem.0.weight".into(), &[channels, from, 3, 3]),
             tensors.parameter("stem.1.weight".into(), &[channels]),
             tensors.parameter("stem.1.bias".into(), &[channels]),
         ];
         let (norm, none) = (tensors.norm("stem.1".into(), channels), Words::NONE);
-        Stem { from, channels, parameters, norm, patches: none, map: none, factors: [none; 2] }
+        CudaStem { from, channels, parameters, norm, patches: none, map: none, factors: [none; 2] }
     }
 
     pub(super) fn alloc(&mut self, device: &mut dyn Device, pixels: usize) -> Result<()> {
@@ -51,24 +51,24 @@ impl Stem {
         Ok(())
     }
 
-    pub(super) fn plan(&self, tensors: &Tensors, packing: &mut Packing, pixels: usize) -> StemPlan {
+    pub(super) fn plan(&self, tensors: &DeviceTensors, packing: &mut Packing, pixels: usize) -> StemPlan {
         let packed = self.parameters.map(|id| packing.put(tensors, [id]));
         let moments = packing.room(self.channels);
         packing.norm(self.norm, moments, pixels);
         StemPlan { packed, moments }
     }
 
-    fn terms(&self, pass: &Pass<'_>, plan: &StemPlan) -> Result<Terms> {
+    fn terms(&self, pass: &SupernetPass<'_>, plan: &StemPlan) -> Result<Terms> {
         let gamma = pass.weights.part(plan.packed[1], self.channels)?;
         Ok(Terms { weight: Weight::OfChannel(gamma), ..Terms::plain(1, self.channels) })
     }
 
     pub(super) fn forward(
         &self,
-        pass: &mut Pass<'_>,
+        pass: &mut SupernetPass<'_>,
         plan: &StemPlan,
         images: Words,
-        out: Source,
+        out: CellInput,
     ) -> Result<()> {
         let [rows, columns] = out.size;
         let (length, taps) = (pass.batch * rows * columns, TAPS * self.from);
@@ -93,7 +93,12 @@ impl Stem {
     }
 
     /// From the gradient of what it wrote to those of its parameters.
-    pub(super) fn backward(&self, pass: &mut Pass<'_>, plan: &StemPlan, out: Source) -> Result<()> {
+    pub(super) fn backward(
+        &self,
+        pass: &mut SupernetPass<'_>,
+        plan: &StemPlan,
+        out: CellInput,
+    ) -> Result<()> {
         let length = pass.batch * out.size[0] * out.size[1];
         out.rectify_gradient(pass)?;
         let [weight, gamma, beta] = plan.packed;
@@ -117,7 +122,7 @@ impl Stem {
 }
 
 /// Mean over the image, linear layer, loss.
-pub(super) struct Head {
+pub(super) struct CudaHead {
     features: usize,
     classes: usize,
     /// Weight, bias.
@@ -130,14 +135,14 @@ pub(super) struct Head {
     logit_gradients: Words,
 }
 
-impl Head {
-    pub(super) fn new(features: usize, classes: usize, tensors: &mut Tensors) -> Head {
+impl CudaHead {
+    pub(super) fn new(features: usize, classes: usize, tensors: &mut DeviceTensors) -> CudaHead {
         let parameters = [
             tensors.parameter("classifier.weight".into(), &[classes, features]),
             tensors.parameter("classifier.bias".into(), &[classes]),
         ];
         let none = Words::NONE;
-        Head {
+        CudaHead {
             features,
             classes,
             parameters,
@@ -156,14 +161,14 @@ impl Head {
         Ok(())
     }
 
-    pub(super) fn plan(&self, tensors: &Tensors, packing: &mut Packing) -> [usize; 2] {
+    pub(super) fn plan(&self, tensors: &DeviceTensors, packing: &mut Packing) -> [usize; 2] {
         self.parameters.map(|id| packing.put(tensors, [id]))
     }
 
     /// Logits without the bias, of maps `[feature][image][pixel]`.
     pub(super) fn forward(
         &self,
-        pass: &mut Pass<'_>,
+        pass: &mut SupernetPass<'_>,
         packed: [usize; 2],
         maps: Words,
         pixels: usize,
@@ -183,7 +188,7 @@ impl Head {
     }
 
     /// Logits `[image][class]`, with the bias.
-    pub(super) fn read(&self, pass: &mut Pass<'_>, packed: [usize; 2]) -> Result<Vec<f32>> {
+    pub(super) fn read(&self, pass: &mut SupernetPass<'_>, packed: [usize; 2]) -> Result<Vec<f32>> {
         let (mut by_class, mut bias) = (vec![0.0; self.classes * pass.batch], vec![0.0; self.classes]);
         pass.device.read(self.logits.part(0, by_class.len())?, &mut by_class)?;
         pass.device.read(pass.weights.part(packed[1], self.classes)?, &mut bias)?;
@@ -195,7 +200,7 @@ impl Head {
     /// Each image's loss and whether it is right, and the gradient of the logits.
     pub(super) fn loss(
         &self,
-        pass: &mut Pass<'_>,
+        pass: &mut SupernetPass<'_>,
         packed: [usize; 2],
         labels: Words,
         [loss, right]: [Words; 2],
@@ -210,7 +215,7 @@ impl Head {
     /// From the gradient of the logits to that of the maps.
     pub(super) fn backward(
         &self,
-        pass: &mut Pass<'_>,
+        pass: &mut SupernetPass<'_>,
         packed: [usize; 2],
         gradient: Words,
         pixels: usize,

@@ -19,10 +19,10 @@ use milenas_models::genotype::Wiring;
 use milenas_models::kernels::cuda::Device;
 use milenas_models::{Primitive, Space, Weights};
 
-use self::network::Network;
-use super::first_order::{FirstOrder, Moving, Step};
-use super::{Evaluation, Row, Supernet, SupernetConfig, UpdateFn, Want, descend_on_host, for_cells};
-use crate::data::{Batch, Images};
+use self::network::CudaNetwork;
+use super::first_order::{FirstOrder, Moving, StepLosses};
+use super::{PassResult, Row, Supernet, SupernetConfig, UpdateFn, Want, descend_on_host, for_cells};
+use crate::data::{Batch, BatchImages};
 use crate::optim::{Sgd, SgdConfig};
 use crate::{Error, Result};
 
@@ -51,7 +51,7 @@ pub fn supports(space: &Space, partial: usize) -> Result<()> {
 
 /// A supernet on a device.
 pub struct CudaSupernet {
-    network: Network,
+    network: CudaNetwork,
     device: Box<dyn Device>,
 }
 
@@ -62,16 +62,16 @@ impl CudaSupernet {
     /// A space or partial channels that have no kernels.
     pub fn new(config: SupernetConfig, device: Box<dyn Device>) -> Result<CudaSupernet> {
         supports(&config.space, config.partial)?;
-        Ok(CudaSupernet { network: Network::new(config), device })
+        Ok(CudaSupernet { network: CudaNetwork::new(config), device })
     }
 
     fn read_gradients(&mut self) -> Result<()> {
-        let Network { resident, tensors, .. } = &mut self.network;
+        let CudaNetwork { resident, tensors, .. } = &mut self.network;
         Ok(resident.read_gradients(&mut *self.device, tensors)?)
     }
 
     fn read_weights(&mut self) -> Result<()> {
-        let Network { resident, tensors, .. } = &mut self.network;
+        let CudaNetwork { resident, tensors, .. } = &mut self.network;
         Ok(resident.read_weights(&mut *self.device, tensors)?)
     }
 
@@ -91,8 +91,8 @@ impl CudaSupernet {
         }
         let pixels = batch.len() * config.in_channels * height * width;
         let (found, wanted) = match &batch.images {
-            Images::Numbers(numbers) => (numbers.len(), pixels),
-            Images::Bytes(bytes) => (4 * bytes.words().len(), pixels.next_multiple_of(4)),
+            BatchImages::Numbers(numbers) => (numbers.len(), pixels),
+            BatchImages::Bytes(bytes) => (4 * bytes.words().len(), pixels.next_multiple_of(4)),
         };
         if batch.is_empty() || channels != config.in_channels || found != wanted {
             let expected = format!("{wanted} of {} images, one or more", batch.len());
@@ -120,7 +120,7 @@ impl Supernet for CudaSupernet {
         true
     }
 
-    fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: Want) -> Result<Evaluation> {
+    fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: Want) -> Result<PassResult> {
         self.check(batch, mixture)?;
         Ok(self.network.evaluate(&mut *self.device, batch, mixture, want)?)
     }
@@ -149,7 +149,7 @@ impl Supernet for CudaSupernet {
     }
 
     fn descend(&mut self, sgd: &mut Sgd, config: &SgdConfig, rate: f64) -> Result<f64> {
-        let Network { resident, tensors, .. } = &mut self.network;
+        let CudaNetwork { resident, tensors, .. } = &mut self.network;
         if let Some(norm) = resident.descend(&mut *self.device, tensors, sgd, config, rate)? {
             return Ok(norm);
         }
@@ -159,7 +159,7 @@ impl Supernet for CudaSupernet {
         Ok(norm)
     }
 
-    fn first_order(&mut self, moving: Moving<'_>, how: &FirstOrder<'_>) -> Result<Option<Step>> {
+    fn first_order(&mut self, moving: Moving<'_>, how: &FirstOrder<'_>) -> Result<Option<StepLosses>> {
         let mixture = moving.alphas.mixture();
         // A candidate of weight 0 has no gradient and does not decay, which a step of all of them does not know.
         let without = mixture.iter().flatten().flatten().any(|weight| *weight == 0.0);
@@ -173,7 +173,7 @@ impl Supernet for CudaSupernet {
     }
 
     fn settle(&mut self, sgd: &mut Sgd) -> Result<()> {
-        let Network { resident, tensors, .. } = &mut self.network;
+        let CudaNetwork { resident, tensors, .. } = &mut self.network;
         Ok(resident.settle(&mut *self.device, tensors, sgd)?)
     }
 

@@ -4,27 +4,27 @@ use milenas_models::Result;
 use milenas_models::kernels::cuda::descent::Table;
 use milenas_models::kernels::cuda::{Device, Words, rectify};
 
-use super::cell::{Cell, CellPlan, Source};
-use super::ends::{Head, Stem, StemPlan};
-use super::pass::{Pass, Scratch};
+use super::cell::{CellInput, CellPlan, CudaCell};
+use super::ends::{CudaHead, CudaStem, StemPlan};
+use super::pass::{PassScratch, SupernetPass};
 use super::plan::Tables;
-use super::results::{Results, Slot};
+use super::results::{ResultLayout, Results};
 use super::state::TERMS;
 use super::steps::Steps;
 use crate::data::Batch;
-use crate::resident::{Feed, Packing, Resident, Tensors};
-use crate::supernet::{CANDIDATES, Evaluation, Row, SupernetConfig, Want};
+use crate::resident::{BatchBuffers, DeviceTensors, Packing, Resident};
+use crate::supernet::{CANDIDATES, PassResult, Row, SupernetConfig, Want};
 
-pub(super) struct Network {
+pub(super) struct CudaNetwork {
     config: SupernetConfig,
-    pub(super) tensors: Tensors,
-    stem: Stem,
-    pub(super) cells: Vec<Cell>,
-    head: Head,
+    pub(super) tensors: DeviceTensors,
+    stem: CudaStem,
+    pub(super) cells: Vec<CudaCell>,
+    head: CudaHead,
     /// The stem's output, then each cell's; nobody reads the positive part of the last.
-    sources: Vec<Source>,
+    sources: Vec<CellInput>,
     pub(super) resident: Resident,
-    pub(super) memory: Memory,
+    pub(super) memory: SupernetBuffers,
     /// What steps of first order need, from the first of them on.
     pub(super) steps: Option<Steps>,
     /// The most images, and rows and columns, that the memory is for.
@@ -32,19 +32,19 @@ pub(super) struct Network {
 }
 
 /// What a pass uploads and reads back.
-pub(super) struct Memory {
+pub(super) struct SupernetBuffers {
     /// For the training images of a step, and for those of the other half; one pass alone has the first.
-    pub(super) feeds: [Feed; 2],
+    pub(super) feeds: [BatchBuffers; 2],
     /// Those that the pass has a use for.
     pub(super) weights: Words,
     ints: Words,
     pub(super) floats: Words,
     results: Words,
-    scratch: Scratch,
+    scratch: PassScratch,
 }
 
 /// The network under a mixture.
-pub(super) struct Plan {
+pub(super) struct SupernetPlan {
     pub(super) packing: Packing,
     pub(super) tables: Tables,
     /// Words of the terms' parts of the mixture's gradient.
@@ -56,10 +56,10 @@ pub(super) struct Plan {
     head: [usize; 2],
 }
 
-impl Plan {
+impl SupernetPlan {
     /// What a pass of so many images leaves, from `start` on.
-    pub(super) fn slot(&self, start: usize, images: usize) -> Slot {
-        Slot { start, moments: self.packing.moments(), reach: self.reach, images }
+    pub(super) fn slot(&self, start: usize, images: usize) -> ResultLayout {
+        ResultLayout { start, moments: self.packing.moments(), reach: self.reach, images }
     }
 
     /// The table of the packed parameters, among the integers.
@@ -69,29 +69,29 @@ impl Plan {
     }
 }
 
-impl Network {
+impl CudaNetwork {
     /// Weights are all zero.
-    pub(super) fn new(config: SupernetConfig) -> Network {
-        let mut tensors = Tensors::default();
+    pub(super) fn new(config: SupernetConfig) -> CudaNetwork {
+        let mut tensors = DeviceTensors::default();
         let stem_channels = config.stem_channels();
-        let stem = Stem::new(config.in_channels, stem_channels, &mut tensors);
+        let stem = CudaStem::new(config.in_channels, stem_channels, &mut tensors);
         let mut inputs = [stem_channels; 2];
         let mut cells = Vec::new();
         for index in 0..config.layers {
-            cells.push(Cell::new(&config, index, inputs, &mut tensors));
+            cells.push(CudaCell::new(&config, index, inputs, &mut tensors));
             inputs = [inputs[1], config.space.nodes * config.channels_at(index)];
         }
-        let head = Head::new(inputs[1], config.classes, &mut tensors);
-        let memory = Memory {
-            feeds: [Feed::NONE; 2],
+        let head = CudaHead::new(inputs[1], config.classes, &mut tensors);
+        let memory = SupernetBuffers {
+            feeds: [BatchBuffers::NONE; 2],
             weights: Words::NONE,
             ints: Words::NONE,
             floats: Words::NONE,
             results: Words::NONE,
-            scratch: Scratch::default(),
+            scratch: PassScratch::default(),
         };
         let (sources, resident, steps) = (Vec::new(), Resident::new(), None);
-        Network { config, tensors, stem, cells, head, sources, resident, memory, steps, size: [0; 3] }
+        CudaNetwork { config, tensors, stem, cells, head, sources, resident, memory, steps, size: [0; 3] }
     }
 
     pub(super) fn config(&self) -> &SupernetConfig {
@@ -118,11 +118,11 @@ impl Network {
         device.release()?;
         self.stem.alloc(device, batch * height * width)?;
         let mut sizes = [[height, width]; 2];
-        self.sources = vec![Source::alloc(device, self.config.stem_channels(), sizes[1], batch)?];
+        self.sources = vec![CellInput::alloc(device, self.config.stem_channels(), sizes[1], batch)?];
         for (index, cell) in self.cells.iter_mut().enumerate() {
             sizes = [sizes[1], cell.alloc(device, sizes, batch)?];
             let channels = self.config.space.nodes * self.config.channels_at(index);
-            self.sources.push(Source::alloc(device, channels, sizes[1], batch)?);
+            self.sources.push(CellInput::alloc(device, channels, sizes[1], batch)?);
         }
         self.head.alloc(device, batch)?;
         // The most that a mixture can ask for is in evaluation, where pools have moments by edge.
@@ -131,13 +131,13 @@ impl Network {
         let terms = states.map(|state| TERMS * state.edges.len() * state.channels);
         let terms = terms.max().unwrap_or(0).max(self.config.stem_channels());
         let image = [self.config.in_channels, height, width];
-        self.memory = Memory {
-            feeds: [Feed::alloc(device, batch, image)?, Feed::alloc(device, batch, image)?],
+        self.memory = SupernetBuffers {
+            feeds: [BatchBuffers::alloc(device, batch, image)?, BatchBuffers::alloc(device, batch, image)?],
             weights: device.alloc(plan.packing.words())?,
             ints: device.alloc(plan.tables.ints.len())?,
             floats: device.alloc(plan.tables.floats.len())?,
             results: device.alloc(plan.slot(0, batch).words())?,
-            scratch: Scratch::alloc(device, terms)?,
+            scratch: PassScratch::alloc(device, terms)?,
         };
         self.resident.alloc(device, &self.tensors, plan.packing.words())?;
         self.size = [batch, height, width];
@@ -145,12 +145,12 @@ impl Network {
     }
 
     /// Under a mixture of all candidates on all edges.
-    pub(super) fn whole(&self, training: bool) -> Plan {
+    pub(super) fn whole(&self, training: bool) -> SupernetPlan {
         let rows = vec![[1.0; CANDIDATES]; self.config.edges()[0]];
         self.plan(&vec![&rows[..]; self.cells.len()], training)
     }
 
-    fn plan(&self, mixture: &[&[Row]], training: bool) -> Plan {
+    fn plan(&self, mixture: &[&[Row]], training: bool) -> SupernetPlan {
         let (mut packing, mut tables, mut reach) = (Packing::default(), Tables::default(), 0);
         let pixels = self.sources[0].size.iter().product();
         let stem = self.stem.plan(&self.tensors, &mut packing, pixels);
@@ -163,7 +163,7 @@ impl Network {
         let rows = packing.table(&self.tensors);
         let packed = [tables.ints.len(), rows[0].len()];
         tables.ints.extend(rows.concat());
-        Plan { packing, tables, reach, packed, stem, cells, head }
+        SupernetPlan { packing, tables, reach, packed, stem, cells, head }
     }
 
     /// Loss and gradients of a batch whose sizes fit, in training mode.
@@ -173,7 +173,7 @@ impl Network {
         batch: &Batch,
         mixture: &[&[Row]],
         want: Want,
-    ) -> Result<Evaluation> {
+    ) -> Result<PassResult> {
         let (count, [_, height, width]) = (batch.len(), batch.shape);
         self.fit(device, count, [height, width])?;
         let plan = self.plan(mixture, true);
@@ -187,7 +187,7 @@ impl Network {
         pass.device.read(self.memory.results.part(0, read.len())?, &mut read)?;
         let found = slot.find(&read);
         plan.packing.move_running(found.moments, count, &mut self.tensors);
-        Ok(Evaluation {
+        Ok(PassResult {
             loss: found.loss(),
             correct: found.correct(),
             mixture_gradient: self.mixture_gradient(&plan, wanted.then_some(found.reach)),
@@ -213,7 +213,7 @@ impl Network {
     }
 
     /// Everything that a pass alone is told goes up before it begins, so that what it asks for is one sequence; its images.
-    fn upload(&mut self, device: &mut dyn Device, plan: &Plan, batch: &Batch) -> Result<Words> {
+    fn upload(&mut self, device: &mut dyn Device, plan: &SupernetPlan, batch: &Batch) -> Result<Words> {
         let memory = &self.memory;
         device.write_ints(memory.ints, &plan.tables.ints)?;
         device.write(memory.floats, &plan.tables.floats)?;
@@ -227,14 +227,14 @@ impl Network {
     pub(super) fn pass<'a>(
         &mut self,
         device: &'a mut dyn Device,
-        plan: &Plan,
+        plan: &SupernetPlan,
         (ints, results): (Words, Results),
         training: bool,
         want_weights: bool,
-    ) -> Pass<'a> {
+    ) -> SupernetPass<'a> {
         let gradients = if want_weights { self.resident.expect(&plan.packing) } else { Words::NONE };
         let memory = &self.memory;
-        Pass {
+        SupernetPass {
             device,
             batch: results.losses.len(),
             training,
@@ -250,8 +250,8 @@ impl Network {
     /// Asks for the loss of images and labels that the device has, and for gradients where they are `wanted`.
     pub(super) fn train(
         &self,
-        pass: &mut Pass<'_>,
-        plan: &Plan,
+        pass: &mut SupernetPass<'_>,
+        plan: &SupernetPlan,
         (images, labels): (Words, Words),
         wanted: bool,
     ) -> Result<()> {
@@ -262,7 +262,7 @@ impl Network {
     }
 
     /// To the logits.
-    fn forward(&self, pass: &mut Pass<'_>, plan: &Plan, images: Words) -> Result<()> {
+    fn forward(&self, pass: &mut SupernetPass<'_>, plan: &SupernetPlan, images: Words) -> Result<()> {
         self.stem.forward(pass, &plan.stem, images, self.sources[0])?;
         for (i, (cell, plan)) in self.cells.iter().zip(&plan.cells).enumerate() {
             cell.forward(pass, plan, self.inputs(i))?;
@@ -272,12 +272,12 @@ impl Network {
                 rectify::forward(pass.device, cell.output(), source.rectified, count)?;
             }
         }
-        let last = self.cells.last().map_or(self.sources[0].rectified, Cell::output);
+        let last = self.cells.last().map_or(self.sources[0].rectified, CudaCell::output);
         self.head.forward(pass, plan.head, last, self.pixels())
     }
 
     /// From the logits' gradient to all that is wanted.
-    fn backward(&self, pass: &mut Pass<'_>, plan: &Plan) -> Result<()> {
+    fn backward(&self, pass: &mut SupernetPass<'_>, plan: &SupernetPlan) -> Result<()> {
         let count = self.cells.len();
         for source in &self.sources[..count] {
             pass.device.clear(source.gradient.part(0, source.words(pass.batch))?)?;
@@ -298,7 +298,7 @@ impl Network {
     }
 
     /// What cell `i` reads.
-    fn inputs(&self, i: usize) -> [Source; 2] {
+    fn inputs(&self, i: usize) -> [CellInput; 2] {
         [self.sources[i.saturating_sub(1)], self.sources[i]]
     }
 
@@ -308,7 +308,7 @@ impl Network {
     }
 
     /// By cell and edge, from the terms' parts by channel; zeros without these.
-    fn mixture_gradient(&self, plan: &Plan, reach: Option<&[f32]>) -> Vec<Vec<[f64; CANDIDATES]>> {
+    fn mixture_gradient(&self, plan: &SupernetPlan, reach: Option<&[f32]>) -> Vec<Vec<[f64; CANDIDATES]>> {
         let edges = self.config.edges()[0];
         let mut gradient = vec![vec![[0.0; CANDIDATES]; edges]; self.cells.len()];
         for ((cell, plan), rows) in self.cells.iter().zip(&plan.cells).zip(&mut gradient) {

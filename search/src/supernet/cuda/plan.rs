@@ -2,7 +2,7 @@
 //!
 //! Maps of a state come in this order: separable convolutions half-way, dilated ones, strided skips, separable ones whole, pools.
 
-use crate::resident::{Packing, Tensors};
+use crate::resident::{DeviceTensors, Packing};
 use crate::supernet::Row;
 
 /// The convolutions of an edge. The first two are separable, done twice.
@@ -18,37 +18,37 @@ const CONVOLUTION: usize = 4;
 
 /// Numbers of a convolution's parameters and BatchNorm.
 #[derive(Clone, Copy)]
-struct Convolution {
+struct ConvTensors {
     depthwise: usize,
     pointwise: usize,
     norm: usize,
 }
 
 /// An edge's numbers among the tensors.
-pub(super) struct Edge {
+pub(super) struct EdgeTensors {
     /// The row of a mixture.
     pub(super) row: usize,
     /// The node, counted from 0.
     pub(super) node: usize,
-    first: [Convolution; CONVOLUTIONS.len()],
-    second: [Convolution; SEPARABLE],
+    first: [ConvTensors; CONVOLUTIONS.len()],
+    second: [ConvTensors; SEPARABLE],
     pools: [usize; POOLS.len()],
     /// Of a strided edge: the two weights and the norm.
     skip: Option<([usize; 2], usize)>,
 }
 
-impl Edge {
+impl EdgeTensors {
     pub(super) fn new(
-        tensors: &mut Tensors,
+        tensors: &mut DeviceTensors,
         prefix: &str,
         row: usize,
         node: usize,
         channels: usize,
         strided: bool,
-    ) -> Edge {
+    ) -> EdgeTensors {
         let mut convolution = |k: usize, first: usize, kernel: usize| {
             let name = |i: usize| format!("{prefix}.{row}.{k}.{}", first + i);
-            Convolution {
+            ConvTensors {
                 depthwise: tensors.parameter(format!("{}.weight", name(1)), &[channels, 1, kernel, kernel]),
                 pointwise: tensors.parameter(format!("{}.weight", name(2)), &[channels, channels, 1, 1]),
                 norm: tensors.norm(name(3), channels),
@@ -58,12 +58,17 @@ impl Edge {
         let second = std::array::from_fn(|i| convolution(CONVOLUTION + i, 4, CONVOLUTIONS[i].0));
         let pools = POOLS.map(|k| tensors.norm(format!("{prefix}.{row}.{k}.1"), channels));
         let skip = strided.then(|| halves(tensors, &format!("{prefix}.{row}.{SKIP}"), channels, channels));
-        Edge { row, node, first, second, pools, skip }
+        EdgeTensors { row, node, first, second, pools, skip }
     }
 }
 
 /// The two weights and the norm of a convolution that halves the image.
-pub(super) fn halves(tensors: &mut Tensors, prefix: &str, from: usize, to: usize) -> ([usize; 2], usize) {
+pub(super) fn halves(
+    tensors: &mut DeviceTensors,
+    prefix: &str,
+    from: usize,
+    to: usize,
+) -> ([usize; 2], usize) {
     let mut weight =
         |name: &str, to: usize| tensors.parameter(format!("{prefix}.{name}.weight"), &[to, from, 1, 1]);
     let weights = [weight("even", to / 2), weight("odd", to - to / 2)];
@@ -71,7 +76,7 @@ pub(super) fn halves(tensors: &mut Tensors, prefix: &str, from: usize, to: usize
 }
 
 /// A use of a map by a node.
-pub(super) struct Term {
+pub(super) struct EdgeTerm {
     /// The map; -1 for the state itself.
     source: i32,
     /// Of the moments; the source but for pools in evaluation, where each edge has running statistics of its own.
@@ -98,7 +103,7 @@ impl Tables {
 }
 
 /// Where a state's tables begin.
-pub(super) struct At {
+pub(super) struct TableOffsets {
     pub(super) source: usize,
     pub(super) norm: usize,
     pub(super) target: usize,
@@ -122,7 +127,7 @@ pub(super) struct Packed {
 }
 
 /// The edges from one state under one mixture.
-pub(super) struct Plan {
+pub(super) struct EdgePlan {
     /// How many edges have each convolution.
     pub(super) convolutions: [usize; CONVOLUTIONS.len()],
     /// How many have a strided skip.
@@ -132,8 +137,8 @@ pub(super) struct Plan {
     /// How many have the state itself.
     pub(super) identities: usize,
     pub(super) edges: usize,
-    pub(super) terms: Vec<Term>,
-    pub(super) at: At,
+    pub(super) terms: Vec<EdgeTerm>,
+    pub(super) at: TableOffsets,
     pub(super) packed: Packed,
     /// Where the moments of the first map are; the others' follow.
     pub(super) moments: usize,
@@ -143,15 +148,15 @@ pub(super) struct Plan {
     pub(super) reach: usize,
 }
 
-impl Plan {
+impl EdgePlan {
     pub(super) fn new(
-        edges: &[Edge],
+        edges: &[EdgeTensors],
         rows: &[Row],
-        tensors: &Tensors,
+        tensors: &DeviceTensors,
         (packing, tables, reach): (&mut Packing, &mut Tables, &mut usize),
         (channels, pixels): (usize, usize),
         training: bool,
-    ) -> Plan {
+    ) -> EdgePlan {
         let active =
             |k: usize| -> Vec<usize> { (0..edges.len()).filter(|&e| rows[edges[e].row][k] != 0.0).collect() };
         let convolutions: [Vec<usize>; CONVOLUTIONS.len()] = std::array::from_fn(|i| active(CONVOLUTION + i));
@@ -159,14 +164,15 @@ impl Plan {
         let (skips, identities): (Vec<usize>, Vec<usize>) =
             active(SKIP).into_iter().partition(|&e| edges[e].skip.is_some());
 
-        let pack = |packing: &mut Packing, edges_of: &[usize], id: &dyn Fn(&Edge) -> usize| {
+        let pack = |packing: &mut Packing, edges_of: &[usize], id: &dyn Fn(&EdgeTensors) -> usize| {
             packing.put(tensors, edges_of.iter().map(|&e| id(&edges[e])))
         };
-        let pointwise = |packing: &mut Packing, kinds: usize, of: &dyn Fn(&Edge, usize) -> Convolution| {
-            let ids = convolutions[..kinds].iter().enumerate();
-            let ids = ids.flat_map(|(i, active)| active.iter().map(move |&e| of(&edges[e], i).pointwise));
-            packing.put(tensors, ids)
-        };
+        let pointwise =
+            |packing: &mut Packing, kinds: usize, of: &dyn Fn(&EdgeTensors, usize) -> ConvTensors| {
+                let ids = convolutions[..kinds].iter().enumerate();
+                let ids = ids.flat_map(|(i, active)| active.iter().map(move |&e| of(&edges[e], i).pointwise));
+                packing.put(tensors, ids)
+            };
         let packed = Packed {
             first: std::array::from_fn(|i| pack(packing, &convolutions[i], &|edge| edge.first[i].depthwise)),
             first_pointwise: pointwise(packing, CONVOLUTIONS.len(), &|edge, i| edge.first[i]),
@@ -180,8 +186,8 @@ impl Plan {
         };
 
         // Each map's statistics, and its terms.
-        let (mut norms, mut terms, mut first) = (Vec::new(), Vec::<Term>::new(), Vec::new());
-        let term = |source: usize, norm: usize, edge: usize, column: usize| Term {
+        let (mut norms, mut terms, mut first) = (Vec::new(), Vec::<EdgeTerm>::new(), Vec::new());
+        let term = |source: usize, norm: usize, edge: usize, column: usize| EdgeTerm {
             source: source as i32,
             norm: norm as i32,
             edge,
@@ -226,7 +232,7 @@ impl Plan {
         }
         first.push(terms.len() as i32);
         for &edge in &identities {
-            terms.push(Term { source: -1, norm: -1, ..term(0, 0, edge, SKIP) });
+            terms.push(EdgeTerm { source: -1, norm: -1, ..term(0, 0, edge, SKIP) });
         }
         first.push(terms.len() as i32);
 
@@ -236,7 +242,7 @@ impl Plan {
         let of_edge = |edge: usize| terms.iter().enumerate().filter(move |(_, term)| term.edge == edge);
         let counts = (0..edges.len()).map(|edge| of_edge(edge).count() as i32);
         let mut ends = 0;
-        let at = At {
+        let at = TableOffsets {
             source: tables.put(terms.iter().map(|term| term.source)),
             norm: tables.put(terms.iter().map(|term| term.norm)),
             target: tables.put(terms.iter().map(|term| edges[term.edge].node as i32)),
@@ -252,7 +258,7 @@ impl Plan {
         tables.floats.extend(terms.iter().map(|term| rows[term.row][term.column]));
         let start = *reach;
         *reach += terms.len() * channels;
-        Plan {
+        EdgePlan {
             convolutions: convolutions.map(|active| active.len()),
             skips: skips.len(),
             pools: pools.map(|active| !active.is_empty()),

@@ -5,7 +5,7 @@ use milenas_models::kernels::cuda::Words;
 
 /// How much of each there is, and where the first begins.
 #[derive(Clone, Copy)]
-pub(super) struct Slot {
+pub(super) struct ResultLayout {
     pub(super) start: usize,
     /// Words of all means, and of all variances.
     pub(super) moments: usize,
@@ -24,7 +24,7 @@ pub(super) struct Results {
 }
 
 /// On the host.
-pub(super) struct Found<'a> {
+pub(super) struct HostResults<'a> {
     /// Means, then variances.
     pub(super) moments: &'a [f32],
     pub(super) reach: &'a [f32],
@@ -32,14 +32,14 @@ pub(super) struct Found<'a> {
     right: &'a [f32],
 }
 
-impl Slot {
+impl ResultLayout {
     pub(super) fn words(self) -> usize {
         2 * self.moments + self.reach + 2 * self.images
     }
 
     /// Among words of the device.
     pub(super) fn of(self, words: Words) -> Result<Results> {
-        let Slot { moments, reach, images, .. } = self;
+        let ResultLayout { moments, reach, images, .. } = self;
         let own = words.part(self.start, self.words())?;
         let after = 2 * moments + reach;
         Ok(Results {
@@ -52,15 +52,15 @@ impl Slot {
     }
 
     /// Among words that were read.
-    pub(super) fn find(self, read: &[f32]) -> Found<'_> {
+    pub(super) fn find(self, read: &[f32]) -> HostResults<'_> {
         let (moments, rest) = read[self.start..].split_at(2 * self.moments);
         let (reach, rest) = rest.split_at(self.reach);
         let (losses, rest) = rest.split_at(self.images);
-        Found { moments, reach, losses, right: &rest[..self.images] }
+        HostResults { moments, reach, losses, right: &rest[..self.images] }
     }
 }
 
-impl Found<'_> {
+impl HostResults<'_> {
     /// The mean over the images.
     pub(super) fn loss(&self) -> f64 {
         self.losses.iter().map(|x| f64::from(*x)).sum::<f64>() / self.losses.len() as f64

@@ -6,12 +6,12 @@ use milenas_models::kernels::cuda::norm::Slopes;
 use milenas_models::kernels::cuda::{Device, Words};
 
 use super::edges::Edgewise;
-use super::pass::Pass;
-use super::plan::{CONVOLUTIONS, Edge, Plan, SEPARABLE};
+use super::pass::SupernetPass;
+use super::plan::{CONVOLUTIONS, EdgePlan, EdgeTensors, SEPARABLE};
 
 /// A state's sizes, its edges, and what they keep for the way back.
-pub(super) struct State {
-    pub(super) edges: Vec<Edge>,
+pub(super) struct CudaState {
+    pub(super) edges: Vec<EdgeTensors>,
     pub(super) channels: usize,
     /// 2 where the edges halve the image.
     pub(super) stride: usize,
@@ -54,9 +54,9 @@ impl Buffers {
 /// Most terms of an edge: one for each column of a mixture but `none`.
 pub(super) const TERMS: usize = crate::supernet::CANDIDATES - 1;
 
-impl State {
-    pub(super) fn new(edges: Vec<Edge>, channels: usize, stride: usize) -> State {
-        State { edges, channels, stride, input: [0; 2], output: [0; 2], buffers: Buffers::NONE }
+impl CudaState {
+    pub(super) fn new(edges: Vec<EdgeTensors>, channels: usize, stride: usize) -> CudaState {
+        CudaState { edges, channels, stride, input: [0; 2], output: [0; 2], buffers: Buffers::NONE }
     }
 
     /// Words of a map of the state, and of a node.
@@ -85,7 +85,7 @@ impl State {
         Ok(())
     }
 
-    fn at<'a>(&'a self, pass: &Pass<'_>, plan: &'a Plan) -> Edgewise<'a> {
+    fn at<'a>(&'a self, pass: &SupernetPass<'_>, plan: &'a EdgePlan) -> Edgewise<'a> {
         let [_, map] = self.map_words(pass.batch);
         Edgewise { state: self, plan, map, length: map / self.channels, b: self.buffers }
     }
@@ -93,8 +93,8 @@ impl State {
     /// Completes what the edges add to the nodes, from the state `x`; the first state's begin them.
     pub(super) fn forward(
         &self,
-        pass: &mut Pass<'_>,
-        plan: &Plan,
+        pass: &mut SupernetPass<'_>,
+        plan: &EdgePlan,
         x: Words,
         nodes: Words,
         add: bool,
@@ -124,8 +124,8 @@ impl State {
     /// added to `dx`.
     pub(super) fn backward(
         &self,
-        pass: &mut Pass<'_>,
-        plan: &Plan,
+        pass: &mut SupernetPass<'_>,
+        plan: &EdgePlan,
         (x, dx): (Words, Words),
         gradients: Words,
         wanted: bool,

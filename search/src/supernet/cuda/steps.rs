@@ -5,12 +5,12 @@ use milenas_models::Result;
 use milenas_models::kernels::cuda::alphas::{self, Uses};
 use milenas_models::kernels::cuda::{Device, Words};
 
-use super::network::{Network, Plan};
-use super::results::{Results, Slot};
+use super::network::{CudaNetwork, SupernetPlan};
+use super::results::{ResultLayout, Results};
 use crate::data::Batch;
 use crate::optim::{Adam, Sgd};
 use crate::supernet::CANDIDATES;
-use crate::supernet::first_order::{FirstOrder, Moving, Step};
+use crate::supernet::first_order::{FirstOrder, Moving, StepLosses};
 
 /// The number of a step's training images among its batches and feeds.
 const TRAIN: usize = 0;
@@ -20,7 +20,7 @@ const PASSES: usize = 3;
 
 /// What steps have on the device besides what passes have. All candidates are in it, whatever they weigh, so it is the same for each step.
 pub(super) struct Steps {
-    plan: Plan,
+    plan: SupernetPlan,
     ints: Words,
     /// Of each weight of the plan, the number of its logit.
     logits: Words,
@@ -55,24 +55,24 @@ impl Steps {
     }
 
     /// What a pass leaves for the host, from `start` on; the gradient by the mixture's weights stays.
-    fn slot(&self, start: usize, images: usize) -> Slot {
-        Slot { reach: 0, ..self.plan.slot(start, images) }
+    fn slot(&self, start: usize, images: usize) -> ResultLayout {
+        ResultLayout { reach: 0, ..self.plan.slot(start, images) }
     }
 
-    fn alphas(&self) -> Result<alphas::Alphas> {
+    fn alphas(&self) -> Result<alphas::DeviceLogits> {
         let (rows, columns) = (self.count / CANDIDATES, CANDIDATES);
-        Ok(alphas::Alphas { state: self.results.part(0, 3 * self.count)?, rows, columns })
+        Ok(alphas::DeviceLogits { state: self.results.part(0, 3 * self.count)?, rows, columns })
     }
 }
 
-impl Network {
+impl CudaNetwork {
     /// One step on batches whose sizes fit.
     pub(super) fn first_order(
         &mut self,
         device: &mut dyn Device,
         moving: Moving<'_>,
         how: &FirstOrder<'_>,
-    ) -> Result<Step> {
+    ) -> Result<StepLosses> {
         let most = how.batches.map(Batch::len).into_iter().max().unwrap_or(0);
         let [_, height, width] = how.batches[TRAIN].shape;
         self.fit(device, most, [height, width])?;
@@ -125,7 +125,7 @@ impl Network {
         steps: &Steps,
         Moving { alphas, adam, sgd }: Moving<'_>,
         how: &FirstOrder<'_>,
-    ) -> Result<Step> {
+    ) -> Result<StepLosses> {
         let (t, mean, square) = adam.state();
         let means =
             |values: &[f64]| (0..steps.count).map(|i| values.get(i).map_or(0.0, |x| *x as f32)).collect();
@@ -142,7 +142,7 @@ impl Network {
         alphas.update(|logits| logits.copy_from_slice(part(0)));
         let [mean, square] = [1, 2].map(|i| part(i).iter().map(|x| f64::from(*x)).collect());
         *adam = Adam::from_state(t + 1, mean, square);
-        let mut seen = Step { gradient_norm: f64::from(read[steps.norm()]), ..Step::default() };
+        let mut seen = StepLosses { gradient_norm: f64::from(read[steps.norm()]), ..StepLosses::default() };
         for (half, slot) in passes {
             let found = slot.find(&read);
             steps.plan.packing.move_running(found.moments, slot.images, &mut self.tensors);
@@ -161,7 +161,7 @@ impl Network {
         steps: &Steps,
         sgd: &Sgd,
         how: &FirstOrder<'_>,
-    ) -> Result<Vec<(usize, Slot)>> {
+    ) -> Result<Vec<(usize, ResultLayout)>> {
         let wanted = [0, 1].map(|half| how.factors[half] != 0.0 || how.two_pass && half == TRAIN);
         let used = |half: usize| wanted[half] || half == TRAIN;
         for (half, batch) in how.batches.into_iter().enumerate().filter(|(half, _)| used(*half)) {
@@ -185,7 +185,7 @@ impl Network {
             passes.push((half, slot));
             next += slot.words();
         }
-        let by = alphas::Adam {
+        let by = alphas::AdamStep {
             by: steps.results.part(steps.factors(), 2)?,
             beta1: how.alphas.beta1,
             beta2: how.alphas.beta2,
@@ -209,7 +209,7 @@ impl Network {
         device: &mut dyn Device,
         steps: &Steps,
         (half, images): (usize, Words),
-        slot: Slot,
+        slot: ResultLayout,
         want_weights: bool,
     ) -> Result<()> {
         let results = Results { reach: steps.reach, ..slot.of(steps.results)? };

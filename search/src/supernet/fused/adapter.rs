@@ -2,20 +2,20 @@
 
 use candle_core::{Device, Tensor};
 use milenas_models::Weights;
-use milenas_models::fused::Tensors;
+use milenas_models::fused::NetworkTensors;
 
-use super::{FusedSupernet, Images};
+use super::{FusedSupernet, ImageBatch};
 use crate::Result;
 use crate::data::Batch;
-use crate::supernet::{Evaluation, Row, Supernet, SupernetConfig, UpdateFn, Want};
+use crate::supernet::{PassResult, Row, Supernet, SupernetConfig, UpdateFn, Want};
 
-fn images<'a>(batch: &Batch, pixels: &'a [f32]) -> Images<'a> {
+fn images<'a>(batch: &Batch, pixels: &'a [f32]) -> ImageBatch<'a> {
     let [_, height, width] = batch.shape;
-    Images { pixels, height, width }
+    ImageBatch { pixels, height, width }
 }
 
 /// Weights and statistics of a fused network by PyTorch's names.
-pub(in crate::supernet) fn named_weights(tensors: &Tensors) -> Result<Weights> {
+pub(in crate::supernet) fn named_weights(tensors: &NetworkTensors) -> Result<Weights> {
     let mut weights = Weights::default();
     for named in tensors.named() {
         let values = tensors.get(&named.name)?;
@@ -33,7 +33,7 @@ impl Supernet for FusedSupernet {
         FusedSupernet::config(self)
     }
 
-    fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: Want) -> Result<Evaluation> {
+    fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: Want) -> Result<PassResult> {
         Ok(FusedSupernet::evaluate_cells(
             self,
             images(batch, &batch.numbers()),

@@ -5,25 +5,25 @@ use core::ops::Range;
 use milenas_models::fused::norm::totals;
 use milenas_models::fused::parameters::per_chunk;
 use milenas_models::fused::{Gradients, Scratch};
-use milenas_models::kernels::blocked::elementwise::{Dots, Gate, Term, WeightedSum};
+use milenas_models::kernels::blocked::elementwise::{Dots, Gate, ScaledMap, WeightedSum};
 use milenas_models::kernels::blocked::norm::Slope;
 use milenas_models::kernels::blocked::simd::{floats, floats_mut};
 use milenas_models::kernels::blocked::{LANES, Pack, pool};
 use rayon::prelude::*;
 
-use super::context::Context;
-use super::edge::{COLUMNS, Edge, SEP3_FIRST, SEP5_FIRST};
-use super::state::{POOLS, Place, SUMS, State};
+use super::context::CellContext;
+use super::edge::{COLUMNS, FusedEdge, SEP3_FIRST, SEP5_FIRST};
+use super::state::{FusedState, POOLS, SUMS, StateOffset};
 use crate::supernet::CANDIDATES;
 
-impl State {
+impl FusedState {
     /// Sums over pixels of the nodes' gradients, and of their products with the maps of a group.
     pub(super) fn backward_dots(
         &mut self,
-        c: &Context<'_>,
+        c: &CellContext<'_>,
         group: Range<usize>,
         (values, gradients): (&[Pack], &[Pack]),
-        place: Place,
+        place: StateOffset,
     ) {
         let (maps_len, sums_len, node) = (self.maps_len(), self.sums_len(), self.node);
         let (edges, maps, len) = (&self.edges[group], &self.maps, self.node.len());
@@ -42,13 +42,13 @@ impl State {
     /// The slopes of the norms whose maps reach the nodes, and the gradients of their weights in the mixture.
     pub(super) fn slopes(
         &mut self,
-        c: &Context<'_>,
+        c: &CellContext<'_>,
         group: Range<usize>,
         mixture_gradient: &mut [[f64; CANDIDATES]],
     ) {
         let (count, copies) = (self.values(c), self.copies);
         let (sums_len, packs) = (self.sums_len(), self.node.packs);
-        let State { edges, sums, .. } = self;
+        let FusedState { edges, sums, .. } = self;
         let total = |which: usize| copies.share(totals(sums, sums_len, which, packs));
         let found = edges[group].par_iter_mut().enumerate().map(|(e, edge)| {
             let (row, sum, mut gradient) = (edge.row, total(e * SUMS), [0.0; CANDIDATES]);
@@ -76,9 +76,9 @@ impl State {
     /// Back through the second halves of the separable convolutions of a group, for the gradients of the cell's states.
     pub(super) fn backward_second(
         &mut self,
-        c: &Context<'_>,
+        c: &CellContext<'_>,
         group: Range<usize>,
-        (gradients, place): (&[Pack], Place),
+        (gradients, place): (&[Pack], StateOffset),
         weights: Option<&mut Gradients>,
     ) {
         let (maps_len, sums_len, len) = (self.maps_len(), self.sums_len(), self.node.len());
@@ -100,10 +100,10 @@ impl State {
     }
 
     /// The slopes of the first halves' norms, from the sums that [`Self::backward_second`] left.
-    pub(super) fn slope_firsts(&mut self, c: &Context<'_>, group: Range<usize>) {
+    pub(super) fn slope_firsts(&mut self, c: &CellContext<'_>, group: Range<usize>) {
         let (count, copies) = (self.values(c), self.copies);
         let (sums_len, packs) = (self.sums_len(), self.node.packs);
-        let State { edges, sums, .. } = self;
+        let FusedState { edges, sums, .. } = self;
         let total = |which: usize| copies.share(totals(sums, sums_len, which, packs));
         edges[group].par_iter_mut().for_each(|edge| {
             for i in [SEP3_FIRST, SEP5_FIRST] {
@@ -120,10 +120,10 @@ impl State {
     /// to where `add`. The gradients of the pools' outputs gather in `pools`, two maps an image, and go on with the last group.
     pub(super) fn backward_first(
         &self,
-        c: &Context<'_>,
+        c: &CellContext<'_>,
         group: Range<usize>,
         (values, gradients, pools): (&[Pack], &mut [Pack], &mut [Pack]),
-        place: Place,
+        place: StateOffset,
         add: bool,
         weights: Option<&mut Gradients>,
     ) {
@@ -131,7 +131,7 @@ impl State {
         let last = group.end == self.edges.len();
         let (edges, add_pools) = (&self.edges[group.clone()], group.start > 0);
         let shared = Shared::new(edges, c.mixture, self.node.packs);
-        let (pooled, rectifies) = (self.pools(), edges.iter().any(Edge::rectifies));
+        let (pooled, rectifies) = (self.pools(), edges.iter().any(FusedEdge::rectifies));
         let (end, len) = (place.offset + self.map.len(), self.node.len());
         let tasks = c.cut(gradients, place.image).into_par_iter().zip(c.cut(pools, 2 * len)).zip(weights);
         tasks.enumerate().for_each(|(chunk, ((gradients, pools), mut weights))| {
@@ -139,7 +139,7 @@ impl State {
             for (at, i) in c.images(chunk).enumerate() {
                 let (own, after) = gradients[at * place.image..][..place.image].split_at_mut(end);
                 let (own, pools) = (&mut own[place.offset..], &mut pools[at * 2 * len..][..2 * len]);
-                let node = |edge: &Edge| &after[place.nodes + edge.target * len - end..][..len];
+                let node = |edge: &FusedEdge| &after[place.nodes + edge.target * len - end..][..len];
                 let value = &values[i * place.image + place.offset..][..self.map.len()];
                 let maps = &self.maps[i * self.maps_len()..][..self.maps_len()];
                 let mut rest = weights.as_deref_mut();
@@ -156,12 +156,12 @@ impl State {
                     own[..self.map.len()].fill(Pack::ZERO);
                 }
                 let sum = |scales: &[(usize, Vec<Pack>)],
-                           more: Option<Term<'_>>,
+                           more: Option<ScaledMap<'_>>,
                            out: &mut [Pack],
                            bias: &[Pack],
                            add: bool| {
-                    let terms = scales.iter().map(|(e, scale)| Term { scale, map: node(&edges[*e]) });
-                    let terms: Vec<Term<'_>> = terms.chain(more).collect();
+                    let terms = scales.iter().map(|(e, scale)| ScaledMap { scale, map: node(&edges[*e]) });
+                    let terms: Vec<ScaledMap<'_>> = terms.chain(more).collect();
                     c.level.run(WeightedSum { map: self.node, terms: &terms, bias, add, out });
                 };
                 if !shared.skip.is_empty() {
@@ -171,7 +171,7 @@ impl State {
                     continue;
                 }
                 for (which, (part, out)) in shared.pools.iter().zip(pools.chunks_exact_mut(len)).enumerate() {
-                    let pooled = Term { scale: &part.factor, map: &maps[which * len..][..len] };
+                    let pooled = ScaledMap { scale: &part.factor, map: &maps[which * len..][..len] };
                     sum(&part.scales, Some(pooled), out, &part.constant, add_pools);
                 }
                 if last {
@@ -184,7 +184,7 @@ impl State {
     /// Adds the gradient of both pools of an image to the state's.
     fn backward_pools(
         &self,
-        c: &Context<'_>,
+        c: &CellContext<'_>,
         value: &[Pack],
         maps: &[Pack],
         gradients: &[Pack],
@@ -228,7 +228,7 @@ struct Pooled {
 }
 
 impl Shared {
-    fn new(edges: &[Edge], mixture: &[[f32; CANDIDATES]], packs: usize) -> Shared {
+    fn new(edges: &[FusedEdge], mixture: &[[f32; CANDIDATES]], packs: usize) -> Shared {
         let zero = vec![Pack::ZERO; packs];
         let with = |column: usize| edges.iter().enumerate().filter(move |(_, edge)| edge.is_active(column));
         let pools = [0, 1].map(|which| {

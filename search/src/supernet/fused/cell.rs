@@ -3,23 +3,23 @@
 mod inputs;
 
 use milenas_models::fused::parameters::Id;
-use milenas_models::fused::{Columns, Gradients, Norm, Parameters, Profile, Statistics, Unit, View};
-use milenas_models::kernels::blocked::{Channels, Map, Pack};
+use milenas_models::fused::{Gradients, Im2col, MapView, Norm, Parameters, Profile, Statistics, Unit};
+use milenas_models::kernels::blocked::{Channels, MapSize, Pack};
 
-use super::context::Context;
-use super::edge::{Convolution, Edge, halves_of};
-use super::partial::{self, At, Partial, Past, Places};
-use super::state::{Place, State};
+use super::context::CellContext;
+use super::edge::{EdgeConv, FusedEdge, halves_of};
+use super::partial::{self, Partial, Past, StateViews, WorkingState};
+use super::state::{FusedState, StateOffset};
 use crate::supernet::CANDIDATES;
 
 /// A cell of the supernet.
-pub(super) struct Cell {
+pub(super) struct FusedCell {
     pub(super) reduction: bool,
-    inputs: [Convolution; 2],
+    inputs: [EdgeConv; 2],
     /// Sizes of the states: the two inputs, then the nodes.
-    maps: Vec<Map>,
+    maps: Vec<MapSize>,
     /// What candidates see of each state.
-    states: Vec<State>,
+    states: Vec<FusedState>,
     /// If that is a part of its channels.
     partial: Option<Partial>,
     channels: usize,
@@ -29,7 +29,7 @@ pub(super) struct Cell {
     sums: Vec<Pack>,
 }
 
-impl Cell {
+impl FusedCell {
     /// Cell `index`, with the channels of its two inputs; the first is halved in size where `halves`.
     pub(super) fn new(
         index: usize,
@@ -38,7 +38,7 @@ impl Cell {
         (reduction, halves): (bool, bool),
         parameters: &mut Parameters,
         statistics: &mut Statistics,
-    ) -> Cell {
+    ) -> FusedCell {
         let packs = Channels::one(channels).packs();
         let inputs = [0, 1].map(|j| {
             let (prefix, from) = (format!("cells.{index}.pre{j}"), inputs[j]);
@@ -48,20 +48,20 @@ impl Cell {
             } else {
                 parameters.pointwise(format!("{prefix}.1.weight"), vec![channels, from.count(), 1, 1], from)
             };
-            let columns = if parity { Columns::Parity } else { Columns::Rectified };
-            let map = |packs| Map { packs, ..Map::default() };
+            let columns = if parity { Im2col::Parity } else { Im2col::Rectified };
+            let map = |packs| MapSize { packs, ..MapSize::default() };
             let unit = Unit { columns, pointwise, input: map(from.packs()), output: map(packs) };
             let norm = if parity { "bn" } else { "2" };
-            Convolution { unit, norm: Norm::new(&format!("{prefix}.{norm}"), channels, statistics) }
+            EdgeConv { unit, norm: Norm::new(&format!("{prefix}.{norm}"), channels, statistics) }
         });
         let stride = |state: usize| if reduction && state < 2 { 2 } else { 1 };
         let part = Channels::one(channels / parts).packs();
-        let mut states: Vec<State> = (0..2 + nodes).map(|j| State::new(stride(j), part)).collect();
+        let mut states: Vec<FusedState> = (0..2 + nodes).map(|j| FusedState::new(stride(j), part)).collect();
         let mut row = 0;
         for node in 0..nodes {
             for (j, state) in states[..2 + node].iter_mut().enumerate() {
                 let prefix = format!("cells.{index}.edges.{row}");
-                state.edges.push(Edge::new(
+                state.edges.push(FusedEdge::new(
                     &prefix,
                     (row, node),
                     channels / parts,
@@ -72,20 +72,20 @@ impl Cell {
                 row += 1;
             }
         }
-        let maps = vec![Map { packs, ..Map::default() }; states.len()];
+        let maps = vec![MapSize { packs, ..MapSize::default() }; states.len()];
         let partial = (parts > 1).then(|| Partial::new(parts));
-        Cell { reduction, inputs, maps, states, partial, channels, values: Vec::new(), sums: Vec::new() }
+        FusedCell { reduction, inputs, maps, states, partial, channels, values: Vec::new(), sums: Vec::new() }
     }
 
     /// For a batch of inputs of these sizes.
-    pub(super) fn resize(&mut self, inputs: [Map; 2], batch: usize, parameters: &mut Parameters) {
+    pub(super) fn resize(&mut self, inputs: [MapSize; 2], batch: usize, parameters: &mut Parameters) {
         for (input, map) in self.inputs.iter_mut().zip(inputs) {
-            input.unit.resize(Map { packs: input.unit.input.packs, ..map });
+            input.unit.resize(MapSize { packs: input.unit.input.packs, ..map });
         }
         let input = self.inputs[1].unit.output;
         for (j, (state, map)) in self.states.iter_mut().zip(&mut self.maps).enumerate() {
             let size = if j < 2 { input } else { input.strided(1 + self.reduction as usize) };
-            *map = Map { packs: map.packs, ..size };
+            *map = MapSize { packs: map.packs, ..size };
             state.resize(size);
         }
         let part = self.part_place(0).image;
@@ -107,25 +107,25 @@ impl Cell {
 
     /// Parameters without a part in the mixture of the last forward pass.
     pub(super) fn idle(&self) -> impl Iterator<Item = Id> {
-        self.states.iter().flat_map(|state| &state.edges).flat_map(Edge::idle)
+        self.states.iter().flat_map(|state| &state.edges).flat_map(FusedEdge::idle)
     }
 
-    fn place(&self, state: usize) -> Place {
-        Place::among(self.maps.iter().copied(), state)
+    fn place(&self, state: usize) -> StateOffset {
+        StateOffset::among(self.maps.iter().copied(), state)
     }
 
     /// Of what candidates see, where that lies.
-    fn part_place(&self, state: usize) -> Place {
-        Place::among(self.states.iter().map(|state| state.map), state)
+    fn part_place(&self, state: usize) -> StateOffset {
+        StateOffset::among(self.states.iter().map(|state| state.map), state)
     }
 
-    fn at(&self, state: usize) -> At {
-        let places = Places { whole: self.place(state), part: self.part_place(state) };
-        At { state, map: self.maps[state], node: self.maps[2], places }
+    fn at(&self, state: usize) -> WorkingState {
+        let places = StateViews { whole: self.place(state), part: self.part_place(state) };
+        WorkingState { state, map: self.maps[state], node: self.maps[2], places }
     }
 
     /// What reaches a node past the candidates: from whole states, and from halved ones.
-    fn past(&self, c: &Context<'_>, node: usize) -> [(Past, bool); 2] {
+    fn past(&self, c: &CellContext<'_>, node: usize) -> [(Past, bool); 2] {
         let mut past = [(Past::new(), false), (Past::new(), true)];
         for (j, state) in self.states[..node].iter().enumerate() {
             let halved = j < 2 && self.maps[j].pixels() != self.maps[2].pixels();
@@ -139,27 +139,27 @@ impl Cell {
     }
 
     /// Where a state reaches nodes past the candidates.
-    fn past_to(&self, c: &Context<'_>, state: usize) -> Past {
+    fn past_to(&self, c: &CellContext<'_>, state: usize) -> Past {
         let edges = self.states[state].edges.iter();
         edges.map(|edge| (self.place(2 + edge.target).offset, partial::past(&c.mixture[edge.row]))).collect()
     }
 
     /// The nodes, side by side.
-    pub(super) fn output(&self) -> View<'_> {
+    pub(super) fn output(&self) -> MapView<'_> {
         let nodes = self.states.len() - 2;
         let map = self.maps[2];
-        View {
+        MapView {
             packs: &self.values,
             place: self.place(2).into(),
-            map: Map { packs: nodes * map.packs, ..map },
+            map: MapSize { packs: nodes * map.packs, ..map },
         }
     }
 
     /// The states of a batch.
     pub(super) fn forward(
         &mut self,
-        c: &Context<'_>,
-        inputs: [View<'_>; 2],
+        c: &CellContext<'_>,
+        inputs: [MapView<'_>; 2],
         statistics: &mut Statistics,
         profile: &mut Profile,
     ) {
@@ -192,7 +192,7 @@ impl Cell {
     /// the states from `first` on. Adds to the mixture's gradient.
     pub(super) fn backward(
         &mut self,
-        outer: &Context<'_>,
+        outer: &CellContext<'_>,
         (outer_gradients, pools): (&mut [Pack], &mut Vec<Pack>),
         first: usize,
         mut weights: Option<&mut Gradients>,
@@ -243,7 +243,7 @@ impl Cell {
     }
 
     /// Completes state `j` by what reaches it past the candidates, and takes the candidates' part of it.
-    fn forward_past(&mut self, c: &Context<'_>, j: usize) {
+    fn forward_past(&mut self, c: &CellContext<'_>, j: usize) {
         let (at, past) = (self.at(j), self.past(c, j));
         if let Some(partial) = &mut self.partial {
             partial.forward(c, at, &mut self.values, &past);
@@ -253,7 +253,7 @@ impl Cell {
     /// The mixture's gradient by what goes from state `j` past the candidates, which weighs as much as all of them.
     fn backward_dots_past(
         &mut self,
-        c: &Context<'_>,
+        c: &CellContext<'_>,
         j: usize,
         gradients: &[Pack],
         mixture_gradient: &mut [[f64; CANDIDATES]],
@@ -269,7 +269,7 @@ impl Cell {
 
     /// The gradient of state `j` from its candidates' part, where that is `wanted`, and from what goes past them; then that of the
     /// part that its own edges wrote.
-    fn backward_past(&mut self, c: &Context<'_>, j: usize, gradients: &mut [Pack], wanted: bool) {
+    fn backward_past(&mut self, c: &CellContext<'_>, j: usize, gradients: &mut [Pack], wanted: bool) {
         let (at, past) = (self.at(j), self.past_to(c, j));
         let Some(partial) = &mut self.partial else { return };
         if wanted && !past.is_empty() {
@@ -287,7 +287,7 @@ impl Cell {
 }
 
 /// Adds up what the chunks found for the gradients of `ids`.
-fn gather(c: &Context<'_>, weights: Option<&mut Gradients>, ids: &[Id], profile: &mut Profile) {
+fn gather(c: &CellContext<'_>, weights: Option<&mut Gradients>, ids: &[Id], profile: &mut Profile) {
     if let Some(weights) = weights {
         profile
             .time("backward, weight gradients of chunks", || weights.gather(c.parameters, ids, c.chunks()));

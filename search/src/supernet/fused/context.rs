@@ -8,14 +8,14 @@ use crate::supernet::Row;
 
 /// What every phase of a cell needs.
 #[derive(Copy, Clone)]
-pub(super) struct Context<'a> {
-    pub(super) pass: fused::Context<'a>,
+pub(super) struct CellContext<'a> {
+    pub(super) pass: fused::PassContext<'a>,
     /// A row per edge.
     pub(super) mixture: &'a [Row],
 }
 
-impl<'a> Deref for Context<'a> {
-    type Target = fused::Context<'a>;
+impl<'a> Deref for CellContext<'a> {
+    type Target = fused::PassContext<'a>;
 
     fn deref(&self) -> &Self::Target {
         &self.pass

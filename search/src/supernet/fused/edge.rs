@@ -7,11 +7,11 @@
 
 use milenas_models::fused::parameters::Id;
 use milenas_models::fused::unit::norm_gradient;
-use milenas_models::fused::{Columns, Norm, Parameters, Scratch, Statistics, Unit};
-use milenas_models::kernels::blocked::depthwise::Depthwise;
+use milenas_models::fused::{Im2col, Norm, Parameters, Scratch, Statistics, Unit};
+use milenas_models::kernels::blocked::depthwise::DepthwiseShape;
 use milenas_models::kernels::blocked::elementwise::{GateNormed, PadRectify};
 use milenas_models::kernels::blocked::simd::{floats, floats_mut};
-use milenas_models::kernels::blocked::{Channels, LANES, Level, Map, Pack};
+use milenas_models::kernels::blocked::{Channels, LANES, Level, MapSize, Pack};
 
 use crate::supernet::CANDIDATES;
 
@@ -35,18 +35,18 @@ pub(super) const COLUMNS: [usize; 7] = [3, 1, 2, 4, 5, 6, 7];
 const SERVES: [usize; 7] = [4, 5, 6, 7, 4, 5, 3];
 
 /// A convolution and its BatchNorm.
-pub(super) struct Convolution {
+pub(super) struct EdgeConv {
     pub(super) unit: Unit,
     pub(super) norm: Norm,
 }
 
 /// One edge, from a state to a node of its cell.
-pub(super) struct Edge {
+pub(super) struct FusedEdge {
     /// Row of the mixture.
     pub(super) row: usize,
     /// The node, counted from the first intermediate one.
     pub(super) target: usize,
-    pub(super) convolutions: Vec<Convolution>,
+    pub(super) convolutions: Vec<EdgeConv>,
     /// The place of each convolution's map among those of the source state; `None` where it has no part in the mixture.
     pub(super) slots: [Option<usize>; 7],
     /// Whether a candidate has a part in the mixture.
@@ -55,7 +55,7 @@ pub(super) struct Edge {
     pub(super) pools: [Norm; 2],
 }
 
-impl Edge {
+impl FusedEdge {
     /// `prefix` as in `cells.0.edges.3`. Parameters are declared in the order of the candidates.
     pub(super) fn new(
         prefix: &str,
@@ -64,39 +64,40 @@ impl Edge {
         stride: usize,
         parameters: &mut Parameters,
         statistics: &mut Statistics,
-    ) -> Edge {
+    ) -> FusedEdge {
         let pools = [1, 2].map(|k| Norm::new(&format!("{prefix}.{k}.1"), channels, statistics));
         let one = Channels::one(channels);
         let unit = |columns, pointwise: Id| {
-            let map = Map { packs: one.packs(), height: 0, width: 0 };
+            let map = MapSize { packs: one.packs(), height: 0, width: 0 };
             Unit { columns, pointwise, input: map, output: map }
         };
-        let skip = (stride == 2).then(|| Convolution {
+        let skip = (stride == 2).then(|| EdgeConv {
             unit: unit(
-                Columns::Parity,
+                Im2col::Parity,
                 parameters.factorized(halves_of(&format!("{prefix}.3")), one, channels),
             ),
             norm: Norm::new(&format!("{prefix}.3.bn"), channels, statistics),
         });
-        let mut block = |at: String, first: usize, shape: Depthwise| {
+        let mut block = |at: String, first: usize, shape: DepthwiseShape| {
             let names = [0, 1, 2].map(|i| format!("{at}.{}", first + i));
             let depthwise = parameters.depthwise(format!("{}.weight", names[0]), channels, shape.kernel);
             let weight =
                 parameters.pointwise(format!("{}.weight", names[1]), vec![channels, channels, 1, 1], one);
             let norm = Norm::new(&names[2], channels, statistics);
-            Convolution { unit: unit(Columns::Depthwise(shape, depthwise), weight), norm }
+            EdgeConv { unit: unit(Im2col::Depthwise(shape, depthwise), weight), norm }
         };
         let mut separable = |k: usize, kernel: usize| {
             let at = format!("{prefix}.{k}");
-            let first = block(at.clone(), 1, Depthwise { kernel, dilation: 1, stride });
-            (first, block(at, 5, Depthwise { kernel, dilation: 1, stride: 1 }))
+            let first = block(at.clone(), 1, DepthwiseShape { kernel, dilation: 1, stride });
+            (first, block(at, 5, DepthwiseShape { kernel, dilation: 1, stride: 1 }))
         };
         let ((first3, second3), (first5, second5)) = (separable(4, 3), separable(5, 5));
-        let [dilated3, dilated5] = [(6, 3), (7, 5)]
-            .map(|(k, kernel)| block(format!("{prefix}.{k}"), 1, Depthwise { kernel, dilation: 2, stride }));
+        let [dilated3, dilated5] = [(6, 3), (7, 5)].map(|(k, kernel)| {
+            block(format!("{prefix}.{k}"), 1, DepthwiseShape { kernel, dilation: 2, stride })
+        });
         let mut convolutions = vec![second3, second5, dilated3, dilated5, first3, first5];
         convolutions.extend(skip);
-        Edge { row, target, convolutions, slots: [None; 7], active: [false; CANDIDATES], pools }
+        FusedEdge { row, target, convolutions, slots: [None; 7], active: [false; CANDIDATES], pools }
     }
 
     /// Gives the convolutions of the mixture's candidates their slots from `next` on, and returns the next free one.
@@ -134,7 +135,7 @@ impl Edge {
     }
 
     /// For a source of this size.
-    pub(super) fn resize(&mut self, source: Map) {
+    pub(super) fn resize(&mut self, source: MapSize) {
         for i in (DIL3..self.convolutions.len()).chain([SEP3, SEP5]) {
             let input =
                 if i == SEP3 || i == SEP5 { self.convolutions[SEP3_FIRST].unit.output } else { source };
@@ -143,7 +144,7 @@ impl Edge {
     }
 
     /// The strided skip, if the edge has one.
-    pub(super) fn skip(&self) -> Option<&Convolution> {
+    pub(super) fn skip(&self) -> Option<&EdgeConv> {
         self.convolutions.get(SKIP)
     }
 
@@ -263,7 +264,7 @@ impl Edge {
 
     /// Puts the input of a second half, normalised, rectified and padded, into `scratch.a`.
     fn rectify_first(&self, level: Level, first: usize, source: &[Pack], scratch: &mut Scratch) {
-        let Convolution { unit, norm } = &self.convolutions[first];
+        let EdgeConv { unit, norm } = &self.convolutions[first];
         let (map, scaling) = (unit.output, &norm.scaling);
         let out = scratch.a.of(map);
         level.run(PadRectify { map, source, scale: &scaling.scale, shift: &scaling.shift, out });
@@ -281,7 +282,7 @@ impl Edge {
         gradients: &mut Option<&mut [Pack]>,
     ) {
         for [(first, first_slot), (second, slot)] in self.pairs() {
-            let Convolution { unit, norm } = &self.convolutions[second];
+            let EdgeConv { unit, norm } = &self.convolutions[second];
             let map = unit.output;
             let (low, high) = maps.split_at_mut(first_slot * map.len());
             let (out, source) = (&mut low[slot * map.len()..][..map.len()], &high[..map.len()]);
@@ -315,7 +316,7 @@ impl Edge {
         mut add: bool,
     ) -> bool {
         for (i, slot) in self.reads_source() {
-            let Convolution { unit, norm } = &self.convolutions[i];
+            let EdgeConv { unit, norm } = &self.convolutions[i];
             let len = unit.output.len();
             let at = |slot: usize| &maps[slot * len..][..len];
             // That of a first half took the place of its second half's map.
@@ -340,7 +341,7 @@ fn backward(
     gradients: &mut Option<&mut [Pack]>,
     add: bool,
 ) {
-    if matches!(unit.columns, Columns::Depthwise(..)) {
+    if matches!(unit.columns, Im2col::Depthwise(..)) {
         let mut a = std::mem::take(&mut scratch.a);
         unit.backward(level, parameters, a.of(unit.input), scratch, gradients);
         scratch.a = a;

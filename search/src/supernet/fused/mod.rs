@@ -12,4 +12,4 @@ mod network;
 mod partial;
 mod state;
 
-pub use network::{FusedSupernet, Images};
+pub use network::{FusedSupernet, ImageBatch};

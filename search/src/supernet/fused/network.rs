@@ -3,18 +3,18 @@
 use milenas_models::fused::head::Head;
 use milenas_models::fused::stem::Stem;
 use milenas_models::fused::{
-    self, AffineNorm, Norm, Parameters, Place, Profile, Statistics, Tensors, View, Workspace,
+    self, AffineNorm, BufferOffset, MapView, NetworkTensors, Norm, Parameters, Profile, Statistics, Workspace,
 };
 use milenas_models::kernels::blocked::{Channels, Level, Pack};
 use milenas_models::{Error, Result};
 
-use super::cell::Cell;
-use super::context::Context;
-use crate::supernet::{CANDIDATES, Evaluation, Mixture, Row, SupernetConfig, Want, by_kind, for_cells};
+use super::cell::FusedCell;
+use super::context::CellContext;
+use crate::supernet::{CANDIDATES, Mixture, PassResult, Row, SupernetConfig, Want, by_kind, for_cells};
 
 /// A batch of images.
 #[derive(Copy, Clone, Debug)]
-pub struct Images<'a> {
+pub struct ImageBatch<'a> {
     /// `[N, C, H, W]`.
     pub pixels: &'a [f32],
     /// H, at least 4.
@@ -30,11 +30,11 @@ const SMALLEST: usize = 4;
 pub struct FusedSupernet {
     config: SupernetConfig,
     level: Level,
-    tensors: Tensors,
+    tensors: NetworkTensors,
     stem: Stem,
     /// The stem's output, `[image]`.
     stem_values: Vec<Pack>,
-    cells: Vec<Cell>,
+    cells: Vec<FusedCell>,
     head: Head,
     /// Gradients of the sources at work, in memory that cells lend: the stem is source 0, cell `i` source `i + 1`.
     /// A cell's hold all of its states.
@@ -67,7 +67,7 @@ impl FusedSupernet {
             channels *= 1 + reduction as usize;
             let size = (channels, config.space.nodes, config.partial);
             let kind = (reduction, halves);
-            cells.push(Cell::new(index, size, inputs, kind, &mut parameters, &mut statistics));
+            cells.push(FusedCell::new(index, size, inputs, kind, &mut parameters, &mut statistics));
             inputs = [inputs[1], Channels { groups: config.space.nodes, each: channels }];
         }
         let names = ["weight", "bias"].map(|x| format!("classifier.{x}"));
@@ -75,7 +75,7 @@ impl FusedSupernet {
         FusedSupernet {
             config,
             level,
-            tensors: Tensors::new(parameters, statistics),
+            tensors: NetworkTensors::new(parameters, statistics),
             stem,
             stem_values: Vec::new(),
             cells,
@@ -94,12 +94,12 @@ impl FusedSupernet {
     }
 
     /// Parameters, statistics, and the gradients of the last pass that wanted those of the weights.
-    pub fn tensors(&self) -> &Tensors {
+    pub fn tensors(&self) -> &NetworkTensors {
         &self.tensors
     }
 
     /// The same, to change.
-    pub fn tensors_mut(&mut self) -> &mut Tensors {
+    pub fn tensors_mut(&mut self) -> &mut NetworkTensors {
         &mut self.tensors
     }
 
@@ -116,11 +116,11 @@ impl FusedSupernet {
     /// [`evaluate_cells`](Self::evaluate_cells) with one mixture for all cells of a kind.
     pub fn evaluate(
         &mut self,
-        images: Images<'_>,
+        images: ImageBatch<'_>,
         labels: &[u32],
         mixture: &Mixture,
         want: Want,
-    ) -> Result<Evaluation<Mixture>> {
+    ) -> Result<PassResult<Mixture>> {
         let found = self.evaluate_cells(images, labels, &for_cells(&self.config, mixture), want)?;
         Ok(found.map(|cells| by_kind(&self.config, &cells)))
     }
@@ -132,11 +132,11 @@ impl FusedSupernet {
     /// Runs in rayon's current pool; the result does not depend on its number of threads.
     pub fn evaluate_cells(
         &mut self,
-        images: Images<'_>,
+        images: ImageBatch<'_>,
         labels: &[u32],
         mixture: &[&[Row]],
         want: Want,
-    ) -> Result<Evaluation> {
+    ) -> Result<PassResult> {
         let batch = self.check(images, mixture)?;
         if labels.len() != batch {
             let found = labels.len().to_string();
@@ -158,25 +158,25 @@ impl FusedSupernet {
             } else {
                 mixture.iter().map(|rows| vec![[0.0; CANDIDATES]; rows.len()]).collect()
             };
-            Evaluation { loss, correct, mixture_gradient }
+            PassResult { loss, correct, mixture_gradient }
         }))
     }
 
     /// [`predict_cells`](Self::predict_cells) with one mixture for all cells of a kind.
-    pub fn predict(&mut self, images: Images<'_>, mixture: &Mixture) -> Result<Vec<f32>> {
+    pub fn predict(&mut self, images: ImageBatch<'_>, mixture: &Mixture) -> Result<Vec<f32>> {
         self.predict_cells(images, &for_cells(&self.config, mixture))
     }
 
     /// Logits `[N, classes]` in evaluation mode: BatchNorms use the running statistics.
-    pub fn predict_cells(&mut self, images: Images<'_>, mixture: &[&[Row]]) -> Result<Vec<f32>> {
+    pub fn predict_cells(&mut self, images: ImageBatch<'_>, mixture: &[&[Row]]) -> Result<Vec<f32>> {
         let batch = self.check(images, mixture)?;
         rayon::scope(|_| self.forward(images, batch, mixture, false));
         Ok(self.head.logits.clone())
     }
 
     /// The number of images, if all sizes fit.
-    fn check(&self, images: Images<'_>, mixture: &[&[Row]]) -> Result<usize> {
-        let Images { pixels, height, width } = images;
+    fn check(&self, images: ImageBatch<'_>, mixture: &[&[Row]]) -> Result<usize> {
+        let ImageBatch { pixels, height, width } = images;
         if height < SMALLEST || width < SMALLEST {
             let found = format!("{height}x{width}");
             let expected = format!("at least {SMALLEST}x{SMALLEST}");
@@ -217,10 +217,10 @@ impl FusedSupernet {
         }
     }
 
-    fn forward(&mut self, images: Images<'_>, batch: usize, mixture: &[&[Row]], training: bool) {
+    fn forward(&mut self, images: ImageBatch<'_>, batch: usize, mixture: &[&[Row]], training: bool) {
         self.resize((batch, images.height, images.width));
         let (parameters, workspace) = (&self.tensors.parameters, &self.workspace);
-        let pass = fused::Context { level: self.level, parameters, workspace, batch, training };
+        let pass = fused::PassContext { level: self.level, parameters, workspace, batch, training };
         let (stem, statistics, profile) = (&mut self.stem, &mut self.tensors.statistics, &mut self.profile);
         profile
             .time("forward, stem", || stem.forward(&pass, images.pixels, statistics, &mut self.stem_values));
@@ -229,7 +229,7 @@ impl FusedSupernet {
             let stem = stem_view(&self.stem, &self.stem_values);
             let inputs = [source(stem, before, i.saturating_sub(1)), source(stem, before, i)];
             let cell = &mut rest[0];
-            let c = Context { pass, mixture };
+            let c = CellContext { pass, mixture };
             cell.forward(&c, inputs, &mut self.tensors.statistics, &mut self.profile);
         }
         let stem = stem_view(&self.stem, &self.stem_values);
@@ -245,13 +245,13 @@ impl FusedSupernet {
     ) -> Vec<Vec<[f64; CANDIDATES]>> {
         let (parameters, workspace) = (&self.tensors.parameters, &self.workspace);
         let (level, batch) = (self.level, self.size.0);
-        let c = fused::Context { level, parameters, workspace, batch, training: true };
+        let c = fused::PassContext { level, parameters, workspace, batch, training: true };
         let profile = &mut self.profile;
         let mut out: Vec<_> = mixture.iter().map(|rows| vec![[0.0; CANDIDATES]; rows.len()]).collect();
         let count = self.cells.len();
         let mut weights = want_weights.then_some(&mut self.tensors.gradients);
         if let Some(weights) = weights.as_deref_mut() {
-            self.cells.iter().flat_map(Cell::idle).for_each(|id| weights.remove(id));
+            self.cells.iter().flat_map(FusedCell::idle).for_each(|id| weights.remove(id));
         }
         // Whether a source's gradient holds something to add to.
         let mut begun = vec![false; count + 1];
@@ -268,7 +268,7 @@ impl FusedSupernet {
             let first = if want_weights { 0 } else { 2usize.saturating_sub(i) };
             let mut own = std::mem::take(&mut self.gradients[i + 1]);
             let used = c.batch * self.cells[i].image_len();
-            let c = Context { pass: c, mixture: mixture[i] };
+            let c = CellContext { pass: c, mixture: mixture[i] };
             let (buffers, cell) = ((&mut own[..used], &mut self.pools), &mut self.cells[i]);
             cell.backward(&c, buffers, first, weights.as_deref_mut(), &mut out[i], profile);
             for j in (first..2).rev() {
@@ -300,7 +300,7 @@ impl FusedSupernet {
 
 /// The memory for the gradients of a source that cells read: maps of the cell that writes them first, which has gone back
 /// through all of its own by then.
-fn lender(cells: &mut [Cell], source: usize) -> &mut Vec<Pack> {
+fn lender(cells: &mut [FusedCell], source: usize) -> &mut Vec<Pack> {
     match source + 1 < cells.len() {
         true => cells[source + 1].lend(0),
         false => cells[source].lend(1),
@@ -323,12 +323,12 @@ fn new_stem(
     Stem::new(in_channels, channels, weight, norm)
 }
 
-fn stem_view<'a>(stem: &Stem, values: &'a [Pack]) -> View<'a> {
-    View { packs: values, place: Place { image: stem.map.len(), offset: 0 }, map: stem.map }
+fn stem_view<'a>(stem: &Stem, values: &'a [Pack]) -> MapView<'a> {
+    MapView { packs: values, place: BufferOffset { image: stem.map.len(), offset: 0 }, map: stem.map }
 }
 
 /// What a cell reads: source 0 is the stem, source `i + 1` cell `i`.
-fn source<'a>(stem: View<'a>, cells: &'a [Cell], source: usize) -> View<'a> {
+fn source<'a>(stem: MapView<'a>, cells: &'a [FusedCell], source: usize) -> MapView<'a> {
     match source.checked_sub(1) {
         Some(cell) => cells[cell].output(),
         None => stem,

@@ -6,12 +6,12 @@
 
 use milenas_models::fused::Copies;
 use milenas_models::fused::norm::totals;
-use milenas_models::kernels::blocked::elementwise::{Dots, Term, WeightedSum};
-use milenas_models::kernels::blocked::{LANES, Map, Pack};
+use milenas_models::kernels::blocked::elementwise::{Dots, ScaledMap, WeightedSum};
+use milenas_models::kernels::blocked::{LANES, MapSize, Pack};
 use rayon::prelude::*;
 
-use super::context::Context;
-use super::state::Place;
+use super::context::CellContext;
+use super::state::StateOffset;
 use crate::supernet::Row;
 
 /// What a cell with partial channels has besides its states.
@@ -30,9 +30,9 @@ pub(super) struct Partial {
 
 /// Where a state lies, whole and in part.
 #[derive(Copy, Clone)]
-pub(super) struct Places {
-    pub(super) whole: Place,
-    pub(super) part: Place,
+pub(super) struct StateViews {
+    pub(super) whole: StateOffset,
+    pub(super) part: StateOffset,
 }
 
 /// The edges that a node, or a state, has the rest of channels from, or for: offset of the other state in an image, the weight.
@@ -40,15 +40,15 @@ pub(super) type Past = Vec<(usize, f32)>;
 
 /// A state at work.
 #[derive(Copy, Clone)]
-pub(super) struct At {
+pub(super) struct WorkingState {
     pub(super) state: usize,
-    pub(super) map: Map,
+    pub(super) map: MapSize,
     /// Size of a node.
-    pub(super) node: Map,
-    pub(super) places: Places,
+    pub(super) node: MapSize,
+    pub(super) places: StateViews,
 }
 
-impl At {
+impl WorkingState {
     fn strided(self) -> bool {
         self.map.pixels() != self.node.pixels() && self.state < 2
     }
@@ -66,7 +66,14 @@ impl Partial {
     }
 
     /// For a batch of images with states of `channels`, `image` packs of parts and nodes of this size.
-    pub(super) fn resize(&mut self, batch: usize, channels: usize, image: usize, node: Map, strided: bool) {
+    pub(super) fn resize(
+        &mut self,
+        batch: usize,
+        channels: usize,
+        image: usize,
+        node: MapSize,
+        strided: bool,
+    ) {
         self.copies = Copies::fitting(channels / self.parts, batch);
         for packs in [&mut self.values, &mut self.gradients] {
             packs.clear();
@@ -76,16 +83,22 @@ impl Partial {
     }
 
     /// The batch as the edges see it.
-    pub(super) fn context<'a>(&self, c: &Context<'a>) -> Context<'a> {
+    pub(super) fn context<'a>(&self, c: &CellContext<'a>) -> CellContext<'a> {
         let mut c = *c;
         c.pass.batch /= self.copies.count;
         c
     }
 
     /// Completes a state, which is a node where it has `past`, and takes its part for the edges from it.
-    pub(super) fn forward(&mut self, c: &Context<'_>, at: At, values: &mut [Pack], past: &[(Past, bool)]) {
+    pub(super) fn forward(
+        &mut self,
+        c: &CellContext<'_>,
+        at: WorkingState,
+        values: &mut [Pack],
+        past: &[(Past, bool)],
+    ) {
         let (shuffle, count, inner) = (self.shuffle(), self.copies.count, self.context(c));
-        let At { map, places: Places { whole, part }, .. } = at;
+        let WorkingState { map, places: StateViews { whole, part }, .. } = at;
         let terms: Vec<_> =
             past.iter().map(|(edges, halved)| (weights(edges, at.node.packs), *halved)).collect();
         let zero = vec![Pack::ZERO; at.node.packs];
@@ -103,7 +116,9 @@ impl Partial {
                 if at.state >= 2 {
                     let terms = terms.iter().flat_map(|(edges, is_halved)| {
                         let from = if *is_halved { &halved[..] } else { &before[..] };
-                        edges.iter().map(|(offset, scale)| Term { scale, map: &from[*offset..][..map.len()] })
+                        edges
+                            .iter()
+                            .map(|(offset, scale)| ScaledMap { scale, map: &from[*offset..][..map.len()] })
                     });
                     let (terms, rest) = (terms.collect::<Vec<_>>(), &mut scratch.dy);
                     rest.resize(map.len(), Pack::ZERO);
@@ -118,9 +133,9 @@ impl Partial {
     }
 
     /// Unshuffles the gradient of a node among `gradients`, and takes the part of the sum of its edges.
-    pub(super) fn part_gradient(&mut self, c: &Context<'_>, at: At, gradients: &mut [Pack]) {
+    pub(super) fn part_gradient(&mut self, c: &CellContext<'_>, at: WorkingState, gradients: &mut [Pack]) {
         let (shuffle, count, inner) = (self.shuffle(), self.copies.count, self.context(c));
-        let At { map, places: Places { whole, part }, .. } = at;
+        let WorkingState { map, places: StateViews { whole, part }, .. } = at;
         let tasks = inner.cut(gradients, count * whole.image).into_par_iter();
         tasks.zip(inner.cut(&mut self.gradients, part.image)).for_each(|(gradients, parts)| {
             let scratch = &mut *c.workspace.scratch();
@@ -137,13 +152,13 @@ impl Partial {
     /// By edge from a state, the products of the state's rest with its nodes' gradients; `sums` is room.
     pub(super) fn dots(
         &self,
-        c: &Context<'_>,
-        at: At,
+        c: &CellContext<'_>,
+        at: WorkingState,
         (values, gradients): (&[Pack], &[Pack]),
         edges: &Past,
         sums: &mut Vec<Pack>,
     ) -> Vec<f64> {
-        let At { node, places: Places { whole, .. }, .. } = at;
+        let WorkingState { node, places: StateViews { whole, .. }, .. } = at;
         if edges.is_empty() {
             return Vec::new();
         }
@@ -169,13 +184,13 @@ impl Partial {
     /// Adds to the gradient of a state, or sets that of an input: its part's, and its rest's.
     pub(super) fn backward(
         &self,
-        c: &Context<'_>,
-        at: At,
+        c: &CellContext<'_>,
+        at: WorkingState,
         (values, gradients): (&[Pack], &mut [Pack]),
         edges: &Past,
     ) {
         let (shuffle, count) = (self.shuffle(), self.copies.count);
-        let At { map, node, places: Places { whole, part }, .. } = at;
+        let WorkingState { map, node, places: StateViews { whole, part }, .. } = at;
         let (terms, zero) = (weights(edges, node.packs), vec![Pack::ZERO; node.packs]);
         c.cut(gradients, whole.image).into_par_iter().enumerate().for_each(|(chunk, gradients)| {
             let scratch = &mut *c.workspace.scratch();
@@ -188,7 +203,7 @@ impl Partial {
                 let first = whole.offset + map.len();
                 let terms = terms
                     .iter()
-                    .map(|(offset, scale)| Term { scale, map: &nodes[offset - first..][..node.len()] });
+                    .map(|(offset, scale)| ScaledMap { scale, map: &nodes[offset - first..][..node.len()] });
                 let terms: Vec<_> = terms.collect();
                 let sum = |add, out: &mut [Pack]| {
                     c.level.run(WeightedSum { map: node, terms: &terms, bias: &zero, add, out });
@@ -248,7 +263,7 @@ impl Shuffle {
     }
 
     /// A node from the rest, unshuffled, and the mixed part.
-    fn join(self, map: Map, rest: &[Pack], part: &[Pack], copy: usize, out: &mut [Pack]) {
+    fn join(self, map: MapSize, rest: &[Pack], part: &[Pack], copy: usize, out: &mut [Pack]) {
         copy_lanes(map.pixels(), self.rest().map(|(node, state)| (state, node)), rest, out, |to, x| *to = x);
         copy_lanes(map.pixels(), self.mixed(copy).map(|(node, part)| (part, node)), part, out, |to, x| {
             *to = x
@@ -256,20 +271,20 @@ impl Shuffle {
     }
 
     /// The reverse: `rest` gets zeros for part 0.
-    fn split(self, map: Map, node: &[Pack], rest: &mut [Pack], copy: usize, part: &mut [Pack]) {
+    fn split(self, map: MapSize, node: &[Pack], rest: &mut [Pack], copy: usize, part: &mut [Pack]) {
         rest.fill(Pack::ZERO);
         copy_lanes(map.pixels(), self.rest(), node, rest, |to, x| *to = x);
         copy_lanes(map.pixels(), self.mixed(copy), node, part, |to, x| *to = x);
     }
 
     /// The first channels of a state.
-    fn take(self, map: Map, state: &[Pack], copy: usize, part: &mut [Pack]) {
+    fn take(self, map: MapSize, state: &[Pack], copy: usize, part: &mut [Pack]) {
         let lanes = (0..self.channels).map(|c| (c, copy * self.channels + c));
         copy_lanes(map.pixels(), lanes, state, part, |to, x| *to = x);
     }
 
     /// Adds a part to the first channels of a state.
-    fn add(self, map: Map, part: &[Pack], copy: usize, state: &mut [Pack]) {
+    fn add(self, map: MapSize, part: &[Pack], copy: usize, state: &mut [Pack]) {
         let lanes = (0..self.channels).map(|c| (copy * self.channels + c, c));
         copy_lanes(map.pixels(), lanes, part, state, |to, x| *to += x);
     }
@@ -292,8 +307,8 @@ fn copy_lanes(
 }
 
 /// The pixels of each window of 2x2, row-major; those past the border are left out.
-fn windows(map: Map) -> impl Iterator<Item = impl Iterator<Item = usize>> {
-    let Map { height, width, packs } = map;
+fn windows(map: MapSize) -> impl Iterator<Item = impl Iterator<Item = usize>> {
+    let MapSize { height, width, packs } = map;
     let small = map.strided(2);
     (0..packs * small.pixels()).map(move |i| {
         let (block, y, x) = (i / small.pixels(), i % small.pixels() / small.width, i % small.width);
@@ -303,7 +318,7 @@ fn windows(map: Map) -> impl Iterator<Item = impl Iterator<Item = usize>> {
 }
 
 /// 2x2 maxima.
-fn halve(map: Map, source: &[Pack], out: &mut [Pack]) {
+fn halve(map: MapSize, source: &[Pack], out: &mut [Pack]) {
     for (window, out) in windows(map).zip(out) {
         *out = Pack([f32::NEG_INFINITY; LANES]);
         for at in window {
@@ -313,7 +328,7 @@ fn halve(map: Map, source: &[Pack], out: &mut [Pack]) {
 }
 
 /// The gradient of [`halve`], added to `out`: to the first of each window's maxima.
-fn halve_backward(map: Map, source: &[Pack], gradient: &[Pack], out: &mut [Pack]) {
+fn halve_backward(map: MapSize, source: &[Pack], gradient: &[Pack], out: &mut [Pack]) {
     for (window, gradient) in windows(map).zip(gradient) {
         let (mut max, mut first) = ([f32::NEG_INFINITY; LANES], [0; LANES]);
         for at in window {

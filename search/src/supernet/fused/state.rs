@@ -9,13 +9,13 @@ use core::ops::Range;
 use milenas_models::fused::norm::totals;
 use milenas_models::fused::parameters::Id;
 use milenas_models::fused::{self, Copies, Scratch, Statistics};
-use milenas_models::kernels::blocked::elementwise::{PadRectify, Term, WeightedSum};
-use milenas_models::kernels::blocked::norm::{Moments, Scaling};
-use milenas_models::kernels::blocked::{Map, Pack, pool};
+use milenas_models::kernels::blocked::elementwise::{PadRectify, ScaledMap, WeightedSum};
+use milenas_models::kernels::blocked::norm::{NormMoments, Scaling};
+use milenas_models::kernels::blocked::{MapSize, Pack, pool};
 use rayon::prelude::*;
 
-use super::context::Context;
-use super::edge::{COLUMNS, DIL3, Edge};
+use super::context::CellContext;
+use super::edge::{COLUMNS, DIL3, FusedEdge};
 use crate::supernet::CANDIDATES;
 
 /// Packs that the maps of a group of edges may fill: a few MiB of the last cache.
@@ -29,16 +29,16 @@ pub(super) const POOLS: [usize; 2] = [1, 2];
 pub(super) const SUMS: usize = 1 + COLUMNS.len();
 
 /// A source state and the edges from it.
-pub(super) struct State {
+pub(super) struct FusedState {
     /// Size of the state.
-    pub(super) map: Map,
+    pub(super) map: MapSize,
     /// Size of the nodes.
-    pub(super) node: Map,
+    pub(super) node: MapSize,
     pub(super) stride: usize,
     /// Images in a pack.
     pub(super) copies: Copies,
     /// In the order of their nodes.
-    pub(super) edges: Vec<Edge>,
+    pub(super) edges: Vec<FusedEdge>,
     /// `[image][slot]` maps of the nodes' size: max pool, average pool, then each edge's; those with a part in the mixture.
     pub(super) maps: Vec<Pack>,
     slots: usize,
@@ -49,7 +49,7 @@ pub(super) struct State {
 
 /// Where a state and the nodes it has edges to lie among the states of its cell's image.
 #[derive(Copy, Clone, Debug, Default)]
-pub(super) struct Place {
+pub(super) struct StateOffset {
     /// Packs of all states of an image.
     pub(super) image: usize,
     /// Packs before the state.
@@ -58,25 +58,25 @@ pub(super) struct Place {
     pub(super) nodes: usize,
 }
 
-impl Place {
+impl StateOffset {
     /// That of a state among all of these sizes, one after the other.
-    pub(super) fn among(maps: impl Iterator<Item = Map> + Clone, state: usize) -> Place {
-        let before = |state: usize| maps.clone().take(state).map(Map::len).sum();
-        Place { image: before(usize::MAX), offset: before(state), nodes: before(2) }
+    pub(super) fn among(maps: impl Iterator<Item = MapSize> + Clone, state: usize) -> StateOffset {
+        let before = |state: usize| maps.clone().take(state).map(MapSize::len).sum();
+        StateOffset { image: before(usize::MAX), offset: before(state), nodes: before(2) }
     }
 }
 
-impl From<Place> for fused::Place {
-    fn from(Place { image, offset, .. }: Place) -> Self {
-        fused::Place { image, offset }
+impl From<StateOffset> for fused::BufferOffset {
+    fn from(StateOffset { image, offset, .. }: StateOffset) -> Self {
+        fused::BufferOffset { image, offset }
     }
 }
 
-impl State {
-    pub(super) fn new(stride: usize, packs: usize) -> State {
-        State {
-            map: Map { packs, ..Map::default() },
-            node: Map { packs, ..Map::default() },
+impl FusedState {
+    pub(super) fn new(stride: usize, packs: usize) -> FusedState {
+        FusedState {
+            map: MapSize { packs, ..MapSize::default() },
+            node: MapSize { packs, ..MapSize::default() },
             stride,
             copies: Copies::default(),
             edges: Vec::new(),
@@ -115,15 +115,15 @@ impl State {
     }
 
     /// For states of this size.
-    pub(super) fn resize(&mut self, map: Map) {
-        self.map = Map { packs: self.map.packs, ..map };
+    pub(super) fn resize(&mut self, map: MapSize) {
+        self.map = MapSize { packs: self.map.packs, ..map };
         self.node = self.map.strided(self.stride);
         self.edges.iter_mut().for_each(|edge| edge.resize(self.map));
     }
 
     /// The edges, cut into groups.
-    pub(super) fn groups(&self, c: &Context<'_>) -> Vec<Range<usize>> {
-        let most = self.edges.iter().map(Edge::count).max().unwrap_or(0);
+    pub(super) fn groups(&self, c: &CellContext<'_>) -> Vec<Range<usize>> {
+        let most = self.edges.iter().map(FusedEdge::count).max().unwrap_or(0);
         let edge = most * self.node.len() * c.batch;
         let size = (GROUP / edge.max(1)).max(1);
         (0..self.edges.len()).step_by(size).map(|e| e..(e + size).min(self.edges.len())).collect()
@@ -137,10 +137,10 @@ impl State {
     /// The first convolutions of a group, and the pools with the first group. `values` holds the states of the cell.
     pub(super) fn forward_first(
         &mut self,
-        c: &Context<'_>,
+        c: &CellContext<'_>,
         group: Range<usize>,
         values: &[Pack],
-        place: Place,
+        place: StateOffset,
     ) {
         let (maps_len, sums_len) = (self.maps_len(), self.sums_len());
         let pools = self.pools();
@@ -148,7 +148,7 @@ impl State {
         let (edges, map, stride, identity) =
             (&self.edges[group.clone()], self.map, self.stride, &self.identity);
         let len = self.node.len();
-        let rectifies = edges.iter().any(Edge::rectifies);
+        let rectifies = edges.iter().any(FusedEdge::rectifies);
         tasks.enumerate().for_each(|(chunk, (maps, sums))| {
             let mut scratch = c.workspace.scratch();
             for (at, i) in c.images(chunk).enumerate() {
@@ -161,7 +161,7 @@ impl State {
                 if group.start == 0 && pools {
                     let (max, rest) = maps.split_at_mut(len);
                     let average = &mut rest[..len];
-                    c.level.run(pool::Forward { stride, map, source: value, max, average, sums });
+                    c.level.run(pool::PoolForward { stride, map, source: value, max, average, sums });
                 }
                 if rectifies {
                     rectify(c, identity, map, value, &mut scratch);
@@ -174,7 +174,7 @@ impl State {
     }
 
     /// The second halves of the separable convolutions of a group.
-    pub(super) fn forward_second(&mut self, c: &Context<'_>, group: Range<usize>) {
+    pub(super) fn forward_second(&mut self, c: &CellContext<'_>, group: Range<usize>) {
         let (maps_len, sums_len) = (self.maps_len(), self.sums_len());
         let tasks = c.cut(&mut self.maps, maps_len).into_par_iter().zip(c.cut(&mut self.sums, sums_len));
         let edges = &self.edges[group];
@@ -193,9 +193,9 @@ impl State {
     /// The weighted sums of a group's maps, into the nodes; they are added to those of earlier states where `add`.
     pub(super) fn forward_sum(
         &self,
-        c: &Context<'_>,
+        c: &CellContext<'_>,
         group: Range<usize>,
-        (values, place): (&mut [Pack], Place),
+        (values, place): (&mut [Pack], StateOffset),
         add: bool,
     ) {
         let edges = &self.edges[group];
@@ -208,8 +208,8 @@ impl State {
                 let maps = &self.maps[i * maps_len..][..maps_len];
                 for (edge, (scales, bias)) in edges.iter().zip(&weights) {
                     let maps = edge.maps(maps, &before[place.offset..], len);
-                    let terms = scales.iter().zip(maps).map(|(scale, map)| Term { scale, map });
-                    let terms: Vec<Term<'_>> = terms.collect();
+                    let terms = scales.iter().zip(maps).map(|(scale, map)| ScaledMap { scale, map });
+                    let terms: Vec<ScaledMap<'_>> = terms.collect();
                     let out = &mut after[place.nodes + edge.target * len - end..][..len];
                     c.level.run(WeightedSum { map: self.node, terms: &terms, bias, add, out });
                 }
@@ -220,7 +220,7 @@ impl State {
     /// Turns the sums of a forward phase into the norms of the maps it wrote.
     pub(super) fn normalise(
         &mut self,
-        c: &Context<'_>,
+        c: &CellContext<'_>,
         group: Range<usize>,
         second: bool,
         statistics: &mut Statistics,
@@ -228,9 +228,9 @@ impl State {
         let (count, copies) = (self.values(c), self.copies);
         let which = if second { 0..DIL3 } else { DIL3..usize::MAX };
         let (sums_len, packs) = (self.sums_len(), self.node.packs);
-        let State { edges, sums, .. } = self;
+        let FusedState { edges, sums, .. } = self;
         let total = |which: usize| copies.share(totals(sums, sums_len, which, packs));
-        let of = |slot: usize| Moments::of(total(2 * slot), total(2 * slot + 1), count);
+        let of = |slot: usize| NormMoments::of(total(2 * slot), total(2 * slot + 1), count);
         let mut norms = Vec::new();
         for edge in &mut edges[group] {
             let pools: [bool; 2] = POOLS.map(|column| edge.is_active(column));
@@ -241,7 +241,7 @@ impl State {
             norms.extend(pools);
         }
         if c.training {
-            let moments: Vec<Moments> = norms.par_iter().map(|(slot, _)| of(*slot)).collect();
+            let moments: Vec<NormMoments> = norms.par_iter().map(|(slot, _)| of(*slot)).collect();
             let both = norms.into_iter().zip(&moments);
             both.for_each(|((_, norm), moments)| norm.train(moments, count, statistics));
         } else {
@@ -253,17 +253,17 @@ impl State {
     }
 
     /// Values of a channel of a node, over the batch.
-    pub(super) fn values(&self, c: &Context<'_>) -> f64 {
+    pub(super) fn values(&self, c: &CellContext<'_>) -> f64 {
         (c.batch * self.copies.count * self.node.pixels()) as f64
     }
 
     /// Rectifies and pads the state into `scratch.a`.
-    pub(super) fn rectify(&self, c: &Context<'_>, source: &[Pack], scratch: &mut Scratch) {
+    pub(super) fn rectify(&self, c: &CellContext<'_>, source: &[Pack], scratch: &mut Scratch) {
         rectify(c, &self.identity, self.map, source, scratch);
     }
 }
 
-fn rectify(c: &Context<'_>, identity: &Scaling, map: Map, source: &[Pack], scratch: &mut Scratch) {
+fn rectify(c: &CellContext<'_>, identity: &Scaling, map: MapSize, source: &[Pack], scratch: &mut Scratch) {
     let out = scratch.a.of(map);
     c.level.run(PadRectify { map, source, scale: &identity.scale, shift: &identity.shift, out });
 }

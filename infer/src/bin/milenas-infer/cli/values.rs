@@ -12,19 +12,19 @@ use milenas_models::{fused, input};
 /// Which shard was asked for.
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs)]
-pub enum Part {
+pub enum ShardArg {
     /// As the environment says.
     Environment,
     Named(Shard),
 }
 
-pub(super) fn shard(text: &str) -> Result<Part, String> {
-    if text == "auto" { Ok(Part::Environment) } else { text.parse().map(Part::Named) }
+pub(super) fn shard(text: &str) -> Result<ShardArg, String> {
+    if text == "auto" { Ok(ShardArg::Environment) } else { text.parse().map(ShardArg::Named) }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 #[allow(missing_docs)]
-pub enum Kind {
+pub enum RuntimeArg {
     /// This project's kernels
     Native,
     /// ONNX Runtime, from its shared library: any classifier of images
@@ -37,7 +37,7 @@ pub enum Kind {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 #[allow(missing_docs)]
-pub enum Precision {
+pub enum PrecisionArg {
     /// 24 bits, as the network was trained
     Float32,
     /// bfloat16, 8 bits, added up in float32: for processors with AVX512-BF16, which it makes faster
@@ -57,7 +57,7 @@ pub enum Outputs {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 #[allow(missing_docs)]
-pub enum Layout {
+pub enum LayoutArg {
     /// [N, C, H, W]
     Nchw,
     /// [N, H, W, C]
@@ -66,7 +66,7 @@ pub enum Layout {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 #[allow(missing_docs)]
-pub enum Filter {
+pub enum FilterArg {
     Bilinear,
     Bicubic,
     Lanczos,
@@ -74,7 +74,7 @@ pub enum Filter {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 #[allow(missing_docs)]
-pub enum ChannelOrder {
+pub enum ChannelOrderArg {
     /// Red first
     Rgb,
     /// Blue first, as OpenCV and Caffe have it; --mean and --std are in this order too
@@ -127,7 +127,7 @@ pub(super) fn fraction(text: &str) -> Result<f64, String> {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 #[allow(missing_docs)]
-pub enum Format {
+pub enum FormatArg {
     /// path,label,index,score, then label_2,index_2,score_2 and so on, error last
     Csv,
     /// {"path", "predictions": [{"label", "index", "score"}], "error"}
@@ -140,7 +140,7 @@ pub enum Format {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 #[allow(missing_docs)]
-pub enum Score {
+pub enum ScoreArg {
     /// Softmax over all classes
     Probability,
     /// The network's own number, before softmax
@@ -158,60 +158,60 @@ pub enum OnError {
     Fail,
 }
 
-impl From<Kind> for runtime::Kind {
-    fn from(kind: Kind) -> Self {
+impl From<RuntimeArg> for runtime::RuntimeKind {
+    fn from(kind: RuntimeArg) -> Self {
         match kind {
-            Kind::Native => runtime::Kind::Native,
-            Kind::Ort => runtime::Kind::Ort,
-            Kind::Tract => runtime::Kind::Tract,
-            Kind::CandleOnnx => runtime::Kind::CandleOnnx,
+            RuntimeArg::Native => runtime::RuntimeKind::Native,
+            RuntimeArg::Ort => runtime::RuntimeKind::Ort,
+            RuntimeArg::Tract => runtime::RuntimeKind::Tract,
+            RuntimeArg::CandleOnnx => runtime::RuntimeKind::CandleOnnx,
         }
     }
 }
 
-impl From<Precision> for fused::Precision {
-    fn from(precision: Precision) -> Self {
+impl From<PrecisionArg> for fused::Precision {
+    fn from(precision: PrecisionArg) -> Self {
         match precision {
-            Precision::Float32 => fused::Precision::Float32,
-            Precision::Bf16 => fused::Precision::Bf16,
+            PrecisionArg::Float32 => fused::Precision::Float32,
+            PrecisionArg::Bf16 => fused::Precision::Bf16,
         }
     }
 }
 
-impl From<Outputs> for answer::Meaning {
+impl From<Outputs> for answer::OutputMeaning {
     fn from(outputs: Outputs) -> Self {
         match outputs {
-            Outputs::Logits => answer::Meaning::Logits,
-            Outputs::Probabilities => answer::Meaning::Probabilities,
-            Outputs::Independent => answer::Meaning::Independent,
+            Outputs::Logits => answer::OutputMeaning::Logits,
+            Outputs::Probabilities => answer::OutputMeaning::Probabilities,
+            Outputs::Independent => answer::OutputMeaning::Independent,
         }
     }
 }
 
-impl From<Layout> for milenas_export::onnx::Layout {
-    fn from(layout: Layout) -> Self {
+impl From<LayoutArg> for milenas_export::onnx::ImageLayout {
+    fn from(layout: LayoutArg) -> Self {
         match layout {
-            Layout::Nchw => milenas_export::onnx::Layout::Nchw,
-            Layout::Nhwc => milenas_export::onnx::Layout::Nhwc,
+            LayoutArg::Nchw => milenas_export::onnx::ImageLayout::Nchw,
+            LayoutArg::Nhwc => milenas_export::onnx::ImageLayout::Nhwc,
         }
     }
 }
 
-impl From<Filter> for input::Filter {
-    fn from(filter: Filter) -> Self {
+impl From<FilterArg> for input::Filter {
+    fn from(filter: FilterArg) -> Self {
         match filter {
-            Filter::Bilinear => input::Filter::Bilinear,
-            Filter::Bicubic => input::Filter::Bicubic,
-            Filter::Lanczos => input::Filter::Lanczos,
+            FilterArg::Bilinear => input::Filter::Bilinear,
+            FilterArg::Bicubic => input::Filter::Bicubic,
+            FilterArg::Lanczos => input::Filter::Lanczos,
         }
     }
 }
 
-impl From<ChannelOrder> for input::ChannelOrder {
-    fn from(order: ChannelOrder) -> Self {
+impl From<ChannelOrderArg> for input::ChannelOrder {
+    fn from(order: ChannelOrderArg) -> Self {
         match order {
-            ChannelOrder::Rgb => input::ChannelOrder::Rgb,
-            ChannelOrder::Bgr => input::ChannelOrder::Bgr,
+            ChannelOrderArg::Rgb => input::ChannelOrder::Rgb,
+            ChannelOrderArg::Bgr => input::ChannelOrder::Bgr,
         }
     }
 }
@@ -225,22 +225,22 @@ impl From<Exif> for input::ExifOrientation {
     }
 }
 
-impl From<Format> for output::Format {
-    fn from(format: Format) -> Self {
+impl From<FormatArg> for output::RowFormat {
+    fn from(format: FormatArg) -> Self {
         match format {
-            Format::Csv => output::Format::Csv,
-            Format::Jsonl => output::Format::Jsonl,
-            Format::Parquet => output::Format::Parquet,
-            Format::Text => output::Format::Text,
+            FormatArg::Csv => output::RowFormat::Csv,
+            FormatArg::Jsonl => output::RowFormat::Jsonl,
+            FormatArg::Parquet => output::RowFormat::Parquet,
+            FormatArg::Text => output::RowFormat::Text,
         }
     }
 }
 
-impl From<Score> for answer::Score {
-    fn from(score: Score) -> Self {
+impl From<ScoreArg> for answer::Score {
+    fn from(score: ScoreArg) -> Self {
         match score {
-            Score::Probability => answer::Score::Probability,
-            Score::Logit => answer::Score::Logit,
+            ScoreArg::Probability => answer::Score::Probability,
+            ScoreArg::Logit => answer::Score::Logit,
         }
     }
 }
@@ -249,18 +249,18 @@ impl From<Score> for answer::Score {
 ///
 /// # Errors
 /// An ending that is of no format.
-pub fn format_of(asked: Option<Format>, file: Option<&Path>) -> anyhow::Result<output::Format> {
+pub fn format_of(asked: Option<FormatArg>, file: Option<&Path>) -> anyhow::Result<output::RowFormat> {
     if let Some(format) = asked {
         return Ok(format.into());
     }
     let Some((file, ending)) = file.and_then(|file| Some((file, file.extension()?))) else {
-        return Ok(output::Format::Csv);
+        return Ok(output::RowFormat::Csv);
     };
     match ending.to_ascii_lowercase().to_str() {
-        Some("csv") => Ok(output::Format::Csv),
-        Some("jsonl" | "ndjson") => Ok(output::Format::Jsonl),
-        Some("parquet") => Ok(output::Format::Parquet),
-        Some("txt") => Ok(output::Format::Text),
+        Some("csv") => Ok(output::RowFormat::Csv),
+        Some("jsonl" | "ndjson") => Ok(output::RowFormat::Jsonl),
+        Some("parquet") => Ok(output::RowFormat::Parquet),
+        Some("txt") => Ok(output::RowFormat::Text),
         _ => bail!(
             "{}: results have no such ending, expected .csv, .jsonl, .parquet or .txt. Help: --format says what else to \
              write",

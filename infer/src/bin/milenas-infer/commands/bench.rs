@@ -8,18 +8,18 @@ use anyhow::Result;
 use milenas_infer::inputs::Inputs;
 use milenas_infer::model::Classifier;
 use milenas_infer::pipeline::{Times, run};
-use milenas_infer::resume::Done;
+use milenas_infer::resume::FinishedRows;
 use milenas_models::Rng;
 use milenas_models::memory::peak_mib;
 use serde::Serialize;
 
 use super::classify::list;
 use super::print;
-use crate::cli::{Bench, Sizes};
+use crate::cli::{Bench, SizeArgs};
 
 /// What `--json` prints. Times are medians over the runs.
 #[derive(Serialize)]
-struct Report {
+struct BenchReport {
     runtime: &'static str,
     precision: &'static str,
     threads: usize,
@@ -54,7 +54,7 @@ pub(super) fn execute(asked: &Bench) -> Result<bool> {
     let threads = asked.threads.map_or(0, |n| n as usize);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
     let (batch, runs) = (asked.batch as usize, asked.runs as usize);
-    let report = pool.install(|| -> Result<Report> {
+    let report = pool.install(|| -> Result<BenchReport> {
         let options = super::options(&asked.runtime, None, threads)?;
         let model = super::load(&asked.model, &options)?;
         let mut rng = Rng::new(0, "bench");
@@ -72,7 +72,16 @@ pub(super) fn execute(asked: &Bench) -> Result<bool> {
         let (threads, peak_mib) = (rayon::current_num_threads(), peak_mib());
         let (runtime, precision) = (options.runtime.kind.name(), options.runtime.precision.name());
         let files = if asked.inputs.is_empty() { None } else { Some(files(asked, &model)?) };
-        Ok(Report { runtime, precision, threads, batch, images_per_second, batch_seconds, peak_mib, files })
+        Ok(BenchReport {
+            runtime,
+            precision,
+            threads,
+            batch,
+            images_per_second,
+            batch_seconds,
+            peak_mib,
+            files,
+        })
     })?;
     match asked.json {
         true => print(serde_json::to_string(&report)? + "\n")?,
@@ -85,7 +94,7 @@ pub(super) fn execute(asked: &Bench) -> Result<bool> {
     Ok(failed == 0)
 }
 
-impl Display for Report {
+impl Display for BenchReport {
     fn fmt(&self, f: &mut Formatter) -> fmt::Result {
         writeln!(
             f,
@@ -110,9 +119,9 @@ impl Display for Report {
 
 fn files(asked: &Bench, model: &Classifier) -> Result<Files> {
     let inputs = Inputs::new(&asked.inputs, None, b'\n')?;
-    let sizes = Sizes { batch: asked.batch, workers: asked.threads, threads: asked.threads };
+    let sizes = SizeArgs { batch: asked.batch, workers: asked.threads, threads: asked.threads };
     let plan = super::plan(sizes, asked.limits);
-    let (times, items) = (Times::default(), list(inputs, Done::default(), None).items);
+    let (times, items) = (Times::default(), list(inputs, FinishedRows::default(), None).items);
     let (mut images, mut failed, start) = (0, 0, Instant::now());
     run(model, &plan, &times, items, |batch| {
         images += batch.len() as u64;

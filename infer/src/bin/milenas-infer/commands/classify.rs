@@ -10,19 +10,19 @@ use std::thread::spawn;
 use crate::console::note;
 use anyhow::{Result, anyhow, bail};
 use milenas_infer::Error;
-use milenas_infer::answer::{Meaning, Score, View};
+use milenas_infer::answer::{AnswerOptions, OutputMeaning, Score};
 use milenas_infer::fingerprint::Fingerprint;
 use milenas_infer::inputs::{Inputs, Item};
-use milenas_infer::model::{Classifier, Options};
-use milenas_infer::output::{self, Format, Sink};
+use milenas_infer::model::{Classifier, ClassifierOptions};
+use milenas_infer::output::{self, RowFormat, Sink};
 use milenas_infer::pipeline::{Classified, Times, run};
-use milenas_infer::resume::{Done, reopen};
+use milenas_infer::resume::{FinishedRows, reopen};
 use milenas_infer::shard::{Census, Receipt, Shard};
 use milenas_models::file;
 use milenas_models::images::Skipped;
 
-use crate::cli::{Classify, OnError, Part, format_of};
-use crate::progress::Progress;
+use crate::cli::{Classify, OnError, ShardArg, format_of};
+use crate::progress::RunProgress;
 
 /// Names that wait to be looked at.
 const NAMES: usize = 1024;
@@ -31,7 +31,7 @@ pub(super) fn execute(asked: &Classify) -> Result<bool> {
     let format = format(asked)?;
     check_output(asked)?;
     let shard = shard(asked, format)?;
-    let options = Options {
+    let options = ClassifierOptions {
         features: asked.features,
         ..super::options(&asked.runtime, Some(&asked.recipe), super::threads(asked.sizes)?)?
     };
@@ -47,9 +47,9 @@ pub(super) fn execute(asked: &Classify) -> Result<bool> {
         note(format_args!("{} images have a row already", before.0));
     }
 
-    let mut progress = Progress::new(&inputs, shard, before.0);
+    let mut progress = RunProgress::new(&inputs, shard, before.0);
     let times = Times::default();
-    let mut counts = Counts { images: before.0, failed: before.1 };
+    let mut counts = RowCounts { images: before.0, failed: before.1 };
     let Listed { items, census, skipped } = list(inputs, done, shard);
     run(&model, &super::plan(asked.sizes, asked.limits), &times, items, |batch| {
         progress.advance(batch.len());
@@ -66,7 +66,7 @@ pub(super) fn execute(asked: &Classify) -> Result<bool> {
     if let Some(text) = skipped.lock().unwrap_or_else(PoisonError::into_inner).note() {
         note(format_args!("note: {text}"));
     }
-    let Counts { images, failed } = counts;
+    let RowCounts { images, failed } = counts;
     if let Some(path) = kept(asked) {
         if let Some(shard) = shard {
             // Every row was counted by the lister before it came here, and it ended before the run did.
@@ -94,10 +94,10 @@ fn outputs(asked: &Classify) -> Vec<PathBuf> {
     asked.output.iter().flat_map(of).collect()
 }
 
-fn format(asked: &Classify) -> Result<Format> {
+fn format(asked: &Classify) -> Result<RowFormat> {
     let format = format_of(asked.format, asked.output.as_deref())?;
     format.available()?;
-    if format == Format::Text && (asked.features || asked.all_scores) {
+    if format == RowFormat::Text && (asked.features || asked.all_scores) {
         bail!("a line for the eye has no room for --features or --all-scores. Help: --format csv or jsonl");
     }
     Ok(format)
@@ -116,12 +116,12 @@ fn check_output(asked: &Classify) -> Result<()> {
     Ok(file::check_outputs(&outputs, &inputs)?)
 }
 
-fn view(asked: &Classify, model: &Classifier) -> Result<View> {
+fn view(asked: &Classify, model: &Classifier) -> Result<AnswerOptions> {
     let score = Score::from(asked.score);
-    if score == Score::Logit && model.meaning != Meaning::Logits {
+    if score == Score::Logit && model.meaning != OutputMeaning::Logits {
         bail!("{} gives probabilities and no logits. Help: --score probability", asked.model.display());
     }
-    Ok(View {
+    Ok(AnswerOptions {
         labels: model.labels.clone(),
         top_k: (asked.top_k as usize).min(model.labels.len()),
         threshold: asked.threshold,
@@ -136,17 +136,17 @@ fn view(asked: &Classify, model: &Classifier) -> Result<View> {
 /// the output after its old rows went, and the receipt of an earlier run goes, since it is not true any more.
 fn open(
     asked: &Classify,
-    format: Format,
-    view: &View,
+    format: RowFormat,
+    view: &AnswerOptions,
     made: &Fingerprint,
-) -> Result<(Box<dyn Write + Send>, Done, bool)> {
-    let Some(path) = &asked.output else { return Ok((Box::new(stdout()), Done::default(), true)) };
+) -> Result<(Box<dyn Write + Send>, FinishedRows, bool)> {
+    let Some(path) = &asked.output else { return Ok((Box::new(stdout()), FinishedRows::default(), true)) };
     let (to, done, fresh) = match asked.resume {
         true => {
             check_made(path, made)?;
             reopen(path, format, view)?
         }
-        false => (file::create(path)?, Done::default(), true),
+        false => (file::create(path)?, FinishedRows::default(), true),
     };
     if let Some(path) = kept(asked) {
         if Fingerprint::read(path).ok().flatten().as_ref() != Some(made)
@@ -186,11 +186,11 @@ fn check_made(output: &Path, made: &Fingerprint) -> Result<()> {
 }
 
 /// The part that was asked for.
-fn shard(asked: &Classify, format: Format) -> Result<Option<Shard>> {
+fn shard(asked: &Classify, format: RowFormat) -> Result<Option<Shard>> {
     let shard = match asked.shard {
         None => return Ok(None),
-        Some(Part::Named(shard)) => shard,
-        Some(Part::Environment) => {
+        Some(ShardArg::Named(shard)) => shard,
+        Some(ShardArg::Environment) => {
             let read = |name: &str| std::env::var(name).ok();
             Shard::from_environment(&read).map_err(|problem| anyhow!("--shard auto: {problem}"))?
         }
@@ -212,7 +212,7 @@ pub(super) struct Listed {
 }
 
 /// Names the inputs from a thread of its own, which ends with the program if nobody listens any more.
-pub(super) fn list(inputs: Inputs, mut done: Done, shard: Option<Shard>) -> Listed {
+pub(super) fn list(inputs: Inputs, mut done: FinishedRows, shard: Option<Shard>) -> Listed {
     let (send, items) = sync_channel(NAMES);
     let (census, skipped) =
         (Arc::new(Mutex::new(Census::default())), Arc::new(Mutex::new(Skipped::default())));
@@ -234,7 +234,7 @@ pub(super) fn list(inputs: Inputs, mut done: Done, shard: Option<Shard>) -> List
     Listed { items, census, skipped }
 }
 
-struct Counts {
+struct RowCounts {
     images: usize,
     failed: usize,
 }
@@ -242,9 +242,9 @@ struct Counts {
 fn write(
     one: &Classified<Item>,
     on_error: OnError,
-    view: &View,
+    view: &AnswerOptions,
     sink: &mut dyn Sink,
-    counts: &mut Counts,
+    counts: &mut RowCounts,
 ) -> milenas_infer::Result<()> {
     let path = one.item.name();
     counts.images += 1;

@@ -5,8 +5,8 @@ use std::path::Path;
 use crate::console::note;
 use anyhow::{Context, Result};
 use milenas_infer::Error;
-use milenas_infer::evaluate::{Comparison, compare, evaluate};
-use milenas_infer::report::{Report, html};
+use milenas_infer::evaluate::{ModelComparison, compare, evaluate};
+use milenas_infer::report::{EvaluationReport, html};
 use milenas_models::images::Source;
 use milenas_models::metrics::Scores;
 use milenas_models::{Card, file};
@@ -20,11 +20,11 @@ const PRINTED: usize = 20;
 
 /// What `--json` prints.
 #[derive(Serialize)]
-struct Json<'a> {
+struct EvaluateJson<'a> {
     #[serde(flatten)]
     scores: &'a Scores,
     #[serde(skip_serializing_if = "Option::is_none")]
-    comparison: Option<&'a Comparison>,
+    comparison: Option<&'a ModelComparison>,
 }
 
 pub(super) fn execute(asked: &Evaluate) -> Result<bool> {
@@ -59,14 +59,19 @@ pub(super) fn execute(asked: &Evaluate) -> Result<bool> {
     if let Some(path) = &asked.report {
         let title = format!("{} on {source}", asked.model.display());
         let comparison = comparison.as_ref();
-        let report =
-            Report { title, scores: &scores, evaluation: &result, labels: &model.labels, comparison };
+        let report = EvaluationReport {
+            title,
+            scores: &scores,
+            evaluation: &result,
+            labels: &model.labels,
+            comparison,
+        };
         file::write(path, html(&report).as_bytes())?;
         note(format_args!("wrote {}", path.display()));
     }
     match asked.json {
         true => {
-            let json = Json { scores: &scores, comparison: comparison.as_ref() };
+            let json = EvaluateJson { scores: &scores, comparison: comparison.as_ref() };
             print(serde_json::to_string(&json)? + "\n")?;
         }
         false => print(format!("{scores}{}", comparison.as_ref().map(told).unwrap_or_default()))?,
@@ -74,8 +79,8 @@ pub(super) fn execute(asked: &Evaluate) -> Result<bool> {
     Ok(result.bad.is_empty())
 }
 
-fn told(comparison: &Comparison) -> String {
-    let Comparison { other, agreement, largest_difference, different } = comparison;
+fn told(comparison: &ModelComparison) -> String {
+    let ModelComparison { other, agreement, largest_difference, different } = comparison;
     let mut text = format!(
         "the other: top-1 {:.2} %; the two agree on {:.2} %, probabilities differ by at most {largest_difference:.2e}\n",
         100.0 * other.top1,

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use milenas_infer::model::Classifier;
-use milenas_infer::recipe::Part;
+use milenas_infer::recipe::RecipePart;
 use serde::Serialize;
 
 use super::print;
@@ -13,10 +13,10 @@ const WIDEST: usize = 44;
 
 /// The output of `--json`.
 #[derive(Serialize)]
-struct Json<'a> {
+struct InspectJson<'a> {
     model: String,
     labels: &'a [String],
-    parts: &'a [Part],
+    parts: &'a [RecipePart],
     notes: &'a [String],
 }
 
@@ -25,7 +25,7 @@ pub(super) fn execute(asked: &Inspect) -> Result<bool> {
     let path = asked.model.display();
     if asked.json {
         let Classifier { labels, recipe, notes, .. } = &Classifier::load(&asked.model, &options)?;
-        let json = Json { model: path.to_string(), labels, parts: recipe, notes };
+        let json = InspectJson { model: path.to_string(), labels, parts: recipe, notes };
         print(serde_json::to_string(&json)? + "\n")?;
         return Ok(true);
     }
@@ -33,7 +33,7 @@ pub(super) fn execute(asked: &Inspect) -> Result<bool> {
     let widest = model.recipe.iter().map(|part| part.value.chars().count()).max().unwrap_or_default();
     let widest = widest.min(WIDEST);
     let mut text = format!("{path}: {} classes\n", model.labels.len());
-    for Part { name, value, origin } in &model.recipe {
+    for RecipePart { name, value, origin } in &model.recipe {
         text += &format!("  {name:14} {value:widest$}  {origin}\n");
     }
     print(text)?;

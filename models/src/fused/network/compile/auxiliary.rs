@@ -2,11 +2,11 @@
 
 use crate::graph::{Graph, Node, Value};
 use crate::kernels::blocked::Channels;
-use crate::op::{Op, Padding, PoolKind, Role};
+use crate::op::{Op, Padding, ParamRole, PoolKind};
 
-use super::super::super::auxiliary::{Auxiliary, Classifier, Layer, SIDE};
+use super::super::super::auxiliary::{Auxiliary, AuxiliaryClassifier, AuxiliaryLayer, SIDE};
 use super::super::super::norm::{AffineNorm, Norm};
-use super::super::Slot;
+use super::super::MapSlot;
 use super::{Compiled, Compiler};
 
 /// The head's nodes, from its first rectifier to the linear layer, with that one's wire at the end.
@@ -23,13 +23,13 @@ pub(super) fn nodes(graph: &Graph, output: Value) -> Vec<Value> {
     found
 }
 
-fn named(node: &Node, role: Role) -> Compiled<String> {
+fn named(node: &Node, role: ParamRole) -> Compiled<String> {
     node.param(role).map(String::from).ok_or_else(|| "lacks a parameter".into())
 }
 
 impl Compiler<'_> {
     /// The head of these [`nodes`], and the map it reads.
-    pub(super) fn auxiliary(&mut self, nodes: &[Value]) -> Compiled<(Auxiliary, Slot)> {
+    pub(super) fn auxiliary(&mut self, nodes: &[Value]) -> Compiled<(Auxiliary, MapSlot)> {
         let graph = self.graph;
         let all: Vec<&Node> = nodes.iter().map(|v| graph.node(*v)).collect();
         let ops: Vec<&Op> = all.iter().map(|n| &n.op).collect();
@@ -72,27 +72,33 @@ impl Compiler<'_> {
         ];
         let last = all[all.len() - 1];
         let shape = vec![linear.out_features, linear.in_features];
-        let weight = self.parameters.plain(named(last, Role::Weight)?, shape);
-        let bias = self.parameters.vector(named(last, Role::Bias)?, linear.out_features);
-        let classifier = Classifier { weight, bias, classes: linear.out_features };
+        let weight = self.parameters.plain(named(last, ParamRole::Weight)?, shape);
+        let bias = self.parameters.vector(named(last, ParamRole::Bias)?, linear.out_features);
+        let classifier = AuxiliaryClassifier { weight, bias, classes: linear.out_features };
         let head = Auxiliary::new(source.channels, [window, stride], [height, width], layers, classifier);
         Ok((head, source))
     }
 
-    fn layer(&mut self, conv: &Node, inputs: usize, outputs: usize, norm: Option<&Node>) -> Compiled<Layer> {
+    fn layer(
+        &mut self,
+        conv: &Node,
+        inputs: usize,
+        outputs: usize,
+        norm: Option<&Node>,
+    ) -> Compiled<AuxiliaryLayer> {
         let shape = conv.params.first().map(|p| p.shape.clone()).ok_or("lacks a parameter")?;
-        let weight = self.parameters.plain(named(conv, Role::Weight)?, shape);
+        let weight = self.parameters.plain(named(conv, ParamRole::Weight)?, shape);
         let channels = Channels::one(outputs);
         let norm = match norm {
             None => AffineNorm::new(None, None, None, channels),
             Some(node) => {
-                let names = [named(node, Role::RunningMean)?, named(node, Role::RunningVar)?];
+                let names = [named(node, ParamRole::RunningMean)?, named(node, ParamRole::RunningVar)?];
                 let norm = Norm::named(names, outputs, &mut self.statistics);
-                let gamma = self.parameters.vector(named(node, Role::Weight)?, outputs);
-                let beta = self.parameters.vector(named(node, Role::Bias)?, outputs);
+                let gamma = self.parameters.vector(named(node, ParamRole::Weight)?, outputs);
+                let beta = self.parameters.vector(named(node, ParamRole::Bias)?, outputs);
                 AffineNorm::new(Some(norm), Some(gamma), Some(beta), channels)
             }
         };
-        Ok(Layer::new(weight, inputs, outputs, norm))
+        Ok(AuxiliaryLayer::new(weight, inputs, outputs, norm))
     }
 }

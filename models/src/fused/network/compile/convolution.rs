@@ -2,23 +2,25 @@
 
 use crate::graph::{Node, Value};
 use crate::kernels::blocked::Channels;
-use crate::kernels::blocked::depthwise::Depthwise;
-use crate::op::{BatchNorm, Conv2d, Op, Padding, Range, Role, Slice};
+use crate::kernels::blocked::depthwise::DepthwiseShape;
+use crate::op::{BatchNorm, Conv2d, Op, Padding, ParamRole, Range, Slice};
 
 use super::super::super::norm::{AffineNorm, Norm};
 use super::super::super::stem::Stem;
-use super::super::super::unit::{Columns, Unit};
-use super::super::{Convolution, Slot, Source, Step, Target};
-use super::{Compiled, Compiler, Wire};
+use super::super::super::unit::{Im2col, Unit};
+use super::super::{ConvSource, ConvStep, ConvTarget, MapSlot, TrainStep};
+use super::{Compiled, CompiledWire, Compiler};
 
 impl<'a> Compiler<'a> {
-    pub(super) fn slice(&self, node: &Node, slice: &Slice) -> Compiled<Wire> {
+    pub(super) fn slice(&self, node: &Node, slice: &Slice) -> Compiled<CompiledWire> {
         let from = self.input(node);
-        let Wire::Rectified(source) = self.wire(from) else { return Err("slices no rectified map".into()) };
+        let CompiledWire::Rectified(source) = self.wire(from) else {
+            return Err("slices no rectified map".into());
+        };
         let (_, height, width) = self.graph.fact(from).chw().ok_or("slices no image")?;
         let shift = |axis, end| Range { axis, start: 1, end };
         match slice.ranges == [shift(2, height), shift(3, width)] {
-            true => Ok(Wire::Shifted(*source)),
+            true => Ok(CompiledWire::Shifted(*source)),
             false => Err("slices more than the first row and column".into()),
         }
     }
@@ -38,7 +40,8 @@ impl<'a> Compiler<'a> {
                 return Err("a BatchNorm follows a bias".into());
             }
             let param = |role| node.param(role).map(String::from);
-            let [Some(mean), Some(variance)] = [Role::RunningMean, Role::RunningVar].map(param) else {
+            let [Some(mean), Some(variance)] = [ParamRole::RunningMean, ParamRole::RunningVar].map(param)
+            else {
                 return Err("a BatchNorm lacks its statistics".into());
             };
             if channels.groups > 1 {
@@ -46,7 +49,7 @@ impl<'a> Compiler<'a> {
             }
             let count = channels.count();
             let norm = Norm::named([mean, variance], count, &mut self.statistics);
-            let [gamma, beta] = [Role::Weight, Role::Bias]
+            let [gamma, beta] = [ParamRole::Weight, ParamRole::Bias]
                 .map(|role| param(role).map(|name| self.parameters.vector(name, count)));
             return Ok((AffineNorm::new(Some(norm), gamma, beta, channels), at));
         }
@@ -59,14 +62,14 @@ impl<'a> Compiler<'a> {
         Ok((AffineNorm::new(None, None, beta, channels), value))
     }
 
-    pub(super) fn convolution(&mut self, value: Value, node: &Node, conv: &Conv2d) -> Compiled<Wire> {
-        let weight = node.param(Role::Weight).ok_or("has no weight")?.to_string();
+    pub(super) fn convolution(&mut self, value: Value, node: &Node, conv: &Conv2d) -> Compiled<CompiledWire> {
+        let weight = node.param(ParamRole::Weight).ok_or("has no weight")?.to_string();
         let from = self.input(node);
-        let bias: Vec<_> = node.param(Role::Bias).map(|b| (b, conv.out_channels)).into_iter().collect();
+        let bias: Vec<_> = node.param(ParamRole::Bias).map(|b| (b, conv.out_channels)).into_iter().collect();
         let plain = conv.groups == 1 && conv.dilation == [1, 1];
         let no_padding = conv.padding == Padding::default();
         match (self.wire(from).clone(), conv.kernel, conv.stride) {
-            (Wire::Image, [3, 3], [1, 1]) if plain && conv.padding == Padding::all(1) => {
+            (CompiledWire::Image, [3, 3], [1, 1]) if plain && conv.padding == Padding::all(1) => {
                 if self.stem.is_some() {
                     return Err("has two stems".into());
                 }
@@ -79,66 +82,77 @@ impl<'a> Compiler<'a> {
                 stem.resize(map.height, map.width);
                 self.stem = Some(stem);
                 self.images[0] = map.len();
-                self.wires[at.index()] = Wire::State(Slot { buffer: 0, offset: 0, map, channels });
-                Ok(Wire::Nothing)
+                self.wires[at.index()] = CompiledWire::State(MapSlot { buffer: 0, offset: 0, map, channels });
+                Ok(CompiledWire::Nothing)
             }
-            (Wire::Rectified(source), [kernel @ (3 | 5), other], [stride @ (1 | 2), across])
+            (CompiledWire::Rectified(source), [kernel @ (3 | 5), other], [stride @ (1 | 2), across])
                 if conv.is_depthwise() && kernel == other && stride == across && !conv.bias =>
             {
                 let [dilation, sideways] = conv.dilation;
-                let shape = Depthwise { kernel, dilation, stride };
+                let shape = DepthwiseShape { kernel, dilation, stride };
                 let padded = conv.padding == Padding::all(dilation * (kernel - 1) / 2);
                 match padded && dilation == sideways && (1..=2).contains(&dilation) {
-                    true if self.uses[value.index()] == 1 => Ok(Wire::Depthwise(source, shape)),
+                    true if self.uses[value.index()] == 1 => Ok(CompiledWire::Depthwise(source, shape)),
                     _ => Err(format!("no kernel for {}", node.op)),
                 }
             }
-            (Wire::Rectified(source), [1, 1], [1, 1]) if plain && no_padding => {
+            (CompiledWire::Rectified(source), [1, 1], [1, 1]) if plain && no_padding => {
                 let slot = self.state(source)?;
                 let shape = vec![conv.out_channels, conv.in_channels, 1, 1];
                 let pointwise = self.parameters.pointwise(weight, shape, slot.channels);
-                self.unit(value, Columns::Rectified, pointwise, Source::State(slot), &bias, conv.out_channels)
+                self.unit(
+                    value,
+                    Im2col::Rectified,
+                    pointwise,
+                    ConvSource::State(slot),
+                    &bias,
+                    conv.out_channels,
+                )
             }
-            (Wire::Rectified(source), [3, 3], [stride @ (1 | 2), across])
+            (CompiledWire::Rectified(source), [3, 3], [stride @ (1 | 2), across])
                 if plain && stride == across && conv.padding == Padding::all(1) =>
             {
                 let slot = self.state(source)?;
                 let dense = self.parameters.dense(weight, slot.channels, conv.out_channels, 3);
-                let columns = Columns::Taps { stride };
-                self.unit(value, columns, dense, Source::State(slot), &bias, conv.out_channels)
+                let columns = Im2col::Taps { stride };
+                self.unit(value, columns, dense, ConvSource::State(slot), &bias, conv.out_channels)
             }
-            (Wire::Halved(source), [1, 1], [1, 1]) if plain && no_padding => {
+            (CompiledWire::Halved(source), [1, 1], [1, 1]) if plain && no_padding => {
                 let slot = self.state(source)?;
                 let shape = vec![conv.out_channels, conv.in_channels, 1, 1];
                 let pointwise = self.parameters.pointwise(weight, shape, slot.channels);
-                self.unit(value, Columns::Halves, pointwise, Source::State(slot), &bias, conv.out_channels)
+                self.unit(value, Im2col::Halves, pointwise, ConvSource::State(slot), &bias, conv.out_channels)
             }
-            (Wire::Depthwise(source, depthwise), [1, 1], [1, 1]) if plain && no_padding => {
-                let taps = self.graph.node(from).param(Role::Weight).ok_or("has no weight")?.to_string();
+            (CompiledWire::Depthwise(source, depthwise), [1, 1], [1, 1]) if plain && no_padding => {
+                let taps = self.graph.node(from).param(ParamRole::Weight).ok_or("has no weight")?.to_string();
                 let (rectified, channels) = (self.input(self.graph.node(from)), conv.in_channels);
                 // Its gradient must fit where the output of this one was.
                 let fits = depthwise.stride == 1 && conv.out_channels == channels;
                 let alone = self.uses[source.index()] == 1 && self.uses[rectified.index()] == 1 && fits;
                 let source = match *self.wire(source) {
-                    Wire::Made(step) if alone && matches!(self.steps[step], Step::Convolution(_)) => {
-                        Source::Normed(step)
+                    CompiledWire::Made(step)
+                        if alone && matches!(self.steps[step], TrainStep::Convolution(_)) =>
+                    {
+                        ConvSource::Normed(step)
                     }
-                    _ => Source::State(self.state(source)?),
+                    _ => ConvSource::State(self.state(source)?),
                 };
-                if matches!(source, Source::State(slot) if slot.channels.groups > 1) {
+                if matches!(source, ConvSource::State(slot) if slot.channels.groups > 1) {
                     return Err("a depthwise convolution reads a concatenation".into());
                 }
                 let columns = self.parameters.depthwise(taps, channels, depthwise.kernel);
                 let shape = vec![conv.out_channels, channels, 1, 1];
                 let pointwise = self.parameters.pointwise(weight, shape, Channels::one(channels));
-                let columns = Columns::Depthwise(depthwise, columns);
+                let columns = Im2col::Depthwise(depthwise, columns);
                 self.unit(value, columns, pointwise, source, &bias, conv.out_channels)
             }
-            (Wire::Rectified(source), [1, 1], [2, 2]) if plain && no_padding => {
-                Ok(Wire::Half { source, odd: false })
+            (CompiledWire::Rectified(source), [1, 1], [2, 2]) if plain && no_padding => {
+                Ok(CompiledWire::Half { source, odd: false })
             }
-            (Wire::Shifted(source), [1, 1], [2, 2]) if plain && conv.padding.top + conv.padding.left == 0 => {
-                Ok(Wire::Half { source, odd: true })
+            (CompiledWire::Shifted(source), [1, 1], [2, 2])
+                if plain && conv.padding.top + conv.padding.left == 0 =>
+            {
+                Ok(CompiledWire::Half { source, odd: true })
             }
             _ => Err(format!("no kernel for {}", node.op)),
         }
@@ -147,30 +161,35 @@ impl<'a> Compiler<'a> {
     fn unit(
         &mut self,
         value: Value,
-        columns: Columns,
+        columns: Im2col,
         pointwise: usize,
-        source: Source,
+        source: ConvSource,
         biases: &[(&str, usize)],
         channels: usize,
-    ) -> Compiled<Wire> {
+    ) -> Compiled<CompiledWire> {
         let input = match &source {
-            Source::State(slot) => slot.map,
-            Source::Normed(step) => match &self.steps[*step] {
-                Step::Convolution(c) => c.unit.output,
+            ConvSource::State(slot) => slot.map,
+            ConvSource::Normed(step) => match &self.steps[*step] {
+                TrainStep::Convolution(c) => c.unit.output,
                 _ => return Err("reads no convolution".into()),
             },
         };
         let output = self.map(value).ok_or("writes no image")?;
         let unit = Unit { columns, pointwise, input, output };
         let (norm, at) = self.norm(value, biases, Channels::one(channels))?;
-        let target = Target::Nobody;
-        let step = self.push(Step::Convolution(Convolution { unit, source, target }), Some(norm));
-        self.wires[at.index()] = Wire::Made(step);
-        Ok(Wire::Nothing)
+        let target = ConvTarget::Nobody;
+        let step = self.push(TrainStep::Convolution(ConvStep { unit, source, target }), Some(norm));
+        self.wires[at.index()] = CompiledWire::Made(step);
+        Ok(CompiledWire::Nothing)
     }
 
     /// FactorizedReduce.
-    pub(super) fn halves(&mut self, value: Value, source: Value, halves: [Value; 2]) -> Compiled<Wire> {
+    pub(super) fn halves(
+        &mut self,
+        value: Value,
+        source: Value,
+        halves: [Value; 2],
+    ) -> Compiled<CompiledWire> {
         let slot = self.state(source)?;
         let nodes = halves.map(|v| self.graph.node(v));
         let mut counts = [0; 2];
@@ -181,15 +200,16 @@ impl<'a> Compiler<'a> {
         if counts[0] != outputs / 2 || slot.map.height < 2 || slot.map.width < 2 {
             return Err("joins halves of unusual sizes".into());
         }
-        let [Some(even), Some(odd)] = nodes.map(|n| n.param(Role::Weight).map(String::from)) else {
+        let [Some(even), Some(odd)] = nodes.map(|n| n.param(ParamRole::Weight).map(String::from)) else {
             return Err("has no weight".into());
         };
         let pointwise = self.parameters.factorized([even, odd], slot.channels, outputs);
         let pairs = nodes.iter().zip(counts);
-        let biases: Vec<_> = pairs.filter_map(|(n, count)| Some((n.param(Role::Bias)?, count))).collect();
+        let biases: Vec<_> =
+            pairs.filter_map(|(n, count)| Some((n.param(ParamRole::Bias)?, count))).collect();
         if biases.len() == 1 {
             return Err("one half alone has a bias".into());
         }
-        self.unit(value, Columns::Parity, pointwise, Source::State(slot), &biases, outputs)
+        self.unit(value, Im2col::Parity, pointwise, ConvSource::State(slot), &biases, outputs)
     }
 }

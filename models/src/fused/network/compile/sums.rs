@@ -1,13 +1,13 @@
 //! Sums of maps, and the buffers that they are written to.
 
 use crate::graph::{Node, Value};
-use crate::kernels::blocked::{Channels, LANES, Map};
+use crate::kernels::blocked::{Channels, LANES, MapSize};
 
-use super::super::{Slot, Step, Sum, Term};
-use super::{Compiled, Compiler, Wire};
+use super::super::{MapSlot, SumStep, SumTerm, TrainStep};
+use super::{Compiled, CompiledWire, Compiler};
 
 impl Compiler<'_> {
-    pub(super) fn add(&mut self, value: Value, node: &Node) -> Compiled<Wire> {
+    pub(super) fn add(&mut self, value: Value, node: &Node) -> Compiled<CompiledWire> {
         let mut sum = Vec::new();
         for input in &node.inputs {
             let input = self.alias[input.index()];
@@ -16,31 +16,31 @@ impl Compiler<'_> {
             }
             sum.extend(self.terms(input)?);
         }
-        Ok(Wire::Terms(sum))
+        Ok(CompiledWire::Terms(sum))
     }
 
     /// What a wire is a sum of; a wire with other readers is written first.
-    fn terms(&mut self, value: Value) -> Compiled<Vec<Term>> {
+    fn terms(&mut self, value: Value) -> Compiled<Vec<SumTerm>> {
         match self.wire(value).clone() {
-            Wire::Made(step) if self.uses[value.index()] == 1 => Ok(vec![Term::Made(step)]),
-            Wire::Terms(terms) if self.uses[value.index()] == 1 => Ok(terms),
+            CompiledWire::Made(step) if self.uses[value.index()] == 1 => Ok(vec![SumTerm::Made(step)]),
+            CompiledWire::Terms(terms) if self.uses[value.index()] == 1 => Ok(terms),
             _ => {
                 let slot = self.state(value)?;
                 // Filling between the parts would be taken for channels.
                 if slot.channels.groups > 1 && !slot.channels.each.is_multiple_of(LANES) {
                     return Err("adds joined maps whose channels fill no whole packs".into());
                 }
-                Ok(vec![Term::State(slot)])
+                Ok(vec![SumTerm::State(slot)])
             }
         }
     }
 
     /// Where a wire's map is written.
-    pub(super) fn state(&mut self, value: Value) -> Compiled<Slot> {
+    pub(super) fn state(&mut self, value: Value) -> Compiled<MapSlot> {
         let terms = match self.wire(value) {
-            Wire::State(slot) => return Ok(*slot),
-            Wire::Made(step) => vec![Term::Made(*step)],
-            Wire::Terms(terms) => terms.clone(),
+            CompiledWire::State(slot) => return Ok(*slot),
+            CompiledWire::Made(step) => vec![SumTerm::Made(*step)],
+            CompiledWire::Terms(terms) => terms.clone(),
             other => return Err(format!("reads {other:?} as a map")),
         };
         let (channels, ..) = self.graph.fact(value).chw().ok_or("reads no image")?;
@@ -49,16 +49,16 @@ impl Compiler<'_> {
         if buffer == self.images.len() {
             self.images.push(map.len());
         }
-        let out = Slot { buffer, offset, map, channels: Channels::one(channels) };
-        self.push(Step::Sum(Sum { terms, out }), None);
-        self.wires[value.index()] = Wire::State(out);
+        let out = MapSlot { buffer, offset, map, channels: Channels::one(channels) };
+        self.push(TrainStep::Sum(SumStep { terms, out }), None);
+        self.wires[value.index()] = CompiledWire::State(out);
         Ok(out)
     }
 
-    pub(super) fn concat(&mut self, value: Value, node: &Node) -> Compiled<Wire> {
+    pub(super) fn concat(&mut self, value: Value, node: &Node) -> Compiled<CompiledWire> {
         let parts: Vec<Value> = node.inputs.iter().map(|v| self.alias[v.index()]).collect();
         if let [even, odd] = parts[..]
-            && let (Wire::Half { source, odd: false }, Wire::Half { source: same, odd: true }) =
+            && let (CompiledWire::Half { source, odd: false }, CompiledWire::Half { source: same, odd: true }) =
                 (self.wire(even), self.wire(odd))
             && source == same
         {
@@ -74,14 +74,19 @@ impl Compiler<'_> {
                 return Err("joins maps of different channels".into());
             }
             if (slot.buffer, slot.offset) != (buffer, offset) {
-                let out = Slot { buffer, offset, ..slot };
-                self.push(Step::Sum(Sum { terms: vec![Term::State(slot)], out }), None);
+                let out = MapSlot { buffer, offset, ..slot };
+                self.push(TrainStep::Sum(SumStep { terms: vec![SumTerm::State(slot)], out }), None);
             }
             offset += slot.map.len();
         }
         let each = channels.ok_or("joins nothing")?;
         let map = self.map(parts[0]).ok_or("joins what is no map")?;
-        let map = Map { packs: map.packs * parts.len(), ..map };
-        Ok(Wire::State(Slot { buffer, offset: 0, map, channels: Channels { groups: parts.len(), each } }))
+        let map = MapSize { packs: map.packs * parts.len(), ..map };
+        Ok(CompiledWire::State(MapSlot {
+            buffer,
+            offset: 0,
+            map,
+            channels: Channels { groups: parts.len(), each },
+        }))
     }
 }

@@ -4,109 +4,112 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::kernels::blocked::bf16::{pair_weight, round};
 use crate::kernels::blocked::norm::Scaling;
-use crate::kernels::blocked::{Channels, LANES, Map, Pack};
+use crate::kernels::blocked::{Channels, LANES, MapSize, Pack};
 
 use super::super::super::parameters::Id as Weight;
-use super::super::super::unit::Columns;
-use super::super::{self as network, Network, Slot, Source};
-use super::rooms::{Id, Room};
-use super::wanted::Wanted;
-use super::{Factors, Form, Layer, Plan, Pool, Precision, Start, Step, Sum, Term};
+use super::super::super::unit::Im2col;
+use super::super::{self as network, ConvSource, FusedNetwork, MapSlot};
+use super::rooms::{EvalBuffer, Id};
+use super::wanted::ReadSlots;
+use super::{
+    ConvLayer, EvalPlan, EvalPool, EvalStep, EvalSum, EvalTerm, FactorBuffer, FactorStorage, Precision,
+    SumStart,
+};
 
 /// Where a state is.
 #[derive(Copy, Clone)]
-struct State {
+struct BuildState {
     plain: Id,
     padded: Option<Id>,
 }
 
 /// Where the results of a convolution go.
 #[derive(Copy, Clone)]
-struct Target {
-    start: Start,
+struct BuildTarget {
+    start: SumStart,
     plain: Option<Id>,
     padded: Option<Id>,
-    factors: Option<Factors>,
+    factors: Option<FactorBuffer>,
 }
 
-struct Builder<'a> {
-    network: &'a Network,
-    form: Form,
-    plan: Plan,
+struct PlanBuilder<'a> {
+    network: &'a FusedNetwork,
+    form: FactorStorage,
+    plan: EvalPlan,
     /// By buffer and offset.
-    states: BTreeMap<(usize, usize), State>,
-    wanted: Wanted,
+    states: BTreeMap<(usize, usize), BuildState>,
+    wanted: ReadSlots,
     /// By buffer, the room of its factors.
     factors: HashMap<usize, Id>,
 }
 
-impl Plan {
+impl EvalPlan {
     /// For a network whose norms are those of evaluation.
-    pub(in super::super) fn new(network: &Network, precision: Precision) -> Plan {
+    pub(in super::super) fn new(network: &FusedNetwork, precision: Precision) -> EvalPlan {
         let form = match precision {
-            Precision::Float32 => Form::Single,
-            Precision::Bf16 if network.level.has_pairs() => Form::Pairs,
-            Precision::Bf16 => Form::Rounded,
+            Precision::Float32 => FactorStorage::Single,
+            Precision::Bf16 if network.level.has_pairs() => FactorStorage::Pairs,
+            Precision::Bf16 => FactorStorage::Rounded,
         };
         let steps = &network.program.steps;
-        let mut builder = Builder {
+        let mut builder = PlanBuilder {
             network,
             form,
-            plan: Plan { form, ..Plan::default() },
+            plan: EvalPlan { form, ..EvalPlan::default() },
             states: BTreeMap::new(),
-            wanted: Wanted::new(network, form),
+            wanted: ReadSlots::new(network, form),
             factors: HashMap::new(),
         };
         builder.stem();
         for step in steps {
-            if let network::Step::Sum(sum) = step {
+            if let network::TrainStep::Sum(sum) = step {
                 builder.sum(sum);
             }
         }
         let last = builder.parts(network.program.last);
-        let mut plan = Plan { last, ..builder.plan };
+        let mut plan = EvalPlan { last, ..builder.plan };
         plan.share_rooms();
         plan
     }
 }
 
-impl Builder<'_> {
-    fn room(&mut self, map: Map, padded: bool) -> Id {
-        self.plan.rooms.push(Room { map, padded });
+impl PlanBuilder<'_> {
+    fn room(&mut self, map: MapSize, padded: bool) -> Id {
+        self.plan.rooms.push(EvalBuffer { map, padded });
         self.plan.rooms.len() - 1
     }
 
     /// A room for a padded state, if it is wanted.
-    fn padded(&mut self, slot: Slot) -> Option<Id> {
+    fn padded(&mut self, slot: MapSlot) -> Option<Id> {
         self.wanted.padded(slot).then(|| self.room(slot.map, true))
     }
 
     /// Where factors of a slot are, or are to be. All maps that are joined are of a size.
-    fn factors_of(&mut self, slot: Slot) -> Factors {
+    fn factors_of(&mut self, slot: MapSlot) -> FactorBuffer {
         let part = Channels::one(slot.channels.each);
         let (len, packs) = (slot.map.pixels() * part.packs(), part.shared(self.form.share()));
         let parts = (self.network.program.images[slot.buffer] / len).max(1);
-        let map = Map { packs: parts * packs, ..slot.map };
+        let map = MapSize { packs: parts * packs, ..slot.map };
         let room = match self.factors.get(&slot.buffer) {
             Some(room) => *room,
             None => self.room(map, false),
         };
         self.factors.insert(slot.buffer, room);
-        Factors { room, before: slot.offset / len * packs }
+        FactorBuffer { room, before: slot.offset / len * packs }
     }
 
     /// The same of a state, if they are wanted.
-    fn factors(&mut self, slot: Slot) -> Option<Factors> {
+    fn factors(&mut self, slot: MapSlot) -> Option<FactorBuffer> {
         self.wanted.factors(slot).then(|| self.factors_of(slot))
     }
 
-    fn states(&self, slot: Slot) -> impl Iterator<Item = &State> {
+    fn states(&self, slot: MapSlot) -> impl Iterator<Item = &BuildState> {
         let end = (slot.buffer, slot.offset + slot.map.len());
         self.states.range((slot.buffer, slot.offset)..end).map(|(_, state)| state)
     }
 
     /// What a slot is made of.
-    fn parts(&self, slot: Slot) -> Vec<Id> {
+    fn parts(&self, slot: MapSlot) -> Vec<Id> {
         self.states(slot).map(|state| state.plain).collect()
     }
 
@@ -116,11 +119,11 @@ impl Builder<'_> {
         let (weight, bias) = self.folded(id, scaling, 1.0);
         let plain = self.room(stem.map, false);
         let channels = self.network.program.tensors.parameters.channels(id);
-        let slot = Slot { buffer: 0, offset: 0, map: stem.map, channels: channels[1] };
+        let slot = MapSlot { buffer: 0, offset: 0, map: stem.map, channels: channels[1] };
         let padded = self.padded(slot);
-        self.states.insert((0, 0), State { plain, padded });
-        self.plan.steps.push(Step::Layer(Box::new(Layer {
-            form: Form::Single,
+        self.states.insert((0, 0), BuildState { plain, padded });
+        self.plan.steps.push(EvalStep::Layer(Box::new(ConvLayer {
+            form: FactorStorage::Single,
             columns: None,
             ready: None,
             source: Vec::new(),
@@ -129,13 +132,13 @@ impl Builder<'_> {
             channels,
             weight,
             bias,
-            start: Start::Zero,
+            start: SumStart::Zero,
             plain: Some(plain),
             padded,
             factors: None,
         })));
         if let Some(out) = self.factors(slot) {
-            self.plan.steps.push(Step::Rectify { source: plain, out });
+            self.plan.steps.push(EvalStep::Rectify { source: plain, out });
         }
     }
 
@@ -158,23 +161,23 @@ impl Builder<'_> {
         mixed.unwrap_or(1.0)
     }
 
-    fn sum(&mut self, sum: &network::Sum) {
+    fn sum(&mut self, sum: &network::SumStep) {
         let (out, map) = (sum.out, sum.out.map);
         let place = (out.buffer, out.offset);
         let mut bias = vec![Pack::ZERO; map.packs];
         let (mut convolutions, mut others) = (Vec::new(), Vec::new());
         for term in &sum.terms {
             match *term {
-                network::Term::Made(step) if self.network.idles(step) => (),
-                network::Term::Made(step) => match &self.network.program.steps[step] {
-                    network::Step::Convolution(_) => convolutions.push(step),
+                network::SumTerm::Made(step) if self.network.idles(step) => (),
+                network::SumTerm::Made(step) => match &self.network.program.steps[step] {
+                    network::TrainStep::Convolution(_) => convolutions.push(step),
                     _ => others.push(self.term(step, &mut bias)),
                 },
-                network::Term::State(slot) => others.push(self.plain_term(slot)),
+                network::SumTerm::State(slot) => others.push(self.plain_term(slot)),
             }
         }
         let passed = match &others[..] {
-            [Term { parts, scale }] if bias.iter().all(|b| *b == Pack::ZERO) => match parts[..] {
+            [EvalTerm { parts, scale }] if bias.iter().all(|b| *b == Pack::ZERO) => match parts[..] {
                 [part] if scale.iter().all(|s| *s == Pack::ONE) => Some(part),
                 _ => None,
             },
@@ -185,56 +188,56 @@ impl Builder<'_> {
         let alone = passed.filter(|_| convolutions.is_empty());
         let plain = alone.unwrap_or_else(|| self.room(map, false));
         let mut start = match passed {
-            Some(part) => Start::Map(part),
-            None if others.is_empty() && !convolutions.is_empty() => Start::Zero,
+            Some(part) => SumStart::Map(part),
+            None if others.is_empty() && !convolutions.is_empty() => SumStart::Zero,
             None => {
-                self.plan.steps.push(Step::Sum(Sum { terms: others, bias, map, out: plain }));
-                Start::Plain
+                self.plan.steps.push(EvalStep::Sum(EvalSum { terms: others, bias, map, out: plain }));
+                SumStart::Plain
             }
         };
         if let (Some(out), true) = (padded, convolutions.is_empty()) {
-            self.plan.steps.push(Step::Pad { source: plain, out });
+            self.plan.steps.push(EvalStep::Pad { source: plain, out });
         }
         if let (Some(out), true) = (factors, convolutions.is_empty()) {
-            self.plan.steps.push(Step::Rectify { source: plain, out });
+            self.plan.steps.push(EvalStep::Rectify { source: plain, out });
         }
         if let Some((&last, others)) = convolutions.split_last() {
             for &step in others {
                 let (padded, factors) = (None, None);
-                self.convolution(step, Target { start, plain: Some(plain), padded, factors });
-                start = Start::Plain;
+                self.convolution(step, BuildTarget { start, plain: Some(plain), padded, factors });
+                start = SumStart::Plain;
             }
             let to = match start {
                 _ if self.wanted.plain(out) => Some(plain),
-                Start::Plain => {
-                    start = Start::Map(plain);
+                SumStart::Plain => {
+                    start = SumStart::Map(plain);
                     None
                 }
                 _ => None,
             };
-            self.convolution(last, Target { start, plain: to, padded, factors });
+            self.convolution(last, BuildTarget { start, plain: to, padded, factors });
         }
-        self.states.insert(place, State { plain, padded });
+        self.states.insert(place, BuildState { plain, padded });
     }
 
-    fn plain_term(&self, slot: Slot) -> Term {
-        Term { parts: self.parts(slot), scale: vec![Pack::ONE; slot.map.packs] }
+    fn plain_term(&self, slot: MapSlot) -> EvalTerm {
+        EvalTerm { parts: self.parts(slot), scale: vec![Pack::ONE; slot.map.packs] }
     }
 
     /// What is no convolution, as a term; adds its constants to `bias`.
-    fn term(&mut self, step: usize, bias: &mut [Pack]) -> Term {
+    fn term(&mut self, step: usize, bias: &mut [Pack]) -> EvalTerm {
         let mut term = match &self.network.program.steps[step] {
-            network::Step::Passing(passing) => self.plain_term(passing.source),
-            network::Step::Pool(pool) => {
+            network::TrainStep::Passing(passing) => self.plain_term(passing.source),
+            network::TrainStep::Pool(pool) => {
                 let (map, out) = (pool.source.map, self.room(pool.map(), false));
                 // A pool reads a single map.
                 let source = self.parts(pool.source)[0];
                 let (maximum, stride) = (pool.maximum, pool.stride);
-                self.plan.steps.push(Step::Pool(Pool { maximum, stride, map, source, out }));
-                Term { parts: vec![out], scale: vec![Pack::ONE; map.packs] }
+                self.plan.steps.push(EvalStep::Pool(EvalPool { maximum, stride, map, source, out }));
+                EvalTerm { parts: vec![out], scale: vec![Pack::ONE; map.packs] }
             }
-            network::Step::Convolution(_) | network::Step::Sum(_) => {
-                Term { parts: Vec::new(), scale: Vec::new() }
+            network::TrainStep::Convolution(_) | network::TrainStep::Sum(_) => {
+                EvalTerm { parts: Vec::new(), scale: Vec::new() }
             }
         };
         let (factor, scaling) = (self.factor(step), self.network.scaling(step));
@@ -249,18 +252,21 @@ impl Builder<'_> {
         term
     }
 
-    fn convolution(&mut self, step: usize, target: Target) {
-        let network::Step::Convolution(convolution) = &self.network.program.steps[step] else { return };
+    fn convolution(&mut self, step: usize, target: BuildTarget) {
+        let network::TrainStep::Convolution(convolution) = &self.network.program.steps[step] else { return };
         let unit = &convolution.unit;
         let mut ready = None;
         let source = match &convolution.source {
-            Source::Normed(before) => {
+            ConvSource::Normed(before) => {
                 let padded = Some(self.room(unit.input, true));
-                self.convolution(*before, Target { start: Start::Zero, plain: None, padded, factors: None });
+                self.convolution(
+                    *before,
+                    BuildTarget { start: SumStart::Zero, plain: None, padded, factors: None },
+                );
                 padded.into_iter().collect()
             }
-            Source::State(slot) => match unit.columns {
-                Columns::Depthwise(..) => self.states(*slot).filter_map(|state| state.padded).collect(),
+            ConvSource::State(slot) => match unit.columns {
+                Im2col::Depthwise(..) => self.states(*slot).filter_map(|state| state.padded).collect(),
                 columns if self.form.ready(columns) => {
                     ready = Some(self.factors_of(*slot));
                     Vec::new()
@@ -272,8 +278,8 @@ impl Builder<'_> {
         let identity = &self.network.program.identity;
         let scaling = self.network.scaling(step).unwrap_or(identity);
         let (weight, bias) = self.folded(unit.pointwise, scaling, self.factor(step));
-        let Target { start, plain, padded, factors } = target;
-        self.plan.steps.push(Step::Layer(Box::new(Layer {
+        let BuildTarget { start, plain, padded, factors } = target;
+        self.plan.steps.push(EvalStep::Layer(Box::new(ConvLayer {
             form: self.form,
             columns: Some(unit.columns),
             ready,
@@ -291,11 +297,11 @@ impl Builder<'_> {
     }
 }
 
-fn formed(mut weight: Vec<Pack>, form: Form, inputs: Channels) -> Vec<Pack> {
+fn formed(mut weight: Vec<Pack>, form: FactorStorage, inputs: Channels) -> Vec<Pack> {
     match form {
-        Form::Single => (),
-        Form::Rounded => weight.iter_mut().for_each(|pack| pack.0 = pack.0.map(round)),
-        Form::Pairs => return pair_weight(&weight, inputs),
+        FactorStorage::Single => (),
+        FactorStorage::Rounded => weight.iter_mut().for_each(|pack| pack.0 = pack.0.map(round)),
+        FactorStorage::Pairs => return pair_weight(&weight, inputs),
     }
     weight
 }

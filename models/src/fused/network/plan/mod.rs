@@ -12,12 +12,12 @@ mod wanted;
 
 use std::sync::Mutex;
 
-use crate::kernels::blocked::{Channels, Map, Pack};
+use crate::kernels::blocked::{Channels, MapSize, Pack};
 
 use super::super::head::Head;
-use super::super::unit::Columns;
-use rooms::{Id, Room};
-use run::Worker;
+use super::super::unit::Im2col;
+use rooms::{EvalBuffer, Id};
+use run::ImageMaps;
 
 /// What pointwise and dense convolutions multiply. All else is float32: sums, other maps, depthwise convolutions, stem, linear layer.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Precision {
 
 /// How the factors of a convolution are stored.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
-enum Form {
+enum FactorStorage {
     /// float32.
     #[default]
     Single,
@@ -54,21 +54,21 @@ enum Form {
 
 /// The steps, and what they need of an image.
 #[derive(Default)]
-pub(super) struct Plan {
+pub(super) struct EvalPlan {
     /// Of all factors but the stem's.
-    form: Form,
-    rooms: Vec<Room>,
-    steps: Vec<Step>,
+    form: FactorStorage,
+    rooms: Vec<EvalBuffer>,
+    steps: Vec<EvalStep>,
     /// The parts of the map that the head reads.
     last: Vec<Id>,
     /// For as many images at a time as there were.
-    workers: Mutex<Vec<(Worker, Head)>>,
+    workers: Mutex<Vec<(ImageMaps, Head)>>,
 }
 
-enum Step {
-    Layer(Box<Layer>),
-    Pool(Pool),
-    Sum(Sum),
+enum EvalStep {
+    Layer(Box<ConvLayer>),
+    Pool(EvalPool),
+    Sum(EvalSum),
     /// A map, rectified and padded.
     Pad {
         source: Id,
@@ -77,37 +77,37 @@ enum Step {
     /// A map, rectified, as factors.
     Rectify {
         source: Id,
-        out: Factors,
+        out: FactorBuffer,
     },
 }
 
 /// A convolution and what follows it.
-struct Layer {
-    form: Form,
+struct ConvLayer {
+    form: FactorStorage,
     /// What makes the columns; `None` are the patches of the stem.
-    columns: Option<Columns>,
+    columns: Option<Im2col>,
     /// The columns, if they were left as factors.
-    ready: Option<Factors>,
+    ready: Option<FactorBuffer>,
     /// Else the parts of the map that the columns are made of.
     source: Vec<Id>,
     /// Of all parts.
-    input: Map,
-    output: Map,
+    input: MapSize,
+    output: MapSize,
     /// Channels of the columns, and of the output.
     channels: [Channels; 2],
     /// As `form` says, with the norm.
     weight: Vec<Pack>,
     /// `[block]`
     bias: Vec<Pack>,
-    start: Start,
+    start: SumStart,
     plain: Option<Id>,
     padded: Option<Id>,
-    factors: Option<Factors>,
+    factors: Option<FactorBuffer>,
 }
 
 /// A rectified map as pointwise convolutions multiply it, in a room with those that it is joined with.
 #[derive(Copy, Clone)]
-struct Factors {
+struct FactorBuffer {
     room: Id,
     /// Packs of a pixel before the map's.
     before: usize,
@@ -115,44 +115,44 @@ struct Factors {
 
 /// What a convolution is added to.
 #[derive(Copy, Clone, PartialEq, Eq)]
-enum Start {
+enum SumStart {
     Zero,
     /// What is where it goes.
     Plain,
     Map(Id),
 }
 
-struct Pool {
+struct EvalPool {
     maximum: bool,
     stride: usize,
-    map: Map,
+    map: MapSize,
     source: Id,
     out: Id,
 }
 
 /// `bias + sum of scale * map`
-struct Sum {
-    terms: Vec<Term>,
+struct EvalSum {
+    terms: Vec<EvalTerm>,
     bias: Vec<Pack>,
-    map: Map,
+    map: MapSize,
     out: Id,
 }
 
-struct Term {
+struct EvalTerm {
     /// Side by side.
     parts: Vec<Id>,
     /// `[block]`
     scale: Vec<Pack>,
 }
 
-impl Form {
+impl FactorStorage {
     /// Blocks that share a pack.
     fn share(self) -> usize {
-        if self == Form::Pairs { 2 } else { 1 }
+        if self == FactorStorage::Pairs { 2 } else { 1 }
     }
 
     /// Whether columns that are only rectified are left as factors by what makes the states; rounded ones are made strip by strip.
-    fn ready(self, columns: Columns) -> bool {
-        matches!(columns, Columns::Rectified) && self != Form::Rounded
+    fn ready(self, columns: Im2col) -> bool {
+        matches!(columns, Im2col::Rectified) && self != FactorStorage::Rounded
     }
 }

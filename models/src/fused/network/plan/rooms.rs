@@ -2,35 +2,35 @@
 
 use std::collections::HashMap;
 
-use crate::kernels::blocked::Map;
+use crate::kernels::blocked::MapSize;
 
-use super::{Plan, Start, Step};
+use super::{EvalPlan, EvalStep, SumStart};
 
 /// Of a room.
 pub(super) type Id = usize;
 
 /// Room for a map.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Room {
-    pub(super) map: Map,
+pub(super) struct EvalBuffer {
+    pub(super) map: MapSize,
     /// With a border, which stays zero.
     pub(super) padded: bool,
 }
 
-impl Room {
+impl EvalBuffer {
     pub(super) fn len(self) -> usize {
         if self.padded { self.map.padded_len() } else { self.map.len() }
     }
 }
 
-impl Step {
+impl EvalStep {
     /// Every room it names.
     fn ids(&mut self) -> Vec<&mut Id> {
         match self {
-            Step::Layer(layer) => {
+            EvalStep::Layer(layer) => {
                 let start = match &mut layer.start {
-                    Start::Map(id) => Some(id),
-                    Start::Zero | Start::Plain => None,
+                    SumStart::Map(id) => Some(id),
+                    SumStart::Zero | SumStart::Plain => None,
                 };
                 layer
                     .source
@@ -42,17 +42,17 @@ impl Step {
                     .chain(layer.factors.as_mut().map(|factors| &mut factors.room))
                     .collect()
             }
-            Step::Pool(pool) => vec![&mut pool.source, &mut pool.out],
-            Step::Sum(sum) => {
+            EvalStep::Pool(pool) => vec![&mut pool.source, &mut pool.out],
+            EvalStep::Sum(sum) => {
                 sum.terms.iter_mut().flat_map(|term| &mut term.parts).chain([&mut sum.out]).collect()
             }
-            Step::Pad { source, out } => vec![source, out],
-            Step::Rectify { source, out } => vec![source, &mut out.room],
+            EvalStep::Pad { source, out } => vec![source, out],
+            EvalStep::Rectify { source, out } => vec![source, &mut out.room],
         }
     }
 }
 
-impl Plan {
+impl EvalPlan {
     /// From a room for each map to as few as do.
     pub(super) fn share_rooms(&mut self) {
         let mut ends = vec![0; self.rooms.len()];
@@ -60,8 +60,8 @@ impl Plan {
             step.ids().into_iter().for_each(|id| ends[*id] = at);
         }
         self.last.iter().for_each(|&id| ends[id] = usize::MAX);
-        let mut shared: Vec<Room> = Vec::new();
-        let mut free: HashMap<Room, Vec<Id>> = HashMap::new();
+        let mut shared: Vec<EvalBuffer> = Vec::new();
+        let mut free: HashMap<EvalBuffer, Vec<Id>> = HashMap::new();
         let mut places: Vec<Option<Id>> = vec![None; self.rooms.len()];
         for (at, step) in self.steps.iter_mut().enumerate() {
             let mut done = Vec::new();

@@ -4,20 +4,20 @@ use core::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use crate::kernels::blocked::bf16::Round;
-use crate::kernels::blocked::elementwise::{PadRectify, Rectify, Term as Addend, WeightedSum};
+use crate::kernels::blocked::elementwise::{PadRectify, Relu, ScaledMap as Addend, WeightedSum};
 use crate::kernels::blocked::layer;
 use crate::kernels::blocked::strip::{self, Strip};
 use crate::kernels::blocked::tile::Operands;
-use crate::kernels::blocked::{LANES, Map, Pack, pool};
+use crate::kernels::blocked::{LANES, MapSize, Pack, pool};
 
 use super::super::super::head::Head;
-use super::super::super::unit::Part;
-use super::super::{Network, Prediction};
-use super::{Factors, Form, Id, Layer, Plan, Pool, Start, Step, Sum};
+use super::super::super::unit::InputBlocks;
+use super::super::{FusedNetwork, Prediction};
+use super::{ConvLayer, EvalPlan, EvalPool, EvalStep, EvalSum, FactorBuffer, FactorStorage, Id, SumStart};
 
 /// The maps of one image.
 #[derive(Default)]
-pub(super) struct Worker {
+pub(super) struct ImageMaps {
     rooms: Vec<Vec<Pack>>,
     /// The other pool, which the kernel makes as well, and sums of both.
     pool: [Vec<Pack>; 2],
@@ -27,23 +27,28 @@ pub(super) struct Worker {
 
 /// A convolution and what it needs, while its rows are made.
 struct Turn<'a> {
-    network: &'a Network,
+    network: &'a FusedNetwork,
     image: &'a [f32],
     /// Those that are not written to.
     rooms: &'a [Vec<Pack>],
-    layer: &'a Layer,
+    layer: &'a ConvLayer,
     strips: &'a Mutex<Vec<Vec<Pack>>>,
 }
 
 /// Some rows of a map, block by block.
 type Blocks<'a> = Vec<&'a mut [Pack]>;
 
-impl Plan {
+impl EvalPlan {
     /// The answer for one image `[C, H, W]`, by so many threads.
-    pub(in super::super) fn answer(&self, network: &Network, image: &[f32], threads: usize) -> Prediction {
+    pub(in super::super) fn answer(
+        &self,
+        network: &FusedNetwork,
+        image: &[f32],
+        threads: usize,
+    ) -> Prediction {
         let kept = self.workers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let (mut worker, mut head) =
-            kept.unwrap_or_else(|| (Worker::default(), network.program.head.clone()));
+            kept.unwrap_or_else(|| (ImageMaps::default(), network.program.head.clone()));
         self.run(network, image, threads, &mut worker, &mut head);
         let features = head.features(network.program.last.channels).collect();
         let found = Prediction { logits: head.logits.clone(), features };
@@ -51,18 +56,25 @@ impl Plan {
         found
     }
 
-    fn run(&self, network: &Network, image: &[f32], threads: usize, worker: &mut Worker, head: &mut Head) {
+    fn run(
+        &self,
+        network: &FusedNetwork,
+        image: &[f32],
+        threads: usize,
+        worker: &mut ImageMaps,
+        head: &mut Head,
+    ) {
         let new = self.rooms.iter().skip(worker.rooms.len()).map(|room| vec![Pack::ZERO; room.len()]);
         worker.rooms.extend(new);
         for step in &self.steps {
             match step {
-                Step::Layer(layer) => {
+                EvalStep::Layer(layer) => {
                     // Rooms are never written to and read in one step.
                     let mut take = |id: Option<Id>| id.map(|id| std::mem::take(&mut worker.rooms[id]));
                     let (mut plain, mut padded) = (take(layer.plain), take(layer.padded));
                     let factors = layer.factors.map(|factors| factors.room);
                     let mut factors_room = take(factors);
-                    let Map { height, width, .. } = layer.output;
+                    let MapSize { height, width, .. } = layer.output;
                     let before = layer.factors.map_or(0, |factors| factors.before);
                     let out = [
                         plain.as_mut().map(|room| room.chunks_exact_mut(height * width).collect()),
@@ -82,9 +94,9 @@ impl Plan {
                         }
                     }
                 }
-                Step::Pool(pool) => worker.pool(network, pool),
-                Step::Sum(sum) => worker.sum(network, sum),
-                Step::Pad { source, out } => {
+                EvalStep::Pool(pool) => worker.pool(network, pool),
+                EvalStep::Sum(sum) => worker.sum(network, sum),
+                EvalStep::Pad { source, out } => {
                     let map = self.rooms[*source].map;
                     let scale = &network.program.identity.scale[..];
                     let mut to = std::mem::take(&mut worker.rooms[*out]);
@@ -92,14 +104,14 @@ impl Plan {
                     network.level.run(PadRectify { map, source, scale, shift, out: &mut to });
                     worker.rooms[*out] = to;
                 }
-                Step::Rectify { source, out } => {
+                EvalStep::Rectify { source, out } => {
                     let map = self.rooms[*source].map;
                     let mut to = std::mem::take(&mut worker.rooms[out.room]);
                     let (source, pixels) = (&worker.rooms[*source][..], map.pixels());
                     let packs = &mut to[out.before * pixels..];
                     let strip = Strip::new(packs, pixels);
-                    let rectify = Rectify { map, source, rows: 0..map.height, out: strip };
-                    strip::run(network.level, self.form == Form::Pairs, rectify);
+                    let rectify = Relu { map, source, rows: 0..map.height, out: strip };
+                    strip::run(network.level, self.form == FactorStorage::Pairs, rectify);
                     worker.rooms[out.room] = to;
                 }
             }
@@ -110,23 +122,23 @@ impl Plan {
     }
 }
 
-impl Worker {
-    fn pool(&mut self, network: &Network, pool: &Pool) {
+impl ImageMaps {
+    fn pool(&mut self, network: &FusedNetwork, pool: &EvalPool) {
         let mut out = std::mem::take(&mut self.rooms[pool.out]);
-        let Pool { maximum, stride, map, source, .. } = *pool;
+        let EvalPool { maximum, stride, map, source, .. } = *pool;
         let [other, sums] = &mut self.pool;
         other.resize(out.len(), Pack::ZERO);
         sums.resize(4 * map.packs, Pack::ZERO);
         let (max, average) = if maximum { (&mut out, other) } else { (other, &mut out) };
         let source = &self.rooms[source];
-        network.level.run(pool::Forward { stride, map, source, max, average, sums });
+        network.level.run(pool::PoolForward { stride, map, source, max, average, sums });
         self.rooms[pool.out] = out;
     }
 
     /// Block by block, since parts may differ in theirs.
-    fn sum(&mut self, network: &Network, sum: &Sum) {
+    fn sum(&mut self, network: &FusedNetwork, sum: &EvalSum) {
         let mut out = std::mem::take(&mut self.rooms[sum.out]);
-        let (pixels, map) = (sum.map.pixels(), Map { packs: 1, ..sum.map });
+        let (pixels, map) = (sum.map.pixels(), MapSize { packs: 1, ..sum.map });
         for (block, out) in out.chunks_exact_mut(pixels).enumerate() {
             let plane = |parts: &[Id]| {
                 let mut planes = parts.iter().flat_map(|&id| self.rooms[id].chunks_exact(pixels));
@@ -186,18 +198,20 @@ impl Turn<'_> {
         let (level, width, pixels) = (network.level, layer.output.width, rows.len() * layer.output.width);
         let [inputs, outputs] = layer.channels;
         let start = match layer.start {
-            Start::Zero => layer::Start::Zero,
-            Start::Plain => layer::Start::Plain,
-            Start::Map(id) => layer::Start::Map(&self.rooms[id][rows.start * width..], layer.output.pixels()),
+            SumStart::Zero => layer::Accumulator::Zero,
+            SumStart::Plain => layer::Accumulator::Plain,
+            SumStart::Map(id) => {
+                layer::Accumulator::Map(&self.rooms[id][rows.start * width..], layer.output.pixels())
+            }
         };
         let (source, plane) = match layer.ready {
-            Some(Factors { room, before }) => {
+            Some(FactorBuffer { room, before }) => {
                 let plane = layer.output.pixels();
                 (&self.rooms[room][before * plane + rows.start * width..], plane)
             }
             None => {
                 let columns = self.columns(rows, strip);
-                if layer.form == Form::Rounded {
+                if layer.form == FactorStorage::Rounded {
                     level.run(Round(columns));
                 }
                 (&columns[..], pixels)
@@ -215,7 +229,7 @@ impl Turn<'_> {
             factors: factors.as_deref_mut(),
             skip,
         };
-        strip::run(level, layer.form == Form::Pairs, kernel);
+        strip::run(level, layer.form == FactorStorage::Pairs, kernel);
     }
 
     fn columns<'o>(&self, rows: Range<usize>, out: &'o mut Vec<Pack>) -> &'o mut [Pack] {
@@ -224,7 +238,7 @@ impl Turn<'_> {
             network.program.stem.patches(self.image, rows, out);
             return out;
         };
-        let (pairs, pixels) = (layer.form == Form::Pairs, rows.len() * layer.output.width);
+        let (pairs, pixels) = (layer.form == FactorStorage::Pairs, rows.len() * layer.output.width);
         let out = room(out, layer.channels[0].shared(layer.form.share()) * pixels);
         let each = layer.channels[0].each.div_ceil(LANES);
         let mut before = 0;
@@ -235,8 +249,8 @@ impl Turn<'_> {
                 _ => source.len() / layer.input.pixels(),
             };
             let last = layer.channels[0].filled(before + packs - 1);
-            let part = Part {
-                map: Map { packs, ..layer.input },
+            let part = InputBlocks {
+                map: MapSize { packs, ..layer.input },
                 source,
                 before,
                 blocks: layer.input.packs,
@@ -267,7 +281,7 @@ fn cut(blocks: Option<Blocks<'_>>, at: usize) -> (Option<Blocks<'_>>, Option<Blo
 /// Packs of columns made at a time, about: they fill the nearest cache.
 const STRIP: usize = 576;
 
-impl Layer {
+impl ConvLayer {
     /// How many of a thread's rows have their columns made at a time: the weights are read for each strip again, so none is left with a few.
     fn strip(&self, rows: usize) -> usize {
         let most = (STRIP / (self.channels[0].packs() * self.output.width)).max(1);

@@ -1,35 +1,35 @@
 //! How the states are read, and so in which forms evaluation leaves them.
 
-use super::super::super::unit::Columns;
-use super::super::{Network, Slot, Source, Step, Term};
-use super::Form;
+use super::super::super::unit::Im2col;
+use super::super::{ConvSource, FusedNetwork, MapSlot, SumTerm, TrainStep};
+use super::FactorStorage;
 
 /// The slots that are read, by form.
 #[derive(Default)]
-pub(super) struct Wanted {
-    plain: Vec<Slot>,
-    padded: Vec<Slot>,
-    factors: Vec<Slot>,
+pub(super) struct ReadSlots {
+    plain: Vec<MapSlot>,
+    padded: Vec<MapSlot>,
+    factors: Vec<MapSlot>,
 }
 
-impl Wanted {
+impl ReadSlots {
     /// By the steps that have a part in evaluation, whose factors are of this form.
-    pub(super) fn new(network: &Network, form: Form) -> Wanted {
+    pub(super) fn new(network: &FusedNetwork, form: FactorStorage) -> ReadSlots {
         let program = &network.program;
-        let mut wanted = Wanted { plain: vec![program.last], ..Wanted::default() };
+        let mut wanted = ReadSlots { plain: vec![program.last], ..ReadSlots::default() };
         for (at, step) in program.steps.iter().enumerate() {
             match step {
-                Step::Sum(sum) => wanted.plain.extend(sum.terms.iter().filter_map(|term| match term {
-                    Term::State(slot) => Some(*slot),
-                    Term::Made(_) => None,
+                TrainStep::Sum(sum) => wanted.plain.extend(sum.terms.iter().filter_map(|term| match term {
+                    SumTerm::State(slot) => Some(*slot),
+                    SumTerm::Made(_) => None,
                 })),
                 _ if network.idles(at) => (),
-                Step::Pool(pool) => wanted.plain.push(pool.source),
-                Step::Passing(passing) => wanted.plain.push(passing.source),
-                Step::Convolution(convolution) => {
-                    let Source::State(slot) = convolution.source else { continue };
+                TrainStep::Pool(pool) => wanted.plain.push(pool.source),
+                TrainStep::Passing(passing) => wanted.plain.push(passing.source),
+                TrainStep::Convolution(convolution) => {
+                    let ConvSource::State(slot) = convolution.source else { continue };
                     match convolution.unit.columns {
-                        Columns::Depthwise(..) => wanted.padded.push(slot),
+                        Im2col::Depthwise(..) => wanted.padded.push(slot),
                         columns if form.ready(columns) => wanted.factors.push(slot),
                         _ => wanted.plain.push(slot),
                     }
@@ -40,22 +40,22 @@ impl Wanted {
     }
 
     /// Whether a state is read as it is.
-    pub(super) fn plain(&self, state: Slot) -> bool {
+    pub(super) fn plain(&self, state: MapSlot) -> bool {
         reads(&self.plain, state)
     }
 
     /// Whether it is read rectified and padded.
-    pub(super) fn padded(&self, state: Slot) -> bool {
+    pub(super) fn padded(&self, state: MapSlot) -> bool {
         reads(&self.padded, state)
     }
 
     /// Whether it is read rectified, as factors.
-    pub(super) fn factors(&self, state: Slot) -> bool {
+    pub(super) fn factors(&self, state: MapSlot) -> bool {
         reads(&self.factors, state)
     }
 }
 
-fn reads(slots: &[Slot], state: Slot) -> bool {
+fn reads(slots: &[MapSlot], state: MapSlot) -> bool {
     slots.iter().any(|slot| {
         let inside = slot.offset..slot.offset + slot.map.len();
         slot.buffer == state.buffer && inside.contains(&state.offset)

@@ -1,16 +1,16 @@
 //! The gradients of a depthwise convolution.
 
-use super::super::layout::{HALO, Map};
+use super::super::layout::{HALO, MapSize};
 use super::super::simd::{Kernel, Lanes, Pack};
 use super::super::strip::Singles;
-use super::{Depthwise, Put, Row, by_shape, row_of};
+use super::{DepthwiseRow, DepthwiseShape, Put, by_shape, row_of};
 
 /// The gradient of the input.
 pub struct InputGradient<'a> {
     /// The convolution.
-    pub shape: Depthwise,
+    pub shape: DepthwiseShape,
     /// Size of the input.
-    pub map: Map,
+    pub map: MapSize,
     /// The gradient of the output, padded.
     pub gradient: &'a [Pack],
     /// `[block][tap]`.
@@ -52,7 +52,7 @@ fn input_gradient<L: Lanes, const K: usize, const D: usize>(k: InputGradient<'_>
     for (line, out) in k.out.chunks_exact_mut(width).enumerate().take(k.map.packs * height) {
         let (block, y) = (line / height, line % height);
         let taps = k.shape.rows(y, height);
-        let row = Row {
+        let row = DepthwiseRow {
             source: k.gradient,
             first: (block * height + y + taps.start * D - reach) * wide + HALO - reach,
             step: D * wide,
@@ -92,7 +92,7 @@ fn strided_input_gradient<L: Lanes>(k: InputGradient<'_>) {
             for parity in 0..width.min(2) {
                 let Some(last_x) = last_seen(parity) else { continue };
                 let left = ((parity + reach) as isize - (last_x * d) as isize) / 2;
-                let row = Row {
+                let row = DepthwiseRow {
                     source: k.gradient,
                     first: (((block * small.height) as isize + top + below as isize) * wide as isize
                         + HALO as isize
@@ -120,11 +120,11 @@ fn strided_input_gradient<L: Lanes>(k: InputGradient<'_>) {
 }
 
 /// The gradient of the weights, added to `out`.
-pub struct WeightGradient<'a> {
+pub struct DepthwiseWeightGradient<'a> {
     /// The convolution.
-    pub shape: Depthwise,
+    pub shape: DepthwiseShape,
     /// Size of the input.
-    pub map: Map,
+    pub map: MapSize,
     /// The input, padded.
     pub source: &'a [Pack],
     /// The gradient of the output, padded.
@@ -133,7 +133,7 @@ pub struct WeightGradient<'a> {
     pub out: &'a mut [Pack],
 }
 
-impl Kernel for WeightGradient<'_> {
+impl Kernel for DepthwiseWeightGradient<'_> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes>(self) {
@@ -142,7 +142,9 @@ impl Kernel for WeightGradient<'_> {
 }
 
 #[inline(always)]
-fn weight_gradient<L: Lanes, const K: usize, const D: usize, const S: usize>(mut k: WeightGradient<'_>) {
+fn weight_gradient<L: Lanes, const K: usize, const D: usize, const S: usize>(
+    mut k: DepthwiseWeightGradient<'_>,
+) {
     for block in 0..k.map.packs {
         for ky in 0..K {
             for part in 0..L::PARTS {
@@ -187,12 +189,12 @@ fn weight_run<
 /// One row of taps of one block.
 #[inline(always)]
 fn weight_row<L: Lanes, const K: usize, const D: usize, const S: usize, const SETS: usize>(
-    k: &mut WeightGradient<'_>,
+    k: &mut DepthwiseWeightGradient<'_>,
     block: usize,
     ky: usize,
     part: usize,
 ) {
-    let (Map { height, .. }, small) = (k.map, k.map.strided(S));
+    let (MapSize { height, .. }, small) = (k.map, k.map.strided(S));
     let reach = k.shape.reach();
     let mut sums = [[L::zero(); K]; SETS];
     for y in 0..small.height {

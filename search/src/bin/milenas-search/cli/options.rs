@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use milenas_search::score::Metric;
-use milenas_search::supernet::Place;
+use milenas_search::supernet::DeviceSpec;
 
 /// How a search moves the architecture: each is short for a key of the configuration.
 #[derive(Debug, Default, Args)]
@@ -152,7 +152,7 @@ pub struct RunOptions {
     pub seed: Option<u64>,
     /// Where to compute: cpu, or cuda:N for NVIDIA GPU N in a build with the feature `cuda` (cuda:N,tf32 or cuda:N,bf16 for products in these)
     #[arg(long = "device", value_name = "NAME", default_value = "cpu")]
-    pub place: Place,
+    pub place: DeviceSpec,
 }
 
 impl RunOptions {
@@ -165,7 +165,7 @@ impl RunOptions {
             config: None,
             set: Vec::new(),
             seed: None,
-            place: Place::Cpu,
+            place: DeviceSpec::Cpu,
         }
     }
 }

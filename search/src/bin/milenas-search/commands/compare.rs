@@ -12,11 +12,11 @@ use super::{open_device, read_genotype, resolve};
 use crate::cli::RunOptions;
 use milenas_search::bench::latency;
 use milenas_search::next;
-use milenas_search::run::{Spread, Start};
+use milenas_search::run::{InitialWeights, Spread};
 
 /// An architecture, or all random ones together.
 #[derive(Debug, Serialize)]
-struct Row {
+struct ComparedRow {
     name: String,
     /// Of an image in evaluation; means for all random ones together.
     params: u64,
@@ -79,7 +79,8 @@ pub(super) fn compare(genotypes: &[String], options: &RunOptions, seeds: u64, js
             let out = options.out.join(folder(name)).join(format!("seed-{seed}"));
             let config = resolve(options, None, vec![format!("seed={seed}")])?;
             // Stopped, it goes on when the same is typed again.
-            let (what, start, genotype) = (&format!("{name}, seed {seed}"), &Start::Random, &genotype);
+            let (what, start, genotype) =
+                (&format!("{name}, seed {seed}"), &InitialWeights::Random, &genotype);
             let job = Job { what, genotype, start, out: &out, config: &config, resume: true };
             let (trained, all_read) = job.run(options, device.as_deref_mut())?;
             whole &= all_read;
@@ -90,7 +91,14 @@ pub(super) fn compare(genotypes: &[String], options: &RunOptions, seeds: u64, js
         let Cost { params, macs } = cost(&model.graph);
         let latency_ms = 1e3 * pool.install(|| latency(&model))?;
         let spread = Spread::of(&accuracies);
-        rows.push(Row { name: name.clone(), params, macs, latency_ms, test_accuracy: accuracies, spread });
+        rows.push(ComparedRow {
+            name: name.clone(),
+            params,
+            macs,
+            latency_ms,
+            test_accuracy: accuracies,
+            spread,
+        });
         write(&options.out, &rows)?;
     }
     rows.extend(random(&rows));
@@ -105,17 +113,17 @@ pub(super) fn compare(genotypes: &[String], options: &RunOptions, seeds: u64, js
     Ok(whole)
 }
 
-fn write(out: &Path, rows: &[Row]) -> Result<()> {
+fn write(out: &Path, rows: &[ComparedRow]) -> Result<()> {
     Ok(file::write(&out.join("compare.json"), serde_json::to_string_pretty(rows)?.as_bytes())?)
 }
 
 /// The random ones together, if there are two or more: what a search has to beat.
-fn random(rows: &[Row]) -> Option<Row> {
-    let all: Vec<&Row> = rows.iter().filter(|row| row.name.starts_with("random:")).collect();
+fn random(rows: &[ComparedRow]) -> Option<ComparedRow> {
+    let all: Vec<&ComparedRow> = rows.iter().filter(|row| row.name.starts_with("random:")).collect();
     let count = all.len() as u64;
-    let mean = |of: fn(&Row) -> u64| all.iter().map(|row| of(row)).sum::<u64>() / count.max(1);
+    let mean = |of: fn(&ComparedRow) -> u64| all.iter().map(|row| of(row)).sum::<u64>() / count.max(1);
     let test_accuracy: Vec<f64> = all.iter().flat_map(|row| row.test_accuracy.clone()).collect();
-    (count > 1).then(|| Row {
+    (count > 1).then(|| ComparedRow {
         name: format!("random, all {count}"),
         params: mean(|row| row.params),
         macs: mean(|row| row.macs),
@@ -125,7 +133,7 @@ fn random(rows: &[Row]) -> Option<Row> {
     })
 }
 
-fn table(rows: &[Row]) -> Result<()> {
+fn table(rows: &[ComparedRow]) -> Result<()> {
     let width = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0).max(8);
     writeln!(
         stdout(),
@@ -138,7 +146,7 @@ fn table(rows: &[Row]) -> Result<()> {
         "MACs an image",
         "ms"
     )?;
-    for Row { name, params, macs, latency_ms, spread, .. } in rows {
+    for ComparedRow { name, params, macs, latency_ms, spread, .. } in rows {
         let (mean, count) = (100.0 * spread.mean, spread.count);
         let deviation = if count > 1 { format!("{:.2}", 100.0 * spread.deviation) } else { "-".into() };
         writeln!(
@@ -189,7 +197,7 @@ mod tests {
 
     #[test]
     fn random_ones_are_summed_up() {
-        let row = |name: &str, accuracy: f64| Row {
+        let row = |name: &str, accuracy: f64| ComparedRow {
             name: name.into(),
             params: 10,
             macs: 20,

@@ -8,8 +8,8 @@ use milenas_models::images::Source;
 use milenas_models::{Model, file};
 
 use crate::cli::EvalOptions;
-use crate::progress::Progress;
-use milenas_search::run::Evaluation;
+use crate::progress::EpochProgress;
+use milenas_search::run::TestEvaluation;
 
 pub(super) fn eval(options: &EvalOptions) -> Result<bool> {
     if let Some(path) = &options.predictions {
@@ -17,8 +17,8 @@ pub(super) fn eval(options: &EvalOptions) -> Result<bool> {
         file::check_outputs(&[("--predictions", path)], &inputs)?;
     }
     let model = Model::load(&options.weights)?;
-    let found = Evaluation::run(&model, &Source::parse(&options.data)?)?;
-    let progress = Progress::new("eval");
+    let found = TestEvaluation::run(&model, &Source::parse(&options.data)?)?;
+    let progress = EpochProgress::new("eval");
     found.notes.iter().for_each(|note| progress.line(&format!("note: {note}")));
     for fault in found.images.iter().filter_map(|(_, image)| image.as_ref().err()) {
         progress.line(&format!("note: left out: {fault}"));
@@ -36,7 +36,7 @@ pub(super) fn eval(options: &EvalOptions) -> Result<bool> {
 }
 
 /// The columns of `milenas-infer classify`, so that the two can be compared line by line.
-fn predictions(found: &Evaluation, labels: &[String]) -> Result<Vec<u8>> {
+fn predictions(found: &TestEvaluation, labels: &[String]) -> Result<Vec<u8>> {
     let mut table = csv::Writer::from_writer(Vec::new());
     table.write_record(["path", "label", "index", "score", "error"])?;
     for (name, image) in &found.images {

@@ -13,8 +13,8 @@ use milenas_models::{Genotype, Rng, Space, file};
 
 use super::{read_data, read_genotype, resolve};
 use crate::cli::{RunOptions, ScoreOptions};
-use crate::progress::Progress;
-use milenas_search::data::Plan;
+use crate::progress::EpochProgress;
+use milenas_search::data::EpochOrder;
 use milenas_search::run::Data;
 use milenas_search::score::{Metric, Scorer, aggregate};
 
@@ -37,12 +37,12 @@ pub(super) fn score(options: &ScoreOptions) -> Result<bool> {
     }
     let run = RunOptions { seed: Some(options.seed), ..RunOptions::for_data(&options.data) };
     let config = resolve(&run, None, Vec::new())?;
-    let progress = Progress::new("score");
+    let progress = EpochProgress::new("score");
     let data = read_data(&Source::parse(&options.data)?, &config, &progress, Data::load)?;
     let mut indices: Vec<usize> = (0..data.train.len()).collect();
     Rng::new(options.seed, "score/batch").shuffle(&mut indices);
     indices.truncate(options.batch);
-    let batch = Plan::batch(&data.train, &indices);
+    let batch = EpochOrder::batch(&data.train, &indices);
     let network = data.network(options.channels, options.layers);
     let mut scorer = Scorer::new(network, batch, options.seed);
     let (start, mut told) = (Instant::now(), Instant::now());

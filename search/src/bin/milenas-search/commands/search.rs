@@ -11,16 +11,17 @@ use milenas_models::metrics::Scores;
 
 use super::{find_run, open_device, read_data, resolve};
 use crate::cli::{RunOptions, SearchOptions};
-use crate::progress::Progress;
+use crate::progress::EpochProgress;
 use milenas_search::config::Config;
 use milenas_search::engine::MaybeDevice;
 use milenas_search::next;
 use milenas_search::run::{
-    CONFIG, DRAWS, Data, Found, GENOTYPE, HISTORY, open_population, open_search, run_population, run_search,
+    CONFIG, DRAWS, Data, GENOTYPE, HISTORY, SearchResult, open_population, open_search, run_population,
+    run_search,
 };
 use milenas_search::score::population::{By, Judged, Strategy};
 use milenas_search::strategy::{COLLAPSE, Ended, EpochRecord};
-use milenas_search::supernet::{Place, cuda};
+use milenas_search::supernet::{DeviceSpec, cuda};
 
 /// Between lines that tell how many architectures have been scored.
 const SCORED: Duration = Duration::from_secs(5);
@@ -37,7 +38,7 @@ pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<bool> 
     let source = Source::parse(&options.data)?;
     let strategy = Strategy::named(&config.search.strategy);
     match strategy {
-        _ if options.place == Place::Cpu => {}
+        _ if options.place == DeviceSpec::Cpu => {}
         None => cuda::supports(&config.search.space()?, config.search.partial_channels)?,
         Some(strategy) if strategy.trains() => {}
         Some(_) => bail!(
@@ -47,7 +48,7 @@ pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<bool> 
         ),
     }
     let mut device = open_device(options)?;
-    let mut progress = Progress::new("search");
+    let mut progress = EpochProgress::new("search");
     if config.search.layers < 3 {
         progress.line(&format!(
             "warning: `search.layers` is {}, and {}: the normal cell is in no network and is never searched. Help: take 3 \
@@ -66,7 +67,7 @@ pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<bool> 
         let (epochs, steps) = run.done();
         progress.line(&format!("going on after {epochs} epochs and {steps} steps"));
     }
-    let lines = Progress::new("search");
+    let lines = EpochProgress::new("search");
     let (mut collapsed, mut recalls) = (false, None);
     let found = run_search(&data, run, device, &mut progress, &mut |record| {
         lines.line(&line(record));
@@ -93,7 +94,7 @@ fn judge(
     resume: bool,
 ) -> Result<()> {
     let run = open_population(&options.out, config, data, options.place, resume)?;
-    let (mut progress, lines) = (Progress::new("search"), Progress::new("search"));
+    let (mut progress, lines) = (EpochProgress::new("search"), EpochProgress::new("search"));
     if resume {
         lines.line(&format!("going on after {} judgements", run.done()));
     }
@@ -158,7 +159,7 @@ fn collapse(skips: usize, out: &Path) -> String {
     )
 }
 
-fn tell(found: &Found, options: &RunOptions) -> Result<()> {
+fn tell(found: &SearchResult, options: &RunOptions) -> Result<()> {
     let out = &options.out;
     match found.ended {
         Ended::Epochs => {}

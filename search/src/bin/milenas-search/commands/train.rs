@@ -10,26 +10,27 @@ use milenas_models::{Genotype, Primitive, Space, cost, file};
 
 use super::{find_run, open_device, read_data, read_genotype, resolve};
 use crate::cli::{RunOptions, StartOptions};
-use crate::progress::Progress;
+use crate::progress::EpochProgress;
 use milenas_search::config::Config;
 use milenas_search::engine::MaybeDevice;
 use milenas_search::next;
 use milenas_search::run::{
-    CONFIG, Data, GENOTYPE, SEEDS, Spread, Start, Supernet, Trained, WEIGHTS, open_train, run_train,
+    CONFIG, Data, GENOTYPE, InitialWeights, SEEDS, Spread, Trained, TrainedSupernet, WEIGHTS, open_train,
+    run_train,
 };
 
 pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, seeds: u64) -> Result<bool> {
     if resume {
         find_run(&options.out, if seeds == 1 { CONFIG } else { SEEDS })?;
     }
-    let supernet = start.from_supernet.as_deref().map(Supernet::load).transpose()?;
+    let supernet = start.from_supernet.as_deref().map(TrainedSupernet::load).transpose()?;
     let genotype = match (&start.genotype, &start.from_supernet) {
         (Some(name), _) => read_genotype(name, &Space::DARTS)?,
         (None, Some(run)) => read_genotype(&run.join(GENOTYPE).display().to_string(), &Space::DARTS)?,
         (None, None) => bail!("--genotype is missing"),
     };
     if let Some((kind, _)) = genotype.cells().find(|(_, cell)| is_dead(cell)) {
-        Progress::new("train").line(&format!(
+        EpochProgress::new("train").line(&format!(
             "warning: nothing comes through the {kind} cell, all its ways to the output have a `none`: the network cannot tell images \
              apart. Help: take another genotype"
         ));
@@ -50,7 +51,8 @@ pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, se
         options.set.splice(0..0, inherited);
         saved = Some(supernet.run().join(CONFIG));
     }
-    let start = supernet.map_or(Start::Random, |supernet| Start::Supernet(Box::new(supernet)));
+    let start =
+        supernet.map_or(InitialWeights::Random, |supernet| InitialWeights::Supernet(Box::new(supernet)));
     if seeds == 1 {
         let config = resolve(&options, saved.as_deref(), Vec::new())?;
         let job = Job {
@@ -121,7 +123,7 @@ pub(super) struct Job<'a> {
     /// What its lines begin with.
     pub(super) what: &'a str,
     pub(super) genotype: &'a Genotype,
-    pub(super) start: &'a Start,
+    pub(super) start: &'a InitialWeights,
     pub(super) out: &'a Path,
     pub(super) config: &'a Config,
     pub(super) resume: bool,
@@ -132,9 +134,9 @@ impl Job<'_> {
     pub(super) fn run(&self, options: &RunOptions, device: MaybeDevice<'_>) -> Result<(Trained, bool)> {
         let Job { what, genotype, start, out, config, resume } = *self;
         let source = Source::parse(&options.data)?;
-        let mut progress = Progress::new("train");
+        let mut progress = EpochProgress::new("train");
         let data = read_data(&source, config, &progress, Data::load_to_train)?;
-        if let Start::Supernet(supernet) = start {
+        if let InitialWeights::Supernet(supernet) = start {
             let (then, now) = (&supernet.images, data.train.fingerprint());
             if *then != now {
                 progress.line(&format!(
@@ -148,7 +150,7 @@ impl Job<'_> {
         if (epochs, steps) != (0, 0) {
             progress.line(&format!("{what}: going on after {epochs} epochs and {steps} steps"));
         }
-        let lines = Progress::new("train");
+        let lines = EpochProgress::new("train");
         let mut first = true;
         let trained = run_train(&data, run, device, &mut progress, &mut |inherited, r| {
             if let (true, Some(accuracy)) = (std::mem::take(&mut first), inherited) {

@@ -3,19 +3,24 @@
 use milenas_models::fused::norm::totals;
 use milenas_models::fused::parameters::per_chunk;
 use milenas_models::fused::unit::norm_gradient;
-use milenas_models::fused::{self, Gradients, Profile, Statistics, View};
+use milenas_models::fused::{self, Gradients, MapView, Profile, Statistics};
 use milenas_models::kernels::blocked::Pack;
 use milenas_models::kernels::blocked::elementwise::{Affine, Dots};
-use milenas_models::kernels::blocked::norm::{Moments, Scaling, Slope};
+use milenas_models::kernels::blocked::norm::{NormMoments, Scaling, Slope};
 use rayon::prelude::*;
 
-use super::{Cell, gather};
-use crate::supernet::fused::context::Context;
-use crate::supernet::fused::edge::Convolution;
+use super::{FusedCell, gather};
+use crate::supernet::fused::context::CellContext;
+use crate::supernet::fused::edge::EdgeConv;
 
-impl Cell {
+impl FusedCell {
     /// Makes the first two states.
-    pub(super) fn preprocess(&mut self, c: &Context<'_>, inputs: [View<'_>; 2], statistics: &mut Statistics) {
+    pub(super) fn preprocess(
+        &mut self,
+        c: &CellContext<'_>,
+        inputs: [MapView<'_>; 2],
+        statistics: &mut Statistics,
+    ) {
         let (len, second) = (self.image_len(), self.place(1).offset);
         let output = self.inputs[1].unit.output;
         let sums_len = 4 * output.packs;
@@ -45,7 +50,7 @@ impl Cell {
         for (j, convolution) in self.inputs.iter_mut().enumerate() {
             if c.training {
                 let [sum, square] = [0, 1].map(|k| totals(&self.sums, sums_len, 2 * j + k, output.packs));
-                convolution.norm.train(&Moments::of(sum, square, count), count, statistics);
+                convolution.norm.train(&NormMoments::of(sum, square, count), count, statistics);
             } else {
                 convolution.norm.evaluate(statistics);
             }
@@ -63,7 +68,7 @@ impl Cell {
 
     /// The slope of input `j`'s norm, for the gradients of this cell's states. A state holds the normalised
     /// values, not those before the norm.
-    fn slope_input(&mut self, c: &Context<'_>, j: usize, gradients: &[Pack]) {
+    fn slope_input(&mut self, c: &CellContext<'_>, j: usize, gradients: &[Pack]) {
         let (place, map) = (self.place(j), self.maps[j]);
         let (sums_len, values) = (2 * map.packs, &self.values);
         self.sums.resize(c.batch * sums_len, Pack::ZERO);
@@ -86,19 +91,19 @@ impl Cell {
     #[allow(clippy::too_many_arguments)]
     pub(in crate::supernet::fused) fn backward_input(
         &mut self,
-        c: &Context<'_>,
+        c: &CellContext<'_>,
         j: usize,
-        input: View<'_>,
+        input: MapView<'_>,
         gradients: &[Pack],
-        (out, place): (&mut [Pack], fused::Place),
+        (out, place): (&mut [Pack], fused::BufferOffset),
         add: bool,
         mut weights: Option<&mut Gradients>,
         profile: &mut Profile,
     ) {
         self.slope_input(c, j, gradients);
-        let Convolution { unit, norm } = &self.inputs[j];
-        let own = View { packs: gradients, place: self.place(j).into(), map: unit.output };
-        let values = View { packs: &self.values, ..own };
+        let EdgeConv { unit, norm } = &self.inputs[j];
+        let own = MapView { packs: gradients, place: self.place(j).into(), map: unit.output };
+        let values = MapView { packs: &self.values, ..own };
         let ids: Vec<_> = unit.ids().collect();
         profile.time("backward, preprocess", || {
             let tasks =
