@@ -3,7 +3,7 @@
 //! criterion measures both; the table of ratios comes last. `-- NAME` picks kernels by a part of their names.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
-#[path = "../tests/blocked/twins.rs"]
+#[path = "../tests/cpu/twins.rs"]
 mod twins;
 
 use std::path::{Path, PathBuf};
@@ -11,15 +11,15 @@ use std::time::Duration;
 
 use criterion::Criterion;
 use milenas_models::Rng;
-use milenas_models::kernels::blocked::depthwise::{self, DepthwiseShape};
-use milenas_models::kernels::blocked::elementwise::{
+use milenas_models::kernels::cpu::depthwise::{self, DepthwiseShape};
+use milenas_models::kernels::cpu::elementwise::{
     Affine, Dots, Gate, GateNormed, PadRectify, Relu, ScaledMap, WeightedSum,
 };
-use milenas_models::kernels::blocked::layout::transpose;
-use milenas_models::kernels::blocked::norm::Scaling;
-use milenas_models::kernels::blocked::pointwise::{self, PointwiseForward};
-use milenas_models::kernels::blocked::strip::Strip;
-use milenas_models::kernels::blocked::{Channels, LANES, Level, Pack, parity, pool};
+use milenas_models::kernels::cpu::layout::transpose;
+use milenas_models::kernels::cpu::norm::Scaling;
+use milenas_models::kernels::cpu::pointwise::{self, PointwiseForward};
+use milenas_models::kernels::cpu::strip::Strip;
+use milenas_models::kernels::cpu::{Channels, LANES, Level, Pack, parity, pool};
 use twins::Plain;
 
 /// An image in the middle of the search network.

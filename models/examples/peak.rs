@@ -6,8 +6,8 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use milenas_models::kernels::blocked::simd::{Kernel, Lanes};
-use milenas_models::kernels::blocked::{LANES, Level, Pack};
+use milenas_models::kernels::cpu::simd::{Kernel, Lanes};
+use milenas_models::kernels::cpu::{LANES, Level, Pack};
 use rayon::prelude::*;
 
 /// Multiply-adds in twelve independent registers: `rounds` times each.

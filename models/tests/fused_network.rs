@@ -10,7 +10,7 @@ use std::path::Path;
 use candle_core::{Device, Tensor, safetensors};
 use milenas_models::fused::{FusedNetwork, Precision};
 use milenas_models::graph::{Builder, Fact, Value};
-use milenas_models::kernels::blocked::Level;
+use milenas_models::kernels::cpu::Level;
 use milenas_models::op::{Add, BatchNorm, Concat, Conv2d, Flatten, GlobalAvgPool, Linear, Padding, Relu};
 use milenas_models::{Executor, Genotype, Graph, Mode, NetworkConfig, Rng, Skeleton, Weights, assemble};
 

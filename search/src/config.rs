@@ -9,7 +9,7 @@ use toml::{Table, Value};
 
 use crate::data::{Augment, Transform};
 use crate::optim::{AdamConfig, SgdConfig, cosine, exponential};
-use crate::score::population::{PopulationConfig, Strategy};
+use crate::strategy::black_box::{PopulationConfig, Strategy};
 use crate::strategy::stop::StopConfig;
 use crate::strategy::{Compat, Mixing, MixtureKind, Order};
 use crate::supernet::Alphas;

@@ -3,7 +3,7 @@
 
 use milenas_models::Rng;
 use milenas_models::Space;
-use milenas_models::kernels::blocked::Level;
+use milenas_models::kernels::cpu::Level;
 use milenas_search::supernet::fused::{FusedSupernet, ImageBatch};
 use milenas_search::supernet::{CANDIDATES, Mixture, SupernetConfig, Want};
 

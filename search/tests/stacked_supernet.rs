@@ -4,8 +4,8 @@
 
 use milenas_models::{Rng, Space};
 use milenas_search::data::Batch;
+use milenas_search::supernet::nasbench201::StackedSupernet;
 use milenas_search::supernet::reference::Reference;
-use milenas_search::supernet::stacked::StackedSupernet;
 use milenas_search::supernet::{CANDIDATES, Row, Supernet, SupernetConfig, Want};
 
 const CONFIG: SupernetConfig =

@@ -90,7 +90,7 @@ fn unsafe_code_is_where_the_architecture_says() {
         ["export", "infer", "models", "search"].map(|library| format!("{library}/src/lib.rs"))
     );
     let expected = [
-        "models/src/kernels/blocked/simd/mod.rs",
+        "models/src/kernels/cpu/simd.rs",
         "models/src/kernels/cuda/blas.rs",
         "models/src/kernels/cuda/cudnn_enabled.rs",
         "models/src/kernels/cuda/device.rs",

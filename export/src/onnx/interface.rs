@@ -7,8 +7,8 @@ use milenas_models::Error as Model;
 use prost::Message;
 use prost::bytes::Bytes;
 
+use super::boundary::{self, Ending, ImageLayout};
 use super::decode::metadata;
-use super::ends::{self, Ending, ImageLayout};
 use super::limits::{self, MAX_INTERFACE_BYTES, at_most};
 use super::schema::tensor_shape_proto::{Dimension, dimension};
 use super::schema::{DataLocation, DataType, ModelProto, TensorProto, ValueInfoProto, type_proto};
@@ -96,11 +96,11 @@ pub fn interface(model: &ModelProto, place: &str) -> Result<Interface> {
     let inputs: Vec<Port> = fed.map(port).collect();
     let output = |info: &ValueInfoProto| Output {
         port: port(info),
-        ending: ends::ending(graph, &info.name),
-        zip_map: ends::zip_map(graph, &info.name),
+        ending: boundary::ending(graph, &info.name),
+        zip_map: boundary::zip_map(graph, &info.name),
     };
     let first = inputs.first().map_or("", |port| port.name.as_str());
-    let (layout, channels) = ends::layout(graph, first);
+    let (layout, channels) = boundary::layout(graph, first);
     Ok(Interface {
         layout,
         channels,

@@ -1,9 +1,9 @@
 //! The auxiliary head of training: rows of a matrix are pixels, and every layer is a matrix product. It sees so few pixels
 //! that one thread is enough.
 
-use crate::kernels::blocked::norm::NormMoments;
-use crate::kernels::blocked::simd::{floats, floats_mut};
-use crate::kernels::blocked::{Channels, LANES, Pack};
+use crate::kernels::cpu::norm::NormMoments;
+use crate::kernels::cpu::simd::{floats, floats_mut};
+use crate::kernels::cpu::{Channels, LANES, Pack};
 use crate::kernels::matmul::{Matrix, matmul};
 
 use super::loss::cross_entropy;

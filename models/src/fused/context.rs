@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::kernels::blocked::{Level, Pack};
+use crate::kernels::cpu::{Level, Pack};
 
 use super::parameters::Parameters;
 use super::scratch::Workspace;

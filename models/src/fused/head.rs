@@ -1,7 +1,7 @@
 //! The head: mean over pixels, a linear layer, cross-entropy.
 
-use crate::kernels::blocked::simd::{floats, floats_mut};
-use crate::kernels::blocked::{Channels, LANES, Pack};
+use crate::kernels::cpu::simd::{floats, floats_mut};
+use crate::kernels::cpu::{Channels, LANES, Pack};
 
 use super::loss::cross_entropy;
 use super::parameters::{Gradients, Id, Parameters};

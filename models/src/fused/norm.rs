@@ -1,8 +1,8 @@
 //! The network's BatchNorms: current scaling, running statistics, and the coefficients of their gradients.
 
-use crate::kernels::blocked::norm::{NormMoments, Scaling, Slope, total};
-use crate::kernels::blocked::simd::{floats, floats_mut};
-use crate::kernels::blocked::{Channels, Pack};
+use crate::kernels::cpu::norm::{NormMoments, Scaling, Slope, total};
+use crate::kernels::cpu::simd::{floats, floats_mut};
+use crate::kernels::cpu::{Channels, Pack};
 
 use super::parameters::{Gradients, Id, Parameters};
 

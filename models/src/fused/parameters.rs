@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use crate::kernels::blocked::layout::transpose;
-use crate::kernels::blocked::simd::{floats, floats_mut};
-use crate::kernels::blocked::{Channels, LANES, Pack};
+use crate::kernels::cpu::layout::transpose;
+use crate::kernels::cpu::simd::{floats, floats_mut};
+use crate::kernels::cpu::{Channels, LANES, Pack};
 use rayon::prelude::*;
 
 use super::context::PassContext;
-use super::copies::Copies;
+use super::replicas::Copies;
 
 /// Where the elements of a named tensor lie in its buffer.
 #[derive(Copy, Clone, Debug)]

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::kernels::blocked::{MapSize, Pack};
+use crate::kernels::cpu::{MapSize, Pack};
 
 /// A padded map whose border is zero.
 #[derive(Default)]

@@ -2,11 +2,11 @@
 
 use core::ops::Range;
 
-use crate::kernels::blocked::elementwise::{Affine, ScaledMap, WeightedSum};
-use crate::kernels::blocked::norm::{NormMoments, Scaling, Slope, total};
-use crate::kernels::blocked::pointwise::{PointwiseForward, PointwiseWeightGradient};
-use crate::kernels::blocked::simd::{floats, floats_mut};
-use crate::kernels::blocked::{Channels, LANES, Level, MapSize, Pack};
+use crate::kernels::cpu::elementwise::{Affine, ScaledMap, WeightedSum};
+use crate::kernels::cpu::norm::{NormMoments, Scaling, Slope, total};
+use crate::kernels::cpu::pointwise::{PointwiseForward, PointwiseWeightGradient};
+use crate::kernels::cpu::simd::{floats, floats_mut};
+use crate::kernels::cpu::{Channels, LANES, Level, MapSize, Pack};
 use rayon::prelude::*;
 
 use super::context::PassContext;

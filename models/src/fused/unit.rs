@@ -5,13 +5,13 @@
 
 use core::ops::Range;
 
-use crate::kernels::blocked::depthwise::{self, DepthwiseShape};
-use crate::kernels::blocked::elementwise::{Gate, ScaledMap, WeightedSum};
-use crate::kernels::blocked::norm::Slope;
-use crate::kernels::blocked::pointwise::{PointwiseForward, PointwiseWeightGradient};
-use crate::kernels::blocked::simd::{floats, floats_mut};
-use crate::kernels::blocked::strip::{self, Strip};
-use crate::kernels::blocked::{HALO, LANES, Level, MapSize, Pack, elementwise, parity, taps};
+use crate::kernels::cpu::depthwise::{self, DepthwiseShape};
+use crate::kernels::cpu::elementwise::{Gate, ScaledMap, WeightedSum};
+use crate::kernels::cpu::norm::Slope;
+use crate::kernels::cpu::pointwise::{PointwiseForward, PointwiseWeightGradient};
+use crate::kernels::cpu::simd::{floats, floats_mut};
+use crate::kernels::cpu::strip::{self, Strip};
+use crate::kernels::cpu::{HALO, LANES, Level, MapSize, Pack, elementwise, parity, taps};
 
 use super::parameters::{Id, Parameters};
 use super::scratch::Scratch;

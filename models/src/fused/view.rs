@@ -1,6 +1,6 @@
 //! Where a map lies among all that is kept of an image.
 
-use crate::kernels::blocked::{MapSize, Pack};
+use crate::kernels::cpu::{MapSize, Pack};
 
 /// A place in a buffer of images.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use milenas_models::input::LARGEST;
 
 use super::{Config, DataConfig, SearchConfig, broken};
 use crate::optim::SgdConfig;
-use crate::score::population::{STRATEGIES, Strategy};
+use crate::strategy::black_box::{STRATEGIES, Strategy};
 use crate::strategy::{Compat, MixtureKind, Rule};
 use crate::{Error, Result};
 

@@ -11,9 +11,9 @@ mod step;
 
 use milenas_models::fused::Regularisers;
 use milenas_models::kernels::cuda::descent::Table;
-use milenas_models::kernels::cuda::ends::{self, Loss};
 use milenas_models::kernels::cuda::norm::CudaMoments;
 use milenas_models::kernels::cuda::product::row_products;
+use milenas_models::kernels::cuda::stem_head::{self, Loss};
 use milenas_models::kernels::cuda::{Device, Gemm, Words};
 use milenas_models::{Error, Result, Trainable, Weights};
 
@@ -271,7 +271,7 @@ impl CudaNetwork {
                 smoothing: extra.smoothing as f32,
                 weight: weight as f32,
             };
-            ends::cross_entropy(pass.device, &loss, head.classes, count)?;
+            stem_head::cross_entropy(pass.device, &loss, head.classes, count)?;
             head.backward(pass, logits[1])?;
         }
         for (step, kept) in plan.steps.iter().zip(&memory.kept).rev() {
@@ -333,7 +333,7 @@ impl BranchHead {
         let (x, dx, sizes) = (pass.value(self.x)?, pass.gradient(self.x)?, [self.classes, pass.batch]);
         let (weight, bias) = (pass.weight_gradient(self.weight)?, pass.weight_gradient(self.bias)?);
         row_products(pass.device, [dy, x, weight], false, 1, [self.classes, self.x.channels, pass.batch])?;
-        ends::row_sums(pass.device, dy, bias, sizes, 1.0)?;
+        stem_head::row_sums(pass.device, dy, bias, sizes, 1.0)?;
         pass.device.gemm(&Gemm {
             sizes: [self.x.channels, pass.batch, self.classes],
             a: pass.weight(self.weight)?,

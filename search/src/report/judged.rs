@@ -3,7 +3,7 @@
 use super::html::{figure, percent, table};
 use super::read::Story;
 use super::svg::{Series, lines};
-use crate::score::population::{Judged, Strategy};
+use crate::strategy::black_box::{Judged, Strategy};
 
 /// Architectures that are named.
 const NAMED: usize = 20;

@@ -12,7 +12,7 @@ use crate::run::{
     CONFIG, COST, GENOTYPE, HISTORY, Inherited, METRICS, SCORES, SOURCE, START, TABLE, TIMINGS, Timing,
     WEIGHTS, judged,
 };
-use crate::score::population::Judged;
+use crate::strategy::black_box::Judged;
 use crate::supernet::Mixture;
 use crate::{Error, Result};
 

@@ -1,7 +1,7 @@
 //! A batch on its way to the device: as it comes from the loader, then as the stem reads it.
 
 use milenas_models::Result;
-use milenas_models::kernels::cuda::ends::{self, ByteImages};
+use milenas_models::kernels::cuda::stem_head::{self, ByteImages};
 use milenas_models::kernels::cuda::{Device, Words};
 
 use crate::data::{Batch, BatchImages, Move};
@@ -30,8 +30,8 @@ impl BatchBuffers {
             labels: device.alloc(batch)?,
             bytes: ByteImages {
                 words: device.alloc(numbers.div_ceil(4))?,
-                moves: device.alloc(ends::MOVE * batch)?,
-                levels: device.alloc(ends::LEVELS * shape[0])?,
+                moves: device.alloc(stem_head::MOVE * batch)?,
+                levels: device.alloc(stem_head::LEVELS * shape[0])?,
             },
         })
     }
@@ -60,7 +60,7 @@ impl BatchBuffers {
     pub(crate) fn images(&self, device: &mut dyn Device, batch: &Batch) -> Result<Words> {
         if let BatchImages::Bytes(_) = batch.images {
             let [channels, height, width] = batch.shape;
-            ends::augment(device, &self.bytes, self.images, [batch.len(), channels, height, width])?;
+            stem_head::augment(device, &self.bytes, self.images, [batch.len(), channels, height, width])?;
         }
         Ok(self.images)
     }

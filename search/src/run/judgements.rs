@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use milenas_models::{Genotype, file};
 
-use crate::score::population::Judged;
+use crate::strategy::black_box::Judged;
 use crate::{Error, Result};
 
 /// The names of the columns.

@@ -2,10 +2,10 @@
 
 use rayon::prelude::*;
 
-use crate::kernels::blocked::elementwise::{Dots, GateNormed, ScaledMap as Addend, WeightedSum};
-use crate::kernels::blocked::norm::{Scaling, Slope};
-use crate::kernels::blocked::simd::floats;
-use crate::kernels::blocked::{Pack, pool};
+use crate::kernels::cpu::elementwise::{Dots, GateNormed, ScaledMap as Addend, WeightedSum};
+use crate::kernels::cpu::norm::{Scaling, Slope};
+use crate::kernels::cpu::simd::floats;
+use crate::kernels::cpu::{Pack, pool};
 
 use super::super::context::PassContext;
 use super::super::norm::totals;

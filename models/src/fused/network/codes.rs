@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use rayon::prelude::*;
 
 use crate::Result;
-use crate::kernels::blocked::codes::{Differing, Signs, words};
-use crate::kernels::blocked::norm::Scaling;
-use crate::kernels::blocked::{MapSize, Pack};
+use crate::kernels::cpu::codes::{Differing, Signs, words};
+use crate::kernels::cpu::norm::Scaling;
+use crate::kernels::cpu::{MapSize, Pack};
 
 use super::super::context::PassContext;
-use super::lives::MapBuffer;
+use super::liveness::MapBuffer;
 use super::{ConvSource, FusedNetwork, MapSlot, Maps, TrainStep};
 
 /// How the codes of a batch differ, over all rectifiers.

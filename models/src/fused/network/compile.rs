@@ -11,9 +11,9 @@ mod sums;
 use std::collections::HashMap;
 
 use crate::graph::{Graph, Node, Value};
-use crate::kernels::blocked::depthwise::DepthwiseShape;
-use crate::kernels::blocked::norm::Scaling;
-use crate::kernels::blocked::{Channels, MapSize};
+use crate::kernels::cpu::depthwise::DepthwiseShape;
+use crate::kernels::cpu::norm::Scaling;
+use crate::kernels::cpu::{Channels, MapSize};
 use crate::op::{Op, Padding, ParamRole, Pool2d, PoolKind};
 
 use super::super::auxiliary::Auxiliary;
@@ -22,7 +22,7 @@ use super::super::norm::{AffineNorm, Statistics};
 use super::super::parameters::Parameters;
 use super::super::stem::Stem;
 use super::super::tensors::NetworkTensors;
-use super::lives::Lives;
+use super::liveness::Lives;
 use super::{ConvSource, ConvStep, ConvTarget, MapSlot, Passing, PoolStep, SumStep, SumTerm, TrainStep};
 
 /// Why a graph has to run on the executor.

@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 
-use crate::kernels::blocked::elementwise::{Dots, PadRectify, ScaledMap as Addend, WeightedSum};
-use crate::kernels::blocked::norm::{NormMoments, Scaling};
-use crate::kernels::blocked::{LANES, Pack, pool};
+use crate::kernels::cpu::elementwise::{Dots, PadRectify, ScaledMap as Addend, WeightedSum};
+use crate::kernels::cpu::norm::{NormMoments, Scaling};
+use crate::kernels::cpu::{LANES, Pack, pool};
 
 use super::super::context::PassContext;
 use super::super::norm::totals;

@@ -5,7 +5,7 @@ use core::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::kernels::blocked::Pack;
+use crate::kernels::cpu::Pack;
 
 use super::MapSlot;
 
@@ -111,7 +111,7 @@ impl StateGradients {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::blocked::{Channels, MapSize};
+    use crate::kernels::cpu::{Channels, MapSize};
 
     fn slot(offset: usize, height: usize) -> MapSlot {
         let map = MapSize { packs: 1, height, width: 1 };

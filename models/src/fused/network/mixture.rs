@@ -1,7 +1,7 @@
 //! A supernet as one network: wires of the graph are multiplied by the weights of a mixture, whose gradient is found.
 
 use crate::graph::{Graph, Value};
-use crate::kernels::blocked::Level;
+use crate::kernels::cpu::Level;
 use crate::{Error, Result};
 
 use super::super::parameters::Gradients;

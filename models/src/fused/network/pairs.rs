@@ -1,6 +1,6 @@
 //! The gradients that a step of the backward pass reads and writes, maybe in one buffer.
 
-use crate::kernels::blocked::Pack;
+use crate::kernels::cpu::Pack;
 
 use super::super::context::PassContext;
 use super::forward::Split;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cudarc::cublas::{CudaBlas, result, sys};
 use cudarc::driver::{self, CudaStream};
 
-use super::choice::Rounding;
+use super::config::Rounding;
 use super::device::{ByColumns, Gemm};
 use super::open::failed;
 use crate::Result;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cudarc::driver::CudaStream;
 
-use super::choice::Rounding;
+use super::config::Rounding;
 use super::convolution::{Convolution, Convolve};
 use super::device::device_error;
 use crate::Result;

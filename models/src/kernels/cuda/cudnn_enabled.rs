@@ -11,7 +11,7 @@ use std::sync::Arc;
 use cudarc::cudnn::{self, ConvBackwardData, ConvBackwardFilter, ConvForward, CudnnError, sys};
 use cudarc::driver::{self, CudaStream, DevicePtr, DevicePtrMut, DeviceSlice, SyncOnDrop};
 
-use super::choice::Rounding;
+use super::config::Rounding;
 use super::convolution::{Convolution, Convolve, Way};
 use super::device::device_error;
 use super::open::{failed, require};

@@ -1,6 +1,6 @@
 //! A build without the feature `cuda`.
 
-use super::choice::GpuConfig;
+use super::config::GpuConfig;
 use super::device::{Device, device_error};
 use crate::Result;
 

@@ -11,7 +11,7 @@ use cudarc::nvrtc::{self, CompileError, CompileOptions, Ptx};
 
 use super::blas::Blas;
 use super::calls::{Call, Repeats};
-use super::choice::GpuConfig;
+use super::config::GpuConfig;
 use super::convolution::{Convolution, Convolve};
 use super::cudnn::Cudnn;
 use super::device::{Arg, Device, Gemm, LaunchGrid, Words, device_error};

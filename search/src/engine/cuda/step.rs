@@ -5,7 +5,7 @@ use milenas_models::kernels::cuda::mixture::Sources;
 use milenas_models::kernels::cuda::norm::{self, Slopes, Terms, Weight};
 use milenas_models::kernels::cuda::pool::Pool;
 use milenas_models::kernels::cuda::windows::Windows;
-use milenas_models::kernels::cuda::{Device, Words, ends, rectify, sums};
+use milenas_models::kernels::cuda::{Device, Words, relu, stem_head, sums};
 use milenas_models::op::Pool2d;
 
 use super::convolution::CudaConv;
@@ -106,11 +106,11 @@ impl CudaStep {
             }
             CudaStep::Mean { x, y } => {
                 let (from, to, sizes, part) = (pass.value(*x)?, pass.value(*y)?, planes(pass, *x), share(*x));
-                ends::row_sums(pass.device, from, to, sizes, part)
+                stem_head::row_sums(pass.device, from, to, sizes, part)
             }
             CudaStep::Rectify { x, y } => {
                 let (from, to) = (pass.value(*x)?, pass.value(*y)?);
-                rectify::forward(pass.device, from, to, y.words(pass.batch))
+                relu::forward(pass.device, from, to, y.words(pass.batch))
             }
             CudaStep::Sum { parts, y } => {
                 let to = pass.value(*y)?;
@@ -149,11 +149,11 @@ impl CudaStep {
             }
             CudaStep::Mean { x, y } => {
                 let (dx, dy, sizes) = (pass.gradient(*x)?, pass.gradient(*y)?, planes(pass, *x));
-                ends::spread(pass.device, dy, dx, sizes, share(*x), true)
+                stem_head::spread(pass.device, dy, dx, sizes, share(*x), true)
             }
             CudaStep::Rectify { x, y } => {
                 let (value, dx, dy) = (pass.value(*y)?, pass.gradient(*x)?, pass.gradient(*y)?);
-                rectify::backward(pass.device, value, [dy, dx], y.words(pass.batch), true)
+                relu::backward(pass.device, value, [dy, dx], y.words(pass.batch), true)
             }
             CudaStep::Sum { parts, y } => {
                 let dy = pass.gradient(*y)?;

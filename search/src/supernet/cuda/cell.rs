@@ -4,7 +4,7 @@ use milenas_models::Result;
 use milenas_models::kernels::cuda::mixture::Sources;
 use milenas_models::kernels::cuda::norm::{self, Terms};
 use milenas_models::kernels::cuda::product::row_products;
-use milenas_models::kernels::cuda::rectify::{self, Halve};
+use milenas_models::kernels::cuda::relu::{self, Halve};
 use milenas_models::kernels::cuda::{Device, Gemm, Words};
 
 use super::pass::{PointwiseProduct, SupernetPass};
@@ -365,6 +365,6 @@ impl CellInput {
 
     /// From the gradient of the positive part to that of the map, in its place.
     pub(super) fn rectify_gradient(&self, pass: &mut SupernetPass<'_>) -> Result<()> {
-        rectify::backward(pass.device, self.rectified, [self.gradient; 2], self.words(pass.batch), false)
+        relu::backward(pass.device, self.rectified, [self.gradient; 2], self.words(pass.batch), false)
     }
 }

@@ -7,7 +7,7 @@ use milenas_models::kernels::cuda::norm::{self, CudaMoments, Terms, Weight};
 use milenas_models::kernels::cuda::pointwise::Pointwise;
 use milenas_models::kernels::cuda::pool::Pool;
 use milenas_models::kernels::cuda::product::row_products;
-use milenas_models::kernels::cuda::rectify::Halve;
+use milenas_models::kernels::cuda::relu::Halve;
 use milenas_models::kernels::cuda::{Gemm, Words};
 
 use super::pass::{PointwiseProduct, SupernetPass};

@@ -2,14 +2,14 @@
 
 use milenas_models::Result;
 use milenas_models::kernels::cuda::descent::Table;
-use milenas_models::kernels::cuda::{Device, Words, rectify};
+use milenas_models::kernels::cuda::{Device, Words, relu};
 
 use super::cell::{CellInput, CellPlan, CudaCell};
-use super::ends::{CudaHead, CudaStem, StemPlan};
 use super::pass::{PassScratch, SupernetPass};
 use super::plan::Tables;
 use super::results::{ResultLayout, Results};
 use super::state::TERMS;
+use super::stem_head::{CudaHead, CudaStem, StemPlan};
 use super::steps::Steps;
 use crate::data::Batch;
 use crate::resident::{BatchBuffers, DeviceTensors, Packing, Resident};
@@ -269,7 +269,7 @@ impl CudaNetwork {
             let source = self.sources[i + 1];
             if i + 1 < self.cells.len() {
                 let count = source.words(pass.batch);
-                rectify::forward(pass.device, cell.output(), source.rectified, count)?;
+                relu::forward(pass.device, cell.output(), source.rectified, count)?;
             }
         }
         let last = self.cells.last().map_or(self.sources[0].rectified, CudaCell::output);

@@ -5,10 +5,10 @@ use core::ops::Range;
 use milenas_models::fused::norm::totals;
 use milenas_models::fused::parameters::per_chunk;
 use milenas_models::fused::{Gradients, Scratch};
-use milenas_models::kernels::blocked::elementwise::{Dots, Gate, ScaledMap, WeightedSum};
-use milenas_models::kernels::blocked::norm::Slope;
-use milenas_models::kernels::blocked::simd::{floats, floats_mut};
-use milenas_models::kernels::blocked::{LANES, Pack, pool};
+use milenas_models::kernels::cpu::elementwise::{Dots, Gate, ScaledMap, WeightedSum};
+use milenas_models::kernels::cpu::norm::Slope;
+use milenas_models::kernels::cpu::simd::{floats, floats_mut};
+use milenas_models::kernels::cpu::{LANES, Pack, pool};
 use rayon::prelude::*;
 
 use super::context::CellContext;

@@ -4,7 +4,7 @@ mod inputs;
 
 use milenas_models::fused::parameters::Id;
 use milenas_models::fused::{Gradients, Im2col, MapView, Norm, Parameters, Profile, Statistics, Unit};
-use milenas_models::kernels::blocked::{Channels, MapSize, Pack};
+use milenas_models::kernels::cpu::{Channels, MapSize, Pack};
 
 use super::context::CellContext;
 use super::edge::{EdgeConv, FusedEdge, halves_of};

@@ -8,10 +8,10 @@
 use milenas_models::fused::parameters::Id;
 use milenas_models::fused::unit::norm_gradient;
 use milenas_models::fused::{Im2col, Norm, Parameters, Scratch, Statistics, Unit};
-use milenas_models::kernels::blocked::depthwise::DepthwiseShape;
-use milenas_models::kernels::blocked::elementwise::{GateNormed, PadRectify};
-use milenas_models::kernels::blocked::simd::{floats, floats_mut};
-use milenas_models::kernels::blocked::{Channels, LANES, Level, MapSize, Pack};
+use milenas_models::kernels::cpu::depthwise::DepthwiseShape;
+use milenas_models::kernels::cpu::elementwise::{GateNormed, PadRectify};
+use milenas_models::kernels::cpu::simd::{floats, floats_mut};
+use milenas_models::kernels::cpu::{Channels, LANES, Level, MapSize, Pack};
 
 use crate::supernet::CANDIDATES;
 

@@ -5,7 +5,7 @@ use milenas_models::fused::stem::Stem;
 use milenas_models::fused::{
     self, AffineNorm, BufferOffset, MapView, NetworkTensors, Norm, Parameters, Profile, Statistics, Workspace,
 };
-use milenas_models::kernels::blocked::{Channels, Level, Pack};
+use milenas_models::kernels::cpu::{Channels, Level, Pack};
 use milenas_models::{Error, Result};
 
 use super::cell::FusedCell;

@@ -6,8 +6,8 @@
 
 use milenas_models::fused::Copies;
 use milenas_models::fused::norm::totals;
-use milenas_models::kernels::blocked::elementwise::{Dots, ScaledMap, WeightedSum};
-use milenas_models::kernels::blocked::{LANES, MapSize, Pack};
+use milenas_models::kernels::cpu::elementwise::{Dots, ScaledMap, WeightedSum};
+use milenas_models::kernels::cpu::{LANES, MapSize, Pack};
 use rayon::prelude::*;
 
 use super::context::CellContext;

@@ -9,9 +9,9 @@ use core::ops::Range;
 use milenas_models::fused::norm::totals;
 use milenas_models::fused::parameters::Id;
 use milenas_models::fused::{self, Copies, Scratch, Statistics};
-use milenas_models::kernels::blocked::elementwise::{PadRectify, ScaledMap, WeightedSum};
-use milenas_models::kernels::blocked::norm::{NormMoments, Scaling};
-use milenas_models::kernels::blocked::{MapSize, Pack, pool};
+use milenas_models::kernels::cpu::elementwise::{PadRectify, ScaledMap, WeightedSum};
+use milenas_models::kernels::cpu::norm::{NormMoments, Scaling};
+use milenas_models::kernels::cpu::{MapSize, Pack, pool};
 use rayon::prelude::*;
 
 use super::context::CellContext;

@@ -1,7 +1,7 @@
 //! The auxiliary head, known by its form.
 
 use crate::graph::{Graph, Node, Value};
-use crate::kernels::blocked::Channels;
+use crate::kernels::cpu::Channels;
 use crate::op::{Op, Padding, ParamRole, PoolKind};
 
 use super::super::super::auxiliary::{Auxiliary, AuxiliaryClassifier, AuxiliaryLayer, SIDE};

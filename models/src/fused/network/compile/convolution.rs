@@ -1,8 +1,8 @@
 //! Convolutions, with the rectifier before them, the depthwise convolution that feeds them, and the norm behind them.
 
 use crate::graph::{Node, Value};
-use crate::kernels::blocked::Channels;
-use crate::kernels::blocked::depthwise::DepthwiseShape;
+use crate::kernels::cpu::Channels;
+use crate::kernels::cpu::depthwise::DepthwiseShape;
 use crate::op::{BatchNorm, Conv2d, Op, Padding, ParamRole, Range, Slice};
 
 use super::super::super::norm::{AffineNorm, Norm};

@@ -1,7 +1,7 @@
 //! Sums of maps, and the buffers that they are written to.
 
 use crate::graph::{Node, Value};
-use crate::kernels::blocked::{Channels, LANES, MapSize};
+use crate::kernels::cpu::{Channels, LANES, MapSize};
 
 use super::super::{MapSlot, SumStep, SumTerm, TrainStep};
 use super::{Compiled, CompiledWire, Compiler};

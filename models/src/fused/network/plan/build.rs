@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::kernels::blocked::bf16::{pair_weight, round};
-use crate::kernels::blocked::norm::Scaling;
-use crate::kernels::blocked::{Channels, LANES, MapSize, Pack};
+use crate::kernels::cpu::bf16::{pair_weight, round};
+use crate::kernels::cpu::norm::Scaling;
+use crate::kernels::cpu::{Channels, LANES, MapSize, Pack};
 
 use super::super::super::parameters::Id as Weight;
 use super::super::super::unit::Im2col;
 use super::super::{self as network, ConvSource, FusedNetwork, MapSlot};
-use super::rooms::{EvalBuffer, Id};
+use super::buffers::{EvalBuffer, Id};
 use super::wanted::ReadSlots;
 use super::{
     ConvLayer, EvalPlan, EvalPool, EvalStep, EvalSum, EvalTerm, FactorBuffer, FactorStorage, Precision,

@@ -3,12 +3,12 @@
 use core::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use crate::kernels::blocked::bf16::Round;
-use crate::kernels::blocked::elementwise::{PadRectify, Relu, ScaledMap as Addend, WeightedSum};
-use crate::kernels::blocked::layer;
-use crate::kernels::blocked::strip::{self, Strip};
-use crate::kernels::blocked::tile::Operands;
-use crate::kernels::blocked::{LANES, MapSize, Pack, pool};
+use crate::kernels::cpu::bf16::Round;
+use crate::kernels::cpu::elementwise::{PadRectify, Relu, ScaledMap as Addend, WeightedSum};
+use crate::kernels::cpu::layer;
+use crate::kernels::cpu::strip::{self, Strip};
+use crate::kernels::cpu::tile::Operands;
+use crate::kernels::cpu::{LANES, MapSize, Pack, pool};
 
 use super::super::super::head::Head;
 use super::super::super::unit::InputBlocks;

@@ -19,7 +19,7 @@ use milenas_search::run::{
     CONFIG, DRAWS, Data, GENOTYPE, HISTORY, SearchResult, open_population, open_search, run_population,
     run_search,
 };
-use milenas_search::score::population::{By, Judged, Strategy};
+use milenas_search::strategy::black_box::{By, Judged, Strategy};
 use milenas_search::strategy::{COLLAPSE, Ended, EpochRecord};
 use milenas_search::supernet::{DeviceSpec, cuda};
 

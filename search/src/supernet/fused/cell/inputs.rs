@@ -4,9 +4,9 @@ use milenas_models::fused::norm::totals;
 use milenas_models::fused::parameters::per_chunk;
 use milenas_models::fused::unit::norm_gradient;
 use milenas_models::fused::{self, Gradients, MapView, Profile, Statistics};
-use milenas_models::kernels::blocked::Pack;
-use milenas_models::kernels::blocked::elementwise::{Affine, Dots};
-use milenas_models::kernels::blocked::norm::{NormMoments, Scaling, Slope};
+use milenas_models::kernels::cpu::Pack;
+use milenas_models::kernels::cpu::elementwise::{Affine, Dots};
+use milenas_models::kernels::cpu::norm::{NormMoments, Scaling, Slope};
 use rayon::prelude::*;
 
 use super::{FusedCell, gather};

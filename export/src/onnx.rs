@@ -1,0 +1,114 @@
+//! ONNX files, written and read.
+//!
+//! | operation | ONNX | what is particular |
+//! | --- | --- | --- |
+//! | `Input` | graph input | dimension 0 is `batch`; images carry the denotations of the standard; of bytes with `Cast` and `Transpose` |
+//! | `Conv2d` | `Conv` | every attribute written; read also with `auto_pad` |
+//! | `BatchNorm` | `BatchNormalization` | with weight and bias, running statistics, one output |
+//! | `Pool2d` | `MaxPool`, `AveragePool` | read also with `auto_pad` and, where padding can say the same, `ceil_mode` |
+//! | `GlobalAvgPool` | `GlobalAveragePool` | read also as `ReduceMean` over rows and columns |
+//! | `Linear` | `Gemm` with `transB` | read with any `alpha`, `beta` and `transB`, and as `MatMul` |
+//! | `Relu`, `Softmax`, `Concat` | the same | |
+//! | `Add` | `Add` | read also as `Sum` |
+//! | `Slice` | `Slice` | bounds are int64 initialisers |
+//! | `Flatten` | `Flatten` | read also as a `Reshape` that does the same |
+//! | `Identity` | `Identity` | read also as `Dropout` in inference |
+//! | `FakeQuantize` | `QuantizeLinear`, `DequantizeLinear` | one scale and one zero point; integers are uint8, read also as int8 |
+//! | `Zero` of stride 1 | `Clip(x, 0, 0)` | the one exact form for every batch size |
+//!
+//! What is encoded is read back equal: graph, names, weights and metadata.
+
+mod attributes;
+mod boundary;
+mod decode;
+mod encode;
+mod interface;
+mod limits;
+mod operators;
+pub mod schema;
+mod tensors;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use milenas_models::{Graph, Weights, file};
+
+pub use boundary::{Ending, ImageLayout};
+pub use decode::{decode, decode_proto};
+pub use encode::{encode, encode_as};
+pub use interface::{Interface, Output, Port, interface, only_output, proto};
+pub use limits::{MAX_FILE_BYTES, MAX_INTERFACE_BYTES, MAX_LIVE_NUMBERS, MAX_WORK};
+
+use crate::Result;
+
+/// The operator set that is written: what ONNX Runtime 1.15 and every later reader accept.
+pub const OPSET: i64 = 17;
+/// The operator sets that can be written.
+pub const OPSETS: std::ops::RangeInclusive<i64> = 13..=22;
+/// The newest operator set that is read.
+pub const NEWEST_OPSET: i64 = 24;
+
+/// In which words a network is written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OnnxFormat {
+    /// One of [`OPSETS`].
+    pub opset: i64,
+    /// Weights of two and more dimensions are stored rounded to float16, with a `Cast` to float32 in the graph.
+    pub half: bool,
+    /// The input of the file is uint8 `[N, H, W, C]`; that of the graph holds the same values as floats
+    /// `[N, C, H, W]`.
+    pub bytes: bool,
+    /// Parameters stored as integers, by name, with a `DequantizeLinear` in the graph.
+    pub integers: BTreeMap<String, Integers>,
+}
+
+/// How a parameter becomes integers: each is the number over the scale of its place on the first dimension.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Integers {
+    /// Of eight bits; scales by place.
+    Int8(Vec<f32>),
+    /// Of 32 bits; scales by place.
+    Int32(Vec<f32>),
+}
+
+impl Default for OnnxFormat {
+    fn default() -> Self {
+        OnnxFormat { opset: OPSET, half: false, bytes: false, integers: BTreeMap::new() }
+    }
+}
+
+impl OnnxFormat {
+    /// The smallest version of the file format that has the operator set: onnx's table of released versions.
+    pub fn ir_version(&self) -> i64 {
+        match self.opset {
+            ..=14 => 7,
+            15..=18 => 8,
+            19..=20 => 9,
+            _ => 10,
+        }
+    }
+}
+
+/// What a file holds.
+#[derive(Clone, Debug)]
+pub struct Decoded {
+    /// The network.
+    pub graph: Graph,
+    /// Its numbers.
+    pub weights: Weights,
+    /// The text that travels with it.
+    pub metadata: BTreeMap<String, String>,
+    /// Whether the file takes uint8 `[N, H, W, C]`: [`Format::bytes`].
+    pub bytes: bool,
+}
+
+/// Reads and decodes a file.
+///
+/// # Errors
+/// Those of [`decode`], and a file that cannot be read or is too large.
+pub fn read(path: &Path) -> Result<Decoded> {
+    let place = path.display().to_string();
+    decode_proto(&proto(file::read(path, MAX_FILE_BYTES)?.into(), &place)?, &place)
+}

@@ -1,0 +1,86 @@
+//! Where the maps of an image lie: a map's room goes to the next of its size once the last reader is done.
+
+use std::collections::HashMap;
+
+use crate::kernels::cpu::MapSize;
+
+use super::{EvalPlan, EvalStep, SumStart};
+
+/// Of a room.
+pub(super) type Id = usize;
+
+/// Room for a map.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct EvalBuffer {
+    pub(super) map: MapSize,
+    /// With a border, which stays zero.
+    pub(super) padded: bool,
+}
+
+impl EvalBuffer {
+    pub(super) fn len(self) -> usize {
+        if self.padded { self.map.padded_len() } else { self.map.len() }
+    }
+}
+
+impl EvalStep {
+    /// Every room it names.
+    fn ids(&mut self) -> Vec<&mut Id> {
+        match self {
+            EvalStep::Layer(layer) => {
+                let start = match &mut layer.start {
+                    SumStart::Map(id) => Some(id),
+                    SumStart::Zero | SumStart::Plain => None,
+                };
+                layer
+                    .source
+                    .iter_mut()
+                    .chain(layer.ready.as_mut().map(|ready| &mut ready.room))
+                    .chain(start)
+                    .chain(&mut layer.plain)
+                    .chain(&mut layer.padded)
+                    .chain(layer.factors.as_mut().map(|factors| &mut factors.room))
+                    .collect()
+            }
+            EvalStep::Pool(pool) => vec![&mut pool.source, &mut pool.out],
+            EvalStep::Sum(sum) => {
+                sum.terms.iter_mut().flat_map(|term| &mut term.parts).chain([&mut sum.out]).collect()
+            }
+            EvalStep::Pad { source, out } => vec![source, out],
+            EvalStep::Rectify { source, out } => vec![source, &mut out.room],
+        }
+    }
+}
+
+impl EvalPlan {
+    /// From a room for each map to as few as do.
+    pub(super) fn share_rooms(&mut self) {
+        let mut ends = vec![0; self.rooms.len()];
+        for (at, step) in self.steps.iter_mut().enumerate() {
+            step.ids().into_iter().for_each(|id| ends[*id] = at);
+        }
+        self.last.iter().for_each(|&id| ends[id] = usize::MAX);
+        let mut shared: Vec<EvalBuffer> = Vec::new();
+        let mut free: HashMap<EvalBuffer, Vec<Id>> = HashMap::new();
+        let mut places: Vec<Option<Id>> = vec![None; self.rooms.len()];
+        for (at, step) in self.steps.iter_mut().enumerate() {
+            let mut done = Vec::new();
+            for id in step.ids() {
+                let (map, room) = (*id, self.rooms[*id]);
+                let place = *places[map].get_or_insert_with(|| {
+                    free.entry(room).or_default().pop().unwrap_or_else(|| {
+                        shared.push(room);
+                        shared.len() - 1
+                    })
+                });
+                *id = place;
+                if ends[map] == at && !done.contains(&place) {
+                    done.push(place);
+                }
+            }
+            done.into_iter().for_each(|place| free.entry(shared[place]).or_default().push(place));
+        }
+        self.last.iter_mut().for_each(|id| *id = places[*id].unwrap_or_default());
+        self.rooms = shared;
+    }
+}

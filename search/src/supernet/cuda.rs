@@ -1,0 +1,190 @@
+//! The supernet of the DARTS space on a [`Device`]: [`reference`](super::reference)'s definition out of the kernels of
+//! `milenas_models::kernels::cuda`.
+//!
+//! The weights stay on the device, and so do their gradients and velocities. A step of first order uploads the batches, as bytes, asks for
+//! everything, and waits once, to read losses, moments and logits; passes of other steps do so one by one.
+//! Maps are `[channel][image][row][column]`, so that every pointwise convolution is a product of matrices.
+
+mod cell;
+mod edges;
+mod network;
+mod pass;
+mod plan;
+mod results;
+mod state;
+mod stem_head;
+mod steps;
+
+use milenas_models::genotype::Wiring;
+use milenas_models::kernels::cuda::Device;
+use milenas_models::{Primitive, Space, Weights};
+
+use self::network::CudaNetwork;
+use super::first_order::{FirstOrder, Moving, StepLosses};
+use super::{PassResult, Row, Supernet, SupernetConfig, UpdateFn, Want, descend_on_host, for_cells};
+use crate::data::{Batch, BatchImages};
+use crate::optim::{Sgd, SgdConfig};
+use crate::{Error, Result};
+
+/// Smallest side of an image.
+const SMALLEST: usize = 4;
+
+/// Whether there are kernels for a search's space, with states in so many parts.
+///
+/// # Errors
+/// There are none.
+pub fn supports(space: &Space, partial: usize) -> Result<()> {
+    let (key, found) = if space.wiring != Wiring::TwoEdges || space.primitives != Primitive::DARTS {
+        ("search.space", space.name.to_string())
+    } else if partial != 1 {
+        ("search.partial_channels", partial.to_string())
+    } else {
+        return Ok(());
+    };
+    Err(Error::Config {
+        place: key.into(),
+        problem: format!(
+            "{found} cannot be searched on a GPU, which knows the space darts with whole states. Help: leave --device out"
+        ),
+    })
+}
+
+/// A supernet on a device.
+pub struct CudaSupernet {
+    network: CudaNetwork,
+    device: Box<dyn Device>,
+}
+
+impl CudaSupernet {
+    /// A network whose weights are all zero.
+    ///
+    /// # Errors
+    /// A space or partial channels that have no kernels.
+    pub fn new(config: SupernetConfig, device: Box<dyn Device>) -> Result<CudaSupernet> {
+        supports(&config.space, config.partial)?;
+        Ok(CudaSupernet { network: CudaNetwork::new(config), device })
+    }
+
+    fn read_gradients(&mut self) -> Result<()> {
+        let CudaNetwork { resident, tensors, .. } = &mut self.network;
+        Ok(resident.read_gradients(&mut *self.device, tensors)?)
+    }
+
+    fn read_weights(&mut self) -> Result<()> {
+        let CudaNetwork { resident, tensors, .. } = &mut self.network;
+        Ok(resident.read_weights(&mut *self.device, tensors)?)
+    }
+
+    /// Whether all sizes fit.
+    fn check(&self, batch: &Batch, mixture: &[&[Row]]) -> milenas_models::Result<()> {
+        let config = self.config();
+        let wrong = |what: &str, found: String, expected: String| {
+            Err(milenas_models::Error::Value { what: what.into(), found, expected })
+        };
+        let [channels, height, width] = batch.shape;
+        if height < SMALLEST || width < SMALLEST {
+            return wrong(
+                "image size",
+                format!("{height}x{width}"),
+                format!("at least {SMALLEST}x{SMALLEST}"),
+            );
+        }
+        let pixels = batch.len() * config.in_channels * height * width;
+        let (found, wanted) = match &batch.images {
+            BatchImages::Numbers(numbers) => (numbers.len(), pixels),
+            BatchImages::Bytes(bytes) => (4 * bytes.words().len(), pixels.next_multiple_of(4)),
+        };
+        if batch.is_empty() || channels != config.in_channels || found != wanted {
+            let expected = format!("{wanted} of {} images, one or more", batch.len());
+            return wrong("number of pixel values", found.to_string(), expected);
+        }
+        if let Some(label) = batch.labels.iter().find(|&&label| label as usize >= config.classes) {
+            return wrong("a label", label.to_string(), format!("less than the {} classes", config.classes));
+        }
+        let edges = config.edges()[0];
+        if mixture.len() != config.layers || mixture.iter().any(|rows| rows.len() != edges) {
+            let found = format!("{:?}", mixture.iter().map(|rows| rows.len()).collect::<Vec<_>>());
+            let expected = format!("{edges} of each of {} cells", config.layers);
+            return wrong("number of rows of the mixture", found, expected);
+        }
+        Ok(())
+    }
+}
+
+impl Supernet for CudaSupernet {
+    fn config(&self) -> &SupernetConfig {
+        self.network.config()
+    }
+
+    fn takes_bytes(&self) -> bool {
+        true
+    }
+
+    fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: Want) -> Result<PassResult> {
+        self.check(batch, mixture)?;
+        Ok(self.network.evaluate(&mut *self.device, batch, mixture, want)?)
+    }
+
+    fn predict_cells(&mut self, batch: &Batch, mixture: &[&[Row]]) -> Result<Vec<f32>> {
+        self.check(batch, mixture)?;
+        Ok(self.network.predict(&mut *self.device, batch, mixture)?)
+    }
+
+    fn gradient_norm(&mut self) -> Result<f64> {
+        self.read_gradients()?;
+        Ok(self.network.tensors.squared_gradient_norm().sqrt())
+    }
+
+    fn gradient(&mut self, name: &str) -> Result<Vec<f32>> {
+        self.read_gradients()?;
+        Ok(self.network.tensors.gradient(name)?)
+    }
+
+    fn update(&mut self, step: &mut UpdateFn) -> Result<()> {
+        self.read_gradients()?;
+        self.read_weights()?;
+        self.network.tensors.for_each(step);
+        self.network.resident.moved();
+        Ok(())
+    }
+
+    fn descend(&mut self, sgd: &mut Sgd, config: &SgdConfig, rate: f64) -> Result<f64> {
+        let CudaNetwork { resident, tensors, .. } = &mut self.network;
+        if let Some(norm) = resident.descend(&mut *self.device, tensors, sgd, config, rate)? {
+            return Ok(norm);
+        }
+        self.settle(sgd)?;
+        let norm = descend_on_host(self, sgd, config, rate)?;
+        self.network.resident.replaced();
+        Ok(norm)
+    }
+
+    fn first_order(&mut self, moving: Moving<'_>, how: &FirstOrder<'_>) -> Result<Option<StepLosses>> {
+        let mixture = moving.alphas.mixture();
+        // A candidate of weight 0 has no gradient and does not decay, which a step of all of them does not know.
+        let without = mixture.iter().flatten().flatten().any(|weight| *weight == 0.0);
+        let [train, valid] = how.batches.map(|batch| batch.shape);
+        if moving.alphas.edges.is_some() || without || train != valid {
+            return Ok(None);
+        }
+        let cells = for_cells(self.config(), &mixture);
+        how.batches.iter().try_for_each(|batch| self.check(batch, &cells))?;
+        Ok(Some(self.network.first_order(&mut *self.device, moving, how)?))
+    }
+
+    fn settle(&mut self, sgd: &mut Sgd) -> Result<()> {
+        let CudaNetwork { resident, tensors, .. } = &mut self.network;
+        Ok(resident.settle(&mut *self.device, tensors, sgd)?)
+    }
+
+    fn weights(&mut self) -> Result<Weights> {
+        self.read_weights()?;
+        Ok(self.network.tensors.named()?)
+    }
+
+    fn load(&mut self, weights: &Weights) -> Result<()> {
+        self.network.tensors.load(weights)?;
+        self.network.resident.replaced();
+        Ok(())
+    }
+}
