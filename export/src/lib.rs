@@ -5,9 +5,9 @@
 #![deny(unsafe_code)]
 
 pub mod calibration;
-mod dress;
 mod error;
 pub mod int8;
+mod io_form;
 pub mod onnx;
 pub mod passes;
 pub mod sidecars;
@@ -23,8 +23,8 @@ use std::path::Path;
 use candle_core::{DType, Tensor};
 use milenas_models::{Cost, Graph, Weights, cost, file};
 
-pub use dress::{IoForm, undress};
 pub use error::{Error, Result};
+pub use io_form::{IoForm, unwrap_io};
 use passes::{AppliedPatch, Pass};
 pub use target::{LOWER, SIMPLIFY, Target};
 use verify::{Comparison, NetworkRef, Tolerance};
@@ -121,7 +121,7 @@ pub fn export_file(
     log: &mut dyn FnMut(&AppliedPatch),
 ) -> Result<ExportReport> {
     let mut passes = BTreeMap::new();
-    let (source, numbers) = options.dress.around(network)?;
+    let (source, numbers) = options.dress.wrap(network)?;
     let network = NetworkRef { graph: &source, weights: &numbers };
     let (graph, weights) = compile(network, options, &mut |step| {
         *passes.entry(step.pass).or_default() += 1;

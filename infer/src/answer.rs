@@ -73,7 +73,7 @@ pub struct AnswerOptions {
 
 /// What is told of one image.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Told {
+pub struct Predictions {
     /// Index and score, best first.
     pub predictions: Vec<(usize, f64)>,
     /// Of every class in the order of the labels, when asked for.
@@ -87,7 +87,7 @@ impl AnswerOptions {
     ///
     /// # Errors
     /// Outputs that are no numbers, or not as many as there are labels.
-    pub fn tell(&self, answer: &Answer) -> Result<Told, String> {
+    pub fn select(&self, answer: &Answer) -> Result<Predictions, String> {
         let outputs = &answer.outputs;
         if outputs.len() != self.labels.len() {
             return Err(format!(
@@ -103,7 +103,7 @@ impl AnswerOptions {
         let mut best: Vec<usize> = (0..outputs.len()).collect();
         best.sort_by(|&a, &b| outputs[b].partial_cmp(&outputs[a]).unwrap_or(Ordering::Equal).then(a.cmp(&b)));
         let enough = |&(_, score): &(usize, f64)| self.threshold.is_none_or(|t| score >= f64::from(t));
-        Ok(Told {
+        Ok(Predictions {
             predictions: best.into_iter().take(self.top_k).map(|i| (i, scores[i])).filter(enough).collect(),
             scores: if self.all_scores { scores } else { Vec::new() },
             features: answer.features.clone().unwrap_or_default(),
@@ -147,18 +147,19 @@ mod tests {
 
     #[test]
     fn the_best_come_first_and_ties_go_to_the_lower_index() {
-        let told = view(Score::Logit, OutputMeaning::Logits).tell(&answer([1.0, 2.5, 2.5])).unwrap();
+        let told = view(Score::Logit, OutputMeaning::Logits).select(&answer([1.0, 2.5, 2.5])).unwrap();
         assert_eq!(told.predictions, [(1, 2.5), (2, 2.5)]);
         assert_eq!(told.scores, [1.0, 2.5, 2.5]);
     }
 
     #[test]
     fn probabilities_are_made_once() {
-        let told =
-            view(Score::Probability, OutputMeaning::Logits).tell(&answer([0.0, 0.0, f32::ln(2.0)])).unwrap();
+        let told = view(Score::Probability, OutputMeaning::Logits)
+            .select(&answer([0.0, 0.0, f32::ln(2.0)]))
+            .unwrap();
         assert_eq!(told.predictions, [(2, 0.5), (0, 0.25)]);
         let told =
-            view(Score::Probability, OutputMeaning::Probabilities).tell(&answer([0.2, 0.7, 0.1])).unwrap();
+            view(Score::Probability, OutputMeaning::Probabilities).select(&answer([0.2, 0.7, 0.1])).unwrap();
         assert_eq!(told.predictions, [(1, 0.7), (0, 0.2)]);
     }
 
@@ -166,8 +167,8 @@ mod tests {
     fn a_threshold_leaves_out_and_no_number_is_an_error() {
         let view =
             AnswerOptions { threshold: Some(0.5), ..view(Score::Probability, OutputMeaning::Probabilities) };
-        assert_eq!(view.tell(&answer([0.1, 0.3, 0.6])).unwrap().predictions, [(2, 0.6)]);
-        assert!(view.tell(&answer([0.4, 0.3, 0.3])).unwrap().predictions.is_empty());
-        assert!(view.tell(&answer([f32::NAN, 0.0, 0.0])).unwrap_err().contains("no number"));
+        assert_eq!(view.select(&answer([0.1, 0.3, 0.6])).unwrap().predictions, [(2, 0.6)]);
+        assert!(view.select(&answer([0.4, 0.3, 0.3])).unwrap().predictions.is_empty());
+        assert!(view.select(&answer([f32::NAN, 0.0, 0.0])).unwrap_err().contains("no number"));
     }
 }

@@ -24,7 +24,7 @@ pub fn select(
     classes: Option<usize>,
     place: &str,
 ) -> Result<(usize, Option<String>)> {
-    let described = |output: &Output| format!("`{}` {}", output.port.name, told(output));
+    let described = |output: &Output| format!("`{}` {}", output.port.name, describe(output));
     let all = || some_of(&outputs.iter().map(described).collect::<Vec<_>>());
     let refused = |problem: String| Error::Model { place: place.into(), problem };
     if let Some(name) = asked {
@@ -79,7 +79,7 @@ pub fn select(
 }
 
 /// The type of an output, with a `ZipMap`'s names.
-fn told(output: &Output) -> String {
+fn describe(output: &Output) -> String {
     match &output.zip_map {
         Some(names) => format!("scores by name of {} classes", names.len()),
         None => output.port.to_string(),

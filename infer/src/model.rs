@@ -301,7 +301,7 @@ fn native(
     let decoded = onnx::decode_proto(proto, place);
     let decoded = decoded.map_err(|error| if own { error.into() } else { undecoded(&error, place) })?;
     let onnx::Decoded { mut graph, mut weights, bytes, .. } = decoded;
-    milenas_export::undress(&mut graph, &mut weights, bytes.then_some(input))?;
+    milenas_export::unwrap_io(&mut graph, &mut weights, bytes.then_some(input))?;
     Native::new(graph, weights, options.features, options.runtime.precision, place)
 }
 

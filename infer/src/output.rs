@@ -10,7 +10,7 @@ mod text;
 
 use std::io::Write;
 
-use crate::answer::{AnswerOptions, Told};
+use crate::answer::{AnswerOptions, Predictions};
 use crate::{Error, Result};
 
 /// How rows are written.
@@ -47,7 +47,7 @@ impl RowFormat {
 /// Takes rows.
 pub trait Sink {
     /// What is told of `path`, or why there is nothing to tell.
-    fn write(&mut self, path: &str, told: std::result::Result<&Told, &str>) -> Result<()>;
+    fn write(&mut self, path: &str, told: std::result::Result<&Predictions, &str>) -> Result<()>;
 
     /// Puts what was written out of the program's hands.
     fn flush(&mut self) -> Result<()>;

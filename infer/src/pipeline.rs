@@ -65,13 +65,13 @@ pub struct Classified<T> {
 }
 
 /// What can be read as a picture.
-pub trait Picture: Send {
+pub trait ReadImage: Send {
     /// Reads and decodes it, and adds the time that each took to `times`.
-    fn picture(&self, plan: &PipelineConfig, times: &Times) -> std::result::Result<Image, String>;
+    fn read(&self, plan: &PipelineConfig, times: &Times) -> std::result::Result<Image, String>;
 }
 
-impl Picture for Item {
-    fn picture(&self, plan: &PipelineConfig, times: &Times) -> std::result::Result<Image, String> {
+impl ReadImage for Item {
+    fn read(&self, plan: &PipelineConfig, times: &Times) -> std::result::Result<Image, String> {
         match self {
             Item::Unusable { reason, .. } => Err(reason.clone()),
             Item::Image(from) => {
@@ -82,8 +82,8 @@ impl Picture for Item {
     }
 }
 
-impl Picture for Sample {
-    fn picture(&self, plan: &PipelineConfig, times: &Times) -> std::result::Result<Image, String> {
+impl ReadImage for Sample {
+    fn read(&self, plan: &PipelineConfig, times: &Times) -> std::result::Result<Image, String> {
         times.decode.time(1, || self.image(&plan.limits)).map_err(|e| plan.explain(&e))
     }
 }
@@ -95,7 +95,7 @@ type Made<T> = (usize, T, std::result::Result<Vec<f32>, String>);
 ///
 /// # Errors
 /// The first of the runtime, or of `keep`; the senders of `items` then find it closed.
-pub fn run<T: Picture>(
+pub fn run<T: ReadImage>(
     model: &Classifier,
     plan: &PipelineConfig,
     times: &Times,
@@ -123,7 +123,7 @@ pub fn run<T: Picture>(
 }
 
 /// Takes items until there are no more, or the window closes.
-fn work<T: Picture>(
+fn work<T: ReadImage>(
     feed: &Mutex<(Receiver<T>, usize)>,
     window: &InFlightWindow,
     contract: &InputContract,
@@ -150,7 +150,7 @@ fn work<T: Picture>(
             (feed.1 - 1, item)
         };
         let prepared = catch_unwind(AssertUnwindSafe(|| {
-            let image = item.picture(plan, times)?;
+            let image = item.read(plan, times)?;
             times.prepare.time(1, || prepared(&image, contract)).map_err(|e| e.to_string())
         }));
         let prepared = prepared.unwrap_or_else(|_| Err("the program panicked on this image: a bug".into()));

@@ -178,7 +178,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::answer::{OutputMeaning, Score, Told};
+    use crate::answer::{OutputMeaning, Predictions, Score};
 
     fn view() -> AnswerOptions {
         AnswerOptions {
@@ -203,7 +203,7 @@ mod tests {
     ) {
         let mut sink = output::open(format, to, view, fresh).unwrap();
         for path in paths {
-            let told = Told { predictions: vec![(path.len() % 2, 0.5)], ..Told::default() };
+            let told = Predictions { predictions: vec![(path.len() % 2, 0.5)], ..Predictions::default() };
             let row = if *path == "1.png" { Err("it is\nbroken") } else { Ok(&told) };
             sink.write(path, row).unwrap();
         }

@@ -13,7 +13,7 @@ use criterion::Criterion;
 use milenas_models::Rng;
 use milenas_models::kernels::cpu::depthwise::{self, DepthwiseShape};
 use milenas_models::kernels::cpu::elementwise::{
-    Affine, Dots, Gate, GateNormed, PadRectify, Relu, ScaledMap, WeightedSum,
+    Affine, Dots, Gate, GateNormed, PadRelu, ReluForward, ScaledMap, WeightedSum,
 };
 use milenas_models::kernels::cpu::layout::transpose;
 use milenas_models::kernels::cpu::norm::Scaling;
@@ -255,7 +255,7 @@ fn norm_kernels(bench: &mut Bench, level: Level) {
     let mut normed = zeros(SIDE);
     bench.pair(
         "norm, rectify and pad",
-        || level.run(PadRectify { map, source, scale, shift, out: &mut padded }),
+        || level.run(PadRelu { map, source, scale, shift, out: &mut padded }),
         || {
             twins::affine(&x, [ones, none], &mut normed);
             twins::rectify(&normed, &mut slow);
@@ -285,7 +285,7 @@ fn elementwise_kernels(bench: &mut Bench, level: Level) {
     let (mut out, mut slow) = (source.to_vec(), zeros(SIDE));
     bench.pair(
         "rectify",
-        || level.run(Relu { map, source, rows: 0..SIDE, out: Strip::new(&mut out, pixels) }),
+        || level.run(ReluForward { map, source, rows: 0..SIDE, out: Strip::new(&mut out, pixels) }),
         || twins::rectify(&x, &mut slow),
     );
     bench.pair(

@@ -159,7 +159,7 @@ pub fn suggestion(found: &str, known: &[String]) -> String {
 }
 
 /// An error and its causes on one line, each once: most messages have their cause in them already.
-pub fn told(error: &dyn std::error::Error) -> String {
+pub fn format_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -19,11 +19,11 @@ pub mod unit;
 pub mod view;
 
 pub use context::{PassContext, Profile};
-pub use network::{Codes, FusedNetwork, Precision, Prediction, Regularisers, Rooms};
+pub use network::{BufferPool, Codes, FusedNetwork, Precision, Prediction, Regularisers};
 pub use norm::{AffineNorm, Norm, Statistics};
 pub use parameters::{Gradients, Named, Parameters};
 pub use replicas::Copies;
 pub use scratch::{Scratch, Workspace};
 pub use tensors::NetworkTensors;
-pub use unit::{Im2col, Unit};
+pub use unit::{ConvBlock, Im2col};
 pub use view::{BufferOffset, MapView};

@@ -45,7 +45,7 @@ fn golden(file: &str, genotype: &str) {
         let x = flat(&golden["x"]);
         let logits = network.predict(&x).unwrap();
         assert_close("eval.logits", &logits, &flat(&golden["eval.logits"]), VALUES);
-        let (loss, _) = network.descend(&x, &labels(&golden["y"])).unwrap();
+        let (loss, _) = network.train_step(&x, &labels(&golden["y"])).unwrap();
         assert_close("train.loss", &[loss as f32], &flat(&golden["train.loss"]), VALUES);
         let mut compared = 0;
         for (name, expected) in &golden {
@@ -121,7 +121,7 @@ fn equals_executor(graph: &Graph, size: [usize; 2], batch: usize, level: Level) 
     let logits = executor.run(&[tensor], Mode::Train).unwrap().remove(0);
     let loss = cross_entropy(&logits, &Tensor::from_slice(&y, batch, &Device::Cpu).unwrap());
     let expected = loss.backward().unwrap();
-    let (found, _) = network.descend(&x, &y).unwrap();
+    let (found, _) = network.train_step(&x, &y).unwrap();
     assert_close("loss", &[found as f32], &flat(&loss), VALUES);
     // Of all gradients together: in a map of a few pixels a norm cancels most of some.
     let of = |name: &str| {
@@ -193,12 +193,12 @@ fn threads_do_not_matter() {
         pool.install(|| {
             let mut network = FusedNetwork::new(&graph).unwrap();
             network.tensors_mut().load(&weights).unwrap();
-            let loss = network.descend(&x, &[0, 1, 2, 3, 4]).unwrap();
+            let loss = network.train_step(&x, &[0, 1, 2, 3, 4]).unwrap();
             let names: Vec<String> = network.tensors().named().iter().map(|p| p.name.clone()).collect();
             let gradients: Vec<_> = names.iter().map(|n| network.tensors().gradient(n).unwrap()).collect();
             // One image, two, and all: with more threads than images, they share one.
             let told = [1, 2, 5].map(|images| network.predict(&x[..images * 3 * 16 * 12]).unwrap());
-            network.settle(Precision::Bf16);
+            network.prepare_evaluation(Precision::Bf16);
             let rounded = [1, 5].map(|images| network.infer(&x[..images * 3 * 16 * 12]).unwrap());
             (loss, gradients, told, rounded)
         })
@@ -221,7 +221,7 @@ fn bf16_is_near_float32_on_every_level() {
     let tell = |level: Level, precision: Precision| -> Vec<f32> {
         let mut network = FusedNetwork::with_level(&graph, level).unwrap();
         network.tensors_mut().load(&weights).unwrap();
-        network.settle(precision);
+        network.prepare_evaluation(precision);
         network.infer(&x).unwrap().into_iter().flat_map(|found| found.logits).collect()
     };
     let far = |a: &[f32], b: &[f32]| {
@@ -249,11 +249,11 @@ fn what_was_never_settled_is_refused() {
 fn what_changed_since_it_was_settled_is_refused() {
     let graph = every([16, 16]);
     let weights = weights(&graph);
-    let mut network = FusedNetwork::settled(&graph, &weights, Precision::Float32).unwrap().unwrap();
+    let mut network = FusedNetwork::for_evaluation(&graph, &weights, Precision::Float32).unwrap().unwrap();
     network.infer(&noise(3 * 256)).unwrap();
     network.tensors_mut().load(&weights).unwrap();
     assert!(network.infer(&noise(3 * 256)).is_err());
-    network.settle(Precision::Float32);
+    network.prepare_evaluation(Precision::Float32);
     network.infer(&noise(3 * 256)).unwrap();
 }
 
@@ -309,13 +309,13 @@ fn a_second_batch_is_like_the_first() {
     let (x, y) = (noise(4 * 3 * 256), [0, 1, 2, 3]);
     let mut fresh = FusedNetwork::new(&graph).unwrap();
     fresh.tensors_mut().load(&weights).unwrap();
-    let expected = fresh.descend(&x, &y).unwrap();
+    let expected = fresh.train_step(&x, &y).unwrap();
     let mut used = FusedNetwork::new(&graph).unwrap();
     used.tensors_mut().load(&weights).unwrap();
-    used.descend(&noise(6 * 3 * 256), &[0; 6]).unwrap();
+    used.train_step(&noise(6 * 3 * 256), &[0; 6]).unwrap();
     used.predict(&x).unwrap();
     used.tensors_mut().load(&weights).unwrap();
-    assert_eq!(used.descend(&x, &y).unwrap(), expected);
+    assert_eq!(used.train_step(&x, &y).unwrap(), expected);
     for named in fresh.tensors().named() {
         assert_eq!(
             used.tensors().gradient(&named.name).unwrap(),

@@ -77,7 +77,7 @@ fn agrees(with_auxiliary: bool, extra: &Regularisers<'_>) {
         loss = (loss + (smoothed(&results[1], extra.smoothing) * extra.auxiliary).unwrap()).unwrap();
     }
     let expected = loss.backward().unwrap();
-    let (found, _) = fused.descend_with(&images(), &LABELS, extra).unwrap();
+    let (found, _) = fused.train_step_with(&images(), &LABELS, extra).unwrap();
     assert_close("loss", &[found as f32], &flat(&loss), VALUES);
     let zeros = |name: &str| vec![0.0; weights.get(name).unwrap().elem_count()];
     let of = |name: &str| expected.get(weights.get(name).unwrap()).map_or_else(|| zeros(name), flat);
@@ -173,7 +173,7 @@ fn evaluation_knows_nothing_of_them() {
     fused.tensors_mut().load(&weights).unwrap();
     let paths = factors(&trainable);
     fused
-        .descend_with(&images(), &LABELS, &Regularisers { smoothing: 0.1, auxiliary: 0.4, paths: &paths })
+        .train_step_with(&images(), &LABELS, &Regularisers { smoothing: 0.1, auxiliary: 0.4, paths: &paths })
         .unwrap();
     fused.tensors().store(&weights).unwrap();
 
@@ -186,7 +186,7 @@ fn evaluation_knows_nothing_of_them() {
 fn what_the_network_lacks_is_refused() {
     let mut plain = FusedNetwork::for_training(&network(false)).unwrap();
     let wants = |network: &mut FusedNetwork, extra: &Regularisers<'_>| {
-        network.descend_with(&images(), &LABELS, extra).unwrap_err().to_string()
+        network.train_step_with(&images(), &LABELS, extra).unwrap_err().to_string()
     };
     let message = wants(&mut plain, &Regularisers { auxiliary: 0.4, ..Default::default() });
     assert!(message.contains("auxiliary head"), "{message}");

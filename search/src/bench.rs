@@ -10,7 +10,7 @@ use milenas_models::input::{InputContract, Resize};
 use milenas_models::memory::peak_mib;
 use serde::Serialize;
 
-use crate::data::Pictures;
+use crate::data::ImageSet;
 use crate::strategy::Order;
 
 pub use latency::latency;
@@ -86,10 +86,10 @@ impl StepReport {
     }
 }
 
-fn noise(count: usize) -> Pictures {
+fn noise(count: usize) -> ImageSet {
     let contract = InputContract::new([3, SIDE, SIDE], vec![0.5; 3], vec![0.25; 3], Resize::Stretch);
     let mut rng = Rng::new(0, "bench");
     let pixels = (0..count * contract.len()).map(|_| rng.word() as u8).collect();
     let labels = (0..count).map(|_| rng.below(10) as u32).collect();
-    Pictures { images: Labelled { pixels, labels }, wholes: Vec::new(), contract }
+    ImageSet { images: Labelled { pixels, labels }, wholes: Vec::new(), contract }
 }

@@ -11,7 +11,7 @@ mod whole;
 pub use augment::{Augment, Move};
 pub use batch::{Batch, BatchImages, ByteBatch};
 pub use loader::{BatchFormat, EpochOrder, Loader};
-pub use split::{halves, shuffled};
+pub use split::{shuffled, train_valid_split};
 pub use transform::Transform;
 pub use whole::Whole;
 
@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 
 /// Images in memory as bytes, with the contract that makes floats of them.
 #[derive(Clone, Debug)]
-pub struct Pictures {
+pub struct ImageSet {
     /// `[N, H, W, C]` bytes and `[N]` labels.
     pub images: Labelled,
     /// `[N]`, what resized crops are of; empty where they are of `images`.
@@ -31,7 +31,7 @@ pub struct Pictures {
     pub contract: InputContract,
 }
 
-impl Pictures {
+impl ImageSet {
     /// How many images.
     pub fn len(&self) -> usize {
         self.images.labels.len()
@@ -54,10 +54,10 @@ impl Pictures {
     }
 
     /// Some of them, by index, as the network sees them.
-    pub fn subset(&self, indices: &[usize]) -> Pictures {
+    pub fn subset(&self, indices: &[usize]) -> ImageSet {
         let pixels = indices.iter().flat_map(|&i| self.image(i)).copied().collect();
         let labels = indices.iter().map(|&i| self.images.labels[i]).collect();
-        Pictures { images: Labelled { pixels, labels }, wholes: Vec::new(), contract: self.contract.clone() }
+        ImageSet { images: Labelled { pixels, labels }, wholes: Vec::new(), contract: self.contract.clone() }
     }
 
     fn image(&self, index: usize) -> &[u8] {

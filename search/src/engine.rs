@@ -10,7 +10,7 @@ use milenas_models::graph::Value;
 use milenas_models::kernels::cuda::Device;
 use milenas_models::{Executor, Graph, Mode, Trainable, Weights};
 
-use self::cuda::CudaNetwork;
+use self::cuda::CudaEngine;
 use crate::Result;
 use crate::data::Batch;
 use crate::loss::cross_entropy;
@@ -28,7 +28,7 @@ pub struct Engine<'a> {
 }
 
 enum Backend<'a> {
-    Cuda(Box<CudaNetwork>, &'a mut (dyn Device + 'static)),
+    Cuda(Box<CudaEngine>, &'a mut (dyn Device + 'static)),
     Fused(Box<FusedNetwork>),
     /// Gradients of the last loss, by name.
     Executor(Vec<(&'a str, Vec<f32>)>),
@@ -56,7 +56,7 @@ impl<'a> Engine<'a> {
         let Some(device) = device else {
             return Self::on_cpu(FusedNetwork::for_training(network).ok(), graph, paths, weights);
         };
-        let mut network = CudaNetwork::new(network)?;
+        let mut network = CudaEngine::new(network)?;
         network.load(weights)?;
         Ok(Engine { graph, paths, weights, form: Backend::Cuda(Box::new(network), device) })
     }
@@ -101,7 +101,7 @@ impl<'a> Engine<'a> {
         let gradients = match &mut self.form {
             Backend::Cuda(network, device) => return Ok(network.gradients(*device, batch, extra)?),
             Backend::Fused(network) => {
-                return Ok(network.descend_with(&batch.numbers(), &batch.labels, extra)?);
+                return Ok(network.train_step_with(&batch.numbers(), &batch.labels, extra)?);
             }
             Backend::Executor(gradients) => gradients,
         };
@@ -129,7 +129,7 @@ impl<'a> Engine<'a> {
     /// [`settle`](Self::settle).
     pub fn step(&mut self, sgd: &mut Sgd, config: &SgdConfig, lr: f64) -> Result<()> {
         match &mut self.form {
-            Backend::Cuda(network, device) => Ok(network.descend(*device, sgd, config, lr)?),
+            Backend::Cuda(network, device) => Ok(network.sgd_step(*device, sgd, config, lr)?),
             Backend::Fused(network) => {
                 let scale = clip_factor(network.tensors().squared_gradient_norm().sqrt(), config.clip);
                 let step = |index, w: &mut [f32], g: &[f32]| sgd.step(config, lr, scale, index, w, g);
@@ -148,9 +148,9 @@ impl<'a> Engine<'a> {
     }
 
     /// Gives `sgd` the velocities of the last steps.
-    pub fn settle(&mut self, sgd: &mut Sgd) -> Result<()> {
+    pub fn download_velocities(&mut self, sgd: &mut Sgd) -> Result<()> {
         match &mut self.form {
-            Backend::Cuda(network, device) => Ok(network.settle(*device, sgd)?),
+            Backend::Cuda(network, device) => Ok(network.download_velocities(*device, sgd)?),
             Backend::Fused(_) | Backend::Executor(_) => Ok(()),
         }
     }

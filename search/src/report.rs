@@ -1,9 +1,9 @@
 //! `report.html`: one self-contained page of a run, written while it runs, and one that compares runs.
 
 mod cell;
+mod evaluated;
 mod head;
 mod html;
-mod judged;
 mod mixtures;
 mod read;
 mod several;
@@ -20,7 +20,7 @@ use head::head;
 use html::{escaped, figure, page, percent, table};
 use mixtures::mixtures;
 pub use read::runs;
-use read::{EpochRecord, Story};
+use read::{EpochRow, RunSummary};
 use several::several;
 use svg::{Series, lines, points};
 
@@ -43,14 +43,14 @@ pub fn write(run: &Path) -> Result<()> {
 /// # Errors
 /// A folder without a run.
 pub fn page_of(runs: &[impl AsRef<Path>]) -> Result<String> {
-    let stories = runs.iter().map(|run| Story::read(run.as_ref())).collect::<Result<Vec<_>>>()?;
+    let stories = runs.iter().map(|run| RunSummary::read(run.as_ref())).collect::<Result<Vec<_>>>()?;
     Ok(match &stories[..] {
         [story] => one(story),
         stories => several(stories),
     })
 }
 
-fn one(story: &Story) -> String {
+fn one(story: &RunSummary) -> String {
     let kind = if story.is_search() { "Search" } else { "Training" };
     let mut body = head(story);
     if !story.epochs.is_empty() {
@@ -59,7 +59,7 @@ fn one(story: &Story) -> String {
         body.push_str("</div>\n");
         body.push_str(&epochs(story));
     }
-    body.push_str(&judged::judged(story));
+    body.push_str(&evaluated::evaluated(story));
     if let Some(genotype) = story.cells() {
         body.push_str("<h2>Cells</h2>\n");
         body.push_str(&cells(genotype));
@@ -73,12 +73,12 @@ fn one(story: &Story) -> String {
     page(&format!("{kind} {}", story.name()), &body, !story.is_finished())
 }
 
-fn series(story: &Story, name: &str, of: impl Fn(&EpochRecord) -> Option<f64>) -> Series {
+fn series(story: &RunSummary, name: &str, of: impl Fn(&EpochRow) -> Option<f64>) -> Series {
     let points = story.epochs.iter().filter_map(|e| Some((e.epoch as f64 + 1.0, of(e)?)));
     Series { name: name.into(), points: points.collect() }
 }
 
-fn curves(story: &Story) -> String {
+fn curves(story: &RunSummary) -> String {
     let chart = |title: &str, all: Vec<Series>| {
         let all: Vec<Series> = all.into_iter().filter(|s| !s.points.is_empty()).collect();
         figure(title, &lines(title, "epoch", &all))
@@ -86,16 +86,16 @@ fn curves(story: &Story) -> String {
     let held = if story.is_search() { "validation" } else { "test" };
     let mut text = chart(
         "Loss",
-        vec![series(story, "training", |e| Some(e.train_loss)), series(story, held, EpochRecord::loss)],
+        vec![series(story, "training", |e| Some(e.train_loss)), series(story, held, EpochRow::loss)],
     );
-    let accuracy = |name, of: fn(&EpochRecord) -> f64| series(story, name, move |e| Some(100.0 * of(e)));
+    let accuracy = |name, of: fn(&EpochRow) -> f64| series(story, name, move |e| Some(100.0 * of(e)));
     text += &chart(
         "Accuracy, %",
-        vec![accuracy("training", |e| e.train_accuracy), accuracy(held, EpochRecord::accuracy)],
+        vec![accuracy("training", |e| e.train_accuracy), accuracy(held, EpochRow::accuracy)],
     );
     text += &chart("Learning rate", vec![series(story, "of the weights", |e| Some(e.lr))]);
     for (title, of) in [
-        ("Entropy of the mixtures", (|e, i| Some(e.entropy?[i])) as fn(&EpochRecord, usize) -> Option<f64>),
+        ("Entropy of the mixtures", (|e, i| Some(e.entropy?[i])) as fn(&EpochRow, usize) -> Option<f64>),
         ("Convolutions (n, r)", |e, i| Some(e.convolutions?[i] as f64)),
     ] {
         let reduces = story.config.search.space().is_ok_and(|space| space.has_reduction());
@@ -107,7 +107,7 @@ fn curves(story: &Story) -> String {
 }
 
 /// The numbers behind the curves, for those who cannot see them.
-fn epochs(story: &Story) -> String {
+fn epochs(story: &RunSummary) -> String {
     let held = if story.is_search() { "validation" } else { "test" };
     let held_loss = format!("{held} loss");
     let mut head = vec!["epoch", "learning rate", "loss", &held_loss, "training", held];
@@ -117,7 +117,7 @@ fn epochs(story: &Story) -> String {
         head.extend(["n", "r", "parameters"]);
         head.extend(entropies);
     }
-    let row = |e: &EpochRecord| {
+    let row = |e: &EpochRow| {
         let mut row = vec![
             (e.epoch + 1).to_string(),
             format!("{:.5}", e.lr),
@@ -161,7 +161,7 @@ fn figures(genotype: &Genotype) -> String {
     genotype.cells().filter_map(of).collect()
 }
 
-fn sizes(story: &Story) -> String {
+fn sizes(story: &RunSummary) -> String {
     if story.sizes.is_empty() {
         return String::new();
     }
@@ -226,7 +226,7 @@ fn confusion(scores: &Scores) -> String {
     text + "<h3>Classes</h3>\n" + &table(&["class", "images", "recall", "precision"], &rows)
 }
 
-fn configuration(story: &Story) -> String {
+fn configuration(story: &RunSummary) -> String {
     let toml = story.config.to_toml().unwrap_or_default();
     format!(
         "<details><summary>Configuration</summary>\n<pre tabindex=\"0\">{}</pre></details>\n",

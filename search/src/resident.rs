@@ -157,7 +157,7 @@ impl Resident {
     }
 
     /// A step of all parameters that have a gradient on the device, and the norm of the gradients; `None` where they are the host's.
-    pub(crate) fn descend(
+    pub(crate) fn sgd_step(
         &mut self,
         device: &mut dyn Device,
         tensors: &DeviceTensors,
@@ -169,14 +169,14 @@ impl Resident {
         let rows = packing.table(tensors);
         device.write_ints(memory.table, &rows.concat())?;
         let table = Table::of(memory.table, rows[0].len())?;
-        self.descend_by(device, tensors, table, (sgd, config, rate))?;
+        self.sgd_step_by_table(device, tensors, table, (sgd, config, rate))?;
         let mut norm = [0.0];
         device.read(memory.norm.part(0, 1)?, &mut norm)?;
         Ok(Some(f64::from(norm[0])))
     }
 
     /// The same without the norm, by a table that the device has; waits for nothing.
-    pub(crate) fn descend_by(
+    pub(crate) fn sgd_step_by_table(
         &mut self,
         device: &mut dyn Device,
         tensors: &DeviceTensors,
@@ -185,12 +185,12 @@ impl Resident {
     ) -> Result<()> {
         let memory = self.memory.ok_or_else(no_gradients)?;
         device.write(memory.rate, &[rate as f32])?;
-        self.ask_to_descend(device, tensors, (table, [memory.norm, memory.rate]), (sgd, config))
+        self.enqueue_sgd_step(device, tensors, (table, [memory.norm, memory.rate]), (sgd, config))
     }
 
     /// Asks for a step of the parameters of the last pass that left gradients, with a table and a rate that the device has, and waits for
     /// nothing; two words become the norm of the gradients and the factor they were clipped by.
-    pub(crate) fn ask_to_descend(
+    pub(crate) fn enqueue_sgd_step(
         &mut self,
         device: &mut dyn Device,
         tensors: &DeviceTensors,
@@ -212,13 +212,13 @@ impl Resident {
             clip: config.clip as f32,
         };
         let what = [memory.weights, memory.velocities, memory.gradients];
-        table.descend(device, what, [memory.sums, norm], by)?;
+        table.sgd_step(device, what, [memory.sums, norm], by)?;
         (self.on_device, self.on_host) = (true, false);
         Ok(())
     }
 
     /// `sgd` gets the velocities.
-    pub(crate) fn settle(
+    pub(crate) fn download_velocities(
         &mut self,
         device: &mut dyn Device,
         tensors: &DeviceTensors,

@@ -2,10 +2,10 @@
 
 mod budget;
 mod evaluation;
+mod evaluation_log;
 mod folder;
 mod genotypes;
 mod inherit;
-mod judgements;
 mod population;
 mod search;
 mod spread;
@@ -18,14 +18,14 @@ use milenas_models::images::{Dataset, Source};
 use milenas_models::input::{InputContract, Limits};
 
 use crate::config::{Config, TrainConfig};
-use crate::data::{Pictures, Whole};
+use crate::data::{ImageSet, Whole};
 use crate::{Error, Result};
 
 pub use evaluation::TestEvaluation;
+pub use evaluation_log::read_evaluations;
 pub use folder::{Folder, METRICS, TIMINGS, Timing};
 pub use genotypes::GenotypeRow;
 pub use inherit::TrainedSupernet;
-pub use judgements::judged;
 pub use population::{DRAWS, HISTORY, ORIGIN, PopulationRun, open_population, run_population};
 pub use search::{SearchResult, SearchRun, open_search, run_search};
 pub use spread::Spread;
@@ -63,9 +63,9 @@ pub struct Data {
     /// The names of the classes.
     pub classes: Vec<String>,
     /// To learn from.
-    pub train: Pictures,
+    pub train: ImageSet,
     /// To measure with.
-    pub test: Pictures,
+    pub test: ImageSet,
     /// What a user should know: splits that were made, images that could not be read.
     pub notes: Vec<String>,
     /// Whether every image could be read.
@@ -125,7 +125,7 @@ impl Data {
             let (images, wholes, bad) = Dataset::load_with(samples, &contract, limits, &|_| {}, &more);
             all_read &= bad.is_empty();
             notes.extend(bad.into_iter().map(|(_, error)| format!("left out of the {part} images: {error}")));
-            Pictures { images, wholes: wholes.into_iter().flatten().collect(), contract: contract.clone() }
+            ImageSet { images, wholes: wholes.into_iter().flatten().collect(), contract: contract.clone() }
         };
         let train = read(&dataset.train, "training", shorter);
         let test = read(&dataset.test, "test", None);

@@ -7,7 +7,7 @@ mod rank;
 use std::fmt;
 use std::str::FromStr;
 
-use milenas_models::fused::{FusedNetwork, Rooms};
+use milenas_models::fused::{BufferPool, FusedNetwork};
 use milenas_models::{Genotype, NetworkConfig, Weights, assemble, cost};
 
 use crate::Result;
@@ -81,13 +81,13 @@ pub struct Scorer {
     network: NetworkConfig,
     batch: Batch,
     seed: u64,
-    rooms: Rooms,
+    rooms: BufferPool,
 }
 
 impl Scorer {
     /// For networks of this size, whose classes and images are those of the batch.
     pub fn new(network: NetworkConfig, batch: Batch, seed: u64) -> Self {
-        Scorer { network, batch, seed, rooms: Rooms::default() }
+        Scorer { network, batch, seed, rooms: BufferPool::default() }
     }
 
     /// Images of the batch.

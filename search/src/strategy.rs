@@ -13,11 +13,13 @@ pub mod stop;
 use serde::{Deserialize, Serialize};
 
 pub use mixture::{Mixing, MixtureKind};
-pub use record::{COLLAPSE, Ended, EpochRecord, Recorder, SearchCheckpointer, SearchOutcome, SearchTask};
+pub use record::{
+    COLLAPSE, EpochRecord, ProgressSink, SearchCheckpointer, SearchOutcome, SearchTask, StopReason,
+};
 pub use rule::{Half, Losses, Rule};
 pub(crate) use search::finite;
 pub use search::search;
-pub use step::{Moment, StepLosses, Stepper};
+pub use step::{StepContext, StepLosses, Stepper};
 
 /// Which passes a step makes, and in which order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -57,13 +57,18 @@ pub trait Supernet {
 
     /// Loss and gradients on a batch, in training mode: batch statistics, which move the running ones. `mixture` has the
     /// rows of each cell. A candidate of weight 0 is left out: it and its weights get no gradient.
-    fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: Want) -> Result<PassResult>;
+    fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: GradRequest) -> Result<PassResult>;
 
     /// Logits `[N, classes]` with running statistics. `mixture` has the rows of each cell.
     fn predict_cells(&mut self, batch: &Batch, mixture: &[&[Row]]) -> Result<Vec<f32>>;
 
     /// [`evaluate_cells`](Self::evaluate_cells) with one mixture for all cells of a kind.
-    fn evaluate(&mut self, batch: &Batch, mixture: &Mixture, want: Want) -> Result<PassResult<Mixture>> {
+    fn evaluate(
+        &mut self,
+        batch: &Batch,
+        mixture: &Mixture,
+        want: GradRequest,
+    ) -> Result<PassResult<Mixture>> {
         let cells = for_cells(self.config(), mixture);
         let found = self.evaluate_cells(batch, &cells, want)?;
         Ok(found.map(|cells| by_kind(self.config(), &cells)))
@@ -86,8 +91,8 @@ pub trait Supernet {
 
     /// A step of every trainable tensor that has a gradient, clipped by the norm of all together, which it returns. A supernet that
     /// computes elsewhere may keep the velocities there, until [`settle`](Self::settle).
-    fn descend(&mut self, sgd: &mut Sgd, config: &SgdConfig, rate: f64) -> Result<f64> {
-        descend_on_host(self, sgd, config, rate)
+    fn sgd_step(&mut self, sgd: &mut Sgd, config: &SgdConfig, rate: f64) -> Result<f64> {
+        sgd_step_on_host(self, sgd, config, rate)
     }
 
     /// A whole step of first order under the softmax of the logits, where the supernet can make one without the host between its parts;
@@ -97,7 +102,7 @@ pub trait Supernet {
     }
 
     /// Gives `sgd` the velocities of the last steps.
-    fn settle(&mut self, _sgd: &mut Sgd) -> Result<()> {
+    fn download_velocities(&mut self, _sgd: &mut Sgd) -> Result<()> {
         Ok(())
     }
 
@@ -120,7 +125,7 @@ pub trait Supernet {
 }
 
 /// [`Supernet::descend`] by a walk over the weights.
-fn descend_on_host<S: Supernet + ?Sized>(
+fn sgd_step_on_host<S: Supernet + ?Sized>(
     net: &mut S,
     sgd: &mut Sgd,
     config: &SgdConfig,
@@ -221,7 +226,7 @@ pub fn by_kind(config: &SupernetConfig, cells: &[Vec<[f64; CANDIDATES]>]) -> Mix
 
 /// Which gradients a training pass is for.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct Want {
+pub struct GradRequest {
     /// Those of the network's weights.
     pub weights: bool,
     /// Those of the mixture.

@@ -12,10 +12,10 @@ use serde::Serialize;
 
 use crate::checkpoint::Position;
 use crate::config::Config;
-use crate::data::{BatchFormat, EpochOrder, Loader, Pictures};
+use crate::data::{BatchFormat, EpochOrder, ImageSet, Loader};
 use crate::engine::{Engine, MaybeDevice};
 use crate::optim::{Ema, Sgd};
-use crate::strategy::Recorder;
+use crate::strategy::ProgressSink;
 use crate::strategy::finite;
 use crate::tensorboard::Scalars;
 use crate::{Error, Result};
@@ -65,8 +65,8 @@ impl Scalars for TrainRecord {
 #[allow(missing_docs)]
 pub struct TrainTask<'a> {
     pub network: &'a Trainable,
-    pub pictures: &'a Pictures,
-    pub test: &'a Pictures,
+    pub pictures: &'a ImageSet,
+    pub test: &'a ImageSet,
     pub config: &'a Config,
 }
 
@@ -88,7 +88,7 @@ pub fn train(
     weights: &Weights,
     from: Option<TrainCheckpoint>,
     device: MaybeDevice<'_>,
-    recorder: &mut dyn Recorder,
+    recorder: &mut dyn ProgressSink,
     keeper: &mut dyn TrainCheckpointer,
 ) -> Result<()> {
     let TrainTask { network, pictures, test, config } = *task;
@@ -167,7 +167,7 @@ fn point(
     lr: f64,
 ) -> Result<TrainCheckpoint> {
     engine.store()?;
-    engine.settle(sgd)?;
+    engine.download_velocities(sgd)?;
     let (sgd, ema) = (sgd.clone(), ema.clone());
     let checkpoint = TrainCheckpoint { position, weights: weights.detached()?, sgd, ema };
     match checkpoint.not_finite()? {
@@ -190,7 +190,7 @@ const STATISTICS: usize = 100;
 pub fn estimate_statistics(
     network: &Trainable,
     weights: &Weights,
-    pictures: &Pictures,
+    pictures: &ImageSet,
     config: &Config,
     device: MaybeDevice<'_>,
 ) -> Result<()> {
@@ -209,11 +209,11 @@ pub fn estimate_statistics(
 }
 
 /// Runs a network on images in order, in evaluation mode, on the CPU.
-pub fn evaluate(graph: &Graph, weights: &Weights, pictures: &Pictures, batch: usize) -> Result<Vec<Ranked>> {
+pub fn evaluate(graph: &Graph, weights: &Weights, pictures: &ImageSet, batch: usize) -> Result<Vec<Ranked>> {
     evaluate_with(&mut Engine::new(graph, weights)?, pictures, batch)
 }
 
-fn evaluate_with(engine: &mut Engine<'_>, pictures: &Pictures, batch: usize) -> Result<Vec<Ranked>> {
+fn evaluate_with(engine: &mut Engine<'_>, pictures: &ImageSet, batch: usize) -> Result<Vec<Ranked>> {
     let all: Vec<usize> = (0..pictures.len()).collect();
     let mut ranked = Vec::new();
     std::thread::scope(|scope| {

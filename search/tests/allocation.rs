@@ -11,7 +11,7 @@ use milenas_models::{Genotype, NetworkConfig, Rng, Space, Weights, assemble};
 use milenas_search::config::Config;
 use milenas_search::data::Batch;
 use milenas_search::optim::Sgd;
-use milenas_search::strategy::{Moment, Stepper};
+use milenas_search::strategy::{StepContext, Stepper};
 use milenas_search::supernet::fused::FusedSupernet;
 use milenas_search::supernet::reference::Reference;
 use milenas_search::supernet::{Alphas, Supernet, SupernetConfig};
@@ -117,7 +117,7 @@ fn search(images: usize) -> Vec<Bytes> {
     drop(start);
     let config = Config::resolve("paper", None, &[]).unwrap().search;
     let (mut stepper, mut alphas) = (Stepper::default(), Alphas::init(&Space::DARTS, 0));
-    let at = Moment { seed: 0, epoch: 0, step: 0, lr: 0.01 };
+    let at = StepContext { seed: 0, epoch: 0, step: 0, lr: 0.01 };
     let step = |batch: &Batch| {
         stepper.step(&mut net, &mut alphas, [batch, batch], &config, at).unwrap();
     };
@@ -140,7 +140,7 @@ fn training(images: usize) -> Vec<Bytes> {
     let config = Config::resolve("paper", None, &[]).unwrap().train.weights;
     let mut sgd = Sgd::new();
     let step = |batch: &Batch| {
-        network.descend(&batch.numbers(), &batch.labels).unwrap();
+        network.train_step(&batch.numbers(), &batch.labels).unwrap();
         network.tensors_mut().for_each_parameter(|i, w, g| sgd.step(&config, 0.01, 1.0, i, w, g));
     };
     steps(step, images)

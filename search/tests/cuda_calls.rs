@@ -13,9 +13,9 @@ use milenas_search::config::Config;
 use milenas_search::data::{Augment, Batch, ByteBatch};
 use milenas_search::engine::Engine;
 use milenas_search::optim::{Sgd, SgdConfig};
-use milenas_search::strategy::{Moment, Stepper};
+use milenas_search::strategy::{StepContext, Stepper};
 use milenas_search::supernet::cuda::CudaSupernet;
-use milenas_search::supernet::{Alphas, Mixture, Supernet, SupernetConfig, Want};
+use milenas_search::supernet::{Alphas, GradRequest, Mixture, Supernet, SupernetConfig};
 
 /// What was asked for since it was last looked at.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -132,7 +132,7 @@ fn passes_are_the_same_calls() {
     let [even, moved] = [0, 1].map(|seed| Alphas::init(&Space::DARTS, seed).mixture());
     assert_ne!(even, moved);
     let mut pass = |seed: u64, mixture: &Mixture, [weights, of_mixture]: [bool; 2]| {
-        net.evaluate(&batch(seed), mixture, Want { weights, mixture: of_mixture }).unwrap();
+        net.evaluate(&batch(seed), mixture, GradRequest { weights, mixture: of_mixture }).unwrap();
         std::mem::take(&mut *asked.lock().unwrap())
     };
     for (want, launches, gemms, longest) in
@@ -162,7 +162,7 @@ fn a_step_waits_once() {
         let (mut stepper, mut alphas) = (Stepper::default(), Alphas::init(&Space::DARTS, 0));
         let mut step = |step: usize| {
             let batches = [2 * step as u64, 2 * step as u64 + 1].map(|seed| batch(seed % 10));
-            let at = Moment { seed: 0, epoch: 0, step, lr: 0.01 * step as f64 };
+            let at = StepContext { seed: 0, epoch: 0, step, lr: 0.01 * step as f64 };
             stepper.step(&mut net, &mut alphas, batches.each_ref(), &config, at).unwrap();
             std::mem::take(&mut *asked.lock().unwrap())
         };

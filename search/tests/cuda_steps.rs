@@ -10,10 +10,10 @@ use milenas_search::Result;
 use milenas_search::config::{Config, SearchConfig};
 use milenas_search::data::{Augment, Batch, ByteBatch};
 use milenas_search::optim::{Sgd, SgdConfig};
-use milenas_search::strategy::{Moment, StepLosses, Stepper};
+use milenas_search::strategy::{StepContext, StepLosses, Stepper};
 use milenas_search::supernet::cuda::CudaSupernet;
 use milenas_search::supernet::{
-    Alphas, PassResult, Row, Supernet, SupernetConfig, UpdateFn, Want, new_supernet,
+    Alphas, GradRequest, PassResult, Row, Supernet, SupernetConfig, UpdateFn, new_supernet,
 };
 
 const CONFIG: SupernetConfig = SupernetConfig { channels: 4, layers: 3, ..SupernetConfig::paper(3) };
@@ -43,7 +43,7 @@ fn steps(net: &mut dyn Supernet, set: &str, count: usize) -> (Vec<StepLosses>, V
     let mut seen = Vec::new();
     for step in 0..count {
         let [train, valid] = ["train", "valid"].map(|half| batch(step, half));
-        let at = Moment { seed: 0, epoch: 0, step, lr: 0.01 };
+        let at = StepContext { seed: 0, epoch: 0, step, lr: 0.01 };
         seen.push(stepper.step(net, &mut alphas, [&train, &valid], &config, at).unwrap());
     }
     let mixture = alphas.mixture();
@@ -100,7 +100,7 @@ impl Supernet for ByPasses {
         self.0.config()
     }
 
-    fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: Want) -> Result<PassResult> {
+    fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: GradRequest) -> Result<PassResult> {
         self.0.evaluate_cells(batch, mixture, want)
     }
 
@@ -120,12 +120,12 @@ impl Supernet for ByPasses {
         self.0.update(step)
     }
 
-    fn descend(&mut self, sgd: &mut Sgd, config: &SgdConfig, rate: f64) -> Result<f64> {
-        self.0.descend(sgd, config, rate)
+    fn sgd_step(&mut self, sgd: &mut Sgd, config: &SgdConfig, rate: f64) -> Result<f64> {
+        self.0.sgd_step(sgd, config, rate)
     }
 
-    fn settle(&mut self, sgd: &mut Sgd) -> Result<()> {
-        self.0.settle(sgd)
+    fn download_velocities(&mut self, sgd: &mut Sgd) -> Result<()> {
+        self.0.download_velocities(sgd)
     }
 
     fn weights(&mut self) -> Result<Weights> {
@@ -195,7 +195,7 @@ fn two_steps(
     let mut seen = Vec::new();
     for step in [2, 6] {
         let [train, valid] = ["train", "valid"].map(|half| batch(step, half));
-        let at = Moment { seed: 0, epoch: step / 6, step, lr: 0.01 };
+        let at = StepContext { seed: 0, epoch: step / 6, step, lr: 0.01 };
         let step = stepper.step(net, &mut alphas, [&train, &valid], config, at).unwrap();
         seen.push((step.train_correct, [Some(step.train_loss), step.valid_loss, Some(step.gradient_norm)]));
     }
@@ -230,7 +230,7 @@ fn bytes_and_numbers_are_one_pass() {
         let mut net = CudaSupernet::new(CONFIG, device).unwrap();
         net.load(&start).unwrap();
         let mut pass = |batch: &Batch| {
-            let found = net.evaluate(batch, &mixture, Want { weights: true, mixture: true }).unwrap();
+            let found = net.evaluate(batch, &mixture, GradRequest { weights: true, mixture: true }).unwrap();
             (found.loss, found.mixture_gradient, net.gradient("stem.0.weight").unwrap())
         };
         assert_eq!(pass(&bytes), pass(&numbers));
@@ -248,7 +248,7 @@ fn a_search_goes_on_from_what_was_read() {
         let (mut stepper, mut alphas) = (Stepper::default(), Alphas::init(&Space::DARTS, 0));
         let step = |net: &mut CudaSupernet, stepper: &mut Stepper, alphas: &mut Alphas, step: usize| {
             let [train, valid] = ["train", "valid"].map(|half| batch(step, half));
-            let at = Moment { seed: 0, epoch: 0, step, lr: 0.01 };
+            let at = StepContext { seed: 0, epoch: 0, step, lr: 0.01 };
             stepper.step(net, alphas, [&train, &valid], &config, at).unwrap()
         };
         for i in 0..2 {

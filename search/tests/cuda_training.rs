@@ -202,7 +202,7 @@ fn a_training_goes_on_from_what_was_read() {
         let mut whole = Training::new(&network, &first, Some(&mut *device));
         whole.steps(0..2);
         whole.engine.store().unwrap();
-        whole.engine.settle(&mut whole.sgd).unwrap();
+        whole.engine.download_velocities(&mut whole.sgd).unwrap();
         assert!(whole.sgd.state().iter().flatten().any(|v| *v != 0.0), "the weights have velocities");
         second.copy_from(&first).unwrap();
         let mut rest = Training::new(&network, &second, Some(&mut *other));

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use milenas_search::supernet::fused::{FusedSupernet, ImageBatch};
-use milenas_search::supernet::{CANDIDATES, Mixture, SupernetConfig, Want};
+use milenas_search::supernet::{CANDIDATES, GradRequest, Mixture, SupernetConfig};
 use safetensors::SafeTensors;
 
 /// Largest difference of a value, relative to the tensor's largest element.
@@ -92,7 +92,7 @@ fn images(pixels: &[f32]) -> ImageBatch<'_> {
 fn training_pass_equals_pytorch() {
     let golden = Golden::load();
     let (mut network, mixture) = golden.network("before");
-    let want = Want { weights: true, mixture: true };
+    let want = GradRequest { weights: true, mixture: true };
     let (x, y) = (golden.floats("train.x"), golden.labels("train.y"));
     let found = network.evaluate(images(&x), &y, &mixture, want).unwrap();
 
@@ -108,7 +108,7 @@ fn training_pass_equals_pytorch() {
         assert_close(name, &network.tensors().get(name).unwrap(), &expected, VALUE);
     }
 
-    let want = Want { weights: false, mixture: true };
+    let want = GradRequest { weights: false, mixture: true };
     let (x, y) = (golden.floats("valid.x"), golden.labels("valid.y"));
     let found = network.evaluate(images(&x), &y, &mixture, want).unwrap();
     assert_close("valid loss", &[found.loss as f32], &golden.floats("valid.loss"), VALUE);

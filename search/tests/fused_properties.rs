@@ -5,7 +5,7 @@ use milenas_models::Rng;
 use milenas_models::Space;
 use milenas_models::kernels::cpu::Level;
 use milenas_search::supernet::fused::{FusedSupernet, ImageBatch};
-use milenas_search::supernet::{CANDIDATES, Mixture, SupernetConfig, Want};
+use milenas_search::supernet::{CANDIDATES, GradRequest, Mixture, SupernetConfig};
 
 const CONFIG: SupernetConfig = SupernetConfig {
     channels: 6,
@@ -14,7 +14,7 @@ const CONFIG: SupernetConfig = SupernetConfig {
     space: Space { nodes: 3, ..Space::DARTS },
     ..SupernetConfig::paper(5)
 };
-const BOTH: Want = Want { weights: true, mixture: true };
+const BOTH: GradRequest = GradRequest { weights: true, mixture: true };
 
 fn network(level: Level) -> FusedSupernet {
     let mut network = FusedSupernet::with_level(CONFIG, level);
@@ -120,7 +120,9 @@ fn gradients_equal_finite_differences() {
             let mut moved = mixture();
             let cells = moved.iter_mut().flatten().flatten();
             cells.zip(&direction).for_each(|(x, s)| *x += t * s);
-            net.evaluate(images, &labels, &moved, Want { weights: false, mixture: false }).unwrap().loss
+            net.evaluate(images, &labels, &moved, GradRequest { weights: false, mixture: false })
+                .unwrap()
+                .loss
         };
         let t = (1e-3 / expected) as f32;
         let slope = (loss(t) - loss(-t)) / (2.0 * f64::from(t));
@@ -134,7 +136,7 @@ fn mixture_gradient_needs_no_weight_gradients() {
     let images = ImageBatch { pixels: &pixels, height: 8, width: 8 };
     let mut net = network(Level::best());
     let both = net.evaluate(images, &labels, &mixture(), BOTH).unwrap();
-    let want = Want { weights: false, mixture: true };
+    let want = GradRequest { weights: false, mixture: true };
     let alone = net.evaluate(images, &labels, &mixture(), want).unwrap();
     assert_eq!(both.mixture_gradient, alone.mixture_gradient);
     assert!(both.mixture_gradient.iter().flatten().all(|row: &[f32; CANDIDATES]| row[0] == 0.0));

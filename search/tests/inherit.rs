@@ -10,9 +10,11 @@ use milenas_models::{
 use milenas_search::config::Config;
 use milenas_search::data::Batch;
 use milenas_search::run::{Data, InitialWeights, TrainedSupernet as Inherited, open_train, run_train};
-use milenas_search::strategy::Recorder;
+use milenas_search::strategy::ProgressSink;
 use milenas_search::strategy::checkpoint::{Position, SearchCheckpoint, SearchOrigin};
-use milenas_search::supernet::{Alphas, DeviceSpec, Mixture, Supernet, SupernetConfig, Want, new_supernet};
+use milenas_search::supernet::{
+    Alphas, DeviceSpec, GradRequest, Mixture, Supernet, SupernetConfig, new_supernet,
+};
 use milenas_search::train::{estimate_statistics, evaluate};
 
 const CONFIG: SupernetConfig =
@@ -83,11 +85,11 @@ fn the_network_is_the_supernet_with_its_candidates_alone() {
         // The stem's BatchNorm is affine in both.
         assert_eq!(copied, all - affine + 2 * 3 * CONFIG.channels);
 
-        let want = Want { weights: false, mixture: false };
+        let want = GradRequest { weights: false, mixture: false };
         let expected = net.evaluate(&batch, &mixture(&genotype), want).unwrap();
         let mut network = FusedNetwork::new(&graph).unwrap();
         network.tensors_mut().load(&weights).unwrap();
-        let (loss, correct) = network.descend(&batch.numbers(), &batch.labels).unwrap();
+        let (loss, correct) = network.train_step(&batch.numbers(), &batch.labels).unwrap();
         assert!((loss - expected.loss).abs() < 1e-4, "seed {seed}: {loss}, {}", expected.loss);
         assert_eq!(correct, expected.correct);
     }
@@ -146,7 +148,7 @@ fn a_training_begins_with_statistics_of_its_images() {
 
 struct Silent;
 
-impl Recorder for Silent {
+impl ProgressSink for Silent {
     fn begin(&mut self, _: usize, _: usize, _: usize, _: usize) {}
     fn step(&mut self, _: f64, _: usize) {}
 }

@@ -10,9 +10,9 @@ use milenas_search::strategy::mixture::PassMixture;
 use milenas_search::strategy::{Mixing, MixtureKind};
 use milenas_search::supernet::fused::FusedSupernet;
 use milenas_search::supernet::reference::Reference;
-use milenas_search::supernet::{Alphas, Row, Supernet, SupernetConfig, Want};
+use milenas_search::supernet::{Alphas, GradRequest, Row, Supernet, SupernetConfig};
 
-const BOTH: Want = Want { weights: true, mixture: true };
+const BOTH: GradRequest = GradRequest { weights: true, mixture: true };
 
 fn config(channels: usize, partial: usize) -> SupernetConfig {
     SupernetConfig { channels, layers: 4, in_channels: 2, partial, ..SupernetConfig::paper(4) }

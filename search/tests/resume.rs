@@ -9,7 +9,7 @@ use milenas_search::config::Config;
 use milenas_search::run::Data;
 use milenas_search::strategy::checkpoint::{SearchCheckpoint, SearchOrigin};
 use milenas_search::strategy::{
-    Ended, EpochRecord, Recorder, SearchCheckpointer, SearchOutcome, SearchTask, search,
+    EpochRecord, ProgressSink, SearchCheckpointer, SearchOutcome, SearchTask, StopReason, search,
 };
 use milenas_search::supernet::{SupernetConfig, new_supernet};
 use milenas_search::{Error, Result};
@@ -28,7 +28,7 @@ const TINY: [&str; 9] = [
 
 struct Silent;
 
-impl Recorder for Silent {
+impl ProgressSink for Silent {
     fn begin(&mut self, _: usize, _: usize, _: usize, _: usize) {}
     fn step(&mut self, _: f64, _: usize) {}
 }
@@ -129,7 +129,7 @@ fn interrupted_at_every_boundary_it_ends_the_same() {
         let mortal = |lives| Mortal::new(&origin, lives);
         let mut whole = mortal(usize::MAX);
         let expected = live(&data, &mut whole).unwrap();
-        assert!(!expected.sizes.0.is_empty() && expected.ended == Ended::Epochs);
+        assert!(!expected.sizes.0.is_empty() && expected.ended == StopReason::Epochs);
         assert_eq!(whole.lines.len(), 3);
         for lives in 0..9 {
             let mut keeper = mortal(lives);
@@ -145,7 +145,7 @@ fn interrupted_at_every_boundary_it_ends_the_same() {
         for patience in 1..9 {
             let mut keeper = mortal(usize::MAX);
             keeper.patience.set(patience);
-            assert_eq!(live(&data, &mut keeper).unwrap().ended, Ended::Time);
+            assert_eq!(live(&data, &mut keeper).unwrap().ended, StopReason::Time);
             assert!(keeper.kept.is_some());
             keeper.patience.set(usize::MAX);
             live(&data, &mut keeper).unwrap();

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use candle_core::{Device, Tensor, Var};
-use milenas_models::fused::{FusedNetwork, Rooms};
+use milenas_models::fused::{BufferPool, FusedNetwork};
 use milenas_models::op::Op;
 use milenas_models::{
     Executor, Genotype, Graph, Mode, NetworkConfig, Rng, Skeleton, Space, Weights, assemble,
@@ -54,7 +54,7 @@ fn codes_are_those_of_every_rectifier() {
         let graph = assemble(&genotype, &network(channels, 5, 12)).unwrap();
         let weights = Weights::init(&graph, 1).unwrap();
         let images = noise(5, 12);
-        let found = fast(&graph, &weights).codes(&images, &mut Rooms::default()).unwrap();
+        let found = fast(&graph, &weights).codes(&images, &mut BufferPool::default()).unwrap();
         let expected = slow_codes(&graph, &weights, &tensor(&images, 12));
         assert_eq!(found.units, expected[0].len() as u64);
         for (i, a) in expected.iter().enumerate() {
@@ -73,7 +73,7 @@ fn a_cells_units_grow_with_its_convolutions() {
     let units = |arch: &str| {
         let graph = assemble(&Genotype::parse(arch, "arch").unwrap(), &network(16, 17, 32)).unwrap();
         let weights = Weights::init(&graph, 1).unwrap();
-        fast(&graph, &weights).codes(&noise(2, 32), &mut Rooms::default()).unwrap().units
+        fast(&graph, &weights).codes(&noise(2, 32), &mut BufferPool::default()).unwrap().units
     };
     assert_eq!(units("|skip_connect~0|+|none~0|none~1|+|none~0|avg_pool_3x3~1|none~2|"), 40_960);
     assert_eq!(units("|nor_conv_1x1~0|+|none~0|none~1|+|none~0|avg_pool_3x3~1|none~2|"), 184_320);

@@ -11,11 +11,11 @@ use milenas_search::strategy::{Mixing, MixtureKind};
 use milenas_search::supernet::cuda::CudaSupernet;
 use milenas_search::supernet::fused::FusedSupernet;
 use milenas_search::supernet::reference::Reference;
-use milenas_search::supernet::{Alphas, Row, Supernet, SupernetConfig, Want};
+use milenas_search::supernet::{Alphas, GradRequest, Row, Supernet, SupernetConfig};
 
 const CONFIG: SupernetConfig =
     SupernetConfig { channels: 5, layers: 4, in_channels: 2, ..SupernetConfig::paper(4) };
-const BOTH: Want = Want { weights: true, mixture: true };
+const BOTH: GradRequest = GradRequest { weights: true, mixture: true };
 
 fn batch(images: usize, [height, width]: [usize; 2]) -> Batch {
     let mut rng = Rng::new(3, "batch");

@@ -6,11 +6,11 @@ use milenas_models::{Rng, Space};
 use milenas_search::data::Batch;
 use milenas_search::supernet::nasbench201::StackedSupernet;
 use milenas_search::supernet::reference::Reference;
-use milenas_search::supernet::{CANDIDATES, Row, Supernet, SupernetConfig, Want};
+use milenas_search::supernet::{CANDIDATES, GradRequest, Row, Supernet, SupernetConfig};
 
 const CONFIG: SupernetConfig =
     SupernetConfig { channels: 6, layers: 5, space: Space::NASBENCH201, ..SupernetConfig::paper(5) };
-const BOTH: Want = Want { weights: true, mixture: true };
+const BOTH: GradRequest = GradRequest { weights: true, mixture: true };
 
 fn batch([height, width]: [usize; 2], count: usize) -> Batch {
     let mut rng = Rng::new(1, "images");
@@ -87,7 +87,7 @@ fn equals_definition(size: [usize; 2], count: usize, sparse: bool) {
 
     // A pass for the mixture alone leaves the weights' gradients as they were.
     let before = all(&mut fast);
-    let again = fast.evaluate_cells(&batch, &rows, Want { weights: false, mixture: true }).unwrap();
+    let again = fast.evaluate_cells(&batch, &rows, GradRequest { weights: false, mixture: true }).unwrap();
     close("mixture again", &flat(&again.mixture_gradient), &masked, 1e-3);
     assert_eq!(all(&mut fast), before);
 }

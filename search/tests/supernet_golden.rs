@@ -12,11 +12,11 @@ use candle_core::{Device, Tensor, safetensors};
 use milenas_models::{Space, Weights};
 use milenas_search::config::Config;
 use milenas_search::data::Batch;
-use milenas_search::strategy::{Moment, Stepper};
+use milenas_search::strategy::{StepContext, Stepper};
 use milenas_search::supernet::cuda::CudaSupernet;
 use milenas_search::supernet::fused::FusedSupernet;
 use milenas_search::supernet::reference::Reference;
-use milenas_search::supernet::{Alphas, Mixture, Supernet, SupernetConfig, Want};
+use milenas_search::supernet::{Alphas, GradRequest, Mixture, Supernet, SupernetConfig};
 
 /// Of the largest element: float32, other orders of summation.
 const VALUES: f32 = 1e-4;
@@ -113,7 +113,8 @@ fn begin(net: &mut dyn Supernet) -> (Golden, Alphas, [Batch; 2]) {
 fn one_pass(net: &mut dyn Supernet) {
     let (golden, alphas, [train, valid]) = begin(net);
 
-    let found = net.evaluate(&train, &alphas.mixture(), Want { weights: true, mixture: true }).unwrap();
+    let found =
+        net.evaluate(&train, &alphas.mixture(), GradRequest { weights: true, mixture: true }).unwrap();
     assert_close("train.loss", &[found.loss as f32], &golden.flat("train.loss"), VALUES);
     let gradient = alphas.gradient(&found.mixture_gradient);
     assert_alphas("train.grad.", &gradient.operations, &golden.alphas("train.grad.").operations, GRADIENTS);
@@ -133,7 +134,8 @@ fn one_pass(net: &mut dyn Supernet) {
     assert_state(net, &golden, "after_one_forward.", "running");
 
     // The oracle's validation pass follows the training pass at the same weights; statistics play no part in it.
-    let found = net.evaluate(&valid, &alphas.mixture(), Want { weights: false, mixture: true }).unwrap();
+    let found =
+        net.evaluate(&valid, &alphas.mixture(), GradRequest { weights: false, mixture: true }).unwrap();
     assert_close("valid.loss", &[found.loss as f32], &golden.flat("valid.loss"), VALUES);
     let gradient = alphas.gradient(&found.mixture_gradient);
     assert_alphas("valid.grad.", &gradient.operations, &golden.alphas("valid.grad.").operations, GRADIENTS);
@@ -144,7 +146,7 @@ fn two_steps(net: &mut dyn Supernet) {
     let config = Config::resolve("paper", None, &[]).unwrap().search;
     let mut stepper = Stepper::default();
     for step in 1..=2 {
-        let at = Moment { seed: 0, epoch: 0, step, lr: 0.025 };
+        let at = StepContext { seed: 0, epoch: 0, step, lr: 0.025 };
         let seen = stepper.step(net, &mut alphas, [&train, &valid], &config, at).unwrap();
         let prefix = format!("after_step_{step}.");
         let norm = golden.flat(&format!("{prefix}weight_grad_norm"));
@@ -160,7 +162,7 @@ fn two_steps(net: &mut dyn Supernet) {
 fn a_step_of_two_passes(net: &mut dyn Supernet) {
     let (golden, mut alphas, [train, valid]) = begin(net);
     let config = Config::resolve("paper", None, &["search.order=two-pass".into()]).unwrap().search;
-    let at = Moment { seed: 0, epoch: 0, step: 0, lr: 0.025 };
+    let at = StepContext { seed: 0, epoch: 0, step: 0, lr: 0.025 };
     Stepper::default().step(net, &mut alphas, [&train, &valid], &config, at).unwrap();
     assert_alphas("alphas.", &alphas.operations, &golden.alphas("after_step_1.").operations, VALUES);
 
@@ -284,7 +286,7 @@ fn second_order_gradients_equal_finite_differences_of_the_whole_expression() {
     ] {
         let mut config = Config::resolve("paper", None, &[]).unwrap().search;
         (config.strategy, config.lambda) = (strategy.into(), 0.5);
-        let at = Moment { seed: 0, epoch: 0, step: 0, lr: 0.1 };
+        let at = StepContext { seed: 0, epoch: 0, step: 0, lr: 0.1 };
         let [train, valid] = &batches;
         let found = Stepper::default().gradient(&mut net, &alphas, [train, valid], &config, at).unwrap();
         let cosine = cosine(&found, &golden.flat(&format!("whole.{name}")));
@@ -304,12 +306,12 @@ fn second_order_gradients_equal_pytorch() {
         Supernet::load(&mut net, &golden.weights("before.")).unwrap();
         let mut alphas = golden.alphas("before.");
         // The first step, as in the golden file, gives the velocities.
-        let at = Moment { seed: 0, epoch: 0, step: 0, lr: 0.025 };
+        let at = StepContext { seed: 0, epoch: 0, step: 0, lr: 0.025 };
         stepper.step(&mut net, &mut alphas, [&train, &valid], &config, at).unwrap();
 
         (config.strategy, config.lambda) = (strategy.into(), 0.5);
         let before = Supernet::weights(&mut net).unwrap();
-        let at = Moment { lr: 0.1, ..at };
+        let at = StepContext { lr: 0.1, ..at };
         let found = stepper.gradient(&mut net, &alphas, [&train, &valid], &config, at).unwrap();
         let expected = [0, 1].map(|kind| unrolled.flat(&format!("{name}.{kind}"))).concat();
         let cosine = cosine(&found, &expected);

@@ -6,7 +6,7 @@ use milenas_models::{Executor, Genotype, Mode, NetworkConfig, Trainable, Weights
 use milenas_search::config::Config;
 use milenas_search::data::EpochOrder;
 use milenas_search::run::Data;
-use milenas_search::strategy::Recorder;
+use milenas_search::strategy::ProgressSink;
 use milenas_search::train::checkpoint::{TrainCheckpoint, TrainOrigin};
 use milenas_search::train::{
     TrainCheckpointer, TrainRecord, TrainTask, estimate_statistics, evaluate, train,
@@ -46,7 +46,7 @@ const IMAGENET: [&str; 7] = [
 
 struct Silent;
 
-impl Recorder for Silent {
+impl ProgressSink for Silent {
     fn begin(&mut self, _: usize, _: usize, _: usize, _: usize) {}
     fn step(&mut self, _: f64, _: usize) {}
 }

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::{Sink, failed, one_line};
-use crate::answer::{AnswerOptions, Score, Told};
+use crate::answer::{AnswerOptions, Predictions, Score};
 use crate::{Error, Result};
 
 /// Rows of a fixed number of columns.
@@ -50,8 +50,9 @@ fn wrapped(error: csv::Error) -> Error {
 }
 
 impl<W: Write> Sink for Csv<'_, W> {
-    fn write(&mut self, path: &str, told: std::result::Result<&Told, &str>) -> Result<()> {
-        let (empty, AnswerOptions { labels, top_k, all_scores, features, .. }) = (Told::default(), self.view);
+    fn write(&mut self, path: &str, told: std::result::Result<&Predictions, &str>) -> Result<()> {
+        let (empty, AnswerOptions { labels, top_k, all_scores, features, .. }) =
+            (Predictions::default(), self.view);
         let (told, error) = match told {
             Ok(told) => (told, String::new()),
             Err(reason) => (&empty, one_line(reason)),

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Sink, failed, one_line};
 use crate::Result;
-use crate::answer::{AnswerOptions, Told};
+use crate::answer::{AnswerOptions, Predictions};
 
 pub(super) struct Jsonl<'a, W: Write> {
     writer: BufWriter<W>,
@@ -45,8 +45,8 @@ impl<'a, W: Write> Jsonl<'a, W> {
 }
 
 impl<W: Write> Sink for Jsonl<'_, W> {
-    fn write(&mut self, path: &str, told: std::result::Result<&Told, &str>) -> Result<()> {
-        let empty = Told::default();
+    fn write(&mut self, path: &str, told: std::result::Result<&Predictions, &str>) -> Result<()> {
+        let empty = Predictions::default();
         let (told, error) = match told {
             Ok(told) => (told, None),
             Err(reason) => (&empty, Some(one_line(reason))),

@@ -15,7 +15,7 @@ use parquet::schema::types::{Type, TypePtr};
 
 use super::{Sink, failed, one_line};
 use crate::Result;
-use crate::answer::{AnswerOptions, Told};
+use crate::answer::{AnswerOptions, Predictions};
 
 /// Values of a row group: what is held in memory, and written together.
 const VALUES: usize = 1 << 20;
@@ -125,7 +125,7 @@ impl Parquet<'_> {
 }
 
 impl Sink for Parquet<'_> {
-    fn write(&mut self, path: &str, told: std::result::Result<&Told, &str>) -> Result<()> {
+    fn write(&mut self, path: &str, told: std::result::Result<&Predictions, &str>) -> Result<()> {
         let text = |text: &str| Some(ByteArray::from(text));
         let (told, error) = match told {
             Ok(told) => (Some(told), None),

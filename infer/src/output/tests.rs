@@ -18,8 +18,9 @@ fn view() -> AnswerOptions {
 fn written(format: RowFormat, view: &AnswerOptions) -> String {
     let mut out = Vec::new();
     let mut sink = open(format, Box::new(&mut out), view, true).unwrap();
-    let one = Told { predictions: vec![(0, 0.75)], scores: vec![0.75, 0.25], features: vec![0.5, -1.0] };
-    let two = Told { predictions: vec![(1, 0.5), (0, 0.5)], ..one.clone() };
+    let one =
+        Predictions { predictions: vec![(0, 0.75)], scores: vec![0.75, 0.25], features: vec![0.5, -1.0] };
+    let two = Predictions { predictions: vec![(1, 0.5), (0, 0.5)], ..one.clone() };
     sink.write("a.png", Ok(&one)).unwrap();
     sink.write("b \"c\".png", Ok(&two)).unwrap();
     sink.write("d.png", Err("cut\nshort")).unwrap();

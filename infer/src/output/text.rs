@@ -4,7 +4,7 @@ use std::io::{BufWriter, Write};
 
 use super::{Sink, failed, one_line};
 use crate::Result;
-use crate::answer::{AnswerOptions, Score, Told};
+use crate::answer::{AnswerOptions, Predictions, Score};
 
 pub(super) struct Text<'a, W: Write> {
     writer: BufWriter<W>,
@@ -18,7 +18,7 @@ impl<'a, W: Write> Text<'a, W> {
 }
 
 impl<W: Write> Sink for Text<'_, W> {
-    fn write(&mut self, path: &str, told: std::result::Result<&Told, &str>) -> Result<()> {
+    fn write(&mut self, path: &str, told: std::result::Result<&Predictions, &str>) -> Result<()> {
         let said = match told {
             Err(reason) => format!("error: {}", one_line(reason)),
             Ok(told) if told.predictions.is_empty() => "nothing above the threshold".into(),

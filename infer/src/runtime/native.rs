@@ -87,7 +87,7 @@ impl Native {
 }
 
 fn engine(graph: &Graph, weights: Weights, precision: Precision, place: &str) -> Result<NativeEngine> {
-    match (FusedNetwork::settled(graph, &weights, precision)?, precision) {
+    match (FusedNetwork::for_evaluation(graph, &weights, precision)?, precision) {
         (Ok(network), _) => Ok(NativeEngine::Fused(Box::new(network))),
         (Err(reason), Precision::Float32) => Ok(NativeEngine::Executor { weights, reason }),
         (Err(reason), Precision::Bf16) => {

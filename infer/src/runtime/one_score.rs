@@ -39,9 +39,9 @@ impl Runtime for OneScore {
 mod tests {
     use super::*;
 
-    struct Constant(f32);
+    struct FixedScore(f32);
 
-    impl Runtime for Constant {
+    impl Runtime for FixedScore {
         fn run(&self, _: &[f32], batch: usize) -> Result<Vec<Answer>> {
             Ok(vec![Answer { outputs: vec![self.0], features: None }; batch])
         }
@@ -50,7 +50,7 @@ mod tests {
     #[test]
     fn one_score_is_a_probability_of_the_second_class() {
         let scores = |score, logit, single| {
-            OneScore::new(Box::new(Constant(score)), logit, single).run(&[], 1).unwrap().remove(0).outputs
+            OneScore::new(Box::new(FixedScore(score)), logit, single).run(&[], 1).unwrap().remove(0).outputs
         };
         assert_eq!(scores(0.75, false, false), [0.25, 0.75]);
         assert_eq!(scores(0.75, false, true), [0.75]);

@@ -22,9 +22,9 @@ use super::context::{PassContext, Profile};
 use super::parameters::Gradients;
 use super::scratch::Workspace;
 use super::tensors::NetworkTensors;
-use super::unit::Unit;
+use super::unit::ConvBlock;
 use super::view::{BufferOffset, MapView};
-pub use codes::{Codes, Rooms};
+pub use codes::{BufferPool, Codes};
 use compile::{Program, compile};
 pub use evaluate::Prediction;
 use gradients::StateGradients;
@@ -60,7 +60,7 @@ enum ConvTarget {
 }
 
 struct ConvStep {
-    unit: Unit,
+    unit: ConvBlock,
     source: ConvSource,
     target: ConvTarget,
 }
@@ -218,7 +218,7 @@ impl FusedNetwork {
     ///
     /// # Errors
     /// A missing weight, or one of another size.
-    pub fn settled(
+    pub fn for_evaluation(
         graph: &Graph,
         weights: &Weights,
         precision: Precision,
@@ -228,7 +228,7 @@ impl FusedNetwork {
             Err(reason) => return Ok(Err(reason)),
         };
         network.tensors_mut().load(weights)?;
-        network.settle(precision);
+        network.prepare_evaluation(precision);
         Ok(Ok(network))
     }
 
@@ -296,8 +296,8 @@ impl FusedNetwork {
     ///
     /// # Errors
     /// Pixels or labels that do not fit.
-    pub fn descend(&mut self, images: &[f32], labels: &[u32]) -> Result<(f64, usize)> {
-        self.descend_with(images, labels, &Regularisers::default())
+    pub fn train_step(&mut self, images: &[f32], labels: &[u32]) -> Result<(f64, usize)> {
+        self.train_step_with(images, labels, &Regularisers::default())
     }
 
     /// [`descend`](Self::descend) of a regularised loss: the cross-entropy of smoothed labels plus the weighted one of the
@@ -305,7 +305,7 @@ impl FusedNetwork {
     ///
     /// # Errors
     /// Those of [`descend`](Self::descend); an auxiliary head or paths that the network lacks.
-    pub fn descend_with(
+    pub fn train_step_with(
         &mut self,
         images: &[f32],
         labels: &[u32],

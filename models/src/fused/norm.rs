@@ -1,6 +1,6 @@
 //! The network's BatchNorms: current scaling, running statistics, and the coefficients of their gradients.
 
-use crate::kernels::cpu::norm::{NormMoments, Scaling, Slope, total};
+use crate::kernels::cpu::norm::{NormCoefficient, NormMoments, Scaling, total};
 use crate::kernels::cpu::simd::{floats, floats_mut};
 use crate::kernels::cpu::{Channels, Pack};
 
@@ -26,7 +26,7 @@ pub struct Norm {
     /// From the moments last given.
     pub scaling: Scaling,
     /// Of the backward pass at work.
-    pub slope: Slope,
+    pub slope: NormCoefficient,
 }
 
 impl Norm {
@@ -43,7 +43,7 @@ impl Norm {
             statistics.values.push(vec![value; channels]);
         }
         let scaling = Scaling::identity(Channels::one(channels).packs());
-        Norm { statistics: index, scaling, slope: Slope::default() }
+        Norm { statistics: index, scaling, slope: NormCoefficient::default() }
     }
 
     /// Normalises by a batch's own moments, over `count` values, and moves the running ones.
@@ -73,14 +73,21 @@ pub struct AffineNorm {
     /// All of it as a factor and a term.
     pub scaling: Scaling,
     /// The gradient of the convolution's output for that of the norm's.
-    pub slope: Slope,
+    pub slope: NormCoefficient,
 }
 
 impl AffineNorm {
     /// `gamma` and `beta` are the weight and the bias, vectors of the channels.
     pub fn new(norm: Option<Norm>, gamma: Option<Id>, beta: Option<Id>, channels: Channels) -> AffineNorm {
         let (packs, channels) = (channels.packs(), channels.count());
-        AffineNorm { channels, norm, gamma, beta, scaling: Scaling::identity(packs), slope: Slope::default() }
+        AffineNorm {
+            channels,
+            norm,
+            gamma,
+            beta,
+            scaling: Scaling::identity(packs),
+            slope: NormCoefficient::default(),
+        }
     }
 
     /// Channels of the output.
@@ -150,10 +157,10 @@ impl AffineNorm {
         }
         let Some(norm) = &self.norm else {
             let [a, zero] = [1.0, 0.0].map(|x| vec![Pack([x; 16]); self.scaling.scale.len()]);
-            self.slope = Slope { a, b: zero.clone(), c: zero };
+            self.slope = NormCoefficient { a, b: zero.clone(), c: zero };
             return;
         };
-        self.slope = Slope::of(&norm.scaling, 1.0, sum, dot, count).0;
+        self.slope = NormCoefficient::of(&norm.scaling, 1.0, sum, dot, count).0;
         if let Some(gamma) = self.gamma {
             let (scale, shift) = (floats(&norm.scaling.scale), floats(&norm.scaling.shift));
             for (i, x) in floats_mut(&mut weights.values[gamma]).iter_mut().enumerate() {

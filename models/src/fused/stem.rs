@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use crate::kernels::cpu::elementwise::{Affine, ScaledMap, WeightedSum};
-use crate::kernels::cpu::norm::{NormMoments, Scaling, Slope, total};
+use crate::kernels::cpu::norm::{NormCoefficient, NormMoments, Scaling, total};
 use crate::kernels::cpu::pointwise::{PointwiseForward, PointwiseWeightGradient};
 use crate::kernels::cpu::simd::{floats, floats_mut};
 use crate::kernels::cpu::{Channels, LANES, Level, MapSize, Pack};
@@ -202,7 +202,7 @@ impl Stem {
             .map(|o| row(o).enumerate().map(|(i, w)| w * by_patch[at(o, i)]).sum())
             .collect();
         self.norm.backward(c.parameters, &sum, &dot, (c.batch * map.pixels()) as f64, weights);
-        let Slope { a, b, c } = &self.norm.slope;
+        let NormCoefficient { a, b, c } = &self.norm.slope;
         let [a, b, c] = [a, b, c].map(|x| floats(x));
         let out = floats_mut(&mut weights.values[self.weight]);
         for o in 0..packs * LANES {
@@ -224,7 +224,7 @@ impl Stem {
     ) {
         let (map, len) = (self.map, self.map.len());
         let image_len = self.in_channels * map.pixels();
-        let Slope { a, b, c: bias } = &self.norm.slope;
+        let NormCoefficient { a, b, c: bias } = &self.norm.slope;
         let [outputs, inputs] = c.parameters.channels(self.weight);
         out.clear();
         out.resize(c.batch * image_len, 0.0);

@@ -7,7 +7,7 @@ use core::ops::Range;
 
 use crate::kernels::cpu::depthwise::{self, DepthwiseShape};
 use crate::kernels::cpu::elementwise::{Gate, ScaledMap, WeightedSum};
-use crate::kernels::cpu::norm::Slope;
+use crate::kernels::cpu::norm::NormCoefficient;
 use crate::kernels::cpu::pointwise::{PointwiseForward, PointwiseWeightGradient};
 use crate::kernels::cpu::simd::{floats, floats_mut};
 use crate::kernels::cpu::strip::{self, Strip};
@@ -53,7 +53,7 @@ impl Im2col {
 
 /// A convolution.
 #[derive(Copy, Clone, Debug)]
-pub struct Unit {
+pub struct ConvBlock {
     /// What makes the columns.
     pub columns: Im2col,
     /// The weight on the columns.
@@ -69,7 +69,7 @@ const STRIP: usize = 128;
 /// The same of taps, whose weights are too many for the nearest cache to hold both.
 const TAPS: usize = 1024;
 
-impl Unit {
+impl ConvBlock {
     /// For maps of this size.
     pub fn resize(&mut self, input: MapSize) {
         let stride = self.columns.stride();
@@ -360,7 +360,9 @@ impl InputBlocks<'_> {
                     depthwise::DepthwiseForward { shape, map, source, weight, rows, last, out },
                 );
             }
-            Im2col::Rectified => strip::run(level, pairs, elementwise::Relu { map, source, rows, out }),
+            Im2col::Rectified => {
+                strip::run(level, pairs, elementwise::ReluForward { map, source, rows, out })
+            }
             Im2col::Parity => {
                 strip::run(level, pairs, parity::ParityGather { map, source, rows, half: blocks, out })
             }
@@ -376,7 +378,7 @@ impl InputBlocks<'_> {
 pub fn norm_gradient(
     level: Level,
     map: MapSize,
-    slope: &Slope,
+    slope: &NormCoefficient,
     gradient: &[Pack],
     value: &[Pack],
     out: &mut Vec<Pack>,

@@ -56,7 +56,7 @@ impl Listing {
         }
         self.others.iter().for_each(|(kind, _)| self.skipped.add(*kind));
         let mut notes = Vec::new();
-        let root = self.descend(Vec::new(), |_| true);
+        let root = self.class_root(Vec::new(), |_| true);
         self.take_below(&root);
         if self.parts_in_classes()? {
             notes.push("read as CLASS/PART/FILE: each class folder has a training and a test part".into());
@@ -70,12 +70,12 @@ impl Listing {
                 (self.classes(&[], true)?, None)
             }
             Reading::Parts { train, test, note, unlabelled, unused } => {
-                let train = train.map(|part| self.descend(vec![part], |_| true));
+                let train = train.map(|part| self.class_root(vec![part], |_| true));
                 let classes = train.as_ref().map(|part| self.classes(part, true)).transpose()?;
                 let known = classes.as_ref().map(|classes| classes.keys().cloned().collect::<BTreeSet<_>>());
                 let test = test.map(|part| {
                     let is_no_class = |name: &str| known.as_ref().is_none_or(|known| !known.contains(name));
-                    self.descend(vec![part], is_no_class)
+                    self.class_root(vec![part], is_no_class)
                 });
                 notes.extend(note.map(|note| note.note(train.as_deref(), test.as_deref())));
                 for part in unlabelled {
@@ -106,7 +106,7 @@ impl Listing {
 
     /// The folder below `prefix` that holds all class folders, through folders that hold one folder and nothing else, as
     /// archives and downloads have them. `may` decides about names.
-    fn descend(&self, mut prefix: Vec<String>, may: impl Fn(&str) -> bool) -> Vec<String> {
+    fn class_root(&self, mut prefix: Vec<String>, may: impl Fn(&str) -> bool) -> Vec<String> {
         loop {
             let depth = prefix.len();
             let files = self.below(&prefix);
@@ -216,7 +216,7 @@ impl Listing {
             shapes.entry(file.parts[0].clone()).or_default().add(&file.parts[1..]);
         }
         for (name, shape) in shapes.iter_mut().filter(|(name, _)| PartName::parse(name).is_some()) {
-            let inner = self.descend(vec![name.clone()], |_| true);
+            let inner = self.class_root(vec![name.clone()], |_| true);
             if inner.len() > 1 {
                 *shape = FolderShape::within(&inner[1..]);
                 self.below(&inner).iter().for_each(|file| shape.add(&file.parts[inner.len()..]));

@@ -2,9 +2,9 @@
 
 use milenas_models::Rng;
 use milenas_models::kernels::cpu::elementwise::{
-    Affine, Dots, Gate, GateNormed, PadRectify, Relu, ScaledMap, WeightedSum,
+    Affine, Dots, Gate, GateNormed, PadRelu, ReluForward, ScaledMap, WeightedSum,
 };
-use milenas_models::kernels::cpu::norm::{EPSILON, NormMoments, Scaling, Slope};
+use milenas_models::kernels::cpu::norm::{EPSILON, NormCoefficient, NormMoments, Scaling};
 use milenas_models::kernels::cpu::strip::Strip;
 use milenas_models::kernels::cpu::{Level, Pack};
 use proptest::prelude::*;
@@ -57,14 +57,14 @@ proptest! {
         let factors: Vec<Vec<Pack>> = scales.iter().map(|s| per_channel(s)).collect();
         for level in Level::available() {
             let mut out = vec![Pack::ZERO; map.padded_len()];
-            level.run(PadRectify { map, source: &packed[0], scale: &scale, shift: &shifts, out: &mut out });
+            level.run(PadRelu { map, source: &packed[0], scale: &scale, shift: &shifts, out: &mut out });
             prop_assert!(out == padded_of(&rectified, &out), "pad and rectify, {level:?}");
 
             let mut out = packed[0].clone();
             level.run(Affine { pixels, scale: &scale, shift: &shifts, map: &mut out });
             normed.assert_equals("affine", level, &out);
             let mut again = out.clone();
-            level.run(Relu { map, source: &out, rows: 0..height, out: Strip::new(&mut again, pixels) });
+            level.run(ReluForward { map, source: &out, rows: 0..height, out: Strip::new(&mut again, pixels) });
             rectified.assert_equals("rectify", level, &again);
 
             let (mut out, mut found) = (packed[0].clone(), vec![Pack::ZERO; 2 * map.packs]);
@@ -127,7 +127,7 @@ fn norm_gradient_equals_finite_differences() {
     let moments = NormMoments::of(sum(&|i| y[i]), sum(&|i| y[i] * y[i]), 30.0);
     let mut scaling = Scaling::identity(1);
     scaling.normalise(&moments);
-    let (slope, total) = Slope::of(&scaling, weight, &sum(&|i| g[i]), &sum(&|i| g[i] * y[i]), 30.0);
+    let (slope, total) = NormCoefficient::of(&scaling, weight, &sum(&|i| g[i]), &sum(&|i| g[i] * y[i]), 30.0);
     let step = 1e-6;
     assert!((total - loss(&y, &g, 1.0)).abs() < 1e-5, "gradient of the weight");
     for i in 0..y.len() {

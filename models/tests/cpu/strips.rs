@@ -2,7 +2,7 @@
 
 use milenas_models::Rng;
 use milenas_models::kernels::cpu::depthwise::{self, DepthwiseShape};
-use milenas_models::kernels::cpu::elementwise::Relu;
+use milenas_models::kernels::cpu::elementwise::ReluForward;
 use milenas_models::kernels::cpu::strip::{Strip, run};
 use milenas_models::kernels::cpu::{LANES, Level, MapSize, Pack, bf16, parity, taps};
 use proptest::prelude::*;
@@ -68,7 +68,7 @@ proptest! {
             run(level, pairs, taps::TapsGather { stride, map, source, rows, step, out });
         });
         check("rectified", dims(map, 1), |level, pairs, out| {
-            run(level, pairs, Relu { map, source, rows: rows(map), out });
+            run(level, pairs, ReluForward { map, source, rows: rows(map), out });
         });
         let small = map.strided(2);
         check("parity", dims(small, 2), |level, pairs, out| {

@@ -102,7 +102,7 @@ fn steps_are_adams() {
             let by = put(device, &[(rate / bias[0]) as f32, bias[1] as f32]);
             let gradient = put(device, &by_weights);
             let how = AdamStep { by, beta1, beta2, decay };
-            alphas.descend(device, gradient, &how).unwrap();
+            alphas.adam_step(device, gradient, &how).unwrap();
             let p = softmax(&logits);
             for i in 0..LOGITS {
                 let row = i / COLUMNS * COLUMNS..(i / COLUMNS + 1) * COLUMNS;

@@ -81,7 +81,7 @@ fn mixtures_equal_their_definition() {
             check(device, "nodes", nodes, &expected);
 
             let slopes = slopes(device, 6 * CHANNELS);
-            terms.slopes(device, gradient, [z, state], length, moments, &slopes).unwrap();
+            terms.coefficients(device, gradient, [z, state], length, moments, &slopes).unwrap();
             let found: Vec<f32> =
                 get(device, slopes.reach).chunks_exact(CHANNELS).map(|c| c.iter().sum()).collect();
             let expected: Vec<f32> = weights.iter().flat_map(|w| flat(gradients.get(w).unwrap())).collect();

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 use milenas_models::kernels::cuda::mixture::Sources;
-use milenas_models::kernels::cuda::norm::{self, CudaMoments, Slopes, Terms, Weight};
+use milenas_models::kernels::cuda::norm::{self, CudaMoments, NormCoefficients, Terms, Weight};
 use milenas_models::kernels::cuda::{Device, Words};
 use milenas_models::kernels::{self, Implementation, batch_norm};
 
@@ -18,9 +18,9 @@ pub fn normalised(x: &Tensor, affine: Option<(Tensor, Tensor)>) -> Tensor {
     batch_norm(x, affine, moments, EPSILON, true, Implementation::Reference).unwrap()
 }
 
-pub fn slopes(device: &mut dyn Device, len: usize) -> Slopes {
+pub fn slopes(device: &mut dyn Device, len: usize) -> NormCoefficients {
     let mut words = || device.alloc(len).unwrap();
-    Slopes { sum: words(), abc: [words(), words(), words()], reach: words() }
+    NormCoefficients { sum: words(), abc: [words(), words(), words()], reach: words() }
 }
 
 /// Of an affine BatchNorm, on values far from zero, whose variance a difference of squares would lose.
@@ -68,7 +68,7 @@ fn batch_norm_equals_its_definition() {
 
             let dy = put(device, &map(&upstream));
             let slopes = slopes(device, channels);
-            terms.slopes(device, dy, [z, Words::NONE], length, moments, &slopes).unwrap();
+            terms.coefficients(device, dy, [z, Words::NONE], length, moments, &slopes).unwrap();
             assert_close(
                 &name("dgamma"),
                 &get(device, slopes.reach),

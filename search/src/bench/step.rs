@@ -8,7 +8,7 @@ use super::{SIDE, StepReport, noise};
 use crate::Result;
 use crate::config::SearchConfig;
 use crate::data::{Augment, BatchFormat, EpochOrder, Loader};
-use crate::strategy::{MixtureKind, Moment, Order, Rule, Stepper};
+use crate::strategy::{MixtureKind, Order, Rule, StepContext, Stepper};
 use crate::supernet::reference::Reference;
 use crate::supernet::{DeviceSpec, SupernetConfig, new_supernet};
 
@@ -60,7 +60,7 @@ pub fn step(bench: &StepBench, search: &SearchConfig, place: DeviceSpec) -> Resu
             let start = Instant::now();
             let (Some(a), Some(b)) = (train.next(), valid.next()) else { break };
             let waited = start.elapsed().as_secs_f64();
-            let at = Moment { seed: 0, epoch: 0, step, lr: config.weights.lr };
+            let at = StepContext { seed: 0, epoch: 0, step, lr: config.weights.lr };
             stepper.step(&mut *net, &mut alphas, [&a, &b], &config, at)?;
             match step {
                 // The first step finds its memory.

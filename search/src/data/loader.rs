@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use milenas_models::Rng;
 
-use super::{Batch, ByteBatch, Move, Pictures, Transform, shuffled};
+use super::{Batch, ByteBatch, ImageSet, Move, Transform, shuffled};
 
 /// Which images make the batches of an epoch, in order, each with the generator of its augmentation.
 #[derive(Clone, Debug)]
@@ -79,11 +79,11 @@ impl EpochOrder {
     }
 
     /// Images by index, as they are.
-    pub fn batch(pictures: &Pictures, indices: &[usize]) -> Batch {
+    pub fn batch(pictures: &ImageSet, indices: &[usize]) -> Batch {
         EpochOrder::in_order(indices, indices.len().max(1)).make(0, pictures, BatchFormat::Numbers(None))
     }
 
-    fn make(&self, step: usize, pictures: &Pictures, form: BatchFormat) -> Batch {
+    fn make(&self, step: usize, pictures: &ImageSet, form: BatchFormat) -> Batch {
         let contract = &pictures.contract;
         let (size, picks) = (contract.len(), &self.batches[step]);
         let mut rng = Rng::new(self.seed, &format!("{}/augment/{step}", self.purpose));
@@ -141,7 +141,7 @@ impl Loader {
     /// Starts making batches on a thread of `scope`.
     pub fn start<'scope, 'env>(
         scope: &'scope std::thread::Scope<'scope, 'env>,
-        pictures: &'env Pictures,
+        pictures: &'env ImageSet,
         plan: EpochOrder,
         form: BatchFormat,
     ) -> Self {
@@ -182,12 +182,12 @@ mod tests {
         assert_eq!(EpochOrder::epoch(&indices, 8, 2, 1, "train", 0).steps(), 2);
     }
 
-    fn pictures(height: usize, width: usize, channels: usize, count: usize) -> Pictures {
+    fn pictures(height: usize, width: usize, channels: usize, count: usize) -> ImageSet {
         let (mean, std) = (vec![0.5; channels], vec![0.3; channels]);
         let contract = InputContract::new([channels, height, width], mean, std, Resize::Stretch);
         let pixels = (0..contract.len() * count).map(|i| (i * 37 % 256) as u8).collect();
         let images = Labelled { pixels, labels: (0..count as u32).collect() };
-        Pictures { images, wholes: Vec::new(), contract }
+        ImageSet { images, wholes: Vec::new(), contract }
     }
 
     /// To the last bit, whether a word is filled or not.

@@ -72,12 +72,12 @@ impl Transform {
         if self.cutout == 0.0 {
             return [[0; 2]; 2];
         }
-        size.map(|length| around(rng.below(length), length, self.cutout).map(|at| at as i32))
+        size.map(|length| cutout_range(rng.below(length), length, self.cutout).map(|at| at as i32))
     }
 }
 
 /// The first pixel of a square and the one after its last along a side of `length` pixels, of which it has the part `cutout`.
-fn around(centre: usize, length: usize, cutout: f64) -> [usize; 2] {
+fn cutout_range(centre: usize, length: usize, cutout: f64) -> [usize; 2] {
     let half = (length as f64 * cutout / 2.0).round() as usize;
     [centre.saturating_sub(half), (centre + half).min(length)]
 }
@@ -131,7 +131,7 @@ mod tests {
     /// DARTS' `Cutout(16)` of 32 pixels: from 8 before the centre to 7 after it.
     #[test]
     fn cutout_lies_around_its_centre() {
-        let holes = [0, 7, 8, 16, 24, 31].map(|centre| around(centre, 32, 0.5));
+        let holes = [0, 7, 8, 16, 24, 31].map(|centre| cutout_range(centre, 32, 0.5));
         assert_eq!(holes, [[0, 8], [0, 15], [0, 16], [8, 24], [16, 32], [23, 32]]);
         let mut image: Vec<f32> = (1..=24).map(|x| x as f32).collect();
         cut(&mut image, [3, 4], [[1, 3], [0, 2]]);

@@ -25,7 +25,7 @@ use crate::optim::{Sgd, SgdConfig};
 use crate::resident::{ALIGNMENT, BatchBuffers, DeviceTensors, Packing, Resident};
 
 /// A network, its weights, and its memory on a device.
-pub(super) struct CudaNetwork {
+pub(super) struct CudaEngine {
     plan: NetworkPlan,
     tensors: DeviceTensors,
     resident: Resident,
@@ -59,15 +59,15 @@ impl EngineBuffers {
     }
 }
 
-impl CudaNetwork {
+impl CudaEngine {
     /// With weights that are all zero.
     ///
     /// # Errors
     /// A network that has an operation without a kernel.
-    pub(super) fn new(network: &Trainable) -> Result<CudaNetwork> {
+    pub(super) fn new(network: &Trainable) -> Result<CudaEngine> {
         let mut tensors = DeviceTensors::default();
         let plan = NetworkPlan::new(network, &mut tensors)?;
-        Ok(CudaNetwork { plan, tensors, resident: Resident::new(), memory: None })
+        Ok(CudaEngine { plan, tensors, resident: Resident::new(), memory: None })
     }
 
     /// Takes weights and running statistics.
@@ -102,7 +102,7 @@ impl CudaNetwork {
     }
 
     /// Asks for a step of every parameter by the gradients of the last pass; the next pass comes after it.
-    pub(super) fn descend(
+    pub(super) fn sgd_step(
         &mut self,
         device: &mut dyn Device,
         sgd: &Sgd,
@@ -110,12 +110,12 @@ impl CudaNetwork {
         rate: f64,
     ) -> Result<()> {
         let memory = self.memory.as_ref().ok_or_else(|| fault("there is no memory for a step"))?;
-        self.resident.descend_by(device, &self.tensors, memory.table()?, (sgd, config, rate))
+        self.resident.sgd_step_by_table(device, &self.tensors, memory.table()?, (sgd, config, rate))
     }
 
     /// Gives `sgd` the velocities.
-    pub(super) fn settle(&mut self, device: &mut dyn Device, sgd: &mut Sgd) -> Result<()> {
-        self.resident.settle(device, &self.tensors, sgd)
+    pub(super) fn download_velocities(&mut self, device: &mut dyn Device, sgd: &mut Sgd) -> Result<()> {
+        self.resident.download_velocities(device, &self.tensors, sgd)
     }
 
     /// Memory for so many images, if what there is does not do.
@@ -196,7 +196,7 @@ impl CudaNetwork {
     ) -> Result<(NetworkPass<'a>, &'a EngineBuffers, &'a NetworkPlan, Packing)> {
         self.check(batch)?;
         self.fit(device, batch.len())?;
-        let CudaNetwork { plan, tensors, resident, memory } = self;
+        let CudaEngine { plan, tensors, resident, memory } = self;
         // There is, once it fits.
         let memory = memory.as_ref().ok_or_else(|| fault("there is no memory for a pass"))?;
         let packing = plan.packing(tensors);

@@ -6,14 +6,14 @@ use milenas_models::Cost;
 use milenas_models::shell::{path, quoted};
 
 use super::html::{escaped, facts, percent};
-use super::read::Story;
+use super::read::RunSummary;
 use super::{thousands, time};
 use crate::next;
 use crate::run::GENOTYPE;
 use crate::strategy::COLLAPSE;
 
 /// The head.
-pub fn head(story: &Story) -> String {
+pub fn head(story: &RunSummary) -> String {
     let done = story.epochs.len();
     let mut list = match &story.judged {
         Some(judged) => vec![("architectures judged", judged.len().to_string())],
@@ -53,7 +53,7 @@ pub fn head(story: &Story) -> String {
 }
 
 /// What to type next.
-fn command(story: &Story) -> String {
+fn command(story: &RunSummary) -> String {
     let run = path(&story.path);
     let source = story.source.as_deref().unwrap_or("SRC");
     let data = quoted(source);
@@ -75,7 +75,7 @@ fn command(story: &Story) -> String {
 }
 
 /// A warning where the cell that is shown has too many skips.
-fn collapse(story: &Story) -> String {
+fn collapse(story: &RunSummary) -> String {
     let descends = story.epochs.last().is_some_and(|epoch| epoch.skips.is_some());
     let skips = story.cells().filter(|_| descends).map_or(0, |genotype| genotype.normal.skips());
     if skips < COLLAPSE {
@@ -88,7 +88,7 @@ fn collapse(story: &Story) -> String {
 }
 
 /// What the run cost: time, pace and memory.
-fn spent(story: &Story) -> Vec<(&'static str, String)> {
+fn spent(story: &RunSummary) -> Vec<(&'static str, String)> {
     let mut list = Vec::new();
     if story.seconds > 0.0 {
         list.push(("time", time(story.seconds)));

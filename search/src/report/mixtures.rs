@@ -4,11 +4,11 @@ use std::fmt::Write;
 
 use super::cell;
 use super::html::{escaped, table};
-use super::read::Story;
+use super::read::RunSummary;
 use super::svg::{layers, legend};
 
 /// The section of a page; nothing without mixtures.
-pub fn mixtures(story: &Story) -> String {
+pub fn mixtures(story: &RunSummary) -> String {
     let mixtures: Vec<_> = story.epochs.iter().filter_map(|e| e.mixture.as_ref()).collect();
     let Some(last) = mixtures.last() else { return String::new() };
     let Ok(space) = story.config.search.space() else { return String::new() };

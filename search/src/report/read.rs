@@ -10,9 +10,9 @@ use serde::de::DeserializeOwned;
 use crate::config::Config;
 use crate::run::{
     CONFIG, COST, GENOTYPE, HISTORY, Inherited, METRICS, SCORES, SOURCE, START, TABLE, TIMINGS, Timing,
-    WEIGHTS, judged,
+    WEIGHTS, read_evaluations,
 };
-use crate::strategy::black_box::Judged;
+use crate::strategy::black_box::Evaluated;
 use crate::supernet::Mixture;
 use crate::{Error, Result};
 
@@ -22,7 +22,7 @@ const MAX_BYTES: u64 = 64 << 20;
 /// A line of `metrics.jsonl`, of a search or of a training.
 #[derive(Clone, Debug, Deserialize)]
 #[allow(missing_docs)]
-pub struct EpochRecord {
+pub struct EpochRow {
     pub epoch: usize,
     pub lr: f64,
     pub train_loss: f64,
@@ -41,7 +41,7 @@ pub struct EpochRecord {
     pub genotype: Option<Genotype>,
 }
 
-impl EpochRecord {
+impl EpochRow {
     /// On images that did not train the weights: the validation half of a search, the test images of a training.
     pub fn accuracy(&self) -> f64 {
         self.test_accuracy.or(self.valid_accuracy).unwrap_or(f64::NAN)
@@ -70,10 +70,10 @@ pub struct SizeRow {
 /// A run as far as it is.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
-pub struct Story {
+pub struct RunSummary {
     pub path: PathBuf,
     pub config: Config,
-    pub epochs: Vec<EpochRecord>,
+    pub epochs: Vec<EpochRow>,
     pub seconds: f64,
     /// The time of the median epoch.
     pub epoch_seconds: Option<f64>,
@@ -84,7 +84,7 @@ pub struct Story {
     /// Of the network that is trained.
     pub cost: Option<Cost>,
     /// Architectures that a search has judged one by one, and their values; `None` for other runs.
-    pub judged: Option<Vec<Judged>>,
+    pub judged: Option<Vec<Evaluated>>,
     /// Where its images are from, as it was typed; runs of older versions do not tell.
     pub source: Option<String>,
     /// What a search chose, or what is trained.
@@ -162,12 +162,12 @@ fn within(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-impl Story {
+impl RunSummary {
     /// Of the run in a folder, running or done.
     ///
     /// # Errors
     /// A folder without a run, or with files that are none of it.
-    pub fn read(path: &Path) -> Result<Story> {
+    pub fn read(path: &Path) -> Result<RunSummary> {
         let place = path.join(CONFIG);
         let help = "there is no run here, nor in the folders in it. Help: give the --out of a search or of trainings";
         let config = text(&place)?.ok_or_else(|| broken(path, help))?;
@@ -190,7 +190,7 @@ impl Story {
         let timings = text(&path.join(TIMINGS))?.unwrap_or_default();
         let timings: Vec<Timing> =
             timings.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        Ok(Story {
+        Ok(RunSummary {
             path: path.to_path_buf(),
             config,
             seconds: timings.iter().map(|timing| timing.seconds).sum(),
@@ -202,7 +202,7 @@ impl Story {
                 .and_then(|last| last.device)
                 .filter(|device| device != "cpu"),
             cost: json(&path.join(COST))?,
-            judged: path.join(HISTORY).exists().then(|| judged(&path.join(HISTORY))).transpose()?,
+            judged: path.join(HISTORY).exists().then(|| read_evaluations(&path.join(HISTORY))).transpose()?,
             source: text(&path.join(SOURCE))?.map(|text| text.trim_end_matches('\n').to_string()),
             genotype: json(&path.join(GENOTYPE))?,
             inherited: json(&path.join(START))?,

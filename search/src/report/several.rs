@@ -3,15 +3,15 @@
 use std::fmt::Write;
 
 use super::html::{escaped, figure, page, percent, table};
-use super::read::{EpochRecord, Story};
+use super::read::{EpochRow, RunSummary};
 use super::svg::{Series, lines};
 use super::{figures, series, thousands, time};
 
-pub fn several(stories: &[Story]) -> String {
-    let row = |s: &Story| {
-        let accuracies = s.epochs.iter().map(EpochRecord::accuracy);
+pub fn several(stories: &[RunSummary]) -> String {
+    let row = |s: &RunSummary| {
+        let accuracies = s.epochs.iter().map(EpochRow::accuracy);
         let best = accuracies.fold(f64::NAN, f64::max);
-        let last = s.epochs.last().map_or(f64::NAN, EpochRecord::accuracy);
+        let last = s.epochs.last().map_or(f64::NAN, EpochRow::accuracy);
         let size = s.cells().map(|g| {
             let [n, r] = g.convolutions();
             format!("n{n} r{r}")
@@ -50,12 +50,12 @@ pub fn several(stories: &[Story]) -> String {
     let mut body = table(&head, &rows);
     body.push_str("<p>Accuracy is that of the validation half for a search, of the test images for a training: they do not compare.</p>\n");
     for (title, search) in [("Searches", true), ("Trainings", false)] {
-        let of: Vec<&Story> =
+        let of: Vec<&RunSummary> =
             stories.iter().filter(|s| s.is_search() == search && !s.epochs.is_empty()).collect();
         if of.is_empty() {
             continue;
         }
-        let all = |value: fn(&EpochRecord) -> f64| -> Vec<Series> {
+        let all = |value: fn(&EpochRow) -> f64| -> Vec<Series> {
             of.iter().map(|s| series(s, &s.name(), |e| Some(value(e)))).collect()
         };
         let _ = write!(

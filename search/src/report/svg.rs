@@ -31,7 +31,7 @@ struct Axes {
 
 impl Axes {
     /// Around all finite points.
-    fn around<'a>(points: impl Iterator<Item = &'a (f64, f64)>) -> Option<Axes> {
+    fn bounds<'a>(points: impl Iterator<Item = &'a (f64, f64)>) -> Option<Axes> {
         let mut axes: Option<Axes> = None;
         for &(px, py) in points.filter(|(x, y)| x.is_finite() && y.is_finite()) {
             let Axes { x, y, least } = axes.get_or_insert(Axes { x: [px, px], y: [py, py], least: 1.0 });
@@ -143,7 +143,7 @@ fn open(title: &str) -> String {
 
 /// Curves over `x_name`. Empty without a point.
 pub fn lines(title: &str, x_name: &str, series: &[Series]) -> String {
-    let Some(axes) = Axes::around(series.iter().flat_map(|s| &s.points)) else { return String::new() };
+    let Some(axes) = Axes::bounds(series.iter().flat_map(|s| &s.points)) else { return String::new() };
     let mut svg = open(title);
     axes.frame(&mut svg, x_name);
     for (i, Series { name, points }) in series.iter().enumerate() {
@@ -193,7 +193,7 @@ fn keys(series: &[Series]) -> String {
 /// Points, with their names beside them.
 pub fn points(title: &str, x_name: &str, points: &[(String, f64, f64)]) -> String {
     let places: Vec<(f64, f64)> = points.iter().map(|(_, x, y)| (*x, *y)).collect();
-    let Some(axes) = Axes::around(places.iter()) else { return String::new() };
+    let Some(axes) = Axes::bounds(places.iter()) else { return String::new() };
     let mut svg = open(title);
     axes.frame(&mut svg, x_name);
     for (name, x, y) in points {
@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn counts_have_no_halves() {
         let heights = |points: &[(f64, f64)]| {
-            let axes = Axes::around(points.iter()).unwrap();
+            let axes = Axes::bounds(points.iter()).unwrap();
             ticks(axes.y, axes.least)
         };
         assert_eq!(heights(&[(0.0, 6.0), (1.0, 7.0), (2.0, 8.0)]), [6.0, 7.0, 8.0]);

@@ -94,8 +94,8 @@ fn check(what: &str, needed: u64, free: Option<u64>, help: &str) -> Result<()> {
     match free {
         Some(free) if needed > free => Err(Error::Memory {
             what: what.into(),
-            needed: told(needed),
-            free: told(free),
+            needed: format_bytes(needed),
+            free: format_bytes(free),
             help: help.into(),
         }),
         _ => Ok(()),
@@ -103,7 +103,7 @@ fn check(what: &str, needed: u64, free: Option<u64>, help: &str) -> Result<()> {
 }
 
 /// `1.5 GiB`, `20 MiB`.
-fn told(bytes: u64) -> String {
+fn format_bytes(bytes: u64) -> String {
     let mib = bytes as f64 / f64::from(1 << 20);
     if mib >= 1024.0 { format!("{:.1} GiB", mib / 1024.0) } else { format!("{mib:.0} MiB") }
 }

@@ -5,7 +5,7 @@ use milenas_models::input::Limits;
 use milenas_models::metrics::{Ranked, Scores};
 use milenas_models::{Error as Fault, Model};
 
-use crate::data::Pictures;
+use crate::data::ImageSet;
 use crate::train::evaluate;
 use crate::{Error, Result};
 
@@ -36,7 +36,7 @@ impl TestEvaluation {
         let (samples, measured) = dataset.to_measure(Some(&card.trained_on()));
         let notes = dataset.notes.into_iter().chain(measured).collect();
         let (images, bad) = Dataset::load(&samples, &card.input, &Limits::default(), &|_| {});
-        let pictures = Pictures { images, wholes: Vec::new(), contract: card.input.clone() };
+        let pictures = ImageSet { images, wholes: Vec::new(), contract: card.input.clone() };
         let ranked = evaluate(&model.graph, &model.weights, &pictures, BATCH)?;
         let scores = Scores::new(&ranked, &card.labels);
         let (mut ranked, mut bad) = (ranked.into_iter(), bad.into_iter().peekable());

@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 use milenas_models::{Cost, Genotype, NetworkConfig, Rng, Trainable, Weights, file};
 use serde::{Deserialize, Serialize};
 
-use super::judgements::{Judgements, judged};
+use super::evaluation_log::{EvaluationLog, read_evaluations};
 use super::{CHECKPOINT, Data, Folder, GENOTYPE};
 use crate::checkpoint::{Position, check_origin, damaged};
 use crate::config::{Config, SearchConfig, TrainConfig};
-use crate::data::{EpochOrder, Pictures, halves};
+use crate::data::{EpochOrder, ImageSet, train_valid_split};
 use crate::engine::MaybeDevice;
 use crate::score::{Metric, Scorer};
-use crate::strategy::Recorder;
-use crate::strategy::black_box::{By, Judge, Judged, PopulationOutcome, Strategy, best, search};
+use crate::strategy::ProgressSink;
+use crate::strategy::black_box::{By, Evaluated, Evaluator, PopulationOutcome, Strategy, best, search};
 use crate::strategy::checkpoint::SearchOrigin;
 use crate::strategy::sizes::{CostLimits, measure};
 use crate::supernet::DeviceSpec;
@@ -51,9 +51,9 @@ struct PopulationHeader {
 pub struct PopulationRun {
     folder: Folder,
     origin: SearchOrigin,
-    history: Judgements,
+    history: EvaluationLog,
     /// Of `area` alone.
-    draws: Option<Judgements>,
+    draws: Option<EvaluationLog>,
 }
 
 impl PopulationRun {
@@ -63,8 +63,8 @@ impl PopulationRun {
     }
 }
 
-fn left(history: &Judgements, draws: &Option<Judgements>) -> usize {
-    history.left() + draws.as_ref().map_or(0, Judgements::left)
+fn left(history: &EvaluationLog, draws: &Option<EvaluationLog>) -> usize {
+    history.left() + draws.as_ref().map_or(0, EvaluationLog::left)
 }
 
 /// Makes the folder of a search by judgements that trains at `place`, or opens it to `resume`: then no judgement is made twice.
@@ -82,26 +82,26 @@ pub fn open_population(
         SearchOrigin { config: config.clone(), data: data.train.fingerprint(), device: place.kind().into() };
     let file = path.join(ORIGIN);
     let unfinished = !path.join(GENOTYPE).exists();
-    let tables = |open: fn(&Path) -> Result<Judgements>| {
+    let tables = |open: fn(&Path) -> Result<EvaluationLog>| {
         let assisted = Strategy::named(&config.search.strategy) == Some(Strategy::Assisted);
         let draws = assisted.then(|| open(&path.join(DRAWS))).transpose()?;
         Ok::<_, Error>((open(&path.join(HISTORY))?, draws))
     };
     // What was stopped before it judged anything, because of its limits perhaps, is nothing to go on with.
-    let rows = |name| judged(&path.join(name)).map(|rows| rows.len());
+    let rows = |name| read_evaluations(&path.join(name)).map(|rows| rows.len());
     let begun = file.exists() && rows(HISTORY)? + rows(DRAWS)? > 0;
     let problem = match (begun, resume) {
         (true, true) => {
             check(&file, &origin)?;
             let folder = Folder::reopen(path, config, &data.source, 0)?;
-            let (history, draws) = tables(Judgements::reopen)?;
+            let (history, draws) = tables(EvaluationLog::reopen)?;
             return Ok(PopulationRun { folder, origin, history, draws });
         }
         (true, false) if unfinished => "an unfinished search. Help: go on with it by --resume, or",
         (false, _) if unfinished && path.join(CHECKPOINT).exists() => "another unfinished run. Help:",
         _ => {
             let folder = Folder::create(path, config, &data.source, GENOTYPE)?;
-            let (history, draws) = tables(Judgements::create)?;
+            let (history, draws) = tables(EvaluationLog::create)?;
             // Last: with it there are tables to go on with.
             write_origin(&file, &origin)?;
             return Ok(PopulationRun { folder, origin, history, draws });
@@ -143,13 +143,13 @@ pub fn run_population(
     data: &Data,
     run: PopulationRun,
     device: MaybeDevice<'_>,
-    recorder: &mut dyn Recorder,
-    tell: &mut dyn FnMut(By, usize, &Judged),
-) -> Result<(PopulationOutcome, Judged)> {
+    recorder: &mut dyn ProgressSink,
+    tell: &mut dyn FnMut(By, usize, &Evaluated),
+) -> Result<(PopulationOutcome, Evaluated)> {
     let PopulationRun { mut folder, origin, history, draws } = run;
     let config = &origin.config;
     let settings = &config.search;
-    let (first, second) = halves(data.train.len(), settings.train_portion, config.seed);
+    let (first, second) = train_valid_split(data.train.len(), settings.train_portion, config.seed);
     if first.is_empty() || second.is_empty() {
         let problem = format!("{} training images, a search needs two or more", data.train.len());
         return Err(Error::Data { problem });
@@ -186,7 +186,7 @@ pub fn run_population(
 }
 
 struct PopulationFolder<'a> {
-    halves: [Pictures; 2],
+    halves: [ImageSet; 2],
     /// Of what is judged.
     network: NetworkConfig,
     scorer: Scorer,
@@ -197,12 +197,12 @@ struct PopulationFolder<'a> {
     budget: Option<Duration>,
     folder: Folder,
     device_kind: String,
-    history: Judgements,
-    draws: Option<Judgements>,
+    history: EvaluationLog,
+    draws: Option<EvaluationLog>,
     since: Instant,
     device: MaybeDevice<'a>,
-    recorder: &'a mut dyn Recorder,
-    tell: &'a mut dyn FnMut(By, usize, &Judged),
+    recorder: &'a mut dyn ProgressSink,
+    tell: &'a mut dyn FnMut(By, usize, &Evaluated),
 }
 
 impl PopulationFolder<'_> {
@@ -216,7 +216,7 @@ impl PopulationFolder<'_> {
     }
 }
 
-impl Judge for PopulationFolder<'_> {
+impl Evaluator for PopulationFolder<'_> {
     fn pick(&mut self, draw: &mut dyn FnMut() -> Result<Genotype>) -> Result<Genotype> {
         if self.limits == CostLimits::default() {
             return draw();
@@ -247,7 +247,7 @@ impl Judge for PopulationFolder<'_> {
         let value = table.value(genotype, || {
             folder.take_back()?;
             let value = scorer.score(genotype, &[Metric::Naswot])?[0];
-            tell(By::Score, number, &Judged { genotype: genotype.clone(), value });
+            tell(By::Score, number, &Evaluated { genotype: genotype.clone(), value });
             Ok(value)
         })?;
         self.mark_now_and_then()?;
@@ -265,7 +265,7 @@ impl Judge for PopulationFolder<'_> {
             let task = TrainTask { network: &trainable, pictures, test, config: short };
             let mut last = Last(0.0);
             train(&task, &weights, None, device.as_deref_mut(), *recorder, &mut last)?;
-            tell(By::Fitness, number, &Judged { genotype: genotype.clone(), value: last.0 });
+            tell(By::Fitness, number, &Evaluated { genotype: genotype.clone(), value: last.0 });
             Ok(last.0)
         })?;
         self.mark_now_and_then()?;

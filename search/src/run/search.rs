@@ -12,7 +12,7 @@ use super::genotypes::{GenotypeRow, Genotypes, table};
 use super::{CHECKPOINT, Data, Folder, GENOTYPE, ORIGIN};
 use crate::config::Config;
 use crate::strategy::checkpoint::{SearchCheckpoint, SearchOrigin};
-use crate::strategy::{Ended, EpochRecord, Recorder, SearchCheckpointer, SearchTask, search};
+use crate::strategy::{EpochRecord, ProgressSink, SearchCheckpointer, SearchTask, StopReason, search};
 use crate::supernet::{DeviceSpec, SupernetConfig, new_supernet};
 use crate::{Error, Result};
 
@@ -83,7 +83,7 @@ pub struct SearchResult {
     /// The row that was chosen; `None` if the search ended in an epoch at a size that no epoch had.
     pub chosen: Option<usize>,
     /// Why it ended.
-    pub ended: Ended,
+    pub ended: StopReason,
 }
 
 /// Searches on a source's images, on a device or, without one, on the CPU; leaves `genotype.json`, the best of every size in
@@ -95,7 +95,7 @@ pub fn run_search(
     data: &Data,
     run: SearchRun,
     device: Option<Box<dyn Device>>,
-    recorder: &mut dyn Recorder,
+    recorder: &mut dyn ProgressSink,
     tell: &mut dyn FnMut(&EpochRecord),
 ) -> Result<SearchResult> {
     let SearchRun { mut folder, origin, from } = run;

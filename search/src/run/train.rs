@@ -13,7 +13,7 @@ use super::evaluation::BATCH;
 use super::{CHECKPOINT, COST, Data, Folder, GENOTYPE, SCORES, START, TrainedSupernet, WEIGHTS};
 use crate::config::Config;
 use crate::engine::MaybeDevice;
-use crate::strategy::Recorder;
+use crate::strategy::ProgressSink;
 use crate::supernet::DeviceSpec;
 use crate::train::checkpoint::{TrainCheckpoint, TrainOrigin};
 use crate::train::{TrainCheckpointer, TrainRecord, TrainTask, estimate_statistics, evaluate, train};
@@ -125,7 +125,7 @@ pub fn run_train(
     data: &Data,
     run: TrainRun,
     mut device: MaybeDevice<'_>,
-    recorder: &mut dyn Recorder,
+    recorder: &mut dyn ProgressSink,
     tell: &mut dyn FnMut(Option<f64>, &TrainRecord),
 ) -> Result<Trained> {
     let TrainRun { mut folder, origin, from, shape, network, mut weights, inherited } = run;

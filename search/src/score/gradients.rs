@@ -19,7 +19,7 @@ fn is_weight(shape: &[usize]) -> bool {
 
 /// The norms of the weights' gradients on a batch, summed over convolutions and linear layers.
 pub(super) fn grad_norm(network: &mut FusedNetwork, batch: &Batch) -> Result<f64> {
-    network.descend(&batch.numbers(), &batch.labels)?;
+    network.train_step(&batch.numbers(), &batch.labels)?;
     let tensors = network.tensors();
     let norm = |name: &str| -> Result<f64> {
         Ok(tensors.gradient(name)?.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt())
@@ -65,7 +65,7 @@ pub(super) fn synflow(graph: &Graph, weights: &Weights) -> Result<f64> {
     }
     let mut exponent = 0;
     let sum = loop {
-        let sum = network.descend_sum(&vec![power(-exponent); pixels], 1.0)?;
+        let sum = network.backward_logit_sum(&vec![power(-exponent); pixels], 1.0)?;
         if sum.is_finite() || exponent == LARGEST {
             break sum;
         }
@@ -75,7 +75,7 @@ pub(super) fn synflow(graph: &Graph, weights: &Weights) -> Result<f64> {
         return Ok(f64::NEG_INFINITY);
     }
     let half = ((sum.log2() + f64::from(exponent)) / 2.0).round() as i32;
-    network.descend_sum(&vec![power(-half); pixels], power(-half))?;
+    network.backward_logit_sum(&vec![power(-half); pixels], power(-half))?;
     let tensors = network.tensors();
     let mut total = 0.0;
     for (name, _) in shapes.iter().filter(|(_, shape)| is_weight(shape)) {

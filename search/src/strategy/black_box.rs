@@ -61,7 +61,7 @@ pub struct PopulationConfig {
 
 /// One judged architecture.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Judged {
+pub struct Evaluated {
     /// The architecture.
     pub genotype: Genotype,
     /// Its fitness, or its score where nothing is trained.
@@ -69,7 +69,7 @@ pub struct Judged {
 }
 
 /// What a strategy asks of an architecture.
-pub trait Judge {
+pub trait Evaluator {
     /// The first of what `draw` gives that may be found at all.
     ///
     /// # Errors
@@ -99,7 +99,7 @@ pub enum By {
 #[derive(Clone, Debug)]
 pub struct PopulationOutcome {
     /// Every judgement in order; the best is the first with the largest value.
-    pub judged: Vec<Judged>,
+    pub judged: Vec<Evaluated>,
     /// What its values are: scores, too, where time was over before the first training.
     pub by: By,
     /// Whether time was over before all was judged.
@@ -115,9 +115,9 @@ pub fn search(
     space: &Space,
     config: &PopulationConfig,
     rng: &mut Rng,
-    judge: &mut dyn Judge,
+    judge: &mut dyn Evaluator,
 ) -> Result<PopulationOutcome> {
-    let draw = |count: usize, rng: &mut Rng, judge: &mut dyn Judge| -> Result<Vec<Genotype>> {
+    let draw = |count: usize, rng: &mut Rng, judge: &mut dyn Evaluator| -> Result<Vec<Genotype>> {
         (0..count).map(|_| judge.pick(&mut || Ok(space.sample(rng)?))).collect()
     };
     let &PopulationConfig { draws, trainings, size, .. } = config;
@@ -145,7 +145,7 @@ pub fn search(
 }
 
 /// Judges all of them, as long as there is time.
-fn all(genotypes: Vec<Genotype>, by: By, judge: &mut dyn Judge) -> Result<PopulationOutcome> {
+fn all(genotypes: Vec<Genotype>, by: By, judge: &mut dyn Evaluator) -> Result<PopulationOutcome> {
     let count = genotypes.len();
     let mut judged = Vec::with_capacity(count);
     for genotype in genotypes {
@@ -153,7 +153,7 @@ fn all(genotypes: Vec<Genotype>, by: By, judge: &mut dyn Judge) -> Result<Popula
             By::Score => judge.score(&genotype)?,
             By::Fitness => judge.fitness(&genotype)?,
         };
-        judged.push(Judged { genotype, value });
+        judged.push(Evaluated { genotype, value });
         if judge.out_of_time() {
             break;
         }
@@ -164,11 +164,11 @@ fn all(genotypes: Vec<Genotype>, by: By, judge: &mut dyn Judge) -> Result<Popula
 
 /// Each child of the fittest of a tournament takes the place of the oldest.
 fn evolve(
-    mut history: Vec<Judged>,
+    mut history: Vec<Evaluated>,
     space: &Space,
     config: &PopulationConfig,
     rng: &mut Rng,
-    judge: &mut dyn Judge,
+    judge: &mut dyn Evaluator,
 ) -> Result<PopulationOutcome> {
     let mut living: VecDeque<usize> = (0..history.len()).collect();
     while history.len() < config.trainings && !judge.out_of_time() {
@@ -177,7 +177,7 @@ fn evolve(
             if i == best || history[i].value > history[best].value { i } else { best }
         });
         let genotype = judge.pick(&mut || Ok(space.mutate(&history[parent].genotype, rng)?))?;
-        history.push(Judged { value: judge.fitness(&genotype)?, genotype });
+        history.push(Evaluated { value: judge.fitness(&genotype)?, genotype });
         living.push_back(history.len() - 1);
         living.pop_front();
     }
@@ -186,7 +186,7 @@ fn evolve(
 }
 
 /// The first with the largest value.
-pub fn best(judged: &[Judged]) -> Option<&Judged> {
+pub fn best(judged: &[Evaluated]) -> Option<&Evaluated> {
     judged.iter().reduce(|best, next| if next.value > best.value { next } else { best })
 }
 
@@ -206,7 +206,7 @@ mod tests {
         most: usize,
     }
 
-    impl Judge for BudgetCounts {
+    impl Evaluator for BudgetCounts {
         fn pick(&mut self, draw: &mut dyn FnMut() -> Result<Genotype>) -> Result<Genotype> {
             draw()
         }

@@ -8,7 +8,7 @@ use super::checkpoint::SearchCheckpoint;
 use super::sizes::BestBySize;
 use crate::Result;
 use crate::config::Config;
-use crate::data::Pictures;
+use crate::data::ImageSet;
 use crate::supernet::{Alphas, Mixture};
 use crate::tensorboard::Scalars;
 
@@ -80,7 +80,7 @@ impl Scalars for EpochRecord {
 pub const COLLAPSE: usize = 3;
 
 /// Hears how a run goes.
-pub trait Recorder {
+pub trait ProgressSink {
     /// An epoch of `steps` steps begins, or goes on after `done` of them.
     fn begin(&mut self, epoch: usize, epochs: usize, steps: usize, done: usize);
     /// A step of `images` images is done.
@@ -103,7 +103,7 @@ pub trait SearchCheckpointer {
 #[derive(Clone, Copy, Debug)]
 pub struct SearchTask<'a> {
     /// The training images, of which one part trains the weights and the other judges the architecture.
-    pub pictures: &'a Pictures,
+    pub pictures: &'a ImageSet,
     /// Everything that decides the search besides them.
     pub config: &'a Config,
     /// The network for evaluation, at whose size architectures are measured.
@@ -112,7 +112,7 @@ pub struct SearchTask<'a> {
 
 /// Why a search ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum StopReason {
     /// It came to its last epoch.
     Epochs,
     /// The derived architecture has the expected size.
@@ -125,7 +125,7 @@ pub enum Ended {
 #[derive(Clone, Debug)]
 pub struct SearchOutcome {
     /// Why it ended.
-    pub ended: Ended,
+    pub ended: StopReason,
     /// The best of every size.
     pub sizes: BestBySize,
     /// The architecture at the end.

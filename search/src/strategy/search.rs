@@ -8,9 +8,12 @@ use milenas_models::{Cost, Rng};
 use super::checkpoint::{Position, SearchCheckpoint};
 use super::mixture::PassMixture;
 use super::sizes::{Best, BestBySize, ModelSize, measure};
-use super::{Ended, EpochRecord, Moment, Recorder, SearchCheckpointer, SearchOutcome, SearchTask, Stepper};
+use super::{
+    EpochRecord, ProgressSink, SearchCheckpointer, SearchOutcome, SearchTask, StepContext, Stepper,
+    StopReason,
+};
 use crate::config::Config;
-use crate::data::{BatchFormat, EpochOrder, Loader, Pictures, halves};
+use crate::data::{BatchFormat, EpochOrder, ImageSet, Loader, train_valid_split};
 use crate::optim::cosine;
 use crate::supernet::{Alphas, Supernet};
 use crate::{Error, Result};
@@ -24,19 +27,19 @@ pub fn search(
     net: &mut dyn Supernet,
     task: &SearchTask<'_>,
     from: Option<SearchCheckpoint>,
-    recorder: &mut dyn Recorder,
+    recorder: &mut dyn ProgressSink,
     keeper: &mut dyn SearchCheckpointer,
 ) -> Result<SearchOutcome> {
     let SearchTask { pictures, config, evaluation } = *task;
     let (space, seed) = (config.search.space()?, config.seed);
-    let (train, valid) = halves(pictures.len(), config.search.train_portion, seed);
+    let (train, valid) = train_valid_split(pictures.len(), config.search.train_portion, seed);
     if train.is_empty() || valid.is_empty() {
         let problem = format!("{} training images, a search needs two or more", pictures.len());
         return Err(Error::Data { problem });
     }
     let mut alphas = config.search.first_alphas(&space, seed);
     let mut stepper = Stepper::default();
-    let (mut at, mut sizes, mut ended) = (Position::default(), BestBySize::default(), Ended::Epochs);
+    let (mut at, mut sizes, mut ended) = (Position::default(), BestBySize::default(), StopReason::Epochs);
     if let Some(from) = from {
         net.load(&from.weights)?;
         stepper.restore(from.adam, from.sgd);
@@ -47,12 +50,12 @@ pub fn search(
     let settings = &config.search;
     for epoch in at.epoch..settings.epochs {
         if at.step == 0 && epoch > 0 && settings.stop.met(ModelSize::of(&alphas.genotype(&space)?)) {
-            ended = Ended::Size;
+            ended = StopReason::Size;
             break;
         }
         // One step is taken whatever the time: a search that ends has a point to go on from.
         if at != Position::default() && keeper.out_of_time() {
-            ended = Ended::Time;
+            ended = StopReason::Time;
             break;
         }
         let start = Instant::now();
@@ -66,7 +69,7 @@ pub fn search(
             let train = Loader::start(scope, pictures, plan.starting_at(at.step), form);
             let valid = Loader::start(scope, pictures, draws.starting_at(at.step), form);
             for (step, (train, valid)) in (at.step..).zip(train.zip(valid)) {
-                let moment = Moment { seed, epoch, step, lr };
+                let moment = StepContext { seed, epoch, step, lr };
                 let seen = stepper.step(net, &mut alphas, [&train, &valid], settings, moment)?;
                 for (what, value) in
                     [("the training loss", Some(seen.train_loss)), ("the validation loss", seen.valid_loss)]
@@ -87,13 +90,13 @@ pub fn search(
                     keeper.save(&checkpoint(net, &alphas, &mut stepper, at, &sizes, lr)?)?;
                 }
                 if late {
-                    ended = Ended::Time;
+                    ended = StopReason::Time;
                     break;
                 }
             }
             Ok::<_, Error>(())
         })?;
-        if ended == Ended::Time {
+        if ended == StopReason::Time {
             break;
         }
         let genotype = alphas.genotype(&space)?;
@@ -164,7 +167,7 @@ pub(crate) fn finite(
 /// than an epoch's steps visit.
 fn validate(
     net: &mut dyn Supernet,
-    pictures: &Pictures,
+    pictures: &ImageSet,
     valid: &[usize],
     alphas: &Alphas,
     config: &Config,

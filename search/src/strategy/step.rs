@@ -10,7 +10,7 @@ use crate::data::Batch;
 use crate::optim::{Adam, Sgd, SgdConfig};
 pub use crate::supernet::first_order::StepLosses;
 use crate::supernet::first_order::{FirstOrder, Moving};
-use crate::supernet::{Alphas, PassResult, Supernet, UpdateFn, Want};
+use crate::supernet::{Alphas, GradRequest, PassResult, Supernet, UpdateFn};
 
 /// The optimisers' state.
 #[derive(Clone, Debug, Default)]
@@ -21,7 +21,7 @@ pub struct Stepper {
 
 /// Where in a run a step is.
 #[derive(Clone, Copy, Debug)]
-pub struct Moment {
+pub struct StepContext {
     /// Of the run.
     pub seed: u64,
     /// Counted from 0.
@@ -38,7 +38,7 @@ impl Stepper {
     /// # Errors
     /// A device that fails.
     pub fn optimisers(&mut self, net: &mut dyn Supernet) -> Result<(&Adam, &Sgd)> {
-        net.settle(&mut self.sgd)?;
+        net.download_velocities(&mut self.sgd)?;
         Ok((&self.adam, &self.sgd))
     }
 
@@ -57,12 +57,12 @@ impl Stepper {
         alphas: &mut Alphas,
         batches: [&Batch; 2],
         config: &SearchConfig,
-        at: Moment,
+        at: StepContext,
     ) -> Result<StepLosses> {
         let rule = rule(config, at)?;
         let two_pass = config.order == Order::TwoPass && !rule.unrolled;
         if rule.unrolled {
-            net.settle(&mut self.sgd)?;
+            net.download_velocities(&mut self.sgd)?;
         }
         let clip = if config.compat == Compat::Released { 0.0 } else { config.weights.clip };
         let descent = SgdConfig { clip, ..config.weights };
@@ -87,11 +87,11 @@ impl Stepper {
 
         if !two_pass {
             let pass = draw(alphas, net, mixing, at, passes);
-            let want = Want { weights: true, mixture: false };
+            let want = GradRequest { weights: true, mixture: false };
             let found = net.evaluate_cells(batches[0], &pass.cells(net.config()), want)?;
             seen.note(Half::Train, &found);
         }
-        seen.gradient_norm = net.descend(&mut self.sgd, &descent, at.lr)?;
+        seen.gradient_norm = net.sgd_step(&mut self.sgd, &descent, at.lr)?;
         Ok(seen)
     }
 
@@ -102,7 +102,7 @@ impl Stepper {
         alphas: &Alphas,
         batches: [&Batch; 2],
         config: &SearchConfig,
-        at: Moment,
+        at: StepContext,
     ) -> Result<Vec<f32>> {
         rule(config, at)?.gradient(&mut self.losses(net, alphas, batches, config, at), false)
     }
@@ -113,7 +113,7 @@ impl Stepper {
         alphas: &'a Alphas,
         batches: [&'a Batch; 2],
         config: &'a SearchConfig,
-        at: Moment,
+        at: StepContext,
     ) -> OfBatches<'a> {
         let mixing = config.mixing(at.epoch);
         OfBatches {
@@ -130,15 +130,15 @@ impl Stepper {
     }
 }
 
-fn rule(config: &SearchConfig, at: Moment) -> Result<Rule> {
+fn rule(config: &SearchConfig, at: StepContext) -> Result<Rule> {
     let bilevel = at.epoch < config.bilevel_epochs;
     let name = if bilevel { &config.bilevel_strategy } else { &config.strategy };
     Ok(Rule::named(name, config.lambda, config.compat)?)
 }
 
 /// Pass number `pass` of a step.
-fn draw(alphas: &Alphas, net: &dyn Supernet, mixing: Mixing, at: Moment, pass: usize) -> PassMixture {
-    let Moment { seed, epoch, step, .. } = at;
+fn draw(alphas: &Alphas, net: &dyn Supernet, mixing: Mixing, at: StepContext, pass: usize) -> PassMixture {
+    let StepContext { seed, epoch, step, .. } = at;
     PassMixture::draw(alphas, net.config(), mixing, || {
         Rng::new(seed, &format!("gumbel/{epoch}/{step}/{pass}"))
     })
@@ -152,7 +152,7 @@ struct OfBatches<'a> {
     mixing: Mixing,
     sgd: &'a Sgd,
     config: &'a SearchConfig,
-    at: Moment,
+    at: StepContext,
     passes: usize,
     seen: StepLosses,
 }
@@ -165,7 +165,7 @@ impl Losses for OfBatches<'_> {
         self.passes += 1;
         let cells = pass.cells(self.net.config());
         let batch = self.batches[usize::from(half == Half::Valid)];
-        let found = self.net.evaluate_cells(batch, &cells, Want { weights, mixture: true })?;
+        let found = self.net.evaluate_cells(batch, &cells, GradRequest { weights, mixture: true })?;
         self.seen.note(half, &found);
         let gradient = pass.gradient(self.alphas, self.net.config(), &found.mixture_gradient);
         Ok(gradient.flat())

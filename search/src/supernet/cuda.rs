@@ -21,7 +21,7 @@ use milenas_models::{Primitive, Space, Weights};
 
 use self::network::CudaNetwork;
 use super::first_order::{FirstOrder, Moving, StepLosses};
-use super::{PassResult, Row, Supernet, SupernetConfig, UpdateFn, Want, descend_on_host, for_cells};
+use super::{GradRequest, PassResult, Row, Supernet, SupernetConfig, UpdateFn, for_cells, sgd_step_on_host};
 use crate::data::{Batch, BatchImages};
 use crate::optim::{Sgd, SgdConfig};
 use crate::{Error, Result};
@@ -120,7 +120,7 @@ impl Supernet for CudaSupernet {
         true
     }
 
-    fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: Want) -> Result<PassResult> {
+    fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: GradRequest) -> Result<PassResult> {
         self.check(batch, mixture)?;
         Ok(self.network.evaluate(&mut *self.device, batch, mixture, want)?)
     }
@@ -148,13 +148,13 @@ impl Supernet for CudaSupernet {
         Ok(())
     }
 
-    fn descend(&mut self, sgd: &mut Sgd, config: &SgdConfig, rate: f64) -> Result<f64> {
+    fn sgd_step(&mut self, sgd: &mut Sgd, config: &SgdConfig, rate: f64) -> Result<f64> {
         let CudaNetwork { resident, tensors, .. } = &mut self.network;
-        if let Some(norm) = resident.descend(&mut *self.device, tensors, sgd, config, rate)? {
+        if let Some(norm) = resident.sgd_step(&mut *self.device, tensors, sgd, config, rate)? {
             return Ok(norm);
         }
-        self.settle(sgd)?;
-        let norm = descend_on_host(self, sgd, config, rate)?;
+        self.download_velocities(sgd)?;
+        let norm = sgd_step_on_host(self, sgd, config, rate)?;
         self.network.resident.replaced();
         Ok(norm)
     }
@@ -172,9 +172,9 @@ impl Supernet for CudaSupernet {
         Ok(Some(self.network.first_order(&mut *self.device, moving, how)?))
     }
 
-    fn settle(&mut self, sgd: &mut Sgd) -> Result<()> {
+    fn download_velocities(&mut self, sgd: &mut Sgd) -> Result<()> {
         let CudaNetwork { resident, tensors, .. } = &mut self.network;
-        Ok(resident.settle(&mut *self.device, tensors, sgd)?)
+        Ok(resident.download_velocities(&mut *self.device, tensors, sgd)?)
     }
 
     fn weights(&mut self) -> Result<Weights> {

@@ -8,7 +8,7 @@ use milenas_models::op::Add;
 use milenas_models::primitive::Style;
 use milenas_models::{Primitive, Weights, assemble};
 
-use super::{CANDIDATES, PassResult, Row, Supernet, SupernetConfig, UpdateFn, Want, fused};
+use super::{CANDIDATES, GradRequest, PassResult, Row, Supernet, SupernetConfig, UpdateFn, fused};
 use crate::data::Batch;
 use crate::{Error, Result};
 
@@ -103,10 +103,10 @@ impl Supernet for StackedSupernet {
         &self.config
     }
 
-    fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: Want) -> Result<PassResult> {
+    fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: GradRequest) -> Result<PassResult> {
         let weights = self.flat(mixture);
         let (loss, correct, found) =
-            self.network.descend_mixed(&batch.numbers(), &batch.labels, &weights, want.weights)?;
+            self.network.train_step_mixed(&batch.numbers(), &batch.labels, &weights, want.weights)?;
         let zeros =
             |cell| vec![[0.0; CANDIDATES]; self.config.edges()[usize::from(self.config.reduces(cell))]];
         let mut mixture_gradient: Vec<_> = (0..self.config.layers).map(zeros).collect();

@@ -8,7 +8,7 @@ use milenas_models::op::Identity;
 use milenas_models::primitive::Style;
 use milenas_models::{Executor, Mode, Primitive, Weights, assemble};
 
-use super::{CANDIDATES, PassResult, Row, Supernet, SupernetConfig, UpdateFn, Want};
+use super::{CANDIDATES, GradRequest, PassResult, Row, Supernet, SupernetConfig, UpdateFn};
 use crate::data::Batch;
 use crate::{Result, loss};
 
@@ -225,7 +225,7 @@ impl Supernet for Reference {
         &self.config
     }
 
-    fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: Want) -> Result<PassResult> {
+    fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: GradRequest) -> Result<PassResult> {
         let vars = mixture
             .iter()
             .map(|rows| Var::from_tensor(&table(rows)?))

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use milenas_export::{onnx, undress};
+use milenas_export::{onnx, unwrap_io};
 use milenas_models::{CARD_KEY, Card, Graph, Weights, cost, file};
 
 use crate::cli::Untrained;
@@ -95,7 +95,7 @@ pub fn inspect(
         // As milenas-infer runs it: normalisation and softmax are outside the network.
         let Inspected { mut graph, mut weights, bytes, .. } = inspected;
         let mut contract = card.filter(|_| bytes).map(|card| card.input);
-        undress(&mut graph, &mut weights, contract.as_mut())?;
+        unwrap_io(&mut graph, &mut weights, contract.as_mut())?;
         text.push_str(&latency::lines(&graph, &weights)?);
     }
     say(&text)

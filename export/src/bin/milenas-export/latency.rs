@@ -17,7 +17,7 @@ pub fn lines(graph: &Graph, weights: &Weights) -> Result<String> {
     let input = graph.inputs().next().map(|value| graph.fact(value));
     let (channels, height, width) = input.and_then(|fact| fact.chw()).context("the input is no image")?;
     let fixed = input.and_then(|fact| fact.dims().first()?.fixed());
-    let fused = FusedNetwork::settled(graph, weights, Precision::Float32)?.ok();
+    let fused = FusedNetwork::for_evaluation(graph, weights, Precision::Float32)?.ok();
     let mut lines = String::new();
     for batch in fixed.map_or(BATCHES.to_vec(), |n| vec![n]) {
         let mut rng = Rng::new(0, "latency");

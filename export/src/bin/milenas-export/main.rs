@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use console::note;
-use milenas_models::error::told;
+use milenas_models::error::format_chain;
 
 fn main() -> ExitCode {
     let cli = match cli::Cli::try_parse() {
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     match commands::execute(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            note(format_args!("error: {}", told(error.as_ref())));
+            note(format_args!("error: {}", format_chain(error.as_ref())));
             ExitCode::FAILURE
         }
     }

@@ -60,14 +60,14 @@ impl RunProgress {
         if self.bar.is_hidden() {
             if self.said.elapsed() > QUIET {
                 self.said = Instant::now();
-                note(self.said());
+                note(self.progress_line());
             }
         } else {
-            self.bar.set_message(self.said());
+            self.bar.set_message(self.progress_line());
         }
     }
 
-    fn said(&self) -> String {
+    fn progress_line(&self) -> String {
         let seconds = self.start.elapsed().as_secs_f64().max(1e-3);
         let (rate, position) = (self.done as f64 / seconds, (self.before + self.done) as u64);
         match self.all.load(Relaxed) {

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::kernels::cpu::elementwise::{Dots, GateNormed, ScaledMap as Addend, WeightedSum};
-use crate::kernels::cpu::norm::{Scaling, Slope};
+use crate::kernels::cpu::norm::{NormCoefficient, Scaling};
 use crate::kernels::cpu::simd::floats;
 use crate::kernels::cpu::{Pack, pool};
 
@@ -18,7 +18,7 @@ use super::{
 };
 
 /// What a backward pass is for, besides the gradients on its way.
-pub(super) enum GradRequest<'a> {
+pub(super) enum BackwardGoal<'a> {
     Nothing,
     /// Those of all weights.
     Weights,
@@ -30,7 +30,7 @@ impl FusedNetwork {
     /// All gradients, for the last forward pass, whose loss the head has taken.
     pub(super) fn backward(&mut self, images: &[f32], batch: usize, auxiliary: bool) {
         let mut weights = std::mem::take(&mut self.program.tensors.gradients);
-        self.backward_to(images, batch, auxiliary, &mut weights, GradRequest::Weights);
+        self.backward_to(images, batch, auxiliary, &mut weights, BackwardGoal::Weights);
         self.program.tensors.gradients = weights;
     }
 
@@ -41,9 +41,9 @@ impl FusedNetwork {
         batch: usize,
         auxiliary: bool,
         weights: &mut Gradients,
-        wanted: GradRequest<'_>,
+        wanted: BackwardGoal<'_>,
     ) {
-        let convolutions = matches!(wanted, GradRequest::Weights);
+        let convolutions = matches!(wanted, BackwardGoal::Weights);
         let mut maps = std::mem::take(&mut self.maps);
         let mut profile = std::mem::take(&mut self.profile);
         let (slot, parameters) = (self.program.last, &self.program.tensors.parameters);
@@ -53,7 +53,7 @@ impl FusedNetwork {
         self.program.head.backward(parameters, last, &mut gradient, Some(&mut *weights));
         self.gradients.rooms[slot.buffer] = gradient;
         if let (true, Some((mut head, slot))) = (auxiliary, self.program.auxiliary.take()) {
-            self.gradients.settle(slot, batch);
+            self.gradients.zero_unwritten(slot, batch);
             let input = self.view(&maps.states, slot);
             let (gradient, parameters) =
                 (&mut self.gradients.rooms[slot.buffer], &self.program.tensors.parameters);
@@ -75,15 +75,15 @@ impl FusedNetwork {
             profile.time(name, || self.step_back(at, &mut maps, weights, convolutions));
             self.release(at);
         }
-        self.gradients.settle_all(0, batch);
+        self.gradients.zero_unwritten_all(0, batch);
         let gradient = std::mem::take(&mut self.gradients.rooms[0]);
         let (level, parameters, workspace) = (self.level, &self.program.tensors.parameters, &self.workspace);
         let c = PassContext { level, parameters, workspace, batch, training: true };
         let stem = &mut self.program.stem;
-        if !matches!(wanted, GradRequest::Nothing) {
+        if !matches!(wanted, BackwardGoal::Nothing) {
             profile.time("backward, stem", || stem.backward(&c, images, &gradient, weights));
         }
-        if let GradRequest::Pixels(out) = wanted {
+        if let BackwardGoal::Pixels(out) = wanted {
             stem.backward_images(&c, images, &gradient, out);
         }
         self.gradients.rooms[0] = gradient;
@@ -120,7 +120,7 @@ impl FusedNetwork {
         }
         let sums_len = step.sums();
         if let ConvTarget::State(slot) = target {
-            self.gradients.settle(slot, maps.batch);
+            self.gradients.zero_unwritten(slot, maps.batch);
         }
         let c = self.context(maps.batch);
         let mut sums = std::mem::take(&mut maps.sums[at]);
@@ -226,7 +226,7 @@ impl FusedNetwork {
                     1.0 => &norm.slope,
                     factor => {
                         let a = norm.slope.a.iter().map(|pack| Pack(pack.0.map(|x| factor * x))).collect();
-                        scaled = Slope { a, ..norm.slope.clone() };
+                        scaled = NormCoefficient { a, ..norm.slope.clone() };
                         &scaled
                     }
                 };

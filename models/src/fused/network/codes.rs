@@ -24,10 +24,10 @@ pub struct Codes {
 
 /// Room for the maps of a batch, to give from network to network.
 #[derive(Default)]
-pub struct Rooms(HashMap<usize, Vec<Vec<Pack>>>);
+pub struct BufferPool(HashMap<usize, Vec<Vec<Pack>>>);
 
 /// A map that a rectifier reads: `[image]`, packs from one image to the next, size and channels.
-struct Read<'a> {
+struct ReadMap<'a> {
     packs: &'a [Pack],
     step: usize,
     map: MapSize,
@@ -88,7 +88,7 @@ impl FusedNetwork {
     ///
     /// # Errors
     /// Pixels that do not fit.
-    pub fn codes(&mut self, images: &[f32], rooms: &mut Rooms) -> Result<Codes> {
+    pub fn codes(&mut self, images: &[f32], rooms: &mut BufferPool) -> Result<Codes> {
         let batch = self.check(images)?;
         self.forget_factors();
         self.workspace.prepare();
@@ -138,7 +138,7 @@ impl FusedNetwork {
     }
 
     /// What the rectifier before a convolution reads, and how many read the same; `None` but for the first of those.
-    fn rectified<'a>(&'a self, at: usize, worker: &'a BatchMaps) -> Option<(u64, Read<'a>)> {
+    fn rectified<'a>(&'a self, at: usize, worker: &'a BatchMaps) -> Option<(u64, ReadMap<'a>)> {
         let slot_of = |step: &TrainStep| match step {
             TrainStep::Convolution(c) if c.unit.columns.rectifies() => match c.source {
                 ConvSource::State(slot) => Some(slot),
@@ -153,7 +153,7 @@ impl FusedNetwork {
                 let map = convolution.unit.input;
                 let (packs, scaling) = (&worker.maps.made[before][..], self.scaling(before)?);
                 let channels = self.program.norms[before].as_ref()?.channels();
-                Some((1, Read { packs, step: map.len(), map, channels, scaling }))
+                Some((1, ReadMap { packs, step: map.len(), map, channels, scaling }))
             }
             ConvSource::State(_) => {
                 let slot = slot_of(&steps[at])?;
@@ -165,8 +165,8 @@ impl FusedNetwork {
         }
     }
 
-    fn state_read<'a>(&'a self, slot: MapSlot, worker: &'a BatchMaps) -> Read<'a> {
-        Read {
+    fn state_read<'a>(&'a self, slot: MapSlot, worker: &'a BatchMaps) -> ReadMap<'a> {
+        ReadMap {
             packs: &worker.maps.states[slot.buffer][slot.offset..],
             step: self.program.images[slot.buffer],
             map: slot.map,
@@ -175,8 +175,8 @@ impl FusedNetwork {
         }
     }
 
-    fn add_codes(&self, read: &Read<'_>, count: u64, batch: usize, codes: &mut Codes) {
-        let Read { packs, step, map, channels, scaling } = read;
+    fn add_codes(&self, read: &ReadMap<'_>, count: u64, batch: usize, codes: &mut Codes) {
+        let ReadMap { packs, step, map, channels, scaling } = read;
         let len = words(map.len());
         let mut bits = vec![0; batch * len];
         bits.par_chunks_exact_mut(len).enumerate().for_each(|(i, out)| {

@@ -23,7 +23,7 @@ impl FusedNetwork {
     /// Pixels that do not fit.
     pub fn predict(&mut self, images: &[f32]) -> Result<Vec<f32>> {
         self.forget_factors();
-        self.settle(Precision::Float32);
+        self.prepare_evaluation(Precision::Float32);
         let found = self.infer(images);
         // Its weights and rooms would stay while the network trains on.
         self.plan = None;
@@ -31,7 +31,7 @@ impl FusedNetwork {
     }
 
     /// Makes the network ready for [`infer`](Self::infer), after its weights or statistics changed.
-    pub fn settle(&mut self, precision: Precision) {
+    pub fn prepare_evaluation(&mut self, precision: Precision) {
         let tensors = &self.program.tensors;
         for norm in self.program.norms.iter_mut().flatten() {
             norm.evaluate(&tensors.parameters, &tensors.statistics);

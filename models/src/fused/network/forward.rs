@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::kernels::cpu::elementwise::{Dots, PadRectify, ScaledMap as Addend, WeightedSum};
+use crate::kernels::cpu::elementwise::{Dots, PadRelu, ScaledMap as Addend, WeightedSum};
 use crate::kernels::cpu::norm::{NormMoments, Scaling};
 use crate::kernels::cpu::{LANES, Pack, pool};
 
@@ -140,7 +140,7 @@ impl FusedNetwork {
                 (&maps.made[*before][i * map.len()..][..map.len()], self.scaling(*before)?)
             }
         };
-        c.level.run(PadRectify { map, source: from, scale, shift, out: scratch.a.of(map) });
+        c.level.run(PadRelu { map, source: from, scale, shift, out: scratch.a.of(map) });
         None
     }
 

@@ -48,17 +48,17 @@ impl StateGradients {
     }
 
     /// Makes ready to read all of a slot: zeros where nobody has written.
-    pub(super) fn settle(&mut self, slot: MapSlot, batch: usize) {
+    pub(super) fn zero_unwritten(&mut self, slot: MapSlot, batch: usize) {
         let range = slot.offset..slot.offset + slot.map.len();
-        self.settle_range(slot.buffer, range, batch);
+        self.zero_unwritten_range(slot.buffer, range, batch);
     }
 
     /// As [`settle`](Self::settle), for all of a buffer.
-    pub(super) fn settle_all(&mut self, buffer: usize, batch: usize) {
-        self.settle_range(buffer, 0..self.images[buffer], batch);
+    pub(super) fn zero_unwritten_all(&mut self, buffer: usize, batch: usize) {
+        self.zero_unwritten_range(buffer, 0..self.images[buffer], batch);
     }
 
-    fn settle_range(&mut self, buffer: usize, range: Range<usize>, batch: usize) {
+    fn zero_unwritten_range(&mut self, buffer: usize, range: Range<usize>, batch: usize) {
         self.open(buffer, batch);
         let missing = self.missing(buffer, &range);
         self.blank(buffer, &missing);
@@ -126,14 +126,14 @@ mod tests {
         // Half of it holds something, so it is added to; the other half must begin at zero.
         assert!(gradients.claim(slot(0, 4), 2));
         assert!(gradients.claim(slot(1, 2), 2));
-        gradients.settle_all(0, 2);
+        gradients.zero_unwritten_all(0, 2);
         let [zero, one] = [Pack::ZERO, Pack::ONE];
         let image = [zero, zero, one, one, zero, zero];
         assert_eq!(gradients.rooms[0], [image, image].concat());
         gradients.rooms[0].fill(Pack::ONE);
         gradients.release(0);
         assert!(!gradients.claim(slot(0, 1), 1));
-        gradients.settle(slot(0, 6), 1);
+        gradients.zero_unwritten(slot(0, 6), 1);
         assert_eq!(gradients.rooms[0], [one, zero, zero, zero, zero, zero]);
     }
 }

@@ -3,7 +3,7 @@
 use crate::Result;
 
 use super::FusedNetwork;
-use super::backward::GradRequest;
+use super::backward::BackwardGoal;
 
 impl FusedNetwork {
     /// The gradient of the sum of all logits by the pixels of a batch `[N, C, H, W]`, in training mode. Moves the running statistics.
@@ -18,7 +18,7 @@ impl FusedNetwork {
             self.forward(images, batch, false);
             self.program.head.logits.fill(1.0);
             let mut unwanted = self.take_unwanted();
-            self.backward_to(images, batch, false, &mut unwanted, GradRequest::Pixels(&mut pixels));
+            self.backward_to(images, batch, false, &mut unwanted, BackwardGoal::Pixels(&mut pixels));
             self.unwanted = unwanted;
         });
         Ok(pixels)
@@ -29,7 +29,7 @@ impl FusedNetwork {
     ///
     /// # Errors
     /// Pixels that do not fit.
-    pub fn descend_sum(&mut self, images: &[f32], factor: f32) -> Result<f64> {
+    pub fn backward_logit_sum(&mut self, images: &[f32], factor: f32) -> Result<f64> {
         let batch = self.check(images)?;
         self.forget_factors();
         Ok(rayon::scope(|_| {

@@ -5,7 +5,7 @@ use crate::kernels::cpu::Level;
 use crate::{Error, Result};
 
 use super::super::parameters::Gradients;
-use super::backward::GradRequest;
+use super::backward::BackwardGoal;
 use super::{FusedNetwork, Precision};
 
 impl FusedNetwork {
@@ -22,7 +22,7 @@ impl FusedNetwork {
     ///
     /// # Errors
     /// Those of [`descend`](Self::descend); another number of mixture weights than paths.
-    pub fn descend_mixed(
+    pub fn train_step_mixed(
         &mut self,
         images: &[f32],
         labels: &[u32],
@@ -38,7 +38,7 @@ impl FusedNetwork {
                 self.backward(images, batch, false);
             } else {
                 let mut unwanted = self.take_unwanted();
-                self.backward_to(images, batch, false, &mut unwanted, GradRequest::Nothing);
+                self.backward_to(images, batch, false, &mut unwanted, BackwardGoal::Nothing);
                 self.unwanted = unwanted;
             }
             (loss, correct)
@@ -53,7 +53,7 @@ impl FusedNetwork {
     /// Pixels that do not fit; another number of mixture weights than paths.
     pub fn predict_mixed(&mut self, images: &[f32], mixture: &[f32]) -> Result<Vec<f32>> {
         self.mix(mixture)?;
-        self.settle(Precision::Float32);
+        self.prepare_evaluation(Precision::Float32);
         Ok(self.infer(images)?.into_iter().flat_map(|found| found.logits).collect())
     }
 

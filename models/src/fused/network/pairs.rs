@@ -18,7 +18,7 @@ impl FusedNetwork {
         read: Option<MapSlot>,
     ) -> (Vec<GradientPair<'a>>, bool) {
         if let Some(read) = read {
-            gradients.settle(read, c.batch);
+            gradients.zero_unwritten(read, c.batch);
         }
         let add = write.is_some_and(|write| gradients.claim(write, c.batch));
         let image = |slot: Option<MapSlot>| slot.map_or(0, |s| self.program.images[s.buffer]);

@@ -7,7 +7,7 @@ use super::simd::{Kernel, Lanes, Pack};
 use super::strip::{ColumnLoop, Store, Strip};
 
 /// `relu(scale * source + shift)` per channel, into a padded map whose borders are zero already.
-pub struct PadRectify<'a> {
+pub struct PadRelu<'a> {
     /// Size of the map.
     pub map: MapSize,
     /// A plain map.
@@ -20,7 +20,7 @@ pub struct PadRectify<'a> {
     pub out: &'a mut [Pack],
 }
 
-impl Kernel for PadRectify<'_> {
+impl Kernel for PadRelu<'_> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes>(self) {
@@ -39,7 +39,7 @@ impl Kernel for PadRectify<'_> {
 }
 
 /// `relu(source)`, some rows of each block.
-pub struct Relu<'a> {
+pub struct ReluForward<'a> {
     /// Size of the map.
     pub map: MapSize,
     /// A plain map.
@@ -50,7 +50,7 @@ pub struct Relu<'a> {
     pub out: Strip<'a>,
 }
 
-impl ColumnLoop for Relu<'_> {
+impl ColumnLoop for ReluForward<'_> {
     #[inline(always)]
     fn make<L: Lanes, C: Store<L> + Store<L::Half>>(mut self) {
         for block in 0..self.map.packs {

@@ -69,7 +69,7 @@ impl NormMoments {
 
 /// The gradient of a BatchNorm's input `y` for the gradient `g` of its output: `a * g + b * y + c`.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Slope {
+pub struct NormCoefficient {
     /// `[block]`.
     pub a: Vec<Pack>,
     /// `[block]`.
@@ -78,14 +78,20 @@ pub struct Slope {
     pub c: Vec<Pack>,
 }
 
-impl Slope {
+impl NormCoefficient {
     /// Where the output is weighted by `weight`, `g` is the gradient of the weighted sum; `sum` and
     /// `dot` are the sums of `g` and of `g * y` over `count` values. Returns the sum of
     /// `g * (scale * y + shift)` as well, which is the gradient of `weight`.
-    pub fn of(scaling: &Scaling, weight: f64, sum: &[f64], dot: &[f64], count: f64) -> (Slope, f64) {
+    pub fn of(
+        scaling: &Scaling,
+        weight: f64,
+        sum: &[f64],
+        dot: &[f64],
+        count: f64,
+    ) -> (NormCoefficient, f64) {
         let packs = scaling.scale.len();
         let zeros = || vec![Pack::ZERO; packs];
-        let mut out = Slope { a: zeros(), b: zeros(), c: zeros() };
+        let mut out = NormCoefficient { a: zeros(), b: zeros(), c: zeros() };
         let mut total = 0.0;
         for (lane, (sum, dot)) in sum.iter().zip(dot).enumerate() {
             let (block, i) = (lane / LANES, lane % LANES);

@@ -78,7 +78,7 @@ impl DeviceLogits {
     }
 
     /// A step of the logits by the gradient that the weights have.
-    pub fn descend(&self, device: &mut dyn Device, gradient: Words, how: &AdamStep) -> Result<()> {
+    pub fn adam_step(&self, device: &mut dyn Device, gradient: Words, how: &AdamStep) -> Result<()> {
         let args = [
             self.state.written(3 * self.len())?,
             gradient.holds(self.len())?,

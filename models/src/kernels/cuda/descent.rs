@@ -57,7 +57,7 @@ impl Table {
 
     /// Moves parameters `w` and their velocities, both among all there are, by the gradients of a pass. `sums` is scratch, a word for
     /// each; `norm` becomes that of all gradients together, and the factor they were clipped by.
-    pub fn descend(
+    pub fn sgd_step(
         &self,
         device: &mut dyn Device,
         [w, velocity, gradient]: [Words; 3],

@@ -220,7 +220,7 @@ pub trait Device {
     /// # Errors
     /// Too little memory.
     fn scratch(&mut self, words: usize) -> Result<Words> {
-        if let Some(more) = self.kept().scratch.wants(words) {
+        if let Some(more) = self.kept().scratch.wants_gradient(words) {
             let more = self.alloc(more)?;
             self.kept().scratch = Turns::of(more);
         }
@@ -232,7 +232,7 @@ pub trait Device {
     /// # Errors
     /// Too little memory.
     fn tickets(&mut self, count: usize) -> Result<Words> {
-        if let Some(more) = self.kept().tickets.wants(count) {
+        if let Some(more) = self.kept().tickets.wants_gradient(count) {
             let more = self.alloc(more)?;
             self.clear(more)?;
             self.kept().tickets = Turns::of(more);

@@ -1,7 +1,7 @@
 //! Nodes as sums of terms.
 
 use super::device::{Arg, Device, LaunchGrid, Words, int, launch};
-use super::norm::{Slopes, Terms};
+use super::norm::{NormCoefficients, Terms};
 use super::parts::many_parts;
 use crate::Result;
 
@@ -75,7 +75,7 @@ impl Sources {
         device: &mut dyn Device,
         gradient: Words,
         z: Words,
-        slopes: &Slopes,
+        slopes: &NormCoefficients,
         out: Words,
         add: bool,
     ) -> Result<()> {

@@ -42,7 +42,7 @@ pub struct Terms {
 
 /// What BatchNorm's gradient needs of each term and channel, and what it finds; each `[term][channel]`.
 #[derive(Clone, Copy, Debug)]
-pub struct Slopes {
+pub struct NormCoefficients {
     /// The sum of the gradient.
     pub sum: Words,
     /// The gradient of a map is `a * gradient + b * map + c`.
@@ -105,14 +105,14 @@ impl Terms {
     }
 
     /// Everything of `slopes`, from the gradients of the targets, the maps, the one that is not normalised, and their moments.
-    pub fn slopes(
+    pub fn coefficients(
         &self,
         device: &mut dyn Device,
         gradient: Words,
         [z, x]: [Words; 2],
         length: usize,
         moments: CudaMoments,
-        slopes: &Slopes,
+        slopes: &NormCoefficients,
     ) -> Result<()> {
         let len = self.len();
         let parts = parts(len, length, LEAST);

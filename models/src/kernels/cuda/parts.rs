@@ -52,7 +52,7 @@ impl Turns {
     }
 
     /// How many words there should be, if there are too few for kernels that want `len`. Those before may still be in use.
-    pub(super) fn wants(&self, len: usize) -> Option<usize> {
+    pub(super) fn wants_gradient(&self, len: usize) -> Option<usize> {
         let enough = NEIGHBOURS * len.next_multiple_of(LINE);
         (self.words.len() < enough).then(|| enough.max(2 * self.words.len()))
     }
@@ -106,10 +106,13 @@ mod tests {
 
     #[test]
     fn turns_are_apart_until_there_is_no_more() {
-        assert!(Turns::default().wants(0).is_none());
-        let more = Turns::default().wants(33).unwrap();
+        assert!(Turns::default().wants_gradient(0).is_none());
+        let more = Turns::default().wants_gradient(33).unwrap();
         let mut turns = Turns::of(Words::new(64, more));
-        assert!(turns.wants(64).is_none() && turns.wants(65).is_some_and(|words| words >= 2 * more));
+        assert!(
+            turns.wants_gradient(64).is_none()
+                && turns.wants_gradient(65).is_some_and(|words| words >= 2 * more)
+        );
         let mut last = turns.take(33).unwrap();
         assert_eq!(last, Words::new(64, 33));
         for _ in 1..more / (2 * LINE) {

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use console::{SOME_UNREADABLE, note};
-use milenas_models::error::told;
+use milenas_models::error::format_chain;
 
 fn main() -> ExitCode {
     milenas_search::memory::keep_freed();
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            note(format_args!("error: {}", told(error.as_ref())));
+            note(format_args!("error: {}", format_chain(error.as_ref())));
             ExitCode::FAILURE
         }
     }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::console::note;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use milenas_search::strategy::Recorder;
+use milenas_search::strategy::ProgressSink;
 
 /// Seconds between plain lines.
 const QUIET: f64 = 10.0;
@@ -55,7 +55,7 @@ impl EpochProgress {
     }
 }
 
-impl Recorder for EpochProgress {
+impl ProgressSink for EpochProgress {
     fn begin(&mut self, epoch: usize, epochs: usize, steps: usize, done: usize) {
         if self.start.is_none() {
             self.start = Some(Instant::now());

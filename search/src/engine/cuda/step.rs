@@ -2,7 +2,7 @@
 
 use milenas_models::Result;
 use milenas_models::kernels::cuda::mixture::Sources;
-use milenas_models::kernels::cuda::norm::{self, Slopes, Terms, Weight};
+use milenas_models::kernels::cuda::norm::{self, NormCoefficients, Terms, Weight};
 use milenas_models::kernels::cuda::pool::Pool;
 use milenas_models::kernels::cuda::windows::Windows;
 use milenas_models::kernels::cuda::{Device, Words, relu, stem_head, sums};
@@ -196,9 +196,9 @@ impl NormStep {
     fn backward(&self, pass: &mut NetworkPass<'_>) -> Result<()> {
         let (x, dx, dy) = (pass.value(self.x)?, pass.gradient(self.x)?, pass.gradient(self.y)?);
         let (sum, reach) = (pass.weight_gradient(self.bias)?, pass.weight_gradient(self.weight)?);
-        let slopes = Slopes { sum, abc: pass.factors(self.moments, self.x.channels)?, reach };
+        let slopes = NormCoefficients { sum, abc: pass.factors(self.moments, self.x.channels)?, reach };
         let (moments, length) = (pass.moments(self.moments)?, self.x.length(pass.batch));
-        self.terms(pass)?.slopes(pass.device, dy, [x, Words::NONE], length, moments, &slopes)?;
+        self.terms(pass)?.coefficients(pass.device, dy, [x, Words::NONE], length, moments, &slopes)?;
         let size = [self.x.channels, length];
         let one = Sources { count: 1, first: Words::NONE, target: Words::NONE, size };
         one.backward(pass.device, dy, x, &slopes, dx, true)

@@ -317,7 +317,7 @@ impl CudaCell {
         let (gradient, slopes, moments) =
             (self.input_gradients[i], pass.slopes()?, pass.moments(packed.moments)?);
         let terms = Terms::plain(1, self.channels);
-        terms.slopes(pass.device, gradient, [*map, Words::NONE], length, moments, &slopes)?;
+        terms.coefficients(pass.device, gradient, [*map, Words::NONE], length, moments, &slopes)?;
         let one =
             Sources { count: 1, first: Words::NONE, target: Words::NONE, size: [self.channels, length] };
         one.backward(pass.device, gradient, *map, &slopes, *map, false)?;

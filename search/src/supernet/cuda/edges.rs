@@ -172,7 +172,7 @@ impl Edgewise<'_> {
         }
         seconds.input_gradient(pass.device, x, by_kind(pass.weights, at)?, self.b.second, dy)?;
         let (z, slopes, moments) = (self.maps(0, slots)?, pass.slopes()?, self.moments_at(pass, 0)?);
-        Terms::plain(slots, channels).slopes(
+        Terms::plain(slots, channels).coefficients(
             pass.device,
             dy,
             [z, Words::NONE],

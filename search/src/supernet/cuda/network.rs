@@ -13,7 +13,7 @@ use super::stem_head::{CudaHead, CudaStem, StemPlan};
 use super::steps::Steps;
 use crate::data::Batch;
 use crate::resident::{BatchBuffers, DeviceTensors, Packing, Resident};
-use crate::supernet::{CANDIDATES, PassResult, Row, SupernetConfig, Want};
+use crate::supernet::{CANDIDATES, GradRequest, PassResult, Row, SupernetConfig};
 
 pub(super) struct CudaNetwork {
     config: SupernetConfig,
@@ -172,7 +172,7 @@ impl CudaNetwork {
         device: &mut dyn Device,
         batch: &Batch,
         mixture: &[&[Row]],
-        want: Want,
+        want: GradRequest,
     ) -> Result<PassResult> {
         let (count, [_, height, width]) = (batch.len(), batch.shape);
         self.fit(device, count, [height, width])?;

@@ -1,7 +1,7 @@
 //! What a pass through the network has on the device: packed weights, tables, results.
 
 use milenas_models::Result;
-use milenas_models::kernels::cuda::norm::{CudaMoments, Slopes};
+use milenas_models::kernels::cuda::norm::{CudaMoments, NormCoefficients};
 use milenas_models::kernels::cuda::{Device, Words};
 
 use super::results::Results;
@@ -47,11 +47,11 @@ impl PassScratch {
 
 impl SupernetPass<'_> {
     /// For a part of the pass.
-    pub(super) fn slopes(&mut self) -> Result<Slopes> {
+    pub(super) fn slopes(&mut self) -> Result<NormCoefficients> {
         let PassScratch { terms, each, turn } = self.scratch;
         self.scratch.turn = (turn + 1) % TURNS;
         let [sum, a, b, c, reach] = terms.map(|words| words.part(turn * each, each));
-        Ok(Slopes { sum: sum?, abc: [a?, b?, c?], reach: reach? })
+        Ok(NormCoefficients { sum: sum?, abc: [a?, b?, c?], reach: reach? })
     }
 
     pub(super) fn moments(&self, offset: usize) -> Result<CudaMoments> {

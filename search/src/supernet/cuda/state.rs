@@ -2,7 +2,7 @@
 
 use milenas_models::Result;
 use milenas_models::kernels::cuda::mixture::{Edges, Sources};
-use milenas_models::kernels::cuda::norm::Slopes;
+use milenas_models::kernels::cuda::norm::NormCoefficients;
 use milenas_models::kernels::cuda::{Device, Words};
 
 use super::edges::Edgewise;
@@ -132,9 +132,9 @@ impl CudaState {
     ) -> Result<()> {
         let e = self.at(pass, plan);
         let terms = e.terms(pass, plan.at.source)?;
-        let slopes = Slopes { reach: pass.results.reach.from(plan.reach)?, ..pass.slopes()? };
+        let slopes = NormCoefficients { reach: pass.results.reach.from(plan.reach)?, ..pass.slopes()? };
         let moments = pass.moments_of(plan.moments, plan.normed * self.channels)?;
-        terms.slopes(pass.device, gradients, [e.b.maps, x], e.length, moments, &slopes)?;
+        terms.coefficients(pass.device, gradients, [e.b.maps, x], e.length, moments, &slopes)?;
         if !wanted {
             return Ok(());
         }

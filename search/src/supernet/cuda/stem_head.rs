@@ -2,7 +2,7 @@
 
 use milenas_models::Result;
 use milenas_models::kernels::cuda::mixture::Sources;
-use milenas_models::kernels::cuda::norm::{self, Slopes, Terms, Weight};
+use milenas_models::kernels::cuda::norm::{self, NormCoefficients, Terms, Weight};
 use milenas_models::kernels::cuda::product::row_products;
 use milenas_models::kernels::cuda::stem_head::{self, Loss};
 use milenas_models::kernels::cuda::{Device, Gemm, Words};
@@ -102,10 +102,13 @@ impl CudaStem {
         let length = pass.batch * out.size[0] * out.size[1];
         out.rectify_gradient(pass)?;
         let [weight, gamma, beta] = plan.packed;
-        let slopes =
-            Slopes { sum: pass.gradients.from(beta)?, reach: pass.gradients.from(gamma)?, ..pass.slopes()? };
+        let slopes = NormCoefficients {
+            sum: pass.gradients.from(beta)?,
+            reach: pass.gradients.from(gamma)?,
+            ..pass.slopes()?
+        };
         let moments = pass.moments(plan.moments)?;
-        self.terms(pass, plan)?.slopes(
+        self.terms(pass, plan)?.coefficients(
             pass.device,
             out.gradient,
             [self.map, Words::NONE],

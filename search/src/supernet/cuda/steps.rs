@@ -191,7 +191,7 @@ impl CudaNetwork {
             beta2: how.alphas.beta2,
             decay: how.alphas.decay,
         };
-        alphas.descend(device, steps.gradient, &by)?;
+        alphas.adam_step(device, steps.gradient, &by)?;
         if !how.two_pass {
             alphas.softmax(device, steps.logits, self.memory.floats)?;
             let slot = steps.slot(next, how.batches[TRAIN].len());
@@ -199,7 +199,7 @@ impl CudaNetwork {
             passes.push((TRAIN, slot));
         }
         let norm_and_rate = [steps.results.part(steps.norm(), 2)?, steps.results.part(steps.rate(), 1)?];
-        self.resident.ask_to_descend(device, &self.tensors, (table, norm_and_rate), (sgd, &how.weights))?;
+        self.resident.enqueue_sgd_step(device, &self.tensors, (table, norm_and_rate), (sgd, &how.weights))?;
         Ok(passes)
     }
 

@@ -7,7 +7,7 @@ use milenas_models::fused::NetworkTensors;
 use super::{FusedSupernet, ImageBatch};
 use crate::Result;
 use crate::data::Batch;
-use crate::supernet::{PassResult, Row, Supernet, SupernetConfig, UpdateFn, Want};
+use crate::supernet::{GradRequest, PassResult, Row, Supernet, SupernetConfig, UpdateFn};
 
 fn images<'a>(batch: &Batch, pixels: &'a [f32]) -> ImageBatch<'a> {
     let [_, height, width] = batch.shape;
@@ -33,7 +33,7 @@ impl Supernet for FusedSupernet {
         FusedSupernet::config(self)
     }
 
-    fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: Want) -> Result<PassResult> {
+    fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: GradRequest) -> Result<PassResult> {
         Ok(FusedSupernet::evaluate_cells(
             self,
             images(batch, &batch.numbers()),

@@ -6,7 +6,7 @@ use milenas_models::fused::norm::totals;
 use milenas_models::fused::parameters::per_chunk;
 use milenas_models::fused::{Gradients, Scratch};
 use milenas_models::kernels::cpu::elementwise::{Dots, Gate, ScaledMap, WeightedSum};
-use milenas_models::kernels::cpu::norm::Slope;
+use milenas_models::kernels::cpu::norm::NormCoefficient;
 use milenas_models::kernels::cpu::simd::{floats, floats_mut};
 use milenas_models::kernels::cpu::{LANES, Pack, pool};
 use rayon::prelude::*;
@@ -57,7 +57,7 @@ impl FusedState {
                 gradient[column] = match norm {
                     Some(norm) => {
                         let weight = f64::from(c.mixture[row][column]);
-                        let (slope, total) = Slope::of(&norm.scaling, weight, &sum, &dot, count);
+                        let (slope, total) = NormCoefficient::of(&norm.scaling, weight, &sum, &dot, count);
                         norm.slope = slope;
                         total
                     }
@@ -111,7 +111,7 @@ impl FusedState {
                 let which = 2 * slot;
                 let (sum, dot) = (total(which), total(which + 1));
                 let norm = &mut edge.convolutions[i].norm;
-                norm.slope = Slope::of(&norm.scaling, 1.0, &sum, &dot, count).0;
+                norm.slope = NormCoefficient::of(&norm.scaling, 1.0, &sum, &dot, count).0;
             }
         });
     }

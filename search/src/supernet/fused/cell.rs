@@ -3,7 +3,7 @@
 mod inputs;
 
 use milenas_models::fused::parameters::Id;
-use milenas_models::fused::{Gradients, Im2col, MapView, Norm, Parameters, Profile, Statistics, Unit};
+use milenas_models::fused::{ConvBlock, Gradients, Im2col, MapView, Norm, Parameters, Profile, Statistics};
 use milenas_models::kernels::cpu::{Channels, MapSize, Pack};
 
 use super::context::CellContext;
@@ -50,7 +50,7 @@ impl FusedCell {
             };
             let columns = if parity { Im2col::Parity } else { Im2col::Rectified };
             let map = |packs| MapSize { packs, ..MapSize::default() };
-            let unit = Unit { columns, pointwise, input: map(from.packs()), output: map(packs) };
+            let unit = ConvBlock { columns, pointwise, input: map(from.packs()), output: map(packs) };
             let norm = if parity { "bn" } else { "2" };
             EdgeConv { unit, norm: Norm::new(&format!("{prefix}.{norm}"), channels, statistics) }
         });

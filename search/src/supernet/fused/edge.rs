@@ -7,9 +7,9 @@
 
 use milenas_models::fused::parameters::Id;
 use milenas_models::fused::unit::norm_gradient;
-use milenas_models::fused::{Im2col, Norm, Parameters, Scratch, Statistics, Unit};
+use milenas_models::fused::{ConvBlock, Im2col, Norm, Parameters, Scratch, Statistics};
 use milenas_models::kernels::cpu::depthwise::DepthwiseShape;
-use milenas_models::kernels::cpu::elementwise::{GateNormed, PadRectify};
+use milenas_models::kernels::cpu::elementwise::{GateNormed, PadRelu};
 use milenas_models::kernels::cpu::simd::{floats, floats_mut};
 use milenas_models::kernels::cpu::{Channels, LANES, Level, MapSize, Pack};
 
@@ -36,7 +36,7 @@ const SERVES: [usize; 7] = [4, 5, 6, 7, 4, 5, 3];
 
 /// A convolution and its BatchNorm.
 pub(super) struct EdgeConv {
-    pub(super) unit: Unit,
+    pub(super) unit: ConvBlock,
     pub(super) norm: Norm,
 }
 
@@ -69,7 +69,7 @@ impl FusedEdge {
         let one = Channels::one(channels);
         let unit = |columns, pointwise: Id| {
             let map = MapSize { packs: one.packs(), height: 0, width: 0 };
-            Unit { columns, pointwise, input: map, output: map }
+            ConvBlock { columns, pointwise, input: map, output: map }
         };
         let skip = (stride == 2).then(|| EdgeConv {
             unit: unit(
@@ -267,7 +267,7 @@ impl FusedEdge {
         let EdgeConv { unit, norm } = &self.convolutions[first];
         let (map, scaling) = (unit.output, &norm.scaling);
         let out = scratch.a.of(map);
-        level.run(PadRectify { map, source, scale: &scaling.scale, shift: &scaling.shift, out });
+        level.run(PadRelu { map, source, scale: &scaling.scale, shift: &scaling.shift, out });
     }
 
     /// The gradient of the second halves for the node's gradient; that of the first halves' normalised outputs takes the
@@ -335,7 +335,7 @@ impl FusedEdge {
 fn backward(
     level: Level,
     parameters: &Parameters,
-    unit: &Unit,
+    unit: &ConvBlock,
     value: &[Pack],
     scratch: &mut Scratch,
     gradients: &mut Option<&mut [Pack]>,

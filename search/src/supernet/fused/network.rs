@@ -10,7 +10,9 @@ use milenas_models::{Error, Result};
 
 use super::cell::FusedCell;
 use super::context::CellContext;
-use crate::supernet::{CANDIDATES, Mixture, PassResult, Row, SupernetConfig, Want, by_kind, for_cells};
+use crate::supernet::{
+    CANDIDATES, GradRequest, Mixture, PassResult, Row, SupernetConfig, by_kind, for_cells,
+};
 
 /// A batch of images.
 #[derive(Copy, Clone, Debug)]
@@ -119,7 +121,7 @@ impl FusedSupernet {
         images: ImageBatch<'_>,
         labels: &[u32],
         mixture: &Mixture,
-        want: Want,
+        want: GradRequest,
     ) -> Result<PassResult<Mixture>> {
         let found = self.evaluate_cells(images, labels, &for_cells(&self.config, mixture), want)?;
         Ok(found.map(|cells| by_kind(&self.config, &cells)))
@@ -135,7 +137,7 @@ impl FusedSupernet {
         images: ImageBatch<'_>,
         labels: &[u32],
         mixture: &[&[Row]],
-        want: Want,
+        want: GradRequest,
     ) -> Result<PassResult> {
         let batch = self.check(images, mixture)?;
         if labels.len() != batch {

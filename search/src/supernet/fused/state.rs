@@ -9,7 +9,7 @@ use core::ops::Range;
 use milenas_models::fused::norm::totals;
 use milenas_models::fused::parameters::Id;
 use milenas_models::fused::{self, Copies, Scratch, Statistics};
-use milenas_models::kernels::cpu::elementwise::{PadRectify, ScaledMap, WeightedSum};
+use milenas_models::kernels::cpu::elementwise::{PadRelu, ScaledMap, WeightedSum};
 use milenas_models::kernels::cpu::norm::{NormMoments, Scaling};
 use milenas_models::kernels::cpu::{MapSize, Pack, pool};
 use rayon::prelude::*;
@@ -265,5 +265,5 @@ impl FusedState {
 
 fn rectify(c: &CellContext<'_>, identity: &Scaling, map: MapSize, source: &[Pack], scratch: &mut Scratch) {
     let out = scratch.a.of(map);
-    c.level.run(PadRectify { map, source, scale: &identity.scale, shift: &identity.shift, out });
+    c.level.run(PadRelu { map, source, scale: &identity.scale, shift: &identity.shift, out });
 }

@@ -248,7 +248,7 @@ fn write(
 ) -> milenas_infer::Result<()> {
     let path = one.item.name();
     counts.images += 1;
-    let told = one.answer.as_ref().map_err(Clone::clone).and_then(|answer| view.tell(answer));
+    let told = one.answer.as_ref().map_err(Clone::clone).and_then(|answer| view.select(answer));
     counts.failed += usize::from(told.is_err());
     match (told, on_error) {
         (Err(reason), OnError::Skip) => {

@@ -74,12 +74,12 @@ pub(super) fn execute(asked: &Evaluate) -> Result<bool> {
             let json = EvaluateJson { scores: &scores, comparison: comparison.as_ref() };
             print(serde_json::to_string(&json)? + "\n")?;
         }
-        false => print(format!("{scores}{}", comparison.as_ref().map(told).unwrap_or_default()))?,
+        false => print(format!("{scores}{}", comparison.as_ref().map(describe).unwrap_or_default()))?,
     }
     Ok(result.bad.is_empty())
 }
 
-fn told(comparison: &ModelComparison) -> String {
+fn describe(comparison: &ModelComparison) -> String {
     let ModelComparison { other, agreement, largest_difference, different } = comparison;
     let mut text = format!(
         "the other: top-1 {:.2} %; the two agree on {:.2} %, probabilities differ by at most {largest_difference:.2e}\n",

@@ -7,7 +7,7 @@ use crate::op::{BatchNorm, Conv2d, Op, Padding, ParamRole, Range, Slice};
 
 use super::super::super::norm::{AffineNorm, Norm};
 use super::super::super::stem::Stem;
-use super::super::super::unit::{Im2col, Unit};
+use super::super::super::unit::{ConvBlock, Im2col};
 use super::super::{ConvSource, ConvStep, ConvTarget, MapSlot, TrainStep};
 use super::{Compiled, CompiledWire, Compiler};
 
@@ -175,7 +175,7 @@ impl<'a> Compiler<'a> {
             },
         };
         let output = self.map(value).ok_or("writes no image")?;
-        let unit = Unit { columns, pointwise, input, output };
+        let unit = ConvBlock { columns, pointwise, input, output };
         let (norm, at) = self.norm(value, biases, Channels::one(channels))?;
         let target = ConvTarget::Nobody;
         let step = self.push(TrainStep::Convolution(ConvStep { unit, source, target }), Some(norm));

@@ -4,7 +4,7 @@ use core::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use crate::kernels::cpu::bf16::Round;
-use crate::kernels::cpu::elementwise::{PadRectify, Relu, ScaledMap as Addend, WeightedSum};
+use crate::kernels::cpu::elementwise::{PadRelu, ReluForward, ScaledMap as Addend, WeightedSum};
 use crate::kernels::cpu::layer;
 use crate::kernels::cpu::strip::{self, Strip};
 use crate::kernels::cpu::tile::Operands;
@@ -101,7 +101,7 @@ impl EvalPlan {
                     let scale = &network.program.identity.scale[..];
                     let mut to = std::mem::take(&mut worker.rooms[*out]);
                     let (source, shift) = (&worker.rooms[*source][..], &network.program.identity.shift[..]);
-                    network.level.run(PadRectify { map, source, scale, shift, out: &mut to });
+                    network.level.run(PadRelu { map, source, scale, shift, out: &mut to });
                     worker.rooms[*out] = to;
                 }
                 EvalStep::Rectify { source, out } => {
@@ -110,7 +110,7 @@ impl EvalPlan {
                     let (source, pixels) = (&worker.rooms[*source][..], map.pixels());
                     let packs = &mut to[out.before * pixels..];
                     let strip = Strip::new(packs, pixels);
-                    let rectify = Relu { map, source, rows: 0..map.height, out: strip };
+                    let rectify = ReluForward { map, source, rows: 0..map.height, out: strip };
                     strip::run(network.level, self.form == FactorStorage::Pairs, rectify);
                     worker.rooms[out.room] = to;
                 }

@@ -50,7 +50,7 @@ fn names(genotypes: &[String]) -> Result<Vec<String>> {
 }
 
 /// The first two that are equal.
-fn twins(all: &[(&String, Genotype)]) -> Option<(usize, usize)> {
+fn duplicates(all: &[(&String, Genotype)]) -> Option<(usize, usize)> {
     (1..all.len()).find_map(|j| (0..j).find(|&i| all[i].1 == all[j].1).map(|i| (i, j)))
 }
 
@@ -66,7 +66,7 @@ pub(super) fn compare(genotypes: &[String], options: &RunOptions, seeds: u64, js
         .iter()
         .map(|name| Ok((name, read_genotype(name, &Space::DARTS)?)))
         .collect::<Result<Vec<_>>>()?;
-    if let Some((i, j)) = twins(&all) {
+    if let Some((i, j)) = duplicates(&all) {
         bail!("--genotypes: {} and {} are one architecture. Help: leave one out", all[i].0, all[j].0);
     }
     let first = resolve(options, None, Vec::new())?.seed;
@@ -189,10 +189,10 @@ mod tests {
         let [a, b] = ["DARTS_V1", "DARTS_V2"].map(|name| Genotype::named(name).unwrap());
         let names = ["x", "y", "z"].map(String::from);
         let all = |genotypes: [&Genotype; 3]| {
-            twins(&names.iter().zip(genotypes.map(Clone::clone)).collect::<Vec<_>>())
+            duplicates(&names.iter().zip(genotypes.map(Clone::clone)).collect::<Vec<_>>())
         };
         assert_eq!((all([&a, &b, &a]), all([&b, &a, &a])), (Some((0, 2)), Some((1, 2))));
-        assert_eq!(twins(&[(&names[0], a), (&names[1], b)]), None);
+        assert_eq!(duplicates(&[(&names[0], a), (&names[1], b)]), None);
     }
 
     #[test]

@@ -19,8 +19,8 @@ use milenas_search::run::{
     CONFIG, DRAWS, Data, GENOTYPE, HISTORY, SearchResult, open_population, open_search, run_population,
     run_search,
 };
-use milenas_search::strategy::black_box::{By, Judged, Strategy};
-use milenas_search::strategy::{COLLAPSE, Ended, EpochRecord};
+use milenas_search::strategy::black_box::{By, Evaluated, Strategy};
+use milenas_search::strategy::{COLLAPSE, EpochRecord, StopReason};
 use milenas_search::supernet::{DeviceSpec, cuda};
 
 /// Between lines that tell how many architectures have been scored.
@@ -59,7 +59,7 @@ pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<bool> 
     }
     let data = read_data(&source, &config, &progress, Data::load)?;
     if let Some(strategy) = strategy {
-        judge(strategy, &data, &config, options, device.as_deref_mut(), search.resume)?;
+        search_black_box(strategy, &data, &config, options, device.as_deref_mut(), search.resume)?;
         return Ok(data.all_read);
     }
     let run = open_search(&options.out, &config, &data, options.place, search.resume)?;
@@ -80,12 +80,12 @@ pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<bool> 
     if let Some(recalls) = recalls {
         writeln!(stdout(), "validation {recalls}")?;
     }
-    tell(&found, options)?;
+    print_summary(&found, options)?;
     Ok(data.all_read)
 }
 
 /// A search by scores and short trainings.
-fn judge(
+fn search_black_box(
     strategy: Strategy,
     data: &Data,
     config: &Config,
@@ -100,9 +100,9 @@ fn judge(
     }
     let population = &config.search.population;
     let mut said = Instant::now();
-    let mut tell = |by, number, judged: &Judged| match by {
+    let mut tell = |by, number, judged: &Evaluated| match by {
         By::Fitness => {
-            let Judged { genotype, value } = judged;
+            let Evaluated { genotype, value } = judged;
             lines.line(&format!("{number} of {}: {:.2} % {genotype}", population.trainings, 100.0 * value));
         }
         By::Score if said.elapsed() > SCORED => {
@@ -159,12 +159,12 @@ fn collapse(skips: usize, out: &Path) -> String {
     )
 }
 
-fn tell(found: &SearchResult, options: &RunOptions) -> Result<()> {
+fn print_summary(found: &SearchResult, options: &RunOptions) -> Result<()> {
     let out = &options.out;
     match found.ended {
-        Ended::Epochs => {}
-        Ended::Size => writeln!(stdout(), "ended early: the derived cells have the expected size")?,
-        Ended::Time => writeln!(stdout(), "{LATE}")?,
+        StopReason::Epochs => {}
+        StopReason::Size => writeln!(stdout(), "ended early: the derived cells have the expected size")?,
+        StopReason::Time => writeln!(stdout(), "{LATE}")?,
     }
     writeln!(stdout(), "the best of every size; accuracy compares within a size, not across sizes:")?;
     writeln!(

@@ -64,7 +64,7 @@ pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, se
             resume,
         };
         let (trained, whole) = job.run(&options, device.as_deref_mut())?;
-        tell(&trained, &options.out)?;
+        print_summary(&trained, &options.out)?;
         return Ok(whole);
     }
     // What all seeds have in common, so that those to come have it too when the rest goes on.
@@ -170,7 +170,7 @@ impl Job<'_> {
     }
 }
 
-fn tell(trained: &Trained, out: &Path) -> Result<()> {
+fn print_summary(trained: &Trained, out: &Path) -> Result<()> {
     let cost = cost(&trained.model.graph);
     writeln!(
         stdout(),

@@ -6,7 +6,7 @@ use milenas_models::fused::unit::norm_gradient;
 use milenas_models::fused::{self, Gradients, MapView, Profile, Statistics};
 use milenas_models::kernels::cpu::Pack;
 use milenas_models::kernels::cpu::elementwise::{Affine, Dots};
-use milenas_models::kernels::cpu::norm::{NormMoments, Scaling, Slope};
+use milenas_models::kernels::cpu::norm::{NormCoefficient, NormMoments, Scaling};
 use rayon::prelude::*;
 
 use super::{FusedCell, gather};
@@ -82,7 +82,7 @@ impl FusedCell {
         let [sum, dot] = [0, 1].map(|which| totals(&self.sums, sums_len, which, map.packs));
         let count = (c.batch * map.pixels()) as f64;
         let norm = &mut self.inputs[j].norm;
-        norm.slope = Slope::of(&Scaling::identity(map.packs), 1.0, &sum, &dot, count).0;
+        norm.slope = NormCoefficient::of(&Scaling::identity(map.packs), 1.0, &sum, &dot, count).0;
         norm.slope.scale_by(&norm.scaling.scale);
     }
 

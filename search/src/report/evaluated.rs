@@ -1,15 +1,15 @@
 //! What a search has judged one by one: the values in order, and the best architectures.
 
 use super::html::{figure, percent, table};
-use super::read::Story;
+use super::read::RunSummary;
 use super::svg::{Series, lines};
-use crate::strategy::black_box::{Judged, Strategy};
+use crate::strategy::black_box::{Evaluated, Strategy};
 
 /// Architectures that are named.
 const NAMED: usize = 20;
 
 /// The section of a page; nothing where nothing was judged.
-pub fn judged(story: &Story) -> String {
+pub fn evaluated(story: &RunSummary) -> String {
     let judged = story.judged.as_deref().unwrap_or_default();
     if judged.is_empty() {
         return String::new();
@@ -18,7 +18,7 @@ pub fn judged(story: &Story) -> String {
     let (title, factor) = if trained { ("Validation accuracy, %", 100.0) } else { ("naswot", 1.0) };
     let (mut all, mut best) = (Vec::new(), Vec::new());
     let mut most = f64::NEG_INFINITY;
-    for (number, Judged { value, .. }) in judged.iter().enumerate() {
+    for (number, Evaluated { value, .. }) in judged.iter().enumerate() {
         most = most.max(*value);
         all.push((number as f64 + 1.0, factor * value));
         best.push((number as f64 + 1.0, factor * most));
@@ -31,7 +31,7 @@ pub fn judged(story: &Story) -> String {
     let mut order: Vec<usize> = (0..judged.len()).collect();
     order.sort_by(|a, b| judged[*b].value.total_cmp(&judged[*a].value));
     let row = |&i: &usize| {
-        let Judged { genotype, value } = &judged[i];
+        let Evaluated { genotype, value } = &judged[i];
         let value = if trained { percent(*value) } else { format!("{value:.3}") };
         vec![(i + 1).to_string(), value, genotype.to_string()]
     };

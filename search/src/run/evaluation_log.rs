@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use milenas_models::{Genotype, file};
 
-use crate::strategy::black_box::Judged;
+use crate::strategy::black_box::Evaluated;
 use crate::{Error, Result};
 
 /// The names of the columns.
@@ -17,14 +17,14 @@ const MAX_BYTES: u64 = 64 << 20;
 
 /// A file of judgements, and those of an interrupted run that have not come up again.
 #[derive(Debug)]
-pub(super) struct Judgements {
+pub(super) struct EvaluationLog {
     file: File,
     path: PathBuf,
-    known: VecDeque<Judged>,
+    known: VecDeque<Evaluated>,
     count: usize,
 }
 
-impl Judgements {
+impl EvaluationLog {
     /// An empty file.
     pub(super) fn create(path: &Path) -> Result<Self> {
         Self::open(path, 0, VecDeque::new())
@@ -39,7 +39,7 @@ impl Judgements {
         Self::open(path, whole, known.into())
     }
 
-    fn open(path: &Path, length: u64, known: VecDeque<Judged>) -> Result<Self> {
+    fn open(path: &Path, length: u64, known: VecDeque<Evaluated>) -> Result<Self> {
         let mut options = OpenOptions::new();
         let mut file =
             options.write(true).create(true).truncate(false).open(path).map_err(Error::io(path))?;
@@ -47,7 +47,7 @@ impl Judgements {
         if length == 0 {
             file.write_all(HEAD.as_bytes()).map_err(Error::io(path))?;
         }
-        Ok(Judgements { file, path: path.to_path_buf(), known, count: 0 })
+        Ok(EvaluationLog { file, path: path.to_path_buf(), known, count: 0 })
     }
 
     /// Those of the interrupted run that have not come up again.
@@ -85,7 +85,7 @@ impl Judgements {
 ///
 /// # Errors
 /// A row that is no judgement.
-fn rows(path: &Path) -> Result<(Vec<Judged>, u64)> {
+fn rows(path: &Path) -> Result<(Vec<Evaluated>, u64)> {
     let text = match path.exists() {
         true => String::from_utf8_lossy(&file::read(path, MAX_BYTES)?).into_owned(),
         false => String::new(),
@@ -99,7 +99,7 @@ fn rows(path: &Path) -> Result<(Vec<Judged>, u64)> {
 ///
 /// # Errors
 /// A row that is no judgement.
-pub fn judged(path: &Path) -> Result<Vec<Judged>> {
+pub fn read_evaluations(path: &Path) -> Result<Vec<Evaluated>> {
     Ok(rows(path)?.0)
 }
 
@@ -110,10 +110,10 @@ fn damaged(path: &Path, row: usize, problem: &str) -> Error {
     Error::Resume { place: path.display().to_string(), problem }
 }
 
-fn parse(line: &str) -> Option<Judged> {
+fn parse(line: &str) -> Option<Evaluated> {
     let (name, value) = line.rsplit_once(',')?;
     let name = name.strip_prefix('"')?.strip_suffix('"')?;
-    Some(Judged { genotype: Genotype::parse(name, "row").ok()?, value: value.parse().ok()? })
+    Some(Evaluated { genotype: Genotype::parse(name, "row").ok()?, value: value.parse().ok()? })
 }
 
 #[cfg(test)]
@@ -130,7 +130,7 @@ mod tests {
         for space in [Space::DARTS, Space::NASBENCH201] {
             let all: Vec<Genotype> = (0..4).map(|_| space.sample(&mut rng).unwrap()).collect();
             let values = [0.1 + 0.2, f64::NEG_INFINITY, 1.0 / 3.0, -0.0];
-            let judge_all = |mut judgements: Judgements| {
+            let judge_all = |mut judgements: EvaluationLog| {
                 let mut judged = 0;
                 for (genotype, value) in all.iter().zip(values) {
                     let found = judgements.value(genotype, || {
@@ -141,21 +141,21 @@ mod tests {
                 }
                 judged
             };
-            assert_eq!(judge_all(Judgements::create(&path).unwrap()), 4);
+            assert_eq!(judge_all(EvaluationLog::create(&path).unwrap()), 4);
             let whole = std::fs::read(&path).unwrap();
             for length in 0..=whole.len() {
                 std::fs::write(&path, &whole[..length]).unwrap();
                 let rows = whole[..length].iter().filter(|byte| **byte == b'\n').count().saturating_sub(1);
-                let judgements = Judgements::reopen(&path).unwrap();
-                assert_eq!((judgements.left(), judged(&path).unwrap().len()), (rows, rows));
+                let judgements = EvaluationLog::reopen(&path).unwrap();
+                assert_eq!((judgements.left(), read_evaluations(&path).unwrap().len()), (rows, rows));
                 assert_eq!(judge_all(judgements), 4 - rows, "{length} bytes");
                 assert!(std::fs::read(&path).unwrap() == whole, "{length} bytes");
             }
-            let mut judgements = Judgements::reopen(&path).unwrap();
+            let mut judgements = EvaluationLog::reopen(&path).unwrap();
             let message = judgements.value(&all[1], || Ok(0.0)).unwrap_err().to_string();
             assert!(message.contains("history.csv: row 1 is not of the architecture"), "{message}");
             std::fs::write(&path, "architecture,value\n\"x\",1\n").unwrap();
-            let message = Judgements::reopen(&path).unwrap_err().to_string();
+            let message = EvaluationLog::reopen(&path).unwrap_err().to_string();
             assert!(message.contains("row 1 is no judgement"), "{message}");
         }
     }

@@ -24,7 +24,7 @@ impl IoForm {
     ///
     /// # Errors
     /// A contract of other channels than the input has.
-    pub fn around(&self, network: NetworkRef) -> Result<(Graph, Weights)> {
+    pub fn wrap(&self, network: NetworkRef) -> Result<(Graph, Weights)> {
         let mut b = Builder::new();
         let mut weights = network.weights.clone();
         let mut wires: Vec<Value> = Vec::with_capacity(network.graph.nodes().len());
@@ -85,7 +85,7 @@ impl IoForm {
 ///
 /// # Errors
 /// A patch that is refused.
-pub fn undress(graph: &mut Graph, weights: &mut Weights, bytes: Option<&mut InputContract>) -> Result<()> {
+pub fn unwrap_io(graph: &mut Graph, weights: &mut Weights, bytes: Option<&mut InputContract>) -> Result<()> {
     let mut patch = Patch::new();
     if let (Some(contract), Some((input, scale))) = (bytes, scale_of(graph)) {
         let node = graph.node(scale);
@@ -141,7 +141,7 @@ mod tests {
             Resize::Stretch,
         );
         let dress = IoForm { bytes: Some(contract.clone()), probabilities: true, batch: Some(1) };
-        let (dressed, with) = dress.around(NetworkRef { graph: &graph, weights: &numbers }).unwrap();
+        let (dressed, with) = dress.wrap(NetworkRef { graph: &graph, weights: &numbers }).unwrap();
         let bytes: Vec<u8> = (0..contract.len()).map(|i| (i * 37 % 256) as u8).collect();
         let mut planes = vec![0.0; bytes.len()];
         contract.normalise(&bytes, &mut planes);
@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(dressed.outputs()[0].0, "probabilities");
         let (mut plain, mut own) = (dressed.clone(), with);
         let mut found = contract.of_bytes();
-        undress(&mut plain, &mut own, Some(&mut found)).unwrap();
+        unwrap_io(&mut plain, &mut own, Some(&mut found)).unwrap();
         assert_eq!(plain.nodes().len(), graph.nodes().len());
         for (a, b) in found.mean.iter().chain(&found.std).zip(contract.mean.iter().chain(&contract.std)) {
             assert!((a - b).abs() < 1e-6, "{a} {b}");
