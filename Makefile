@@ -57,7 +57,7 @@ check-onnx: .venv/ready
 	cargo build --workspace
 	.venv/bin/python tests/onnxruntime_check.py $(BIN)
 
-# The programs of docs/deploy.md in Python, JavaScript and C++ say what milenas-infer says; it tells which it had to skip.
+# The programs of docs/guide/deploy.md in Python, JavaScript and C++ say what milenas-infer says; it tells which it had to skip.
 check-consumers: .venv/ready
 	cargo build --workspace
 	.venv/bin/python tests/consumers_check.py $(BIN)

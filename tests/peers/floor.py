@@ -4,7 +4,7 @@
 
 BIN is the folder of our binaries, with examples/peak. Counts multiply-adds twice, as the kernels do them: what backward makes again is
 counted, rows of taps outside the image are not. Bytes are counted as if every map of a phase came from memory once and went there once. The
-floor is the larger of the two at the measured peaks. Writes the table of docs/speed.md between its two marks.
+floor is the larger of the two at the measured peaks. Writes the table of docs/benchmarks.md between its two marks.
 """
 import argparse
 import json
@@ -13,7 +13,7 @@ import subprocess
 from collections import defaultdict
 from pathlib import Path
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "speed.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- floor.py writes from here -->", "<!-- to there -->"
 CHANNELS, CELLS, SIDE, NODES, STEM = 16, 8, 32, 4, 3
 # Side and dilation of the depthwise parts.

@@ -1,4 +1,4 @@
-"""Our files against torch.onnx's with the same weights, in ONNX Runtime: the table of docs/compiler.md.
+"""Our files against torch.onnx's with the same weights, in ONNX Runtime: the table of docs/benchmarks.md.
 
     python ort_matrix.py target/debug --images 160
 

@@ -2,7 +2,7 @@
 
     python tests/peers/scaling.py BIN [--rounds 3] [--steps 5] [--threads 2]
 
-BIN is the folder of our binaries. Sizes are measured in turn, round by round; what is told is the median of the rounds. Writes docs/scaling.svg, and the table of docs/speed.md between its two marks.
+BIN is the folder of our binaries. Sizes are measured in turn, round by round; what is told is the median of the rounds. Writes docs/scaling.svg, and the table of docs/benchmarks.md between its two marks.
 """
 import argparse
 import json
@@ -98,7 +98,7 @@ def main():
     (DOCS / "scaling.svg").write_text("\n".join(svg + ["</svg>", ""]))
     rows = table(by_batch, f"batch, at {LAYERS} cells", BATCHES, seconds[0])
     rows += table(by_cells, f"cells, at batch {BATCH}", CELLS, seconds[1])
-    page = DOCS / "speed.md"
+    page = DOCS / "benchmarks.md"
     written = re.sub(f"{BEGIN}.*?{END}", "\n".join([BEGIN, "", *rows[:-1], END]).replace("\\", r"\\"),
                      page.read_text(), flags=re.S)
     page.write_text(written)

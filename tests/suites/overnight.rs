@@ -194,7 +194,7 @@ fn shards_together_are_the_whole_and_an_unfinished_one_is_named() {
     }
 }
 
-/// As a cluster would run the examples of docs/deploy.md: the real script, and the command in the real manifest.
+/// As a cluster would run the examples of docs/guide/many-machines.md: the real script, and the command in the real manifest.
 #[cfg(unix)]
 #[test]
 fn the_examples_for_clusters_run() {

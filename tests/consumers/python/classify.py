@@ -3,7 +3,7 @@
     python classify.py model.onnx photo.jpg more/*.png
 
 prints a JSON line an image: path, label, probability. Everything it must know is in the file's metadata, under
-`milenas.card`; docs/deploy.md has the recipe in words. Needs: pip install onnxruntime numpy Pillow.
+`milenas.card`; docs/guide/deploy.md has the input contract in prose. Needs: pip install onnxruntime numpy Pillow.
 """
 import json
 import sys
