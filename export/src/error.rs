@@ -69,7 +69,7 @@ pub enum Error {
     /// A compiled network that computes something else than its source.
     #[error(
         "the compiled network differs from its source: {comparison}, over the tolerance of {tolerance}. \
-         Nothing was written. Help: bisect with --stop-after"
+         Nothing was written. Help: bisect with setting `stop-after`"
     )]
     Differs {
         /// What was measured.

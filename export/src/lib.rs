@@ -1,7 +1,26 @@
-//! Compiling: from a trained network to a standalone ONNX file that is proved to compute the same.
+//! Compiles a trained network into a standalone ONNX file that is proved to compute the same.
 //!
-//! [`compile`] simplifies a graph and brings it into the vocabulary of ONNX ([`passes`]); [`export_file`] writes it
-//! ([`onnx`]), reads the file back, and runs it beside the source network ([`verify`]).
+//! [`compile`] simplifies a graph and brings it into the vocabulary of ONNX ([`passes`]). [`export_file`] writes it ([`onnx`]),
+//! reads the file back, and runs it beside the source network ([`verify`]). [`int8`] quantises; [`sidecars`] writes labels,
+//! preprocessing and a Triton repository.
+//!
+//! # Examples
+//! ```
+//! use milenas_export::untrained::{UntrainedSize, network};
+//! use milenas_export::verify::NetworkRef;
+//! use milenas_export::{ExportOptions, export_file, sidecars};
+//! use milenas_models::Genotype;
+//!
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let path = folder.path().join("model.onnx");
+//! let size = UntrainedSize { channels: 4, layers: 3, classes: 10, size: 8 };
+//! let model = network(Genotype::named("DARTS_V2")?, size, 0)?;
+//! let source = NetworkRef { graph: &model.graph, weights: &model.weights };
+//! let metadata = sidecars::metadata(&model.card, None)?;
+//! let report = export_file(&path, source, &metadata, &ExportOptions::default(), &mut |_| {})?;
+//! assert!(report.nodes[1] < report.nodes[0]);
+//! # Ok::<(), milenas_export::Error>(())
+//! ```
 #![deny(unsafe_code)]
 
 pub mod calibration;

@@ -33,7 +33,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// No input.
-    #[error("no input. Help: name files, folders, tars or patterns, or a list of paths with --list FILE")]
+    #[error("no input. Help: name files, folders, tars or patterns, or set `list` to a file of paths")]
     Nothing,
     /// A pattern that is none, or matches nothing.
     #[error("the pattern `{pattern}` {problem}. Help: *, ?, [abc] and ** (any folders) are understood")]
@@ -45,7 +45,7 @@ pub enum Error {
     },
     /// An output that this run cannot go on with.
     #[error(
-        "{}: cannot be resumed: {problem}. Help: use the options of the first run, or another -o", .path.display()
+        "{}: cannot be resumed: {problem}. Help: use the settings of the first run, or another output", .path.display()
     )]
     Resume {
         /// The output.
@@ -69,8 +69,8 @@ pub enum Error {
         /// How to get it, and what does without.
         help: &'static str,
     },
-    /// An image that failed in a run that should stop at the first.
-    #[error("{path}: {reason}. Help: --on-error record goes on, and keeps the reason in the results")]
+    /// An image that cannot be classified, where that ends the run.
+    #[error("{path}: {reason}")]
     Image {
         /// The image.
         path: String,

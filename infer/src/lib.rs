@@ -1,7 +1,23 @@
-//! Running: classifies images in batch with an exported network. Reads `model.onnx` and images, nothing else.
+//! Runs exported networks: classifies images, one by one or in batch.
+//!
+//! A model file brings its labels, the preparation of its images and the meaning of its outputs; [`recipe`] says what is
+//! used for files of other programs. [`model::Classifier`] is a model that is ready to run. For whole folders,
+//! [`inputs`] lists images, [`pipeline`] decodes them on all cores and batches them, and [`output`] writes rows.
+//!
+//! # Examples
+//! ```no_run
+//! use milenas_infer::model::Classifier;
+//!
+//! let classifier = Classifier::open("model.onnx")?;
+//! for prediction in classifier.classify_file("photo.jpg")?.iter().take(3) {
+//!     println!("{:5.1} %  {}", 100.0 * prediction.probability, prediction.label);
+//! }
+//! # Ok::<(), milenas_infer::Error>(())
+//! ```
 #![deny(unsafe_code)]
 
 pub mod answer;
+mod classify;
 mod error;
 pub mod evaluate;
 pub mod fingerprint;
@@ -16,4 +32,5 @@ pub mod resume;
 pub mod runtime;
 pub mod shard;
 
+pub use classify::Prediction;
 pub use error::{Error, Result};

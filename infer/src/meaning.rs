@@ -71,7 +71,7 @@ pub fn select(
                 }
             }
             Err(refused(format!(
-                "several of its outputs could hold the scores of classes: {}. Help: --output-name NAME says which",
+                "several of its outputs could hold the scores of classes: {}. Help: set `output-name` to NAME",
                 all()
             )))
         }
@@ -133,7 +133,7 @@ fn fits(scores: usize, classes: Option<usize>) -> bool {
 pub fn decide(output: &Output, rows: &[Vec<f32>], place: &str) -> Result<(OutputMeaning, &'static str)> {
     if output.port.kind == DataType::Uint8 {
         let problem = format!(
-            "its output `{}` is {}, whose scale is unknown. Help: --outputs-are says what it holds",
+            "its output `{}` is {}, whose scale is unknown. Help: setting `outputs-are` says what it holds",
             output.port.name, output.port
         );
         return Err(Error::Model { place: place.into(), problem });
@@ -215,7 +215,7 @@ mod tests {
                 .contains("none of its outputs")
         );
         let heads = [floats("age_logits", &ROWS), floats("sex_logits", &ROWS)];
-        assert!(refused(&heads, None).contains("--output-name"));
+        assert!(refused(&heads, None).contains("`output-name`"));
         assert!(refused(&heads, Some("height")).contains("no output `height`; its outputs are `age_logits`"));
         assert!(refused(&[maps], Some("maps")).contains("expected one row"));
     }
@@ -241,7 +241,7 @@ mod tests {
         assert_eq!(decided(Ending::Softmax, &nothing), OutputMeaning::Probabilities);
         assert_eq!(decided(Ending::Other, &nothing), OutputMeaning::Logits);
         let bytes = decide(&output("y", DataType::Uint8, &ROWS), &softmax, "m").unwrap_err().to_string();
-        assert!(bytes.contains("--outputs-are"), "{bytes}");
+        assert!(bytes.contains("`outputs-are`"), "{bytes}");
         let one = Output { ending: Ending::Softmax, ..output("y", DataType::Float, &ROWS) };
         assert!(decide(&one, &[vec![1.0]], "m").unwrap_err().to_string().contains("softmax of one score"));
     }

@@ -68,7 +68,7 @@ impl Classifier {
         let bytes = file::read(path, most).map_err(|error| match error {
             milenas_models::Error::Limit { found, limit, .. } if kind == RuntimeKind::Native => {
                 let problem = format!(
-                    "it has {found} bytes, the native runtime reads {limit} at most. Help: --runtime ort reads 2 GiB"
+                    "it has {found} bytes, the native runtime reads {limit} at most. Help: set `runtime` to ort, which reads 2 GiB"
                 );
                 Error::Model { place: place.clone(), problem }
             }
@@ -103,7 +103,7 @@ impl Classifier {
         let fed = |mut fed: Fed, notes: &mut Vec<String>| -> Result<Tried> {
             let (rows, reason) = fed.probe(&trial, &place)?;
             notes.extend(reason.map(|reason| {
-                format!("{place}: images are computed one by one, as with --batch 1, since it cannot take two: {reason}")
+                format!("{place}: images are computed one by one, as with a batch of 1, since it cannot take two: {reason}")
             }));
             Ok((Box::new(fed), rows))
         };
@@ -119,10 +119,8 @@ impl Classifier {
                 }
                 features = native.features();
                 let help = match card {
-                    Some(_) => {
-                        "export the network with --target portable, without --int8, or take --runtime ort"
-                    }
-                    None => "--runtime ort runs files of other programs faster",
+                    Some(_) => "export the network in float32 for any reader, or set `runtime` to ort",
+                    None => "set `runtime` to ort, which runs files of other programs faster",
                 };
                 resolver.notes.extend(native.hindrance().map(|reason| {
                     format!(
@@ -177,9 +175,9 @@ fn check_runtime(options: &ClassifierOptions) -> Result<()> {
     let kind = options.runtime.kind;
     let problem = match kind {
         RuntimeKind::Native => return Ok(()),
-        _ if options.features => "it tells no features. Help: --runtime native does",
+        _ if options.features => "it gives no features. Help: set `runtime` to native",
         _ if options.runtime.precision != Precision::Float32 => {
-            "it computes in the precision of the file. Help: --runtime native has --precision bf16"
+            "it computes in the precision of the file. Help: set `runtime` to native for bf16"
         }
         _ => return Ok(()),
     };
@@ -250,7 +248,7 @@ fn meaning(
     };
     match (resolver.outputs(), output.ending) {
         (Some(OutputMeaning::Logits), Ending::Softmax | Ending::Sigmoid) => {
-            let problem = "it ends in a softmax or sigmoid, --outputs-are logits cannot be".into();
+            let problem = "it ends in a softmax or sigmoid, setting `outputs-are` cannot be logits".into();
             Err(Error::Recipe { place: place.into(), problem })
         }
         (Some(said), _) => {
@@ -262,7 +260,7 @@ fn meaning(
             if !resolver.has_card() {
                 let name = meaning.name();
                 resolver.notes.push(format!(
-                    "{place}: its outputs are taken as {name}: {why} (--outputs-are overrides it)"
+                    "{place}: its outputs are taken as {name}: {why} (setting `outputs-are` overrides it)"
                 ));
             }
             resolver.parts.push(part(meaning, GRAPH));
@@ -311,6 +309,6 @@ fn undecoded(error: &milenas_export::Error, place: &str) -> Error {
     let problem = text.strip_prefix(place).unwrap_or(&text).trim_start_matches([':', ',', ' ']);
     // The exporter's advice is for files that it wrote.
     let problem = problem.split(". Help: ").next().unwrap_or(problem);
-    let problem = format!("{}. Help: --runtime ort has every operator", brief(problem));
+    let problem = format!("{}. Help: set `runtime` to ort, which has every operator", brief(problem));
     Error::Model { place: place.into(), problem }
 }

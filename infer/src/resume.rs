@@ -56,7 +56,7 @@ fn digest(path: &str) -> [u64; 2] {
 /// An output that is no output of a run with this view, or a format that cannot be resumed.
 pub fn reopen(path: &Path, format: RowFormat, view: &AnswerOptions) -> Result<(File, FinishedRows, bool)> {
     if !format.grows() {
-        return Err(other(path, "text and Parquet cannot be gone on with; use csv or jsonl with --resume"));
+        return Err(other(path, "text and Parquet cannot be resumed; write csv or jsonl to resume"));
     }
     let failed = |source| Error::Input { path: path.to_path_buf(), source };
     let mut file = match OpenOptions::new().read(true).write(true).open(path) {

@@ -172,6 +172,40 @@ pub fn format_chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// Replaces the settings that a message names by their spelling in a program, e.g. as flags. Messages name a setting as
+/// "set `NAME` to VALUE" or "setting `NAME`".
+///
+/// ```
+/// let message = "Help: set `runtime` to ort, or see setting `size`";
+/// let flags = milenas_models::error::with_settings(message, |name| format!("--{name}"));
+/// assert_eq!(flags, "Help: --runtime ort, or see --size");
+/// ```
+pub fn with_settings(message: &str, spell: impl Fn(&str) -> String) -> String {
+    let mut text = String::new();
+    let mut rest = message;
+    while let Some((before, after)) = rest.split_once('`') {
+        let named = |word: &str| before.strip_suffix(word);
+        let (kept, to) = match (named("set "), named("setting ")) {
+            (Some(kept), _) => (kept, "` to"),
+            (_, Some(kept)) => (kept, "`"),
+            _ => ("", ""),
+        };
+        match after.split_once(to).filter(|(name, _)| !to.is_empty() && !name.contains('`')) {
+            Some((name, after)) => {
+                text.push_str(kept);
+                text.push_str(&spell(name));
+                rest = after;
+            }
+            None => {
+                text.push_str(before);
+                text.push('`');
+                rest = after;
+            }
+        }
+    }
+    text + rest
+}
+
 /// Names that a message lists before it counts the rest.
 const LISTED: usize = 5;
 

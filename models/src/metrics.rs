@@ -193,7 +193,7 @@ impl fmt::Display for Scores {
             percent(self.calibration_error)
         )?;
         if self.classes.len() > MAX_PRINTED {
-            return writeln!(f, "{} classes: see --json for each", self.classes.len());
+            return writeln!(f, "{} classes: the JSON report has each", self.classes.len());
         }
         let width = self.classes.iter().map(|c| c.name.chars().count()).max().unwrap_or(0).max(5);
         writeln!(f, "{:width$}  images  recall  precision  predicted as", "class")?;

@@ -134,7 +134,9 @@ impl Resolver {
         let bytes = feed.element == Element::Byte;
         let refused = |problem: String| Error::Recipe { place: self.place.clone(), problem };
         if bytes && (self.user().mean.is_some() || self.user().std.is_some()) {
-            return Err(refused("it takes bytes, --mean and --std would change nothing".into()));
+            return Err(refused(
+                "it takes bytes: setting `mean` and setting `std` would change nothing".into(),
+            ));
         }
         let own = self.card.as_ref().map(|card| card.input.clone());
         if let Some(own) = own.as_ref().filter(|own| [own.channels, own.height, own.width] != feed.image) {
@@ -208,7 +210,11 @@ impl Resolver {
             let scale = |part: &&RecipePart| {
                 part.origin == origin && !["filter", "channel-order", "exif"].contains(&part.name)
             };
-            self.parts.iter().filter(scale).map(|part| format!("--{} {}", part.name, part.value)).collect()
+            self.parts
+                .iter()
+                .filter(scale)
+                .map(|part| format!("set `{}` to {}", part.name, part.value))
+                .collect()
         };
         let mut notes = Vec::new();
         let assumed = of(ASSUMED);
@@ -238,7 +244,7 @@ impl Resolver {
                 return Err(Error::Recipe { place, problem: mismatch(&said, classes) });
             }
             if self.card.as_ref().is_some_and(|card| card.labels != said) {
-                self.notes.push(format!("{place}: --labels differ from its card, and go before it"));
+                self.notes.push(format!("{place}: setting `labels` differs from its card and overrides it"));
             }
             self.part("labels", shown(&said), GIVEN);
             return Ok(said);
@@ -277,7 +283,7 @@ impl Resolver {
 
 /// What to do about labels that are not as many as classes.
 fn mismatch(said: &[String], classes: usize) -> String {
-    let count = format!("--labels has {} names, the network {classes} classes", said.len());
+    let count = format!("setting `labels` has {} names, the network {classes} classes", said.len());
     let background =
         |name: &str| ["background", "dummy", "__background__", "tench"].contains(&&*name.to_lowercase());
     match (said.first(), said.len().wrapping_sub(classes)) {
@@ -318,14 +324,14 @@ fn on_one_scale(mut user: Recipe, notes: &mut Vec<String>, place: &str) -> Resul
     }
     if !above(&user.mean) && user.mean.iter().flatten().any(|&x| x != 0.0) {
         let problem =
-            "--std is of pixels of 0 to 255, --mean of pixels of 0 to 1: give both on one scale".into();
+            "setting `std` is for pixels of 0 to 255, setting `mean` for pixels of 0 to 1: give both on one scale".into();
         return Err(Error::Recipe { place: place.into(), problem });
     }
     let mut said = Vec::new();
     for (name, values) in [("mean", &mut user.mean), ("std", &mut user.std)] {
         if let Some(values) = values {
             values.iter_mut().for_each(|x| *x = per_byte(*x));
-            said.push(format!("--{name} {}", list(values)));
+            said.push(format!("set `{name}` to {}", list(values)));
         }
     }
     notes.push(format!("{place}: values above 1 are of pixels of 0 to 255: taken as {}", said.join(" ")));

@@ -47,8 +47,7 @@ fn given_values_hold_and_the_rest_is_assumed() {
     let contract = resolver.contract(&feed(Element::Float)).unwrap();
     assert_eq!((contract.mean, contract.std), (vec![0.5; 3], STD.to_vec()));
     assert_eq!(contract.resize, Resize::ShorterSide { side: 256 });
-    let expected =
-        "m.onnx does not say how its images were prepared: --std 0.229,0.224,0.225 --resize 256 is assumed";
+    let expected = "m.onnx does not say how its images were prepared: set `std` to 0.229,0.224,0.225 set `resize` to 256 is assumed";
     assert_eq!(resolver.notes, [expected]);
     let refused = |user: &Recipe, element| plain(user).contract(&feed(element)).unwrap_err().to_string();
     let recipe = Recipe { mean: Some(vec![0.5]), ..Recipe::default() };
@@ -88,7 +87,7 @@ fn labels_are_as_many_as_classes() {
     };
     assert_eq!(labels(&said(&["a", "b"]), 2).unwrap(), ["a", "b"]);
     let refused = |names: &[&str], classes| labels(&said(names), classes).unwrap_err().to_string();
-    assert!(refused(&["a", "b"], 7).contains("--labels has 2 names, the network 7 classes"));
+    assert!(refused(&["a", "b"], 7).contains("setting `labels` has 2 names, the network 7 classes"));
     assert!(
         refused(&["background", "a", "b"], 2).contains("one more. Help: remove the first name, `background`")
     );

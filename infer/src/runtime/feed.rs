@@ -93,7 +93,7 @@ impl Feed {
             Some(layout) => layout,
             None => {
                 let problem = format!(
-                    "its input `{}` is {input}, of unknown layout. Help: --layout nchw or nhwc says where the \
+                    "its input `{}` is {input}, of unknown layout. Help: set `layout` to nchw or nhwc, which says where the \
                      channels are",
                     input.name
                 );
@@ -111,10 +111,10 @@ impl Feed {
         let pick = |axis: usize, fixed: Option<usize>| match (fixed, said.size.map(|size| size[axis])) {
             (Some(fixed), Some(said)) if fixed != said => {
                 let axis = ["height", "width"][axis];
-                Err(refused(format!("its input has {axis} {fixed}, --size says {said}")))
+                Err(refused(format!("its input has {axis} {fixed}, setting `size` says {said}")))
             }
             (None, None) if said.open_size.is_none() => Err(refused(format!(
-                "its input `{}` is {input}, of any {}. Help: --size HxW says which",
+                "its input `{}` is {input}, of any {}. Help: set `size` to HxW",
                 input.name,
                 ["height", "width"][axis]
             ))),
@@ -230,9 +230,9 @@ mod tests {
         let fixed = [None, Some(3), Some(4), Some(6)];
         assert_eq!(feed(DataType::Double, &fixed, open_size, None).unwrap().image, [3, 4, 6]);
         for (kind, dims, size, expected) in [
-            (DataType::Float, &OPEN[..], None, "--size HxW"),
-            (DataType::Float, &fixed, Some([4, 7]), "width 6, --size says 7"),
-            (DataType::Float, &[None; 4], Some([4, 7]), "--layout nchw or nhwc"),
+            (DataType::Float, &OPEN[..], None, "set `size` to HxW"),
+            (DataType::Float, &fixed, Some([4, 7]), "width 6, setting `size` says 7"),
+            (DataType::Float, &[None; 4], Some([4, 7]), "set `layout` to nchw or nhwc"),
             (DataType::Float, &[None, Some(12), Some(4), Some(6)], None, "layout"),
             (DataType::Int64, &OPEN, Some([4, 6]), "INT64 [?, 3, ?, ?], expected"),
             (DataType::Float, &OPEN[..3], Some([4, 6]), "[?, 3, ?], expected"),

@@ -56,7 +56,7 @@ impl Receipt {
         let refused = |problem: String| Error::Part { path: output.to_path_buf(), problem };
         if !path.exists() {
             let problem = format!("{} is missing, so the shard has not come to its end", path.display());
-            return Err(refused(format!("{problem}. Help: run it again with --resume")));
+            return Err(refused(format!("{problem}. Help: run it again with setting `resume`")));
         }
         let bytes = file::read(&path, MAX_BYTES)?;
         let help = "Help: run the shard again";

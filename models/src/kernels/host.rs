@@ -17,7 +17,7 @@ pub(super) fn with_slice<T>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Res
     match &*storage {
         Storage::Cpu(storage) => Ok(f(slice(storage, layout)?)),
         Storage::Cuda(_) | Storage::Metal(_) => {
-            Err(candle_core::Error::Msg("this kernel runs on the cpu; use --device cpu".into()))
+            Err(candle_core::Error::Msg("this kernel runs on the CPU only".into()))
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt::Display;
 use std::io::{Result, Write, stderr, stdout};
 
+use milenas_models::error::with_settings;
+
 /// Writes to standard output.
 ///
 /// # Errors
@@ -11,7 +13,12 @@ pub fn print(text: impl Display) -> Result<()> {
     write!(stdout(), "{text}")
 }
 
-/// Writes a line to standard error, as far as it can be written.
+/// Writes a line to standard error, as far as it can be written, with settings as flags.
 pub fn note(text: impl Display) {
-    let _ = writeln!(stderr(), "{text}");
+    let _ = writeln!(stderr(), "{}", flags(&text.to_string()));
+}
+
+/// Spells the settings that a message of a library names as flags.
+fn flags(message: &str) -> String {
+    with_settings(message, |name| format!("--{name}"))
 }

@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         // Whoever read the results has seen enough, e.g. `head`.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            note(format_args!("error: {}", format_chain(error.as_ref())));
+            note(format_args!("error: {}{}", format_chain(error.as_ref()), help(&error)));
             ExitCode::FAILURE
         }
     }
@@ -38,4 +38,14 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
         _ => false,
     };
     error.downcast_ref().is_some_and(closed)
+}
+
+/// The next step after an error whose remedy only this program has.
+fn help(error: &anyhow::Error) -> &'static str {
+    match error.downcast_ref() {
+        Some(milenas_infer::Error::Image { .. }) => {
+            ". Help: --on-error record keeps the reason in the results and continues"
+        }
+        _ => "",
+    }
 }

@@ -28,7 +28,9 @@ pub(super) fn read(context: &ModelFile) -> Vec<Statement> {
         }
     };
     if let Some(order) = get("reverse_input_channels") {
-        doubts.push(format!("reverse_input_channels {order} is not read. Help: --channel-order rgb or bgr"));
+        doubts.push(format!(
+            "reverse_input_channels {order} is not read. Help: set `channel-order` to rgb or bgr"
+        ));
     }
     if let Some(kind) = get("model_type").filter(|kind| !kind.eq_ignore_ascii_case("classification")) {
         doubts.push(format!("its model_type is `{kind}`, not `Classification`"));

@@ -5,7 +5,7 @@ use super::device::{Device, device_error};
 use crate::Result;
 
 const HELP: &str = "this build has no CUDA. Help: build it with `cargo build --release -p milenas-search --features cuda`, \
-                    which needs no CUDA on the building machine, or leave --device out";
+                    which needs no CUDA on the building machine, or set `device` to cpu";
 
 /// The GPU, with the kernels compiled for it.
 ///

@@ -54,7 +54,7 @@ pub(super) fn require(present: bool, library: &str, part: &str) -> Result<()> {
         false => Err(device_error(
             "cuda",
             format!(
-                "{library} is not found, {part}. Help: set LD_LIBRARY_PATH to its folder, as docs/cuda.md shows, or leave --device out"
+                "{library} is not found, {part}. Help: set LD_LIBRARY_PATH to its folder, as docs/guide/gpu.md shows, or set `device` to cpu"
             ),
         )),
     }
@@ -90,11 +90,11 @@ pub fn open(choice: GpuConfig) -> Result<Box<dyn Device>> {
     require(blas, "libcublas", "CUDA's matrix products")?;
     let count = driver::result::init().and_then(|()| CudaContext::device_count());
     let count =
-        count.map_err(|error| format!("{error}. Help: see what nvidia-smi says, or leave --device out"));
+        count.map_err(|error| format!("{error}. Help: see what nvidia-smi says, or set `device` to cpu"));
     let count = failed("asking for GPUs", count)?;
     if choice.index >= count as usize {
         let problem = format!(
-            "there is no GPU {}, but {count}, counted from 0. Help: --device cuda:0, or leave --device out",
+            "there is no GPU {}, but {count}, counted from 0. Help: set `device` to cuda:0, or set `device` to cpu",
             choice.index
         );
         return Err(device_error("cuda", problem));

@@ -1,0 +1,32 @@
+//! The stand-in for candle-onnx in a program without it.
+
+use std::convert::Infallible;
+
+use crate::runtime::fed::{Library, Raw};
+use crate::runtime::{Feed, Pixels, RuntimeKind};
+use crate::{Error, Result};
+
+/// A runtime that cannot be made.
+pub struct CandleOnnx(Infallible);
+
+impl CandleOnnx {
+    /// Refuses every file.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], always.
+    pub fn new(_: &[u8], _: &str, _: &str) -> Result<Self> {
+        let problem =
+            "this program was built without it. Help: `cargo install --path infer --features candle-onnx`";
+        Err(Error::Unavailable { name: "candle-onnx", problem: problem.into() })
+    }
+}
+
+impl Library for CandleOnnx {
+    fn kind(&self) -> RuntimeKind {
+        match self.0 {}
+    }
+
+    fn compute(&self, _: &Feed, _: Pixels, _: usize) -> Result<Raw> {
+        match self.0 {}
+    }
+}

@@ -1,0 +1,68 @@
+//! candle-onnx's evaluator, for files of `--target candle-onnx` and others of the operators it has.
+
+use std::collections::HashMap;
+
+use candle_core::{DType, Device, Tensor};
+use candle_onnx::onnx::ModelProto;
+use prost::Message;
+
+use crate::error::brief;
+use crate::runtime::fed::{Library, Raw};
+use crate::runtime::{Feed, Pixels, RuntimeKind};
+use crate::{Error, Result};
+
+/// A file, evaluated operator by operator: to compare with, not for speed.
+pub struct CandleOnnx {
+    model: ModelProto,
+    output: String,
+}
+
+impl CandleOnnx {
+    /// The bytes of a file, of which `output` is wanted.
+    ///
+    /// # Errors
+    /// Bytes that are no ONNX model.
+    pub fn new(bytes: &[u8], output: &str, place: &str) -> Result<Self> {
+        let refused = |e: prost::DecodeError| Error::Model { place: place.into(), problem: e.to_string() };
+        Ok(CandleOnnx { model: ModelProto::decode(bytes).map_err(refused)?, output: output.into() })
+    }
+
+    fn run(&self, feed: &Feed, pixels: &Pixels, batch: usize) -> candle_core::Result<Raw> {
+        let shape = feed.shape(batch).to_vec();
+        let tensor = match pixels {
+            Pixels::Floats(x) => Tensor::from_slice(x, shape, &Device::Cpu)?,
+            Pixels::Halves(x) => Tensor::from_slice(x, shape, &Device::Cpu)?,
+            Pixels::Doubles(x) => Tensor::from_slice(x, shape, &Device::Cpu)?,
+            Pixels::Bytes(x) => Tensor::from_slice(x, shape, &Device::Cpu)?,
+        };
+        let fed = HashMap::from([(feed.input.clone(), tensor)]);
+        let found = candle_onnx::simple_eval(&self.model, fed)?.remove(&self.output);
+        let found = found.ok_or_else(|| candle_core::Error::Msg(format!("no `{}`", self.output)))?;
+        let values = found.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        Ok(Raw { dims: found.dims().to_vec(), values })
+    }
+}
+
+/// The reason, without the calls that led to it, which candle may add, and without the node in Rust's debug form.
+fn reason(mut error: &candle_core::Error) -> String {
+    while let candle_core::Error::WithBacktrace { inner, .. } = error {
+        error = inner;
+    }
+    let text = error.to_string();
+    brief(text.split_once(" for op NodeProto").map_or(text.as_str(), |(before, _)| before))
+}
+
+impl Library for CandleOnnx {
+    fn kind(&self) -> RuntimeKind {
+        RuntimeKind::CandleOnnx
+    }
+
+    fn compute(&self, feed: &Feed, pixels: Pixels, batch: usize) -> Result<Raw> {
+        let help = "Help: set `runtime` to ort, which has every operator; `milenas-export --target candle-onnx` writes files for it";
+        let failed = |e| Error::Runtime {
+            name: RuntimeKind::CandleOnnx.name(),
+            problem: format!("{}. {help}", reason(&e)),
+        };
+        self.run(feed, &pixels, batch).map_err(failed)
+    }
+}
