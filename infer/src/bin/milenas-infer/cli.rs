@@ -1,4 +1,4 @@
-//! The command line of milenas-infer: what can be typed. Nothing here touches the world.
+//! Command line of milenas-infer: flags, values and help.
 
 mod values;
 
@@ -13,7 +13,7 @@ pub use values::{
 };
 use values::{finite, fraction, resize, shard, size};
 
-/// Classifies images in batch with a network that milenas-export wrote.
+/// Classifies images in batch with an exported network.
 #[derive(Debug, Parser)]
 #[command(
     name = "milenas-infer",
@@ -26,16 +26,14 @@ Example:
 
 Exit status: 0 done, 1 failed, 2 done but some images could not be read"
 )]
-#[allow(missing_docs)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-#[allow(missing_docs)]
 pub enum Command {
-    /// Label images: a row for each, in their order
+    /// Classify images and write one row for each, in input order.
     #[command(after_help = "\
 Examples:
   milenas-infer classify model.onnx photos/ more/cat.jpg 'archive/**/*.png' shard-0.tar -o predictions.csv
@@ -43,34 +41,33 @@ Examples:
   milenas-infer classify model.onnx photos/ -o predictions.csv --resume
   milenas-infer classify resnet50.onnx photos/ --runtime ort --size 224 --labels imagenet.txt
 
-JPEG, PNG, WebP, GIF, BMP, TIFF, PNM, QOI and TGA are read, by their content and not by their name; of an animation,
-the first image. Other formats (HEIC, JPEG XL, AVIF, camera raw files, videos) are refused by their names. Transparent
-pixels lie on the background that the model file states: white, if it was not changed.
-Folders are read in the order of names; hidden files, thumbnails and endings such as .txt and .onnx are skipped
-there and counted.")]
+Image formats: JPEG, PNG, WebP, GIF, BMP, TIFF, PNM, QOI and TGA, recognised by content. An animation gives its first
+image. Other formats (HEIC, JPEG XL, AVIF, camera raw files, videos) are rejected with their name. Transparent pixels
+are blended with the background that the model file states, white by default.
+Folders are read in order of names. Hidden files, thumbnails and files such as .txt and .onnx are skipped and counted.")]
     Classify(Classify),
-    /// Measure a model on the test images of a labelled source
+    /// Measure the accuracy of a model on the test images of a labelled source.
     #[command(after_help = "\
 Examples:
   milenas-infer evaluate model.onnx digits --json
   milenas-infer evaluate model.onnx photos/ --compare smaller.onnx --report report.html
   milenas-infer evaluate model.onnx digits --precision bf16")]
     Evaluate(Evaluate),
-    /// Put the results of shards together again, if they are complete
+    /// Merge the outputs of all shards into one file.
     #[command(after_help = "\
 Example:
   milenas-infer classify model.onnx photos/ --shard 0/2 -o part-0.csv
   milenas-infer classify model.onnx photos/ --shard 1/2 -o part-1.csv
   milenas-infer merge part-*.csv -o predictions.csv")]
     Merge(Merge),
-    /// Measure how fast a model runs on this machine: the network alone, and with INPUT each stage on the way to it
+    /// Measure the speed of a model on this machine: the network alone, or with INPUT every stage.
     #[command(after_help = "\
 Example:
   milenas-infer bench model.onnx --batch 32 --json
   milenas-infer bench model.onnx --batch 1 --precision bf16
   milenas-infer bench model.onnx photos/")]
     Bench(Bench),
-    /// Show how a model is fed and read, and where each part of that comes from
+    /// Print how images are prepared and outputs are read, and the source of each setting.
     #[command(after_help = "\
 Examples:
   milenas-infer inspect model.onnx
@@ -79,12 +76,11 @@ Examples:
 }
 
 #[derive(Debug, Args)]
-#[allow(missing_docs)]
 pub struct Inspect {
-    /// Written by milenas-export; with another --runtime than native, any classifier of images
+    /// Model file of milenas-export, or with --runtime ort any ONNX image classifier.
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
-    /// Print JSON
+    /// Print JSON.
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
@@ -94,25 +90,24 @@ pub struct Inspect {
 }
 
 #[derive(Debug, Args)]
-#[allow(missing_docs)]
 pub struct Bench {
-    /// Written by milenas-export; with another --runtime than native, any classifier of images
+    /// Model file of milenas-export, or with --runtime ort any ONNX image classifier.
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
-    /// Images to measure reading, decoding and preparing with, as classify takes them; left out, made-up ones meet the
-    /// network alone
+    /// Images for measuring reading, decoding and preparing, given as for classify. Without INPUT, only the network is
+    /// measured, on generated images
     #[arg(value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
-    /// Images that are computed together
+    /// Batch size.
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub batch: u32,
-    /// Measured batches, after one that is not
+    /// Measured batches, after one warm-up batch.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub runs: u32,
-    /// Threads; all cores if left out
+    /// Threads that compute the network [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,
-    /// Print JSON
+    /// Print JSON.
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
@@ -122,57 +117,56 @@ pub struct Bench {
 }
 
 #[derive(Debug, Args)]
-#[allow(missing_docs)]
 pub struct Classify {
-    /// Written by milenas-export; with another --runtime than native, any classifier of images
+    /// Model file of milenas-export, or with --runtime ort any ONNX image classifier.
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
-    /// Images, folders with all images below them, tars, patterns in quotes; - reads paths from standard input
+    /// Images, folders (searched recursively), tars, or quoted patterns; - reads paths from standard input.
     #[arg(value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
-    /// A file with the paths of inputs, one a line; - is standard input
+    /// File with one input path per line; - is standard input.
     #[arg(long, value_name = "FILE")]
     pub list: Option<PathBuf>,
-    /// Paths in the list end with NUL, as `find -print0` writes them
+    /// Paths in the list end with NUL, as written by `find -print0`.
     #[arg(short = '0', long)]
     pub null: bool,
 
-    /// The file to write; standard output if left out
+    /// Output file [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Of the results; from the ending of FILE if left out, csv where there is none
+    /// Output format [default: by the extension of FILE, or csv]
     #[arg(long, value_name = "NAME")]
     pub format: Option<FormatArg>,
-    /// The K best classes of each image
+    /// Number of classes reported for each image, best first.
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub top_k: u32,
-    /// Leave out predictions whose score is below X
+    /// Omit predictions with a score below X.
     #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = finite)]
     pub threshold: Option<f32>,
-    /// What a score is
+    /// Kind of score.
     #[arg(long, value_name = "NAME", default_value = "probability")]
     pub score: ScoreArg,
-    /// Tell the score of every class as well
+    /// Also write the score of every class.
     #[arg(long)]
     pub all_scores: bool,
-    /// Tell the pooled features that the last layer reads, an embedding of the image
+    /// Also write the input of the last layer, an embedding of the image.
     #[arg(long)]
     pub features: bool,
 
-    /// What becomes of an image that cannot be read
+    /// Handling of images that cannot be read.
     #[arg(long, value_name = "NAME", default_value = "record")]
     pub on_error: OnError,
-    /// Go on with the output of a run that was stopped: what has a row is passed over. The model and the options must be
-    /// those of that run, which FILE.run has until it comes to its end
+    /// Resume an interrupted run: inputs that already have a row in FILE are skipped. Model and options must be the same;
+    /// FILE.run records them while the run is unfinished
     #[arg(long, requires = "output")]
     pub resume: bool,
 
-    /// Only part I of N of the inputs, I from 0; `auto` reads both from the environment of a Slurm job array or a
-    /// Kubernetes Indexed Job
+    /// Classify only part I of N of the inputs, counted from 0. `auto` reads both from a Slurm job array or a Kubernetes
+    /// Indexed Job
     #[arg(long, value_name = "I/N", requires = "output", value_parser = shard)]
     pub shard: Option<ShardArg>,
 
-    /// Say at the end how long each stage took
+    /// Print the time of each stage at the end.
     #[arg(short, long)]
     pub verbose: bool,
     #[command(flatten)]
@@ -186,22 +180,21 @@ pub struct Classify {
 }
 
 #[derive(Debug, Args)]
-#[allow(missing_docs)]
 pub struct Evaluate {
-    /// Written by milenas-export; with another --runtime than native, any classifier of images
+    /// Model file of milenas-export, or with --runtime ort any ONNX image classifier.
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
-    /// digits, cifar10:DIR, a folder or tar of train/CLASS/* and test/CLASS/* or of CLASS/*, or a CSV file of path
+    /// digits, cifar10:DIR, a folder or tar with train/CLASS/* and test/CLASS/* or with CLASS/*, or a CSV file with path
     /// and label
     #[arg(value_name = "SRC")]
     pub data: String,
-    /// A second model for the same classes, in the same runtime: where the two differ
+    /// Second model with the same classes, to compare with.
     #[arg(long, value_name = "OTHER")]
     pub compare: Option<PathBuf>,
-    /// Write a page with confusion matrix, calibration and the worst mistakes as pictures
+    /// Write an HTML report with the confusion matrix, calibration and the worst mistakes.
     #[arg(long, value_name = "FILE.html")]
     pub report: Option<PathBuf>,
-    /// Print JSON
+    /// Print JSON.
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
@@ -215,104 +208,99 @@ pub struct Evaluate {
 }
 
 #[derive(Debug, Args)]
-#[allow(missing_docs)]
 pub struct Merge {
-    /// Outputs of `classify --shard`, all of them, in any order
+    /// Outputs of `classify --shard`: every shard, in any order.
     #[arg(value_name = "PART", required = true)]
     pub parts: Vec<PathBuf>,
-    /// Of the parts, csv or jsonl; from the ending of the first if left out
+    /// Format of the parts, csv or jsonl [default: by the extension of the first]
     #[arg(long, value_name = "NAME")]
     pub format: Option<FormatArg>,
-    /// The file to write; standard output if left out
+    /// Output file [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }
 
-/// What computes.
+/// Flags of the runtime.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Runtime")]
-#[allow(missing_docs)]
 pub struct RuntimeArgs {
-    /// What computes the network
+    /// Runtime that computes the network.
     #[arg(long, value_name = "NAME", default_value = "native")]
     pub runtime: RuntimeArg,
-    /// ONNX Runtime's library for `ort`; ORT_DYLIB_PATH if left out, else that of Python's package onnxruntime: of the
-    /// active environment, of .venv here, of python3
+    /// ONNX Runtime library for `ort` [default: ORT_DYLIB_PATH, else the Python package onnxruntime of the active
+    /// environment, of ./.venv or of python3]
     #[arg(long, value_name = "FILE")]
     pub ort_lib: Option<PathBuf>,
-    /// What convolutions multiply; other than float32 with the native runtime alone, on files that are not int8
+    /// Precision of convolutions. bf16 needs the native runtime and a file that is not int8.
     #[arg(long, value_name = "NAME", default_value = "float32")]
     pub precision: PrecisionArg,
-    /// Height and width of the images, where the file takes any
+    /// Height and width of the input, if the file leaves them open.
     #[arg(long, value_name = "N|HxW", value_parser = size)]
     pub size: Option<[usize; 2]>,
-    /// The order of the input's dimensions, where the file does not show it
+    /// Order of the input's dimensions, if the file does not show it.
     #[arg(long, value_name = "NAME")]
     pub layout: Option<LayoutArg>,
-    /// The output that holds the scores of classes, where a file has several
+    /// Output with the class scores, if the file has several outputs.
     #[arg(long, value_name = "NAME")]
     pub output_name: Option<String>,
 }
 
-/// What is said of a file, for files that other programs wrote.
+/// Preparation of images and meaning of outputs, for files that other programs wrote.
 #[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Files of other programs (what is said here goes before what the file says)")]
-#[allow(missing_docs)]
+#[command(next_help_heading = "Files of other programs (these override what the file says)")]
 pub struct RecipeArgs {
-    /// A file with the name of each class: one a line, also numbered, or JSON; class_0, class_1, ... if omitted
+    /// File with the class names, one per line or JSON [default: class_0, class_1, ...]
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
-    /// Mean subtracted from each channel, for pixels scaled to 0..1, or of 0..255 if a value is above 1. One value applies
-    /// to all channels; ImageNet's 0.485,0.456,0.406 if omitted
+    /// Mean subtracted from each channel, for pixels scaled to 0..1, or for 0..255 if a value is above 1. One value applies
+    /// to all channels [default: 0.485,0.456,0.406, of ImageNet]
     #[arg(long, value_name = "R,G,B", value_delimiter = ',', num_args = 1, allow_negative_numbers = true)]
     pub mean: Option<Vec<f32>>,
-    /// Standard deviation that each channel is divided by, on the same scale; ImageNet's 0.229,0.224,0.225 if omitted
+    /// Standard deviation that divides each channel, on the same scale [default: 0.229,0.224,0.225, of ImageNet]
     #[arg(long, value_name = "R,G,B", value_delimiter = ',', num_args = 1)]
     pub std: Option<Vec<f32>>,
-    /// Resize the shorter side to N pixels and crop the centre; `stretch` to the size; or `letterbox`: the whole image
-    /// with padding, black or of the colour after a colon, e.g. letterbox:114,114,114
+    /// Resizing rule. N: shorter side to N pixels, then centre crop. stretch: to the size of the input. letterbox: the
+    /// whole image with padding, black or in the given colour, e.g. letterbox:114,114,114
     #[arg(long, value_name = "N|stretch|letterbox[:R,G,B]", value_parser = resize)]
     pub resize: Option<ResizeRule>,
-    /// Fraction of the shorter side that the centre crop keeps; 0.875 if nothing says another
+    /// Fraction of the shorter side that the centre crop keeps [default: 0.875]
     #[arg(long, value_name = "X", value_parser = fraction, conflicts_with = "resize")]
     pub crop_fraction: Option<f64>,
-    /// Filter that resizes, as Pillow's of the same name; bilinear if omitted
+    /// Resampling filter, equal to Pillow's of the same name [default: bilinear]
     #[arg(long, value_name = "NAME")]
     pub filter: Option<FilterArg>,
-    /// Order of the colours in the input; rgb if omitted
+    /// Order of the colour channels in the input [default: rgb]
     #[arg(long, value_name = "NAME")]
     pub channel_order: Option<ChannelOrderArg>,
-    /// Use of the EXIF orientation of an image; apply if omitted
+    /// Handling of the EXIF orientation of an image [default: apply]
     #[arg(long, value_name = "NAME")]
     pub exif: Option<Exif>,
-    /// Kind of scores that the file gives; decided by the file and a trial run if omitted
+    /// Kind of scores in the output [default: decided by the file and a trial run]
     #[arg(long, value_name = "NAME")]
     pub outputs_are: Option<Outputs>,
 }
 
 #[derive(Clone, Copy, Debug, Args)]
-#[allow(missing_docs)]
 pub struct SizeArgs {
-    /// Images that are computed together
+    /// Batch size.
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub batch: u32,
-    /// Threads that decode; one a core if left out
+    /// Threads that decode images [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub workers: Option<u32>,
-    /// Threads that compute the network; one a core if omitted
+    /// Threads that compute the network [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,
 }
 
-/// Sizes that an image file may ask for.
+/// Limits on the size of one image.
 #[derive(Clone, Copy, Debug, Args)]
 #[command(next_help_heading = "Limits of image files")]
-#[allow(missing_docs)]
 pub struct ImageLimits {
-    /// Largest number of pixels of an image; the memory that decoding may take grows with it. 110000000 if omitted
+    /// Largest number of pixels of an image; the memory limit for decoding grows with it [default: 110000000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000_000))]
     pub max_pixels: Option<u64>,
-    /// Largest number of decoded bytes for each byte of a file, for images of more than 70 megapixels. 200 if omitted
+    /// Largest number of decoded bytes for each byte of a file, for images above 70 megapixels [default: 200]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub max_ratio: Option<u64>,
 }

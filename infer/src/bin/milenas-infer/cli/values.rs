@@ -1,4 +1,4 @@
-//! What the values of options can be, and how they are read.
+//! Values of flags, and how they are parsed.
 
 use std::path::Path;
 
@@ -9,12 +9,12 @@ use milenas_infer::shard::Shard;
 use milenas_infer::{answer, output, runtime};
 use milenas_models::{fused, input};
 
-/// Which shard was asked for.
+/// Value of `--shard`.
 #[derive(Clone, Copy, Debug)]
-#[allow(missing_docs)]
 pub enum ShardArg {
-    /// As the environment says.
+    /// Shard given by the environment.
     Environment,
+    /// Shard given as I/N.
     Named(Shard),
 }
 
@@ -23,49 +23,45 @@ pub(super) fn shard(text: &str) -> Result<ShardArg, String> {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-#[allow(missing_docs)]
 pub enum RuntimeArg {
-    /// This project's kernels
+    /// Kernels of this project.
     Native,
-    /// ONNX Runtime, from its shared library: any classifier of images
+    /// ONNX Runtime, loaded from its shared library; runs any image classifier.
     Ort,
-    /// tract, in a program built with the feature tract: any classifier of images
+    /// tract; runs any image classifier; needs a build with the feature tract.
     Tract,
-    /// candle-onnx, for files of `milenas-export --target candle-onnx` and other simple ones; slow
+    /// candle-onnx; slow, runs simple files such as those of `milenas-export --target candle-onnx`; needs a build with
+    /// the feature candle-onnx
     CandleOnnx,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-#[allow(missing_docs)]
 pub enum PrecisionArg {
-    /// 24 bits, as the network was trained
+    /// float32, as the network was trained.
     Float32,
-    /// bfloat16, 8 bits, added up in float32: for processors with AVX512-BF16, which it makes faster
+    /// bfloat16 factors with float32 sums; faster on processors with AVX512-BF16.
     Bf16,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-#[allow(missing_docs)]
 pub enum Outputs {
-    /// Numbers before softmax
+    /// Scores before softmax.
     Logits,
-    /// Probabilities that sum to 1
+    /// Probabilities that sum to 1.
     Probabilities,
-    /// Probabilities of each class by itself, e.g. of sigmoids: several classes may be right
+    /// Independent probabilities, e.g. sigmoids; several classes may apply to one image.
     Independent,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-#[allow(missing_docs)]
 pub enum LayoutArg {
-    /// [N, C, H, W]
+    /// [N, C, H, W].
     Nchw,
-    /// [N, H, W, C]
+    /// [N, H, W, C].
     Nhwc,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-#[allow(missing_docs)]
 pub enum FilterArg {
     Bilinear,
     Bicubic,
@@ -73,20 +69,18 @@ pub enum FilterArg {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-#[allow(missing_docs)]
 pub enum ChannelOrderArg {
-    /// Red first
+    /// Red first.
     Rgb,
-    /// Blue first, as OpenCV and Caffe have it; --mean and --std are in this order too
+    /// Blue first, as in OpenCV and Caffe; --mean and --std are in this order too.
     Bgr,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-#[allow(missing_docs)]
 pub enum Exif {
-    /// Images are turned upright
+    /// Turn images upright.
     Apply,
-    /// Images are taken as they are stored
+    /// Use images as stored.
     Ignore,
 }
 
@@ -126,35 +120,32 @@ pub(super) fn fraction(text: &str) -> Result<f64, String> {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-#[allow(missing_docs)]
 pub enum FormatArg {
-    /// path,label,index,score, then label_2,index_2,score_2 and so on, error last
+    /// Columns path,label,index,score, then label_2,index_2,score_2 and so on, then error.
     Csv,
-    /// {"path", "predictions": [{"label", "index", "score"}], "error"}
+    /// Objects {"path", "predictions": [{"label", "index", "score"}], "error"}, one per line.
     Jsonl,
-    /// The columns of csv; needs a build with the feature `parquet`, has no --resume and no --shard
+    /// Columns of csv; needs a build with the feature `parquet`; not with --resume or --shard.
     Parquet,
-    /// For the eye
+    /// Text for reading, without quoting.
     Text,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-#[allow(missing_docs)]
 pub enum ScoreArg {
-    /// Softmax over all classes
+    /// Softmax over all classes.
     Probability,
-    /// The network's own number, before softmax
+    /// Output of the network before softmax.
     Logit,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[allow(missing_docs)]
 pub enum OnError {
-    /// A row with the reason
+    /// Write a row with the reason.
     Record,
-    /// No row; the reason on standard error
+    /// Write no row; print the reason to standard error.
     Skip,
-    /// The run ends there
+    /// End the run.
     Fail,
 }
 
