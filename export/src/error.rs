@@ -1,4 +1,4 @@
-//! What can go wrong in this crate, sorted by who is at fault.
+//! Errors of this crate, sorted by who is at fault.
 
 use crate::verify::{Comparison, Tolerance};
 
@@ -31,7 +31,7 @@ pub enum Error {
         node: String,
         /// Its operator.
         operator: String,
-        /// What was expected and found.
+        /// Expected and found.
         problem: String,
     },
 
@@ -41,7 +41,7 @@ pub enum Error {
     NotLowered {
         /// The node or output.
         node: String,
-        /// What is in the way, and what would remove it.
+        /// Obstacle, and the pass that would remove it.
         problem: String,
     },
 
@@ -61,7 +61,7 @@ pub enum Error {
     /// Passes that keep finding something to do.
     #[error("pass `{pass}` still rewrites after {steps} steps: two passes undo each other")]
     Endless {
-        /// The pass that was about to go on.
+        /// Pass that was about to continue.
         pass: &'static str,
         /// Steps done.
         steps: usize,
@@ -72,13 +72,13 @@ pub enum Error {
          Nothing was written. Help: bisect with setting `stop-after`"
     )]
     Differs {
-        /// What was measured.
+        /// Measured differences.
         comparison: Comparison,
-        /// What was allowed.
+        /// Allowed differences.
         tolerance: Tolerance,
     },
 
-    /// A failure of the vocabulary: files, limits, weights, graphs, tensors.
+    /// Failure of files, limits, weights, graphs or tensors.
     #[error(transparent)]
     Model(#[from] milenas_models::Error),
 }

@@ -33,9 +33,9 @@ pub struct Int8<'a> {
     pub calibration: &'a [Vec<Tensor>],
     /// Other images, to measure with.
     pub holdout: &'a [Vec<Tensor>],
-    /// The class of each of these.
+    /// Class of each holdout image.
     pub labels: &'a [u32],
-    /// Hears of every attempt.
+    /// Callback for every attempt.
     pub progress: &'a dyn Fn(&str),
 }
 
@@ -75,7 +75,7 @@ pub(crate) struct QuantizedNetwork {
     pub(crate) outcome: Int8Report,
 }
 
-/// How many images tell which layers are sensitive.
+/// Number of images that rank layers by sensitivity.
 const PROBES: usize = 32;
 
 /// Rounds what the gate lets through, in widths that `target` likes.

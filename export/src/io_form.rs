@@ -1,4 +1,4 @@
-//! What a file takes and gives besides the network itself: bytes in, probabilities out, a batch of one size.
+//! Input and output of a file around its network: bytes in, probabilities out, a fixed batch size.
 
 use candle_core::{Device, Tensor};
 use milenas_models::graph::{Builder, Dim, Fact, Graph, Node, Patch, Value};
@@ -8,22 +8,22 @@ use milenas_models::{InputContract, Weights};
 use crate::Result;
 use crate::verify::NetworkRef;
 
-/// What is put around a network.
+/// Form of a file's input and output.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct IoForm {
-    /// The input holds the values of bytes, 0 to 255, and this contract's scale is part of the network.
+    /// Contract of an input of bytes, 0 to 255: its normalisation is part of the network.
     pub bytes: Option<InputContract>,
-    /// The result is softmax of the logits, by the name `probabilities`.
+    /// True if the output is softmax of the logits, named `probabilities`.
     pub probabilities: bool,
-    /// The one size of a batch; any without it.
+    /// Fixed batch size; any if `None`.
     pub batch: Option<usize>,
 }
 
 impl IoForm {
-    /// The network as it is to be written; that of no dress is a copy.
+    /// The network as it is to be written: a copy with normalisation before it and softmax behind it, as asked for.
     ///
     /// # Errors
-    /// A contract of other channels than the input has.
+    /// [`milenas_models::Error::Graph`] if contract and input differ in channels.
     pub fn wrap(&self, network: NetworkRef) -> Result<(Graph, Weights)> {
         let mut b = Builder::new();
         let mut weights = network.weights.clone();
@@ -61,8 +61,8 @@ impl IoForm {
         Fact::new(fact.dims().iter().map(dim).collect())
     }
 
-    /// `(x / 255 - mean) / std` as a convolution of one number a channel: `x * 1/(255 std) - mean/std`. It
-    /// cannot go into the next one, whose padding is 0 after the scale.
+    /// `(x / 255 - mean) / std` as a depthwise 1x1 convolution: `x * 1/(255 std) - mean/std`. It cannot be folded into the
+    /// next convolution, whose padding is 0 after normalisation.
     fn scale(&self, b: &mut Builder, weights: &mut Weights, input: Value) -> Result<Value> {
         let Some(contract) = &self.bytes else { return Ok(input) };
         let channels = contract.channels;
@@ -80,8 +80,8 @@ impl IoForm {
     }
 }
 
-/// Takes off a network what a runtime with steps of its own around it does not need: the scale of bytes at the input, which
-/// becomes the mean and deviation of `bytes`, the contract of a file that takes them; and the softmax at the output, which leaves the logits.
+/// Removes normalisation and softmax from a network, for a runtime that does both itself. The normalisation becomes mean and
+/// standard deviation of `bytes`, the contract of a file that takes bytes. The output becomes the logits.
 ///
 /// # Errors
 /// A patch that is refused.
@@ -111,7 +111,7 @@ pub fn unwrap_io(graph: &mut Graph, weights: &mut Weights, bytes: Option<&mut In
     Ok(patch.apply(graph, weights)?)
 }
 
-/// The input and the convolution of one number a channel behind it, where that alone reads the input.
+/// Input and normalising convolution, if the convolution is the only reader of the input.
 fn scale_of(graph: &Graph) -> Option<(Value, Value)> {
     let input = graph.inputs().next()?;
     let [scale] = graph.consumers(input)[..] else { return None };

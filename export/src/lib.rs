@@ -48,25 +48,25 @@ use passes::{AppliedPatch, Pass};
 pub use target::{LOWER, SIMPLIFY, Target};
 use verify::{Comparison, NetworkRef, Tolerance};
 
-/// How to compile.
+/// Options of a compilation.
 pub struct ExportOptions<'a> {
-    /// For which reader.
+    /// Reader of the file.
     pub target: Target,
-    /// What is put around the network.
+    /// Input and output of the file.
     pub dress: IoForm,
-    /// In which words it is written; its `bytes` follow the dress.
+    /// Operator set and storage of the file; its `bytes` follow `dress`.
     pub format: onnx::OnnxFormat,
     /// The passes that simplify: [`Target::simplify`] or some of it.
     pub passes: &'a [&'a dyn Pass],
-    /// How many of their patches at most, to find the one that is wrong.
+    /// Largest number of their patches, to find a wrong one.
     pub steps: usize,
-    /// What the compiled network may differ by.
+    /// Largest difference between the compiled network and its source.
     pub tolerance: Tolerance,
-    /// Of the inputs for the comparison.
+    /// Seed of the comparison's inputs.
     pub seed: u64,
-    /// Weights and wires of eight bits, as far as its gate allows.
+    /// Quantisation to 8 bits, as far as its accuracy gate allows.
     pub int8: Option<int8::Int8<'a>>,
-    /// More inputs for the comparison, e.g. real images: what the file takes, as floats `[N, C, H, W]`.
+    /// Further inputs for the comparison, e.g. real images, as floats `[N, C, H, W]`.
     pub inputs: &'a [Vec<Tensor>],
 }
 
@@ -86,10 +86,10 @@ impl Default for ExportOptions<'_> {
     }
 }
 
-/// The metadata key under which a file has the target and how many patches of each pass made it.
+/// Metadata key of the target and of the number of patches of each pass.
 pub const PASSES_KEY: &str = "milenas.passes";
 
-/// What a network was and became.
+/// Network and file before and after a compilation.
 #[derive(Clone, Debug)]
 pub struct ExportReport {
     /// Nodes before and after.
@@ -98,23 +98,22 @@ pub struct ExportReport {
     pub cost: [Cost; 2],
     /// Patches applied.
     pub steps: usize,
-    /// How many of them each pass applied.
+    /// Number of patches by pass.
     pub passes: BTreeMap<&'static str, usize>,
-    /// The proof: the file beside the source network; with fewer bits, beside the same with rounded numbers.
+    /// Comparison of the file with the source network, or with its rounded weights if the file has fewer bits.
     pub comparison: Comparison,
-    /// What fewer bits cost: the file beside the source network.
+    /// Comparison of a file with fewer bits and the source network.
     pub rounded: Option<Comparison>,
-    /// What eight bits do to the accuracy.
+    /// Effect of int8 quantisation on accuracy.
     pub int8: Option<int8::Int8Report>,
-    /// The size of the file.
+    /// Size of the file, in bytes.
     pub bytes: usize,
 }
 
-/// The network simplified and in the vocabulary of ONNX. The weights of `network` are left as they are. Every
-/// applied patch is shown to `log`.
+/// Simplifies a network and lowers it to operators of ONNX. `network` is unchanged; `log` receives every applied patch.
 ///
 /// # Errors
-/// A pass whose patch is refused.
+/// [`Error::Pass`] for a pass whose patch is refused.
 pub fn compile(
     network: NetworkRef,
     options: &ExportOptions,
@@ -126,12 +125,12 @@ pub fn compile(
     Ok((graph, weights))
 }
 
-/// Compiles a network, writes it to `path`, reads the file back and compares what it computes. The file takes
-/// its name only once it is proved.
+/// Compiles a network, writes it to `path`, reads the file back and compares its outputs with the source's. The file gets
+/// its name only after the comparison.
 ///
 /// # Errors
-/// A pass that fails, a graph that ONNX cannot say, a file that cannot be written, a difference over the tolerance.
-/// No new file is left behind.
+/// [`Error::Pass`], [`Error::NotLowered`] for a graph that ONNX cannot express, [`Error::Model`] for a file that cannot be
+/// written, [`Error::Differs`] for a difference above the tolerance. No file is left behind.
 pub fn export_file(
     path: &Path,
     network: NetworkRef,
@@ -170,7 +169,7 @@ pub fn export_file(
     Ok(ExportReport { nodes, cost, steps, passes, comparison, rounded, int8, bytes: bytes.len() })
 }
 
-/// The same failure at the path that the caller knows.
+/// The same error with the path that the caller knows.
 fn named(error: milenas_models::Error, path: &Path) -> milenas_models::Error {
     match error {
         milenas_models::Error::Io { source, .. } => milenas_models::Error::Io { path: path.into(), source },
@@ -178,9 +177,9 @@ fn named(error: milenas_models::Error, path: &Path) -> milenas_models::Error {
     }
 }
 
-/// Reads a file and runs it beside the source network. Fewer bits are proved in two steps, since the rounding of weights
-/// and wires is no rounding of sums: the compiled network beside its source, the file beside the compiled network with
-/// rounded numbers. What the rounding does to the results is the second comparison.
+/// Reads a file and compares it with the source network. A file with fewer bits takes two comparisons, since rounding of
+/// weights and wires differs from rounding of sums: the compiled network with its source, then the file with the compiled
+/// network of rounded weights. The second result is the effect of rounding.
 fn prove(
     [network, compiled, written]: [NetworkRef; 3],
     path: &Path,
@@ -214,7 +213,7 @@ fn prove(
     Ok((proof, Some(verify::compare(network, file, &inputs)?)))
 }
 
-/// Weights of two and more dimensions as float16 has them.
+/// Weights of two and more dimensions, rounded to float16.
 fn rounded(weights: &Weights) -> Result<Weights> {
     let mut rounded = Weights::default();
     for (name, tensor) in weights.iter() {

@@ -1,6 +1,6 @@
-//! ONNX files, written and read.
+//! Writing and reading of ONNX files.
 //!
-//! | operation | ONNX | what is particular |
+//! | operation | ONNX | remarks |
 //! | --- | --- | --- |
 //! | `Input` | graph input | dimension 0 is `batch`; images carry the denotations of the standard; of bytes with `Cast` and `Transpose` |
 //! | `Conv2d` | `Conv` | every attribute written; read also with `auto_pad` |
@@ -16,7 +16,7 @@
 //! | `FakeQuantize` | `QuantizeLinear`, `DequantizeLinear` | one scale and one zero point; integers are uint8, read also as int8 |
 //! | `Zero` of stride 1 | `Clip(x, 0, 0)` | the one exact form for every batch size |
 //!
-//! What is encoded is read back equal: graph, names, weights and metadata.
+//! Reading a written file gives the same graph, names, weights and metadata.
 
 mod attributes;
 mod boundary;
@@ -67,9 +67,9 @@ pub struct OnnxFormat {
 /// How a parameter becomes integers: each is the number over the scale of its place on the first dimension.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Integers {
-    /// Of eight bits; scales by place.
+    /// 8 bits; one scale for each index of the axis.
     Int8(Vec<f32>),
-    /// Of 32 bits; scales by place.
+    /// 32 bits; one scale for each index of the axis.
     Int32(Vec<f32>),
 }
 
@@ -91,14 +91,14 @@ impl OnnxFormat {
     }
 }
 
-/// What a file holds.
+/// Content of a file.
 #[derive(Clone, Debug)]
 pub struct Decoded {
     /// The network.
     pub graph: Graph,
-    /// Its numbers.
+    /// Values of the parameters.
     pub weights: Weights,
-    /// The text that travels with it.
+    /// Metadata properties.
     pub metadata: BTreeMap<String, String>,
     /// Whether the file takes uint8 `[N, H, W, C]`: [`Format::bytes`].
     pub bytes: bool,
@@ -107,7 +107,7 @@ pub struct Decoded {
 /// Reads and decodes a file.
 ///
 /// # Errors
-/// Those of [`decode`], and a file that cannot be read or is too large.
+/// As [`decode`]; a file that cannot be read or is too large.
 pub fn read(path: &Path) -> Result<Decoded> {
     let place = path.display().to_string();
     decode_proto(&proto(file::read(path, MAX_FILE_BYTES)?.into(), &place)?, &place)

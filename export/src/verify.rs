@@ -12,18 +12,18 @@ use crate::{Error, Result};
 /// A graph with its weights.
 #[derive(Clone, Copy, Debug)]
 pub struct NetworkRef<'a> {
-    /// What is computed.
+    /// Graph.
     pub graph: &'a Graph,
-    /// With which numbers.
+    /// Values of its parameters.
     pub weights: &'a Weights,
 }
 
 /// How far two results may lie apart.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Tolerance {
-    /// Of the largest difference by itself: what rounding does to results near 0.
+    /// Largest absolute difference, for results near 0.
     pub absolute: f32,
-    /// Of the largest difference over the largest number of the reference result.
+    /// Largest difference relative to the largest value of the reference.
     pub relative: f32,
     /// Or this many times what the reference itself does when the last bits of its input change, if that is more:
     /// a deep network without training answers a change of 1e-7 with one of 1e-4. Never more
@@ -57,14 +57,14 @@ pub struct Comparison {
     pub max_abs: f32,
     /// The largest difference over the largest number of the same result in the reference.
     pub max_rel: f32,
-    /// Of the rows of all results `[N, classes]`, the part whose largest number is in the same place.
+    /// Fraction of rows of all results `[N, classes]` whose largest value has the same index.
     pub top1_agreement: f64,
     /// The largest difference between the reference's results for two images, over the largest number. About 0
     /// means that the network does not look at its input, and that the comparison proves little.
     pub variation: f32,
-    /// What the reference's results change by, over their largest number, when the last bits of the input change.
+    /// Relative change of the reference's results when the last bits of its input change.
     pub rounding: f32,
-    /// How many images were run.
+    /// Number of images.
     pub images: usize,
 }
 

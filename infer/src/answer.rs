@@ -1,4 +1,4 @@
-//! What a network says of one image, and how much of it is told.
+//! Answers of a network for one image, and the part of them that is reported.
 
 use std::cmp::Ordering;
 
@@ -11,7 +11,7 @@ pub struct Answer {
     pub features: Option<Vec<f32>>,
 }
 
-/// What the outputs of a network are.
+/// Meaning of a network's outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputMeaning {
     /// Before softmax.
@@ -43,50 +43,50 @@ impl OutputMeaning {
     }
 }
 
-/// Which number is told of a class.
+/// Kind of score reported for a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Score {
     /// Softmax over all classes, to six digits after the point.
     Probability,
-    /// The network's own number.
+    /// Output of the network.
     Logit,
 }
 
-/// How much of an answer is told.
+/// Part of an answer that is reported.
 #[derive(Clone, Debug)]
 pub struct AnswerOptions {
     /// The name of each class.
     pub labels: Vec<String>,
-    /// How many classes, best first; at most as many as there are.
+    /// Largest number of classes, best first.
     pub top_k: usize,
-    /// Predictions under this score are left out.
+    /// Lowest score of a reported prediction.
     pub threshold: Option<f32>,
-    /// Which number.
+    /// Kind of score.
     pub score: Score,
-    /// What the network's outputs are.
+    /// Meaning of the network's outputs.
     pub meaning: OutputMeaning,
-    /// Whether the scores of all classes are told beside the best.
+    /// True to report the scores of all classes as well.
     pub all_scores: bool,
-    /// The length of the features, when they are told.
+    /// Length of the features, if they are reported.
     pub features: Option<usize>,
 }
 
-/// What is told of one image.
+/// Reported classes and scores of one image.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Predictions {
     /// Index and score, best first.
     pub predictions: Vec<(usize, f64)>,
-    /// Of every class in the order of the labels, when asked for.
+    /// Scores of all classes in the order of the labels, if requested.
     pub scores: Vec<f64>,
-    /// The pooled features, when asked for.
+    /// Pooled features, if requested.
     pub features: Vec<f32>,
 }
 
 impl AnswerOptions {
-    /// The part of an answer that is told.
+    /// Selects the reported part of an answer.
     ///
     /// # Errors
-    /// Outputs that are no numbers, or not as many as there are labels.
+    /// A message for outputs that are not finite, or whose count differs from the labels'.
     pub fn select(&self, answer: &Answer) -> Result<Predictions, String> {
         let outputs = &answer.outputs;
         if outputs.len() != self.labels.len() {

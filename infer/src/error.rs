@@ -1,4 +1,4 @@
-//! What can go wrong in this crate, sorted by who is at fault.
+//! Errors of this crate, sorted by who is at fault.
 
 use std::path::PathBuf;
 
@@ -40,17 +40,17 @@ pub enum Error {
     Pattern {
         /// As given.
         pattern: String,
-        /// What is wrong with it.
+        /// Problem with the pattern.
         problem: String,
     },
-    /// An output that this run cannot go on with.
+    /// Output that this run cannot resume.
     #[error(
         "{}: cannot be resumed: {problem}. Help: use the settings of the first run, or another output", .path.display()
     )]
     Resume {
         /// The output.
         path: PathBuf,
-        /// What was expected and found.
+        /// Expected and found.
         problem: String,
     },
     /// A part that cannot be merged.
@@ -58,7 +58,7 @@ pub enum Error {
     Part {
         /// The part.
         path: PathBuf,
-        /// What was expected and found.
+        /// Expected and found.
         problem: String,
     },
     /// What this build was made without.
@@ -93,15 +93,15 @@ pub enum Error {
     Unavailable {
         /// The runtime.
         name: &'static str,
-        /// What is missing, and how to get it.
+        /// Missing part, and how to get it.
         problem: String,
     },
-    /// What was said of a file, and does not go with it.
+    /// Setting that contradicts the file.
     #[error("{place}: {problem}")]
     Recipe {
         /// The file.
         place: String,
-        /// What was said, found and expected.
+        /// Given, found and expected.
         problem: String,
     },
 
@@ -111,7 +111,7 @@ pub enum Error {
     Model {
         /// The file.
         place: String,
-        /// What was expected and found.
+        /// Expected and found.
         problem: String,
     },
     /// A file that cannot be decoded.
@@ -127,7 +127,7 @@ pub enum Error {
     Runtime {
         /// The runtime.
         name: &'static str,
-        /// What it said.
+        /// Message of the runtime.
         problem: String,
     },
 

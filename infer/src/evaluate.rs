@@ -12,7 +12,7 @@ use crate::answer::OutputMeaning;
 use crate::model::Classifier;
 use crate::pipeline::{PipelineConfig, Times, run};
 
-/// Images that differ are told up to this many.
+/// Largest number of reported images on which two models differ.
 const MAX_DIFFERENT: usize = 1000;
 
 /// A model's answers to labelled images.
@@ -48,16 +48,16 @@ pub struct Difference {
     pub path: String,
     /// Its class.
     pub label: String,
-    /// What the first model predicts.
+    /// Class predicted by the first model.
     pub predicted: String,
-    /// What the other predicts.
+    /// Class predicted by the second model.
     pub other: String,
 }
 
 /// Runs a model on labelled images.
 ///
 /// # Errors
-/// Those of the runtime; an image that cannot be read is left out and told.
+/// Errors of the runtime. Images that cannot be read are listed in the result.
 pub fn evaluate(model: &Classifier, samples: Vec<Sample>, plan: &PipelineConfig) -> Result<Evaluation> {
     let (send, items) = sync_channel(1024);
     spawn(move || samples.into_iter().try_for_each(|sample| send.send(sample)));

@@ -1,4 +1,4 @@
-//! What a run's rows depend on beside the images. Rows of other fingerprints do not belong into one file.
+//! Everything but the images that rows depend on. Rows with different fingerprints do not belong in one file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,13 +15,13 @@ use crate::{Error, Result};
 /// The largest that is read, in bytes: labels are a digest, and a contract is short.
 const MAX_BYTES: u64 = 1 << 16;
 
-/// The model, and how it is fed and told.
+/// Model file, preparation of images, and reported answers, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Fingerprint(BTreeMap<String, String>);
 
 impl Fingerprint {
-    /// Of this model, loaded so and told so.
+    /// Fingerprint of a model, its loading options and its reported answers.
     pub fn new(model: &Classifier, options: &ClassifierOptions, view: &AnswerOptions) -> Self {
         let text = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
         let values = [
@@ -40,7 +40,7 @@ impl Fingerprint {
         Fingerprint(values.map(|(name, value)| (name.to_string(), value)).into())
     }
 
-    /// The first thing in which `other` is not the same.
+    /// Description of the first difference to `other`.
     pub fn difference(&self, other: &Self) -> Option<String> {
         let told = |of: &Self, name: &str| of.0.get(name).map_or("unknown", String::as_str).to_string();
         let name =

@@ -1,7 +1,7 @@
-//! The images that were asked for, named one by one: only the folders on the way are in memory.
+//! Listing of input images, one by one: only the open folders are in memory.
 //!
 //! An argument is a file, a folder with all that lies below it, a tar, or a pattern; a list names any number of the
-//! first three. Folders are sorted, so that the same files come in the same order wherever the run goes on.
+//! first three. Folders are sorted, so that a resumed run lists the same files in the same order.
 
 mod folder;
 mod list;
@@ -25,7 +25,7 @@ use crate::{Error, Result};
 /// One thing to classify.
 #[derive(Clone, Debug)]
 pub enum Item {
-    /// What is hoped to be an image.
+    /// A probable image.
     Image(ByteSource),
     /// What cannot even be listed, with the reason: a folder without permission, a damaged archive.
     Unusable {
@@ -202,7 +202,7 @@ fn pattern(path: &Path) -> Option<Result<InputArgument>> {
     })
 }
 
-/// What a pattern matches, sorted; files that are no images by their names are skipped, as in folders.
+/// Lists the matches of a pattern, sorted. Files whose names are not those of images are skipped, as in folders.
 fn matches(pattern: &str, outputs: &RunOutputs, skipped: &mut Skipped, give: Give) -> ControlFlow<()> {
     // It was read before; a pattern that is refused now matches nothing.
     for found in glob::glob(pattern).into_iter().flatten() {

@@ -21,34 +21,34 @@ use crate::{Error, Result};
 
 /// A classifier, ready to run.
 pub struct Classifier {
-    /// How a picture becomes the network's input.
+    /// Preparation of an image for the network.
     pub input: InputContract,
-    /// The name of each class.
+    /// Names of the classes.
     pub labels: Vec<String>,
-    /// What the outputs are.
+    /// Meaning of the outputs.
     pub meaning: OutputMeaning,
-    /// The length of the features, when they were asked for.
+    /// Length of the features, if they were requested.
     pub features: Option<usize>,
-    /// The card, where the file has one.
+    /// Card of the file, if it has one.
     pub card: Option<Card>,
-    /// The recipe in use, part by part, with the origin of each.
+    /// Settings in use, each with its origin.
     pub recipe: Vec<RecipePart>,
-    /// What the user should know of how it is fed.
+    /// Notes for the user on the preparation of inputs.
     pub notes: Vec<String>,
     /// SHA-256 of the file and of the files that hold its data.
     pub digest: String,
-    /// What computes.
+    /// Runtime that computes the answers.
     pub runtime: Box<dyn Runtime>,
 }
 
-/// How to load a model.
+/// Options of loading a model.
 #[derive(Clone, Debug, Default)]
 pub struct ClassifierOptions {
-    /// What computes.
+    /// Runtime and its settings.
     pub runtime: RuntimeConfig,
-    /// What the user says of the file.
+    /// Settings by the user.
     pub recipe: Recipe,
-    /// Answers carry the pooled features.
+    /// True if answers include the pooled features.
     pub features: bool,
 }
 

@@ -46,7 +46,7 @@ impl RowFormat {
 
 /// Takes rows.
 pub trait Sink {
-    /// What is told of `path`, or why there is nothing to tell.
+    /// Writes the row of `path`: predictions, or the reason why there are none.
     fn write(&mut self, path: &str, told: std::result::Result<&Predictions, &str>) -> Result<()>;
 
     /// Puts what was written out of the program's hands.

@@ -30,10 +30,10 @@ use crate::model::Classifier;
 /// How long an image waits for its batch to fill: answers come also where inputs are slow.
 const LINGER: Duration = Duration::from_millis(200);
 
-/// The sizes of a run.
+/// Settings of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct PipelineConfig {
-    /// Images that are computed together.
+    /// Batch size.
     pub batch: usize,
     /// Threads that decode.
     pub workers: usize,
@@ -55,18 +55,18 @@ impl PipelineConfig {
     }
 }
 
-/// One image and what became of it.
+/// An input and its result.
 #[derive(Clone, Debug)]
 pub struct Classified<T> {
-    /// What was asked for.
+    /// The input.
     pub item: T,
-    /// The network's answer, or why there is none.
+    /// Answer of the network, or the reason why there is none.
     pub answer: std::result::Result<Answer, String>,
 }
 
-/// What can be read as a picture.
+/// Input that can be read as an image.
 pub trait ReadImage: Send {
-    /// Reads and decodes it, and adds the time that each took to `times`.
+    /// Reads and decodes the image; the time of each stage is added to `times`.
     fn read(&self, plan: &PipelineConfig, times: &Times) -> std::result::Result<Image, String>;
 }
 

@@ -12,7 +12,7 @@ use crate::evaluate::{Evaluation, ModelComparison};
 /// Mistakes that are shown.
 const MISTAKES: usize = 24;
 
-/// What is reported.
+/// Content of a report.
 pub struct EvaluationReport<'a> {
     /// Model and data.
     pub title: String,
@@ -22,7 +22,7 @@ pub struct EvaluationReport<'a> {
     pub evaluation: &'a Evaluation,
     /// The name of each class.
     pub labels: &'a [String],
-    /// The same of another model, when asked for.
+    /// Comparison with another model, if requested.
     pub comparison: Option<&'a ModelComparison>,
 }
 

@@ -1,4 +1,4 @@
-//! Going on where a run was stopped: what its output holds, less a last line that was torn.
+//! Resuming an interrupted run from its output, without a last line that was cut.
 
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;

@@ -1,4 +1,4 @@
-//! What computes a network's answers, behind one small trait.
+//! Runtimes that compute a network's answers, behind one trait.
 //!
 //! [`Native`] runs the decoded graph; the others are a [`Library`] that takes the file as it is, [`Fed`] in its own layout.
 
@@ -32,20 +32,20 @@ pub trait Runtime: Send + Sync {
     fn run(&self, images: &[f32], batch: usize) -> Result<Vec<Answer>>;
 }
 
-/// Which runtime, and with what.
+/// A runtime and its settings.
 #[derive(Clone, Debug, Default)]
 pub struct RuntimeConfig {
-    /// Its name.
+    /// Kind of runtime.
     pub kind: RuntimeKind,
-    /// What convolutions multiply; other than float32 in [`Native`] alone.
+    /// Precision of convolutions; only [`Native`] has others than float32.
     pub precision: Precision,
-    /// The library of ONNX Runtime; looked for without it.
+    /// Library of ONNX Runtime; searched for if `None`.
     pub ort_library: Option<PathBuf>,
     /// Threads of a runtime that keeps its own; 0 is all cores. The others use those of rayon.
     pub threads: usize,
 }
 
-/// A runtime's name.
+/// Kind of runtime.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RuntimeKind {
     /// [`Native`].
@@ -60,7 +60,7 @@ pub enum RuntimeKind {
 }
 
 impl RuntimeKind {
-    /// As it is typed.
+    /// Name of the runtime, as users write it.
     pub fn name(self) -> &'static str {
         match self {
             RuntimeKind::Native => "native",

@@ -35,11 +35,11 @@ impl Shard {
         (all + self.count - 1 - self.index) / self.count
     }
 
-    /// From the environment of a Slurm job array, a Slurm step, or a Kubernetes Indexed Job whose pods are told the
-    /// count as `JOB_COMPLETIONS`; `read` looks a variable up.
+    /// Shard given by the environment of a Slurm job array, a Slurm step, or a Kubernetes Indexed Job whose pods have the
+    /// count as `JOB_COMPLETIONS`; `read` looks up a variable.
     ///
     /// # Errors
-    /// None of them, or numbers that contradict each other.
+    /// A message if no such variable is set, or values contradict each other.
     pub fn from_environment(read: &dyn Fn(&str) -> Option<String>) -> Result<Self, String> {
         let number = |name: &str| -> Result<usize, String> {
             let text = read(name).ok_or_else(|| format!("{name} is not set"))?;

@@ -1,4 +1,4 @@
-//! What range of numbers a wire has on the user's images, and how much of it is worth keeping.
+//! Range of a wire's values on the user's images, and the part of it to keep.
 
 use std::str::FromStr;
 

@@ -18,7 +18,7 @@ use crate::passes::numbers;
 const DENSE: f32 = 64.0;
 /// The same for convolutions of one channel each, whose kernels widen first.
 const DEPTHWISE: f32 = 127.0;
-/// The largest integer of a bias: what float32 tells apart.
+/// Largest integer of a bias that float32 represents exactly.
 const BIAS: f32 = (1 << 22) as f32;
 
 /// A network whose convolutions read and give what eight bits hold.
@@ -51,7 +51,7 @@ pub(super) fn rewrite(
     let plan = QuantizationPlan::of(graph, ranges, rounded);
     let mut b = Builder::new();
     let mut numbers = Numbers { weights: weights.clone(), integers: BTreeMap::new() };
-    // Of each wire, what its node writes and what its readers read.
+    // For each wire: the value that its node writes, and the value that its readers read.
     let mut raw: Vec<Value> = Vec::new();
     let mut read: Vec<Value> = Vec::new();
     let mut taken: HashSet<String> = graph.nodes().iter().map(|n| n.name.clone()).collect();

@@ -150,7 +150,7 @@ fn a_published_network_gets_channels_in_eights() {
     };
     assert!(convs(&graph).contains(&20));
     assert!(convs(&wider).iter().all(|c| c % 8 == 0), "{:?}", convs(&wider));
-    // What is in eights already is left alone.
+    // Channels that are a multiple of eight are unchanged.
     let again = widen::widen(NetworkRef { graph: &wider, weights: &wide }).unwrap();
     assert!(again.is_none());
 }

@@ -70,7 +70,7 @@ fn plain(channels: usize) -> Layout {
     (0..channels).map(Some).collect()
 }
 
-/// The layout of what a node writes; `None` where it cannot be told.
+/// Layout of a node's output; `None` if unknown.
 fn written(graph: &Graph, value: Value, node: &Node, read: &[&Layout]) -> Option<Layout> {
     let whole = |layout: &Layout| !layout.contains(&None);
     match &node.op {

@@ -23,10 +23,10 @@ pub fn decode(bytes: &[u8], place: &str) -> Result<Decoded> {
     decode_proto(&proto(Bytes::copy_from_slice(bytes), place)?, place)
 }
 
-/// Reads what [`proto`](super::proto) has read.
+/// Decodes a model that [`proto`](super::proto) has parsed.
 ///
 /// # Errors
-/// Those of [`decode`] that are not of the bytes.
+/// As [`decode`], except for errors in the bytes.
 pub fn decode_proto(model: &ModelProto, place: &str) -> Result<Decoded> {
     let Some(proto) = &model.graph else { return Err(Model::malformed(place, "it holds no graph").into()) };
     let opset = opset(model, place)?;

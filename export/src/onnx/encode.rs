@@ -29,10 +29,10 @@ pub fn encode(graph: &Graph, weights: &Weights, metadata: &BTreeMap<String, Stri
     encode_as(graph, weights, metadata, &OnnxFormat::default())
 }
 
-/// [`encode`] in another format.
+/// Encodes as [`encode`] does, in a given format.
 ///
 /// # Errors
-/// Those of [`encode`]; an operator set out of range; weights or an input that the format cannot hold.
+/// As [`encode`]; an operator set out of range; weights or an input that the format cannot hold.
 pub fn encode_as(
     graph: &Graph,
     weights: &Weights,

@@ -1,4 +1,4 @@
-//! What a file takes and gives, whatever operators lie in between: for runtimes that run it as it is.
+//! Inputs and outputs of a file with any operators, for runtimes that run the file as it is.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::{self, Display, Formatter};

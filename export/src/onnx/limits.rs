@@ -1,4 +1,4 @@
-//! What a file may ask for. A file comes from anyone: it must not make the reader run out of memory or time.
+//! Limits on files from untrusted sources, which must not exhaust memory or time.
 
 use milenas_models::graph::{Fact, Graph, Node};
 use milenas_models::op::{Op, Padding};
@@ -67,8 +67,8 @@ impl Message {
     }
 }
 
-/// Refuses a file of too many fields, by walking through it without building anything. Damage is left to the real
-/// reader: where this one cannot go on, that one stops too.
+/// Refuses a file with too many fields, walking through it without building anything. Damaged data are reported by the
+/// real reader, which stops where this one stops.
 pub(super) fn check_fields(bytes: &[u8], place: &str) -> Result<()> {
     let mut fields = 0;
     count(bytes, Message::Model, 0, &mut fields);

@@ -101,7 +101,7 @@ pub(super) struct Constant<'a> {
     pub(super) tensor: &'a TensorProto,
     /// Whether a `Cast` to FLOAT stands between.
     pub(super) widened: bool,
-    /// What a `DequantizeLinear` between multiplies it with.
+    /// Scale and zero point of a `DequantizeLinear` between.
     pub(super) grid: Option<QuantizationGrid<'a>>,
 }
 
@@ -110,7 +110,7 @@ pub(super) struct Constant<'a> {
 pub(super) struct QuantizationGrid<'a> {
     /// One number, or one for each place on `axis`.
     pub(super) scale: &'a TensorProto,
-    /// Of the same shape; 0 if left out.
+    /// Zero points, in the shape of `scale`; 0 if absent.
     pub(super) zero: Option<&'a TensorProto>,
     pub(super) axis: i64,
 }

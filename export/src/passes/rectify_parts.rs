@@ -1,5 +1,5 @@
-//! A ReLU before images are put side by side: what makes a part can take its own along, and an edge of the same cell that
-//! rectifies the part shares it.
+//! Moves a ReLU behind a concatenation to each of its parts, where a part's producer can absorb it and an edge of the same
+//! cell that reads the part after ReLU can share it.
 
 use milenas_models::graph::{Graph, Patch};
 use milenas_models::op::{Concat, Op, Relu};

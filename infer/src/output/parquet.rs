@@ -1,4 +1,4 @@
-//! Apache Parquet: the columns of CSV with types, nothing where a picture has none; snappy-compressed.
+//! Apache Parquet: the columns of CSV with types, null for missing values, snappy-compressed.
 //!
 //! A Parquet file can be read only when its end has been written, so it has no rows until [`Sink::close`].
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Places from the first that is not finished on, so many at a time.
+/// Window of `size` places that begins at the first unfinished one.
 pub(super) struct InFlightWindow {
     /// How many are finished, and whether no more are wanted.
     state: Mutex<(usize, bool)>,

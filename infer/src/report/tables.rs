@@ -7,9 +7,9 @@ use milenas_models::metrics::{Scores, reliability};
 use super::{escaped, percent};
 use crate::evaluate::{Evaluation, ModelComparison};
 
-/// The most classes for which a whole matrix is drawn; more are told by their most frequent confusions.
+/// Largest number of classes with a full confusion matrix; above it, the most frequent confusions are listed.
 const MATRIX: usize = 40;
-/// Confusions that are told instead of the matrix, and differences between two models.
+/// Largest number of listed confusions and of differences between two models.
 const ROWS: usize = 100;
 
 pub(super) fn classes(scores: &Scores) -> String {

@@ -1,4 +1,4 @@
-//! A small picture inside a page.
+//! Thumbnails inside an HTML report.
 
 use std::io::Cursor;
 
@@ -8,7 +8,7 @@ use image::{ImageFormat, RgbImage, imageops};
 use milenas_models::Sample;
 use milenas_models::input::Limits;
 
-/// Pixels of the longer side at most; smaller pictures stay as they are.
+/// Largest length of the longer side, in pixels; smaller images keep their size.
 const SIDE: u32 = 128;
 
 /// As base64 of a PNG; none when it cannot be read any more.

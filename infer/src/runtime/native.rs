@@ -9,7 +9,7 @@ use super::Runtime;
 use crate::answer::{Answer, OutputMeaning};
 use crate::{Error, Result};
 
-/// A classifier of images as a graph: one image in, one row of numbers out.
+/// Image classifier as a graph: one image in, one row of scores out.
 pub struct Native {
     graph: Graph,
     engine: NativeEngine,
@@ -73,7 +73,7 @@ impl Native {
         })
     }
 
-    /// What the outputs are, by the last operation that does not just shape them.
+    /// Meaning of the outputs, by the last operation other than reshaping.
     pub fn meaning(&self) -> OutputMeaning {
         let mut node = self.graph.outputs().first().map(|(_, v)| self.graph.node(*v));
         while let Some(Node { op: Op::Flatten(_) | Op::Identity(_), inputs, .. }) = node {

@@ -11,7 +11,7 @@ pub struct Census {
 }
 
 impl Census {
-    /// Takes the next input down, and tells its place from 0.
+    /// Records the next input and returns its index, from 0.
     pub fn add(&mut self, name: &str) -> usize {
         // The length keeps names apart that hold a line feed.
         self.names.update((name.len() as u64).to_le_bytes());

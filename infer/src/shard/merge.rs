@@ -8,7 +8,7 @@ use super::{Receipt, Shard};
 use crate::output::RowFormat;
 use crate::{Error, Result};
 
-/// What was merged.
+/// Counts of a merge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Merged {
     /// Rows.

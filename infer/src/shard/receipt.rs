@@ -1,4 +1,4 @@
-//! What a shard that came to its end leaves beside its output.
+//! Receipt of a finished shard, a file beside its output.
 
 use std::path::{Path, PathBuf};
 
@@ -22,9 +22,9 @@ pub struct Receipt {
     pub inputs: usize,
     /// SHA-256 of their names.
     pub names: String,
-    /// What the rows depend on beside them.
+    /// Fingerprint of the rows.
     pub made: Fingerprint,
-    /// How many rows this part has.
+    /// Number of rows.
     pub rows: usize,
     /// Those with an error.
     pub failed: usize,

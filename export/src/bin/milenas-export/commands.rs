@@ -1,4 +1,4 @@
-//! What each command does, and what it prints.
+//! Implementation of the commands, and their printed results.
 
 use std::ffi::OsStr;
 use std::io::ErrorKind;
@@ -25,7 +25,7 @@ const MAX_GENOTYPE_BYTES: u64 = 1 << 20;
 pub(crate) const SIZED: &str =
     "it has a size of its own. Help: leave out --channels, --layers, --classes and --size";
 
-/// Does what was asked.
+/// Runs a command.
 pub fn execute(cli: Cli) -> Result<()> {
     let export = cli.export;
     match (cli.command, &export.source, &export.out) {
@@ -38,7 +38,7 @@ pub fn execute(cli: Cli) -> Result<()> {
     }
 }
 
-/// That nothing that is read, or written before, is written over; found before the work and not after it.
+/// Refuses outputs that would overwrite an input or each other, before any work.
 fn check_outputs(source: &str, out: &Path, arguments: &Export) -> Result<()> {
     let sidecars = sidecars::paths(out);
     let mut outputs = vec![("-o", out)];
@@ -124,7 +124,7 @@ fn compile(source: &str, out: &Path, arguments: &Export) -> Result<()> {
     say(&format!("next        milenas-infer classify {} IMAGE...\n", shell::path(out)))
 }
 
-/// What was done, a line each.
+/// Summary of an export, one fact per line.
 fn summary(report: &ExportReport, options: &ExportOptions, out: &Path) -> String {
     let [before, after] = report.cost;
     let mut lines = vec![

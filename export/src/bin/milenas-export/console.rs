@@ -8,7 +8,7 @@ use milenas_models::error::with_settings;
 /// Writes to standard output.
 ///
 /// # Errors
-/// Those of the system; a closed pipe is one of them.
+/// The system's error, e.g. for a closed pipe.
 pub fn print(text: impl Display) -> Result<()> {
     write!(stdout(), "{text}")
 }

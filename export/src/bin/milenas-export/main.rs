@@ -1,4 +1,4 @@
-//! milenas-export: parse, run, and say what went wrong.
+//! The program milenas-export: parses the command line, runs the command, reports the error.
 
 mod cli;
 mod commands;
@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Nobody to tell is no other failure.
+            // A closed stream is not a failure of its own.
             let _ = error.print();
             return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }

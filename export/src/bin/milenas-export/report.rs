@@ -1,4 +1,4 @@
-//! What `--report` writes.
+//! The JSON file of `--report`.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ struct ReportJson<'a> {
     done: Option<WrittenFile<'a>>,
 }
 
-/// Of a file that was written.
+/// Part of the report about a written file.
 #[derive(Serialize)]
 struct WrittenFile<'a> {
     /// What fewer bits do to the results.

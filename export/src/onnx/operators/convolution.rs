@@ -6,7 +6,7 @@ use milenas_models::op::{BatchNorm, Conv2d, Padding};
 use super::super::attributes::{decimal, size};
 use super::{NodeReader, Read};
 
-/// What a window says of itself, for convolution and pooling.
+/// Attributes of a window, for convolution and pooling.
 pub(super) struct WindowAttributes {
     pub(super) kernel: [usize; 2],
     pub(super) stride: [usize; 2],

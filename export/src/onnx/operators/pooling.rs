@@ -43,7 +43,7 @@ fn round_up(window: &mut WindowAttributes, size: [usize; 2], kind: PoolKind) -> 
         let padded = size[axis] + before[axis] + after[axis];
         let Some(room) = padded.checked_sub(window.reach(axis)) else { continue };
         let mut steps = room.div_ceil(window.stride[axis]);
-        // A window that starts behind the image is left out.
+        // A window that starts behind the image does not count.
         if steps * window.stride[axis] >= size[axis] + before[axis] {
             steps -= 1;
         }

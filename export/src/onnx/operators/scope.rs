@@ -1,4 +1,4 @@
-//! What the nodes read so far have defined, and one node's view of it.
+//! Definitions by the nodes read so far, and one node's view of them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,7 +12,7 @@ use super::super::attributes::Attributes;
 use super::super::tensors::{self, Constant};
 use super::{Read, label};
 
-/// What a name of the file stands for.
+/// Meaning of a name in the file.
 #[derive(Clone)]
 pub(super) enum Definition<'a> {
     Wire(Value),
@@ -141,8 +141,8 @@ impl<'s, 'a> NodeReader<'s, 'a> {
         NodeReader { opset: scope.opset, attributes: Attributes::of(node), scope, node }
     }
 
-    /// What the node stands for without computing anything: a `Constant`, an `Identity`, widening `Cast` or
-    /// `DequantizeLinear` of one, a step of an input of bytes, the first half of a pair that rounds.
+    /// Definition of a node that computes nothing: a `Constant`; an `Identity`, widening `Cast` or `DequantizeLinear` of a
+    /// constant; a step of an input of bytes; the first of a pair that rounds.
     pub(super) fn alias(&self) -> Read<Option<Definition<'a>>> {
         let read = self.node.input.first().and_then(|name| self.scope.names.get(name.as_str()));
         match (self.node.op_type.as_str(), read) {
@@ -184,7 +184,7 @@ impl<'s, 'a> NodeReader<'s, 'a> {
         }
     }
 
-    /// The name of the `i`-th input; `None` when it is left out.
+    /// Name of the `i`-th input; `None` if omitted.
     fn input(&self, i: usize) -> Option<&'a str> {
         self.node.input.get(i).map(String::as_str).filter(|name| !name.is_empty())
     }
@@ -228,12 +228,12 @@ impl<'s, 'a> NodeReader<'s, 'a> {
         }
     }
 
-    /// The tensor of the `i`-th input, a constant; `None` when it is left out.
+    /// Tensor of the `i`-th input, a constant; `None` if omitted.
     pub(super) fn tensor(&self, i: usize) -> Read<Option<&'a TensorProto>> {
         Ok(self.constant(i)?.map(|(_, constant)| constant.tensor))
     }
 
-    /// The `i`-th input as a constant, with its name; `None` when it is left out.
+    /// The `i`-th input as a constant, with its name; `None` if omitted.
     fn constant(&self, i: usize) -> Read<Option<(&'a str, Constant<'a>)>> {
         let Some(name) = self.input(i) else { return Ok(None) };
         match self.scope.names.get(name) {
@@ -242,13 +242,13 @@ impl<'s, 'a> NodeReader<'s, 'a> {
         }
     }
 
-    /// Shape and numbers of the `i`-th input; `None` when it is left out.
+    /// Shape and values of the `i`-th input; `None` if omitted.
     pub(super) fn floats(&self, i: usize) -> Read<Option<(Vec<usize>, Vec<f32>)>> {
         let Some((name, constant)) = self.constant(i)? else { return Ok(None) };
         tensors::floats(constant).map(Some).map_err(|problem| format!("`{name}`: {problem}"))
     }
 
-    /// The integers of the `i`-th input; `None` when it is left out.
+    /// Integers of the `i`-th input; `None` if omitted.
     pub(super) fn integers(&self, i: usize) -> Read<Option<Vec<i64>>> {
         let Some((name, constant)) = self.constant(i)? else { return Ok(None) };
         tensors::integers(constant.tensor).map(Some).map_err(|problem| format!("`{name}`: {problem}"))

@@ -1,4 +1,4 @@
-//! What the commands do: read, run, and tell.
+//! Implementation of the commands, and their printed results.
 
 mod bench;
 mod classify;

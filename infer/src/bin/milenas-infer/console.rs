@@ -11,7 +11,7 @@ pub const SOME_UNREADABLE: u8 = 2;
 /// Writes to standard output.
 ///
 /// # Errors
-/// Those of the system; a closed pipe is one of them.
+/// The system's error, e.g. for a closed pipe.
 pub fn print(text: impl Display) -> Result<()> {
     write!(stdout(), "{text}")
 }

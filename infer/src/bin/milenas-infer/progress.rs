@@ -53,7 +53,7 @@ impl RunProgress {
         RunProgress { bar, before, done: 0, all, start: now, said: now }
     }
 
-    /// So many more.
+    /// Advances by `count` images.
     pub fn advance(&mut self, count: usize) {
         self.done += count;
         self.bar.set_position((self.before + self.done) as u64);

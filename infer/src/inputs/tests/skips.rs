@@ -53,7 +53,7 @@ fn other_files_are_counted_by_kind() {
     let expected = "3 thumbnails and bins, 1 hidden name, 4 texts, 2 tables and results, 3 models, 1 video or sound, \
                     1 raw file, 1 document, 1 archive, 1 output of this run";
     assert_eq!(line, expected);
-    // What is named is tried.
+    // Files that are named explicitly are tried.
     assert_eq!(
         skipped(root, &of(root, &["a.MOV", "README", "model.onnx"])).0,
         ["a.MOV", "README", "model.onnx"]

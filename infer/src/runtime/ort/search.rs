@@ -7,11 +7,11 @@ use std::process::Command;
 
 use crate::{Error, Result};
 
-/// The file: as asked for, else as `ORT_DYLIB_PATH` says, else that of Python's package: of the active environment, of
-/// `.venv` here, of `python3`.
+/// Path of the library: `asked`, else `ORT_DYLIB_PATH`, else the Python package of the active environment, of `./.venv` or of
+/// `python3`.
 ///
 /// # Errors
-/// None in any of these places; one that was named and is not there.
+/// [`Error::Unavailable`] if there is none, or the named one does not exist.
 pub(super) fn library(asked: Option<&Path>) -> Result<PathBuf> {
     let missing = |problem: String| Error::Unavailable {
         name: "ort",

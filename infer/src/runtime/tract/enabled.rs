@@ -55,7 +55,7 @@ fn plan(path: &Path, feed: &Feed) -> TractResult<Arc<TypedRunnableModel>> {
         Element::Double => f64::fact(shape),
         Element::Byte => u8::fact(shape),
     };
-    // Shapes that the file tells of its maps have its own, open batch.
+    // Shapes stated for intermediate values have an open batch.
     let reader = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
     let model = reader.model_for_path(path)?.with_input_fact(0, fact.into())?;
     model.into_optimized()?.into_runnable()

@@ -33,7 +33,7 @@ struct BenchReport {
     files: Option<Files>,
 }
 
-/// Of the whole way; seconds of stages are those of all threads together.
+/// Times from file to answer; the seconds of a stage are summed over threads.
 #[derive(Serialize)]
 struct Files {
     images: u64,

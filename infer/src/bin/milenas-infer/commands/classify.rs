@@ -164,8 +164,8 @@ fn kept(asked: &Classify) -> Option<&Path> {
     asked.output.as_deref().filter(|path| !file::is_special(path))
 }
 
-/// That the rows of a run that is gone on with were made as the new ones will be. Of a run that came to its end, and was
-/// no shard, that is not known.
+/// Refuses to resume a run whose rows were made with another fingerprint. The fingerprint of a finished run that was no
+/// shard is not known.
 fn check_made(output: &Path, made: &Fingerprint) -> Result<()> {
     if !output.metadata().is_ok_and(|found| found.len() > 0) {
         return Ok(());
