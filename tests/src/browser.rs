@@ -35,7 +35,7 @@ pub struct Browser {
     from: BufReader<File>,
     session: Option<String>,
     sent: u64,
-    /// Everything that it told without having been asked.
+    /// Events received so far.
     events: Vec<Value>,
     _folder: tempfile::TempDir,
 }
@@ -83,10 +83,10 @@ impl Browser {
         serde_json::from_slice(&bytes).expect("JSON")
     }
 
-    /// The answer to a command; what it tells before that is kept.
+    /// Sends a command and returns its answer; events that arrive before it are kept.
     ///
     /// # Panics
-    /// When it refuses.
+    /// Panics if the browser refuses the command.
     #[track_caller]
     pub fn ask(&mut self, method: &str, params: Value) -> Value {
         self.sent += 1;
@@ -117,7 +117,7 @@ impl Browser {
             let event = self.next();
             self.events.push(event);
         }
-        // What is told late is told before the answer to this.
+        // Late events arrive before the answer to this.
         self.value("document.readyState");
         let of = |methods: &[&str]| {
             let methods: Vec<_> = methods.iter().map(|method| json!(method)).collect();
@@ -143,7 +143,7 @@ impl Browser {
         answer["result"]["value"].take()
     }
 
-    /// Gives the page a window of so many pixels.
+    /// Sets the size of the window, in pixels.
     pub fn resize(&mut self, width: usize, height: usize) {
         let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
         self.ask("Emulation.setDeviceMetricsOverride", size);

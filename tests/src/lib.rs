@@ -1,4 +1,4 @@
-//! What the suites share: the real binaries, a small model to feed them, and a browser.
+//! Shared parts of the suites: the real binaries, a small model, and a browser.
 
 pub mod browser;
 
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-/// What a program said.
+/// Output of a program.
 #[derive(Debug)]
 pub struct Said {
     /// Its exit status.

@@ -30,7 +30,7 @@ fn seeds_have_a_mean_and_a_deviation() {
     assert!((found["spread"]["mean"].as_f64().unwrap() - mean).abs() < 1e-12);
     assert!((found["spread"]["deviation"].as_f64().unwrap() - deviation).abs() < 1e-12);
     assert!(said.out.contains(&format!("{:.2} % +- {:.2}", 100.0 * mean, 100.0 * deviation)), "{}", said.out);
-    // Gone on with after one was lost, by less than was typed before, all are of one recipe and the same seeds.
+    // Resumed with fewer arguments after one run was lost: all runs have one configuration and the same seeds.
     let weights = |run: &str| fs::read(root.join(run).join("weights.safetensors")).unwrap();
     let lost = weights("a/seed-6");
     fs::remove_dir_all(root.join("a/seed-6")).unwrap();
@@ -60,7 +60,7 @@ fn architectures_are_trained_alike_and_what_is_done_stays() {
         assert!(row["latency_ms"].as_f64().unwrap() > 0.0);
         assert_eq!(row["spread"]["mean"], row["test_accuracy"][0]);
     }
-    // Of the random ones together: the mean of two and their deviation.
+    // Mean and deviation over the two random genotypes.
     let [a, b] = [1, 2].map(|i| rows[i]["test_accuracy"][0].as_f64().unwrap());
     let of = |key: &str| rows[3]["spread"][key].as_f64().unwrap();
     assert!((of("mean") - (a + b) / 2.0).abs() < 1e-12 && of("count") == 2.0);

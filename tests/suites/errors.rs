@@ -10,7 +10,7 @@ use milenas_models::Genotype;
 use milenas_tests::{TINY, binary, run, succeed};
 use prost::Message;
 
-/// A picture of 1x1, whole.
+/// A complete PNG of 1x1.
 const PNG: &[u8] = &[
     0x89, b'P', b'N', b'G', 0x0d, 0x0a, 0x1a, 0x0a, 0, 0, 0, 13, b'I', b'H', b'D', b'R', 0, 0, 0, 1, 0, 0, 0,
     1, 8, 0, 0, 0, 0, 0x3a, 0x7e, 0x9b, 0x55, 0, 0, 0, 10, b'I', b'D', b'A', b'T', 0x78, 0x9c, 0x63, 0x60, 0,

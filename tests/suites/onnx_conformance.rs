@@ -14,7 +14,7 @@ use milenas_export::onnx::schema::{ModelProto, TensorProto};
 use milenas_models::{Executor, Mode};
 use prost::Message;
 
-/// Those of onnx's own runner.
+/// Tolerances of onnx's own runner.
 const RELATIVE: f32 = 1e-3;
 const ABSOLUTE: f32 = 1e-7;
 

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use milenas_models::Rng;
 use milenas_tests::{TINY, binary, peak_kib, run, succeed};
 
-/// A folder with `model.onnx`, small pictures in `pictures`, two of them broken, and `list`, which names them `rounds`
-/// times over.
+/// Makes a folder with `model.onnx`, small images in `pictures`, two of them broken, and `list`, which names them `rounds`
+/// times.
 fn prepare(rounds: usize) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();

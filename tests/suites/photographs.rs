@@ -1,5 +1,5 @@
-//! The road on a folder as users have it: photographs of any size, few of one class and many of another, gray and colour mixed,
-//! some broken. What is broken is named and left out; the file says of every image what the weights say.
+//! Search, training and export on a realistic folder: photographs of any size, imbalanced classes, gray and colour mixed, some
+//! broken. Broken files are named and omitted; the exported file agrees with the weights on every image.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,7 +10,7 @@ use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, Rgb};
 use milenas_models::Rng;
 use milenas_tests::{TINY, run, succeed};
 
-/// A picture of stripes, their direction and colours by class.
+/// Image of stripes, with direction and colours by class.
 fn picture(class: usize, i: usize, gray: bool) -> DynamicImage {
     let (width, height) = (40 + 13 * (i as u32 % 5), 64 - 7 * (i as u32 % 4));
     let level = |x: u32, y: u32| {
@@ -59,7 +59,7 @@ impl Package {
     }
 }
 
-/// Files of it that are no pictures, or not whole.
+/// Files that are no images, or cut.
 const BROKEN: [&str; 3] = ["cut.jpg", "empty.png", "letter.jpg"];
 
 /// `photos/CLASS/*`, 8, 20 and 36 images, with the broken files.
@@ -117,8 +117,8 @@ fn takes_the_whole_road(picture: impl Fn(usize, usize, bool) -> DynamicImage) {
     }
     let note = "different ones, most often";
     assert!(said.err.contains(note) && said.err.contains("--set data.size=N"), "{}", said.err);
-    // With what only training has, and the file has not: an auxiliary head, dropped paths, the mean of the weights.
-    // Crops are of whole pictures of a shorter side of 40 pixels, tests of the centre of 32 of them, which the file tells.
+    // With parts that only training has: an auxiliary head, drop path, averaged weights. Crops come from whole images with a
+    // shorter side of 40 pixels, test images are the centre 32 pixels, as the file states.
     let more = "--set data.size=32 --set data.resize=40 --set train.resized_crop=0.3 --set train.auxiliary=0.4 \
          --set train.drop_path=0.3 --set train.ema=0.5 --set train.cutout=0.5";
     let train = format!("milenas-search train --genotype search/genotype.json {set} {more}");
@@ -150,7 +150,7 @@ fn takes_the_whole_road(picture: impl Fn(usize, usize, bool) -> DynamicImage) {
     assert_ne!(names("split", "--set data.split=99"), own);
 }
 
-/// What was trained in `out`, exported, says of every test image what its weights say, and scores the same; their names.
+/// Exports the network trained in `out`, checks that it agrees with its weights on every test image, and returns their names.
 fn says_the_same(folder: &Path, out: &str) -> Vec<String> {
     succeed(folder, &format!("milenas-export {out}/weights.safetensors -o {out}.onnx"));
     let scored = |command: &str| -> serde_json::Value {

@@ -1,4 +1,4 @@
-//! Pictures that decoders trip over: classified or refused with a reason, near Pillow's pixels, in little memory, soon.
+//! Images that are hard to decode: classified or refused with a reason, close to Pillow's pixels, in little memory and time.
 
 use std::fs;
 use std::io::Write;
@@ -11,10 +11,10 @@ use flate2::{Compression, Crc};
 use milenas_models::input::{Limits, decode};
 use milenas_tests::{TINY, binary, peak_kib, shared, succeed};
 
-/// Of a mean over all pixels, from Pillow's.
+/// Largest difference between the mean over all pixels and Pillow's.
 const NEAR: f64 = 3.0;
 
-/// What a run over bombs may hold at most.
+/// Largest memory of a run over decompression bombs.
 const MEMORY_KIB: u64 = 300 << 10;
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -51,7 +51,7 @@ fn png(width: u32, height: u32, depth: u8, colour: u8, row: usize) -> Vec<u8> {
     bytes
 }
 
-/// Pictures, and of the reason why each is refused some words; none where it is read.
+/// Images, each with a part of the reason why it is refused, or `None` if it is read.
 fn drawn() -> Vec<(&'static str, Vec<u8>, Option<&'static str>)> {
     let deep = png(40, 30, 16, 2, 240);
     let cmyk = include_bytes!("../golden/cmyk.jpg").to_vec();
@@ -83,7 +83,7 @@ fn drawn() -> Vec<(&'static str, Vec<u8>, Option<&'static str>)> {
     ]
 }
 
-/// What the real program says of each of the files, and the most memory that it held, in KiB.
+/// Results of the real program for each file, and its peak memory in KiB.
 fn classified(root: &Path, files: &[PathBuf]) -> (Vec<(String, Option<String>)>, u64) {
     succeed(root, &format!("milenas-search train --genotype DARTS_V2 --data digits --out network {TINY}"));
     succeed(root, "milenas-export network/weights.safetensors -o model.onnx");

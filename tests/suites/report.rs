@@ -20,7 +20,7 @@ const COLOURS: &str = "[['body', 'color'], ['dt', 'color'], ['svg text', 'fill']
     if (!of) return []; const back = getComputedStyle(of.closest('pre') ?? document.body).backgroundColor; \
     return [[name, getComputedStyle(of)[key], back]] })";
 
-/// Of what can be scrolled sideways, whether the keyboard comes to it: 0 where it does.
+/// Tab indices of elements that scroll sideways; 0 if the keyboard reaches them.
 const REACHED: &str = "[...document.querySelectorAll('*')].filter(e => e.scrollWidth > e.clientWidth + 1 && \
     getComputedStyle(e).overflowX == 'auto').map(e => e.tabIndex)";
 
@@ -28,11 +28,11 @@ const REACHED: &str = "[...document.querySelectorAll('*')].filter(e => e.scrollW
 const FOCUS: &str = "(e => [[...document.querySelectorAll('*')].indexOf(e), e.tagName, \
     getComputedStyle(e).outlineStyle != 'none' && getComputedStyle(e).outlineWidth != '0px'])(document.activeElement)";
 
-/// Of the tables that are folded, how many can be read as they are.
+/// Number of folded tables, and of those that are readable without unfolding.
 const UNFOLDED: &str = "[[...document.querySelectorAll('details:not([open]) :is(table, pre)')]].map(all => \
     [all.length, all.filter(e => e.checkVisibility() && e.getBoundingClientRect().height > 0).length])[0]";
 
-/// Text of pictures that is cut off at a side.
+/// Text of SVG images that is cut off at a side.
 const CUT: &str = "[...document.querySelectorAll('svg text')].filter(e => { const of = e.getBBox(); \
     return of.x < 0 || of.x + of.width > e.ownerSVGElement.viewBox.baseVal.width }).map(e => e.textContent)";
 
@@ -72,8 +72,8 @@ fn tabbed(browser: &mut Browser) -> Vec<(i64, String)> {
     }
 }
 
-/// Runs in folders, and their pages: a search, a training, one that was stopped, the first two in one, a search that judges one by one, and
-/// more trainings than there are colours.
+/// Run folders and their reports: a search, a training, an interrupted training, the first two in one folder, a black-box
+/// search, and more trainings than there are colours.
 fn pages(root: &Path) -> [(&'static str, PathBuf); 6] {
     let tiny = format!("{TINY} --set search.epochs=3 --set train.epochs=3 --set search.channels=4");
     let run = |what: &str, out: &str| {
@@ -100,12 +100,12 @@ fn pages(root: &Path) -> [(&'static str, PathBuf); 6] {
     ]
 }
 
-/// Epochs that a page tells of.
+/// Number of epochs shown in a report.
 fn told(page: &str) -> Option<usize> {
     page.split("<dt>epochs</dt><dd>").nth(1)?.split(' ').next()?.parse().ok()
 }
 
-/// Begins a training of another genotype with the weights of the search, and kills it when its page tells of some epochs.
+/// Starts a training of another genotype with the weights of the search, and kills it when its report shows some epochs.
 fn stopped(root: &Path) {
     let command = "train --from-supernet search --genotype random:3 --data digits --out stopped \
          --set train.epochs=40 --set train.steps=2 --set train.batch=8";
@@ -144,7 +144,7 @@ fn paste(root: &Path, page: &Path) {
     assert!(shell.status.success(), "{command}\n{}", String::from_utf8_lossy(&shell.stderr));
 }
 
-/// Keeps a picture of the whole page, to be looked at.
+/// Saves a screenshot of the whole report.
 fn keep(browser: &mut Browser, name: &str) {
     let picture =
         browser.ask("Page.captureScreenshot", json!({ "format": "png", "captureBeyondViewport": true }));
@@ -164,7 +164,7 @@ fn pages_are_read_on_any_screen_on_paper_and_by_keyboard() {
         let before = fs::read_to_string(page).unwrap();
         succeed(root, &format!("milenas-search report {name}"));
         let after = fs::read_to_string(page).unwrap();
-        // What was stopped may have been at an epoch's end.
+        // The interrupted run may have been at the end of an epoch.
         assert!(after == before || *name == "stopped", "{name}");
         assert_eq!(after.contains("http-equiv=\"refresh\""), *name == "stopped", "{name}");
     }

@@ -1,4 +1,4 @@
-//! A search and a training survive kills, and a search refuses what it cannot go on from: the real binary, on the built-in digits.
+//! Killed searches and trainings resume to the same bytes, and a search refuses checkpoints of another run.
 
 use std::fs;
 use std::path::Path;
@@ -19,7 +19,7 @@ const TRAIN: &str = "milenas-search train --genotype DARTS_V2 --data digits --se
      --set train.layers=3 --set train.checkpoint_steps=1 --set train.auxiliary=0.4 --set train.drop_path=0.3 \
      --set train.cutout=0.5 --set train.ema=0.9";
 
-/// A search of a few seconds that judges one by one: by scores that choose the first of a population, then by trainings.
+/// A black-box search of a few seconds: scores choose the first of a population, then short trainings.
 const JUDGE: &str = "milenas-search run --data digits --seed 5 --strategy area --set augment.flip=false \
      --set search.population.draws=20 --set search.population.trainings=10 --set search.population.size=4 \
      --set search.population.epochs=1 --set search.steps=8 --set search.batch=16 --set search.channels=4 \
@@ -47,7 +47,7 @@ fn error(said: &Said) -> &str {
     said.err.lines().find(|line| line.starts_with("error: ")).unwrap()
 }
 
-/// Kills a run twenty times; `kept` is what must not tell of it, what grows or changes most often first.
+/// Kills a run twenty times; the files `kept` must be the same afterwards, most frequently written first.
 fn killed_and_gone_on_with(root: &Path, command: &str, kept: &[&str]) {
     let begin = Instant::now();
     succeed(root, &format!("{command} --out whole"));
@@ -80,7 +80,7 @@ fn killed_and_gone_on_with(root: &Path, command: &str, kept: &[&str]) {
     let left: Vec<_> =
         fs::read_dir(root.join("a")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".tmp")), "{left:?}");
-    // What is finished has nothing left to do, and says the same.
+    // A finished run has nothing left to do and prints the same.
     succeed(root, &format!("{command} --out a --resume"));
     assert!(read("a") == read("whole"));
 }
@@ -125,7 +125,7 @@ fn a_search_by_judgements_killed_twenty_times_ends_as_if_nothing_had_happened() 
         JUDGE,
         &["history.csv", "draws.csv", "genotype.json", "config.toml", "origin.json"],
     );
-    // Its own configuration is enough; nothing is judged again.
+    // Its own configuration suffices; nothing is evaluated again.
     let said = succeed(root, "milenas-search run --data digits --out a --resume");
     assert!(
         said.err.contains("going on after 30 judgements") && !said.err.contains("1 of 10"),

@@ -36,7 +36,7 @@ fn load(path: &Path, kind: RuntimeKind, recipe: &Recipe) -> Option<Classifier> {
     }
 }
 
-/// The probabilities of the same pictures.
+/// Probabilities for the same images.
 fn probabilities(model: &Classifier) -> Vec<f64> {
     let mut rng = Rng::new(3, "pictures");
     let mut images = Vec::new();
@@ -80,7 +80,7 @@ fn every_runtime_gives_the_same_answers() {
             succeed(folder.path(), &format!("milenas-export {genotype} {SMALL} {form} -o model.onnx"));
             let native = load(&path, RuntimeKind::Native, &Recipe::default()).unwrap();
             let expected = probabilities(&native);
-            // Of these, the fused kernels run DARTS_V2 without quantisation or another reader's operators; else it is told.
+            // The fused kernels run only DARTS_V2 without quantisation or operators of another reader; else there is a note.
             let slow = ["AmoebaNet", "--int8", "--target onnxruntime", "--target candle-onnx"];
             let slow = slow.iter().any(|what| format!("{genotype} {form}").contains(what));
             assert_eq!(native.notes.len(), usize::from(slow), "{genotype} {form}: {:?}", native.notes);
@@ -97,7 +97,7 @@ fn every_runtime_gives_the_same_answers() {
     }
 }
 
-/// Without its card, and with pictures of any size if `open`.
+/// Copies a model without its card, and with an open input size if `open`.
 fn foreign(from: &Path, to: &Path, open: bool) {
     let mut model = ModelProto::decode(fs::read(from).unwrap().as_slice()).unwrap();
     model.metadata_props.clear();
@@ -152,7 +152,7 @@ fn flags_go_before_the_card_and_that_is_told() {
     succeed(root, &format!("milenas-export DARTS_V2 {SMALL} -o own.onnx"));
     foreign(&root.join("own.onnx"), &root.join("foreign.onnx"), false);
     fs::write(root.join("labels.txt"), (0..10).map(|i| format!("thing {i}\n")).collect::<String>()).unwrap();
-    // A gray picture, PGM.
+    // A gray image, PGM.
     fs::write(root.join("a.pgm"), [&b"P5 16 16 255\n"[..], &[90; 256]].concat()).unwrap();
 
     let classify = "milenas-infer classify own.onnx a.pgm --all-scores";

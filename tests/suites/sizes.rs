@@ -1,4 +1,4 @@
-//! What a search finds of every model size, when it stops, and what it chooses: the real binary, on the built-in digits.
+//! Genotypes by model size, stopping and choice of a search: the real binary, on the built-in digits.
 
 use std::fs;
 use std::path::Path;
@@ -97,8 +97,8 @@ fn a_size_or_a_time_ends_the_search() {
     }
 }
 
-/// Nothing is chosen while a search that has ended goes on with more time, from its first checkpoint on: neither its folder nor
-/// its page says so.
+/// A finished search that resumes with more time has no chosen genotype until it ends: neither its folder nor its report
+/// names one.
 #[test]
 fn more_time_takes_back_what_was_chosen() {
     let folder = tempfile::tempdir().unwrap();
@@ -177,7 +177,7 @@ fn a_search_by_judgements_keeps_to_the_limits() {
     succeed(root, &format!("{search} --out none --max-params {middle}"));
 }
 
-/// What a size costs is told of the network that training makes, with the stems around the cells too.
+/// The cost of a size is that of the network that training makes, including the stems.
 #[test]
 fn sizes_are_those_of_the_network_that_is_trained() {
     let folder = tempfile::tempdir().unwrap();
