@@ -1,7 +1,8 @@
 # Two commands: `make demo` shows the whole road on built-in data, `make test` is what CI runs.
-.PHONY: demo test bench fuzz check-consumers check-cuda check-neon check-onnx check-parquet check-tract check-tensorboard clean
+.PHONY: demo test bench fuzz check-consumers check-examples check-cuda check-neon check-onnx check-parquet check-tract check-tensorboard clean
 
-BIN := target/debug
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+BIN := $(TARGET)/debug
 DEMO := runs/demo
 # Digits read one way; the search is short because the data are easy.
 SEED ?= 1
@@ -25,6 +26,7 @@ test:
 	$(MAKE) .venv/ready .venv/photographs
 	MILENAS_RUNTIMES=ort VIRTUAL_ENV=$(CURDIR)/.venv PROPTEST_RNG_SEED=$(DRAWS) cargo test --workspace
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+	$(MAKE) check-examples
 	$(MAKE) check-onnx
 	$(MAKE) check-tensorboard
 	$(MAKE) check-parquet
@@ -52,6 +54,18 @@ fuzz:
 	cd $(FUZZ) && RUSTC_WRAPPER=$$PWD/instrument cargo build
 	$(FUZZ)/target/debug/decode $(FUZZ)/corpus/decode -max_total_time=$(FUZZ_SECONDS) -timeout=30 -rss_limit_mb=4096 -artifact_prefix=$(FUZZ)/artifacts/
 
+# The example program of each crate.
+EXAMPLES := $(TARGET)/examples
+check-examples:
+	cargo build --workspace --examples --bins
+	rm -rf $(EXAMPLES)
+	mkdir -p $(EXAMPLES)
+	$(BIN)/examples/cost
+	$(BIN)/examples/search_digits $(EXAMPLES)/search
+	$(BIN)/examples/passes
+	$(BIN)/milenas-export $(EXAMPLES)/search/genotype.json --channels 1 --layers 3 -o $(EXAMPLES)/model.onnx
+	$(BIN)/examples/classify_one $(EXAMPLES)/model.onnx docs/images/report.png
+
 # The exported files under the onnx package's full check, in ONNX Runtime and in OpenVINO; needs python3 with venv.
 check-onnx: .venv/ready
 	cargo build --workspace
@@ -64,14 +78,14 @@ check-consumers: .venv/ready
 
 # Parquet, in a build with the feature, read by pyarrow. It leaves milenas-infer as the other targets have it.
 check-parquet: .venv/ready
-	cargo clippy -p milenas-infer --features parquet --all-targets -- -D warnings
-	cargo build -p milenas-infer -p milenas-export --features milenas-infer/parquet
+	cargo clippy --workspace --features milenas-infer/parquet --all-targets -- -D warnings
+	cargo build --workspace --features milenas-infer/parquet
 	.venv/bin/python tests/parquet_check.py $(BIN)
-	cargo build -p milenas-infer
+	cargo build --workspace
 
 # The runtime tract, which needs Rust 1.91, on every form of an exported file. It leaves the programs as the other targets have them.
 check-tract: .venv/ready
-	cargo clippy -p milenas-infer --features tract --all-targets -- -D warnings
+	cargo clippy --workspace --features milenas-infer/tract --all-targets -- -D warnings
 	cargo build --workspace --features milenas-infer/tract
 	MILENAS_RUNTIMES=ort,tract VIRTUAL_ENV=$(CURDIR)/.venv cargo test --workspace --features milenas-infer/tract --test runtimes
 	cargo build --workspace
@@ -79,7 +93,7 @@ check-tract: .venv/ready
 # The kernels compile for processors with NEON; nothing here runs them. Needs rustup.
 check-neon:
 	rustup target add aarch64-unknown-linux-gnu
-	cargo check -p milenas-models --target aarch64-unknown-linux-gnu --target-dir target/aarch64
+	cargo check -p milenas-models --target aarch64-unknown-linux-gnu --target-dir $(TARGET)/aarch64
 
 # What can be checked of searching and training on a GPU without one: that it compiles and links, its kernels through NVRTC, and what it says where
 # there is no GPU. Their arithmetic is checked by the tests of every build. All crates, as in the other targets,
@@ -89,8 +103,8 @@ check-cuda: .venv/nvrtc
 	cargo clippy --workspace --features milenas-search/cuda -- -D warnings
 	MILENAS_NVRTC=1 LD_LIBRARY_PATH=$$(echo $(CURDIR)/.venv/lib/python3*/site-packages/nvidia/cu13/lib) cargo test --workspace --features milenas-search/cuda --test cuda compile::
 	cargo build --workspace --features milenas-search/cuda
-	if $(BIN)/milenas-search bench step --device cuda:99 --steps 1 2> target/cuda-refusal; then exit 1; fi
-	grep -q 'Help: ' target/cuda-refusal
+	if $(BIN)/milenas-search bench step --device cuda:99 --steps 1 2> $(TARGET)/cuda-refusal; then exit 1; fi
+	grep -q 'Help: ' $(TARGET)/cuda-refusal
 	cargo build --workspace
 
 .venv/nvrtc: .venv/ready
@@ -113,4 +127,4 @@ check-tensorboard: .venv/ready
 	touch $@
 
 clean:
-	rm -rf target .venv runs
+	rm -rf $(TARGET) .venv runs

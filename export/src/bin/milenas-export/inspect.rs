@@ -6,11 +6,15 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use milenas_export::{onnx, unwrap_io};
+use milenas_models::error::some_of;
 use milenas_models::{CARD_KEY, Card, Graph, Weights, cost, file};
 
 use crate::cli::Untrained;
 use crate::commands::{SIZED, load, say};
 use crate::{draw, latency};
+
+/// Largest number of characters of a metadata value that are printed.
+const LONGEST: usize = 200;
 
 /// A network, and the metadata of its file.
 struct Inspected {
@@ -82,11 +86,11 @@ pub fn inspect(
         (_, None) => {}
     }
     text.push_str(&inspected.summary());
-    for (key, value) in inspected.metadata.iter().filter(|(key, _)| *key != CARD_KEY) {
-        let _ = writeln!(text, "{key} = {value}");
-    }
     if let Some(card) = &card {
-        let _ = writeln!(text, "card        {}", serde_json::to_string_pretty(&without_genotype(card)?)?);
+        text.push_str(&described(card)?);
+    }
+    for (key, value) in inspected.metadata.iter().filter(|(key, _)| *key != CARD_KEY) {
+        let _ = writeln!(text, "metadata    {key} = {}", brief(value));
     }
     if graph {
         text.push_str(&inspected.graph.to_string());
@@ -101,11 +105,21 @@ pub fn inspect(
     say(&text)
 }
 
-/// A card as JSON, without what the summary has printed.
-fn without_genotype(card: &Card) -> Result<serde_json::Value> {
-    let mut json = serde_json::to_value(card)?;
-    if let Some(fields) = json.as_object_mut() {
-        fields.remove("genotype");
+/// What a card says besides the genotype: labels, size of the network, preparation of images, record.
+fn described(card: &Card) -> Result<String> {
+    let mut text = format!("labels      {}: {}\n", card.labels.len(), some_of(&card.labels));
+    let _ = writeln!(text, "network     {}", serde_json::to_string(&card.network)?);
+    let _ = writeln!(text, "images      {}", serde_json::to_string(&card.input)?);
+    for (key, value) in &card.record {
+        let _ = writeln!(text, "record      {key} = {value}");
     }
-    Ok(json)
+    Ok(text)
+}
+
+/// The first characters of a text.
+fn brief(text: &str) -> String {
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.into(),
+    }
 }
