@@ -93,7 +93,7 @@ const WRONG: &[(&str, &[&str])] = &[
     ),
     (
         "milenas-search run --data digits --out new --device cuda:99",
-        &["cuda", "Help: ", "leave --device out"],
+        &["cuda", "Help: ", "--device cpu"],
     ),
     (
         "milenas-search run --data digits --out new --space nasbench201 --device cuda",
@@ -105,7 +105,7 @@ const WRONG: &[(&str, &[&str])] = &[
     ),
     (
         "milenas-search train --genotype DARTS_V2 --data digits --out new --device cuda:99",
-        &["cuda", "Help: ", "leave --device out"],
+        &["cuda", "Help: ", "--device cpu"],
     ),
     (
         "milenas-search run --data digits --out new --strategy naswot --device cuda",
