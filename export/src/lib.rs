@@ -160,7 +160,8 @@ pub fn export_file(
 
     let (comparison, rounded) = file::replace(path, |unproved| {
         file::write(unproved, &bytes).map_err(|e| named(e, path))?;
-        prove([network, floats, written], unproved, options)
+        let stages = Stages { source: network, compiled: floats, written };
+        prove(&stages, unproved, options)
     })?;
     let nodes = [network.graph.nodes().len(), written.graph.nodes().len()];
     let cost = [cost(network.graph), cost(written.graph)];
@@ -177,14 +178,21 @@ fn named(error: milenas_models::Error, path: &Path) -> milenas_models::Error {
     }
 }
 
+/// A network on its way to a file.
+struct Stages<'a> {
+    /// The network as given, with the input and output of the file.
+    source: NetworkRef<'a>,
+    /// After all passes, in float32.
+    compiled: NetworkRef<'a>,
+    /// As encoded: `compiled`, or its quantised form.
+    written: NetworkRef<'a>,
+}
+
 /// Reads a file and compares it with the source network. A file with fewer bits takes two comparisons, since rounding of
 /// weights and wires differs from rounding of sums: the compiled network with its source, then the file with the compiled
 /// network of rounded weights. The second result is the effect of rounding.
-fn prove(
-    [network, compiled, written]: [NetworkRef; 3],
-    path: &Path,
-    options: &ExportOptions,
-) -> Result<(Comparison, Option<Comparison>)> {
+fn prove(stages: &Stages, path: &Path, options: &ExportOptions) -> Result<(Comparison, Option<Comparison>)> {
+    let Stages { source: network, compiled, written } = *stages;
     let read = onnx::read(path)?;
     let mut inputs = verify::random_inputs(network.graph, options.seed)?;
     if options.dress.bytes.is_some() {

@@ -91,10 +91,7 @@ const WRONG: &[(&str, &[&str])] = &[
         "milenas-search run --data digits --out new --partial-channels 3",
         &["partial_channels", "divisor of 16 channels: 1, 2, 4, 8, 16"],
     ),
-    (
-        "milenas-search run --data digits --out new --device cuda:99",
-        &["cuda", "Help: ", "--device cpu"],
-    ),
+    ("milenas-search run --data digits --out new --device cuda:99", &["cuda", "Help: ", "--device cpu"]),
     (
         "milenas-search run --data digits --out new --space nasbench201 --device cuda",
         &["nasbench201 cannot be searched on a GPU", "space darts", "leave --device out"],
