@@ -1,5 +1,5 @@
 # Two commands: `make demo` shows the whole road on built-in data, `make test` is what CI runs.
-.PHONY: demo test bench fuzz check-consumers check-examples check-cuda check-neon check-onnx check-parquet check-tract check-tensorboard clean
+.PHONY: demo test bench fuzz check-consumers check-examples check-package check-cuda check-neon check-onnx check-parquet check-tract check-tensorboard clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BIN := $(TARGET)/debug
@@ -125,6 +125,11 @@ check-tensorboard: .venv/ready
 .venv/photographs: .venv/ready
 	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps scikit-image==0.26.0
 	touch $@
+
+# The packages build from what a registry gets, outside this tree and its configuration; about ten minutes.
+check-package:
+	dir=$$(mktemp -d) && cd $$dir && cargo publish --manifest-path $(CURDIR)/Cargo.toml --workspace --dry-run --allow-dirty --target-dir $$dir/target; \
+	status=$$?; rm -rf $$dir; exit $$status
 
 clean:
 	rm -rf $(TARGET) .venv runs
