@@ -41,10 +41,12 @@ Examples:
   milenas-infer classify model.onnx photos/ -o predictions.csv --resume
   milenas-infer classify resnet50.onnx photos/ --runtime ort --size 224 --labels imagenet.txt
 
-Image formats: JPEG, PNG, WebP, GIF, BMP, TIFF, PNM, QOI and TGA, recognised by content. An animation gives its first
-image. Other formats (HEIC, JPEG XL, AVIF, camera raw files, videos) are rejected with their name. Transparent pixels
-are blended with the background that the model file states, white by default.
-Folders are read in order of names. Hidden files, thumbnails and files such as .txt and .onnx are skipped and counted.")]
+Image formats: JPEG, PNG, WebP, GIF, BMP, TIFF, PNM, QOI and TGA, recognised by content. An animation gives its \
+first image. Other formats (HEIC, JPEG XL, AVIF, camera raw files, videos) are rejected with their name. Transparent \
+pixels are blended with the background that the model file states, white by default.
+
+Folders are read in order of names. Hidden files, thumbnails and files such as .txt and .onnx are skipped and \
+counted.")]
     Classify(Classify),
     /// Measure the accuracy of a model on the test images of a labelled source.
     #[command(after_help = "\
