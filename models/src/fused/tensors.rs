@@ -36,7 +36,7 @@ impl NetworkTensors {
     /// Returns a parameter or running statistic in PyTorch's layout.
     ///
     /// # Errors
-    /// [`Error`] of [`Error::unknown`] if the name is unknown.
+    /// [`Error::Unknown`] if the name is unknown.
     pub fn get(&self, name: &str) -> Result<Vec<f32>> {
         if let Some(named) = self.parameters.find(name) {
             return Ok(Parameters::read(named, &self.parameters.values));
@@ -47,7 +47,7 @@ impl NetworkTensors {
     /// Sets a parameter or running statistic from PyTorch's layout.
     ///
     /// # Errors
-    /// [`Error`] of [`Error::unknown`] if the name is unknown, [`Error::Weights`] if the number of elements differs.
+    /// [`Error::Unknown`] if the name is unknown, [`Error::Weights`] if the number of elements differs.
     pub fn set(&mut self, name: &str, values: &[f32]) -> Result<()> {
         let expected = match self.parameters.find(name) {
             Some(named) => named.shape.iter().product(),
@@ -105,7 +105,7 @@ impl NetworkTensors {
     /// weights.
     ///
     /// # Errors
-    /// [`Error`] of [`Error::unknown`] if the name is unknown.
+    /// [`Error::Unknown`] if the name is unknown.
     pub fn gradient(&self, name: &str) -> Result<Vec<f32>> {
         match self.parameters.find(name) {
             Some(named) => Ok(Parameters::read(named, &self.gradients.values)),
