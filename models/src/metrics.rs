@@ -90,7 +90,7 @@ pub struct ClassScore {
     pub name: String,
     /// Number of images of the class.
     pub images: usize,
-    /// Fraction of these images that were predicted correctly; absent if there are no images.
+    /// Fraction of the class's images that were predicted correctly; absent if there are no images.
     pub recall: Option<f64>,
     /// Fraction of the images with this prediction that have the class.
     pub precision: f64,

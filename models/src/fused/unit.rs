@@ -326,7 +326,7 @@ impl ConvBlock {
 
 /// Consecutive channel blocks of an input, and their position in the whole input.
 pub struct InputBlocks<'a> {
-    /// Size of these blocks.
+    /// Size of the blocks.
     pub map: MapSize,
     /// Feature map: padded and after ReLU for a depthwise convolution, else without padding and before ReLU.
     pub source: &'a [Pack],
@@ -341,7 +341,7 @@ pub struct InputBlocks<'a> {
 }
 
 impl InputBlocks<'_> {
-    /// Computes the columns of these blocks for some rows of the output. They are written to their position among
+    /// Computes the columns of the blocks for some rows of the output. They are written to their position among
     /// those of the whole input: `[block][pixel]`, or `[two blocks][pixel]` for pairs.
     pub fn columns(
         &self,

@@ -29,11 +29,11 @@ pub struct DatasetSummary {
     pub test: usize,
     /// Number of training images that were decoded for the fields below, evenly spaced.
     pub looked_at: usize,
-    /// Sizes of these images, the most frequent first.
+    /// Sizes of the decoded images, the most frequent first.
     pub sizes: Vec<SizeCount>,
-    /// Whether none of these images has colour.
+    /// Whether all decoded images are gray.
     pub gray: bool,
-    /// Names of the images that could not be decoded, with the reason.
+    /// Messages for the images that could not be decoded, with the reason.
     pub bad: Vec<String>,
     /// Notes for users on how the source was read.
     pub notes: Vec<String>,

@@ -106,7 +106,7 @@ impl Listing {
         &rest[..rest.partition_point(|file| file.parts.starts_with(prefix))]
     }
 
-    /// Returns the folder below `prefix` that contains all class folders. It descends through folders that contain
+    /// Returns the folder below `prefix` that contains all class folders. It looks through folders that contain
     /// only one folder, as archives and downloads have them. `may` decides whether a name is allowed.
     fn class_root(&self, mut prefix: Vec<String>, may: impl Fn(&str) -> bool) -> Vec<String> {
         loop {

@@ -1,4 +1,4 @@
-//! Depthwise and pointwise convolutions, and their gradients.
+//! Tests of depthwise and pointwise convolutions, and of their gradients.
 
 use milenas_models::Rng;
 use milenas_models::kernels::cpu::depthwise::{self, DepthwiseShape};
@@ -41,7 +41,7 @@ proptest! {
 
         let (map, source, weights) = (input.map(), input.padded(), weight.blocked());
         for level in Level::available() {
-            // In two strips.
+            // Compute the output in two strips.
             let cut = out.height / 2;
             let mut found = vec![Pack::ZERO; map.strided(stride).len()];
             for rows in [0..cut, cut..out.height] {
@@ -118,7 +118,7 @@ proptest! {
                 plain.assert_equals("sums", level, found);
             }
 
-            // Into the inside of a map with rows three packs longer.
+            // The output is the interior of a feature map with rows three packs longer.
             let step = width + 3;
             let mut found = vec![Pack::ZERO; packs[0] * height * step];
             level.run(PointwiseForward {
@@ -143,7 +143,7 @@ proptest! {
     }
 }
 
-/// The wide instruction sets round alike, so they agree to the bit.
+/// The wide instruction sets round in the same way, so their results are bit-identical.
 #[test]
 fn wide_levels_agree_to_the_bit() {
     let shape = DepthwiseShape { kernel: 5, dilation: 1, stride: 1 };

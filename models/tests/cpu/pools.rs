@@ -1,4 +1,4 @@
-//! Pools and the inputs of strided skips.
+//! Tests of pools, and of the inputs of strided skip connections.
 
 use milenas_models::Rng;
 use milenas_models::kernels::cpu::strip::Strip;

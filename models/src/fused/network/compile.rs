@@ -76,7 +76,7 @@ pub(super) struct Program {
     pub(super) head: Head,
     /// The auxiliary head, and the location of its input.
     pub(super) auxiliary: Option<(Auxiliary, MapSlot)>,
-    /// Steps of the wires that drop path may drop, in the order of these wires.
+    /// Steps of the wires that drop path may drop, in the same order.
     pub(super) paths: Vec<usize>,
     /// Location of the head's input.
     pub(super) last: MapSlot,

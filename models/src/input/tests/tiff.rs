@@ -274,7 +274,7 @@ fn colours_strips_tiles_and_planes() {
     }
 }
 
-/// Returns strips of which the last is one byte short.
+/// Returns strips, the last one a byte short.
 fn file_cut(rows: &[Vec<u8>]) -> Vec<Vec<u8>> {
     vec![rows[0][..3].to_vec()]
 }

@@ -9,7 +9,7 @@ use super::tile::{self, Factors, Operands, Sums};
 
 /// Kernel that computes some rows of the output. Unused lanes become zero.
 pub struct Layer<'a, 'b> {
-    /// Input columns of these rows, and weights.
+    /// Input columns of the rows, and weights.
     pub operands: Operands<'a>,
     /// Channels of the output, in one group.
     pub outputs: Channels,

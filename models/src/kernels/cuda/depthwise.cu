@@ -81,7 +81,7 @@ __device__ void depthwise_input(const float *x, const float *scale, const float 
     int column = i % columns, row = i / columns % rows, plane = i / (columns * rows);
     int channel = plane / batch, row_tap = D == 1 ? (row + K / 2) % 2 : 0, column_tap = D == 1 ? (column + K / 2) % 2 : 0;
     bool any = (D == 1 || (row % 2 == 0 && column % 2 == 0)) && activated(x[i], scale, shift, channel) > 0.f;
-    // Output that reads the pixel with the first of these taps.
+    // Output that reads the pixel with the first such tap.
     int low = (row + D * (K / 2 - row_tap)) / STRIDE, right = (column + D * (K / 2 - column_tap)) / STRIDE;
     float sum = 0.f;
     for (int slot = 0; any && slot < each; ++slot) {
