@@ -119,9 +119,9 @@ pub fn last_activation(b: &mut Builder, x: Value) -> Result<Value> {
     })
 }
 
-/// Emits two consecutive stems. The first has two strided `3x3` convolutions with BatchNorms and a ReLU between them;
-/// the second has a ReLU, one more convolution and a BatchNorm (DARTS, `NetworkImageNet`):
-/// `[N, C, H, W] -> [N, channels, H/4, W/4]` and `[N, channels, H/8, W/8]`.
+/// Emits two consecutive stems (DARTS, `NetworkImageNet`). The first has two strided `3x3` convolutions with BatchNorms,
+/// and a ReLU between them: `[N, C, H, W] -> [N, channels, H/4, W/4]`. The second has a ReLU, one more strided
+/// convolution and a BatchNorm: `[N, channels, H/8, W/8]`.
 pub(crate) fn shrinking_stems(b: &mut Builder, x: Value, channels: usize) -> Result<[Value; 2]> {
     let (from, ..) = b.chw(x)?;
     let half = |from, to| Conv2d::new(from, to, 3).padding(Padding::all(1)).stride(2);

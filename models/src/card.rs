@@ -65,8 +65,8 @@ impl Card {
     /// Reads the card from a file's metadata; `place` names the file.
     ///
     /// # Errors
-    /// [`Error::Malformed`] if there is no card, or it has another version or contradicts itself. [`Error::Limit`] if
-    /// it is too large.
+    /// [`Error::Malformed`] if there is no card, or it has another version or contradicts itself. [`Error::Limit`] if it
+    /// is too large. [`Error::Value`] if a size of the network is out of range.
     pub fn from_metadata(metadata: &HashMap<String, String>, place: &str) -> Result<Self> {
         let help = "Help: files written by `milenas-search train` and `milenas-export` have one";
         let text = metadata

@@ -100,9 +100,12 @@ impl Source {
     /// test images.
     ///
     /// # Errors
-    /// [`Error::Value`] for a source that does not exist. [`Error::Malformed`] for a damaged source, one with fewer
-    /// than two classes, an empty class, or a class only in the test part, and for a layout with two possible
-    /// readings. Damaged images are reported when they are read.
+    /// - [`Error::Value`] for a source that does not exist.
+    /// - [`Error::Io`] for a file that cannot be read, and [`Error::Truncated`] for an incomplete archive or batch.
+    /// - [`Error::Malformed`] for a damaged source, one with fewer than two classes, an empty class, or a class only in the
+    ///   test part, and for a layout with two possible readings.
+    ///
+    /// Damaged images are reported when they are read.
     pub fn open(&self, seed: u64) -> Result<Dataset> {
         match self {
             Source::Digits => digits::open(),

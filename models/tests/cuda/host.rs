@@ -160,6 +160,7 @@ unsafe fn floats<'a>(words: Words) -> &'a mut [f32] {
     if words.is_empty() {
         return &mut [];
     }
+    // SAFETY: the caller guarantees that the elements are memory of the host, with no other references to them.
     unsafe { std::slice::from_raw_parts_mut(words.address() as *mut f32, words.len()) }
 }
 

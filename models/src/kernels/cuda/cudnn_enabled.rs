@@ -108,15 +108,12 @@ impl Cudnn {
     /// Opens the library. Its work runs in `stream`.
     ///
     /// # Errors
-    /// [`Error::Device`] if the library is missing, has an unsupported version or does not start, or there is too
-    /// little memory.
+    /// [`Error::Device`](crate::Error::Device) if the library is missing, has an unsupported version or does not
+    /// start, or there is too little memory.
     pub(super) fn open(stream: &Arc<CudaStream>, rounding: Rounding) -> Result<Cudnn> {
         // SAFETY: the call only opens the library and closes it.
-        require(
-            unsafe { sys::is_culib_present() },
-            "libcudnn",
-            "which a build with the feature `cudnn` convolves with",
-        )?;
+        let present = unsafe { sys::is_culib_present() };
+        require(present, "libcudnn", "which a build with the feature `cudnn` convolves with")?;
         let version = cudnn::result::get_version();
         if version / 10_000 != 9 {
             let problem = format!(
@@ -138,7 +135,8 @@ impl Cudnn {
     /// Returns whether the library supports a convolution, and remembers its plan.
     ///
     /// # Errors
-    /// [`Error::Device`] if a size is too large, or with an error of cuDNN other than an unsupported operation.
+    /// [`Error::Device`](crate::Error::Device) if a size is too large, or with an error of cuDNN other than an
+    /// unsupported operation.
     pub(super) fn plan(&mut self, convolution: &Convolution) -> Result<bool> {
         if let Some(known) = self.plans.get(convolution) {
             return Ok(known.is_some());
@@ -195,7 +193,7 @@ impl Cudnn {
     /// Enqueues a convolution.
     ///
     /// # Errors
-    /// [`Error::Device`] if the convolution was not planned, or with the status of cuDNN.
+    /// [`Error::Device`](crate::Error::Device) if the convolution was not planned, or with the status of cuDNN.
     pub(super) fn make(&self, call: &Convolve) -> Result<()> {
         let Some(Some(plan)) = self.plans.get(&call.convolution) else {
             return Err(device_error("cudnn", "a convolution that it does not do. Help: this is a bug"));

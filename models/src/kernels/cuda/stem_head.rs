@@ -14,9 +14,10 @@ pub const MOVE: usize = 7;
 pub struct ByteImages {
     /// The bytes `[image][row][column][channel]`, four per element; the last element is padded.
     pub words: Words,
-    /// Seven integers per image: by how many rows and columns its top left corner is above and to the left of the
-    /// crop, whether the crop is then mirrored left to right, the first row of the hole and the row after it, and the
-    /// same for columns.
+    /// Seven integers per image:
+    /// - the numbers of rows and of columns by which its top left corner is above and to the left of the crop,
+    /// - whether the crop is then mirrored left to right,
+    /// - the first row of the hole and the row after it, and the same for columns.
     pub moves: Words,
     /// Value of each byte, `[channel][256]`.
     pub levels: Words,
