@@ -108,7 +108,7 @@ fn depthwise_kernels(bench: &mut Bench, level: Level, shape: DepthwiseShape) {
     for gate in [None, Some(&plain[..])] {
         let (mut out, mut slow, mut through) = (plain.clone(), x.clone(), x.clone());
         bench.pair(
-            &name(if gate.is_some() { "input gradient through the rectifier" } else { "input gradient" }),
+            &name(if gate.is_some() { "input gradient through the ReLU" } else { "input gradient" }),
             || {
                 let (add, out) = (false, &mut out[..]);
                 level.run(depthwise::InputGradient { shape, map, gradient, weight, add, gate, out })
@@ -265,7 +265,7 @@ fn norm_kernels(bench: &mut Bench, level: Level) {
     let mut sums = vec![Pack::ZERO; 2 * map.packs];
     let mut slow_sums = [Plain::zeros(CHANNELS, 1, 1), Plain::zeros(CHANNELS, 1, 1)];
     bench.pair(
-        "norm, back through the rectifier with sums",
+        "norm, back through the ReLU with sums",
         || {
             let (gradient, out, sums) = (source, &mut out, &mut sums);
             level.run(GateNormed { pixels, gradient, source, scale, shift, out, sums });

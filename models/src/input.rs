@@ -1,6 +1,6 @@
 //! The input contract: how the pixels of an image become the values of a network's input.
 //!
-//! [`decode`] turns a file into an [`Image`], [`InputContract::prepare`] converts it to bytes at the network's size,
+//! [`decode()`] turns a file into an [`Image`], [`InputContract::prepare`] converts it to bytes at the network's size,
 //! and [`InputContract::normalise`] converts the bytes to floats. Training, calibration and inference all use these
 //! three functions, so they get the same pixels. Augmentation modifies the bytes.
 

@@ -73,10 +73,10 @@ pub struct Parameters {
     pub transposed: Vec<Vec<Pack>>,
     /// Input and output channels of pointwise weights.
     sizes: Vec<Option<[Channels; 2]>>,
-    /// For weights of strided skips, the lane that separates the outputs. Outputs before it read only the first half
+    /// Lane that separates the outputs, for weights of strided skips. Outputs before it read only the first half
     /// of the inputs, the others only the second half.
     halves: Vec<Option<usize>>,
-    /// For weights that process several images per pack: the assignment of lanes, and the weights in the form that
+    /// Replicated weights, which process several images per pack: the assignment of lanes, and the weights in the form that
     /// the kernels read.
     repeated: Vec<(Copies, Vec<Pack>)>,
     stale: bool,

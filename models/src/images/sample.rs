@@ -76,7 +76,7 @@ impl Sample {
     /// Reads and decodes the image.
     ///
     /// # Errors
-    /// [`Error::Io`] if the bytes cannot be read, and the errors of [`decode`](input::decode), with this sample's
+    /// [`Error::Io`] if the bytes cannot be read, and the errors of [`decode`](input::decode()), with this sample's
     /// name.
     pub fn image(&self, limits: &Limits) -> Result<Image> {
         let image = || match self.form {

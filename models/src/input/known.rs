@@ -227,8 +227,8 @@ mod tests {
             (b"what is this".to_vec(), "no known image format", "are read"),
         ];
         for (bytes, name, help) in cases {
-            let told = refusal(&bytes).to_string();
-            assert!(told.contains(name) && told.contains(help), "{told}, expected {name}");
+            let message = refusal(&bytes).to_string();
+            assert!(message.contains(name) && message.contains(help), "{message}, expected {name}");
         }
     }
 }

@@ -13,7 +13,7 @@ use super::{Plain, assert_close, twins};
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
-    fn depthwise_equals_its_twin(
+    fn depthwise_equals_its_reference(
         (wide, dilation, stride) in (any::<bool>(), 1usize..3, 1usize..3),
         (channels, height, width) in (1usize..36, 1usize..14, 1usize..20),
         add: bool,
@@ -67,7 +67,7 @@ proptest! {
             level.run(depthwise::InputGradient {
                 shape, map, gradient: &gradient.padded(), weight: &weights, add, gate: Some(&gate), out: &mut found,
             });
-            through.assert_equals("input gradient through a rectifier", level, &found);
+            through.assert_equals("input gradient through a ReLU", level, &found);
 
             let mut found = start.clone();
             level.run(depthwise::DepthwiseWeightGradient {
@@ -78,7 +78,7 @@ proptest! {
     }
 
     #[test]
-    fn pointwise_equals_its_twin(
+    fn pointwise_equals_its_reference(
         (inputs, outputs) in (1usize..50, 1usize..50),
         (height, width) in (1usize..6, 1usize..24),
         seed: u64,

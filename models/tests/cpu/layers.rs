@@ -123,7 +123,7 @@ impl Case {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn layer_equals_its_twin(
+    fn layer_equals_its_reference(
         (groups, each, outputs) in (1usize..4, 1usize..70, 1usize..150),
         (height, width) in (1usize..6, 1usize..20),
         seed: u64,
@@ -135,7 +135,7 @@ proptest! {
 
     /// Tests pairs on processors that multiply them, and rounded values on all.
     #[test]
-    fn bf16_layer_equals_its_twin(
+    fn bf16_layer_equals_its_reference(
         (groups, each, outputs) in (1usize..4, 1usize..70, 1usize..150),
         (height, width) in (1usize..6, 1usize..20),
         seed: u64,

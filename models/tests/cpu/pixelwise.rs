@@ -29,7 +29,7 @@ fn per_channel_made(like: &Plain, twin: impl FnOnce(&mut Plain)) -> Plain {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
-    fn pixelwise_kernels_equal_their_twins(
+    fn pixelwise_kernels_equal_their_references(
         (channels, height, width) in (1usize..36, 1usize..12, 1usize..12),
         (terms, add) in (0usize..10, any::<bool>()),
         seed: u64,

@@ -86,7 +86,7 @@ pub(super) struct Program {
 
 struct Compiler<'a> {
     graph: &'a Graph,
-    /// For each wire, the wire itself, or the wire that an identity passes on.
+    /// Source of each wire: the wire itself, or the input of an identity.
     alias: Vec<Value>,
     uses: Vec<usize>,
     wires: Vec<CompiledWire>,
@@ -301,16 +301,16 @@ impl<'a> Compiler<'a> {
                 }
             }
             Op::Flatten(_) => match self.wire(self.input(node)) {
-                CompiledWire::Features(slot, rectified) => Ok(CompiledWire::Features(*slot, *rectified)),
+                CompiledWire::Features(slot, activated) => Ok(CompiledWire::Features(*slot, *activated)),
                 _ => Err("flattens no features".into()),
             },
             Op::Linear(linear) => {
-                let (CompiledWire::Features(slot, rectified), true) =
+                let (CompiledWire::Features(slot, activated), true) =
                     (self.wire(self.input(node)), linear.bias)
                 else {
                     return Err("a linear layer without bias, or not behind the global pool".into());
                 };
-                let (slot, rectified) = (*slot, *rectified);
+                let (slot, activated) = (*slot, *activated);
                 if self.head.is_some() {
                     return Err("has two linear layers".into());
                 }
@@ -320,7 +320,7 @@ impl<'a> Compiler<'a> {
                 };
                 let names = [weight, bias].map(String::from);
                 let head =
-                    Head::new(names, slot.channels, linear.out_features, rectified, &mut self.parameters);
+                    Head::new(names, slot.channels, linear.out_features, activated, &mut self.parameters);
                 self.head = Some((head, slot, linear.out_features));
                 Ok(CompiledWire::Logits)
             }

@@ -81,7 +81,7 @@ struct DepthwiseRow<'a> {
     weight_x: isize,
 }
 
-/// How results are written.
+/// Destination of the results of a row, and how they are written.
 #[derive(Copy, Clone)]
 struct Put<'a> {
     /// Packs from one result to the next.

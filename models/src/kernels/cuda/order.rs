@@ -18,7 +18,7 @@ pub struct CallOrder {
     pub waits: Vec<usize>,
 }
 
-/// For each lane, an index below which all its calls are complete.
+/// Progress of each lane: an index below which all its calls are complete.
 type Done = [usize; LANES];
 
 /// Returns the position of each call of a sequence. Running the calls by these positions gives the results of running

@@ -1,11 +1,11 @@
 // ReLU without a convolution, and FactorizedReduce, which reads every other pixel after ReLU.
 
-extern "C" __global__ void rectify_forward(const float *x, float *y, int count) {
+extern "C" __global__ void relu_forward(const float *x, float *y, int count) {
   EACH(i, count) y[i] = x[i] > 0.f ? x[i] : 0.f;
 }
 
 // Gradient of x, from that of y = max(0, x), added to dx if `add`. Without `add`, dx may be dy.
-extern "C" __global__ void rectify_backward(const float *y, const float *dy, float *dx, int count, int add) {
+extern "C" __global__ void relu_backward(const float *y, const float *dy, float *dx, int count, int add) {
   EACH(i, count) {
     float own = y[i] > 0.f ? dy[i] : 0.f;
     dx[i] = add ? dx[i] + own : own;

@@ -5,12 +5,7 @@ use crate::Result;
 
 /// Computes `y = max(0, x)`.
 pub fn forward(device: &mut dyn Device, x: Words, y: Words, count: usize) -> Result<()> {
-    launch(
-        device,
-        "rectify_forward",
-        LaunchGrid::Each(count),
-        &[x.holds(count)?, y.written(count)?, int(count)],
-    )
+    launch(device, "relu_forward", LaunchGrid::Each(count), &[x.holds(count)?, y.written(count)?, int(count)])
 }
 
 /// Computes the gradient of x from that of y, and adds it to `dx` if `add`. Without `add`, `dx` may be `dy`.
@@ -22,7 +17,7 @@ pub fn backward(
     add: bool,
 ) -> Result<()> {
     let args = [y.holds(count)?, dy.holds(count)?, dx.written(count)?, int(count), Arg::Int(i32::from(add))];
-    launch(device, "rectify_backward", LaunchGrid::Each(count), &args)
+    launch(device, "relu_backward", LaunchGrid::Each(count), &args)
 }
 
 /// Sizes of a feature map that is halved; it has at least two rows and two columns.

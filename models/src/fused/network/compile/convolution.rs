@@ -16,7 +16,7 @@ impl<'a> Compiler<'a> {
     pub(super) fn slice(&self, node: &Node, slice: &Slice) -> Compiled<CompiledWire> {
         let from = self.input(node);
         let CompiledWire::Rectified(source) = self.wire(from) else {
-            return Err("slices no rectified map".into());
+            return Err("slices a wire that is not the output of a ReLU".into());
         };
         let (_, height, width) = self.graph.fact(from).chw().ok_or("slices no image")?;
         let shift = |axis, end| Range { axis, start: 1, end };
@@ -127,10 +127,10 @@ impl<'a> Compiler<'a> {
             }
             (CompiledWire::Depthwise(source, depthwise), [1, 1], [1, 1]) if plain && no_padding => {
                 let taps = self.graph.node(from).param(ParamRole::Weight).ok_or("has no weight")?.to_string();
-                let (rectified, channels) = (self.input(self.graph.node(from)), conv.in_channels);
+                let (activated, channels) = (self.input(self.graph.node(from)), conv.in_channels);
                 // The gradient of the earlier convolution must fit into the buffer of this one's output.
                 let fits = depthwise.stride == 1 && conv.out_channels == channels;
-                let alone = self.uses[source.index()] == 1 && self.uses[rectified.index()] == 1 && fits;
+                let alone = self.uses[source.index()] == 1 && self.uses[activated.index()] == 1 && fits;
                 let source = match *self.wire(source) {
                     CompiledWire::Made(step)
                         if alone && matches!(self.steps[step], TrainStep::Convolution(_)) =>
