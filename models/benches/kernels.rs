@@ -1,6 +1,7 @@
-//! The blocked kernels against their slow twins, one thread, on one image: `cargo bench -p milenas-models`.
+//! Benchmarks of the CPU kernels against their reference implementations, on one thread and one image:
+//! `cargo bench -p milenas-models`.
 //!
-//! criterion measures both; the table of ratios comes last. `-- NAME` picks kernels by a part of their names.
+//! criterion measures both; the table of ratios comes last. `-- NAME` selects kernels by a part of their names.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 #[path = "../tests/cpu/twins.rs"]
@@ -22,11 +23,11 @@ use milenas_models::kernels::cpu::strip::Strip;
 use milenas_models::kernels::cpu::{Channels, LANES, Level, Pack, parity, pool};
 use twins::Plain;
 
-/// An image in the middle of the search network.
+/// Size of an image in the middle of the search network, in pixels.
 const SIDE: usize = 16;
 const CHANNELS: usize = 32;
 
-/// Runs pairs of kernels, and remembers the ratios.
+/// Runner of pairs of kernels that collects their ratios.
 struct Bench {
     criterion: Criterion,
     folder: PathBuf,
@@ -55,7 +56,7 @@ impl Bench {
         }
     }
 
-    /// Nanoseconds; none where the arguments leave the kernel out, or ask for no measurement.
+    /// Returns the median time in nanoseconds, or `None` if the arguments skip the kernel or ask for no measurement.
     fn median(&mut self, name: &str, form: &str, run: &mut dyn FnMut()) -> Option<f64> {
         let mut ran = false;
         let mut group = self.criterion.benchmark_group(name);
@@ -107,7 +108,7 @@ fn depthwise_kernels(bench: &mut Bench, level: Level, shape: DepthwiseShape) {
     for gate in [None, Some(&plain[..])] {
         let (mut out, mut slow, mut through) = (plain.clone(), x.clone(), x.clone());
         bench.pair(
-            &name(if gate.is_some() { "input gradient through the rectifier" } else { "input gradient" }),
+            &name(if gate.is_some() { "input gradient through the ReLU" } else { "input gradient" }),
             || {
                 let (add, out) = (false, &mut out[..]);
                 level.run(depthwise::InputGradient { shape, map, gradient, weight, add, gate, out })
@@ -264,7 +265,7 @@ fn norm_kernels(bench: &mut Bench, level: Level) {
     let mut sums = vec![Pack::ZERO; 2 * map.packs];
     let mut slow_sums = [Plain::zeros(CHANNELS, 1, 1), Plain::zeros(CHANNELS, 1, 1)];
     bench.pair(
-        "norm, back through the rectifier with sums",
+        "norm, back through the ReLU with sums",
         || {
             let (gradient, out, sums) = (source, &mut out, &mut sums);
             level.run(GateNormed { pixels, gradient, source, scale, shift, out, sums });

@@ -1,4 +1,4 @@
-//! The floors that docs/speed.md measures against: multiply-adds and memory traffic of this machine.
+//! Upper bounds of performance for docs/speed.md: multiply-adds and memory traffic of this machine.
 //!
 //!     cargo run -p milenas-models --example peak -- --threads 2
 #![allow(clippy::print_stdout, missing_docs)]
@@ -10,7 +10,7 @@ use milenas_models::kernels::cpu::simd::{Kernel, Lanes};
 use milenas_models::kernels::cpu::{LANES, Level, Pack};
 use rayon::prelude::*;
 
-/// Multiply-adds in twelve independent registers: `rounds` times each.
+/// Kernel with `rounds` multiply-adds in each of twelve independent registers.
 struct MultiplyAdds {
     rounds: usize,
     by: Pack,
@@ -33,7 +33,7 @@ impl Kernel for MultiplyAdds {
     }
 }
 
-/// Sums of all packs, part by part: reads as fast as they come.
+/// Kernel that sums all packs, part by part, to measure the speed of reading.
 struct Read<'a>(&'a [Pack]);
 
 impl Kernel for Read<'_> {
@@ -55,7 +55,7 @@ impl Kernel for Read<'_> {
     }
 }
 
-/// Registers of a pack, to count the work of one.
+/// Kernel that returns the number of registers of a pack, to count its operations.
 struct Parts;
 
 impl Kernel for Parts {
@@ -66,7 +66,7 @@ impl Kernel for Parts {
     }
 }
 
-/// The shortest of ten runs on all threads of the pool, in seconds.
+/// Returns the shortest time of ten runs on all threads of the pool, in seconds.
 fn shortest(run: impl Fn(usize) -> Pack + Sync) -> f64 {
     let once = || {
         let start = Instant::now();
@@ -79,7 +79,7 @@ fn shortest(run: impl Fn(usize) -> Pack + Sync) -> f64 {
 }
 
 const ROUNDS: usize = 4_000_000;
-/// Packs of a thread's memory: 128 MiB, past every cache.
+/// Number of packs of a thread's memory: 128 MiB, more than every cache.
 const PACKS: usize = 2 << 20;
 
 fn measure() {

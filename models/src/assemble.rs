@@ -1,4 +1,5 @@
-//! From a genotype to a network: stem, cells, classifier (DARTS' forms for CIFAR and for ImageNet, and that of NAS-Bench-201).
+//! Assembly of a network from a genotype: stem, cells and classifier, in DARTS' variants for CIFAR and ImageNet and
+//! that of NAS-Bench-201.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,15 +11,15 @@ use crate::op::{Add, Concat};
 use crate::primitive::{Primitive, Style};
 use crate::{Error, Genotype, Result};
 
-/// What a network is besides its genotype. The paper's: 36 channels, 20 layers, 10 classes, 32x32 images.
+/// Sizes of a network, besides its genotype. The paper uses 36 channels, 20 layers, 10 classes and 32x32 images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkConfig {
-    /// Channels of a node in the first cells; reductions double them.
+    /// Channels of a node in the first cells; reduction cells double them.
     pub channels: usize,
-    /// Cells.
+    /// Number of cells.
     pub layers: usize,
-    /// Labels.
+    /// Number of classes.
     pub classes: usize,
     /// Channels of the image.
     pub in_channels: usize,
@@ -26,33 +27,36 @@ pub struct NetworkConfig {
     pub height: usize,
     /// Columns of the image.
     pub width: usize,
-    /// What is around the cells.
+    /// Network around the cells.
     #[serde(default)]
     pub skeleton: Skeleton,
 }
 
-/// What is around the cells of a network.
+/// The part of a network around its cells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Skeleton {
     /// For small images: one stem that keeps the size.
     #[default]
     Cifar,
-    /// For large images: the first cell reads two stems that shrink by 4 and by 8.
+    /// For large images: two stems, inputs of the first cell, that reduce the size by 4 and by 8.
     ImageNet,
 }
 
-/// The stem has this many times the channels of a node.
+/// Number of channels of the stem, as a multiple of the channels of a node.
 pub const STEM_MULTIPLIER: usize = 3;
 
 impl NetworkConfig {
-    /// Whether the cell at `layer` halves the image: those at a third and two thirds.
+    /// Whether the cell at `layer` is a reduction cell, which halves the image: the cells at one third and two thirds
+    /// of the depth.
     pub fn is_reduction(&self, layer: usize) -> bool {
         layer == self.layers / 3 || layer == 2 * self.layers / 3
     }
 
+    /// Checks the sizes.
+    ///
     /// # Errors
-    /// A size of 0, or beyond what any machine trains.
+    /// [`Error::Value`] for a size of 0, or one too large for any machine.
     pub fn check(&self) -> Result<()> {
         let ranges = [
             ("channels", self.channels, 1024),
@@ -73,25 +77,30 @@ impl NetworkConfig {
     }
 }
 
-/// One input `input` `[N, in, H, W]`, one output `logits` `[N, classes]`.
+/// Assembles a network with one input `input` `[N, in, H, W]` and one output `logits` `[N, classes]`.
+///
+/// # Errors
+/// [`Error::Value`] for sizes that [`NetworkConfig::check`] rejects, or a skeleton that the genotype's cells do not
+/// support. [`Error::Graph`] for images too small for the network.
 pub fn assemble(genotype: &Genotype, config: &NetworkConfig) -> Result<Graph> {
     Ok(Trainable::assemble(genotype, config, false)?.graph)
 }
 
-/// A network with what training alone asks of it.
+/// A network with the additions for training.
 #[derive(Clone, Debug)]
 pub struct Trainable {
-    /// With a second output `auxiliary` `[N, classes]` where there is an auxiliary head.
+    /// The network, with a second output `auxiliary` `[N, classes]` if it has an auxiliary head.
     pub graph: Graph,
-    /// The wires that drop path may drop, in network order: results of a cell's operations that are more than an identity.
+    /// Wires that drop path may drop, in network order: results of a cell's operations other than identities.
     pub paths: Vec<Value>,
 }
 
 impl Trainable {
-    /// [`assemble`]'s network, with an auxiliary head on the cell at two thirds if asked for.
+    /// Assembles the network of [`assemble`], with an auxiliary head on the cell at two thirds of the depth if
+    /// requested.
     ///
     /// # Errors
-    /// Those of [`assemble`]; images too small for the head.
+    /// The errors of [`assemble`], and [`Error::Value`] for images too small for the auxiliary head.
     pub fn assemble(genotype: &Genotype, config: &NetworkConfig, auxiliary: bool) -> Result<Trainable> {
         network(genotype, config, auxiliary)
     }
@@ -154,8 +163,8 @@ fn network(genotype: &Genotype, config: &NetworkConfig, with_auxiliary: bool) ->
     Ok(Trainable { graph: b.finish()?, paths })
 }
 
-/// Brings a cell's two inputs to its channels and size. `reduced`: the cell before was a reduction, so the
-/// older input has twice the size.
+/// Converts a cell's two inputs to its channels and size. `reduced` is true if the cell before was a reduction cell,
+/// so that the older input has twice the size.
 pub fn preprocess(
     b: &mut Builder,
     inputs: [Value; 2],
@@ -184,7 +193,7 @@ fn emit_cell(
     for (node, edges) in cell.nodes().enumerate() {
         let mut sum = None;
         for (place, edge) in edges.iter().enumerate() {
-            // Only the cell's inputs still have the old size.
+            // Only the cell's inputs still have the full size.
             let stride = if reduction && edge.from < inputs { 2 } else { 1 };
             let from = states[edge.from];
             let y = b.scope(format!("ops.{index}"), |b| {

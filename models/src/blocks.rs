@@ -1,4 +1,4 @@
-//! Groups of operations that primitives and cells share. Names inside are those of PyTorch's `Sequential`.
+//! Groups of operations that primitives and cells share. Their names are those of PyTorch's `Sequential`.
 
 use crate::graph::{Builder, Value};
 use crate::op::{
@@ -8,7 +8,8 @@ use crate::op::{
 use crate::primitive::Style;
 use crate::{Error, Result, Skeleton};
 
-/// ReLU, convolution of an odd side, BatchNorm: `[N, C, H, W] -> [N, channels, ceil(H/stride), ceil(W/stride)]`.
+/// Emits ReLU, convolution with an odd side, BatchNorm:
+/// `[N, C, H, W] -> [N, channels, ceil(H/stride), ceil(W/stride)]`.
 pub(crate) fn relu_conv_bn(
     b: &mut Builder,
     x: Value,
@@ -24,8 +25,8 @@ pub(crate) fn relu_conv_bn(
     b.wire("2", BatchNorm::new(channels, affine), &[x])
 }
 
-/// Halves the image as the residual block of NAS-Bench-201 does: two convolutions, the first of stride 2, beside an average pool and
-/// a `1x1` convolution. `[N, C, H, W] -> [N, channels, ceil(H/2), ceil(W/2)]`.
+/// Emits the residual block of NAS-Bench-201 that halves the image. It adds two convolutions, the first of stride 2,
+/// to an average pool with a `1x1` convolution. `[N, C, H, W] -> [N, channels, ceil(H/2), ceil(W/2)]`.
 pub fn residual_reduction(b: &mut Builder, x: Value, channels: usize, style: Style) -> Result<Value> {
     let affine = style.affine();
     let a = b.scope("conv_a", |b| relu_conv_bn(b, x, channels, 3, 2, affine))?;
@@ -41,7 +42,7 @@ pub fn residual_reduction(b: &mut Builder, x: Value, channels: usize, style: Sty
     b.wire("add", Add, &[a, past])
 }
 
-/// ReLU, depthwise convolution, `1x1` convolution, BatchNorm; named from `first` on.
+/// Emits ReLU, depthwise convolution, `1x1` convolution, BatchNorm, with names numbered from `first`.
 pub(crate) fn depthwise(
     b: &mut Builder,
     first: usize,
@@ -59,7 +60,8 @@ pub(crate) fn depthwise(
     b.wire(&name(3), BatchNorm::new(channels, affine), &[x])
 }
 
-/// ReLU, `1 x kernel` convolution, `kernel x 1` convolution, BatchNorm; each strided along its length.
+/// Emits ReLU, `1 x kernel` convolution, `kernel x 1` convolution, BatchNorm. Each convolution is strided along its
+/// length.
 pub(crate) fn asymmetric(
     b: &mut Builder,
     x: Value,
@@ -79,16 +81,17 @@ pub(crate) fn asymmetric(
     b.wire("3", BatchNorm::new(channels, affine), &[x])
 }
 
-/// Halves the image without losing a pixel: ReLU, two `1x1` convolutions of stride 2, the second one pixel
-/// further down and right, side by side, BatchNorm. `[N, C, H, W] -> [N, channels, ceil(H/2), ceil(W/2)]`.
+/// Emits FactorizedReduce, which halves the image without losing pixels. It is ReLU, two concatenated `1x1`
+/// convolutions of stride 2, the second shifted by one row and column, and BatchNorm.
+/// `[N, C, H, W] -> [N, channels, ceil(H/2), ceil(W/2)]`.
 ///
-/// PyTorch's form needs even sizes; an odd one reads zeros past the edge in the second convolution.
+/// PyTorch's variant needs even sizes. For an odd size, the second convolution reads zeros past the edge.
 pub(crate) fn factorized_reduce(b: &mut Builder, x: Value, channels: usize, affine: bool) -> Result<Value> {
     let (from, height, width) = b.chw(x)?;
     let half = |channels| Conv2d::pointwise(from, channels).stride(2);
     let odd = Padding { bottom: height % 2, right: width % 2, ..Padding::default() };
     let x = b.wire("relu", Relu, &[x])?;
-    // An axis of one pixel has none further on: the padding alone is read.
+    // An axis of one pixel has no shifted pixel: only the padding is read.
     let from = |axis, size: usize| Range { axis, start: usize::from(size > 1), end: size };
     let shift = Slice { ranges: vec![from(2, height), from(3, width)] };
     let shifted = b.wire("shift", shift, &[x])?;
@@ -98,7 +101,7 @@ pub(crate) fn factorized_reduce(b: &mut Builder, x: Value, channels: usize, affi
     b.wire("bn", BatchNorm::new(channels, affine), &[x])
 }
 
-/// `3x3` convolution and BatchNorm on the image: `[N, C, H, W] -> [N, channels, H, W]`.
+/// Emits a `3x3` convolution and BatchNorm on the image: `[N, C, H, W] -> [N, channels, H, W]`.
 pub fn stem(b: &mut Builder, x: Value, channels: usize) -> Result<Value> {
     let (from, ..) = b.chw(x)?;
     b.scope("stem", |b| {
@@ -107,7 +110,7 @@ pub fn stem(b: &mut Builder, x: Value, channels: usize) -> Result<Value> {
     })
 }
 
-/// BatchNorm and ReLU, the end of NAS-Bench-201's cells. `[N, C, H, W] -> [N, C, H, W]`.
+/// Emits BatchNorm and ReLU, which end NAS-Bench-201's network. `[N, C, H, W] -> [N, C, H, W]`.
 pub fn last_activation(b: &mut Builder, x: Value) -> Result<Value> {
     let (channels, ..) = b.chw(x)?;
     b.scope("lastact", |b| {
@@ -116,8 +119,9 @@ pub fn last_activation(b: &mut Builder, x: Value) -> Result<Value> {
     })
 }
 
-/// Two stems one after the other: two strided `3x3` convolutions with their BatchNorms, the rectifier between them, then one more
-/// behind a rectifier (DARTS, `NetworkImageNet`): `[N, C, H, W] -> [N, channels, H/4, W/4]` and `[N, channels, H/8, W/8]`.
+/// Emits two consecutive stems (DARTS, `NetworkImageNet`). The first has two strided `3x3` convolutions with BatchNorms,
+/// and a ReLU between them: `[N, C, H, W] -> [N, channels, H/4, W/4]`. The second has a ReLU, one more strided
+/// convolution and a BatchNorm: `[N, channels, H/8, W/8]`.
 pub(crate) fn shrinking_stems(b: &mut Builder, x: Value, channels: usize) -> Result<[Value; 2]> {
     let (from, ..) = b.chw(x)?;
     let half = |from, to| Conv2d::new(from, to, 3).padding(Padding::all(1)).stride(2);
@@ -136,7 +140,7 @@ pub(crate) fn shrinking_stems(b: &mut Builder, x: Value, channels: usize) -> Res
     Ok([first, second])
 }
 
-/// Mean over the image and a linear layer: `[N, C, H, W] -> [N, classes]`.
+/// Emits the mean over the image and a linear layer: `[N, C, H, W] -> [N, classes]`.
 pub fn head(b: &mut Builder, x: Value, classes: usize) -> Result<Value> {
     let (channels, ..) = b.chw(x)?;
     let x = b.wire("pool", GlobalAvgPool, &[x])?;
@@ -144,18 +148,19 @@ pub fn head(b: &mut Builder, x: Value, classes: usize) -> Result<Value> {
     b.wire("classifier", Linear { in_features: channels, out_features: classes, bias: true }, &[x])
 }
 
-/// The scope of the auxiliary head's names.
+/// Name scope of the auxiliary head.
 pub(crate) const AUXILIARY: &str = "auxiliary_head";
 
-/// A second classifier half-way, of use in training alone: ReLU, mean over windows of `5x5`, `1x1` convolution, BatchNorm,
-/// ReLU, `2x2` convolution, BatchNorm, ReLU, head (DARTS, `AuxiliaryHeadCIFAR`): `[N, C, H, W] -> [N, classes]`. DARTS
-/// flattens where the mean over the image is; on its maps of `8x8` one pixel is left, and the two are the same.
+/// Emits a second classifier, used only in training: ReLU, mean over windows of `5x5`, `1x1` convolution, BatchNorm,
+/// ReLU, `2x2` convolution, BatchNorm, ReLU, head (DARTS, `AuxiliaryHeadCIFAR`): `[N, C, H, W] -> [N, classes]`.
+/// DARTS flattens instead of taking the mean over the image. For its feature maps of `8x8` one pixel remains, and
+/// both are equal.
 ///
-/// For ImageNet's maps of `7x7` windows are two pixels apart, not three, and the last BatchNorm is missing, "to be
-/// consistent with the experiments in the paper" (`AuxiliaryHeadImageNet`).
+/// For ImageNet's feature maps of `7x7` the windows have stride two instead of three, and the last BatchNorm is
+/// missing, "to be consistent with the experiments in the paper" (`AuxiliaryHeadImageNet`).
 ///
 /// # Errors
-/// A map that is smaller.
+/// [`Error::Value`] for a smaller feature map.
 pub(crate) fn auxiliary_head(b: &mut Builder, x: Value, classes: usize, skeleton: Skeleton) -> Result<Value> {
     let (from, height, width) = b.chw(x)?;
     let (stride, least, image) = match skeleton {
@@ -205,7 +210,8 @@ mod tests {
         (0..count).map(|i| ((i as f64 * 0.7 + phase as f64).sin() * 0.1) as f32 * size).collect()
     }
 
-    /// In training mode, of made-up weights and inputs; `norms` end the names of the weights that are about one.
+    /// Runs a graph in training mode with artificial weights and inputs. `norms` are the suffixes of the weights that
+    /// have values near one.
     fn run(graph: &Graph, norms: &[&str], shape: (usize, usize, usize, usize), size: f32) -> Vec<Vec<f32>> {
         let weights = Weights::init(graph, 0).unwrap();
         for (phase, param) in graph.params().filter(|p| p.role.is_trainable()).enumerate() {
@@ -220,7 +226,7 @@ mod tests {
         found.iter().map(|y| y.flatten_all().unwrap().to_vec1().unwrap()).collect()
     }
 
-    /// Of a map of so many rows and columns.
+    /// Returns the logits of the head for a feature map with `side` rows and columns.
     fn logits(skeleton: Skeleton, side: usize) -> Vec<f32> {
         let mut b = Builder::new();
         let x = b.input("input", Fact::image(16, side, side)).unwrap();

@@ -1,4 +1,5 @@
-//! Everything a model needs travels in its file: the card, in the header of weights and in the metadata of ONNX.
+//! The model card, stored in the header of weights and in the metadata of ONNX. It makes a model's file
+//! self-contained.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -8,62 +9,64 @@ use serde::{Deserialize, Serialize};
 use crate::input::InputContract;
 use crate::{Error, Genotype, Graph, NetworkConfig, Result, Weights, assemble};
 
-/// The metadata key of the card.
+/// Metadata key of the card.
 pub const CARD_KEY: &str = "milenas.card";
 
-/// The largest card that is read, in bytes: a hundred thousand labels fit.
+/// Largest size of a card in bytes; it has room for a hundred thousand labels.
 const MAX_CARD_BYTES: usize = 8 << 20;
 
-/// What a trained network is, what it reads and says, and how it was made.
+/// Description of a trained network: architecture, inputs, outputs and training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Card {
-    /// The form of the card itself.
+    /// Version of the card's format.
     pub version: u32,
-    /// The architecture.
+    /// The genotype.
     pub genotype: Genotype,
     /// Channels, cells, classes and image size.
     pub network: NetworkConfig,
-    /// The name of each class, in the order of the logits.
+    /// Name of each class, in the order of the logits.
     pub labels: Vec<String>,
-    /// How a picture becomes the network's input.
+    /// Conversion of an image to the network's input.
     pub input: InputContract,
-    /// How it was made, in words: `data`, `images`, `test_images`, `split`, `seed`, `test_accuracy`, `program`.
+    /// Record of the training as text, with the keys `data`, `images`, `test_images`, `split`, `seed`,
+    /// `test_accuracy` and `program`.
     pub record: BTreeMap<String, String>,
 }
 
-/// The images that a model was trained on, as far as its card says.
+/// The images that a model was trained on, according to its card.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrainedOn {
-    /// The fingerprint of the data set; older cards have none.
+    /// Fingerprint of the data set; older cards have none.
     pub fingerprint: Option<String>,
     /// Whether test images were held out of a source without a test part.
     pub held_out: bool,
 }
 
 impl Card {
-    /// The key of the data set's fingerprint in the record.
+    /// Key of the data set's fingerprint in the record.
     pub const IMAGES: &'static str = "images";
 
-    /// The key in the record that says where the test images are from: [`HELD_OUT`](Self::HELD_OUT), or the source's own.
+    /// Key in the record for the origin of the test images: [`HELD_OUT`](Self::HELD_OUT), or the source's own.
     pub const TEST_IMAGES: &'static str = "test_images";
 
-    /// Test images that were held out of the images of a source.
+    /// Value for test images that were held out of the images of a source.
     pub const HELD_OUT: &'static str = "held out";
 
-    /// The version that this program writes and reads.
+    /// Version that this program writes and reads.
     pub const VERSION: u32 = 1;
 
-    /// As metadata of a file.
+    /// Returns the card as metadata of a file.
     pub fn to_metadata(&self) -> Result<BTreeMap<String, String>> {
         let json = serde_json::to_string(self).map_err(|e| Error::malformed("card", e.to_string()))?;
         Ok(BTreeMap::from([(CARD_KEY.to_string(), json)]))
     }
 
-    /// Out of a file's metadata; `place` names the file.
+    /// Reads the card from a file's metadata; `place` names the file.
     ///
     /// # Errors
-    /// No card, another version, or one that contradicts itself.
+    /// [`Error::Malformed`] if there is no card, or it has another version or contradicts itself. [`Error::Limit`] if it
+    /// is too large. [`Error::Value`] if a size of the network is out of range.
     pub fn from_metadata(metadata: &HashMap<String, String>, place: &str) -> Result<Self> {
         let help = "Help: files written by `milenas-search train` and `milenas-export` have one";
         let text = metadata
@@ -79,12 +82,13 @@ impl Card {
         Ok(card)
     }
 
-    /// The seed that split its images, where their source had no test part. Older cards have one for that and the training.
+    /// Seed that split the images, if their source had no test part. Older cards have one seed for the split and the
+    /// training.
     pub fn split(&self) -> Option<u64> {
         ["split", "seed"].iter().find_map(|key| self.record.get(*key))?.parse().ok()
     }
 
-    /// The training data.
+    /// Returns the training data.
     pub fn trained_on(&self) -> TrainedOn {
         TrainedOn {
             fingerprint: self.record.get(Self::IMAGES).cloned(),
@@ -112,17 +116,23 @@ impl Card {
     }
 }
 
-/// A trained network as `milenas-search train` writes it.
+/// A trained network, as written by `milenas-search train`.
 #[derive(Clone, Debug)]
-#[allow(missing_docs)]
 pub struct Model {
+    /// Description of the network.
     pub card: Card,
+    /// The network.
     pub graph: Graph,
+    /// Weights of the network.
     pub weights: Weights,
 }
 
 impl Model {
-    /// Reads weights with their card, and checks that they belong together.
+    /// Reads weights with their card, and checks that they fit each other.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Limit`] or [`Error::Malformed`] if the file cannot be read, [`Error::Weights`] if the
+    /// weights do not fit the network.
     pub fn load(path: &Path) -> Result<Self> {
         let (weights, metadata) = Weights::load(path)?;
         let place = path.display().to_string();
@@ -132,7 +142,7 @@ impl Model {
         Ok(Model { card, graph, weights })
     }
 
-    /// Writes the weights with the card in the header, whole or not at all.
+    /// Writes the weights with the card in the header, atomically.
     pub fn save(&self, path: &Path) -> Result<()> {
         self.weights.save(path, self.card.to_metadata()?)
     }

@@ -1,19 +1,19 @@
-//! What a network costs: folds over its nodes.
+//! Cost of a network, summed over its nodes.
 
 use serde::{Deserialize, Serialize};
 
 use crate::graph::Graph;
 
-/// Parameters and work of a graph.
+/// Parameters and operations of a graph.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cost {
-    /// Trainable numbers; statistics of BatchNorm are not counted.
+    /// Number of trainable parameters; statistics of BatchNorm are not counted.
     pub params: u64,
-    /// Multiply-accumulates of convolutions and linear layers for one image.
+    /// Number of multiply-accumulates of convolutions and linear layers for one image.
     pub macs: u64,
 }
 
-/// The cost of a graph.
+/// Computes the cost of a graph.
 pub fn cost(graph: &Graph) -> Cost {
     let trainable = graph.params().filter(|p| p.role.is_trainable());
     Cost {

@@ -1,6 +1,6 @@
-//! Digests as they are written.
+//! Text form of digests.
 
-/// Two digits a byte.
+/// Returns the hexadecimal text of a digest, two digits per byte.
 pub fn hexadecimal(digest: impl AsRef<[u8]>) -> String {
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,129 +1,130 @@
-//! What can go wrong in this crate, sorted by who is at fault.
+//! Errors of this crate, grouped by their cause.
 
 use std::path::PathBuf;
 
-/// The result of this crate's fallible functions.
+/// Result of this crate's fallible functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Every failure of this crate. Each message says what, where, expected and found, and what to do.
+/// An error of this crate. Each message states the subject, its place, the expected and the found value, and the next
+/// step.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    // The request is at fault.
-    /// A name that is none of the known ones.
+    // Errors of the request.
+    /// An unknown name.
     #[error("unknown {what} `{found}`{}", suggestion(.found, .known))]
     Unknown {
-        /// What kind of name, e.g. `primitive`.
+        /// Kind of the name, e.g. `primitive`.
         what: &'static str,
-        /// The name as given.
+        /// The name that was given.
         found: String,
-        /// The names that exist.
+        /// The known names.
         known: Vec<String>,
     },
-    /// A genotype that breaks a rule of its space.
+    /// A genotype that violates a rule of its space.
     #[error("genotype, {place}: {problem}")]
     Genotype {
         /// Cell, node and edge.
         place: String,
-        /// The rule and what was found.
+        /// The rule, and the value that violates it.
         problem: String,
     },
-    /// A value outside what the library can do.
+    /// A value outside of the supported range.
     #[error("{what} is {found}, expected {expected}")]
     Value {
-        /// The name of the value.
+        /// Name of the value.
         what: String,
-        /// The value as given.
+        /// The value that was given.
         found: String,
-        /// What would be accepted.
+        /// The accepted values.
         expected: String,
     },
 
-    // A file is at fault.
-    /// A file that the system refuses to read or write.
+    // Errors of a file.
+    /// A file that cannot be read or written.
     #[error("{}: {source}", .path.display())]
     Io {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The system's reason.
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// A file that is damaged or not what its name says.
+    /// A file that is damaged or has another format than expected.
     #[error("{place}: {problem}")]
     Malformed {
-        /// File, and the place in it.
+        /// File, and position in it.
         place: String,
-        /// What was expected and found.
+        /// Expected and found content.
         problem: String,
     },
     /// A file that ends too early.
     #[error("{place}: truncated: {problem}. Help: copy or download the file again")]
     Truncated {
-        /// The file, and its format.
+        /// File, and its format.
         place: String,
-        /// Where it ends, and what should have followed.
+        /// Position of the end, and the missing content.
         problem: String,
     },
-    /// A file that asks for more than the limits allow.
+    /// A file that exceeds the limits.
     #[error("{place}: {what} is {found}, the limit is {limit}")]
     Limit {
-        /// File, and the place in it.
+        /// File, and position in it.
         place: String,
-        /// Which quantity.
+        /// Name of the quantity.
         what: &'static str,
-        /// What the file asks for.
+        /// Value of the file.
         found: u64,
-        /// The largest accepted.
+        /// Largest accepted value.
         limit: u64,
     },
-    /// Weights that do not belong to the network.
+    /// Weights that do not fit the network.
     #[error(
         "weights: {problem}. Help: use the weights that were trained for this genotype, channels and layers"
     )]
     Weights {
-        /// The first differing name, and both shapes.
+        /// Name of the first difference, and both shapes.
         problem: String,
     },
 
-    // The graph is at fault: a bug of the program that built it.
-    /// A graph that breaks a rule of the intermediate representation.
+    // Errors of the graph, which are bugs of the program that built it.
+    /// A graph that violates a rule of the intermediate representation.
     #[error("graph, node `{node}`: {problem}")]
     Graph {
-        /// The node's name.
+        /// Name of the node.
         node: String,
-        /// The rule and what was found.
+        /// The rule, and the value that violates it.
         problem: String,
     },
 
-    // A device is at fault.
-    /// A device that is not there, or that failed.
+    // Errors of a device.
+    /// A device that is missing or failed.
     #[error("{what}: {problem}")]
     Device {
-        /// The device, a kernel, or what was asked of it.
+        /// Name of the device, a kernel, or the requested operation.
         what: String,
-        /// What it said, and what to do.
+        /// Message of the device, and the next step.
         problem: String,
     },
 
-    // The tensor library failed.
-    /// An operation that candle refused.
+    // Errors of the tensor library.
+    /// An operation that candle rejected.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
 }
 
 impl Error {
-    /// An [`Error::Io`] at `path`.
+    /// Returns a function that makes an [`Error::Io`] at `path`.
     pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.into();
         |source| Error::Io { path, source }
     }
 
-    /// An [`Error::Malformed`] at `place`.
+    /// Returns an [`Error::Malformed`] at `place`.
     pub fn malformed(place: impl Into<String>, problem: impl Into<String>) -> Error {
         Error::Malformed { place: place.into(), problem: problem.into() }
     }
 
-    /// The same failure with `file` before its place: a decoder that sees bytes alone cannot name the file.
+    /// Returns the same error with `file` before its place. A decoder of bytes cannot name the file itself.
     pub fn within(self, file: &str) -> Error {
         let join = |place: String| format!("{file}, {place}");
         match self {
@@ -137,7 +138,7 @@ impl Error {
         }
     }
 
-    /// An [`Error::Unknown`] name among `known`.
+    /// Returns an [`Error::Unknown`] for a name that is not among `known`.
     pub fn unknown<S: Into<String>>(
         what: &'static str,
         found: impl Into<String>,
@@ -147,7 +148,7 @@ impl Error {
     }
 }
 
-/// `, did you mean ...?` when a known name is near, else the known names.
+/// Returns `, did you mean ...?` if a known name is similar, else the list of known names.
 pub fn suggestion(found: &str, known: &[String]) -> String {
     let near = known.iter().min_by_key(|name| strsim::damerau_levenshtein(found, name));
     match near {
@@ -158,7 +159,8 @@ pub fn suggestion(found: &str, known: &[String]) -> String {
     }
 }
 
-/// An error and its causes on one line, each once: most messages have their cause in them already.
+/// Returns an error and its causes on one line. A cause that the text already contains is skipped, since most
+/// messages include their cause.
 pub fn format_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -206,10 +208,10 @@ pub fn with_settings(message: &str, spell: impl Fn(&str) -> String) -> String {
     text + rest
 }
 
-/// Names that a message lists before it counts the rest.
+/// Number of names that a message lists before it counts the rest.
 const LISTED: usize = 5;
 
-/// At most five names, then how many more there are: a message stays readable whatever a file holds.
+/// Returns at most five names, then the number of remaining ones. A message stays readable for any content of a file.
 ///
 /// ```
 /// assert_eq!(milenas_models::error::some_of(&["a", "b"]), "a, b");

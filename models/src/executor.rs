@@ -1,4 +1,5 @@
-//! Runs a graph on candle tensors: for training, for evaluation, and as the reference for every compiler pass.
+//! Execution of a graph on candle tensors, for training, for evaluation, and as the reference for every compiler
+//! pass.
 
 use std::collections::HashMap;
 
@@ -15,14 +16,14 @@ pub struct Executor<'a> {
     graph: &'a Graph,
     weights: &'a Weights,
     form: Implementation,
-    /// How many reads each wire has in all: it is dropped after the last.
+    /// Number of readers of each wire. A wire's tensor is dropped after its last reader.
     reads: Vec<usize>,
-    /// By wire, what training multiplies it with.
+    /// Factor of each wire in training.
     factors: HashMap<Value, Tensor>,
 }
 
 impl<'a> Executor<'a> {
-    /// Fast kernels.
+    /// Returns an executor with optimised kernels.
     pub fn new(graph: &'a Graph, weights: &'a Weights) -> Self {
         let mut reads = vec![0; graph.nodes().len()];
         let results = graph.outputs().iter().map(|(_, v)| v);
@@ -30,27 +31,28 @@ impl<'a> Executor<'a> {
         Executor { graph, weights, form: Implementation::Optimised, reads, factors: HashMap::new() }
     }
 
-    /// The same with this form of every kernel.
+    /// Returns this executor with the given implementation of every kernel.
     pub fn with_form(self, form: Implementation) -> Self {
         Executor { form, ..self }
     }
 
-    /// The same, with wires multiplied by tensors in [`Mode::Train`]: how drop path drops.
+    /// Returns this executor with factors for some wires, which [`Mode::Train`] multiplies, as for drop path.
     pub fn with_factors(self, factors: HashMap<Value, Tensor>) -> Self {
         Executor { factors, ..self }
     }
 
-    /// The results in the order of [`Graph::outputs`], from inputs in the order of [`Graph::inputs`].
+    /// Returns the results in the order of [`Graph::outputs`], for inputs in the order of [`Graph::inputs`].
     ///
-    /// [`Mode::Train`] records gradients and moves the running statistics of BatchNorm.
+    /// [`Mode::Train`] records gradients and updates the running statistics of BatchNorm.
     ///
     /// # Errors
-    /// An input of another shape, a missing weight, an operation that fails; the node is named.
+    /// [`Error::Graph`] with the node's name for an input of another shape or a failing operation, [`Error::Weights`]
+    /// for a missing weight.
     pub fn run(&self, inputs: &[Tensor], mode: Mode) -> Result<Vec<Tensor>> {
         self.run_observed(inputs, mode, &mut |_, _| {})
     }
 
-    /// [`run`](Self::run), showing each node's output to `observe`.
+    /// Runs the graph like [`run`](Self::run), and calls `observe` with each node's output.
     pub fn run_observed(
         &self,
         inputs: &[Tensor],

@@ -1,4 +1,4 @@
-//! Reading with a limit; writing whole or not at all, and never over what is no file.
+//! Reading files with a size limit, and writing files atomically, without overwriting devices.
 
 use std::fs::{File, OpenOptions, canonicalize, metadata, remove_file, rename};
 use std::io::{self, ErrorKind, Read, Write};
@@ -8,7 +8,10 @@ use same_file::Handle;
 
 use crate::{Error, Result};
 
-/// The bytes of a file of at most `limit`.
+/// Returns the content of a file of at most `limit` bytes.
+///
+/// # Errors
+/// [`Error::Io`] if it cannot be read, [`Error::Limit`] if it is larger.
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let file = File::open(path).map_err(Error::io(path))?;
     let size = file.metadata().map_or(0, |found| found.len());
@@ -26,15 +29,15 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// [`write_with()`] of these bytes.
+/// Writes `bytes` to a file with [`write_with()`].
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     write_with(path, |file| file.write_all(bytes).map_err(Error::io(path)))
 }
 
-/// A file of what `fill` writes, [`replace`]d; a device or a pipe, e.g. /dev/stdout, takes it as it comes.
+/// Writes a file with `fill`, using [`replace`]. A device or a pipe, e.g. /dev/stdout, is written directly.
 ///
 /// # Errors
-/// Those of `fill`, and of the file itself.
+/// The errors of `fill`, and [`Error::Io`] if the file cannot be written.
 pub fn write_with<T, E: From<Error>>(
     path: &Path,
     fill: impl FnOnce(&mut File) -> std::result::Result<T, E>,
@@ -45,7 +48,7 @@ pub fn write_with<T, E: From<Error>>(
     }
 }
 
-/// An empty file to write to piece by piece; a device or a pipe as it is, and behind what standard output has already.
+/// Opens an empty file for writing piece by piece. A device or a pipe is opened for appending.
 pub fn create(path: &Path) -> Result<File> {
     let special = is_special(path);
     let mut options = OpenOptions::new();
@@ -58,11 +61,11 @@ pub fn create(path: &Path) -> Result<File> {
         .map_err(Error::io(path))
 }
 
-/// Lets `fill` write to a temporary name beside `path`, syncs, and renames: readers see the old file or the new one, and
-/// the old one stays if `fill` fails. What a link leads to is replaced, not the link.
+/// Lets `fill` write a temporary file beside `path`, syncs it, and renames it to `path`. Readers see either the old
+/// or the new file, and the old one remains if `fill` fails. For a link, the target is replaced, not the link.
 ///
 /// # Errors
-/// Those of `fill`, and of the file itself; a device or a pipe, which no file can replace.
+/// The errors of `fill`, and [`Error::Io`] if the file cannot be written, or `path` is a device or a pipe.
 pub fn replace<T, E: From<Error>>(
     path: &Path,
     fill: impl FnOnce(&Path) -> std::result::Result<T, E>,
@@ -74,18 +77,18 @@ pub fn replace<T, E: From<Error>>(
     let target = followed(path);
     let temporary = beside(&target, &format!(".{}.tmp", std::process::id()));
     let written = fill(&temporary).and_then(|filled| {
-        // Windows syncs only what may be written.
+        // Windows syncs only files that are open for writing.
         let synced = OpenOptions::new().write(true).open(&temporary).and_then(|file| file.sync_all());
         synced.and_then(|()| rename(&temporary, &target)).map_err(Error::io(path))?;
         Ok(filled)
     });
     written.inspect_err(|_| {
-        // The error that matters is the one being reported.
+        // The error that matters is already being returned.
         let _ = remove_file(&temporary);
     })
 }
 
-/// What a link leads to, there or not; else the path itself.
+/// Returns the target of a link, even if it does not exist, or the path itself.
 fn followed(path: &Path) -> PathBuf {
     match (canonicalize(path), path.read_link()) {
         (_, Err(_)) => path.to_path_buf(),
@@ -94,23 +97,25 @@ fn followed(path: &Path) -> PathBuf {
     }
 }
 
-/// The name of what belongs to a file and lies beside it: its own with an ending more. Of a link, beside what it leads to.
+/// Returns the name of a file that belongs to another one: its path with an additional suffix. For a link, the suffix
+/// is added to its target.
 pub fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = followed(path).into_os_string();
     name.push(ending);
     name.into()
 }
 
-/// Takes a file away, if it is there.
+/// Removes a file if it exists.
 pub fn remove(path: &Path) -> Result<()> {
     if path.is_file() { remove_file(path).map_err(Error::io(path)) } else { Ok(()) }
 }
 
-/// Refuses outputs that cannot be: one in a folder that is not there, or one that is an input or another output. Each
-/// path comes with what the user calls it, e.g. `-o`; inputs need not exist.
+/// Checks that outputs can be written: their folder exists, and they are not an input or another output. Each path
+/// comes with its name for the user, e.g. `-o`; inputs need not exist.
 ///
 /// # Errors
-/// The first such output.
+/// [`Error::Io`] if a folder does not exist, [`Error::Value`] for an output that is a folder, an input or another
+/// output.
 pub fn check_outputs(outputs: &[(&str, &Path)], inputs: &[(&str, &Path)]) -> Result<()> {
     let refused = |(what, path): (&str, &Path), found: &str, expected: String| {
         Err(Error::Value { what: what.into(), found: format!("{}{found}", path.display()), expected })
@@ -130,7 +135,7 @@ pub fn check_outputs(outputs: &[(&str, &Path)], inputs: &[(&str, &Path)]) -> Res
     }
     let any_there = known.iter().any(|(_, identity)| matches!(identity, FileIdentity::There(_)));
     for (name, path) in inputs {
-        // There may be very many inputs, and most outputs are not there yet.
+        // There may be many inputs, and most outputs do not exist yet.
         if !any_there && path.exists() {
             continue;
         }
@@ -142,22 +147,22 @@ pub fn check_outputs(outputs: &[(&str, &Path)], inputs: &[(&str, &Path)]) -> Res
     Ok(())
 }
 
-/// Whether two names are one file, also by another path or link. Devices and pipes are never the same, since nothing is
-/// lost in them.
+/// Whether two paths are the same file, also through different paths or links. Devices and pipes are never the same,
+/// since writing to them loses no data.
 pub fn is_same(a: &Path, b: &Path) -> bool {
     FileIdentity::of(a).is_some_and(|a| Some(a) == FileIdentity::of(b))
 }
 
-/// What a file is known by.
+/// Identity of a file.
 #[derive(PartialEq)]
 enum FileIdentity {
     There(Handle),
-    /// One that is not there, or may not be opened, by its folder and name.
+    /// A file that does not exist or cannot be opened, by its folder and name.
     Named(PathBuf),
 }
 
 impl FileIdentity {
-    /// None of a device or a pipe; to open that one would wait.
+    /// Returns the identity of a file. Devices and pipes have none, since opening a pipe would block.
     fn of(path: &Path) -> Option<Self> {
         if is_special(path) {
             return None;
@@ -167,10 +172,11 @@ impl FileIdentity {
     }
 }
 
-/// The folder of a path by its one true name, and the name in it; as it is where the system does not tell.
+/// Returns the canonical folder of a path, with the file name. If the system cannot resolve the folder, returns the
+/// absolute path.
 ///
 /// # Errors
-/// A folder that is not there.
+/// The system's error if the folder does not exist.
 fn location(path: &Path) -> io::Result<PathBuf> {
     let path = absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Ok(path) };
@@ -183,7 +189,7 @@ fn location(path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// Whether a path is no place for a file: a device, a pipe, or a name of what is open already, as /dev/stdout is.
+/// Whether a path cannot be replaced by a file: a device, a pipe, or the name of an open file, such as /dev/stdout.
 pub fn is_special(path: &Path) -> bool {
     let opened = ["/dev", "/proc"].iter().any(|system| path.starts_with(system)) && path.is_symlink();
     opened || metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())

@@ -1,8 +1,8 @@
-//! Networks as hand-written passes, forward and backward, over blocked maps: what the supernet of the search
-//! and [`Network`] share.
+//! Hand-written forward and backward passes of networks over blocked feature maps, shared by the supernet of the
+//! search and [`FusedNetwork`].
 //!
-//! Kept for the backward pass are the maps before the BatchNorms and the states, nothing else: rectified inputs,
-//! depthwise outputs and the places of maxima are made again.
+//! A forward pass keeps the inputs of the BatchNorms and the states for the backward pass. The backward pass
+//! recomputes all other values: inputs after ReLU, depthwise outputs and the positions of maxima.
 
 pub mod auxiliary;
 pub mod context;

@@ -1,4 +1,4 @@
-//! A genotype: what a search finds. A value, checked once when it is made.
+//! The genotype, which is the result of a search. It is a value that is checked on construction.
 
 mod arch;
 mod cell;
@@ -19,17 +19,17 @@ pub use cell::{Cell, Edge, Wiring};
 pub use class::Class;
 pub use zoo::published;
 
-/// The cells that a network is stacked of.
+/// The cells that a network consists of.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Plain", into = "Plain")]
 pub struct Genotype {
     /// The cell that keeps the size of its input.
     pub normal: Cell,
-    /// The cell that halves it; `None` for a residual block, as NAS-Bench-201 has it.
+    /// The cell that halves the size; `None` for a residual block, as in NAS-Bench-201.
     pub reduce: Option<Cell>,
 }
 
-/// The JSON form.
+/// The JSON representation.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Plain {
@@ -37,7 +37,7 @@ enum Plain {
     Arch(Arch),
 }
 
-/// The fields of a pair of DARTS cells.
+/// Fields of a pair of DARTS cells.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CellPair {
@@ -47,7 +47,7 @@ struct CellPair {
     reduce_concat: Vec<usize>,
 }
 
-/// The field of a NAS-Bench-201 cell.
+/// Field of a NAS-Bench-201 cell.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Arch {
@@ -91,11 +91,13 @@ impl From<Genotype> for Plain {
 }
 
 impl Genotype {
-    /// Reads JSON, or the text that the published codes print: `Genotype(normal=[('sep_conv_3x3', 1), ...], ...)`, a dict of
-    /// these fields, or, of NAS-Bench-201, `|nor_conv_3x3~0|+|...|`. In a log or in source code, the last genotype counts.
+    /// Parses JSON or the text that published code prints: `Genotype(normal=[('sep_conv_3x3', 1), ...], ...)`, a dict
+    /// of these fields, or, for NAS-Bench-201, `|nor_conv_3x3~0|+|...|`. In a log or in source code, the last
+    /// genotype is used.
     ///
     /// # Errors
-    /// Where the text stops being a genotype, or which rule the genotype breaks; `place` names the file.
+    /// [`Error::Malformed`] with the position at which the text is not a genotype, or with the rule that the genotype
+    /// violates. [`Error::Limit`] for a text that is too long. `place` names the file.
     pub fn parse(text: &str, place: &str) -> Result<Self> {
         let text = text.trim_start_matches('\u{feff}');
         match text.trim_start().chars().next() {
@@ -105,7 +107,7 @@ impl Genotype {
         }
     }
 
-    /// An untagged enum would not say what is wrong with either form.
+    /// Parses JSON. An untagged enum would not report which part of either form is wrong.
     fn parse_json(text: &str, place: &str) -> Result<Self> {
         let malformed = |e: serde_json::Error| Error::malformed(place, e.to_string());
         let fields: serde_json::Map<String, serde_json::Value> = match serde_json::from_str(text) {
@@ -135,22 +137,25 @@ impl Genotype {
         genotype.map_err(|e: Error| Error::malformed(place, e.to_string()))
     }
 
-    /// How its cells are wired.
+    /// Returns the wiring of the cells.
     pub fn wiring(&self) -> Wiring {
         self.normal.wiring()
     }
 
-    /// Its cells, by the name of their kind.
+    /// Iterates over the cells with their kinds, `normal` and `reduce`.
     pub fn cells(&self) -> impl Iterator<Item = (&'static str, &Cell)> {
         [("normal", &self.normal)].into_iter().chain(self.reduce.as_ref().map(|cell| ("reduce", cell)))
     }
 
-    /// Convolutions of the normal and of the reduction cell.
+    /// Numbers of convolutions of the normal and of the reduction cell.
     pub fn convolutions(&self) -> [usize; 2] {
         [self.normal.convolutions(), self.reduce.as_ref().map_or(0, Cell::convolutions)]
     }
 
-    /// A published genotype by name.
+    /// Returns a published genotype by name.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] for an unknown name.
     pub fn named(name: &str) -> Result<Self> {
         let all = published();
         let found = all.iter().find(|(known, _)| known == name);
@@ -159,7 +164,7 @@ impl Genotype {
             .ok_or_else(|| Error::unknown("genotype", name, all.iter().map(|(n, _)| n.clone())))
     }
 
-    /// The JSON form, a line for each field.
+    /// Returns the JSON representation, with one line per field.
     pub fn to_json(&self) -> String {
         let Some(reduce) = &self.reduce else {
             return format!("{{\n  \"arch\": \"{}\"\n}}\n", arch::print(&self.normal));
@@ -179,7 +184,7 @@ impl Genotype {
 }
 
 impl fmt::Display for Genotype {
-    /// The text that the published codes print.
+    /// Writes the text that published code prints.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.reduce {
             Some(reduce) => python::print(&self.normal, reduce, f),

@@ -1,7 +1,7 @@
-//! The intermediate representation of a network: nodes in topological order, one output wire each.
+//! The intermediate representation of a network: nodes in topological order, with one output wire each.
 //!
-//! A graph holds no numbers. Its parameters are names with shapes, bound to [`Weights`](crate::Weights)
-//! when it runs. It grows through a [`Builder`] and changes only through a [`Patch`].
+//! A graph has no weights. Its parameters are names with shapes, bound to [`Weights`](crate::Weights) when it runs.
+//! It is built with a [`Builder`] and changed only with a [`Patch`].
 
 mod builder;
 mod check;
@@ -16,40 +16,40 @@ pub use patch::{Patch, Wire};
 use crate::op::{Op, ParamRole};
 use crate::{Error, Result};
 
-/// The output wire of a node: the node's place in the graph it belongs to.
+/// The output wire of a node, identified by the node's index in its graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Value(pub(crate) usize);
 
 impl Value {
-    /// The place of the node in [`Graph::nodes`].
+    /// Returns the index of the node in [`Graph::nodes`].
     pub fn index(self) -> usize {
         self.0
     }
 }
 
-/// A named tensor that a node reads besides its inputs.
+/// A named tensor that a node reads in addition to its inputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Param {
-    /// Its name in the weights, e.g. `cells.0.ops.1.3.running_mean`.
+    /// Name in the weights, e.g. `cells.0.ops.1.3.running_mean`.
     pub name: String,
-    /// What it is to the operation.
+    /// Role in the operation.
     pub role: ParamRole,
-    /// Its shape.
+    /// Shape of the tensor.
     pub shape: Vec<usize>,
 }
 
-/// One operation, wired.
+/// An operation with its inputs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
-    /// Unique in the graph; dotted path, e.g. `cells.0.ops.1.2`.
+    /// Name, unique in the graph: a dotted path, e.g. `cells.0.ops.1.2`.
     pub name: String,
-    /// What it computes.
+    /// The operation.
     pub op: Op,
-    /// The wires it reads.
+    /// The wires that it reads.
     pub inputs: Vec<Value>,
-    /// The tensors it reads, in the order of [`Op::params`].
+    /// The tensors that it reads, in the order of [`Op::params`].
     pub params: Vec<Param>,
-    /// The shape of its output.
+    /// Shape of the output.
     pub fact: Fact,
 }
 
@@ -74,13 +74,13 @@ impl Node {
         Ok(Node { name, op, inputs, params, fact })
     }
 
-    /// The name of the parameter with this role.
+    /// Returns the name of the parameter with this role.
     pub fn param(&self, role: ParamRole) -> Option<&str> {
         self.params.iter().find(|p| p.role == role).map(|p| p.name.as_str())
     }
 }
 
-/// A network: see the module.
+/// A network; see the [module](self).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Graph {
     nodes: Vec<Node>,
@@ -88,43 +88,43 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// The nodes, each after those it reads.
+    /// Returns the nodes; each follows the nodes that it reads.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
 
-    /// The nodes with their output wires.
+    /// Iterates over the nodes with their output wires.
     pub fn values(&self) -> impl Iterator<Item = (Value, &Node)> {
         self.nodes.iter().enumerate().map(|(i, node)| (Value(i), node))
     }
 
-    /// The node that writes a wire.
+    /// Returns the node that writes a wire.
     pub fn node(&self, value: Value) -> &Node {
         &self.nodes[value.0]
     }
 
-    /// The shape of a wire.
+    /// Returns the shape of a wire.
     pub fn fact(&self, value: Value) -> &Fact {
         &self.node(value).fact
     }
 
-    /// The wires fed from outside, in order.
+    /// Iterates over the input wires, in order.
     pub fn inputs(&self) -> impl Iterator<Item = Value> + '_ {
         self.values().filter(|(_, n)| matches!(n.op, Op::Input(_))).map(|(v, _)| v)
     }
 
-    /// The named results.
+    /// Returns the named results.
     pub fn outputs(&self) -> &[(String, Value)] {
         &self.outputs
     }
 
-    /// The parameters in network order; a name shared by several nodes comes once.
+    /// Iterates over the parameters in network order. A name that several nodes share appears once.
     pub fn params(&self) -> impl Iterator<Item = &Param> {
         let mut seen = std::collections::HashSet::new();
         self.nodes.iter().flat_map(|n| &n.params).filter(move |p| seen.insert(p.name.as_str()))
     }
 
-    /// Who reads a wire: nodes with the place among their inputs.
+    /// Returns the nodes that read a wire.
     pub fn consumers(&self, value: Value) -> Vec<Value> {
         self.values().filter(|(_, n)| n.inputs.contains(&value)).map(|(v, _)| v).collect()
     }

@@ -1,7 +1,7 @@
-//! Sources of labelled images, as training, calibration and evaluation read them.
+//! Sources of labelled images for training, calibration and evaluation.
 //!
-//! [`Source::open`] lists what there is, sorted, and reads no picture; a [`Sample`] reads and decodes its own
-//! when asked; [`Dataset::load`] does that for many, in parallel, and survives the bad ones.
+//! [`Source::open`] lists the samples in sorted order without reading any image. A [`Sample`] reads and decodes its
+//! image on request. [`Dataset::load`] does so for many samples in parallel, and reports unreadable ones.
 
 mod archive;
 pub mod cifar10;
@@ -38,41 +38,41 @@ pub use walk::{Visit, WalkEntry, walk};
 
 use crate::{Error, Result};
 
-/// Where labelled images come from.
+/// Source of labelled images.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// Built in: 1,797 handwritten digits of 8x8 gray pixels.
+    /// The built-in data set: 1,797 handwritten digits of 8x8 gray pixels.
     Digits,
     /// The folder of CIFAR-10's official binary batches, or its parent.
     Cifar10(PathBuf),
-    /// A folder or a tar of `train/CLASS/*` with `test/CLASS/*` or `val/CLASS/*`, or of `CLASS/*`; tars of images with
-    /// `.cls` files, or a folder of such tars; a CSV file of path and label.
+    /// A folder or a tar of `train/CLASS/*` with `test/CLASS/*` or `val/CLASS/*`, or of `CLASS/*`; tars of images
+    /// with `.cls` files, or a folder of such tars; or a CSV file of path and label.
     Path(PathBuf),
 }
 
-/// Labelled images, listed and not yet read.
+/// Labelled images, listed but not yet read.
 #[derive(Clone, Debug)]
 pub struct Dataset {
-    /// What the images are of; a sample's class is an index into it. Sorted for folders and tars, by number if all names
-    /// are numbers.
+    /// Names of the classes; a sample's class is an index into them. For folders and tars they are sorted, by number
+    /// if all names are numbers.
     pub classes: Vec<String>,
-    /// To learn from.
+    /// Training images.
     pub train: Vec<Sample>,
-    /// To measure with.
+    /// Test images.
     pub test: Vec<Sample>,
-    /// The conventional mean and standard deviation per channel, where the data set has them.
+    /// The conventional mean and standard deviation of each channel, if the data set has them.
     pub scale: Option<(Vec<f32>, Vec<f32>)>,
-    /// Notes on how it was read, e.g. files that were skipped.
+    /// Notes on how the source was read, e.g. skipped files.
     pub notes: Vec<String>,
-    /// The seed by which a fifth of each class became the test images, where the source has no test part.
+    /// Seed that selected a fifth of each class as test images, if the source has no test part.
     pub held_out: Option<u64>,
-    /// Digest of the names and sizes of the images: of all images where the test images were held out of them, else of the
-    /// training images. It does not depend on where the images lie.
+    /// Digest of the names and sizes of the images. It covers all images if test images were held out of them, else
+    /// the training images. It does not depend on the location of the images.
     pub fingerprint: String,
 }
 
 impl Dataset {
-    /// The notes, and one that says that test images were held out.
+    /// Returns the notes, with one that test images were held out, if they were.
     pub fn all_notes(&self) -> Vec<String> {
         let held_out = self
             .held_out
@@ -82,7 +82,10 @@ impl Dataset {
 }
 
 impl Source {
-    /// `digits`, `cifar10:DIR` or a path.
+    /// Parses `digits`, `cifar10:DIR` or a path.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for other text.
     pub fn parse(text: &str) -> Result<Self> {
         match text.split_once(':') {
             _ if text == "digits" => Ok(Source::Digits),
@@ -93,12 +96,16 @@ impl Source {
         }
     }
 
-    /// Lists the samples. `seed` decides the split of a source that has none: a fifth of each class is for
-    /// the test.
+    /// Lists the samples. `seed` determines the split of a source without test part: a fifth of each class becomes
+    /// test images.
     ///
     /// # Errors
-    /// A source that does not exist or is damaged, has fewer than two classes, an empty class, or classes in its test part
-    /// that its training part lacks; a layout that can be read in two ways. Damage inside pictures shows when they are read.
+    /// - [`Error::Value`] for a source that does not exist.
+    /// - [`Error::Io`] for a file that cannot be read, and [`Error::Truncated`] for an incomplete archive or batch.
+    /// - [`Error::Malformed`] for a damaged source, one with fewer than two classes, an empty class, or a class only in the
+    ///   test part, and for a layout with two possible readings.
+    ///
+    /// Damaged images are reported when they are read.
     pub fn open(&self, seed: u64) -> Result<Dataset> {
         match self {
             Source::Digits => digits::open(),
@@ -126,7 +133,7 @@ fn no_source(found: &str) -> Error {
     Error::Value { what: "the data source".into(), found: format!("`{found}`"), expected }
 }
 
-/// `path` for a message, from its last component.
+/// Returns the last component of `path`, for messages.
 fn short(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }

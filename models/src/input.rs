@@ -1,8 +1,8 @@
-//! The input contract: how the pixels of any picture become the numbers a network takes.
+//! The input contract: how the pixels of an image become the values of a network's input.
 //!
-//! [`decode`] turns a file into an [`Image`], [`InputContract::prepare`] brings it to the network's size
-//! in bytes, [`InputContract::normalise`] makes floats of the bytes. Training, calibration and inference
-//! all go through these three, so they see the same pixels; augmentation works on the bytes in between.
+//! [`decode()`] turns a file into an [`Image`], [`InputContract::prepare`] converts it to bytes at the network's size,
+//! and [`InputContract::normalise`] converts the bytes to floats. Training, calibration and inference all use these
+//! three functions, so they get the same pixels. Augmentation modifies the bytes.
 
 mod complete;
 mod decode;
@@ -27,50 +27,50 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::{Error, Result};
 
-/// The largest height, width and shorter side of a contract.
+/// Largest height, width and shorter side of a contract, in pixels.
 pub const LARGEST: usize = 8192;
 
-/// Size, channels and scale of a network's input. It travels in the weights' header and in model.onnx.
+/// Size, channels and scale of a network's input. It is stored in the header of the weights and in model.onnx.
 ///
-/// In JSON a missing `background` is white, `null` is none. Values out of range are refused on reading.
+/// In JSON a missing `background` means white, and `null` means none. Reading rejects values out of range.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct InputContract {
-    /// Pixels, 1 to 8192.
+    /// Height in pixels, 1 to 8192.
     pub height: usize,
-    /// Pixels, 1 to 8192.
+    /// Width in pixels, 1 to 8192.
     pub width: usize,
-    /// 3 for RGB, 1 for luma (ITU-R 601, as Pillow's mode L).
+    /// Number of channels: 3 for RGB, 1 for luma (ITU-R 601, as Pillow's mode L).
     pub channels: usize,
-    /// Per channel, on the scale where white is 1.
+    /// Mean subtracted from each channel, for pixels scaled to 0..1.
     pub mean: Vec<f32>,
-    /// Per channel, on the same scale; above 0.
+    /// Standard deviation of each channel, for pixels scaled to 0..1; above 0.
     pub std: Vec<f32>,
-    /// How a picture of another size is brought to this one.
+    /// Rule that converts an image of another size to this one.
     pub resize: Resize,
-    /// The filter that resizes.
+    /// Resampling filter.
     #[serde(default, skip_serializing_if = "Filter::is_default")]
     pub filter: Filter,
-    /// The order of the colours; of three channels only.
+    /// Order of the colours, for three channels.
     #[serde(default, skip_serializing_if = "ChannelOrder::is_default")]
     pub order: ChannelOrder,
     /// Use of the EXIF orientation.
     #[serde(default, skip_serializing_if = "ExifOrientation::is_default")]
     pub orientation: ExifOrientation,
-    /// The RGB colour behind transparent pixels. `None` ignores alpha and takes the colour stored under
-    /// it, as Pillow's `convert("RGB")` does; that colour is often black.
+    /// RGB colour behind transparent pixels. `None` ignores alpha and uses the stored colour, as Pillow's
+    /// `convert("RGB")` does; that colour is often black.
     #[serde(default = "white")]
     pub background: Option<[u8; 3]>,
 }
 
-/// The order of the colours in the network's input.
+/// Order of the colours in the network's input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChannelOrder {
-    /// Red first.
+    /// Red first (RGB).
     #[default]
     Rgb,
-    /// Blue first, as OpenCV and Caffe have it. Mean and standard deviation are in this order too.
+    /// Blue first (BGR), as in OpenCV and Caffe. Mean and standard deviation have this order too.
     Bgr,
 }
 
@@ -84,10 +84,10 @@ impl ChannelOrder {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExifOrientation {
-    /// The image is turned upright.
+    /// Rotates the image upright.
     #[default]
     Apply,
-    /// The image is taken as it is stored, as Pillow's `Image.open` gives it.
+    /// Uses the image as stored, as Pillow's `Image.open` does.
     Ignore,
 }
 
@@ -102,7 +102,10 @@ fn white() -> Option<[u8; 3]> {
 }
 
 impl InputContract {
-    /// Refuses sizes, channels and scales out of range.
+    /// Checks sizes, channels and scales.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for a value out of range.
     pub fn validate(&self) -> Result<()> {
         let refuse = |what: &str, found: String, expected: &str| {
             Err(Error::Value { what: format!("input contract: {what}"), found, expected: expected.into() })
@@ -138,8 +141,8 @@ impl InputContract {
         }
     }
 
-    /// A contract of Pillow's and torchvision's defaults: RGB, upright, bilinear, white behind transparent pixels.
-    /// `shape` is `[C, H, W]`; nothing is checked.
+    /// Returns a contract with the defaults of Pillow and torchvision: RGB, upright, bilinear, white behind
+    /// transparent pixels. `shape` is `[C, H, W]`. The values are not checked.
     pub fn new([channels, height, width]: [usize; 3], mean: Vec<f32>, std: Vec<f32>, resize: Resize) -> Self {
         InputContract {
             height,
@@ -155,17 +158,20 @@ impl InputContract {
         }
     }
 
-    /// Bytes of one prepared picture, and floats of one normalised.
+    /// Number of bytes of a prepared image, and of floats of a normalised one.
     pub fn len(&self) -> usize {
         self.height * self.width * self.channels
     }
 
-    /// False for every valid contract.
+    /// Whether the input has no elements; false for every valid contract.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The picture at the contract's size as `[H, W, C]` bytes.
+    /// Converts an image to `[H, W, C]` bytes at the contract's size.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] if the image cannot be resized.
     pub fn prepare(&self, image: &Image) -> Result<Vec<u8>> {
         let image = match self.orientation {
             ExifOrientation::Apply => Cow::Borrowed(image),
@@ -187,7 +193,7 @@ impl InputContract {
         Ok(rgb)
     }
 
-    /// The same for a network that takes the values of bytes: [`normalise`](Self::normalise) gives 0 to 255.
+    /// Returns this contract for a network whose input is byte values: [`normalise`](Self::normalise) gives 0 to 255.
     pub fn of_bytes(&self) -> InputContract {
         InputContract {
             mean: vec![0.0; self.channels],
@@ -196,10 +202,10 @@ impl InputContract {
         }
     }
 
-    /// `[H, W, C]` bytes to `[C, H, W]` floats: `(byte / 255 - mean) / std`.
+    /// Converts `[H, W, C]` bytes to `[C, H, W]` floats: `(byte / 255 - mean) / std`.
     ///
     /// # Panics
-    /// When `pixels` or `out` is not [`len`](Self::len) long.
+    /// Panics if the length of `pixels` or `out` is not [`len`](Self::len).
     pub fn normalise(&self, pixels: &[u8], out: &mut [f32]) {
         assert_eq!((pixels.len(), out.len()), (self.len(), self.len()), "one picture of the contract's size");
         for (c, plane) in out.chunks_exact_mut(self.height * self.width).enumerate() {
@@ -209,7 +215,7 @@ impl InputContract {
         }
     }
 
-    /// What [`normalise`](Self::normalise) makes of each byte, `[C][256]`.
+    /// Returns the result of [`normalise`](Self::normalise) for each byte, `[C][256]`.
     pub fn levels(&self) -> Vec<f32> {
         (0..self.channels).flat_map(|c| (0..=u8::MAX).map(move |byte| self.level(c, byte))).collect()
     }
@@ -220,7 +226,7 @@ impl InputContract {
     }
 }
 
-/// ITU-R 601 luma in 16-bit fixed point, equal to Pillow's.
+/// Computes ITU-R 601 luma in 16-bit fixed point, equal to Pillow's.
 fn luma(rgb: &[u8]) -> Vec<u8> {
     let weigh = |p: &[u8]| {
         let [r, g, b] = [p[0], p[1], p[2]].map(u32::from);

@@ -1,9 +1,9 @@
-//! The operations candle lacks or computes slowly or wrongly: convolution, pooling with padding,
-//! BatchNorm, and ReLU with PyTorch's gradient at 0.
+//! Operations that candle lacks, computes slowly or computes wrongly: convolution, pooling with padding, BatchNorm,
+//! and ReLU with PyTorch's gradient at 0.
 //!
-//! Every kernel has two forms, equal in value and gradient by test: the slow obvious one, which is the
-//! definition, and the fast one. Results do not depend on the number of threads: work is split by
-//! image, plane or fixed chunk, and partial sums are added in order.
+//! Every kernel has two implementations, whose values and gradients the tests compare: a simple reference that serves
+//! as the definition, and an optimised one. Results do not depend on the number of threads: work is split by image,
+//! plane or fixed chunk, and partial sums are added in a fixed order.
 
 pub mod cpu;
 pub mod cuda;
@@ -13,12 +13,12 @@ mod reference;
 
 pub use reference::{BatchMoments, batch_norm, conv2d, pool2d, relu};
 
-/// Which of its two forms a kernel takes.
+/// The implementation of a kernel that an operation uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Implementation {
-    /// Plain loops or composed tensor operations: the oracle.
+    /// Plain loops or composed tensor operations. Tests compare the optimised implementation with it.
     Reference,
-    /// What programs run.
+    /// The implementation that programs run.
     #[default]
     Optimised,
 }

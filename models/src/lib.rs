@@ -1,4 +1,4 @@
-//! What a network is: genotypes, primitives, the graph IR, weights, the executor and its kernels.
+//! Models: genotypes, primitives, the graph IR, weights, image input, and the kernels and engines that run networks.
 #![deny(unsafe_code)]
 
 pub mod assemble;

@@ -1,31 +1,31 @@
-//! The memory of this process and of the machine.
+//! Memory of this process and of the machine.
 
 use std::fs::read_to_string;
 
-/// The largest memory of the process so far, in MiB; `None` where the system has no account of it.
+/// Returns the peak memory of the process so far, in MiB, or `None` if the system does not report it.
 pub fn peak_mib() -> Option<f64> {
     Some(own("VmHWM:")? as f64 / f64::from(1 << 20))
 }
 
-/// Bytes that this process may still take: the least of what the machine has free, what its control group leaves
-/// and what its address space leaves. `None` where the system has no account of it.
+/// Returns the number of bytes that this process may still allocate, or `None` if the system does not report it. It
+/// is the minimum of the free memory of the machine, of its control group and of its address space.
 pub fn available() -> Option<u64> {
     let machine = || field(&read_to_string("/proc/meminfo").ok()?, "MemAvailable:");
     [machine(), control_group(), address_space()].into_iter().flatten().min()
 }
 
-/// A line of `/proc/self/status`, in bytes.
+/// Returns the value of a line of `/proc/self/status`, in bytes.
 fn own(name: &str) -> Option<u64> {
     field(&read_to_string("/proc/self/status").ok()?, name)
 }
 
-/// The number of a line `NAME   123 kB`, in bytes.
+/// Returns the value of a line `NAME   123 kB`, in bytes.
 fn field(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.split_whitespace().next()?.parse::<u64>().ok()?.saturating_mul(1024))
 }
 
-/// `ulimit -v` less what is taken of it.
+/// Returns the limit of `ulimit -v` minus the memory in use.
 fn address_space() -> Option<u64> {
     let limits = read_to_string("/proc/self/limits").ok()?;
     let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
@@ -33,7 +33,7 @@ fn address_space() -> Option<u64> {
     Some(limit.saturating_sub(own("VmSize:")?))
 }
 
-/// The limit of the control group, of version 2 or 1, less what is taken of it and could not be given back.
+/// Returns the limit of the control group, version 2 or 1, minus the used memory that cannot be reclaimed.
 fn control_group() -> Option<u64> {
     let number = |path: String| read_to_string(path).ok()?.trim().parse::<u64>().ok();
     let groups = read_to_string("/proc/self/cgroup").ok()?;
@@ -45,7 +45,7 @@ fn control_group() -> Option<u64> {
     };
     let mut least = left("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes");
     let path = groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
-    // The limits of all groups around it hold too.
+    // The limits of all enclosing groups apply too.
     let mut folder = format!("/sys/fs/cgroup{path}");
     while folder.len() >= "/sys/fs/cgroup".len() {
         let here = left(folder.trim_end_matches('/'), "memory.max", "memory.current");

@@ -1,4 +1,4 @@
-//! How well a classifier does on labelled images: the same numbers for training and for deployed models.
+//! Metrics of a classifier on labelled images, the same for training and for deployed models.
 
 use std::fmt;
 
@@ -6,27 +6,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::some_of;
 
-/// How one image fared.
+/// Result of one image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ranked {
-    /// Its class.
+    /// Class of the image.
     pub label: u32,
-    /// The class with the largest logit; ties go to the lower index.
+    /// Class with the largest logit; ties go to the lower index.
     pub predicted: u32,
-    /// How many classes beat its own.
+    /// Number of classes with a larger logit than that of `label`.
     pub rank: usize,
-    /// The probability of the predicted class, 0 to 1.
+    /// Probability of the predicted class, 0 to 1.
     pub confidence: f64,
-    /// The cross-entropy, in nats: minus the logarithm of its class's probability.
+    /// Cross-entropy in nats: minus the logarithm of the probability of `label`.
     pub loss: f64,
 }
 
 impl Ranked {
-    /// From the logits of one image, `[classes]`.
+    /// Computes the result from the logits of an image, `[classes]`.
     pub fn new(logits: &[f32], label: u32) -> Self {
         let predicted = (0..logits.len() as u32).find(|&class| rank(logits, class) == 0).unwrap_or_default();
         let own = logits.get(predicted as usize).copied().unwrap_or(f32::NAN);
-        // Softmax of the largest: one over the sum of the others beside it.
+        // Softmax of the largest logit: one over the sum of all exponentials relative to it.
         let sum: f64 = logits.iter().filter(|x| !x.is_nan()).map(|x| f64::from(x - own).exp()).sum();
         let confidence = if sum >= 1.0 { 1.0 / sum } else { 0.0 };
         let label_logit = logits.get(label as usize).copied().unwrap_or(f32::NAN);
@@ -36,8 +36,8 @@ impl Ranked {
 }
 
 impl Ranked {
-    /// From the probabilities of one image, `[classes]`, which need not sum to 1: those of independent classes are as
-    /// they are.
+    /// Computes the result from the probabilities of an image, `[classes]`. They need not sum to 1, as for
+    /// independent classes.
     pub fn of_probabilities(probabilities: &[f32], label: u32) -> Self {
         let best = (0..probabilities.len() as u32).find(|&class| rank(probabilities, class) == 0);
         let predicted = best.unwrap_or_default();
@@ -47,17 +47,17 @@ impl Ranked {
     }
 }
 
-/// How many images were right.
+/// Number of images whose class has the largest logit.
 pub fn right(ranked: &[Ranked]) -> usize {
     ranked.iter().filter(|r| r.rank == 0).count()
 }
 
-/// Their mean cross-entropy, in nats; 0 without images.
+/// Mean cross-entropy in nats; 0 without images.
 pub fn loss(ranked: &[Ranked]) -> f64 {
     ranked.iter().map(|r| r.loss).sum::<f64>() / ranked.len().max(1) as f64
 }
 
-/// How many logits beat that of `class`; ties go to the lower index. A NaN beats nothing, and is beaten by all.
+/// Number of logits larger than that of `class`; ties go to the lower index. NaN is smaller than all other values.
 pub fn rank(logits: &[f32], class: u32) -> usize {
     let class = class as usize;
     let Some(own) = logits.get(class) else { return logits.len() };
@@ -68,31 +68,31 @@ pub fn rank(logits: &[f32], class: u32) -> usize {
 /// Accuracy on a set of images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
-    /// How many images were measured.
+    /// Number of images.
     pub images: usize,
-    /// The part whose class has the largest logit.
+    /// Fraction of images whose class has the largest logit.
     pub top1: f64,
-    /// The part whose class is among the five largest.
+    /// Fraction of images whose class is among the five largest logits.
     pub top5: f64,
-    /// How far confidence is from accuracy, 0 to 1: the expected calibration error of Guo et al. (2017) over fifteen
-    /// bins of equal width.
+    /// Expected calibration error (Guo et al., 2017), 0 to 1: the mean distance of confidence from accuracy over
+    /// fifteen bins of equal width.
     pub calibration_error: f64,
-    /// In the order of the labels.
+    /// Scores of the classes, in the order of the labels.
     pub classes: Vec<ClassScore>,
-    /// Images by true class (rows) and predicted class.
+    /// Number of images by true class (rows) and predicted class.
     pub confusion: Vec<Vec<usize>>,
 }
 
 /// Accuracy on the images of one class.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassScore {
-    /// The class.
+    /// Name of the class.
     pub name: String,
-    /// How many images have it.
+    /// Number of images of the class.
     pub images: usize,
-    /// The part of them that was predicted so; absent if there are no images.
+    /// Fraction of the class's images that were predicted correctly; absent if there are no images.
     pub recall: Option<f64>,
-    /// Of those predicted so, the part that has it.
+    /// Fraction of the images with this prediction that have the class.
     pub precision: f64,
 }
 
@@ -101,7 +101,7 @@ fn part(of: usize, all: usize) -> f64 {
 }
 
 impl Scores {
-    /// Counts; `labels` names the classes.
+    /// Computes the scores; `labels` are the names of the classes.
     pub fn new(ranked: &[Ranked], labels: &[String]) -> Self {
         let mut confusion = vec![vec![0; labels.len()]; labels.len()];
         for r in ranked {
@@ -140,30 +140,30 @@ impl Scores {
 }
 
 impl Scores {
-    /// The recall of each class in one line, the lowest first, of at most five classes: what the mean hides.
+    /// Returns the recall of the classes in one line, the lowest first and at most five, to show what the mean hides.
     pub fn recalls(&self) -> String {
         let mut classes: Vec<(&ClassScore, f64)> =
             self.classes.iter().filter_map(|class| Some((class, class.recall?))).collect();
         classes.sort_by(|a, b| a.1.total_cmp(&b.1));
-        let told = |(class, recall): &(&ClassScore, f64)| {
+        let entry = |(class, recall): &(&ClassScore, f64)| {
             format!("{} {:.1} % of {}", class.name, 100.0 * recall, class.images)
         };
-        format!("recall: {}", some_of(&classes.iter().map(told).collect::<Vec<_>>()))
+        format!("recall: {}", some_of(&classes.iter().map(entry).collect::<Vec<_>>()))
     }
 }
 
-/// Images of similar confidence.
+/// A group of images with similar confidence.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Bin {
-    /// How many.
+    /// Number of images.
     pub images: usize,
-    /// Their mean confidence.
+    /// Mean confidence of the images.
     pub confidence: f64,
-    /// The part of them that was predicted right.
+    /// Fraction of the images that were predicted correctly.
     pub accuracy: f64,
 }
 
-/// Fifteen bins of equal width over the confidence, from 0 to 1.
+/// Groups images into fifteen bins of equal width over the confidence, from 0 to 1.
 pub fn reliability(ranked: &[Ranked]) -> [Bin; 15] {
     let mut bins = [Bin::default(); 15];
     for r in ranked {
@@ -178,7 +178,7 @@ pub fn reliability(ranked: &[Ranked]) -> [Bin; 15] {
     })
 }
 
-/// The most classes for which a table is printed.
+/// Largest number of classes for which a table is printed.
 const MAX_PRINTED: usize = 20;
 
 impl fmt::Display for Scores {
@@ -261,7 +261,7 @@ mod tests {
         };
         let same = [true, true, true, false].map(|right| ranked(0.75, right));
         assert_eq!(Scores::new(&same, &labels).calibration_error, 0.0);
-        // Half of the images are sure and wrong, half are sure and right.
+        // Half of the images are confident and wrong, half are confident and correct.
         let sure = [true, false].map(|right| ranked(1.0, right));
         assert_eq!(Scores::new(&sure, &labels).calibration_error, 0.5);
     }

@@ -1,6 +1,6 @@
-//! The closed set of operations: one payload a variant, one file a family.
+//! The closed set of operations, with one payload per variant and one file per family.
 //!
-//! Matches on [`Op`] are exhaustive everywhere, so that a new operation is a list of compile errors.
+//! Matches on [`Op`] are exhaustive everywhere, so a new operation gives a list of compile errors.
 
 mod batch_norm;
 mod conv;
@@ -26,46 +26,63 @@ use crate::Result;
 use crate::graph::Fact;
 use crate::kernels::Implementation;
 
-/// A wire fed from outside.
+/// An input of the network.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Input {
-    /// What is fed.
+    /// Shape of the input.
     pub fact: Fact,
 }
 
-/// What a node computes. Images are `[N, C, H, W]`.
+/// Operation of a node. Images are `[N, C, H, W]`.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs)]
 pub enum Op {
+    /// An input of the network.
     Input(Input),
+    /// A two-dimensional convolution.
     Conv2d(Conv2d),
+    /// A batch normalisation.
     BatchNorm(BatchNorm),
+    /// A pooling over windows.
     Pool2d(Pool2d),
+    /// The mean over the image.
     GlobalAvgPool(GlobalAvgPool),
+    /// A fully connected layer.
     Linear(Linear),
+    /// ReLU.
     Relu(Relu),
+    /// The sum of two wires.
     Add(Add),
+    /// A concatenation along an axis.
     Concat(Concat),
+    /// A rectangular part of a wire.
     Slice(Slice),
+    /// A reshaping to two dimensions.
     Flatten(Flatten),
+    /// A softmax along an axis.
     Softmax(Softmax),
+    /// The identity.
     Identity(Identity),
+    /// Zeros, with an optional stride.
     Zero(Zero),
+    /// A rounding to 8-bit integers and back.
     FakeQuantize(FakeQuantize),
 }
 
-/// What a parameter is to its operation.
+/// Role of a parameter in its operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[allow(missing_docs)]
 pub enum ParamRole {
+    /// The weight, a factor.
     Weight,
+    /// The bias, an addend.
     Bias,
+    /// The running mean of BatchNorm.
     RunningMean,
+    /// The running variance of BatchNorm.
     RunningVar,
 }
 
 impl ParamRole {
-    /// The last part of a parameter's name, as PyTorch has it.
+    /// Returns the last part of a parameter's name, as in PyTorch.
     pub fn name(self) -> &'static str {
         match self {
             ParamRole::Weight => "weight",
@@ -75,27 +92,30 @@ impl ParamRole {
         }
     }
 
-    /// Whether a gradient step changes it; statistics are moved by the forward pass.
+    /// Whether gradient steps change the parameter. The forward pass updates the statistics instead.
     pub fn is_trainable(self) -> bool {
         matches!(self, ParamRole::Weight | ParamRole::Bias)
     }
 }
 
-/// How a parameter starts.
+/// Initial value of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Init {
-    /// Uniform in `[-bound, bound)`: PyTorch's default for convolutions and linear layers, `1/sqrt(fan_in)`.
+    /// Uniform in `[-bound, bound)`: PyTorch's default for convolutions and linear layers, with bound
+    /// `1/sqrt(fan_in)`.
     Uniform(f32),
-    /// All the same.
+    /// The same value for all elements.
     Constant(f32),
 }
 
 /// A parameter that an operation needs.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs)]
 pub struct ParamSpec {
+    /// Role in the operation.
     pub role: ParamRole,
+    /// Shape of the parameter.
     pub shape: Vec<usize>,
+    /// Initial value.
     pub init: Init,
 }
 
@@ -105,25 +125,25 @@ impl ParamSpec {
     }
 }
 
-/// Which statistics a BatchNorm uses, and whether gradients are recorded.
+/// The statistics that BatchNorm uses, and whether gradients are recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Batch statistics, which also move the running ones; gradients are recorded.
+    /// Batch statistics, which also update the running statistics; gradients are recorded.
     Train,
-    /// Running statistics; nothing is recorded.
+    /// Running statistics; gradients are not recorded.
     Eval,
 }
 
-/// What an operation runs with.
+/// Context in which an operation runs.
 pub(crate) struct OpContext<'a> {
     pub(crate) mode: Mode,
     pub(crate) form: Implementation,
-    /// In the order of [`Op::params`].
+    /// Parameters, in the order of [`Op::params`].
     pub(crate) params: &'a [&'a Var],
 }
 
 impl OpContext<'_> {
-    /// The `i`-th parameter; in evaluation nothing of it is recorded.
+    /// Returns the parameter with index `i`; in evaluation, without gradient.
     fn param(&self, i: usize) -> Tensor {
         match self.mode {
             Mode::Train => self.params[i].as_tensor().clone(),
@@ -145,13 +165,13 @@ fn image(x: &Fact) -> Shaped<(usize, usize, usize)> {
     x.chw().ok_or_else(|| format!("reads {x}, needs an image [N, C, H, W]"))
 }
 
-/// The size of one axis after a sliding window; `None` when the window does not fit.
+/// Returns the size of one axis after a sliding window, or `None` if the window does not fit.
 fn window(size: usize, kernel: usize, stride: usize, pads: usize, dilation: usize) -> Option<usize> {
     let reach = kernel.checked_sub(1)?.checked_mul(dilation)?.checked_add(1)?;
     size.checked_add(pads)?.checked_sub(reach)?.checked_div(stride)?.checked_add(1)
 }
 
-/// Calls the same method of every payload.
+/// Evaluates an expression for the payload of any operation.
 macro_rules! each {
     ($op:expr, $x:ident => $body:expr) => {
         match $op {
@@ -174,19 +194,19 @@ macro_rules! each {
     };
 }
 
-/// What every payload says of itself.
+/// Interface of the payloads.
 trait Payload {
-    /// The output's shape, or what is wrong with the inputs.
+    /// Returns the output's shape, or what is wrong with the inputs.
     fn output(&self, inputs: &[&Fact]) -> Shaped;
     fn run(&self, inputs: &[Tensor], context: &OpContext) -> Result<Tensor>;
     fn params(&self) -> Vec<ParamSpec> {
         Vec::new()
     }
-    /// Multiply-accumulates for one image.
+    /// Number of multiply-accumulates for one image.
     fn macs(&self, _output: &Fact) -> u64 {
         0
     }
-    /// Its name and attributes, for dumps.
+    /// Returns name and attributes, for dumps.
     fn text(&self) -> String;
 }
 
@@ -205,10 +225,10 @@ impl Payload for Input {
 }
 
 impl Op {
-    /// The shape of the output.
+    /// Returns the shape of the output.
     ///
     /// # Errors
-    /// What the operation needs and what it was given.
+    /// A description of the required and the given inputs.
     pub fn output(&self, inputs: &[&Fact]) -> std::result::Result<Fact, String> {
         let fact = each!(self, x => x.output(inputs))?;
         match fact.volume() {
@@ -217,12 +237,12 @@ impl Op {
         }
     }
 
-    /// The parameters it needs.
+    /// Returns the parameters that the operation needs.
     pub fn params(&self) -> Vec<ParamSpec> {
         each!(self, x => x.params())
     }
 
-    /// Multiply-accumulates for one image: those of convolutions and linear layers, as the literature counts.
+    /// Number of multiply-accumulates for one image. Only convolutions and linear layers count, as in the literature.
     pub fn macs(&self, output: &Fact) -> u64 {
         each!(self, x => x.macs(output))
     }

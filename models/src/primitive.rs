@@ -1,4 +1,4 @@
-//! The candidate operations of a cell, each defined once: `emit` wires it into a graph.
+//! Candidate operations of a cell. Each is defined once, by `emit`, which adds it to a graph.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,27 +10,36 @@ use crate::{Error, Result};
 /// A candidate operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
-#[allow(missing_docs)]
 pub enum Primitive {
+    /// Zeros: no connection.
     None,
+    /// 3x3 max pooling.
     MaxPool3x3,
+    /// 3x3 average pooling.
     AvgPool3x3,
+    /// Identity, or FactorizedReduce at stride 2.
     SkipConnect,
+    /// Separable 3x3 convolution, applied twice.
     SepConv3x3,
+    /// Separable 5x5 convolution, applied twice.
     SepConv5x5,
+    /// Separable 3x3 convolution with dilation 2.
     DilConv3x3,
+    /// Separable 5x5 convolution with dilation 2.
     DilConv5x5,
-    /// Of the published NASNet and AmoebaNet only; so is the next.
+    /// Separable 7x7 convolution, applied twice; only in the published NASNet and AmoebaNet.
     SepConv7x7,
+    /// A 1x7 and a 7x1 convolution; only in the published NASNet and AmoebaNet.
     Conv7x1_1x7,
-    /// Of NAS-Bench-201: an ordinary convolution between ReLU and BatchNorm; so is the next.
+    /// ReLU, 1x1 convolution and BatchNorm; only in NAS-Bench-201.
     NorConv1x1,
+    /// ReLU, 3x3 convolution and BatchNorm; only in NAS-Bench-201.
     NorConv3x3,
 }
 
 use Primitive::*;
 
-/// What differs between a primitive in a supernet and in a derived network.
+/// Variant of a primitive, in a supernet or in a derived network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
     /// BatchNorm without weight and bias, also after pools (DARTS, section 2.3: mixtures must be comparable).
@@ -46,7 +55,7 @@ impl Style {
 }
 
 impl Primitive {
-    /// Every primitive.
+    /// All primitives.
     pub const ALL: [Primitive; 12] = [
         None,
         MaxPool3x3,
@@ -62,14 +71,14 @@ impl Primitive {
         NorConv3x3,
     ];
 
-    /// The candidates of the DARTS space: the columns of alpha.
+    /// Candidates of the DARTS space, in the order of the columns of alpha.
     pub const DARTS: [Primitive; 8] =
         [None, MaxPool3x3, AvgPool3x3, SkipConnect, SepConv3x3, SepConv5x5, DilConv3x3, DilConv5x5];
 
-    /// The candidates of NAS-Bench-201, in its order.
+    /// Candidates of NAS-Bench-201, in its order.
     pub const NASBENCH201: [Primitive; 5] = [None, SkipConnect, NorConv1x1, NorConv3x3, AvgPool3x3];
 
-    /// The published name.
+    /// Returns the published name.
     pub fn name(self) -> &'static str {
         match self {
             None => "none",
@@ -87,7 +96,10 @@ impl Primitive {
         }
     }
 
-    /// The primitive of a published name.
+    /// Returns the primitive with a published name.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] for an unknown name.
     pub fn parse(name: &str) -> Result<Self> {
         let known = Self::ALL.map(Self::name);
         Self::ALL
@@ -96,7 +108,7 @@ impl Primitive {
             .ok_or_else(|| Error::unknown("primitive", name, known))
     }
 
-    /// Whether it counts as a convolution in MiLeNAS' model size.
+    /// Whether the primitive counts as a convolution in MiLeNAS' model size.
     pub fn is_convolution(self) -> bool {
         match self {
             None | MaxPool3x3 | AvgPool3x3 | SkipConnect => false,
@@ -105,7 +117,8 @@ impl Primitive {
         }
     }
 
-    /// Wires it into the builder's scope: `[N, channels, H, W] -> [N, channels, ceil(H/stride), ceil(W/stride)]`.
+    /// Adds the primitive to the builder's scope:
+    /// `[N, channels, H, W] -> [N, channels, ceil(H/stride), ceil(W/stride)]`.
     pub fn emit(
         self,
         b: &mut Builder,

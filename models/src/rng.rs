@@ -1,5 +1,5 @@
-//! Randomness as an argument: one seeded generator per purpose, so that adding a draw in one place
-//! leaves every other place as it was.
+//! Seeded random generators, one per purpose. An additional draw in one place does not change the draws in any other
+//! place.
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng};
@@ -10,39 +10,40 @@ use sha2::{Digest, Sha256};
 pub struct Rng(ChaCha8Rng);
 
 impl Rng {
-    /// The generator of a run's seed for one purpose: a parameter's name, `"split"`, `"augment"`.
+    /// Returns the generator of a run's seed for one purpose: a parameter's name, `"split"`, `"augment"`.
     pub fn new(seed: u64, purpose: &str) -> Self {
         let digest =
             Sha256::new().chain_update(seed.to_le_bytes()).chain_update(purpose.as_bytes()).finalize();
         Rng(ChaCha8Rng::from_seed(digest.into()))
     }
 
-    /// How many 32-bit words have been drawn.
+    /// Number of 32-bit words drawn so far.
     pub fn position(&self) -> u128 {
         self.0.get_word_pos()
     }
 
-    /// Continues from a [`position`](Self::position).
+    /// Moves to a [`position`](Self::position).
     pub fn seek(&mut self, position: u128) {
         self.0.set_word_pos(position);
     }
 
-    /// A uniform 32-bit word.
+    /// Returns a uniform 32-bit word.
     pub fn word(&mut self) -> u32 {
         self.0.next_u32()
     }
 
-    /// Uniform in `[0, 1)`, 24 bits.
+    /// Returns a uniform value in `[0, 1)` with 24 bits.
     pub fn unit(&mut self) -> f32 {
         (self.word() >> 8) as f32 / (1u32 << 24) as f32
     }
 
-    /// Uniform in `[low, high)`.
+    /// Returns a uniform value in `[low, high)`.
     pub fn uniform(&mut self, low: f32, high: f32) -> f32 {
         low + (high - low) * self.unit()
     }
 
-    /// Uniform in `0..n`, without modulo bias (Lemire's multiply-and-reject). `n` of 0 gives 0.
+    /// Returns a uniform integer in `0..n`, without modulo bias (Lemire's multiply-and-reject). Returns 0 if `n` is
+    /// 0.
     pub fn below(&mut self, n: usize) -> usize {
         let n = n as u64;
         loop {
@@ -53,18 +54,18 @@ impl Rng {
         }
     }
 
-    /// True with probability `p`.
+    /// Returns true with probability `p`.
     pub fn chance(&mut self, p: f32) -> bool {
         self.unit() < p
     }
 
-    /// Standard normal (Box and Muller, one of the pair).
+    /// Returns a standard normal value (Box and Muller, one of the pair).
     pub fn normal(&mut self) -> f32 {
         let radius = (-2.0 * (1.0 - f64::from(self.unit())).ln()).sqrt();
         (radius * (std::f64::consts::TAU * f64::from(self.unit())).cos()) as f32
     }
 
-    /// A uniform permutation in place (Fisher and Yates).
+    /// Applies a uniform permutation in place (Fisher and Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for i in (1..items.len()).rev() {
             items.swap(i, self.below(i + 1));

@@ -1,8 +1,8 @@
-//! Commands that are told to the user, as a shell takes them.
+//! Shell quoting of commands that are printed for the user.
 
 use std::path::Path;
 
-/// A word that a shell takes as it is.
+/// Quotes a word so that a shell takes it literally.
 pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "/._-+:@%,=".contains(c);
     match !word.is_empty() && word.chars().all(plain) {
@@ -11,7 +11,7 @@ pub fn quoted(word: &str) -> String {
     }
 }
 
-/// A path as [`quoted`] has it, which no program takes for an option.
+/// Quotes a path like [`quoted`], in a form that programs do not take for an option.
 pub fn path(path: &Path) -> String {
     let text = path.display().to_string();
     if text.starts_with('-') { quoted(&format!("./{text}")) } else { quoted(&text) }

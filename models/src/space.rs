@@ -1,17 +1,18 @@
-//! A search space: which primitives may stand on which edges of a cell.
+//! Search spaces: the primitives that are allowed on the edges of a cell.
 
 use crate::genotype::{Cell, Edge, Wiring};
 use crate::{Error, Genotype, Primitive, Result, Rng};
 
-/// A space of cells.
+/// A search space of cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub struct Space {
+    /// Name of the space.
     pub name: &'static str,
-    /// Candidates of every edge: the columns of alpha.
+    /// Candidates of every edge, in the order of the columns of alpha.
     pub primitives: &'static [Primitive],
-    /// Nodes of a cell.
+    /// Number of nodes of a cell.
     pub nodes: usize,
+    /// Wiring of the nodes.
     pub wiring: Wiring,
 }
 
@@ -28,17 +29,17 @@ impl Space {
         wiring: Wiring::Complete,
     };
 
-    /// A space by name.
+    /// Returns a space by name.
     ///
     /// # Errors
-    /// An unknown name.
+    /// [`Error::Unknown`] for an unknown name.
     pub fn named(name: &str) -> Result<Space> {
         let all = [Space::DARTS, Space::NASBENCH201];
         let found = all.into_iter().find(|space| space.name == name);
         found.ok_or_else(|| Error::unknown("space", name, all.map(|space| space.name)))
     }
 
-    /// The space that a genotype is of, as far as its wiring tells.
+    /// Returns the space of a genotype, according to its wiring.
     pub fn of(genotype: &Genotype) -> Space {
         match genotype.wiring() {
             Wiring::TwoEdges => Space::DARTS,
@@ -46,17 +47,17 @@ impl Space {
         }
     }
 
-    /// All edges `(from state, to state)`, node by node: the rows of alpha.
+    /// Returns all edges `(from state, to state)`, ordered by node, which are the rows of alpha.
     pub fn edges(&self) -> Vec<(usize, usize)> {
         self.states().flat_map(|to| (0..to).map(move |from| (from, to))).collect()
     }
 
-    /// Its nodes as states.
+    /// Returns the range of the nodes' states.
     pub fn states(&self) -> core::ops::Range<usize> {
         self.wiring.inputs()..self.wiring.inputs() + self.nodes
     }
 
-    /// The states of a cell's output.
+    /// Returns the states of a cell's output.
     pub fn concat(&self) -> Vec<usize> {
         match self.wiring {
             Wiring::TwoEdges => self.states().collect(),
@@ -64,12 +65,12 @@ impl Space {
         }
     }
 
-    /// Whether a derived cell may have `none`.
+    /// Whether a derived cell may contain `none`.
     fn keeps_none(&self) -> bool {
         self.wiring == Wiring::Complete
     }
 
-    /// What a derived cell may have on an edge.
+    /// Iterates over the operations that a derived cell may have on an edge.
     pub fn choices(&self) -> impl Iterator<Item = Primitive> {
         let none = self.keeps_none();
         self.primitives.iter().copied().filter(move |p| none || *p != Primitive::None)
@@ -96,7 +97,7 @@ impl Space {
         self.wiring == Wiring::TwoEdges
     }
 
-    /// A uniform draw: distinct inputs for each node, any operation that may be derived on each.
+    /// Returns a uniformly drawn genotype: distinct inputs for each node, and any allowed operation on each edge.
     pub fn sample(&self, rng: &mut Rng) -> Result<Genotype> {
         let normal = self.sample_cell(rng)?;
         let reduce = self.has_reduction().then(|| self.sample_cell(rng)).transpose()?;
@@ -120,8 +121,9 @@ impl Space {
         Cell::new(self.wiring, edges, self.concat())
     }
 
-    /// A neighbour, as regularised evolution has it: a cell, one of its nodes and one of that node's edges, each uniform, then
-    /// another operation, or (where nodes choose their inputs, half of the time) another input.
+    /// Returns a mutation, as in regularised evolution: a cell, one of its nodes and one of that node's edges are
+    /// drawn uniformly. The edge gets another operation. If nodes choose their inputs, half of the mutations change
+    /// the input instead.
     pub fn mutate(&self, genotype: &Genotype, rng: &mut Rng) -> Result<Genotype> {
         let mut genotype = genotype.clone();
         let cell = match &mut genotype.reduce {
@@ -173,7 +175,7 @@ mod tests {
         assert!(!Space::DARTS.contains(&Genotype::named("NASNet").unwrap()));
     }
 
-    /// A third for node 1's edge, a sixth for each of node 2's, a ninth for each of node 3's.
+    /// One third for node 1's edge, a sixth for each of node 2's, a ninth for each of node 3's.
     #[test]
     fn a_mutation_picks_the_node_first() {
         let (space, mut rng) = (Space::NASBENCH201, Rng::new(1, "mutate"));

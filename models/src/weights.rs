@@ -1,4 +1,4 @@
-//! The numbers of a network: named tensors in name order, seeded, saved and loaded as safetensors.
+//! Weights of a network: named tensors in name order, seeded, saved and loaded as safetensors.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -9,18 +9,18 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use crate::op::Init;
 use crate::{Error, Graph, Result, Rng, file};
 
-/// The largest weights file that is read, in bytes. DARTS networks need a hundredth of it.
+/// Largest size of a weights file in bytes. DARTS networks need a hundredth of it.
 const MAX_FILE_BYTES: u64 = 2 << 30;
 
-/// Named f32 tensors. Cloning shares them; [`detached`](Self::detached) copies.
+/// Named f32 tensors. Clones share the tensors; [`detached`](Self::detached) copies them.
 #[derive(Clone, Debug, Default)]
 pub struct Weights {
     tensors: BTreeMap<String, Var>,
 }
 
 impl Weights {
-    /// The start of a training run. Each tensor draws from a generator of its own, seeded by its name, so that
-    /// a layer more or less leaves the others as they were.
+    /// Returns the initial weights of a training run. Each tensor draws from a generator of its own, seeded by its
+    /// name, so adding or removing a layer does not change the others.
     pub fn init(graph: &Graph, seed: u64) -> Result<Self> {
         let mut weights = Weights::default();
         for node in graph.nodes() {
@@ -44,31 +44,31 @@ impl Weights {
         Ok(())
     }
 
-    /// A tensor by name.
+    /// Returns a tensor by name.
     pub fn get(&self, name: &str) -> Option<&Var> {
         self.tensors.get(name)
     }
 
-    /// A tensor that must be there.
+    /// Returns a tensor that must exist.
     ///
     /// # Errors
-    /// None of this name.
+    /// [`Error::Weights`] if there is no tensor with this name.
     pub fn require(&self, name: &str) -> Result<&Var> {
         self.get(name).ok_or_else(|| Error::Weights { problem: format!("`{name}` is missing") })
     }
 
-    /// Takes over the tensors of `other`; equal names are replaced.
+    /// Adds the tensors of `other`, replacing those of the same name.
     pub fn extend(&mut self, other: Weights) {
         self.tensors.extend(other.tensors);
     }
 
-    /// Those that gradients change, in name order: all but the running statistics.
+    /// Iterates over the tensors that gradients change, in name order: all except the running statistics.
     pub fn trainable(&self) -> impl Iterator<Item = (&str, &Var)> {
         let is_statistic = |name: &str| name.ends_with(".running_mean") || name.ends_with(".running_var");
         self.iter().filter(move |(name, _)| !is_statistic(name))
     }
 
-    /// Lets `change` rewrite the numbers of a tensor, row-major.
+    /// Lets `change` modify the values of a tensor in row-major order.
     pub fn modify(&self, name: &str, change: impl FnOnce(&mut [f32])) -> Result<()> {
         let var = self.require(name)?;
         let mut data: Vec<f32> = var.flatten_all()?.to_vec1()?;
@@ -76,10 +76,10 @@ impl Weights {
         Ok(var.set(&Tensor::from_vec(data, var.shape(), var.device())?)?)
     }
 
-    /// Rewrites the numbers of every tensor with those of `other`, which has the same names and shapes.
+    /// Overwrites the values of every tensor with those of `other`, which must have the same names and shapes.
     ///
     /// # Errors
-    /// The first difference, in name order.
+    /// [`Error::Weights`] with the first difference in name order.
     pub fn copy_from(&self, other: &Weights) -> Result<()> {
         self.check_same(other)?;
         for (name, var) in self.iter() {
@@ -88,17 +88,17 @@ impl Weights {
         Ok(())
     }
 
-    /// Names and tensors, in name order.
+    /// Iterates over names and tensors, in name order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Var)> {
         self.tensors.iter().map(|(name, var)| (name.as_str(), var))
     }
 
-    /// Keeps the names for which `keep` holds.
+    /// Keeps the tensors whose names satisfy `keep`.
     pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
         self.tensors.retain(|name, _| keep(name));
     }
 
-    /// A copy whose tensors are its own.
+    /// Returns a copy that does not share tensors.
     pub fn detached(&self) -> Result<Self> {
         let mut copy = Weights::default();
         for (name, var) in self.iter() {
@@ -107,10 +107,10 @@ impl Weights {
         Ok(copy)
     }
 
-    /// Whether these are the weights of `graph`: no name missing, none unexpected, every shape equal.
+    /// Checks that these are the weights of `graph`: no name is missing or unexpected, and every shape is equal.
     ///
     /// # Errors
-    /// The first difference, in network order.
+    /// [`Error::Weights`] with the first difference in network order.
     pub fn check(&self, graph: &Graph) -> Result<()> {
         let mut expected = 0;
         for param in graph.params() {
@@ -136,10 +136,10 @@ impl Weights {
         }
     }
 
-    /// Whether `other` has the same names and shapes.
+    /// Checks that `other` has the same names and shapes.
     ///
     /// # Errors
-    /// The first difference, in name order.
+    /// [`Error::Weights`] with the first difference in name order.
     pub fn check_same(&self, other: &Weights) -> Result<()> {
         for (name, var) in self.iter() {
             let found = other.require(name)?.dims();
@@ -154,7 +154,7 @@ impl Weights {
         }
     }
 
-    /// As safetensors, with text in its header.
+    /// Returns the weights as safetensors, with text in the header.
     pub fn to_bytes(&self, metadata: BTreeMap<String, String>) -> Result<Vec<u8>> {
         let mut raw = Vec::new();
         for (name, var) in self.iter() {
@@ -175,10 +175,11 @@ impl Weights {
         with_metadata(bytes, metadata)
     }
 
-    /// Reads safetensors of f32 and the text in its header.
+    /// Reads safetensors of f32, and the text in the header.
     ///
     /// # Errors
-    /// A file that is truncated, not safetensors, or holds another type or a number that is not finite; `place` names it.
+    /// [`Error::Malformed`] for a file that is truncated, not safetensors, or has another type or values that are not
+    /// finite; `place` names it.
     pub fn from_bytes(bytes: &[u8], place: &str) -> Result<(Self, HashMap<String, String>)> {
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(unreadable(place))?;
         let tensors = SafeTensors::deserialize(bytes).map_err(unreadable(place))?;
@@ -206,12 +207,12 @@ impl Weights {
         Ok((weights, header.metadata().clone().unwrap_or_default()))
     }
 
-    /// Writes a safetensors file whole or not at all.
+    /// Writes a safetensors file atomically.
     pub fn save(&self, path: &Path, metadata: BTreeMap<String, String>) -> Result<()> {
         file::write(path, &self.to_bytes(metadata)?)
     }
 
-    /// Reads a safetensors file and the text in its header.
+    /// Reads a safetensors file, and the text in its header.
     pub fn load(path: &Path) -> Result<(Self, HashMap<String, String>)> {
         Self::from_bytes(&file::read(path, MAX_FILE_BYTES)?, &path.display().to_string())
     }
@@ -226,8 +227,8 @@ fn unreadable(place: &str) -> impl Fn(safetensors::SafeTensorError) -> Error + u
     }
 }
 
-/// The same file with `__metadata__` in name order: the library writes it in the order of a hash map, and equal
-/// runs must give equal bytes.
+/// Returns the same file with `__metadata__` in name order. The library writes it in the order of a hash map, but
+/// equal runs must give equal bytes.
 fn with_metadata(bytes: Vec<u8>, metadata: BTreeMap<String, String>) -> Result<Vec<u8>> {
     let (size, body) = bytes.split_at(8);
     let size =

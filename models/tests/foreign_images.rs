@@ -1,7 +1,9 @@
-//! Test images of other projects, where a folder of them is given: those that Pillow reads are read alike.
+//! Tests with test images of other projects, if a folder of them is given: images that Pillow reads must be read
+//! alike.
 //!
 //! `MILENAS_TEST_IMAGES` names folders, joined as in `PATH`, for example the `tests` of image-rs/image-tiff and of
-//! image-rs/image. `VIRTUAL_ENV` has Pillow and NumPy. A folder whose refused images are more than a tenth fails.
+//! image-rs/image. `VIRTUAL_ENV` must have Pillow and NumPy. A folder fails if more than a tenth of its images are
+//! rejected.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 use std::fs;
@@ -10,7 +12,7 @@ use std::process::{Command, Stdio};
 
 use milenas_models::{Limits, input};
 
-/// Largest difference of a mean level. Decoders differ in how they bring colour differences of JPEG to full size.
+/// Largest difference of a mean level. Decoders upsample the colour differences of JPEG in different ways.
 const NEAR: f64 = 2.0;
 
 /// Images that Pillow reads differently, with the cause.

@@ -1,5 +1,6 @@
-//! The fused network equals PyTorch's goldens, and the executor wherever there is no golden: every primitive of the DARTS
-//! space, odd sizes, batch 1, compiled graphs; by every instruction set, with any number of threads.
+//! Tests of the fused network against PyTorch's golden values, and against the executor where there are none: every
+//! primitive of the DARTS space, odd sizes, batch 1 and compiled graphs, with every instruction set and any number of
+//! threads.
 #![allow(clippy::unwrap_used)]
 
 mod numbers;
@@ -66,7 +67,8 @@ fn goldens() {
     golden("network_milenas_gdas2.safetensors", "GDAS_MIXED_LEVEL2");
 }
 
-/// Every primitive of the DARTS space, a node that is joined twice, nodes joined out of order.
+/// Every primitive of the DARTS space, a node that is concatenated twice, and nodes that are concatenated out of
+/// order.
 const EVERY: &str = "Genotype(normal=[('max_pool_3x3', 0), ('avg_pool_3x3', 1), ('sep_conv_3x3', 0), \
 ('sep_conv_5x5', 2), ('dil_conv_3x3', 3), ('dil_conv_5x5', 1), ('skip_connect', 2), ('none', 0)], \
 normal_concat=[3, 2, 5, 4], reduce=[('max_pool_3x3', 0), ('avg_pool_3x3', 1), ('sep_conv_3x3', 0), \
@@ -88,7 +90,7 @@ fn every(size: [usize; 2]) -> Graph {
     assemble(&genotype, &config).unwrap()
 }
 
-/// Weights whose running statistics and affine parts are not the trivial ones.
+/// Returns weights with non-trivial running statistics and affine parts.
 fn weights(graph: &Graph) -> Weights {
     let weights = Weights::init(graph, 3).unwrap();
     for param in graph.params() {
@@ -123,20 +125,20 @@ fn equals_executor(graph: &Graph, size: [usize; 2], batch: usize, level: Level) 
     let expected = loss.backward().unwrap();
     let (found, _) = network.train_step(&x, &y).unwrap();
     assert_close("loss", &[found as f32], &flat(&loss), VALUES);
-    // Of all gradients together: in a map of a few pixels a norm cancels most of some.
+    // All gradients are compared together: in a feature map of a few pixels, a norm cancels most of some gradients.
     let of = |name: &str| {
         let var = weights.get(name).unwrap();
         expected.get(var).map_or_else(|| vec![0.0; var.elem_count()], flat)
     };
     let names: Vec<String> = network.tensors().named().iter().map(|p| p.name.clone()).collect();
     let expected: Vec<f32> = names.iter().flat_map(|n| of(n)).collect();
-    // What nobody reads is not made.
+    // A result without readers is not computed.
     let unread = |norm: &str| {
         names.contains(&format!("{norm}.weight")) && of(&format!("{norm}.weight")).iter().all(|g| *g == 0.0)
     };
     let found: Vec<f32> = names.iter().flat_map(|n| network.tensors().gradient(n).unwrap()).collect();
     assert_close("gradients", &found, &expected, GRADIENTS / 10.0);
-    // The executor has moved the running statistics of `weights`.
+    // The executor has updated the running statistics of `weights`.
     let stored = weights.detached().unwrap();
     network.tensors().store(&stored).unwrap();
     for (name, expected) in weights.iter() {
@@ -155,7 +157,7 @@ fn every_primitive_equals_the_executor() {
     }
 }
 
-/// Cells of NAS-Bench-201: every primitive, convolutions that nobody reads, and cells of nothing.
+/// Cells of NAS-Bench-201: every primitive, convolutions without readers, and cells that are zero.
 #[test]
 fn dense_cells_equal_the_executor() {
     for arch in [
@@ -196,7 +198,7 @@ fn threads_do_not_matter() {
             let loss = network.train_step(&x, &[0, 1, 2, 3, 4]).unwrap();
             let names: Vec<String> = network.tensors().named().iter().map(|p| p.name.clone()).collect();
             let gradients: Vec<_> = names.iter().map(|n| network.tensors().gradient(n).unwrap()).collect();
-            // One image, two, and all: with more threads than images, they share one.
+            // One image, two, and all: if there are more threads than images, several threads share one image.
             let told = [1, 2, 5].map(|images| network.predict(&x[..images * 3 * 16 * 12]).unwrap());
             network.prepare_evaluation(Precision::Bf16);
             let rounded = [1, 5].map(|images| network.infer(&x[..images * 3 * 16 * 12]).unwrap());
@@ -207,10 +209,10 @@ fn threads_do_not_matter() {
     (2..5).for_each(|threads| assert_eq!(run(threads), one));
 }
 
-/// Largest difference of logits, of their range, between bfloat16 and float32.
+/// Largest difference of logits between bfloat16 and float32, relative to their range.
 const BF16: f32 = 0.03;
-/// The same between processors that multiply pairs and those that multiply rounded numbers: the sums' order, which
-/// may round a factor of the next convolution to the other side.
+/// Largest relative difference between processors that multiply pairs and those that multiply rounded values. The
+/// order of summation differs, which may change the rounding of an operand of the next convolution.
 const BF16_LEVELS: f32 = 0.01;
 
 #[test]
@@ -257,7 +259,7 @@ fn what_changed_since_it_was_settled_is_refused() {
     network.infer(&noise(3 * 256)).unwrap();
 }
 
-/// A classifier behind what `body` makes of a stem's 40 channels.
+/// Returns a classifier on the result of `body`, whose input is a stem's 40 channels.
 fn behind_a_stem(body: impl FnOnce(&mut Builder, [Value; 2]) -> milenas_models::Result<Value>) -> Graph {
     let mut b = Builder::new();
     let image = b.input("image", Fact::image(3, 6, 6)).unwrap();

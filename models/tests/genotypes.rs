@@ -1,4 +1,4 @@
-//! Published genotypes have their published sizes.
+//! Tests that published genotypes have their published sizes.
 
 #![allow(clippy::unwrap_used)]
 
@@ -34,8 +34,8 @@ fn parameter_counts_to_the_unit() {
     }
 }
 
-/// Name, convolutions of the normal and the reduction cell, millions of parameters. The paper leaves the 7x7 ones of
-/// NASNet and AmoebaNet out of its count; they are in here.
+/// Name, convolutions of the normal and the reduction cell, millions of parameters. The paper does not count the 7x7
+/// convolutions of NASNet and AmoebaNet; here they are counted.
 #[rustfmt::skip]
 const PUBLISHED: [(&str, &str, f64); 50] = [
     ("NASNet", "n5 r5", 3.831),

@@ -1,4 +1,4 @@
-//! Decoding keeps to the memory it may use, measured by an allocator that counts.
+//! Tests that decoding stays within its memory limit, measured with a counting allocator.
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
 mod common;
@@ -15,18 +15,21 @@ struct Counting;
 static NOW: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: every call goes on to the system's allocator unchanged.
+// SAFETY: every call is forwarded unchanged to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         PEAK.fetch_max(NOW.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
+        // SAFETY: the caller keeps the contract of the trait, and the call is forwarded unchanged.
         unsafe { System.alloc(layout) }
     }
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         PEAK.fetch_max(NOW.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
+        // SAFETY: the caller keeps the contract of the trait, and the call is forwarded unchanged.
         unsafe { System.alloc_zeroed(layout) }
     }
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         NOW.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: the caller keeps the contract of the trait, and the call is forwarded unchanged.
         unsafe { System.dealloc(memory, layout) }
     }
 }
@@ -34,7 +37,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Bytes that `decode` held at most, and whether it gave a picture.
+/// Returns the peak memory of `decode` in bytes, and whether it returned an image.
 fn peak(bytes: &[u8], limits: &Limits) -> (usize, bool) {
     let before = NOW.load(Relaxed);
     PEAK.store(before, Relaxed);
@@ -42,7 +45,7 @@ fn peak(bytes: &[u8], limits: &Limits) -> (usize, bool) {
     (PEAK.load(Relaxed) - before, result.is_ok())
 }
 
-/// The peak at the smallest memory limit under which the file is accepted, and that limit.
+/// Returns the peak memory at the smallest memory limit under which the file is accepted, and that limit.
 fn tightest(bytes: &[u8]) -> (usize, usize) {
     let limits = |max_memory| Limits { max_memory, ..Limits::default() };
     let (mut refused, mut accepted) = (0, Limits::default().max_memory);
@@ -59,7 +62,7 @@ fn encode(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// One test, since the counter is one for the process.
+/// All cases are one test, since the counter is global to the process.
 #[test]
 fn memory_stays_within_the_limit() {
     let noise = |x: u32, y: u32| (x.wrapping_mul(2654435761) ^ y.wrapping_mul(40503) ^ (x * y)) >> 3;
@@ -105,7 +108,7 @@ fn memory_stays_within_the_limit() {
         assert!(!accepted && held < bytes.len() + (1 << 20), "{format:?}: {held} bytes");
     }
 
-    // Headers that promise everything and bring nothing.
+    // Files with headers of the largest sizes, and no pixels.
     let png =
         [b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\x7f\xff\xff\xff\x7f\xff\xff\xff\x10\x06\0\0\0", &[0u8; 40][..]]
             .concat();

@@ -1,4 +1,4 @@
-//! The cells of NAS-Bench-201 cost what its table says.
+//! Tests that the cells of NAS-Bench-201 have the cost in its table.
 
 #![allow(clippy::unwrap_used)]
 
@@ -18,8 +18,8 @@ const BENCHMARK: NetworkConfig = NetworkConfig {
     skeleton: Skeleton::Cifar,
 };
 
-/// Parameters and multiply-accumulates of the published table, which are linear in the convolutions of a cell: without any, and
-/// for each 1x1 and 3x3 one.
+/// Parameters and multiply-accumulates of the published table, which are linear in the convolutions of a cell:
+/// without any, and per 1x1 and 3x3 convolution.
 const TABLE: [[u64; 3]; 2] = [[73_306, 28_000, 243_040], [7_783_050, 3_932_160, 35_389_440]];
 
 fn all() -> Vec<Genotype> {
@@ -55,7 +55,8 @@ fn all_15625_cells_have_the_parameters_and_macs_of_the_table() {
     }
 }
 
-/// How the benchmark writes a cell to count the different ones, 6,466: skips as their source, but zeros as terms of a sum.
+/// Returns the text by which the benchmark counts 6,466 different cells: skips are written as their source, but zeros
+/// as terms of a sum.
 fn published(genotype: &Genotype) -> String {
     let mut states = vec!["0".to_string()];
     for node in genotype.normal.nodes() {
@@ -81,7 +82,7 @@ fn the_classes_are_those_of_the_benchmark_joined_where_zeros_drop_out() {
     assert_eq!((theirs.len(), pairs.len(), ours.len()), (6_466, 6_466, 4_930));
 }
 
-/// The rule above against every row of the table itself, where it is there.
+/// Compares the rule above with every row of the table, if the table is available.
 #[test]
 fn the_rule_is_the_table() {
     let shared = std::env::var("MILENAS_SHARED").map(PathBuf::from);

@@ -1,4 +1,5 @@
-//! Derived networks equal PyTorch's: evaluation, training, and every gradient (`tests/golden/make_golden.py`).
+//! Tests that derived networks equal PyTorch's: evaluation, training, and every gradient
+//! (`tests/golden/make_golden.py`).
 #![allow(clippy::unwrap_used)]
 
 mod numbers;

@@ -1,4 +1,4 @@
-//! No bytes panic: weights, cards and genotypes of untrusted files.
+//! Tests that no bytes cause a panic: weights, cards and genotypes of untrusted files.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, HashMap};

@@ -1,4 +1,4 @@
-//! Patches: what they change, what they refuse, and that a refused one changes nothing.
+//! Tests of patches: their changes, their errors, and that a rejected patch changes nothing.
 #![allow(clippy::unwrap_used)]
 
 use candle_core::{Device, Tensor};
@@ -6,7 +6,7 @@ use milenas_models::graph::{Builder, Fact, Graph, Patch, Value};
 use milenas_models::op::{Add, BatchNorm, Conv2d, Identity, Relu};
 use milenas_models::{Executor, Mode, Op, Weights};
 
-/// x -> conv -> bn -> relu -> y, and conv + relu.
+/// Returns the network x -> conv -> bn -> relu -> y, with a second output conv + relu.
 fn network() -> (Graph, Weights) {
     let mut b = Builder::new();
     let x = b.input("x", Fact::image(2, 4, 4)).unwrap();

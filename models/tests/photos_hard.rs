@@ -1,4 +1,4 @@
-//! Pictures that loaders get wrong, against what Pillow says of them.
+//! Tests of images that loaders often get wrong, compared with Pillow.
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
 mod common;
@@ -8,7 +8,7 @@ use std::fs;
 
 use milenas_models::{Error, Image, Limits, input};
 
-/// Files on which we differ from Pillow, and why.
+/// Files on which this crate differs from Pillow, with the reason.
 const DIFFERENCES: [(&str, &str); 4] = [
     (
         "animated/issue_1455_oversized.gif",
@@ -102,7 +102,7 @@ fn the_same_photograph_in_seven_orientations() {
         total as f64 / a.len() as f64
     };
     assert!(difference(first.rgb(), &mirrored) > 20.0, "the photograph tells left from right");
-    // They differ in compression and in the number that is written on them.
+    // They differ in compression, and in the digit drawn on them.
     for other in (3..=8).map(open) {
         let found = difference(first.rgb(), other.rgb());
         assert!(found < 10.0, "{found}");
@@ -118,7 +118,7 @@ fn a_cut_photograph_is_truncated_at_any_length() {
         let whole = input::decode(&bytes, &Limits::default()).unwrap();
         for tenth in 1..10 {
             match input::decode(&bytes[..bytes.len() * tenth / 10], &Limits::default()) {
-                // The first frame of an animation may be whole before the file is.
+                // The first frame of an animation may be complete before the end of the file.
                 Ok(image) => assert!(image == whole && file.contains("animated"), "{file}, {tenth}/10"),
                 Err(error) => assert!(error.to_string().contains("truncated"), "{file}, {tenth}/10: {error}"),
             }

@@ -1,5 +1,5 @@
-//! What training adds to a network: each part equals the executor's automatic gradients, does to a map just what it says, and is
-//! gone in evaluation.
+//! Tests of the regularisers of training: each equals the executor's automatic gradients, has exactly its documented
+//! effect on a feature map, and has no effect in evaluation.
 #![allow(clippy::unwrap_used)]
 
 mod numbers;
@@ -47,7 +47,7 @@ fn tensor(values: &[f32], shape: &[usize]) -> Tensor {
     Tensor::from_slice(values, shape, &Device::Cpu).unwrap()
 }
 
-/// As the definition has it: a mixture of the label and of all classes alike.
+/// Cross-entropy by its definition: a mixture of the label and the uniform distribution.
 fn smoothed(logits: &Tensor, smoothing: f64) -> Tensor {
     let classes = 7u32;
     let hard = cross_entropy(logits, &tensor_of(&LABELS));
@@ -61,7 +61,7 @@ fn tensor_of(labels: &[u32]) -> Tensor {
     Tensor::from_slice(labels, labels.len(), &Device::Cpu).unwrap()
 }
 
-/// The fused passes and the executor agree in loss, gradients and statistics.
+/// Asserts that the fused passes and the executor agree in loss, gradients and statistics.
 fn agrees(with_auxiliary: bool, extra: &Regularisers<'_>) {
     let trainable = network(with_auxiliary);
     let weights = Weights::init(&trainable.graph, 3).unwrap();
@@ -93,7 +93,7 @@ fn agrees(with_auxiliary: bool, extra: &Regularisers<'_>) {
     }
 }
 
-/// Zeros and 1/keep, some paths whole for all images.
+/// Returns random factors 0 and 1/keep. Some paths keep all images.
 fn factors(trainable: &Trainable) -> Vec<f32> {
     let mut rng = Rng::new(1, "factors");
     let draw = |_| if rng.chance(0.3) { 0.0 } else { 1.0 / 0.7 };
@@ -114,7 +114,7 @@ fn the_auxiliary_head_equals_the_executor() {
 fn dropped_paths_equal_the_executor() {
     let paths = factors(&network(false));
     agrees(false, &Regularisers { paths: &paths, ..Default::default() });
-    // All of an image, none of another.
+    // All paths of one image are dropped, and none of another.
     let paths: Vec<f32> = (0..paths.len()).map(|i| [0.0, 1.0, 1.25][i % BATCH]).collect();
     agrees(false, &Regularisers { paths: &paths, ..Default::default() });
 }
@@ -128,7 +128,7 @@ fn all_together_equal_the_executor() {
 #[test]
 fn paths_are_all_operations_but_identities() {
     let trainable = network(false);
-    // Six of a normal cell's eight; a strided skip is more than an identity.
+    // A normal cell has six paths for eight operations; a strided skip is more than an identity.
     assert_eq!(trainable.paths.len(), 3 * 6 + 2 * 7);
     for path in &trainable.paths {
         let node = trainable.graph.node(*path);
@@ -137,7 +137,8 @@ fn paths_are_all_operations_but_identities() {
     }
 }
 
-/// A wire with factors 0, 1 and 2 is 0, itself and its double, image by image, and nothing else of the batch moves.
+/// A wire with factors 0, 1 and 2 becomes 0, itself and its double, image by image. The other images of the batch do
+/// not change.
 #[test]
 fn a_factor_multiplies_its_image_alone() {
     let trainable = network(false);
@@ -212,7 +213,7 @@ fn the_auxiliary_head_has_its_published_size() {
         assert_eq!(cost(&trainable.graph).params, with, "{name}");
         assert_eq!(cost(&assemble(&genotype, &paper).unwrap()).params, without, "{name}");
     }
-    // For ImageNet, on the 4 x 192 channels of the cell at two thirds: convolutions, one norm, classifier.
+    // ImageNet: on the 4 x 192 channels of the cell at two thirds, convolutions, one norm and a classifier.
     let imagenet = NetworkConfig {
         channels: 48,
         layers: 14,

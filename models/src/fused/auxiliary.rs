@@ -1,5 +1,5 @@
-//! The auxiliary head of training: rows of a matrix are pixels, and every layer is a matrix product. It sees so few pixels
-//! that one thread is enough.
+//! The auxiliary head of training. Rows of a matrix are pixels, and every layer is a matrix product. It has so small
+//! an input that one thread is enough.
 
 use crate::kernels::cpu::norm::NormMoments;
 use crate::kernels::cpu::simd::{floats, floats_mut};
@@ -11,24 +11,24 @@ use super::norm::{AffineNorm, Statistics};
 use super::parameters::{Gradients, Id, Parameters};
 use super::view::MapView;
 
-/// A matrix product, a BatchNorm or none, and a rectifier.
+/// A matrix product, an optional BatchNorm, and a ReLU.
 pub struct AuxiliaryLayer {
-    /// `[outputs, inputs]`.
+    /// Weight, `[outputs, inputs]`.
     pub weight: Id,
-    /// Columns of a row that it reads.
+    /// Number of inputs per row.
     pub inputs: usize,
-    /// Columns of a row that it writes.
+    /// Number of outputs per row.
     pub outputs: usize,
-    /// What follows the product.
+    /// BatchNorm or identity after the product.
     pub norm: AffineNorm,
-    /// What it read, `[row][inputs]`.
+    /// Input of the last forward pass, `[row][inputs]`.
     source: Vec<f32>,
-    /// Its products, before the norm.
+    /// Products of the last forward pass, before the norm.
     made: Vec<f32>,
 }
 
 impl AuxiliaryLayer {
-    /// With a [plain](Parameters::plain) weight.
+    /// Returns a layer whose weight is [plain](Parameters::plain).
     pub fn new(weight: Id, inputs: usize, outputs: usize, norm: AffineNorm) -> AuxiliaryLayer {
         AuxiliaryLayer { weight, inputs, outputs, norm, source: Vec::new(), made: Vec::new() }
     }
@@ -37,7 +37,7 @@ impl AuxiliaryLayer {
         self.source.len() / self.inputs
     }
 
-    /// The sums over rows of what `of` makes of a row's column.
+    /// Returns the sums over rows of `of`, per column. `of` takes an index into `made`.
     fn sums(&self, of: impl Fn(usize) -> f64) -> Vec<f64> {
         let mut sums = vec![0.0; self.outputs];
         for row in 0..self.rows() {
@@ -60,14 +60,14 @@ impl AuxiliaryLayer {
         (0..self.made.len()).map(|i| self.normed(i).max(0.0)).collect()
     }
 
-    /// A product behind the norm.
+    /// Returns a product after the norm.
     fn normed(&self, i: usize) -> f32 {
         let scaling = &self.norm.scaling;
         let column = i % self.outputs;
         floats(&scaling.scale)[column] * self.made[i] + floats(&scaling.shift)[column]
     }
 
-    /// From the gradient of the output to that of the source.
+    /// Returns the gradient of the source, from the gradient of the output.
     fn backward(&mut self, p: &Parameters, mut gradient: Vec<f32>, weights: &mut Gradients) -> Vec<f32> {
         for (i, g) in gradient.iter_mut().enumerate() {
             if self.normed(i) <= 0.0 {
@@ -93,37 +93,37 @@ impl AuxiliaryLayer {
     }
 }
 
-/// The linear layer at the end.
+/// The final linear layer.
 pub struct AuxiliaryClassifier {
-    /// `[classes, features]`, [plain](Parameters::plain).
+    /// Weight `[classes, features]`, [plain](Parameters::plain).
     pub weight: Id,
-    /// `[classes]`.
+    /// Bias, `[classes]`.
     pub bias: Id,
-    /// Labels.
+    /// Number of classes.
     pub classes: usize,
 }
 
-/// The head: see [`blocks::auxiliary_head`](crate::assemble::Trainable).
+/// An auxiliary head: see [`Trainable`](crate::assemble::Trainable).
 pub struct Auxiliary {
-    /// Channels of what it reads.
+    /// Channels of the input.
     channels: Channels,
-    /// Side of the windows of the mean.
+    /// Side of the pooling windows, in pixels.
     window: usize,
     stride: usize,
-    /// Rows and columns behind the mean.
+    /// Rows and columns of the pooled input.
     size: [usize; 2],
-    /// `1x1`, then `2x2`.
+    /// The `1x1` convolution, then the `2x2` convolution.
     layers: [AuxiliaryLayer; 2],
     classifier: AuxiliaryClassifier,
     features: Vec<f32>,
     logits: Vec<f32>,
 }
 
-/// Side of the second convolution.
+/// Side of the kernel of the second convolution.
 pub const SIDE: usize = 2;
 
 impl Auxiliary {
-    /// On a map of these channels, whose mean over windows has `size` rows and columns.
+    /// Returns a head for an input with `channels`, which is pooled to `size` rows and columns.
     pub fn new(
         channels: Channels,
         [window, stride]: [usize; 2],
@@ -135,12 +135,12 @@ impl Auxiliary {
         Auxiliary { channels, window, stride, size, layers, classifier, features, logits }
     }
 
-    /// Rows and columns of the last map.
+    /// Rows and columns of the output of the second convolution.
     fn last(&self) -> [usize; 2] {
         self.size.map(|n| n + 1 - SIDE)
     }
 
-    /// Up to the logits, in training mode.
+    /// Computes the logits, in training mode.
     pub fn forward(&mut self, p: &Parameters, input: MapView<'_>, batch: usize, statistics: &mut Statistics) {
         let pooled = self.pool(input, batch);
         let first = self.layers[0].forward(p, pooled, statistics);
@@ -161,12 +161,13 @@ impl Auxiliary {
         matmul(batch, width, classes, Matrix::rows(&self.features, width), weight, &mut self.logits, true);
     }
 
-    /// [`cross_entropy`], which leaves its gradient, times `weight`, in the logits.
+    /// Returns the [`cross_entropy`] of the logits, and replaces the logits by its gradient times `weight`.
     pub fn loss(&mut self, labels: &[u32], smoothing: f64, weight: f64) -> f64 {
         cross_entropy(&mut self.logits, self.classifier.classes, labels, smoothing, weight).0
     }
 
-    /// From the gradient of the logits, adds that of the input to `gradient`, which lies as the input does.
+    /// Adds the gradient of the input to `gradient`, which has the layout of the input, from the gradient of the
+    /// logits.
     pub fn backward(
         &mut self,
         p: &Parameters,
@@ -195,7 +196,8 @@ impl Auxiliary {
         self.pool_back(input, &pooled, gradient);
     }
 
-    /// The places of the second convolution: image, its row of the result, and the rows that it reads, tap by tap.
+    /// Iterates over the output pixels of the second convolution: the index of the output row, and the indices of the
+    /// input rows, tap by tap.
     fn taps(&self, batch: usize) -> impl Iterator<Item = (usize, [usize; SIDE * SIDE])> + use<> {
         let ([height, width], [rows, columns]) = (self.size, self.last());
         (0..batch * rows * columns).map(move |row| {
@@ -205,7 +207,7 @@ impl Auxiliary {
         })
     }
 
-    /// `[row][channel][tap]`.
+    /// Returns the patches of the second convolution, `[row][channel][tap]`.
     fn patches(&self, source: &[f32], batch: usize) -> Vec<f32> {
         let channels = self.layers[0].outputs;
         let mut out = Vec::with_capacity(self.layers[1].inputs * batch);
@@ -226,7 +228,8 @@ impl Auxiliary {
         out
     }
 
-    /// The pixels of a window of the mean: its row of the result, and those of an image's plane.
+    /// Iterates over the pooling windows: the index of the output row, and the indices of the window's pixels in the
+    /// plane of an image.
     fn windows(
         &self,
         plane: usize,
@@ -238,7 +241,7 @@ impl Auxiliary {
         })
     }
 
-    /// Means of the rectified input, `[image, pixel][channel]`.
+    /// Returns means of the input after ReLU, `[image, pixel][channel]`.
     fn pool(&self, input: MapView<'_>, batch: usize) -> Vec<f32> {
         let (pixels, count) = (input.map.pixels(), self.channels.count());
         let rows = self.size[0] * self.size[1];

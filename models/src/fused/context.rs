@@ -1,4 +1,4 @@
-//! What every phase of a pass needs: the instruction set, the weights, the batch and how it is cut.
+//! Data that every phase of a pass needs: the instruction set, the weights, the batch and its chunks.
 
 use std::time::Instant;
 
@@ -7,44 +7,44 @@ use crate::kernels::cpu::{Level, Pack};
 use super::parameters::Parameters;
 use super::scratch::Workspace;
 
-/// Chunks that a large batch is cut into. A task works through the images of one chunk; sums over a chunk
-/// and then over chunks do not depend on the number of threads.
+/// Number of chunks of a large batch. A task processes the images of one chunk. Sums over a chunk, then over chunks,
+/// do not depend on the number of threads.
 const CHUNKS: usize = 16;
-/// Fewest images of a chunk.
+/// Smallest number of images per chunk.
 const SMALLEST: usize = 2;
 
-/// One pass over one batch.
+/// Context of one pass over one batch.
 #[derive(Copy, Clone)]
 pub struct PassContext<'a> {
     /// The instruction set.
     pub level: Level,
     /// The weights.
     pub parameters: &'a Parameters,
-    /// The threads' buffers.
+    /// The buffers of all threads.
     pub workspace: &'a Workspace,
-    /// Images.
+    /// Number of images.
     pub batch: usize,
     /// Whether the BatchNorms use the batch's statistics.
     pub training: bool,
 }
 
 impl PassContext<'_> {
-    /// Images of a chunk.
+    /// Number of images per chunk.
     pub fn chunk(&self) -> usize {
         self.batch.div_ceil(CHUNKS).max(SMALLEST)
     }
 
-    /// Chunks of the batch.
+    /// Number of chunks of the batch.
     pub fn chunks(&self) -> usize {
         self.batch.div_ceil(self.chunk())
     }
 
-    /// The images of a chunk.
+    /// Range of the images of a chunk.
     pub fn images(&self, chunk: usize) -> core::ops::Range<usize> {
         chunk * self.chunk()..((chunk + 1) * self.chunk()).min(self.batch)
     }
 
-    /// Cuts `[image][len]` by chunks; `len` may be 0.
+    /// Splits `[image][len]` by chunks; `len` may be 0.
     pub fn cut<'b>(&self, mut packs: &'b mut [Pack], len: usize) -> Vec<&'b mut [Pack]> {
         let mut out = Vec::with_capacity(self.chunks());
         for chunk in 0..self.chunks() {
@@ -56,12 +56,12 @@ impl PassContext<'_> {
     }
 }
 
-/// Where the time of all passes went.
+/// Time of each phase, summed over all passes: name and seconds.
 #[derive(Default)]
 pub struct Profile(pub Vec<(&'static str, f64)>);
 
 impl Profile {
-    /// Runs and times a phase.
+    /// Runs a phase and adds its time.
     pub fn time<T>(&mut self, phase: &'static str, run: impl FnOnce() -> T) -> T {
         let start = Instant::now();
         let out = run();

@@ -1,4 +1,4 @@
-//! The head: mean over pixels, a linear layer, cross-entropy.
+//! The head of a network: mean over pixels, linear layer, cross-entropy.
 
 use crate::kernels::cpu::simd::{floats, floats_mut};
 use crate::kernels::cpu::{Channels, LANES, Pack};
@@ -13,16 +13,16 @@ pub struct Head {
     classes: usize,
     weight: Id,
     bias: Id,
-    /// Whether the map is rectified first.
+    /// Whether ReLU is applied to the input.
     pub rectifies: bool,
-    /// `[image][lane]` means.
+    /// Means over pixels, `[image][lane]`.
     features: Vec<f32>,
-    /// `[image][class]`.
+    /// Logits, `[image][class]`.
     pub logits: Vec<f32>,
 }
 
 impl Head {
-    /// With a weight and a bias of these names.
+    /// Returns a head with a weight and a bias of the given names.
     pub fn new(
         [weight, bias]: [String; 2],
         inputs: Channels,
@@ -35,7 +35,7 @@ impl Head {
         Head { classes, weight, bias, rectifies, features: Vec::new(), logits: Vec::new() }
     }
 
-    /// The logits of a batch.
+    /// Computes the logits of a batch.
     pub fn forward(&mut self, parameters: &Parameters, input: MapView<'_>, batch: usize) {
         self.features.clear();
         self.logits.clear();
@@ -44,7 +44,7 @@ impl Head {
         }
     }
 
-    /// The logits of one image, whose map is in parts.
+    /// Computes the logits of one image, whose feature map is given in parts.
     pub fn answer<'a>(
         &mut self,
         parameters: &Parameters,
@@ -75,17 +75,19 @@ impl Head {
         }
     }
 
-    /// The means of the first image, `[channels]`, of an input with these channels.
+    /// Returns the means of the first image, `[channels]`, for an input with these channels.
     pub fn features(&self, channels: Channels) -> impl Iterator<Item = f32> {
         (0..channels.count()).map(move |i| self.features[channels.lane(i)])
     }
 
-    /// [`cross_entropy`] of the logits, which leaves its gradient in them.
+    /// Returns the [`cross_entropy`] of the logits and the number of correct predictions, and replaces the logits by
+    /// their gradient.
     pub fn loss(&mut self, labels: &[u32], smoothing: f64) -> (f64, usize) {
         cross_entropy(&mut self.logits, self.classes, labels, smoothing, 1.0)
     }
 
-    /// From the gradient of the logits, as [`Self::loss`] leaves it, to that of the input, and of the weights.
+    /// Computes the gradients of the input and of the weights, from the gradient of the logits that [`Self::loss`]
+    /// stores.
     pub fn backward(
         &self,
         parameters: &Parameters,

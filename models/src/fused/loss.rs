@@ -1,9 +1,10 @@
-//! Cross-entropy and its gradient, of rows of logits.
+//! Cross-entropy of rows of logits, and its gradient.
 
-/// Mean cross-entropy of `[N, classes]` logits and the number of right answers; leaves the gradient of `weight` times the
-/// mean in `logits`.
+/// Returns the mean cross-entropy of `[N, classes]` logits and the number of correct predictions. Replaces the logits
+/// by the gradient of `weight` times the mean.
 ///
-/// `smoothing` spreads so much of a label evenly over all classes (Szegedy et al., 2016), as PyTorch's `label_smoothing`.
+/// `smoothing` is the part of a label that is distributed evenly over all classes (Szegedy et al., 2016), as
+/// PyTorch's `label_smoothing`.
 pub fn cross_entropy(
     logits: &mut [f32],
     classes: usize,
@@ -37,7 +38,7 @@ mod tests {
 
     const LOGITS: [f32; 6] = [1.0, 2.0, 4.0, 0.5, -1.0, 0.25];
 
-    /// As the definition has it: minus the sum of target times log-probability.
+    /// Cross-entropy by its definition: minus the sum of target times log-probability.
     fn defined(logits: &[f32], labels: &[u32], smoothing: f64) -> f64 {
         let rows = logits.chunks_exact(3).zip(labels);
         let row = |(row, label): (&[f32], &u32)| -> f64 {

@@ -1,6 +1,7 @@
-//! A derived network, compiled from its graph, for training and for evaluation.
+//! A derived network, compiled from its graph, for training and evaluation.
 //!
-//! Training runs step by step over the batch, as BatchNorm asks; evaluation image by image, by a plan of its own.
+//! Training runs step by step over the batch, as BatchNorm requires. Evaluation runs image by image, with a separate
+//! plan.
 
 mod backward;
 mod codes;
@@ -31,31 +32,31 @@ use gradients::StateGradients;
 use plan::EvalPlan;
 pub use plan::Precision;
 
-/// Where a map lies.
+/// Location of a feature map.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 struct MapSlot {
     buffer: usize,
-    /// Packs of the image before it.
+    /// Packs of the same image before the feature map.
     offset: usize,
     map: MapSize,
     channels: Channels,
 }
 
-/// What a convolution reads.
+/// Input of a convolution.
 enum ConvSource {
     State(MapSlot),
-    /// Another convolution's output, normalised and rectified.
+    /// Another convolution's output, after its norm and ReLU.
     Normed(usize),
 }
 
-/// Who reads a convolution, and so where the gradient of its normalised output is.
+/// Reader of a convolution, which determines where the gradient of its normalised output is.
 #[derive(Copy, Clone)]
 enum ConvTarget {
-    /// A sum, written here.
+    /// A sum, which is written to this slot.
     State(MapSlot),
-    /// Another convolution, which leaves the gradient where its own output was.
+    /// Another convolution, which stores the gradient in the buffer of its own output.
     Next(usize),
-    /// An output that only operations without weights forget (`none`): it is never made.
+    /// No reader, if only operations without weights (`none`) use the output. The output is not computed.
     Nobody,
 }
 
@@ -73,13 +74,13 @@ struct PoolStep {
 }
 
 impl PoolStep {
-    /// The size of the output.
+    /// Size of the output.
     fn map(&self) -> MapSize {
         self.source.map.strided(self.stride)
     }
 }
 
-/// A state passed on, through a norm or under a factor of its own.
+/// A state that is passed on through a norm or with a factor of its own.
 struct Passing {
     source: MapSlot,
     target: ConvTarget,
@@ -87,7 +88,7 @@ struct Passing {
 
 #[derive(Copy, Clone, Debug)]
 enum SumTerm {
-    /// A convolution, normalised, a pool, or a state passed on.
+    /// The result of a step: a normalised convolution, a pool, or a state that is passed on.
     Made(usize),
     State(MapSlot),
 }
@@ -105,7 +106,7 @@ enum TrainStep {
 }
 
 impl TrainStep {
-    /// Whether it makes a part of a buffer, or a term of one.
+    /// Whether the step writes a part of a buffer, or a term of one.
     fn makes(&self, buffer: usize) -> bool {
         match self {
             TrainStep::Sum(sum) => sum.out.buffer == buffer,
@@ -113,7 +114,7 @@ impl TrainStep {
         }
     }
 
-    /// Who reads what it makes; a sum is a state itself.
+    /// Returns the reader of the result. A sum is a state itself and has none.
     fn target(&self) -> Option<ConvTarget> {
         match self {
             TrainStep::Convolution(c) => Some(c.target),
@@ -123,7 +124,7 @@ impl TrainStep {
         }
     }
 
-    /// What its norm has before it.
+    /// Size of the input of the step's norm.
     fn output(&self) -> MapSize {
         match self {
             TrainStep::Convolution(c) => c.unit.output,
@@ -133,7 +134,7 @@ impl TrainStep {
         }
     }
 
-    /// Packs of an image of what it makes before its norm.
+    /// Packs per image of the result before its norm.
     fn made(&self) -> usize {
         match self {
             TrainStep::Sum(_) | TrainStep::Passing(_) => 0,
@@ -142,17 +143,17 @@ impl TrainStep {
         }
     }
 
-    /// Packs of an image of the sums it leaves.
+    /// Packs per image of the sums that the step computes.
     fn sums(&self) -> usize {
         match self {
             TrainStep::Sum(_) => 0,
-            // The kernel makes both pools.
+            // The kernel computes both pools.
             TrainStep::Pool(pool) => 4 * pool.map().packs,
             TrainStep::Convolution(_) | TrainStep::Passing(_) => 2 * self.output().packs,
         }
     }
 
-    /// Blocks of what it reads.
+    /// Number of channel blocks of the input.
     fn packs(&self) -> usize {
         match self {
             TrainStep::Sum(sum) => sum.out.map.packs,
@@ -163,27 +164,27 @@ impl TrainStep {
     }
 }
 
-/// What a pass keeps of a batch.
+/// Feature maps and sums that a pass keeps for a batch.
 #[derive(Default)]
 struct Maps {
-    /// Of the batch that the rest has room for.
+    /// Number of images that the other fields have room for.
     batch: usize,
-    /// By buffer, `[image]`.
+    /// States by buffer, `[image]`.
     states: Vec<Vec<Pack>>,
-    /// By step, `[image]`: outputs of convolutions before their norms, and of pools.
+    /// Outputs of convolutions before their norms, and of pools, by step, `[image]`.
     made: Vec<Vec<Pack>>,
-    /// By step, `[image][2][block]`.
+    /// Sums of each step, `[image][2][block]`.
     sums: Vec<Vec<Pack>>,
 }
 
-/// What training adds to the mean cross-entropy. The default is nothing.
+/// Additions to the mean cross-entropy in training. The default is none.
 #[derive(Copy, Clone, Debug, Default, PartialEq)]
 pub struct Regularisers<'a> {
-    /// The part of a label that is spread over all classes, 0 to 1, for both heads.
+    /// Label smoothing of both heads: the part of a label that is distributed over all classes, 0 to 1.
     pub smoothing: f64,
-    /// The weight of the auxiliary head's loss.
+    /// Weight of the auxiliary head's loss.
     pub auxiliary: f64,
-    /// What the results of paths are multiplied with, `[path][image]`, drawn for drop path; empty for none.
+    /// Factors of the paths' results for drop path, `[path][image]`; empty for no drop path.
     pub paths: &'a [f32],
 }
 
@@ -194,30 +195,35 @@ pub struct FusedNetwork {
     maps: Maps,
     workspace: Workspace,
     gradients: StateGradients,
-    /// By step, what a training pass multiplies its result with, `[image]`; empty where it stays as it is.
+    /// Factor of each step's result in a training pass, `[image]`; empty for 1.
     factors: Vec<Vec<f32>>,
-    /// Whether the factors are those of a mixture, equal for all images, and their gradients are wanted.
+    /// Whether the factors are mixture weights: equal for all images, with a gradient.
     mixes: bool,
-    /// By step, the gradient of the factor.
+    /// Gradient of the factor, by step.
     slopes: Vec<f64>,
-    /// Where a pass that asks for no gradients of weights leaves those it finds on its way.
+    /// Buffer for gradients of weights that a pass computes but does not need.
     unwanted: Gradients,
     profile: Profile,
-    /// Of evaluation, as last settled.
+    /// Plan of evaluation, made by the last [`prepare_evaluation`](Self::prepare_evaluation).
     plan: Option<EvalPlan>,
 }
 
 impl FusedNetwork {
-    /// For a graph of the kinds of operation that the spaces have, weights zero; or why there is no fast form of the
-    /// graph, which runs on the [`Executor`](crate::Executor) then.
+    /// Compiles a graph of the operations that the search spaces use, with zero weights, for the fastest instruction
+    /// set.
+    ///
+    /// # Errors
+    /// A description of the node that this engine does not support. Such a graph runs on the
+    /// [`Executor`](crate::Executor).
     pub fn new(graph: &Graph) -> std::result::Result<FusedNetwork, String> {
         FusedNetwork::with_level(graph, Level::best())
     }
 
-    /// With these weights, ready to [`infer`](Self::infer); or why the graph has no fast form.
+    /// Compiles a graph with the given weights, ready to [`infer`](Self::infer). The inner error is that of
+    /// [`new`](Self::new).
     ///
     /// # Errors
-    /// A missing weight, or one of another size.
+    /// [`Error::Weights`] if a weight is missing or has another size.
     pub fn for_evaluation(
         graph: &Graph,
         weights: &Weights,
@@ -232,15 +238,15 @@ impl FusedNetwork {
         Ok(Ok(network))
     }
 
-    /// With an auxiliary head and paths to drop.
+    /// Compiles a network with its auxiliary head and the paths that drop path may drop.
     ///
     /// # Errors
-    /// As [`new`](Self::new).
+    /// A description of the node that this engine does not support.
     pub fn for_training(network: &Trainable) -> std::result::Result<FusedNetwork, String> {
         FusedNetwork::compiled(&network.graph, &network.paths, Level::best())
     }
 
-    /// The same as [`new`](Self::new), for given instructions.
+    /// Compiles a graph like [`new`](Self::new), for the given instruction set.
     pub fn with_level(graph: &Graph, level: Level) -> std::result::Result<FusedNetwork, String> {
         FusedNetwork::compiled(graph, &[], level)
     }
@@ -268,43 +274,45 @@ impl FusedNetwork {
         })
     }
 
-    /// Parameters, statistics, and the gradients of the last [`descend`](Self::descend).
+    /// Returns parameters, statistics, and the gradients of the last [`train_step`](Self::train_step).
     pub fn tensors(&self) -> &NetworkTensors {
         &self.program.tensors
     }
 
-    /// The same, to change; the network is no longer settled.
+    /// Returns the same tensors for modification. The network has to be prepared for evaluation again.
     pub fn tensors_mut(&mut self) -> &mut NetworkTensors {
         self.plan = None;
         &mut self.program.tensors
     }
 
-    /// Where the time of all passes so far went: phase and seconds.
+    /// Returns the time of all passes so far, as phase and seconds.
     pub fn profile(&self) -> &[(&'static str, f64)] {
         &self.profile.0
     }
 
-    /// Forgets the time spent so far.
+    /// Resets the times.
     pub fn reset_profile(&mut self) {
         self.profile.0.clear();
     }
 
-    /// Mean cross-entropy of a batch `[N, C, H, W]` in training mode, the number of right answers, and all gradients:
-    /// BatchNorms use the batch's statistics and move the running ones.
+    /// Returns the mean cross-entropy of a batch `[N, C, H, W]` in training mode and the number of correct
+    /// predictions, and computes all gradients. BatchNorms use the batch's statistics and update the running
+    /// statistics.
     ///
     /// Runs in rayon's current pool; the result does not depend on its number of threads.
     ///
     /// # Errors
-    /// Pixels or labels that do not fit.
+    /// [`Error::Value`] if the number of pixels or the labels do not fit the network.
     pub fn train_step(&mut self, images: &[f32], labels: &[u32]) -> Result<(f64, usize)> {
         self.train_step_with(images, labels, &Regularisers::default())
     }
 
-    /// [`descend`](Self::descend) of a regularised loss: the cross-entropy of smoothed labels plus the weighted one of the
-    /// auxiliary head.
+    /// Runs a [`train_step`](Self::train_step) with a regularised loss: the cross-entropy of smoothed labels, plus
+    /// the weighted loss of the auxiliary head.
     ///
     /// # Errors
-    /// Those of [`descend`](Self::descend); an auxiliary head or paths that the network lacks.
+    /// [`Error::Value`] if the number of pixels, the labels or the number of path factors do not fit, or the network
+    /// has no auxiliary head.
     pub fn train_step_with(
         &mut self,
         images: &[f32],
@@ -342,24 +350,24 @@ impl FusedNetwork {
         Ok(())
     }
 
-    /// Lets every result stay as it is.
+    /// Resets all factors to 1.
     fn forget_factors(&mut self) {
         self.mixes = false;
         self.factors.iter_mut().for_each(Vec::clear);
     }
 
-    /// What a pass multiplies a step's result with, for image `i`.
+    /// Returns the factor of a step's result for image `i`.
     fn factor(&self, step: usize, i: usize) -> f32 {
         self.factors[step].get(if self.mixes { 0 } else { i }).copied().unwrap_or(1.0)
     }
 
-    /// Whether a step has no part in a pass: nobody reads it, or a mixture gives it no weight.
+    /// Whether a pass skips a step: it has no reader, or a mixture gives it weight 0.
     fn idles(&self, at: usize) -> bool {
         let unread = matches!(self.program.steps[at].target(), Some(ConvTarget::Nobody));
         unread || (self.mixes && self.factors[at].first() == Some(&0.0))
     }
 
-    /// The number of images, which have these labels.
+    /// Checks images and labels, and returns the number of images.
     fn check_labels(&self, images: &[f32], labels: &[u32]) -> Result<usize> {
         let batch = self.check(images)?;
         let label = labels.iter().find(|&&label| label as usize >= self.program.classes);
@@ -371,7 +379,7 @@ impl FusedNetwork {
         Ok(batch)
     }
 
-    /// The number of images.
+    /// Checks the number of pixel values, and returns the number of images.
     fn check(&self, images: &[f32]) -> Result<usize> {
         let image: usize = self.program.image.iter().product();
         if images.is_empty() || !images.len().is_multiple_of(image) {

@@ -1,4 +1,4 @@
-//! The network's BatchNorms: current scaling, running statistics, and the coefficients of their gradients.
+//! BatchNorms of the network: current scaling, running statistics, and the coefficients of their gradients.
 
 use crate::kernels::cpu::norm::{NormCoefficient, NormMoments, Scaling, total};
 use crate::kernels::cpu::simd::{floats, floats_mut};
@@ -6,36 +6,36 @@ use crate::kernels::cpu::{Channels, Pack};
 
 use super::parameters::{Gradients, Id, Parameters};
 
-/// How much of a batch's statistics goes into the running ones (PyTorch's default).
+/// Weight of a batch's statistics in the running statistics (PyTorch's default).
 const MOMENTUM: f64 = 0.1;
 
 /// Running means and variances by name, in network order.
 #[derive(Default)]
 pub struct Statistics {
-    /// In network order.
+    /// Names, in network order.
     pub names: Vec<String>,
-    /// By the place of the name.
+    /// Values of each name.
     pub values: Vec<Vec<f32>>,
 }
 
-/// One BatchNorm without an affine part.
+/// A BatchNorm without an affine part.
 #[derive(Clone)]
 pub struct Norm {
-    /// Of the running mean; the variance comes next.
+    /// Index of the running mean; the variance is next.
     statistics: usize,
-    /// From the moments last given.
+    /// Scaling from the last moments.
     pub scaling: Scaling,
-    /// Of the backward pass at work.
+    /// Coefficients of the gradient in the current backward pass.
     pub slope: NormCoefficient,
 }
 
 impl Norm {
-    /// With running statistics called `prefix.running_mean` and `prefix.running_var`.
+    /// Returns a norm with running statistics `prefix.running_mean` and `prefix.running_var`.
     pub fn new(prefix: &str, channels: usize, statistics: &mut Statistics) -> Norm {
         Norm::named(["running_mean", "running_var"].map(|x| format!("{prefix}.{x}")), channels, statistics)
     }
 
-    /// With running statistics of these names: mean, variance.
+    /// Returns a norm with running statistics of the given names: mean, variance.
     pub fn named(names: [String; 2], channels: usize, statistics: &mut Statistics) -> Norm {
         let index = statistics.names.len();
         for (name, value) in names.into_iter().zip([0.0, 1.0]) {
@@ -46,7 +46,7 @@ impl Norm {
         Norm { statistics: index, scaling, slope: NormCoefficient::default() }
     }
 
-    /// Normalises by a batch's own moments, over `count` values, and moves the running ones.
+    /// Normalises with the moments of a batch over `count` values, and updates the running statistics.
     pub fn train(&mut self, moments: &NormMoments, count: f64, statistics: &mut Statistics) {
         self.scaling.normalise(moments);
         let unbiased = count / (count - 1.0).max(1.0);
@@ -56,28 +56,29 @@ impl Norm {
         variances.for_each(|(running, x)| blend(running, x * unbiased));
     }
 
-    /// Normalises by the running moments.
+    /// Normalises with the running statistics.
     pub fn evaluate(&mut self, statistics: &Statistics) {
         let of = |i: usize| statistics.values[i].iter().map(|x| f64::from(*x)).collect();
         self.scaling.normalise(&NormMoments { mean: of(self.statistics), variance: of(self.statistics + 1) });
     }
 }
 
-/// What follows a convolution: a BatchNorm with weight and bias, or the bias that a compiler has left of it, or nothing.
+/// The operation after a convolution: a BatchNorm with weight and bias, the bias of a folded BatchNorm, or the
+/// identity.
 #[derive(Clone)]
 pub struct AffineNorm {
     channels: usize,
     norm: Option<Norm>,
     gamma: Option<Id>,
     beta: Option<Id>,
-    /// All of it as a factor and a term.
+    /// The whole operation as a factor and an addend.
     pub scaling: Scaling,
-    /// The gradient of the convolution's output for that of the norm's.
+    /// Coefficients of the gradient of the convolution's output, given that of the norm's output.
     pub slope: NormCoefficient,
 }
 
 impl AffineNorm {
-    /// `gamma` and `beta` are the weight and the bias, vectors of the channels.
+    /// Returns a norm; `gamma` and `beta` are its weight and bias, vectors of the channels.
     pub fn new(norm: Option<Norm>, gamma: Option<Id>, beta: Option<Id>, channels: Channels) -> AffineNorm {
         let (packs, channels) = (channels.packs(), channels.count());
         AffineNorm {
@@ -90,22 +91,22 @@ impl AffineNorm {
         }
     }
 
-    /// Channels of the output.
+    /// Number of channels of the output.
     pub fn channels(&self) -> usize {
         self.channels
     }
 
-    /// Its weight and its bias.
+    /// Returns the weight and the bias.
     pub fn ids(&self) -> impl Iterator<Item = Id> {
         self.gamma.into_iter().chain(self.beta)
     }
 
-    /// Whether the batch's moments are of use.
+    /// Whether the operation is a BatchNorm, which needs the batch's moments.
     pub fn is_batch_norm(&self) -> bool {
         self.norm.is_some()
     }
 
-    /// Normalises by a batch's own moments, over `count` values, and moves the running ones.
+    /// Normalises with the moments of a batch over `count` values, and updates the running statistics.
     pub fn train(&mut self, p: &Parameters, moments: &NormMoments, count: f64, statistics: &mut Statistics) {
         if let Some(norm) = &mut self.norm {
             norm.train(moments, count, statistics);
@@ -113,7 +114,7 @@ impl AffineNorm {
         self.combine(p);
     }
 
-    /// Normalises by the running moments.
+    /// Normalises with the running statistics.
     pub fn evaluate(&mut self, p: &Parameters, statistics: &Statistics) {
         if let Some(norm) = &mut self.norm {
             norm.evaluate(statistics);
@@ -141,8 +142,8 @@ impl AffineNorm {
         }
     }
 
-    /// Sets the slope, and the gradients of weight and bias, from the sums over a batch of the output's gradient, and of
-    /// its products with the convolution's output.
+    /// Computes the gradient coefficients, and the gradients of weight and bias. Inputs are the sums over a batch of
+    /// the output's gradient, and of its products with the convolution's output.
     pub fn backward(
         &mut self,
         p: &Parameters,
@@ -175,8 +176,8 @@ fn blend(running: &mut f32, x: f64) {
     *running = (f64::from(*running) * (1.0 - MOMENTUM) + x * MOMENTUM) as f32;
 }
 
-/// Lane by lane, the totals over images of the sums `which`: `sums` is `[image]` of `len` packs, in each
-/// `[which][block]` of `packs` blocks.
+/// Returns the totals over images, lane by lane, of the sums with index `which`. `sums` has `len` packs per image,
+/// `[which][block]` with `packs` blocks.
 pub fn totals(sums: &[Pack], len: usize, which: usize, packs: usize) -> Vec<f64> {
     total(sums.chunks_exact(len).map(|image| &image[which * packs..][..packs]), packs)
 }

@@ -1,4 +1,4 @@
-//! The network's weights in packed form, by PyTorch's names and shapes.
+//! Weights of the network in packed form, with PyTorch's names and shapes.
 
 use std::collections::HashMap;
 
@@ -10,17 +10,17 @@ use rayon::prelude::*;
 use super::context::PassContext;
 use super::replicas::Copies;
 
-/// Where the elements of a named tensor lie in its buffer.
+/// Layout of a named tensor's elements in its buffer.
 #[derive(Copy, Clone, Debug)]
 enum PackedLayout {
-    /// `[C, 1, K, K]` as `[block][tap]`.
+    /// `[C, 1, K, K]` stored as `[block][tap]`.
     Depthwise { taps: usize },
-    /// `[O, I, ...]` as `[out block][in lane]`, the input lanes from `first_input` of `lanes` on, the
-    /// outputs from `first_output` on.
+    /// `[O, I, ...]` stored as `[out block][in lane]`, with input lanes from `first_input` of `lanes` on and outputs
+    /// from `first_output` on.
     Pointwise { inputs: Channels, lanes: usize, first_input: usize, first_output: usize },
-    /// `[O, I, K, K]` as `[out block][tap][in lane]`.
+    /// `[O, I, K, K]` stored as `[out block][tap][in lane]`.
     Dense { inputs: Channels, taps: usize },
-    /// `[C]`, from channel `first` on.
+    /// `[C]`, stored from channel `first` on.
     Vector { first: usize },
 }
 
@@ -47,41 +47,43 @@ impl PackedLayout {
     }
 }
 
-/// A parameter as PyTorch knows it.
+/// A parameter with PyTorch's name and shape.
 #[derive(Clone, Debug)]
 pub struct Named {
-    /// As in `state_dict`.
+    /// Name in `state_dict`.
     pub name: String,
-    /// As in PyTorch.
+    /// Shape in PyTorch.
     pub shape: Vec<usize>,
     buffer: usize,
     packing: PackedLayout,
 }
 
-/// The index of a packed buffer.
+/// Index of a packed buffer.
 pub type Id = usize;
 
-/// All weights.
+/// Weights of a network.
 #[derive(Default)]
 pub struct Parameters {
-    /// The tensors, in the order they were declared.
+    /// Named tensors, in the order of their declaration.
     pub named: Vec<Named>,
     by_name: HashMap<String, usize>,
-    /// Packed, by [`Id`].
+    /// Packed values, by [`Id`].
     pub values: Vec<Vec<Pack>>,
-    /// Of pointwise weights, for the gradient of their input.
+    /// Transposed pointwise weights, for the gradient of their input.
     pub transposed: Vec<Vec<Pack>>,
-    /// Inputs and outputs of pointwise weights.
+    /// Input and output channels of pointwise weights.
     sizes: Vec<Option<[Channels; 2]>>,
-    /// Strided skips: outputs before this lane see the first half of the inputs alone, the others the second.
+    /// Lane that separates the outputs, for weights of strided skips. Outputs before it read only the first half
+    /// of the inputs, the others only the second half.
     halves: Vec<Option<usize>>,
-    /// Of those that serve several images in one pack: how, and the weights as the kernels see them then.
+    /// Replicated weights, which process several images per pack: the assignment of lanes, and the weights in the form that
+    /// the kernels read.
     repeated: Vec<(Copies, Vec<Pack>)>,
     stale: bool,
 }
 
 impl Parameters {
-    /// The packed weights as the kernels read them.
+    /// Returns the packed weights as the kernels read them.
     pub fn kernel(&self, id: Id) -> &[Pack] {
         match self.repeated[id].0.count {
             1 => &self.values[id],
@@ -89,8 +91,8 @@ impl Parameters {
         }
     }
 
-    /// Lets a weight on one block of channels serve the images of a pack. Channels of one image do not meet those of
-    /// another: a pointwise weight becomes block diagonal.
+    /// Makes a weight on one block of channels process several images per pack. Channels of different images do not
+    /// mix: a pointwise weight becomes block diagonal.
     pub fn repeat(&mut self, id: Id, copies: Copies) {
         if self.repeated[id].0 != copies {
             self.repeated[id].0 = copies;
@@ -98,7 +100,7 @@ impl Parameters {
         }
     }
 
-    /// Inputs and outputs of a pointwise weight, as the kernels see it.
+    /// Returns input and output channels of a pointwise weight as the kernels see it.
     pub fn channels(&self, id: Id) -> [Channels; 2] {
         let sizes = self.sizes[id].unwrap_or([Channels::full(0); 2]);
         match self.repeated[id].0.count {
@@ -130,7 +132,7 @@ impl Parameters {
         self.named.push(Named { name, shape, buffer, packing });
     }
 
-    /// A depthwise weight `[channels, 1, kernel, kernel]`.
+    /// Declares a depthwise weight `[channels, 1, kernel, kernel]`.
     pub fn depthwise(&mut self, name: String, channels: usize, kernel: usize) -> Id {
         let taps = kernel * kernel;
         let id = self.vector_buffer(Channels::one(channels).packs() * taps);
@@ -138,7 +140,7 @@ impl Parameters {
         id
     }
 
-    /// A dense weight of the given shape `[O, I, ...]`.
+    /// Declares a pointwise weight of the given shape `[O, I, ...]`.
     pub fn pointwise(&mut self, name: String, shape: Vec<usize>, inputs: Channels) -> Id {
         let id = self.pointwise_buffer([inputs, Channels::one(shape[0])], None);
         let lanes = inputs.packs() * LANES;
@@ -147,7 +149,8 @@ impl Parameters {
         id
     }
 
-    /// A weight `[outputs, inputs, kernel, kernel]` of a dense convolution, as a pointwise one on the taps of its window.
+    /// Declares a weight `[outputs, inputs, kernel, kernel]` of a dense convolution, stored as a pointwise weight on
+    /// the taps of its window.
     pub fn dense(&mut self, name: String, inputs: Channels, outputs: usize, kernel: usize) -> Id {
         let taps = kernel * kernel;
         let id = self.pointwise_buffer([inputs.times(taps), Channels::one(outputs)], None);
@@ -156,8 +159,8 @@ impl Parameters {
         id
     }
 
-    /// The two weights of a strided skip to `outputs` channels as one, zero where an output
-    /// does not see an input. The first has half of the outputs, rounded down.
+    /// Declares the two weights of a strided skip to `outputs` channels, stored as one that is zero where an output
+    /// does not read an input. The first weight has half of the outputs, rounded down.
     pub fn factorized(&mut self, names: [String; 2], inputs: Channels, outputs: usize) -> Id {
         let half = outputs / 2;
         let id = self.pointwise_buffer([inputs.times(2), Channels::one(outputs)], Some(half));
@@ -171,19 +174,19 @@ impl Parameters {
         id
     }
 
-    /// A vector `[channels]`.
+    /// Declares a vector `[channels]`.
     pub fn vector(&mut self, name: String, channels: usize) -> Id {
         self.vectors([(name, channels)])
     }
 
-    /// A tensor of any shape in PyTorch's order, for plain loops.
+    /// Declares a tensor of any shape in PyTorch's order, for plain loops.
     pub fn plain(&mut self, name: String, shape: Vec<usize>) -> Id {
         let id = self.vector_buffer(Channels::one(shape.iter().product()).packs());
         self.name(name, shape, id, PackedLayout::Vector { first: 0 });
         id
     }
 
-    /// Vectors side by side as one.
+    /// Declares several vectors, stored as one.
     pub fn vectors<const N: usize>(&mut self, parts: [(String, usize); N]) -> Id {
         let channels = parts.iter().map(|(_, channels)| channels).sum();
         let id = self.vector_buffer(Channels::one(channels).packs());
@@ -195,18 +198,18 @@ impl Parameters {
         id
     }
 
-    /// The tensor of this name.
+    /// Returns the tensor with this name.
     pub fn find(&self, name: &str) -> Option<&Named> {
         self.by_name.get(name).map(|&i| &self.named[i])
     }
 
-    /// A named tensor, in PyTorch's order, from these buffers: the values, or gradients.
+    /// Returns the elements of a named tensor in PyTorch's order, from buffers of values or of gradients.
     pub fn read(named: &Named, buffers: &[Vec<Pack>]) -> Vec<f32> {
         let from = floats(&buffers[named.buffer]);
         (0..named.shape.iter().product()).map(|i| from[named.packing.place(i)]).collect()
     }
 
-    /// Sets a named tensor; `values` has its size.
+    /// Sets a named tensor; `values` must have its size.
     pub fn set(&mut self, name: &str, values: &[f32]) {
         if let Some(&index) = self.by_name.get(name) {
             let named = &self.named[index];
@@ -218,7 +221,7 @@ impl Parameters {
         }
     }
 
-    /// Every packed buffer that has a gradient, with it.
+    /// Calls `visit` for every packed buffer that has a gradient, with index, values and gradient.
     pub fn for_each(&mut self, gradients: &Gradients, mut visit: impl FnMut(usize, &mut [f32], &[f32])) {
         for (i, (values, gradient)) in self.values.iter_mut().zip(&gradients.values).enumerate() {
             if !gradients.absent[i] {
@@ -228,7 +231,7 @@ impl Parameters {
         self.stale = true;
     }
 
-    /// Brings what is derived from the values up to date.
+    /// Updates the data that is derived from the values.
     pub fn refresh(&mut self) {
         if std::mem::take(&mut self.stale) {
             let weights = self.values.par_iter().zip(&mut self.repeated).zip(&mut self.transposed);
@@ -247,38 +250,38 @@ impl Parameters {
     }
 }
 
-/// The gradients of all weights, and the parts of them that the chunks of a batch find.
+/// Gradients of all weights, and the partial gradients of the chunks of a batch.
 #[derive(Default)]
 pub struct Gradients {
-    /// Packed, by [`Id`].
+    /// Packed gradients, by [`Id`].
     pub values: Vec<Vec<Pack>>,
     absent: Vec<bool>,
     chunks: Vec<Vec<Pack>>,
 }
 
 impl Gradients {
-    /// Room for the gradients of these parameters.
+    /// Returns zero gradients for the given parameters.
     pub fn new(parameters: &Parameters) -> Gradients {
         let zeros = |values: &Vec<Pack>| vec![Pack::ZERO; values.len()];
         let values: Vec<_> = parameters.values.iter().map(zeros).collect();
         Gradients { absent: vec![false; values.len()], values, chunks: Vec::new() }
     }
 
-    /// Takes away the gradient of a buffer that had no part in a pass, until [`gather`](Self::gather) finds one again.
+    /// Removes the gradient of a buffer that a pass did not use, until [`gather`](Self::gather) sets it again.
     pub fn remove(&mut self, id: Id) {
         if !std::mem::replace(&mut self.absent[id], true) {
             self.values[id].fill(Pack::ZERO);
         }
     }
 
-    /// Says that a pass sets the gradient of a buffer.
+    /// Marks the gradient of a buffer as set by a pass.
     pub fn restore(&mut self, id: Id) {
         self.absent[id] = false;
     }
 
-    /// Sum of squares of them all; filling lanes are zero.
+    /// Returns the sum of squares of all gradients; unused lanes are zero.
     pub fn squared_norm(&self) -> f64 {
-        // Lane by lane: one chain of additions would wait for each.
+        // One sum per lane: with a single sum, each addition would wait for the one before.
         let of = |values: &Vec<Pack>| {
             let mut sums = [0.0; LANES];
             for pack in values {
@@ -289,7 +292,7 @@ impl Gradients {
         self.values.par_iter().map(of).collect::<Vec<f64>>().iter().sum()
     }
 
-    /// A zeroed buffer per chunk, in which the gradients of `ids` lie one after the other.
+    /// Returns a zeroed buffer per chunk, for the gradients of `ids` one after the other.
     pub fn chunks(&mut self, parameters: &Parameters, ids: &[Id], count: usize) -> &mut [Vec<Pack>] {
         let length = ids.iter().map(|&id| parameters.values[id].len()).sum();
         self.chunks.resize_with(count.max(self.chunks.len()), Vec::new);
@@ -300,7 +303,7 @@ impl Gradients {
         &mut self.chunks[..count]
     }
 
-    /// Sets the gradients of `ids` to the sums, in order, of what `count` chunks found.
+    /// Sets the gradients of `ids` to the sums of the partial gradients of `count` chunks, in order.
     pub fn gather(&mut self, parameters: &Parameters, ids: &[Id], count: usize) {
         let mut first = 0;
         let mut work = Vec::with_capacity(ids.len());
@@ -331,8 +334,8 @@ impl Gradients {
     }
 }
 
-/// Zeros where an output of a strided skip does not see an input: outputs before lane `half` see the first
-/// half of the `lanes` inputs alone, the others the second.
+/// Sets the gradient to zero where an output of a strided skip does not read an input. Outputs before lane `half`
+/// read only the first half of the `lanes` inputs, the others only the second half.
 fn blank_unseen(gradient: &mut [Pack], lanes: usize, half: usize) {
     for (i, pack) in gradient.iter_mut().enumerate() {
         let odd_input = i % lanes >= lanes / 2;
@@ -344,7 +347,7 @@ fn blank_unseen(gradient: &mut [Pack], lanes: usize, half: usize) {
     }
 }
 
-/// A zeroed buffer per chunk for the gradients of the parameters `ids`, if they are wanted.
+/// Returns a zeroed buffer per chunk for the gradients of `ids`, or `None` per chunk if `weights` is `None`.
 pub fn per_chunk<'a>(
     c: &PassContext<'_>,
     weights: Option<&'a mut Gradients>,

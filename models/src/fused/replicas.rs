@@ -1,15 +1,15 @@
-//! Several images in one pack: their channels side by side in its lanes, where a map has few.
+//! Several images per pack: their channels are side by side in its lanes, if feature maps have few channels.
 
 use crate::kernels::cpu::norm::Scaling;
 use crate::kernels::cpu::simd::floats_mut;
 use crate::kernels::cpu::{LANES, Pack};
 
-/// How the lanes of a pack are shared: image `i` has lanes from `i * channels` on.
+/// Assignment of the lanes of a pack: image `i` has the lanes from `i * channels` on.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Copies {
-    /// Of one image.
+    /// Number of channels of one image.
     pub channels: usize,
-    /// Images in a pack; with more than one, maps have a single block.
+    /// Number of images per pack; if above one, feature maps have a single block.
     pub count: usize,
 }
 
@@ -20,7 +20,8 @@ impl Default for Copies {
 }
 
 impl Copies {
-    /// The most images of `channels` that fit into a pack, a power of two that divides the batch.
+    /// Returns the largest number of images of `channels` that fit into a pack: a power of two that divides the
+    /// batch.
     pub fn fitting(channels: usize, batch: usize) -> Copies {
         let mut count = 1;
         while 2 * count * channels <= LANES && batch.is_multiple_of(2 * count) {
@@ -29,7 +30,7 @@ impl Copies {
         Copies { channels, count }
     }
 
-    /// Repeats the weights of the first image for the others; block diagonal where rows are inputs.
+    /// Repeats the weights of the first image for the others; the result is block diagonal if rows are inputs.
     pub(super) fn spread(self, weights: &mut [Pack], pointwise: bool) {
         let Copies { channels, count } = self;
         for block in weights.chunks_exact_mut(if pointwise { LANES } else { 1 }) {
@@ -43,7 +44,8 @@ impl Copies {
         }
     }
 
-    /// The reverse for gradients: sums those of all images into the first's place, and leaves zeros elsewhere.
+    /// Sums the gradients of all images into those of the first, and sets the others to zero. This is the adjoint of
+    /// [`spread`](Self::spread).
     pub(super) fn fold(self, gradient: &mut [Pack], pointwise: bool) {
         let Copies { channels, count } = self;
         for block in gradient.chunks_exact_mut(if pointwise { LANES } else { 1 }) {
@@ -61,7 +63,7 @@ impl Copies {
         }
     }
 
-    /// Gives every image the sums of all.
+    /// Returns, for every image, the sums over all images.
     pub fn share(self, mut sums: Vec<f64>) -> Vec<f64> {
         let Copies { channels, count } = self;
         if count > 1 {
@@ -73,7 +75,7 @@ impl Copies {
         sums
     }
 
-    /// Gives every image the scaling of the first.
+    /// Copies the scaling of the first image to all others.
     pub fn repeat(self, scaling: &mut Scaling) {
         let Copies { channels, count } = self;
         for map in [&mut scaling.scale, &mut scaling.shift] {
@@ -84,7 +86,7 @@ impl Copies {
     }
 }
 
-/// Packs of a block that hold weights of one image.
+/// Number of packs of a block that hold weights of one image.
 fn block_rows(pointwise: bool, channels: usize) -> usize {
     if pointwise { channels } else { 1 }
 }

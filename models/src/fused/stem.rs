@@ -13,9 +13,9 @@ use super::context::PassContext;
 use super::norm::{AffineNorm, Statistics, totals};
 use super::parameters::{Gradients, Id, Parameters};
 
-/// Side of the convolution.
+/// Side of the kernel.
 const SIDE: usize = 3;
-/// Pixels whose patches exist at a time.
+/// Number of pixels whose patches are computed at a time.
 const STRIP: usize = 64;
 
 /// The stem.
@@ -23,29 +23,29 @@ pub struct Stem {
     in_channels: usize,
     weight: Id,
     norm: AffineNorm,
-    /// The size of the output.
+    /// Size of the output.
     pub map: MapSize,
 }
 
 impl Stem {
-    /// A convolution by `weight`, [`Parameters::pointwise`](super::Parameters::pointwise) on [`Self::patch`], to
-    /// `channels`, and what follows it.
+    /// Returns a stem with a convolution by `weight` to `channels`, and a norm. The weight is
+    /// [`Parameters::pointwise`](super::Parameters::pointwise) on [`Self::patch`].
     pub fn new(in_channels: usize, channels: usize, weight: Id, norm: AffineNorm) -> Stem {
         let map = MapSize { packs: Channels::one(channels).packs(), ..MapSize::default() };
         Stem { in_channels, weight, norm, map }
     }
 
-    /// The channels of a patch.
+    /// Returns the channels of a patch.
     pub fn patch(in_channels: usize) -> Channels {
         Channels::one(in_channels * SIDE * SIDE)
     }
 
-    /// For images of this size.
+    /// Sets the size of the images.
     pub fn resize(&mut self, height: usize, width: usize) {
         self.map = MapSize { height, width, ..self.map };
     }
 
-    /// Packs of a patch.
+    /// Number of packs of a patch.
     fn inputs(&self) -> usize {
         Stem::patch(self.in_channels).packs()
     }
@@ -56,8 +56,8 @@ impl Stem {
         (0..height).step_by(rows).map(move |y| y..(y + rows).min(height))
     }
 
-    /// The patches around the pixels of some rows of an image `[C, H, W]`, `[block][pixel]`, lanes in the order of a
-    /// weight `[C, 3, 3]`.
+    /// Computes the patches around the pixels of some rows of an image `[C, H, W]`, to `[block][pixel]`. Lanes have
+    /// the order of a weight `[C, 3, 3]`.
     pub fn patches(&self, image: &[f32], rows: Range<usize>, out: &mut Vec<Pack>) {
         let MapSize { height, width, .. } = self.map;
         let pixels = rows.len() * width;
@@ -80,7 +80,7 @@ impl Stem {
         }
     }
 
-    /// The convolution of one image `[C, H, W]`, before the norm, with its `[2][block]` sums added to `sums`.
+    /// Convolves one image `[C, H, W]`, without the norm, and adds the `[2][block]` sums of the results to `sums`.
     fn convolve(
         &self,
         c: &PassContext<'_>,
@@ -111,13 +111,13 @@ impl Stem {
         }
     }
 
-    /// An image of a batch `[N, C, H, W]`.
+    /// Returns one image of a batch `[N, C, H, W]`.
     fn image<'a>(&self, images: &'a [f32], i: usize) -> &'a [f32] {
         let len = self.in_channels * self.map.pixels();
         &images[i * len..][..len]
     }
 
-    /// The output `[image]` for images `[N, C, H, W]`.
+    /// Computes the output, by image, for images `[N, C, H, W]`.
     pub fn forward(
         &mut self,
         c: &PassContext<'_>,
@@ -145,17 +145,17 @@ impl Stem {
         c.cut(out, len).into_par_iter().for_each(|out| self.normalise(c, out));
     }
 
-    /// Makes the norm that of the running statistics.
+    /// Sets the norm to the running statistics.
     pub fn evaluate(&mut self, parameters: &Parameters, statistics: &Statistics) {
         self.norm.evaluate(parameters, statistics);
     }
 
-    /// The weight, and the norm as it is.
+    /// Returns the weight, and the current scaling of the norm.
     pub fn layer(&self) -> (Id, &Scaling) {
         (self.weight, &self.norm.scaling)
     }
 
-    /// The norm, in place.
+    /// Applies the norm in place.
     fn normalise(&self, c: &PassContext<'_>, out: &mut [Pack]) {
         let Scaling { scale, shift } = &self.norm.scaling;
         for map in out.chunks_exact_mut(self.map.len()) {
@@ -163,10 +163,11 @@ impl Stem {
         }
     }
 
-    /// The gradients of the stem's weights, for that of its output.
+    /// Computes the gradients of the stem's weights, from that of its output.
     ///
-    /// The output `y` before the norm is linear in the patches: `y = W p`. So the sums over pixels of `g p'`, `p p'` and `p` are
-    /// enough: they give that of `g y`, and the weight's gradient, the sum of `(a g + b y + c) p'`, without `y`.
+    /// The output `y` before the norm is linear in the patches: `y = W p`. So the sums over pixels of `g p'`, `p p'`
+    /// and `p` are enough. They give the sum of `g y`, and the gradient of the weight, the sum of
+    /// `(a g + b y + c) p'`, without `y`.
     pub fn backward(
         &mut self,
         c: &PassContext<'_>,
@@ -214,7 +215,8 @@ impl Stem {
         }
     }
 
-    /// The gradient of the images, for that of the output; [`backward`](Self::backward) has found the norm's.
+    /// Computes the gradient of the images, from that of the output. [`backward`](Self::backward) must have computed
+    /// the gradient coefficients of the norm.
     pub fn backward_images(
         &self,
         c: &PassContext<'_>,
@@ -256,7 +258,7 @@ impl Stem {
         });
     }
 
-    /// The gradient of the patches of an image, added to that of its pixels.
+    /// Adds the gradient of the patches of an image to that of its pixels.
     fn scatter(&self, patches: &[Pack], out: &mut [f32]) {
         let MapSize { height, width, .. } = self.map;
         for lane in 0..self.in_channels * SIDE * SIDE {
@@ -272,8 +274,8 @@ impl Stem {
     }
 }
 
-/// Sums over pixels: of the products of gradient and patch and of patch and patch, `[block of the first][lane of the second]`, of
-/// the patch, and of the gradient.
+/// Sums over pixels of four quantities: the products of gradient and patch, the products of patch and patch (both
+/// `[block of the first][lane of the second]`), the patch, and the gradient.
 struct StemSums([Vec<Pack>; 4]);
 
 impl StemSums {
@@ -282,7 +284,7 @@ impl StemSums {
         StemSums([outputs * lanes, inputs * lanes, inputs, outputs].map(|len| vec![Pack::ZERO; len]))
     }
 
-    /// Adds some pixels.
+    /// Adds the sums of some pixels.
     fn add(&mut self, level: Level, patches: &[Pack], pixels: usize, gradient: &[Pack], plane: usize) {
         let [by_patch, between, patch, sum] = &mut self.0;
         for (gradient, gradient_plane, out) in [(gradient, plane, by_patch), (patches, pixels, between)] {

@@ -1,42 +1,42 @@
-//! A network's numbers by PyTorch's names: parameters, their gradients, running statistics.
+//! Tensors of a network by PyTorch's names: parameters, their gradients, running statistics.
 
 use crate::{Error, Result, Weights};
 
 use super::norm::Statistics;
 use super::parameters::{Gradients, Named, Parameters};
 
-/// What a network keeps between batches.
+/// Tensors that a network keeps between batches.
 #[derive(Default)]
 pub struct NetworkTensors {
-    /// As the kernels want them.
+    /// Parameters, in the layout of the kernels.
     pub parameters: Parameters,
-    /// Of the BatchNorms.
+    /// Running statistics of the BatchNorms.
     pub statistics: Statistics,
-    /// Of the parameters.
+    /// Gradients of the parameters.
     pub gradients: Gradients,
 }
 
 impl NetworkTensors {
-    /// With zero gradients.
+    /// Returns the tensors with zero gradients.
     pub fn new(parameters: Parameters, statistics: Statistics) -> NetworkTensors {
         let gradients = Gradients::new(&parameters);
         NetworkTensors { parameters, statistics, gradients }
     }
 
-    /// The parameters in network order, as PyTorch names and shapes them.
+    /// Returns the parameters in network order, with PyTorch's names and shapes.
     pub fn named(&self) -> &[Named] {
         &self.parameters.named
     }
 
-    /// The names of the BatchNorms' running means and variances, in network order.
+    /// Returns the names of the BatchNorms' running means and variances, in network order.
     pub fn statistic_names(&self) -> &[String] {
         &self.statistics.names
     }
 
-    /// A parameter or running statistic in PyTorch's layout.
+    /// Returns a parameter or running statistic in PyTorch's layout.
     ///
     /// # Errors
-    /// An unknown name.
+    /// [`Error::Unknown`] if the name is unknown.
     pub fn get(&self, name: &str) -> Result<Vec<f32>> {
         if let Some(named) = self.parameters.find(name) {
             return Ok(Parameters::read(named, &self.parameters.values));
@@ -47,7 +47,7 @@ impl NetworkTensors {
     /// Sets a parameter or running statistic from PyTorch's layout.
     ///
     /// # Errors
-    /// An unknown name, another number of elements.
+    /// [`Error::Unknown`] if the name is unknown, [`Error::Weights`] if the number of elements differs.
     pub fn set(&mut self, name: &str, values: &[f32]) -> Result<()> {
         let expected = match self.parameters.find(name) {
             Some(named) => named.shape.iter().product(),
@@ -80,7 +80,7 @@ impl NetworkTensors {
     /// Sets every tensor from `weights`.
     ///
     /// # Errors
-    /// A missing tensor, or one of another size.
+    /// [`Error::Weights`] if a tensor is missing or has another size.
     pub fn load(&mut self, weights: &Weights) -> Result<()> {
         let names: Vec<String> = self.names().cloned().collect();
         for name in names {
@@ -89,10 +89,10 @@ impl NetworkTensors {
         Ok(())
     }
 
-    /// Puts every tensor into `weights`, where [`load`](Self::load) found it.
+    /// Stores every tensor in `weights`, under the name that [`load`](Self::load) uses.
     ///
     /// # Errors
-    /// A missing tensor.
+    /// [`Error::Weights`] if a tensor is missing.
     pub fn store(&self, weights: &Weights) -> Result<()> {
         for name in self.names() {
             let values = self.get(name)?;
@@ -101,10 +101,11 @@ impl NetworkTensors {
         Ok(())
     }
 
-    /// The gradient of a parameter in PyTorch's layout, from the last pass that wanted those of the parameters.
+    /// Returns the gradient of a parameter in PyTorch's layout, from the last pass that computed the gradients of
+    /// weights.
     ///
     /// # Errors
-    /// An unknown name.
+    /// [`Error::Unknown`] if the name is unknown.
     pub fn gradient(&self, name: &str) -> Result<Vec<f32>> {
         match self.parameters.find(name) {
             Some(named) => Ok(Parameters::read(named, &self.gradients.values)),
@@ -114,13 +115,13 @@ impl NetworkTensors {
         }
     }
 
-    /// The squared norm of all gradients together.
+    /// Returns the squared norm of all gradients together.
     pub fn squared_gradient_norm(&self) -> f64 {
         self.gradients.squared_norm()
     }
 
-    /// Shows every parameter that has a gradient, and this, in the packed form the kernels use: index, values, gradient. The two
-    /// weights of a strided skip come as one. Filling lanes are zero with zero gradients; an optimiser
+    /// Calls `visit` for every parameter that has a gradient, with index, values and gradient in packed form. The two
+    /// weights of a strided skip are one packed buffer. Unused lanes are zero and have zero gradients. An optimiser
     /// must leave them zero, as all do whose step for (0, 0) is 0.
     pub fn for_each_parameter(&mut self, visit: impl FnMut(usize, &mut [f32], &[f32])) {
         self.parameters.for_each(&self.gradients, visit);

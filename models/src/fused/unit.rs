@@ -1,7 +1,7 @@
-//! A convolution in two parts, as all of this network's are: something cheap that makes columns of a pixel
-//! (depthwise taps, rectified pixels, even and odd pixels), then a pointwise convolution.
+//! A convolution in two parts, as all convolutions of the network are. A cheap operation computes the im2col columns
+//! of a pixel (depthwise taps, pixels after ReLU, even and odd pixels). A pointwise convolution follows.
 //!
-//! The columns exist for a strip of pixels at a time, in the nearest cache.
+//! The columns are computed for a strip of pixels at a time, which fits in the nearest cache.
 
 use core::ops::Range;
 
@@ -16,31 +16,31 @@ use crate::kernels::cpu::{HALO, LANES, Level, MapSize, Pack, elementwise, parity
 use super::parameters::{Id, Parameters};
 use super::scratch::Scratch;
 
-/// What makes the columns.
+/// Operation that computes the columns.
 #[derive(Copy, Clone, Debug)]
 pub enum Im2col {
-    /// Taps of a padded, rectified map, by this weight.
+    /// Depthwise convolution of a padded feature map after ReLU, by this weight.
     Depthwise(DepthwiseShape, Id),
-    /// The rectified pixels of a plain map.
+    /// Pixels of a feature map after ReLU.
     Rectified,
-    /// The rectified even, then odd pixels of a plain map.
+    /// Even, then odd pixels of a feature map after ReLU.
     Parity,
-    /// The rectified taps of a 3x3 window of a plain map, with a border of zeros.
+    /// Taps of a 3x3 window of a feature map after ReLU, with zero padding.
     Taps {
-        /// Rows and columns from one window to the next.
+        /// Rows and columns between neighbouring windows.
         stride: usize,
     },
-    /// The means of 2x2 windows of a plain map.
+    /// Means of 2x2 windows of a feature map.
     Halves,
 }
 
 impl Im2col {
-    /// Whether the input is rectified before anything else.
+    /// Whether ReLU is applied to the input.
     pub fn rectifies(self) -> bool {
         !matches!(self, Im2col::Halves)
     }
 
-    /// Rows and columns of the input from one pixel of the output to the next.
+    /// Rows and columns of the input between neighbouring pixels of the output.
     pub fn stride(self) -> usize {
         match self {
             Im2col::Depthwise(shape, _) => shape.stride,
@@ -51,33 +51,34 @@ impl Im2col {
     }
 }
 
-/// A convolution.
+/// A conv-BN block without its norm: the columns and the pointwise convolution.
 #[derive(Copy, Clone, Debug)]
 pub struct ConvBlock {
-    /// What makes the columns.
+    /// Operation that computes the columns.
     pub columns: Im2col,
-    /// The weight on the columns.
+    /// Weight that multiplies the columns.
     pub pointwise: Id,
-    /// The input of one image.
+    /// Size of the input of one image.
     pub input: MapSize,
-    /// The output of one image.
+    /// Size of the output of one image.
     pub output: MapSize,
 }
 
-/// Packs of columns made at a time.
+/// Number of packs of columns computed at a time.
 const STRIP: usize = 128;
-/// The same of taps, whose weights are too many for the nearest cache to hold both.
+/// Number of packs of columns computed at a time for taps. Their weights are too large for the nearest cache to hold
+/// both.
 const TAPS: usize = 1024;
 
 impl ConvBlock {
-    /// For maps of this size.
+    /// Sets the size of the input.
     pub fn resize(&mut self, input: MapSize) {
         let stride = self.columns.stride();
         self.input = input;
         self.output = MapSize { packs: self.output.packs, ..input.strided(stride) };
     }
 
-    /// Packs of a pixel's column.
+    /// Number of packs of a pixel's column.
     pub fn inputs(&self) -> usize {
         match self.columns {
             Im2col::Parity => 2 * self.input.packs,
@@ -86,7 +87,7 @@ impl ConvBlock {
         }
     }
 
-    /// The parameters, in the order of their gradients.
+    /// Returns the parameters, in the order of their gradients.
     pub fn ids(&self) -> impl Iterator<Item = Id> {
         let depthwise = match self.columns {
             Im2col::Depthwise(_, id) => Some(id),
@@ -115,7 +116,7 @@ impl ConvBlock {
         part.columns(self.columns, level, parameters, rows, false, out);
     }
 
-    /// The output of one image, with its `[2][block]` sums added to `sums`.
+    /// Computes the output of one image, and adds its `[2][block]` sums to `sums`.
     pub fn forward(
         &self,
         level: Level,
@@ -147,7 +148,7 @@ impl ConvBlock {
         }
     }
 
-    /// Adds the gradient of the pointwise weight for the output gradient `dy`.
+    /// Adds the gradient of the pointwise weight, given the output gradient `dy`.
     fn pointwise_gradient(
         &self,
         level: Level,
@@ -175,9 +176,9 @@ impl ConvBlock {
         }
     }
 
-    /// From the output gradient in `scratch.dy`, the gradient of the columns: padded in `scratch.dz` for a depthwise
-    /// convolution, else plain in `scratch.columns`. Adds the gradients of the weights to the front of
-    /// `gradients`, if there, and moves it past them.
+    /// Computes the gradient of the columns from the output gradient in `scratch.dy`. For a depthwise convolution it
+    /// is padded, in `scratch.dz`; else it is in `scratch.columns`. If `gradients` is present, adds the gradients of
+    /// the weights at its front and moves it past them.
     pub fn backward(
         &self,
         level: Level,
@@ -188,7 +189,8 @@ impl ConvBlock {
     ) {
         let (map, [inputs, outputs]) = (self.output, parameters.channels(self.pointwise));
         if let Im2col::Taps { .. } = self.columns {
-            // The gradient of the columns, nine times a map, exists strip by strip in `backward_columns`.
+            // The gradient of the columns has nine times the size of the feature map. `backward_columns` computes it
+            // strip by strip.
             if let Some(rest) = gradients.take() {
                 let (out, after) = rest.split_at_mut(parameters.values[self.pointwise].len());
                 self.pointwise_gradient(level, parameters, source, &scratch.dy, &mut scratch.strip, out);
@@ -231,7 +233,8 @@ impl ConvBlock {
         *gradients = Some(after);
     }
 
-    /// From the gradient of the columns to that of the input before its rectifier, set in `out` or added to it.
+    /// Computes the gradient of the input before ReLU from that of the columns, and writes it to `out` or adds it if
+    /// `add`.
     pub fn backward_input(
         &self,
         level: Level,
@@ -264,7 +267,8 @@ impl ConvBlock {
         level.run(Gate { gradient, source, add, out });
     }
 
-    /// From the gradient of the columns to that of the (rectified) input, set in `scratch.da` or added to it.
+    /// Computes the gradient of the input after ReLU from that of the columns, and writes it to `scratch.da` or adds
+    /// it if `add`.
     pub fn backward_columns(&self, level: Level, parameters: &Parameters, scratch: &mut Scratch, add: bool) {
         let Scratch { dz, da, columns, dy, strip, .. } = scratch;
         da.resize(self.input.len(), Pack::ZERO);
@@ -320,25 +324,25 @@ impl ConvBlock {
     }
 }
 
-/// Blocks of the input, and where they are among all of it.
+/// Consecutive channel blocks of an input, and their position in the whole input.
 pub struct InputBlocks<'a> {
-    /// Of these blocks alone.
+    /// Size of the blocks.
     pub map: MapSize,
-    /// The map: padded and rectified for a depthwise convolution, else plain.
+    /// Feature map: padded and after ReLU for a depthwise convolution, else without padding and before ReLU.
     pub source: &'a [Pack],
-    /// Blocks before them.
+    /// Number of blocks of the input before these.
     pub before: usize,
-    /// Blocks of the whole input.
+    /// Number of blocks of the whole input.
     pub blocks: usize,
-    /// Blocks of one of the maps that the columns are of.
+    /// Number of blocks of each of the concatenated feature maps.
     pub each: usize,
-    /// Channels that count of the last block.
+    /// Number of used channels of the last block.
     pub last: usize,
 }
 
 impl InputBlocks<'_> {
-    /// Their columns of some rows of the output, among those of the whole input: `[block][pixel]`, or
-    /// `[two blocks][pixel]` in pairs.
+    /// Computes the columns of the blocks for some rows of the output. They are written to their position among
+    /// those of the whole input: `[block][pixel]`, or `[two blocks][pixel]` for pairs.
     pub fn columns(
         &self,
         columns: Im2col,
@@ -374,7 +378,7 @@ impl InputBlocks<'_> {
     }
 }
 
-/// The gradient of a BatchNorm's input `value` for that of its output.
+/// Computes the gradient of a BatchNorm's input `value` from that of its output.
 pub fn norm_gradient(
     level: Level,
     map: MapSize,

@@ -1,29 +1,29 @@
-//! Where a map lies among all that is kept of an image.
+//! Location of a feature map in a buffer.
 
 use crate::kernels::cpu::{MapSize, Pack};
 
-/// A place in a buffer of images.
+/// A location in a buffer of images.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct BufferOffset {
-    /// Packs of an image.
+    /// Packs per image.
     pub image: usize,
-    /// Packs of the image before the map.
+    /// Packs of the image before the feature map.
     pub offset: usize,
 }
 
-/// A map of every image of a batch.
+/// A feature map of every image of a batch.
 #[derive(Copy, Clone, Debug)]
 pub struct MapView<'a> {
-    /// `[image]` of `place.image` packs.
+    /// Images of `place.image` packs each.
     pub packs: &'a [Pack],
-    /// Where in an image the map lies.
+    /// Location of the feature map in an image.
     pub place: BufferOffset,
-    /// Its size.
+    /// Size of the feature map.
     pub map: MapSize,
 }
 
 impl<'a> MapView<'a> {
-    /// The map of image `i`.
+    /// Returns the feature map of image `i`.
     pub fn image(&self, i: usize) -> &'a [Pack] {
         &self.packs[i * self.place.image + self.place.offset..][..self.map.len()]
     }

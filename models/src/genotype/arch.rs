@@ -1,9 +1,10 @@
-//! The text of NAS-Bench-201: nodes joined by `+`, an edge as `operation~state`: `|nor_conv_3x3~0|+|none~0|skip_connect~1|`.
+//! The text format of NAS-Bench-201: nodes joined by `+`, with edges `operation~state`, as in
+//! `|nor_conv_3x3~0|+|none~0|skip_connect~1|`.
 
 use super::{Cell, Edge, Genotype, Wiring};
 use crate::{Error, Primitive, Result};
 
-/// Bytes of text that are looked at.
+/// Largest length of a text in bytes.
 const MAX_TEXT: usize = 16 << 10;
 
 pub(super) fn print(cell: &Cell) -> String {

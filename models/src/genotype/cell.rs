@@ -4,22 +4,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Primitive, Result};
 
-/// Nodes a cell may have. Published cells have at most five.
+/// Largest number of nodes of a cell. Published cells have at most five.
 pub(super) const MAX_NODES: usize = 64;
 
-/// How the nodes of a cell are wired.
+/// Wiring of the nodes of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Wiring {
-    /// DARTS: states 0 and 1 are the outputs of the two cells before, a node keeps two edges, and the output is some nodes side
-    /// by side.
+    /// DARTS: states 0 and 1 are the outputs of the two cells before. A node keeps two edges, and the output is the
+    /// concatenation of some nodes.
     TwoEdges,
-    /// NAS-Bench-201: state 0 is the output of the cell before, a node has an edge from every earlier state, and the output is
-    /// the last node.
+    /// NAS-Bench-201: state 0 is the output of the cell before. A node has an edge from every earlier state, and the
+    /// output is the last node.
     Complete,
 }
 
 impl Wiring {
-    /// States a cell starts from.
+    /// Number of input states of a cell.
     pub fn inputs(self) -> usize {
         match self {
             Wiring::TwoEdges => 2,
@@ -27,7 +27,7 @@ impl Wiring {
         }
     }
 
-    /// Edges that a derived cell has into its node `node`.
+    /// Number of edges of a derived cell into its node `node`.
     pub fn edges_into(self, node: usize) -> usize {
         match self {
             Wiring::TwoEdges => 2,
@@ -36,13 +36,13 @@ impl Wiring {
     }
 }
 
-/// One operation of a cell, from an earlier state.
+/// An operation of a cell, applied to an earlier state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "(Primitive, usize)", into = "(Primitive, usize)")]
-#[allow(missing_docs)]
 pub struct Edge {
+    /// The operation.
     pub primitive: Primitive,
-    /// The cell's inputs come first, then the nodes.
+    /// Index of the source state. The cell's inputs come first, then the nodes.
     pub from: usize,
 }
 
@@ -58,7 +58,7 @@ impl From<Edge> for (Primitive, usize) {
     }
 }
 
-/// A cell: each node is the sum of its edges, the output is some states side by side.
+/// A cell. Each node is the sum of its edges, and the output is the concatenation of some states.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Cell {
     wiring: Wiring,
@@ -67,10 +67,12 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// Nodes in order, each with the edges that the wiring gives it; `concat` names the states of the output.
+    /// Returns a cell. `edges` are ordered by node, with as many edges per node as the wiring requires; `concat` are
+    /// the states of the output.
     ///
     /// # Errors
-    /// An edge from a later node, a node without all its edges, an output that is no node, or not the wiring's.
+    /// [`Error::Genotype`] for an edge from a later node, a node with missing edges, an output that is not a node, or
+    /// one that the wiring does not allow.
     pub fn new(wiring: Wiring, edges: Vec<Edge>, concat: Vec<usize>) -> Result<Self> {
         Self::checked("cell", wiring, edges, concat)
     }
@@ -129,17 +131,17 @@ impl Cell {
         Ok(cell)
     }
 
-    /// How its nodes are wired.
+    /// Returns the wiring of the nodes.
     pub fn wiring(&self) -> Wiring {
         self.wiring
     }
 
-    /// All edges, nodes in order.
+    /// Returns all edges, ordered by node.
     pub fn edges(&self) -> &[Edge] {
         &self.edges
     }
 
-    /// The edges of each node.
+    /// Iterates over the edges of each node.
     pub fn nodes(&self) -> impl Iterator<Item = &[Edge]> {
         let mut rest = &self.edges[..];
         (0..).map_while(move |node| {
@@ -149,17 +151,17 @@ impl Cell {
         })
     }
 
-    /// The states of the output, in order.
+    /// Returns the states of the output, in order.
     pub fn concat(&self) -> &[usize] {
         &self.concat
     }
 
-    /// How many of its operations are convolutions: MiLeNAS' size of a cell (section 3.3).
+    /// Number of convolutions among the operations: MiLeNAS' size of a cell (section 3.3).
     pub fn convolutions(&self) -> usize {
         self.edges.iter().filter(|e| e.primitive.is_convolution()).count()
     }
 
-    /// How many of its operations are skip connections: many are the sign of a collapsed search.
+    /// Number of skip connections among the operations. A large number indicates a collapsed search.
     pub fn skips(&self) -> usize {
         self.edges.iter().filter(|e| e.primitive == Primitive::SkipConnect).count()
     }

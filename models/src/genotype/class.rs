@@ -1,4 +1,4 @@
-//! Which genotypes are one network written differently.
+//! Isomorphism classes of genotypes: genotypes of one class are the same network.
 
 use std::collections::BTreeMap;
 
@@ -9,19 +9,19 @@ use crate::Primitive;
 
 type Hash = [u8; 32];
 
-/// A sum: how often it has each term, by the hash of what the term computes. Without terms it is zero.
+/// A sum: the number of occurrences of each term, by the hash of the term's computation. The empty sum is zero.
 type Sum = BTreeMap<Hash, u64>;
 
-/// What a genotype computes, whatever the order of its nodes: two of one class are one network. A skip connection is its
-/// source, `none` and operations on nothing but `none` are zero and drop out of sums.
+/// Hash of the computation of a genotype, which does not depend on the order of its nodes. A skip connection equals
+/// its source. `none`, and operations whose inputs are all `none`, are zero and vanish from sums.
 ///
-/// This is coarser than the 6,466 classes that NAS-Bench-201 counts (its section 2.1), where a zero in a sum still tells two
-/// cells apart: they fall into 4,930 here.
+/// These classes are coarser than the 6,466 classes of NAS-Bench-201 (section 2.1), where a zero in a sum still
+/// distinguishes two cells. Here its cells fall into 4,930 classes.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Class(Hash);
 
 impl Genotype {
-    /// Its isomorphism class.
+    /// Returns the isomorphism class.
     pub fn class(&self) -> Class {
         let mut hasher = Sha256::new();
         for (name, cell) in self.cells() {
@@ -32,7 +32,8 @@ impl Genotype {
     }
 }
 
-/// Of the output of a cell; one that halves the image has operations in place of the skips of its inputs.
+/// Returns the hash of a cell's output. In a cell that halves the image, skip connections of its inputs are
+/// operations.
 fn hash(cell: &Cell, halves: bool) -> Hash {
     let inputs = cell.wiring().inputs();
     let input = |i: usize| Sum::from([(digest("input", &i.to_le_bytes()), 1)]);
@@ -54,7 +55,7 @@ fn hash(cell: &Cell, halves: bool) -> Hash {
         }
         states.push(sum);
     }
-    // Channels side by side: their order is a matter of the weights behind them.
+    // The order of concatenated channels depends only on the weights of the next operation.
     let mut parts: Vec<Vec<u8>> = cell.concat().iter().map(|&state| bytes(&states[state])).collect();
     parts.sort();
     let parts: Vec<u8> = parts.iter().flat_map(|part| digest("part", part)).collect();
@@ -81,9 +82,9 @@ mod tests {
     fn skips_are_their_source_and_zeros_drop_out() {
         let one = class("|none~0|+|none~0|none~1|+|nor_conv_3x3~0|none~1|none~2|");
         assert_eq!(class("|skip_connect~0|+|none~0|none~1|+|none~0|nor_conv_3x3~1|none~2|"), one);
-        // A convolution of nothing is nothing.
+        // A convolution of zero is zero.
         assert_eq!(class("|none~0|+|none~0|nor_conv_1x1~1|+|nor_conv_3x3~0|none~1|avg_pool_3x3~2|"), one);
-        // Another operation, and the same twice, are not.
+        // A different operation, or the same one twice, gives another class.
         assert_ne!(class("|none~0|+|none~0|none~1|+|nor_conv_1x1~0|none~1|none~2|"), one);
         assert_ne!(class("|skip_connect~0|+|none~0|none~1|+|nor_conv_3x3~0|nor_conv_3x3~1|none~2|"), one);
     }

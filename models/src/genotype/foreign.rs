@@ -1,8 +1,8 @@
-//! Architectures of other programs that are recognised, but are no genotypes.
+//! Architectures of other programs, which are recognised but are not genotypes.
 
 use crate::Error;
 
-/// Whether a text is an architecture of NNI: one entry for each choice of its model space.
+/// Whether a text is an architecture of NNI, with one entry for each choice of its model space.
 pub(super) fn is_nni(text: &str) -> bool {
     let keys = text.split(['"', '\'']).skip(1).step_by(2);
     let is_choice = |key: &str| {
@@ -19,7 +19,7 @@ pub(super) fn is_nni(text: &str) -> bool {
     keys.take(1000).any(is_choice)
 }
 
-/// The refusal of such a text.
+/// Returns the error for such a text.
 pub(super) fn nni(place: &str) -> Error {
     let help = "Help: write its cells as `Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=[2, 3, 4, 5], ...)`, where \
                 `normal/op_2_0` is the operation and `normal/input_2_0` the state of the first edge of node 2";

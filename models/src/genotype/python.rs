@@ -1,6 +1,7 @@
-//! The text of the published code: `Genotype(normal=[('sep_conv_3x3', 1), ...], normal_concat=range(2, 6), ...)`.
+//! The text format of published code: `Genotype(normal=[('sep_conv_3x3', 1), ...], normal_concat=range(2, 6), ...)`.
 //!
-//! It may stand in a log or in source code. The last genotype of a text counts, also as a dict or as NAS-Bench-201's text.
+//! The text may be part of a log or of source code. The last genotype of a text is used; it may also be a dict or
+//! NAS-Bench-201's text.
 
 use std::fmt;
 
@@ -8,10 +9,10 @@ use super::value::{Literal, ValueReader};
 use super::{Cell, CellPair, Edge, Genotype, arch};
 use crate::{Error, Primitive, Result};
 
-/// Bytes of text that are looked at.
+/// Largest length of a text in bytes.
 const MAX_TEXT: usize = 1 << 20;
 
-/// The fields, in the order of the published tuple.
+/// Fields in the order of the published tuple.
 const FIELDS: [&str; 4] = ["normal", "normal_concat", "reduce", "reduce_concat"];
 
 pub(super) fn print(normal: &Cell, reduce: &Cell, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -29,23 +30,23 @@ pub(super) fn print(normal: &Cell, reduce: &Cell, f: &mut fmt::Formatter<'_>) ->
     )
 }
 
-/// Where a genotype begins in a text.
+/// Start of a genotype in a text.
 #[derive(Clone, Copy, Debug)]
 enum GenotypeStart {
-    /// Behind `Genotype(`.
+    /// Offset after `Genotype(`.
     Tuple(usize),
-    /// Behind the `{` of a dict.
+    /// Offset after the `{` of a dict.
     Dict(usize),
-    /// NAS-Bench-201's text, from and to.
+    /// Start and end of NAS-Bench-201's text.
     Arch(usize, usize),
 }
 
-/// Whether a genotype begins anywhere in a text.
+/// Whether a text contains the start of a genotype.
 pub(super) fn is_in(text: &str) -> bool {
     text.len() <= MAX_TEXT && last(text).is_some()
 }
 
-/// The last genotype of a text.
+/// Parses the last genotype of a text.
 pub(super) fn parse(text: &str, place: &str) -> Result<Genotype> {
     if text.len() > MAX_TEXT {
         let found = text.len() as u64;
@@ -70,7 +71,7 @@ pub(super) fn parse(text: &str, place: &str) -> Result<Genotype> {
     of_fields(&fields, place)
 }
 
-/// Where the last genotype begins; lines that are comments have none.
+/// Returns the start of the last genotype, ignoring lines that are comments.
 fn last(text: &str) -> Option<GenotypeStart> {
     let is_comment = |at: usize| {
         let line = text[..at].rfind('\n').map_or(0, |end| end + 1);
@@ -103,10 +104,11 @@ fn last(text: &str) -> Option<GenotypeStart> {
     [tuple, dict, arch].into_iter().flatten().max_by_key(|(at, _)| *at).map(|(_, start)| start)
 }
 
-/// A genotype of named fields.
+/// Returns a genotype from named fields.
 ///
 /// # Errors
-/// A field that is missing, unknown or given twice, or of another form.
+/// [`Error::Malformed`] for a field that is missing, unknown, given twice or of the wrong form. [`Error::Genotype`]
+/// for a cell that violates a rule.
 pub(super) fn of_fields(fields: &[(String, Literal)], place: &str) -> Result<Genotype> {
     let wrong = |problem: String| Error::malformed(place, problem);
     if let Some((name, _)) = fields.iter().find(|(name, _)| !FIELDS.contains(&name.as_str())) {
@@ -138,7 +140,7 @@ fn states(value: &Literal) -> Option<Vec<usize>> {
     items.iter().map(|item| if let Literal::Whole(state) = item { Some(*state) } else { None }).collect()
 }
 
-/// The edges of a cell: a list of `('sep_conv_3x3', 1)`, or a list with the two edges of each node.
+/// Reads the edges of a cell: a list of `('sep_conv_3x3', 1)`, or a list with the two edges of each node.
 fn edges(value: &Literal, name: &str, place: &str) -> Result<Vec<Edge>> {
     let wrong = |at: String, what: String| Error::malformed(place, format!("`{name}`{at}: {what}"));
     let Literal::List(items) = value else {
@@ -165,7 +167,7 @@ fn edges(value: &Literal, name: &str, place: &str) -> Result<Vec<Edge>> {
     Ok(edges)
 }
 
-/// `('sep_conv_3x3', 1)`. GDAS writes the probability as a third field, which has no meaning here.
+/// Reads an edge, `('sep_conv_3x3', 1)`. GDAS writes the probability as a third field, which is ignored.
 fn edge(value: &Literal) -> std::result::Result<Edge, String> {
     let items = if let Literal::List(items) = value { items.as_slice() } else { &[] };
     match items {

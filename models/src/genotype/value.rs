@@ -1,14 +1,14 @@
-//! Values as Python prints them: numbers, texts, lists, tuples, dicts, and calls such as `range(2, 6)`.
+//! Values in Python's notation: numbers, texts, lists, tuples, dicts, and calls such as `range(2, 6)`.
 
 use crate::{Error, Result};
 
-/// Lists inside of lists, at most.
+/// Largest depth of nested lists.
 const MAX_DEPTH: usize = 16;
 
-/// Items of a `range`, at most.
+/// Largest number of items of a `range`.
 const MAX_RANGE: usize = super::cell::MAX_NODES;
 
-/// A value.
+/// A value in Python's notation.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Literal {
     Text(String),
@@ -21,7 +21,7 @@ pub(super) enum Literal {
 }
 
 impl Literal {
-    /// A value out of JSON.
+    /// Converts a JSON value.
     pub(super) fn from_json(value: &serde_json::Value) -> Self {
         match value {
             serde_json::Value::String(text) => Literal::Text(text.clone()),
@@ -38,7 +38,7 @@ impl Literal {
     }
 }
 
-/// Reads values from a place in a text on.
+/// Reader of values from an offset in a text.
 pub(super) struct ValueReader<'a> {
     text: &'a str,
     at: usize,
@@ -50,7 +50,7 @@ impl<'a> ValueReader<'a> {
         ValueReader { text, at, place }
     }
 
-    /// The error at the current place.
+    /// Returns the error at the current offset.
     pub(super) fn fail(&mut self, expected: &str) -> Error {
         let rest = self.rest();
         let found: String = rest.chars().take(20).collect();
@@ -60,7 +60,7 @@ impl<'a> ValueReader<'a> {
         Error::malformed(self.place, format!("byte {at}: expected {expected}, found `{found}`. {help}"))
     }
 
-    /// The text from the next token on, after spaces and comments.
+    /// Returns the text from the next token on, after spaces and comments.
     fn rest(&mut self) -> &'a str {
         loop {
             let rest = &self.text[self.at..];
@@ -83,7 +83,7 @@ impl<'a> ValueReader<'a> {
         if self.accept(token) { Ok(()) } else { Err(self.fail(&format!("`{token}`"))) }
     }
 
-    /// Arguments of a call up to `)`: the values, with a name where there is one.
+    /// Reads the arguments of a call up to `)`: the values, with their names if given.
     pub(super) fn arguments(&mut self) -> Result<Vec<(Option<String>, Literal)>> {
         let mut arguments = Vec::new();
         while !self.accept(")") {
@@ -102,7 +102,7 @@ impl<'a> ValueReader<'a> {
         Ok(arguments)
     }
 
-    /// Fields of a dict up to `}`.
+    /// Reads the fields of a dict up to `}`.
     pub(super) fn fields(&mut self, depth: usize) -> Result<Vec<(String, Literal)>> {
         let mut fields = Vec::new();
         while !self.accept("}") {
@@ -159,7 +159,7 @@ impl<'a> ValueReader<'a> {
     fn items(&mut self, close: &str, depth: usize) -> Result<Vec<Literal>> {
         let mut items = Vec::new();
         while !self.accept(close) {
-            // An operation stands before the state that it comes from.
+            // The operation of an edge precedes its source state.
             let expected =
                 if matches!(items.last(), Some(Literal::Text(_))) { "a number" } else { "a value" };
             items.push(self.value(depth, expected)?);
@@ -171,7 +171,7 @@ impl<'a> ValueReader<'a> {
         Ok(items)
     }
 
-    /// The value of a call: `range(2, 6)` is its numbers, `np.int64(2)` or `list(...)` is the argument.
+    /// Returns the value of a call: a list for `range(2, 6)`, the argument for `np.int64(2)` or `list(...)`.
     fn call(&mut self, name: &str, mut arguments: Vec<Literal>) -> Result<Literal> {
         let last = name.rsplit('.').next().unwrap_or(name);
         if last == "range" {

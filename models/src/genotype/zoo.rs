@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use super::Genotype;
 
-/// Names and genotypes, in the order of `genotypes/published.txt`.
+/// Returns names and genotypes, in the order of `genotypes/published.txt`.
 pub fn published() -> &'static [(String, Genotype)] {
     static ALL: OnceLock<Vec<(String, Genotype)>> = OnceLock::new();
     ALL.get_or_init(|| {

@@ -1,4 +1,4 @@
-//! Grows a graph node by node: scoped names, shapes inferred and checked as it goes.
+//! Construction of a graph node by node, with name scopes, shape inference and checks.
 
 use super::{Fact, Graph, Node, Value};
 use crate::op::{Input, Op};
@@ -13,12 +13,12 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// An empty graph.
+    /// Returns an empty graph.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Runs `body` with `name` appended to every name it gives.
+    /// Runs `body` with `name` appended to the name scope.
     pub fn scope<T>(&mut self, name: impl ToString, body: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         self.scope.push(name.to_string());
         let result = body(self);
@@ -31,20 +31,20 @@ impl Builder {
         parts.collect::<Vec<_>>().join(".")
     }
 
-    /// A wire fed from outside.
+    /// Adds an input.
     pub fn input(&mut self, name: &str, fact: Fact) -> Result<Value> {
         self.wire(name, Op::Input(Input { fact }), &[])
     }
 
-    /// Adds a node. An empty `name` takes the scope's own.
+    /// Adds a node. With an empty `name` it gets the scope's name.
     ///
     /// # Errors
-    /// A name taken before, or inputs that the operation refuses.
+    /// [`Error::Graph`] for a name that exists already, or inputs that the operation rejects.
     pub fn wire(&mut self, name: &str, op: impl Into<Op>, inputs: &[Value]) -> Result<Value> {
         self.wire_with(name, op, inputs, None)
     }
 
-    /// [`wire`](Self::wire) with names for the parameters other than `node.role`.
+    /// Adds a node like [`wire`](Self::wire), with parameter names other than `node.role`.
     pub fn wire_with(
         &mut self,
         name: &str,
@@ -65,27 +65,27 @@ impl Builder {
         Ok(Value(self.graph.nodes.len() - 1))
     }
 
-    /// The shape of a wire.
+    /// Returns the shape of a wire.
     pub fn fact(&self, value: Value) -> &Fact {
         self.graph.fact(value)
     }
 
-    /// `(channels, height, width)` of a wire.
+    /// Returns `(channels, height, width)` of a wire.
     ///
     /// # Errors
-    /// A wire that carries no images.
+    /// [`Error::Graph`] for a wire that does not carry images.
     pub fn chw(&self, value: Value) -> Result<(usize, usize, usize)> {
         let node = self.graph.node(value);
         let problem = || format!("carries {}, an image [N, C, H, W] is needed", node.fact);
         node.fact.chw().ok_or_else(|| Error::Graph { node: node.name.clone(), problem: problem() })
     }
 
-    /// Declares a wire a result.
+    /// Declares a wire as a result.
     pub fn output(&mut self, name: &str, value: Value) {
         self.graph.outputs.push((name.to_string(), value));
     }
 
-    /// The graph, checked.
+    /// Checks and returns the graph.
     pub fn finish(self) -> Result<Graph> {
         self.graph.check()?;
         Ok(self.graph)

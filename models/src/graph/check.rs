@@ -1,4 +1,4 @@
-//! What a legal graph is, as one function.
+//! Rules of a valid graph.
 
 use std::collections::HashMap;
 
@@ -7,9 +7,12 @@ use crate::op::Op;
 use crate::{Error, Result};
 
 impl Graph {
-    /// Checks every rule of the representation: inputs precede their readers, names are unique, shapes
-    /// are those the operations compute, parameters have the shapes the operations need, a parameter
-    /// shared by name has one shape, and results exist.
+    /// Checks all rules of the representation: inputs precede their readers, names are unique, shapes are those that
+    /// the operations compute, parameters have the shapes that the operations need, parameters of the same name have
+    /// the same shape, and results exist.
+    ///
+    /// # Errors
+    /// [`Error::Graph`] with the first rule that is violated.
     pub fn check(&self) -> Result<()> {
         let mut names = HashMap::new();
         let mut shapes = HashMap::new();
@@ -65,7 +68,7 @@ impl Graph {
         Ok(())
     }
 
-    /// Whether each node is needed for a result; inputs always are.
+    /// Returns whether each node is needed for a result; inputs always are.
     pub fn live(&self) -> Vec<bool> {
         let mut live: Vec<bool> = self.nodes.iter().map(|n| matches!(n.op, Op::Input(_))).collect();
         for (_, Value(at)) in &self.outputs {

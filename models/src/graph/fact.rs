@@ -1,18 +1,18 @@
-//! What is known of a wire: its shape. Every wire is f32; only the batch dimension may be symbolic.
+//! The shape of a wire. Every wire is f32, and only the batch dimension may be symbolic.
 
 use std::fmt;
 
-/// One dimension of a wire.
+/// A dimension of a wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dim {
-    /// The number of images, chosen when the graph is run.
+    /// The number of images, which is chosen when the graph is run.
     Batch,
-    /// A size known when the graph is built.
+    /// A size that is known when the graph is built.
     Fixed(usize),
 }
 
 impl Dim {
-    /// The size, if known.
+    /// Returns the size, if known.
     pub fn fixed(self) -> Option<usize> {
         match self {
             Dim::Batch => None,
@@ -26,37 +26,37 @@ impl Dim {
 pub struct Fact(Vec<Dim>);
 
 impl Fact {
-    /// A shape of any rank.
+    /// Returns a shape of any rank.
     pub fn new(dims: Vec<Dim>) -> Self {
         Fact(dims)
     }
 
-    /// `[N, channels, height, width]`.
+    /// Returns `[N, channels, height, width]`.
     pub fn image(channels: usize, height: usize, width: usize) -> Self {
         Fact::batched(&[channels, height, width])
     }
 
-    /// `[N, sizes...]`.
+    /// Returns `[N, sizes...]`.
     pub fn batched(sizes: &[usize]) -> Self {
         Fact(std::iter::once(Dim::Batch).chain(sizes.iter().map(|&n| Dim::Fixed(n))).collect())
     }
 
-    /// A shape without a symbolic dimension.
+    /// Returns a shape without a symbolic dimension.
     pub fn fixed(sizes: &[usize]) -> Self {
         Fact(sizes.iter().map(|&n| Dim::Fixed(n)).collect())
     }
 
-    /// The dimensions, outermost first.
+    /// Returns the dimensions, outermost first.
     pub fn dims(&self) -> &[Dim] {
         &self.0
     }
 
-    /// The number of dimensions.
+    /// Number of dimensions.
     pub fn rank(&self) -> usize {
         self.0.len()
     }
 
-    /// `(channels, height, width)` of a rank-4 wire with known image dimensions.
+    /// Returns `(channels, height, width)` of a rank-4 wire with known image dimensions.
     pub fn chw(&self) -> Option<(usize, usize, usize)> {
         match self.0[..] {
             [_, Dim::Fixed(c), Dim::Fixed(h), Dim::Fixed(w)] => Some((c, h, w)),
@@ -64,7 +64,8 @@ impl Fact {
         }
     }
 
-    /// Numbers in one image: the product of the fixed dimensions; `None` when it exceeds `usize`.
+    /// Returns the number of elements of one image: the product of the fixed dimensions, or `None` if it exceeds
+    /// `usize`.
     pub fn volume(&self) -> Option<usize> {
         self.0.iter().filter_map(|d| d.fixed()).try_fold(1usize, usize::checked_mul)
     }

@@ -1,8 +1,8 @@
-//! The only way to change a graph: build the replacement beside it, then swap wires at once.
+//! Changes of a graph: a patch builds the replacement beside it, then switches the wires at once.
 //!
-//! A patch *taps* wires of the graph, *wires* new nodes on them, *shunts* old wires to new ones, and is
-//! *applied*. A shunt that would change a shape is refused. Nodes that no result needs any more leave
-//! with their weights, so a new node may take the name of the one it replaces.
+//! A patch *taps* wires of the graph, *wires* new nodes on them, *shunts* old wires to new ones, and is *applied*. A
+//! shunt that would change a shape is rejected. Nodes that no result needs any more are removed with their weights,
+//! so a new node may take the name of the one it replaces.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,12 +12,12 @@ use super::{Fact, Graph, Node, Value};
 use crate::op::Op;
 use crate::{Error, Result, Weights};
 
-/// A wire as a patch sees it: of the graph, or of a node that the patch adds.
+/// A wire in a patch: of the graph, or of a node that the patch adds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Wire {
     /// A wire of the graph.
     Tap(Value),
-    /// The output of the patch's n-th node.
+    /// The output of the patch's node with this index.
     New(usize),
 }
 
@@ -26,7 +26,7 @@ struct NewNode {
     inputs: Vec<Wire>,
 }
 
-/// A change to a graph and its weights: see the module.
+/// A change of a graph and its weights; see the module.
 #[derive(Default)]
 pub struct Patch {
     nodes: Vec<NewNode>,
@@ -35,12 +35,12 @@ pub struct Patch {
 }
 
 impl Patch {
-    /// A patch that changes nothing but removes what no result needs.
+    /// Returns a patch that only removes nodes that no result needs.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// An existing wire, for [`wire`](Self::wire) or [`shunt`](Self::shunt).
+    /// Returns an existing wire, for [`wire`](Self::wire) or [`shunt`](Self::shunt).
     pub fn tap(&self, value: Value) -> Wire {
         Wire::Tap(value)
     }
@@ -52,7 +52,7 @@ impl Patch {
         }
     }
 
-    /// Adds a node; its parameters are named `node.role`, or as `params` says.
+    /// Adds a node. Its parameters are named `node.role`, or as given in `params`.
     pub fn wire(
         &mut self,
         graph: &Graph,
@@ -67,10 +67,10 @@ impl Patch {
         Ok(Wire::New(self.nodes.len() - 1))
     }
 
-    /// Lets every reader of `old` read `new`, and a result at `old` be `new`.
+    /// Redirects every reader of `old`, and results at `old`, to `new`.
     ///
     /// # Errors
-    /// A wire of another shape.
+    /// [`Error::Graph`] if the shapes differ.
     pub fn shunt(&mut self, graph: &Graph, old: Value, new: Wire) -> Result<()> {
         let (before, after) = (graph.fact(old), self.fact(graph, new));
         if before != after {
@@ -81,16 +81,16 @@ impl Patch {
         Ok(())
     }
 
-    /// Gives a parameter its numbers. A name that exists is replaced.
+    /// Sets the values of a parameter. An existing parameter is replaced.
     pub fn weight(&mut self, name: impl Into<String>, tensor: Tensor) {
         self.weights.push((name.into(), tensor));
     }
 
-    /// Changes `graph` and `weights`. On error both are as before.
+    /// Changes `graph` and `weights`. On error both are unchanged.
     ///
     /// # Errors
-    /// A cycle, a name taken twice, a weight that is missing or has another shape; in debug builds every
-    /// rule of [`Graph::check`].
+    /// [`Error::Graph`] for a cycle or a name used twice, [`Error::Weights`] for a weight that is missing or has
+    /// another shape. Debug builds also check every rule of [`Graph::check`].
     pub fn apply(self, graph: &mut Graph, weights: &mut Weights) -> Result<()> {
         let changed = self.merged(graph)?;
         if cfg!(debug_assertions) {
@@ -107,7 +107,7 @@ impl Patch {
         Ok(())
     }
 
-    /// The patched graph, sorted so that each node follows what it reads, dead nodes left out.
+    /// Returns the patched graph without dead nodes, sorted so that each node follows the nodes that it reads.
     fn merged(&self, graph: &Graph) -> Result<Graph> {
         let old = graph.nodes.len();
         let place = |wire: Wire| match wire {
@@ -115,7 +115,7 @@ impl Patch {
             Wire::New(i) => old + i,
         };
         let shunts: HashMap<usize, usize> = self.shunts.iter().map(|(v, w)| (v.0, place(*w))).collect();
-        // A patch's own taps keep reading the old wire: that is how it wraps a node.
+        // The patch's own nodes still read the old wire. This lets a patch wrap a node.
         let follow = |at: usize| shunts.get(&at).copied().unwrap_or(at);
         let inputs = |at: usize| -> Vec<usize> {
             match at.checked_sub(old) {
@@ -147,7 +147,8 @@ impl Patch {
     }
 }
 
-/// What `roots` need, each after its inputs, near the order of the places; `Err` is a place on a cycle.
+/// Returns the nodes that `roots` need, each after its inputs and close to the original order; `Err` is a node on a
+/// cycle.
 fn topological(
     roots: impl Iterator<Item = usize>,
     inputs: impl Fn(usize) -> Vec<usize>,

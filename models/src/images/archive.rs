@@ -1,4 +1,4 @@
-//! The members of a tar, one by one, by their headers: the bytes stay in the file until they are asked for.
+//! Members of a tar, listed from their headers. Their bytes are read from the file on request.
 
 mod links;
 
@@ -12,36 +12,36 @@ use links::Links;
 use super::escape::escaped;
 use crate::{Error, Result};
 
-/// One entry of an archive.
+/// An entry of an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Its path inside the archive, as stored; bytes that are not UTF-8 are escaped.
+    /// Path inside the archive, as stored; bytes that are not UTF-8 are escaped.
     pub name: String,
-    /// What it is.
+    /// Kind of the entry.
     pub kind: MemberKind,
-    /// Where its bytes begin in the archive.
+    /// Offset of its content in the archive, in bytes.
     pub offset: u64,
-    /// How many they are.
+    /// Length of its content in bytes.
     pub length: u64,
 }
 
-/// What an entry is.
+/// Kind of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemberKind {
     /// A folder.
     Folder,
-    /// A file whose bytes lie in one piece, or a link to one.
+    /// A file with contiguous content, or a link to one.
     File,
-    /// A file with holes, or a link that leads to no file of the archive.
+    /// A sparse file, or a link whose target is not a file of the archive.
     Unreadable,
-    /// A device, a pipe.
+    /// A device or a pipe.
     Special,
 }
 
-/// Whether a file is a tar, by its content.
+/// Returns whether a file is a tar, by its content.
 ///
 /// # Errors
-/// Another kind of archive, with what to do about it.
+/// [`Error::Io`] if the file cannot be read. [`Error::Malformed`] for another kind of archive, with the next step.
 pub fn is_tar(path: &Path) -> Result<bool> {
     let mut magic = Vec::new();
     File::open(path).map_err(Error::io(path))?.take(262).read_to_end(&mut magic).map_err(Error::io(path))?;
@@ -55,18 +55,19 @@ pub fn is_tar(path: &Path) -> Result<bool> {
     Err(Error::malformed(path.display().to_string(), problem))
 }
 
-/// Shows every member of the tar at `path` to `each`, which may end it. A link to a file of the archive has the bytes of
-/// that file. Symbolic links to later members come last.
+/// Calls `each` for every member of the tar at `path`; `each` may stop the iteration. A link to a file of the archive
+/// has the content of that file. Symbolic links to later members come last.
 ///
 /// # Errors
-/// Those of `each`, a damaged archive, and one that ends early.
+/// The errors of `each`, [`Error::Io`] if the file cannot be opened, [`Error::Malformed`] for a damaged archive, and
+/// [`Error::Truncated`] for an incomplete one.
 pub fn members(path: &Path, each: &mut dyn FnMut(Member) -> Result<ControlFlow<()>>) -> Result<()> {
     let file = File::open(path).map_err(Error::io(path))?;
     let length = file.metadata().map_err(Error::io(path))?.len();
     walk(BufReader::new(file), length, path, each)
 }
 
-/// The same of a tar of `length` bytes that `path` names.
+/// Calls `each` for every member of a tar of `length` bytes. `path` is its name in messages.
 pub(super) fn walk<R: Read + Seek>(
     mut reader: R,
     length: u64,
@@ -111,7 +112,7 @@ pub(super) fn walk<R: Read + Seek>(
             return Ok(());
         }
     }
-    // A tar cut between two members would otherwise only be a smaller one.
+    // A tar that is cut between two members would otherwise be read as a smaller one.
     if last.saturating_add(512) > length {
         let problem = format!("{length} bytes without the end-of-archive block");
         return Err(Error::Truncated { place, problem });

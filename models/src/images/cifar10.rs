@@ -1,4 +1,4 @@
-//! CIFAR-10 as its authors' binary batches: 10,000 rows of a label byte and `[3, 32, 32]` pixel bytes.
+//! CIFAR-10 in its authors' binary batches: 10,000 rows of a label byte and `[3, 32, 32]` pixel bytes.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -11,14 +11,14 @@ use super::sample::{ByteSource, Encoding, Sample};
 use super::{Dataset, short};
 use crate::{Error, Result, hexadecimal};
 
-/// The name of the batches' folder, as the authors pack it.
+/// Name of the folder of the batches in the authors' archive.
 pub const FOLDER: &str = "cifar-10-batches-bin";
 
 /// Class names by label.
 pub const CLASSES: [&str; 10] =
     ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
-/// The batches and their SHA-256; the last is the test batch.
+/// Names and SHA-256 of the batches; the last is the test batch.
 pub const BATCHES: [(&str, &str); 6] = [
     ("data_batch_1.bin", "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5"),
     ("data_batch_2.bin", "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed"),
@@ -28,17 +28,17 @@ pub const BATCHES: [(&str, &str); 6] = [
     ("test_batch.bin", "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b"),
 ];
 
-/// Mean and standard deviation of the training pixels per channel, where white is 1.
+/// Mean and standard deviation of the training pixels per channel, for pixels scaled to 0..1.
 pub const SCALE: ([f32; 3], [f32; 3]) =
     ([0.491_399_68, 0.482_158_27, 0.446_531_24], [0.247_032_33, 0.243_485_05, 0.261_587_68]);
 
-/// Height and width of an image.
+/// Height and width of an image in pixels.
 pub const SIDE: usize = 32;
 
-/// Bytes of one image, without its label.
+/// Number of bytes of an image, without its label.
 pub const PIXELS: usize = 3 * SIDE * SIDE;
 
-/// Images in one batch.
+/// Number of images in a batch.
 pub const ROWS: usize = 10_000;
 
 const HELP: &str = "get the batches with `milenas-search data fetch cifar10 --out DIR`";
@@ -70,7 +70,8 @@ fn batch(path: &PathBuf, sha: &str) -> Result<Vec<Sample>> {
     Ok(samples)
 }
 
-/// The rows of a batch, and the SHA-256 of all of it. Pixels are passed over and read again when asked for.
+/// Returns the rows of a batch, and the SHA-256 of the whole batch. Samples store the location of their pixels, not
+/// the pixels.
 fn rows(mut reader: impl Read, path: &Path) -> Result<(Vec<Sample>, String)> {
     let file: Arc<Path> = path.into();
     let form = Encoding::Planar { channels: 3, height: SIDE, width: SIDE };

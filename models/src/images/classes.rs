@@ -10,30 +10,30 @@ use super::sample::{ByteSource, Encoding, Sample};
 use crate::error::some_of;
 use crate::{Error, Result, Rng, hexadecimal};
 
-/// One image of a listing.
+/// An image of a class.
 #[derive(Clone, Debug)]
 pub(super) struct ClassImage {
-    /// Its name inside the class, for the order and the fingerprint.
+    /// Name inside the class, for the order and the fingerprint.
     pub(super) name: String,
     pub(super) bytes: ByteSource,
-    /// Bytes.
+    /// Size of the file in bytes.
     pub(super) size: u64,
 }
 
-/// Class name to its images.
+/// Images by class name.
 pub(super) type Classes = BTreeMap<String, Vec<ClassImage>>;
 
-/// Names in quotes for a message: at most five, then a count.
+/// Returns names in quotes for a message: at most five, then a count.
 pub fn listed<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> String {
     let names: Vec<String> = names.into_iter().map(|name| format!("{:?}", name.as_ref())).collect();
     some_of(&names)
 }
 
-/// A data set of these classes. Without a test part, a fifth of each class is set aside by `seed`. Classes whose names
-/// are all numbers are in the order of the numbers; others are in the order of the names.
+/// Returns a data set of the given classes. Without a test part, a fifth of each class is held out by `seed`. Classes
+/// are sorted by number if all names are numbers, else by name.
 ///
 /// # Errors
-/// Fewer than two classes, or classes of the test part that the training part lacks.
+/// [`Error::Malformed`] for fewer than two classes, or classes that only the test part has.
 pub(super) fn dataset(
     place: String,
     train: Classes,
@@ -83,7 +83,7 @@ pub(super) fn dataset(
     Ok(Dataset { classes, train, test, scale: None, notes, held_out, fingerprint })
 }
 
-/// The layouts that are read, for messages.
+/// Supported layouts, for messages.
 pub(super) const EXPECTED: &str =
     "train/CLASS/FILE with test/CLASS/FILE (or val), CLASS/FILE, or a CSV file of path and label";
 
@@ -91,14 +91,14 @@ fn is_number(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// Order of decimal numbers of any length; equal ones by their text.
+/// Compares decimal numbers of any length; equal numbers are compared as text.
 fn by_number(a: &str, b: &str) -> Ordering {
     let [x, y] = [a, b].map(|text| text.trim_start_matches('0'));
     x.len().cmp(&y.len()).then(x.cmp(y)).then(a.cmp(b))
 }
 
-/// Digest of class, name and size of every image, in the order of the names. It depends neither on the folder around
-/// the images nor on the order in which they were listed.
+/// Returns a digest of class, name and size of every image, in the order of the names. It does not depend on the
+/// location of the images or the order of listing.
 fn fingerprint(classes: &Classes) -> String {
     let mut sum = Sha256::new();
     for (class, images) in classes {
@@ -115,13 +115,13 @@ fn fingerprint(classes: &Classes) -> String {
     hexadecimal(&sum.finalize()[..16])
 }
 
-/// Sets a fifth of each class aside. The draw of a class depends on the seed, its name and its size alone.
+/// Holds out a fifth of each class. The selection depends only on the seed and on the name and size of the class.
 fn split(classes: Classes, seed: u64) -> (Classes, Classes) {
     let (mut train, mut test) = (Classes::new(), Classes::new());
     for (class, files) in classes {
         let mut order: Vec<usize> = (0..files.len()).collect();
         Rng::new(seed, &format!("split of {class}")).shuffle(&mut order);
-        // At least one to measure with where there are two.
+        // At least one test image for a class of two or more.
         let aside = ((files.len() + 2) / 5).max(usize::from(files.len() > 1));
         let aside: BTreeSet<usize> = order.into_iter().take(aside).collect();
         let (for_test, for_train): (Vec<_>, Vec<_>) =

@@ -1,4 +1,4 @@
-//! What a data set holds, and the input contract that suits it.
+//! Summary of a data set, and a suitable input contract.
 
 use std::collections::BTreeMap;
 
@@ -9,60 +9,60 @@ use super::{Dataset, Sample};
 use crate::input::{Image, InputContract, Limits, Resize};
 use crate::{Error, Result};
 
-/// Images looked at for their sizes.
+/// Number of images whose size is checked.
 const LOOKED_AT: usize = 256;
 
-/// Images that mean and standard deviation are taken from, at most.
+/// Largest number of images for mean and standard deviation.
 const MEASURED: usize = 10_000;
 
-/// The largest side at which images of one size keep it without being asked.
+/// Largest side for which images of one size keep it by default, in pixels.
 const NATIVE: usize = 64;
 
-/// What `data info` tells.
+/// Summary of a data set, as printed by `data info`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DatasetSummary {
-    /// In the order of the labels.
+    /// Classes, in the order of the labels.
     pub classes: Vec<ClassCount>,
-    /// Images to learn from.
+    /// Number of training images.
     pub train: usize,
-    /// Images to measure with.
+    /// Number of test images.
     pub test: usize,
-    /// How many training images were decoded for what follows, evenly spread.
+    /// Number of training images that were decoded for the fields below, evenly spaced.
     pub looked_at: usize,
-    /// Their sizes, the most frequent first.
+    /// Sizes of the decoded images, the most frequent first.
     pub sizes: Vec<SizeCount>,
-    /// True when none of them has colour.
+    /// Whether all decoded images are gray.
     pub gray: bool,
-    /// Those that could not be decoded, and why.
+    /// Messages for the images that could not be decoded, with the reason.
     pub bad: Vec<String>,
-    /// What a user should know about how it was read.
+    /// Notes for users on how the source was read.
     pub notes: Vec<String>,
 }
 
-/// A class and its images.
+/// A class and the numbers of its images.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ClassCount {
-    /// The class.
+    /// Name of the class.
     pub name: String,
-    /// Images to learn from.
+    /// Number of training images.
     pub train: usize,
-    /// Images to measure with.
+    /// Number of test images.
     pub test: usize,
 }
 
-/// A size, and how many of the images looked at have it.
+/// A size, and the number of decoded images that have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct SizeCount {
-    /// Pixels.
+    /// Height in pixels.
     pub height: usize,
-    /// Pixels.
+    /// Width in pixels.
     pub width: usize,
-    /// Images.
+    /// Number of images.
     pub count: usize,
 }
 
 impl Dataset {
-    /// Counts everything, and decodes up to 256 training images for their sizes.
+    /// Counts the images, and decodes up to 256 training images for their sizes.
     pub fn summary(&self, limits: &Limits) -> DatasetSummary {
         let mut classes: Vec<ClassCount> =
             self.classes.iter().map(|name| ClassCount { name: name.clone(), train: 0, test: 0 }).collect();
@@ -98,14 +98,16 @@ impl Dataset {
         }
     }
 
-    /// The contract that suits the training images. Without a `side`, images of one size of at most 64 pixels
-    /// keep it; with `[side, shorter]`, the network sees the central square of `side` pixels of a picture whose shorter side becomes
-    /// `shorter`. Gray images give one channel.
-    /// Mean and standard deviation are the data set's own, or those of up to 10,000 training images as the
-    /// network sees them.
+    /// Returns a contract that suits the training images.
+    ///
+    /// Without `side`, images keep their size if they all have the same size of at most 64 pixels. With
+    /// `[side, shorter]`, the shorter side of an image is resized to `shorter`, and the network's input is the
+    /// central square of `side` pixels. Gray images give one channel. Mean and standard deviation are those of the
+    /// data set if it has them. Otherwise they are computed from up to 10,000 prepared training images.
     ///
     /// # Errors
-    /// Images of several or large sizes without `side`; no readable image.
+    /// [`Error::Value`] for images of several or large sizes without `side`. [`Error::Malformed`] if no image can be
+    /// read.
     pub fn suggest_contract(&self, side: Option<[usize; 2]>, limits: &Limits) -> Result<InputContract> {
         let summary = self.summary(limits);
         let Some(&most) = summary.sizes.first() else {
@@ -141,13 +143,13 @@ impl Dataset {
     }
 }
 
-/// At most `most` samples, evenly spread.
+/// Returns at most `most` samples, evenly spaced.
 fn spread(samples: &[Sample], most: usize) -> Vec<&Sample> {
     let n = samples.len().min(most);
     (0..n).map(|i| &samples[i * samples.len() / n]).collect()
 }
 
-/// Mean and standard deviation per channel of the prepared images that can be read. Sums of integers, so that
+/// Returns mean and standard deviation per channel of the prepared images that can be read. The sums are integers, so
 /// the order of the threads does not matter.
 fn measure(samples: &[&Sample], contract: &InputContract, limits: &Limits) -> (Vec<f32>, Vec<f32>) {
     let channels = contract.channels;
@@ -167,7 +169,7 @@ fn measure(samples: &[&Sample], contract: &InputContract, limits: &Limits) -> (V
     let moments = totals.iter().map(|&[n, sum, square]| {
         let mean = sum as f64 / n.max(1) as f64;
         let variance = (square as f64 / n.max(1) as f64 - mean * mean).max(0.0);
-        // Images of one flat colour have no scale; 1 leaves them centred.
+        // Images of one flat colour have standard deviation 0; 1 leaves them centred.
         let std = if variance < 1e-3 { 1.0 } else { variance.sqrt() / 255.0 };
         ((mean / 255.0) as f32, std as f32)
     });

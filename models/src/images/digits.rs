@@ -1,11 +1,10 @@
-//! The built-in data set: 1,797 handwritten digits (data/README.md says whose).
+//! The built-in data set: 1,797 handwritten digits. data/README.md names their source.
 
 use super::Dataset;
 use super::sample::{ByteSource, Encoding, Sample};
 use crate::{Error, Result};
 
-/// Number of training rows and of test rows (u16, little endian), then rows of one label byte and 64 pixel
-/// bytes.
+/// Number of training rows and of test rows (u16, little endian), then rows of one label byte and 64 pixel bytes.
 static DIGITS: &[u8] = include_bytes!("../../data/digits.bin");
 
 const SIDE: usize = 8;
@@ -59,8 +58,8 @@ mod tests {
         assert_eq!(digits.test[0].name(), "digits:1437");
     }
 
-    /// Writes data/digits.bin from the tar of PNGs that `DIGITS_TAR` names, by file name, which is the
-    /// original order.
+    /// Writes data/digits.bin from the tar of PNGs that the variable `DIGITS_TAR` names, sorted by file name, which
+    /// is the original order.
     #[test]
     #[ignore = "regenerates data/digits.bin"]
     fn regenerate() {

@@ -1,12 +1,12 @@
-//! Names as text, whatever bytes they have.
+//! Conversion of names of arbitrary bytes to text.
 //!
-//! Bytes that are not UTF-8 become `\xE8`, two upper-case hexadecimal digits a byte. A name that holds such a sequence
-//! literally gets `\x5C` for its backslash. Other names do not change, so two names never become the same text, and
-//! replacing each `\xHH` by its byte gives the name back.
+//! Bytes that are not UTF-8 become `\xE8`, with two upper-case hexadecimal digits per byte. If a name contains such a
+//! sequence literally, its backslash becomes `\x5C`. Other names do not change, so two names never become the same
+//! text. Replacing each `\xHH` by its byte restores the name.
 
 use std::path::Path;
 
-/// Text for the bytes of a name.
+/// Returns the text for the bytes of a name.
 pub fn escaped(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -28,14 +28,14 @@ fn is_digit(byte: &u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'A'..=b'F')
 }
 
-/// Text for a path.
+/// Returns the text for a path.
 #[cfg(unix)]
 pub fn path_name(path: &Path) -> String {
     use std::os::unix::ffi::OsStrExt;
     escaped(path.as_os_str().as_bytes())
 }
 
-/// Text for a path.
+/// Returns the text for a path.
 #[cfg(not(unix))]
 pub fn path_name(path: &Path) -> String {
     path.display().to_string()

@@ -14,8 +14,10 @@ use super::tarball;
 use super::walk::{WalkEntry, walk};
 use crate::{Error, Result};
 
+/// Opens the folder `root` as a data set.
+///
 /// # Errors
-/// A folder that cannot be listed, a damaged shard, and those of the layout.
+/// [`Error::Malformed`] for a folder that cannot be listed, a damaged shard, and an unsupported layout.
 pub(super) fn open(root: &Path, seed: u64) -> Result<Dataset> {
     let mut listing = Listing::new(path_name(root));
     let mut skipped = Skipped::default();
@@ -46,7 +48,7 @@ pub(super) fn open(root: &Path, seed: u64) -> Result<Dataset> {
     listing.into_dataset(seed)
 }
 
-/// Reads tars in place of folders, if there are no other images. Beside images they are archives.
+/// Reads tars like folders, if there are no other images. Beside images they are counted as archives.
 fn shards(listing: &mut Listing) -> Result<()> {
     let is_tar =
         |file: &SourceFile| file.parts.last().is_some_and(|name| name.to_lowercase().ends_with(".tar"));

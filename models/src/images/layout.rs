@@ -1,7 +1,7 @@
-//! From the names in a folder or a tar to classes and parts.
+//! Conversion of the names in a folder or a tar to classes and parts.
 //!
-//! Read are `PART/CLASS/FILE`, `CLASS/FILE`, `CLASS/PART/FILE`, and sets whose labels lie in files beside the images. The
-//! structure decides where names do not: a part holds class folders, a class holds images.
+//! Supported layouts are `PART/CLASS/FILE`, `CLASS/FILE`, `CLASS/PART/FILE`, and sets with labels in files beside the
+//! images. If names are ambiguous, the structure decides: a part contains class folders, a class contains images.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use super::skip::{SkipKind, Skipped};
 use super::webdataset;
 use crate::{Error, Result};
 
-/// A file of a source: its path below the root as components, and where its bytes are.
+/// A file of a source: the components of its path below the root, and the location of its bytes.
 #[derive(Clone, Debug)]
 pub(super) struct SourceFile {
     pub(super) parts: Vec<String>,
@@ -28,7 +28,7 @@ pub(super) struct Listing {
     pub(super) place: String,
     /// Files that may be images.
     pub(super) files: Vec<SourceFile>,
-    /// Files that are no images by their names.
+    /// Files that are not images, by their names.
     pub(super) others: Vec<(SkipKind, SourceFile)>,
     pub(super) folders: Vec<Vec<String>>,
     pub(super) skipped: Skipped,
@@ -39,7 +39,7 @@ impl Listing {
         Listing { place, ..Listing::default() }
     }
 
-    /// Adds a file; `other` says why it is no image by its name.
+    /// Adds a file; `other` is the reason why its name is not that of an image.
     pub(super) fn add(&mut self, file: SourceFile, other: Option<SkipKind>) {
         match other {
             None => self.files.push(file),
@@ -47,8 +47,10 @@ impl Listing {
         }
     }
 
+    /// Converts the listing to a data set.
+    ///
     /// # Errors
-    /// A layout that is none of those above, or that can be read in two ways.
+    /// [`Error::Malformed`] for an unsupported layout, or one with two possible readings.
     pub(super) fn into_dataset(mut self, seed: u64) -> Result<Dataset> {
         self.files.sort_by(|a, b| a.parts.cmp(&b.parts));
         if webdataset::applies(&self) {
@@ -97,15 +99,15 @@ impl Listing {
         dataset(self.place, train, test, seed, notes)
     }
 
-    /// The files below a folder. Files are sorted, so these are side by side.
+    /// Returns the files below a folder. They are consecutive, since files are sorted.
     fn below(&self, prefix: &[String]) -> &[SourceFile] {
         let first = self.files.partition_point(|file| file.parts.as_slice() < prefix);
         let rest = &self.files[first..];
         &rest[..rest.partition_point(|file| file.parts.starts_with(prefix))]
     }
 
-    /// The folder below `prefix` that holds all class folders, through folders that hold one folder and nothing else, as
-    /// archives and downloads have them. `may` decides about names.
+    /// Returns the folder below `prefix` that contains all class folders. It looks through folders that contain
+    /// only one folder, as archives and downloads have them. `may` decides whether a name is allowed.
     fn class_root(&self, mut prefix: Vec<String>, may: impl Fn(&str) -> bool) -> Vec<String> {
         loop {
             let depth = prefix.len();
@@ -118,7 +120,7 @@ impl Listing {
             let direct = images.iter().filter(|file| file.parts.len() == depth + 2).count();
             let trains =
                 |name: &String| PartName::parse(name).is_some_and(|part| part.role == PartRole::Train);
-            // A part, or a set of that name around the parts.
+            // A part, or a data set of that name that contains the parts.
             let around =
                 images.iter().any(|file| file.parts.len() > depth + 3 && trains(&file.parts[depth + 1]));
             let is_part = depth == 0 && trains(&only) && !around;
@@ -132,7 +134,7 @@ impl Listing {
         }
     }
 
-    /// Whether a folder beside `prefix/only` holds no file at all.
+    /// Whether a folder beside `prefix/only` contains no file at all.
     fn has_empty_folder(&self, prefix: &[String], only: &String) -> bool {
         let beside = |f: &&Vec<String>| {
             f.len() == prefix.len() + 1 && f.starts_with(prefix) && f[prefix.len()] != *only
@@ -142,7 +144,7 @@ impl Listing {
         self.folders.iter().filter(beside).any(is_empty)
     }
 
-    /// Leaves what is below a folder. Images beside it are in no class.
+    /// Keeps only the content of a folder. Images outside of it are in no class.
     fn take_below(&mut self, root: &[String]) {
         let depth = root.len();
         if depth == 0 {
@@ -162,10 +164,10 @@ impl Listing {
         self.skipped.add_many(SkipKind::NoClass, before - self.files.len());
     }
 
-    /// Whether every folder holds images in parts alone, and training and test parts are among them.
+    /// Whether every folder contains images only in parts, and these include training and test parts.
     ///
     /// # Errors
-    /// Folders that are data sets with parts and classes of their own.
+    /// [`Error::Malformed`] for folders that are data sets with parts and classes of their own.
     fn parts_in_classes(&self) -> Result<bool> {
         let mut roles = BTreeSet::new();
         let mut classes: BTreeMap<&String, bool> = BTreeMap::new();
@@ -192,7 +194,7 @@ impl Listing {
         Ok(true)
     }
 
-    /// Exchanges class and part.
+    /// Swaps class and part.
     fn swap(&mut self) {
         let swap = |parts: &mut Vec<String>| {
             if parts.len() > 1 {
@@ -206,7 +208,7 @@ impl Listing {
         self.files.sort_by(|a, b| a.parts.cmp(&b.parts));
     }
 
-    /// Each folder of the root, and how images lie in it.
+    /// Returns each folder of the root with the distribution of its images.
     fn shapes(&self) -> BTreeMap<String, FolderShape> {
         let mut shapes: BTreeMap<String, FolderShape> = BTreeMap::new();
         for folder in self.folders.iter().filter(|folder| folder.len() == 1) {
@@ -225,11 +227,12 @@ impl Listing {
         shapes
     }
 
-    /// The images below `prefix` by class. Images beside the class folders, and folders that hold other files alone, are
-    /// skipped.
+    /// Returns the images below `prefix` by class. Images beside the class folders, and folders that contain only
+    /// other files, are skipped.
     ///
     /// # Errors
-    /// An empty class folder, if `complete`; as many images beside the class folders as in them.
+    /// [`Error::Malformed`] for an empty class folder, if `complete`, and for at least as many images beside the
+    /// class folders as in them.
     fn classes(&mut self, prefix: &[String], complete: bool) -> Result<Classes> {
         let depth = prefix.len();
         let mut classes = Classes::new();

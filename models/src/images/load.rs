@@ -1,4 +1,4 @@
-//! Many samples at once, at a network's size.
+//! Loading of many samples at a network's input size.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,16 +11,16 @@ use crate::{Error, Result};
 /// Prepared images in memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Labelled {
-    /// `[N, H, W, C]` bytes.
+    /// Bytes of the images, `[N, H, W, C]`.
     pub pixels: Vec<u8>,
-    /// `[N]` indices into the classes.
+    /// Indices of the classes, `[N]`.
     pub labels: Vec<u32>,
 }
 
 impl Dataset {
-    /// Decodes and prepares `samples` in parallel, keeping their order. Bad ones are left out of the result
-    /// and returned by name with the reason, in order too. `progress` hears how many are done, from any
-    /// thread.
+    /// Decodes and prepares `samples` in parallel, keeping their order. Samples that fail are omitted from the result
+    /// and returned by name with the reason, in order too. `progress` is called with the number of finished samples,
+    /// from any thread.
     pub fn load(
         samples: &[Sample],
         contract: &InputContract,
@@ -31,8 +31,8 @@ impl Dataset {
         (labelled, bad)
     }
 
-    /// [`load`](Self::load), and what `more` makes of each decoded picture that is not left out, for who needs more of it than the
-    /// network's size; a picture that `more` refuses is bad too.
+    /// Loads samples like [`load`](Self::load), and also returns the result of `more` for each decoded image. An
+    /// image for which `more` fails is omitted too.
     pub fn load_with<T: Send>(
         samples: &[Sample],
         contract: &InputContract,

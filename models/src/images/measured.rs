@@ -1,4 +1,4 @@
-//! The images that a model is measured with, and its labels, which may be in another order than the classes.
+//! The images that a model is evaluated on, and its labels, which may have another order than the classes.
 
 use std::collections::HashMap;
 
@@ -8,10 +8,10 @@ use crate::card::TrainedOn;
 use crate::{Error, Result};
 
 impl Dataset {
-    /// Brings the classes into the order of `labels`, by their names. Labels without images are classes without images.
+    /// Sorts the classes in the order of `labels`, by name. Labels without images become classes without images.
     ///
     /// # Errors
-    /// A class that is none of the labels, or one that is two of them.
+    /// [`Error::Value`] for a class that is not a label, or that equals two labels.
     pub fn relabel(&mut self, labels: &[String]) -> Result<()> {
         if self.classes == labels {
             return Ok(());
@@ -51,9 +51,8 @@ impl Dataset {
         Ok(())
     }
 
-    /// The images to measure a model with, and a note that says which part they are, if the source has no test part of its
-    /// own. The images that were held out of the training are measured where the source is the training data, all images
-    /// where it is not.
+    /// Returns the images to evaluate a model on, and a note on their selection if the source has no test part. If
+    /// the source is the training data, they are the images that were held out of training, else all images.
     pub fn to_measure(&self, trained: Option<&TrainedOn>) -> (Vec<Sample>, Option<String>) {
         if self.held_out.is_none() {
             return (self.test.clone(), None);

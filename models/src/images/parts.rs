@@ -1,31 +1,31 @@
-//! Names of the parts of a data set: which folder is the training part, which one the test part.
+//! Names of the parts of a data set: training part, test part, unlabelled part.
 //!
-//! A name is cut into words, e.g. `seg_train`, `TrainingSet` or `asl-alphabet-test`. One word is a role. Words such as
-//! `set` or `images` have no meaning. The rest is a stem that the parts of a data set share.
+//! A name is split into words, e.g. `seg_train`, `TrainingSet` or `asl-alphabet-test`. One word is the role. Words
+//! such as `set` or `images` have no meaning. The rest is a stem that the parts of a data set share.
 
-/// What a part is for.
+/// Role of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum PartRole {
-    /// Images to learn from.
+    /// Training images.
     Train,
-    /// Images to measure with. The lowest number is preferred where there are several such parts.
+    /// Test images. If there are several such parts, the lowest number is preferred.
     Test(usize),
     /// Images without labels.
     Unlabelled,
 }
 
-/// The name of a part.
+/// Name of a part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PartName {
     pub(super) role: PartRole,
-    /// The words that are no role, in lower case.
+    /// Words other than the role, in lower case.
     pub(super) stem: Vec<String>,
 }
 
 const TRAIN: [&str; 8] =
     ["train", "training", "trains", "trainings", "trn", "trainval", "trainvalid", "learning"];
 
-/// In the order of preference.
+/// Words for test parts, in the order of preference.
 const TEST: [&[&str]; 7] = [
     &["test", "tests", "testing", "tst"],
     &["val", "vals"],
@@ -49,14 +49,14 @@ const UNLABELLED: [&str; 10] = [
     "unseen",
 ];
 
-/// Words without a meaning of their own.
+/// Words without meaning.
 const FILLERS: [&str; 22] = [
     "set", "sets", "data", "dataset", "datasets", "image", "images", "img", "imgs", "pic", "pics", "picture",
     "pictures", "photo", "photos", "folder", "dir", "split", "part", "jpg", "jpeg", "png",
 ];
 
 impl PartName {
-    /// Reads a name; `None` for a name without exactly one role.
+    /// Parses a name. Returns `None` for a name without exactly one role.
     pub(super) fn parse(name: &str) -> Option<Self> {
         let (mut roles, mut stem) = (Vec::new(), Vec::new());
         for word in words(name) {
@@ -70,19 +70,19 @@ impl PartName {
         roles.dedup();
         let role = match roles[..] {
             [role] => role,
-            // Training and validation in one part.
+            // A part for both training and validation.
             [PartRole::Train, PartRole::Test(1..=3)] => PartRole::Train,
             _ => return None,
         };
         Some(PartName { role, stem })
     }
 
-    /// Whether the name is a role alone, or a role and a number.
+    /// Whether the name is only a role, or a role and a number.
     pub(super) fn is_plain(&self) -> bool {
         self.letters().next().is_none()
     }
 
-    /// How well two parts go together, 0 best; `None` for parts of different stems.
+    /// Returns how well two parts match, 0 best, or `None` for parts with different stems.
     pub(super) fn distance(&self, other: &PartName) -> Option<usize> {
         match () {
             () if self.stem == other.stem => Some(0),
@@ -97,7 +97,7 @@ impl PartName {
     }
 }
 
-/// The role of a word, also with a filler at its end, as in `trainset`.
+/// Returns the role of a word, also if it ends in a filler, as in `trainset`.
 fn role(word: &str) -> Option<PartRole> {
     let known = |word: &str| match () {
         () if TRAIN.contains(&word) => Some(PartRole::Train),
@@ -107,7 +107,7 @@ fn role(word: &str) -> Option<PartRole> {
     known(word).or_else(|| FILLERS.iter().find_map(|filler| known(word.strip_suffix(filler)?)))
 }
 
-/// Words in lower case, cut where letters, digits and other characters meet and before a capital.
+/// Splits a name into lower-case words, between letters, digits and other characters, and before a capital.
 fn words(name: &str) -> Vec<String> {
     let lower = name.to_lowercase();
     let joined = ["hold", "held"].iter().fold(name.to_string(), |name, word| {

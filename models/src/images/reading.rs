@@ -1,25 +1,25 @@
-//! The decision which folders of a root are parts and which are classes.
+//! Decision which folders of a root are parts and which are classes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::classes::listed;
 use super::parts::{PartName, PartRole};
 
-/// How images lie in a folder.
+/// Distribution of the images in a folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct FolderShape {
-    /// Images directly in it.
+    /// Number of images directly in the folder.
     direct: usize,
-    /// Images in folders below it.
+    /// Number of images in folders below it.
     deep: usize,
-    /// The folders below it that hold images.
+    /// Folders below it that contain images.
     folders: BTreeSet<String>,
-    /// The folders around these, where one folder holds all of them.
+    /// Folders that enclose these, if a single folder contains all of them.
     around: Vec<String>,
 }
 
 impl FolderShape {
-    /// Nothing yet, below folders that hold one folder each.
+    /// Returns an empty shape below folders that contain one folder each.
     pub(super) fn within(around: &[String]) -> Self {
         FolderShape { around: around.to_vec(), ..FolderShape::default() }
     }
@@ -38,7 +38,7 @@ impl FolderShape {
         }
     }
 
-    /// Whether it holds class folders rather than images.
+    /// Whether the folder contains class folders rather than images.
     fn holds_folders(&self) -> bool {
         self.deep > self.direct || self.folders.len() > 1
     }
@@ -48,16 +48,16 @@ impl FolderShape {
     }
 }
 
-/// How the folders of a root are read.
+/// Interpretation of the folders of a root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Reading {
     /// Each folder is a class.
     Classes { note: Option<String> },
-    /// Folders are parts that hold class folders.
+    /// Folders are parts that contain class folders.
     Parts {
         train: Option<String>,
         test: Option<String>,
-        /// Set where the names leave room for doubt.
+        /// Note on the parts, if their names are ambiguous.
         note: Option<PartsNote>,
         /// Parts without class folders.
         unlabelled: Vec<String>,
@@ -65,7 +65,7 @@ pub(super) enum Reading {
     },
 }
 
-/// The note that says which parts were read.
+/// Note on which parts were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PartsNote;
 
@@ -74,8 +74,8 @@ impl PartsNote {
         let part = |role: &str, part: Option<&[String]>| {
             part.map(|part| format!("{} is the {role} part", part.join("/")))
         };
-        let told: Vec<String> = part("training", train).into_iter().chain(part("test", test)).collect();
-        format!("read as parts: {}", told.join(", "))
+        let texts: Vec<String> = part("training", train).into_iter().chain(part("test", test)).collect();
+        format!("read as parts: {}", texts.join(", "))
     }
 }
 
@@ -86,10 +86,10 @@ struct Candidate<'a> {
     shape: &'a FolderShape,
 }
 
-/// Decides by the names and the shapes of the folders.
+/// Decides from the names and the shapes of the folders.
 ///
 /// # Errors
-/// Both readings, where neither is probable.
+/// A description of both readings, if neither is likely.
 pub(super) fn decide(shapes: &BTreeMap<String, FolderShape>) -> Result<Reading, String> {
     let candidates: Vec<Candidate> = shapes
         .iter()
@@ -138,7 +138,7 @@ pub(super) fn decide(shapes: &BTreeMap<String, FolderShape>) -> Result<Reading, 
     };
     let labelled = tests.iter().filter(|test| test.shape.holds_folders());
     let test = labelled.clone().find(|test| shares(test));
-    // One folder below a part that is no class holds images without labels.
+    // A single folder below a part that is not a class contains images without labels.
     let strange = labelled.clone().find(|test| !shares(test) && test.shape.folders.len() > 1);
     if let (None, Some(strange)) = (test, strange) {
         return Err(format!(
@@ -150,7 +150,7 @@ pub(super) fn decide(shapes: &BTreeMap<String, FolderShape>) -> Result<Reading, 
             listed(&strange.shape.folders)
         ));
     }
-    // Other sets of the same classes are no classes beside the training part.
+    // Other sets of the same classes are not classes beside the training part.
     let beside: Vec<&&str> =
         others.iter().filter(|name| shapes[**name].folders.is_disjoint(&train.shape.folders)).collect();
     if tests.is_empty() && beside.len() > 1 {
@@ -185,7 +185,7 @@ pub(super) fn decide(shapes: &BTreeMap<String, FolderShape>) -> Result<Reading, 
     Ok(Reading::Parts { train: Some(train.name.into()), test, note, unlabelled, unused })
 }
 
-/// The reading where no folder is a training part.
+/// Decides if no folder is a training part.
 fn without_train(
     candidates: &[Candidate],
     others: &[&str],
@@ -207,7 +207,7 @@ fn without_train(
     }
     let names: BTreeSet<&str> = named.iter().map(|candidate| candidate.name).collect();
     let roles: BTreeSet<PartRole> = named.iter().map(|candidate| candidate.part.role).collect();
-    // Candidates of one stem are parts as well, e.g. `seg_train` and `seg_test`.
+    // Candidates with the same stem are parts too, e.g. `seg_train` and `seg_test`.
     let mut stemmed = BTreeSet::new();
     for train in candidates.iter().filter(|c| c.part.role == PartRole::Train && !c.shape.is_empty()) {
         let same = |c: &&Candidate| c.part.role != PartRole::Train && c.part.stem == train.part.stem;
@@ -236,7 +236,7 @@ fn without_train(
     Ok(Reading::Classes { note: note.or_else(|| repeated(shapes)) })
 }
 
-/// The note for folders that all hold the same folders, which may be the classes.
+/// Returns a note if all folders contain the same folders, which may be the classes.
 fn repeated(shapes: &BTreeMap<String, FolderShape>) -> Option<String> {
     let mut sets = shapes.iter().filter(|(_, shape)| !shape.is_empty());
     let (_, first) = sets.clone().next()?;

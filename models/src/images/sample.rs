@@ -1,4 +1,4 @@
-//! One labelled image, read when asked.
+//! A labelled image, read on request.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -10,7 +10,7 @@ use super::escape::path_name;
 use crate::input::{self, Image, Limits};
 use crate::{Error, Result};
 
-/// An image with its class: where its bytes are, and in which form.
+/// An image with its class: the location of its bytes, and their encoding.
 #[derive(Clone, Debug)]
 pub struct Sample {
     class: u32,
@@ -18,19 +18,34 @@ pub struct Sample {
     form: Encoding,
 }
 
-/// Where the bytes of an image are.
+/// Location of the bytes of an image.
 #[derive(Clone, Debug)]
-#[allow(missing_docs)]
 pub enum ByteSource {
-    /// A file of its own.
+    /// A separate file.
     File(PathBuf),
-    /// Part of a file: a member of an archive, a row of a batch.
-    Range { file: Arc<Path>, offset: u64, length: u64, name: String },
-    /// In the program.
-    BuiltIn { set: &'static str, index: usize, bytes: &'static [u8] },
+    /// A part of a file: a member of an archive, or a row of a batch.
+    Range {
+        /// Path of the file.
+        file: Arc<Path>,
+        /// Offset of the bytes in the file.
+        offset: u64,
+        /// Number of bytes.
+        length: u64,
+        /// Name of the member or row, for messages.
+        name: String,
+    },
+    /// Bytes in the program.
+    BuiltIn {
+        /// Name of the data set.
+        set: &'static str,
+        /// Index of the image in the data set.
+        index: usize,
+        /// The bytes.
+        bytes: &'static [u8],
+    },
 }
 
-/// What the bytes are.
+/// Encoding of the bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Encoding {
     /// An image file.
@@ -44,7 +59,7 @@ impl Sample {
         Sample { class, bytes, form }
     }
 
-    /// Index into the data set's classes.
+    /// Returns the index of the class in the data set.
     pub fn class(&self) -> u32 {
         self.class
     }
@@ -53,15 +68,16 @@ impl Sample {
         self.class = class;
     }
 
-    /// For messages: the path, or `archive:member`.
+    /// Returns the name for messages: the path, or `archive:member`.
     pub fn name(&self) -> String {
         self.bytes.name()
     }
 
-    /// Reads and decodes it.
+    /// Reads and decodes the image.
     ///
     /// # Errors
-    /// Those of [`decode`](input::decode) and of the file system, with this sample's name.
+    /// [`Error::Io`] if the bytes cannot be read, and the errors of [`decode`](input::decode()), with this sample's
+    /// name.
     pub fn image(&self, limits: &Limits) -> Result<Image> {
         let image = || match self.form {
             Encoding::Encoded => input::decode(&self.bytes.read(limits)?, limits),
@@ -74,7 +90,7 @@ impl Sample {
 }
 
 impl ByteSource {
-    /// The path, `archive:member` or `set:index`. Bytes that are not UTF-8 are escaped as `\xE8`.
+    /// Returns the path, `archive:member` or `set:index`. Bytes that are not UTF-8 are escaped as `\xE8`.
     pub fn name(&self) -> String {
         match self {
             ByteSource::File(path) => path_name(path),
@@ -83,10 +99,10 @@ impl ByteSource {
         }
     }
 
-    /// All of them.
+    /// Reads all bytes.
     ///
     /// # Errors
-    /// Those of the file system, and more bytes than `limits` allow a file.
+    /// [`Error::Io`] if the file cannot be read, [`Error::Limit`] if it has more bytes than `limits` allow.
     pub fn read(&self, limits: &Limits) -> Result<Cow<'static, [u8]>> {
         match self {
             ByteSource::File(path) => {
@@ -112,7 +128,7 @@ impl ByteSource {
     }
 }
 
-/// `[C, H, W]` to an RGB image; one channel is repeated.
+/// Converts `[C, H, W]` to an RGB image; a single channel is repeated.
 fn interleaved(planes: &[u8], channels: usize, height: usize, width: usize) -> Result<Image> {
     let area = height * width;
     let rgb = (0..area).flat_map(|i| [0, 1, 2].map(|c| planes[c.min(channels - 1) * area + i])).collect();

@@ -1,49 +1,49 @@
-//! Names that are no images: leftovers of systems, and files of other kinds that lie beside images.
+//! Names that are not images: files of operating systems, and files of other kinds beside images.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Reason for which a file or a folder is not read as an image.
+/// Reason why a file or a folder is not read as an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SkipKind {
-    /// Thumbnails, bins and other leftovers of systems, e.g. `@eaDir` or `Thumbs.db`.
+    /// Thumbnails, recycle bins and other files of operating systems, e.g. `@eaDir` or `Thumbs.db`.
     System,
     /// A name that begins with a dot.
     Hidden,
-    /// Text, source code or a side file of a camera.
+    /// Text, source code or a sidecar file of a camera.
     Text,
     /// A table, an array, labels, or results of this program.
     Table,
     /// Weights or a network.
     Model,
-    /// A video or a sound.
+    /// A video or audio file.
     Video,
     /// Raw data of a camera.
     Raw,
     /// A document, e.g. PDF.
     Document,
-    /// An archive that is not a tar.
+    /// An archive other than a tar.
     Archive,
     /// A program, a shortcut or an unfinished download.
     Program,
-    /// A file that is the output of the run itself.
+    /// An output file of the run itself.
     Output,
-    /// A socket, a pipe, a device, or a link of a tar that leads nowhere.
+    /// A socket, a pipe, a device, or a link in a tar without target.
     Special,
-    /// A link to a folder that is being read already.
+    /// A link to a folder that is already being read.
     Ring,
     /// An image outside of the class folders.
     NoClass,
-    /// An image without a label in a set whose labels lie in files.
+    /// An image without a label in a set with labels in files.
     NoLabel,
-    /// A folder beside the classes that holds files but no image.
+    /// A folder beside the classes that contains files but no image.
     NoImages,
     /// A row of a table whose file does not exist.
     Missing,
 }
 
 impl SkipKind {
-    /// Name for one and for several.
+    /// Returns the name of the kind in singular and plural.
     fn names(self) -> [&'static str; 2] {
         match self {
             SkipKind::System => ["thumbnail or bin", "thumbnails and bins"],
@@ -67,17 +67,17 @@ impl SkipKind {
     }
 }
 
-/// Counts of what was skipped, by kind. Displayed as `3 thumbnails and bins, 1 file in no class`.
+/// Counts of skipped entries by kind. Displayed as `3 thumbnails and bins, 1 file in no class`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Skipped(BTreeMap<SkipKind, usize>);
 
 impl Skipped {
-    /// Counts one more.
+    /// Adds one to a count.
     pub fn add(&mut self, kind: SkipKind) {
         self.add_many(kind, 1);
     }
 
-    /// Counts `count` more.
+    /// Adds `count` to a count.
     pub fn add_many(&mut self, kind: SkipKind, count: usize) {
         if count > 0 {
             *self.0.entry(kind).or_default() += count;
@@ -94,7 +94,7 @@ impl Skipped {
         self.0.is_empty()
     }
 
-    /// The note for a user, if anything was skipped.
+    /// Returns a note for users if anything was skipped.
     pub fn note(&self) -> Option<String> {
         (!self.is_empty()).then(|| format!("skipped: {self}"))
     }
@@ -102,15 +102,15 @@ impl Skipped {
 
 impl fmt::Display for Skipped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let told = self.0.iter().map(|(kind, count)| {
+        let counts = self.0.iter().map(|(kind, count)| {
             let [one, several] = kind.names();
             format!("{count} {}", if *count == 1 { one } else { several })
         });
-        f.write_str(&told.collect::<Vec<_>>().join(", "))
+        f.write_str(&counts.collect::<Vec<_>>().join(", "))
     }
 }
 
-/// Names that systems leave, in lower case.
+/// Names of files of operating systems, in lower case.
 const SYSTEM: [&str; 28] = [
     "@eadir",
     "@recycle",
@@ -142,11 +142,11 @@ const SYSTEM: [&str; 28] = [
     ".fseventsd",
 ];
 
-/// Beginnings of names that systems leave, in lower case.
+/// Prefixes of such names, in lower case.
 const SYSTEM_BEGINNINGS: [&str; 6] =
     ["._", ".trash", ".thumb", ".appledouble", "synophoto_thumb", ".picasaoriginals"];
 
-/// Names of texts without an ending, in lower case.
+/// Names of text files without an extension, in lower case.
 const TEXT_NAMES: [&str; 14] = [
     "readme",
     "license",
@@ -164,7 +164,7 @@ const TEXT_NAMES: [&str; 14] = [
     "dockerfile",
 ];
 
-/// Endings of files that often lie beside images and are none, in lower case.
+/// Extensions of files that often lie beside images and are not images, in lower case.
 const ENDINGS: [(SkipKind, &str); 9] = [
     (
         SkipKind::Text,
@@ -201,7 +201,7 @@ const ENDINGS: [(SkipKind, &str); 9] = [
     (SkipKind::System, "thm ctg db-journal ds_store"),
 ];
 
-/// The reason to skip a name that is one component of a path, whatever lies there: leftovers and hidden names.
+/// Returns the reason to skip a path component by its name alone: files of operating systems and hidden names.
 pub fn skipped_name(component: &str) -> Option<SkipKind> {
     let name = component.to_lowercase();
     let system = SYSTEM.contains(&name.as_str())
@@ -215,7 +215,7 @@ pub fn skipped_name(component: &str) -> Option<SkipKind> {
     }
 }
 
-/// The reason to skip a file by its name. The content decides about all other files.
+/// Returns the reason to skip a file by its name. Other files are checked by content.
 pub fn skipped_file(name: &str) -> Option<SkipKind> {
     let base = name.rsplit('/').next().unwrap_or(name).to_lowercase();
     let Some((_, ending)) = base.rsplit_once('.') else {

@@ -1,8 +1,8 @@
 //! A table of paths and labels, CSV or TSV, as a source.
 //!
-//! Columns are found by their names: `path` or `filename`, `label` or `class`, and `split`. Without a header the first
-//! column is the path and the second one the label. Paths are relative to the folder of the table, or to a folder in it.
-//! Without a column of labels, columns of 0 and 1 name the classes.
+//! Columns are found by their names: `path` or `filename`, `label` or `class`, and `split`. Without a header, the
+//! first column is the path and the second one the label. Paths are relative to the folder of the table, or to a
+//! folder in it. Without a label column, columns of 0 and 1 name the classes.
 
 use std::fs::metadata;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use super::sample::ByteSource;
 use super::skip::{SkipKind, Skipped};
 use crate::{Error, Result, file};
 
-/// The largest table that is read, in bytes.
+/// Largest size of a table in bytes.
 const MAX_TABLE: u64 = 1 << 30;
 
 const PATHS: [&str; 22] = [
@@ -68,34 +68,35 @@ const LABELS: [&str; 20] = [
 
 const SPLITS: [&str; 8] = ["split", "subset", "set", "partition", "part", "phase", "usage", "data set"];
 
-/// Endings that are tried after a path that is no file.
+/// Extensions that are tried after a path that is not a file.
 const ENDINGS: [&str; 4] = ["jpg", "jpeg", "png", "JPG"];
 
-/// Rows that are looked at to find the folder of the files.
+/// Number of rows that are checked to find the folder of the files.
 const SAMPLED: usize = 20;
 
-/// Folders beside a table that are looked at.
+/// Number of folders beside a table that are checked.
 const MAX_FOLDERS: usize = 100;
 
-/// Whether a path is a table by its ending.
+/// Whether a path is a table, by its extension.
 pub(super) fn is_table(path: &Path) -> bool {
     path.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv") || e.eq_ignore_ascii_case("tsv"))
 }
 
-/// Places of the columns.
+/// Indices of the columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct TableColumns {
     path: usize,
     label: usize,
     split: Option<usize>,
-    /// Whether the first row names them.
+    /// Whether the first row is a header.
     header: bool,
 }
 
 /// Reads the table at `path`.
 ///
 /// # Errors
-/// A table without columns of path and label, a row that is too short, no file that exists, fewer than two classes.
+/// [`Error::Malformed`] for a table without columns of path and label, with a row that is too short, without any
+/// existing file, or with fewer than two classes. [`Error::Io`] if it cannot be read.
 pub(super) fn open(path: &Path, seed: u64) -> Result<Dataset> {
     let place = path_name(path);
     let bytes = file::read(path, MAX_TABLE)?;
@@ -174,7 +175,8 @@ pub(super) fn open(path: &Path, seed: u64) -> Result<Dataset> {
     dataset(place, by_class(train), test, seed, notes)
 }
 
-/// The folder beside the table that holds the files of its first rows, if the folder of the table does not.
+/// Returns the folder beside the table that contains the files of its first rows, if the folder of the table does
+/// not.
 fn inner_folder(folder: &Path, rows: &[csv::StringRecord]) -> Option<PathBuf> {
     let cells = || rows.iter().take(SAMPLED).flatten().filter(|cell| !cell.is_empty());
     let holds = |folder: &Path| cells().any(|cell| found(folder, cell).is_some());
@@ -187,7 +189,7 @@ fn inner_folder(folder: &Path, rows: &[csv::StringRecord]) -> Option<PathBuf> {
     inner.into_iter().filter(|path| path.is_dir()).take(MAX_FOLDERS).find(|path| holds(path))
 }
 
-/// Replaces columns of 0 and 1, one of each class, by a column of labels. Returns whether it did.
+/// Replaces columns of 0 and 1, one per class, by a column of labels. Returns whether it did so.
 fn one_hot(rows: &mut [csv::StringRecord]) -> bool {
     let Some((header, rows)) = rows.split_first_mut() else { return false };
     let names: Vec<String> = header.iter().map(str::to_lowercase).collect();
@@ -222,7 +224,7 @@ fn by_class(images: Vec<(&str, ClassImage)>) -> Classes {
     classes
 }
 
-/// The columns by the first row: by its names, or by its being a path and a label.
+/// Finds the columns from the first row: from its names, or because it is a path and a label.
 fn columns(first: Option<&csv::StringRecord>, folder: &Path) -> std::result::Result<TableColumns, String> {
     let first = first.ok_or("the table is empty")?;
     let names: Vec<String> = first.iter().map(|name| name.to_lowercase().replace([' ', '-'], "_")).collect();
@@ -249,12 +251,12 @@ fn columns(first: Option<&csv::StringRecord>, folder: &Path) -> std::result::Res
     })
 }
 
-/// Whether a cell is the name of a file that happens not to exist.
+/// Whether a cell looks like the name of a file that does not exist.
 fn looks_like_file(cell: &str) -> bool {
     Path::new(cell).extension().is_some()
 }
 
-/// The file that a cell names, and its size in bytes.
+/// Returns the file that a cell names, and its size in bytes.
 fn found(folder: &Path, name: &str) -> Option<(PathBuf, u64)> {
     if name.is_empty() {
         return None;

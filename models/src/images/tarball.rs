@@ -1,4 +1,4 @@
-//! Images in a tar: the members are listed at opening and read from their place in the file later.
+//! Images in a tar. Its members are listed on opening and read from the file later.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -28,7 +28,7 @@ pub(super) fn add(listing: &mut Listing, path: &Path, prefix: &[String]) -> Resu
     archive::members(path, &mut |member| members.add(member))
 }
 
-/// The members of a tar of `length` bytes that lies at `path`.
+/// Lists the members of a tar of `length` bytes; `path` is its name.
 #[cfg(test)]
 pub(super) fn list<R: std::io::Read + std::io::Seek>(reader: R, length: u64, path: &Path) -> Result<Listing> {
     let mut listing = Listing::new(path_name(path));
@@ -78,7 +78,7 @@ impl Members<'_> {
     }
 }
 
-/// `./a//b` is `a`, `b`; `/a` and `a/../b` are refused.
+/// Splits a path: `./a//b` is `a`, `b`. Returns `None` for `/a` and `a/../b`.
 fn components(name: &str) -> Option<Vec<String>> {
     let parts = Path::new(name).components().filter(|part| *part != Component::CurDir);
     parts

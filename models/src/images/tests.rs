@@ -1,4 +1,4 @@
-//! Folders and tars made for the test, with known contents.
+//! Tests with folders and tars of known contents.
 #![allow(clippy::unwrap_used)]
 
 mod layouts;
@@ -69,7 +69,7 @@ fn a_folder_of_two_parts() {
     }
 }
 
-/// As other programs and other systems write them.
+/// Capitalisation as written by other programs and systems.
 #[test]
 fn parts_are_found_in_any_case() {
     for (train, test) in [("Train", "Test"), ("TRAIN", "VAL"), ("train", "Validation"), ("Train", "")] {
@@ -226,7 +226,7 @@ fn loading_keeps_order_and_survives_bad_images() {
     let (loaded, bad) = Dataset::load(&data.train, &contract, &Limits::default(), &progress);
     let first: Vec<u8> = loaded.pixels.chunks_exact(48).map(|image| image[0]).collect();
     assert_eq!((first, loaded.labels), (vec![0, 2, 4, 6, 8, 1, 3, 5, 7], vec![0, 0, 0, 0, 0, 1, 1, 1, 1]));
-    // What more is made of them stays beside them; where nothing can be made the image is left out.
+    // Results of `more` correspond to the images; if it fails, the image is omitted.
     let corner = |image: &Image| match image.rgb()[0] {
         6 => Err(Error::malformed("image", "refused")),
         level => Ok(level),

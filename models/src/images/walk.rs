@@ -1,8 +1,10 @@
-//! A folder and everything below it, in the order of names. Files are named without a look at them.
+//! Iteration over a folder and all folders below it, sorted by name. Files are recognised by name, without reading
+//! them.
 //!
-//! Links to folders are followed, since data sets are often made of them. A link to a folder that is being read leads
-//! into a ring and is skipped. Links that cross each other would give a number of paths that is exponential in the
-//! number of links, so a folder that is reached by links inside of links is read a bounded number of times.
+//! Links to folders are followed, since data sets are often made of them. A link to a folder that is already being
+//! read would form a cycle and is skipped. Links to each other's folders would give a number of paths that is
+//! exponential in the number of links. So a folder that is reached by links inside of links is read a limited number
+//! of times.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -14,34 +16,34 @@ use std::path::Path;
 use super::escape::path_name;
 use super::skip::{SkipKind, Skipped, skipped_file, skipped_name};
 
-/// How often a folder is read that is reached by links inside of links.
+/// Number of times that a folder is read through links inside of links.
 const NESTED: usize = 16;
 
-/// One thing below a folder.
+/// An entry below a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WalkEntry {
     /// A folder, before its content.
     Folder,
     /// A file that may be an image, or a link to nothing.
     File,
-    /// A file that is no image by its name.
+    /// A file that is not an image, by its name.
     Other(SkipKind),
     /// A folder that cannot be listed, with the reason.
     Unusable(String),
 }
 
-/// Receives a path, its components below the root as text, and its kind; may end the walk.
+/// Callback with a path, its components below the root as text, and its kind; may stop the iteration.
 pub type Visit<'a> = &'a mut dyn FnMut(&Path, &[String], WalkEntry) -> ControlFlow<()>;
 
-/// Shows everything below `root` to `visit`, sorted by name in each folder. Leftovers, hidden names, special files and
-/// links in a ring are counted in `skipped` and not shown.
+/// Calls `visit` for all entries below `root`, sorted by name in each folder. Files of operating systems, hidden
+/// names, special files and links in a cycle are counted in `skipped` and not visited.
 pub fn walk(root: &Path, skipped: &mut Skipped, visit: Visit) -> ControlFlow<()> {
     let mut walker =
         Walker { visit, skipped, parts: Vec::new(), stack: Vec::new(), nested: HashMap::new(), links: 0 };
     walker.folder(root)
 }
 
-/// Content of a folder as it is listed.
+/// Kind of a listed entry.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum EntryKind {
     Folder { link: bool },
@@ -49,7 +51,7 @@ enum EntryKind {
     Special,
 }
 
-/// Identity of a folder, equal for all paths that lead to it.
+/// Identity of a folder, equal for all paths to it.
 #[cfg(unix)]
 type Identity = (u64, u64);
 #[cfg(not(unix))]
@@ -59,11 +61,11 @@ struct Walker<'a, 'b> {
     visit: Visit<'a>,
     skipped: &'b mut Skipped,
     parts: Vec<String>,
-    /// The folders around the current place.
+    /// Folders that enclose the current one.
     stack: Vec<Identity>,
-    /// Reads of folders that were reached by links inside of links.
+    /// Number of times that each folder was read through links inside of links.
     nested: HashMap<Identity, usize>,
-    /// Links around the current place.
+    /// Number of links in the current path.
     links: usize,
 }
 
@@ -106,9 +108,9 @@ impl Walker<'_, '_> {
         ControlFlow::Continue(())
     }
 
-    /// Whether a link leads to a folder around it, or to one that was read often enough by links inside of links.
+    /// Whether a link leads to an enclosing folder, or to one that was read too often through links inside of links.
     fn leads_back(&mut self, link: &Path) -> bool {
-        // A folder that cannot be looked at is reported when it is listed.
+        // A folder that cannot be accessed is reported when it is listed.
         let Ok(identity) = fs::metadata(link).and_then(|found| identity(link, &found)) else { return false };
         if self.stack.contains(&identity) {
             return true;
@@ -121,7 +123,7 @@ impl Walker<'_, '_> {
         *reads > NESTED
     }
 
-    /// The entries that are not skipped by name, sorted.
+    /// Returns the entries that are not skipped by name, sorted.
     fn read(&mut self, folder: &Path) -> io::Result<Vec<(OsString, String, EntryKind)>> {
         let mut entries = Vec::new();
         for entry in fs::read_dir(folder)? {

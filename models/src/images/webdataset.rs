@@ -1,7 +1,7 @@
-//! Images with their labels in files beside them, as WebDataset's shards hold them: `000000.jpg`, `000000.cls`.
+//! Images with labels in separate files, as in WebDataset's shards: `000000.jpg`, `000000.cls`.
 //!
-//! Files of one sample have the same path up to the first dot of the file's name. The label is the text of `.cls`, a class
-//! name or an index, or a field of `.json`. The names of shards and folders say which part a sample belongs to.
+//! Files of one sample have the same path up to the first dot of the file name. The label is the text of `.cls`, a
+//! class name or an index, or a field of `.json`. The names of shards and folders determine the part of a sample.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,10 +13,10 @@ use super::skip::SkipKind;
 use crate::Result;
 use crate::input::Limits;
 
-/// The largest label file that is read, in bytes.
+/// Largest size of a label file in bytes.
 const MAX_LABEL: u64 = 1 << 16;
 
-/// Fields of `.json` that hold a label, names before indices.
+/// Fields of `.json` that contain a label, names before indices.
 const FIELDS: [&str; 12] = [
     "class_name",
     "classname",
@@ -32,7 +32,7 @@ const FIELDS: [&str; 12] = [
     "category_id",
 ];
 
-/// The key of a sample, and what follows it in the file's name.
+/// Returns the key of a sample, and the rest of the file name after it.
 fn key(parts: &[String]) -> (Vec<&str>, &str) {
     let mut key: Vec<&str> = parts.iter().map(String::as_str).collect();
     let ending = key.last_mut().map_or("", |name| {
@@ -43,7 +43,7 @@ fn key(parts: &[String]) -> (Vec<&str>, &str) {
     (key, ending)
 }
 
-/// Whether labels lie in files beside the images.
+/// Whether labels are in files beside the images.
 pub(super) fn applies(listing: &Listing) -> bool {
     let mut endings = listing.others.iter().map(|(_, file)| key(&file.parts).1);
     if !endings.any(|ending| ["cls", "json"].iter().any(|known| ending.eq_ignore_ascii_case(known))) {
@@ -56,17 +56,17 @@ pub(super) fn applies(listing: &Listing) -> bool {
             found.eq_ignore_ascii_case(ending) && keys.contains(&key)
         })
     };
-    // Class folders are the better labels, where there are any.
+    // If there are class folders, they are preferred as labels.
     let folders =
         || listing.files.iter().map(|file| &file.parts[..file.parts.len() - 1]).collect::<BTreeSet<_>>();
     labelled("cls").is_some()
         || (folders().len() <= 1 && labelled("json").is_some_and(|file| label(file, "json").is_some()))
 }
 
-/// The data set of a listing whose labels lie in files.
+/// Returns the data set of a listing with labels in files.
 ///
 /// # Errors
-/// Fewer than two classes, or other classes in the test part.
+/// [`Error::Malformed`](crate::Error::Malformed) for fewer than two classes, or classes that only the test part has.
 pub(super) fn dataset(mut listing: Listing, seed: u64) -> Result<Dataset> {
     let mut labels: BTreeMap<Vec<&str>, String> = BTreeMap::new();
     for ending in ["json", "cls"] {
@@ -89,7 +89,7 @@ pub(super) fn dataset(mut listing: Listing, seed: u64) -> Result<Dataset> {
         .for_each(|(kind, _)| listing.skipped.add(*kind));
     let (mut train, mut test) = (Classes::new(), Classes::new());
     let mut seen: BTreeMap<Vec<&str>, &str> = BTreeMap::new();
-    // Of several images of a sample the one with the plainest ending is the image: `000.jpg`, not `000.mask.png`.
+    // If a sample has several images, the one with the simplest extension is used: `000.jpg`, not `000.mask.png`.
     for file in &listing.files {
         let (key, ending) = key(&file.parts);
         let best = seen.entry(key).or_insert(ending);
@@ -112,14 +112,14 @@ pub(super) fn dataset(mut listing: Listing, seed: u64) -> Result<Dataset> {
     let mut notes = vec!["the labels are read from files beside the images".to_string()];
     notes.extend(listing.skipped.note());
     let test = (!test.is_empty() && !train.is_empty()).then(|| std::mem::take(&mut test)).or_else(|| {
-        // One part alone is a set without parts.
+        // A single part is a set without parts.
         train.append(&mut test);
         None
     });
     of_classes(listing.place, train, test, seed, notes)
 }
 
-/// The label in a file; `None` where there is none.
+/// Returns the label in a file, or `None` if it has none.
 fn label(file: &SourceFile, ending: &str) -> Option<String> {
     let limits = Limits { max_file: MAX_LABEL, ..Limits::default() };
     let bytes = file.bytes.read(&limits).ok()?;

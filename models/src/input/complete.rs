@@ -1,11 +1,11 @@
-//! Whether an image file goes on to its end, by its container alone.
+//! Checks that an image file is complete, using only its container.
 //!
-//! The WebP decoder may miss that a file was cut. The other decoders report it; there the walk over the container
-//! explains their failure. JPEG has a module of its own.
+//! The WebP decoder may not detect a truncated file. The other decoders detect it, and the container then explains
+//! their error. JPEG has a separate module.
 
 use image::ImageFormat;
 
-/// What a file lacks that its decoder would not notice.
+/// Returns the missing part of a file whose decoder would not report it.
 pub(super) fn silently_missing(format: ImageFormat, bytes: &[u8]) -> Option<String> {
     match format {
         ImageFormat::WebP => webp(bytes),
@@ -13,7 +13,7 @@ pub(super) fn silently_missing(format: ImageFormat, bytes: &[u8]) -> Option<Stri
     }
 }
 
-/// What a file lacks, for the message of a decoder's failure.
+/// Returns the missing part of a file, for the message of a decoder's error.
 pub(super) fn missing(format: ImageFormat, bytes: &[u8]) -> Option<String> {
     match format {
         ImageFormat::Png => png(bytes),
@@ -23,15 +23,15 @@ pub(super) fn missing(format: ImageFormat, bytes: &[u8]) -> Option<String> {
     }
 }
 
-/// The length that the RIFF header states.
+/// Checks the length in the RIFF header.
 fn webp(bytes: &[u8]) -> Option<String> {
     let stated = u64::from(u32::from_le_bytes(bytes.get(4..8)?.try_into().ok()?)) + 8;
-    // The odd last byte of padding is often left out.
+    // The padding byte after an odd length is often missing.
     let found = bytes.len() as u64;
     (found + 1 < stated).then(|| format!("{found} bytes, the header states {stated}"))
 }
 
-/// Chunks by their lengths, to IEND.
+/// Checks the lengths of the chunks, up to IEND.
 fn png(bytes: &[u8]) -> Option<String> {
     let mut at = 8u64;
     loop {
@@ -58,15 +58,15 @@ fn png(bytes: &[u8]) -> Option<String> {
     }
 }
 
-/// The eight bytes that end the stream.
+/// Checks for the eight bytes that end the stream.
 fn qoi(bytes: &[u8]) -> Option<String> {
     (!bytes.ends_with(&[0, 0, 0, 0, 0, 0, 0, 1]))
         .then(|| format!("{} bytes without the end marker", bytes.len()))
 }
 
-/// Blocks up to the end of the first image (GIF 89a, 18 to 24).
+/// Checks the blocks up to the end of the first image (GIF 89a, sections 18 to 24).
 fn gif(bytes: &[u8]) -> Option<String> {
-    /// Offset behind the colour table whose flags are at `flags`, when it starts at `start`.
+    /// Offset after the colour table whose flags are at `flags` and which starts at `start`.
     fn behind_table(bytes: &[u8], flags: usize, start: usize) -> Option<usize> {
         let flags = *bytes.get(flags)?;
         Some(if flags & 0x80 != 0 { start + (6 << (flags & 7)) } else { start })
@@ -77,7 +77,7 @@ fn gif(bytes: &[u8]) -> Option<String> {
         }
         Some(at + 1)
     }
-    /// None when the bytes run out.
+    /// Returns `None` if the file ends too early.
     fn walk(bytes: &[u8]) -> Option<()> {
         let mut at = behind_table(bytes, 10, 13)?;
         while *bytes.get(at)? == 0x21 {

@@ -1,4 +1,4 @@
-//! Bytes of an image file to pixels, by content and not by name, within limits that make untrusted files safe.
+//! Decoding of image files, by content and not by name, within limits that make untrusted files safe.
 
 use std::error::Error as _;
 use std::io::{Cursor, ErrorKind};
@@ -13,17 +13,18 @@ use super::known::{self, READ};
 use super::{Image, Limits, complete, tga, tiff};
 use crate::{Error, Result};
 
-/// The upright image in an image file: the first frame of an animation, any colour type as 8-bit RGB
-/// (16 bits are rounded), the EXIF orientation applied, colour profiles ignored.
+/// Decodes the image in a file, rotated upright: the first frame of an animation, any colour type as 8-bit RGB (16
+/// bits are rounded), with the EXIF orientation applied and colour profiles ignored.
 ///
-/// The places of errors name the format alone; [`Error::within`] adds the file.
+/// The places of errors name only the format; [`Error::within`] adds the file.
 ///
 /// # Errors
-/// [`Error::Truncated`] for a file that ends before its pixels do, never a partly gray image. [`Error::Limit`] for a
-/// file that asks for more than `limits`. [`Error::Malformed`] for a damaged file and a format that is not read.
+/// [`Error::Truncated`] for a file that ends before its pixels do; a partly gray image is never returned.
+/// [`Error::Limit`] for a file that exceeds `limits`. [`Error::Malformed`] for a damaged file or an unsupported
+/// format.
 pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Image> {
     limits.check_file(bytes.len() as u64)?;
-    // A panic in a format library is a bug of that library: one damaged file must not end a run over many.
+    // A panic in a format library is a bug of that library. One damaged file must not end a run over many files.
     catch_unwind(AssertUnwindSafe(|| decode_any(bytes, limits)))
         .unwrap_or_else(|_| Err(Error::malformed("image", "the decoder panicked on this file")))
 }
@@ -60,7 +61,8 @@ fn decode_any(bytes: &[u8], limits: &Limits) -> Result<Image> {
     upright(picture, orientation)
 }
 
-/// BMP often has bits for alpha that nothing was written to: an image that is transparent everywhere has no alpha.
+/// Removes the alpha of a BMP that is transparent everywhere. Many BMP files have bits for alpha that were never
+/// written.
 fn without_unused_alpha(picture: DynamicImage) -> DynamicImage {
     match picture {
         DynamicImage::ImageRgba8(pixels) if pixels.pixels().all(|pixel| pixel.0[3] == 0) => {
@@ -93,14 +95,14 @@ fn place(format: ImageFormat) -> String {
     format!("{format:?} image")
 }
 
-/// Numbers are checked by [`admit`], which can report them; a decoder gets what is left of the memory.
+/// Returns limits of a decoder: only its memory. [`admit`] checks the sizes, since it can report them.
 fn budget(memory: u64) -> image::Limits {
     let mut budget = image::Limits::no_limits();
     budget.max_alloc = Some(memory);
     budget
 }
 
-/// Checks what the header of a file asks for. Returns the bytes of memory that its decoder may take.
+/// Checks the sizes in the header of a file. Returns the number of bytes of memory that its decoder may allocate.
 fn admit(decoder: &impl ImageDecoder, format: ImageFormat, bytes: &[u8], limits: &Limits) -> Result<u64> {
     let place = place(format);
     let (width, height) = decoder.dimensions();
@@ -112,7 +114,7 @@ fn admit(decoder: &impl ImageDecoder, format: ImageFormat, bytes: &[u8], limits:
     Ok(limits.max_memory - overhead)
 }
 
-/// How the picture has to be turned. Some writers of WebP put the name that the block has in a JPEG before it.
+/// Returns the orientation of the image. Some writers of WebP put the name of the JPEG block before the data.
 fn orientation(decoder: &mut impl ImageDecoder) -> Orientation {
     let named = |exif: Vec<u8>| Orientation::from_exif_chunk(exif.strip_prefix(b"Exif\0\0")?);
     match decoder.orientation() {
@@ -123,8 +125,8 @@ fn orientation(decoder: &mut impl ImageDecoder) -> Orientation {
     }
 }
 
-/// Bytes beside the decoder's own output: the turned copy or the 8-bit one, the planes, and for JPEG and
-/// WebP the coefficients or planes that those decoders keep without asking the limits.
+/// Returns the number of bytes needed besides the decoder's output: the rotated or 8-bit copy, and the planes. For
+/// JPEG and WebP it includes the coefficients or planes that their decoders allocate without checking the limits.
 fn overhead(format: ImageFormat, area: u64, output: u64) -> u64 {
     let inside = match format {
         ImageFormat::Jpeg | ImageFormat::WebP => 10,
@@ -133,7 +135,7 @@ fn overhead(format: ImageFormat, area: u64, output: u64) -> u64 {
     output + area * (4 + inside)
 }
 
-/// Turns a picture by its orientation, and splits it into colours and alpha.
+/// Rotates an image by its orientation, and splits it into colours and alpha.
 pub(super) fn upright(mut picture: DynamicImage, orientation: Orientation) -> Result<Image> {
     picture.apply_orientation(orientation);
     let (width, height) = (picture.width() as usize, picture.height() as usize);
@@ -178,10 +180,11 @@ fn explain(
     }
 }
 
-/// The longest cause of a library that a message carries, in characters.
+/// Largest length of a library's error in a message, in characters.
 const LONGEST: usize = 200;
 
-/// The last cause of a library's error, without the words that its wrappers put around it, on one line of bounded length.
+/// Returns the innermost cause of a library's error, without the texts of its wrappers, on one line of bounded
+/// length.
 fn cause(error: &ImageError) -> String {
     let mut last: &dyn std::error::Error = error;
     while let Some(inner) = last.source() {
@@ -191,7 +194,8 @@ fn cause(error: &ImageError) -> String {
     text.chars().take(LONGEST).collect()
 }
 
-/// A PNG whose container is whole but whose compressed data are not: its decoder has no kind of error for it.
+/// Whether the error is that of a PNG with a complete container and truncated compressed data. Its decoder has no
+/// error kind for it.
 fn lacks_pixels(error: &ImageError) -> bool {
     error.to_string().contains("InsufficientInput")
 }

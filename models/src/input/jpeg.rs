@@ -1,7 +1,8 @@
-//! JPEG: the structure that a file states, the decoder that reads it, and whether all of its pixels are there.
+//! JPEG: the structure of a file, the selection of its decoder, and the check that all of its pixels are present.
 //!
-//! Decoders fill what a cut file lacks with made-up pixels and report nothing. A file without an end marker, or whose last
-//! pixels look made up, is decoded again with other bytes behind its end: a complete file has the same pixels then.
+//! Decoders fill the missing part of a truncated file with made-up pixels and report no error. A file without an end
+//! marker, or whose last pixels look made up, is decoded again with other bytes appended. A complete file then has
+//! the same pixels.
 
 mod cut;
 
@@ -11,25 +12,26 @@ use image::codecs::jpeg::JpegDecoder;
 use image::{DynamicImage, GrayImage, ImageResult, RgbImage};
 use jpeg_decoder::PixelFormat;
 
-/// Zero bytes at the end of a padded file that may belong to its pixels. Encoders fill the last byte with ones (T.81,
-/// F.1.2.3), so that it is rarely zero but for the one behind ff.
+/// Number of zero bytes at the end of a padded file that may belong to its pixels. Encoders fill the last byte with
+/// ones (T.81, F.1.2.3), so it is rarely zero, except after ff.
 const KEPT_ZEROS: usize = 1;
 
-/// Zero bytes at the end of a file from which on they are padding.
+/// Number of zero bytes at the end of a file from which they are treated as padding.
 const PADDING: usize = 16;
 
-/// Bytes behind a file without an end marker. Neither they nor their complements are ff, which begins a marker, or 00.
+/// Bytes appended to a file without an end marker. Neither they nor their complements are ff, which begins a marker,
+/// or 00.
 const PATTERN: [u8; 16] =
     [0xa5, 0x36, 0xd2, 0x69, 0x8c, 0xe1, 0x5a, 0x97, 0x1d, 0xc6, 0x73, 0xb8, 0x4e, 0x2b, 0xf1, 0x64];
 
 /// Structure of a JPEG file, from its markers (ITU-T T.81, annex B).
 #[derive(Debug, Default)]
 pub(super) struct Structure {
-    /// Why no decoder reads the file.
+    /// Reason why no decoder supports the file.
     unread: Option<&'static str>,
     progressive: bool,
     components: Vec<u8>,
-    /// Pixels that are coded together, from left to right; 0 before the frame.
+    /// Number of pixels that are coded together, from left to right; 0 before the frame.
     block: usize,
     scans: Vec<Scan>,
     /// Offset of the end-of-image marker.
@@ -43,12 +45,12 @@ struct Scan {
     components: Vec<u8>,
     /// First and last coefficient.
     spectrum: [u8; 2],
-    /// Bits of the coefficients that a later scan brings.
+    /// Number of low bits of the coefficients that a later scan has.
     low: u8,
 }
 
 impl Structure {
-    /// Reads segments by their lengths (a thumbnail inside one has markers of its own) and the markers in the
+    /// Reads the segments by their lengths (a thumbnail in a segment has markers of its own) and the markers in the
     /// entropy-coded data, up to the end of the image.
     pub(super) fn read(bytes: &[u8]) -> Structure {
         let mut structure = Structure::default();
@@ -106,22 +108,22 @@ impl Structure {
         }
     }
 
-    /// Name of the kind of JPEG, when no decoder reads it.
+    /// Returns the name of the kind of JPEG if no decoder supports it.
     pub(super) fn unread(&self) -> Option<&'static str> {
         self.unread
     }
 
-    /// True for components in scans of their own. The usual decoder mixes their rows up where they are subsampled.
+    /// Whether components have separate scans. The usual decoder mixes up the rows of subsampled ones.
     fn separate(&self) -> bool {
         !self.progressive && self.scans.len() > 1
     }
 
-    /// The part of the image for which the file has no scan at all.
+    /// Returns the part of the image for which the file has no scan.
     fn lacking(&self) -> Option<&'static str> {
         if self.scans.is_empty() {
             return Some("pixels");
         }
-        // Bit k: coefficient k is there, to its last bit if `whole`.
+        // Bit k is set if coefficient k is present; if `whole`, with its last bit.
         let coefficients = |component: &u8, whole: bool| {
             let scans = self.scans.iter().filter(|scan| scan.components.contains(component));
             let scans = scans.filter(|scan| !whole || scan.low == 0);
@@ -141,7 +143,7 @@ impl Structure {
     }
 }
 
-/// Offset of the next marker; 00 is a stuffed zero and ff is fill, both inside entropy-coded data.
+/// Returns the offset of the next marker. Inside entropy-coded data, 00 is a stuffed zero and ff is fill.
 fn next_marker(bytes: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
     loop {
@@ -154,7 +156,7 @@ fn next_marker(bytes: &[u8], from: usize) -> Option<usize> {
     }
 }
 
-/// Name of the part that the file lacks, by its markers or for the message of a decoder's failure.
+/// Returns the name of the missing part of a file by its markers, also for the message of a decoder's error.
 pub(super) fn missing(bytes: &[u8], structure: &Structure) -> Option<String> {
     let lacks = |what: &str| Some(format!("{} bytes without {what}", bytes.len()));
     if let Some(problem) = structure.problem {
@@ -170,7 +172,7 @@ pub(super) fn missing(bytes: &[u8], structure: &Structure) -> Option<String> {
 /// Decodes a file to gray or RGB.
 ///
 /// # Errors
-/// The decoder's error; `Ok(Err(what))` where the file ends before its pixels do.
+/// The decoder's error. `Ok(Err(what))` if the file ends before its pixels do.
 pub(super) fn pixels(
     bytes: &[u8],
     structure: &Structure,
@@ -199,7 +201,7 @@ pub(super) fn pixels(
     Ok(Ok(image))
 }
 
-/// The image of a file, given without its end marker, if no bytes behind the file change it; `known` is the image of the
+/// Returns the image of a file without end marker, if appended bytes do not change it. `known` is the image of the
 /// file with its end marker.
 fn complete(body: &[u8], structure: &Structure, known: Option<&DynamicImage>) -> Option<DynamicImage> {
     let decoded = |ending: &[u8]| {
@@ -222,7 +224,7 @@ fn complete(body: &[u8], structure: &Structure, known: Option<&DynamicImage>) ->
     }
 }
 
-/// The file without padding and half a marker at its end.
+/// Returns the file without the padding and half marker at its end.
 fn body(bytes: &[u8]) -> &[u8] {
     let zeros = bytes.iter().rev().take_while(|&&byte| byte == 0).count();
     let padding = if zeros > PADDING { zeros - KEPT_ZEROS } else { 0 };
@@ -234,7 +236,7 @@ fn usual(bytes: &[u8]) -> ImageResult<DynamicImage> {
     DynamicImage::from_decoder(JpegDecoder::new(std::io::Cursor::new(bytes))?)
 }
 
-/// Decodes a file whose components are in scans of their own.
+/// Decodes a file whose components have separate scans.
 fn separate(bytes: &[u8]) -> ImageResult<DynamicImage> {
     use image::error::{DecodingError, ImageFormatHint};
     let refused = |problem: String| {
@@ -254,7 +256,7 @@ fn separate(bytes: &[u8]) -> ImageResult<DynamicImage> {
     image.ok_or_else(|| refused("the number of pixels differs from the size".into()))
 }
 
-/// Cyan, magenta, yellow and black to RGB.
+/// Converts cyan, magenta, yellow and black to RGB.
 pub(super) fn inks(pixels: &[u8]) -> Vec<u8> {
     let mix = |ink: u8, black: u8| ((u16::from(255 - ink) * u16::from(255 - black) + 127) / 255) as u8;
     pixels.chunks_exact(4).flat_map(|p| [mix(p[0], p[3]), mix(p[1], p[3]), mix(p[2], p[3])]).collect()

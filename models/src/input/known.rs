@@ -1,8 +1,8 @@
-//! Formats that are not read, by their first bytes: a refusal names the format and what to do.
+//! Unsupported formats, recognised by their first bytes. The error names the format and the next step.
 
 use crate::Error;
 
-/// Formats that are read, for messages.
+/// Supported formats, for messages.
 pub(super) const READ: &str = "JPEG, PNG, WebP, GIF, BMP, TIFF, PNM, QOI and TGA are read";
 
 const IMAGE: &str = "convert it to PNG or JPEG";
@@ -13,7 +13,7 @@ const PACKED: &str = "unpack it first";
 const OTHER: &str = "remove it from the images";
 const AGAIN: &str = "copy or download the file again";
 
-/// A format: its name, what to do with such a file, and the bytes at an offset that identify it.
+/// A format: its name, the next step for such a file, and the bytes at an offset that identify it.
 struct KnownFormat {
     name: &'static str,
     help: &'static str,
@@ -21,7 +21,7 @@ struct KnownFormat {
     magic: &'static [u8],
 }
 
-/// Formats with a fixed signature; the first one that fits is taken.
+/// Formats with a fixed signature; the first match is used.
 #[rustfmt::skip]
 const FORMATS: &[KnownFormat] = &[
     // Images.
@@ -54,7 +54,7 @@ const FORMATS: &[KnownFormat] = &[
     KnownFormat { name: "SGI image", help: IMAGE, offset: 0, magic: b"\x01\xda" },
     KnownFormat { name: "Sun raster image", help: IMAGE, offset: 0, magic: b"\x59\xa6\x6a\x95" },
     KnownFormat { name: "XPM image", help: IMAGE, offset: 0, magic: b"/* XPM */" },
-    // Raw files of cameras that are no TIFF.
+    // Camera raw files that are not TIFF.
     KnownFormat { name: "camera raw file (Olympus ORF)", help: RAW, offset: 0, magic: b"IIRO" },
     KnownFormat { name: "camera raw file (Olympus ORF)", help: RAW, offset: 0, magic: b"IIRS" },
     KnownFormat { name: "camera raw file (Olympus ORF)", help: RAW, offset: 0, magic: b"MMOR" },
@@ -85,7 +85,7 @@ const FORMATS: &[KnownFormat] = &[
     KnownFormat { name: "MPEG video", help: VIDEO, offset: 0, magic: b"\0\0\x01\xb3" },
     KnownFormat { name: "Ogg sound or video", help: OTHER, offset: 0, magic: b"OggS" },
     KnownFormat { name: "MP3 sound", help: OTHER, offset: 0, magic: b"ID3" },
-    // Archives, tables and what systems leave behind.
+    // Archives, tables and files of operating systems.
     KnownFormat { name: "zip archive", help: PACKED, offset: 0, magic: b"PK\x03\x04" },
     KnownFormat { name: "zip archive", help: PACKED, offset: 0, magic: b"PK\x05\x06" },
     KnownFormat { name: "gzip file", help: PACKED, offset: 0, magic: b"\x1f\x8b" },
@@ -108,7 +108,7 @@ const FORMATS: &[KnownFormat] = &[
     },
 ];
 
-/// The brands of ISO base media files. A file lists several; the first row that any of them matches is taken.
+/// Brands of ISO base media files. A file lists several; the first row that matches any of them is used.
 #[rustfmt::skip]
 const BRANDS: &[(&[&str], &str, &str)] = &[
     (&["avif", "avis"], "AVIF image", IMAGE),
@@ -120,7 +120,7 @@ const BRANDS: &[(&[&str], &str, &str)] = &[
     (&["M4A ", "M4B "], "MPEG-4 sound", OTHER),
 ];
 
-/// Refusal of a file that is of no format that is read.
+/// Returns the error for a file in an unsupported format.
 pub(super) fn refusal(bytes: &[u8]) -> Error {
     let problem = match name(bytes) {
         Some((name, help)) => format!("format not read: {name}; help: {help}"),
@@ -129,17 +129,17 @@ pub(super) fn refusal(bytes: &[u8]) -> Error {
     Error::malformed("image", problem)
 }
 
-/// Problem of a file whose format is read, but not this kind of it.
+/// Returns the problem of an unsupported kind of file in a supported format.
 pub(super) fn kind(name: &str) -> String {
     format!("format not read: {name}; help: {IMAGE}")
 }
 
-/// Refusal of a TIFF whose pixels are those of a camera's sensor.
+/// Returns the error for a TIFF with the values of a camera's sensor.
 pub(super) fn raw_refusal(place: &str, kind: &str) -> Error {
     Error::malformed(place, format!("format not read: camera raw file ({kind}); help: {RAW}"))
 }
 
-/// Name of the format of a file, and what to do with it.
+/// Returns the name of a file's format, and the next step for such a file.
 fn name(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     if bytes.iter().all(|&byte| byte == 0) {
         return Some(("zeros alone", AGAIN));
@@ -148,20 +148,20 @@ fn name(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     media(bytes).or_else(|| FORMATS.iter().find(fits).map(|f| (f.name, f.help))).or_else(|| markup(bytes))
 }
 
-/// ISO base media files: HEIC, AVIF, CR3, MP4 and others, by the brands that they list.
+/// Recognises ISO base media files (HEIC, AVIF, CR3, MP4 and others) by the brands that they list.
 fn media(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     if bytes.get(4..8)? != b"ftyp" {
         return None;
     }
     let length = bytes.first_chunk().map_or(0, |&length| u32::from_be_bytes(length)) as usize;
     let list = bytes.get(8..length.clamp(12, 256).min(bytes.len()))?;
-    // The bytes 4 to 8 of the list are the version of the first brand.
+    // Bytes 4 to 8 of the list are the version of the first brand.
     let listed = |brand: &str| list.chunks_exact(4).any(|found| found == brand.as_bytes());
     let row = BRANDS.iter().find(|(brands, ..)| brands.iter().any(|brand| listed(brand)));
     Some(row.map_or(("MP4 video", VIDEO), |&(_, name, help)| (name, help)))
 }
 
-/// HTML, SVG, XML, JSON and text.
+/// Recognises HTML, SVG, XML, JSON and text.
 fn markup(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     let head = &bytes[..bytes.len().min(4096)];
     let utf16 = head.starts_with(b"\xff\xfe<\0") || head.starts_with(b"\xfe\xff\0<");
@@ -170,7 +170,7 @@ fn markup(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     let text = String::from_utf8_lossy(&plain).to_ascii_lowercase();
     let text = text.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']);
     if text.starts_with('<') {
-        // An HTML page may hold drawings, so that it is looked for first.
+        // An HTML page may contain drawings, so it is checked first.
         let found = |words: &[&str]| words.iter().any(|word| text.contains(word));
         if text.starts_with("<svg") {
             return Some(("SVG drawing", DRAWING));
@@ -227,8 +227,8 @@ mod tests {
             (b"what is this".to_vec(), "no known image format", "are read"),
         ];
         for (bytes, name, help) in cases {
-            let told = refusal(&bytes).to_string();
-            assert!(told.contains(name) && told.contains(help), "{told}, expected {name}");
+            let message = refusal(&bytes).to_string();
+            assert!(message.contains(name) && message.contains(help), "{message}, expected {name}");
         }
     }
 }

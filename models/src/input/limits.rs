@@ -2,21 +2,22 @@
 
 use crate::{Error, Result};
 
-/// Largest sizes that a file may ask for. A file that asks for more is refused before its pixels are decoded.
+/// Largest sizes that a file may have. A larger file is rejected before its pixels are decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Pixels.
+    /// Largest width in pixels.
     pub max_width: u64,
-    /// Pixels.
+    /// Largest height in pixels.
     pub max_height: u64,
-    /// Width times height.
+    /// Largest width times height.
     pub max_pixels: u64,
-    /// Bytes that decoding may allocate, beside the file itself. The need of a format is estimated from above.
+    /// Largest number of bytes that decoding may allocate, besides the file itself. It is compared with an upper
+    /// bound for the format.
     pub max_memory: u64,
-    /// Bytes of the file, or of the member of an archive.
+    /// Largest number of bytes of a file, or of a member of an archive.
     pub max_file: u64,
-    /// Decoded bytes for each byte of the file. It applies to images of more than 70 megapixels or 256 MiB: a larger
-    /// ratio is a decompression bomb there. Zeros in deflate reach 1,032, photographs 100 at most.
+    /// Largest number of decoded bytes per byte of the file. It applies to images above 70 megapixels or 256 MiB,
+    /// where a larger ratio is a decompression bomb. Zeros in deflate reach 1,032, photographs at most 100.
     pub max_expansion: u64,
 }
 
@@ -26,14 +27,14 @@ pub const PIXELS: &str = "the number of pixels";
 /// Name of the limit that [`Limits::max_expansion`] sets, in [`Error::Limit`].
 pub const EXPANSION: &str = "the decoded bytes for each byte of the file";
 
-/// Largest image that may be blank, in pixels: an A3 page at 600 dots per inch.
+/// Largest number of pixels of an image that may be blank: an A3 page at 600 dots per inch.
 const BLANK_PIXELS: u64 = 70_000_000;
 
-/// Largest image that may be blank, in decoded bytes.
+/// Largest number of decoded bytes of an image that may be blank.
 const BLANK_BYTES: u64 = 256 << 20;
 
 impl Default for Limits {
-    /// Room for a photograph of 100 megapixels: at most 2 GiB of memory.
+    /// Returns limits for a photograph of 100 megapixels, with at most 2 GiB of memory.
     fn default() -> Self {
         Limits {
             max_width: 1 << 16,
@@ -47,7 +48,8 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The same limits for images of up to `pixels`. Memory and file length grow in proportion; they never shrink.
+    /// Returns these limits for images of up to `pixels`. Memory and file length grow in proportion; they never
+    /// shrink.
     pub fn with_max_pixels(self, pixels: u64) -> Self {
         let grown = |bytes: u64| {
             let grown = u128::from(bytes) * u128::from(pixels) / u128::from(self.max_pixels.max(1));
@@ -72,12 +74,12 @@ impl Limits {
         within(place, PIXELS, width.saturating_mul(height), self.max_pixels)
     }
 
-    /// Checks the memory that decoding takes, in bytes.
+    /// Checks the memory that decoding needs, in bytes.
     pub(super) fn check_memory(&self, place: &str, memory: u64) -> Result<()> {
         within(place, "the memory for decoding in bytes", memory, self.max_memory)
     }
 
-    /// Checks the decoded bytes of an image of `area` pixels against those of its file.
+    /// Checks the decoded bytes of an image of `area` pixels against the length of its file.
     pub(super) fn check_expansion(&self, place: &str, area: u64, decoded: u64, file: usize) -> Result<()> {
         if area <= BLANK_PIXELS && decoded <= BLANK_BYTES {
             return Ok(());

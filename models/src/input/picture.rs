@@ -1,4 +1,4 @@
-//! A decoded picture: 8-bit RGB, and alpha beside it when the file has any.
+//! A decoded image: 8-bit RGB, with alpha if the file has any.
 
 use std::borrow::Cow;
 
@@ -7,19 +7,22 @@ use image::{DynamicImage, GrayImage, RgbImage};
 
 use crate::{Error, Result};
 
-/// Pixels in reading order, upright; never empty.
+/// Pixels of an image in row-major order, upright; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
     width: usize,
     height: usize,
     rgb: Vec<u8>,
     alpha: Option<Vec<u8>>,
-    /// The turn that was applied to the stored pixels.
+    /// Orientation that was applied to the stored pixels.
     applied: Orientation,
 }
 
 impl Image {
-    /// From `[H, W, 3]` bytes, and `[H, W]` bytes of alpha where 255 is opaque.
+    /// Returns an image of `[H, W, 3]` bytes, with `[H, W]` bytes of alpha where 255 is opaque.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] if the numbers of bytes do not fit the size, or the image is empty.
     pub fn new(width: usize, height: usize, rgb: Vec<u8>, alpha: Option<Vec<u8>>) -> Result<Self> {
         let area = width.checked_mul(height).filter(|&area| area > 0);
         let fits = |area: usize| {
@@ -36,7 +39,7 @@ impl Image {
         Ok(Image { width, height, rgb, alpha, applied: Orientation::NoTransforms })
     }
 
-    /// The same image, remembering the EXIF orientation that its pixels were turned by.
+    /// Returns the image with the EXIF orientation that was applied to its pixels.
     pub(super) fn turned_by(self, applied: Orientation) -> Self {
         Image { applied, ..self }
     }
@@ -46,7 +49,7 @@ impl Image {
         self.applied.to_exif()
     }
 
-    /// The image as the file stores it: the EXIF orientation undone. Borrowed where there was none.
+    /// Returns the image as the file stores it, with the EXIF orientation undone. It is borrowed if there was none.
     pub fn as_stored(&self) -> Cow<'_, Image> {
         let undo = match self.applied {
             Orientation::NoTransforms => return Cow::Borrowed(self),
@@ -63,7 +66,7 @@ impl Image {
         let rgb = turned(RgbImage::from_raw(size.0, size.1, self.rgb.clone()).map(Into::into));
         let alpha = self.alpha.clone().and_then(|alpha| GrayImage::from_raw(size.0, size.1, alpha));
         let alpha = turned(alpha.map(Into::into)).map(|alpha| alpha.into_luma8().into_raw());
-        // The planes have the size of the image, so that there is always one.
+        // The planes have the size of the image, so `rgb` is always present.
         let Some(rgb) = rgb.map(DynamicImage::into_rgb8) else { return Cow::Borrowed(self) };
         Cow::Owned(Image {
             width: rgb.width() as usize,
@@ -74,32 +77,32 @@ impl Image {
         })
     }
 
-    /// Pixels.
+    /// Width in pixels.
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// Pixels.
+    /// Height in pixels.
     pub fn height(&self) -> usize {
         self.height
     }
 
-    /// `[H, W, 3]`: the stored colours, also where they are transparent.
+    /// Stored colours `[H, W, 3]`, also those of transparent pixels.
     pub fn rgb(&self) -> &[u8] {
         &self.rgb
     }
 
-    /// `[H, W]`, when some pixel is not opaque.
+    /// Alpha `[H, W]`, if some pixel is not opaque.
     pub fn alpha(&self) -> Option<&[u8]> {
         self.alpha.as_deref()
     }
 
-    /// True when red, green and blue are equal everywhere.
+    /// Whether red, green and blue are equal in all pixels.
     pub fn is_gray(&self) -> bool {
         self.rgb.chunks_exact(3).all(|p| p[0] == p[1] && p[1] == p[2])
     }
 
-    /// `[H, W, 3]`: the picture laid over a colour; without one, the stored colours.
+    /// Returns the image over a background colour, `[H, W, 3]`; without one, the stored colours.
     pub fn over(&self, background: Option<[u8; 3]>) -> Cow<'_, [u8]> {
         let (Some(back), Some(alpha)) = (background, &self.alpha) else { return Cow::Borrowed(&self.rgb) };
         let mut rgb = self.rgb.clone();

@@ -1,4 +1,4 @@
-//! The resize rule of an input contract: which part of an image is seen, at which size, by which filter.
+//! The resize rule of an input contract: the part of an image that is used, its size, and the filter.
 
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8x3;
@@ -7,30 +7,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// The resize rule. An image that has the contract's size already is not changed.
+/// The resize rule. An image of the contract's size is not changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Resize {
-    /// To height and width, whatever the aspect ratio.
+    /// Resizes to height and width, ignoring the aspect ratio.
     Stretch,
-    /// The shorter side to `side`, the longer in proportion (rounded down), then the centre of it:
+    /// Resizes the shorter side to `side` and the longer in proportion (rounded down), and crops the centre, as
     /// torchvision's `Resize(side)` and `CenterCrop`.
     ShorterSide {
-        /// Pixels, at least the contract's height and width.
+        /// Shorter side in pixels, at least the contract's height and width.
         side: usize,
     },
-    /// The whole image in proportion, in the middle of one colour: Pillow's `ImageOps.pad`.
+    /// Resizes the whole image in proportion and centres it on one colour, as Pillow's `ImageOps.pad`.
     Letterbox {
-        /// RGB of the bars.
+        /// RGB colour of the bars.
         fill: [u8; 3],
     },
 }
 
-/// The resampling filter; all of them average over more pixels where an image becomes smaller, as Pillow's do.
+/// The resampling filter. As in Pillow, all filters average over more pixels when an image becomes smaller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Filter {
-    /// Pillow's `BILINEAR`: the one that libraries agree on, to one level.
+    /// Pillow's `BILINEAR`. Libraries agree on it to one level.
     #[default]
     Bilinear,
     /// Pillow's `BICUBIC` (a = -0.5).
@@ -40,12 +40,12 @@ pub enum Filter {
 }
 
 impl Filter {
-    /// Whether this is the filter of contracts that name none.
+    /// Whether this is the filter of contracts without one.
     pub(super) fn is_default(&self) -> bool {
         *self == Filter::default()
     }
 
-    /// The name in files and on command lines.
+    /// Name in files and on command lines.
     pub fn name(self) -> &'static str {
         match self {
             Filter::Bilinear => "bilinear",
@@ -62,14 +62,14 @@ impl Filter {
         }
     }
 
-    /// Whether results leave the range of bytes and are clipped, so that the order of the two passes shows.
+    /// Whether results can exceed the range of bytes and are clipped, so that the order of the two passes matters.
     fn overshoots(self) -> bool {
         self != Filter::Bilinear
     }
 }
 
 impl Resize {
-    /// `[to_height, to_width, 3]` bytes of an image `[height, width, 3]`.
+    /// Resizes an image `[height, width, 3]` to `[to_height, to_width, 3]` bytes.
     pub(super) fn apply(
         self,
         filter: Filter,
@@ -82,7 +82,7 @@ impl Resize {
         match self {
             Resize::Stretch => resample(rgb, size, whole, [to_height, to_width], filter),
             Resize::ShorterSide { side } => {
-                // The crop is a part of the source, so that an extreme aspect ratio costs no memory.
+                // The crop is applied to the source, so an extreme aspect ratio needs no additional memory.
                 let shorter = width.min(height);
                 let (left, columns) = centre(width, shorter, side, to_width);
                 let (top, rows) = centre(height, shorter, side, to_height);
@@ -113,11 +113,12 @@ struct Region {
     columns: f64,
 }
 
-/// How many times as many pixels as the source an image between two passes may have.
+/// Largest size of the image between two passes, as a multiple of the source's number of pixels.
 const BETWEEN: usize = 4;
 
-/// A part of an image at another size. Where the filter overshoots, rows come before columns as in Pillow, each clipped
-/// to bytes, unless the image between them would be far larger than the source.
+/// Resizes a part of an image. For a filter that overshoots, the rows are resized before the columns and each pass is
+/// clipped to bytes, as in Pillow. It uses a single step if the image between the passes would be far larger than the
+/// source.
 fn resample(
     rgb: &[u8],
     [height, width]: [usize; 2],
@@ -150,12 +151,13 @@ fn pass(
         .map_err(|e| refused(e.to_string()))?;
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter.kernel()));
     let options = options.crop(left, top, columns, rows);
-    // Typed: the call that picks a pixel type at run time compiles the library for all of them.
+    // The typed call: the one that selects the pixel type at run time compiles the library for all of them.
     Resizer::new().resize_typed(&source, &mut canvas, &options).map_err(|e| refused(e.to_string()))?;
     Ok(pixels)
 }
 
-/// Height and width of an image that is fitted into a frame in proportion, rounded half to even, at least one pixel.
+/// Returns height and width of an image that is fitted into a frame in proportion, rounded half to even, at least one
+/// pixel.
 fn fitted([height, width]: [usize; 2], [to_height, to_width]: [usize; 2]) -> [usize; 2] {
     let scaled = |length: usize, by: usize, of: usize, most: usize| {
         let exact = length as f64 * by as f64 / of as f64;
@@ -167,8 +169,8 @@ fn fitted([height, width]: [usize; 2], [to_height, to_width]: [usize; 2]) -> [us
     }
 }
 
-/// Offset and extent, in source pixels, of the central `target` pixels of an axis of `length` pixels when
-/// the image's shorter side becomes `side`. Offsets round half to even, as Python's `round`.
+/// Returns offset and extent, in source pixels, of the central `target` pixels of an axis of `length` pixels, if the
+/// image's shorter side becomes `side`. Offsets are rounded half to even, like Python's `round`.
 fn centre(length: usize, shorter: usize, side: usize, target: usize) -> (f64, f64) {
     let resized = (length * side / shorter).max(target);
     let scale = length as f64 / resized as f64;
@@ -180,7 +182,7 @@ fn centre(length: usize, shorter: usize, side: usize, target: usize) -> (f64, f6
 mod tests {
     use super::*;
 
-    /// 13 by 9 pixels that repeat nowhere.
+    /// Returns 13 by 9 pixels without repetition.
     fn picture() -> Vec<u8> {
         let pixel = |x: usize, y: usize| {
             let third = if (x + y).is_multiple_of(3) { 255 } else { 0 };
@@ -189,7 +191,7 @@ mod tests {
         (0..9).flat_map(|y| (0..13).flat_map(move |x| pixel(x, y))).collect()
     }
 
-    /// Values of Pillow 12.0: the sum of all, and every seventh.
+    /// Compares with values of Pillow 12.0: the sum of all values, and every seventh value.
     #[test]
     fn filters_equal_those_of_pillow() {
         let smaller = [
@@ -229,7 +231,7 @@ mod tests {
             let apart = pixel(y, 5).iter().zip(expected).map(|(a, b)| a.abs_diff(b)).max();
             assert!(apart <= Some(1), "row {y}: {:?}", pixel(y, 5));
         }
-        // An image that is one pixel thin keeps one.
+        // An image that is one pixel thin keeps one pixel.
         let line = letterbox.apply(Filter::Bilinear, &[255; 3 * 100], [1, 100], [8, 8]).unwrap();
         assert_eq!(line.chunks_exact(3).filter(|pixel| *pixel == [255; 3]).count(), 8);
     }

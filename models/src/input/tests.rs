@@ -1,4 +1,4 @@
-//! Small drawn pictures with known answers.
+//! Tests of decoding, resizing and normalising small drawn images with known results.
 #![allow(clippy::unwrap_used)]
 
 mod jpeg;
@@ -35,7 +35,7 @@ fn open(bytes: &[u8]) -> Result<Image> {
     decode(bytes, &Limits::default())
 }
 
-/// Few colours, so that GIF keeps them.
+/// Draws an image with few colours, which GIF can store exactly.
 fn drawing(width: u32, height: u32) -> DynamicImage {
     let paint = |x: u32, y: u32| Rgb([(x * 40 % 240) as u8, (y * 60 % 240) as u8, ((x * y) % 3 * 80) as u8]);
     ImageBuffer::from_fn(width, height, paint).into()
@@ -91,7 +91,7 @@ fn the_eight_orientations_stand_upright() {
         assert_eq!((image.width(), image.height()), if turned { (2, 3) } else { (3, 2) });
         for y in 0..image.height() as u32 {
             for x in 0..image.width() as u32 {
-                // EXIF 2.3, tag 0x0112: where the stored row 0 and column 0 are to be seen.
+                // EXIF 2.3, tag 0x0112: position at which the stored row 0 and column 0 are displayed.
                 let (sx, sy) = match orientation {
                     1 => (x, y),
                     2 => (w - 1 - x, y),
@@ -212,7 +212,7 @@ fn resizing_equals_the_triangle_filter_by_hand() {
     assert_eq!(first(halved), [53, 160]);
     let doubled = contract(1, 4, Resize::Stretch).prepare(&row(&[40, 80])).unwrap();
     assert_eq!(first(doubled), [40, 50, 70, 80]);
-    // Equal size: untouched, whatever the rule.
+    // An image of the same size is unchanged by any rule.
     let same = contract(1, 4, Resize::ShorterSide { side: 4 }).prepare(&image).unwrap();
     assert_eq!(same, image.rgb());
 }
@@ -225,7 +225,7 @@ fn the_centre_is_cropped() {
     let expected: Vec<u8> =
         (0..4).flat_map(|y| image.rgb()[3 * (9 * y + 2)..3 * (9 * y + 6)].to_vec()).collect();
     assert_eq!(cropped, expected);
-    // Cropping a box of the source is cropping the resized whole.
+    // Cropping a box of the source equals cropping the resized image.
     let image = open(&encode(&drawing(50, 30), ImageFormat::Png)).unwrap();
     let whole = contract(12, 20, Resize::Stretch).prepare(&image).unwrap();
     let centre = contract(12, 12, Resize::ShorterSide { side: 12 }).prepare(&image).unwrap();
@@ -251,7 +251,7 @@ fn luma_and_normalising() {
     assert_eq!(luma(&[255, 0, 0, 0, 255, 0, 0, 0, 255, 255, 255, 255]), [76, 150, 29, 255]);
 }
 
-/// A file that a camera held upright wrote: 3 by 2 pixels that stand as 2 by 3.
+/// Decodes a file of a camera that was held upright: 3 by 2 stored pixels that are displayed as 2 by 3.
 #[test]
 fn orientations_are_ignored_where_asked_for() {
     let mut bytes = Vec::new();
@@ -278,7 +278,7 @@ fn blue_comes_first_where_asked_for() {
     assert!(bgr.validate().unwrap_err().to_string().contains("order"));
 }
 
-/// Files of versions that had neither are read, and are written as they were.
+/// Files of versions without these parts are read, and written unchanged.
 #[test]
 fn parts_at_their_defaults_are_not_written() {
     let plain = contract(2, 2, Resize::Stretch);

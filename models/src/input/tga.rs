@@ -1,9 +1,9 @@
-//! Truevision TGA files have no signature: one is recognised by a header whose fields fit each other.
+//! Truevision TGA files have no signature. They are recognised by a header with consistent fields.
 
-/// Length of the header.
+/// Length of the header in bytes.
 const HEADER: usize = 18;
 
-/// True for a file that states to be a TGA at its end, or whose header is that of one.
+/// Whether a file has the TGA signature at its end, or a header of a TGA.
 pub(super) fn is_tga(bytes: &[u8]) -> bool {
     let Some(&header) = bytes.first_chunk::<HEADER>() else { return false };
     let [_, map, kind, ..] = header;

@@ -1,8 +1,9 @@
-//! TIFF and BigTIFF: the first image of a file as 8-bit RGB.
+//! Decoding of TIFF and BigTIFF: the first image of a file as 8-bit RGB.
 //!
-//! Crates that read TIFF refuse palettes, odd numbers of bits and gray with alpha, and return premultiplied colours as
-//! they are. Here the directory is read, published decompressors expand the strips and tiles, and samples of any size
-//! become colours. Sources: TIFF 6.0 (Adobe, 1992), its technical note 2 on JPEG, and the BigTIFF design of libtiff.
+//! Existing TIFF crates reject palettes, odd numbers of bits and gray with alpha, and return premultiplied colours
+//! unchanged. This module reads the directory, expands the strips and tiles with published decompressors, and
+//! converts samples of any size to colours. Sources: TIFF 6.0 (Adobe, 1992), its technical note 2 on JPEG, and the
+//! BigTIFF design of libtiff.
 
 mod colour;
 mod directory;
@@ -23,18 +24,18 @@ use samples::StripRows;
 
 const PLACE: &str = "Tiff image";
 
-/// True for the signature of a TIFF or BigTIFF that is no raw file of a camera by its first bytes.
+/// Whether a file has the signature of a TIFF or BigTIFF, and not that of a camera raw file.
 pub(super) fn is_tiff(bytes: &[u8]) -> bool {
     let signed = [b"II*\0", b"II+\0", b"MM\0*", b"MM\0+"].iter().any(|magic| bytes.starts_with(*magic));
     signed && bytes.get(8..11) != Some(b"CR\x02")
 }
 
-/// A failure at the directory, a strip or a tile.
+/// Returns the error for a malformed directory, strip or tile.
 fn malformed(problem: impl Into<String>) -> Error {
     Error::malformed(PLACE, problem)
 }
 
-/// A kind of TIFF that is not read.
+/// Returns the error for an unsupported kind of TIFF.
 fn unread(kind: impl std::fmt::Display) -> Error {
     malformed(known::kind(&format!("TIFF with {kind}")))
 }
@@ -46,12 +47,14 @@ fn truncated(problem: impl Into<String>) -> Error {
 /// Decodes the first image of a file.
 ///
 /// # Errors
-/// As [`decode`](super::decode()).
+/// [`Error::Truncated`], [`Error::Limit`] and [`Error::Malformed`], for the causes given at
+/// [`decode`](super::decode()).
 pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Image> {
     let directory = Directory::read(bytes)?;
     let layout = TiffLayout::read(&directory, limits)?;
     let area = layout.width as u64 * layout.height as u64;
-    // The picture and its turned copy; a strip or tile of every plane as compressed data, samples and a row of values.
+    // The image and its rotated copy; a strip or tile of every plane as compressed data, as samples and as a row of
+    // values.
     let chunk = layout.chunk_bytes().saturating_mul(layout.planes() as u64 + 2);
     let decoded = area * 4;
     let memory = decoded.saturating_mul(2).saturating_add(chunk).saturating_add(layout.width as u64 * 64);
@@ -75,7 +78,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Image> {
     upright(picture, orientation.and_then(Orientation::from_exif).unwrap_or(Orientation::NoTransforms))
 }
 
-/// The pixels of all strips and tiles, `[H, W, 3]`, or `[H, W, 4]` with alpha.
+/// Decodes the pixels of all strips and tiles, to `[H, W, 3]`, or `[H, W, 4]` with alpha.
 fn converted(
     bytes: &[u8],
     directory: &Directory,

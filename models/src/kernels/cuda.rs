@@ -1,10 +1,11 @@
-//! The kernels of supernets and networks in CUDA C, and what runs them: a [`Device`].
+//! CUDA C kernels of supernets and networks, and the [`Device`] that runs them.
 //!
-//! Each `.cu` file has beside it the functions that check sizes and launch its kernels. The kernels are plain enough that a C++ compiler
-//! takes them too: `tests/cuda` runs them so on the host, against their slow twins. On a GPU, NVRTC compiles them when the device
-//! is opened, for its architecture. Other products of matrices are cuBLAS's, and with the feature `cudnn` other convolutions cuDNN's.
+//! Each `.cu` file has a Rust file of the same name, whose functions check sizes and launch its kernels. The kernels
+//! are also valid C++: `tests/cuda` runs them on the host and compares them with reference implementations. On a GPU,
+//! NVRTC compiles them for its architecture when the device is opened. Other matrix products use cuBLAS. With the
+//! feature `cudnn`, other convolutions use cuDNN.
 //!
-//! Maps are `[channel][image][row][column]`, all numbers are `f32`.
+//! Feature maps are `[channel][image][row][column]`, and all values are `f32`.
 
 pub mod alphas;
 mod calls;
@@ -47,7 +48,7 @@ pub use open::{compile, open};
 pub use order::{CallOrder, LANES, places};
 pub use parts::Kept;
 
-/// The kernels' files, name and text, in the order in which they make one source.
+/// Names and texts of the kernels' files, in the order in which they form one source.
 pub const SOURCES: [(&str, &str); 14] = [
     ("common.cu", include_str!("cuda/common.cu")),
     ("depthwise.cu", include_str!("cuda/depthwise.cu")),
@@ -65,12 +66,12 @@ pub const SOURCES: [(&str, &str); 14] = [
     ("descent.cu", include_str!("cuda/descent.cu")),
 ];
 
-/// All kernels as one source; errors of a compiler name file and line.
+/// Returns all kernels as one source, with `#line` directives so that compiler errors name file and line.
 pub fn source() -> String {
     SOURCES.iter().map(|(name, text)| format!("#line 1 \"{name}\"\n{text}")).collect()
 }
 
-/// The kernels of a source by name: what it declares as `__global__ void`.
+/// Iterates over the names of the kernels of a source: the functions that it declares as `__global__ void`.
 pub fn kernels(source: &str) -> impl Iterator<Item = &str> {
     let declared = source.split("__global__ void ").skip(1);
     declared.filter_map(|rest| rest.split_once('(').map(|(name, _)| name))

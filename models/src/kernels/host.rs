@@ -1,8 +1,8 @@
-//! Tensors as slices in main memory.
+//! Access to tensors in main memory as slices.
 
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor};
 
-/// The numbers of a contiguous f32 storage.
+/// Returns the values of a contiguous f32 storage.
 pub(super) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     let (start, end) = layout
         .contiguous_offsets()
@@ -10,7 +10,7 @@ pub(super) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a 
     Ok(&storage.as_slice::<f32>()?[start..end])
 }
 
-/// Calls `f` with the numbers of a tensor, row-major.
+/// Calls `f` with the values of a tensor in row-major order.
 pub(super) fn with_slice<T>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
     let tensor = tensor.contiguous()?;
     let (storage, layout) = tensor.storage_and_layout();

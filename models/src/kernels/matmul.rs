@@ -1,7 +1,7 @@
-//! Matrix products of slices, over the `gemm` crate. The unsafe code of the NCHW kernels is here.
+//! Matrix products of slices with the `gemm` crate. All unsafe code of the NCHW kernels is in this module.
 #![allow(unsafe_code)]
 
-/// A matrix in a slice: element `(i, j)` at `i * row + j * column`.
+/// A matrix in a slice, with element `(i, j)` at index `i * row + j * column`.
 #[derive(Clone, Copy)]
 pub(crate) struct Matrix<'a> {
     pub(crate) data: &'a [f32],
@@ -10,12 +10,12 @@ pub(crate) struct Matrix<'a> {
 }
 
 impl<'a> Matrix<'a> {
-    /// Row-major with this many columns.
+    /// Returns a row-major matrix with `columns` columns.
     pub(crate) fn rows(data: &'a [f32], columns: usize) -> Self {
         Matrix { data, row: columns, column: 1 }
     }
 
-    /// The transpose, without moving a number.
+    /// Returns the transpose, without moving elements.
     pub(crate) fn t(self) -> Self {
         Matrix { row: self.column, column: self.row, ..self }
     }
@@ -25,7 +25,8 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// `c = a b`, or `c += a b`, with `a` `[m, k]`, `b` `[k, n]` and `c` row-major `[m, n]`, on this thread.
+/// Computes `c = a b`, or `c += a b` if `add`, on this thread. `a` is `[m, k]`, `b` is `[k, n]` and `c` is row-major
+/// `[m, n]`.
 pub(crate) fn matmul(m: usize, k: usize, n: usize, a: Matrix, b: Matrix, c: &mut [f32], add: bool) {
     assert!(a.holds(m, k) && b.holds(k, n) && c.len() >= m * n, "matmul {m}x{k}x{n}");
     // SAFETY: the assertion above bounds every element that the strides reach.

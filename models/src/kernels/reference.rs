@@ -1,4 +1,5 @@
-//! Operations of the reference executor, which candle lacks or computes slowly or wrongly, as candle custom operations.
+//! Operations of the reference executor, as candle custom operations. candle lacks them, or computes them slowly or
+//! wrongly.
 
 mod batch_norm;
 mod conv;

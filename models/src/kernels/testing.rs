@@ -1,10 +1,10 @@
-//! What the kernels' tests share: random tensors, values with gradients, finite differences.
+//! Helpers of the kernel tests: random tensors, values with gradients, finite differences.
 
 use candle_core::{Device, Result, Tensor, Var};
 
 use crate::Rng;
 
-/// Standard normal numbers.
+/// Returns a tensor of standard normal values.
 pub(crate) fn tensor(shape: &[usize], seed: u64) -> Tensor {
     let mut rng = Rng::new(seed, "kernel test");
     let data: Vec<f32> = (0..shape.iter().product()).map(|_| rng.normal()).collect();
@@ -15,7 +15,7 @@ fn flat(t: &Tensor) -> Vec<f32> {
     t.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// The value of `f`, and the gradient of `sum f * upstream` by each input.
+/// Returns the value of `f`, and the gradient of `sum f * upstream` with respect to each input.
 pub(crate) fn value_and_gradients(
     inputs: &[Tensor],
     f: impl Fn(&[Tensor]) -> Result<Tensor>,
@@ -29,7 +29,7 @@ pub(crate) fn value_and_gradients(
     std::iter::once(flat(&y)).chain(vars.iter().map(of)).collect()
 }
 
-/// Each pair of lists differs by at most `tolerance` of its largest element.
+/// Asserts that each pair of lists differs by at most `tolerance` times the largest element.
 #[track_caller]
 pub(crate) fn assert_same(found: &[Vec<f32>], expected: &[Vec<f32>], tolerance: f32) {
     assert_eq!(found.len(), expected.len());
@@ -41,8 +41,8 @@ pub(crate) fn assert_same(found: &[Vec<f32>], expected: &[Vec<f32>], tolerance: 
     }
 }
 
-/// Each number differs by at most `tolerance` of what it would be if none of its terms were negative: what is left of
-/// terms that cancel has their rounding, not its own.
+/// Asserts that each value differs by at most `tolerance` times the sum of the absolute values of its terms. Terms
+/// that cancel leave a small result with the rounding error of large terms.
 #[track_caller]
 pub(crate) fn assert_same_sums(
     found: &[Vec<f32>],
@@ -62,7 +62,7 @@ pub(crate) fn assert_same_sums(
     }
 }
 
-/// The gradients of `f` are its slopes, to `tolerance` of the largest.
+/// Asserts that the gradients of `f` equal finite differences, to `tolerance` times the largest.
 #[track_caller]
 pub(crate) fn finite_differences(
     inputs: &[Tensor],

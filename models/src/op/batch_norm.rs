@@ -9,20 +9,22 @@ use crate::kernels::{self, BatchMoments};
 
 /// `(x - mean) / sqrt(var + eps) * weight + bias` per channel of `[N, C, H, W]`.
 ///
-/// Training uses the batch's mean and biased variance, and moves the running ones by `momentum` towards
-/// the mean and the unbiased variance; evaluation uses the running ones.
+/// Training uses the batch's mean and biased variance, and moves the running statistics by `momentum` towards the
+/// mean and the unbiased variance. Evaluation uses the running statistics.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs)]
 pub struct BatchNorm {
+    /// Number of channels.
     pub channels: usize,
+    /// Constant added to the variance.
     pub eps: f64,
+    /// Weight of a batch in the running statistics.
     pub momentum: f64,
     /// Whether there are a weight and a bias.
     pub affine: bool,
 }
 
 impl BatchNorm {
-    /// PyTorch's defaults: eps 1e-5, momentum 0.1.
+    /// Returns a BatchNorm with PyTorch's defaults: eps 1e-5, momentum 0.1.
     pub fn new(channels: usize, affine: bool) -> Self {
         BatchNorm { channels, eps: 1e-5, momentum: 0.1, affine }
     }

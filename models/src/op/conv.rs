@@ -1,4 +1,4 @@
-//! Two-dimensional convolution (correlation, as all frameworks have it).
+//! Two-dimensional convolution (cross-correlation, as in all frameworks).
 
 use candle_core::Tensor;
 
@@ -6,28 +6,31 @@ use super::{Init, OpContext, ParamRole, ParamSpec, Payload, Shaped, image, one, 
 use crate::graph::Fact;
 use crate::{Result, kernels};
 
-/// Zeros around an image.
+/// Number of zeros around an image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[allow(missing_docs)]
 pub struct Padding {
+    /// Rows above the image.
     pub top: usize,
+    /// Columns left of the image.
     pub left: usize,
+    /// Rows below the image.
     pub bottom: usize,
+    /// Columns right of the image.
     pub right: usize,
 }
 
 impl Padding {
-    /// The same on all sides.
+    /// Returns a padding of `n` on all sides.
     pub fn all(n: usize) -> Self {
         Padding { top: n, left: n, bottom: n, right: n }
     }
 
-    /// Rows added in all.
+    /// Total number of added rows.
     pub fn rows(self) -> usize {
         self.top.saturating_add(self.bottom)
     }
 
-    /// Columns added in all.
+    /// Total number of added columns.
     pub fn columns(self) -> usize {
         self.left.saturating_add(self.right)
     }
@@ -35,21 +38,27 @@ impl Padding {
 
 /// `[N, in, H, W] -> [N, out, H', W']` with weight `[out, in/groups, kh, kw]` and an optional bias `[out]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub struct Conv2d {
+    /// Channels of the input.
     pub in_channels: usize,
+    /// Channels of the output.
     pub out_channels: usize,
-    /// Rows, columns; so are stride and dilation.
+    /// Rows and columns of the kernel. Stride and dilation have the same order.
     pub kernel: [usize; 2],
+    /// Distance between neighbouring windows, in pixels.
     pub stride: [usize; 2],
+    /// Zeros around the image.
     pub padding: Padding,
+    /// Distance between neighbouring taps, in pixels.
     pub dilation: [usize; 2],
+    /// Number of groups of channels.
     pub groups: usize,
+    /// Whether there is a bias.
     pub bias: bool,
 }
 
 impl Conv2d {
-    /// A square kernel, stride 1, no padding, no bias.
+    /// Returns a convolution with a square kernel, stride 1, no padding and no bias.
     pub fn new(in_channels: usize, out_channels: usize, kernel: usize) -> Self {
         Conv2d {
             in_channels,
@@ -63,12 +72,12 @@ impl Conv2d {
         }
     }
 
-    /// A `1x1` convolution.
+    /// Returns a `1x1` convolution.
     pub fn pointwise(in_channels: usize, out_channels: usize) -> Self {
         Self::new(in_channels, out_channels, 1)
     }
 
-    /// One kernel a channel, padded so that stride 1 keeps the image size.
+    /// Returns a convolution with one kernel per channel, padded so that stride 1 keeps the image size.
     pub fn depthwise(channels: usize, kernel: usize, stride: usize, dilation: usize) -> Self {
         Conv2d {
             groups: channels,
@@ -79,22 +88,22 @@ impl Conv2d {
         }
     }
 
-    /// With this stride on both axes.
+    /// Returns this convolution with the given stride on both axes.
     pub fn stride(self, stride: usize) -> Self {
         Conv2d { stride: [stride; 2], ..self }
     }
 
-    /// With this padding.
+    /// Returns this convolution with the given padding.
     pub fn padding(self, padding: Padding) -> Self {
         Conv2d { padding, ..self }
     }
 
-    /// With or without a bias.
+    /// Returns this convolution with or without a bias.
     pub fn bias(self, bias: bool) -> Self {
         Conv2d { bias, ..self }
     }
 
-    /// Whether each channel has its own kernel and nothing else.
+    /// Whether each channel has its own kernel and no other input.
     pub fn is_depthwise(&self) -> bool {
         self.groups == self.in_channels && self.in_channels == self.out_channels
     }

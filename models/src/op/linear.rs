@@ -8,10 +8,12 @@ use crate::graph::{Dim, Fact};
 
 /// `y = x W^T + b`: `[N, in] -> [N, out]` with weight `[out, in]` and an optional bias `[out]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub struct Linear {
+    /// Number of inputs.
     pub in_features: usize,
+    /// Number of outputs.
     pub out_features: usize,
+    /// Whether there is a bias.
     pub bias: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Operations that keep the shape, element by element.
+//! Elementwise operations, which keep the shape.
 
 use candle_core::Tensor;
 
@@ -6,7 +6,7 @@ use super::{OpContext, Payload, Shaped, image, one};
 use crate::graph::{Dim, Fact};
 use crate::{Result, kernels};
 
-/// `max(x, 0)`; its gradient at 0 is 0, as PyTorch has it.
+/// `max(x, 0)`, with gradient 0 at 0 as in PyTorch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Relu;
 
@@ -24,7 +24,7 @@ impl Payload for Relu {
     }
 }
 
-/// `a + b`, dimensions of 1 repeated as NumPy does.
+/// `a + b`, with dimensions of 1 broadcast as in NumPy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Add;
 
@@ -82,7 +82,7 @@ impl Payload for Softmax {
     }
 }
 
-/// `x`.
+/// The identity, `x`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity;
 
@@ -100,10 +100,11 @@ impl Payload for Identity {
     }
 }
 
-/// The DARTS primitive `none`: zeros, every `stride`-th row and column: `[N, C, H, W] -> [N, C, H', W']`.
+/// The DARTS primitive `none`: zeros, in the shape of every `stride`-th row and column:
+/// `[N, C, H, W] -> [N, C, H', W']`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub struct Zero {
+    /// Distance between the rows, and columns, that the output has.
     pub stride: usize,
 }
 

@@ -6,32 +6,35 @@ use super::{OpContext, Padding, Payload, Shaped, image, one, window};
 use crate::graph::Fact;
 use crate::{Result, kernels};
 
-/// What becomes of a window.
+/// Reduction of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PoolKind {
-    /// The largest; padding is minus infinity. The gradient goes to the first maximum in row-major order.
+    /// The maximum; padding is minus infinity. The gradient goes to the first maximum in row-major order.
     Max,
-    /// The mean; `count_padding` says whether padding counts as zeros or not at all.
+    /// The mean. Padding counts as zeros with `count_padding`, else it is not counted.
     Average {
-        /// ONNX's `count_include_pad`; DARTS has it off.
+        /// ONNX's `count_include_pad`; DARTS does not use it.
         count_padding: bool,
     },
 }
 
-/// `[N, C, H, W] -> [N, C, H', W']`.
+/// Pooling over windows: `[N, C, H, W] -> [N, C, H', W']`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub struct Pool2d {
+    /// Reduction of a window.
     pub kind: PoolKind,
-    /// Rows, columns; so are stride and dilation.
+    /// Rows and columns of the window. Stride and dilation have the same order.
     pub kernel: [usize; 2],
+    /// Distance between neighbouring windows, in pixels.
     pub stride: [usize; 2],
+    /// Padding around the image.
     pub padding: Padding,
+    /// Distance between neighbouring taps, in pixels.
     pub dilation: [usize; 2],
 }
 
 impl Pool2d {
-    /// A square window, padded so that stride 1 keeps the image size.
+    /// Returns a pool with a square window, padded so that stride 1 keeps the image size.
     pub fn new(kind: PoolKind, kernel: usize, stride: usize) -> Self {
         let padding = Padding::all(kernel.saturating_sub(1) / 2);
         Pool2d { kind, kernel: [kernel; 2], stride: [stride; 2], padding, dilation: [1; 2] }

@@ -1,4 +1,4 @@
-//! Rounding to what eight bits can hold.
+//! Rounding to values of 8-bit integers.
 
 use candle_core::Tensor;
 
@@ -6,34 +6,34 @@ use super::{OpContext, Payload, Shaped, one};
 use crate::Result;
 use crate::graph::Fact;
 
-/// `(clamp(round(x / scale) + zero, low, high) - zero) * scale`, ties to even: what ONNX's QuantizeLinear and the
-/// DequantizeLinear behind it leave of a wire. Of any shape; no gradient passes.
+/// `(clamp(round(x / scale) + zero, low, high) - zero) * scale`, ties to even. It is the effect of ONNX's
+/// QuantizeLinear followed by DequantizeLinear, for any shape. No gradient is propagated.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FakeQuantize {
-    /// The distance of neighbouring numbers.
+    /// Distance between neighbouring values.
     pub scale: f32,
-    /// The integer that stands for 0.
+    /// Integer that represents 0.
     pub zero: i32,
-    /// Whether the integers are those of int8; if not, of uint8.
+    /// Whether the integers are int8; if not, they are uint8.
     pub signed: bool,
 }
 
 impl FakeQuantize {
-    /// The 256 numbers of uint8 spread over `low..=high` and 0, which is one of them.
+    /// Returns a quantisation to uint8 whose 256 values cover `low..=high` and include 0.
     pub fn over(low: f32, high: f32) -> Self {
         let (low, high) = (low.min(0.0), high.max(0.0));
-        // What is 0 everywhere needs some scale.
+        // An all-zero range needs a positive scale too.
         let scale = ((high - low) / 255.0).max(1e-12);
         let zero = (-low / scale).round_ties_even().clamp(0.0, 255.0) as i32;
         FakeQuantize { scale, zero, signed: false }
     }
 
-    /// The smallest and the largest integer.
+    /// Returns the smallest and the largest integer.
     pub fn bounds(&self) -> (i32, i32) {
         if self.signed { (-128, 127) } else { (0, 255) }
     }
 
-    /// One number.
+    /// Rounds one value.
     pub fn round(&self, x: f32) -> f32 {
         let (low, high) = self.bounds();
         let integer = (x / self.scale).round_ties_even() + self.zero as f32;

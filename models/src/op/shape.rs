@@ -1,4 +1,4 @@
-//! Operations that move numbers and change none.
+//! Operations that move elements without changing them.
 
 use candle_core::Tensor;
 
@@ -6,10 +6,10 @@ use super::{OpContext, Payload, Shaped, one};
 use crate::Result;
 use crate::graph::{Dim, Fact};
 
-/// Inputs side by side along an axis.
+/// Concatenation of the inputs along an axis.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub struct Concat {
+    /// The axis.
     pub axis: usize,
 }
 
@@ -41,19 +41,21 @@ impl Payload for Concat {
     }
 }
 
-/// `start..end` of one axis.
+/// Range `start..end` of one axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub struct Range {
+    /// The axis.
     pub axis: usize,
+    /// First index.
     pub start: usize,
+    /// Index after the last.
     pub end: usize,
 }
 
-/// A box cut out of the input: the named ranges of some axes, the others whole.
+/// A rectangular part of the input: ranges of some axes, all of the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub struct Slice {
+    /// Ranges of the axes that are cut.
     pub ranges: Vec<Range>,
 }
 
@@ -84,10 +86,11 @@ impl Payload for Slice {
     }
 }
 
-/// `[a, b, c, d] -> [a, b*c*d]` for `axis` 1: the dimensions before `axis` and those from it on, as two.
+/// Reshaping to two dimensions: those before `axis`, and those from it on. For `axis` 1 it is
+/// `[a, b, c, d] -> [a, b*c*d]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub struct Flatten {
+    /// First axis of the second dimension.
     pub axis: usize,
 }
 

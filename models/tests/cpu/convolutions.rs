@@ -1,4 +1,4 @@
-//! Depthwise and pointwise convolutions, and their gradients.
+//! Tests of depthwise and pointwise convolutions, and of their gradients.
 
 use milenas_models::Rng;
 use milenas_models::kernels::cpu::depthwise::{self, DepthwiseShape};
@@ -13,7 +13,7 @@ use super::{Plain, assert_close, twins};
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
-    fn depthwise_equals_its_twin(
+    fn depthwise_equals_its_reference(
         (wide, dilation, stride) in (any::<bool>(), 1usize..3, 1usize..3),
         (channels, height, width) in (1usize..36, 1usize..14, 1usize..20),
         add: bool,
@@ -41,7 +41,7 @@ proptest! {
 
         let (map, source, weights) = (input.map(), input.padded(), weight.blocked());
         for level in Level::available() {
-            // In two strips.
+            // Compute the output in two strips.
             let cut = out.height / 2;
             let mut found = vec![Pack::ZERO; map.strided(stride).len()];
             for rows in [0..cut, cut..out.height] {
@@ -67,7 +67,7 @@ proptest! {
             level.run(depthwise::InputGradient {
                 shape, map, gradient: &gradient.padded(), weight: &weights, add, gate: Some(&gate), out: &mut found,
             });
-            through.assert_equals("input gradient through a rectifier", level, &found);
+            through.assert_equals("input gradient through a ReLU", level, &found);
 
             let mut found = start.clone();
             level.run(depthwise::DepthwiseWeightGradient {
@@ -78,7 +78,7 @@ proptest! {
     }
 
     #[test]
-    fn pointwise_equals_its_twin(
+    fn pointwise_equals_its_reference(
         (inputs, outputs) in (1usize..50, 1usize..50),
         (height, width) in (1usize..6, 1usize..24),
         seed: u64,
@@ -118,7 +118,7 @@ proptest! {
                 plain.assert_equals("sums", level, found);
             }
 
-            // Into the inside of a map with rows three packs longer.
+            // The output is the interior of a feature map with rows three packs longer.
             let step = width + 3;
             let mut found = vec![Pack::ZERO; packs[0] * height * step];
             level.run(PointwiseForward {
@@ -143,7 +143,7 @@ proptest! {
     }
 }
 
-/// The wide instruction sets round alike, so they agree to the bit.
+/// The wide instruction sets round in the same way, so their results are bit-identical.
 #[test]
 fn wide_levels_agree_to_the_bit() {
     let shape = DepthwiseShape { kernel: 5, dilation: 1, stride: 1 };

@@ -1,4 +1,4 @@
-//! Convolutions of evaluation, in float32 and in bfloat16: what they start from, and where they leave their results.
+//! Tests of the fused convolutions of evaluation in float32 and bfloat16, with all initial values and destinations.
 
 use milenas_models::Rng;
 use milenas_models::kernels::cpu::bf16::{self, Round, pair_weight};
@@ -12,19 +12,19 @@ use proptest::prelude::*;
 use super::strips::paired;
 use super::{Plain, assert_close, per_channel, twins};
 
-/// The nearest number with eight bits, ties to the even one: bfloat16.
+/// Rounds to the nearest value with eight bits, ties to even: bfloat16.
 fn to_bfloat16(x: &Plain) -> Plain {
     let round = |x: &f64| {
         let unit = if *x == 0.0 { 1.0 } else { 2f64.powi(x.abs().log2().floor() as i32 - 7) };
         (x / unit).round_ties_even() * unit
     };
-    // The kernels see the number as f32.
+    // The kernels get the value as f32.
     Plain { data: x.data.iter().map(|x| round(&f64::from(*x as f32))).collect(), ..*x }
 }
 
-/// Arguments of a layer, and the results expected before the rectifier.
+/// Arguments of a layer, and the expected results before ReLU.
 struct Case {
-    /// Maps side by side.
+    /// Channels of the concatenated inputs.
     inputs: Channels,
     input: Plain,
     weight: Plain,
@@ -34,7 +34,7 @@ struct Case {
 }
 
 impl Case {
-    /// With factors rounded to bfloat16 or not.
+    /// Returns a random case, with operands rounded to bfloat16 if `rounded`.
     fn new(inputs: Channels, [outputs, height, width]: [usize; 3], rounded: bool, seed: u64) -> Case {
         let (rng, count) = (&mut Rng::new(seed, "layer"), inputs.count());
         let (input, weight) = (Plain::noise(count, height, width, rng), Plain::noise(outputs, 1, count, rng));
@@ -50,7 +50,7 @@ impl Case {
         Case { inputs, input, weight, bias, start, expected }
     }
 
-    /// The input and the weight as packs, with filling behind each map.
+    /// Returns input and weight as packs, with zeros in the unused lanes.
     fn factors(&self) -> [Vec<Pack>; 2] {
         let floats: Vec<f32> = self.input.data.iter().map(|x| *x as f32).collect();
         let mut weight = Plain::zeros(self.weight.channels, 1, self.inputs.packs() * LANES);
@@ -62,7 +62,8 @@ impl Case {
         [block(&floats, self.inputs, self.input.pixels()), twins::packed(&weight)]
     }
 
-    /// Runs some rows at a time on these factors, starting once from a map and once from what is there.
+    /// Runs some rows at a time on these operands, once starting from a feature map and once from the values in the
+    /// destination.
     fn check(&self, name: &str, source: &[Pack], weight: &[Pack], level: Level, pairs: bool) {
         let Plain { channels, height, width, .. } = self.expected;
         let (map, outputs) = (self.expected.map(), Channels::one(channels));
@@ -122,7 +123,7 @@ impl Case {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn layer_equals_its_twin(
+    fn layer_equals_its_reference(
         (groups, each, outputs) in (1usize..4, 1usize..70, 1usize..150),
         (height, width) in (1usize..6, 1usize..20),
         seed: u64,
@@ -132,9 +133,9 @@ proptest! {
         Level::available().into_iter().for_each(|l| case.check("float32", &source, &weight, l, false));
     }
 
-    /// By pairs where there are such registers, and by rounded numbers everywhere.
+    /// Tests pairs on processors that multiply them, and rounded values on all.
     #[test]
-    fn bf16_layer_equals_its_twin(
+    fn bf16_layer_equals_its_reference(
         (groups, each, outputs) in (1usize..4, 1usize..70, 1usize..150),
         (height, width) in (1usize..6, 1usize..20),
         seed: u64,

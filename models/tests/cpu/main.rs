@@ -1,6 +1,6 @@
-//! Every blocked kernel against its slow twin.
+//! Tests of every CPU kernel against its reference implementation.
 //!
-//! Each test runs on all instruction sets that the machine has.
+//! Each test runs on all instruction sets of the processor.
 #![allow(clippy::unwrap_used)]
 
 mod convolutions;
@@ -19,7 +19,7 @@ use twins::Plain;
 const TOLERANCE: f64 = 2e-5;
 
 impl Plain {
-    /// Compares with a blocked map of the same shape.
+    /// Asserts that a blocked feature map of the same shape is equal within tolerance.
     fn assert_equals(&self, name: &str, level: Level, found: &[Pack]) {
         let found = unblock(found, Channels::one(self.channels), self.pixels());
         assert_close(&format!("{name}, {level:?}"), &found, &self.data);
@@ -37,7 +37,7 @@ fn assert_close(name: &str, found: &[f32], expected: &[f64]) {
     }
 }
 
-/// One value per channel, in packs.
+/// Returns one value per channel, in packs.
 fn per_channel(values: &[f64]) -> Vec<Pack> {
     let floats: Vec<f32> = values.iter().map(|x| *x as f32).collect();
     block(&floats, Channels::one(values.len()), 1)

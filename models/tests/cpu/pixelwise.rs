@@ -1,4 +1,4 @@
-//! Rectifiers, weighted sums, inner products, BatchNorm.
+//! Tests of ReLU, weighted sums, inner products and BatchNorm.
 
 use milenas_models::Rng;
 use milenas_models::kernels::cpu::elementwise::{
@@ -15,7 +15,7 @@ fn channel_noise(channels: usize, rng: &mut Rng) -> Vec<f64> {
     Plain::noise(channels, 1, 1, rng).data
 }
 
-/// The output of a twin that makes a map like `like`.
+/// Returns the output of a reference implementation, with the shape of `like`.
 fn made(like: &Plain, twin: impl FnOnce(&mut Plain)) -> Plain {
     let mut out = Plain::zeros(like.channels, like.height, like.width);
     twin(&mut out);
@@ -29,7 +29,7 @@ fn per_channel_made(like: &Plain, twin: impl FnOnce(&mut Plain)) -> Plain {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
-    fn pixelwise_kernels_equal_their_twins(
+    fn pixelwise_kernels_equal_their_references(
         (channels, height, width) in (1usize..36, 1usize..12, 1usize..12),
         (terms, add) in (0usize..10, any::<bool>()),
         seed: u64,
@@ -97,7 +97,7 @@ proptest! {
     }
 }
 
-/// `plain` padded, with the rounding of `found` where they agree within tolerance.
+/// Returns `plain` padded, with the rounding of `found` where both agree within tolerance.
 fn padded_of(plain: &Plain, found: &[Pack]) -> Vec<Pack> {
     let mut out = plain.padded();
     for (out, found) in out.iter_mut().zip(found) {
@@ -110,7 +110,7 @@ fn padded_of(plain: &Plain, found: &[Pack]) -> Vec<Pack> {
     out
 }
 
-/// The loss of one channel: the sum of `g * (weight * normalised y)`.
+/// Returns the loss of one channel: the sum of `g * (weight * normalised y)`.
 fn loss(y: &[f64], g: &[f64], weight: f64) -> f64 {
     let n = y.len() as f64;
     let mean = y.iter().sum::<f64>() / n;

@@ -1,4 +1,4 @@
-//! Pools and the inputs of strided skips.
+//! Tests of pools, and of the inputs of strided skip connections.
 
 use milenas_models::Rng;
 use milenas_models::kernels::cpu::strip::Strip;
@@ -10,7 +10,7 @@ use super::{Plain, twins};
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn pools_equal_their_twins(
+    fn pools_equal_their_references(
         stride in 1usize..3,
         (channels, height, width) in (1usize..36, 1usize..12, 1usize..12),
         steps in 1u32..40,
@@ -59,7 +59,7 @@ proptest! {
     }
 
     #[test]
-    fn parity_equals_its_twin(
+    fn parity_equals_its_reference(
         (channels, height, width) in (1usize..36, 1usize..12, 1usize..12),
         seed: u64,
     ) {

@@ -1,4 +1,4 @@
-//! Columns in pairs of bfloat16: every kernel that makes columns, against the numbers that it makes.
+//! Tests of columns in pairs of bfloat16: every kernel that writes columns, compared with its columns in f32.
 
 use milenas_models::Rng;
 use milenas_models::kernels::cpu::depthwise::{self, DepthwiseShape};
@@ -9,8 +9,8 @@ use proptest::prelude::*;
 
 use super::Plain;
 
-/// The slow way to pairs: channels `2 i` and `2 i + 1` of a block in the low and high bits of a lane, two blocks of a map to a pack, of
-/// maps of so many blocks.
+/// Reference conversion to pairs. Channels `2 i` and `2 i + 1` of a block are the low and high bits of a lane, and
+/// two blocks of a feature map share a pack. Each feature map has `each` blocks.
 pub fn paired(columns: &[Pack], pixels: usize, each: usize) -> Vec<Pack> {
     columns.chunks(each * pixels).flat_map(|map| paired_map(map, pixels)).collect()
 }
@@ -29,7 +29,8 @@ fn paired_map(columns: &[Pack], pixels: usize) -> Vec<Pack> {
     out
 }
 
-/// Both forms of some maps of so many blocks, behind other such maps; what is not written stays zero in both.
+/// Compares both storage formats of feature maps with `each` blocks, written after other such feature maps. Elements
+/// that are not written stay zero in both.
 fn check(name: &str, [before, maps, each, pixels]: [usize; 4], make: impl Fn(Level, bool, Strip<'_>)) {
     for level in Level::available().into_iter().filter(|level| level.has_pairs()) {
         let mut numbers = vec![Pack::ZERO; (before + maps) * each * pixels];

@@ -1,13 +1,14 @@
-//! The slow twins of the blocked kernels: plain loops over maps `[C, H, W]`, in double precision. Each adds to its output.
+//! Reference implementations of the CPU kernels: plain loops over feature maps `[C, H, W]` in double precision. Each
+//! adds to its output.
 //!
-//! The tests hold the kernels to them; `benches/kernels.rs` says how much faster those are.
+//! The tests compare the kernels with them; `benches/kernels.rs` measures the speedup.
 
 use milenas_models::Rng;
 use milenas_models::kernels::cpu::depthwise::DepthwiseShape;
 use milenas_models::kernels::cpu::layout::block;
 use milenas_models::kernels::cpu::{Channels, HALO, LANES, MapSize, Pack};
 
-/// A map `[C, H, W]`.
+/// A feature map `[C, H, W]`.
 #[derive(Clone, Debug)]
 pub struct Plain {
     pub channels: usize,
@@ -27,7 +28,7 @@ impl Plain {
         out
     }
 
-    /// Outside the map 0.
+    /// Returns an element, or 0 outside of the feature map.
     pub fn at(&self, c: usize, y: isize, x: isize) -> f64 {
         self.index(c, y, x).map_or(0.0, |i| self.data[i])
     }
@@ -67,7 +68,7 @@ impl Plain {
     }
 }
 
-/// A pointwise weight `[O, 1, I]` as the kernels want it, `[out block][in lane]`.
+/// Converts a pointwise weight `[O, 1, I]` to the kernels' layout, `[out block][in lane]`.
 pub fn packed(weight: &Plain) -> Vec<Pack> {
     let [inputs, outputs] = [weight.width, weight.channels].map(|c| Channels::one(c).packs());
     let mut out = vec![Pack::ZERO; outputs * inputs * LANES];
@@ -98,7 +99,7 @@ fn each_tap(
     }
 }
 
-/// `weight` is `[C, K, K]`.
+/// Depthwise convolution with `weight` `[C, K, K]`.
 pub fn depthwise(shape: DepthwiseShape, input: &Plain, weight: &Plain, out: &mut Plain) {
     each_tap(shape, input, |c, to, tap, from| {
         out.add(c, to[0], to[1], weight.data[c * shape.taps() + tap] * input.at(c, from[0], from[1]));
@@ -117,7 +118,8 @@ pub fn depthwise_weight_gradient(shape: DepthwiseShape, input: &Plain, gradient:
     });
 }
 
-/// Visits every (output channel, input channel, pixel) of a weight `[O, 1, I]`: the places of weight, input and output.
+/// Visits every (output channel, input channel, pixel) of a weight `[O, 1, I]`, as the indices in weight, input and
+/// output.
 fn each_product(weight: &Plain, pixels: usize, mut visit: impl FnMut(usize, usize, usize)) {
     for o in 0..weight.channels {
         for i in 0..weight.width {
@@ -128,7 +130,7 @@ fn each_product(weight: &Plain, pixels: usize, mut visit: impl FnMut(usize, usiz
     }
 }
 
-/// `weight` is `[O, 1, I]`.
+/// Pointwise convolution with `weight` `[O, 1, I]`.
 pub fn pointwise(input: &Plain, weight: &Plain, out: &mut Plain) {
     each_product(weight, input.pixels(), |w, i, o| out.data[o] += weight.data[w] * input.data[i]);
 }
@@ -142,7 +144,7 @@ pub fn pointwise_weight_gradient(input: &Plain, gradient: &Plain, out: &mut Plai
     each_product(&like, input.pixels(), |w, i, o| out.data[w] += input.data[i] * gradient.data[o]);
 }
 
-/// Visits every window: (channel, output row and column, the pixels inside in row-major order).
+/// Visits every window: channel, output row and column, and the pixels inside the image in row-major order.
 fn each_window(input: &Plain, stride: usize, mut visit: impl FnMut(usize, [isize; 2], &[[isize; 2]])) {
     for c in 0..input.channels {
         for y in 0..input.height.div_ceil(stride) as isize {
@@ -162,7 +164,7 @@ fn largest(input: &Plain, c: usize, window: &[[isize; 2]]) -> f64 {
     window.iter().map(|p| input.at(c, p[0], p[1])).fold(f64::NEG_INFINITY, f64::max)
 }
 
-/// Maxima and averages.
+/// Max and average pooling.
 pub fn pools(stride: usize, input: &Plain, [max, average]: &mut [Plain; 2]) {
     each_window(input, stride, |c, [y, x], window| {
         max.add(c, y, x, largest(input, c, window));
@@ -171,7 +173,7 @@ pub fn pools(stride: usize, input: &Plain, [max, average]: &mut [Plain; 2]) {
     });
 }
 
-/// To the first maximum in row-major order.
+/// Gradient of max pooling, to the first maximum in row-major order.
 pub fn max_backward(stride: usize, input: &Plain, gradient: &Plain, out: &mut Plain) {
     each_window(input, stride, |c, [y, x], window| {
         let max = largest(input, c, window);
@@ -186,7 +188,8 @@ pub fn average_backward(stride: usize, gradient: &Plain, out: &mut Plain) {
     });
 }
 
-/// Visits every pixel of the halves of a strided skip: (which half, channel, its row and column, the input's).
+/// Visits every pixel of the two halves of a strided skip: the half, the channel, its row and column, and those of
+/// the input.
 fn each_half(input: &Plain, mut visit: impl FnMut(usize, usize, [isize; 2], [isize; 2])) {
     for c in 0..input.channels {
         for y in 0..input.height.div_ceil(2) as isize {
@@ -199,7 +202,7 @@ fn each_half(input: &Plain, mut visit: impl FnMut(usize, usize, [isize; 2], [isi
     }
 }
 
-/// Rectified even and odd pixels.
+/// Even and odd pixels after ReLU.
 pub fn gather(input: &Plain, halves: &mut [Plain; 2]) {
     each_half(input, |half, c, [y, x], [py, px]| halves[half].add(c, y, x, input.at(c, py, px).max(0.0)));
 }
@@ -214,7 +217,7 @@ fn add_each(out: &mut Plain, f: impl Fn(usize, usize) -> f64) {
     out.data.iter_mut().enumerate().for_each(|(i, x)| *x += f(i / pixels, i));
 }
 
-/// `scale * x + shift`
+/// `scale * x + shift` per channel.
 pub fn affine(x: &Plain, [scale, shift]: [&[f64]; 2], out: &mut Plain) {
     add_each(out, |c, i| scale[c] * x.data[i] + shift[c]);
 }
@@ -228,17 +231,17 @@ pub fn gate(gradient: &Plain, source: &Plain, out: &mut Plain) {
     add_each(out, |_, i| if source.data[i] > 0.0 { gradient.data[i] } else { 0.0 });
 }
 
-/// `bias + sum of scale * map`
+/// `bias + sum of scale * map` per channel.
 pub fn weighted_sum(terms: &[(&[f64], &Plain)], bias: &[f64], out: &mut Plain) {
     add_each(out, |c, i| bias[c] + terms.iter().map(|(scale, map)| scale[c] * map.data[i]).sum::<f64>());
 }
 
-/// `[C, 1, 1]` sums over pixels.
+/// Sums over pixels, `[C, 1, 1]`.
 pub fn sum(x: &Plain, out: &mut Plain) {
     add_each(out, |c, _| x.data[c * x.pixels()..][..x.pixels()].iter().sum());
 }
 
-/// `[C, 1, 1]` sums over pixels of products.
+/// Sums of products over pixels, `[C, 1, 1]`.
 pub fn dot(x: &Plain, y: &Plain, out: &mut Plain) {
     let pixels = x.pixels();
     let pairs = |c: usize| x.data[c * pixels..][..pixels].iter().zip(&y.data[c * pixels..][..pixels]);

@@ -1,4 +1,5 @@
-//! A mixture's logits: the weights they stand for, the gradient that a pass left in parts, and Adam's steps.
+//! Tests of a mixture's logits: their softmax weights, the gradient from the parts that a pass computes, and Adam's
+//! steps.
 
 use milenas_models::kernels::cuda::alphas::{AdamStep, DeviceLogits, Uses};
 
@@ -26,7 +27,7 @@ fn weights_are_the_softmax_of_their_row() {
     for device in &mut devices(&THREADS) {
         let device = &mut **device;
         let mut logits = values(LOGITS, 1);
-        // Far from 0, where only differences tell, and so far down that nothing is left.
+        // Values far from 0, where only differences matter, and one whose weight underflows to 0.
         logits[..COLUMNS].iter_mut().for_each(|x| *x += 300.0);
         logits[COLUMNS] = -1e9;
         let state = put(device, &[logits.clone(), vec![0.0; 2 * LOGITS]].concat());
@@ -50,7 +51,7 @@ fn weights_are_the_softmax_of_their_row() {
 fn a_gradient_is_the_sum_of_its_uses() {
     for device in &mut devices(&THREADS) {
         let device = &mut **device;
-        // Every logit but each third, up to three times, each of up to a hundred words.
+        // Every third logit has no use; the others have up to four, of up to a hundred elements each.
         let (mut first, mut at, mut lengths) = (vec![0], Vec::new(), Vec::new());
         let mut words = 0;
         for logit in 0..LOGITS {
@@ -86,7 +87,7 @@ fn a_gradient_is_the_sum_of_its_uses() {
     }
 }
 
-/// Three steps with gradients of their own, the rate's factors of each as they come.
+/// Three steps, each with its own gradient and rate.
 #[test]
 fn steps_are_adams() {
     let (rate, beta1, beta2, decay) = (0.01, 0.5, 0.999, 0.001);

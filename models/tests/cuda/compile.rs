@@ -1,4 +1,5 @@
-//! The kernels through NVRTC, which needs no GPU; and what a build says that cannot open one.
+//! Tests of the compilation of the kernels with NVRTC, which needs no GPU, and of the errors of a build that cannot
+//! open a GPU.
 
 use milenas_models::kernels::cuda::{SOURCES, compile, kernels, open, source};
 
@@ -14,7 +15,8 @@ fn every_file_is_part_of_the_source() {
     assert_eq!(found, known);
 }
 
-/// For architectures from Ampere to Blackwell; no kernel keeps an array outside of registers and shared memory. `MILENAS_NVRTC` asks for it; `make check-cuda` sets it.
+/// Compiles for architectures from Ampere to Blackwell, and checks that no kernel keeps an array outside of registers
+/// and shared memory. Runs only if `MILENAS_NVRTC` is set, as in `make check-cuda`.
 #[test]
 fn nvrtc_compiles_the_kernels() {
     if std::env::var_os("MILENAS_NVRTC").is_none() {
@@ -31,7 +33,7 @@ fn nvrtc_compiles_the_kernels() {
     }
 }
 
-/// On a machine without one, of course.
+/// Runs only on a machine without a GPU.
 #[test]
 fn no_gpu_is_told_with_what_to_do() {
     if std::env::var_os("MILENAS_TEST_DEVICE").is_some() {

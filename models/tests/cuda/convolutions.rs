@@ -1,4 +1,4 @@
-//! Depthwise and pointwise convolutions.
+//! Tests of depthwise and pointwise convolutions.
 
 use candle_core::Tensor;
 use milenas_models::kernels::cuda::depthwise::{ByKind, Depthwise, KINDS, SlotInput};
@@ -19,7 +19,7 @@ fn convolve(x: &Tensor, w: &Tensor, kind: usize, g: &Depthwise) -> Tensor {
     conv2d(&relu(x, Implementation::Reference).unwrap(), w, &conv, Implementation::Reference).unwrap()
 }
 
-/// Words for each kind's weights, of these values one after the other where there are any.
+/// Returns memory for the weights of each kind, filled from `values` in order if given.
 fn by_kind(device: &mut dyn Device, g: &Depthwise, values: Option<&[f32]>) -> ByKind {
     let mut before = 0;
     std::array::from_fn(|kind| {
@@ -45,7 +45,7 @@ fn maps(tensors: &[Tensor]) -> Vec<f32> {
     tensors.iter().flat_map(map).collect()
 }
 
-/// Slots that read one map, then each its own.
+/// Compares slots that share one input, then slots with an input each.
 fn compare(device: &mut dyn Device, g: &Depthwise) {
     let Depthwise { channels, batch, input: [rows, columns], .. } = *g;
     let kinds: Vec<usize> = (0..KINDS.len()).flat_map(|kind| vec![kind; g.slots[kind]]).collect();
@@ -101,7 +101,7 @@ fn compare(device: &mut dyn Device, g: &Depthwise) {
     check_by_kind(device, &name("dw, scaled"), dw, &expected);
 }
 
-/// Each kind alone, and all together, one of them left out.
+/// Each kind alone, and three kinds together.
 const SLOTS: [[usize; 4]; 5] = [[2, 0, 0, 0], [0, 2, 0, 0], [0, 0, 2, 0], [0, 0, 0, 2], [1, 2, 0, 1]];
 
 #[test]
@@ -117,7 +117,8 @@ fn depthwise_equals_its_definition() {
     }
 }
 
-/// Maps of one tile of each size, full and not, of several tiles, and rows of images long enough to be cut into parts.
+/// Feature maps of one tile of each size, full and not full, and of several tiles; and rows of images long enough to
+/// be cut into parts.
 #[test]
 fn large_maps_equal_their_definition() {
     for device in &mut devices(&THREADS) {
@@ -153,7 +154,7 @@ fn other_sizes_are_refused() {
     }
 }
 
-/// A convolution of 1x1 is a product of matrices; so are its gradients.
+/// A 1x1 convolution is a matrix product, and so are its gradients.
 #[test]
 fn pointwise_equals_its_definition() {
     for device in &mut devices(&THREADS) {
@@ -217,7 +218,7 @@ fn pointwise_equals_its_definition() {
             let expected: Vec<f32> = ws.iter().flat_map(|w| flat(gradients.get(w).unwrap())).collect();
             check(device, &name("dw"), dw, &expected);
 
-            // All slots read the first map.
+            // All slots read the first feature map.
             let again = Gemm { steps: [to * from, 0, to * length], ..forward };
             device.gemm(&again).unwrap();
             let ys: Vec<_> =
@@ -232,8 +233,8 @@ fn pointwise_equals_its_definition() {
     }
 }
 
-/// Every number of channels that has a kernel and one that has none, rows of a multiple of four pixels and not, one part and several;
-/// moments of maps with means.
+/// Every number of channels that has a kernel and one that has none; row lengths that are multiples of four pixels
+/// and others; one part and several; moments of feature maps with nonzero means.
 #[test]
 fn pointwise_kernels_equal_their_definition() {
     for device in &mut devices(&THREADS) {

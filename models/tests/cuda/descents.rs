@@ -1,4 +1,4 @@
-//! A step of gradient descent, and parameters moved about.
+//! Tests of an SGD step, and of copies of parameters.
 
 use milenas_models::kernels::cuda::descent::{Descent, Table};
 
@@ -6,7 +6,7 @@ use crate::THREADS;
 use crate::host::devices;
 use crate::tensors::*;
 
-/// Three parameters of seven, five and two words, of which a pass has the last and the first.
+/// Three parameters of seven, five and two elements, of which a pass has the last and the first.
 const ALL: usize = 14;
 const ROWS: [(i32, i32, i32); 2] = [(12, 0, 2), (0, 4, 7)];
 const PACKED: usize = 11;

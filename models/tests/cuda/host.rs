@@ -1,4 +1,4 @@
-//! The kernels on the host: the same sources through a C++ compiler, behind the trait of devices.
+//! A device on the host: the same kernel sources, compiled by a C++ compiler, behind the trait of devices.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 #[path = "libraries.rs"]
@@ -18,20 +18,20 @@ use milenas_models::{Error, Result};
 type Launch =
     unsafe extern "C" fn(*const c_char, c_uint, c_uint, *mut *mut c_void, *const c_char, bool) -> c_int;
 
-/// Memory is the host's; blocks have the threads it is told, a power of two. Like a GPU, it keeps what it is asked for until an answer
-/// is wanted.
+/// A device with memory of the host. Blocks have `threads` threads, a power of two. Like a GPU, it collects calls
+/// until a result is read.
 struct Host {
     launch: &'static Mutex<Launch>,
     threads: usize,
-    /// Whether it has convolutions of its own.
+    /// Whether the device has convolutions of its own.
     convolves: bool,
     kept: Kept,
     calls: Vec<Call>,
-    /// On lines of 16 bytes, as a GPU's is on longer ones.
+    /// Memory, aligned to 16 bytes; a GPU's is aligned to longer lines.
     memory: Vec<Box<[u128]>>,
 }
 
-/// What a call says it does with a word.
+/// Declared use of an element by a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Use {
     None,
@@ -39,15 +39,15 @@ enum Use {
     Written,
 }
 
-/// A number that shows, in place of a word that a call must not read.
+/// A NaN with a recognisable payload, in place of an element that a call must not read.
 const HIDDEN: u32 = 0x7fc0_1234;
 
-/// Words of memory up to which calls are made with all else hidden.
+/// Largest memory, in elements, for which calls run with all undeclared elements hidden.
 const CHECKED: usize = 1 << 15;
 
 const SHIM: &str = include_str!("shim.h");
 
-/// After the kernels: their table, and the way in.
+/// Returns the end of the source, after the kernels: their table, and the entry point.
 fn ending(source: &str) -> String {
     let rows = kernels(source).map(|name| {
         format!("  {{\"{name}\", [](void **args) {{ unpack({name}, args); }}, arguments_of({name})}},\n")
@@ -71,7 +71,7 @@ extern \"C\" int launch(const char *name, unsigned grid, unsigned block, void **
     )
 }
 
-/// Compiles the kernels into a library in `folder`; `None` where there is no C++ compiler.
+/// Compiles the kernels to a library in `folder`. Returns `None` if there is no C++ compiler.
 fn build(folder: &Path) -> Option<PathBuf> {
     let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".into());
     Command::new(&compiler).arg("--version").output().ok()?;
@@ -79,7 +79,7 @@ fn build(folder: &Path) -> Option<PathBuf> {
     let kernels = source();
     std::fs::write(&text, format!("{SHIM}{kernels}{}", ending(&kernels))).unwrap();
     let done = Command::new(&compiler)
-        // Fortified, jumps from one stack to another are taken for errors.
+        // Fortified code treats jumps between stacks as errors.
         .args([
             "-U_FORTIFY_SOURCE",
             "-std=c++17",
@@ -100,7 +100,7 @@ fn build(folder: &Path) -> Option<PathBuf> {
     Some(library)
 }
 
-/// Compiled once for all tests, which take turns on it: the shim has one grid at a time.
+/// The library, compiled once for all tests. Tests use it one at a time, since the shim has a single grid.
 static LIBRARY: OnceLock<Option<Mutex<Launch>>> = OnceLock::new();
 
 fn library() -> Option<Mutex<Launch>> {
@@ -110,7 +110,7 @@ fn library() -> Option<Mutex<Launch>> {
         return None;
     };
     let path = CString::new(library.to_str().unwrap()).unwrap();
-    // SAFETY: our own library, which has the function with this signature; it stays loaded.
+    // SAFETY: the library was just compiled, has the function with this signature, and stays loaded.
     let launch = unsafe {
         let library = libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
         assert!(!library.is_null(), "the compiled kernels cannot be loaded");
@@ -121,8 +121,8 @@ fn library() -> Option<Mutex<Launch>> {
     Some(Mutex::new(launch))
 }
 
-/// Where tests run: the GPU that `MILENAS_TEST_DEVICE` names, as `--device` does, else the host with blocks of each of these numbers of
-/// threads; nowhere, and a line says so, where there is no C++ compiler.
+/// Returns the devices for tests: the GPU that `MILENAS_TEST_DEVICE` names, in the form of `--device`, else one host
+/// device for each number of threads per block. Without a C++ compiler it prints a message and returns none.
 pub fn devices(threads: &[usize]) -> Vec<Box<dyn Device>> {
     if let Ok(name) = std::env::var("MILENAS_TEST_DEVICE") {
         return vec![milenas_models::kernels::cuda::open(name.parse().unwrap()).unwrap()];
@@ -130,7 +130,7 @@ pub fn devices(threads: &[usize]) -> Vec<Box<dyn Device>> {
     hosts(threads, false)
 }
 
-/// Hosts with convolutions of their own, as a GPU has with cuDNN; none where tests run on a GPU.
+/// Returns host devices with convolutions of their own, like a GPU with cuDNN; none if tests run on a GPU.
 #[allow(dead_code, reason = "not every test that has this file has a use for them")]
 pub fn convolving(threads: &[usize]) -> Vec<Box<dyn Device>> {
     match std::env::var("MILENAS_TEST_DEVICE") {
@@ -152,18 +152,19 @@ fn fail(what: &str, problem: &str) -> Error {
     Error::Device { what: what.into(), problem: problem.into() }
 }
 
-/// The words as floats.
+/// Returns the elements as floats.
 ///
 /// # Safety
-/// They are the host's, and nobody else has a reference to them.
+/// The elements must be memory of the host, without other references to them.
 unsafe fn floats<'a>(words: Words) -> &'a mut [f32] {
     if words.is_empty() {
         return &mut [];
     }
+    // SAFETY: the caller guarantees that the elements are memory of the host, with no other references to them.
     unsafe { std::slice::from_raw_parts_mut(words.address() as *mut f32, words.len()) }
 }
 
-/// What a call says it does with each of these words.
+/// Returns the declared use of each element by a call.
 fn uses(call: &Call, words: &[u32]) -> Vec<Use> {
     let (at, mut uses) = (words.as_ptr() as u64, vec![Use::None; words.len()]);
     for (touched, written) in call.touches() {
@@ -179,8 +180,8 @@ fn uses(call: &Call, words: &[u32]) -> Vec<Use> {
 }
 
 impl Host {
-    /// Does what was asked for in an order as far from that of the calls as their lanes let it be: always in the last lane that need not
-    /// wait. Every other call has its blocks and threads the other way round.
+    /// Runs the collected calls in the order that their lanes allow and that is farthest from the original one:
+    /// always from the last lane that need not wait. Every other call runs its blocks and threads in reverse order.
     fn flush(&mut self) -> Result<()> {
         self.kept.begin();
         let calls = std::mem::take(&mut self.calls);
@@ -197,8 +198,9 @@ impl Host {
         Ok(())
     }
 
-    /// Where there is so little memory that this takes no time, with everything hidden that the call does not say it touches, and in both
-    /// orders of blocks and threads: what runs at once is found by what calls say, and none may matter that runs first.
+    /// Runs a call with all elements hidden that it does not declare, if the memory is small enough. It runs blocks
+    /// and threads in both orders. This checks the declarations, which determine the calls that may run at the same
+    /// time, and that the order does not matter.
     fn make_alone(&mut self, call: &Call, backwards: bool) -> Result<()> {
         if self.memory.iter().map(|block| 4 * block.len()).sum::<usize>() > CHECKED {
             return self.make(call, backwards);
@@ -234,7 +236,7 @@ impl Host {
     }
 
     fn blocks(&mut self) -> impl Iterator<Item = &mut [u32]> {
-        // SAFETY: whole words, of any content.
+        // SAFETY: memory is whole 4-byte elements, in which any bits are valid.
         self.memory.iter_mut().map(|block| unsafe { block.align_to_mut::<u32>().1 })
     }
 
@@ -244,7 +246,7 @@ impl Host {
             Call::Gemm(gemm) => libraries::multiply(gemm),
             Call::Convolve(convolve) => libraries::convolve(convolve),
             Call::Clear(at) => {
-                // SAFETY: the words are ours.
+                // SAFETY: the memory belongs to this device, and there are no other references to it.
                 unsafe { floats(*at) }.fill(0.0);
                 Ok(())
             }
@@ -269,7 +271,8 @@ impl Host {
         let threads = self.threads as c_uint;
         let (words, letters) = (pointers.as_mut_ptr(), letters.as_ptr());
         let launch = self.launch.lock().unwrap();
-        // SAFETY: that of whoever asked; arguments are little-endian words, as the kernels' types are.
+        // SAFETY: the caller of `Device::launch` guarantees that the arguments fit. They are little-endian 4-byte
+        // elements, like the kernels' types.
         match unsafe { launch(name.as_ptr(), blocks, threads, words, letters, backwards) } {
             0 => Ok(()),
             1 => Err(fail(kernel, "there is no such kernel")),
@@ -284,7 +287,7 @@ impl Device for Host {
     }
 
     fn alloc(&mut self, words: usize) -> Result<Words> {
-        // A number that shows where something is read before it is written.
+        // A NaN, which shows if an element is read before it is written.
         let nan = u128::from(f32::NAN.to_bits());
         let mut memory = vec![nan << 96 | nan << 64 | nan << 32 | nan; words.div_ceil(4)].into_boxed_slice();
         let address = memory.as_mut_ptr() as u64;
@@ -306,7 +309,7 @@ impl Device for Host {
     fn write(&mut self, to: Words, values: &[f32]) -> Result<()> {
         let to = to.part(0, values.len())?;
         self.flush()?;
-        // SAFETY: the words are ours.
+        // SAFETY: the memory belongs to this device, and there are no other references to it.
         unsafe { floats(to) }.copy_from_slice(values);
         Ok(())
     }
@@ -323,7 +326,7 @@ impl Device for Host {
 
     fn read(&mut self, from: Words, out: &mut [f32]) -> Result<()> {
         self.flush()?;
-        // SAFETY: the words are ours.
+        // SAFETY: the memory belongs to this device, and there are no other references to it.
         out.copy_from_slice(unsafe { floats(from.part(0, out.len())?) });
         Ok(())
     }
@@ -333,7 +336,7 @@ impl Device for Host {
             LaunchGrid::Each(count) => count.div_ceil(self.threads),
             LaunchGrid::Rows(rows) => rows,
         };
-        // One block less than there would be: each has to go on with what no other has taken.
+        // One block less than requested: each must also process elements of the missing block.
         let blocks = blocks.saturating_sub(1).max(1) as c_uint;
         self.calls.push(Call::Launch(kernel, blocks, args.to_vec()));
         Ok(())

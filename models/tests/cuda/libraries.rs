@@ -1,4 +1,4 @@
-//! Plain loops that stand for the libraries of a GPU, on the host's memory.
+//! Plain loops on the host's memory, in place of the libraries of a GPU.
 
 use milenas_models::Result;
 use milenas_models::kernels::cuda::convolution::{Convolution, Convolve, Way};
@@ -7,13 +7,13 @@ use milenas_models::kernels::cuda::{ByColumns, Gemm};
 
 use super::floats;
 
-/// Products, of what cuBLAS would be given.
+/// Computes matrix products from the arguments that cuBLAS would get.
 pub fn multiply(gemm: &Gemm) -> Result<()> {
     let ByColumns { sizes: [rows, columns, depth], left, right, right_transposed, leading, steps } =
         gemm.by_columns();
     let [of_left, of_right, of_c] = leading;
     for i in 0..gemm.batch {
-        // SAFETY: the words are ours, and the result is none of the others.
+        // SAFETY: the memory belongs to the host device, and the result does not overlap the operands.
         let (left, right, c) = unsafe {
             (
                 floats(left.from(i * steps[0])?),
@@ -36,12 +36,12 @@ pub fn multiply(gemm: &Gemm) -> Result<()> {
     Ok(())
 }
 
-/// A convolution by its definition.
+/// Computes a convolution by its definition.
 pub fn convolve(call: &Convolve) -> Result<()> {
     let Convolution { windows, outputs, groups } = call.convolution;
     let Windows { batch, input, output, kernel, stride, dilation, before, .. } = windows;
     let [_, of_group, ..] = call.convolution.weight();
-    // SAFETY: the words are ours, and what is written is none of the others.
+    // SAFETY: the memory belongs to the host device, and the written tensor does not overlap the others.
     let (x, w, y) = unsafe { (floats(call.x), floats(call.w), floats(call.y)) };
     let [x_plane, y_plane] = [input, output].map(|[rows, columns]| rows * columns);
     if call.way == Way::ToWeight {

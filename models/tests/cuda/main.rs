@@ -1,5 +1,6 @@
-//! The CUDA kernels against their slow twins, in value and gradient: on the host, where a C++ compiler takes the same sources, or on
-//! the GPU that `MILENAS_TEST_DEVICE` names. With NVRTC they are compiled as for a GPU too.
+//! Tests of the CUDA kernels against reference implementations, in value and gradient. They run on the host, where a
+//! C++ compiler compiles the same sources, or on the GPU that `MILENAS_TEST_DEVICE` names. With NVRTC they are also
+//! compiled for GPUs.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod alphas;
@@ -17,5 +18,5 @@ mod sums;
 mod tensors;
 mod windows;
 
-/// Threads of a block: alone, and two warps.
+/// Numbers of threads per block: one, and two warps.
 const THREADS: [usize; 2] = [1, 64];

@@ -1,4 +1,5 @@
-//! Mixtures: two edges from one state, with terms that share a map, have one alone, and are the state itself.
+//! Tests of mixtures: two edges from one state, whose terms share a feature map, use one alone, or use the state
+//! itself.
 
 use candle_core::Tensor;
 use milenas_models::kernels::cuda::mixture::{Edges, Sources};
@@ -11,11 +12,11 @@ use crate::tensors::*;
 
 const CHANNELS: usize = 3;
 
-/// By term: map or -1, node. Sorted by map, the state last.
+/// Feature map (or -1) and node of each term. Sorted by feature map, the state last.
 const TERMS: [(i32, i32); 6] = [(0, 2), (1, 1), (1, 2), (2, 1), (-1, 1), (-1, 2)];
-/// By map, and at last the state: where its terms begin.
+/// Index of the first term of each feature map, and last of the state.
 const FIRST: [i32; 5] = [0, 1, 3, 4, 6];
-/// Nodes 1 and 2: the terms of each.
+/// Terms of nodes 1 and 2.
 const EDGES: [&[i32]; 2] = [&[1, 3, 4], &[0, 2, 5]];
 
 #[test]

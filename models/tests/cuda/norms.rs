@@ -1,4 +1,4 @@
-//! BatchNorm with a batch's own moments.
+//! Tests of BatchNorm with a batch's own moments.
 
 use candle_core::Tensor;
 use milenas_models::kernels::cuda::mixture::Sources;
@@ -10,7 +10,7 @@ use crate::THREADS;
 use crate::host::devices;
 use crate::tensors::*;
 
-/// The epsilon of every BatchNorm.
+/// Epsilon of every BatchNorm.
 pub const EPSILON: f64 = 1e-5;
 
 pub fn normalised(x: &Tensor, affine: Option<(Tensor, Tensor)>) -> Tensor {
@@ -23,7 +23,7 @@ pub fn slopes(device: &mut dyn Device, len: usize) -> NormCoefficients {
     NormCoefficients { sum: words(), abc: [words(), words(), words()], reach: words() }
 }
 
-/// Of an affine BatchNorm, on values far from zero, whose variance a difference of squares would lose.
+/// Compares an affine BatchNorm on values far from zero, whose variance a difference of squares would lose.
 #[test]
 fn batch_norm_equals_its_definition() {
     for device in &mut devices(&THREADS) {
@@ -45,7 +45,7 @@ fn batch_norm_equals_its_definition() {
             norm::moments(device, z, moments, channels, length).unwrap();
             let expected = kernels::BatchMoments::of_batch(&x).unwrap();
             check(device, &name("mean"), moments.mean, &expected.mean);
-            // So far from zero, float32 has the values themselves only to 1e-5.
+            // At this distance from zero, float32 represents the values themselves only to 1e-5.
             let variance = get(device, moments.variance);
             assert_close(
                 &name("variance"),

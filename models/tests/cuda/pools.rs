@@ -1,4 +1,4 @@
-//! Pools.
+//! Tests of pools.
 
 use milenas_models::kernels::cuda::Words;
 use milenas_models::kernels::cuda::pool::Pool;
@@ -13,7 +13,7 @@ use crate::tensors::*;
 fn pools_equal_their_definition() {
     for device in &mut devices(&THREADS) {
         for stride in [1, 2] {
-            // Of coarse numbers many are equal: the first maximum has the gradient.
+            // Coarse values have many ties, where the first maximum gets the gradient.
             for (batch, input, coarse) in [
                 (1, [7, 5], true),
                 (3, [4, 6], false),

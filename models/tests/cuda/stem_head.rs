@@ -1,4 +1,4 @@
-//! The rectifier, halves, and the two ends of a network.
+//! Tests of ReLU, FactorizedReduce, and the stem and head of a network.
 
 use candle_core::{Device as Place, Tensor};
 use milenas_models::kernels::cuda::relu::{self, Halve};
@@ -16,7 +16,7 @@ use crate::tensors::*;
 fn rectifier_equals_its_definition() {
     for device in &mut devices(&THREADS) {
         let device = &mut **device;
-        // Some numbers are zero, where the gradient is too.
+        // Some values are zero, where the gradient is zero too.
         let x = leaf(tensor(&[2, 3, 5, 3], 1, true));
         let upstream = tensor(x.dims(), 2, false);
         let y = relu(&x, Implementation::Reference).unwrap();
@@ -35,7 +35,8 @@ fn rectifier_equals_its_definition() {
     }
 }
 
-/// Strided 1x1 convolutions with weight 1, of the map and of the map less its first row and column, as the graph has them.
+/// Strided 1x1 convolutions with weight 1, of the feature map and of the feature map without its first row and
+/// column, as in the graph.
 #[test]
 fn halves_equal_their_definition() {
     for device in &mut devices(&THREADS) {
@@ -68,8 +69,8 @@ fn halves_equal_their_definition() {
     }
 }
 
-/// Bytes moved into the crop, mirrored, black outside, and made numbers by channel, with a hole of zeros; sizes whose bytes do and do
-/// not fill words.
+/// Images shifted into the crop, mirrored, black outside, normalised by channel, with a hole of zeros. The numbers of
+/// bytes are multiples of four and others.
 #[test]
 fn images_are_moved_and_normalised() {
     for device in &mut devices(&THREADS) {
@@ -79,7 +80,7 @@ fn images_are_moved_and_normalised() {
             let count = batch * channels * rows * columns;
             let mut bytes: Vec<u8> = (0..count).map(|_| rng.below(256) as u8).collect();
             let mut draw = |side: usize| rng.below(2 * side + 3) as i32 - side as i32 - 1;
-            // The last has no hole.
+            // The last image has no hole.
             let hole = |i: usize| if i + 1 < batch { [1, 3, 0, 2] } else { [2; 4] };
             let mut move_of = |i: usize| {
                 let [top, bottom, left, right] = hole(i);
@@ -168,7 +169,7 @@ fn losses_equal_their_definition() {
 
 fn loss_equals_its_definition(device: &mut dyn Device, smoothing: f64, weight: f64) {
     let (batch, classes) = (5, 4);
-    // Large ones too, whose exponentials alone would be infinite.
+    // Large logits too, whose exponentials alone would be infinite.
     let logits = leaf((tensor(&[batch, classes], 1, false) * 60.0).unwrap());
     let labels = [3u32, 0, 1, 1, 2];
     let of_label = cross_entropy(&logits, &Tensor::new(&labels, &Place::Cpu).unwrap());

@@ -1,4 +1,4 @@
-//! Maps added up and weighed.
+//! Tests of sums of feature maps, and of feature maps times factors.
 
 use milenas_models::kernels::cuda::sums::{accumulate, weigh};
 

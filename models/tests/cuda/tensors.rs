@@ -1,4 +1,4 @@
-//! Between candle's tensors `[N, C, H, W]` and a device's maps `[C][N][H][W]`.
+//! Conversions between candle's tensors `[N, C, H, W]` and a device's feature maps `[C][N][H][W]`.
 
 use candle_core::{Device as Place, Tensor, Var};
 use milenas_models::Rng;
@@ -6,10 +6,10 @@ use milenas_models::kernels::cuda::{Device, Words};
 
 pub use crate::numbers::{GRADIENTS, VALUES, assert_close, flat};
 
-/// Of the largest element: other orders of summation.
+/// Tolerance relative to the largest element, for other orders of summation.
 pub const TOLERANCE: f32 = 2e-5;
 
-/// Standard normal numbers, rounded to halves, so that some are equal and some are zero, where `coarse`.
+/// Returns standard normal values. If `coarse`, they are rounded to halves, so that some are equal and some are zero.
 pub fn tensor(shape: &[usize], seed: u64, coarse: bool) -> Tensor {
     let mut rng = Rng::new(seed, "cuda test");
     let one = |x: f32| if coarse { (2.0 * x).round() / 2.0 } else { x };
@@ -17,17 +17,17 @@ pub fn tensor(shape: &[usize], seed: u64, coarse: bool) -> Tensor {
     Tensor::from_vec(data, shape, &Place::Cpu).unwrap()
 }
 
-/// A leaf that gradients are asked for.
+/// Returns a variable whose gradient is computed.
 pub fn leaf(tensor: Tensor) -> Var {
     Var::from_tensor(&tensor).unwrap()
 }
 
-/// `[C][N][H][W]` of a tensor `[N, C, H, W]`.
+/// Returns a tensor `[N, C, H, W]` in the layout `[C][N][H][W]`.
 pub fn map(tensor: &Tensor) -> Vec<f32> {
     flat(&tensor.transpose(0, 1).unwrap().contiguous().unwrap())
 }
 
-/// `sum f * upstream` for each pair.
+/// Returns the sum of `f * upstream` over all pairs.
 pub fn weighed(pairs: &[(Tensor, Tensor)]) -> Tensor {
     let sums = pairs.iter().map(|(y, upstream)| (y * upstream).unwrap().sum_all().unwrap());
     sums.reduce(|a, b| (a + b).unwrap()).unwrap()

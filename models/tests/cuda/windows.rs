@@ -1,4 +1,4 @@
-//! Convolutions as products of what windows see, and means of windows.
+//! Tests of convolutions as products of im2col windows, and of means of windows.
 
 use milenas_models::kernels::cuda::Gemm;
 use milenas_models::kernels::cuda::convolution::{Convolution, Convolve, Way};
@@ -19,7 +19,8 @@ fn windows(batch: usize, input: [usize; 2], output: &[usize], conv: &Conv2d) -> 
     Windows { channels: CHANNELS, batch, input, output, kernel, stride, dilation, before }
 }
 
-/// Every form that a network has and no kernel of its own: strided, dilated, of two sides, depthwise, past the edge.
+/// Returns the kinds of convolutions that networks have and that no kernel computes: strided, dilated, with unequal
+/// sides, depthwise, with padding past the edge.
 fn convolutions() -> Vec<Conv2d> {
     let conv = |kernel| Conv2d::new(CHANNELS, 4, kernel);
     let odd = Padding { bottom: 1, right: 1, ..Padding::default() };
@@ -79,11 +80,11 @@ fn products_of_windows_are_convolutions() {
     }
 }
 
-/// Those of a library, where the device has one.
+/// Tests the convolutions of a library, if the device has one.
 #[test]
 fn convolutions_of_a_library_are_convolutions() {
     let (mut devices, mut hosts) = (devices(&THREADS), convolving(&THREADS));
-    // In a build with cuDNN a GPU is to do them all.
+    // In a build with cuDNN, a GPU must support all of them.
     let devices = devices.iter_mut().map(|device| (device, cfg!(feature = "cudnn")));
     for (device, does) in devices.chain(hosts.iter_mut().map(|host| (host, true))) {
         for (conv, (batch, input)) in

@@ -1,18 +1,18 @@
-//! What tests against PyTorch and against the executor share.
+//! Helpers of tests against PyTorch and against the executor.
 
 use candle_core::Tensor;
 
-/// Of the largest element: float32, other orders of summation.
+/// Tolerance of values relative to the largest element, for float32 with other orders of summation.
 pub const VALUES: f32 = 1e-4;
-/// The same for gradients.
+/// Tolerance of gradients relative to the largest element.
 pub const GRADIENTS: f32 = 1e-3;
 
-/// The elements in order.
+/// Returns the elements in row-major order.
 pub fn flat(t: &Tensor) -> Vec<f32> {
     t.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// Equal within a part of the largest element.
+/// Asserts that two slices are equal within a fraction of the largest element.
 #[track_caller]
 pub fn assert_close(name: &str, found: &[f32], expected: &[f32], tolerance: f32) {
     assert_eq!(found.len(), expected.len(), "{name}");
@@ -21,7 +21,7 @@ pub fn assert_close(name: &str, found: &[f32], expected: &[f32], tolerance: f32)
     assert!(worst <= tolerance * scale, "{name}: differs by {worst}, its largest is {scale}");
 }
 
-/// The mean over a batch.
+/// Returns the mean cross-entropy of a batch.
 pub fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Tensor {
     let max = logits.max_keepdim(1).unwrap().detach();
     let shifted = logits.broadcast_sub(&max).unwrap();

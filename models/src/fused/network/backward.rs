@@ -1,4 +1,4 @@
-//! The steps backward.
+//! Backward pass of the steps.
 
 use rayon::prelude::*;
 
@@ -17,24 +17,25 @@ use super::{
     ConvSource, ConvStep, ConvTarget, FusedNetwork, Maps, Passing, PoolStep, SumStep, SumTerm, TrainStep,
 };
 
-/// What a backward pass is for, besides the gradients on its way.
+/// Gradients that a backward pass computes in addition to those of the states.
 pub(super) enum BackwardGoal<'a> {
     Nothing,
-    /// Those of all weights.
+    /// Gradients of all weights.
     Weights,
-    /// Those of the pixels, `[N, C, H, W]`.
+    /// Gradient of the pixels, `[N, C, H, W]`.
     Pixels(&'a mut Vec<f32>),
 }
 
 impl FusedNetwork {
-    /// All gradients, for the last forward pass, whose loss the head has taken.
+    /// Computes all gradients for the last forward pass, after the head has computed the loss.
     pub(super) fn backward(&mut self, images: &[f32], batch: usize, auxiliary: bool) {
         let mut weights = std::mem::take(&mut self.program.tensors.gradients);
         self.backward_to(images, batch, auxiliary, &mut weights, BackwardGoal::Weights);
         self.program.tensors.gradients = weights;
     }
 
-    /// The gradients of the weights go to `weights`; those of convolutions are only found if they are wanted.
+    /// Runs the backward pass, with gradients of weights in `weights`. Gradients of convolution weights are computed
+    /// only if `wanted` asks for them.
     pub(super) fn backward_to(
         &mut self,
         images: &[f32],
@@ -91,7 +92,7 @@ impl FusedNetwork {
         (self.maps, self.profile) = (maps, profile);
     }
 
-    /// Takes away the gradients of what has no part in a pass.
+    /// Removes the gradients of a step that the pass skips.
     fn forget(&self, at: usize, weights: &mut Gradients) {
         if let TrainStep::Convolution(convolution) = &self.program.steps[at] {
             convolution.unit.ids().for_each(|id| weights.remove(id));
@@ -101,7 +102,7 @@ impl FusedNetwork {
         }
     }
 
-    /// Gives back the gradients that no earlier step writes or reads.
+    /// Releases the gradients that no earlier step writes or reads.
     fn release(&mut self, at: usize) {
         for buffer in 1..self.program.first.len() {
             if self.program.first[buffer] == at {
@@ -110,7 +111,7 @@ impl FusedNetwork {
         }
     }
 
-    /// The gradient of a step's norm, and of the factor that a mixture has for it.
+    /// Computes the gradient of a step's norm, and of its mixture weight.
     fn slope(&mut self, at: usize, maps: &mut Maps, weights: &mut Gradients) {
         let step = &self.program.steps[at];
         let mixed = self.mixes && !self.factors[at].is_empty();
@@ -181,7 +182,7 @@ impl FusedNetwork {
         self.gradients = gradients;
     }
 
-    /// From the gradient of a normalised convolution to that of what it reads.
+    /// Computes the gradient of a convolution's input from that of its normalised output.
     fn convolve_back(
         &self,
         c: &PassContext<'_>,
@@ -196,7 +197,8 @@ impl FusedNetwork {
         let (input, map) = (unit.input, unit.output);
         let weights = per_chunk(c, weights, ids);
         let mut made = std::mem::take(&mut maps.made[at]);
-        // A convolution that reads another leaves its gradient in its own place, and its sums in that one's.
+        // A convolution whose input is another convolution stores its gradient in its own buffer, and its sums in
+        // those of the other.
         let before = match convolution.source {
             ConvSource::Normed(before) => Some(before),
             ConvSource::State(_) => None,
@@ -303,7 +305,7 @@ impl FusedNetwork {
         });
     }
 
-    /// From the gradient of a state passed on to that of the state.
+    /// Computes the gradient of a state from that of the state passed on.
     fn pass_back(
         &self,
         c: &PassContext<'_>,
@@ -335,7 +337,7 @@ impl FusedNetwork {
         });
     }
 
-    /// The gradients of the states among a sum's terms; the others find theirs in the sum's.
+    /// Computes the gradients of the states among a sum's terms. The other terms read the gradient of the sum.
     fn sum_back(&self, c: &PassContext<'_>, sum: &SumStep, gradients: &mut StateGradients) {
         let ones = vec![Pack::ONE; sum.out.map.packs];
         let zeros = vec![Pack::ZERO; sum.out.map.packs];

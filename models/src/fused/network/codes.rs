@@ -1,4 +1,4 @@
-//! What the rectifiers make of a batch: which units are on, image by image (NASWOT, section 3.1).
+//! Activation codes of a batch: which ReLU outputs are positive, image by image (NASWOT, section 3.1).
 
 use std::collections::HashMap;
 
@@ -13,20 +13,20 @@ use super::super::context::PassContext;
 use super::liveness::MapBuffer;
 use super::{ConvSource, FusedNetwork, MapSlot, Maps, TrainStep};
 
-/// How the codes of a batch differ, over all rectifiers.
+/// Differences between the codes of a batch, over all ReLUs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Codes {
-    /// Bits of a code. A unit that several rectifiers read counts for each.
+    /// Number of bits of a code. A value that several ReLUs read counts once for each.
     pub units: u64,
-    /// `[N, N]`: bits in which the codes of two images differ.
+    /// Number of bits in which the codes of two images differ, `[N, N]`.
     pub differing: Vec<u64>,
 }
 
-/// Room for the maps of a batch, to give from network to network.
+/// Feature map buffers of a batch, which can be reused by another network.
 #[derive(Default)]
 pub struct BufferPool(HashMap<usize, Vec<Vec<Pack>>>);
 
-/// A map that a rectifier reads: `[image]`, packs from one image to the next, size and channels.
+/// Input of a ReLU: packs by image, packs from one image to the next, size and number of channels.
 struct ReadMap<'a> {
     packs: &'a [Pack],
     step: usize,
@@ -35,7 +35,7 @@ struct ReadMap<'a> {
     scaling: &'a Scaling,
 }
 
-/// The maps of a batch, and rooms free for others, by their size.
+/// Feature maps of a batch, and free buffers by size.
 #[derive(Default)]
 struct BatchMaps {
     maps: Maps,
@@ -43,7 +43,8 @@ struct BatchMaps {
 }
 
 impl BatchMaps {
-    /// For so many steps and buffers, with the rooms that another has left.
+    /// Returns empty feature maps for the given numbers of steps and buffers, with the free buffers of an earlier
+    /// pass.
     fn with(free: HashMap<usize, Vec<Vec<Pack>>>, steps: usize, buffers: usize) -> BatchMaps {
         let maps = Maps {
             made: (0..steps).map(|_| Vec::new()).collect(),
@@ -53,7 +54,7 @@ impl BatchMaps {
         BatchMaps { maps, free }
     }
 
-    /// All rooms.
+    /// Returns all buffers.
     fn end(mut self) -> HashMap<usize, Vec<Vec<Pack>>> {
         let left = self.maps.made.into_iter().chain(self.maps.states);
         left.filter(|packs| !packs.is_empty())
@@ -83,11 +84,11 @@ impl BatchMaps {
 }
 
 impl FusedNetwork {
-    /// The codes of a batch `[N, C, H, W]` in training mode. Every rectifier counts, also one whose convolution is followed by
-    /// `none`, as long as the graph has it. Moves the running statistics.
+    /// Computes the codes of a batch `[N, C, H, W]` in training mode. Every ReLU of the graph counts, also one before
+    /// a convolution that is followed by `none`. Updates the running statistics.
     ///
     /// # Errors
-    /// Pixels that do not fit.
+    /// [`Error::Value`](crate::Error::Value) if the number of pixels does not fit the network.
     pub fn codes(&mut self, images: &[f32], rooms: &mut BufferPool) -> Result<Codes> {
         let batch = self.check(images)?;
         self.forget_factors();
@@ -114,7 +115,7 @@ impl FusedNetwork {
             }
             self.step(&self.context(batch), at, &mut worker.maps);
             self.normalise(at, &worker.maps);
-            if let Some((count, read)) = self.rectified(at, &worker) {
+            if let Some((count, read)) = self.relu_input(at, &worker) {
                 self.add_codes(&read, count, batch, &mut codes);
             }
             self.program.lives.given[at].iter().for_each(|&room| worker.give(room));
@@ -137,8 +138,9 @@ impl FusedNetwork {
         }
     }
 
-    /// What the rectifier before a convolution reads, and how many read the same; `None` but for the first of those.
-    fn rectified<'a>(&'a self, at: usize, worker: &'a BatchMaps) -> Option<(u64, ReadMap<'a>)> {
+    /// Returns the input of the ReLU before a convolution, and the number of ReLUs with the same input. Returns
+    /// `None` for all but the first of these.
+    fn relu_input<'a>(&'a self, at: usize, worker: &'a BatchMaps) -> Option<(u64, ReadMap<'a>)> {
         let slot_of = |step: &TrainStep| match step {
             TrainStep::Convolution(c) if c.unit.columns.rectifies() => match c.source {
                 ConvSource::State(slot) => Some(slot),

@@ -1,8 +1,8 @@
-//! From a graph to steps over blocked maps.
+//! Compilation of a graph to steps over blocked feature maps.
 //!
-//! A convolution swallows the rectifier before it and the depthwise convolution that feeds it alone; the BatchNorm behind it
-//! stays a factor and a term until somebody reads it. Additions become one weighted sum. Parts of a concatenation are
-//! written where it has them.
+//! A convolution includes the ReLU before it, and a depthwise convolution that only it reads. The BatchNorm after it
+//! becomes a factor and an addend that the reader applies. Nested additions become one weighted sum. Parts of a
+//! concatenation are written directly to its buffer.
 
 mod auxiliary;
 mod convolution;
@@ -25,60 +25,60 @@ use super::super::tensors::NetworkTensors;
 use super::liveness::Lives;
 use super::{ConvSource, ConvStep, ConvTarget, MapSlot, Passing, PoolStep, SumStep, SumTerm, TrainStep};
 
-/// Why a graph has to run on the executor.
+/// Reason why the engine does not support a graph.
 pub(super) type Unsupported = String;
 
 type Compiled<T> = Result<T, Unsupported>;
 
-/// What a wire holds.
+/// Content of a wire.
 #[derive(Clone, Debug)]
 enum CompiledWire {
-    /// Not seen yet, or swallowed.
+    /// Not compiled yet, or part of a convolution step.
     Nothing,
     Image,
     Rectified(Value),
-    /// Of a rectified wire, all but the first row and column.
+    /// The result of a ReLU without its first row and column.
     Shifted(Value),
-    /// A depthwise convolution of a rectified wire; the node holds the weight.
+    /// A depthwise convolution of the result of a ReLU. The node has the weight.
     Depthwise(Value, DepthwiseShape),
-    /// Pointwise at stride 2, of a rectified wire or of its shift.
+    /// A pointwise convolution at stride 2, of the result of a ReLU or of its shift.
     Half {
         source: Value,
         odd: bool,
     },
-    /// Means of 2x2 windows of a wire, for a pointwise convolution to read.
+    /// Means of 2x2 windows of a wire, as input of a pointwise convolution.
     Halved(Value),
-    /// The step's convolution or pool, the norm included.
+    /// The result of a step: a convolution with its norm, a pool, or a state that is passed on.
     Made(usize),
-    /// A sum not yet written.
+    /// A sum that is not written yet.
     Terms(Vec<SumTerm>),
     State(MapSlot),
-    /// The means of a state, and whether it is rectified first.
+    /// The means of a state, and whether ReLU is applied first.
     Features(MapSlot, bool),
     Logits,
 }
 
-/// The parts of a network.
+/// A compiled network.
 pub(super) struct Program {
     pub(super) tensors: NetworkTensors,
-    /// By step.
+    /// Norms by step.
     pub(super) norms: Vec<Option<AffineNorm>>,
     pub(super) steps: Vec<TrainStep>,
-    /// Packs of an image in each buffer; the stem's output is buffer 0.
+    /// Packs per image of each buffer. Buffer 0 is the stem's output.
     pub(super) images: Vec<usize>,
-    /// Of maps that no backward pass wants.
+    /// Liveness of the feature maps, for passes without a backward pass.
     pub(super) lives: Lives,
-    /// By buffer, the first step that makes a part of it.
+    /// First step that writes a part of each buffer.
     pub(super) first: Vec<usize>,
-    /// Of as many blocks as any map has.
+    /// The identity for the largest number of blocks of any feature map.
     pub(super) identity: Scaling,
     pub(super) stem: Stem,
     pub(super) head: Head,
-    /// The auxiliary head, and what it reads.
+    /// The auxiliary head, and the location of its input.
     pub(super) auxiliary: Option<(Auxiliary, MapSlot)>,
-    /// The steps that make the wires that drop path may drop, in the order of those.
+    /// Steps of the wires that drop path may drop, in the same order.
     pub(super) paths: Vec<usize>,
-    /// What the head reads.
+    /// Location of the head's input.
     pub(super) last: MapSlot,
     pub(super) classes: usize,
     pub(super) image: [usize; 3],
@@ -86,7 +86,7 @@ pub(super) struct Program {
 
 struct Compiler<'a> {
     graph: &'a Graph,
-    /// The wire itself, or the one that an identity passes on.
+    /// Source of each wire: the wire itself, or the input of an identity.
     alias: Vec<Value>,
     uses: Vec<usize>,
     wires: Vec<CompiledWire>,
@@ -95,15 +95,16 @@ struct Compiler<'a> {
     norms: Vec<Option<AffineNorm>>,
     steps: Vec<TrainStep>,
     images: Vec<usize>,
-    /// Where concatenations want their parts: buffer and packs before.
+    /// Buffer and offset of each part of a concatenation.
     places: HashMap<Value, (usize, usize)>,
-    /// The buffer of a concatenation.
+    /// Buffer of each concatenation.
     joined: HashMap<Value, usize>,
     stem: Option<Stem>,
     head: Option<(Head, MapSlot, usize)>,
 }
 
-/// Compiles a classifier, maybe with an auxiliary head as its second output; `paths` are wires that drop path may drop.
+/// Compiles a classifier, which may have an auxiliary head as second output. `paths` are the wires that drop path may
+/// drop.
 pub(super) fn compile(graph: &Graph, paths: &[Value]) -> Compiled<Program> {
     let mut inputs = graph.inputs();
     let (Some(input), None, [(_, output), more @ ..]) = (inputs.next(), inputs.next(), graph.outputs())
@@ -164,7 +165,7 @@ pub(super) fn compile(graph: &Graph, paths: &[Value]) -> Compiled<Program> {
     })
 }
 
-/// Tells each step who reads it.
+/// Sets the reader of each step.
 fn targets(steps: &mut [TrainStep]) {
     let mut targets = vec![ConvTarget::Nobody; steps.len()];
     for (at, step) in steps.iter().enumerate() {
@@ -223,7 +224,7 @@ impl<'a> Compiler<'a> {
         .placed()
     }
 
-    /// Gives concatenations their buffers, and parts their places in them.
+    /// Assigns buffers to concatenations, and offsets in them to their parts.
     fn placed(mut self) -> Self {
         for (value, node) in self.graph.values() {
             let halves = node.inputs.iter().any(|v| {
@@ -256,7 +257,7 @@ impl<'a> Compiler<'a> {
         &self.wires[value.index()]
     }
 
-    /// The single reader of a wire.
+    /// Returns the reader of a wire if there is exactly one.
     fn reader(&self, value: Value) -> Option<(Value, &'a Node)> {
         let reads = |n: &Node| n.inputs.iter().any(|v| self.alias[v.index()] == value);
         let mut readers = self.graph.values().filter(|(v, n)| self.alias[v.index()] == *v && reads(n));
@@ -276,7 +277,7 @@ impl<'a> Compiler<'a> {
             Op::Relu(_) => Ok(CompiledWire::Rectified(self.input(node))),
             Op::Slice(slice) => self.slice(node, slice),
             Op::Conv2d(conv) => self.convolution(value, node, conv),
-            // Taken along by the convolution before it.
+            // The convolution before the BatchNorm has already compiled it.
             Op::BatchNorm(_) => match self.wire(value) {
                 CompiledWire::Nothing => {
                     let source = self.state(self.input(node))?;
@@ -300,16 +301,16 @@ impl<'a> Compiler<'a> {
                 }
             }
             Op::Flatten(_) => match self.wire(self.input(node)) {
-                CompiledWire::Features(slot, rectified) => Ok(CompiledWire::Features(*slot, *rectified)),
+                CompiledWire::Features(slot, activated) => Ok(CompiledWire::Features(*slot, *activated)),
                 _ => Err("flattens no features".into()),
             },
             Op::Linear(linear) => {
-                let (CompiledWire::Features(slot, rectified), true) =
+                let (CompiledWire::Features(slot, activated), true) =
                     (self.wire(self.input(node)), linear.bias)
                 else {
                     return Err("a linear layer without bias, or not behind the global pool".into());
                 };
-                let (slot, rectified) = (*slot, *rectified);
+                let (slot, activated) = (*slot, *activated);
                 if self.head.is_some() {
                     return Err("has two linear layers".into());
                 }
@@ -319,7 +320,7 @@ impl<'a> Compiler<'a> {
                 };
                 let names = [weight, bias].map(String::from);
                 let head =
-                    Head::new(names, slot.channels, linear.out_features, rectified, &mut self.parameters);
+                    Head::new(names, slot.channels, linear.out_features, activated, &mut self.parameters);
                 self.head = Some((head, slot, linear.out_features));
                 Ok(CompiledWire::Logits)
             }

@@ -1,4 +1,4 @@
-//! Answers in evaluation mode.
+//! Predictions in evaluation mode.
 
 use rayon::prelude::*;
 
@@ -7,30 +7,30 @@ use crate::{Error, Result};
 use super::FusedNetwork;
 use super::plan::{EvalPlan, Precision};
 
-/// What an image is told.
+/// Prediction for an image.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Prediction {
-    /// `[classes]`.
+    /// Logits, `[classes]`.
     pub logits: Vec<f32>,
-    /// What the linear layer reads: means over the pixels of the last map, `[channels]`.
+    /// Input of the linear layer: means over the pixels of the last feature map, `[channels]`.
     pub features: Vec<f32>,
 }
 
 impl FusedNetwork {
-    /// Logits `[N, classes]` in evaluation mode: BatchNorms use the running statistics.
+    /// Returns logits `[N, classes]` in evaluation mode: BatchNorms use the running statistics.
     ///
     /// # Errors
-    /// Pixels that do not fit.
+    /// [`Error::Value`] if the number of pixels does not fit the network.
     pub fn predict(&mut self, images: &[f32]) -> Result<Vec<f32>> {
         self.forget_factors();
         self.prepare_evaluation(Precision::Float32);
         let found = self.infer(images);
-        // Its weights and rooms would stay while the network trains on.
+        // The plan's weights and buffers would remain in memory while training continues.
         self.plan = None;
         Ok(found?.into_iter().flat_map(|found| found.logits).collect())
     }
 
-    /// Makes the network ready for [`infer`](Self::infer), after its weights or statistics changed.
+    /// Prepares the network for [`infer`](Self::infer) after its weights or statistics changed.
     pub fn prepare_evaluation(&mut self, precision: Precision) {
         let tensors = &self.program.tensors;
         for norm in self.program.norms.iter_mut().flatten() {
@@ -40,11 +40,13 @@ impl FusedNetwork {
         self.plan = Some(EvalPlan::new(self, precision));
     }
 
-    /// Answers to images `[N, C, H, W]` in evaluation mode, as the network was when it was last [settled](Self::settle). Runs in
-    /// rayon's current pool; the answers do not depend on its number of threads.
+    /// Returns the predictions for images `[N, C, H, W]` in evaluation mode, with the weights at the last
+    /// [`prepare_evaluation`](Self::prepare_evaluation). Runs in rayon's current pool; the result does not depend on
+    /// its number of threads.
     ///
     /// # Errors
-    /// Pixels that do not fit; a network that was not settled since its weights could change.
+    /// [`Error::Value`] if the number of pixels does not fit, or the network was not prepared since its weights may
+    /// have changed.
     pub fn infer(&self, images: &[f32]) -> Result<Vec<Prediction>> {
         let batch = self.check(images)?;
         let Some(plan) = &self.plan else {

@@ -1,4 +1,4 @@
-//! The steps forward.
+//! Forward pass of the steps.
 
 use rayon::prelude::*;
 
@@ -14,7 +14,7 @@ use super::super::unit::Im2col;
 use super::{ConvSource, ConvStep, FusedNetwork, Maps, Passing, PoolStep, SumStep, SumTerm, TrainStep};
 
 impl FusedNetwork {
-    /// A batch in training mode, up to the logits, those of the auxiliary head if asked for.
+    /// Computes the logits of a batch in training mode, and those of the auxiliary head if `auxiliary`.
     pub(super) fn forward(&mut self, images: &[f32], batch: usize, auxiliary: bool) {
         self.workspace.prepare();
         self.program.tensors.parameters.refresh();
@@ -117,7 +117,8 @@ impl FusedNetwork {
         });
     }
 
-    /// What a convolution reads of image `i`: a plain map, or else what is put, rectified and padded, into `scratch.a`.
+    /// Returns the input of a convolution for image `i`, without padding. If the convolution needs padding, stores
+    /// the input after ReLU in `scratch.a` and returns `None`.
     pub(super) fn source<'a>(
         &self,
         c: &PassContext<'_>,
@@ -144,7 +145,7 @@ impl FusedNetwork {
         None
     }
 
-    /// The norm of a convolution as a factor and a term; pools have none.
+    /// Returns the norm of a step as a factor and an addend; pools have none.
     pub(super) fn scaling(&self, step: usize) -> Option<&Scaling> {
         Some(&self.program.norms[step].as_ref()?.scaling)
     }
@@ -185,7 +186,7 @@ impl FusedNetwork {
         });
     }
 
-    /// The sums that the norm of a state needs.
+    /// Computes the sums for the norm of a state.
     fn pass(&self, c: &PassContext<'_>, at: usize, passing: &Passing, maps: &Maps, written: &mut Written) {
         if self.program.norms[at].is_none() {
             return;
@@ -231,7 +232,7 @@ impl FusedNetwork {
         });
     }
 
-    /// What a term's map is read from: a state that is passed on is still where it was.
+    /// Returns the location of a term's feature map. A state that is passed on is read from its original location.
     fn read(&self, term: SumTerm) -> SumTerm {
         match term {
             SumTerm::Made(step) => match &self.program.steps[step] {
@@ -242,7 +243,8 @@ impl FusedNetwork {
         }
     }
 
-    /// The factors of a sum's terms per channel, and its constants, with each step's result multiplied.
+    /// Returns the factors of a sum's terms per channel, and the sum's constants. `factor` is the factor of a step's
+    /// result.
     fn weights(
         &self,
         packs: usize,
@@ -265,15 +267,15 @@ impl FusedNetwork {
     }
 }
 
-/// What a step writes, out of the maps while it does.
+/// Outputs of a step, taken out of the maps while the step runs.
 struct Written {
-    /// The room of its output.
+    /// Buffer of the output.
     packs: Vec<Pack>,
-    /// The sums that its norm needs.
+    /// Sums for the norm of the output.
     sums: Vec<Pack>,
 }
 
-/// What is left of an image beside a part that is written to.
+/// The parts of an image before and after a part that is written to.
 pub(super) struct Split<'a> {
     before: &'a [Pack],
     after: &'a [Pack],
@@ -281,14 +283,14 @@ pub(super) struct Split<'a> {
 }
 
 impl<'a> Split<'a> {
-    /// The part `range` of `image`, and the rest.
+    /// Splits `image` into the part `range` and the rest.
     pub(super) fn of(image: &'a mut [Pack], range: core::ops::Range<usize>) -> (&'a mut [Pack], Split<'a>) {
         let (before, rest) = image.split_at_mut(range.start);
         let (part, after) = rest.split_at_mut(range.len());
         (part, Split { before, after, end: range.end })
     }
 
-    /// Another part, by its place in the image; it does not meet the one that is written to.
+    /// Returns another part by its range in the image. It must not overlap the part that is written to.
     pub(super) fn get(&self, range: core::ops::Range<usize>) -> &'a [Pack] {
         match range.start.checked_sub(self.end) {
             Some(start) => &self.after[start..][..range.len()],

@@ -1,5 +1,5 @@
-//! Gradients of states on the way back: their room, and how much of it holds something. Whoever writes to a part first sets it,
-//! so that no room is filled with zeros and read again.
+//! Gradients of states in the backward pass: their buffers, and which parts hold a gradient. The first writer of a
+//! part overwrites it, so buffers need not be filled with zeros first.
 
 use core::ops::Range;
 
@@ -9,21 +9,21 @@ use crate::kernels::cpu::Pack;
 
 use super::MapSlot;
 
-/// By buffer.
+/// Gradients by buffer.
 #[derive(Default)]
 pub(super) struct StateGradients {
-    /// `[image]`, as the states themselves lie; empty before the first write and after the last read.
+    /// Gradients by image, in the layout of the states; empty before the first write and after the last read.
     pub(super) rooms: Vec<Vec<Pack>>,
-    /// Packs of an image.
+    /// Packs per image of each buffer.
     images: Vec<usize>,
-    /// The parts of an image that hold a gradient.
+    /// Parts of an image that hold a gradient.
     written: Vec<Vec<Range<usize>>>,
-    /// Rooms free for other buffers.
+    /// Free memory for other buffers.
     spare: Vec<Vec<Pack>>,
 }
 
 impl StateGradients {
-    /// None yet, for buffers of so many packs an image.
+    /// Returns an empty store for buffers with the given packs per image.
     pub(super) fn new(images: &[usize]) -> StateGradients {
         let (count, images) = (images.len(), images.to_vec());
         StateGradients {
@@ -34,7 +34,8 @@ impl StateGradients {
         }
     }
 
-    /// Makes ready to write to a slot; whether the writer is to add to what is there, else it sets all of it.
+    /// Prepares a slot for writing. Returns whether the writer must add to the values there; if not, it must
+    /// overwrite all of the slot.
     pub(super) fn claim(&mut self, slot: MapSlot, batch: usize) -> bool {
         let range = slot.offset..slot.offset + slot.map.len();
         self.open(slot.buffer, batch);
@@ -47,13 +48,13 @@ impl StateGradients {
         add
     }
 
-    /// Makes ready to read all of a slot: zeros where nobody has written.
+    /// Prepares a slot for reading: fills parts that have no gradient with zeros.
     pub(super) fn zero_unwritten(&mut self, slot: MapSlot, batch: usize) {
         let range = slot.offset..slot.offset + slot.map.len();
         self.zero_unwritten_range(slot.buffer, range, batch);
     }
 
-    /// As [`settle`](Self::settle), for all of a buffer.
+    /// Prepares a whole buffer for reading, like [`zero_unwritten`](Self::zero_unwritten).
     pub(super) fn zero_unwritten_all(&mut self, buffer: usize, batch: usize) {
         self.zero_unwritten_range(buffer, 0..self.images[buffer], batch);
     }
@@ -65,7 +66,7 @@ impl StateGradients {
         self.written[buffer].push(range);
     }
 
-    /// Gives back the room of a buffer.
+    /// Frees the memory of a buffer for other buffers.
     pub(super) fn release(&mut self, buffer: usize) {
         self.written[buffer].clear();
         let room = std::mem::take(&mut self.rooms[buffer]);
@@ -77,7 +78,7 @@ impl StateGradients {
     fn open(&mut self, buffer: usize, batch: usize) {
         let (len, room) = (batch * self.images[buffer], &mut self.rooms[buffer]);
         if room.is_empty() {
-            // The smallest that is large enough, else the largest.
+            // The smallest memory that is large enough, else the largest.
             let fit = |room: usize| (room < len, room.abs_diff(len));
             let best = (0..self.spare.len()).min_by_key(|&i| fit(self.spare[i].capacity()));
             *room = best.map(|i| self.spare.swap_remove(i)).unwrap_or_default();
@@ -85,7 +86,7 @@ impl StateGradients {
         }
     }
 
-    /// The parts of a range that nobody has written.
+    /// Returns the parts of a range that hold no gradient.
     fn missing(&self, buffer: usize, range: &Range<usize>) -> Vec<Range<usize>> {
         let mut missing = vec![range.clone()];
         for written in &self.written[buffer] {
@@ -123,7 +124,7 @@ mod tests {
         let mut gradients = StateGradients::new(&[6]);
         assert!(!gradients.claim(slot(2, 2), 2));
         gradients.rooms[0].fill(Pack::ONE);
-        // Half of it holds something, so it is added to; the other half must begin at zero.
+        // Half of the slot holds a gradient, so the writer must add; the other half must be zero.
         assert!(gradients.claim(slot(0, 4), 2));
         assert!(gradients.claim(slot(1, 2), 2));
         gradients.zero_unwritten_all(0, 2);

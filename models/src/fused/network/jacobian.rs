@@ -6,10 +6,11 @@ use super::FusedNetwork;
 use super::backward::BackwardGoal;
 
 impl FusedNetwork {
-    /// The gradient of the sum of all logits by the pixels of a batch `[N, C, H, W]`, in training mode. Moves the running statistics.
+    /// Returns the gradient of the sum of all logits with respect to the pixels of a batch `[N, C, H, W]`, in
+    /// training mode. Updates the running statistics.
     ///
     /// # Errors
-    /// Pixels that do not fit.
+    /// [`Error::Value`](crate::Error::Value) if the number of pixels does not fit the network.
     pub fn jacobian(&mut self, images: &[f32]) -> Result<Vec<f32>> {
         let batch = self.check(images)?;
         self.forget_factors();
@@ -24,11 +25,11 @@ impl FusedNetwork {
         Ok(pixels)
     }
 
-    /// The sum of all logits of a batch in training mode. Leaves, as [`descend`](Self::descend) does, the gradients of all weights:
-    /// those of `factor` times the sum.
+    /// Returns the sum of all logits of a batch in training mode. Computes the gradients of `factor` times the sum
+    /// with respect to all weights, like [`train_step`](Self::train_step).
     ///
     /// # Errors
-    /// Pixels that do not fit.
+    /// [`Error::Value`](crate::Error::Value) if the number of pixels does not fit the network.
     pub fn backward_logit_sum(&mut self, images: &[f32], factor: f32) -> Result<f64> {
         let batch = self.check(images)?;
         self.forget_factors();

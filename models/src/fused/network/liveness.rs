@@ -1,8 +1,8 @@
-//! When the maps of an image are needed: rooms that are taken before a step, and given back after it.
+//! Liveness of the feature maps of an image: buffers that are allocated before a step, and freed after it.
 
 use super::{ConvSource, SumTerm, TrainStep};
 
-/// A map of one image.
+/// Buffer of a feature map.
 #[derive(Copy, Clone, PartialEq, Eq)]
 pub(super) enum MapBuffer {
     /// Output of a step, before its norm.
@@ -11,16 +11,17 @@ pub(super) enum MapBuffer {
     State(usize),
 }
 
-/// The rooms that steps take and give back.
+/// Buffers that steps allocate and free.
 pub(super) struct Lives {
-    /// By step, what it is the first to write.
+    /// Buffers that each step is the first to write.
     pub(super) taken: Vec<Vec<MapBuffer>>,
-    /// By step, what nobody reads after it.
+    /// Buffers that no step reads after this one.
     pub(super) given: Vec<Vec<MapBuffer>>,
 }
 
 impl Lives {
-    /// Of these steps in their order, with so many buffers of states.
+    /// Computes the liveness for the given steps and number of state buffers. `last` is the buffer that the head
+    /// reads.
     pub(super) fn new(steps: &[TrainStep], buffers: usize, last: usize) -> Lives {
         let all = (0..steps.len()).map(MapBuffer::Made).chain((0..buffers).map(MapBuffer::State));
         let (mut taken, mut given) = (vec![Vec::new(); steps.len()], vec![Vec::new(); steps.len()]);
@@ -33,7 +34,7 @@ impl Lives {
         for room in all {
             let touches = |rooms: &Vec<MapBuffer>| rooms.contains(&room);
             let Some(end) = touched.iter().rposition(touches) else { continue };
-            // The stem writes the first buffer before all steps, the head reads the last after them.
+            // The stem writes the first buffer before all steps, and the head reads the last buffer after them.
             if room != MapBuffer::State(0) {
                 taken[touched.iter().position(touches).unwrap_or(end)].push(room);
             }
@@ -45,7 +46,7 @@ impl Lives {
     }
 }
 
-/// What a step writes, and what it reads.
+/// Returns the buffer that a step writes, and the buffers that it reads.
 fn rooms(steps: &[TrainStep], at: usize) -> (MapBuffer, Vec<MapBuffer>) {
     let state = |buffer: usize| MapBuffer::State(buffer);
     match &steps[at] {
@@ -54,7 +55,7 @@ fn rooms(steps: &[TrainStep], at: usize) -> (MapBuffer, Vec<MapBuffer>) {
             ConvSource::Normed(before) => (MapBuffer::Made(at), vec![MapBuffer::Made(*before)]),
         },
         TrainStep::Pool(pool) => (MapBuffer::Made(at), vec![state(pool.source.buffer)]),
-        // Written by nobody: its readers look where it came from.
+        // The step writes nothing: its readers read its source.
         TrainStep::Passing(passing) => (MapBuffer::Made(at), vec![state(passing.source.buffer)]),
         TrainStep::Sum(sum) => {
             let read = |term: &SumTerm| match term {

@@ -1,4 +1,4 @@
-//! A supernet as one network: wires of the graph are multiplied by the weights of a mixture, whose gradient is found.
+//! A supernet as one network: mixture weights multiply wires of the graph, and have gradients.
 
 use crate::graph::{Graph, Value};
 use crate::kernels::cpu::Level;
@@ -9,19 +9,20 @@ use super::backward::BackwardGoal;
 use super::{FusedNetwork, Precision};
 
 impl FusedNetwork {
-    /// For a graph in which the weights of a mixture multiply `paths`, each read by one sum.
+    /// Compiles a graph in which mixture weights multiply `paths`. Each path is read by one sum.
     ///
     /// # Errors
-    /// As [`new`](Self::new).
+    /// A description of the node that this engine does not support.
     pub fn mixed(graph: &Graph, paths: &[Value]) -> std::result::Result<FusedNetwork, String> {
         FusedNetwork::compiled(graph, paths, Level::best())
     }
 
-    /// [`descend`](Self::descend) of the mixture; its weights' gradients come third, in the order of the paths. A path of weight 0
-    /// is left out, and its gradients are zero. The weights of the network keep the gradients they had unless `weights`.
+    /// Runs a [`train_step`](Self::train_step) of the mixture. The third result is the gradient of the mixture
+    /// weights, in the order of the paths. A path of weight 0 is skipped, and its gradients are zero. Without
+    /// `weights`, the gradients of the network's weights are unchanged.
     ///
     /// # Errors
-    /// Those of [`descend`](Self::descend); another number of mixture weights than paths.
+    /// [`Error::Value`] if the number of pixels, the labels or the number of mixture weights do not fit the network.
     pub fn train_step_mixed(
         &mut self,
         images: &[f32],
@@ -47,17 +48,17 @@ impl FusedNetwork {
         Ok((loss, correct, gradient))
     }
 
-    /// [`predict`](Self::predict) of the mixture.
+    /// Returns the logits of the mixture, like [`predict`](Self::predict).
     ///
     /// # Errors
-    /// Pixels that do not fit; another number of mixture weights than paths.
+    /// [`Error::Value`] if the number of pixels or of mixture weights does not fit the network.
     pub fn predict_mixed(&mut self, images: &[f32], mixture: &[f32]) -> Result<Vec<f32>> {
         self.mix(mixture)?;
         self.prepare_evaluation(Precision::Float32);
         Ok(self.infer(images)?.into_iter().flat_map(|found| found.logits).collect())
     }
 
-    /// A place for gradients that nobody asks for.
+    /// Returns a buffer for gradients that the caller does not need.
     pub(super) fn take_unwanted(&mut self) -> Gradients {
         match self.unwanted.values.is_empty() {
             true => Gradients::new(&self.program.tensors.parameters),

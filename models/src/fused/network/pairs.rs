@@ -1,4 +1,4 @@
-//! The gradients that a step of the backward pass reads and writes, maybe in one buffer.
+//! The gradients that a step of the backward pass reads and writes, which may be in one buffer.
 
 use crate::kernels::cpu::Pack;
 
@@ -8,8 +8,8 @@ use super::gradients::StateGradients;
 use super::{FusedNetwork, MapSlot};
 
 impl FusedNetwork {
-    /// The gradients of a slot to write to and of one to read, cut by chunks; and whether to add to what is in the first
-    /// rather than set it.
+    /// Returns the gradients of a slot to write and of a slot to read, split by chunks. Also returns whether to add
+    /// to the gradient that is written instead of overwriting it.
     pub(super) fn pairs<'a>(
         &self,
         c: &PassContext<'_>,
@@ -48,19 +48,19 @@ impl FusedNetwork {
     }
 }
 
-/// A chunk's gradients: of a slot to write to, and of one to read, maybe in the same buffer.
+/// A chunk's gradients: of a slot to write and of a slot to read, which may be in one buffer.
 pub(super) struct GradientPair<'a> {
     writing: &'a mut [Pack],
     reading: &'a [Pack],
     write: Option<MapSlot>,
     read: Option<MapSlot>,
     same: bool,
-    /// Packs of an image.
+    /// Packs per image of the buffer to write and of the buffer to read.
     image: [usize; 2],
 }
 
 impl GradientPair<'_> {
-    /// Those of the chunk's image `index`; what is not asked for is empty.
+    /// Returns the gradients of the chunk's image `index`; without a slot, the range is empty.
     pub(super) fn of(&mut self, index: usize) -> (&mut [Pack], &[Pack]) {
         let range = |slot: Option<MapSlot>| slot.map_or(0..0, |s| s.offset..s.offset + s.map.len());
         let image = &mut self.writing[index * self.image[0]..][..self.image[0]];

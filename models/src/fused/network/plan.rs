@@ -1,8 +1,8 @@
-//! Evaluation: the steps of one image, with norms folded into weights, sums into the convolutions that make their terms, and
-//! rectifying and padding into whatever writes the map. What pointwise convolutions read is left rectified, in the form that they
-//! multiply.
+//! Plan of evaluation: the steps of one image. Norms are folded into weights, and sums into the convolutions that
+//! compute their terms. ReLU and padding are applied by the step that writes a feature map. The input of pointwise
+//! convolutions is stored after ReLU, in the format of their operands.
 //!
-//! Every image has a thread, so that what one step writes is in the thread's cache when the next reads it. Where there are fewer
+//! Every image has a thread, so the output of a step is in the thread's cache when the next step reads it. With fewer
 //! images than threads, the threads share the rows of each convolution.
 
 mod buffers;
@@ -19,19 +19,20 @@ use super::super::unit::Im2col;
 use buffers::{EvalBuffer, Id};
 use run::ImageMaps;
 
-/// What pointwise and dense convolutions multiply. All else is float32: sums, other maps, depthwise convolutions, stem, linear layer.
+/// Format of the operands of pointwise and dense convolutions. All other values are float32: sums, other feature
+/// maps, depthwise convolutions, stem and linear layer.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// float32.
     #[default]
     Float32,
-    /// bfloat16, both factors rounded to nearest, ties to even. Processors that multiply such pairs (AVX512-BF16) do; others multiply the
-    /// rounded numbers in float32.
+    /// bfloat16, with both operands rounded to nearest, ties to even. Processors with AVX512-BF16 multiply pairs of
+    /// bfloat16; others multiply the rounded values in float32.
     Bf16,
 }
 
 impl Precision {
-    /// As it is typed.
+    /// Returns the name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Precision::Float32 => "float32",
@@ -40,28 +41,28 @@ impl Precision {
     }
 }
 
-/// How the factors of a convolution are stored.
+/// Storage format of the operands of a convolution.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 enum FactorStorage {
     /// float32.
     #[default]
     Single,
-    /// float32 that are bfloat16.
+    /// float32, rounded to bfloat16 values.
     Rounded,
     /// Pairs of bfloat16.
     Pairs,
 }
 
-/// The steps, and what they need of an image.
+/// The steps, and their buffers.
 #[derive(Default)]
 pub(super) struct EvalPlan {
-    /// Of all factors but the stem's.
+    /// Format of all operands except the stem's.
     form: FactorStorage,
     rooms: Vec<EvalBuffer>,
     steps: Vec<EvalStep>,
-    /// The parts of the map that the head reads.
+    /// Parts of the head's input.
     last: Vec<Id>,
-    /// For as many images at a time as there were.
+    /// Buffers and heads, one pair per image that was processed at the same time.
     workers: Mutex<Vec<(ImageMaps, Head)>>,
 }
 
@@ -69,35 +70,35 @@ enum EvalStep {
     Layer(Box<ConvLayer>),
     Pool(EvalPool),
     Sum(EvalSum),
-    /// A map, rectified and padded.
+    /// Applies ReLU to a feature map and adds padding.
     Pad {
         source: Id,
         out: Id,
     },
-    /// A map, rectified, as factors.
+    /// Applies ReLU to a feature map and stores it as operands.
     Rectify {
         source: Id,
         out: FactorBuffer,
     },
 }
 
-/// A convolution and what follows it.
+/// A convolution, with its norm and its destinations.
 struct ConvLayer {
     form: FactorStorage,
-    /// What makes the columns; `None` are the patches of the stem.
+    /// Operation that computes the columns; `None` for the patches of the stem.
     columns: Option<Im2col>,
-    /// The columns, if they were left as factors.
+    /// The columns, if an earlier step stored them as operands.
     ready: Option<FactorBuffer>,
-    /// Else the parts of the map that the columns are made of.
+    /// If not, the parts of the feature map from which the columns are computed.
     source: Vec<Id>,
-    /// Of all parts.
+    /// Size of the whole input.
     input: MapSize,
     output: MapSize,
     /// Channels of the columns, and of the output.
     channels: [Channels; 2],
-    /// As `form` says, with the norm.
+    /// Weight in the format `form`, multiplied by the norm's factor.
     weight: Vec<Pack>,
-    /// `[block]`
+    /// Bias, `[block]`.
     bias: Vec<Pack>,
     start: SumStart,
     plain: Option<Id>,
@@ -105,19 +106,20 @@ struct ConvLayer {
     factors: Option<FactorBuffer>,
 }
 
-/// A rectified map as pointwise convolutions multiply it, in a room with those that it is joined with.
+/// A feature map after ReLU, as operands of pointwise convolutions. Its buffer also has the other parts of its
+/// concatenation.
 #[derive(Copy, Clone)]
 struct FactorBuffer {
     room: Id,
-    /// Packs of a pixel before the map's.
+    /// Packs per pixel before those of this feature map.
     before: usize,
 }
 
-/// What a convolution is added to.
+/// Values that a convolution is added to.
 #[derive(Copy, Clone, PartialEq, Eq)]
 enum SumStart {
     Zero,
-    /// What is where it goes.
+    /// The values in its destination.
     Plain,
     Map(Id),
 }
@@ -130,7 +132,7 @@ struct EvalPool {
     out: Id,
 }
 
-/// `bias + sum of scale * map`
+/// Computes `bias + sum of scale * map`.
 struct EvalSum {
     terms: Vec<EvalTerm>,
     bias: Vec<Pack>,
@@ -139,19 +141,20 @@ struct EvalSum {
 }
 
 struct EvalTerm {
-    /// Side by side.
+    /// Concatenated parts of the feature map.
     parts: Vec<Id>,
-    /// `[block]`
+    /// Factor of each channel, `[block]`.
     scale: Vec<Pack>,
 }
 
 impl FactorStorage {
-    /// Blocks that share a pack.
+    /// Number of channel blocks that share a pack.
     fn share(self) -> usize {
         if self == FactorStorage::Pairs { 2 } else { 1 }
     }
 
-    /// Whether columns that are only rectified are left as factors by what makes the states; rounded ones are made strip by strip.
+    /// Whether the step that writes a state also stores it as operands, for columns that need only ReLU. Rounded
+    /// operands are computed strip by strip instead.
     fn ready(self, columns: Im2col) -> bool {
         matches!(columns, Im2col::Rectified) && self != FactorStorage::Rounded
     }

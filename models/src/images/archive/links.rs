@@ -6,7 +6,8 @@ use std::hash::{Hash, Hasher};
 
 use super::{Member, MemberKind};
 
-/// Files by their names, and links that wait for a file. A file costs some forty bytes, however long its name is.
+/// Files by the digests of their names, and links without a known target. A file needs about forty bytes, whatever
+/// the length of its name.
 #[derive(Default)]
 pub(super) struct Links {
     files: HashMap<[u64; 2], (u64, u64)>,
@@ -14,12 +15,12 @@ pub(super) struct Links {
 }
 
 impl Links {
-    /// Keeps the place and the length of a file.
+    /// Stores the offset and length of a file.
     pub(super) fn add(&mut self, name: &str, offset: u64, length: u64) {
         self.files.insert(digest(&normal(name)), (offset, length));
     }
 
-    /// The member for a link, if its target is known. A link without a target comes with the [`rest`](Self::rest).
+    /// Returns the member for a link if its target is known. Other links are returned by [`rest`](Self::rest).
     pub(super) fn follow(&mut self, name: String, target: &str, symbolic: bool) -> Option<Member> {
         let target = match symbolic {
             false => normal(target),
@@ -34,7 +35,7 @@ impl Links {
         Some(Member { name, kind: MemberKind::File, offset, length })
     }
 
-    /// The links whose targets came later or not at all.
+    /// Returns the links whose targets came later or are missing.
     pub(super) fn rest(self) -> impl Iterator<Item = Member> {
         let Links { files, waiting } = self;
         waiting.into_iter().map(move |(name, target)| match files.get(&digest(&target)) {
@@ -44,7 +45,7 @@ impl Links {
     }
 }
 
-/// `./a//b/../c` is `a/c`.
+/// Normalises a path: `./a//b/../c` is `a/c`.
 fn normal(name: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in name.split('/') {

@@ -1,8 +1,9 @@
-//! Folders as people have them: names of parts, leftovers, strays, classes that a part lacks.
+//! Tests of folders as users have them: names of parts, files of operating systems, stray files, classes that a part
+//! lacks.
 
 use super::*;
 
-/// A folder with an image at each of these paths, and empty folders where a path ends in `/`.
+/// Creates a folder with an image at each of the given paths, and an empty folder where a path ends in `/`.
 fn made(paths: &[&str]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for path in paths {

@@ -1,4 +1,4 @@
-//! Archives with links, shards, tables; which images a model is measured with, and by which labels.
+//! Tests of archives with links, shards and tables, and of the images and labels for evaluation.
 
 use super::*;
 use crate::card::TrainedOn;

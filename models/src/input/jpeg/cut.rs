@@ -1,27 +1,27 @@
-//! Screening for made-up pixels in a sequential JPEG file that was cut and then given an end-of-image marker.
+//! Detection of made-up pixels in a sequential JPEG file that was truncated and then given an end-of-image marker.
 //!
-//! Where entropy-coded data end early, decoders read zeros (or paint gray). Zeros decode to the same coefficients in every
-//! block, so the last two blocks differ by a constant at most. Blocks of one colour do so too in complete files; their
-//! codes repeat in the file, however, and the data of a cut one do not end in a repetition.
+//! If entropy-coded data end early, decoders read zeros (or paint gray). Zeros decode to the same coefficients in
+//! every block, so the last two blocks differ at most by a constant. So do blocks of one colour in complete files,
+//! but there the codes repeat in the file. The data of a truncated file do not end in a repetition.
 
 use image::DynamicImage;
 
-/// Largest deviation, of 255, of a pixel from the common difference of two made-up blocks: rounding of the transform and
-/// of the conversion to RGB.
+/// Largest deviation, of 255, of a pixel from the common difference of two made-up blocks. It is due to rounding in
+/// the transform and in the conversion to RGB.
 const ROUNDING: i32 = 4;
 
-/// Longest repetition in the codes of blocks of one colour, in bytes.
+/// Longest period of repeated codes in blocks of one colour, in bytes.
 const LONGEST_PERIOD: usize = 24;
 
-/// True where the last pixels may be made up. `block` is the width in pixels of what is coded together (MCU); `bytes` end
-/// before the end-of-image marker.
+/// Whether the last pixels may be made up. `block` is the width in pixels of the blocks that are coded together
+/// (MCU); `bytes` end before the end-of-image marker.
 ///
-/// A cut file whose missing pixels fit in fewer than two blocks is not seen.
+/// It does not detect a file that lacks fewer than two blocks.
 pub(super) fn suspected(image: &DynamicImage, block: usize, bytes: &[u8]) -> bool {
     repeats(image, block) && !ends_in_repetition(bytes)
 }
 
-/// True if the last two blocks of the last row are equal but for a constant in each channel.
+/// Whether the last two blocks of the last row are equal up to a constant in each channel.
 fn repeats(image: &DynamicImage, block: usize) -> bool {
     let (width, height) = (image.width() as usize, image.height() as usize);
     let channels = usize::from(image.color().channel_count());
@@ -35,7 +35,7 @@ fn repeats(image: &DynamicImage, block: usize) -> bool {
     let value = |x: usize, y: usize, c: usize| i32::from(image.as_bytes()[(y * width + x) * channels + c]);
     (0..channels).all(|c| {
         let pairs = rows.clone().flat_map(|y| columns.clone().map(move |x| (x, y)));
-        // Differences of clamped pixels say nothing.
+        // Differences of clamped pixels carry no information.
         let clamped = |v: i32| v == 0 || v == 255;
         let differences = pairs.filter_map(|(x, y)| {
             let (there, before) = (value(x, y, c), value(x - block, y, c));
@@ -48,7 +48,7 @@ fn repeats(image: &DynamicImage, block: usize) -> bool {
     })
 }
 
-/// True if the last bytes are a repetition, at least twice over.
+/// Whether the last bytes are a repetition of at least two periods.
 fn ends_in_repetition(data: &[u8]) -> bool {
     // The last byte is filled up with ones.
     let data = &data[..data.len().saturating_sub(1)];

@@ -1,11 +1,11 @@
-//! JPEG files of an encoder of our own, which writes scans that common encoders do not.
+//! Tests of JPEG files from a test encoder, which writes scans that common encoders do not.
 
 use super::*;
 
-/// Luma and two colour differences with these sampling factors.
+/// Sampling factors of luma and two colour differences.
 type Sampling = [(usize, usize); 3];
 
-/// Components and coefficients of a scan.
+/// Components and range of coefficients of a scan.
 type Scan<'a> = (&'a [usize], [u8; 2]);
 
 const ALL: [u8; 2] = [0, 63];
@@ -17,7 +17,7 @@ const PROGRESSIVE: &[Scan] =
 const PROGRESSIVE_SEPARATE: &[Scan] =
     &[(&[0], [0, 0]), (&[1], [0, 0]), (&[2], [0, 0]), (&[0], [1, 63]), (&[1], [1, 63]), (&[2], [1, 63])];
 
-/// Entropy-coded data.
+/// Writer of entropy-coded data.
 #[derive(Default)]
 struct Bits {
     bytes: Vec<u8>,
@@ -39,7 +39,7 @@ impl Bits {
         }
     }
 
-    /// A number as its category says: negative ones are one lower.
+    /// Writes a value in the code of its category: negative values are decreased by one.
     fn signed(&mut self, value: i32, category: u32) {
         self.put(if value < 0 { value - 1 } else { value } as u32, category);
     }
@@ -52,12 +52,12 @@ impl Bits {
 struct Writer {
     size: [usize; 2],
     sampling: Sampling,
-    /// MCUs between restart markers; 0 for none.
+    /// Number of MCUs between restart markers; 0 for none.
     restart: usize,
 }
 
 impl Writer {
-    /// The level of a block less 128: different from its neighbours, and zero for colours where `gray`.
+    /// Level of a block minus 128: different from its neighbours, and zero for colours if `gray`.
     fn level(component: usize, x: usize, y: usize) -> i32 {
         (((x * 37 + y * 59 + component * 23) % 13) as i32 - 6) * if component == 0 { 16 } else { 7 }
     }
@@ -105,7 +105,7 @@ impl Writer {
             let factor = [self.sampling[c].0, self.sampling[c].1][axis];
             (self.size[axis] * factor).div_ceil(most[axis]).div_ceil(8)
         };
-        // A component alone is stored block by block, without those that fill the last MCU.
+        // A single component is stored block by block, without the blocks that pad the last MCU.
         let alone = components.len() == 1;
         let [across, down] = match alone {
             true => [0, 1].map(|axis| units(components[0], axis)),
@@ -148,7 +148,7 @@ impl Writer {
 const SAMPLINGS: [Sampling; 4] =
     [[(1, 1), (1, 1), (1, 1)], [(2, 1), (1, 1), (1, 1)], [(1, 2), (1, 1), (1, 1)], [(2, 2), (1, 1), (1, 1)]];
 
-/// Largest and mean difference of two images of one size.
+/// Returns the largest and the mean difference of two images of the same size.
 fn difference(a: &Image, b: &Image) -> (u8, f64) {
     assert_eq!((a.width(), a.height()), (b.width(), b.height()));
     let steps: Vec<u8> = a.rgb().iter().zip(b.rgb()).map(|(a, b)| a.abs_diff(*b)).collect();
@@ -170,7 +170,7 @@ fn every_order_of_scans_gives_the_same_pixels() {
             for scans in [SEPARATE, TWO, PROGRESSIVE, PROGRESSIVE_SEPARATE] {
                 let (most, mean) = difference(&whole, &open(&writer.write(scans)).unwrap());
                 let name = format!("{size:?} {sampling:?} every {restart}, {} scans", scans.len());
-                // Decoders differ in how they interpolate colours.
+                // Decoders interpolate colours in different ways.
                 assert!(most < 24 && mean < 2.0, "{name}: {most} at most, {mean:.2} on average");
             }
         }
@@ -210,7 +210,7 @@ fn an_end_that_is_missing_or_padded_does_not_matter() {
             ("zeros behind", &[&b"\xff\xd9"[..], &[0; 900]].concat()),
             ("trailer of a camera", b"\xff\xd9\0\0\x01\x0aImage_UTC_Data1SEFHk\0\0\0SEFT"),
         ] {
-            // Zeros that belong to the pixels are not told from padding.
+            // Zeros that belong to the pixels cannot be distinguished from padding.
             let zeros = body.iter().rev().take_while(|&&byte| byte == 0).count();
             if name == "zeros" && zeros > 1 {
                 continue;
@@ -229,7 +229,7 @@ fn cut_scans_are_refused_or_whole() {
         let whole = open(&file).unwrap();
         for (length, zeros) in (4..file.len() - 2).flat_map(|length| [0, 500].map(|zeros| (length, zeros))) {
             match open(&[&file[..length], &vec![0; zeros][..]].concat()) {
-                // A byte of padding passes for data: a few of the last blocks.
+                // A byte of padding may be decoded as data, of a few of the last blocks.
                 Ok(image) => {
                     let (most, mean) = difference(&image, &whole);
                     let place = format!("{length} of {} bytes and {zeros} zeros", file.len());
@@ -246,7 +246,7 @@ fn cut_scans_are_refused_or_whole() {
     }
 }
 
-/// A decoder makes the pixels up that a cut file lacks, whether or not an end-of-image marker was put behind the cut.
+/// A decoder makes up the missing pixels of a truncated file, with or without an end-of-image marker after the cut.
 #[test]
 fn a_cut_file_with_an_end_marker_is_refused() {
     let photograph = image::RgbImage::from_fn(160, 128, |x, y| {
@@ -264,7 +264,7 @@ fn a_cut_file_with_an_end_marker_is_refused() {
             assert!(error.contains("before the end-of-image marker"), "{tenth}: {error}");
         }
     }
-    // One colour is no sign of a cut.
+    // A single colour does not indicate a truncated file.
     let white = image::RgbImage::from_pixel(160, 128, image::Rgb([255, 254, 250]));
     open(&encode(&white.into(), ImageFormat::Jpeg)).unwrap();
 }

@@ -1,15 +1,15 @@
-//! TIFF files of a writer of our own: 4x2 pixels in every way of storing them.
+//! Tests of TIFF files from a test writer: 4x2 pixels in every storage format.
 
 use super::*;
 
-/// Type SHORT, LONG or RATIONAL, and the values; a rational has two.
+/// Values of type SHORT, LONG or RATIONAL; a rational has two.
 #[derive(Clone)]
 enum Values {
     Short(Vec<u16>),
     Long(Vec<u32>),
 }
 
-/// A file: its tags beside the size, which may replace each other, and the bytes of its strips or tiles.
+/// A file: its tags besides the size, of which later ones replace earlier ones, and the bytes of its strips or tiles.
 #[derive(Clone, Default)]
 struct File {
     big_endian: bool,
@@ -186,7 +186,7 @@ fn palettes_are_looked_up() {
         let image = open(&File::new(bits, 1, 3, data).with(320, &map(1 << bits)).write()).unwrap();
         assert_eq!(image.rgb()[..12], [0, 255, 0, 85, 170, 85, 170, 85, 170, 255, 0, 255], "{bits} bits");
     }
-    // Some writers give 8 bits.
+    // Some writers store 8 bits.
     let map: Vec<u16> = map(4).into_iter().map(|level| level / 257).collect();
     let file = File::new(2, 1, 3, vec![0b00_01_10_11, 0b11_10_01_00]);
     assert_eq!(open(&file.clone().with(320, &map).write()).unwrap().rgb()[3..6], [85, 170, 85]);
@@ -222,7 +222,7 @@ fn alpha_is_multiplied_once() {
     for (a, b) in deep.over(white()).iter().zip(plain.over(white()).iter()) {
         assert!(a.abs_diff(*b) <= 1);
     }
-    // A fourth sample that is no alpha.
+    // The fourth sample is not alpha.
     let without = open(&File::new(8, 4, 2, rgba).with(338, &[0]).write()).unwrap();
     assert_eq!((without.alpha(), &without.rgb()[3..6]), (None, &[200, 100, 0][..]));
     let gray = File::new(8, 2, 1, vec![10, 255, 20, 0, 30, 51, 40, 255, 50, 255, 60, 255, 70, 255, 80, 255]);
@@ -274,14 +274,14 @@ fn colours_strips_tiles_and_planes() {
     }
 }
 
-/// Strips of which the last is a byte short.
+/// Returns strips, the last one a byte short.
 fn file_cut(rows: &[Vec<u8>]) -> Vec<Vec<u8>> {
     vec![rows[0][..3].to_vec()]
 }
 
 #[test]
 fn luma_and_colour_differences() {
-    // Red, of ITU-R 601.
+    // Red by ITU-R 601.
     let full = [76, 85, 255].repeat(8);
     let halves = [&[76; 4][..], &[85, 255]].concat().repeat(2);
     for (subsampling, data) in [([1, 1], full), ([2, 2], halves)] {

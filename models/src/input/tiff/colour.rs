@@ -1,45 +1,47 @@
-//! Values of samples to 8-bit RGB, or RGBA where the file has alpha.
+//! Conversion of sample values to 8-bit RGB, or RGBA if the file has alpha.
 
 use super::directory::{self as tag, Directory};
 use super::layout::{Alpha, Photometric, SampleFormat, TiffLayout};
 use super::{malformed, unread};
 use crate::Result;
 
-/// The largest level: that of white.
+/// The largest level, which is white.
 const WHITE: u32 = 65535;
 
-/// Converts rows of values to colours.
+/// Converter of rows of values to colours.
 pub(super) struct Colours {
     meaning: Photometric,
     alpha: Option<Alpha>,
     samples: usize,
     scale: Scale,
-    /// RGB by index, 16 bits each.
+    /// RGB colours by index, 16 bits each.
     palette: Vec<[u32; 3]>,
     ycbcr: YCbCr,
-    /// The least and the largest of the floating-point values of colours.
+    /// Smallest and largest floating-point value of the colours.
     range: [f64; 2],
 }
 
-/// How values become levels of 16 bits.
+/// Scale of values, which maps them to levels of 16 bits.
 #[derive(Clone, Copy)]
 enum Scale {
-    /// White is the largest value of so many bits.
+    /// White is the largest value of this number of bits.
     Bits(u32),
     /// White is this floating-point value.
     White(f64),
 }
 
-/// Conversion of luma and colour differences.
+/// Conversion of luma and colour differences to RGB.
 struct YCbCr {
     coefficients: [f64; 3],
-    /// Black and white of luma, zero and largest of each difference, for 8 bits.
+    /// Black and white of luma, and zero and largest value of each difference, for 8 bits.
     reference: [f64; 6],
 }
 
 impl Colours {
+    /// Prepares the conversion of an image.
+    ///
     /// # Errors
-    /// A palette with too few colours.
+    /// [`Error::Malformed`](crate::Error::Malformed) for a palette with too few colours.
     pub(super) fn new(directory: &Directory, layout: &TiffLayout) -> Result<Self> {
         let scale = match layout.format {
             SampleFormat::Float => Scale::White(1.0),
@@ -95,7 +97,7 @@ impl Colours {
         }
     }
 
-    /// Levels of red, green and blue.
+    /// Returns the levels of red, green and blue.
     fn colour(&mut self, pixel: &[u64]) -> [u32; 3] {
         match self.meaning {
             Photometric::Palette => self.palette[pixel[0] as usize],
@@ -116,7 +118,7 @@ impl Colours {
         }
     }
 
-    /// Level of a value of a colour.
+    /// Returns the level of a colour value, and updates the range of values.
     fn seen(&mut self, value: u64) -> u32 {
         if let Scale::White(_) = self.scale {
             let value = f64::from_bits(value);
@@ -139,11 +141,11 @@ impl Colours {
         .min(WHITE)
     }
 
-    /// Checks the range of floating-point values. Returns true when white is 255, and all rows have to be converted
-    /// again.
+    /// Checks the range of floating-point values. Returns true if white is 255, in which case all rows have to be
+    /// converted again.
     ///
     /// # Errors
-    /// Values whose white is unknown.
+    /// [`Error::Malformed`](crate::Error::Malformed) for values outside of 0 to 255.
     pub(super) fn rescaled(&mut self) -> Result<bool> {
         let [least, largest] = self.range;
         match self.scale {
@@ -176,7 +178,7 @@ impl YCbCr {
     }
 }
 
-/// A level of 16 bits as one of 8, rounded.
+/// Converts a level of 16 bits to 8 bits, rounded.
 fn byte(level: u32) -> u8 {
     ((level + 128) / 257) as u8
 }

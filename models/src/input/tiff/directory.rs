@@ -35,7 +35,7 @@ pub(super) const YCBCR_SUBSAMPLING: u16 = 530;
 pub(super) const REFERENCE_BLACK_WHITE: u16 = 532;
 pub(super) const DNG_VERSION: u16 = 50706;
 
-/// Values that one tag may have: as many strips or tiles as an image has rows.
+/// Largest number of values of a tag: an image may have a strip or tile per row.
 const MOST_VALUES: u64 = 1 << 22;
 
 /// Entries of the first directory.
@@ -45,21 +45,22 @@ pub(super) struct Directory<'a> {
     entries: Vec<DirectoryEntry>,
 }
 
-/// An entry: its tag, its type, and where its values are.
+/// An entry: its tag, its type, and the location of its values.
 struct DirectoryEntry {
     tag: u16,
     kind: u16,
     values: Range<u64>,
 }
 
-/// Bytes of a value of each type, from type 1; 0 where there is no such type.
+/// Number of bytes of a value of each type, from type 1 on; 0 for unknown types.
 const SIZES: [u64; 18] = [1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8];
 
 impl<'a> Directory<'a> {
     /// Reads the directory that the header points to.
     ///
     /// # Errors
-    /// A file that ends before the directory does.
+    /// [`Error::Truncated`](crate::Error::Truncated) if the file ends before the directory does,
+    /// [`Error::Malformed`](crate::Error::Malformed) if it has too many entries.
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self> {
         let big_endian = bytes.starts_with(b"MM");
         let mut directory = Directory { bytes, big_endian, entries: Vec::new() };
@@ -96,10 +97,10 @@ impl<'a> Directory<'a> {
         self.big_endian
     }
 
-    /// The bytes of a range of the file.
+    /// Returns the bytes of a range of the file.
     ///
     /// # Errors
-    /// A range that goes beyond the file.
+    /// [`Error::Truncated`](crate::Error::Truncated) for a range past the end of the file.
     pub(super) fn slice(&self, range: Range<u64>) -> Result<&'a [u8]> {
         let within = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
         within.and_then(|(start, end)| self.bytes.get(start..end)).ok_or_else(|| {
@@ -125,15 +126,16 @@ impl<'a> Directory<'a> {
         self.entry(tag).is_some()
     }
 
-    /// The bytes of a tag's values.
+    /// Returns the bytes of a tag's values.
     pub(super) fn raw(&self, tag: u16) -> Result<Option<&'a [u8]>> {
         self.entry(tag).map(|entry| self.slice(entry.values.clone())).transpose()
     }
 
-    /// The unsigned values of a tag; none for a tag that is not there, or of another type.
+    /// Returns the unsigned values of a tag; none for a tag that is missing or has another type.
     ///
     /// # Errors
-    /// Values beyond the end of the file, and too many of them.
+    /// [`Error::Truncated`](crate::Error::Truncated) for values past the end of the file,
+    /// [`Error::Malformed`](crate::Error::Malformed) for too many values.
     pub(super) fn numbers(&self, tag: u16) -> Result<Vec<u64>> {
         let Some(entry) = self.entry(tag) else { return Ok(Vec::new()) };
         let size = match entry.kind {
@@ -151,12 +153,12 @@ impl<'a> Directory<'a> {
         (0..count).map(|i| self.unsigned(entry.values.start + i * size, size)).collect()
     }
 
-    /// The first of the unsigned values of a tag.
+    /// Returns the first of the unsigned values of a tag.
     pub(super) fn number(&self, tag: u16) -> Result<Option<u64>> {
         Ok(self.numbers(tag)?.first().copied())
     }
 
-    /// The fractions of a tag; none for a tag that is not there, or of another type.
+    /// Returns the fractions of a tag; none for a tag that is missing or has another type.
     pub(super) fn fractions(&self, tag: u16) -> Result<Vec<f64>> {
         let Some(entry) = self.entry(tag).filter(|entry| matches!(entry.kind, 5)) else {
             return Ok(Vec::new());

@@ -1,4 +1,4 @@
-//! Strips and tiles as the file holds them to the bytes of their samples.
+//! Expansion of stored strips and tiles to the bytes of their samples.
 
 use std::borrow::Cow;
 use std::io::Read;
@@ -15,11 +15,12 @@ use super::{malformed, truncated, unread};
 use crate::Result;
 use crate::input::jpeg::Structure;
 
-/// Expands the strip or tile in `cell` of the grid, every plane of it. A plane has [`Layout::row_bytes`] for each of
-/// its rows.
+/// Expands all planes of the strip or tile in `cell` of the grid. A plane has [`TiffLayout::row_bytes`] bytes for
+/// each of its rows.
 ///
 /// # Errors
-/// A strip or tile that ends before its pixels do, or that is damaged.
+/// [`Error::Truncated`](crate::Error::Truncated) for a strip or tile that ends before its pixels do,
+/// [`Error::Malformed`](crate::Error::Malformed) for a damaged or unsupported one.
 pub(super) fn planes(
     bytes: &[u8],
     directory: &Directory,
@@ -43,7 +44,7 @@ fn expanded(
     };
     let mut range = layout.chunk_range(plane, cell);
     if layout.compression == Compression::None && range.is_empty() {
-        // Some writers state no length; that of the pixels is known.
+        // Some writers state no length; it is then the length of the pixels.
         range.end = range.start.saturating_add(length as u64);
     }
     let stored = directory.slice(range)?;
@@ -69,15 +70,16 @@ fn expanded(
     Ok(if layout.subsampling == [1, 1] { out } else { upsampled(&out, layout, rows) })
 }
 
-/// All that can be read, up to `length` bytes: damage shows as fewer of them.
+/// Reads up to `length` bytes. Damaged data give fewer bytes.
 fn inflated(source: impl Read, length: usize) -> Vec<u8> {
     let mut out = Vec::new();
-    // A failure leaves what was read before it.
+    // After an error, `out` has the bytes that were read before it.
     let _ = source.take(length as u64).read_to_end(&mut out);
     out
 }
 
-/// LZW, and the form of it that libtiff wrote before 1991: it begins with a clear code from the lowest bit.
+/// Expands LZW, also in the form that libtiff wrote before 1991. That form begins with a clear code from the lowest
+/// bit.
 fn lzw(stored: &[u8], length: usize) -> Vec<u8> {
     let old = matches!(stored, [0, second, ..] if second & 1 == 1);
     let configuration = match old {
@@ -98,7 +100,7 @@ fn lzw(stored: &[u8], length: usize) -> Vec<u8> {
     out
 }
 
-/// PackBits (TIFF 6.0, section 9).
+/// Expands PackBits (TIFF 6.0, section 9).
 fn unpacked(mut stored: &[u8], length: usize) -> Vec<u8> {
     let mut out = Vec::new();
     while let ([head, rest @ ..], true) = (stored, out.len() < length) {
@@ -120,7 +122,7 @@ fn unpacked(mut stored: &[u8], length: usize) -> Vec<u8> {
     out
 }
 
-/// Black pixels are ones, the first pixel is the highest bit.
+/// Writes a row of fax pixels. Black pixels are ones, and the first pixel is the highest bit.
 fn fax_row(transitions: &[u16], width: usize, out: &mut Vec<u8>) {
     let start = out.len();
     out.resize(start + width.div_ceil(8), 0);
@@ -136,7 +138,7 @@ fn group3(stored: &[u8], width: usize, rows: usize) -> Vec<u8> {
     let source = stored.iter().map(|&byte| Ok::<_, std::convert::Infallible>(byte));
     let Ok(mut decoder) = Group3Decoder::new(source) else { return out };
     for _ in 0..rows {
-        // The last row may have no end of its own.
+        // The last row may have no end code.
         let last = decoder.advance();
         if last.is_err() && decoder.transitions().is_empty() {
             break;
@@ -156,7 +158,7 @@ fn group4(stored: &[u8], width: usize, rows: usize) -> Vec<u8> {
     for _ in 0..rows {
         match decoder.advance() {
             Ok(fax::decoder::DecodeStatus::Incomplete) => fax_row(decoder.transition(), width, &mut out),
-            // Writers may leave out white rows before the end.
+            // Writers may omit white rows before the end.
             Ok(fax::decoder::DecodeStatus::End) => {
                 out.resize(rows * width.div_ceil(8), 0);
                 break;
@@ -167,7 +169,7 @@ fn group4(stored: &[u8], width: usize, rows: usize) -> Vec<u8> {
     out
 }
 
-/// A JPEG of a strip or tile, with the tables that all of them share.
+/// Decodes the JPEG of a strip or tile, with the tables that all of them share.
 fn jpeg(stored: &[u8], directory: &Directory, layout: &TiffLayout, rows: usize) -> Result<Vec<u8>> {
     let tables = directory.raw(tag::JPEG_TABLES)?.unwrap_or_default();
     let tables = tables.strip_suffix(b"\xff\xd9").unwrap_or(tables);
@@ -183,7 +185,7 @@ fn jpeg(stored: &[u8], directory: &Directory, layout: &TiffLayout, rows: usize) 
         return Err(truncated(problem));
     }
     let mut decoder = jpeg_decoder::Decoder::new(&*whole);
-    // Without a conversion of colours; that of CMYK inverts the samples.
+    // No conversion of colours is applied; that of CMYK inverts the samples.
     decoder.set_color_transform(match (layout.jpeg_colours, layout.plane_samples()) {
         (true, _) => ColorTransform::YCbCr,
         (false, 3) => ColorTransform::RGB,
@@ -221,7 +223,7 @@ fn jpeg(stored: &[u8], directory: &Directory, layout: &TiffLayout, rows: usize) 
     Ok(out)
 }
 
-/// YCbCr of 8 bits whose differences are stored once for a block of pixels, to three samples a pixel.
+/// Converts 8-bit YCbCr whose differences are stored once per block of pixels to three samples per pixel.
 fn upsampled(stored: &[u8], layout: &TiffLayout, rows: usize) -> Vec<u8> {
     let [across, down] = layout.subsampling;
     let (width, unit) = (layout.chunk[0], across * down + 2);

@@ -1,4 +1,4 @@
-//! How the pixels of a TIFF are stored, and which ways of storing them are not read.
+//! Storage format of the pixels of a TIFF, and the rejection of unsupported formats.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use super::{PLACE, malformed, unread};
 use crate::input::{Limits, known};
 use crate::{Error, Result};
 
-/// What a sample is.
+/// Number format of a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SampleFormat {
     Unsigned,
@@ -15,7 +15,7 @@ pub(super) enum SampleFormat {
     Float,
 }
 
-/// How samples are compressed.
+/// Compression of the samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Compression {
     None,
@@ -27,7 +27,7 @@ pub(super) enum Compression {
     PackBits,
 }
 
-/// What the samples of a pixel mean.
+/// Meaning of the samples of a pixel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Photometric {
     WhiteIsZero,
@@ -38,7 +38,7 @@ pub(super) enum Photometric {
     YCbCr,
 }
 
-/// What predicts a sample.
+/// Predictor of a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Predictor {
     None,
@@ -46,29 +46,29 @@ pub(super) enum Predictor {
     Float,
 }
 
-/// Alpha of a pixel.
+/// Alpha of the pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Alpha {
-    /// Index among the samples of a pixel.
+    /// Index of alpha among the samples of a pixel.
     pub(super) sample: usize,
     pub(super) premultiplied: bool,
 }
 
-/// The way in which pixels are stored.
+/// Storage format of the pixels.
 #[derive(Debug)]
 pub(super) struct TiffLayout {
     pub(super) width: usize,
     pub(super) height: usize,
-    /// Samples of a pixel, with alpha and others that have no meaning.
+    /// Number of samples per pixel, including alpha and samples without meaning.
     pub(super) samples: usize,
-    /// Bits of a sample, 1 to 64.
+    /// Number of bits per sample, 1 to 64.
     pub(super) bits: u32,
     pub(super) format: SampleFormat,
     pub(super) meaning: Photometric,
     pub(super) compression: Compression,
     pub(super) predictor: Predictor,
     pub(super) alpha: Option<Alpha>,
-    /// True for a plane of each sample, false for pixels with all of their samples.
+    /// Whether each sample has a plane of its own; if not, all samples of a pixel are stored together.
     pub(super) planar: bool,
     /// Width and height of a strip or tile, in pixels.
     pub(super) chunk: [usize; 2],
@@ -76,16 +76,19 @@ pub(super) struct TiffLayout {
     /// Horizontal and vertical subsampling of colour differences in strips that are not JPEG.
     pub(super) subsampling: [usize; 2],
     pub(super) big_endian: bool,
-    /// True when the first pixel is in the lowest bits of a byte.
+    /// Whether the first pixel is in the lowest bits of a byte.
     pub(super) reversed: bool,
-    /// True for YCbCr in JPEG, which becomes RGB when a strip or tile is expanded.
+    /// Whether the colours are YCbCr in JPEG, which become RGB when a strip or tile is expanded.
     pub(super) jpeg_colours: bool,
     chunks: Vec<Range<u64>>,
 }
 
 impl TiffLayout {
+    /// Reads the storage format from the tags.
+    ///
     /// # Errors
-    /// A size beyond `limits`, tags that contradict each other, and what is not read.
+    /// [`Error::Limit`] for a size above `limits`, [`Error::Malformed`] for contradicting tags and unsupported
+    /// formats.
     pub(super) fn read(directory: &Directory, limits: &Limits) -> Result<Self> {
         let number = |tag: u16, default: u64| Ok::<_, Error>(directory.number(tag)?.unwrap_or(default));
         let [width, height] = [number(tag::WIDTH, 0)?, number(tag::HEIGHT, 0)?];
@@ -138,7 +141,7 @@ impl TiffLayout {
         }
         let alpha = alpha(meaning, samples as usize, &extra)?;
         let predictor = match number(tag::PREDICTOR, 1)? {
-            // As in libtiff, the tag has a meaning for two ways of compression alone.
+            // As in libtiff, the tag applies to only two compressions.
             _ if !matches!(compression, Compression::Lzw | Compression::Deflate) => Predictor::None,
             1 => Predictor::None,
             2 => Predictor::Left,
@@ -200,7 +203,7 @@ impl TiffLayout {
 
     fn place_chunks(&mut self, directory: &Directory) -> Result<()> {
         let number = |tag: u16, default: u64| Ok::<_, Error>(directory.number(tag)?.unwrap_or(default));
-        // Some writers give the places of tiles as those of strips.
+        // Some writers store the offsets of tiles in the tags of strips.
         let [offsets, lengths] = match directory.has(tag::TILE_OFFSETS) {
             true => [tag::TILE_OFFSETS, tag::TILE_LENGTHS],
             false => [tag::STRIP_OFFSETS, tag::STRIP_LENGTHS],
@@ -253,44 +256,44 @@ impl TiffLayout {
         Ok(())
     }
 
-    /// Columns and rows of strips or tiles.
+    /// Columns and rows of the grid of strips or tiles.
     pub(super) fn grid(&self) -> [usize; 2] {
         [self.width.div_ceil(self.chunk[0]), self.height.div_ceil(self.chunk[1])]
     }
 
-    /// Planes that strips or tiles are stored in.
+    /// Number of planes that strips or tiles are stored in.
     pub(super) fn planes(&self) -> usize {
         if self.planar { self.samples } else { 1 }
     }
 
-    /// Samples of a pixel within a plane.
+    /// Number of samples of a pixel in one plane.
     pub(super) fn plane_samples(&self) -> usize {
         if self.planar { 1 } else { self.samples }
     }
 
-    /// Bytes of a row of a strip or tile, where colours are not subsampled.
+    /// Number of bytes of a row of a strip or tile, if colours are not subsampled.
     pub(super) fn row_bytes(&self) -> usize {
         (self.chunk[0] * self.plane_samples() * self.bits as usize).div_ceil(8)
     }
 
-    /// Bytes of a whole strip or tile of one plane, expanded.
+    /// Number of bytes of an expanded strip or tile of one plane.
     pub(super) fn chunk_bytes(&self) -> u64 {
         self.row_bytes() as u64 * self.chunk[1] as u64
     }
 
-    /// Rows of the strips in row `row` of the grid: the last ones may be shorter. Tiles are whole.
+    /// Number of rows of the strips in row `row` of the grid. The last strips may be shorter; tiles never are.
     pub(super) fn chunk_rows(&self, row: usize) -> usize {
         if self.tiled { self.chunk[1] } else { self.chunk[1].min(self.height - row * self.chunk[1]) }
     }
 
-    /// Where in the file a strip or tile of a plane is.
+    /// Range of the file with a strip or tile of a plane.
     pub(super) fn chunk_range(&self, plane: usize, [column, row]: [usize; 2]) -> Range<u64> {
         let [columns, rows] = self.grid();
         self.chunks[plane * columns * rows + row * columns + column].clone()
     }
 }
 
-/// Raw files of cameras are TIFFs too: the first image is a thumbnail, or the values of the sensor.
+/// Rejects camera raw files, which are TIFFs too. Their first image is a thumbnail, or the values of the sensor.
 fn refuse_raw(directory: &Directory, photometric: u64) -> Result<()> {
     if directory.has(tag::DNG_VERSION) {
         return Err(known::raw_refusal(PLACE, "DNG"));
@@ -346,8 +349,7 @@ fn meaning_of(photometric: u64) -> Result<Photometric> {
     })
 }
 
-/// Finds alpha among the samples that have no colour. RGB and one more sample without a word about it is RGBA, as
-/// Pillow and libtiff take it.
+/// Finds alpha among the extra samples. RGB with one more sample and no tag for it is RGBA, as in Pillow and libtiff.
 fn alpha(meaning: Photometric, samples: usize, extra: &[u64]) -> Result<Option<Alpha>> {
     let colours = match meaning {
         Photometric::WhiteIsZero | Photometric::BlackIsZero | Photometric::Palette => 1,

@@ -1,4 +1,4 @@
-//! Bytes of an expanded strip or tile to the values of its samples: packed bits, byte order, predictors.
+//! Conversion of the bytes of an expanded strip or tile to sample values: packed bits, byte order, predictors.
 
 use super::layout::{Predictor, SampleFormat, TiffLayout};
 
@@ -9,7 +9,7 @@ pub(super) struct StripRows<'a> {
     planes: Vec<Vec<u8>>,
     /// Values of a row of one plane.
     plane: Vec<u64>,
-    /// `[chunk width, samples]`.
+    /// Values of a row, `[chunk width, samples]`.
     values: Vec<u64>,
 }
 
@@ -18,8 +18,8 @@ impl<'a> StripRows<'a> {
         StripRows { layout, planes, plane: Vec::new(), values: vec![0; layout.chunk[0] * layout.samples] }
     }
 
-    /// Values of row `y`, `[chunk width, samples]`: unsigned integers, the lowest signed one being 0, or the bits of
-    /// an `f64`. A row is asked for once.
+    /// Returns the values of row `y`, `[chunk width, samples]`: unsigned integers, signed integers with the lowest
+    /// value shifted to 0, or the bits of an `f64`. It undoes the predictor in place, so a row can be read only once.
     pub(super) fn next(&mut self, y: usize) -> &[u64] {
         let layout = self.layout;
         let (row, samples) = (layout.row_bytes(), layout.plane_samples());
@@ -45,7 +45,7 @@ impl<'a> StripRows<'a> {
     }
 }
 
-/// A stored value as [`Rows::next`] gives it.
+/// Converts a stored value to the form of [`StripRows::next`].
 fn number(value: u64, layout: &TiffLayout) -> u64 {
     match (layout.format, layout.bits) {
         (SampleFormat::Unsigned, _) => value,
@@ -56,7 +56,8 @@ fn number(value: u64, layout: &TiffLayout) -> u64 {
     }
 }
 
-/// The samples of a row. Those of whole bytes have the file's byte order, others are packed from the highest bit.
+/// Reads the samples of a row. Samples of whole bytes have the file's byte order; others are packed from the highest
+/// bit.
 fn unpack(bytes: &[u8], bits: u32, big_endian: bool, out: &mut Vec<u64>) {
     out.clear();
     match bits {
@@ -83,7 +84,7 @@ fn unpack(bytes: &[u8], bits: u32, big_endian: bool, out: &mut Vec<u64>) {
     }
 }
 
-/// Adds to every sample the one of the pixel on its left (predictor 2).
+/// Adds to every sample the sample of the pixel on its left (predictor 2).
 fn unpredict(values: &mut [u64], samples: usize, bits: u32) {
     let mask = u64::MAX >> (64 - bits);
     for i in samples..values.len() {
@@ -91,8 +92,8 @@ fn unpredict(values: &mut [u64], samples: usize, bits: u32) {
     }
 }
 
-/// Undoes predictor 3 (Adobe's technical note 3): differences of bytes, the highest byte of all samples first. The
-/// samples are big-endian afterwards.
+/// Undoes predictor 3 (Adobe's technical note 3): differences of bytes, with the highest byte of all samples first.
+/// The samples are big-endian afterwards.
 fn unpredict_float(row: &mut [u8], samples: usize, size: usize) {
     for i in samples..row.len() {
         row[i] = row[i].wrapping_add(row[i - samples]);

@@ -1,22 +1,22 @@
-//! bfloat16: the upper half of a f32. Numbers are rounded to nearest, ties to even.
+//! bfloat16 arithmetic. A bfloat16 is the upper half of an f32; values are rounded to nearest, ties to even.
 //!
-//! Where the processor multiplies [pairs](super::simd::Pairs), factors [lie](super::strip::PairsOf) in pairs; elsewhere they are rounded and stay f32,
-//! so that the products are the same but for subnormal ones.
+//! On processors that multiply [pairs](super::simd::Pairs), operands are [stored](super::strip::PairsOf) as pairs. On
+//! others they are rounded and stay f32. Both give the same products, except for subnormal values.
 
 use super::layout::Channels;
 use super::simd::{Kernel, LANES, Lanes, Pack, floats_mut};
 
-/// The nearest number that bfloat16 has.
+/// Rounds to the nearest bfloat16 value.
 #[inline(always)]
 pub fn round(x: f32) -> f32 {
     let bits = x.to_bits();
     let up = 0x7fff + (bits >> 16 & 1);
-    // Added to a NaN it could give a number.
+    // Adding to the bits of a NaN could produce a finite value.
     let rounded = if x.is_nan() { bits } else { bits.wrapping_add(up) };
     f32::from_bits(rounded & 0xffff_0000)
 }
 
-/// Rounds in place.
+/// Kernel that rounds every value to bfloat16 in place.
 pub struct Round<'a>(pub &'a mut [Pack]);
 
 impl Kernel for Round<'_> {
@@ -29,8 +29,8 @@ impl Kernel for Round<'_> {
     }
 }
 
-/// A pointwise weight `[out block][in lane]` as `[out block][pair of in lanes]`, each map of the input filled up with zeros to whole
-/// packs of pairs.
+/// Converts a pointwise weight `[out block][in lane]` to bfloat16 pairs `[out block][pair of in lanes]`. Each group
+/// of input channels is filled with zeros to whole packs of pairs.
 pub fn pair_weight(weight: &[Pack], inputs: Channels) -> Vec<Pack> {
     let each = inputs.each.div_ceil(LANES);
     let lanes = each.div_ceil(2) * LANES;

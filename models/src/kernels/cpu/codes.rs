@@ -1,26 +1,26 @@
-//! Codes of an image: a bit for every rectified unit, set where it is positive (NASWOT, section 3).
+//! Activation codes of an image: one bit per ReLU output, set where the output is positive (NASWOT, section 3).
 
 use super::simd::{Kernel, LANES, Lanes, Pack};
 
-/// Packs whose bits fill a word.
+/// Packs whose bits fill a `u64`.
 const PACKS: usize = 64 / LANES;
 
-/// Words for the code of so many packs.
+/// Number of `u64` values in the code of `packs` packs.
 pub fn words(packs: usize) -> usize {
     packs.div_ceil(PACKS)
 }
 
-/// Bit by bit `scale * source + shift > 0`.
+/// Kernel that computes the bits of `scale * source + shift > 0`.
 pub struct Signs<'a> {
-    /// Pixels of the map.
+    /// Pixels of the feature map.
     pub pixels: usize,
-    /// The map.
+    /// The feature map, without padding.
     pub source: &'a [Pack],
-    /// `[block]` factors.
+    /// Factor of each channel, `[block]`.
     pub scale: &'a [Pack],
-    /// `[block]` terms.
+    /// Addend of each channel, `[block]`.
     pub shift: &'a [Pack],
-    /// [`words`] of the map, set.
+    /// The code of the feature map, overwritten. Its length is [`words`] of the number of packs.
     pub out: &'a mut [u64],
 }
 
@@ -47,11 +47,11 @@ impl Kernel for Signs<'_> {
     }
 }
 
-/// In how many bits two codes differ.
+/// Kernel that counts the bits in which two codes differ (the Hamming distance).
 pub struct Differing<'a> {
-    /// One code.
+    /// The first code.
     pub left: &'a [u64],
-    /// The other, of the same length.
+    /// The second code, of the same length.
     pub right: &'a [u64],
 }
 

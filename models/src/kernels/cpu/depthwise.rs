@@ -1,7 +1,7 @@
 //! Depthwise convolution, 3x3 or 5x5, dilation and stride 1 or 2, padded so that stride 1 keeps the size.
 //!
-//! Inputs and output gradients come as padded maps ([`Map::padded_len`]); rows outside the image are
-//! skipped. Weights are packs `[block][tap]`.
+//! Inputs and output gradients are padded feature maps ([`MapSize::padded_len`]); the loops skip rows outside the
+//! image. Weights are packs `[block][tap]`.
 
 mod gradients;
 
@@ -13,31 +13,31 @@ use super::strip::{ColumnLoop, Store, Strip};
 
 pub use gradients::{DepthwiseWeightGradient, InputGradient};
 
-/// The make of a depthwise convolution.
+/// Kernel size, dilation and stride of a depthwise convolution.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct DepthwiseShape {
     /// Side of the kernel, 3 or 5.
     pub kernel: usize,
-    /// Distance of taps, 1 or 2.
+    /// Distance between neighbouring taps, 1 or 2.
     pub dilation: usize,
-    /// 1 or 2.
+    /// Stride, 1 or 2.
     pub stride: usize,
 }
 
 impl DepthwiseShape {
-    /// Taps of a channel.
+    /// Number of taps of a channel.
     #[inline(always)]
     pub fn taps(self) -> usize {
         self.kernel * self.kernel
     }
 
-    /// How far the taps reach to each side.
+    /// Distance in pixels from the middle tap to the outermost tap.
     #[inline(always)]
     fn reach(self) -> usize {
         (self.kernel - 1) * self.dilation / 2
     }
 
-    /// The kernel rows that meet a row of the image when the middle one lies on row `middle`.
+    /// Range of the kernel rows that fall inside the image when the middle kernel row is at row `middle`.
     #[inline(always)]
     fn rows(self, middle: usize, height: usize) -> Range<usize> {
         let (reach, d) = (self.reach(), self.dilation);
@@ -45,7 +45,7 @@ impl DepthwiseShape {
     }
 }
 
-/// Calls `$f::<.., kernel, dilation, stride>` for a [`Depthwise`].
+/// Calls `$f::<.., kernel, dilation, stride>` for a [`DepthwiseShape`].
 macro_rules! by_shape {
     ($shape:expr, $f:ident::<$($T:ty),+>($arg:expr)) => {
         match ($shape.kernel, $shape.dilation, $shape.stride) {
@@ -63,38 +63,38 @@ macro_rules! by_shape {
 }
 use by_shape;
 
-/// One row of results: which taps meet it, and where they and their weights lie.
+/// One row of results: the taps that fall inside the image, and the positions of their inputs and weights.
 #[derive(Copy, Clone)]
 struct DepthwiseRow<'a> {
-    /// A padded map.
+    /// A padded feature map.
     source: &'a [Pack],
-    /// The leftmost tap of the first row of taps, for result 0.
+    /// Index of the leftmost tap of the first row of taps, for result 0.
     first: usize,
-    /// To the next row of taps.
+    /// Packs from one row of taps to the next.
     step: usize,
-    /// Rows of taps.
+    /// Number of rows of taps.
     rows: usize,
     weight: &'a [Pack],
-    /// The weight of the first tap, and the steps to that of the next row and the next column.
+    /// Index of the weight of the first tap. `weight_step` leads to the next row, `weight_x` to the next column.
     weight_first: usize,
     weight_step: isize,
     weight_x: isize,
 }
 
-/// What becomes of results.
+/// Destination of the results of a row, and how they are written.
 #[derive(Copy, Clone)]
 struct Put<'a> {
-    /// From one result's place to the next.
+    /// Packs from one result to the next.
     gap: usize,
-    /// Whether to add to what is there rather than set it.
+    /// Whether to add to `out` instead of overwriting it.
     add: bool,
-    /// Zeroes results where this, at the results' places, is not positive.
+    /// ReLU input at the positions of the results. Results are set to zero where it is not positive.
     gate: Option<&'a [Pack]>,
-    /// Which of the blocks that share a pack.
+    /// Index of the block among those that share a pack.
     place: usize,
 }
 
-/// Results `x..x + X` of a row.
+/// Computes the results `x..x + X` of a row.
 #[inline(always)]
 fn tile<L: Lanes, C: Store<L>, const KX: usize, const D: usize, const S: usize, const X: usize>(
     row: &DepthwiseRow<'_>,
@@ -136,7 +136,7 @@ fn tile<L: Lanes, C: Store<L>, const KX: usize, const D: usize, const S: usize, 
     }
 }
 
-/// The first `parts` registers of `count` results of a row.
+/// Computes the first `parts` registers of `count` results of a row.
 #[inline(always)]
 fn row_of<L: Lanes, C: Store<L>, const KX: usize, const D: usize, const S: usize>(
     row: DepthwiseRow<'_>,
@@ -162,21 +162,21 @@ fn row_of<L: Lanes, C: Store<L>, const KX: usize, const D: usize, const S: usize
     }
 }
 
-/// Some rows of the convolution.
+/// Kernel that computes some rows of a depthwise convolution.
 pub struct DepthwiseForward<'a> {
-    /// The convolution.
+    /// Shape of the convolution.
     pub shape: DepthwiseShape,
     /// Size of the input.
     pub map: MapSize,
     /// The input, padded.
     pub source: &'a [Pack],
-    /// `[block][tap]`.
+    /// Weights, `[block][tap]`.
     pub weight: &'a [Pack],
-    /// Which rows of the output.
+    /// Range of the output rows to compute.
     pub rows: Range<usize>,
-    /// Channels of the last block that are wanted.
+    /// Number of used channels in the last block.
     pub last: usize,
-    /// Where they go.
+    /// Destination of the results.
     pub out: Strip<'a>,
 }
 

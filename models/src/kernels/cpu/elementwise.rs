@@ -1,4 +1,4 @@
-//! What is done pixel by pixel: rectifying, weighted sums of maps, inner products of maps.
+//! Pixelwise kernels: ReLU, weighted sums of feature maps, inner products of feature maps.
 
 use core::ops::Range;
 
@@ -6,17 +6,18 @@ use super::layout::{HALO, MapSize};
 use super::simd::{Kernel, Lanes, Pack};
 use super::strip::{ColumnLoop, Store, Strip};
 
-/// `relu(scale * source + shift)` per channel, into a padded map whose borders are zero already.
+/// Kernel that writes `relu(scale * source + shift)` per channel into a padded feature map, whose borders are already
+/// zero.
 pub struct PadRelu<'a> {
-    /// Size of the map.
+    /// Size of the feature map.
     pub map: MapSize,
-    /// A plain map.
+    /// Feature map without padding.
     pub source: &'a [Pack],
-    /// `[block]` factors.
+    /// Factor of each channel, `[block]`.
     pub scale: &'a [Pack],
-    /// `[block]` terms.
+    /// Addend of each channel, `[block]`.
     pub shift: &'a [Pack],
-    /// A padded map.
+    /// Padded feature map.
     pub out: &'a mut [Pack],
 }
 
@@ -38,15 +39,15 @@ impl Kernel for PadRelu<'_> {
     }
 }
 
-/// `relu(source)`, some rows of each block.
+/// Kernel that computes `relu(source)` for some rows of each block.
 pub struct ReluForward<'a> {
-    /// Size of the map.
+    /// Size of the feature map.
     pub map: MapSize,
-    /// A plain map.
+    /// Feature map without padding.
     pub source: &'a [Pack],
-    /// Which rows.
+    /// Range of the rows to compute.
     pub rows: Range<usize>,
-    /// Where they go.
+    /// Destination of the results.
     pub out: Strip<'a>,
 }
 
@@ -65,15 +66,15 @@ impl ColumnLoop for ReluForward<'_> {
     }
 }
 
-/// `scale * map + shift` per channel, in place.
+/// Kernel that computes `scale * map + shift` per channel in place.
 pub struct Affine<'a> {
-    /// Pixels of the map.
+    /// Pixels of the feature map.
     pub pixels: usize,
-    /// `[block]` factors.
+    /// Factor of each channel, `[block]`.
     pub scale: &'a [Pack],
-    /// `[block]` terms.
+    /// Addend of each channel, `[block]`.
     pub shift: &'a [Pack],
-    /// The map.
+    /// The feature map.
     pub map: &'a mut [Pack],
 }
 
@@ -92,31 +93,30 @@ impl Kernel for Affine<'_> {
     }
 }
 
-/// A map and its factor per channel.
+/// A feature map and a factor for each channel.
 #[derive(Copy, Clone)]
 pub struct ScaledMap<'a> {
-    /// `[block]` factors.
+    /// Factor of each channel, `[block]`.
     pub scale: &'a [Pack],
-    /// The map.
+    /// The feature map.
     pub map: &'a [Pack],
 }
 
-/// `bias + sum of scale * map`, per channel.
+/// Kernel that computes `bias + sum of scale * map` per channel.
 pub struct WeightedSum<'a> {
-    /// Size of the maps.
+    /// Size of the feature maps.
     pub map: MapSize,
-    /// What to add up.
+    /// The terms of the sum.
     pub terms: &'a [ScaledMap<'a>],
-    /// `[block]` constants.
+    /// Constant of each channel, `[block]`.
     pub bias: &'a [Pack],
-    /// Whether to add to `out` rather than set it.
+    /// Whether to add to `out` instead of overwriting it.
     pub add: bool,
-    /// A plain map.
+    /// Feature map without padding.
     pub out: &'a mut [Pack],
 }
 
-/// Pixels summed at a time, so that the running sum stays in the nearest cache while the maps
-/// stream by in long runs.
+/// Pixels summed at a time: the running sum stays in the nearest cache while the feature maps are read in long runs.
 const TILE: usize = 64;
 
 impl Kernel for WeightedSum<'_> {
@@ -173,7 +173,7 @@ fn add_bias<L: Lanes>(bias: &Pack, out: &mut [Pack]) {
     }
 }
 
-/// Some terms, added to `start` if given, else to what `out` holds.
+/// Adds `N` terms to `start` if given, else to the values in `out`.
 #[inline(always)]
 fn add_terms<L: Lanes, const N: usize>(
     terms: [&ScaledMap<'_>; N],
@@ -216,15 +216,15 @@ fn term_sum<L: Lanes, const N: usize>(
     sum
 }
 
-/// Sums over pixels, per channel, of a map and of its products with others.
+/// Kernel that sums a feature map, and its products with other feature maps, over pixels per channel.
 pub struct Dots<'a> {
-    /// Pixels of the maps.
+    /// Pixels of the feature maps.
     pub pixels: usize,
-    /// The map.
+    /// The first feature map.
     pub left: &'a [Pack],
-    /// The others.
+    /// The other feature maps.
     pub right: &'a [&'a [Pack]],
-    /// `[1 + others][block]`, set.
+    /// The sums, `[1 + others][block]`, overwritten.
     pub out: &'a mut [Pack],
 }
 
@@ -249,8 +249,9 @@ impl Kernel for Dots<'_> {
     }
 }
 
-/// `N` of the others from `first` on, side by side, each in `SETS` interleaved sums, and with the first of all the sum of the map itself.
-/// Returns how many that were, one at least.
+/// Computes the sums for `N` of the other feature maps from index `first`, each in `SETS` interleaved sums. With
+/// `first == 0` it also computes the sum of the first feature map. Returns the number of feature maps processed, at
+/// least one.
 #[inline(always)]
 fn products<L: Lanes, const N: usize, const SETS: usize>(
     k: &mut Dots<'_>,
@@ -291,7 +292,7 @@ fn products<L: Lanes, const N: usize, const SETS: usize>(
     N.max(1)
 }
 
-/// Pairs first.
+/// Adds the sums of the sets: pairs first, then the pairs.
 #[inline(always)]
 fn of_sets<L: Lanes, const SETS: usize>(sums: [L; SETS]) -> L {
     let mut sum = sums[0].add(sums[1]);
@@ -301,22 +302,22 @@ fn of_sets<L: Lanes, const SETS: usize>(sums: [L; SETS]) -> L {
     sum
 }
 
-/// Through the rectifier behind a BatchNorm: `out = gradient` where `scale * source + shift > 0`, else 0,
-/// with the sums that the BatchNorm's gradient needs.
+/// Kernel for the gradient of a ReLU after a BatchNorm: `out = gradient` where `scale * source + shift > 0`, else 0.
+/// It also computes the sums that the gradient of the BatchNorm needs.
 pub struct GateNormed<'a> {
-    /// Pixels of the maps.
+    /// Pixels of the feature maps.
     pub pixels: usize,
-    /// The gradient behind the rectifier.
+    /// Gradient of the ReLU's output.
     pub gradient: &'a [Pack],
-    /// The map before the BatchNorm.
+    /// Input of the BatchNorm.
     pub source: &'a [Pack],
-    /// `[block]` factors of the BatchNorm.
+    /// Factor of each channel of the BatchNorm, `[block]`.
     pub scale: &'a [Pack],
-    /// `[block]` terms of the BatchNorm.
+    /// Addend of each channel of the BatchNorm, `[block]`.
     pub shift: &'a [Pack],
-    /// The gradient before the rectifier.
+    /// Gradient of the ReLU's input, overwritten.
     pub out: &'a mut [Pack],
-    /// `[2][block]`: sums of `out` and of `out * source`, set.
+    /// Sums of `out` and of `out * source`, `[2][block]`, overwritten.
     pub sums: &'a mut [Pack],
 }
 
@@ -346,15 +347,16 @@ impl Kernel for GateNormed<'_> {
     }
 }
 
-/// `out = gradient` where `source > 0`, else 0; or that added to `out`.
+/// Kernel for the gradient of a ReLU: `out = gradient` where `source > 0`, else 0. With `add` the result is added to
+/// `out`.
 pub struct Gate<'a> {
-    /// The gradient behind the rectifier.
+    /// Gradient of the ReLU's output.
     pub gradient: &'a [Pack],
-    /// The rectifier's input.
+    /// Input of the ReLU.
     pub source: &'a [Pack],
-    /// Whether to add.
+    /// Whether to add to `out` instead of overwriting it.
     pub add: bool,
-    /// The gradient before the rectifier.
+    /// Gradient of the ReLU's input.
     pub out: &'a mut [Pack],
 }
 

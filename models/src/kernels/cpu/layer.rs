@@ -1,44 +1,46 @@
-//! A pointwise convolution in evaluation, with what stands before and after it: it starts from a bias and a map that it is added to,
-//! and leaves a plain map, a rectified and padded one for a depthwise convolution to read, a rectified one for a pointwise convolution to
-//! read, or several of these.
+//! Pointwise convolution in evaluation mode, fused with its neighbours. It starts from a bias and an optional feature
+//! map. It writes any of three outputs: the results, their ReLU with padding for a depthwise convolution, and their
+//! ReLU as operands of a pointwise convolution.
 
 use super::layout::{Channels, HALO};
 use super::simd::{Kernel, Lanes, Pack, PairKernel, Pairs};
 use super::strip::{InPairs, PairsOf, Singles};
 use super::tile::{self, Factors, Operands, Sums};
 
-/// Some rows of the output. Filling lanes of it become zero.
+/// Kernel that computes some rows of the output. Unused lanes become zero.
 pub struct Layer<'a, 'b> {
-    /// Columns and weights; the columns are those of these rows.
+    /// Input columns of the rows, and weights.
     pub operands: Operands<'a>,
-    /// Channels of the output, one map.
+    /// Channels of the output, in one group.
     pub outputs: Channels,
-    /// `[out block]`
+    /// Bias of each channel, `[out block]`.
     pub bias: &'a [Pack],
-    /// Pixels of the rows.
+    /// Total number of pixels in the rows.
     pub pixels: usize,
     /// Pixels of a row.
     pub width: usize,
-    /// What else is added.
+    /// Values that the sums start from, in addition to the bias.
     pub start: Accumulator<'a>,
-    /// Where results go, block by block, from the first of the rows on.
+    /// Destination of the results: one slice per block, from the first row on.
     pub plain: Option<&'a mut [&'b mut [Pack]]>,
-    /// Where rectified results go: rows with `HALO` packs on each side, which are left as they are.
+    /// Destination of the results after ReLU, with padding: one slice per block, rows with `HALO` packs on each side.
+    /// The padding is not written.
     pub padded: Option<&'a mut [&'b mut [Pack]]>,
-    /// Where rectified results go as factors of other convolutions: `[block]`, of pairs `[two blocks]`, rows without gaps.
+    /// Destination of the results after ReLU as operands of other convolutions: one slice per block, or per two
+    /// blocks for pairs. Rows have no padding.
     pub factors: Option<&'a mut [&'b mut [Pack]]>,
-    /// Rows before these in all three.
+    /// Number of rows to skip at the start of each of the three destinations.
     pub skip: usize,
 }
 
-/// What results are added to.
+/// Values that the results are added to.
 #[derive(Copy, Clone)]
 pub enum Accumulator<'a> {
-    /// Nothing.
+    /// No values.
     Zero,
-    /// What is in `plain`.
+    /// The values in `plain`.
     Plain,
-    /// A map: `[block]` planes of so many packs, from the first of the rows on.
+    /// A feature map: `[block]` planes of the given number of packs, from the first row on.
     Map(&'a [Pack], usize),
 }
 
@@ -84,7 +86,7 @@ fn strips<L: Lanes, F: Factors<L>>(k: &mut Layer<'_, '_>) {
     }
 }
 
-/// Where a pixel goes.
+/// Positions of a pixel in the destinations.
 struct PixelTargets {
     x: usize,
     plain: usize,
@@ -109,7 +111,7 @@ impl PixelTargets {
     }
 }
 
-/// All pixels of `N` registers of output channels, and of a half behind them.
+/// Computes all pixels of `N` registers of output channels, and of a half register after them if `HALF`.
 #[inline(always)]
 fn strip<L: Lanes, F: Factors<L>, const N: usize, const HALF: bool, const P: usize>(
     k: &mut Layer<'_, '_>,
@@ -145,7 +147,7 @@ fn pixels<L: Lanes, F: Factors<L>, const N: usize, const HALF: bool, const P: us
         }
     }
     let (whole, halves) = tile::add::<L, F, N, HALF, P>(&k.operands, at, pixel, sums);
-    // Within a row, as nearly all tiles are, places follow each other.
+    // Inside a row, where nearly all tiles are, destinations are consecutive.
     let within = places.x + P <= k.width;
     for n in 0..N {
         end::<L, F, P>(k, at + n, within, places, whole[n]);
@@ -162,7 +164,7 @@ fn pixels<L: Lanes, F: Factors<L>, const N: usize, const HALF: bool, const P: us
     }
 }
 
-/// What a register's sums start from.
+/// Returns the initial sums of a register.
 #[inline(always)]
 fn begin<L: Lanes, const P: usize>(
     k: &Layer<'_, '_>,
@@ -183,7 +185,7 @@ fn begin<L: Lanes, const P: usize>(
     sums
 }
 
-/// Puts a register's results where they go.
+/// Writes the results of a register to the destinations.
 #[inline(always)]
 fn end<L: Lanes, F: Factors<L>, const P: usize>(
     k: &mut Layer<'_, '_>,

@@ -1,12 +1,12 @@
-//! How maps and weights lie in memory: `[image][channel block of 16][pixel][16]`.
+//! Memory layout of feature maps and weights: `[image][channel block of 16][pixel][16]`.
 
 use super::simd::{LANES, Pack};
 
-/// Zero columns kept left and right of every row of a padded map: the reach of a 5x5 kernel at
-/// dilation 2. Rows above and below the image are skipped by the loops instead.
+/// Zero columns on the left and right of every row of a padded feature map. They cover a 5x5 kernel at dilation 2.
+/// The loops skip rows above and below the image, which have no padding.
 pub const HALO: usize = 4;
 
-/// The size of one image's map.
+/// Size of the feature map of one image.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct MapSize {
     /// Blocks of sixteen channels.
@@ -24,55 +24,55 @@ impl MapSize {
         self.height * self.width
     }
 
-    /// Packs of an image, `[block][row][column]`.
+    /// Packs of the feature map, `[block][row][column]`.
     #[inline(always)]
     pub fn len(self) -> usize {
         self.packs * self.pixels()
     }
 
-    /// Whether the map holds nothing.
+    /// Whether the feature map has no elements.
     #[inline(always)]
     pub fn is_empty(self) -> bool {
         self.len() == 0
     }
 
-    /// Columns of a padded row.
+    /// Packs of a padded row.
     #[inline(always)]
     pub fn padded_width(self) -> usize {
         self.width + 2 * HALO
     }
 
-    /// Packs of a padded image, `[block][row][HALO + column + HALO]`.
+    /// Packs of the padded feature map, `[block][row][HALO + column + HALO]`.
     #[inline(always)]
     pub fn padded_len(self) -> usize {
         self.packs * self.height * self.padded_width()
     }
 
-    /// The map after an operation of this stride that keeps the size at stride 1: each side divided,
-    /// rounded up.
+    /// Size of the output of an operation with this stride that keeps the size at stride 1: each side divided by the
+    /// stride, rounded up.
     #[inline(always)]
     pub fn strided(self, stride: usize) -> MapSize {
         MapSize { height: self.height.div_ceil(stride), width: self.width.div_ceil(stride), ..self }
     }
 }
 
-/// Channels of a map that is `groups` maps of `each` channels side by side, each filled up with zero
-/// channels to whole packs.
+/// Channels of a feature map that is a concatenation of `groups` feature maps of `each` channels. Each group is
+/// filled with zero channels to whole packs.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Channels {
-    /// Maps side by side.
+    /// Number of concatenated feature maps.
     pub groups: usize,
     /// Channels of one of them.
     pub each: usize,
 }
 
 impl Channels {
-    /// The channels of a single map.
+    /// Returns the channels of a single feature map.
     pub fn one(each: usize) -> Channels {
         Channels { groups: 1, each }
     }
 
-    /// Channels, the filling not counted.
+    /// Number of channels, without the zero channels.
     pub fn count(self) -> usize {
         self.groups * self.each
     }
@@ -82,36 +82,36 @@ impl Channels {
         self.groups * self.each.div_ceil(LANES)
     }
 
-    /// Packs per pixel where so many blocks of a map share one.
+    /// Packs per pixel if `share` blocks of a feature map share a pack.
     #[inline(always)]
     pub fn shared(self, share: usize) -> usize {
         self.groups * self.each.div_ceil(LANES).div_ceil(share)
     }
 
-    /// Channels of block `block`; the lanes behind them are filling.
+    /// Number of used channels in block `block`; the lanes after them are zero.
     #[inline(always)]
     pub fn filled(self, block: usize) -> usize {
         let packs = self.each.div_ceil(LANES);
         (self.each - block % packs * LANES).min(LANES)
     }
 
-    /// Blocks without filling.
+    /// Returns the channels of `packs` blocks without zero channels.
     pub fn full(packs: usize) -> Channels {
         Channels { groups: packs, each: LANES }
     }
 
-    /// The same channels so many times over, side by side.
+    /// Returns these channels repeated `count` times.
     pub fn times(self, count: usize) -> Channels {
         Channels { groups: count * self.groups, ..self }
     }
 
-    /// Where channel `c` lies among the `16 * packs` lanes.
+    /// Lane of channel `c` among the `16 * packs` lanes.
     pub fn lane(self, c: usize) -> usize {
         c / self.each * self.each.div_ceil(LANES) * LANES + c % self.each
     }
 }
 
-/// Blocks images `[N, C, H, W]` of `pixels = H * W`.
+/// Converts images `[N, C, H, W]` with `pixels = H * W` to the blocked layout.
 pub fn block(x: &[f32], channels: Channels, pixels: usize) -> Vec<Pack> {
     let (count, packs) = (channels.count(), channels.packs());
     let images = x.len() / (count * pixels);
@@ -126,7 +126,7 @@ pub fn block(x: &[f32], channels: Channels, pixels: usize) -> Vec<Pack> {
     out
 }
 
-/// Back to `[N, C, H, W]`.
+/// Converts from the blocked layout to `[N, C, H, W]`.
 pub fn unblock(x: &[Pack], channels: Channels, pixels: usize) -> Vec<f32> {
     let (count, packs) = (channels.count(), channels.packs());
     let images = x.len() / (packs * pixels);
@@ -141,8 +141,8 @@ pub fn unblock(x: &[Pack], channels: Channels, pixels: usize) -> Vec<f32> {
     out
 }
 
-/// The transpose of a pointwise weight: from `[out block][in lane]` packs over output channels to
-/// `[in block][out lane]` packs over input channels.
+/// Transposes a pointwise weight, from `[out block][in lane]` packs over output channels to `[in block][out lane]`
+/// packs over input channels.
 pub fn transpose(weight: &[Pack], inputs: usize, outputs: usize, out: &mut [Pack]) {
     for (block, columns) in weight.chunks_exact(inputs * LANES).enumerate() {
         for (input, column) in columns.iter().enumerate() {

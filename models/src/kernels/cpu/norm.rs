@@ -1,30 +1,30 @@
-//! BatchNorm as two numbers per channel forward, and three backward.
+//! BatchNorm as two coefficients per channel in the forward pass and three in the backward pass.
 //!
-//! The sums over pixels are gathered by the kernels that write a map; here they become
-//! `scale * y + shift`, and the gradient `a * g + b * y + c`. Sums over a batch are taken in double
-//! precision, in the order of the images, so that they do not depend on the number of threads.
+//! The kernels that write a feature map also compute its sums over pixels. This module turns them into
+//! `scale * y + shift` and the gradient `a * g + b * y + c`. Sums over a batch use double precision and the order of
+//! the images, so they do not depend on the number of threads.
 
 use super::simd::{LANES, Pack, floats, floats_mut};
 
-/// Added to the variance.
+/// Constant added to the variance.
 pub const EPSILON: f64 = 1e-5;
 
-/// Per channel `scale * y + shift`.
+/// Coefficients of `scale * y + shift` for each channel.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scaling {
-    /// `[block]`.
+    /// Factor of each channel, `[block]`.
     pub scale: Vec<Pack>,
-    /// `[block]`.
+    /// Addend of each channel, `[block]`.
     pub shift: Vec<Pack>,
 }
 
 impl Scaling {
-    /// The identity on `packs` blocks.
+    /// Returns the identity on `packs` blocks.
     pub fn identity(packs: usize) -> Scaling {
         Scaling { scale: vec![Pack::ONE; packs], shift: vec![Pack::ZERO; packs] }
     }
 
-    /// The scaling that gives lane `c` mean 0 and variance 1.
+    /// Sets the coefficients that give lane `c` mean 0 and variance 1.
     pub fn normalise(&mut self, moments: &NormMoments) {
         for (c, (mean, variance)) in moments.mean.iter().zip(&moments.variance).enumerate() {
             let scale = 1.0 / (variance + EPSILON).sqrt();
@@ -34,7 +34,7 @@ impl Scaling {
     }
 }
 
-/// Adds up, lane by lane in double precision, one sum per image.
+/// Adds one sum per image, lane by lane in double precision.
 pub fn total<'a>(images: impl Iterator<Item = &'a [Pack]>, packs: usize) -> Vec<f64> {
     let mut out = vec![0.0; packs * LANES];
     for image in images {
@@ -47,17 +47,17 @@ pub fn total<'a>(images: impl Iterator<Item = &'a [Pack]>, packs: usize) -> Vec<
     out
 }
 
-/// Mean and biased variance per lane.
+/// Mean and biased variance of each lane.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NormMoments {
-    /// Per lane.
+    /// Mean of each lane.
     pub mean: Vec<f64>,
-    /// Per lane, divided by the count.
+    /// Biased variance of each lane, that is, divided by the count.
     pub variance: Vec<f64>,
 }
 
 impl NormMoments {
-    /// From the sums of `count` values and of their squares.
+    /// Computes the moments from the sums of `count` values and of their squares.
     pub fn of(mut sum: Vec<f64>, mut square: Vec<f64>, count: f64) -> NormMoments {
         for (mean, variance) in sum.iter_mut().zip(&mut square) {
             *mean /= count;
@@ -67,21 +67,22 @@ impl NormMoments {
     }
 }
 
-/// The gradient of a BatchNorm's input `y` for the gradient `g` of its output: `a * g + b * y + c`.
+/// Coefficients of the gradient of a BatchNorm's input `y`, given the gradient `g` of its output:
+/// `a * g + b * y + c`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NormCoefficient {
-    /// `[block]`.
+    /// Factor of `g`, `[block]`.
     pub a: Vec<Pack>,
-    /// `[block]`.
+    /// Factor of `y`, `[block]`.
     pub b: Vec<Pack>,
-    /// `[block]`.
+    /// Constant, `[block]`.
     pub c: Vec<Pack>,
 }
 
 impl NormCoefficient {
-    /// Where the output is weighted by `weight`, `g` is the gradient of the weighted sum; `sum` and
-    /// `dot` are the sums of `g` and of `g * y` over `count` values. Returns the sum of
-    /// `g * (scale * y + shift)` as well, which is the gradient of `weight`.
+    /// Computes the coefficients for an output that is multiplied by `weight`, where `g` is the gradient of the
+    /// weighted sum. `sum` and `dot` are the sums of `g` and of `g * y` over `count` values. Also returns the sum of
+    /// `g * (scale * y + shift)`, which is the gradient of `weight`.
     pub fn of(
         scaling: &Scaling,
         weight: f64,
@@ -106,7 +107,7 @@ impl NormCoefficient {
         (out, total)
     }
 
-    /// Multiplies the gradient by a factor per channel, `[block]`.
+    /// Multiplies the gradient by a factor of each channel, `[block]`.
     pub fn scale_by(&mut self, factor: &[Pack]) {
         for part in [&mut self.a, &mut self.b, &mut self.c] {
             let lanes = floats_mut(part).iter_mut().zip(floats(factor));

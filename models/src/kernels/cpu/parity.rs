@@ -1,7 +1,7 @@
-//! The two inputs of a strided skip connection (FactorizedReduce), side by side: the pixels of even
-//! row and column, and those of odd row and column.
+//! The two inputs of a strided skip connection (FactorizedReduce), concatenated: the pixels of even row and column,
+//! and the pixels of odd row and column.
 //!
-//! Where a side is odd the odd pixels are one fewer; a zero row or column at the end makes up for it.
+//! If a side has odd length, it has one odd pixel fewer; a zero row or column is appended.
 
 use core::ops::Range;
 
@@ -9,17 +9,17 @@ use super::layout::MapSize;
 use super::simd::{Kernel, Lanes, Pack};
 use super::strip::{ColumnLoop, Store, Strip};
 
-/// Rectified even and odd pixels, `[even blocks, odd blocks]` of some rows.
+/// Kernel that gathers even and odd pixels after ReLU, `[even blocks, odd blocks]`, for some rows.
 pub struct ParityGather<'a> {
     /// Size of the input.
     pub map: MapSize,
-    /// The input, plain.
+    /// The input, without padding.
     pub source: &'a [Pack],
-    /// Which rows of the output, whose size is half of the input's, rounded up.
+    /// Range of the output rows to compute. The output has half the size of the input, rounded up.
     pub rows: Range<usize>,
-    /// Blocks from the even ones to the odd ones.
+    /// Number of blocks from the even ones to the odd ones.
     pub half: usize,
-    /// Where they go.
+    /// Destination of the results.
     pub out: Strip<'a>,
 }
 
@@ -47,15 +47,15 @@ impl ColumnLoop for ParityGather<'_> {
     }
 }
 
-/// The gradient of [`Gather`] without its rectifier, added to `out`.
+/// Kernel that adds the gradient of [`ParityGather`], without its ReLU, to `out`.
 pub struct ParityScatter<'a> {
     /// Size of the input.
     pub map: MapSize,
-    /// `[even blocks]` planes of half the size, rounded up.
+    /// Gradient of the even pixels: `[even blocks]` planes of half the input's size, rounded up.
     pub even: &'a [Pack],
-    /// `[odd blocks]` planes of half the size, rounded up.
+    /// Gradient of the odd pixels: `[odd blocks]` planes of half the input's size, rounded up.
     pub odd: &'a [Pack],
-    /// A plain map of the input's size.
+    /// Gradient of the input, without padding.
     pub out: &'a mut [Pack],
 }
 

@@ -1,5 +1,5 @@
-//! Pointwise (1x1) convolution: forward, and the gradient of its weights. The gradient of the input is
-//! the forward kernel on the transposed weight.
+//! Pointwise (1x1) convolution: the forward pass and the gradient of its weights. The gradient of the input is the
+//! forward kernel on the transposed weight.
 //!
 //! Weights are packs over output channels, `[out block][in lane]`.
 
@@ -8,30 +8,30 @@ use super::simd::{Kernel, LANES, Lanes, Pack};
 use super::strip::Singles;
 use super::tile::{self, Operands};
 
-/// `out = weight * source`, some rows of pixels of an image. Filling lanes of the input are not read, those of the output
-/// become zero.
+/// Kernel that computes `out = weight * source` for some rows of pixels of an image. Unused lanes of the input are
+/// not read; unused lanes of the output become zero.
 pub struct PointwiseForward<'a> {
     /// Channels of the input.
     pub inputs: Channels,
     /// Channels of the output.
     pub outputs: Channels,
-    /// Rows, and pixels of a row; a plain map is one long row.
+    /// Number of rows. A feature map without padding is one long row.
     pub rows: usize,
     /// Pixels of a row.
     pub width: usize,
-    /// `[in block]` planes of `source_plane` packs, rows without gaps.
+    /// The input: `[in block]` planes of `source_plane` packs, rows without gaps.
     pub source: &'a [Pack],
     /// Packs from one input block to the next.
     pub source_plane: usize,
-    /// `[out block][in lane]`.
+    /// Weights, `[out block][in lane]`.
     pub weight: &'a [Pack],
-    /// `[out block]` planes of `out_plane` packs, rows `out_step` apart.
+    /// The output: `[out block]` planes of `out_plane` packs, rows `out_step` packs apart.
     pub out: &'a mut [Pack],
     /// Packs from one output block to the next.
     pub out_plane: usize,
     /// Packs from one output row to the next.
     pub out_step: usize,
-    /// `[out block]` sums of the results and of their squares, added to.
+    /// Sums of the results and of their squares, `[out block]`, which the kernel adds to.
     pub sums: Option<[&'a mut [Pack]; 2]>,
 }
 
@@ -62,7 +62,7 @@ impl Kernel for PointwiseForward<'_> {
     }
 }
 
-/// Zeros in a register of filling lanes.
+/// Writes zeros to a register of unused lanes.
 #[inline(always)]
 fn blank<L: Lanes>(k: &mut PointwiseForward<'_>, at: usize) {
     let (block, part) = (at / L::PARTS, at % L::PARTS);
@@ -73,7 +73,7 @@ fn blank<L: Lanes>(k: &mut PointwiseForward<'_>, at: usize) {
     }
 }
 
-/// All pixels of `N` registers of output channels, and of a half behind them.
+/// Computes all pixels of `N` registers of output channels, and of a half register after them if `HALF`.
 #[inline(always)]
 fn strip<L: Lanes, const N: usize, const HALF: bool, const P: usize>(
     k: &mut PointwiseForward<'_>,
@@ -142,23 +142,23 @@ fn put<L: Lanes, const N: usize, const HALF: bool, const P: usize>(
     }
 }
 
-/// The gradient of the weight, added to `out`; between filling lanes it is left.
+/// Kernel that adds the gradient of the weight to `out`. The gradient of weights between unused lanes is not written.
 pub struct PointwiseWeightGradient<'a> {
     /// Channels of the input.
     pub inputs: Channels,
     /// Channels of the output.
     pub outputs: Channels,
-    /// Pixels to sum over.
+    /// Number of pixels to sum over.
     pub pixels: usize,
-    /// `[in block]` planes of `source_plane` packs.
+    /// The input: `[in block]` planes of `source_plane` packs.
     pub source: &'a [Pack],
     /// Packs from one input block to the next.
     pub source_plane: usize,
-    /// The gradient of the output, `[out block]` planes of `gradient_plane` packs.
+    /// Gradient of the output: `[out block]` planes of `gradient_plane` packs.
     pub gradient: &'a [Pack],
     /// Packs from one output block to the next.
     pub gradient_plane: usize,
-    /// `[out block][in lane]`.
+    /// Gradient of the weights, `[out block][in lane]`.
     pub out: &'a mut [Pack],
 }
 
@@ -194,7 +194,7 @@ impl Kernel for PointwiseWeightGradient<'_> {
     }
 }
 
-/// `M` input lanes by `N` registers of output channels.
+/// Computes `M` input lanes by `N` registers of output channels.
 #[inline(always)]
 fn weight_tile<L: Lanes, const N: usize, const M: usize>(
     k: &mut PointwiseWeightGradient<'_>,

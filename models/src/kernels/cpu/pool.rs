@@ -1,21 +1,21 @@
-//! 3x3 max and average pooling with padding 1, stride 1 or 2; the average leaves the padding out.
+//! 3x3 max and average pooling with padding 1 and stride 1 or 2. The average does not count the padding.
 
 use super::layout::MapSize;
 use super::simd::{Kernel, Lanes, Pack};
 
-/// Both pools of one plain map, with the sums that BatchNorm needs.
+/// Kernel that computes both pools of a feature map without padding, and the sums that BatchNorm needs.
 pub struct PoolForward<'a> {
-    /// 1 or 2.
+    /// Stride, 1 or 2.
     pub stride: usize,
     /// Size of the input.
     pub map: MapSize,
-    /// The input, plain.
+    /// The input, without padding.
     pub source: &'a [Pack],
-    /// The maxima.
+    /// Output of the max pool.
     pub max: &'a mut [Pack],
-    /// The averages.
+    /// Output of the average pool.
     pub average: &'a mut [Pack],
-    /// `[4][block]`, set: sums of the maxima, of their squares, of the averages, of their squares.
+    /// Sums of the maxima, of their squares, of the averages and of their squares, `[4][block]`, overwritten.
     pub sums: &'a mut [Pack],
 }
 
@@ -35,15 +35,15 @@ impl Kernel for PoolForward<'_> {
     }
 }
 
-/// The rows of a window: the outer ones stand in as the middle one, and are not counted, where they
-/// lie outside the image.
+/// Rows of a window. If an outer row lies outside the image, the middle row replaces it in the maximum, and it is not
+/// counted in the average.
 struct WindowRows<'a> {
     rows: [&'a [Pack]; 3],
     top: bool,
     bottom: bool,
 }
 
-/// Maximum and sum of one column of a window.
+/// Returns the maximum and the sum of one column of a window.
 #[inline(always)]
 fn column<L: Lanes>(window: &WindowRows<'_>, x: usize, part: usize) -> [L; 2] {
     let [above, here, below] = window.rows;
@@ -104,22 +104,22 @@ fn forward<L: Lanes, const S: usize>(k: &mut PoolForward<'_>, block: usize, part
     }
 }
 
-/// The gradient of max pooling, added to `out`: each window's goes to its first maximum in row-major
-/// order; first to a row, then within it.
+/// Kernel that adds the gradient of max pooling to `out`. The gradient of each window goes to its first maximum in
+/// row-major order; the kernel selects the row first, then the column.
 pub struct MaxBackward<'a> {
-    /// 1 or 2.
+    /// Stride, 1 or 2.
     pub stride: usize,
     /// Size of the input.
     pub map: MapSize,
-    /// The input, plain.
+    /// The input, without padding.
     pub source: &'a [Pack],
-    /// The maxima.
+    /// Output of the max pool.
     pub max: &'a [Pack],
-    /// The gradient of the maxima.
+    /// Gradient of the output.
     pub gradient: &'a [Pack],
-    /// Two planes of the input's rows and the output's columns, of any content.
+    /// Scratch memory: two planes with the input's rows and the output's columns. Its content does not matter.
     pub scratch: &'a mut [Pack],
-    /// A plain map of the input's size.
+    /// Gradient of the input, without padding.
     pub out: &'a mut [Pack],
 }
 
@@ -184,7 +184,7 @@ fn max_backward<L: Lanes, const S: usize>(k: &mut MaxBackward<'_>, block: usize,
     for y in 0..height {
         let (source, out) = (&source[y * width..][..width], &mut out[y * width..][..width]);
         let (row_max, row_gradient) = (&row_max[y * wide..][..wide], &row_gradient[y * wide..][..wide]);
-        // Gradients that wait for the middle pixel (stride 1), and for the one to its right.
+        // Gradients of the middle pixel (stride 1) and of the pixel to its right that are not written yet.
         let (mut here, mut next) = (L::zero(), L::zero());
         for x in 0..wide {
             let middle = x * S;
@@ -220,17 +220,17 @@ fn add_to<L: Lanes>(to: &mut Pack, part: usize, value: L) {
     L::load(to, part).add(value).store(to, part);
 }
 
-/// The gradient of average pooling, added to `out`.
+/// Kernel that adds the gradient of average pooling to `out`.
 pub struct AverageBackward<'a> {
-    /// 1 or 2.
+    /// Stride, 1 or 2.
     pub stride: usize,
     /// Size of the input.
     pub map: MapSize,
-    /// The gradient of the averages.
+    /// Gradient of the output.
     pub gradient: &'a [Pack],
-    /// A plane of the output's size and one row with two more, of any content.
+    /// Scratch memory: a plane of the output's size, and one row with two more packs. Its content does not matter.
     pub scratch: &'a mut [Pack],
-    /// A plain map of the input's size.
+    /// Gradient of the input, without padding.
     pub out: &'a mut [Pack],
 }
 
@@ -250,7 +250,7 @@ impl Kernel for AverageBackward<'_> {
     }
 }
 
-/// Pixels of a window that lie inside, along one side.
+/// Number of pixels of a window that lie inside the image along one axis.
 #[inline(always)]
 fn inside(middle: usize, size: usize) -> usize {
     1 + (middle > 0) as usize + (middle + 1 < size) as usize
@@ -270,7 +270,7 @@ fn average_backward<L: Lanes, const S: usize>(k: &mut AverageBackward<'_>, block
             L::load(from, part).mul(inverse).store(to, part);
         }
     }
-    // One row of column sums, with a zero at either end.
+    // One row of column sums, with a zero at both ends.
     L::zero().store(&mut row[0], part);
     L::zero().store(&mut row[wide + 1], part);
     for (y, out) in out.chunks_exact_mut(width).enumerate() {

@@ -1,10 +1,9 @@
-//! Sixteen channels at one pixel, and the vector registers that work on them.
+//! Sixteen channels of one pixel, and the vector registers that process them.
 //!
-//! [`Pack`] is how they lie in memory, whatever the processor. [`Lanes`] is one register: all of a
-//! pack (AVX-512), a half (AVX2, portable) or a quarter (NEON). A kernel is a struct of its
-//! arguments with a generic [`Kernel::run`]; [`Level::run`] picks the registers at run time, so that a
-//! plain build is as fast as one for the machine at hand. Every unsafe line of the blocked
-//! kernels is here.
+//! [`Pack`] is the memory layout, the same on every processor. [`Lanes`] is one register: a whole pack (AVX-512),
+//! half of one (AVX2, portable) or a quarter (NEON). A kernel is a struct of its arguments with a generic
+//! [`Kernel::run`]. [`Level::run`] selects the registers at run time, so a generic build is as fast as one for the
+//! local processor. All unsafe code of the CPU kernels is in this module.
 #![allow(unsafe_code)]
 
 #[cfg(target_arch = "aarch64")]
@@ -34,101 +33,103 @@ impl Pack {
     pub const ONE: Pack = Pack([1.0; LANES]);
 }
 
-/// The same memory, channel by channel.
+/// Returns the same memory as a slice of f32, channel by channel.
 #[inline]
 pub fn floats(packs: &[Pack]) -> &[f32] {
     // SAFETY: a Pack is sixteen consecutive f32, aligned more strictly than f32, without padding.
     unsafe { core::slice::from_raw_parts(packs.as_ptr().cast(), packs.len() * LANES) }
 }
 
-/// The same memory, channel by channel, to write to.
+/// Returns the same memory as a mutable slice of f32, channel by channel.
 #[inline]
 pub fn floats_mut(packs: &mut [Pack]) -> &mut [f32] {
-    // SAFETY: as in `floats`, and the borrow is exclusive.
+    // SAFETY: a Pack is sixteen consecutive f32, aligned more strictly than f32, without padding. The borrow is
+    // exclusive.
     unsafe { core::slice::from_raw_parts_mut(packs.as_mut_ptr().cast(), packs.len() * LANES) }
 }
 
-/// One vector register of f32. `part` counts the registers that make up a pack.
+/// One vector register of f32. `part` is the index of a register among those that make up a pack.
 ///
-/// Code generic over this trait is `#[inline(always)]` and free of closures down from
-/// [`Kernel::run`]: whatever stays a function of its own is compiled without the processor's
-/// features, and then each operation below becomes a call.
+/// Code generic over this trait is `#[inline(always)]` and has no closures, from [`Kernel::run`] down. A function
+/// that is not inlined is compiled without the processor's features, and each operation below then becomes a call.
 pub trait Lanes: Copy {
-    /// A register of half as many lanes, or this one.
+    /// A register of half the number of lanes, or this type.
     type Half: Lanes;
-    /// Whether half a register costs half as much.
+    /// Whether an operation on half a register costs half as much.
     const HALVES: bool;
-    /// Registers per pack, a power of two.
+    /// Number of registers per pack, a power of two.
     const PARTS: usize;
-    /// Whether there are 32 registers rather than 16.
+    /// Whether the processor has 32 registers rather than 16.
     const MANY: bool;
 
-    /// The first half of the lanes.
+    /// Returns the first half of the lanes.
     fn low(self) -> Self::Half;
-    /// Half a register, and zeros.
+    /// Extends half a register with zeros.
     fn widen(half: Self::Half) -> Self;
-    /// All lanes `x`.
+    /// Returns a register with `x` in all lanes.
     fn splat(x: f32) -> Self;
     /// Reads one part of a pack.
     fn load(from: &Pack, part: usize) -> Self;
-    /// Reads one part of neighbouring numbers, whatever their alignment.
+    /// Reads one part of sixteen consecutive values, of any alignment.
     fn load_row(from: &[f32; LANES], part: usize) -> Self;
     /// Writes one part of a pack.
     fn store(self, to: &mut Pack, part: usize);
-    /// `self + b`
+    /// Returns `self + b`.
     fn add(self, b: Self) -> Self;
-    /// `self * b`
+    /// Returns `self * b`.
     fn mul(self, b: Self) -> Self;
-    /// `self * b + c`, rounded once except in the portable form.
+    /// Returns `self * b + c`, rounded once except in the portable implementation.
     fn fma(self, b: Self, c: Self) -> Self;
-    /// The larger.
+    /// Returns the larger value of each lane.
     fn max(self, b: Self) -> Self;
-    /// `self` where `gate > 0`, else 0.
+    /// Returns `self` where `gate > 0`, else 0.
     fn gate(self, gate: Self) -> Self;
-    /// `self`, lane by lane, to the first of three places that holds `max`: `a`, `b`, else the third.
+    /// Moves each lane of `self` to one of three results: the first if `a == max`, else the second if `b == max`,
+    /// else the third. The other two results are 0.
     fn route(self, a: Self, b: Self, max: Self) -> [Self; 3];
 
-    /// Zeros.
+    /// Returns a register of zeros.
     #[inline(always)]
     fn zero() -> Self {
         Self::splat(0.0)
     }
-    /// `max(self, 0)`
+    /// Returns `max(self, 0)`.
     #[inline(always)]
     fn relu(self) -> Self {
         self.max(Self::zero())
     }
 }
 
-/// A loop over packs, ready to run: a struct of its arguments.
+/// A loop over packs. The implementing type is a struct of its arguments.
 pub trait Kernel {
-    /// What it returns.
+    /// Result of the loop.
     type Output;
-    /// The loop itself; implementations are `#[inline(always)]`.
+    /// Runs the loop. Implementations are `#[inline(always)]`.
     fn run<L: Lanes>(self) -> Self::Output;
 }
 
-/// Registers that multiply pairs of bfloat16. A pair lies where a f32 would: the first of two neighbouring channels in the low
-/// bits, the second in the high ones.
+/// Registers that multiply pairs of bfloat16. A pair has the size of an f32: the first of two neighbouring channels
+/// is in the low bits, the second in the high bits.
 pub trait PairProducts: Lanes {
-    /// `c` and, lane by lane, the products of the first and of the second numbers of the pairs.
+    /// Returns, lane by lane, `c` plus the products of the first values and of the second values of the pairs.
     fn pairs(self, b: Self, c: Self) -> Self;
-    /// Writes its lanes, rounded to nearest, ties to even, as pairs of neighbours: from the first pair of a pack on, or from the ninth.
+    /// Rounds the lanes to nearest, ties to even, and writes them as pairs of neighbours. With `half == 0` they go to
+    /// the first eight pairs of a pack, else to the last eight.
     fn store_pairs(self, to: &mut Pack, half: usize);
 }
 
-/// Those whose halves do so, too.
+/// Registers that multiply pairs, and whose half registers do so too.
 pub trait Pairs: PairProducts<Half: PairProducts> {}
 
 impl<L: PairProducts<Half: PairProducts>> Pairs for L {}
 
-/// A [`Kernel`] on pairs.
+/// A [`Kernel`] that operates on pairs of bfloat16.
 pub trait PairKernel {
-    /// The loop itself; implementations are `#[inline(always)]`.
+    /// Runs the loop. Implementations are `#[inline(always)]`.
     fn run<L: Pairs>(self);
 }
 
-/// An instruction set that this processor has.
+/// An instruction set that this processor supports.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Level(Set);
 
@@ -144,10 +145,10 @@ enum Set {
 }
 
 impl Level {
-    /// Plain arrays, which every processor has.
+    /// Plain arrays, which every processor supports.
     pub const PORTABLE: Level = Level(Set::Portable);
 
-    /// All levels of this processor, fastest first; the last is portable.
+    /// Returns all levels of this processor, fastest first. The last is portable.
     pub fn available() -> Vec<Level> {
         let mut levels = Vec::new();
         #[cfg(target_arch = "x86_64")]
@@ -165,20 +166,21 @@ impl Level {
         levels
     }
 
-    /// The fastest level of this processor.
+    /// Returns the fastest level of this processor.
     pub fn best() -> Level {
         static BEST: OnceLock<Level> = OnceLock::new();
         *BEST.get_or_init(|| Level::available()[0])
     }
 
-    /// Runs a kernel on this level's registers.
+    /// Runs a kernel with this level's registers.
     #[inline]
     pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self.0 {
-            // SAFETY (both): such a Level is made by `available` alone, after detecting the features.
             #[cfg(target_arch = "x86_64")]
+            // SAFETY: only `available` makes this Level, after it detected AVX-512 F and VL.
             Set::Avx512 => unsafe { run_avx512(kernel) },
             #[cfg(target_arch = "x86_64")]
+            // SAFETY: only `available` makes this Level, after it detected AVX2 and FMA.
             Set::Avx2 => unsafe { run_avx2(kernel) },
             #[cfg(target_arch = "aarch64")]
             Set::Neon => kernel.run::<neon::Neon>(),
@@ -186,7 +188,7 @@ impl Level {
         }
     }
 
-    /// Whether this level and processor have registers of [`Pairs`].
+    /// Whether this level and processor have registers that implement [`Pairs`].
     pub fn has_pairs(self) -> bool {
         #[cfg(target_arch = "x86_64")]
         if self.0 == Set::Avx512 {
@@ -195,15 +197,15 @@ impl Level {
         false
     }
 
-    /// Runs a kernel on pairs.
+    /// Runs a kernel on pairs of bfloat16.
     ///
     /// # Panics
-    /// Where [`has_pairs`](Self::has_pairs) says no.
+    /// Panics if [`has_pairs`](Self::has_pairs) is false.
     #[inline]
     pub fn run_pairs<K: PairKernel>(self, kernel: K) {
         assert!(self.has_pairs(), "{self:?} multiplies no pairs of bfloat16");
-        // SAFETY: such a Level is made by `available` alone, after detecting AVX-512 F and VL; BF16, and BW, which compilers
-        // take it to bring, were detected just now.
+        // SAFETY: only `available` makes an AVX-512 Level, after it detected AVX-512 F and VL. The assertion above
+        // detected BF16, and BW, which compilers assume together with BF16.
         #[cfg(target_arch = "x86_64")]
         unsafe {
             run_pairs(kernel)

@@ -1,19 +1,21 @@
-//! Columns of a strip of pixels, which a pointwise convolution reads: how they lie there, and where kernels leave them.
+//! The im2col columns of a strip of pixels, which a pointwise convolution reads: their memory layout, and how kernels
+//! write them.
 
 use super::simd::{Kernel, Lanes, Level, Pack, PairKernel, PairProducts, Pairs};
 
-/// How numbers lie in a strip.
+/// Storage format of the values in a strip.
 pub trait Store<L: Lanes> {
-    /// Blocks of channels that share a pack.
+    /// Number of channel blocks that share a pack.
     const SHARE: usize;
-    /// Puts a register of one of those blocks, the `place`th, into their pack.
+    /// Writes a register of one block to the shared pack. `place` is the index of the block among those that share
+    /// the pack.
     fn put(value: L, to: &mut Pack, part: usize, place: usize);
 }
 
-/// As f32.
+/// Storage as f32.
 pub struct Singles;
-/// As pairs of bfloat16 of neighbouring channels, rounded to nearest, ties to even. The second half of an odd block's packs is left as
-/// it is.
+/// Storage as bfloat16 pairs of neighbouring channels, rounded to nearest, ties to even. If the number of blocks is
+/// odd, the second half of the last packs is not written.
 pub struct PairsOf;
 
 impl<L: Lanes> Store<L> for Singles {
@@ -32,25 +34,25 @@ impl<L: PairProducts> Store<L> for PairsOf {
     }
 }
 
-/// Where columns go.
+/// Destination of the columns.
 pub struct Strip<'a> {
-    /// `[block][pixel]`; of pairs `[two blocks][pixel]`.
+    /// The columns, `[block][pixel]`; for pairs `[two blocks][pixel]`.
     pub packs: &'a mut [Pack],
-    /// Pixels of the strip.
+    /// Number of pixels of the strip.
     pub pixels: usize,
-    /// Blocks before the first of those that a kernel makes.
+    /// Number of blocks before the first block that a kernel writes.
     pub before: usize,
-    /// Blocks of a map; those of one share no pack with those of another.
+    /// Number of blocks of a feature map. Blocks of different feature maps do not share a pack.
     pub each: usize,
 }
 
 impl<'a> Strip<'a> {
-    /// Of one map of numbers.
+    /// Returns a strip for one feature map.
     pub fn new(packs: &'a mut [Pack], pixels: usize) -> Strip<'a> {
         Strip { packs, pixels, before: 0, each: usize::MAX }
     }
 
-    /// The packs of a block, and its place in them among those that [share](Store::SHARE) them.
+    /// Returns the packs of a block, and its index among the blocks that [share](Store::SHARE) them.
     #[inline(always)]
     pub fn block<L: Lanes, C: Store<L>>(&mut self, block: usize) -> (&mut [Pack], usize) {
         let share = C::SHARE;
@@ -60,13 +62,13 @@ impl<'a> Strip<'a> {
     }
 }
 
-/// A loop that leaves columns, however they lie; as a [`Kernel`] it leaves numbers, and [`InPairs`] pairs.
+/// A loop that writes columns in any storage format. As a [`Kernel`] it writes f32, in [`InPairs`] it writes pairs.
 pub trait ColumnLoop {
-    /// The loop itself; implementations are `#[inline(always)]`.
+    /// Runs the loop. Implementations are `#[inline(always)]`.
     fn make<L: Lanes, C: Store<L> + Store<L::Half>>(self);
 }
 
-/// A kernel whose columns are pairs.
+/// A kernel that writes its columns as pairs.
 pub struct InPairs<K>(pub K);
 
 impl<K: ColumnLoop> Kernel for K {
@@ -84,10 +86,10 @@ impl<K: ColumnLoop> PairKernel for InPairs<K> {
     }
 }
 
-/// Runs a kernel on numbers or on pairs.
+/// Runs a kernel on f32, or on pairs if `pairs`.
 ///
 /// # Panics
-/// Where there are no registers of pairs.
+/// Panics if `pairs` is set and the level has no registers that multiply pairs.
 pub fn run<K: Kernel<Output = ()>>(level: Level, pairs: bool, kernel: K)
 where
     InPairs<K>: PairKernel,

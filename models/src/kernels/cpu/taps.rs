@@ -1,4 +1,4 @@
-//! The columns of a dense 3x3 convolution with a border of zeros: the nine pixels around each, rectified.
+//! The im2col columns of a dense 3x3 convolution with zero padding: the nine pixels of each window, after ReLU.
 
 use core::ops::Range;
 
@@ -6,31 +6,32 @@ use super::layout::MapSize;
 use super::simd::{Kernel, Lanes, Pack};
 use super::strip::{ColumnLoop, Store, Strip};
 
-/// Side of the window.
+/// Side of the window, in pixels.
 pub const SIDE: usize = 3;
 
-/// What of a row of the input is under tap column `kx`: the first output pixel, their number, and the first input pixel.
+/// Returns the part of an input row that tap column `kx` reads: the first output pixel, the number of pixels, and the
+/// first input pixel.
 #[inline(always)]
 fn span(kx: usize, stride: usize, width: usize, small: usize) -> (usize, usize, usize) {
     let first = usize::from(kx == 0);
-    // Where `x * stride + kx - 1` reaches the width.
+    // First output pixel for which `x * stride + kx - 1` reaches the width.
     let end = ((width + stride - kx) / stride).min(small);
     (first, end.saturating_sub(first), first * stride + kx - 1)
 }
 
-/// Rectified taps, `[tap][block]` of some rows.
+/// Kernel that gathers the taps after ReLU, `[tap][block]`, for some rows.
 pub struct TapsGather<'a> {
-    /// Rows and columns from one window to the next.
+    /// Rows and columns between neighbouring windows.
     pub stride: usize,
     /// Size of the input.
     pub map: MapSize,
-    /// The input, plain.
+    /// The input, without padding.
     pub source: &'a [Pack],
-    /// Which rows of the output.
+    /// Range of the output rows to compute.
     pub rows: Range<usize>,
-    /// Blocks from one tap to the next.
+    /// Number of blocks from one tap to the next.
     pub step: usize,
-    /// Where they go.
+    /// Destination of the columns.
     pub out: Strip<'a>,
 }
 
@@ -64,7 +65,7 @@ impl ColumnLoop for TapsGather<'_> {
     }
 }
 
-/// Zeros.
+/// Writes zeros.
 #[inline(always)]
 fn fill<L: Lanes, C: Store<L>>(out: &mut [Pack], place: usize) {
     for to in out {
@@ -74,17 +75,17 @@ fn fill<L: Lanes, C: Store<L>>(out: &mut [Pack], place: usize) {
     }
 }
 
-/// The gradient of [`Gather`] without its rectifier, added to `out`.
+/// Kernel that adds the gradient of [`TapsGather`], without its ReLU, to `out`.
 pub struct TapsScatter<'a> {
-    /// Rows and columns from one window to the next.
+    /// Rows and columns between neighbouring windows.
     pub stride: usize,
     /// Size of the input.
     pub map: MapSize,
-    /// `[tap][block][row][column]` of some rows.
+    /// Gradient of the columns, `[tap][block][row][column]`, for some rows.
     pub columns: &'a [Pack],
-    /// Which rows of the output.
+    /// Range of the output rows that `columns` holds.
     pub rows: Range<usize>,
-    /// A plain map of the input's size.
+    /// Gradient of the input, without padding.
     pub out: &'a mut [Pack],
 }
 
@@ -117,15 +118,15 @@ impl Kernel for TapsScatter<'_> {
     }
 }
 
-/// Means of 2x2 windows, of the pixels there are, of some rows.
+/// Kernel that computes means of 2x2 windows, without padding, for some rows.
 pub struct AverageHalve<'a> {
     /// Size of the input.
     pub map: MapSize,
-    /// The input, plain.
+    /// The input, without padding.
     pub source: &'a [Pack],
-    /// Which rows of the output, whose size is half of the input's, rounded up.
+    /// Range of the output rows to compute. The output has half the size of the input, rounded up.
     pub rows: Range<usize>,
-    /// Where they go.
+    /// Destination of the means.
     pub out: Strip<'a>,
 }
 
@@ -156,13 +157,13 @@ impl ColumnLoop for AverageHalve<'_> {
     }
 }
 
-/// The gradient of [`Halve`], set.
+/// Kernel that computes the gradient of [`AverageHalve`].
 pub struct Double<'a> {
     /// Size of the input.
     pub map: MapSize,
-    /// `[block]` planes of half the size, rounded up.
+    /// Gradient of the means: `[block]` planes of half the input's size, rounded up.
     pub gradient: &'a [Pack],
-    /// A plain map of the input's size.
+    /// Gradient of the input, without padding, overwritten.
     pub out: &'a mut [Pack],
 }
 

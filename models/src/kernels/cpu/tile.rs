@@ -1,4 +1,5 @@
-//! The tile of a pointwise convolution: some registers of output channels times some pixels, summed over all input channels.
+//! Tile of a pointwise convolution: some registers of output channels times some pixels, summed over all input
+//! channels.
 
 use core::sync::atomic::{Ordering, compiler_fence};
 
@@ -6,11 +7,11 @@ use super::layout::Channels;
 use super::simd::{LANES, Lanes, Pack, PairProducts, Pairs};
 use super::strip::{PairsOf, Singles, Store};
 
-/// Factors, by how they lie in memory.
+/// Multiplication of operands in a storage format.
 pub trait Factors<L: Lanes>: Store<L> {
-    /// `w * x + sum`
+    /// Returns `w * x + sum`.
     fn multiply(w: L, x: L, sum: L) -> L;
-    /// The same of half a register.
+    /// Returns `w * x + sum` for half registers.
     fn multiply_half(w: L::Half, x: L::Half, sum: L::Half) -> L::Half;
 }
 
@@ -36,23 +37,24 @@ impl<L: Pairs> Factors<L> for PairsOf {
     }
 }
 
-/// What is multiplied.
+/// Operands of the multiplication.
 #[derive(Copy, Clone)]
 pub struct Operands<'a> {
-    /// Channels of the input. Filling lanes are not read, but for the second of a pair.
+    /// Channels of the input. Unused lanes are not read, except as the second value of a pair.
     pub inputs: Channels,
-    /// `[in block]` planes of `plane` packs; of pairs `[two in blocks]` of each map.
+    /// Input: `[in block]` planes of `plane` packs; for pairs `[two in blocks]` of each feature map.
     pub source: &'a [Pack],
     /// Packs from one block to the next.
     pub plane: usize,
-    /// `[out block][in lane]`; of pairs `[out block][pair of in lanes]`, whole packs of pairs.
+    /// Weights: `[out block][in lane]`; for pairs `[out block][pair of in lanes]` in whole packs.
     pub weight: &'a [Pack],
 }
 
-/// The sums of `N` registers, and of another half if it is asked for, by `P` pixels.
+/// Sums of `N` registers and of one half register, for `P` pixels each. Only a tile with `HALF` uses the half
+/// register.
 pub type Sums<L, const N: usize, const P: usize> = ([[L; P]; N], [<L as Lanes>::Half; P]);
 
-/// Adds the products to `sums`: registers from `at` on, pixels from `pixel` on.
+/// Adds the products to `sums`, for registers from `at` on and pixels from `pixel` on.
 #[inline(always)]
 pub fn add<L: Lanes, F: Factors<L>, const N: usize, const HALF: bool, const P: usize>(
     k: &Operands<'_>,
@@ -80,8 +82,8 @@ pub fn add<L: Lanes, F: Factors<L>, const N: usize, const HALF: bool, const P: u
         }
         block += 1;
         let half = if HALF { &k.weight[weights(N)..][..count] } else { &k.weight[..0] };
-        // One lane a turn: of several, compilers load the weights ahead and run out of registers for the sums. `% LANES` never
-        // wraps: it spares a check.
+        // One lane per iteration. With several, compilers load the weights ahead and run out of registers for the
+        // sums. `% LANES` never wraps; it avoids a bounds check.
         for lane in 0..count {
             let mut w = [L::zero(); N];
             for n in 0..N {
@@ -94,7 +96,8 @@ pub fn add<L: Lanes, F: Factors<L>, const N: usize, const HALF: bool, const P: u
                 }
             }
             if HALF {
-                // Else one load of a pixel serves both, by a shuffle that takes a multiplier's turn.
+                // Without the fence, one load of a pixel serves both products by a shuffle, which occupies a
+                // multiplier port.
                 compiler_fence(Ordering::SeqCst);
                 let last = L::Half::load(&half[lane], 0);
                 for i in 0..P {
@@ -107,8 +110,9 @@ pub fn add<L: Lanes, F: Factors<L>, const N: usize, const HALF: bool, const P: u
     (sums, halves)
 }
 
-/// How many registers a tile takes of `whole` that are left, and whether the half behind them as well. Whole tiles of three, or of
-/// two with half a one, fill 32 registers; single ones wait for their loads.
+/// Returns the number of registers that a tile takes of the `whole` that remain, and whether it takes the half
+/// register after them. Tiles of three whole registers, or of two and a half, fill 32 registers. A tile of one
+/// register waits for its loads.
 #[inline(always)]
 pub fn registers<L: Lanes>(whole: usize, half: bool) -> (usize, bool) {
     match (whole, half) {
@@ -121,7 +125,8 @@ pub fn registers<L: Lanes>(whole: usize, half: bool) -> (usize, bool) {
     }
 }
 
-/// Whole registers that channels of a map fill, and whether a half remains.
+/// Returns the number of whole registers that the channels of a feature map fill, and whether half a register
+/// remains.
 #[inline(always)]
 pub fn filled<L: Lanes>(channels: usize) -> (usize, bool) {
     let lanes = LANES / L::PARTS;

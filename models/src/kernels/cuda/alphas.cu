@@ -1,6 +1,7 @@
-// A mixture's logits, in rows of an edge's candidates: their softmax, their gradient, and a step of their optimiser.
+// Logits of a mixture, with one row of candidates per edge: their softmax, their gradient, and a step of their
+// optimiser.
 
-// The weight of each use of a candidate, by the number of its logit.
+// Computes the weight of each use of a candidate. `logit` holds the index of its logit.
 extern "C" __global__ void alphas_softmax(const float *logits, const int *logit, float *weights, int count, int columns) {
   EACH(i, count) {
     const float *row = logits + logit[i] / columns * columns;
@@ -11,8 +12,9 @@ extern "C" __global__ void alphas_softmax(const float *logits, const int *logit,
   }
 }
 
-// Adds to each logit's place the gradient by its weight times `factor`: the sum of its uses', from `first` of one to that of the next,
-// each of so many words of `reach` from a place on.
+// Adds to each logit's gradient `factor` times the gradient with respect to its weight. That is the sum over its
+// uses, from `first` of the logit to `first` of the next. A use sums `lengths` elements of `reach` from index `at`
+// on.
 extern "C" __global__ void alphas_gradient(const float *reach, const int *first, const int *at, const int *lengths,
                                            float *gradient, float factor, int count) {
   __shared__ float scratch[BLOCK / 32];
@@ -25,14 +27,14 @@ extern "C" __global__ void alphas_gradient(const float *reach, const int *first,
   }
 }
 
-// Adam with L2, from the gradient by the weights. `state` has the logits, the means of their gradients, and those of the squares of
-// these, `rows` times `columns` each. At step t `by` is lr / (1 - beta1^t), and 1 - beta2^t; `rest1` and `rest2` are 1 - beta1 and
-// 1 - beta2, rounded once.
+// Adam with L2, from the gradient with respect to the weights. `state` holds the logits, the means of their gradients
+// and the means of the squared gradients, `rows` times `columns` each. At step t `by` holds lr / (1 - beta1^t) and 1
+// - beta2^t. `rest1` and `rest2` are 1 - beta1 and 1 - beta2, rounded once.
 extern "C" __global__ void alphas_descend(float *state, const float *gradient, const float *by, float beta1, float rest1,
                                           float beta2, float rest2, float decay, int rows, int columns) {
   int count = rows * columns;
   EACH(row, rows) {
-    // All three are of the row as it was.
+    // Read before any logit of the row changes.
     float *logits = state + row * columns, most = logits[0], sum = 0.f, mean = 0.f;
     const float *g = gradient + row * columns;
     for (int k = 1; k < columns; ++k) most = fmaxf(most, logits[k]);

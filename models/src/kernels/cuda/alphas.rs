@@ -1,40 +1,43 @@
-//! The logits of a mixture: what weights they stand for, and a step of their optimiser.
+//! Logits of a mixture: their softmax weights, their gradient, and a step of their optimiser.
 
 use super::device::{Arg, Device, LaunchGrid, Words, int, launch};
 use crate::Result;
 
-/// Logits `[row][column]`, a row for an edge and a column for a candidate, and what Adam keeps of them.
+/// Logits `[row][column]` with one row per edge and one column per candidate, and their Adam state.
 #[derive(Clone, Copy, Debug)]
 pub struct DeviceLogits {
-    /// The logits, the means of their gradients, and those of the squares of these, one after the other.
+    /// The logits, the means of their gradients and the means of the squared gradients, one after the other.
     pub state: Words,
-    /// How many edges.
+    /// Number of edges.
     pub rows: usize,
-    /// How many candidates.
+    /// Number of candidates.
     pub columns: usize,
 }
 
-/// Where the gradient by a mixture's weights lies after a pass: a stretch for each use of a candidate, whose sum it is.
+/// Location of the gradient with respect to a mixture's weights after a pass. Each use of a candidate has a range of
+/// elements, whose sum is its gradient.
 #[derive(Clone, Copy, Debug)]
 pub struct Uses {
-    /// How many.
+    /// Number of uses.
     pub count: usize,
-    /// Of each logit, its first use, and the last one's end.
+    /// Index of the first use of each logit, and the number of uses at the end.
     pub first: Words,
-    /// Of each use, where its stretch begins.
+    /// Index of the first element of each use.
     pub at: Words,
-    /// How many words it has.
+    /// Number of elements of each use.
     pub lengths: Words,
 }
 
-/// What a step is by, as `torch.optim.Adam` has it.
+/// Settings of an Adam step, as in `torch.optim.Adam`.
 #[derive(Clone, Copy, Debug)]
-#[allow(missing_docs)]
 pub struct AdamStep {
-    /// Two words: the rate over `1 - beta1^t`, and `1 - beta2^t`, at step `t` from 1 on.
+    /// Two elements: the rate over `1 - beta1^t`, and `1 - beta2^t`, at step `t`, counted from 1.
     pub by: Words,
+    /// Decay rate of the mean of the gradients.
     pub beta1: f64,
+    /// Decay rate of the mean of the squared gradients.
     pub beta2: f64,
+    /// Weight decay, as an L2 penalty.
     pub decay: f64,
 }
 
@@ -43,7 +46,7 @@ impl DeviceLogits {
         self.rows * self.columns
     }
 
-    /// The softmax of a row, at each of so many uses of its candidates: `uses` has the number of the logit.
+    /// Computes the softmax of each row for each use of a candidate. `uses` holds the index of each use's logit.
     pub fn softmax(&self, device: &mut dyn Device, uses: Words, weights: Words) -> Result<()> {
         let count = uses.len();
         let args = [
@@ -56,7 +59,8 @@ impl DeviceLogits {
         launch(device, "alphas_softmax", LaunchGrid::Each(count), &args)
     }
 
-    /// Adds to `gradient`, of the shape of the logits, that by the weights, times a factor; `reach` is what a pass left of it.
+    /// Adds `factor` times the gradient with respect to the logits to `gradient`, which has the shape of the logits.
+    /// `reach` holds the gradient with respect to the weights, from a pass.
     pub fn gradient(
         &self,
         device: &mut dyn Device,
@@ -77,7 +81,7 @@ impl DeviceLogits {
         launch(device, "alphas_gradient", LaunchGrid::Rows(self.len()), &args)
     }
 
-    /// A step of the logits by the gradient that the weights have.
+    /// Updates the logits by one Adam step, from their gradient.
     pub fn adam_step(&self, device: &mut dyn Device, gradient: Words, how: &AdamStep) -> Result<()> {
         let args = [
             self.state.written(3 * self.len())?,

@@ -1,4 +1,4 @@
-//! Matrix products by cuBLAS.
+//! Matrix products with cuBLAS.
 #![allow(unsafe_code)]
 
 use std::sync::Arc;
@@ -11,22 +11,22 @@ use super::device::{ByColumns, Gemm};
 use super::open::failed;
 use crate::Result;
 
-/// Bytes that it may keep on a GPU of this size.
+/// Size of the workspace of cuBLAS, in bytes.
 const WORKSPACE: usize = 32 << 20;
 
-/// The library.
+/// The cuBLAS library.
 pub(super) struct Blas {
     library: CudaBlas,
     compute: sys::cublasComputeType_t,
-    /// What it keeps; its own would have to be asked for while a sequence is recorded.
+    /// Address of the workspace. Without it, cuBLAS would allocate one while a sequence is recorded.
     workspace: u64,
 }
 
 impl Blas {
-    /// What it does is asked for in this stream. The library must be there.
+    /// Opens the library, which must be present. Its work runs in `stream`.
     ///
     /// # Errors
-    /// One that does not start.
+    /// [`Error::Device`](crate::Error::Device) if the library does not start or there is too little memory.
     pub(super) fn open(stream: &Arc<CudaStream>, rounding: Rounding) -> Result<Blas> {
         let library = failed("opening cuBLAS", CudaBlas::new(stream.clone()))?;
         let compute = match rounding {
@@ -34,20 +34,20 @@ impl Blas {
             Rounding::Tf32 => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
             Rounding::Bf16 => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_16BF,
         };
-        // SAFETY: freed once, when it is dropped.
+        // SAFETY: the allocation has no preconditions; `drop` frees it once.
         let workspace = failed("memory", unsafe { driver::result::malloc_sync(WORKSPACE) })?;
         let blas = Blas { library, compute, workspace };
-        // SAFETY: it has as many bytes.
+        // SAFETY: the handle is open, and the workspace has WORKSPACE bytes.
         let status =
             unsafe { sys::cublasSetWorkspace_v2(*blas.library.handle(), workspace as *mut _, WORKSPACE) };
         failed("opening cuBLAS", status.result())?;
         Ok(blas)
     }
 
-    /// Asks for it.
+    /// Enqueues a matrix product.
     ///
     /// # Errors
-    /// What cuBLAS says.
+    /// [`Error::Device`](crate::Error::Device) with the status of cuBLAS.
     pub(super) fn make(&self, gemm: &Gemm) -> Result<()> {
         use sys::cublasGemmAlgo_t::CUBLAS_GEMM_DFALT;
         use sys::cublasOperation_t::{CUBLAS_OP_N, CUBLAS_OP_T};
@@ -61,7 +61,7 @@ impl Blas {
             (sizes.map(|n| n as i32), leading.map(|n| n as i32));
         let [left_step, right_step, c_step] = steps.map(|step| step as i64);
         let (alpha, beta) = (1f32, f32::from(u8::from(gemm.add)));
-        // SAFETY: the sizes are checked, and the factors are read before it returns.
+        // SAFETY: `Gemm::check` has checked the sizes, and `alpha` and `beta` are read before the call returns.
         let done = unsafe {
             result::gemm_strided_batched_ex(
                 *self.library.handle(),
@@ -95,7 +95,7 @@ impl Blas {
 
 impl Drop for Blas {
     fn drop(&mut self) {
-        // SAFETY: from `malloc_sync`, and the device has waited for all that it does.
+        // SAFETY: the memory comes from `malloc_sync`, and the device has finished all work that uses it.
         let _ = unsafe { driver::result::free_sync(self.workspace) };
     }
 }

@@ -1,24 +1,24 @@
-//! What a GPU is asked to do, kept until an answer is wanted: a pass that asks for the same as one before is replayed as a whole, since
-//! thousands of launches one by one cost more time than many of them take.
+//! Calls to a GPU, collected until a result is read. A sequence of calls that repeats is replayed as a whole, since
+//! thousands of separate launches cost more time than many of them take to run.
 
 use super::convolution::Convolve;
 use super::device::{Arg, Gemm, Words};
 
-/// One thing to do.
+/// One operation of a device.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Call {
-    /// A kernel, its blocks, and its arguments.
+    /// A kernel, the number of its blocks, and its arguments.
     Launch(&'static str, u32, Vec<Arg>),
-    /// A product of matrices.
+    /// A matrix product.
     Gemm(Gemm),
     /// A convolution by a library.
     Convolve(Convolve),
-    /// Words that become zero.
+    /// Elements to set to zero.
     Clear(Words),
 }
 
 impl Call {
-    /// The words that it reads or writes, and whether it writes them.
+    /// Returns the memory that the call reads or writes, and whether it writes to it.
     pub fn touches(&self) -> Vec<(Words, bool)> {
         match self {
             Call::Launch(_, _, args) => args.iter().filter_map(Arg::words).collect(),
@@ -29,19 +29,19 @@ impl Call {
     }
 }
 
-/// Fewer calls than this are not worth a replay.
+/// Fewest calls of a sequence that is worth a replay.
 #[cfg(any(feature = "cuda", test))]
 const FEWEST: usize = 32;
 
-/// Sequences that are remembered: a step is one, or, where it looks ahead, one for each pass, an evaluation has one, and an epoch's last
-/// batch, which is smaller, has as many of its own.
+/// Number of sequences that are remembered. A training step has one, or one per pass where it looks ahead. An
+/// evaluation has one. The last batch of an epoch is smaller and has the same number again.
 #[cfg(any(feature = "cuda", test))]
 const MOST: usize = 16;
 
-/// Sequences of calls that came, and the replays `R` of those that came again.
+/// Sequences of calls, and the replays `R` of those that occurred again.
 #[cfg(any(feature = "cuda", test))]
 pub(super) struct Repeats<R> {
-    /// The one that came last is the last.
+    /// Known sequences; the most recent one is last.
     known: Vec<(Vec<Call>, Option<R>)>,
 }
 
@@ -51,19 +51,19 @@ impl<R> Repeats<R> {
         Repeats { known: Vec::new() }
     }
 
-    /// Forgets all, as when memory is given back.
+    /// Forgets all sequences, as required when memory is released.
     pub(super) fn clear(&mut self) {
         self.known.clear();
     }
 
-    /// Where the replay of a sequence is, or is to be left, if it came before.
+    /// Returns the slot for the replay of a sequence if the sequence occurred before.
     pub(super) fn find(&mut self, calls: &[Call]) -> Option<&mut Option<R>> {
         let at = self.known.iter().position(|(known, _)| known == calls)?;
         self.known[at..].rotate_left(1);
         self.known.last_mut().map(|(_, replay)| replay)
     }
 
-    /// Remembers a sequence that came for the first time.
+    /// Remembers a sequence that occurs for the first time.
     pub(super) fn remember(&mut self, calls: Vec<Call>) {
         if calls.len() < FEWEST {
             return;
@@ -90,7 +90,7 @@ mod tests {
         [Call::Clear(words), Call::Gemm(gemm)].into_iter().chain(more).collect()
     }
 
-    /// Its replay, if it came before; else it is remembered.
+    /// Returns the replay of a known sequence; remembers an unknown one.
     fn again(repeats: &mut Repeats<i32>, calls: &[Call]) -> Option<Option<i32>> {
         let found = repeats.find(calls).map(|replay| *replay);
         if found.is_none() {

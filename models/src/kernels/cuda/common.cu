@@ -1,24 +1,25 @@
-// What every kernel uses. The files are compiled as one source, this one first, so none includes another.
+// Definitions that all kernels use. The files are compiled as one source, this one first, so none includes another.
 //
-// Maps are [channel][image][row][column], several of them one after the other: a pointwise convolution of a whole batch is then
-// one matrix product, and a channel's values for a BatchNorm lie in one row. Counts stay below 2^30.
+// Feature maps are [channel][image][row][column], several of them one after the other. A pointwise convolution of a
+// whole batch is therefore one matrix product, and the values of a channel for a BatchNorm are in one row. Counts
+// stay below 2^30.
 
-// The most threads of a block; a power of two, as every block's number is.
+// Largest number of threads per block. It is a power of two, as is every block's number of threads.
 #define BLOCK 256
 
-// A thread for each of `count` elements.
+// Assigns a thread to each of `count` elements.
 #define EACH(i, count) for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < (count); i += gridDim.x * blockDim.x)
 
-// A block for each of `count` rows.
+// Assigns a block to each of `count` rows.
 #define ROWS(row, count) for (int row = blockIdx.x; row < (count); row += gridDim.x)
 
-// The sum over a warp's threads, told to its first.
+// Returns the sum over a warp's threads to its first thread.
 __device__ float warp_sum(float value) {
   for (int half = blockDim.x < 32 ? blockDim.x / 2 : 16; half > 0; half /= 2) value += __shfl_down_sync(~0u, value, half);
   return value;
 }
 
-// The sum over a block's threads, told to all of them; `scratch` has a word for each warp.
+// Returns the sum over a block's threads to all of them. `scratch` has one element per warp.
 __device__ float block_sum(float value, float *scratch) {
   int warps = (blockDim.x + 31) / 32;
   value = warp_sum(value);
@@ -30,8 +31,9 @@ __device__ float block_sum(float value, float *scratch) {
   return sum;
 }
 
-// Whether a block is the last to come here of `parts` with one ticket, told to all of its threads: what the others wrote before they
-// came it may then read, through pointers to volatile. Tickets are zero before a kernel and after it.
+// Returns to all threads of a block whether it is the last of `parts` blocks with one ticket to arrive here. It may
+// then read the results of the other blocks, through pointers to volatile. Tickets are zero before and after a
+// kernel.
 __device__ bool last_of(int *ticket, int parts) {
   __shared__ int came;
   __threadfence();
@@ -41,14 +43,14 @@ __device__ bool last_of(int *ticket, int parts) {
   return came == parts - 1;
 }
 
-// A row of `length` numbers is cut into `parts`, where there are too few rows for all the blocks that could run: the numbers that
-// part number `part` begins and ends at.
+// Returns the index at which part `part` of a row of `length` elements begins. Rows are cut into `parts` where there
+// are too few of them to occupy all blocks. Part `part` ends where the next begins.
 __device__ int part_begin(int length, int parts, int part) {
   int longer = length % parts;
   return length / parts * part + (longer < part ? longer : part);
 }
 
-// V numbers at a time, 4 where rows have a multiple of that, else 1.
+// Reads V elements at a time: 4 where the length of rows is a multiple of 4, else 1.
 template <int V> __device__ void read(const float *from, float *values) {
   if constexpr (V == 4) {
     float4 four = *(const float4 *)from;
@@ -65,8 +67,8 @@ template <int V> __device__ void write(float *to, const float *values) {
     *to = values[0];
 }
 
-// What a convolution reads: max(0, x * scale + shift), and max(0, x) where there is no scale.
-__device__ float rectified(float x, const float *scale, const float *shift, int channel) {
+// Returns the input of a convolution after ReLU: max(0, x * scale + shift), or max(0, x) if `scale` is null.
+__device__ float activated(float x, const float *scale, const float *shift, int channel) {
   float y = scale ? x * scale[channel] + shift[channel] : x;
   return y > 0.f ? y : 0.f;
 }

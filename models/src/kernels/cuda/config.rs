@@ -1,23 +1,23 @@
-//! Which GPU, and how exact: what `--device` says of it.
+//! Choice of a GPU and its precision, as `--device` gives it.
 
 use std::str::FromStr;
 
 use crate::{Error, Result};
 
-/// What products of a library may round their factors to, for speed; sums are float32.
+/// Format to which library products may round their operands, for speed. Sums are float32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rounding {
-    /// Nothing.
+    /// No rounding.
     #[default]
     None,
-    /// 10 bits behind the point.
+    /// TF32, with a mantissa of 10 bits.
     Tf32,
-    /// 7 bits.
+    /// bfloat16, with a mantissa of 7 bits.
     Bf16,
 }
 
 impl Rounding {
-    /// As a [`Choice`] says it, after the number.
+    /// Returns the suffix of the device name that selects this rounding.
     pub fn suffix(self) -> &'static str {
         match self {
             Rounding::None => "",
@@ -27,19 +27,19 @@ impl Rounding {
     }
 }
 
-/// Which GPU, and how exact.
+/// Index and precision of a GPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GpuConfig {
-    /// Counted from 0.
+    /// Index of the GPU, from 0.
     pub index: usize,
-    /// What products may round their factors to.
+    /// Format to which library products may round their operands.
     pub rounding: Rounding,
 }
 
 impl FromStr for GpuConfig {
     type Err = Error;
 
-    /// `cuda`, `cuda:N`, and either with `,tf32` or `,bf16` after it.
+    /// Parses `cuda` or `cuda:N`, optionally followed by `,tf32` or `,bf16`.
     fn from_str(text: &str) -> Result<GpuConfig> {
         let wrong = || {
             Error::Value {

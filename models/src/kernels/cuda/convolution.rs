@@ -1,43 +1,44 @@
-//! Convolutions that a library of a device has: dense and strided ones, which no kernel of ours is for.
+//! Convolutions that a library of the device computes: dense and strided ones, for which this crate has no kernel.
 
 use super::device::Words;
 use super::windows::Windows;
 use crate::Result;
 
-/// A convolution of any kernel, stride, dilation and groups, as what windows see of its input `[channel][image][row][column]`.
+/// A convolution of any kernel size, stride, dilation and number of groups, described by the windows over its input
+/// `[channel][image][row][column]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Convolution {
-    /// Over its input.
+    /// Windows over the input.
     pub windows: Windows,
-    /// Channels of the result.
+    /// Channels of the output.
     pub outputs: usize,
-    /// How many parts of the channels have weights of their own.
+    /// Number of groups of channels that have weights of their own.
     pub groups: usize,
 }
 
-/// What is asked of it.
+/// Operation of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// The result.
+    /// Computes the output.
     Forward,
     /// Adds to the gradient of the input.
     ToInput,
-    /// The gradient of the weight.
+    /// Computes the gradient of the weight.
     ToWeight,
 }
 
-/// A convolution of maps: what the way asks for is written, the two others are read.
+/// A call of a convolution. It writes the tensor that `way` selects and reads the two others.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Convolve {
-    /// What is convolved.
+    /// Sizes of the convolution.
     pub convolution: Convolution,
-    /// What is asked for.
+    /// Operation to compute.
     pub way: Way,
     /// Input, or its gradient.
     pub x: Words,
     /// Weight `[output][input of a group][row][column]`, or its gradient.
     pub w: Words,
-    /// Result `[output][image][row][column]`, or its gradient.
+    /// Output `[output][image][row][column]`, or its gradient.
     pub y: Words,
 }
 
@@ -48,7 +49,8 @@ impl Convolution {
         [self.outputs, self.windows.channels / self.groups, rows, columns]
     }
 
-    /// Padding that is the same on both sides, if such a one makes as many windows: all that cuDNN knows.
+    /// Returns the padding if it is the same on both sides for this number of windows. cuDNN supports only such
+    /// padding.
     pub fn padding(&self) -> Option<[usize; 2]> {
         let Windows { input, output, kernel, stride, dilation, before, .. } = self.windows;
         let side = |i: usize| {
@@ -61,7 +63,7 @@ impl Convolution {
 }
 
 impl Convolve {
-    /// The words of input, weight and result.
+    /// Returns input, weight and output with the number of elements that each must have.
     fn reach(&self) -> [(Words, usize); 3] {
         let Convolution { windows, outputs, .. } = self.convolution;
         let result = outputs * windows.batch * windows.output[0] * windows.output[1];
@@ -69,15 +71,15 @@ impl Convolve {
         [(self.x, windows.map(windows.input)), (self.w, weight), (self.y, result)]
     }
 
-    /// Whether all are within their words.
+    /// Checks that all tensors fit their memory.
     ///
     /// # Errors
-    /// One that is not.
+    /// [`Error::Device`](crate::Error::Device) if one does not.
     pub fn check(&self) -> Result<()> {
         self.reach().into_iter().try_for_each(|(words, len)| words.part(0, len).map(drop))
     }
 
-    /// The words of all, and whether they are written.
+    /// Returns the memory of all tensors, and whether it is written.
     pub(super) fn touches(&self) -> Vec<(Words, bool)> {
         let [x, w, y] = self.reach().map(|(words, len)| words.part(0, len).unwrap_or(words));
         vec![(x, self.way == Way::ToInput), (w, self.way == Way::ToWeight), (y, self.way == Way::Forward)]
@@ -102,7 +104,8 @@ mod tests {
         };
         let of = |windows| Convolution { windows, outputs: 2, groups: 1 }.padding();
         assert_eq!(of(windows), Some([1, 1]));
-        // One more row than padding of one on both sides makes, windows that begin inside, and a kernel past the map.
+        // An output with one more row than padding of one on both sides gives, windows that begin inside, and a
+        // kernel larger than the padded feature map.
         assert_eq!(of(Windows { output: [4, 4], ..windows }), None);
         assert_eq!(of(Windows { before: [-1, 1], ..windows }), None);
         assert_eq!(of(Windows { kernel: [9, 3], ..windows }), None);

@@ -1,4 +1,4 @@
-//! A build without the feature `cudnn`: all convolutions are ours.
+//! Stub of cuDNN for a build without the feature `cudnn`: this crate's kernels compute all convolutions.
 
 use std::sync::Arc;
 
@@ -9,25 +9,27 @@ use super::convolution::{Convolution, Convolve};
 use super::device::device_error;
 use crate::Result;
 
-/// No library.
+/// Stub of the library.
 pub(super) struct Cudnn;
 
 impl Cudnn {
-    /// Nothing behind a device's name.
+    /// Suffix of the device's name: empty.
     pub(super) const NAME: &str = "";
 
-    /// Nothing to open.
+    /// Returns the stub.
     pub(super) fn open(_: &Arc<CudaStream>, _: Rounding) -> Result<Cudnn> {
         Ok(Cudnn)
     }
 
-    /// Whether it convolves so: never.
+    /// Returns whether the library supports the convolution: always `false`.
     pub(super) fn plan(&mut self, _: &Convolution) -> Result<bool> {
         Ok(false)
     }
 
+    /// Returns an error, since there is no library.
+    ///
     /// # Errors
-    /// Always.
+    /// [`Error::Device`](crate::Error::Device), always.
     pub(super) fn make(&self, _: &Convolve) -> Result<()> {
         Err(device_error("cudnn", "this build has none of it. Help: this is a bug"))
     }

@@ -1,7 +1,9 @@
-//! Convolutions by cuDNN, looked for when a device is opened. Of its algorithms only those that always sum in the same order.
+//! Convolutions with cuDNN, which is loaded when a device is opened. Only algorithms with a fixed order of summation
+//! are used.
 //!
-//! Gradients it computes of maps that lie `[image][channel][row][column]` alone. Ours lie `[channel][image][row][column]`, which is one
-//! image of a volume whose slices are the images: it is told of convolutions of volumes, with kernels of one slice.
+//! cuDNN computes gradients only for the layout `[image][channel][row][column]`. The layout here is
+//! `[channel][image][row][column]`, which equals one image of a volume whose slices are the images. So cuDNN gets
+//! convolutions of volumes, with kernels of one slice.
 #![allow(unsafe_code)]
 
 use std::collections::HashMap;
@@ -17,7 +19,7 @@ use super::device::device_error;
 use super::open::{failed, require};
 use crate::Result;
 
-/// The one with tables made ahead, then the one that needs no memory.
+/// Forward algorithms in order of preference: the one with precomputed indices, then the one without workspace.
 const FORWARD: [sys::cudnnConvolutionFwdAlgo_t; 2] = [
     sys::cudnnConvolutionFwdAlgo_t::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM,
     sys::cudnnConvolutionFwdAlgo_t::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM,
@@ -27,21 +29,21 @@ const TO_INPUT: sys::cudnnConvolutionBwdDataAlgo_t =
 const TO_WEIGHT: sys::cudnnConvolutionBwdFilterAlgo_t =
     sys::cudnnConvolutionBwdFilterAlgo_t::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1;
 
-/// Bytes that an algorithm may work in; those of weights' gradients take some 50 MB.
+/// Size of the workspace of the algorithms, in bytes. The gradients of weights need about 50 MB.
 const WORKSPACE: usize = 128 << 20;
 
-/// The library, and what it was told of convolutions.
+/// The library, and the convolutions that were described to it.
 pub(super) struct Cudnn {
     library: Arc<cudnn::Cudnn>,
     stream: Arc<CudaStream>,
     math: sys::cudnnMathType_t,
-    /// What it works in.
+    /// Address of the workspace.
     workspace: u64,
-    /// `None` for those that it does not do.
+    /// Plan of each convolution; `None` for those that cuDNN does not support.
     plans: HashMap<Convolution, Option<CudnnPlan>>,
 }
 
-/// Descriptions of maps and weight, and of what is done with them.
+/// Descriptors of the tensors and of the convolution, and the forward algorithm.
 struct CudnnPlan {
     x: cudnn::TensorDescriptor<f32>,
     y: cudnn::TensorDescriptor<f32>,
@@ -50,7 +52,7 @@ struct CudnnPlan {
     forward: sys::cudnnConvolutionFwdAlgo_t,
 }
 
-/// Memory of a device, as cudarc takes it.
+/// A range of device memory, in the form that cudarc takes.
 struct DeviceMemory<'a> {
     address: u64,
     bytes: usize,
@@ -67,7 +69,7 @@ impl<T> DeviceSlice<T> for DeviceMemory<'_> {
     }
 }
 
-/// Whoever asks keeps the order of calls.
+/// The caller keeps the order of calls, so no synchronisation is needed.
 impl<T> DevicePtr<T> for DeviceMemory<'_> {
     fn device_ptr<'a>(&'a self, _: &'a CudaStream) -> (u64, SyncOnDrop<'a>) {
         (self.address, SyncOnDrop::Sync(None))
@@ -80,7 +82,7 @@ impl<T> DevicePtrMut<T> for DeviceMemory<'_> {
     }
 }
 
-/// `None` for what it says that it does not do; such statuses are the thousands of three.
+/// Returns `None` if cuDNN reports an unsupported operation; such statuses are between 3000 and 3999.
 fn done<T>(what: &str, result: std::result::Result<T, CudnnError>) -> Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
@@ -89,7 +91,7 @@ fn done<T>(what: &str, result: std::result::Result<T, CudnnError>) -> Result<Opt
     }
 }
 
-/// As cuDNN's `int`s.
+/// Converts sizes to cuDNN's `int`s.
 fn ints<const N: usize>(numbers: [usize; N]) -> Result<[c_int; N]> {
     let mut out = [0; N];
     for (out, n) in out.iter_mut().zip(numbers) {
@@ -100,20 +102,18 @@ fn ints<const N: usize>(numbers: [usize; N]) -> Result<[c_int; N]> {
 }
 
 impl Cudnn {
-    /// Behind a device's name.
+    /// Suffix of the device's name.
     pub(super) const NAME: &str = ", cuDNN";
 
-    /// What it does is asked for in this stream.
+    /// Opens the library. Its work runs in `stream`.
     ///
     /// # Errors
-    /// A library that is missing or does not start.
+    /// [`Error::Device`](crate::Error::Device) if the library is missing, has an unsupported version or does not
+    /// start, or there is too little memory.
     pub(super) fn open(stream: &Arc<CudaStream>, rounding: Rounding) -> Result<Cudnn> {
-        // SAFETY: opens the library and closes it.
-        require(
-            unsafe { sys::is_culib_present() },
-            "libcudnn",
-            "which a build with the feature `cudnn` convolves with",
-        )?;
+        // SAFETY: the call only opens the library and closes it.
+        let present = unsafe { sys::is_culib_present() };
+        require(present, "libcudnn", "which a build with the feature `cudnn` convolves with")?;
         let version = cudnn::result::get_version();
         if version / 10_000 != 9 {
             let problem = format!(
@@ -124,18 +124,19 @@ impl Cudnn {
         let library = failed("opening it", cudnn::Cudnn::new(stream.clone()))?;
         let math = match rounding {
             Rounding::None => sys::cudnnMathType_t::CUDNN_FMA_MATH,
-            // It rounds factors as it sees fit.
+            // The default mode lets cuDNN choose how to round operands.
             Rounding::Tf32 | Rounding::Bf16 => sys::cudnnMathType_t::CUDNN_DEFAULT_MATH,
         };
-        // SAFETY: freed once, when it is dropped.
+        // SAFETY: the allocation has no preconditions; `drop` frees it once.
         let workspace = failed("memory", unsafe { driver::result::malloc_sync(WORKSPACE) })?;
         Ok(Cudnn { library, stream: stream.clone(), math, workspace, plans: HashMap::new() })
     }
 
-    /// Whether it convolves so.
+    /// Returns whether the library supports a convolution, and remembers its plan.
     ///
     /// # Errors
-    /// A size that is too large; what cuDNN says, but that it does not.
+    /// [`Error::Device`](crate::Error::Device) if a size is too large, or with an error of cuDNN other than an
+    /// unsupported operation.
     pub(super) fn plan(&mut self, convolution: &Convolution) -> Result<bool> {
         if let Some(known) = self.plans.get(convolution) {
             return Ok(known.is_some());
@@ -149,7 +150,7 @@ impl Cudnn {
         Ok(does)
     }
 
-    /// `None` where an algorithm is not there or needs more memory.
+    /// Returns `None` if an algorithm is missing or needs more memory than the workspace.
     fn describe(&self, convolution: &Convolution, padding: [usize; 2]) -> Result<Option<CudnnPlan>> {
         let (what, windows, library) = ("describing a convolution", &convolution.windows, &self.library);
         let map = |channels: usize, [rows, columns]: [usize; 2]| {
@@ -189,10 +190,10 @@ impl Cudnn {
         Ok(None)
     }
 
-    /// Asks for it.
+    /// Enqueues a convolution.
     ///
     /// # Errors
-    /// One that was not planned; what cuDNN says.
+    /// [`Error::Device`](crate::Error::Device) if the convolution was not planned, or with the status of cuDNN.
     pub(super) fn make(&self, call: &Convolve) -> Result<()> {
         let Some(Some(plan)) = self.plans.get(&call.convolution) else {
             return Err(device_error("cudnn", "a convolution that it does not do. Help: this is a bug"));
@@ -201,7 +202,7 @@ impl Cudnn {
         let [mut x, mut w, mut y] =
             [call.x, call.w, call.y].map(|words| at(words.address(), 4 * words.len()));
         let room = &mut at(self.workspace, WORKSPACE);
-        // SAFETY: the sizes of the words are checked, and the plan describes what is in them.
+        // SAFETY: `Convolve::check` has checked the sizes of the tensors, and the plan describes their shapes.
         let done = unsafe {
             match call.way {
                 Way::Forward => plan.forward().launch(plan.forward, Some(room), (1.0, 0.0), &x, &w, &mut y),
@@ -215,7 +216,7 @@ impl Cudnn {
 
 impl Drop for Cudnn {
     fn drop(&mut self) {
-        // SAFETY: from `malloc_sync`, and the device has waited for all that it does.
+        // SAFETY: the memory comes from `malloc_sync`, and the device has finished all work that uses it.
         let _ = unsafe { driver::result::free_sync(self.workspace) };
     }
 }

@@ -1,6 +1,6 @@
-// Depthwise convolution of a rectified map at stride 2, with the zero padding that would keep the size at stride 1, kernels of 3x3
-// and 5x5. A slot is one convolution of all channels. Slots read one map, `shared`, or each its own, normalised on the way by `scale`
-// and `shift` [slot][channel].
+// Depthwise convolution after ReLU at stride 2, with the zero padding that would keep the size at stride 1, and
+// kernels of 3x3 and 5x5. A slot is one convolution of all channels. Slots read one common feature map if `shared`.
+// If not, each reads its own, normalised on the way by `scale` and `shift` [slot][channel].
 
 #define STRIDE 2
 
@@ -8,8 +8,8 @@
   int shared, int slots, int channels, int batch, int rows, int columns, int out_rows, int out_columns
 #define PASSED shared, slots, channels, batch, rows, columns, out_rows, out_columns
 
-// The gradient of a unit's weights: each tap's sum over a block's threads, and over the blocks of all parts, whose own are kept in `sums`.
-// `scratch` has K * K words for each warp.
+// Completes the gradient of a channel's weights. Each tap is summed over a block's threads, and over the blocks of
+// all parts, whose sums are kept in `sums`. `scratch` has K * K elements per warp.
 template <int K>
 __device__ void finish_taps(const float *taps, float *out, float *sums, int *ticket, int part, int parts, float *scratch) {
   int warps = (blockDim.x + 31) / 32, warp = threadIdx.x / 32;
@@ -37,7 +37,7 @@ __device__ void finish_taps(const float *taps, float *out, float *sums, int *tic
   __syncthreads();
 }
 
-// Outputs of a column that a thread makes, so that it reads each row of what is around them once.
+// Outputs per thread, in one column. The thread reads each row of their inputs once.
 #define STRIP 4
 
 template <int K, int D>
@@ -56,7 +56,7 @@ __device__ void depthwise_forward(const float *x, const float *scale, const floa
       for (int kc = 0; kc < K; ++kc) {
         int c = left + kc * D;
         bool inside = top + r >= 0 && top + r < rows && c >= 0 && c < columns;
-        float value = inside ? rectified(from[(top + r) * columns + c], scale, shift, channel) : 0.f;
+        float value = inside ? activated(from[(top + r) * columns + c], scale, shift, channel) : 0.f;
 #pragma unroll
         for (int v = 0; v < STRIP; ++v) {
           int kr = (r - v * STRIDE) / D;
@@ -70,18 +70,18 @@ __device__ void depthwise_forward(const float *x, const float *scale, const floa
   }
 }
 
-// The gradient of what is rectified: where slots share it, the sum over them is added to `dx`.
+// Gradient of the ReLU's input. If slots share it, the sum over them is added to `dx`.
 template <int K, int D>
 __device__ void depthwise_input(const float *x, const float *scale, const float *shift, const float *w, const float *dy,
                                 float *dx, SIZES) {
   int maps = shared ? 1 : slots, each = shared ? slots : 1;
-  // The taps that an output has at a pixel: every other one, or at a dilation of 2 all or none.
+  // Number of taps that an output has at a pixel along one axis: every other one, or at dilation 2 all or none.
   const int taps = D == 1 ? (K + 1) / 2 : K, step = D == 1 ? 2 : 1;
   EACH(i, maps * channels * batch * rows * columns) {
     int column = i % columns, row = i / columns % rows, plane = i / (columns * rows);
     int channel = plane / batch, row_tap = D == 1 ? (row + K / 2) % 2 : 0, column_tap = D == 1 ? (column + K / 2) % 2 : 0;
-    bool any = (D == 1 || (row % 2 == 0 && column % 2 == 0)) && rectified(x[i], scale, shift, channel) > 0.f;
-    // The output whose tap is the first.
+    bool any = (D == 1 || (row % 2 == 0 && column % 2 == 0)) && activated(x[i], scale, shift, channel) > 0.f;
+    // Output that reads the pixel with the first such tap.
     int low = (row + D * (K / 2 - row_tap)) / STRIDE, right = (column + D * (K / 2 - column_tap)) / STRIDE;
     float sum = 0.f;
     for (int slot = 0; any && slot < each; ++slot) {
@@ -102,7 +102,7 @@ __device__ void depthwise_input(const float *x, const float *scale, const float 
   }
 }
 
-// The gradient of the weights, [slot][channel][row][column], from each part of the images, as finish_taps has it.
+// Gradient of the weights, [slot][channel][row][column], one part of the images per block; see finish_taps.
 template <int K>
 __device__ void depthwise_weight(const float *x, const float *scale, const float *shift, const float *dy, float *dw,
                                  float *sums, int *tickets, float *scratch, SIZES, int dilation, int parts) {
@@ -125,7 +125,7 @@ __device__ void depthwise_weight(const float *x, const float *scale, const float
         for (int kc = 0; kc < K; ++kc) {
           int c = left + kc * dilation;
           if (c < 0 || c >= columns) continue;
-          taps[kr * K + kc] += d * rectified(from[(image * rows + r) * columns + c], scale, shift, channel);
+          taps[kr * K + kc] += d * activated(from[(image * rows + r) * columns + c], scale, shift, channel);
         }
       }
     }

@@ -1,51 +1,53 @@
-//! Depthwise convolutions of a rectified map, of several kinds at a time.
+//! Depthwise convolutions after ReLU, of several kinds at a time.
 
 use super::device::{Arg, Device, LaunchGrid, Words, device_error, int, launch};
 use super::parts::{BLOCKS, LEAST, part_sums, parts};
 use crate::Result;
 
-/// Kernel and dilation of each kind, in the order of their slots.
+/// Kernel size and dilation of each kind, in the order of their slots.
 pub const KINDS: [(usize, usize); 4] = [(3, 1), (5, 1), (3, 2), (5, 2)];
 
-/// Words of each kind: its weights `[slot][channel][row][column]`, or their gradients.
+/// Memory of each kind: its weights `[slot][channel][row][column]`, or their gradients.
 pub type ByKind = [Words; KINDS.len()];
 
-/// The largest side of a tile, and the pixels of a tile of one or several images; as in `tiles.cu`.
+/// Largest side of a tile, in pixels; the same as in `tiles.cu`.
 const SIDE: usize = 32;
+/// Pixels of a tile, of one or several images; the same as in `tiles.cu`.
 const PIXELS: usize = SIDE * SIDE;
 
-/// Outputs of a column that a thread makes at stride 2; as in `depthwise.cu`.
+/// Outputs of a column per thread at stride 2; the same as in `depthwise.cu`.
 const STRIP: usize = 4;
 
-/// The most taps of a kernel, each of which a part has a sum of; as in `tiles.cu`.
+/// Largest number of taps of a kernel. Each part has a sum for each tap; the same as in `tiles.cu`.
 const TAPS: usize = 25;
 
-/// The fewest tiles that are worth a block with sums of its own for the weights.
+/// Fewest tiles for which a separate block with its own sums for the weights is worthwhile.
 const TILES: usize = 4;
 
-/// Sizes of convolutions that keep the image at stride 1. A slot is one convolution of all channels.
+/// Sizes of convolutions that keep the size of the image at stride 1. A slot is one convolution of all channels.
 #[derive(Clone, Copy, Debug)]
 pub struct Depthwise {
-    /// 1 or 2.
+    /// Stride, 1 or 2.
     pub stride: usize,
-    /// How many there are of each kind.
+    /// Number of slots of each kind.
     pub slots: [usize; KINDS.len()],
-    /// Of each.
+    /// Channels of each slot.
     pub channels: usize,
-    /// Images.
+    /// Number of images.
     pub batch: usize,
-    /// Rows, columns; so is the other.
+    /// Rows and columns of the input.
     pub input: [usize; 2],
-    /// `ceil(input / stride)`
+    /// Rows and columns of the output, `ceil(input / stride)`.
     pub output: [usize; 2],
 }
 
-/// What slots read; they see its positive part.
+/// Input of the slots. The kernels apply ReLU to it.
 #[derive(Clone, Copy, Debug)]
 pub enum SlotInput {
-    /// One map for all, `[channel][image][row][column]`.
+    /// One feature map for all slots, `[channel][image][row][column]`.
     Shared(Words),
-    /// A map each, `[slot][channel][image][row][column]`, times a scale and plus a shift, both `[slot][channel]`.
+    /// One feature map per slot, `[slot][channel][image][row][column]`, and a scale and a shift to apply to it, both
+    /// `[slot][channel]`.
     Scaled(Words, [Words; 2]),
 }
 
@@ -54,12 +56,12 @@ impl Depthwise {
         self.slots.iter().sum()
     }
 
-    /// Words of a kind's weights.
+    /// Number of weights of a kind.
     pub fn weights(&self, kind: usize) -> usize {
         self.slots[kind] * self.channels * KINDS[kind].0 * KINDS[kind].0
     }
 
-    /// Words of a map that a slot makes, and of one that it reads.
+    /// Number of elements of one slot's feature map of the given rows and columns.
     fn map(&self, [rows, columns]: [usize; 2]) -> usize {
         self.channels * self.batch * rows * columns
     }
@@ -73,19 +75,19 @@ impl Depthwise {
         maps * self.map(self.input)
     }
 
-    /// Tiles of a channel at stride 1.
+    /// Number of tiles of a channel at stride 1.
     fn tiles(&self) -> usize {
         let [rows, columns] = self.output;
         let side = rows.max(columns).next_power_of_two().clamp(8, SIDE);
         self.batch.div_ceil(PIXELS / (side * side)) * rows.div_ceil(side) * columns.div_ceil(side)
     }
 
-    /// Into how many parts to cut the tiles of a slot and channel, of at least `least` each.
+    /// Number of parts into which to cut the tiles of a slot and channel, with at least `least` tiles each.
     fn parts(&self, least: usize) -> usize {
         parts(self.all_slots() * self.channels, self.tiles(), least)
     }
 
-    /// The arguments for an input.
+    /// Returns the kernel arguments for an input.
     fn input(&self, x: SlotInput) -> Result<[Arg; 3]> {
         let factors = self.all_slots() * self.channels;
         let none = Arg::Read(Words::NONE);
@@ -97,17 +99,17 @@ impl Depthwise {
         })
     }
 
-    /// The arguments of all kinds, words as `arg` makes them.
+    /// Returns the kernel arguments of all kinds; `arg` converts the memory.
     fn kinds(&self, w: ByKind, arg: impl Fn(Words, usize) -> Result<Arg>) -> Result<Vec<Arg>> {
         let words = w.iter().enumerate().map(|(kind, words)| arg(*words, self.weights(kind)));
         let slots = self.slots.iter().map(|slots| Ok(int(*slots)));
         words.chain(slots).collect()
     }
 
-    /// Whether there is anything to do.
+    /// Checks the sizes and returns whether there are any slots.
     ///
     /// # Errors
-    /// Sizes that there is no kernel for.
+    /// [`Error::Device`](crate::Error::Device) for sizes that no kernel supports.
     fn check(&self) -> Result<bool> {
         if ![1, 2].contains(&self.stride) || self.stride == 1 && self.input != self.output {
             let problem = "expected a stride of 1 or 2, and at 1 an output of the input's size";
@@ -122,8 +124,8 @@ impl Depthwise {
         [shared, int(self.channels), int(self.batch), rows, columns]
     }
 
-    /// At stride 2, each kind that has slots: its number, itself alone, the maps of its slots among those that all slots make, and what
-    /// it reads.
+    /// Returns the kinds that have slots, for stride 2. An entry has the index of the kind, a `Depthwise` of this
+    /// kind alone, its part of `maps`, and its input.
     fn strided(&self, x: SlotInput, maps: Words) -> Result<Vec<(usize, Depthwise, Words, SlotInput)>> {
         let (mut found, mut before) = (Vec::new(), 0);
         for (kind, &slots) in self.slots.iter().enumerate().filter(|(_, slots)| **slots > 0) {
@@ -145,7 +147,7 @@ impl Depthwise {
         Ok(found)
     }
 
-    /// What kernels for one kind at stride 2 take.
+    /// Returns the size arguments of the kernels for one kind at stride 2.
     fn strided_sizes(&self, kind: usize, x: SlotInput) -> Vec<Arg> {
         let [shared, channels, batch, rows, columns] = self.sizes(x);
         let [out_rows, out_columns] = self.output.map(int);
@@ -153,7 +155,7 @@ impl Depthwise {
         vec![shared, slots, channels, batch, rows, columns, out_rows, out_columns, dilation]
     }
 
-    /// `y` `[slot][channel][image][row][column]`.
+    /// Computes the convolutions, to `y` `[slot][channel][image][row][column]`.
     pub fn forward(&self, device: &mut dyn Device, x: SlotInput, w: ByKind, y: Words) -> Result<()> {
         if !self.check()? {
             return Ok(());
@@ -181,7 +183,7 @@ impl Depthwise {
         Ok(())
     }
 
-    /// The gradient of what is rectified; for a shared input it is added to `dx`.
+    /// Computes the gradient of the input before ReLU. For a shared input it is added to `dx`.
     pub fn input_gradient(
         &self,
         device: &mut dyn Device,
@@ -216,7 +218,7 @@ impl Depthwise {
         Ok(())
     }
 
-    /// The gradients of the weights.
+    /// Computes the gradients of the weights.
     pub fn weight_gradient(
         &self,
         device: &mut dyn Device,

@@ -1,7 +1,7 @@
-// A step of stochastic gradient descent. Parameters lie one after the other; a row of the tables tells where one, or a piece of
-// one, begins, and how many words it has.
+// A step of stochastic gradient descent. Parameters are stored one after the other, cut into pieces. A row of the
+// tables has the index and the number of elements of one piece.
 
-// Copies parameters from their places in `from` to those in `to`.
+// Copies parameters from their positions in `from` to those in `to`.
 extern "C" __global__ void gather(const float *from, float *to, const int *from_at, const int *to_at, const int *lengths,
                                   int count) {
   ROWS(row, count) {
@@ -9,7 +9,7 @@ extern "C" __global__ void gather(const float *from, float *to, const int *from_
   }
 }
 
-// Of each row's gradients the sum of squares.
+// Sum of the squared gradients of each row.
 extern "C" __global__ void squares(const float *gradient, const int *at, const int *lengths, float *sums, int count) {
   __shared__ float scratch[BLOCK / 32];
   ROWS(row, count) {
@@ -20,7 +20,7 @@ extern "C" __global__ void squares(const float *gradient, const int *at, const i
   }
 }
 
-// The norm of all gradients together, then what to multiply them by so that it is at most `most`; 0 is no limit.
+// Norm of all gradients together, and the factor that limits it to `most`. With `most` 0 there is no limit.
 extern "C" __global__ void clip(const float *sums, float *norm, int count, float most) {
   __shared__ float scratch[BLOCK / 32];
   ROWS(row, 1) {
@@ -35,8 +35,8 @@ extern "C" __global__ void clip(const float *sums, float *norm, int count, float
   }
 }
 
-// velocity = momentum * velocity + (factor * gradient + decay * w), w -= rate * velocity; the factor is `norm`[1]. The rate is no argument,
-// so that steps of any rate are the same calls.
+// velocity = momentum * velocity + (factor * gradient + decay * w), w -= rate * velocity, with the factor `norm`[1].
+// The rate is read from memory, not an argument, so that steps of any rate are equal calls.
 extern "C" __global__ void descend(float *w, float *velocity, const float *gradient, const float *norm, const int *at,
                                    const int *gradient_at, const int *lengths, const float *rate, float momentum,
                                    float decay, int count) {

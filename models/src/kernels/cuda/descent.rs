@@ -1,38 +1,41 @@
-//! A step of stochastic gradient descent, and parameters moved about.
+//! A step of stochastic gradient descent, and copies of parameters.
 
 use super::device::{Arg, Device, LaunchGrid, Words, int, launch};
 use crate::Result;
 
-/// Where parameters lie, in pieces, each a block's work. All three are integers, one for each.
+/// Positions of parameters, cut into pieces; a block processes one piece. The three tables hold one integer per
+/// piece.
 #[derive(Clone, Copy, Debug)]
 pub struct Table {
-    /// How many pieces.
+    /// Number of pieces.
     pub count: usize,
-    /// Where each is among all there are.
+    /// Index of each piece among all parameters.
     pub home: Words,
-    /// Where it is among those of a pass.
+    /// Index of each piece among the parameters of a pass.
     pub packed: Words,
-    /// Its words.
+    /// Number of elements of each piece.
     pub lengths: Words,
 }
 
-/// What a step of descent is by, as `torch.optim.SGD` and `torch.nn.utils.clip_grad_norm_` have it.
+/// Settings of an SGD step, as in `torch.optim.SGD` and `torch.nn.utils.clip_grad_norm_`.
 #[derive(Clone, Copy, Debug)]
-#[allow(missing_docs)]
 pub struct Descent {
-    /// A word.
+    /// Learning rate, one element.
     pub rate: Words,
+    /// Momentum factor.
     pub momentum: f32,
+    /// Weight decay, as an L2 penalty.
     pub decay: f32,
-    /// The largest norm of all gradients together; 0 for none.
+    /// Largest norm of all gradients together; 0 for no limit.
     pub clip: f32,
 }
 
 impl Table {
-    /// Of three integers for each of so many pieces: all homes first, then all places in a pass, then all lengths.
+    /// Reads a table of three integers per piece: all `home` indices first, then all `packed` indices, then all
+    /// lengths.
     ///
     /// # Errors
-    /// Fewer integers.
+    /// [`Error::Device`](crate::Error::Device) if there are fewer integers.
     pub fn of(ints: Words, count: usize) -> Result<Table> {
         let column = |i: usize| ints.part(i * count, count);
         Ok(Table { count, home: column(0)?, packed: column(1)?, lengths: column(2)? })
@@ -42,7 +45,7 @@ impl Table {
         words.holds(self.count)
     }
 
-    /// Copies from all parameters, `from`, those of a pass, `to`.
+    /// Copies the parameters of a pass from all parameters `from` to `to`.
     pub fn gather(&self, device: &mut dyn Device, from: Words, to: Words) -> Result<()> {
         let args = [
             Arg::Read(from),
@@ -55,8 +58,9 @@ impl Table {
         launch(device, "gather", LaunchGrid::Rows(self.count), &args)
     }
 
-    /// Moves parameters `w` and their velocities, both among all there are, by the gradients of a pass. `sums` is scratch, a word for
-    /// each; `norm` becomes that of all gradients together, and the factor they were clipped by.
+    /// Updates parameters `w` and their velocities, both among all parameters, from the gradients of a pass. `sums`
+    /// is scratch memory of one element per piece. `norm` receives the norm of all gradients together and the factor
+    /// by which they were clipped.
     pub fn sgd_step(
         &self,
         device: &mut dyn Device,

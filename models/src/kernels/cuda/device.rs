@@ -1,10 +1,10 @@
-//! What a network asks of a device: memory, launches, products.
+//! Interface of a device: memory, kernel launches, matrix products, convolutions.
 
 use super::convolution::{Convolution, Convolve};
 use super::parts::{Kept, Turns};
 use crate::{Error, Result};
 
-/// A stretch of a device's memory, in words of four bytes: `f32` or `i32`.
+/// A range of device memory, in elements of four bytes: `f32` or `i32`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Words {
     address: u64,
@@ -12,33 +12,33 @@ pub struct Words {
 }
 
 impl Words {
-    /// None at all: the table or factor that a kernel may do without.
+    /// The empty range, for a table or factor that a kernel treats as absent.
     pub const NONE: Words = Words { address: 0, len: 0 };
 
-    /// For devices: so many words at an address.
+    /// Returns a range of `len` elements at an address in bytes; only devices call it.
     pub fn new(address: u64, len: usize) -> Words {
         Words { address, len }
     }
 
-    /// Where it begins, in bytes.
+    /// Address of the first element, in bytes.
     pub fn address(self) -> u64 {
         self.address
     }
 
-    /// How many words.
+    /// Number of elements.
     pub fn len(self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// Whether the range has no elements.
     pub fn is_empty(self) -> bool {
         self.len == 0
     }
 
-    /// `len` of the words from `offset` on.
+    /// Returns the range of `len` elements from `offset` on.
     ///
     /// # Errors
-    /// More than there are.
+    /// [`Error::Device`] if the range ends before that.
     pub fn part(self, offset: usize, len: usize) -> Result<Words> {
         match offset.checked_add(len).is_some_and(|end| end <= self.len) {
             true => Ok(Words { address: self.address + 4 * offset as u64, len }),
@@ -53,36 +53,36 @@ impl Words {
         }
     }
 
-    /// The words from `offset` on.
+    /// Returns the range from `offset` to the end.
     ///
     /// # Errors
-    /// An offset past the end.
+    /// [`Error::Device`] if the offset is past the end.
     pub fn from(self, offset: usize) -> Result<Words> {
         self.part(offset, self.len.saturating_sub(offset))
     }
 
-    /// Whether some of the words are among others.
+    /// Whether two ranges have elements in common.
     pub(super) fn overlaps(self, other: Words) -> bool {
         let end = |words: Words| words.address + 4 * words.len as u64;
         !self.is_empty() && !other.is_empty() && self.address < end(other) && other.address < end(self)
     }
 
-    /// As an argument that a kernel reads `len` words of.
+    /// Returns an argument of which a kernel reads `len` elements.
     pub(super) fn holds(self, len: usize) -> Result<Arg> {
         self.part(0, len).map(Arg::Read)
     }
 
-    /// The same, or none at all.
+    /// Returns an argument of which a kernel reads `len` elements, or which is absent.
     pub(super) fn may_hold(self, len: usize) -> Result<Arg> {
         if self.is_empty() { Ok(Arg::Read(self)) } else { self.holds(len) }
     }
 
-    /// As an argument that a kernel writes `len` words of, or some of them.
+    /// Returns an argument of which a kernel writes up to `len` elements.
     pub(super) fn written(self, len: usize) -> Result<Arg> {
         self.part(0, len).map(Arg::Write)
     }
 
-    /// The same, or none at all.
+    /// Returns an argument of which a kernel writes up to `len` elements, or which is absent.
     pub(super) fn may_be_written(self, len: usize) -> Result<Arg> {
         if self.is_empty() { Ok(Arg::Write(self)) } else { self.written(len) }
     }
@@ -91,9 +91,9 @@ impl Words {
 /// An argument of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Arg {
-    /// A pointer to what is only read.
+    /// A pointer to memory that the kernel only reads.
     Read(Words),
-    /// A pointer to what is written, and may be read too.
+    /// A pointer to memory that the kernel writes, and may read.
     Write(Words),
     /// An `int`.
     Int(i32),
@@ -102,7 +102,7 @@ pub enum Arg {
 }
 
 impl Arg {
-    /// What a pointer points to, and whether that is written.
+    /// Returns the memory of a pointer, and whether the kernel writes to it.
     pub fn words(&self) -> Option<(Words, bool)> {
         match self {
             Arg::Read(words) => Some((*words, false)),
@@ -112,39 +112,39 @@ impl Arg {
     }
 }
 
-/// How many threads a kernel wants.
+/// Number of threads or blocks of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LaunchGrid {
-    /// One for each element.
+    /// One thread per element.
     Each(usize),
-    /// A block for each row.
+    /// One block per row.
     Rows(usize),
 }
 
-/// Matrix products, row-major: `c = a b`, or `c += a b`, for each of a batch, whose matrices lie the given steps apart; a step
-/// of 0 is one matrix for all.
+/// Row-major matrix products `c = a b`, or `c += a b`, for each element of a batch. The matrices of the batch are the
+/// given steps apart; a step of 0 uses one matrix for all.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Gemm {
-    /// Rows of `a` and `c`, columns of `b` and `c`, columns of `a` and rows of `b`.
+    /// Sizes m, n and k: rows of `a` and `c`, columns of `b` and `c`, columns of `a` and rows of `b`.
     pub sizes: [usize; 3],
-    /// `[m][k]`, or `[k][m]` where it is `transposed`.
+    /// Left operand, `[m][k]`, or `[k][m]` if `transposed`.
     pub a: Words,
-    /// Whether `a` is stored the other way round.
+    /// Whether `a` is stored transposed.
     pub transposed: bool,
-    /// `[k][n]`
+    /// Right operand, `[k][n]`.
     pub b: Words,
-    /// `[m][n]`
+    /// Result, `[m][n]`.
     pub c: Words,
-    /// Words from one matrix to the next of `a`, `b` and `c`.
+    /// Elements from one matrix to the next of `a`, `b` and `c`.
     pub steps: [usize; 3],
-    /// How many products.
+    /// Number of products.
     pub batch: usize,
-    /// Whether they are added to `c`.
+    /// Whether the products are added to `c`.
     pub add: bool,
 }
 
 impl Gemm {
-    /// The words of `a`, `b` and `c` that there are products of.
+    /// Returns `a`, `b` and `c` with the number of elements that each must have.
     fn reach(&self) -> [(Words, usize); 3] {
         let [m, n, k] = self.sizes;
         let last = self.batch.saturating_sub(1);
@@ -152,40 +152,40 @@ impl Gemm {
         [reach(self.a, m * k, 0), reach(self.b, k * n, 1), reach(self.c, m * n, 2)]
     }
 
-    /// Whether all matrices are within their words.
+    /// Checks that all matrices fit their memory.
     ///
     /// # Errors
-    /// One that is not.
+    /// [`Error::Device`] if one does not.
     pub fn check(&self) -> Result<()> {
         self.reach().into_iter().try_for_each(|(words, len)| words.part(0, len).map(drop))
     }
 
-    /// The words of all matrices, and whether they are written.
+    /// Returns the memory of all matrices, and whether it is written.
     pub(super) fn touches(&self) -> Vec<(Words, bool)> {
         let [a, b, c] = self.reach().map(|(words, len)| words.part(0, len).unwrap_or(words));
         vec![(a, false), (b, false), (c, true)]
     }
 }
 
-/// The same product as BLAS writes it, where matrices lie by columns: every matrix is the transposed one, so `c' = b' a'`.
+/// The same product in the column-major form of BLAS. There every matrix appears transposed, so it is `c' = b' a'`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ByColumns {
-    /// Rows of the result, its columns, and what is summed over.
+    /// Rows of the result, its columns, and the length of the sums.
     pub sizes: [usize; 3],
-    /// The left factor, never transposed.
+    /// Left operand, never transposed.
     pub left: Words,
-    /// The right factor.
+    /// Right operand.
     pub right: Words,
-    /// Whether it is transposed.
+    /// Whether the right operand is transposed.
     pub right_transposed: bool,
-    /// Words from column to column of left, right and result.
+    /// Elements between neighbouring columns of left operand, right operand and result.
     pub leading: [usize; 3],
-    /// Words from one matrix to the next of left, right and result.
+    /// Elements from one matrix to the next of left operand, right operand and result.
     pub steps: [usize; 3],
 }
 
 impl Gemm {
-    /// As BLAS takes it.
+    /// Converts the product to the column-major form of BLAS.
     pub fn by_columns(&self) -> ByColumns {
         let ([m, n, k], [a, b, c]) = (self.sizes, self.steps);
         ByColumns {
@@ -199,40 +199,42 @@ impl Gemm {
     }
 }
 
-/// Something that runs the kernels as if in the order of the calls: [`places`](super::places) says which may run at once. Only
-/// [`read`](Self::read) waits for results, and what goes wrong may be told by a later call.
+/// A device that runs kernels with the result of running them in the order of the calls. [`places`](super::places)
+/// computes which calls may run at the same time. Only [`read`](Self::read) waits for results; an error may be
+/// reported by a later call.
 pub trait Device {
-    /// What it is, for people.
+    /// Name of the device, for users.
     fn name(&self) -> &str;
 
-    /// Memory for so many words, of any content, until [`release`](Self::release).
+    /// Allocates `words` elements of undefined content, until [`release`](Self::release).
     ///
     /// # Errors
-    /// Too little memory.
+    /// [`Error::Device`] if there is too little memory.
     fn alloc(&mut self, words: usize) -> Result<Words>;
 
-    /// What kernels keep, in memory of [`alloc`](Self::alloc). It begins anew with each sequence of calls, and is none after
-    /// [`release`](Self::release).
+    /// Scratch memory of kernels, from [`alloc`](Self::alloc). It starts again from its beginning with each sequence
+    /// of calls, and is empty after [`release`](Self::release).
     fn kept(&mut self) -> &mut Kept;
 
-    /// Memory for what one kernel keeps, of any content. Later ones may have the same.
+    /// Returns scratch memory for one kernel, of undefined content. Later kernels may get the same memory.
     ///
     /// # Errors
-    /// Too little memory.
+    /// [`Error::Device`] if there is too little memory.
     fn scratch(&mut self, words: usize) -> Result<Words> {
-        if let Some(more) = self.kept().scratch.wants_gradient(words) {
+        if let Some(more) = self.kept().scratch.needed_len(words) {
             let more = self.alloc(more)?;
             self.kept().scratch = Turns::of(more);
         }
         self.kept().scratch.take(words)
     }
 
-    /// So many integers that are zero, and that each kernel leaves so. Later ones may have the same.
+    /// Returns `count` integers that are zero, and that each kernel resets to zero. Later kernels may get the same
+    /// memory.
     ///
     /// # Errors
-    /// Too little memory.
+    /// [`Error::Device`] if there is too little memory.
     fn tickets(&mut self, count: usize) -> Result<Words> {
-        if let Some(more) = self.kept().tickets.wants_gradient(count) {
+        if let Some(more) = self.kept().tickets.needed_len(count) {
             let more = self.alloc(more)?;
             self.clear(more)?;
             self.kept().tickets = Turns::of(more);
@@ -240,7 +242,7 @@ pub trait Device {
         self.kept().tickets.take(count)
     }
 
-    /// Gives all memory back.
+    /// Frees all memory.
     fn release(&mut self) -> Result<()>;
 
     /// Copies floats to the device.
@@ -249,50 +251,53 @@ pub trait Device {
     /// Copies integers to the device.
     fn write_ints(&mut self, to: Words, values: &[i32]) -> Result<()>;
 
-    /// Makes all words zero.
+    /// Sets all elements to zero.
     fn clear(&mut self, at: Words) -> Result<()>;
 
-    /// Waits for all that was asked for, and copies floats from the device.
+    /// Waits for all enqueued work, and copies floats from the device.
     fn read(&mut self, from: Words, out: &mut [f32]) -> Result<()>;
 
-    /// Runs a kernel.
+    /// Enqueues a kernel.
     ///
     /// # Safety
-    /// The arguments are those that the kernel declares, their words reach as far as it goes, and what integers in
-    /// memory point at is there.
+    /// The arguments must match the kernel's declaration, their memory must be as large as the kernel accesses, and
+    /// integers in memory that serve as indices must be in range.
     ///
     /// # Errors
-    /// A kernel that is not there; what the device says of this or an earlier launch.
+    /// [`Error::Device`] if there is no such kernel, or with the device's error of this or an earlier launch.
     #[allow(unsafe_code)]
     unsafe fn launch(&mut self, kernel: &'static str, grid: LaunchGrid, args: &[Arg]) -> Result<()>;
 
-    /// Multiplies matrices.
+    /// Enqueues matrix products.
     ///
     /// # Errors
-    /// Matrices outside their words.
+    /// [`Error::Device`] if matrices do not fit their memory.
     fn gemm(&mut self, gemm: &Gemm) -> Result<()>;
 
-    /// Whether it has a library that convolves so, all three ways; else a convolution is a product of what windows see.
+    /// Whether a library of the device supports the convolution in all three operations. If not, a convolution is a
+    /// matrix product of the im2col columns.
     ///
     /// # Errors
-    /// What the library says, but that it does not.
+    /// [`Error::Device`] with an error of the library other than an unsupported operation.
     fn convolves(&mut self, _: &Convolution) -> Result<bool> {
         Ok(false)
     }
 
-    /// Convolves.
+    /// Enqueues a convolution.
     ///
     /// # Errors
-    /// Maps outside their words; a device that does not [convolve](Self::convolves) so.
+    /// [`Error::Device`] if tensors do not fit their memory, or the device does not [support](Self::convolves) the
+    /// convolution.
     fn convolve(&mut self, _: &Convolve) -> Result<()> {
         Err(device_error(self.name(), "it has no convolutions of its own. Help: this is a bug"))
     }
 }
 
-/// Most elements that a kernel counts.
+/// Largest number of elements that a kernel can count.
 const MOST: usize = 1 << 30;
 
-/// Runs a kernel whose arguments' sizes the caller has checked by [`Words::holds`]; nothing where there is nothing to do.
+/// Enqueues a kernel, unless `grid` is empty. The caller has checked the sizes of the arguments with
+/// [`Words::holds`].
 #[allow(unsafe_code)]
 pub(super) fn launch(
     device: &mut dyn Device,
@@ -310,17 +315,17 @@ pub(super) fn launch(
     if count == 0 {
         return Ok(());
     }
-    // SAFETY: callers are the functions beside the kernels, which pass what these declare; words are checked there, and tables
-    // hold numbers of maps within them.
+    // SAFETY: the callers are the functions beside the kernels. They pass the arguments that the kernels declare and
+    // check their memory; tables hold indices of feature maps in range.
     unsafe { device.launch(kernel, grid, args) }
 }
 
-/// `usize` as a kernel's `int`; [`launch`] refuses what is too large.
+/// Converts `usize` to a kernel's `int`. [`launch`] rejects sizes that are too large.
 pub(super) fn int(n: usize) -> Arg {
     Arg::Int(i32::try_from(n).unwrap_or(i32::MAX))
 }
 
-/// An [`Error::Device`].
+/// Returns an [`Error::Device`].
 pub(super) fn device_error(what: &str, problem: impl Into<String>) -> Error {
     Error::Device { what: what.into(), problem: problem.into() }
 }

@@ -1,4 +1,5 @@
-//! An NVIDIA GPU: the driver, NVRTC and cuBLAS, looked for when a device is opened, so that the program starts without them.
+//! An NVIDIA GPU. The driver, NVRTC and cuBLAS are loaded when a device is opened, so the program starts without
+//! them.
 #![allow(unsafe_code)]
 
 use std::collections::{HashMap, HashSet};
@@ -20,34 +21,37 @@ use super::parts::Kept;
 use super::{kernels, source};
 use crate::Result;
 
-/// Threads of a block; `BLOCK` in `common.cu`.
+/// Threads per block; the same as `BLOCK` in `common.cu`.
 const BLOCK: u32 = 256;
 
-/// Most blocks of a launch; each goes on with what no other has taken.
+/// Largest number of blocks per launch. The kernels' loops cover the remaining elements.
 const BLOCKS: usize = 1 << 16;
 
 struct Gpu {
     name: String,
     context: Arc<CudaContext>,
-    /// The first is where all begins and ends, and the libraries'; the others have parts of what is recorded.
+    /// Streams. Every sequence begins and ends in the first, which the libraries use too; the others run branches of
+    /// a recorded sequence.
     streams: Vec<Arc<CudaStream>>,
     functions: HashMap<String, CudaFunction>,
     blas: Blas,
     cudnn: Cudnn,
     memory: Vec<Words>,
     kept: Kept,
-    /// What was asked for since the last answer, or the last that was written.
+    /// Calls since the last read or write.
     calls: Vec<Call>,
     repeats: Repeats<CudaGraph>,
 }
 
-/// What a library of CUDA said.
+/// Converts an error of a CUDA library.
 pub(super) fn failed<T, E: std::fmt::Display>(what: &str, result: std::result::Result<T, E>) -> Result<T> {
     result.map_err(|error| device_error(&format!("cuda, {what}"), error.to_string()))
 }
 
+/// Returns an error if a library is missing. Without the check, its calls would panic.
+///
 /// # Errors
-/// A library that is missing, whose calls would panic.
+/// [`Error::Device`](crate::Error::Device) if the library is missing.
 pub(super) fn require(present: bool, library: &str, part: &str) -> Result<()> {
     match present {
         true => Ok(()),
@@ -60,14 +64,14 @@ pub(super) fn require(present: bool, library: &str, part: &str) -> Result<()> {
     }
 }
 
-/// The kernels as PTX for an architecture, e.g. `compute_90`; needs NVRTC and no GPU.
+/// Compiles the kernels to PTX for an architecture, e.g. `compute_90`. It needs NVRTC but no GPU.
 ///
 /// # Errors
-/// NVRTC is missing, or does not know the architecture.
+/// [`Error::Device`](crate::Error::Device) if NVRTC is missing or does not support the architecture.
 pub fn compile(architecture: &str) -> Result<String> {
-    // SAFETY: opens the library and closes it.
+    // SAFETY: the call only opens the library and closes it.
     require(unsafe { nvrtc::sys::is_culib_present() }, "libnvrtc", "CUDA's compiler for kernels")?;
-    // Lambdas are the device's, as all functions are.
+    // With `-default-device`, lambdas are device functions, like all other functions.
     let architecture = format!("--gpu-architecture={architecture}");
     let options = vec!["--std=c++17".into(), "-default-device".into(), architecture];
     let options = CompileOptions { name: Some("kernels.cu".into()), options, ..CompileOptions::default() };
@@ -79,12 +83,12 @@ pub fn compile(architecture: &str) -> Result<String> {
     Ok(failed("compiling the kernels", compiled)?.to_src())
 }
 
-/// The GPU, with the kernels compiled for it.
+/// Opens a GPU and compiles the kernels for it.
 ///
 /// # Errors
-/// No driver, no such GPU, a library of CUDA that is missing.
+/// [`Error::Device`](crate::Error::Device) if there is no driver or no such GPU, or a CUDA library is missing.
 pub fn open(choice: GpuConfig) -> Result<Box<dyn Device>> {
-    // SAFETY: opens the libraries and closes them.
+    // SAFETY: the calls only open the libraries and close them.
     let (driver, blas) = unsafe { (driver::sys::is_culib_present(), cublas::sys::is_culib_present()) };
     require(driver, "libcuda", "the driver of an NVIDIA GPU")?;
     require(blas, "libcublas", "CUDA's matrix products")?;
@@ -133,17 +137,18 @@ impl Gpu {
         &self.streams[0]
     }
 
-    /// To the device; the values are free again when it returns.
+    /// Copies values to the device. The values may be changed or freed after the call.
     fn copy<T>(&mut self, to: Words, values: &[T]) -> Result<()> {
         let to = to.part(0, values.len())?;
         self.flush()?;
-        // SAFETY: `to` has as many words of four bytes, and the driver has copied values of ordinary memory when it returns.
+        // SAFETY: `to` has room for the values, whose elements have four bytes. The driver has copied values of
+        // pageable memory when it returns.
         let done =
             unsafe { driver::result::memcpy_htod_async(to.address(), values, self.stream().cu_stream()) };
         failed("copying to the GPU", done)
     }
 
-    /// Sends off what was asked for.
+    /// Runs the collected calls.
     fn flush(&mut self) -> Result<()> {
         failed("memory", self.context.bind_to_thread())?;
         self.kept.begin();
@@ -157,7 +162,7 @@ impl Gpu {
         done
     }
 
-    /// As one graph, recorded where it is not yet.
+    /// Runs the calls as one graph, which is recorded on first use.
     fn replay(&self, calls: &[Call], replay: &mut Option<CudaGraph>) -> Result<()> {
         let graph = match replay.take() {
             Some(graph) => graph,
@@ -168,7 +173,7 @@ impl Gpu {
         done
     }
 
-    /// The calls were made before, so that all libraries have what they need.
+    /// Records the calls as a graph. They were run before, so all libraries have allocated their memory.
     fn record(&self, calls: &[Call]) -> Result<CudaGraph> {
         let what = "recording kernels";
         failed(what, self.stream().begin_capture(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL))?;
@@ -178,7 +183,7 @@ impl Gpu {
         failed(what, graph)?.ok_or_else(|| device_error(what, "CUDA made no graph of them"))
     }
 
-    /// Each in its lane, all of which begin and end in the first.
+    /// Enqueues each call in its lane. All lanes begin and end in the first.
     fn make_by_lanes(&self, calls: &[Call]) -> Result<()> {
         let places = places(calls);
         let lanes = places.iter().map(|place| place.lane + 1).max().unwrap_or(0);
@@ -203,7 +208,7 @@ impl Gpu {
         others.into_iter().try_for_each(|stream| failed("a lane", self.stream().wait(&event(stream)?)))
     }
 
-    /// One call; libraries have lane 0 alone.
+    /// Enqueues one call. Libraries use lane 0.
     fn make(&self, call: &Call, lane: usize) -> Result<()> {
         match call {
             Call::Launch(kernel, blocks, args) => {
@@ -213,7 +218,7 @@ impl Gpu {
             Call::Convolve(convolve) => self.cudnn.make(convolve),
             Call::Clear(at) => {
                 let stream = self.streams[lane].cu_stream();
-                // SAFETY: the words are the device's.
+                // SAFETY: the memory was allocated on this device.
                 let done = unsafe { driver::result::memset_d8_async(at.address(), 0, 4 * at.len(), stream) };
                 failed("memory", done)
             }
@@ -241,7 +246,7 @@ impl Gpu {
             };
         }
         let config = LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (BLOCK, 1, 1), shared_mem_bytes: 0 };
-        // SAFETY: that of whoever asked for it.
+        // SAFETY: the caller of `Device::launch` guarantees that the arguments fit the kernel.
         failed(kernel, unsafe { launch.launch(config) }).map(drop)
     }
 }
@@ -253,7 +258,7 @@ impl Device for Gpu {
 
     fn alloc(&mut self, words: usize) -> Result<Words> {
         failed("memory", self.context.bind_to_thread())?;
-        // SAFETY: freed once, in `release`.
+        // SAFETY: the allocation has no preconditions; `release` frees it once.
         let address = unsafe { driver::result::malloc_sync(4 * words.max(1)) };
         let address =
             address.map_err(|error| format!("{} MiB: {error}. Help: a smaller batch", (4 * words) >> 20));
@@ -272,7 +277,7 @@ impl Device for Gpu {
         self.repeats.clear();
         failed("waiting", self.stream().synchronize())?;
         for words in self.memory.drain(..) {
-            // SAFETY: from `alloc`, and nothing runs that could use it.
+            // SAFETY: the memory comes from `alloc`, and the stream has finished all work that uses it.
             failed("memory", unsafe { driver::result::free_sync(words.address()) })?;
         }
         Ok(())
@@ -294,7 +299,7 @@ impl Device for Gpu {
     fn read(&mut self, from: Words, out: &mut [f32]) -> Result<()> {
         let from = from.part(0, out.len())?;
         self.flush()?;
-        // SAFETY: `from` has as many words, and `out` is not touched before the stream has come to an end.
+        // SAFETY: `from` has room for `out`, which is not accessed before the stream is synchronised.
         let done =
             unsafe { driver::result::memcpy_dtoh_async(out, from.address(), self.stream().cu_stream()) };
         failed("copying from the GPU", done)?;
@@ -335,7 +340,7 @@ impl Device for Gpu {
 
 impl Drop for Gpu {
     fn drop(&mut self) {
-        // Nobody is left to be told.
+        // An error cannot be reported here.
         let _ = self.release();
     }
 }

@@ -1,7 +1,8 @@
-// Nodes as sums of terms, and back. A term is one use of a map by one edge; its BatchNorm and its weight are one factor and one
-// addend by channel. A negative source is the map `x`, the state that the edges begin at.
+// Nodes as sums of terms, and the gradients of their sources. A term is one use of a feature map by one edge. Its
+// BatchNorm and its weight are one factor and one addend per channel. A negative source denotes the feature map `x`,
+// the state that the edges begin at.
 
-// The pixels of a part of a row of `length`, V at a time.
+// Pixels of a part of a row of `length`, V at a time.
 #define PART_PIXELS(at)                                                                              \
   for (int at = part_begin(length / V, parts, part) + threadIdx.x, end = part_begin(length / V, parts, part + 1); at < end; \
        at += blockDim.x)
@@ -30,7 +31,8 @@ __device__ void mix(const float *z, const float *x, const int *source, const flo
   }
 }
 
-// Node `edge_target`[edge] becomes the sum of the edge's terms, those in `edge_terms` from `edge_first`[edge] on; added if `add`.
+// Sets node `edge_target`[edge] to the sum of the edge's terms, or adds the sum if `add`. The terms are in
+// `edge_terms` from `edge_first`[edge] on.
 extern "C" __global__ void mixture_forward(const float *z, const float *x, const int *source, const float *scale,
                                            const float *shift, const int *edge_first, const int *edge_terms,
                                            const int *edge_target, float *nodes, int edges, int channels, int length,
@@ -51,7 +53,7 @@ __device__ void unmix(const float *gradient, const int *target, const float *z, 
     const float *from = z + source * map + channel * length;
     float *to = out + source * map + channel * length;
     PART_PIXELS(at) {
-      // All is read before anything is written, since `out` may be `z` and reads would wait for writes.
+      // All values are read before any is written, since `out` may be `z` and reads would wait for writes.
       float sums[V] = {0.f}, own[V], factor = 0.f, plus = 0.f;
       read<V>(from + V * at, own);
       if (add) read<V>(to + V * at, sums);
@@ -72,8 +74,9 @@ __device__ void unmix(const float *gradient, const int *target, const float *z, 
   }
 }
 
-// The gradient of each source from those of the nodes: the sum of a * g + b * z + c over its terms, which `first` tells by source;
-// without it a source has the one term of its number, and without `target` this the one node. `out` may be `z`.
+// Gradient of each source: the sum of a * g + b * z + c over its terms, where g is the gradient of the term's node.
+// `first_term` holds the first term of each source; without it, a source has one term, of the same index. Without
+// `target`, a term's node has the index of the term. `out` may be `z`.
 extern "C" __global__ void mixture_backward(const float *gradient, const int *target, const float *z, const int *first_term,
                                             const float *a, const float *b, const float *c, float *out, int sources,
                                             int channels, int length, int add, int parts) {

@@ -1,4 +1,4 @@
-//! Nodes as sums of terms.
+//! Nodes as weighted sums of terms.
 
 use super::device::{Arg, Device, LaunchGrid, Words, int, launch};
 use super::norm::{NormCoefficients, Terms};
@@ -8,21 +8,21 @@ use crate::Result;
 /// Edges that begin at one state.
 #[derive(Clone, Copy, Debug)]
 pub struct Edges {
-    /// How many.
+    /// Number of edges.
     pub count: usize,
-    /// Where each edge's terms begin in `terms`, and where the last one's end.
+    /// Index in `terms` of the first term of each edge, and the number of terms at the end.
     pub first: Words,
-    /// Numbers of terms.
+    /// Indices of terms.
     pub terms: Words,
-    /// The number of each edge's node; no two are the same.
+    /// Index of each edge's node; no two edges have the same.
     pub target: Words,
-    /// Words of a channel of a map.
+    /// Elements of a channel of a feature map.
     pub length: usize,
 }
 
 impl Edges {
-    /// Each edge's node becomes the sum of its terms; they are added to it where `add`. Maps are `[channel][length]`; `z` has those
-    /// that terms number, `x` is the one of a negative number.
+    /// Sets each edge's node to the sum of its terms, or adds the sum if `add`. Feature maps are `[channel][length]`.
+    /// `z` holds the sources of the terms, `x` the feature map of negative indices.
     pub fn forward(
         &self,
         device: &mut dyn Device,
@@ -54,22 +54,23 @@ impl Edges {
     }
 }
 
-/// Maps and their terms.
+/// Feature maps and the terms that use them.
 #[derive(Clone, Copy, Debug)]
 pub struct Sources {
-    /// How many.
+    /// Number of feature maps.
     pub count: usize,
-    /// Where each one's terms begin, and where the last one's end; or none at all, for one each, of its number.
+    /// Index of the first term of each feature map, and the number of terms at the end. If empty, each has one term,
+    /// of the same index.
     pub first: Words,
-    /// Of each term, the number of the node it adds to; or none at all, for its own.
+    /// Index of the node that each term is added to. If empty, it is the index of the term.
     pub target: Words,
-    /// Channels of a map, and words of a channel.
+    /// Channels of a feature map, and elements of a channel.
     pub size: [usize; 2],
 }
 
 impl Sources {
-    /// From the nodes' gradients to those of the sources, of maps `[channel][length]` `z`; `out` may be `z`. Added to `out`
-    /// where `add`.
+    /// Computes the gradients of the sources from those of the nodes, or adds them to `out` if `add`. `z` holds the
+    /// sources, `[channel][length]` each; `out` may be `z`.
     pub fn backward(
         &self,
         device: &mut dyn Device,

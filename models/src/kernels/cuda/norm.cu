@@ -1,9 +1,10 @@
-// BatchNorm over rows [map][channel] of `length` values: moments, the factors that normalise, and the sums that its gradient needs.
+// BatchNorm over rows [map][channel] of `length` values: moments, the scale and shift that normalise, and the sums
+// that its gradient needs.
 
 #define EPSILON 1e-5f
 
-// Two sums over a block's threads, and where a row has several parts over its blocks, whose own are kept in `sums`. Whether this block
-// has them.
+// Sums two values over a block's threads. If a row has several parts, it also sums over its blocks, whose sums are
+// kept in `sums`. Returns whether this block holds the result.
 __device__ bool pair_sums(float &one, float &other, float *sums, int *ticket, int part, int parts, float *scratch) {
   one = block_sum(one, scratch);
   other = block_sum(other, scratch);
@@ -24,7 +25,8 @@ __device__ bool pair_sums(float &one, float &other, float *sums, int *ticket, in
   return true;
 }
 
-// Keeps a row's mean and biased variance, from the sums of its values and of their squares about `center`.
+// Stores a row's mean and biased variance, from the sums of its values and of their squares, both relative to
+// `center`.
 __device__ void keep_moments(float sum, float square, float center, int length, float *mean, float *variance) {
   sum /= length;
   float deviation = square / length - sum * sum;
@@ -32,8 +34,8 @@ __device__ void keep_moments(float sum, float square, float center, int length, 
   *variance = deviation > 0.f ? deviation : 0.f;
 }
 
-// Mean and biased variance of each row, by the sums of its values and of their squares about the row's first value, since a difference of
-// large squares would lose the variance.
+// Mean and biased variance of each row. They come from the sums of its values and of their squares relative to the
+// row's first value, since a difference of large squares would lose the variance.
 template <int V>
 __device__ void row_moments(const float *x, float *mean, float *variance, float *sums, int *tickets, int rows, int length,
                             int parts) {
@@ -66,9 +68,9 @@ extern "C" __global__ void moments(const float *x, float *mean, float *variance,
     row_moments<1>(x, mean, variance, sums, tickets, rows, length, parts);
 }
 
-// Of each term and channel, `scale` and `shift` with weight * BatchNorm(z) + bias = z * scale + shift. A term is a use of a map,
-// `source`[term], or of map number `term` where there is no table; one of a negative source is not normalised. The weight is that
-// of the term or of the channel, by the steps; 1 where there is none.
+// Computes `scale` and `shift` of each term and channel, with weight * BatchNorm(z) + bias = z * scale + shift. A
+// term is a use of feature map `source`[term], or of feature map `term` if there is no table. A negative source is
+// not normalised. The steps select a weight per term or per channel; without weights it is 1.
 extern "C" __global__ void scaling(const float *mean, const float *variance, const int *source, const float *weight,
                                    int term_step, int channel_step, const float *bias, float *scale, float *shift, int terms,
                                    int channels) {
@@ -86,10 +88,10 @@ extern "C" __global__ void scaling(const float *mean, const float *variance, con
   }
 }
 
-// y = x * scale + shift by row, rectified if asked.
+// y = x * scale + shift by row, followed by ReLU if requested.
 template <int V>
 __device__ void row_normalise(const float *x, const float *scale, const float *shift, float *y, int rows, int length,
-                              int rectify) {
+                              int relu) {
   EACH(i, rows * length / V) {
     int row = i / (length / V);
     float values[V];
@@ -97,26 +99,27 @@ __device__ void row_normalise(const float *x, const float *scale, const float *s
 #pragma unroll
     for (int k = 0; k < V; ++k) {
       values[k] = values[k] * scale[row] + shift[row];
-      if (rectify && !(values[k] > 0.f)) values[k] = 0.f;
+      if (relu && !(values[k] > 0.f)) values[k] = 0.f;
     }
     write<V>(y + i * V, values);
   }
 }
 
 extern "C" __global__ void normalise(const float *x, const float *scale, const float *shift, float *y, int rows, int length,
-                                     int rectify) {
+                                     int relu) {
   if (length % 4 == 0)
-    row_normalise<4>(x, scale, shift, y, rows, length, rectify);
+    row_normalise<4>(x, scale, shift, y, rows, length, relu);
   else
-    row_normalise<1>(x, scale, shift, y, rows, length, rectify);
+    row_normalise<1>(x, scale, shift, y, rows, length, relu);
 }
 
-// Of each term and channel, with g the gradient of the map number `target`[term] that it is added to and z its source, sum g, sum g * (z -
-// mean), and what follows from them. Without tables map, source and target have the term's number. A negative source is the map `x`, not normalised.
+// Computes sum g and sum g * (z - mean) of each term and channel, and the coefficients of the gradient. Here g is the
+// gradient of the feature map `target`[term] that the term is added to, and z its source. Without tables, source and
+// target have the term's index. A negative source is the feature map `x`, not normalised.
 //
-// The gradient of a term's source is a * g + b * z + c, since BatchNorm's is weight / deviation * (g - sum g / m - z' * sum(g z') / m)
-// with z' the normalised z and m its count. `sum` becomes sum g, and `reach` sum g z', which over channels is the gradient of the
-// term's weight.
+// The gradient of a term's source is a * g + b * z + c. That of BatchNorm is weight / deviation * (g - sum g / m - z'
+// * sum(g z') / m), with z' the normalised z and m its count. `sum` becomes sum g. `reach` becomes sum g z', whose
+// sum over channels is the gradient of the term's weight.
 template <int V>
 __device__ void term_slopes(const float *gradient, const float *z, const float *x, const float *mean, const float *variance,
                             const int *source, const int *target, const float *weight, int term_step, int channel_step,

@@ -1,58 +1,61 @@
-//! BatchNorm of maps `[map][channel][length]`.
+//! BatchNorm of feature maps `[map][channel][length]`.
 //!
-//! A term is a use of a map: its source, the node it adds to, and a weight. Without tables, term, source and target have one number.
+//! A term is a use of a feature map: its source, the node it is added to, and a weight. Without tables, source and
+//! target have the index of the term.
 
 use super::device::{Arg, Device, LaunchGrid, Words, int, launch};
 use super::parts::{LEAST, part_sums, parts};
 use crate::Result;
 
-/// Mean and biased variance, `[map][channel]`.
+/// Mean and biased variance of feature maps.
 #[derive(Clone, Copy, Debug)]
-#[allow(missing_docs)]
 pub struct CudaMoments {
+    /// Mean, `[map][channel]`.
     pub mean: Words,
+    /// Biased variance, `[map][channel]`.
     pub variance: Words,
 }
 
-/// By what a normalised map is multiplied.
+/// Factor of a normalised feature map.
 #[derive(Clone, Copy, Debug)]
 pub enum Weight {
-    /// 1.
+    /// The constant 1.
     One,
-    /// `[term]`
+    /// A factor per term, `[term]`.
     OfTerm(Words),
-    /// `[channel]`
+    /// A factor per channel, `[channel]`.
     OfChannel(Words),
 }
 
-/// Uses of maps.
+/// Uses of feature maps.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
-    /// How many.
+    /// Number of terms.
     pub count: usize,
-    /// Channels of each map.
+    /// Channels of each feature map.
     pub channels: usize,
-    /// Of each, the number of its map, negative for one that is not normalised; or none at all.
+    /// Index of each term's feature map, negative for one that is not normalised. If empty, it is the index of the
+    /// term.
     pub source: Words,
-    /// Of each, the number of the map that it adds to; or none at all.
+    /// Index of the feature map that each term is added to. If empty, it is the index of the term.
     pub target: Words,
-    /// By what they are multiplied.
+    /// Factor of the terms.
     pub weight: Weight,
 }
 
-/// What BatchNorm's gradient needs of each term and channel, and what it finds; each `[term][channel]`.
+/// Coefficients of the gradient of BatchNorm for each term and channel, all `[term][channel]`.
 #[derive(Clone, Copy, Debug)]
 pub struct NormCoefficients {
-    /// The sum of the gradient.
+    /// Sum of the output's gradient.
     pub sum: Words,
-    /// The gradient of a map is `a * gradient + b * map + c`.
+    /// Coefficients a, b and c: the gradient of a feature map is `a * gradient + b * map + c`.
     pub abc: [Words; 3],
-    /// By channel, the gradient of the weight.
+    /// Gradient of the weight, one summand per channel.
     pub reach: Words,
 }
 
 impl Terms {
-    /// Every map once, of no other weight.
+    /// Returns terms that use every feature map once, with weight 1.
     pub fn plain(count: usize, channels: usize) -> Terms {
         Terms { count, channels, source: Words::NONE, target: Words::NONE, weight: Weight::One }
     }
@@ -61,7 +64,7 @@ impl Terms {
         self.count * self.channels
     }
 
-    /// Of the maps that terms number, each of so many words a channel.
+    /// Returns the argument for the sources of the terms, with `length` elements per channel.
     fn of_maps(&self, words: Words, length: usize) -> Result<Arg> {
         if self.source.is_empty() { words.holds(self.len() * length) } else { Ok(Arg::Read(words)) }
     }
@@ -70,7 +73,7 @@ impl Terms {
         self.source.may_hold(self.count)
     }
 
-    /// Words, and steps by term and by channel.
+    /// Returns the weights, and the steps between those of neighbouring terms and of neighbouring channels.
     fn weight(&self) -> Result<[Arg; 3]> {
         Ok(match self.weight {
             Weight::One => [Arg::Read(Words::NONE), Arg::Int(0), Arg::Int(0)],
@@ -79,7 +82,8 @@ impl Terms {
         })
     }
 
-    /// The scale and shift that are weight and BatchNorm in one, `[term][channel]`; `bias` `[channel]` or none at all.
+    /// Computes scale and shift, `[term][channel]`, which combine weight and BatchNorm. `bias` is `[channel]` or
+    /// empty.
     pub fn scaling(
         &self,
         device: &mut dyn Device,
@@ -104,7 +108,8 @@ impl Terms {
         launch(device, "scaling", LaunchGrid::Each(self.len()), &args)
     }
 
-    /// Everything of `slopes`, from the gradients of the targets, the maps, the one that is not normalised, and their moments.
+    /// Computes all fields of `slopes`. Inputs are the gradients of the targets, the feature maps `z`, the feature
+    /// map `x` of negative indices, and the moments.
     pub fn coefficients(
         &self,
         device: &mut dyn Device,
@@ -145,7 +150,7 @@ impl Terms {
     }
 }
 
-/// Of each row of `length` values.
+/// Computes mean and biased variance of each row of `length` values.
 pub fn moments(
     device: &mut dyn Device,
     x: Words,
@@ -168,14 +173,14 @@ pub fn moments(
     launch(device, "moments", LaunchGrid::Rows(rows * parts), &args)
 }
 
-/// `y = x * scale + shift` by row, and its positive part where `rectify`; `y` may be `x`.
+/// Computes `y = x * scale + shift` by row, followed by ReLU if `relu`; `y` may be `x`.
 pub fn normalise(
     device: &mut dyn Device,
     x: Words,
     [scale, shift]: [Words; 2],
     y: Words,
     [rows, length]: [usize; 2],
-    rectify: bool,
+    relu: bool,
 ) -> Result<()> {
     let count = rows * length;
     let args = [
@@ -185,7 +190,7 @@ pub fn normalise(
         y.written(count)?,
         int(rows),
         int(length),
-        Arg::Int(i32::from(rectify)),
+        Arg::Int(i32::from(relu)),
     ];
     launch(device, "normalise", LaunchGrid::Each(count), &args)
 }

@@ -1,30 +1,33 @@
-//! Which calls may run at once: two keep their order where one writes what the other touches, all others may change places. A pass through a
-//! network has branches, and a launch alone seldom fills a GPU.
+//! Order of calls that may run at the same time. Two calls keep their order if one writes memory that the other reads
+//! or writes; all others may run in any order. A pass through a network has branches, and a single launch seldom
+//! fills a GPU.
 
 use super::calls::Call;
 use super::device::Words;
 
-/// Lanes of a GPU: streams whose calls run one after the other.
+/// Number of lanes of a GPU: streams, each of which runs its calls one after the other.
 pub const LANES: usize = 16;
 
-/// Where a call goes.
+/// Position of a call in the lanes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallOrder {
-    /// Its lane, after all calls before it that have the same. What libraries do has lane 0 to itself, since each keeps one workspace.
+    /// Lane, in which the call runs after all earlier calls of the lane. Lane 0 is for libraries only, since each has
+    /// one workspace.
     pub lane: usize,
-    /// Numbers of calls of other lanes that it waits for.
+    /// Indices of calls of other lanes that the call waits for.
     pub waits: Vec<usize>,
 }
 
-/// By lane, a number below which its calls are done.
+/// Progress of each lane: an index below which all its calls are complete.
 type Done = [usize; LANES];
 
-/// A place for each call of a sequence. Whatever keeps to these computes what the sequence does in its order.
+/// Returns the position of each call of a sequence. Running the calls by these positions gives the results of running
+/// them in order.
 pub fn places(calls: &[Call]) -> Vec<CallOrder> {
     let touched: Vec<_> = calls.iter().map(Call::touches).collect();
     let mut places: Vec<CallOrder> = Vec::with_capacity(calls.len());
     let mut done: Vec<Done> = Vec::with_capacity(calls.len());
-    // One past the last call of each lane.
+    // One past the index of the last call of each lane.
     let mut ends = [0; LANES];
     for (own, call) in calls.iter().enumerate() {
         let (mut after, mut known) = (Vec::new(), [0; LANES]);
@@ -43,7 +46,7 @@ pub fn places(calls: &[Call]) -> Vec<CallOrder> {
                 .or_else(|| (1..LANES).map(|lane| (lane, 0)).min_by_key(|(lane, _)| ends[*lane]))
                 .map_or(0, |(lane, _)| lane),
         };
-        // The lane's last call is done before this one begins, and all that it waited for.
+        // The lane's last call is complete before this one begins, and so are all calls that it waited for.
         let mut waits = after;
         if let Some(last) = ends[lane].checked_sub(1) {
             let before_lane = done[last];
@@ -62,7 +65,7 @@ fn learn(known: &mut Done, more: &Done) {
     known.iter_mut().zip(more).for_each(|(known, more)| *known = *more.max(known));
 }
 
-/// Whether one of two calls writes what the other touches.
+/// Whether one of two calls writes memory that the other reads or writes.
 fn conflict(a: &[(Words, bool)], b: &[(Words, bool)]) -> bool {
     a.iter().any(|(of_a, a_writes)| {
         b.iter().any(|(of_b, b_writes)| (*a_writes || *b_writes) && of_a.overlaps(*of_b))
@@ -84,11 +87,11 @@ mod tests {
 
     fn product(a: u64, b: u64, c: u64) -> Call {
         let [a, b, c] = [a, b, c].map(|at| Words::new(64 + 32 * at, 1000));
-        // Of eight words each; what the rest holds is not touched.
+        // Each operand has eight elements; the rest of its memory is not accessed.
         Call::Gemm(Gemm { sizes: [2, 2, 2], a, transposed: false, b, c, steps: [4; 3], batch: 2, add: false })
     }
 
-    /// Whether the first of two calls is done before the second begins, by lanes and waits.
+    /// Whether the first of two calls is complete before the second begins, according to lanes and waits.
     fn before(places: &[CallOrder], first: usize, second: usize) -> bool {
         let mut reached = vec![false; places.len()];
         reached[first] = true;
@@ -101,7 +104,7 @@ mod tests {
 
     #[test]
     fn branches_run_at_once_and_meet_again() {
-        // 0 writes 1; 2 and 3 are made of that; their sum is 4; what was read is written anew.
+        // Call 0 writes 1. 2 and 3 are computed from 1, and 4 is their sum. Then 1 is overwritten.
         let calls = [
             launch(&[0], &[1]),
             launch(&[1], &[2]),

@@ -1,37 +1,39 @@
-//! Rows cut into parts, a block each, and the memory in which blocks keep the sums of their parts.
+//! Rows cut into parts, one block per part, and the memory in which blocks keep the sums of their parts.
 
 use super::device::{Arg, Device, Words};
 use crate::Result;
 
-/// Blocks that a large GPU runs at once: eight on each of 132 multiprocessors.
+/// Number of blocks that a large GPU runs at once: eight on each of 132 multiprocessors.
 pub(super) const BLOCKS: usize = 1056;
 
-/// The fewest numbers of a row that are worth a block, where one of them costs little.
+/// Fewest elements of a row for which a block is worthwhile, if the cost per element is low.
 pub(super) const LEAST: usize = 1024;
 
-/// Into how many parts to cut each of so many rows, of at least `least` numbers each: as many as run at once, or where the rows alone are
-/// nearly so many, several times as many, so that the last of them do not run alone for long.
+/// Number of parts into which to cut each of `rows` rows, of at least `least` elements each. Few rows get the number
+/// of parts that run at once. For many rows it is several times that, so that the last blocks do not run alone for
+/// long.
 pub(super) fn parts(rows: usize, length: usize, least: usize) -> usize {
     let wanted = if 2 * rows <= BLOCKS { BLOCKS / rows.max(1) } else { (4 * BLOCKS).div_ceil(rows) };
     wanted.min(length / least).max(1)
 }
 
-/// The same where parts cost nothing, since nothing is summed over them.
+/// Number of parts where parts have no cost, since nothing is summed over them.
 pub(super) fn many_parts(rows: usize, length: usize) -> usize {
     (4 * BLOCKS).div_ceil(rows.max(1)).min(length / LEAST).max(1)
 }
 
-/// Memory for what kernels keep, which they have in turn: those that are near each other have parts of their own, and may run at once.
+/// A ring of memory that kernels use as scratch. Kernels close to each other in the sequence get different ranges, so
+/// they may run at once.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Turns {
     words: Words,
     next: usize,
 }
 
-/// Kernels that have parts of their own, where all of them want as much as the one that wants most.
+/// Number of consecutive kernels that get different ranges, if each needs as much as the largest.
 const NEIGHBOURS: usize = 8;
 
-/// All that kernels keep.
+/// Scratch memory of kernels.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Kept {
     pub(super) scratch: Turns,
@@ -39,28 +41,29 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Begins anew, so that the same sequence of calls asks for the same addresses.
+    /// Starts from the beginning, so that the same sequence of calls gets the same addresses.
     pub fn begin(&mut self) {
         (self.scratch.next, self.tickets.next) = (0, 0);
     }
 }
 
 impl Turns {
-    /// Over so much memory.
+    /// Returns a ring over the given memory.
     pub(super) fn of(words: Words) -> Turns {
         Turns { words, next: 0 }
     }
 
-    /// How many words there should be, if there are too few for kernels that want `len`. Those before may still be in use.
-    pub(super) fn wants_gradient(&self, len: usize) -> Option<usize> {
+    /// Returns the size to grow to, in elements, if the ring is too small for kernels that need `len`. The old memory
+    /// may still be in use.
+    pub(super) fn needed_len(&self, len: usize) -> Option<usize> {
         let enough = NEIGHBOURS * len.next_multiple_of(LINE);
         (self.words.len() < enough).then(|| enough.max(2 * self.words.len()))
     }
 
-    /// The next `len` words, which begin on a line of the GPU's.
+    /// Returns the next `len` elements, aligned to a cache line of the GPU.
     ///
     /// # Errors
-    /// More than there are.
+    /// [`Error::Device`](crate::Error::Device) if the ring has fewer elements.
     pub(super) fn take(&mut self, len: usize) -> Result<Words> {
         if self.next + len > self.words.len() {
             self.next = 0;
@@ -71,11 +74,11 @@ impl Turns {
     }
 }
 
-/// Words that a GPU reads at once.
+/// Elements of a cache line of a GPU.
 const LINE: usize = 32;
 
-/// For a kernel whose blocks sum parts of units, `each` words a unit: where they leave them, and the tickets by which the last block of a
-/// unit finds out that it is. A unit of one part needs neither.
+/// Returns memory for a kernel whose blocks sum parts of units, with `each` elements per unit: the sums, and the
+/// tickets that show which block of a unit is the last. With one part per unit, both are empty.
 pub(super) fn part_sums(
     device: &mut dyn Device,
     units: usize,
@@ -88,7 +91,7 @@ pub(super) fn part_sums(
     }
 }
 
-/// The same for a kernel that needs them for one part too.
+/// Returns the same memory for a kernel that needs it with one part too.
 pub(super) fn kept_sums(
     device: &mut dyn Device,
     units: usize,
@@ -106,12 +109,11 @@ mod tests {
 
     #[test]
     fn turns_are_apart_until_there_is_no_more() {
-        assert!(Turns::default().wants_gradient(0).is_none());
-        let more = Turns::default().wants_gradient(33).unwrap();
+        assert!(Turns::default().needed_len(0).is_none());
+        let more = Turns::default().needed_len(33).unwrap();
         let mut turns = Turns::of(Words::new(64, more));
         assert!(
-            turns.wants_gradient(64).is_none()
-                && turns.wants_gradient(65).is_some_and(|words| words >= 2 * more)
+            turns.needed_len(64).is_none() && turns.needed_len(65).is_some_and(|words| words >= 2 * more)
         );
         let mut last = turns.take(33).unwrap();
         assert_eq!(last, Words::new(64, 33));

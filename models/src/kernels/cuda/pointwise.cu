@@ -1,19 +1,20 @@
-// Pointwise convolutions of as many channels in as out, 16, 32 or 64, of rows of a multiple of four numbers:
-// y[slot][m][i] = sum over k of w[slot][m][k] * x[slot][k][i], with w[slot][k][m] if `transposed`; and each row's moments on the way.
+// Pointwise convolutions with 16, 32 or 64 input channels and the same number of output channels, for rows whose
+// length is a multiple of four: y[slot][m][i] = sum over k of w[slot][m][k] * x[slot][k][i], with w[slot][k][m] if
+// `transposed`. The moments of each row can be computed too.
 
-// Rows that a thread makes at a time, of four pixels each.
+// Rows that a thread computes at a time, of four pixels each.
 #define MADE 8
 
-// Rows of the input that are read ahead of those that are multiplied.
+// Rows of the input that are read ahead of the multiplication.
 #define AHEAD 4
 
-// Words that a block keeps: weights, what moments are taken about, and sums, of warps and of threads.
+// Elements of shared memory of a block: weights, the centers of the moments, and the sums of warps and of threads.
 #define KEPT(C) (C * C + C + 2 * MADE * BLOCK / 32 + 2 * MADE * BLOCK)
 
 template <int C, bool SUMS>
 __device__ void pointwise(const float *w, const float *x, float *y, float *mean, float *variance, float *sums, int *tickets,
                           float *kept, int slots, int length, int transposed, int parts) {
-  // Threads that make the same rows; a block that has fewer makes the others later.
+  // Number of threads that compute the same rows. A block with fewer threads computes the other rows later.
   const int side = BLOCK / (C / MADE);
   int step = blockDim.x < side ? blockDim.x : side, at_once = (blockDim.x + side - 1) / side, warps = (step + 31) / 32;
   int lane = threadIdx.x % side;
@@ -25,7 +26,7 @@ __device__ void pointwise(const float *w, const float *x, float *y, float *mean,
     __syncthreads();
     for (int i = threadIdx.x; i < C * C; i += blockDim.x) kept[transposed ? i : i % C * C + i / C] = w[slot * C * C + i];
     __syncthreads();
-    // A row's first value, about which its moments are taken.
+    // First value of each output row; its moments are computed relative to it.
     for (int m = threadIdx.x; SUMS && m < C; m += blockDim.x) {
       float first = 0.f;
       for (int k = 0; k < C; ++k) first += kept[k * C + m] * from[k * length];
@@ -34,7 +35,7 @@ __device__ void pointwise(const float *w, const float *x, float *y, float *mean,
     if (SUMS) __syncthreads();
     float *own = sums + (slot * parts + part) * 2 * C;
     for (int group = threadIdx.x / side; group < C / MADE; group += at_once) {
-      // Sums and squares of the rows; in registers they would be in the way of the products.
+      // Sums of values and of squares of the rows. They are in shared memory, since the products need the registers.
       float *mine = of_threads + threadIdx.x;
       for (int i = 0; SUMS && i < 2 * MADE; ++i) mine[i * BLOCK] = 0.f;
       for (int at = part_begin(length / 4, parts, part) + lane; at < end; at += step) {

@@ -1,27 +1,28 @@
-//! Pointwise convolutions, with the moments of what they make.
+//! Pointwise convolutions, with the moments of their outputs.
 
 use super::device::{Arg, Device, Gemm, LaunchGrid, Words, int, launch};
 use super::norm::{self, CudaMoments};
 use super::parts::{kept_sums, parts};
 use crate::Result;
 
-/// Numbers of channels that there are kernels of ours for, and the fewest numbers of a row that are worth a block.
+/// Numbers of channels that have a kernel, its name, and the fewest elements of a row for which a block is
+/// worthwhile.
 const KERNELS: [(usize, &str, usize); 3] =
     [(16, "pointwise_16", 2048), (32, "pointwise_32", 512), (64, "pointwise_64", 256)];
 
-/// Convolutions with weights `[slot][channel][channel]`, each of a map of its own, `[slot][channel][length]`.
+/// Convolutions with weights `[slot][channel][channel]`, each of its own feature map, `[slot][channel][length]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Pointwise {
-    /// How many.
+    /// Number of slots.
     pub slots: usize,
-    /// In and out.
+    /// Number of input channels, and of output channels.
     pub channels: usize,
-    /// Pixels of all images.
+    /// Number of pixels of all images.
     pub length: usize,
 }
 
 impl Pointwise {
-    /// `y = w x`, and, where they are asked for, the moments `[slot][channel]` of that.
+    /// Computes `y = w x`, and the moments `[slot][channel]` of `y` if requested.
     pub fn forward(
         &self,
         device: &mut dyn Device,
@@ -37,7 +38,7 @@ impl Pointwise {
         moments.map_or(Ok(()), |moments| norm::moments(device, y, moments, rows, self.length))
     }
 
-    /// The gradients of the maps: `dx = w' dy`, `w'` being `w` the other way round.
+    /// Computes the gradients of the inputs: `dx = w' dy`, with `w'` the transpose of `w`.
     pub fn backward(&self, device: &mut dyn Device, w: Words, [dy, dx]: [Words; 2]) -> Result<()> {
         match self.launch(device, w, [dy, dx], true, None)? {
             true => Ok(()),
@@ -45,7 +46,7 @@ impl Pointwise {
         }
     }
 
-    /// By a kernel of ours, if there is one.
+    /// Runs a kernel of this crate, and returns `false` if none supports the sizes.
     fn launch(
         &self,
         device: &mut dyn Device,

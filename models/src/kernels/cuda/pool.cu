@@ -1,10 +1,11 @@
-// Pools of 3x3 windows with one pixel of padding, which counts neither among the maxima nor in a mean; both pools at a time, or the one that
-// there is room for. Gradients are added.
+// 3x3 pooling with one pixel of padding, which counts neither among the maxima nor in a mean. Both pools are computed
+// at a time, or only the one whose output is given. Gradients are added.
 
-// Windows, or pixels, of a column that a thread makes at stride 1, so that it reads each row of what is around them once.
+// Windows (or pixels, in the gradient at stride 1) per thread, in one column. The thread reads each row of their
+// inputs once.
 #define STRIP 4
 
-// Pixels of the window at (row, column), padding left out.
+// Number of pixels of the window at (row, column), without padding.
 __device__ int pool_count(int row, int column, int rows, int columns, int stride) {
   int top = row * stride - 1, left = column * stride - 1;
   int high = (top + 3 < rows ? top + 3 : rows) - (top > 0 ? top : 0);
@@ -33,7 +34,7 @@ __device__ void pool(const float *x, float *most, int *taps, float *means, int p
     for (int v = 0; v < STRIP; ++v) {
       if (first + v >= out_rows) continue;
       int out = (plane * out_rows + first + v) * out_columns + column, at = -1;
-      // The first of equal maxima wins, as in PyTorch.
+      // The first of equal maxima is selected, as in PyTorch.
       float best = 0.f, sum = 0.f;
 #pragma unroll
       for (int tap = 0; tap < 9; ++tap) {
@@ -62,7 +63,7 @@ extern "C" __global__ void pools_forward(const float *x, float *most, int *taps,
     pool<2>(x, most, taps, means, planes, rows, columns, out_rows, out_columns);
 }
 
-// At stride 1, a window is where its middle is.
+// At stride 1, the window with index i has its middle at pixel i.
 __device__ void pool_back(const float *d_most, const int *taps, const float *d_means, float *dx, int planes, int rows,
                           int columns) {
   int strips = (rows + STRIP - 1) / STRIP;
@@ -92,7 +93,7 @@ __device__ void pool_back_strided(const float *d_most, const int *taps, const fl
   EACH(i, planes * rows * columns) {
     int column = i % columns, row = i / columns % rows, plane = i / (columns * rows);
     float sum = 0.f;
-    // Of the windows that a pixel may be in, one or two of each direction.
+    // A pixel is in one or two windows along each axis.
 #pragma unroll
     for (int of = 0; of < 4; ++of) {
       int r = (row + of / 2 * (row % 2)) / 2, c = (column + of % 2 * (column % 2)) / 2;

@@ -1,9 +1,9 @@
-//! Pools of 3x3 windows with one pixel of padding.
+//! 3x3 pooling with one pixel of padding.
 
 use super::device::{Arg, Device, LaunchGrid, Words, int, launch};
 use crate::Result;
 
-/// Pixels of a strip; as in `pool.cu`.
+/// Pixels of a strip; the same as in `pool.cu`.
 const STRIP: usize = 4;
 
 /// Sizes of a pool.
@@ -11,11 +11,11 @@ const STRIP: usize = 4;
 pub struct Pool {
     /// Channels times images.
     pub planes: usize,
-    /// Rows, columns; so is the other.
+    /// Rows and columns of the input.
     pub input: [usize; 2],
-    /// `ceil(input / stride)`
+    /// Rows and columns of the output, `ceil(input / stride)`.
     pub output: [usize; 2],
-    /// 1 or 2.
+    /// Stride, 1 or 2.
     pub stride: usize,
 }
 
@@ -29,13 +29,12 @@ impl Pool {
         [int(self.planes), rows, columns, out_rows, out_columns, int(self.stride)]
     }
 
-    /// Threads: a strip each at stride 1, and at stride 2 forward; else a pixel each.
+    /// Returns the number of threads: one per strip if `strips`, else one per pixel.
     fn grid(&self, [rows, columns]: [usize; 2], strips: bool) -> LaunchGrid {
         LaunchGrid::Each(self.planes * if strips { rows.div_ceil(STRIP) } else { rows } * columns)
     }
 
-    /// The largest values and where in its window each was, integers, as many; and the means. Either is left out where there is no
-    /// room for it.
+    /// Computes the maxima with their tap indices (integers), and the means. Empty outputs are not computed.
     pub fn forward(
         &self,
         device: &mut dyn Device,
@@ -54,7 +53,7 @@ impl Pool {
         launch(device, "pools_forward", self.grid(self.output, true), &args)
     }
 
-    /// Adds to the gradient of the input, from those of the largest values and of the means, of which either may be none.
+    /// Adds to the gradient of the input, from the gradients of the maxima and of the means. Either may be empty.
     pub fn backward(
         &self,
         device: &mut dyn Device,

@@ -1,17 +1,18 @@
-// Products of rows, the weight gradient of a pointwise convolution:
-// out[slot][m][n] = sum over i of left[slot][m][i] * right[slot][n][i]; right is one for all slots if `shared`. Blocks sum over parts of
-// the rows; the last one of a tile adds these up.
+// Products of rows, for the weight gradient of a pointwise convolution: out[slot][m][n] = sum over i of
+// left[slot][m][i] * right[slot][n][i]. If `shared`, right is one matrix for all slots. Blocks sum over parts of the
+// rows; the last block of a tile adds these sums.
 
-// Products of each of a thread's rows and columns, as many as it has of both.
+// Rows, and columns, of a thread's tile of products.
 #define MADE 4
 
-// A block makes SIDE x SIDE of the products of a slot and part, and keeps KEPT numbers of each of their rows at a time. Its threads are in
-// as many slices as there are squares of MADE x MADE for each to make; a slice goes over every so many fours of the numbers.
+// A block computes SIDE x SIDE products of a slot and part, and keeps KEPT elements of each of their rows at a time.
+// A slice is a group of threads, each of which computes MADE x MADE of the products. The slices alternate over groups
+// of four elements.
 template <int SIDE, int KEPT>
 __device__ void row_products(const float *left, const float *right, float *out, float *part_sums, int *tickets, float4 *kept,
                              int shared, int slots, int ms, int ns, int length, int parts) {
   float *to = parts > 1 ? part_sums : out;
-  // A row of those kept has four more, so that rows side by side are in other banks.
+  // A row in shared memory has four more elements, so that neighbouring rows are in different banks.
   const int step = KEPT / 4 + 1, across = SIDE / MADE, squares = across * across;
   float4 *lefts = kept, *rights = kept + SIDE * step;
   float *sums_of = (float *)(kept + 2 * SIDE * step);
@@ -20,13 +21,13 @@ __device__ void row_products(const float *left, const float *right, float *out, 
   int slices = blockDim.x > squares ? blockDim.x / squares : 1, slice = threadIdx.x / squares % slices;
   ROWS(block, parts * slots * m_tiles * n_tiles) {
     int tile = block % (m_tiles * n_tiles), slot = block / (m_tiles * n_tiles) % slots;
-    // Parts begin at a multiple of four where rows do.
+    // Parts begin at a multiple of four if rows do.
     int part = block / (m_tiles * n_tiles) / slots, unit = fours ? 4 : 1;
     int start = unit * part_begin(length / unit, parts, part), end = unit * part_begin(length / unit, parts, part + 1);
     int m0 = tile / n_tiles * SIDE, n0 = tile % n_tiles * SIDE;
     const float *from_left = left + (slot * ms + m0) * length;
     const float *from_right = right + ((shared ? 0 : slot * ns) + n0) * length;
-    // Where there are fewer threads than squares, they go over the part again, all together.
+    // If there are fewer threads than squares, all threads process the part again for the remaining squares.
     for (int first = 0; first < squares; first += blockDim.x) {
       int square = (first + threadIdx.x) % squares, m = square / across, n = square % across;
       float sums[MADE][MADE];
@@ -70,7 +71,7 @@ __device__ void row_products(const float *left, const float *right, float *out, 
               sums[i][j] += ls[i].x * rs[j].x + ls[i].y * rs[j].y + ls[i].z * rs[j].z + ls[i].w * rs[j].w;
         }
       }
-      // Slices take turns to add what they have.
+      // Slices add their sums one after another.
       for (int turn = 0; turn < slices; ++turn) {
         __syncthreads();
         if (turn != slice) continue;

@@ -1,17 +1,17 @@
-//! The weight gradient of pointwise convolutions.
+//! Weight gradient of pointwise convolutions.
 
 use super::device::{Arg, Device, LaunchGrid, Words, int, launch};
 use super::parts::{part_sums, parts};
 use crate::Result;
 
-/// Side of the tiles that a block makes of a small product, and of a large one; 16 R in `product.cu`.
+/// Side of a block's tile for a small product and for a large one; the same as in `product.cu`.
 const SIDES: [usize; 2] = [16, 32];
 
-/// The fewest numbers of a row that are worth a block, which multiplies each by many.
+/// Fewest elements of a row for which a block is worthwhile; the block multiplies each by many.
 const LEAST: usize = 256;
 
-/// Of each slot, the products of the rows of `left` `[slot][m][length]` and `right` `[slot][n][length]`: `out` `[slot][m][n]`.
-/// `right` is one `[n][length]` for all slots where `shared`.
+/// Computes, for each slot, the products of the rows of `left` `[slot][m][length]` and `right` `[slot][n][length]`,
+/// to `out` `[slot][m][n]`. If `shared`, `right` is one matrix `[n][length]` for all slots.
 pub fn row_products(
     device: &mut dyn Device,
     [left, right, out]: [Words; 3],

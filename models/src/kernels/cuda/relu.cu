@@ -1,18 +1,18 @@
-// The rectifier alone, and what reads a rectified map at every other pixel.
+// ReLU without a convolution, and FactorizedReduce, which reads every other pixel after ReLU.
 
-extern "C" __global__ void rectify_forward(const float *x, float *y, int count) {
+extern "C" __global__ void relu_forward(const float *x, float *y, int count) {
   EACH(i, count) y[i] = x[i] > 0.f ? x[i] : 0.f;
 }
 
-// The gradient of x from that of y = max(0, x), added to dx where `add`; dx may be dy where it is not.
-extern "C" __global__ void rectify_backward(const float *y, const float *dy, float *dx, int count, int add) {
+// Gradient of x, from that of y = max(0, x), added to dx if `add`. Without `add`, dx may be dy.
+extern "C" __global__ void relu_backward(const float *y, const float *dy, float *dx, int count, int add) {
   EACH(i, count) {
     float own = y[i] > 0.f ? dy[i] : 0.f;
     dx[i] = add ? dx[i] + own : own;
   }
 }
 
-// Of the rectified map, first the pixels of even row and column, then those one further down and right; zeros past the edge.
+// After ReLU, the pixels of even row and column, then the pixels one row and one column further; zeros past the edge.
 extern "C" __global__ void halve_forward(const float *x, float *y, int planes, int rows, int columns, int out_rows,
                                          int out_columns) {
   int half = planes * out_rows * out_columns;
@@ -25,7 +25,7 @@ extern "C" __global__ void halve_forward(const float *x, float *y, int planes, i
   }
 }
 
-// Adds to the gradient of x.
+// Gradient of x, added to dx.
 extern "C" __global__ void halve_backward(const float *x, const float *dy, float *dx, int planes, int rows, int columns,
                                           int out_rows, int out_columns) {
   int half = planes * out_rows * out_columns;

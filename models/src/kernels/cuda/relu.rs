@@ -1,19 +1,14 @@
-//! The rectifier alone, and what reads a rectified map at every other pixel.
+//! ReLU without a convolution, and FactorizedReduce, which reads every other pixel after ReLU.
 
 use super::device::{Arg, Device, LaunchGrid, Words, int, launch};
 use crate::Result;
 
-/// `y = max(0, x)`.
+/// Computes `y = max(0, x)`.
 pub fn forward(device: &mut dyn Device, x: Words, y: Words, count: usize) -> Result<()> {
-    launch(
-        device,
-        "rectify_forward",
-        LaunchGrid::Each(count),
-        &[x.holds(count)?, y.written(count)?, int(count)],
-    )
+    launch(device, "relu_forward", LaunchGrid::Each(count), &[x.holds(count)?, y.written(count)?, int(count)])
 }
 
-/// The gradient of x from that of y, added to `dx` where `add`; `dx` may be `dy` where it is not.
+/// Computes the gradient of x from that of y, and adds it to `dx` if `add`. Without `add`, `dx` may be `dy`.
 pub fn backward(
     device: &mut dyn Device,
     y: Words,
@@ -22,17 +17,17 @@ pub fn backward(
     add: bool,
 ) -> Result<()> {
     let args = [y.holds(count)?, dy.holds(count)?, dx.written(count)?, int(count), Arg::Int(i32::from(add))];
-    launch(device, "rectify_backward", LaunchGrid::Each(count), &args)
+    launch(device, "relu_backward", LaunchGrid::Each(count), &args)
 }
 
-/// Sizes of a map that is halved; it has two pixels or more on a side.
+/// Sizes of a feature map that is halved; it has at least two rows and two columns.
 #[derive(Clone, Copy, Debug)]
 pub struct Halve {
     /// Channels times images.
     pub planes: usize,
-    /// Rows, columns; so is the other.
+    /// Rows and columns of the input.
     pub input: [usize; 2],
-    /// `ceil(input / 2)`
+    /// Rows and columns of the output, `ceil(input / 2)`.
     pub output: [usize; 2],
 }
 
@@ -46,7 +41,8 @@ impl Halve {
         [int(self.planes), rows, columns, out_rows, out_columns]
     }
 
-    /// The positive parts of pixels of even row and column, then of those one further down and right: `y` `[2][plane][row][column]`.
+    /// Computes, after ReLU, the pixels of even row and column, then the pixels one row and one column further: `y`
+    /// `[2][plane][row][column]`.
     pub fn forward(&self, device: &mut dyn Device, x: Words, y: Words) -> Result<()> {
         let [inputs, outputs] = self.counts();
         let args = [x.holds(inputs)?, y.written(2 * outputs)?];

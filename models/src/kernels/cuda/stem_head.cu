@@ -1,8 +1,9 @@
-// The two ends of a network: what the stem's product reads, and the classifier's pool and loss.
+// The stem and the head of a network: the input of the stem's product, and the classifier's pool and loss.
 
-// Images [image][row][column][channel] of bytes, four to a word, each moved as its seven numbers say: by rows, by columns, and whether it is
-// mirrored. Black where there is none of it. Then what `levels` [channel][256] makes of each byte, [image][channel][row][column], and
-// zero from the fourth number's row to the fifth's and the sixth's column to the seventh's.
+// Moves images [image][row][column][channel] of bytes, stored four per element. Each image has seven integers in
+// `moves`: a shift by rows, a shift by columns, whether it is mirrored, and the first and last row and column of its
+// hole, each last one exclusive. Pixels outside the image have byte 0. `levels` [channel][256] then converts each
+// byte, to [image][channel][row][column]. Pixels in the hole are 0.
 extern "C" __global__ void augment(const int *bytes, const int *moves, const float *levels, float *out, int batch, int channels,
                                    int rows, int columns) {
   const unsigned char *from = (const unsigned char *)bytes;
@@ -19,7 +20,7 @@ extern "C" __global__ void augment(const int *bytes, const int *moves, const flo
   }
 }
 
-// From images [image][channel][row][column] the 3x3 surroundings of each pixel, [channel][tap][image][row][column].
+// The 3x3 neighbourhood of each pixel of images [image][channel][row][column], as [channel][tap][image][row][column].
 extern "C" __global__ void patches(const float *images, float *out, int batch, int channels, int rows, int columns) {
   int pixels = rows * columns;
   EACH(i, channels * 9 * batch * pixels) {
@@ -31,7 +32,7 @@ extern "C" __global__ void patches(const float *images, float *out, int batch, i
   }
 }
 
-// The sum of each row times a factor: means of planes, the gradient of a bias.
+// Sum of each row times a factor: means of planes, or the gradient of a bias.
 extern "C" __global__ void row_sums(const float *x, float *y, int rows, int length, float factor) {
   __shared__ float scratch[BLOCK / 32];
   ROWS(row, rows) {
@@ -42,7 +43,7 @@ extern "C" __global__ void row_sums(const float *x, float *y, int rows, int leng
   }
 }
 
-// A row's value times a factor, at each of its places, or added there where `add`.
+// Writes a row's value times a factor to each of its elements, or adds it if `add`.
 extern "C" __global__ void spread(const float *x, float *y, int rows, int length, float factor, int add) {
   EACH(i, rows * length) {
     float own = x[i / length] * factor;
@@ -50,8 +51,9 @@ extern "C" __global__ void spread(const float *x, float *y, int rows, int length
   }
 }
 
-// Adds the bias to logits [class][image]; of each image the cross-entropy, whether its label has the first of the largest logits, and
-// the gradient of the batch's mean loss, times `weight`, by its logits. `smoothing` is the part of a label that all classes share.
+// Adds the bias to logits [class][image]. For each image it computes the cross-entropy, whether its label is the
+// first of the largest logits, and the gradient with respect to its logits of the batch's mean loss times `weight`.
+// `smoothing` is the part of a label that all classes share.
 extern "C" __global__ void cross_entropy(float *logits, const float *bias, const int *labels, float *loss, float *right,
                                          float *gradient, int classes, int batch, float smoothing, float weight) {
   EACH(image, batch) {

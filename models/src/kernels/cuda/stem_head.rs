@@ -1,27 +1,30 @@
-//! The two ends of a network.
+//! The stem and the head of a network.
 
 use super::device::{Arg, Device, LaunchGrid, Words, int, launch};
 use crate::Result;
 
-/// Values of a byte, for each of which a channel has a level.
+/// Number of values of a byte; each channel has a level for each.
 pub const LEVELS: usize = 256;
 
-/// Integers that tell where an image goes.
+/// Number of integers that describe how an image is moved.
 pub const MOVE: usize = 7;
 
-/// Images as bytes, and what becomes of them.
+/// Images as bytes, and their augmentation.
 #[derive(Clone, Copy, Debug)]
 pub struct ByteImages {
-    /// `[image][row][column][channel]`, four bytes a word; the last word is filled up.
+    /// The bytes `[image][row][column][channel]`, four per element; the last element is padded.
     pub words: Words,
-    /// Integers, seven an image: by how many rows and columns its top left corner lies above and to the left of that of the crop,
-    /// whether the crop is mirrored left to right then, and the first row of its hole, the row past it, and the same of columns.
+    /// Seven integers per image:
+    /// - the numbers of rows and of columns by which its top left corner is above and to the left of the crop,
+    /// - whether the crop is then mirrored left to right,
+    /// - the first row of the hole and the row after it, and the same for columns.
     pub moves: Words,
-    /// What each byte becomes, `[channel][256]`.
+    /// Value of each byte, `[channel][256]`.
     pub levels: Words,
 }
 
-/// Images `[image][channel][row][column]` moved, with the level of byte 0 where there is none of them, and zero in its hole.
+/// Augments images, to `[image][channel][row][column]`. Pixels outside an image have the level of byte 0, and pixels
+/// in the hole are zero.
 pub fn augment(
     device: &mut dyn Device,
     bytes: &ByteImages,
@@ -42,7 +45,8 @@ pub fn augment(
     launch(device, "augment", LaunchGrid::Each(count), &args)
 }
 
-/// The 3x3 surroundings, zero outside, of each pixel of images `[image][channel][row][column]`: `[channel][tap][image][row][column]`.
+/// Copies the 3x3 neighbourhood of each pixel of images `[image][channel][row][column]`, zero outside, to
+/// `[channel][tap][image][row][column]`.
 pub fn patches(
     device: &mut dyn Device,
     images: Words,
@@ -55,7 +59,7 @@ pub fn patches(
     launch(device, "patches", LaunchGrid::Each(9 * count), &args)
 }
 
-/// The sum of each row of `length` values, times a factor.
+/// Computes the sum of each row of `length` values, times a factor.
 pub fn row_sums(
     device: &mut dyn Device,
     x: Words,
@@ -67,7 +71,7 @@ pub fn row_sums(
     launch(device, "row_sums", LaunchGrid::Rows(rows), &args)
 }
 
-/// Each row's value times a factor, `length` times; added to `y` where `add`.
+/// Writes each row's value times a factor `length` times, or adds it to `y` if `add`.
 pub fn spread(
     device: &mut dyn Device,
     x: Words,
@@ -81,28 +85,28 @@ pub fn spread(
     launch(device, "spread", LaunchGrid::Each(rows * length), &args)
 }
 
-/// What a loss reads and writes.
+/// Inputs and outputs of a loss.
 #[derive(Clone, Copy, Debug)]
 pub struct Loss {
-    /// `[class][image]`, without the bias, which is added to them.
+    /// Logits `[class][image]` without the bias, which the kernel adds to them.
     pub logits: Words,
-    /// `[class]`
+    /// Bias, `[class]`.
     pub bias: Words,
-    /// Integers `[image]`, each the number of a class.
+    /// Index of the class of each image, `[image]` integers.
     pub labels: Words,
-    /// The cross-entropy of each image.
+    /// Cross-entropy of each image.
     pub loss: Words,
-    /// 1 for each image whose label has the first of the largest logits, else 0.
+    /// 1 for each image whose label is the first of the largest logits, else 0.
     pub right: Words,
-    /// That of the mean loss, times the weight, by the logits, `[class][image]`.
+    /// Gradient of the mean loss times `weight` with respect to the logits, `[class][image]`.
     pub gradient: Words,
-    /// The part of a label that is spread over all classes.
+    /// Label smoothing: the part of a label that is distributed over all classes.
     pub smoothing: f32,
-    /// By what the gradient is multiplied.
+    /// Factor of the gradient.
     pub weight: f32,
 }
 
-/// The cross-entropy of a batch, and its gradient.
+/// Computes the cross-entropy of a batch, and its gradient.
 pub fn cross_entropy(device: &mut dyn Device, loss: &Loss, classes: usize, batch: usize) -> Result<()> {
     let args = [
         loss.logits.written(classes * batch)?,

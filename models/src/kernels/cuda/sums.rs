@@ -1,15 +1,15 @@
-//! Maps added up, and images of a map weighed, as drop path does.
+//! Sums of feature maps, and images of a feature map times a factor, as for drop path.
 
 use super::device::{Arg, Device, LaunchGrid, Words, int, launch};
 use crate::Result;
 
-/// `y = x`, or `y += x` where `add`.
+/// Computes `y = x`, or `y += x` if `add`.
 pub fn accumulate(device: &mut dyn Device, x: Words, y: Words, count: usize, add: bool) -> Result<()> {
     let args = [x.holds(count)?, y.written(count)?, int(count), Arg::Int(i32::from(add))];
     launch(device, "accumulate", LaunchGrid::Each(count), &args)
 }
 
-/// Multiplies every image of a map `[channel][image][pixel]` by its factor, `[image]`.
+/// Multiplies every image of a feature map `[channel][image][pixel]` by its factor, `[image]`.
 pub fn weigh(
     device: &mut dyn Device,
     x: Words,

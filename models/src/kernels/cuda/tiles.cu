@@ -1,17 +1,18 @@
-// Depthwise convolution as in depthwise.cu, but at stride 1, by tiles of PIXELS pixels, of several images where maps are small. A block keeps
-// a tile with its surroundings for all slots that want it, and a thread makes STRIP pixels of a column at a time, so that it reads each row
-// of theirs once. Slots come by kind: kernels of 3x3, of 5x5, then both of them with a dilation of 2.
+// Depthwise convolution as in depthwise.cu, but at stride 1, by tiles of PIXELS pixels, of several images if feature
+// maps are small. A block keeps a tile with its border for all slots that read it. A thread computes STRIP pixels of
+// a column at a time, and reads each row of their inputs once. Slots are ordered by kind: kernels of 3x3, of 5x5,
+// then both with dilation 2.
 
 #define PIXELS 1024
 #define STRIP 4
 
-// Rows and columns around a tile that are kept: as far as 5x5 taps of dilation 2 reach.
+// Rows and columns of the border of a tile: the reach of 5x5 taps at dilation 2.
 #define AROUND 4
 
-// Words that a thread asks for before it waits for them.
+// Elements that a thread requests before it waits for them.
 #define AHEAD 4
 
-// Of each kind its weights, or their gradients, [slot][channel][row][column], and its slots.
+// Weights of each kind, or their gradients, [slot][channel][row][column], and the number of its slots.
 #define KINDS(T) T *w31, T *w51, T *w32, T *w52, int n31, int n51, int n32, int n52
 #define OF_KINDS w31, w51, w32, w52, n31, n51, n32, n52
 
@@ -22,7 +23,7 @@ template <int KERNEL, int DILATION> struct Kind {
   static const int K = KERNEL, D = DILATION;
 };
 
-// Calls `make` with the kind of a slot and where the slot's weights are.
+// Calls `make` with the kind of a slot and the position of the slot's weights.
 template <class T, class F> __device__ void by_kind(int slot, int channels, KINDS(T), F make) {
   if (slot < n31) return make(Kind<3, 1>(), w31 + slot * channels * 9);
   slot -= n31;
@@ -33,15 +34,16 @@ template <class T, class F> __device__ void by_kind(int slot, int channels, KIND
   if (slot < n52) make(Kind<5, 2>(), w52 + slot * channels * 25);
 }
 
-// A tile is of images of SIDE x SIDE pixels. Either maps are not larger, so that all around them is zero, and REACH is 0, or they are,
-// and REACH is AROUND.
+// A tile has images of SIDE x SIDE pixels. If feature maps are not larger, the border is all zero and REACH is 0. If
+// they are, REACH is AROUND.
 template <int SIZE, int REACH> struct Tile {
   static const int SIDE = SIZE, IMAGES = PIXELS / (SIDE * SIDE), WIDTH = SIDE + 2 * AROUND;
-  // Words from row to row and from image to image of what is kept, so that the threads of a warp read from different banks.
+  // Elements from row to row and from image to image in shared memory, chosen so that the threads of a warp read from
+  // different banks.
   static const int STEP = SIDE == 32 ? 40 : SIDE == 16 ? 28 : 20, PLANE = WIDTH * STEP + (SIDE == 8 ? 8 : 0);
   static const int WORDS = IMAGES * PLANE;
   int batch, rows, columns, across, squares, count;
-  // Of the tile that a block is at.
+  // Position of the current tile of a block.
   int image, top, left;
 
   __device__ Tile(int batch, int rows, int columns) : batch(batch), rows(rows), columns(columns) {
@@ -61,19 +63,19 @@ template <int SIZE, int REACH> struct Tile {
     for (int i = threadIdx.x; i < WORDS; i += blockDim.x) kept[i] = 0.f;
   }
 
-  // Keeps the tile of the planes from `from` on, times a factor and plus an addend; its positive part if RECTIFY.
-  template <bool RECTIFY> __device__ void keep(const float *from, float factor, float plus, float *kept) const {
+  // Keeps the tile of the planes from `from` on. If RELU, values become max(0, value * factor + plus).
+  template <bool RELU> __device__ void keep(const float *from, float factor, float plus, float *kept) const {
     const int side = SIDE + 2 * REACH;
     __syncthreads();
     if (REACH == 0 && rows == SIDE && columns == SIDE) {
-      // Planes fill their tiles, which lie in one piece.
+      // The planes fill their tiles, which are contiguous.
       for (int i = 4 * threadIdx.x; i < PIXELS; i += 4 * blockDim.x) {
         int number = i / (SIDE * SIDE), row = i / SIDE % SIDE + AROUND, column = i % SIDE + AROUND;
         float values[4] = {0.f, 0.f, 0.f, 0.f};
         if (image + number < batch) {
           read<4>(from + image * SIDE * SIDE + i, values);
 #pragma unroll
-          for (int k = 0; RECTIFY && k < 4; ++k)
+          for (int k = 0; RELU && k < 4; ++k)
             values[k] = values[k] * factor + plus > 0.f ? values[k] * factor + plus : 0.f;
         }
         write<4>(kept + number * PLANE + row * STEP + column, values);
@@ -89,7 +91,7 @@ template <int SIZE, int REACH> struct Tile {
         int row = top + i / side % side - REACH, column = left + i % side - REACH;
         bool inside = number < IMAGES && image + number < batch && row >= 0 && row < rows && column >= 0 && column < columns;
         float value = inside ? from[((image + number) * rows + row) * columns + column] : 0.f;
-        if (RECTIFY) value = inside && value * factor + plus > 0.f ? value * factor + plus : 0.f;
+        if (RELU) value = inside && value * factor + plus > 0.f ? value * factor + plus : 0.f;
         values[k] = value;
       }
 #pragma unroll
@@ -103,7 +105,8 @@ template <int SIZE, int REACH> struct Tile {
   }
 };
 
-// A strip of a tile: where it is among what is kept, and its first pixel in the planes, with how many of its pixels the map has.
+// A strip of a tile: its position in shared memory, the index of its first pixel in the planes, and the number of its
+// pixels inside the feature map.
 struct Strip {
   int kept, at, pixels;
   template <class T> __device__ Strip(const T &tile, int i) {
@@ -116,16 +119,16 @@ struct Strip {
   }
 };
 
-// All strips of a tile, one after the other by thread.
+// All strips of a tile, distributed over the threads.
 #define STRIPS(i) for (int i = threadIdx.x; i < PIXELS / STRIP; i += blockDim.x)
 
-// The weights of a convolution, the other way round if TURNED.
+// Reads the weights of a convolution, rotated by 180 degrees if TURNED.
 template <int K, bool TURNED> __device__ void read_weights(const float *w, float *weights) {
 #pragma unroll
   for (int tap = 0; tap < K * K; ++tap) weights[tap] = w[TURNED ? K * K - 1 - tap : tap];
 }
 
-// Adds to a strip's sums the convolution around `kept`.
+// Adds the convolution around `kept` to a strip's sums.
 template <int K, int D, int STEP> __device__ void convolve(const float *kept, const float *weights, float *sums) {
   kept -= D * (K / 2) * (STEP + 1);
 #pragma unroll
@@ -141,7 +144,7 @@ template <int K, int D, int STEP> __device__ void convolve(const float *kept, co
   }
 }
 
-// Convolves what is kept of a tile; `to` is the slot's map of this channel.
+// Convolves the tile in shared memory; `to` is the slot's feature map of this channel.
 template <int K, int D, class T>
 __device__ void convolve_tile(const T &tile, const float *kept, const float *weights, float *to) {
   STRIPS(i) {
@@ -154,8 +157,8 @@ __device__ void convolve_tile(const T &tile, const float *kept, const float *wei
   }
 }
 
-// y[slot][channel]. Where slots share what they read, a block makes every `splits`-th of them for its tile; where they do not, it makes
-// one of them, for each of so many parts of the tiles.
+// Computes y[slot][channel]. If slots share their input, a block computes every `splits`-th slot for its tile. If
+// not, it computes one slot, for one of `splits` parts of the tiles.
 template <class T>
 __device__ void tile_forward(T tile, const float *x, const float *scale, const float *shift, KINDS(const float), float *y,
                              float *kept, SIZES, int splits) {
@@ -193,8 +196,8 @@ __device__ void tile_forward(T tile, const float *x, const float *scale, const f
   }
 }
 
-// The gradient of what is rectified: where slots share it, the sum over them is added to `dx`. Where they do not, a block makes a part of
-// the tiles, and else one tile.
+// Gradient of the ReLU's input. If slots share it, the sum over them is added to `dx`, and a block computes one tile.
+// If not, a block computes a part of the tiles.
 template <class T>
 __device__ void tile_input(T tile, const float *x, const float *scale, const float *shift, KINDS(const float),
                            const float *dy, float *dx, float *kept, SIZES, int parts) {
@@ -204,7 +207,7 @@ __device__ void tile_input(T tile, const float *x, const float *scale, const flo
     ROWS(block, channels * tile.count) {
       int channel = block / tile.count;
       tile.go(block % tile.count);
-      // As many rounds for all threads, since they wait for each other in each.
+      // All threads run the same number of rounds, since they wait for each other in each.
       for (int round = 0; round < PIXELS / STRIP; round += blockDim.x) {
         Strip strip(tile, round + threadIdx.x);
         bool has = round + threadIdx.x < PIXELS / STRIP;
@@ -253,7 +256,7 @@ __device__ void tile_input(T tile, const float *x, const float *scale, const flo
   }
 }
 
-// The gradient of the weights, from each part of the tiles, as finish_taps has it.
+// Gradient of the weights, one part of the tiles per block; see finish_taps.
 template <class T>
 __device__ void tile_weight(T tile, const float *x, const float *scale, const float *shift, KINDS(float), const float *dy,
                             float *kept, float *sums, int *tickets, SIZES, int parts) {
@@ -277,7 +280,7 @@ __device__ void tile_weight(T tile, const float *x, const float *scale, const fl
           float d[STRIP];
 #pragma unroll
           for (int v = 0; v < STRIP; ++v) d[v] = v < strip.pixels ? gradient[v * columns] : 0.f;
-          // Asked for after the gradient, so that a thread waits for both at once.
+          // Requested after the gradient, so that a thread waits for both at once.
           if (i == (int)threadIdx.x) tile.template keep<true>(x + (shared ? channel : unit) * map, factor, plus, kept);
 #pragma unroll
           for (int r = 0; r < STRIP + D * (K - 1); ++r) {
@@ -297,10 +300,10 @@ __device__ void tile_weight(T tile, const float *x, const float *scale, const fl
   }
 }
 
-// The most words of all tiles.
+// Largest number of elements that any tile keeps.
 #define KEPT 5248
 
-// Calls `make` with the tile for maps of a size, and where to keep it.
+// Calls `make` with the tile for feature maps of a size, and its shared memory.
 template <class F> __device__ void by_size(int batch, int rows, int columns, F make) {
   __shared__ float4 words[KEPT / 4];
   float *kept = (float *)words;

@@ -1,11 +1,12 @@
-// Windows of any size that slide over a map: what a convolution multiplies, and means. Nothing is outside the map.
+// Windows of any size that slide over a feature map: im2col columns of a convolution, and means. Values outside the
+// feature map are zero.
 
 #define WINDOWS                                                                                                     \
   int channels, int batch, int rows, int columns, int out_rows, int out_columns, int high, int wide, int row_stride, \
       int column_stride, int row_dilation, int column_dilation, int top, int left
 
-// What each window sees, y [channel][tap][image][row][column], zero outside; x is [image][channel][row][column] where `by_image`. The
-// first window begins `top` rows above the map.
+// Writes the values of each window, y [channel][tap][image][row][column], with zeros outside. If `by_image`, x is
+// [image][channel][row][column]. The first window begins `top` rows above the feature map.
 extern "C" __global__ void windows_forward(const float *x, float *y, int by_image, WINDOWS) {
   int pixels = out_rows * out_columns, taps = high * wide;
   EACH(i, channels * taps * batch * pixels) {
@@ -18,13 +19,13 @@ extern "C" __global__ void windows_forward(const float *x, float *y, int by_imag
   }
 }
 
-// The window that sees pixel `at` by tap `tap` of an axis, or -1.
+// Returns the window that has pixel `at` under tap `tap` of an axis, or -1.
 __device__ int window_of(int at, int tap, int stride, int dilation, int before, int windows) {
   int begin = at + before - tap * dilation;
   return begin < 0 || begin % stride != 0 || begin / stride >= windows ? -1 : begin / stride;
 }
 
-// Adds to the gradient of x `[channel][image][row][column]`.
+// Gradient of x `[channel][image][row][column]`, added to dx.
 extern "C" __global__ void windows_backward(const float *dy, float *dx, WINDOWS) {
   int taps = high * wide;
   EACH(i, channels * batch * rows * columns) {
@@ -40,7 +41,7 @@ extern "C" __global__ void windows_backward(const float *dy, float *dx, WINDOWS)
   }
 }
 
-// How many pixels of an axis the window sees.
+// Returns the number of pixels inside the window along one axis.
 __device__ int seen(int window, int taps, int stride, int dilation, int before, int size) {
   int count = 0;
   for (int tap = 0; tap < taps; ++tap) {
@@ -50,7 +51,7 @@ __device__ int seen(int window, int taps, int stride, int dilation, int before, 
   return count;
 }
 
-// The mean of what each window sees.
+// Mean of the pixels of each window.
 extern "C" __global__ void means_forward(const float *x, float *y, WINDOWS) {
   EACH(i, channels * batch * out_rows * out_columns) {
     int window_column = i % out_columns, window_row = i / out_columns % out_rows;
@@ -66,7 +67,7 @@ extern "C" __global__ void means_forward(const float *x, float *y, WINDOWS) {
   }
 }
 
-// Adds to the gradient of x.
+// Gradient of x, added to dx.
 extern "C" __global__ void means_backward(const float *dy, float *dx, WINDOWS) {
   EACH(i, channels * batch * rows * columns) {
     int column = i % columns, row = i / columns % rows;

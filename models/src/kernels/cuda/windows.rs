@@ -1,33 +1,37 @@
-//! Windows of any size that slide over maps: convolutions that there is no kernel for become products of what these see.
+//! Windows of any size that slide over feature maps. A convolution without a kernel becomes a product with their
+//! values (im2col).
 
 use super::device::{Arg, Device, LaunchGrid, Words, int, launch};
 use crate::Result;
 
-/// Windows over maps `[channel][image][row][column]`. Pairs are rows, columns.
+/// Windows over feature maps `[channel][image][row][column]`. Pairs are rows and columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs)]
 pub struct Windows {
+    /// Number of channels.
     pub channels: usize,
-    /// Images.
+    /// Number of images.
     pub batch: usize,
+    /// Size of the input, in pixels.
     pub input: [usize; 2],
-    /// How many windows there are.
+    /// Number of windows.
     pub output: [usize; 2],
-    /// Pixels that a window sees.
+    /// Size of a window, in taps.
     pub kernel: [usize; 2],
+    /// Distance between neighbouring windows, in pixels.
     pub stride: [usize; 2],
+    /// Distance between neighbouring taps, in pixels.
     pub dilation: [usize; 2],
-    /// How far outside the map the first window begins; negative for inside.
+    /// Distance by which the first window begins outside the feature map; negative if it begins inside.
     pub before: [i32; 2],
 }
 
 impl Windows {
-    /// Words of a map of the channels.
+    /// Number of elements of a feature map of the given rows and columns.
     pub(super) fn map(&self, [rows, columns]: [usize; 2]) -> usize {
         self.channels * self.batch * rows * columns
     }
 
-    /// Words of what all windows see.
+    /// Number of elements of all windows.
     pub fn seen(&self) -> usize {
         self.map(self.output) * self.kernel[0] * self.kernel[1]
     }
@@ -38,8 +42,8 @@ impl Windows {
         sizes.as_flattened().iter().copied().map(int).chain(self.before.map(Arg::Int)).collect()
     }
 
-    /// What each window sees, zeros outside the map: `y` `[channel][tap][image][row][column]`. `x` is `[image][channel][row][column]`
-    /// where `by_image`.
+    /// Writes the values of each window, with zeros outside the feature map: `y`
+    /// `[channel][tap][image][row][column]`. If `by_image`, `x` is `[image][channel][row][column]`.
     pub fn forward(&self, device: &mut dyn Device, x: Words, y: Words, by_image: bool) -> Result<()> {
         let args = [x.holds(self.map(self.input))?, y.written(self.seen())?, Arg::Int(i32::from(by_image))];
         launch(device, "windows_forward", LaunchGrid::Each(self.seen()), &[&args[..], &self.sizes()].concat())
@@ -52,7 +56,7 @@ impl Windows {
         launch(device, "windows_backward", LaunchGrid::Each(count), &[&args[..], &self.sizes()].concat())
     }
 
-    /// The mean of the pixels that each window sees; it must see one.
+    /// Computes the mean of the pixels of each window, which must have at least one.
     pub fn means(&self, device: &mut dyn Device, x: Words, y: Words) -> Result<()> {
         let [inputs, outputs] = [self.input, self.output].map(|size| self.map(size));
         let args = [x.holds(inputs)?, y.written(outputs)?];

@@ -1,4 +1,4 @@
-//! Normalisation per channel: fast as one pass over planes, slow as composed tensor operations.
+//! Normalisation per channel: optimised as one pass over planes, reference as composed tensor operations.
 
 use std::sync::Arc;
 
@@ -11,14 +11,14 @@ use crate::kernels::host::{slice, with_slice};
 /// Mean and biased variance of each channel.
 #[derive(Clone, Debug)]
 pub struct BatchMoments {
-    /// `[C]`
+    /// Mean of each channel, `[C]`.
     pub mean: Vec<f32>,
-    /// `[C]`, divided by the count.
+    /// Biased variance of each channel, `[C]`, that is, divided by the count.
     pub var: Vec<f32>,
     count: usize,
 }
 
-/// Sum of `f(x)` in f64, in eight running sums.
+/// Returns the sum of `f(x)` in f64, from eight running sums.
 fn sum(xs: &[f32], f: impl Fn(f32) -> f64) -> f64 {
     let mut sums = [0.0f64; 8];
     let chunks = xs.chunks_exact(8);
@@ -29,13 +29,13 @@ fn sum(xs: &[f32], f: impl Fn(f32) -> f64) -> f64 {
     sums.iter().sum::<f64>() + rest
 }
 
-/// The planes of one channel of `[N, C, plane]`.
+/// Iterates over the planes of one channel of `[N, C, plane]`.
 fn planes(x: &[f32], channels: usize, plane: usize, channel: usize) -> impl Iterator<Item = &[f32]> {
     x.chunks_exact(plane).skip(channel).step_by(channels)
 }
 
 impl BatchMoments {
-    /// Over images and pixels of `[N, C, H, W]`.
+    /// Computes the moments over images and pixels of `[N, C, H, W]`.
     pub fn of_batch(x: &Tensor) -> Result<Self> {
         let (n, c, h, w) = x.dims4()?;
         let count = n * h * w;
@@ -53,12 +53,13 @@ impl BatchMoments {
         Ok(BatchMoments { mean, var, count })
     }
 
-    /// Those that training has gathered, `[C]` each.
+    /// Returns the running statistics of training, `[C]` each.
     pub fn running(mean: &Tensor, var: &Tensor) -> Result<Self> {
         Ok(BatchMoments { mean: mean.to_vec1()?, var: var.to_vec1()?, count: 0 })
     }
 
-    /// The variance divided by the count less one; a single number has none and keeps the biased one.
+    /// Returns the unbiased variance, divided by the count less one. The variance of a single value stays the biased
+    /// one.
     pub fn unbiased(&self) -> Vec<f32> {
         let factor = self.count as f64 / self.count.saturating_sub(1).max(1) as f64;
         self.var.iter().map(|v| (f64::from(*v) * factor) as f32).collect()
@@ -72,7 +73,7 @@ impl BatchMoments {
 struct Normalise {
     mean: Arc<Vec<f32>>,
     inverse: Arc<Vec<f32>>,
-    /// Whether the moments are those of `x`, so that the gradient passes through them.
+    /// Whether the moments were computed from `x`, so that the gradient passes through them.
     of_batch: bool,
 }
 
@@ -151,8 +152,8 @@ impl CustomOp3 for Normalise {
     }
 }
 
-/// `(x - mean) / sqrt(var + eps) * weight + bias` for `[N, C, H, W]`; weight and bias `[C]`, absent as 1 and 0.
-/// `of_batch` says that the moments are those of `x` itself, so that gradients pass through them.
+/// Computes `(x - mean) / sqrt(var + eps) * weight + bias` for `[N, C, H, W]`. Weight and bias are `[C]`; if absent
+/// they are 1 and 0. `of_batch` states that the moments were computed from `x`, so that gradients pass through them.
 pub fn batch_norm(
     x: &Tensor,
     affine: Option<(Tensor, Tensor)>,

@@ -1,4 +1,5 @@
-//! Convolution: one definition in plain loops, a kernel for depthwise and one for everything else.
+//! Convolution: a reference in plain loops, and two optimised kernels, one for depthwise convolutions and one for all
+//! others.
 
 mod correlate;
 mod depthwise;
@@ -18,7 +19,7 @@ struct ConvGeometry {
     in_channels: usize,
     out_channels: usize,
     groups: usize,
-    /// Rows, columns; so are the others.
+    /// Rows and columns. The fields below have the same order.
     input: [usize; 2],
     output: [usize; 2],
     kernel: [usize; 2],
@@ -80,8 +81,8 @@ impl ConvGeometry {
     }
 }
 
-/// Slices are row-major: `x` `[N, in, H, W]`, `w` `[out, in/groups, kh, kw]`, `y` `[N, out, H', W']`.
-/// Results arrive zeroed.
+/// The three passes of a convolution. Slices are row-major: `x` `[N, in, H, W]`, `w` `[out, in/groups, kh, kw]`, `y`
+/// `[N, out, H', W']`. The caller sets results to zero.
 trait ReferenceKernel: Sync {
     fn forward(&self, g: &ConvGeometry, x: &[f32], w: &[f32], y: &mut [f32]);
     fn input_gradient(&self, g: &ConvGeometry, dy: &[f32], w: &[f32], dx: &mut [f32]);
@@ -148,7 +149,7 @@ impl CustomOp2 for ConvReference {
     }
 }
 
-/// `[N, in, H, W]` and weight `[out, in/groups, kh, kw]` to `[N, out, H', W']`; see [`Conv2d`].
+/// Convolves `[N, in, H, W]` with a weight `[out, in/groups, kh, kw]` to `[N, out, H', W']`; see [`Conv2d`].
 pub fn conv2d(x: &Tensor, weight: &Tensor, conv: &Conv2d, form: Implementation) -> Result<Tensor> {
     x.contiguous()?.apply_op2(&weight.contiguous()?, ConvReference { conv: conv.clone(), form })
 }

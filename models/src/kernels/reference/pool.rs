@@ -1,4 +1,5 @@
-//! Max and average pooling with padding: slow window by window, fast row by row over padded planes.
+//! Max and average pooling with padding: the reference goes window by window, the optimised implementation row by row
+//! over padded planes.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -7,7 +8,7 @@ use crate::kernels::Implementation;
 use crate::kernels::host::{slice, with_slice};
 use crate::op::{Pool2d, PoolKind};
 
-/// One plane's sizes: rows, columns.
+/// Sizes of one plane: rows and columns.
 struct PoolGeometry {
     input: [usize; 2],
     output: [usize; 2],
@@ -37,7 +38,7 @@ impl PoolGeometry {
         (self.input[0] * self.input[1], self.output[0] * self.output[1])
     }
 
-    /// How many of the window's rows (axis 0) or columns (axis 1) at `at` count in a mean.
+    /// Number of the window's rows (axis 0) or columns (axis 1) that count in a mean, for output index `at`.
     fn count(&self, axis: usize, at: usize) -> usize {
         let pool = &self.pool;
         let before = if axis == 0 { pool.padding.top } else { pool.padding.left };
@@ -50,7 +51,7 @@ impl PoolGeometry {
         }
     }
 
-    /// Indices into the plane of the window at output `(row, column)`, row-major, padding left out.
+    /// Iterates over the indices into the plane of the window at output `(row, column)`, row-major, without padding.
     fn window(&self, row: usize, column: usize) -> impl Iterator<Item = usize> + '_ {
         let Pool2d { kernel, stride, dilation, padding, .. } = &self.pool;
         (0..kernel[0] * kernel[1]).filter_map(move |tap| {
@@ -95,12 +96,12 @@ impl Slow {
     }
 }
 
-/// A padded plane, and rows of the output in flight.
+/// A padded plane, and one row of the output.
 struct PoolScratch {
     width: usize,
     padded: Vec<f32>,
     row: Vec<f32>,
-    /// The count of each output column.
+    /// Number of window columns that count in the mean of each output column.
     columns: Vec<f32>,
 }
 
@@ -169,7 +170,7 @@ impl PoolScratch {
         }
     }
 
-    /// The maximum is known, so a window stops at the first place that holds it.
+    /// Adds the gradient of max pooling. The maximum is known, so a window stops at the first element that equals it.
     fn max_gradient(&mut self, g: &PoolGeometry, x: &[f32], y: &[f32], dy: &[f32], dx: &mut [f32]) {
         for (at, (y, dy)) in y.iter().zip(dy).enumerate() {
             let first = g.window(at / g.output[1], at % g.output[1]).find(|&i| x[i] == *y);
@@ -228,7 +229,7 @@ impl CustomOp1 for Pooling {
     }
 }
 
-/// `[N, C, H, W] -> [N, C, H', W']`; see [`Pool2d`].
+/// Pools `[N, C, H, W]` to `[N, C, H', W']`; see [`Pool2d`].
 pub fn pool2d(x: &Tensor, pool: &Pool2d, form: Implementation) -> Result<Tensor> {
     x.contiguous()?.apply_op1(Pooling { pool: pool.clone(), form })
 }

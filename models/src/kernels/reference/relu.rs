@@ -1,4 +1,4 @@
-//! `max(x, 0)` with gradient 0 at 0. candle's own gives 1 there, PyTorch 0.
+//! `max(x, 0)` with gradient 0 at 0, as in PyTorch. The gradient of candle's ReLU is 1 there.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
@@ -25,7 +25,7 @@ impl CustomOp1 for ReluReference {
     }
 }
 
-/// Any shape to the same shape.
+/// Applies ReLU to a tensor of any shape.
 pub fn relu(x: &Tensor, form: Implementation) -> Result<Tensor> {
     match form {
         Implementation::Reference => x * x.gt(&x.zeros_like()?)?.to_dtype(x.dtype())?,

@@ -1,4 +1,4 @@
-//! The auxiliary head, known by its form.
+//! Recognition of the auxiliary head by its structure.
 
 use crate::graph::{Graph, Node, Value};
 use crate::kernels::cpu::Channels;
@@ -9,9 +9,9 @@ use super::super::super::norm::{AffineNorm, Norm};
 use super::super::MapSlot;
 use super::{Compiled, Compiler};
 
-/// The head's nodes, from its first rectifier to the linear layer, with that one's wire at the end.
+/// Returns the nodes of the head, from its first ReLU to the linear layer.
 pub(super) fn nodes(graph: &Graph, output: Value) -> Vec<Value> {
-    // The scope's name decides: its inside reads one wire each.
+    // Nodes with the same first part of the name belong to the head; each of them reads one wire.
     let scope = |value: Value| graph.node(value).name.split('.').next().unwrap_or_default();
     let mut found = vec![output];
     while let Some(&before) = found.last().and_then(|&v| graph.node(v).inputs.first())
@@ -28,7 +28,7 @@ fn named(node: &Node, role: ParamRole) -> Compiled<String> {
 }
 
 impl Compiler<'_> {
-    /// The head of these [`nodes`], and the map it reads.
+    /// Compiles the head with the given [`nodes`](nodes()), and returns it with the location of its input.
     pub(super) fn auxiliary(&mut self, nodes: &[Value]) -> Compiled<(Auxiliary, MapSlot)> {
         let graph = self.graph;
         let all: Vec<&Node> = nodes.iter().map(|v| graph.node(*v)).collect();

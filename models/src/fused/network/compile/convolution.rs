@@ -1,4 +1,5 @@
-//! Convolutions, with the rectifier before them, the depthwise convolution that feeds them, and the norm behind them.
+//! Compilation of convolutions, with the ReLU before them, the depthwise convolution that feeds them, and the norm
+//! after them.
 
 use crate::graph::{Node, Value};
 use crate::kernels::cpu::Channels;
@@ -15,7 +16,7 @@ impl<'a> Compiler<'a> {
     pub(super) fn slice(&self, node: &Node, slice: &Slice) -> Compiled<CompiledWire> {
         let from = self.input(node);
         let CompiledWire::Rectified(source) = self.wire(from) else {
-            return Err("slices no rectified map".into());
+            return Err("slices a wire that is not the output of a ReLU".into());
         };
         let (_, height, width) = self.graph.fact(from).chw().ok_or("slices no image")?;
         let shift = |axis, end| Range { axis, start: 1, end };
@@ -25,7 +26,8 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// The norm behind a convolution's output `value`, or its bias. The wire that holds the result comes with it.
+    /// Compiles the norm after a convolution's output `value`, or its bias. Also returns the wire that holds the
+    /// result.
     pub(super) fn norm(
         &mut self,
         value: Value,
@@ -125,10 +127,10 @@ impl<'a> Compiler<'a> {
             }
             (CompiledWire::Depthwise(source, depthwise), [1, 1], [1, 1]) if plain && no_padding => {
                 let taps = self.graph.node(from).param(ParamRole::Weight).ok_or("has no weight")?.to_string();
-                let (rectified, channels) = (self.input(self.graph.node(from)), conv.in_channels);
-                // Its gradient must fit where the output of this one was.
+                let (activated, channels) = (self.input(self.graph.node(from)), conv.in_channels);
+                // The gradient of the earlier convolution must fit into the buffer of this one's output.
                 let fits = depthwise.stride == 1 && conv.out_channels == channels;
-                let alone = self.uses[source.index()] == 1 && self.uses[rectified.index()] == 1 && fits;
+                let alone = self.uses[source.index()] == 1 && self.uses[activated.index()] == 1 && fits;
                 let source = match *self.wire(source) {
                     CompiledWire::Made(step)
                         if alone && matches!(self.steps[step], TrainStep::Convolution(_)) =>
@@ -183,7 +185,7 @@ impl<'a> Compiler<'a> {
         Ok(CompiledWire::Nothing)
     }
 
-    /// FactorizedReduce.
+    /// Compiles FactorizedReduce.
     pub(super) fn halves(
         &mut self,
         value: Value,

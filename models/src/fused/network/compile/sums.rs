@@ -1,4 +1,4 @@
-//! Sums of maps, and the buffers that they are written to.
+//! Compilation of sums of feature maps, and assignment of their buffers.
 
 use crate::graph::{Node, Value};
 use crate::kernels::cpu::{Channels, LANES, MapSize};
@@ -19,14 +19,14 @@ impl Compiler<'_> {
         Ok(CompiledWire::Terms(sum))
     }
 
-    /// What a wire is a sum of; a wire with other readers is written first.
+    /// Returns the terms of a wire's sum. A wire with other readers is written first.
     fn terms(&mut self, value: Value) -> Compiled<Vec<SumTerm>> {
         match self.wire(value).clone() {
             CompiledWire::Made(step) if self.uses[value.index()] == 1 => Ok(vec![SumTerm::Made(step)]),
             CompiledWire::Terms(terms) if self.uses[value.index()] == 1 => Ok(terms),
             _ => {
                 let slot = self.state(value)?;
-                // Filling between the parts would be taken for channels.
+                // The zero channels between the parts would be treated as channels.
                 if slot.channels.groups > 1 && !slot.channels.each.is_multiple_of(LANES) {
                     return Err("adds joined maps whose channels fill no whole packs".into());
                 }
@@ -35,7 +35,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// Where a wire's map is written.
+    /// Returns the location of a wire's feature map, after adding a step that writes it if there is none.
     pub(super) fn state(&mut self, value: Value) -> Compiled<MapSlot> {
         let terms = match self.wire(value) {
             CompiledWire::State(slot) => return Ok(*slot),

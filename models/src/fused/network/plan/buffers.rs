@@ -1,4 +1,5 @@
-//! Where the maps of an image lie: a map's room goes to the next of its size once the last reader is done.
+//! Assignment of buffers to the feature maps of an image. After its last reader, a feature map's buffer is reused by
+//! the next one of the same size.
 
 use std::collections::HashMap;
 
@@ -6,14 +7,14 @@ use crate::kernels::cpu::MapSize;
 
 use super::{EvalPlan, EvalStep, SumStart};
 
-/// Of a room.
+/// Index of a buffer.
 pub(super) type Id = usize;
 
-/// Room for a map.
+/// Size of a buffer for a feature map.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct EvalBuffer {
     pub(super) map: MapSize,
-    /// With a border, which stays zero.
+    /// Whether the buffer has a border, which stays zero.
     pub(super) padded: bool,
 }
 
@@ -24,7 +25,7 @@ impl EvalBuffer {
 }
 
 impl EvalStep {
-    /// Every room it names.
+    /// Returns all buffers that the step uses.
     fn ids(&mut self) -> Vec<&mut Id> {
         match self {
             EvalStep::Layer(layer) => {
@@ -53,7 +54,7 @@ impl EvalStep {
 }
 
 impl EvalPlan {
-    /// From a room for each map to as few as do.
+    /// Replaces the buffers, one per feature map, by as few as the liveness allows.
     pub(super) fn share_rooms(&mut self) {
         let mut ends = vec![0; self.rooms.len()];
         for (at, step) in self.steps.iter_mut().enumerate() {

@@ -1,4 +1,4 @@
-//! From the steps of training to those of evaluation.
+//! Conversion of the training steps to evaluation steps.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,14 +16,14 @@ use super::{
     SumStart,
 };
 
-/// Where a state is.
+/// Buffers of a state.
 #[derive(Copy, Clone)]
 struct BuildState {
     plain: Id,
     padded: Option<Id>,
 }
 
-/// Where the results of a convolution go.
+/// Destinations of the results of a convolution.
 #[derive(Copy, Clone)]
 struct BuildTarget {
     start: SumStart,
@@ -36,15 +36,15 @@ struct PlanBuilder<'a> {
     network: &'a FusedNetwork,
     form: FactorStorage,
     plan: EvalPlan,
-    /// By buffer and offset.
+    /// States by buffer and offset.
     states: BTreeMap<(usize, usize), BuildState>,
     wanted: ReadSlots,
-    /// By buffer, the room of its factors.
+    /// Buffer of the operands of each state buffer.
     factors: HashMap<usize, Id>,
 }
 
 impl EvalPlan {
-    /// For a network whose norms are those of evaluation.
+    /// Makes the plan of a network whose norms are in evaluation mode.
     pub(in super::super) fn new(network: &FusedNetwork, precision: Precision) -> EvalPlan {
         let form = match precision {
             Precision::Float32 => FactorStorage::Single,
@@ -79,12 +79,12 @@ impl PlanBuilder<'_> {
         self.plan.rooms.len() - 1
     }
 
-    /// A room for a padded state, if it is wanted.
+    /// Returns a buffer for the padded form of a state, if it is read.
     fn padded(&mut self, slot: MapSlot) -> Option<Id> {
         self.wanted.padded(slot).then(|| self.room(slot.map, true))
     }
 
-    /// Where factors of a slot are, or are to be. All maps that are joined are of a size.
+    /// Returns the location of a slot's operands. All parts of a concatenation have the same size.
     fn factors_of(&mut self, slot: MapSlot) -> FactorBuffer {
         let part = Channels::one(slot.channels.each);
         let (len, packs) = (slot.map.pixels() * part.packs(), part.shared(self.form.share()));
@@ -98,7 +98,7 @@ impl PlanBuilder<'_> {
         FactorBuffer { room, before: slot.offset / len * packs }
     }
 
-    /// The same of a state, if they are wanted.
+    /// Returns the location of a slot's operands, if they are read.
     fn factors(&mut self, slot: MapSlot) -> Option<FactorBuffer> {
         self.wanted.factors(slot).then(|| self.factors_of(slot))
     }
@@ -108,7 +108,7 @@ impl PlanBuilder<'_> {
         self.states.range((slot.buffer, slot.offset)..end).map(|(_, state)| state)
     }
 
-    /// What a slot is made of.
+    /// Returns the parts of a slot.
     fn parts(&self, slot: MapSlot) -> Vec<Id> {
         self.states(slot).map(|state| state.plain).collect()
     }
@@ -142,7 +142,7 @@ impl PlanBuilder<'_> {
         }
     }
 
-    /// A weight, and a bias, that include the norm and a factor.
+    /// Returns weight and bias with the norm and a factor folded in.
     fn folded(&self, id: Weight, scaling: &Scaling, factor: f32) -> (Vec<Pack>, Vec<Pack>) {
         let parameters = &self.network.program.tensors.parameters;
         let lanes = parameters.channels(id)[0].packs() * LANES;
@@ -155,7 +155,7 @@ impl PlanBuilder<'_> {
         (weight, scaling.shift.iter().map(|pack| Pack(pack.0.map(|x| factor * x))).collect())
     }
 
-    /// What a mixture multiplies a step with.
+    /// Returns the mixture weight of a step.
     fn factor(&self, step: usize) -> f32 {
         let mixed = self.network.mixes.then(|| self.network.factors[step].first().copied()).flatten();
         mixed.unwrap_or(1.0)
@@ -184,7 +184,7 @@ impl PlanBuilder<'_> {
             _ => None,
         };
         let (padded, factors) = (self.padded(out), self.factors(out));
-        // A map that is passed on alone stays where it is.
+        // If the sum is a single unchanged feature map, it stays in its buffer.
         let alone = passed.filter(|_| convolutions.is_empty());
         let plain = alone.unwrap_or_else(|| self.room(map, false));
         let mut start = match passed {
@@ -224,13 +224,13 @@ impl PlanBuilder<'_> {
         EvalTerm { parts: self.parts(slot), scale: vec![Pack::ONE; slot.map.packs] }
     }
 
-    /// What is no convolution, as a term; adds its constants to `bias`.
+    /// Returns the result of a step other than a convolution as a term, and adds its constants to `bias`.
     fn term(&mut self, step: usize, bias: &mut [Pack]) -> EvalTerm {
         let mut term = match &self.network.program.steps[step] {
             network::TrainStep::Passing(passing) => self.plain_term(passing.source),
             network::TrainStep::Pool(pool) => {
                 let (map, out) = (pool.source.map, self.room(pool.map(), false));
-                // A pool reads a single map.
+                // A pool reads a single feature map.
                 let source = self.parts(pool.source)[0];
                 let (maximum, stride) = (pool.maximum, pool.stride);
                 self.plan.steps.push(EvalStep::Pool(EvalPool { maximum, stride, map, source, out }));

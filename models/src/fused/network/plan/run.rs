@@ -1,4 +1,4 @@
-//! The steps of one image.
+//! Execution of the evaluation steps for one image.
 
 use core::ops::Range;
 use std::sync::{Mutex, PoisonError};
@@ -15,31 +15,31 @@ use super::super::super::unit::InputBlocks;
 use super::super::{FusedNetwork, Prediction};
 use super::{ConvLayer, EvalPlan, EvalPool, EvalStep, EvalSum, FactorBuffer, FactorStorage, Id, SumStart};
 
-/// The maps of one image.
+/// Feature maps of one image.
 #[derive(Default)]
 pub(super) struct ImageMaps {
     rooms: Vec<Vec<Pack>>,
-    /// The other pool, which the kernel makes as well, and sums of both.
+    /// Output of the pool that is not needed, since the kernel computes both pools, and the sums of both.
     pool: [Vec<Pack>; 2],
-    /// Columns of some rows, for as many threads as there were.
+    /// Columns of some rows, one buffer per thread.
     strips: Mutex<Vec<Vec<Pack>>>,
 }
 
-/// A convolution and what it needs, while its rows are made.
+/// A convolution and its inputs, while its rows are computed.
 struct Turn<'a> {
     network: &'a FusedNetwork,
     image: &'a [f32],
-    /// Those that are not written to.
+    /// The buffers, without those that are written to.
     rooms: &'a [Vec<Pack>],
     layer: &'a ConvLayer,
     strips: &'a Mutex<Vec<Vec<Pack>>>,
 }
 
-/// Some rows of a map, block by block.
+/// Some rows of a feature map, block by block.
 type Blocks<'a> = Vec<&'a mut [Pack]>;
 
 impl EvalPlan {
-    /// The answer for one image `[C, H, W]`, by so many threads.
+    /// Returns the prediction for one image `[C, H, W]`, computed by `threads` threads.
     pub(in super::super) fn answer(
         &self,
         network: &FusedNetwork,
@@ -69,7 +69,7 @@ impl EvalPlan {
         for step in &self.steps {
             match step {
                 EvalStep::Layer(layer) => {
-                    // Rooms are never written to and read in one step.
+                    // A step never reads and writes the same buffer.
                     let mut take = |id: Option<Id>| id.map(|id| std::mem::take(&mut worker.rooms[id]));
                     let (mut plain, mut padded) = (take(layer.plain), take(layer.padded));
                     let factors = layer.factors.map(|factors| factors.room);
@@ -110,8 +110,8 @@ impl EvalPlan {
                     let (source, pixels) = (&worker.rooms[*source][..], map.pixels());
                     let packs = &mut to[out.before * pixels..];
                     let strip = Strip::new(packs, pixels);
-                    let rectify = ReluForward { map, source, rows: 0..map.height, out: strip };
-                    strip::run(network.level, self.form == FactorStorage::Pairs, rectify);
+                    let activate = ReluForward { map, source, rows: 0..map.height, out: strip };
+                    strip::run(network.level, self.form == FactorStorage::Pairs, activate);
                     worker.rooms[out.room] = to;
                 }
             }
@@ -135,7 +135,7 @@ impl ImageMaps {
         self.rooms[pool.out] = out;
     }
 
-    /// Block by block, since parts may differ in theirs.
+    /// Computes a sum block by block, since parts may have different numbers of blocks.
     fn sum(&mut self, network: &FusedNetwork, sum: &EvalSum) {
         let mut out = std::mem::take(&mut self.rooms[sum.out]);
         let (pixels, map) = (sum.map.pixels(), MapSize { packs: 1, ..sum.map });
@@ -157,7 +157,7 @@ impl ImageMaps {
 }
 
 impl Turn<'_> {
-    /// Rows in halves, until each thread has some.
+    /// Splits the rows in halves until each thread has some.
     fn share(&self, rows: Range<usize>, out: [Option<Blocks<'_>>; 3], threads: usize) {
         if threads < 2 || rows.len() < 2 {
             return self.work(rows, out);
@@ -186,7 +186,7 @@ impl Turn<'_> {
         self.strips.lock().unwrap_or_else(PoisonError::into_inner).push(strip);
     }
 
-    /// Some rows, which `skip` rows of `out` come before.
+    /// Computes some rows. `skip` rows of `out` come before them.
     fn strip(
         &self,
         rows: Range<usize>,
@@ -265,7 +265,8 @@ impl Turn<'_> {
     }
 }
 
-/// So many packs of what is kept for all layers, which only grows: what is cut off would be filled again.
+/// Returns the first `packs` packs of a buffer that all layers use. The buffer only grows, since cut-off packs would
+/// have to be filled again.
 fn room(kept: &mut Vec<Pack>, packs: usize) -> &mut [Pack] {
     if kept.len() < packs {
         kept.resize(packs, Pack::ZERO);
@@ -273,16 +274,17 @@ fn room(kept: &mut Vec<Pack>, packs: usize) -> &mut [Pack] {
     &mut kept[..packs]
 }
 
-/// What lies before and after so many packs of each block.
+/// Splits each block after `at` packs.
 fn cut(blocks: Option<Blocks<'_>>, at: usize) -> (Option<Blocks<'_>>, Option<Blocks<'_>>) {
     blocks.map(|blocks| blocks.into_iter().map(|block| block.split_at_mut(at)).unzip()).unzip()
 }
 
-/// Packs of columns made at a time, about: they fill the nearest cache.
+/// Approximate number of packs of columns computed at a time; they fill the nearest cache.
 const STRIP: usize = 576;
 
 impl ConvLayer {
-    /// How many of a thread's rows have their columns made at a time: the weights are read for each strip again, so none is left with a few.
+    /// Number of a thread's rows whose columns are computed at a time. The weights are read again for each strip, so
+    /// strips have nearly equal sizes.
     fn strip(&self, rows: usize) -> usize {
         let most = (STRIP / (self.channels[0].packs() * self.output.width)).max(1);
         rows.div_ceil(rows.div_ceil(most).max(1)).max(1)

@@ -1,4 +1,4 @@
-//! How the states are read, and so in which forms evaluation leaves them.
+//! Which states evaluation reads, and in which forms.
 
 use super::super::super::unit::Im2col;
 use super::super::{ConvSource, FusedNetwork, MapSlot, SumTerm, TrainStep};
@@ -13,7 +13,7 @@ pub(super) struct ReadSlots {
 }
 
 impl ReadSlots {
-    /// By the steps that have a part in evaluation, whose factors are of this form.
+    /// Collects the slots that evaluation steps read, with operands in the given format.
     pub(super) fn new(network: &FusedNetwork, form: FactorStorage) -> ReadSlots {
         let program = &network.program;
         let mut wanted = ReadSlots { plain: vec![program.last], ..ReadSlots::default() };
@@ -39,17 +39,17 @@ impl ReadSlots {
         wanted
     }
 
-    /// Whether a state is read as it is.
+    /// Whether a state is read without ReLU.
     pub(super) fn plain(&self, state: MapSlot) -> bool {
         reads(&self.plain, state)
     }
 
-    /// Whether it is read rectified and padded.
+    /// Whether a state is read after ReLU and with padding.
     pub(super) fn padded(&self, state: MapSlot) -> bool {
         reads(&self.padded, state)
     }
 
-    /// Whether it is read rectified, as factors.
+    /// Whether a state is read after ReLU, as operands.
     pub(super) fn factors(&self, state: MapSlot) -> bool {
         reads(&self.factors, state)
     }

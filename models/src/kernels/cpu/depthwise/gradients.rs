@@ -1,25 +1,26 @@
-//! The gradients of a depthwise convolution.
+//! Gradients of a depthwise convolution.
 
 use super::super::layout::{HALO, MapSize};
 use super::super::simd::{Kernel, Lanes, Pack};
 use super::super::strip::Singles;
 use super::{DepthwiseRow, DepthwiseShape, Put, by_shape, row_of};
 
-/// The gradient of the input.
+/// Kernel that computes the gradient of the input.
 pub struct InputGradient<'a> {
-    /// The convolution.
+    /// Shape of the convolution.
     pub shape: DepthwiseShape,
     /// Size of the input.
     pub map: MapSize,
     /// The gradient of the output, padded.
     pub gradient: &'a [Pack],
-    /// `[block][tap]`.
+    /// Weights, `[block][tap]`.
     pub weight: &'a [Pack],
-    /// Whether to add to `out` rather than set it.
+    /// Whether to add to `out` instead of overwriting it.
     pub add: bool,
-    /// The input before a rectifier, plain: the gradient goes on through that.
+    /// Input of the ReLU before the convolution, without padding. If present, the gradient is also propagated through
+    /// the ReLU.
     pub gate: Option<&'a [Pack]>,
-    /// A plain map of the input's size.
+    /// Gradient of the input, without padding.
     pub out: &'a mut [Pack],
 }
 
@@ -44,7 +45,7 @@ impl Kernel for InputGradient<'_> {
     }
 }
 
-/// At stride 1: the convolution with the kernel turned by half a turn.
+/// Stride 1: a convolution of the output gradient with the kernel rotated by 180 degrees.
 #[inline(always)]
 fn input_gradient<L: Lanes, const K: usize, const D: usize>(k: InputGradient<'_>) {
     let (wide, height, width) = (k.map.padded_width(), k.map.height, k.map.width);
@@ -67,20 +68,20 @@ fn input_gradient<L: Lanes, const K: usize, const D: usize>(k: InputGradient<'_>
     }
 }
 
-/// At stride 2: pixels of even and odd row and column each see their own taps,
-/// those with `(pixel + reach - dilation * tap)` even, and read the gradient at half of that.
+/// Stride 2: a pixel uses only the taps with `(pixel + reach - dilation * tap)` even, and reads the gradient at half
+/// that position. Which taps these are depends on the parity of its row and column.
 #[inline(always)]
 fn strided_input_gradient<L: Lanes>(k: InputGradient<'_>) {
     let (kernel, d, reach) = (k.shape.kernel, k.shape.dilation, k.shape.reach());
     let (small, height, width) = (k.map.strided(2), k.map.height, k.map.width);
     let wide = small.padded_width();
-    // From one tap seen to the next, in taps; the gradient moves one pixel back.
+    // Distance between two taps that a pixel uses, in taps. The gradient position moves back by one pixel.
     let skip = 2 / d;
     let last_seen = |parity: usize| (0..kernel).rev().find(|t| (parity + reach + t * d).is_multiple_of(2));
     for block in 0..k.map.packs {
         for y in 0..height {
             let Some(last) = last_seen(y % 2) else { continue };
-            // Taps last, last - skip, ... meet gradient rows top, top + 1, ...
+            // Taps last, last - skip, ... belong to gradient rows top, top + 1, ...
             let seen = last / skip + 1;
             let top = (y + reach) as isize - (last * d) as isize;
             let top = top / 2;
@@ -119,9 +120,9 @@ fn strided_input_gradient<L: Lanes>(k: InputGradient<'_>) {
     }
 }
 
-/// The gradient of the weights, added to `out`.
+/// Kernel that adds the gradient of the weights to `out`.
 pub struct DepthwiseWeightGradient<'a> {
-    /// The convolution.
+    /// Shape of the convolution.
     pub shape: DepthwiseShape,
     /// Size of the input.
     pub map: MapSize,
@@ -129,7 +130,7 @@ pub struct DepthwiseWeightGradient<'a> {
     pub source: &'a [Pack],
     /// The gradient of the output, padded.
     pub gradient: &'a [Pack],
-    /// `[block][tap]`.
+    /// Gradient of the weights, `[block][tap]`.
     pub out: &'a mut [Pack],
 }
 
@@ -148,7 +149,7 @@ fn weight_gradient<L: Lanes, const K: usize, const D: usize, const S: usize>(
     for block in 0..k.map.packs {
         for ky in 0..K {
             for part in 0..L::PARTS {
-                // Several sets of sums, each for its pixels in turn: enough independent chains of additions.
+                // Pixels alternate between several sets of sums, which gives enough independent chains of additions.
                 if K == 3 {
                     weight_row::<L, K, D, S, 4>(&mut k, block, ky, part);
                 } else {
@@ -159,10 +160,10 @@ fn weight_gradient<L: Lanes, const K: usize, const D: usize, const S: usize>(
     }
 }
 
-/// Pixels of an inner step of the weight gradient.
+/// Pixels per inner step of the weight gradient.
 const RUN: usize = 8;
 
-/// Some pixels' part of a row of taps.
+/// Adds the contribution of `RUN` pixels to the gradient of a row of taps.
 #[inline(always)]
 fn weight_run<
     L: Lanes,
@@ -186,7 +187,7 @@ fn weight_run<
     }
 }
 
-/// One row of taps of one block.
+/// Computes the gradient of one row of taps of one block.
 #[inline(always)]
 fn weight_row<L: Lanes, const K: usize, const D: usize, const S: usize, const SETS: usize>(
     k: &mut DepthwiseWeightGradient<'_>,

@@ -1,8 +1,8 @@
-//! What every processor can do.
+//! Portable registers, which every processor supports.
 
 use super::{LANES, Lanes, Pack};
 
-/// Eight lanes as an array, for the compiler to vectorise with what the target offers.
+/// Eight lanes as an array, which the compiler vectorises with the target's instructions.
 #[derive(Copy, Clone)]
 pub(super) struct Portable([f32; 8]);
 
@@ -58,7 +58,7 @@ impl Lanes for Portable {
     fn mul(self, b: Self) -> Self {
         self.zip(b, |x, y| x * y)
     }
-    // Not `f32::mul_add`: where the target has no such instruction that is a call into the C library.
+    // Not `f32::mul_add`: on targets without such an instruction it calls the C library.
     #[inline(always)]
     fn fma(self, b: Self, c: Self) -> Self {
         self.mul(b).add(c)

@@ -1,21 +1,21 @@
-//! The inner loops of depthwise convolution at stride 1: sixteen neighbouring columns at a time, all taps while
-//! they are in registers.
+//! Inner loops of depthwise convolution at stride 1. They process sixteen neighbouring columns at a time, and apply
+//! all taps while these are in registers.
 
 use crate::kernels::cpu::Level;
 use crate::kernels::cpu::Pack;
 use crate::kernels::cpu::simd::{Kernel, LANES, Lanes};
 
-/// Columns at a time, and how many numbers past its end a padded plane must have.
+/// Columns processed at a time. A padded plane has this many extra values at its end.
 pub(super) const WIDE: usize = LANES;
 
-/// A padded plane, and where each tap of an output's first column lies from it.
+/// A padded plane, and the positions of the taps relative to an output.
 #[derive(Clone, Copy)]
 pub(super) struct PaddedWindow<'a> {
     pub(super) padded: &'a [f32],
-    /// Of the padded plane.
+    /// Columns of the padded plane.
     pub(super) width: usize,
     pub(super) kernel_columns: usize,
-    /// Rows, columns.
+    /// Dilation of rows and columns.
     pub(super) dilation: [usize; 2],
 }
 
@@ -57,7 +57,7 @@ impl<const TAPS: usize> Kernel for Correlate<'_, TAPS> {
                 let start = row * self.window.width + part * WIDE;
                 let mut sums = Pack::ZERO;
                 for part in 0..L::PARTS {
-                    // Four chains of additions, since one would wait for itself.
+                    // Four independent chains of additions; a single chain would wait for its own results.
                     let mut chains = [L::zero(); 4];
                     for tap in 0..TAPS {
                         let x = L::load_row(self.window.at(start + offsets[tap]), part);
@@ -88,7 +88,7 @@ impl<const TAPS: usize> Kernel for Products<'_, TAPS> {
         for (tap, out) in self.out.iter_mut().enumerate() {
             let mut sums = Pack::ZERO;
             for part in 0..L::PARTS {
-                // Two chains of additions: rows in turn.
+                // Two independent chains of additions, for even and odd rows.
                 let mut chains = [L::zero(); 2];
                 for (row, gradient) in self.gradient.chunks_exact(self.columns).enumerate() {
                     let start = row * self.window.width + offsets[tap];
@@ -113,12 +113,13 @@ impl<const TAPS: usize> Kernel for Products<'_, TAPS> {
     }
 }
 
-/// Whether there is a loop for this many taps: those of 3x3, 5x5 and 7x7 kernels.
+/// Whether a loop exists for this number of taps: 3x3, 5x5 and 7x7 kernels have one.
 pub(super) fn has_loop(taps: usize) -> bool {
     matches!(taps, 9 | 25 | 49)
 }
 
-/// `out[r, c] = sum over taps of weights[tap] * window[r + tap's row, c + tap's column]`, for `columns` columns a row.
+/// Computes `out[r, c] = sum over taps of weights[tap] * window[r + tap's row, c + tap's column]`, for `columns`
+/// columns a row.
 pub(super) fn correlate(window: PaddedWindow, weights: &[f32], columns: usize, out: &mut [f32]) {
     let level = Level::best();
     match weights.len() {
@@ -128,7 +129,7 @@ pub(super) fn correlate(window: PaddedWindow, weights: &[f32], columns: usize, o
     }
 }
 
-/// `out[tap] += sum over r, c of window[r + tap's row, c + tap's column] * gradient[r, c]`.
+/// Computes `out[tap] += sum over r, c of window[r + tap's row, c + tap's column] * gradient[r, c]`.
 pub(super) fn products(window: PaddedWindow, gradient: &[f32], columns: usize, out: &mut [f32]) {
     let level = Level::best();
     match out.len() {

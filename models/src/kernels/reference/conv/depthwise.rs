@@ -1,5 +1,5 @@
-//! One kernel a channel: planes in parallel. At stride 1 the loops of [`correlate`](super::correlate); else each
-//! tap is a multiply-add over whole rows of a padded plane.
+//! Depthwise convolution, planes in parallel. Stride 1 uses the loops of [`correlate`](super::correlate). In other
+//! cases each tap is a multiply-add over whole rows of a padded plane.
 
 use rayon::prelude::*;
 
@@ -9,7 +9,7 @@ use crate::op::Padding;
 
 pub(super) struct DepthwiseReference;
 
-/// A plane with its padding, and where each tap of the first output lies in it.
+/// A padded plane, and the positions of the taps in it.
 struct PaddedPlane {
     width: usize,
     plane: Vec<f32>,
@@ -42,14 +42,14 @@ impl PaddedPlane {
         }
     }
 
-    /// The padded row that output row `row` reads with the kernel's row and column of `tap`.
+    /// Index in the padded plane of the first value that output row `row` reads with tap `tap`.
     fn start(&self, g: &ConvGeometry, row: usize, tap: usize) -> usize {
         let (kr, kc) = (tap / g.kernel[1], tap % g.kernel[1]);
         (row * g.stride[0] + kr * g.dilation[0]) * self.width + kc * g.dilation[1]
     }
 }
 
-/// Sum of products in eight running sums, so that it vectorises.
+/// Returns the inner product, from eight running sums so that the loop is vectorised.
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0.0f32; 8];
     let (ac, bc) = (a.chunks_exact(8), b.chunks_exact(8));
@@ -63,13 +63,14 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 }
 
 impl ConvGeometry {
-    /// Whether the loops of `correlate` do it.
+    /// Whether the loops of `correlate` support this convolution.
     fn is_dense(&self) -> bool {
         self.stride == [1, 1] && has_loop(self.taps())
     }
 
-    /// At stride 1 the input's gradient is a correlation of the output's with the kernel turned round; `None` where
-    /// the padding exceeds the kernel's reach.
+    /// Returns the convolution of the output gradient that gives the input gradient at stride 1; the caller rotates
+    /// the kernel by 180 degrees. Returns `None` if the loops do not support it or the padding exceeds the kernel's
+    /// reach.
     fn turned(&self) -> Option<ConvGeometry> {
         let reach = |axis: usize| (self.kernel[axis] - 1) * self.dilation[axis];
         let p = self.padding;

@@ -1,4 +1,5 @@
-//! The definition: `y[n, o, p] = sum over i, k of w[o, i, k] x[n, i, p * stride + k * dilation - padding]`.
+//! Reference implementation of convolution, which is its definition:
+//! `y[n, o, p] = sum over i, k of w[o, i, k] x[n, i, p * stride + k * dilation - padding]`.
 
 use super::{ConvGeometry, ReferenceKernel};
 

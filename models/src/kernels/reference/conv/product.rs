@@ -1,4 +1,4 @@
-//! Convolution as a matrix product per image and group: `1x1` directly, others through their columns (im2col).
+//! Convolution as a matrix product per image and group: `1x1` directly, other sizes through im2col columns.
 
 use rayon::prelude::*;
 
@@ -7,26 +7,27 @@ use crate::kernels::matmul::{Matrix, matmul};
 
 pub(super) struct ProductReference;
 
-/// Images whose weight gradients are summed together. Fixed, so that the order of the sum is too.
+/// Images whose weight gradients are summed together. The value is fixed, so the order of the sum is fixed too.
 const CHUNK: usize = 8;
 
 impl ConvGeometry {
-    /// Rows of the column matrix of a group.
+    /// Rows of the im2col matrix of a group.
     fn depth(&self) -> usize {
         self.in_channels / self.groups * self.taps()
     }
 
-    /// Whether the image already is its column matrix.
+    /// Whether the image equals its im2col matrix.
     fn is_plain(&self) -> bool {
         self.taps() == 1 && self.stride == [1, 1] && self.input == self.output
     }
 
-    /// Calls `f(column offset, image offset, count)` for the inner part of each output row and tap of a group.
+    /// Calls `f(column offset, image offset, count)` for the part inside the image of each output row and tap of a
+    /// group.
     fn each_row(&self, mut f: impl FnMut(usize, usize, usize)) {
         for row_of_matrix in 0..self.depth() {
             let (channel, tap) = (row_of_matrix / self.taps(), row_of_matrix % self.taps());
             let (kr, kc) = (tap / self.kernel[1] * self.dilation[0], tap % self.kernel[1] * self.dilation[1]);
-            // Output columns whose input column lies inside the image.
+            // Range of output columns whose input column lies inside the image.
             let first = self.padding.left.saturating_sub(kc).div_ceil(self.stride[1]);
             let end = (self.input[1] + self.padding.left).saturating_sub(kc).div_ceil(self.stride[1]);
             let end = end.min(self.output[1]);

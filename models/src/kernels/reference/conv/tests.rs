@@ -1,11 +1,12 @@
-//! Fast against slow, and slow against slopes, over the convolutions that networks and files hold.
+//! Tests of the optimised against the reference implementation, and of the reference against finite differences, for
+//! the convolutions of networks and files.
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::kernels::testing::{assert_same_sums, finite_differences, tensor, value_and_gradients};
 
-/// The fast form gives the slow one's values and gradients.
+/// Asserts that the optimised implementation gives the values and gradients of the reference.
 #[track_caller]
 fn assert_forms_agree(conv: &Conv2d, x: &Tensor, w: &Tensor) {
     let upstream = tensor(conv2d(x, w, conv, Implementation::Reference).unwrap().dims(), 3);
