@@ -1,4 +1,4 @@
-//! How fast a step is, of the search or of a network's training, and where its time goes.
+//! Benchmarks of a search step and of a training step, with the time of each phase.
 
 mod latency;
 mod step;
@@ -17,39 +17,46 @@ pub use latency::latency;
 pub use step::{StepBench, step};
 pub use train::{TrainBench, train};
 
-/// The image side of the paper's search.
+/// Side of the images of the paper's search, in pixels.
 const SIDE: usize = 32;
 
-/// What a bench measured. Times are seconds of one step: the median, and parts of the mean.
+/// Result of a benchmark. Times are seconds per step: the median step, and means of its phases.
 #[derive(Clone, Debug, Serialize)]
-#[allow(missing_docs)]
 pub struct StepReport {
+    /// Name of the device.
     pub device: String,
+    /// Number of CPU threads.
     pub threads: usize,
-    /// Of the search's passes.
+    /// Order of the search's passes; `None` for a training.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order: Option<Order>,
+    /// Number of images per step.
     pub batch: usize,
+    /// Images per second.
     pub images_per_second: f64,
+    /// Seconds of the median step.
     pub step_seconds: f64,
-    /// The largest memory of the process so far; `None` where the system does not tell.
+    /// Peak memory of the process in MiB; `None` if the system does not report it.
     pub peak_mib: Option<f64>,
-    /// Multiply-adds of the convolutions and the classifier, twice, over the step's time; work done again is not counted.
-    /// `None` where the mixture leaves work out.
+    /// GFLOP/s: two operations per multiply-accumulate of the convolutions and the classifier, over the step's
+    /// time. Repeated work is not counted. `None` if the mixture skips candidates.
     pub gflops: Option<f64>,
-    /// Waiting for a batch.
+    /// Seconds of waiting for a batch.
     pub data: f64,
-    /// `None`, as the other parts, of what does not measure its phases.
+    /// Seconds of the forward passes. `None`, as for the other phases, if the network does not measure its
+    /// phases.
     pub forward: Option<f64>,
+    /// Seconds of the backward passes.
     pub backward: Option<f64>,
-    /// What the others leave of a step.
+    /// Seconds of the rest of the step.
     pub optimiser: Option<f64>,
-    /// Every phase of the network.
+    /// Names and seconds of the network's phases.
     pub phases: Vec<(String, f64)>,
 }
 
 impl StepReport {
-    /// From the seconds of each step, those of all steps spent waiting for data, and the phases of all steps.
+    /// Creates a report from the seconds of each step, the total seconds of waiting for data, and the total
+    /// seconds of phases.
     fn new(
         batch: usize,
         order: Option<Order>,
@@ -86,6 +93,7 @@ impl StepReport {
     }
 }
 
+/// Returns images of uniform noise.
 fn noise(count: usize) -> ImageSet {
     let contract = InputContract::new([3, SIDE, SIDE], vec![0.5; 3], vec![0.25; 3], Resize::Stretch);
     let mut rng = Rng::new(0, "bench");

@@ -1,8 +1,8 @@
-//! What points of a search and of a training have in common: how far it is, tensors and a header in one safetensors file, and
-//! the proof that the file is whole and of this run.
+//! Common parts of the checkpoints of searches and trainings: the position in the run, tensors and a header in
+//! one safetensors file, and a check that the file is intact and belongs to the run.
 //!
-//! Every draw of a run is `Rng::new(seed, purpose)` of its own epoch and step, so a position stands for all
-//! generators. Nothing in the file depends on the clock: equal runs leave equal bytes.
+//! All random choices of a run use `Rng::new(seed, purpose)` with a purpose per epoch and step, so the position
+//! restores all generators. The file does not depend on the clock: equal runs write equal bytes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -17,44 +17,44 @@ use sha2::{Digest, Sha256};
 use crate::config::Config;
 use crate::{Error, Result};
 
-/// The largest checkpoint that is read, in bytes; the paper's search has 25 MB.
+/// Largest checkpoint that is read, in bytes; the paper's search has 25 MB.
 pub const MAX_BYTES: u64 = 4 << 30;
 
-/// How far a run is, and what it has seen of the epoch it is in.
+/// Position in a run, with sums over the current epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Position {
-    /// The epoch, counted from 0.
+    /// Epoch, counted from 0.
     pub epoch: usize,
-    /// Its steps that are done.
+    /// Number of finished steps in the epoch.
     pub step: usize,
-    /// The sum of their training losses.
+    /// Sum of their training losses.
     pub loss: f64,
-    /// Their training images that were right.
+    /// Number of their training images that were classified correctly.
     pub correct: usize,
-    /// Their training images.
+    /// Number of their training images.
     pub images: usize,
 }
 
 impl Position {
-    /// Before the first step of an epoch.
+    /// Returns the position before the first step of an epoch.
     pub fn start(epoch: usize) -> Self {
         Position { epoch, ..Position::default() }
     }
 }
 
-/// Writes the bytes of a point whole or not at all.
+/// Writes the bytes of a checkpoint atomically.
 ///
 /// # Errors
-/// A file that cannot be written: the one before it stays.
+/// Fails if the file cannot be written; the previous file stays.
 pub fn write(path: &Path, bytes: &[u8], position: Position) -> Result<()> {
     let Position { epoch, step, .. } = position;
     file::write(path, bytes).map_err(|source| Error::NotSaved { epoch, step, source })
 }
 
-/// The first weight that is not finite, if any is.
+/// Returns the first weight that is not finite, if any.
 ///
 /// # Errors
-/// A tensor that cannot be read.
+/// Fails if a tensor cannot be read.
 pub(crate) fn bad_weight(weights: &Weights) -> Result<Option<f64>> {
     for (_, var) in weights.iter() {
         if let Some(value) = bad(&var.flatten_all()?.to_vec1()?) {
@@ -65,26 +65,27 @@ pub(crate) fn bad_weight(weights: &Weights) -> Result<Option<f64>> {
 }
 
 pub(crate) fn damaged(place: &str, problem: impl std::fmt::Display) -> Error {
-    let problem = format!("damaged: {problem}. Help: restore a copy of it, or begin again in another --out");
+    let problem =
+        format!("damaged: {problem}. Help: restore a copy of the file, or start a new run in another folder");
     Error::Resume { place: place.into(), problem }
 }
 
 fn other_kind(place: &str, found: &str, expected: &str) -> Error {
     let problem = format!(
-        "it is a `{found}`, expected a `{expected}`. Help: `milenas-search run --resume` goes on with searches, \
-         `milenas-search train --resume` with trainings"
+        "it is a `{found}`, expected a `{expected}`. Help: `milenas-search run --resume` resumes searches, \
+         `milenas-search train --resume` resumes trainings"
     );
     Error::Resume { place: place.into(), problem }
 }
 
-/// Of the header's text and of all tensors.
+/// Returns the SHA-256 of the header's text and of all tensors.
 fn digest<'a>(header: &str, tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
     let mut sum = Sha256::new().chain_update(header);
     tensors.for_each(|(name, bytes)| sum = std::mem::take(&mut sum).chain_update(name).chain_update(bytes));
     hexadecimal(sum.finalize())
 }
 
-/// Tensors on their way into a file: type, shape, bytes.
+/// Tensors to write to a file: type, shape and bytes by name.
 #[derive(Default)]
 pub(crate) struct Writer(BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>);
 
@@ -106,14 +107,14 @@ impl Writer {
         Ok(())
     }
 
-    /// An optimiser's state, by parameter.
+    /// Adds an optimiser's state, one vector per parameter.
     pub(crate) fn vectors(&mut self, prefix: &str, vectors: &[Vec<f32>]) {
         for (index, vector) in vectors.iter().enumerate() {
             self.f32(format!("{prefix}{index:06}"), &[vector.len()], vector);
         }
     }
 
-    /// The file, with `header` as JSON under `key` in its metadata.
+    /// Returns the file, with `header` as JSON under `key` in its metadata.
     pub(crate) fn finish(self, key: &str, header: &impl Serialize) -> Result<Vec<u8>> {
         let broken = |e: &dyn std::fmt::Display| damaged("checkpoint", e);
         let header = serde_json::to_string(header).map_err(|e| broken(&e))?;
@@ -121,22 +122,22 @@ impl Writer {
         let views = self.0.iter().map(|(name, (dtype, shape, bytes))| {
             TensorView::new(*dtype, shape.clone(), bytes).map(|view| (name, view)).map_err(|e| broken(&e))
         });
-        // One key: the library writes several in the order of a hash map.
+        // One key only: the library writes several keys in the random order of a hash map.
         let metadata = HashMap::from([(key.to_string(), format!("{digest} {header}"))]);
         safetensors::serialize(views.collect::<Result<Vec<_>>>()?, Some(metadata)).map_err(|e| broken(&e))
     }
 }
 
-/// Tensors of a file, which is whole.
+/// Reader of the tensors of an intact file.
 pub(crate) struct TensorReader<'a> {
     tensors: SafeTensors<'a>,
-    /// In order.
+    /// Names in order.
     names: Vec<String>,
     place: &'a str,
 }
 
 impl<'a> TensorReader<'a> {
-    /// Reads what [`Writer::finish`] made, and its header; `place` names the file.
+    /// Opens a file made by [`Writer::finish`], and parses its header; `place` names the file.
     pub(crate) fn open<H: DeserializeOwned>(bytes: &'a [u8], place: &'a str, key: &str) -> Result<(Self, H)> {
         let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(place, e))?;
         let tensors = SafeTensors::deserialize(bytes).map_err(|e| damaged(place, e))?;
@@ -151,7 +152,7 @@ impl<'a> TensorReader<'a> {
         let mut all = tensors.tensors();
         all.sort_by(|a, b| a.0.cmp(&b.0));
         if sum != digest(header, all.iter().map(|(name, view)| (name.as_str(), view.data()))) {
-            return Err(damaged(place, "its contents are not those that were written"));
+            return Err(damaged(place, "its checksum does not match its contents"));
         }
         let header = serde_json::from_str(header).map_err(|e| damaged(place, e))?;
         let names = all.into_iter().map(|(name, _)| name).collect();
@@ -198,10 +199,10 @@ impl<'a> TensorReader<'a> {
     }
 }
 
-/// Whether a checkpoint is of this run. `what` is a search or a training; the pairs are then and now.
+/// Checks that a checkpoint belongs to this run. `what` is a search or a training; pairs are then and now.
 ///
 /// # Errors
-/// Another version, configuration, data or kind of device, with what to do.
+/// Fails for another format version, configuration, data or kind of device.
 pub(crate) fn check_origin(
     place: &str,
     what: &str,
@@ -213,37 +214,37 @@ pub(crate) fn check_origin(
     let other = |problem: String| Err(Error::Resume { place: place.into(), problem });
     let [then, now] = version;
     if then != now {
-        return other(format!("version {then}, expected {now}. Help: go on with the program that wrote it"));
+        return other(format!("version {then}, expected {now}. Help: use the program version that wrote it"));
     }
     let then: Config = toml::from_str(config.0).map_err(|e| damaged(place, e.message()))?;
     let differences = then.differences(config.1)?;
     if !differences.is_empty() {
         return other(format!(
-            "it is of a {what} with another configuration: {}. Help: go on with its own (leave --preset, --config \
-             and --set out), or begin a new {what} in another --out",
+            "it belongs to a {what} with another configuration: {}. Help: resume with its own configuration (omit --preset, --config \
+             and --set), or start a new {what} in another folder",
             differences.join("; ")
         ));
     }
     let [then, now] = data;
     if then != now {
         return other(format!(
-            "it is of a {what} on other images, or on classes in another order: {then} then, {now} now. Help: give the same \
-             --data, or begin a new {what} in another --out"
+            "it belongs to a {what} on other images, or on classes in another order: {then} then, {now} now. Help: use the same \
+             image source, or start a new {what} in another folder"
         ));
     }
-    // Older ones do not say.
+    // Checkpoints of older versions do not name their device.
     if let (Some(then), now) = device
         && then != now
     {
         return other(format!(
-            "it is of a {what} that computed on {then}, {now} was asked for; each rounds in its own way, and keeps what its optimiser knows in an order of its own. \
-             Help: go on with --device {then}, or begin a new {what} in another --out"
+            "it belongs to a {what} that computed on {then}, but {now} was requested. Devices differ in rounding and in the order of the optimiser's state. \
+             Help: resume with --device {then}, or start a new {what} in another folder"
         ));
     }
     Ok(())
 }
 
-/// The first number that is not finite.
+/// Returns the first value that is not finite.
 pub(crate) fn bad(values: &[f32]) -> Option<f64> {
     values.iter().find(|x| !x.is_finite()).map(|x| f64::from(*x))
 }

@@ -1,4 +1,5 @@
-//! Configurations: a preset, then a file, then single keys; every key is known, every run keeps what it resolved to.
+//! Configuration of a run: a preset, overridden by a file, then by single keys. Unknown keys are rejected, and
+//! every run saves its resolved configuration.
 
 mod check;
 mod table;
@@ -17,131 +18,135 @@ use crate::{Error, Result};
 pub use check::check_parts;
 use table::{assignment, lay, leaves};
 
-/// Everything that decides a run besides its data.
+/// Settings of a run, except its data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Decides every random choice.
+    /// Seed for all random choices.
     pub seed: u64,
-    /// How images are brought to the network.
+    /// Preparation of images.
     pub data: DataConfig,
-    /// What training does to images.
+    /// Augmentation of training images.
     pub augment: Augment,
-    /// The search.
+    /// Settings of the search.
     pub search: SearchConfig,
-    /// The training of the found network.
+    /// Settings of the training of the found network.
     pub train: TrainConfig,
 }
 
-/// How images are brought to the network.
+/// Preparation of images.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// The side of the square that the network sees, in pixels; 0 keeps images that all have one size of at most 64
-    /// and brings others to 32.
+    /// Side of the network's square input, in pixels. 0 keeps images that all have one size of at most 64
+    /// pixels, and resizes others to 32.
     pub size: usize,
-    /// What the shorter side of a picture becomes before the centre of `size` pixels is taken, and the shorter side of what
-    /// `train.resized_crop` crops; 0 for `size`. A picture of exactly `size` x `size` is seen as it is.
+    /// Shorter side, in pixels, to which an image is resized before the central crop of `size` pixels. Crops of
+    /// `train.resized_crop` are taken from images of this shorter side too. 0 stands for `size`. Images of
+    /// exactly `size` x `size` are not resized.
     #[serde(default)]
     pub resize: usize,
-    /// The seed that sets test images aside where the source has no test part. It is not `seed`: searches and trainings of other
-    /// seeds are measured with the same images, which none of them has seen.
+    /// Seed of the held-out test images of a source without a test part. It differs from `seed`, so that
+    /// searches and trainings with other seeds are evaluated on the same unseen images.
     #[serde(default)]
     pub split: u64,
 }
 
-/// The search.
+/// Settings of a search.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SearchConfig {
-    /// The cells to search among: `darts` or `nasbench201`.
+    /// Search space: `darts` or `nasbench201`.
     pub space: String,
-    /// The rule for the architecture's gradient.
+    /// Strategy: a rule for the architecture's gradient, or a black-box strategy.
     pub strategy: String,
-    /// Which passes a step makes.
+    /// Passes of a step, and their order.
     pub order: Order,
-    /// Epochs at the start that follow `bilevel_strategy` (the gradual run of the released code).
+    /// Number of first epochs that follow `bilevel_strategy` (the gradual run of the released code).
     pub bilevel_epochs: usize,
-    /// The rule of those epochs.
+    /// Rule of those epochs.
     pub bilevel_strategy: String,
-    /// Oddities of the released code to reproduce.
+    /// Deviations of the released code to reproduce.
     pub compat: Compat,
-    /// How a pass mixes the candidates.
+    /// Mixture of the candidates in a pass.
     pub mixture: MixtureKind,
-    /// The temperature of Gumbel samples at the start.
+    /// Temperature of Gumbel samples in the first epoch.
     pub tau_max: f64,
-    /// The temperature that the epoch after the last would have.
+    /// Temperature that the epoch after the last one would have.
     pub tau_min: f64,
-    /// Times through the training half.
+    /// Number of passes over the training split.
     pub epochs: usize,
-    /// The most steps of an epoch; 0 for no limit.
+    /// Maximum number of steps per epoch; 0 for no limit.
     pub steps: usize,
-    /// Images of a step.
+    /// Images per step.
     pub batch: usize,
     /// Channels of a node in the first cells.
     pub channels: usize,
-    /// Candidates see the first of so many parts of a state's channels, and the edges into a node have weights of their
-    /// own (PC-DARTS); 1 for whole states.
+    /// Divisor K of the channels: candidates see the first 1/K of a state's channels, and each edge into a node
+    /// has a weight (PC-DARTS). 1 for whole states.
     pub partial_channels: usize,
-    /// Cells.
+    /// Number of cells.
     pub layers: usize,
-    /// The weight of the validation term (equation 6).
+    /// Weight of the validation loss (equation 6).
     pub lambda: f64,
-    /// Steps between checkpoints, besides the one after every epoch; 0 for no more.
+    /// Steps between checkpoints, besides the one after every epoch; 0 for none.
     pub checkpoint_steps: usize,
-    /// The part of the training images that trains the weights; the rest judges the architecture.
+    /// Fraction of the training images that trains the weights; the rest evaluates the architecture.
     pub train_portion: f64,
-    /// The weights' optimiser.
+    /// Optimiser of the weights.
     pub weights: SgdConfig,
-    /// The architecture's optimiser.
+    /// Optimiser of the architecture's logits.
     pub alphas: AdamConfig,
-    /// Of the strategies that judge architectures one by one.
+    /// Settings of the black-box strategies.
     pub population: PopulationConfig,
-    /// When it ends before the last epoch, and what it chooses.
+    /// Conditions for an early end, and limits of the chosen network.
     pub stop: StopConfig,
 }
 
-/// The training of the found network.
+/// Settings of the training of a derived network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
-    /// Times through the training images.
+    /// Number of passes over the training images.
     pub epochs: usize,
-    /// The most steps of an epoch; 0 for no limit.
+    /// Maximum number of steps per epoch; 0 for no limit.
     pub steps: usize,
-    /// Images of a step.
+    /// Images per step.
     pub batch: usize,
     /// Channels of a node in the first cells.
     pub channels: usize,
-    /// Cells.
+    /// Number of cells.
     pub layers: usize,
-    /// What is around the cells.
+    /// Stem and reductions around the cells.
     pub skeleton: Skeleton,
-    /// The weight of the auxiliary head's loss; 0 for no such head.
+    /// Weight of the auxiliary head's loss; 0 for no auxiliary head.
     pub auxiliary: f64,
-    /// How often a path is dropped at the end; it grows linearly from 0 with the epochs.
+    /// Probability of dropping a path after the last epoch; it rises linearly from 0 over the epochs.
     pub drop_path: f64,
-    /// The side of the square that is cut out of an image, as a part of the image's side; 0 for none.
+    /// Side of the square that cutout erases, as a fraction of the image's side; 0 for none.
     pub cutout: f64,
-    /// The least part of an image's area that a crop keeps, which is resized then, in place of `augment.crop`; 0 for that one. With
-    /// `data.resize` it is the area of the whole picture, else of what the network sees.
+    /// Smallest fraction of an image's area that a random resized crop keeps. It replaces `augment.crop`; 0
+    /// keeps `augment.crop`. With `data.resize` the area is that of the whole image, else of the network's
+    /// input.
     pub resized_crop: f64,
-    /// How far brightness, contrast and saturation are moved, and the hue half as far; 0 for not at all.
+    /// Largest relative change of brightness, contrast and saturation; the hue changes by half of it. 0 for
+    /// none.
     pub jitter: f64,
-    /// The part of a label that is spread over all classes.
+    /// Label smoothing: fraction of a label that is spread over all classes.
     pub smoothing: f64,
-    /// The decay of the running mean of the weights, which is what is measured and kept then; 0 for the last weights.
+    /// Decay of the exponential moving average of the weights, which is then evaluated and saved; 0 for the
+    /// last weights.
     pub ema: f64,
-    /// What the learning rate is multiplied with after every epoch; 0 for the cosine down to `weights.lr_min`.
+    /// Factor of the learning rate after every epoch; 0 for the cosine schedule down to `weights.lr_min`.
     pub lr_factor: f64,
-    /// Steps between checkpoints, besides the one after every epoch; 0 for no more.
+    /// Steps between checkpoints, besides the one after every epoch; 0 for none.
     pub checkpoint_steps: usize,
-    /// The optimiser.
+    /// Optimiser of the weights.
     pub weights: SgdConfig,
 }
 
 impl TrainConfig {
-    /// The learning rate of an epoch.
+    /// Returns the learning rate of an epoch.
     pub fn lr(&self, epoch: usize) -> f64 {
         match self.lr_factor {
             0.0 => cosine(self.weights.lr, self.weights.lr_min, epoch, self.epochs),
@@ -149,19 +154,20 @@ impl TrainConfig {
         }
     }
 
-    /// What happens to an image.
+    /// Returns the transform of training images.
     pub fn transform(&self, augment: Augment) -> Transform {
         let TrainConfig { cutout, resized_crop, jitter, .. } = *self;
         Transform { augment, resized_crop, jitter, cutout }
     }
 
-    /// How often a path is dropped in an epoch (DARTS' `train.py`: by epochs, not by steps).
+    /// Returns the probability of dropping a path in an epoch (as `train.py` of DARTS: by epochs, not by
+    /// steps).
     pub fn drop_path_at(&self, epoch: usize) -> f64 {
         self.drop_path * epoch as f64 / self.epochs as f64
     }
 }
 
-/// Names and texts of the presets, and the preset that one changes, which comes before it.
+/// Presets: name, text, and name of the preset that the text overrides, which comes before it.
 pub const PRESETS: [(&str, &str, Option<&str>); 4] = [
     ("smoke", include_str!("../presets/smoke.toml"), None),
     ("laptop", include_str!("../presets/laptop.toml"), None),
@@ -169,9 +175,10 @@ pub const PRESETS: [(&str, &str, Option<&str>); 4] = [
     ("imagenet", include_str!("../presets/imagenet.toml"), Some("paper")),
 ];
 
-/// The keys that may change when a run goes on: they do not decide what it finds.
+/// Keys that may change when a run is resumed: they do not affect its result.
 const RESUMABLE: [&str; 3] = ["search.checkpoint_steps", "train.checkpoint_steps", "search.stop.time_budget"];
-/// The same of a search that descends: they choose among what it has found. Where architectures are judged one by one, they decide which.
+/// Further keys that may change when a gradient-based search is resumed: they choose among its results. A
+/// black-box strategy uses them to decide which architectures it evaluates.
 const CHOOSING: [&str; 2] = ["search.stop.max_params", "search.stop.max_macs"];
 
 fn broken(place: &str, problem: impl ToString) -> Error {
@@ -190,31 +197,33 @@ fn preset(name: &str) -> Result<Table> {
 }
 
 impl SearchConfig {
-    /// The space by its name.
+    /// Returns the search space.
     ///
     /// # Errors
-    /// An unknown name.
+    /// Fails for an unknown name.
     pub fn space(&self) -> Result<Space> {
         Ok(Space::named(&self.space)?)
     }
 
-    /// The architecture's logits before the first step.
+    /// Returns the architecture's logits before the first step.
     pub fn first_alphas(&self, space: &Space, seed: u64) -> Alphas {
         let alphas = Alphas::init(space, seed);
         if self.partial_channels > 1 { alphas.with_edges(seed) } else { alphas }
     }
 
-    /// How the passes of an epoch mix the candidates.
+    /// Returns the mixture of the candidates in an epoch.
     pub fn mixing(&self, epoch: usize) -> Mixing {
         Mixing::at(self.mixture, [self.tau_max, self.tau_min], epoch, self.epochs)
     }
 }
 
 impl Config {
-    /// The preset `name`, changed by the text of a file (`place` names it), then by `KEY=VALUE`s.
+    /// Resolves the preset `name`, overridden by the text of a file (`place` names it), then by `KEY=VALUE`
+    /// texts.
     ///
     /// # Errors
-    /// An unknown preset or key, with the nearest known one; a value of another type or out of range.
+    /// Fails for an unknown preset or key, and names the nearest known one; for a value of another type or out
+    /// of range.
     pub fn resolve(name: &str, file: Option<(&str, &str)>, sets: &[String]) -> Result<Self> {
         let mut table = preset(name)?;
         if let Some((place, text)) = file {
@@ -228,14 +237,14 @@ impl Config {
         Ok(config)
     }
 
-    /// The keys that are not as in `now`, with both values, of those that decide what a search finds.
+    /// Lists the keys that affect a search and differ from `now`, with both values.
     pub fn differences(&self, now: &Config) -> Result<Vec<String>> {
         let tree = |config: &Config| Value::try_from(config).map_err(|e| broken("comparing", e));
         let (then, now) = (tree(self)?, tree(now)?);
         let mut keys = Vec::new();
         now.as_table().into_iter().for_each(|table| leaves(table, "", &mut keys));
-        let descends = Strategy::named(&self.search.strategy).is_none();
-        let free = |key: &str| RESUMABLE.contains(&key) || (descends && CHOOSING.contains(&key));
+        let by_gradients = Strategy::named(&self.search.strategy).is_none();
+        let free = |key: &str| RESUMABLE.contains(&key) || (by_gradients && CHOOSING.contains(&key));
         keys.retain(|key| !free(key));
         let text = |tree: &Value, key: &str| {
             let value = key.split('.').try_fold(tree, |at, part| at.get(part));
@@ -246,7 +255,7 @@ impl Config {
         Ok(differing.map(|(then, now, key)| format!("`{key}` is {then} there and {now} now")).collect())
     }
 
-    /// As TOML; reading it back gives the same configuration.
+    /// Formats the configuration as TOML. Parsing the text gives the same configuration.
     pub fn to_toml(&self) -> Result<String> {
         toml::to_string(self).map_err(|e| broken("writing", e))
     }
@@ -269,7 +278,7 @@ mod tests {
         }
     }
 
-    /// DARTS' settings (Liu et al., ICLR 2019: train.py and train_imagenet.py), which the paper keeps.
+    /// Settings of DARTS (Liu et al., ICLR 2019: train.py and train_imagenet.py), which the paper keeps.
     #[test]
     fn presets_have_the_published_values() {
         let preset = |name| Config::resolve(name, None, &[]).unwrap();
@@ -302,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_set_and_integers_are_numbers() {
+    fn keys_are_set_and_integers_become_floats() {
         let config =
             resolve(&["search.epochs=3", "search.lambda = 2", "augment.flip=false", "search.order=released"]);
         let config = config.unwrap();
@@ -311,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_are_resized_to_the_size_or_above_it() {
+    fn images_are_resized_to_the_size_or_above_it() {
         for (size, resize, good) in [
             (32, 0, true),
             (32, 31, false),
@@ -325,14 +334,14 @@ mod tests {
             let found = resolve(&[&format!("data.size={size}"), &format!("data.resize={resize}")]);
             assert_eq!(found.is_ok(), good, "{size}, {resize}: {found:?}");
         }
-        // Of a preset that sets both.
+        // The preset `imagenet` sets both keys.
         let message = Config::resolve("imagenet", None, &["data.size=64".into()]).unwrap_err().to_string();
         let expected = "`data.resize` is 256, expected 0, or 64 to 128 as `data.size` is 64. Help: set both";
         assert!(message.contains(expected), "{message}");
     }
 
     #[test]
-    fn differences_are_named_but_for_keys_that_decide_nothing() {
+    fn differences_are_named_except_keys_without_effect() {
         let then = resolve(&[]).unwrap();
         let now =
             resolve(&["search.alphas.lr=0.5", "augment.flip=false", "search.checkpoint_steps=7"]).unwrap();
@@ -343,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_keys_and_values_say_what_is_right() {
+    fn errors_name_the_expected_keys_and_values() {
         for (set, expected) in [
             ("search.epoch=3", "unknown configuration key `search.epoch`, did you mean `search.epochs`?"),
             ("serch.epochs=3", "did you mean `search.epochs`?"),

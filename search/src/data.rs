@@ -1,4 +1,4 @@
-//! Images as training sees them: split, augmented, in batches that are made ahead.
+//! Images for training: split, augmentation, and batches that are prepared ahead.
 
 mod augment;
 mod batch;
@@ -20,30 +20,32 @@ use milenas_models::images::Labelled;
 use milenas_models::input::InputContract;
 use sha2::{Digest, Sha256};
 
-/// Images in memory as bytes, with the contract that makes floats of them.
+/// Images in memory as bytes, with the contract that converts them to floats.
 #[derive(Clone, Debug)]
 pub struct ImageSet {
-    /// `[N, H, W, C]` bytes and `[N]` labels.
+    /// Images `[N, H, W, C]` as bytes, and labels `[N]`.
     pub images: Labelled,
-    /// `[N]`, what resized crops are of; empty where they are of `images`.
+    /// Larger versions of the images `[N]`, the source of resized crops; empty if crops are taken from
+    /// `images`.
     pub wholes: Vec<Whole>,
-    /// Their size and scale.
+    /// Size and normalisation of the network's input.
     pub contract: InputContract,
 }
 
 impl ImageSet {
-    /// How many images.
+    /// Returns the number of images.
     pub fn len(&self) -> usize {
         self.images.labels.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether there is no image.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// What tells these images from others: their number, their size, and a digest of bytes, labels and contract. A search that read
-    /// them and a training that keeps them whole, too, have the same.
+    /// Returns a text that identifies the images: their number, their size, and a digest of bytes, labels and
+    /// contract. It does not depend on `wholes`, so a search and a training on the same images have the same
+    /// fingerprint.
     pub fn fingerprint(&self) -> String {
         let InputContract { channels, height, width, .. } = self.contract;
         let mut sum = Sha256::new().chain_update(format!("{:?}", self.contract));
@@ -53,7 +55,7 @@ impl ImageSet {
         format!("{} images of {channels}x{height}x{width}, digest {digest}", self.len())
     }
 
-    /// Some of them, by index, as the network sees them.
+    /// Returns the images of some indices, at the network's input size.
     pub fn subset(&self, indices: &[usize]) -> ImageSet {
         let pixels = indices.iter().flat_map(|&i| self.image(i)).copied().collect();
         let labels = indices.iter().map(|&i| self.images.labels[i]).collect();
@@ -65,7 +67,7 @@ impl ImageSet {
         &self.images.pixels[index * size..][..size]
     }
 
-    /// Pixels `[H, W, C]`, rows and columns of what a transform begins with.
+    /// Returns the pixels `[H, W, C]` that a transform starts from, with their number of rows and columns.
     fn given(&self, index: usize, transform: &Transform) -> (&[u8], [usize; 2]) {
         if transform.resized_crop == 0.0 || self.wholes.is_empty() {
             return (self.image(index), [self.contract.height, self.contract.width]);

@@ -1,4 +1,5 @@
-//! What a derived network runs on: a device if there is one, else the fused passes where they cover it, else the executor.
+//! Execution of a derived network: on a device if there is one, else by the fused passes if they support it,
+//! else by the executor.
 
 mod cuda;
 
@@ -16,10 +17,10 @@ use crate::data::Batch;
 use crate::loss::cross_entropy;
 use crate::optim::{Ema, Sgd, SgdConfig, clip_factor, squared_norm};
 
-/// The device that a network computes on, if it is not the CPU.
+/// Device that a network computes on; `None` for the CPU.
 pub type MaybeDevice<'a> = Option<&'a mut (dyn Device + 'static)>;
 
-/// A network with its weights.
+/// Network with its weights and a backend.
 pub struct Engine<'a> {
     graph: &'a Graph,
     paths: &'a [Value],
@@ -35,18 +36,18 @@ enum Backend<'a> {
 }
 
 impl<'a> Engine<'a> {
-    /// On the CPU.
+    /// Creates an engine on the CPU.
     ///
     /// # Errors
-    /// Weights that the graph lacks.
+    /// Fails for missing weights.
     pub fn new(graph: &'a Graph, weights: &'a Weights) -> Result<Self> {
         Self::on_cpu(FusedNetwork::new(graph).ok(), graph, &[], weights)
     }
 
-    /// With what training alone asks for.
+    /// Creates an engine for a training, with an auxiliary head and droppable paths.
     ///
     /// # Errors
-    /// Weights that the graph lacks; an operation that a device has no kernel for.
+    /// Fails for missing weights, and for an operation that the device has no kernel for.
     pub fn for_training(
         network: &'a Trainable,
         weights: &'a Weights,
@@ -77,7 +78,7 @@ impl<'a> Engine<'a> {
         Ok(Engine { graph, paths, weights, form })
     }
 
-    /// The fused network, if it is one.
+    /// Returns the fused network, if it is the backend.
     pub fn fused(&mut self) -> Option<&mut FusedNetwork> {
         match &mut self.form {
             Backend::Fused(network) => Some(network),
@@ -85,18 +86,18 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Whether it moves and normalises images itself, so that batches of bytes are less work.
+    /// Returns whether the engine moves and normalises images itself, so that batches of bytes are faster.
     pub fn takes_bytes(&self) -> bool {
         matches!(self.form, Backend::Cuda(..))
     }
 
-    /// How many paths can be dropped.
+    /// Returns the number of droppable paths.
     pub fn paths(&self) -> usize {
         self.paths.len()
     }
 
-    /// The loss of a batch in training mode, that of the auxiliary head with it, and the number of right answers; leaves the
-    /// gradients for [`step`](Self::step).
+    /// Returns the loss of a batch in training mode, including the auxiliary head's, and the number of correct
+    /// predictions. The gradients are kept for [`step`](Self::step).
     pub fn gradients(&mut self, batch: &Batch, extra: &Regularisers<'_>) -> Result<(f64, usize)> {
         let gradients = match &mut self.form {
             Backend::Cuda(network, device) => return Ok(network.gradients(*device, batch, extra)?),
@@ -125,8 +126,8 @@ impl<'a> Engine<'a> {
         Ok((f64::from(loss.to_scalar::<f32>()?), right))
     }
 
-    /// One step of every trainable tensor; one that the loss does not reach only decays. A device keeps the velocities, until
-    /// [`settle`](Self::settle).
+    /// Updates every trainable tensor. A tensor without a gradient only decays. A device keeps the velocities
+    /// until [`download_velocities`](Self::download_velocities).
     pub fn step(&mut self, sgd: &mut Sgd, config: &SgdConfig, lr: f64) -> Result<()> {
         match &mut self.form {
             Backend::Cuda(network, device) => Ok(network.sgd_step(*device, sgd, config, lr)?),
@@ -147,7 +148,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Gives `sgd` the velocities of the last steps.
+    /// Copies the velocities of the last steps into `sgd`.
     pub fn download_velocities(&mut self, sgd: &mut Sgd) -> Result<()> {
         match &mut self.form {
             Backend::Cuda(network, device) => Ok(network.download_velocities(*device, sgd)?),
@@ -155,13 +156,13 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Shows every weight and running statistic to the mean.
+    /// Adds every weight and running statistic to the moving average.
     pub fn average(&mut self, ema: &mut Ema, decay: f64) -> Result<()> {
         let decay = ema.begin(decay);
         self.each(false, |index, w| ema.see(decay, index, w))
     }
 
-    /// Exchanges every weight and running statistic and its mean.
+    /// Swaps every weight and running statistic with its moving average.
     pub fn swap(&mut self, ema: &mut Ema) -> Result<()> {
         match ema.state() {
             (0, _) => Ok(()),
@@ -169,7 +170,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// All tensors, each with an index of its own.
+    /// Calls `visit` for all tensors, each with a unique index.
     fn each(&mut self, changes: bool, mut visit: impl FnMut(usize, &mut [f32])) -> Result<()> {
         match &mut self.form {
             Backend::Cuda(network, device) => Ok(network.each(*device, changes, visit)?),
@@ -193,7 +194,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Puts the weights that it holds back where they came from.
+    /// Copies the backend's weights back into the weights of the caller.
     pub fn store(&mut self) -> Result<()> {
         match &mut self.form {
             Backend::Cuda(network, device) => Ok(network.store(*device, self.weights)?),
@@ -202,7 +203,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Logits of a batch in evaluation mode, a row per image.
+    /// Returns the logits of a batch in evaluation mode, one row per image.
     pub fn predict(&mut self, batch: &Batch) -> Result<Vec<Vec<f32>>> {
         let logits = match &mut self.form {
             Backend::Cuda(network, device) => network.predict(*device, batch)?,

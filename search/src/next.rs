@@ -1,4 +1,4 @@
-//! What to type after a run: the same on the terminal and on its page.
+//! Commands that follow a run, for the terminal and the report.
 
 use std::path::{Path, PathBuf};
 
@@ -6,9 +6,9 @@ use milenas_models::shell::{path, quoted};
 
 use crate::run::{CONFIG, GENOTYPE, WEIGHTS};
 
-/// Trains what the search in a folder found, at its configuration.
+/// Returns the command that trains the genotype found by a search, with the configuration of the search.
 pub fn train(run: &Path, data: &str) -> String {
-    // Without a slash at its end.
+    // Components drop a slash at the end.
     let run: PathBuf = run.components().collect();
     let net = PathBuf::from(format!("{}-net", run.display()));
     format!(
@@ -20,12 +20,12 @@ pub fn train(run: &Path, data: &str) -> String {
     )
 }
 
-/// Compiles what was trained in a folder.
+/// Returns the command that exports the trained network of a run.
 pub fn export(run: &Path) -> String {
     format!("milenas-export {} -o {}", path(&run.join(WEIGHTS)), path(&run.join("model.onnx")))
 }
 
-/// Compares the trainings in a folder.
+/// Returns the command that compares the trainings in a folder.
 pub fn report(runs: &Path) -> String {
     format!("milenas-search report {}", path(runs))
 }

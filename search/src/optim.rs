@@ -1,6 +1,6 @@
-//! Optimisers over slices, exactly as PyTorch's, in small parts.
+//! Optimisers over slices, with the update rules of PyTorch.
 //!
-//! Parameters are visited in a fixed order; an optimiser keeps its state by that index.
+//! Parameters are visited in a fixed order. An optimiser keeps its state by the index in this order.
 
 mod adam;
 mod clip;

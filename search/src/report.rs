@@ -1,4 +1,4 @@
-//! `report.html`: one self-contained page of a run, written while it runs, and one that compares runs.
+//! HTML reports: `report.html` of a run, written while it runs, and a report that compares several runs.
 
 mod cell;
 mod evaluated;
@@ -24,24 +24,24 @@ use read::{EpochRow, RunSummary};
 use several::several;
 use svg::{Series, lines, points};
 
-/// The name of the page in a run folder.
+/// File name of the report in a run folder.
 pub const REPORT: &str = "report.html";
 
-/// The most classes for which a matrix is drawn; more are told in a table alone.
+/// Largest number of classes with a confusion matrix. More classes are listed in a table only.
 const MATRIX: usize = 40;
 
-/// Writes the page of a run into its folder.
+/// Writes the report of a run into its folder.
 ///
 /// # Errors
-/// A folder without a run, a page that cannot be written.
+/// Fails for a folder without a run, and for a report that cannot be written.
 pub fn write(run: &Path) -> Result<()> {
     Ok(file::write(&run.join(REPORT), page_of(&[run])?.as_bytes())?)
 }
 
-/// The page of a run, or the one that compares several.
+/// Returns the HTML report of one run, or the report that compares several runs.
 ///
 /// # Errors
-/// A folder without a run.
+/// Fails for a folder without a run.
 pub fn page_of(runs: &[impl AsRef<Path>]) -> Result<String> {
     let stories = runs.iter().map(|run| RunSummary::read(run.as_ref())).collect::<Result<Vec<_>>>()?;
     Ok(match &stories[..] {
@@ -93,7 +93,7 @@ fn curves(story: &RunSummary) -> String {
         "Accuracy, %",
         vec![accuracy("training", |e| e.train_accuracy), accuracy(held, EpochRow::accuracy)],
     );
-    text += &chart("Learning rate", vec![series(story, "of the weights", |e| Some(e.lr))]);
+    text += &chart("Learning rate", vec![series(story, "weights", |e| Some(e.lr))]);
     for (title, of) in [
         ("Entropy of the mixtures", (|e, i| Some(e.entropy?[i])) as fn(&EpochRow, usize) -> Option<f64>),
         ("Convolutions (n, r)", |e, i| Some(e.convolutions?[i] as f64)),
@@ -106,7 +106,7 @@ fn curves(story: &RunSummary) -> String {
     text
 }
 
-/// The numbers behind the curves, for those who cannot see them.
+/// Returns a table of the values behind the curves, as an alternative to the charts.
 fn epochs(story: &RunSummary) -> String {
     let held = if story.is_search() { "validation" } else { "test" };
     let held_loss = format!("{held} loss");
@@ -135,7 +135,7 @@ fn epochs(story: &RunSummary) -> String {
         row
     };
     let rows: Vec<_> = story.epochs.iter().map(row).collect();
-    format!("<details><summary>The numbers, epoch by epoch</summary>\n{}</details>\n", table(&head, &rows))
+    format!("<details><summary>Values per epoch</summary>\n{}</details>\n", table(&head, &rows))
 }
 
 fn cells(genotype: &Genotype) -> String {
@@ -143,15 +143,15 @@ fn cells(genotype: &Genotype) -> String {
         |p: &&Primitive| genotype.cells().any(|(_, cell)| cell.edges().iter().any(|e| e.primitive == **p));
     let names: Vec<String> = Primitive::ALL.iter().filter(used).map(|p| cell::name(*p)).collect();
     format!(
-        "<p>States from left to right: the outputs of the cells before, then the nodes. A node is the sum of operations on \
-         earlier states; states with a thick frame are joined to the cell's output. Operations here: {}.</p>\n\
+        "<p>States from left to right: the outputs of the previous cells, then the nodes. A node is the sum of operations on \
+         earlier states; states with a thick frame form the cell's output. Operations here: {}.</p>\n\
          <div class=\"cells\">{}</div>\n",
         escaped(&names.join(", ")),
         figures(genotype)
     )
 }
 
-/// A picture of each cell.
+/// Returns a drawing of each cell.
 fn figures(genotype: &Genotype) -> String {
     let kinds = [("normal", "Normal cell", "normal cell"), ("reduce", "Reduction cell", "reduction cell")];
     let of = |(kind, cell)| {
@@ -181,13 +181,13 @@ fn sizes(story: &RunSummary) -> String {
     };
     let rows: Vec<_> = story.sizes.iter().map(row).collect();
     format!(
-        "<h2>Sizes</h2>\n<p>The best epoch of every size. Accuracy is the supernet's: it compares within a size, not across.</p>\n\
+        "<h2>Sizes</h2>\n<p>Best epoch of every size. The accuracy is the supernet's; compare it only within a size.</p>\n\
          <div class=\"grid curves\">{}</div>\n{}",
         figure(
             "Validation accuracy, %, over parameters",
             &points("validation accuracy over parameters", "parameters", &dots)
         ),
-        table(&["size", "epoch", "validation", "parameters", "MACs an image", "file"], &rows)
+        table(&["size", "epoch", "validation", "parameters", "MACs per image", "file"], &rows)
     )
 }
 
@@ -197,14 +197,14 @@ fn confusion(scores: &Scores) -> String {
     };
     let rows: Vec<_> = scores.classes.iter().map(row).collect();
     let mut text = format!(
-        "<h2>On the test images</h2>\n<p>{} images: top-1 {}, top-5 {}, calibration error {}.</p>\n",
+        "<h2>Test results</h2>\n<p>{} images: top-1 {}, top-5 {}, calibration error {}.</p>\n",
         scores.images,
         percent(scores.top1),
         percent(scores.top5),
         percent(scores.calibration_error)
     );
     if scores.classes.len() <= MATRIX {
-        text.push_str("<h3>Confusion</h3><p>Rows are what the images are, columns what was predicted.</p>\n");
+        text.push_str("<h3>Confusion</h3><p>Rows are true classes, columns are predicted classes.</p>\n");
         text.push_str("<div class=\"wide\" tabindex=\"0\"><table class=\"matrix\"><thead><tr><th></th>");
         for class in &scores.classes {
             let _ = write!(text, "<th scope=\"col\">{}</th>", escaped(&class.name));
@@ -215,7 +215,7 @@ fn confusion(scores: &Scores) -> String {
             let all = row.iter().sum::<usize>().max(1) as f64;
             for (j, &count) in row.iter().enumerate() {
                 let colour = if i == j { "0,135,95" } else { "200,64,30" };
-                // A few of a hundred must show.
+                // The square root keeps small fractions visible.
                 let shade = 0.75 * (count as f64 / all).sqrt();
                 let _ = write!(text, "<td style=\"background:rgba({colour},{shade:.3})\">{count}</td>");
             }

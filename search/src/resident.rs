@@ -1,6 +1,6 @@
-//! What stays on a device from pass to pass: the weights, their last gradients, and the velocities of their descent.
+//! State that stays on a device between passes: the weights, their last gradients, and the velocities of SGD.
 //!
-//! The host has them all when it asks for them; a step of the usual search or training never does.
+//! The host receives them on request. The usual search or training steps need no such transfer.
 
 mod feed;
 mod tensors;
@@ -15,48 +15,54 @@ use crate::optim::{Sgd, SgdConfig};
 
 #[derive(Clone, Copy)]
 struct TrainingBuffers {
-    /// All parameters, by number.
+    /// All parameters, ordered by index.
     weights: Words,
+    /// Velocities of all parameters.
     velocities: Words,
     /// Three integers for each piece of a parameter.
     table: Words,
+    /// Partial sums of the squared gradients.
     sums: Words,
-    /// That of the gradients, and the factor they were clipped by.
+    /// Norm of the gradients, and the factor by which they were clipped.
     norm: Words,
+    /// Learning rate.
     rate: Words,
-    /// Of a pass, as its weights are packed.
+    /// Gradients of a pass, packed like its weights.
     gradients: Words,
 }
 
-/// Who has the velocities.
+/// Location of the velocities.
 #[derive(Default)]
 enum Velocities {
-    /// The optimiser of whoever asks for a step.
+    /// In the optimiser of the caller.
     #[default]
     Sgd,
+    /// On the device.
     Device,
-    /// Read from the device when its memory was given back.
+    /// Copied from the device when its memory was freed.
     Kept(Vec<f32>),
 }
 
-/// Where the newest of everything is.
+/// Device memory, and the locations of the current weights, gradients and velocities.
 pub(crate) struct Resident {
     memory: Option<TrainingBuffers>,
-    /// Whether the device has the weights, and whether the host has.
+    /// Whether the weights on the device are current.
     on_device: bool,
+    /// Whether the weights on the host are current.
     on_host: bool,
-    /// Where the gradients of the last pass that wanted them lie on the device; none once the host has read them.
+    /// Packing of the gradients on the device, from the last pass that computed them; `None` once the host has
+    /// read them.
     gradients: Option<Packing>,
     velocities: Velocities,
 }
 
 fn no_gradients() -> Error {
-    let problem = "there are no gradients to descend by. Help: this is a bug";
+    let problem = "optimizer step requested before a backward pass. Help: this is a bug, please report it";
     Error::Device { what: "a step".into(), problem: problem.into() }
 }
 
 impl Resident {
-    /// The host has all.
+    /// Creates a state in which the host has everything.
     pub(crate) fn new() -> Resident {
         Resident {
             memory: None,
@@ -67,7 +73,7 @@ impl Resident {
         }
     }
 
-    /// Takes everything from the device, whose memory will be given back.
+    /// Copies everything to the host before the device memory is freed.
     pub(crate) fn leave(&mut self, device: &mut dyn Device, tensors: &mut DeviceTensors) -> Result<()> {
         self.read_gradients(device, tensors)?;
         self.read_weights(device, tensors)?;
@@ -80,7 +86,7 @@ impl Resident {
         Ok(())
     }
 
-    /// Memory for the parameters, and for gradients of as many words.
+    /// Allocates memory for the parameters, and for `gradients` elements of gradients.
     pub(crate) fn alloc(
         &mut self,
         device: &mut dyn Device,
@@ -100,7 +106,7 @@ impl Resident {
         Ok(())
     }
 
-    /// The weights on the device, all of them.
+    /// Uploads the weights if necessary, and returns their buffer on the device.
     pub(crate) fn weights(&mut self, device: &mut dyn Device, tensors: &DeviceTensors) -> Result<Words> {
         let Some(memory) = self.memory else { return Ok(Words::NONE) };
         if !self.on_device {
@@ -110,13 +116,13 @@ impl Resident {
         Ok(memory.weights)
     }
 
-    /// Where a pass is to leave gradients that lie as its weights are packed.
+    /// Returns the buffer for a pass's gradients, which are packed like its weights.
     pub(crate) fn expect(&mut self, packing: &Packing) -> Words {
         self.gradients = Some(packing.clone());
         self.memory.map_or(Words::NONE, |memory| memory.gradients)
     }
 
-    /// The host gets the gradients.
+    /// Copies the gradients to the host.
     pub(crate) fn read_gradients(
         &mut self,
         device: &mut dyn Device,
@@ -130,7 +136,7 @@ impl Resident {
         Ok(())
     }
 
-    /// The host gets the weights.
+    /// Copies the weights to the host.
     pub(crate) fn read_weights(
         &mut self,
         device: &mut dyn Device,
@@ -145,18 +151,19 @@ impl Resident {
         Ok(())
     }
 
-    /// The host's weights have moved.
+    /// Marks the host's weights as changed.
     pub(crate) fn moved(&mut self) {
         (self.on_device, self.on_host) = (false, true);
     }
 
-    /// The host has other weights, and another optimiser.
+    /// Marks the host's weights and optimiser as replaced.
     pub(crate) fn replaced(&mut self) {
         self.moved();
         self.velocities = Velocities::Sgd;
     }
 
-    /// A step of all parameters that have a gradient on the device, and the norm of the gradients; `None` where they are the host's.
+    /// Updates all parameters that have a gradient on the device, and returns the norm of the gradients.
+    /// Returns `None` if the gradients are on the host.
     pub(crate) fn sgd_step(
         &mut self,
         device: &mut dyn Device,
@@ -175,7 +182,7 @@ impl Resident {
         Ok(Some(f64::from(norm[0])))
     }
 
-    /// The same without the norm, by a table that the device has; waits for nothing.
+    /// Performs [`sgd_step`](Self::sgd_step) without the norm, by a table on the device, and without waiting.
     pub(crate) fn sgd_step_by_table(
         &mut self,
         device: &mut dyn Device,
@@ -188,8 +195,9 @@ impl Resident {
         self.enqueue_sgd_step(device, tensors, (table, [memory.norm, memory.rate]), (sgd, config))
     }
 
-    /// Asks for a step of the parameters of the last pass that left gradients, with a table and a rate that the device has, and waits for
-    /// nothing; two words become the norm of the gradients and the factor they were clipped by.
+    /// Enqueues an update of the parameters of the last pass with gradients, by a table and a learning rate on
+    /// the device, without waiting. The two elements of `norm` receive the norm of the gradients and the factor
+    /// by which they were clipped.
     pub(crate) fn enqueue_sgd_step(
         &mut self,
         device: &mut dyn Device,
@@ -217,7 +225,7 @@ impl Resident {
         Ok(())
     }
 
-    /// `sgd` gets the velocities.
+    /// Copies the velocities into `sgd`.
     pub(crate) fn download_velocities(
         &mut self,
         device: &mut dyn Device,

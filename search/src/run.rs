@@ -1,4 +1,4 @@
-//! Runs: reading data, searching, training, measuring, and what each leaves in its folder.
+//! Runs of searches and trainings: reading data, running, evaluating, and writing the run folder.
 
 mod budget;
 mod evaluation;
@@ -31,65 +31,65 @@ pub use search::{SearchResult, SearchRun, open_search, run_search};
 pub use spread::Spread;
 pub use train::{Inherited, InitialWeights, TrainRun, Trained, open_train, run_train};
 
-/// Images at least this large on a side, or of several sizes, are brought to this side unless one is asked for.
+/// Side, in pixels, to which images are resized by default if they are larger than 64 pixels or differ in size.
 const DEFAULT_SIDE: usize = 32;
 
-/// The name of the weights in a run folder.
+/// File name of the weights in a run folder.
 pub const WEIGHTS: &str = "weights.safetensors";
-/// The name of the genotype in a run folder.
+/// File name of the genotype in a run folder.
 pub const GENOTYPE: &str = "genotype.json";
-/// The table of `genotypes/` in the folder of a search.
+/// File name of the table of the best genotypes in the folder of a search.
 pub const TABLE: &str = "genotypes/table.json";
-/// The name of the point that a search goes on from.
+/// File name of the checkpoint from which a run resumes.
 pub const CHECKPOINT: &str = "checkpoint.safetensors";
-/// The name of what a trained network scores on the test images.
+/// File name of the scores of a trained network on the test images.
 pub const SCORES: &str = "scores.json";
-/// What the trainings of several seeds have in common, with the first of them.
+/// File name of the configuration shared by the trainings of several seeds; its seed is the first of them.
 pub const SEEDS: &str = "seeds.toml";
-/// The name of the resolved configuration.
+/// File name of the resolved configuration.
 pub const CONFIG: &str = "config.toml";
-/// The parameters of a trained network, and its multiply-accumulates of an image.
+/// File name of the cost of a trained network: its parameters and multiply-accumulates per image.
 pub const COST: &str = "cost.json";
-/// Where the weights of a training are from, if they are inherited.
+/// File name of the origin of inherited weights.
 pub const START: &str = "start.json";
-/// The source of the images, as it was typed.
+/// File name of the image source, as given by the user.
 pub const SOURCE: &str = "source.txt";
 
-/// Images of a source in memory, at the network's size.
+/// Images of a source in memory, at the network's input size.
 #[derive(Debug)]
 pub struct Data {
-    /// Where they come from.
+    /// Source of the images.
     pub source: Source,
-    /// The names of the classes.
+    /// Names of the classes.
     pub classes: Vec<String>,
-    /// To learn from.
+    /// Training images.
     pub train: ImageSet,
-    /// To measure with.
+    /// Test images.
     pub test: ImageSet,
-    /// What a user should know: splits that were made, images that could not be read.
+    /// Notes for the user: splits that were made, images that could not be read.
     pub notes: Vec<String>,
-    /// Whether every image could be read.
+    /// Whether all images could be read.
     pub all_read: bool,
-    /// The data set's fingerprint, by names and sizes.
+    /// Fingerprint of the data set, from names and sizes.
     pub fingerprint: String,
     /// Whether the test images were held out of a source without a test part.
     pub held_out: bool,
 }
 
 impl Data {
-    /// Opens a source and reads its images under the contract that suits it.
+    /// Reads the images of a source under a suitable input contract.
     pub fn load(source: &Source, config: &Config) -> Result<Self> {
         Self::open(source, config, None)
     }
 
-    /// The same for the training of a derived network, whose resized crops are of pictures larger than what the network sees if
-    /// `data.resize` says so.
+    /// Reads the images of a source for the training of a derived network. With `data.resize`, resized crops
+    /// are taken from images larger than the network's input, which are kept too.
     pub fn load_to_train(source: &Source, config: &Config) -> Result<Self> {
         let larger = config.train.resized_crop > 0.0 && config.data.resize > 0;
         Self::open(source, config, larger.then_some(config.data.resize))
     }
 
-    /// Keeps whole training pictures, too, if their `shorter` side is told.
+    /// Reads the images of a source. With `shorter`, whole training images of this shorter side are kept too.
     fn open(source: &Source, config: &Config, shorter: Option<usize>) -> Result<Self> {
         let mut dataset = source.open(config.data.split)?;
         let limits = Limits::default();
@@ -97,7 +97,7 @@ impl Data {
             0 => match dataset.suggest_contract(None, &limits) {
                 Err(milenas_models::Error::Value { found, .. }) => {
                     dataset.notes.push(format!(
-                        "the size of the images is {found}; the network sees {DEFAULT_SIDE}x{DEFAULT_SIDE} pixels of each. \
+                        "the size of the images is {found}; the network uses {DEFAULT_SIDE}x{DEFAULT_SIDE} pixels of each. \
                          Help: --set data.size=N for another size"
                     ));
                     dataset.suggest_contract(Some([DEFAULT_SIDE; 2]), &limits)?
@@ -109,8 +109,10 @@ impl Data {
         Self::under(source, dataset, contract, &limits, shorter)
     }
 
+    /// Reads the images of a data set under a given contract.
+    ///
     /// # Errors
-    /// A class of which no training image can be read: what is trained would never name it.
+    /// Fails if no training image of a class can be read: the trained network would never predict the class.
     fn under(
         source: &Source,
         dataset: Dataset,
@@ -124,7 +126,9 @@ impl Data {
             let more = |image: &_| shorter.map(|side| Whole::new(image, &contract, side)).transpose();
             let (images, wholes, bad) = Dataset::load_with(samples, &contract, limits, &|_| {}, &more);
             all_read &= bad.is_empty();
-            notes.extend(bad.into_iter().map(|(_, error)| format!("left out of the {part} images: {error}")));
+            notes.extend(
+                bad.into_iter().map(|(_, error)| format!("skipped one of the {part} images: {error}")),
+            );
             ImageSet { images, wholes: wholes.into_iter().flatten().collect(), contract: contract.clone() }
         };
         let train = read(&dataset.train, "training", shorter);
@@ -163,12 +167,12 @@ impl Data {
         })
     }
 
-    /// The network that a genotype becomes by `train`.
+    /// Returns the configuration of the network that training by `train` makes of a genotype.
     pub fn derived(&self, train: &TrainConfig) -> NetworkConfig {
         NetworkConfig { skeleton: train.skeleton, ..self.network(train.channels, train.layers) }
     }
 
-    /// A network for these images and classes, between DARTS' stem for CIFAR and the classifier.
+    /// Returns the configuration of a network for these images and classes, with DARTS' stem for CIFAR.
     pub fn network(&self, channels: usize, layers: usize) -> NetworkConfig {
         let InputContract { height, width, channels: in_channels, .. } = self.train.contract;
         NetworkConfig {

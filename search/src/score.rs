@@ -1,4 +1,4 @@
-//! Scores of untrained networks: what an architecture promises, in a second instead of a day.
+//! Training-free scores of networks: an estimate of an architecture's quality in a second instead of a day.
 
 mod gradients;
 mod naswot;
@@ -16,27 +16,29 @@ use crate::data::Batch;
 pub use naswot::log_determinant;
 pub use rank::{aggregate, kendall, spearman};
 
-/// A score; of all but none is more better.
+/// Metric of an untrained network. For all metrics except costs, a larger value is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Metric {
-    /// The log-determinant of how alike the rectifiers' codes of a batch are (Mellor et al., ICML 2021).
+    /// Log-determinant of the kernel of a batch's ReLU activation codes (Mellor et al., ICML 2021).
     Naswot,
-    /// The logarithm of what flows through all weights (Tanaka et al., NeurIPS 2020; as Abdelfattah et al., ICLR 2021).
+    /// Logarithm of the synaptic flow through all weights (Tanaka et al., NeurIPS 2020; as Abdelfattah et al.,
+    /// ICLR 2021).
     Synflow,
-    /// The norms of the gradients of all weights, summed over layers (Abdelfattah et al., ICLR 2021).
+    /// Sum over layers of the norms of the weights' gradients (Abdelfattah et al., ICLR 2021).
     GradNorm,
-    /// How little the gradients by the images of a batch correlate (NASWOT's first version).
+    /// Score of low correlation between the gradients with respect to the images of a batch (first version of
+    /// NASWOT).
     JacobCov,
-    /// Parameters.
+    /// Number of parameters.
     Params,
-    /// Multiply-accumulates of an image.
+    /// Multiply-accumulates per image.
     Macs,
-    /// Convolutions of the cells.
+    /// Number of convolutions in the cells.
     Convolutions,
 }
 
 impl Metric {
-    /// Every metric.
+    /// All metrics.
     pub const ALL: [Metric; 7] = [
         Metric::Naswot,
         Metric::Synflow,
@@ -47,7 +49,7 @@ impl Metric {
         Metric::Convolutions,
     ];
 
-    /// Its name on the command line and in tables.
+    /// Returns the name on the command line and in tables.
     pub fn name(self) -> &'static str {
         match self {
             Metric::Naswot => "naswot",
@@ -76,7 +78,7 @@ impl FromStr for Metric {
     }
 }
 
-/// Scores architectures on one batch, with weights from one seed: what differs is the architecture.
+/// Scorer of architectures on one batch, with weights from one seed, so that only the architecture differs.
 pub struct Scorer {
     network: NetworkConfig,
     batch: Batch,
@@ -85,21 +87,21 @@ pub struct Scorer {
 }
 
 impl Scorer {
-    /// For networks of this size, whose classes and images are those of the batch.
+    /// Creates a scorer for networks of a given size; their classes and image size are those of the batch.
     pub fn new(network: NetworkConfig, batch: Batch, seed: u64) -> Self {
         Scorer { network, batch, seed, rooms: BufferPool::default() }
     }
 
-    /// Images of the batch.
+    /// Returns the number of images in the batch.
     pub fn images(&self) -> usize {
         self.batch.len()
     }
 
-    /// The metrics of an architecture, in their order. A singular kernel or a network that nothing flows through scores minus
-    /// infinity.
+    /// Returns the metrics of an architecture, in the given order. A singular kernel, or a network that passes
+    /// no signal, scores minus infinity.
     ///
     /// # Errors
-    /// A network that cannot be assembled, or that has no fast form.
+    /// Fails for a network that cannot be assembled or is not supported by the CPU engine.
     pub fn score(&mut self, genotype: &Genotype, metrics: &[Metric]) -> Result<Vec<f64>> {
         let graph = assemble(genotype, &self.network)?;
         let weights = Weights::init(&graph, self.seed)?;

@@ -1,4 +1,5 @@
-//! Differentiable search: one loop; a strategy is only its rule for the architecture's gradient.
+//! Search strategies. Gradient-based strategies share one loop and differ in the rule of the architecture's
+//! gradient.
 
 pub mod black_box;
 pub mod checkpoint;
@@ -21,24 +22,25 @@ pub(crate) use search::finite;
 pub use search::search;
 pub use step::{StepContext, StepLosses, Stepper};
 
-/// Which passes a step makes, and in which order.
+/// Passes of a search step, and their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Order {
-    /// As the released code: training and validation passes for the architecture, its step, then another training
-    /// pass for the weights, which see the new architecture. Three passes.
+    /// Three passes, as the released code: training and validation passes for the architecture's gradient, its
+    /// step, then another training pass with the new architecture for the weights.
     Released,
-    /// Both gradients of the training batch come from one pass, so the weights' gradient is taken at the old
-    /// architecture: a simultaneous update. Two passes. For rules of the first order.
+    /// Two passes: both gradients of the training batch come from one pass, so the weights' gradient is taken
+    /// at the old architecture. Applies to first-order rules.
     TwoPass,
 }
 
-/// Which oddities of the released code a search reproduces.
+/// Deviations of the released code that a search reproduces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Compat {
-    /// None: as the paper has it.
+    /// None: the search follows the paper.
     None,
-    /// The weights' gradient is not clipped, the unrolled step has no momentum, lambda is on the training term.
+    /// All: the weights' gradient is not clipped, the unrolled step has no momentum, and lambda weighs the
+    /// training loss.
     Released,
 }

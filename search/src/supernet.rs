@@ -1,4 +1,4 @@
-//! The supernet: every candidate operation on every edge, mixed by the architecture's weights.
+//! Supernet: all candidate operations on all edges, mixed by the architecture's weights.
 
 pub(crate) mod alphas;
 pub mod cuda;
@@ -20,11 +20,11 @@ use crate::Result;
 use crate::data::Batch;
 use crate::optim::{Sgd, SgdConfig, clip_factor};
 
-/// The supernet that programs use, for images `[in_channels, height, width]`: the fast form, from the seeded start, on a device or,
-/// without one, on the CPU.
+/// Creates the optimised supernet for images `[in_channels, height, width]`, with weights from the seed, on a
+/// device or, without one, on the CPU.
 ///
 /// # Errors
-/// Images of fewer than 4 pixels on a side; a space that the device has no kernels for.
+/// Fails for images of fewer than 4 pixels on a side, and for a space that the device has no kernels for.
 pub fn new_supernet(
     config: &SupernetConfig,
     height: usize,
@@ -42,27 +42,29 @@ pub fn new_supernet(
     Ok(net)
 }
 
-/// Moves one tensor: its index, its weights, and its gradient of the last evaluation that wanted one.
+/// Update of one tensor, from its index, its weights, and its gradient of the last evaluation that requested
+/// one.
 pub type UpdateFn<'a> = dyn FnMut(usize, &mut [f32], &[f32]) + 'a;
 
-/// What a search asks of a supernet: losses and gradients at its weights and a mixture, and a walk over its weights.
+/// Supernet of a gradient-based search: losses and gradients for given mixtures, and updates of the weights.
 pub trait Supernet {
-    /// The make of it.
+    /// Returns the configuration.
     fn config(&self) -> &SupernetConfig;
 
-    /// Whether it moves and normalises images itself, and would have a batch as bytes.
+    /// Returns whether the supernet moves and normalises images itself, and prefers batches of bytes.
     fn takes_bytes(&self) -> bool {
         false
     }
 
-    /// Loss and gradients on a batch, in training mode: batch statistics, which move the running ones. `mixture` has the
-    /// rows of each cell. A candidate of weight 0 is left out: it and its weights get no gradient.
+    /// Computes loss and gradients on a batch in training mode, with batch statistics, and updates the running
+    /// statistics. `mixture` has the rows of each cell. A candidate of weight 0 is skipped: it and its weights
+    /// get no gradient.
     fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: GradRequest) -> Result<PassResult>;
 
-    /// Logits `[N, classes]` with running statistics. `mixture` has the rows of each cell.
+    /// Returns logits `[N, classes]`, with running statistics. `mixture` has the rows of each cell.
     fn predict_cells(&mut self, batch: &Batch, mixture: &[&[Row]]) -> Result<Vec<f32>>;
 
-    /// [`evaluate_cells`](Self::evaluate_cells) with one mixture for all cells of a kind.
+    /// Calls [`evaluate_cells`](Self::evaluate_cells) with one mixture for all cells of a kind.
     fn evaluate(
         &mut self,
         batch: &Batch,
@@ -74,57 +76,60 @@ pub trait Supernet {
         Ok(found.map(|cells| by_kind(self.config(), &cells)))
     }
 
-    /// [`predict_cells`](Self::predict_cells) with one mixture for all cells of a kind.
+    /// Calls [`predict_cells`](Self::predict_cells) with one mixture for all cells of a kind.
     fn predict(&mut self, batch: &Batch, mixture: &Mixture) -> Result<Vec<f32>> {
         let cells = for_cells(self.config(), mixture);
         self.predict_cells(batch, &cells)
     }
 
-    /// The norm of the last weight gradients, all together.
+    /// Returns the norm of all weight gradients of the last pass together.
     fn gradient_norm(&mut self) -> Result<f64>;
 
-    /// A weight's last gradient by its PyTorch name, row-major; zeros where it had no part in the pass.
+    /// Returns the last gradient of a weight by its PyTorch name, row-major; zeros if it had no part in the
+    /// pass.
     fn gradient(&mut self, name: &str) -> Result<Vec<f32>>;
 
     /// Calls `step(index, weights, gradient)` for every trainable tensor that has a gradient, in a fixed order.
     fn update(&mut self, step: &mut UpdateFn) -> Result<()>;
 
-    /// A step of every trainable tensor that has a gradient, clipped by the norm of all together, which it returns. A supernet that
-    /// computes elsewhere may keep the velocities there, until [`settle`](Self::settle).
+    /// Updates all trainable tensors that have a gradient. Gradients are clipped by their common norm, which is
+    /// returned. A supernet on a device may keep the velocities there until
+    /// [`download_velocities`](Self::download_velocities).
     fn sgd_step(&mut self, sgd: &mut Sgd, config: &SgdConfig, rate: f64) -> Result<f64> {
         sgd_step_on_host(self, sgd, config, rate)
     }
 
-    /// A whole step of first order under the softmax of the logits, where the supernet can make one without the host between its parts;
-    /// else `None`, and nothing has moved.
+    /// Performs a whole first-order step under the softmax of the logits, if the supernet can do so without the
+    /// host between its parts. Otherwise it changes nothing and returns `None`.
     fn first_order(&mut self, _moving: Moving<'_>, _how: &FirstOrder<'_>) -> Result<Option<StepLosses>> {
         Ok(None)
     }
 
-    /// Gives `sgd` the velocities of the last steps.
+    /// Copies the velocities of the last steps into `sgd`.
     fn download_velocities(&mut self, _sgd: &mut Sgd) -> Result<()> {
         Ok(())
     }
 
-    /// Weights and statistics by PyTorch's names.
+    /// Returns weights and statistics by PyTorch's names.
     fn weights(&mut self) -> Result<Weights>;
 
-    /// Replaces weights and statistics; the next [`descend`](Self::descend) takes the velocities of its `sgd`.
+    /// Replaces weights and statistics. The next [`sgd_step`](Self::sgd_step) starts from the velocities of its
+    /// `sgd`.
     ///
     /// # Errors
-    /// A name that is missing or unexpected, another shape.
+    /// Fails for a missing or unexpected name, and for another shape.
     fn load(&mut self, weights: &Weights) -> Result<()>;
 
-    /// Where the time of all passes so far went: phase and seconds; empty where that is not measured.
+    /// Returns the phases of all passes so far with their seconds; empty if they are not measured.
     fn profile(&self) -> &[(&'static str, f64)] {
         &[]
     }
 
-    /// Forgets the time spent so far.
+    /// Resets the times of [`profile`](Self::profile).
     fn reset_profile(&mut self) {}
 }
 
-/// [`Supernet::descend`] by a walk over the weights.
+/// Performs [`Supernet::sgd_step`] on the host, tensor by tensor.
 fn sgd_step_on_host<S: Supernet + ?Sized>(
     net: &mut S,
     sgd: &mut Sgd,
@@ -137,29 +142,30 @@ fn sgd_step_on_host<S: Supernet + ?Sized>(
     Ok(norm)
 }
 
-/// The make of a supernet (MiLeNAS, section 4; DARTS, section 3).
+/// Configuration of a supernet (MiLeNAS, section 4; DARTS, section 3).
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct SupernetConfig {
     /// Channels of the first cell; a reduction cell doubles them.
     pub channels: usize,
-    /// Cells; those at `layers / 3` and `2 * layers / 3` reduce.
+    /// Number of cells; those at `layers / 3` and `2 * layers / 3` are reduction cells.
     pub layers: usize,
-    /// Classes told apart.
+    /// Number of classes.
     pub classes: usize,
-    /// Channels of an image.
+    /// Number of channels of an image.
     pub in_channels: usize,
-    /// The stem has this many times `channels`.
+    /// Factor between the channels of the stem and `channels`.
     pub stem_multiplier: usize,
-    /// The candidates, and how cells are wired.
+    /// Search space: candidates and wiring of cells.
     pub space: Space,
-    /// Of a state's channels, candidates see the first of so many parts, and the rest goes past them (PC-DARTS, section 3.2): a
-    /// node is the channel shuffle of the mixed part and of the rest, max pooled 2x2 where the edge is strided. On an edge the rest weighs
-    /// as much as all candidates together. 1 for whole states; else a divisor of `channels`.
+    /// Divisor K of the channels: candidates see the first 1/K of a state's channels, and the other channels
+    /// bypass them (PC-DARTS, section 3.2). A node is the channel shuffle of the mixed part and of the bypass.
+    /// The bypass is max pooled 2x2 on strided edges, and its weight on an edge is the sum of the candidates'
+    /// weights. 1 for whole states; else a divisor of `channels`.
     pub partial: usize,
 }
 
 impl SupernetConfig {
-    /// The paper's search network for 32x32 colour images: 16 channels, 8 cells of 4 nodes.
+    /// Returns the paper's search network for 32x32 colour images: 16 channels, 8 cells of 4 nodes.
     pub const fn paper(classes: usize) -> SupernetConfig {
         SupernetConfig {
             channels: 16,
@@ -172,18 +178,19 @@ impl SupernetConfig {
         }
     }
 
-    /// Edges of a normal and of a reduction cell that are searched: a node has one from each input and each earlier node.
+    /// Returns the number of searched edges in a normal and a reduction cell: a node has one from each input
+    /// and each earlier node.
     pub fn edges(&self) -> [usize; 2] {
         let edges = self.space.edges().len();
         [edges, if self.space.has_reduction() { edges } else { 0 }]
     }
 
-    /// Channels of a cell's nodes.
+    /// Returns the channels of a cell's nodes.
     pub fn channels_at(&self, cell: usize) -> usize {
         (0..=cell).filter(|i| self.reduces(*i)).fold(self.channels, |channels, _| 2 * channels)
     }
 
-    /// Channels of the stem: NAS-Bench-201's has those of a node.
+    /// Returns the channels of the stem. In NAS-Bench-201 they equal those of a node.
     pub fn stem_channels(&self) -> usize {
         match self.space.wiring {
             Wiring::TwoEdges => self.stem_multiplier * self.channels,
@@ -191,28 +198,28 @@ impl SupernetConfig {
         }
     }
 
-    /// Whether a cell reduces.
+    /// Returns whether a cell is a reduction cell.
     pub fn reduces(&self, cell: usize) -> bool {
         cell == self.layers / 3 || cell == 2 * self.layers / 3
     }
 }
 
-/// The most candidate operations of an edge: the columns of a mixture.
+/// Largest number of candidate operations on an edge: the columns of a mixture.
 pub const CANDIDATES: usize = 8;
 
-/// The weights of an edge's candidates, in the order of the space; columns past its candidates are 0.
+/// Weights of an edge's candidates, in the order of the space. Columns without a candidate are 0.
 pub type Row = [f32; CANDIDATES];
 
-/// Mixture weights for normal cells, then for reduction cells: a row per edge in the order
+/// Mixture weights of normal cells, then of reduction cells, with a row per edge. Edges are ordered by node:
 /// (0, 1), (0, 1, 2), (0, 1, 2, 3), ...
 pub type Mixture = [Vec<Row>; 2];
 
-/// The rows of each cell, from those of its kind.
+/// Returns the rows of each cell, from those of its kind.
 pub fn for_cells<'a>(config: &SupernetConfig, mixture: &'a Mixture) -> Vec<&'a [Row]> {
     (0..config.layers).map(|cell| &mixture[usize::from(config.reduces(cell))][..]).collect()
 }
 
-/// Sums over the cells of a kind.
+/// Sums the gradients of the cells of a kind.
 pub fn by_kind(config: &SupernetConfig, cells: &[Vec<[f64; CANDIDATES]>]) -> Mixture {
     [false, true].map(|reduction| {
         let mut sum = vec![[0.0; CANDIDATES]; config.edges()[usize::from(reduction)]];
@@ -224,24 +231,24 @@ pub fn by_kind(config: &SupernetConfig, cells: &[Vec<[f64; CANDIDATES]>]) -> Mix
     })
 }
 
-/// Which gradients a training pass is for.
+/// Gradients that a training pass computes.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct GradRequest {
-    /// Those of the network's weights.
+    /// Whether to compute the gradients of the network's weights.
     pub weights: bool,
-    /// Those of the mixture.
+    /// Whether to compute the gradients of the mixture.
     pub mixture: bool,
 }
 
-/// What a training pass found.
+/// Result of a training pass.
 #[derive(Clone, Debug)]
 pub struct PassResult<Gradient = Vec<Vec<[f64; CANDIDATES]>>> {
     /// Mean cross-entropy of the batch.
     pub loss: f64,
-    /// Images whose label has the largest logit.
+    /// Number of images whose label has the largest logit.
     pub correct: usize,
-    /// Gradient of the loss by the mixture weights (before the softmax's own gradient), by cell or by kind of cell;
-    /// zeros where it was not wanted.
+    /// Gradient of the loss with respect to the mixture weights (before the gradient of the softmax), by cell
+    /// or by kind of cell; zeros if not requested.
     pub mixture_gradient: Gradient,
 }
 

@@ -1,7 +1,8 @@
-//! Curves for TensorBoard: event files of scalars.
+//! Event files of scalars for TensorBoard.
 //!
-//! A file is TFRecord frames (length, its checksum, bytes, their checksum; tensorflow/core/lib/io/record_writer.h) of
-//! `Event` messages (tensorflow/core/util/event.proto), of which this is the part that scalars need.
+//! A file consists of TFRecord frames: length, its checksum, bytes, their checksum
+//! (tensorflow/core/lib/io/record_writer.h). The bytes are `Event` messages (tensorflow/core/util/event.proto),
+//! reduced to the fields that scalars need.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
@@ -13,11 +14,11 @@ use prost::Message;
 
 use crate::{Error, Result};
 
-/// The name of the file in its folder; TensorBoard looks for the middle of it.
+/// File name. TensorBoard searches for its middle part.
 const NAME: &str = "events.out.tfevents.0.milenas";
-/// What TensorBoard wants in the first event.
+/// File version, in the first event, as TensorBoard requires.
 const VERSION: &str = "brain.Event:2";
-/// The largest file that is gone on with, in bytes: a million epochs.
+/// Largest file that is extended, in bytes: a million epochs.
 const MAX_BYTES: u64 = 1 << 30;
 
 #[derive(Clone, PartialEq, Message)]
@@ -25,37 +26,43 @@ struct Event {
     /// Seconds since 1970.
     #[prost(double, tag = "1")]
     wall_time: f64,
+    /// Epoch, counted from 0.
     #[prost(int64, tag = "2")]
     step: i64,
+    /// File version, in the first event of a file.
     #[prost(string, optional, tag = "3")]
     file_version: Option<String>,
+    /// Scalars of the event.
     #[prost(message, optional, tag = "5")]
     summary: Option<Summary>,
 }
 
 #[derive(Clone, PartialEq, Message)]
 struct Summary {
+    /// Scalars.
     #[prost(message, repeated, tag = "1")]
     value: Vec<Scalar>,
 }
 
 #[derive(Clone, PartialEq, Message)]
 struct Scalar {
+    /// Name of the scalar.
     #[prost(string, tag = "1")]
     tag: String,
+    /// Value of the scalar.
     #[prost(float, tag = "2")]
     simple_value: f32,
 }
 
-/// What an epoch of a run has to draw.
+/// Scalars of an epoch.
 pub trait Scalars {
-    /// Counted from 0.
+    /// Returns the epoch, counted from 0.
     fn epoch(&self) -> usize;
-    /// Names and values; names with a common beginning `a/` are drawn together.
+    /// Returns names and values. Names with a common prefix `a/` are shown together.
     fn scalars(&self) -> Vec<(&'static str, f64)>;
 }
 
-/// An event file that grows.
+/// Event file that is appended to.
 #[derive(Debug)]
 pub struct EventFile {
     file: File,
@@ -63,8 +70,8 @@ pub struct EventFile {
 }
 
 impl EventFile {
-    /// Opens the event file in `folder`, or makes both. What it has of `epoch` and later, and what a kill has torn, is
-    /// dropped.
+    /// Opens the event file in `folder`, or creates both. Removes events of `epoch` and later ones, and an
+    /// incomplete event.
     pub fn open(folder: &Path, epoch: usize) -> Result<Self> {
         fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let path = folder.join(NAME);
@@ -95,7 +102,7 @@ impl EventFile {
     }
 }
 
-/// How many bytes at the beginning are whole events of epochs before `epoch`.
+/// Returns the number of bytes of complete events of epochs before `epoch`, at the beginning.
 fn kept(bytes: &[u8], epoch: usize) -> usize {
     let mut rest = bytes;
     while let Some((message, after)) = unframe(rest) {
@@ -107,7 +114,8 @@ fn kept(bytes: &[u8], epoch: usize) -> usize {
     bytes.len() - rest.len()
 }
 
-/// TensorFlow's checksum: CRC32C, turned, so that a checksum of checksums stays one.
+/// Returns TensorFlow's masked checksum: CRC32C, rotated and shifted, so that a checksum of checksums stays
+/// useful.
 fn masked(bytes: &[u8]) -> [u8; 4] {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
 }
@@ -117,7 +125,7 @@ fn frame(message: &[u8]) -> Vec<u8> {
     [&length[..], &masked(&length), message, &masked(message)].concat()
 }
 
-/// The first message and what follows it; none where bytes are missing or a checksum differs.
+/// Returns the first message and the remaining bytes; `None` if bytes are missing or a checksum differs.
 fn unframe(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<8>()?;
     let (sum, rest) = rest.split_first_chunk::<4>()?;
@@ -161,7 +169,8 @@ mod tests {
         // The check value of CRC-32/ISCSI, and RFC 3720, B.4: 32 bytes of zeros.
         assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283);
         assert_eq!(crc32c::crc32c(&[0; 32]), 0x8a91_36aa);
-        // How TensorFlow's own event files begin: a message of 24 bytes, and the masked checksum of that length.
+        // TensorFlow's own event files begin like this: a message of 24 bytes, and the masked checksum of that
+        // length.
         assert_eq!(frame(&[0; 24])[..12], [0x18, 0, 0, 0, 0, 0, 0, 0, 0xa3, 0x7f, 0x4b, 0x22]);
         let event = Event { wall_time: 1.0, file_version: Some(VERSION.into()), ..Event::default() };
         assert_eq!(event.encoded_len(), 24);
@@ -176,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn torn_anywhere_it_goes_on_before_the_epoch() {
+    fn a_truncated_file_is_reopened_before_the_epoch() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join(NAME);
         let mut events = EventFile::open(place.path(), 0).unwrap();

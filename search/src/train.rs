@@ -1,4 +1,4 @@
-//! Training of a derived network: SGD with momentum, and what keeps it from learning its images by heart.
+//! Training of a derived network: SGD with momentum and regularisation.
 
 pub mod checkpoint;
 pub mod drop_path;
@@ -21,24 +21,26 @@ use crate::tensorboard::Scalars;
 use crate::{Error, Result};
 use checkpoint::TrainCheckpoint;
 
-/// A line of `metrics.jsonl`.
+/// Line of `metrics.jsonl`.
 #[derive(Clone, Debug, Serialize)]
 pub struct TrainRecord {
-    /// Counted from 0.
+    /// Epoch, counted from 0.
     pub epoch: usize,
-    /// The learning rate.
+    /// Learning rate.
     pub lr: f64,
-    /// Mean over the epoch's batches, as they were met; the auxiliary head's part is in it.
+    /// Mean training loss over the epoch's batches, each measured at its own step, including the auxiliary
+    /// head's loss.
     pub train_loss: f64,
-    /// The part of the epoch's images that were right.
+    /// Training accuracy over the epoch, as a fraction.
     pub train_accuracy: f64,
-    /// How many images that were.
+    /// Number of training images in the epoch.
     pub images: usize,
-    /// On the test images after the epoch.
+    /// Accuracy on the test images after the epoch.
     pub test_accuracy: f64,
-    /// Mean cross-entropy on them, with neither smoothing nor auxiliary head.
+    /// Mean cross-entropy on the test images, without label smoothing and auxiliary head.
     pub test_loss: f64,
-    /// Wall-clock time of the epoch, since a resume if there was one; not in the line, which is the same for equal runs.
+    /// Wall-clock seconds of the epoch, since the resume if there was one. They are not part of the line, so
+    /// that equal runs write equal lines.
     #[serde(skip)]
     pub seconds: f64,
 }
@@ -60,29 +62,32 @@ impl Scalars for TrainRecord {
     }
 }
 
-/// What a training is about.
+/// Inputs of a training.
 #[derive(Clone, Copy, Debug)]
-#[allow(missing_docs)]
 pub struct TrainTask<'a> {
+    /// Network to train.
     pub network: &'a Trainable,
+    /// Training images.
     pub pictures: &'a ImageSet,
+    /// Test images.
     pub test: &'a ImageSet,
+    /// Configuration of the run.
     pub config: &'a Config,
 }
 
-/// Keeps what a training comes to as it goes.
+/// Writer of a training's results while it runs.
 pub trait TrainCheckpointer {
-    /// An epoch is over.
+    /// Receives the record of a finished epoch.
     fn epoch(&mut self, record: &TrainRecord) -> Result<()>;
-    /// A point to go on from; the records of all epochs before it have been kept.
+    /// Saves a checkpoint. The records of all earlier epochs have been received before.
     fn save(&mut self, checkpoint: &TrainCheckpoint) -> Result<()>;
 }
 
-/// Trains `weights` in place, from their beginning or from a checkpoint, and ends as if there had been no interruption; on a device or,
-/// without one, on the CPU.
+/// Trains `weights` in place, from their initial values or from a checkpoint, with the same result as without
+/// an interruption. Runs on a device or, without one, on the CPU.
 ///
 /// # Errors
-/// No training images, a loss or weight that is not finite, a failure of `keeper`.
+/// Fails without training images, for a loss or weight that is not finite, and if `keeper` fails.
 pub fn train(
     task: &TrainTask<'_>,
     weights: &Weights,
@@ -156,8 +161,10 @@ pub fn train(
     engine.store()
 }
 
+/// Creates a checkpoint.
+///
 /// # Errors
-/// A number that is not finite: the checkpoint before stays the last good one.
+/// Fails for a value that is not finite; the previous checkpoint stays.
 fn point(
     engine: &mut Engine<'_>,
     weights: &Weights,
@@ -178,15 +185,15 @@ fn point(
     }
 }
 
-/// Batches that running statistics are estimated on. With each they keep nine tenths of themselves, so of a variance of 1 at the start
-/// 3e-5 are left, little beside that of any map.
+/// Number of batches for the estimate of running statistics. Each batch keeps nine tenths of the statistics, so
+/// the share of the initial variance of 1 falls to 3e-5, which is small beside the variance of any feature map.
 const STATISTICS: usize = 100;
 
-/// Brings the running statistics to those of the weights as they are, which come from another network: by passes in training mode
-/// over images as evaluation sees them.
+/// Estimates the running statistics of weights from another network, by passes in training mode over images
+/// without augmentation.
 ///
 /// # Errors
-/// Weights that are not the network's.
+/// Fails for weights that do not fit the network.
 pub fn estimate_statistics(
     network: &Trainable,
     weights: &Weights,
@@ -208,7 +215,7 @@ pub fn estimate_statistics(
     engine.store()
 }
 
-/// Runs a network on images in order, in evaluation mode, on the CPU.
+/// Runs a network in evaluation mode on images in order, on the CPU.
 pub fn evaluate(graph: &Graph, weights: &Weights, pictures: &ImageSet, batch: usize) -> Result<Vec<Ranked>> {
     evaluate_with(&mut Engine::new(graph, weights)?, pictures, batch)
 }

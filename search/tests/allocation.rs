@@ -1,5 +1,4 @@
-//! A step takes no more memory later than sooner, and a batch twice as large takes twice as much: by an allocator
-//! that counts.
+//! Memory of search and training steps, measured by a counting allocator: it is constant over the steps and linear in the batch size.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -20,11 +19,11 @@ struct Counting;
 
 static HELD: AtomicIsize = AtomicIsize::new(0);
 static PEAK: AtomicIsize = AtomicIsize::new(0);
-/// Bytes ever asked for.
+/// Total number of allocated bytes.
 static ASKED: AtomicIsize = AtomicIsize::new(0);
 
 thread_local! {
-    /// Whether this thread counts: that of the steps does, those of the test harness do not.
+    /// Whether this thread counts. The thread of the steps does, those of the test harness do not.
     static COUNTS: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -41,7 +40,7 @@ fn take(size: usize) {
     PEAK.fetch_max(HELD.fetch_add(size, Relaxed) + size, Relaxed);
 }
 
-// SAFETY: every call goes on to the system's allocator unchanged.
+// SAFETY: every call is forwarded to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         take(layout.size());
@@ -62,21 +61,21 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Bytes of a step, those that were held before the first not counted.
+/// Bytes of a step, without those held before the first step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Bytes {
-    /// Still held after it.
+    /// Bytes held after the step.
     held: isize,
-    /// Held at most.
+    /// Largest number of held bytes.
     peak: isize,
-    /// Asked for.
+    /// Allocated bytes.
     asked: isize,
 }
 
 const STEPS: usize = 12;
 const SIDE: usize = 16;
 
-/// The bytes of each of twelve steps on a batch.
+/// Returns the bytes of each of twelve steps on a batch.
 fn steps(mut step: impl FnMut(&Batch) + Send, images: usize) -> Vec<Bytes> {
     let mut rng = Rng::new(0, "images");
     let batch = Batch {
@@ -84,7 +83,7 @@ fn steps(mut step: impl FnMut(&Batch) + Send, images: usize) -> Vec<Bytes> {
         labels: (0..images).map(|_| rng.below(10) as u32).collect(),
         shape: [3, SIDE, SIDE],
     };
-    // One thread: of several, one may meet its first task late, and with it take its scratch memory.
+    // One thread: with several, one may run its first task late, and only then allocate its scratch memory.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     HELD.store(0, Relaxed);
     let mut one = || {
@@ -100,8 +99,8 @@ fn steps(mut step: impl FnMut(&Batch) + Send, images: usize) -> Vec<Bytes> {
     (0..STEPS).map(|_| one()).collect()
 }
 
-/// The twelfth step asks for what the third did and holds no more. It may hold some 4 KiB less: rayon's queues free a block late.
-/// Returns what was held at most.
+/// Checks that the twelfth step allocates as much as the third and holds no more. It may hold some 4 KiB less, since rayon's queues free a
+/// block late. Returns the largest number of held bytes.
 fn settled(name: &str, steps: &[Bytes]) -> isize {
     let [early, late] = [steps[2], steps[STEPS - 1]];
     assert_eq!(early.asked, late.asked, "{name}");
@@ -146,7 +145,7 @@ fn training(images: usize) -> Vec<Bytes> {
     steps(step, images)
 }
 
-/// One test, since the counters are one for the process.
+/// The file has one test, since the counters belong to the process.
 #[test]
 fn memory_is_flat_over_steps_and_linear_in_the_batch() {
     for (name, run) in [("search", search as fn(usize) -> Vec<Bytes>), ("training", training)] {

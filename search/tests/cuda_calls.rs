@@ -1,4 +1,4 @@
-//! What supernets and trainings ask of a GPU, pass by pass, counted by a device that does nothing.
+//! Calls of supernets and trainings to a GPU, pass by pass, recorded by a device that does nothing.
 #![allow(clippy::unwrap_used, unsafe_code)]
 
 use std::sync::{Arc, Mutex};
@@ -17,22 +17,22 @@ use milenas_search::strategy::{StepContext, Stepper};
 use milenas_search::supernet::cuda::CudaSupernet;
 use milenas_search::supernet::{Alphas, GradRequest, Mixture, Supernet, SupernetConfig};
 
-/// What was asked for since it was last looked at.
+/// Calls since the record was last read.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Asked {
     calls: Vec<Call>,
-    /// How many times something was read, and so waited for.
+    /// Number of reads, each of which waits for the device.
     waits: usize,
 }
 
 impl Asked {
-    /// Launches, and products.
+    /// Returns the number of launches, and of matrix products.
     fn count(&self) -> (usize, usize) {
         let of = |count: fn(&Call) -> bool| self.calls.iter().filter(|call| count(call)).count();
         (of(|call| matches!(call, Call::Launch(..))), of(|call| matches!(call, Call::Gemm(_))))
     }
 
-    /// The most of them that follow one upon the other.
+    /// Returns the length of the longest chain of dependent calls.
     fn longest(&self) -> usize {
         let places = places(&self.calls);
         let (mut lanes, mut lengths) = ([0; LANES], Vec::new());
@@ -46,7 +46,7 @@ impl Asked {
 }
 
 struct Counter {
-    /// Where the next memory is.
+    /// Address of the next allocation.
     free: u64,
     kept: Kept,
     asked: Arc<Mutex<Asked>>,
@@ -122,8 +122,8 @@ fn batch(seed: u64) -> Batch {
     }
 }
 
-/// Other images, labels and weights of the same candidates are the same calls, argument by argument, so that a GPU replays them; a
-/// candidate of weight 0 makes others. Of the paper's supernet they are as many as docs/cuda.md tells.
+/// With other images, labels and weights of the same candidates the calls and their arguments stay the same, so that a GPU replays them.
+/// A candidate of weight 0 changes the calls. For the paper's supernet docs/cuda.md states their number.
 #[test]
 fn passes_are_the_same_calls() {
     let asked = Arc::new(Mutex::new(Asked::default()));
@@ -138,7 +138,7 @@ fn passes_are_the_same_calls() {
     for (want, launches, gemms, longest) in
         [([true, true], 1127, 79, 694), ([false, true], 866, 76, 613), ([false, false], 445, 28, 273)]
     {
-        // The first pass of all has the memory to ask for.
+        // The first pass also allocates memory.
         pass(0, &even, want);
         let first = pass(0, &even, want);
         assert_eq!(first.count(), (launches, gemms), "{want:?}");
@@ -150,8 +150,8 @@ fn passes_are_the_same_calls() {
     }
 }
 
-/// A step of first order is one sequence of calls, the same step after step, and waits once, for what it came to. Of the paper's supernet they
-/// are as many as docs/cuda.md tells.
+/// A first-order step is one sequence of calls, the same for every step, and waits once for its results. For the paper's supernet
+/// docs/cuda.md states the number of calls.
 #[test]
 fn a_step_waits_once() {
     for (order, launches, gemms, longest) in [("two-pass", 1999, 155, 1308), ("released", 2864, 231, 1905)] {
@@ -166,7 +166,7 @@ fn a_step_waits_once() {
             stepper.step(&mut net, &mut alphas, batches.each_ref(), &config, at).unwrap();
             std::mem::take(&mut *asked.lock().unwrap())
         };
-        // The first of all has the memory to ask for.
+        // The first step also allocates memory.
         step(0);
         let first = step(1);
         assert_eq!(first.waits, 1, "{order}");
@@ -182,7 +182,7 @@ fn darts_v2(channels: usize, layers: usize) -> Trainable {
     Trainable::assemble(&Genotype::named("DARTS_V2").unwrap(), &shape, true).unwrap()
 }
 
-/// The same of DARTS_V2's training, as docs/cuda.md tells; drop path makes other calls.
+/// Training steps of DARTS_V2 make the same calls every time, in the number stated in docs/cuda.md. Drop path changes the calls.
 #[test]
 fn trainings_are_the_same_calls() {
     let asked = Arc::new(Mutex::new(Asked::default()));
@@ -201,7 +201,7 @@ fn trainings_are_the_same_calls() {
     assert_eq!(first.longest(), 293);
     assert!(first == pass(5, &[]), "other calls");
     assert_eq!(pass(5, &factors).count().0, first.count().0 + 2 * network.paths.len());
-    // The descent that follows is waited for by nobody.
+    // The following weight update is not waited for.
     pass(5, &[]);
     assert_eq!(first.waits, 1);
     let config = SgdConfig { lr: 0.1, lr_min: 0.0, momentum: 0.9, decay: 0.0, clip: 5.0 };
@@ -210,9 +210,9 @@ fn trainings_are_the_same_calls() {
     assert_eq!((descent.count(), descent.waits), ((3, 0), 0));
 }
 
-/// What it asks for in memory, as docs/cuda.md tells, in MiB: at 16 channels, 8 cells and a batch of 64, and as the paper trains.
+/// Allocated memory in MiB, as stated in docs/cuda.md: for 16 channels, 8 cells and a batch of 64, and for the paper's training.
 #[test]
-fn trainings_ask_for_so_much_memory() {
+fn trainings_allocate_the_documented_memory() {
     for ([channels, layers, count], mib) in [([16, 8, 64], 1792), ([36, 20, 96], 15272)] {
         let mut device = Counter::new(&Default::default());
         let network = darts_v2(channels, layers);

@@ -1,4 +1,5 @@
-//! The first steps of a search by the kernels of a GPU, on the host or on the GPU that `MILENAS_TEST_DEVICE` names, against the CPU's.
+//! First steps of a search with the GPU kernels, compared to the CPU engine. The kernels run on the host, or on the GPU named by
+//! `MILENAS_TEST_DEVICE`.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../../models/tests/cuda/host.rs"]
@@ -19,8 +20,8 @@ use milenas_search::supernet::{
 const CONFIG: SupernetConfig = SupernetConfig { channels: 4, layers: 3, ..SupernetConfig::paper(3) };
 const SIDE: usize = 8;
 
-/// Images of a few pixels' noise on a level that tells the class. The last batch of an epoch is smaller, and from step 3 on those of
-/// validation are larger, so that the device's memory is given back and asked for again.
+/// Small images of noise around a level that depends on the class. The last batch of an epoch is smaller. From step 3 on the
+/// validation batches are larger, so that the device's memory is freed and allocated again.
 fn batch(step: usize, half: &str) -> Batch {
     let mut rng = Rng::new(step as u64, half);
     let count = match half {
@@ -36,7 +37,7 @@ fn batch(step: usize, half: &str) -> Batch {
     Batch { images: images.into(), labels, shape: [3, SIDE, SIDE] }
 }
 
-/// What each step saw; the mixture at the end, and then the logits by the running statistics.
+/// Returns the losses of each step, the mixture at the end, and the logits with running statistics.
 fn steps(net: &mut dyn Supernet, set: &str, count: usize) -> (Vec<StepLosses>, Vec<f32>, Vec<f32>) {
     let config = Config::resolve("paper", None, &[set.into()]).unwrap().search;
     let (mut stepper, mut alphas) = (Stepper::default(), Alphas::init(&Space::DARTS, 0));
@@ -56,9 +57,9 @@ fn close(what: &str, found: f64, expected: f64, tolerance: f64) {
     assert!(far <= tolerance, "{what}: {found}, on the cpu {expected}");
 }
 
-/// Rounding grows from step to step, the slower the larger the batch and the smaller the rate: a loss that differs by 1e-7 at first
-/// differs by 1e-4 at last. With few candidates it grows faster, so those steps are fewer. On the host, blocks of 32 threads sum in trees,
-/// as a GPU does; one thread alone, adding up a row in its order, is far less exact.
+/// Rounding errors grow from step to step: a loss that differs by 1e-7 at first differs by 1e-4 at the end. Larger batches and
+/// smaller learning rates slow the growth. With few candidates it is faster, so those tests have fewer steps. On the host, blocks of
+/// 32 threads sum in trees, as on a GPU; a single thread that sums a row in order is far less exact.
 #[test]
 fn steps_are_those_of_the_cpu() {
     for (set, count) in [
@@ -80,7 +81,7 @@ fn steps_are_those_of_the_cpu() {
                 let [found, expected] = [found, expected].map(|seen| seen.valid_loss.unwrap());
                 close(&format!("{set}, step {step}, validation"), found, expected, tolerance);
             }
-            // Its weights, about 1/8, have moved by some 2e-4.
+            // The mixture's weights, about 1/8, have moved by some 2e-4.
             for (found, expected) in found_mixture.iter().zip(&mixture) {
                 let far = (found - expected).abs();
                 assert!(far <= 2e-5, "{set}, mixture: {found}, on the cpu {expected}");
@@ -92,7 +93,7 @@ fn steps_are_those_of_the_cpu() {
     }
 }
 
-/// A supernet on a device whose steps are made of passes, one by one, with the logits' optimiser on the host.
+/// Supernet on a device that performs steps pass by pass, with the logits' optimiser on the host.
 struct ByPasses(CudaSupernet);
 
 impl Supernet for ByPasses {
@@ -137,8 +138,8 @@ impl Supernet for ByPasses {
     }
 }
 
-/// Every rule of first order in both orders of passes: what a step sees, and all that it moves. The two differ by rounding alone, and by
-/// nothing at all where a candidate has no weight, which is no step of the device's.
+/// Compares losses and updates of all first-order rules in both orders of passes. A whole step and its separate passes differ by
+/// rounding only. They are equal if a candidate has weight 0, since the device then performs no whole step.
 #[test]
 fn a_step_as_a_whole_is_its_passes() {
     let start = new_supernet(&CONFIG, SIDE, SIDE, 0, None).unwrap().weights().unwrap();
@@ -180,7 +181,8 @@ fn a_step_as_a_whole_is_its_passes() {
     }
 }
 
-/// What the steps saw, and all that they moved. The second has fewer training images and more of the others, and is of another epoch.
+/// Returns the losses of two steps, and everything they update. The second step has fewer training images, more validation images
+/// and another epoch.
 fn two_steps(
     net: &mut dyn Supernet,
     start: &Weights,
@@ -209,10 +211,10 @@ fn two_steps(
     (seen, moved)
 }
 
-/// How many were right; the losses, and the gradient's norm.
+/// Returns the number of correct predictions, the losses, and the gradient's norm.
 type Seen = (usize, [Option<f64>; 3]);
 
-/// Bytes that the device moves and normalises are the numbers that the host makes of them: the passes are the same, to the last bit.
+/// Images that the device moves and normalises equal those of the host: the passes agree bit for bit.
 #[test]
 fn bytes_and_numbers_are_one_pass() {
     let mut rng = Rng::new(1, "bytes");
@@ -237,7 +239,7 @@ fn bytes_and_numbers_are_one_pass() {
     }
 }
 
-/// Weights and velocities that are read from the device, and put on another, are those of the search that never stopped.
+/// A search whose weights and velocities are copied to another device continues like one without an interruption.
 #[test]
 fn a_search_goes_on_from_what_was_read() {
     let config = Config::resolve("paper", None, &["search.order=two-pass".into()]).unwrap().search;

@@ -1,4 +1,5 @@
-//! Trainings of derived networks by the kernels of a GPU, on the host or on the GPU that `MILENAS_TEST_DEVICE` names, against the CPU's.
+//! Trainings of derived networks with the GPU kernels, compared to the CPU engine. The kernels run on the host, or on the GPU named by
+//! `MILENAS_TEST_DEVICE`.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../../models/tests/cuda/host.rs"]
@@ -13,14 +14,14 @@ use milenas_search::train::drop_path;
 
 const CLASSES: usize = 3;
 
-/// Every primitive of the DARTS space, a node that is joined twice, nodes joined out of order.
+/// Genotype with every primitive of the DARTS space, a node that is concatenated twice, and nodes concatenated out of order.
 const EVERY: &str = "Genotype(normal=[('max_pool_3x3', 0), ('avg_pool_3x3', 1), ('sep_conv_3x3', 0), \
 ('sep_conv_5x5', 2), ('dil_conv_3x3', 3), ('dil_conv_5x5', 1), ('skip_connect', 2), ('none', 0)], \
 normal_concat=[3, 2, 5, 4], reduce=[('max_pool_3x3', 0), ('avg_pool_3x3', 1), ('sep_conv_3x3', 0), \
 ('sep_conv_5x5', 1), ('dil_conv_3x3', 0), ('dil_conv_5x5', 1), ('skip_connect', 0), ('skip_connect', 3)], \
 reduce_concat=[2, 3, 4, 5])";
 
-/// Those that no kernel is for.
+/// Genotype with primitives that have no kernel of their own.
 const OTHERS: &str = "Genotype(normal=[('sep_conv_7x7', 0), ('conv_7x1_1x7', 1), ('skip_connect', 1), ('sep_conv_3x3', 2)], \
 normal_concat=[2, 3], reduce=[('conv_7x1_1x7', 0), ('sep_conv_7x7', 1), ('sep_conv_7x7', 0), ('skip_connect', 2)], \
 reduce_concat=[2, 3])";
@@ -40,7 +41,7 @@ fn network(
     Trainable::assemble(&genotype, &shape, auxiliary).unwrap()
 }
 
-/// Weights whose running statistics and affine parts are not the trivial ones.
+/// Returns weights with running statistics and affine parameters other than 0 and 1.
 fn weights(network: &Trainable) -> Weights {
     let weights = Weights::init(&network.graph, 3).unwrap();
     for param in network.graph.params().filter(|param| param.shape.len() == 1) {
@@ -51,7 +52,7 @@ fn weights(network: &Trainable) -> Weights {
     weights
 }
 
-/// Noise on a level that tells the class.
+/// Images of noise around a level that depends on the class.
 fn batch(count: usize, [height, width]: [usize; 2], seed: usize) -> Batch {
     let mut rng = Rng::new(seed as u64, "training");
     let labels: Vec<u32> = (0..count).map(|_| rng.below(CLASSES) as u32).collect();
@@ -62,13 +63,13 @@ fn batch(count: usize, [height, width]: [usize; 2], seed: usize) -> Batch {
     Batch { images: images.into(), labels, shape: [3, height, width] }
 }
 
-/// What a pass and a step by its bare gradients leave.
+/// Results of a pass, and of a plain SGD step by its gradients.
 struct Left {
     loss: f64,
     right: usize,
-    /// Of each tensor, by name.
+    /// Gradient of each tensor, by name.
     changes: Vec<(String, Vec<f32>)>,
-    /// By the statistics.
+    /// Logits with running statistics.
     logits: Vec<f32>,
 }
 
@@ -87,7 +88,7 @@ fn pass(network: &Trainable, batch: &Batch, extra: &Regularisers<'_>, device: Ma
     Left { loss, right, changes: after.iter().map(change).collect(), logits }
 }
 
-/// Within a part of the largest number; changes are told from weights, so 1e-6 of these is noise.
+/// Checks that values agree within a fraction of the largest element, which counts as at least 1e-3.
 #[track_caller]
 fn close(what: &str, found: &[f32], expected: &[f32], tolerance: f32) {
     assert_eq!(found.len(), expected.len(), "{what}");
@@ -99,7 +100,7 @@ fn close(what: &str, found: &[f32], expected: &[f32], tolerance: f32) {
 #[test]
 fn gradients_statistics_and_logits_are_those_of_the_cpu() {
     let (cifar, imagenet) = (Skeleton::Cifar, Skeleton::ImageNet);
-    // Of five channels and odd numbers of images few maps have a multiple of four numbers.
+    // With five channels and odd numbers of images, few feature maps have a multiple of four elements.
     for (genotype, channels, size, count, skeleton, auxiliary) in [
         (EVERY, 4, [32, 32], 2, cifar, true),
         (EVERY, 5, [15, 15], 3, cifar, false),
@@ -113,7 +114,7 @@ fn gradients_statistics_and_logits_are_those_of_the_cpu() {
         let weight = if auxiliary { 0.4 } else { 0.0 };
         let regularised = Regularisers { smoothing: 0.1, auxiliary: weight, paths: &paths };
         let batch = batch(count, size, 1);
-        // The CPU leaves out an auxiliary head of no weight, statistics and all.
+        // The CPU engine skips an auxiliary head of weight 0, including its statistics.
         let bare = (!auxiliary).then(Regularisers::default);
         for extra in bare.into_iter().chain([regularised]) {
             let expected = pass(&network, &batch, &extra, None);
@@ -126,15 +127,15 @@ fn gradients_statistics_and_logits_are_those_of_the_cpu() {
                 for ((name, found), (_, expected)) in found.changes.iter().zip(&expected.changes) {
                     close(&what(name), found, expected, 1e-3);
                 }
-                // Of other weights: the step was long.
+                // These logits are of other weights, after a large step.
                 close(&what("logits"), &found.logits, &expected.logits, 1e-2);
             }
         }
     }
 }
 
-/// Steps with momentum, decay, clipping and a mean of the weights; the third batch is larger than those before, so that the device's
-/// memory is given back and asked for again.
+/// Training steps with momentum, weight decay, clipping and a moving average of the weights. The third batch is larger than the earlier
+/// ones, so that the device's memory is freed and allocated again.
 struct Training<'a> {
     engine: Engine<'a>,
     sgd: Sgd,
@@ -165,7 +166,7 @@ impl<'a> Training<'a> {
         steps.map(step).collect()
     }
 
-    /// Logits by the mean of the weights.
+    /// Returns the logits of the averaged weights.
     fn means(&mut self) -> Vec<f32> {
         self.engine.swap(&mut self.ema).unwrap();
         let logits = self.engine.predict(&batch(6, SIZE, 99)).unwrap().concat();
@@ -193,7 +194,7 @@ fn trainings_are_those_of_the_cpu() {
     }
 }
 
-/// Weights, velocities and means that are read from the device, and put on another, go on as if there had been no stop.
+/// A training whose weights, velocities and averages are copied to another device continues like one without an interruption.
 #[test]
 fn a_training_goes_on_from_what_was_read() {
     let network = network(EVERY, 4, SIZE, Skeleton::Cifar, false);

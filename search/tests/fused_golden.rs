@@ -1,4 +1,4 @@
-//! The fused supernet against PyTorch: outputs, losses, every gradient, statistics.
+//! Comparison of the optimised supernet with PyTorch: outputs, losses, all gradients, statistics.
 #![allow(clippy::unwrap_used, clippy::needless_range_loop)]
 
 use std::collections::HashMap;
@@ -10,13 +10,13 @@ use safetensors::SafeTensors;
 
 /// Largest difference of a value, relative to the tensor's largest element.
 const VALUE: f32 = 1e-4;
-/// The same of a gradient.
+/// Largest difference of a gradient, relative to the tensor's largest element.
 const GRADIENT: f32 = 1e-3;
 
-/// The network of the golden file.
+/// Configuration of the network in the golden file.
 const CONFIG: SupernetConfig = SupernetConfig { channels: 4, layers: 3, ..SupernetConfig::paper(10) };
 
-/// The file's tensors by name, as bytes.
+/// Tensors of the file by name, as bytes.
 struct Golden(HashMap<String, Vec<u8>>);
 
 impl Golden {
@@ -39,7 +39,7 @@ impl Golden {
         self.0[name].chunks_exact(8).map(|b| u64::from_le_bytes(b.try_into().unwrap()) as u32).collect()
     }
 
-    /// The network in the state `prefix`, and its mixture.
+    /// Returns the network in the state `prefix`, and its mixture.
     fn network(&self, prefix: &str) -> (FusedSupernet, Mixture) {
         let mut network = FusedSupernet::new(CONFIG);
         let mut names = self.names(&format!("{prefix}."));
@@ -68,7 +68,7 @@ fn softmax(alphas: &[f32]) -> Vec<[f32; CANDIDATES]> {
     alphas.chunks_exact(CANDIDATES).map(row).collect()
 }
 
-/// The gradient of the alphas for that of their softmax.
+/// Converts the gradient with respect to the softmax into that with respect to the alphas.
 fn softmax_gradient(mixture: &[[f32; CANDIDATES]], gradient: &[[f32; CANDIDATES]]) -> Vec<f32> {
     let rows = mixture.iter().zip(gradient).flat_map(|(p, g)| {
         let mean: f32 = p.iter().zip(g).map(|(p, g)| p * g).sum();

@@ -1,4 +1,4 @@
-//! What must hold of the fused supernet whatever the numbers: threads, instruction sets, sizes, errors.
+//! Properties of the optimised supernet for any values: threads, instruction sets, sizes, errors.
 #![allow(clippy::unwrap_used)]
 
 use milenas_models::Rng;
@@ -33,14 +33,14 @@ fn mixture() -> Mixture {
     [0, 1].map(|_| (0..CONFIG.edges()[0]).map(|_| std::array::from_fn(|_| rng.uniform(0.05, 0.3))).collect())
 }
 
-/// Pixels and labels of a batch.
+/// Returns pixels and labels of a batch.
 fn batch(images: usize, height: usize, width: usize) -> (Vec<f32>, Vec<u32>) {
     let mut rng = Rng::new(3, "batch");
     let pixels = (0..images * CONFIG.in_channels * height * width).map(|_| rng.normal()).collect();
     (pixels, (0..images).map(|_| rng.below(CONFIG.classes) as u32).collect())
 }
 
-/// Loss and all gradients of a pass, in one list.
+/// Returns loss and all gradients of a pass, concatenated.
 fn pass(network: &mut FusedSupernet, size: (usize, usize, usize)) -> Vec<f32> {
     let (pixels, labels) = batch(size.0, size.1, size.2);
     let images = ImageBatch { pixels: &pixels, height: size.1, width: size.2 };
@@ -90,7 +90,7 @@ fn buffers_of_earlier_sizes_leave_no_trace() {
     }
 }
 
-/// Along a random direction in all weights and the mixture, the loss changes as the gradients say.
+/// Along a random direction in all weights and the mixture, the loss changes as the gradients predict.
 #[test]
 fn gradients_equal_finite_differences() {
     for size in [(6, 9, 7), (8, 8, 5), (16, 4, 4)] {
@@ -100,7 +100,7 @@ fn gradients_equal_finite_differences() {
         let mut net = network(Level::best());
         let found = net.evaluate(images, &labels, &mixture(), BOTH).unwrap();
         let names: Vec<String> = net.tensors().named().iter().map(|p| p.name.clone()).collect();
-        // A direction that follows the gradient, with noise: its slope is far from zero.
+        // The direction follows the gradient with noise, so that the derivative is far from zero.
         let mut expected = 0.0;
         let mut steps = Vec::new();
         for name in &names {

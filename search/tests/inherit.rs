@@ -29,14 +29,14 @@ const NETWORK: NetworkConfig = NetworkConfig {
     skeleton: Skeleton::Cifar,
 };
 
-/// Without pools: a supernet has a BatchNorm behind them, a derived network has none.
+/// Returns a genotype without pools: a supernet has a BatchNorm behind each pool, a derived network has none.
 fn genotype(seed: u64) -> Genotype {
     let text = Space::DARTS.sample(&mut Rng::new(seed, "genotype")).unwrap().to_json();
     let text = text.replace("max_pool_3x3", "dil_conv_5x5").replace("avg_pool_3x3", "sep_conv_5x5");
     Genotype::parse(&text, "test").unwrap()
 }
 
-/// All weight on the genotype's candidates, so that a node is the sum of two.
+/// Returns a mixture with weight 1 on the genotype's candidates, so that a node is the sum of two.
 fn mixture(genotype: &Genotype) -> Mixture {
     let edges = Space::DARTS.edges();
     [&genotype.normal, genotype.reduce.as_ref().unwrap()].map(|cell| {
@@ -82,7 +82,7 @@ fn the_network_is_the_supernet_with_its_candidates_alone() {
         let affine = graph.nodes().iter().filter(|n| matches!(n.op, milenas_models::Op::BatchNorm(_)));
         let affine: usize = affine.map(|n| 2 * n.params[0].shape[0]).sum();
         let all: usize = weights.iter().map(|(_, var)| var.elem_count()).sum();
-        // The stem's BatchNorm is affine in both.
+        // The stem's BatchNorm has weight and bias in both networks.
         assert_eq!(copied, all - affine + 2 * 3 * CONFIG.channels);
 
         let want = GradRequest { weights: false, mixture: false };
@@ -96,7 +96,7 @@ fn the_network_is_the_supernet_with_its_candidates_alone() {
 }
 
 #[test]
-fn what_cannot_be_inherited_is_explained() {
+fn errors_explain_failed_inheritance() {
     let folder = tempfile::tempdir().unwrap();
     let message = Inherited::load(folder.path()).unwrap_err().to_string();
     assert!(message.contains("checkpoint.safetensors"), "{message}");
@@ -112,7 +112,7 @@ fn what_cannot_be_inherited_is_explained() {
     assert!(message.contains("1/4 of a state's channels") && message.contains("Help"), "{message}");
 }
 
-/// BatchNorms of the supernet saw other sums: with the statistics that a network is born with, its accuracy is another.
+/// Inherited weights need estimated statistics: the supernet's BatchNorms have other inputs, and initial statistics change the accuracy.
 #[test]
 fn a_training_begins_with_statistics_of_its_images() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Partial channels: the fused supernet is what the definition says, for every way images share a pack.
+//! Partial channels: the optimised supernet equals the reference implementation, for every way in which images share a pack.
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
@@ -36,7 +36,7 @@ fn f64s(values: &[f32]) -> Vec<f64> {
     values.iter().map(|x| f64::from(*x)).collect()
 }
 
-/// Batches one after the other through the same networks.
+/// Runs several batches through the same networks, and compares the results.
 fn compare(config: SupernetConfig, kind: MixtureKind, sizes: &[(usize, usize, usize)]) {
     let (_, height, width) = sizes[0];
     let mut reference = Reference::new(&config, height, width, 1).unwrap();
@@ -70,9 +70,9 @@ fn compare(config: SupernetConfig, kind: MixtureKind, sizes: &[(usize, usize, us
     }
 }
 
-/// tests/golden/make_partial.py: PyTorch in float64.
+/// Compares both implementations with PyTorch in float64 (`tests/golden/make_partial.py`).
 #[test]
-fn both_forms_equal_pytorch() {
+fn both_implementations_equal_pytorch() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/partial.safetensors");
     let golden = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
     let flat = |name: &str| -> Vec<f32> { golden[name].flatten_all().unwrap().to_vec1().unwrap() };
@@ -128,7 +128,7 @@ fn sampled_candidates() {
     compare(config(16, 4), MixtureKind::Gumbel, &[(8, 8, 8), (4, 8, 8)]);
 }
 
-/// An optimiser moves the weights of every image of a pack alike.
+/// An optimiser updates the weights of every image of a pack equally.
 #[test]
 fn a_step_moves_all_images_of_a_pack() {
     let config = config(16, 4);

@@ -1,4 +1,4 @@
-//! A search that is interrupted ends as one that is not, wherever the interruption falls.
+//! An interrupted search gives the same result as an uninterrupted one, for every point of interruption.
 #![allow(clippy::unwrap_used)]
 
 use std::cell::Cell;
@@ -33,8 +33,8 @@ impl ProgressSink for Silent {
     fn step(&mut self, _: f64, _: usize) {}
 }
 
-/// Keeps lines and the last checkpoint, dies at the save that `lives` counts down to, and is out of time when it has been
-/// asked as often as it has `patience`.
+/// Checkpointer that keeps lines and the last checkpoint. It fails at the save at which `lives` reaches 0, and is out of time
+/// after `patience` calls.
 struct Mortal<'a> {
     origin: &'a SearchOrigin,
     lives: usize,
@@ -84,7 +84,7 @@ fn digits() -> Data {
     Data::load(&Source::parse("digits").unwrap(), &Config::resolve("smoke", None, &[]).unwrap()).unwrap()
 }
 
-/// A part of a search's life, in a supernet of its own.
+/// Runs a search in a new supernet, from the last checkpoint if there is one.
 fn live(data: &Data, keeper: &mut Mortal<'_>) -> Result<SearchOutcome> {
     let config = &keeper.origin.config;
     let shape = SupernetConfig {
@@ -141,7 +141,7 @@ fn interrupted_at_every_boundary_it_ends_the_same() {
             assert_eq!(keeper.lines, whole.lines, "after {lives} saves");
             assert!(keeper.kept == whole.kept, "after {lives} saves");
         }
-        // Out of time after any step but the last, it says so and goes on later; it never is before the first.
+        // A search can run out of time after any step except the last, and resumes later. It always takes a first step.
         for patience in 1..9 {
             let mut keeper = mortal(usize::MAX);
             keeper.patience.set(patience);
@@ -151,7 +151,7 @@ fn interrupted_at_every_boundary_it_ends_the_same() {
             live(&data, &mut keeper).unwrap();
             assert!(keeper.kept == whole.kept && keeper.lines == whole.lines, "{patience}");
         }
-        // One save a life.
+        // Each attempt saves once.
         let mut keeper = mortal(1);
         while live(&data, &mut keeper).is_err() {
             keeper.lives = 1;
@@ -161,7 +161,7 @@ fn interrupted_at_every_boundary_it_ends_the_same() {
 }
 
 #[test]
-fn only_its_own_search_goes_on_from_a_checkpoint() {
+fn only_the_same_search_resumes_from_a_checkpoint() {
     let data = digits();
     let origin = origin(&data, &["search.epochs=1"]);
     let mut keeper = Mortal::new(&origin, 1);
@@ -187,7 +187,7 @@ fn only_its_own_search_goes_on_from_a_checkpoint() {
     other = SearchOrigin { device: "cuda".into(), ..origin.clone() };
     let message = refused(&bytes, &other);
     assert!(
-        message.contains("computed on cpu, cuda was asked for") && message.contains("--device cpu"),
+        message.contains("computed on cpu, but cuda was requested") && message.contains("--device cpu"),
         "{message}"
     );
 
@@ -203,9 +203,9 @@ fn only_its_own_search_goes_on_from_a_checkpoint() {
 }
 
 #[test]
-fn a_number_that_is_not_finite_stops_the_search_and_is_never_kept() {
+fn a_value_that_is_not_finite_stops_the_search_and_is_never_saved() {
     let data = digits();
-    // The first finds weights that are too large with its next loss, the second no longer has weights.
+    // In the first case the next loss shows that the weights are too large; in the second the weights are not finite.
     for (lr, kept, expected) in [
         ("1e25", true, "the training loss is NaN at epoch 0, step 1"),
         ("1e300", false, "a weight of the supernet is"),

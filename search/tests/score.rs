@@ -1,4 +1,4 @@
-//! Scores against slow twins: codes seen at every rectifier of the executor, gradients of its tensors.
+//! Comparison of scores with reference implementations, which read the ReLU codes and gradients of the executor.
 #![allow(clippy::unwrap_used)]
 
 use candle_core::{Device, Tensor, Var};
@@ -33,7 +33,7 @@ fn tensor(images: &[f32], side: usize) -> Tensor {
     Tensor::from_slice(images, (count, 3, side, side), &Device::Cpu).unwrap()
 }
 
-/// Bits of each image at all rectifiers, in the order they run.
+/// Returns the bits of each image at all ReLUs, in execution order.
 fn slow_codes(graph: &Graph, weights: &Weights, images: &Tensor) -> Vec<Vec<bool>> {
     let mut codes = vec![Vec::new(); images.dim(0).unwrap()];
     let mut see = |node: &milenas_models::graph::Node, out: &Tensor| {
@@ -48,7 +48,7 @@ fn slow_codes(graph: &Graph, weights: &Weights, images: &Tensor) -> Vec<Vec<bool
 }
 
 #[test]
-fn codes_are_those_of_every_rectifier() {
+fn codes_cover_every_relu() {
     let darts = Genotype::named("DARTS_V2").unwrap();
     for (genotype, channels) in [(Genotype::parse(ARCH, "arch").unwrap(), 6), (darts, 5)] {
         let graph = assemble(&genotype, &network(channels, 5, 12)).unwrap();
@@ -60,14 +60,14 @@ fn codes_are_those_of_every_rectifier() {
         for (i, a) in expected.iter().enumerate() {
             for (j, b) in expected.iter().enumerate() {
                 let differing = a.iter().zip(b).filter(|(a, b)| a != b).count() as u64;
-                // A unit within rounding of zero may fall on either side.
+                // A value near zero may get either bit by rounding.
                 assert!(found.differing[i * 5 + j].abs_diff(differing) <= 2, "{i} {j}");
             }
         }
     }
 }
 
-/// Bits of a code at 32x32 by the number of convolutions in a cell (16 channels, five cells a stage).
+/// Number of bits of a code at 32x32, by the number of convolutions in a cell (16 channels, five cells per stage).
 #[test]
 fn a_cells_units_grow_with_its_convolutions() {
     let units = |arch: &str| {
@@ -109,7 +109,7 @@ fn scorer(channels: usize, layers: usize) -> Scorer {
     Scorer::new(network(channels, layers, 12), batch, 1)
 }
 
-/// The flow of ones through absolute weights, of a network so shallow that the executor's single precision holds it.
+/// Synaptic flow of ones through absolute weights. The network is so shallow that the flow fits the executor's single precision.
 #[test]
 fn synflow_is_the_flow_through_all_weights() {
     let all_skip = "|skip_connect~0|+|none~0|skip_connect~1|+|none~0|none~1|skip_connect~2|";

@@ -1,4 +1,4 @@
-//! Candidates of weight zero: the fused supernet leaves them out, and is still what the definition says.
+//! Candidates of weight zero: the optimised supernet skips them, and still equals the reference implementation.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../../models/tests/cuda/host.rs"]
@@ -38,7 +38,7 @@ fn sample(seed: u64) -> PassMixture {
     })
 }
 
-/// Some candidates of an edge, at random; on some edges none.
+/// Returns a mixture of random candidates; some edges have none.
 fn sparse(seed: u64) -> Vec<Vec<Row>> {
     let mut rng = Rng::new(seed, "sparse");
     let mut weight = || if rng.below(4) == 0 { rng.uniform(0.1, 1.0) } else { 0.0 };
@@ -51,7 +51,7 @@ fn close(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
     close_or_small(what, found, expected, tolerance, 1e-6);
 }
 
-/// Of the largest element, and of `least` where that is less.
+/// Checks that values agree within a fraction of the largest element, or of `least` if that is larger.
 fn close_or_small(what: &str, found: &[f64], expected: &[f64], tolerance: f64, least: f64) {
     assert_eq!(found.len(), expected.len(), "{what}");
     let scale = expected.iter().fold(least, |m, x| m.max(x.abs()));
@@ -60,14 +60,14 @@ fn close_or_small(what: &str, found: &[f64], expected: &[f64], tolerance: f64, l
 }
 
 #[test]
-fn the_fused_supernet_equals_the_definition() {
+fn the_fused_supernet_equals_the_reference() {
     let (mut reference, mut fused) = pair([8; 2]);
     compare(&mut reference, &mut fused, &batch(6, [8; 2]));
 }
 
-/// Of an odd size: halves have zeros past the edge.
+/// Images of odd size: their halves are padded with zeros at the border.
 #[test]
-fn the_kernels_of_a_gpu_equal_the_definition() {
+fn the_gpu_kernels_equal_the_reference() {
     for device in host::devices(&[1]) {
         let (mut reference, _) = pair([7; 2]);
         let mut found = CudaSupernet::new(CONFIG, device).unwrap();
@@ -76,7 +76,7 @@ fn the_kernels_of_a_gpu_equal_the_definition() {
     }
 }
 
-/// One pass after another through the same networks: what an earlier mixture left must not show.
+/// Compares pass after pass through the same networks. Earlier mixtures must not affect the results.
 fn compare(reference: &mut Reference, fused: &mut dyn Supernet, batch: &Batch) {
     let mut names = Supernet::weights(reference).unwrap();
     names.retain(|name| !name.ends_with("running_mean") && !name.ends_with("running_var"));
@@ -116,17 +116,17 @@ fn compare(reference: &mut Reference, fused: &mut dyn Supernet, batch: &Batch) {
     close("logits", &found, &expected, 1e-3);
 }
 
-/// All candidates, by one to four threads: the loss, the mixture's gradient, and each weight's by its own largest element. Of one image
-/// the classifier sees means of normalised maps, which are zero: all gradients but its bias's are rounding, and small.
+/// Compares loss, mixture gradient and weight gradients for all candidates, with one to four threads. For a single image the
+/// classifier reads means of normalised feature maps, which are zero: all gradients except that of its bias are rounding errors.
 #[test]
-fn all_candidates_equal_the_definition_at_odd_sizes() {
+fn all_candidates_equal_the_reference_at_odd_sizes() {
     for (images, size) in [(1, [9, 7]), (2, [9, 7]), (3, [13, 10]), (2, [8, 8])] {
         let (mut reference, mut fused) = pair(size);
         let batch = batch(images, size);
         let mixture = Alphas::init(&Space::DARTS, 4).mixture();
         let expected = reference.evaluate(&batch, &mixture, BOTH).unwrap();
         let norm = reference.gradient_norm().unwrap();
-        // What cancels out has rounding alone.
+        // Gradients that cancel consist of rounding errors.
         let least = norm * if images == 1 { 1.0 } else { 1e-4 };
         let mut names = Supernet::weights(&mut reference).unwrap();
         names.retain(|name| !name.ends_with("running_mean") && !name.ends_with("running_var"));
@@ -150,7 +150,7 @@ fn all_candidates_equal_the_definition_at_odd_sizes() {
     }
 }
 
-/// The unchosen candidates' weights get no gradient, so an optimiser does not even see them.
+/// The weights of candidates of weight 0 get no gradient, so the optimiser does not visit them.
 #[test]
 fn weights_of_unchosen_candidates_are_not_visited() {
     let (_, mut fused) = pair([8; 2]);
@@ -179,7 +179,7 @@ fn weights_of_unchosen_candidates_are_not_visited() {
         .tensors_mut()
         .for_each_parameter(|_, values, _| visited += values.iter().filter(|x| **x != 0.0).count());
     let all: usize = named.iter().map(|(_, size)| size).sum();
-    // Weights are drawn from a continuum, but for the stem's shift, which starts at zero.
+    // All weights are random values except the stem's bias, which starts at zero.
     assert_eq!(visited, chosen - CONFIG.stem_multiplier * CONFIG.channels);
     assert!(visited < all / 2);
 }

@@ -1,5 +1,5 @@
-//! The fast supernet of NAS-Bench-201 equals its definition: losses, all gradients, statistics, predictions; sparse mixtures, odd
-//! sizes, any number of threads.
+//! The optimised supernet of NAS-Bench-201 equals the reference implementation: losses, gradients, statistics, predictions; for sparse
+//! mixtures, odd sizes and any number of threads.
 #![allow(clippy::unwrap_used)]
 
 use milenas_models::{Rng, Space};
@@ -21,7 +21,7 @@ fn batch([height, width]: [usize; 2], count: usize) -> Batch {
     }
 }
 
-/// Random rows for each cell; of `sparse` ones about half of the candidates have weight 0.
+/// Returns random rows for each cell; if `sparse`, about half of the candidates have weight 0.
 fn mixture(sparse: bool) -> Vec<Vec<Row>> {
     let mut rng = Rng::new(2, "mixture");
     let used = CONFIG.space.primitives.len();
@@ -69,7 +69,7 @@ fn equals_definition(size: [usize; 2], count: usize, sparse: bool) {
         .zip(&seen)
         .map(|(g, w)| if *w == 0.0 { 0.0 } else { g })
         .collect();
-    // Of `none` the gradient is 0 in both.
+    // The gradient of `none` is 0 in both.
     close("mixture", &flat(&found.mixture_gradient), &masked, 1e-3);
     let names: Vec<String> = slow.weights().unwrap().trainable().map(|(name, _)| name.to_string()).collect();
     let all = |net: &mut dyn Supernet| {
@@ -85,7 +85,7 @@ fn equals_definition(size: [usize; 2], count: usize, sparse: bool) {
         [fast.predict_cells(&batch, &rows).unwrap(), slow.predict_cells(&batch, &rows).unwrap()];
     close("predictions", &wide(&found), &wide(&expected), 1e-3);
 
-    // A pass for the mixture alone leaves the weights' gradients as they were.
+    // A pass for the mixture only does not change the weights' gradients.
     let before = all(&mut fast);
     let again = fast.evaluate_cells(&batch, &rows, GradRequest { weights: false, mixture: true }).unwrap();
     close("mixture again", &flat(&again.mixture_gradient), &masked, 1e-3);
@@ -93,7 +93,7 @@ fn equals_definition(size: [usize; 2], count: usize, sparse: bool) {
 }
 
 #[test]
-fn fast_equals_definition() {
+fn fast_equals_reference() {
     equals_definition([16, 16], 3, false);
     equals_definition([11, 14], 2, false);
     equals_definition([16, 16], 3, true);

@@ -1,5 +1,5 @@
-//! The supernet equals PyTorch's: logits, losses, gradients, statistics, and the state after one and two MiLeNAS
-//! steps (`tests/golden/make_golden.py`).
+//! Comparison of the supernet with PyTorch: logits, losses, gradients, statistics, and the state after one and two MiLeNAS steps
+//! (`tests/golden/make_golden.py`).
 #![allow(clippy::unwrap_used)]
 
 #[path = "../../models/tests/cuda/host.rs"]
@@ -18,7 +18,7 @@ use milenas_search::supernet::fused::FusedSupernet;
 use milenas_search::supernet::reference::Reference;
 use milenas_search::supernet::{Alphas, GradRequest, Mixture, Supernet, SupernetConfig};
 
-/// Of the largest element: float32, other orders of summation.
+/// Tolerance relative to the largest element, for float32 with other orders of summation.
 const VALUES: f32 = 1e-4;
 const GRADIENTS: f32 = 1e-3;
 
@@ -32,7 +32,7 @@ impl Golden {
     }
 
     fn read(name: &str) -> Self {
-        // Where cargo runs it, or a script on another machine.
+        // The variable is set by cargo, or by a script on another machine.
         let folder = std::env::var("CARGO_MANIFEST_DIR").unwrap_or(env!("CARGO_MANIFEST_DIR").into());
         let folder = Path::new(&folder).join("../tests/golden");
         Golden(safetensors::load(folder.join(format!("{name}.safetensors")), &Device::Cpu).unwrap())
@@ -56,7 +56,7 @@ impl Golden {
         Alphas::new([table(0), table(1)])
     }
 
-    /// Weights and statistics under a prefix.
+    /// Returns weights and statistics under a prefix.
     fn weights(&self, prefix: &str) -> Weights {
         let mut weights = Weights::default();
         for (name, tensor) in &self.0 {
@@ -102,7 +102,7 @@ fn assert_alphas(name: &str, found: &Mixture, expected: &Mixture, tolerance: f32
     }
 }
 
-/// A network as PyTorch's was at first, with the alphas and both batches.
+/// Loads PyTorch's initial state into a network, and returns the golden file, the alphas and both batches.
 fn begin(net: &mut dyn Supernet) -> (Golden, Alphas, [Batch; 2]) {
     let golden = Golden::load();
     net.load(&golden.weights("before.")).unwrap();
@@ -133,7 +133,7 @@ fn one_pass(net: &mut dyn Supernet) {
     );
     assert_state(net, &golden, "after_one_forward.", "running");
 
-    // The oracle's validation pass follows the training pass at the same weights; statistics play no part in it.
+    // PyTorch's validation pass follows the training pass at the same weights; running statistics do not affect it.
     let found =
         net.evaluate(&valid, &alphas.mixture(), GradRequest { weights: false, mixture: true }).unwrap();
     assert_close("valid.loss", &[found.loss as f32], &golden.flat("valid.loss"), VALUES);
@@ -158,7 +158,7 @@ fn two_steps(net: &mut dyn Supernet) {
     assert_close("eval_logits", &logits, &golden.flat("after_step_2.eval_logits"), GRADIENTS);
 }
 
-/// Two passes: the alphas step as in three, and the weights by the training pass's gradients at the alphas before.
+/// Checks a step of two passes: the alphas move as in three passes, and the weights by the training pass's gradients at the old alphas.
 fn a_step_of_two_passes(net: &mut dyn Supernet) {
     let (golden, mut alphas, [train, valid]) = begin(net);
     let config = Config::resolve("paper", None, &["search.order=two-pass".into()]).unwrap().search;
@@ -194,36 +194,36 @@ fn reference() -> Reference {
 }
 
 #[test]
-fn the_definition_in_one_pass() {
+fn the_reference_in_one_pass() {
     one_pass(&mut reference());
 }
 
 #[test]
-fn the_definition_in_two_steps() {
+fn the_reference_in_two_steps() {
     two_steps(&mut reference());
 }
 
 #[test]
-fn the_fast_form_in_one_pass() {
+fn the_fused_supernet_in_one_pass() {
     one_pass(&mut FusedSupernet::new(CONFIG));
 }
 
 #[test]
-fn the_fast_form_in_two_steps() {
+fn the_fused_supernet_in_two_steps() {
     two_steps(&mut FusedSupernet::new(CONFIG));
 }
 
 #[test]
-fn the_definition_in_a_step_of_two_passes() {
+fn the_reference_in_a_step_of_two_passes() {
     a_step_of_two_passes(&mut reference());
 }
 
 #[test]
-fn the_fast_form_in_a_step_of_two_passes() {
+fn the_fused_supernet_in_a_step_of_two_passes() {
     a_step_of_two_passes(&mut FusedSupernet::new(CONFIG));
 }
 
-/// On the host, whose kernels are those of a GPU; or on the GPU that `MILENAS_TEST_DEVICE` names.
+/// Runs a test with the GPU kernels, on the host or on the GPU named by `MILENAS_TEST_DEVICE`.
 fn on_devices(threads: &[usize], run: fn(&mut dyn Supernet)) {
     for device in host::devices(threads) {
         run(&mut CudaSupernet::new(CONFIG, device).unwrap());
@@ -258,7 +258,8 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
-/// Finite differences of the whole expression, PyTorch in float64 on a tiny supernet (`tests/golden/make_unrolled.py`).
+/// Compares with finite differences of the whole expression, by PyTorch in float64 on a tiny supernet
+/// (`tests/golden/make_unrolled.py`).
 #[test]
 fn second_order_gradients_equal_finite_differences_of_the_whole_expression() {
     let golden = Golden::read("unrolled_tiny");
@@ -294,8 +295,8 @@ fn second_order_gradients_equal_finite_differences_of_the_whole_expression() {
     }
 }
 
-/// Against PyTorch in float64 (`tests/golden/make_unrolled.py`). `strategy::rule` holds the formula itself to finite differences
-/// of the whole expression, on a smooth problem: here the losses have many kinks.
+/// Compares with PyTorch in float64 (`tests/golden/make_unrolled.py`). The tests of `strategy::rule` compare the formula itself with
+/// finite differences, on a smooth problem; the losses here have many kinks.
 #[test]
 fn second_order_gradients_equal_pytorch() {
     let (golden, unrolled) = (Golden::load(), Golden::read("unrolled"));
@@ -305,7 +306,7 @@ fn second_order_gradients_equal_pytorch() {
         let (mut net, mut stepper) = (FusedSupernet::new(CONFIG), Stepper::default());
         Supernet::load(&mut net, &golden.weights("before.")).unwrap();
         let mut alphas = golden.alphas("before.");
-        // The first step, as in the golden file, gives the velocities.
+        // The first step is that of the golden file, and gives the velocities.
         let at = StepContext { seed: 0, epoch: 0, step: 0, lr: 0.025 };
         stepper.step(&mut net, &mut alphas, [&train, &valid], &config, at).unwrap();
 

@@ -1,4 +1,5 @@
-//! Training with everything that regularises it: interrupted it ends as one that is not, and what it measures is what it keeps.
+//! Training with all regularisers: an interrupted training gives the same result as an uninterrupted one, and the saved network has the
+//! measured accuracy.
 #![allow(clippy::unwrap_used)]
 
 use milenas_models::images::Source;
@@ -22,7 +23,7 @@ const TINY: [&str; 7] = [
     "train.checkpoint_steps=1",
     "augment.flip=false",
 ];
-/// Digits are small: the auxiliary head wants 32 pixels.
+/// All regularisers. The digits are resized, since the auxiliary head requires 32 pixels.
 const ALL: [&str; 7] = [
     "data.size=32",
     "train.auxiliary=0.4",
@@ -33,7 +34,7 @@ const ALL: [&str; 7] = [
     "train.jitter=0.2",
 ];
 
-/// The form for ImageNet, whose stems shrink by 8, and what its preset draws.
+/// Network for ImageNet, whose stems reduce the side by 8, with the augmentation of its preset.
 const IMAGENET: [&str; 7] = [
     "data.size=64",
     "data.resize=72",
@@ -51,7 +52,7 @@ impl ProgressSink for Silent {
     fn step(&mut self, _: f64, _: usize) {}
 }
 
-/// Keeps lines and the last checkpoint, and dies at the save that `lives` counts down to.
+/// Checkpointer that keeps lines and the last checkpoint, and fails at the save at which `lives` reaches 0.
 struct Mortal<'a> {
     origin: &'a TrainOrigin,
     lives: usize,
@@ -98,7 +99,7 @@ fn origin(data: &Data, config: Config, genotype: &str) -> TrainOrigin {
     }
 }
 
-/// A part of a training's life.
+/// Runs a training from the last checkpoint, if there is one.
 fn live(data: &Data, keeper: &mut Mortal<'_>) -> Result<(Trainable, Weights)> {
     let config = &keeper.origin.config;
     let settings = &config.train;
@@ -130,7 +131,7 @@ fn mortal(origin: &TrainOrigin, lives: usize) -> Mortal<'_> {
 
 #[test]
 fn interrupted_at_every_boundary_it_ends_the_same() {
-    // On the fused passes with and without everything, and on the executor.
+    // Fused passes with and without regularisers, and the executor.
     for (genotype, sets) in [
         ("DARTS_V2", &ALL[..]),
         ("DARTS_V2", &["train.lr_factor=0.9", "train.resized_crop=0.3"]),
@@ -152,13 +153,13 @@ fn interrupted_at_every_boundary_it_ends_the_same() {
             assert_eq!(keeper.lines, whole.lines, "after {lives} saves");
             assert!(keeper.kept == whole.kept, "{genotype}: points differ after {lives} saves");
         }
-        // What is finished has nothing left to do, and ends the same.
+        // Resuming a finished training changes nothing.
         assert!(bytes(&live(&data, &mut whole).unwrap().1) == expected);
     }
 }
 
 #[test]
-fn what_is_measured_is_what_is_kept() {
+fn the_saved_network_has_the_measured_accuracy() {
     for (sets, mean) in [(&ALL[..], true), (&["data.size=32", "train.drop_path=0.5"], false)] {
         let config = config(sets);
         let data = digits(&config);
@@ -174,7 +175,7 @@ fn what_is_measured_is_what_is_kept() {
     }
 }
 
-/// Each alone changes the training from its first or second epoch on, so it is on; a run without it is not changed by the others' being there.
+/// Each regulariser alone changes the training from its first or second epoch on.
 #[test]
 fn each_regulariser_does_something() {
     let lines = |sets: &[&str]| {
@@ -189,7 +190,7 @@ fn each_regulariser_does_something() {
     for set in ["auxiliary=0.4", "cutout=0.5", "smoothing=0.1", "jitter=0.4", "resized_crop=0.2"] {
         assert_ne!(lines(&[&format!("train.{set}")])[0], plain[0], "{set}");
     }
-    // These begin with the second epoch.
+    // These regularisers start with the second epoch.
     for set in ["drop_path=0.5", "lr_factor=0.5"] {
         let found = lines(&[&format!("train.{set}")]);
         assert!(found[0] == plain[0] && found[1] != plain[1], "{set}");
@@ -197,7 +198,7 @@ fn each_regulariser_does_something() {
 }
 
 #[test]
-fn only_its_own_training_goes_on_from_a_checkpoint() {
+fn only_the_same_training_resumes_from_a_checkpoint() {
     let config = config(&["train.epochs=1"]);
     let data = digits(&config);
     let origin = origin(&data, config, "DARTS_V2");
@@ -216,7 +217,7 @@ fn only_its_own_training_goes_on_from_a_checkpoint() {
     assert!(refused(&|other| other.data = "2 images".into()).contains("other images"));
     let message = refused(&|other| other.device = "cuda".into());
     assert!(
-        message.contains("computed on cpu, cuda was asked for") && message.contains("--device cpu"),
+        message.contains("computed on cpu, but cuda was requested") && message.contains("--device cpu"),
         "{message}"
     );
     let mut same = origin.clone();
@@ -227,9 +228,9 @@ fn only_its_own_training_goes_on_from_a_checkpoint() {
     assert!(message.contains("damaged"), "{message}");
 }
 
-/// Large enough for crops, where the training has any; for whoever asks which images they are, it is as if they were not.
+/// Whole images are kept only for trainings with resized crops, and do not change the fingerprint.
 #[test]
-fn only_a_training_with_resized_crops_keeps_whole_pictures() {
+fn only_a_training_with_resized_crops_keeps_whole_images() {
     let load = |load: fn(&Source, &Config) -> Result<Data>, sets: &[&str]| {
         let data = load(&Source::Digits, &config(sets)).unwrap();
         (data.train.wholes.len(), data.test.wholes.len(), data.train.fingerprint())
@@ -245,8 +246,8 @@ fn only_a_training_with_resized_crops_keeps_whole_pictures() {
     assert_eq!(load(Data::load_to_train, &[both[0], both[2]]).0, 0);
 }
 
-/// In one batch of all images the statistics estimated are that batch's, nearly: each pass keeps nine tenths of those before. Evaluation by
-/// them says what a pass in training mode says; by those that a network is born with it does not.
+/// With all images in one batch, the estimated statistics are nearly those of the batch. Evaluation with them gives the same result as a
+/// pass in training mode; evaluation with initial statistics does not.
 #[test]
 fn estimated_statistics_are_those_of_the_images() {
     let config = config(&["train.batch=200"]);
@@ -267,7 +268,7 @@ fn estimated_statistics_are_those_of_the_images() {
     let weights = Weights::init(&network.graph, 3).unwrap();
     let images = EpochOrder::batch(&pictures, &some).tensor().unwrap();
     let logits = |mode: Mode| -> Vec<f32> {
-        // A pass in training mode moves statistics, so each has weights of its own.
+        // A pass in training mode updates statistics, so each pass has its own copy of the weights.
         let own = weights.detached().unwrap();
         let found = Executor::new(&network.graph, &own).run(std::slice::from_ref(&images), mode).unwrap();
         found[0].flatten_all().unwrap().to_vec1().unwrap()

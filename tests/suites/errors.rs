@@ -94,7 +94,7 @@ const WRONG: &[(&str, &[&str])] = &[
     ("milenas-search run --data digits --out new --device cuda:99", &["cuda", "Help: ", "--device cpu"]),
     (
         "milenas-search run --data digits --out new --space nasbench201 --device cuda",
-        &["nasbench201 cannot be searched on a GPU", "space darts", "leave --device out"],
+        &["nasbench201 cannot be searched on a GPU", "space darts", "omit --device"],
     ),
     (
         "milenas-search run --data digits --out new --partial-channels 4 --device cuda:1,tf32",
@@ -106,19 +106,19 @@ const WRONG: &[(&str, &[&str])] = &[
     ),
     (
         "milenas-search run --data digits --out new --strategy naswot --device cuda",
-        &["--strategy naswot trains nothing", "leave --device out"],
+        &["--strategy naswot scores on the CPU", "omit --device"],
     ),
     (
         "milenas-search run --data digits --out new --resume",
-        &["new holds no run", "config.toml", "leave out --resume"],
+        &["new holds no run", "config.toml", "omit --resume"],
     ),
     (
         "milenas-search train --genotype DARTS_V2 --data digits --out new --resume",
-        &["new holds no run", "config.toml", "leave out --resume"],
+        &["new holds no run", "config.toml", "omit --resume"],
     ),
     (
         "milenas-search train --genotype DARTS_V2 --data digits --out good --resume --seeds 2",
-        &["good holds no run", "seeds.toml", "leave out --resume"],
+        &["good holds no run", "seeds.toml", "omit --resume"],
     ),
     ("milenas-search run --data cifar10:nowhere --out new", &["nowhere", "data fetch cifar10"]),
     (
@@ -152,10 +152,13 @@ const WRONG: &[(&str, &[&str])] = &[
         &["--seed", "0..=9223372036854775807"],
     ),
     ("milenas-search run --data digits", &["required arguments"]),
-    ("milenas-search report broken", &["broken", "there is no run here, nor in the folders in it. Help: "]),
+    (
+        "milenas-search report broken",
+        &["broken", "neither this folder nor its subfolders hold a run. Help: "],
+    ),
     (
         "milenas-search run --data digits --out new --strategy naswot --lambda 2",
-        &["`search.lambda` means nothing to naswot", "milenas-2nd"],
+        &["`search.lambda` has no effect on naswot", "milenas-2nd"],
     ),
     (
         "milenas-search run --data digits --out new --time-budget 0s",
@@ -364,7 +367,9 @@ fn the_reason_of_the_system_is_said_once() {
 fn what_can_be_done_but_is_hardly_meant_is_warned_of() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
-    for (layers, expected) in [(1, "the only cell reduces"), (2, "both cells reduce"), (3, "")] {
+    for (layers, expected) in
+        [(1, "the only cell is a reduction cell"), (2, "both cells are reduction cells"), (3, "")]
+    {
         let command =
             format!("milenas-search run --data digits --out s{layers} {TINY} --set search.layers={layers}");
         let said = succeed(root, &command);
@@ -377,7 +382,7 @@ fn what_can_be_done_but_is_hardly_meant_is_warned_of() {
     for (i, (cell, dead)) in [(none, true), (cut, true), (through, false)].into_iter().enumerate() {
         let said =
             succeed(root, &format!("milenas-search train --genotype {cell} --data digits --out n{i} {TINY}"));
-        let warned = said.err.contains("warning: nothing comes through the normal cell");
+        let warned = said.err.contains("warning: the normal cell passes no signal");
         assert_eq!(warned, dead, "{cell}: {}", said.err);
     }
 }

@@ -128,12 +128,12 @@ fn a_search_by_judgements_killed_twenty_times_ends_as_if_nothing_had_happened() 
     // Its own configuration suffices; nothing is evaluated again.
     let said = succeed(root, "milenas-search run --data digits --out a --resume");
     assert!(
-        said.err.contains("going on after 30 judgements") && !said.err.contains("1 of 10"),
+        said.err.contains("resuming after 30 evaluations") && !said.err.contains("1 of 10"),
         "{}",
         said.err
     );
     let page = fs::read_to_string(root.join("a/report.html")).unwrap();
-    assert!(page.contains("<dt>architectures judged</dt><dd>10</dd>") && page.contains("best so far"));
+    assert!(page.contains("<dt>architectures evaluated</dt><dd>10</dd>") && page.contains("best so far"));
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn a_search_by_judgements_ends_with_its_time_and_goes_on_with_more() {
     let evolution = JUDGE.replace("area", "evolution");
     succeed(root, &format!("{evolution} --out whole"));
     let said = succeed(root, &format!("{evolution} --out time --time-budget 1ms"));
-    assert!(said.out.contains("the time is over"), "{}", said.out);
+    assert!(said.out.contains("the time budget is used up"), "{}", said.out);
     let rows = |out: &str| fs::read_to_string(root.join(out).join("history.csv")).unwrap();
     assert_eq!(rows("time").lines().count(), 2);
     let next = "next: milenas-search train --genotype time/genotype.json --config time/config.toml --data digits --out time-net";
@@ -168,7 +168,7 @@ fn a_search_by_judgements_ends_with_its_time_and_goes_on_with_more() {
     refused(&format!("{evolution} --out whole"), &["whole holds an unfinished search", "--resume"]);
     refused(
         "milenas-search run --data digits --out whole --resume --strategy milenas",
-        &["whole holds an unfinished search that judges", "its own --strategy"],
+        &["whole holds an unfinished search that evaluates", "its own strategy"],
     );
     fs::write(root.join("whole/history.csv"), rows("whole").replacen("conv", "pool", 1)).unwrap();
     refused("milenas-search run --data digits --out whole --resume", &["history.csv: row 1", "Help"]);
@@ -192,10 +192,7 @@ fn what_cannot_go_on_is_explained_and_left_alone() {
     );
     refused(
         "milenas-search train --genotype DARTS_V2 --data digits --out a --resume",
-        &[
-            "it is a `milenas.checkpoint`, expected a `milenas.training`",
-            "run --resume` goes on with searches",
-        ],
+        &["it is a `milenas.checkpoint`, expected a `milenas.training`", "run --resume` resumes searches"],
     );
     let lines = fs::read(root.join("a/metrics.jsonl")).unwrap();
     assert!(fs::read(&path).unwrap() == before);

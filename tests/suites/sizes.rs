@@ -88,7 +88,7 @@ fn a_size_or_a_time_ends_the_search() {
 
     succeed(root, &format!("{SEARCH} --out whole"));
     let said = succeed(root, &format!("{SEARCH} --out time --time-budget 1ms"));
-    assert!(said.out.contains("the time is over"), "{}", said.out);
+    assert!(said.out.contains("the time budget is used up"), "{}", said.out);
     assert!(lines(&root.join("time")).is_empty() && root.join("time/genotype.json").exists());
     succeed(root, "milenas-search run --data digits --out time --resume --time-budget 1h");
     for name in ["genotype.json", "metrics.jsonl", "genotypes/table.json"] {
@@ -105,7 +105,7 @@ fn more_time_takes_back_what_was_chosen() {
     let (root, out) = (folder.path(), folder.path().join("long"));
     let long = SEARCH.replace("search.steps=8", "search.steps=50 --set search.checkpoint_steps=1");
     succeed(root, &format!("{long} --out long --time-budget 1ms"));
-    let asks = "It runs, or was stopped; this goes on with it";
+    let asks = "The run is not finished. To resume it after a stop";
     let page = || fs::read_to_string(out.join("report.html")).unwrap_or_default();
     assert!(out.join("genotype.json").exists() && !page().contains(asks));
     let child = Command::new(binary("milenas-search"))
@@ -173,7 +173,11 @@ fn a_search_by_judgements_keeps_to_the_limits() {
     assert!(small.len() == 4 && small.iter().all(|params| *params <= middle), "{small:?} {middle}");
     let said = run(root, &format!("{search} --out none --max-params 10"));
     assert!(said.code == 1 && said.err.contains("at most 10 parameters"), "{}", said.err);
-    assert!(said.err.contains("they begin at") && said.err.contains("raise --max-params"), "{}", said.err);
+    assert!(
+        said.err.contains("smallest values are") && said.err.contains("raise max_params"),
+        "{}",
+        said.err
+    );
     succeed(root, &format!("{search} --out none --max-params {middle}"));
 }
 
@@ -194,7 +198,7 @@ fn sizes_are_those_of_the_network_that_is_trained() {
 
     let judged = "milenas-search run --config a/config.toml --data digits --strategy naswot --set search.population.draws=2";
     let said = run(root, &format!("{judged} --max-params 10 --out b"));
-    let begin = said.err.split("begin at ").nth(1).and_then(|rest| rest.split(' ').next());
+    let begin = said.err.split("smallest values are ").nth(1).and_then(|rest| rest.split(' ').next());
     let begin: u64 = begin.unwrap_or_else(|| panic!("{}", said.err)).parse().unwrap();
     succeed(root, &format!("{judged} --max-params {begin} --set search.population.draws=1 --out c"));
     let told = succeed(

@@ -1,4 +1,4 @@
-//! How long a trained network takes for one image, on the passes that deployment runs.
+//! Latency of a trained network for one image, on the compiled passes that deployment uses.
 
 use std::time::Instant;
 
@@ -8,10 +8,10 @@ use milenas_models::{Executor, Mode, Model, Rng};
 
 use crate::Result;
 
-/// Runs, after one that is not counted.
+/// Number of measured runs, after one that is not measured.
 const RUNS: usize = 15;
 
-/// Median seconds of one image on one thread.
+/// Returns the median seconds for one image on one thread.
 pub fn latency(model: &Model) -> Result<f64> {
     let input = &model.card.input;
     let mut rng = Rng::new(0, "latency");

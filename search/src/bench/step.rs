@@ -1,4 +1,4 @@
-//! A step of the search.
+//! Benchmark of a search step.
 
 use std::time::Instant;
 
@@ -12,21 +12,23 @@ use crate::strategy::{MixtureKind, Order, Rule, StepContext, Stepper};
 use crate::supernet::reference::Reference;
 use crate::supernet::{DeviceSpec, SupernetConfig, new_supernet};
 
-/// What is measured.
+/// Size of the benchmark.
 #[derive(Clone, Copy, Debug)]
-#[allow(missing_docs)]
 pub struct StepBench {
+    /// Channels of a node in the first cells.
     pub channels: usize,
+    /// Number of cells.
     pub layers: usize,
+    /// Number of images per step.
     pub batch: usize,
-    /// Measured steps, after one that is not.
+    /// Number of measured steps, after one that is not measured.
     pub steps: usize,
 }
 
-/// Runs steps of the search on made-up images, by the strategy, order and mixture of `search`.
+/// Runs search steps on synthetic images, by the strategy, order and mixture of `search`.
 ///
 /// # Errors
-/// A device that is not there.
+/// Fails if the device is not available.
 pub fn step(bench: &StepBench, search: &SearchConfig, place: DeviceSpec) -> Result<StepReport> {
     let partial = search.partial_channels;
     let shape = SupernetConfig {
@@ -63,7 +65,7 @@ pub fn step(bench: &StepBench, search: &SearchConfig, place: DeviceSpec) -> Resu
             let at = StepContext { seed: 0, epoch: 0, step, lr: config.weights.lr };
             stepper.step(&mut *net, &mut alphas, [&a, &b], &config, at)?;
             match step {
-                // The first step finds its memory.
+                // The first step allocates memory, so it is not measured.
                 0 => net.reset_profile(),
                 _ => {
                     seconds.push(start.elapsed().as_secs_f64());
@@ -76,7 +78,8 @@ pub fn step(bench: &StepBench, search: &SearchConfig, place: DeviceSpec) -> Resu
     Ok(StepReport::new(bench.batch, Some(search.order), seconds, data, flops, net.profile(), &name))
 }
 
-/// Work of a step in forward passes: a backward pass costs one for the inputs and one for the weights.
+/// Returns the work of a step in forward passes. A backward pass costs one for the inputs and one for the
+/// weights.
 fn passes(rule: Rule, order: Order) -> f64 {
     let [train, valid] = [rule.train, rule.valid].map(|factor| f64::from(u8::from(factor != 0.0)));
     match order {

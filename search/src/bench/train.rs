@@ -1,4 +1,4 @@
-//! A step of the training of a derived network.
+//! Benchmark of a training step of a derived network.
 
 use std::time::Instant;
 
@@ -13,22 +13,25 @@ use crate::engine::Engine;
 use crate::optim::Sgd;
 use crate::supernet::DeviceSpec;
 
-/// What is measured.
+/// Size of the benchmark.
 #[derive(Clone, Debug)]
-#[allow(missing_docs)]
 pub struct TrainBench {
+    /// Architecture of the network.
     pub genotype: Genotype,
+    /// Channels of a node in the first cells.
     pub channels: usize,
+    /// Number of cells.
     pub layers: usize,
+    /// Number of images per step.
     pub batch: usize,
-    /// Measured steps, after one that is not.
+    /// Number of measured steps, after one that is not measured.
     pub steps: usize,
 }
 
-/// Runs steps of training on made-up images.
+/// Runs training steps on synthetic images.
 ///
 /// # Errors
-/// A device that is not there.
+/// Fails if the device is not available.
 pub fn train(bench: &TrainBench, config: &TrainConfig, place: DeviceSpec) -> Result<StepReport> {
     let &TrainBench { channels, layers, batch, steps, .. } = bench;
     let shape = NetworkConfig {
@@ -42,7 +45,7 @@ pub fn train(bench: &TrainBench, config: &TrainConfig, place: DeviceSpec) -> Res
     };
     let network = Trainable::assemble(&bench.genotype, &shape, false)?;
     let weights = Weights::init(&network.graph, 0)?;
-    // A backward pass costs one for the inputs and one for the weights.
+    // A backward pass costs one forward pass for the inputs and one for the weights.
     let flops = 3.0 * 2.0 * batch as f64 * cost(&network.graph).macs as f64;
     let mut device = place.open()?;
     let name = device.as_ref().map_or("cpu".into(), |device| device.name().to_string());
@@ -62,7 +65,7 @@ pub fn train(bench: &TrainBench, config: &TrainConfig, place: DeviceSpec) -> Res
             engine.gradients(&batch, &Regularisers::default())?;
             engine.step(&mut sgd, &config.weights, config.weights.lr)?;
             match (step, engine.fused()) {
-                // The first step finds its memory.
+                // The first step allocates memory, so it is not measured.
                 (0, Some(network)) => network.reset_profile(),
                 (0, None) => (),
                 _ => {

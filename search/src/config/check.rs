@@ -1,4 +1,4 @@
-//! What values a configuration may have, and which of them go together.
+//! Checks of configuration values and of their combinations.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,17 +12,20 @@ use crate::strategy::black_box::{STRATEGIES, Strategy};
 use crate::strategy::{Compat, MixtureKind, Rule};
 use crate::{Error, Result};
 
-/// The most that a count may be.
+/// Largest value of a count.
 const MOST: usize = 1 << 20;
 
-/// What a number may be.
+/// Range of values that a setting allows.
 enum Allowed {
+    /// Closed interval.
     Between(f64, f64),
-    /// At least 0 and at most the value of another key.
+    /// Interval from 0 to the value of another key, which is named.
     UpTo(f64, String),
-    /// At least 0, below 1.
+    /// Values of at least 0 and below 1.
     Fraction,
+    /// Finite values above 0.
     Positive,
+    /// Finite values of at least 0.
     NotNegative,
 }
 
@@ -69,8 +72,10 @@ fn numbers<K: fmt::Display>(keys: impl IntoIterator<Item = (K, f64, Allowed)>) -
 }
 
 impl Config {
+    /// Checks all values.
+    ///
     /// # Errors
-    /// The first value that may not be, by its key, with what may.
+    /// Names the first invalid value by its key, with the values that are allowed.
     pub(super) fn check(&self) -> Result<()> {
         let Config { data, augment, search, train, .. } = self;
         data.check()?;
@@ -122,7 +127,8 @@ impl Config {
 }
 
 impl DataConfig {
-    /// More than twice the size is a mistake: tests would see less than a quarter of a picture.
+    /// Checks the image sizes. A `resize` above twice the size is a mistake: evaluation would see less than a
+    /// quarter of the image.
     fn check(&self) -> Result<()> {
         let DataConfig { size, resize, .. } = *self;
         if size > LARGEST {
@@ -155,16 +161,17 @@ fn sgd(group: &str, config: &SgdConfig) -> Result<()> {
 }
 
 impl SearchConfig {
-    /// The rules of the epochs: known, fit for the mixture, and told nothing that they have no use for.
+    /// Checks the rules of the epochs: they are known, fit the mixture, and use the settings that are not at
+    /// their defaults.
     fn check_rules(&self) -> Result<()> {
         let SearchConfig { strategy, bilevel_strategy, bilevel_epochs, epochs, lambda, compat, .. } = self;
         if Strategy::named(bilevel_strategy).is_some() {
-            let expected = format!("a strategy that descends: {}", Rule::names().join(", "));
+            let expected = format!("a gradient-based strategy: {}", Rule::names().join(", "));
             return Err(value("search.bilevel_strategy", bilevel_strategy, expected));
         }
         let bilevel = rule(bilevel_strategy, *lambda, *compat)?;
         if Strategy::named(strategy).is_some() {
-            return self.check_judging();
+            return self.check_black_box();
         }
         let mut rules = vec![(strategy, rule(strategy, *lambda, *compat)?)];
         if bilevel_epochs > epochs {
@@ -176,14 +183,14 @@ impl SearchConfig {
         }
         if rules.iter().any(|(_, rule)| rule.unrolled) && self.mixture == MixtureKind::Gumbel {
             let problem = "a second-order strategy needs the same mixture in all passes of a step, and \
-                           `search.mixture` gumbel draws one for each. Help: take milenas or darts-1st";
+                           `search.mixture` gumbel draws one for each. Help: use milenas or darts-1st";
             return Err(broken("values", problem));
         }
         let at = |name, lambda| rule(name, lambda, *compat).ok();
         let weighs = |name| at(name, 0.0) != at(name, 1.0);
         if *lambda != 1.0 && !rules.iter().any(|(name, _)| weighs(name)) {
             let problem = format!(
-                "`search.lambda` is {lambda}, and {strategy} does not weigh its losses: it is for milenas and milenas-2nd. \
+                "`search.lambda` is {lambda}, and {strategy} does not weigh two losses: it is for milenas and milenas-2nd. \
                  Help: leave it at 1"
             );
             return Err(broken("values", problem));
@@ -191,9 +198,9 @@ impl SearchConfig {
         Ok(())
     }
 
-    /// That a strategy that judges whole architectures is told nothing that only those that descend can do.
-    fn check_judging(&self) -> Result<()> {
-        let told = [
+    /// Checks that a strategy that evaluates whole architectures has no settings for gradient-based strategies.
+    fn check_black_box(&self) -> Result<()> {
+        let used = [
             ("search.lambda", self.lambda != 1.0, "1"),
             ("search.mixture", self.mixture != MixtureKind::Softmax, "softmax"),
             ("search.bilevel_epochs", self.bilevel_epochs > 0, "0"),
@@ -201,9 +208,9 @@ impl SearchConfig {
             ("search.partial_channels", self.partial_channels > 1, "1"),
             ("search.stop.at_size", !self.stop.at_size.is_empty(), "\"\""),
         ];
-        let Some((key, _, idle)) = told.into_iter().find(|(_, told, _)| *told) else { return Ok(()) };
+        let Some((key, _, idle)) = used.into_iter().find(|(_, set, _)| *set) else { return Ok(()) };
         let problem = format!(
-            "`{key}` means nothing to {}, which judges whole architectures: it is for {}. Help: leave it at {idle}",
+            "`{key}` has no effect on {}, which evaluates whole architectures: it is for {}. Help: leave it at {idle}",
             self.strategy,
             Rule::names().join(", ")
         );
@@ -217,7 +224,7 @@ impl SearchConfig {
             stop.budget().map_err(|e| broken("values", format!("`search.stop.time_budget` is {e}")))?;
         match budget {
             Some(Duration::ZERO) => {
-                let expected = "some time such as 2h, in which to search; leave it empty for no limit";
+                let expected = "a time above 0 such as 2h; leave it empty for no limit";
                 Err(value("search.stop.time_budget", &stop.time_budget, expected))
             }
             _ => Ok(()),
@@ -225,21 +232,21 @@ impl SearchConfig {
     }
 }
 
-/// A rule by name.
+/// Returns the gradient rule of a name.
 ///
 /// # Errors
-/// An unknown name, with the near ones among all strategies.
+/// Names the known strategies near an unknown name, of all kinds.
 fn rule(name: &str, lambda: f64, compat: Compat) -> milenas_models::Result<Rule> {
     Rule::named(name, lambda, compat).map_err(|_| {
-        let judging = STRATEGIES.map(|(name, _)| name);
-        milenas_models::Error::unknown("strategy", name, Rule::names().into_iter().chain(judging))
+        let black_box = STRATEGIES.map(|(name, _)| name);
+        milenas_models::Error::unknown("strategy", name, Rule::names().into_iter().chain(black_box))
     })
 }
 
-/// Checks that states of `channels` can be cut into `parts`.
+/// Checks that `channels` can be divided into `parts` equal parts.
 ///
 /// # Errors
-/// Channels that `parts` does not divide, with what would do.
+/// Fails if `parts` does not divide `channels`, and lists the divisors.
 pub fn check_parts(channels: usize, parts: usize) -> Result<()> {
     if parts > 0 && channels.is_multiple_of(parts) {
         return Ok(());
@@ -262,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_optimisers_are_held_to_what_these_can_do() {
+    fn optimiser_values_out_of_range_are_refused() {
         for group in ["search.weights", "train.weights"] {
             for (key, wrong, expected) in [
                 ("lr", "0.0", "is 0, expected a finite number above 0"),
@@ -294,11 +301,11 @@ mod tests {
     }
 
     #[test]
-    fn what_a_strategy_has_no_use_for_is_refused() {
+    fn settings_without_effect_are_refused() {
         for (sets, expected) in [
             (
                 "search.bilevel_strategy=naswot",
-                "`search.bilevel_strategy` is naswot, expected a strategy that descends: milenas,",
+                "`search.bilevel_strategy` is naswot, expected a gradient-based strategy: milenas,",
             ),
             (
                 "search.bilevel_epochs=9",
@@ -309,21 +316,21 @@ mod tests {
                 "`search.lambda` is 2, and darts-1st does not weigh",
             ),
             ("search.strategy=single-level search.lambda=0", "it is for milenas and milenas-2nd"),
-            ("search.stop.time_budget=0s", "`search.stop.time_budget` is 0s, expected some time"),
-            ("search.strategy=naswot search.lambda=2", "`search.lambda` means nothing to naswot"),
-            ("search.strategy=area search.mixture=gumbel", "`search.mixture` means nothing to area"),
+            ("search.stop.time_budget=0s", "`search.stop.time_budget` is 0s, expected a time above 0"),
+            ("search.strategy=naswot search.lambda=2", "`search.lambda` has no effect on naswot"),
+            ("search.strategy=area search.mixture=gumbel", "`search.mixture` has no effect on area"),
             (
                 "search.strategy=random search.bilevel_epochs=1",
-                "`search.bilevel_epochs` means nothing to random",
+                "`search.bilevel_epochs` has no effect on random",
             ),
             ("search.strategy=random search.compat=released", "Help: leave it at none"),
             ("search.strategy=random search.partial_channels=2", "it is for milenas, milenas-2nd,"),
-            ("search.strategy=evolution search.stop.at_size=n=6,r=0", "`search.stop.at_size` means nothing"),
+            ("search.strategy=evolution search.stop.at_size=n=6,r=0", "`search.stop.at_size` has no effect"),
         ] {
             let message = refused(sets);
             assert!(message.contains(expected), "{sets}: {message}");
         }
-        // Where one rule of the run has a use for it, it is meant for that one.
+        // A setting is accepted if one of the run's rules uses it.
         let sets = [
             "search.strategy=darts-1st",
             "search.bilevel_strategy=milenas",

@@ -1,11 +1,11 @@
-//! Tables of keys laid over each other; every key is known.
+//! Merging of TOML tables. Only keys of the base table are accepted.
 
 use toml::{Table, Value};
 
 use super::broken;
 use crate::Result;
 
-/// Lays `over` onto `base`; a key that `base` lacks is unknown.
+/// Overwrites values of `base` with those of `over`. Fails for a key that `base` lacks.
 pub(super) fn lay(base: &mut Table, over: Table, place: &str, path: &str) -> Result<()> {
     for (key, value) in over {
         let full = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
@@ -33,10 +33,12 @@ pub(super) fn lay(base: &mut Table, over: Table, place: &str, path: &str) -> Res
     Ok(())
 }
 
+/// Returns the indefinite article for a noun.
 fn article(noun: &str) -> &'static str {
     if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
 }
 
+/// Appends the dotted paths of all values below `table` to `out`.
 pub(super) fn leaves(table: &Table, path: &str, out: &mut Vec<String>) {
     for (key, value) in table {
         let full = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
@@ -47,7 +49,7 @@ pub(super) fn leaves(table: &Table, path: &str, out: &mut Vec<String>) {
     }
 }
 
-/// `a.b=3` as nested tables; a value that is no TOML is text.
+/// Parses `a.b=3` into nested tables. A value that is not valid TOML becomes a string.
 pub(super) fn assignment(text: &str) -> Result<Table> {
     let (key, value) =
         text.split_once('=').ok_or_else(|| broken("--set", format!("`{text}`, expected KEY=VALUE")))?;

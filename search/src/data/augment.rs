@@ -1,33 +1,34 @@
-//! Random crop and flip, on bytes: the padding is black before normalisation, as the paper's is.
+//! Random crop and flip on bytes. The padding is black before normalisation, as in the paper.
 
 use milenas_models::Rng;
 use serde::{Deserialize, Serialize};
 
-/// What training does to an image each time it sees it.
+/// Augmentation of training images.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Augment {
-    /// The crop's padding on each side, as a part of the image's side: 0.125 is 4 pixels of 32.
+    /// Padding of the crop on each side, as a fraction of the image's side: 0.125 is 4 pixels of 32.
     pub crop: f64,
-    /// Whether half of the images are mirrored left to right. Off for digits and text.
+    /// Whether images are mirrored left to right with probability 1/2. Unsuitable for digits and text.
     pub flip: bool,
 }
 
-/// Where an image goes, and what is cut out of it: what was drawn for it.
+/// Sampled shift, mirroring and cutout of an image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Move {
-    /// Rows by which its top left corner lies above that of the crop; negative below it.
+    /// Number of rows by which the image's top left corner lies above that of the crop; negative below it.
     pub down: i32,
-    /// Columns by which it lies to the left.
+    /// Number of columns by which the image's top left corner lies to the left of that of the crop.
     pub right: i32,
-    /// Whether the crop is mirrored left to right then.
+    /// Whether the crop is mirrored left to right.
     pub mirrored: bool,
-    /// Rows and columns, each from one up to but not with another, that are cut out when it is normalised.
+    /// Rows and columns of the cutout, each as start and end (exclusive). They are set to zero after
+    /// normalisation.
     pub hole: [[i32; 2]; 2],
 }
 
 impl Augment {
-    /// Draws for an image `[height, width]`.
+    /// Samples a move for an image `[height, width]`.
     pub fn draw(&self, [height, width]: [usize; 2], rng: &mut Rng) -> Move {
         let mut shift = |side: usize| {
             let padding = (side as f64 * self.crop).round() as usize;
@@ -39,7 +40,7 @@ impl Augment {
 }
 
 impl Move {
-    /// `image` `[height, width, channels]` moved, black where there is none of it, into `out`.
+    /// Writes the moved `image` `[height, width, channels]` into `out`; pixels outside of the image are black.
     pub fn apply(self, image: &[u8], [height, width, channels]: [usize; 3], out: &mut [u8]) {
         let place = |at: usize, shift: i32, side: usize| {
             at.checked_add_signed(shift as isize).filter(|&place| place < side)
@@ -77,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn every_shift_is_as_likely_and_padding_is_black() {
+    fn all_shifts_are_equally_likely_and_padding_is_black() {
         // A quarter of the width is one pixel; a quarter of the height rounds to one pixel too.
         let seen = draws(Augment { crop: 0.25, flip: false });
         assert_eq!(seen.len(), 9);

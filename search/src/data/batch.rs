@@ -1,4 +1,4 @@
-//! Images and labels of one step.
+//! Batch: images and labels of one step.
 
 use std::borrow::Cow;
 
@@ -11,20 +11,20 @@ use super::transform::cut;
 /// Images and labels of one step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
-    /// As many as labels.
+    /// Images, one per label.
     pub images: BatchImages,
-    /// `[N]`
+    /// Labels `[N]`.
     pub labels: Vec<u32>,
-    /// `[C, H, W]`
+    /// Shape `[C, H, W]` of an image.
     pub shape: [usize; 3],
 }
 
-/// The images of a batch.
+/// Images of a batch.
 #[derive(Clone, Debug, PartialEq)]
 pub enum BatchImages {
-    /// `[N, C, H, W]`, normalised.
+    /// Normalised values `[N, C, H, W]`.
     Numbers(Vec<f32>),
-    /// For a device that moves and normalises them itself.
+    /// Bytes for a device that moves and normalises the images itself.
     Bytes(ByteBatch),
 }
 
@@ -41,7 +41,7 @@ impl From<ByteBatch> for BatchImages {
 }
 
 impl Batch {
-    /// The images `[N, C, H, W]`, normalised.
+    /// Returns the normalised images `[N, C, H, W]`.
     pub fn numbers(&self) -> Cow<'_, [f32]> {
         match &self.images {
             BatchImages::Numbers(numbers) => numbers.into(),
@@ -49,24 +49,24 @@ impl Batch {
         }
     }
 
-    /// The images as a tensor `[N, C, H, W]`.
+    /// Returns the normalised images as a tensor `[N, C, H, W]`.
     pub fn tensor(&self) -> candle_core::Result<Tensor> {
         let [c, h, w] = self.shape;
         Tensor::from_slice(&self.numbers(), (self.labels.len(), c, h, w), &Device::Cpu)
     }
 
-    /// How many images.
+    /// Returns the number of images.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether there is no image.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
 }
 
-/// Images as they lie in memory, and what becomes of them.
+/// Images as bytes, with their moves and the values of normalised bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ByteBatch {
     words: Vec<i32>,
@@ -75,7 +75,7 @@ pub struct ByteBatch {
 }
 
 impl ByteBatch {
-    /// Of images `[H, W, C]` of the contract's size, each with its move.
+    /// Creates a batch from images `[H, W, C]` of the contract's size, each with its move.
     pub fn new<'a>(images: impl Iterator<Item = (&'a [u8], Move)>, contract: &InputContract) -> ByteBatch {
         let (mut bytes, mut moves) = (Vec::new(), Vec::new());
         for (image, to) in images {
@@ -87,22 +87,23 @@ impl ByteBatch {
         ByteBatch { words, moves, levels: contract.levels() }
     }
 
-    /// The images, `[N, H, W, C]`, four bytes a word in the machine's order; the last word is filled up.
+    /// Returns the images `[N, H, W, C]`, four bytes per element in native byte order. The last element is
+    /// padded.
     pub fn words(&self) -> &[i32] {
         &self.words
     }
 
-    /// Where each image goes.
+    /// Returns the move of each image.
     pub fn moves(&self) -> &[Move] {
         &self.moves
     }
 
-    /// What each byte becomes when it is normalised, `[C][256]`.
+    /// Returns the normalised value of each byte, `[C][256]`.
     pub fn levels(&self) -> &[f32] {
         &self.levels
     }
 
-    /// Moved and normalised, `[N, C, H, W]`.
+    /// Returns the moved and normalised images `[N, C, H, W]`.
     fn numbers(&self, [channels, height, width]: [usize; 3]) -> Vec<f32> {
         let bytes: Vec<u8> = self.words.iter().flat_map(|word| word.to_ne_bytes()).collect();
         let size = channels * height * width;

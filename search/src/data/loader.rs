@@ -1,4 +1,4 @@
-//! Batches, made ahead on a thread of their own.
+//! Loader that prepares batches on a thread.
 
 use std::sync::mpsc::{Receiver, sync_channel};
 
@@ -6,18 +6,19 @@ use milenas_models::Rng;
 
 use super::{Batch, ByteBatch, ImageSet, Move, Transform, shuffled};
 
-/// Which images make the batches of an epoch, in order, each with the generator of its augmentation.
+/// Order of the images in the batches of an epoch, with the seed of the augmentation.
 #[derive(Clone, Debug)]
 pub struct EpochOrder {
     batches: Vec<Vec<usize>>,
-    /// The first batch that is made.
+    /// Index of the first batch that is produced.
     first: usize,
     seed: u64,
     purpose: String,
 }
 
 impl EpochOrder {
-    /// Every index once, in an order of this epoch's own; the last batch may be smaller. `steps` 0 is all of them.
+    /// Returns the order of a training epoch: a random permutation of all indices. The last batch may be
+    /// smaller. `steps` limits the number of batches; 0 for no limit.
     pub fn epoch(
         indices: &[usize],
         batch: usize,
@@ -34,7 +35,8 @@ impl EpochOrder {
         EpochOrder { batches, first: 0, seed, purpose }
     }
 
-    /// `steps` independent batches, each drawn without replacement: how the released code reads the validation half.
+    /// Returns `steps` independent batches, each sampled without replacement, as the released code reads the
+    /// validation split.
     pub fn draws(
         indices: &[usize],
         batch: usize,
@@ -52,13 +54,13 @@ impl EpochOrder {
                 let j = i + rng.below(pool.len() - i);
                 pool.swap(i, j);
             }
-            // Not the pool itself, whose room is that of all indices.
+            // A copy is kept, since the pool has the capacity of all indices.
             pool[..take].to_vec()
         };
         EpochOrder { batches: (0..steps).map(draw).collect(), first: 0, seed, purpose }
     }
 
-    /// Every index in order, for measuring.
+    /// Returns all indices in order, for evaluation.
     pub fn in_order(indices: &[usize], batch: usize) -> Self {
         EpochOrder {
             batches: indices.chunks(batch).map(<[usize]>::to_vec).collect(),
@@ -68,17 +70,17 @@ impl EpochOrder {
         }
     }
 
-    /// Without the batches before `step`; the others stay as they were.
+    /// Skips the batches before `step`. The others do not change.
     pub fn starting_at(self, step: usize) -> Self {
         EpochOrder { first: step, ..self }
     }
 
-    /// How many batches, those before the start with them.
+    /// Returns the number of batches, including skipped ones.
     pub fn steps(&self) -> usize {
         self.batches.len()
     }
 
-    /// Images by index, as they are.
+    /// Returns a batch of the images of some indices, without augmentation.
     pub fn batch(pictures: &ImageSet, indices: &[usize]) -> Batch {
         EpochOrder::in_order(indices, indices.len().max(1)).make(0, pictures, BatchFormat::Numbers(None))
     }
@@ -114,17 +116,17 @@ impl EpochOrder {
     }
 }
 
-/// How a batch leaves the loader.
+/// Format of batches.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum BatchFormat {
-    /// Transformed and normalised.
+    /// Transformed and normalised values.
     Numbers(Option<Transform>),
-    /// As bytes with what is drawn for them, the same as for numbers.
+    /// Bytes with the sampled moves. They give the same values as `Numbers`.
     Bytes(Option<Transform>),
 }
 
 impl BatchFormat {
-    /// For a reader that wants bytes or not; it gets numbers where bytes do not do.
+    /// Chooses bytes if the reader takes `bytes` and moves suffice for the transform, else normalised values.
     pub fn new(bytes: bool, transform: Option<Transform>) -> BatchFormat {
         match bytes && transform.is_none_or(|transform| transform.only_moves()) {
             true => BatchFormat::Bytes(transform),
@@ -133,12 +135,12 @@ impl BatchFormat {
     }
 }
 
-/// The batches of a plan, two ahead.
+/// Batches of an order, prepared up to two ahead.
 #[derive(Debug)]
 pub struct Loader(Receiver<Batch>);
 
 impl Loader {
-    /// Starts making batches on a thread of `scope`.
+    /// Starts preparing batches on a thread of `scope`.
     pub fn start<'scope, 'env>(
         scope: &'scope std::thread::Scope<'scope, 'env>,
         pictures: &'env ImageSet,
@@ -171,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_epoch_visits_each_once_in_its_own_order() {
+    fn an_epoch_visits_each_image_once_in_its_own_order() {
         let indices: Vec<usize> = (10..30).collect();
         let plan = |epoch| EpochOrder::epoch(&indices, 8, 0, 1, "train", epoch);
         let mut seen = plan(0).batches.concat();
@@ -190,9 +192,9 @@ mod tests {
         ImageSet { images, wholes: Vec::new(), contract }
     }
 
-    /// To the last bit, whether a word is filled or not.
+    /// The values agree bit for bit, whether the last element is full or padded.
     #[test]
-    fn bytes_become_the_same_numbers() {
+    fn bytes_give_the_same_values() {
         let moved = |crop| Transform::from(Augment { crop, flip: true });
         for (pictures, transform) in [
             (pictures(6, 5, 3, 20), Some(moved(0.5))),
@@ -207,14 +209,14 @@ mod tests {
                 std::thread::scope(|scope| Loader::start(scope, &pictures, plan, form).collect())
             };
             for (numbers, bytes) in batches(false).iter().zip(&batches(true)) {
-                assert_ne!(numbers.images, bytes.images, "both in one form");
+                assert_ne!(numbers.images, bytes.images, "both in one format");
                 assert_eq!((numbers.numbers(), &numbers.labels), (bytes.numbers(), &bytes.labels));
             }
         }
     }
 
     #[test]
-    fn colours_and_resized_crops_are_numbers() {
+    fn colours_and_resized_crops_use_values() {
         let moved = Transform::from(Augment { crop: 0.5, flip: true });
         for transform in [Transform { jitter: 0.4, ..moved }, Transform { resized_crop: 0.1, ..moved }] {
             assert_eq!(BatchFormat::new(true, Some(transform)), BatchFormat::Numbers(Some(transform)));
@@ -222,9 +224,10 @@ mod tests {
         assert_eq!(BatchFormat::new(true, Some(moved)), BatchFormat::Bytes(Some(moved)));
     }
 
-    /// A dark centre is what the network sees of light pictures; none of their crops is as dark, as all are of the whole.
+    /// The centre of each image is dark and the network's input is light. Crops are taken from whole images, so
+    /// none is as dark.
     #[test]
-    fn resized_crops_are_of_whole_pictures() {
+    fn resized_crops_are_of_whole_images() {
         let mut pictures = pictures(4, 4, 1, 12);
         pictures.images.pixels.fill(0);
         let pixels =

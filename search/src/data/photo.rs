@@ -1,13 +1,13 @@
-//! What training does to photographs: crops of any size and shape, brought to the network's, and moved colours; both as torchvision's.
+//! Augmentation of photographs: random resized crops and colour jitter, as in torchvision.
 
 use milenas_models::Rng;
 use milenas_models::input::{ChannelOrder, Image, InputContract, Resize};
 
-/// Tries to find a crop of a drawn area and shape that fits; then the centre is taken.
+/// Number of tries to find a crop of a sampled area and aspect ratio that fits; then a central crop is taken.
 const TRIES: usize = 10;
 
-/// Rows, columns, and the first of each, of a crop of `least` to 1 of the area and 3/4 to 4/3 as wide as high (torchvision's
-/// `RandomResizedCrop`).
+/// Samples a crop of `least` to 1 of the area, with aspect ratio 3/4 to 4/3 (torchvision's
+/// `RandomResizedCrop`). Returns its rows, columns, first row and first column.
 fn draw([height, width]: [usize; 2], least: f64, rng: &mut Rng) -> [usize; 4] {
     let area = (height * width) as f64;
     let ratio = 0.75f32.ln();
@@ -25,7 +25,7 @@ fn draw([height, width]: [usize; 2], least: f64, rng: &mut Rng) -> [usize; 4] {
     [rows, columns, (height - rows) / 2, (width - columns) / 2]
 }
 
-/// A crop of `image` `[H, W, C]` of `size` rows and columns, brought to the contract's size.
+/// Crops `image` `[H, W, C]` of `size` rows and columns at random, and resizes the crop to the contract's size.
 pub(super) fn resized_crop(
     image: &[u8],
     size: [usize; 2],
@@ -49,14 +49,15 @@ fn crop(
             rgb.extend((0..3).map(|c| pixel[c % channels]));
         }
     }
-    // The pixels are in the contract's order of colours already.
+    // The channels are already in the contract's order.
     let stretch = InputContract { resize: Resize::Stretch, order: ChannelOrder::Rgb, ..contract.clone() };
     let resized = Image::new(columns, rows, rgb, None).and_then(|crop| stretch.prepare(&crop));
-    resized.expect("a crop of a valid picture is one")
+    resized.expect("a crop of a valid image is valid")
 }
 
-/// Brightness, contrast, saturation and hue by factors of `1 - strength` to `1 + strength`, the hue by half as much of its circle, in any
-/// order (torchvision's `ColorJitter`); gray images have the first two.
+/// Changes brightness, contrast and saturation by factors of `1 - strength` to `1 + strength`, and the hue by
+/// up to half of `strength` of its circle, in random order (torchvision's `ColorJitter`). Gray images have
+/// brightness and contrast only.
 pub(super) fn jitter(image: &mut [u8], channels: usize, strength: f64, rng: &mut Rng) {
     let mut order: Vec<usize> = (0..4).collect();
     rng.shuffle(&mut order);
@@ -95,7 +96,7 @@ fn luma(pixel: &[u8]) -> f32 {
     }
 }
 
-/// Turns the hue by a part of its circle; the largest and the smallest of the colours stay.
+/// Rotates the hue by a fraction of its circle. The largest and the smallest colour value stay.
 fn turn(pixel: &mut [u8], by: f32) {
     let [r, g, b] = [0, 1, 2].map(|c| f32::from(pixel[c]));
     let (high, low) = (r.max(g).max(b), r.min(g).min(b));
@@ -120,7 +121,7 @@ fn turn(pixel: &mut [u8], by: f32) {
 mod tests {
     use super::*;
 
-    /// Shapes and places are of crops that fit whatever their shape; the largest of those have half the area.
+    /// The statistics cover crops that fit with any aspect ratio; the largest of them have half the area.
     #[test]
     fn crops_have_their_areas_shapes_and_places() {
         let mut rng = Rng::new(0, "crop");
@@ -141,7 +142,7 @@ mod tests {
         }
         let least = areas.iter().copied().fold(1.0, f64::min);
         assert!((0.075..0.1).contains(&least), "{least}");
-        // Uniform up to where crops of extreme shapes no longer fit.
+        // The distribution is uniform up to the area where crops of extreme aspect ratios no longer fit.
         let below = areas.iter().filter(|a| **a < 0.54).count() as f64 / 4000.0;
         assert!((0.5..0.62).contains(&below), "{below}");
         for (values, what) in [(shapes, "logarithm of the shape"), (tops, "top"), (lefts, "left")] {
@@ -159,10 +160,10 @@ mod tests {
     }
 
     #[test]
-    fn a_crop_is_what_lies_in_it_at_the_networks_size() {
+    fn a_crop_contains_its_region_at_the_networks_size() {
         for channels in [1, 3] {
             let contract = contract(8, 6, channels);
-            // Quarters of a colour each, in the order of their rows.
+            // Each quarter has one colour; quarters are numbered row by row.
             let quarter = |i: usize| (i / (6 * channels) / 4 * 2 + i % (6 * channels) / (3 * channels)) as u8;
             let image: Vec<u8> = (0..48 * channels).map(|i| 40 * quarter(i) + (i % channels) as u8).collect();
             assert_eq!(crop(&image, 6, &contract, [8, 6, 0, 0]), image);
@@ -170,7 +171,7 @@ mod tests {
                 let pixel = (0..channels).map(|c| (40 * q + c) as u8).collect::<Vec<_>>();
                 assert_eq!(crop(&image, 6, &contract, [4, 3, top, left]), pixel.repeat(48), "quarter {q}");
             }
-            // Of a picture of another size than the network's.
+            // The crops are resized to another size.
             let small = InputContract { height: 4, width: 3, ..contract };
             for (q, [top, left]) in [[0, 0], [0, 3], [4, 0], [4, 3]].into_iter().enumerate() {
                 let pixel = (0..channels).map(|c| (40 * q + c) as u8).collect::<Vec<_>>();
@@ -179,9 +180,9 @@ mod tests {
         }
     }
 
-    /// Every row of the picture has a value of its own: so has every row of a crop, and some crop reaches each end.
+    /// Every row of the image has its own value. So has every row of a crop, and some crop reaches each end.
     #[test]
-    fn crops_of_a_picture_that_is_no_square_lie_in_it() {
+    fn crops_of_a_rectangular_image_lie_in_it() {
         let contract = contract(16, 16, 1);
         let image: Vec<u8> = (0..40 * 30).map(|i| (i / 30 * 6) as u8).collect();
         let (mut rng, mut highest, mut lowest) = (Rng::new(0, "crop"), 255, 0);
@@ -211,7 +212,7 @@ mod tests {
         assert_eq!(gray, [90; 3]);
     }
 
-    /// A mid gray shows brightness and contrast alone: contrast leaves it, so its spread is that of brightness.
+    /// A mid gray changes with brightness only: contrast leaves it, so the spread is that of brightness.
     #[test]
     fn brightness_spreads_evenly_within_its_strength() {
         let mut values = Vec::new();
@@ -229,8 +230,8 @@ mod tests {
         assert!((mean - 100.0).abs() < 1.5 && (420..580).contains(&below), "{mean} {below}");
     }
 
-    /// Values of 0 to 1 are uniform: Kolmogorov and Smirnov's largest distance of their distribution, at a thousandth. With many
-    /// more of them the rounding to whole levels would show.
+    /// Checks that values of 0 to 1 are uniform, by the Kolmogorov-Smirnov statistic at a level of 0.001. With
+    /// many more values the rounding to integers would be visible.
     fn uniform(mut values: Vec<f64>, what: &str) {
         values.sort_by(f64::total_cmp);
         let n = values.len() as f64;
@@ -239,7 +240,7 @@ mod tests {
         assert!(most < 1.95 / n.sqrt(), "{what}: {most}");
     }
 
-    /// Each factor is read off pixels where no other change, in whatever order, has a part in it.
+    /// Each factor is computed from pixels that no other change affects, in any order.
     #[test]
     fn contrast_saturation_and_hue_spread_evenly_within_their_strengths() {
         const STRENGTH: f64 = 0.2;
@@ -251,15 +252,18 @@ mod tests {
                 jitter(&mut image, channels, STRENGTH, &mut Rng::new(seed, "x"));
                 image.into_iter().map(f64::from).collect()
             };
-            // Brightness scales both levels: their distance over their sum is contrast's alone, 0.6 at first.
+            // Brightness scales both levels, so their distance over their sum depends on contrast only. It is
+            // 0.6 at first.
             let levels = jittered(&[40, 160, 40, 160], 1);
             contrasts.push(place((levels[1] - levels[0]) / (levels[1] + levels[0]) / 0.6));
-            // Two grays tell what brightness and contrast do to a distance; what more a colour's does is saturation.
+            // Two grays show the effect of brightness and contrast on a distance; the rest of a colour's change
+            // is saturation.
             let pixels = jittered(&[60, 60, 60, 180, 180, 180, 80, 160, 80], 3);
             let [r, g, b] = [pixels[6], pixels[7], pixels[8]];
             let span = g - r.min(b);
             saturations.push(place(span / 80.0 * 120.0 / (pixels[3] - pixels[0])));
-            // The largest is green throughout, as a tenth of the circle leads neither to yellow nor to cyan.
+            // The largest value is green in all cases, as a tenth of the circle reaches neither yellow nor
+            // cyan.
             hues.push((b - r) / span / 6.0 / STRENGTH + 0.5);
         }
         for (values, what) in [(contrasts, "contrast"), (saturations, "saturation"), (hues, "hue")] {
@@ -269,12 +273,12 @@ mod tests {
     }
 
     #[test]
-    fn contrast_and_saturation_keep_what_they_turn_about() {
-        // The mean of a gray image, whatever the contrast does.
+    fn contrast_keeps_the_mean_and_saturation_the_luma() {
+        // Contrast keeps the mean of a gray image.
         let mut gray = [50, 150, 50, 150];
         gray.iter_mut().for_each(|x| *x = mix(*x, 100.0, 1.2));
         assert_eq!(gray, [40, 160, 40, 160]);
-        // No saturation is gray of the same luma.
+        // Without saturation a pixel becomes gray with the same luma.
         let mut pixel = [200, 100, 50];
         let gray = luma(&pixel);
         blend(&mut pixel, 0.0, |_| gray);

@@ -1,16 +1,16 @@
-//! Orders and halves of indices, by seed.
+//! Random orders and splits of indices, by seed.
 
 use milenas_models::Rng;
 
-/// `0..n` in an order that the seed and the purpose decide.
+/// Returns `0..n` in a random order that depends on seed and purpose.
 pub fn shuffled(n: usize, seed: u64, purpose: &str) -> Vec<usize> {
     let mut indices: Vec<usize> = (0..n).collect();
     Rng::new(seed, purpose).shuffle(&mut indices);
     indices
 }
 
-/// Indices of the images that train the weights, and of those that judge the architecture: `portion` of `0..n` and
-/// the rest, both ascending. (The released code takes the first and the last half; sorted data would not stand it.)
+/// Splits `0..n` at random: a fraction `portion` trains the weights, the rest evaluates the architecture. Both
+/// lists are ascending. (The released code takes the first and the last half, which fails for sorted data.)
 pub fn train_valid_split(n: usize, portion: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
     let mut indices = shuffled(n, seed, "split");
     let mut rest = indices.split_off(((n as f64 * portion).round() as usize).min(n));
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn halves_part_everything() {
+    fn the_split_covers_everything_once() {
         let (a, b) = train_valid_split(101, 0.5, 7);
         let mut all = [a.clone(), b.clone()].concat();
         all.sort_unstable();

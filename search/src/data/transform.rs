@@ -1,5 +1,4 @@
-//! Everything that training does to an image, in its order: crop, flip, colours, all on bytes; then, on the normalised
-//! numbers, a square that is cut out.
+//! Transforms of a training image, in order: crop, flip and colours on bytes, then cutout on normalised values.
 
 use milenas_models::Rng;
 use milenas_models::input::InputContract;
@@ -7,17 +6,18 @@ use milenas_models::input::InputContract;
 use super::photo::{jitter, resized_crop};
 use super::{Augment, Move};
 
-/// What happens to an image each time it is seen. Made of an [`Augment`] alone it is that of a search.
+/// Random transform of a training image. From an [`Augment`] alone it is the transform of a search.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Transform {
-    /// Crop and flip.
+    /// Padded crop and flip.
     pub augment: Augment,
-    /// The least part of the image's area that a crop keeps, which is resized then, in place of the padded crop; 0 for the
-    /// padded one.
+    /// Smallest fraction of the area that a random resized crop keeps. It replaces the padded crop; 0 keeps the
+    /// padded crop.
     pub resized_crop: f64,
-    /// How far brightness, contrast and saturation move from 1, and the hue half as far from 0; 0 for not at all.
+    /// Largest relative change of brightness, contrast and saturation; the hue changes by half of it. 0 for
+    /// none.
     pub jitter: f64,
-    /// The side of the square that is cut out, as a part of the image's side; 0 for none.
+    /// Side of the cutout square, as a fraction of the image's side; 0 for none.
     pub cutout: f64,
 }
 
@@ -28,19 +28,20 @@ impl From<Augment> for Transform {
 }
 
 impl Transform {
-    /// Whether a [`Move`] says all that happens to an image.
+    /// Returns whether a [`Move`] describes the whole transform.
     pub fn only_moves(&self) -> bool {
         self.resized_crop == 0.0 && self.jitter == 0.0
     }
 
-    /// Draws for an image `[height, width]` all that a move says, the same as [`apply`](Self::apply) of such a transform.
+    /// Samples the move of an image `[height, width]`. For transforms with moves only it is the same as in
+    /// [`apply`](Self::apply).
     pub fn draw(&self, size: [usize; 2], rng: &mut Rng) -> Move {
         let to = self.augment.draw(size, rng);
         Move { hole: self.hole(size, rng), ..to }
     }
 
-    /// From `image` `[H, W, C]` bytes of `of` rows and columns to normalised numbers `[C, H, W]`; `moved` is room for a second image.
-    /// Other sizes than the contract's are for resized crops.
+    /// Transforms `image` `[H, W, C]`, bytes of `of` rows and columns, into normalised values `[C, H, W]`.
+    /// `moved` is a buffer for a second image. Only resized crops allow other sizes than the contract's.
     pub fn apply(
         &self,
         image: &[u8],
@@ -66,8 +67,9 @@ impl Transform {
         cut(out, size, self.hole(size, rng));
     }
 
-    /// A square of `cutout` of the image's side whose centre is any pixel with the same chance (DeVries and Taylor, 2017): a
-    /// square over the border is smaller. A side of an even number of pixels has one more before its centre than after it.
+    /// Samples a square with a side of `cutout` of the image's side, centred at a uniformly sampled pixel
+    /// (DeVries and Taylor, 2017). A square over the border is smaller. An even side has one more pixel before
+    /// the centre than after it.
     fn hole(&self, size: [usize; 2], rng: &mut Rng) -> [[i32; 2]; 2] {
         if self.cutout == 0.0 {
             return [[0; 2]; 2];
@@ -76,13 +78,13 @@ impl Transform {
     }
 }
 
-/// The first pixel of a square and the one after its last along a side of `length` pixels, of which it has the part `cutout`.
+/// Returns start and end (exclusive) of a cutout along a side of `length` pixels.
 fn cutout_range(centre: usize, length: usize, cutout: f64) -> [usize; 2] {
     let half = (length as f64 * cutout / 2.0).round() as usize;
     [centre.saturating_sub(half), (centre + half).min(length)]
 }
 
-/// Zeros in a hole of all channels of an image `[C, H, W]`.
+/// Sets a hole in all channels of an image `[C, H, W]` to zero.
 pub(super) fn cut(image: &mut [f32], [height, width]: [usize; 2], hole: [[i32; 2]; 2]) {
     let [[top, bottom], [left, right]] = hole.map(|range| range.map(|at| at as usize));
     for plane in image.chunks_exact_mut(height * width) {
@@ -103,7 +105,7 @@ mod tests {
         InputContract::new([channels, side, side], mean, std, Resize::Stretch)
     }
 
-    /// Which pixels are zero, of ones.
+    /// Returns which pixels of an image of ones are zero after cutout.
     fn holes(side: usize, part: f64, seed: u64) -> Vec<bool> {
         let mut image = vec![1.0; 3 * side * side];
         let cutout = Transform { cutout: part, ..Transform::from(Augment { crop: 0.0, flip: false }) };
@@ -121,7 +123,7 @@ mod tests {
             let rows: Vec<usize> = (0..32).filter(|y| holes[y * 32..][..32].contains(&true)).collect();
             let columns: Vec<usize> = (0..32).filter(|x| (0..32).any(|y| holes[y * 32 + x])).collect();
             let area = holes.iter().filter(|hole| **hole).count();
-            assert_eq!(area, rows.len() * columns.len(), "no rectangle");
+            assert_eq!(area, rows.len() * columns.len(), "not a rectangle");
             assert!((8..=16).contains(&rows.len()) && (8..=16).contains(&columns.len()));
             areas.insert(area);
         }
@@ -140,9 +142,9 @@ mod tests {
         assert_eq!(image[12..], plane.map(|x| if x == 0.0 { 0.0 } else { x + 12.0 }));
     }
 
-    /// A pixel is cut out when the centre is within reach: 16 of 32 rows in the middle, 8 in the corner.
+    /// A pixel is erased if the centre is near enough: 16 of 32 rows in the middle, 8 in the corner.
     #[test]
-    fn cutout_visits_every_pixel_as_often_as_its_place_says() {
+    fn cutout_erases_pixels_with_the_expected_probability() {
         let mut counts = vec![0; 32 * 32];
         for seed in 0..4000 {
             holes(32, 0.5, seed)
@@ -159,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_asked_for_is_normalising() {
+    fn an_empty_transform_only_normalises() {
         let contract = contract(4, 3);
         let image: Vec<u8> = (0..48).map(|i| (i * 5) as u8).collect();
         let (mut moved, mut found, mut expected) = (vec![0; 48], vec![0.0; 48], vec![0.0; 48]);
@@ -169,9 +171,9 @@ mod tests {
         assert_eq!(found, expected);
     }
 
-    /// The mean of the data, not black: cutting out comes after normalising.
+    /// Erased pixels have the mean of the data instead of black, since cutout comes after normalisation.
     #[test]
-    fn what_is_cut_out_is_zero_behind_the_scale() {
+    fn erased_pixels_are_zero_after_normalisation() {
         let contract = contract(8, 1);
         let (mut moved, mut out) = (vec![0; 64], vec![0.0; 64]);
         let cut = Transform { cutout: 0.5, ..Transform::from(Augment { crop: 0.0, flip: false }) };

@@ -1,23 +1,23 @@
-//! Training pictures as large as resized crops want them.
+//! Training images at the larger size that resized crops start from.
 
 use milenas_models::Result;
 use milenas_models::input::{Image, InputContract, Resize};
 
-/// All of a picture, at a size of its own.
+/// Whole image, without a central crop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Whole {
-    /// `[H, W, C]` bytes.
+    /// Pixels `[H, W, C]`.
     pub pixels: Vec<u8>,
-    /// Rows and columns.
+    /// Number of rows and columns.
     pub size: [usize; 2],
 }
 
 impl Whole {
-    /// `image` in the channels of a contract and over its background, brought down to a shorter side of `side` pixels; smaller ones
-    /// stay as they are, as a crop is resized anyway.
+    /// Converts `image` to the channels of a contract, over its background, and reduces it to a shorter side of
+    /// `side` pixels. Smaller images keep their size, since crops are resized anyway.
     ///
     /// # Errors
-    /// A picture that cannot be resized.
+    /// Fails if the image cannot be resized.
     pub fn new(image: &Image, contract: &InputContract, side: usize) -> Result<Whole> {
         let shorter = image.width().min(image.height());
         let brought = |length: usize| if shorter > side { length * side / shorter } else { length };
@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn large_pictures_keep_their_shape_and_small_ones_their_size() {
+    fn large_images_keep_their_shape_and_small_ones_their_size() {
         for channels in [1, 3] {
             for ([width, height], size) in [
                 ([90, 60], [6, 9]),
@@ -59,7 +59,7 @@ mod tests {
                 let whole = Whole::new(&image(width, height), &contract(channels), 6).unwrap();
                 assert_eq!(whole.size, size, "{width}x{height}");
                 assert_eq!(whole.pixels.len(), size[0] * size[1] * channels);
-                // The first column is not in the centre that the network sees.
+                // The first column is outside of the central crop.
                 assert!(whole.pixels.chunks_exact(size[1] * channels).all(|row| row[0] == 30));
                 assert!(whole.pixels.chunks_exact(size[1] * channels).all(|row| row.ends_with(&[210])));
             }

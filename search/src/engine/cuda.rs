@@ -1,7 +1,9 @@
-//! A derived network on a [`Device`], out of the kernels of `milenas_models::kernels::cuda`: for training, and for what it measures.
+//! Derived network on a [`Device`], built from the kernels of `milenas_models::kernels::cuda`, for training and
+//! evaluation.
 //!
-//! Weights, their gradients and velocities stay on the device, running statistics on the host. A pass uploads a batch, asks for the
-//! steps of its [`Plan`], and waits at its end, to read loss and moments, or logits.
+//! Weights, their gradients and velocities stay on the device, running statistics on the host. A pass uploads a
+//! batch, enqueues the steps of its [`NetworkPlan`], and waits at its end to read loss and batch statistics, or
+//! logits.
 
 mod convolution;
 mod maps;
@@ -24,7 +26,7 @@ use crate::data::Batch;
 use crate::optim::{Sgd, SgdConfig};
 use crate::resident::{ALIGNMENT, BatchBuffers, DeviceTensors, Packing, Resident};
 
-/// A network, its weights, and its memory on a device.
+/// Network with its weights and its memory on a device.
 pub(super) struct CudaEngine {
     plan: NetworkPlan,
     tensors: DeviceTensors,
@@ -33,23 +35,29 @@ pub(super) struct CudaEngine {
 }
 
 struct EngineBuffers {
-    /// The most images that it is for.
+    /// Largest batch that fits into the memory.
     batch: usize,
+    /// Input batch.
     feed: BatchBuffers,
-    /// The table of the packed parameters, three integers for each piece, and these.
+    /// Table of the packed parameters, with three integers for each piece.
     table: Words,
+    /// Packed weights.
     weights: Words,
-    /// Means, variances, and of each head the loss of each image and whether it is right.
+    /// Means, variances, and for each head the loss of each image and whether its prediction is correct.
     results: Words,
+    /// Factors of droppable paths, `[path][image]`.
     paths: Words,
-    /// By home; those of gradients are parts of one.
+    /// Feature maps, by home.
     values: Vec<Words>,
+    /// Gradients of the feature maps, by home; they are parts of `all_slopes`.
     slopes: Vec<Words>,
+    /// Gradients of all feature maps, in one buffer.
     all_slopes: Words,
-    /// By step.
+    /// Memory that a step keeps from the forward to the backward pass, by step.
     kept: Vec<Words>,
+    /// Coefficients of the BatchNorms.
     scratch: [Words; 3],
-    /// Of each head, `[class][image]`, and their gradients.
+    /// Logits `[class][image]` of each head, and their gradients.
     logits: Vec<[Words; 2]>,
 }
 
@@ -60,33 +68,34 @@ impl EngineBuffers {
 }
 
 impl CudaEngine {
-    /// With weights that are all zero.
+    /// Creates an engine with weights of zero.
     ///
     /// # Errors
-    /// A network that has an operation without a kernel.
+    /// Fails for a network with an operation that has no kernel.
     pub(super) fn new(network: &Trainable) -> Result<CudaEngine> {
         let mut tensors = DeviceTensors::default();
         let plan = NetworkPlan::new(network, &mut tensors)?;
         Ok(CudaEngine { plan, tensors, resident: Resident::new(), memory: None })
     }
 
-    /// Takes weights and running statistics.
+    /// Replaces weights and running statistics.
     ///
     /// # Errors
-    /// A name that is missing or unexpected, another shape.
+    /// Fails for a missing or unexpected name, and for another shape.
     pub(super) fn load(&mut self, weights: &Weights) -> Result<()> {
         self.tensors.load(weights)?;
         self.resident.replaced();
         Ok(())
     }
 
-    /// Puts weights and running statistics into `weights`.
+    /// Copies weights and running statistics into `weights`.
     pub(super) fn store(&mut self, device: &mut dyn Device, weights: &Weights) -> Result<()> {
         self.resident.read_weights(device, &mut self.tensors)?;
         weights.copy_from(&self.tensors.named()?)
     }
 
-    /// Shows every weight and running statistic, with an index of its own, on the host; `changes` tells whether they change there.
+    /// Calls `visit` on the host for every weight and running statistic, each with a unique index. `changes`
+    /// states whether `visit` changes them.
     pub(super) fn each(
         &mut self,
         device: &mut dyn Device,
@@ -101,7 +110,7 @@ impl CudaEngine {
         Ok(())
     }
 
-    /// Asks for a step of every parameter by the gradients of the last pass; the next pass comes after it.
+    /// Enqueues an update of every parameter by the gradients of the last pass. The next pass runs after it.
     pub(super) fn sgd_step(
         &mut self,
         device: &mut dyn Device,
@@ -113,12 +122,12 @@ impl CudaEngine {
         self.resident.sgd_step_by_table(device, &self.tensors, memory.table()?, (sgd, config, rate))
     }
 
-    /// Gives `sgd` the velocities.
+    /// Copies the velocities into `sgd`.
     pub(super) fn download_velocities(&mut self, device: &mut dyn Device, sgd: &mut Sgd) -> Result<()> {
         self.resident.download_velocities(device, &self.tensors, sgd)
     }
 
-    /// Memory for so many images, if what there is does not do.
+    /// Allocates memory for `batch` images if the present memory is too small.
     fn fit(&mut self, device: &mut dyn Device, batch: usize) -> Result<()> {
         if self.memory.as_ref().is_some_and(|memory| memory.batch >= batch) {
             return Ok(());
@@ -187,7 +196,7 @@ impl CudaEngine {
         }
     }
 
-    /// All that a pass is told goes up before it begins, so that what it asks for is one sequence.
+    /// Uploads all inputs of a pass before it begins, so that its calls form one sequence.
     fn begin<'a>(
         &'a mut self,
         device: &'a mut dyn Device,
@@ -197,7 +206,7 @@ impl CudaEngine {
         self.check(batch)?;
         self.fit(device, batch.len())?;
         let CudaEngine { plan, tensors, resident, memory } = self;
-        // There is, once it fits.
+        // The memory exists after `fit`.
         let memory = memory.as_ref().ok_or_else(|| fault("there is no memory for a pass"))?;
         let packing = plan.packing(tensors);
         memory.feed.upload(device, batch)?;
@@ -234,8 +243,8 @@ impl CudaEngine {
         Ok((pass, memory, plan, packing))
     }
 
-    /// Loss of a batch, that of the auxiliary head with it, and how many answers were right, in training mode; moves the running statistics
-    /// and leaves the gradients for [`descend`](Self::descend).
+    /// Returns the loss of a batch in training mode, including the auxiliary head's, and the number of correct
+    /// predictions. Updates the running statistics, and keeps the gradients for [`sgd_step`](Self::sgd_step).
     pub(super) fn gradients(
         &mut self,
         device: &mut dyn Device,
@@ -288,7 +297,7 @@ impl CudaEngine {
         Ok((loss.sum(), right))
     }
 
-    /// Logits `[image][class]`, by running statistics.
+    /// Returns logits `[image][class]`, with running statistics.
     pub(super) fn predict(&mut self, device: &mut dyn Device, batch: &Batch) -> Result<Vec<f32>> {
         let (mut pass, memory, plan, _) = self.begin(device, batch, None)?;
         let pass = &mut pass;
@@ -310,11 +319,14 @@ impl CudaEngine {
 }
 
 fn fault(problem: &str) -> Error {
-    Error::Device { what: "a derived network".into(), problem: format!("{problem}. Help: this is a bug") }
+    Error::Device {
+        what: "a derived network".into(),
+        problem: format!("{problem}. Help: this is a bug, please report it"),
+    }
 }
 
 impl BranchHead {
-    /// Logits without the bias.
+    /// Computes the logits without the bias.
     fn forward(&self, pass: &mut NetworkPass<'_>, logits: Words) -> Result<()> {
         pass.device.gemm(&Gemm {
             sizes: [self.classes, pass.batch, self.x.channels],
@@ -328,7 +340,7 @@ impl BranchHead {
         })
     }
 
-    /// From the gradient of the logits.
+    /// Computes the gradients of parameters and input from the gradient of the logits.
     fn backward(&self, pass: &mut NetworkPass<'_>, dy: Words) -> Result<()> {
         let (x, dx, sizes) = (pass.value(self.x)?, pass.gradient(self.x)?, [self.classes, pass.batch]);
         let (weight, bias) = (pass.weight_gradient(self.weight)?, pass.weight_gradient(self.bias)?);

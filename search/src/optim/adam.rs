@@ -2,30 +2,31 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What does not change over the steps.
+/// Hyperparameters of Adam.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdamConfig {
-    /// The learning rate.
+    /// Learning rate.
     pub lr: f64,
-    /// The memory of the mean of gradients.
+    /// Decay of the mean of gradients.
     pub beta1: f64,
-    /// The memory of the mean of their squares.
+    /// Decay of the mean of squared gradients.
     pub beta2: f64,
-    /// L2, added to the gradient.
+    /// Weight decay: L2 term added to the gradient.
     pub decay: f64,
 }
 
 const EPS: f64 = 1e-8;
 
 impl AdamConfig {
-    /// What frees the means of their start at 0, at step `t` from 1 on: `lr / (1 - beta1^t)`, and `1 - beta2^t`.
+    /// Returns the factors of the bias correction at step `t`, counted from 1: `lr / (1 - beta1^t)`, and `1 -
+    /// beta2^t`.
     pub fn factors(&self, t: i32) -> [f64; 2] {
         [self.lr / (1.0 - self.beta1.powi(t)), 1.0 - self.beta2.powi(t)]
     }
 }
 
-/// Means of gradients and of their squares.
+/// Adam optimiser, with means of gradients and of squared gradients.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Adam {
     steps: i32,
@@ -34,22 +35,22 @@ pub struct Adam {
 }
 
 impl Adam {
-    /// Before the first step.
+    /// Creates an optimiser before its first step.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The number of steps, the means, and the means of squares.
+    /// Returns the number of steps, the means, and the means of squares.
     pub fn state(&self) -> (i32, &[f64], &[f64]) {
         (self.steps, &self.mean, &self.square)
     }
 
-    /// From a [`state`](Self::state).
+    /// Restores an optimiser from a [`state`](Self::state).
     pub fn from_state(steps: i32, mean: Vec<f64>, square: Vec<f64>) -> Self {
         Adam { steps, mean, square }
     }
 
-    /// `w -= lr m' / (sqrt(v') + eps)` with `m'`, `v'` the means freed of their start at 0.
+    /// Updates `w -= lr m' / (sqrt(v') + eps)`, where `m'` and `v'` are the bias-corrected means.
     pub fn step(&mut self, config: &AdamConfig, w: &mut [f32], g: &[f32]) {
         self.steps += 1;
         self.mean.resize(w.len(), 0.0);

@@ -1,11 +1,12 @@
 //! Clipping by the norm of all gradients together, as `torch.nn.utils.clip_grad_norm_`.
 
-/// Sum of squares, in f64.
+/// Returns the sum of squares, computed in f64.
 pub fn squared_norm(gradient: &[f32]) -> f64 {
     gradient.iter().map(|g| f64::from(*g).powi(2)).sum()
 }
 
-/// What to multiply gradients of this norm with, so that none is longer than `most`; `most` 0 is no limit.
+/// Returns the factor that scales gradients of norm `norm` to a norm of at most `most`. With `most` 0 there is
+/// no limit.
 pub fn clip_factor(norm: f64, most: f64) -> f32 {
     if most > 0.0 { (most / (norm + 1e-6)).min(1.0) as f32 } else { 1.0 }
 }

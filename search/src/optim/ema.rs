@@ -1,8 +1,9 @@
-//! A running mean of weights, which generalises better than the last of them.
+//! Exponential moving average of weights, which generalises better than the last weights.
 
-/// An exponential moving average of tensors, by their index.
+/// Exponential moving average of tensors, by their index.
 ///
-/// The decay starts low, `(1 + step) / (10 + step)`, so that a short run forgets its first weights (as TensorFlow's).
+/// The decay starts low, at `(1 + step) / (10 + step)`, so that a short run forgets its first weights (as in
+/// TensorFlow).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ema {
     steps: u64,
@@ -10,23 +11,23 @@ pub struct Ema {
 }
 
 impl Ema {
-    /// From a [`state`](Self::state).
+    /// Restores an average from a [`state`](Self::state).
     pub fn from_state(steps: u64, values: Vec<Vec<f32>>) -> Self {
         Ema { steps, values }
     }
 
-    /// Steps so far, and the means.
+    /// Returns the number of steps, and the means.
     pub fn state(&self) -> (u64, &[Vec<f32>]) {
         (self.steps, &self.values)
     }
 
-    /// The next [`see`](Self::see)s are of one more step; gives the decay for them.
+    /// Starts a step, to which the next calls of [`see`](Self::see) belong, and returns their decay.
     pub fn begin(&mut self, decay: f64) -> f64 {
         self.steps += 1;
         decay.min((1.0 + self.steps as f64) / (10.0 + self.steps as f64))
     }
 
-    /// `mean = decay mean + (1 - decay) w`; a tensor's first mean is itself.
+    /// Updates `mean = decay mean + (1 - decay) w`. The first mean of a tensor is the tensor itself.
     pub fn see(&mut self, decay: f64, index: usize, w: &[f32]) {
         if self.values.len() <= index {
             self.values.resize(index + 1, Vec::new());
@@ -40,7 +41,7 @@ impl Ema {
         }
     }
 
-    /// Exchanges a tensor and its mean.
+    /// Swaps a tensor and its mean.
     pub fn swap(&mut self, index: usize, w: &mut [f32]) {
         let mean = self.values.get_mut(index).into_iter().flatten();
         mean.zip(w).for_each(|(mean, w)| std::mem::swap(mean, w));
@@ -52,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_the_weighted_mean_of_what_it_saw() {
+    fn it_is_the_weighted_mean_of_its_inputs() {
         let mut ema = Ema::default();
         let mut expected = 0.0;
         for (step, w) in [1.0f32, 3.0, -2.0].into_iter().enumerate() {
@@ -69,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn the_decay_grows_to_what_is_asked() {
+    fn the_decay_grows_to_the_configured_value() {
         let mut ema = Ema::default();
         assert!(ema.begin(0.999) < 0.2);
         (0..20_000).for_each(|_| {

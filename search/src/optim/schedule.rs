@@ -1,12 +1,12 @@
-//! Learning rates over the epochs.
+//! Learning rate schedules over the epochs.
 
-/// `min + (start - min) (1 + cos(pi epoch / epochs)) / 2`: SGDR without restarts, stepped once an epoch.
+/// Returns `min + (start - min) (1 + cos(pi epoch / epochs)) / 2`: SGDR without restarts, one step per epoch.
 pub fn cosine(start: f64, min: f64, epoch: usize, epochs: usize) -> f64 {
     let turn = std::f64::consts::PI * epoch as f64 / epochs.max(1) as f64;
     min + (start - min) * (1.0 + turn.cos()) / 2.0
 }
 
-/// `start factor^epoch`.
+/// Returns `start * factor^epoch`.
 pub fn exponential(start: f64, factor: f64, epoch: usize) -> f64 {
     start * factor.powi(i32::try_from(epoch).unwrap_or(i32::MAX))
 }

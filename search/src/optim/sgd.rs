@@ -2,35 +2,35 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What does not change over the steps.
+/// Hyperparameters of SGD.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SgdConfig {
-    /// The learning rate at the start.
+    /// Learning rate at the start.
     pub lr: f64,
-    /// The learning rate at the end of the cosine.
+    /// Learning rate at the end of the cosine schedule.
     pub lr_min: f64,
-    /// The part of the velocity that a step keeps; no dampening, no Nesterov.
+    /// Momentum, without dampening and Nesterov.
     pub momentum: f64,
-    /// L2, added to the gradient.
+    /// Weight decay: L2 term added to the gradient.
     pub decay: f64,
-    /// The largest norm of all gradients together; longer ones are scaled down. 0 for none.
+    /// Largest norm of all gradients together; larger gradients are scaled down. 0 for no limit.
     pub clip: f64,
 }
 
-/// The velocities.
+/// SGD optimiser, with its velocities.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sgd {
     velocity: Vec<Vec<f32>>,
 }
 
 impl Sgd {
-    /// At rest.
+    /// Creates an optimiser without velocities.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// `v = momentum v + (scale g + decay w)`, `w -= lr v`; the first `v` is the gradient itself.
+    /// Updates `v = momentum v + (scale g + decay w)`, `w -= lr v`. The first `v` is the gradient itself.
     pub fn step(&mut self, config: &SgdConfig, lr: f64, scale: f32, index: usize, w: &mut [f32], g: &[f32]) {
         if self.velocity.len() <= index {
             self.velocity.resize(index + 1, Vec::new());
@@ -44,7 +44,7 @@ impl Sgd {
         }
     }
 
-    /// Moves `w` as [`step`](Self::step) would without clipping, and stays as it is.
+    /// Updates `w` as [`step`](Self::step) would without clipping, without a change of the velocities.
     pub fn step_ahead(&self, config: &SgdConfig, lr: f64, index: usize, w: &mut [f32], g: &[f32]) {
         let (momentum, decay, lr) = (config.momentum as f32, config.decay as f32, lr as f32);
         let rest = std::iter::repeat(&0.0);
@@ -54,12 +54,12 @@ impl Sgd {
         }
     }
 
-    /// The state, by parameter.
+    /// Returns the velocities, by parameter.
     pub fn state(&self) -> &[Vec<f32>] {
         &self.velocity
     }
 
-    /// From a [`state`](Self::state).
+    /// Restores an optimiser from a [`state`](Self::state).
     pub fn from_state(velocity: Vec<Vec<f32>>) -> Self {
         Sgd { velocity }
     }

@@ -1,4 +1,5 @@
-//! A cell as arcs over a line of states: a node's first operation above, its second below, and so on.
+//! Drawing of a cell: arcs over a line of states. A node's operations alternate between above and below the
+//! line.
 
 use std::fmt::Write;
 
@@ -7,13 +8,13 @@ use milenas_models::genotype::{Cell, Wiring};
 
 use super::html::escaped;
 
-/// Between two states.
+/// Distance between two states.
 const STEP: f64 = 84.0;
-/// Of an arc, for every state that it passes.
+/// Height of an arc per state that it spans.
 const RISE: f64 = 30.0;
 const MARGIN: f64 = 44.0;
 
-/// The colour of an operation, by its column of alpha.
+/// Returns the colour index of an operation, which is its column in alpha.
 fn colour(wiring: Wiring, primitive: Primitive) -> usize {
     let columns = match wiring {
         Wiring::TwoEdges => &Primitive::ALL[..],
@@ -22,7 +23,7 @@ fn colour(wiring: Wiring, primitive: Primitive) -> usize {
     columns.iter().position(|p| *p == primitive).unwrap_or_default() % 8
 }
 
-/// The name of a state: the outputs of the cells before, then the nodes.
+/// Returns the label of a state: the outputs of the previous cells, then the nodes.
 pub fn state(wiring: Wiring, state: usize) -> String {
     match wiring.inputs().checked_sub(state + 1) {
         Some(before) => format!("c k\u{2212}{}", before + 1),
@@ -30,7 +31,7 @@ pub fn state(wiring: Wiring, state: usize) -> String {
     }
 }
 
-/// An operation in few words.
+/// Returns a short label of an operation.
 pub fn name(primitive: Primitive) -> String {
     let name = primitive.name().replace("skip_connect", "skip").replace("_conv_", " ").replace("_pool_", " ");
     [3, 5, 7]
@@ -38,11 +39,11 @@ pub fn name(primitive: Primitive) -> String {
         .fold(name, |name, side| name.replace(&format!("{side}x{side}"), &format!("{side}\u{d7}{side}")))
 }
 
-/// The picture.
+/// Draws a cell as SVG.
 pub fn draw(title: &str, cell: &Cell) -> String {
     let inputs = cell.wiring().inputs();
     let states = inputs + cell.nodes().count();
-    // Of the longest arc above, and below.
+    // Number of states spanned by the longest arc above and below the line.
     let mut reach = [1, 1];
     for (node, edges) in cell.nodes().enumerate() {
         for (i, edge) in edges.iter().enumerate() {
@@ -62,7 +63,7 @@ pub fn draw(title: &str, cell: &Cell) -> String {
         escaped(&words(cell))
     );
     let x = |state: usize| MARGIN + STEP * state as f64;
-    // Over all arcs.
+    // Labels are drawn over all arcs.
     let mut labels = String::new();
     for (node, edges) in cell.nodes().enumerate() {
         let to = inputs + node;
@@ -70,7 +71,7 @@ pub fn draw(title: &str, cell: &Cell) -> String {
             let rise = RISE * (to - edge.from) as f64;
             let (left, right) = (x(edge.from), x(to));
             let (centre, start) = ((left + right) / 2.0, middle + side * 13.0);
-            // A quadratic curve reaches half of its control point's height.
+            // The top of a quadratic curve is at half the height of its control point.
             let control = start + side * 2.0 * (rise - 13.0);
             let _ = write!(
                 svg,
@@ -102,7 +103,7 @@ pub fn draw(title: &str, cell: &Cell) -> String {
     svg + "</svg></div>"
 }
 
-/// The same to be read out.
+/// Describes the cell in words, for screen readers.
 fn words(cell: &Cell) -> String {
     let inputs = cell.wiring().inputs();
     let node = |(node, edges): (usize, &[milenas_models::genotype::Edge])| {

@@ -1,14 +1,14 @@
-//! What a search has judged one by one: the values in order, and the best architectures.
+//! Section about the evaluations of a black-box search: values in order, and the best architectures.
 
 use super::html::{figure, percent, table};
 use super::read::RunSummary;
 use super::svg::{Series, lines};
 use crate::strategy::black_box::{Evaluated, Strategy};
 
-/// Architectures that are named.
+/// Number of architectures in the table.
 const NAMED: usize = 20;
 
-/// The section of a page; nothing where nothing was judged.
+/// Returns the section; empty without evaluations.
 pub fn evaluated(story: &RunSummary) -> String {
     let judged = story.judged.as_deref().unwrap_or_default();
     if judged.is_empty() {
@@ -23,8 +23,8 @@ pub fn evaluated(story: &RunSummary) -> String {
         all.push((number as f64 + 1.0, factor * value));
         best.push((number as f64 + 1.0, factor * most));
     }
-    let series = [("judged", all), ("best so far", best)].map(|(name, mut points)| {
-        // A network that nothing flows through scores minus infinity.
+    let series = [("evaluated", all), ("best so far", best)].map(|(name, mut points)| {
+        // A network that passes no signal scores minus infinity.
         points.retain(|(_, value)| value.is_finite());
         Series { name: name.into(), points }
     });
@@ -36,10 +36,10 @@ pub fn evaluated(story: &RunSummary) -> String {
         vec![(i + 1).to_string(), value, genotype.to_string()]
     };
     let rows: Vec<_> = order.iter().take(NAMED).map(row).collect();
-    let head = ["judgement", if trained { "validation" } else { "naswot" }, "architecture"];
+    let head = ["evaluation", if trained { "validation" } else { "naswot" }, "architecture"];
     format!(
-        "<h2>Judgements</h2>\n<div class=\"grid curves\">{}</div>\n<details><summary>The best, and when they came</summary>\n{}</details>\n",
-        figure(title, &lines(title, "judgement", &series)),
+        "<h2>Evaluations</h2>\n<div class=\"grid curves\">{}</div>\n<details><summary>Best architectures</summary>\n{}</details>\n",
+        figure(title, &lines(title, "evaluation", &series)),
         table(&head, &rows)
     )
 }

@@ -1,4 +1,4 @@
-//! The head of a run's page: its numbers, what to type next, and what to worry about.
+//! Head of a run's report: key figures, the next command, and warnings.
 
 use std::fmt::Write;
 
@@ -12,15 +12,15 @@ use crate::next;
 use crate::run::GENOTYPE;
 use crate::strategy::COLLAPSE;
 
-/// The head.
+/// Returns the head of the report.
 pub fn head(story: &RunSummary) -> String {
     let done = story.epochs.len();
     let mut list = match &story.judged {
-        Some(judged) => vec![("architectures judged", judged.len().to_string())],
+        Some(judged) => vec![("architectures evaluated", judged.len().to_string())],
         None => vec![("epochs", format!("{done} of {}", story.planned()))],
     };
     if let Some(last) = story.epochs.last() {
-        // What a search chose is seldom of its last epoch.
+        // The architecture that a search chose is seldom that of the last epoch.
         let [accuracy, loss] = match story.is_search() {
             true => ["validation accuracy, last epoch", "training loss, last epoch"],
             false => ["test accuracy", "training loss"],
@@ -32,7 +32,7 @@ pub fn head(story: &RunSummary) -> String {
         let chosen = story.genotype.is_some();
         let name = if chosen { "parameters" } else { "parameters, last epoch" };
         list.push((name, thousands(params)));
-        list.push(("MACs an image", thousands(macs)));
+        list.push(("MACs per image", thousands(macs)));
     }
     if let Some(scores) = &story.scores {
         list.push(("top-5", percent(scores.top5)));
@@ -41,18 +41,18 @@ pub fn head(story: &RunSummary) -> String {
     let mut text = facts(&list);
     let when = match story.is_finished() {
         true => "Next",
-        false => "It runs, or was stopped; this goes on with it",
+        false => "The run is not finished. To resume it after a stop",
     };
     let command = command(story);
     let asks = match story.source {
-        None if command.contains(" --data ") => ", with the images' source for SRC",
+        None if command.contains(" --data ") => ", with the image source in place of SRC",
         _ => "",
     };
     let _ = writeln!(text, "<p>{when}{asks}:</p>\n<pre tabindex=\"0\">{}</pre>", escaped(&command));
     text + &collapse(story)
 }
 
-/// What to type next.
+/// Returns the next command.
 fn command(story: &RunSummary) -> String {
     let run = path(&story.path);
     let source = story.source.as_deref().unwrap_or("SRC");
@@ -74,33 +74,33 @@ fn command(story: &RunSummary) -> String {
     }
 }
 
-/// A warning where the cell that is shown has too many skips.
+/// Returns a warning if the shown cell has too many skip connections.
 fn collapse(story: &RunSummary) -> String {
-    let descends = story.epochs.last().is_some_and(|epoch| epoch.skips.is_some());
-    let skips = story.cells().filter(|_| descends).map_or(0, |genotype| genotype.normal.skips());
+    let by_gradients = story.epochs.last().is_some_and(|epoch| epoch.skips.is_some());
+    let skips = story.cells().filter(|_| by_gradients).map_or(0, |genotype| genotype.normal.skips());
     if skips < COLLAPSE {
         return String::new();
     }
     format!(
-        "<p class=\"note\">The derived normal cell has {skips} skip connections of 8 operations: differentiable searches \
-         collapse this way. Train a larger genotype of <code>genotypes/</code>, or end earlier.</p>\n"
+        "<p class=\"note\">The derived normal cell has {skips} skip connections of 8 operations: differentiable search can \
+         collapse this way. Train a larger genotype of <code>genotypes/</code>, or stop earlier.</p>\n"
     )
 }
 
-/// What the run cost: time, pace and memory.
+/// Returns the cost of the run: time, rate and memory.
 fn spent(story: &RunSummary) -> Vec<(&'static str, String)> {
     let mut list = Vec::new();
     if story.seconds > 0.0 {
         list.push(("time", time(story.seconds)));
     }
     if let Some(seconds) = story.epoch_seconds.filter(|&seconds| seconds > 0.0) {
-        list.push(("an epoch", time(seconds)));
+        list.push(("time per epoch", time(seconds)));
         if let Some(images) = story.epochs.last().and_then(|epoch| epoch.images) {
-            list.push(("training images a second", format!("{:.0}", images as f64 / seconds)));
+            list.push(("training images per second", format!("{:.0}", images as f64 / seconds)));
         }
     }
     if let Some(mib) = story.peak_mib {
-        list.push(("memory at most", format!("{mib:.0} MiB")));
+        list.push(("peak memory", format!("{mib:.0} MiB")));
     }
     list
 }

@@ -1,8 +1,9 @@
-//! The page around the charts: style, tables, text that is safe.
+//! HTML around the charts: style, tables, escaped text.
 
 use std::fmt::Write;
 
-/// Everything the page looks like. No script, and nothing from elsewhere. Operations have the colours of their column of alpha.
+/// Style sheet of the report. The report has no script and loads nothing. Operations have the colours of their
+/// columns in alpha.
 pub const STYLE: &str = "\
 :root { color-scheme: light dark; --back: #fff; --text: #1b1f24; --soft: #59636e; --line: #d5dae0; --fill: #f3f5f7;
   --0: #8a929b; --1: #d97b00; --2: #a38a00; --3: #c0508f; --4: #0969c7; --5: #3ba3dd; --6: #00875f; --7: #c8401e }
@@ -40,11 +41,11 @@ code, pre { font: 13px ui-monospace, monospace } pre { background: var(--fill); 
   details::details-content { content-visibility: visible; height: auto } }
 ";
 
-/// Seconds after which the page of a run that goes on is read again.
+/// Seconds after which the browser reloads the report of an unfinished run.
 const AGAIN: u32 = 30;
 
-/// A page with this title, which the browser reads again now and then if it `grows`. Its policy lets the browser load nothing, whatever is
-/// in it.
+/// Returns a page with a title. With `grows` the browser reloads it at intervals. Its content security policy
+/// forbids loading anything.
 pub fn page(title: &str, body: &str, grows: bool) -> String {
     let again = match grows {
         true => format!("<meta http-equiv=\"refresh\" content=\"{AGAIN}\">\n"),
@@ -60,7 +61,7 @@ pub fn page(title: &str, body: &str, grows: bool) -> String {
     )
 }
 
-/// Names and numbers at the head of a page.
+/// Formats names and values for the head of a report.
 pub fn facts(facts: &[(&str, String)]) -> String {
     let mut text = String::from("<dl class=\"facts\">");
     for (name, value) in facts {
@@ -69,15 +70,15 @@ pub fn facts(facts: &[(&str, String)]) -> String {
     text + "</dl>\n"
 }
 
-/// A picture with a caption; nothing without a picture.
-pub fn figure(caption: &str, picture: &str) -> String {
-    match picture {
+/// Formats an image with a caption; empty without an image.
+pub fn figure(caption: &str, image: &str) -> String {
+    match image {
         "" => String::new(),
-        _ => format!("<figure><h3>{}</h3>{picture}</figure>\n", escaped(caption)),
+        _ => format!("<figure><h3>{}</h3>{image}</figure>\n", escaped(caption)),
     }
 }
 
-/// Rows of text, each named by its first cell, which scroll on a narrow screen.
+/// Formats a table whose first column names the rows. It scrolls on narrow screens.
 pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let mut text = String::from("<div class=\"wide\" tabindex=\"0\"><table><thead><tr>");
     head.iter().for_each(|cell| {
@@ -98,7 +99,7 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     text + "</tbody></table></div>\n"
 }
 
-/// A part of 1; a dash for what is not known yet.
+/// Formats a fraction of 1 as percent; a dash for a value that is not known yet.
 pub fn percent(part: f64) -> String {
     match part.is_finite() {
         true => format!("{:.2} %", 100.0 * part),
@@ -106,7 +107,7 @@ pub fn percent(part: f64) -> String {
     }
 }
 
-/// Text that comes from outside, safe between tags and in quotes.
+/// Escapes text for use in HTML elements and attributes.
 pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,4 +1,4 @@
-//! How much each operation weighs on each edge, epoch by epoch, and in numbers.
+//! Section about the weights of the operations on each edge, over the epochs.
 
 use std::fmt::Write;
 
@@ -7,15 +7,15 @@ use super::html::{escaped, table};
 use super::read::RunSummary;
 use super::svg::{layers, legend};
 
-/// The section of a page; nothing without mixtures.
+/// Returns the section; empty without mixtures.
 pub fn mixtures(story: &RunSummary) -> String {
     let mixtures: Vec<_> = story.epochs.iter().filter_map(|e| e.mixture.as_ref()).collect();
     let Some(last) = mixtures.last() else { return String::new() };
     let Ok(space) = story.config.search.space() else { return String::new() };
     let names: Vec<String> = space.primitives.iter().map(|p| cell::name(*p)).collect();
     let mut text = format!(
-        "<h2>Mixtures over the epochs</h2>\n<p>How much each operation weighs on each edge, from the first epoch to the last; all \
-         together are the height.</p>\n{}",
+        "<h2>Mixtures over the epochs</h2>\n<p>Weight of each operation on each edge, from the first epoch to the last. The weights of an edge \
+         add up to the full height.</p>\n{}",
         legend(names.iter().map(String::as_str))
     );
     let state = |i: usize| cell::state(space.wiring, i);
@@ -43,7 +43,7 @@ pub fn mixtures(story: &RunSummary) -> String {
         let head: Vec<&str> = std::iter::once("edge").chain(names.iter().map(String::as_str)).collect();
         let _ = writeln!(
             text,
-            "</div>\n<details><summary>{title} in numbers: % after the last epoch (after the first)</summary>\n{}</details>",
+            "</div>\n<details><summary>{title}: weights in % after the last epoch (after the first)</summary>\n{}</details>",
             table(&head, &numbers)
         );
     }

@@ -1,4 +1,4 @@
-//! What a run has left in its folder so far, read for a report.
+//! Reader of a run folder for the report.
 
 use std::path::{Path, PathBuf};
 
@@ -16,82 +16,110 @@ use crate::strategy::black_box::Evaluated;
 use crate::supernet::Mixture;
 use crate::{Error, Result};
 
-/// The largest file that is read, in bytes: ten thousand epochs of a search.
+/// Largest file that is read, in bytes: ten thousand epochs of a search.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// A line of `metrics.jsonl`, of a search or of a training.
+/// Line of `metrics.jsonl` of a search or a training. Fields that one of them lacks are `None`.
 #[derive(Clone, Debug, Deserialize)]
-#[allow(missing_docs)]
 pub struct EpochRow {
+    /// Epoch, counted from 0.
     pub epoch: usize,
+    /// Learning rate of the weights.
     pub lr: f64,
+    /// Mean training loss of the epoch.
     pub train_loss: f64,
+    /// Training accuracy of the epoch, as a fraction.
     pub train_accuracy: f64,
+    /// Number of training images in the epoch.
     pub images: Option<u64>,
+    /// Accuracy on the validation split of a search.
     pub valid_accuracy: Option<f64>,
+    /// Cross-entropy on the validation split of a search.
     pub valid_loss: Option<f64>,
+    /// Accuracy on the test images of a training.
     pub test_accuracy: Option<f64>,
+    /// Cross-entropy on the test images of a training.
     pub test_loss: Option<f64>,
+    /// Mean entropy of the mixtures in normal and reduction cells.
     pub entropy: Option<[f64; 2]>,
+    /// Number of convolutions in the derived normal and reduction cells.
     pub convolutions: Option<[usize; 2]>,
+    /// Parameters of the derived network.
     pub params: Option<u64>,
+    /// Multiply-accumulates per image of the derived network.
     pub macs: Option<u64>,
+    /// Number of skip connections in the derived normal cell.
     pub skips: Option<usize>,
+    /// Weights of the candidates in normal and reduction cells, one row per edge.
     pub mixture: Option<Mixture>,
+    /// Derived architecture.
     pub genotype: Option<Genotype>,
 }
 
 impl EpochRow {
-    /// On images that did not train the weights: the validation half of a search, the test images of a training.
+    /// Returns the accuracy on images that did not train the weights: the validation split of a search, the
+    /// test images of a training.
     pub fn accuracy(&self) -> f64 {
         self.test_accuracy.or(self.valid_accuracy).unwrap_or(f64::NAN)
     }
 
-    /// Cross-entropy on the same images.
+    /// Returns the cross-entropy on the same images.
     pub fn loss(&self) -> Option<f64> {
         self.test_loss.or(self.valid_loss)
     }
 }
 
-/// A row of `genotypes/table.json`.
+/// Row of `genotypes/table.json`: the best epoch of a size.
 #[derive(Clone, Debug, Deserialize)]
-#[allow(missing_docs)]
 pub struct SizeRow {
+    /// Convolutions in the normal cell.
     pub n: usize,
+    /// Convolutions in the reduction cell.
     pub r: usize,
+    /// Epoch, counted from 0.
     pub epoch: usize,
+    /// Accuracy of the supernet on the validation split.
     pub valid_accuracy: f64,
+    /// Parameters of the network for evaluation.
     pub params: u64,
+    /// Multiply-accumulates per image of that network.
     pub macs: u64,
+    /// File name of the genotype in `genotypes/`.
     pub file: String,
+    /// Derived architecture.
     pub genotype: Option<Genotype>,
 }
 
-/// A run as far as it is.
+/// Content of a run folder, of a finished or an unfinished run.
 #[derive(Clone, Debug)]
-#[allow(missing_docs)]
 pub struct RunSummary {
+    /// Path of the run folder.
     pub path: PathBuf,
+    /// Configuration of the run.
     pub config: Config,
+    /// Records of the finished epochs.
     pub epochs: Vec<EpochRow>,
+    /// Wall-clock seconds of the run.
     pub seconds: f64,
-    /// The time of the median epoch.
+    /// Wall-clock seconds of the median epoch.
     pub epoch_seconds: Option<f64>,
-    /// The most memory that it held, in MiB.
+    /// Peak memory in MiB.
     pub peak_mib: Option<f64>,
-    /// What computed it, where that was not the CPU.
+    /// Kind of device; `None` for the CPU.
     pub device: Option<String>,
-    /// Of the network that is trained.
+    /// Cost of the trained network.
     pub cost: Option<Cost>,
-    /// Architectures that a search has judged one by one, and their values; `None` for other runs.
+    /// Evaluations of a black-box search; `None` for other runs.
     pub judged: Option<Vec<Evaluated>>,
-    /// Where its images are from, as it was typed; runs of older versions do not tell.
+    /// Image source, as given by the user; `None` for runs of older versions.
     pub source: Option<String>,
-    /// What a search chose, or what is trained.
+    /// Architecture that a search chose, or that is trained.
     pub genotype: Option<Genotype>,
-    /// The search that a training has its weights from.
+    /// Origin of the inherited weights of a training.
     pub inherited: Option<Inherited>,
+    /// Best epoch of every size.
     pub sizes: Vec<SizeRow>,
+    /// Scores on the test images.
     pub scores: Option<Scores>,
 }
 
@@ -111,7 +139,8 @@ fn json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     found.transpose()
 }
 
-/// The time of the median of `epochs` that are done. One that a kill interrupted counts what was done again twice.
+/// Returns the seconds of the median of the finished `epochs`. In an interrupted epoch, repeated work counts
+/// twice.
 fn median_epoch(timings: &[Timing], epochs: usize) -> Option<f64> {
     let mut each = vec![0.0; epochs];
     for timing in timings {
@@ -123,17 +152,18 @@ fn median_epoch(timings: &[Timing], epochs: usize) -> Option<f64> {
     each.get(epochs / 2).copied()
 }
 
-/// How far below a folder runs are looked for: a folder of all runs has those of a `compare` three below.
+/// Depth to which folders are searched for runs: a folder of all runs has those of a `compare` three levels
+/// below.
 const DEEP: usize = 3;
 
-/// The folders of the runs that paths stand for, each once: a path's own, or else those in the folders in it. Of one folder they are in the
-/// order of the numbers that their names end with.
+/// Returns the run folders below `paths`, each once. A path is a run folder, or a folder that contains run
+/// folders. Runs of one folder are ordered by the numbers at the end of their names.
 pub fn runs(paths: &[impl AsRef<Path>]) -> Vec<PathBuf> {
     let mut all: Vec<PathBuf> = Vec::new();
     for path in paths {
         let mut found = below(path.as_ref(), DEEP);
         if found.is_empty() {
-            // For the error of a path without any.
+            // A path without a run is kept, so that reading it reports the error.
             found.push(path.as_ref().to_path_buf());
         }
         found.retain(|run| !all.contains(run));
@@ -150,7 +180,7 @@ fn below(path: &Path, deep: usize) -> Vec<PathBuf> {
     }
 }
 
-/// What is in a folder; nothing where there is none.
+/// Returns the paths in a folder in order; empty if the folder does not exist.
 fn within(folder: &Path) -> Vec<PathBuf> {
     let entries = folder.read_dir().into_iter().flatten().flatten();
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
@@ -163,18 +193,18 @@ fn within(folder: &Path) -> Vec<PathBuf> {
 }
 
 impl RunSummary {
-    /// Of the run in a folder, running or done.
+    /// Reads the run in a folder. The run may be unfinished.
     ///
     /// # Errors
-    /// A folder without a run, or with files that are none of it.
+    /// Fails for a folder without a run, and for invalid files.
     pub fn read(path: &Path) -> Result<RunSummary> {
         let place = path.join(CONFIG);
-        let help = "there is no run here, nor in the folders in it. Help: give the --out of a search or of trainings";
+        let help = "neither this folder nor its subfolders hold a run. Help: give the folder of a search or a training";
         let config = text(&place)?.ok_or_else(|| broken(path, help))?;
         let config = toml::from_str(&config).map_err(|e| broken(&place, e.message()))?;
         let place = path.join(METRICS);
         let mut epochs = Vec::new();
-        // The last line may be half-written.
+        // The last line may be incomplete.
         for line in
             text(&place)?.unwrap_or_default().split_inclusive('\n').filter(|line| line.ends_with('\n'))
         {
@@ -182,7 +212,7 @@ impl RunSummary {
                 let line = epochs.len() + 1;
                 broken(
                     &place,
-                    format!("line {line} is no epoch's ({e}). Help: restore it as the run left it"),
+                    format!("line {line} is not an epoch record ({e}). Help: restore the file from a copy"),
                 )
             });
             epochs.push(epoch?);
@@ -212,17 +242,17 @@ impl RunSummary {
         })
     }
 
-    /// Whether it is the run of a search.
+    /// Returns whether the run is a search.
     pub fn is_search(&self) -> bool {
         match self.epochs.first() {
             _ if self.judged.is_some() => true,
             Some(epoch) => epoch.valid_accuracy.is_some(),
-            // A training has its cost from the beginning.
+            // A training writes its cost at the beginning.
             None => self.cost.is_none(),
         }
     }
 
-    /// Epochs that it is to have.
+    /// Returns the configured number of epochs.
     pub fn planned(&self) -> usize {
         match self.is_search() {
             true => self.config.search.epochs,
@@ -230,7 +260,7 @@ impl RunSummary {
         }
     }
 
-    /// Of [`cells`](Self::cells): what is trained, what a search chose, or what its last epoch had.
+    /// Returns the cost of [`cells`](Self::cells).
     pub fn cost(&self) -> Option<Cost> {
         let shown = self.cells()?;
         let size = || self.sizes.iter().find(|size| size.genotype.as_ref() == Some(shown));
@@ -240,7 +270,7 @@ impl RunSummary {
             .or_else(|| epoch().and_then(|e| Some(Cost { params: e.params?, macs: e.macs? })))
     }
 
-    /// Whether it has come to its end.
+    /// Returns whether the run is finished.
     pub fn is_finished(&self) -> bool {
         match self.is_search() {
             true => self.genotype.is_some(),
@@ -248,12 +278,12 @@ impl RunSummary {
         }
     }
 
-    /// What is found or trained: what was chosen, or what the last epoch had.
+    /// Returns the architecture that was chosen or is trained, else that of the last epoch.
     pub fn cells(&self) -> Option<&Genotype> {
         self.genotype.as_ref().or_else(|| self.epochs.last()?.genotype.as_ref())
     }
 
-    /// The folder's name.
+    /// Returns the path of the folder as text.
     pub fn name(&self) -> String {
         self.path.display().to_string()
     }

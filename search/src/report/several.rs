@@ -1,4 +1,4 @@
-//! The page that compares runs.
+//! Report that compares several runs.
 
 use std::fmt::Write;
 
@@ -20,7 +20,7 @@ pub fn several(stories: &[RunSummary]) -> String {
             s.name(),
             if s.is_search() { "search".into() } else { "training".into() },
             match &s.judged {
-                Some(judged) => format!("{} judged", judged.len()),
+                Some(judged) => format!("{} evaluated", judged.len()),
                 None => format!("{} of {}", s.epochs.len(), s.planned()),
             },
             s.config.seed.to_string(),
@@ -41,14 +41,14 @@ pub fn several(stories: &[RunSummary]) -> String {
         "seed",
         "cells",
         "parameters",
-        "MACs an image",
+        "MACs per image",
         "last accuracy",
         "best",
         "loss",
         "time",
     ];
     let mut body = table(&head, &rows);
-    body.push_str("<p>Accuracy is that of the validation half for a search, of the test images for a training: they do not compare.</p>\n");
+    body.push_str("<p>Searches report accuracy on their validation split, trainings on the test images. The two are not comparable.</p>\n");
     for (title, search) in [("Searches", true), ("Trainings", false)] {
         let of: Vec<&RunSummary> =
             stories.iter().filter(|s| s.is_search() == search && !s.epochs.is_empty()).collect();

@@ -1,36 +1,38 @@
-//! Charts as plain SVG: lines, layers that add up, points. Colours are classes of the page's style, `c0` to `c7`, dashes `d0` to `d3`.
-//! Of the libraries that draw SVG those in use set colours and fonts in every element, which a page for light and dark, for phones and for
-//! paper has to set in one place; those that draw in the browser need a script.
+//! Charts as plain SVG: lines, stacked layers, points. Colours are the CSS classes `c0` to `c7` of the report's
+//! style, dashes `d0` to `d3`.
+//!
+//! Established SVG libraries set colours and fonts in every element. The report sets them in one style sheet,
+//! for light and dark screens, phones and paper. Libraries that draw in the browser need a script.
 
 use std::fmt::Write;
 
 use super::html::escaped;
 
-/// The size of a chart, small enough for a phone's width at its own scale.
+/// Width of a chart, in pixels. It fits a phone without scaling.
 const WIDTH: f64 = 340.0;
 const HEIGHT: f64 = 200.0;
-/// What is beside the plot: left, right, top, bottom.
+/// Margins around the plot: left, right, top, bottom.
 const MARGINS: [f64; 4] = [54.0, 10.0, 12.0, 32.0];
 
-/// A curve, or a set of points.
+/// Curve, or set of points.
 #[derive(Clone, Debug)]
 pub struct Series {
-    /// In the legend.
+    /// Name in the legend.
     pub name: String,
-    /// In order.
+    /// Points (x, y) in order.
     pub points: Vec<(f64, f64)>,
 }
 
-/// From numbers to places.
+/// Mapping from values to positions in the chart.
 struct Axes {
     x: [f64; 2],
     y: [f64; 2],
-    /// What heights are apart at least that are told beside the plot: 1 where all are counts.
+    /// Minimum distance between two labels of the vertical axis: 1 where all values are counts.
     least: f64,
 }
 
 impl Axes {
-    /// Around all finite points.
+    /// Returns axes that enclose all finite points.
     fn bounds<'a>(points: impl Iterator<Item = &'a (f64, f64)>) -> Option<Axes> {
         let mut axes: Option<Axes> = None;
         for &(px, py) in points.filter(|(x, y)| x.is_finite() && y.is_finite()) {
@@ -44,7 +46,7 @@ impl Axes {
         let mut axes = axes?;
         for range in [&mut axes.x, &mut axes.y] {
             if range[0] == range[1] {
-                // A single value stands in the middle.
+                // A single value is centred.
                 let room = range[0].abs().max(1.0) * 0.5;
                 *range = [range[0] - room, range[1] + room];
             }
@@ -74,7 +76,7 @@ impl Axes {
                 tick(y, &heights)
             );
         }
-        // Epochs, judgements and parameters are counted.
+        // Epochs, evaluations and parameters are counts.
         for x in ticks(self.x, 1.0) {
             let (at, _) = self.at((x, self.y[0]));
             let place = HEIGHT - MARGINS[3] + 14.0;
@@ -91,7 +93,7 @@ impl Axes {
     }
 }
 
-/// Some round numbers in a range, at least so far apart.
+/// Returns some round values in a range, at least `least` apart.
 fn ticks([low, high]: [f64; 2], least: f64) -> Vec<f64> {
     let rough = ((high - low) / 4.0).max(least);
     let magnitude = 10f64.powf(rough.log10().floor());
@@ -102,14 +104,14 @@ fn ticks([low, high]: [f64; 2], least: f64) -> Vec<f64> {
     let steps = [0.5, 1.0, 2.0, 5.0, 10.0].map(|n| n * magnitude);
     let next = steps.iter().position(|step| *step >= rough * 0.999).unwrap_or(steps.len() - 1);
     let found = at(steps[next]);
-    // One number alone tells no scale.
+    // A single tick would show no scale, so the next finer step is used.
     match next.checked_sub(1).map(|finer| steps[finer]) {
         Some(finer) if found.len() < 2 && finer >= least => at(finer),
         _ => found,
     }
 }
 
-/// One of these numbers, with the digits that tell it from the others.
+/// Formats a tick with enough digits to distinguish it from the others.
 fn tick(x: f64, all: &[f64]) -> String {
     match all {
         [first, second, ..] if x.abs() < 1e4 => {
@@ -120,7 +122,7 @@ fn tick(x: f64, all: &[f64]) -> String {
     }
 }
 
-/// A number in few characters.
+/// Formats a number in few characters.
 fn short(x: f64) -> String {
     match x.abs() {
         a if a >= 1e6 => format!("{}M", trimmed(x / 1e6)),
@@ -141,7 +143,7 @@ fn open(title: &str) -> String {
     )
 }
 
-/// Curves over `x_name`. Empty without a point.
+/// Draws curves over `x_name`; empty without a point.
 pub fn lines(title: &str, x_name: &str, series: &[Series]) -> String {
     let Some(axes) = Axes::bounds(series.iter().flat_map(|s| &s.points)) else { return String::new() };
     let mut svg = open(title);
@@ -170,12 +172,12 @@ pub fn lines(title: &str, x_name: &str, series: &[Series]) -> String {
     svg + "</svg>" + &keys(series)
 }
 
-/// The classes of a curve: colours come again after 8, with other dashes.
+/// Returns the CSS classes of a curve. Colours repeat after 8 curves, with other dashes.
 fn stroke(i: usize) -> String {
     format!("line c{} d{}", i % 8, (i + i / 8) % 4)
 }
 
-/// Names with a piece of their curves.
+/// Formats the legend: names with a sample of their curves.
 fn keys(series: &[Series]) -> String {
     let mut text = String::from("<p class=\"legend\">");
     for (i, Series { name, .. }) in series.iter().enumerate() {
@@ -190,7 +192,7 @@ fn keys(series: &[Series]) -> String {
     text + "</p>"
 }
 
-/// Points, with their names beside them.
+/// Draws points with their names beside them.
 pub fn points(title: &str, x_name: &str, points: &[(String, f64, f64)]) -> String {
     let places: Vec<(f64, f64)> = points.iter().map(|(_, x, y)| (*x, *y)).collect();
     let Some(axes) = Axes::bounds(places.iter()) else { return String::new() };
@@ -199,7 +201,7 @@ pub fn points(title: &str, x_name: &str, points: &[(String, f64, f64)]) -> Strin
     for (name, x, y) in points {
         let (at, height) = axes.at((*x, *y));
         let (anchor, beside) = if at > WIDTH * 0.7 { ("end", -6.0) } else { ("start", 6.0) };
-        // Not on what is below the plot.
+        // A name must not overlap the labels below the plot.
         let down = if height > HEIGHT - MARGINS[3] - 8.0 { -6.0 } else { 4.0 };
         let name = escaped(name);
         let _ = write!(
@@ -215,7 +217,7 @@ pub fn points(title: &str, x_name: &str, points: &[(String, f64, f64)]) -> Strin
     svg + "</svg>"
 }
 
-/// Parts of a whole over time, one over the other, in a small picture: `layers` `[time][part]`.
+/// Draws fractions of a whole over time as stacked layers: `layers` `[time][part]`.
 pub fn layers(title: &str, layers: &[&[f32]]) -> String {
     let (width, height) = (150.0, 60.0);
     let title = escaped(title);
@@ -223,7 +225,7 @@ pub fn layers(title: &str, layers: &[&[f32]]) -> String {
         "<svg viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{title}\" tabindex=\"0\" \
          preserveAspectRatio=\"none\"><title>{title}</title>"
     );
-    // One moment is a stripe.
+    // A single time is drawn as a stripe.
     let times: Vec<&[f32]> = if layers.len() == 1 { vec![layers[0]; 2] } else { layers.to_vec() };
     let x = |time: usize| time as f64 / (times.len().max(2) - 1) as f64 * width;
     let parts = times.first().map_or(0, |first| first.len());
@@ -241,7 +243,7 @@ pub fn layers(title: &str, layers: &[&[f32]]) -> String {
     svg + "</svg>"
 }
 
-/// Names with the colours of their places.
+/// Formats the legend of stacked layers.
 pub fn legend<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let mut text = String::from("<p class=\"legend\">");
     for (i, name) in names.enumerate() {
@@ -280,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn curves_lie_where_their_numbers_say() {
+    fn curves_have_their_coordinates() {
         let series = [Series { name: "a <b>".into(), points: vec![(0.0, 0.0), (10.0, 1.0)] }];
         let svg = lines("t", "epoch", &series);
         // Bottom left and top right of the plot.
@@ -300,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn curves_are_told_apart_without_their_colours() {
+    fn curves_differ_without_their_colours() {
         let series: Vec<Series> = (0..16)
             .map(|i| Series { name: format!("run {i}"), points: vec![(0.0, 0.0), (1.0, f64::from(i))] })
             .collect();
@@ -314,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finite_or_single_draws() {
+    fn single_and_non_finite_values_are_drawn() {
         let series = [Series { name: "a".into(), points: vec![(0.0, f64::NAN), (1.0, 2.0)] }];
         assert!(lines("t", "x", &series).contains("<circle"));
         assert!(!lines("t", "x", &series).contains("NaN,"));

@@ -1,4 +1,4 @@
-//! Pages of made-up runs.
+//! Tests of reports, on synthetic runs.
 
 use super::*;
 use crate::config::Config;
@@ -24,7 +24,7 @@ fn search_line(epoch: usize) -> String {
 
 const TRAIN_LINE: &str = "{\"epoch\":0,\"lr\":0.05,\"train_loss\":1.5,\"train_accuracy\":0.5,\"images\":1504,\"test_accuracy\":0.61,\"test_loss\":1.25}\n";
 
-/// No tag but these stays open, and every other is closed in order.
+/// Checks that tags are closed in order, except those that need no end tag.
 fn balanced(page: &str) {
     let alone = ["!doctype", "meta", "link", "line", "rect", "path", "polygon"];
     let mut open: Vec<&str> = Vec::new();
@@ -47,19 +47,19 @@ fn closed(page: &str) {
 }
 
 #[test]
-fn a_search_is_told_whole() {
+fn the_report_of_a_search_is_complete() {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path().join("a <b> & c");
     let size = serde_json::json!([{ "n": 6, "r": 0, "epoch": 1, "valid_accuracy": 0.4, "params": 1000, "macs": 2000,
         "file": "n6_r0.json", "genotype": null, "alphas": null }]);
-    // The last line is being written.
+    // The last line is incomplete.
     let lines = format!("{}{}{{\"epoch\":2,", search_line(0), search_line(1));
     run(&folder, &[("metrics.jsonl", lines), ("genotypes/table.json", size.to_string())]);
     write(&folder).unwrap();
     let page = std::fs::read_to_string(folder.join(REPORT)).unwrap();
     closed(&page);
     assert!(page.contains("a &lt;b&gt; &amp; c") && page.contains("2 of 8") && page.contains("3,349,342"));
-    // An edge each of two cells, two cells, five curves and the sizes.
+    // One mixture per edge of two cells, two cells, five curves and the sizes.
     assert_eq!(page.matches("preserveAspectRatio").count(), 28);
     assert_eq!(page.matches("class=\"state").count(), 12);
     // Both cells in numbers, edges by operations; the entropies of both.
@@ -70,9 +70,9 @@ fn a_search_is_told_whole() {
     }
 }
 
-/// What it chose is not what its last epoch had: the numbers are of the cells that are drawn.
+/// The chosen architecture differs from that of the last epoch: the report shows the cost of the drawn cells.
 #[test]
-fn a_finished_search_tells_the_size_of_what_it_chose() {
+fn a_finished_search_reports_the_cost_of_its_choice() {
     let place = tempfile::tempdir().unwrap();
     let chosen = Genotype::named("DARTS_V1").unwrap().to_json();
     let genotype: serde_json::Value = serde_json::from_str(&chosen).unwrap();
@@ -90,15 +90,15 @@ fn a_finished_search_tells_the_size_of_what_it_chose() {
     std::fs::write(place.path().join("genotype.json"), &chosen).unwrap();
     let page = page_of(&[place.path()]).unwrap();
     assert!(
-        page.contains(&number("parameters", "3,056")) && page.contains(&number("MACs an image", "2,001"))
+        page.contains(&number("parameters", "3,056")) && page.contains(&number("MACs per image", "2,001"))
     );
     assert!(!page.contains(again), "it has ended");
     let both = page_of(&[place.path(), place.path()]).unwrap();
     assert_eq!((both.matches("<td>3,056</td>").count(), both.contains("3,349,342")), (2, false));
-    // Without the table, the epoch that it was derived at has its numbers.
+    // Without the table, the cost comes from the epoch of the architecture.
     std::fs::remove_file(place.path().join("genotypes/table.json")).unwrap();
     let page = page_of(&[place.path()]).unwrap();
-    assert!(page.contains(&number("parameters", "3,056")) && page.contains(&number("MACs an image", "500")));
+    assert!(page.contains(&number("parameters", "3,056")) && page.contains(&number("MACs per image", "500")));
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn a_search_of_nasbench201_names_its_own_operations() {
 }
 
 #[test]
-fn a_training_is_told_whole() {
+fn the_report_of_a_training_is_complete() {
     let place = tempfile::tempdir().unwrap();
     let ranked = [([2.0, 1.0], 0), ([2.0, 1.0], 1)];
     let ranked = ranked.map(|(logits, label)| milenas_models::metrics::Ranked::new(&logits, label));
@@ -153,9 +153,9 @@ fn a_training_is_told_whole() {
     for expected in [
         "61.00 %",
         "time</dt><dd>1 min 15 s<",
-        "an epoch</dt><dd>1 min 15 s<",
-        "images a second</dt><dd>20<",
-        "memory at most</dt><dd>321 MiB<",
+        "time per epoch</dt><dd>1 min 15 s<",
+        "images per second</dt><dd>20<",
+        "peak memory</dt><dd>321 MiB<",
         "<td>1.2500</td>",
         "&lt;dog&gt;",
         "milenas-export",
@@ -169,9 +169,9 @@ fn a_training_is_told_whole() {
     assert!(!page.contains("Entropy") && !page.contains("Mixtures"));
 }
 
-/// With the weights of a search a training goes on by naming it: the checkpoint is of no other start; nor of another kind of device.
+/// A training resumes only with the search of its initial weights and on the same kind of device, so the command names both.
 #[test]
-fn an_interrupted_training_goes_on_from_its_start() {
+fn an_interrupted_training_resumes_with_its_initial_weights() {
     let place = tempfile::tempdir().unwrap();
     let genotype = Genotype::named("DARTS_V2").unwrap().to_json();
     run(place.path(), &[("metrics.jsonl", TRAIN_LINE.into()), ("genotype.json", genotype)]);
@@ -185,20 +185,20 @@ fn an_interrupted_training_goes_on_from_its_start() {
     }
     std::fs::write(place.path().join("start.json"), "{\"from_supernet\":\"runs/it's\"}").unwrap();
     let page = page_of(&[place.path()]).unwrap();
-    // The genotype may be another than the search's own.
+    // The genotype may differ from the one of the search.
     let genotype = milenas_models::shell::path(&place.path().join("genotype.json"));
     let typed = format!("milenas-search train --from-supernet 'runs/it'\\''s' --genotype {genotype} --data");
     assert!(page.contains(&escaped(&format!("{typed} SRC --out"))), "{typed}");
-    assert!(page.contains("source for SRC"));
+    assert!(page.contains("source in place of SRC"));
     std::fs::write(place.path().join("source.txt"), "my pictures/it's\n").unwrap();
     let page = page_of(&[place.path()]).unwrap();
     assert!(page.contains(&escaped(&format!("{typed} 'my pictures/it'\\''s' --out"))), "{page}");
     assert!(!page.contains("SRC"));
 }
 
-/// Of a search that judges architectures one by one there are no epochs to tell.
+/// A black-box search has no epochs.
 #[test]
-fn a_search_by_judgements_is_a_search_and_its_next_command_can_be_typed() {
+fn the_report_of_a_black_box_search_has_its_next_command() {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path().join("it's here");
     let genotype = Genotype::named("DARTS_V2").unwrap().to_json();
@@ -208,13 +208,13 @@ fn a_search_by_judgements_is_a_search_and_its_next_command_can_be_typed() {
     run(&folder, &[("history.csv", two), ("genotype.json", genotype)]);
     let page = page_of(&[&folder]).unwrap();
     closed(&page);
-    assert!(page.contains("<dt>architectures judged</dt><dd>2</dd>") && !page.contains("epochs</dt>"));
+    assert!(page.contains("<dt>architectures evaluated</dt><dd>2</dd>") && !page.contains("epochs</dt>"));
     let typed = escaped(&milenas_models::shell::path(&folder.join("genotype.json")));
     assert!(
         page.contains(&format!("milenas-search train --genotype {typed} --config "))
             && !page.contains("--resume")
     );
-    // As it runs, and after a kill.
+    // While the search runs, and after an interruption.
     std::fs::remove_file(folder.join("genotype.json")).unwrap();
     let rows = format!("architecture,value\n\"{a}\",-1.5\n\"{b}\",-inf\n\"{c}\",2.25\n\"{d}\",3");
     std::fs::write(folder.join("history.csv"), rows).unwrap();
@@ -223,7 +223,7 @@ fn a_search_by_judgements_is_a_search_and_its_next_command_can_be_typed() {
     let page = page_of(&[&folder]).unwrap();
     closed(&page);
     assert!(page.contains("milenas-search run --data SRC --out ") && page.contains(" --resume</pre>"));
-    assert!(page.contains("<dt>architectures judged</dt><dd>3</dd>") && page.contains("best so far"));
+    assert!(page.contains("<dt>architectures evaluated</dt><dd>3</dd>") && page.contains("best so far"));
     let best = format!(
         "<tr><th scope=\"row\">3</th><td>2.250</td><td>{c}</td></tr>\n<tr><th scope=\"row\">1</th><td>-1.500</td><td>{a}</td></tr>"
     );
@@ -231,7 +231,7 @@ fn a_search_by_judgements_is_a_search_and_its_next_command_can_be_typed() {
 }
 
 #[test]
-fn runs_are_compared_and_one_that_has_just_begun_is_a_run() {
+fn runs_are_compared_and_a_new_run_counts() {
     let place = tempfile::tempdir().unwrap();
     let folders = ["search", "train", "begun"].map(|name| place.path().join(name));
     run(&folders[0], &[("metrics.jsonl", search_line(0))]);
@@ -244,13 +244,16 @@ fn runs_are_compared_and_one_that_has_just_begun_is_a_run() {
 }
 
 #[test]
-fn what_is_no_run_is_explained() {
+fn errors_explain_folders_without_a_run() {
     let place = tempfile::tempdir().unwrap();
     let message = write(place.path()).unwrap_err().to_string();
-    assert!(message.contains("there is no run here, nor in the folders in it. Help"), "{message}");
+    assert!(message.contains("neither this folder nor its subfolders hold a run. Help"), "{message}");
     run(place.path(), &[("metrics.jsonl", "{}\n".into())]);
     let message = write(place.path()).unwrap_err().to_string();
-    assert!(message.contains("metrics.jsonl") && message.contains("line 1 is no epoch's"), "{message}");
+    assert!(
+        message.contains("metrics.jsonl") && message.contains("line 1 is not an epoch record"),
+        "{message}"
+    );
     assert!(message.contains("Help: restore"), "{message}");
 }
 

@@ -1,4 +1,4 @@
-//! A batch on its way to the device: as it comes from the loader, then as the stem reads it.
+//! Upload of a batch: from the loader's format to the input of the stem.
 
 use milenas_models::Result;
 use milenas_models::kernels::cuda::stem_head::{self, ByteImages};
@@ -6,12 +6,14 @@ use milenas_models::kernels::cuda::{Device, Words};
 
 use crate::data::{Batch, BatchImages, Move};
 
-/// Memory for a batch.
+/// Device memory of a batch.
 #[derive(Clone, Copy)]
 pub(crate) struct BatchBuffers {
-    /// `[image][channel][row][column]`
+    /// Images `[image][channel][row][column]`.
     images: Words,
+    /// Labels `[image]`.
     labels: Words,
+    /// Images as bytes, with their moves and levels.
     bytes: ByteImages,
 }
 
@@ -22,14 +24,14 @@ impl BatchBuffers {
         bytes: ByteImages { words: Words::NONE, moves: Words::NONE, levels: Words::NONE },
     };
 
-    /// For so many images `[channels, height, width]`.
+    /// Allocates memory for `batch` images `[channels, height, width]`.
     pub(crate) fn alloc(device: &mut dyn Device, batch: usize, shape: [usize; 3]) -> Result<BatchBuffers> {
-        let numbers = batch * shape.iter().product::<usize>();
+        let elements = batch * shape.iter().product::<usize>();
         Ok(BatchBuffers {
-            images: device.alloc(numbers)?,
+            images: device.alloc(elements)?,
             labels: device.alloc(batch)?,
             bytes: ByteImages {
-                words: device.alloc(numbers.div_ceil(4))?,
+                words: device.alloc(elements.div_ceil(4))?,
                 moves: device.alloc(stem_head::MOVE * batch)?,
                 levels: device.alloc(stem_head::LEVELS * shape[0])?,
             },
@@ -56,7 +58,7 @@ impl BatchBuffers {
         }
     }
 
-    /// The images of the batch that was copied, as numbers.
+    /// Returns the images of the uploaded batch as floats.
     pub(crate) fn images(&self, device: &mut dyn Device, batch: &Batch) -> Result<Words> {
         if let BatchImages::Bytes(_) = batch.images {
             let [channels, height, width] = batch.shape;
@@ -65,7 +67,7 @@ impl BatchBuffers {
         Ok(self.images)
     }
 
-    /// Its labels.
+    /// Returns the labels of the uploaded batch.
     pub(crate) fn labels(&self) -> Words {
         self.labels
     }

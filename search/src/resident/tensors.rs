@@ -1,24 +1,25 @@
-//! The weights on the host, where the optimisers are, and how a pass packs those it needs for the device.
+//! Weights on the host, and their packing for passes on the device.
 
 use candle_core::{Device, Tensor};
 use milenas_models::{Error, Result, Weights};
 
 use crate::supernet::UpdateFn;
 
-/// How much of a batch's statistics goes into the running ones (PyTorch's default).
+/// Weight of a batch's statistics in the running ones (PyTorch's default).
 const MOMENTUM: f64 = 0.1;
 
-/// Words between the starts of what lies side by side, so that products read whole lines, and four numbers at a time are on theirs.
+/// Alignment of packed tensors, in f32 elements. It keeps GEMM operands aligned to cache lines, and float4
+/// loads legal.
 pub(crate) const ALIGNMENT: usize = 32;
 
-/// The most words of a parameter that are one row of a table, and so one block's work.
+/// Largest number of elements in a row of a table. A row is the work of one thread block.
 const PIECE: usize = 2048;
 
 struct Parameter {
     name: String,
     shape: Vec<usize>,
     values: Vec<f32>,
-    /// Of the last pass that wanted it; `None` without a part in it.
+    /// Gradient of the last pass that requested it; `None` if the parameter had no part in it.
     gradient: Option<Vec<f32>>,
 }
 
@@ -28,7 +29,7 @@ struct NormTensors {
     variance: Vec<f32>,
 }
 
-/// Parameters and running statistics, each in the order of its number.
+/// Parameters and running statistics, each ordered by index.
 #[derive(Default)]
 pub(crate) struct DeviceTensors {
     parameters: Vec<Parameter>,
@@ -36,20 +37,20 @@ pub(crate) struct DeviceTensors {
 }
 
 impl DeviceTensors {
-    /// A parameter of a PyTorch name, zero; its number.
+    /// Adds a parameter of zeros under its PyTorch name, and returns its index.
     pub(crate) fn parameter(&mut self, name: String, shape: &[usize]) -> usize {
         let values = vec![0.0; shape.iter().product()];
         self.parameters.push(Parameter { name, shape: shape.to_vec(), values, gradient: None });
         self.parameters.len() - 1
     }
 
-    /// The running statistics of a BatchNorm, 0 and 1; their number.
+    /// Adds the running statistics of a BatchNorm, mean 0 and variance 1, and returns their index.
     pub(crate) fn norm(&mut self, name: String, channels: usize) -> usize {
         self.norms.push(NormTensors { name, mean: vec![0.0; channels], variance: vec![1.0; channels] });
         self.norms.len() - 1
     }
 
-    /// Where each parameter begins when all lie one after the other, and how many words it has.
+    /// Returns start and length of each parameter when all are concatenated, in elements.
     pub(crate) fn places(&self) -> impl Iterator<Item = (usize, usize)> {
         self.parameters.iter().scan(0, |end, parameter| {
             let len = parameter.values.len();
@@ -58,17 +59,17 @@ impl DeviceTensors {
         })
     }
 
-    /// Rows that a table of all parameters has.
+    /// Returns the number of rows in a table of all parameters.
     pub(crate) fn pieces(&self) -> usize {
         self.parameters.iter().map(|parameter| parameter.values.len().div_ceil(PIECE)).sum()
     }
 
-    /// Words of all parameters.
+    /// Returns the number of elements of all parameters.
     pub(crate) fn words(&self) -> usize {
         self.parameters.iter().map(|parameter| parameter.values.len()).sum()
     }
 
-    /// All weights, one parameter after the other.
+    /// Returns all weights, concatenated.
     pub(crate) fn all(&self) -> Vec<f32> {
         self.parameters.iter().flat_map(|parameter| &parameter.values).copied().collect()
     }
@@ -83,7 +84,7 @@ impl DeviceTensors {
         }
     }
 
-    /// What there is of each parameter, one after the other; zeros where there is nothing.
+    /// Concatenates vectors by parameter; missing ones are filled with zeros.
     pub(crate) fn gathered(&self, state: &[Vec<f32>]) -> Vec<f32> {
         let mut all = vec![0.0; self.words()];
         for ((start, _), own) in self.places().zip(state) {
@@ -92,7 +93,7 @@ impl DeviceTensors {
         all
     }
 
-    /// The same by parameter.
+    /// Splits a concatenation into vectors by parameter.
     pub(crate) fn scattered(&self, all: &[f32]) -> Vec<Vec<f32>> {
         self.places().map(|(start, len)| all[start..][..len].to_vec()).collect()
     }
@@ -105,8 +106,10 @@ impl DeviceTensors {
         self.parameters.iter().filter_map(|parameter| parameter.gradient.as_deref())
     }
 
+    /// Returns the last gradient of a parameter; zeros if it had no part in the pass.
+    ///
     /// # Errors
-    /// An unknown name.
+    /// Fails for an unknown name.
     pub(crate) fn gradient(&self, name: &str) -> Result<Vec<f32>> {
         let found = self.parameters.iter().find(|parameter| parameter.name == name).ok_or_else(|| {
             Error::unknown("parameter", name, self.parameters.iter().map(|parameter| &*parameter.name))
@@ -114,7 +117,7 @@ impl DeviceTensors {
         Ok(found.gradient.clone().unwrap_or_else(|| vec![0.0; found.values.len()]))
     }
 
-    /// Shows every parameter that has a gradient, and this.
+    /// Calls `visit` for every parameter that has a gradient.
     pub(crate) fn for_each(&mut self, visit: &mut UpdateFn<'_>) {
         for (id, Parameter { values, gradient, .. }) in self.parameters.iter_mut().enumerate() {
             if let Some(gradient) = gradient {
@@ -123,7 +126,7 @@ impl DeviceTensors {
         }
     }
 
-    /// Shows every parameter, then every running statistic, each with a number of its own.
+    /// Calls `visit` for every parameter, then for every running statistic, each with a unique index.
     pub(crate) fn for_all(&mut self, mut visit: impl FnMut(usize, &mut [f32])) {
         let parameters = self.parameters.iter_mut().map(|parameter| &mut parameter.values);
         let statistics = self.norms.iter_mut().flat_map(|norm| [&mut norm.mean, &mut norm.variance]);
@@ -144,8 +147,10 @@ impl DeviceTensors {
         Ok(weights)
     }
 
+    /// Replaces weights and statistics.
+    ///
     /// # Errors
-    /// A missing or unexpected tensor, another shape.
+    /// Fails for a missing or unexpected tensor, and for another shape.
     pub(crate) fn load(&mut self, weights: &Weights) -> Result<()> {
         self.named()?.check_same(weights)?;
         let read = |name: &str| Ok::<_, Error>(weights.require(name)?.flatten_all()?.to_vec1::<f32>()?);
@@ -160,18 +165,18 @@ impl DeviceTensors {
     }
 }
 
-/// Where the parameters of a pass and the moments of its BatchNorms lie on the device, in words.
+/// Layout on the device of a pass's parameters and of its BatchNorms' statistics, in elements.
 #[derive(Clone, Default)]
 pub(crate) struct Packing {
     parameters: Vec<(usize, usize)>,
-    /// Number, offset, and over how many values of an image the moments are.
+    /// Index and offset of running statistics, and the number of values per image in a channel.
     norms: Vec<(usize, usize, usize)>,
     words: usize,
     moments: usize,
 }
 
 impl Packing {
-    /// Parameters one after the other; where the first lies.
+    /// Appends parameters, and returns the offset of the first one.
     pub(crate) fn put(&mut self, tensors: &DeviceTensors, ids: impl IntoIterator<Item = usize>) -> usize {
         let start = self.words.next_multiple_of(ALIGNMENT);
         self.words = start;
@@ -182,28 +187,29 @@ impl Packing {
         start
     }
 
-    /// Room for so many moments; where it is.
+    /// Reserves statistics of `channels` channels, and returns their offset.
     pub(crate) fn room(&mut self, channels: usize) -> usize {
         self.moments += channels;
         self.moments - channels
     }
 
-    /// Running statistics that belong to the moments at `offset`, over `pixels` values of an image.
+    /// Assigns running statistics to the batch statistics at `offset`, which cover `pixels` values per image.
     pub(crate) fn norm(&mut self, id: usize, offset: usize, pixels: usize) {
         self.norms.push((id, offset, pixels));
     }
 
-    /// Words of all parameters.
+    /// Returns the number of elements of all parameters.
     pub(crate) fn words(&self) -> usize {
         self.words
     }
 
-    /// Words of all means, and of all variances.
+    /// Returns the number of all means, which is that of all variances.
     pub(crate) fn moments(&self) -> usize {
         self.moments
     }
 
-    /// Of each piece of each parameter, where it is among all, where it is here, and its words.
+    /// Returns, for each piece of each parameter, its offset among all parameters, its offset in this packing,
+    /// and its length.
     pub(crate) fn table(&self, tensors: &DeviceTensors) -> [Vec<i32>; 3] {
         let places: Vec<(usize, usize)> = tensors.places().collect();
         let mut columns = [const { Vec::new() }; 3];
@@ -217,7 +223,7 @@ impl Packing {
         columns
     }
 
-    /// Parameters without a part in the pass have none from now on.
+    /// Splits packed gradients. Parameters without a part in the pass have no gradient afterwards.
     pub(crate) fn unpack_gradients(&self, packed: &[f32], tensors: &mut DeviceTensors) {
         tensors.parameters.iter_mut().for_each(|parameter| parameter.gradient = None);
         for &(id, offset) in &self.parameters {
@@ -226,7 +232,7 @@ impl Packing {
         }
     }
 
-    /// Means, then variances, of the running statistics.
+    /// Returns the running means, then the running variances.
     pub(crate) fn running(&self, tensors: &DeviceTensors) -> Vec<f32> {
         let mut packed = vec![0.0; 2 * self.moments];
         for &(id, offset, _) in &self.norms {
@@ -237,7 +243,7 @@ impl Packing {
         packed
     }
 
-    /// Moves the running statistics by the means and biased variances of a batch of so many images.
+    /// Updates the running statistics from the means and biased variances of a batch of `images` images.
     pub(crate) fn move_running(&self, packed: &[f32], images: usize, tensors: &mut DeviceTensors) {
         let blend = |running: &mut f32, x: f64| {
             *running = (f64::from(*running) * (1.0 - MOMENTUM) + x * MOMENTUM) as f32;
@@ -259,7 +265,7 @@ mod tests {
     use super::{DeviceTensors, PIECE, Packing};
 
     #[test]
-    fn a_table_covers_every_word_once_in_short_pieces() {
+    fn a_table_covers_every_element_once_in_short_pieces() {
         let mut tensors = DeviceTensors::default();
         let ids = [3, 2 * PIECE, PIECE + 1].map(|words| tensors.parameter(format!("{words}"), &[words]));
         let mut packing = Packing::default();

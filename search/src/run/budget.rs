@@ -1,7 +1,7 @@
-//! Memory, before it is taken: what cannot fit is refused with the settings that would make it fit.
+//! Memory estimates before allocation. Work that cannot fit is refused, with the settings that reduce its size.
 //!
-//! Estimates are bounds from below, so that nothing that fits is refused: images exactly, of a step the feature maps that
-//! wait for the backward pass.
+//! Estimates are lower bounds, so that work that fits is never refused. Images are counted exactly; of a step
+//! only the feature maps that are kept for the backward pass are counted.
 
 use milenas_models::images::Dataset;
 use milenas_models::input::{InputContract, Limits};
@@ -14,15 +14,16 @@ use crate::data::Whole;
 use crate::strategy::MixtureKind;
 use crate::{Error, Result};
 
-/// Training images that are decoded to learn how large they are.
+/// Number of training images that are decoded to estimate their size.
 const LOOKED_AT: usize = 16;
 
-/// Channels that lie together in a feature map; a map of fewer takes the room of these.
+/// Number of channels stored together in a feature map. Fewer channels take the same space.
 const BLOCK: u64 = 16;
 
-/// Bytes of a supernet's step for each image, cell, channel and pixel of the first stage. These are lower bounds, about
-/// 60 % of the smallest value measured over batches of 32 to 128, 16 and 32 channels, and two numbers of cells: 248 in the
-/// DARTS space and 107 there with Gumbel samples, 50 in the NAS-Bench-201 space with either.
+/// Returns the bytes of a supernet step per image, cell, channel and pixel of the first stage. The values are
+/// lower bounds: about 60 % of the smallest measured value. Measured were batches of 32 to 128, 16 and 32
+/// channels, and two numbers of cells. The results were 248 in the DARTS space, 107 there with Gumbel samples,
+/// and 50 in the NAS-Bench-201 space with either.
 fn step_bytes(space: &Space, mixture: MixtureKind) -> u64 {
     match (*space == Space::DARTS, mixture) {
         (true, MixtureKind::Softmax) => 150,
@@ -31,10 +32,11 @@ fn step_bytes(space: &Space, mixture: MixtureKind) -> u64 {
     }
 }
 
-/// Refuses the images of a data set, prepared, and with whole training images beside them where `shorter` asks for it.
+/// Checks that the prepared images of a data set fit into memory. With `shorter`, whole training images of this
+/// shorter side are counted too.
 ///
 /// # Errors
-/// More than this process may still take.
+/// Fails if more memory is needed than is available to this process.
 pub(super) fn check_images(
     dataset: &Dataset,
     contract: &InputContract,
@@ -54,13 +56,13 @@ pub(super) fn check_images(
     let wholes = shorter.map_or(0, whole).saturating_mul(train as u64);
     let needed = (images as u64).saturating_mul(contract.len() as u64).saturating_add(wholes);
     let what = format!("{images} images of {}x{} pixels", contract.width, contract.height);
-    check(&what, needed, available(), "lower data.size or data.resize, or take fewer images")
+    check(&what, needed, available(), "lower data.size or data.resize, or use fewer images")
 }
 
-/// Refuses the training of a network whose step does not fit.
+/// Checks that a training step of a network fits into memory.
 ///
 /// # Errors
-/// More than this process may still take.
+/// Fails if more memory is needed than is available to this process.
 pub(super) fn check_training(graph: &Graph, config: &Config, images: usize) -> Result<()> {
     let batch = config.train.batch.min(images) as u64;
     let kept = |op: &Op| matches!(op, Op::Conv2d(_));
@@ -74,13 +76,13 @@ pub(super) fn check_training(graph: &Graph, config: &Config, images: usize) -> R
     check(&what, values.saturating_mul(4 * batch), available(), &help)
 }
 
-/// Refuses a search by gradients whose step does not fit.
+/// Checks that a step of a gradient-based search fits into memory.
 ///
 /// # Errors
-/// More than this process may still take.
+/// Fails if more memory is needed than is available to this process.
 pub(super) fn check_search(config: &Config, contract: &InputContract, images: usize) -> Result<()> {
     let search = &config.search;
-    // The other half of the images is for validation.
+    // The other half of the images belongs to the validation split.
     let batch = search.batch.min(images.div_ceil(2)) as u64;
     let edge = step_bytes(&search.space()?, search.mixture) / search.partial_channels.max(1) as u64;
     let cell = (search.channels as u64).saturating_mul((contract.height * contract.width) as u64);
@@ -102,16 +104,17 @@ fn check(what: &str, needed: u64, free: Option<u64>, help: &str) -> Result<()> {
     }
 }
 
-/// `1.5 GiB`, `20 MiB`.
+/// Formats bytes as `1.5 GiB` or `20 MiB`.
 fn format_bytes(bytes: u64) -> String {
     let mib = bytes as f64 / f64::from(1 << 20);
     if mib >= 1024.0 { format!("{:.1} GiB", mib / 1024.0) } else { format!("{mib:.0} MiB") }
 }
 
-/// A class with fewer training images than this part of the median class is rare.
+/// Factor below the median class at which a class is rare.
 const RARE: usize = 10;
 
-/// A warning for classes with under a tenth of the median class's training images; `counts` is by class.
+/// Returns a warning about classes with under a tenth of the median class's training images; `counts` is by
+/// class.
 pub(super) fn imbalance(classes: &[String], counts: &[usize]) -> Option<String> {
     let mut sorted = counts.to_vec();
     sorted.sort_unstable();
@@ -124,8 +127,8 @@ pub(super) fn imbalance(classes: &[String], counts: &[usize]) -> Option<String> 
         .collect();
     (!rare.is_empty()).then(|| {
         format!(
-            "the classes are imbalanced: few training images of {}, where the median class has {median}; such a class \
-             may never be predicted. Help: add images of it, and look at its recall",
+            "the classes are imbalanced: few training images of {}, while the median class has {median}. Such a class \
+             may never be predicted. Help: add images of it, and check its recall",
             milenas_models::error::some_of(&rare)
         )
     })
@@ -136,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn too_much_is_refused_with_both_amounts() {
+    fn too_much_memory_is_refused_with_both_amounts() {
         assert!(check("images", 10, Some(10), "x").is_ok());
         assert!(check("images", 10, None, "x").is_ok());
         let message = check("9 images", 3 << 30, Some(50 << 20), "lower data.size").unwrap_err().to_string();
@@ -148,8 +151,8 @@ mod tests {
         let classes = ["a", "b", "c"].map(String::from);
         assert_eq!(imbalance(&classes, &[500, 51, 500]), None);
         let warning = imbalance(&classes, &[500, 49, 500]).unwrap();
-        assert!(warning.contains("b (49), where the median class has 500"), "{warning}");
-        // The larger one of two classes is the median.
+        assert!(warning.contains("b (49), while the median class has 500"), "{warning}");
+        // The larger of two classes is the median.
         assert!(imbalance(&classes[..2], &[6, 500]).unwrap().contains("a (6)"));
     }
 }

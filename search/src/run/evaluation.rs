@@ -1,4 +1,4 @@
-//! Measuring trained weights, image by image.
+//! Evaluation of trained weights, image by image.
 
 use milenas_models::images::{Dataset, Source};
 use milenas_models::input::Limits;
@@ -9,17 +9,17 @@ use crate::data::ImageSet;
 use crate::train::evaluate;
 use crate::{Error, Result};
 
-/// Images at a time.
+/// Number of images per batch.
 pub(super) const BATCH: usize = 64;
 
-/// What weights make of the test images of a source.
+/// Predictions of a model for the test images of a source.
 #[derive(Debug)]
 pub struct TestEvaluation {
-    /// Of all images that can be read.
+    /// Scores on all readable images.
     pub scores: Scores,
-    /// By the name of the image, in the source's order: how it fared, or why it was left out.
+    /// Prediction or read error of each image, by name, in the source's order.
     pub images: Vec<(String, std::result::Result<Ranked, Fault>)>,
-    /// What a user should know: files that were skipped, which part of the source was measured.
+    /// Notes for the user: skipped files, and the part of the source that was evaluated.
     pub notes: Vec<String>,
 }
 
@@ -28,7 +28,7 @@ impl TestEvaluation {
     /// of the training, or all images of a source that the model was not trained on.
     ///
     /// # Errors
-    /// A source that cannot be read, or has classes that the model does not know.
+    /// Fails for a source that cannot be read or has classes that the model does not know.
     pub fn run(model: &Model, source: &Source) -> Result<TestEvaluation> {
         let card = &model.card;
         let mut dataset = source.open(card.split().unwrap_or_default())?;

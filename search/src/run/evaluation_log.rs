@@ -1,4 +1,4 @@
-//! Judgements of architectures: a row each, in the file as soon as it is made, so that none is made twice.
+//! Log of evaluated architectures. Each evaluation is written as soon as it is made, so that none is repeated.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -10,12 +10,12 @@ use milenas_models::{Genotype, file};
 use crate::strategy::black_box::Evaluated;
 use crate::{Error, Result};
 
-/// The names of the columns.
+/// Header line with the names of the columns.
 const HEAD: &str = "architecture,value\n";
-/// The largest file that is read, in bytes: a hundred thousand rows.
+/// Largest file that is read, in bytes: a hundred thousand rows.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// A file of judgements, and those of an interrupted run that have not come up again.
+/// Log file, with the evaluations of an interrupted run that have not been requested again.
 #[derive(Debug)]
 pub(super) struct EvaluationLog {
     file: File,
@@ -25,15 +25,15 @@ pub(super) struct EvaluationLog {
 }
 
 impl EvaluationLog {
-    /// An empty file.
+    /// Creates an empty log.
     pub(super) fn create(path: &Path) -> Result<Self> {
         Self::open(path, 0, VecDeque::new())
     }
 
-    /// Goes on with a file, without the row that a kill has torn.
+    /// Opens a log, and removes an incomplete last row.
     ///
     /// # Errors
-    /// A row that is none.
+    /// Fails for an invalid row.
     pub(super) fn reopen(path: &Path) -> Result<Self> {
         let (known, whole) = rows(path)?;
         Self::open(path, whole, known.into())
@@ -50,28 +50,34 @@ impl EvaluationLog {
         Ok(EvaluationLog { file, path: path.to_path_buf(), known, count: 0 })
     }
 
-    /// Those of the interrupted run that have not come up again.
+    /// Returns the number of stored evaluations that have not been requested again.
     pub(super) fn left(&self) -> usize {
         self.known.len()
     }
 
-    /// How many were asked for.
+    /// Returns the number of requested evaluations.
     pub(super) fn count(&self) -> usize {
         self.count
     }
 
-    /// The value of an architecture: of the file, or `judge`d and written there.
+    /// Returns the value of an architecture from the log, or computes it by `evaluate` and appends it.
     ///
     /// # Errors
-    /// Those of `judge`, a row of another architecture.
-    pub(super) fn value(&mut self, genotype: &Genotype, judge: impl FnOnce() -> Result<f64>) -> Result<f64> {
+    /// Fails if `evaluate` fails, or if the next stored row is of another architecture.
+    pub(super) fn value(
+        &mut self,
+        genotype: &Genotype,
+        evaluate: impl FnOnce() -> Result<f64>,
+    ) -> Result<f64> {
         self.count += 1;
         match self.known.pop_front() {
             Some(known) if known.genotype == *genotype => Ok(known.value),
-            Some(_) => Err(damaged(&self.path, self.count, "is not of the architecture that comes next")),
+            Some(_) => {
+                Err(damaged(&self.path, self.count, "belongs to another architecture than the next one"))
+            }
             None => {
-                let value = judge()?;
-                // Written so that it is read back to the bit, infinities too.
+                let value = evaluate()?;
+                // The format is read back bit for bit, infinities included.
                 let row = format!("\"{genotype}\",{value}\n");
                 self.file.write_all(row.as_bytes()).map_err(Error::io(&self.path))?;
                 Ok(value)
@@ -80,32 +86,32 @@ impl EvaluationLog {
     }
 }
 
-/// The whole rows of a file, none of one that is not there, and where they end. It is only read, since another program may be
-/// writing it.
+/// Reads the complete rows of a file, and returns the byte at which they end. A missing file has no rows. The
+/// file is not changed, since another program may be writing it.
 ///
 /// # Errors
-/// A row that is no judgement.
+/// Fails for an invalid row.
 fn rows(path: &Path) -> Result<(Vec<Evaluated>, u64)> {
     let text = match path.exists() {
         true => String::from_utf8_lossy(&file::read(path, MAX_BYTES)?).into_owned(),
         false => String::new(),
     };
     let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
-    let row = |(row, line)| parse(line).ok_or_else(|| damaged(path, row, "is no judgement"));
+    let row = |(row, line)| parse(line).ok_or_else(|| damaged(path, row, "is not an evaluation"));
     Ok((whole.lines().enumerate().skip(1).map(row).collect::<Result<_>>()?, whole.len() as u64))
 }
 
-/// What a search has judged so far, in order.
+/// Returns the evaluations of a search so far, in order.
 ///
 /// # Errors
-/// A row that is no judgement.
+/// Fails for an invalid row.
 pub fn read_evaluations(path: &Path) -> Result<Vec<Evaluated>> {
     Ok(rows(path)?.0)
 }
 
 fn damaged(path: &Path, row: usize, problem: &str) -> Error {
     let problem = format!(
-        "row {row} {problem}. Help: restore it as the search left it, or begin again in another --out"
+        "row {row} {problem}. Help: restore the file from a copy, or start a new run in another folder"
     );
     Error::Resume { place: path.display().to_string(), problem }
 }
@@ -123,40 +129,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn torn_anywhere_nothing_whole_is_judged_twice() {
+    fn complete_rows_survive_truncation() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("history.csv");
         let mut rng = Rng::new(0, "x");
         for space in [Space::DARTS, Space::NASBENCH201] {
             let all: Vec<Genotype> = (0..4).map(|_| space.sample(&mut rng).unwrap()).collect();
             let values = [0.1 + 0.2, f64::NEG_INFINITY, 1.0 / 3.0, -0.0];
-            let judge_all = |mut judgements: EvaluationLog| {
-                let mut judged = 0;
+            let evaluate_all = |mut log: EvaluationLog| {
+                let mut evaluated = 0;
                 for (genotype, value) in all.iter().zip(values) {
-                    let found = judgements.value(genotype, || {
-                        judged += 1;
+                    let found = log.value(genotype, || {
+                        evaluated += 1;
                         Ok(value)
                     });
                     assert_eq!(found.unwrap().to_bits(), value.to_bits());
                 }
-                judged
+                evaluated
             };
-            assert_eq!(judge_all(EvaluationLog::create(&path).unwrap()), 4);
+            assert_eq!(evaluate_all(EvaluationLog::create(&path).unwrap()), 4);
             let whole = std::fs::read(&path).unwrap();
             for length in 0..=whole.len() {
                 std::fs::write(&path, &whole[..length]).unwrap();
                 let rows = whole[..length].iter().filter(|byte| **byte == b'\n').count().saturating_sub(1);
-                let judgements = EvaluationLog::reopen(&path).unwrap();
-                assert_eq!((judgements.left(), read_evaluations(&path).unwrap().len()), (rows, rows));
-                assert_eq!(judge_all(judgements), 4 - rows, "{length} bytes");
+                let log = EvaluationLog::reopen(&path).unwrap();
+                assert_eq!((log.left(), read_evaluations(&path).unwrap().len()), (rows, rows));
+                assert_eq!(evaluate_all(log), 4 - rows, "{length} bytes");
                 assert!(std::fs::read(&path).unwrap() == whole, "{length} bytes");
             }
-            let mut judgements = EvaluationLog::reopen(&path).unwrap();
-            let message = judgements.value(&all[1], || Ok(0.0)).unwrap_err().to_string();
-            assert!(message.contains("history.csv: row 1 is not of the architecture"), "{message}");
+            let mut log = EvaluationLog::reopen(&path).unwrap();
+            let message = log.value(&all[1], || Ok(0.0)).unwrap_err().to_string();
+            assert!(message.contains("history.csv: row 1 belongs to another architecture"), "{message}");
             std::fs::write(&path, "architecture,value\n\"x\",1\n").unwrap();
             let message = EvaluationLog::reopen(&path).unwrap_err().to_string();
-            assert!(message.contains("row 1 is no judgement"), "{message}");
+            assert!(message.contains("row 1 is not an evaluation"), "{message}");
         }
     }
 }

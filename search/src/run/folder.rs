@@ -1,4 +1,4 @@
-//! The folder of a run: its configuration, and the lines that it grows by.
+//! Folder of a run: its configuration, and line-based files that grow during the run.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
@@ -17,32 +17,32 @@ use crate::report;
 use crate::tensorboard::{EventFile, Scalars};
 use crate::{Error, Result};
 
-/// The name of the lines that a run grows by, one an epoch.
+/// File name of the records, one line per epoch.
 pub const METRICS: &str = "metrics.jsonl";
-/// The name of the lines of how long it took.
+/// File name of the timings, one line per checkpoint.
 pub const TIMINGS: &str = "timings.jsonl";
 const TENSORBOARD: &str = "tensorboard";
-/// The least time between two pages while an epoch lasts.
+/// Minimum time between two writes of the report within an epoch.
 const PAGE: Duration = Duration::from_secs(30);
-/// How long another program's hold on a folder is waited for.
+/// Time to wait for another program to release a folder.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A line of `timings.jsonl`: how long it took to come here from the line before, or from the start of the program.
-/// Work that was lost with a kill is not in it, work that was done again is in it twice.
+/// Line of `timings.jsonl`: time since the previous line, or since the start of the program. Work that an
+/// interruption lost is not counted, and repeated work is counted twice.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Timing {
     epoch: usize,
     step: usize,
-    /// How long it took.
+    /// Wall-clock seconds.
     pub seconds: f64,
-    /// The most memory that the program has held, where the system tells.
+    /// Peak memory of the program in MiB, if the system reports it.
     pub peak_mib: Option<f64>,
-    /// What `--device` was, but for the number of a GPU.
+    /// Kind of device, without the index of a GPU.
     pub device: Option<String>,
 }
 
 impl Timing {
-    /// The epoch that the time was spent in.
+    /// Returns the epoch in which the time was spent.
     pub fn spent_in(&self) -> usize {
         match self.step {
             0 => self.epoch.saturating_sub(1),
@@ -51,7 +51,8 @@ impl Timing {
     }
 }
 
-/// The folder of a run, held against other programs; its files appear whole or not at all, those of lines grow.
+/// Folder of a run, locked against other programs. Its files are written atomically, except line-based files,
+/// which are appended to.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
@@ -59,19 +60,19 @@ pub struct Folder {
     timings: File,
     events: EventFile,
     spent: f64,
-    /// When the page was written last.
+    /// Time of the last write of the report.
     paged: Option<Instant>,
 }
 
 impl Folder {
-    /// Makes the folder and writes the resolved configuration into it, and the source of its images.
+    /// Creates the folder, and writes the resolved configuration and the image source into it.
     ///
     /// # Errors
-    /// A folder that already holds a finished run, or that another program writes.
+    /// Fails for a folder that holds a finished run or is in use by another program.
     pub fn create(path: &Path, config: &Config, source: &Source, result: &str) -> Result<Self> {
         if path.join(result).exists() {
             let problem = format!(
-                "{} already holds {result}. Help: choose another --out, or remove the folder",
+                "{} already holds {result}. Help: choose another run folder, or remove this one",
                 path.display()
             );
             return Err(Error::Data { problem });
@@ -84,16 +85,18 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Goes on in the folder before `epoch`: later lines are dropped, and those that a kill has torn.
+    /// Opens the folder at the start of `epoch`: later lines and incomplete lines are removed.
     ///
     /// # Errors
-    /// Fewer lines than epochs, a line that is no record of its epoch, a folder that another program writes.
+    /// Fails for fewer lines than epochs, for a line that is no record of its epoch, and for a folder in use by
+    /// another program.
     pub fn reopen(path: &Path, config: &Config, source: &Source, epoch: usize) -> Result<Self> {
         let mut folder = Self::open(path, config, source, epoch)?;
         let name = path.join(METRICS);
         let other = |problem: String| {
-            let problem =
-                format!("{problem}. Help: restore it as the run left it, or begin again in another --out");
+            let problem = format!(
+                "{problem}. Help: restore the file from a copy, or start a new run in another folder"
+            );
             Error::Resume { place: name.display().to_string(), problem }
         };
         let mut lines = 0;
@@ -104,13 +107,13 @@ impl Folder {
             let record: serde_json::Value = serde_json::from_slice(line)
                 .map_err(|e| other(format!("line {} cannot be read: {e}", lines + 1)))?;
             if record["epoch"] != lines {
-                return Err(other(format!("line {} is not of epoch {lines}", lines + 1)));
+                return Err(other(format!("line {} does not belong to epoch {lines}", lines + 1)));
             }
             lines += 1;
             Ok(true)
         })?;
         if lines < epoch {
-            return Err(other(format!("it has {lines} records, the checkpoint is after {epoch} epochs")));
+            return Err(other(format!("it has {lines} records, expected {epoch} as in the checkpoint")));
         }
         let mut spent = 0.0;
         cut(&mut folder.timings, &path.join(TIMINGS), |line| {
@@ -138,22 +141,23 @@ impl Folder {
         Ok(Folder { path: path.to_path_buf(), metrics, timings, events, spent: 0.0, paged: None })
     }
 
-    /// The path of a file in it.
+    /// Returns the path of a file in the folder.
     pub fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
-    /// The folder itself.
+    /// Returns the path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Seconds that the run has taken, those before a resume with them.
+    /// Returns the seconds spent on the run, including the time before a resume.
     pub fn spent(&self) -> f64 {
         self.spent
     }
 
-    /// Appends a line to `metrics.jsonl`, which is on the disk before a checkpoint may follow, and scalars for TensorBoard.
+    /// Appends a line to `metrics.jsonl`, and scalars for TensorBoard. The line is synced to disk, as a
+    /// checkpoint may follow.
     pub fn record(&mut self, record: &(impl Serialize + Scalars)) -> Result<()> {
         self.events.record(record)?;
         let path = self.path.join(METRICS);
@@ -161,8 +165,8 @@ impl Folder {
         self.metrics.sync_data().map_err(Error::io(path))
     }
 
-    /// Appends to `timings.jsonl` how long it took `device` to come to a position since `since`, which starts anew; writes the run's page
-    /// where an epoch has ended, and now and then within one.
+    /// Appends to `timings.jsonl` the time since `since` in which `device` reached `position`, and resets
+    /// `since`. Writes the report at the end of an epoch, and at intervals within one.
     pub fn mark(&mut self, position: Position, since: &mut Instant, device: &str) -> Result<()> {
         let seconds = std::mem::replace(since, Instant::now()).elapsed().as_secs_f64();
         self.time(position.epoch, position.step, seconds, device)?;
@@ -170,18 +174,18 @@ impl Folder {
         if position.step == 0 || late { self.page() } else { Ok(()) }
     }
 
-    /// Takes back what a search chose when its time was over: it was given more.
+    /// Removes the chosen genotype of a search that ended by its time budget and is resumed with a larger one.
     pub fn take_back(&self) -> Result<()> {
         Ok(file::remove(&self.path.join(GENOTYPE))?)
     }
 
-    /// Writes the run's page.
+    /// Writes the report of the run.
     pub fn page(&mut self) -> Result<()> {
         self.paged = Some(Instant::now());
         report::write(&self.path)
     }
 
-    /// `seconds` to come to a step of an epoch.
+    /// Appends a timing of `seconds` that ends at a step of an epoch.
     fn time(&mut self, epoch: usize, step: usize, seconds: f64, device: &str) -> Result<()> {
         self.spent += seconds;
         let timing = Timing { epoch, step, seconds, peak_mib: peak_mib(), device: Some(device.into()) };
@@ -189,20 +193,21 @@ impl Folder {
     }
 }
 
-/// Holds a file against other programs. One that was killed, or that another thread starts, may have it for a moment longer.
+/// Locks a file against other programs. A program that was just killed may hold the lock a moment longer, so
+/// the lock is retried.
 fn hold(file: &File, path: &Path) -> Result<()> {
     let begun = Instant::now();
     while let Err(TryLockError::WouldBlock) = file.try_lock() {
         if begun.elapsed() > PATIENCE {
             let problem = format!(
-                "another program writes {}. Help: wait for it, or choose another --out",
+                "{} is in use by another program. Help: wait for it, or choose another run folder",
                 path.display()
             );
             return Err(Error::Data { problem });
         }
         std::thread::sleep(PATIENCE / 50);
     }
-    // Some network file systems have no locks; then the user must know.
+    // Some network file systems have no locks; there the user has to prevent concurrent use.
     Ok(())
 }
 
@@ -212,7 +217,7 @@ fn append(file: &mut File, path: &Path, record: &impl Serialize) -> Result<()> {
     file.write_all(format!("{line}\n").as_bytes()).map_err(Error::io(path))
 }
 
-/// Cuts a file off where `keep` first refuses a line, or before a line that has no end, and stands there.
+/// Truncates a file before the first line that `keep` rejects or that has no end, and seeks to its end.
 fn cut(file: &mut File, path: &Path, mut keep: impl FnMut(&[u8]) -> Result<bool>) -> Result<()> {
     let mut reader = BufReader::new(&*file);
     let (mut line, mut whole) = (Vec::new(), 0);
@@ -228,7 +233,7 @@ fn cut(file: &mut File, path: &Path, mut keep: impl FnMut(&[u8]) -> Result<bool>
     Ok(())
 }
 
-/// Removes the temporary files of a writer that was killed. One that stays costs its room, no more.
+/// Removes temporary files of a killed writer. A file that cannot be removed only wastes space.
 fn sweep(path: &Path) {
     let Ok(entries) = fs::read_dir(path) else { return };
     for entry in entries.flatten() {
@@ -266,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn torn_anywhere_the_lines_before_the_checkpoint_stay() {
+    fn lines_before_the_checkpoint_survive_truncation() {
         let place = tempfile::tempdir().unwrap();
         let mut folder = Folder::create(place.path(), &config(), &Source::Digits, "x").unwrap();
         (0..3).for_each(|epoch| folder.record(&line(epoch)).unwrap());
@@ -284,10 +289,10 @@ mod tests {
         }
         fs::write(&path, &whole[..each + 3]).unwrap();
         let message = Folder::reopen(place.path(), &config(), &Source::Digits, 2).unwrap_err().to_string();
-        assert!(message.contains("it has 1 records, the checkpoint is after 2 epochs"), "{message}");
+        assert!(message.contains("it has 1 records, expected 2 as in the checkpoint"), "{message}");
         fs::write(&path, [&whole[each..2 * each], &whole[..each]].concat()).unwrap();
         let message = Folder::reopen(place.path(), &config(), &Source::Digits, 2).unwrap_err().to_string();
-        assert!(message.contains("line 1 is not of epoch 0"), "{message}");
+        assert!(message.contains("line 1 does not belong to epoch 0"), "{message}");
     }
 
     #[test]
@@ -309,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_is_written_after_an_epoch_and_now_and_then_within_one() {
+    fn the_report_is_written_after_an_epoch_and_at_intervals_within_one() {
         let place = tempfile::tempdir().unwrap();
         let mut folder = Folder::create(place.path(), &config(), &Source::Digits, "x").unwrap();
         let page = place.path().join(report::REPORT);
@@ -329,7 +334,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let folder = Folder::create(place.path(), &config(), &Source::Digits, "x").unwrap();
         let message = Folder::reopen(place.path(), &config(), &Source::Digits, 0).unwrap_err().to_string();
-        assert!(message.contains("another program writes"), "{message}");
+        assert!(message.contains("in use by another program"), "{message}");
         drop(folder);
         Folder::reopen(place.path(), &config(), &Source::Digits, 0).unwrap();
     }

@@ -1,4 +1,4 @@
-//! The folder `genotypes/` of a search: the best of every size, and a table of them.
+//! Folder `genotypes/` of a search: the best genotype of every size, and a table of them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,33 +13,33 @@ use crate::{Error, Result};
 
 const FOLDER: &str = "genotypes";
 
-/// A row of `genotypes/table.json`: the best epoch of a size.
+/// Row of `genotypes/table.json`: the best epoch of a size.
 #[derive(Clone, Debug, Serialize)]
 pub struct GenotypeRow {
-    /// Convolutions of the normal cell.
+    /// Convolutions in the normal cell.
     pub n: usize,
-    /// Of the reduction cell.
+    /// Convolutions in the reduction cell.
     pub r: usize,
-    /// Whose end it was derived at, counted from 0.
+    /// Epoch at whose end the genotype was derived, counted from 0.
     pub epoch: usize,
-    /// Of the supernet on the validation half. It compares within a size alone.
+    /// Accuracy of the supernet on the validation split. It is comparable only within a size.
     pub valid_accuracy: f64,
     /// Parameters of the network for evaluation.
     pub params: u64,
-    /// Its multiply-accumulates of an image.
+    /// Multiply-accumulates per image of that network.
     pub macs: u64,
-    /// The file of the genotype, in the same folder.
+    /// File name of the genotype, in the same folder.
     pub file: String,
-    /// The architecture.
+    /// Derived architecture.
     pub genotype: Genotype,
-    /// The logits it comes from: normal and reduction cells, a row per edge.
+    /// Logits of the architecture: normal and reduction cells, one row per edge.
     pub alphas: Mixture,
-    /// The logits of the edges into a node, where the search has them.
+    /// Logits of the edges into a node, if the search has them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub edges: Option<[Vec<f32>; 2]>,
 }
 
-/// Rows by size.
+/// Returns the rows of the table, ordered by size.
 pub fn table(sizes: &BestBySize, network: &NetworkConfig) -> Result<Vec<GenotypeRow>> {
     let row = |(&size, best): (&ModelSize, &crate::strategy::sizes::Best)| {
         let Cost { params, macs } = measure(&best.genotype, network)?;
@@ -59,12 +59,12 @@ pub fn table(sizes: &BestBySize, network: &NetworkConfig) -> Result<Vec<Genotype
     sizes.0.iter().map(row).collect()
 }
 
-/// Writes what has changed since it was last asked.
+/// Writer of changed genotypes.
 #[derive(Debug)]
 pub(super) struct Genotypes {
     path: PathBuf,
     network: NetworkConfig,
-    /// The epoch whose genotype is in each file.
+    /// Epoch of the genotype in each file.
     written: BTreeMap<ModelSize, usize>,
 }
 

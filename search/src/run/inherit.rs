@@ -1,4 +1,4 @@
-//! The weights that a derived network takes over from the supernet it was found in.
+//! Weights that a derived network inherits from the supernet of its search.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -11,12 +11,12 @@ use crate::config::Config;
 use crate::strategy::checkpoint::SearchCheckpoint;
 use crate::{Error, Result};
 
-/// A supernet at the point that its search left.
+/// Supernet in the state of its search's checkpoint.
 #[derive(Clone, Debug)]
 pub struct TrainedSupernet {
-    /// Of its search.
+    /// Configuration of the search.
     pub config: Config,
-    /// The training images of its search, as `Pictures::fingerprint` says it.
+    /// Fingerprint of the search's training images, by `ImageSet::fingerprint`.
     pub images: String,
     weights: Weights,
     place: PathBuf,
@@ -26,12 +26,12 @@ impl TrainedSupernet {
     /// Reads the checkpoint in the folder of a search.
     ///
     /// # Errors
-    /// No checkpoint there, a damaged one, or candidates that see parts of a state alone.
+    /// Fails for a missing or damaged checkpoint, and for a supernet with partial channels.
     pub fn load(run: &Path) -> Result<Self> {
         let place = run.join(CHECKPOINT);
         if !place.exists() {
             let problem = format!(
-                "--from-supernet: {} holds no search, there is no {CHECKPOINT} in it. Help: give the folder of one, by its new \
+                "{} holds no search: {CHECKPOINT} is missing. Help: give the folder of a search, by its new \
                  name if it was moved",
                 run.display()
             );
@@ -40,8 +40,8 @@ impl TrainedSupernet {
         let (config, images, weights) = SearchCheckpoint::supernet(&place)?;
         if config.search.partial_channels > 1 {
             let problem = format!(
-                "its candidates see 1/{} of a state's channels, a derived network needs weights for all. Help: search \
-                 without --partial-channels",
+                "its candidates see 1/{} of a state's channels, but a derived network needs weights for all. Help: search \
+                 with search.partial_channels = 1",
                 config.search.partial_channels
             );
             return Err(Error::Data { problem: format!("{}: {problem}", place.display()) });
@@ -49,23 +49,24 @@ impl TrainedSupernet {
         Ok(TrainedSupernet { config, images, weights, place })
     }
 
-    /// The folder of its search.
+    /// Returns the folder of the search.
     pub fn run(&self) -> &Path {
         self.place.parent().unwrap_or(&self.place)
     }
 
-    /// What tells it from others.
+    /// Returns a digest that identifies the weights.
     pub fn fingerprint(&self) -> Result<String> {
         let bytes = self.weights.to_bytes(Default::default())?;
         let digest = hexadecimal(&Sha256::digest(bytes)[..8]);
         Ok(format!("supernet {digest}"))
     }
 
-    /// Copies what the network of `genotype` shares with it into `weights`: stem, cells, classifier. BatchNorms of cells have
-    /// weights and biases of their own, which stay as they are. Returns how many numbers were copied.
+    /// Copies the weights that the network of `genotype` shares with the supernet into `weights`: stem, cells,
+    /// classifier. BatchNorms of cells keep their own weights and biases. Returns the number of copied
+    /// elements.
     ///
     /// # Errors
-    /// A convolution that the supernet lacks or has in another shape.
+    /// Fails for a convolution that the supernet lacks or has in another shape.
     pub fn inherit(&self, genotype: &Genotype, network: &NetworkConfig, weights: &Weights) -> Result<usize> {
         let names = origins(genotype, network);
         let mut count = 0;
@@ -81,12 +82,12 @@ impl TrainedSupernet {
                     count += var.elem_count();
                     var.set(&found.as_tensor().copy()?)?;
                 }
-                // What a supernet's BatchNorms and an auxiliary head lack.
+                // A supernet has no affine BatchNorm parameters in its cells, and no auxiliary head.
                 None if var.dims().len() == 1 || name.starts_with("auxiliary_head.") => {}
                 found => {
                     let problem = format!(
                         "{}: `{name}` has shape {:?}, the supernet has {:?}. Help: give the genotype of this search, and \
-                         its channels and layers (leave train.channels and train.layers out)",
+                         its channels and layers (omit train.channels and train.layers)",
                         self.place.display(),
                         var.dims(),
                         found.map(|var| var.dims())
@@ -99,7 +100,7 @@ impl TrainedSupernet {
     }
 }
 
-/// By the scope of an operation in the network, that of its candidate in the supernet.
+/// Maps the scope of each operation in the network to that of its candidate in the supernet.
 fn origins(genotype: &Genotype, network: &NetworkConfig) -> HashMap<String, String> {
     let mut origins = HashMap::new();
     let (primitives, inputs) = (Space::of(genotype).primitives, genotype.wiring().inputs());

@@ -1,4 +1,4 @@
-//! A search by scores and short trainings in its folder: begun, or gone on with after a kill.
+//! Black-box search in its run folder: started, or resumed after an interruption.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -22,19 +22,19 @@ use crate::train::checkpoint::TrainCheckpoint;
 use crate::train::{TrainCheckpointer, TrainRecord, TrainTask, train};
 use crate::{Error, Result};
 
-/// The name of the table of all judgements, which grows by each of them.
+/// File name of the table of all evaluations, which gains a row per evaluation.
 pub const HISTORY: &str = "history.csv";
-/// The name of the table of the scores by which `area` chooses what it trains first.
+/// File name of the table of scores by which `area` chooses the first architectures to train.
 pub const DRAWS: &str = "draws.csv";
-/// The name of what a search by judgements is made of: only the same goes on with it.
+/// File name of the identity of a black-box search. Only a search with the same identity resumes.
 pub const ORIGIN: &str = "origin.json";
-/// Images of the batch that scores.
+/// Number of images in the batch for scores.
 const BATCH: usize = 128;
-/// Draws of an architecture within the limits before there is taken to be none.
+/// Number of samples after which no architecture is assumed to be within the limits.
 const TRIES: usize = 1000;
-/// The least time between two pages and timings.
+/// Minimum time between two writes of the report and the timings.
 const PAGE: Duration = Duration::from_secs(1);
-/// The form of [`ORIGIN`] that this program writes and reads.
+/// Format version of [`ORIGIN`] that this program writes and reads.
 const VERSION: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
@@ -46,18 +46,18 @@ struct PopulationHeader {
     device: String,
 }
 
-/// A folder, what the search in it is made of, and what it has judged.
+/// Run folder of a black-box search, with the origin and the evaluations of the search.
 #[derive(Debug)]
 pub struct PopulationRun {
     folder: Folder,
     origin: SearchOrigin,
     history: EvaluationLog,
-    /// Of `area` alone.
+    /// Scores of the strategy `area`; `None` for other strategies.
     draws: Option<EvaluationLog>,
 }
 
 impl PopulationRun {
-    /// Judgements that need not be made again, scores that choose what is trained first among them.
+    /// Returns the number of stored evaluations, including the scores of `area`.
     pub fn done(&self) -> usize {
         left(&self.history, &self.draws)
     }
@@ -67,10 +67,12 @@ fn left(history: &EvaluationLog, draws: &Option<EvaluationLog>) -> usize {
     history.left() + draws.as_ref().map_or(0, EvaluationLog::left)
 }
 
-/// Makes the folder of a search by judgements that trains at `place`, or opens it to `resume`: then no judgement is made twice.
+/// Creates the folder of a black-box search that trains on `place`, or opens it to `resume`. Stored evaluations
+/// are not repeated.
 ///
 /// # Errors
-/// A folder with another run in it, a search of another configuration, device or of other images.
+/// Fails for a folder with another run in it, and for a search with another configuration, device or other
+/// images.
 pub fn open_population(
     path: &Path,
     config: &Config,
@@ -87,7 +89,8 @@ pub fn open_population(
         let draws = assisted.then(|| open(&path.join(DRAWS))).transpose()?;
         Ok::<_, Error>((open(&path.join(HISTORY))?, draws))
     };
-    // What was stopped before it judged anything, because of its limits perhaps, is nothing to go on with.
+    // A search that was stopped before its first evaluation, for example because of its limits, has nothing to
+    // resume.
     let rows = |name| read_evaluations(&path.join(name)).map(|rows| rows.len());
     let begun = file.exists() && rows(HISTORY)? + rows(DRAWS)? > 0;
     let problem = match (begun, resume) {
@@ -97,17 +100,17 @@ pub fn open_population(
             let (history, draws) = tables(EvaluationLog::reopen)?;
             return Ok(PopulationRun { folder, origin, history, draws });
         }
-        (true, false) if unfinished => "an unfinished search. Help: go on with it by --resume, or",
+        (true, false) if unfinished => "an unfinished search. Help: resume it with --resume, or",
         (false, _) if unfinished && path.join(CHECKPOINT).exists() => "another unfinished run. Help:",
         _ => {
             let folder = Folder::create(path, config, &data.source, GENOTYPE)?;
             let (history, draws) = tables(EvaluationLog::create)?;
-            // Last: with it there are tables to go on with.
+            // Written last: it marks the folder as one with tables to resume from.
             write_origin(&file, &origin)?;
             return Ok(PopulationRun { folder, origin, history, draws });
         }
     };
-    Err(Error::Data { problem: format!("{} holds {problem} choose another --out", path.display()) })
+    Err(Error::Data { problem: format!("{} holds {problem} choose another run folder", path.display()) })
 }
 
 fn write_origin(path: &Path, origin: &SearchOrigin) -> Result<()> {
@@ -132,19 +135,21 @@ fn check(path: &Path, origin: &SearchOrigin) -> Result<()> {
     )
 }
 
-/// Searches; leaves `genotype.json`, `history.csv`, a row for each judgement as soon as it is made, and `report.html`. Fitness is the
-/// accuracy on the validation half after a short training on the other, on a device or, without one, on the CPU; scores are the CPU's.
-/// `tell` hears the number and the value of every architecture that is scored or trained.
+/// Runs a black-box search. Writes `genotype.json`, `history.csv` with a row for each evaluation as soon as it
+/// is made, and `report.html`. Fitness is the accuracy on the validation split after a short training on the
+/// training split, on a device or, without one, on the CPU. Scores are computed on the CPU. `observe` receives the
+/// number and the value of every architecture that is scored or trained.
 ///
 /// # Errors
-/// Fewer than two images, an architecture that cannot be trained or scored, none within the limits.
+/// Fails for fewer than two images, for an architecture that cannot be trained or scored, and if none is within
+/// the limits.
 pub fn run_population(
     strategy: Strategy,
     data: &Data,
     run: PopulationRun,
     device: MaybeDevice<'_>,
     recorder: &mut dyn ProgressSink,
-    tell: &mut dyn FnMut(By, usize, &Evaluated),
+    observe: &mut dyn FnMut(By, usize, &Evaluated),
 ) -> Result<(PopulationOutcome, Evaluated)> {
     let PopulationRun { mut folder, origin, history, draws } = run;
     let config = &origin.config;
@@ -157,14 +162,14 @@ pub fn run_population(
     folder.page()?;
     let network = data.network(settings.channels, settings.layers);
     let batch = EpochOrder::batch(&data.train, &first[..BATCH.min(first.len())]);
-    let mut judge = PopulationFolder {
+    let mut evaluator = PopulationFolder {
         halves: [&first, &second].map(|half| data.train.subset(half)),
         network,
         scorer: Scorer::new(network, batch, config.seed),
         short: Config { train: short_training(settings, &network), ..config.clone() },
         evaluation: data.derived(&config.train),
         limits: settings.stop.limits(),
-        // Checked with the configuration.
+        // The configuration was checked before.
         budget: settings.stop.budget().ok().flatten(),
         folder,
         device_kind: origin.device.clone(),
@@ -173,25 +178,28 @@ pub fn run_population(
         since: Instant::now(),
         device,
         recorder,
-        tell,
+        observe,
     };
     let mut rng = Rng::new(config.seed, "population");
-    let outcome = search(strategy, &settings.space()?, &settings.population, &mut rng, &mut judge)?;
-    let best = best(&outcome.judged).ok_or_else(|| Error::Data { problem: "nothing was judged".into() })?;
-    judge.mark()?;
-    file::write(&judge.folder.join(GENOTYPE), best.genotype.to_json().as_bytes())?;
-    judge.folder.page()?;
+    let outcome = search(strategy, &settings.space()?, &settings.population, &mut rng, &mut evaluator)?;
+    let best = best(&outcome.judged)
+        .ok_or_else(|| Error::Data { problem: "no architecture was evaluated".into() })?;
+    evaluator.mark()?;
+    file::write(&evaluator.folder.join(GENOTYPE), best.genotype.to_json().as_bytes())?;
+    evaluator.folder.page()?;
     let best = best.clone();
     Ok((outcome, best))
 }
 
+/// Evaluator that stores its evaluations in the run folder.
 struct PopulationFolder<'a> {
+    /// Training and validation split.
     halves: [ImageSet; 2],
-    /// Of what is judged.
+    /// Network that is scored and trained.
     network: NetworkConfig,
     scorer: Scorer,
     short: Config,
-    /// Of what is limited.
+    /// Network for evaluation, to which the limits apply.
     evaluation: NetworkConfig,
     limits: CostLimits,
     budget: Option<Duration>,
@@ -202,11 +210,11 @@ struct PopulationFolder<'a> {
     since: Instant,
     device: MaybeDevice<'a>,
     recorder: &'a mut dyn ProgressSink,
-    tell: &'a mut dyn FnMut(By, usize, &Evaluated),
+    observe: &'a mut dyn FnMut(By, usize, &Evaluated),
 }
 
 impl PopulationFolder<'_> {
-    /// Time and page.
+    /// Writes a timing and the report.
     fn mark(&mut self) -> Result<()> {
         self.folder.mark(Position::start(self.history.count()), &mut self.since, &self.device_kind)
     }
@@ -233,21 +241,21 @@ impl Evaluator for PopulationFolder<'_> {
         }
         let Cost { params, macs } = smallest;
         let problem = format!(
-            "none of {TRIES} architectures has at most {} at {} channels and {} layers; they begin at {params} parameters and \
-             {macs} multiply-accumulates. Help: raise --max-params or --max-macs, or lower train.channels or train.layers",
+            "none of {TRIES} architectures has at most {} at {} channels and {} layers; the smallest values are {params} parameters and \
+             {macs} multiply-accumulates. Help: raise max_params or max_macs, or lower train.channels or train.layers",
             self.limits, self.evaluation.channels, self.evaluation.layers
         );
         Err(Error::Data { problem })
     }
 
     fn score(&mut self, genotype: &Genotype) -> Result<f64> {
-        let PopulationFolder { folder, scorer, history, draws, tell, .. } = self;
+        let PopulationFolder { folder, scorer, history, draws, observe, .. } = self;
         let table = draws.as_mut().unwrap_or(history);
         let number = table.count() + 1;
         let value = table.value(genotype, || {
             folder.take_back()?;
             let value = scorer.score(genotype, &[Metric::Naswot])?[0];
-            tell(By::Score, number, &Evaluated { genotype: genotype.clone(), value });
+            observe(By::Score, number, &Evaluated { genotype: genotype.clone(), value });
             Ok(value)
         })?;
         self.mark_now_and_then()?;
@@ -255,7 +263,7 @@ impl Evaluator for PopulationFolder<'_> {
     }
 
     fn fitness(&mut self, genotype: &Genotype) -> Result<f64> {
-        let Self { folder, halves, network, short, history, device, recorder, tell, .. } = self;
+        let Self { folder, halves, network, short, history, device, recorder, observe, .. } = self;
         let number = history.count() + 1;
         let value = history.value(genotype, || {
             folder.take_back()?;
@@ -265,7 +273,7 @@ impl Evaluator for PopulationFolder<'_> {
             let task = TrainTask { network: &trainable, pictures, test, config: short };
             let mut last = Last(0.0);
             train(&task, &weights, None, device.as_deref_mut(), *recorder, &mut last)?;
-            tell(By::Fitness, number, &Evaluated { genotype: genotype.clone(), value: last.0 });
+            observe(By::Fitness, number, &Evaluated { genotype: genotype.clone(), value: last.0 });
             Ok(last.0)
         })?;
         self.mark_now_and_then()?;
@@ -274,13 +282,13 @@ impl Evaluator for PopulationFolder<'_> {
 
     fn out_of_time(&self) -> bool {
         let spent = self.folder.spent() + self.since.elapsed().as_secs_f64();
-        // All that is known comes up again, whatever the time.
+        // Stored evaluations are read again first, regardless of the time.
         left(&self.history, &self.draws) == 0
             && self.budget.is_some_and(|budget| spent >= budget.as_secs_f64())
     }
 }
 
-/// A training without any regulariser but the decay.
+/// Returns the settings of a training without regularisation except weight decay.
 fn short_training(settings: &SearchConfig, network: &NetworkConfig) -> TrainConfig {
     TrainConfig {
         epochs: settings.population.epochs,
@@ -302,7 +310,7 @@ fn short_training(settings: &SearchConfig, network: &NetworkConfig) -> TrainConf
     }
 }
 
-/// The accuracy after the last epoch.
+/// Accuracy after the last epoch.
 struct Last(f64);
 
 impl TrainCheckpointer for Last {

@@ -1,4 +1,4 @@
-//! A search in its folder: begun, or gone on with after a kill.
+//! Gradient-based search in its run folder: started, or resumed after an interruption.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -16,27 +16,28 @@ use crate::strategy::{EpochRecord, ProgressSink, SearchCheckpointer, SearchTask,
 use crate::supernet::{DeviceSpec, SupernetConfig, new_supernet};
 use crate::{Error, Result};
 
-/// A folder, what the search in it is made of, and where it goes on.
+/// Run folder of a search, with the origin and the checkpoint of the search.
 #[derive(Debug)]
 pub struct SearchRun {
-    /// Where it leaves things.
+    /// Folder of the run.
     pub folder: Folder,
     origin: SearchOrigin,
     from: Option<SearchCheckpoint>,
 }
 
 impl SearchRun {
-    /// Epochs and steps of the next one that are done.
+    /// Returns the number of finished epochs, and of finished steps in the next epoch.
     pub fn done(&self) -> (usize, usize) {
         self.from.as_ref().map_or((0, 0), |from| (from.position.epoch, from.position.step))
     }
 }
 
-/// Makes the folder of a search that computes at `place`, or opens it to `resume`: then the search goes on from its checkpoint, and from
-/// the beginning if it was stopped before the first one.
+/// Creates the folder of a search that computes on `place`, or opens it to `resume`. A resumed search starts
+/// from its checkpoint, or from the beginning if it was stopped before the first one.
 ///
 /// # Errors
-/// A folder with a search in it where none should be, a checkpoint of another configuration, device or of other images.
+/// Fails for a folder that already holds a search, and for a checkpoint of another configuration, device or
+/// other images.
 pub fn open_search(
     path: &Path,
     config: &Config,
@@ -52,8 +53,8 @@ pub fn open_search(
     let checkpoint = path.join(CHECKPOINT);
     if path.join(ORIGIN).exists() && !path.join(GENOTYPE).exists() {
         let problem = format!(
-            "{} holds an unfinished search that judges architectures one by one. Help: go on with it by --resume and its own \
-             --strategy, or choose another --out",
+            "{} holds an unfinished search that evaluates whole architectures. Help: resume it with its own strategy, \
+             or choose another run folder",
             path.display()
         );
         return Err(Error::Data { problem });
@@ -65,7 +66,7 @@ pub fn open_search(
     }
     if checkpoint.exists() && !path.join(GENOTYPE).exists() {
         let problem = format!(
-            "{} holds the checkpoint of an unfinished search. Help: go on with it by --resume, or choose another --out",
+            "{} holds the checkpoint of an unfinished search. Help: resume it with --resume, or choose another run folder",
             path.display()
         );
         return Err(Error::Data { problem });
@@ -73,30 +74,32 @@ pub fn open_search(
     Ok(SearchRun { folder: Folder::create(path, config, &data.source, GENOTYPE)?, origin, from: None })
 }
 
-/// What a search found.
+/// Result of a search.
 #[derive(Clone, Debug)]
 pub struct SearchResult {
-    /// The architecture in `genotype.json`.
+    /// Architecture in `genotype.json`.
     pub genotype: Genotype,
-    /// The best of every size.
+    /// Best architecture of every size.
     pub table: Vec<GenotypeRow>,
-    /// The row that was chosen; `None` if the search ended in an epoch at a size that no epoch had.
+    /// Row of the chosen architecture. `None` if the search ended within an epoch, at a size that no finished
+    /// epoch had.
     pub chosen: Option<usize>,
-    /// Why it ended.
+    /// Reason for the end.
     pub ended: StopReason,
 }
 
-/// Searches on a source's images, on a device or, without one, on the CPU; leaves `genotype.json`, the best of every size in
-/// `genotypes/`, the last point in `checkpoint.safetensors`, and `report.html`, which is there from the beginning and grows.
+/// Searches on the images of a source, on a device or, without one, on the CPU. Writes `genotype.json`, the
+/// best genotype of every size in `genotypes/`, `checkpoint.safetensors`, and `report.html`, which is updated
+/// during the search.
 ///
 /// # Errors
-/// Those of the search, and that no size is within the limits: all else is written then.
+/// Fails if the search fails, or if no size is within the limits; in that case everything else is written.
 pub fn run_search(
     data: &Data,
     run: SearchRun,
     device: Option<Box<dyn Device>>,
     recorder: &mut dyn ProgressSink,
-    tell: &mut dyn FnMut(&EpochRecord),
+    observe: &mut dyn FnMut(&EpochRecord),
 ) -> Result<SearchResult> {
     let SearchRun { mut folder, origin, from } = run;
     let config = &origin.config;
@@ -116,12 +119,12 @@ pub fn run_search(
     let stop = &config.search.stop;
     let mut keeper = SearchFolder {
         genotypes: Genotypes::new(folder.join(""), evaluation),
-        // Checked with the configuration.
+        // The configuration was checked before.
         budget: stop.budget().ok().flatten(),
         folder: &mut folder,
         origin: &origin,
         since: Instant::now(),
-        tell,
+        observe,
     };
     let task = SearchTask { pictures: &data.train, config, evaluation };
     let outcome = search(&mut *net, &task, from, recorder, &mut keeper)?;
@@ -140,18 +143,18 @@ struct SearchFolder<'a> {
     genotypes: Genotypes,
     budget: Option<Duration>,
     since: Instant,
-    tell: &'a mut dyn FnMut(&EpochRecord),
+    observe: &'a mut dyn FnMut(&EpochRecord),
 }
 
 impl SearchCheckpointer for SearchFolder<'_> {
     fn epoch(&mut self, record: &EpochRecord) -> Result<()> {
-        (self.tell)(record);
+        (self.observe)(record);
         self.folder.record(record)
     }
 
     fn save(&mut self, checkpoint: &SearchCheckpoint) -> Result<()> {
         self.folder.take_back()?;
-        // Before it: what a checkpoint knows of is there.
+        // The genotypes that a checkpoint refers to are written before it.
         self.genotypes.write(&checkpoint.sizes)?;
         checkpoint.save(&self.folder.join(CHECKPOINT), self.origin)?;
         self.folder.mark(checkpoint.position, &mut self.since, &self.origin.device)

@@ -1,20 +1,20 @@
-//! What several runs of the same have in common.
+//! Statistics over several runs.
 
 use serde::Serialize;
 
-/// Mean and standard deviation (of a sample: divided by one less than the count).
+/// Mean and standard deviation of a sample (divided by the count minus 1).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Spread {
-    /// Values.
+    /// Number of values.
     pub count: usize,
-    /// Their mean.
+    /// Mean of the values.
     pub mean: f64,
-    /// 0 for a single value.
+    /// Standard deviation; 0 for a single value.
     pub deviation: f64,
 }
 
 impl Spread {
-    /// Of these values.
+    /// Computes the statistics of `values`.
     pub fn of(values: &[f64]) -> Spread {
         let count = values.len();
         let mean = values.iter().sum::<f64>() / count.max(1) as f64;

@@ -1,4 +1,4 @@
-//! A training in its folder: begun, or gone on with after a kill.
+//! Training in its run folder: started, or resumed after an interruption.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,58 +19,59 @@ use crate::train::checkpoint::{TrainCheckpoint, TrainOrigin};
 use crate::train::{TrainCheckpointer, TrainRecord, TrainTask, estimate_statistics, evaluate, train};
 use crate::{Error, Result};
 
-/// A folder, what the training in it is made of, and where it goes on.
+/// Run folder of a training, with the origin, the checkpoint and the network of the training.
 #[derive(Debug)]
 pub struct TrainRun {
-    /// Where it leaves things.
+    /// Folder of the run.
     pub folder: Folder,
     origin: TrainOrigin,
     from: Option<TrainCheckpoint>,
     shape: NetworkConfig,
     network: Trainable,
     weights: Weights,
-    /// Whether the weights are a supernet's, whose statistics are not the network's.
+    /// Whether the weights come from a supernet, whose BatchNorm statistics do not apply to the network.
     inherited: bool,
 }
 
 impl TrainRun {
-    /// Epochs and steps of the next one that are done.
+    /// Returns the number of finished epochs, and of finished steps in the next epoch.
     pub fn done(&self) -> (usize, usize) {
         self.from.as_ref().map_or((0, 0), |from| (from.position.epoch, from.position.step))
     }
 }
 
-/// What a training begins with.
+/// Initial weights of a training.
 #[derive(Clone, Debug)]
 pub enum InitialWeights {
-    /// Random weights, by the seed.
+    /// Random weights from the seed.
     Random,
-    /// Those that a supernet has for the genotype.
+    /// Weights of a supernet for the genotype.
     Supernet(Box<TrainedSupernet>),
 }
 
-/// `start.json`: where a training has its weights from, so that its page can say how to go on with it.
+/// Content of `start.json`: the origin of inherited weights, so that the report can show the command that
+/// resumes the training.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Inherited {
-    /// The folder of the search, as it was typed.
+    /// Folder of the search, as given by the user.
     pub from_supernet: PathBuf,
 }
 
-/// What a training leaves.
+/// Result of a training.
 #[derive(Clone, Debug)]
 pub struct Trained {
-    /// As it is in `weights.safetensors`.
+    /// Model in `weights.safetensors`.
     pub model: Model,
-    /// On the test images.
+    /// Scores on the test images.
     pub scores: Scores,
 }
 
-/// Makes the folder of a training that computes at `place`, or opens it to `resume`: then the training goes on from its checkpoint, and
-/// from the beginning if it was stopped before the first one.
+/// Creates the folder of a training that computes on `place`, or opens it to `resume`. A resumed training
+/// starts from its checkpoint, or from the beginning if it was stopped before the first one.
 ///
 /// # Errors
-/// A folder with a training in it where none should be, a checkpoint of another configuration, architecture, device or of other images, a
-/// network that cannot be, weights that do not fit.
+/// Fails for a folder that already holds a training; for a checkpoint of another configuration, architecture,
+/// device or other images; for an invalid network; for weights that do not fit.
 pub fn open_train(
     path: &Path,
     config: &Config,
@@ -80,7 +81,7 @@ pub fn open_train(
     place: DeviceSpec,
     resume: bool,
 ) -> Result<TrainRun> {
-    // Before the folder: what cannot be trained leaves nothing behind.
+    // Checked before the folder is created, so that an invalid training leaves no files.
     let shape = data.derived(&config.train);
     let network = Trainable::assemble(genotype, &shape, config.train.auxiliary > 0.0)?;
     if place == DeviceSpec::Cpu {
@@ -105,8 +106,8 @@ pub fn open_train(
     }
     if checkpoint.exists() && !path.join(WEIGHTS).exists() {
         let problem = format!(
-            "{} holds the checkpoint of an unfinished run. Help: go on with a training by --resume, or choose another \
-             --out",
+            "{} holds the checkpoint of an unfinished run. Help: resume it if it is a training, or choose another \
+             run folder",
             path.display()
         );
         return Err(Error::Data { problem });
@@ -118,15 +119,16 @@ pub fn open_train(
     Ok(TrainRun { folder, origin, from: None, shape, network, weights, inherited })
 }
 
-/// Trains a genotype on its images, on the device that the run was opened for; leaves `weights.safetensors`, without an auxiliary head, what they score in
-/// `scores.json`, `cost.json`, the last point in `checkpoint.safetensors`, and `report.html`, which is there from the beginning and grows. `tell` hears the accuracy of inherited weights, if there are any,
-/// and of every epoch.
+/// Trains a genotype on its images, on the device for which the run was opened. Writes `weights.safetensors`
+/// without the auxiliary head, its scores in `scores.json`, `cost.json`, `checkpoint.safetensors`, and
+/// `report.html`, which is updated during the training. `observe` receives the accuracy of inherited weights, if
+/// there are any, and the record of every epoch.
 pub fn run_train(
     data: &Data,
     run: TrainRun,
     mut device: MaybeDevice<'_>,
     recorder: &mut dyn ProgressSink,
-    tell: &mut dyn FnMut(Option<f64>, &TrainRecord),
+    observe: &mut dyn FnMut(Option<f64>, &TrainRecord),
 ) -> Result<Trained> {
     let TrainRun { mut folder, origin, from, shape, network, mut weights, inherited } = run;
     let TrainOrigin { config, genotype, .. } = &origin;
@@ -145,7 +147,7 @@ pub fn run_train(
         folder: &mut folder,
         origin: &origin,
         since: Instant::now(),
-        tell: &mut |record| tell(before, record),
+        observe: &mut |record| observe(before, record),
     };
     train(&task, &weights, from, device, recorder, &mut keeper)?;
 
@@ -192,12 +194,12 @@ struct TrainFolder<'a> {
     folder: &'a mut Folder,
     origin: &'a TrainOrigin,
     since: Instant,
-    tell: &'a mut dyn FnMut(&TrainRecord),
+    observe: &'a mut dyn FnMut(&TrainRecord),
 }
 
 impl TrainCheckpointer for TrainFolder<'_> {
     fn epoch(&mut self, record: &TrainRecord) -> Result<()> {
-        (self.tell)(record);
+        (self.observe)(record);
         self.folder.record(record)
     }
 

@@ -1,4 +1,4 @@
-//! Scores from gradients at the start.
+//! Scores from the gradients of an untrained network.
 
 use milenas_models::Weights;
 use milenas_models::fused::FusedNetwork;
@@ -9,15 +9,15 @@ use nalgebra::DMatrix;
 use crate::data::Batch;
 use crate::{Error, Result};
 
-/// Added to eigenvalues, as the authors do.
+/// Constant added to eigenvalues, as in the authors' code.
 const SMALL: f64 = 1e-5;
 
-/// Whether a parameter is a layer's weight, not a vector beside it.
+/// Returns whether a parameter is a weight of a convolution or linear layer, by its shape.
 fn is_weight(shape: &[usize]) -> bool {
     shape.len() >= 2
 }
 
-/// The norms of the weights' gradients on a batch, summed over convolutions and linear layers.
+/// Returns the sum over convolutions and linear layers of the norms of the weights' gradients on a batch.
 pub(super) fn grad_norm(network: &mut FusedNetwork, batch: &Batch) -> Result<f64> {
     network.train_step(&batch.numbers(), &batch.labels)?;
     let tensors = network.tensors();
@@ -27,7 +27,8 @@ pub(super) fn grad_norm(network: &mut FusedNetwork, batch: &Batch) -> Result<f64
     tensors.named().iter().filter(|p| is_weight(&p.shape)).map(|p| norm(&p.name)).sum()
 }
 
-/// `-sum of ln(v + k) + 1 / (v + k)` over the eigenvalues `v` of the correlations between the images' Jacobians.
+/// Returns `-sum of ln(v + k) + 1 / (v + k)` over the eigenvalues `v` of the correlation matrix of the images'
+/// Jacobians.
 pub(super) fn jacob_cov(network: &mut FusedNetwork, batch: &Batch) -> Result<f64> {
     let rows = network.jacobian(&batch.numbers())?;
     let n = batch.len();
@@ -45,11 +46,13 @@ pub(super) fn jacob_cov(network: &mut FusedNetwork, batch: &Batch) -> Result<f64
     Ok(-eigenvalues.iter().map(|v| (v.max(0.0) + SMALL).ln() + 1.0 / (v.max(0.0) + SMALL)).sum::<f64>())
 }
 
-/// `ln of the sum of |w dR/dw|` over convolutions and linear layers, where `R` is the sum of the outputs for an image of ones, with
-/// absolute weights and without BatchNorms; minus infinity where nothing flows.
+/// Returns `ln of the sum of |w dR/dw|` over convolutions and linear layers. `R` is the sum of the outputs for
+/// an image of ones, with absolute weights and without BatchNorms. The result is minus infinity if the network
+/// passes no signal.
 ///
-/// `R` is a product over the depth that single precision does not hold. It is linear in the image, and its gradients are in that of
-/// `R`: each has half of `1 / R`, as a power of two, for a factor.
+/// `R` is a product over the depth that overflows single precision. It is linear in the image and in the
+/// gradient of the outputs. Each of the two is therefore scaled by a power of two near the square root of `1 /
+/// R`.
 pub(super) fn synflow(graph: &Graph, weights: &Weights) -> Result<f64> {
     let graph = without_norms(graph, weights)?;
     let mut network = fast(&graph)?;
@@ -59,7 +62,7 @@ pub(super) fn synflow(graph: &Graph, weights: &Weights) -> Result<f64> {
     let shapes: Vec<_> = tensors.named().iter().map(|p| (p.name.clone(), p.shape.clone())).collect();
     for (name, shape) in &shapes {
         let mut values = weights.require(name)?.flatten_all()?.to_vec1::<f32>()?;
-        // The gradients of weights do not know a bias.
+        // The score includes no biases, so they are set to zero.
         values.iter_mut().for_each(|x| *x = if is_weight(shape) { x.abs() } else { 0.0 });
         tensors.set(name, &values)?;
     }
@@ -85,14 +88,14 @@ pub(super) fn synflow(graph: &Graph, weights: &Weights) -> Result<f64> {
     Ok(total.ln() + f64::from(2 * half) * core::f64::consts::LN_2)
 }
 
-/// The power of two that is tried last for the image.
+/// Largest exponent of two by which the image is scaled down.
 const LARGEST: i32 = 120;
 
 fn power(exponent: i32) -> f32 {
     (f64::from(exponent)).exp2() as f32
 }
 
-/// The fast form of a graph.
+/// Compiles a graph for the CPU engine.
 pub(super) fn fast(graph: &Graph) -> Result<FusedNetwork> {
     FusedNetwork::new(graph).map_err(|problem| Error::Data {
         problem: format!(

@@ -3,12 +3,12 @@
 use milenas_models::fused::Codes;
 use nalgebra::DMatrix;
 
-/// The log-determinant of the kernel; minus infinity where it is singular, as two equal codes make it.
+/// Returns the log-determinant of the kernel; minus infinity if it is singular, as for two equal codes.
 pub fn log_determinant(codes: &Codes) -> f64 {
     let n = codes.differing.len().isqrt();
     let kernel = DMatrix::from_fn(n, n, |i, j| (codes.units - codes.differing[i * n + j]) as f64);
     match kernel.cholesky() {
-        // `2 ln` of a diagonal that rounding alone keeps from zero is no information.
+        // A diagonal element that only rounding keeps from zero carries no information.
         Some(factor) if smallest(factor.l_dirty()) > f64::EPSILON * codes.units as f64 => {
             factor.l_dirty().diagonal().iter().map(|x| 2.0 * x.ln()).sum()
         }
@@ -16,7 +16,7 @@ pub fn log_determinant(codes: &Codes) -> f64 {
     }
 }
 
-/// The smallest square on the diagonal.
+/// Returns the smallest squared element of the diagonal.
 fn smallest(factor: &DMatrix<f64>) -> f64 {
     factor.diagonal().iter().fold(f64::INFINITY, |least, x| least.min(x * x))
 }
@@ -48,7 +48,7 @@ mod tests {
         assert_eq!(log_determinant(&codes(&bits)), f64::NEG_INFINITY);
     }
 
-    /// Hadamard's bound, reached by codes that have nothing in common: a kernel that is a multiple of the identity.
+    /// Hadamard's bound is reached by codes without correlation: their kernel is a multiple of the identity.
     #[test]
     fn it_is_bounded_by_the_units() {
         let mut rng = Rng::new(1, "bits");

@@ -1,8 +1,8 @@
-//! How two rankings agree, with ties, and one ranking out of several.
+//! Rank correlations with ties, and the aggregate of several rankings.
 
 use core::cmp::Ordering;
 
-/// Ranks from 1, ties at their mean.
+/// Returns ranks from 1; ties get their mean rank.
 fn ranks(values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
@@ -15,7 +15,7 @@ fn ranks(values: &[f64]) -> Vec<f64> {
     ranks
 }
 
-/// Spearman's rank correlation, ties at their mean rank; 0 where one side says nothing.
+/// Returns Spearman's rank correlation; ties get their mean rank. It is 0 if one side is constant.
 pub fn spearman(a: &[f64], b: &[f64]) -> f64 {
     let (a, b) = (ranks(a), ranks(b));
     let mean = (a.len() as f64 + 1.0) / 2.0;
@@ -24,7 +24,7 @@ pub fn spearman(a: &[f64], b: &[f64]) -> f64 {
     if scale == 0.0 { 0.0 } else { product(&a, &b) / scale }
 }
 
-/// Kendall's tau-b, which ties on either side do not count in; 0 where one side says nothing.
+/// Returns Kendall's tau-b, which excludes ties of either side. It is 0 if one side is constant.
 pub fn kendall(a: &[f64], b: &[f64]) -> f64 {
     let (mut agreement, mut left, mut right) = (0i64, 0i64, 0i64);
     for i in 0..a.len() {
@@ -45,8 +45,8 @@ pub fn kendall(a: &[f64], b: &[f64]) -> f64 {
     if scale == 0.0 { 0.0 } else { agreement as f64 / scale }
 }
 
-/// One score out of several columns: the sum of `ln(rank / count)` over the columns (Lee and Ham, CVPR 2024), so that an architecture
-/// that one of them ranks last is hardly the best.
+/// Combines several columns of scores: the sum of `ln(rank / count)` over the columns (Lee and Ham, CVPR 2024).
+/// An architecture that one column ranks last is thus hardly the best.
 pub fn aggregate(columns: &[Vec<f64>]) -> Vec<f64> {
     let count = columns.first().map_or(0, Vec::len);
     let mut sums = vec![0.0; count];
@@ -65,7 +65,8 @@ mod tests {
         assert!((found - expected).abs() < 1e-12, "{found}, expected {expected}");
     }
 
-    /// Worked by hand: ranks 1, 2.5, 2.5, 4, 5 and 2, 1, 3.5, 3.5, 5; of ten pairs one disagrees and two are tied.
+    /// Worked by hand: the ranks are 1, 2.5, 2.5, 4, 5 and 2, 1, 3.5, 3.5, 5. Of ten pairs one disagrees and
+    /// two are tied.
     #[test]
     fn correlations_with_ties() {
         let (a, b) = ([1.0, 2.0, 2.0, 3.0, 5.0], [2.0, 1.0, 3.0, 3.0, 4.0]);
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn the_aggregate_prefers_what_all_rank_well() {
+    fn the_aggregate_prefers_a_good_rank_in_all_columns() {
         let sums = aggregate(&[vec![3.0, 2.0, 1.0], vec![1.0, 2.0, 3.0], vec![2.0, 3.0, 1.0]]);
         assert!(sums[1] > sums[0] && sums[1] > sums[2]);
     }

@@ -1,4 +1,4 @@
-//! Searches that rank architectures instead of descending: by a score, by short trainings, or by both.
+//! Black-box search strategies. They rank whole architectures by a score, by short trainings, or by both.
 
 use std::collections::VecDeque;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 
-/// The strategies by name.
+/// Strategies by name.
 pub const STRATEGIES: [(&str, Strategy); 4] = [
     ("naswot", Strategy::Score),
     ("area", Strategy::Assisted),
@@ -15,21 +15,21 @@ pub const STRATEGIES: [(&str, Strategy); 4] = [
     ("evolution", Strategy::Evolution),
 ];
 
-/// How candidates are found and judged.
+/// Black-box search strategy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strategy {
-    /// The best score of many draws; nothing is trained (NASWOT, algorithm 1).
+    /// Takes the best score of many samples, without training (NASWOT, algorithm 1).
     Score,
-    /// Regularised evolution that starts from the best scores of many draws (NASWOT, algorithm 2).
+    /// Regularised evolution that starts from the best scores of many samples (NASWOT, algorithm 2).
     Assisted,
-    /// The fittest of some draws.
+    /// Takes the fittest of a few random samples.
     Random,
-    /// Regularised evolution from some draws (Real et al., AAAI 2019).
+    /// Regularised evolution from random samples (Real et al., AAAI 2019).
     Evolution,
 }
 
 impl Strategy {
-    /// Whether it trains what it judges.
+    /// Returns whether the strategy trains the architectures it evaluates.
     pub fn trains(self) -> bool {
         match self {
             Strategy::Score => false,
@@ -37,98 +37,99 @@ impl Strategy {
         }
     }
 
-    /// The strategy of a name, if it is one of these.
+    /// Returns the strategy of a name, or `None` if the name is unknown.
     pub fn named(name: &str) -> Option<Strategy> {
         STRATEGIES.iter().find(|(known, _)| *known == name).map(|(_, strategy)| *strategy)
     }
 }
 
-/// How much is drawn and trained.
+/// Sizes of a black-box search.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PopulationConfig {
-    /// Architectures that are scored.
+    /// Number of architectures that are scored.
     pub draws: usize,
-    /// Architectures whose fitness is measured, the first population among them.
+    /// Number of architectures whose fitness is measured, including the first population.
     pub trainings: usize,
-    /// Architectures that live at a time.
+    /// Size of the population.
     pub size: usize,
-    /// Of how many the fittest becomes a parent.
+    /// Number of candidates in a tournament; the fittest one becomes a parent.
     pub tournament: usize,
     /// Epochs of the training that measures fitness.
     pub epochs: usize,
 }
 
-/// One judged architecture.
+/// Architecture with its value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluated {
     /// The architecture.
     pub genotype: Genotype,
-    /// Its fitness, or its score where nothing is trained.
+    /// Fitness, or the score where nothing is trained.
     pub value: f64,
 }
 
-/// What a strategy asks of an architecture.
+/// Evaluations that a strategy requests.
 pub trait Evaluator {
-    /// The first of what `draw` gives that may be found at all.
+    /// Calls `draw` until an architecture satisfies the limits, and returns that architecture.
     ///
     /// # Errors
-    /// Those of `draw`, and that there seems to be none.
+    /// Fails if `draw` fails, or if no architecture within the limits is found.
     fn pick(&mut self, draw: &mut dyn FnMut() -> Result<Genotype>) -> Result<Genotype>;
 
-    /// A score without training.
+    /// Returns the training-free score of an architecture.
     fn score(&mut self, genotype: &Genotype) -> Result<f64>;
 
-    /// How it does after a short training.
+    /// Returns the validation accuracy of an architecture after a short training.
     fn fitness(&mut self, genotype: &Genotype) -> Result<f64>;
 
-    /// Whether nothing more may be judged.
+    /// Returns whether the time budget is used up.
     fn out_of_time(&self) -> bool;
 }
 
-/// How an architecture is judged.
+/// Kind of evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
-    /// Without training.
+    /// Training-free score.
     Score,
-    /// By a short training.
+    /// Short training.
     Fitness,
 }
 
-/// What a strategy has judged.
+/// Result of a black-box search.
 #[derive(Clone, Debug)]
 pub struct PopulationOutcome {
-    /// Every judgement in order; the best is the first with the largest value.
+    /// Evaluated architectures in order; the best one is the first with the largest value.
     pub judged: Vec<Evaluated>,
-    /// What its values are: scores, too, where time was over before the first training.
+    /// Kind of the values. They are scores too where the time budget ended the search before the first
+    /// training.
     pub by: By,
-    /// Whether time was over before all was judged.
+    /// Whether the time budget ended the search early.
     pub late: bool,
 }
 
-/// Runs a strategy, which judges once whatever the time.
+/// Runs a strategy. At least one architecture is evaluated, even without time.
 ///
 /// # Errors
-/// Those of `judge`.
+/// Fails if an evaluation by `evaluator` fails.
 pub fn search(
     strategy: Strategy,
     space: &Space,
     config: &PopulationConfig,
     rng: &mut Rng,
-    judge: &mut dyn Evaluator,
+    evaluator: &mut dyn Evaluator,
 ) -> Result<PopulationOutcome> {
-    let draw = |count: usize, rng: &mut Rng, judge: &mut dyn Evaluator| -> Result<Vec<Genotype>> {
-        (0..count).map(|_| judge.pick(&mut || Ok(space.sample(rng)?))).collect()
+    let draw = |count: usize, rng: &mut Rng, evaluator: &mut dyn Evaluator| -> Result<Vec<Genotype>> {
+        (0..count).map(|_| evaluator.pick(&mut || Ok(space.sample(rng)?))).collect()
     };
     let &PopulationConfig { draws, trainings, size, .. } = config;
     let first = size.min(trainings);
     let fit = match strategy {
-        Strategy::Score => return all(draw(draws, rng, judge)?, By::Score, judge),
-        Strategy::Random => return all(draw(trainings, rng, judge)?, By::Fitness, judge),
-        Strategy::Evolution => draw(first, rng, judge)?,
+        Strategy::Score => return all(draw(draws, rng, evaluator)?, By::Score, evaluator),
+        Strategy::Random => return all(draw(trainings, rng, evaluator)?, By::Fitness, evaluator),
+        Strategy::Evolution => draw(first, rng, evaluator)?,
         Strategy::Assisted => {
-            let mut scored = all(draw(draws, rng, judge)?, By::Score, judge)?;
-            if scored.late || judge.out_of_time() {
+            let mut scored = all(draw(draws, rng, evaluator)?, By::Score, evaluator)?;
+            if scored.late || evaluator.out_of_time() {
                 scored.late = true;
                 return Ok(scored);
             }
@@ -137,24 +138,24 @@ pub fn search(
             scored.judged.into_iter().take(first).map(|judged| judged.genotype).collect()
         }
     };
-    let population = all(fit, By::Fitness, judge)?;
+    let population = all(fit, By::Fitness, evaluator)?;
     if population.late {
         return Ok(population);
     }
-    evolve(population.judged, space, config, rng, judge)
+    evolve(population.judged, space, config, rng, evaluator)
 }
 
-/// Judges all of them, as long as there is time.
-fn all(genotypes: Vec<Genotype>, by: By, judge: &mut dyn Evaluator) -> Result<PopulationOutcome> {
+/// Evaluates the architectures in order until the time budget is used up.
+fn all(genotypes: Vec<Genotype>, by: By, evaluator: &mut dyn Evaluator) -> Result<PopulationOutcome> {
     let count = genotypes.len();
     let mut judged = Vec::with_capacity(count);
     for genotype in genotypes {
         let value = match by {
-            By::Score => judge.score(&genotype)?,
-            By::Fitness => judge.fitness(&genotype)?,
+            By::Score => evaluator.score(&genotype)?,
+            By::Fitness => evaluator.fitness(&genotype)?,
         };
         judged.push(Evaluated { genotype, value });
-        if judge.out_of_time() {
+        if evaluator.out_of_time() {
             break;
         }
     }
@@ -162,22 +163,23 @@ fn all(genotypes: Vec<Genotype>, by: By, judge: &mut dyn Evaluator) -> Result<Po
     Ok(PopulationOutcome { judged, by, late })
 }
 
-/// Each child of the fittest of a tournament takes the place of the oldest.
+/// Runs regularised evolution: each child of a tournament's winner replaces the oldest member of the
+/// population.
 fn evolve(
     mut history: Vec<Evaluated>,
     space: &Space,
     config: &PopulationConfig,
     rng: &mut Rng,
-    judge: &mut dyn Evaluator,
+    evaluator: &mut dyn Evaluator,
 ) -> Result<PopulationOutcome> {
     let mut living: VecDeque<usize> = (0..history.len()).collect();
-    while history.len() < config.trainings && !judge.out_of_time() {
+    while history.len() < config.trainings && !evaluator.out_of_time() {
         let entrants = (0..config.tournament.max(1)).map(|_| living[rng.below(living.len())]);
         let parent = entrants.fold(living[0], |best, i| {
             if i == best || history[i].value > history[best].value { i } else { best }
         });
-        let genotype = judge.pick(&mut || Ok(space.mutate(&history[parent].genotype, rng)?))?;
-        history.push(Evaluated { value: judge.fitness(&genotype)?, genotype });
+        let genotype = evaluator.pick(&mut || Ok(space.mutate(&history[parent].genotype, rng)?))?;
+        history.push(Evaluated { value: evaluator.fitness(&genotype)?, genotype });
         living.push_back(history.len() - 1);
         living.pop_front();
     }
@@ -185,7 +187,7 @@ fn evolve(
     Ok(PopulationOutcome { judged: history, by: By::Fitness, late })
 }
 
-/// The first with the largest value.
+/// Returns the first architecture with the largest value.
 pub fn best(judged: &[Evaluated]) -> Option<&Evaluated> {
     judged.iter().reduce(|best, next| if next.value > best.value { next } else { best })
 }
@@ -197,12 +199,12 @@ mod tests {
     const CONFIG: PopulationConfig =
         PopulationConfig { draws: 60, trainings: 40, size: 10, tournament: 3, epochs: 1 };
 
-    /// Convolutions are fitness, and a score that hints at it.
+    /// Evaluator whose score and fitness are the number of convolutions.
     #[derive(Default)]
     struct BudgetCounts {
         scored: usize,
         trained: usize,
-        /// Judgements that there is time for; 0 for all.
+        /// Number of evaluations that fit into the time budget; 0 for no limit.
         most: usize,
     }
 
@@ -226,9 +228,9 @@ mod tests {
         }
     }
 
-    fn outcome(strategy: Strategy, seed: u64, judge: &mut BudgetCounts) -> PopulationOutcome {
+    fn outcome(strategy: Strategy, seed: u64, evaluator: &mut BudgetCounts) -> PopulationOutcome {
         let rng = &mut Rng::new(seed, "population");
-        search(strategy, &Space::NASBENCH201, &CONFIG, rng, judge).unwrap()
+        search(strategy, &Space::NASBENCH201, &CONFIG, rng, evaluator).unwrap()
     }
 
     fn run(strategy: Strategy, seed: u64) -> f64 {
@@ -236,19 +238,19 @@ mod tests {
     }
 
     #[test]
-    fn each_judges_as_often_as_it_says() {
+    fn each_strategy_makes_the_configured_evaluations() {
         let judged = STRATEGIES.map(|(_, strategy)| {
-            let mut judge = BudgetCounts::default();
-            assert!(!outcome(strategy, 0, &mut judge).late);
-            (judge.scored, judge.trained)
+            let mut evaluator = BudgetCounts::default();
+            assert!(!outcome(strategy, 0, &mut evaluator).late);
+            (evaluator.scored, evaluator.trained)
         });
         assert_eq!(judged, [(60, 0), (60, 40), (0, 40), (0, 40)]);
     }
 
     #[test]
-    fn what_time_is_left_for_is_how_the_whole_begins() {
+    fn a_search_cut_by_time_is_a_prefix_of_the_whole() {
         for (_, strategy) in STRATEGIES {
-            // `area` has not trained anything yet.
+            // `area` is compared to `naswot`, as it only scores before its first training.
             let assisted = strategy == Strategy::Assisted;
             let whole =
                 outcome(if assisted { Strategy::Score } else { strategy }, 0, &mut BudgetCounts::default());

@@ -1,4 +1,4 @@
-//! A point of a search that it can go on from.
+//! Checkpoint of a gradient-based search.
 
 use std::path::Path;
 
@@ -13,39 +13,39 @@ use crate::optim::{Adam, Sgd};
 use crate::supernet::{Alphas, CANDIDATES};
 use crate::{Error, Result};
 
-/// The metadata key of everything that is no tensor.
+/// Metadata key of the header, which holds everything except tensors.
 const KEY: &str = "milenas.checkpoint";
-/// The form that this program writes and reads.
+/// Format version that this program writes and reads.
 const VERSION: u32 = 1;
 
 const SUPERNET: &str = "supernet.";
 const SGD: &str = "sgd.";
 
-/// A point of a search to go on from.
+/// State from which a search resumes.
 #[derive(Clone, Debug)]
 pub struct SearchCheckpoint {
-    /// Where it is.
+    /// Position in the run.
     pub position: Position,
     /// Weights and statistics of the supernet.
     pub weights: Weights,
-    /// The architecture's logits.
+    /// Logits of the architecture.
     pub alphas: Alphas,
-    /// Their optimiser.
+    /// Optimiser of the logits.
     pub adam: Adam,
-    /// The weights' optimiser.
+    /// Optimiser of the weights.
     pub sgd: Sgd,
-    /// The best of every size so far.
+    /// Best architecture of every size so far.
     pub sizes: BestBySize,
 }
 
-/// What a search is made of; only the same goes on from a checkpoint.
+/// Identity of a search. Only a search with the same identity resumes from a checkpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SearchOrigin {
-    /// The configuration.
+    /// Configuration of the search.
     pub config: Config,
-    /// What `Pictures::fingerprint` says of the training images.
+    /// Fingerprint of the training images, by `ImageSet::fingerprint`.
     pub data: String,
-    /// The kind of thing that computes, as [`Place::kind`](crate::supernet::Place::kind) says it.
+    /// Kind of device, by [`DeviceSpec::kind`](crate::supernet::DeviceSpec::kind).
     pub device: String,
 }
 
@@ -64,7 +64,8 @@ struct SearchHeader {
     sizes: Vec<SizeHeader>,
 }
 
-/// A best of a size; its alphas are tensors, its architecture is theirs.
+/// Header of the best architecture of a size. Its logits are stored as tensors, and the genotype is derived
+/// from them.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SizeHeader {
@@ -93,7 +94,7 @@ fn read_alphas(reader: &TensorReader<'_>, name: &str) -> Result<Alphas> {
 }
 
 impl SearchCheckpoint {
-    /// As a file.
+    /// Serialises the checkpoint.
     pub fn to_bytes(&self, origin: &SearchOrigin) -> Result<Vec<u8>> {
         let mut tensors = Writer::default();
         tensors.weights(SUPERNET, &self.weights)?;
@@ -129,10 +130,10 @@ impl SearchCheckpoint {
         tensors.finish(KEY, &header)
     }
 
-    /// Reads what [`to_bytes`](Self::to_bytes) made; `place` names the file.
+    /// Parses the bytes of [`to_bytes`](Self::to_bytes); `place` names the file in errors.
     ///
     /// # Errors
-    /// A file that is damaged, or of a search with another configuration, other data or another device.
+    /// Fails for a damaged file, and for a search with another configuration, other data or another device.
     pub fn from_bytes(bytes: &[u8], place: &str, origin: &SearchOrigin) -> Result<Self> {
         let (found, header) = TensorReader::open::<SearchHeader>(bytes, place, KEY)?;
         check_origin(
@@ -162,10 +163,11 @@ impl SearchCheckpoint {
         })
     }
 
-    /// The supernet's configuration, images, weights and statistics of a file, whatever they are.
+    /// Reads the configuration, the fingerprint of the images, and the supernet's weights and statistics from a
+    /// file, without a check of its origin.
     ///
     /// # Errors
-    /// A file that is damaged, or no checkpoint of a search.
+    /// Fails for a damaged file, and for a file that is no search checkpoint.
     pub fn supernet(path: &Path) -> Result<(Config, String, Weights)> {
         let (bytes, place) = (file::read(path, MAX_BYTES)?, path.display().to_string());
         let (found, header) = TensorReader::open::<SearchHeader>(&bytes, &place, KEY)?;
@@ -174,10 +176,10 @@ impl SearchCheckpoint {
         Ok((config, header.data, found.weights(SUPERNET)?))
     }
 
-    /// Writes the file whole or not at all.
+    /// Writes the file atomically.
     ///
     /// # Errors
-    /// A file that cannot be written: the one before it stays.
+    /// Fails if the file cannot be written; the previous file stays.
     pub fn save(&self, path: &Path, origin: &SearchOrigin) -> Result<()> {
         crate::checkpoint::write(path, &self.to_bytes(origin)?, self.position)
     }
@@ -185,12 +187,13 @@ impl SearchCheckpoint {
     /// Reads a file.
     ///
     /// # Errors
-    /// Those of [`from_bytes`](Self::from_bytes), and of the file itself.
+    /// Fails as [`from_bytes`](Self::from_bytes) does, or if the file cannot be read.
     pub fn load(path: &Path, origin: &SearchOrigin) -> Result<Self> {
         Self::from_bytes(&file::read(path, MAX_BYTES)?, &path.display().to_string(), origin)
     }
 
-    /// What is not finite in it, if anything is: such a point is no good to go on from.
+    /// Returns the name and value of the first tensor element that is not finite, if any. Such a checkpoint
+    /// must not be saved.
     pub fn not_finite(&self) -> Result<Option<(&'static str, f64)>> {
         if let Some(value) = bad_weight(&self.weights)? {
             return Ok(Some(("a weight of the supernet", value)));

@@ -1,4 +1,4 @@
-//! How a pass mixes the candidates: all of them by the softmax, or one an edge by a Gumbel sample.
+//! Mixture of the candidates in a pass: all of them by the softmax, or one per edge by a Gumbel sample.
 
 use milenas_models::Rng;
 use serde::{Deserialize, Serialize};
@@ -7,51 +7,53 @@ use crate::supernet::{
     Alphas, CANDIDATES, Mixture, Row, SupernetConfig, alphas::softmax, by_kind, for_cells,
 };
 
-/// The kind of mixture.
+/// Kind of mixture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MixtureKind {
-    /// Every candidate, weighted by the softmax of its edge's logits (DARTS, equation 2).
+    /// All candidates, weighted by the softmax of their edge's logits (DARTS, equation 2).
     Softmax,
-    /// One candidate an edge, drawn afresh for every cell and pass (GDAS; MiLeNAS, equation 10). The others
-    /// are not computed.
+    /// One candidate per edge, sampled for every cell and pass (GDAS; MiLeNAS, equation 10). The others are not
+    /// computed.
     Gumbel,
 }
 
-/// A mixture and its temperature, which only Gumbel samples have.
+/// Kind of mixture with its temperature, which only Gumbel samples use.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mixing {
-    /// How candidates are mixed.
+    /// Kind of mixture.
     pub kind: MixtureKind,
-    /// Low temperatures sharpen the gradient.
+    /// Temperature. Low temperatures sharpen the gradient.
     pub tau: f64,
 }
 
 impl Mixing {
-    /// At an epoch: the temperature falls linearly from `tau_max` to `tau_min`, which the epoch after the last would have.
+    /// Returns the mixture of an epoch. The temperature falls linearly from `tau_max` to `tau_min`, which the
+    /// epoch after the last one would have.
     pub fn at(kind: MixtureKind, [tau_max, tau_min]: [f64; 2], epoch: usize, epochs: usize) -> Self {
         Mixing { kind, tau: tau_max - (tau_max - tau_min) * epoch as f64 / epochs as f64 }
     }
 }
 
-/// The mixture of one pass.
+/// Mixture of one pass.
 #[derive(Clone, Debug)]
 pub enum PassMixture {
-    /// One for both kinds of cell.
+    /// Softmax weights, the same for all cells of a kind.
     Soft(Mixture),
-    /// By cell.
+    /// Gumbel samples of each cell.
     Sampled {
-        /// The edge's weight for the drawn candidate, 0 for the others.
+        /// Weight 1 for the sampled candidate of each edge, 0 for the others.
         hard: Vec<Vec<Row>>,
-        /// `softmax((alpha + noise) / tau)`, whose gradient the drawn ones get.
+        /// Values of `softmax((alpha + noise) / tau)`, through which the gradient of the sampled candidates
+        /// flows.
         soft: Vec<Vec<Row>>,
-        /// The temperature.
+        /// Temperature.
         tau: f32,
     },
 }
 
 impl PassMixture {
-    /// Draws the mixture of a pass; the softmax leaves nothing to chance.
+    /// Samples the mixture of a pass. The softmax uses no random numbers.
     pub fn draw(
         alphas: &Alphas,
         config: &SupernetConfig,
@@ -76,7 +78,7 @@ impl PassMixture {
         PassMixture::Sampled { hard, soft, tau }
     }
 
-    /// The rows of each cell.
+    /// Returns the rows of each cell.
     pub fn cells<'a>(&'a self, config: &SupernetConfig) -> Vec<&'a [Row]> {
         match self {
             PassMixture::Soft(mixture) => for_cells(config, mixture),
@@ -84,8 +86,9 @@ impl PassMixture {
         }
     }
 
-    /// The gradient by the logits from that by the rows of each cell. Of a sample `c` on an edge of weight `w` it is that of
-    /// `soft`'s entry `c` (straight through): `w * g_c * y_c * (1[c = m] - y_m) / tau`, and `g_c` by `w`.
+    /// Converts the gradient with respect to the rows of each cell into that with respect to the logits. For a
+    /// sample `c` on an edge of weight `w` the gradient flows through entry `c` of `soft` (straight-through
+    /// estimator). It is `w * g_c * y_c * (1[c = m] - y_m) / tau`, and `g_c` with respect to `w`.
     pub fn gradient(
         &self,
         alphas: &Alphas,
@@ -130,7 +133,7 @@ mod tests {
     const GUMBEL: Mixing = Mixing { kind: MixtureKind::Gumbel, tau: 2.0 };
 
     #[test]
-    fn candidates_are_drawn_as_often_as_the_softmax_says() {
+    fn samples_follow_the_softmax() {
         let mut alphas = Alphas::init(&Space::DARTS, 1);
         alphas.operations[0][3] = [0.0, 1.0, -1.0, 0.5, 2.0, 0.0, 0.0, 0.0];
         let mut counts = [0.0; CANDIDATES];
@@ -145,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cell_and_pass_draws_its_own() {
+    fn every_cell_and_pass_has_its_own_sample() {
         let alphas = Alphas::init(&Space::DARTS, 1);
         let config = SupernetConfig { layers: 6, ..CONFIG };
         let [a, b] =
@@ -157,7 +160,8 @@ mod tests {
         }
     }
 
-    /// The straight-through gradient is the slope of `sum over drawn of g * softmax((alpha + noise) / tau)`, noise held.
+    /// The straight-through gradient is the derivative of `sum over sampled of g * softmax((alpha + noise) /
+    /// tau)` at fixed noise.
     #[test]
     fn the_gradient_is_that_of_the_relaxed_sample() {
         let alphas = Alphas::init(&Space::DARTS, 3);

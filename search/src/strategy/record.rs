@@ -1,4 +1,4 @@
-//! What goes into a search and what comes out of it, on the way and at the end.
+//! Inputs, progress records and results of a search.
 
 use milenas_models::metrics::Ranked;
 use milenas_models::{Genotype, NetworkConfig};
@@ -12,41 +12,42 @@ use crate::data::ImageSet;
 use crate::supernet::{Alphas, Mixture};
 use crate::tensorboard::Scalars;
 
-/// A line of `metrics.jsonl`.
+/// Line of `metrics.jsonl`.
 #[derive(Clone, Debug, Serialize)]
 pub struct EpochRecord {
-    /// Counted from 0.
+    /// Epoch, counted from 0.
     pub epoch: usize,
-    /// The weights' learning rate.
+    /// Learning rate of the weights.
     pub lr: f64,
-    /// Mean over the epoch's batches, as they were met.
+    /// Mean training loss over the epoch's batches, each measured at its own step.
     pub train_loss: f64,
-    /// The part of the epoch's training images that were right.
+    /// Training accuracy over the epoch, as a fraction.
     pub train_accuracy: f64,
-    /// How many training images that were.
+    /// Number of training images in the epoch.
     pub images: usize,
-    /// On the validation half after the epoch, by the supernet with running statistics.
+    /// Accuracy of the supernet on the validation split after the epoch, with running BatchNorm statistics.
     pub valid_accuracy: f64,
-    /// Its mean cross-entropy there.
+    /// Mean cross-entropy of the supernet on the validation split.
     pub valid_loss: f64,
-    /// Mean entropy of the edges' mixtures, normal and reduction cells.
+    /// Mean entropy of the edges' mixtures in normal and reduction cells.
     pub entropy: [f64; 2],
-    /// Convolutions of the derived normal and reduction cells.
+    /// Number of convolutions in the derived normal and reduction cells.
     pub convolutions: [usize; 2],
     /// Parameters of the derived network, at the size for evaluation.
     pub params: u64,
-    /// Its multiply-accumulates of an image.
+    /// Multiply-accumulates per image of the derived network.
     pub macs: u64,
-    /// Skip connections of the derived normal cell: [many](COLLAPSE) mean that the search collapses.
+    /// Number of skip connections in the derived normal cell; [`COLLAPSE`] or more indicate a collapsed search.
     pub skips: usize,
-    /// How much each candidate weighs: normal and reduction cells, a row per edge.
+    /// Weights of the candidates in normal and reduction cells, one row per edge.
     pub mixture: Mixture,
-    /// The derived architecture.
+    /// Derived architecture.
     pub genotype: Genotype,
-    /// How each validation image fared; not in the line.
+    /// Prediction for each validation image; not part of the line.
     #[serde(skip)]
     pub ranked: Vec<Ranked>,
-    /// Wall-clock time of the epoch, since a resume if there was one; not in the line, which is the same for equal runs.
+    /// Wall-clock seconds of the epoch, since the resume if there was one. They are not part of the line, so
+    /// that equal runs write equal lines.
     #[serde(skip)]
     pub seconds: f64,
 }
@@ -75,61 +76,61 @@ impl Scalars for EpochRecord {
     }
 }
 
-/// From so many skip connections of the normal cell on a search is said to collapse: DARTS+ (Liang et al., 2019) stops at
-/// two, P-DARTS (Chen et al., 2019) keeps exactly two.
+/// Number of skip connections in the normal cell from which a search counts as collapsed. DARTS+ (Liang et al.,
+/// 2019) stops at two, and P-DARTS (Chen et al., 2019) keeps exactly two.
 pub const COLLAPSE: usize = 3;
 
-/// Hears how a run goes.
+/// Receiver of progress reports.
 pub trait ProgressSink {
-    /// An epoch of `steps` steps begins, or goes on after `done` of them.
+    /// Reports the start of an epoch of `steps` steps, `done` of which are done already.
     fn begin(&mut self, epoch: usize, epochs: usize, steps: usize, done: usize);
-    /// A step of `images` images is done.
+    /// Reports a finished step on `images` images.
     fn step(&mut self, loss: f64, images: usize);
 }
 
-/// Keeps what a search finds as it goes.
+/// Writer of a search's results while it runs.
 pub trait SearchCheckpointer {
-    /// An epoch is over.
+    /// Receives the record of a finished epoch.
     fn epoch(&mut self, record: &EpochRecord) -> Result<()>;
-    /// A point to go on from; the records of all epochs before it have been kept.
+    /// Saves a checkpoint. The records of all earlier epochs have been received before.
     fn save(&mut self, checkpoint: &SearchCheckpoint) -> Result<()>;
-    /// Whether the search is to end with the step just done.
+    /// Returns whether the search should stop after the current step.
     fn out_of_time(&self) -> bool {
         false
     }
 }
 
-/// What a search is about.
+/// Inputs of a search.
 #[derive(Clone, Copy, Debug)]
 pub struct SearchTask<'a> {
-    /// The training images, of which one part trains the weights and the other judges the architecture.
+    /// Training images; one part trains the weights, the other evaluates the architecture.
     pub pictures: &'a ImageSet,
-    /// Everything that decides the search besides them.
+    /// Configuration of the run.
     pub config: &'a Config,
-    /// The network for evaluation, at whose size architectures are measured.
+    /// Network for evaluation, in which architectures are measured.
     pub evaluation: NetworkConfig,
 }
 
-/// Why a search ended.
+/// Reason for the end of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopReason {
-    /// It came to its last epoch.
+    /// The last epoch is done.
     Epochs,
     /// The derived architecture has the expected size.
     Size,
-    /// [`Keeper::out_of_time`].
+    /// The time budget is used up, by [`SearchCheckpointer::out_of_time`].
     Time,
 }
 
-/// What a search leaves.
+/// Result of a search.
 #[derive(Clone, Debug)]
 pub struct SearchOutcome {
-    /// Why it ended.
+    /// Reason for the end.
     pub ended: StopReason,
-    /// The best of every size.
+    /// Best architecture of every size.
     pub sizes: BestBySize,
-    /// The architecture at the end.
+    /// Architecture at the end.
     pub genotype: Genotype,
-    /// The logits it comes from.
+    /// Logits of that architecture.
     pub alphas: Alphas,
 }

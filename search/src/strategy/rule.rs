@@ -1,53 +1,58 @@
-//! The rules for the architecture's gradient: one formula, whose terms a strategy picks.
+//! Rules for the architecture's gradient. They are one formula with different coefficients.
 
 use super::Compat;
 use crate::Result;
 use crate::supernet::UpdateFn;
 
-/// A part of a step's data.
+/// Batch of a step, by its split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Half {
-    /// The batch that the weights learn from.
+    /// Batch of the training split, which trains the weights.
     Train,
-    /// The batch of the other half.
+    /// Batch of the validation split.
     Valid,
 }
 
-/// What a rule asks of the two losses, as functions of architecture and weights.
+/// Losses of a step, as functions of architecture and weights.
 pub trait Losses {
-    /// All weights, and whatever else a pass changes.
+    /// Copy of all weights and of everything else that a pass changes.
     type Saved;
 
-    /// `dL/dalpha` of a half at the weights as they stand; where `weights`, also finds the gradient by these.
+    /// Returns `dL/dalpha` of a split's loss at the current weights. With `weights` the gradient with respect
+    /// to the weights is computed too.
     fn gradient(&mut self, half: Half, weights: bool) -> Result<Vec<f32>>;
 
-    /// Shows every tensor of the weights with the gradient last found.
+    /// Calls `visit` for every weight tensor with the gradient computed last.
     fn visit(&mut self, visit: &mut UpdateFn) -> Result<()>;
 
-    /// Moves the weights as their optimiser would for the gradient last found, without moving the optimiser.
+    /// Moves the weights as their optimiser would for the gradient computed last. The optimiser's state does
+    /// not change.
     fn step_ahead(&mut self) -> Result<()>;
 
-    /// The learning rate of that step.
+    /// Returns the learning rate of that step.
     fn rate(&self) -> f64;
 
-    /// What [`restore`](Self::restore) brings back.
+    /// Returns the state that [`restore`](Self::restore) needs.
     fn save(&mut self) -> Result<Self::Saved>;
 
-    /// Brings everything back, to the bit.
+    /// Restores the saved state bit for bit.
     fn restore(&mut self, saved: &Self::Saved) -> Result<()>;
 }
 
-/// `dL/dalpha` of `L = train * L_train(w*, alpha) + valid * L_valid(w*, alpha)`, where `w*` is `w`, or, unrolled, the weights
-/// after their next step `w - xi * (momentum * v + dL_train/dw + decay * w)`, which depend on alpha too.
+/// Coefficients of the architecture's gradient: `dL/dalpha` of `L = train * L_train(w*, alpha) + valid *
+/// L_valid(w*, alpha)`. Without unrolling, `w*` is `w`. With unrolling, `w*` are the weights after their next
+/// step `w - xi * (momentum * v + dL_train/dw + decay * w)`, which depend on `alpha` too.
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[allow(missing_docs)]
 pub struct Rule {
+    /// Coefficient of the training loss.
     pub train: f32,
+    /// Coefficient of the validation loss.
     pub valid: f32,
+    /// Whether `w*` is the result of the next weight step (second order).
     pub unrolled: bool,
 }
 
-/// From the factors of a mixed gradient, training and validation, to the rule.
+/// Function from the coefficients of training and validation loss to the rule.
 type Strategy = fn([f32; 2]) -> Rule;
 
 const STRATEGIES: [(&str, Strategy); 5] = [
@@ -63,14 +68,14 @@ const STRATEGIES: [(&str, Strategy); 5] = [
     ("single-level", |_| Rule { train: 1.0, valid: 0.0, unrolled: false }),
 ];
 
-/// The length of the two steps of a finite difference (DARTS, section 2.3).
+/// Step length of the finite difference before division by the norm (DARTS, section 2.3).
 const DIFFERENCE: f64 = 0.01;
 
 impl Rule {
-    /// That of a strategy. The released code has lambda on the training term.
+    /// Returns the rule of a strategy. With [`Compat::Released`], lambda weighs the training loss.
     ///
     /// # Errors
-    /// An unknown name, with the nearest known one.
+    /// Fails for an unknown name, and names the nearest known one.
     pub fn named(strategy: &str, lambda: f64, compat: Compat) -> milenas_models::Result<Self> {
         let factors = match compat {
             Compat::None => [1.0, lambda as f32],
@@ -82,7 +87,7 @@ impl Rule {
         })
     }
 
-    /// The names of all rules.
+    /// Returns the names of all rules.
     pub fn names() -> [&'static str; STRATEGIES.len()] {
         STRATEGIES.map(|(name, _)| name)
     }
@@ -91,7 +96,8 @@ impl Rule {
         [(Half::Train, self.train), (Half::Valid, self.valid)]
     }
 
-    /// The gradient by the architecture. `weights` keeps that of the training batch by the weights for a first-order rule.
+    /// Returns the gradient with respect to the architecture. With `weights`, a first-order rule also computes
+    /// the gradient of the training loss with respect to the weights.
     pub fn gradient<L: Losses>(&self, losses: &mut L, weights: bool) -> Result<Vec<f32>> {
         if self.unrolled {
             return self.second_order(losses);
@@ -106,9 +112,9 @@ impl Rule {
         Ok(sum)
     }
 
-    /// `dL/dalpha(w*, alpha) - xi * d2 L_train/(dalpha dw) * v` with `v = dL/dw*`; the product is
-    /// `(dL_train/dalpha(w + e v) - dL_train/dalpha(w - e v)) / 2e`. The formula is linear in the two losses, so one
-    /// difference serves both of MiLeNAS' terms, where the paper takes one each.
+    /// Returns `dL/dalpha(w*, alpha) - xi * d2 L_train/(dalpha dw) * v` with `v = dL/dw*`. The product is
+    /// approximated by `(dL_train/dalpha(w + e v) - dL_train/dalpha(w - e v)) / 2e`. The formula is linear in
+    /// the two losses, so one difference serves both terms of MiLeNAS; the paper uses one for each.
     fn second_order<L: Losses>(&self, losses: &mut L) -> Result<Vec<f32>> {
         losses.gradient(Half::Train, true)?;
         let start = losses.save()?;
@@ -148,7 +154,7 @@ fn add(sum: &mut Vec<f32>, term: &[f32], factor: f32) {
 mod tests {
     use super::*;
 
-    /// The pair of DARTS, figure 2: `L_valid = a w - 2 a + 1`, `L_train = (w - a)^2`, from a = 2, w = -2.
+    /// Toy problem of DARTS, figure 2: `L_valid = a w - 2 a + 1`, `L_train = (w - a)^2`, from a = 2, w = -2.
     struct Toy {
         a: f32,
         w: [f32; 1],
@@ -195,7 +201,7 @@ mod tests {
         }
     }
 
-    /// Where plain gradient steps of `rate` end.
+    /// Returns the limit of plain gradient steps with learning rate `rate`.
     fn limit(rule: Rule, xi: f64, rate: f32, steps: usize) -> (f32, f32) {
         let mut toy = Toy { a: 2.0, w: [-2.0], gradient: [0.0], xi };
         for _ in 0..steps {
@@ -212,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn the_toy_pair_ends_where_it_must() {
+    fn the_toy_problem_converges_to_the_known_limits() {
         let ends = |name, lambda, xi, rate, expected: f32| {
             let (a, w) = limit(rule(name, lambda), xi, rate, 200_000);
             assert!(
@@ -248,8 +254,8 @@ mod tests {
         assert_eq!(toy.w[0].to_bits(), 0.7f32.to_bits());
     }
 
-    /// A mixture of three smooth operations, `f(x) = sum of softmax(alpha)_k * o_k(w_k x)`, and the mean square of `f(x) - y` on two
-    /// batches.
+    /// Mixture of three smooth operations, `f(x) = sum of softmax(alpha)_k * o_k(w_k x)`, with the mean square
+    /// of `f(x) - y` on two batches as losses.
     #[derive(Clone)]
     struct Smooth {
         alphas: [f64; 3],
@@ -266,7 +272,7 @@ mod tests {
             e.map(|x| x / e.iter().sum::<f64>())
         }
 
-        /// Loss of a half at weights `w`, and its gradients by alphas and weights.
+        /// Returns the loss of a split at weights `w`, and its gradients with respect to alphas and weights.
         fn at(&self, half: Half, w: [f64; 3]) -> (f64, [f64; 3], [f64; 3]) {
             let p = self.mixture();
             let (mut loss, mut by_alpha, mut by_w) = (0.0, [0.0; 3], [0.0; 3]);
@@ -295,7 +301,7 @@ mod tests {
             })
         }
 
-        /// The whole expression.
+        /// Evaluates the whole unrolled loss.
         fn unrolled(&self, rule: Rule) -> f64 {
             let ahead = self.ahead(self.at(Half::Train, self.w.map(f64::from)).2);
             rule.halves().map(|(half, factor)| f64::from(factor) * self.at(half, ahead).0).iter().sum()

@@ -1,4 +1,4 @@
-//! The epochs of a search: batches, steps, measuring, and the architecture at the end.
+//! Loop of a gradient-based search: batches, steps, validation, and the architecture at the end.
 
 use std::time::Instant;
 
@@ -18,11 +18,12 @@ use crate::optim::cosine;
 use crate::supernet::{Alphas, Supernet};
 use crate::{Error, Result};
 
-/// Searches with a supernet on images from its beginning, or goes on from a checkpoint and ends as if there had been no
-/// interruption. `keeper` gets each epoch's record, and a checkpoint after every epoch and `checkpoint_steps` steps.
+/// Searches with a supernet from its initial state, or resumes from a checkpoint with the same result as
+/// without an interruption. `keeper` receives each epoch's record, and a checkpoint after every epoch and every
+/// `checkpoint_steps` steps.
 ///
 /// # Errors
-/// Fewer than two images, a loss or weight that is not finite, a failure of `keeper`.
+/// Fails for fewer than two images, for a loss or weight that is not finite, and if `keeper` fails.
 pub fn search(
     net: &mut dyn Supernet,
     task: &SearchTask<'_>,
@@ -45,7 +46,7 @@ pub fn search(
         stepper.restore(from.adam, from.sgd);
         (alphas, at, sizes) = (from.alphas, from.position, from.sizes);
     }
-    // Whether it can be measured at all shows before the first epoch.
+    // An architecture that cannot be measured fails before the first epoch.
     measure(&alphas.genotype(&space)?, &evaluation)?;
     let settings = &config.search;
     for epoch in at.epoch..settings.epochs {
@@ -53,7 +54,7 @@ pub fn search(
             ended = StopReason::Size;
             break;
         }
-        // One step is taken whatever the time: a search that ends has a point to go on from.
+        // One step is always taken, so that a search that ends has a checkpoint to resume from.
         if at != Position::default() && keeper.out_of_time() {
             ended = StopReason::Time;
             break;
@@ -128,8 +129,10 @@ pub fn search(
     Ok(SearchOutcome { ended, sizes, genotype: alphas.genotype(&space)?, alphas })
 }
 
+/// Creates a checkpoint.
+///
 /// # Errors
-/// A number that is not finite: the checkpoint before stays the last good one.
+/// Fails for a value that is not finite; the previous checkpoint stays.
 fn checkpoint(
     net: &mut dyn Supernet,
     alphas: &Alphas,
@@ -149,6 +152,7 @@ fn checkpoint(
     }
 }
 
+/// Fails with [`Error::NotFinite`] if `value` is not finite.
 pub(crate) fn finite(
     what: &'static str,
     value: f64,
@@ -163,8 +167,8 @@ pub(crate) fn finite(
     }
 }
 
-/// How the supernet does on the validation images: in order, not augmented (the released code does augment them here); no more
-/// than an epoch's steps visit.
+/// Evaluates the supernet on the validation images, in order and without augmentation (the released code
+/// augments them). At most as many images are used as an epoch's steps visit.
 fn validate(
     net: &mut dyn Supernet,
     pictures: &ImageSet,

@@ -1,7 +1,7 @@
-//! What a search found of every model size (MiLeNAS, section 3.3), and which of them is chosen.
+//! Best architecture of every model size (MiLeNAS, section 3.3), and the choice among them.
 //!
-//! The supernet's validation accuracy rises while convolutions give way to skips, so across sizes the highest one picks
-//! the worst network (figure 3c). It decides inside a size, never across sizes.
+//! The supernet's validation accuracy rises while skips replace convolutions. Across sizes the highest accuracy
+//! therefore selects the worst network (figure 3c), so accuracies are compared only within a size.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,17 +12,17 @@ use milenas_models::{Cost, Genotype, NetworkConfig, assemble, cost};
 use crate::supernet::Alphas;
 use crate::{Error, Result};
 
-/// MiLeNAS' size of a model: convolutions among the eight operations of each derived cell.
+/// Model size of MiLeNAS: the number of convolutions among the eight operations of each derived cell.
 #[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd)]
 pub struct ModelSize {
-    /// Of the normal cell.
+    /// Convolutions in the normal cell.
     pub n: usize,
-    /// Of the reduction cell.
+    /// Convolutions in the reduction cell.
     pub r: usize,
 }
 
 impl ModelSize {
-    /// Of an architecture.
+    /// Returns the size of an architecture.
     pub fn of(genotype: &Genotype) -> ModelSize {
         let [n, r] = genotype.convolutions();
         ModelSize { n, r }
@@ -38,7 +38,7 @@ impl fmt::Display for ModelSize {
 impl FromStr for ModelSize {
     type Err = String;
 
-    /// Reads `n=6,r=0`.
+    /// Parses `n=6,r=0`.
     fn from_str(text: &str) -> std::result::Result<ModelSize, String> {
         let part = |part: Option<&str>, name: &str| {
             let (key, value) = part?.split_once('=')?;
@@ -54,37 +54,37 @@ impl FromStr for ModelSize {
     }
 }
 
-/// The best of a size.
+/// Best architecture of a size.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Best {
-    /// Whose end it was derived at.
+    /// Epoch at whose end the architecture was derived, counted from 0.
     pub epoch: usize,
-    /// Validation images that the supernet had right, and all of them.
+    /// Number of validation images that the supernet classified correctly, and number of all.
     pub accuracy: (usize, usize),
-    /// The architecture.
+    /// Derived architecture.
     pub genotype: Genotype,
-    /// The logits it comes from.
+    /// Logits of the architecture.
     pub alphas: Alphas,
 }
 
-/// The best of every size that was met.
+/// Best architecture of every size that the search has found.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct BestBySize(pub BTreeMap<ModelSize, Best>);
 
 impl BestBySize {
-    /// Keeps `found` if no earlier one of its size is as good.
+    /// Keeps `found` if it is the best of its size so far. On a tie the earlier one stays.
     pub fn see(&mut self, found: Best) {
         let size = ModelSize::of(&found.genotype);
-        // Of one run, so all counts are of the same images.
+        // Counts of one run refer to the same images.
         if self.0.get(&size).is_none_or(|best| best.accuracy.0 < found.accuracy.0) {
             self.0.insert(size, found);
         }
     }
 
-    /// The one to take: of the size that the search ended at, or, under limits, the largest within them.
+    /// Chooses an architecture: the one of the final size, or, under limits, the largest within them.
     ///
     /// # Errors
-    /// No size within the limits; the smallest that there is is named.
+    /// Fails if no size is within the limits, and names the smallest one.
     pub fn choose(
         &self,
         end: &Genotype,
@@ -109,24 +109,24 @@ impl BestBySize {
         });
         let problem = format!(
             "no genotype found has at most {limits} at {} channels and {} layers; {smallest}. Help: \
-             --resume with larger --max-params or --max-macs chooses again without searching again",
+             resume (--resume) with a larger max_params or max_macs to choose again without a new search",
             network.channels, network.layers
         );
         Err(Error::Data { problem })
     }
 }
 
-/// The most that a chosen network may have; 0 for no limit.
+/// Cost limits of the chosen network; 0 for no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CostLimits {
-    /// Parameters.
+    /// Maximum number of parameters.
     pub params: u64,
-    /// Multiply-accumulates of an image.
+    /// Maximum number of multiply-accumulates per image.
     pub macs: u64,
 }
 
 impl CostLimits {
-    /// Whether a cost is within them.
+    /// Returns whether a cost is within the limits.
     pub fn hold(&self, cost: &Cost) -> bool {
         (self.params == 0 || cost.params <= self.params) && (self.macs == 0 || cost.macs <= self.macs)
     }
@@ -142,7 +142,7 @@ impl fmt::Display for CostLimits {
     }
 }
 
-/// What an architecture costs as a network for evaluation.
+/// Returns the cost of an architecture as a network for evaluation.
 pub fn measure(genotype: &Genotype, network: &NetworkConfig) -> Result<Cost> {
     Ok(cost(&assemble(genotype, network)?))
 }
@@ -163,11 +163,11 @@ mod tests {
         skeleton: milenas_models::Skeleton::Cifar,
     };
 
-    /// Normal cells of `n` convolutions, reduction cells of `r`.
+    /// Best architecture with `n` convolutions in the normal cell and `r` in the reduction cell.
     fn found(epoch: usize, n: usize, r: usize, right: usize) -> Best {
         let mut alphas = Alphas::init(&Space::DARTS, 0);
         for (table, convolutions) in alphas.operations.iter_mut().zip([n, r]) {
-            // The first two edges of each node are kept.
+            // The first two edges of each node are selected.
             for (i, edge) in [0, 1, 2, 3, 5, 6, 9, 10].into_iter().enumerate() {
                 table[edge][if i < convolutions { 4 } else { 3 }] = 5.0;
             }

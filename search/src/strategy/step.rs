@@ -1,4 +1,5 @@
-//! One step of the search: the architecture first, then the weights (MiLeNAS, algorithm 1; order of the released code).
+//! Search step: the architecture first, then the weights (MiLeNAS, algorithm 1; in the order of the released
+//! code).
 
 use milenas_models::{Rng, Weights};
 
@@ -12,45 +13,46 @@ pub use crate::supernet::first_order::StepLosses;
 use crate::supernet::first_order::{FirstOrder, Moving};
 use crate::supernet::{Alphas, GradRequest, PassResult, Supernet, UpdateFn};
 
-/// The optimisers' state.
+/// Optimisers of a search with their state.
 #[derive(Clone, Debug, Default)]
 pub struct Stepper {
     adam: Adam,
     sgd: Sgd,
 }
 
-/// Where in a run a step is.
+/// Position of a step in the run.
 #[derive(Clone, Copy, Debug)]
 pub struct StepContext {
-    /// Of the run.
+    /// Seed of the run.
     pub seed: u64,
-    /// Counted from 0.
+    /// Epoch, counted from 0.
     pub epoch: usize,
-    /// Counted from 0 in each epoch.
+    /// Step in the epoch, counted from 0.
     pub step: usize,
-    /// The weights' learning rate.
+    /// Learning rate of the weights.
     pub lr: f64,
 }
 
 impl Stepper {
-    /// The optimisers with their state, to keep; `net` is the supernet that they move.
+    /// Returns the optimisers with their state, for a checkpoint; `net` is the supernet that they update.
     ///
     /// # Errors
-    /// A device that fails.
+    /// Fails if the device fails.
     pub fn optimisers(&mut self, net: &mut dyn Supernet) -> Result<(&Adam, &Sgd)> {
         net.download_velocities(&mut self.sgd)?;
         Ok((&self.adam, &self.sgd))
     }
 
-    /// Goes on with optimisers that were kept.
+    /// Restores optimisers from a checkpoint.
     pub fn restore(&mut self, adam: Adam, sgd: Sgd) {
         (self.adam, self.sgd) = (adam, sgd);
     }
 
-    /// Moves `alphas` by the rule's gradient, then the weights of `net` by that of the training batch.
+    /// Updates `alphas` by the rule's gradient, then the weights of `net` by the gradient of the training
+    /// batch.
     ///
     /// # Errors
-    /// An unknown strategy.
+    /// Fails for an unknown strategy.
     pub fn step(
         &mut self,
         net: &mut dyn Supernet,
@@ -95,7 +97,8 @@ impl Stepper {
         Ok(seen)
     }
 
-    /// The rule's gradient by all logits, one after the other, as a step would find it. Moves nothing but running statistics.
+    /// Returns the rule's gradient with respect to all logits, concatenated, as a step would compute it. Only
+    /// running statistics change.
     pub fn gradient(
         &self,
         net: &mut dyn Supernet,
@@ -136,7 +139,7 @@ fn rule(config: &SearchConfig, at: StepContext) -> Result<Rule> {
     Ok(Rule::named(name, config.lambda, config.compat)?)
 }
 
-/// Pass number `pass` of a step.
+/// Samples the mixture of pass `pass` of a step.
 fn draw(alphas: &Alphas, net: &dyn Supernet, mixing: Mixing, at: StepContext, pass: usize) -> PassMixture {
     let StepContext { seed, epoch, step, .. } = at;
     PassMixture::draw(alphas, net.config(), mixing, || {
@@ -144,7 +147,7 @@ fn draw(alphas: &Alphas, net: &dyn Supernet, mixing: Mixing, at: StepContext, pa
     })
 }
 
-/// The losses of a step's two batches.
+/// Losses of a step's two batches.
 struct OfBatches<'a> {
     net: &'a mut dyn Supernet,
     alphas: &'a Alphas,

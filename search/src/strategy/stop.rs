@@ -1,4 +1,4 @@
-//! When a search ends before its last epoch.
+//! Conditions under which a search ends before its last epoch.
 
 use std::time::Duration;
 
@@ -6,46 +6,47 @@ use serde::{Deserialize, Serialize};
 
 use super::sizes::{CostLimits, ModelSize};
 
-/// How an expected size is met.
+/// Comparison of a size with the expected size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StopRule {
-    /// `n <= N` and `r <= R`: a size that the search jumps over stops it too.
+    /// `n <= N` and `r <= R`. A search that skips the expected size stops too.
     AtMost,
-    /// `n == N` and `r == R`, as the released code has it.
+    /// `n == N` and `r == R`, as the released code.
     Exactly,
 }
 
-/// When to stop, and what to choose at the end. Empty texts and zeros are no condition.
+/// Conditions for an early end, and limits for the choice at the end. Empty texts and zeros disable a
+/// condition.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StopConfig {
-    /// The expected size `n=N,r=R` (MiLeNAS, algorithm 1; its example is `n=6,r=0`).
+    /// Expected size `n=N,r=R` (MiLeNAS, algorithm 1; its example is `n=6,r=0`).
     pub at_size: String,
-    /// How that is met.
+    /// Comparison with the expected size.
     pub rule: StopRule,
-    /// Time that all runs of the search may take together, e.g. `2h` or `90m`. The search ends after the step in which
-    /// it is over, and can go on later with more.
+    /// Time budget of all runs of the search together, e.g. `2h` or `90m`. The search ends after the step that
+    /// exceeds it, and can be resumed with a larger budget.
     pub time_budget: String,
-    /// The most parameters of the chosen network.
+    /// Maximum number of parameters of the chosen network.
     pub max_params: u64,
-    /// Its most multiply-accumulates an image.
+    /// Maximum number of multiply-accumulates per image of the chosen network.
     pub max_macs: u64,
 }
 
 impl StopConfig {
-    /// The expected size.
+    /// Returns the expected size, or `None` without one.
     ///
     /// # Errors
-    /// What is wrong with the text, to follow the key's name.
+    /// Describes the fault of the text, to follow the key's name.
     pub fn size(&self) -> std::result::Result<Option<ModelSize>, String> {
         (!self.at_size.is_empty()).then(|| self.at_size.parse()).transpose()
     }
 
-    /// The time that the search may take.
+    /// Returns the time budget, or `None` without one.
     ///
     /// # Errors
-    /// What is wrong with the text, to follow the key's name.
+    /// Describes the fault of the text, to follow the key's name.
     pub fn budget(&self) -> std::result::Result<Option<Duration>, String> {
         let parse = || {
             humantime::parse_duration(&self.time_budget).map_err(|e| {
@@ -55,12 +56,12 @@ impl StopConfig {
         (!self.time_budget.is_empty()).then(parse).transpose()
     }
 
-    /// Limits of the chosen network.
+    /// Returns the limits of the chosen network.
     pub fn limits(&self) -> CostLimits {
         CostLimits { params: self.max_params, macs: self.max_macs }
     }
 
-    /// Whether a search whose derived architecture has this size is to end.
+    /// Returns whether a search ends when its derived architecture has this size.
     pub fn met(&self, found: ModelSize) -> bool {
         let Ok(Some(ModelSize { n, r })) = self.size() else { return false };
         match self.rule {
@@ -80,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_jumped_over_stops_by_the_one_rule_only() {
+    fn a_skipped_size_stops_by_at_most_only() {
         let path = [(8, 3), (7, 0), (5, 0), (6, 0)].map(|(n, r)| ModelSize { n, r });
         let met = |rule| path.map(|size| stop("n=6,r=0", rule, "").met(size));
         assert_eq!(met(StopRule::AtMost), [false, false, true, true]);

@@ -1,4 +1,4 @@
-//! The architecture's parameters: logits over the candidates of each edge, for normal and for reduction cells.
+//! Parameters of the architecture: logits over the candidates of each edge, for normal and for reduction cells.
 
 use core::ops::Range;
 
@@ -7,16 +7,17 @@ use milenas_models::{Genotype, Primitive, Result, Rng, Space};
 
 use super::{CANDIDATES, Mixture};
 
-/// The architecture's logits.
+/// Logits of the architecture.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Alphas {
-    /// Of the candidates, in the shape of a [`Mixture`].
+    /// Logits of the candidates, in the shape of a [`Mixture`].
     pub operations: Mixture,
-    /// Of the edges into a node, for normal and for reduction cells: the edge normalisation of PC-DARTS, section 3.3.
+    /// Logits of the edges into a node, for normal and for reduction cells: the edge normalisation of PC-DARTS,
+    /// section 3.3.
     pub edges: Option<[Vec<f32>; 2]>,
 }
 
-/// The logit of a column that the space has no candidate for: its weight and its gradient are 0.
+/// Logit of a column without a candidate: its weight and its gradient are 0.
 const ABSENT: f32 = -1e9;
 
 pub(crate) fn softmax(row: &[f32; CANDIDATES]) -> [f32; CANDIDATES] {
@@ -32,7 +33,7 @@ fn softmax_in_place(values: &mut [f32]) {
     values.iter_mut().for_each(|x| *x /= sum);
 }
 
-/// The edges into each node, of `count` edges in all.
+/// Returns the range of edges into each node, for `count` edges in total.
 fn nodes(count: usize) -> impl Iterator<Item = Range<usize>> {
     let starts = (2..).scan(0, |start, inputs| {
         *start += inputs;
@@ -42,7 +43,7 @@ fn nodes(count: usize) -> impl Iterator<Item = Range<usize>> {
 }
 
 impl Alphas {
-    /// Normal with deviation 1e-3, as DARTS starts.
+    /// Samples logits from a normal distribution with standard deviation 1e-3, as DARTS.
     pub fn init(space: &Space, seed: u64) -> Self {
         let table = |name, edges: usize| {
             let (mut rng, used) = (Rng::new(seed, name), space.primitives.len());
@@ -56,12 +57,12 @@ impl Alphas {
         ])
     }
 
-    /// Logits of candidates alone.
+    /// Creates logits of candidates without logits of edges.
     pub fn new(operations: Mixture) -> Self {
         Alphas { operations, edges: None }
     }
 
-    /// With logits of the edges, which start like the others.
+    /// Adds logits of the edges, with the same distribution.
     pub fn with_edges(mut self, seed: u64) -> Self {
         self.edges = Some([0, 1].map(|kind| {
             let mut rng = Rng::new(seed, &format!("edges.{kind}"));
@@ -70,14 +71,14 @@ impl Alphas {
         self
     }
 
-    /// All logits, one after the other: candidates, then edges, of normal, then of reduction cells.
+    /// Returns all logits concatenated: candidates, then edges, each of normal, then of reduction cells.
     pub fn flat(&self) -> Vec<f32> {
         let mut flat = self.operations.concat().into_flattened();
         self.edges.iter().flatten().for_each(|edges| flat.extend(edges));
         flat
     }
 
-    /// Changes all logits, shown as [`flat`](Self::flat) has them.
+    /// Calls `change` on all logits in the order of [`flat`](Self::flat), and stores the result.
     pub fn update(&mut self, change: impl FnOnce(&mut [f32])) {
         let mut flat = self.flat();
         change(&mut flat);
@@ -90,7 +91,8 @@ impl Alphas {
         }
     }
 
-    /// The weights of the edges, whose sum over a node's is 1; 1 each without logits of their own.
+    /// Returns the weights of the edges, which sum to 1 over the edges into a node. Without logits of edges
+    /// each weight is 1.
     pub fn edge_weights(&self) -> [Vec<f32>; 2] {
         [0, 1].map(|kind| match &self.edges {
             None => vec![1.0; self.operations[kind].len()],
@@ -102,7 +104,7 @@ impl Alphas {
         })
     }
 
-    /// The softmax of each edge, times the edge's weight.
+    /// Returns the softmax of each edge, times the edge's weight.
     pub fn mixture(&self) -> Mixture {
         let weights = self.edge_weights();
         [0, 1].map(|kind| {
@@ -111,8 +113,8 @@ impl Alphas {
         })
     }
 
-    /// The gradient by the logits from that by the mixture: `p w (g - sum p g)` on each edge of weight `w`, and that of the edges
-    /// from `sum p g`.
+    /// Converts the gradient with respect to the mixture into that with respect to the logits: `p w (g - sum p
+    /// g)` on each edge of weight `w`. The gradient of the edges' logits follows from `sum p g`.
     pub fn gradient(&self, by_mixture: &Mixture) -> Alphas {
         let weights = self.edge_weights();
         let mut means = [Vec::new(), Vec::new()];
@@ -129,7 +131,7 @@ impl Alphas {
         Alphas { operations, edges: self.edge_gradient(&means) }
     }
 
-    /// The gradient by the logits of the edges from that by their weights.
+    /// Converts the gradient with respect to the edges' weights into that with respect to their logits.
     pub(crate) fn edge_gradient(&self, by_weights: &[Vec<f32>; 2]) -> Option<[Vec<f32>; 2]> {
         self.edges.as_ref()?;
         let weights = self.edge_weights();
@@ -144,8 +146,8 @@ impl Alphas {
         }))
     }
 
-    /// The mean entropy of an edge's mixture, in nats, for normal and for reduction cells: `ln 8` at the start,
-    /// 0 when every choice is made.
+    /// Returns the mean entropy of an edge's mixture in nats, for normal and for reduction cells: `ln 8` at the
+    /// start, 0 when all choices are made.
     pub fn entropy(&self) -> [f64; 2] {
         let row = |logits: &[f32; CANDIDATES]| -> f64 {
             softmax(logits).iter().map(|p| f64::from(*p)).filter(|p| *p > 0.0).map(|p| -p * p.ln()).sum()
@@ -153,10 +155,10 @@ impl Alphas {
         self.operations.each_ref().map(|table| table.iter().map(row).sum::<f64>() / table.len().max(1) as f64)
     }
 
-    /// The architecture they stand for (DARTS, section 2.4): each node keeps its two strongest edges, an edge its best
-    /// operation; where edges have logits, an edge is as strong as the product of both weights (PC-DARTS, section 3.3). `none`
-    /// counts in the softmax and is never chosen. A cell of NAS-Bench-201 keeps all edges, `none` among the choices. Ties keep the
-    /// lower index.
+    /// Derives the architecture (DARTS, section 2.4): each node keeps its two strongest edges, an edge its best
+    /// operation. With logits of edges, the strength is the product of both weights (PC-DARTS, section 3.3).
+    /// `none` counts in the softmax and is never chosen. A cell of NAS-Bench-201 keeps all edges, and `none`
+    /// can be chosen. On ties the lower index wins.
     pub fn genotype(&self, space: &Space) -> Result<Genotype> {
         let reduce = space.has_reduction().then(|| self.cell(space, 1)).transpose()?;
         Ok(Genotype { normal: self.cell(space, 0)?, reduce })
@@ -206,12 +208,12 @@ mod tests {
         assert!(space.contains(&genotype));
         let second = genotype.normal.edges()[2..4].to_vec();
         assert_eq!(second[0], Edge { primitive: Primitive::SepConv5x5, from: 2 });
-        // All else is tied: the lowest edge and the first operation.
+        // All other choices are tied: the lowest edge and the first operation win.
         assert_eq!(second[1], Edge { primitive: Primitive::MaxPool3x3, from: 0 });
     }
 
     #[test]
-    fn gradient_is_the_slope_of_the_softmax() {
+    fn gradient_is_the_derivative_of_the_softmax() {
         let alphas = Alphas::init(&Space::DARTS, 1).with_edges(1);
         let mut rng = Rng::new(2, "upstream");
         let g: Mixture = [0, 1].map(|_| (0..14).map(|_| std::array::from_fn(|_| rng.normal())).collect());
@@ -238,7 +240,7 @@ mod tests {
         for node in [0..2, 2..5, 5..9, 9..14] {
             assert!((sums(&alphas, node) - 1.0).abs() < 1e-6);
         }
-        // All operations nearly tied: the edges decide.
+        // All operations are nearly tied, so the edges decide.
         alphas.edges =
             Some([0, 1].map(|_| (0..14).map(|e| if e == 6 || e == 8 { 1.0 } else { 0.0 }).collect()));
         let genotype = alphas.genotype(&Space::DARTS).unwrap();

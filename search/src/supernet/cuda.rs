@@ -1,9 +1,10 @@
-//! The supernet of the DARTS space on a [`Device`]: [`reference`](super::reference)'s definition out of the kernels of
-//! `milenas_models::kernels::cuda`.
+//! Supernet of the DARTS space on a [`Device`]: the computation of [`reference`](super::reference), built from
+//! the kernels of `milenas_models::kernels::cuda`.
 //!
-//! The weights stay on the device, and so do their gradients and velocities. A step of first order uploads the batches, as bytes, asks for
-//! everything, and waits once, to read losses, moments and logits; passes of other steps do so one by one.
-//! Maps are `[channel][image][row][column]`, so that every pointwise convolution is a product of matrices.
+//! The weights stay on the device, and so do their gradients and velocities. A first-order step uploads the
+//! batches as bytes, enqueues everything, and waits once to read losses, statistics and logits. In other steps
+//! each pass does so separately. Feature maps are `[channel][image][row][column]`, so that every pointwise
+//! convolution is a matrix product.
 
 mod cell;
 mod edges;
@@ -26,13 +27,13 @@ use crate::data::{Batch, BatchImages};
 use crate::optim::{Sgd, SgdConfig};
 use crate::{Error, Result};
 
-/// Smallest side of an image.
+/// Smallest side of an image, in pixels.
 const SMALLEST: usize = 4;
 
-/// Whether there are kernels for a search's space, with states in so many parts.
+/// Checks that there are kernels for a search's space and its divisor of channels.
 ///
 /// # Errors
-/// There are none.
+/// Fails if there are none.
 pub fn supports(space: &Space, partial: usize) -> Result<()> {
     let (key, found) = if space.wiring != Wiring::TwoEdges || space.primitives != Primitive::DARTS {
         ("search.space", space.name.to_string())
@@ -44,22 +45,22 @@ pub fn supports(space: &Space, partial: usize) -> Result<()> {
     Err(Error::Config {
         place: key.into(),
         problem: format!(
-            "{found} cannot be searched on a GPU, which knows the space darts with whole states. Help: leave --device out"
+            "{found} cannot be searched on a GPU, which supports only the space darts with whole states. Help: omit --device to use the CPU"
         ),
     })
 }
 
-/// A supernet on a device.
+/// Supernet on a device.
 pub struct CudaSupernet {
     network: CudaNetwork,
     device: Box<dyn Device>,
 }
 
 impl CudaSupernet {
-    /// A network whose weights are all zero.
+    /// Creates a network with weights of zero.
     ///
     /// # Errors
-    /// A space or partial channels that have no kernels.
+    /// Fails for a space or partial channels without kernels.
     pub fn new(config: SupernetConfig, device: Box<dyn Device>) -> Result<CudaSupernet> {
         supports(&config.space, config.partial)?;
         Ok(CudaSupernet { network: CudaNetwork::new(config), device })
@@ -75,7 +76,7 @@ impl CudaSupernet {
         Ok(resident.read_weights(&mut *self.device, tensors)?)
     }
 
-    /// Whether all sizes fit.
+    /// Checks that all sizes fit.
     fn check(&self, batch: &Batch, mixture: &[&[Row]]) -> milenas_models::Result<()> {
         let config = self.config();
         let wrong = |what: &str, found: String, expected: String| {
@@ -161,7 +162,8 @@ impl Supernet for CudaSupernet {
 
     fn first_order(&mut self, moving: Moving<'_>, how: &FirstOrder<'_>) -> Result<Option<StepLosses>> {
         let mixture = moving.alphas.mixture();
-        // A candidate of weight 0 has no gradient and does not decay, which a step of all of them does not know.
+        // A candidate of weight 0 must neither get a gradient nor decay, but a whole step updates all
+        // candidates.
         let without = mixture.iter().flatten().flatten().any(|weight| *weight == 0.0);
         let [train, valid] = how.batches.map(|batch| batch.shape);
         if moving.alphas.edges.is_some() || without || train != valid {

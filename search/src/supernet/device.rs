@@ -1,4 +1,4 @@
-//! Where a search or a training computes: what `--device` may say.
+//! Device of a search or a training, as chosen by the user.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,17 +6,19 @@ use std::str::FromStr;
 use milenas_models::kernels::cuda::{self, Device, GpuConfig, Rounding};
 use milenas_models::{Error, Result};
 
-/// The CPU, or a GPU.
+/// Choice of the CPU or a GPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum DeviceSpec {
+    /// CPU.
     #[default]
     Cpu,
+    /// NVIDIA GPU with an index and a rounding of matrix products.
     Cuda(GpuConfig),
 }
 
 impl DeviceSpec {
-    /// As `--device` may say it, but for the number of the GPU: runs that began at one kind go on there.
+    /// Returns the kind of device: the user's text without the index of the GPU. A run resumes on the kind it
+    /// started on.
     pub fn kind(self) -> &'static str {
         match self {
             DeviceSpec::Cpu => "cpu",
@@ -26,10 +28,10 @@ impl DeviceSpec {
         }
     }
 
-    /// The device, if it is not the CPU.
+    /// Opens the device; `None` for the CPU.
     ///
     /// # Errors
-    /// A build without CUDA; a machine without a GPU, or without CUDA's libraries.
+    /// Fails for a build without CUDA, and on a machine without a GPU or without CUDA's libraries.
     pub fn open(self) -> Result<Option<Box<dyn Device>>> {
         match self {
             DeviceSpec::Cpu => Ok(None),
@@ -38,7 +40,7 @@ impl DeviceSpec {
     }
 }
 
-/// As `--device` says it.
+/// Formats the device as the user's text.
 impl fmt::Display for DeviceSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -64,7 +66,7 @@ mod tests {
     use super::DeviceSpec;
 
     #[test]
-    fn places_are_read_as_they_are_told() {
+    fn devices_are_parsed_from_their_text() {
         for text in ["cpu", "cuda:0", "cuda:2,tf32", "cuda:1,bf16"] {
             let place = text.parse::<DeviceSpec>().unwrap();
             assert_eq!(place.to_string(), text);

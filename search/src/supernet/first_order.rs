@@ -1,47 +1,49 @@
-//! A step of first order as a whole, for a supernet that makes it where it computes.
+//! First-order step as a whole, for a supernet that performs it on its device.
 
 use super::Alphas;
 use crate::data::Batch;
 use crate::optim::{Adam, AdamConfig, Sgd, SgdConfig};
 
-/// What a step is of: the architecture's logits move by the gradients of two losses, then the weights by that of the first (MiLeNAS,
-/// algorithm 1).
+/// Inputs of a first-order step. The architecture's logits move by the gradients of two losses, then the
+/// weights by the gradient of the training loss (MiLeNAS, algorithm 1).
 #[derive(Clone, Copy, Debug)]
 pub struct FirstOrder<'a> {
-    /// Training images, and those of the other half.
+    /// Training batch and validation batch.
     pub batches: [&'a Batch; 2],
-    /// By what the gradient of each loss by the logits is multiplied; a loss of factor 0 is not asked for.
+    /// Factors of the two losses' gradients with respect to the logits. A loss with factor 0 is not computed.
     pub factors: [f32; 2],
-    /// Whether the weights' gradient is found before the logits move, in the pass that theirs is from; else in one of its own, after.
+    /// Whether the weights' gradient comes from the pass of the logits' gradient, before the logits move.
+    /// Otherwise it comes from a further pass, after they moved.
     pub two_pass: bool,
-    /// By what the logits move.
+    /// Optimiser settings of the logits.
     pub alphas: AdamConfig,
-    /// By what the weights move.
+    /// Optimiser settings of the weights.
     pub weights: SgdConfig,
-    /// The weights' learning rate.
+    /// Learning rate of the weights.
     pub rate: f64,
 }
 
-/// What a step moves besides the weights, and what keeps their velocities.
+/// State that a step changes besides the weights, and the optimiser of the weights.
 #[derive(Debug)]
-#[allow(missing_docs)]
 pub struct Moving<'a> {
+    /// Logits of the architecture.
     pub alphas: &'a mut Alphas,
+    /// Optimiser of the logits.
     pub adam: &'a mut Adam,
-    /// Has the velocities before the first step; from then on they may be where the supernet computes, until
-    /// [`settle`](super::Supernet::settle).
+    /// Optimiser with the velocities before the first step. Afterwards they may be on the device, until
+    /// [`download_velocities`](super::Supernet::download_velocities).
     pub sgd: &'a Sgd,
 }
 
-/// What a step saw.
+/// Losses and norms of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StepLosses {
-    /// Mean cross-entropy of the training batch, in the pass that the weights' gradient is from.
+    /// Mean cross-entropy of the training batch, in the pass of the weights' gradient.
     pub train_loss: f64,
-    /// Of the training batch, how many were right in that pass.
+    /// Number of training images that were classified correctly in that pass.
     pub train_correct: usize,
-    /// Mean cross-entropy of the validation batch; `None` where the rule has no use for it.
+    /// Mean cross-entropy of the validation batch; `None` if the rule does not use it.
     pub valid_loss: Option<f64>,
-    /// The norm of the weights' gradient before clipping.
+    /// Norm of the weights' gradient before clipping.
     pub gradient_norm: f64,
 }

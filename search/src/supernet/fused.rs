@@ -1,7 +1,7 @@
-//! The fast supernet: forward and backward written by hand over blocked maps.
+//! Optimised supernet on the CPU: explicit forward and backward passes over blocked feature maps.
 //!
-//! It keeps for the backward pass the maps before the BatchNorms and the states, nothing else: rectified inputs, depthwise outputs and
-//! the places of maxima are made again. What edges from one state have in common is made once.
+//! For the backward pass it keeps only the states and the inputs of the BatchNorms. ReLU outputs, depthwise
+//! outputs and the positions of maxima are computed again. Work that edges from one state share is done once.
 
 pub(super) mod adapter;
 mod backward;

@@ -1,5 +1,5 @@
-//! The fast supernet of cells in a row (NAS-Bench-201): one graph of all candidates, whose results the mixture multiplies in the
-//! fused network's sums.
+//! Optimised supernet of NAS-Bench-201, a chain of cells. It is one graph of all candidates, whose results are
+//! multiplied by the mixture in the sums of the fused network.
 
 use milenas_models::fused::FusedNetwork;
 use milenas_models::genotype::Wiring;
@@ -12,19 +12,19 @@ use super::{CANDIDATES, GradRequest, PassResult, Row, Supernet, SupernetConfig, 
 use crate::data::Batch;
 use crate::{Error, Result};
 
-/// A supernet of cells in a row.
+/// Supernet that is a chain of cells.
 pub struct StackedSupernet {
     config: SupernetConfig,
     network: FusedNetwork,
-    /// Of each path, in the order of the network: cell, edge, candidate.
+    /// Cell, edge and candidate of each path, in the order of the network.
     places: Vec<[usize; 3]>,
 }
 
 impl StackedSupernet {
-    /// For images `[in_channels, height, width]`, weights zero.
+    /// Creates a supernet for images `[in_channels, height, width]`, with weights of zero.
     ///
     /// # Errors
-    /// A configuration of other cells.
+    /// Fails for a space with another wiring.
     pub fn new(config: SupernetConfig, height: usize, width: usize) -> Result<Self> {
         let (mut places, mut paths) = (Vec::new(), Vec::new());
         let mut b = Builder::new();
@@ -44,7 +44,7 @@ impl StackedSupernet {
         b.output("logits", logits);
         let unsupported = |problem| Error::Config {
             place: "search.space".into(),
-            problem: format!("no fast form: {problem}"),
+            problem: format!("not supported by the fused network: {problem}"),
         };
         let network = FusedNetwork::mixed(&b.finish()?, &paths).map_err(unsupported)?;
         Ok(StackedSupernet { config, network, places })
@@ -55,7 +55,7 @@ impl StackedSupernet {
     }
 }
 
-/// A cell of all candidates: each node the sum of what its edges' candidates make.
+/// Adds a cell with all candidates: each node is the sum of the results of its edges' candidates.
 fn emit_cell(
     b: &mut Builder,
     config: &SupernetConfig,
@@ -89,7 +89,7 @@ fn emit_cell(
 }
 
 impl SupernetConfig {
-    /// The form of a primitive in this supernet: a pool of NAS-Bench-201 has no BatchNorm behind it.
+    /// Returns the style of a primitive in this supernet: pools of NAS-Bench-201 have no BatchNorm.
     pub(super) fn style(&self, primitive: Primitive) -> Style {
         match self.space.wiring == Wiring::Complete && !primitive.is_convolution() {
             true => Style::Derived,

@@ -1,4 +1,5 @@
-//! The supernet's definition: every candidate's fragment of graph is run, and the results are mixed. Slow.
+//! Reference implementation of the supernet. It runs the graph of each candidate and mixes the results; it is
+//! slow.
 
 use candle_core::{DType, Device, Tensor, Var};
 use milenas_models::assemble::preprocess;
@@ -12,11 +13,12 @@ use super::{CANDIDATES, GradRequest, PassResult, Row, Supernet, SupernetConfig, 
 use crate::data::Batch;
 use crate::{Result, loss};
 
-/// One cell as fragments.
+/// Graphs of one cell.
 struct ReferenceCell {
-    /// The outputs of the cells before to the first states; all of a residual block.
+    /// Graph from the outputs of the previous cells to the first states. In a residual block it is the whole
+    /// block.
     prepare: Graph,
-    /// By edge and candidate: state to addend. None in a residual block.
+    /// Graph from state to addend, by edge and candidate; empty in a residual block.
     candidates: Vec<Vec<Graph>>,
 }
 
@@ -73,14 +75,14 @@ impl ReferenceCell {
     }
 }
 
-/// A supernet of fragments over one set of weights.
+/// Supernet of separate graphs with shared weights.
 pub struct Reference {
     stem: Graph,
     cells: Vec<ReferenceCell>,
     head: Graph,
     config: SupernetConfig,
     weights: Weights,
-    /// Of the weights that have one: index among the trainable ones, name, gradient.
+    /// Index among the trainable weights, name and gradient of each weight with a gradient.
     gradients: Vec<(usize, String, Vec<f32>)>,
 }
 
@@ -102,7 +104,7 @@ fn out_fact(graph: &Graph) -> Fact {
 }
 
 impl Reference {
-    /// A supernet for images `[in_channels, height, width]`.
+    /// Creates a supernet for images `[in_channels, height, width]`.
     pub fn new(config: &SupernetConfig, height: usize, width: usize, seed: u64) -> Result<Self> {
         let image = Fact::image(config.in_channels, height, width);
         let stem_channels = config.stem_channels();
@@ -130,7 +132,7 @@ impl Reference {
         Ok(Reference { stem, cells, head, config: *config, weights, gradients: Vec::new() })
     }
 
-    /// Multiply-accumulates of a forward pass over one image, all candidates on all edges.
+    /// Returns the multiply-accumulates of a forward pass over one image, for all candidates on all edges.
     pub fn macs(&self) -> u64 {
         let cells = self.cells.iter().flat_map(|c| c.candidates.iter().flatten().chain([&c.prepare]));
         cells.chain([&self.stem, &self.head]).map(|graph| milenas_models::cost(graph).macs).sum()
@@ -140,8 +142,8 @@ impl Reference {
         Ok(Executor::new(graph, &self.weights).run(inputs, mode)?.remove(0))
     }
 
-    /// A node from the mixed part of its channels and, of partial channels, the rest: shuffled, so that the next edges see some
-    /// of each.
+    /// Returns a node from the mixed part of its channels and, with partial channels, from the bypass. They are
+    /// shuffled, so that the next edges see channels of both.
     fn node(&self, mixed: &mut Option<Tensor>, rest: &mut Option<Tensor>) -> Result<Option<Tensor>> {
         let Some(rest) = rest.take() else { return Ok(mixed.take()) };
         let all = Tensor::cat(&mixed.take().into_iter().chain([rest]).collect::<Vec<_>>(), 1)?;
@@ -151,8 +153,8 @@ impl Reference {
         Ok(Some(shuffled.reshape((n, c, h, w))?))
     }
 
-    /// `[N, C, H, W] -> [N, classes]`; `mixture` holds `[edges, candidates]` for each cell, as tensors and as the
-    /// numbers of these.
+    /// Runs the network, `[N, C, H, W] -> [N, classes]`. `mixture` holds `[edges, candidates]` for each cell as
+    /// tensors, and `rows` the same values as arrays.
     fn forward(&self, images: &Tensor, mixture: &[Tensor], rows: &[&[Row]], mode: Mode) -> Result<Tensor> {
         let (space, inner) = (&self.config.space, self.config.space.wiring.inputs());
         let mut inputs = vec![self.run(&self.stem, std::slice::from_ref(images), mode)?; inner];
@@ -166,7 +168,7 @@ impl Reference {
                 }
                 let source = states[from].narrow(1, 0, part)?;
                 for (k, graph) in candidates.iter().enumerate() {
-                    // `none`, the first, is kept, so that every node has something to add up.
+                    // The first candidate, `none`, is kept, so that every node has a term.
                     if rows[edge][k] == 0.0 && k > 0 {
                         continue;
                     }
@@ -202,7 +204,8 @@ fn add(sum: &mut Option<Tensor>, term: Tensor) -> Result<()> {
     Ok(())
 }
 
-/// 2x2 maxima; a last row or column without a partner stands alone. Candle's own pool loses three quarters of the gradient.
+/// Computes 2x2 maxima with stride 2. A last row or column without a partner is kept. Candle's own pool loses
+/// three quarters of the gradient.
 fn halve(x: &Tensor) -> Result<Tensor> {
     let (n, c, h, w) = x.dims4()?;
     let x = x.pad_with_same(2, 0, h % 2)?.pad_with_same(3, 0, w % 2)?;

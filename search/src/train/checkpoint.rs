@@ -1,4 +1,4 @@
-//! A point of a training that it can go on from.
+//! Checkpoint of a training.
 
 use std::path::Path;
 
@@ -10,40 +10,40 @@ use crate::config::Config;
 use crate::optim::{Ema, Sgd};
 use crate::{Error, Result};
 
-/// The metadata key of everything that is no tensor.
+/// Metadata key of the header, which holds everything except tensors.
 const KEY: &str = "milenas.training";
-/// The form that this program writes and reads.
+/// Format version that this program writes and reads.
 const VERSION: u32 = 1;
 
 const WEIGHTS: &str = "weights.";
 const SGD: &str = "sgd.";
 const EMA: &str = "ema.";
 
-/// A point of a training to go on from.
+/// State from which a training resumes.
 #[derive(Clone, Debug)]
 pub struct TrainCheckpoint {
-    /// Where it is.
+    /// Position in the run.
     pub position: Position,
-    /// Weights and statistics, the auxiliary head's with them.
+    /// Weights and statistics, including the auxiliary head's.
     pub weights: Weights,
-    /// The optimiser.
+    /// Optimiser of the weights.
     pub sgd: Sgd,
-    /// The running mean of the weights.
+    /// Exponential moving average of the weights.
     pub ema: Ema,
 }
 
-/// What a training is made of; only the same goes on from a checkpoint.
+/// Identity of a training. Only a training with the same identity resumes from a checkpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainOrigin {
-    /// The configuration.
+    /// Configuration of the training.
     pub config: Config,
-    /// What `Pictures::fingerprint` says of the training images.
+    /// Fingerprint of the training images, by `ImageSet::fingerprint`.
     pub data: String,
-    /// The kind of thing that computes, as [`Place::kind`](crate::supernet::Place::kind) says it.
+    /// Kind of device, by [`DeviceSpec::kind`](crate::supernet::DeviceSpec::kind).
     pub device: String,
-    /// The architecture.
+    /// Architecture of the network.
     pub genotype: Genotype,
-    /// Where the first weights come from: a text that tells them from others.
+    /// Text that identifies the initial weights.
     pub start: String,
 }
 
@@ -64,7 +64,7 @@ struct TrainHeader {
 }
 
 impl TrainCheckpoint {
-    /// As a file.
+    /// Serialises the checkpoint.
     pub fn to_bytes(&self, origin: &TrainOrigin) -> Result<Vec<u8>> {
         let mut tensors = Writer::default();
         tensors.weights(WEIGHTS, &self.weights)?;
@@ -91,10 +91,11 @@ impl TrainCheckpoint {
         tensors.finish(KEY, &header)
     }
 
-    /// Reads what [`to_bytes`](Self::to_bytes) made; `place` names the file.
+    /// Parses the bytes of [`to_bytes`](Self::to_bytes); `place` names the file in errors.
     ///
     /// # Errors
-    /// A file that is damaged, or of a training with another configuration, other data, another device or architecture.
+    /// Fails for a damaged file, and for a training with another configuration, other data, another device or
+    /// architecture.
     pub fn from_bytes(bytes: &[u8], place: &str, origin: &TrainOrigin) -> Result<Self> {
         let (found, header) = TensorReader::open::<TrainHeader>(bytes, place, KEY)?;
         check_origin(
@@ -111,8 +112,8 @@ impl TrainCheckpoint {
         ];
         if let Some((what, then, now)) = what.into_iter().find(|(_, then, now)| then != now) {
             let problem = format!(
-                "it is of a training of another {what}: {then} then, {now} now. Help: give the same, or begin a new \
-                 training in another --out"
+                "it belongs to a training of another {what}: {then} then, {now} now. Help: use the same {what}, or start a new \
+                 training in another folder"
             );
             return Err(Error::Resume { place: place.into(), problem });
         }
@@ -126,10 +127,10 @@ impl TrainCheckpoint {
         })
     }
 
-    /// Writes the file whole or not at all.
+    /// Writes the file atomically.
     ///
     /// # Errors
-    /// A file that cannot be written: the one before it stays.
+    /// Fails if the file cannot be written; the previous file stays.
     pub fn save(&self, path: &Path, origin: &TrainOrigin) -> Result<()> {
         crate::checkpoint::write(path, &self.to_bytes(origin)?, self.position)
     }
@@ -137,12 +138,13 @@ impl TrainCheckpoint {
     /// Reads a file.
     ///
     /// # Errors
-    /// Those of [`from_bytes`](Self::from_bytes), and of the file itself.
+    /// Fails as [`from_bytes`](Self::from_bytes) does, or if the file cannot be read.
     pub fn load(path: &Path, origin: &TrainOrigin) -> Result<Self> {
         Self::from_bytes(&file::read(path, MAX_BYTES)?, &path.display().to_string(), origin)
     }
 
-    /// A weight or velocity that is not finite, if any is: such a point is no good to go on from.
+    /// Returns the name and value of the first weight or velocity that is not finite, if any. Such a checkpoint
+    /// must not be saved.
     pub fn not_finite(&self) -> Result<Option<(&'static str, f64)>> {
         if let Some(value) = bad_weight(&self.weights)? {
             return Ok(Some(("a weight", value)));

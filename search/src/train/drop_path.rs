@@ -1,8 +1,10 @@
-//! Drop path: in training an operation's result is dropped now and then, image by image (Larsson et al., 2017; DARTS' form).
+//! Drop path: in training, results of operations are dropped at random, per image (Larsson et al., 2017; as in
+//! DARTS).
 
 use milenas_models::Rng;
 
-/// What results are multiplied with, `[path][image]`: 0 with probability `p`, else what keeps the mean; empty for `p` 0.
+/// Returns the factors of the results, `[path][image]`: 0 with probability `p`, else `1 / (1 - p)`, which keeps
+/// the mean. Empty for `p` 0.
 pub fn factors(p: f64, paths: usize, images: usize, rng: &mut Rng) -> Vec<f32> {
     if p == 0.0 {
         return Vec::new();
@@ -22,7 +24,8 @@ mod tests {
         assert!(drawn.iter().all(|x| *x == 0.0 || *x == 1.25));
         let mean = |values: &mut dyn Iterator<Item = f32>| values.map(f64::from).sum::<f64>();
         assert!((mean(&mut drawn.iter().copied()) / 20_000.0 - 1.0).abs() < 0.02);
-        // Paths and images are independent: no row and no column is all of one kind, their spread is the binomial's.
+        // Paths and images are independent: no row or column is constant, and their variance is that of the
+        // binomial.
         for row in drawn.chunks(images) {
             let dropped = row.iter().filter(|x| **x == 0.0).count();
             assert!((60..140).contains(&dropped), "{dropped} of 500");
@@ -34,7 +37,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_drawn_for_nothing() {
+    fn a_probability_of_zero_uses_no_random_numbers() {
         let mut rng = Rng::new(0, "drop_path");
         assert!(factors(0.0, 3, 2, &mut rng).is_empty());
         assert_eq!(rng.position(), 0);

@@ -1,4 +1,4 @@
-//! What the commands do: read, run, and tell.
+//! Commands of milenas-search: each reads its inputs, calls the library, and prints the results.
 
 mod compare;
 mod eval;
@@ -23,13 +23,13 @@ use milenas_search::fetch;
 use milenas_search::report;
 use milenas_search::run::{Data, GENOTYPE};
 
-/// The largest text file that is read: a configuration, a genotype.
+/// Largest text file that is read, in bytes: a configuration or a genotype.
 const MAX_TEXT: u64 = 1 << 20;
 
-/// The preset where none is named.
+/// Preset used without `--preset`.
 const PRESET: &str = "smoke";
 
-/// Runs what was typed. Returns whether every image could be read.
+/// Runs the parsed command. Returns whether all images could be read.
 pub fn execute(cli: Cli) -> Result<bool> {
     match cli.command {
         Command::Run { options, search } => search::run(&options, &search),
@@ -51,7 +51,7 @@ fn text(path: &Path) -> Result<String> {
     String::from_utf8(bytes).with_context(|| format!("{}: not text", path.display()))
 }
 
-/// The device that was asked for, if it is not the CPU; says which it is.
+/// Opens the device of a run, and prints its name; `None` for the CPU.
 fn open_device(options: &RunOptions) -> Result<Option<Box<dyn Device>>> {
     let device = options.place.open()?;
     if let Some(device) = &device {
@@ -60,8 +60,8 @@ fn open_device(options: &RunOptions) -> Result<Option<Box<dyn Device>>> {
     Ok(device)
 }
 
-/// The configuration: a preset, a file and single keys, of which `more` come last. `saved` stands for the preset
-/// where neither preset nor file is given.
+/// Resolves the configuration: a preset, a file and single keys. The keys in `more` come last. The file `saved`
+/// replaces the preset if neither a preset nor a file is given.
 fn resolve(options: &RunOptions, saved: Option<&Path>, more: Vec<String>) -> Result<Config> {
     let saved = saved.filter(|path| options.preset.is_none() && path.exists());
     let file = options
@@ -77,18 +77,19 @@ fn resolve(options: &RunOptions, saved: Option<&Path>, more: Vec<String>) -> Res
     Ok(Config::resolve(preset, file.as_ref().map(|(p, t)| (p.as_str(), t.as_str())), &sets)?)
 }
 
-/// That there is something to go on with: a mistyped folder would begin anew in silence. `file` is what a run of that kind leaves first.
+/// Checks that `out` holds a run to resume, so that a mistyped folder does not start a new run silently. `file`
+/// is the file that such a run writes first.
 fn find_run(out: &Path, file: &str) -> Result<()> {
     if out.join(file).exists() {
         return Ok(());
     }
     bail!(
-        "--resume: {} holds no run, there is no {file} in it. Help: leave out --resume to begin one there, or correct --out",
+        "--resume: {} holds no run, {file} is missing. Help: correct --out, or omit --resume to start a new run there",
         out.display()
     )
 }
 
-/// What `load` reads of a source; tells what it holds.
+/// Reads the images of a source by `load`, and prints notes, counts and sizes.
 fn read_data(
     source: &Source,
     config: &Config,
@@ -111,7 +112,7 @@ fn read_data(
     Ok(data)
 }
 
-/// A genotype by what stands for it; a random one is of `space`.
+/// Reads a genotype from a file, a published name, a text, or `random:SEED`, which samples from `space`.
 fn read_genotype(name: &str, space: &Space) -> Result<Genotype> {
     if let Some(seed) = name.strip_prefix("random:") {
         let seed = seed.parse().with_context(|| format!("{name}: expected random:SEED, e.g. random:1"))?;
@@ -126,7 +127,7 @@ fn read_genotype(name: &str, space: &Space) -> Result<Genotype> {
     }
     let looks_like_path = name.contains(['/', '.']);
     if looks_like_path {
-        bail!("{name}: there is no such file. Help: `milenas-search run` writes one as OUT/{GENOTYPE}");
+        bail!("{name}: no such file. Help: `milenas-search run` writes a genotype to OUT/{GENOTYPE}");
     }
     Ok(Genotype::named(name)?)
 }
@@ -141,7 +142,7 @@ fn report(runs: &[PathBuf], out: Option<PathBuf>) -> Result<()> {
     let files =
         runs.iter().chain(&all).flat_map(|run| run.read_dir()).flatten().flatten().map(|entry| entry.path());
     let files: Vec<PathBuf> = files.filter(|path| !path.ends_with(report::REPORT)).collect();
-    let files: Vec<_> = files.iter().map(|path| ("what a run has left", path.as_path())).collect();
+    let files: Vec<_> = files.iter().map(|path| ("a file of a run", path.as_path())).collect();
     file::check_outputs(&[("--out", &out)], &files)?;
     file::write(&out, page.as_bytes())?;
     writeln!(stdout(), "written to {}", out.display())?;
@@ -184,7 +185,7 @@ fn info(source: &str, json: bool) -> Result<bool> {
 
 fn fetch_cifar10(out: &Path) -> Result<()> {
     let folder = fetch::cifar10(out)?;
-    writeln!(stdout(), "CIFAR-10, whole and checked, is in {}", folder.display())?;
+    writeln!(stdout(), "CIFAR-10 is complete and verified in {}", folder.display())?;
     writeln!(stdout(), "next: milenas-search run --data cifar10:{} --out runs/cifar10", folder.display())?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! milenas-search: parse, run, and say what went wrong.
+//! Entry point of milenas-search: parses the command line, runs the command, reports errors.
 
 mod cli;
 mod commands;
@@ -16,16 +16,16 @@ fn main() -> ExitCode {
     milenas_search::memory::keep_freed();
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
-        Err(said) => {
-            // Help and version are asked for; a reader that has left wants no more of them.
-            let _ = said.print();
-            return if said.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        Err(message) => {
+            // A request for help or version succeeds even if the reader has closed the pipe.
+            let _ = message.print();
+            return if message.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
     };
     match commands::execute(cli) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(SOME_UNREADABLE),
-        // The reader of our output has what it wanted.
+        // A closed pipe is no error: the reader needs no more output.
         Err(error)
             if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) =>
         {

@@ -1,4 +1,4 @@
-//! Progress on stderr: a bar with rate and time left on a terminal, plain lines elsewhere.
+//! Progress on standard error: a bar with rate and remaining time on a terminal, plain lines elsewhere.
 
 use std::time::Instant;
 
@@ -8,48 +8,48 @@ use indicatif::{ProgressBar, ProgressStyle};
 use milenas_search::strategy::ProgressSink;
 
 /// Seconds between plain lines.
-const QUIET: f64 = 10.0;
+const LINE_INTERVAL: f64 = 10.0;
 
-/// A bar over all steps of all epochs.
+/// Progress bar over all steps of all epochs.
 #[derive(Debug)]
 pub struct EpochProgress {
     bar: ProgressBar,
-    what: &'static str,
+    task: &'static str,
     epoch: (usize, usize),
     start: Option<Instant>,
-    said: f64,
+    last_line: f64,
     images: usize,
     steps: (usize, usize),
-    /// Steps of runs before this one.
+    /// Number of steps done by the interrupted runs before this one.
     before: usize,
 }
 
 impl EpochProgress {
-    /// For a run of this kind.
-    pub fn new(what: &'static str) -> Self {
+    /// Creates the progress bar of a task, for example `search`.
+    pub fn new(task: &'static str) -> Self {
         let bar = ProgressBar::no_length();
-        // The template is constant, and a bar without it still counts.
+        // The template is constant. If it were invalid, the default bar would be shown.
         if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {msg} {eta} left") {
             bar.set_style(style);
         }
         EpochProgress {
             bar,
-            what,
+            task,
             epoch: (0, 0),
             start: None,
-            said: 0.0,
+            last_line: 0.0,
             images: 0,
             steps: (0, 0),
             before: 0,
         }
     }
 
-    /// A line that stays, above the bar.
+    /// Prints a line above the bar, where it stays.
     pub fn line(&self, text: &str) {
         if self.bar.is_hidden() { note(text) } else { self.bar.println(text) }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }
@@ -67,7 +67,7 @@ impl ProgressSink for EpochProgress {
         self.epoch = (epoch + 1, epochs);
         self.steps.1 = steps * epochs;
         self.bar.set_length(self.steps.1 as u64);
-        self.bar.set_prefix(format!("{} epoch {}/{epochs}", self.what, epoch + 1));
+        self.bar.set_prefix(format!("{} epoch {}/{epochs}", self.task, epoch + 1));
     }
 
     fn step(&mut self, loss: f64, images: usize) {
@@ -77,14 +77,14 @@ impl ProgressSink for EpochProgress {
         let rate = self.images as f64 / seconds.max(1e-9);
         self.bar.set_position(self.steps.0 as u64);
         self.bar.set_message(format!("loss {loss:.3} {rate:.0} images/s"));
-        if self.bar.is_hidden() && seconds - self.said > QUIET {
-            self.said = seconds;
+        if self.bar.is_hidden() && seconds - self.last_line > LINE_INTERVAL {
+            self.last_line = seconds;
             let (done, all) = self.steps;
             let left = seconds / (done - self.before) as f64 * (all - done) as f64;
             let (epoch, epochs) = self.epoch;
-            let what = self.what;
+            let task = self.task;
             self.line(&format!(
-                "{what} epoch {epoch}/{epochs}, step {done}/{all}: loss {loss:.3}, {rate:.0} images/s, {left:.0} s left"
+                "{task} epoch {epoch}/{epochs}, step {done}/{all}: loss {loss:.3}, {rate:.0} images/s, {left:.0} s left"
             ));
         }
     }

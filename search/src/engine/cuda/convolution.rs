@@ -1,5 +1,5 @@
-//! Convolutions: by the kernels for depthwise and for pointwise ones, else by a library of the device, or as products of what windows
-//! see.
+//! Convolutions: by own kernels for depthwise and pointwise ones, else by a library of the device, or by im2col
+//! and matrix products.
 
 use milenas_models::Result;
 use milenas_models::kernels::cuda::convolution::{self, Convolve, Way};
@@ -13,25 +13,25 @@ use milenas_models::op::Conv2d;
 use super::maps::{ChannelMap, outside, windows};
 use super::pass::NetworkPass;
 
-/// A convolution without a bias.
+/// Convolution without a bias.
 #[derive(Clone, Debug)]
 pub(super) struct CudaConv {
     pub(super) x: ChannelMap,
     pub(super) y: ChannelMap,
-    /// The number of its weight.
+    /// Index of the weight.
     pub(super) weight: usize,
     pub(super) form: ConvKernel,
 }
 
-/// What computes it.
+/// Kernel that computes a convolution.
 #[derive(Clone, Debug)]
 pub(super) enum ConvKernel {
-    /// Of a positive part.
+    /// Depthwise convolution of a ReLU output.
     Depthwise { kind: usize, stride: usize },
-    /// `1x1`, of every pixel. `alone` where nothing else reads its map, whose gradient it may then overwrite; `moments` are the first of
-    /// those that a BatchNorm behind it wants, if one is.
+    /// Convolution `1x1` with stride 1. `alone` states that nothing else reads the input, so that its gradient
+    /// may be overwritten. `moments` is the offset of the statistics for a BatchNorm that follows, if one does.
     Pointwise { alone: bool, moments: Option<usize> },
-    /// Any; of images as they are fed, which have no gradient, where `fed`.
+    /// Convolution by windows. `fed` states that the input is the network's input, which has no gradient.
     Windows { conv: Conv2d, fed: bool },
 }
 
@@ -46,7 +46,8 @@ impl CudaConv {
         windows(batch, [self.x, self.y], [conv.kernel, conv.stride, conv.dilation], outside(conv.padding))
     }
 
-    /// Words of what its windows see, which it keeps for the way back; none where the device convolves so by itself.
+    /// Returns the number of elements of the im2col buffer, which is kept for the backward pass; 0 if the
+    /// device convolves directly.
     pub(super) fn seen(&self, device: &mut dyn Device, batch: usize) -> Result<usize> {
         match &self.form {
             ConvKernel::Depthwise { .. } | ConvKernel::Pointwise { .. } => Ok(0),
@@ -57,21 +58,21 @@ impl CudaConv {
         }
     }
 
-    /// As a library takes it.
+    /// Returns the convolution as the argument of a library.
     fn whole(&self, batch: usize, conv: &Conv2d) -> convolution::Convolution {
         let windows = self.windows(batch, conv);
         convolution::Convolution { windows, outputs: conv.out_channels, groups: conv.groups }
     }
 
-    /// Products of groups: rows of the weight, what is summed over, pixels; and the steps from group to group of weight, windows and
-    /// result.
+    /// Returns the sizes of the products of groups (rows of the weight, depth, pixels), and the strides between
+    /// groups of weight, im2col buffer and result.
     fn products(&self, batch: usize, conv: &Conv2d) -> ([usize; 3], [usize; 3]) {
         let (rows, length) = (conv.out_channels / conv.groups, self.y.length(batch));
         let depth = conv.in_channels / conv.groups * conv.kernel[0] * conv.kernel[1];
         ([rows, depth, length], [rows * depth, depth * length, rows * length])
     }
 
-    /// `kept` is memory for what windows see; there is none where the device convolves by itself.
+    /// Runs the convolution. `kept` is the im2col buffer; it is empty if the device convolves directly.
     pub(super) fn forward(&self, pass: &mut NetworkPass<'_>, kept: Words) -> Result<()> {
         let (x, y, a) = (pass.value(self.x)?, pass.value(self.y)?, pass.weight(self.weight)?);
         let (batch, transposed, add) = (pass.batch, false, false);
@@ -105,7 +106,7 @@ impl CudaConv {
         }
     }
 
-    /// `kept` has what windows saw; then the gradient of that.
+    /// Computes the gradients of weight and input. `kept` holds the im2col buffer, then its gradient.
     pub(super) fn backward(&self, pass: &mut NetworkPass<'_>, kept: Words) -> Result<()> {
         let (x, dx, dy) = (pass.value(self.x)?, pass.gradient(self.x)?, pass.gradient(self.y)?);
         let (a, dw, batch) = (pass.weight(self.weight)?, pass.weight_gradient(self.weight)?, pass.batch);
@@ -154,7 +155,7 @@ impl CudaConv {
         }
     }
 
-    /// Whether it is pointwise, with as many channels out as in.
+    /// Returns whether the convolution is pointwise with equal numbers of input and output channels.
     pub(super) fn is_square(&self) -> bool {
         matches!(self.form, ConvKernel::Pointwise { .. }) && self.x.channels == self.y.channels
     }
@@ -164,7 +165,7 @@ impl CudaConv {
     }
 }
 
-/// Words of one kind, and none of the others.
+/// Returns the buffers by kind, with `words` for one kind and empty ones for the others.
 fn of_kind(kind: usize, words: Words) -> ByKind {
     let mut all = [Words::NONE; KINDS.len()];
     all[kind] = words;

@@ -1,4 +1,5 @@
-//! Where the results of a graph's nodes lie: in memory of their own, or within another's that has them anyway.
+//! Memory layout of a graph's feature maps: each result has its own buffer, or is part of another result's
+//! buffer.
 
 use milenas_models::Graph;
 use milenas_models::graph::{Node, Value};
@@ -6,31 +7,33 @@ use milenas_models::kernels::cuda::depthwise::KINDS;
 use milenas_models::kernels::cuda::windows::Windows;
 use milenas_models::op::{Conv2d, Op, Padding};
 
-/// A map `[channel][image][row][column]`: some channels of a memory, whose maps are all of one size.
+/// Feature map `[channel][image][row][column]`: a range of channels of a buffer, whose maps all have one size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ChannelMap {
-    /// The number of the node that the memory is for.
+    /// Index of the node that owns the buffer.
     pub(super) home: usize,
-    /// The first channel in it.
+    /// First channel in the buffer.
     pub(super) first: usize,
+    /// Number of channels.
     pub(super) channels: usize,
-    /// Rows, columns.
+    /// Number of rows and columns.
     pub(super) size: [usize; 2],
 }
 
 impl ChannelMap {
-    /// Words of a channel of so many images.
+    /// Returns the number of elements of a channel for `batch` images.
     pub(super) fn length(&self, batch: usize) -> usize {
         batch * self.size[0] * self.size[1]
     }
 
-    /// Words of all channels.
+    /// Returns the number of elements of all channels.
     pub(super) fn words(&self, batch: usize) -> usize {
         self.channels * self.length(batch)
     }
 }
 
-/// Windows that slide over one map and make another: their kernel, stride and dilation, and how far outside the first begins.
+/// Returns the windows that slide over `x` and produce `y`: kernel, stride and dilation, and the padding before
+/// the first window.
 pub(super) fn windows(
     batch: usize,
     [x, y]: [ChannelMap; 2],
@@ -40,22 +43,23 @@ pub(super) fn windows(
     Windows { channels: x.channels, batch, input: x.size, output: y.size, kernel, stride, dilation, before }
 }
 
-/// How far outside a padded map the first window begins.
+/// Returns the padding before the first window.
 pub(super) fn outside(padding: Padding) -> [i32; 2] {
     [padding.top, padding.left].map(|n| i32::try_from(n).unwrap_or(i32::MAX))
 }
 
-/// Whose memory a node's result is in.
+/// Owner of the buffer of a node's result.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Home {
+    /// The node itself.
     Own,
-    /// It is the same as this.
+    /// Another value; the result is an alias of it.
     Same(Value),
-    /// In this one's, from a channel on.
+    /// Another value, in whose buffer the result starts at a channel.
     Within(Value, usize),
 }
 
-/// A node's number among [`KINDS`], if it is a convolution that the depthwise kernels do.
+/// Returns the index of a convolution among [`KINDS`], if the depthwise kernels support it.
 pub(super) fn depthwise_kind(conv: &Conv2d) -> Option<usize> {
     let kind = KINDS.iter().position(|&(side, dilation)| {
         let padding = Padding::all(dilation * (side - 1) / 2);
@@ -65,17 +69,17 @@ pub(super) fn depthwise_kind(conv: &Conv2d) -> Option<usize> {
     kind.filter(|_| stride && conv.is_depthwise() && !conv.bias)
 }
 
-/// The map of each node; none of those that are no map.
+/// Returns the feature map of each node; `None` for results that are no feature maps.
 pub(super) fn place(graph: &Graph) -> Vec<Option<ChannelMap>> {
     let mut homes = vec![Home::Own; graph.nodes().len()];
     for (value, node) in graph.values() {
         let same = match &node.op {
             Op::Identity(_) => true,
-            // The depthwise kernels rectify what they read.
+            // The depthwise kernels apply ReLU to their input.
             Op::Relu(_) => {
                 let readers = graph.consumers(value);
-                let rectifies = |reader: &Value| matches!(&graph.node(*reader).op, Op::Conv2d(conv) if depthwise_kind(conv).is_some());
-                !graph.is_output(value) && !readers.is_empty() && readers.iter().all(rectifies)
+                let applies_relu = |reader: &Value| matches!(&graph.node(*reader).op, Op::Conv2d(conv) if depthwise_kind(conv).is_some());
+                !graph.is_output(value) && !readers.is_empty() && readers.iter().all(applies_relu)
             }
             Op::Flatten(_) => {
                 graph.fact(node.inputs[0]).chw().is_some_and(|(_, rows, columns)| rows * columns == 1)
@@ -115,7 +119,7 @@ pub(super) fn place(graph: &Graph) -> Vec<Option<ChannelMap>> {
     graph.values().map(map).collect()
 }
 
-/// Channels, and rows and columns; what is flat has one of each.
+/// Returns channels, and rows and columns; flat results have one of each.
 fn size(node: &Node) -> Option<(usize, [usize; 2])> {
     match node.fact.dims() {
         [_, features] => Some((features.fixed()?, [1, 1])),

@@ -1,4 +1,4 @@
-//! What a pass through the network has on the device.
+//! State of a pass through the network on the device.
 
 use milenas_models::Result;
 use milenas_models::kernels::cuda::norm::CudaMoments;
@@ -6,25 +6,25 @@ use milenas_models::kernels::cuda::{Device, Words};
 
 use super::maps::ChannelMap;
 
-/// One pass.
+/// Pass through the network.
 pub(super) struct NetworkPass<'a> {
     pub(super) device: &'a mut dyn Device,
     pub(super) batch: usize,
-    /// Whether BatchNorms use the batch's moments.
+    /// Whether BatchNorms use the batch statistics.
     pub(super) training: bool,
-    /// `[image][channel][row][column]`
+    /// Images `[image][channel][row][column]`.
     pub(super) images: Words,
-    /// Where each parameter begins, by number, in weights and gradients.
+    /// Offset of each parameter in weights and gradients, by index.
     pub(super) at: &'a [usize],
     pub(super) weights: Words,
     pub(super) gradients: Words,
     pub(super) moments: CudaMoments,
-    /// By what results of paths are multiplied, `[path][image]`; none at all for none.
+    /// Factors of droppable paths, `[path][image]`; empty for none.
     pub(super) paths: Words,
-    /// By home: its maps, and their gradients.
+    /// Feature maps and their gradients, by home.
     pub(super) values: &'a [Words],
     pub(super) slopes: &'a [Words],
-    /// Factors of all BatchNorms' channels, which lie as their moments do.
+    /// Factors of all BatchNorms' channels, at the offsets of their statistics.
     pub(super) scratch: [Words; 3],
 }
 
@@ -32,7 +32,7 @@ impl NetworkPass<'_> {
     fn part(&self, memory: &[Words], map: ChannelMap) -> Result<Words> {
         let Some(home) = memory.get(map.home) else { return Ok(Words::NONE) };
         match home.is_empty() {
-            // Of what is fed.
+            // The network's input has no buffer of its own.
             true => Ok(Words::NONE),
             false => home.part(map.first * map.length(self.batch), map.words(self.batch)),
         }
@@ -54,13 +54,13 @@ impl NetworkPass<'_> {
         self.gradients.from(self.at[id])
     }
 
-    /// Factors of so many channels of the BatchNorm whose first moments are these.
+    /// Returns the factors of `channels` channels of the BatchNorm whose statistics start at `first`.
     pub(super) fn factors(&self, first: usize, channels: usize) -> Result<[Words; 3]> {
         let [a, b, c] = self.scratch.map(|words| words.part(first, channels));
         Ok([a?, b?, c?])
     }
 
-    /// Those of a BatchNorm whose first are these.
+    /// Returns the statistics that start at `first`.
     pub(super) fn moments(&self, first: usize) -> Result<CudaMoments> {
         let CudaMoments { mean, variance } = self.moments;
         Ok(CudaMoments { mean: mean.from(first)?, variance: variance.from(first)? })

@@ -1,4 +1,4 @@
-//! From a graph to the steps of a pass, in the order of its nodes.
+//! Translation of a graph into the steps of a pass, in the order of its nodes.
 
 use milenas_models::graph::{Node, Value};
 use milenas_models::op::{BatchNorm, Conv2d, Op, ParamRole, Pool2d, PoolKind, Slice};
@@ -9,37 +9,37 @@ use super::maps::{ChannelMap, depthwise_kind, place};
 use super::step::{CudaStep, NormStep};
 use crate::resident::{DeviceTensors, Packing};
 
-/// A classifier at the end of a branch.
+/// Classifier at the end of a branch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BranchHead {
-    /// Its place among the graph's outputs.
+    /// Index among the graph's outputs.
     output: Option<usize>,
-    /// What it reads, one pixel a channel.
+    /// Input with one pixel per channel.
     pub(super) x: ChannelMap,
     pub(super) classes: usize,
-    /// Numbers of its parameters.
+    /// Indices of the parameters.
     pub(super) weight: usize,
     pub(super) bias: usize,
 }
 
-/// A network as a device computes it.
+/// Network as a sequence of steps on a device.
 pub(super) struct NetworkPlan {
-    /// `[channels, rows, columns]` of an image.
+    /// Shape `[channels, rows, columns]` of an image.
     pub(super) image: [usize; 3],
     pub(super) steps: Vec<CudaStep>,
-    /// Of the logits, then of an auxiliary head.
+    /// Heads: the classifier, then an auxiliary head.
     pub(super) heads: Vec<BranchHead>,
-    /// Of each node that has a memory, its number and all of its map.
+    /// Feature map of each node that owns a buffer, with the node's index as home.
     pub(super) homes: Vec<ChannelMap>,
-    /// Where each parameter is among those of a pass, by number.
+    /// Offset of each parameter in a pass, by index.
     pub(super) parameters: Vec<usize>,
-    /// Each BatchNorm's number, the first of its moments, and the map that it normalises.
+    /// Index, offset of the statistics, and input of each BatchNorm.
     norms: Vec<(usize, usize, ChannelMap)>,
-    /// How many wires drop path may drop.
+    /// Number of droppable paths.
     pub(super) paths: usize,
 }
 
-/// What is known while steps are made.
+/// State of the translation.
 struct Planner<'a> {
     graph: &'a Graph,
     maps: Vec<Option<ChannelMap>>,
@@ -49,10 +49,10 @@ struct Planner<'a> {
 }
 
 impl NetworkPlan {
-    /// Declares the parameters and BatchNorms of a network among `tensors`, in the order of its nodes.
+    /// Translates a network, and adds its parameters and BatchNorms to `tensors`, in the order of its nodes.
     ///
     /// # Errors
-    /// A node that there is no kernel for.
+    /// Fails for a node without a kernel.
     pub(super) fn new(network: &Trainable, tensors: &mut DeviceTensors) -> Result<NetworkPlan> {
         let graph = &network.graph;
         let image = graph.inputs().next().and_then(|input| graph.fact(input).chw());
@@ -81,7 +81,7 @@ impl NetworkPlan {
         Ok(plan)
     }
 
-    /// Where parameters and moments of a pass are.
+    /// Returns the layout of a pass's parameters and statistics.
     pub(super) fn packing(&self, tensors: &DeviceTensors) -> Packing {
         let mut packing = Packing::default();
         for id in 0..self.parameters.len() {
@@ -97,7 +97,8 @@ impl NetworkPlan {
 
 impl Planner<'_> {
     fn map(&self, value: Value) -> Result<ChannelMap> {
-        self.maps[value.index()].ok_or_else(|| no_kernel(self.graph.node(value), "its result is no map"))
+        self.maps[value.index()]
+            .ok_or_else(|| no_kernel(self.graph.node(value), "its result is no feature map"))
     }
 
     fn parameter(&mut self, node: &Node, role: ParamRole) -> usize {
@@ -146,7 +147,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Copies of the parts that do not lie there already.
+    /// Adds copies of the parts that are not yet in the buffer of the concatenation.
     fn concat(&mut self, parts: Vec<ChannelMap>, y: ChannelMap) {
         let mut first = y.first;
         for x in parts {
@@ -165,12 +166,12 @@ impl Planner<'_> {
         let weight = self.parameter(node, ParamRole::Weight);
         let from = node.inputs[0];
         let fed = matches!(self.graph.node(from).op, Op::Input(_));
-        let rectified = matches!(self.graph.node(from).op, Op::Relu(_));
+        let after_relu = matches!(self.graph.node(from).op, Op::Relu(_));
         let plain = *conv == Conv2d::pointwise(conv.in_channels, conv.out_channels);
         let form = match depthwise_kind(conv) {
-            Some(kind) if rectified => ConvKernel::Depthwise { kind, stride: conv.stride[0] },
+            Some(kind) if after_relu => ConvKernel::Depthwise { kind, stride: conv.stride[0] },
             _ if plain && !fed => {
-                // The gradient of a concatenation has those of its parts in it.
+                // The gradient of a concatenation contains those of its parts.
                 let joined = matches!(self.graph.node(from).op, Op::Concat(_));
                 let alone = !joined && self.graph.consumers(from).len() == 1 && x.home == from.index();
                 ConvKernel::Pointwise { alone, moments: None }
@@ -190,7 +191,7 @@ impl Planner<'_> {
         let moments = self.moments;
         self.moments += norm.channels;
         self.plan.norms.push((self.tensors.norm(name.into(), norm.channels), moments, x));
-        // A pointwise convolution right before it finds the moments of what it writes.
+        // A pointwise convolution directly before it computes the statistics of its output.
         let mut counted = false;
         if let Some(CudaStep::Convolution(before)) = self.plan.steps.last_mut()
             && before.y == x
@@ -212,7 +213,9 @@ fn pooling(node: &Node, pool: &Pool2d, [x, y]: [ChannelMap; 2]) -> Result<CudaSt
             Ok(CudaStep::Pool { most: kind == PoolKind::Max, stride, x, y })
         }
         PoolKind::Average { count_padding: false } => Ok(CudaStep::Means { pool: pool.clone(), x, y }),
-        _ => Err(no_kernel(node, "largest values are of windows of 3x3, means leave padding out")),
+        _ => {
+            Err(no_kernel(node, "max pooling needs windows of 3x3, and average pooling must exclude padding"))
+        }
     }
 }
 
@@ -221,13 +224,13 @@ fn crop(node: &Node, slice: &Slice, [x, y]: [ChannelMap; 2]) -> Result<CudaStep>
     for range in &slice.ranges {
         match range.axis {
             2 | 3 => from[range.axis - 2] = range.start,
-            _ => return Err(no_kernel(node, "a crop is of rows and columns")),
+            _ => return Err(no_kernel(node, "only rows and columns can be cropped")),
         }
     }
     Ok(CudaStep::Crop { from, x, y })
 }
 
 fn no_kernel(node: &Node, rule: &str) -> Error {
-    let problem = format!("{} has no kernel on a GPU: {rule}. Help: leave --device out", node.op);
+    let problem = format!("{} has no kernel on a GPU: {rule}. Help: omit --device to use the CPU", node.op);
     Error::Graph { node: node.name.clone(), problem }
 }

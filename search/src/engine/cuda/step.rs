@@ -1,4 +1,5 @@
-//! The steps of a pass, forward and backward. Gradients of maps are zero before the way back, on which every step adds to those of what it reads.
+//! Steps of a pass, forward and backward. Gradients of feature maps are cleared before the backward pass, in
+//! which every step adds to the gradients of its inputs.
 
 use milenas_models::Result;
 use milenas_models::kernels::cuda::mixture::Sources;
@@ -12,29 +13,30 @@ use super::convolution::CudaConv;
 use super::maps::{ChannelMap, outside, windows};
 use super::pass::NetworkPass;
 
-/// What is done for a node.
+/// Step for a node.
 #[derive(Clone, Debug)]
 pub(super) enum CudaStep {
     Convolution(CudaConv),
     Norm(NormStep),
-    /// Of windows of 3x3 padded by one pixel: their largest value, or their mean.
+    /// Max or average pooling of 3x3 windows with padding 1.
     Pool {
         most: bool,
         stride: usize,
         x: ChannelMap,
         y: ChannelMap,
     },
-    /// Of any windows.
+    /// Average pooling of any windows.
     Means {
         pool: Pool2d,
         x: ChannelMap,
         y: ChannelMap,
     },
-    /// Of all pixels of an image.
+    /// Global average pooling.
     Mean {
         x: ChannelMap,
         y: ChannelMap,
     },
+    /// ReLU.
     Rectify {
         x: ChannelMap,
         y: ChannelMap,
@@ -43,7 +45,7 @@ pub(super) enum CudaStep {
         parts: Vec<ChannelMap>,
         y: ChannelMap,
     },
-    /// From this row and column on.
+    /// Crop that starts at this row and column.
     Crop {
         from: [usize; 2],
         x: ChannelMap,
@@ -52,29 +54,29 @@ pub(super) enum CudaStep {
     Zeros {
         y: ChannelMap,
     },
-    /// Drop path.
+    /// Drop path: multiplication of each image by a factor.
     Weigh {
         path: usize,
         map: ChannelMap,
     },
 }
 
-/// A BatchNorm.
+/// BatchNorm.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NormStep {
     pub(super) x: ChannelMap,
     pub(super) y: ChannelMap,
-    /// Numbers of its parameters.
+    /// Indices of the parameters.
     pub(super) weight: usize,
     pub(super) bias: usize,
-    /// The first of its moments.
+    /// Offset of the statistics.
     pub(super) moments: usize,
-    /// Whether the step before finds them.
+    /// Whether the step before computes the statistics.
     pub(super) counted: bool,
 }
 
 impl CudaStep {
-    /// Words that it keeps from its way forward to its way back.
+    /// Returns the number of elements that the step keeps from the forward to the backward pass.
     pub(super) fn kept(&self, device: &mut dyn Device, batch: usize) -> Result<usize> {
         match self {
             CudaStep::Convolution(convolution) => convolution.seen(device, batch),
@@ -217,7 +219,7 @@ fn crop(batch: usize, from: [usize; 2], maps: [ChannelMap; 2]) -> Windows {
     windows(batch, maps, [[1; 2]; 3], from.map(|n| -i32::try_from(n).unwrap_or(i32::MAX)))
 }
 
-/// Channels of images, and pixels of each.
+/// Returns the number of planes (channels times images), and of pixels in each.
 fn planes(pass: &NetworkPass<'_>, map: ChannelMap) -> [usize; 2] {
     [map.channels * pass.batch, map.length(1)]
 }
@@ -226,7 +228,7 @@ fn share(map: ChannelMap) -> f32 {
     1.0 / map.length(1) as f32
 }
 
-/// Every image by its factor, if there are factors.
+/// Multiplies every image by its factor, if there are factors.
 fn weigh(pass: &mut NetworkPass<'_>, path: usize, map: ChannelMap, words: Words) -> Result<()> {
     if pass.paths.is_empty() {
         return Ok(());

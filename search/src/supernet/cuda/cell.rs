@@ -1,4 +1,4 @@
-//! A cell: its two inputs brought to its size, then its states in turn.
+//! Cell: its two inputs are brought to its size, then its states are computed one after the other.
 
 use milenas_models::Result;
 use milenas_models::kernels::cuda::mixture::Sources;
@@ -13,7 +13,8 @@ use super::state::CudaState;
 use crate::resident::{DeviceTensors, Packing};
 use crate::supernet::{Row, SupernetConfig};
 
-/// What cells read: a map and its positive part; the gradient of that, then of the map.
+/// Input of cells: the ReLU of a feature map. The gradient is that of the ReLU output, then that of the feature
+/// map.
 #[derive(Clone, Copy)]
 pub(super) struct CellInput {
     pub(super) channels: usize,
@@ -22,21 +23,22 @@ pub(super) struct CellInput {
     pub(super) gradient: Words,
 }
 
-/// One of the two inputs: ReLU, `1x1` convolution, BatchNorm; or two such convolutions that halve the image.
+/// Preparation of one input: ReLU, `1x1` convolution, BatchNorm; or two such convolutions that halve the image.
 struct Preparation {
     weights: Vec<usize>,
     norm: usize,
     from: usize,
-    /// Rows and columns of what it reads.
+    /// Number of rows and columns of the source.
     input: [usize; 2],
-    /// The rectified input's even and odd pixels.
+    /// Even and odd pixels of the ReLU output.
     halves: Words,
-    /// Before the BatchNorm; then the gradient.
+    /// Feature map before the BatchNorm; then its gradient.
     map: Words,
+    /// Scale and shift of the BatchNorm.
     factors: [Words; 2],
 }
 
-/// What is packed of a preparation.
+/// Offsets of a preparation's packed weights and statistics.
 struct Prepared {
     weights: Vec<usize>,
     moments: usize,
@@ -46,15 +48,15 @@ pub(super) struct CudaCell {
     channels: usize,
     preparations: [Preparation; 2],
     pub(super) states: Vec<CudaState>,
-    /// Both inputs, prepared, and their gradients.
+    /// Prepared inputs, and their gradients.
     inputs: [Words; 2],
     input_gradients: [Words; 2],
-    /// `[node][channel][image][row][column]`; their gradients are those of the cell's output.
+    /// Nodes `[node][channel][image][row][column]`. Their gradients are those of the cell's output.
     nodes: Words,
     nodes_count: usize,
 }
 
-/// A cell under a mixture.
+/// Layout of a cell under a mixture.
 pub(super) struct CellPlan {
     prepared: [Prepared; 2],
     pub(super) states: Vec<EdgePlan>,
@@ -120,7 +122,7 @@ impl CudaCell {
         }
     }
 
-    /// Memory for inputs of these sizes; the size of the nodes.
+    /// Allocates memory for inputs of the given sizes, and returns the size of the nodes.
     pub(super) fn alloc(
         &mut self,
         device: &mut dyn Device,
@@ -149,7 +151,7 @@ impl CudaCell {
         Ok(nodes)
     }
 
-    /// The nodes, side by side.
+    /// Returns the nodes, concatenated.
     pub(super) fn output(&self) -> Words {
         self.nodes
     }
@@ -183,7 +185,7 @@ impl CudaCell {
         CellPlan { prepared, states }
     }
 
-    /// State `j`, and its gradient, which for a node is within the output's.
+    /// Returns state `j` and its gradient, which for a node is a part of the output's gradient.
     fn state(&self, batch: usize, j: usize, gradients: Words) -> Result<(Words, Words)> {
         let [input, node] = self.states[0].map_words(batch);
         match j.checked_sub(2) {
@@ -208,7 +210,7 @@ impl CudaCell {
         Ok(())
     }
 
-    /// The products that prepare input `i`: one, or two that halve.
+    /// Returns the products that prepare input `i`: one, or two that halve the image.
     fn products(
         &self,
         pass: &SupernetPass<'_>,
@@ -239,7 +241,7 @@ impl CudaCell {
         Ok(vec![PointwiseProduct { rows: half, x: halves.part(0, words)?, ..one }, odd])
     }
 
-    /// Words of an input's channel.
+    /// Returns the number of elements in a channel of an input.
     fn length(&self, pass: &SupernetPass<'_>) -> usize {
         self.states[0].map_words(pass.batch)[0] / self.channels
     }
@@ -283,8 +285,8 @@ impl CudaCell {
         norm::normalise(pass.device, *map, *factors, self.inputs[i], [self.channels, length], false)
     }
 
-    /// From the gradients of the nodes to those of the states from `first` on and of what these were prepared from, to which they
-    /// are added.
+    /// Computes the gradients of the states from `first` on from those of the nodes, and adds the gradients of the
+    /// sources that these states were prepared from.
     pub(super) fn backward(
         &self,
         pass: &mut SupernetPass<'_>,
@@ -348,7 +350,7 @@ impl CudaCell {
 }
 
 impl CellInput {
-    /// Memory for a map of so many channels.
+    /// Allocates memory for a feature map of `channels` channels.
     pub(super) fn alloc(
         device: &mut dyn Device,
         channels: usize,
@@ -363,7 +365,7 @@ impl CellInput {
         self.channels * batch * self.size[0] * self.size[1]
     }
 
-    /// From the gradient of the positive part to that of the map, in its place.
+    /// Converts the gradient of the ReLU output into that of the feature map, in place.
     pub(super) fn rectify_gradient(&self, pass: &mut SupernetPass<'_>) -> Result<()> {
         relu::backward(pass.device, self.rectified, [self.gradient; 2], self.words(pass.batch), false)
     }

@@ -1,4 +1,4 @@
-//! The edges that begin at a state, all their convolutions side by side, so that a launch does for many of them.
+//! Edges from a state. Their convolutions are stored side by side, so that one launch computes many of them.
 
 use milenas_models::Result;
 use milenas_models::kernels::cuda::depthwise::{ByKind, Depthwise, SlotInput};
@@ -14,17 +14,19 @@ use super::pass::{PointwiseProduct, SupernetPass};
 use super::plan::{CONVOLUTIONS, EdgePlan, SEPARABLE};
 use super::state::{Buffers, CudaState};
 
-/// A state's edges under a plan.
+/// Edges of a state under a plan.
 pub(super) struct Edgewise<'a> {
     pub(super) state: &'a CudaState,
     pub(super) plan: &'a EdgePlan,
-    /// Words of a map, and of a channel of it.
+    /// Number of elements of a feature map, and of one channel.
     pub(super) map: usize,
     pub(super) length: usize,
+    /// Buffers of the state.
     pub(super) b: Buffers,
 }
 
 impl Edgewise<'_> {
+    /// Returns `count` feature maps from index `from` on.
     pub(super) fn maps(&self, from: usize, count: usize) -> Result<Words> {
         self.b.maps.part(from * self.map, count * self.map)
     }
@@ -44,12 +46,12 @@ impl Edgewise<'_> {
         pass.moments(self.plan.moments + map * self.state.channels)
     }
 
-    /// Where the moments of the maps from one on are, if they are the batch's.
+    /// Returns the statistics of the feature maps from `map` on, if the pass uses batch statistics.
     fn batch_moments(&self, pass: &SupernetPass<'_>, map: usize) -> Result<Option<CudaMoments>> {
         pass.training.then(|| self.moments_at(pass, map)).transpose()
     }
 
-    /// The moments of maps, where they are the batch's.
+    /// Computes the statistics of feature maps, if the pass uses batch statistics.
     pub(super) fn moments(&self, pass: &mut SupernetPass<'_>, from: usize, count: usize) -> Result<()> {
         let Some(moments) = self.batch_moments(pass, from)? else { return Ok(()) };
         let rows = count * self.state.channels;
@@ -61,7 +63,7 @@ impl Edgewise<'_> {
         Pool { planes: channels * pass.batch, input, output, stride }
     }
 
-    /// The maps of the pools; none at all of one that there is not.
+    /// Returns the feature maps of the pools; an empty one for a pool without edges.
     fn pool_maps(&self) -> Result<[Words; 2]> {
         let [max, average] = self.plan.pools;
         let map = |active: bool, before: bool| match active {
@@ -81,14 +83,14 @@ impl Edgewise<'_> {
         self.pool(pass).backward(pass.device, [max, self.b.taps], average, dx)
     }
 
-    /// The depthwise convolutions of the state.
+    /// Returns the depthwise convolutions of the state.
     fn firsts(&self, pass: &SupernetPass<'_>) -> Depthwise {
         let CudaState { channels, input, output, stride, .. } = *self.state;
         let slots = self.plan.convolutions;
         Depthwise { stride, slots, channels, batch: pass.batch, input, output }
     }
 
-    /// Those of the maps half-way: of the separable ones.
+    /// Returns the second depthwise convolutions of the separable ones.
     fn second_depthwise(&self, pass: &SupernetPass<'_>) -> Depthwise {
         let mut slots = self.plan.convolutions;
         slots[SEPARABLE..].fill(0);
@@ -111,7 +113,7 @@ impl Edgewise<'_> {
         row_products(pass.device, [dy, x, out], false, slots, [channels, channels, self.length])
     }
 
-    /// All convolutions of the state itself, up to their BatchNorms, and the moments for these.
+    /// Runs all convolutions of the state up to their BatchNorms, with the statistics for these.
     pub(super) fn convolutions(&self, pass: &mut SupernetPass<'_>, x: Words) -> Result<()> {
         let w = by_kind(pass.weights, &self.plan.packed.first)?;
         self.firsts(pass).forward(pass.device, SlotInput::Shared(x), w, self.b.first)?;
@@ -134,12 +136,12 @@ impl Edgewise<'_> {
         firsts.input_gradient(pass.device, SlotInput::Shared(x), by_kind(pass.weights, at)?, dy, dx)
     }
 
-    /// What the second half of separable convolutions reads.
+    /// Returns the input of the second part of separable convolutions.
     fn half_way(&self) -> Result<SlotInput> {
         Ok(SlotInput::Scaled(self.maps(0, self.plan.separable())?, self.b.half_way))
     }
 
-    /// The second half of the separable convolutions, and its moments.
+    /// Runs the second part of the separable convolutions, with its statistics.
     pub(super) fn seconds(&self, pass: &mut SupernetPass<'_>) -> Result<()> {
         let (plan, slots) = (self.plan, self.plan.separable());
         let moments = self.moments_at(pass, 0)?;
@@ -157,7 +159,7 @@ impl Edgewise<'_> {
         self.pointwise(slots).forward(pass.device, weights, [self.b.second, out], moments)
     }
 
-    /// To the gradients of the first half before its BatchNorms, which take the place of its maps.
+    /// Computes the gradients of the first part before its BatchNorms, which overwrite its feature maps.
     pub(super) fn seconds_back(&self, pass: &mut SupernetPass<'_>) -> Result<()> {
         let (plan, slots, channels) = (self.plan, self.plan.separable(), self.state.channels);
         let (dy, weights) = (self.maps(plan.seconds(), slots)?, plan.packed.second_pointwise);
@@ -190,7 +192,7 @@ impl Edgewise<'_> {
         Halve { planes: channels * pass.batch, input, output }
     }
 
-    /// Strided skips, up to their BatchNorms.
+    /// Runs the strided skips up to their BatchNorms.
     pub(super) fn skips(&self, pass: &mut SupernetPass<'_>, x: Words) -> Result<()> {
         if self.plan.skips == 0 {
             return Ok(());
@@ -205,7 +207,8 @@ impl Edgewise<'_> {
         Ok(())
     }
 
-    /// The products of even and of odd pixels, for the first skip; the others' weights and maps follow.
+    /// Returns the products of even and of odd pixels for the first skip; the weights and feature maps of the
+    /// others follow.
     fn halves(&self) -> Result<[PointwiseProduct; 2]> {
         let (columns, skips) = (self.state.channels, self.plan.skips);
         let maps = self.maps(self.plan.firsts(), skips)?;
@@ -245,7 +248,7 @@ impl Edgewise<'_> {
     }
 }
 
-/// The weights of each kind, that begin at these words; none of the kinds that are not there.
+/// Returns the weights of each kind by their offsets; an empty buffer for kinds without edges.
 fn by_kind(all: Words, at: &[usize]) -> Result<ByKind> {
     let mut words: ByKind = [Words::NONE; CONVOLUTIONS.len()];
     for (words, at) in words.iter_mut().zip(at) {

@@ -1,4 +1,4 @@
-//! The whole network: its memory, and passes through it.
+//! Whole supernet: its memory, and passes through it.
 
 use milenas_models::Result;
 use milenas_models::kernels::cuda::descent::Table;
@@ -21,35 +21,38 @@ pub(super) struct CudaNetwork {
     stem: CudaStem,
     pub(super) cells: Vec<CudaCell>,
     head: CudaHead,
-    /// The stem's output, then each cell's; nobody reads the positive part of the last.
+    /// Inputs of the cells: the stem's output, then each cell's. The ReLU of the last one is not read.
     sources: Vec<CellInput>,
     pub(super) resident: Resident,
     pub(super) memory: SupernetBuffers,
-    /// What steps of first order need, from the first of them on.
+    /// Buffers of first-order steps, from the first such step on.
     pub(super) steps: Option<Steps>,
-    /// The most images, and rows and columns, that the memory is for.
+    /// Largest number of images, and rows and columns, that fit into the memory.
     size: [usize; 3],
 }
 
-/// What a pass uploads and reads back.
+/// Buffers that a pass uploads and reads back.
 pub(super) struct SupernetBuffers {
-    /// For the training images of a step, and for those of the other half; one pass alone has the first.
+    /// Training and validation batch of a step. A single pass uses the first.
     pub(super) feeds: [BatchBuffers; 2],
-    /// Those that the pass has a use for.
+    /// Packed weights of the pass.
     pub(super) weights: Words,
+    /// Integer tables.
     ints: Words,
+    /// Float tables.
     pub(super) floats: Words,
+    /// Results of the pass.
     results: Words,
     scratch: PassScratch,
 }
 
-/// The network under a mixture.
+/// Layout of the network under a mixture.
 pub(super) struct SupernetPlan {
     pub(super) packing: Packing,
     pub(super) tables: Tables,
-    /// Words of the terms' parts of the mixture's gradient.
+    /// Number of elements of the terms' parts of the mixture's gradient.
     reach: usize,
-    /// Where the tables of the packed parameters begin, and how many there are.
+    /// Offset of the table of packed parameters, and its number of rows.
     packed: [usize; 2],
     stem: StemPlan,
     pub(super) cells: Vec<CellPlan>,
@@ -57,12 +60,12 @@ pub(super) struct SupernetPlan {
 }
 
 impl SupernetPlan {
-    /// What a pass of so many images leaves, from `start` on.
+    /// Returns the layout, from `start` on, of the results of a pass with `images` images.
     pub(super) fn slot(&self, start: usize, images: usize) -> ResultLayout {
         ResultLayout { start, moments: self.packing.moments(), reach: self.reach, images }
     }
 
-    /// The table of the packed parameters, among the integers.
+    /// Returns the table of packed parameters, within the integers.
     pub(super) fn table(&self, ints: Words) -> Result<Table> {
         let [start, count] = self.packed;
         Table::of(ints.from(start)?, count)
@@ -70,7 +73,7 @@ impl SupernetPlan {
 }
 
 impl CudaNetwork {
-    /// Weights are all zero.
+    /// Creates a network with weights of zero.
     pub(super) fn new(config: SupernetConfig) -> CudaNetwork {
         let mut tensors = DeviceTensors::default();
         let stem_channels = config.stem_channels();
@@ -98,12 +101,12 @@ impl CudaNetwork {
         &self.config
     }
 
-    /// The most images that there is memory for.
+    /// Returns the largest number of images that fit into the memory.
     pub(super) fn batch(&self) -> usize {
         self.size[0]
     }
 
-    /// Memory for a batch of this size under any mixture, if what there is does not do.
+    /// Allocates memory for a batch of this size under any mixture, if the present memory is too small.
     pub(super) fn fit(
         &mut self,
         device: &mut dyn Device,
@@ -125,7 +128,7 @@ impl CudaNetwork {
             self.sources.push(CellInput::alloc(device, channels, sizes[1], batch)?);
         }
         self.head.alloc(device, batch)?;
-        // The most that a mixture can ask for is in evaluation, where pools have moments by edge.
+        // Evaluation needs the most memory, since pools have statistics per edge there.
         let plan = self.whole(false);
         let states = self.cells.iter().flat_map(|cell| &cell.states);
         let terms = states.map(|state| TERMS * state.edges.len() * state.channels);
@@ -144,7 +147,7 @@ impl CudaNetwork {
         Ok(())
     }
 
-    /// Under a mixture of all candidates on all edges.
+    /// Returns the layout under a mixture of all candidates on all edges.
     pub(super) fn whole(&self, training: bool) -> SupernetPlan {
         let rows = vec![[1.0; CANDIDATES]; self.config.edges()[0]];
         self.plan(&vec![&rows[..]; self.cells.len()], training)
@@ -166,7 +169,7 @@ impl CudaNetwork {
         SupernetPlan { packing, tables, reach, packed, stem, cells, head }
     }
 
-    /// Loss and gradients of a batch whose sizes fit, in training mode.
+    /// Computes loss and gradients of a batch of valid size, in training mode.
     pub(super) fn evaluate(
         &mut self,
         device: &mut dyn Device,
@@ -194,7 +197,7 @@ impl CudaNetwork {
         })
     }
 
-    /// Logits `[image][class]` of a batch whose sizes fit, with running statistics.
+    /// Returns logits `[image][class]` of a batch of valid size, with running statistics.
     pub(super) fn predict(
         &mut self,
         device: &mut dyn Device,
@@ -212,7 +215,8 @@ impl CudaNetwork {
         self.head.read(&mut pass, plan.head)
     }
 
-    /// Everything that a pass alone is told goes up before it begins, so that what it asks for is one sequence; its images.
+    /// Uploads all inputs of a single pass before it begins, so that its calls form one sequence. Returns the
+    /// images.
     fn upload(&mut self, device: &mut dyn Device, plan: &SupernetPlan, batch: &Batch) -> Result<Words> {
         let memory = &self.memory;
         device.write_ints(memory.ints, &plan.tables.ints)?;
@@ -223,7 +227,7 @@ impl CudaNetwork {
         memory.feeds[0].images(device, batch)
     }
 
-    /// A pass that looks tables up among `ints`.
+    /// Creates a pass that reads its tables from `ints`.
     pub(super) fn pass<'a>(
         &mut self,
         device: &'a mut dyn Device,
@@ -247,7 +251,7 @@ impl CudaNetwork {
         }
     }
 
-    /// Asks for the loss of images and labels that the device has, and for gradients where they are `wanted`.
+    /// Enqueues the loss of images and labels on the device, and the gradients if they are `wanted`.
     pub(super) fn train(
         &self,
         pass: &mut SupernetPass<'_>,
@@ -261,7 +265,7 @@ impl CudaNetwork {
         if wanted { self.backward(pass, plan) } else { Ok(()) }
     }
 
-    /// To the logits.
+    /// Runs the network up to the logits.
     fn forward(&self, pass: &mut SupernetPass<'_>, plan: &SupernetPlan, images: Words) -> Result<()> {
         self.stem.forward(pass, &plan.stem, images, self.sources[0])?;
         for (i, (cell, plan)) in self.cells.iter().zip(&plan.cells).enumerate() {
@@ -276,7 +280,7 @@ impl CudaNetwork {
         self.head.forward(pass, plan.head, last, self.pixels())
     }
 
-    /// From the logits' gradient to all that is wanted.
+    /// Computes all requested gradients from the gradient of the logits.
     fn backward(&self, pass: &mut SupernetPass<'_>, plan: &SupernetPlan) -> Result<()> {
         let count = self.cells.len();
         for source in &self.sources[..count] {
@@ -287,7 +291,7 @@ impl CudaNetwork {
             if i + 1 < count {
                 self.sources[i + 1].rectify_gradient(pass)?;
             }
-            // The stem's gradient serves its own weights alone, so without them no path to it is needed.
+            // The gradient of the stem's output is only needed for the stem's weights.
             let first = if pass.wants_weights() { 0 } else { 2usize.saturating_sub(i) };
             cell.backward(pass, plan, self.sources[i + 1].gradient, self.inputs(i), first)?;
         }
@@ -297,17 +301,18 @@ impl CudaNetwork {
         }
     }
 
-    /// What cell `i` reads.
+    /// Returns the inputs of cell `i`.
     fn inputs(&self, i: usize) -> [CellInput; 2] {
         [self.sources[i.saturating_sub(1)], self.sources[i]]
     }
 
-    /// Of the map that the classifier reads.
+    /// Returns the number of pixels of the feature map that the classifier reads.
     fn pixels(&self) -> usize {
         self.sources[self.cells.len()].size.iter().product()
     }
 
-    /// By cell and edge, from the terms' parts by channel; zeros without these.
+    /// Returns the gradient of the mixture by cell and edge, summed over the channels of each term; zeros
+    /// without `reach`.
     fn mixture_gradient(&self, plan: &SupernetPlan, reach: Option<&[f32]>) -> Vec<Vec<[f64; CANDIDATES]>> {
         let edges = self.config.edges()[0];
         let mut gradient = vec![vec![[0.0; CANDIDATES]; edges]; self.cells.len()];

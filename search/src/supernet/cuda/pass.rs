@@ -1,4 +1,4 @@
-//! What a pass through the network has on the device: packed weights, tables, results.
+//! State of a pass through the supernet on the device: packed weights, tables, results.
 
 use milenas_models::Result;
 use milenas_models::kernels::cuda::norm::{CudaMoments, NormCoefficients};
@@ -6,14 +6,15 @@ use milenas_models::kernels::cuda::{Device, Words};
 
 use super::results::Results;
 
-/// One pass. Offsets are those of [`Packing`](crate::resident::Packing) and [`Tables`](super::plan::Tables).
+/// Pass through the supernet. Offsets are those of [`Packing`](crate::resident::Packing) and
+/// [`Tables`](super::plan::Tables).
 pub(super) struct SupernetPass<'a> {
     pub(super) device: &'a mut dyn Device,
     pub(super) batch: usize,
-    /// Whether BatchNorms use the batch's moments.
+    /// Whether BatchNorms use the batch statistics.
     pub(super) training: bool,
     pub(super) weights: Words,
-    /// As the weights; none at all where they are not wanted.
+    /// Gradients, packed like the weights; empty if they are not requested.
     pub(super) gradients: Words,
     pub(super) ints: Words,
     pub(super) floats: Words,
@@ -21,35 +22,36 @@ pub(super) struct SupernetPass<'a> {
     pub(super) scratch: PassScratch,
 }
 
-/// How many parts of a pass have memory of their own, before the next uses that of the first again: neighbours may run at once.
-const TURNS: usize = 8;
+/// Number of parts of a pass with separate scratch memory. Neighbouring parts may therefore run at once.
+const SLOTS: usize = 8;
 
-/// Memory that the parts of a pass use in turn.
+/// Scratch memory that the parts of a pass use as a ring buffer.
 #[derive(Clone, Copy, Default)]
 pub(super) struct PassScratch {
-    /// Sums and factors of terms: sum, a, b, c, reach.
+    /// Buffers of the terms: sum, a, b, c, and gradient with respect to the mixture.
     terms: [Words; 5],
-    /// Of a part.
+    /// Number of elements of a part.
     each: usize,
+    /// Index of the next part.
     turn: usize,
 }
 
 impl PassScratch {
-    /// For parts of at most so many terms times channels.
+    /// Allocates scratch memory for parts of at most `each` elements (terms times channels).
     pub(super) fn alloc(device: &mut dyn Device, each: usize) -> Result<PassScratch> {
         let mut scratch = PassScratch { each, ..PassScratch::default() };
         for words in &mut scratch.terms {
-            *words = device.alloc(TURNS * each)?;
+            *words = device.alloc(SLOTS * each)?;
         }
         Ok(scratch)
     }
 }
 
 impl SupernetPass<'_> {
-    /// For a part of the pass.
+    /// Returns the coefficients' buffers for the next part of the pass.
     pub(super) fn slopes(&mut self) -> Result<NormCoefficients> {
         let PassScratch { terms, each, turn } = self.scratch;
-        self.scratch.turn = (turn + 1) % TURNS;
+        self.scratch.turn = (turn + 1) % SLOTS;
         let [sum, a, b, c, reach] = terms.map(|words| words.part(turn * each, each));
         Ok(NormCoefficients { sum: sum?, abc: [a?, b?, c?], reach: reach? })
     }
@@ -61,7 +63,7 @@ impl SupernetPass<'_> {
         })
     }
 
-    /// Those of so many maps times channels.
+    /// Returns `len` statistics (feature maps times channels) from `offset` on.
     pub(super) fn moments_of(&self, offset: usize, len: usize) -> Result<CudaMoments> {
         Ok(CudaMoments {
             mean: self.results.mean.part(offset, len)?,
@@ -74,14 +76,14 @@ impl SupernetPass<'_> {
     }
 }
 
-/// A pointwise convolution of a whole map, or of a half of it.
+/// Pointwise convolution of a whole feature map, or of half of its channels.
 #[derive(Clone, Copy)]
 pub(super) struct PointwiseProduct {
-    /// Where the packed weights `[rows][columns]` are.
+    /// Offset of the packed weights `[rows][columns]`.
     pub(super) weights: usize,
     pub(super) rows: usize,
     pub(super) columns: usize,
-    /// What it reads, and writes.
+    /// Input and output.
     pub(super) x: Words,
     pub(super) y: Words,
 }

@@ -1,14 +1,15 @@
-//! What a mixture makes of the edges that begin at one state: which maps there are, and which of them each node adds up.
+//! Layout of the edges from one state under a mixture: the feature maps, and the terms of each node.
 //!
-//! Maps of a state come in this order: separable convolutions half-way, dilated ones, strided skips, separable ones whole, pools.
+//! The feature maps of a state have this order: first parts of separable convolutions, dilated convolutions,
+//! strided skips, whole separable convolutions, pools.
 
 use crate::resident::{DeviceTensors, Packing};
 use crate::supernet::Row;
 
-/// The convolutions of an edge. The first two are separable, done twice.
+/// Kinds of convolution on an edge. The first two are separable, and applied twice.
 pub(super) use milenas_models::kernels::cuda::depthwise::KINDS as CONVOLUTIONS;
 
-/// How many of them are separable.
+/// Number of separable kinds.
 pub(super) const SEPARABLE: usize = 2;
 
 /// Columns of a mixture: the pools, the skip, the first convolution.
@@ -16,7 +17,7 @@ const POOLS: [usize; 2] = [1, 2];
 const SKIP: usize = 3;
 const CONVOLUTION: usize = 4;
 
-/// Numbers of a convolution's parameters and BatchNorm.
+/// Indices of a convolution's parameters and BatchNorm.
 #[derive(Clone, Copy)]
 struct ConvTensors {
     depthwise: usize,
@@ -24,16 +25,16 @@ struct ConvTensors {
     norm: usize,
 }
 
-/// An edge's numbers among the tensors.
+/// Indices of an edge's tensors.
 pub(super) struct EdgeTensors {
-    /// The row of a mixture.
+    /// Row of the mixture.
     pub(super) row: usize,
-    /// The node, counted from 0.
+    /// Node, counted from 0.
     pub(super) node: usize,
     first: [ConvTensors; CONVOLUTIONS.len()],
     second: [ConvTensors; SEPARABLE],
     pools: [usize; POOLS.len()],
-    /// Of a strided edge: the two weights and the norm.
+    /// Weights and BatchNorm of the skip on a strided edge.
     skip: Option<([usize; 2], usize)>,
 }
 
@@ -62,7 +63,7 @@ impl EdgeTensors {
     }
 }
 
-/// The two weights and the norm of a convolution that halves the image.
+/// Adds the two weights and the BatchNorm of a convolution that halves the image.
 pub(super) fn halves(
     tensors: &mut DeviceTensors,
     prefix: &str,
@@ -75,11 +76,12 @@ pub(super) fn halves(
     (weights, tensors.norm(format!("{prefix}.bn"), to))
 }
 
-/// A use of a map by a node.
+/// Term of a node: a feature map with its weight.
 pub(super) struct EdgeTerm {
-    /// The map; -1 for the state itself.
+    /// Index of the feature map; -1 for the state itself.
     source: i32,
-    /// Of the moments; the source but for pools in evaluation, where each edge has running statistics of its own.
+    /// Index of the BatchNorm statistics. It equals `source`, except for pools in evaluation: there each edge
+    /// has its own.
     norm: i32,
     edge: usize,
     /// Row and column of the mixture.
@@ -87,7 +89,7 @@ pub(super) struct EdgeTerm {
     pub(super) column: usize,
 }
 
-/// Integers and floats that kernels look up, of a whole pass.
+/// Integers and floats that the kernels of a pass read.
 #[derive(Default)]
 pub(super) struct Tables {
     pub(super) ints: Vec<i32>,
@@ -102,49 +104,49 @@ impl Tables {
     }
 }
 
-/// Where a state's tables begin.
+/// Offsets of a state's tables.
 pub(super) struct TableOffsets {
     pub(super) source: usize,
     pub(super) norm: usize,
     pub(super) target: usize,
-    /// Of maps from the dilated ones on, then of the state itself: where its terms begin.
+    /// First term of each feature map from the dilated convolutions on, and of the state itself.
     pub(super) first: usize,
     pub(super) edge_first: usize,
     pub(super) edge_terms: usize,
     pub(super) edge_target: usize,
-    /// Among the floats.
+    /// Offset among the floats.
     pub(super) weight: usize,
 }
 
-/// Where a state's packed weights begin.
+/// Offsets of a state's packed weights.
 pub(super) struct Packed {
     pub(super) first: [usize; CONVOLUTIONS.len()],
     pub(super) first_pointwise: usize,
     pub(super) second: [usize; SEPARABLE],
     pub(super) second_pointwise: usize,
-    /// Of even and of odd pixels.
+    /// Offsets for even and for odd pixels.
     pub(super) skips: [usize; 2],
 }
 
-/// The edges from one state under one mixture.
+/// Layout of the edges from one state under one mixture.
 pub(super) struct EdgePlan {
-    /// How many edges have each convolution.
+    /// Number of edges with each convolution.
     pub(super) convolutions: [usize; CONVOLUTIONS.len()],
-    /// How many have a strided skip.
+    /// Number of edges with a strided skip.
     pub(super) skips: usize,
-    /// Whether any has each pool.
+    /// Whether any edge has each pool.
     pub(super) pools: [bool; POOLS.len()],
-    /// How many have the state itself.
+    /// Number of edges with the state itself.
     pub(super) identities: usize,
     pub(super) edges: usize,
     pub(super) terms: Vec<EdgeTerm>,
     pub(super) at: TableOffsets,
     pub(super) packed: Packed,
-    /// Where the moments of the first map are; the others' follow.
+    /// Offset of the statistics of the first feature map; the others follow.
     pub(super) moments: usize,
-    /// How many moments there are of a channel.
+    /// Number of statistics per channel.
     pub(super) normed: usize,
-    /// Where the terms' part of the mixture's gradient is: `[term][channel]`.
+    /// Offset of the terms' parts of the mixture's gradient, `[term][channel]`.
     pub(super) reach: usize,
 }
 
@@ -185,7 +187,7 @@ impl EdgePlan {
             }),
         };
 
-        // Each map's statistics, and its terms.
+        // Statistics and terms of each feature map.
         let (mut norms, mut terms, mut first) = (Vec::new(), Vec::<EdgeTerm>::new(), Vec::new());
         let term = |source: usize, norm: usize, edge: usize, column: usize| EdgeTerm {
             source: source as i32,
@@ -273,26 +275,27 @@ impl EdgePlan {
         }
     }
 
-    /// Separable convolutions: as many half-way as whole.
+    /// Returns the number of separable convolutions. There are as many first parts as whole ones.
     pub(super) fn separable(&self) -> usize {
         self.convolutions[..SEPARABLE].iter().sum()
     }
 
-    /// Convolutions of the state itself.
+    /// Returns the number of convolutions that read the state itself.
     pub(super) fn firsts(&self) -> usize {
         self.convolutions.iter().sum()
     }
 
-    /// Where the whole separable convolutions begin among the maps.
+    /// Returns the index of the first whole separable convolution among the feature maps.
     pub(super) fn seconds(&self) -> usize {
         self.firsts() + self.skips
     }
 
-    /// Where the pools begin.
+    /// Returns the index of the first pool among the feature maps.
     pub(super) fn first_pool(&self) -> usize {
         self.seconds() + self.separable()
     }
 
+    /// Returns the number of feature maps.
     pub(super) fn maps(&self) -> usize {
         self.first_pool() + self.pools.iter().filter(|active| **active).count()
     }

@@ -1,19 +1,22 @@
-//! What a pass leaves for the host: moments, the terms' parts of the mixture's gradient, each image's loss and whether it is right.
+//! Results of a pass for the host: batch statistics, the terms' parts of the mixture's gradient, and each
+//! image's loss and correctness.
 
 use milenas_models::Result;
 use milenas_models::kernels::cuda::Words;
 
-/// How much of each there is, and where the first begins.
+/// Sizes of the results, and the offset of the first one.
 #[derive(Clone, Copy)]
 pub(super) struct ResultLayout {
     pub(super) start: usize,
-    /// Words of all means, and of all variances.
+    /// Number of all means, which is that of all variances.
     pub(super) moments: usize,
+    /// Number of elements of the mixture's gradient.
     pub(super) reach: usize,
+    /// Number of images.
     pub(super) images: usize,
 }
 
-/// On the device.
+/// Results on the device.
 #[derive(Clone, Copy)]
 pub(super) struct Results {
     pub(super) mean: Words,
@@ -23,7 +26,7 @@ pub(super) struct Results {
     pub(super) right: Words,
 }
 
-/// On the host.
+/// Results on the host.
 pub(super) struct HostResults<'a> {
     /// Means, then variances.
     pub(super) moments: &'a [f32],
@@ -33,11 +36,12 @@ pub(super) struct HostResults<'a> {
 }
 
 impl ResultLayout {
+    /// Returns the number of elements.
     pub(super) fn words(self) -> usize {
         2 * self.moments + self.reach + 2 * self.images
     }
 
-    /// Among words of the device.
+    /// Returns the results within a device buffer.
     pub(super) fn of(self, words: Words) -> Result<Results> {
         let ResultLayout { moments, reach, images, .. } = self;
         let own = words.part(self.start, self.words())?;
@@ -51,7 +55,7 @@ impl ResultLayout {
         })
     }
 
-    /// Among words that were read.
+    /// Returns the results within a copy on the host.
     pub(super) fn find(self, read: &[f32]) -> HostResults<'_> {
         let (moments, rest) = read[self.start..].split_at(2 * self.moments);
         let (reach, rest) = rest.split_at(self.reach);
@@ -61,11 +65,12 @@ impl ResultLayout {
 }
 
 impl HostResults<'_> {
-    /// The mean over the images.
+    /// Returns the mean loss of the images.
     pub(super) fn loss(&self) -> f64 {
         self.losses.iter().map(|x| f64::from(*x)).sum::<f64>() / self.losses.len() as f64
     }
 
+    /// Returns the number of correct predictions.
     pub(super) fn correct(&self) -> usize {
         self.right.iter().filter(|x| **x > 0.0).count()
     }

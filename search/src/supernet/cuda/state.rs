@@ -1,4 +1,4 @@
-//! A state of a cell: its memory, and the ways from it to the nodes and back.
+//! State of a cell: its memory, and the passes from it to the nodes and back.
 
 use milenas_models::Result;
 use milenas_models::kernels::cuda::mixture::{Edges, Sources};
@@ -9,31 +9,31 @@ use super::edges::Edgewise;
 use super::pass::SupernetPass;
 use super::plan::{CONVOLUTIONS, EdgePlan, EdgeTensors, SEPARABLE};
 
-/// A state's sizes, its edges, and what they keep for the way back.
+/// Sizes, edges and buffers of a state.
 pub(super) struct CudaState {
     pub(super) edges: Vec<EdgeTensors>,
     pub(super) channels: usize,
-    /// 2 where the edges halve the image.
+    /// Stride of the edges: 2 if they halve the image.
     pub(super) stride: usize,
-    /// Rows and columns of the state, and of the nodes.
+    /// Number of rows and columns of the state, and of the nodes.
     pub(super) input: [usize; 2],
     pub(super) output: [usize; 2],
     buffers: Buffers,
 }
 
-/// Maps `[map][channel][image][row][column]` of the nodes' size.
+/// Feature maps `[map][channel][image][row][column]` of the nodes' size.
 #[derive(Clone, Copy)]
 pub(super) struct Buffers {
-    /// After the depthwise convolutions, of the first and the second time; then the gradients of these.
+    /// Outputs of the first and of the second depthwise convolutions; then their gradients.
     pub(super) first: Words,
     pub(super) second: Words,
-    /// What the plan counts as maps, before their BatchNorms; then the gradients.
+    /// Feature maps of the plan, before their BatchNorms; then their gradients.
     pub(super) maps: Words,
-    /// Where in its window each maximum was.
+    /// Position of each maximum in its window.
     pub(super) taps: Words,
-    /// The rectified state's even and odd pixels.
+    /// Even and odd pixels of the state's ReLU.
     pub(super) halves: Words,
-    /// Scale and shift that normalise a separable convolution half-way.
+    /// Scale and shift of the BatchNorms between the parts of separable convolutions.
     pub(super) half_way: [Words; 2],
     /// Scale and shift of the terms.
     pub(super) factors: [Words; 2],
@@ -51,7 +51,7 @@ impl Buffers {
     };
 }
 
-/// Most terms of an edge: one for each column of a mixture but `none`.
+/// Largest number of terms of an edge: one for each column of a mixture except `none`.
 pub(super) const TERMS: usize = crate::supernet::CANDIDATES - 1;
 
 impl CudaState {
@@ -59,12 +59,12 @@ impl CudaState {
         CudaState { edges, channels, stride, input: [0; 2], output: [0; 2], buffers: Buffers::NONE }
     }
 
-    /// Words of a map of the state, and of a node.
+    /// Returns the number of elements of the state, and of a node.
     pub(super) fn map_words(&self, batch: usize) -> [usize; 2] {
         [self.input, self.output].map(|[rows, columns]| self.channels * batch * rows * columns)
     }
 
-    /// Memory for a state of this size, under any mixture.
+    /// Allocates memory for a state of this size, under any mixture.
     pub(super) fn alloc(&mut self, device: &mut dyn Device, input: [usize; 2], batch: usize) -> Result<()> {
         self.input = input;
         self.output = input.map(|size| size.div_ceil(self.stride));
@@ -90,7 +90,8 @@ impl CudaState {
         Edgewise { state: self, plan, map, length: map / self.channels, b: self.buffers }
     }
 
-    /// Completes what the edges add to the nodes, from the state `x`; the first state's begin them.
+    /// Computes the terms of the edges from the state `x`. They are stored in the nodes for the first state,
+    /// and added for the others.
     pub(super) fn forward(
         &self,
         pass: &mut SupernetPass<'_>,
@@ -120,8 +121,8 @@ impl CudaState {
         edges.forward(pass.device, &terms, [e.b.maps, x], e.b.factors, nodes, add)
     }
 
-    /// From the nodes' gradients to the terms' part of the mixture's, and, where `wanted`, to the weights' and the state's, which is
-    /// added to `dx`.
+    /// Computes the terms' parts of the mixture's gradient from the nodes' gradients. If `wanted`, also
+    /// computes the gradients of the weights, and adds the gradient of the state to `dx`.
     pub(super) fn backward(
         &self,
         pass: &mut SupernetPass<'_>,

@@ -1,4 +1,4 @@
-//! The stem and the classifier.
+//! Stem and classifier.
 
 use milenas_models::Result;
 use milenas_models::kernels::cuda::mixture::Sources;
@@ -11,23 +11,25 @@ use super::cell::CellInput;
 use super::pass::SupernetPass;
 use crate::resident::{DeviceTensors, Packing};
 
-/// Taps of a convolution of 3x3.
+/// Number of elements of a 3x3 kernel.
 const TAPS: usize = 9;
 
-/// `3x3` convolution and BatchNorm on the images. Only its positive part is read.
+/// Stem: `3x3` convolution and BatchNorm on the images. Only the ReLU of its output is read.
 pub(super) struct CudaStem {
     from: usize,
     channels: usize,
-    /// Weight, gamma, beta.
+    /// Indices of weight, gamma and beta.
     parameters: [usize; 3],
     norm: usize,
+    /// Im2col buffer of the images.
     patches: Words,
-    /// Before the BatchNorm; then the gradient.
+    /// Feature map before the BatchNorm; then its gradient.
     map: Words,
+    /// Scale and shift of the BatchNorm.
     factors: [Words; 2],
 }
 
-/// Where the stem's parameters and moments are.
+/// Offsets of the stem's parameters and statistics.
 pub(super) struct StemPlan {
     packed: [usize; 3],
     moments: usize,
@@ -92,7 +94,7 @@ impl CudaStem {
         norm::normalise(pass.device, self.map, self.factors, out.rectified, [self.channels, length], true)
     }
 
-    /// From the gradient of what it wrote to those of its parameters.
+    /// Computes the gradients of the parameters from the gradient of the output.
     pub(super) fn backward(
         &self,
         pass: &mut SupernetPass<'_>,
@@ -124,16 +126,16 @@ impl CudaStem {
     }
 }
 
-/// Mean over the image, linear layer, loss.
+/// Head: global average pooling, linear layer, loss.
 pub(super) struct CudaHead {
     features: usize,
     classes: usize,
-    /// Weight, bias.
+    /// Indices of weight and bias.
     parameters: [usize; 2],
-    /// `[feature][image]`, and their gradient.
+    /// Means `[feature][image]`, and their gradient.
     means: Words,
     mean_gradients: Words,
-    /// `[class][image]`, and their gradient.
+    /// Logits `[class][image]`, and their gradient.
     logits: Words,
     logit_gradients: Words,
 }
@@ -168,7 +170,7 @@ impl CudaHead {
         self.parameters.map(|id| packing.put(tensors, [id]))
     }
 
-    /// Logits without the bias, of maps `[feature][image][pixel]`.
+    /// Computes the logits without the bias, from feature maps `[feature][image][pixel]`.
     pub(super) fn forward(
         &self,
         pass: &mut SupernetPass<'_>,
@@ -190,7 +192,7 @@ impl CudaHead {
         })
     }
 
-    /// Logits `[image][class]`, with the bias.
+    /// Reads the logits `[image][class]`, with the bias.
     pub(super) fn read(&self, pass: &mut SupernetPass<'_>, packed: [usize; 2]) -> Result<Vec<f32>> {
         let (mut by_class, mut bias) = (vec![0.0; self.classes * pass.batch], vec![0.0; self.classes]);
         pass.device.read(self.logits.part(0, by_class.len())?, &mut by_class)?;
@@ -200,7 +202,7 @@ impl CudaHead {
         Ok((0..by_class.len()).map(one).collect())
     }
 
-    /// Each image's loss and whether it is right, and the gradient of the logits.
+    /// Computes each image's loss and correctness, and the gradient of the logits.
     pub(super) fn loss(
         &self,
         pass: &mut SupernetPass<'_>,
@@ -215,7 +217,7 @@ impl CudaHead {
         stem_head::cross_entropy(pass.device, &loss, self.classes, pass.batch)
     }
 
-    /// From the gradient of the logits to that of the maps.
+    /// Computes the gradient of the feature maps from that of the logits.
     pub(super) fn backward(
         &self,
         pass: &mut SupernetPass<'_>,

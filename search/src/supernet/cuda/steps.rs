@@ -1,5 +1,5 @@
-//! A step of first order as one sequence of calls: its passes, the logits' optimiser between them, and the weights' descent. All that it is
-//! told goes up before, and the host waits once, at its end, for what it came to.
+//! First-order step as one sequence of calls: its passes, the logits' optimiser between them, and the update of
+//! the weights. All inputs are uploaded before, and the host waits once, at the end, for the results.
 
 use milenas_models::Result;
 use milenas_models::kernels::cuda::alphas::{self, Uses};
@@ -12,31 +12,33 @@ use crate::optim::{Adam, Sgd};
 use crate::supernet::CANDIDATES;
 use crate::supernet::first_order::{FirstOrder, Moving, StepLosses};
 
-/// The number of a step's training images among its batches and feeds.
+/// Index of the training images among a step's batches and input buffers.
 const TRAIN: usize = 0;
 
-/// Passes of a step at most.
+/// Largest number of passes in a step.
 const PASSES: usize = 3;
 
-/// What steps have on the device besides what passes have. All candidates are in it, whatever they weigh, so it is the same for each step.
+/// Buffers of steps on the device, besides those of passes. The layout covers all candidates with any weights,
+/// so it is the same for every step.
 pub(super) struct Steps {
     plan: SupernetPlan,
     ints: Words,
-    /// Of each weight of the plan, the number of its logit.
+    /// Index of the logit of each weight in the layout.
     logits: Words,
     uses: Uses,
-    /// Of the loss by the mixture's weights: by term and channel of a pass, and as the logits lie.
+    /// Gradient of the loss with respect to the mixture: by term and channel of a pass, and in the order of the
+    /// logits.
     reach: Words,
     gradient: Words,
-    /// What goes up and comes back: the logits with what Adam keeps of them, its two factors and the rate of the weights; the norm of the
-    /// weights' gradient and its factor; then what each pass leaves.
+    /// Uploaded and read values: the logits with the state of Adam, its two factors and the learning rate of
+    /// the weights; the norm of the weights' gradient and its clipping factor; then the results of each pass.
     results: Words,
-    /// How many logits.
+    /// Number of logits.
     count: usize,
 }
 
 impl Steps {
-    /// Where Adam's factors are among the results.
+    /// Returns the offset of Adam's factors in the results.
     fn factors(&self) -> usize {
         3 * self.count
     }
@@ -49,12 +51,13 @@ impl Steps {
         self.rate() + 1
     }
 
-    /// Where the first pass leaves what it finds.
+    /// Returns the offset of the first pass in the results.
     fn passes(&self) -> usize {
         self.norm() + 2
     }
 
-    /// What a pass leaves for the host, from `start` on; the gradient by the mixture's weights stays.
+    /// Returns the layout of a pass's results for the host, from `start` on. The gradient of the mixture stays
+    /// on the device.
     fn slot(&self, start: usize, images: usize) -> ResultLayout {
         ResultLayout { reach: 0, ..self.plan.slot(start, images) }
     }
@@ -66,7 +69,7 @@ impl Steps {
 }
 
 impl CudaNetwork {
-    /// One step on batches whose sizes fit.
+    /// Performs one step on batches of valid size.
     pub(super) fn first_order(
         &mut self,
         device: &mut dyn Device,
@@ -85,7 +88,7 @@ impl CudaNetwork {
         seen
     }
 
-    /// Tables go up, and there is memory for the largest batch.
+    /// Uploads the tables, and allocates memory for the largest batch.
     fn begin_steps(&self, device: &mut dyn Device) -> Result<Steps> {
         let plan = self.whole(true);
         let mut put = |values: &[i32]| {
@@ -131,8 +134,8 @@ impl CudaNetwork {
             |values: &[f64]| (0..steps.count).map(|i| values.get(i).map_or(0.0, |x| *x as f32)).collect();
         let [rate, square_seen] = how.alphas.factors(t + 1);
         let rates = [rate, square_seen, how.rate].map(|x| x as f32).to_vec();
-        let told: [Vec<f32>; 4] = [alphas.flat(), means(mean), means(square), rates];
-        device.write(steps.results, &told.concat())?;
+        let uploaded: [Vec<f32>; 4] = [alphas.flat(), means(mean), means(square), rates];
+        device.write(steps.results, &uploaded.concat())?;
         let passes = self.ask(device, steps, sgd, how)?;
 
         let end = passes.last().map_or(steps.passes(), |(_, slot)| slot.start + slot.words());
@@ -154,7 +157,8 @@ impl CudaNetwork {
         Ok(seen)
     }
 
-    /// Asks for all of a step whose numbers are there; its passes, by batch, and where they leave what they find.
+    /// Enqueues a step whose inputs are on the device. Returns its passes by batch, with the layouts of their
+    /// results.
     fn ask(
         &mut self,
         device: &mut dyn Device,
@@ -203,7 +207,7 @@ impl CudaNetwork {
         Ok(passes)
     }
 
-    /// Asks for a pass with the gradients of the mixture, and for those of the weights where they are wanted.
+    /// Enqueues a pass with the gradients of the mixture, and with those of the weights if requested.
     fn ask_pass(
         &mut self,
         device: &mut dyn Device,

@@ -1,4 +1,4 @@
-//! The fast supernet as the search's loop sees it.
+//! Implementation of [`Supernet`] for the optimised supernet.
 
 use candle_core::{Device, Tensor};
 use milenas_models::Weights;
@@ -14,7 +14,7 @@ fn images<'a>(batch: &Batch, pixels: &'a [f32]) -> ImageBatch<'a> {
     ImageBatch { pixels, height, width }
 }
 
-/// Weights and statistics of a fused network by PyTorch's names.
+/// Returns weights and statistics of a fused network by PyTorch's names.
 pub(in crate::supernet) fn named_weights(tensors: &NetworkTensors) -> Result<Weights> {
     let mut weights = Weights::default();
     for named in tensors.named() {

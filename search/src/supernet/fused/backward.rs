@@ -1,4 +1,4 @@
-//! The phases backward of a state's edges.
+//! Backward phases of a state's edges.
 
 use core::ops::Range;
 
@@ -17,7 +17,8 @@ use super::state::{FusedState, POOLS, SUMS, StateOffset};
 use crate::supernet::CANDIDATES;
 
 impl FusedState {
-    /// Sums over pixels of the nodes' gradients, and of their products with the maps of a group.
+    /// Computes sums over pixels of the nodes' gradients, and of their products with the feature maps of a
+    /// group.
     pub(super) fn backward_dots(
         &mut self,
         c: &CellContext<'_>,
@@ -39,7 +40,8 @@ impl FusedState {
         });
     }
 
-    /// The slopes of the norms whose maps reach the nodes, and the gradients of their weights in the mixture.
+    /// Computes the gradient coefficients of the BatchNorms whose outputs reach the nodes, and the gradients of
+    /// their weights in the mixture.
     pub(super) fn slopes(
         &mut self,
         c: &CellContext<'_>,
@@ -63,7 +65,7 @@ impl FusedState {
                     }
                     None => dot.iter().sum(),
                 };
-                // Every image of a pack had the sums of all.
+                // Every image of a pack has the sums of all images in the pack.
                 gradient[column] /= copies.count as f64;
             }
             (row, gradient)
@@ -73,7 +75,8 @@ impl FusedState {
         }
     }
 
-    /// Back through the second halves of the separable convolutions of a group, for the gradients of the cell's states.
+    /// Runs the second parts of a group's separable convolutions backward. `gradients` are those of the cell's
+    /// states.
     pub(super) fn backward_second(
         &mut self,
         c: &CellContext<'_>,
@@ -99,7 +102,8 @@ impl FusedState {
         });
     }
 
-    /// The slopes of the first halves' norms, from the sums that [`Self::backward_second`] left.
+    /// Computes the gradient coefficients of the first parts' BatchNorms, from the sums of
+    /// [`Self::backward_second`].
     pub(super) fn slope_firsts(&mut self, c: &CellContext<'_>, group: Range<usize>) {
         let (count, copies) = (self.values(c), self.copies);
         let (sums_len, packs) = (self.sums_len(), self.node.packs);
@@ -116,8 +120,9 @@ impl FusedState {
         });
     }
 
-    /// Back through everything of a group that reads the state, to the state's own gradient among `gradients`; that is added
-    /// to where `add`. The gradients of the pools' outputs gather in `pools`, two maps an image, and go on with the last group.
+    /// Runs all convolutions of a group that read the state backward. The state's gradient among `gradients` is
+    /// set, or added to with `add`. The gradients of the pools' outputs are summed in `pools`, two feature maps
+    /// per image, and propagated with the last group.
     pub(super) fn backward_first(
         &self,
         c: &CellContext<'_>,
@@ -181,7 +186,7 @@ impl FusedState {
         });
     }
 
-    /// Adds the gradient of both pools of an image to the state's.
+    /// Adds the gradient of both pools of an image to the state's gradient.
     fn backward_pools(
         &self,
         c: &CellContext<'_>,
@@ -208,22 +213,23 @@ impl FusedState {
     }
 }
 
-/// What the edges of a group give back together to the pools and to the identity skips.
+/// Gradient terms of a group's edges for the pools and for the identity skips.
 struct Shared {
-    /// Of max and average pooling.
+    /// Max and average pooling.
     pools: [Pooled; 2],
-    /// Edges, and `[block]` factors of their nodes' gradients.
+    /// Edges, and factors `[block]` of their nodes' gradients.
     skip: Vec<(usize, Vec<Pack>)>,
+    /// Zeros `[block]`.
     zero: Vec<Pack>,
 }
 
-/// The gradient of a pooled map.
+/// Gradient of a pooled feature map.
 struct Pooled {
-    /// Edges, and `[block]` factors of their nodes' gradients.
+    /// Edges, and factors `[block]` of their nodes' gradients.
     scales: Vec<(usize, Vec<Pack>)>,
-    /// `[block]` factor of the pooled map.
+    /// Factor `[block]` of the pooled feature map.
     factor: Vec<Pack>,
-    /// `[block]`.
+    /// Constant `[block]`.
     constant: Vec<Pack>,
 }
 

@@ -1,4 +1,4 @@
-//! A cell: two preprocessed inputs, and nodes that each sum the mixed edges from all states before.
+//! Cell: two preprocessed inputs, and nodes that each sum the mixed edges from all earlier states.
 
 mod inputs;
 
@@ -12,25 +12,26 @@ use super::partial::{self, Partial, Past, StateViews, WorkingState};
 use super::state::{FusedState, StateOffset};
 use crate::supernet::CANDIDATES;
 
-/// A cell of the supernet.
+/// Cell of the supernet.
 pub(super) struct FusedCell {
     pub(super) reduction: bool,
     inputs: [EdgeConv; 2],
     /// Sizes of the states: the two inputs, then the nodes.
     maps: Vec<MapSize>,
-    /// What candidates see of each state.
+    /// States as the candidates see them: whole, or their first channels.
     states: Vec<FusedState>,
-    /// If that is a part of its channels.
+    /// Bypass of partial channels; `None` for whole states.
     partial: Option<Partial>,
     channels: usize,
-    /// `[image]`, then each state.
+    /// Values `[image]`, then each state.
     values: Vec<Pack>,
-    /// `[image]` sums, of whatever phase is at work.
+    /// Sums `[image]` of the current phase.
     sums: Vec<Pack>,
 }
 
 impl FusedCell {
-    /// Cell `index`, with the channels of its two inputs; the first is halved in size where `halves`.
+    /// Creates cell `index`, with the channels of its two inputs. The first input is halved in size if
+    /// `halves`.
     pub(super) fn new(
         index: usize,
         (channels, nodes, parts): (usize, usize, usize),
@@ -77,7 +78,7 @@ impl FusedCell {
         FusedCell { reduction, inputs, maps, states, partial, channels, values: Vec::new(), sums: Vec::new() }
     }
 
-    /// For a batch of inputs of these sizes.
+    /// Allocates buffers for a batch of inputs of the given sizes.
     pub(super) fn resize(&mut self, inputs: [MapSize; 2], batch: usize, parameters: &mut Parameters) {
         for (input, map) in self.inputs.iter_mut().zip(inputs) {
             input.unit.resize(MapSize { packs: input.unit.input.packs, ..map });
@@ -100,12 +101,12 @@ impl FusedCell {
         self.values.resize(batch * self.image_len(), Pack::ZERO);
     }
 
-    /// Packs of all states of an image.
+    /// Returns the number of packs of all states of an image.
     pub(super) fn image_len(&self) -> usize {
         self.maps.iter().map(|map| map.len()).sum()
     }
 
-    /// Parameters without a part in the mixture of the last forward pass.
+    /// Returns the parameters without a part in the mixture of the last forward pass.
     pub(super) fn idle(&self) -> impl Iterator<Item = Id> {
         self.states.iter().flat_map(|state| &state.edges).flat_map(FusedEdge::idle)
     }
@@ -114,7 +115,7 @@ impl FusedCell {
         StateOffset::among(self.maps.iter().copied(), state)
     }
 
-    /// Of what candidates see, where that lies.
+    /// Returns the location of the part of a state that candidates see.
     fn part_place(&self, state: usize) -> StateOffset {
         StateOffset::among(self.states.iter().map(|state| state.map), state)
     }
@@ -124,7 +125,7 @@ impl FusedCell {
         WorkingState { state, map: self.maps[state], node: self.maps[2], places }
     }
 
-    /// What reaches a node past the candidates: from whole states, and from halved ones.
+    /// Returns the bypasses of a node: from states of its own size, and from states of twice its size.
     fn past(&self, c: &CellContext<'_>, node: usize) -> [(Past, bool); 2] {
         let mut past = [(Past::new(), false), (Past::new(), true)];
         for (j, state) in self.states[..node].iter().enumerate() {
@@ -138,13 +139,13 @@ impl FusedCell {
         past
     }
 
-    /// Where a state reaches nodes past the candidates.
+    /// Returns the bypasses from a state to nodes.
     fn past_to(&self, c: &CellContext<'_>, state: usize) -> Past {
         let edges = self.states[state].edges.iter();
         edges.map(|edge| (self.place(2 + edge.target).offset, partial::past(&c.mixture[edge.row]))).collect()
     }
 
-    /// The nodes, side by side.
+    /// Returns the nodes, concatenated.
     pub(super) fn output(&self) -> MapView<'_> {
         let nodes = self.states.len() - 2;
         let map = self.maps[2];
@@ -155,7 +156,7 @@ impl FusedCell {
         }
     }
 
-    /// The states of a batch.
+    /// Computes the states of a batch.
     pub(super) fn forward(
         &mut self,
         c: &CellContext<'_>,
@@ -188,8 +189,8 @@ impl FusedCell {
         }
     }
 
-    /// Back through the edges, for the gradients of the nodes in `gradients` (`[image]`, then each state), to those of
-    /// the states from `first` on. Adds to the mixture's gradient.
+    /// Runs the edges backward, from the gradients of the nodes in `gradients` (`[image]`, then each state) to
+    /// those of the states from `first` on. Adds to the mixture's gradient.
     pub(super) fn backward(
         &mut self,
         outer: &CellContext<'_>,
@@ -242,7 +243,7 @@ impl FusedCell {
         }
     }
 
-    /// Completes state `j` by what reaches it past the candidates, and takes the candidates' part of it.
+    /// Completes state `j` by its bypasses, and copies the candidates' part of it.
     fn forward_past(&mut self, c: &CellContext<'_>, j: usize) {
         let (at, past) = (self.at(j), self.past(c, j));
         if let Some(partial) = &mut self.partial {
@@ -250,7 +251,8 @@ impl FusedCell {
         }
     }
 
-    /// The mixture's gradient by what goes from state `j` past the candidates, which weighs as much as all of them.
+    /// Adds the mixture's gradient by the bypass of state `j`, whose weight is the sum of the candidates'
+    /// weights.
     fn backward_dots_past(
         &mut self,
         c: &CellContext<'_>,
@@ -267,8 +269,8 @@ impl FusedCell {
         }
     }
 
-    /// The gradient of state `j` from its candidates' part, where that is `wanted`, and from what goes past them; then that of the
-    /// part that its own edges wrote.
+    /// Computes the gradient of state `j` from its candidates' part, if that is `wanted`, and from its
+    /// bypasses; then the gradient of the part that its own edges wrote.
     fn backward_past(&mut self, c: &CellContext<'_>, j: usize, gradients: &mut [Pack], wanted: bool) {
         let (at, past) = (self.at(j), self.past_to(c, j));
         let Some(partial) = &mut self.partial else { return };
@@ -280,13 +282,14 @@ impl FusedCell {
         }
     }
 
-    /// The maps of a state, free for other uses once the cell has gone back through its edges; they must be given back.
+    /// Lends the feature maps of a state for other uses, after the backward pass of the cell's edges. They must
+    /// be returned.
     pub(super) fn lend(&mut self, state: usize) -> &mut Vec<Pack> {
         &mut self.states[state].maps
     }
 }
 
-/// Adds up what the chunks found for the gradients of `ids`.
+/// Sums the gradients of `ids` over the chunks.
 fn gather(c: &CellContext<'_>, weights: Option<&mut Gradients>, ids: &[Id], profile: &mut Profile) {
     if let Some(weights) = weights {
         profile

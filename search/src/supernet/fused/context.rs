@@ -1,4 +1,4 @@
-//! A pass over one batch, with the mixture of the cell at work.
+//! Context of a pass over one batch, with the mixture of the current cell.
 
 use core::ops::Deref;
 
@@ -6,11 +6,11 @@ use milenas_models::fused;
 
 use crate::supernet::Row;
 
-/// What every phase of a cell needs.
+/// Context of a cell's phases.
 #[derive(Copy, Clone)]
 pub(super) struct CellContext<'a> {
     pub(super) pass: fused::PassContext<'a>,
-    /// A row per edge.
+    /// Mixture of the cell, one row per edge.
     pub(super) mixture: &'a [Row],
 }
 

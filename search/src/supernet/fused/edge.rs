@@ -1,9 +1,9 @@
-//! A mixed edge: its candidates' weights and norms, and the loops over one image.
+//! Mixed edge: weights and BatchNorms of its candidates, and the loops over one image.
 //!
-//! Candidates end in a BatchNorm each, which needs the whole batch, so an edge runs in two phases:
-//! everything that reads the source state, then the second halves of the separable convolutions. The maps before
-//! the BatchNorms are all that is kept; the weighted sum of the normalised maps is
-//! `sum of scale * map + shift` over the maps of a node's edges, in one pass.
+//! Each candidate ends in a BatchNorm, which needs the whole batch. An edge therefore runs in two phases:
+//! everything that reads the source state, then the second parts of the separable convolutions. Only the
+//! feature maps before the BatchNorms are kept. The weighted sum of the normalised feature maps is `sum of
+//! scale * map + shift` over those of a node's edges, in one pass.
 
 use milenas_models::fused::parameters::Id;
 use milenas_models::fused::unit::norm_gradient;
@@ -15,48 +15,50 @@ use milenas_models::kernels::cpu::{Channels, LANES, Level, MapSize, Pack};
 
 use crate::supernet::CANDIDATES;
 
-/// Convolutions of an edge, by the place of their map among the edge's.
+/// Convolutions of an edge, by the index of their feature map.
 pub(super) const SEP3: usize = 0;
 pub(super) const SEP5: usize = 1;
 pub(super) const DIL3: usize = 2;
 pub(super) const DIL5: usize = 3;
 pub(super) const SEP3_FIRST: usize = 4;
 pub(super) const SEP5_FIRST: usize = 5;
-/// Of strided edges alone.
+/// Strided skip.
 pub(super) const SKIP: usize = 6;
 
-/// The two halves of the separable convolutions.
+/// First and second part of the separable convolutions.
 const PAIRS: [(usize, usize); 2] = [(SEP3_FIRST, SEP3), (SEP5_FIRST, SEP5)];
 
-/// Column of the mixture of each map that reaches the node: skip, both pools, four convolutions.
+/// Column of the mixture of each feature map that reaches the node: skip, both pools, four convolutions.
 pub(super) const COLUMNS: [usize; 7] = [3, 1, 2, 4, 5, 6, 7];
 
-/// Column of the mixture that each convolution serves.
+/// Column of the mixture that each convolution belongs to.
 const SERVES: [usize; 7] = [4, 5, 6, 7, 4, 5, 3];
 
-/// A convolution and its BatchNorm.
+/// Convolution and its BatchNorm.
 pub(super) struct EdgeConv {
     pub(super) unit: ConvBlock,
     pub(super) norm: Norm,
 }
 
-/// One edge, from a state to a node of its cell.
+/// Edge from a state to a node of its cell.
 pub(super) struct FusedEdge {
     /// Row of the mixture.
     pub(super) row: usize,
-    /// The node, counted from the first intermediate one.
+    /// Node, counted from the first intermediate one.
     pub(super) target: usize,
     pub(super) convolutions: Vec<EdgeConv>,
-    /// The place of each convolution's map among those of the source state; `None` where it has no part in the mixture.
+    /// Index of each convolution's feature map among those of the source state; `None` if it has no part in the
+    /// mixture.
     pub(super) slots: [Option<usize>; 7],
-    /// Whether a candidate has a part in the mixture.
+    /// Whether each candidate has a part in the mixture.
     active: [bool; CANDIDATES],
-    /// Of max and average pooling. The pooled maps are shared by the edges of a state.
+    /// BatchNorms of max and average pooling. The pooled feature maps are shared by the edges of a state.
     pub(super) pools: [Norm; 2],
 }
 
 impl FusedEdge {
-    /// `prefix` as in `cells.0.edges.3`. Parameters are declared in the order of the candidates.
+    /// Creates an edge with a `prefix` such as `cells.0.edges.3`. Parameters are added in the order of the
+    /// candidates.
     pub(super) fn new(
         prefix: &str,
         (row, target): (usize, usize),
@@ -100,7 +102,8 @@ impl FusedEdge {
         FusedEdge { row, target, convolutions, slots: [None; 7], active: [false; CANDIDATES], pools }
     }
 
-    /// Gives the convolutions of the mixture's candidates their slots from `next` on, and returns the next free one.
+    /// Assigns slots from `next` on to the convolutions of the mixture's candidates, and returns the next free
+    /// slot.
     pub(super) fn activate(&mut self, mixture: &[f32; CANDIDATES], mut next: usize) -> usize {
         self.active = mixture.map(|weight| weight != 0.0);
         self.slots = [None; 7];
@@ -113,28 +116,28 @@ impl FusedEdge {
         next
     }
 
-    /// Whether a candidate has a part in the mixture.
+    /// Returns whether a candidate has a part in the mixture.
     pub(super) fn is_active(&self, column: usize) -> bool {
         self.active[column]
     }
 
-    /// Convolutions at work.
+    /// Returns the number of active convolutions.
     pub(super) fn count(&self) -> usize {
         self.slots.iter().flatten().count()
     }
 
-    /// Whether a convolution at work reads the rectified state.
+    /// Returns whether an active convolution reads the ReLU of the state.
     pub(super) fn rectifies(&self) -> bool {
         self.slots[DIL3..SKIP].iter().any(Option::is_some)
     }
 
-    /// Parameters without a part in the mixture.
+    /// Returns the parameters without a part in the mixture.
     pub(super) fn idle(&self) -> impl Iterator<Item = Id> {
         let idle = self.convolutions.iter().zip(&self.slots).filter(|(_, slot)| slot.is_none());
         idle.flat_map(|(convolution, _)| convolution.unit.ids())
     }
 
-    /// For a source of this size.
+    /// Sets the sizes for a source state of this size.
     pub(super) fn resize(&mut self, source: MapSize) {
         for i in (DIL3..self.convolutions.len()).chain([SEP3, SEP5]) {
             let input =
@@ -143,12 +146,13 @@ impl FusedEdge {
         }
     }
 
-    /// The strided skip, if the edge has one.
+    /// Returns the strided skip, if the edge has one.
     pub(super) fn skip(&self) -> Option<&EdgeConv> {
         self.convolutions.get(SKIP)
     }
 
-    /// Columns and norms of the maps that reach the node, in the order of [`COLUMNS`]; an identity has none.
+    /// Returns columns and BatchNorms of the feature maps that reach the node, in the order of [`COLUMNS`]. An
+    /// identity has no BatchNorm.
     fn norms(&self) -> impl Iterator<Item = (usize, Option<&Norm>)> {
         let [max, average] = &self.pools;
         let of = |i: usize| self.convolutions.get(i).map(|c| &c.norm);
@@ -156,7 +160,7 @@ impl FusedEdge {
         COLUMNS.into_iter().zip(all).filter(|(column, _)| self.active[*column])
     }
 
-    /// The same, to change.
+    /// Returns the items of [`Self::norms`] as mutable references.
     pub(super) fn norms_mut(&mut self) -> impl Iterator<Item = (usize, Option<&mut Norm>)> {
         let active = self.active;
         let [max, average] = &mut self.pools;
@@ -167,7 +171,8 @@ impl FusedEdge {
         COLUMNS.into_iter().zip(all).filter(move |(column, _)| active[*column])
     }
 
-    /// The maps that reach the node, in the order of [`Self::norms_mut`], from those of the source state and its value.
+    /// Returns the feature maps that reach the node, in the order of [`Self::norms_mut`], from those of the
+    /// source state and from its value.
     pub(super) fn maps<'a>(&self, maps: &'a [Pack], value: &'a [Pack], len: usize) -> Vec<&'a [Pack]> {
         let slot = |i: usize| &maps[i * len..][..len];
         let own = |i: usize| self.slots[i].map(slot);
@@ -178,7 +183,7 @@ impl FusedEdge {
         all.into_iter().flatten().collect()
     }
 
-    /// The factors, a vector per map, and constants of the edge's part of the node.
+    /// Returns the factors (a vector per feature map) and the constants of the edge's part of the node.
     pub(super) fn sum_weights(
         &self,
         mixture: &[f32; CANDIDATES],
@@ -201,19 +206,20 @@ impl FusedEdge {
         (scales, bias)
     }
 
-    /// Convolutions at work that read the source state, with their slots.
+    /// Returns the active convolutions that read the source state, with their slots.
     fn reads_source(&self) -> impl Iterator<Item = (usize, usize)> {
         (DIL3..self.convolutions.len()).filter_map(|i| Some((i, self.slots[i]?)))
     }
 
-    /// The separable convolutions at work: each half with its slot.
+    /// Returns the active separable convolutions: each part with its slot.
     fn pairs(&self) -> impl Iterator<Item = [(usize, usize); 2]> {
         PAIRS
             .into_iter()
             .filter_map(|(first, second)| Some([(first, self.slots[first]?), (second, self.slots[second]?)]))
     }
 
-    /// Parameters of the second halves, and of all that reads the source, in the order of their gradients.
+    /// Returns the parameters of the second parts, or of everything that reads the source, in the order of
+    /// their gradients.
     pub(super) fn ids(&self, second: bool) -> Vec<Id> {
         let which: Vec<usize> = match second {
             true => self.pairs().map(|[_, (second, _)]| second).collect(),
@@ -222,8 +228,8 @@ impl FusedEdge {
         which.into_iter().flat_map(|i| self.convolutions[i].unit.ids()).collect()
     }
 
-    /// Everything that reads the source state of one image: `value` plain, `scratch.a` rectified and padded.
-    /// `maps` and `sums` are those of the source state.
+    /// Runs everything that reads the source state of one image. `value` is the state, and `scratch.a` its ReLU
+    /// with padding. `maps` and `sums` are those of the source state.
     pub(super) fn forward(
         &self,
         level: Level,
@@ -242,7 +248,7 @@ impl FusedEdge {
         }
     }
 
-    /// The second halves of the separable convolutions.
+    /// Runs the second parts of the separable convolutions.
     pub(super) fn forward_second(
         &self,
         level: Level,
@@ -262,7 +268,7 @@ impl FusedEdge {
         }
     }
 
-    /// Puts the input of a second half, normalised, rectified and padded, into `scratch.a`.
+    /// Writes the input of a second part into `scratch.a`: normalised, with ReLU and padding.
     fn rectify_first(&self, level: Level, first: usize, source: &[Pack], scratch: &mut Scratch) {
         let EdgeConv { unit, norm } = &self.convolutions[first];
         let (map, scaling) = (unit.output, &norm.scaling);
@@ -270,8 +276,8 @@ impl FusedEdge {
         level.run(PadRelu { map, source, scale: &scaling.scale, shift: &scaling.shift, out });
     }
 
-    /// The gradient of the second halves for the node's gradient; that of the first halves' normalised outputs takes the
-    /// place of the second halves' maps, with its sums in `sums`.
+    /// Computes the gradient of the second parts from the node's gradient. The gradient of the first parts'
+    /// normalised outputs overwrites the second parts' feature maps, and its sums are written to `sums`.
     pub(super) fn backward_second(
         &self,
         level: Level,
@@ -304,8 +310,8 @@ impl FusedEdge {
         }
     }
 
-    /// The gradient, in `scratch.da`, of the rectified source state for the node's gradient; added where `add`. Returns
-    /// whether `scratch.da` holds one now.
+    /// Computes the gradient of the state's ReLU in `scratch.da` from the node's gradient, or adds to it with
+    /// `add`. Returns whether `scratch.da` holds a gradient now.
     pub(super) fn backward(
         &self,
         level: Level,
@@ -319,7 +325,7 @@ impl FusedEdge {
             let EdgeConv { unit, norm } = &self.convolutions[i];
             let len = unit.output.len();
             let at = |slot: usize| &maps[slot * len..][..len];
-            // That of a first half took the place of its second half's map.
+            // The gradient of a first part overwrote the feature map of its second part.
             let second =
                 PAIRS.iter().find(|(first, _)| *first == i).and_then(|(_, second)| self.slots[*second]);
             let gradient = second.map_or(node, at);
@@ -331,7 +337,8 @@ impl FusedEdge {
     }
 }
 
-/// Back through one convolution, from `scratch.dy` to `scratch.da`. A depthwise one finds its input in `scratch.a`.
+/// Runs one convolution backward, from `scratch.dy` to `scratch.da`. A depthwise one reads its input from
+/// `scratch.a`.
 fn backward(
     level: Level,
     parameters: &Parameters,
@@ -351,7 +358,7 @@ fn backward(
     unit.backward_columns(level, parameters, scratch, add);
 }
 
-/// The weights of a strided skip.
+/// Returns the names of the weights of a strided skip.
 pub(super) fn halves_of(prefix: &str) -> [String; 2] {
     ["even", "odd"].map(|x| format!("{prefix}.{x}.weight"))
 }

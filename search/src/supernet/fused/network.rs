@@ -1,4 +1,4 @@
-//! The whole network.
+//! Whole supernet.
 
 use milenas_models::fused::head::Head;
 use milenas_models::fused::stem::Stem;
@@ -14,48 +14,49 @@ use crate::supernet::{
     CANDIDATES, GradRequest, Mixture, PassResult, Row, SupernetConfig, by_kind, for_cells,
 };
 
-/// A batch of images.
+/// Batch of images.
 #[derive(Copy, Clone, Debug)]
 pub struct ImageBatch<'a> {
-    /// `[N, C, H, W]`.
+    /// Pixels `[N, C, H, W]`.
     pub pixels: &'a [f32],
-    /// H, at least 4.
+    /// Height, at least 4.
     pub height: usize,
-    /// W, at least 4.
+    /// Width, at least 4.
     pub width: usize,
 }
 
-/// Smallest side of an image.
+/// Smallest side of an image, in pixels.
 const SMALLEST: usize = 4;
 
-/// The supernet with all its weights.
+/// Optimised supernet on the CPU, with all its weights.
 pub struct FusedSupernet {
     config: SupernetConfig,
     level: Level,
     tensors: NetworkTensors,
     stem: Stem,
-    /// The stem's output, `[image]`.
+    /// Output of the stem, `[image]`.
     stem_values: Vec<Pack>,
     cells: Vec<FusedCell>,
     head: Head,
-    /// Gradients of the sources at work, in memory that cells lend: the stem is source 0, cell `i` source `i + 1`.
-    /// A cell's hold all of its states.
+    /// Gradients of the active sources, in memory lent by cells: the stem is source 0, cell `i` source `i + 1`.
+    /// The gradients of a cell hold all of its states.
     gradients: Vec<Vec<Pack>>,
-    /// Gradients of both pooled maps of a state.
+    /// Gradients of both pooled feature maps of a state.
     pools: Vec<Pack>,
     workspace: Workspace,
     profile: Profile,
-    /// Batch, height and width that the buffers are for.
+    /// Batch, height and width for which the buffers are allocated.
     size: (usize, usize, usize),
 }
 
 impl FusedSupernet {
-    /// A network whose weights are all zero but for the stem's norm, for the fastest instructions of this processor.
+    /// Creates a network with weights of zero, except the stem's BatchNorm, for the fastest instructions of
+    /// this processor.
     pub fn new(config: SupernetConfig) -> FusedSupernet {
         Self::with_level(config, Level::best())
     }
 
-    /// The same for given instructions.
+    /// Creates a network for given instructions.
     pub fn with_level(config: SupernetConfig, level: Level) -> FusedSupernet {
         let (mut parameters, mut statistics) = (Parameters::default(), Statistics::default());
         let mut channels = config.channels;
@@ -90,32 +91,32 @@ impl FusedSupernet {
         }
     }
 
-    /// The network's make.
+    /// Returns the configuration.
     pub fn config(&self) -> &SupernetConfig {
         &self.config
     }
 
-    /// Parameters, statistics, and the gradients of the last pass that wanted those of the weights.
+    /// Returns parameters, statistics, and the weight gradients of the last pass that computed them.
     pub fn tensors(&self) -> &NetworkTensors {
         &self.tensors
     }
 
-    /// The same, to change.
+    /// Returns parameters, statistics and gradients as a mutable reference.
     pub fn tensors_mut(&mut self) -> &mut NetworkTensors {
         &mut self.tensors
     }
 
-    /// Where the time of all passes so far went: phase and seconds.
+    /// Returns the phases of all passes so far with their seconds.
     pub fn profile(&self) -> &[(&'static str, f64)] {
         &self.profile.0
     }
 
-    /// Forgets the time spent so far.
+    /// Resets the times of [`profile`](Self::profile).
     pub fn reset_profile(&mut self) {
         self.profile.0.clear();
     }
 
-    /// [`evaluate_cells`](Self::evaluate_cells) with one mixture for all cells of a kind.
+    /// Calls [`evaluate_cells`](Self::evaluate_cells) with one mixture for all cells of a kind.
     pub fn evaluate(
         &mut self,
         images: ImageBatch<'_>,
@@ -127,11 +128,11 @@ impl FusedSupernet {
         Ok(found.map(|cells| by_kind(&self.config, &cells)))
     }
 
-    /// Loss and gradients of a batch in training mode: BatchNorms use the batch's statistics, and move the running ones.
-    /// The mixture has rows for each cell. A candidate of weight 0 is left out: it costs nothing, and it and its weights get
-    /// no gradient.
+    /// Computes loss and gradients of a batch in training mode: BatchNorms use the batch statistics, and update
+    /// the running ones. The mixture has rows for each cell. A candidate of weight 0 is skipped: it and its
+    /// weights get no gradient.
     ///
-    /// Runs in rayon's current pool; the result does not depend on its number of threads.
+    /// Runs in rayon's current thread pool. The result does not depend on the number of threads.
     pub fn evaluate_cells(
         &mut self,
         images: ImageBatch<'_>,
@@ -164,19 +165,19 @@ impl FusedSupernet {
         }))
     }
 
-    /// [`predict_cells`](Self::predict_cells) with one mixture for all cells of a kind.
+    /// Calls [`predict_cells`](Self::predict_cells) with one mixture for all cells of a kind.
     pub fn predict(&mut self, images: ImageBatch<'_>, mixture: &Mixture) -> Result<Vec<f32>> {
         self.predict_cells(images, &for_cells(&self.config, mixture))
     }
 
-    /// Logits `[N, classes]` in evaluation mode: BatchNorms use the running statistics.
+    /// Returns logits `[N, classes]` in evaluation mode: BatchNorms use the running statistics.
     pub fn predict_cells(&mut self, images: ImageBatch<'_>, mixture: &[&[Row]]) -> Result<Vec<f32>> {
         let batch = self.check(images, mixture)?;
         rayon::scope(|_| self.forward(images, batch, mixture, false));
         Ok(self.head.logits.clone())
     }
 
-    /// The number of images, if all sizes fit.
+    /// Returns the number of images, or fails if a size is wrong.
     fn check(&self, images: ImageBatch<'_>, mixture: &[&[Row]]) -> Result<usize> {
         let ImageBatch { pixels, height, width } = images;
         if height < SMALLEST || width < SMALLEST {
@@ -238,7 +239,7 @@ impl FusedSupernet {
         self.head.forward(pass.parameters, source(stem, &self.cells, self.cells.len()), batch);
     }
 
-    /// Gradients for the last forward pass, whose loss the head has taken.
+    /// Computes the gradients of the last forward pass. The head holds the gradient of its loss.
     fn backward(
         &mut self,
         images: &[f32],
@@ -255,7 +256,7 @@ impl FusedSupernet {
         if let Some(weights) = weights.as_deref_mut() {
             self.cells.iter().flat_map(FusedCell::idle).for_each(|id| weights.remove(id));
         }
-        // Whether a source's gradient holds something to add to.
+        // Whether a source's gradient has been written, so that later ones are added.
         let mut begun = vec![false; count + 1];
 
         let stem = stem_view(&self.stem, &self.stem_values);
@@ -266,7 +267,7 @@ impl FusedSupernet {
             self.head.backward(c.parameters, last, gradient, weights.as_deref_mut())
         });
         for i in (0..count).rev() {
-            // The stem's gradient serves its own weights alone, so without them no path to it is needed.
+            // The gradient of the stem's output is only needed for the stem's weights.
             let first = if want_weights { 0 } else { 2usize.saturating_sub(i) };
             let mut own = std::mem::take(&mut self.gradients[i + 1]);
             let used = c.batch * self.cells[i].image_len();
@@ -300,8 +301,8 @@ impl FusedSupernet {
     }
 }
 
-/// The memory for the gradients of a source that cells read: maps of the cell that writes them first, which has gone back
-/// through all of its own by then.
+/// Returns the memory for the gradients of a source: feature maps of the cell that writes these gradients
+/// first, whose edges have been run backward by then.
 fn lender(cells: &mut [FusedCell], source: usize) -> &mut Vec<Pack> {
     match source + 1 < cells.len() {
         true => cells[source + 1].lend(0),
@@ -309,7 +310,7 @@ fn lender(cells: &mut [FusedCell], source: usize) -> &mut Vec<Pack> {
     }
 }
 
-/// The supernet's stem: the only BatchNorm of it with an affine part.
+/// Creates the stem, whose BatchNorm is the only one with weight and bias.
 fn new_stem(
     in_channels: usize,
     channels: usize,
@@ -329,7 +330,7 @@ fn stem_view<'a>(stem: &Stem, values: &'a [Pack]) -> MapView<'a> {
     MapView { packs: values, place: BufferOffset { image: stem.map.len(), offset: 0 }, map: stem.map }
 }
 
-/// What a cell reads: source 0 is the stem, source `i + 1` cell `i`.
+/// Returns the input of a cell: source 0 is the stem, source `i + 1` cell `i`.
 fn source<'a>(stem: MapView<'a>, cells: &'a [FusedCell], source: usize) -> MapView<'a> {
     match source.checked_sub(1) {
         Some(cell) => cells[cell].output(),

@@ -1,8 +1,10 @@
-//! Partial channels (PC-DARTS, section 3.2): the candidates' part of every state, and the way past them.
+//! Partial channels (PC-DARTS, section 3.2): the candidates' part of every state, and the bypass of the other
+//! channels.
 //!
-//! The states' first channels lie apart, those of several images in one pack where they are few, and the edges work on these
-//! as on any batch. A node is shuffled from their sum and from the weighted rest of its sources. Backward a node's gradient is
-//! unshuffled in place: zeros for the part, then the rest in the order of the sources' channels.
+//! The first channels of the states are stored separately. If they are few, those of several images share a
+//! pack. The edges process them like any batch. A node is shuffled from their sum and from the weighted
+//! bypasses of its sources. In the backward pass a node's gradient is unshuffled in place: zeros for the part,
+//! then the rest in the order of the sources' channels.
 
 use milenas_models::fused::Copies;
 use milenas_models::fused::norm::totals;
@@ -14,31 +16,31 @@ use super::context::CellContext;
 use super::state::StateOffset;
 use crate::supernet::Row;
 
-/// What a cell with partial channels has besides its states.
+/// Buffers of a cell with partial channels, besides its states.
 pub(super) struct Partial {
-    /// Parts of a state's channels.
+    /// Divisor of a state's channels.
     parts: usize,
-    /// Of the part that candidates see.
+    /// Number of images in a pack of the candidates' part.
     pub(super) copies: Copies,
-    /// `[pack of images]`, then the part of each state.
+    /// Values `[pack of images]`, then the part of each state.
     pub(super) values: Vec<Pack>,
-    /// Their gradients.
+    /// Gradients of `values`.
     pub(super) gradients: Vec<Pack>,
-    /// `[image][input]` 2x2 maxima of the inputs, where edges from them are strided.
+    /// Max pooled inputs `[image][input]` (2x2), if the edges from them are strided.
     halved: Vec<Pack>,
 }
 
-/// Where a state lies, whole and in part.
+/// Locations of a state, whole and as part.
 #[derive(Copy, Clone)]
 pub(super) struct StateViews {
     pub(super) whole: StateOffset,
     pub(super) part: StateOffset,
 }
 
-/// The edges that a node, or a state, has the rest of channels from, or for: offset of the other state in an image, the weight.
+/// Edges with a bypass to a node, or from a state: offset of the other state in an image, and the weight.
 pub(super) type Past = Vec<(usize, f32)>;
 
-/// A state at work.
+/// State that is processed.
 #[derive(Copy, Clone)]
 pub(super) struct WorkingState {
     pub(super) state: usize,
@@ -53,7 +55,7 @@ impl WorkingState {
         self.map.pixels() != self.node.pixels() && self.state < 2
     }
 
-    /// Packs of both halved inputs.
+    /// Returns the number of packs of both halved inputs.
     fn halved_len(self) -> usize {
         2 * self.node.len()
     }
@@ -65,7 +67,8 @@ impl Partial {
         Partial { parts, copies, values: Vec::new(), gradients: Vec::new(), halved: Vec::new() }
     }
 
-    /// For a batch of images with states of `channels`, `image` packs of parts and nodes of this size.
+    /// Allocates buffers for a batch of images with states of `channels`; `image` is the number of packs of an
+    /// image's parts, `node` the size of a node.
     pub(super) fn resize(
         &mut self,
         batch: usize,
@@ -82,14 +85,14 @@ impl Partial {
         self.halved.resize(if strided { batch * 2 * node.len() } else { 0 }, Pack::ZERO);
     }
 
-    /// The batch as the edges see it.
+    /// Returns the context of the edges, in which a pack of images counts as one image.
     pub(super) fn context<'a>(&self, c: &CellContext<'a>) -> CellContext<'a> {
         let mut c = *c;
         c.pass.batch /= self.copies.count;
         c
     }
 
-    /// Completes a state, which is a node where it has `past`, and takes its part for the edges from it.
+    /// Completes a state by its bypasses in `past` if it is a node, and copies its part for the edges from it.
     pub(super) fn forward(
         &mut self,
         c: &CellContext<'_>,
@@ -132,7 +135,7 @@ impl Partial {
         });
     }
 
-    /// Unshuffles the gradient of a node among `gradients`, and takes the part of the sum of its edges.
+    /// Unshuffles the gradient of a node among `gradients`, and copies the gradient of the sum of its edges.
     pub(super) fn part_gradient(&mut self, c: &CellContext<'_>, at: WorkingState, gradients: &mut [Pack]) {
         let (shuffle, count, inner) = (self.shuffle(), self.copies.count, self.context(c));
         let WorkingState { map, places: StateViews { whole, part }, .. } = at;
@@ -149,7 +152,8 @@ impl Partial {
         });
     }
 
-    /// By edge from a state, the products of the state's rest with its nodes' gradients; `sums` is room.
+    /// Returns, per edge from a state, the product of the state's bypass with its node's gradient; `sums` is
+    /// scratch memory.
     pub(super) fn dots(
         &self,
         c: &CellContext<'_>,
@@ -181,7 +185,7 @@ impl Partial {
         (0..edges.len()).map(|e| totals(sums, len, 2 * e + 1, node.packs).iter().sum()).collect()
     }
 
-    /// Adds to the gradient of a state, or sets that of an input: its part's, and its rest's.
+    /// Adds the gradients of part and bypass to the gradient of a node; sets the gradient of an input.
     pub(super) fn backward(
         &self,
         c: &CellContext<'_>,
@@ -227,42 +231,44 @@ impl Partial {
     }
 }
 
-/// A factor per block of an edge, `[block]`.
+/// Returns the factors `[block]` of each edge.
 fn weights(edges: &Past, packs: usize) -> Vec<(usize, Vec<Pack>)> {
     edges.iter().map(|(offset, weight)| (*offset, vec![Pack([*weight; LANES]); packs])).collect()
 }
 
-/// What an edge lets past its candidates: as much of the rest as of all of them together.
+/// Returns the weight of an edge's bypass: the sum of the candidates' weights.
 pub(super) fn past(row: &Row) -> f32 {
     row.iter().sum()
 }
 
-/// The channels of a node: channel `c * parts + g` is channel `c` of part `g`, and part 0 is the candidates'.
+/// Channel shuffle of a node: channel `c * parts + g` is channel `c` of part `g`, and part 0 comes from the
+/// candidates.
 #[derive(Copy, Clone)]
 struct Shuffle {
     parts: usize,
-    /// Of a part.
+    /// Number of channels of a part.
     channels: usize,
 }
 
-/// Lane of a channel in a map: pack of pixel 0, and place in it.
+/// Returns the location of a channel in a feature map: pack of pixel 0, and lane in it.
 fn lane(channel: usize, pixels: usize) -> (usize, usize) {
     (channel / LANES * pixels, channel % LANES)
 }
 
 impl Shuffle {
-    /// Channels of the node with those of the unshuffled state, part 0 left out.
+    /// Returns the channels of the node, each with that of the unshuffled state, without part 0.
     fn rest(self) -> impl Iterator<Item = (usize, usize)> {
         let Shuffle { parts, channels } = self;
         (1..parts).flat_map(move |g| (0..channels).map(move |c| (c * parts + g, g * channels + c)))
     }
 
-    /// Channels of part 0: in the node, in the part, where image `copy` of a pack has its own.
+    /// Returns the channels of part 0: in the node, and in the part, in which image `copy` of a pack has its
+    /// own channels.
     fn mixed(self, copy: usize) -> impl Iterator<Item = (usize, usize)> {
         (0..self.channels).map(move |c| (c * self.parts, copy * self.channels + c))
     }
 
-    /// A node from the rest, unshuffled, and the mixed part.
+    /// Joins a node from the unshuffled bypass and the mixed part.
     fn join(self, map: MapSize, rest: &[Pack], part: &[Pack], copy: usize, out: &mut [Pack]) {
         copy_lanes(map.pixels(), self.rest().map(|(node, state)| (state, node)), rest, out, |to, x| *to = x);
         copy_lanes(map.pixels(), self.mixed(copy).map(|(node, part)| (part, node)), part, out, |to, x| {
@@ -270,14 +276,14 @@ impl Shuffle {
         });
     }
 
-    /// The reverse: `rest` gets zeros for part 0.
+    /// Splits a node into bypass and mixed part. `rest` gets zeros for part 0.
     fn split(self, map: MapSize, node: &[Pack], rest: &mut [Pack], copy: usize, part: &mut [Pack]) {
         rest.fill(Pack::ZERO);
         copy_lanes(map.pixels(), self.rest(), node, rest, |to, x| *to = x);
         copy_lanes(map.pixels(), self.mixed(copy), node, part, |to, x| *to = x);
     }
 
-    /// The first channels of a state.
+    /// Copies the first channels of a state into its part.
     fn take(self, map: MapSize, state: &[Pack], copy: usize, part: &mut [Pack]) {
         let lanes = (0..self.channels).map(|c| (c, copy * self.channels + c));
         copy_lanes(map.pixels(), lanes, state, part, |to, x| *to = x);
@@ -290,7 +296,7 @@ impl Shuffle {
     }
 }
 
-/// Moves channels of a map, `(from, to)`, to those of another of its size.
+/// Copies channels `(from, to)` of a feature map to those of another one of the same size.
 fn copy_lanes(
     pixels: usize,
     lanes: impl Iterator<Item = (usize, usize)>,
@@ -306,7 +312,7 @@ fn copy_lanes(
     }
 }
 
-/// The pixels of each window of 2x2, row-major; those past the border are left out.
+/// Returns the pixels of each 2x2 window, row-major, without those past the border.
 fn windows(map: MapSize) -> impl Iterator<Item = impl Iterator<Item = usize>> {
     let MapSize { height, width, packs } = map;
     let small = map.strided(2);
@@ -317,7 +323,7 @@ fn windows(map: MapSize) -> impl Iterator<Item = impl Iterator<Item = usize>> {
     })
 }
 
-/// 2x2 maxima.
+/// Computes 2x2 maxima.
 fn halve(map: MapSize, source: &[Pack], out: &mut [Pack]) {
     for (window, out) in windows(map).zip(out) {
         *out = Pack([f32::NEG_INFINITY; LANES]);
@@ -327,7 +333,7 @@ fn halve(map: MapSize, source: &[Pack], out: &mut [Pack]) {
     }
 }
 
-/// The gradient of [`halve`], added to `out`: to the first of each window's maxima.
+/// Adds the gradient of [`halve`] to `out`, at the first maximum of each window.
 fn halve_backward(map: MapSize, source: &[Pack], gradient: &[Pack], out: &mut [Pack]) {
     for (window, gradient) in windows(map).zip(gradient) {
         let (mut max, mut first) = ([f32::NEG_INFINITY; LANES], [0; LANES]);

@@ -1,8 +1,8 @@
-//! A state of a cell as the source of edges: what its edges share (pooled maps, the rectified padded
-//! value), what they keep for the backward pass, and the phases forward.
+//! State of a cell as the source of edges: results that its edges share (pooled feature maps, the padded ReLU
+//! of its value), buffers for the backward pass, and the forward phases.
 //!
-//! Edges run in groups small enough that what one phase of a group writes is still in the last cache when the
-//! next phase reads it.
+//! Edges run in groups. A group is small enough that the results of one phase are still in the last-level cache
+//! in the next phase.
 
 use core::ops::Range;
 
@@ -18,48 +18,50 @@ use super::context::CellContext;
 use super::edge::{COLUMNS, DIL3, FusedEdge};
 use crate::supernet::CANDIDATES;
 
-/// Packs that the maps of a group of edges may fill: a few MiB of the last cache.
+/// Number of packs that the feature maps of a group may fill: 16 MiB, a part of the last-level cache.
 const GROUP: usize = (16 << 20) / size_of::<Pack>();
 
-/// Columns of the pools in a mixture; in this order, their places among the maps of a state.
+/// Columns of the pools in a mixture. The order is that of their feature maps in a state.
 pub(super) const POOLS: [usize; 2] = [1, 2];
 
-/// Most sums that an edge needs in the backward pass: of the node's gradient, and of its products with the maps that reach
-/// the node.
+/// Largest number of sums of an edge in the backward pass: of the node's gradient, and of its products with the
+/// feature maps that reach the node.
 pub(super) const SUMS: usize = 1 + COLUMNS.len();
 
-/// A source state and the edges from it.
+/// Source state and the edges from it.
 pub(super) struct FusedState {
     /// Size of the state.
     pub(super) map: MapSize,
     /// Size of the nodes.
     pub(super) node: MapSize,
     pub(super) stride: usize,
-    /// Images in a pack.
+    /// Number of images in a pack.
     pub(super) copies: Copies,
-    /// In the order of their nodes.
+    /// Edges in the order of their nodes.
     pub(super) edges: Vec<FusedEdge>,
-    /// `[image][slot]` maps of the nodes' size: max pool, average pool, then each edge's; those with a part in the mixture.
+    /// Feature maps `[image][slot]` of the nodes' size: max pool, average pool, then each edge's, if they have
+    /// a part in the mixture.
     pub(super) maps: Vec<Pack>,
     slots: usize,
-    /// `[image][slot][2][block]` sums of the maps and of their squares; of gradients in the backward pass.
+    /// Sums `[image][slot][2][block]` of the feature maps and of their squares; in the backward pass, of
+    /// gradients.
     pub(super) sums: Vec<Pack>,
     identity: Scaling,
 }
 
-/// Where a state and the nodes it has edges to lie among the states of its cell's image.
+/// Location of a state and its nodes among the states of an image.
 #[derive(Copy, Clone, Debug, Default)]
 pub(super) struct StateOffset {
-    /// Packs of all states of an image.
+    /// Number of packs of all states of an image.
     pub(super) image: usize,
-    /// Packs before the state.
+    /// Number of packs before the state.
     pub(super) offset: usize,
-    /// Packs before the first node.
+    /// Number of packs before the first node.
     pub(super) nodes: usize,
 }
 
 impl StateOffset {
-    /// That of a state among all of these sizes, one after the other.
+    /// Returns the location of a state among consecutive states of the given sizes.
     pub(super) fn among(maps: impl Iterator<Item = MapSize> + Clone, state: usize) -> StateOffset {
         let before = |state: usize| maps.clone().take(state).map(MapSize::len).sum();
         StateOffset { image: before(usize::MAX), offset: before(state), nodes: before(2) }
@@ -87,7 +89,7 @@ impl FusedState {
         }
     }
 
-    /// Makes room for what has a part in the mixture of the cell, for a batch.
+    /// Allocates buffers for a batch, for all candidates with a part in the mixture of the cell.
     pub(super) fn activate(&mut self, mixture: &[[f32; CANDIDATES]], batch: usize) {
         let rows = self.edges.iter().map(|edge| &mixture[edge.row]);
         let pooled = rows.flat_map(|row| POOLS.map(|column| row[column])).any(|weight| weight != 0.0);
@@ -99,29 +101,29 @@ impl FusedState {
         self.sums.resize(batch * self.sums_len(), Pack::ZERO);
     }
 
-    /// Whether any edge pools.
+    /// Returns whether any edge has a pool.
     pub(super) fn pools(&self) -> bool {
         self.edges.iter().any(|edge| POOLS.into_iter().any(|column| edge.is_active(column)))
     }
 
-    /// The maps of one image, in packs.
+    /// Returns the number of packs of the feature maps of one image.
     pub(super) fn maps_len(&self) -> usize {
         self.slots * self.node.len()
     }
 
-    /// The sums of one image, in packs.
+    /// Returns the number of packs of the sums of one image.
     pub(super) fn sums_len(&self) -> usize {
         (self.slots * 2).max(self.edges.len() * SUMS) * self.node.packs
     }
 
-    /// For states of this size.
+    /// Sets the sizes for states of this size.
     pub(super) fn resize(&mut self, map: MapSize) {
         self.map = MapSize { packs: self.map.packs, ..map };
         self.node = self.map.strided(self.stride);
         self.edges.iter_mut().for_each(|edge| edge.resize(self.map));
     }
 
-    /// The edges, cut into groups.
+    /// Returns the edges in groups.
     pub(super) fn groups(&self, c: &CellContext<'_>) -> Vec<Range<usize>> {
         let most = self.edges.iter().map(FusedEdge::count).max().unwrap_or(0);
         let edge = most * self.node.len() * c.batch;
@@ -129,12 +131,14 @@ impl FusedState {
         (0..self.edges.len()).step_by(size).map(|e| e..(e + size).min(self.edges.len())).collect()
     }
 
-    /// Parameters of the second halves, or of all that reads the state, in the order of their gradients.
+    /// Returns the parameters of the second parts, or of everything that reads the state, in the order of their
+    /// gradients.
     pub(super) fn ids(&self, group: Range<usize>, second: bool) -> Vec<Id> {
         self.edges[group].iter().flat_map(|e| e.ids(second)).collect()
     }
 
-    /// The first convolutions of a group, and the pools with the first group. `values` holds the states of the cell.
+    /// Runs the first convolutions of a group, and the pools with the first group. `values` holds the states of
+    /// the cell.
     pub(super) fn forward_first(
         &mut self,
         c: &CellContext<'_>,
@@ -173,7 +177,7 @@ impl FusedState {
         });
     }
 
-    /// The second halves of the separable convolutions of a group.
+    /// Runs the second parts of a group's separable convolutions.
     pub(super) fn forward_second(&mut self, c: &CellContext<'_>, group: Range<usize>) {
         let (maps_len, sums_len) = (self.maps_len(), self.sums_len());
         let tasks = c.cut(&mut self.maps, maps_len).into_par_iter().zip(c.cut(&mut self.sums, sums_len));
@@ -190,7 +194,8 @@ impl FusedState {
         });
     }
 
-    /// The weighted sums of a group's maps, into the nodes; they are added to those of earlier states where `add`.
+    /// Computes the weighted sums of a group's feature maps into the nodes, or adds them to earlier sums with
+    /// `add`.
     pub(super) fn forward_sum(
         &self,
         c: &CellContext<'_>,
@@ -217,7 +222,7 @@ impl FusedState {
         });
     }
 
-    /// Turns the sums of a forward phase into the norms of the maps it wrote.
+    /// Converts the sums of a forward phase into the BatchNorm scaling of its feature maps.
     pub(super) fn normalise(
         &mut self,
         c: &CellContext<'_>,
@@ -252,12 +257,12 @@ impl FusedState {
         }
     }
 
-    /// Values of a channel of a node, over the batch.
+    /// Returns the number of values of a node's channel over the batch.
     pub(super) fn values(&self, c: &CellContext<'_>) -> f64 {
         (c.batch * self.copies.count * self.node.pixels()) as f64
     }
 
-    /// Rectifies and pads the state into `scratch.a`.
+    /// Writes the padded ReLU of the state into `scratch.a`.
     pub(super) fn rectify(&self, c: &CellContext<'_>, source: &[Pack], scratch: &mut Scratch) {
         rectify(c, &self.identity, self.map, source, scratch);
     }

@@ -1,4 +1,4 @@
-//! What several commands can be told, and what it sets in the configuration.
+//! Options shared by several commands, and the configuration keys they set.
 
 use std::path::PathBuf;
 
@@ -7,110 +7,110 @@ use clap::Args;
 use milenas_search::score::Metric;
 use milenas_search::supernet::DeviceSpec;
 
-/// How a search moves the architecture: each is short for a key of the configuration.
+/// Options for the architecture's update. Each one sets a key of the configuration.
 #[derive(Debug, Default, Args)]
-#[allow(missing_docs)]
 pub struct RuleOptions {
-    /// Weight of the validation loss beside the training loss, of milenas and milenas-2nd alone
+    /// Weight of the validation loss relative to the training loss; for milenas and milenas-2nd only.
     #[arg(long, value_name = "X")]
     pub lambda: Option<f64>,
-    /// softmax: all candidates; gumbel: one an edge, drawn for each cell and pass (GDAS), much cheaper
+    /// How candidate operations are mixed. softmax: all, weighted; gumbel: one sampled per edge, cell and pass
+    /// (GDAS), much faster.
     #[arg(long, value_name = "KIND", value_parser = ["softmax", "gumbel"])]
     pub mixture: Option<String>,
-    /// Candidates see 1/K of a state's channels, and edges have weights of their own (PC-DARTS): less time and memory; K divides
-    /// the channels, 4 is usual
+    /// Apply candidates to 1/K of the channels, and learn a weight per edge (PC-DARTS): saves time and memory.
+    /// K divides the channels; 4 is common.
     #[arg(long, value_name = "K")]
     pub partial_channels: Option<u16>,
-    /// released: reproduce the released code: no clip on the weights, no momentum in the unrolled step, lambda on the
-    /// training loss
+    /// released: reproduce the released MiLeNAS code: no gradient clipping, no momentum in the unrolled step,
+    /// lambda on the training loss.
     #[arg(long, value_name = "NAME", value_parser = ["none", "released"])]
     pub compat: Option<String>,
 }
 
-/// What a training begins with.
+/// Genotype and initial weights of a training.
 #[derive(Debug, Args)]
-#[allow(missing_docs)]
 pub struct StartOptions {
-    /// A genotype file (JSON, the published text, or a log with one), the name of a published one, NAS-Bench-201's text, or
-    /// random:SEED
+    /// Genotype: a file (JSON, the published text, or a log that contains one), a published name, the text of a
+    /// NAS-Bench-201 cell, or random:SEED.
     #[arg(long, value_name = "FILE|NAME", required_unless_present = "from_supernet")]
     pub genotype: Option<String>,
-    /// The folder of a search: begin with the weights that its supernet has for the genotype, RUN/genotype.json if none is
-    /// given, at its channels and layers, with images sized and split as its own; without --preset and --config at its configuration
+    /// Start from the supernet weights of the search in folder RUN, with its channels, layers, image size and
+    /// data split. Defaults: RUN/genotype.json; RUN/config.toml without --preset and --config.
     #[arg(long, value_name = "RUN")]
     pub from_supernet: Option<PathBuf>,
 }
 
-/// What is scored, and how.
+/// Weights and images of an evaluation.
 #[derive(Debug, Args)]
-#[allow(missing_docs)]
 pub struct EvalOptions {
-    /// Weights written by `train`
+    /// Weights file written by `train`.
     #[arg(long, value_name = "FILE")]
     pub weights: PathBuf,
-    /// digits, cifar10:DIR, a folder or tar of train/CLASS/* and test/CLASS/* or of CLASS/*, or a CSV file of path
-    /// and label
+    /// Image source: digits (built in), cifar10:DIR, a folder or tar of train/CLASS/* and test/CLASS/* or of CLASS/*, or a CSV file with
+    /// columns path and label.
     #[arg(long, value_name = "SRC")]
     pub data: String,
-    /// Write the prediction of every image, in the columns of `milenas-infer classify`
+    /// Write a CSV file with the prediction for each image, in the columns of `milenas-infer classify`.
     #[arg(long, value_name = "FILE.csv")]
     pub predictions: Option<PathBuf>,
-    /// Print JSON
+    /// Print JSON.
     #[arg(long)]
     pub json: bool,
 }
 
+/// Architectures, metrics and batch of `score`.
 #[derive(Debug, Args)]
-#[allow(missing_docs)]
 pub struct ScoreOptions {
-    /// Genotype files, names of published ones, random:SEED of the space, or the text of a NAS-Bench-201 cell
+    /// Genotype files, published names, random:SEED of the space, or the text of a NAS-Bench-201 cell.
     #[arg(value_name = "GENOTYPE")]
     pub genotypes: Vec<String>,
-    /// Draw so many different architectures of the space; nasbench201 has 15625
+    /// Sample N different architectures of the space; nasbench201 has 15625.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub sample: usize,
-    /// The space to draw from
+    /// Search space to sample from.
     #[arg(long, value_name = "NAME", default_value = "nasbench201", value_parser = ["darts", "nasbench201"])]
     pub space: String,
-    /// digits, cifar10:DIR, a folder or tar of train/CLASS/* and test/CLASS/* or of CLASS/*, or a CSV file of path
-    /// and label
+    /// Image source: digits (built in), cifar10:DIR, a folder or tar of train/CLASS/* and test/CLASS/* or of CLASS/*, or a CSV file with
+    /// columns path and label.
     #[arg(long, value_name = "SRC")]
     pub data: String,
-    /// naswot, synflow, grad_norm, jacob_cov, params, macs, convolutions, or all, with commas between them; several end in their
-    /// aggregate, the sum of the logarithms of the ranks
+    /// Metrics, separated by commas: naswot, synflow, grad_norm, jacob_cov, params, macs, convolutions, or all.
+    /// Several metrics add a column `aggregate`, the sum of the logarithms of the ranks.
     #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "naswot")]
     pub metric: Vec<String>,
-    /// Images of the batch, training images as they are
+    /// Number of training images in the batch, without augmentation.
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = counted)]
     pub batch: usize,
-    /// Channels of the first cells
+    /// Channels of the first cells.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = counted)]
     pub channels: usize,
-    /// Cells, reductions counted; 17 are NAS-Bench-201's three times five
+    /// Number of cells, reduction cells included; NAS-Bench-201 has 17 (three stages of five, two reductions).
     #[arg(long, value_name = "N", default_value_t = 17, value_parser = counted)]
     pub layers: usize,
-    /// Decides draws, images and weights
+    /// Seed for samples, images and weights.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = seed())]
     pub seed: u64,
-    /// A CSV file: architecture,params,macs, then a column for each metric [the terminal]
+    /// CSV file to write: architecture, params, macs, then a column per metric [default: standard output].
     #[arg(long, short, value_name = "FILE")]
     pub out: Option<PathBuf>,
 }
 
-/// What a configuration, which is TOML, can hold.
+/// Parser of a seed. TOML integers have 64 bits with a sign, so a seed is at most 2^63 - 1.
 fn seed() -> clap::builder::RangedU64ValueParser {
     clap::value_parser!(u64).range(..=i64::MAX as u64)
 }
 
+/// Parses a count of 2 to 100,000.
 fn counted(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|n| (2..=100_000).contains(n)).ok_or_else(|| "expected 2 to 100000".into())
 }
 
 impl ScoreOptions {
-    /// The metrics, without those that every table has.
+    /// Returns the metrics, without `params` and `macs`, which every table has.
     ///
     /// # Errors
-    /// An unknown name, one that is there twice: it would weigh twice in the aggregate.
+    /// Fails for an unknown metric, and for a metric that is named twice: it would count twice in the
+    /// aggregate.
     pub fn metrics(&self) -> milenas_models::Result<Vec<Metric>> {
         if let Some(i) = (1..self.metric.len()).find(|&i| self.metric[..i].contains(&self.metric[i])) {
             let found = format!("{} twice", self.metric[i]);
@@ -127,36 +127,36 @@ impl ScoreOptions {
     }
 }
 
-/// What runs have in common.
+/// Options shared by all runs.
 #[derive(Clone, Debug, Args)]
-#[allow(missing_docs)]
 pub struct RunOptions {
-    /// digits, cifar10:DIR, a folder or tar of train/CLASS/* and test/CLASS/* or of CLASS/*, or a CSV file of path
-    /// and label
+    /// Image source: digits (built in), cifar10:DIR, a folder or tar of train/CLASS/* and test/CLASS/* or of CLASS/*, or a CSV file with
+    /// columns path and label.
     #[arg(long, value_name = "SRC")]
     pub data: String,
-    /// The folder of the run
+    /// Folder of the run.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Where the configuration starts [smoke, laptop, paper, imagenet; smoke if left out]
+    /// Preset that the configuration starts from: smoke, laptop, paper or imagenet [default: smoke].
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
-    /// A TOML file whose keys replace the preset's
+    /// TOML file whose keys replace those of the preset.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// One key, e.g. search.epochs=20; may be repeated
+    /// Set one configuration key, e.g. search.epochs=20; may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Decides every random choice
+    /// Seed for all random choices.
     #[arg(long, value_name = "N", value_parser = seed())]
     pub seed: Option<u64>,
-    /// Where to compute: cpu, or cuda:N for NVIDIA GPU N in a build with the feature `cuda` (cuda:N,tf32 or cuda:N,bf16 for products in these)
+    /// Device: cpu, or cuda:N for NVIDIA GPU N in a build with the feature `cuda`; cuda:N,tf32 and cuda:N,bf16
+    /// use these formats for matrix products.
     #[arg(long = "device", value_name = "NAME", default_value = "cpu")]
     pub place: DeviceSpec,
 }
 
 impl RunOptions {
-    /// The preset's configuration for a source, in no folder.
+    /// Returns the options of a run on a source, without a folder.
     pub fn for_data(data: &str) -> Self {
         RunOptions {
             data: data.into(),
@@ -170,51 +170,50 @@ impl RunOptions {
     }
 }
 
-/// What searches alone have.
+/// Options of a search.
 #[derive(Debug, Args)]
-#[allow(missing_docs)]
 pub struct SearchOptions {
-    /// The cells to search among: darts, or nasbench201, whose 15,625 cells have a published table of accuracies
+    /// Search space: darts, or nasbench201, whose 15,625 cells have published accuracies.
     #[arg(long, value_name = "NAME", value_parser = ["darts", "nasbench201"])]
     pub space: Option<String>,
-    /// The rule for the architecture's gradient [milenas, milenas-2nd, darts-1st, darts-2nd, single-level], or how to judge
-    /// architectures one by one [naswot, area, random, evolution]
+    /// Strategy: by gradients (milenas, milenas-2nd, darts-1st, darts-2nd, single-level), or by evaluating
+    /// whole architectures (naswot, area, random, evolution).
     #[arg(long, value_name = "NAME")]
     pub strategy: Option<String>,
     #[command(flatten)]
     pub rule: RuleOptions,
-    /// Epochs at the start that are bilevel, by the key search.bilevel_strategy, before the strategy takes over
+    /// Number of first epochs that use the bilevel strategy (key search.bilevel_strategy).
     #[arg(long, value_name = "N")]
     pub bilevel_epochs: Option<usize>,
-    /// Go on from OUT/checkpoint.safetensors, or what has been judged, with OUT/config.toml, after a kill or a crash
+    /// Resume an interrupted search with the configuration in OUT/config.toml: from OUT/checkpoint.safetensors,
+    /// or after the evaluations already done.
     #[arg(long)]
     pub resume: bool,
-    /// End when the derived cells have so few convolutions: at most n=N in the normal cell and r=R in the reduction
-    /// cell, e.g. n=6,r=0
+    /// Stop when the derived cells have at most N convolutions (normal) and R (reduction), e.g. n=6,r=0.
     #[arg(long, value_name = "n=N,r=R")]
     pub stop_at_size: Option<String>,
-    /// at-most, or exactly as the released code compares
+    /// How --stop-at-size compares: at-most, or exactly as the released code does.
     #[arg(long, value_name = "RULE")]
     pub stop_rule: Option<String>,
-    /// End after this time, e.g. 2h or 90m, resumed runs counted together
+    /// Stop after this time, e.g. 2h or 90m; resumed runs count together.
     #[arg(long, value_name = "TIME")]
     pub time_budget: Option<String>,
-    /// Choose the largest genotype found with at most so many parameters, at train.channels and train.layers; strategies that judge
-    /// one by one look at no others
+    /// Choose the largest genotype with at most N parameters, for a network of train.channels and train.layers.
+    /// Strategies that evaluate whole architectures evaluate only such ones.
     #[arg(long, value_name = "N")]
     pub max_params: Option<u64>,
-    /// The same of multiply-accumulates an image
+    /// Choose the largest genotype with at most N multiply-accumulates per image; see --max-params.
     #[arg(long, value_name = "N")]
     pub max_macs: Option<u64>,
 }
 
-/// `KEY=VALUE` for those that are given.
+/// Formats the options that are given as `search.KEY=VALUE`.
 fn sets<const N: usize>(pairs: [(&str, Option<String>); N]) -> impl Iterator<Item = String> {
     pairs.into_iter().filter_map(|(key, value)| Some(format!("search.{key}={}", value?)))
 }
 
 impl RuleOptions {
-    /// What the options set in the configuration.
+    /// Returns the configuration keys that the options set, as `KEY=VALUE`.
     pub fn sets(&self) -> Vec<String> {
         let pairs = [
             ("lambda", self.lambda.map(|x| x.to_string())),
@@ -227,7 +226,7 @@ impl RuleOptions {
 }
 
 impl SearchOptions {
-    /// What the options set in the configuration.
+    /// Returns the configuration keys that the options set, as `KEY=VALUE`.
     pub fn sets(&self) -> Vec<String> {
         let number = |n: Option<u64>| n.map(|n| n.to_string());
         let pairs = [
@@ -244,26 +243,25 @@ impl SearchOptions {
     }
 }
 
-/// What benches have in common.
+/// Options shared by the benchmarks.
 #[derive(Clone, Copy, Debug, Args)]
-#[allow(missing_docs)]
 pub struct BenchSize {
-    /// Channels of a node in the first cells
+    /// Channels of a node in the first cells.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub channels: u32,
-    /// Cells
+    /// Number of cells.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub layers: u32,
-    /// Images of a step
+    /// Number of images in a step.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub batch: u32,
-    /// Measured steps
+    /// Number of measured steps.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub steps: u32,
-    /// Threads; all cores if left out
+    /// Number of threads [default: all cores].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
     pub threads: Option<u64>,
-    /// Print JSON
+    /// Print JSON.
     #[arg(long)]
     pub json: bool,
 }

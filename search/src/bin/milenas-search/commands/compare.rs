@@ -1,4 +1,4 @@
-//! `milenas-search compare`: baselines that are trained alike.
+//! `milenas-search compare`: trains several architectures with the same settings.
 
 use std::io::{Write, stdout};
 use std::path::Path;
@@ -14,20 +14,21 @@ use milenas_search::bench::latency;
 use milenas_search::next;
 use milenas_search::run::{InitialWeights, Spread};
 
-/// An architecture, or all random ones together.
+/// Result of one architecture, or of all random ones together.
 #[derive(Debug, Serialize)]
 struct ComparedRow {
     name: String,
-    /// Of an image in evaluation; means for all random ones together.
+    /// Number of parameters; the mean in the row of all random ones.
     params: u64,
+    /// Number of multiply-accumulates per image; the mean in the row of all random ones.
     macs: u64,
-    /// Of one image on one thread, in milliseconds.
+    /// Latency of one image on one thread, in milliseconds.
     latency_ms: f64,
     test_accuracy: Vec<f64>,
     spread: Spread,
 }
 
-/// Each name once, `random:N` as its N.
+/// Expands `random:N` into N names, and checks that no name is repeated.
 fn names(genotypes: &[String]) -> Result<Vec<String>> {
     let mut names: Vec<String> = Vec::new();
     for name in genotypes {
@@ -49,41 +50,45 @@ fn names(genotypes: &[String]) -> Result<Vec<String>> {
     }
 }
 
-/// The first two that are equal.
+/// Returns the indices of the first two equal genotypes.
 fn duplicates(all: &[(&String, Genotype)]) -> Option<(usize, usize)> {
     (1..all.len()).find_map(|j| (0..j).find(|&i| all[i].1 == all[j].1).map(|i| (i, j)))
 }
 
-/// A name that no other file has, as a folder.
+/// Turns a name into a folder name: other characters than letters, digits and `._-` become `-`.
 fn folder(name: &str) -> String {
     name.chars().map(|c| if c.is_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect()
 }
 
 pub(super) fn compare(genotypes: &[String], options: &RunOptions, seeds: u64, json: bool) -> Result<bool> {
     let names = names(genotypes)?;
-    // All of them are read before the first is trained.
+    // All genotypes are read before the first one is trained.
     let all = names
         .iter()
         .map(|name| Ok((name, read_genotype(name, &Space::DARTS)?)))
         .collect::<Result<Vec<_>>>()?;
     if let Some((i, j)) = duplicates(&all) {
-        bail!("--genotypes: {} and {} are one architecture. Help: leave one out", all[i].0, all[j].0);
+        bail!(
+            "--genotypes: {} and {} are the same architecture. Help: remove one of them",
+            all[i].0,
+            all[j].0
+        );
     }
     let first = resolve(options, None, Vec::new())?.seed;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
     let mut device = open_device(options)?;
-    let (mut rows, mut whole) = (Vec::new(), true);
+    let (mut rows, mut all_images_read) = (Vec::new(), true);
     for (name, genotype) in all {
         let (mut accuracies, mut last) = (Vec::new(), None);
         for seed in first..first.saturating_add(seeds) {
             let out = options.out.join(folder(name)).join(format!("seed-{seed}"));
             let config = resolve(options, None, vec![format!("seed={seed}")])?;
-            // Stopped, it goes on when the same is typed again.
+            // The same command resumes an interrupted comparison.
             let (what, start, genotype) =
                 (&format!("{name}, seed {seed}"), &InitialWeights::Random, &genotype);
             let job = Job { what, genotype, start, out: &out, config: &config, resume: true };
             let (trained, all_read) = job.run(options, device.as_deref_mut())?;
-            whole &= all_read;
+            all_images_read &= all_read;
             accuracies.push(trained.scores.top1);
             last = Some(trained.model);
         }
@@ -110,14 +115,14 @@ pub(super) fn compare(genotypes: &[String], options: &RunOptions, seeds: u64, js
             writeln!(stdout(), "next: {}", next::report(&options.out))?;
         }
     }
-    Ok(whole)
+    Ok(all_images_read)
 }
 
 fn write(out: &Path, rows: &[ComparedRow]) -> Result<()> {
     Ok(file::write(&out.join("compare.json"), serde_json::to_string_pretty(rows)?.as_bytes())?)
 }
 
-/// The random ones together, if there are two or more: what a search has to beat.
+/// Returns the summary of the random genotypes if there are two or more: the baseline for a search.
 fn random(rows: &[ComparedRow]) -> Option<ComparedRow> {
     let all: Vec<&ComparedRow> = rows.iter().filter(|row| row.name.starts_with("random:")).collect();
     let count = all.len() as u64;
@@ -143,7 +148,7 @@ fn table(rows: &[ComparedRow]) -> Result<()> {
         "deviation",
         "runs",
         "parameters",
-        "MACs an image",
+        "MACs per image",
         "ms"
     )?;
     for ComparedRow { name, params, macs, latency_ms, spread, .. } in rows {
@@ -154,9 +159,9 @@ fn table(rows: &[ComparedRow]) -> Result<()> {
             "{name:width$}  {mean:>6.2} %  {deviation:>9}  {count:>5}  {params:>10}  {macs:>14}  {latency_ms:>8.2}"
         )?;
     }
-    writeln!(stdout(), "ms: one image on one thread, our kernels")?;
+    writeln!(stdout(), "ms: latency of one image on one thread, with milenas kernels")?;
     if rows.iter().any(|row| row.spread.count == 1) {
-        writeln!(stdout(), "-: of one training; --seeds 2 or more tells deviations")?;
+        writeln!(stdout(), "-: one training only; --seeds 2 or more reports the deviation")?;
     }
     Ok(())
 }
@@ -170,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn random_ones_are_counted_out() {
+    fn random_names_are_expanded() {
         assert_eq!(parse("DARTS_V2,random:2").unwrap(), ["DARTS_V2", "random:1", "random:2"]);
         for (text, expected) in [
             ("random:x", "random:8"),
@@ -185,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn an_architecture_by_two_names_is_found() {
+    fn equal_architectures_with_two_names_are_found() {
         let [a, b] = ["DARTS_V1", "DARTS_V2"].map(|name| Genotype::named(name).unwrap());
         let names = ["x", "y", "z"].map(String::from);
         let all = |genotypes: [&Genotype; 3]| {
@@ -196,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn random_ones_are_summed_up() {
+    fn random_rows_are_summarised() {
         let row = |name: &str, accuracy: f64| ComparedRow {
             name: name.into(),
             params: 10,

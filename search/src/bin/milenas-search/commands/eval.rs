@@ -1,4 +1,4 @@
-//! `eval`: what trained weights make of labelled images.
+//! `milenas-search eval`: evaluates trained weights on labelled images.
 
 use std::io::{Write, stdout};
 use std::path::Path;
@@ -21,7 +21,7 @@ pub(super) fn eval(options: &EvalOptions) -> Result<bool> {
     let progress = EpochProgress::new("eval");
     found.notes.iter().for_each(|note| progress.line(&format!("note: {note}")));
     for fault in found.images.iter().filter_map(|(_, image)| image.as_ref().err()) {
-        progress.line(&format!("note: left out: {fault}"));
+        progress.line(&format!("note: skipped: {fault}"));
     }
     if let Some(path) = &options.predictions {
         let table = predictions(&found, &model.card.labels);
@@ -35,7 +35,8 @@ pub(super) fn eval(options: &EvalOptions) -> Result<bool> {
     Ok(found.images.iter().all(|(_, image)| image.is_ok()))
 }
 
-/// The columns of `milenas-infer classify`, so that the two can be compared line by line.
+/// Formats the predictions as CSV, in the columns of `milenas-infer classify`, so that both can be compared
+/// line by line.
 fn predictions(found: &TestEvaluation, labels: &[String]) -> Result<Vec<u8>> {
     let mut table = csv::Writer::from_writer(Vec::new());
     table.write_record(["path", "label", "index", "score", "error"])?;

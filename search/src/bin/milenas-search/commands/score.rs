@@ -1,4 +1,4 @@
-//! `score`: training-free scores of architectures.
+//! `milenas-search score`: training-free scores of architectures.
 
 use std::collections::HashSet;
 use std::io::{Write, stdout};
@@ -18,10 +18,10 @@ use milenas_search::data::EpochOrder;
 use milenas_search::run::Data;
 use milenas_search::score::{Metric, Scorer, aggregate};
 
-/// Draws of an architecture that is new before a space counts as exhausted.
+/// Number of draws without a new architecture after which a space counts as exhausted.
 const DRAWS: usize = 10_000;
 
-/// Scores what is named and what is drawn, and writes a table.
+/// Scores the named and the sampled architectures, and writes a table.
 pub(super) fn score(options: &ScoreOptions) -> Result<bool> {
     let metrics = options.metrics()?;
     if let Some(out) = &options.out {
@@ -33,7 +33,7 @@ pub(super) fn score(options: &ScoreOptions) -> Result<bool> {
         options.genotypes.iter().map(|name| read_genotype(name, &space)).collect::<Result<Vec<_>>>()?;
     genotypes.extend(sample(space, options.sample, options.seed)?);
     if genotypes.is_empty() {
-        bail!("nothing to score. Help: name genotypes, or draw some with --sample 100");
+        bail!("no architecture to score. Help: name genotypes, or add --sample 100");
     }
     let run = RunOptions { seed: Some(options.seed), ..RunOptions::for_data(&options.data) };
     let config = resolve(&run, None, Vec::new())?;
@@ -45,13 +45,13 @@ pub(super) fn score(options: &ScoreOptions) -> Result<bool> {
     let batch = EpochOrder::batch(&data.train, &indices);
     let network = data.network(options.channels, options.layers);
     let mut scorer = Scorer::new(network, batch, options.seed);
-    let (start, mut told) = (Instant::now(), Instant::now());
+    let (start, mut last_line) = (Instant::now(), Instant::now());
     let mut rows = Vec::with_capacity(genotypes.len());
     let columns: Vec<Metric> = [Metric::Params, Metric::Macs].into_iter().chain(metrics).collect();
     for (i, genotype) in genotypes.iter().enumerate() {
         rows.push(scorer.score(genotype, &columns)?);
-        if told.elapsed().as_secs() >= 5 {
-            told = Instant::now();
+        if last_line.elapsed().as_secs() >= 5 {
+            last_line = Instant::now();
             let rate = start.elapsed().as_secs_f64() / (i + 1) as f64;
             let left = rate * (genotypes.len() - i - 1) as f64;
             progress.line(&format!("{} of {}, {rate:.3} s each, {left:.0} s left", i + 1, genotypes.len()));
@@ -77,15 +77,15 @@ pub(super) fn score(options: &ScoreOptions) -> Result<bool> {
     Ok(data.all_read)
 }
 
-/// Different architectures, each a uniform draw.
+/// Samples `count` different architectures uniformly.
 fn sample(space: Space, count: usize, seed: u64) -> Result<Vec<Genotype>> {
     let (mut rng, mut seen) = (Rng::new(seed, "score/sample"), HashSet::new());
     if space.wiring == Wiring::Complete && count > 0 {
         let mut all = every(&space)?;
         if count > all.len() {
-            bail!("--sample {count}: {} has {} architectures. Help: ask for no more", space.name, all.len());
+            bail!("--sample {count}: {} has {} architectures. Help: lower --sample", space.name, all.len());
         }
-        // Of most of them, draws would find the last ones late or never.
+        // Sampling would find the last ones very late, so a shuffled list of all architectures is cut instead.
         if count > all.len() / 2 {
             rng.shuffle(&mut all);
             all.truncate(count);
@@ -101,7 +101,7 @@ fn sample(space: Space, count: usize, seed: u64) -> Result<Vec<Genotype>> {
         match new {
             Some(genotype) => drawn.push(genotype?),
             None => bail!(
-                "{count} different architectures of {} asked for, there seem to be no more than {}",
+                "{count} different architectures of {} requested, found only {}",
                 space.name,
                 drawn.len()
             ),
@@ -110,7 +110,7 @@ fn sample(space: Space, count: usize, seed: u64) -> Result<Vec<Genotype>> {
     Ok(drawn)
 }
 
-/// All of a space whose nodes do not choose their inputs.
+/// Returns all architectures of a space whose nodes do not choose their inputs.
 fn every(space: &Space) -> Result<Vec<Genotype>> {
     let (choices, places) = (space.choices().collect::<Vec<_>>(), space.edges());
     let of = |mut number: usize| {
@@ -124,7 +124,7 @@ fn every(space: &Space) -> Result<Vec<Genotype>> {
     (0..places.iter().map(|_| choices.len()).product()).map(of).collect()
 }
 
-/// A line an architecture; several metrics end in their aggregate.
+/// Formats the scores as CSV, one line per architecture. Several metrics add a column `aggregate`.
 fn table(genotypes: &[Genotype], columns: &[Metric], rows: &[Vec<f64>]) -> String {
     let metrics = columns.len() - 2;
     let mut scores: Vec<Vec<f64>> = Vec::new();
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_of_a_small_space_can_be_had_and_no_more() {
+    fn a_small_space_can_be_sampled_completely() {
         for count in [100, 8000, 15_625] {
             let drawn = sample(Space::NASBENCH201, count, 1).unwrap();
             assert!(drawn.iter().all(|genotype| Space::NASBENCH201.contains(genotype)));

@@ -1,4 +1,4 @@
-//! `milenas-search run`.
+//! `milenas-search run`: searches an architecture.
 
 use std::io::{Write, stdout};
 use std::path::Path;
@@ -23,11 +23,12 @@ use milenas_search::strategy::black_box::{By, Evaluated, Strategy};
 use milenas_search::strategy::{COLLAPSE, EpochRecord, StopReason};
 use milenas_search::supernet::{DeviceSpec, cuda};
 
-/// Between lines that tell how many architectures have been scored.
-const SCORED: Duration = Duration::from_secs(5);
+/// Interval between the lines that report the number of scored architectures.
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Said of a search that its time has ended.
-const LATE: &str = "ended early: the time is over; --resume with a larger --time-budget goes on";
+/// Message for a search that used up its time budget.
+const OUT_OF_TIME: &str =
+    "ended early: the time budget is used up. Resume with --resume and a larger --time-budget";
 
 pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<bool> {
     if search.resume {
@@ -42,7 +43,7 @@ pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<bool> 
         None => cuda::supports(&config.search.space()?, config.search.partial_channels)?,
         Some(strategy) if strategy.trains() => {}
         Some(_) => bail!(
-            "--device {}: --strategy {} trains nothing, and scores on the cpu. Help: leave --device out",
+            "--device {}: --strategy {} scores on the CPU and trains nothing. Help: omit --device",
             options.place,
             config.search.strategy
         ),
@@ -51,10 +52,10 @@ pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<bool> 
     let mut progress = EpochProgress::new("search");
     if config.search.layers < 3 {
         progress.line(&format!(
-            "warning: `search.layers` is {}, and {}: the normal cell is in no network and is never searched. Help: take 3 \
+            "warning: `search.layers` is {}, so {}: the network has no normal cell, and none is searched. Help: use 3 \
              layers or more",
             config.search.layers,
-            if config.search.layers == 1 { "the only cell reduces" } else { "both cells reduce" }
+            if config.search.layers == 1 { "the only cell is a reduction cell" } else { "both cells are reduction cells" }
         ));
     }
     let data = read_data(&source, &config, &progress, Data::load)?;
@@ -65,7 +66,7 @@ pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<bool> 
     let run = open_search(&options.out, &config, &data, options.place, search.resume)?;
     if search.resume {
         let (epochs, steps) = run.done();
-        progress.line(&format!("going on after {epochs} epochs and {steps} steps"));
+        progress.line(&format!("resuming after {epochs} epochs and {steps} steps"));
     }
     let lines = EpochProgress::new("search");
     let (mut collapsed, mut recalls) = (false, None);
@@ -84,7 +85,7 @@ pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<bool> 
     Ok(data.all_read)
 }
 
-/// A search by scores and short trainings.
+/// Runs a search that evaluates whole architectures by scores and short trainings.
 fn search_black_box(
     strategy: Strategy,
     data: &Data,
@@ -96,25 +97,25 @@ fn search_black_box(
     let run = open_population(&options.out, config, data, options.place, resume)?;
     let (mut progress, lines) = (EpochProgress::new("search"), EpochProgress::new("search"));
     if resume {
-        lines.line(&format!("going on after {} judgements", run.done()));
+        lines.line(&format!("resuming after {} evaluations", run.done()));
     }
     let population = &config.search.population;
-    let mut said = Instant::now();
-    let mut tell = |by, number, judged: &Evaluated| match by {
+    let mut last_line = Instant::now();
+    let mut report = |by, number, evaluated: &Evaluated| match by {
         By::Fitness => {
-            let Evaluated { genotype, value } = judged;
+            let Evaluated { genotype, value } = evaluated;
             lines.line(&format!("{number} of {}: {:.2} % {genotype}", population.trainings, 100.0 * value));
         }
-        By::Score if said.elapsed() > SCORED => {
-            said = Instant::now();
+        By::Score if last_line.elapsed() > LINE_INTERVAL => {
+            last_line = Instant::now();
             lines.line(&format!("{number} of {} scored", population.draws));
         }
         By::Score => {}
     };
-    let (outcome, best) = run_population(strategy, data, run, device, &mut progress, &mut tell)?;
+    let (outcome, best) = run_population(strategy, data, run, device, &mut progress, &mut report)?;
     progress.finish();
     if outcome.late {
-        writeln!(stdout(), "{LATE}")?;
+        writeln!(stdout(), "{OUT_OF_TIME}")?;
     }
     let (what, table) = match (outcome.by, strategy) {
         (By::Score, Strategy::Assisted) => ("naswot", DRAWS),
@@ -122,11 +123,11 @@ fn search_black_box(
         (By::Fitness, _) => ("validation accuracy", HISTORY),
     };
     let table = options.out.join(table);
-    writeln!(stdout(), "{what} {:.4}; all judgements are in {}", best.value, table.display())?;
+    writeln!(stdout(), "{what} {:.4}; all evaluations are in {}", best.value, table.display())?;
     found(&best.genotype, options)
 }
 
-/// What was found, and what to type next.
+/// Prints the genotype and the next command.
 fn found(genotype: &Genotype, options: &RunOptions) -> Result<()> {
     writeln!(stdout(), "{genotype}\nwritten to {}", options.out.join(GENOTYPE).display())?;
     writeln!(stdout(), "next: {}", next::train(&options.out, &options.data))?;
@@ -152,8 +153,8 @@ fn line(r: &EpochRecord) -> String {
 
 fn collapse(skips: usize, out: &Path) -> String {
     format!(
-        "the derived normal cell has {skips} skip connections: differentiable searches collapse this way \
-         (DARTS+ stops at 2, P-DARTS keeps 2). Help: if it stays so, train a larger genotype of {}, end earlier with \
+        "the derived normal cell has {skips} skip connections: differentiable search can collapse this way \
+         (DARTS+ stops at 2, P-DARTS keeps 2). Help: if later epochs do not recover, train a larger genotype of {}, stop earlier with \
          --stop-at-size or fewer search.epochs, or lower search.alphas.lr",
         out.join("genotypes").display()
     )
@@ -164,9 +165,9 @@ fn print_summary(found: &SearchResult, options: &RunOptions) -> Result<()> {
     match found.ended {
         StopReason::Epochs => {}
         StopReason::Size => writeln!(stdout(), "ended early: the derived cells have the expected size")?,
-        StopReason::Time => writeln!(stdout(), "{LATE}")?,
+        StopReason::Time => writeln!(stdout(), "{OUT_OF_TIME}")?,
     }
-    writeln!(stdout(), "the best of every size; accuracy compares within a size, not across sizes:")?;
+    writeln!(stdout(), "best genotype of every size; compare accuracies only within a size:")?;
     writeln!(
         stdout(),
         "  {:7} {:>5} {:>10} {:>12} {:>14}",
@@ -174,7 +175,7 @@ fn print_summary(found: &SearchResult, options: &RunOptions) -> Result<()> {
         "epoch",
         "validation",
         "parameters",
-        "MACs an image"
+        "MACs per image"
     )?;
     for (index, row) in found.table.iter().enumerate() {
         writeln!(

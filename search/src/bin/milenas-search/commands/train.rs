@@ -1,4 +1,4 @@
-//! `milenas-search train`.
+//! `milenas-search train`: trains one architecture, with one seed or several.
 
 use std::io::{Write, stdout};
 use std::path::Path;
@@ -31,15 +31,15 @@ pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, se
     };
     if let Some((kind, _)) = genotype.cells().find(|(_, cell)| is_dead(cell)) {
         EpochProgress::new("train").line(&format!(
-            "warning: nothing comes through the {kind} cell, all its ways to the output have a `none`: the network cannot tell images \
-             apart. Help: take another genotype"
+            "warning: the {kind} cell passes no signal, as every path to its output contains `none`. The network cannot \
+             distinguish images. Help: choose another genotype"
         ));
     }
     let mut device = open_device(options)?;
     let mut options = options.clone();
     let mut saved = resume.then(|| options.out.join(if seeds == 1 { CONFIG } else { SEEDS }));
-    let goes_on = resume && options.preset.is_none() && options.config.is_none();
-    if let (Some(supernet), false) = (&supernet, goes_on) {
+    let resumes = resume && options.preset.is_none() && options.config.is_none();
+    if let (Some(supernet), false) = (&supernet, resumes) {
         let Config { search, data, .. } = &supernet.config;
         let inherited = [
             format!("train.channels={}", search.channels),
@@ -67,11 +67,11 @@ pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, se
         print_summary(&trained, &options.out)?;
         return Ok(whole);
     }
-    // What all seeds have in common, so that those to come have it too when the rest goes on.
+    // The common configuration is saved, so that a resumed run uses it for the remaining seeds.
     let common = options.out.join(SEEDS);
     if !resume && common.exists() {
         bail!(
-            "{} is there. Help: --resume goes on with those trainings, or choose another --out",
+            "{} exists already. Help: resume those trainings with --resume, or choose another --out",
             common.display()
         );
     }
@@ -108,7 +108,7 @@ pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, se
     Ok(whole)
 }
 
-/// Whether nothing that goes into a cell comes out of it.
+/// Returns whether a cell passes no signal: no path from its inputs to its output is free of `none`.
 fn is_dead(cell: &Cell) -> bool {
     let mut alive = vec![true; cell.wiring().inputs()];
     for edges in cell.nodes() {
@@ -118,9 +118,9 @@ fn is_dead(cell: &Cell) -> bool {
     !cell.concat().iter().any(|state| alive[*state])
 }
 
-/// One training, in a folder of its own.
+/// Settings of one training in its own folder.
 pub(super) struct Job<'a> {
-    /// What its lines begin with.
+    /// Prefix of the printed lines.
     pub(super) what: &'a str,
     pub(super) genotype: &'a Genotype,
     pub(super) start: &'a InitialWeights,
@@ -130,7 +130,7 @@ pub(super) struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Trains. Returns whether every image could be read, too.
+    /// Trains the network. Also returns whether all images could be read.
     pub(super) fn run(&self, options: &RunOptions, device: MaybeDevice<'_>) -> Result<(Trained, bool)> {
         let Job { what, genotype, start, out, config, resume } = *self;
         let source = Source::parse(&options.data)?;
@@ -140,15 +140,15 @@ impl Job<'_> {
             let (then, now) = (&supernet.images, data.train.fingerprint());
             if *then != now {
                 progress.line(&format!(
-                    "warning: the search learnt from other images than these ({then} then, {now} now): test images of now may be \
-                     among them. Help: for the same, give its --data, and leave data.size, data.resize and data.split out"
+                    "warning: the search used other training images than this run ({then} then, {now} now): its test images may have been \
+                     trained on. Help: give the --data of the search, and omit data.size, data.resize and data.split"
                 ));
             }
         }
         let run = open_train(out, config, &data, genotype, start, options.place, resume)?;
         let (epochs, steps) = run.done();
         if (epochs, steps) != (0, 0) {
-            progress.line(&format!("{what}: going on after {epochs} epochs and {steps} steps"));
+            progress.line(&format!("{what}: resuming after {epochs} epochs and {steps} steps"));
         }
         let lines = EpochProgress::new("train");
         let mut first = true;

@@ -1,4 +1,5 @@
-//! A cell's two inputs, brought to its channels and size and normalised: its first two states; and the way back.
+//! Inputs of a cell: convolved to its channels and size and normalised, they are its first two states. Forward
+//! and backward.
 
 use milenas_models::fused::norm::totals;
 use milenas_models::fused::parameters::per_chunk;
@@ -14,7 +15,7 @@ use crate::supernet::fused::context::CellContext;
 use crate::supernet::fused::edge::EdgeConv;
 
 impl FusedCell {
-    /// Makes the first two states.
+    /// Computes the first two states.
     pub(super) fn preprocess(
         &mut self,
         c: &CellContext<'_>,
@@ -66,8 +67,8 @@ impl FusedCell {
         });
     }
 
-    /// The slope of input `j`'s norm, for the gradients of this cell's states. A state holds the normalised
-    /// values, not those before the norm.
+    /// Computes the gradient coefficients of input `j`'s BatchNorm, from the gradients of this cell's states.
+    /// The state holds normalised values, not those before the BatchNorm.
     fn slope_input(&mut self, c: &CellContext<'_>, j: usize, gradients: &[Pack]) {
         let (place, map) = (self.place(j), self.maps[j]);
         let (sums_len, values) = (2 * map.packs, &self.values);
@@ -86,8 +87,8 @@ impl FusedCell {
         norm.slope.scale_by(&norm.scaling.scale);
     }
 
-    /// Back through the preprocessing of input `j`, for the gradients of this cell's states, to those of the input;
-    /// these are added to where `add`.
+    /// Runs the preprocessing of input `j` backward, from the gradients of this cell's states to that of the
+    /// input, which is set, or added to with `add`.
     #[allow(clippy::too_many_arguments)]
     pub(in crate::supernet::fused) fn backward_input(
         &mut self,
