@@ -46,15 +46,19 @@ pub struct Recipe {
 
 /// A resize rule that may depend on the input's size.
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[allow(missing_docs)]
 pub enum ResizeRule {
+    /// To the input's size, without regard to proportions.
     Stretch,
+    /// Shorter side to a length, then the centre.
     ShorterSide {
+        /// Length of the shorter side, in pixels.
         side: usize,
     },
     /// The shorter side to the input's size over this fraction (rounded down), then the centre: timm's `crop_pct`.
     CropFraction(f64),
+    /// The whole image within the input's size, with padding.
     Letterbox {
+        /// Colour of the padding, RGB.
         fill: [u8; 3],
     },
 }

@@ -1,4 +1,27 @@
-//! Models: genotypes, primitives, the graph IR, weights, image input, and the kernels and engines that run networks.
+//! Networks as data: genotypes, the graph IR, weights, images, and the kernels that run them.
+//!
+//! A [`Genotype`] names the operations of a cell. [`assemble()`] turns it and a [`NetworkConfig`] into a [`Graph`]. [`Weights`]
+//! hold its parameters by name, [`Executor`] runs it on candle tensors, and [`fused::FusedNetwork`] runs and trains it
+//! with CPU kernels. [`input`] decodes images and prepares them under an [`InputContract`]; [`images`] reads whole data sets.
+//!
+//! # Examples
+//! The cost of the CIFAR-10 network of DARTS:
+//! ```
+//! use milenas_models::{Genotype, NetworkConfig, assemble, cost};
+//!
+//! let network = NetworkConfig {
+//!     channels: 36,
+//!     layers: 20,
+//!     classes: 10,
+//!     in_channels: 3,
+//!     height: 32,
+//!     width: 32,
+//!     skeleton: Default::default(),
+//! };
+//! let graph = assemble(&Genotype::named("DARTS_V2")?, &network)?;
+//! assert_eq!(cost(&graph).params, 3_349_342);
+//! # Ok::<(), milenas_models::Error>(())
+//! ```
 #![deny(unsafe_code)]
 
 pub mod assemble;
@@ -14,6 +37,7 @@ pub mod genotype;
 pub mod graph;
 pub mod images;
 pub mod input;
+#[doc(hidden)]
 pub mod kernels;
 pub mod memory;
 pub mod metrics;

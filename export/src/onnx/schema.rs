@@ -4,6 +4,7 @@
 //! has no value. An attribute's number is therefore an `Option` that is written when it is zero. Fields that are not
 //! listed here are skipped on reading.
 
+// The fields are documented in onnx.proto, by the same names.
 #![allow(missing_docs)]
 
 use std::fmt::{self, Display, Formatter};

@@ -27,20 +27,24 @@ impl Stage {
     }
 }
 
-/// The stages of a run. Reading, decoding and preparing happen on every worker; one thread computes (with what threads
-/// the runtime starts) and writes.
+/// Times of the stages of a run. Every worker reads, decodes and prepares; one thread runs the network, with the threads
+/// of its runtime, and writes.
 #[derive(Debug, Default)]
-#[allow(missing_docs)]
 pub struct Times {
+    /// Reading files.
     pub read: Stage,
+    /// Decoding images.
     pub decode: Stage,
+    /// Resizing and normalising.
     pub prepare: Stage,
+    /// Running the network.
     pub run: Stage,
+    /// Writing rows.
     pub write: Stage,
 }
 
 impl Times {
-    /// Each with its name, in the order in which an image meets them.
+    /// Stages with their names, in the order of an image's way.
     pub fn stages(&self) -> [(&'static str, &Stage); 5] {
         [
             ("read", &self.read),

@@ -40,11 +40,14 @@ pub enum Element {
 
 /// A batch as the file takes it, in the layout of the feed.
 #[derive(Debug, PartialEq)]
-#[allow(missing_docs)]
 pub enum Pixels<'a> {
+    /// float32.
     Floats(Cow<'a, [f32]>),
+    /// float16.
     Halves(Vec<f16>),
+    /// float64.
     Doubles(Vec<f64>),
+    /// uint8, not normalised.
     Bytes(Vec<u8>),
 }
 

@@ -15,10 +15,5 @@ pub fn print(text: impl Display) -> Result<()> {
 
 /// Writes a line to standard error, as far as it can be written, with settings as flags.
 pub fn note(text: impl Display) {
-    let _ = writeln!(stderr(), "{}", flags(&text.to_string()));
-}
-
-/// Spells the settings that a message of a library names as flags.
-fn flags(message: &str) -> String {
-    with_settings(message, |name| format!("--{name}"))
+    let _ = writeln!(stderr(), "{}", with_settings(&text.to_string(), |name| format!("--{name}")));
 }

@@ -3,10 +3,12 @@
 use std::fmt::Display;
 use std::io::{Write, stderr};
 
+use milenas_models::error::with_settings;
+
 /// Exit status when some images could not be read and everything else succeeded.
 pub const SOME_UNREADABLE: u8 = 2;
 
-/// Writes a line to standard error, and ignores a failure to write it.
+/// Writes a line to standard error, with settings as flags, and ignores a failure to write it.
 pub fn note(text: impl Display) {
-    let _ = writeln!(stderr(), "{text}");
+    let _ = writeln!(stderr(), "{}", with_settings(&text.to_string(), |name| format!("--{name}")));
 }
