@@ -127,7 +127,7 @@ fn a_training_begins_with_the_weights_of_its_search() {
     let said = run(root, &format!("{wide} --set train.channels=8"));
     assert_eq!(said.code, 1);
     assert!(!root.join("wide").exists(), "it leaves something behind");
-    assert!(said.err.contains("has shape") && said.err.contains("leave train.channels"), "{}", said.err);
+    assert!(said.err.contains("has shape") && said.err.contains("omit train.channels"), "{}", said.err);
     let said = run(root, "milenas-search train --data digits --out x");
     assert!(said.code != 0 && said.err.contains("--genotype"), "{}", said.err);
 }

@@ -250,7 +250,7 @@ const WRONG: &[(&str, &[&str])] = &[
         "milenas-search eval --weights good/weights.safetensors --data digits --predictions good/weights.safetensors",
         &["--predictions is", "another file than --weights"],
     ),
-    ("milenas-search report good --out good/genotype.json", &["another file than what a run has left"]),
+    ("milenas-search report good --out good/genotype.json", &["another file than a file of a run"]),
 ];
 
 /// What lies in a folder and below it, and when it was written.
