@@ -100,7 +100,7 @@ pub struct Decoded {
     pub weights: Weights,
     /// Metadata properties.
     pub metadata: BTreeMap<String, String>,
-    /// Whether the file takes uint8 `[N, H, W, C]`: [`Format::bytes`].
+    /// Whether the file takes uint8 `[N, H, W, C]`: [`OnnxFormat::bytes`].
     pub bytes: bool,
 }
 
