@@ -241,14 +241,14 @@ fn bf16_is_near_float32_on_every_level() {
 }
 
 #[test]
-fn what_was_never_settled_is_refused() {
+fn evaluation_before_preparation_is_refused() {
     let graph = every([16, 16]);
     let refused = FusedNetwork::new(&graph).unwrap().infer(&noise(3 * 256)).unwrap_err().to_string();
-    assert!(refused.contains("settle"), "{refused}");
+    assert!(refused.contains("prepare_evaluation"), "{refused}");
 }
 
 #[test]
-fn what_changed_since_it_was_settled_is_refused() {
+fn evaluation_after_a_change_without_preparation_is_refused() {
     let graph = every([16, 16]);
     let weights = weights(&graph);
     let mut network = FusedNetwork::for_evaluation(&graph, &weights, Precision::Float32).unwrap().unwrap();

@@ -176,6 +176,17 @@ impl<'a> TensorReader<'a> {
         Ok(view.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
     }
 
+    /// Reads values of one shape.
+    pub(crate) fn f32_of(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let found = self.view(name, Dtype::F32)?.shape().to_vec();
+        match found == shape {
+            true => self.f32(name),
+            false => {
+                Err(damaged(self.place, format!("`{name}` has the shape {found:?}, expected {shape:?}")))
+            }
+        }
+    }
+
     pub(crate) fn f64(&self, name: &str) -> Result<Vec<f64>> {
         let view = self.view(name, Dtype::F64)?;
         Ok(view.data().as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect())

@@ -26,6 +26,7 @@ pub struct Engine<'a> {
     paths: &'a [Value],
     weights: &'a Weights,
     form: Backend<'a>,
+    slow: Option<String>,
 }
 
 enum Backend<'a> {
@@ -41,7 +42,7 @@ impl<'a> Engine<'a> {
     /// # Errors
     /// Fails for missing weights.
     pub fn new(graph: &'a Graph, weights: &'a Weights) -> Result<Self> {
-        Self::on_cpu(FusedNetwork::new(graph).ok(), graph, &[], weights)
+        Self::on_cpu(FusedNetwork::new(graph), graph, &[], weights)
     }
 
     /// Creates an engine for a training, with an auxiliary head and droppable paths.
@@ -55,27 +56,32 @@ impl<'a> Engine<'a> {
     ) -> Result<Self> {
         let (graph, paths) = (&network.graph, &network.paths[..]);
         let Some(device) = device else {
-            return Self::on_cpu(FusedNetwork::for_training(network).ok(), graph, paths, weights);
+            return Self::on_cpu(FusedNetwork::for_training(network), graph, paths, weights);
         };
         let mut network = CudaEngine::new(network)?;
         network.load(weights)?;
-        Ok(Engine { graph, paths, weights, form: Backend::Cuda(Box::new(network), device) })
+        Ok(Engine { graph, paths, weights, form: Backend::Cuda(Box::new(network), device), slow: None })
     }
 
     fn on_cpu(
-        fused: Option<FusedNetwork>,
+        fused: std::result::Result<FusedNetwork, String>,
         graph: &'a Graph,
         paths: &'a [Value],
         weights: &'a Weights,
     ) -> Result<Self> {
-        let form = match fused {
-            Some(mut network) => {
+        let (form, slow) = match fused {
+            Ok(mut network) => {
                 network.tensors_mut().load(weights)?;
-                Backend::Fused(Box::new(network))
+                (Backend::Fused(Box::new(network)), None)
             }
-            None => Backend::Executor(Vec::new()),
+            Err(reason) => (Backend::Executor(Vec::new()), Some(reason)),
         };
-        Ok(Engine { graph, paths, weights, form })
+        Ok(Engine { graph, paths, weights, form, slow })
+    }
+
+    /// Returns why the network runs on the executor, several times slower than the fused passes; `None` if it does not.
+    pub fn slow(&self) -> Option<&str> {
+        self.slow.as_deref()
     }
 
     /// Returns the fused network, if it is the backend.

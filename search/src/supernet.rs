@@ -13,7 +13,7 @@ pub use device::DeviceSpec;
 
 use milenas_models::genotype::Wiring;
 use milenas_models::kernels::cuda::Device;
-use milenas_models::{Space, Weights};
+use milenas_models::{Primitive, Space, Weights};
 
 use self::first_order::{FirstOrder, Moving, StepLosses};
 use crate::Result;
@@ -35,11 +35,32 @@ pub fn new_supernet(
     let start = reference::Reference::new(config, height, width, seed)?.weights()?;
     let mut net: Box<dyn Supernet> = match (device, config.space.wiring) {
         (Some(device), _) => Box::new(cuda::CudaSupernet::new(*config, device)?),
-        (None, Wiring::TwoEdges) => Box::new(fused::FusedSupernet::new(*config)),
+        (None, Wiring::TwoEdges) if is_hand_wired(&config.space) => {
+            Box::new(fused::FusedSupernet::new(*config))
+        }
+        (None, Wiring::TwoEdges) => Box::new(reference::Reference::new(config, height, width, seed)?),
         (None, Wiring::Complete) => Box::new(nasbench201::StackedSupernet::new(*config, height, width)?),
     };
     net.load(&start)?;
     Ok(net)
+}
+
+/// Candidates of the hand-wired supernets, on the CPU and on a device, by column. Their kernels and tables assume this
+/// order, which is why it does not follow [`Primitive::DARTS`].
+const HAND_WIRED: [Primitive; CANDIDATES] = [
+    Primitive::None,
+    Primitive::MaxPool3x3,
+    Primitive::AvgPool3x3,
+    Primitive::SkipConnect,
+    Primitive::SepConv3x3,
+    Primitive::SepConv5x5,
+    Primitive::DilConv3x3,
+    Primitive::DilConv5x5,
+];
+
+/// Returns whether the hand-wired supernets compute this space.
+fn is_hand_wired(space: &Space) -> bool {
+    space.wiring == Wiring::TwoEdges && space.primitives == HAND_WIRED
 }
 
 /// Update of one tensor, from its index, its weights, and its gradient of the last evaluation that requested

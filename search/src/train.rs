@@ -107,6 +107,11 @@ pub fn train(
         (sgd, ema, at) = (from.sgd, from.ema, from.position);
     }
     let mut engine = Engine::for_training(network, weights, device)?;
+    if let Some(reason) = engine.slow() {
+        recorder.note(&format!(
+            "the fused kernels do not train this network ({reason}), so a step takes several times as long"
+        ));
+    }
     let all: Vec<usize> = (0..pictures.len()).collect();
     for epoch in at.epoch..settings.epochs {
         let start = Instant::now();

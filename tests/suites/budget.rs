@@ -58,3 +58,16 @@ fn rare_classes_are_named_and_their_recall_is_told() {
         search.out
     );
 }
+
+#[test]
+fn a_training_without_fused_kernels_warns() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    for (genotype, slow) in [("AmoebaNet", true), ("DARTS_V2", false)] {
+        let train =
+            format!("milenas-search train --genotype {genotype} --data digits --out {genotype} {TINY}");
+        let said = succeed(root, &train);
+        let warned = said.err.contains("warning: the fused kernels do not train this network");
+        assert_eq!(warned, slow, "{genotype}: {}", said.err);
+    }
+}

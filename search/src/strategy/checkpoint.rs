@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use milenas_models::{Weights, file};
+use milenas_models::{Space, Weights, file};
 use serde::{Deserialize, Serialize};
 
 use super::sizes::{Best, BestBySize, ModelSize};
@@ -62,6 +62,7 @@ struct SearchHeader {
     images: usize,
     adam_steps: i32,
     sizes: Vec<SizeHeader>,
+    candidates: Option<Vec<String>>,
 }
 
 /// Header of the best architecture of a size. Its logits are stored as tensors, and the genotype is derived
@@ -83,14 +84,41 @@ fn write_alphas(writer: &mut Writer, name: &str, alphas: &Alphas) {
     }
 }
 
-fn read_alphas(reader: &TensorReader<'_>, name: &str) -> Result<Alphas> {
-    let table = |kind| Ok::<_, Error>(reader.f32(&format!("{name}.{kind}"))?.as_chunks().0.to_vec());
-    let edges = |kind| reader.f32(&format!("{name}.edges.{kind}"));
+fn read_alphas(reader: &TensorReader<'_>, name: &str, space: &Space) -> Result<Alphas> {
+    let rows = space.edges().len();
+    let rows = [rows, if space.has_reduction() { rows } else { 0 }];
+    let table = |kind: usize| {
+        let values = reader.f32_of(&format!("{name}.{kind}"), &[rows[kind], CANDIDATES])?;
+        Ok::<_, Error>(values.as_chunks().0.to_vec())
+    };
+    let edges = |kind: usize| reader.f32_of(&format!("{name}.edges.{kind}"), &[rows[kind]]);
     let edges = match reader.has(&format!("{name}.edges.0")) {
         true => Some([edges(0)?, edges(1)?]),
         false => None,
     };
     Ok(Alphas { operations: [table(0)?, table(1)?], edges })
+}
+
+/// Names of a space's candidates, by column of the logits.
+fn candidates(space: &Space) -> Vec<String> {
+    space.primitives.iter().map(|primitive| primitive.name().into()).collect()
+}
+
+/// Refuses a checkpoint whose columns are other candidates. Files of earlier versions do not name them.
+fn check_candidates(place: &str, found: Option<&[String]>, space: &Space) -> Result<()> {
+    let expected = candidates(space);
+    match found.filter(|found| *found != expected) {
+        None => Ok(()),
+        Some(found) => Err(Error::Resume {
+            place: place.into(),
+            problem: format!(
+                "its candidates are {}, those of the space {} are {}. Help: start a new run in another folder",
+                found.join(", "),
+                space.name,
+                expected.join(", ")
+            ),
+        }),
+    }
 }
 
 impl SearchCheckpoint {
@@ -126,6 +154,7 @@ impl SearchCheckpoint {
             images,
             adam_steps,
             sizes,
+            candidates: Some(candidates(&origin.config.search.space()?)),
         };
         tensors.finish(KEY, &header)
     }
@@ -144,11 +173,13 @@ impl SearchCheckpoint {
             [&header.data, &origin.data],
             (header.device.as_deref(), &origin.device),
         )?;
+        let space = origin.config.search.space()?;
+        check_candidates(place, header.candidates.as_deref(), &space)?;
         let SearchHeader { epoch, step, correct, images, adam_steps, .. } = header;
         let mut sizes = BestBySize::default();
         for (index, SizeHeader { epoch, correct, images }) in header.sizes.into_iter().enumerate() {
-            let alphas = read_alphas(&found, &format!("sizes.{index}"))?;
-            let genotype = alphas.genotype(&origin.config.search.space()?)?;
+            let alphas = read_alphas(&found, &format!("sizes.{index}"), &space)?;
+            let genotype = alphas.genotype(&space)?;
             let best = Best { epoch, accuracy: (correct, images), genotype, alphas };
             sizes.0.insert(ModelSize::of(&best.genotype), best);
         }
@@ -156,7 +187,7 @@ impl SearchCheckpoint {
         Ok(SearchCheckpoint {
             position: Position { epoch, step, loss, correct, images },
             weights: found.weights(SUPERNET)?,
-            alphas: read_alphas(&found, "alphas")?,
+            alphas: read_alphas(&found, "alphas", &space)?,
             adam: Adam::from_state(adam_steps, found.f64("adam.mean")?, found.f64("adam.square")?),
             sgd: Sgd::from_state(found.vectors(SGD)?),
             sizes,
@@ -171,8 +202,9 @@ impl SearchCheckpoint {
     pub fn supernet(path: &Path) -> Result<(Config, String, Weights)> {
         let (bytes, place) = (file::read(path, MAX_BYTES)?, path.display().to_string());
         let (found, header) = TensorReader::open::<SearchHeader>(&bytes, &place, KEY)?;
-        let config = toml::from_str(&header.config)
+        let config: Config = toml::from_str(&header.config)
             .map_err(|e| Error::Config { place: place.clone(), problem: e.message().into() })?;
+        check_candidates(&place, header.candidates.as_deref(), &config.search.space()?)?;
         Ok((config, header.data, found.weights(SUPERNET)?))
     }
 
@@ -201,5 +233,21 @@ impl SearchCheckpoint {
         let alphas = bad(&self.alphas.flat());
         let velocity = self.sgd.state().iter().find_map(|values| bad(values));
         Ok(alphas.map(|x| ("an alpha", x)).or(velocity.map(|x| ("a velocity of a weight", x))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_candidates_are_refused_and_files_without_names_are_read() {
+        let names = candidates(&Space::DARTS);
+        check_candidates("checkpoint", None, &Space::DARTS).unwrap();
+        check_candidates("checkpoint", Some(&names), &Space::DARTS).unwrap();
+        let mut swapped = names;
+        swapped.swap(1, 2);
+        let error = check_candidates("checkpoint", Some(&swapped), &Space::DARTS).unwrap_err().to_string();
+        assert!(error.contains("its candidates are none, avg_pool_3x3, max_pool_3x3"), "{error}");
     }
 }

@@ -82,6 +82,8 @@ pub const COLLAPSE: usize = 3;
 
 /// Receiver of progress reports.
 pub trait ProgressSink {
+    /// Called with a remark for the user; ignored by default.
+    fn note(&mut self, _text: &str) {}
     /// Reports the start of an epoch of `steps` steps, `done` of which are done already.
     fn begin(&mut self, epoch: usize, epochs: usize, steps: usize, done: usize);
     /// Reports a finished step on `images` images.

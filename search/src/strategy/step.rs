@@ -68,10 +68,12 @@ impl Stepper {
         }
         let clip = if config.compat == Compat::Released { 0.0 } else { config.weights.clip };
         let descent = SgdConfig { clip, ..config.weights };
-        if !rule.unrolled && config.mixture == MixtureKind::Softmax {
+        // Names every term of a rule: one that is added has to reach the device, too.
+        let Rule { train, valid, unrolled } = rule;
+        if !unrolled && config.mixture == MixtureKind::Softmax {
             let how = FirstOrder {
                 batches,
-                factors: [rule.train, rule.valid],
+                factors: [train, valid],
                 two_pass,
                 alphas: config.alphas,
                 weights: descent,

@@ -44,7 +44,16 @@ fn nodes(count: usize) -> impl Iterator<Item = Range<usize>> {
 
 impl Alphas {
     /// Samples logits from a normal distribution with standard deviation 1e-3, as DARTS.
+    ///
+    /// # Panics
+    /// Panics for a space of more than [`CANDIDATES`] candidates.
     pub fn init(space: &Space, seed: u64) -> Self {
+        let candidates = space.primitives.len();
+        assert!(
+            candidates <= CANDIDATES,
+            "space {}: {candidates} candidates, at most {CANDIDATES}",
+            space.name
+        );
         let table = |name, edges: usize| {
             let (mut rng, used) = (Rng::new(seed, name), space.primitives.len());
             let logit = |rng: &mut Rng, k| if k < used { 1e-3 * rng.normal() } else { ABSENT };

@@ -16,9 +16,8 @@ mod state;
 mod stem_head;
 mod steps;
 
-use milenas_models::genotype::Wiring;
 use milenas_models::kernels::cuda::Device;
-use milenas_models::{Primitive, Space, Weights};
+use milenas_models::{Space, Weights};
 
 use self::network::CudaNetwork;
 use super::first_order::{FirstOrder, Moving, StepLosses};
@@ -35,7 +34,7 @@ const SMALLEST: usize = 4;
 /// # Errors
 /// Fails if there are none.
 pub fn supports(space: &Space, partial: usize) -> Result<()> {
-    let (key, found) = if space.wiring != Wiring::TwoEdges || space.primitives != Primitive::DARTS {
+    let (key, found) = if !super::is_hand_wired(space) {
         ("search.space", space.name.to_string())
     } else if partial != 1 {
         ("search.partial_channels", partial.to_string())

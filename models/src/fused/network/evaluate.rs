@@ -50,7 +50,8 @@ impl FusedNetwork {
     pub fn infer(&self, images: &[f32]) -> Result<Vec<Prediction>> {
         let batch = self.check(images)?;
         let Some(plan) = &self.plan else {
-            let (found, expected) = ("weights not settled".into(), "a call of `settle` before".into());
+            let (found, expected) =
+                ("weights that are not prepared".into(), "a call of `prepare_evaluation` before".into());
             return Err(Error::Value { what: "network".into(), found, expected });
         };
         let threads = rayon::current_num_threads().div_ceil(batch);

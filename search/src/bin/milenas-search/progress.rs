@@ -56,6 +56,10 @@ impl EpochProgress {
 }
 
 impl ProgressSink for EpochProgress {
+    fn note(&mut self, text: &str) {
+        self.line(&format!("warning: {text}"));
+    }
+
     fn begin(&mut self, epoch: usize, epochs: usize, steps: usize, done: usize) {
         if self.start.is_none() {
             self.start = Some(Instant::now());

@@ -1,0 +1,84 @@
+//! Candidates of a space are never taken for others: by a supernet, by a device, or from a checkpoint.
+#![allow(clippy::unwrap_used)]
+
+use milenas_models::{Primitive, Rng, Space, Weights};
+use milenas_search::config::Config;
+use milenas_search::data::Batch;
+use milenas_search::optim::{Adam, Sgd};
+use milenas_search::strategy::checkpoint::{Position, SearchCheckpoint, SearchOrigin};
+use milenas_search::strategy::sizes::BestBySize;
+use milenas_search::supernet::reference::Reference;
+use milenas_search::supernet::{Alphas, Supernet, SupernetConfig, cuda, new_supernet};
+
+const SIDE: usize = 8;
+
+/// The DARTS space with the two pools in the other order: names and shapes of all weights are the same.
+const SWAPPED: Space = Space {
+    name: "swapped",
+    primitives: &[
+        Primitive::None,
+        Primitive::AvgPool3x3,
+        Primitive::MaxPool3x3,
+        Primitive::SkipConnect,
+        Primitive::SepConv3x3,
+        Primitive::SepConv5x5,
+        Primitive::DilConv3x3,
+        Primitive::DilConv5x5,
+    ],
+    ..Space::DARTS
+};
+
+fn logits(net: &mut dyn Supernet, alphas: &Alphas) -> Vec<f32> {
+    let mut rng = Rng::new(5, "images");
+    let images: Vec<f32> = (0..2 * 3 * SIDE * SIDE).map(|_| rng.normal()).collect();
+    let batch = Batch { images: images.into(), labels: vec![0, 1], shape: [3, SIDE, SIDE] };
+    net.predict(&batch, &alphas.mixture()).unwrap()
+}
+
+#[test]
+fn swapped_candidates_are_computed_as_swapped() {
+    // Logits that prefer the first pool.
+    let mut alphas = Alphas::init(&SWAPPED, 1);
+    alphas.operations.iter_mut().flatten().for_each(|row| row[1] += 4.0);
+    let found = [SWAPPED, Space::DARTS].map(|space| {
+        let config = SupernetConfig { channels: 4, layers: 3, space, ..SupernetConfig::paper(10) };
+        let found = logits(&mut *new_supernet(&config, SIDE, SIDE, 3, None).unwrap(), &alphas);
+        let expected = logits(&mut Reference::new(&config, SIDE, SIDE, 3).unwrap(), &alphas);
+        for (a, b) in found.iter().zip(&expected) {
+            assert!((a - b).abs() < 1e-4 * (1.0 + b.abs()), "{}: {a} {b}", space.name);
+        }
+        found
+    });
+    let far = found[0].iter().zip(&found[1]).any(|(a, b)| (a - b).abs() > 1e-3);
+    assert!(far, "the pools are the same: {found:?}");
+    assert!(cuda::supports(&SWAPPED, 1).is_err());
+    cuda::supports(&Space::DARTS, 1).unwrap();
+}
+
+#[test]
+#[should_panic(expected = "9 candidates")]
+fn a_ninth_candidate_is_not_dropped() {
+    const NINE: Space = Space { primitives: &[Primitive::SkipConnect; 9], ..Space::DARTS };
+    Alphas::init(&NINE, 0);
+}
+
+fn checkpoint(space: &Space) -> (Vec<u8>, SearchOrigin) {
+    let config = Config::resolve("smoke", None, &[]).unwrap();
+    let origin = SearchOrigin { config, data: "images".into(), device: "cpu".into() };
+    let checkpoint = SearchCheckpoint {
+        position: Position::start(0),
+        weights: Weights::default(),
+        alphas: Alphas::init(space, 0),
+        adam: Adam::default(),
+        sgd: Sgd::new(),
+        sizes: BestBySize::default(),
+    };
+    (checkpoint.to_bytes(&origin).unwrap(), origin)
+}
+
+#[test]
+fn logits_of_another_shape_are_refused() {
+    let (bytes, origin) = checkpoint(&Space::NASBENCH201);
+    let error = SearchCheckpoint::from_bytes(&bytes, "checkpoint", &origin).unwrap_err().to_string();
+    assert!(error.contains("`alphas.0` has the shape [6, 8], expected [14, 8]"), "{error}");
+}
