@@ -17,7 +17,7 @@ pub use mixture::{Mixing, MixtureKind};
 pub use record::{
     COLLAPSE, EpochRecord, ProgressSink, SearchCheckpointer, SearchOutcome, SearchTask, StopReason,
 };
-pub use rule::{Half, Losses, Rule};
+pub use rule::{Losses, Rule, Split};
 pub(crate) use search::finite;
 pub use search::search;
 pub use step::{StepContext, StepLosses, Stepper};

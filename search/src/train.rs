@@ -68,7 +68,7 @@ pub struct TrainTask<'a> {
     /// Network to train.
     pub network: &'a Trainable,
     /// Training images.
-    pub pictures: &'a ImageSet,
+    pub images: &'a ImageSet,
     /// Test images.
     pub test: &'a ImageSet,
     /// Configuration of the run.
@@ -96,7 +96,7 @@ pub fn train(
     recorder: &mut dyn ProgressSink,
     keeper: &mut dyn TrainCheckpointer,
 ) -> Result<()> {
-    let TrainTask { network, pictures, test, config } = *task;
+    let TrainTask { network, images: pictures, test, config } = *task;
     if pictures.is_empty() {
         return Err(Error::Data { problem: "no training image could be read".into() });
     }

@@ -107,7 +107,7 @@ fn live(data: &Data, keeper: &mut Mortal<'_>) -> Result<SearchOutcome> {
     };
     search(
         &mut *net,
-        &SearchTask { pictures: &data.train, config, evaluation },
+        &SearchTask { images: &data.train, config, evaluation },
         from.transpose()?,
         &mut Silent,
         keeper,

@@ -116,7 +116,7 @@ fn live(data: &Data, keeper: &mut Mortal<'_>) -> Result<(Trainable, Weights)> {
     let network = Trainable::assemble(&keeper.origin.genotype, &shape, settings.auxiliary > 0.0)?;
     let weights = Weights::init(&network.graph, config.seed)?;
     let from = keeper.kept.as_ref().map(|bytes| TrainCheckpoint::from_bytes(bytes, "kept", keeper.origin));
-    let task = TrainTask { network: &network, pictures: &data.train, test: &data.test, config };
+    let task = TrainTask { network: &network, images: &data.train, test: &data.test, config };
     train(&task, &weights, from.transpose()?, None, &mut Silent, keeper)?;
     Ok((network, weights))
 }

@@ -14,7 +14,7 @@ pub struct Head {
     weight: Id,
     bias: Id,
     /// Whether ReLU is applied to the input.
-    pub rectifies: bool,
+    pub applies_relu: bool,
     /// Means over pixels, `[image][lane]`.
     features: Vec<f32>,
     /// Logits, `[image][class]`.
@@ -27,12 +27,12 @@ impl Head {
         [weight, bias]: [String; 2],
         inputs: Channels,
         classes: usize,
-        rectifies: bool,
+        applies_relu: bool,
         parameters: &mut Parameters,
     ) -> Head {
         let weight = parameters.pointwise(weight, vec![classes, inputs.count()], inputs);
         let bias = parameters.vector(bias, classes);
-        Head { classes, weight, bias, rectifies, features: Vec::new(), logits: Vec::new() }
+        Head { classes, weight, bias, applies_relu, features: Vec::new(), logits: Vec::new() }
     }
 
     /// Computes the logits of a batch.
@@ -58,7 +58,7 @@ impl Head {
 
     fn add<'a>(&mut self, parameters: &Parameters, parts: impl Iterator<Item = &'a [Pack]>, pixels: usize) {
         let first = self.features.len();
-        let floor = if self.rectifies { 0.0 } else { f32::NEG_INFINITY };
+        let floor = if self.applies_relu { 0.0 } else { f32::NEG_INFINITY };
         for plane in parts.flat_map(|part| part.chunks_exact(pixels)) {
             let mut sum = [0.0; LANES];
             for pack in plane {
@@ -121,7 +121,7 @@ impl Head {
                     *x /= pixels as f32;
                 }
                 plane.fill(value);
-                if self.rectifies {
+                if self.applies_relu {
                     let source = &input.image(i)[block * pixels..][..pixels];
                     let lanes = plane.iter_mut().zip(source).flat_map(|(g, x)| g.0.iter_mut().zip(x.0));
                     lanes.filter(|(_, x)| *x <= 0.0).for_each(|(g, _)| *g = 0.0);

@@ -22,7 +22,7 @@ pub enum Im2col {
     /// Depthwise convolution of a padded feature map after ReLU, by this weight.
     Depthwise(DepthwiseShape, Id),
     /// Pixels of a feature map after ReLU.
-    Rectified,
+    AfterRelu,
     /// Even, then odd pixels of a feature map after ReLU.
     Parity,
     /// Taps of a 3x3 window of a feature map after ReLU, with zero padding.
@@ -36,7 +36,7 @@ pub enum Im2col {
 
 impl Im2col {
     /// Whether ReLU is applied to the input.
-    pub fn rectifies(self) -> bool {
+    pub fn applies_relu(self) -> bool {
         !matches!(self, Im2col::Halves)
     }
 
@@ -44,7 +44,7 @@ impl Im2col {
     pub fn stride(self) -> usize {
         match self {
             Im2col::Depthwise(shape, _) => shape.stride,
-            Im2col::Rectified => 1,
+            Im2col::AfterRelu => 1,
             Im2col::Parity | Im2col::Halves => 2,
             Im2col::Taps { stride } => stride,
         }
@@ -250,7 +250,7 @@ impl ConvBlock {
                 let (map, weight, gate) = (self.input, parameters.kernel(id), Some(source));
                 return level.run(depthwise::InputGradient { shape, map, gradient, weight, add, gate, out });
             }
-            Im2col::Rectified => &scratch.columns,
+            Im2col::AfterRelu => &scratch.columns,
             Im2col::Parity | Im2col::Taps { .. } => {
                 self.backward_columns(level, parameters, scratch, false);
                 &scratch.da
@@ -286,7 +286,7 @@ impl ConvBlock {
                     out: da,
                 });
             }
-            Im2col::Rectified => da.copy_from_slice(columns),
+            Im2col::AfterRelu => da.copy_from_slice(columns),
             Im2col::Parity => {
                 if !add {
                     da.fill(Pack::ZERO);
@@ -364,7 +364,7 @@ impl InputBlocks<'_> {
                     depthwise::DepthwiseForward { shape, map, source, weight, rows, last, out },
                 );
             }
-            Im2col::Rectified => {
+            Im2col::AfterRelu => {
                 strip::run(level, pairs, elementwise::ReluForward { map, source, rows, out })
             }
             Im2col::Parity => {

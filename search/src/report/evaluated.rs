@@ -10,7 +10,7 @@ const NAMED: usize = 20;
 
 /// Returns the section; empty without evaluations.
 pub fn evaluated(story: &RunSummary) -> String {
-    let judged = story.judged.as_deref().unwrap_or_default();
+    let judged = story.evaluated.as_deref().unwrap_or_default();
     if judged.is_empty() {
         return String::new();
     }

@@ -15,7 +15,7 @@ use crate::strategy::COLLAPSE;
 /// Returns the head of the report.
 pub fn head(story: &RunSummary) -> String {
     let done = story.epochs.len();
-    let mut list = match &story.judged {
+    let mut list = match &story.evaluated {
         Some(judged) => vec![("architectures evaluated", judged.len().to_string())],
         None => vec![("epochs", format!("{done} of {}", story.planned()))],
     };

@@ -110,7 +110,7 @@ pub struct RunSummary {
     /// Cost of the trained network.
     pub cost: Option<Cost>,
     /// Evaluations of a black-box search; `None` for other runs.
-    pub judged: Option<Vec<Evaluated>>,
+    pub evaluated: Option<Vec<Evaluated>>,
     /// Image source, as given by the user; `None` for runs of older versions.
     pub source: Option<String>,
     /// Architecture that a search chose, or that is trained.
@@ -232,7 +232,11 @@ impl RunSummary {
                 .and_then(|last| last.device)
                 .filter(|device| device != "cpu"),
             cost: json(&path.join(COST))?,
-            judged: path.join(HISTORY).exists().then(|| read_evaluations(&path.join(HISTORY))).transpose()?,
+            evaluated: path
+                .join(HISTORY)
+                .exists()
+                .then(|| read_evaluations(&path.join(HISTORY)))
+                .transpose()?,
             source: text(&path.join(SOURCE))?.map(|text| text.trim_end_matches('\n').to_string()),
             genotype: json(&path.join(GENOTYPE))?,
             inherited: json(&path.join(START))?,
@@ -245,7 +249,7 @@ impl RunSummary {
     /// Returns whether the run is a search.
     pub fn is_search(&self) -> bool {
         match self.epochs.first() {
-            _ if self.judged.is_some() => true,
+            _ if self.evaluated.is_some() => true,
             Some(epoch) => epoch.valid_accuracy.is_some(),
             // A training writes its cost at the beginning.
             None => self.cost.is_none(),

@@ -19,7 +19,7 @@ pub fn several(stories: &[RunSummary]) -> String {
         vec![
             s.name(),
             if s.is_search() { "search".into() } else { "training".into() },
-            match &s.judged {
+            match &s.evaluated {
                 Some(judged) => format!("{} evaluated", judged.len()),
                 None => format!("{} of {}", s.epochs.len(), s.planned()),
             },

@@ -182,7 +182,7 @@ pub fn run_population(
     };
     let mut rng = Rng::new(config.seed, "population");
     let outcome = search(strategy, &settings.space()?, &settings.population, &mut rng, &mut evaluator)?;
-    let best = best(&outcome.judged)
+    let best = best(&outcome.evaluated)
         .ok_or_else(|| Error::Data { problem: "no architecture was evaluated".into() })?;
     evaluator.mark()?;
     file::write(&evaluator.folder.join(GENOTYPE), best.genotype.to_json().as_bytes())?;
@@ -270,7 +270,7 @@ impl Evaluator for PopulationFolder<'_> {
             let trainable = Trainable::assemble(genotype, network, false)?;
             let weights = Weights::init(&trainable.graph, short.seed)?;
             let [pictures, test] = halves;
-            let task = TrainTask { network: &trainable, pictures, test, config: short };
+            let task = TrainTask { network: &trainable, images: pictures, test, config: short };
             let mut last = Last(0.0);
             train(&task, &weights, None, device.as_deref_mut(), *recorder, &mut last)?;
             observe(By::Fitness, number, &Evaluated { genotype: genotype.clone(), value: last.0 });

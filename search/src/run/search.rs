@@ -126,7 +126,7 @@ pub fn run_search(
         since: Instant::now(),
         observe,
     };
-    let task = SearchTask { pictures: &data.train, config, evaluation };
+    let task = SearchTask { images: &data.train, config, evaluation };
     let outcome = search(&mut *net, &task, from, recorder, &mut keeper)?;
     let size = outcome.sizes.choose(&outcome.genotype, &stop.limits(), &evaluation)?;
     let chosen = size.and_then(|size| outcome.sizes.0.keys().position(|&known| known == size));

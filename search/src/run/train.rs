@@ -142,7 +142,7 @@ pub fn run_train(
     write_json(&folder.join(COST), &cost(&graph))?;
     file::write(&folder.join(GENOTYPE), genotype.to_json().as_bytes())?;
     folder.page()?;
-    let task = TrainTask { network: &network, pictures: &data.train, test: &data.test, config };
+    let task = TrainTask { network: &network, images: &data.train, test: &data.test, config };
     let mut keeper = TrainFolder {
         folder: &mut folder,
         origin: &origin,

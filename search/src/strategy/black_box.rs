@@ -99,7 +99,7 @@ pub enum By {
 #[derive(Clone, Debug)]
 pub struct PopulationOutcome {
     /// Evaluated architectures in order; the best one is the first with the largest value.
-    pub judged: Vec<Evaluated>,
+    pub evaluated: Vec<Evaluated>,
     /// Kind of the values. They are scores too where the time budget ended the search before the first
     /// training.
     pub by: By,
@@ -133,16 +133,16 @@ pub fn search(
                 scored.late = true;
                 return Ok(scored);
             }
-            scored.judged.sort_by(|a, b| b.value.total_cmp(&a.value));
-            scored.judged.dedup_by(|a, b| a.genotype == b.genotype);
-            scored.judged.into_iter().take(first).map(|judged| judged.genotype).collect()
+            scored.evaluated.sort_by(|a, b| b.value.total_cmp(&a.value));
+            scored.evaluated.dedup_by(|a, b| a.genotype == b.genotype);
+            scored.evaluated.into_iter().take(first).map(|judged| judged.genotype).collect()
         }
     };
     let population = all(fit, By::Fitness, evaluator)?;
     if population.late {
         return Ok(population);
     }
-    evolve(population.judged, space, config, rng, evaluator)
+    evolve(population.evaluated, space, config, rng, evaluator)
 }
 
 /// Evaluates the architectures in order until the time budget is used up.
@@ -160,7 +160,7 @@ fn all(genotypes: Vec<Genotype>, by: By, evaluator: &mut dyn Evaluator) -> Resul
         }
     }
     let late = judged.len() < count;
-    Ok(PopulationOutcome { judged, by, late })
+    Ok(PopulationOutcome { evaluated: judged, by, late })
 }
 
 /// Runs regularised evolution: each child of a tournament's winner replaces the oldest member of the
@@ -184,7 +184,7 @@ fn evolve(
         living.pop_front();
     }
     let late = history.len() < config.trainings;
-    Ok(PopulationOutcome { judged: history, by: By::Fitness, late })
+    Ok(PopulationOutcome { evaluated: history, by: By::Fitness, late })
 }
 
 /// Returns the first architecture with the largest value.
@@ -234,7 +234,7 @@ mod tests {
     }
 
     fn run(strategy: Strategy, seed: u64) -> f64 {
-        best(&outcome(strategy, seed, &mut BudgetCounts::default()).judged).unwrap().value
+        best(&outcome(strategy, seed, &mut BudgetCounts::default()).evaluated).unwrap().value
     }
 
     #[test]
@@ -257,7 +257,7 @@ mod tests {
             for most in [1, 7, 25] {
                 let cut = outcome(strategy, 0, &mut BudgetCounts { most, ..BudgetCounts::default() });
                 assert!(
-                    cut.late && cut.by == whole.by && cut.judged == whole.judged[..most],
+                    cut.late && cut.by == whole.by && cut.evaluated == whole.evaluated[..most],
                     "{strategy:?} {most}"
                 );
             }

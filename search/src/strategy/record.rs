@@ -106,7 +106,7 @@ pub trait SearchCheckpointer {
 #[derive(Clone, Copy, Debug)]
 pub struct SearchTask<'a> {
     /// Training images; one part trains the weights, the other evaluates the architecture.
-    pub pictures: &'a ImageSet,
+    pub images: &'a ImageSet,
     /// Configuration of the run.
     pub config: &'a Config,
     /// Network for evaluation, in which architectures are measured.

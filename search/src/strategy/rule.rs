@@ -6,7 +6,7 @@ use crate::supernet::UpdateFn;
 
 /// Batch of a step, by its split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Half {
+pub enum Split {
     /// Batch of the training split, which trains the weights.
     Train,
     /// Batch of the validation split.
@@ -20,7 +20,7 @@ pub trait Losses {
 
     /// Returns `dL/dalpha` of a split's loss at the current weights. With `weights` the gradient with respect
     /// to the weights is computed too.
-    fn gradient(&mut self, half: Half, weights: bool) -> Result<Vec<f32>>;
+    fn gradient(&mut self, half: Split, weights: bool) -> Result<Vec<f32>>;
 
     /// Calls `visit` for every weight tensor with the gradient computed last.
     fn visit(&mut self, visit: &mut UpdateFn) -> Result<()>;
@@ -92,8 +92,8 @@ impl Rule {
         STRATEGIES.map(|(name, _)| name)
     }
 
-    fn halves(&self) -> [(Half, f32); 2] {
-        [(Half::Train, self.train), (Half::Valid, self.valid)]
+    fn terms(&self) -> [(Split, f32); 2] {
+        [(Split::Train, self.train), (Split::Valid, self.valid)]
     }
 
     /// Returns the gradient with respect to the architecture. With `weights`, a first-order rule also computes
@@ -103,8 +103,8 @@ impl Rule {
             return self.second_order(losses);
         }
         let mut sum = Vec::new();
-        for (half, factor) in self.halves() {
-            let weights = weights && half == Half::Train;
+        for (half, factor) in self.terms() {
+            let weights = weights && half == Split::Train;
             if factor != 0.0 || weights {
                 add(&mut sum, &losses.gradient(half, weights)?, factor);
             }
@@ -116,11 +116,11 @@ impl Rule {
     /// approximated by `(dL_train/dalpha(w + e v) - dL_train/dalpha(w - e v)) / 2e`. The formula is linear in
     /// the two losses, so one difference serves both terms of MiLeNAS; the paper uses one for each.
     fn second_order<L: Losses>(&self, losses: &mut L) -> Result<Vec<f32>> {
-        losses.gradient(Half::Train, true)?;
+        losses.gradient(Split::Train, true)?;
         let start = losses.save()?;
         losses.step_ahead()?;
         let (mut sum, mut v) = (Vec::new(), Vec::<Vec<f32>>::new());
-        for (half, factor) in self.halves().into_iter().filter(|(_, factor)| *factor != 0.0) {
+        for (half, factor) in self.terms().into_iter().filter(|(_, factor)| *factor != 0.0) {
             add(&mut sum, &losses.gradient(half, true)?, factor);
             losses.visit(&mut |index, _, gradient| {
                 v.resize(v.len().max(index + 1), Vec::new());
@@ -137,7 +137,7 @@ impl Rule {
                     w.iter_mut().zip(direction).for_each(|(w, v)| *w += e as f32 * v);
                 })?;
                 let factor = sign * losses.rate() * norm / (2.0 * DIFFERENCE);
-                add(&mut sum, &losses.gradient(Half::Train, false)?, factor as f32);
+                add(&mut sum, &losses.gradient(Split::Train, false)?, factor as f32);
             }
         }
         losses.restore(&start)?;
@@ -165,11 +165,11 @@ mod tests {
     impl Losses for Toy {
         type Saved = [f32; 1];
 
-        fn gradient(&mut self, half: Half, weights: bool) -> Result<Vec<f32>> {
+        fn gradient(&mut self, half: Split, weights: bool) -> Result<Vec<f32>> {
             let (a, w) = (self.a, self.w[0]);
             let (by_a, by_w) = match half {
-                Half::Train => (2.0 * (a - w), 2.0 * (w - a)),
-                Half::Valid => (w - 2.0, a),
+                Split::Train => (2.0 * (a - w), 2.0 * (w - a)),
+                Split::Valid => (w - 2.0, a),
             };
             if weights {
                 self.gradient = [by_w];
@@ -207,7 +207,7 @@ mod tests {
         for _ in 0..steps {
             let gradient = rule.gradient(&mut toy, false).unwrap();
             toy.a -= rate * gradient[0];
-            toy.gradient(Half::Train, true).unwrap();
+            toy.gradient(Split::Train, true).unwrap();
             toy.w[0] -= rate * toy.gradient[0];
         }
         (toy.a, toy.w[0])
@@ -273,11 +273,11 @@ mod tests {
         }
 
         /// Returns the loss of a split at weights `w`, and its gradients with respect to alphas and weights.
-        fn at(&self, half: Half, w: [f64; 3]) -> (f64, [f64; 3], [f64; 3]) {
+        fn at(&self, half: Split, w: [f64; 3]) -> (f64, [f64; 3], [f64; 3]) {
             let p = self.mixture();
             let (mut loss, mut by_alpha, mut by_w) = (0.0, [0.0; 3], [0.0; 3]);
             for i in 0..5 {
-                let x = f64::from(i) / 2.0 - 0.8 + if half == Half::Valid { 0.2 } else { 0.0 };
+                let x = f64::from(i) / 2.0 - 0.8 + if half == Split::Valid { 0.2 } else { 0.0 };
                 let y = (1.7 * x).cos();
                 let [a, b, c] = w.map(|w| w * x);
                 let o = [a.tanh(), b.sin(), 0.5 * c * c];
@@ -303,15 +303,15 @@ mod tests {
 
         /// Evaluates the whole unrolled loss.
         fn unrolled(&self, rule: Rule) -> f64 {
-            let ahead = self.ahead(self.at(Half::Train, self.w.map(f64::from)).2);
-            rule.halves().map(|(half, factor)| f64::from(factor) * self.at(half, ahead).0).iter().sum()
+            let ahead = self.ahead(self.at(Split::Train, self.w.map(f64::from)).2);
+            rule.terms().map(|(half, factor)| f64::from(factor) * self.at(half, ahead).0).iter().sum()
         }
     }
 
     impl Losses for Smooth {
         type Saved = [f32; 3];
 
-        fn gradient(&mut self, half: Half, weights: bool) -> Result<Vec<f32>> {
+        fn gradient(&mut self, half: Split, weights: bool) -> Result<Vec<f32>> {
             let (_, by_alpha, by_w) = self.at(half, self.w.map(f64::from));
             if weights {
                 self.gradient = by_w.map(|g| g as f32);
@@ -383,7 +383,7 @@ mod tests {
         fn the_gradient_is_linear_in_both_coefficients(train in 0.0f32..10.0, valid in 0.0f32..10.0, a in -3.0f32..3.0) {
             let mut toy = Toy { a, w: [0.7], gradient: [0.0], xi: 0.1 };
             let found = Rule { train, valid, unrolled: false }.gradient(&mut toy, false).unwrap();
-            let [t, v] = [Half::Train, Half::Valid].map(|half| toy.gradient(half, false).unwrap()[0]);
+            let [t, v] = [Split::Train, Split::Valid].map(|half| toy.gradient(half, false).unwrap()[0]);
             let mut expected = 0.0;
             if train != 0.0 { expected += train * t; }
             if valid != 0.0 { expected += valid * v; }

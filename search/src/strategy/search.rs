@@ -31,7 +31,7 @@ pub fn search(
     recorder: &mut dyn ProgressSink,
     keeper: &mut dyn SearchCheckpointer,
 ) -> Result<SearchOutcome> {
-    let SearchTask { pictures, config, evaluation } = *task;
+    let SearchTask { images: pictures, config, evaluation } = *task;
     let (space, seed) = (config.search.space()?, config.seed);
     let (train, valid) = train_valid_split(pictures.len(), config.search.train_portion, seed);
     if train.is_empty() || valid.is_empty() {

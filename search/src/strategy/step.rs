@@ -4,7 +4,7 @@
 use milenas_models::{Rng, Weights};
 
 use super::mixture::{Mixing, MixtureKind, PassMixture};
-use super::{Compat, Half, Losses, Order, Rule};
+use super::{Compat, Losses, Order, Rule, Split};
 use crate::Result;
 use crate::config::SearchConfig;
 use crate::data::Batch;
@@ -93,7 +93,7 @@ impl Stepper {
             let pass = draw(alphas, net, mixing, at, passes);
             let want = GradRequest { weights: true, mixture: false };
             let found = net.evaluate_cells(batches[0], &pass.cells(net.config()), want)?;
-            seen.note(Half::Train, &found);
+            seen.note(Split::Train, &found);
         }
         seen.gradient_norm = net.sgd_step(&mut self.sgd, &descent, at.lr)?;
         Ok(seen)
@@ -165,11 +165,11 @@ struct OfBatches<'a> {
 impl Losses for OfBatches<'_> {
     type Saved = Weights;
 
-    fn gradient(&mut self, half: Half, weights: bool) -> Result<Vec<f32>> {
+    fn gradient(&mut self, half: Split, weights: bool) -> Result<Vec<f32>> {
         let pass = draw(self.alphas, self.net, self.mixing, self.at, self.passes);
         self.passes += 1;
         let cells = pass.cells(self.net.config());
-        let batch = self.batches[usize::from(half == Half::Valid)];
+        let batch = self.batches[usize::from(half == Split::Valid)];
         let found = self.net.evaluate_cells(batch, &cells, GradRequest { weights, mixture: true })?;
         self.seen.note(half, &found);
         let gradient = pass.gradient(self.alphas, self.net.config(), &found.mixture_gradient);
@@ -202,10 +202,10 @@ impl Losses for OfBatches<'_> {
 }
 
 impl StepLosses {
-    fn note(&mut self, half: Half, found: &PassResult) {
+    fn note(&mut self, half: Split, found: &PassResult) {
         match half {
-            Half::Train => (self.train_loss, self.train_correct) = (found.loss, found.correct),
-            Half::Valid => self.valid_loss = Some(found.loss),
+            Split::Train => (self.train_loss, self.train_correct) = (found.loss, found.correct),
+            Split::Valid => self.valid_loss = Some(found.loss),
         }
     }
 }

@@ -120,7 +120,7 @@ impl FusedNetwork {
             }
             self.program.lives.given[at].iter().for_each(|&room| worker.give(room));
         }
-        if self.program.head.rectifies {
+        if self.program.head.applies_relu {
             let read = self.state_read(self.program.last, &worker);
             self.add_codes(&read, 1, batch, &mut codes);
         }
@@ -142,7 +142,7 @@ impl FusedNetwork {
     /// `None` for all but the first of these.
     fn relu_input<'a>(&'a self, at: usize, worker: &'a BatchMaps) -> Option<(u64, ReadMap<'a>)> {
         let slot_of = |step: &TrainStep| match step {
-            TrainStep::Convolution(c) if c.unit.columns.rectifies() => match c.source {
+            TrainStep::Convolution(c) if c.unit.columns.applies_relu() => match c.source {
                 ConvSource::State(slot) => Some(slot),
                 ConvSource::Normed(_) => None,
             },

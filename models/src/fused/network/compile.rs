@@ -22,7 +22,7 @@ use super::super::norm::{AffineNorm, Statistics};
 use super::super::parameters::Parameters;
 use super::super::stem::Stem;
 use super::super::tensors::NetworkTensors;
-use super::liveness::Lives;
+use super::liveness::Liveness;
 use super::{ConvSource, ConvStep, ConvTarget, MapSlot, Passing, PoolStep, SumStep, SumTerm, TrainStep};
 
 /// Reason why the engine does not support a graph.
@@ -36,7 +36,7 @@ enum CompiledWire {
     /// Not compiled yet, or part of a convolution step.
     Nothing,
     Image,
-    Rectified(Value),
+    AfterRelu(Value),
     /// The result of a ReLU without its first row and column.
     Shifted(Value),
     /// A depthwise convolution of the result of a ReLU. The node has the weight.
@@ -67,7 +67,7 @@ pub(super) struct Program {
     /// Packs per image of each buffer. Buffer 0 is the stem's output.
     pub(super) images: Vec<usize>,
     /// Liveness of the feature maps, for passes without a backward pass.
-    pub(super) lives: Lives,
+    pub(super) lives: Liveness,
     /// First step that writes a part of each buffer.
     pub(super) first: Vec<usize>,
     /// The identity for the largest number of blocks of any feature map.
@@ -148,7 +148,7 @@ pub(super) fn compile(graph: &Graph, paths: &[Value]) -> Compiled<Program> {
     targets(&mut steps);
     let made_first = |buffer: usize| steps.iter().position(|step| step.makes(buffer)).unwrap_or(usize::MAX);
     Ok(Program {
-        lives: Lives::new(&steps, images.len(), last.buffer),
+        lives: Liveness::new(&steps, images.len(), last.buffer),
         first: (0..images.len()).map(made_first).collect(),
         identity: Scaling::identity(steps.iter().map(TrainStep::packs).max().unwrap_or(0)),
         tensors: NetworkTensors::new(parameters, statistics),
@@ -274,7 +274,7 @@ impl<'a> Compiler<'a> {
             }
             Op::Identity(_) => Ok(CompiledWire::Nothing),
             Op::Zero(_) => Ok(CompiledWire::Terms(Vec::new())),
-            Op::Relu(_) => Ok(CompiledWire::Rectified(self.input(node))),
+            Op::Relu(_) => Ok(CompiledWire::AfterRelu(self.input(node))),
             Op::Slice(slice) => self.slice(node, slice),
             Op::Conv2d(conv) => self.convolution(value, node, conv),
             // The convolution before the BatchNorm has already compiled it.
@@ -296,7 +296,7 @@ impl<'a> Compiler<'a> {
             Op::GlobalAvgPool(_) => {
                 let input = self.input(node);
                 match self.wire(input) {
-                    CompiledWire::Rectified(source) => Ok(CompiledWire::Features(self.state(*source)?, true)),
+                    CompiledWire::AfterRelu(source) => Ok(CompiledWire::Features(self.state(*source)?, true)),
                     _ => Ok(CompiledWire::Features(self.state(input)?, false)),
                 }
             }

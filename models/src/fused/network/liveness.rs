@@ -12,21 +12,21 @@ pub(super) enum MapBuffer {
 }
 
 /// Buffers that steps allocate and free.
-pub(super) struct Lives {
+pub(super) struct Liveness {
     /// Buffers that each step is the first to write.
     pub(super) taken: Vec<Vec<MapBuffer>>,
     /// Buffers that no step reads after this one.
     pub(super) given: Vec<Vec<MapBuffer>>,
 }
 
-impl Lives {
+impl Liveness {
     /// Computes the liveness for the given steps and number of state buffers. `last` is the buffer that the head
     /// reads.
-    pub(super) fn new(steps: &[TrainStep], buffers: usize, last: usize) -> Lives {
+    pub(super) fn new(steps: &[TrainStep], buffers: usize, last: usize) -> Liveness {
         let all = (0..steps.len()).map(MapBuffer::Made).chain((0..buffers).map(MapBuffer::State));
         let (mut taken, mut given) = (vec![Vec::new(); steps.len()], vec![Vec::new(); steps.len()]);
         let touched = |at| {
-            let (written, mut read) = rooms(steps, at);
+            let (written, mut read) = used_buffers(steps, at);
             read.push(written);
             read
         };
@@ -42,12 +42,12 @@ impl Lives {
                 given[end].push(room);
             }
         }
-        Lives { taken, given }
+        Liveness { taken, given }
     }
 }
 
 /// Returns the buffer that a step writes, and the buffers that it reads.
-fn rooms(steps: &[TrainStep], at: usize) -> (MapBuffer, Vec<MapBuffer>) {
+fn used_buffers(steps: &[TrainStep], at: usize) -> (MapBuffer, Vec<MapBuffer>) {
     let state = |buffer: usize| MapBuffer::State(buffer);
     match &steps[at] {
         TrainStep::Convolution(c) => match &c.source {

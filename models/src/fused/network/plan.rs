@@ -76,7 +76,7 @@ enum EvalStep {
         out: Id,
     },
     /// Applies ReLU to a feature map and stores it as operands.
-    Rectify {
+    Relu {
         source: Id,
         out: FactorBuffer,
     },
@@ -156,6 +156,6 @@ impl FactorStorage {
     /// Whether the step that writes a state also stores it as operands, for columns that need only ReLU. Rounded
     /// operands are computed strip by strip instead.
     fn ready(self, columns: Im2col) -> bool {
-        matches!(columns, Im2col::Rectified) && self != FactorStorage::Rounded
+        matches!(columns, Im2col::AfterRelu) && self != FactorStorage::Rounded
     }
 }

@@ -131,7 +131,7 @@ impl Planner<'_> {
                 return Ok(());
             }
             Op::Relu(_) | Op::Identity(_) | Op::Flatten(_) if x == y => return Ok(()),
-            Op::Relu(_) => CudaStep::Rectify { x, y },
+            Op::Relu(_) => CudaStep::Relu { x, y },
             Op::Add(_) => CudaStep::Sum { parts: inputs, y },
             Op::Concat(_) => {
                 self.concat(inputs, y);

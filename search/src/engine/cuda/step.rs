@@ -37,7 +37,7 @@ pub(super) enum CudaStep {
         y: ChannelMap,
     },
     /// ReLU.
-    Rectify {
+    Relu {
         x: ChannelMap,
         y: ChannelMap,
     },
@@ -85,7 +85,7 @@ impl CudaStep {
             | CudaStep::Norm(_)
             | CudaStep::Means { .. }
             | CudaStep::Mean { .. }
-            | CudaStep::Rectify { .. }
+            | CudaStep::Relu { .. }
             | CudaStep::Sum { .. }
             | CudaStep::Crop { .. }
             | CudaStep::Zeros { .. }
@@ -110,7 +110,7 @@ impl CudaStep {
                 let (from, to, sizes, part) = (pass.value(*x)?, pass.value(*y)?, planes(pass, *x), share(*x));
                 stem_head::row_sums(pass.device, from, to, sizes, part)
             }
-            CudaStep::Rectify { x, y } => {
+            CudaStep::Relu { x, y } => {
                 let (from, to) = (pass.value(*x)?, pass.value(*y)?);
                 relu::forward(pass.device, from, to, y.words(pass.batch))
             }
@@ -153,7 +153,7 @@ impl CudaStep {
                 let (dx, dy, sizes) = (pass.gradient(*x)?, pass.gradient(*y)?, planes(pass, *x));
                 stem_head::spread(pass.device, dy, dx, sizes, share(*x), true)
             }
-            CudaStep::Rectify { x, y } => {
+            CudaStep::Relu { x, y } => {
                 let (value, dx, dy) = (pass.value(*y)?, pass.gradient(*x)?, pass.gradient(*y)?);
                 relu::backward(pass.device, value, [dy, dx], y.words(pass.batch), true)
             }

@@ -366,7 +366,7 @@ impl CellInput {
     }
 
     /// Converts the gradient of the ReLU output into that of the feature map, in place.
-    pub(super) fn rectify_gradient(&self, pass: &mut SupernetPass<'_>) -> Result<()> {
+    pub(super) fn relu_gradient(&self, pass: &mut SupernetPass<'_>) -> Result<()> {
         relu::backward(pass.device, self.rectified, [self.gradient; 2], self.words(pass.batch), false)
     }
 }

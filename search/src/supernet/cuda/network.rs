@@ -289,7 +289,7 @@ impl CudaNetwork {
         self.head.backward(pass, plan.head, self.sources[count].gradient, self.pixels())?;
         for (i, (cell, plan)) in self.cells.iter().zip(&plan.cells).enumerate().rev() {
             if i + 1 < count {
-                self.sources[i + 1].rectify_gradient(pass)?;
+                self.sources[i + 1].relu_gradient(pass)?;
             }
             // The gradient of the stem's output is only needed for the stem's weights.
             let first = if pass.wants_weights() { 0 } else { 2usize.saturating_sub(i) };

@@ -102,7 +102,7 @@ impl CudaStem {
         out: CellInput,
     ) -> Result<()> {
         let length = pass.batch * out.size[0] * out.size[1];
-        out.rectify_gradient(pass)?;
+        out.relu_gradient(pass)?;
         let [weight, gamma, beta] = plan.packed;
         let slopes = NormCoefficients {
             sum: pass.gradients.from(beta)?,

@@ -136,7 +136,7 @@ impl FusedState {
         let last = group.end == self.edges.len();
         let (edges, add_pools) = (&self.edges[group.clone()], group.start > 0);
         let shared = Shared::new(edges, c.mixture, self.node.packs);
-        let (pooled, rectifies) = (self.pools(), edges.iter().any(FusedEdge::rectifies));
+        let (pooled, rectifies) = (self.pools(), edges.iter().any(FusedEdge::applies_relu));
         let (end, len) = (place.offset + self.map.len(), self.node.len());
         let tasks = c.cut(gradients, place.image).into_par_iter().zip(c.cut(pools, 2 * len)).zip(weights);
         tasks.enumerate().for_each(|(chunk, ((gradients, pools), mut weights))| {
@@ -149,7 +149,7 @@ impl FusedState {
                 let maps = &self.maps[i * self.maps_len()..][..self.maps_len()];
                 let mut rest = weights.as_deref_mut();
                 if rest.is_some() && rectifies {
-                    self.rectify(c, value, scratch);
+                    self.relu_into(c, value, scratch);
                 }
                 let begun = edges.iter().fold(false, |begun, edge| {
                     let maps = (value, node(edge), maps);

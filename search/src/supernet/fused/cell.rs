@@ -49,7 +49,7 @@ impl FusedCell {
             } else {
                 parameters.pointwise(format!("{prefix}.1.weight"), vec![channels, from.count(), 1, 1], from)
             };
-            let columns = if parity { Im2col::Parity } else { Im2col::Rectified };
+            let columns = if parity { Im2col::Parity } else { Im2col::AfterRelu };
             let map = |packs| MapSize { packs, ..MapSize::default() };
             let unit = ConvBlock { columns, pointwise, input: map(from.packs()), output: map(packs) };
             let norm = if parity { "bn" } else { "2" };

@@ -127,7 +127,7 @@ impl FusedEdge {
     }
 
     /// Returns whether an active convolution reads the ReLU of the state.
-    pub(super) fn rectifies(&self) -> bool {
+    pub(super) fn applies_relu(&self) -> bool {
         self.slots[DIL3..SKIP].iter().any(Option::is_some)
     }
 
@@ -261,7 +261,7 @@ impl FusedEdge {
             let unit = &self.convolutions[second].unit;
             let map = unit.output;
             let (low, high) = maps.split_at_mut(first_slot * map.len());
-            self.rectify_first(level, first, &high[..map.len()], scratch);
+            self.relu_first(level, first, &high[..map.len()], scratch);
             let out = &mut low[slot * map.len()..][..map.len()];
             let sums = &mut sums[slot * 2 * map.packs..];
             unit.forward(level, parameters, scratch.a.of(map), &mut scratch.strip, out, sums);
@@ -269,7 +269,7 @@ impl FusedEdge {
     }
 
     /// Writes the input of a second part into `scratch.a`: normalised, with ReLU and padding.
-    fn rectify_first(&self, level: Level, first: usize, source: &[Pack], scratch: &mut Scratch) {
+    fn relu_first(&self, level: Level, first: usize, source: &[Pack], scratch: &mut Scratch) {
         let EdgeConv { unit, norm } = &self.convolutions[first];
         let (map, scaling) = (unit.output, &norm.scaling);
         let out = scratch.a.of(map);
@@ -294,7 +294,7 @@ impl FusedEdge {
             let (out, source) = (&mut low[slot * map.len()..][..map.len()], &high[..map.len()]);
             norm_gradient(level, map, &norm.slope, node, out, &mut scratch.dy);
             if gradients.is_some() {
-                self.rectify_first(level, first, source, scratch);
+                self.relu_first(level, first, source, scratch);
             }
             backward(level, parameters, unit, &[], scratch, gradients, false);
             let scaling = &self.convolutions[first].norm.scaling;

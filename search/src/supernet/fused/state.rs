@@ -152,7 +152,7 @@ impl FusedState {
         let (edges, map, stride, identity) =
             (&self.edges[group.clone()], self.map, self.stride, &self.identity);
         let len = self.node.len();
-        let rectifies = edges.iter().any(FusedEdge::rectifies);
+        let rectifies = edges.iter().any(FusedEdge::applies_relu);
         tasks.enumerate().for_each(|(chunk, (maps, sums))| {
             let mut scratch = c.workspace.scratch();
             for (at, i) in c.images(chunk).enumerate() {
@@ -168,7 +168,7 @@ impl FusedState {
                     c.level.run(pool::PoolForward { stride, map, source: value, max, average, sums });
                 }
                 if rectifies {
-                    rectify(c, identity, map, value, &mut scratch);
+                    relu_map(c, identity, map, value, &mut scratch);
                 }
                 for edge in edges {
                     edge.forward(c.level, c.parameters, value, &mut scratch, maps, sums);
@@ -263,12 +263,12 @@ impl FusedState {
     }
 
     /// Writes the padded ReLU of the state into `scratch.a`.
-    pub(super) fn rectify(&self, c: &CellContext<'_>, source: &[Pack], scratch: &mut Scratch) {
-        rectify(c, &self.identity, self.map, source, scratch);
+    pub(super) fn relu_into(&self, c: &CellContext<'_>, source: &[Pack], scratch: &mut Scratch) {
+        relu_map(c, &self.identity, self.map, source, scratch);
     }
 }
 
-fn rectify(c: &CellContext<'_>, identity: &Scaling, map: MapSize, source: &[Pack], scratch: &mut Scratch) {
+fn relu_map(c: &CellContext<'_>, identity: &Scaling, map: MapSize, source: &[Pack], scratch: &mut Scratch) {
     let out = scratch.a.of(map);
     c.level.run(PadRelu { map, source, scale: &identity.scale, shift: &identity.shift, out });
 }

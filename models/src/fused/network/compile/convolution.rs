@@ -15,7 +15,7 @@ use super::{Compiled, CompiledWire, Compiler};
 impl<'a> Compiler<'a> {
     pub(super) fn slice(&self, node: &Node, slice: &Slice) -> Compiled<CompiledWire> {
         let from = self.input(node);
-        let CompiledWire::Rectified(source) = self.wire(from) else {
+        let CompiledWire::AfterRelu(source) = self.wire(from) else {
             return Err("slices a wire that is not the output of a ReLU".into());
         };
         let (_, height, width) = self.graph.fact(from).chw().ok_or("slices no image")?;
@@ -87,7 +87,7 @@ impl<'a> Compiler<'a> {
                 self.wires[at.index()] = CompiledWire::State(MapSlot { buffer: 0, offset: 0, map, channels });
                 Ok(CompiledWire::Nothing)
             }
-            (CompiledWire::Rectified(source), [kernel @ (3 | 5), other], [stride @ (1 | 2), across])
+            (CompiledWire::AfterRelu(source), [kernel @ (3 | 5), other], [stride @ (1 | 2), across])
                 if conv.is_depthwise() && kernel == other && stride == across && !conv.bias =>
             {
                 let [dilation, sideways] = conv.dilation;
@@ -98,20 +98,20 @@ impl<'a> Compiler<'a> {
                     _ => Err(format!("no kernel for {}", node.op)),
                 }
             }
-            (CompiledWire::Rectified(source), [1, 1], [1, 1]) if plain && no_padding => {
+            (CompiledWire::AfterRelu(source), [1, 1], [1, 1]) if plain && no_padding => {
                 let slot = self.state(source)?;
                 let shape = vec![conv.out_channels, conv.in_channels, 1, 1];
                 let pointwise = self.parameters.pointwise(weight, shape, slot.channels);
                 self.unit(
                     value,
-                    Im2col::Rectified,
+                    Im2col::AfterRelu,
                     pointwise,
                     ConvSource::State(slot),
                     &bias,
                     conv.out_channels,
                 )
             }
-            (CompiledWire::Rectified(source), [3, 3], [stride @ (1 | 2), across])
+            (CompiledWire::AfterRelu(source), [3, 3], [stride @ (1 | 2), across])
                 if plain && stride == across && conv.padding == Padding::all(1) =>
             {
                 let slot = self.state(source)?;
@@ -148,7 +148,7 @@ impl<'a> Compiler<'a> {
                 let columns = Im2col::Depthwise(depthwise, columns);
                 self.unit(value, columns, pointwise, source, &bias, conv.out_channels)
             }
-            (CompiledWire::Rectified(source), [1, 1], [2, 2]) if plain && no_padding => {
+            (CompiledWire::AfterRelu(source), [1, 1], [2, 2]) if plain && no_padding => {
                 Ok(CompiledWire::Half { source, odd: false })
             }
             (CompiledWire::Shifted(source), [1, 1], [2, 2])

@@ -48,14 +48,14 @@ impl EvalStep {
                 sum.terms.iter_mut().flat_map(|term| &mut term.parts).chain([&mut sum.out]).collect()
             }
             EvalStep::Pad { source, out } => vec![source, out],
-            EvalStep::Rectify { source, out } => vec![source, &mut out.room],
+            EvalStep::Relu { source, out } => vec![source, &mut out.room],
         }
     }
 }
 
 impl EvalPlan {
     /// Replaces the buffers, one per feature map, by as few as the liveness allows.
-    pub(super) fn share_rooms(&mut self) {
+    pub(super) fn share_buffers(&mut self) {
         let mut ends = vec![0; self.rooms.len()];
         for (at, step) in self.steps.iter_mut().enumerate() {
             step.ids().into_iter().for_each(|id| ends[*id] = at);

@@ -68,20 +68,20 @@ impl EvalPlan {
         }
         let last = builder.parts(network.program.last);
         let mut plan = EvalPlan { last, ..builder.plan };
-        plan.share_rooms();
+        plan.share_buffers();
         plan
     }
 }
 
 impl PlanBuilder<'_> {
-    fn room(&mut self, map: MapSize, padded: bool) -> Id {
+    fn buffer(&mut self, map: MapSize, padded: bool) -> Id {
         self.plan.rooms.push(EvalBuffer { map, padded });
         self.plan.rooms.len() - 1
     }
 
     /// Returns a buffer for the padded form of a state, if it is read.
     fn padded(&mut self, slot: MapSlot) -> Option<Id> {
-        self.wanted.padded(slot).then(|| self.room(slot.map, true))
+        self.wanted.padded(slot).then(|| self.buffer(slot.map, true))
     }
 
     /// Returns the location of a slot's operands. All parts of a concatenation have the same size.
@@ -92,7 +92,7 @@ impl PlanBuilder<'_> {
         let map = MapSize { packs: parts * packs, ..slot.map };
         let room = match self.factors.get(&slot.buffer) {
             Some(room) => *room,
-            None => self.room(map, false),
+            None => self.buffer(map, false),
         };
         self.factors.insert(slot.buffer, room);
         FactorBuffer { room, before: slot.offset / len * packs }
@@ -117,7 +117,7 @@ impl PlanBuilder<'_> {
         let stem = &self.network.program.stem;
         let (id, scaling) = stem.layer();
         let (weight, bias) = self.folded(id, scaling, 1.0);
-        let plain = self.room(stem.map, false);
+        let plain = self.buffer(stem.map, false);
         let channels = self.network.program.tensors.parameters.channels(id);
         let slot = MapSlot { buffer: 0, offset: 0, map: stem.map, channels: channels[1] };
         let padded = self.padded(slot);
@@ -138,7 +138,7 @@ impl PlanBuilder<'_> {
             factors: None,
         })));
         if let Some(out) = self.factors(slot) {
-            self.plan.steps.push(EvalStep::Rectify { source: plain, out });
+            self.plan.steps.push(EvalStep::Relu { source: plain, out });
         }
     }
 
@@ -186,7 +186,7 @@ impl PlanBuilder<'_> {
         let (padded, factors) = (self.padded(out), self.factors(out));
         // If the sum is a single unchanged feature map, it stays in its buffer.
         let alone = passed.filter(|_| convolutions.is_empty());
-        let plain = alone.unwrap_or_else(|| self.room(map, false));
+        let plain = alone.unwrap_or_else(|| self.buffer(map, false));
         let mut start = match passed {
             Some(part) => SumStart::Map(part),
             None if others.is_empty() && !convolutions.is_empty() => SumStart::Zero,
@@ -199,7 +199,7 @@ impl PlanBuilder<'_> {
             self.plan.steps.push(EvalStep::Pad { source: plain, out });
         }
         if let (Some(out), true) = (factors, convolutions.is_empty()) {
-            self.plan.steps.push(EvalStep::Rectify { source: plain, out });
+            self.plan.steps.push(EvalStep::Relu { source: plain, out });
         }
         if let Some((&last, others)) = convolutions.split_last() {
             for &step in others {
@@ -229,7 +229,7 @@ impl PlanBuilder<'_> {
         let mut term = match &self.network.program.steps[step] {
             network::TrainStep::Passing(passing) => self.plain_term(passing.source),
             network::TrainStep::Pool(pool) => {
-                let (map, out) = (pool.source.map, self.room(pool.map(), false));
+                let (map, out) = (pool.source.map, self.buffer(pool.map(), false));
                 // A pool reads a single feature map.
                 let source = self.parts(pool.source)[0];
                 let (maximum, stride) = (pool.maximum, pool.stride);
@@ -258,7 +258,7 @@ impl PlanBuilder<'_> {
         let mut ready = None;
         let source = match &convolution.source {
             ConvSource::Normed(before) => {
-                let padded = Some(self.room(unit.input, true));
+                let padded = Some(self.buffer(unit.input, true));
                 self.convolution(
                     *before,
                     BuildTarget { start: SumStart::Zero, plain: None, padded, factors: None },

@@ -104,7 +104,7 @@ impl EvalPlan {
                     network.level.run(PadRelu { map, source, scale, shift, out: &mut to });
                     worker.rooms[*out] = to;
                 }
-                EvalStep::Rectify { source, out } => {
+                EvalStep::Relu { source, out } => {
                     let map = self.rooms[*source].map;
                     let mut to = std::mem::take(&mut worker.rooms[out.room]);
                     let (source, pixels) = (&worker.rooms[*source][..], map.pixels());
