@@ -72,8 +72,8 @@ pub(crate) fn damaged(place: &str, problem: impl std::fmt::Display) -> Error {
 
 fn other_kind(place: &str, found: &str, expected: &str) -> Error {
     let problem = format!(
-        "it is a `{found}`, expected a `{expected}`. Help: `milenas-search run --resume` resumes searches, \
-         `milenas-search train --resume` resumes trainings"
+        "it is a `{found}`, expected a `{expected}`. Help: a search resumes searches, a training \
+         resumes trainings"
     );
     Error::Resume { place: place.into(), problem }
 }
@@ -231,8 +231,8 @@ pub(crate) fn check_origin(
     let differences = then.differences(config.1)?;
     if !differences.is_empty() {
         return other(format!(
-            "it belongs to a {what} with another configuration: {}. Help: resume with its own configuration (omit --preset, --config \
-             and --set), or start a new {what} in another folder",
+            "it belongs to a {what} with another configuration: {}. Help: resume with its own configuration (omit setting `preset`, \
+             setting `config` and setting `set`), or start a new {what} in another folder",
             differences.join("; ")
         ));
     }
@@ -249,7 +249,7 @@ pub(crate) fn check_origin(
     {
         return other(format!(
             "it belongs to a {what} that computed on {then}, but {now} was requested. Devices differ in rounding and in the order of the optimiser's state. \
-             Help: resume with --device {then}, or start a new {what} in another folder"
+             Help: set `device` to {then}, or start a new {what} in another folder"
         ));
     }
     Ok(())

@@ -230,7 +230,7 @@ impl Config {
             lay(&mut table, text.parse().map_err(|e| broken(place, e))?, place, "")?;
         }
         for set in sets {
-            lay(&mut table, assignment(set)?, "--set", "")?;
+            lay(&mut table, assignment(set)?, "setting `set`", "")?;
         }
         let config: Config = table.try_into().map_err(|e: toml::de::Error| broken("values", e.message()))?;
         config.check()?;

@@ -98,7 +98,7 @@ impl Data {
                 Err(milenas_models::Error::Value { found, .. }) => {
                     dataset.notes.push(format!(
                         "the size of the images is {found}; the network uses {DEFAULT_SIDE}x{DEFAULT_SIDE} pixels of each. \
-                         Help: --set data.size=N for another size"
+                         Help: set data.size=N for another size"
                     ));
                     dataset.suggest_contract(Some([DEFAULT_SIDE; 2]), &limits)?
                 }

@@ -215,7 +215,7 @@ fn a_value_that_is_not_finite_stops_the_search_and_is_never_saved() {
         let origin = origin(&data, &sets.iter().map(String::as_str).collect::<Vec<_>>());
         let mut keeper = Mortal::new(&origin, usize::MAX);
         let message = live(&data, &mut keeper).unwrap_err().to_string();
-        assert!(message.contains(expected) && message.contains("--set search.weights.lr="), "{message}");
+        assert!(message.contains(expected) && message.contains("search.weights.lr="), "{message}");
         assert_eq!(keeper.kept.is_some(), kept, "{lr}");
         if let Some(bytes) = keeper.kept {
             let kept = SearchCheckpoint::from_bytes(&bytes, "kept", &origin).unwrap();

@@ -94,7 +94,7 @@ const WRONG: &[(&str, &[&str])] = &[
     ("milenas-search run --data digits --out new --device cuda:99", &["cuda", "Help: ", "--device cpu"]),
     (
         "milenas-search run --data digits --out new --space nasbench201 --device cuda",
-        &["nasbench201 cannot be searched on a GPU", "space darts", "omit --device"],
+        &["nasbench201 cannot be searched on a GPU", "space darts", "--device cpu"],
     ),
     (
         "milenas-search run --data digits --out new --partial-channels 4 --device cuda:1,tf32",

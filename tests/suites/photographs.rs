@@ -116,7 +116,7 @@ fn takes_the_whole_road(picture: impl Fn(usize, usize, bool) -> DynamicImage) {
         assert_eq!(said.err.matches(name).count(), 1, "{name} is named once:\n{}", said.err);
     }
     let note = "different ones, most often";
-    assert!(said.err.contains(note) && said.err.contains("--set data.size=N"), "{}", said.err);
+    assert!(said.err.contains(note) && said.err.contains("set data.size=N"), "{}", said.err);
     // With parts that only training has: an auxiliary head, drop path, averaged weights. Crops come from whole images with a
     // shorter side of 40 pixels, test images are the centre 32 pixels, as the file states.
     let more = "--set data.size=32 --set data.resize=40 --set train.resized_crop=0.3 --set train.auxiliary=0.4 \

@@ -192,7 +192,7 @@ fn what_cannot_go_on_is_explained_and_left_alone() {
     );
     refused(
         "milenas-search train --genotype DARTS_V2 --data digits --out a --resume",
-        &["it is a `milenas.checkpoint`, expected a `milenas.training`", "run --resume` resumes searches"],
+        &["it is a `milenas.checkpoint`, expected a `milenas.training`", "a search resumes searches"],
     );
     let lines = fs::read(root.join("a/metrics.jsonl")).unwrap();
     assert!(fs::read(&path).unwrap() == before);

@@ -139,9 +139,9 @@ impl DataConfig {
             return Ok(());
         }
         let expected = match size {
-            0 => "0, as `data.size` is 0. Help: set both, or --set data.resize=0".into(),
+            0 => "0, as `data.size` is 0. Help: set both, or data.resize=0".into(),
             _ => format!(
-                "0, or {size} to {most} as `data.size` is {size}. Help: set both, or --set data.resize=0 for {size}"
+                "0, or {size} to {most} as `data.size` is {size}. Help: set both, or data.resize=0 for {size}"
             ),
         };
         Err(value("data.resize", resize, expected))

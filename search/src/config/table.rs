@@ -51,8 +51,9 @@ pub(super) fn leaves(table: &Table, path: &str, out: &mut Vec<String>) {
 
 /// Parses `a.b=3` into nested tables. A value that is not valid TOML becomes a string.
 pub(super) fn assignment(text: &str) -> Result<Table> {
-    let (key, value) =
-        text.split_once('=').ok_or_else(|| broken("--set", format!("`{text}`, expected KEY=VALUE")))?;
+    let (key, value) = text
+        .split_once('=')
+        .ok_or_else(|| broken("setting `set`", format!("`{text}`, expected KEY=VALUE")))?;
     let parsed = format!("x = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("x"));
     let mut value = parsed.unwrap_or_else(|| Value::String(value.trim().into()));
     for part in key.trim().rsplit('.') {
@@ -60,6 +61,6 @@ pub(super) fn assignment(text: &str) -> Result<Table> {
     }
     match value {
         Value::Table(table) => Ok(table),
-        _ => Err(broken("--set", format!("`{text}`, expected KEY=VALUE"))),
+        _ => Err(broken("setting `set`", format!("`{text}`, expected KEY=VALUE"))),
     }
 }

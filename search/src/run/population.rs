@@ -100,7 +100,7 @@ pub fn open_population(
             let (history, draws) = tables(EvaluationLog::reopen)?;
             return Ok(PopulationRun { folder, origin, history, draws });
         }
-        (true, false) if unfinished => "an unfinished search. Help: resume it with --resume, or",
+        (true, false) if unfinished => "an unfinished search. Help: resume it with setting `resume`, or",
         (false, _) if unfinished && path.join(CHECKPOINT).exists() => "another unfinished run. Help:",
         _ => {
             let folder = Folder::create(path, config, &data.source, GENOTYPE)?;

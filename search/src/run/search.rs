@@ -66,7 +66,7 @@ pub fn open_search(
     }
     if checkpoint.exists() && !path.join(GENOTYPE).exists() {
         let problem = format!(
-            "{} holds the checkpoint of an unfinished search. Help: resume it with --resume, or choose another run folder",
+            "{} holds the checkpoint of an unfinished search. Help: resume it with setting `resume`, or choose another run folder",
             path.display()
         );
         return Err(Error::Data { problem });

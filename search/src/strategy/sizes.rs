@@ -109,7 +109,7 @@ impl BestBySize {
         });
         let problem = format!(
             "no genotype found has at most {limits} at {} channels and {} layers; {smallest}. Help: \
-             resume (--resume) with a larger max_params or max_macs to choose again without a new search",
+             resume (setting `resume`) with a larger max_params or max_macs to choose again without a new search",
             network.channels, network.layers
         );
         Err(Error::Data { problem })
@@ -210,7 +210,7 @@ mod tests {
             assert_eq!(choose(CostLimits { params: costs[2].params, macs }).unwrap(), Some(*size));
         }
         let message = choose(CostLimits { params: costs[0].params - 1, macs: 0 }).unwrap_err().to_string();
-        assert!(message.contains("the smallest, n1_r0, has") && message.contains("--resume"), "{message}");
+        assert!(message.contains("the smallest, n1_r0, has") && message.contains("`resume`"), "{message}");
         let other = found(0, 5, 5, 0).genotype;
         assert_eq!(sizes.choose(&other, &CostLimits::default(), &NETWORK).unwrap(), None);
     }

@@ -10,5 +10,10 @@ pub const SOME_UNREADABLE: u8 = 2;
 
 /// Writes a line to standard error, with settings as flags, and ignores a failure to write it.
 pub fn note(text: impl Display) {
-    let _ = writeln!(stderr(), "{}", with_settings(&text.to_string(), |name| format!("--{name}")));
+    let _ = writeln!(stderr(), "{}", flags(&text.to_string()));
+}
+
+/// Spells the settings that a message of the library names as flags.
+pub fn flags(message: &str) -> String {
+    with_settings(message, |name| format!("--{name}"))
 }

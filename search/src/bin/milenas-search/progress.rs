@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::console::note;
+use crate::console::{flags, note};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use milenas_search::strategy::ProgressSink;
@@ -46,7 +46,7 @@ impl EpochProgress {
 
     /// Prints a line above the bar, where it stays.
     pub fn line(&self, text: &str) {
-        if self.bar.is_hidden() { note(text) } else { self.bar.println(text) }
+        if self.bar.is_hidden() { note(text) } else { self.bar.println(flags(text)) }
     }
 
     /// Removes the bar.
