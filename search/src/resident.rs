@@ -31,6 +31,21 @@ struct TrainingBuffers {
     gradients: Words,
 }
 
+/// Update of all parameters, whose inputs and results are on the device.
+#[derive(Clone, Copy)]
+pub(crate) struct SgdUpdate<'a> {
+    /// Positions of the parameters.
+    pub(crate) table: Table,
+    /// Two elements that receive the norm of the gradients and the factor by which they were clipped.
+    pub(crate) norm: Words,
+    /// Learning rate.
+    pub(crate) rate: Words,
+    /// Optimiser with the velocities before the first step on the device.
+    pub(crate) sgd: &'a Sgd,
+    /// Settings of the optimiser.
+    pub(crate) config: &'a SgdConfig,
+}
+
 /// Location of the velocities.
 #[derive(Default)]
 enum Velocities {
@@ -176,7 +191,7 @@ impl Resident {
         let rows = packing.table(tensors);
         device.write_ints(memory.table, &rows.concat())?;
         let table = Table::of(memory.table, rows[0].len())?;
-        self.sgd_step_by_table(device, tensors, table, (sgd, config, rate))?;
+        self.sgd_step_by_table(device, tensors, table, sgd, config, rate)?;
         let mut norm = [0.0];
         device.read(memory.norm.part(0, 1)?, &mut norm)?;
         Ok(Some(f64::from(norm[0])))
@@ -188,23 +203,24 @@ impl Resident {
         device: &mut dyn Device,
         tensors: &DeviceTensors,
         table: Table,
-        (sgd, config, rate): (&Sgd, &SgdConfig, f64),
+        sgd: &Sgd,
+        config: &SgdConfig,
+        rate: f64,
     ) -> Result<()> {
         let memory = self.memory.ok_or_else(no_gradients)?;
         device.write(memory.rate, &[rate as f32])?;
-        self.enqueue_sgd_step(device, tensors, (table, [memory.norm, memory.rate]), (sgd, config))
+        let update = SgdUpdate { table, norm: memory.norm, rate: memory.rate, sgd, config };
+        self.enqueue_sgd_step(device, tensors, &update)
     }
 
-    /// Enqueues an update of the parameters of the last pass with gradients, by a table and a learning rate on
-    /// the device, without waiting. The two elements of `norm` receive the norm of the gradients and the factor
-    /// by which they were clipped.
+    /// Enqueues an update of the parameters of the last pass with gradients, without waiting.
     pub(crate) fn enqueue_sgd_step(
         &mut self,
         device: &mut dyn Device,
         tensors: &DeviceTensors,
-        (table, [norm, rate]): (Table, [Words; 2]),
-        (sgd, config): (&Sgd, &SgdConfig),
+        update: &SgdUpdate<'_>,
     ) -> Result<()> {
+        let SgdUpdate { table, norm, rate, sgd, config } = *update;
         let memory = self.memory.filter(|_| self.gradients.is_some()).ok_or_else(no_gradients)?;
         self.weights(device, tensors)?;
         match &self.velocities {

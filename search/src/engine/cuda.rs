@@ -119,7 +119,7 @@ impl CudaEngine {
         rate: f64,
     ) -> Result<()> {
         let memory = self.memory.as_ref().ok_or_else(|| fault("there is no memory for a step"))?;
-        self.resident.sgd_step_by_table(device, &self.tensors, memory.table()?, (sgd, config, rate))
+        self.resident.sgd_step_by_table(device, &self.tensors, memory.table()?, sgd, config, rate)
     }
 
     /// Copies the velocities into `sgd`.

@@ -9,6 +9,7 @@ use super::network::{CudaNetwork, SupernetPlan};
 use super::results::{ResultLayout, Results};
 use crate::data::Batch;
 use crate::optim::{Adam, Sgd};
+use crate::resident::SgdUpdate;
 use crate::supernet::CANDIDATES;
 use crate::supernet::first_order::{FirstOrder, Moving, StepLosses};
 
@@ -202,8 +203,9 @@ impl CudaNetwork {
             self.ask_pass(device, steps, (TRAIN, images[TRAIN]), slot, true)?;
             passes.push((TRAIN, slot));
         }
-        let norm_and_rate = [steps.results.part(steps.norm(), 2)?, steps.results.part(steps.rate(), 1)?];
-        self.resident.enqueue_sgd_step(device, &self.tensors, (table, norm_and_rate), (sgd, &how.weights))?;
+        let (norm, rate) = (steps.results.part(steps.norm(), 2)?, steps.results.part(steps.rate(), 1)?);
+        let update = SgdUpdate { table, norm, rate, sgd, config: &how.weights };
+        self.resident.enqueue_sgd_step(device, &self.tensors, &update)?;
         Ok(passes)
     }
 
