@@ -1,81 +1,94 @@
 //! Training-free scores of networks: an estimate of an architecture's quality in a second instead of a day.
+//!
+//! A score is one file with an implementation of [`Score`], and one row of [`SCORES`].
 
-mod gradients;
+mod cost;
+mod grad_norm;
+mod jacob_cov;
 mod naswot;
 mod rank;
+mod synflow;
 
 use std::fmt;
-use std::str::FromStr;
 
 use milenas_models::fused::{BufferPool, FusedNetwork};
-use milenas_models::{Genotype, NetworkConfig, Weights, assemble, cost};
+use milenas_models::{Genotype, Graph, NetworkConfig, Weights, assemble};
 
-use crate::Result;
 use crate::data::Batch;
+use crate::{Error, Result};
 
-pub use naswot::log_determinant;
+pub use cost::{Convolutions, Macs, Params};
+pub use grad_norm::GradNorm;
+pub use jacob_cov::JacobCov;
+pub use naswot::{Naswot, log_determinant};
 pub use rank::{aggregate, kendall, spearman};
+pub use synflow::Synflow;
 
-/// Metric of an untrained network. For all metrics except costs, a larger value is better.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Metric {
-    /// Log-determinant of the kernel of a batch's ReLU activation codes (Mellor et al., ICML 2021).
-    Naswot,
-    /// Logarithm of the synaptic flow through all weights (Tanaka et al., NeurIPS 2020; as Abdelfattah et al.,
-    /// ICLR 2021).
-    Synflow,
-    /// Sum over layers of the norms of the weights' gradients (Abdelfattah et al., ICLR 2021).
-    GradNorm,
-    /// Score of low correlation between the gradients with respect to the images of a batch (first version of
-    /// NASWOT).
-    JacobCov,
-    /// Number of parameters.
-    Params,
-    /// Multiply-accumulates per image.
-    Macs,
-    /// Number of convolutions in the cells.
-    Convolutions,
+/// Score of an untrained network. For all scores except costs, a larger value is better.
+pub trait Score: fmt::Debug + Sync {
+    /// Returns the name, as users write it and as tables have it.
+    fn name(&self) -> &'static str;
+
+    /// Returns one line of help, with the source.
+    fn doc(&self) -> &'static str;
+
+    /// Computes the score. A network that passes no signal scores minus infinity.
+    ///
+    /// # Errors
+    /// Fails for a network that the CPU engine does not support.
+    fn value(&self, subject: &mut Subject<'_>) -> Result<f64>;
 }
 
-impl Metric {
-    /// All metrics.
-    pub const ALL: [Metric; 7] = [
-        Metric::Naswot,
-        Metric::Synflow,
-        Metric::GradNorm,
-        Metric::JacobCov,
-        Metric::Params,
-        Metric::Macs,
-        Metric::Convolutions,
-    ];
+/// All scores, in the order of help and tables.
+pub static SCORES: [&dyn Score; 7] = [&Naswot, &Synflow, &GradNorm, &JacobCov, &Params, &Macs, &Convolutions];
 
-    /// Returns the name on the command line and in tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Metric::Naswot => "naswot",
-            Metric::Synflow => "synflow",
-            Metric::GradNorm => "grad_norm",
-            Metric::JacobCov => "jacob_cov",
-            Metric::Params => "params",
-            Metric::Macs => "macs",
-            Metric::Convolutions => "convolutions",
-        }
+/// Returns the score with a name.
+///
+/// # Errors
+/// Fails for an unknown name, and names the nearest known one.
+pub fn named(name: &str) -> milenas_models::Result<&'static dyn Score> {
+    let found = SCORES.into_iter().find(|score| score.name() == name);
+    found.ok_or_else(|| milenas_models::Error::unknown("metric", name, SCORES.map(|score| score.name())))
+}
+
+/// Network to score.
+pub struct Subject<'a> {
+    /// Architecture.
+    pub genotype: &'a Genotype,
+    /// Its graph.
+    pub graph: &'a Graph,
+    /// Initial weights.
+    pub weights: &'a Weights,
+    /// Batch of images with labels.
+    pub batch: &'a Batch,
+    /// Buffers that the next network can reuse.
+    pub buffers: &'a mut BufferPool,
+}
+
+impl Subject<'_> {
+    /// Returns the network with its initial weights, compiled for the CPU engine.
+    ///
+    /// # Errors
+    /// Fails for a network that the engine does not support.
+    pub fn network(&self) -> Result<FusedNetwork> {
+        let mut network = compiled(self.graph)?;
+        network.tensors_mut().load(self.weights)?;
+        Ok(network)
     }
 }
 
-impl fmt::Display for Metric {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
+/// Compiles a graph for the CPU engine.
+fn compiled(graph: &Graph) -> Result<FusedNetwork> {
+    FusedNetwork::new(graph).map_err(|problem| Error::Data {
+        problem: format!(
+            "it cannot be scored: {problem}. Help: give cells of the darts or nasbench201 space"
+        ),
+    })
 }
 
-impl FromStr for Metric {
-    type Err = milenas_models::Error;
-
-    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
-        let found = Metric::ALL.into_iter().find(|metric| metric.name() == text);
-        found.ok_or_else(|| milenas_models::Error::unknown("metric", text, Metric::ALL.map(Metric::name)))
-    }
+/// Returns whether a parameter is a weight of a convolution or linear layer, by its shape.
+fn is_weight(shape: &[usize]) -> bool {
+    shape.len() >= 2
 }
 
 /// Scorer of architectures on one batch, with weights from one seed, so that only the architecture differs.
@@ -83,13 +96,13 @@ pub struct Scorer {
     network: NetworkConfig,
     batch: Batch,
     seed: u64,
-    rooms: BufferPool,
+    buffers: BufferPool,
 }
 
 impl Scorer {
     /// Creates a scorer for networks of a given size; their classes and image size are those of the batch.
     pub fn new(network: NetworkConfig, batch: Batch, seed: u64) -> Self {
-        Scorer { network, batch, seed, rooms: BufferPool::default() }
+        Scorer { network, batch, seed, buffers: BufferPool::default() }
     }
 
     /// Returns the number of images in the batch.
@@ -97,30 +110,31 @@ impl Scorer {
         self.batch.len()
     }
 
-    /// Returns the metrics of an architecture, in the given order. A singular kernel, or a network that passes
+    /// Returns the scores of an architecture, in the given order. A singular kernel, or a network that passes
     /// no signal, scores minus infinity.
     ///
     /// # Errors
     /// Fails for a network that cannot be assembled or is not supported by the CPU engine.
-    pub fn score(&mut self, genotype: &Genotype, metrics: &[Metric]) -> Result<Vec<f64>> {
+    pub fn score(&mut self, genotype: &Genotype, scores: &[&dyn Score]) -> Result<Vec<f64>> {
         let graph = assemble(genotype, &self.network)?;
         let weights = Weights::init(&graph, self.seed)?;
-        let fresh = || -> Result<FusedNetwork> {
-            let mut network = gradients::fast(&graph)?;
-            network.tensors_mut().load(&weights)?;
-            Ok(network)
-        };
-        let one = |metric: &Metric| -> Result<f64> {
-            Ok(match metric {
-                Metric::Naswot => log_determinant(&fresh()?.codes(&self.batch.numbers(), &mut self.rooms)?),
-                Metric::Synflow => gradients::synflow(&graph, &weights)?,
-                Metric::GradNorm => gradients::grad_norm(&mut fresh()?, &self.batch)?,
-                Metric::JacobCov => gradients::jacob_cov(&mut fresh()?, &self.batch)?,
-                Metric::Params => cost(&graph).params as f64,
-                Metric::Macs => cost(&graph).macs as f64,
-                Metric::Convolutions => genotype.convolutions().iter().sum::<usize>() as f64,
-            })
-        };
-        metrics.iter().map(one).collect()
+        let (graph, weights, batch, buffers) = (&graph, &weights, &self.batch, &mut self.buffers);
+        let mut subject = Subject { genotype, graph, weights, batch, buffers };
+        scores.iter().map(|score| score.value(&mut subject)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_score_has_a_name_of_its_own_and_help() {
+        for (i, score) in SCORES.iter().enumerate() {
+            assert!(SCORES[..i].iter().all(|other| other.name() != score.name()), "{}", score.name());
+            assert!(named(score.name()).unwrap().doc() == score.doc() && score.doc().len() > 10);
+        }
+        let error = named("naswott").unwrap_err().to_string();
+        assert!(error.contains("naswot"), "{error}");
     }
 }

@@ -8,7 +8,7 @@ use milenas_models::{
     Executor, Genotype, Graph, Mode, NetworkConfig, Rng, Skeleton, Space, Weights, assemble,
 };
 use milenas_search::data::Batch;
-use milenas_search::score::{Metric, Scorer};
+use milenas_search::score::{Convolutions, GradNorm, JacobCov, Naswot, Score, Scorer, Synflow};
 
 const ARCH: &str = "|nor_conv_3x3~0|+|avg_pool_3x3~0|nor_conv_1x1~1|+|skip_connect~0|nor_conv_3x3~1|none~2|";
 
@@ -138,13 +138,13 @@ fn synflow_is_the_flow_through_all_weights() {
         f64::from(product.abs().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap())
     };
     let expected: f64 = absolute.iter().filter(|(_, var)| var.dims().len() > 1).map(|(_, var)| of(var)).sum();
-    let found = scorer(3, 1).score(&genotype, &[Metric::Synflow]).unwrap()[0];
+    let found = scorer(3, 1).score(&genotype, &[&Synflow]).unwrap()[0];
     assert!((found - expected.ln()).abs() < 1e-4, "{found} {}", expected.ln());
 }
 
 #[test]
 fn deep_wide_cells_stay_in_range_and_dead_ones_score_last() {
-    let metrics = [Metric::Naswot, Metric::Synflow, Metric::GradNorm, Metric::JacobCov, Metric::Convolutions];
+    let metrics: [&dyn Score; 5] = [&Naswot, &Synflow, &GradNorm, &JacobCov, &Convolutions];
     let wide =
         "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|";
     let found = scorer(16, 26).score(&Genotype::parse(wide, "arch").unwrap(), &metrics).unwrap();
@@ -159,7 +159,7 @@ fn deep_wide_cells_stay_in_range_and_dead_ones_score_last() {
 fn the_same_seed_gives_the_same_score() {
     let mut rng = Rng::new(0, "draw");
     let genotype = Space::NASBENCH201.sample(&mut rng).unwrap();
-    let metrics = [Metric::Naswot, Metric::GradNorm, Metric::JacobCov];
+    let metrics: [&dyn Score; 3] = [&Naswot, &GradNorm, &JacobCov];
     let mut used = scorer(6, 5);
     used.score(&Space::NASBENCH201.sample(&mut rng).unwrap(), &metrics).unwrap();
     assert_eq!(used.score(&genotype, &metrics).unwrap(), scorer(6, 5).score(&genotype, &metrics).unwrap());

@@ -12,7 +12,7 @@ use crate::checkpoint::{Position, check_origin, damaged};
 use crate::config::{Config, SearchConfig, TrainConfig};
 use crate::data::{EpochOrder, ImageSet, train_valid_split};
 use crate::engine::MaybeDevice;
-use crate::score::{Metric, Scorer};
+use crate::score::{Naswot, Scorer};
 use crate::strategy::ProgressSink;
 use crate::strategy::black_box::{By, Evaluated, Evaluator, PopulationOutcome, Strategy, best, search};
 use crate::strategy::checkpoint::SearchOrigin;
@@ -254,7 +254,7 @@ impl Evaluator for PopulationFolder<'_> {
         let number = table.count() + 1;
         let value = table.value(genotype, || {
             folder.take_back()?;
-            let value = scorer.score(genotype, &[Metric::Naswot])?[0];
+            let value = scorer.score(genotype, &[&Naswot])?[0];
             observe(By::Score, number, &Evaluated { genotype: genotype.clone(), value });
             Ok(value)
         })?;

@@ -3,6 +3,28 @@
 use milenas_models::fused::Codes;
 use nalgebra::DMatrix;
 
+use super::{Score, Subject};
+use crate::Result;
+
+/// The score `naswot`.
+#[derive(Debug)]
+pub struct Naswot;
+
+impl Score for Naswot {
+    fn name(&self) -> &'static str {
+        "naswot"
+    }
+
+    fn doc(&self) -> &'static str {
+        "log-determinant of the kernel of a batch's ReLU activation codes (Mellor et al., ICML 2021)"
+    }
+
+    fn value(&self, subject: &mut Subject<'_>) -> Result<f64> {
+        let mut network = subject.network()?;
+        Ok(log_determinant(&network.codes(&subject.batch.numbers(), subject.buffers)?))
+    }
+}
+
 /// Returns the log-determinant of the kernel; minus infinity if it is singular, as for two equal codes.
 pub fn log_determinant(codes: &Codes) -> f64 {
     let n = codes.differing.len().isqrt();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use milenas_search::score::Metric;
+use milenas_search::score::{self, SCORES, Score};
 use milenas_search::supernet::DeviceSpec;
 
 /// Options for the architecture's update. Each one sets a key of the configuration.
@@ -74,9 +74,7 @@ pub struct ScoreOptions {
     /// columns path and label.
     #[arg(long, value_name = "SRC")]
     pub data: String,
-    /// Metrics, separated by commas: naswot, synflow, grad_norm, jacob_cov, params, macs, convolutions, or all.
-    /// Several metrics add a column `aggregate`, the sum of the logarithms of the ranks.
-    #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "naswot")]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "naswot", help = metric_help())]
     pub metric: Vec<String>,
     /// Number of training images in the batch, without augmentation.
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = counted)]
@@ -100,6 +98,16 @@ fn seed() -> clap::builder::RangedU64ValueParser {
     clap::value_parser!(u64).range(..=i64::MAX as u64)
 }
 
+/// Help of `--metric`, from the table of scores.
+fn metric_help() -> String {
+    let scores: Vec<String> = SCORES.iter().map(|s| format!("{}: {}", s.name(), s.doc())).collect();
+    format!(
+        "Metrics, separated by commas, or all. Several metrics add a column `aggregate`, the sum of the logarithms of \
+         the ranks. {}.",
+        scores.join("; ")
+    )
+}
+
 /// Parses a count of 2 to 100,000.
 fn counted(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|n| (2..=100_000).contains(n)).ok_or_else(|| "expected 2 to 100000".into())
@@ -111,18 +119,18 @@ impl ScoreOptions {
     /// # Errors
     /// Fails for an unknown metric, and for a metric that is named twice: it would count twice in the
     /// aggregate.
-    pub fn metrics(&self) -> milenas_models::Result<Vec<Metric>> {
+    pub fn metrics(&self) -> milenas_models::Result<Vec<&'static dyn Score>> {
         if let Some(i) = (1..self.metric.len()).find(|&i| self.metric[..i].contains(&self.metric[i])) {
             let found = format!("{} twice", self.metric[i]);
             let expected = "each metric once".into();
             return Err(milenas_models::Error::Value { what: "--metric".into(), found, expected });
         }
-        let always = |metric: &Metric| matches!(metric, Metric::Params | Metric::Macs);
+        let always = |metric: &&dyn Score| ["params", "macs"].contains(&metric.name());
         if self.metric.iter().any(|name| name == "all") {
-            return Ok(Metric::ALL.into_iter().filter(|metric| !always(metric)).collect());
+            return Ok(SCORES.into_iter().filter(|metric| !always(metric)).collect());
         }
         let named =
-            self.metric.iter().map(|name| name.parse()).collect::<milenas_models::Result<Vec<_>>>()?;
+            self.metric.iter().map(|name| score::named(name)).collect::<milenas_models::Result<Vec<_>>>()?;
         Ok(named.into_iter().filter(|metric| !always(metric)).collect())
     }
 }

@@ -16,7 +16,7 @@ use crate::cli::{RunOptions, ScoreOptions};
 use crate::progress::EpochProgress;
 use milenas_search::data::EpochOrder;
 use milenas_search::run::Data;
-use milenas_search::score::{Metric, Scorer, aggregate};
+use milenas_search::score::{Macs, Params, Score, Scorer, aggregate};
 
 /// Number of draws without a new architecture after which a space counts as exhausted.
 const DRAWS: usize = 10_000;
@@ -47,7 +47,7 @@ pub(super) fn score(options: &ScoreOptions) -> Result<bool> {
     let mut scorer = Scorer::new(network, batch, options.seed);
     let (start, mut last_line) = (Instant::now(), Instant::now());
     let mut rows = Vec::with_capacity(genotypes.len());
-    let columns: Vec<Metric> = [Metric::Params, Metric::Macs].into_iter().chain(metrics).collect();
+    let columns: Vec<&dyn Score> = [&Params as &dyn Score, &Macs].into_iter().chain(metrics).collect();
     for (i, genotype) in genotypes.iter().enumerate() {
         rows.push(scorer.score(genotype, &columns)?);
         if last_line.elapsed().as_secs() >= 5 {
@@ -125,7 +125,7 @@ fn every(space: &Space) -> Result<Vec<Genotype>> {
 }
 
 /// Formats the scores as CSV, one line per architecture. Several metrics add a column `aggregate`.
-fn table(genotypes: &[Genotype], columns: &[Metric], rows: &[Vec<f64>]) -> String {
+fn table(genotypes: &[Genotype], columns: &[&dyn Score], rows: &[Vec<f64>]) -> String {
     let metrics = columns.len() - 2;
     let mut scores: Vec<Vec<f64>> = Vec::new();
     for k in 2..columns.len() {
