@@ -17,6 +17,9 @@ pub struct Space {
 }
 
 impl Space {
+    /// All spaces.
+    pub const ALL: [Space; 2] = [Space::DARTS, Space::NASBENCH201];
+
     /// DARTS (Liu et al., ICLR 2019): four nodes, seven operations and `none`; a node keeps its two best edges.
     pub const DARTS: Space =
         Space { name: "darts", primitives: &Primitive::DARTS, nodes: 4, wiring: Wiring::TwoEdges };
@@ -34,9 +37,8 @@ impl Space {
     /// # Errors
     /// [`Error::Unknown`] for an unknown name.
     pub fn named(name: &str) -> Result<Space> {
-        let all = [Space::DARTS, Space::NASBENCH201];
-        let found = all.into_iter().find(|space| space.name == name);
-        found.ok_or_else(|| Error::unknown("space", name, all.map(|space| space.name)))
+        let found = Space::ALL.into_iter().find(|space| space.name == name);
+        found.ok_or_else(|| Error::unknown("space", name, Space::ALL.map(|space| space.name)))
     }
 
     /// Returns the space of a genotype, according to its wiring.

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use milenas_models::Space;
 use milenas_search::score::{self, SCORES, Score};
+use milenas_search::strategy::Rule;
+use milenas_search::strategy::black_box::STRATEGIES;
 use milenas_search::supernet::DeviceSpec;
 
 /// Options for the architecture's update. Each one sets a key of the configuration.
@@ -68,7 +71,7 @@ pub struct ScoreOptions {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub sample: usize,
     /// Search space to sample from.
-    #[arg(long, value_name = "NAME", default_value = "nasbench201", value_parser = ["darts", "nasbench201"])]
+    #[arg(long, value_name = "NAME", default_value = "nasbench201", value_parser = spaces())]
     pub space: String,
     /// Image source: digits (built in), cifar10:DIR, a folder or tar of train/CLASS/* and test/CLASS/* or of CLASS/*, or a CSV file with
     /// columns path and label.
@@ -96,6 +99,20 @@ pub struct ScoreOptions {
 /// Parser of a seed. TOML integers have 64 bits with a sign, so a seed is at most 2^63 - 1.
 fn seed() -> clap::builder::RangedU64ValueParser {
     clap::value_parser!(u64).range(..=i64::MAX as u64)
+}
+
+/// Parser of a space's name.
+fn spaces() -> clap::builder::PossibleValuesParser {
+    Space::ALL.map(|space| space.name).into()
+}
+
+/// Help of `--strategy`, from the tables of strategies.
+fn strategy_help() -> String {
+    format!(
+        "Strategy: by gradients ({}), or by evaluating whole architectures ({})",
+        Rule::names().join(", "),
+        STRATEGIES.map(|(name, _)| name).join(", ")
+    )
 }
 
 /// Help of `--metric`, from the table of scores.
@@ -182,11 +199,9 @@ impl RunOptions {
 #[derive(Debug, Args)]
 pub struct SearchOptions {
     /// Search space: darts, or nasbench201, whose 15,625 cells have published accuracies.
-    #[arg(long, value_name = "NAME", value_parser = ["darts", "nasbench201"])]
+    #[arg(long, value_name = "NAME", value_parser = spaces())]
     pub space: Option<String>,
-    /// Strategy: by gradients (milenas, milenas-2nd, darts-1st, darts-2nd, single-level), or by evaluating
-    /// whole architectures (naswot, area, random, evolution).
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help = strategy_help())]
     pub strategy: Option<String>,
     #[command(flatten)]
     pub rule: RuleOptions,
