@@ -11,7 +11,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     // Errors caused by the file.
-    /// The file uses operators that this program lacks. Lists all of them with the nodes that use them.
+    /// Unsupported operators of a file: all of them, each with the nodes that use it.
     #[error(
         "{place}: this program has no operator for {}. Help: export a classifier made of the operators in the \
          manual, in inference mode",
@@ -23,7 +23,7 @@ pub enum Error {
         /// Operators sorted by name, each with the names of its nodes.
         operators: Vec<(String, Vec<String>)>,
     },
-    /// A node uses a known operator in a wrong or unsupported way.
+    /// Node whose known operator is used in a wrong or unsupported way.
     #[error("{place}, node `{node}` ({operator}): {problem}")]
     Node {
         /// Name of the file.
@@ -37,7 +37,7 @@ pub enum Error {
     },
 
     // Errors caused by the graph: it cannot be expressed in ONNX.
-    /// The encoder cannot express the graph.
+    /// Graph that the encoder cannot express in ONNX.
     #[error("graph, `{node}` cannot be written as ONNX: {problem}")]
     NotLowered {
         /// Name of the node or output.
@@ -47,19 +47,19 @@ pub enum Error {
     },
 
     // Errors caused by the compiler.
-    /// The patch of a pass was refused.
+    /// Failure of a pass: the search failed or the patch was refused.
     #[error("pass `{pass}`, step {step}, at `{at}`: {source}")]
     Pass {
         /// Name of the pass.
         pass: &'static str,
         /// Number of the patch, counted from 1.
         step: usize,
-        /// Name of the node to rewrite; empty if the search for one failed.
+        /// Name of the node to rewrite; empty if the search failed.
         at: String,
-        /// Reason for the refusal.
+        /// Error of the search or of the patch.
         source: Box<milenas_models::Error>,
     },
-    /// The passes kept rewriting until the limit of steps.
+    /// Passes that still find rewrites at the limit of steps.
     #[error("pass `{pass}` still rewrites after {steps} steps: two passes undo each other")]
     Endless {
         /// Name of the pass that was about to run.
@@ -67,7 +67,7 @@ pub enum Error {
         /// Number of patches applied.
         steps: usize,
     },
-    /// The compiled network computes something else than its source.
+    /// Compiled network whose results differ from those of its source.
     #[error(
         "the compiled network differs from its source: {comparison}, over the tolerance of {tolerance}. \
          Nothing was written. Help: bisect with setting `stop-after`"

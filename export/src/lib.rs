@@ -57,7 +57,7 @@ pub struct ExportOptions<'a> {
     /// Operator set and storage of the file. [`export_file`] sets its `bytes` and `integers` from `dress` and
     /// `int8`.
     pub format: onnx::OnnxFormat,
-    /// Simplifying passes: [`Target::simplify`] or some of them.
+    /// Simplifying passes: all or some of [`Target::simplify`].
     pub passes: &'a [&'a dyn Pass],
     /// Largest number of simplifying patches. A smaller value helps to find a wrong patch.
     pub steps: usize,
@@ -132,9 +132,9 @@ pub fn compile(
 /// source. The file is written under a temporary name and gets the name `path` only after the comparison.
 ///
 /// # Errors
-/// [`Error::Pass`] or [`Error::Endless`] from [`compile`]; [`Error::NotLowered`] for a graph that ONNX cannot
-/// express; [`Error::Model`] for a file that cannot be written; [`Error::Differs`] for a difference above the
-/// tolerance. On an error no file remains.
+/// [`Error::Pass`] or [`Error::Endless`] from [`compile`]. [`Error::NotLowered`] for a graph that ONNX cannot
+/// express. [`Error::Model`] for a file that cannot be written. [`Error::Differs`] for a difference above the
+/// tolerance. On an error no new file remains.
 pub fn export_file(
     path: &Path,
     network: NetworkRef,
@@ -192,9 +192,12 @@ struct Stages<'a> {
     written: NetworkRef<'a>,
 }
 
-/// Reads a file and compares it with the source network. Rounding of weights and activations differs from
-/// rounding of sums, so a file with fewer bits takes two comparisons: the compiled network with its source,
-/// then the file with the compiled network after rounding. The second result is the effect of rounding.
+/// Reads a file and compares it with the source network. Returns the comparison, and the effect of rounding
+/// for a file with fewer bits.
+///
+/// Rounding of weights and activations differs from rounding of sums, so a file with fewer bits takes two
+/// comparisons. The first compares the compiled network with its source. The second compares the file with
+/// the compiled network after rounding.
 fn prove(stages: &Stages, path: &Path, options: &ExportOptions) -> Result<(Comparison, Option<Comparison>)> {
     let Stages { source: network, compiled, written } = *stages;
     let read = onnx::read(path)?;

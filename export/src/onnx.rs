@@ -2,19 +2,19 @@
 //!
 //! | operation | ONNX | remarks |
 //! | --- | --- | --- |
-//! | `Input` | graph input | dimension 0 is `batch`; images carry the denotations of the standard; of bytes with `Cast` and `Transpose` |
-//! | `Conv2d` | `Conv` | every attribute written; read also with `auto_pad` |
+//! | `Input` | graph input | dimension 0 is `batch`; images have the denotations of the standard; a uint8 input is followed by `Cast` and `Transpose` |
+//! | `Conv2d` | `Conv` | every attribute is written; read also with `auto_pad` |
 //! | `BatchNorm` | `BatchNormalization` | with weight and bias, running statistics, one output |
-//! | `Pool2d` | `MaxPool`, `AveragePool` | read also with `auto_pad` and, where padding can say the same, `ceil_mode` |
+//! | `Pool2d` | `MaxPool`, `AveragePool` | read also with `auto_pad`, and with `ceil_mode` if padding can express it |
 //! | `GlobalAvgPool` | `GlobalAveragePool` | read also as `ReduceMean` over rows and columns |
 //! | `Linear` | `Gemm` with `transB` | read with any `alpha`, `beta` and `transB`, and as `MatMul` |
 //! | `Relu`, `Softmax`, `Concat` | the same | |
 //! | `Add` | `Add` | read also as `Sum` |
 //! | `Slice` | `Slice` | bounds are int64 initialisers |
-//! | `Flatten` | `Flatten` | read also as a `Reshape` that does the same |
+//! | `Flatten` | `Flatten` | read also as a `Reshape` with the same effect |
 //! | `Identity` | `Identity` | read also as `Dropout` in inference |
 //! | `FakeQuantize` | `QuantizeLinear`, `DequantizeLinear` | one scale and one zero point; integers are uint8, read also as int8 |
-//! | `Zero` of stride 1 | `Clip(x, 0, 0)` | the one exact form for every batch size |
+//! | `Zero` of stride 1 | `Clip(x, 0, 0)` | the only form that is exact for every batch size |
 //!
 //! Reading a written file gives the same graph, names, weights and metadata.
 
@@ -95,7 +95,7 @@ impl OnnxFormat {
 /// Content of a decoded file.
 #[derive(Clone, Debug)]
 pub struct Decoded {
-    /// The network.
+    /// Graph of the network.
     pub graph: Graph,
     /// Values of the parameters.
     pub weights: Weights,

@@ -56,7 +56,7 @@ pub trait Pass: Sync {
 pub struct Rewrite {
     /// Name of the node to rewrite.
     pub at: String,
-    /// The change.
+    /// Patch with the change.
     pub patch: Patch,
 }
 

@@ -24,7 +24,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// Every target.
+    /// List of all targets.
     pub const ALL: [Target; 3] = [Target::Portable, Target::OnnxRuntime, Target::CandleOnnx];
 
     /// Returns the name of the target on the command line and in reports.

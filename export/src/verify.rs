@@ -12,7 +12,7 @@ use crate::{Error, Result};
 /// Reference to a graph and its weights.
 #[derive(Clone, Copy, Debug)]
 pub struct NetworkRef<'a> {
-    /// The graph.
+    /// Graph of the network.
     pub graph: &'a Graph,
     /// Values of the graph's parameters.
     pub weights: &'a Weights,
@@ -218,8 +218,8 @@ mod tests {
 
     #[test]
     fn differences_are_measured() {
-        // Weights [1, 0; 0, 1] and [1, 0; 0.5, 1] on (2, 0) and (0, 4) give (2, 0), (0, 4) and (2, 1), (0,
-        // 4).
+        // The inputs are (2, 0) and (0, 4). Weights [1, 0; 0, 1] give (2, 0) and (0, 4); weights [1, 0; 0.5,
+        // 1] give (2, 1) and (0, 4).
         let found = compared([1.0, 0.0, 0.0, 1.0], [1.0, 0.0, 0.5, 1.0], [2.0, 0.0, 0.0, 4.0]);
         assert_eq!((found.max_abs, found.max_rel, found.top1_agreement), (1.0, 0.25, 1.0));
         assert_eq!((found.variation, found.images), (1.0, 2));

@@ -24,7 +24,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     // Errors caused by the request.
-    /// An input does not exist or cannot be listed.
+    /// Input that does not exist or cannot be listed.
     #[error("{}: {source}", .path.display())]
     Input {
         /// Path of the file or folder.
@@ -32,18 +32,18 @@ pub enum Error {
         /// Error of the operating system.
         source: std::io::Error,
     },
-    /// No input was given.
+    /// Request without any input.
     #[error("no input. Help: name files, folders, tars or patterns, or set `list` to a file of paths")]
     Nothing,
-    /// A pattern is invalid or matches nothing.
+    /// Pattern that is invalid or matches nothing.
     #[error("the pattern `{pattern}` {problem}. Help: *, ?, [abc] and ** (any folders) are understood")]
     Pattern {
-        /// The pattern as given.
+        /// Pattern as given.
         pattern: String,
         /// Problem with the pattern.
         problem: String,
     },
-    /// The output cannot be resumed by this run.
+    /// Output that this run cannot resume.
     #[error(
         "{}: cannot be resumed: {problem}. Help: use the settings of the first run, or another output", .path.display()
     )]
@@ -53,7 +53,7 @@ pub enum Error {
         /// Problem, with expected and found values.
         problem: String,
     },
-    /// The output of a shard cannot be merged.
+    /// Output of a shard that cannot be merged.
     #[error("{}: cannot be merged: {problem}", .path.display())]
     Part {
         /// Path of the part.
@@ -61,7 +61,7 @@ pub enum Error {
         /// Problem, with expected and found values.
         problem: String,
     },
-    /// This build lacks a cargo feature.
+    /// Cargo feature that this build lacks.
     #[error("this milenas-infer was built without {feature}. Help: {help}")]
     Feature {
         /// Name of the feature.
@@ -69,7 +69,7 @@ pub enum Error {
         /// Steps to get the feature, or an alternative without it.
         help: &'static str,
     },
-    /// An image cannot be classified, and the caller wants to stop at the first such image.
+    /// Image that cannot be classified, if the caller stops at the first such image.
     #[error("{path}: {reason}")]
     Image {
         /// Path of the image.
@@ -77,7 +77,7 @@ pub enum Error {
         /// Reason why the image could not be classified.
         reason: String,
     },
-    /// Two models that should be compared have different classes.
+    /// Different classes of two models that should be compared.
     #[error("{source_name} has classes [{}], the model knows [{}]", listed(.found), listed(.expected))]
     Classes {
         /// Name of the other model.
@@ -88,7 +88,7 @@ pub enum Error {
         expected: Vec<String>,
     },
 
-    /// A runtime is not available, or cannot do what was requested.
+    /// Runtime that is not available, or does not support a requested option.
     #[error("runtime {name}: {problem}")]
     Unavailable {
         /// Name of the runtime.
@@ -96,7 +96,7 @@ pub enum Error {
         /// Missing part, and the way to get it.
         problem: String,
     },
-    /// A setting contradicts the file.
+    /// Setting that contradicts the file.
     #[error("{place}: {problem}")]
     Recipe {
         /// Name of the file.
@@ -106,7 +106,7 @@ pub enum Error {
     },
 
     // Errors caused by the model.
-    /// The model is not an image classifier.
+    /// Model file that is not an image classifier, or that the runtime cannot run.
     #[error("{place}: {problem}")]
     Model {
         /// Name of the file.
@@ -122,7 +122,7 @@ pub enum Error {
     Models(#[from] milenas_models::Error),
 
     // Errors caused by the runtime.
-    /// A runtime failed on images.
+    /// Failure of a runtime on images.
     #[error("runtime {name}: {problem}")]
     Runtime {
         /// Name of the runtime.
@@ -132,7 +132,7 @@ pub enum Error {
     },
 
     // Errors caused by the output.
-    /// Results cannot be written.
+    /// Failure to write results.
     #[error("writing the results: {0}")]
     Output(std::io::Error),
 }

@@ -31,7 +31,7 @@ pub struct Evaluation {
 /// Comparison of two models on the same images.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ModelComparison {
-    /// The other model's scores.
+    /// Scores of the other model.
     pub other: Scores,
     /// Fraction of the images for which both models predict the same class.
     pub agreement: f64,

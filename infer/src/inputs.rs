@@ -90,9 +90,9 @@ impl Inputs {
     /// input. `separator` ends a path in a list: a line feed or NUL.
     ///
     /// # Errors
-    /// [`Error::Nothing`] without any input; [`Error::Input`] for a path that does not exist or cannot be read;
-    /// [`Error::Pattern`] for a pattern that is invalid or matches nothing; [`Error::Models`] for a compressed
-    /// archive.
+    /// [`Error::Nothing`] without any input. [`Error::Input`] for a path that does not exist or cannot be
+    /// read. [`Error::Pattern`] for a pattern that is invalid or matches nothing. [`Error::Models`] for a
+    /// compressed archive.
     pub fn new(arguments: &[PathBuf], list: Option<&Path>, separator: u8) -> Result<Self> {
         let mut inputs = Vec::new();
         for path in arguments {
@@ -193,7 +193,7 @@ fn archive(path: &Path, skipped: &mut Skipped, give: Give) -> ControlFlow<()> {
     }
 }
 
-/// Parses an argument that is no existing path but contains pattern characters.
+/// Parses an argument that contains pattern characters and does not exist as a path.
 fn pattern(path: &Path) -> Option<Result<InputArgument>> {
     let text = path.to_str().filter(|text| text.contains(['*', '?', '[']))?;
     let refused = |problem: String| Error::Pattern { pattern: text.into(), problem };

@@ -21,7 +21,8 @@ pub enum RowFormat {
     Csv,
     /// Objects `{"path", "predictions": [{"label", "index", "score"}], "error"}`, one per line.
     Jsonl,
-    /// The columns of CSV. An interrupted run leaves a file without rows. Needs the feature `parquet`.
+    /// Apache Parquet with the columns of CSV. An interrupted run leaves a file without rows. Needs the
+    /// feature `parquet`.
     Parquet,
     /// Text for reading, which cannot be parsed back.
     Text,

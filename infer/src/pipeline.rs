@@ -56,10 +56,10 @@ impl PipelineConfig {
     }
 }
 
-/// An input and its result.
+/// Input with its result.
 #[derive(Clone, Debug)]
 pub struct Classified<T> {
-    /// The input.
+    /// Input that was classified.
     pub item: T,
     /// Answer of the network, or the reason why there is none.
     pub answer: std::result::Result<Answer, String>,

@@ -32,7 +32,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// Every method.
+    /// List of all methods.
     pub const ALL: [Method; 3] = [Method::MinMax, Method::Percentile, Method::Entropy];
 
     /// Returns the name of the method on the command line and in reports.
@@ -127,7 +127,7 @@ impl Histogram {
         self.bins.iter().sum()
     }
 
-    /// Returns the range without the outermost values; half of them are cut at each end.
+    /// Returns the range without the outermost values: the same fraction of all values is cut at each end.
     fn percentile(&self) -> (f32, f32) {
         let spare = ((1.0 - KEPT) / 2.0 * self.total() as f64) as u64;
         let beyond = |bins: &mut dyn Iterator<Item = &u64>| {

@@ -13,8 +13,8 @@ use milenas_models::{Result, Weights};
 use crate::onnx::Integers;
 use crate::passes::numbers;
 
-/// Largest integer of a weight. It uses half of the int8 range: processors without a dot-product instruction
-/// add pairs of uint8 * int8 products in 16 bits, and 2 * 255 * 64 still fits.
+/// Largest integer of a weight: half of the int8 range. Processors without a dot-product instruction add
+/// pairs of uint8 * int8 products in 16 bits. The largest sum, 2 * 255 * 64, fits.
 const DENSE: f32 = 64.0;
 /// Largest integer of a weight in convolutions with one input channel per group. Their kernels widen to 32
 /// bits first.
@@ -130,8 +130,8 @@ impl QuantizationPlan {
     }
 }
 
-/// Returns, by node index, whether the node works on integers: a rounded convolution, or an operation
-/// connected to one only through operations that need no floats.
+/// Returns, by node index, whether the node works on integers. Rounded convolutions do, and so do operations
+/// that are connected to one through operations that need no floats.
 fn on_integers(graph: &Graph, rounded: &HashSet<&str>) -> Vec<bool> {
     let follows = |node: &Node| match &node.op {
         Op::Add(_) | Op::Concat(_) | Op::Pool2d(_) | Op::Slice(_) | Op::GlobalAvgPool(_) | Op::Relu(_) => {

@@ -11,11 +11,11 @@ use milenas_models::{Result, Weights};
 use crate::passes::numbers;
 use crate::verify::NetworkRef;
 
-/// Multiple to which widths are rounded up, unless more than a quarter of the width would be added: dense
-/// convolutions must compute the added channels too.
+/// Multiple to which widths are rounded up. A width stays if more than a quarter of it would be added,
+/// because dense convolutions must compute the added channels too.
 const EIGHT: usize = 8;
 
-/// For each channel of the wider activation, the index of its source channel; `None` for added zeros.
+/// Index of the source channel for each channel of the wider activation; `None` for added zeros.
 type Layout = Vec<Option<usize>>;
 
 /// Returns the wider network; `None` if no depthwise convolution gets wider, or if channels are used in a way

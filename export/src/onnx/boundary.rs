@@ -12,9 +12,9 @@ pub enum Ending {
     Softmax,
     /// `Sigmoid` or `HardSigmoid`.
     Sigmoid,
-    /// An operator with unbounded results, such as `Gemm`.
+    /// Operator with unbounded results, such as `Gemm`.
     Unbounded,
-    /// An operator whose result is the index of a class, such as `ArgMax`.
+    /// Operator whose result is the index of a class, such as `ArgMax`.
     Index,
     /// Another operator.
     Other,

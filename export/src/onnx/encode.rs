@@ -32,8 +32,8 @@ pub fn encode(graph: &Graph, weights: &Weights, metadata: &BTreeMap<String, Stri
 /// Encodes as [`encode`] does, in a given format.
 ///
 /// # Errors
-/// Returns the errors of [`encode`], and an error if the operator set is out of range, or if the format
-/// cannot store a weight or an input.
+/// Returns the errors of [`encode`]. Also returns an error if the operator set is out of range, or if the
+/// format cannot store a weight or an input.
 pub fn encode_as(
     graph: &Graph,
     weights: &Weights,

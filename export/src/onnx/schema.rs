@@ -33,7 +33,7 @@ pub struct ModelProto {
     pub functions: Vec<FunctionProto>,
 }
 
-/// The version of an operator set.
+/// Version of an operator set.
 #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
 pub struct OperatorSetIdProto {
     /// Empty for the standard operators.

@@ -1,4 +1,4 @@
-//! Adds weight and bias (ones and zeros) to a BatchNorm without them, because ONNX requires both.
+//! Adds a weight of ones and a bias of zeros to a BatchNorm that has neither, because ONNX requires both.
 
 use candle_core::{DType, Device, Tensor};
 use milenas_models::graph::{Graph, Patch};

@@ -15,7 +15,7 @@ use super::{Pass, Rewrite, node_name, param_name, tensor};
 #[derive(Debug)]
 pub struct SplitConcat;
 
-/// Convolution that reads a concatenation, with the ReLU between them if there is one.
+/// Convolution that reads a concatenation, directly or through a ReLU.
 struct ConcatReader {
     conv: Value,
     relu: Option<Value>,

@@ -38,7 +38,7 @@ pub struct ModelFile<'a> {
 /// Function that reads the settings of one format.
 type Reader = fn(&ModelFile) -> Vec<Statement>;
 
-/// All readers. Settings of an earlier reader override those of a later one.
+/// List of all readers. Settings of an earlier reader override those of a later one.
 const READERS: &[Reader] =
     &[ultralytics::read, timm::read, model_api::read, hugging_face::read, metadata::read];
 

@@ -66,8 +66,8 @@ impl Feed {
     /// Determines the feed of a file.
     ///
     /// # Errors
-    /// [`Error::Model`] for a file that is not an image classifier, for an open size or layout that `said`
-    /// does not fix, or for a fixed size that contradicts `said`.
+    /// [`Error::Model`] for a file that is not an image classifier. The same error for an open size or layout
+    /// that `said` does not fix, or for a fixed size that contradicts `said`.
     pub fn new(interface: &Interface, said: InputHints, place: &str) -> Result<Self> {
         let refused = |problem: String| Error::Model { place: place.into(), problem };
         let [input] = &interface.inputs[..] else {

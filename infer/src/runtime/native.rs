@@ -23,7 +23,7 @@ pub struct Native {
 
 /// Implementation that runs the graph.
 enum NativeEngine {
-    /// The fused kernels, if they support all operations of the graph. Otherwise the executor, with the
+    /// Fused kernels, if they support all operations of the graph. Otherwise the executor runs it, with the
     /// reason.
     Fused(Box<FusedNetwork>),
     Executor {
@@ -36,8 +36,8 @@ impl Native {
     /// Builds the runtime of a decoded graph; `place` is the file's name in messages.
     ///
     /// # Errors
-    /// [`Error::Model`] for a graph that is not an image classifier, for requested features that the graph
-    /// lacks, or for bf16 if the fused kernels do not support the graph.
+    /// [`Error::Model`] for a graph that is not an image classifier, or that lacks requested features. The
+    /// same error for bf16 if the fused kernels do not support the graph.
     pub fn new(
         graph: Graph,
         weights: Weights,

@@ -1,4 +1,4 @@
-//! Runtime for a network with one score per image, which stands for two classes or one.
+//! Runtime for a network with one score per image, and with two classes or one.
 
 use super::Runtime;
 use crate::Result;

@@ -8,7 +8,7 @@ use super::convolution::{WindowAttributes, image};
 use super::{NodeReader, Read};
 
 pub(super) fn max_pool(r: &mut NodeReader) -> Read<Value> {
-    r.attributes.int("storage_order", 0)?; // of the indices, which are not computed
+    r.attributes.int("storage_order", 0)?; // order of the indices, which are not computed
     pool(r, PoolKind::Max)
 }
 

@@ -1,4 +1,4 @@
-//! Names defined by the nodes read so far, and the view of one node on them.
+//! Names defined by the nodes read so far, and the reader of one node.
 
 use std::collections::{HashMap, HashSet};
 
