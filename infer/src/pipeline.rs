@@ -1,7 +1,7 @@
 //! Decodes images ahead on all cores, runs them in batches and keeps their order, with bounded memory.
 //!
 //! ```text
-//! names ─> workers: read, decode, prepare ─> in order again ─> batches ─> runtime ─> results
+//! names ─> workers: read, decode, prepare ─> input order restored ─> batches ─> runtime ─> results
 //! ```
 //!
 //! A window limits how far the workers may run ahead of the results, and there is no other queue. A slow

@@ -50,14 +50,14 @@ pub struct RuntimeConfig {
 /// Kind of a runtime.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RuntimeKind {
-    /// [`Native`].
+    /// Kernels of this project, [`Native`].
     #[default]
     Native,
-    /// [`Ort`].
+    /// ONNX Runtime, [`Ort`].
     Ort,
-    /// [`Tract`].
+    /// tract, [`Tract`].
     Tract,
-    /// [`CandleOnnx`].
+    /// candle-onnx, [`CandleOnnx`].
     CandleOnnx,
 }
 

@@ -36,7 +36,7 @@ pub struct ModelProto {
 /// Version of an operator set.
 #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
 pub struct OperatorSetIdProto {
-    /// Empty for the standard operators.
+    /// Domain of the operators; empty for the standard operators.
     #[prost(string, required, tag = "1")]
     pub domain: String,
     #[prost(int64, required, tag = "2")]
@@ -290,7 +290,7 @@ pub mod type_proto {
     /// Element type and shape of a tensor.
     #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
     pub struct Tensor {
-        /// A [`DataType`](super::DataType).
+        /// Element type, a [`DataType`](super::DataType).
         #[prost(int32, tag = "1")]
         pub elem_type: i32,
         #[prost(message, optional, tag = "2")]
@@ -307,7 +307,7 @@ pub mod type_proto {
     /// Type of a map from key to value.
     #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
     pub struct Map {
-        /// A [`DataType`](super::DataType).
+        /// Type of the keys, a [`DataType`](super::DataType).
         #[prost(int32, tag = "1")]
         pub key_type: i32,
         #[prost(message, optional, boxed, tag = "2")]

@@ -31,15 +31,15 @@ impl Stage {
 /// network, with the threads of its runtime, and writes rows.
 #[derive(Debug, Default)]
 pub struct Times {
-    /// Reading files.
+    /// Time of reading files.
     pub read: Stage,
-    /// Decoding images.
+    /// Time of decoding images.
     pub decode: Stage,
-    /// Resizing and normalising.
+    /// Time of resizing and normalising.
     pub prepare: Stage,
-    /// Running the network.
+    /// Time of running the network.
     pub run: Stage,
-    /// Writing rows.
+    /// Time of writing rows.
     pub write: Stage,
 }
 

@@ -41,13 +41,13 @@ pub enum Element {
 /// Batch in the layout and element type of the file.
 #[derive(Debug, PartialEq)]
 pub enum Pixels<'a> {
-    /// float32.
+    /// Elements as float32.
     Floats(Cow<'a, [f32]>),
-    /// float16.
+    /// Elements as float16.
     Halves(Vec<f16>),
-    /// float64.
+    /// Elements as float64.
     Doubles(Vec<f64>),
-    /// uint8, not normalised.
+    /// Elements as uint8, not normalised.
     Bytes(Vec<u8>),
 }
 

@@ -128,7 +128,7 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// One node being read.
+/// Reader of one node.
 pub(in super::super) struct NodeReader<'s, 'a> {
     scope: &'s mut Scope<'a>,
     node: &'a NodeProto,
