@@ -16,8 +16,8 @@ pub enum Target {
     /// Any reader: only passes that never add work.
     #[default]
     Portable,
-    /// ONNX Runtime on a CPU. It stores images in blocks of channels, so copies such as concatenations are
-    /// expensive.
+    /// ONNX Runtime on a CPU. It stores images in blocks of channels, so an operation that copies images
+    /// costs twice.
     OnnxRuntime,
     /// candle-onnx, which lacks padded pools and `GlobalAveragePool`.
     CandleOnnx,

@@ -7,7 +7,7 @@ use milenas_models::{Error, Executor, Graph, Mode, Result, Weights};
 
 use crate::verify::NetworkRef;
 
-/// Number of histogram bins. More than [`LEVELS`], so that every level covers several bins.
+/// Number of histogram bins. Each of the [`LEVELS`] covers about eight bins.
 const BINS: usize = 2048;
 /// Fraction of an activation's values that [`Method::Percentile`] keeps.
 const KEPT: f64 = 0.9999;

@@ -1,4 +1,5 @@
-//! Encodes a lowered graph as ONNX, one ONNX node per graph node except for integers and uint8 inputs.
+//! Encodes a lowered graph as ONNX, one ONNX node per graph node. A `FakeQuantize` becomes two nodes. Parameters
+//! stored as float16 or integers, and uint8 inputs, add conversion nodes.
 
 mod integers;
 
