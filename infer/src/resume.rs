@@ -55,7 +55,8 @@ fn digest(path: &str) -> [u64; 2] {
 ///
 /// # Errors
 /// [`Error::Resume`] if the file is not an output with these options, or its format cannot be resumed.
-/// [`Error::Input`] if the file cannot be opened.
+/// [`Error::Input`] if the file cannot be opened,
+/// [`Error::Output`] if it cannot be read.
 pub fn reopen(path: &Path, format: RowFormat, view: &AnswerOptions) -> Result<(File, FinishedRows, bool)> {
     if !format.grows() {
         return Err(other(path, "text and Parquet cannot be resumed; write csv or jsonl to resume"));
