@@ -1,4 +1,4 @@
-//! Compiles an untrained DARTS_V2 and prints what each pass did.
+//! Compiles an untrained DARTS_V2 network and prints every patch that a pass applied.
 //!
 //! ```text
 //! cargo run -p milenas-export --example passes

@@ -1,4 +1,5 @@
-//! Real images as the inputs of a network: for the comparison after an export, and to calibrate int8 quantisation.
+//! Reads real images as network inputs, for the comparison after an export and for the calibration of int8
+//! quantisation.
 
 use candle_core::{Device, Tensor};
 use milenas_models::images::{Dataset, Sample, Source};
@@ -7,12 +8,13 @@ use milenas_models::{Card, Error};
 
 use crate::{IoForm, Result};
 
-/// Images that are compared.
+/// Number of images for the comparison.
 const COMPARED: usize = 64;
-/// Images that are read for int8 quantisation: one of [`PARTS`] for the ranges, the others to measure accuracy.
+/// Number of images for int8 quantisation. One of [`PARTS`] equal parts sets the ranges, the others measure
+/// accuracy.
 const INT8: usize = 1250;
 const PARTS: usize = 5;
-/// Images of a batch, where the file takes any number.
+/// Images per batch if the file accepts any batch size.
 const BATCH: usize = 16;
 
 /// Batches of one size, `[N, C, H, W]`, with the class of each image.
@@ -24,25 +26,27 @@ pub struct CalibrationImages {
     pub labels: Vec<u32>,
 }
 
-/// Images for each purpose; no image serves two.
+/// Images for each purpose. No image serves two purposes.
 #[derive(Default)]
 pub struct Purposes {
-    /// For the comparison of the file with its source network.
+    /// Images for the comparison of the file with its source network.
     pub compared: CalibrationImages,
-    /// For the ranges of activations.
+    /// Images that set the ranges of activations.
     pub ranges: CalibrationImages,
-    /// For the accuracy before and after quantisation.
+    /// Images that measure accuracy before and after quantisation.
     pub holdout: CalibrationImages,
 }
 
-/// Reads images of the training part of `source` (`digits`, `cifar10:DIR`, a folder or a tar), spread over it: 64 for the
-/// comparison, and with `int8` up to 250 for the ranges and 1,000 for the accuracy.
+/// Reads images of the training split of `source` (`digits`, `cifar10:DIR`, a folder or a tar) at equal
+/// intervals. Reads 64 images for the comparison. With `int8`, reads up to 250 more for the ranges and 1,000
+/// for the accuracy.
 ///
 /// # Errors
-/// A source that cannot be read, or [`Error::Value`] if it has fewer readable images than a batch.
+/// Returns an error if the source cannot be read, and [`Error::Value`] if it has fewer readable images than a
+/// batch.
 pub fn images(source: &str, card: &Card, dress: &IoForm, int8: bool) -> Result<Purposes> {
     let mut dataset = Source::parse(source)?.open(card.split().unwrap_or_default())?;
-    // Images of classes that the network does not know are good for ranges and comparisons all the same.
+    // Images of classes that the network does not know still serve for ranges and comparisons.
     if dataset.classes.iter().all(|class| card.labels.contains(class)) {
         dataset.relabel(&card.labels)?;
     }

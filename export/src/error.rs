@@ -1,72 +1,73 @@
-//! Errors of this crate, sorted by who is at fault.
+//! Errors of this crate, grouped by their cause.
 
 use crate::verify::{Comparison, Tolerance};
 
-/// The result of this crate's fallible functions.
+/// Result type of this crate's fallible functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Every failure of this crate. Each message says what, where, expected and found, and what to do.
+/// Error of this crate. The message names what failed, where, the expected and the found value, and the next
+/// step.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    // The file is at fault.
-    /// A file that uses operators this program lacks: all of them, with the nodes that use them.
+    // Errors caused by the file.
+    /// Unsupported operators of a file: all of them, each with the nodes that use it.
     #[error(
         "{place}: this program has no operator for {}. Help: export a classifier made of the operators in the \
          manual, in inference mode",
         listed(.operators)
     )]
     Operators {
-        /// The file.
+        /// Name of the file.
         place: String,
-        /// Operator and names of the nodes, in name order of the operators.
+        /// Operators sorted by name, each with the names of its nodes.
         operators: Vec<(String, Vec<String>)>,
     },
-    /// A node whose operator is known but used in a way that is wrong or not supported.
+    /// Node whose known operator is used in a wrong or unsupported way.
     #[error("{place}, node `{node}` ({operator}): {problem}")]
     Node {
-        /// The file.
+        /// Name of the file.
         place: String,
-        /// The node's name.
+        /// Name of the node.
         node: String,
-        /// Its operator.
+        /// Operator of the node.
         operator: String,
-        /// Expected and found.
+        /// Problem, with expected and found values.
         problem: String,
     },
 
-    // The graph is at fault: it is not in the vocabulary of the format.
-    /// A graph that the encoder cannot write down.
+    // Errors caused by the graph: it cannot be expressed in ONNX.
+    /// Graph that the encoder cannot express in ONNX.
     #[error("graph, `{node}` cannot be written as ONNX: {problem}")]
     NotLowered {
-        /// The node or output.
+        /// Name of the node or output.
         node: String,
         /// Obstacle, and the pass that would remove it.
         problem: String,
     },
 
-    // The compiler is at fault.
-    /// A pass whose patch is refused.
+    // Errors caused by the compiler.
+    /// Failure of a pass: the search failed or the patch was refused.
     #[error("pass `{pass}`, step {step}, at `{at}`: {source}")]
     Pass {
-        /// The pass.
+        /// Name of the pass.
         pass: &'static str,
-        /// The number of the patch, from 1.
+        /// Number of the patch, counted from 1.
         step: usize,
-        /// The node that was to be rewritten; empty when the search for it failed.
+        /// Name of the node to rewrite; empty if the search failed.
         at: String,
-        /// The reason.
+        /// Error of the search or of the patch.
         source: Box<milenas_models::Error>,
     },
-    /// Passes that keep finding something to do.
+    /// Passes that still find rewrites at the limit of steps.
     #[error("pass `{pass}` still rewrites after {steps} steps: two passes undo each other")]
     Endless {
-        /// Pass that was about to continue.
+        /// Name of the pass that was about to run.
         pass: &'static str,
-        /// Steps done.
+        /// Number of patches applied.
         steps: usize,
     },
-    /// A compiled network that computes something else than its source.
+    /// Compiled network whose results differ from those of its source.
     #[error(
         "the compiled network differs from its source: {comparison}, over the tolerance of {tolerance}. \
          Nothing was written. Help: bisect with setting `stop-after`"
@@ -78,7 +79,7 @@ pub enum Error {
         tolerance: Tolerance,
     },
 
-    /// Failure of files, limits, weights, graphs or tensors.
+    /// Error of files, limits, weights, graphs or tensors, from `milenas-models`.
     #[error(transparent)]
     Model(#[from] milenas_models::Error),
 }

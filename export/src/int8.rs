@@ -1,7 +1,8 @@
-//! Integers of eight bits for weights and wires, as far as the accuracy allows.
+//! Quantises weights and activations to 8-bit integers, as far as the accuracy allows.
 //!
-//! Ranges come from the user's images ([`Method`]); other images of theirs, with labels, are the gate: while the
-//! rounded network is wrong on more of them than allowed, the layers that disturb the result most go back to floats.
+//! The user's calibration images set the ranges ([`Method`]). Other labelled images, the holdout, are the
+//! accuracy gate. While accuracy falls by more than the gate allows, the layers with the largest error return
+//! to float32.
 
 mod ranges;
 mod rewrite;
@@ -22,52 +23,54 @@ use crate::onnx::Integers;
 use crate::verify::NetworkRef;
 use crate::{Result, Target};
 
-/// How to round, and what it may cost.
+/// Settings of the quantisation.
 #[derive(Clone, Copy)]
 pub struct Int8<'a> {
-    /// How ranges are chosen.
+    /// Method that sets the ranges.
     pub method: Method,
-    /// The most percentage points of top-1 accuracy on the holdout that may be lost.
+    /// Largest allowed loss of top-1 accuracy on the holdout, in percentage points.
     pub gate: f64,
-    /// Images for the ranges: batches of what the network takes.
+    /// Calibration images for the ranges: batches of network inputs.
     pub calibration: &'a [Vec<Tensor>],
-    /// Other images, to measure with.
+    /// Holdout images for the accuracy: batches of network inputs.
     pub holdout: &'a [Vec<Tensor>],
     /// Class of each holdout image.
     pub labels: &'a [u32],
-    /// Callback for every attempt.
+    /// Callback that receives a message after every attempt.
     pub progress: &'a dyn Fn(&str),
 }
 
-/// What came of it.
+/// Result of the quantisation.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Int8Report {
-    /// How ranges were chosen.
+    /// Method that set the ranges.
     pub method: Method,
-    /// Images for them.
+    /// Number of images that set the ranges.
     pub calibration_images: usize,
-    /// Images of the holdout.
+    /// Number of holdout images.
     pub holdout_images: usize,
-    /// Top-1 in percent on the holdout: float32, then int8.
+    /// Top-1 accuracy on the holdout, in percent: float32, then int8.
     pub accuracy: [f64; 2],
-    /// Percentage points that might be lost.
+    /// Largest allowed loss of accuracy, in percentage points.
     pub gate: f64,
-    /// Convolutions on integers.
+    /// Number of convolutions with integer weights and inputs.
     pub rounded: usize,
-    /// Convolutions left in float32, the most sensitive first.
+    /// Convolutions kept in float32, the most sensitive first.
     pub floats: Vec<Sensitive>,
 }
 
-/// A layer that was left in float32.
+/// Convolution kept in float32.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Sensitive {
-    /// Its node.
+    /// Name of the node.
     pub layer: String,
-    /// The mean square by which the results change, over their own, when this layer alone is rounded.
+    /// Relative mean square error of the results if only this layer is quantised: the sum of squared changes
+    /// over the sum of squared results.
     pub error: f64,
 }
 
-/// A network that reads, holds and gives what eight bits can, with the parameters that are integers.
+/// Quantised network: its graph rounds activations to 8 bits, and `integers` lists the parameters stored as
+/// integers.
 pub(crate) struct QuantizedNetwork {
     pub(crate) graph: Graph,
     pub(crate) weights: Weights,
@@ -75,13 +78,13 @@ pub(crate) struct QuantizedNetwork {
     pub(crate) outcome: Int8Report,
 }
 
-/// Number of images that rank layers by sensitivity.
+/// Number of holdout images that rank layers by sensitivity.
 const PROBES: usize = 32;
 
-/// Rounds what the gate lets through, in widths that `target` likes.
+/// Quantises a network within the accuracy gate. For ONNX Runtime it first widens channels to multiples of 8.
 ///
 /// # Errors
-/// Images that do not fit the network.
+/// Returns an error if the images do not fit the network.
 pub(crate) fn quantize(network: NetworkRef, int8: &Int8, target: Target) -> Result<QuantizedNetwork> {
     let wider = match target {
         Target::OnnxRuntime => widen::widen(network)?,
@@ -133,7 +136,7 @@ fn images(batches: &[Vec<Tensor>]) -> usize {
     batches.iter().filter_map(|inputs| inputs.first()?.dims().first().copied()).sum()
 }
 
-/// Every layer by what rounding it alone does to the results, most first.
+/// Returns every layer with the error of quantising it alone, sorted from the largest error.
 fn sensitivities(
     network: NetworkRef,
     int8: &Int8,
@@ -162,7 +165,7 @@ fn sensitivities(
     Ok(order)
 }
 
-/// The numbers of the first result, image by image.
+/// Returns the values of the first output for all images, in order.
 fn results(network: NetworkRef, batches: &[Vec<Tensor>]) -> Result<Vec<f64>> {
     let of_batch = |inputs: &Vec<Tensor>| -> Result<Vec<f32>> {
         let results = Executor::new(network.graph, network.weights).run(inputs, Mode::Eval)?;
@@ -173,7 +176,7 @@ fn results(network: NetworkRef, batches: &[Vec<Tensor>]) -> Result<Vec<f64>> {
     Ok(rows.into_iter().flatten().map(f64::from).collect())
 }
 
-/// Percent of the holdout whose largest result is that of its class.
+/// Returns the top-1 accuracy on the holdout, in percent.
 fn top1(network: NetworkRef, int8: &Int8) -> Result<f64> {
     let numbers = results(network, int8.holdout)?;
     let count = int8.labels.len().max(1);

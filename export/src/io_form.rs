@@ -1,4 +1,5 @@
-//! Input and output of a file around its network: bytes in, probabilities out, a fixed batch size.
+//! Input and output form of a file around its network: uint8 input, probabilities as output, fixed batch
+//! size.
 
 use candle_core::{Device, Tensor};
 use milenas_models::graph::{Builder, Dim, Fact, Graph, Node, Patch, Value};
@@ -11,19 +12,21 @@ use crate::verify::NetworkRef;
 /// Form of a file's input and output.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct IoForm {
-    /// Contract of an input of bytes, 0 to 255: its normalisation is part of the network.
+    /// Input contract of a uint8 input (0 to 255). Its normalisation becomes part of the network. `None` for
+    /// float32.
     pub bytes: Option<InputContract>,
-    /// True if the output is softmax of the logits, named `probabilities`.
+    /// True if the output is the softmax of the logits, named `probabilities`.
     pub probabilities: bool,
-    /// Fixed batch size; any if `None`.
+    /// Fixed batch size; `None` for any.
     pub batch: Option<usize>,
 }
 
 impl IoForm {
-    /// The network as it is to be written: a copy with normalisation before it and softmax behind it, as asked for.
+    /// Returns a copy of the network in this form: with normalisation before it and softmax behind it, as
+    /// requested.
     ///
     /// # Errors
-    /// [`milenas_models::Error::Graph`] if contract and input differ in channels.
+    /// [`milenas_models::Error::Graph`] if contract and input differ in the number of channels.
     pub fn wrap(&self, network: NetworkRef) -> Result<(Graph, Weights)> {
         let mut b = Builder::new();
         let mut weights = network.weights.clone();
@@ -61,8 +64,8 @@ impl IoForm {
         Fact::new(fact.dims().iter().map(dim).collect())
     }
 
-    /// `(x / 255 - mean) / std` as a depthwise 1x1 convolution: `x * 1/(255 std) - mean/std`. It cannot be folded into the
-    /// next convolution, whose padding is 0 after normalisation.
+    /// Adds `(x / 255 - mean) / std` as a depthwise 1x1 convolution: `x * 1/(255 std) - mean/std`. The next
+    /// convolution cannot absorb it, because that convolution pads with 0 after normalisation.
     fn scale(&self, b: &mut Builder, weights: &mut Weights, input: Value) -> Result<Value> {
         let Some(contract) = &self.bytes else { return Ok(input) };
         let channels = contract.channels;
@@ -80,11 +83,12 @@ impl IoForm {
     }
 }
 
-/// Removes normalisation and softmax from a network, for a runtime that does both itself. The normalisation becomes mean and
-/// standard deviation of `bytes`, the contract of a file that takes bytes. The output becomes the logits.
+/// Removes normalisation and softmax from a network, for a runtime that computes both itself. `bytes` is the
+/// contract of a file with uint8 input: its mean and standard deviation are set from the removed convolution.
+/// The output becomes the logits.
 ///
 /// # Errors
-/// A patch that is refused.
+/// Returns an error if the patch is refused.
 pub fn unwrap_io(graph: &mut Graph, weights: &mut Weights, bytes: Option<&mut InputContract>) -> Result<()> {
     let mut patch = Patch::new();
     if let (Some(contract), Some((input, scale))) = (bytes, scale_of(graph)) {
@@ -96,7 +100,7 @@ pub fn unwrap_io(graph: &mut Graph, weights: &mut Weights, bytes: Option<&mut In
             Ok(numbers.into_iter().map(f64::from).collect())
         };
         let (factor, term) = (numbers(ParamRole::Weight)?, numbers(ParamRole::Bias)?);
-        // Zero and infinite factors have no deviation.
+        // A factor that is zero or not finite gives no standard deviation.
         if factor.len() == contract.channels && factor.iter().all(|x| x.is_normal()) {
             contract.std = factor.iter().map(|x| (1.0 / (255.0 * x)) as f32).collect();
             contract.mean = factor.iter().zip(&term).map(|(x, t)| (-t / (255.0 * x)) as f32).collect();
@@ -111,7 +115,7 @@ pub fn unwrap_io(graph: &mut Graph, weights: &mut Weights, bytes: Option<&mut In
     Ok(patch.apply(graph, weights)?)
 }
 
-/// Input and normalising convolution, if the convolution is the only reader of the input.
+/// Returns the input and its normalising convolution, if that convolution is the only reader of the input.
 fn scale_of(graph: &Graph) -> Option<(Value, Value)> {
     let input = graph.inputs().next()?;
     let [scale] = graph.consumers(input)[..] else { return None };

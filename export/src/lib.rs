@@ -1,8 +1,8 @@
-//! Compiles a trained network into a standalone ONNX file that is proved to compute the same.
+//! Compiles a trained network into a standalone ONNX file and verifies that the file computes the same.
 //!
-//! [`compile`] simplifies a graph and brings it into the vocabulary of ONNX ([`passes`]). [`export_file`] writes it ([`onnx`]),
-//! reads the file back, and runs it beside the source network ([`verify`]). [`int8`] quantises; [`sidecars`] writes labels,
-//! preprocessing and a Triton repository.
+//! [`compile`] simplifies a graph and lowers it to operators of ONNX ([`passes`]). [`export_file`] writes the
+//! file ([`onnx`]), reads it back and compares it with the source network ([`verify`]). [`int8`] quantises
+//! the network. [`sidecars`] writes labels, preprocessing and a Triton repository.
 //!
 //! # Examples
 //! ```
@@ -54,11 +54,12 @@ pub struct ExportOptions<'a> {
     pub target: Target,
     /// Input and output of the file.
     pub dress: IoForm,
-    /// Operator set and storage of the file; its `bytes` follow `dress`.
+    /// Operator set and storage of the file. [`export_file`] sets its `bytes` and `integers` from `dress` and
+    /// `int8`.
     pub format: onnx::OnnxFormat,
-    /// The passes that simplify: [`Target::simplify`] or some of it.
+    /// Simplifying passes: all or some of [`Target::simplify`].
     pub passes: &'a [&'a dyn Pass],
-    /// Largest number of their patches, to find a wrong one.
+    /// Largest number of simplifying patches. A smaller value helps to find a wrong patch.
     pub steps: usize,
     /// Largest difference between the compiled network and its source.
     pub tolerance: Tolerance,
@@ -66,7 +67,7 @@ pub struct ExportOptions<'a> {
     pub seed: u64,
     /// Quantisation to 8 bits, as far as its accuracy gate allows.
     pub int8: Option<int8::Int8<'a>>,
-    /// Further inputs for the comparison, e.g. real images, as floats `[N, C, H, W]`.
+    /// Additional inputs for the comparison, e.g. real images, as float32 `[N, C, H, W]`.
     pub inputs: &'a [Vec<Tensor>],
 }
 
@@ -86,34 +87,36 @@ impl Default for ExportOptions<'_> {
     }
 }
 
-/// Metadata key of the target and of the number of patches of each pass.
+/// Metadata key whose value lists the target and the number of patches of each pass.
 pub const PASSES_KEY: &str = "milenas.passes";
 
-/// Network and file before and after a compilation.
+/// Sizes, patches and comparisons of an export.
 #[derive(Clone, Debug)]
 pub struct ExportReport {
-    /// Nodes before and after.
+    /// Number of nodes before and after.
     pub nodes: [usize; 2],
     /// Parameters and multiply-accumulates before and after.
     pub cost: [Cost; 2],
-    /// Patches applied.
+    /// Number of patches applied.
     pub steps: usize,
     /// Number of patches by pass.
     pub passes: BTreeMap<&'static str, usize>,
-    /// Comparison of the file with the source network, or with its rounded weights if the file has fewer bits.
+    /// Comparison of the file with the source network. If the file has fewer bits, the reference has rounded
+    /// weights too.
     pub comparison: Comparison,
-    /// Comparison of a file with fewer bits and the source network.
+    /// Comparison of a file with fewer bits and the unrounded source network; `None` for float32 files.
     pub rounded: Option<Comparison>,
-    /// Effect of int8 quantisation on accuracy.
+    /// Effect of int8 quantisation on accuracy; `None` without quantisation.
     pub int8: Option<int8::Int8Report>,
     /// Size of the file, in bytes.
     pub bytes: usize,
 }
 
-/// Simplifies a network and lowers it to operators of ONNX. `network` is unchanged; `log` receives every applied patch.
+/// Simplifies a network and lowers it to operators of ONNX. `network` is unchanged; `log` receives every
+/// applied patch.
 ///
 /// # Errors
-/// [`Error::Pass`] for a pass whose patch is refused.
+/// [`Error::Pass`] if a patch is refused; [`Error::Endless`] if the passes never finish.
 pub fn compile(
     network: NetworkRef,
     options: &ExportOptions,
@@ -125,12 +128,13 @@ pub fn compile(
     Ok((graph, weights))
 }
 
-/// Compiles a network, writes it to `path`, reads the file back and compares its outputs with the source's. The file gets
-/// its name only after the comparison.
+/// Compiles a network, writes it to `path`, reads the file back and compares its outputs with those of the
+/// source. The file is written under a temporary name and gets the name `path` only after the comparison.
 ///
 /// # Errors
-/// [`Error::Pass`], [`Error::NotLowered`] for a graph that ONNX cannot express, [`Error::Model`] for a file that cannot be
-/// written, [`Error::Differs`] for a difference above the tolerance. No file is left behind.
+/// [`Error::Pass`] or [`Error::Endless`] from [`compile`]. [`Error::NotLowered`] for a graph that ONNX cannot
+/// express. [`Error::Model`] for a file that cannot be written. [`Error::Differs`] for a difference above the
+/// tolerance. On an error no new file remains.
 pub fn export_file(
     path: &Path,
     network: NetworkRef,
@@ -170,7 +174,7 @@ pub fn export_file(
     Ok(ExportReport { nodes, cost, steps, passes, comparison, rounded, int8, bytes: bytes.len() })
 }
 
-/// The same error with the path that the caller knows.
+/// Replaces the path of an I/O error by `path`, which the caller knows.
 fn named(error: milenas_models::Error, path: &Path) -> milenas_models::Error {
     match error {
         milenas_models::Error::Io { source, .. } => milenas_models::Error::Io { path: path.into(), source },
@@ -178,19 +182,22 @@ fn named(error: milenas_models::Error, path: &Path) -> milenas_models::Error {
     }
 }
 
-/// A network on its way to a file.
+/// Network at the stages of an export.
 struct Stages<'a> {
-    /// The network as given, with the input and output of the file.
+    /// Source network, with the input and output form of the file.
     source: NetworkRef<'a>,
-    /// After all passes, in float32.
+    /// Network after all passes, in float32.
     compiled: NetworkRef<'a>,
-    /// As encoded: `compiled`, or its quantised form.
+    /// Network as encoded: `compiled`, or its quantised form.
     written: NetworkRef<'a>,
 }
 
-/// Reads a file and compares it with the source network. A file with fewer bits takes two comparisons, since rounding of
-/// weights and wires differs from rounding of sums: the compiled network with its source, then the file with the compiled
-/// network of rounded weights. The second result is the effect of rounding.
+/// Reads a file and compares it with the source network. Returns the comparison, and the effect of rounding
+/// for a file with fewer bits.
+///
+/// Rounding of weights and activations differs from rounding of sums, so a file with fewer bits takes two
+/// comparisons. The first compares the compiled network with its source. The second compares the file with
+/// the compiled network after rounding.
 fn prove(stages: &Stages, path: &Path, options: &ExportOptions) -> Result<(Comparison, Option<Comparison>)> {
     let Stages { source: network, compiled, written } = *stages;
     let read = onnx::read(path)?;
@@ -221,7 +228,7 @@ fn prove(stages: &Stages, path: &Path, options: &ExportOptions) -> Result<(Compa
     Ok((proof, Some(verify::compare(network, file, &inputs)?)))
 }
 
-/// Weights of two and more dimensions, rounded to float16.
+/// Rounds the weights of two or more dimensions to float16.
 fn rounded(weights: &Weights) -> Result<Weights> {
     let mut rounded = Weights::default();
     for (name, tensor) in weights.iter() {

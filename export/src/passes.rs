@@ -1,7 +1,8 @@
-//! Rewrites of a trained network that keep what it computes in evaluation.
+//! Passes that rewrite a trained network and keep its results in evaluation.
 //!
-//! A pass finds one place where its algebra holds and returns a patch; the runner applies it and asks
-//! again, until no pass finds anything. Which passes run, in which order, is what a [`Target`](crate::Target) says.
+//! A pass finds one position in the graph where its rewrite applies and returns a patch. [`run`] applies the
+//! patch and asks again, until no pass finds anything. A [`Target`](crate::Target) lists the passes and their
+//! order.
 
 mod drop_identity;
 mod drop_none;
@@ -42,25 +43,25 @@ use milenas_models::{Result as Checked, Weights};
 
 use crate::{Error, Result};
 
-/// One kind of rewrite.
+/// Kind of rewrite.
 pub trait Pass: Sync {
-    /// Its name in messages and on the command line.
+    /// Returns the name of the pass in messages and on the command line.
     fn name(&self) -> &'static str;
 
-    /// The first place where it applies, with the change; `None` when there is no such place.
+    /// Returns the first rewrite that applies; `None` if there is none.
     fn next(&self, graph: &Graph, weights: &Weights) -> Checked<Option<Rewrite>>;
 }
 
-/// A change that a pass proposes.
+/// Change that a pass proposes.
 pub struct Rewrite {
-    /// The node that is rewritten.
+    /// Name of the node to rewrite.
     pub at: String,
-    /// The change.
+    /// Patch with the change.
     pub patch: Patch,
 }
 
 impl Rewrite {
-    /// Readers of `old` read `new` instead.
+    /// Returns a rewrite after which the readers of `old` read `new`.
     fn replace(graph: &Graph, old: Value, new: Value) -> Checked<Self> {
         let mut patch = Patch::new();
         let new = patch.tap(new);
@@ -69,25 +70,25 @@ impl Rewrite {
     }
 }
 
-/// A patch that was applied.
+/// Patch that was applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppliedPatch {
-    /// From 1.
+    /// Number of the patch, counted from 1.
     pub number: usize,
-    /// The pass.
+    /// Name of the pass.
     pub pass: &'static str,
-    /// The node that was rewritten.
+    /// Name of the rewritten node.
     pub at: String,
-    /// Nodes of the graph afterwards.
+    /// Number of nodes in the graph afterwards.
     pub nodes: usize,
 }
 
-/// Applies `passes` in order, each until it finds nothing, and over again until none does or `most` patches
-/// are applied. Returns how many were. Every applied patch is shown to `log`.
+/// Applies `passes` in order, each until it finds nothing. Repeats the sequence until no pass finds anything
+/// or `most` patches are applied. Calls `log` for every applied patch and returns their number.
 ///
 /// # Errors
-/// A patch that is refused, labelled with pass, step and node; passes that undo each other. `graph` and
-/// `weights` are then as they were before that patch.
+/// [`Error::Pass`] if a search fails or a patch is refused; [`Error::Endless`] if the passes keep rewriting.
+/// `graph` and `weights` then contain all patches before that one.
 pub fn run(
     passes: &[&dyn Pass],
     graph: &mut Graph,
@@ -123,7 +124,7 @@ pub fn run(
     }
 }
 
-/// How often each wire is read, by nodes and as a result.
+/// Number of reads of each wire, by nodes and as a result.
 struct Reads(Vec<usize>);
 
 impl Reads {
@@ -134,19 +135,19 @@ impl Reads {
         Reads(reads)
     }
 
-    /// Whether a wire with a known reader has no other.
+    /// Returns whether a wire that has a reader has exactly one.
     fn once(&self, value: Value) -> bool {
         self.0[value.index()] == 1
     }
 }
 
-/// Whether `new` can be a result where `old` is one: each result has a wire of its own, which is no input,
-/// because ONNX names results by their wires.
+/// Returns whether `new` can replace `old` if `old` is a result. ONNX names results by their wires, so each
+/// result needs a wire of its own that is not an input.
 fn can_stand_for(graph: &Graph, new: Value, old: Value) -> bool {
     !graph.is_output(old) || !(graph.is_output(new) || matches!(graph.node(new).op, Op::Input(_)))
 }
 
-/// `wish` with underscores until no node but `instead_of` has the name.
+/// Returns `wish`, with underscores appended until no node has that name. Nodes in `instead_of` do not count.
 fn node_name(graph: &Graph, wish: &str, instead_of: &[&Node]) -> String {
     let taken = |name: &str| {
         graph.nodes().iter().any(|n| n.name == name && instead_of.iter().all(|old| old.name != n.name))
@@ -154,7 +155,8 @@ fn node_name(graph: &Graph, wish: &str, instead_of: &[&Node]) -> String {
     until_free(wish, taken)
 }
 
-/// `node.role` with underscores until no node but `instead_of` reads a parameter of that name.
+/// Returns `node.role`, with underscores appended until no node reads a parameter of that name. Nodes in
+/// `instead_of` do not count.
 fn param_name(graph: &Graph, node: &str, role: ParamRole, instead_of: &[&Node]) -> String {
     let others = |n: &&Node| instead_of.iter().all(|old| old.name != n.name);
     let taken =
@@ -170,14 +172,14 @@ fn until_free(wish: &str, taken: impl Fn(&str) -> bool) -> String {
     name
 }
 
-/// A node's parameter.
+/// Returns a parameter of a node.
 fn tensor<'a>(weights: &'a Weights, node: &Node, role: ParamRole) -> Checked<&'a Tensor> {
     let missing =
         || milenas_models::Error::Weights { problem: format!("`{}.{}` is missing", node.name, role.name()) };
     Ok(node.param(role).and_then(|name| weights.get(name)).ok_or_else(missing)?.as_tensor())
 }
 
-/// The numbers of a node's parameter.
+/// Returns the values of a node's parameter.
 pub(crate) fn numbers(weights: &Weights, node: &Node, role: ParamRole) -> Checked<Vec<f32>> {
     Ok(tensor(weights, node, role)?.flatten_all()?.to_vec1()?)
 }

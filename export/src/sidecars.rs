@@ -1,4 +1,5 @@
-//! Files and metadata for other tools: labels, preprocessing, a model repository of Triton Inference Server.
+//! Files and metadata for other tools: labels, preprocessing, and a model repository for Triton Inference
+//! Server.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,14 +10,14 @@ use serde_json::json;
 
 use crate::{IoForm, Result};
 
-/// The largest batch that Triton forms where the file takes any.
+/// Largest batch that Triton forms if the file accepts any batch size.
 const MAX_BATCH: usize = 128;
 
-/// Metadata of a model file: the card, and beside it `model_license` as onnx defines it and `names`, `task` and `imgsz` as
-/// ultralytics and its readers do.
+/// Returns the metadata of a model file: the card; `model_license` as defined by ONNX; `names`, `task` and
+/// `imgsz` as written by ultralytics.
 ///
 /// # Errors
-/// [`Error::Malformed`] for a card that cannot be written as JSON.
+/// [`milenas_models::Error::Malformed`] for a card that cannot be written as JSON.
 pub fn metadata(card: &Card, licence: Option<&str>) -> Result<BTreeMap<String, String>> {
     let mut metadata = card.to_metadata()?;
     let names: Vec<String> =
@@ -30,7 +31,7 @@ pub fn metadata(card: &Card, licence: Option<&str>) -> Result<BTreeMap<String, S
     Ok(metadata)
 }
 
-/// A Python string literal.
+/// Formats a Python string literal.
 fn python(text: &str) -> String {
     let mut literal = String::from("'");
     for c in text.chars() {
@@ -43,15 +44,16 @@ fn python(text: &str) -> String {
     literal + "'"
 }
 
-/// Paths of `labels.txt` and `preprocess.json`, in the folder of the model.
+/// Returns the paths of `labels.txt` and `preprocess.json`, in the folder of the model.
 pub fn paths(model: &Path) -> [PathBuf; 2] {
     ["labels.txt", "preprocess.json"].map(|name| model.with_file_name(name))
 }
 
-/// Writes `labels.txt` and `preprocess.json` beside the file `model`, which was exported as `dress` says.
+/// Writes `labels.txt` and `preprocess.json` into the folder of the file `model`. `dress` is the input and
+/// output form with which the file was exported.
 ///
 /// # Errors
-/// [`Error::Io`] for a file that cannot be written.
+/// [`milenas_models::Error::Io`] for a file that cannot be written.
 pub fn write(model: &Path, card: &Card, dress: &IoForm) -> Result<()> {
     let [names, contract] = paths(model);
     file::write(&names, labels(card).as_bytes())?;
@@ -59,12 +61,12 @@ pub fn write(model: &Path, card: &Card, dress: &IoForm) -> Result<()> {
     Ok(())
 }
 
-/// Labels, one a line, in the order of the outputs.
+/// Formats the labels, one per line, in the order of the outputs.
 fn labels(card: &Card) -> String {
     card.labels.iter().map(|label| label.replace(['\n', '\r'], " ") + "\n").collect()
 }
 
-/// The input contract, with the steps that the file does itself.
+/// Formats the input contract and the preprocessing steps that the file leaves to its user.
 fn preprocess(card: &Card, dress: &IoForm) -> String {
     let bytes = dress.bytes.is_some();
     let json = json!({
@@ -83,18 +85,18 @@ fn output(dress: &IoForm) -> &'static str {
     if dress.probabilities { "probabilities" } else { "logits" }
 }
 
-/// Writes a model repository of Triton Inference Server into `folder`: `NAME/config.pbtxt`, `NAME/labels.txt` and
-/// `NAME/1/model.onnx`, where `NAME` is that of the file `model` without its ending.
+/// Writes a model repository for Triton Inference Server into `folder`: `NAME/config.pbtxt`,
+/// `NAME/labels.txt` and `NAME/1/model.onnx`. `NAME` is the name of the file `model` without its extension.
 ///
 /// # Errors
-/// [`Error::Io`] for a file that cannot be read or written.
+/// [`milenas_models::Error::Io`] for a file that cannot be read or written.
 pub fn write_triton(folder: &Path, model: &Path, card: &Card, dress: &IoForm) -> Result<()> {
     let name = model.file_stem().unwrap_or_default().to_string_lossy();
     let folder = folder.join(&*name);
     let version = folder.join("1");
     fs::create_dir_all(&version).map_err(Error::io(&version))?;
     let copy = version.join("model.onnx");
-    // The model may have been written to its place in the repository.
+    // The model may already be the file in the repository.
     if !file::is_same(model, &copy) {
         fs::copy(model, &copy).map_err(Error::io(&copy))?;
     }
@@ -103,7 +105,8 @@ pub fn write_triton(folder: &Path, model: &Path, card: &Card, dress: &IoForm) ->
     Ok(())
 }
 
-/// Text of `config.pbtxt`. Dimensions omit the batch, unless the file has a fixed one: then Triton must form none.
+/// Formats `config.pbtxt`. If the file has a fixed batch size, the dimensions include it and Triton must form
+/// no batches.
 fn config(name: &str, card: &Card, dress: &IoForm) -> String {
     let (c, h, w) = (card.input.channels, card.input.height, card.input.width);
     let (kind, image) = match &dress.bytes {

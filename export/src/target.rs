@@ -1,4 +1,4 @@
-//! For which reader a file is made: each has passes of its own, chosen by measurement (docs/compiler.md).
+//! Readers for which a file is optimised. Each has its own passes, chosen by measurement (docs/compiler.md).
 
 use std::str::FromStr;
 
@@ -9,23 +9,25 @@ use crate::passes::{
     LowerPadding, MergeEqual, Pass, PoolParts, RectifyParts, RemoveDead, SplitBatchNorm, SplitConcat,
 };
 
-/// A reader of ONNX files. Every file is plain ONNX that each of them reads, but for what candle-onnx lacks.
+/// Reader of ONNX files. Every target writes standard ONNX that all of them read, apart from operators that
+/// candle-onnx lacks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Target {
-    /// Nothing that costs a reader anything.
+    /// Any reader: only passes that never add work.
     #[default]
     Portable,
-    /// ONNX Runtime on a CPU, which keeps images in blocks of channels: what copies them costs twice.
+    /// ONNX Runtime on a CPU. It stores images in blocks of channels, so an operation that copies images
+    /// costs twice.
     OnnxRuntime,
-    /// candle-onnx, which has neither padded pools nor `GlobalAveragePool`.
+    /// candle-onnx, which lacks padded pools and `GlobalAveragePool`.
     CandleOnnx,
 }
 
 impl Target {
-    /// Every target.
+    /// List of all targets.
     pub const ALL: [Target; 3] = [Target::Portable, Target::OnnxRuntime, Target::CandleOnnx];
 
-    /// Its name on the command line and in reports.
+    /// Returns the name of the target on the command line and in reports.
     pub fn name(self) -> &'static str {
         match self {
             Target::Portable => "portable",
@@ -34,7 +36,7 @@ impl Target {
         }
     }
 
-    /// The passes that simplify, in their order.
+    /// Returns the passes that simplify, in order.
     pub fn simplify(self) -> &'static [&'static dyn Pass] {
         match self {
             Target::Portable | Target::CandleOnnx => SIMPLIFY,
@@ -42,7 +44,8 @@ impl Target {
         }
     }
 
-    /// The passes that simplify what is then rounded to eight bits; `None` for a reader without integers.
+    /// Returns the passes that simplify a network before int8 quantisation; `None` if the reader has no
+    /// integer operations.
     pub fn simplify_for_int8(self) -> Option<&'static [&'static dyn Pass]> {
         match self {
             Target::Portable | Target::OnnxRuntime => Some(SIMPLIFY_FOR_INT8),
@@ -50,7 +53,7 @@ impl Target {
         }
     }
 
-    /// The passes that leave only operations the encoder and the reader have.
+    /// Returns the passes that leave only operations that the encoder and the reader support.
     pub fn lower(self) -> &'static [&'static dyn Pass] {
         match self {
             Target::Portable | Target::OnnxRuntime => LOWER,
@@ -59,11 +62,11 @@ impl Target {
     }
 }
 
-/// Never more parameters or multiply-accumulates than before.
+/// Simplifying passes that never add parameters or multiply-accumulates.
 pub const SIMPLIFY: &[&dyn Pass] =
     &[&RemoveDead, &DropIdentity, &DropNone, &MergeEqual, &SplitBatchNorm, &FoldBatchNorm];
 
-/// [`JoinReduction`] multiplies more to copy less.
+/// Simplifying passes for ONNX Runtime. [`JoinReduction`] multiplies more to copy less.
 const SIMPLIFY_FOR_ONNX_RUNTIME: &[&dyn Pass] = &[
     &RemoveDead,
     &DropIdentity,
@@ -76,11 +79,12 @@ const SIMPLIFY_FOR_ONNX_RUNTIME: &[&dyn Pass] = &[
     &SplitConcat,
 ];
 
-/// On integers a sum is an operation of its own, so rows of images stay; a ReLU is free where it is all that is kept.
+/// Simplifying passes for int8. A sum on integers is an operation of its own, so concatenations are not
+/// split. A ReLU costs nothing if its grid starts at 0.
 const SIMPLIFY_FOR_INT8: &[&dyn Pass] =
     &[&RemoveDead, &DropIdentity, &DropNone, &MergeEqual, &SplitBatchNorm, &FoldBatchNorm, &RectifyParts];
 
-/// Afterwards the encoder has a word for every operation.
+/// Lowering passes, after which the encoder supports every operation.
 pub const LOWER: &[&dyn Pass] = &[&LowerNone, &LowerBatchNorm];
 
 const LOWER_FOR_CANDLE_ONNX: &[&dyn Pass] = &[&LowerNone, &LowerBatchNorm, &LowerGlobalPool, &LowerPadding];
@@ -108,7 +112,7 @@ mod tests {
     use crate::verify::{NetworkRef, random_inputs};
     use crate::{ExportOptions, compile, onnx};
 
-    /// The file of a network, run by candle-onnx, beside the network run by ours.
+    /// Asserts that candle-onnx computes the same from a network's file as this project from the network.
     fn assert_candle_onnx_agrees(graph: &milenas_models::Graph) {
         let numbers = weights(graph, 1);
         let options = ExportOptions { target: Target::CandleOnnx, ..ExportOptions::default() };

@@ -1,4 +1,4 @@
-//! Networks for tests: random small graphs in which every operation comes up, and derived networks.
+//! Networks for tests: random small graphs that cover every operation, and derived networks.
 
 use candle_core::{Device, Tensor};
 use milenas_models::genotype::{Cell, Edge, Wiring};
@@ -9,7 +9,7 @@ use milenas_models::op::{
 };
 use milenas_models::{Genotype, NetworkConfig, Primitive, Rng, Weights, assemble};
 
-/// Seeded weights with statistics as a trained network has them.
+/// Seeded weights with BatchNorm statistics like those of a trained network.
 pub(crate) fn weights(graph: &Graph, seed: u64) -> Weights {
     let mut weights = Weights::init(graph, seed).unwrap();
     for param in graph.params() {
@@ -27,7 +27,8 @@ pub(crate) fn weights(graph: &Graph, seed: u64) -> Weights {
     weights
 }
 
-/// A graph of `nodes` random operations on an image `[N, 3, 7, 6]`, some of them dead, with one or two results.
+/// A graph of `nodes` random operations on an image `[N, 3, 7, 6]`, some of them dead, with one or two
+/// results.
 pub(crate) fn graph(seed: u64, nodes: usize) -> Graph {
     let mut rng = Rng::new(seed, "graph");
     let mut b = Builder::new();
@@ -37,7 +38,7 @@ pub(crate) fn graph(seed: u64, nodes: usize) -> Graph {
             wires.push(wire);
         }
     }
-    // Not the input itself: a result of ONNX is what a node writes.
+    // A result must not be the input itself: in ONNX a node writes every result.
     let last = *wires.last().unwrap();
     let feature = b.wire("feature", Relu, &[last]).unwrap();
     let (channels, ..) = b.chw(feature).unwrap();
@@ -55,9 +56,10 @@ pub(crate) fn graph(seed: u64, nodes: usize) -> Graph {
     b.finish().unwrap()
 }
 
-/// One random operation; `None` when the wires at hand do not suit it.
+/// Adds one random operation; `None` if it does not fit the available wires.
 fn grow(b: &mut Builder, rng: &mut Rng, wires: &[Value], name: &str) -> Option<Value> {
-    // The later wires more often, so that graphs are deep; the last ones at times twice, so that they share.
+    // Later wires are more likely, so that graphs are deep. A wire may be chosen twice, so that readers share
+    // it.
     let x = wires[rng.below(wires.len()).max(rng.below(wires.len()))];
     let (channels, height, width) = b.chw(x).ok()?;
     let stride = 1 + rng.below(2);
@@ -110,7 +112,7 @@ fn factorized_reduce(b: &mut Builder, name: &str, x: Value) -> Option<Value> {
     .ok()
 }
 
-/// A random genotype of the DARTS space, `none` included.
+/// A random genotype of the DARTS search space, with `none`.
 pub(crate) fn genotype(seed: u64) -> Genotype {
     let mut rng = Rng::new(seed, "genotype");
     let mut cell = || {

@@ -1,4 +1,4 @@
-//! Untrained networks, from a genotype alone: to measure speed before anything is trained, and to test.
+//! Untrained networks, built from a genotype alone, for tests and for measuring speed before training.
 
 use std::collections::BTreeMap;
 
@@ -12,16 +12,17 @@ use milenas_models::{
 use crate::Result;
 use crate::verify::random_inputs;
 
-/// Size of a network, which its genotype does not fix. The default is the CIFAR-10 network of DARTS (section 3.2).
+/// Size of a network, which the genotype does not fix. The default is the CIFAR-10 network of DARTS (section
+/// 3.2).
 #[derive(Clone, Copy, Debug)]
 pub struct UntrainedSize {
     /// Channels of a node in the first cells.
     pub channels: usize,
     /// Number of cells.
     pub layers: usize,
-    /// Number of labels.
+    /// Number of classes.
     pub classes: usize,
-    /// Rows and columns of an image.
+    /// Height and width of the input, in pixels.
     pub size: usize,
 }
 
@@ -31,10 +32,11 @@ impl Default for UntrainedSize {
     }
 }
 
-/// A network with initial weights, whose BatchNorm statistics are those of noise. Its card says that it is untrained.
+/// Builds a network with initial weights. Its BatchNorm statistics are those of noise images, and its card
+/// states that it is untrained.
 ///
 /// # Errors
-/// [`milenas_models::Error`] for a size that gives no network.
+/// [`milenas_models::Error`] if no network has this size.
 pub fn network(genotype: Genotype, size: UntrainedSize, seed: u64) -> Result<Model> {
     let UntrainedSize { channels, layers, classes, size } = size;
     let network = NetworkConfig {
@@ -60,8 +62,8 @@ pub fn network(genotype: Genotype, size: UntrainedSize, seed: u64) -> Result<Mod
     Ok(Model { card, graph, weights })
 }
 
-/// Sets the running statistics to those of seven images of noise. With the initial ones, 0 and 1, signals fade from
-/// cell to cell until the logits are those of an image of nothing.
+/// Sets the running statistics to those of seven noise images. With the initial statistics, 0 and 1, signals
+/// fade from cell to cell until the logits no longer depend on the image.
 fn calibrate(graph: &Graph, weights: &Weights, seed: u64) -> Result<()> {
     let mut patch = Patch::new();
     for (value, node) in graph.values() {
@@ -72,7 +74,7 @@ fn calibrate(graph: &Graph, weights: &Weights, seed: u64) -> Result<()> {
         let norm = patch.wire(graph, &node.name, all_at_once, &[x], Some(params))?;
         patch.shunt(graph, value, norm)?;
     }
-    // The copy shares its tensors with `weights`.
+    // The copy shares its tensors with `weights`, so training mode updates the statistics of both.
     let (mut graph, mut weights) = (graph.clone(), weights.clone());
     patch.apply(&mut graph, &mut weights)?;
     let inputs = random_inputs(&graph, seed)?.pop().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Two networks side by side on the same inputs: the proof that compiling kept what the network computes.
+//! Comparison of two networks on the same inputs. It verifies that compiling kept the results.
 
 use std::fmt;
 
@@ -9,37 +9,36 @@ use serde::Serialize;
 
 use crate::{Error, Result};
 
-/// A graph with its weights.
+/// Reference to a graph and its weights.
 #[derive(Clone, Copy, Debug)]
 pub struct NetworkRef<'a> {
-    /// Graph.
+    /// Graph of the network.
     pub graph: &'a Graph,
-    /// Values of its parameters.
+    /// Values of the graph's parameters.
     pub weights: &'a Weights,
 }
 
-/// How far two results may lie apart.
+/// Largest accepted difference between the results of two networks. One of the bounds must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Tolerance {
     /// Largest absolute difference, for results near 0.
     pub absolute: f32,
     /// Largest difference relative to the largest value of the reference.
     pub relative: f32,
-    /// Or this many times what the reference itself does when the last bits of its input change, if that is more:
-    /// a deep network without training answers a change of 1e-7 with one of 1e-4. Never more
-    /// than 1e-2.
+    /// Factor on [`Comparison::rounding`]: a relative difference up to this product is accepted as well, but
+    /// never above 1e-2. A deep untrained network amplifies an input change of 1e-7 to 1e-4.
     pub roundings: f32,
 }
 
-/// The relative difference that no tolerance accepts.
+/// Upper limit of the accepted relative difference that follows from [`Tolerance::roundings`].
 const MOST: f32 = 1e-2;
-/// Changes the last bits of a number.
+/// Factor that changes the last bits of a float32.
 const LAST_BITS: f64 = 1.0 + 1.0 / (1 << 22) as f64;
 
 impl Tolerance {
-    /// The same to the last bit.
+    /// Accepts only bitwise equal results.
     pub const EXACT: Tolerance = Tolerance { absolute: 0.0, relative: 0.0, roundings: 0.0 };
-    /// The same but for the rounding of f32 when factors are multiplied in another order, through hundreds of layers.
+    /// Accepts the float32 rounding of products in another order, through hundreds of layers.
     pub const ROUNDING: Tolerance = Tolerance { absolute: 1e-6, relative: 1e-4, roundings: 8.0 };
 }
 
@@ -50,17 +49,18 @@ impl fmt::Display for Tolerance {
     }
 }
 
-/// What two networks differ by, over all results and inputs.
+/// Differences between the results of two networks, over all outputs and inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Comparison {
-    /// The largest difference of two numbers; NaN when either network gives one.
+    /// Largest absolute difference between two values; NaN if either network computes a NaN.
     pub max_abs: f32,
-    /// The largest difference over the largest number of the same result in the reference.
+    /// Largest absolute difference over the largest absolute value of the same output in the reference.
     pub max_rel: f32,
-    /// Fraction of rows of all results `[N, classes]` whose largest value has the same index.
+    /// Fraction of rows, over all outputs `[N, classes]`, whose largest value has the same index in both
+    /// networks.
     pub top1_agreement: f64,
-    /// The largest difference between the reference's results for two images, over the largest number. About 0
-    /// means that the network does not look at its input, and that the comparison proves little.
+    /// Largest difference between the reference's results for two images, over its largest absolute value. If
+    /// it is about 0, the network ignores its input and the comparison proves little.
     pub variation: f32,
     /// Relative change of the reference's results when the last bits of its input change.
     pub rounding: f32,
@@ -69,7 +69,7 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Whether the networks compute the same.
+    /// Returns whether the differences are within the tolerance.
     pub fn within(&self, tolerance: &Tolerance) -> bool {
         let rounding = (tolerance.roundings * self.rounding).min(MOST);
         self.max_abs <= tolerance.absolute || self.max_rel <= tolerance.relative.max(rounding)
@@ -88,7 +88,8 @@ impl fmt::Display for Comparison {
     }
 }
 
-/// Seeded standard normal inputs for a graph: batches of 1, 2 and 7, or of its own size if that is fixed.
+/// Returns seeded standard normal inputs: batches of 1, 2 and 7 images, or one batch if the graph fixes the
+/// batch size.
 pub fn random_inputs(graph: &Graph, seed: u64) -> Result<Vec<Vec<Tensor>>> {
     let free = graph.inputs().any(|v| graph.fact(v).dims().contains(&Dim::Batch));
     let batches: &[usize] = if free { &[1, 2, 7] } else { &[1] };
@@ -102,10 +103,12 @@ pub fn random_inputs(graph: &Graph, seed: u64) -> Result<Vec<Vec<Tensor>>> {
     batches.iter().map(|&batch| graph.inputs().map(|value| input(value, batch)).collect()).collect()
 }
 
-/// Runs both networks in evaluation on each of `batches`: tensors in the order of [`Graph::inputs`].
+/// Runs both networks in evaluation mode on each of `batches` and compares their results. A batch lists
+/// tensors in the order of [`Graph::inputs`].
 ///
 /// # Errors
-/// Networks whose results have other names or shapes; an input that does not fit.
+/// [`Error::NotLowered`] if the networks' results differ in names or shapes. [`Error::Model`] for an input
+/// that does not fit.
 pub fn compare(reference: NetworkRef, other: NetworkRef, batches: &[Vec<Tensor>]) -> Result<Comparison> {
     let names = |n: NetworkRef| n.graph.outputs().iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
     if names(reference) != names(other) {
@@ -146,17 +149,17 @@ pub fn compare(reference: NetworkRef, other: NetworkRef, batches: &[Vec<Tensor>]
     Ok(total)
 }
 
-/// The larger; NaN if either is.
+/// Returns the larger value; NaN if either is NaN.
 fn worse(a: f32, b: f32) -> f32 {
     if a.is_nan() || a > b { a } else { b }
 }
 
-/// `part / whole`, and 0 where there is no part.
+/// Returns `part / whole`; 0 if `part` is 0.
 fn ratio(part: f32, whole: f32) -> f32 {
     if part == 0.0 { 0.0 } else { part / whole }
 }
 
-/// The largest difference, and the largest number of `expected`.
+/// Returns the largest absolute difference, and the largest absolute value of `expected`.
 fn difference(expected: &Tensor, found: &Tensor) -> Result<(f32, f32)> {
     if expected.dims() != found.dims() {
         let problem = format!("has shape {:?}, that of the source {:?}", found.dims(), expected.dims());
@@ -170,7 +173,7 @@ fn difference(expected: &Tensor, found: &Tensor) -> Result<(f32, f32)> {
     Ok((max_abs, expected.iter().map(|a| a.abs()).fold(0.0, worse)))
 }
 
-/// The largest difference of the first image's result to another's.
+/// Returns the largest difference between the result of the first image and that of another.
 fn spread(result: &Tensor) -> Result<f32> {
     let first = || result.narrow(0, 0, 1)?.broadcast_as(result.shape())?.contiguous();
     match result.dims().first() {
@@ -179,7 +182,7 @@ fn spread(result: &Tensor) -> Result<f32> {
     }
 }
 
-/// The place of the largest number of each row of `[N, classes]`; of no other shape.
+/// Returns the index of the largest value of each row of `[N, classes]`; empty for another rank.
 fn labels(result: &Tensor) -> Result<Vec<u32>> {
     match result.rank() {
         2 => Ok(result.argmax(1).and_then(|x| x.to_vec1()).map_err(milenas_models::Error::from)?),
@@ -215,7 +218,8 @@ mod tests {
 
     #[test]
     fn differences_are_measured() {
-        // [1, 0; 0, 1] against [1, 0; 0.5, 1] on (2, 0) and (0, 4): results (2, 0), (0, 4) and (2, 1), (0, 4).
+        // The inputs are (2, 0) and (0, 4). Weights [1, 0; 0, 1] give (2, 0) and (0, 4); weights [1, 0; 0.5,
+        // 1] give (2, 1) and (0, 4).
         let found = compared([1.0, 0.0, 0.0, 1.0], [1.0, 0.0, 0.5, 1.0], [2.0, 0.0, 0.0, 4.0]);
         assert_eq!((found.max_abs, found.max_rel, found.top1_agreement), (1.0, 0.25, 1.0));
         assert_eq!((found.variation, found.images), (1.0, 2));

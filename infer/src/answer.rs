@@ -1,29 +1,29 @@
-//! Answers of a network for one image, and the part of them that is reported.
+//! Output of a network for one image, and the part of it that is reported.
 
 use std::cmp::Ordering;
 
-/// A network's numbers for one image.
+/// Output of a network for one image.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answer {
-    /// `[classes]`: what the network's last operation gives.
+    /// Outputs of the network's last operation, `[classes]`.
     pub outputs: Vec<f32>,
-    /// The pooled features that the last linear operation reads, when they were asked for.
+    /// Pooled features that the last linear operation reads, if they were requested.
     pub features: Option<Vec<f32>>,
 }
 
 /// Meaning of a network's outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputMeaning {
-    /// Before softmax.
+    /// Scores before softmax.
     Logits,
-    /// Probabilities of classes of which one is right: they sum to 1.
+    /// Probabilities of exclusive classes, which sum to 1.
     Probabilities,
-    /// A probability for each class by itself, as of sigmoids: several classes may be right.
+    /// Independent probabilities, e.g. sigmoids: several classes may apply to one image.
     Independent,
 }
 
 impl OutputMeaning {
-    /// The name on command lines.
+    /// Returns the name of the meaning on command lines.
     pub fn name(self) -> &'static str {
         match self {
             OutputMeaning::Logits => "logits",
@@ -32,7 +32,7 @@ impl OutputMeaning {
         }
     }
 
-    /// The probability of each class by the outputs of one image, `[classes]`.
+    /// Returns the probability of each class, given the outputs `[classes]` of one image.
     pub fn probabilities(self, outputs: &[f32]) -> Vec<f64> {
         match self {
             OutputMeaning::Logits => softmax(outputs),
@@ -46,7 +46,7 @@ impl OutputMeaning {
 /// Kind of score reported for a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Score {
-    /// Softmax over all classes, to six digits after the point.
+    /// Probability by the outputs' meaning (softmax of logits), rounded to six decimals.
     Probability,
     /// Output of the network.
     Logit,
@@ -55,7 +55,7 @@ pub enum Score {
 /// Part of an answer that is reported.
 #[derive(Clone, Debug)]
 pub struct AnswerOptions {
-    /// The name of each class.
+    /// Names of the classes.
     pub labels: Vec<String>,
     /// Largest number of classes, best first.
     pub top_k: usize,
@@ -74,7 +74,7 @@ pub struct AnswerOptions {
 /// Reported classes and scores of one image.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Predictions {
-    /// Index and score, best first.
+    /// Index and score of the best classes, best first.
     pub predictions: Vec<(usize, f64)>,
     /// Scores of all classes in the order of the labels, if requested.
     pub scores: Vec<f64>,
@@ -86,7 +86,7 @@ impl AnswerOptions {
     /// Selects the reported part of an answer.
     ///
     /// # Errors
-    /// A message for outputs that are not finite, or whose count differs from the labels'.
+    /// Returns a message if outputs are not finite, or if their number differs from the number of labels.
     pub fn select(&self, answer: &Answer) -> Result<Predictions, String> {
         let outputs = &answer.outputs;
         if outputs.len() != self.labels.len() {
@@ -120,7 +120,7 @@ impl AnswerOptions {
     }
 }
 
-/// `exp(x) / sum exp(x)`.
+/// Returns `exp(x) / sum exp(x)` for each logit.
 pub fn softmax(logits: &[f32]) -> Vec<f64> {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let powers: Vec<f64> = logits.iter().map(|x| f64::from(x - largest).exp()).collect();

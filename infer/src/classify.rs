@@ -1,4 +1,4 @@
-//! One image at a time, for programs that use this crate as a library.
+//! Classification of single images, for programs that use this crate as a library.
 
 use std::path::Path;
 
@@ -8,22 +8,22 @@ use crate::answer::{AnswerOptions, Score};
 use crate::model::{Classifier, ClassifierOptions};
 use crate::{Error, Result};
 
-/// A class of an image, with its probability.
+/// Class of an image with its probability.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prediction {
     /// Name of the class.
     pub label: String,
     /// Index of the class among the outputs.
     pub index: usize,
-    /// Probability, from 0 to 1, rounded to six digits.
+    /// Probability, from 0 to 1, rounded to six decimals.
     pub probability: f64,
 }
 
 impl Classifier {
-    /// Opens a model file with the native runtime and what the file says of itself.
+    /// Opens a model file with the native runtime and the settings that the file states.
     ///
     /// # Errors
-    /// As [`Classifier::load`].
+    /// Returns the errors of [`Classifier::load`].
     ///
     /// # Examples
     /// ```no_run
@@ -38,18 +38,21 @@ impl Classifier {
         Classifier::load(path.as_ref(), &ClassifierOptions::default())
     }
 
-    /// Classes of a decoded image, the most probable first.
+    /// Returns the classes of a decoded image, the most probable first.
     ///
     /// # Errors
-    /// [`Error::Image`] for an image that cannot be prepared or outputs that are no numbers; the runtime's own.
+    /// [`Error::Image`] for an image that cannot be prepared or outputs that are not finite, and the errors
+    /// of the runtime.
     pub fn classify(&self, image: &Image) -> Result<Vec<Prediction>> {
         self.named(image, "the image")
     }
 
-    /// Classes of an image file, the most probable first. Formats and [limits](Limits) are those of `milenas-infer`.
+    /// Returns the classes of an image file, the most probable first. Formats and [limits](Limits) are those
+    /// of `milenas-infer`.
     ///
     /// # Errors
-    /// As [`classify`](Self::classify), and [`Error::Image`] for a file that cannot be read or decoded.
+    /// Returns the errors of [`classify`](Self::classify), [`Error::Models`] for a file that cannot be read,
+    /// and [`Error::Image`] for one that cannot be decoded.
     pub fn classify_file(&self, path: impl AsRef<Path>) -> Result<Vec<Prediction>> {
         let place = path.as_ref().display().to_string();
         let limits = Limits::default();

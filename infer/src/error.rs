@@ -1,13 +1,13 @@
-//! Errors of this crate, sorted by who is at fault.
+//! Errors of this crate, grouped by their cause.
 
 use std::path::PathBuf;
 
 use milenas_models::images::listed;
 
-/// The longest text of a library that a message carries, in characters.
+/// Largest length of a library's message inside an error, in characters.
 const LONGEST: usize = 300;
 
-/// A library's own words on one line, of bounded length: what it would print over pages is no message.
+/// Returns a library's message on one line and of limited length. Some libraries print several pages.
 pub(crate) fn brief(text: &str) -> String {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match text.char_indices().nth(LONGEST) {
@@ -16,29 +16,29 @@ pub(crate) fn brief(text: &str) -> String {
     }
 }
 
-/// The result of this crate's fallible functions.
+/// Result type of this crate's fallible functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Every failure that ends a run; a bad image does not.
+/// Error that ends a run. An image that cannot be read does not end a run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    // The request is at fault.
-    /// An input that does not exist or cannot be listed.
+    // Errors caused by the request.
+    /// Input that does not exist or cannot be listed.
     #[error("{}: {source}", .path.display())]
     Input {
-        /// The file or folder.
+        /// Path of the file or folder.
         path: PathBuf,
-        /// The system's reason.
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// No input.
+    /// Request without any input.
     #[error("no input. Help: name files, folders, tars or patterns, or set `list` to a file of paths")]
     Nothing,
-    /// A pattern that is none, or matches nothing.
+    /// Pattern that is invalid or matches nothing.
     #[error("the pattern `{pattern}` {problem}. Help: *, ?, [abc] and ** (any folders) are understood")]
     Pattern {
-        /// As given.
+        /// Pattern as given.
         pattern: String,
         /// Problem with the pattern.
         problem: String,
@@ -48,91 +48,91 @@ pub enum Error {
         "{}: cannot be resumed: {problem}. Help: use the settings of the first run, or another output", .path.display()
     )]
     Resume {
-        /// The output.
+        /// Path of the output.
         path: PathBuf,
-        /// Expected and found.
+        /// Problem, with expected and found values.
         problem: String,
     },
-    /// A part that cannot be merged.
+    /// Output of a shard that cannot be merged.
     #[error("{}: cannot be merged: {problem}", .path.display())]
     Part {
-        /// The part.
+        /// Path of the part.
         path: PathBuf,
-        /// Expected and found.
+        /// Problem, with expected and found values.
         problem: String,
     },
-    /// What this build was made without.
+    /// Cargo feature that this build lacks.
     #[error("this milenas-infer was built without {feature}. Help: {help}")]
     Feature {
-        /// The cargo feature.
+        /// Name of the feature.
         feature: &'static str,
-        /// How to get it, and what does without.
+        /// Steps to get the feature, or an alternative without it.
         help: &'static str,
     },
-    /// An image that cannot be classified, where that ends the run.
+    /// Image that cannot be classified, if the caller stops at the first such image.
     #[error("{path}: {reason}")]
     Image {
-        /// The image.
+        /// Path of the image.
         path: String,
-        /// Why it could not be classified.
+        /// Reason why the image could not be classified.
         reason: String,
     },
-    /// Models of different classes.
+    /// Different classes of two models that should be compared.
     #[error("{source_name} has classes [{}], the model knows [{}]", listed(.found), listed(.expected))]
     Classes {
-        /// The other model.
+        /// Name of the other model.
         source_name: String,
-        /// Its labels.
+        /// Labels of the other model.
         found: Vec<String>,
-        /// The first model's labels.
+        /// Labels of the first model.
         expected: Vec<String>,
     },
 
-    /// A runtime that is not there.
+    /// Runtime that is not available, or does not support a requested option.
     #[error("runtime {name}: {problem}")]
     Unavailable {
-        /// The runtime.
+        /// Name of the runtime.
         name: &'static str,
-        /// Missing part, and how to get it.
+        /// Missing part, and the way to get it.
         problem: String,
     },
     /// Setting that contradicts the file.
     #[error("{place}: {problem}")]
     Recipe {
-        /// The file.
+        /// Name of the file.
         place: String,
-        /// Given, found and expected.
+        /// Problem, with given, found and expected values.
         problem: String,
     },
 
-    // The model is at fault.
-    /// A model that is no classifier of images.
+    // Errors caused by the model.
+    /// Model file that is not an image classifier, or that the runtime cannot run.
     #[error("{place}: {problem}")]
     Model {
-        /// The file.
+        /// Name of the file.
         place: String,
-        /// Expected and found.
+        /// Problem, with expected and found values.
         problem: String,
     },
-    /// A file that cannot be decoded.
+    /// Error of decoding a file, from `milenas-export`.
     #[error(transparent)]
     Export(#[from] milenas_export::Error),
-    /// Networks, files and images.
+    /// Error of networks, files or images, from `milenas-models`.
     #[error(transparent)]
     Models(#[from] milenas_models::Error),
 
-    // The runtime is at fault.
-    /// A runtime that fails on images.
+    // Errors caused by the runtime.
+    /// Failure of a runtime on images.
     #[error("runtime {name}: {problem}")]
     Runtime {
-        /// The runtime.
+        /// Name of the runtime.
         name: &'static str,
         /// Message of the runtime.
         problem: String,
     },
 
-    // The output is at fault.
-    /// Results that cannot be written.
+    // Errors caused by the output.
+    /// Failure to write results.
     #[error("writing the results: {0}")]
     Output(std::io::Error),
 }

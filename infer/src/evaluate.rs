@@ -1,4 +1,4 @@
-//! How models do on labelled images: one against the truth, two against each other.
+//! Evaluation of models on labelled images: one model against the labels, or two models against each other.
 
 use std::sync::mpsc::sync_channel;
 use std::thread::spawn;
@@ -15,38 +15,38 @@ use crate::pipeline::{PipelineConfig, Times, run};
 /// Largest number of reported images on which two models differ.
 const MAX_DIFFERENT: usize = 1000;
 
-/// A model's answers to labelled images.
+/// Results of a model on labelled images.
 #[derive(Debug, Default)]
 pub struct Evaluation {
-    /// The images that could be read, in order.
+    /// Images that could be read, in order.
     pub samples: Vec<Sample>,
-    /// How each fared.
+    /// Predicted class, rank and confidence for each image.
     pub ranked: Vec<Ranked>,
-    /// `[images][classes]`, 0 to 1.
+    /// Probabilities from 0 to 1, `[images][classes]`.
     pub probabilities: Vec<Vec<f32>>,
-    /// Why the others could not be read.
+    /// Names of the images without a result, with the reason.
     pub bad: Vec<String>,
 }
 
-/// Two models on the same images.
+/// Comparison of two models on the same images.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ModelComparison {
-    /// The other model's scores.
+    /// Scores of the other model.
     pub other: Scores,
-    /// The part of the images on which both predict the same class.
+    /// Fraction of the images for which both models predict the same class.
     pub agreement: f64,
-    /// The largest difference of a probability, of any class of any image.
+    /// Largest absolute difference between two probabilities, over all classes and images.
     pub largest_difference: f64,
-    /// The images on which they differ, in order; the first thousand.
+    /// First thousand images for which the predictions differ, in order.
     pub different: Vec<Difference>,
 }
 
-/// An image on which two models differ.
+/// Image for which two models predict different classes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Difference {
-    /// The image.
+    /// Name of the image.
     pub path: String,
-    /// Its class.
+    /// Labelled class of the image.
     pub label: String,
     /// Class predicted by the first model.
     pub predicted: String,
@@ -54,10 +54,10 @@ pub struct Difference {
     pub other: String,
 }
 
-/// Runs a model on labelled images.
+/// Evaluates a model on labelled images. Images that cannot be read are listed in the result.
 ///
 /// # Errors
-/// Errors of the runtime. Images that cannot be read are listed in the result.
+/// Returns the errors of the runtime.
 pub fn evaluate(model: &Classifier, samples: Vec<Sample>, plan: &PipelineConfig) -> Result<Evaluation> {
     let (send, items) = sync_channel(1024);
     spawn(move || samples.into_iter().try_for_each(|sample| send.send(sample)));
@@ -87,7 +87,7 @@ pub fn evaluate(model: &Classifier, samples: Vec<Sample>, plan: &PipelineConfig)
     Ok(all)
 }
 
-/// Puts two evaluations of the same samples side by side.
+/// Compares two evaluations of the same samples.
 pub fn compare(one: &Evaluation, other: &Evaluation, labels: &[String]) -> ModelComparison {
     let pairs = || one.ranked.iter().zip(&other.ranked);
     let name = |class: u32| labels.get(class as usize).cloned().unwrap_or_default();

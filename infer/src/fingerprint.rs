@@ -1,4 +1,5 @@
-//! Everything but the images that rows depend on. Rows with different fingerprints do not belong in one file.
+//! Fingerprint of a run: everything besides the images that determines its rows. Rows with different
+//! fingerprints do not belong in one file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,10 +13,10 @@ use crate::answer::AnswerOptions;
 use crate::model::{Classifier, ClassifierOptions};
 use crate::{Error, Result};
 
-/// The largest that is read, in bytes: labels are a digest, and a contract is short.
+/// Size limit of a fingerprint file, in bytes. Labels are a digest and a contract is short.
 const MAX_BYTES: u64 = 1 << 16;
 
-/// Model file, preparation of images, and reported answers, by name.
+/// Values of the model file, the preparation of images and the reported answers, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Fingerprint(BTreeMap<String, String>);
@@ -40,7 +41,7 @@ impl Fingerprint {
         Fingerprint(values.map(|(name, value)| (name.to_string(), value)).into())
     }
 
-    /// Description of the first difference to `other`.
+    /// Describes the first difference to `other`; `None` if the fingerprints are equal.
     pub fn difference(&self, other: &Self) -> Option<String> {
         let told = |of: &Self, name: &str| of.0.get(name).map_or("unknown", String::as_str).to_string();
         let name =
@@ -48,22 +49,24 @@ impl Fingerprint {
         Some(format!("{name} is {}, here {}", told(self, name), told(other, name)))
     }
 
-    /// Where that of an output lies while its run has not come to its end: `OUTPUT.run`.
+    /// Returns the path of an output's fingerprint, `OUTPUT.run`. The file exists while the run is
+    /// unfinished.
     pub fn path(output: &Path) -> PathBuf {
         file::beside(output, ".run")
     }
 
-    /// Writes it beside its output.
+    /// Writes the fingerprint beside its output.
     pub fn write(&self, output: &Path) -> Result<()> {
         let path = Self::path(output);
         let text = serde_json::to_string_pretty(self).map_err(|e| Error::Output(e.into()))?;
         Ok(fs::write(&path, text + "\n").map_err(milenas_models::Error::io(&path))?)
     }
 
-    /// Reads that of an output; none of a run that came to its end, or that had no time to write it.
+    /// Reads the fingerprint of an output. Returns `None` for a finished run, and for a run that was stopped
+    /// before it wrote one.
     ///
     /// # Errors
-    /// A file that cannot be read, or is no fingerprint.
+    /// [`Error::Models`] for a file that cannot be read; [`Error::Resume`] for one that is not a fingerprint.
     pub fn read(output: &Path) -> Result<Option<Self>> {
         let path = Self::path(output);
         if !path.is_file() {
@@ -80,7 +83,7 @@ impl Fingerprint {
         serde_json::from_slice(&bytes).map(Some).map_err(refused)
     }
 
-    /// Takes it away: the run came to its end.
+    /// Removes the fingerprint of an output, because the run has finished.
     pub fn remove(output: &Path) -> Result<()> {
         Ok(file::remove(&Self::path(output))?)
     }

@@ -1,7 +1,8 @@
-//! Listing of input images, one by one: only the open folders are in memory.
+//! Lists input images one by one. Only the entries of the open folders are in memory.
 //!
-//! An argument is a file, a folder with all that lies below it, a tar, or a pattern; a list names any number of the
-//! first three. Folders are sorted, so that a resumed run lists the same files in the same order.
+//! An argument is a file, a folder (with all folders below it), a tar, or a pattern. A list names any number
+//! of files, folders and tars. Folders are sorted, so that a resumed run lists the same files in the same
+//! order.
 
 mod folder;
 mod list;
@@ -22,22 +23,23 @@ use milenas_models::images::{
 
 use crate::{Error, Result};
 
-/// One thing to classify.
+/// Item to classify.
 #[derive(Clone, Debug)]
 pub enum Item {
-    /// A probable image.
+    /// File or archive member that is probably an image.
     Image(ByteSource),
-    /// What cannot even be listed, with the reason: a folder without permission, a damaged archive.
+    /// Input that cannot be listed, e.g. a folder without permission or a damaged archive.
     Unusable {
-        /// Its name.
+        /// Name of the input.
         name: String,
-        /// The reason.
+        /// Reason why the input cannot be listed.
         reason: String,
     },
 }
 
 impl Item {
-    /// The path, or `archive:member`. Bytes that are not UTF-8 are escaped as `\xE8`, so that names stay different.
+    /// Returns the path, or `archive:member`. Bytes that are not UTF-8 are escaped as `\xE8`, so that
+    /// different names stay different.
     pub fn name(&self) -> String {
         match self {
             Item::Image(bytes) => bytes.name(),
@@ -54,10 +56,10 @@ impl Item {
     }
 }
 
-/// Hears of the items, and may end the listing.
+/// Callback that receives each item and may end the listing.
 pub type Give<'a> = &'a mut dyn FnMut(Item) -> ControlFlow<()>;
 
-/// What one argument names.
+/// Kind of input that one argument names.
 #[derive(Clone, Debug)]
 enum InputArgument {
     Path(PathBuf),
@@ -65,18 +67,18 @@ enum InputArgument {
     List(list::List),
 }
 
-/// The outputs of a run, which are not its inputs where they lie in a folder of inputs.
+/// Outputs of a run. They are not inputs of the run, even in a folder of inputs.
 #[derive(Clone, Debug, Default)]
 struct RunOutputs(Vec<PathBuf>);
 
 impl RunOutputs {
-    /// Whether a path is one of them. Only a file of the same name is looked at.
+    /// Returns whether a path is one of the outputs. Only files with an equal file name are compared.
     fn contain(&self, path: &Path) -> bool {
         self.0.iter().any(|output| output.file_name() == path.file_name() && file::is_same(output, path))
     }
 }
 
-/// Everything that was asked for.
+/// Requested inputs.
 #[derive(Clone, Debug)]
 pub struct Inputs {
     inputs: Vec<InputArgument>,
@@ -84,11 +86,13 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Arguments in their order, then the list. `-`, as an argument or as the list, is standard input. `separator` is
-    /// what ends a path in a list: a line feed or NUL.
+    /// Collects the arguments in their order, then the list. `-`, as an argument or as the list, is standard
+    /// input. `separator` ends a path in a list: a line feed or NUL.
     ///
     /// # Errors
-    /// Nothing at all; a path that does not exist, a pattern that matches nothing, a compressed archive.
+    /// [`Error::Nothing`] without any input. [`Error::Input`] for a path that does not exist or cannot be
+    /// read. [`Error::Pattern`] for a pattern that is invalid or matches nothing. [`Error::Models`] for a
+    /// compressed archive.
     pub fn new(arguments: &[PathBuf], list: Option<&Path>, separator: u8) -> Result<Self> {
         let mut inputs = Vec::new();
         for path in arguments {
@@ -112,12 +116,12 @@ impl Inputs {
         }
     }
 
-    /// Skips these files in folders, archives and patterns.
+    /// Excludes these files from folders, archives and patterns.
     pub fn without(self, outputs: Vec<PathBuf>) -> Self {
         Inputs { outputs: RunOutputs(outputs), ..self }
     }
 
-    /// Whether a second walk gives the same again: standard input and pipes come once.
+    /// Returns whether the inputs can be listed twice. Standard input and pipes can be read only once.
     pub fn repeatable(&self) -> bool {
         self.inputs.iter().all(|input| match input {
             InputArgument::Path(_) | InputArgument::Pattern(_) => true,
@@ -125,8 +129,8 @@ impl Inputs {
         })
     }
 
-    /// Names every item to `give`, in order. What is no image by its name, and was not named itself, is counted in
-    /// `skipped`.
+    /// Passes every item to `give`, in order. Files whose names are not those of images are counted in
+    /// `skipped`, unless they are named explicitly.
     pub fn walk(&self, skipped: &mut Skipped, give: Give) -> ControlFlow<()> {
         self.inputs.iter().try_for_each(|input| match input {
             InputArgument::Path(path) => place(path, &self.outputs, skipped, give),
@@ -136,7 +140,7 @@ impl Inputs {
     }
 }
 
-/// A folder, a tar or a file, as it was named.
+/// Lists a folder, a tar or a file that was named explicitly.
 fn place(path: &Path, outputs: &RunOutputs, skipped: &mut Skipped, give: Give) -> ControlFlow<()> {
     if path.is_dir() {
         return folder::walk(path, outputs, skipped, give);
@@ -147,7 +151,7 @@ fn place(path: &Path, outputs: &RunOutputs, skipped: &mut Skipped, give: Give) -
     }
 }
 
-/// The images in a tar, in the order in which they lie there.
+/// Lists the images in a tar, in the order of the archive.
 fn archive(path: &Path, skipped: &mut Skipped, give: Give) -> ControlFlow<()> {
     let file: Arc<Path> = path.into();
     let mut ended = ControlFlow::Continue(());
@@ -171,7 +175,7 @@ fn archive(path: &Path, skipped: &mut Skipped, give: Give) -> ControlFlow<()> {
                 let (offset, length, name) = (member.offset, member.length, member.name);
                 ended = give(Item::Image(ByteSource::Range { file: file.clone(), offset, length, name }));
             }
-            // A link to a folder has no ending.
+            // A link to a folder has no extension.
             (MemberKind::Unreadable, None) if Path::new(&member.name).extension().is_none() => {
                 skipped.add(SkipKind::Special);
             }
@@ -189,7 +193,7 @@ fn archive(path: &Path, skipped: &mut Skipped, give: Give) -> ControlFlow<()> {
     }
 }
 
-/// An argument that is no path but has the signs of a pattern.
+/// Parses an argument that contains pattern characters and does not exist as a path.
 fn pattern(path: &Path) -> Option<Result<InputArgument>> {
     let text = path.to_str().filter(|text| text.contains(['*', '?', '[']))?;
     let refused = |problem: String| Error::Pattern { pattern: text.into(), problem };
@@ -202,9 +206,10 @@ fn pattern(path: &Path) -> Option<Result<InputArgument>> {
     })
 }
 
-/// Lists the matches of a pattern, sorted. Files whose names are not those of images are skipped, as in folders.
+/// Lists the matches of a pattern, sorted. Files whose names are not those of images are skipped, as in
+/// folders.
 fn matches(pattern: &str, outputs: &RunOutputs, skipped: &mut Skipped, give: Give) -> ControlFlow<()> {
-    // It was read before; a pattern that is refused now matches nothing.
+    // `Inputs::new` has already parsed the pattern; one that is refused now matches nothing.
     for found in glob::glob(pattern).into_iter().flatten() {
         let path = match found {
             Ok(path) => path,
@@ -214,7 +219,7 @@ fn matches(pattern: &str, outputs: &RunOutputs, skipped: &mut Skipped, give: Giv
             }
         };
         let name = path.file_name().map(|name| path_name(Path::new(name))).unwrap_or_default();
-        // A leftover that the pattern itself names is wanted.
+        // A file that is normally skipped is wanted if the pattern itself contains its name.
         let text = path_name(&path);
         let leftover = text.split('/').filter(|part| !pattern.contains(part)).find_map(skipped_name);
         let other = leftover.or_else(|| skipped_file(&name).filter(|_| !path.is_dir()));
@@ -227,7 +232,7 @@ fn matches(pattern: &str, outputs: &RunOutputs, skipped: &mut Skipped, give: Giv
     ControlFlow::Continue(())
 }
 
-/// Whether a name in a folder says that it is a tar.
+/// Returns whether a file name in a folder has the extension of a tar.
 fn is_tar_name(name: &OsStr) -> bool {
     Path::new(name).extension().is_some_and(|ending| ending.eq_ignore_ascii_case("tar"))
 }

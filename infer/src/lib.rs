@@ -1,8 +1,9 @@
-//! Runs exported networks: classifies images, one by one or in batch.
+//! Runs exported networks: classifies images, one by one or in batches.
 //!
-//! A model file brings its labels, the preparation of its images and the meaning of its outputs; [`recipe`] says what is
-//! used for files of other programs. [`model::Classifier`] is a model that is ready to run. For whole folders,
-//! [`inputs`] lists images, [`pipeline`] decodes them on all cores and batches them, and [`output`] writes rows.
+//! A model file stores its labels, the preparation of its images and the meaning of its outputs. [`recipe`]
+//! describes the settings for files of other programs. [`model::Classifier`] is a model that is ready to run.
+//! For whole folders, [`inputs`] lists images, [`pipeline`] decodes them on all cores and batches them, and
+//! [`output`] writes rows.
 //!
 //! # Examples
 //! ```no_run

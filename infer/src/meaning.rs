@@ -1,4 +1,4 @@
-//! Which output of a file holds the scores of classes, and what the scores are.
+//! Selects the output of a file that holds the class scores, and decides what the scores mean.
 
 use milenas_export::onnx::schema::DataType;
 use milenas_export::onnx::{Ending, Output};
@@ -7,17 +7,18 @@ use milenas_models::error::some_of;
 use crate::answer::OutputMeaning;
 use crate::{Error, Result};
 
-/// How far the sum of a row of probabilities may be from 1: half precision and 1,000 classes.
+/// Largest deviation from 1 of a sum of probabilities: enough for half precision and 1,000 classes.
 const SUM: f64 = 5e-3;
 
-/// Parts of names that outputs of scores have, the surest first.
+/// Substrings of the names of score outputs, the most reliable first.
 const NAMES: [&str; 6] = ["prob", "softmax", "logit", "score", "pred", "class"];
 
-/// The place of the output that holds the scores, and why, where there are several. `asked` is its name; `classes` is
-/// how many names of classes are known.
+/// Returns the index of the output that holds the class scores. If there are several outputs, also returns
+/// the reason for the choice. `asked` is the requested name. `classes` is the number of known class names.
 ///
 /// # Errors
-/// A file without such an output, or with several of which none is the likelier.
+/// [`Error::Model`] for a file without such an output, or with several equally likely ones. [`Error::Recipe`]
+/// if there is no output `asked`.
 pub fn select(
     outputs: &[Output],
     asked: Option<&str>,
@@ -61,7 +62,7 @@ pub fn select(
             for part in NAMES {
                 let named = |at: &&usize| {
                     let name = outputs[**at].port.name.to_lowercase();
-                    // Heads that only help training, as GoogLeNet's.
+                    // Auxiliary heads that only help training, such as GoogLeNet's, are excluded.
                     name.contains(part) && !name.contains("aux")
                 };
                 match several.iter().filter(named).collect::<Vec<_>>()[..] {
@@ -78,7 +79,7 @@ pub fn select(
     }
 }
 
-/// The type of an output, with a `ZipMap`'s names.
+/// Formats the type of an output. For a `ZipMap`, gives the number of its class names.
 fn describe(output: &Output) -> String {
     match &output.zip_map {
         Some(names) => format!("scores by name of {} classes", names.len()),
@@ -86,7 +87,7 @@ fn describe(output: &Output) -> String {
     }
 }
 
-/// Why an output holds no scores of classes.
+/// Returns the reason why an output holds no class scores; `None` if it may hold them.
 fn problem(output: &Output) -> Option<String> {
     if output.zip_map.is_some() {
         return None;
@@ -113,7 +114,7 @@ fn problem(output: &Output) -> Option<String> {
     }
 }
 
-/// Number of scores of one image, where the shape shows it.
+/// Returns the number of scores per image, if the shape shows it.
 fn width(output: &Output) -> Option<usize> {
     if let Some(names) = &output.zip_map {
         return Some(names.len());
@@ -121,15 +122,16 @@ fn width(output: &Output) -> Option<usize> {
     output.port.dims.as_ref()?.get(1..)?.iter().try_fold(1, |n, dim| Some(n * (*dim)?))
 }
 
-/// Whether an image may have this many scores for `classes` classes: two classes have one score or two.
+/// Returns whether this number of scores suits `classes` classes. Two classes have one score or two.
 fn fits(scores: usize, classes: Option<usize>) -> bool {
     classes.is_some_and(|classes| classes == scores || (classes == 2 && scores == 1))
 }
 
-/// The meaning of scores by the operator that computes them and by the rows of a trial run, with the reason.
+/// Decides the meaning of the scores, with the reason. The decision uses the operator that computes the
+/// scores and the rows of a trial run.
 ///
 /// # Errors
-/// Bytes, which have no scale of their own.
+/// [`Error::Model`] for a uint8 output, whose scale is unknown, and for a softmax of one score.
 pub fn decide(output: &Output, rows: &[Vec<f32>], place: &str) -> Result<(OutputMeaning, &'static str)> {
     if output.port.kind == DataType::Uint8 {
         let problem = format!(
@@ -195,7 +197,7 @@ mod tests {
         assert_eq!(at(&two, None, None), 1);
         assert_eq!(at(&two, Some("embedding"), None), 0);
         assert_eq!(at(&[floats("aux_logits", &ROWS), floats("logits", &ROWS)], None, Some(5)), 1);
-        // One score is of two classes.
+        // A single score belongs to two classes.
         assert_eq!(at(&[floats("a", &[None, Some(1)]), floats("b", &ROWS)], None, Some(2)), 0);
     }
 
@@ -236,7 +238,7 @@ mod tests {
         assert_eq!(decided(Ending::Other, &sigmoid), OutputMeaning::Independent);
         assert_eq!(decided(Ending::Unbounded, &sigmoid), OutputMeaning::Logits);
         assert_eq!(decided(Ending::Other, &logits), OutputMeaning::Logits);
-        // A network that computes no numbers in the trial still says what it ends in.
+        // If the trial gives no finite values, the last operator still decides.
         let nothing = rows(&[[f32::NAN; 3]]);
         assert_eq!(decided(Ending::Softmax, &nothing), OutputMeaning::Probabilities);
         assert_eq!(decided(Ending::Other, &nothing), OutputMeaning::Logits);

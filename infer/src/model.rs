@@ -1,4 +1,4 @@
-//! A model file: the network, how to feed it and how to read it.
+//! Loads a model file: the network, the preparation of its input and the meaning of its output.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,7 +19,7 @@ use crate::runtime::{
 };
 use crate::{Error, Result};
 
-/// A classifier, ready to run.
+/// Classifier that is ready to run.
 pub struct Classifier {
     /// Preparation of an image for the network.
     pub input: InputContract,
@@ -35,32 +35,34 @@ pub struct Classifier {
     pub recipe: Vec<RecipePart>,
     /// Notes for the user on the preparation of inputs.
     pub notes: Vec<String>,
-    /// SHA-256 of the file and of the files that hold its data.
+    /// SHA-256 of the file and of its external data files.
     pub digest: String,
     /// Runtime that computes the answers.
     pub runtime: Box<dyn Runtime>,
 }
 
-/// Options of loading a model.
+/// Options for loading a model.
 #[derive(Clone, Debug, Default)]
 pub struct ClassifierOptions {
     /// Runtime and its settings.
     pub runtime: RuntimeConfig,
-    /// Settings by the user.
+    /// Settings given by the user.
     pub recipe: Recipe,
     /// True if answers include the pooled features.
     pub features: bool,
 }
 
-/// A runtime, and the scores of the images of a trial, a row each.
+/// Runtime, and the scores of the trial images, one row each.
 type Tried = (Box<dyn Runtime>, Vec<Vec<f32>>);
 
 impl Classifier {
-    /// Reads `model.onnx`.
+    /// Loads a model file.
     ///
     /// # Errors
-    /// A file that is no ONNX or no classifier of images, or not of those that its card and `options` describe; a runtime
-    /// that is missing, or has no way to run the file.
+    /// [`Error::Model`] for a file that is not an image classifier or that the runtime cannot run.
+    /// [`Error::Recipe`] if `options` contradict the file. [`Error::Unavailable`] for a missing runtime.
+    /// [`Error::Runtime`] if the trial run fails. [`Error::Export`] or [`Error::Models`] for a file that cannot be
+    /// read or decoded.
     pub fn load(path: &Path, options: &ClassifierOptions) -> Result<Self> {
         let (place, kind) = (path.display().to_string(), options.runtime.kind);
         check_runtime(options)?;
@@ -75,7 +77,7 @@ impl Classifier {
             error => error.into(),
         })?;
         let mut hash = Sha256::new_with_prefix(&bytes);
-        // candle-onnx reads the file by itself, with all of its fields.
+        // candle-onnx parses the file itself, including fields that this program ignores.
         let candle = (kind == RuntimeKind::CandleOnnx).then(|| bytes.clone());
         let proto = onnx::proto(bytes.into(), &place)?;
         let interface = onnx::interface(&proto, &place)?;
@@ -113,7 +115,7 @@ impl Classifier {
                 drop(trial);
                 let proto = onnx::only_output(proto, &output.port.name);
                 let native = native(&proto, &mut input, options, card.is_some(), &place)?;
-                // Its softmax may have been taken off.
+                // `native` may have removed the softmax.
                 if ending == Ending::Softmax && native.meaning() == OutputMeaning::Logits {
                     ending = Ending::Unbounded;
                 }
@@ -170,7 +172,7 @@ impl Classifier {
     }
 }
 
-/// Refuses what only the native runtime does.
+/// Refuses options that only the native runtime supports.
 fn check_runtime(options: &ClassifierOptions) -> Result<()> {
     let kind = options.runtime.kind;
     let problem = match kind {
@@ -190,16 +192,17 @@ fn card(interface: &Interface, place: &str) -> Result<Option<Card>> {
     Ok(card.then(|| Card::from_metadata(&metadata, place)).transpose()?)
 }
 
-/// The digest of a file, of which `hash` has seen the bytes, and of the files that hold its tensors.
+/// Returns the digest of a model file and of its external data files. `hash` already contains the bytes of
+/// the model file.
 ///
 /// # Errors
-/// A file of tensors that cannot be read.
+/// [`Error::Model`] or [`Error::Models`] for an external data file that cannot be read.
 fn digest(model: &Path, interface: &Interface, hash: &mut Sha256) -> Result<String> {
     let folder = model.parent().map(Path::to_path_buf).unwrap_or_default();
     let files: BTreeMap<&String, PathBuf> =
         interface.external.iter().map(|name| (name, folder.join(name))).collect();
     for (name, path) in files {
-        // As ONNX has it: a path below the model's folder, and no device.
+        // As in ONNX: the path must lie below the model's folder and name a regular file.
         let inside =
             Path::new(name).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
         if !inside || path.metadata().is_ok_and(|found| !found.is_file()) {
@@ -223,7 +226,7 @@ fn update(path: &Path, hash: &mut Sha256) -> std::io::Result<()> {
     }
 }
 
-/// Two different images of noise `[2, C, H, W]`, prepared by the contract.
+/// Returns two different noise images `[2, C, H, W]`, prepared by the contract.
 fn trial(contract: &InputContract) -> Vec<f32> {
     let mut rng = Rng::new(0, "trial");
     let mut images = vec![0.0; 2 * contract.len()];
@@ -234,7 +237,8 @@ fn trial(contract: &InputContract) -> Vec<f32> {
     images
 }
 
-/// The meaning of the scores: by the user, else by the file and a trial run, with a note for files without a card.
+/// Returns the meaning of the scores: the user's setting if given, else decided from the file and a trial
+/// run. Adds a note for files without a card.
 fn meaning(
     output: &Output,
     rows: &[Vec<f32>],
@@ -269,7 +273,8 @@ fn meaning(
     }
 }
 
-/// One score an image: of the second of two classes, or of the one class that has a name.
+/// Wraps a runtime with one score per image. The score belongs to the second of two classes, or to the only
+/// named class.
 fn one_score(
     runtime: Box<dyn Runtime>,
     meaning: OutputMeaning,
@@ -287,8 +292,8 @@ fn one_score(
     (Box::new(OneScore::new(runtime, logit, single)), meaning, classes)
 }
 
-/// This project's runtime, without the steps that stand around the network in the file: the scale of bytes, which
-/// becomes that of `input`, and the softmax.
+/// Builds this project's runtime for a file. Normalisation and softmax inside the file are removed from the
+/// network. The normalisation of a uint8 input becomes mean and standard deviation of `input`.
 fn native(
     proto: &onnx::schema::ModelProto,
     input: &mut InputContract,
@@ -303,11 +308,11 @@ fn native(
     Native::new(graph, weights, options.features, options.runtime.precision, place)
 }
 
-/// Why the native runtime does not run a file of another program.
+/// Explains why the native runtime cannot run a file of another program.
 fn undecoded(error: &milenas_export::Error, place: &str) -> Error {
     let text = error.to_string();
     let problem = text.strip_prefix(place).unwrap_or(&text).trim_start_matches([':', ',', ' ']);
-    // The exporter's advice is for files that it wrote.
+    // The exporter's help is for files that this project wrote.
     let problem = problem.split(". Help: ").next().unwrap_or(problem);
     let problem = format!("{}. Help: set `runtime` to ort, which has every operator", brief(problem));
     Error::Model { place: place.into(), problem }

@@ -1,4 +1,5 @@
-//! Where results go: rows in the order of the inputs, in one of several formats, flushed batch by batch.
+//! Writes results as rows in the order of the inputs, in one of several formats, and flushes them after each
+//! batch.
 
 mod csv;
 mod jsonl;
@@ -13,21 +14,22 @@ use std::io::Write;
 use crate::answer::{AnswerOptions, Predictions};
 use crate::{Error, Result};
 
-/// How rows are written.
+/// Format of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowFormat {
-    /// `path,label,index,score`, then `label_2,index_2,score_2` and so on, `error` last.
+    /// Columns `path,label,index,score`, then `label_2,index_2,score_2` and so on, and `error` last.
     Csv,
-    /// `{"path", "predictions": [{"label", "index", "score"}], "error"}`.
+    /// Objects `{"path", "predictions": [{"label", "index", "score"}], "error"}`, one per line.
     Jsonl,
-    /// The columns of CSV; a file that is stopped has no rows. Needs the feature `parquet`.
+    /// Apache Parquet with the columns of CSV. An interrupted run leaves a file without rows. Needs the
+    /// feature `parquet`.
     Parquet,
-    /// For the eye.
+    /// Text for reading, which cannot be parsed back.
     Text,
 }
 
 impl RowFormat {
-    /// Refuses a format that this build was made without.
+    /// Returns an error if this build lacks the format: [`Error::Feature`].
     pub fn available(self) -> Result<()> {
         match self {
             RowFormat::Parquet => parquet::available(),
@@ -35,7 +37,7 @@ impl RowFormat {
         }
     }
 
-    /// Whether what is written stands there, and can be read back row by row.
+    /// Returns whether rows are written one by one and can be read back row by row.
     pub fn grows(self) -> bool {
         match self {
             RowFormat::Csv | RowFormat::Jsonl => true,
@@ -44,24 +46,24 @@ impl RowFormat {
     }
 }
 
-/// Takes rows.
+/// Writer of rows.
 pub trait Sink {
     /// Writes the row of `path`: predictions, or the reason why there are none.
     fn write(&mut self, path: &str, told: std::result::Result<&Predictions, &str>) -> Result<()>;
 
-    /// Puts what was written out of the program's hands.
+    /// Flushes the written rows to the output.
     fn flush(&mut self) -> Result<()>;
 
-    /// Nothing more comes.
+    /// Ends the output. No more rows may follow.
     fn close(&mut self) -> Result<()> {
         self.flush()
     }
 }
 
-/// A sink of this format; `fresh` when nothing was written before, and so a header is due.
+/// Opens a sink of this format on `to`. If `fresh`, the output is empty and a header is written.
 ///
 /// # Errors
-/// A header that cannot be written; a format that this build lacks.
+/// [`Error::Output`] if the header cannot be written; [`Error::Feature`] for a format that this build lacks.
 pub fn open<'a>(
     format: RowFormat,
     to: Box<dyn Write + Send + 'a>,
@@ -76,17 +78,17 @@ pub fn open<'a>(
     })
 }
 
-/// The header of a CSV with this view.
+/// Returns the header of a CSV with these options.
 pub(crate) fn columns(view: &AnswerOptions) -> Vec<String> {
     csv::columns(view)
 }
 
-/// The keys of a JSON line with this view.
+/// Returns the keys of a JSON line with these options.
 pub(crate) fn keys(view: &AnswerOptions) -> Vec<&'static str> {
     jsonl::keys(view)
 }
 
-/// A reason on one line, so that a row of a CSV ends only where a line does.
+/// Replaces control characters in a reason by spaces, so that a CSV row has one line.
 fn one_line(reason: &str) -> String {
     reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -1,11 +1,12 @@
-//! Decode ahead on all cores, run in batches, keep the order; memory is bounded whatever comes in.
+//! Decodes images ahead on all cores, runs them in batches and keeps their order, with bounded memory.
 //!
 //! ```text
-//! names ─> workers: read, decode, prepare ─> in order again ─> batches ─> runtime ─> results
+//! names ─> workers: read, decode, prepare ─> input order restored ─> batches ─> runtime ─> results
 //! ```
 //!
-//! The window, how far the workers may run ahead of the results, is the only queue: a slow image holds the ones behind
-//! it up, and nothing piles up. A bad image costs itself and nothing else.
+//! A window limits how far the workers may run ahead of the results, and there is no other queue. A slow
+//! image therefore delays those behind it, and memory stays bounded. An image that cannot be read does not
+//! affect the others.
 
 mod times;
 mod window;
@@ -27,7 +28,7 @@ use crate::answer::Answer;
 use crate::inputs::Item;
 use crate::model::Classifier;
 
-/// How long an image waits for its batch to fill: answers come also where inputs are slow.
+/// Longest time that an image waits for its batch to fill. Slow inputs thus still give results.
 const LINGER: Duration = Duration::from_millis(200);
 
 /// Settings of a run.
@@ -35,15 +36,15 @@ const LINGER: Duration = Duration::from_millis(200);
 pub struct PipelineConfig {
     /// Batch size.
     pub batch: usize,
-    /// Threads that decode.
+    /// Number of threads that decode.
     pub workers: usize,
-    /// Largest sizes that one file may ask for.
+    /// Limits on the size of one file and its image.
     pub limits: Limits,
-    /// Next step for a failure, which is added to its message.
+    /// Callback that returns the next step after a failure. The step is added to the failure's message.
     pub help: Help,
 }
 
-/// Next step for a failure to read or decode an image.
+/// Callback that returns the next step after a failure to read or decode an image.
 pub type Help = fn(&milenas_models::Error) -> Option<String>;
 
 impl PipelineConfig {
@@ -55,10 +56,10 @@ impl PipelineConfig {
     }
 }
 
-/// An input and its result.
+/// Input with its result.
 #[derive(Clone, Debug)]
 pub struct Classified<T> {
-    /// The input.
+    /// Input that was classified.
     pub item: T,
     /// Answer of the network, or the reason why there is none.
     pub answer: std::result::Result<Answer, String>,
@@ -66,7 +67,7 @@ pub struct Classified<T> {
 
 /// Input that can be read as an image.
 pub trait ReadImage: Send {
-    /// Reads and decodes the image; the time of each stage is added to `times`.
+    /// Reads and decodes the image. Adds the time of each stage to `times`.
     fn read(&self, plan: &PipelineConfig, times: &Times) -> std::result::Result<Image, String>;
 }
 
@@ -88,13 +89,14 @@ impl ReadImage for Sample {
     }
 }
 
-/// The place of an item among all, the item, and `[C, H, W]` floats or the reason why there are none.
+/// Index of an item, the item, and its floats `[C, H, W]` or the reason why there are none.
 type Made<T> = (usize, T, std::result::Result<Vec<f32>, String>);
 
-/// Runs everything that `items` brings, and hands the results to `keep` in that order, a batch at a time.
+/// Classifies every item of `items` and passes the results to `keep`, batch by batch and in the order of
+/// `items`.
 ///
 /// # Errors
-/// The first of the runtime, or of `keep`; the senders of `items` then find it closed.
+/// Returns the first error of the runtime or of `keep`. The channel of `items` is then closed.
 pub fn run<T: ReadImage>(
     model: &Classifier,
     plan: &PipelineConfig,
@@ -111,7 +113,7 @@ pub fn run<T: ReadImage>(
             scope.spawn(|| work(&feed, &window, &model.input, plan, times, send));
         }
         drop(send);
-        // Workers that wait for room are let go however this ends.
+        // Closes the window on every exit, so that waiting workers end.
         let _closing = window.closing();
         in_batches(made, plan.batch, |batch| {
             let count = batch.len();
@@ -122,7 +124,7 @@ pub fn run<T: ReadImage>(
     })
 }
 
-/// Takes items until there are no more, or the window closes.
+/// Prepares items until there are no more, or until the window closes.
 fn work<T: ReadImage>(
     feed: &Mutex<(Receiver<T>, usize)>,
     window: &InFlightWindow,
@@ -133,7 +135,7 @@ fn work<T: ReadImage>(
 ) {
     loop {
         let (place, item) = {
-            // A worker that panicked while it held the feed would have taken the program with it.
+            // The lock is poisoned only if another worker panicked while it held the lock.
             let Ok(mut feed) = feed.lock() else { return };
             if !window.wait(feed.1) {
                 return;
@@ -167,7 +169,8 @@ fn prepared(image: &Image, contract: &InputContract) -> milenas_models::Result<V
     Ok(out)
 }
 
-/// Puts what is made in order again, and hands it on when a batch is full, or has waited long enough.
+/// Restores the order of prepared items. Passes a batch to `run` when it is full or has waited for
+/// [`LINGER`].
 fn in_batches<T>(
     made: Receiver<Made<T>>,
     size: usize,

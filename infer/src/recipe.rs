@@ -1,4 +1,5 @@
-//! How a file is fed and read: what the user says goes before what the file says, and that before what is assumed.
+//! Recipe of a file: the preparation of its input and the meaning of its output. The user's settings override
+//! the file's, and these override the defaults.
 
 pub(crate) mod labels;
 mod literal;
@@ -17,46 +18,47 @@ pub use said::{ModelFile, Statement};
 
 use crate::answer::OutputMeaning;
 
-/// Settings for a file from one origin; `None` where it has no value.
+/// Settings for a file from one origin; `None` for a setting that the origin does not have.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Recipe {
-    /// The name of each class.
+    /// Names of the classes.
     pub labels: Option<Vec<String>>,
-    /// Height and width, where the file takes any.
+    /// Height and width of the input, for a file that accepts any.
     pub size: Option<[usize; 2]>,
-    /// The order of the input's dimensions, where the file does not show it.
+    /// Order of the input's dimensions, for a file that does not show it.
     pub layout: Option<ImageLayout>,
-    /// Per channel, on the scale where white is 1, or all on that where it is 255.
+    /// Mean of each channel. All values are for pixels scaled to 0..1, or all for 0..255.
     pub mean: Option<Vec<f32>>,
-    /// Per channel, on the same scale.
+    /// Standard deviation of each channel, on the same scale.
     pub std: Option<Vec<f32>>,
-    /// The resize rule.
+    /// Resizing rule.
     pub resize: Option<ResizeRule>,
-    /// The filter that resizes.
+    /// Resampling filter.
     pub filter: Option<Filter>,
-    /// The order of colours.
+    /// Order of the colour channels.
     pub order: Option<ChannelOrder>,
     /// Use of the EXIF orientation.
     pub orientation: Option<ExifOrientation>,
-    /// The output that holds the scores.
+    /// Name of the output that holds the scores.
     pub output: Option<String>,
-    /// The meaning of the outputs.
+    /// Meaning of the outputs.
     pub outputs: Option<OutputMeaning>,
 }
 
-/// A resize rule that may depend on the input's size.
+/// Resizing rule that may depend on the size of the input.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ResizeRule {
-    /// To the input's size, without regard to proportions.
+    /// Resizes to the size of the input, without keeping the aspect ratio.
     Stretch,
-    /// Shorter side to a length, then the centre.
+    /// Resizes the shorter side to a fixed length, then crops the centre.
     ShorterSide {
         /// Length of the shorter side, in pixels.
         side: usize,
     },
-    /// The shorter side to the input's size over this fraction (rounded down), then the centre: timm's `crop_pct`.
+    /// Resizes the shorter side to the size of the input divided by this fraction (rounded down), then crops
+    /// the centre. timm calls the fraction `crop_pct`.
     CropFraction(f64),
-    /// The whole image within the input's size, with padding.
+    /// Fits the whole image into the size of the input, with padding.
     Letterbox {
         /// Colour of the padding, RGB.
         fill: [u8; 3],
@@ -76,8 +78,9 @@ impl ResizeRule {
     }
 }
 
-/// A value on the scale where white is 255, on that where it is 1: 57.12 is 0.224.
+/// Converts a value for pixels of 0..255 to one for 0..1: 57.12 becomes 0.224.
 fn per_byte(value: f32) -> f32 {
-    // By its decimal form: the nearest float of 57.12, divided, would miss that of 0.224.
+    // Divides the decimal form: the float32 nearest to 57.12, divided by 255, would not be the one nearest to
+    // 0.224.
     value.to_string().parse::<f64>().map_or(value / 255.0, |x| (x / 255.0) as f32)
 }

@@ -1,4 +1,5 @@
-//! An evaluation as one self-contained HTML page: numbers, confusion matrix, calibration, the worst mistakes.
+//! Formats an evaluation as a self-contained HTML report: scores, confusion matrix, calibration, the worst
+//! mistakes.
 
 mod tables;
 mod thumbnail;
@@ -9,18 +10,18 @@ use milenas_models::metrics::Scores;
 
 use crate::evaluate::{Evaluation, ModelComparison};
 
-/// Mistakes that are shown.
+/// Number of mistakes in a report.
 const MISTAKES: usize = 24;
 
 /// Content of a report.
 pub struct EvaluationReport<'a> {
-    /// Model and data.
+    /// Title: model and data.
     pub title: String,
-    /// The counts.
+    /// Scores of the model.
     pub scores: &'a Scores,
-    /// The images with the answers.
+    /// Images and their results.
     pub evaluation: &'a Evaluation,
-    /// The name of each class.
+    /// Names of the classes.
     pub labels: &'a [String],
     /// Comparison with another model, if requested.
     pub comparison: Option<&'a ModelComparison>,
@@ -36,7 +37,7 @@ img { width: 8rem; height: 8rem; object-fit: contain; background: #eee; image-re
 figcaption { overflow-wrap: anywhere } .bar { display: inline-block; height: .7rem; background: #47a }
 ";
 
-/// The page.
+/// Formats the report as HTML.
 pub fn html(report: &EvaluationReport) -> String {
     let EvaluationReport { scores, evaluation, labels, .. } = report;
     let title = escaped(&report.title);
@@ -91,7 +92,7 @@ fn percent(part: f64) -> String {
     format!("{:.2} %", 100.0 * part)
 }
 
-/// Text that comes from outside, safe between tags and in quotes.
+/// Escapes a text of unknown origin for HTML, inside elements and quoted attributes.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

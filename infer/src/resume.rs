@@ -1,4 +1,4 @@
-//! Resuming an interrupted run from its output, without a last line that was cut.
+//! Resumes an interrupted run from its output. A torn last row is removed.
 
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
@@ -13,18 +13,19 @@ use crate::answer::AnswerOptions;
 use crate::output::{self, RowFormat, columns, keys};
 use crate::{Error, Result};
 
-/// The paths that have a row, each as often as it has one. A path costs some forty bytes, however long it is.
+/// Counts of the rows of each path in an output. A path takes some forty bytes of memory, whatever its
+/// length.
 #[derive(Debug, Default)]
 pub struct FinishedRows {
     left: HashMap<[u64; 2], u32>,
-    /// Rows in the output.
+    /// Number of rows in the output.
     pub rows: usize,
-    /// Those with an error.
+    /// Number of rows with an error.
     pub failed: usize,
 }
 
 impl FinishedRows {
-    /// Whether this input has a row that no input before it has claimed.
+    /// Returns whether a row of this input remains that no earlier input has claimed, and claims it.
     pub fn claim(&mut self, path: &str) -> bool {
         let Some(count) = self.left.get_mut(&digest(path)) else { return false };
         *count -= 1;
@@ -49,11 +50,13 @@ fn digest(path: &str) -> [u64; 2] {
     })
 }
 
-/// Opens the output of a run that was stopped, cuts a torn last row off, and says what is done. A file that does not
-/// exist is an output without rows. `fresh` (the third) says that even the header is missing.
+/// Opens the output of an interrupted run and removes a torn last row. Returns the file, its finished rows,
+/// and `fresh`: true if even the header is missing. If the file does not exist, an empty one is created.
 ///
 /// # Errors
-/// An output that is no output of a run with this view, or a format that cannot be resumed.
+/// [`Error::Resume`] if the file is not an output with these options, or its format cannot be resumed.
+/// [`Error::Input`] if the file cannot be opened,
+/// [`Error::Output`] if it cannot be read.
 pub fn reopen(path: &Path, format: RowFormat, view: &AnswerOptions) -> Result<(File, FinishedRows, bool)> {
     if !format.grows() {
         return Err(other(path, "text and Parquet cannot be resumed; write csv or jsonl to resume"));
@@ -81,7 +84,7 @@ fn other(path: &Path, problem: impl Into<String>) -> Error {
     Error::Resume { path: path.to_path_buf(), problem: problem.into() }
 }
 
-/// Refuses a file without one whole row that is not the beginning of an output either.
+/// Refuses a file that has no complete row and is not the beginning of an output either.
 fn begins(file: &mut File, path: &Path, format: RowFormat, view: &AnswerOptions) -> Result<()> {
     let mut expected = Vec::new();
     match format {
@@ -97,7 +100,7 @@ fn begins(file: &mut File, path: &Path, format: RowFormat, view: &AnswerOptions)
     }
 }
 
-/// The rows of a CSV, and where the last whole one ends.
+/// Returns the rows of a CSV and the byte offset behind the last complete one.
 fn rows(file: &File, path: &Path, view: &AnswerOptions) -> Result<(FinishedRows, u64)> {
     let (mut done, mut whole) = (FinishedRows::default(), 0);
     let length = file.metadata().map_err(Error::Output)?.len();
@@ -108,14 +111,14 @@ fn rows(file: &File, path: &Path, view: &AnswerOptions) -> Result<(FinishedRows,
         match reader.read_record(&mut row) {
             Ok(true) => {}
             Ok(false) => return Ok((done, whole)),
-            // A row cut inside a letter.
+            // A row that was cut inside a UTF-8 character.
             Err(_) if reader.position().byte() == length => return Ok((done, whole)),
             Err(error) => return Err(other(path, error.to_string())),
         }
         let end = reader.position().byte();
         let last = end == length;
-        // The last row is whole if its line feed was written: only the path and labels may hold one, and behind them
-        // columns are missing.
+        // The last row is complete if its line feed was written. Only the path and labels can contain a line
+        // feed, and in a row torn there the columns behind it are missing.
         if row.len() != expected.len() || (last && !ends_line(file, end)?) {
             match last {
                 true => return Ok((done, whole)),
@@ -139,7 +142,7 @@ fn rows(file: &File, path: &Path, view: &AnswerOptions) -> Result<(FinishedRows,
     }
 }
 
-/// Whether the byte before `end` is a line feed.
+/// Returns whether the byte before `end` is a line feed.
 fn ends_line(mut file: &File, end: u64) -> Result<bool> {
     let mut byte = [0];
     let place = file.stream_position().map_err(Error::Output)?;
@@ -149,7 +152,7 @@ fn ends_line(mut file: &File, end: u64) -> Result<bool> {
     Ok(byte[0] == b'\n')
 }
 
-/// The lines of a JSON lines file, and where the last whole one ends.
+/// Returns the rows of a JSON lines file and the byte offset behind the last complete one.
 fn lines(file: &File, path: &Path, view: &AnswerOptions) -> Result<(FinishedRows, u64)> {
     let (mut done, mut whole) = (FinishedRows::default(), 0);
     let expected = keys(view);

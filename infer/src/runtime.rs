@@ -1,6 +1,7 @@
-//! Runtimes that compute a network's answers, behind one trait.
+//! Runtimes that compute the outputs of a network, behind one trait.
 //!
-//! [`Native`] runs the decoded graph; the others are a [`Library`] that takes the file as it is, [`Fed`] in its own layout.
+//! [`Native`] runs the decoded graph. The others implement [`Library`], which runs the file unchanged.
+//! [`Fed`] passes images to a library in the layout of the file.
 
 mod candle_onnx;
 mod fed;
@@ -26,41 +27,42 @@ use milenas_models::fused::Precision;
 use crate::answer::Answer;
 use crate::{Error, Result};
 
-/// A network, ready to run.
+/// Network that is ready to run.
 pub trait Runtime: Send + Sync {
-    /// `images` `[N, C, H, W]` to one answer an image.
+    /// Computes one answer for each of `images`, `[N, C, H, W]` with `N` equal to `batch`.
     fn run(&self, images: &[f32], batch: usize) -> Result<Vec<Answer>>;
 }
 
-/// A runtime and its settings.
+/// Kind and settings of a runtime.
 #[derive(Clone, Debug, Default)]
 pub struct RuntimeConfig {
     /// Kind of runtime.
     pub kind: RuntimeKind,
-    /// Precision of convolutions; only [`Native`] has others than float32.
+    /// Precision of convolutions. Only [`Native`] supports others than float32.
     pub precision: Precision,
-    /// Library of ONNX Runtime; searched for if `None`.
+    /// Path of the ONNX Runtime library; searched for if `None`.
     pub ort_library: Option<PathBuf>,
-    /// Threads of a runtime that keeps its own; 0 is all cores. The others use those of rayon.
+    /// Number of threads of a runtime that has its own pool; 0 means all cores. Other runtimes use rayon's
+    /// threads.
     pub threads: usize,
 }
 
-/// Kind of runtime.
+/// Kind of a runtime.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RuntimeKind {
-    /// [`Native`].
+    /// Kernels of this project, [`Native`].
     #[default]
     Native,
-    /// [`Ort`].
+    /// ONNX Runtime, [`Ort`].
     Ort,
-    /// [`Tract`].
+    /// tract, [`Tract`].
     Tract,
-    /// [`CandleOnnx`].
+    /// candle-onnx, [`CandleOnnx`].
     CandleOnnx,
 }
 
 impl RuntimeKind {
-    /// Name of the runtime, as users write it.
+    /// Returns the name of the runtime on the command line.
     pub fn name(self) -> &'static str {
         match self {
             RuntimeKind::Native => "native",
@@ -71,7 +73,7 @@ impl RuntimeKind {
     }
 }
 
-/// Others' code on a file from anyone: where it panics, the runtime has failed.
+/// Runs code of another project on a file of unknown origin. A panic becomes [`Error::Runtime`].
 fn guarded<T>(kind: RuntimeKind, work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
         let problem =

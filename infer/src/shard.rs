@@ -1,7 +1,7 @@
-//! A part of the inputs for each of several machines, and one result of the parts.
+//! Splits the inputs of a run over several machines, and merges the outputs.
 //!
-//! Shard `I` of `N` takes every `N`th input from the `I`th on, so the shards need not talk to each other. Beside its
-//! output a shard that has come to its end writes a receipt; [`merge()`] wants all of them.
+//! Shard `I` of `N` takes every `N`th input, starting at input `I`, so the shards need not communicate. A
+//! finished shard writes a receipt beside its output. [`merge()`] requires the receipts of all shards.
 
 mod census;
 mod merge;
@@ -15,31 +15,31 @@ pub use census::Census;
 pub use merge::{Merged, merge};
 pub use receipt::Receipt;
 
-/// One of several equal parts.
+/// One of several equal parts of the inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shard {
-    /// From 0.
+    /// Index of the shard, from 0.
     pub index: usize,
-    /// How many there are, at least one.
+    /// Number of shards, at least 1.
     pub count: usize,
 }
 
 impl Shard {
-    /// Whether the input at this place, counted from 0, is its own.
+    /// Returns whether the input with this index, counted from 0, belongs to the shard.
     pub fn holds(&self, place: usize) -> bool {
         place % self.count == self.index
     }
 
-    /// How many of `all` inputs it holds.
+    /// Returns the number of inputs of the shard, out of `all`.
     pub fn share(&self, all: usize) -> usize {
         (all + self.count - 1 - self.index) / self.count
     }
 
-    /// Shard given by the environment of a Slurm job array, a Slurm step, or a Kubernetes Indexed Job whose pods have the
-    /// count as `JOB_COMPLETIONS`; `read` looks up a variable.
+    /// Returns the shard given by the environment of a Slurm job array, a Slurm step, or a Kubernetes Indexed
+    /// Job. The pods of the job must have the count as `JOB_COMPLETIONS`. `read` looks up a variable.
     ///
     /// # Errors
-    /// A message if no such variable is set, or values contradict each other.
+    /// Returns a message if no such variable is set, or if values contradict each other.
     pub fn from_environment(read: &dyn Fn(&str) -> Option<String>) -> Result<Self, String> {
         let number = |name: &str| -> Result<usize, String> {
             let text = read(name).ok_or_else(|| format!("{name} is not set"))?;

@@ -1,4 +1,5 @@
-//! Any bytes are a network or an error. What is read is legal, and comes back when it is written again.
+//! Fuzz target of the ONNX decoder. Any bytes must decode to a valid network or return an error. A decoded
+//! network that can be encoded must decode to the same graph again.
 #![no_main]
 
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ fuzz_target!(|bytes: &[u8]| {
         panic!("{error}");
     }
     let format = Format { bytes: read.bytes, ..Format::default() };
-    // Some things are read and not written, such as averages over padding with dilation.
+    // The decoder accepts some operations that the encoder refuses, such as average pooling with dilation.
     let Ok(written) = encode_as(&read.graph, &read.weights, &BTreeMap::new(), &format) else { return };
     match decode(&written, "written again") {
         Ok(again) => assert_eq!(again.graph, read.graph),

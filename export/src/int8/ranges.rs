@@ -1,4 +1,4 @@
-//! Range of a wire's values on the user's images, and the part of it to keep.
+//! Range of each activation on the calibration images, and the part of the range to keep.
 
 use std::str::FromStr;
 
@@ -7,34 +7,35 @@ use milenas_models::{Error, Executor, Graph, Mode, Result, Weights};
 
 use crate::verify::NetworkRef;
 
-/// Bins of a histogram; a power of two times the levels.
+/// Number of histogram bins. Each of the [`LEVELS`] covers about eight bins.
 const BINS: usize = 2048;
-/// The part of a wire's numbers that [`Method::Percentile`] keeps.
+/// Fraction of an activation's values that [`Method::Percentile`] keeps.
 const KEPT: f64 = 0.9999;
-/// Ranges that [`Method::Entropy`] compares, from all of it to an eighth.
+/// Number of ranges that [`Method::Entropy`] compares, from the full range down to an eighth of it.
 const CANDIDATES: usize = 57;
-/// Distances of neighbours on the grid of eight bits.
+/// Number of quantisation steps in an 8-bit range.
 const LEVELS: usize = 255;
 
-/// How the range of a wire is chosen.
+/// Method that sets the range of an activation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
-    /// All that was seen.
+    /// Range from the smallest to the largest value.
     #[default]
     MinMax,
-    /// All but the outermost ten-thousandth.
+    /// Range without the outermost 0.01 % of the values.
     Percentile,
-    /// The part whose rounded distribution is nearest to that of all: the least Kullback-Leibler divergence (Migacz,
-    /// "8-bit inference with TensorRT", 2017), here for ranges on both sides of 0.
+    /// Range whose quantised distribution has the least Kullback-Leibler divergence from the distribution of
+    /// all values (Migacz, "8-bit inference with TensorRT", 2017). Here the ranges may extend to both sides
+    /// of 0.
     Entropy,
 }
 
 impl Method {
-    /// Every method.
+    /// List of all methods.
     pub const ALL: [Method; 3] = [Method::MinMax, Method::Percentile, Method::Entropy];
 
-    /// Its name on the command line and in reports.
+    /// Returns the name of the method on the command line and in reports.
     pub fn name(self) -> &'static str {
         match self {
             Method::MinMax => "min-max",
@@ -53,7 +54,7 @@ impl FromStr for Method {
     }
 }
 
-/// The numbers of one wire over all images.
+/// Histogram of one activation's values over all images. The range always contains 0.
 #[derive(Clone, Debug)]
 struct Histogram {
     low: f32,
@@ -61,10 +62,10 @@ struct Histogram {
     bins: Vec<u64>,
 }
 
-/// The range of every wire, by its place in the graph.
+/// Returns the range (low, high) of every node's output, by node index.
 ///
 /// # Errors
-/// Inputs that do not fit the graph.
+/// Returns an error if the inputs do not fit the graph.
 pub(super) fn observe(
     network: NetworkRef,
     inputs: &[Vec<Tensor>],
@@ -92,7 +93,7 @@ pub(super) fn observe(
     Ok(seen.iter().map(|h| if method == Method::Percentile { h.percentile() } else { h.entropy() }).collect())
 }
 
-/// Shows what each node writes.
+/// Calls `see` with the index and the output values of every node, for each batch.
 fn each(
     graph: &Graph,
     weights: &Weights,
@@ -126,7 +127,7 @@ impl Histogram {
         self.bins.iter().sum()
     }
 
-    /// Without the outermost numbers, half of them on each side.
+    /// Returns the range without the outermost values: the same fraction of all values is cut at each end.
     fn percentile(&self) -> (f32, f32) {
         let spare = ((1.0 - KEPT) / 2.0 * self.total() as f64) as u64;
         let beyond = |bins: &mut dyn Iterator<Item = &u64>| {
@@ -141,7 +142,7 @@ impl Histogram {
         (self.edge(below).min(0.0), self.edge(BINS - above).max(0.0))
     }
 
-    /// Both ends drawn towards 0 by the same factor.
+    /// Returns the range with the least divergence. Candidates scale both ends towards 0 by the same factor.
     fn entropy(&self) -> (f32, f32) {
         let candidates = (0..CANDIDATES).map(|i| 1.0 - i as f32 / 64.0);
         let divergence = |part: f32| {
@@ -153,8 +154,9 @@ impl Histogram {
         (part * self.low, part * self.high)
     }
 
-    /// From the distribution with everything outside `first..last` moved to its ends, to what rounding leaves of the
-    /// inside: each level's share spread over those of its bins that hold anything.
+    /// Returns the Kullback-Leibler divergence between two distributions. The first is the histogram with all
+    /// values outside `first..last` moved to its end bins. The second is the quantised inside: the count of
+    /// each level spreads evenly over those of its bins that are not empty.
     fn divergence(&self, first: usize, last: usize) -> f64 {
         let inside = &self.bins[first..last];
         if inside.len() < 2 {
@@ -175,7 +177,7 @@ impl Histogram {
         let term = |(bin, n): (usize, &u64)| {
             let (sum, filled) = levels[level(bin)];
             let p = *n as f64 / total;
-            // A level that only outliers fill has hardly any share.
+            // A level filled only by moved outliers has almost no share of its own.
             let q = (sum as f64 / kept / filled.max(1) as f64).max(1e-12);
             if *n == 0 { 0.0 } else { p * (p / q).ln() }
         };
@@ -192,7 +194,7 @@ mod tests {
 
     use super::*;
 
-    /// 4,000 normal numbers and one of 40.
+    /// Ranges of 4,000 standard normal values and one value of 40.
     fn ranges(method: Method) -> Vec<(f32, f32)> {
         let mut b = Builder::new();
         let x = b.input("x", Fact::image(1, 1, 1)).unwrap();

@@ -1,7 +1,7 @@
-//! A network on integers: rounded wires, rounded weights.
+//! Rewrites a network for integers: inserts `FakeQuantize` nodes behind activations and rounds weights.
 //!
-//! Wires whose numbers are moved or compared and never mixed share a grid: a row of images with its parts, a pool or a
-//! slice with what it reads. A ReLU whose grid starts at 0 is the saturation of that grid and leaves.
+//! Operations that only move or compare values share one grid with their inputs: concatenation, pooling and
+//! slicing. A ReLU whose grid starts at 0 equals the saturation of that grid and is removed.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -13,23 +13,24 @@ use milenas_models::{Result, Weights};
 use crate::onnx::Integers;
 use crate::passes::numbers;
 
-/// Integers of a weight go from minus to plus this. Half of the range of eight bits: processors without an instruction
-/// for it add products of uint8 and int8 in pairs of 16 bits, and 2 * 255 * 64 still fits.
+/// Largest integer of a weight: half of the int8 range. Processors without a dot-product instruction add
+/// pairs of uint8 * int8 products in 16 bits. The largest sum, 2 * 255 * 64, fits.
 const DENSE: f32 = 64.0;
-/// The same for convolutions of one channel each, whose kernels widen first.
+/// Largest integer of a weight in convolutions with one input channel per group. Their kernels widen to 32
+/// bits first.
 const DEPTHWISE: f32 = 127.0;
-/// Largest integer of a bias that float32 represents exactly.
+/// Largest integer of a bias. float32 represents every integer up to it exactly.
 const BIAS: f32 = (1 << 22) as f32;
 
-/// A network whose convolutions read and give what eight bits hold.
+/// Network whose quantised convolutions read rounded activations and weights.
 pub(super) struct Rewritten {
     pub(super) graph: Graph,
     pub(super) weights: Weights,
-    /// The parameters that are integers times a scale.
+    /// Parameters stored as integers times a scale.
     pub(super) integers: BTreeMap<String, Integers>,
 }
 
-/// The convolutions that can be rounded, by name: those that share no parameter.
+/// Returns the names of the convolutions that can be quantised: those that share no parameter.
 pub(super) fn layers(graph: &Graph) -> Vec<String> {
     let mut users: HashMap<&str, usize> = HashMap::new();
     graph.nodes().iter().flat_map(|n| &n.params).for_each(|p| *users.entry(&p.name).or_default() += 1);
@@ -38,10 +39,11 @@ pub(super) fn layers(graph: &Graph) -> Vec<String> {
     layers.map(|n| n.name.clone()).collect()
 }
 
-/// Rounds the convolutions in `rounded`, and the wires between operations that have a form on integers.
+/// Quantises the convolutions in `rounded`, and the activations between operations that can work on integers.
+/// `ranges` is the output of [`observe`](super::ranges::observe).
 ///
 /// # Errors
-/// Weights of another network.
+/// Returns an error if the weights belong to another network.
 pub(super) fn rewrite(
     graph: &Graph,
     weights: &Weights,
@@ -51,7 +53,8 @@ pub(super) fn rewrite(
     let plan = QuantizationPlan::of(graph, ranges, rounded);
     let mut b = Builder::new();
     let mut numbers = Numbers { weights: weights.clone(), integers: BTreeMap::new() };
-    // For each wire: the value that its node writes, and the value that its readers read.
+    // For each value of the source: the value its node now writes, and the rounded value its readers now
+    // read.
     let mut raw: Vec<Value> = Vec::new();
     let mut read: Vec<Value> = Vec::new();
     let mut taken: HashSet<String> = graph.nodes().iter().map(|n| n.name.clone()).collect();
@@ -93,7 +96,7 @@ pub(super) fn rewrite(
     Ok(Rewritten { graph: b.finish()?, weights, integers })
 }
 
-/// Which wires are rounded, to which grid.
+/// Grid of every activation; `None` if it stays float32.
 struct QuantizationPlan {
     grids: Vec<Option<FakeQuantize>>,
 }
@@ -111,7 +114,7 @@ impl QuantizationPlan {
         let grid = |(value, _): (Value, &Node)| {
             let readers = graph.consumers(value);
             let is_relu = |v: &Value| matches!(graph.node(*v).op, Op::Relu(_));
-            // Rounded once, behind the ReLU.
+            // Such a value is rounded only behind its ReLU.
             let only_rectified = !readers.is_empty()
                 && !graph.is_output(value)
                 && readers.iter().all(|v| is_relu(v) && from_zero(v));
@@ -127,7 +130,8 @@ impl QuantizationPlan {
     }
 }
 
-/// By node, whether it works on integers: a rounded convolution, and what lies between two of them without floats.
+/// Returns, by node index, whether the node works on integers. Rounded convolutions do, and so do operations
+/// that are connected to one through operations that need no floats.
 fn on_integers(graph: &Graph, rounded: &HashSet<&str>) -> Vec<bool> {
     let follows = |node: &Node| match &node.op {
         Op::Add(_) | Op::Concat(_) | Op::Pool2d(_) | Op::Slice(_) | Op::GlobalAvgPool(_) | Op::Relu(_) => {
@@ -153,7 +157,7 @@ fn on_integers(graph: &Graph, rounded: &HashSet<&str>) -> Vec<bool> {
     }
 }
 
-/// By wire, the first wire that shares its grid.
+/// Returns, by node index, the first node that shares the grid of this node's output.
 fn groups(graph: &Graph) -> Vec<usize> {
     fn root(parent: &[usize], mut at: usize) -> usize {
         while parent[at] != at {

@@ -1,4 +1,4 @@
-//! Rounding: what is written comes back, grids are shared where they must be, and the gate holds.
+//! Tests of quantisation: encoding round trips, shared grids and the accuracy gate.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use crate::testing::{derived, genotype, graph, weights};
 use crate::verify::{Tolerance, compare, random_inputs};
 use crate::{LOWER, Target, onnx};
 
-/// A network simplified for eight bits, and inputs for it.
+/// A network simplified for int8 with its weights, and inputs for it.
 fn prepared(source: &Graph) -> (Graph, Weights, Vec<Vec<Tensor>>) {
     let (mut graph, mut numbers) = (source.clone(), weights(source, 1));
     let simplify = Target::Portable.simplify_for_int8().unwrap();
@@ -32,7 +32,7 @@ fn rounded(network: NetworkRef, inputs: &[Vec<Tensor>], method: Method) -> rewri
     rewrite::rewrite(network.graph, network.weights, &ranges, &all).unwrap()
 }
 
-/// The grid that a wire's numbers lie on, past what moves them.
+/// The grid of an activation, searched through the operations that only move values.
 fn grid(graph: &Graph, value: Value) -> Option<&FakeQuantize> {
     match &graph.node(value).op {
         Op::FakeQuantize(grid) => Some(grid),
@@ -150,12 +150,12 @@ fn a_published_network_gets_channels_in_eights() {
     };
     assert!(convs(&graph).contains(&20));
     assert!(convs(&wider).iter().all(|c| c % 8 == 0), "{:?}", convs(&wider));
-    // Channels that are a multiple of eight are unchanged.
+    // Channel counts that are already multiples of 8 are unchanged.
     let again = widen::widen(NetworkRef { graph: &wider, weights: &wide }).unwrap();
     assert!(again.is_none());
 }
 
-/// A holdout whose classes are what the network says.
+/// Quantises with a holdout whose labels are the float32 network's own predictions.
 fn gated(gate: f64) -> (Int8Report, usize) {
     let (graph, numbers, _) = prepared(&derived(&genotype(2), 3));
     let network = NetworkRef { graph: &graph, weights: &numbers };
@@ -185,7 +185,7 @@ fn sensitive_layers_go_back_until_the_gate_holds() {
     let (open, layers) = gated(100.0);
     assert_eq!((open.rounded, open.floats.len()), (layers, 0));
     assert_eq!((open.calibration_images, open.holdout_images, open.accuracy[0]), (16, 48, 100.0));
-    // Nothing is more right than all right, so no rounding passes.
+    // No accuracy exceeds 100 %, so a negative gate lets no rounding pass.
     let (shut, _) = gated(-1.0);
     assert_eq!((shut.rounded, shut.floats.len()), (0, layers));
     assert_eq!(shut.accuracy[0], shut.accuracy[1]);

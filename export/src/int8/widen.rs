@@ -1,7 +1,7 @@
-//! Channels in eights, for ONNX Runtime: its depthwise kernels on integers take eight at once and what is left one by one, so
-//! that 36 channels cost more than 40.
+//! Widens channels to multiples of 8 for ONNX Runtime. Its integer depthwise kernels process 8 channels at
+//! once and the remainder one by one, so 36 channels cost more than 40.
 //!
-//! The further channels are zeros, made by zero weights and read by zero weights: no result changes.
+//! The added channels are zeros: zero weights write them and zero weights read them. No result changes.
 
 use candle_core::{Device, Tensor};
 use milenas_models::graph::{Builder, Graph, Node, Value};
@@ -11,16 +11,18 @@ use milenas_models::{Result, Weights};
 use crate::passes::numbers;
 use crate::verify::NetworkRef;
 
-/// What widths become multiples of, unless more than a quarter would be zeros: dense convolutions pay for them.
+/// Multiple to which widths are rounded up. A width stays if more than a quarter of it would be added,
+/// because dense convolutions must compute the added channels too.
 const EIGHT: usize = 8;
 
-/// By channel of the wider wire, the channel that it was; `None` for zeros.
+/// Index of the source channel for each channel of the wider activation; `None` for added zeros.
 type Layout = Vec<Option<usize>>;
 
-/// The wider network; `None` where nothing is gained, or channels are used in a way that this does not follow.
+/// Returns the wider network; `None` if no depthwise convolution gets wider, or if channels are used in a way
+/// that this function does not follow.
 ///
 /// # Errors
-/// Weights of another network.
+/// Returns an error if the weights belong to another network.
 pub(super) fn widen(network: NetworkRef) -> Result<Option<(Graph, Weights)>> {
     let graph = network.graph;
     let mut b = Builder::new();
@@ -111,8 +113,9 @@ fn written(graph: &Graph, value: Value, node: &Node, read: &[&Layout]) -> Option
     }
 }
 
-/// How many channels a dense convolution writes besides its own. The convolutions of a factorised reduction are a
-/// row, whose last one fills it up.
+/// Returns the number of channels to add to the output of a dense convolution. In a concatenation of
+/// convolutions (factorised reduction) only the last one is widened, for the total of all; `None` if a shape
+/// is unknown.
 fn further(graph: &Graph, value: Value) -> Option<usize> {
     let width = |v: &Value| graph.fact(*v).chw().map(|(c, ..)| c);
     let up = |n: usize| Some(n.next_multiple_of(EIGHT) - n).filter(|more| 4 * more <= n).unwrap_or(0);
@@ -127,7 +130,7 @@ fn further(graph: &Graph, value: Value) -> Option<usize> {
     }
 }
 
-/// Weight and bias of a node where the layouts of its output and input want them, zeros elsewhere.
+/// Rearranges weight and bias of a node for the layouts of its output and input. Added elements are zero.
 fn scatter(weights: &mut Weights, node: &Node, [rows, columns]: [&Layout; 2], shape: &[usize]) -> Result<()> {
     let old = numbers(weights, node, ParamRole::Weight)?;
     let own = node.params.iter().find(|p| p.role == ParamRole::Weight).map_or(1, |p| p.shape[1]);

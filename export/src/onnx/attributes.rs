@@ -1,10 +1,11 @@
-//! Attributes of a node, written and read.
+//! Encoding and decoding of node attributes.
 
 use std::cell::RefCell;
 
 use super::schema::{AttributeProto, AttributeType, NodeProto, TensorProto};
 
-/// The largest number that is read as a size: a kernel, stride, padding or dimension. Products of a few stay in range.
+/// Largest integer accepted as a size (kernel, stride, padding or dimension). The product of a few such sizes
+/// fits a 64-bit integer.
 const MAX_SIZE: i64 = 1 << 24;
 
 fn attribute(name: &str, kind: AttributeType) -> AttributeProto {
@@ -24,12 +25,13 @@ pub(super) fn ints(name: &str, ints: &[usize]) -> AttributeProto {
     AttributeProto { ints, ..attribute(name, AttributeType::Ints) }
 }
 
-/// The f64 whose decimal form is that of `f`: 1e-5 for what a file stores as 9.999999747378752e-6.
+/// Returns the f64 with the same shortest decimal form as `f`: 1e-5 for an attribute stored as
+/// 9.999999747378752e-6.
 pub(super) fn decimal(f: f32) -> f64 {
     f.to_string().parse().unwrap_or_else(|_| f64::from(f))
 }
 
-/// A number that has to be a size.
+/// Converts an integer to a size; an error if it is outside 0 to [`MAX_SIZE`].
 pub(super) fn size(what: &str, i: i64) -> Result<usize, String> {
     match usize::try_from(i) {
         Ok(n) if i <= MAX_SIZE => Ok(n),
@@ -37,7 +39,7 @@ pub(super) fn size(what: &str, i: i64) -> Result<usize, String> {
     }
 }
 
-/// The place of an axis that may be counted from the end.
+/// Converts an axis, which may count from the end, to an index below `rank`.
 pub(super) fn axis(i: i64, rank: usize) -> Result<usize, String> {
     let rank_i = rank as i64;
     match i {
@@ -47,7 +49,7 @@ pub(super) fn axis(i: i64, rank: usize) -> Result<usize, String> {
     }
 }
 
-/// The attributes of a node, which remembers what it was asked for.
+/// Attributes of a node. Records the names that were read, so that unknown attributes are found.
 pub(super) struct Attributes<'a> {
     node: &'a NodeProto,
     asked: RefCell<Vec<&'static str>>,
@@ -64,7 +66,7 @@ impl<'a> Attributes<'a> {
         if !found.ref_attr_name.is_empty() {
             return Err(format!("attribute `{name}` refers to a function's"));
         }
-        // Files of IR version 1 do not say the type.
+        // Files of IR version 1 omit the type.
         match found.r#type() {
             AttributeType::Undefined => Ok(Some(found)),
             other if other == kind => Ok(Some(found)),
@@ -93,7 +95,7 @@ impl<'a> Attributes<'a> {
         Ok(self.get(name, AttributeType::Tensor)?.and_then(|a| a.t.as_ref()))
     }
 
-    /// `N` sizes, or `default` for each.
+    /// Returns `N` sizes; `default` for each if the attribute is absent.
     pub(super) fn sizes<const N: usize>(
         &self,
         name: &'static str,
@@ -106,7 +108,7 @@ impl<'a> Attributes<'a> {
             .map_err(|s: Vec<_>| format!("attribute `{name}` has {} numbers, expected {N}", s.len()))
     }
 
-    /// A choice that this program makes for one value only.
+    /// Refuses an attribute with another value than `value`, the only one that this program supports.
     pub(super) fn must_be(&self, name: &'static str, value: i64, default: i64) -> Result<(), String> {
         match self.int(name, default)? {
             found if found == value => Ok(()),
@@ -114,7 +116,8 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    /// An attribute that nothing has asked for changes the meaning in a way this program does not know.
+    /// Refuses a node with an attribute that was never read: the attribute may change the meaning of the
+    /// node.
     pub(super) fn all_known(&self) -> Result<(), String> {
         let asked = self.asked.borrow();
         match self.node.attribute.iter().find(|a| !asked.contains(&a.name.as_str())) {

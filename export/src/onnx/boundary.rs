@@ -1,26 +1,26 @@
-//! The operators at the two ends of a file: what computes an output, and how the input is laid out.
+//! Operators at the boundary of a file: the operator that computes an output, and the layout of the input.
 
 use super::schema::{AttributeProto, GraphProto, NodeProto};
 
-/// Nodes that are followed from an end, at most.
+/// Largest number of nodes to follow from an input or output.
 const FAR: usize = 32;
 
-/// The kind of operator that an output comes from.
+/// Kind of operator that computes an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// `Softmax`.
     Softmax,
     /// `Sigmoid` or `HardSigmoid`.
     Sigmoid,
-    /// An operator whose results have no bounds, such as `Gemm`.
+    /// Operator with unbounded results, such as `Gemm`.
     Unbounded,
-    /// An operator that gives the index of a class, such as `ArgMax`.
+    /// Operator whose result is the index of a class, such as `ArgMax`.
     Index,
     /// Another operator.
     Other,
 }
 
-/// The order of an image's dimensions.
+/// Order of an image's dimensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImageLayout {
     /// `[N, C, H, W]`.
@@ -29,7 +29,8 @@ pub enum ImageLayout {
     Nhwc,
 }
 
-/// Follows an output upwards through operators that only reshape, cast or round it.
+/// Returns the kind of operator that computes an output. Follows the graph upwards through operators that
+/// only reshape, cast or round.
 pub(super) fn ending(graph: &GraphProto, output: &str) -> Ending {
     let mut wire = output;
     for _ in 0..FAR {
@@ -40,7 +41,8 @@ pub(super) fn ending(graph: &GraphProto, output: &str) -> Ending {
             "ArgMax" | "ArgMin" | "TopK" | "ArrayFeatureExtractor" => return Ending::Index,
             "Gemm" | "MatMul" | "MatMulInteger" | "Conv" | "ConvInteger" | "BatchNormalization"
             | "GlobalAveragePool" | "LogSoftmax" | "Einsum" => return Ending::Unbounded,
-            // The bias of a linear operator; a sum of two results may be a mean of probabilities.
+            // `Add` of a constant is the bias of a linear operator. `Add` of two computed values may be a
+            // mean of probabilities.
             "Add" if node.input.iter().any(|name| is_constant(graph, name)) => return Ending::Unbounded,
             "Identity" | "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Cast" | "CastLike"
             | "Transpose" | "Dropout" | "DequantizeLinear" | "QuantizeLinear" => match node.input.first() {
@@ -53,7 +55,7 @@ pub(super) fn ending(graph: &GraphProto, output: &str) -> Ending {
     Ending::Other
 }
 
-/// The class names of the `ZipMap` that writes an output.
+/// Returns the class names of the `ZipMap` that writes an output.
 pub(super) fn zip_map(graph: &GraphProto, output: &str) -> Option<Vec<String>> {
     let node = writer(graph, output).filter(|node| node.op_type == "ZipMap")?;
     let attribute = |name: &str| node.attribute.iter().find(|a| a.name == name);
@@ -63,8 +65,9 @@ pub(super) fn zip_map(graph: &GraphProto, output: &str) -> Option<Vec<String>> {
     attribute("classlabels_strings").map(strings).or_else(|| attribute("classlabels_int64s").map(integers))
 }
 
-/// Follows an input downwards through operators on elements, to one that shows its layout; and the channels that a
-/// convolution's weight shows.
+/// Returns the layout and the number of channels of an input, if the graph shows them. Follows the input
+/// downwards through elementwise operators to an operator that fixes the layout. The weight of a convolution
+/// shows the channels.
 pub(super) fn layout(graph: &GraphProto, input: &str) -> (Option<ImageLayout>, Option<usize>) {
     let mut wire = input;
     for _ in 0..FAR {
@@ -106,13 +109,14 @@ fn writer<'a>(graph: &'a GraphProto, wire: &str) -> Option<&'a NodeProto> {
     graph.node.iter().rev().find(|node| node.output.iter().any(|name| name == wire))
 }
 
-/// The first node that reads a wire, other than for its shape.
+/// Returns the first node that reads a wire, except `Shape` nodes.
 fn reader<'a>(graph: &'a GraphProto, wire: &str) -> Option<&'a NodeProto> {
     let reads = |node: &&NodeProto| node.op_type != "Shape" && node.input.iter().any(|name| name == wire);
     graph.node.iter().find(reads)
 }
 
-/// Input channels of a convolution: the second dimension of its weight times the groups.
+/// Returns the input channels of a convolution: the second dimension of its weight times the number of
+/// groups.
 fn convolved(graph: &GraphProto, node: &NodeProto) -> Option<usize> {
     let weight = graph.initializer.iter().find(|t| Some(&t.name) == node.input.get(1))?;
     let groups = node.attribute.iter().find(|a| a.name == "group").map_or(1, AttributeProto::i);

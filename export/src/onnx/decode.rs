@@ -1,4 +1,4 @@
-//! Reads ONNX into a graph: everything is checked before it is believed.
+//! Decodes ONNX into a graph. Every value of the file is validated before use.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -14,10 +14,11 @@ use super::schema::{DataType, GraphProto, ModelProto, ValueInfoProto, type_proto
 use super::{Decoded, NEWEST_OPSET, attributes, tensors};
 use crate::{Error, Result};
 
-/// The network in a file; `place` names the file in messages.
+/// Decodes the network in a file; `place` is the file's name in messages.
 ///
 /// # Errors
-/// Operators that this program lacks, all in one message; anything missing, named twice, damaged or over a limit.
+/// [`Error::Operators`] lists all operators that this program lacks. [`Error::Node`] describes a node that
+/// cannot be read. [`Error::Model`] describes missing, duplicate or damaged parts and exceeded limits.
 pub fn decode(bytes: &[u8], place: &str) -> Result<Decoded> {
     at_most(place, "the size in bytes", bytes.len() as u64, MAX_FILE_BYTES)?;
     decode_proto(&proto(Bytes::copy_from_slice(bytes), place)?, place)
@@ -26,7 +27,7 @@ pub fn decode(bytes: &[u8], place: &str) -> Result<Decoded> {
 /// Decodes a model that [`proto`](super::proto) has parsed.
 ///
 /// # Errors
-/// As [`decode`], except for errors in the bytes.
+/// Returns the errors of [`decode`], except those of parsing the bytes.
 pub fn decode_proto(model: &ModelProto, place: &str) -> Result<Decoded> {
     let Some(proto) = &model.graph else { return Err(Model::malformed(place, "it holds no graph").into()) };
     let opset = opset(model, place)?;
@@ -60,7 +61,7 @@ pub fn decode_proto(model: &ModelProto, place: &str) -> Result<Decoded> {
     Ok(Decoded { graph, weights, metadata: metadata(model, place)?, bytes: has_bytes(proto) })
 }
 
-/// The version of the standard operators.
+/// Returns the version of the standard operator set.
 fn opset(model: &ModelProto, place: &str) -> Result<i64> {
     let versions = model.opset_import.iter().filter(|set| is_standard(&set.domain)).map(|set| set.version);
     match versions.collect::<Vec<_>>()[..] {
@@ -83,7 +84,7 @@ fn is_standard(domain: &str) -> bool {
     domain.is_empty() || domain == "ai.onnx"
 }
 
-/// Refuses a file with operators this program lacks, naming all of them.
+/// Refuses a file with operators that this program lacks, and lists all of them.
 fn known_operators(proto: &GraphProto, place: &str) -> Result<()> {
     let mut unknown: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for node in &proto.node {
@@ -111,7 +112,7 @@ fn read_constants<'a>(proto: &'a GraphProto, scope: &mut Scope<'a>, place: &str)
     }
     for tensor in &proto.initializer {
         let at = |problem| Model::malformed(format!("{place}, initialiser `{}`", tensor.name), problem);
-        // Shape and data are compared before any use, also of tensors that nothing reads.
+        // Compare shape and data before any use, also for tensors that nothing reads.
         tensors::dims(tensor).map_err(at)?;
         scope.define_constant(&tensor.name, tensor).map_err(at)?;
     }
@@ -143,7 +144,8 @@ fn read_inputs<'a>(proto: &'a GraphProto, scope: &mut Scope<'a>, place: &str) ->
     Ok(())
 }
 
-/// Shape and type of an input: float or bytes, every size known but that of the batch.
+/// Returns the shape and element type of an input: FLOAT or UINT8, with every dimension fixed except the
+/// batch.
 fn fact(info: &ValueInfoProto) -> std::result::Result<(Fact, DataType), String> {
     let Some(type_proto::Value::TensorType(tensor)) = info.r#type.as_ref().and_then(|t| t.value.as_ref())
     else {
@@ -173,7 +175,7 @@ fn fact(info: &ValueInfoProto) -> std::result::Result<(Fact, DataType), String> 
     }
 }
 
-/// Whether an input holds bytes.
+/// Returns whether an input is uint8.
 fn has_bytes(proto: &GraphProto) -> bool {
     let is_bytes = |info: &ValueInfoProto| match info.r#type.as_ref().and_then(|t| t.value.as_ref()) {
         Some(type_proto::Value::TensorType(tensor)) => tensor.elem_type == DataType::Uint8 as i32,

@@ -1,4 +1,5 @@
-//! Prints a lowered graph as ONNX: one node a node, nothing rewritten.
+//! Encodes a lowered graph as ONNX, one ONNX node per graph node. A `FakeQuantize` becomes two nodes. Parameters
+//! stored as float16 or integers, and uint8 inputs, add conversion nodes.
 
 mod integers;
 
@@ -17,14 +18,14 @@ use super::tensors::{f16s, f32s, i64s};
 use super::{OPSETS, OnnxFormat};
 use crate::{Error, Result};
 
-/// The name of the symbolic dimension.
+/// Name of the symbolic batch dimension.
 const BATCH: &str = "batch";
 
-/// The bytes of a file; the same for the same arguments.
+/// Encodes a graph as the bytes of a file. Equal arguments give equal bytes.
 ///
 /// # Errors
-/// A graph that breaks a rule of the representation, weights of another network, or something that
-/// [`LOWER`](crate::LOWER) would have rewritten.
+/// Returns an error if the graph breaks a rule of the representation, or if the weights belong to another
+/// network. [`Error::NotLowered`] for an operation that [`LOWER`](crate::LOWER) would have rewritten.
 pub fn encode(graph: &Graph, weights: &Weights, metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
     encode_as(graph, weights, metadata, &OnnxFormat::default())
 }
@@ -32,7 +33,8 @@ pub fn encode(graph: &Graph, weights: &Weights, metadata: &BTreeMap<String, Stri
 /// Encodes as [`encode`] does, in a given format.
 ///
 /// # Errors
-/// As [`encode`]; an operator set out of range; weights or an input that the format cannot hold.
+/// Returns the errors of [`encode`]. Also returns an error if the operator set is out of range, or if the
+/// format cannot store a weight or an input.
 pub fn encode_as(
     graph: &Graph,
     weights: &Weights,
@@ -80,7 +82,8 @@ pub fn encode_as(
                 let problem = format!("it is {}, an input of bytes is an image", node.fact);
                 return Err(Error::NotLowered { node: node.name.clone(), problem });
             };
-            // The graph's input keeps its name in the file; its wire gets another.
+            // The uint8 input takes the name of the graph's input; the wire of converted values gets a new
+            // name.
             let bytes = names.wire(value).to_string();
             let floats = names.fresh(format!("{bytes}.cast"));
             let planes = names.fresh(format!("{bytes}.planes"));
@@ -153,7 +156,7 @@ pub fn encode_as(
     Ok(model.encode_to_vec())
 }
 
-/// A node that makes float32 of `from`.
+/// Returns a `Cast` node from `from` to float32.
 fn cast(from: &str, to: &str) -> onnx::NodeProto {
     onnx::NodeProto {
         name: to.into(),
@@ -173,8 +176,8 @@ fn bytes_of(name: &str, fact: &Fact) -> onnx::ValueInfoProto {
     info
 }
 
-/// Names of wires: those of inputs, results and parameters are what the graph says; another wire has the name of
-/// its node, with underscores where that is taken.
+/// Names of wires. Inputs, results and parameters keep their names from the graph. Another wire has the name
+/// of its node, with underscores appended if the name is taken.
 struct Names {
     wires: Vec<String>,
     taken: HashSet<String>,
@@ -235,7 +238,7 @@ fn value_of(name: &str, fact: &Fact) -> onnx::ValueInfoProto {
     onnx::ValueInfoProto { name: name.into(), r#type: Some(kind) }
 }
 
-/// An image says so, in the words of the standard's "Type Denotation" and "Dimension Denotation".
+/// Sets the "Type Denotation" and "Dimension Denotation" of the ONNX standard for images (rank 4).
 fn described(mut info: onnx::ValueInfoProto) -> onnx::ValueInfoProto {
     if let Some(kind) = &mut info.r#type
         && let Some(type_proto::Value::TensorType(type_proto::Tensor { shape: Some(shape), elem_type })) =
@@ -252,7 +255,7 @@ fn described(mut info: onnx::ValueInfoProto) -> onnx::ValueInfoProto {
     info
 }
 
-/// An operation in the words of the format. It reads its wires, then its parameters, then these constants.
+/// ONNX form of an operation. The node reads its wires, then its parameters, then these constants.
 struct Spelled {
     operator: &'static str,
     attributes: Vec<onnx::AttributeProto>,
@@ -287,8 +290,9 @@ fn spell(op: &Op, opset: i64) -> std::result::Result<Spelled, String> {
         }
         Op::BatchNorm(BatchNorm { eps, momentum, .. }) => Spelled::new(
             "BatchNormalization",
-            // ONNX weighs the running statistics, PyTorch and we the batch's.
-            // Operator set 13 has no training mode to leave.
+            // ONNX's momentum weighs the running statistics; PyTorch's and this project's weighs those of the
+            // batch.
+            // Operator set 13 has no `training_mode`.
             [float("epsilon", *eps), float("momentum", 1.0 - momentum)]
                 .into_iter()
                 .chain((opset >= 14).then(|| int("training_mode", 0)))

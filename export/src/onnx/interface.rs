@@ -1,4 +1,4 @@
-//! Inputs and outputs of a file with any operators, for runtimes that run the file as it is.
+//! Inputs and outputs of a file with any operators, for runtimes that run the file unchanged.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::{self, Display, Formatter};
@@ -14,46 +14,46 @@ use super::schema::tensor_shape_proto::{Dimension, dimension};
 use super::schema::{DataLocation, DataType, ModelProto, TensorProto, ValueInfoProto, type_proto};
 use crate::Result;
 
-/// The inputs, outputs and metadata of a file.
+/// Inputs, outputs and metadata of a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Interface {
-    /// Values to feed. Initialisers that older files list among the inputs are omitted.
+    /// Inputs to feed. Initialisers that older files list among the inputs are omitted.
     pub inputs: Vec<Port>,
-    /// Computed values, in the order of the file.
+    /// Outputs, in the order of the file.
     pub outputs: Vec<Output>,
-    /// The text that travels with the file.
+    /// Metadata properties of the file.
     pub metadata: BTreeMap<String, String>,
-    /// The layout of the first input, where the operators that read it show one.
+    /// Layout of the first input, if the operators that read it show one.
     pub layout: Option<ImageLayout>,
-    /// Channels of the first input, where the convolution that reads it shows them.
+    /// Channels of the first input, if the convolution that reads it shows them.
     pub channels: Option<usize>,
-    /// Paths of the files that hold the tensors' data, relative to the model's folder, sorted.
+    /// Paths of the external data files, relative to the model's folder, sorted.
     pub external: Vec<String>,
 }
 
-/// An input or an output.
+/// Name and type of an input or output.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Port {
-    /// The name.
+    /// Name.
     pub name: String,
-    /// The element type; [`DataType::Undefined`] for what is no tensor.
+    /// Element type; [`DataType::Undefined`] if the value is not a tensor.
     pub kind: DataType,
-    /// The shape, `None` where any size goes; without it, the rank is unknown.
+    /// Shape, with `None` for a dimension of any size. `None` if the rank is unknown.
     pub dims: Option<Vec<Option<usize>>>,
 }
 
-/// An output, and the operator that computes it.
+/// Output with the operator that computes it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Output {
     /// Name and type.
     pub port: Port,
-    /// The last operator that does more than reshape.
+    /// Kind of the last operator that does more than reshape, cast or round.
     pub ending: Ending,
-    /// The class names of a `ZipMap`, which gives a list of maps from name to score.
+    /// Class names of a `ZipMap`, whose output is a list of maps from name to score.
     pub zip_map: Option<Vec<String>>,
 }
 
-/// `FLOAT [?, 3, 32, 32]`.
+/// Formats the type like `FLOAT [?, 3, 32, 32]`.
 impl Display for Port {
     fn fmt(&self, f: &mut Formatter) -> fmt::Result {
         match (&self.dims, self.kind) {
@@ -68,10 +68,10 @@ impl Display for Port {
     }
 }
 
-/// The message in a file; `place` names the file.
+/// Parses the bytes of a file; `place` is the file's name in messages.
 ///
 /// # Errors
-/// A file that is no ONNX model, or is over a limit.
+/// Returns an error if the bytes are not an ONNX model, or exceed a limit.
 pub fn proto(bytes: Bytes, place: &str) -> Result<ModelProto> {
     at_most(place, "the size in bytes", bytes.len() as u64, MAX_INTERFACE_BYTES)?;
     limits::check_fields(&bytes, place)?;
@@ -85,10 +85,10 @@ pub fn proto(bytes: Bytes, place: &str) -> Result<ModelProto> {
     }
 }
 
-/// The inputs and outputs of a file.
+/// Returns the inputs and outputs of a file.
 ///
 /// # Errors
-/// Metadata that comes twice.
+/// Returns an error if the model has no graph, or a metadata key occurs twice.
 pub fn interface(model: &ModelProto, place: &str) -> Result<Interface> {
     let Some(graph) = &model.graph else { return Err(Model::malformed(place, "it holds no graph").into()) };
     let constants: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
@@ -111,7 +111,7 @@ pub fn interface(model: &ModelProto, place: &str) -> Result<Interface> {
     })
 }
 
-/// The model with one of its outputs, without the nodes that only the others need.
+/// Removes all outputs except `name`, and the nodes that only the removed outputs need.
 pub fn only_output(mut model: ModelProto, name: &str) -> ModelProto {
     let Some(graph) = &mut model.graph else { return model };
     if graph.output.len() < 2 {
@@ -120,7 +120,7 @@ pub fn only_output(mut model: ModelProto, name: &str) -> ModelProto {
     graph.output.retain(|output| output.name == name);
     let mut needed: HashSet<String> = HashSet::from([name.to_string()]);
     let mut kept: Vec<_> = std::mem::take(&mut graph.node);
-    // Nodes stand behind those whose results they read.
+    // Nodes follow those whose results they read.
     kept = kept
         .into_iter()
         .rev()
@@ -151,7 +151,7 @@ fn port(info: &ValueInfoProto) -> Port {
     Port { name, kind: DataType::of(tensor.elem_type), dims }
 }
 
-/// The files that tensors lie in, also those of graphs inside nodes.
+/// Returns the files that hold external tensor data, also for graphs inside nodes.
 fn external(model: &ModelProto) -> Vec<String> {
     let mut graphs: Vec<_> = model.graph.iter().collect();
     let mut found = Vec::new();

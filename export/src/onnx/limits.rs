@@ -1,24 +1,26 @@
-//! Limits on files from untrusted sources, which must not exhaust memory or time.
+//! Limits on files from untrusted sources. Such a file must not exhaust memory or time.
 
 use milenas_models::graph::{Fact, Graph, Node};
 use milenas_models::op::{Op, Padding};
 use milenas_models::{Error, Result};
 
-/// The largest file, in bytes. The largest DARTS networks need a hundredth of it.
+/// Size limit of a decoded file, in bytes. The largest DARTS networks need a hundredth of it.
 pub const MAX_FILE_BYTES: u64 = 1 << 30;
-/// The largest file whose inputs and outputs are read, in bytes: the limit of the format itself.
+/// Size limit of a file whose inputs and outputs are read, in bytes: the limit of the protobuf format.
 pub const MAX_INTERFACE_BYTES: u64 = i32::MAX as u64;
-/// Messages, strings and lists in a file: each becomes some hundred bytes in memory, however small it is in the file.
+/// Limit on the number of messages, strings and lists in a file. Each takes some hundred bytes in memory,
+/// however small it is in the file.
 const MAX_FIELDS: u64 = 1 << 19;
-/// Nested messages. The format needs eight.
+/// Limit on the depth of nested messages. The format needs eight.
 const MAX_DEPTH: usize = 32;
-/// Nodes, each counted once.
+/// Limit on the number of nodes.
 pub(super) const MAX_NODES: usize = 1 << 16;
-/// Results.
+/// Limit on the number of results.
 pub(super) const MAX_OUTPUTS: usize = 64;
-/// Numbers alive at one time while one image is classified (2 GiB).
+/// Limit on the number of values in memory at one time, for one image (2 GiB of float32).
 pub const MAX_LIVE_NUMBERS: u64 = 1 << 29;
-/// Multiply-accumulates and comparisons for one image. ResNet-152 at 224x224 needs a hundredth of it.
+/// Limit on the multiply-accumulates and comparisons for one image. ResNet-152 at 224x224 needs a hundredth
+/// of it.
 pub const MAX_WORK: u64 = 1 << 40;
 
 /// Refuses a quantity over its limit.
@@ -29,7 +31,7 @@ pub(super) fn at_most(place: &str, what: &'static str, found: u64, limit: u64) -
     }
 }
 
-/// The messages of the format that hold further messages.
+/// ONNX messages that contain other messages.
 #[derive(Clone, Copy)]
 enum Message {
     Model,
@@ -46,7 +48,7 @@ enum Message {
 }
 
 impl Message {
-    /// The message that a field holds.
+    /// Returns the type of the message in field `tag`; `None` if the field holds no message.
     fn field(self, tag: u64) -> Option<Message> {
         Some(match (self, tag) {
             (Message::Model, 7) | (Message::Training, 1 | 2) | (Message::Attribute, 6 | 11) => Message::Graph,
@@ -58,7 +60,7 @@ impl Message {
             (Message::Graph, 14) => Message::Annotation,
             (Message::Graph, 15) | (Message::Attribute, 22 | 23) => Message::Sparse,
             (Message::Node, 5) | (Message::Function, 11) => Message::Attribute,
-            // Shapes and dimensions lie in types under the same numbers as types in types.
+            // Shapes and dimensions occur in types under the same field numbers as nested types.
             (Message::ValueInfo, 2)
             | (Message::Attribute, 14 | 15)
             | (Message::Type, 1 | 2 | 4 | 5 | 8 | 9) => Message::Type,
@@ -67,8 +69,8 @@ impl Message {
     }
 }
 
-/// Refuses a file with too many fields, walking through it without building anything. Damaged data are reported by the
-/// real reader, which stops where this one stops.
+/// Refuses a file with too many fields. The check walks through the bytes without building messages. It stops
+/// at damaged data, which the decoder then reports.
 pub(super) fn check_fields(bytes: &[u8], place: &str) -> Result<()> {
     let mut fields = 0;
     count(bytes, Message::Model, 0, &mut fields);
@@ -115,7 +117,7 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
-/// Refuses a graph whose small sizes multiply to more memory or work than the limits.
+/// Refuses a graph whose sizes multiply to more memory or work than the limits.
 pub(super) fn check_work(graph: &Graph, place: &str) -> Result<()> {
     let mut last_read: Vec<usize> = (0..graph.nodes().len()).collect();
     for (value, node) in graph.values() {
@@ -146,7 +148,7 @@ fn numbers(fact: &Fact) -> u64 {
     fact.volume().map_or(u64::MAX, |n| n as u64)
 }
 
-/// Numbers of scratch and steps of work of one node.
+/// Returns the scratch memory of a node, in values, and its work, in multiply-accumulates or comparisons.
 fn cost(graph: &Graph, node: &Node) -> (u64, u64) {
     let product = |factors: &[usize]| factors.iter().fold(1u64, |n, f| n.saturating_mul(*f as u64));
     let padded = |p: Padding| {

@@ -1,4 +1,4 @@
-//! Operators of ONNX as operations of the graph: one reader an operator.
+//! Decoders of ONNX operators into operations of the graph, one function per operator.
 
 mod convolution;
 mod dense;
@@ -13,10 +13,10 @@ use milenas_models::graph::Value;
 
 pub(super) use scope::{NodeReader, Scope};
 
-/// Problems are said in words; the caller knows the node.
+/// Result of reading a node. The error is a text; the caller adds the name of the node.
 type Read<T> = Result<T, String>;
 
-/// Operator and reader. `Constant` defines no wire and is read apart.
+/// Operator name and its decoder. `Constant` defines no wire and is handled by [`NodeReader::alias`].
 type Entry = (&'static str, for<'s, 'a> fn(&mut NodeReader<'s, 'a>) -> Read<Value>);
 
 const TABLE: &[Entry] = &[
@@ -42,21 +42,21 @@ const TABLE: &[Entry] = &[
     ("Sum", pointwise::sum),
 ];
 
-/// Operators that are read where they compute nothing by themselves.
+/// Operators that are accepted if they compute nothing by themselves.
 const ALIASES: [&str; 4] = ["Cast", "Constant", "QuantizeLinear", "Transpose"];
 
-/// Whether there is a reader for an operator of the standard.
+/// Returns whether an operator of the standard has a decoder.
 pub(super) fn is_known(operator: &str) -> bool {
     ALIASES.contains(&operator) || TABLE.iter().any(|(name, _)| *name == operator)
 }
 
-/// The name of a node in messages: its own, or that of what it writes.
+/// Returns the name of a node for messages: its own name, or that of its first output.
 pub(super) fn label(node: &NodeProto) -> &str {
     let first = node.output.first().map_or("", String::as_str);
     if node.name.is_empty() { first } else { &node.name }
 }
 
-/// Reads one node: wires it, or notes the constant it stands for.
+/// Decodes one node: emits an operation, or records the constant that the node stands for.
 pub(super) fn read<'a>(scope: &mut Scope<'a>, node: &'a NodeProto) -> Read<()> {
     let Some(output) = node.output.first().filter(|name| !name.is_empty()) else {
         return Err("it writes nothing".into());

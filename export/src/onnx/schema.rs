@@ -1,17 +1,18 @@
-//! Messages of the ONNX format (`onnx.proto`, proto2 syntax), as far as this program reads and writes them.
+//! Messages of the ONNX format (`onnx.proto`, proto2 syntax), limited to the fields that this program reads
+//! and writes.
 //!
-//! ONNX is a proto2 schema: a reader may ask whether a field is present, and OpenCV refuses a node whose attribute
-//! has no value. An attribute's number is therefore an `Option` that is written when it is zero. Fields that are not
-//! listed here are skipped on reading.
+//! ONNX is a proto2 schema, in which a reader may ask whether a field is present. OpenCV refuses a node whose
+//! attribute has no value. A scalar attribute value is therefore an `Option` and is written even if zero.
+//! Fields that are not listed here are skipped on reading.
 
-// The fields are documented in onnx.proto, by the same names.
+// onnx.proto documents the fields under the same names.
 #![allow(missing_docs)]
 
 use std::fmt::{self, Display, Formatter};
 
 use prost::bytes::Bytes;
 
-/// A file.
+/// ONNX model file.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ModelProto {
     #[prost(int64, tag = "1")]
@@ -32,17 +33,17 @@ pub struct ModelProto {
     pub functions: Vec<FunctionProto>,
 }
 
-/// The version of an operator set.
+/// Version of an operator set.
 #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
 pub struct OperatorSetIdProto {
-    /// Empty for the standard operators.
+    /// Domain of the operators; empty for the standard operators.
     #[prost(string, required, tag = "1")]
     pub domain: String,
     #[prost(int64, required, tag = "2")]
     pub version: i64,
 }
 
-/// A pair of texts.
+/// Key and value of a metadata property.
 #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
 pub struct StringStringEntryProto {
     #[prost(string, required, tag = "1")]
@@ -51,7 +52,7 @@ pub struct StringStringEntryProto {
     pub value: String,
 }
 
-/// A function that a model defines; its body is not read.
+/// Function defined by a model. Its body is not read.
 #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
 pub struct FunctionProto {
     #[prost(string, tag = "1")]
@@ -60,7 +61,7 @@ pub struct FunctionProto {
     pub domain: String,
 }
 
-/// Nodes, constants, inputs and outputs.
+/// Graph: nodes, constants, inputs and outputs.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct GraphProto {
     #[prost(message, repeated, tag = "1")]
@@ -79,7 +80,7 @@ pub struct GraphProto {
     pub value_info: Vec<ValueInfoProto>,
 }
 
-/// One operator.
+/// Node: one use of an operator.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct NodeProto {
     #[prost(string, repeated, tag = "1")]
@@ -96,14 +97,14 @@ pub struct NodeProto {
     pub attribute: Vec<AttributeProto>,
 }
 
-/// A named setting of a node.
+/// Named attribute of a node.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct AttributeProto {
     #[prost(string, tag = "1")]
     pub name: String,
     #[prost(string, tag = "21")]
     pub ref_attr_name: String,
-    /// Which of the fields below holds the value.
+    /// Selects the field below that holds the value.
     #[prost(enumeration = "AttributeType", tag = "20")]
     pub r#type: i32,
     #[prost(float, optional, tag = "2")]
@@ -145,12 +146,12 @@ pub enum AttributeType {
     TypeProtos = 14,
 }
 
-/// A constant.
+/// Constant tensor.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct TensorProto {
     #[prost(int64, repeated, packed = "false", tag = "1")]
     pub dims: Vec<i64>,
-    /// A [`DataType`].
+    /// Element type, a [`DataType`].
     #[prost(int32, tag = "2")]
     pub data_type: i32,
     #[prost(message, optional, tag = "3")]
@@ -165,17 +166,17 @@ pub struct TensorProto {
     pub int64_data: Vec<i64>,
     #[prost(string, tag = "8")]
     pub name: String,
-    /// Little-endian elements; a slice of the file where the file was decoded from [`Bytes`].
+    /// Little-endian elements. They share memory with the file if it was decoded from [`Bytes`].
     #[prost(bytes = "bytes", tag = "9")]
     pub raw_data: Bytes,
-    /// `location`, `offset` and `length` of data in another file.
+    /// `location`, `offset` and `length` of external data.
     #[prost(message, repeated, tag = "13")]
     pub external_data: Vec<StringStringEntryProto>,
     #[prost(enumeration = "DataLocation", tag = "14")]
     pub data_location: i32,
 }
 
-/// `TensorProto.Segment`: the part of a tensor that a message holds.
+/// `TensorProto.Segment`: the part of a tensor that one message holds.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, prost::Message)]
 pub struct Segment {
     #[prost(int64, tag = "1")]
@@ -223,27 +224,27 @@ pub enum DataType {
 }
 
 impl DataType {
-    /// The type of a number in a file; [`DataType::Undefined`] for a number that is none.
+    /// Converts the integer of a file to a type; [`DataType::Undefined`] if the integer has no type.
     pub fn of(number: i32) -> Self {
         DataType::try_from(number).unwrap_or(DataType::Undefined)
     }
 }
 
-/// The name in the format: `FLOAT`, `UINT8`.
+/// Formats the name as in the standard: `FLOAT`, `UINT8`.
 impl Display for DataType {
     fn fmt(&self, f: &mut Formatter) -> fmt::Result {
         f.write_str(&format!("{self:?}").to_uppercase())
     }
 }
 
-/// The name in the format: `INT`, `FLOATS`.
+/// Formats the name as in the standard: `INT`, `FLOATS`.
 impl Display for AttributeType {
     fn fmt(&self, f: &mut Formatter) -> fmt::Result {
         f.write_str(&format!("{self:?}").to_uppercase())
     }
 }
 
-/// A constant of few values that are not zero.
+/// Constant with few non-zero values.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct SparseTensorProto {
     #[prost(message, optional, tag = "1")]
@@ -259,7 +260,7 @@ pub struct ValueInfoProto {
     pub r#type: Option<TypeProto>,
 }
 
-/// A type.
+/// Type of a value.
 #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
 pub struct TypeProto {
     #[prost(oneof = "type_proto::Value", tags = "1, 4, 5, 8, 9")]
@@ -268,7 +269,7 @@ pub struct TypeProto {
     pub denotation: String,
 }
 
-/// The kinds of [`TypeProto`].
+/// Variants of [`TypeProto`].
 pub mod type_proto {
     use super::{TensorShapeProto, TypeProto};
 
@@ -286,46 +287,46 @@ pub mod type_proto {
         OptionalType(Opaque),
     }
 
-    /// Element type and shape.
+    /// Element type and shape of a tensor.
     #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
     pub struct Tensor {
-        /// A [`DataType`](super::DataType).
+        /// Element type, a [`DataType`](super::DataType).
         #[prost(int32, tag = "1")]
         pub elem_type: i32,
         #[prost(message, optional, tag = "2")]
         pub shape: Option<TensorShapeProto>,
     }
 
-    /// The type of a list.
+    /// Type of a list.
     #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
     pub struct Sequence {
         #[prost(message, optional, boxed, tag = "1")]
         pub elem_type: Option<Box<TypeProto>>,
     }
 
-    /// The type of a map.
+    /// Type of a map from key to value.
     #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
     pub struct Map {
-        /// A [`DataType`](super::DataType).
+        /// Type of the keys, a [`DataType`](super::DataType).
         #[prost(int32, tag = "1")]
         pub key_type: i32,
         #[prost(message, optional, boxed, tag = "2")]
         pub value_type: Option<Box<TypeProto>>,
     }
 
-    /// A type whose details are not read.
+    /// Type whose details are not read.
     #[derive(Clone, Copy, PartialEq, Eq, Hash, prost::Message)]
     pub struct Opaque {}
 }
 
-/// The shape of a tensor.
+/// Shape of a tensor.
 #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
 pub struct TensorShapeProto {
     #[prost(message, repeated, tag = "1")]
     pub dim: Vec<tensor_shape_proto::Dimension>,
 }
 
-/// The parts of [`TensorShapeProto`].
+/// Parts of [`TensorShapeProto`].
 pub mod tensor_shape_proto {
     #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
     pub struct Dimension {
@@ -335,7 +336,7 @@ pub mod tensor_shape_proto {
         pub denotation: String,
     }
 
-    /// The kinds of [`Dimension`].
+    /// Variants of [`Dimension`].
     pub mod dimension {
         #[derive(Clone, PartialEq, Eq, Hash, prost::Oneof)]
         pub enum Value {

@@ -1,9 +1,9 @@
-//! Constant tensors, written and read.
+//! Encoding and decoding of constant tensors.
 
 use super::schema::{DataLocation, DataType, TensorProto};
 use half::f16;
 
-/// The largest rank that is read.
+/// Largest rank that can be read.
 const MAX_RANK: usize = 8;
 
 pub(super) fn f32s(name: &str, dims: &[usize], data: &[f32]) -> TensorProto {
@@ -11,7 +11,7 @@ pub(super) fn f32s(name: &str, dims: &[usize], data: &[f32]) -> TensorProto {
     raw_tensor(name, dims, DataType::Float, raw)
 }
 
-/// Numbers rounded to half precision; `None` where one is out of its range.
+/// Encodes values rounded to float16; `None` if a value is out of its range.
 pub(super) fn f16s(name: &str, dims: &[usize], data: &[f32]) -> Option<TensorProto> {
     let rounded: Vec<f16> = data.iter().map(|&x| f16::from_f32(x)).collect();
     let fits = rounded.iter().zip(data).all(|(r, x)| r.is_finite() || !x.is_finite());
@@ -47,10 +47,12 @@ fn raw_tensor(name: &str, dims: &[usize], kind: DataType, raw_data: Vec<u8>) -> 
     }
 }
 
-/// The shape of a tensor whose data are really there: what it says never makes anyone allocate.
+/// Returns the shape of a tensor after checking that the data match it. A shape in the file thus never causes
+/// an allocation by itself.
 ///
 /// # Errors
-/// A negative or huge dimension, data elsewhere, fewer or more data than the shape says.
+/// Returns a message for a negative or huge dimension, external data, an unsupported element type, or fewer
+/// or more data than the shape needs.
 pub(super) fn dims(tensor: &TensorProto) -> Result<Vec<usize>, String> {
     if tensor.data_location() == DataLocation::External || !tensor.external_data.is_empty() {
         return Err("its data are in another file. Help: save the model as a single file".into());
@@ -95,27 +97,27 @@ pub(super) fn kind(tensor: &TensorProto) -> DataType {
     DataType::of(tensor.data_type)
 }
 
-/// A constant of the file, as its readers see it.
+/// Constant of the file, as the nodes that read it see it.
 #[derive(Clone, Copy)]
 pub(super) struct Constant<'a> {
     pub(super) tensor: &'a TensorProto,
-    /// Whether a `Cast` to FLOAT stands between.
+    /// True if a `Cast` to FLOAT was applied.
     pub(super) widened: bool,
-    /// Scale and zero point of a `DequantizeLinear` between.
+    /// Scale and zero point of a `DequantizeLinear` that was applied.
     pub(super) grid: Option<QuantizationGrid<'a>>,
 }
 
-/// The numbers that integers stand for: `(integer - zero) * scale`.
+/// Grid of integers: the float value is `(integer - zero) * scale`.
 #[derive(Clone, Copy)]
 pub(super) struct QuantizationGrid<'a> {
-    /// One number, or one for each place on `axis`.
+    /// One scale, or one scale per index of `axis`.
     pub(super) scale: &'a TensorProto,
     /// Zero points, in the shape of `scale`; 0 if absent.
     pub(super) zero: Option<&'a TensorProto>,
     pub(super) axis: i64,
 }
 
-/// Shape and numbers of a float tensor.
+/// Returns shape and values of a float constant.
 pub(super) fn floats(constant: Constant) -> Result<(Vec<usize>, Vec<f32>), String> {
     let Constant { tensor, widened, grid } = constant;
     let dims = dims(tensor)?;
@@ -161,7 +163,7 @@ fn dequantized(dims: &[usize], integers: &[i64], grid: QuantizationGrid) -> Resu
     Ok(integers.iter().enumerate().map(one).collect())
 }
 
-/// Numbers of an integer tensor.
+/// Returns the values of an integer tensor.
 pub(super) fn integers(tensor: &TensorProto) -> Result<Vec<i64>, String> {
     dims(tensor)?;
     let raw = &tensor.raw_data;

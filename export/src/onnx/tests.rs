@@ -1,4 +1,4 @@
-//! The codec: what is written comes back, and what cannot be said is refused.
+//! Tests of the codec: encoding round trips, and refusal of graphs and files that it does not support.
 
 mod hostile;
 
@@ -60,7 +60,7 @@ fn small() -> (Graph, Weights) {
     lowered(&derived(&genotype(5), 2), true)
 }
 
-/// Readers of proto2, such as OpenCV, ask whether a field is there: a number of an attribute is written also as zero.
+/// Readers of proto2, such as OpenCV, ask whether a field is present, so a zero value must also be written.
 #[test]
 fn every_attribute_has_its_value() {
     for seed in 0..20 {
@@ -85,7 +85,7 @@ fn small_model() -> ModelProto {
     ModelProto::decode(encode(&graph, &numbers, &BTreeMap::new()).unwrap().as_slice()).unwrap()
 }
 
-/// What happens to a small network after `change`.
+/// Result of decoding a small network after `change`.
 fn changed(change: impl FnOnce(&mut GraphProto)) -> Result<Decoded> {
     let mut model = small_model();
     change(model.graph.as_mut().unwrap());
@@ -131,7 +131,8 @@ fn an_input_of_fixed_size_stays_fixed() {
 fn names_that_collide_come_back() {
     let mut b = Builder::new();
     let x = b.input("x", Fact::image(2, 3, 3)).unwrap();
-    // A node called like the result, one called like a parameter, and like a constant of another.
+    // A node with the name of the result, one with that of a parameter, and one with that of another node's
+    // constant.
     let y = b.wire("y", Relu, &[x]).unwrap();
     let weight = b.wire("conv.weight", Relu, &[y]).unwrap();
     let conv = b.wire("conv", Conv2d::pointwise(2, 2), &[weight]).unwrap();
@@ -297,7 +298,7 @@ fn integers_that_do_not_come_in_pairs_are_refused() {
     refused(&|g| g.initializer[0].dims = vec![0], "initialiser");
 }
 
-/// A small network with an input of bytes, after `change`.
+/// Result of decoding a small network with a uint8 input after `change`.
 fn changed_bytes(change: impl FnOnce(&mut GraphProto)) -> Result<Decoded> {
     let (graph, numbers) = small();
     let format = OnnxFormat { bytes: true, ..OnnxFormat::default() };
@@ -309,7 +310,7 @@ fn changed_bytes(change: impl FnOnce(&mut GraphProto)) -> Result<Decoded> {
 
 #[test]
 fn bytes_that_are_not_brought_to_planes_of_floats_are_refused() {
-    // Cast, Transpose, and the first convolution that reads both.
+    // The file must start with Cast, Transpose and the first convolution, which reads their result.
     let first = |g: &GraphProto| (g.node[0].op_type.clone(), g.node[1].op_type.clone());
     let refused = |change: &dyn Fn(&mut GraphProto), word: &str| {
         let message = changed_bytes(change).unwrap_err().to_string();

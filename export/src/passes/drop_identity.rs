@@ -1,4 +1,4 @@
-//! Operations that give back what they read.
+//! Removes operations that return their input unchanged.
 
 use milenas_models::graph::{Graph, Node};
 use milenas_models::op::{Op, Pool2d};
@@ -6,7 +6,7 @@ use milenas_models::{Result, Weights};
 
 use super::{Pass, Rewrite, can_stand_for};
 
-/// See the module.
+/// Pass that removes operations without effect, see the module.
 #[derive(Debug)]
 pub struct DropIdentity;
 
@@ -25,7 +25,8 @@ impl Pass for DropIdentity {
     }
 }
 
-/// `identity(x) -> x`, `concat(x) -> x`, `slice(x, everything) -> x`, `pool(x, 1x1) -> x`, `relu(relu(x)) -> relu(x)`
+/// Returns whether the node returns its input: `identity(x) -> x`, `concat(x) -> x`, `slice(x, everything) ->
+/// x`, `pool(x, 1x1) -> x`, `relu(relu(x)) -> relu(x)`.
 fn gives_back(graph: &Graph, node: &Node) -> bool {
     match &node.op {
         Op::Identity(_) => true,

@@ -1,4 +1,5 @@
-//! Zeros leave sums, spread through what keeps them, and let go of what they read.
+//! Removes zeros (`none`) from sums, moves them through operations that keep zeros, and detaches them from
+//! unneeded inputs.
 
 use milenas_models::graph::{Graph, Node, Patch, Value};
 use milenas_models::op::{Conv2d, Op, Pool2d, Zero};
@@ -6,7 +7,7 @@ use milenas_models::{Result, Weights};
 
 use super::{Pass, Rewrite, can_stand_for};
 
-/// See the module.
+/// Pass that removes and moves zeros, see the module.
 #[derive(Debug)]
 pub struct DropNone;
 
@@ -38,7 +39,7 @@ impl Pass for DropNone {
     }
 }
 
-/// `x + 0 -> x`, where x has the shape of the sum
+/// Rewrites `x + 0 -> x` if `x` has the shape of the sum.
 fn without_zero(graph: &Graph, value: Value, node: &Node) -> Result<Option<Rewrite>> {
     let [a, b] = node.inputs[..] else { return Ok(None) };
     let other = [(a, b), (b, a)].into_iter().find(|(zero, x)| {
@@ -49,7 +50,7 @@ fn without_zero(graph: &Graph, value: Value, node: &Node) -> Result<Option<Rewri
     other.map(|(_, x)| Rewrite::replace(graph, value, x)).transpose()
 }
 
-/// `zero(f(x)) -> zero(x)`, where f keeps the shape: zeros need nothing else of what they read
+/// Rewrites `zero(f(x)) -> zero(x)` if `f` keeps the shape: zeros depend only on the shape of their input.
 fn further_up(graph: &Graph, value: Value, node: &Node, zero: &Zero) -> Result<Option<Rewrite>> {
     let read = node.inputs[0];
     let Some(x) = graph.node(read).inputs.iter().find(|x| graph.fact(**x) == graph.fact(read)) else {
@@ -58,7 +59,7 @@ fn further_up(graph: &Graph, value: Value, node: &Node, zero: &Zero) -> Result<O
     zero_at(graph, value, node, zero.clone(), *x).map(Some)
 }
 
-/// `f(zero(x)) -> zero(x)`, where f gives zeros for zeros
+/// Rewrites `f(zero(x)) -> zero(x)` if `f` maps zeros to zeros.
 fn still_zero(graph: &Graph, value: Value, node: &Node, stride: [usize; 2]) -> Result<Option<Rewrite>> {
     let before = graph.node(node.inputs[0]);
     let Op::Zero(Zero { stride: inner }) = &before.op else { return Ok(None) };

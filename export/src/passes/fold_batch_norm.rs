@@ -1,4 +1,5 @@
-//! A BatchNorm in evaluation is a scale and a shift, which the convolution before it can take over.
+//! Folds a BatchNorm into the convolution before it. In evaluation a BatchNorm is a scale and a shift per
+//! channel.
 
 use candle_core::{Device, Tensor};
 use milenas_models::graph::{Graph, Node, Patch};
@@ -7,7 +8,7 @@ use milenas_models::{Result, Weights};
 
 use super::{Pass, Reads, Rewrite, numbers, param_name};
 
-/// See the module.
+/// Pass that folds BatchNorms into convolutions, see the module.
 #[derive(Debug)]
 pub struct FoldBatchNorm;
 
@@ -16,8 +17,8 @@ impl Pass for FoldBatchNorm {
         "fold_batch_norm"
     }
 
-    /// `bn(conv(x, w) + b) -> conv(x, w*s) + (b - mean)*s + beta` with `s = gamma / sqrt(var + eps)`, where nothing
-    /// else reads the convolution
+    /// Rewrites `bn(conv(x, w) + b) -> conv(x, w*s) + (b - mean)*s + beta` with `s = gamma / sqrt(var +
+    /// eps)`, if nothing else reads the convolution.
     fn next(&self, graph: &Graph, weights: &Weights) -> Result<Option<Rewrite>> {
         let reads = Reads::of(graph);
         for (value, bn) in graph.values() {
@@ -58,7 +59,7 @@ impl Pass for FoldBatchNorm {
     }
 }
 
-/// Scale and shift of each channel.
+/// Returns scale and shift of each channel.
 fn affine(weights: &Weights, node: &Node, norm: &BatchNorm) -> Result<Vec<(f64, f64)>> {
     let (gamma, beta) = match norm.affine {
         true => (numbers(weights, node, ParamRole::Weight)?, numbers(weights, node, ParamRole::Bias)?),

@@ -1,7 +1,7 @@
-//! A factorised reduction as one convolution: no image is cut, none is put side by side.
+//! Joins the two convolutions of a factorised reduction into one, which needs no slice and no concatenation.
 //!
-//! Three of four taps are zeros, so this is four times the multiplications of two small convolutions in exchange for
-//! three passes over memory.
+//! Three of the four taps are zeros. The joined convolution needs four times the multiplications of the two
+//! small ones and saves three passes over memory.
 
 use candle_core::{Device, Tensor};
 use milenas_models::graph::{Graph, Patch, Value};
@@ -10,11 +10,12 @@ use milenas_models::{Result, Weights};
 
 use super::{Pass, Reads, Rewrite, numbers, param_name};
 
-/// See the module.
+/// Pass that joins factorised reductions, see the module.
 #[derive(Debug)]
 pub struct JoinReduction;
 
-/// A part of the row: its convolution reads every second pixel of `source`, from `first` on in both axes.
+/// Part of the concatenation. Its convolution reads every second pixel of `source` on both axes, starting at
+/// `first`.
 struct RowPart {
     source: Value,
     first: usize,
@@ -26,8 +27,8 @@ impl Pass for JoinReduction {
         "join_reduction"
     }
 
-    /// `concat(conv(x, u, 1x1, stride 2), conv(x[1.., 1..], v, 1x1, stride 2)) -> conv(x, w, 2x2, stride 2)` with u at the
-    /// first tap of w, v at the last, and zeros between
+    /// Rewrites `concat(conv(x, u, 1x1, stride 2), conv(x[1.., 1..], v, 1x1, stride 2)) -> conv(x, w, 2x2,
+    /// stride 2)`. `w` holds `u` at the first tap, `v` at the last, and zeros between.
     fn next(&self, graph: &Graph, weights: &Weights) -> Result<Option<Rewrite>> {
         let reads = Reads::of(graph);
         for (value, node) in graph.values() {
@@ -70,7 +71,7 @@ impl Pass for JoinReduction {
     }
 }
 
-/// The convolution at `value`, if it is half of a factorised reduction and nothing else reads it.
+/// Returns the convolution at `value`, if it is one half of a factorised reduction and nothing else reads it.
 fn part(graph: &Graph, reads: &Reads, value: Value) -> Option<RowPart> {
     let node = graph.node(value);
     let Op::Conv2d(Conv2d { kernel: [1, 1], stride: [2, 2], groups: 1, padding, out_channels, .. }) =
@@ -84,12 +85,12 @@ fn part(graph: &Graph, reads: &Reads, value: Value) -> Option<RowPart> {
         _ => (node.inputs[0], 0),
     };
     let (_, height, width) = graph.fact(source).chw()?;
-    // An odd size is padded at its end, where the second half would read past it.
+    // An odd size needs padding at the end, because the second half would read past it.
     let expected = Padding { bottom: first * (height % 2), right: first * (width % 2), ..Padding::default() };
     (reads.once(value) && *padding == expected).then_some(RowPart { source, first, channels: *out_channels })
 }
 
-/// Whether `ranges` leave out the first row and the first column of `source`, and nothing else.
+/// Returns whether `ranges` omit the first row and the first column of `source`, and nothing else.
 fn cuts_one(graph: &Graph, source: Value, ranges: &[Range]) -> bool {
     let Some((_, height, width)) = graph.fact(source).chw() else { return false };
     let mut sorted = ranges.to_vec();

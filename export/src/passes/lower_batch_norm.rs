@@ -1,4 +1,4 @@
-//! ONNX knows no BatchNorm without weight and bias, so one is given ones and zeros.
+//! Adds a weight of ones and a bias of zeros to a BatchNorm that has neither, because ONNX requires both.
 
 use candle_core::{DType, Device, Tensor};
 use milenas_models::graph::{Graph, Patch};
@@ -7,7 +7,7 @@ use milenas_models::{Result, Weights};
 
 use super::{Pass, Rewrite, param_name};
 
-/// See the module.
+/// Pass that completes BatchNorms for ONNX, see the module.
 #[derive(Debug)]
 pub struct LowerBatchNorm;
 
@@ -16,7 +16,7 @@ impl Pass for LowerBatchNorm {
         "lower_batch_norm"
     }
 
-    /// `bn(x) -> bn(x) * 1 + 0`
+    /// Rewrites `bn(x) -> bn(x) * 1 + 0`.
     fn next(&self, graph: &Graph, _: &Weights) -> Result<Option<Rewrite>> {
         for (value, node) in graph.values() {
             let Op::BatchNorm(norm @ BatchNorm { affine: false, channels, .. }) = &node.op else { continue };

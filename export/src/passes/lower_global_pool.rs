@@ -1,4 +1,5 @@
-//! The mean over the image as average pooling with one window, for readers without `GlobalAveragePool`.
+//! Lowers the mean over the image to average pooling with one window, for readers without
+//! `GlobalAveragePool`.
 
 use milenas_models::graph::{Graph, Patch};
 use milenas_models::op::{Op, Padding, Pool2d, PoolKind};
@@ -6,7 +7,7 @@ use milenas_models::{Result, Weights};
 
 use super::{Pass, Rewrite};
 
-/// See the module.
+/// Pass that lowers `GlobalAvgPool`, see the module.
 #[derive(Debug)]
 pub struct LowerGlobalPool;
 
@@ -15,7 +16,7 @@ impl Pass for LowerGlobalPool {
         "lower_global_pool"
     }
 
-    /// `mean(x [N, C, H, W]) -> pool(x, HxW)`
+    /// Rewrites `mean(x [N, C, H, W]) -> pool(x, HxW)`.
     fn next(&self, graph: &Graph, _: &Weights) -> Result<Option<Rewrite>> {
         for (value, node) in graph.values() {
             let Op::GlobalAvgPool(_) = node.op else { continue };

@@ -1,7 +1,7 @@
-//! Strided zeros become zeros of a subsampled image.
+//! Lowers strided zeros to zeros of a subsampled image.
 //!
-//! ONNX has no operator for the primitive `none`. Zeros of the shape of an image are `Clip(x, 0, 0)`, which holds
-//! for every number and any batch size; the stride is that of a 1x1 max pooling.
+//! ONNX has no operator for the primitive `none`. `Clip(x, 0, 0)` gives zeros of the shape of `x` for every
+//! value and any batch size. A 1x1 max pooling applies the stride.
 
 use milenas_models::graph::{Graph, Patch};
 use milenas_models::op::{Op, Padding, Pool2d, PoolKind, Zero};
@@ -9,7 +9,7 @@ use milenas_models::{Result, Weights};
 
 use super::{Pass, Rewrite, node_name};
 
-/// See the module.
+/// Pass that lowers strided zeros, see the module.
 #[derive(Debug)]
 pub struct LowerNone;
 
@@ -18,7 +18,7 @@ impl Pass for LowerNone {
         "lower_none"
     }
 
-    /// `zero(x, stride s) -> zero(pool(x, 1x1, stride s))`
+    /// Rewrites `zero(x, stride s) -> zero(pool(x, 1x1, stride s))`.
     fn next(&self, graph: &Graph, _: &Weights) -> Result<Option<Rewrite>> {
         for (value, node) in graph.values() {
             let Op::Zero(Zero { stride }) = node.op else { continue };

@@ -1,8 +1,8 @@
-//! A padded pool as pools without padding over parts of the image, for readers without padding.
+//! Lowers a padded pool to pools without padding over parts of the image, for readers without padded pools.
 //!
-//! At the border the padding cuts a window short. Windows that are cut alike form a rectangle of the output; each
-//! rectangle is a smaller pool over the pixels it reads, and the rectangles are put together again. A window never lies
-//! in the padding alone, so nothing of it is left.
+//! Padding shortens the windows at the border of the image. Output positions with equally shortened windows
+//! form a rectangle. Each rectangle is a smaller pool over the pixels it reads, and the rectangles are
+//! concatenated. No window covers padding alone, so no padding remains.
 
 use milenas_models::graph::{Graph, Node, Patch};
 use milenas_models::op::{Concat, Op, Padding, Pool2d, PoolKind, Range, Slice};
@@ -10,17 +10,17 @@ use milenas_models::{Result, Weights};
 
 use super::{Pass, Rewrite, node_name};
 
-/// See the module.
+/// Pass that lowers padded pools, see the module.
 #[derive(Debug)]
 pub struct LowerPadding;
 
-/// Outputs next to each other along one axis whose windows are cut alike.
+/// Consecutive output positions along one axis whose windows have the same length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Run {
-    /// The first pixel read, and the one after the last.
+    /// First pixel read (`start`), and the one after the last (`end`).
     start: usize,
     end: usize,
-    /// The window's length without padding.
+    /// Length of the window without its padding.
     kernel: usize,
 }
 
@@ -29,12 +29,13 @@ impl Pass for LowerPadding {
         "lower_padding"
     }
 
-    /// `pool(x, padded) -> concat(pool(x[top], cut windows), pool(x[middle]), pool(x[bottom], cut windows))`, along both
-    /// axes
+    /// Rewrites `pool(x, padded) -> concat(pool(x[top], cut windows), pool(x[middle]), pool(x[bottom], cut
+    /// windows))`, along both axes.
     fn next(&self, graph: &Graph, _: &Weights) -> Result<Option<Rewrite>> {
         for (value, node) in graph.values() {
             let Op::Pool2d(pool) = &node.op else { continue };
-            // With dilation, or zeros that count, a cut window is no smaller window.
+            // With dilation, or zeros that count in the average, a cut window does not equal a smaller
+            // window.
             let suits = pool.dilation == [1, 1] && pool.kind != PoolKind::Average { count_padding: true };
             if pool.padding == Padding::default() || !suits {
                 continue;
@@ -52,7 +53,7 @@ impl Pass for LowerPadding {
     }
 }
 
-/// The outputs of one axis in runs.
+/// Splits the output positions of one axis into runs.
 fn runs(size: usize, outputs: usize, kernel: usize, stride: usize, before: usize) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     for output in 0..outputs {
@@ -60,7 +61,7 @@ fn runs(size: usize, outputs: usize, kernel: usize, stride: usize, before: usize
         let (start, end) = (at.saturating_sub(before), (at + kernel - before).min(size));
         let kernel = end - start;
         match runs.last_mut() {
-            // The first window of an image may be cut to the length of the next and still not be `stride` away.
+            // The first window may be cut to the length of the next one without being `stride` away from it.
             Some(run) if run.kernel == kernel && run.end + stride == end => run.end = end,
             _ => runs.push(Run { start, end, kernel }),
         }
@@ -68,7 +69,7 @@ fn runs(size: usize, outputs: usize, kernel: usize, stride: usize, before: usize
     runs
 }
 
-/// The pools of all pieces, put together.
+/// Returns a patch with the pools of all rectangles, and the wire of their concatenation.
 fn pieces(
     graph: &Graph,
     node: &Node,

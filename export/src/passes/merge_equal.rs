@@ -1,4 +1,5 @@
-//! Nodes that compute the same become one, e.g. the ReLU at the start of every edge from one node of a cell.
+//! Merges nodes that compute the same value, e.g. the ReLUs at the start of all edges from one node of a
+//! cell.
 
 use std::collections::HashMap;
 
@@ -8,7 +9,7 @@ use milenas_models::{Result, Weights};
 
 use super::{Pass, Rewrite, can_stand_for};
 
-/// See the module.
+/// Pass that merges equal nodes, see the module.
 #[derive(Debug)]
 pub struct MergeEqual;
 
@@ -17,7 +18,7 @@ impl Pass for MergeEqual {
         "merge_equal"
     }
 
-    /// `f(x), f(x) -> f(x)`: equal operation, inputs and parameters
+    /// Rewrites `f(x), f(x) -> f(x)` for equal operations, inputs and parameters.
     fn next(&self, graph: &Graph, _: &Weights) -> Result<Option<Rewrite>> {
         let mut seen: HashMap<(Vec<Value>, Vec<&str>), Vec<Value>> = HashMap::new();
         for (value, node) in graph.values().filter(|(_, node)| !matches!(node.op, Op::Input(_))) {

@@ -1,4 +1,4 @@
-//! The mean over the image before images are put side by side: what is copied is then one number a channel.
+//! Moves the mean over the image before a concatenation, which then copies one value per channel.
 
 use milenas_models::graph::{Graph, Patch};
 use milenas_models::op::{Concat, GlobalAvgPool, Op};
@@ -6,7 +6,7 @@ use milenas_models::{Result, Weights};
 
 use super::{Pass, Reads, Rewrite, node_name};
 
-/// See the module.
+/// Pass that pools before concatenations, see the module.
 #[derive(Debug)]
 pub struct PoolParts;
 
@@ -15,7 +15,7 @@ impl Pass for PoolParts {
         "pool_parts"
     }
 
-    /// `mean(concat(a, b)) -> concat(mean(a), mean(b))`, where nothing else reads the concatenation
+    /// Rewrites `mean(concat(a, b)) -> concat(mean(a), mean(b))`, if nothing else reads the concatenation.
     fn next(&self, graph: &Graph, _: &Weights) -> Result<Option<Rewrite>> {
         let reads = Reads::of(graph);
         for (value, pool) in graph.values() {

@@ -1,5 +1,5 @@
-//! Moves a ReLU behind a concatenation to each of its parts, where a part's producer can absorb it and an edge of the same
-//! cell that reads the part after ReLU can share it.
+//! Moves a ReLU behind a concatenation to each of its parts. The producer of a part can then absorb the ReLU.
+//! An edge of the same cell that reads the part after a ReLU can share it.
 
 use milenas_models::graph::{Graph, Patch};
 use milenas_models::op::{Concat, Op, Relu};
@@ -7,7 +7,7 @@ use milenas_models::{Result, Weights};
 
 use super::{Pass, Rewrite, node_name};
 
-/// See the module.
+/// Pass that applies ReLU before concatenations, see the module.
 #[derive(Debug)]
 pub struct RectifyParts;
 
@@ -16,7 +16,7 @@ impl Pass for RectifyParts {
         "rectify_parts"
     }
 
-    /// `relu(concat(a, b)) -> concat(relu(a), relu(b))`, where nothing but ReLUs needs the concatenation
+    /// Rewrites `relu(concat(a, b)) -> concat(relu(a), relu(b))`, if only ReLUs read the concatenation.
     fn next(&self, graph: &Graph, _: &Weights) -> Result<Option<Rewrite>> {
         for (value, concat) in graph.values() {
             let Op::Concat(Concat { .. }) = concat.op else { continue };

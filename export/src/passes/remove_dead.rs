@@ -1,11 +1,11 @@
-//! Nodes that no result needs leave, with their weights.
+//! Removes nodes that no result depends on, with their weights.
 
 use milenas_models::graph::{Graph, Patch};
 use milenas_models::{Result, Weights};
 
 use super::{Pass, Rewrite};
 
-/// See the module.
+/// Pass that removes dead nodes, see the module.
 #[derive(Debug)]
 pub struct RemoveDead;
 
@@ -17,7 +17,7 @@ impl Pass for RemoveDead {
     fn next(&self, graph: &Graph, _: &Weights) -> Result<Option<Rewrite>> {
         let live = graph.live();
         let Some((_, dead)) = graph.values().find(|(v, _)| !live[v.index()]) else { return Ok(None) };
-        // Applying any patch leaves out what is dead, so an empty one is enough.
+        // Applying any patch removes dead nodes, so an empty patch is enough.
         Ok(Some(Rewrite { at: dead.name.clone(), patch: Patch::new() }))
     }
 }

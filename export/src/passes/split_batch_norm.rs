@@ -1,4 +1,4 @@
-//! The BatchNorm behind a factorised reduction, split so that each half can be folded.
+//! Splits the BatchNorm behind a factorised reduction, so that each half can be folded into its convolution.
 
 use milenas_models::graph::{Graph, Patch};
 use milenas_models::op::{BatchNorm, Concat, Op};
@@ -6,7 +6,7 @@ use milenas_models::{Result, Weights};
 
 use super::{Pass, Reads, Rewrite, node_name, param_name};
 
-/// See the module.
+/// Pass that splits BatchNorms, see the module.
 #[derive(Debug)]
 pub struct SplitBatchNorm;
 
@@ -15,7 +15,8 @@ impl Pass for SplitBatchNorm {
         "split_batch_norm"
     }
 
-    /// `bn(concat(conv a, conv b)) -> concat(bn(conv a), bn(conv b))`, where nothing else reads the parts
+    /// Rewrites `bn(concat(conv a, conv b)) -> concat(bn(conv a), bn(conv b))`, if nothing else reads the
+    /// parts.
     fn next(&self, graph: &Graph, weights: &Weights) -> Result<Option<Rewrite>> {
         let reads = Reads::of(graph);
         for (value, bn) in graph.values() {

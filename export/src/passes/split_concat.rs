@@ -1,6 +1,8 @@
-//! A convolution over images side by side becomes a sum of convolutions over each, so that nothing is copied.
+//! Replaces a convolution over a concatenation by a sum of convolutions over its parts, so that nothing is
+//! copied.
 //!
-//! The output of a cell is such a row of images, and the next two cells read it through a ReLU and a 1x1 convolution.
+//! The output of a cell is such a concatenation. The next two cells read it through a ReLU and a 1x1
+//! convolution.
 
 use candle_core::Tensor;
 use milenas_models::graph::{Graph, Node, Patch, Value};
@@ -9,11 +11,11 @@ use milenas_models::{Result, Weights};
 
 use super::{Pass, Rewrite, node_name, param_name, tensor};
 
-/// See the module.
+/// Pass that splits convolutions over concatenations, see the module.
 #[derive(Debug)]
 pub struct SplitConcat;
 
-/// A convolution that reads a concatenation, and the ReLU between if there is one.
+/// Convolution that reads a concatenation, directly or through a ReLU.
 struct ConcatReader {
     conv: Value,
     relu: Option<Value>,
@@ -24,8 +26,8 @@ impl Pass for SplitConcat {
         "split_concat"
     }
 
-    /// `conv(concat(a, b), [u v]) -> conv(a, u) + conv(b, v)`, and the same with a ReLU before the convolution, where
-    /// nothing else needs the concatenation
+    /// Rewrites `conv(concat(a, b), [u v]) -> conv(a, u) + conv(b, v)`, also with a ReLU before the
+    /// convolution. Nothing else may read the concatenation.
     fn next(&self, graph: &Graph, weights: &Weights) -> Result<Option<Rewrite>> {
         for (value, node) in graph.values() {
             let Op::Concat(Concat { axis: 1 }) = node.op else { continue };
@@ -45,7 +47,8 @@ impl Pass for SplitConcat {
     }
 }
 
-/// Everything that reads a concatenation, if that is convolutions, straight or through a ReLU.
+/// Returns the convolutions that read a concatenation directly or through a ReLU; `None` if it has other
+/// readers.
 fn readers(graph: &Graph, concat: Value) -> Option<Vec<ConcatReader>> {
     let suits = |v: Value| matches!(graph.node(v).op, Op::Conv2d(Conv2d { groups: 1, .. }));
     let mut readers = Vec::new();
@@ -67,7 +70,8 @@ fn readers(graph: &Graph, concat: Value) -> Option<Vec<ConcatReader>> {
     (!readers.is_empty()).then_some(readers)
 }
 
-/// One convolution. The ReLU of a part that several of them read is left to `merge_equal`.
+/// Splits one convolution. If several convolutions read a part, `merge_equal` merges the equal ReLUs of that
+/// part.
 fn split(
     patch: &mut Patch,
     graph: &Graph,
@@ -89,7 +93,7 @@ fn split(
             x = patch.wire(graph, &named("relu"), Relu, &[x], None)?;
         }
         let name = if last == 0 { node.name.clone() } else { named("") };
-        // The bias comes once.
+        // Only the first convolution adds the bias.
         let payload = Conv2d { in_channels, bias: payload.bias && i == 0, ..payload.clone() };
         let mut params = vec![param_name(graph, &name, ParamRole::Weight, &[node])];
         patch.weight(params[0].clone(), whole.narrow(1, start, in_channels)?);

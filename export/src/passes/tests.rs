@@ -1,4 +1,5 @@
-//! What holds for every pass: the same results, a legal graph, nothing left to do, never more numbers or work.
+//! Properties of every pass: equal results, a valid graph, nothing left to rewrite, never more parameters or
+//! work.
 
 mod wrong;
 
@@ -15,7 +16,7 @@ use crate::testing::{derived, genotype, graph, weights};
 use crate::verify::{NetworkRef, Tolerance, compare, random_inputs};
 use crate::{LOWER, SIMPLIFY, Target};
 
-/// All numbers that a network stores, also those no gradient changes.
+/// Number of values that a network stores, including those that training does not change.
 fn stored(graph: &Graph) -> usize {
     graph.params().map(|p| p.shape.iter().product::<usize>()).sum()
 }
@@ -25,7 +26,7 @@ fn names(graph: &Graph) -> (Vec<String>, Vec<String>) {
     (inputs, graph.outputs().iter().map(|(name, _)| name.clone()).collect())
 }
 
-/// Runs passes on a network and asserts what holds for all of them. Returns how many patches were applied.
+/// Runs passes on a network and asserts the properties of all passes. Returns the number of applied patches.
 fn assert_sound(passes: &[&dyn Pass], before: &Graph, tolerance: Tolerance, cheaper: bool) -> usize {
     let old = weights(before, 1);
     let (mut after, mut new) = (before.clone(), old.clone());
@@ -47,7 +48,7 @@ fn assert_sound(passes: &[&dyn Pass], before: &Graph, tolerance: Tolerance, chea
     steps
 }
 
-/// Passes that compute no new numbers.
+/// Passes that keep every value unchanged.
 const EXACT: &[&dyn Pass] =
     &[&RemoveDead, &DropIdentity, &DropNone, &MergeEqual, &SplitBatchNorm, &PoolParts, &LowerPadding];
 
@@ -317,8 +318,9 @@ fn steps_can_be_limited_and_are_logged() {
     assert_eq!(log[4].nodes, after.nodes().len());
 }
 
-/// What training runs on also runs what the portable passes leave: biases of folded norms, two in a reduction. Graphs with
-/// a node of `none` alone, or with another target's 2x2 convolutions, are the executor's.
+/// The fused kernels of training also run what the portable passes produce: biases of folded norms, two
+/// convolutions in a reduction. The executor runs graphs with a node of `none` alone, or with the 2x2
+/// convolutions of another target.
 #[test]
 fn the_fused_network_runs_simplified_graphs() {
     for name in ["DARTS_V1", "DARTS_V2", "r101_e50_48_n7r3", "V2_r2_e100", "GDAS_MIXED_LEVEL2"] {

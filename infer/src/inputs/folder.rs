@@ -1,4 +1,5 @@
-//! All images below a folder, sorted. A million names in one folder cost one reading of it and no look at any file.
+//! Lists all images below a folder, sorted. Reading a folder does not open its files, so a folder may hold a
+//! million names.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -7,8 +8,8 @@ use milenas_models::images::{SkipKind, Skipped, WalkEntry, path_name, walk as wa
 
 use super::{Give, Item, RunOutputs, archive, is_tar_name};
 
-/// Names the images below a folder. Files that are no images by their names, and the outputs of the run, are counted in
-/// `skipped`; a tar is read like a folder.
+/// Lists the images below a folder. Files whose names are not those of images, and the outputs of the run,
+/// are counted in `skipped`. A tar is read like a folder.
 pub(super) fn walk(
     folder: &Path,
     outputs: &RunOutputs,

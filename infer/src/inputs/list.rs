@@ -1,4 +1,4 @@
-//! Paths in a file or on standard input, one a line or NUL-separated, taken as they come.
+//! Lists of paths in a file or on standard input, separated by line feeds or NULs, and read as they arrive.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, stdin};
@@ -10,13 +10,13 @@ use milenas_models::images::Skipped;
 use super::{Give, Item, RunOutputs, place};
 use crate::{Error, Result};
 
-/// The longest path, in bytes.
+/// Largest length of a path, in bytes.
 const LONGEST: u64 = 1 << 16;
 
-/// Where the paths are.
+/// Source of a list of paths.
 #[derive(Clone, Debug)]
 pub(super) struct List {
-    /// `-` is standard input.
+    /// File with the paths; `-` is standard input.
     from: PathBuf,
     separator: u8,
 }

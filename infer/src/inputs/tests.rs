@@ -1,4 +1,4 @@
-//! Folders, lists, patterns and archives made for the test.
+//! Tests with folders, lists, patterns and archives that are created for each test.
 
 mod skips;
 
@@ -14,7 +14,7 @@ fn put(root: &Path, names: &[&str]) {
     }
 }
 
-/// The names that inputs give, below `root`; what cannot be used comes with its reason.
+/// The names of the listed items relative to `root`. An item that cannot be used includes its reason.
 fn names(root: &Path, inputs: &Inputs) -> Vec<String> {
     let mut names = Vec::new();
     let prefix = format!("{}/", root.display());

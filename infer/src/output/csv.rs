@@ -1,4 +1,4 @@
-//! Comma-separated values.
+//! Rows as comma-separated values.
 
 use std::io::Write;
 
@@ -6,13 +6,13 @@ use super::{Sink, failed, one_line};
 use crate::answer::{AnswerOptions, Predictions, Score};
 use crate::{Error, Result};
 
-/// Rows of a fixed number of columns.
+/// CSV writer. Every row has the same number of columns.
 pub(super) struct Csv<'a, W: Write> {
     writer: csv::Writer<W>,
     view: &'a AnswerOptions,
 }
 
-/// `path`, the best classes, `score.LABEL` of all, `feature.N`, `error`.
+/// Returns the column names: `path`, the best classes, `score.LABEL` of all classes, `feature.N`, `error`.
 pub(super) fn columns(view: &AnswerOptions) -> Vec<String> {
     let mut columns = vec!["path".to_string()];
     for k in 1..=view.top_k {

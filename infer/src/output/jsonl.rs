@@ -1,4 +1,4 @@
-//! JSON lines: one object a line.
+//! Rows as JSON lines, one object per line.
 
 use std::io::{BufWriter, Write};
 
@@ -31,7 +31,7 @@ struct JsonPrediction<'a> {
     score: f64,
 }
 
-/// In the order in which they are written.
+/// Returns the keys of a line, in the order of writing.
 pub(super) fn keys(view: &AnswerOptions) -> Vec<&'static str> {
     let some = |asked: bool, key| asked.then_some(key);
     let optional = [some(view.all_scores, "scores"), some(view.features.is_some(), "features")];

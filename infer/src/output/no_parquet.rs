@@ -1,4 +1,4 @@
-//! In place of Parquet in a build without the feature: how to get it.
+//! Replacement for Parquet in a build without the feature. Its error explains how to get the feature.
 
 use std::io::Write;
 
@@ -10,7 +10,7 @@ pub(super) fn open<'a>(_: Box<dyn Write + Send + 'a>, _: &'a AnswerOptions) -> R
     Err(missing())
 }
 
-/// That this build can write Parquet.
+/// Returns [`Error::Feature`]: this build cannot write Parquet.
 pub(super) fn available() -> Result<()> {
     Err(missing())
 }

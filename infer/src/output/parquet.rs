@@ -1,6 +1,7 @@
-//! Apache Parquet: the columns of CSV with types, null for missing values, snappy-compressed.
+//! Rows as Apache Parquet: the typed columns of CSV, with null for missing values, snappy-compressed.
 //!
-//! A Parquet file can be read only when its end has been written, so it has no rows until [`Sink::close`].
+//! A Parquet file can be read only after its footer has been written, so it has no rows until
+//! [`Sink::close`].
 
 use std::io::{Error as Io, Write};
 use std::mem::take;
@@ -17,10 +18,10 @@ use super::{Sink, failed, one_line};
 use crate::Result;
 use crate::answer::{AnswerOptions, Predictions};
 
-/// Values of a row group: what is held in memory, and written together.
+/// Number of values in a row group. A row group is held in memory and written at once.
 const VALUES: usize = 1 << 20;
 
-/// One column of the rows that wait.
+/// Column of the rows that are not yet written.
 enum Column {
     Text(Vec<Option<ByteArray>>),
     Index(Vec<Option<i32>>),
@@ -29,14 +30,14 @@ enum Column {
 }
 
 struct Parquet<'a> {
-    /// None when it is closed.
+    /// Writer; `None` after closing.
     writer: Option<SerializedFileWriter<Box<dyn Write + Send + 'a>>>,
     view: &'a AnswerOptions,
     columns: Vec<Column>,
     rows: usize,
 }
 
-/// That this build can write Parquet.
+/// Returns `Ok`: this build can write Parquet.
 pub(super) fn available() -> Result<()> {
     Ok(())
 }
@@ -52,7 +53,7 @@ pub(super) fn open<'a>(
     Ok(Box::new(Parquet { writer: Some(writer), view, columns, rows: 0 }))
 }
 
-/// In the order of [`super::columns`].
+/// Returns empty columns, in the order of [`super::columns`].
 fn empty(view: &AnswerOptions) -> Vec<Column> {
     let text = || Column::Text(Vec::new());
     let mut all = vec![text()];
@@ -99,7 +100,7 @@ impl Column {
     }
 }
 
-/// The next column of a row group: whether there is a value, and the values there are.
+/// Writes the next column of a row group: a flag for each row that has a value, and the values.
 fn put<T: DataType, W: Write + Send>(
     group: &mut SerializedRowGroupWriter<'_, W>,
     rows: Vec<Option<T::T>>,
@@ -155,7 +156,8 @@ impl Sink for Parquet<'_> {
         if self.rows * self.columns.len() >= VALUES { self.write_group() } else { Ok(()) }
     }
 
-    /// Row groups go out when they are full: many small ones would be slow to read.
+    /// Does nothing. Row groups are written when they are full, because many small ones would be slow to
+    /// read.
     fn flush(&mut self) -> Result<()> {
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What stands in each format, to the letter.
+//! Tests of the exact text of each format.
 
 use super::*;
 use crate::answer::{OutputMeaning, Score};

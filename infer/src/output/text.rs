@@ -1,4 +1,4 @@
-//! A line for the eye: `photo.jpg: cat 97.3 %, dog 1.2 %`.
+//! Rows as text for reading: `photo.jpg: cat 97.3 %, dog 1.2 %`.
 
 use std::io::{BufWriter, Write};
 

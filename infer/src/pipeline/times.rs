@@ -1,10 +1,10 @@
-//! Where the time of a run goes, stage by stage.
+//! Measures the time of a run, stage by stage.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
-/// What one stage did, summed over its threads.
+/// Images and time of one stage, summed over its threads.
 #[derive(Debug, Default)]
 pub struct Stage {
     images: AtomicU64,
@@ -12,7 +12,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Does `work` on `images` images, and counts them and the time.
+    /// Runs `work` on `images` images, and adds their number and the time.
     pub fn time<T>(&self, images: usize, work: impl FnOnce() -> T) -> T {
         let start = Instant::now();
         let result = work();
@@ -21,30 +21,30 @@ impl Stage {
         result
     }
 
-    /// Images, and seconds of all threads together.
+    /// Returns the number of images, and the seconds summed over all threads.
     pub fn total(&self) -> (u64, f64) {
         (self.images.load(Relaxed), self.nanoseconds.load(Relaxed) as f64 * 1e-9)
     }
 }
 
-/// Times of the stages of a run. Every worker reads, decodes and prepares; one thread runs the network, with the threads
-/// of its runtime, and writes.
+/// Times of the stages of a run. Every worker reads, decodes and prepares images. One thread runs the
+/// network, with the threads of its runtime, and writes rows.
 #[derive(Debug, Default)]
 pub struct Times {
-    /// Reading files.
+    /// Time of reading files.
     pub read: Stage,
-    /// Decoding images.
+    /// Time of decoding images.
     pub decode: Stage,
-    /// Resizing and normalising.
+    /// Time of resizing and normalising.
     pub prepare: Stage,
-    /// Running the network.
+    /// Time of running the network.
     pub run: Stage,
-    /// Writing rows.
+    /// Time of writing rows.
     pub write: Stage,
 }
 
 impl Times {
-    /// Stages with their names, in the order of an image's way.
+    /// Returns the stages with their names, in the order in which an image passes them.
     pub fn stages(&self) -> [(&'static str, &Stage); 5] {
         [
             ("read", &self.read),

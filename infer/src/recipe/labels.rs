@@ -1,18 +1,19 @@
-//! Files with the names of classes, in the forms in which they are found.
+//! Parser of files with class names, in the formats that are in use.
 
 use serde_json::Value;
 
 use super::literal;
 
-/// Forms that are read, for messages.
+/// Supported formats, for messages.
 const FORMS: &str = "one name a line, `0: name` or `0 name` a line, or JSON: a list of names, an object from index to \
                      name or from name to index";
 
-/// The names in a file, in the order of the classes: one a line, numbered lines, `n01440764 name` lines, a JSON list,
-/// JSON or a Python dict by index or by name. Blank lines and lines that begin with `#` are skipped.
+/// Parses the names in a file, in the order of the classes. Formats are one name per line, numbered lines,
+/// `n01440764 name` lines, a JSON list, and JSON or a Python dict by index or by name. Blank lines and lines
+/// that begin with `#` are skipped.
 ///
 /// # Errors
-/// The reason, where the file has no form that is read: the names would be wrong if they were taken as they stand.
+/// Returns a message if the file has no supported format, because names read in another way could be wrong.
 ///
 /// ```
 /// use milenas_infer::recipe::labels;
@@ -37,7 +38,7 @@ pub fn labels(bytes: &[u8]) -> Result<Vec<String>, String> {
     }
 }
 
-/// UTF-8 with or without its mark, or UTF-16 with its mark.
+/// Decodes UTF-8 with or without a byte order mark, or UTF-16 with one.
 fn text(bytes: &[u8]) -> Result<String, String> {
     let wide = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
         let units: Vec<u16> = bytes.chunks_exact(2).map(|b| unit([b[0], b[1]])).collect();
@@ -54,7 +55,7 @@ fn text(bytes: &[u8]) -> Result<String, String> {
     }
 }
 
-/// The names in a value of JSON or Python.
+/// Returns the class names in a JSON or Python value.
 pub(super) fn named(value: &Value) -> Option<Vec<String>> {
     match value {
         Value::Array(values) => listed(values),
@@ -74,7 +75,7 @@ pub(super) fn named(value: &Value) -> Option<Vec<String>> {
     }
 }
 
-/// Names, or objects with a name each and perhaps an index.
+/// Returns the names of a list. Its elements are names, or objects with a name and possibly an index.
 fn listed(values: &[Value]) -> Option<Vec<String>> {
     let index =
         |value: &Value| ["id", "index"].iter().find_map(|key| Some(value.get(key)?.as_u64()? as usize));
@@ -90,7 +91,8 @@ fn listed(values: &[Value]) -> Option<Vec<String>> {
     }
 }
 
-/// A name: a text, the last of `[synset, name]`, the `name` or `label` of an object, a number that is a class.
+/// Returns one class name: a string, the last element of `[synset, name]`, the `name` or `label` of an
+/// object, or a number.
 fn name(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -104,7 +106,7 @@ fn name(value: &Value) -> Option<String> {
     }
 }
 
-/// The names by index, where the indices are all from `first` on.
+/// Returns the names sorted by index, if the indices are consecutive from `first`.
 fn in_order(mut pairs: Vec<(usize, String)>, first: usize) -> Option<Vec<String>> {
     pairs.sort_by_key(|(index, _)| *index);
     let whole = pairs.iter().zip(first..).all(|((index, _), expected)| *index == expected);
@@ -114,7 +116,7 @@ fn in_order(mut pairs: Vec<(usize, String)>, first: usize) -> Option<Vec<String>
 fn lines(text: &str) -> Result<Vec<String>, String> {
     let kept = |line: &&str| !line.is_empty() && !line.starts_with('#');
     let mut lines: Vec<&str> = text.lines().map(str::trim).filter(kept).collect();
-    // The first lines of YAML and of CSV.
+    // Headers of YAML and CSV.
     let is_header = |line: &str| {
         let parts: Vec<_> =
             line.split([',', ';', '\t']).map(|part| part.trim().to_ascii_lowercase()).collect();
@@ -143,7 +145,7 @@ fn lines(text: &str) -> Result<Vec<String>, String> {
     Ok(synsets.unwrap_or(lines).into_iter().map(String::from).collect())
 }
 
-/// `0: name`, `0 name`, `0,name` and the like.
+/// Parses `0: name`, `0 name`, `0,name` and similar lines.
 fn number(line: &str) -> Option<(usize, String)> {
     let digits = line.find(|c: char| !c.is_ascii_digit())?;
     let (index, rest) = line.split_at(digits);
@@ -157,7 +159,7 @@ fn unquoted(name: &str) -> &str {
     inner('"').or_else(|| inner('\'')).unwrap_or(name)
 }
 
-/// The name in `n01440764 tench, Tinca tinca`.
+/// Returns the name in `n01440764 tench, Tinca tinca`.
 fn synset(line: &str) -> Option<&str> {
     let (id, name) = line.split_once([' ', '\t'])?;
     let digits = id.strip_prefix('n').filter(|digits| digits.len() == 8)?;

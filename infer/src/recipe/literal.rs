@@ -1,14 +1,15 @@
-//! Literals of Python and JSON, as metadata and label files have them: `{0: 'disc', 1: "it's a square"}`.
+//! Parser of Python and JSON literals, as found in metadata and label files: `{0: 'disc', 1: "it's a
+//! square"}`.
 
 use serde_json::{Map, Number, Value};
 
-/// Nested lists and dicts, at most.
+/// Largest depth of nested lists and dicts.
 const DEEP: usize = 8;
 
-/// The value that a text stands for. Tuples are lists, and keys become texts, in the order of the text.
+/// Parses a text as a value. Tuples become lists, and keys become strings. The order of the text is kept.
 ///
 /// # Errors
-/// The place and the reason, where the text is no literal.
+/// Returns a message with position and reason if the text is not a literal.
 ///
 /// ```
 /// use milenas_infer::recipe::literal;
@@ -35,7 +36,7 @@ impl Parser<'_> {
         &self.text[self.at..]
     }
 
-    /// The next character that is no space.
+    /// Returns the next character that is not white space.
     fn peek(&mut self) -> Option<char> {
         let rest = self.rest();
         self.at += rest.len() - rest.trim_start().len();
@@ -132,7 +133,7 @@ impl Parser<'_> {
             Some('x') => self.code(2),
             Some('U') => self.code(8),
             Some('u') => match self.hex(4)? {
-                // JSON writes a character outside the basic plane as two halves.
+                // JSON writes a character outside the basic plane as a surrogate pair.
                 high @ 0xd800..0xdc00 if self.rest().starts_with("\\u") => {
                     self.at += 2;
                     let low = self.hex(4)?.checked_sub(0xdc00).filter(|low| *low < 0x400);
@@ -157,7 +158,7 @@ impl Parser<'_> {
         code.ok_or_else(|| format!("byte {} is no code of {digits} digits", self.at))
     }
 
-    /// A number or a constant.
+    /// Parses a number or a constant.
     fn word(&mut self) -> Result<Value, String> {
         let rest = self.rest();
         let end = rest.find(|c: char| !c.is_alphanumeric() && !"+-._".contains(c)).unwrap_or(rest.len());

@@ -1,4 +1,5 @@
-//! The recipe in use: each part from the user, else the card, else what the file says, else assumed.
+//! Resolves the recipe in use. Each setting comes from the user, else from the card, else from the file's
+//! metadata, else from the defaults.
 
 use std::fmt::Display;
 
@@ -13,49 +14,49 @@ use crate::answer::OutputMeaning;
 use crate::runtime::{Element, Feed};
 use crate::{Error, Result};
 
-/// Scale of networks trained on ImageNet, which most classifiers of unknown origin are.
+/// Mean and standard deviation of ImageNet. Most classifiers of unknown origin were trained on it.
 pub(super) const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 pub(super) const STD: [f32; 3] = [0.229, 0.224, 0.225];
 
-/// The part of an image that networks of unknown origin see: torchvision's 224 of 256 pixels.
+/// Fraction of the image that classifiers of unknown origin see: torchvision's 224 of 256 pixels.
 const CROP: f64 = 0.875;
 
-/// A part of the recipe in use: its name, its value, and where the value comes from.
+/// Setting of the recipe in use, with its origin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RecipePart {
-    /// The name, e.g. `mean`.
+    /// Name of the setting, e.g. `mean`.
     pub name: &'static str,
-    /// The value, as an option has it.
+    /// Value, as it is written on the command line.
     pub value: String,
-    /// The origin, e.g. `the card`.
+    /// Origin of the value, e.g. `the card`.
     pub origin: String,
 }
 
-/// The origin of a value that the user gave.
+/// Origin of a value that the user gave.
 pub const GIVEN: &str = "given";
-/// The origin of a value that nobody said.
+/// Origin of a default value.
 pub const ASSUMED: &str = "assumed";
-/// The origin of a value that the card has.
+/// Origin of a value from the card.
 const CARD: &str = "the card";
-/// The origin of a value that follows from the operators and shapes of the file.
+/// Origin of a value that follows from the operators and shapes of the file.
 pub const GRAPH: &str = "the graph";
 
-/// The recipes of a file in the order of their weight, and what became of them.
+/// Settings of a file by origin, highest priority first, and the resolved settings.
 pub struct Resolver {
     place: String,
     card: Option<Card>,
     statements: Vec<Statement>,
-    /// The parts so far.
+    /// Settings resolved so far.
     pub parts: Vec<RecipePart>,
     /// Notes for the user.
     pub notes: Vec<String>,
 }
 
 impl Resolver {
-    /// The user's recipe, the card, and what a file without a card says of itself.
+    /// Collects the settings of the user, the card, and the metadata of a file without a card.
     ///
     /// # Errors
-    /// Means and deviations of the user that are on no one scale.
+    /// [`Error::Recipe`] if the user's mean and standard deviation are on different scales.
     pub fn new(user: &Recipe, card: Option<Card>, context: &ModelFile, place: &str) -> Result<Self> {
         let mut notes = Vec::new();
         let user = on_one_scale(user.clone(), &mut notes, place)?;
@@ -74,7 +75,7 @@ impl Resolver {
         &self.statements[0].recipe
     }
 
-    /// The first value that is said, with its origin.
+    /// Returns the first value that an origin has, with the origin.
     fn pick<T>(&self, read: impl Fn(&Recipe) -> Option<T>) -> Option<(T, String)> {
         self.statements.iter().find_map(|s| Some((read(&s.recipe)?, s.origin.clone())))
     }
@@ -83,33 +84,33 @@ impl Resolver {
         self.parts.push(RecipePart { name, value: value.to_string(), origin: origin.into() });
     }
 
-    /// Whether the file has a card.
+    /// Returns whether the file has a card.
     pub fn has_card(&self) -> bool {
         self.card.is_some()
     }
 
-    /// The size that the user asks for.
+    /// Returns the size that the user requested.
     pub fn size(&self) -> Option<[usize; 2]> {
         self.user().size
     }
 
-    /// The size that the file says, for an input of open size.
+    /// Returns the size that the file states, for an input of open size.
     pub fn said_size(&self) -> Option<[usize; 2]> {
         let card = self.card.as_ref().map(|card| [card.input.height, card.input.width]);
         card.or_else(|| self.pick(|r| r.size).map(|(size, _)| size))
     }
 
-    /// The layout that is asked for.
+    /// Returns the layout that the user requested.
     pub fn layout(&self) -> Option<ImageLayout> {
         self.user().layout
     }
 
-    /// The output that is asked for.
+    /// Returns the output that the user requested.
     pub fn output(&self) -> Option<&str> {
         self.user().output.as_deref()
     }
 
-    /// How many names of classes are known.
+    /// Returns the number of known class names.
     pub fn classes(&self) -> Option<usize> {
         let card = self.card.as_ref().map(|card| card.labels.len());
         self.user()
@@ -120,15 +121,16 @@ impl Resolver {
             .or_else(|| self.pick(|r| r.labels.as_ref().map(Vec::len)).map(|(n, _)| n))
     }
 
-    /// The meaning of the outputs by the user.
+    /// Returns the meaning of the outputs that the user requested.
     pub fn outputs(&self) -> Option<OutputMeaning> {
         self.user().outputs
     }
 
-    /// The input contract.
+    /// Resolves the input contract.
     ///
     /// # Errors
-    /// Values that no contract may have; a scale of the user for a file that takes bytes; another size than the card's.
+    /// [`Error::Recipe`] for values that no contract may have, or for the user's mean or standard deviation
+    /// with a uint8 input. [`Error::Model`] if the size differs from that of the card.
     pub fn contract(&mut self, feed: &Feed) -> Result<InputContract> {
         let [channels, height, width] = feed.image;
         let bytes = feed.element == Element::Byte;
@@ -203,7 +205,7 @@ impl Resolver {
         Ok(if bytes { contract.of_bytes() } else { contract })
     }
 
-    /// One line on what was assumed, and one on what the file says.
+    /// Adds one note on the default settings, and one on the settings of each origin.
     fn note_contract(&mut self) {
         let place = &self.place;
         let of = |origin: &str| -> Vec<String> {
@@ -233,10 +235,11 @@ impl Resolver {
         self.notes.extend(notes);
     }
 
-    /// The name of each of `classes` classes.
+    /// Resolves the names of `classes` classes.
     ///
     /// # Errors
-    /// Not as many labels of the user or the card as classes.
+    /// [`Error::Recipe`] if the user gave another number of labels; [`Error::Model`] if the card has another
+    /// number.
     pub fn labels(&mut self, classes: usize, zip_map: Option<&[String]>) -> Result<Vec<String>> {
         let place = self.place.clone();
         if let Some(said) = self.user().labels.clone() {
@@ -281,7 +284,7 @@ impl Resolver {
     }
 }
 
-/// What to do about labels that are not as many as classes.
+/// Explains a number of labels that differs from the number of classes.
 fn mismatch(said: &[String], classes: usize) -> String {
     let count = format!("setting `labels` has {} names, the network {classes} classes", said.len());
     let background =
@@ -316,7 +319,11 @@ fn resize_name(resize: Resize) -> String {
     }
 }
 
-/// The user's mean and deviation on the scale where white is 1. Values above 1 are of the scale where white is 255.
+/// Converts the user's mean and standard deviation to pixels of 0..1. Values above 1 are for pixels of
+/// 0..255.
+///
+/// # Errors
+/// [`Error::Recipe`] if mean and standard deviation are on different scales.
 fn on_one_scale(mut user: Recipe, notes: &mut Vec<String>, place: &str) -> Result<Recipe> {
     let above = |values: &Option<Vec<f32>>| values.iter().flatten().any(|&x| x > 1.0);
     if !above(&user.mean) && !above(&user.std) {
@@ -338,7 +345,7 @@ fn on_one_scale(mut user: Recipe, notes: &mut Vec<String>, place: &str) -> Resul
     Ok(user)
 }
 
-/// As torchvision prepares for ImageNet; of one channel, 0 to 1.
+/// Returns torchvision's preparation for ImageNet; for one channel, pixels of 0..1 without normalisation.
 fn assumed([channels, height, width]: [usize; 3]) -> InputContract {
     let (mean, std) = match channels {
         3 => (MEAN.to_vec(), STD.to_vec()),

@@ -1,4 +1,4 @@
-//! Recipes in the metadata of a file and in the files beside it, as other programs write them.
+//! Reads settings from the metadata of a file and from the files beside it, in the formats of other programs.
 
 mod hugging_face;
 mod metadata;
@@ -13,43 +13,43 @@ use serde_json::Value;
 
 use super::Recipe;
 
-/// The largest file beside a model that is read, in bytes: names of 22,000 classes fit.
+/// Size limit of a file beside a model, in bytes. Names of 22,000 classes fit.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// A part of a recipe with its origin.
+/// Settings from one origin.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Statement {
-    /// Where it comes from, e.g. `preprocessor_config.json`.
+    /// Origin, e.g. `preprocessor_config.json`.
     pub origin: String,
-    /// The values.
+    /// Settings.
     pub recipe: Recipe,
-    /// Requests of the origin that this program does not fulfil.
+    /// Messages about settings of the origin that this program does not support.
     pub doubts: Vec<String>,
 }
 
-/// A model file, for those who look for statements in it and beside it.
+/// Model file whose metadata and neighbouring files are searched for settings.
 pub struct ModelFile<'a> {
-    /// The file.
+    /// Path of the file.
     pub path: &'a Path,
-    /// Its metadata.
+    /// Metadata of the file.
     pub metadata: &'a BTreeMap<String, String>,
 }
 
-/// A reader of statements.
+/// Function that reads the settings of one format.
 type Reader = fn(&ModelFile) -> Vec<Statement>;
 
-/// All readers; what an earlier one says goes before what a later one says.
+/// List of all readers. Settings of an earlier reader override those of a later one.
 const READERS: &[Reader] =
     &[ultralytics::read, timm::read, model_api::read, hugging_face::read, metadata::read];
 
-/// Everything that a file without a card says of itself.
+/// Returns all settings that a file without a card states.
 pub(super) fn statements(context: &ModelFile) -> Vec<Statement> {
     READERS.iter().flat_map(|read| read(context)).collect()
 }
 
 impl ModelFile<'_> {
-    /// A JSON file in the model's folder, or in the folder above where the model is in one called `onnx`, as in the
-    /// repositories of Hugging Face.
+    /// Reads a JSON file in the model's folder. If that folder is called `onnx`, as in Hugging Face
+    /// repositories, its parent folder is searched too.
     fn json(&self, name: &str) -> Option<Value> {
         let folder = self.path.parent()?;
         let above = folder.file_name().filter(|name| *name == "onnx").and_then(|_| folder.parent());
@@ -61,7 +61,7 @@ impl ModelFile<'_> {
     }
 }
 
-/// Numbers of a JSON list, or one number.
+/// Returns the values of a JSON list, or one value.
 fn numbers(value: Option<&Value>) -> Option<Vec<f32>> {
     match value? {
         Value::Array(values) => values.iter().map(|x| Some(x.as_f64()? as f32)).collect(),

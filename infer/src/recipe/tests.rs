@@ -1,4 +1,4 @@
-//! Recipes of users, cards, metadata and neighbours, and which of them wins.
+//! Tests of settings from users, cards, metadata and neighbouring files, and of their priority.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -31,7 +31,7 @@ fn plain(user: &Recipe) -> Resolver {
     resolver(user, &[], Path::new("m.onnx")).unwrap()
 }
 
-/// The contract of a model in a folder with these files, for an input of 224 pixels.
+/// The input contract of a model with 224x224 input in a folder with these files.
 fn beside(files: &[(&str, &str)], model: &str) -> (InputContract, Resolver) {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in files {
@@ -69,7 +69,7 @@ fn means_of_0_to_255_are_noticed() {
     let own = contract(Some(vec![123.675, 116.28, 103.53]), Some(vec![58.395, 57.12, 57.375]));
     near(&own.mean, &MEAN);
     near(&own.std, &STD);
-    // Keras' tf mode, division by 255 alone, and Caffe, which divides by nothing.
+    // Keras' tf mode, division by 255 alone, and Caffe, which does not divide.
     near(&contract(Some(vec![127.5]), Some(vec![127.5])).std, &[0.5; 3]);
     near(&contract(Some(vec![0.0]), Some(vec![255.0])).std, &[1.0; 3]);
     near(&contract(Some(vec![103.939, 116.779, 123.68]), Some(vec![1.0])).std, &[1.0 / 255.0; 3]);
@@ -159,12 +159,12 @@ fn the_files_of_hugging_face_are_read() {
     );
     assert_eq!((mobilenet.resize, mobilenet.order), (Resize::ShorterSide { side: 256 }, ChannelOrder::Bgr));
     assert_eq!((mobilenet.mean, mobilenet.std), (vec![0.0; 3], vec![1.0; 3]));
-    // Pixels that are not rescaled, and those of -1 to 1.
+    // Pixels that are not rescaled, and pixels of -1 to 1.
     assert_eq!(read(r#"{"do_rescale": false, "do_normalize": false}"#).std, [1.0 / 255.0; 3]);
     let symmetric =
         read(r#"{"rescale_factor": 0.00784313725490196, "rescale_offset": true, "do_normalize": false}"#);
     assert!((symmetric.mean[0] - 0.5).abs() < 1e-6 && (symmetric.std[0] - 0.5).abs() < 1e-6);
-    // timm's own config.json.
+    // The config.json of timm.
     let timm = r#"{"label_names": ["a", "b"], "pretrained_cfg": {"crop_pct": 1.0, "crop_mode": "squash", "interpolation": "lanczos"}}"#;
     let (contract, mut resolver) = beside(&[("config.json", timm)], "model.onnx");
     assert_eq!((contract.resize, contract.filter), (Resize::Stretch, Filter::Lanczos));

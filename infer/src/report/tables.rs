@@ -1,4 +1,4 @@
-//! The tables of a report.
+//! Tables of a report.
 
 use std::fmt::Write;
 

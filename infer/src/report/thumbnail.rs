@@ -1,4 +1,4 @@
-//! Thumbnails inside an HTML report.
+//! Thumbnails in an HTML report.
 
 use std::io::Cursor;
 
@@ -11,7 +11,7 @@ use milenas_models::input::Limits;
 /// Largest length of the longer side, in pixels; smaller images keep their size.
 const SIDE: u32 = 128;
 
-/// As base64 of a PNG; none when it cannot be read any more.
+/// Returns a thumbnail as base64 of a PNG; `None` if the image is no longer readable.
 pub(super) fn of(sample: &Sample) -> Option<String> {
     let picture = sample.image(&Limits::default()).ok()?;
     let (width, height) = (picture.width() as u32, picture.height() as u32);

@@ -1,4 +1,4 @@
-//! candle-onnx, if this program was built with it; otherwise the error that says how to get it.
+//! candle-onnx if this program was built with it, otherwise a replacement whose error explains how to get it.
 
 #[cfg(not(feature = "candle-onnx"))]
 mod disabled;

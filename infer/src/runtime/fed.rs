@@ -1,4 +1,4 @@
-//! A library that takes a file as it is, fed in batches that the file allows, and its results as rows of scores.
+//! Runs a library on a file in batches that the file accepts, and converts its output to rows of scores.
 
 use std::borrow::Cow;
 
@@ -8,38 +8,39 @@ use super::{Feed, Pixels, Runtime, RuntimeKind, guarded};
 use crate::answer::Answer;
 use crate::{Error, Result};
 
-/// How far two computations of the same image may differ, relative to the largest score: quantisation to a range that
-/// depends on the batch moves scores by a hundredth.
+/// Largest difference between two computations of the same image, relative to the largest score. Quantisation
+/// with a range that depends on the batch changes scores by about 1 %.
 const SAME: f32 = 0.05;
 
-/// A library with a loaded file.
+/// Library with a loaded file.
 pub trait Library: Send + Sync {
-    /// The runtime's name.
+    /// Returns the kind of the runtime.
     fn kind(&self) -> RuntimeKind;
 
-    /// The output of one batch.
+    /// Computes the output of one batch.
     ///
     /// # Errors
-    /// [`Error::Runtime`] with the library's reason.
+    /// [`Error::Runtime`] with the message of the library.
     fn compute(&self, feed: &Feed, pixels: Pixels, batch: usize) -> Result<Raw>;
 
-    /// Whether batches are computed side by side, since the library itself uses one thread.
+    /// Returns whether batches are computed in parallel, because the library itself uses one thread.
     fn side_by_side(&self) -> bool {
         false
     }
 }
 
-/// An output as a library gives it.
+/// Output of a library.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Raw {
-    /// The shape.
+    /// Shape.
     pub dims: Vec<usize>,
-    /// The elements, in order.
+    /// Elements in row-major order.
     pub values: Vec<f32>,
 }
 
 impl Raw {
-    /// One row of scores for each of `batch` images: `[N, classes]`, also with further dimensions of 1.
+    /// Returns one row of scores for each of `batch` images. The output is `[N, classes]`, possibly with more
+    /// dimensions of size 1.
     fn rows(&self, batch: usize) -> std::result::Result<Vec<Vec<f32>>, String> {
         let by_image = batch == 1 || self.dims.first() == Some(&batch);
         let inner = if batch == 1 { &self.dims[..] } else { self.dims.get(1..).unwrap_or_default() };
@@ -54,24 +55,24 @@ impl Raw {
     }
 }
 
-/// A file in a library.
+/// File loaded in a library, with its feed.
 pub struct Fed {
     library: Box<dyn Library>,
     feed: Feed,
 }
 
 impl Fed {
-    /// A loaded file with its feed.
+    /// Wraps a loaded file with its feed.
     pub fn new(library: impl Library + 'static, feed: Feed) -> Self {
         Fed { library: Box::new(library), feed }
     }
 
-    /// The rows of two different images `[2, C, H, W]`, computed one by one. Where the file takes any batch, both are
-    /// also computed together; if that fails or gives other scores, the batch inside the file is fixed, all images are
-    /// computed one by one from then on, and a reason is returned.
+    /// Computes the rows of two different images `[2, C, H, W]`, one by one. If the file accepts any batch
+    /// size, also computes both together. If that fails or gives other scores, the file has a hidden fixed
+    /// batch. All later images are then computed one by one, and the reason is returned.
     ///
     /// # Errors
-    /// [`Error::Runtime`] of the library; [`Error::Model`] for an output that is no row of scores.
+    /// [`Error::Runtime`] from the library; [`Error::Model`] for an output without a row of scores per image.
     pub fn probe(&mut self, images: &[f32], place: &str) -> Result<(Vec<Vec<f32>>, Option<String>)> {
         let size = self.feed.batch.unwrap_or(1);
         let mut rows = Vec::new();
@@ -104,7 +105,7 @@ impl Fed {
         guarded(self.library.kind(), || self.library.compute(&self.feed, pixels, size))
     }
 
-    /// Answers of one batch; a smaller one is filled up with zeros.
+    /// Computes the answers of one batch. A smaller batch is filled up with zeros.
     fn batch(&self, images: &[f32], size: usize) -> Result<Vec<Answer>> {
         let failed = |problem| Error::Runtime { name: self.library.kind().name(), problem };
         let rows = self.compute(images, size)?.rows(size).map_err(failed)?;
@@ -138,7 +139,7 @@ mod tests {
     use super::super::feed::Element;
     use super::*;
 
-    /// Sums of the images, by a rule for the shape and the elements.
+    /// Library that returns sums of the images, with shape and elements changed by a function.
     struct Sums(fn(usize, Vec<f32>) -> Result<Raw>);
 
     impl Library for Sums {
@@ -182,7 +183,7 @@ mod tests {
         assert_eq!(rows, [[6.0, 1.0], [60.0, 10.0]]);
     }
 
-    /// A reshape to `[1, -1]`, columns in place of rows, and a result that mixes images.
+    /// Three cases: a reshape to `[1, -1]`, transposed rows and columns, and a result that mixes images.
     #[test]
     fn images_of_a_file_that_fixes_its_batch_are_computed_one_by_one() {
         let baked = |batch: usize, values: Vec<f32>| Ok(Raw { dims: vec![1, 2 * batch], values });

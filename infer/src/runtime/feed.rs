@@ -1,4 +1,4 @@
-//! How a runtime that takes a file as it is must be fed.
+//! Input of a file that a runtime runs unchanged: name, layout, element type and size.
 
 use std::borrow::Cow;
 
@@ -8,65 +8,66 @@ use milenas_export::onnx::{ImageLayout, Interface};
 
 use crate::{Error, Result};
 
-/// The one input of a classifier of images.
+/// Input of an image classifier, which has exactly one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Feed {
-    /// The name of the input.
+    /// Name of the input.
     pub input: String,
-    /// The order of its dimensions.
+    /// Order of the input's dimensions.
     pub layout: ImageLayout,
-    /// The type of its elements.
+    /// Element type of the input.
     pub element: Element,
-    /// `[C, H, W]` of one image.
+    /// Shape of one image, `[C, H, W]`.
     pub image: [usize; 3],
-    /// The batch size that the file is limited to; any without it.
+    /// Batch size that the file requires; `None` for any.
     pub batch: Option<usize>,
-    /// Whether the file takes images of any height or width.
+    /// True if the file accepts images of any height or width.
     pub open: bool,
 }
 
-/// The types of elements that an input may have.
+/// Element type of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Element {
-    /// Normalised numbers.
+    /// Normalised values as float32.
     Float,
-    /// Normalised numbers, rounded to half precision.
+    /// Normalised values as float16.
     Half,
-    /// Normalised numbers in double precision.
+    /// Normalised values as float64.
     Double,
-    /// The values of bytes.
+    /// Unnormalised bytes, uint8.
     Byte,
 }
 
-/// A batch as the file takes it, in the layout of the feed.
+/// Batch in the layout and element type of the file.
 #[derive(Debug, PartialEq)]
 pub enum Pixels<'a> {
-    /// float32.
+    /// Elements as float32.
     Floats(Cow<'a, [f32]>),
-    /// float16.
+    /// Elements as float16.
     Halves(Vec<f16>),
-    /// float64.
+    /// Elements as float64.
     Doubles(Vec<f64>),
-    /// uint8, not normalised.
+    /// Elements as uint8, not normalised.
     Bytes(Vec<u8>),
 }
 
-/// Size and layout by the user or the metadata, where the shape of the input leaves them open.
+/// Size and layout from the user or the metadata, for an input whose shape leaves them open.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct InputHints {
-    /// Height and width that are asked for.
+    /// Height and width that the user requested.
     pub size: Option<[usize; 2]>,
-    /// Height and width where the file takes any and none are asked for.
+    /// Height and width for a file that accepts any, if the user requested none.
     pub open_size: Option<[usize; 2]>,
-    /// The order of the dimensions.
+    /// Order of the dimensions.
     pub layout: Option<ImageLayout>,
 }
 
 impl Feed {
-    /// The feed of a file.
+    /// Determines the feed of a file.
     ///
     /// # Errors
-    /// A file that is no classifier of images, an open size or layout that nothing fixes, a fixed one against `said`.
+    /// [`Error::Model`] for a file that is not an image classifier. The same error for an open size or layout
+    /// that `said` does not fix, or for a fixed size that contradicts `said`.
     pub fn new(interface: &Interface, said: InputHints, place: &str) -> Result<Self> {
         let refused = |problem: String| Error::Model { place: place.into(), problem };
         let [input] = &interface.inputs[..] else {
@@ -137,17 +138,17 @@ impl Feed {
         })
     }
 
-    /// Elements of one image.
+    /// Returns the number of elements of one image.
     pub fn len(&self) -> usize {
         self.image.iter().product()
     }
 
-    /// False for every feed that [`Feed::new`] gives.
+    /// Returns whether an image has no elements; false for every feed from [`Feed::new`].
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// `[N, ...]` of a batch.
+    /// Returns the shape of a batch, in the layout of the file.
     pub fn shape(&self, batch: usize) -> [usize; 4] {
         let [c, h, w] = self.image;
         match self.layout {
@@ -156,7 +157,8 @@ impl Feed {
         }
     }
 
-    /// Images `[N, C, H, W]` as the file takes them; for bytes, the numbers are 0 to 255.
+    /// Converts images `[N, C, H, W]` to the layout and element type of the file. For bytes, the values must
+    /// be 0 to 255.
     pub fn pixels<'a>(&self, images: Cow<'a, [f32]>) -> Pixels<'a> {
         let images = match self.layout {
             ImageLayout::Nchw => images,
@@ -170,7 +172,7 @@ impl Feed {
         }
     }
 
-    /// `[N, C, H, W]` to `[N, H, W, C]`.
+    /// Converts `[N, C, H, W]` to `[N, H, W, C]`.
     fn interleaved(&self, images: &[f32]) -> Vec<f32> {
         let [channels, height, width] = self.image;
         let plane = height * width;
@@ -184,8 +186,8 @@ impl Feed {
     }
 }
 
-/// The layout that the shape shows, else the operators that read it, else none. An input of bytes whose shape is open
-/// is `[N, H, W, C]`, as images are decoded.
+/// Returns the layout that the shape shows, else the one that the operators show, else `None`. A uint8 input
+/// of open shape is `[N, H, W, C]`, the layout of decoded images.
 fn layout(dims: &[Option<usize>; 4], shown: Option<ImageLayout>, element: Element) -> Option<ImageLayout> {
     let channels = |dim: Option<usize>| dim == Some(1) || dim == Some(3);
     match (channels(dims[1]), channels(dims[3])) {
@@ -229,7 +231,7 @@ mod tests {
         assert_eq!(feed(DataType::Uint8, &bytes, sized(None), None).unwrap().shape(2), [2, 4, 6, 1]);
         let open_size = InputHints { open_size: Some([5, 7]), ..InputHints::default() };
         assert_eq!(feed(DataType::Float16, &OPEN, open_size, None).unwrap().image, [3, 5, 7]);
-        // A fixed shape goes before metadata.
+        // A fixed shape overrides metadata.
         let fixed = [None, Some(3), Some(4), Some(6)];
         assert_eq!(feed(DataType::Double, &fixed, open_size, None).unwrap().image, [3, 4, 6]);
         for (kind, dims, size, expected) in [

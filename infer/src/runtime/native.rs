@@ -1,4 +1,5 @@
-//! This project's own kernels, on the decoded graph; the executor where they have no form for it.
+//! Runtime with this project's fused kernels on the decoded graph. The executor runs graphs that the kernels
+//! do not support.
 
 use candle_core::{Device, Tensor};
 use milenas_models::fused::{FusedNetwork, Precision};
@@ -9,20 +10,21 @@ use super::Runtime;
 use crate::answer::{Answer, OutputMeaning};
 use crate::{Error, Result};
 
-/// Image classifier as a graph: one image in, one row of scores out.
+/// Image classifier as a graph with one input of images and one output of scores.
 pub struct Native {
     graph: Graph,
     engine: NativeEngine,
-    /// The one size of a batch, where the graph has one.
+    /// Fixed batch size; `None` if the graph accepts any.
     batch: Option<usize>,
     image: [usize; 3],
-    /// The node whose output is the features, when they are asked for.
+    /// Name of the node whose output is the features, if they were requested.
     features: Option<String>,
 }
 
-/// What runs the graph.
+/// Implementation that runs the graph.
 enum NativeEngine {
-    /// The fused passes, where they know all of its operations; else the reason why they do not run it.
+    /// Fused kernels, if they support all operations of the graph. Otherwise the executor runs it, with the
+    /// reason.
     Fused(Box<FusedNetwork>),
     Executor {
         weights: Weights,
@@ -31,10 +33,11 @@ enum NativeEngine {
 }
 
 impl Native {
-    /// On a decoded graph; `place` names its file.
+    /// Builds the runtime of a decoded graph; `place` is the file's name in messages.
     ///
     /// # Errors
-    /// A graph that is no classifier; features that it lacks; another precision than float32 where there are no fused passes.
+    /// [`Error::Model`] for a graph that is not an image classifier, or that lacks requested features. The
+    /// same error for bf16 if the fused kernels do not support the graph.
     pub fn new(
         graph: Graph,
         weights: Weights,
@@ -57,7 +60,8 @@ impl Native {
         Ok(Native { graph, engine, batch, image, features: found.filter(|_| features) })
     }
 
-    /// Why the fused passes do not run the graph, where they do not: it takes several times as long then.
+    /// Returns the reason why the fused kernels do not run the graph; `None` if they do. The executor takes
+    /// several times as long.
     pub fn hindrance(&self) -> Option<&str> {
         match &self.engine {
             NativeEngine::Fused(_) => None,
@@ -65,7 +69,7 @@ impl Native {
         }
     }
 
-    /// The length of the features, when they were asked for.
+    /// Returns the length of the features, if they were requested.
     pub fn features(&self) -> Option<usize> {
         self.features.as_ref().and(pooled(&self.graph)).and_then(|node| match node.fact.dims() {
             [_, length] => length.fixed(),
@@ -73,7 +77,7 @@ impl Native {
         })
     }
 
-    /// Meaning of the outputs, by the last operation other than reshaping.
+    /// Returns the meaning of the outputs, by the last operation other than reshaping.
     pub fn meaning(&self) -> OutputMeaning {
         let mut node = self.graph.outputs().first().map(|(_, v)| self.graph.node(*v));
         while let Some(Node { op: Op::Flatten(_) | Op::Identity(_), inputs, .. }) = node {
@@ -108,7 +112,7 @@ fn image(graph: &Graph) -> Option<[usize; 3]> {
     (graph.fact(*output).dims().len() == 2).then_some([c, h, w])
 }
 
-/// The node that the last linear operation reads.
+/// Returns the node that the last linear operation reads.
 fn pooled(graph: &Graph) -> Option<&Node> {
     let last: Value = graph.values().filter(|(_, n)| matches!(n.op, Op::Linear(_))).last()?.1.inputs[0];
     Some(graph.node(last))
@@ -134,7 +138,7 @@ impl Runtime for Native {
 }
 
 impl Native {
-    /// In batches of the one size that the graph takes; the last is filled up with zeros.
+    /// Runs batches of the fixed size of the graph. The last batch is filled up with zeros.
     fn execute_filled(&self, weights: &Weights, images: &[f32], size: usize) -> Result<Vec<Answer>> {
         let length: usize = self.image.iter().product();
         let mut answers = Vec::new();

@@ -1,10 +1,10 @@
-//! A network with one score an image: two classes, or one.
+//! Runtime for a network with one score per image, and with two classes or one.
 
 use super::Runtime;
 use crate::Result;
 use crate::answer::Answer;
 
-/// A runtime whose one score becomes the probabilities of two classes, or of one.
+/// Wrapper that converts one score to the probabilities of two classes, or of one.
 pub struct OneScore {
     inner: Box<dyn Runtime>,
     logit: bool,
@@ -12,7 +12,7 @@ pub struct OneScore {
 }
 
 impl OneScore {
-    /// `logit`: the score needs a sigmoid. `single`: there is one class.
+    /// Wraps `inner`. `logit`: the score needs a sigmoid. `single`: there is one class.
     pub fn new(inner: Box<dyn Runtime>, logit: bool, single: bool) -> Self {
         OneScore { inner, logit, single }
     }

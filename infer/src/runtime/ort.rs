@@ -1,4 +1,5 @@
-//! ONNX Runtime, from its shared library: nothing of it is needed to build or to start this program.
+//! Runtime that loads ONNX Runtime from its shared library. The library is not needed to build or start this
+//! program.
 
 mod search;
 
@@ -17,17 +18,18 @@ use super::fed::{Library, Raw};
 use super::{Feed, Pixels, RuntimeConfig, RuntimeKind};
 use crate::{Error, Result};
 
-/// A session on the processor.
+/// Session of ONNX Runtime on the CPU.
 pub struct Ort {
     session: Mutex<Session>,
     output: Output,
 }
 
 impl Ort {
-    /// A session on a file.
+    /// Opens a session on a file.
     ///
     /// # Errors
-    /// No library, another library, a file that it refuses.
+    /// [`Error::Unavailable`] if the library is missing or unsuitable; [`Error::Model`] for a file that ONNX
+    /// Runtime refuses.
     pub fn new(path: &Path, output: Output, choice: &RuntimeConfig) -> Result<Self> {
         load(&search::library(choice.ort_library.as_deref())?)?;
         let place = path.display().to_string();
@@ -40,7 +42,7 @@ impl Ort {
 
     fn run(&self, feed: &Feed, pixels: &Pixels, batch: usize) -> ort::Result<Raw> {
         let shape = feed.shape(batch);
-        // A session that failed is as good as before.
+        // A session stays usable after a failure.
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         let input = feed.input.as_str();
         let fed = match pixels {
@@ -59,14 +61,14 @@ impl Ort {
     }
 }
 
-/// ONNX Runtime's reason without the places in its source.
+/// Returns the message of ONNX Runtime without its source locations.
 fn reason(text: &str) -> String {
     let text = text.split_once("Status Message: ").map_or(text, |(_, message)| message);
     let inner = |word: &&str| !word.contains("onnxruntime_src") && !word.contains("onnxruntime::");
     crate::error::brief(&text.split_whitespace().filter(inner).collect::<Vec<_>>().join(" "))
 }
 
-/// The elements of a tensor as floats.
+/// Returns the elements of a tensor as float32.
 fn elements(value: &DynValue, kind: DataType) -> ort::Result<Raw> {
     let sizes = |shape: &ort::value::Shape| shape.iter().map(|&n| n.max(0) as usize).collect();
     Ok(match kind {
@@ -89,7 +91,8 @@ fn elements(value: &DynValue, kind: DataType) -> ort::Result<Raw> {
     })
 }
 
-/// The maps from class to score that a `ZipMap` gives, one an image, in the order of the classes.
+/// Converts the output of a `ZipMap` to rows of scores in the order of `classes`. The output has one map from
+/// class to score per image.
 fn named_scores(value: &DynValue, classes: &[String]) -> ort::Result<Raw> {
     let missing = || ort::Error::new("a map of scores lacks a class");
     let mut values = Vec::new();
@@ -112,7 +115,7 @@ fn named_scores(value: &DynValue, classes: &[String]) -> ort::Result<Raw> {
     Ok(Raw { dims: vec![images, classes.len()], values })
 }
 
-/// Loads the library for the rest of the program's life; further calls find the first one.
+/// Loads the library for the rest of the process. Later calls keep the library of the first call.
 fn load(path: &Path) -> Result<()> {
     let refused = |problem: String| Error::Unavailable {
         name: RuntimeKind::Ort.name(),
@@ -125,7 +128,7 @@ fn load(path: &Path) -> Result<()> {
 
 fn open(path: &Path, threads: usize) -> std::result::Result<Session, String> {
     let text = |e: ort::Error<ort::session::builder::SessionBuilder>| e.to_string();
-    // The library itself would count cores that a container or an affinity mask takes away.
+    // ONNX Runtime itself would count cores that a container or an affinity mask excludes.
     let threads = if threads == 0 { available_parallelism().map_or(1, usize::from) } else { threads };
     Session::builder()
         .map_err(|e| e.to_string())?
@@ -133,7 +136,7 @@ fn open(path: &Path, threads: usize) -> std::result::Result<Session, String> {
         .map_err(text)?
         .with_intra_threads(threads)
         .map_err(text)?
-        // Errors are returned, so that a log would repeat them.
+        // Errors are returned, so a log would only repeat them.
         .with_log_level(ort::logging::LogLevel::Fatal)
         .map_err(text)?
         .commit_from_file(path)

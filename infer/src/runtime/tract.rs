@@ -1,4 +1,4 @@
-//! tract, when this program was built with it; else the error that says how.
+//! tract if this program was built with it, otherwise a replacement whose error explains how to get it.
 
 #[cfg(any(not(feature = "tract"), test))]
 mod disabled;

@@ -1,9 +1,9 @@
-//! All inputs of a run, counted and named, whichever shard they fall to.
+//! Count and digest of all inputs of a run, whichever shard they belong to.
 
 use milenas_models::hexadecimal;
 use sha2::{Digest, Sha256};
 
-/// Grows as the inputs are listed.
+/// Count and digest of the inputs listed so far.
 #[derive(Clone, Default)]
 pub struct Census {
     count: usize,
@@ -13,19 +13,19 @@ pub struct Census {
 impl Census {
     /// Records the next input and returns its index, from 0.
     pub fn add(&mut self, name: &str) -> usize {
-        // The length keeps names apart that hold a line feed.
+        // The length separates names that contain line feeds.
         self.names.update((name.len() as u64).to_le_bytes());
         self.names.update(name);
         self.count += 1;
         self.count - 1
     }
 
-    /// How many there are.
+    /// Returns the number of inputs.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// SHA-256 of all names in their order.
+    /// Returns the SHA-256 of all names, in order.
     pub fn names(&self) -> String {
         hexadecimal(self.names.clone().finalize())
     }

@@ -1,4 +1,4 @@
-//! One result of the parts, in the order of the inputs, if they are all there.
+//! Merges the outputs of all shards into one, in the order of the inputs.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -11,16 +11,19 @@ use crate::{Error, Result};
 /// Counts of a merge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Merged {
-    /// Rows.
+    /// Number of rows.
     pub rows: usize,
-    /// Those with an error.
+    /// Number of rows with an error.
     pub failed: usize,
 }
 
-/// Writes the rows of `parts`, given in any order, to `to` as an unsharded run would have written them.
+/// Writes the rows of `parts` to `to` as a run without shards would have written them. Parts are given in any
+/// order.
 ///
 /// # Errors
-/// A part that is missing, given twice, not complete or of another run; rows that are not as many as were counted.
+/// [`Error::Part`] for a part that is missing, given twice, incomplete or of another run, or whose number of
+/// rows differs from its receipt. [`Error::Nothing`] without parts, and [`Error::Input`] or [`Error::Output`]
+/// for I/O errors.
 pub fn merge(parts: &[PathBuf], format: RowFormat, to: impl Write) -> Result<Merged> {
     let mut receipts = Vec::new();
     for path in parts {
@@ -66,7 +69,7 @@ fn refused(path: &Path, problem: &str) -> Error {
     Error::Part { path: path.to_path_buf(), problem: problem.into() }
 }
 
-/// That the sorted receipts are those of all shards of one run.
+/// Checks that the sorted receipts are those of all shards of one run.
 fn check(receipts: &[(Receipt, &Path)]) -> Result<()> {
     let Some((first, _)) = receipts.first() else { return Err(Error::Nothing) };
     let (count, inputs) = (first.shard.count, first.inputs);
@@ -104,7 +107,7 @@ fn check(receipts: &[(Receipt, &Path)]) -> Result<()> {
     }
 }
 
-/// Rows with their line ends.
+/// Reader of rows, including their line ends.
 struct RowReader<'a> {
     reader: BufReader<File>,
     path: &'a Path,
@@ -118,7 +121,7 @@ impl RowReader<'_> {
         loop {
             let read = self.reader.read_until(b'\n', &mut self.row);
             let read = read.map_err(|source| Error::Input { path: self.path.to_path_buf(), source })?;
-            // In a CSV a line feed between quotes belongs to the row; a quote inside is doubled.
+            // In a CSV, a line feed between quotes belongs to the row. A quote inside quotes is doubled.
             let open =
                 self.format == RowFormat::Csv && self.row.iter().filter(|b| **b == b'"').count() % 2 == 1;
             match (read, open) {

@@ -1,4 +1,4 @@
-//! Receipt of a finished shard, a file beside its output.
+//! Receipt of a finished shard: a file beside the output of the shard.
 
 use std::path::{Path, PathBuf};
 
@@ -9,48 +9,48 @@ use super::Shard;
 use crate::fingerprint::Fingerprint;
 use crate::{Error, Result};
 
-/// The largest receipt that is read, in bytes.
+/// Size limit of a receipt, in bytes.
 const MAX_BYTES: u64 = 1 << 16;
 
-/// Says that an output is complete.
+/// Proof that the output of a shard is complete.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Receipt {
-    /// Which part.
+    /// Index and number of the shard.
     pub shard: Shard,
-    /// How many inputs all shards have together, counted by this one.
+    /// Number of inputs of all shards together, counted by this shard.
     pub inputs: usize,
-    /// SHA-256 of their names.
+    /// SHA-256 of the names of all inputs.
     pub names: String,
     /// Fingerprint of the rows.
     pub made: Fingerprint,
     /// Number of rows.
     pub rows: usize,
-    /// Those with an error.
+    /// Number of rows with an error.
     pub failed: usize,
 }
 
 impl Receipt {
-    /// Where the receipt of an output lies: `OUTPUT.done`.
+    /// Returns the path of an output's receipt, `OUTPUT.done`.
     pub fn path(output: &Path) -> PathBuf {
         file::beside(output, ".done")
     }
 
-    /// Writes it beside its output, whole or not at all.
+    /// Writes the receipt beside its output, atomically.
     pub fn write(&self, output: &Path) -> Result<()> {
         let text = serde_json::to_string(self).map_err(|e| Error::Output(e.into()))?;
         Ok(file::write(&Self::path(output), format!("{text}\n").as_bytes())?)
     }
 
-    /// Takes that of an output away: its rows are about to change.
+    /// Removes the receipt of an output whose rows are about to change.
     pub fn remove(output: &Path) -> Result<()> {
         Ok(file::remove(&Self::path(output))?)
     }
 
-    /// Reads that of an output.
+    /// Reads the receipt of an output.
     ///
     /// # Errors
-    /// None there: the output is not complete.
+    /// [`Error::Part`] if the receipt is missing or damaged: the output is not complete.
     pub fn read(output: &Path) -> Result<Self> {
         let path = Self::path(output);
         let refused = |problem: String| Error::Part { path: output.to_path_buf(), problem };

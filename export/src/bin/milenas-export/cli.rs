@@ -160,7 +160,7 @@ pub struct Untrained {
 }
 
 impl Untrained {
-    /// True if any of them was given.
+    /// Returns whether any size was given.
     pub fn is_asked(&self) -> bool {
         [self.channels, self.layers, self.classes, self.size].iter().any(Option::is_some)
     }

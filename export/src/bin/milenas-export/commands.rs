@@ -18,10 +18,10 @@ use milenas_models::{Error, Genotype, Model, file, shell};
 use crate::cli::{Cli, Command, Export, InputArg, OutputArg, Untrained};
 use crate::{inspect, report};
 
-/// The largest genotype file, in bytes.
+/// Size limit of a genotype file, in bytes.
 const MAX_GENOTYPE_BYTES: u64 = 1 << 20;
 
-/// Why the size of a network is not asked for.
+/// Message for a source that already fixes the size of its network.
 pub(crate) const SIZED: &str =
     "it has a size of its own. Help: leave out --channels, --layers, --classes and --size";
 
@@ -33,12 +33,12 @@ pub fn execute(cli: Cli) -> Result<()> {
             inspect::inspect(&file, graph, dot.as_deref(), latency, untrained)
         }
         (None, Some(source), Some(out)) => compile(source, out, &export),
-        // The parser requires both where there is no command.
+        // The parser requires `source` and `out` unless a subcommand is given.
         (None, ..) => bail!("nothing to do. Help: milenas-export --help"),
     }
 }
 
-/// Refuses outputs that would overwrite an input or each other, before any work.
+/// Refuses outputs that would overwrite an input or another output. Runs before any other work.
 fn check_outputs(source: &str, out: &Path, arguments: &Export) -> Result<()> {
     let sidecars = sidecars::paths(out);
     let mut outputs = vec![("-o", out)];
@@ -151,7 +151,7 @@ fn summary(report: &ExportReport, options: &ExportOptions, out: &Path) -> String
     lines.join("\n")
 }
 
-/// To standard output; a reader that has seen enough, as of `inspect | head`, is no failure.
+/// Writes `text` to standard output. A closed pipe, as in `inspect | head`, is not an error.
 pub(crate) fn say(text: &str) -> Result<()> {
     match console::print(text) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -159,7 +159,7 @@ pub(crate) fn say(text: &str) -> Result<()> {
     }
 }
 
-/// The target's passes that are asked for, in the order of its pipeline.
+/// Returns the passes of the target that the arguments select, in the order of the target's pipeline.
 fn chosen(target: Target, arguments: &Export) -> Result<Vec<&'static dyn Pass>> {
     let all = match arguments.int8 {
         false => target.simplify(),
@@ -181,7 +181,7 @@ fn chosen(target: Target, arguments: &Export) -> Result<Vec<&'static dyn Pass>> 
     Ok(all.iter().copied().filter(|pass| asked(pass.name())).collect())
 }
 
-/// Trained weights with their card; or the untrained network of a genotype.
+/// Loads trained weights with their card, or builds the untrained network of a genotype.
 pub(crate) fn load(source: &str, size: Untrained, seed: u64) -> Result<Model> {
     if source.starts_with('|') || source.starts_with("Genotype(") {
         return Ok(untrained::network(Genotype::parse(source, "the genotype")?, size.into(), seed)?);

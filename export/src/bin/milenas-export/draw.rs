@@ -1,11 +1,12 @@
-//! The cells of a genotype as text and as Graphviz DOT, and what each cell of a network costs.
+//! Cells of a genotype as text and as Graphviz DOT, and a table of the cost of each cell of a network.
 
 use std::collections::BTreeMap;
 
 use milenas_models::genotype::Cell;
 use milenas_models::{Genotype, Graph};
 
-/// The name of a state: the outputs of the cells before that the wiring has, then the nodes.
+/// Returns the name of state `i`. The first states are the outputs of the preceding cells; the nodes of the
+/// cell follow.
 fn state(cell: &Cell, i: usize) -> String {
     match cell.wiring().inputs().checked_sub(i + 1) {
         Some(before) => format!("c_{{k-{}}}", before + 1),
@@ -13,7 +14,7 @@ fn state(cell: &Cell, i: usize) -> String {
     }
 }
 
-/// One line a node.
+/// Formats the cells of a genotype, one node per line.
 pub fn text(genotype: &Genotype) -> String {
     let mut text = String::new();
     for (kind, cell) in genotype.cells() {
@@ -33,7 +34,7 @@ pub fn text(genotype: &Genotype) -> String {
     text
 }
 
-/// A digraph with a cluster a cell.
+/// Formats a genotype as a DOT digraph with one cluster per cell.
 pub fn dot(genotype: &Genotype) -> String {
     let mut text =
         String::from("digraph genotype {\n  rankdir=LR;\n  node [shape=box, fontname=\"sans-serif\"];\n");
@@ -55,8 +56,8 @@ pub fn dot(genotype: &Genotype) -> String {
     text + "}\n"
 }
 
-/// Nodes, parameters and multiply-accumulates of each cell and of what is around them, by name of the nodes. A
-/// parameter that several nodes read counts at the first.
+/// Formats a table of nodes, parameters and multiply-accumulates: one row per cell and one for the rest. Node
+/// names assign nodes to cells. A parameter that several nodes read counts for the first of them.
 pub fn costs(graph: &Graph) -> String {
     let mut parts: BTreeMap<(usize, String), [u64; 3]> = BTreeMap::new();
     let mut seen = std::collections::HashSet::new();
@@ -92,7 +93,7 @@ mod tests {
         assert!(text.contains("  node 0 = sep_conv_3x3(c_{k-2}) + sep_conv_3x3(c_{k-1})\n"), "{text}");
         let dot = dot(&genotype);
         assert_eq!(dot.matches("normal_0 -> normal_2 [label=\"sep_conv_3x3\"]").count(), 1, "{dot}");
-        // Eight edges and four of the output, for each cell.
+        // Each cell has 8 edges between states and 4 edges to its output.
         assert_eq!(dot.matches(" -> ").count(), 24, "{dot}");
         assert_eq!(dot.matches('{').count(), dot.matches('}').count());
     }

@@ -1,4 +1,5 @@
-//! `milenas-export inspect`: a summary of a network, and on request its graph, its cells as DOT and its latency.
+//! `milenas-export inspect`: prints a summary of a network. Options add its graph, its cells as DOT and its
+//! latency.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -13,15 +14,15 @@ use crate::cli::Untrained;
 use crate::commands::{SIZED, load, say};
 use crate::{draw, latency};
 
-/// Largest number of characters of a metadata value that are printed.
+/// Longest metadata value that is printed whole, in characters.
 const LONGEST: usize = 200;
 
-/// A network, and the metadata of its file.
+/// Network with the metadata of its file.
 struct Inspected {
     graph: Graph,
     weights: Weights,
     metadata: BTreeMap<String, String>,
-    /// True if the input takes bytes.
+    /// True if the file's input is uint8.
     bytes: bool,
 }
 
@@ -39,7 +40,8 @@ impl Inspected {
         Ok(Inspected { graph: read.graph, weights: read.weights, metadata: read.metadata, bytes: read.bytes })
     }
 
-    /// Inputs and outputs with their shapes, and what the network costs, in all and cell by cell.
+    /// Formats inputs and outputs with their shapes, then the cost of the network: the total and one row per
+    /// cell.
     fn summary(&self) -> String {
         let graph = &self.graph;
         let mut text = String::new();
@@ -58,7 +60,8 @@ impl Inspected {
     }
 }
 
-/// Prints the summary of `source`, then the graph and the latency if they are asked for; writes the cells to `dot`.
+/// Prints the summary of `source`. Adds the graph and the latency on request, and writes the cells to `dot`
+/// if given.
 pub fn inspect(
     source: &str,
     graph: bool,
@@ -96,7 +99,7 @@ pub fn inspect(
         text.push_str(&inspected.graph.to_string());
     }
     if measured {
-        // As milenas-infer runs it: normalisation and softmax are outside the network.
+        // milenas-infer also computes normalisation and softmax outside the network.
         let Inspected { mut graph, mut weights, bytes, .. } = inspected;
         let mut contract = card.filter(|_| bytes).map(|card| card.input);
         unwrap_io(&mut graph, &mut weights, contract.as_mut())?;
@@ -105,7 +108,7 @@ pub fn inspect(
     say(&text)
 }
 
-/// What a card says besides the genotype: labels, size of the network, preparation of images, record.
+/// Formats the fields of a card besides the genotype: labels, network size, input contract and record.
 fn described(card: &Card) -> Result<String> {
     let mut text = format!("labels      {}: {}\n", card.labels.len(), some_of(&card.labels));
     let _ = writeln!(text, "network     {}", serde_json::to_string(&card.network)?);
@@ -116,7 +119,7 @@ fn described(card: &Card) -> Result<String> {
     Ok(text)
 }
 
-/// The first characters of a text.
+/// Returns the first [`LONGEST`] characters of a text.
 fn brief(text: &str) -> String {
     match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}...", &text[..end]),

@@ -1,4 +1,4 @@
-//! How long a network takes on this machine, by this project's own kernels.
+//! Measures the latency of a network on this machine with this project's kernels.
 
 use std::time::Instant;
 
@@ -7,12 +7,12 @@ use candle_core::{Device, Tensor};
 use milenas_models::fused::{FusedNetwork, Precision};
 use milenas_models::{Executor, Graph, Mode, Rng, Weights};
 
-/// Images at a time, where the graph takes any number.
+/// Batch sizes to measure if the graph accepts any batch size.
 const BATCHES: [usize; 2] = [1, 32];
-/// Runs of each, after one that is not counted.
+/// Timed runs per batch size, after one warm-up run.
 const RUNS: usize = 9;
 
-/// A line for every batch: the median of its runs on made-up images, on all threads.
+/// Formats one line per batch size: the median latency over several runs on random images, on all threads.
 pub fn lines(graph: &Graph, weights: &Weights) -> Result<String> {
     let input = graph.inputs().next().map(|value| graph.fact(value));
     let (channels, height, width) = input.and_then(|fact| fact.chw()).context("the input is no image")?;

@@ -1,4 +1,4 @@
-//! The program milenas-export: parses the command line, runs the command, reports the error.
+//! Entry point of milenas-export: parses the command line, runs the command and reports errors.
 
 mod cli;
 mod commands;
@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // A closed stream is not a failure of its own.
+            // A closed stream does not change the exit status.
             let _ = error.print();
             return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }

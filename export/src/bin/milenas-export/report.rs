@@ -1,4 +1,4 @@
-//! The JSON file of `--report`.
+//! JSON report that `--report` writes.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +14,12 @@ struct ReportJson<'a> {
     source: &'a str,
     target: &'a str,
     opset: i64,
-    /// `equal`; `rounded` with fewer bits, equal but for them and within the gate; `differs`, and there is no file.
+    /// One of three values. `equal`: the file agrees with its source. `rounded`: the file has fewer bits and
+    /// agrees with its rounded source, within the accuracy gate. `differs`: no file was written.
     verdict: &'static str,
     tolerance: Tolerance,
-    /// The file beside its source; with fewer bits, beside its source with rounded numbers.
+    /// Comparison of the file with its source; for a file with fewer bits, with its source after rounding of
+    /// the weights.
     comparison: Comparison,
     #[serde(flatten)]
     done: Option<WrittenFile<'a>>,
@@ -26,12 +28,12 @@ struct ReportJson<'a> {
 /// Part of the report about a written file.
 #[derive(Serialize)]
 struct WrittenFile<'a> {
-    /// What fewer bits do to the results.
+    /// Comparison of a file with fewer bits and the unrounded source.
     #[serde(skip_serializing_if = "Option::is_none")]
     rounding: Option<Comparison>,
     #[serde(skip_serializing_if = "Option::is_none")]
     int8: &'a Option<Int8Report>,
-    /// Patches a pass.
+    /// Number of patches by pass.
     passes: &'a BTreeMap<&'static str, usize>,
     before: NetworkSize,
     after: NetworkSize,
@@ -45,12 +47,12 @@ struct NetworkSize {
     macs: u64,
 }
 
-/// A report of a proof that failed.
+/// Formats the report of an export whose comparison failed.
 pub fn differing(comparison: &Comparison, options: &ExportOptions, source: &str) -> Result<String> {
     text("differs", *comparison, None, options, source)
 }
 
-/// A report of a file that was written.
+/// Formats the report of a written file.
 pub fn json(report: &ExportReport, options: &ExportOptions, source: &str) -> Result<String> {
     let size = |i: usize| {
         let Cost { params, macs } = report.cost[i];

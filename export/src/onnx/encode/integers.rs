@@ -1,4 +1,5 @@
-//! Numbers of eight and 32 bits: `QuantizeLinear` and `DequantizeLinear`, each with its scale and zero point.
+//! Encoding of 8-bit and 32-bit integers: `QuantizeLinear` and `DequantizeLinear`, each with scale and zero
+//! point.
 
 use milenas_models::graph::{Node, Param, Value};
 use milenas_models::op::FakeQuantize;
@@ -10,7 +11,7 @@ use super::Names;
 use crate::onnx::schema as onnx;
 use crate::{Error, Result};
 
-/// A parameter as integers with their scales and zero points, and the node that makes it of them.
+/// Encodes a parameter as integers, scales and zero points, and the `DequantizeLinear` node that reads them.
 pub(super) fn as_integers(
     names: &mut Names,
     param: &Param,
@@ -27,7 +28,7 @@ pub(super) fn as_integers(
     let rounded = data.iter().enumerate().map(|(i, x)| (x / scales[i / inner]).round_ties_even());
     let [stored, scale, zero] =
         ["integers", "scale", "zero_point"].map(|role| names.fresh(format!("{}.{role}", param.name)));
-    // Float to integer saturates.
+    // The cast from float to integer saturates.
     let (tensor, zeros) = match integers {
         Integers::Int8(_) => {
             let numbers: Vec<i8> = rounded.map(|x| x as i8).collect();
@@ -49,7 +50,7 @@ pub(super) fn as_integers(
     Ok(([tensor, f32s(&scale, &[places], scales), zeros], node))
 }
 
-/// The pair of nodes that rounds a wire, with scale and zero point.
+/// Returns the pair of nodes that rounds a wire, with their scale and zero point.
 pub(super) fn rounding(
     names: &mut Names,
     node: &Node,

@@ -1,4 +1,4 @@
-//! Convolution, its automatic padding, and batch normalisation.
+//! Convolution with automatic padding, and batch normalisation.
 
 use milenas_models::graph::Value;
 use milenas_models::op::{BatchNorm, Conv2d, Padding};
@@ -6,7 +6,7 @@ use milenas_models::op::{BatchNorm, Conv2d, Padding};
 use super::super::attributes::{decimal, size};
 use super::{NodeReader, Read};
 
-/// Attributes of a window, for convolution and pooling.
+/// Window attributes of a convolution or pooling.
 pub(super) struct WindowAttributes {
     pub(super) kernel: [usize; 2],
     pub(super) stride: [usize; 2],
@@ -15,7 +15,7 @@ pub(super) struct WindowAttributes {
 }
 
 impl WindowAttributes {
-    /// Reads the attributes; `auto_pad` becomes explicit. `image` is rows and columns of the input.
+    /// Reads the attributes and makes `auto_pad` explicit. `image` is height and width of the input.
     pub(super) fn read(r: &NodeReader, kernel: [usize; 2], image: [usize; 2]) -> Read<Self> {
         let stride: [usize; 2] = r.attributes.sizes("strides", 1)?;
         let dilation: [usize; 2] = r.attributes.sizes("dilations", 1)?;
@@ -48,13 +48,13 @@ impl WindowAttributes {
         Ok(window)
     }
 
-    /// Input rows (axis 0) or columns under the window.
+    /// Returns the number of input rows (axis 0) or columns (axis 1) under the window.
     pub(super) fn reach(&self, axis: usize) -> usize {
         (self.kernel[axis] - 1) * self.dilation[axis] + 1
     }
 }
 
-/// Channels, and rows and columns of an image.
+/// Returns channels and `[height, width]` of an image.
 pub(super) fn image(r: &NodeReader, x: Value) -> Read<(usize, [usize; 2])> {
     let fact = r.fact(x);
     let (c, h, w) =
@@ -106,7 +106,7 @@ pub(super) fn batch_norm(r: &mut NodeReader) -> Read<Value> {
     let x = r.wire(0)?;
     let (channels, _) = image(r, x)?;
     let eps = decimal(r.attributes.float("epsilon", 1e-5)?);
-    // ONNX weighs the running statistics, PyTorch and we the batch's.
+    // ONNX's momentum weighs the running statistics; PyTorch's and this project's weighs those of the batch.
     let momentum = decimal((1.0 - decimal(r.attributes.float("momentum", 0.9)?)) as f32);
     let params = (1..5).map(|i| r.param(i)).collect::<Read<Vec<_>>>()?;
     r.emit(BatchNorm { channels, eps, momentum, affine: true }, &[x], params)

@@ -5,7 +5,8 @@ use milenas_models::op::Linear;
 
 use super::{NodeReader, Read};
 
-/// `alpha * x B + beta * C` with constant `B` and `C`: `alpha`, `beta` and a transposition go into the numbers.
+/// Decodes `alpha * x B + beta * C` with constant `B` and `C`. The weights absorb `alpha`, `beta` and a
+/// transposition.
 pub(super) fn gemm(r: &mut NodeReader) -> Read<Value> {
     r.inputs(3)?;
     r.attributes.must_be("transA", 0, 0)?;
@@ -32,14 +33,14 @@ pub(super) fn gemm(r: &mut NodeReader) -> Read<Value> {
     r.emit(Linear { in_features, out_features, bias: bias.is_some() }, &[x], params)
 }
 
-/// `x B` with a constant `B` is a layer without bias.
+/// Decodes `x B` with a constant `B` as a layer without bias.
 pub(super) fn matmul(r: &mut NodeReader) -> Read<Value> {
     r.inputs(2)?;
     let (x, (weight, [in_features, out_features])) = (r.wire(0)?, weight(r, 1.0, false)?);
     r.emit(Linear { in_features, out_features, bias: false }, &[x], vec![weight])
 }
 
-/// Input 1 as a weight `[out, in]`: its name, and in and out.
+/// Returns the name of input 1 as a weight `[out, in]`, and its sizes `[in, out]`.
 fn weight(r: &mut NodeReader, alpha: f32, transposed: bool) -> Read<(String, [usize; 2])> {
     let shape = r.param_shape(1)?;
     let [rows, columns] = shape[..] else {

@@ -1,4 +1,4 @@
-//! Operators that work element by element, and those that do nothing in inference.
+//! Elementwise operators, and operators that have no effect in inference.
 
 use milenas_models::graph::Value;
 use milenas_models::op::{Add, Identity, Relu, Softmax, Zero};
@@ -19,7 +19,8 @@ pub(super) fn identity(r: &mut NodeReader) -> Read<Value> {
     r.emit(Identity, &[x], vec![])
 }
 
-/// In inference, which is the default since operator set 7 and has to be said before, it changes nothing.
+/// Decodes `Dropout` as `Identity`. Inference is the default since operator set 7; before that, the node must
+/// state it.
 pub(super) fn dropout(r: &mut NodeReader) -> Read<Value> {
     r.attributes.float("ratio", 0.5)?;
     r.attributes.int("seed", 0)?;
@@ -55,7 +56,7 @@ pub(super) fn add(r: &mut NodeReader) -> Read<Value> {
     r.emit(Add, &[a, b], vec![])
 }
 
-/// `Sum(a, b, c)` is `(a + b) + c`.
+/// Decodes `Sum(a, b, c)` as `(a + b) + c`.
 pub(super) fn sum(r: &mut NodeReader) -> Read<Value> {
     legacy_in_place(r)?;
     let mut sum = r.wire(0)?;
@@ -75,14 +76,14 @@ pub(super) fn softmax(r: &mut NodeReader) -> Read<Value> {
     let fact = r.fact(x);
     let default = if r.opset < 13 { 1 } else { -1 };
     let axis = axis(r.attributes.int("axis", default)?, fact.rank())?;
-    // Before operator set 13 all axes from `axis` on sum to 1 together.
+    // Before operator set 13, Softmax normalises over all axes from `axis` on together.
     if r.opset < 13 && fact.dims()[axis + 1..].iter().any(|d| d.fixed() != Some(1)) {
         return Err(format!("it sums over several axes of {fact}, this program has only one"));
     }
     r.emit(Softmax { axis }, &[x], vec![])
 }
 
-/// `Clip(x, 0, 0)` is how zeros of the shape of an image are written; other bounds are not in the vocabulary.
+/// Decodes `Clip(x, 0, 0)`, which stands for zeros of the shape of `x`. Other bounds are refused.
 pub(super) fn clip(r: &mut NodeReader) -> Read<Value> {
     r.inputs(3)?;
     let bounds = match r.opset {
@@ -107,7 +108,8 @@ pub(super) fn clip(r: &mut NodeReader) -> Read<Value> {
     }
 }
 
-/// Before operator set 6 operators could say that they overwrite their input; it changes no result.
+/// Accepts `consumed_inputs`, with which operators before set 6 could overwrite their input. It changes no
+/// result.
 fn legacy_in_place(r: &mut NodeReader) -> Read<()> {
     if r.opset < 6 {
         r.attributes.ints("consumed_inputs")?;

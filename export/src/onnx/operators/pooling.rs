@@ -8,7 +8,7 @@ use super::convolution::{WindowAttributes, image};
 use super::{NodeReader, Read};
 
 pub(super) fn max_pool(r: &mut NodeReader) -> Read<Value> {
-    r.attributes.int("storage_order", 0)?; // of the indices, which are not computed
+    r.attributes.int("storage_order", 0)?; // order of the indices, which are not computed
     pool(r, PoolKind::Max)
 }
 
@@ -34,7 +34,8 @@ fn pool(r: &mut NodeReader, kind: PoolKind) -> Read<Value> {
     r.emit(Pool2d { kind, kernel, stride, padding, dilation }, &[x], vec![])
 }
 
-/// `ceil_mode` lets a last window hang over the end: the same as padding there, as long as padding does not count.
+/// Applies `ceil_mode`: a last window may extend past the end. This equals more padding at the end, unless
+/// padding counts in the average.
 fn round_up(window: &mut WindowAttributes, size: [usize; 2], kind: PoolKind) -> Read<()> {
     let before = [window.padding.top, window.padding.left];
     let after = [window.padding.bottom, window.padding.right];
@@ -43,7 +44,7 @@ fn round_up(window: &mut WindowAttributes, size: [usize; 2], kind: PoolKind) -> 
         let padded = size[axis] + before[axis] + after[axis];
         let Some(room) = padded.checked_sub(window.reach(axis)) else { continue };
         let mut steps = room.div_ceil(window.stride[axis]);
-        // A window that starts behind the image does not count.
+        // A window that starts behind the image is dropped.
         if steps * window.stride[axis] >= size[axis] + before[axis] {
             steps -= 1;
         }
@@ -65,7 +66,7 @@ pub(super) fn global_average_pool(r: &mut NodeReader) -> Read<Value> {
     r.emit(GlobalAvgPool, &[x], vec![])
 }
 
-/// The mean over rows and columns of an image, with or without the two axes.
+/// Decodes the mean over rows and columns of an image, with or without keeping the two axes.
 pub(super) fn reduce_mean(r: &mut NodeReader) -> Read<Value> {
     r.inputs(2)?;
     let x = r.wire(0)?;

@@ -1,5 +1,5 @@
-//! Integers: `QuantizeLinear` and `DequantizeLinear` in pairs round a wire; `DequantizeLinear` alone makes floats of a
-//! constant.
+//! Decoders of integers. A `QuantizeLinear` and `DequantizeLinear` pair rounds a wire. A single
+//! `DequantizeLinear` converts an integer constant to floats.
 
 use crate::onnx::schema::DataType;
 use milenas_models::graph::Value;
@@ -8,13 +8,13 @@ use milenas_models::op::FakeQuantize;
 use super::super::tensors::{self, QuantizationGrid};
 use super::{NodeReader, Read};
 
-/// The grid that a `DequantizeLinear` gives the constant it reads.
+/// Returns the grid with which a `DequantizeLinear` converts a constant.
 pub(super) fn grid_of_constant<'a>(r: &NodeReader<'_, 'a>) -> Read<QuantizationGrid<'a>> {
     let axis = attributes(r)?;
     Ok(QuantizationGrid { scale: r.tensor(1)?.ok_or("it has no scale")?, zero: r.tensor(2)?, axis })
 }
 
-/// The grid that a node of a pair gives a wire: one scale and one zero point.
+/// Returns the grid with which one node of a pair rounds a wire: one scale and one zero point.
 pub(super) fn grid_of_wire(r: &NodeReader) -> Read<FakeQuantize> {
     attributes(r)?;
     let (_, scales) = r.floats(1)?.ok_or("it has no scale")?;
@@ -38,7 +38,7 @@ pub(super) fn grid_of_wire(r: &NodeReader) -> Read<FakeQuantize> {
     Ok(FakeQuantize { scale, zero: i32::try_from(zero).map_err(|e| e.to_string())?, signed })
 }
 
-/// The second half of a pair.
+/// Decodes the `DequantizeLinear` of a pair as a `FakeQuantize`.
 pub(super) fn dequantize(r: &mut NodeReader) -> Read<Value> {
     let quantized = r.quantized().ok_or("it reads no constant and no QuantizeLinear")?;
     let grid = grid_of_wire(r)?;
@@ -48,7 +48,7 @@ pub(super) fn dequantize(r: &mut NodeReader) -> Read<Value> {
     r.emit(grid, &[quantized.wire], vec![])
 }
 
-/// The axis, which matters where there are several scales.
+/// Checks the attributes of a node and returns its axis, which matters if there are several scales.
 fn attributes(r: &NodeReader) -> Read<i64> {
     r.inputs(3)?;
     r.one_output()?;

@@ -1,4 +1,4 @@
-//! Definitions by the nodes read so far, and one node's view of them.
+//! Names defined by the nodes read so far, and the reader of one node.
 
 use std::collections::{HashMap, HashSet};
 
@@ -21,15 +21,15 @@ pub(super) enum Definition<'a> {
     Quantized(QuantizedWire),
 }
 
-/// A wire as the integers of a `QuantizeLinear`, which a `DequantizeLinear` of the same grid has to follow.
+/// Wire as the integers of a `QuantizeLinear`. A `DequantizeLinear` with the same grid must read it.
 #[derive(Clone)]
 pub(super) struct QuantizedWire {
     pub(super) wire: Value,
     pub(super) grid: FakeQuantize,
 }
 
-/// An input of bytes `[N, H, W, C]` on its way to the wire `[N, C, H, W]` of floats: it needs a `Cast` and a
-/// `Transpose`, in either order.
+/// State of a uint8 input `[N, H, W, C]` before it becomes a float wire `[N, C, H, W]`. The file must apply a
+/// `Cast` and a `Transpose`, in either order.
 #[derive(Clone, Copy)]
 pub(super) struct ByteInput {
     wire: Value,
@@ -43,7 +43,7 @@ impl<'a> ByteInput {
     }
 }
 
-/// The file as far as it was read.
+/// State of decoding: the graph and the names so far.
 pub(in super::super) struct Scope<'a> {
     pub(super) opset: i64,
     builder: Builder,
@@ -81,7 +81,7 @@ impl<'a> Scope<'a> {
         self.define_wire(name, value)
     }
 
-    /// An input of bytes; `fact` is that of its wire.
+    /// Defines a uint8 input; `fact` is the shape of its float wire `[N, C, H, W]`.
     pub(in super::super) fn define_pixels(&mut self, name: &'a str, fact: Fact) -> Read<()> {
         let wire = self.builder.input(name, fact).map_err(|e| e.to_string())?;
         self.nodes.insert(name.to_string());
@@ -106,7 +106,7 @@ impl<'a> Scope<'a> {
         self.names.contains_key(name)
     }
 
-    /// The wire of a name.
+    /// Returns the wire with a name; an error if the name is something else.
     fn wire(&self, name: &str) -> Read<Value> {
         match self.names.get(name) {
             Some(Definition::Wire(value)) => Ok(*value),
@@ -128,7 +128,7 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// One node being read.
+/// Reader of one node.
 pub(in super::super) struct NodeReader<'s, 'a> {
     scope: &'s mut Scope<'a>,
     node: &'a NodeProto,
@@ -141,8 +141,9 @@ impl<'s, 'a> NodeReader<'s, 'a> {
         NodeReader { opset: scope.opset, attributes: Attributes::of(node), scope, node }
     }
 
-    /// Definition of a node that computes nothing: a `Constant`; an `Identity`, widening `Cast` or `DequantizeLinear` of a
-    /// constant; a step of an input of bytes; the first of a pair that rounds.
+    /// Returns the definition of a node that computes nothing. Such a node is a `Constant`; an `Identity`,
+    /// widening `Cast` or `DequantizeLinear` of a constant; a conversion step of a uint8 input; or the
+    /// `QuantizeLinear` of a pair.
     pub(super) fn alias(&self) -> Read<Option<Definition<'a>>> {
         let read = self.node.input.first().and_then(|name| self.scope.names.get(name.as_str()));
         match (self.node.op_type.as_str(), read) {
@@ -184,12 +185,12 @@ impl<'s, 'a> NodeReader<'s, 'a> {
         }
     }
 
-    /// Name of the `i`-th input; `None` if omitted.
+    /// Returns the name of the `i`-th input; `None` if omitted.
     fn input(&self, i: usize) -> Option<&'a str> {
         self.node.input.get(i).map(String::as_str).filter(|name| !name.is_empty())
     }
 
-    /// Refuses inputs beyond `most`.
+    /// Refuses nodes with more than `most` inputs.
     pub(super) fn inputs(&self, most: usize) -> Read<()> {
         match self.node.input.len() {
             n if n <= most => Ok(()),
@@ -209,18 +210,18 @@ impl<'s, 'a> NodeReader<'s, 'a> {
         }
     }
 
-    /// The `i`-th input as a wire.
+    /// Returns the wire of the `i`-th input.
     pub(super) fn wire(&self, i: usize) -> Read<Value> {
         let name = self.input(i).ok_or_else(|| format!("input {i} is missing"))?;
         self.scope.wire(name).map_err(|problem| format!("input {i}: {problem}"))
     }
 
-    /// The shape of a wire.
+    /// Returns the shape of a wire.
     pub(super) fn fact(&self, value: Value) -> &Fact {
         self.scope.builder.fact(value)
     }
 
-    /// The first input as integers, when a `QuantizeLinear` made them.
+    /// Returns the first input if a `QuantizeLinear` wrote it.
     pub(super) fn quantized(&self) -> Option<QuantizedWire> {
         match self.input(0).and_then(|name| self.scope.names.get(name)) {
             Some(Definition::Quantized(quantized)) => Some(quantized.clone()),
@@ -228,12 +229,12 @@ impl<'s, 'a> NodeReader<'s, 'a> {
         }
     }
 
-    /// Tensor of the `i`-th input, a constant; `None` if omitted.
+    /// Returns the tensor of the `i`-th input, which must be a constant; `None` if omitted.
     pub(super) fn tensor(&self, i: usize) -> Read<Option<&'a TensorProto>> {
         Ok(self.constant(i)?.map(|(_, constant)| constant.tensor))
     }
 
-    /// The `i`-th input as a constant, with its name; `None` if omitted.
+    /// Returns the name and value of the `i`-th input, which must be a constant; `None` if omitted.
     fn constant(&self, i: usize) -> Read<Option<(&'a str, Constant<'a>)>> {
         let Some(name) = self.input(i) else { return Ok(None) };
         match self.scope.names.get(name) {
@@ -242,25 +243,25 @@ impl<'s, 'a> NodeReader<'s, 'a> {
         }
     }
 
-    /// Shape and values of the `i`-th input; `None` if omitted.
+    /// Returns shape and values of the `i`-th input, which must be a constant; `None` if omitted.
     pub(super) fn floats(&self, i: usize) -> Read<Option<(Vec<usize>, Vec<f32>)>> {
         let Some((name, constant)) = self.constant(i)? else { return Ok(None) };
         tensors::floats(constant).map(Some).map_err(|problem| format!("`{name}`: {problem}"))
     }
 
-    /// Integers of the `i`-th input; `None` if omitted.
+    /// Returns the integers of the `i`-th input, which must be a constant; `None` if omitted.
     pub(super) fn integers(&self, i: usize) -> Read<Option<Vec<i64>>> {
         let Some((name, constant)) = self.constant(i)? else { return Ok(None) };
         tensors::integers(constant.tensor).map(Some).map_err(|problem| format!("`{name}`: {problem}"))
     }
 
-    /// The shape of the `i`-th input, a constant.
+    /// Returns the shape of the `i`-th input, which must be a constant.
     pub(super) fn param_shape(&self, i: usize) -> Read<Vec<usize>> {
         let (name, constant) = self.constant(i)?.ok_or_else(|| format!("input {i} is missing"))?;
         tensors::dims(constant.tensor).map_err(|problem| format!("`{name}`: {problem}"))
     }
 
-    /// Takes the `i`-th input as a parameter as it is; returns its name.
+    /// Adds the `i`-th input as a parameter, unchanged, and returns its name.
     pub(super) fn param(&mut self, i: usize) -> Read<String> {
         let (name, constant) = self.constant(i)?.ok_or_else(|| format!("input {i} is missing"))?;
         if self.scope.weights.get(name).is_none() {
@@ -271,7 +272,7 @@ impl<'s, 'a> NodeReader<'s, 'a> {
         Ok(name.into())
     }
 
-    /// Adds a parameter that the file does not hold in this form; returns its name.
+    /// Adds a parameter that the file does not hold in this form, and returns its name.
     pub(super) fn new_param(&mut self, role: &str, dims: &[usize], numbers: Vec<f32>) -> Read<String> {
         let mut name = format!("{}.{role}", label(self.node));
         while self.scope.is_defined(&name) || self.scope.weights.get(&name).is_some() {
@@ -286,7 +287,7 @@ impl<'s, 'a> NodeReader<'s, 'a> {
         self.scope.weights.insert(name, tensor).map_err(|e| e.to_string())
     }
 
-    /// Wires an operation under the node's name, with underscores where that is taken.
+    /// Adds an operation under the node's name, with underscores appended if the name is taken.
     pub(super) fn emit(&mut self, op: impl Into<Op>, inputs: &[Value], params: Vec<String>) -> Read<Value> {
         let op = op.into();
         for (spec, name) in op.params().iter().zip(&params) {

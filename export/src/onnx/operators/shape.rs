@@ -1,4 +1,4 @@
-//! Operators that move numbers and change none.
+//! Operators that move values without changing them.
 
 use milenas_models::graph::{Dim, Fact, Value};
 use milenas_models::op::{Concat, Flatten, Identity, Range, Slice};
@@ -9,7 +9,7 @@ use super::{NodeReader, Read};
 pub(super) fn concat(r: &mut NodeReader) -> Read<Value> {
     let inputs = (0..r.input_count()).map(|i| r.wire(i)).collect::<Read<Vec<_>>>()?;
     let rank = inputs.first().map_or(0, |x| r.fact(*x).rank());
-    // The axis had a default, 1, until operator set 4.
+    // Until operator set 4 the axis defaulted to 1.
     let axis = axis(r.attributes.int("axis", 1)?, rank)?;
     r.emit(Concat { axis }, &inputs, vec![])
 }
@@ -25,7 +25,7 @@ pub(super) fn flatten(r: &mut NodeReader) -> Read<Value> {
     r.emit(Flatten { axis }, &[x], vec![])
 }
 
-/// A change of shape that is a flattening to `[N, numbers of an image]`, or none at all.
+/// Decodes a `Reshape` that flattens to `[N, elements of an image]` or changes nothing. Others are refused.
 pub(super) fn reshape(r: &mut NodeReader) -> Read<Value> {
     r.inputs(2)?;
     let x = r.wire(0)?;

@@ -1,4 +1,4 @@
-//! Files that were made to hurt: refused with the name of the node, in bounded time and memory, without a panic.
+//! Hostile files: refused with the name of the node, in bounded time and memory, without a panic.
 
 use super::*;
 
@@ -29,7 +29,7 @@ fn small_sizes_that_multiply_to_huge_ones_are_refused() {
         let message = doubled(steps).unwrap_err().to_string();
         assert!(message.contains("limit") || message.contains("output would be"), "{message}");
     }
-    // One output, through a padded image of 2^48 numbers.
+    // The pool has one output value but reads a padded image of 2^48 values.
     let wide = 1 << 24;
     let pool = |g: &mut GraphProto| {
         let mut pool = node("MaxPool", "pool", &["input"]);
@@ -40,7 +40,7 @@ fn small_sizes_that_multiply_to_huge_ones_are_refused() {
         g.output[0].name = "pool".into();
     };
     assert_refused(pool, &["`pool`", "numbers in memory", "limit"]);
-    // Two bytes a node in the file, some hundred in memory.
+    // A node takes two bytes in the file and some hundred in memory.
     let many = GraphProto { node: vec![NodeProto::default(); 1 << 20], ..Default::default() };
     let bytes = ModelProto { graph: Some(many), ..Default::default() }.encode_to_vec();
     let message = decode(&bytes, "model.onnx").unwrap_err().to_string();
@@ -77,7 +77,7 @@ fn every_truncation_is_an_error() {
     }
 }
 
-/// Runs what was decoded, if that is little work: a legal graph must not make a kernel panic.
+/// Runs a decoded graph if it is small: a valid graph must not make a kernel panic.
 fn run_if_small(decoded: &Decoded) {
     let graph = &decoded.graph;
     let volume: usize = graph.nodes().iter().map(|n| n.fact.volume().unwrap_or(usize::MAX) / 64).sum();
@@ -95,7 +95,7 @@ fn run_if_small(decoded: &Decoded) {
 
 const EXTREMES: [i64; 12] = [i64::MIN, i64::MAX, -1, 0, 1, 2, 3, 5, 1 << 16, 1 << 24, 1 << 32, 1 << 62];
 
-/// Changes one thing of a model as an attacker would: a number, a name, a tensor's shape, an operator.
+/// Changes one part of a model as an attacker would: an integer, a name, a shape or an operator.
 fn tamper(model: &mut ModelProto, rng: &mut Rng) {
     let operators =
         ["Add", "Gemm", "Conv", "Slice", "Concat", "Reshape", "MaxPool", "Softmax", "Flatten", "Sum", "Clip"];
@@ -185,7 +185,7 @@ proptest! {
 
 #[test]
 fn hostile_graphs_name_their_node() {
-    // A cycle: the first convolution reads what the last node writes.
+    // A cycle: the first convolution reads the output of the last node.
     assert_refused(
         |g| {
             let last = g.node.last().unwrap().output[0].clone();
@@ -193,13 +193,13 @@ fn hostile_graphs_name_their_node() {
         },
         &["node `", "earlier node"],
     );
-    // A missing initialiser, of a convolution that is named.
+    // A missing initialiser of a convolution with a name.
     let (graph, _) = small();
     let conv = graph.nodes().iter().find(|n| matches!(n.op, Op::Conv2d(_))).unwrap();
     let (node, weight) = (conv.name.clone(), conv.params[0].name.clone());
     let (quoted, missing) = (format!("`{node}`"), format!("`{weight}`"));
     assert_refused(|g| g.initializer.retain(|t| t.name != weight), &[&quoted, &missing]);
-    // A weight of a wrong shape: the channels do not fit.
+    // A weight of a wrong shape: its channels do not fit.
     let swap = |g: &mut GraphProto| {
         let at = g.initializer.iter().position(|t| t.name == weight).unwrap();
         g.initializer[at].dims.swap(0, 1);

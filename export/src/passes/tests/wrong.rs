@@ -1,4 +1,5 @@
-//! Passes that are wrong: the properties, the proof, the checker or the limit of steps stops each.
+//! Passes that are wrong on purpose. A property, the comparison, the checker or the limit of steps stops
+//! each.
 
 use std::path::Path;
 
@@ -11,7 +12,7 @@ use crate::testing::{derived, genotype, graph, weights};
 use crate::verify::{NetworkRef, Tolerance};
 use crate::{ExportOptions, export_file};
 
-/// Drops the first ReLU it sees: wrong.
+/// Wrong pass: drops the first ReLU that it finds.
 struct DropRelu;
 
 impl Pass for DropRelu {
@@ -54,7 +55,7 @@ fn a_wrong_pass_is_caught_by_the_proof_and_leaves_no_file() {
     assert!(read.metadata[crate::PASSES_KEY].starts_with(&format!("portable: {pass} {patches}")));
 }
 
-/// Wraps every input in one more Identity: never done.
+/// Endless pass: wraps every input in one more Identity.
 struct Grow;
 
 impl Pass for Grow {
@@ -83,7 +84,7 @@ fn passes_without_end_are_stopped() {
     assert!(matches!(error, Error::Endless { pass: "grow", .. }), "{error}");
 }
 
-/// Gives a convolution numbers of another shape.
+/// Wrong pass: gives a convolution a weight of another shape.
 #[derive(Debug)]
 struct WrongShape;
 

@@ -22,10 +22,10 @@ use milenas_models::input::{self, Limits};
 
 use crate::cli::{Cli, Command, ImageLimits, RecipeArgs, RuntimeArg, RuntimeArgs, SizeArgs};
 
-/// The largest file of labels, in bytes.
+/// Size limit of a file with labels, in bytes.
 const MAX_LABELS: u64 = 16 << 20;
 
-/// Runs what was typed. Returns whether every image could be read.
+/// Runs a command. Returns whether every image could be read.
 pub fn execute(cli: Cli) -> Result<bool> {
     match cli.command {
         Command::Classify(asked) => classify::execute(&asked),
@@ -36,19 +36,19 @@ pub fn execute(cli: Cli) -> Result<bool> {
     }
 }
 
-/// To standard output.
+/// Writes to standard output.
 fn print(text: impl Display) -> milenas_infer::Result<()> {
     console::print(text).map_err(Error::Output)
 }
 
-/// A model, and on standard error what the user should know of how it is fed.
+/// Loads a model and prints its notes on the preparation of inputs to standard error.
 fn load(path: &Path, options: &ClassifierOptions) -> Result<Classifier> {
     let model = Classifier::load(path, options)?;
     model.notes.iter().for_each(|text| note(format_args!("note: {text}")));
     Ok(model)
 }
 
-/// `threads` of 0 are all cores.
+/// Converts flags to loading options. `threads` of 0 means all cores.
 fn options(runtime: &RuntimeArgs, recipe: Option<&RecipeArgs>, threads: usize) -> Result<ClassifierOptions> {
     if runtime.ort_lib.is_some() && !matches!(runtime.runtime, RuntimeArg::Ort) {
         bail!("--ort-lib is ONNX Runtime's library. Help: add --runtime ort");
@@ -87,7 +87,7 @@ fn labels(path: &Path) -> Result<Vec<String>> {
     recipe::labels(&bytes).map_err(|problem| anyhow!("--labels {}: {problem}", path.display()))
 }
 
-/// Gives the network as many threads as asked for; all cores of this process otherwise.
+/// Starts the thread pool with the requested number of threads. The default, 0, is all cores of this process.
 fn threads(sizes: SizeArgs) -> Result<usize> {
     let threads = sizes.threads.map_or(0, |n| n as usize);
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
@@ -105,7 +105,7 @@ fn plan(sizes: SizeArgs, asked: ImageLimits) -> PipelineConfig {
     PipelineConfig { batch: sizes.batch as usize, workers, limits, help }
 }
 
-/// The option that lets an image through which a limit refused.
+/// Returns the flag that accepts an image which a limit refused.
 fn help(error: &milenas_models::Error) -> Option<String> {
     let milenas_models::Error::Limit { what, found, .. } = error else { return None };
     match *what {

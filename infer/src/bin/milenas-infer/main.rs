@@ -1,4 +1,4 @@
-//! The program milenas-infer: parses the command line, runs the command, reports the error.
+//! Entry point of milenas-infer: parses the command line, runs the command and reports errors.
 
 mod cli;
 mod commands;
@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // A closed stream is not a failure of its own.
+            // A closed stream does not change the exit status.
             let _ = error.print();
             return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     match commands::execute(cli) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(SOME_UNREADABLE),
-        // Whoever read the results has seen enough, e.g. `head`.
+        // The reader of the results closed the pipe, e.g. `head`.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             note(format_args!("error: {}{}", format_chain(error.as_ref()), help(&error)));
@@ -40,7 +40,7 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref().is_some_and(closed)
 }
 
-/// The next step after an error whose remedy only this program has.
+/// Returns the next step after an error, for errors whose remedy is a flag of this program.
 fn help(error: &anyhow::Error) -> &'static str {
     match error.downcast_ref() {
         Some(milenas_infer::Error::Image { .. }) => {

@@ -1,4 +1,4 @@
-//! Progress on standard error, with rate and time left: a bar on a terminal, a line now and then elsewhere.
+//! Progress on standard error with rate and remaining time: a bar on a terminal, a periodic line elsewhere.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -12,23 +12,23 @@ use milenas_infer::inputs::Inputs;
 use milenas_infer::shard::Shard;
 use milenas_models::images::Skipped;
 
-/// Between lines where there is no terminal.
+/// Interval between lines if standard error is not a terminal.
 const QUIET: Duration = Duration::from_secs(30);
 
-/// How far a run is.
+/// Progress of a run.
 pub struct RunProgress {
     bar: ProgressBar,
-    /// Images that had been done before it began.
+    /// Number of images that were finished before this run.
     before: usize,
     done: usize,
-    /// How many there are in all; 0 until they have been counted.
+    /// Total number of images; 0 until they have been counted.
     all: Arc<AtomicU64>,
     start: Instant,
     said: Instant,
 }
 
 impl RunProgress {
-    /// Counts the inputs beside the run, where counting does not use them up.
+    /// Starts the progress. Counts the inputs on a separate thread if they can be listed twice.
     pub fn new(inputs: &Inputs, shard: Option<Shard>, before: usize) -> Self {
         let bar = ProgressBar::no_length();
         // The template is constant, and a bar without it still counts.
@@ -79,7 +79,7 @@ impl RunProgress {
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }

@@ -1,8 +1,8 @@
-//! What folders and archives hold beside images, and names that are not UTF-8.
+//! Tests of other files in folders and archives, and of names that are not UTF-8.
 
 use super::*;
 
-/// The names of the images, and the line that counts what was skipped.
+/// The names of the images, and the line that reports the counts of skipped files.
 fn skipped(root: &Path, inputs: &Inputs) -> (Vec<String>, String) {
     let mut skipped = Skipped::default();
     let mut names = Vec::new();
@@ -53,7 +53,7 @@ fn other_files_are_counted_by_kind() {
     let expected = "3 thumbnails and bins, 1 hidden name, 4 texts, 2 tables and results, 3 models, 1 video or sound, \
                     1 raw file, 1 document, 1 archive, 1 output of this run";
     assert_eq!(line, expected);
-    // Files that are named explicitly are tried.
+    // Explicitly named files are tried whatever their names.
     assert_eq!(
         skipped(root, &of(root, &["a.MOV", "README", "model.onnx"])).0,
         ["a.MOV", "README", "model.onnx"]

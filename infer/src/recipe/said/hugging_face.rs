@@ -1,4 +1,4 @@
-//! `config.json` and `preprocessor_config.json` of Hugging Face's transformers, beside the file.
+//! Settings from `config.json` and `preprocessor_config.json` of Hugging Face transformers, beside the file.
 
 use milenas_models::input::{ChannelOrder, Filter};
 use serde_json::Value;
@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::super::{Recipe, ResizeRule, labels};
 use super::{ModelFile, Statement, numbers, whole};
 
-/// The shorter side from which ConvNeXt's processor stretches instead of cropping.
+/// Length of the shorter side from which ConvNeXt's processor stretches the image instead of cropping it.
 const UNCROPPED: usize = 384;
 
 pub(super) fn read(context: &ModelFile) -> Vec<Statement> {
@@ -16,7 +16,7 @@ pub(super) fn read(context: &ModelFile) -> Vec<Statement> {
     }
     if let Some(config) = context.json("config.json") {
         let names = config.get("id2label").and_then(labels::named);
-        // `label2id` has the same classes by name.
+        // `label2id` maps the names of the same classes to their indices.
         let names = names.or_else(|| config.get("label2id").and_then(labels::named));
         let side = whole(config.get("image_size"));
         let recipe = Recipe { labels: names, size: side.map(|side| [side; 2]), ..Recipe::default() };
@@ -46,8 +46,8 @@ fn preprocessor(config: &Value) -> Statement {
     Statement { origin: "preprocessor_config.json".into(), recipe, doubts }
 }
 
-/// Mean and deviation on the scale where white is 1. The processor computes `(byte * factor - offset - mean) / std`,
-/// and EfficientNet's divides by `std` once more.
+/// Returns mean and standard deviation for pixels of 0..1. The processor computes `(byte * factor - offset -
+/// mean) / std`, and EfficientNet's divides by `std` once more.
 fn scale(config: &Value, does: &dyn Fn(&str, bool) -> bool) -> (Option<Vec<f32>>, Option<Vec<f32>>) {
     let factor = match does("do_rescale", true) {
         true => config.get("rescale_factor").and_then(Value::as_f64).unwrap_or(1.0 / 255.0),
@@ -102,7 +102,7 @@ fn size_and_resize(
     }
 }
 
-/// Pillow's numbers of filters.
+/// Converts Pillow's integer of a filter.
 fn filter(number: u64) -> Option<Filter> {
     Some(match number {
         1 => Filter::Lanczos,

@@ -1,4 +1,4 @@
-//! Names of classes under keys of the metadata that several programs use; PaddleOCR's is `character`.
+//! Class names under metadata keys that several programs use. PaddleOCR's key is `character`.
 
 use super::super::{Recipe, labels};
 use super::{ModelFile, Statement};

@@ -1,4 +1,5 @@
-//! `model_info` of OpenVINO's Model API in the metadata: `model_info labels`, `model_info mean_values`, ...
+//! Settings from `model_info` of OpenVINO's Model API in the metadata: `model_info labels`, `model_info
+//! mean_values` etc.
 
 use super::super::{Recipe, ResizeRule, per_byte};
 use super::{ModelFile, Statement};
@@ -13,7 +14,7 @@ pub(super) fn read(context: &ModelFile) -> Vec<Statement> {
         let parts = text.split([' ', ',']).filter(|part| !part.is_empty());
         parts.map(|part| part.parse().ok()).collect::<Option<Vec<f32>>>().filter(|list| !list.is_empty())
     };
-    // The network takes pixels of 0 to 255 where nothing is said of their scale.
+    // The network takes pixels of 0..255 unless mean or scale are stated.
     let on_bytes = |text: Option<&str>, default: f32| {
         text.and_then(list).unwrap_or(vec![default]).iter().map(|x| per_byte(*x)).collect()
     };

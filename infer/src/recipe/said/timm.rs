@@ -1,4 +1,5 @@
-//! `pretrained_cfg` of timm: in the metadata, or in `config.json` beside the file (`timm.data.transforms_factory`).
+//! Settings from timm's `pretrained_cfg`, in the metadata or in `config.json` beside the file (see
+//! `timm.data.transforms_factory`).
 
 use milenas_models::input::Filter;
 use serde_json::Value;
@@ -6,7 +7,7 @@ use serde_json::Value;
 use super::super::{Recipe, ResizeRule, labels};
 use super::{ModelFile, Statement, numbers};
 
-/// timm's `DEFAULT_CROP_PCT`.
+/// Default fraction of the centre crop, timm's `DEFAULT_CROP_PCT`.
 const CROP: f64 = 0.875;
 
 pub(super) fn read(context: &ModelFile) -> Vec<Statement> {

@@ -1,5 +1,6 @@
-//! Metadata of ultralytics: `names`, `imgsz`, `task`. Its classifiers see the centre of an image whose shorter side has
-//! the input's size, scaled to 0..1 (`ultralytics.data.augment.classify_transforms`).
+//! Settings from the metadata of ultralytics: `names`, `imgsz` and `task`. Its classifiers resize the shorter
+//! side of an image to the size of the input, crop the centre and scale pixels to 0..1
+//! (`ultralytics.data.augment.classify_transforms`).
 
 use serde_json::Value;
 

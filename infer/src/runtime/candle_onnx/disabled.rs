@@ -1,4 +1,4 @@
-//! The stand-in for candle-onnx in a program without it.
+//! Replacement for candle-onnx in a build without it.
 
 use std::convert::Infallible;
 
@@ -6,7 +6,7 @@ use crate::runtime::fed::{Library, Raw};
 use crate::runtime::{Feed, Pixels, RuntimeKind};
 use crate::{Error, Result};
 
-/// A runtime that cannot be made.
+/// Runtime that cannot be constructed.
 pub struct CandleOnnx(Infallible);
 
 impl CandleOnnx {

@@ -1,4 +1,5 @@
-//! candle-onnx's evaluator, for files of `--target candle-onnx` and others of the operators it has.
+//! Runtime that uses candle-onnx's evaluator, for files of `--target candle-onnx` and others with its
+//! operators.
 
 use std::collections::HashMap;
 
@@ -11,17 +12,17 @@ use crate::runtime::fed::{Library, Raw};
 use crate::runtime::{Feed, Pixels, RuntimeKind};
 use crate::{Error, Result};
 
-/// A file, evaluated operator by operator: to compare with, not for speed.
+/// File that candle-onnx evaluates operator by operator. It serves comparisons and is slow.
 pub struct CandleOnnx {
     model: ModelProto,
     output: String,
 }
 
 impl CandleOnnx {
-    /// The bytes of a file, of which `output` is wanted.
+    /// Decodes the bytes of a file; `output` is the name of the output to compute.
     ///
     /// # Errors
-    /// Bytes that are no ONNX model.
+    /// [`Error::Model`] for bytes that are not an ONNX model.
     pub fn new(bytes: &[u8], output: &str, place: &str) -> Result<Self> {
         let refused = |e: prost::DecodeError| Error::Model { place: place.into(), problem: e.to_string() };
         Ok(CandleOnnx { model: ModelProto::decode(bytes).map_err(refused)?, output: output.into() })
@@ -43,7 +44,7 @@ impl CandleOnnx {
     }
 }
 
-/// The reason, without the calls that led to it, which candle may add, and without the node in Rust's debug form.
+/// Returns the message of an error, without a backtrace and without the node in Rust's debug format.
 fn reason(mut error: &candle_core::Error) -> String {
     while let candle_core::Error::WithBacktrace { inner, .. } = error {
         error = inner;

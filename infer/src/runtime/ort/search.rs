@@ -1,4 +1,4 @@
-//! Where the library of ONNX Runtime is.
+//! Search for the library of ONNX Runtime.
 
 use std::env::consts::{DLL_EXTENSION, DLL_PREFIX};
 use std::env::var_os;
@@ -7,11 +7,11 @@ use std::process::Command;
 
 use crate::{Error, Result};
 
-/// Path of the library: `asked`, else `ORT_DYLIB_PATH`, else the Python package of the active environment, of `./.venv` or of
-/// `python3`.
+/// Returns the path of the library: `asked`, else `ORT_DYLIB_PATH`, else the library of the Python package in
+/// the active environment, in `./.venv` or of `python3`.
 ///
 /// # Errors
-/// [`Error::Unavailable`] if there is none, or the named one does not exist.
+/// [`Error::Unavailable`] if none is found, or if the named one does not exist.
 pub(super) fn library(asked: Option<&Path>) -> Result<PathBuf> {
     let missing = |problem: String| Error::Unavailable {
         name: "ort",
@@ -33,7 +33,7 @@ pub(super) fn library(asked: Option<&Path>) -> Result<PathBuf> {
         .ok_or_else(|| missing(format!("no {DLL_PREFIX}onnxruntime of the Python package was found")))
 }
 
-/// Where an environment may have the package.
+/// Returns the folders in which an environment may have the package.
 fn packages(environment: &Path) -> Vec<PathBuf> {
     let folders = std::fs::read_dir(environment.join("lib")).into_iter().flatten().flatten();
     let mut folders: Vec<PathBuf> =
@@ -43,7 +43,7 @@ fn packages(environment: &Path) -> Vec<PathBuf> {
     folders
 }
 
-/// The folder of the package that `python3` would import.
+/// Returns the folder of the package that `python3` would import.
 fn python() -> Option<PathBuf> {
     let code = "import importlib.util as u; print(u.find_spec('onnxruntime').submodule_search_locations[0])";
     let said =
@@ -51,7 +51,8 @@ fn python() -> Option<PathBuf> {
     Some(PathBuf::from(String::from_utf8(said.stdout).ok()?.trim_end()))
 }
 
-/// `capi/libonnxruntime.so.1.23.2`, or as the system calls it.
+/// Returns the library in the folder of a package: `capi/libonnxruntime.so.1.23.2`, or its name on this
+/// system.
 fn within(package: &Path) -> Option<PathBuf> {
     let files = std::fs::read_dir(package.join("capi")).ok()?.flatten().map(|file| file.path());
     let name = format!("{DLL_PREFIX}onnxruntime.");

@@ -1,4 +1,4 @@
-//! The stand-in for tract in a program without it.
+//! Replacement for tract in a build without it.
 
 use std::convert::Infallible;
 use std::path::Path;
@@ -7,14 +7,14 @@ use crate::runtime::fed::{Library, Raw};
 use crate::runtime::{Feed, Pixels, RuntimeKind};
 use crate::{Error, Result};
 
-/// Never made.
+/// Runtime that cannot be constructed.
 pub struct Tract(Infallible);
 
 impl Tract {
-    /// A plan for a file.
+    /// Refuses every file.
     ///
     /// # Errors
-    /// Always.
+    /// [`Error::Unavailable`], always.
     pub fn new(_: &Path, _: &mut Feed, _: usize) -> Result<Self> {
         let problem =
             "this program was built without it. Help: `cargo install --path infer --features tract`";

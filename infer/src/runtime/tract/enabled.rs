@@ -1,4 +1,4 @@
-//! tract: a runtime of Rust alone, an image a thread.
+//! Runtime that uses tract, which is written in Rust. Each thread computes one batch.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,18 +11,18 @@ use crate::runtime::feed::Element;
 use crate::runtime::{Feed, Pixels, RuntimeKind};
 use crate::{Error, Result};
 
-/// An optimised plan.
+/// Optimised plan of a file.
 pub struct Tract {
     plan: Arc<TypedRunnableModel>,
-    /// The place of the output among those of the file.
+    /// Index of the output among the outputs of the file.
     output: usize,
 }
 
 impl Tract {
-    /// A plan for a file, for batches of one size: that of the feed, one if it has none.
+    /// Builds a plan of a file for batches of one size: that of the feed, or 1 if the feed has none.
     ///
     /// # Errors
-    /// A file that it refuses.
+    /// [`Error::Model`] for a file that tract refuses.
     pub fn new(path: &Path, feed: &mut Feed, output: usize) -> Result<Self> {
         feed.batch = feed.batch.or(Some(1));
         let plan = plan(path, feed).map_err(|e| Error::Model {
@@ -55,7 +55,7 @@ fn plan(path: &Path, feed: &Feed) -> TractResult<Arc<TypedRunnableModel>> {
         Element::Double => f64::fact(shape),
         Element::Byte => u8::fact(shape),
     };
-    // Shapes stated for intermediate values have an open batch.
+    // Shapes stated for intermediate values have an open batch dimension.
     let reader = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
     let model = reader.model_for_path(path)?.with_input_fact(0, fact.into())?;
     model.into_optimized()?.into_runnable()

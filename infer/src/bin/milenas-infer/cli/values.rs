@@ -1,4 +1,4 @@
-//! Values of flags, and how they are parsed.
+//! Values of flags and their parsers.
 
 use std::path::Path;
 
@@ -236,10 +236,11 @@ impl From<ScoreArg> for answer::Score {
     }
 }
 
-/// As asked for, else by the ending of a file's name, e.g. `.csv`; CSV where there is none.
+/// Returns the requested format; without one, the format of the file's extension, e.g. `.csv`. The default is
+/// CSV.
 ///
 /// # Errors
-/// An ending that is of no format.
+/// Returns an error if no format has the extension.
 pub fn format_of(asked: Option<FormatArg>, file: Option<&Path>) -> anyhow::Result<output::RowFormat> {
     if let Some(format) = asked {
         return Ok(format.into());

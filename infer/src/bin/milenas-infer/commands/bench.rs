@@ -1,4 +1,4 @@
-//! Measure how fast a model runs on this machine: the network alone on made-up images, and the stages before it on files.
+//! Benchmark of a model on this machine: the network alone on random images, and with files every stage.
 
 use std::fmt::{self, Display, Formatter};
 use std::time::Instant;
@@ -17,7 +17,7 @@ use super::classify::list;
 use super::print;
 use crate::cli::{Bench, SizeArgs};
 
-/// What `--json` prints. Times are medians over the runs.
+/// JSON output of `--json`. Times are medians over the runs.
 #[derive(Serialize)]
 struct BenchReport {
     runtime: &'static str,
@@ -25,15 +25,15 @@ struct BenchReport {
     threads: usize,
     batch: usize,
     images_per_second: f64,
-    /// Seconds from a batch to its answers.
+    /// Seconds for one batch.
     batch_seconds: f64,
     peak_mib: Option<f64>,
-    /// From files to answers, where files were given.
+    /// Measurements from file to answer, if files were given.
     #[serde(skip_serializing_if = "Option::is_none")]
     files: Option<Files>,
 }
 
-/// Times from file to answer; the seconds of a stage are summed over threads.
+/// Measurements from file to answer. The seconds of a stage are summed over its threads.
 #[derive(Serialize)]
 struct Files {
     images: u64,

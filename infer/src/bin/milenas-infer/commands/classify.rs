@@ -1,4 +1,4 @@
-//! Label images.
+//! Classification of images, with one row per image.
 
 use std::io::{Write, stdout};
 use std::ops::ControlFlow;
@@ -24,7 +24,7 @@ use milenas_models::images::Skipped;
 use crate::cli::{Classify, OnError, ShardArg, format_of};
 use crate::progress::RunProgress;
 
-/// Names that wait to be looked at.
+/// Largest number of listed items that wait for a worker.
 const NAMES: usize = 1024;
 
 pub(super) fn execute(asked: &Classify) -> Result<bool> {
@@ -69,7 +69,8 @@ pub(super) fn execute(asked: &Classify) -> Result<bool> {
     let RowCounts { images, failed } = counts;
     if let Some(path) = kept(asked) {
         if let Some(shard) = shard {
-            // Every row was counted by the lister before it came here, and it ended before the run did.
+            // The lister counted every row's input before the row was written, and it ended before the run
+            // did.
             let census = census.lock().unwrap_or_else(PoisonError::into_inner);
             let (inputs, names) = (census.count(), census.names());
             Receipt { shard, inputs, names, made, rows: images, failed }.write(path)?;
@@ -88,7 +89,7 @@ pub(super) fn execute(asked: &Classify) -> Result<bool> {
     Ok(failed == 0)
 }
 
-/// The files that the run writes, which are none of its inputs.
+/// Returns the files that the run writes. They are skipped as inputs.
 fn outputs(asked: &Classify) -> Vec<PathBuf> {
     let of = |output: &PathBuf| [output.clone(), Fingerprint::path(output), Receipt::path(output)];
     asked.output.iter().flat_map(of).collect()
@@ -103,7 +104,8 @@ fn format(asked: &Classify) -> Result<RowFormat> {
     Ok(format)
 }
 
-/// That nothing that is read is written over. What lies in folders and lists is not looked at: there are too many.
+/// Refuses outputs that would overwrite an input. Files inside folders and lists are not compared: there are
+/// too many.
 fn check_output(asked: &Classify) -> Result<()> {
     let Some(output) = &asked.output else { return Ok(()) };
     let beside = [("OUTPUT.run", Fingerprint::path(output)), ("OUTPUT.done", Receipt::path(output))];
@@ -132,8 +134,8 @@ fn view(asked: &Classify, model: &Classifier) -> Result<AnswerOptions> {
     })
 }
 
-/// Where rows go, what has one, and whether the output is empty so far. The fingerprint of the run comes to lie beside
-/// the output after its old rows went, and the receipt of an earlier run goes, since it is not true any more.
+/// Opens the output. Returns its writer, the finished rows, and whether the output is still empty. Writes the
+/// fingerprint of the run beside the output. Removes the receipt of an earlier run, which is no longer valid.
 fn open(
     asked: &Classify,
     format: RowFormat,
@@ -159,13 +161,13 @@ fn open(
     Ok((Box::new(to), done, fresh))
 }
 
-/// The output, where it is a file, beside which others can lie.
+/// Returns the path of the output if it is a file, so that other files can be written beside it.
 fn kept(asked: &Classify) -> Option<&Path> {
     asked.output.as_deref().filter(|path| !file::is_special(path))
 }
 
-/// Refuses to resume a run whose rows were made with another fingerprint. The fingerprint of a finished run that was no
-/// shard is not known.
+/// Refuses to resume a run whose rows have another fingerprint. A finished run without shards has no
+/// fingerprint and is not checked.
 fn check_made(output: &Path, made: &Fingerprint) -> Result<()> {
     if !output.metadata().is_ok_and(|found| found.len() > 0) {
         return Ok(());
@@ -185,7 +187,7 @@ fn check_made(output: &Path, made: &Fingerprint) -> Result<()> {
     }
 }
 
-/// The part that was asked for.
+/// Returns the requested shard.
 fn shard(asked: &Classify, format: RowFormat) -> Result<Option<Shard>> {
     let shard = match asked.shard {
         None => return Ok(None),
@@ -203,15 +205,15 @@ fn shard(asked: &Classify, format: RowFormat) -> Result<Option<Shard>> {
     Ok(Some(shard))
 }
 
-/// Inputs as they are listed. The other fields are complete when the items have ended.
+/// Inputs as they are listed. `census` and `skipped` are complete when `items` has ended.
 pub(super) struct Listed {
     pub(super) items: Receiver<Item>,
-    /// All inputs, also those of other shards.
+    /// Count and names of all inputs, including those of other shards.
     census: Arc<Mutex<Census>>,
     pub(super) skipped: Arc<Mutex<Skipped>>,
 }
 
-/// Names the inputs from a thread of its own, which ends with the program if nobody listens any more.
+/// Lists the inputs on a separate thread. The thread ends early if the receiver is dropped.
 pub(super) fn list(inputs: Inputs, mut done: FinishedRows, shard: Option<Shard>) -> Listed {
     let (send, items) = sync_channel(NAMES);
     let (census, skipped) =

@@ -1,4 +1,4 @@
-//! Measure a model on labelled images.
+//! Evaluation of a model on labelled images.
 
 use std::path::Path;
 
@@ -15,10 +15,10 @@ use serde::Serialize;
 use super::print;
 use crate::cli::Evaluate;
 
-/// Differences that are printed; `--json` has more.
+/// Largest number of printed differences; `--json` lists more.
 const PRINTED: usize = 20;
 
-/// What `--json` prints.
+/// JSON output of `--json`.
 #[derive(Serialize)]
 struct EvaluateJson<'a> {
     #[serde(flatten)]

@@ -1,4 +1,4 @@
-//! Show how a model is fed and read.
+//! Summary of a model's input preparation and output meaning.
 
 use anyhow::Result;
 use milenas_infer::model::Classifier;
@@ -8,10 +8,10 @@ use serde::Serialize;
 use super::print;
 use crate::cli::Inspect;
 
-/// The widest column of values, in characters.
+/// Largest width of the column of values, in characters.
 const WIDEST: usize = 44;
 
-/// The output of `--json`.
+/// JSON output of `--json`.
 #[derive(Serialize)]
 struct InspectJson<'a> {
     model: String,

@@ -1,4 +1,4 @@
-//! Put the results of shards together.
+//! Merge of the outputs of shards.
 
 use std::io::stdout;
 
