@@ -44,7 +44,7 @@ pub struct Purposes {
 /// # Errors
 /// Returns an error if the source cannot be read, and [`Error::Value`] if it has fewer readable images than a
 /// batch.
-pub fn images(source: &str, card: &Card, dress: &IoForm, int8: bool) -> Result<Purposes> {
+pub fn images(source: &str, card: &Card, io: &IoForm, int8: bool) -> Result<Purposes> {
     let mut dataset = Source::parse(source)?.open(card.split().unwrap_or_default())?;
     // Images of classes that the network does not know still serve for ranges and comparisons.
     if dataset.classes.iter().all(|class| card.labels.contains(class)) {
@@ -54,7 +54,7 @@ pub fn images(source: &str, card: &Card, dress: &IoForm, int8: bool) -> Result<P
     let wanted = COMPARED + if int8 { INT8 } else { 0 };
     let every = train.len().div_ceil(wanted).max(1);
     let spread: Vec<Sample> = train.into_iter().step_by(every).collect();
-    let read = |samples: Vec<Sample>| read(samples, source, card, dress);
+    let read = |samples: Vec<Sample>| read(samples, source, card, io);
     if !int8 {
         return Ok(Purposes { compared: read(spread)?, ..Purposes::default() });
     }
@@ -67,10 +67,10 @@ pub fn images(source: &str, card: &Card, dress: &IoForm, int8: bool) -> Result<P
     Ok(Purposes { compared: read(compared)?, ranges: read(share(&[0]))?, holdout: read(holdout)? })
 }
 
-fn read(samples: Vec<Sample>, source: &str, card: &Card, dress: &IoForm) -> Result<CalibrationImages> {
-    let contract = if dress.bytes.is_some() { card.input.of_bytes() } else { card.input.clone() };
+fn read(samples: Vec<Sample>, source: &str, card: &Card, io: &IoForm) -> Result<CalibrationImages> {
+    let contract = if io.bytes.is_some() { card.input.of_bytes() } else { card.input.clone() };
     let (labelled, bad) = Dataset::load(&samples, &contract, &Limits::default(), &|_| {});
-    let batch = dress.batch.unwrap_or(BATCH.min(labelled.labels.len().max(1)));
+    let batch = io.batch.unwrap_or(BATCH.min(labelled.labels.len().max(1)));
     let mut images = CalibrationImages::default();
     for pixels in labelled.pixels.chunks_exact(batch * contract.len()) {
         let mut numbers = vec![0.0; pixels.len()];

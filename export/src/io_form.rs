@@ -144,8 +144,8 @@ mod tests {
             vec![0.2, 0.25, 0.3],
             Resize::Stretch,
         );
-        let dress = IoForm { bytes: Some(contract.clone()), probabilities: true, batch: Some(1) };
-        let (dressed, with) = dress.wrap(NetworkRef { graph: &graph, weights: &numbers }).unwrap();
+        let io = IoForm { bytes: Some(contract.clone()), probabilities: true, batch: Some(1) };
+        let (wrapped, with) = io.wrap(NetworkRef { graph: &graph, weights: &numbers }).unwrap();
         let bytes: Vec<u8> = (0..contract.len()).map(|i| (i * 37 % 256) as u8).collect();
         let mut planes = vec![0.0; bytes.len()];
         contract.normalise(&bytes, &mut planes);
@@ -154,20 +154,20 @@ mod tests {
         let tensor = |x| Tensor::from_vec(x, (1, channels, height, width), &Device::Cpu).unwrap();
         let run = |g, w, x| Executor::new(g, w).run(&[tensor(x)], Mode::Eval).unwrap().remove(0);
         let logits = run(&graph, &numbers, planes).to_vec2::<f32>().unwrap().remove(0);
-        let found = run(&dressed, &with, raw).to_vec2::<f32>().unwrap().remove(0);
+        let found = run(&wrapped, &with, raw).to_vec2::<f32>().unwrap().remove(0);
         let most = logits.iter().copied().fold(f32::MIN, f32::max);
         let sum: f32 = logits.iter().map(|x| (x - most).exp()).sum();
         for (x, p) in logits.iter().zip(found) {
             assert!(((x - most).exp() / sum - p).abs() < 1e-4, "{p}");
         }
-        assert_eq!(dressed.outputs()[0].0, "probabilities");
-        let (mut plain, mut own) = (dressed.clone(), with);
+        assert_eq!(wrapped.outputs()[0].0, "probabilities");
+        let (mut plain, mut own) = (wrapped.clone(), with);
         let mut found = contract.of_bytes();
         unwrap_io(&mut plain, &mut own, Some(&mut found)).unwrap();
         assert_eq!(plain.nodes().len(), graph.nodes().len());
         for (a, b) in found.mean.iter().chain(&found.std).zip(contract.mean.iter().chain(&contract.std)) {
             assert!((a - b).abs() < 1e-6, "{a} {b}");
         }
-        assert_eq!(dressed.fact(dressed.inputs().next().unwrap()).dims()[0], Dim::Fixed(1));
+        assert_eq!(wrapped.fact(wrapped.inputs().next().unwrap()).dims()[0], Dim::Fixed(1));
     }
 }

@@ -53,8 +53,8 @@ pub struct ExportOptions<'a> {
     /// Reader of the file.
     pub target: Target,
     /// Input and output of the file.
-    pub dress: IoForm,
-    /// Operator set and storage of the file. [`export_file`] sets its `bytes` and `integers` from `dress` and
+    pub io: IoForm,
+    /// Operator set and storage of the file. [`export_file`] sets its `bytes` and `integers` from `io` and
     /// `int8`.
     pub format: onnx::OnnxFormat,
     /// Simplifying passes: all or some of [`Target::simplify`].
@@ -75,7 +75,7 @@ impl Default for ExportOptions<'_> {
     fn default() -> Self {
         ExportOptions {
             target: Target::Portable,
-            dress: IoForm::default(),
+            io: IoForm::default(),
             format: onnx::OnnxFormat::default(),
             passes: SIMPLIFY,
             steps: usize::MAX,
@@ -143,7 +143,7 @@ pub fn export_file(
     log: &mut dyn FnMut(&AppliedPatch),
 ) -> Result<ExportReport> {
     let mut passes = BTreeMap::new();
-    let (source, numbers) = options.dress.wrap(network)?;
+    let (source, numbers) = options.io.wrap(network)?;
     let network = NetworkRef { graph: &source, weights: &numbers };
     let (graph, weights) = compile(network, options, &mut |step| {
         *passes.entry(step.pass).or_default() += 1;
@@ -155,8 +155,7 @@ pub fn export_file(
         None => (floats, BTreeMap::new()),
         Some(q) => (NetworkRef { graph: &q.graph, weights: &q.weights }, q.integers.clone()),
     };
-    let format =
-        onnx::OnnxFormat { integers, bytes: options.dress.bytes.is_some(), ..options.format.clone() };
+    let format = onnx::OnnxFormat { integers, bytes: options.io.bytes.is_some(), ..options.format.clone() };
     let applied = passes.iter().map(|(pass, count)| format!("{pass} {count}")).collect::<Vec<_>>().join(", ");
     let mut metadata = metadata.clone();
     metadata.insert(PASSES_KEY.into(), format!("{}: {applied}", options.target.name()));
@@ -202,7 +201,7 @@ fn prove(stages: &Stages, path: &Path, options: &ExportOptions) -> Result<(Compa
     let Stages { source: network, compiled, written } = *stages;
     let read = onnx::read(path)?;
     let mut inputs = verify::random_inputs(network.graph, options.seed)?;
-    if options.dress.bytes.is_some() {
+    if options.io.bytes.is_some() {
         for x in inputs.iter_mut().flatten() {
             let bytes = x.affine(64.0, 128.0).and_then(|x| x.round()?.clamp(0f32, 255f32));
             *x = bytes.map_err(milenas_models::Error::from)?;

@@ -49,15 +49,15 @@ pub fn paths(model: &Path) -> [PathBuf; 2] {
     ["labels.txt", "preprocess.json"].map(|name| model.with_file_name(name))
 }
 
-/// Writes `labels.txt` and `preprocess.json` into the folder of the file `model`. `dress` is the input and
+/// Writes `labels.txt` and `preprocess.json` into the folder of the file `model`. `io` is the input and
 /// output form with which the file was exported.
 ///
 /// # Errors
 /// [`milenas_models::Error::Io`] for a file that cannot be written.
-pub fn write(model: &Path, card: &Card, dress: &IoForm) -> Result<()> {
+pub fn write(model: &Path, card: &Card, io: &IoForm) -> Result<()> {
     let [names, contract] = paths(model);
     file::write(&names, labels(card).as_bytes())?;
-    file::write(&contract, preprocess(card, dress).as_bytes())?;
+    file::write(&contract, preprocess(card, io).as_bytes())?;
     Ok(())
 }
 
@@ -67,8 +67,8 @@ fn labels(card: &Card) -> String {
 }
 
 /// Formats the input contract and the preprocessing steps that the file leaves to its user.
-fn preprocess(card: &Card, dress: &IoForm) -> String {
-    let bytes = dress.bytes.is_some();
+fn preprocess(card: &Card, io: &IoForm) -> String {
+    let bytes = io.bytes.is_some();
     let json = json!({
         "input": card.input,
         "color": if card.input.channels == 1 { "L" } else { "RGB" },
@@ -76,13 +76,13 @@ fn preprocess(card: &Card, dress: &IoForm) -> String {
         "dtype": if bytes { "uint8" } else { "float32" },
         "normalise": !bytes,
         "filter": "bilinear, antialiased",
-        "output": output(dress),
+        "output": output(io),
     });
     format!("{json:#}\n")
 }
 
-fn output(dress: &IoForm) -> &'static str {
-    if dress.probabilities { "probabilities" } else { "logits" }
+fn output(io: &IoForm) -> &'static str {
+    if io.probabilities { "probabilities" } else { "logits" }
 }
 
 /// Writes a model repository for Triton Inference Server into `folder`: `NAME/config.pbtxt`,
@@ -90,7 +90,7 @@ fn output(dress: &IoForm) -> &'static str {
 ///
 /// # Errors
 /// [`milenas_models::Error::Io`] for a file that cannot be read or written.
-pub fn write_triton(folder: &Path, model: &Path, card: &Card, dress: &IoForm) -> Result<()> {
+pub fn write_triton(folder: &Path, model: &Path, card: &Card, io: &IoForm) -> Result<()> {
     let name = model.file_stem().unwrap_or_default().to_string_lossy();
     let folder = folder.join(&*name);
     let version = folder.join("1");
@@ -101,28 +101,28 @@ pub fn write_triton(folder: &Path, model: &Path, card: &Card, dress: &IoForm) ->
         fs::copy(model, &copy).map_err(Error::io(&copy))?;
     }
     file::write(&folder.join("labels.txt"), labels(card).as_bytes())?;
-    file::write(&folder.join("config.pbtxt"), config(&name, card, dress).as_bytes())?;
+    file::write(&folder.join("config.pbtxt"), config(&name, card, io).as_bytes())?;
     Ok(())
 }
 
 /// Formats `config.pbtxt`. If the file has a fixed batch size, the dimensions include it and Triton must form
 /// no batches.
-fn config(name: &str, card: &Card, dress: &IoForm) -> String {
+fn config(name: &str, card: &Card, io: &IoForm) -> String {
     let (c, h, w) = (card.input.channels, card.input.height, card.input.width);
-    let (kind, image) = match &dress.bytes {
+    let (kind, image) = match &io.bytes {
         Some(_) => ("TYPE_UINT8", [h, w, c]),
         None => ("TYPE_FP32", [c, h, w]),
     };
     let dims = |sizes: &[usize]| {
-        let sizes: Vec<String> = dress.batch.iter().chain(sizes).map(usize::to_string).collect();
+        let sizes: Vec<String> = io.batch.iter().chain(sizes).map(usize::to_string).collect();
         sizes.join(", ")
     };
-    let (most, batching) = match dress.batch {
+    let (most, batching) = match io.batch {
         Some(_) => (0, ""),
         None => (MAX_BATCH, "dynamic_batching { }\n"),
     };
     let name = name.replace('\\', "\\\\").replace('"', "\\\"");
-    let (image, classes, output) = (dims(&image), dims(&[card.labels.len()]), output(dress));
+    let (image, classes, output) = (dims(&image), dims(&[card.labels.len()]), output(io));
     format!(
         "name: \"{name}\"\nplatform: \"onnxruntime_onnx\"\nmax_batch_size: {most}\n\
          input [ {{ name: \"input\" data_type: {kind} dims: [ {image} ] }} ]\n\
@@ -168,9 +168,9 @@ mod tests {
         let model = folder.path().join("net.onnx");
         fs::write(&model, b"network").unwrap();
         let card = card();
-        let dress = IoForm { bytes: Some(card.input.clone()), ..IoForm::default() };
-        write(&model, &card, &dress).unwrap();
-        write_triton(&folder.path().join("models"), &model, &card, &dress).unwrap();
+        let io = IoForm { bytes: Some(card.input.clone()), ..IoForm::default() };
+        write(&model, &card, &io).unwrap();
+        write_triton(&folder.path().join("models"), &model, &card, &io).unwrap();
         let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
         assert_eq!(read("labels.txt"), "cat\nit's\na b\n");
         assert_eq!(read("models/net/labels.txt"), "cat\nit's\na b\n");

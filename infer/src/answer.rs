@@ -91,13 +91,13 @@ impl AnswerOptions {
         let outputs = &answer.outputs;
         if outputs.len() != self.labels.len() {
             return Err(format!(
-                "the network gives {} numbers for {} labels",
+                "the network has {} outputs for {} labels",
                 outputs.len(),
                 self.labels.len()
             ));
         }
         if outputs.iter().any(|x| !x.is_finite()) {
-            return Err("the network gives no number".into());
+            return Err("an output of the network is not finite".into());
         }
         let scores = self.scores(outputs);
         let mut best: Vec<usize> = (0..outputs.len()).collect();
@@ -169,6 +169,6 @@ mod tests {
             AnswerOptions { threshold: Some(0.5), ..view(Score::Probability, OutputMeaning::Probabilities) };
         assert_eq!(view.select(&answer([0.1, 0.3, 0.6])).unwrap().predictions, [(2, 0.6)]);
         assert!(view.select(&answer([0.4, 0.3, 0.3])).unwrap().predictions.is_empty());
-        assert!(view.select(&answer([f32::NAN, 0.0, 0.0])).unwrap_err().contains("no number"));
+        assert!(view.select(&answer([f32::NAN, 0.0, 0.0])).unwrap_err().contains("not finite"));
     }
 }

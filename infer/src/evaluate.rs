@@ -66,7 +66,7 @@ pub fn evaluate(model: &Classifier, samples: Vec<Sample>, plan: &PipelineConfig)
         for one in batch {
             match one.answer {
                 Ok(answer) if answer.outputs.iter().any(|x| !x.is_finite()) => {
-                    all.bad.push(format!("{}: the network gives no number", one.item.name()));
+                    all.bad.push(format!("{}: an output of the network is not finite", one.item.name()));
                 }
                 Ok(answer) => {
                     let probabilities = model.meaning.probabilities(&answer.outputs);

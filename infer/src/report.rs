@@ -54,7 +54,7 @@ pub fn html(report: &EvaluationReport) -> String {
     }
     page.push_str("</p>\n<h2>Classes</h2>\n");
     page.push_str(&tables::classes(scores));
-    page.push_str("<h2>Confusion</h2>\n<p>Rows are what the images are, columns what was predicted.</p>\n");
+    page.push_str("<h2>Confusion</h2>\n<p>Rows are true classes, columns are predicted classes.</p>\n");
     page.push_str(&tables::confusion(scores, labels));
     page.push_str("<h2>Calibration</h2>\n<p>Of the images with this confidence, how many are right.</p>\n");
     page.push_str(&tables::calibration(evaluation));

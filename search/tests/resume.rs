@@ -187,7 +187,8 @@ fn only_the_same_search_resumes_from_a_checkpoint() {
     other = SearchOrigin { device: "cuda".into(), ..origin.clone() };
     let message = refused(&bytes, &other);
     assert!(
-        message.contains("computed on cpu, but cuda was requested") && message.contains("set `device` to cpu"),
+        message.contains("computed on cpu, but cuda was requested")
+            && message.contains("set `device` to cpu"),
         "{message}"
     );
 

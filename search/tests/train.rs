@@ -217,7 +217,8 @@ fn only_the_same_training_resumes_from_a_checkpoint() {
     assert!(refused(&|other| other.data = "2 images".into()).contains("other images"));
     let message = refused(&|other| other.device = "cuda".into());
     assert!(
-        message.contains("computed on cpu, but cuda was requested") && message.contains("set `device` to cpu"),
+        message.contains("computed on cpu, but cuda was requested")
+            && message.contains("set `device` to cpu"),
         "{message}"
     );
     let mut same = origin.clone();

@@ -190,7 +190,7 @@ fn shards_together_are_the_whole_and_an_unfinished_one_is_named() {
         refused(&parts.replace(&format!("part-3.{ending} "), ""), "3 of 4 shards are given");
         refused(&parts.replace("part-1", "part-0"), "shard 0 is given twice");
         fs::remove_file(root.join(format!("part-2.{ending}.done"))).unwrap();
-        refused(&parts, "has not come to its end");
+        refused(&parts, "is not finished");
     }
 }
 

@@ -158,10 +158,10 @@ fn flags_go_before_the_card_and_that_is_told() {
     let classify = "milenas-infer classify own.onnx a.pgm --all-scores";
     let own = succeed(root, classify);
     let said = succeed(root, &format!("{classify} --labels labels.txt"));
-    assert!(said.err.contains("note: own.onnx: --labels differ from its card"), "{}", said.err);
+    assert!(said.err.contains("note: own.onnx: --labels differs from its card"), "{}", said.err);
     assert!(said.out.contains("thing "), "{}", said.out);
     let other = succeed(root, &format!("{classify} --std 1"));
-    assert!(other.err.contains("go before it") && other.out != own.out, "{}\n{}", other.err, other.out);
+    assert!(other.err.contains("override it") && other.out != own.out, "{}\n{}", other.err, other.out);
     let raw = succeed(root, &format!("{classify} --outputs-are probabilities"));
     assert!(raw.out != own.out, "numbers are told as they come");
 

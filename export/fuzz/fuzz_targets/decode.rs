@@ -5,14 +5,14 @@
 use std::collections::BTreeMap;
 
 use libfuzzer_sys::fuzz_target;
-use milenas_export::onnx::{Format, decode, encode_as};
+use milenas_export::onnx::{OnnxFormat, decode, encode_as};
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(read) = decode(bytes, "fuzzed") else { return };
     if let Err(error) = read.graph.check().and(read.weights.check(&read.graph)) {
         panic!("{error}");
     }
-    let format = Format { bytes: read.bytes, ..Format::default() };
+    let format = OnnxFormat { bytes: read.bytes, ..OnnxFormat::default() };
     // The decoder accepts some operations that the encoder refuses, such as average pooling with dilation.
     let Ok(written) = encode_as(&read.graph, &read.weights, &BTreeMap::new(), &format) else { return };
     match decode(&written, "written again") {

@@ -63,7 +63,7 @@ pub fn encode_as(
             let stored = names.fresh(format!("{}.float16", param.name));
             let range = || Error::NotLowered {
                 node: param.name.clone(),
-                problem: "a number of it is out of float16's range".into(),
+                problem: "one of its values is outside the range of float16".into(),
             };
             initializer.push(f16s(&stored, &param.shape, &data).ok_or_else(range)?);
             nodes.push(cast(&stored, &param.name));

@@ -200,7 +200,7 @@ impl Resolver {
         self.note_contract();
         if self.card.as_ref().is_some_and(|card| card.input != contract) {
             self.notes
-                .push(format!("{}: options for images differ from its card, and go before it", self.place));
+                .push(format!("{}: options for images differ from its card and override it", self.place));
         }
         Ok(if bytes { contract.of_bytes() } else { contract })
     }

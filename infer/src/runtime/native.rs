@@ -51,9 +51,7 @@ impl Native {
         })?;
         let found = pooled(&graph).map(|node| node.name.clone());
         if features && found.is_none() {
-            return Err(refused(
-                "its answers come from no linear operation, so there are no features to tell",
-            ));
+            return Err(refused("its outputs come from no linear operation, so it has no features"));
         }
         let engine = engine(&graph, weights, precision, place)?;
         let batch = graph.inputs().next().and_then(|v| graph.fact(v).dims().first()?.fixed());

@@ -55,7 +55,7 @@ impl Receipt {
         let path = Self::path(output);
         let refused = |problem: String| Error::Part { path: output.to_path_buf(), problem };
         if !path.exists() {
-            let problem = format!("{} is missing, so the shard has not come to its end", path.display());
+            let problem = format!("{} is missing, so the shard is not finished", path.display());
             return Err(refused(format!("{problem}. Help: run it again with setting `resume`")));
         }
         let bytes = file::read(&path, MAX_BYTES)?;

@@ -54,10 +54,7 @@ fn check_outputs(source: &str, out: &Path, arguments: &Export) -> Result<()> {
     }
     match &arguments.triton {
         Some(path) if path.exists() && !path.is_dir() => {
-            bail!(
-                "--triton is {}, a file; expected a folder, which is made if it is not there",
-                path.display()
-            )
+            bail!("--triton is {}, a file; expected a folder, which is created if absent", path.display())
         }
         _ => Ok(()),
     }
@@ -71,9 +68,9 @@ fn compile(source: &str, out: &Path, arguments: &Export) -> Result<()> {
     let bytes = (arguments.input == InputArg::Uint8).then(|| model.card.input.clone());
     let probabilities = arguments.output == OutputArg::Probabilities;
     let batch = arguments.batch.map(usize::from);
-    let dress = IoForm { bytes, probabilities, batch };
+    let io = IoForm { bytes, probabilities, batch };
     let images = match &arguments.calibrate {
-        Some(source) => calibration::images(source, &model.card, &dress, arguments.int8)?,
+        Some(source) => calibration::images(source, &model.card, &io, arguments.int8)?,
         None => Default::default(),
     };
     let int8 = arguments.int8.then_some(Int8 {
@@ -86,7 +83,7 @@ fn compile(source: &str, out: &Path, arguments: &Export) -> Result<()> {
     });
     let options = ExportOptions {
         target,
-        dress: dress.clone(),
+        io: io.clone(),
         format: OnnxFormat { opset: arguments.opset, half: arguments.fp16, ..OnnxFormat::default() },
         passes: &passes,
         steps: arguments.stop_after,
@@ -114,11 +111,11 @@ fn compile(source: &str, out: &Path, arguments: &Export) -> Result<()> {
         say(&format!("report      {}\n", path.display()))?;
     }
     if arguments.sidecars {
-        sidecars::write(out, &model.card, &dress)?;
-        say("beside it   labels.txt, preprocess.json\n")?;
+        sidecars::write(out, &model.card, &io)?;
+        say("sidecars    labels.txt, preprocess.json\n")?;
     }
     if let Some(folder) = &arguments.triton {
-        sidecars::write_triton(folder, out, &model.card, &dress)?;
+        sidecars::write_triton(folder, out, &model.card, &io)?;
         say(&format!("triton      {}\n", folder.display()))?;
     }
     say(&format!("next        milenas-infer classify {} IMAGE...\n", shell::path(out)))
@@ -136,7 +133,7 @@ fn summary(report: &ExportReport, options: &ExportOptions, out: &Path) -> String
     ];
     lines.extend(report.rounded.iter().map(|rounded| format!("rounding    {rounded}")));
     if let Some(Int8Report { accuracy, gate, holdout_images, rounded, floats, .. }) = &report.int8 {
-        lines.push(format!("int8        {rounded} convolutions, {} left in float32", floats.len()));
+        lines.push(format!("int8        {rounded} convolutions, {} remain float32", floats.len()));
         lines.extend(floats.iter().map(|s| format!("            {} ({:.1e})", s.layer, s.error)));
         lines.push(format!(
             "accuracy    {:.2} % -> {:.2} % on {holdout_images} images (allowed: {gate} points)",
@@ -191,7 +188,7 @@ pub(crate) fn load(source: &str, size: Untrained, seed: u64) -> Result<Model> {
         Some("safetensors") if size.is_asked() => bail!("{source}: {SIZED}"),
         Some("safetensors") => return Ok(Model::load(path)?),
         Some("onnx") => bail!(
-            "{source}: an ONNX file is what this program writes. Help: it takes weights.safetensors or a genotype; \
+            "{source}: this program writes ONNX files and does not compile them. Help: give weights.safetensors or a genotype; \
              `milenas-export inspect` reads ONNX"
         ),
         _ => {}

@@ -249,7 +249,7 @@ pub struct RuntimeArgs {
 
 /// Preparation of images and meaning of outputs, for files that other programs wrote.
 #[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Files of other programs (these override what the file says)")]
+#[command(next_help_heading = "Files of other programs (these override the file's own settings)")]
 pub struct RecipeArgs {
     /// File with the class names, one per line or JSON [default: class_0, class_1, ...]
     #[arg(long, value_name = "FILE")]

@@ -88,13 +88,13 @@ fn size_and_resize(
         (Some(side), _, Some(crop)) => (Some(crop), Some(ResizeRule::ShorterSide { side })),
         (Some(side), _, None) => {
             doubts.push(
-                "it crops nothing, so the network sees whole pictures of any shape; the centre is taken"
+                "it crops nothing, so the network takes whole images of any shape; the centre is used here"
                     .into(),
             );
             (Some([side; 2]), Some(ResizeRule::ShorterSide { side }))
         }
         (None, Some(from), Some(crop)) if from != crop => {
-            doubts.push("it stretches a picture before it crops; the picture's shape is kept here".into());
+            doubts.push("it stretches an image before cropping; the proportions are kept here".into());
             (Some(crop), Some(ResizeRule::ShorterSide { side: from[0].max(from[1]) }))
         }
         (None, Some(size), _) => (Some(size), Some(ResizeRule::Stretch)),

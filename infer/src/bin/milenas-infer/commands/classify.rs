@@ -99,7 +99,7 @@ fn format(asked: &Classify) -> Result<RowFormat> {
     let format = format_of(asked.format, asked.output.as_deref())?;
     format.available()?;
     if format == RowFormat::Text && (asked.features || asked.all_scores) {
-        bail!("a line for the eye has no room for --features or --all-scores. Help: --format csv or jsonl");
+        bail!("--format text has neither --features nor --all-scores. Help: --format csv or jsonl");
     }
     Ok(format)
 }

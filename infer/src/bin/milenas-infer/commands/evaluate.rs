@@ -50,7 +50,7 @@ pub(super) fn execute(asked: &Evaluate) -> Result<bool> {
     dataset.notes.iter().chain(&measured).for_each(|text| note(format_args!("note: {text}")));
     let plan = super::plan(asked.sizes, asked.limits);
     let result = evaluate(&model, samples.clone(), &plan)?;
-    result.bad.iter().for_each(|reason| note(format_args!("left out: {reason}")));
+    result.bad.iter().for_each(|reason| note(format_args!("omitted: {reason}")));
     let scores = Scores::new(&result.ranked, &model.labels);
     let comparison = match other {
         Some(other) => Some(compare(&result, &evaluate(&other, samples, &plan)?, &model.labels)),
