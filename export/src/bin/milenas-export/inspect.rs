@@ -76,7 +76,7 @@ pub fn inspect(
     let card = Card::from_metadata(&inspected.metadata.clone().into_iter().collect(), source).ok();
     let mut text = String::new();
     if let Some(card) = &card {
-        let _ = writeln!(text, "genotype    {}", card.genotype);
+        let _ = writeln!(text, "genotype {}", card.genotype);
         text.push_str(&draw::text(&card.genotype));
     }
     match (&card, dot) {
