@@ -38,7 +38,7 @@ pub struct Purposes {
 }
 
 /// Reads images of the training split of `source` (`digits`, `cifar10:DIR`, a folder or a tar) at equal
-/// intervals. Reads 64 images for the comparison. With `int8`, reads up to 250 more for the ranges and 1,000
+/// intervals. Reads 64 images for the comparison. With `int8`, reads up to 263 more for the ranges and 987
 /// for the accuracy.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use milenas_export::int8::Method;
 use milenas_export::untrained::UntrainedSize;
 use milenas_export::{Target, onnx};
 
-/// Compiles a trained network into a standalone ONNX file and verifies that the file computes the same.
+/// Compiles a trained network into a standalone ONNX file and verifies that both give equal outputs.
 #[derive(Debug, Parser)]
 #[command(
     name = "milenas-export",
@@ -81,18 +81,18 @@ pub struct Export {
     /// float32
     #[arg(long)]
     pub fp16: bool,
-    /// Quantise weights and activations to 8 bits, as QuantizeLinear and DequantizeLinear: a quarter of the size, faster
-    /// in readers with integer kernels. Needs --calibrate for the ranges and the accuracy
+    /// Quantise weights and activations to 8 bits, as QuantizeLinear and DequantizeLinear: weights take a quarter of the
+    /// bytes, and readers with integer kernels are faster. Needs --calibrate for the ranges and the accuracy
     #[arg(long, requires = "calibrate", conflicts_with = "fp16")]
     pub int8: bool,
-    /// Labelled images (digits, cifar10:DIR, a folder or a tar). Up to 64 training images join the comparison; with --int8,
-    /// 250 others set the ranges and 1,000 measure the accuracy
+    /// Labelled images (digits, cifar10:DIR, a folder or a tar). Up to 64 training images are added to the comparison. With
+    /// --int8, up to 263 others set the ranges and up to 987 others measure the accuracy
     #[arg(long, value_name = "SRC", alias = "calibration")]
     pub calibrate: Option<String>,
     /// Method that sets the range of an activation for --int8: min-max, percentile or entropy.
     #[arg(long, value_name = "METHOD", default_value = "min-max", requires = "int8")]
     pub calibration_method: Method,
-    /// Largest loss of top-1 accuracy by --int8, in points. The most sensitive layers stay float32 until it holds.
+    /// Largest loss of top-1 accuracy by --int8, in points. If it is exceeded, the most sensitive layers stay float32.
     #[arg(long, value_name = "POINTS", default_value_t = 0.3, requires = "int8", value_parser = points)]
     pub accuracy_gate: f64,
     /// Write a JSON report of the comparison, the passes and the sizes.
@@ -113,10 +113,10 @@ pub struct Export {
     /// Skip this pass; may be repeated.
     #[arg(long, value_name = "NAME")]
     pub skip_pass: Vec<String>,
-    /// Stop simplifying after N patches, to find a wrong one.
+    /// Stop the simplification after N patches, to find a wrong patch.
     #[arg(long, value_name = "N", default_value_t = usize::MAX, hide_default_value = true)]
     pub stop_after: usize,
-    /// Seed of the comparison's inputs and of an untrained network.
+    /// Seed of the inputs of the comparison, and of an untrained network.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// Print every patch.

@@ -96,7 +96,7 @@ pub struct Bench {
     /// Model file of milenas-export, or with --runtime ort any ONNX image classifier.
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
-    /// Images for measuring reading, decoding and preparing, given as for classify. Without INPUT, only the network is
+    /// Images on which reading, decoding and preparing are measured, as for classify. Without INPUT, only the network is
     /// measured, on generated images
     #[arg(value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
@@ -163,7 +163,7 @@ pub struct Classify {
     #[arg(long, requires = "output")]
     pub resume: bool,
 
-    /// Classify only part I of N of the inputs, counted from 0. `auto` reads both from a Slurm job array or a Kubernetes
+    /// Classify only shard I of N of the inputs, counted from 0. `auto` takes both from a Slurm job array or a Kubernetes
     /// Indexed Job
     #[arg(long, value_name = "I/N", requires = "output", value_parser = shard)]
     pub shard: Option<ShardArg>,
@@ -186,11 +186,11 @@ pub struct Evaluate {
     /// Model file of milenas-export, or with --runtime ort any ONNX image classifier.
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
-    /// digits, cifar10:DIR, a folder or tar with train/CLASS/* and test/CLASS/* or with CLASS/*, or a CSV file with path
-    /// and label
+    /// Image source: digits (built in), cifar10:DIR, a folder or tar of train/CLASS/* and test/CLASS/* or of CLASS/*, or a
+    /// CSV file with columns path and label
     #[arg(value_name = "SRC")]
     pub data: String,
-    /// Second model with the same classes, to compare with.
+    /// Second model with the same classes; both are evaluated and compared.
     #[arg(long, value_name = "OTHER")]
     pub compare: Option<PathBuf>,
     /// Write an HTML report with the confusion matrix, calibration and the worst mistakes.
@@ -239,7 +239,7 @@ pub struct RuntimeArgs {
     /// Height and width of the input, if the file leaves them open.
     #[arg(long, value_name = "N|HxW", value_parser = size)]
     pub size: Option<[usize; 2]>,
-    /// Order of the input's dimensions, if the file does not show it.
+    /// Order of the dimensions of the input, if it does not follow from the file.
     #[arg(long, value_name = "NAME")]
     pub layout: Option<LayoutArg>,
     /// Output with the class scores, if the file has several outputs.
@@ -247,7 +247,7 @@ pub struct RuntimeArgs {
     pub output_name: Option<String>,
 }
 
-/// Preparation of images and meaning of outputs, for files that other programs wrote.
+/// Preparation of images and meaning of outputs, for files from other programs.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Files of other programs (these override the file's own settings)")]
 pub struct RecipeArgs {

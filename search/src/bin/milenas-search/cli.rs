@@ -55,7 +55,7 @@ pub enum Command {
         /// OUT/config.toml.
         #[arg(long)]
         resume: bool,
-        /// Train N times, with this seed and the next ones, in OUT/seed-N; reports mean and standard deviation.
+        /// Train N times, with this seed and the next ones, in OUT/seed-SEED; reports mean and standard deviation.
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
         seeds: u64,
     },
@@ -84,7 +84,7 @@ pub enum Command {
         after_help = "Example:\n  milenas-search eval --weights runs/digits-net/weights.safetensors --data digits --predictions predictions.csv"
     )]
     Eval(EvalOptions),
-    /// Score architectures without training: those named, random samples, or both.
+    /// Score architectures without training: named ones, random samples, or both.
     #[command(
         after_help = "Example:\n  milenas-search score --space nasbench201 --sample 20 --data digits\n  \
                       milenas-search score DARTS_V2 random:1 --space darts --data digits --layers 8 --metric all"
@@ -149,7 +149,7 @@ pub enum BenchCommand {
         /// Strategy for the architecture's gradient.
         #[arg(long, value_name = "NAME", value_parser = Rule::names())]
         strategy: Option<String>,
-        /// Take both gradients of the training batch (weights and architecture) from one pass.
+        /// Compute both gradients of the training batch (weights and architecture) in one pass.
         #[arg(long)]
         two_pass: bool,
         /// Device: cpu, or cuda:N for NVIDIA GPU N in a build with the feature `cuda`.

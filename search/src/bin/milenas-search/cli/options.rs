@@ -10,22 +10,22 @@ use milenas_search::strategy::Rule;
 use milenas_search::strategy::black_box::STRATEGIES;
 use milenas_search::supernet::DeviceSpec;
 
-/// Options for the architecture's update. Each one sets a key of the configuration.
+/// Options for the update of the architecture. Each one sets a key of the configuration.
 #[derive(Debug, Default, Args)]
 pub struct RuleOptions {
     /// Weight of the validation loss relative to the training loss; for milenas and milenas-2nd only.
     #[arg(long, value_name = "X")]
     pub lambda: Option<f64>,
-    /// How candidate operations are mixed. softmax: all, weighted; gumbel: one sampled per edge, cell and pass
-    /// (GDAS), much faster.
+    /// Mixture of candidate operations. softmax: weighted sum of all; gumbel: one sampled per edge, cell and pass
+    /// (GDAS), in a quarter of the time per step.
     #[arg(long, value_name = "KIND", value_parser = ["softmax", "gumbel"])]
     pub mixture: Option<String>,
-    /// Apply candidates to 1/K of the channels, and learn a weight per edge (PC-DARTS): saves time and memory.
-    /// K divides the channels; 4 is common.
+    /// Apply candidates to 1/K of the channels, and learn a weight per edge (PC-DARTS), which saves time and memory.
+    /// K must divide the number of channels; 4 is common.
     #[arg(long, value_name = "K")]
     pub partial_channels: Option<u16>,
-    /// released: reproduce the released MiLeNAS code: no gradient clipping, no momentum in the unrolled step,
-    /// lambda on the training loss.
+    /// Compatibility. released: as the released MiLeNAS code, without gradient clipping, without momentum in the
+    /// unrolled step, and with lambda on the training loss; none: as the paper.
     #[arg(long, value_name = "NAME", value_parser = ["none", "released"])]
     pub compat: Option<String>,
 }
@@ -38,7 +38,7 @@ pub struct StartOptions {
     #[arg(long, value_name = "FILE|NAME", required_unless_present = "from_supernet")]
     pub genotype: Option<String>,
     /// Start from the supernet weights of the search in folder RUN, with its channels, layers, image size and
-    /// data split. Defaults: RUN/genotype.json; RUN/config.toml without --preset and --config.
+    /// data split. Uses RUN/genotype.json without --genotype, and RUN/config.toml without --preset and --config.
     #[arg(long, value_name = "RUN")]
     pub from_supernet: Option<PathBuf>,
 }
@@ -53,7 +53,7 @@ pub struct EvalOptions {
     /// columns path and label.
     #[arg(long, value_name = "SRC")]
     pub data: String,
-    /// Write a CSV file with the prediction for each image, in the columns of `milenas-infer classify`.
+    /// Write a CSV file with the prediction for each image, with the columns of `milenas-infer classify`.
     #[arg(long, value_name = "FILE.csv")]
     pub predictions: Option<PathBuf>,
     /// Print JSON.
@@ -67,7 +67,7 @@ pub struct ScoreOptions {
     /// Genotype files, published names, random:SEED of the space, or the text of a NAS-Bench-201 cell.
     #[arg(value_name = "GENOTYPE")]
     pub genotypes: Vec<String>,
-    /// Sample N different architectures of the space; nasbench201 has 15625.
+    /// Number of different architectures to sample from the space; nasbench201 has 15625.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub sample: usize,
     /// Search space to sample from.
@@ -205,24 +205,24 @@ pub struct SearchOptions {
     pub strategy: Option<String>,
     #[command(flatten)]
     pub rule: RuleOptions,
-    /// Number of first epochs that use the bilevel strategy (key search.bilevel_strategy).
+    /// Number of epochs at the start that use the bilevel strategy (key search.bilevel_strategy).
     #[arg(long, value_name = "N")]
     pub bilevel_epochs: Option<usize>,
-    /// Resume an interrupted search with the configuration in OUT/config.toml: from OUT/checkpoint.safetensors,
-    /// or after the evaluations already done.
+    /// Resume an interrupted search with the configuration in OUT/config.toml, from OUT/checkpoint.safetensors or
+    /// from the evaluations in OUT/history.csv.
     #[arg(long)]
     pub resume: bool,
-    /// Stop when the derived cells have at most N convolutions (normal) and R (reduction), e.g. n=6,r=0.
+    /// Stop when the derived normal cell has at most N convolutions and the reduction cell at most R, e.g. n=6,r=0.
     #[arg(long, value_name = "n=N,r=R")]
     pub stop_at_size: Option<String>,
-    /// How --stop-at-size compares: at-most, or exactly as the released code does.
+    /// Comparison of --stop-at-size: at-most, or exactly (as the released code).
     #[arg(long, value_name = "RULE")]
     pub stop_rule: Option<String>,
-    /// Stop after this time, e.g. 2h or 90m; resumed runs count together.
+    /// Stop after this time, e.g. 2h or 90m; the times of resumed runs are added.
     #[arg(long, value_name = "TIME")]
     pub time_budget: Option<String>,
     /// Choose the largest genotype with at most N parameters, for a network of train.channels and train.layers.
-    /// Strategies that evaluate whole architectures evaluate only such ones.
+    /// Strategies that evaluate whole architectures evaluate only those within the limit.
     #[arg(long, value_name = "N")]
     pub max_params: Option<u64>,
     /// Choose the largest genotype with at most N multiply-accumulates per image; see --max-params.
