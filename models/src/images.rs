@@ -72,7 +72,7 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Returns the notes, with one that test images were held out, if they were.
+    /// Returns the notes. If test images were held out, a last note states the seed.
     pub fn all_notes(&self) -> Vec<String> {
         let held_out = self
             .held_out

@@ -196,7 +196,7 @@ macro_rules! each {
 
 /// Interface of the payloads.
 trait Payload {
-    /// Returns the output's shape, or what is wrong with the inputs.
+    /// Returns the shape of the output, or a description of the error in the inputs.
     fn output(&self, inputs: &[&Fact]) -> Shaped;
     fn run(&self, inputs: &[Tensor], context: &OpContext) -> Result<Tensor>;
     fn params(&self) -> Vec<ParamSpec> {

@@ -62,9 +62,9 @@ pub struct SearchConfig {
     pub strategy: String,
     /// Passes of a step, and their order.
     pub order: Order,
-    /// Number of first epochs that follow `bilevel_strategy` (the gradual run of the released code).
+    /// Number of epochs at the start that use `bilevel_strategy` (the gradual run of the released code).
     pub bilevel_epochs: usize,
-    /// Rule of those epochs.
+    /// Strategy of these epochs.
     pub bilevel_strategy: String,
     /// Deviations of the released code to reproduce.
     pub compat: Compat,
@@ -72,7 +72,7 @@ pub struct SearchConfig {
     pub mixture: MixtureKind,
     /// Temperature of Gumbel samples in the first epoch.
     pub tau_max: f64,
-    /// Temperature that the epoch after the last one would have.
+    /// Temperature at the end, which the epoch after the last one would have.
     pub tau_min: f64,
     /// Number of passes over the training split.
     pub epochs: usize,

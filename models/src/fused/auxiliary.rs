@@ -1,5 +1,5 @@
-//! The auxiliary head of training. Rows of a matrix are pixels, and every layer is a matrix product. It has so small
-//! an input that one thread is enough.
+//! The auxiliary head of training. Rows of a matrix are pixels, and every layer is a matrix product. Its input is so
+//! small that one thread is enough.
 
 use crate::kernels::cpu::norm::NormMoments;
 use crate::kernels::cpu::simd::{floats, floats_mut};

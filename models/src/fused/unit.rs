@@ -1,4 +1,4 @@
-//! A convolution in two parts, as all convolutions of the network are. A cheap operation computes the im2col columns
+//! A convolution in two parts, the form of all convolutions of the network. A cheap operation computes the im2col columns
 //! of a pixel (depthwise taps, pixels after ReLU, even and odd pixels). A pointwise convolution follows.
 //!
 //! The columns are computed for a strip of pixels at a time, which fits in the nearest cache.

@@ -82,7 +82,7 @@ impl PartName {
         self.letters().next().is_none()
     }
 
-    /// Returns how well two parts match, 0 best, or `None` for parts with different stems.
+    /// Returns the distance between two names, 0 for the best match, or `None` for different stems.
     pub(super) fn distance(&self, other: &PartName) -> Option<usize> {
         match () {
             () if self.stem == other.stem => Some(0),

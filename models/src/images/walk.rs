@@ -2,9 +2,9 @@
 //! them.
 //!
 //! Links to folders are followed, since data sets are often made of them. A link to a folder that is already being
-//! read would form a cycle and is skipped. Links to each other's folders would give a number of paths that is
-//! exponential in the number of links. So a folder that is reached by links inside of links is read a limited number
-//! of times.
+//! read would form a cycle and is skipped. Folders that link to each other would give a number of paths that is
+//! exponential in the number of links. So a folder that is reached by a link inside of a linked folder is read only a
+//! limited number of times.
 
 use std::collections::HashMap;
 use std::ffi::OsString;

@@ -112,7 +112,7 @@ pub(super) fn dataset(mut listing: Listing, seed: u64) -> Result<Dataset> {
     let mut notes = vec!["the labels are read from files beside the images".to_string()];
     notes.extend(listing.skipped.note());
     let test = (!test.is_empty() && !train.is_empty()).then(|| std::mem::take(&mut test)).or_else(|| {
-        // A single part is a set without parts.
+        // A source with a single part is read as one without parts.
         train.append(&mut test);
         None
     });

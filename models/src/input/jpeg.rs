@@ -1,7 +1,7 @@
 //! JPEG: the structure of a file, the selection of its decoder, and the check that all of its pixels are present.
 //!
-//! Decoders fill the missing part of a truncated file with made-up pixels and report no error. A file without an end
-//! marker, or whose last pixels look made up, is decoded again with other bytes appended. A complete file then has
+//! Decoders fill the missing part of a truncated file with invented pixels and report no error. A file without an end
+//! marker, or whose last pixels look invented, is decoded again with other bytes appended. A complete file then has
 //! the same pixels.
 
 mod cut;
@@ -16,7 +16,7 @@ use jpeg_decoder::PixelFormat;
 /// ones (T.81, F.1.2.3), so it is rarely zero, except after ff.
 const KEPT_ZEROS: usize = 1;
 
-/// Number of zero bytes at the end of a file from which they are treated as padding.
+/// Smallest number of zero bytes at the end of a file that are treated as padding.
 const PADDING: usize = 16;
 
 /// Bytes appended to a file without an end marker. Neither they nor their complements are ff, which begins a marker,
@@ -45,7 +45,7 @@ struct Scan {
     components: Vec<u8>,
     /// First and last coefficient.
     spectrum: [u8; 2],
-    /// Number of low bits of the coefficients that a later scan has.
+    /// Number of low bits of the coefficients that a later scan contains.
     low: u8,
 }
 

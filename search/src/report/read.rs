@@ -152,7 +152,7 @@ fn median_epoch(timings: &[Timing], epochs: usize) -> Option<f64> {
     each.get(epochs / 2).copied()
 }
 
-/// Depth to which folders are searched for runs: a folder of all runs has those of a `compare` three levels
+/// Depth to which folders are searched for runs. A folder of all runs contains those of a `compare` three levels
 /// below.
 const DEEP: usize = 3;
 

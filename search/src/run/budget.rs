@@ -1,7 +1,7 @@
 //! Memory estimates before allocation. Work that cannot fit is refused, with the settings that reduce its size.
 //!
-//! Estimates are lower bounds, so that work that fits is never refused. Images are counted exactly; of a step
-//! only the feature maps that are kept for the backward pass are counted.
+//! Estimates are lower bounds, so that work that fits is never refused. Images are counted exactly. Of a step only
+//! the feature maps that are kept for the backward pass are counted, not weights and their gradients.
 
 use milenas_models::images::Dataset;
 use milenas_models::input::{InputContract, Limits};

@@ -46,7 +46,7 @@ pub fn kendall(a: &[f64], b: &[f64]) -> f64 {
 }
 
 /// Combines several columns of scores: the sum of `ln(rank / count)` over the columns (Lee and Ham, CVPR 2024).
-/// An architecture that one column ranks last is thus hardly the best.
+/// So an architecture that is last in one column is rarely the best in the aggregate.
 pub fn aggregate(columns: &[Vec<f64>]) -> Vec<f64> {
     let count = columns.first().map_or(0, Vec::len);
     let mut sums = vec![0.0; count];

@@ -38,7 +38,7 @@ impl StopConfig {
     /// Returns the expected size, or `None` without one.
     ///
     /// # Errors
-    /// Describes the fault of the text, to follow the key's name.
+    /// Returns a description of the error, to be printed after the name of the key.
     pub fn size(&self) -> std::result::Result<Option<ModelSize>, String> {
         (!self.at_size.is_empty()).then(|| self.at_size.parse()).transpose()
     }
@@ -46,7 +46,7 @@ impl StopConfig {
     /// Returns the time budget, or `None` without one.
     ///
     /// # Errors
-    /// Describes the fault of the text, to follow the key's name.
+    /// Returns a description of the error, to be printed after the name of the key.
     pub fn budget(&self) -> std::result::Result<Option<Duration>, String> {
         let parse = || {
             humantime::parse_duration(&self.time_budget).map_err(|e| {

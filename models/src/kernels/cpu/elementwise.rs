@@ -292,7 +292,7 @@ fn products<L: Lanes, const N: usize, const SETS: usize>(
     N.max(1)
 }
 
-/// Adds the sums of the sets: pairs first, then the pairs.
+/// Adds the sums of the sets pairwise: two sets at a time, then the results.
 #[inline(always)]
 fn of_sets<L: Lanes, const SETS: usize>(sums: [L; SETS]) -> L {
     let mut sum = sums[0].add(sums[1]);

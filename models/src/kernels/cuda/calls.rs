@@ -29,12 +29,12 @@ impl Call {
     }
 }
 
-/// Fewest calls of a sequence that is worth a replay.
+/// Smallest number of calls for which a replay is faster.
 #[cfg(any(feature = "cuda", test))]
 const FEWEST: usize = 32;
 
-/// Number of sequences that are remembered. A training step has one, or one per pass where it looks ahead. An
-/// evaluation has one. The last batch of an epoch is smaller and has the same number again.
+/// Number of sequences that are remembered. A first-order step has one, a second-order step one per pass, an
+/// evaluation one. The smaller last batch of an epoch needs the same number again.
 #[cfg(any(feature = "cuda", test))]
 const MOST: usize = 16;
 

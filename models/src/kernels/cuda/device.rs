@@ -228,8 +228,8 @@ pub trait Device {
         self.kept().scratch.take(words)
     }
 
-    /// Returns `count` integers that are zero, and that each kernel resets to zero. Later kernels may get the same
-    /// memory.
+    /// Returns `count` semaphores: integers that are zero, and that each kernel resets to zero. Later kernels may get
+    /// the same memory.
     ///
     /// # Errors
     /// [`Error::Device`] if there is too little memory.

@@ -1,4 +1,4 @@
-//! Rows cut into parts, one block per part, and the memory in which blocks keep the sums of their parts.
+//! Division of rows into parts, one block per part, and the memory for the partial sums of the blocks.
 
 use super::device::{Arg, Device, Words};
 use crate::Result;
@@ -9,8 +9,8 @@ pub(super) const BLOCKS: usize = 1056;
 /// Fewest elements of a row for which a block is worthwhile, if the cost per element is low.
 pub(super) const LEAST: usize = 1024;
 
-/// Number of parts into which to cut each of `rows` rows, of at least `least` elements each. Few rows get the number
-/// of parts that run at once. For many rows it is several times that, so that the last blocks do not run alone for
+/// Number of parts of each of `rows` rows; a part has at least `least` elements. For few rows there are as many blocks
+/// as run concurrently. For many rows there are several times as many, so that the last blocks do not run alone for
 /// long.
 pub(super) fn parts(rows: usize, length: usize, least: usize) -> usize {
     let wanted = if 2 * rows <= BLOCKS { BLOCKS / rows.max(1) } else { (4 * BLOCKS).div_ceil(rows) };
@@ -22,8 +22,8 @@ pub(super) fn many_parts(rows: usize, length: usize) -> usize {
     (4 * BLOCKS).div_ceil(rows.max(1)).min(length / LEAST).max(1)
 }
 
-/// A ring of memory that kernels use as scratch. Kernels close to each other in the sequence get different ranges, so
-/// they may run at once.
+/// Ring buffer of scratch memory. Kernels close to each other in the sequence get different ranges, so they may run
+/// concurrently.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Turns {
     words: Words,
@@ -77,8 +77,8 @@ impl Turns {
 /// Elements of a cache line of a GPU.
 const LINE: usize = 32;
 
-/// Returns memory for a kernel whose blocks sum parts of units, with `each` elements per unit: the sums, and the
-/// tickets that show which block of a unit is the last. With one part per unit, both are empty.
+/// Returns memory for a kernel that computes `units` results, each from `parts` partial sums of `each` elements: the
+/// partial sums, and a semaphore per result that shows which block is the last. With one part, both are empty.
 pub(super) fn part_sums(
     device: &mut dyn Device,
     units: usize,
@@ -91,7 +91,7 @@ pub(super) fn part_sums(
     }
 }
 
-/// Returns the same memory for a kernel that needs it with one part too.
+/// Returns the same memory, which is not empty with one part either.
 pub(super) fn kept_sums(
     device: &mut dyn Device,
     units: usize,

@@ -7,7 +7,7 @@ use crate::Result;
 /// Side of a block's tile for a small product and for a large one; the same as in `product.cu`.
 const SIDES: [usize; 2] = [16, 32];
 
-/// Fewest elements of a row for which a block is worthwhile; the block multiplies each by many.
+/// Fewest elements of a row for which a block is worthwhile; a block multiplies each element by many others.
 const LEAST: usize = 256;
 
 /// Computes, for each slot, the products of the rows of `left` `[slot][m][length]` and `right` `[slot][n][length]`,

@@ -3,7 +3,7 @@
 use super::device::{Arg, Device, LaunchGrid, Words, int, launch};
 use crate::Result;
 
-/// Number of values of a byte; each channel has a level for each.
+/// Number of byte values. Each channel has a level per byte value.
 pub const LEVELS: usize = 256;
 
 /// Number of integers that describe how an image is moved.

@@ -1,4 +1,4 @@
-//! Sums of feature maps, and images of a feature map times a factor, as for drop path.
+//! Sums of feature maps, and multiplication of each image by a factor, as for drop path.
 
 use super::device::{Arg, Device, LaunchGrid, Words, int, launch};
 use crate::Result;

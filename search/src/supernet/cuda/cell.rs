@@ -1,4 +1,4 @@
-//! Cell: its two inputs are brought to its size, then its states are computed one after the other.
+//! Cell: its two inputs are converted to its size, then its states are computed one after the other.
 
 use milenas_models::Result;
 use milenas_models::kernels::cuda::mixture::Sources;
