@@ -1,10 +1,10 @@
-# Two commands: `make demo` shows the whole road on built-in data, `make test` is what CI runs.
+# `make demo` searches, trains, exports and evaluates on built-in data. `make test` runs everything that CI runs.
 .PHONY: demo test bench fuzz check-consumers check-examples check-package check-cuda check-neon check-onnx check-parquet check-tract check-tensorboard clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BIN := $(TARGET)/debug
 DEMO := runs/demo
-# Digits read one way; the search is short because the data are easy.
+# A mirrored digit is not a digit, so images are not mirrored. The search is short because the data are easy.
 SEED ?= 1
 SET := --set augment.flip=false --seed $(SEED)
 
@@ -17,7 +17,7 @@ demo:
 	$(BIN)/milenas-infer evaluate $(DEMO)/model.onnx digits
 	@echo "the network is $(DEMO)/model.onnx; next: $(BIN)/milenas-export inspect $(DEMO)/model.onnx"
 
-# Property tests draw the same cases every time, so that what is found is of the change. `cargo test` alone draws new ones.
+# Property tests draw the same cases every time, so that a new failure is due to the change. `cargo test` draws new cases.
 DRAWS ?= 1
 test:
 	cargo fmt --all --check
@@ -34,12 +34,12 @@ test:
 	$(MAKE) check-tract
 	$(MAKE) check-cuda
 
-# The kernels as ratios to their slow forms: criterion's measurements, then a table.
+# Speed of the kernels relative to their reference implementations: criterion's measurements, then a table.
 bench:
 	cargo bench -p milenas-models
 
-# Hostile ONNX files for ten minutes, from small ones of every form on; needs a C++ compiler for libFuzzer. Findings are in
-# export/fuzz/artifacts. With a nightly compiler `cargo fuzz run decode` in export does the same, under a sanitizer.
+# Fuzzes the ONNX reader for ten minutes, starting from small files of every form; needs a C++ compiler for libFuzzer. Findings are
+# in export/fuzz/artifacts. With a nightly compiler, `cargo fuzz run decode` in export does the same under a sanitizer.
 FUZZ_SECONDS ?= 600
 FUZZ := export/fuzz
 SMALL := --channels 1 --layers 1 --classes 2 --size 4
@@ -54,7 +54,7 @@ fuzz:
 	cd $(FUZZ) && RUSTC_WRAPPER=$$PWD/instrument cargo build
 	$(FUZZ)/target/debug/decode $(FUZZ)/corpus/decode -max_total_time=$(FUZZ_SECONDS) -timeout=30 -rss_limit_mb=4096 -artifact_prefix=$(FUZZ)/artifacts/
 
-# The example program of each crate.
+# Runs the example program of each crate.
 EXAMPLES := $(TARGET)/examples
 check-examples:
 	cargo build --workspace --examples --bins
@@ -66,38 +66,39 @@ check-examples:
 	$(BIN)/milenas-export $(EXAMPLES)/search/genotype.json --channels 1 --layers 3 -o $(EXAMPLES)/model.onnx
 	$(BIN)/examples/classify_one $(EXAMPLES)/model.onnx docs/images/report.png
 
-# The exported files under the onnx package's full check, in ONNX Runtime and in OpenVINO; needs python3 with venv.
+# Checks exported files with the onnx package, ONNX Runtime and OpenVINO; needs python3 with venv.
 check-onnx: .venv/ready
 	cargo build --workspace
 	.venv/bin/python tests/onnxruntime_check.py $(BIN)
 
-# The programs of docs/guide/deploy.md in Python, JavaScript and C++ say what milenas-infer says; it tells which it had to skip.
+# Compares the programs of docs/guide/deploy.md in Python, JavaScript and C++ with milenas-infer; prints which it skips.
 check-consumers: .venv/ready
 	cargo build --workspace
 	.venv/bin/python tests/consumers_check.py $(BIN)
 
-# Parquet, in a build with the feature, read by pyarrow. It leaves milenas-infer as the other targets have it.
+# Reads Parquet output with pyarrow, in a build with the feature. Afterwards milenas-infer is built again as in the other targets.
 check-parquet: .venv/ready
 	cargo clippy --workspace --features milenas-infer/parquet --all-targets -- -D warnings
 	cargo build --workspace --features milenas-infer/parquet
 	.venv/bin/python tests/parquet_check.py $(BIN)
 	cargo build --workspace
 
-# The runtime tract, which needs Rust 1.91, on every form of an exported file. It leaves the programs as the other targets have them.
+# Tests the runtime tract, which needs Rust 1.91, on every form of an exported file. Afterwards the programs are built again as in the
+# other targets.
 check-tract: .venv/ready
 	cargo clippy --workspace --features milenas-infer/tract --all-targets -- -D warnings
 	cargo build --workspace --features milenas-infer/tract
 	MILENAS_RUNTIMES=ort,tract VIRTUAL_ENV=$(CURDIR)/.venv cargo test --workspace --features milenas-infer/tract --test runtimes
 	cargo build --workspace
 
-# The kernels compile for processors with NEON; nothing here runs them. Needs rustup.
+# Compiles the kernels for processors with NEON, but does not run them. Needs rustup.
 check-neon:
 	rustup target add aarch64-unknown-linux-gnu
 	cargo check -p milenas-models --target aarch64-unknown-linux-gnu --target-dir $(TARGET)/aarch64
 
-# What can be checked of searching and training on a GPU without one: that it compiles and links, its kernels through NVRTC, and what it says where
-# there is no GPU. Their arithmetic is checked by the tests of every build. All crates, as in the other targets,
-# so that what they are built from is built once. It leaves the programs as those have them.
+# Checks without a GPU: the features for GPUs compile and link, NVRTC compiles the kernels, and the message without a GPU has help. The
+# tests of every build check the arithmetic of the kernels. All crates are built, as in the other targets, so that dependencies are built
+# once. Afterwards the programs are built again as in the other targets.
 check-cuda: .venv/nvrtc
 	cargo clippy --workspace --features milenas-search/cudnn --all-targets -- -D warnings
 	cargo clippy --workspace --features milenas-search/cuda -- -D warnings
@@ -111,7 +112,7 @@ check-cuda: .venv/nvrtc
 	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps nvidia-cuda-nvrtc==13.0.88
 	touch $@
 
-# The event files of a search and of a training, killed and resumed, read by the tensorboard package.
+# Reads the event files of an interrupted and resumed search and training with the tensorboard package.
 check-tensorboard: .venv/ready
 	cargo build --workspace
 	.venv/bin/python tests/tensorboard_check.py $(BIN)
@@ -121,12 +122,12 @@ check-tensorboard: .venv/ready
 	.venv/bin/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
 	touch $@
 
-# For the photographs in it alone.
+# scikit-image is installed only for its photographs.
 .venv/photographs: .venv/ready
 	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps scikit-image==0.26.0
 	touch $@
 
-# The packages build from what a registry gets, outside this tree and its configuration; about ten minutes.
+# Builds the packages as they would be published, outside this tree and its configuration; about ten minutes.
 check-package:
 	dir=$$(mktemp -d) && cd $$dir && cargo publish --manifest-path $(CURDIR)/Cargo.toml --workspace --dry-run --allow-dirty --target-dir $$dir/target; \
 	status=$$?; rm -rf $$dir; exit $$status
