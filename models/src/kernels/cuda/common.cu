@@ -31,9 +31,9 @@ __device__ float block_sum(float value, float *scratch) {
   return sum;
 }
 
-// Returns to all threads of a block whether it is the last of `parts` blocks with one ticket to arrive here. It may
-// then read the results of the other blocks, through pointers to volatile. Tickets are zero before and after a
-// kernel.
+// Returns to all threads of a block whether it is the last to arrive here of the `parts` blocks that share a
+// semaphore. It may then read the results of the other blocks, through pointers to volatile. Semaphores are zero
+// before and after a kernel.
 __device__ bool last_of(int *ticket, int parts) {
   __shared__ int came;
   __threadfence();
@@ -43,7 +43,7 @@ __device__ bool last_of(int *ticket, int parts) {
   return came == parts - 1;
 }
 
-// Returns the index at which part `part` of a row of `length` elements begins. Rows are cut into `parts` where there
+// Returns the index at which part `part` of a row of `length` elements begins. Rows are cut into `parts` if there
 // are too few of them to occupy all blocks. Part `part` ends where the next begins.
 __device__ int part_begin(int length, int parts, int part) {
   int longer = length % parts;

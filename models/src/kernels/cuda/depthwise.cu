@@ -1,6 +1,6 @@
 // Depthwise convolution after ReLU at stride 2, with the zero padding that would keep the size at stride 1, and
 // kernels of 3x3 and 5x5. A slot is one convolution of all channels. Slots read one common feature map if `shared`.
-// If not, each reads its own, normalised on the way by `scale` and `shift` [slot][channel].
+// If not, each reads its own, to which `scale` and `shift` [slot][channel] are applied first.
 
 #define STRIDE 2
 

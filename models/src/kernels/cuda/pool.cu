@@ -1,5 +1,5 @@
-// 3x3 pooling with one pixel of padding, which counts neither among the maxima nor in a mean. Both pools are computed
-// at a time, or only the one whose output is given. Gradients are added.
+// 3x3 pooling with one pixel of padding, which counts neither for a maximum nor for a mean. Both pools are computed
+// together, or only the one whose output is given. Gradients are added to the output.
 
 // Windows (or pixels, in the gradient at stride 1) per thread, in one column. The thread reads each row of their
 // inputs once.

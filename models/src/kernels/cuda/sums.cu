@@ -1,4 +1,4 @@
-// Sums of feature maps, and images of a feature map times a factor.
+// Sums of feature maps, and multiplication of each image by a factor.
 
 // y = x, or y += x.
 extern "C" __global__ void accumulate(const float *x, float *y, int count, int add) {
