@@ -1,4 +1,4 @@
-//! Upper bounds of performance for docs/speed.md: multiply-adds and memory traffic of this machine.
+//! Upper bounds of performance for docs/benchmarks.md: multiply-adds and memory traffic of this machine.
 //!
 //!     cargo run -p milenas-models --example peak -- --threads 2
 #![allow(clippy::print_stdout, missing_docs)]
