@@ -140,7 +140,10 @@ fn a_file_without_card_is_run_as_the_user_says() {
         let Some(model) = load(path, kind, &said) else { continue };
         assert_eq!((model.labels.len(), model.labels[9].as_str()), (10, "class_9"));
         let [crop, outputs] = &model.notes[..] else { panic!("{:?}", model.notes) };
-        assert!(crop.contains("--resize 19 is assumed") && outputs.contains("taken as logits"), "{outputs}");
+        assert!(
+            crop.contains("`resize` to 19 is assumed") && outputs.contains("taken as logits"),
+            "{outputs}"
+        );
         assert_close(&probabilities(&model), &expected, 1e-4, kind.name());
     }
 }
@@ -198,8 +201,8 @@ fn bf16_is_had_by_name_from_the_native_kernels_alone() {
     let bench = "milenas-infer bench model.onnx --batch 2 --runs 1 --precision bf16 --json";
     assert!(succeed(root, bench).out.contains("\"precision\":\"bf16\""));
     for (file, more, reason) in [
-        ("int8.onnx", "", "without --int8"),
-        ("model.onnx", "--runtime candle-onnx", "--runtime native has --precision bf16"),
+        ("int8.onnx", "", "Help: --precision float32"),
+        ("model.onnx", "--runtime candle-onnx", "Help: --runtime native for bf16"),
     ] {
         let refused = run(root, &format!("milenas-infer bench {file} {more} --precision bf16"));
         assert!(refused.err.contains(reason), "{file} {more}: {}", refused.err);
