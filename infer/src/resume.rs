@@ -59,7 +59,10 @@ fn digest(path: &str) -> [u64; 2] {
 /// [`Error::Output`] if it cannot be read.
 pub fn reopen(path: &Path, format: RowFormat, view: &AnswerOptions) -> Result<(File, FinishedRows, bool)> {
     if !format.grows() {
-        return Err(other(path, "text and Parquet cannot be resumed; write csv or jsonl to resume"));
+        return Err(other(
+            path,
+            "text and Parquet cannot be resumed; use csv or jsonl with setting `resume`",
+        ));
     }
     let failed = |source| Error::Input { path: path.to_path_buf(), source };
     let mut file = match OpenOptions::new().read(true).write(true).open(path) {

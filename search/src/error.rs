@@ -26,7 +26,7 @@ pub enum Error {
     },
 
     /// Memory need above the available memory.
-    #[error("memory: {what} need at least {needed}, {free} are free. Help: {help}")]
+    #[error("memory: at least {needed} are needed for {what}, {free} are free. Help: {help}")]
     Memory {
         /// Images or step that needs the memory.
         what: String,

@@ -15,6 +15,8 @@ fn what_does_not_fit_is_refused_before_it_is_allocated() {
         ("train --genotype DARTS_V2", "--set data.size=512 --set train.channels=4 --set train.layers=3"),
         ("run", "--set data.size=256"),
         ("run --mixture gumbel", "--set data.size=256"),
+        ("run", "--set search.channels=4096"),
+        ("train --genotype DARTS_V2", "--set train.channels=1024 --set train.layers=20"),
         ("run --space nasbench201", "--set data.size=256 --set search.layers=6"),
         ("train --genotype DARTS_V2", "--set data.size=2048"),
     ] {
@@ -27,7 +29,7 @@ fn what_does_not_fit_is_refused_before_it_is_allocated() {
         let told = String::from_utf8_lossy(&done.stderr);
         assert_eq!(done.status.code(), Some(1), "{told}");
         assert!(
-            told.contains("error: memory: ") && told.contains("GiB") && told.contains("data.size"),
+            told.contains("error: memory: ") && told.contains("GiB") && told.contains("Help: lower "),
             "{told}"
         );
         assert!(!folder.path().join("run").exists(), "nothing is left behind");

@@ -7,7 +7,7 @@ use milenas_models::images::Dataset;
 use milenas_models::input::{InputContract, Limits};
 use milenas_models::memory::available;
 use milenas_models::op::Op;
-use milenas_models::{Graph, Space};
+use milenas_models::{Graph, Space, cost};
 
 use crate::config::Config;
 use crate::data::Whole;
@@ -19,6 +19,13 @@ const LOOKED_AT: usize = 16;
 
 /// Number of channels stored together in a feature map. Fewer channels take the same space.
 const BLOCK: u64 = 16;
+
+/// Bytes of a parameter in training: value, gradient and velocity.
+const PARAMETER_BYTES: u64 = 12;
+
+/// Weights of an edge's candidates per squared channel, a lower bound: the pointwise convolutions of the DARTS space. The
+/// NAS-Bench-201 space has 10.
+const EDGE_WEIGHTS: u64 = 6;
 
 /// Returns the bytes of a supernet step per image, cell, channel and pixel of the first stage. The values are
 /// lower bounds: about 60 % of the smallest measured value. Measured were batches of 32 to 128, 16 and 32
@@ -73,7 +80,8 @@ pub(super) fn check_training(graph: &Graph, config: &Config, images: usize) -> R
         config.train.batch
     );
     let what = format!("a training step of {batch} images");
-    check(&what, values.saturating_mul(4 * batch), available(), &help)
+    let needed = values.saturating_mul(4 * batch).saturating_add(cost(graph).params * PARAMETER_BYTES);
+    check(&what, needed, available(), &help)
 }
 
 /// Checks that a step of a gradient-based search fits into memory.
@@ -86,7 +94,11 @@ pub(super) fn check_search(config: &Config, contract: &InputContract, images: us
     let batch = search.batch.min(images.div_ceil(2)) as u64;
     let edge = step_bytes(&search.space()?, search.mixture) / search.partial_channels.max(1) as u64;
     let cell = (search.channels as u64).saturating_mul((contract.height * contract.width) as u64);
-    let needed = cell.saturating_mul(search.layers as u64).saturating_mul(edge * batch);
+    let maps = cell.saturating_mul(search.layers as u64).saturating_mul(edge * batch);
+    let channels = (search.channels / search.partial_channels.max(1)) as u64;
+    let edges = (search.space()?.edges().len() * search.layers) as u64;
+    let weights = channels.saturating_mul(channels).saturating_mul(edges * EDGE_WEIGHTS * PARAMETER_BYTES);
+    let needed = maps.saturating_add(weights);
     let help =
         format!("lower search.batch, which is {}, data.size, search.channels or search.layers", search.batch);
     check(&format!("a search step of {batch} images"), needed, available(), &help)
@@ -143,7 +155,10 @@ mod tests {
         assert!(check("images", 10, Some(10), "x").is_ok());
         assert!(check("images", 10, None, "x").is_ok());
         let message = check("9 images", 3 << 30, Some(50 << 20), "lower data.size").unwrap_err().to_string();
-        assert_eq!(message, "memory: 9 images need at least 3.0 GiB, 50 MiB are free. Help: lower data.size");
+        assert_eq!(
+            message,
+            "memory: at least 3.0 GiB are needed for 9 images, 50 MiB are free. Help: lower data.size"
+        );
     }
 
     #[test]

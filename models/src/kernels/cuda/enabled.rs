@@ -108,8 +108,9 @@ pub fn open(choice: GpuConfig) -> Result<Box<dyn Device>> {
     let (major, minor) = failed("the GPU's architecture", context.compute_capability())?;
     let ptx = compile(&format!("compute_{major}{minor}"))?;
     let module = context.load_module(Ptx::from_src(ptx));
-    let module = module
-        .map_err(|error| format!("{error}. Help: NVRTC must not be newer than the driver; see docs/cuda.md"));
+    let module = module.map_err(|error| {
+        format!("{error}. Help: NVRTC must not be newer than the driver; see docs/guide/gpu.md")
+    });
     let module = failed("loading the kernels", module)?;
     let mut functions = HashMap::new();
     for kernel in kernels(&source()) {
