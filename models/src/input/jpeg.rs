@@ -180,7 +180,9 @@ pub(super) fn pixels(
 ) -> ImageResult<Result<DynamicImage, String>> {
     let Some(end) = structure.end else {
         let body = body(bytes);
-        let image = complete(body, structure, None);
+        let image = independent(body, structure).and_then(|expected| {
+            decoded(body, b"", structure).ok().filter(|image| digest(image) == expected)
+        });
         return Ok(image.ok_or_else(|| {
             format!("{} bytes without the end-of-image marker and some of the pixels", bytes.len())
         }));
@@ -192,7 +194,7 @@ pub(super) fn pixels(
         DynamicImage::from_decoder(decoder)?
     };
     let suspected = !structure.progressive && cut::suspected(&image, structure.block, &bytes[..end]);
-    if suspected && complete(&bytes[..end], structure, Some(&image)).is_none() {
+    if suspected && independent(&bytes[..end], structure) != Some(digest(&image)) {
         return Ok(Err(format!(
             "{} bytes without some of the pixels before the end-of-image marker",
             bytes.len()
@@ -201,27 +203,28 @@ pub(super) fn pixels(
     Ok(Ok(image))
 }
 
-/// Returns the image of a file without end marker, if appended bytes do not change it. `known` is the image of the
-/// file with its end marker.
-fn complete(body: &[u8], structure: &Structure, known: Option<&DynamicImage>) -> Option<DynamicImage> {
-    let decoded = |ending: &[u8]| {
-        let bytes = [body, ending, &[0xff, 0xd9]].concat();
-        if structure.separate() { separate(&bytes) } else { usual(&bytes) }
-    };
-    let digest = |image: &DynamicImage| {
-        let mut hasher = DefaultHasher::new();
-        image.as_bytes().hash(&mut hasher);
-        hasher.finish()
-    };
-    // The first two endings differ in every bit. The last one has nothing that could be an invalid code, at which
-    // decoders stop.
-    let [one, other] =
-        [0, 0xff].map(|mask| decoded(&PATTERN.map(|byte| byte ^ mask)).map(|image| digest(&image)));
-    let plain = known.cloned().map_or_else(|| decoded(&[]), Ok);
-    match (one, other, plain) {
-        (Ok(one), Ok(other), Ok(image)) if one == other && one == digest(&image) => Some(image),
-        _ => None,
-    }
+/// Decodes a file without its end-of-image marker, with other bytes behind its end.
+fn decoded(body: &[u8], ending: &[u8], structure: &Structure) -> ImageResult<DynamicImage> {
+    let bytes = [body, ending, &[0xff, 0xd9]].concat();
+    if structure.separate() { separate(&bytes) } else { usual(&bytes) }
+}
+
+/// Returns the digest of the image of `body`, a file without its end-of-image marker, if it does not depend on the bytes
+/// behind the end. One image is in memory at a time. The caller compares the image that was decoded with nothing behind
+/// the end: there is no invalid code, at which decoders stop.
+fn independent(body: &[u8], structure: &Structure) -> Option<u64> {
+    // The two endings differ in every bit.
+    let [one, other] = [0, 0xff].map(|mask| {
+        let ending = PATTERN.map(|byte| byte ^ mask);
+        decoded(body, &ending, structure).map(|image| digest(&image)).ok()
+    });
+    one.filter(|_| one == other)
+}
+
+fn digest(image: &DynamicImage) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    image.as_bytes().hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Returns the file without the padding and half marker at its end.

@@ -23,6 +23,10 @@ pub(super) fn suspected(image: &DynamicImage, block: usize, bytes: &[u8]) -> boo
 
 /// Whether the last two blocks of the last row are equal up to a constant in each channel.
 fn repeats(image: &DynamicImage, block: usize) -> bool {
+    // Sampling factors of a hostile file may be zero.
+    if block == 0 {
+        return false;
+    }
     let (width, height) = (image.width() as usize, image.height() as usize);
     let channels = usize::from(image.color().channel_count());
     let last = (width.max(1) - 1) / block * block;
@@ -56,4 +60,16 @@ fn ends_in_repetition(data: &[u8]) -> bool {
         let length = (2 * period).max(8);
         data.len() > length + period && (data.len() - length..data.len()).all(|i| data[i] == data[i - period])
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_without_width_and_empty_data_are_no_panic() {
+        let white = DynamicImage::new_rgb8(16, 8);
+        assert!(!suspected(&white, 0, &[]));
+        assert!(suspected(&white, 8, &[]) && !suspected(&white, 8, &[7; 64]));
+    }
 }

@@ -270,6 +270,17 @@ fn a_cut_file_with_an_end_marker_is_refused() {
 }
 
 #[test]
+fn sampling_factors_of_zero_never_panic() {
+    let file = Writer { size: [40, 24], sampling: SAMPLINGS[0], restart: 0 }.write(BASELINE);
+    let frame = file.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
+    for components in 1..=3 {
+        let mut file = file.clone();
+        (0..components).for_each(|i| file[frame + 11 + 3 * i] = 0);
+        let _ = open(&file);
+    }
+}
+
+#[test]
 fn kinds_that_are_not_read_are_named() {
     let file = Writer { size: [16, 16], sampling: SAMPLINGS[0], restart: 0 }.write(BASELINE);
     let frame = file.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
