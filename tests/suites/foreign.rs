@@ -435,6 +435,8 @@ fn metadata_is_the_recipe() {
     assert_eq!(part("filter"), ["bilinear", "assumed"]);
     assert_eq!(part("outputs-are"), ["probabilities", "the graph"]);
     assert_eq!(json["labels"][2], "b, blue");
+    let notes = json["notes"].to_string();
+    assert!(notes.contains("(--outputs-are overrides it)") && !notes.contains("setting `"), "{notes}");
 }
 
 /// Data in another file is part of the model: rows of other weights do not come into one table.

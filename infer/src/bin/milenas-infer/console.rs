@@ -18,5 +18,10 @@ pub fn print(text: impl Display) -> Result<()> {
 
 /// Writes a line to standard error and ignores I/O errors. Names of settings are printed as flags.
 pub fn note(text: impl Display) {
-    let _ = writeln!(stderr(), "{}", with_settings(&text.to_string(), |name| format!("--{name}")));
+    let _ = writeln!(stderr(), "{}", flags(&text.to_string()));
+}
+
+/// Spells the settings that a message of the library names as flags.
+pub fn flags(message: &str) -> String {
+    with_settings(message, |name| format!("--{name}"))
 }

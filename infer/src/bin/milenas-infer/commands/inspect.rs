@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::print;
 use crate::cli::Inspect;
+use crate::console::flags;
 
 /// Largest width of the column of values, in characters.
 const WIDEST: usize = 44;
@@ -17,7 +18,7 @@ struct InspectJson<'a> {
     model: String,
     labels: &'a [String],
     parts: &'a [RecipePart],
-    notes: &'a [String],
+    notes: Vec<String>,
 }
 
 pub(super) fn execute(asked: &Inspect) -> Result<bool> {
@@ -25,6 +26,7 @@ pub(super) fn execute(asked: &Inspect) -> Result<bool> {
     let path = asked.model.display();
     if asked.json {
         let Classifier { labels, recipe, notes, .. } = &Classifier::load(&asked.model, &options)?;
+        let notes = notes.iter().map(|note| flags(note)).collect();
         let json = InspectJson { model: path.to_string(), labels, parts: recipe, notes };
         print(serde_json::to_string(&json)? + "\n")?;
         return Ok(true);
