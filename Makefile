@@ -105,7 +105,7 @@ check-cuda: .venv/nvrtc
 	MILENAS_NVRTC=1 LD_LIBRARY_PATH=$$(echo $(CURDIR)/.venv/lib/python3*/site-packages/nvidia/cu13/lib) cargo test --workspace --features milenas-search/cuda --test cuda compile::
 	cargo build --workspace --features milenas-search/cuda
 	if $(BIN)/milenas-search bench step --device cuda:99 --steps 1 2> $(TARGET)/cuda-refusal; then exit 1; fi
-	grep -q 'Help: ' $(TARGET)/cuda-refusal
+	grep -q 'help: ' $(TARGET)/cuda-refusal
 	cargo build --workspace
 
 .venv/nvrtc: .venv/ready

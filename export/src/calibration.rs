@@ -87,7 +87,7 @@ fn read(samples: Vec<Sample>, source: &str, card: &Card, io: &IoForm) -> Result<
             what: format!("number of readable images of {source}"),
             found: format!("{}{why}", labelled.labels.len()),
             expected: format!(
-                "at least one batch of {batch}. Help: add images, or export with a smaller batch"
+                "at least one batch of {batch}. help: add images, or export with a smaller batch"
             ),
         }
         .into());

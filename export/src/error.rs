@@ -13,7 +13,7 @@ pub enum Error {
     // Errors caused by the file.
     /// Unsupported operators of a file: all of them, each with the nodes that use it.
     #[error(
-        "{place}: this program has no operator for {}. Help: export a classifier made of the operators in the \
+        "{place}: this program has no operator for {}. help: export a classifier made of the operators in the \
          manual, in inference mode",
         listed(.operators)
     )]
@@ -70,7 +70,7 @@ pub enum Error {
     /// Compiled network whose results differ from those of its source.
     #[error(
         "the compiled network differs from its source: {comparison}, over the tolerance of {tolerance}. \
-         Nothing was written. Help: bisect with setting `stop-after`"
+         Nothing was written. help: bisect with setting `stop-after`"
     )]
     Differs {
         /// Measured differences.

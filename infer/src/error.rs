@@ -33,10 +33,10 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Request without any input.
-    #[error("no input. Help: name files, folders, tars or patterns, or set `list` to a file of paths")]
+    #[error("no input. help: name files, folders, tars or patterns, or set `list` to a file of paths")]
     Nothing,
     /// Pattern that is invalid or matches nothing.
-    #[error("the pattern `{pattern}` {problem}. Help: *, ?, [abc] and ** (any folders) are understood")]
+    #[error("the pattern `{pattern}` {problem}. help: *, ?, [abc] and ** (any folders) are understood")]
     Pattern {
         /// Pattern as given.
         pattern: String,
@@ -45,7 +45,7 @@ pub enum Error {
     },
     /// Output that this run cannot resume.
     #[error(
-        "{}: cannot be resumed: {problem}. Help: use the settings of the first run, or another output", .path.display()
+        "{}: cannot be resumed: {problem}. help: use the settings of the first run, or another output", .path.display()
     )]
     Resume {
         /// Path of the output.
@@ -62,7 +62,7 @@ pub enum Error {
         problem: String,
     },
     /// Cargo feature that this build lacks.
-    #[error("this milenas-infer was built without {feature}. Help: {help}")]
+    #[error("this milenas-infer was built without {feature}. help: {help}")]
     Feature {
         /// Name of the feature.
         feature: &'static str,

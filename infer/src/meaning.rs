@@ -72,7 +72,7 @@ pub fn select(
                 }
             }
             Err(refused(format!(
-                "several of its outputs could hold the scores of classes: {}. Help: set `output-name` to NAME",
+                "several of its outputs could hold the scores of classes: {}. help: set `output-name` to NAME",
                 all()
             )))
         }
@@ -135,7 +135,7 @@ fn fits(scores: usize, classes: Option<usize>) -> bool {
 pub fn decide(output: &Output, rows: &[Vec<f32>], place: &str) -> Result<(OutputMeaning, &'static str)> {
     if output.port.kind == DataType::Uint8 {
         let problem = format!(
-            "its output `{}` is {}, whose scale is unknown. Help: setting `outputs-are` says what it holds",
+            "its output `{}` is {}, whose scale is unknown. help: setting `outputs-are` says what it holds",
             output.port.name, output.port
         );
         return Err(Error::Model { place: place.into(), problem });

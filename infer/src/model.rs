@@ -70,7 +70,7 @@ impl Classifier {
         let bytes = file::read(path, most).map_err(|error| match error {
             milenas_models::Error::Limit { found, limit, .. } if kind == RuntimeKind::Native => {
                 let problem = format!(
-                    "it has {found} bytes, the native runtime reads {limit} at most. Help: set `runtime` to ort, which reads 2 GiB"
+                    "it has {found} bytes, the native runtime reads {limit} at most. help: set `runtime` to ort, which reads 2 GiB"
                 );
                 Error::Model { place: place.clone(), problem }
             }
@@ -126,7 +126,7 @@ impl Classifier {
                 };
                 resolver.notes.extend(native.hindrance().map(|reason| {
                     format!(
-                        "{place}: the fused kernels do not run it ({reason}), so it takes several times as long. Help: {help}"
+                        "{place}: the fused kernels do not run it ({reason}), so it takes several times as long. help: {help}"
                     )
                 }));
                 let images = self::trial(&input);
@@ -177,9 +177,9 @@ fn check_runtime(options: &ClassifierOptions) -> Result<()> {
     let kind = options.runtime.kind;
     let problem = match kind {
         RuntimeKind::Native => return Ok(()),
-        _ if options.features => "it gives no features. Help: set `runtime` to native",
+        _ if options.features => "it gives no features. help: set `runtime` to native",
         _ if options.runtime.precision != Precision::Float32 => {
-            "it computes in the precision of the file. Help: set `runtime` to native for bf16"
+            "it computes in the precision of the file. help: set `runtime` to native for bf16"
         }
         _ => return Ok(()),
     };
@@ -313,7 +313,7 @@ fn undecoded(error: &milenas_export::Error, place: &str) -> Error {
     let text = error.to_string();
     let problem = text.strip_prefix(place).unwrap_or(&text).trim_start_matches([':', ',', ' ']);
     // The exporter's help is for files that this project wrote.
-    let problem = problem.split(". Help: ").next().unwrap_or(problem);
-    let problem = format!("{}. Help: set `runtime` to ort, which has every operator", brief(problem));
+    let problem = problem.split(". help: ").next().unwrap_or(problem);
+    let problem = format!("{}. help: set `runtime` to ort, which has every operator", brief(problem));
     Error::Model { place: place.into(), problem }
 }

@@ -77,7 +77,7 @@ impl RuntimeKind {
 fn guarded<T>(kind: RuntimeKind, work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
         let problem =
-            "it panicked on this file, which is a bug in it. Help: another setting `runtime` may run the file".into();
+            "it panicked on this file, which is a bug in it. help: another setting `runtime` may run the file".into();
         Err(Error::Runtime { name: kind.name(), problem })
     })
 }

@@ -53,7 +53,7 @@ impl Shard {
             (from_first / step.max(1), number("SLURM_ARRAY_TASK_COUNT")?)
         } else if read("JOB_COMPLETION_INDEX").is_some() {
             let count = number("JOB_COMPLETIONS")
-                .map_err(|e| format!("{e}. Help: set it to the job's `completions` in the pod template"))?;
+                .map_err(|e| format!("{e}. help: set it to the job's `completions` in the pod template"))?;
             (number("JOB_COMPLETION_INDEX")?, count)
         } else if read("SLURM_PROCID").is_some() {
             (number("SLURM_PROCID")?, number("SLURM_NTASKS")?)

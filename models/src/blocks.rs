@@ -172,7 +172,7 @@ pub(crate) fn auxiliary_head(b: &mut Builder, x: Value, classes: usize, skeleton
             what: "map of the auxiliary head".into(),
             found: format!("{height}x{width}"),
             expected: format!(
-                "{least}x{least} or more, as of images of {image}x{image}. Help: train without it, train.auxiliary=0"
+                "{least}x{least} or more, as of images of {image}x{image}. help: train without it, train.auxiliary=0"
             ),
         });
     }

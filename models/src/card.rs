@@ -68,7 +68,7 @@ impl Card {
     /// [`Error::Malformed`] if there is no card, or it has another version or contradicts itself. [`Error::Limit`] if it
     /// is too large. [`Error::Value`] if a size of the network is out of range.
     pub fn from_metadata(metadata: &HashMap<String, String>, place: &str) -> Result<Self> {
-        let help = "Help: files written by `milenas-search train` and `milenas-export` have one";
+        let help = "help: files written by `milenas-search train` and `milenas-export` have one";
         let text = metadata
             .get(CARD_KEY)
             .ok_or_else(|| Error::malformed(place, format!("has no model card. {help}")))?;

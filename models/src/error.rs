@@ -58,7 +58,7 @@ pub enum Error {
         problem: String,
     },
     /// A file that ends too early.
-    #[error("{place}: truncated: {problem}. Help: copy or download the file again")]
+    #[error("{place}: truncated: {problem}. help: copy or download the file again")]
     Truncated {
         /// File, and its format.
         place: String,
@@ -79,7 +79,7 @@ pub enum Error {
     },
     /// Weights that do not fit the network.
     #[error(
-        "weights: {problem}. Help: use the weights that were trained for this genotype, channels and layers"
+        "weights: {problem}. help: use the weights that were trained for this genotype, channels and layers"
     )]
     Weights {
         /// Name of the first difference, and both shapes.
@@ -178,9 +178,9 @@ pub fn format_chain(error: &dyn std::error::Error) -> String {
 /// "set `NAME` to VALUE" or "setting `NAME`".
 ///
 /// ```
-/// let message = "Help: set `runtime` to ort, or see setting `size`";
+/// let message = "help: set `runtime` to ort, or see setting `size`";
 /// let flags = milenas_models::error::with_settings(message, |name| format!("--{name}"));
-/// assert_eq!(flags, "Help: --runtime ort, or see --size");
+/// assert_eq!(flags, "help: --runtime ort, or see --size");
 /// ```
 pub fn with_settings(message: &str, spell: impl Fn(&str) -> String) -> String {
     let mut text = String::new();

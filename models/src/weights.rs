@@ -197,7 +197,7 @@ impl Weights {
                 return Err(Error::malformed(
                     format!("{place}, `{name}`"),
                     format!(
-                        "number {index} is {x}, expected finite ones. Help: restore the file, or train anew"
+                        "number {index} is {x}, expected finite ones. help: restore the file, or train anew"
                     ),
                 ));
             }
@@ -222,7 +222,7 @@ fn unreadable(place: &str) -> impl Fn(safetensors::SafeTensorError) -> Error + u
     let place = place.to_string();
     move |error| {
         let problem =
-            format!("not a whole safetensors file ({error}). Help: is it truncated, or another format?");
+            format!("not a whole safetensors file ({error}). help: is it truncated, or another format?");
         Error::malformed(place.clone(), problem)
     }
 }

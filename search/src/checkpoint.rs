@@ -66,13 +66,13 @@ pub(crate) fn bad_weight(weights: &Weights) -> Result<Option<f64>> {
 
 pub(crate) fn damaged(place: &str, problem: impl std::fmt::Display) -> Error {
     let problem =
-        format!("damaged: {problem}. Help: restore a copy of the file, or start a new run in another folder");
+        format!("damaged: {problem}. help: restore a copy of the file, or start a new run in another folder");
     Error::Resume { place: place.into(), problem }
 }
 
 fn other_kind(place: &str, found: &str, expected: &str) -> Error {
     let problem = format!(
-        "it is a `{found}`, expected a `{expected}`. Help: a search resumes searches, a training \
+        "it is a `{found}`, expected a `{expected}`. help: a search resumes searches, a training \
          resumes trainings"
     );
     Error::Resume { place: place.into(), problem }
@@ -225,13 +225,13 @@ pub(crate) fn check_origin(
     let other = |problem: String| Err(Error::Resume { place: place.into(), problem });
     let [then, now] = version;
     if then != now {
-        return other(format!("version {then}, expected {now}. Help: use the program version that wrote it"));
+        return other(format!("version {then}, expected {now}. help: use the program version that wrote it"));
     }
     let then: Config = toml::from_str(config.0).map_err(|e| damaged(place, e.message()))?;
     let differences = then.differences(config.1)?;
     if !differences.is_empty() {
         return other(format!(
-            "it belongs to a {what} with another configuration: {}. Help: resume with its own configuration (omit setting `preset`, \
+            "it belongs to a {what} with another configuration: {}. help: resume with its own configuration (omit setting `preset`, \
              setting `config` and setting `set`), or start a new {what} in another folder",
             differences.join("; ")
         ));
@@ -239,7 +239,7 @@ pub(crate) fn check_origin(
     let [then, now] = data;
     if then != now {
         return other(format!(
-            "it belongs to a {what} on other images, or on classes in another order: {then} then, {now} now. Help: use the same \
+            "it belongs to a {what} on other images, or on classes in another order: {then} then, {now} now. help: use the same \
              image source, or start a new {what} in another folder"
         ));
     }
@@ -249,7 +249,7 @@ pub(crate) fn check_origin(
     {
         return other(format!(
             "it belongs to a {what} that computed on {then}, but {now} was requested. Devices differ in rounding and in the order of the optimiser's state. \
-             Help: set `device` to {then}, or start a new {what} in another folder"
+             help: set `device` to {then}, or start a new {what} in another folder"
         ));
     }
     Ok(())

@@ -336,7 +336,7 @@ mod tests {
         }
         // The preset `imagenet` sets both keys.
         let message = Config::resolve("imagenet", None, &["data.size=64".into()]).unwrap_err().to_string();
-        let expected = "`data.resize` is 256, expected 0, or 64 to 128 as `data.size` is 64. Help: set both";
+        let expected = "`data.resize` is 256, expected 0, or 64 to 128 as `data.size` is 64. help: set both";
         assert!(message.contains(expected), "{message}");
     }
 
@@ -366,7 +366,7 @@ mod tests {
             ("search.partial_channels=0", "`search.partial_channels` is 0"),
             ("search.lambda=-1", "`search.lambda` is -1"),
             ("train.drop_path=1.0", "`train.drop_path` is 1, expected 0 to 0.99"),
-            ("data.resize=40", "`data.resize` is 40, expected 0, as `data.size` is 0. Help: set both"),
+            ("data.resize=40", "`data.resize` is 40, expected 0, as `data.size` is 0. help: set both"),
             ("data.size=8193", "`data.size` is 8193, expected 0 to 8192"),
             ("train.auxilary=0.4", "did you mean `train.auxiliary`?"),
             ("train.skeleton=image", "unknown variant `image`, expected `cifar` or `imagenet`"),

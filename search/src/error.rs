@@ -26,7 +26,7 @@ pub enum Error {
     },
 
     /// Memory need above the available memory.
-    #[error("memory: at least {needed} are needed for {what}, {free} are free. Help: {help}")]
+    #[error("memory: at least {needed} are needed for {what}, {free} are free. help: {help}")]
     Memory {
         /// Images or step that needs the memory.
         what: String,
@@ -51,7 +51,7 @@ pub enum Error {
     // Errors during a run.
     /// Value that is not finite. The run stops at once.
     #[error(
-        "{what} is {value} at epoch {epoch}, step {step}. Help: lower the learning rate, e.g. {key}={advice} and {key}_min=0"
+        "{what} is {value} at epoch {epoch}, step {step}. help: lower the learning rate, e.g. {key}={advice} and {key}_min=0"
     )]
     NotFinite {
         /// Name of the value.
@@ -71,7 +71,7 @@ pub enum Error {
     /// Checkpoint that could not be written.
     #[error(
         "the run stops at epoch {epoch}, step {step}: {source}. The previous checkpoint is intact. \
-         Help: free disk space or allow writing, then run again with setting `resume`"
+         help: free disk space or allow writing, then run again with setting `resume`"
     )]
     NotSaved {
         /// Epoch, counted from 0.

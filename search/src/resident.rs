@@ -72,7 +72,7 @@ pub(crate) struct Resident {
 }
 
 fn no_gradients() -> Error {
-    let problem = "optimizer step requested before a backward pass. Help: this is a bug, please report it";
+    let problem = "optimizer step requested before a backward pass. help: this is a bug, please report it";
     Error::Device { what: "a step".into(), problem: problem.into() }
 }
 

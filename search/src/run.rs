@@ -98,7 +98,7 @@ impl Data {
                 Err(milenas_models::Error::Value { found, .. }) => {
                     dataset.notes.push(format!(
                         "the size of the images is {found}; the network uses {DEFAULT_SIDE}x{DEFAULT_SIDE} pixels of each. \
-                         Help: set data.size=N for another size"
+                         help: set data.size=N for another size"
                     ));
                     dataset.suggest_contract(Some([DEFAULT_SIDE; 2]), &limits)?
                 }
@@ -146,7 +146,7 @@ impl Data {
                 dataset.train.iter().filter(|s| s.class() == class).map(|s| s.name()).collect();
             let fault = notes.iter().find(|note| of.iter().any(|name| note.contains(name))).cloned();
             let problem = format!(
-                "none of the {} training images of the class {name} can be read: {}. Help: replace its images, or remove its folders",
+                "none of the {} training images of the class {name} can be read: {}. help: replace its images, or remove its folders",
                 of.len(),
                 fault.unwrap_or_default()
             );

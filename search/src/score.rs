@@ -81,7 +81,7 @@ impl Subject<'_> {
 fn compiled(graph: &Graph) -> Result<FusedNetwork> {
     FusedNetwork::new(graph).map_err(|problem| Error::Data {
         problem: format!(
-            "it cannot be scored: {problem}. Help: give cells of the darts or nasbench201 space"
+            "it cannot be scored: {problem}. help: give cells of the darts or nasbench201 space"
         ),
     })
 }

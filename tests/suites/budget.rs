@@ -29,7 +29,7 @@ fn what_does_not_fit_is_refused_before_it_is_allocated() {
         let told = String::from_utf8_lossy(&done.stderr);
         assert_eq!(done.status.code(), Some(1), "{told}");
         assert!(
-            told.contains("error: memory: ") && told.contains("GiB") && told.contains("Help: lower "),
+            told.contains("error: memory: ") && told.contains("GiB") && told.contains("help: lower "),
             "{told}"
         );
         assert!(!folder.path().join("run").exists(), "nothing is left behind");

@@ -91,7 +91,7 @@ const WRONG: &[(&str, &[&str])] = &[
         "milenas-search run --data digits --out new --partial-channels 3",
         &["partial_channels", "divisor of 16 channels: 1, 2, 4, 8, 16"],
     ),
-    ("milenas-search run --data digits --out new --device cuda:99", &["cuda", "Help: ", "--device cpu"]),
+    ("milenas-search run --data digits --out new --device cuda:99", &["cuda", "help: ", "--device cpu"]),
     (
         "milenas-search run --data digits --out new --space nasbench201 --device cuda",
         &["nasbench201 cannot be searched on a GPU", "space darts", "--device cpu"],
@@ -102,7 +102,7 @@ const WRONG: &[(&str, &[&str])] = &[
     ),
     (
         "milenas-search train --genotype DARTS_V2 --data digits --out new --device cuda:99",
-        &["cuda", "Help: ", "--device cpu"],
+        &["cuda", "help: ", "--device cpu"],
     ),
     (
         "milenas-search run --data digits --out new --strategy naswot --device cuda",
@@ -141,7 +141,7 @@ const WRONG: &[(&str, &[&str])] = &[
     ),
     (
         "milenas-search eval --weights nan.safetensors --data digits",
-        &["nan.safetensors, `", "is NaN, expected finite", "Help: "],
+        &["nan.safetensors, `", "is NaN, expected finite", "help: "],
     ),
     ("milenas-export nan.safetensors -o new.onnx", &["nan.safetensors, `", "is NaN, expected finite"]),
     ("milenas-search score --data digits --metric naswot,naswot", &["--metric is naswot twice"]),
@@ -154,7 +154,7 @@ const WRONG: &[(&str, &[&str])] = &[
     ("milenas-search run --data digits", &["required arguments"]),
     (
         "milenas-search report broken",
-        &["broken", "neither this folder nor its subfolders hold a run. Help: "],
+        &["broken", "neither this folder nor its subfolders hold a run. help: "],
     ),
     (
         "milenas-search run --data digits --out new --strategy naswot --lambda 2",

@@ -412,7 +412,7 @@ fn what_the_native_runtime_lacks_is_told_in_few_words() {
     let said = run(folder.path(), "milenas-infer classify model.onnx red.ppm");
     assert!(said.code == 1 && said.err.len() <= 400, "{}: {}", said.err.len(), said.err);
     assert_eq!(said.err.matches("model.onnx").count(), 1, "{}", said.err);
-    assert!(said.err.contains("Help: --runtime ort"), "{}", said.err);
+    assert!(said.err.contains("help: --runtime ort"), "{}", said.err);
 }
 
 #[test]

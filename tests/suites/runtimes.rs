@@ -201,8 +201,8 @@ fn bf16_is_had_by_name_from_the_native_kernels_alone() {
     let bench = "milenas-infer bench model.onnx --batch 2 --runs 1 --precision bf16 --json";
     assert!(succeed(root, bench).out.contains("\"precision\":\"bf16\""));
     for (file, more, reason) in [
-        ("int8.onnx", "", "Help: --precision float32"),
-        ("model.onnx", "--runtime candle-onnx", "Help: --runtime native for bf16"),
+        ("int8.onnx", "", "help: --precision float32"),
+        ("model.onnx", "--runtime candle-onnx", "help: --runtime native for bf16"),
     ] {
         let refused = run(root, &format!("milenas-infer bench {file} {more} --precision bf16"));
         assert!(refused.err.contains(reason), "{file} {more}: {}", refused.err);

@@ -68,7 +68,7 @@ fn opset(model: &ModelProto, place: &str) -> Result<i64> {
         [version] if (1..=NEWEST_OPSET).contains(&version) => Ok(version),
         [version] => {
             let problem = format!(
-                "operator set {version}, this program reads 1 to {NEWEST_OPSET}. Help: export with an older one"
+                "operator set {version}, this program reads 1 to {NEWEST_OPSET}. help: export with an older one"
             );
             Err(Model::malformed(place, problem).into())
         }
@@ -161,7 +161,7 @@ fn fact(info: &ValueInfoProto) -> std::result::Result<(Fact, DataType), String> 
         Some(dimension::Value::DimValue(n)) if *n == 0 || i > 0 => Err(format!("dimension {i} is {n}")),
         _ if i == 0 => Ok(Dim::Batch),
         _ => Err(format!(
-            "dimension {i} is not known, only the batch (dimension 0) may be left open. Help: export with a fixed image size"
+            "dimension {i} is not known, only the batch (dimension 0) may be left open. help: export with a fixed image size"
         )),
     };
     let dims = shape.dim.iter().enumerate().map(dim).collect::<std::result::Result<Vec<_>, _>>()?;

@@ -193,12 +193,12 @@ impl Names {
             let refuse =
                 |problem: &str| Err(Error::NotLowered { node: name.into(), problem: problem.into() });
             if name.is_empty() || !names.taken.insert(name.into()) {
-                return refuse("an input, result or parameter needs a name of its own. Help: rename it");
+                return refuse("an input, result or parameter needs a name of its own. help: rename it");
             }
             let Some(value) = value else { continue };
             if !names.wires[value.index()].is_empty() {
                 return refuse(
-                    "its wire is already an input or another result. Help: put an Identity between",
+                    "its wire is already an input or another result. help: put an Identity between",
                 );
             }
             names.wires[value.index()] = name.into();
@@ -286,7 +286,7 @@ fn spell(op: &Op, opset: i64) -> std::result::Result<Spelled, String> {
             ],
         ),
         Op::BatchNorm(BatchNorm { affine: false, .. }) => {
-            return Err("a BatchNorm without weight and bias. Help: run the pass lower_batch_norm".into());
+            return Err("a BatchNorm without weight and bias. help: run the pass lower_batch_norm".into());
         }
         Op::BatchNorm(BatchNorm { eps, momentum, .. }) => Spelled::new(
             "BatchNormalization",
@@ -327,7 +327,7 @@ fn spell(op: &Op, opset: i64) -> std::result::Result<Spelled, String> {
             Spelled { constants, ..Spelled::new("Clip", vec![]) }
         }
         Op::FakeQuantize(_) => return Err("it is two nodes".into()),
-        Op::Zero(_) => return Err("strided zeros. Help: run the pass lower_none".into()),
+        Op::Zero(_) => return Err("strided zeros. help: run the pass lower_none".into()),
     })
 }
 

@@ -76,12 +76,12 @@ pub fn proto(bytes: Bytes, place: &str) -> Result<ModelProto> {
     at_most(place, "the size in bytes", bytes.len() as u64, MAX_INTERFACE_BYTES)?;
     limits::check_fields(&bytes, place)?;
     let model = ModelProto::decode(bytes).map_err(|e| {
-        let problem = format!("not a whole ONNX file ({e}). Help: is it truncated, or another format?");
+        let problem = format!("not a whole ONNX file ({e}). help: is it truncated, or another format?");
         Model::malformed(place, problem)
     })?;
     match model.graph {
         Some(_) => Ok(model),
-        None => Err(Model::malformed(place, "it holds no graph. Help: is it an ONNX file?").into()),
+        None => Err(Model::malformed(place, "it holds no graph. help: is it an ONNX file?").into()),
     }
 }
 

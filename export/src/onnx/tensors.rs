@@ -55,7 +55,7 @@ fn raw_tensor(name: &str, dims: &[usize], kind: DataType, raw_data: Vec<u8>) -> 
 /// or more data than the shape needs.
 pub(super) fn dims(tensor: &TensorProto) -> Result<Vec<usize>, String> {
     if tensor.data_location() == DataLocation::External || !tensor.external_data.is_empty() {
-        return Err("its data are in another file. Help: save the model as a single file".into());
+        return Err("its data are in another file. help: save the model as a single file".into());
     }
     if tensor.segment.is_some() {
         return Err("it is a segment of a tensor".into());
@@ -75,7 +75,7 @@ pub(super) fn dims(tensor: &TensorProto) -> Result<Vec<usize>, String> {
         DataType::Int32 => (4, tensor.int32_data.len()),
         DataType::Bool | DataType::Int8 | DataType::Uint8 => (1, tensor.int32_data.len()),
         other => {
-            return Err(format!("it is {other}, this program reads FLOAT. Help: export in float32"));
+            return Err(format!("it is {other}, this program reads FLOAT. help: export in float32"));
         }
     };
     let found = if tensor.raw_data.is_empty() { Some(listed) } else { whole(tensor.raw_data.len(), bytes) };
@@ -133,7 +133,7 @@ pub(super) fn floats(constant: Constant) -> Result<(Vec<usize>, Vec<f32>), Strin
             return Ok((dims, if tensor.raw_data.is_empty() { listed.collect() } else { raw.collect() }));
         }
         other => {
-            return Err(format!("it is {}, expected FLOAT. Help: export in float32, or with a Cast", other));
+            return Err(format!("it is {}, expected FLOAT. help: export in float32, or with a Cast", other));
         }
     }
     if tensor.raw_data.is_empty() {

@@ -50,7 +50,7 @@ fn text(bytes: &[u8]) -> Result<String, String> {
         [0xfe, 0xff, rest @ ..] => wide(rest, u16::from_be_bytes),
         _ => String::from_utf8(bytes.to_vec()).map_err(|e| {
             let line = 1 + bytes[..e.utf8_error().valid_up_to()].iter().filter(|&&b| b == b'\n').count();
-            format!("line {line} is not UTF-8. Help: `iconv -f latin1 -t utf-8` converts a file of Windows or Latin-1")
+            format!("line {line} is not UTF-8. help: `iconv -f latin1 -t utf-8` converts a file of Windows or Latin-1")
         }),
     }
 }

@@ -292,12 +292,12 @@ fn mismatch(said: &[String], classes: usize) -> String {
     match (said.first(), said.len().wrapping_sub(classes)) {
         (Some(first), 1) if background(first) => {
             format!(
-                "{count}: one more. Help: remove the first name, `{first}`, if the network was trained without it"
+                "{count}: one more. help: remove the first name, `{first}`, if the network was trained without it"
             )
         }
         (_, 1) => format!("{count}: one more"),
         (_, usize::MAX) => format!(
-            "{count}: one fewer. Help: networks of TensorFlow often have a class `background` before all others"
+            "{count}: one fewer. help: networks of TensorFlow often have a class `background` before all others"
         ),
         _ => count,
     }

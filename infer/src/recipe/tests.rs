@@ -89,7 +89,7 @@ fn labels_are_as_many_as_classes() {
     let refused = |names: &[&str], classes| labels(&said(names), classes).unwrap_err().to_string();
     assert!(refused(&["a", "b"], 7).contains("setting `labels` has 2 names, the network 7 classes"));
     assert!(
-        refused(&["background", "a", "b"], 2).contains("one more. Help: remove the first name, `background`")
+        refused(&["background", "a", "b"], 2).contains("one more. help: remove the first name, `background`")
     );
     assert!(refused(&["a", "b"], 3).contains("one fewer"));
 }

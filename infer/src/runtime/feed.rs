@@ -97,7 +97,7 @@ impl Feed {
             Some(layout) => layout,
             None => {
                 let problem = format!(
-                    "its input `{}` is {input}, of unknown layout. Help: set `layout` to nchw or nhwc, which says where the \
+                    "its input `{}` is {input}, of unknown layout. help: set `layout` to nchw or nhwc, which says where the \
                      channels are",
                     input.name
                 );
@@ -118,7 +118,7 @@ impl Feed {
                 Err(refused(format!("its input has {axis} {fixed}, setting `size` says {said}")))
             }
             (None, None) if said.open_size.is_none() => Err(refused(format!(
-                "its input `{}` is {input}, of any {}. Help: set `size` to HxW",
+                "its input `{}` is {input}, of any {}. help: set `size` to HxW",
                 input.name,
                 ["height", "width"][axis]
             ))),

@@ -94,7 +94,7 @@ fn engine(graph: &Graph, weights: Weights, precision: Precision, place: &str) ->
         (Err(reason), Precision::Float32) => Ok(NativeEngine::Executor { weights, reason }),
         (Err(reason), Precision::Bf16) => {
             let problem = format!(
-                "the fused kernels, which alone have bf16, do not run it: {reason}. Help: set `precision` to float32, or export the \
+                "the fused kernels, which alone have bf16, do not run it: {reason}. help: set `precision` to float32, or export the \
                  network in float32 for any reader"
             );
             Err(Error::Model { place: place.into(), problem })

@@ -119,7 +119,7 @@ fn named_scores(value: &DynValue, classes: &[String]) -> ort::Result<Raw> {
 fn load(path: &Path) -> Result<()> {
     let refused = |problem: String| Error::Unavailable {
         name: RuntimeKind::Ort.name(),
-        problem: format!("{}. Help: `pip install onnxruntime` has a library that works", reason(&problem)),
+        problem: format!("{}. help: `pip install onnxruntime` has a library that works", reason(&problem)),
     };
     let path = std::path::absolute(path).map_err(|e| refused(e.to_string()))?;
     ort::init_from(path).map_err(|e| refused(e.to_string()))?.commit();

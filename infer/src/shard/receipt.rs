@@ -56,10 +56,10 @@ impl Receipt {
         let refused = |problem: String| Error::Part { path: output.to_path_buf(), problem };
         if !path.exists() {
             let problem = format!("{} is missing, so the shard is not finished", path.display());
-            return Err(refused(format!("{problem}. Help: run it again with setting `resume`")));
+            return Err(refused(format!("{problem}. help: run it again with setting `resume`")));
         }
         let bytes = file::read(&path, MAX_BYTES)?;
-        let help = "Help: run the shard again";
+        let help = "help: run the shard again";
         serde_json::from_slice(&bytes)
             .map_err(|e| refused(format!("its receipt {}: {e}. {help}", path.display())))
     }

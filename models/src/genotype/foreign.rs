@@ -21,7 +21,7 @@ pub(super) fn is_nni(text: &str) -> bool {
 
 /// Returns the error for such a text.
 pub(super) fn nni(place: &str) -> Error {
-    let help = "Help: write its cells as `Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=[2, 3, 4, 5], ...)`, where \
+    let help = "help: write its cells as `Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=[2, 3, 4, 5], ...)`, where \
                 `normal/op_2_0` is the operation and `normal/input_2_0` the state of the first edge of node 2";
     Error::malformed(
         place,

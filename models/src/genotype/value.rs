@@ -55,7 +55,7 @@ impl<'a> ValueReader<'a> {
         let rest = self.rest();
         let found: String = rest.chars().take(20).collect();
         let at = self.at;
-        let help = "Help: a genotype is JSON, `Genotype(normal=[('sep_conv_3x3', 1), ...], normal_concat=[2, 3, 4, 5], ...)` or \
+        let help = "help: a genotype is JSON, `Genotype(normal=[('sep_conv_3x3', 1), ...], normal_concat=[2, 3, 4, 5], ...)` or \
                     `|nor_conv_3x3~0|+|...|`";
         Error::malformed(self.place, format!("byte {at}: expected {expected}, found `{found}`. {help}"))
     }

@@ -186,7 +186,7 @@ impl Listing {
         if 2 * deep > self.files.len() {
             let problem = format!(
                 "{} each hold a training and a test part with folders in them: read as data sets, the source is one of them; \
-                 read as classes, these folders are none. Help: give the folder of one data set",
+                 read as classes, these folders are none. help: give the folder of one data set",
                 listed(classes.keys())
             );
             return Err(Error::malformed(&*self.place, problem));

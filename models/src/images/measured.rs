@@ -86,7 +86,7 @@ impl Dataset {
             ),
             (true, false) => format!(
                 "no test part, and the model does not say what it was trained on: measured on {} of {count} images, the fifth \
-                 of each class that a training on this source holds out. Help: put images into test/CLASS to measure all of them",
+                 of each class that a training on this source holds out. help: put images into test/CLASS to measure all of them",
                 self.test.len()
             ),
             (false, _) => {

@@ -120,7 +120,7 @@ pub(super) fn decide(shapes: &BTreeMap<String, FolderShape>) -> Result<Reading, 
         trains.get(1).filter(|second| second.part.stem != train.part.stem && !train.part.is_plain())
     {
         return Err(format!(
-            "{:?} and {:?} can both be the training part. Help: give the folder of one data set",
+            "{:?} and {:?} can both be the training part. help: give the folder of one data set",
             train.name, second.name
         ));
     }
@@ -143,7 +143,7 @@ pub(super) fn decide(shapes: &BTreeMap<String, FolderShape>) -> Result<Reading, 
     if let (None, Some(strange)) = (test, strange) {
         return Err(format!(
             "{:?} and {:?} read as training and test part have no class in common: [{}] and [{}]; read as two classes \
-             they would be named after parts. Help: give both parts the same class folders, or rename the folders",
+             they would be named after parts. help: give both parts the same class folders, or rename the folders",
             train.name,
             strange.name,
             listed(&train.shape.folders),
@@ -156,7 +156,7 @@ pub(super) fn decide(shapes: &BTreeMap<String, FolderShape>) -> Result<Reading, 
     if tests.is_empty() && beside.len() > 1 {
         return Err(format!(
             "{:?} holds class folders ({}), and beside it {} hold images: read as parts, the latter would not be used; read \
-             as classes, {:?} would be one of them. Help: rename {:?} if it is a class, else move the others away",
+             as classes, {:?} would be one of them. help: rename {:?} if it is a class, else move the others away",
             train.name,
             listed(&train.shape.folders),
             listed(&beside),
@@ -218,7 +218,7 @@ fn without_train(
     if !suspects.is_empty() && classes <= suspects.len() {
         return Err(format!(
             "{} hold images and no class folders: read as parts, the images have no labels; read as classes, these are the \
-             names of parts. Help: put the images of each part into class folders (train/CLASS/FILE, test/CLASS/FILE), take \
+             names of parts. help: put the images of each part into class folders (train/CLASS/FILE, test/CLASS/FILE), take \
              a CSV file of path and label as the source, or rename the folders if they are classes",
             listed(suspects.iter().filter(|name| !shapes[**name].holds_folders()))
         ));
@@ -243,7 +243,7 @@ fn repeated(shapes: &BTreeMap<String, FolderShape>) -> Option<String> {
     let same = sets.all(|(_, shape)| shape.direct == 0 && shape.folders == first.folders);
     (same && shapes.len() > 1 && first.folders.len() > 1).then(|| {
         format!(
-            "read as classes: {}, which all hold the folders {}. Help: if those are the classes, give one of the former",
+            "read as classes: {}, which all hold the folders {}. help: if those are the classes, give one of the former",
             listed(shapes.keys()),
             listed(&first.folders)
         )

@@ -41,5 +41,5 @@ fn no_gpu_is_told_with_what_to_do() {
     }
     let Err(error) = open("cuda:99".parse().unwrap()) else { panic!("there is a hundredth GPU") };
     let error = error.to_string();
-    assert!(error.contains("cuda") && error.contains("Help: "), "{error}");
+    assert!(error.contains("cuda") && error.contains("help: "), "{error}");
 }

@@ -45,7 +45,7 @@ impl fmt::Display for Allowed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Allowed::Between(low, high) => write!(f, "{low} to {high}"),
-            Allowed::UpTo(high, key) => write!(f, "0 to {high}, which `{key}` is. Help: set both"),
+            Allowed::UpTo(high, key) => write!(f, "0 to {high}, which `{key}` is. help: set both"),
             Allowed::Fraction => write!(f, "at least 0 and less than 1"),
             Allowed::Positive => write!(f, "a finite number above 0"),
             Allowed::NotNegative => write!(f, "a finite number of 0 or more"),
@@ -98,7 +98,7 @@ impl Config {
         ])?;
         check_parts(search.channels, search.partial_channels)?;
         if search.space()?.wiring == Wiring::Complete && search.partial_channels > 1 {
-            let problem = "`search.partial_channels` above 1 is for the darts space. Help: leave it at 1 for nasbench201";
+            let problem = "`search.partial_channels` above 1 is for the darts space. help: leave it at 1 for nasbench201";
             return Err(broken("values", problem));
         }
         use Allowed::{Between, Fraction, NotNegative, Positive};
@@ -139,9 +139,9 @@ impl DataConfig {
             return Ok(());
         }
         let expected = match size {
-            0 => "0, as `data.size` is 0. Help: set both, or data.resize=0".into(),
+            0 => "0, as `data.size` is 0. help: set both, or data.resize=0".into(),
             _ => format!(
-                "0, or {size} to {most} as `data.size` is {size}. Help: set both, or data.resize=0 for {size}"
+                "0, or {size} to {most} as `data.size` is {size}. help: set both, or data.resize=0 for {size}"
             ),
         };
         Err(value("data.resize", resize, expected))
@@ -183,7 +183,7 @@ impl SearchConfig {
         }
         if rules.iter().any(|(_, rule)| rule.unrolled) && self.mixture == MixtureKind::Gumbel {
             let problem = "a second-order strategy needs the same mixture in all passes of a step, and \
-                           `search.mixture` gumbel draws one for each. Help: use milenas or darts-1st";
+                           `search.mixture` gumbel draws one for each. help: use milenas or darts-1st";
             return Err(broken("values", problem));
         }
         let at = |name, lambda| rule(name, lambda, *compat).ok();
@@ -191,7 +191,7 @@ impl SearchConfig {
         if *lambda != 1.0 && !rules.iter().any(|(name, _)| weighs(name)) {
             let problem = format!(
                 "`search.lambda` is {lambda}, and {strategy} does not weigh two losses: it is for milenas and milenas-2nd. \
-                 Help: leave it at 1"
+                 help: leave it at 1"
             );
             return Err(broken("values", problem));
         }
@@ -210,7 +210,7 @@ impl SearchConfig {
         ];
         let Some((key, _, idle)) = used.into_iter().find(|(_, set, _)| *set) else { return Ok(()) };
         let problem = format!(
-            "`{key}` has no effect on {}, which evaluates whole architectures: it is for {}. Help: leave it at {idle}",
+            "`{key}` has no effect on {}, which evaluates whole architectures: it is for {}. help: leave it at {idle}",
             self.strategy,
             Rule::names().join(", ")
         );
@@ -323,7 +323,7 @@ mod tests {
                 "search.strategy=random search.bilevel_epochs=1",
                 "`search.bilevel_epochs` has no effect on random",
             ),
-            ("search.strategy=random search.compat=released", "Help: leave it at none"),
+            ("search.strategy=random search.compat=released", "help: leave it at none"),
             ("search.strategy=random search.partial_channels=2", "it is for milenas, milenas-2nd,"),
             ("search.strategy=evolution search.stop.at_size=n=6,r=0", "`search.stop.at_size` has no effect"),
         ] {

@@ -321,7 +321,7 @@ impl CudaEngine {
 fn fault(problem: &str) -> Error {
     Error::Device {
         what: "a derived network".into(),
-        problem: format!("{problem}. Help: this is a bug, please report it"),
+        problem: format!("{problem}. help: this is a bug, please report it"),
     }
 }
 

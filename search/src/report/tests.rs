@@ -254,7 +254,7 @@ fn errors_explain_folders_without_a_run() {
         message.contains("metrics.jsonl") && message.contains("line 1 is not an epoch record"),
         "{message}"
     );
-    assert!(message.contains("Help: restore"), "{message}");
+    assert!(message.contains("help: restore"), "{message}");
 }
 
 #[test]

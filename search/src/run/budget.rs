@@ -140,7 +140,7 @@ pub(super) fn imbalance(classes: &[String], counts: &[usize]) -> Option<String> 
     (!rare.is_empty()).then(|| {
         format!(
             "the classes are imbalanced: few training images of {}, while the median class has {median}. Such a class \
-             may never be predicted. Help: add images of it, and check its recall",
+             may never be predicted. help: add images of it, and check its recall",
             milenas_models::error::some_of(&rare)
         )
     })
@@ -157,7 +157,7 @@ mod tests {
         let message = check("9 images", 3 << 30, Some(50 << 20), "lower data.size").unwrap_err().to_string();
         assert_eq!(
             message,
-            "memory: at least 3.0 GiB are needed for 9 images, 50 MiB are free. Help: lower data.size"
+            "memory: at least 3.0 GiB are needed for 9 images, 50 MiB are free. help: lower data.size"
         );
     }
 

@@ -111,7 +111,7 @@ pub fn read_evaluations(path: &Path) -> Result<Vec<Evaluated>> {
 
 fn damaged(path: &Path, row: usize, problem: &str) -> Error {
     let problem = format!(
-        "row {row} {problem}. Help: restore the file from a copy, or start a new run in another folder"
+        "row {row} {problem}. help: restore the file from a copy, or start a new run in another folder"
     );
     Error::Resume { place: path.display().to_string(), problem }
 }

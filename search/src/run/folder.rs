@@ -72,7 +72,7 @@ impl Folder {
     pub fn create(path: &Path, config: &Config, source: &Source, result: &str) -> Result<Self> {
         if path.join(result).exists() {
             let problem = format!(
-                "{} already holds {result}. Help: choose another run folder, or remove this one",
+                "{} already holds {result}. help: choose another run folder, or remove this one",
                 path.display()
             );
             return Err(Error::Data { problem });
@@ -95,7 +95,7 @@ impl Folder {
         let name = path.join(METRICS);
         let other = |problem: String| {
             let problem = format!(
-                "{problem}. Help: restore the file from a copy, or start a new run in another folder"
+                "{problem}. help: restore the file from a copy, or start a new run in another folder"
             );
             Error::Resume { place: name.display().to_string(), problem }
         };
@@ -200,7 +200,7 @@ fn hold(file: &File, path: &Path) -> Result<()> {
     while let Err(TryLockError::WouldBlock) = file.try_lock() {
         if begun.elapsed() > PATIENCE {
             let problem = format!(
-                "{} is in use by another program. Help: wait for it, or choose another run folder",
+                "{} is in use by another program. help: wait for it, or choose another run folder",
                 path.display()
             );
             return Err(Error::Data { problem });

@@ -31,7 +31,7 @@ impl TrainedSupernet {
         let place = run.join(CHECKPOINT);
         if !place.exists() {
             let problem = format!(
-                "{} holds no search: {CHECKPOINT} is missing. Help: give the folder of a search, by its new \
+                "{} holds no search: {CHECKPOINT} is missing. help: give the folder of a search, by its new \
                  name if it was moved",
                 run.display()
             );
@@ -40,7 +40,7 @@ impl TrainedSupernet {
         let (config, images, weights) = SearchCheckpoint::supernet(&place)?;
         if config.search.partial_channels > 1 {
             let problem = format!(
-                "its candidates see 1/{} of a state's channels, but a derived network needs weights for all. Help: search \
+                "its candidates see 1/{} of a state's channels, but a derived network needs weights for all. help: search \
                  with search.partial_channels = 1",
                 config.search.partial_channels
             );
@@ -86,7 +86,7 @@ impl TrainedSupernet {
                 None if var.dims().len() == 1 || name.starts_with("auxiliary_head.") => {}
                 found => {
                     let problem = format!(
-                        "{}: `{name}` has shape {:?}, the supernet has {:?}. Help: give the genotype of this search, and \
+                        "{}: `{name}` has shape {:?}, the supernet has {:?}. help: give the genotype of this search, and \
                          its channels and layers (omit train.channels and train.layers)",
                         self.place.display(),
                         var.dims(),

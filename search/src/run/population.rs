@@ -100,8 +100,8 @@ pub fn open_population(
             let (history, draws) = tables(EvaluationLog::reopen)?;
             return Ok(PopulationRun { folder, origin, history, draws });
         }
-        (true, false) if unfinished => "an unfinished search. Help: resume it with setting `resume`, or",
-        (false, _) if unfinished && path.join(CHECKPOINT).exists() => "another unfinished run. Help:",
+        (true, false) if unfinished => "an unfinished search. help: resume it with setting `resume`, or",
+        (false, _) if unfinished && path.join(CHECKPOINT).exists() => "another unfinished run. help:",
         _ => {
             let folder = Folder::create(path, config, &data.source, GENOTYPE)?;
             let (history, draws) = tables(EvaluationLog::create)?;
@@ -242,7 +242,7 @@ impl Evaluator for PopulationFolder<'_> {
         let Cost { params, macs } = smallest;
         let problem = format!(
             "none of {TRIES} architectures has at most {} at {} channels and {} layers; the smallest values are {params} parameters and \
-             {macs} multiply-accumulates. Help: raise max_params or max_macs, or lower train.channels or train.layers",
+             {macs} multiply-accumulates. help: raise max_params or max_macs, or lower train.channels or train.layers",
             self.limits, self.evaluation.channels, self.evaluation.layers
         );
         Err(Error::Data { problem })

@@ -53,7 +53,7 @@ pub fn open_search(
     let checkpoint = path.join(CHECKPOINT);
     if path.join(ORIGIN).exists() && !path.join(GENOTYPE).exists() {
         let problem = format!(
-            "{} holds an unfinished search that evaluates whole architectures. Help: resume it with its own strategy, \
+            "{} holds an unfinished search that evaluates whole architectures. help: resume it with its own strategy, \
              or choose another run folder",
             path.display()
         );
@@ -66,7 +66,7 @@ pub fn open_search(
     }
     if checkpoint.exists() && !path.join(GENOTYPE).exists() {
         let problem = format!(
-            "{} holds the checkpoint of an unfinished search. Help: resume it with setting `resume`, or choose another run folder",
+            "{} holds the checkpoint of an unfinished search. help: resume it with setting `resume`, or choose another run folder",
             path.display()
         );
         return Err(Error::Data { problem });

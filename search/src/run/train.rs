@@ -106,7 +106,7 @@ pub fn open_train(
     }
     if checkpoint.exists() && !path.join(WEIGHTS).exists() {
         let problem = format!(
-            "{} holds the checkpoint of an unfinished run. Help: resume it if it is a training, or choose another \
+            "{} holds the checkpoint of an unfinished run. help: resume it if it is a training, or choose another \
              run folder",
             path.display()
         );

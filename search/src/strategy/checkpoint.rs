@@ -112,7 +112,7 @@ fn check_candidates(place: &str, found: Option<&[String]>, space: &Space) -> Res
         Some(found) => Err(Error::Resume {
             place: place.into(),
             problem: format!(
-                "its candidates are {}, those of the space {} are {}. Help: start a new run in another folder",
+                "its candidates are {}, those of the space {} are {}. help: start a new run in another folder",
                 found.join(", "),
                 space.name,
                 expected.join(", ")

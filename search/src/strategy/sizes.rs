@@ -108,7 +108,7 @@ impl BestBySize {
             format!("the smallest, {size}, has {}", CostLimits { params, macs })
         });
         let problem = format!(
-            "no genotype found has at most {limits} at {} channels and {} layers; {smallest}. Help: \
+            "no genotype found has at most {limits} at {} channels and {} layers; {smallest}. help: \
              resume (setting `resume`) with a larger max_params or max_macs to choose again without a new search",
             network.channels, network.layers
         );

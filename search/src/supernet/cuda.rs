@@ -44,7 +44,7 @@ pub fn supports(space: &Space, partial: usize) -> Result<()> {
     Err(Error::Config {
         place: key.into(),
         problem: format!(
-            "{found} cannot be searched on a GPU, which supports only the space darts with whole states. Help: set `device` to cpu"
+            "{found} cannot be searched on a GPU, which supports only the space darts with whole states. help: set `device` to cpu"
         ),
     })
 }

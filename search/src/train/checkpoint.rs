@@ -112,7 +112,7 @@ impl TrainCheckpoint {
         ];
         if let Some((what, then, now)) = what.into_iter().find(|(_, then, now)| then != now) {
             let problem = format!(
-                "it belongs to a training of another {what}: {then} then, {now} now. Help: use the same {what}, or start a new \
+                "it belongs to a training of another {what}: {then} then, {now} now. help: use the same {what}, or start a new \
                  training in another folder"
             );
             return Err(Error::Resume { place: place.into(), problem });

@@ -23,7 +23,7 @@ const MAX_GENOTYPE_BYTES: u64 = 1 << 20;
 
 /// Message for a source that already fixes the size of its network.
 pub(crate) const SIZED: &str =
-    "it has a size of its own. Help: leave out --channels, --layers, --classes and --size";
+    "it has a size of its own. help: leave out --channels, --layers, --classes and --size";
 
 /// Runs a command.
 pub fn execute(cli: Cli) -> Result<()> {
@@ -34,7 +34,7 @@ pub fn execute(cli: Cli) -> Result<()> {
         }
         (None, Some(source), Some(out)) => compile(source, out, &export),
         // The parser requires `source` and `out` unless a subcommand is given.
-        (None, ..) => bail!("nothing to do. Help: milenas-export --help"),
+        (None, ..) => bail!("nothing to do. help: milenas-export --help"),
     }
 }
 
@@ -161,7 +161,7 @@ fn chosen(target: Target, arguments: &Export) -> Result<Vec<&'static dyn Pass>> 
     let all = match arguments.int8 {
         false => target.simplify(),
         true => target.simplify_for_int8().with_context(|| {
-            format!("{} has no operations on integers. Help: --int8 needs another --target", target.name())
+            format!("{} has no operations on integers. help: --int8 needs another --target", target.name())
         })?,
     };
     let known = || all.iter().map(|pass| pass.name());
@@ -188,7 +188,7 @@ pub(crate) fn load(source: &str, size: Untrained, seed: u64) -> Result<Model> {
         Some("safetensors") if size.is_asked() => bail!("{source}: {SIZED}"),
         Some("safetensors") => return Ok(Model::load(path)?),
         Some("onnx") => bail!(
-            "{source}: this program writes ONNX files and does not compile them. Help: give weights.safetensors or a genotype; \
+            "{source}: this program writes ONNX files and does not compile them. help: give weights.safetensors or a genotype; \
              `milenas-export inspect` reads ONNX"
         ),
         _ => {}
@@ -196,10 +196,10 @@ pub(crate) fn load(source: &str, size: Untrained, seed: u64) -> Result<Model> {
     let genotype = if path.exists() {
         let bytes = file::read(path, MAX_GENOTYPE_BYTES)?;
         let text = String::from_utf8(bytes)
-            .map_err(|_| Error::malformed(source, "no text. Help: weights end in .safetensors"))?;
+            .map_err(|_| Error::malformed(source, "no text. help: weights end in .safetensors"))?;
         Genotype::parse(&text, source)?
     } else if source.contains(['/', '.']) {
-        bail!("{source}: there is no such file. Help: `milenas-search train` writes OUT/weights.safetensors");
+        bail!("{source}: there is no such file. help: `milenas-search train` writes OUT/weights.safetensors");
     } else {
         Genotype::named(source)?
     };

@@ -94,7 +94,7 @@ pub(super) fn conv(r: &mut NodeReader) -> Read<Value> {
 pub(super) fn batch_norm(r: &mut NodeReader) -> Read<Value> {
     r.inputs(5)?;
     r.one_output()?;
-    let training = "it is in training mode. Help: export the model in inference mode";
+    let training = "it is in training mode. help: export the model in inference mode";
     r.attributes.must_be("training_mode", 0, 0).map_err(|_| training)?;
     if r.opset < 9 {
         r.attributes.must_be("spatial", 1, 1)?;

@@ -31,7 +31,7 @@ pub(super) fn dropout(r: &mut NodeReader) -> Read<Value> {
     r.one_output()?;
     r.inputs(3)?;
     if r.integers(2)?.is_some_and(|mode| mode.iter().any(|&i| i != 0)) {
-        return Err("it is in training mode. Help: export the model in inference mode".into());
+        return Err("it is in training mode. help: export the model in inference mode".into());
     }
     let x = r.wire(0)?;
     r.emit(Identity, &[x], vec![])

@@ -51,7 +51,7 @@ fn load(path: &Path, options: &ClassifierOptions) -> Result<Classifier> {
 /// Converts flags to loading options. `threads` of 0 means all cores.
 fn options(runtime: &RuntimeArgs, recipe: Option<&RecipeArgs>, threads: usize) -> Result<ClassifierOptions> {
     if runtime.ort_lib.is_some() && !matches!(runtime.runtime, RuntimeArg::Ort) {
-        bail!("--ort-lib is ONNX Runtime's library. Help: add --runtime ort");
+        bail!("--ort-lib is ONNX Runtime's library. help: add --runtime ort");
     }
     let said = match recipe {
         None => recipe::Recipe::default(),

@@ -44,7 +44,7 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 fn help(error: &anyhow::Error) -> &'static str {
     match error.downcast_ref() {
         Some(milenas_infer::Error::Image { .. }) => {
-            ". Help: --on-error record keeps the reason in the results and continues"
+            ". help: --on-error record keeps the reason in the results and continues"
         }
         _ => "",
     }

@@ -30,7 +30,7 @@ pub(super) fn read(context: &ModelFile) -> Vec<Statement> {
     };
     if let Some(order) = get("reverse_input_channels") {
         doubts.push(format!(
-            "reverse_input_channels {order} is not read. Help: set `channel-order` to rgb or bgr"
+            "reverse_input_channels {order} is not read. help: set `channel-order` to rgb or bgr"
         ));
     }
     if let Some(kind) = get("model_type").filter(|kind| !kind.eq_ignore_ascii_case("classification")) {

@@ -16,7 +16,7 @@ impl CandleOnnx {
     /// [`Error::Unavailable`], always.
     pub fn new(_: &[u8], _: &str, _: &str) -> Result<Self> {
         let problem =
-            "this program was built without it. Help: `cargo install --path infer --features candle-onnx`";
+            "this program was built without it. help: `cargo install --path infer --features candle-onnx`";
         Err(Error::Unavailable { name: "candle-onnx", problem: problem.into() })
     }
 }

@@ -59,7 +59,7 @@ impl Library for CandleOnnx {
     }
 
     fn compute(&self, feed: &Feed, pixels: Pixels, batch: usize) -> Result<Raw> {
-        let help = "Help: set `runtime` to ort, which has every operator; `milenas-export --target candle-onnx` writes files for it";
+        let help = "help: set `runtime` to ort, which has every operator; `milenas-export --target candle-onnx` writes files for it";
         let failed = |e| Error::Runtime {
             name: RuntimeKind::CandleOnnx.name(),
             problem: format!("{}. {help}", reason(&e)),

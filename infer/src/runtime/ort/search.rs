@@ -16,7 +16,7 @@ pub(super) fn library(asked: Option<&Path>) -> Result<PathBuf> {
     let missing = |problem: String| Error::Unavailable {
         name: "ort",
         problem: format!(
-            "{problem}. Help: `pip install onnxruntime`, or name its library by setting `ort-lib` or ORT_DYLIB_PATH"
+            "{problem}. help: `pip install onnxruntime`, or name its library by setting `ort-lib` or ORT_DYLIB_PATH"
         ),
     };
     let variable = || var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()).map(PathBuf::from);

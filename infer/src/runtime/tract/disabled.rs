@@ -17,7 +17,7 @@ impl Tract {
     /// [`Error::Unavailable`], always.
     pub fn new(_: &Path, _: &mut Feed, _: usize) -> Result<Self> {
         let problem =
-            "this program was built without it. Help: `cargo install --path infer --features tract`";
+            "this program was built without it. help: `cargo install --path infer --features tract`";
         Err(Error::Unavailable { name: "tract", problem: problem.into() })
     }
 }

@@ -31,6 +31,6 @@ impl Cudnn {
     /// # Errors
     /// [`Error::Device`](crate::Error::Device), always.
     pub(super) fn make(&self, _: &Convolve) -> Result<()> {
-        Err(device_error("cudnn", "this build has none of it. Help: this is a bug"))
+        Err(device_error("cudnn", "this build has none of it. help: this is a bug"))
     }
 }

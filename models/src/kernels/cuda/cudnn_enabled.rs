@@ -96,7 +96,7 @@ fn ints<const N: usize>(numbers: [usize; N]) -> Result<[c_int; N]> {
     let mut out = [0; N];
     for (out, n) in out.iter_mut().zip(numbers) {
         *out = c_int::try_from(n)
-            .map_err(|_| device_error("cudnn", format!("{n} is too large a size. Help: a smaller batch")))?;
+            .map_err(|_| device_error("cudnn", format!("{n} is too large a size. help: a smaller batch")))?;
     }
     Ok(out)
 }
@@ -117,7 +117,7 @@ impl Cudnn {
         let version = cudnn::result::get_version();
         if version / 10_000 != 9 {
             let problem = format!(
-                "found cuDNN of version {version}, expected one of 9, e.g. 92100. Help: set LD_LIBRARY_PATH to its folder"
+                "found cuDNN of version {version}, expected one of 9, e.g. 92100. help: set LD_LIBRARY_PATH to its folder"
             );
             return Err(device_error("cudnn", problem));
         }
@@ -196,7 +196,7 @@ impl Cudnn {
     /// [`Error::Device`](crate::Error::Device) if the convolution was not planned, or with the status of cuDNN.
     pub(super) fn make(&self, call: &Convolve) -> Result<()> {
         let Some(Some(plan)) = self.plans.get(&call.convolution) else {
-            return Err(device_error("cudnn", "a convolution that it does not do. Help: this is a bug"));
+            return Err(device_error("cudnn", "a convolution that it does not do. help: this is a bug"));
         };
         let at = |address, bytes| DeviceMemory { address, bytes, stream: &self.stream };
         let [mut x, mut w, mut y] =

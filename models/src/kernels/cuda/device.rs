@@ -45,7 +45,7 @@ impl Words {
             false => Err(device_error(
                 "memory",
                 format!(
-                    "words {offset} to {} of {}. Help: this is a bug",
+                    "words {offset} to {} of {}. help: this is a bug",
                     offset.saturating_add(len),
                     self.len
                 ),
@@ -289,7 +289,7 @@ pub trait Device {
     /// [`Error::Device`] if tensors do not fit their memory, or the device does not [support](Self::convolves) the
     /// convolution.
     fn convolve(&mut self, _: &Convolve) -> Result<()> {
-        Err(device_error(self.name(), "it has no convolutions of its own. Help: this is a bug"))
+        Err(device_error(self.name(), "it has no convolutions of its own. help: this is a bug"))
     }
 }
 
@@ -309,7 +309,7 @@ pub(super) fn launch(
     let words = args.iter().filter_map(|arg| arg.words().map(|(words, _)| words.len()));
     let most = words.max().unwrap_or(0).max(count);
     if most > MOST {
-        let problem = format!("{most} numbers at once, {MOST} is the most. Help: a smaller batch");
+        let problem = format!("{most} numbers at once, {MOST} is the most. help: a smaller batch");
         return Err(device_error(kernel, problem));
     }
     if count == 0 {

@@ -58,7 +58,7 @@ pub(super) fn require(present: bool, library: &str, part: &str) -> Result<()> {
         false => Err(device_error(
             "cuda",
             format!(
-                "{library} is not found, {part}. Help: set LD_LIBRARY_PATH to its folder, as docs/guide/gpu.md shows, or set `device` to cpu"
+                "{library} is not found, {part}. help: set LD_LIBRARY_PATH to its folder, as docs/guide/gpu.md shows, or set `device` to cpu"
             ),
         )),
     }
@@ -94,11 +94,11 @@ pub fn open(choice: GpuConfig) -> Result<Box<dyn Device>> {
     require(blas, "libcublas", "CUDA's matrix products")?;
     let count = driver::result::init().and_then(|()| CudaContext::device_count());
     let count =
-        count.map_err(|error| format!("{error}. Help: see what nvidia-smi says, or set `device` to cpu"));
+        count.map_err(|error| format!("{error}. help: see what nvidia-smi says, or set `device` to cpu"));
     let count = failed("asking for GPUs", count)?;
     if choice.index >= count as usize {
         let problem = format!(
-            "there is no GPU {}, but {count}, counted from 0. Help: set `device` to cuda:0, or set `device` to cpu",
+            "there is no GPU {}, but {count}, counted from 0. help: set `device` to cuda:0, or set `device` to cpu",
             choice.index
         );
         return Err(device_error("cuda", problem));
@@ -109,7 +109,7 @@ pub fn open(choice: GpuConfig) -> Result<Box<dyn Device>> {
     let ptx = compile(&format!("compute_{major}{minor}"))?;
     let module = context.load_module(Ptx::from_src(ptx));
     let module = module.map_err(|error| {
-        format!("{error}. Help: NVRTC must not be newer than the driver; see docs/guide/gpu.md")
+        format!("{error}. help: NVRTC must not be newer than the driver; see docs/guide/gpu.md")
     });
     let module = failed("loading the kernels", module)?;
     let mut functions = HashMap::new();
@@ -262,7 +262,7 @@ impl Device for Gpu {
         // SAFETY: the allocation has no preconditions; `release` frees it once.
         let address = unsafe { driver::result::malloc_sync(4 * words.max(1)) };
         let address =
-            address.map_err(|error| format!("{} MiB: {error}. Help: a smaller batch", (4 * words) >> 20));
+            address.map_err(|error| format!("{} MiB: {error}. help: a smaller batch", (4 * words) >> 20));
         let words = Words::new(failed("memory", address)?, words);
         self.memory.push(words);
         Ok(words)
@@ -331,7 +331,7 @@ impl Device for Gpu {
         convolve.check()?;
         if !self.convolves(&convolve.convolution)? {
             let problem =
-                "of this size it has none, but of a larger batch. Help: build with the feature `cuda` alone";
+                "of this size it has none, but of a larger batch. help: build with the feature `cuda` alone";
             return Err(device_error("a convolution", problem));
         }
         self.calls.push(Call::Convolve(*convolve));

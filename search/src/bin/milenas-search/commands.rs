@@ -84,7 +84,7 @@ fn find_run(out: &Path, file: &str) -> Result<()> {
         return Ok(());
     }
     bail!(
-        "--resume: {} holds no run, {file} is missing. Help: correct --out, or omit --resume to start a new run there",
+        "--resume: {} holds no run, {file} is missing. help: correct --out, or omit --resume to start a new run there",
         out.display()
     )
 }
@@ -127,7 +127,7 @@ fn read_genotype(name: &str, space: &Space) -> Result<Genotype> {
     }
     let looks_like_path = name.contains(['/', '.']);
     if looks_like_path {
-        bail!("{name}: no such file. Help: `milenas-search run` writes a genotype to OUT/{GENOTYPE}");
+        bail!("{name}: no such file. help: `milenas-search run` writes a genotype to OUT/{GENOTYPE}");
     }
     Ok(Genotype::named(name)?)
 }

@@ -231,6 +231,6 @@ fn crop(node: &Node, slice: &Slice, [x, y]: [ChannelMap; 2]) -> Result<CudaStep>
 }
 
 fn no_kernel(node: &Node, rule: &str) -> Error {
-    let problem = format!("{} has no kernel on a GPU: {rule}. Help: set `device` to cpu", node.op);
+    let problem = format!("{} has no kernel on a GPU: {rule}. help: set `device` to cpu", node.op);
     Error::Graph { node: node.name.clone(), problem }
 }

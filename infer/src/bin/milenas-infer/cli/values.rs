@@ -254,7 +254,7 @@ pub fn format_of(asked: Option<FormatArg>, file: Option<&Path>) -> anyhow::Resul
         Some("parquet") => Ok(output::RowFormat::Parquet),
         Some("txt") => Ok(output::RowFormat::Text),
         _ => bail!(
-            "{}: results have no such ending, expected .csv, .jsonl, .parquet or .txt. Help: --format says what else to \
+            "{}: results have no such ending, expected .csv, .jsonl, .parquet or .txt. help: --format says what else to \
              write",
             file.display()
         ),

@@ -99,7 +99,7 @@ fn format(asked: &Classify) -> Result<RowFormat> {
     let format = format_of(asked.format, asked.output.as_deref())?;
     format.available()?;
     if format == RowFormat::Text && (asked.features || asked.all_scores) {
-        bail!("--format text has neither --features nor --all-scores. Help: --format csv or jsonl");
+        bail!("--format text has neither --features nor --all-scores. help: --format csv or jsonl");
     }
     Ok(format)
 }
@@ -121,7 +121,7 @@ fn check_output(asked: &Classify) -> Result<()> {
 fn view(asked: &Classify, model: &Classifier) -> Result<AnswerOptions> {
     let score = Score::from(asked.score);
     if score == Score::Logit && model.meaning != OutputMeaning::Logits {
-        bail!("{} gives probabilities and no logits. Help: --score probability", asked.model.display());
+        bail!("{} gives probabilities and no logits. help: --score probability", asked.model.display());
     }
     Ok(AnswerOptions {
         labels: model.labels.clone(),
@@ -199,7 +199,7 @@ fn shard(asked: &Classify, format: RowFormat) -> Result<Option<Shard>> {
     };
     if asked.on_error == OnError::Skip || !format.grows() {
         bail!(
-            "`merge` cannot check --shard with --on-error skip, text or Parquet. Help: record, csv or jsonl"
+            "`merge` cannot check --shard with --on-error skip, text or Parquet. help: record, csv or jsonl"
         );
     }
     Ok(Some(shard))

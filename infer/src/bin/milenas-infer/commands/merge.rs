@@ -12,7 +12,7 @@ use crate::cli::{Merge, format_of};
 pub(super) fn execute(asked: &Merge) -> Result<bool> {
     let format = format_of(asked.format, asked.parts.first().map(|part| part.as_path()))?;
     if !format.grows() {
-        bail!("text and Parquet cannot be merged. Help: csv and jsonl can");
+        bail!("text and Parquet cannot be merged. help: csv and jsonl can");
     }
     if let Some(output) = &asked.output {
         let receipts: Vec<_> = asked.parts.iter().map(|part| Receipt::path(part)).collect();

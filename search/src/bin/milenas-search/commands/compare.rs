@@ -69,7 +69,7 @@ pub(super) fn compare(genotypes: &[String], options: &RunOptions, seeds: u64, js
         .collect::<Result<Vec<_>>>()?;
     if let Some((i, j)) = duplicates(&all) {
         bail!(
-            "--genotypes: {} and {} are the same architecture. Help: remove one of them",
+            "--genotypes: {} and {} are the same architecture. help: remove one of them",
             all[i].0,
             all[j].0
         );

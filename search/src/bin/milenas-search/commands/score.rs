@@ -33,7 +33,7 @@ pub(super) fn score(options: &ScoreOptions) -> Result<bool> {
         options.genotypes.iter().map(|name| read_genotype(name, &space)).collect::<Result<Vec<_>>>()?;
     genotypes.extend(sample(space, options.sample, options.seed)?);
     if genotypes.is_empty() {
-        bail!("no architecture to score. Help: name genotypes, or add --sample 100");
+        bail!("no architecture to score. help: name genotypes, or add --sample 100");
     }
     let run = RunOptions { seed: Some(options.seed), ..RunOptions::for_data(&options.data) };
     let config = resolve(&run, None, Vec::new())?;
@@ -83,7 +83,7 @@ fn sample(space: Space, count: usize, seed: u64) -> Result<Vec<Genotype>> {
     if space.wiring == Wiring::Complete && count > 0 {
         let mut all = every(&space)?;
         if count > all.len() {
-            bail!("--sample {count}: {} has {} architectures. Help: lower --sample", space.name, all.len());
+            bail!("--sample {count}: {} has {} architectures. help: lower --sample", space.name, all.len());
         }
         // Sampling would find the last ones very late, so a shuffled list of all architectures is cut instead.
         if count > all.len() / 2 {

@@ -43,7 +43,7 @@ pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<bool> 
         None => cuda::supports(&config.search.space()?, config.search.partial_channels)?,
         Some(strategy) if strategy.trains() => {}
         Some(_) => bail!(
-            "--device {}: --strategy {} scores on the CPU and trains nothing. Help: omit --device",
+            "--device {}: --strategy {} scores on the CPU and trains nothing. help: omit --device",
             options.place,
             config.search.strategy
         ),
@@ -52,7 +52,7 @@ pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<bool> 
     let mut progress = EpochProgress::new("search");
     if config.search.layers < 3 {
         progress.line(&format!(
-            "warning: `search.layers` is {}, so {}: the network has no normal cell, and none is searched. Help: use 3 \
+            "warning: `search.layers` is {}, so {}: the network has no normal cell, and none is searched. help: use 3 \
              layers or more",
             config.search.layers,
             if config.search.layers == 1 { "the only cell is a reduction cell" } else { "both cells are reduction cells" }
@@ -154,7 +154,7 @@ fn line(r: &EpochRecord) -> String {
 fn collapse(skips: usize, out: &Path) -> String {
     format!(
         "the derived normal cell has {skips} skip connections: differentiable search can collapse this way \
-         (DARTS+ stops at 2, P-DARTS keeps 2). Help: if later epochs do not recover, train a larger genotype of {}, stop earlier with \
+         (DARTS+ stops at 2, P-DARTS keeps 2). help: if later epochs do not recover, train a larger genotype of {}, stop earlier with \
          --stop-at-size or fewer search.epochs, or lower search.alphas.lr",
         out.join("genotypes").display()
     )

@@ -32,7 +32,7 @@ pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, se
     if let Some((kind, _)) = genotype.cells().find(|(_, cell)| is_dead(cell)) {
         EpochProgress::new("train").line(&format!(
             "warning: the {kind} cell passes no signal, as every path to its output contains `none`. The network cannot \
-             distinguish images. Help: choose another genotype"
+             distinguish images. help: choose another genotype"
         ));
     }
     let mut device = open_device(options)?;
@@ -71,7 +71,7 @@ pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, se
     let common = options.out.join(SEEDS);
     if !resume && common.exists() {
         bail!(
-            "{} exists already. Help: resume those trainings with --resume, or choose another --out",
+            "{} exists already. help: resume those trainings with --resume, or choose another --out",
             common.display()
         );
     }
@@ -141,7 +141,7 @@ impl Job<'_> {
             if *then != now {
                 progress.line(&format!(
                     "warning: the search used other training images than this run ({then} then, {now} now): its test images may have been \
-                     trained on. Help: give the --data of the search, and omit data.size, data.resize and data.split"
+                     trained on. help: give the --data of the search, and omit data.size, data.resize and data.split"
                 ));
             }
         }
