@@ -1,5 +1,5 @@
 # `make demo` searches, trains, exports and evaluates on built-in data. `make test` runs everything that CI runs.
-.PHONY: demo test bench fuzz check-consumers check-examples check-package check-cuda check-neon check-onnx check-parquet check-tract check-tensorboard clean
+.PHONY: demo test bench docs fuzz check-consumers check-examples check-package check-cuda check-neon check-onnx check-parquet check-tract check-tensorboard clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BIN := $(TARGET)/debug
@@ -53,6 +53,10 @@ fuzz:
 	$(BIN)/milenas-export DARTS_V2 $(SMALL) --int8 --calibrate digits --accuracy-gate 100 -o $(FUZZ)/corpus/decode/int8
 	cd $(FUZZ) && RUSTC_WRAPPER=$$PWD/instrument cargo build
 	$(FUZZ)/target/debug/decode $(FUZZ)/corpus/decode -max_total_time=$(FUZZ_SECONDS) -timeout=30 -rss_limit_mb=4096 -artifact_prefix=$(FUZZ)/artifacts/
+
+# Writes the reference of settings from their declarations.
+docs:
+	MILENAS_WRITE_DOCS=1 cargo test --workspace --test settings
 
 # Runs the example program of each crate.
 EXAMPLES := $(TARGET)/examples

@@ -197,7 +197,7 @@ fn what_the_network_lacks_is_refused() {
     let genotype = Genotype::named("DARTS_V2").unwrap();
     let message = Trainable::assemble(&genotype, &small, true).unwrap_err().to_string();
     assert!(
-        message.contains("4x4") && message.contains("8x8 or more") && message.contains("Help"),
+        message.contains("4x4") && message.contains("8x8 or more") && message.contains("help"),
         "{message}"
     );
 }

@@ -228,7 +228,7 @@ pub(crate) fn check_origin(
         return other(format!("version {then}, expected {now}. help: use the program version that wrote it"));
     }
     let then: Config = toml::from_str(config.0).map_err(|e| damaged(place, e.message()))?;
-    let differences = then.differences(config.1)?;
+    let differences = then.differences(config.1);
     if !differences.is_empty() {
         return other(format!(
             "it belongs to a {what} with another configuration: {}. help: resume with its own configuration (omit setting `preset`, \

@@ -1,173 +1,58 @@
-//! Configuration of a run: a preset, overridden by a file, then by single keys. Unknown keys are rejected, and
-//! every run saves its resolved configuration.
+//! Configuration of a run: the defaults, overridden by a preset, then by a file, then by single keys. Unknown keys
+//! are rejected, and every run saves its resolved configuration.
 
 mod check;
+mod search;
+pub mod settings;
 mod table;
+mod train;
 
-use milenas_models::{Skeleton, Space};
-use serde::{Deserialize, Serialize};
-use toml::{Table, Value};
+use toml::Table;
 
-use crate::data::{Augment, Transform};
-use crate::optim::{AdamConfig, SgdConfig, cosine, exponential};
-use crate::strategy::black_box::{PopulationConfig, Strategy};
-use crate::strategy::stop::StopConfig;
-use crate::strategy::{Compat, Mixing, MixtureKind, Order};
-use crate::supernet::Alphas;
+use crate::data::Augment;
+use crate::strategy::black_box::Strategy;
 use crate::{Error, Result};
 pub use check::check_parts;
-use table::{assignment, lay, leaves};
+pub use search::SearchConfig;
+use settings::{Resume, Setting, Settings, settings};
+use table::{assignment, lay};
+pub use train::TrainConfig;
 
-/// Settings of a run, except its data.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Config {
-    /// Seed for all random choices.
-    pub seed: u64,
+settings! {
+    /// Settings of a run, except its data.
+    pub struct Config {
+        /// Seed for all random choices.
+        seed: u64 = 0u64;
+        /// Preparation of images.
+        data: DataConfig = DataConfig::default();
+        /// Augmentation of training images.
+        augment: Augment = Augment::default();
+        /// Settings of the search.
+        search: SearchConfig = SearchConfig::default();
+        /// Settings of the training of the found network.
+        train: TrainConfig = TrainConfig::default();
+    }
+}
+
+settings! {
     /// Preparation of images.
-    pub data: DataConfig,
-    /// Augmentation of training images.
-    pub augment: Augment,
-    /// Settings of the search.
-    pub search: SearchConfig,
-    /// Settings of the training of the found network.
-    pub train: TrainConfig,
-}
-
-/// Preparation of images.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DataConfig {
-    /// Side of the network's square input, in pixels. 0 keeps images that all have one size of at most 64
-    /// pixels, and resizes others to 32.
-    pub size: usize,
-    /// Shorter side, in pixels, to which an image is resized before the central crop of `size` pixels. Crops of
-    /// `train.resized_crop` are taken from images of this shorter side too. 0 stands for `size`. Images of
-    /// exactly `size` x `size` are not resized.
-    #[serde(default)]
-    pub resize: usize,
-    /// Seed of the held-out test images of a source without a test part. It differs from `seed`, so that
-    /// searches and trainings with other seeds are evaluated on the same unseen images.
-    #[serde(default)]
-    pub split: u64,
-}
-
-/// Settings of a search.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SearchConfig {
-    /// Search space: `darts` or `nasbench201`.
-    pub space: String,
-    /// Strategy: a rule for the architecture's gradient, or a black-box strategy.
-    pub strategy: String,
-    /// Passes of a step, and their order.
-    pub order: Order,
-    /// Number of epochs at the start that use `bilevel_strategy` (the gradual run of the released code).
-    pub bilevel_epochs: usize,
-    /// Strategy of these epochs.
-    pub bilevel_strategy: String,
-    /// Deviations of the released code to reproduce.
-    pub compat: Compat,
-    /// Mixture of the candidates in a pass.
-    pub mixture: MixtureKind,
-    /// Temperature of Gumbel samples in the first epoch.
-    pub tau_max: f64,
-    /// Temperature at the end, which the epoch after the last one would have.
-    pub tau_min: f64,
-    /// Number of passes over the training split.
-    pub epochs: usize,
-    /// Maximum number of steps per epoch; 0 for no limit.
-    pub steps: usize,
-    /// Images per step.
-    pub batch: usize,
-    /// Channels of a node in the first cells.
-    pub channels: usize,
-    /// Divisor K of the channels: candidates see the first 1/K of a state's channels, and each edge into a node
-    /// has a weight (PC-DARTS). 1 for whole states.
-    pub partial_channels: usize,
-    /// Number of cells.
-    pub layers: usize,
-    /// Weight of the validation loss (equation 6).
-    pub lambda: f64,
-    /// Steps between checkpoints, besides the one after every epoch; 0 for none.
-    pub checkpoint_steps: usize,
-    /// Fraction of the training images that trains the weights; the rest evaluates the architecture.
-    pub train_portion: f64,
-    /// Optimiser of the weights.
-    pub weights: SgdConfig,
-    /// Optimiser of the architecture's logits.
-    pub alphas: AdamConfig,
-    /// Settings of the black-box strategies.
-    pub population: PopulationConfig,
-    /// Conditions for an early end, and limits of the chosen network.
-    pub stop: StopConfig,
-}
-
-/// Settings of the training of a derived network.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrainConfig {
-    /// Number of passes over the training images.
-    pub epochs: usize,
-    /// Maximum number of steps per epoch; 0 for no limit.
-    pub steps: usize,
-    /// Images per step.
-    pub batch: usize,
-    /// Channels of a node in the first cells.
-    pub channels: usize,
-    /// Number of cells.
-    pub layers: usize,
-    /// Stem and reductions around the cells.
-    pub skeleton: Skeleton,
-    /// Weight of the auxiliary head's loss; 0 for no auxiliary head.
-    pub auxiliary: f64,
-    /// Probability of dropping a path after the last epoch; it rises linearly from 0 over the epochs.
-    pub drop_path: f64,
-    /// Side of the square that cutout erases, as a fraction of the image's side; 0 for none.
-    pub cutout: f64,
-    /// Smallest fraction of an image's area that a random resized crop keeps. It replaces `augment.crop`; 0
-    /// keeps `augment.crop`. With `data.resize` the area is that of the whole image, else of the network's
-    /// input.
-    pub resized_crop: f64,
-    /// Largest relative change of brightness, contrast and saturation; the hue changes by half of it. 0 for
-    /// none.
-    pub jitter: f64,
-    /// Label smoothing: fraction of a label that is spread over all classes.
-    pub smoothing: f64,
-    /// Decay of the exponential moving average of the weights, which is then evaluated and saved; 0 for the
-    /// last weights.
-    pub ema: f64,
-    /// Factor of the learning rate after every epoch; 0 for the cosine schedule down to `weights.lr_min`.
-    pub lr_factor: f64,
-    /// Steps between checkpoints, besides the one after every epoch; 0 for none.
-    pub checkpoint_steps: usize,
-    /// Optimiser of the weights.
-    pub weights: SgdConfig,
-}
-
-impl TrainConfig {
-    /// Returns the learning rate of an epoch.
-    pub fn lr(&self, epoch: usize) -> f64 {
-        match self.lr_factor {
-            0.0 => cosine(self.weights.lr, self.weights.lr_min, epoch, self.epochs),
-            factor => exponential(self.weights.lr, factor, epoch),
-        }
-    }
-
-    /// Returns the transform of training images.
-    pub fn transform(&self, augment: Augment) -> Transform {
-        let TrainConfig { cutout, resized_crop, jitter, .. } = *self;
-        Transform { augment, resized_crop, jitter, cutout }
-    }
-
-    /// Returns the probability of dropping a path in an epoch (as `train.py` of DARTS: by epochs, not by
-    /// steps).
-    pub fn drop_path_at(&self, epoch: usize) -> f64 {
-        self.drop_path * epoch as f64 / self.epochs as f64
+    #[derive(Copy)]
+    pub struct DataConfig {
+        /// Side of the network's square input, in pixels. 0 keeps images that all have one size of at most 64
+        /// pixels, and resizes others to 32.
+        size: usize = 0usize;
+        /// Shorter side, in pixels, to which an image is resized before the central crop of `data.size` pixels. Crops
+        /// of `train.resized_crop` are taken from images of this shorter side too. 0 stands for `data.size`. Images of
+        /// exactly that size are not resized.
+        resize: usize = 0usize;
+        /// Seed of the held-out test images of a source without a test part. It differs from `seed`, so that
+        /// searches and trainings with other seeds are evaluated on the same unseen images.
+        split: u64 = 0u64;
     }
 }
 
-/// Presets: name, text, and name of the preset that the text overrides, which comes before it.
+/// Presets: name, text with the settings that differ from the defaults, and name of the preset that the text overrides,
+/// which comes before it.
 pub const PRESETS: [(&str, &str, Option<&str>); 4] = [
     ("smoke", include_str!("../presets/smoke.toml"), None),
     ("laptop", include_str!("../presets/laptop.toml"), None),
@@ -175,57 +60,31 @@ pub const PRESETS: [(&str, &str, Option<&str>); 4] = [
     ("imagenet", include_str!("../presets/imagenet.toml"), Some("paper")),
 ];
 
-/// Keys that may change when a run is resumed: they do not affect its result.
-const RESUMABLE: [&str; 3] = ["search.checkpoint_steps", "train.checkpoint_steps", "search.stop.time_budget"];
-/// Further keys that may change when a gradient-based search is resumed: they choose among its results. A
-/// black-box strategy uses them to decide which architectures it evaluates.
-const CHOOSING: [&str; 2] = ["search.stop.max_params", "search.stop.max_macs"];
-
 fn broken(place: &str, problem: impl ToString) -> Error {
     Error::Config { place: place.into(), problem: problem.to_string() }
 }
 
-fn preset(name: &str) -> Result<Table> {
+/// Lays a preset over `base`.
+fn lay_preset(base: &mut Table, name: &str) -> Result<()> {
     let found = PRESETS.iter().find(|(known, ..)| *known == name);
-    let (_, text, base) =
+    let (_, text, below) =
         found.ok_or_else(|| milenas_models::Error::unknown("preset", name, PRESETS.map(|(n, ..)| n)))?;
-    let text = text.parse().map_err(|e| broken(name, e))?;
-    let Some(base) = base else { return Ok(text) };
-    let mut whole = preset(base)?;
-    lay(&mut whole, text, name, "")?;
-    Ok(whole)
-}
-
-impl SearchConfig {
-    /// Returns the search space.
-    ///
-    /// # Errors
-    /// Fails for an unknown name.
-    pub fn space(&self) -> Result<Space> {
-        Ok(Space::named(&self.space)?)
+    if let Some(below) = below {
+        lay_preset(base, below)?;
     }
-
-    /// Returns the architecture's logits before the first step.
-    pub fn first_alphas(&self, space: &Space, seed: u64) -> Alphas {
-        let alphas = Alphas::init(space, seed);
-        if self.partial_channels > 1 { alphas.with_edges(seed) } else { alphas }
-    }
-
-    /// Returns the mixture of the candidates in an epoch.
-    pub fn mixing(&self, epoch: usize) -> Mixing {
-        Mixing::at(self.mixture, [self.tau_max, self.tau_min], epoch, self.epochs)
-    }
+    lay(base, text.parse().map_err(|e| broken(name, e))?, name, "")
 }
 
 impl Config {
-    /// Resolves the preset `name`, overridden by the text of a file (`place` names it), then by `KEY=VALUE`
+    /// Resolves the defaults, overridden by the preset `name`, then by the text of a file (`place` names it), then by `KEY=VALUE`
     /// texts.
     ///
     /// # Errors
     /// Fails for an unknown preset or key, and names the nearest known one; for a value of another type or out
     /// of range.
     pub fn resolve(name: &str, file: Option<(&str, &str)>, sets: &[String]) -> Result<Self> {
-        let mut table = preset(name)?;
+        let mut table = Table::try_from(Config::default()).map_err(|e| broken("defaults", e))?;
+        lay_preset(&mut table, name)?;
         if let Some((place, text)) = file {
             lay(&mut table, text.parse().map_err(|e| broken(place, e))?, place, "")?;
         }
@@ -237,22 +96,25 @@ impl Config {
         Ok(config)
     }
 
-    /// Lists the keys that affect a search and differ from `now`, with both values.
-    pub fn differences(&self, now: &Config) -> Result<Vec<String>> {
-        let tree = |config: &Config| Value::try_from(config).map_err(|e| broken("comparing", e));
-        let (then, now) = (tree(self)?, tree(now)?);
-        let mut keys = Vec::new();
-        now.as_table().into_iter().for_each(|table| leaves(table, "", &mut keys));
+    /// Returns all settings with their values, in the order of their declaration.
+    pub fn settings(&self) -> Vec<Setting> {
+        let mut all = Vec::new();
+        self.collect("", Default::default(), &mut all);
+        all
+    }
+
+    /// Lists the keys that affect a run and differ from `now`, with both values.
+    pub fn differences(&self, now: &Config) -> Vec<String> {
         let by_gradients = Strategy::named(&self.search.strategy).is_none();
-        let free = |key: &str| RESUMABLE.contains(&key) || (by_gradients && CHOOSING.contains(&key));
-        keys.retain(|key| !free(key));
-        let text = |tree: &Value, key: &str| {
-            let value = key.split('.').try_fold(tree, |at, part| at.get(part));
-            value.map_or("missing".into(), Value::to_string)
-        };
-        let pairs = keys.into_iter().map(|key| (text(&then, &key), text(&now, &key), key));
-        let differing = pairs.filter(|(then, now, _)| then != now);
-        Ok(differing.map(|(then, now, key)| format!("`{key}` is {then} there and {now} now")).collect())
+        let pairs = self.settings().into_iter().zip(now.settings());
+        pairs
+            .filter(|(then, now)| match then.declared.resume {
+                Resume::AnyValue => false,
+                Resume::Choice if by_gradients => false,
+                Resume::Choice | Resume::SameValue => then.value != now.value,
+            })
+            .map(|(then, now)| format!("`{}` is {} there and {} now", then.key, then.value, now.value))
+            .collect()
     }
 
     /// Formats the configuration as TOML. Parsing the text gives the same configuration.
@@ -263,7 +125,10 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
+    use milenas_models::Skeleton;
+
     use super::*;
+    use crate::strategy::Order;
 
     fn resolve(sets: &[&str]) -> Result<Config> {
         Config::resolve("smoke", None, &sets.iter().map(|s| s.to_string()).collect::<Vec<_>>())
@@ -346,7 +211,7 @@ mod tests {
         let now =
             resolve(&["search.alphas.lr=0.5", "augment.flip=false", "search.checkpoint_steps=7"]).unwrap();
         assert_eq!(
-            then.differences(&now).unwrap(),
+            then.differences(&now),
             ["`augment.flip` is true there and false now", "`search.alphas.lr` is 0.006 there and 0.5 now"]
         );
     }

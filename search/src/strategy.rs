@@ -22,6 +22,11 @@ pub(crate) use search::finite;
 pub use search::search;
 pub use step::{StepContext, StepLosses, Stepper};
 
+/// Returns the names of all strategies, those by gradients first.
+pub fn names() -> Vec<&'static str> {
+    Rule::names().into_iter().chain(black_box::STRATEGIES.map(|(name, _)| name)).collect()
+}
+
 /// Passes of a search step, and their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -213,7 +213,7 @@ fn only_the_same_training_resumes_from_a_checkpoint() {
     let message = refused(&|other| other.config.train.drop_path = 0.2);
     assert!(message.contains("`train.drop_path` is 0.0 there and 0.2 now"), "{message}");
     let message = refused(&|other| other.genotype = Genotype::named("DARTS_V1").unwrap());
-    assert!(message.contains("of another architecture") && message.contains("Help"), "{message}");
+    assert!(message.contains("of another architecture") && message.contains("help"), "{message}");
     assert!(refused(&|other| other.data = "2 images".into()).contains("other images"));
     let message = refused(&|other| other.device = "cuda".into());
     assert!(

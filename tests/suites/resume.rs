@@ -171,7 +171,7 @@ fn a_search_by_judgements_ends_with_its_time_and_goes_on_with_more() {
         &["whole holds an unfinished search that evaluates", "its own strategy"],
     );
     fs::write(root.join("whole/history.csv"), rows("whole").replacen("conv", "pool", 1)).unwrap();
-    refused("milenas-search run --data digits --out whole --resume", &["history.csv: row 1", "Help"]);
+    refused("milenas-search run --data digits --out whole --resume", &["history.csv: row 1", "help"]);
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn what_cannot_go_on_is_explained_and_left_alone() {
     refused(&format!("{SEARCH} --out a"), &["a holds the checkpoint of an unfinished search", "--resume"]);
     refused(
         &format!("{SEARCH} --out a --resume --set search.lambda=2"),
-        &["checkpoint.safetensors", "`search.lambda` is 1.0 there and 2.0 now", "Help"],
+        &["checkpoint.safetensors", "`search.lambda` is 1.0 there and 2.0 now", "help"],
     );
     refused(
         "milenas-search train --genotype DARTS_V2 --data digits --out a --resume",
@@ -200,7 +200,7 @@ fn what_cannot_go_on_is_explained_and_left_alone() {
     fs::write(&path, &before[..before.len() / 2]).unwrap();
     refused(
         "milenas-search run --data digits --out a --resume",
-        &["checkpoint.safetensors", "damaged", "Help"],
+        &["checkpoint.safetensors", "damaged", "help"],
     );
     fs::write(&path, &before).unwrap();
     assert!(fs::read(root.join("a/metrics.jsonl")).unwrap() == lines);

@@ -1,75 +1,16 @@
 //! Checks of configuration values and of their combinations.
 
-use std::fmt;
 use std::time::Duration;
 
 use milenas_models::genotype::Wiring;
 use milenas_models::input::LARGEST;
 
+use super::settings::{Setting, out_of_range};
 use super::{Config, DataConfig, SearchConfig, broken};
+use crate::Result;
 use crate::optim::SgdConfig;
 use crate::strategy::black_box::{STRATEGIES, Strategy};
 use crate::strategy::{Compat, MixtureKind, Rule};
-use crate::{Error, Result};
-
-/// Largest value of a count.
-const MOST: usize = 1 << 20;
-
-/// Range of values that a setting allows.
-enum Allowed {
-    /// Closed interval.
-    Between(f64, f64),
-    /// Interval from 0 to the value of another key, which is named.
-    UpTo(f64, String),
-    /// Values of at least 0 and below 1.
-    Fraction,
-    /// Finite values above 0.
-    Positive,
-    /// Finite values of at least 0.
-    NotNegative,
-}
-
-impl Allowed {
-    fn holds(&self, x: f64) -> bool {
-        match *self {
-            Allowed::Between(low, high) => (low..=high).contains(&x),
-            Allowed::UpTo(high, _) => (0.0..=high).contains(&x),
-            Allowed::Fraction => (0.0..1.0).contains(&x),
-            Allowed::Positive => x > 0.0 && x.is_finite(),
-            Allowed::NotNegative => x >= 0.0 && x.is_finite(),
-        }
-    }
-}
-
-impl fmt::Display for Allowed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Allowed::Between(low, high) => write!(f, "{low} to {high}"),
-            Allowed::UpTo(high, key) => write!(f, "0 to {high}, which `{key}` is. help: set both"),
-            Allowed::Fraction => write!(f, "at least 0 and less than 1"),
-            Allowed::Positive => write!(f, "a finite number above 0"),
-            Allowed::NotNegative => write!(f, "a finite number of 0 or more"),
-        }
-    }
-}
-
-fn value(key: impl fmt::Display, found: impl fmt::Display, expected: impl fmt::Display) -> Error {
-    broken("values", format!("`{key}` is {found}, expected {expected}"))
-}
-
-fn counts(keys: impl IntoIterator<Item = (&'static str, usize)>) -> Result<()> {
-    match keys.into_iter().find(|(_, n)| !(1..=MOST).contains(n)) {
-        Some((key, n)) => Err(value(key, n, format_args!("1 to {MOST}"))),
-        None => Ok(()),
-    }
-}
-
-fn numbers<K: fmt::Display>(keys: impl IntoIterator<Item = (K, f64, Allowed)>) -> Result<()> {
-    match keys.into_iter().find(|(_, x, allowed)| !allowed.holds(*x)) {
-        Some((key, x, allowed)) => Err(value(key, x, allowed)),
-        None => Ok(()),
-    }
-}
 
 impl Config {
     /// Checks all values.
@@ -77,53 +18,33 @@ impl Config {
     /// # Errors
     /// Names the first invalid value by its key, with the values that are allowed.
     pub(super) fn check(&self) -> Result<()> {
-        let Config { data, augment, search, train, .. } = self;
+        let Config { data, search, train, .. } = self;
+        self.settings().iter().try_for_each(Setting::check)?;
         data.check()?;
         search.check_rules()?;
         search.check_stop()?;
-        counts([
-            ("search.population.draws", search.population.draws),
-            ("search.population.trainings", search.population.trainings),
-            ("search.population.size", search.population.size),
-            ("search.population.tournament", search.population.tournament),
-            ("search.population.epochs", search.population.epochs),
-            ("search.epochs", search.epochs),
-            ("search.batch", search.batch),
-            ("search.channels", search.channels),
-            ("search.layers", search.layers),
-            ("train.epochs", train.epochs),
-            ("train.batch", train.batch),
-            ("train.channels", train.channels),
-            ("train.layers", train.layers),
-        ])?;
         check_parts(search.channels, search.partial_channels)?;
         if search.space()?.wiring == Wiring::Complete && search.partial_channels > 1 {
             let problem = "`search.partial_channels` above 1 is for the darts space. help: leave it at 1 for nasbench201";
             return Err(broken("values", problem));
         }
-        use Allowed::{Between, Fraction, NotNegative, Positive};
-        numbers([
-            ("augment.crop", augment.crop, Between(0.0, 1.0)),
-            ("search.lambda", search.lambda, NotNegative),
-            ("search.tau_max", search.tau_max, Between(0.01, 1000.0)),
-            ("search.tau_min", search.tau_min, Between(0.01, search.tau_max)),
-            ("search.train_portion", search.train_portion, Between(0.01, 0.99)),
-            ("search.alphas.lr", search.alphas.lr, Positive),
-            ("search.alphas.beta1", search.alphas.beta1, Fraction),
-            ("search.alphas.beta2", search.alphas.beta2, Fraction),
-            ("search.alphas.decay", search.alphas.decay, NotNegative),
-            ("train.auxiliary", train.auxiliary, Between(0.0, 100.0)),
-            ("train.drop_path", train.drop_path, Between(0.0, 0.99)),
-            ("train.cutout", train.cutout, Between(0.0, 1.0)),
-            ("train.resized_crop", train.resized_crop, Between(0.0, 1.0)),
-            ("train.jitter", train.jitter, Between(0.0, 1.0)),
-            ("train.smoothing", train.smoothing, Between(0.0, 1.0)),
-            ("train.ema", train.ema, Between(0.0, 0.999_999)),
-            ("train.lr_factor", train.lr_factor, Between(0.0, 1.0)),
-        ])?;
-        sgd("search.weights", &search.weights)?;
-        sgd("train.weights", &train.weights)
+        at_most(["search.tau_min", "search.tau_max"], search.tau_min, search.tau_max)?;
+        for (group, SgdConfig { lr, lr_min, .. }) in
+            [("search.weights", &search.weights), ("train.weights", &train.weights)]
+        {
+            at_most([&format!("{group}.lr_min"), &format!("{group}.lr")], *lr_min, *lr)?;
+        }
+        Ok(())
     }
+}
+
+/// Checks that the first of two settings does not exceed the second one.
+fn at_most(keys: [&str; 2], low: f64, high: f64) -> Result<()> {
+    let [key, other] = keys;
+    if low <= high {
+        return Ok(());
+    }
+    Err(out_of_range(key, low, format_args!("0 to {high}, which `{other}` is. help: set both")))
 }
 
 impl DataConfig {
@@ -132,7 +53,7 @@ impl DataConfig {
     fn check(&self) -> Result<()> {
         let DataConfig { size, resize, .. } = *self;
         if size > LARGEST {
-            return Err(value("data.size", size, format_args!("0 to {LARGEST}")));
+            return Err(out_of_range("data.size", size, format_args!("0 to {LARGEST}")));
         }
         let most = (2 * size).min(LARGEST);
         if resize == 0 || (size > 0 && (size..=most).contains(&resize)) {
@@ -144,20 +65,8 @@ impl DataConfig {
                 "0, or {size} to {most} as `data.size` is {size}. help: set both, or data.resize=0 for {size}"
             ),
         };
-        Err(value("data.resize", resize, expected))
+        Err(out_of_range("data.resize", resize, expected))
     }
-}
-
-fn sgd(group: &str, config: &SgdConfig) -> Result<()> {
-    let SgdConfig { lr, lr_min, momentum, decay, clip } = *config;
-    let key = |name: &str| format!("{group}.{name}");
-    numbers([
-        (key("lr"), lr, Allowed::Positive),
-        (key("lr_min"), lr_min, Allowed::UpTo(lr, key("lr"))),
-        (key("momentum"), momentum, Allowed::Fraction),
-        (key("decay"), decay, Allowed::NotNegative),
-        (key("clip"), clip, Allowed::NotNegative),
-    ])
 }
 
 impl SearchConfig {
@@ -167,7 +76,7 @@ impl SearchConfig {
         let SearchConfig { strategy, bilevel_strategy, bilevel_epochs, epochs, lambda, compat, .. } = self;
         if Strategy::named(bilevel_strategy).is_some() {
             let expected = format!("a gradient-based strategy: {}", Rule::names().join(", "));
-            return Err(value("search.bilevel_strategy", bilevel_strategy, expected));
+            return Err(out_of_range("search.bilevel_strategy", bilevel_strategy, expected));
         }
         let bilevel = rule(bilevel_strategy, *lambda, *compat)?;
         if Strategy::named(strategy).is_some() {
@@ -176,7 +85,7 @@ impl SearchConfig {
         let mut rules = vec![(strategy, rule(strategy, *lambda, *compat)?)];
         if bilevel_epochs > epochs {
             let expected = format!("0 to {epochs}, which `search.epochs` is");
-            return Err(value("search.bilevel_epochs", bilevel_epochs, expected));
+            return Err(out_of_range("search.bilevel_epochs", bilevel_epochs, expected));
         }
         if *bilevel_epochs > 0 {
             rules.push((bilevel_strategy, bilevel));
@@ -225,7 +134,7 @@ impl SearchConfig {
         match budget {
             Some(Duration::ZERO) => {
                 let expected = "a time above 0 such as 2h; leave it empty for no limit";
-                Err(value("search.stop.time_budget", &stop.time_budget, expected))
+                Err(out_of_range("search.stop.time_budget", &stop.time_budget, expected))
             }
             _ => Ok(()),
         }
@@ -276,7 +185,7 @@ mod tests {
                 ("lr", "nan", "is NaN, expected a finite number above 0"),
                 ("lr", "inf", "is inf, expected a finite number above 0"),
                 ("lr_min", "0.06", "is 0.06, expected 0 to 0.05, which `"),
-                ("lr_min", "-0.1", "is -0.1, expected 0 to 0.05, which `"),
+                ("lr_min", "-0.1", "is -0.1, expected a finite number of 0 or more"),
                 ("momentum", "1.0", "is 1, expected at least 0 and less than 1"),
                 ("decay", "-1", "is -1, expected a finite number of 0 or more"),
                 ("clip", "-5", "is -5, expected a finite number of 0 or more"),

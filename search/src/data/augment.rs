@@ -1,16 +1,19 @@
 //! Random crop and flip on bytes. The padding is black before normalisation, as in the paper.
 
 use milenas_models::Rng;
-use serde::{Deserialize, Serialize};
 
-/// Augmentation of training images.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Augment {
-    /// Padding of the crop on each side, as a fraction of the image's side: 0.125 is 4 pixels of 32.
-    pub crop: f64,
-    /// Whether images are mirrored left to right with probability 1/2. Unsuitable for digits and text.
-    pub flip: bool,
+use crate::config::settings::settings;
+
+settings! {
+    /// Augmentation of training images.
+    #[derive(Copy)]
+    pub struct Augment {
+        /// Padding of the crop on each side, as a fraction of the image's side: 0.125 is 4 pixels of 32, and 1 of 8.
+        crop: f64 = 0.125, in Range::Between(0.0, 1.0);
+        /// Whether images are mirrored left to right with probability 1/2. Set it to false for digits, text and
+        /// everything with a direction.
+        flip: bool = true;
+    }
 }
 
 /// Sampled shift, mirroring and cutout of an image.

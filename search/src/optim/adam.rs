@@ -1,19 +1,20 @@
 //! Adam with coupled weight decay, as `torch.optim.Adam` (not AdamW).
 
-use serde::{Deserialize, Serialize};
+use crate::config::settings::settings;
 
-/// Hyperparameters of Adam.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AdamConfig {
-    /// Learning rate.
-    pub lr: f64,
-    /// Decay of the mean of gradients.
-    pub beta1: f64,
-    /// Decay of the mean of squared gradients.
-    pub beta2: f64,
-    /// Weight decay: L2 term added to the gradient.
-    pub decay: f64,
+settings! {
+    /// Hyperparameters of Adam. All defaults but the rate are those of DARTS, whose rate is 0.0003.
+    #[derive(Copy)]
+    pub struct AdamConfig {
+        /// Learning rate, which is constant. Short searches need a larger one than the paper's 0.0003.
+        lr: f64 = 0.006, in Range::Positive;
+        /// Decay of the mean of gradients.
+        beta1: f64 = 0.5, in Range::Fraction;
+        /// Decay of the mean of squared gradients.
+        beta2: f64 = 0.999, in Range::Fraction;
+        /// Weight decay: L2 term added to the gradient.
+        decay: f64 = 1e-3, in Range::NotNegative;
+    }
 }
 
 const EPS: f64 = 1e-8;

@@ -1,21 +1,22 @@
 //! Stochastic gradient descent with momentum and coupled weight decay, as `torch.optim.SGD`.
 
-use serde::{Deserialize, Serialize};
+use crate::config::settings::settings;
 
-/// Hyperparameters of SGD.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SgdConfig {
-    /// Learning rate at the start.
-    pub lr: f64,
-    /// Learning rate at the end of the cosine schedule.
-    pub lr_min: f64,
-    /// Momentum, without dampening and Nesterov.
-    pub momentum: f64,
-    /// Weight decay: L2 term added to the gradient.
-    pub decay: f64,
-    /// Largest norm of all gradients together; larger gradients are scaled down. 0 for no limit.
-    pub clip: f64,
+settings! {
+    /// Hyperparameters of SGD. The defaults are those of DARTS.
+    #[derive(Copy)]
+    pub struct SgdConfig {
+        /// Learning rate at the start.
+        lr: f64 = 0.025, in Range::Positive;
+        /// Learning rate at the end of the cosine schedule, at most `lr`.
+        lr_min: f64 = 0.0, in Range::NotNegative;
+        /// Momentum, without dampening and Nesterov.
+        momentum: f64 = 0.9, in Range::Fraction;
+        /// Weight decay: L2 term added to the gradient.
+        decay: f64 = 3e-4, in Range::NotNegative;
+        /// Largest norm of all gradients together; larger gradients are scaled down. 0 for no limit.
+        clip: f64 = 5.0, in Range::NotNegative;
+    }
 }
 
 /// SGD optimiser, with its velocities.

@@ -247,7 +247,7 @@ fn runs_are_compared_and_a_new_run_counts() {
 fn errors_explain_folders_without_a_run() {
     let place = tempfile::tempdir().unwrap();
     let message = write(place.path()).unwrap_err().to_string();
-    assert!(message.contains("neither this folder nor its subfolders hold a run. Help"), "{message}");
+    assert!(message.contains("neither this folder nor its subfolders hold a run. help"), "{message}");
     run(place.path(), &[("metrics.jsonl", "{}\n".into())]);
     let message = write(place.path()).unwrap_err().to_string();
     assert!(

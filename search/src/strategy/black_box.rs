@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 
 use milenas_models::{Genotype, Rng, Space};
-use serde::{Deserialize, Serialize};
 
 use crate::Result;
+use crate::config::settings::settings;
 
 /// Strategies by name.
 pub const STRATEGIES: [(&str, Strategy); 4] = [
@@ -43,20 +43,21 @@ impl Strategy {
     }
 }
 
-/// Sizes of a black-box search.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PopulationConfig {
-    /// Number of architectures that are scored.
-    pub draws: usize,
-    /// Number of architectures whose fitness is measured, including the first population.
-    pub trainings: usize,
-    /// Size of the population.
-    pub size: usize,
-    /// Number of candidates in a tournament; the fittest one becomes a parent.
-    pub tournament: usize,
-    /// Epochs of the training that measures fitness.
-    pub epochs: usize,
+settings! {
+    /// Sizes of a black-box search.
+    #[derive(Copy)]
+    pub struct PopulationConfig {
+        /// Number of architectures that naswot and area score; 10, 100 and 1000 in the NASWOT paper.
+        draws: usize = 100usize, in Range::Count;
+        /// Number of architectures that area, random and evolution train, including the first population.
+        trainings: usize = 10usize, in Range::Count;
+        /// Size of the population; 10 in the regularised evolution of NAS-Bench-201.
+        size: usize = 5usize, in Range::Count;
+        /// Number of candidates in a tournament; the fittest one becomes a parent.
+        tournament: usize = 3usize, in Range::Count;
+        /// Epochs of the training that measures fitness.
+        epochs: usize = 1usize, in Range::Count;
+    }
 }
 
 /// Architecture with its value.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::sizes::{CostLimits, ModelSize};
+use crate::config::settings::settings;
 
 /// Comparison of a size with the expected size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,22 +17,26 @@ pub enum StopRule {
     Exactly,
 }
 
-/// Conditions for an early end, and limits for the choice at the end. Empty texts and zeros disable a
-/// condition.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StopConfig {
-    /// Expected size `n=N,r=R` (MiLeNAS, algorithm 1; its example is `n=6,r=0`).
-    pub at_size: String,
-    /// Comparison with the expected size.
-    pub rule: StopRule,
-    /// Time budget of all runs of the search together, e.g. `2h` or `90m`. The search ends after the step that
-    /// exceeds it, and can be resumed with a larger budget.
-    pub time_budget: String,
-    /// Maximum number of parameters of the chosen network.
-    pub max_params: u64,
-    /// Maximum number of multiply-accumulates per image of the chosen network.
-    pub max_macs: u64,
+settings! {
+    /// Conditions for an early end, and limits for the choice at the end. Empty texts and zeros disable a
+    /// condition.
+    pub struct StopConfig {
+        /// Stop when the derived normal cell has at most N convolutions and the reduction cell at most R: `n=N,r=R`,
+        /// e.g. `n=6,r=0` (MiLeNAS, algorithm 1). Empty for no such stop.
+        at_size: String = "", option "stop-at-size";
+        /// Comparison with that size. `at-most`: a search that skips the size stops too. `exactly`: as the released
+        /// code.
+        rule: StopRule = StopRule::AtMost, in Range::OneOf(vec!["at-most", "exactly"]), option "stop-rule";
+        /// Stop after the step that exceeds this time, e.g. `2h` or `90m`; the times of resumed runs are added. Empty
+        /// for no limit.
+        time_budget: String = "", option "time-budget", resume Resume::AnyValue;
+        /// Maximum number of parameters of the chosen network, which has `train.channels` and `train.layers`; 0 for no
+        /// limit. The largest genotype within it is chosen. Strategies that evaluate whole architectures evaluate
+        /// only those within the limit.
+        max_params: u64 = 0u64, option "max-params", resume Resume::Choice;
+        /// Maximum number of multiply-accumulates per image of the chosen network; 0 for no limit.
+        max_macs: u64 = 0u64, option "max-macs", resume Resume::Choice;
+    }
 }
 
 impl StopConfig {

@@ -1,14 +1,14 @@
 //! Command line of milenas-search: its commands and their options. Parsing has no side effects.
 
 mod options;
+mod settings;
 
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-pub use self::options::{
-    BenchSize, EvalOptions, RuleOptions, RunOptions, ScoreOptions, SearchOptions, StartOptions,
-};
+pub use self::options::{BenchSize, EvalOptions, RunOptions, ScoreOptions, SearchOptions, StartOptions};
+pub use self::settings::StepOptions;
 use milenas_search::strategy::Rule;
 use milenas_search::supernet::DeviceSpec;
 
@@ -156,7 +156,7 @@ pub enum BenchCommand {
         #[arg(long = "device", value_name = "NAME", default_value = "cpu")]
         place: DeviceSpec,
         #[command(flatten)]
-        rule: RuleOptions,
+        rule: StepOptions,
         #[command(flatten)]
         size: BenchSize,
     },

@@ -199,7 +199,7 @@ fn bench(command: &BenchCommand) -> Result<()> {
             let order = two_pass.then(|| "search.order=two-pass".to_string());
             let strategy = strategy.as_ref().map(|name| format!("search.strategy={name}"));
             let channels = format!("search.channels={channels}");
-            rule.sets().into_iter().chain(strategy).chain(order).chain([channels]).collect()
+            rule.sets.iter().cloned().chain(strategy).chain(order).chain([channels]).collect()
         }
         BenchCommand::Train { .. } => Vec::new(),
     };

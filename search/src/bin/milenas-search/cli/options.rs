@@ -6,29 +6,9 @@ use clap::Args;
 
 use milenas_models::Space;
 use milenas_search::score::{self, SCORES, Score};
-use milenas_search::strategy::Rule;
-use milenas_search::strategy::black_box::STRATEGIES;
 use milenas_search::supernet::DeviceSpec;
 
-/// Options for the update of the architecture. Each one sets a key of the configuration.
-#[derive(Debug, Default, Args)]
-pub struct RuleOptions {
-    /// Weight of the validation loss relative to the training loss; for milenas and milenas-2nd only.
-    #[arg(long, value_name = "X")]
-    pub lambda: Option<f64>,
-    /// Mixture of candidate operations. softmax: weighted sum of all; gumbel: one sampled per edge, cell and pass
-    /// (GDAS), in a quarter of the time per step.
-    #[arg(long, value_name = "KIND", value_parser = ["softmax", "gumbel"])]
-    pub mixture: Option<String>,
-    /// Apply candidates to 1/K of the channels, and learn a weight per edge (PC-DARTS), which saves time and memory.
-    /// K must divide the number of channels; 4 is common.
-    #[arg(long, value_name = "K")]
-    pub partial_channels: Option<u16>,
-    /// Compatibility. released: as the released MiLeNAS code, without gradient clipping, without momentum in the
-    /// unrolled step, and with lambda on the training loss; none: as the paper.
-    #[arg(long, value_name = "NAME", value_parser = ["none", "released"])]
-    pub compat: Option<String>,
-}
+use super::settings::SettingOptions;
 
 /// Genotype and initial weights of a training.
 #[derive(Debug, Args)]
@@ -104,15 +84,6 @@ fn seed() -> clap::builder::RangedU64ValueParser {
 /// Parser of a space's name.
 fn spaces() -> clap::builder::PossibleValuesParser {
     Space::ALL.map(|space| space.name).into()
-}
-
-/// Help of `--strategy`, from the tables of strategies.
-fn strategy_help() -> String {
-    format!(
-        "Strategy: by gradients ({}), or by evaluating whole architectures ({})",
-        Rule::names().join(", "),
-        STRATEGIES.map(|(name, _)| name).join(", ")
-    )
 }
 
 /// Help of `--metric`, from the table of scores.
@@ -198,72 +169,12 @@ impl RunOptions {
 /// Options of a search.
 #[derive(Debug, Args)]
 pub struct SearchOptions {
-    /// Search space: darts, or nasbench201, whose 15,625 cells have published accuracies.
-    #[arg(long, value_name = "NAME", value_parser = spaces())]
-    pub space: Option<String>,
-    #[arg(long, value_name = "NAME", help = strategy_help())]
-    pub strategy: Option<String>,
     #[command(flatten)]
-    pub rule: RuleOptions,
-    /// Number of epochs at the start that use the bilevel strategy (key search.bilevel_strategy).
-    #[arg(long, value_name = "N")]
-    pub bilevel_epochs: Option<usize>,
+    pub settings: SettingOptions,
     /// Resume an interrupted search with the configuration in OUT/config.toml, from OUT/checkpoint.safetensors or
     /// from the evaluations in OUT/history.csv.
     #[arg(long)]
     pub resume: bool,
-    /// Stop when the derived normal cell has at most N convolutions and the reduction cell at most R, e.g. n=6,r=0.
-    #[arg(long, value_name = "n=N,r=R")]
-    pub stop_at_size: Option<String>,
-    /// Comparison of --stop-at-size: at-most, or exactly (as the released code).
-    #[arg(long, value_name = "RULE")]
-    pub stop_rule: Option<String>,
-    /// Stop after this time, e.g. 2h or 90m; the times of resumed runs are added.
-    #[arg(long, value_name = "TIME")]
-    pub time_budget: Option<String>,
-    /// Choose the largest genotype with at most N parameters, for a network of train.channels and train.layers.
-    /// Strategies that evaluate whole architectures evaluate only those within the limit.
-    #[arg(long, value_name = "N")]
-    pub max_params: Option<u64>,
-    /// Choose the largest genotype with at most N multiply-accumulates per image; see --max-params.
-    #[arg(long, value_name = "N")]
-    pub max_macs: Option<u64>,
-}
-
-/// Formats the options that are given as `search.KEY=VALUE`.
-fn sets<const N: usize>(pairs: [(&str, Option<String>); N]) -> impl Iterator<Item = String> {
-    pairs.into_iter().filter_map(|(key, value)| Some(format!("search.{key}={}", value?)))
-}
-
-impl RuleOptions {
-    /// Returns the configuration keys that the options set, as `KEY=VALUE`.
-    pub fn sets(&self) -> Vec<String> {
-        let pairs = [
-            ("lambda", self.lambda.map(|x| x.to_string())),
-            ("mixture", self.mixture.clone()),
-            ("partial_channels", self.partial_channels.map(|k| k.to_string())),
-            ("compat", self.compat.clone()),
-        ];
-        sets(pairs).collect()
-    }
-}
-
-impl SearchOptions {
-    /// Returns the configuration keys that the options set, as `KEY=VALUE`.
-    pub fn sets(&self) -> Vec<String> {
-        let number = |n: Option<u64>| n.map(|n| n.to_string());
-        let pairs = [
-            ("space", self.space.clone()),
-            ("strategy", self.strategy.clone()),
-            ("bilevel_epochs", self.bilevel_epochs.map(|n| n.to_string())),
-            ("stop.at_size", self.stop_at_size.clone()),
-            ("stop.rule", self.stop_rule.clone()),
-            ("stop.time_budget", self.time_budget.clone()),
-            ("stop.max_params", number(self.max_params)),
-            ("stop.max_macs", number(self.max_macs)),
-        ];
-        self.rule.sets().into_iter().chain(sets(pairs)).collect()
-    }
 }
 
 /// Options shared by the benchmarks.

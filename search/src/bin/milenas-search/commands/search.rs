@@ -35,7 +35,7 @@ pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<bool> 
         find_run(&options.out, CONFIG)?;
     }
     let saved = options.out.join(CONFIG);
-    let config = resolve(options, search.resume.then_some(&saved), search.sets())?;
+    let config = resolve(options, search.resume.then_some(&saved), search.settings.sets.clone())?;
     let source = Source::parse(&options.data)?;
     let strategy = Strategy::named(&config.search.strategy);
     match strategy {

@@ -1,0 +1,86 @@
+//! Settings of a search.
+
+use milenas_models::Space;
+
+use super::settings::settings;
+use crate::Result;
+use crate::optim::{AdamConfig, SgdConfig};
+use crate::strategy::black_box::PopulationConfig;
+use crate::strategy::stop::StopConfig;
+use crate::strategy::{self, Compat, Mixing, MixtureKind, Order};
+use crate::supernet::Alphas;
+
+settings! {
+    /// Settings of a search.
+    pub struct SearchConfig {
+        /// Search space: the candidates of an edge and the wiring of the cells.
+        space: String = "darts", in Range::OneOf(Space::ALL.map(|space| space.name).into()), option "space";
+        /// Strategy: a rule for the architecture's gradient, or a strategy that evaluates whole architectures.
+        strategy: String = "milenas", in Range::OneOf(strategy::names()), option "strategy";
+        /// Passes of a step, and their order. `released`: three passes, the architecture first, as the released
+        /// code. `two-pass`: both gradients of the training batch come from one pass.
+        order: Order = Order::TwoPass, in Range::OneOf(vec!["released", "two-pass"]);
+        /// Number of epochs at the start that use `search.bilevel_strategy`, as the gradual run of the released code.
+        bilevel_epochs: usize = 0usize, option "bilevel-epochs";
+        /// Strategy of these epochs.
+        bilevel_strategy: String = "darts-1st";
+        /// Compatibility. `released`: as the released MiLeNAS code, without gradient clipping, without momentum in
+        /// the unrolled step, and with lambda on the training loss. `none`: as the paper.
+        compat: Compat = Compat::None, in Range::OneOf(vec!["none", "released"]), option "compat";
+        /// Mixture of the candidates in a pass. `softmax`: weighted sum of all. `gumbel`: one sampled for every edge,
+        /// cell and pass (GDAS), in a quarter of the time per step.
+        mixture: MixtureKind = MixtureKind::Softmax, in Range::OneOf(vec!["softmax", "gumbel"]), option "mixture";
+        /// Temperature of Gumbel samples in the first epoch.
+        tau_max: f64 = 10.0, in Range::Between(0.01, 1000.0);
+        /// Temperature at the end, to which it falls linearly, and which the epoch after the last one would have.
+        tau_min: f64 = 1.0, in Range::Between(0.01, 1000.0);
+        /// Number of passes over the training split.
+        epochs: usize = 8usize, in Range::Count;
+        /// Maximum number of steps per epoch; 0 for no limit.
+        steps: usize = 40usize;
+        /// Images per step.
+        batch: usize = 32usize, in Range::Count;
+        /// Channels of a node in the first cells. Fewer than 16 save no time: 16 are computed together.
+        channels: usize = 16usize, in Range::Count;
+        /// Divisor K of the channels: candidates see the first 1/K of a state's channels, and each edge into a node
+        /// has a weight (PC-DARTS), which saves time and memory. 1 for whole states; 4 is common.
+        partial_channels: usize = 1usize, option "partial-channels";
+        /// Number of cells.
+        layers: usize = 5usize, in Range::Count;
+        /// Weight of the validation loss relative to the training loss (equation 6), for milenas and milenas-2nd.
+        lambda: f64 = 1.0, in Range::NotNegative, option "lambda";
+        /// Steps between checkpoints, besides the one after every epoch; 0 for none.
+        checkpoint_steps: usize = 0usize, resume Resume::AnyValue;
+        /// Fraction of the training images that trains the weights; the rest evaluates the architecture.
+        train_portion: f64 = 0.5, in Range::Between(0.01, 0.99);
+        /// Optimiser of the weights.
+        weights: SgdConfig = SgdConfig { lr: 0.05, lr_min: 0.005, ..SgdConfig::default() };
+        /// Optimiser of the architecture's logits.
+        alphas: AdamConfig = AdamConfig::default();
+        /// Settings of the strategies that evaluate whole architectures.
+        population: PopulationConfig = PopulationConfig::default();
+        /// Conditions for an early end, and limits of the chosen network.
+        stop: StopConfig = StopConfig::default();
+    }
+}
+
+impl SearchConfig {
+    /// Returns the search space.
+    ///
+    /// # Errors
+    /// Fails for an unknown name.
+    pub fn space(&self) -> Result<Space> {
+        Ok(Space::named(&self.space)?)
+    }
+
+    /// Returns the architecture's logits before the first step.
+    pub fn first_alphas(&self, space: &Space, seed: u64) -> Alphas {
+        let alphas = Alphas::init(space, seed);
+        if self.partial_channels > 1 { alphas.with_edges(seed) } else { alphas }
+    }
+
+    /// Returns the mixture of the candidates in an epoch.
+    pub fn mixing(&self, epoch: usize) -> Mixing {
+        Mixing::at(self.mixture, [self.tau_max, self.tau_min], epoch, self.epochs)
+    }
+}
