@@ -8,6 +8,8 @@ use crate::{Error, Genotype, Primitive, Result, Rng};
 pub struct Space {
     /// Name of the space.
     pub name: &'static str,
+    /// Description; a noun phrase.
+    pub doc: &'static str,
     /// Candidates of every edge, in the order of the columns of alpha.
     pub primitives: &'static [Primitive],
     /// Number of nodes of a cell.
@@ -21,12 +23,18 @@ impl Space {
     pub const ALL: [Space; 2] = [Space::DARTS, Space::NASBENCH201];
 
     /// DARTS (Liu et al., ICLR 2019): four nodes, seven operations and `none`; a node keeps its two best edges.
-    pub const DARTS: Space =
-        Space { name: "darts", primitives: &Primitive::DARTS, nodes: 4, wiring: Wiring::TwoEdges };
+    pub const DARTS: Space = Space {
+        name: "darts",
+        doc: "two cells of four nodes, seven operations (Liu et al., ICLR 2019)",
+        primitives: &Primitive::DARTS,
+        nodes: 4,
+        wiring: Wiring::TwoEdges,
+    };
 
     /// NAS-Bench-201 (Dong and Yang, ICLR 2020): three nodes, five operations, all 15,625 cells.
     pub const NASBENCH201: Space = Space {
         name: "nasbench201",
+        doc: "one cell of three nodes, five operations: 15,625 cells with published accuracies (Dong and Yang, ICLR 2020)",
         primitives: &Primitive::NASBENCH201,
         nodes: 3,
         wiring: Wiring::Complete,

@@ -227,7 +227,7 @@ pub(crate) fn check_origin(
     if then != now {
         return other(format!("version {then}, expected {now}. help: use the program version that wrote it"));
     }
-    let then: Config = toml::from_str(config.0).map_err(|e| damaged(place, e.message()))?;
+    let then = Config::from_toml(config.0, place)?;
     let differences = then.differences(config.1);
     if !differences.is_empty() {
         return other(format!(

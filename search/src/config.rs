@@ -72,7 +72,7 @@ fn lay_preset(base: &mut Table, name: &str) -> Result<()> {
     if let Some(below) = below {
         lay_preset(base, below)?;
     }
-    lay(base, text.parse().map_err(|e| broken(name, e))?, name, "")
+    lay(base, text.parse().map_err(|e| broken(name, e))?, name)
 }
 
 impl Config {
@@ -86,14 +86,25 @@ impl Config {
         let mut table = Table::try_from(Config::default()).map_err(|e| broken("defaults", e))?;
         lay_preset(&mut table, name)?;
         if let Some((place, text)) = file {
-            lay(&mut table, text.parse().map_err(|e| broken(place, e))?, place, "")?;
+            lay(&mut table, text.parse().map_err(|e| broken(place, e))?, place)?;
         }
         for set in sets {
-            lay(&mut table, assignment(set)?, "setting `set`", "")?;
+            lay(&mut table, assignment(set)?, "setting `set`")?;
         }
         let config: Config = table.try_into().map_err(|e: toml::de::Error| broken("values", e.message()))?;
         config.check()?;
         Ok(config)
+    }
+
+    /// Parses the text of a file that [`to_toml`](Self::to_toml) wrote, of this or an earlier version. Keys that it lacks
+    /// have their defaults. The values are not checked.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a text that is no configuration; `place` names the file.
+    pub fn from_toml(text: &str, place: &str) -> Result<Self> {
+        let mut table = Table::try_from(Config::default()).map_err(|e| broken("defaults", e))?;
+        lay(&mut table, text.parse().map_err(|e| broken(place, e))?, place)?;
+        table.try_into().map_err(|e: toml::de::Error| broken(place, e.message()))
     }
 
     /// Returns all settings with their values, in the order of their declaration.

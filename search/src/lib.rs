@@ -41,6 +41,7 @@ pub mod loss;
 pub mod memory;
 pub mod next;
 pub mod optim;
+pub mod relaxation;
 pub mod report;
 mod resident;
 pub mod run;

@@ -3,7 +3,6 @@
 
 pub mod black_box;
 pub mod checkpoint;
-pub mod mixture;
 mod record;
 mod rule;
 mod search;
@@ -13,7 +12,6 @@ pub mod stop;
 
 use serde::{Deserialize, Serialize};
 
-pub use mixture::{Mixing, MixtureKind};
 pub use record::{
     COLLAPSE, EpochRecord, ProgressSink, SearchCheckpointer, SearchOutcome, SearchTask, StopReason,
 };
@@ -22,9 +20,9 @@ pub(crate) use search::finite;
 pub use search::search;
 pub use step::{StepContext, StepLosses, Stepper};
 
-/// Returns the names of all strategies, those by gradients first.
-pub fn names() -> Vec<&'static str> {
-    Rule::names().into_iter().chain(black_box::STRATEGIES.map(|(name, _)| name)).collect()
+/// Returns the names of all strategies with their descriptions, those by gradients first.
+pub fn choices() -> Vec<(&'static str, &'static str)> {
+    rule::RULES.map(|rule| (rule.name, rule.doc)).into_iter().chain(black_box::CHOICES).collect()
 }
 
 /// Passes of a search step, and their order.

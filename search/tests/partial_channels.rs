@@ -6,8 +6,7 @@ use std::path::Path;
 use candle_core::Device;
 use milenas_models::{Rng, Space, Weights};
 use milenas_search::data::Batch;
-use milenas_search::strategy::mixture::PassMixture;
-use milenas_search::strategy::{Mixing, MixtureKind};
+use milenas_search::relaxation::{Gumbel, PassMixture, Relaxation, SearchProgress, Softmax};
 use milenas_search::supernet::fused::FusedSupernet;
 use milenas_search::supernet::reference::Reference;
 use milenas_search::supernet::{Alphas, GradRequest, Row, Supernet, SupernetConfig};
@@ -36,8 +35,19 @@ fn f64s(values: &[f32]) -> Vec<f64> {
     values.iter().map(|x| f64::from(*x)).collect()
 }
 
+fn sample(
+    relaxation: &dyn Relaxation,
+    alphas: &Alphas,
+    config: &SupernetConfig,
+    seed: u64,
+) -> Box<dyn PassMixture> {
+    // The temperature of Gumbel samples is 1.
+    let end = SearchProgress { epoch: 1, epochs: 1 };
+    relaxation.sample(alphas, config, end, &mut || Rng::new(seed, "draw"))
+}
+
 /// Runs several batches through the same networks, and compares the results.
-fn compare(config: SupernetConfig, kind: MixtureKind, sizes: &[(usize, usize, usize)]) {
+fn compare(config: SupernetConfig, relaxation: &dyn Relaxation, sizes: &[(usize, usize, usize)]) {
     let (_, height, width) = sizes[0];
     let mut reference = Reference::new(&config, height, width, 1).unwrap();
     let mut fused = FusedSupernet::new(config);
@@ -46,10 +56,9 @@ fn compare(config: SupernetConfig, kind: MixtureKind, sizes: &[(usize, usize, us
     alphas.update(|flat| flat.iter_mut().for_each(|x| *x *= 500.0));
     for (round, &(images, height, width)) in sizes.iter().enumerate() {
         let batch = batch(images, height, width);
-        let pass =
-            PassMixture::draw(&alphas, &config, Mixing { kind, tau: 1.0 }, || Rng::new(round as u64, "draw"));
+        let pass = sample(relaxation, &alphas, &config, round as u64);
         let cells: Vec<&[Row]> = pass.cells(&config);
-        let what = format!("{config:?}, {kind:?}, round {round}");
+        let what = format!("{config:?}, {}, round {round}", relaxation.source());
         let expected = reference.evaluate_cells(&batch, &cells, BOTH).unwrap();
         let found = Supernet::evaluate_cells(&mut fused, &batch, &cells, BOTH).unwrap();
         close(&format!("loss of {what}"), &[found.loss], &[expected.loss], 1e-4);
@@ -112,20 +121,20 @@ fn both_implementations_equal_pytorch() {
 
 #[test]
 fn images_that_share_a_pack() {
-    compare(config(16, 4), MixtureKind::Softmax, &[(8, 8, 8), (6, 8, 8), (3, 8, 8), (8, 8, 8)]);
+    compare(config(16, 4), &Softmax::default(), &[(8, 8, 8), (6, 8, 8), (3, 8, 8), (8, 8, 8)]);
 }
 
 #[test]
 fn other_parts_sizes_and_lanes_to_spare() {
-    compare(config(6, 2), MixtureKind::Softmax, &[(4, 10, 10)]);
-    compare(config(32, 2), MixtureKind::Softmax, &[(4, 16, 16)]);
-    compare(config(4, 4), MixtureKind::Softmax, &[(16, 7, 9)]);
-    compare(config(4, 4), MixtureKind::Softmax, &[(2, 14, 18)]);
+    compare(config(6, 2), &Softmax::default(), &[(4, 10, 10)]);
+    compare(config(32, 2), &Softmax::default(), &[(4, 16, 16)]);
+    compare(config(4, 4), &Softmax::default(), &[(16, 7, 9)]);
+    compare(config(4, 4), &Softmax::default(), &[(2, 14, 18)]);
 }
 
 #[test]
 fn sampled_candidates() {
-    compare(config(16, 4), MixtureKind::Gumbel, &[(8, 8, 8), (4, 8, 8)]);
+    compare(config(16, 4), &Gumbel::default(), &[(8, 8, 8), (4, 8, 8)]);
 }
 
 /// An optimiser updates the weights of every image of a pack equally.
@@ -134,9 +143,7 @@ fn a_step_moves_all_images_of_a_pack() {
     let config = config(16, 4);
     let batch = batch(8, 8, 8);
     let alphas = Alphas::init(&Space::DARTS, 7).with_edges(7);
-    let pass = PassMixture::draw(&alphas, &config, Mixing { kind: MixtureKind::Softmax, tau: 1.0 }, || {
-        Rng::new(0, "draw")
-    });
+    let pass = sample(&Softmax::default(), &alphas, &config, 0);
     let cells = pass.cells(&config);
     let mut reference = Reference::new(&config, 8, 8, 1).unwrap();
     let mut fused = FusedSupernet::new(config);

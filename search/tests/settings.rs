@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use milenas_search::config::settings::{Range, Resume, Setting};
+use milenas_search::config::settings::{Choice, Range, Resume, Setting};
 use milenas_search::config::{Config, PRESETS};
 
 fn preset(name: &str, sets: &[&str]) -> milenas_search::Result<Config> {
@@ -17,9 +17,10 @@ fn every_setting_is_documented_and_its_names_are_values() {
     assert!(settings.len() > 60);
     for Setting { key, value, declared } in settings {
         assert!(declared.doc.ends_with('.') && declared.doc.len() > 15, "{key}: {}", declared.doc);
-        let Range::OneOf(names) = declared.range else { continue };
-        assert!(names.contains(&value.as_str().unwrap()), "{key}");
-        for name in names {
+        let Range::OneOf(choices) = declared.range else { continue };
+        assert!(choices.iter().any(|choice| Some(choice.name) == value.as_str()), "{key}");
+        for Choice { name, doc } in choices {
+            assert!(doc.len() > 5 && !doc.ends_with('.'), "{key} {name}: {doc}");
             let found = preset("smoke", &[&format!("{key}={name}")]);
             let other = found.err().map(|error| error.to_string()).unwrap_or_default();
             assert!(!other.contains("unknown"), "{key}: {other}");
@@ -84,8 +85,12 @@ fn reference() -> String {
         an option of their own. A run resumes with the values that it was started with, except for keys marked *may change*; those marked \
         *may change by gradients* may change in a gradient-based search.\n"
         .to_string();
-    let presets: Vec<(&str, Vec<Setting>)> =
-        PRESETS[1..].iter().map(|(name, ..)| (*name, preset(name, &[]).unwrap().settings())).collect();
+    let presets: Vec<(&str, Vec<Setting>)> = PRESETS[1..]
+        .iter()
+        .map(|(name, ..)| {
+            (*name, preset(name, &[]).map_or_else(|error| panic!("{error}"), |config| config.settings()))
+        })
+        .collect();
     let mut group = None;
     for (i, Setting { key, value, declared }) in Config::default().settings().into_iter().enumerate() {
         let (now, name) = key.rsplit_once('.').unwrap_or(("", &key));

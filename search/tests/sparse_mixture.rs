@@ -6,8 +6,7 @@ mod host;
 
 use milenas_models::{Rng, Space};
 use milenas_search::data::Batch;
-use milenas_search::strategy::mixture::PassMixture;
-use milenas_search::strategy::{Mixing, MixtureKind};
+use milenas_search::relaxation::{Gumbel, PassMixture, Relaxation, SearchProgress};
 use milenas_search::supernet::cuda::CudaSupernet;
 use milenas_search::supernet::fused::FusedSupernet;
 use milenas_search::supernet::reference::Reference;
@@ -31,11 +30,11 @@ fn pair([height, width]: [usize; 2]) -> (Reference, FusedSupernet) {
     (reference, fused)
 }
 
-fn sample(seed: u64) -> PassMixture {
+fn sample(seed: u64) -> Box<dyn PassMixture> {
     let alphas = Alphas::init(&Space::DARTS, seed);
-    PassMixture::draw(&alphas, &CONFIG, Mixing { kind: MixtureKind::Gumbel, tau: 1.0 }, || {
-        Rng::new(seed, "draw")
-    })
+    // The temperature is 1 at the end.
+    let end = SearchProgress { epoch: 1, epochs: 1 };
+    Gumbel::default().sample(&alphas, &CONFIG, end, &mut || Rng::new(seed, "draw"))
 }
 
 /// Returns a mixture of random candidates; some edges have none.

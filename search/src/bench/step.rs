@@ -8,7 +8,7 @@ use super::{SIDE, StepReport, noise};
 use crate::Result;
 use crate::config::SearchConfig;
 use crate::data::{Augment, BatchFormat, EpochOrder, Loader};
-use crate::strategy::{MixtureKind, Order, Rule, StepContext, Stepper};
+use crate::strategy::{Order, Rule, StepContext, Stepper};
 use crate::supernet::reference::Reference;
 use crate::supernet::{DeviceSpec, SupernetConfig, new_supernet};
 
@@ -44,7 +44,7 @@ pub fn step(bench: &StepBench, search: &SearchConfig, place: DeviceSpec) -> Resu
     let mut net = new_supernet(&shape, SIDE, SIDE, 0, device)?;
     let passes = passes(Rule::named(&search.strategy, search.lambda, search.compat)?, search.order);
     let flops = 2.0 * bench.batch as f64 * reference.macs() as f64 * passes;
-    let flops = (search.mixture == MixtureKind::Softmax).then_some(flops);
+    let flops = (!search.relaxation()?.is_sparse()).then_some(flops);
     drop(reference);
 
     let pictures = noise(bench.batch * (bench.steps + 1));

@@ -5,12 +5,13 @@ use std::time::Duration;
 use milenas_models::genotype::Wiring;
 use milenas_models::input::LARGEST;
 
-use super::settings::{Setting, out_of_range};
+use super::settings::{Setting, at_most, out_of_range};
 use super::{Config, DataConfig, SearchConfig, broken};
 use crate::Result;
 use crate::optim::SgdConfig;
+use crate::relaxation::Entry;
 use crate::strategy::black_box::{STRATEGIES, Strategy};
-use crate::strategy::{Compat, MixtureKind, Rule};
+use crate::strategy::{Compat, Rule};
 
 impl Config {
     /// Checks all values.
@@ -28,7 +29,9 @@ impl Config {
             let problem = "`search.partial_channels` above 1 is for the darts space. help: leave it at 1 for nasbench201";
             return Err(broken("values", problem));
         }
-        at_most(["search.tau_min", "search.tau_max"], search.tau_min, search.tau_max)?;
+        for Entry { name, relaxation, .. } in search.relaxation.all() {
+            relaxation.check(&format!("search.relaxation.{name}"))?;
+        }
         for (group, SgdConfig { lr, lr_min, .. }) in
             [("search.weights", &search.weights), ("train.weights", &train.weights)]
         {
@@ -36,15 +39,6 @@ impl Config {
         }
         Ok(())
     }
-}
-
-/// Checks that the first of two settings does not exceed the second one.
-fn at_most(keys: [&str; 2], low: f64, high: f64) -> Result<()> {
-    let [key, other] = keys;
-    if low <= high {
-        return Ok(());
-    }
-    Err(out_of_range(key, low, format_args!("0 to {high}, which `{other}` is. help: set both")))
 }
 
 impl DataConfig {
@@ -90,9 +84,12 @@ impl SearchConfig {
         if *bilevel_epochs > 0 {
             rules.push((bilevel_strategy, bilevel));
         }
-        if rules.iter().any(|(_, rule)| rule.unrolled) && self.mixture == MixtureKind::Gumbel {
-            let problem = "a second-order strategy needs the same mixture in all passes of a step, and \
-                           `search.mixture` gumbel draws one for each. help: use milenas or darts-1st";
+        if rules.iter().any(|(_, rule)| rule.unrolled) && !self.relaxation()?.is_softmax() {
+            let problem = format!(
+                "a second-order strategy needs the same mixture in all passes of a step, and `search.mixture` {} samples \
+                 one for each. help: use milenas or darts-1st",
+                self.mixture
+            );
             return Err(broken("values", problem));
         }
         let at = |name, lambda| rule(name, lambda, *compat).ok();
@@ -111,7 +108,7 @@ impl SearchConfig {
     fn check_black_box(&self) -> Result<()> {
         let used = [
             ("search.lambda", self.lambda != 1.0, "1"),
-            ("search.mixture", self.mixture != MixtureKind::Softmax, "softmax"),
+            ("search.mixture", self.mixture != "softmax", "softmax"),
             ("search.bilevel_epochs", self.bilevel_epochs > 0, "0"),
             ("search.compat", self.compat != Compat::None, "none"),
             ("search.partial_channels", self.partial_channels > 1, "1"),

@@ -5,35 +5,38 @@ use milenas_models::Space;
 use super::settings::settings;
 use crate::Result;
 use crate::optim::{AdamConfig, SgdConfig};
+use crate::relaxation::{self, Relaxation, RelaxationConfig, SearchProgress};
 use crate::strategy::black_box::PopulationConfig;
 use crate::strategy::stop::StopConfig;
-use crate::strategy::{self, Compat, Mixing, MixtureKind, Order};
+use crate::strategy::{self, Compat, Order};
 use crate::supernet::Alphas;
 
 settings! {
     /// Settings of a search.
     pub struct SearchConfig {
         /// Search space: the candidates of an edge and the wiring of the cells.
-        space: String = "darts", in Range::OneOf(Space::ALL.map(|space| space.name).into()), option "space";
+        space: String = "darts", in Range::one_of(Space::ALL.map(|space| (space.name, space.doc))), option "space";
         /// Strategy: a rule for the architecture's gradient, or a strategy that evaluates whole architectures.
-        strategy: String = "milenas", in Range::OneOf(strategy::names()), option "strategy";
-        /// Passes of a step, and their order. `released`: three passes, the architecture first, as the released
-        /// code. `two-pass`: both gradients of the training batch come from one pass.
-        order: Order = Order::TwoPass, in Range::OneOf(vec!["released", "two-pass"]);
+        strategy: String = "milenas", in Range::one_of(strategy::choices()), option "strategy";
+        /// Passes of a step, and their order.
+        order: Order = Order::TwoPass, in Range::one_of([
+            ("released", "three passes, the architecture first, as the released code"),
+            ("two-pass", "both gradients of the training batch from one pass"),
+        ]);
         /// Number of epochs at the start that use `search.bilevel_strategy`, as the gradual run of the released code.
         bilevel_epochs: usize = 0usize, option "bilevel-epochs";
         /// Strategy of these epochs.
         bilevel_strategy: String = "darts-1st";
-        /// Compatibility. `released`: as the released MiLeNAS code, without gradient clipping, without momentum in
-        /// the unrolled step, and with lambda on the training loss. `none`: as the paper.
-        compat: Compat = Compat::None, in Range::OneOf(vec!["none", "released"]), option "compat";
-        /// Mixture of the candidates in a pass. `softmax`: weighted sum of all. `gumbel`: one sampled for every edge,
-        /// cell and pass (GDAS), in a quarter of the time per step.
-        mixture: MixtureKind = MixtureKind::Softmax, in Range::OneOf(vec!["softmax", "gumbel"]), option "mixture";
-        /// Temperature of Gumbel samples in the first epoch.
-        tau_max: f64 = 10.0, in Range::Between(0.01, 1000.0);
-        /// Temperature at the end, to which it falls linearly, and which the epoch after the last one would have.
-        tau_min: f64 = 1.0, in Range::Between(0.01, 1000.0);
+        /// Deviations of the released MiLeNAS code that are reproduced.
+        compat: Compat = Compat::None, in Range::one_of([
+            ("none", "as the paper"),
+            (
+                "released",
+                "no gradient clipping, no momentum in the unrolled step, lambda on the training loss",
+            ),
+        ]), option "compat";
+        /// Relaxation of the choices, which gives the mixture of the candidates in a pass.
+        mixture: String = "softmax", in Range::one_of(relaxation::choices()), option "mixture";
         /// Number of passes over the training split.
         epochs: usize = 8usize, in Range::Count;
         /// Maximum number of steps per epoch; 0 for no limit.
@@ -59,6 +62,8 @@ settings! {
         alphas: AdamConfig = AdamConfig::default();
         /// Settings of the strategies that evaluate whole architectures.
         population: PopulationConfig = PopulationConfig::default();
+        /// Settings of the relaxations.
+        relaxation: RelaxationConfig = RelaxationConfig::default();
         /// Conditions for an early end, and limits of the chosen network.
         stop: StopConfig = StopConfig::default();
     }
@@ -79,8 +84,16 @@ impl SearchConfig {
         if self.partial_channels > 1 { alphas.with_edges(seed) } else { alphas }
     }
 
-    /// Returns the mixture of the candidates in an epoch.
-    pub fn mixing(&self, epoch: usize) -> Mixing {
-        Mixing::at(self.mixture, [self.tau_max, self.tau_min], epoch, self.epochs)
+    /// Returns the relaxation of the choices.
+    ///
+    /// # Errors
+    /// Fails for an unknown name.
+    pub fn relaxation(&self) -> Result<&dyn Relaxation> {
+        Ok(self.relaxation.named(&self.mixture)?)
+    }
+
+    /// Returns the position of an epoch in the search.
+    pub fn progress(&self, epoch: usize) -> SearchProgress {
+        SearchProgress { epoch, epochs: self.epochs }
     }
 }

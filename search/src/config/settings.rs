@@ -6,7 +6,7 @@ use toml::Value;
 
 use super::broken;
 use crate::strategy::stop::StopRule;
-use crate::strategy::{Compat, MixtureKind, Order};
+use crate::strategy::{Compat, Order};
 use crate::{Error, Result};
 
 /// Values that a setting accepts, besides being of its type.
@@ -26,13 +26,27 @@ pub enum Range {
     /// Finite numbers of at least 0.
     NotNegative,
     /// Names of a table.
-    OneOf(Vec<&'static str>),
+    OneOf(Vec<Choice>),
+}
+
+/// Name that a setting accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// Name, as written in a configuration.
+    pub name: &'static str,
+    /// Description; a noun phrase or a sentence without its full stop.
+    pub doc: &'static str,
 }
 
 /// Largest value of a count.
 const MOST: i64 = 1 << 20;
 
 impl Range {
+    /// Returns the range of names with their descriptions.
+    pub fn one_of(choices: impl IntoIterator<Item = (&'static str, &'static str)>) -> Self {
+        Range::OneOf(choices.into_iter().map(|(name, doc)| Choice { name, doc }).collect())
+    }
+
     fn holds(&self, number: f64) -> bool {
         match self {
             Range::Any | Range::OneOf(_) => true,
@@ -54,7 +68,10 @@ impl std::fmt::Display for Range {
             Range::Fraction => f.write_str("at least 0 and less than 1"),
             Range::Positive => f.write_str("a finite number above 0"),
             Range::NotNegative => f.write_str("a finite number of 0 or more"),
-            Range::OneOf(names) => f.write_str(&names.join(", ")),
+            Range::OneOf(choices) => {
+                let described = |Choice { name, doc }: &Choice| format!("{name}: {doc}");
+                f.write_str(&choices.iter().map(described).collect::<Vec<_>>().join("; "))
+            }
         }
     }
 }
@@ -66,6 +83,18 @@ pub(super) fn out_of_range(
     expected: impl std::fmt::Display,
 ) -> Error {
     broken("values", format!("`{key}` is {found}, expected {expected}"))
+}
+
+/// Checks that the first of two settings does not exceed the second one.
+///
+/// # Errors
+/// Fails if it does, and names both keys.
+pub(crate) fn at_most(keys: [&str; 2], low: f64, high: f64) -> Result<()> {
+    let [key, other] = keys;
+    if low <= high {
+        return Ok(());
+    }
+    Err(out_of_range(key, low, format_args!("0 to {high}, which `{other}` is. help: set both")))
 }
 
 /// Runs that may resume with another value of a setting.
@@ -115,8 +144,10 @@ impl Setting {
         let number = match (value, range) {
             (Value::Integer(n), _) => *n as f64,
             (Value::Float(x), _) => *x,
-            (Value::String(found), Range::OneOf(names)) if !names.contains(&found.as_str()) => {
-                let names = names.iter().copied();
+            (Value::String(found), Range::OneOf(choices))
+                if choices.iter().all(|known| known.name != found) =>
+            {
+                let names = choices.iter().map(|known| known.name);
                 return Err(milenas_models::Error::unknown(option.unwrap_or("value"), found, names).into());
             }
             _ => return Ok(()),
@@ -144,7 +175,7 @@ macro_rules! values {
     )+};
 }
 
-values!(bool, f64, u64, usize, String, Skeleton, Order, Compat, MixtureKind, StopRule);
+values!(bool, f64, u64, usize, String, Skeleton, Order, Compat, StopRule);
 
 /// Declares a group of settings: a struct with defaults, and a declaration for each key. A field reads
 /// `name: Type = default, in RANGE, option "flag", resume RULE;`, where all parts after the default are optional,
@@ -160,7 +191,7 @@ macro_rules! settings {
             $(, option $option:literal)?
             $(, resume $resume:expr)?
             ;
-        )+}
+        )*}
     ) => {
         $(#[doc = $about])+
         #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -169,13 +200,13 @@ macro_rules! settings {
         pub struct $name {$(
             $(#[doc = $doc])+
             pub $field: $type,
-        )+}
+        )*}
 
         impl Default for $name {
             fn default() -> Self {
                 #[allow(unused_imports)]
                 use $crate::config::settings::{Range, Resume};
-                Self { $($field: $default.into(),)+ }
+                Self { $($field: $default.into(),)* }
             }
         }
 
@@ -188,6 +219,8 @@ macro_rules! settings {
             ) {
                 #[allow(unused_imports)]
                 use $crate::config::settings::{Declaration, Range, Resume, Settings};
+                // A group without settings uses neither.
+                let _ = (key, &out);
                 $({
                     #[allow(unused_mut)]
                     let mut declared = Declaration {
@@ -200,7 +233,7 @@ macro_rules! settings {
                     let name = stringify!($field);
                     let key = if key.is_empty() { name.to_string() } else { format!("{key}.{name}") };
                     self.$field.collect(&key, declared, out);
-                })+
+                })*
             }
         }
     };

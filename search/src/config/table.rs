@@ -5,8 +5,43 @@ use toml::{Table, Value};
 use super::broken;
 use crate::Result;
 
-/// Overwrites values of `base` with those of `over`. Fails for a key that `base` lacks.
-pub(super) fn lay(base: &mut Table, over: Table, place: &str, path: &str) -> Result<()> {
+/// Former names of keys, which are read as the present ones.
+const RENAMED: [(&str, &str); 2] = [
+    ("search.tau_max", "search.relaxation.gumbel.tau_max"),
+    ("search.tau_min", "search.relaxation.gumbel.tau_min"),
+];
+
+/// Overwrites values of `base` with those of `over`.
+///
+/// # Errors
+/// Fails for a key that `base` lacks and for a value of another type; `place` names the file.
+pub(super) fn lay(base: &mut Table, mut over: Table, place: &str) -> Result<()> {
+    for (former, present) in RENAMED {
+        if let Some(value) = take(&mut over, former) {
+            let Value::Table(renamed) = nested(present, value) else { continue };
+            lay_at(base, renamed, place, "")?;
+        }
+    }
+    lay_at(base, over, place, "")
+}
+
+/// Removes and returns the value of a dotted key.
+fn take(table: &mut Table, key: &str) -> Option<Value> {
+    match key.split_once('.') {
+        Some((group, rest)) => take(table.get_mut(group)?.as_table_mut()?, rest),
+        None => table.remove(key),
+    }
+}
+
+/// Returns the tables that hold the value of a dotted key.
+fn nested(key: &str, mut value: Value) -> Value {
+    for part in key.rsplit('.') {
+        value = Value::Table(Table::from_iter([(part.to_string(), value)]));
+    }
+    value
+}
+
+fn lay_at(base: &mut Table, over: Table, place: &str, path: &str) -> Result<()> {
     for (key, value) in over {
         let full = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
         let Some(slot) = base.get_mut(&key) else {
@@ -17,7 +52,7 @@ pub(super) fn lay(base: &mut Table, over: Table, place: &str, path: &str) -> Res
             return Err(milenas_models::Error::unknown("configuration key", found, known).into());
         };
         match (slot, value) {
-            (Value::Table(base), Value::Table(over)) => lay(base, over, place, &full)?,
+            (Value::Table(base), Value::Table(over)) => lay_at(base, over, place, &full)?,
             (Value::Table(_), _) => {
                 return Err(broken(place, format!("`{full}` is a group of keys, not a value")));
             }
@@ -55,11 +90,8 @@ pub(super) fn assignment(text: &str) -> Result<Table> {
         .split_once('=')
         .ok_or_else(|| broken("setting `set`", format!("`{text}`, expected KEY=VALUE")))?;
     let parsed = format!("x = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("x"));
-    let mut value = parsed.unwrap_or_else(|| Value::String(value.trim().into()));
-    for part in key.trim().rsplit('.') {
-        value = Value::Table(Table::from_iter([(part.to_string(), value)]));
-    }
-    match value {
+    let value = parsed.unwrap_or_else(|| Value::String(value.trim().into()));
+    match nested(key.trim(), value) {
         Value::Table(table) => Ok(table),
         _ => Err(broken("setting `set`", format!("`{text}`, expected KEY=VALUE"))),
     }

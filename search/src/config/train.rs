@@ -19,9 +19,11 @@ settings! {
         channels: usize = 16usize, in Range::Count;
         /// Number of cells.
         layers: usize = 5usize, in Range::Count;
-        /// Stem and reductions around the cells. `cifar`: one stem that keeps the size. `imagenet`: two stems that
-        /// reduce the side by 8, for images of 128 pixels or more.
-        skeleton: Skeleton = Skeleton::Cifar, in Range::OneOf(vec!["cifar", "imagenet"]);
+        /// Stem and reductions around the cells.
+        skeleton: Skeleton = Skeleton::Cifar, in Range::one_of([
+            ("cifar", "one stem that keeps the size"),
+            ("imagenet", "two stems that reduce the side by 8, for images of 128 pixels or more"),
+        ]);
         /// Weight of the auxiliary head's loss; 0 for no auxiliary head, 0.4 in DARTS. It requires images of 32 pixels
         /// or more, and helps over hundreds of epochs.
         auxiliary: f64 = 0.0, in Range::Between(0.0, 100.0);

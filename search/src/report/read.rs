@@ -201,7 +201,7 @@ impl RunSummary {
         let place = path.join(CONFIG);
         let help = "neither this folder nor its subfolders hold a run. help: give the folder of a search or a training";
         let config = text(&place)?.ok_or_else(|| broken(path, help))?;
-        let config = toml::from_str(&config).map_err(|e| broken(&place, e.message()))?;
+        let config = Config::from_toml(&config, &place.display().to_string())?;
         let place = path.join(METRICS);
         let mut epochs = Vec::new();
         // The last line may be incomplete.

@@ -11,7 +11,7 @@ use milenas_models::{Graph, Space, cost};
 
 use crate::config::Config;
 use crate::data::Whole;
-use crate::strategy::MixtureKind;
+use crate::relaxation::Relaxation;
 use crate::{Error, Result};
 
 /// Number of training images that are decoded to estimate their size.
@@ -31,10 +31,10 @@ const EDGE_WEIGHTS: u64 = 6;
 /// lower bounds: about 60 % of the smallest measured value. Measured were batches of 32 to 128, 16 and 32
 /// channels, and two numbers of cells. The results were 248 in the DARTS space, 107 there with Gumbel samples,
 /// and 50 in the NAS-Bench-201 space with either.
-fn step_bytes(space: &Space, mixture: MixtureKind) -> u64 {
-    match (*space == Space::DARTS, mixture) {
-        (true, MixtureKind::Softmax) => 150,
-        (true, MixtureKind::Gumbel) => 64,
+fn step_bytes(space: &Space, relaxation: &dyn Relaxation) -> u64 {
+    match (*space == Space::DARTS, relaxation.is_sparse()) {
+        (true, false) => 150,
+        (true, true) => 64,
         (false, _) => 30,
     }
 }
@@ -92,7 +92,7 @@ pub(super) fn check_search(config: &Config, contract: &InputContract, images: us
     let search = &config.search;
     // The other half of the images belongs to the validation split.
     let batch = search.batch.min(images.div_ceil(2)) as u64;
-    let edge = step_bytes(&search.space()?, search.mixture) / search.partial_channels.max(1) as u64;
+    let edge = step_bytes(&search.space()?, search.relaxation()?) / search.partial_channels.max(1) as u64;
     let cell = (search.channels as u64).saturating_mul((contract.height * contract.width) as u64);
     let maps = cell.saturating_mul(search.layers as u64).saturating_mul(edge * batch);
     let channels = (search.channels / search.partial_channels.max(1)) as u64;

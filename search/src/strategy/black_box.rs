@@ -15,6 +15,14 @@ pub const STRATEGIES: [(&str, Strategy); 4] = [
     ("evolution", Strategy::Evolution),
 ];
 
+/// Names of the strategies with their descriptions.
+pub(super) const CHOICES: [(&str, &str); STRATEGIES.len()] = [
+    ("naswot", "best score of many samples, without training (NASWOT, algorithm 1)"),
+    ("area", "regularised evolution from the best scores (NASWOT, algorithm 2)"),
+    ("random", "best of a few trained samples"),
+    ("evolution", "regularised evolution of trained samples (Real et al., AAAI 2019)"),
+];
+
 /// Black-box search strategy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strategy {

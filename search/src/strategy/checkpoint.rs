@@ -202,8 +202,7 @@ impl SearchCheckpoint {
     pub fn supernet(path: &Path) -> Result<(Config, String, Weights)> {
         let (bytes, place) = (file::read(path, MAX_BYTES)?, path.display().to_string());
         let (found, header) = TensorReader::open::<SearchHeader>(&bytes, &place, KEY)?;
-        let config: Config = toml::from_str(&header.config)
-            .map_err(|e| Error::Config { place: place.clone(), problem: e.message().into() })?;
+        let config = Config::from_toml(&header.config, &place)?;
         check_candidates(&place, header.candidates.as_deref(), &config.search.space()?)?;
         Ok((config, header.data, found.weights(SUPERNET)?))
     }

@@ -52,20 +52,44 @@ pub struct Rule {
     pub unrolled: bool,
 }
 
-/// Function from the coefficients of training and validation loss to the rule.
-type Strategy = fn([f32; 2]) -> Rule;
+/// Row of the table of rules.
+#[derive(Clone, Copy, Debug)]
+pub struct NamedRule {
+    /// Name of the strategy in settings.
+    pub name: &'static str,
+    /// Description, with its source.
+    pub doc: &'static str,
+    /// Function from the coefficients of training and validation loss to the rule.
+    rule: fn([f32; 2]) -> Rule,
+}
 
-const STRATEGIES: [(&str, Strategy); 5] = [
-    // MiLeNAS, equation 6: mixed-level.
-    ("milenas", |[train, valid]| Rule { train, valid, unrolled: false }),
-    // MiLeNAS, section 3.1 with lambda on the validation term, as in equation 6.
-    ("milenas-2nd", |[train, valid]| Rule { train, valid, unrolled: true }),
-    // DARTS, equation 6 with xi = 0: bilevel.
-    ("darts-1st", |_| Rule { train: 0.0, valid: 1.0, unrolled: false }),
-    // DARTS, equation 7.
-    ("darts-2nd", |_| Rule { train: 0.0, valid: 1.0, unrolled: true }),
-    // MiLeNAS, equation 3.
-    ("single-level", |_| Rule { train: 1.0, valid: 0.0, unrolled: false }),
+/// Gradient-based strategies.
+pub const RULES: [NamedRule; 5] = [
+    NamedRule {
+        name: "milenas",
+        doc: "gradients of both losses (mixed-level; MiLeNAS, equation 6)",
+        rule: |[train, valid]| Rule { train, valid, unrolled: false },
+    },
+    NamedRule {
+        name: "milenas-2nd",
+        doc: "the same of the second order (MiLeNAS, section 3.1, with lambda on the validation term)",
+        rule: |[train, valid]| Rule { train, valid, unrolled: true },
+    },
+    NamedRule {
+        name: "darts-1st",
+        doc: "gradient of the validation loss (bilevel; DARTS, equation 6 with xi = 0)",
+        rule: |_| Rule { train: 0.0, valid: 1.0, unrolled: false },
+    },
+    NamedRule {
+        name: "darts-2nd",
+        doc: "the same of the second order (DARTS, equation 7)",
+        rule: |_| Rule { train: 0.0, valid: 1.0, unrolled: true },
+    },
+    NamedRule {
+        name: "single-level",
+        doc: "gradient of the training loss (MiLeNAS, equation 3)",
+        rule: |_| Rule { train: 1.0, valid: 0.0, unrolled: false },
+    },
 ];
 
 /// Step length of the finite difference before division by the norm (DARTS, section 2.3).
@@ -81,15 +105,13 @@ impl Rule {
             Compat::None => [1.0, lambda as f32],
             Compat::Released => [lambda as f32, 1.0],
         };
-        let found = STRATEGIES.iter().find(|(name, _)| *name == strategy).map(|(_, rule)| rule(factors));
-        found.ok_or_else(|| {
-            milenas_models::Error::unknown("strategy", strategy, STRATEGIES.map(|(name, _)| name))
-        })
+        let found = RULES.iter().find(|rule| rule.name == strategy).map(|found| (found.rule)(factors));
+        found.ok_or_else(|| milenas_models::Error::unknown("strategy", strategy, Self::names()))
     }
 
     /// Returns the names of all rules.
-    pub fn names() -> [&'static str; STRATEGIES.len()] {
-        STRATEGIES.map(|(name, _)| name)
+    pub fn names() -> [&'static str; RULES.len()] {
+        RULES.map(|rule| rule.name)
     }
 
     fn terms(&self) -> [(Split, f32); 2] {

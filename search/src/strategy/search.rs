@@ -6,7 +6,6 @@ use milenas_models::metrics::{self, Ranked};
 use milenas_models::{Cost, Rng};
 
 use super::checkpoint::{Position, SearchCheckpoint};
-use super::mixture::PassMixture;
 use super::sizes::{Best, BestBySize, ModelSize, measure};
 use super::{
     EpochRecord, ProgressSink, SearchCheckpointer, SearchOutcome, SearchTask, StepContext, Stepper,
@@ -180,15 +179,16 @@ fn validate(
     let settings = &config.search;
     let most = if settings.steps == 0 { usize::MAX } else { settings.steps * settings.batch };
     let valid = &valid[..valid.len().min(most)];
-    let mixing = settings.mixing(epoch);
+    let (relaxation, progress) = (settings.relaxation()?, settings.progress(epoch));
     let mut ranked = Vec::with_capacity(valid.len());
     std::thread::scope(|scope| {
         let (plan, form) =
             (EpochOrder::in_order(valid, settings.batch), BatchFormat::new(net.takes_bytes(), None));
         let batches = Loader::start(scope, pictures, plan, form);
         for (step, batch) in batches.enumerate() {
-            let draw = || Rng::new(config.seed, &format!("gumbel/{epoch}/valid/{step}"));
-            let pass = PassMixture::draw(alphas, net.config(), mixing, draw);
+            let purpose = format!("{}/{epoch}/valid/{step}", settings.mixture);
+            let pass =
+                relaxation.sample(alphas, net.config(), progress, &mut || Rng::new(config.seed, &purpose));
             let logits = net.predict_cells(&batch, &pass.cells(net.config()))?;
             let classes = logits.len() / batch.len();
             let rows = logits.chunks_exact(classes).zip(&batch.labels);

@@ -3,12 +3,12 @@
 
 use milenas_models::{Rng, Weights};
 
-use super::mixture::{Mixing, MixtureKind, PassMixture};
 use super::{Compat, Losses, Order, Rule, Split};
 use crate::Result;
 use crate::config::SearchConfig;
 use crate::data::Batch;
 use crate::optim::{Adam, Sgd, SgdConfig};
+use crate::relaxation::{PassMixture, Relaxation};
 pub use crate::supernet::first_order::StepLosses;
 use crate::supernet::first_order::{FirstOrder, Moving};
 use crate::supernet::{Alphas, GradRequest, PassResult, Supernet, UpdateFn};
@@ -70,7 +70,8 @@ impl Stepper {
         let descent = SgdConfig { clip, ..config.weights };
         // Names every term of a rule: one that is added has to reach the device, too.
         let Rule { train, valid, unrolled } = rule;
-        if !unrolled && config.mixture == MixtureKind::Softmax {
+        let relaxation = config.relaxation()?;
+        if !unrolled && relaxation.is_softmax() {
             let how = FirstOrder {
                 batches,
                 factors: [train, valid],
@@ -84,13 +85,16 @@ impl Stepper {
                 return Ok(seen);
             }
         }
-        let mut losses = self.losses(net, alphas, batches, config, at);
-        let gradient = rule.gradient(&mut losses, two_pass)?;
-        let (mut seen, passes, mixing) = (losses.seen, losses.passes, losses.mixing);
+        let mut losses = self.losses(net, alphas, batches, config, relaxation, at);
+        let mut gradient = rule.gradient(&mut losses, two_pass)?;
+        let (mut seen, passes) = (losses.seen, losses.passes);
+        if let Some(term) = relaxation.regulariser(alphas) {
+            gradient.iter_mut().zip(term.flat()).for_each(|(sum, term)| *sum += term);
+        }
         alphas.update(|logits| self.adam.step(&config.alphas, logits, &gradient));
 
         if !two_pass {
-            let pass = draw(alphas, net, mixing, at, passes);
+            let pass = sample(relaxation, alphas, net, config, at, passes);
             let want = GradRequest { weights: true, mixture: false };
             let found = net.evaluate_cells(batches[0], &pass.cells(net.config()), want)?;
             seen.note(Split::Train, &found);
@@ -109,7 +113,8 @@ impl Stepper {
         config: &SearchConfig,
         at: StepContext,
     ) -> Result<Vec<f32>> {
-        rule(config, at)?.gradient(&mut self.losses(net, alphas, batches, config, at), false)
+        let mut losses = self.losses(net, alphas, batches, config, config.relaxation()?, at);
+        rule(config, at)?.gradient(&mut losses, false)
     }
 
     fn losses<'a>(
@@ -118,14 +123,14 @@ impl Stepper {
         alphas: &'a Alphas,
         batches: [&'a Batch; 2],
         config: &'a SearchConfig,
+        relaxation: &'a dyn Relaxation,
         at: StepContext,
     ) -> OfBatches<'a> {
-        let mixing = config.mixing(at.epoch);
         OfBatches {
             net,
             alphas,
             batches,
-            mixing,
+            relaxation,
             sgd: &self.sgd,
             config,
             at,
@@ -142,11 +147,17 @@ fn rule(config: &SearchConfig, at: StepContext) -> Result<Rule> {
 }
 
 /// Samples the mixture of pass `pass` of a step.
-fn draw(alphas: &Alphas, net: &dyn Supernet, mixing: Mixing, at: StepContext, pass: usize) -> PassMixture {
+fn sample(
+    relaxation: &dyn Relaxation,
+    alphas: &Alphas,
+    net: &dyn Supernet,
+    config: &SearchConfig,
+    at: StepContext,
+    pass: usize,
+) -> Box<dyn PassMixture> {
     let StepContext { seed, epoch, step, .. } = at;
-    PassMixture::draw(alphas, net.config(), mixing, || {
-        Rng::new(seed, &format!("gumbel/{epoch}/{step}/{pass}"))
-    })
+    let purpose = format!("{}/{epoch}/{step}/{pass}", config.mixture);
+    relaxation.sample(alphas, net.config(), config.progress(epoch), &mut || Rng::new(seed, &purpose))
 }
 
 /// Losses of a step's two batches.
@@ -154,7 +165,7 @@ struct OfBatches<'a> {
     net: &'a mut dyn Supernet,
     alphas: &'a Alphas,
     batches: [&'a Batch; 2],
-    mixing: Mixing,
+    relaxation: &'a dyn Relaxation,
     sgd: &'a Sgd,
     config: &'a SearchConfig,
     at: StepContext,
@@ -166,7 +177,7 @@ impl Losses for OfBatches<'_> {
     type Saved = Weights;
 
     fn gradient(&mut self, half: Split, weights: bool) -> Result<Vec<f32>> {
-        let pass = draw(self.alphas, self.net, self.mixing, self.at, self.passes);
+        let pass = sample(self.relaxation, self.alphas, self.net, self.config, self.at, self.passes);
         self.passes += 1;
         let cells = pass.cells(self.net.config());
         let batch = self.batches[usize::from(half == Split::Valid)];

@@ -24,9 +24,11 @@ settings! {
         /// Stop when the derived normal cell has at most N convolutions and the reduction cell at most R: `n=N,r=R`,
         /// e.g. `n=6,r=0` (MiLeNAS, algorithm 1). Empty for no such stop.
         at_size: String = "", option "stop-at-size";
-        /// Comparison with that size. `at-most`: a search that skips the size stops too. `exactly`: as the released
-        /// code.
-        rule: StopRule = StopRule::AtMost, in Range::OneOf(vec!["at-most", "exactly"]), option "stop-rule";
+        /// Comparison with that size.
+        rule: StopRule = StopRule::AtMost, in Range::one_of([
+            ("at-most", "a search that skips the size stops too"),
+            ("exactly", "as the released code"),
+        ]), option "stop-rule";
         /// Stop after the step that exceeds this time, e.g. `2h` or `90m`; the times of resumed runs are added. Empty
         /// for no limit.
         time_budget: String = "", option "time-budget", resume Resume::AnyValue;

@@ -17,9 +17,6 @@ pub struct Alphas {
     pub edges: Option<[Vec<f32>; 2]>,
 }
 
-/// Logit of a column without a candidate: its weight and its gradient are 0.
-const ABSENT: f32 = -1e9;
-
 pub(crate) fn softmax(row: &[f32; CANDIDATES]) -> [f32; CANDIDATES] {
     let mut out = *row;
     softmax_in_place(&mut out);
@@ -43,6 +40,9 @@ fn nodes(count: usize) -> impl Iterator<Item = Range<usize>> {
 }
 
 impl Alphas {
+    /// Logit of a column without a candidate: its weight and its gradient are 0.
+    pub(crate) const ABSENT: f32 = -1e9;
+
     /// Samples logits from a normal distribution with standard deviation 1e-3, as DARTS.
     ///
     /// # Panics
@@ -56,7 +56,7 @@ impl Alphas {
         );
         let table = |name, edges: usize| {
             let (mut rng, used) = (Rng::new(seed, name), space.primitives.len());
-            let logit = |rng: &mut Rng, k| if k < used { 1e-3 * rng.normal() } else { ABSENT };
+            let logit = |rng: &mut Rng, k| if k < used { 1e-3 * rng.normal() } else { Self::ABSENT };
             (0..edges).map(|_| std::array::from_fn(|k| logit(&mut rng, k))).collect()
         };
         let edges = space.edges().len();

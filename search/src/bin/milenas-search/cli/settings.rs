@@ -37,8 +37,9 @@ fn option((name, setting): (&'static str, Setting)) -> Arg {
     let doc = setting.declared.doc.replace('`', "");
     let mut help = doc.strip_suffix('.').unwrap_or(&doc).to_string();
     let named = if let Range::OneOf(names) = setting.declared.range { Some(names) } else { None };
-    if let Some(names) = &named {
-        help += &format!(" [values: {}]", names.join(", "));
+    if let Some(choices) = &named {
+        let list = choices.iter().map(|choice| format!("{}: {}", choice.name, choice.doc));
+        help += &format!(". {}", list.collect::<Vec<_>>().join("; "));
     }
     let arg = Arg::new(name).long(name).help(help);
     match setting.value {

@@ -1,70 +1,67 @@
-//! Mixture of the candidates in a pass: all of them by the softmax, or one per edge by a Gumbel sample.
+//! One sampled candidate per edge.
 
 use milenas_models::Rng;
-use serde::{Deserialize, Serialize};
 
-use crate::supernet::{
-    Alphas, CANDIDATES, Mixture, Row, SupernetConfig, alphas::softmax, by_kind, for_cells,
-};
+use super::{PassMixture, Relaxation, SearchProgress};
+use crate::config::settings::{at_most, settings};
+use crate::supernet::{Alphas, CANDIDATES, Row, SupernetConfig, alphas::softmax, by_kind, for_cells};
 
-/// Kind of mixture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum MixtureKind {
-    /// All candidates, weighted by the softmax of their edge's logits (DARTS, equation 2).
-    Softmax,
-    /// One candidate per edge, sampled for every cell and pass (GDAS; MiLeNAS, equation 10). The others are not
-    /// computed.
-    Gumbel,
-}
-
-/// Kind of mixture with its temperature, which only Gumbel samples use.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Mixing {
-    /// Kind of mixture.
-    pub kind: MixtureKind,
-    /// Temperature. Low temperatures sharpen the gradient.
-    pub tau: f64,
-}
-
-impl Mixing {
-    /// Returns the mixture of an epoch. The temperature falls linearly from `tau_max` to `tau_min`, which the
-    /// epoch after the last one would have.
-    pub fn at(kind: MixtureKind, [tau_max, tau_min]: [f64; 2], epoch: usize, epochs: usize) -> Self {
-        Mixing { kind, tau: tau_max - (tau_max - tau_min) * epoch as f64 / epochs as f64 }
+settings! {
+    /// One candidate per edge, sampled for every cell and pass. The others are not computed.
+    #[derive(Copy)]
+    pub struct Gumbel {
+        /// Temperature in the first epoch. Low temperatures sharpen the gradient.
+        tau_max: f64 = 10.0, in Range::Between(0.01, 1000.0);
+        /// Temperature at the end, to which it falls linearly, and which the epoch after the last one would have; at
+        /// most `tau_max`.
+        tau_min: f64 = 1.0, in Range::Between(0.01, 1000.0);
     }
 }
 
-/// Mixture of one pass.
-#[derive(Clone, Debug)]
-pub enum PassMixture {
-    /// Softmax weights, the same for all cells of a kind.
-    Soft(Mixture),
-    /// Gumbel samples of each cell.
-    Sampled {
-        /// Weight 1 for the sampled candidate of each edge, 0 for the others.
-        hard: Vec<Vec<Row>>,
-        /// Values of `softmax((alpha + noise) / tau)`, through which the gradient of the sampled candidates
-        /// flows.
-        soft: Vec<Vec<Row>>,
-        /// Temperature.
-        tau: f32,
-    },
+impl Gumbel {
+    /// Returns the temperature of an epoch.
+    fn tau(&self, SearchProgress { epoch, epochs }: SearchProgress) -> f32 {
+        (self.tau_max - (self.tau_max - self.tau_min) * epoch as f64 / epochs as f64) as f32
+    }
 }
 
-impl PassMixture {
-    /// Samples the mixture of a pass. The softmax uses no random numbers.
-    pub fn draw(
+impl Relaxation for Gumbel {
+    fn source(&self) -> &'static str {
+        "GDAS (Dong and Yang, CVPR 2019); MiLeNAS, equation 10"
+    }
+
+    fn sample(
+        &self,
         alphas: &Alphas,
         config: &SupernetConfig,
-        mixing: Mixing,
-        mut rng: impl FnMut() -> Rng,
-    ) -> Self {
-        if mixing.kind == MixtureKind::Softmax {
-            return PassMixture::Soft(alphas.mixture());
-        }
-        let (mut rng, tau) = (rng(), mixing.tau as f32);
-        let mut noisy = |logits: &Row| softmax(&logits.map(|a| (a + gumbel(&mut rng)) / tau));
+        progress: SearchProgress,
+        rng: &mut dyn FnMut() -> Rng,
+    ) -> Box<dyn PassMixture> {
+        Box::new(GumbelSample::draw(alphas, config, self.tau(progress), rng()))
+    }
+
+    fn is_sparse(&self) -> bool {
+        true
+    }
+
+    fn check(&self, key: &str) -> crate::Result<()> {
+        at_most([&format!("{key}.tau_min"), &format!("{key}.tau_max")], self.tau_min, self.tau_max)
+    }
+}
+
+/// Samples of each cell.
+struct GumbelSample {
+    /// Weight of the edge for the sampled candidate, 0 for the others.
+    hard: Vec<Vec<Row>>,
+    /// Values of `softmax((alpha + noise) / tau)`, through which the gradient of the sampled candidates flows.
+    soft: Vec<Vec<Row>>,
+    /// Temperature.
+    tau: f32,
+}
+
+impl GumbelSample {
+    fn draw(alphas: &Alphas, config: &SupernetConfig, tau: f32, mut rng: Rng) -> Self {
+        let mut noisy = |logits: &Row| softmax(&logits.map(|a| (a + noise(&mut rng)) / tau));
         let soft: Vec<Vec<Row>> = for_cells(config, &alphas.operations)
             .iter()
             .map(|rows| rows.iter().map(&mut noisy).collect())
@@ -75,29 +72,24 @@ impl PassMixture {
         let hard =
             cells.map(|(rows, w)| rows.iter().zip(w).map(|(row, w)| one_hot(row).map(|x| x * w)).collect());
         let hard = hard.collect();
-        PassMixture::Sampled { hard, soft, tau }
+        GumbelSample { hard, soft, tau }
+    }
+}
+
+impl PassMixture for GumbelSample {
+    fn cells<'a>(&'a self, _: &SupernetConfig) -> Vec<&'a [Row]> {
+        self.hard.iter().map(Vec::as_slice).collect()
     }
 
-    /// Returns the rows of each cell.
-    pub fn cells<'a>(&'a self, config: &SupernetConfig) -> Vec<&'a [Row]> {
-        match self {
-            PassMixture::Soft(mixture) => for_cells(config, mixture),
-            PassMixture::Sampled { hard, .. } => hard.iter().map(Vec::as_slice).collect(),
-        }
-    }
-
-    /// Converts the gradient with respect to the rows of each cell into that with respect to the logits. For a
-    /// sample `c` on an edge of weight `w` the gradient flows through entry `c` of `soft` (straight-through
+    /// For a sample `c` on an edge of weight `w` the gradient flows through entry `c` of `soft` (straight-through
     /// estimator). It is `w * g_c * y_c * (1[c = m] - y_m) / tau`, and `g_c` with respect to `w`.
-    pub fn gradient(
+    fn gradient(
         &self,
         alphas: &Alphas,
         config: &SupernetConfig,
         by_cells: &[Vec<[f64; CANDIDATES]>],
     ) -> Alphas {
-        let PassMixture::Sampled { hard, soft, tau } = self else {
-            return alphas.gradient(&by_kind(config, by_cells));
-        };
+        let GumbelSample { hard, soft, tau } = self;
         let mut by_weights = alphas.edge_weights().map(|edges| vec![0.0; edges.len()]);
         let mut cells = Vec::with_capacity(by_cells.len());
         for (cell, (g, (hard, soft))) in by_cells.iter().zip(hard.iter().zip(soft)).enumerate() {
@@ -115,7 +107,7 @@ impl PassMixture {
     }
 }
 
-fn gumbel(rng: &mut Rng) -> f32 {
+fn noise(rng: &mut Rng) -> f32 {
     -(-rng.uniform(f32::MIN_POSITIVE, 1.0).ln()).max(f32::MIN_POSITIVE).ln()
 }
 
@@ -130,15 +122,18 @@ mod tests {
     use milenas_models::Space;
 
     const CONFIG: SupernetConfig = SupernetConfig { channels: 4, layers: 3, ..SupernetConfig::paper(10) };
-    const GUMBEL: Mixing = Mixing { kind: MixtureKind::Gumbel, tau: 2.0 };
+
+    fn draw(alphas: &Alphas, config: &SupernetConfig, seed: u64, purpose: &str) -> GumbelSample {
+        GumbelSample::draw(alphas, config, 2.0, Rng::new(seed, purpose))
+    }
 
     #[test]
     fn samples_follow_the_softmax() {
         let mut alphas = Alphas::init(&Space::DARTS, 1);
         alphas.operations[0][3] = [0.0, 1.0, -1.0, 0.5, 2.0, 0.0, 0.0, 0.0];
         let mut counts = [0.0; CANDIDATES];
-        for draw in 0..4000 {
-            let pass = PassMixture::draw(&alphas, &CONFIG, GUMBEL, || Rng::new(draw, "draw"));
+        for seed in 0..4000 {
+            let pass = draw(&alphas, &CONFIG, seed, "draw");
             let row = pass.cells(&CONFIG)[0][3];
             counts.iter_mut().zip(row).for_each(|(count, x)| *count += x / 4000.0);
         }
@@ -152,7 +147,7 @@ mod tests {
         let alphas = Alphas::init(&Space::DARTS, 1);
         let config = SupernetConfig { layers: 6, ..CONFIG };
         let [a, b] =
-            ["a", "b"].map(|purpose| PassMixture::draw(&alphas, &config, GUMBEL, || Rng::new(1, purpose)));
+            ["a", "b"].map(|purpose| draw(&alphas, &config, 1, purpose));
         let (a, b) = (a.cells(&config), b.cells(&config));
         assert!(a[0] != a[1] && a != b);
         for row in a.concat() {
@@ -165,18 +160,17 @@ mod tests {
     #[test]
     fn the_gradient_is_that_of_the_relaxed_sample() {
         let alphas = Alphas::init(&Space::DARTS, 3);
-        for draw in 0..20 {
-            let make =
-                |alphas: &Alphas| PassMixture::draw(alphas, &CONFIG, GUMBEL, || Rng::new(draw, "draw"));
+        for seed in 0..20 {
+            let make = |alphas: &Alphas| draw(alphas, &CONFIG, seed, "draw");
             let pass = make(&alphas);
-            let mut rng = Rng::new(draw, "upstream");
+            let mut rng = Rng::new(seed, "upstream");
             let rows = |_| {
                 (0..CONFIG.edges()[0]).map(|_| std::array::from_fn(|_| f64::from(rng.normal()))).collect()
             };
             let upstream: Vec<Vec<[f64; CANDIDATES]>> = (0..CONFIG.layers).map(rows).collect();
             let drawn = pass.cells(&CONFIG).into_iter().map(<[Row]>::to_vec).collect::<Vec<_>>();
             let value = |alphas: &Alphas| -> f64 {
-                let PassMixture::Sampled { soft, .. } = make(alphas) else { return 0.0 };
+                let GumbelSample { soft, .. } = make(alphas);
                 let all = soft.iter().flatten().zip(drawn.iter().flatten()).zip(upstream.iter().flatten());
                 all.flat_map(|((y, hard), g)| (0..CANDIDATES).map(move |k| f64::from(y[k] * hard[k]) * g[k]))
                     .sum()
@@ -191,7 +185,7 @@ mod tests {
                 let slope = (moved[0] - moved[1]) / 2e-2;
                 assert!(
                     (slope - f64::from(gradient.operations[kind][edge][k])).abs() < 1e-3,
-                    "draw {draw}: {slope}"
+                    "seed {seed}: {slope}"
                 );
             }
         }
@@ -199,8 +193,8 @@ mod tests {
 
     #[test]
     fn temperature_falls_by_epoch() {
-        let tau = |epoch| Mixing::at(MixtureKind::Gumbel, [10.0, 1.0], epoch, 250).tau;
+        let tau = |epoch| f64::from(Gumbel::default().tau(SearchProgress { epoch, epochs: 250 }));
         assert_eq!((tau(0), tau(125)), (10.0, 5.5));
-        assert!((tau(249) - (1.0 + 9.0 / 250.0)).abs() < 1e-9);
+        assert!((tau(249) - (1.0 + 9.0 / 250.0)).abs() < 1e-6);
     }
 }
