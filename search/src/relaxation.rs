@@ -123,6 +123,8 @@ relaxations! {
     softmax: Softmax,
     /// one candidate sampled for every edge, cell and pass, in a quarter of the time per step.
     gumbel: Gumbel,
+    /// weights of all candidates sampled from a Dirichlet distribution (DrNAS).
+    dirichlet: Dirichlet,
 }
 
 #[cfg(test)]
