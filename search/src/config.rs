@@ -213,7 +213,7 @@ impl SearchConfig {
 
     /// Returns the mixture of the candidates in an epoch.
     pub fn mixing(&self, epoch: usize) -> Mixing {
-        Mixing::at(self.mixture, [self.tau_max, self.tau_min], epoch, self.epochs)
+        Mixing::at(self.mixture, self.tau_max, self.tau_min, epoch, self.epochs)
     }
 }
 

@@ -30,7 +30,7 @@ pub struct Mixing {
 impl Mixing {
     /// Returns the mixture of an epoch. The temperature falls linearly from `tau_max` to `tau_min`, which the
     /// epoch after the last one would have.
-    pub fn at(kind: MixtureKind, [tau_max, tau_min]: [f64; 2], epoch: usize, epochs: usize) -> Self {
+    pub fn at(kind: MixtureKind, tau_max: f64, tau_min: f64, epoch: usize, epochs: usize) -> Self {
         Mixing { kind, tau: tau_max - (tau_max - tau_min) * epoch as f64 / epochs as f64 }
     }
 }
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn temperature_falls_by_epoch() {
-        let tau = |epoch| Mixing::at(MixtureKind::Gumbel, [10.0, 1.0], epoch, 250).tau;
+        let tau = |epoch| Mixing::at(MixtureKind::Gumbel, 10.0, 1.0, epoch, 250).tau;
         assert_eq!((tau(0), tau(125)), (10.0, 5.5));
         assert!((tau(249) - (1.0 + 9.0 / 250.0)).abs() < 1e-9);
     }
