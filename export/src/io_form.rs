@@ -126,7 +126,7 @@ fn scale_of(graph: &Graph) -> Option<(Value, Value)> {
 
 #[cfg(test)]
 mod tests {
-    use milenas_models::input::Resize;
+    use milenas_models::input::{ImageSize, Resize};
     use milenas_models::{Executor, Mode};
 
     use super::*;
@@ -139,7 +139,8 @@ mod tests {
         let input = graph.inputs().next().unwrap();
         let (channels, height, width) = graph.fact(input).chw().unwrap();
         let contract = InputContract::new(
-            [channels, height, width],
+            ImageSize { height, width },
+            channels,
             vec![0.3, 0.5, 0.6],
             vec![0.2, 0.25, 0.3],
             Resize::Stretch,

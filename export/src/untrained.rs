@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use milenas_models::graph::Patch;
-use milenas_models::input::Resize;
+use milenas_models::input::{ImageSize, Resize};
 use milenas_models::op::{BatchNorm, Op};
 use milenas_models::{
     Card, Executor, Genotype, Graph, InputContract, Mode, Model, NetworkConfig, Weights, assemble,
@@ -52,7 +52,7 @@ pub fn network(genotype: Genotype, size: UntrainedSize, seed: u64) -> Result<Mod
     let weights = Weights::init(&graph, seed)?;
     calibrate(&graph, &weights, seed)?;
     let (mean, std) = (vec![0.5; 3], vec![0.5; 3]);
-    let input = InputContract::new([3, size, size], mean, std, Resize::Stretch);
+    let input = InputContract::new(ImageSize::square(size), 3, mean, std, Resize::Stretch);
     let record =
         [("program", format!("milenas-export {}", env!("CARGO_PKG_VERSION"))), ("trained", "no".into())];
     let record = record.map(|(key, value)| (key.to_string(), value));

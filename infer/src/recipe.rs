@@ -9,7 +9,7 @@ mod said;
 mod tests;
 
 use milenas_export::onnx::ImageLayout;
-use milenas_models::input::{ChannelOrder, ExifOrientation, Filter, Resize};
+use milenas_models::input::{ChannelOrder, ExifOrientation, Filter, ImageSize, Resize};
 
 pub use labels::labels;
 pub use literal::literal;
@@ -66,12 +66,12 @@ pub enum ResizeRule {
 }
 
 impl ResizeRule {
-    fn of([height, width]: [usize; 2], rule: ResizeRule) -> Resize {
+    fn of(size: ImageSize, rule: ResizeRule) -> Resize {
         match rule {
             ResizeRule::Stretch => Resize::Stretch,
             ResizeRule::ShorterSide { side } => Resize::ShorterSide { side },
             ResizeRule::CropFraction(fraction) => {
-                Resize::ShorterSide { side: (height.max(width) as f64 / fraction).floor() as usize }
+                Resize::ShorterSide { side: (size.height.max(size.width) as f64 / fraction).floor() as usize }
             }
             ResizeRule::Letterbox { fill } => Resize::Letterbox { fill },
         }

@@ -151,7 +151,7 @@ impl Model {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::Resize;
+    use crate::input::{ImageSize, Resize};
 
     fn model() -> Model {
         let network = NetworkConfig {
@@ -163,7 +163,7 @@ mod tests {
             width: 8,
             skeleton: Default::default(),
         };
-        let input = InputContract::new([1, 8, 8], vec![0.5], vec![0.25], Resize::Stretch);
+        let input = InputContract::new(ImageSize::square(8), 1, vec![0.5], vec![0.25], Resize::Stretch);
         let genotype = Genotype::named("DARTS_V1").unwrap();
         let graph = assemble(&genotype, &network).unwrap();
         let weights = Weights::init(&graph, 1).unwrap();

@@ -18,7 +18,7 @@ mod tiff;
 
 pub use decode::decode;
 pub use limits::{EXPANSION, Limits, PIXELS};
-pub use picture::Image;
+pub use picture::{Image, ImageSize};
 pub use resize::{Filter, Resize};
 
 use std::borrow::Cow;
@@ -142,11 +142,11 @@ impl InputContract {
     }
 
     /// Returns a contract with the defaults of Pillow and torchvision: RGB, upright, bilinear, white behind
-    /// transparent pixels. `shape` is `[C, H, W]`. The values are not checked.
-    pub fn new([channels, height, width]: [usize; 3], mean: Vec<f32>, std: Vec<f32>, resize: Resize) -> Self {
+    /// transparent pixels. The values are not checked.
+    pub fn new(size: ImageSize, channels: usize, mean: Vec<f32>, std: Vec<f32>, resize: Resize) -> Self {
         InputContract {
-            height,
-            width,
+            height: size.height,
+            width: size.width,
             channels,
             mean,
             std,
@@ -156,6 +156,11 @@ impl InputContract {
             orientation: ExifOrientation::default(),
             background: white(),
         }
+    }
+
+    /// Height and width.
+    pub fn size(&self) -> ImageSize {
+        ImageSize { height: self.height, width: self.width }
     }
 
     /// Number of bytes of a prepared image, and of floats of a normalised one.
@@ -178,11 +183,11 @@ impl InputContract {
             ExifOrientation::Ignore => image.as_stored(),
         };
         let rgb = image.over(self.background);
-        let mut rgb = if (image.width(), image.height()) == (self.width, self.height) {
+        let size = ImageSize { height: image.height(), width: image.width() };
+        let mut rgb = if size == self.size() {
             rgb.into_owned()
         } else {
-            let size = [image.height(), image.width()];
-            self.resize.apply(self.filter, &rgb, size, [self.height, self.width])?
+            self.resize.apply(self.filter, &rgb, size, self.size())?
         };
         if self.channels == 1 {
             return Ok(luma(&rgb));

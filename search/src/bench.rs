@@ -6,7 +6,7 @@ mod train;
 
 use milenas_models::Rng;
 use milenas_models::images::Labelled;
-use milenas_models::input::{InputContract, Resize};
+use milenas_models::input::{ImageSize, InputContract, Resize};
 use milenas_models::memory::peak_mib;
 use serde::Serialize;
 
@@ -95,7 +95,8 @@ impl StepReport {
 
 /// Returns images of uniform noise.
 fn noise(count: usize) -> ImageSet {
-    let contract = InputContract::new([3, SIDE, SIDE], vec![0.5; 3], vec![0.25; 3], Resize::Stretch);
+    let contract =
+        InputContract::new(ImageSize::square(SIDE), 3, vec![0.5; 3], vec![0.25; 3], Resize::Stretch);
     let mut rng = Rng::new(0, "bench");
     let pixels = (0..count * contract.len()).map(|_| rng.word() as u8).collect();
     let labels = (0..count).map(|_| rng.below(10) as u32).collect();

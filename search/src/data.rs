@@ -17,7 +17,7 @@ pub use whole::Whole;
 
 use milenas_models::hexadecimal;
 use milenas_models::images::Labelled;
-use milenas_models::input::InputContract;
+use milenas_models::input::{ImageSize, InputContract};
 use sha2::{Digest, Sha256};
 
 /// Images in memory as bytes, with the contract that converts them to floats.
@@ -67,10 +67,10 @@ impl ImageSet {
         &self.images.pixels[index * size..][..size]
     }
 
-    /// Returns the pixels `[H, W, C]` that a transform starts from, with their number of rows and columns.
-    fn given(&self, index: usize, transform: &Transform) -> (&[u8], [usize; 2]) {
+    /// Returns the pixels `[H, W, C]` that a transform starts from, with their size.
+    fn given(&self, index: usize, transform: &Transform) -> (&[u8], ImageSize) {
         if transform.resized_crop == 0.0 || self.wholes.is_empty() {
-            return (self.image(index), [self.contract.height, self.contract.width]);
+            return (self.image(index), self.contract.size());
         }
         let Whole { pixels, size } = &self.wholes[index];
         (pixels, *size)

@@ -5,7 +5,7 @@
 mod feed;
 mod tensors;
 
-use milenas_models::kernels::cuda::descent::{Descent, Table};
+use milenas_models::kernels::cuda::descent::{Descent, SgdTensors, Table};
 use milenas_models::kernels::cuda::{Device, Words};
 use milenas_models::{Error, Result};
 
@@ -235,8 +235,8 @@ impl Resident {
             decay: config.decay as f32,
             clip: config.clip as f32,
         };
-        let what = [memory.weights, memory.velocities, memory.gradients];
-        table.sgd_step(device, what, [memory.sums, norm], by)?;
+        let (w, velocity, gradient) = (memory.weights, memory.velocities, memory.gradients);
+        table.sgd_step(device, SgdTensors { w, velocity, gradient }, memory.sums, norm, by)?;
         (self.on_device, self.on_host) = (true, false);
         Ok(())
     }

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use milenas_models::fused::Regularisers;
-use milenas_models::input::{InputContract, Resize};
+use milenas_models::input::{ImageSize, InputContract, Resize};
 use milenas_models::kernels::cuda::{
     Arg, Call, CallOrder, Device, Gemm, Kept, LANES, LaunchGrid, Words, places,
 };
@@ -111,10 +111,11 @@ impl Device for Counter {
 fn batch(seed: u64) -> Batch {
     let mut rng = Rng::new(seed, "cuda calls");
     let (mean, std) = (vec![0.5; 3], vec![0.25; 3]);
-    let contract = InputContract::new([3, 32, 32], mean, std, Resize::Stretch);
+    let size = ImageSize::square(32);
+    let contract = InputContract::new(size, 3, mean, std, Resize::Stretch);
     let images: Vec<u8> = (0..2 * contract.len()).map(|_| rng.below(256) as u8).collect();
     let augment = Augment { crop: 0.125, flip: true };
-    let moved = images.chunks(contract.len()).map(|image| (image, augment.draw([32, 32], &mut rng)));
+    let moved = images.chunks(contract.len()).map(|image| (image, augment.draw(size, &mut rng)));
     Batch {
         images: ByteBatch::new(moved, &contract).into(),
         labels: vec![1, seed as u32],

@@ -5,7 +5,7 @@
 #[path = "../../models/tests/cuda/host.rs"]
 mod host;
 
-use milenas_models::input::{InputContract, Resize};
+use milenas_models::input::{ImageSize, InputContract, Resize};
 use milenas_models::{Rng, Space, Weights};
 use milenas_search::Result;
 use milenas_search::config::{Config, SearchConfig};
@@ -219,10 +219,11 @@ type Seen = (usize, [Option<f64>; 3]);
 fn bytes_and_numbers_are_one_pass() {
     let mut rng = Rng::new(1, "bytes");
     let (mean, std) = (vec![0.4, 0.5, 0.6], vec![0.2, 0.25, 0.3]);
-    let contract = InputContract::new([3, 9, 7], mean, std, Resize::Stretch);
+    let size = ImageSize { height: 9, width: 7 };
+    let contract = InputContract::new(size, 3, mean, std, Resize::Stretch);
     let pixels: Vec<u8> = (0..5 * contract.len()).map(|_| rng.below(256) as u8).collect();
     let augment = Augment { crop: 0.25, flip: true };
-    let moved = pixels.chunks(contract.len()).map(|image| (image, augment.draw([9, 7], &mut rng)));
+    let moved = pixels.chunks(contract.len()).map(|image| (image, augment.draw(size, &mut rng)));
     let images = ByteBatch::new(moved, &contract).into();
     let bytes = Batch { images, labels: vec![0, 1, 2, 1, 0], shape: [3, 9, 7] };
     let numbers = Batch { images: bytes.numbers().into_owned().into(), ..bytes.clone() };

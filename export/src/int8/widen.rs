@@ -36,17 +36,17 @@ pub(super) fn widen(network: NetworkRef) -> Result<Option<(Graph, Weights)>> {
         let op = match &node.op {
             Op::Conv2d(conv) if conv.groups == 1 => {
                 let shape = [layout.len(), read[0].len(), conv.kernel[0], conv.kernel[1]];
-                scatter(&mut weights, node, [&layout, read[0]], &shape)?;
+                scatter(&mut weights, node, &layout, read[0], &shape)?;
                 Conv2d { in_channels: shape[1], out_channels: shape[0], ..conv.clone() }.into()
             }
             Op::Conv2d(conv) if conv.is_depthwise() => {
                 gained |= layout.len() > conv.groups;
                 let n = layout.len();
-                scatter(&mut weights, node, [&layout, &plain(1)], &[n, 1, conv.kernel[0], conv.kernel[1]])?;
+                scatter(&mut weights, node, &layout, &plain(1), &[n, 1, conv.kernel[0], conv.kernel[1]])?;
                 Conv2d { in_channels: n, out_channels: n, groups: n, ..conv.clone() }.into()
             }
             Op::Linear(linear) => {
-                scatter(&mut weights, node, [&layout, read[0]], &[layout.len(), read[0].len()])?;
+                scatter(&mut weights, node, &layout, read[0], &[layout.len(), read[0].len()])?;
                 Linear { in_features: read[0].len(), ..linear.clone() }.into()
             }
             op => op.clone(),
@@ -131,7 +131,13 @@ fn further(graph: &Graph, value: Value) -> Option<usize> {
 }
 
 /// Rearranges weight and bias of a node for the layouts of its output and input. Added elements are zero.
-fn scatter(weights: &mut Weights, node: &Node, [rows, columns]: [&Layout; 2], shape: &[usize]) -> Result<()> {
+fn scatter(
+    weights: &mut Weights,
+    node: &Node,
+    rows: &Layout,
+    columns: &Layout,
+    shape: &[usize],
+) -> Result<()> {
     let old = numbers(weights, node, ParamRole::Weight)?;
     let own = node.params.iter().find(|p| p.role == ParamRole::Weight).map_or(1, |p| p.shape[1]);
     let inner: usize = shape[2..].iter().product();

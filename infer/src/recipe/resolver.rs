@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use milenas_export::onnx::ImageLayout;
 use milenas_models::error::some_of;
-use milenas_models::input::{ChannelOrder, ExifOrientation, Resize};
+use milenas_models::input::{ChannelOrder, ExifOrientation, ImageSize, Resize};
 use milenas_models::{Card, InputContract};
 use serde::Serialize;
 
@@ -133,6 +133,7 @@ impl Resolver {
     /// with a uint8 input. [`Error::Model`] if the size differs from that of the card.
     pub fn contract(&mut self, feed: &Feed) -> Result<InputContract> {
         let [channels, height, width] = feed.image;
+        let size = ImageSize { height, width };
         let bytes = feed.element == Element::Byte;
         let refused = |problem: String| Error::Recipe { place: self.place.clone(), problem };
         if bytes && (self.user().mean.is_some() || self.user().std.is_some()) {
@@ -148,7 +149,7 @@ impl Resolver {
         }
         let spread = |said: Vec<f32>| if said.len() == 1 { vec![said[0]; channels] } else { said };
         let fallback = if own.is_some() { CARD } else { ASSUMED };
-        let mut contract = own.unwrap_or_else(|| assumed(feed.image));
+        let mut contract = own.unwrap_or_else(|| assumed(size, channels));
         let mut origins = [(); 6].map(|()| fallback.to_string());
         let mut set = |at: usize, origin: String| origins[at] = origin;
         if let Some((mean, origin)) = self.pick(|r| r.mean.clone()) {
@@ -160,7 +161,7 @@ impl Resolver {
             set(1, origin);
         }
         if let Some((rule, origin)) = self.pick(|r| r.resize) {
-            contract.resize = ResizeRule::of([height, width], rule);
+            contract.resize = ResizeRule::of(size, rule);
             set(2, origin);
         }
         if let Some((filter, origin)) = self.pick(|r| r.filter) {
@@ -346,11 +347,11 @@ fn on_one_scale(mut user: Recipe, notes: &mut Vec<String>, place: &str) -> Resul
 }
 
 /// Returns torchvision's preparation for ImageNet; for one channel, pixels of 0..1 without normalisation.
-fn assumed([channels, height, width]: [usize; 3]) -> InputContract {
+fn assumed(size: ImageSize, channels: usize) -> InputContract {
     let (mean, std) = match channels {
         3 => (MEAN.to_vec(), STD.to_vec()),
         _ => (vec![0.0; channels], vec![1.0; channels]),
     };
-    let side = (height.max(width) as f64 / CROP).ceil() as usize;
-    InputContract::new([channels, height, width], mean, std, Resize::ShorterSide { side })
+    let side = (size.height.max(size.width) as f64 / CROP).ceil() as usize;
+    InputContract::new(size, channels, mean, std, Resize::ShorterSide { side })
 }

@@ -123,10 +123,11 @@ pub struct Auxiliary {
 pub const SIDE: usize = 2;
 
 impl Auxiliary {
-    /// Returns a head for an input with `channels`, which is pooled to `size` rows and columns.
+    /// Returns a head for an input with `channels`, which is pooled to `size` rows and columns by square windows.
     pub fn new(
         channels: Channels,
-        [window, stride]: [usize; 2],
+        window: usize,
+        stride: usize,
         size: [usize; 2],
         layers: [AuxiliaryLayer; 2],
         classifier: AuxiliaryClassifier,

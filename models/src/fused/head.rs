@@ -24,7 +24,8 @@ pub struct Head {
 impl Head {
     /// Returns a head with a weight and a bias of the given names.
     pub fn new(
-        [weight, bias]: [String; 2],
+        weight: String,
+        bias: String,
         inputs: Channels,
         classes: usize,
         applies_relu: bool,

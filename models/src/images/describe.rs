@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::{Dataset, Sample};
-use crate::input::{Image, InputContract, Limits, Resize};
+use crate::input::{Image, ImageSize, InputContract, Limits, Resize};
 use crate::{Error, Result};
 
 /// Number of images whose size is checked.
@@ -115,9 +115,9 @@ impl Dataset {
             return Err(Error::malformed("training images", format!("none can be read; the first: {why}")));
         };
         let native = summary.sizes.len() == 1 && most.height.max(most.width) <= NATIVE;
-        let (height, width, resize) = match side {
-            Some([side, shorter]) => (side, side, Resize::ShorterSide { side: shorter }),
-            None if native => (most.height, most.width, Resize::Stretch),
+        let (size, resize) = match side {
+            Some([side, shorter]) => (ImageSize::square(side), Resize::ShorterSide { side: shorter }),
+            None if native => (ImageSize { height: most.height, width: most.width }, Resize::Stretch),
             None => {
                 let found = match summary.sizes.as_slice() {
                     [one] => format!("{}x{}", one.width, one.height),
@@ -132,7 +132,7 @@ impl Dataset {
         };
         let channels = if summary.gray { 1 } else { 3 };
         let (mean, std) = (vec![0.0; channels], vec![1.0; channels]);
-        let mut contract = InputContract::new([channels, height, width], mean, std, resize);
+        let mut contract = InputContract::new(size, channels, mean, std, resize);
         contract.validate()?;
         (contract.mean, contract.std) = match &self.scale {
             Some((mean, std)) if mean.len() == channels => (mean.clone(), std.clone()),

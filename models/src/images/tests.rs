@@ -12,7 +12,7 @@ use image::{ImageFormat, Rgb, RgbImage};
 use proptest::prelude::*;
 
 use super::*;
-use crate::input::{Image, InputContract, Limits, Resize};
+use crate::input::{Image, ImageSize, InputContract, Limits, Resize};
 
 fn png(value: u8, side: u32) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
@@ -220,7 +220,7 @@ fn loading_keeps_order_and_survives_bad_images() {
     put(dir.path(), "test/0/x.png", png(0, 8));
     put(dir.path(), "test/1/x.png", png(0, 8));
     let data = open(dir.path(), 0).unwrap();
-    let contract = InputContract::new([3, 4, 4], vec![0.0; 3], vec![1.0; 3], Resize::Stretch);
+    let contract = InputContract::new(ImageSize::square(4), 3, vec![0.0; 3], vec![1.0; 3], Resize::Stretch);
     let done = std::sync::Mutex::new(Vec::new());
     let progress = |n| done.lock().unwrap().push(n);
     let (loaded, bad) = Dataset::load(&data.train, &contract, &Limits::default(), &progress);

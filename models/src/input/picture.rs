@@ -7,6 +7,27 @@ use image::{DynamicImage, GrayImage, RgbImage};
 
 use crate::{Error, Result};
 
+/// Size of an image, in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageSize {
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+}
+
+impl ImageSize {
+    /// Returns the size of a square image.
+    pub fn square(side: usize) -> ImageSize {
+        ImageSize { height: side, width: side }
+    }
+
+    /// Number of pixels.
+    pub fn area(self) -> usize {
+        self.height * self.width
+    }
+}
+
 /// Pixels of an image in row-major order, upright; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {

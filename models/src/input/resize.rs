@@ -5,6 +5,7 @@ use fast_image_resize::pixels::U8x3;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use serde::{Deserialize, Serialize};
 
+use super::ImageSize;
 use crate::{Error, Result};
 
 /// The resize rule. An image of the contract's size is not changed.
@@ -69,33 +70,27 @@ impl Filter {
 }
 
 impl Resize {
-    /// Resizes an image `[height, width, 3]` to `[to_height, to_width, 3]` bytes.
-    pub(super) fn apply(
-        self,
-        filter: Filter,
-        rgb: &[u8],
-        [height, width]: [usize; 2],
-        [to_height, to_width]: [usize; 2],
-    ) -> Result<Vec<u8>> {
-        let size = [height, width];
+    /// Resizes an image `[height, width, 3]` of bytes to another size.
+    pub(super) fn apply(self, filter: Filter, rgb: &[u8], size: ImageSize, to: ImageSize) -> Result<Vec<u8>> {
+        let ImageSize { height, width } = size;
         let whole = Region { top: 0.0, left: 0.0, rows: height as f64, columns: width as f64 };
         match self {
-            Resize::Stretch => resample(rgb, size, whole, [to_height, to_width], filter),
+            Resize::Stretch => resample(rgb, size, whole, to, filter),
             Resize::ShorterSide { side } => {
                 // The crop is applied to the source, so an extreme aspect ratio needs no additional memory.
                 let shorter = width.min(height);
-                let (left, columns) = centre(width, shorter, side, to_width);
-                let (top, rows) = centre(height, shorter, side, to_height);
-                resample(rgb, size, Region { top, left, rows, columns }, [to_height, to_width], filter)
+                let (left, columns) = centre(width, shorter, side, to.width);
+                let (top, rows) = centre(height, shorter, side, to.height);
+                resample(rgb, size, Region { top, left, rows, columns }, to, filter)
             }
             Resize::Letterbox { fill } => {
-                let inner = fitted(size, [to_height, to_width]);
+                let inner = fitted(size, to);
                 let small = resample(rgb, size, whole, inner, filter)?;
-                let mut canvas = fill.repeat(to_height * to_width);
+                let mut canvas = fill.repeat(to.area());
                 let before = |room: usize| (room as f64 / 2.0).round_ties_even() as usize;
-                let (top, left) = (before(to_height - inner[0]), before(to_width - inner[1]));
-                for (row, from) in small.chunks_exact(3 * inner[1]).enumerate() {
-                    let at = 3 * ((top + row) * to_width + left);
+                let (top, left) = (before(to.height - inner.height), before(to.width - inner.width));
+                for (row, from) in small.chunks_exact(3 * inner.width).enumerate() {
+                    let at = 3 * ((top + row) * to.width + left);
                     canvas[at..at + from.len()].copy_from_slice(from);
                 }
                 Ok(canvas)
@@ -119,53 +114,40 @@ const BETWEEN: usize = 4;
 /// Resizes a part of an image. For a filter that overshoots, the rows are resized before the columns and each pass is
 /// clipped to bytes, as in Pillow. It uses a single step if the image between the passes would be far larger than the
 /// source.
-fn resample(
-    rgb: &[u8],
-    [height, width]: [usize; 2],
-    part: Region,
-    [to_height, to_width]: [usize; 2],
-    filter: Filter,
-) -> Result<Vec<u8>> {
-    let between = height * to_width;
-    if !filter.overshoots() || between > BETWEEN * (height * width).max(to_height * to_width) {
-        return pass(rgb, [height, width], part, [to_height, to_width], filter);
+fn resample(rgb: &[u8], size: ImageSize, part: Region, to: ImageSize, filter: Filter) -> Result<Vec<u8>> {
+    let between = ImageSize { height: size.height, width: to.width };
+    if !filter.overshoots() || between.area() > BETWEEN * size.area().max(to.area()) {
+        return pass(rgb, size, part, to, filter);
     }
-    let across = Region { top: 0.0, rows: height as f64, ..part };
-    let wide = pass(rgb, [height, width], across, [height, to_width], filter)?;
-    let down = Region { left: 0.0, columns: to_width as f64, ..part };
-    pass(&wide, [height, to_width], down, [to_height, to_width], filter)
+    let across = Region { top: 0.0, rows: size.height as f64, ..part };
+    let wide = pass(rgb, size, across, between, filter)?;
+    let down = Region { left: 0.0, columns: to.width as f64, ..part };
+    pass(&wide, between, down, to, filter)
 }
 
-fn pass(
-    rgb: &[u8],
-    [height, width]: [usize; 2],
-    Region { top, left, rows, columns }: Region,
-    [to_height, to_width]: [usize; 2],
-    filter: Filter,
-) -> Result<Vec<u8>> {
+fn pass(rgb: &[u8], size: ImageSize, part: Region, to: ImageSize, filter: Filter) -> Result<Vec<u8>> {
     let refused = |problem: String| Error::malformed("image", format!("cannot be resized: {problem}"));
-    let mut pixels = vec![0; to_width * to_height * 3];
-    let source = TypedImageRef::<U8x3>::from_buffer(width as u32, height as u32, rgb)
+    let mut pixels = vec![0; to.area() * 3];
+    let source = TypedImageRef::<U8x3>::from_buffer(size.width as u32, size.height as u32, rgb)
         .map_err(|e| refused(e.to_string()))?;
-    let mut canvas = TypedImage::<U8x3>::from_buffer(to_width as u32, to_height as u32, &mut pixels)
+    let mut canvas = TypedImage::<U8x3>::from_buffer(to.width as u32, to.height as u32, &mut pixels)
         .map_err(|e| refused(e.to_string()))?;
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter.kernel()));
-    let options = options.crop(left, top, columns, rows);
+    let options = options.crop(part.left, part.top, part.columns, part.rows);
     // The typed call: the one that selects the pixel type at run time compiles the library for all of them.
     Resizer::new().resize_typed(&source, &mut canvas, &options).map_err(|e| refused(e.to_string()))?;
     Ok(pixels)
 }
 
-/// Returns height and width of an image that is fitted into a frame in proportion, rounded half to even, at least one
-/// pixel.
-fn fitted([height, width]: [usize; 2], [to_height, to_width]: [usize; 2]) -> [usize; 2] {
+/// Returns the size of an image that is fitted into a frame in proportion, rounded half to even, at least one pixel.
+fn fitted(size: ImageSize, frame: ImageSize) -> ImageSize {
     let scaled = |length: usize, by: usize, of: usize, most: usize| {
         let exact = length as f64 * by as f64 / of as f64;
         (exact.round_ties_even() as usize).clamp(1, most)
     };
-    match width * to_height > height * to_width {
-        true => [scaled(height, to_width, width, to_height), to_width],
-        false => [to_height, scaled(width, to_height, height, to_width)],
+    match size.width * frame.height > size.height * frame.width {
+        true => ImageSize { height: scaled(size.height, frame.width, size.width, frame.height), ..frame },
+        false => ImageSize { width: scaled(size.width, frame.height, size.height, frame.width), ..frame },
     }
 }
 
@@ -182,7 +164,9 @@ fn centre(length: usize, shorter: usize, side: usize, target: usize) -> (f64, f6
 mod tests {
     use super::*;
 
-    /// Returns 13 by 9 pixels without repetition.
+    const PICTURE: ImageSize = ImageSize { height: 9, width: 13 };
+
+    /// Returns the pixels of an image of the size `PICTURE`, without repetition.
     fn picture() -> Vec<u8> {
         let pixel = |x: usize, y: usize| {
             let third = if (x + y).is_multiple_of(3) { 255 } else { 0 };
@@ -204,9 +188,10 @@ mod tests {
             (Filter::Bicubic, 52832, [0, 22, 255, 203, 39, 69, 133, 48, 0, 199, 105, 29, 130]),
             (Filter::Lanczos, 54537, [0, 22, 255, 215, 38, 86, 127, 48, 0, 198, 99, 42, 125]),
         ];
-        for (size, expected) in [([5, 6], smaller), ([10, 17], larger)] {
+        for (height, width, expected) in [(5, 6, smaller), (10, 17, larger)] {
             for (filter, sum, values) in expected {
-                let found = Resize::Stretch.apply(filter, &picture(), [9, 13], size).unwrap();
+                let found =
+                    Resize::Stretch.apply(filter, &picture(), PICTURE, ImageSize { height, width }).unwrap();
                 let seventh: Vec<u8> = found.iter().copied().step_by(7).take(13).collect();
                 let apart = seventh.iter().zip(values).map(|(a, b)| a.abs_diff(b)).max();
                 assert!(apart <= Some(1), "{filter:?}: {seventh:?}");
@@ -219,7 +204,7 @@ mod tests {
     #[test]
     fn a_letterbox_equals_the_padding_of_pillow() {
         let letterbox = Resize::Letterbox { fill: [114, 10, 200] };
-        let found = letterbox.apply(Filter::Bicubic, &picture(), [9, 13], [16, 16]).unwrap();
+        let found = letterbox.apply(Filter::Bicubic, &picture(), PICTURE, ImageSize::square(16)).unwrap();
         let pixel = |y: usize, x: usize| [0, 1, 2].map(|c| found[3 * (16 * y + x) + c]);
         for (y, expected) in [
             (1, [114, 10, 200]),
@@ -232,7 +217,8 @@ mod tests {
             assert!(apart <= Some(1), "row {y}: {:?}", pixel(y, 5));
         }
         // An image that is one pixel thin keeps one pixel.
-        let line = letterbox.apply(Filter::Bilinear, &[255; 3 * 100], [1, 100], [8, 8]).unwrap();
+        let thin = ImageSize { height: 1, width: 100 };
+        let line = letterbox.apply(Filter::Bilinear, &[255; 3 * 100], thin, ImageSize::square(8)).unwrap();
         assert_eq!(line.chunks_exact(3).filter(|pixel| *pixel == [255; 3]).count(), 8);
     }
 }

@@ -43,7 +43,7 @@ fn drawing(width: u32, height: u32) -> DynamicImage {
 
 fn contract(height: usize, width: usize, resize: Resize) -> InputContract {
     let (mean, std) = (vec![0.0; 3], vec![1.0; 3]);
-    InputContract::new([3, height, width], mean, std, resize)
+    InputContract::new(ImageSize { height, width }, 3, mean, std, resize)
 }
 
 #[test]

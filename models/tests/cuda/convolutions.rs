@@ -2,9 +2,9 @@
 
 use candle_core::Tensor;
 use milenas_models::kernels::cuda::depthwise::{ByKind, Depthwise, KINDS, SlotInput};
-use milenas_models::kernels::cuda::norm::CudaMoments;
+use milenas_models::kernels::cuda::norm::{CudaMoments, CudaScaling};
 use milenas_models::kernels::cuda::pointwise::Pointwise;
-use milenas_models::kernels::cuda::product::row_products;
+use milenas_models::kernels::cuda::product::{ProductDims, row_products};
 use milenas_models::kernels::cuda::{Device, Gemm};
 use milenas_models::kernels::{self, Implementation, conv2d, relu};
 use milenas_models::op::{Conv2d, Padding};
@@ -89,7 +89,7 @@ fn compare(device: &mut dyn Device, g: &Depthwise) {
     let gradients = weighed(&pairs).backward().unwrap();
     let [scale, shift] =
         [scales, shifts].map(|all| put(device, &all.iter().flat_map(flat).collect::<Vec<_>>()));
-    let own = SlotInput::Scaled(put(device, &maps(&own)), [scale, shift]);
+    let own = SlotInput::Scaled(put(device, &maps(&own)), CudaScaling { scale, shift });
     let dx = device.alloc(slots * x.elem_count()).unwrap();
     g.forward(device, own, w, y).unwrap();
     check(device, &name("scaled"), y, &maps(&results));
@@ -214,7 +214,8 @@ fn pointwise_equals_its_definition() {
                 xs.iter().flat_map(|x| map(gradients.get(x).unwrap())).map(|x| x + 1.0).collect();
             check(device, &name("dx, added"), dx, &expected);
             let dw = device.alloc(w.len()).unwrap();
-            row_products(device, [dy, x, dw], false, slots, [to, from, length]).unwrap();
+            let dims = ProductDims { m: to, n: from, length };
+            row_products(device, dy, x, dw, false, slots, dims).unwrap();
             let expected: Vec<f32> = ws.iter().flat_map(|w| flat(gradients.get(w).unwrap())).collect();
             check(device, &name("dw"), dw, &expected);
 
@@ -225,7 +226,7 @@ fn pointwise_equals_its_definition() {
                 ws.iter().map(|w| conv2d(&xs[0], w, &conv, Implementation::Reference).unwrap()).collect();
             check(device, &name("y of one map"), y, &maps(&ys));
             let gradients = weighed(&ys.into_iter().zip(upstream).collect::<Vec<_>>()).backward().unwrap();
-            row_products(device, [dy, x, dw], true, slots, [to, from, length]).unwrap();
+            row_products(device, dy, x, dw, true, slots, dims).unwrap();
             let expected: Vec<f32> = ws.iter().flat_map(|w| flat(gradients.get(w).unwrap())).collect();
             check(device, &name("dw of one map"), dw, &expected);
             device.release().unwrap();
@@ -266,7 +267,7 @@ fn pointwise_kernels_equal_their_definition() {
                 mean: device.alloc(p.slots * channels).unwrap(),
                 variance: device.alloc(p.slots * channels).unwrap(),
             };
-            p.forward(device, w, [x, y], Some(moments)).unwrap();
+            p.forward(device, w, x, y, Some(moments)).unwrap();
             check(device, &name("y"), y, &maps(&ys));
             let expected: Vec<_> = ys.iter().map(|y| kernels::BatchMoments::of_batch(y).unwrap()).collect();
             let [means, variances] =
@@ -275,9 +276,9 @@ fn pointwise_kernels_equal_their_definition() {
             check(device, &name("mean"), moments.mean, &means);
             check(device, &name("variance"), moments.variance, &variances);
             let [again, dx] = [(); 2].map(|()| device.alloc(x.len()).unwrap());
-            p.forward(device, w, [x, again], None).unwrap();
+            p.forward(device, w, x, again, None).unwrap();
             check(device, &name("y without moments"), again, &maps(&ys));
-            p.backward(device, w, [dy, dx]).unwrap();
+            p.backward(device, w, dy, dx).unwrap();
             let expected: Vec<f32> = xs.iter().flat_map(|x| map(gradients.get(x).unwrap())).collect();
             check(device, &name("dx"), dx, &expected);
             device.release().unwrap();

@@ -1,6 +1,6 @@
 //! Tests of an SGD step, and of copies of parameters.
 
-use milenas_models::kernels::cuda::descent::{Descent, Table};
+use milenas_models::kernels::cuda::descent::{Descent, SgdTensors, Table};
 
 use crate::THREADS;
 use crate::host::devices;
@@ -33,7 +33,8 @@ fn parameters_are_gathered_and_descend() {
             let rate = put(device, &[0.1]);
             let by = Descent { rate, momentum: 0.9, decay: 0.01, clip };
             let (sums, norm) = (zeros(device, 2), zeros(device, 2));
-            table.sgd_step(device, [on_w, on_v, on_g], [sums, norm], by).unwrap();
+            let tensors = SgdTensors { w: on_w, velocity: on_v, gradient: on_g };
+            table.sgd_step(device, tensors, sums, norm, by).unwrap();
             let squares = g[..2].iter().chain(&g[4..]).map(|x| x * x).sum::<f32>();
             let factor = if clip > 0.0 { (clip / squares.sqrt()).min(1.0) } else { 1.0 };
             check(device, "norm and factor", norm, &[squares.sqrt(), factor]);

@@ -3,7 +3,7 @@
 
 use candle_core::Tensor;
 use milenas_models::kernels::cuda::mixture::{Edges, Sources};
-use milenas_models::kernels::cuda::norm::{self, CudaMoments, Terms, Weight};
+use milenas_models::kernels::cuda::norm::{self, CudaMoments, CudaScaling, TermMaps, Terms, Weight};
 
 use crate::THREADS;
 use crate::host::devices;
@@ -67,7 +67,8 @@ fn mixtures_equal_their_definition() {
                     &weights.iter().flat_map(|w| flat(w)).collect::<Vec<_>>(),
                 )),
             };
-            let factors = [zeros(device, 6 * CHANNELS), zeros(device, 6 * CHANNELS)];
+            let factors =
+                CudaScaling { scale: zeros(device, 6 * CHANNELS), shift: zeros(device, 6 * CHANNELS) };
             terms.scaling(device, moments, milenas_models::kernels::cuda::Words::NONE, factors).unwrap();
             let edges = Edges {
                 count: 2,
@@ -76,13 +77,14 @@ fn mixtures_equal_their_definition() {
                 target: put_ints(device, &[1, 2]),
                 length,
             };
-            edges.forward(device, &terms, [z, state], factors, nodes, add).unwrap();
+            let term_maps = TermMaps { z, x: state };
+            edges.forward(device, &terms, term_maps, factors, nodes, add).unwrap();
             let expected: Vec<f32> =
                 map(&node(&before, 0)).into_iter().chain(results.iter().flat_map(map)).collect();
             check(device, "nodes", nodes, &expected);
 
             let slopes = slopes(device, 6 * CHANNELS);
-            terms.coefficients(device, gradient, [z, state], length, moments, &slopes).unwrap();
+            terms.coefficients(device, gradient, term_maps, length, moments, &slopes).unwrap();
             let found: Vec<f32> =
                 get(device, slopes.reach).chunks_exact(CHANNELS).map(|c| c.iter().sum()).collect();
             let expected: Vec<f32> = weights.iter().flat_map(|w| flat(gradients.get(w).unwrap())).collect();

@@ -2,7 +2,9 @@
 
 use candle_core::Tensor;
 use milenas_models::kernels::cuda::mixture::Sources;
-use milenas_models::kernels::cuda::norm::{self, CudaMoments, NormCoefficients, Terms, Weight};
+use milenas_models::kernels::cuda::norm::{
+    self, CudaMoments, CudaScaling, NormCoefficients, TermMaps, Terms, Weight,
+};
 use milenas_models::kernels::cuda::{Device, Words};
 use milenas_models::kernels::{self, Implementation, batch_norm};
 
@@ -57,18 +59,19 @@ fn batch_norm_equals_its_definition() {
             let terms =
                 Terms { weight: Weight::OfChannel(put(device, &flat(&gamma))), ..Terms::plain(1, channels) };
             let bias = put(device, &flat(&beta));
-            let factors = [zeros(device, channels), zeros(device, channels)];
+            let factors = CudaScaling { scale: zeros(device, channels), shift: zeros(device, channels) };
             terms.scaling(device, moments, bias, factors).unwrap();
             let out = device.alloc(z.len()).unwrap();
-            norm::normalise(device, z, factors, out, [channels, length], false).unwrap();
+            norm::normalise(device, z, factors, out, channels, length, false).unwrap();
             let tolerance = if offset > 10.0 { GRADIENTS } else { TOLERANCE };
             assert_close(&name("y"), &get(device, out), &map(&y), tolerance);
-            norm::normalise(device, z, factors, out, [channels, length], true).unwrap();
+            norm::normalise(device, z, factors, out, channels, length, true).unwrap();
             assert_close(&name("relu y"), &get(device, out), &map(&y.relu().unwrap()), tolerance);
 
             let dy = put(device, &map(&upstream));
             let slopes = slopes(device, channels);
-            terms.coefficients(device, dy, [z, Words::NONE], length, moments, &slopes).unwrap();
+            let maps = TermMaps { z, x: Words::NONE };
+            terms.coefficients(device, dy, maps, length, moments, &slopes).unwrap();
             assert_close(
                 &name("dgamma"),
                 &get(device, slopes.reach),

@@ -32,8 +32,8 @@ fn pools_equal_their_definition() {
                 let [y, means, taps] = [(); 3].map(|()| device.alloc(dy.len()).unwrap());
                 let [both, before] = [3, 4].map(|seed| tensor(x.dims(), seed, false));
                 let (d_both, mut expected_both) = (put(device, &map(&both)), both);
-                pool.forward(device, values, [y, taps], means).unwrap();
-                pool.backward(device, [dy, taps], dy, d_both).unwrap();
+                pool.forward(device, values, y, taps, means).unwrap();
+                pool.backward(device, dy, taps, dy, d_both).unwrap();
                 for kind in [PoolKind::Max, PoolKind::Average { count_padding: false }] {
                     let expected =
                         pool2d(&x, &Pool2d::new(kind, 3, stride), Implementation::Reference).unwrap();
@@ -43,12 +43,12 @@ fn pools_equal_their_definition() {
                     expected_both = (expected_both + gradient).unwrap();
                     let [alone, none] = [device.alloc(dy.len()).unwrap(), Words::NONE];
                     if kind == PoolKind::Max {
-                        pool.forward(device, values, [alone, taps], none).unwrap();
-                        pool.backward(device, [dy, taps], none, dx).unwrap();
+                        pool.forward(device, values, alone, taps, none).unwrap();
+                        pool.backward(device, dy, taps, none, dx).unwrap();
                         check(device, &name("largest, with means"), y, &map(&expected));
                     } else {
-                        pool.forward(device, values, [none, taps], alone).unwrap();
-                        pool.backward(device, [none, taps], dy, dx).unwrap();
+                        pool.forward(device, values, none, taps, alone).unwrap();
+                        pool.backward(device, none, taps, dy, dx).unwrap();
                         check(device, &name("means, with largest"), means, &map(&expected));
                     }
                     check(device, &name("y"), alone, &map(&expected));

@@ -2,7 +2,7 @@
 
 use candle_core::{Device as Place, Tensor};
 use milenas_models::kernels::cuda::relu::{self, Halve};
-use milenas_models::kernels::cuda::stem_head::{self, Loss};
+use milenas_models::kernels::cuda::stem_head::{self, BatchDims, Loss};
 use milenas_models::kernels::cuda::{Device, Gemm};
 use milenas_models::kernels::{Implementation, conv2d, relu};
 use milenas_models::op::{Conv2d, Padding};
@@ -27,10 +27,10 @@ fn rectifier_equals_its_definition() {
         check(device, "y", out, &flat(&y));
         let before = tensor(x.dims(), 3, false);
         let dx = put(device, &flat(&before));
-        relu::backward(device, out, [dy, dx], values.len(), true).unwrap();
+        relu::backward(device, out, dy, dx, values.len(), true).unwrap();
         let expected = gradients.get(&x).unwrap();
         check(device, "dx, added", dx, &flat(&(expected + before).unwrap()));
-        relu::backward(device, out, [dy, dy], values.len(), false).unwrap();
+        relu::backward(device, out, dy, dy, values.len(), false).unwrap();
         check(device, "dx", dy, &flat(expected));
     }
 }
@@ -114,7 +114,7 @@ fn images_are_moved_and_normalised() {
                 levels: put(device, &levels),
             };
             let out = device.alloc(count).unwrap();
-            stem_head::augment(device, &bytes, out, [batch, channels, rows, columns]).unwrap();
+            stem_head::augment(device, &bytes, out, BatchDims { batch, channels, rows, columns }).unwrap();
             assert_eq!(get(device, out), expected);
         }
     }
@@ -131,7 +131,7 @@ fn patches_make_a_convolution_of_3x3() {
             let expected = conv2d(&x, &w, &conv, Implementation::Reference).unwrap();
             let images = put(device, &flat(&x));
             let b = device.alloc(9 * images.len()).unwrap();
-            stem_head::patches(device, images, b, [batch, 2, rows, columns]).unwrap();
+            stem_head::patches(device, images, b, BatchDims { batch, channels: 2, rows, columns }).unwrap();
             let (a, c) = (put(device, &flat(&w)), device.alloc(expected.elem_count()).unwrap());
             let sizes = [5, batch * rows * columns, 18];
             device
@@ -149,12 +149,12 @@ fn rows_are_summed_and_spread() {
         let x = tensor(&[5, 37], 1, false);
         let values = put(device, &flat(&x));
         let y = device.alloc(5).unwrap();
-        stem_head::row_sums(device, values, y, [5, 37], 1.0 / 37.0).unwrap();
+        stem_head::row_sums(device, values, y, 5, 37, 1.0 / 37.0).unwrap();
         check(device, "means", y, &flat(&x.mean(1).unwrap()));
-        stem_head::spread(device, y, values, [5, 37], 3.0, true).unwrap();
+        stem_head::spread(device, y, values, 5, 37, 3.0, true).unwrap();
         let expected = (x.mean_keepdim(1).unwrap() * 3.0).unwrap().broadcast_as((5, 37)).unwrap();
         check(device, "spread, added", values, &flat(&(&expected + x).unwrap()));
-        stem_head::spread(device, y, values, [5, 37], 3.0, false).unwrap();
+        stem_head::spread(device, y, values, 5, 37, 3.0, false).unwrap();
         check(device, "spread", values, &flat(&expected));
     }
 }

@@ -18,7 +18,7 @@ fn maps_are_added_up_and_images_weighed() {
         accumulate(device, from, to, from.len(), true).unwrap();
         let sum = (&x + y).unwrap();
         check(device, "sum", to, &flat(&sum));
-        weigh(device, to, by_image, [3, 5, 14]).unwrap();
+        weigh(device, to, by_image, 3, 5, 14).unwrap();
         check(device, "weighed", to, &flat(&sum.broadcast_mul(&factors).unwrap()));
         accumulate(device, from, to, from.len(), false).unwrap();
         check(device, "copy", to, &flat(&x));

@@ -1,6 +1,7 @@
 //! Random crop and flip on bytes. The padding is black before normalisation, as in the paper.
 
 use milenas_models::Rng;
+use milenas_models::input::ImageSize;
 
 use crate::config::settings::settings;
 
@@ -31,20 +32,21 @@ pub struct Move {
 }
 
 impl Augment {
-    /// Samples a move for an image `[height, width]`.
-    pub fn draw(&self, [height, width]: [usize; 2], rng: &mut Rng) -> Move {
+    /// Samples a move for an image of this size.
+    pub fn draw(&self, size: ImageSize, rng: &mut Rng) -> Move {
         let mut shift = |side: usize| {
             let padding = (side as f64 * self.crop).round() as usize;
             rng.below(2 * padding + 1) as i32 - padding as i32
         };
-        let (down, right) = (shift(height), shift(width));
+        let (down, right) = (shift(size.height), shift(size.width));
         Move { down, right, mirrored: self.flip && rng.chance(0.5), ..Move::default() }
     }
 }
 
 impl Move {
     /// Writes the moved `image` `[height, width, channels]` into `out`; pixels outside of the image are black.
-    pub fn apply(self, image: &[u8], [height, width, channels]: [usize; 3], out: &mut [u8]) {
+    pub fn apply(self, image: &[u8], size: ImageSize, channels: usize, out: &mut [u8]) {
+        let ImageSize { height, width } = size;
         let place = |at: usize, shift: i32, side: usize| {
             at.checked_add_signed(shift as isize).filter(|&place| place < side)
         };
@@ -67,6 +69,7 @@ impl Move {
 mod tests {
     use super::*;
 
+    const SIZE: ImageSize = ImageSize { height: 2, width: 4 };
     const IMAGE: [u8; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
 
     fn draws(augment: Augment) -> std::collections::BTreeMap<Vec<u8>, usize> {
@@ -74,7 +77,7 @@ mod tests {
         let mut seen = std::collections::BTreeMap::new();
         for _ in 0..9000 {
             let mut out = vec![9; 8];
-            augment.draw([2, 4], &mut rng).apply(&IMAGE, [2, 4, 1], &mut out);
+            augment.draw(SIZE, &mut rng).apply(&IMAGE, SIZE, 1, &mut out);
             *seen.entry(out).or_insert(0) += 1;
         }
         seen

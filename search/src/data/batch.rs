@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use candle_core::{Device, Tensor};
-use milenas_models::input::InputContract;
+use milenas_models::input::{ImageSize, InputContract};
 
 use super::Move;
 use super::transform::cut;
@@ -45,7 +45,10 @@ impl Batch {
     pub fn numbers(&self) -> Cow<'_, [f32]> {
         match &self.images {
             BatchImages::Numbers(numbers) => numbers.into(),
-            BatchImages::Bytes(bytes) => bytes.numbers(self.shape).into(),
+            BatchImages::Bytes(bytes) => {
+                let [channels, height, width] = self.shape;
+                bytes.numbers(ImageSize { height, width }, channels).into()
+            }
         }
     }
 
@@ -104,17 +107,17 @@ impl ByteBatch {
     }
 
     /// Returns the moved and normalised images `[N, C, H, W]`.
-    fn numbers(&self, [channels, height, width]: [usize; 3]) -> Vec<f32> {
+    fn numbers(&self, size: ImageSize, channels: usize) -> Vec<f32> {
         let bytes: Vec<u8> = self.words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        let size = channels * height * width;
-        let (mut moved, mut out) = (vec![0; size], Vec::with_capacity(self.moves.len() * size));
-        for (image, to) in bytes.chunks_exact(size).zip(&self.moves) {
-            to.apply(image, [height, width, channels], &mut moved);
+        let len = channels * size.area();
+        let (mut moved, mut out) = (vec![0; len], Vec::with_capacity(self.moves.len() * len));
+        for (image, to) in bytes.chunks_exact(len).zip(&self.moves) {
+            to.apply(image, size, channels, &mut moved);
             let start = out.len();
             for (c, levels) in self.levels.chunks_exact(self.levels.len() / channels).enumerate() {
                 out.extend(moved[c..].iter().step_by(channels).map(|byte| levels[usize::from(*byte)]));
             }
-            cut(&mut out[start..], [height, width], to.hole);
+            cut(&mut out[start..], size, to.hole);
         }
         out
     }

@@ -105,9 +105,9 @@ impl EpochOrder {
                 images.into()
             }
             BatchFormat::Bytes(transform) => {
-                let side = [contract.height, contract.width];
-                let mut draw =
-                    || transform.map_or(Move::default(), |transform| transform.draw(side, &mut rng));
+                let mut draw = || {
+                    transform.map_or(Move::default(), |transform| transform.draw(contract.size(), &mut rng))
+                };
                 ByteBatch::new(picks.iter().map(|&index| (pictures.image(index), draw())), contract).into()
             }
         };
@@ -167,7 +167,7 @@ impl Iterator for Loader {
 #[cfg(test)]
 mod tests {
     use milenas_models::images::Labelled;
-    use milenas_models::input::{InputContract, Resize};
+    use milenas_models::input::{ImageSize, InputContract, Resize};
 
     use super::super::{Augment, Whole};
     use super::*;
@@ -186,7 +186,7 @@ mod tests {
 
     fn pictures(height: usize, width: usize, channels: usize, count: usize) -> ImageSet {
         let (mean, std) = (vec![0.5; channels], vec![0.3; channels]);
-        let contract = InputContract::new([channels, height, width], mean, std, Resize::Stretch);
+        let contract = InputContract::new(ImageSize { height, width }, channels, mean, std, Resize::Stretch);
         let pixels = (0..contract.len() * count).map(|i| (i * 37 % 256) as u8).collect();
         let images = Labelled { pixels, labels: (0..count as u32).collect() };
         ImageSet { images, wholes: Vec::new(), contract }
@@ -232,7 +232,7 @@ mod tests {
         pictures.images.pixels.fill(0);
         let pixels =
             (0..144).map(|i| if (4..8).contains(&(i / 12)) && (4..8).contains(&(i % 12)) { 0 } else { 255 });
-        pictures.wholes = vec![Whole { pixels: pixels.collect(), size: [12, 12] }; 12];
+        pictures.wholes = vec![Whole { pixels: pixels.collect(), size: ImageSize::square(12) }; 12];
         let all: Vec<usize> = (0..12).collect();
         let means = |transform: Transform| -> Vec<f32> {
             let plan = EpochOrder::epoch(&all, 1, 0, 1, "train", 0);

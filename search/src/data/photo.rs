@@ -1,15 +1,25 @@
 //! Augmentation of photographs: random resized crops and colour jitter, as in torchvision.
 
 use milenas_models::Rng;
-use milenas_models::input::{ChannelOrder, Image, InputContract, Resize};
+use milenas_models::input::{ChannelOrder, Image, ImageSize, InputContract, Resize};
 
 /// Number of tries to find a crop of a sampled area and aspect ratio that fits; then a central crop is taken.
 const TRIES: usize = 10;
 
+/// A part of an image, in pixels.
+#[derive(Clone, Copy)]
+struct Crop {
+    top: usize,
+    left: usize,
+    rows: usize,
+    columns: usize,
+}
+
 /// Samples a crop of `least` to 1 of the area, with aspect ratio 3/4 to 4/3 (torchvision's
-/// `RandomResizedCrop`). Returns its rows, columns, first row and first column.
-fn draw([height, width]: [usize; 2], least: f64, rng: &mut Rng) -> [usize; 4] {
-    let area = (height * width) as f64;
+/// `RandomResizedCrop`).
+fn draw(size: ImageSize, least: f64, rng: &mut Rng) -> Crop {
+    let ImageSize { height, width } = size;
+    let area = size.area() as f64;
     let ratio = 0.75f32.ln();
     for _ in 0..TRIES {
         let target = area * f64::from(rng.uniform(least as f32, 1.0));
@@ -17,32 +27,28 @@ fn draw([height, width]: [usize; 2], least: f64, rng: &mut Rng) -> [usize; 4] {
         let rows = (target / shape).sqrt().round() as usize;
         let columns = (target * shape).sqrt().round() as usize;
         if (1..=height).contains(&rows) && (1..=width).contains(&columns) {
-            return [rows, columns, rng.below(height - rows + 1), rng.below(width - columns + 1)];
+            let (top, left) = (rng.below(height - rows + 1), rng.below(width - columns + 1));
+            return Crop { top, left, rows, columns };
         }
     }
     let rows = height.min(width * 4 / 3).max(1);
     let columns = width.min(height * 4 / 3).max(1);
-    [rows, columns, (height - rows) / 2, (width - columns) / 2]
+    Crop { top: (height - rows) / 2, left: (width - columns) / 2, rows, columns }
 }
 
-/// Crops `image` `[H, W, C]` of `size` rows and columns at random, and resizes the crop to the contract's size.
+/// Crops `image` `[H, W, C]` at random, and resizes the crop to the contract's size.
 pub(super) fn resized_crop(
     image: &[u8],
-    size: [usize; 2],
+    size: ImageSize,
     contract: &InputContract,
     least: f64,
     rng: &mut Rng,
 ) -> Vec<u8> {
-    crop(image, size[1], contract, draw(size, least, rng))
+    cropped(image, size.width, contract, draw(size, least, rng))
 }
 
-fn crop(
-    image: &[u8],
-    width: usize,
-    contract: &InputContract,
-    [rows, columns, top, left]: [usize; 4],
-) -> Vec<u8> {
-    let channels = contract.channels;
+fn cropped(image: &[u8], width: usize, contract: &InputContract, crop: Crop) -> Vec<u8> {
+    let (Crop { top, left, rows, columns }, channels) = (crop, contract.channels);
     let mut rgb = Vec::with_capacity(rows * columns * 3);
     for row in image.chunks_exact(width * channels).skip(top).take(rows) {
         for pixel in row.chunks_exact(channels).skip(left).take(columns) {
@@ -128,7 +134,7 @@ mod tests {
         let (mut areas, mut shapes, mut tops, mut lefts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let place = |first: usize, size: usize| (first as f64 + 0.5) / (1000 - size + 1) as f64;
         for _ in 0..4000 {
-            let [rows, columns, top, left] = draw([1000, 1000], 0.08, &mut rng);
+            let Crop { top, left, rows, columns } = draw(ImageSize::square(1000), 0.08, &mut rng);
             assert!(top + rows <= 1000 && left + columns <= 1000);
             let shape = (columns as f64 / rows as f64).ln() / (4f64 / 3.0).ln();
             assert!(shape.abs() < 1.02, "{shape}");
@@ -152,7 +158,8 @@ mod tests {
 
     fn contract(height: usize, width: usize, channels: usize) -> InputContract {
         InputContract::new(
-            [channels, height, width],
+            ImageSize { height, width },
+            channels,
             vec![0.0; channels],
             vec![1.0; channels],
             Resize::ShorterSide { side: height.min(width) },
@@ -165,17 +172,26 @@ mod tests {
             let contract = contract(8, 6, channels);
             // Each quarter has one colour; quarters are numbered row by row.
             let quarter = |i: usize| (i / (6 * channels) / 4 * 2 + i % (6 * channels) / (3 * channels)) as u8;
+            let quarter_at = |top, left| Crop { top, left, rows: 4, columns: 3 };
             let image: Vec<u8> = (0..48 * channels).map(|i| 40 * quarter(i) + (i % channels) as u8).collect();
-            assert_eq!(crop(&image, 6, &contract, [8, 6, 0, 0]), image);
+            assert_eq!(cropped(&image, 6, &contract, Crop { top: 0, left: 0, rows: 8, columns: 6 }), image);
             for (q, [top, left]) in [[0, 0], [0, 3], [4, 0], [4, 3]].into_iter().enumerate() {
                 let pixel = (0..channels).map(|c| (40 * q + c) as u8).collect::<Vec<_>>();
-                assert_eq!(crop(&image, 6, &contract, [4, 3, top, left]), pixel.repeat(48), "quarter {q}");
+                assert_eq!(
+                    cropped(&image, 6, &contract, quarter_at(top, left)),
+                    pixel.repeat(48),
+                    "quarter {q}"
+                );
             }
             // The crops are resized to another size.
             let small = InputContract { height: 4, width: 3, ..contract };
             for (q, [top, left]) in [[0, 0], [0, 3], [4, 0], [4, 3]].into_iter().enumerate() {
                 let pixel = (0..channels).map(|c| (40 * q + c) as u8).collect::<Vec<_>>();
-                assert_eq!(crop(&image, 6, &small, [4, 3, top, left]), pixel.repeat(12), "quarter {q}");
+                assert_eq!(
+                    cropped(&image, 6, &small, quarter_at(top, left)),
+                    pixel.repeat(12),
+                    "quarter {q}"
+                );
             }
         }
     }
@@ -187,7 +203,7 @@ mod tests {
         let image: Vec<u8> = (0..40 * 30).map(|i| (i / 30 * 6) as u8).collect();
         let (mut rng, mut highest, mut lowest) = (Rng::new(0, "crop"), 255, 0);
         for _ in 0..200 {
-            let cropped = resized_crop(&image, [40, 30], &contract, 0.3, &mut rng);
+            let cropped = resized_crop(&image, ImageSize { height: 40, width: 30 }, &contract, 0.3, &mut rng);
             let rows: Vec<u8> = cropped.chunks_exact(16).map(|row| row[0]).collect();
             assert!(cropped.chunks_exact(16).all(|row| row.iter().all(|x| *x == row[0])), "rows are mixed");
             assert!(rows.is_sorted());

@@ -1,7 +1,7 @@
 //! Transforms of a training image, in order: crop, flip and colours on bytes, then cutout on normalised values.
 
 use milenas_models::Rng;
-use milenas_models::input::InputContract;
+use milenas_models::input::{ImageSize, InputContract};
 
 use super::photo::{jitter, resized_crop};
 use super::{Augment, Move};
@@ -33,35 +33,34 @@ impl Transform {
         self.resized_crop == 0.0 && self.jitter == 0.0
     }
 
-    /// Samples the move of an image `[height, width]`. For transforms with moves only it is the same as in
+    /// Samples the move of an image of this size. For transforms with moves only it is the same as in
     /// [`apply`](Self::apply).
-    pub fn draw(&self, size: [usize; 2], rng: &mut Rng) -> Move {
+    pub fn draw(&self, size: ImageSize, rng: &mut Rng) -> Move {
         let to = self.augment.draw(size, rng);
         Move { hole: self.hole(size, rng), ..to }
     }
 
-    /// Transforms `image` `[H, W, C]`, bytes of `of` rows and columns, into normalised values `[C, H, W]`.
+    /// Transforms `image` `[H, W, C]`, bytes of the size `of`, into normalised values `[C, H, W]`.
     /// `moved` is a buffer for a second image. Only resized crops allow other sizes than the contract's.
     pub fn apply(
         &self,
         image: &[u8],
-        of: [usize; 2],
+        of: ImageSize,
         contract: &InputContract,
         rng: &mut Rng,
         moved: &mut [u8],
         out: &mut [f32],
     ) {
-        let size = [contract.height, contract.width];
-        let shape = [contract.height, contract.width, contract.channels];
+        let (size, channels) = (contract.size(), contract.channels);
         if self.resized_crop > 0.0 {
             let cropped = resized_crop(image, of, contract, self.resized_crop, rng);
             let augment = Augment { crop: 0.0, ..self.augment };
-            augment.draw(size, rng).apply(&cropped, shape, moved);
+            augment.draw(size, rng).apply(&cropped, size, channels, moved);
         } else {
-            self.augment.draw(size, rng).apply(image, shape, moved);
+            self.augment.draw(size, rng).apply(image, size, channels, moved);
         }
         if self.jitter > 0.0 {
-            jitter(moved, contract.channels, self.jitter, rng);
+            jitter(moved, channels, self.jitter, rng);
         }
         contract.normalise(moved, out);
         cut(out, size, self.hole(size, rng));
@@ -70,11 +69,12 @@ impl Transform {
     /// Samples a square with a side of `cutout` of the image's side, centred at a uniformly sampled pixel
     /// (DeVries and Taylor, 2017). A square over the border is smaller. An even side has one more pixel before
     /// the centre than after it.
-    fn hole(&self, size: [usize; 2], rng: &mut Rng) -> [[i32; 2]; 2] {
+    fn hole(&self, size: ImageSize, rng: &mut Rng) -> [[i32; 2]; 2] {
         if self.cutout == 0.0 {
             return [[0; 2]; 2];
         }
-        size.map(|length| cutout_range(rng.below(length), length, self.cutout).map(|at| at as i32))
+        let mut range = |length| cutout_range(rng.below(length), length, self.cutout).map(|at| at as i32);
+        [range(size.height), range(size.width)]
     }
 }
 
@@ -85,10 +85,10 @@ fn cutout_range(centre: usize, length: usize, cutout: f64) -> [usize; 2] {
 }
 
 /// Sets a hole in all channels of an image `[C, H, W]` to zero.
-pub(super) fn cut(image: &mut [f32], [height, width]: [usize; 2], hole: [[i32; 2]; 2]) {
+pub(super) fn cut(image: &mut [f32], size: ImageSize, hole: [[i32; 2]; 2]) {
     let [[top, bottom], [left, right]] = hole.map(|range| range.map(|at| at as usize));
-    for plane in image.chunks_exact_mut(height * width) {
-        for row in plane.chunks_exact_mut(width).take(bottom).skip(top) {
+    for plane in image.chunks_exact_mut(size.area()) {
+        for row in plane.chunks_exact_mut(size.width).take(bottom).skip(top) {
             row[left..right].fill(0.0);
         }
     }
@@ -102,14 +102,15 @@ mod tests {
 
     fn contract(side: usize, channels: usize) -> InputContract {
         let (mean, std) = (vec![0.5; channels], vec![0.25; channels]);
-        InputContract::new([channels, side, side], mean, std, Resize::Stretch)
+        InputContract::new(ImageSize::square(side), channels, mean, std, Resize::Stretch)
     }
 
     /// Returns which pixels of an image of ones are zero after cutout.
     fn holes(side: usize, part: f64, seed: u64) -> Vec<bool> {
         let mut image = vec![1.0; 3 * side * side];
         let cutout = Transform { cutout: part, ..Transform::from(Augment { crop: 0.0, flip: false }) };
-        cut(&mut image, [side; 2], cutout.hole([side; 2], &mut Rng::new(seed, "cutout")));
+        let size = ImageSize::square(side);
+        cut(&mut image, size, cutout.hole(size, &mut Rng::new(seed, "cutout")));
         let (first, rest) = image.split_at(side * side);
         assert!(rest.chunks(side * side).all(|plane| plane == first), "channels differ");
         first.iter().map(|x| *x == 0.0).collect()
@@ -136,7 +137,7 @@ mod tests {
         let holes = [0, 7, 8, 16, 24, 31].map(|centre| cutout_range(centre, 32, 0.5));
         assert_eq!(holes, [[0, 8], [0, 15], [0, 16], [8, 24], [16, 32], [23, 32]]);
         let mut image: Vec<f32> = (1..=24).map(|x| x as f32).collect();
-        cut(&mut image, [3, 4], [[1, 3], [0, 2]]);
+        cut(&mut image, ImageSize { height: 3, width: 4 }, [[1, 3], [0, 2]]);
         let plane = [1.0, 2.0, 3.0, 4.0, 0.0, 0.0, 7.0, 8.0, 0.0, 0.0, 11.0, 12.0];
         assert_eq!(image[..12], plane);
         assert_eq!(image[12..], plane.map(|x| if x == 0.0 { 0.0 } else { x + 12.0 }));
@@ -166,7 +167,7 @@ mod tests {
         let image: Vec<u8> = (0..48).map(|i| (i * 5) as u8).collect();
         let (mut moved, mut found, mut expected) = (vec![0; 48], vec![0.0; 48], vec![0.0; 48]);
         let none = Transform::from(Augment { crop: 0.0, flip: false });
-        none.apply(&image, [4; 2], &contract, &mut Rng::new(0, "x"), &mut moved, &mut found);
+        none.apply(&image, ImageSize::square(4), &contract, &mut Rng::new(0, "x"), &mut moved, &mut found);
         contract.normalise(&image, &mut expected);
         assert_eq!(found, expected);
     }
@@ -177,7 +178,7 @@ mod tests {
         let contract = contract(8, 1);
         let (mut moved, mut out) = (vec![0; 64], vec![0.0; 64]);
         let cut = Transform { cutout: 0.5, ..Transform::from(Augment { crop: 0.0, flip: false }) };
-        cut.apply(&[255; 64], [8; 2], &contract, &mut Rng::new(0, "x"), &mut moved, &mut out);
+        cut.apply(&[255; 64], ImageSize::square(8), &contract, &mut Rng::new(0, "x"), &mut moved, &mut out);
         let zeros = out.iter().filter(|x| **x == 0.0).count();
         assert!((4..=16).contains(&zeros) && out.iter().all(|x| *x == 0.0 || *x == 2.0), "{out:?}");
     }

@@ -1,15 +1,15 @@
 //! Training images at the larger size that resized crops start from.
 
 use milenas_models::Result;
-use milenas_models::input::{Image, InputContract, Resize};
+use milenas_models::input::{Image, ImageSize, InputContract, Resize};
 
 /// Whole image, without a central crop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Whole {
     /// Pixels `[H, W, C]`.
     pub pixels: Vec<u8>,
-    /// Number of rows and columns.
-    pub size: [usize; 2],
+    /// Height and width.
+    pub size: ImageSize,
 }
 
 impl Whole {
@@ -23,7 +23,7 @@ impl Whole {
         let brought = |length: usize| if shorter > side { length * side / shorter } else { length };
         let [height, width] = [image.height(), image.width()].map(brought);
         let contract = InputContract { height, width, resize: Resize::Stretch, ..contract.clone() };
-        Ok(Whole { pixels: contract.prepare(image)?, size: [height, width] })
+        Ok(Whole { pixels: contract.prepare(image)?, size: contract.size() })
     }
 }
 
@@ -39,7 +39,8 @@ mod tests {
 
     fn contract(channels: usize) -> InputContract {
         InputContract::new(
-            [channels, 4, 4],
+            ImageSize::square(4),
+            channels,
             vec![0.0; channels],
             vec![1.0; channels],
             Resize::ShorterSide { side: 6 },
@@ -49,19 +50,19 @@ mod tests {
     #[test]
     fn large_images_keep_their_shape_and_small_ones_their_size() {
         for channels in [1, 3] {
-            for ([width, height], size) in [
+            for ([from_width, from_height], [height, width]) in [
                 ([90, 60], [6, 9]),
                 ([60, 90], [9, 6]),
                 ([61, 20], [6, 18]),
                 ([12, 6], [6, 12]),
                 ([9, 3], [3, 9]),
             ] {
-                let whole = Whole::new(&image(width, height), &contract(channels), 6).unwrap();
-                assert_eq!(whole.size, size, "{width}x{height}");
-                assert_eq!(whole.pixels.len(), size[0] * size[1] * channels);
+                let whole = Whole::new(&image(from_width, from_height), &contract(channels), 6).unwrap();
+                assert_eq!(whole.size, ImageSize { height, width }, "{from_width}x{from_height}");
+                assert_eq!(whole.pixels.len(), height * width * channels);
                 // The first column is outside of the central crop.
-                assert!(whole.pixels.chunks_exact(size[1] * channels).all(|row| row[0] == 30));
-                assert!(whole.pixels.chunks_exact(size[1] * channels).all(|row| row.ends_with(&[210])));
+                assert!(whole.pixels.chunks_exact(width * channels).all(|row| row[0] == 30));
+                assert!(whole.pixels.chunks_exact(width * channels).all(|row| row.ends_with(&[210])));
             }
         }
     }

@@ -14,7 +14,7 @@ mod step;
 use milenas_models::fused::Regularisers;
 use milenas_models::kernels::cuda::descent::Table;
 use milenas_models::kernels::cuda::norm::CudaMoments;
-use milenas_models::kernels::cuda::product::row_products;
+use milenas_models::kernels::cuda::product::{ProductDims, row_products};
 use milenas_models::kernels::cuda::stem_head::{self, Loss};
 use milenas_models::kernels::cuda::{Device, Gemm, Words};
 use milenas_models::{Error, Result, Trainable, Weights};
@@ -342,10 +342,11 @@ impl BranchHead {
 
     /// Computes the gradients of parameters and input from the gradient of the logits.
     fn backward(&self, pass: &mut NetworkPass<'_>, dy: Words) -> Result<()> {
-        let (x, dx, sizes) = (pass.value(self.x)?, pass.gradient(self.x)?, [self.classes, pass.batch]);
+        let (x, dx, length) = (pass.value(self.x)?, pass.gradient(self.x)?, pass.batch);
         let (weight, bias) = (pass.weight_gradient(self.weight)?, pass.weight_gradient(self.bias)?);
-        row_products(pass.device, [dy, x, weight], false, 1, [self.classes, self.x.channels, pass.batch])?;
-        stem_head::row_sums(pass.device, dy, bias, sizes, 1.0)?;
+        let dims = ProductDims { m: self.classes, n: self.x.channels, length };
+        row_products(pass.device, dy, x, weight, false, 1, dims)?;
+        stem_head::row_sums(pass.device, dy, bias, self.classes, length, 1.0)?;
         pass.device.gemm(&Gemm {
             sizes: [self.x.channels, pass.batch, self.classes],
             a: pass.weight(self.weight)?,

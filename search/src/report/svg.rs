@@ -54,7 +54,7 @@ impl Axes {
         Some(axes)
     }
 
-    fn at(&self, (x, y): (f64, f64)) -> (f64, f64) {
+    fn at(&self, x: f64, y: f64) -> (f64, f64) {
         let [left, right, top, bottom] = MARGINS;
         let part = |v: f64, range: [f64; 2]| (v - range[0]) / (range[1] - range[0]);
         let x = left + part(x, self.x) * (WIDTH - left - right);
@@ -63,9 +63,9 @@ impl Axes {
 
     fn frame(&self, svg: &mut String, x_name: &str) {
         let [left, right, ..] = MARGINS;
-        let heights = ticks(self.y, self.least);
+        let heights = ticks(self.y[0], self.y[1], self.least);
         for &y in &heights {
-            let (_, at) = self.at((self.x[0], y));
+            let (_, at) = self.at(self.x[0], y);
             let _ = write!(
                 svg,
                 "<line class=\"grid\" x1=\"{left}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/><text x=\"{}\" y=\"{:.1}\" \
@@ -77,8 +77,8 @@ impl Axes {
             );
         }
         // Epochs, evaluations and parameters are counts.
-        for x in ticks(self.x, 1.0) {
-            let (at, _) = self.at((x, self.y[0]));
+        for x in ticks(self.x[0], self.x[1], 1.0) {
+            let (at, _) = self.at(x, self.y[0]);
             let place = HEIGHT - MARGINS[3] + 14.0;
             let _ =
                 write!(svg, "<text x=\"{at:.1}\" y=\"{place}\" text-anchor=\"middle\">{}</text>", short(x));
@@ -93,8 +93,8 @@ impl Axes {
     }
 }
 
-/// Returns some round values in a range, at least `least` apart.
-fn ticks([low, high]: [f64; 2], least: f64) -> Vec<f64> {
+/// Returns some round values from `low` to `high`, at least `least` apart.
+fn ticks(low: f64, high: f64, least: f64) -> Vec<f64> {
     let rough = ((high - low) / 4.0).max(least);
     let magnitude = 10f64.powf(rough.log10().floor());
     let at = |step: f64| -> Vec<f64> {
@@ -149,7 +149,8 @@ pub fn lines(title: &str, x_name: &str, series: &[Series]) -> String {
     let mut svg = open(title);
     axes.frame(&mut svg, x_name);
     for (i, Series { name, points }) in series.iter().enumerate() {
-        let places = points.iter().filter(|(x, y)| x.is_finite() && y.is_finite()).map(|p| axes.at(*p));
+        let places =
+            points.iter().filter(|(x, y)| x.is_finite() && y.is_finite()).map(|&(x, y)| axes.at(x, y));
         let places: Vec<String> = places.map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
         let (name, last) = (escaped(name), points.last().map_or(String::new(), |p| short(p.1)));
         let _ = match &places[..] {
@@ -199,7 +200,7 @@ pub fn points(title: &str, x_name: &str, points: &[(String, f64, f64)]) -> Strin
     let mut svg = open(title);
     axes.frame(&mut svg, x_name);
     for (name, x, y) in points {
-        let (at, height) = axes.at((*x, *y));
+        let (at, height) = axes.at(*x, *y);
         let (anchor, beside) = if at > WIDTH * 0.7 { ("end", -6.0) } else { ("start", 6.0) };
         // A name must not overlap the labels below the plot.
         let down = if height > HEIGHT - MARGINS[3] - 8.0 { -6.0 } else { 4.0 };
@@ -263,18 +264,18 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_inside() {
-        assert_eq!(ticks([0.0, 1.0], 0.0), [0.0, 0.5, 1.0]);
-        assert_eq!(ticks([0.0, 49.0], 0.0), [0.0, 20.0, 40.0]);
+        assert_eq!(ticks(0.0, 1.0, 0.0), [0.0, 0.5, 1.0]);
+        assert_eq!(ticks(0.0, 49.0, 0.0), [0.0, 20.0, 40.0]);
         // There is no epoch 1.5, and no two ticks have one name.
-        assert_eq!(ticks([1.0, 3.0], 1.0), [1.0, 2.0, 3.0]);
-        let near = ticks([0.04992, 0.05], 0.0);
+        assert_eq!(ticks(1.0, 3.0, 1.0), [1.0, 2.0, 3.0]);
+        let near = ticks(0.04992, 0.05, 0.0);
         let names: Vec<String> = near.iter().map(|x| tick(*x, &near)).collect();
         assert_eq!(names, ["0.04992", "0.04994", "0.04996", "0.04998", "0.05000"]);
         assert_eq!(tick(20.0, &[0.0, 20.0]), "20");
         for (low, high) in
             [(-3.7, 12.2), (0.911, 0.934), (1e6, 4e6), (5.0, 5.1), (10.58, 11.42), (3056.0, 3954.0)]
         {
-            let found = ticks([low, high], 0.0);
+            let found = ticks(low, high, 0.0);
             assert!((2..=6).contains(&found.len()), "{low} {high}: {found:?}");
             assert!(found.iter().all(|x| (low - 1e-9..=high + 1e-9).contains(x)));
         }
@@ -295,7 +296,7 @@ mod tests {
     fn counts_have_no_halves() {
         let heights = |points: &[(f64, f64)]| {
             let axes = Axes::bounds(points.iter()).unwrap();
-            ticks(axes.y, axes.least)
+            ticks(axes.y[0], axes.y[1], axes.least)
         };
         assert_eq!(heights(&[(0.0, 6.0), (1.0, 7.0), (2.0, 8.0)]), [6.0, 7.0, 8.0]);
         assert_eq!(heights(&[(0.0, 6.0), (1.0, 7.5), (2.0, 8.0)]), [6.0, 6.5, 7.0, 7.5, 8.0]);

@@ -1,7 +1,7 @@
 //! Upload of a batch: from the loader's format to the input of the stem.
 
 use milenas_models::Result;
-use milenas_models::kernels::cuda::stem_head::{self, ByteImages};
+use milenas_models::kernels::cuda::stem_head::{self, BatchDims, ByteImages};
 use milenas_models::kernels::cuda::{Device, Words};
 
 use crate::data::{Batch, BatchImages, Move};
@@ -61,8 +61,9 @@ impl BatchBuffers {
     /// Returns the images of the uploaded batch as floats.
     pub(crate) fn images(&self, device: &mut dyn Device, batch: &Batch) -> Result<Words> {
         if let BatchImages::Bytes(_) = batch.images {
-            let [channels, height, width] = batch.shape;
-            stem_head::augment(device, &self.bytes, self.images, [batch.len(), channels, height, width])?;
+            let [channels, rows, columns] = batch.shape;
+            let dims = BatchDims { batch: batch.len(), channels, rows, columns };
+            stem_head::augment(device, &self.bytes, self.images, dims)?;
         }
         Ok(self.images)
     }

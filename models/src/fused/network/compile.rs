@@ -318,10 +318,10 @@ impl<'a> Compiler<'a> {
                 else {
                     return Err("lacks a parameter".into());
                 };
-                let names = [weight, bias].map(String::from);
-                let head =
-                    Head::new(names, slot.channels, linear.out_features, activated, &mut self.parameters);
-                self.head = Some((head, slot, linear.out_features));
+                let (weight, bias) = (weight.to_string(), bias.to_string());
+                let classes = linear.out_features;
+                let head = Head::new(weight, bias, slot.channels, classes, activated, &mut self.parameters);
+                self.head = Some((head, slot, classes));
                 Ok(CompiledWire::Logits)
             }
             Op::Concat(_) | Op::Softmax(_) | Op::FakeQuantize(_) => Err("no kernel".into()),

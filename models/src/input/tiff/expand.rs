@@ -42,7 +42,7 @@ fn expanded(
         [1, 1] => rows * layout.row_bytes(),
         [across, down] => layout.chunk[0].div_ceil(across) * rows.div_ceil(down) * (across * down + 2),
     };
-    let mut range = layout.chunk_range(plane, cell);
+    let mut range = layout.chunk_range(plane, cell[0], cell[1]);
     if layout.compression == Compression::None && range.is_empty() {
         // Some writers state no length; it is then the length of the pixels.
         range.end = range.start.saturating_add(length as u64);

@@ -287,7 +287,7 @@ impl TiffLayout {
     }
 
     /// Range of the file with a strip or tile of a plane.
-    pub(super) fn chunk_range(&self, plane: usize, [column, row]: [usize; 2]) -> Range<u64> {
+    pub(super) fn chunk_range(&self, plane: usize, column: usize, row: usize) -> Range<u64> {
         let [columns, rows] = self.grid();
         self.chunks[plane * columns * rows + row * columns + column].clone()
     }

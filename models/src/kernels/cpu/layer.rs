@@ -5,7 +5,7 @@
 use super::layout::{Channels, HALO};
 use super::simd::{Kernel, Lanes, Pack, PairKernel, Pairs};
 use super::strip::{InPairs, PairsOf, Singles};
-use super::tile::{self, Factors, Operands, Sums};
+use super::tile::{self, Factors, Operands, TileSums};
 
 /// Kernel that computes some rows of the output. Unused lanes become zero.
 pub struct Layer<'a, 'b> {
@@ -136,17 +136,17 @@ fn pixels<L: Lanes, F: Factors<L>, const N: usize, const HALF: bool, const P: us
     pixel: usize,
     places: &mut PixelTargets,
 ) {
-    let mut sums: Sums<L, N, P> = ([[L::zero(); P]; N], [L::Half::zero(); P]);
+    let mut sums = TileSums::<L, N, P>::zero();
     for n in 0..N {
-        sums.0[n] = begin::<L, P>(k, at + n, pixel, places);
+        sums.whole[n] = begin::<L, P>(k, at + n, pixel, places);
     }
     if HALF {
         let whole = begin::<L, P>(k, at + N, pixel, places);
         for i in 0..P {
-            sums.1[i] = whole[i].low();
+            sums.half[i] = whole[i].low();
         }
     }
-    let (whole, halves) = tile::add::<L, F, N, HALF, P>(&k.operands, at, pixel, sums);
+    let TileSums { whole, half } = tile::add::<L, F, N, HALF, P>(&k.operands, at, pixel, sums);
     // Inside a row, where nearly all tiles are, destinations are consecutive.
     let within = places.x + P <= k.width;
     for n in 0..N {
@@ -155,7 +155,7 @@ fn pixels<L: Lanes, F: Factors<L>, const N: usize, const HALF: bool, const P: us
     if HALF {
         let mut wide = [L::zero(); P];
         for i in 0..P {
-            wide[i] = L::widen(halves[i]);
+            wide[i] = L::widen(half[i]);
         }
         end::<L, F, P>(k, at + N, within, places, wide);
     }

@@ -6,7 +6,7 @@
 use super::layout::Channels;
 use super::simd::{Kernel, LANES, Lanes, Pack};
 use super::strip::Singles;
-use super::tile::{self, Operands};
+use super::tile::{self, Operands, TileSums};
 
 /// Kernel that computes `out = weight * source` for some rows of pixels of an image. Unused lanes of the input are
 /// not read; unused lanes of the output become zero.
@@ -115,8 +115,9 @@ fn put<L: Lanes, const N: usize, const HALF: bool, const P: usize>(
 ) {
     let PointwiseForward { inputs, source, source_plane: plane, weight, .. } = *k;
     let operands = Operands { inputs, source, plane, weight };
-    let none = ([[L::zero(); P]; N], [L::Half::zero(); P]);
-    let (whole, halves) = tile::add::<L, Singles, N, HALF, P>(&operands, at, row * k.width + x, none);
+    let none = TileSums::zero();
+    let TileSums { whole, half } =
+        tile::add::<L, Singles, N, HALF, P>(&operands, at, row * k.width + x, none);
     let wanted = k.sums.is_some();
     for (n, tile) in whole.into_iter().enumerate() {
         let (block, part) = ((at + n) / L::PARTS, (at + n) % L::PARTS);
@@ -131,7 +132,7 @@ fn put<L: Lanes, const N: usize, const HALF: bool, const P: usize>(
     }
     if HALF {
         let out = &mut k.out[(at + N) / L::PARTS * k.out_plane + row * k.out_step + x..][..P];
-        for (out, value) in out.iter_mut().zip(halves) {
+        for (out, value) in out.iter_mut().zip(half) {
             let value = L::widen(value);
             value.store(out, 0);
             if wanted {

@@ -50,9 +50,21 @@ pub struct Operands<'a> {
     pub weight: &'a [Pack],
 }
 
-/// Sums of `N` registers and of one half register, for `P` pixels each. Only a tile with `HALF` uses the half
-/// register.
-pub type Sums<L, const N: usize, const P: usize> = ([[L; P]; N], [<L as Lanes>::Half; P]);
+/// Sums of a tile, for `P` pixels each.
+pub struct TileSums<L: Lanes, const N: usize, const P: usize> {
+    /// Sums of `N` whole registers.
+    pub whole: [[L; P]; N],
+    /// Sums of the half register, which only a tile with `HALF` uses.
+    pub half: [L::Half; P],
+}
+
+impl<L: Lanes, const N: usize, const P: usize> TileSums<L, N, P> {
+    /// Returns sums of zero.
+    #[inline(always)]
+    pub fn zero() -> Self {
+        TileSums { whole: [[L::zero(); P]; N], half: [L::Half::zero(); P] }
+    }
+}
 
 /// Adds the products to `sums`, for registers from `at` on and pixels from `pixel` on.
 #[inline(always)]
@@ -60,8 +72,9 @@ pub fn add<L: Lanes, F: Factors<L>, const N: usize, const HALF: bool, const P: u
     k: &Operands<'_>,
     at: usize,
     pixel: usize,
-    (mut sums, mut halves): Sums<L, N, P>,
-) -> Sums<L, N, P> {
+    sums: TileSums<L, N, P>,
+) -> TileSums<L, N, P> {
+    let TileSums { whole: mut sums, half: mut halves } = sums;
     let column = k.inputs.shared(F::SHARE) * LANES;
     let (mut block, mut left) = (0, 0);
     for _ in 0..k.inputs.packs() {
@@ -107,7 +120,7 @@ pub fn add<L: Lanes, F: Factors<L>, const N: usize, const HALF: bool, const P: u
             }
         }
     }
-    (sums, halves)
+    TileSums { whole: sums, half: halves }
 }
 
 /// Returns the number of registers that a tile takes of the `whole` that remain, and whether it takes the half

@@ -1,6 +1,7 @@
 //! Depthwise convolutions after ReLU, of several kinds at a time.
 
 use super::device::{Arg, Device, LaunchGrid, Words, device_error, int, launch};
+use super::norm::CudaScaling;
 use super::parts::{BLOCKS, LEAST, part_sums, parts};
 use crate::Result;
 
@@ -46,9 +47,8 @@ pub struct Depthwise {
 pub enum SlotInput {
     /// One feature map for all slots, `[channel][image][row][column]`.
     Shared(Words),
-    /// One feature map per slot, `[slot][channel][image][row][column]`, and a scale and a shift to apply to it, both
-    /// `[slot][channel]`.
-    Scaled(Words, [Words; 2]),
+    /// One feature map per slot, `[slot][channel][image][row][column]`, and a scale and a shift to apply to it.
+    Scaled(Words, CudaScaling),
 }
 
 impl Depthwise {
@@ -62,8 +62,8 @@ impl Depthwise {
     }
 
     /// Number of elements of one slot's feature map of the given rows and columns.
-    fn map(&self, [rows, columns]: [usize; 2]) -> usize {
-        self.channels * self.batch * rows * columns
+    fn map(&self, size: [usize; 2]) -> usize {
+        self.channels * self.batch * size[0] * size[1]
     }
 
     fn outputs(&self) -> usize {
@@ -93,7 +93,7 @@ impl Depthwise {
         let none = Arg::Read(Words::NONE);
         Ok(match x {
             SlotInput::Shared(values) => [values.holds(self.inputs(x))?, none, none],
-            SlotInput::Scaled(values, [scale, shift]) => {
+            SlotInput::Scaled(values, CudaScaling { scale, shift }) => {
                 [values.holds(self.inputs(x))?, scale.holds(factors)?, shift.holds(factors)?]
             }
         })
@@ -135,10 +135,11 @@ impl Depthwise {
             };
             let own = match x {
                 SlotInput::Shared(_) => x,
-                SlotInput::Scaled(values, [scale, shift]) => {
+                SlotInput::Scaled(values, CudaScaling { scale, shift }) => {
                     let factors = before * self.channels;
                     let values = values.from(before * self.map(self.input))?;
-                    SlotInput::Scaled(values, [scale.from(factors)?, shift.from(factors)?])
+                    let (scale, shift) = (scale.from(factors)?, shift.from(factors)?);
+                    SlotInput::Scaled(values, CudaScaling { scale, shift })
                 }
             };
             found.push((kind, alone, maps.from(before * self.map(self.output))?, own));

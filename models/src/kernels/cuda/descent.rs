@@ -30,6 +30,17 @@ pub struct Descent {
     pub clip: f32,
 }
 
+/// Tensors that an SGD step reads and updates.
+#[derive(Clone, Copy, Debug)]
+pub struct SgdTensors {
+    /// All parameters.
+    pub w: Words,
+    /// Velocities of all parameters.
+    pub velocity: Words,
+    /// Gradients of the parameters of a pass.
+    pub gradient: Words,
+}
+
 impl Table {
     /// Reads a table of three integers per piece: all `home` indices first, then all `packed` indices, then all
     /// lengths.
@@ -58,19 +69,19 @@ impl Table {
         launch(device, "gather", LaunchGrid::Rows(self.count), &args)
     }
 
-    /// Updates parameters `w` and their velocities, both among all parameters, from the gradients of a pass. `sums`
-    /// is scratch memory of one element per piece. `norm` receives the norm of all gradients together and the factor
-    /// by which they were clipped.
+    /// Updates parameters and their velocities from the gradients of a pass. `sums` is scratch memory of one element
+    /// per piece. `norm` receives the norm of all gradients together and the factor by which they were clipped.
     pub fn sgd_step(
         &self,
         device: &mut dyn Device,
-        [w, velocity, gradient]: [Words; 3],
-        [sums, norm]: [Words; 2],
+        tensors: SgdTensors,
+        sums: Words,
+        norm: Words,
         by: Descent,
     ) -> Result<()> {
         let (count, lengths) = (int(self.count), self.ints(self.lengths)?);
         let packed = self.ints(self.packed)?;
-        let gradient = Arg::Read(gradient);
+        let gradient = Arg::Read(tensors.gradient);
         launch(
             device,
             "squares",
@@ -84,8 +95,8 @@ impl Table {
             &[sums.holds(self.count)?, norm.written(2)?, count, Arg::Float(by.clip)],
         )?;
         let args = [
-            Arg::Write(w),
-            Arg::Write(velocity),
+            Arg::Write(tensors.w),
+            Arg::Write(tensors.velocity),
             gradient,
             norm.holds(2)?,
             self.ints(self.home)?,

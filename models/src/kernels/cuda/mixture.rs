@@ -1,7 +1,7 @@
 //! Nodes as weighted sums of terms.
 
 use super::device::{Arg, Device, LaunchGrid, Words, int, launch};
-use super::norm::{NormCoefficients, Terms};
+use super::norm::{CudaScaling, NormCoefficients, TermMaps, Terms};
 use super::parts::many_parts;
 use crate::Result;
 
@@ -22,24 +22,23 @@ pub struct Edges {
 
 impl Edges {
     /// Sets each edge's node to the sum of its terms, or adds the sum if `add`. Feature maps are `[channel][length]`.
-    /// `z` holds the sources of the terms, `x` the feature map of negative indices.
     pub fn forward(
         &self,
         device: &mut dyn Device,
         terms: &Terms,
-        [z, x]: [Words; 2],
-        [scale, shift]: [Words; 2],
+        maps: TermMaps,
+        scaling: CudaScaling,
         nodes: Words,
         add: bool,
     ) -> Result<()> {
         let (map, len) = (terms.channels * self.length, terms.count * terms.channels);
         let parts = many_parts(self.count * terms.channels, self.length);
         let args = [
-            Arg::Read(z),
-            x.may_hold(map)?,
+            Arg::Read(maps.z),
+            maps.x.may_hold(map)?,
             terms.source.may_hold(terms.count)?,
-            scale.may_hold(len)?,
-            shift.may_hold(len)?,
+            scaling.scale.may_hold(len)?,
+            scaling.shift.may_hold(len)?,
             self.first.holds(self.count + 1)?,
             self.terms.may_hold(terms.count)?,
             self.target.holds(self.count)?,

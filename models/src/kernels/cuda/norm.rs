@@ -16,6 +16,28 @@ pub struct CudaMoments {
     pub variance: Words,
 }
 
+/// Scale and shift of feature maps or of terms.
+#[derive(Clone, Copy, Debug)]
+pub struct CudaScaling {
+    /// Scale, `[map][channel]` or `[term][channel]`.
+    pub scale: Words,
+    /// Shift, like the scale.
+    pub shift: Words,
+}
+
+impl CudaScaling {
+    /// No memory.
+    pub const NONE: CudaScaling = CudaScaling { scale: Words::NONE, shift: Words::NONE };
+
+    /// Allocates `len` elements for the scale, and as many for the shift.
+    ///
+    /// # Errors
+    /// As [`Device::alloc`].
+    pub fn alloc(device: &mut dyn Device, len: usize) -> Result<CudaScaling> {
+        Ok(CudaScaling { scale: device.alloc(len)?, shift: device.alloc(len)? })
+    }
+}
+
 /// Factor of a normalised feature map.
 #[derive(Clone, Copy, Debug)]
 pub enum Weight {
@@ -41,6 +63,15 @@ pub struct Terms {
     pub target: Words,
     /// Factor of the terms.
     pub weight: Weight,
+}
+
+/// Feature maps that terms use.
+#[derive(Clone, Copy, Debug)]
+pub struct TermMaps {
+    /// Feature maps of the sources, `[map][channel][length]`.
+    pub z: Words,
+    /// Feature map of the terms with a negative source, `[channel][length]`; empty if there are none.
+    pub x: Words,
 }
 
 /// Coefficients of the gradient of BatchNorm for each term and channel, all `[term][channel]`.
@@ -82,14 +113,14 @@ impl Terms {
         })
     }
 
-    /// Computes scale and shift, `[term][channel]`, which combine weight and BatchNorm. `bias` is `[channel]` or
+    /// Computes `out`, the scale and shift of each term, which combine weight and BatchNorm. `bias` is `[channel]` or
     /// empty.
     pub fn scaling(
         &self,
         device: &mut dyn Device,
         moments: CudaMoments,
         bias: Words,
-        [scale, shift]: [Words; 2],
+        out: CudaScaling,
     ) -> Result<()> {
         let [weight, by_term, by_channel] = self.weight()?;
         let args = [
@@ -100,21 +131,20 @@ impl Terms {
             by_term,
             by_channel,
             bias.may_hold(self.channels)?,
-            scale.written(self.len())?,
-            shift.written(self.len())?,
+            out.scale.written(self.len())?,
+            out.shift.written(self.len())?,
             int(self.count),
             int(self.channels),
         ];
         launch(device, "scaling", LaunchGrid::Each(self.len()), &args)
     }
 
-    /// Computes all fields of `slopes`. Inputs are the gradients of the targets, the feature maps `z`, the feature
-    /// map `x` of negative indices, and the moments.
+    /// Computes all fields of `slopes`. Inputs are the gradients of the targets, the feature maps and the moments.
     pub fn coefficients(
         &self,
         device: &mut dyn Device,
         gradient: Words,
-        [z, x]: [Words; 2],
+        maps: TermMaps,
         length: usize,
         moments: CudaMoments,
         slopes: &NormCoefficients,
@@ -125,8 +155,8 @@ impl Terms {
         let ([weight, by_term, by_channel], [a, b, c]) = (self.weight()?, slopes.abc);
         let args = [
             if self.target.is_empty() { gradient.holds(len * length)? } else { Arg::Read(gradient) },
-            self.of_maps(z, length)?,
-            Arg::Read(x),
+            self.of_maps(maps.z, length)?,
+            Arg::Read(maps.x),
             self.of_maps(moments.mean, 1)?,
             self.of_maps(moments.variance, 1)?,
             self.source()?,
@@ -177,16 +207,17 @@ pub fn moments(
 pub fn normalise(
     device: &mut dyn Device,
     x: Words,
-    [scale, shift]: [Words; 2],
+    by: CudaScaling,
     y: Words,
-    [rows, length]: [usize; 2],
+    rows: usize,
+    length: usize,
     relu: bool,
 ) -> Result<()> {
     let count = rows * length;
     let args = [
         x.holds(count)?,
-        scale.holds(rows)?,
-        shift.holds(rows)?,
+        by.scale.holds(rows)?,
+        by.shift.holds(rows)?,
         y.written(count)?,
         int(rows),
         int(length),

@@ -27,22 +27,23 @@ impl Pointwise {
         &self,
         device: &mut dyn Device,
         w: Words,
-        [x, y]: [Words; 2],
+        x: Words,
+        y: Words,
         moments: Option<CudaMoments>,
     ) -> Result<()> {
-        if self.launch(device, w, [x, y], false, moments)? {
+        if self.launch(device, w, x, y, false, moments)? {
             return Ok(());
         }
-        self.product(device, w, [x, y], false)?;
+        self.product(device, w, x, y, false)?;
         let rows = self.slots * self.channels;
         moments.map_or(Ok(()), |moments| norm::moments(device, y, moments, rows, self.length))
     }
 
     /// Computes the gradients of the inputs: `dx = w' dy`, with `w'` the transpose of `w`.
-    pub fn backward(&self, device: &mut dyn Device, w: Words, [dy, dx]: [Words; 2]) -> Result<()> {
-        match self.launch(device, w, [dy, dx], true, None)? {
+    pub fn backward(&self, device: &mut dyn Device, w: Words, dy: Words, dx: Words) -> Result<()> {
+        match self.launch(device, w, dy, dx, true, None)? {
             true => Ok(()),
-            false => self.product(device, w, [dy, dx], true),
+            false => self.product(device, w, dy, dx, true),
         }
     }
 
@@ -51,7 +52,8 @@ impl Pointwise {
         &self,
         device: &mut dyn Device,
         w: Words,
-        [x, y]: [Words; 2],
+        x: Words,
+        y: Words,
         transposed: bool,
         moments: Option<CudaMoments>,
     ) -> Result<bool> {
@@ -74,7 +76,7 @@ impl Pointwise {
         Ok(true)
     }
 
-    fn product(&self, device: &mut dyn Device, a: Words, [b, c]: [Words; 2], transposed: bool) -> Result<()> {
+    fn product(&self, device: &mut dyn Device, a: Words, b: Words, c: Words, transposed: bool) -> Result<()> {
         let Pointwise { slots, channels, length } = *self;
         if slots == 0 {
             return Ok(());

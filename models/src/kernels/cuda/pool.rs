@@ -29,8 +29,9 @@ impl Pool {
         [int(self.planes), rows, columns, out_rows, out_columns, int(self.stride)]
     }
 
-    /// Returns the number of threads: one per strip if `strips`, else one per pixel.
-    fn grid(&self, [rows, columns]: [usize; 2], strips: bool) -> LaunchGrid {
+    /// Returns the number of threads for feature maps of this size: one per strip if `strips`, else one per pixel.
+    fn grid(&self, size: [usize; 2], strips: bool) -> LaunchGrid {
+        let [rows, columns] = size;
         LaunchGrid::Each(self.planes * if strips { rows.div_ceil(STRIP) } else { rows } * columns)
     }
 
@@ -39,7 +40,8 @@ impl Pool {
         &self,
         device: &mut dyn Device,
         x: Words,
-        [most, taps]: [Words; 2],
+        most: Words,
+        taps: Words,
         means: Words,
     ) -> Result<()> {
         let [inputs, outputs] = self.counts();
@@ -57,7 +59,8 @@ impl Pool {
     pub fn backward(
         &self,
         device: &mut dyn Device,
-        [d_most, taps]: [Words; 2],
+        d_most: Words,
+        taps: Words,
         d_means: Words,
         dx: Words,
     ) -> Result<()> {

@@ -10,15 +10,29 @@ const SIDES: [usize; 2] = [16, 32];
 /// Fewest elements of a row for which a block is worthwhile; a block multiplies each element by many others.
 const LEAST: usize = 256;
 
+/// Sizes of the products of rows.
+#[derive(Clone, Copy, Debug)]
+pub struct ProductDims {
+    /// Rows of the left matrix.
+    pub m: usize,
+    /// Rows of the right matrix.
+    pub n: usize,
+    /// Elements of a row.
+    pub length: usize,
+}
+
 /// Computes, for each slot, the products of the rows of `left` `[slot][m][length]` and `right` `[slot][n][length]`,
 /// to `out` `[slot][m][n]`. If `shared`, `right` is one matrix `[n][length]` for all slots.
 pub fn row_products(
     device: &mut dyn Device,
-    [left, right, out]: [Words; 3],
+    left: Words,
+    right: Words,
+    out: Words,
     shared: bool,
     slots: usize,
-    [m, n, length]: [usize; 3],
+    dims: ProductDims,
 ) -> Result<()> {
+    let ProductDims { m, n, length } = dims;
     let rights = if shared { slots.min(1) } else { slots };
     let (name, side) = match m.min(n) <= SIDES[0] {
         true => ("row_products_16", SIDES[0]),

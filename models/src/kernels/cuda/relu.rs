@@ -12,7 +12,8 @@ pub fn forward(device: &mut dyn Device, x: Words, y: Words, count: usize) -> Res
 pub fn backward(
     device: &mut dyn Device,
     y: Words,
-    [dy, dx]: [Words; 2],
+    dy: Words,
+    dx: Words,
     count: usize,
     add: bool,
 ) -> Result<()> {

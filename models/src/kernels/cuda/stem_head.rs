@@ -23,39 +23,52 @@ pub struct ByteImages {
     pub levels: Words,
 }
 
+/// Sizes of a batch of images.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchDims {
+    /// Number of images.
+    pub batch: usize,
+    /// Channels of an image.
+    pub channels: usize,
+    /// Rows of an image.
+    pub rows: usize,
+    /// Columns of an image.
+    pub columns: usize,
+}
+
+impl BatchDims {
+    /// Number of elements of all images.
+    fn count(self) -> usize {
+        self.batch * self.channels * self.rows * self.columns
+    }
+
+    fn sizes(self) -> [Arg; 4] {
+        [self.batch, self.channels, self.rows, self.columns].map(int)
+    }
+}
+
 /// Augments images, to `[image][channel][row][column]`. Pixels outside an image have the level of byte 0, and pixels
 /// in the hole are zero.
-pub fn augment(
-    device: &mut dyn Device,
-    bytes: &ByteImages,
-    out: Words,
-    [batch, channels, rows, columns]: [usize; 4],
-) -> Result<()> {
-    let count = batch * channels * rows * columns;
+pub fn augment(device: &mut dyn Device, bytes: &ByteImages, out: Words, dims: BatchDims) -> Result<()> {
+    let (count, [batch, channels, rows, columns]) = (dims.count(), dims.sizes());
     let args = [
         bytes.words.holds(count.div_ceil(4))?,
-        bytes.moves.holds(MOVE * batch)?,
-        bytes.levels.holds(LEVELS * channels)?,
+        bytes.moves.holds(MOVE * dims.batch)?,
+        bytes.levels.holds(LEVELS * dims.channels)?,
         out.written(count)?,
-        int(batch),
-        int(channels),
-        int(rows),
-        int(columns),
+        batch,
+        channels,
+        rows,
+        columns,
     ];
     launch(device, "augment", LaunchGrid::Each(count), &args)
 }
 
 /// Copies the 3x3 neighbourhood of each pixel of images `[image][channel][row][column]`, zero outside, to
 /// `[channel][tap][image][row][column]`.
-pub fn patches(
-    device: &mut dyn Device,
-    images: Words,
-    out: Words,
-    [batch, channels, rows, columns]: [usize; 4],
-) -> Result<()> {
-    let count = batch * channels * rows * columns;
-    let args =
-        [images.holds(count)?, out.written(9 * count)?, int(batch), int(channels), int(rows), int(columns)];
+pub fn patches(device: &mut dyn Device, images: Words, out: Words, dims: BatchDims) -> Result<()> {
+    let (count, [batch, channels, rows, columns]) = (dims.count(), dims.sizes());
+    let args = [images.holds(count)?, out.written(9 * count)?, batch, channels, rows, columns];
     launch(device, "patches", LaunchGrid::Each(9 * count), &args)
 }
 
@@ -64,7 +77,8 @@ pub fn row_sums(
     device: &mut dyn Device,
     x: Words,
     y: Words,
-    [rows, length]: [usize; 2],
+    rows: usize,
+    length: usize,
     factor: f32,
 ) -> Result<()> {
     let args = [x.holds(rows * length)?, y.written(rows)?, int(rows), int(length), Arg::Float(factor)];
@@ -76,7 +90,8 @@ pub fn spread(
     device: &mut dyn Device,
     x: Words,
     y: Words,
-    [rows, length]: [usize; 2],
+    rows: usize,
+    length: usize,
     factor: f32,
     add: bool,
 ) -> Result<()> {

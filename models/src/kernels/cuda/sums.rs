@@ -14,7 +14,9 @@ pub fn weigh(
     device: &mut dyn Device,
     x: Words,
     factors: Words,
-    [channels, batch, pixels]: [usize; 3],
+    channels: usize,
+    batch: usize,
+    pixels: usize,
 ) -> Result<()> {
     let count = channels * batch * pixels;
     let args = [x.written(count)?, factors.holds(batch)?, int(channels), int(batch), int(pixels)];

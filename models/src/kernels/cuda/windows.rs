@@ -27,8 +27,8 @@ pub struct Windows {
 
 impl Windows {
     /// Number of elements of a feature map of the given rows and columns.
-    pub(super) fn map(&self, [rows, columns]: [usize; 2]) -> usize {
-        self.channels * self.batch * rows * columns
+    pub(super) fn map(&self, size: [usize; 2]) -> usize {
+        self.channels * self.batch * size[0] * size[1]
     }
 
     /// Number of elements of all windows.

@@ -163,28 +163,24 @@ pub fn batch_norm(
     form: Implementation,
 ) -> crate::Result<Tensor> {
     let c = x.dim(1)?;
-    let affine = affine.map_or_else(
-        || {
-            Ok::<_, candle_core::Error>((
-                Tensor::ones(c, x.dtype(), x.device())?,
-                Tensor::zeros(c, x.dtype(), x.device())?,
-            ))
-        },
-        Ok,
-    )?;
+    let (weight, bias) = match affine {
+        Some(affine) => affine,
+        None => (Tensor::ones(c, x.dtype(), x.device())?, Tensor::zeros(c, x.dtype(), x.device())?),
+    };
     match form {
         Implementation::Optimised => {
             let inverse = moments.inverse_deviation(eps).into();
             let op = Normalise { mean: moments.mean.into(), inverse, of_batch };
-            Ok(x.contiguous()?.apply_op3(&affine.0.contiguous()?, &affine.1.contiguous()?, op)?)
+            Ok(x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)?)
         }
-        Implementation::Reference => Ok(composed(x, affine, moments, eps, of_batch)?),
+        Implementation::Reference => Ok(composed(x, &weight, &bias, moments, eps, of_batch)?),
     }
 }
 
 fn composed(
     x: &Tensor,
-    (weight, bias): (Tensor, Tensor),
+    weight: &Tensor,
+    bias: &Tensor,
     moments: BatchMoments,
     eps: f64,
     of_batch: bool,
@@ -201,7 +197,7 @@ fn composed(
         (tensor(moments.mean)?, tensor(moments.var)?)
     };
     let y = x.broadcast_sub(&by_channel(&mean)?)?.broadcast_div(&by_channel(&(var + eps)?.sqrt()?)?)?;
-    y.broadcast_mul(&by_channel(&weight)?)?.broadcast_add(&by_channel(&bias)?)
+    y.broadcast_mul(&by_channel(weight)?)?.broadcast_add(&by_channel(bias)?)
 }
 
 #[cfg(test)]

@@ -5,12 +5,12 @@ use milenas_models::Result;
 use milenas_models::kernels::cuda::convolution::{self, Convolve, Way};
 use milenas_models::kernels::cuda::depthwise::{ByKind, Depthwise, KINDS, SlotInput};
 use milenas_models::kernels::cuda::pointwise::Pointwise;
-use milenas_models::kernels::cuda::product::row_products;
+use milenas_models::kernels::cuda::product::{ProductDims, row_products};
 use milenas_models::kernels::cuda::windows::Windows;
 use milenas_models::kernels::cuda::{Device, Gemm, Words};
 use milenas_models::op::Conv2d;
 
-use super::maps::{ChannelMap, outside, windows};
+use super::maps::{ChannelMap, outside};
 use super::pass::NetworkPass;
 
 /// Convolution without a bias.
@@ -43,7 +43,16 @@ impl CudaConv {
     }
 
     fn windows(&self, batch: usize, conv: &Conv2d) -> Windows {
-        windows(batch, [self.x, self.y], [conv.kernel, conv.stride, conv.dilation], outside(conv.padding))
+        Windows {
+            channels: self.x.channels,
+            batch,
+            input: self.x.size,
+            output: self.y.size,
+            kernel: conv.kernel,
+            stride: conv.stride,
+            dilation: conv.dilation,
+            before: outside(conv.padding),
+        }
     }
 
     /// Returns the number of elements of the im2col buffer, which is kept for the backward pass; 0 if the
@@ -86,7 +95,7 @@ impl CudaConv {
             ConvKernel::Pointwise { moments, .. } if self.is_square() => {
                 let wanted = moments.filter(|_| pass.training);
                 let moments = wanted.map(|first| pass.moments(first)).transpose()?;
-                self.square(batch).forward(pass.device, a, [x, y], moments)
+                self.square(batch).forward(pass.device, a, x, y, moments)
             }
             ConvKernel::Pointwise { .. } => {
                 let sizes = [self.y.channels, self.y.length(batch), self.x.channels];
@@ -119,9 +128,9 @@ impl CudaConv {
             }
             ConvKernel::Pointwise { alone, .. } => {
                 let [rows, columns, length] = [self.y.channels, self.x.channels, self.y.length(batch)];
-                row_products(pass.device, [dy, x, dw], false, 1, [rows, columns, length])?;
+                row_products(pass.device, dy, x, dw, false, 1, ProductDims { m: rows, n: columns, length })?;
                 if *alone && self.is_square() {
-                    return self.square(batch).backward(pass.device, a, [dy, dx]);
+                    return self.square(batch).backward(pass.device, a, dy, dx);
                 }
                 let (sizes, steps) = ([columns, length, rows], [0; 3]);
                 pass.device.gemm(&Gemm { sizes, a, transposed, b: dy, c: dx, steps, batch: 1, add: true })
@@ -134,7 +143,8 @@ impl CudaConv {
             }
             ConvKernel::Windows { conv, fed } => {
                 let ([rows, depth, length], [of_weight, of_windows, of_y]) = self.products(batch, conv);
-                row_products(pass.device, [dy, kept, dw], false, conv.groups, [rows, depth, length])?;
+                let dims = ProductDims { m: rows, n: depth, length };
+                row_products(pass.device, dy, kept, dw, false, conv.groups, dims)?;
                 if *fed {
                     return Ok(());
                 }

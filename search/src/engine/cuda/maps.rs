@@ -4,7 +4,6 @@
 use milenas_models::Graph;
 use milenas_models::graph::{Node, Value};
 use milenas_models::kernels::cuda::depthwise::KINDS;
-use milenas_models::kernels::cuda::windows::Windows;
 use milenas_models::op::{Conv2d, Op, Padding};
 
 /// Feature map `[channel][image][row][column]`: a range of channels of a buffer, whose maps all have one size.
@@ -30,17 +29,6 @@ impl ChannelMap {
     pub(super) fn words(&self, batch: usize) -> usize {
         self.channels * self.length(batch)
     }
-}
-
-/// Returns the windows that slide over `x` and produce `y`: kernel, stride and dilation, and the padding before
-/// the first window.
-pub(super) fn windows(
-    batch: usize,
-    [x, y]: [ChannelMap; 2],
-    [kernel, stride, dilation]: [[usize; 2]; 3],
-    before: [i32; 2],
-) -> Windows {
-    Windows { channels: x.channels, batch, input: x.size, output: y.size, kernel, stride, dilation, before }
 }
 
 /// Returns the padding before the first window.

@@ -119,9 +119,9 @@ impl Planner<'_> {
         let x = inputs.first().copied().unwrap_or(y);
         let step = match &node.op {
             Op::Input(_) => return Ok(()),
-            Op::Conv2d(conv) => CudaStep::Convolution(self.convolution(node, conv, [x, y])?),
-            Op::BatchNorm(norm) => CudaStep::Norm(self.norm(node, norm, [x, y])?),
-            Op::Pool2d(pool) => pooling(node, pool, [x, y])?,
+            Op::Conv2d(conv) => CudaStep::Convolution(self.convolution(node, conv, x, y)?),
+            Op::BatchNorm(norm) => CudaStep::Norm(self.norm(node, norm, x, y)?),
+            Op::Pool2d(pool) => pooling(node, pool, x, y)?,
             Op::GlobalAvgPool(_) => CudaStep::Mean { x, y },
             Op::Linear(linear) if linear.bias && self.graph.is_output(value) => {
                 let output = self.graph.outputs().iter().position(|(_, wire)| *wire == value);
@@ -137,7 +137,7 @@ impl Planner<'_> {
                 self.concat(inputs, y);
                 return Ok(());
             }
-            Op::Slice(slice) => crop(node, slice, [x, y])?,
+            Op::Slice(slice) => crop(node, slice, x, y)?,
             Op::Zero(_) => CudaStep::Zeros { y },
             Op::Identity(_) | Op::Linear(_) | Op::Flatten(_) | Op::Softmax(_) | Op::FakeQuantize(_) => {
                 return Err(no_kernel(node, "a classifier reads one pixel, has a bias, and is the end"));
@@ -159,7 +159,7 @@ impl Planner<'_> {
         }
     }
 
-    fn convolution(&mut self, node: &Node, conv: &Conv2d, [x, y]: [ChannelMap; 2]) -> Result<CudaConv> {
+    fn convolution(&mut self, node: &Node, conv: &Conv2d, x: ChannelMap, y: ChannelMap) -> Result<CudaConv> {
         if conv.bias {
             return Err(no_kernel(node, "convolutions have no bias"));
         }
@@ -181,7 +181,7 @@ impl Planner<'_> {
         Ok(CudaConv { x, y, weight, form })
     }
 
-    fn norm(&mut self, node: &Node, norm: &BatchNorm, [x, y]: [ChannelMap; 2]) -> Result<NormStep> {
+    fn norm(&mut self, node: &Node, norm: &BatchNorm, x: ChannelMap, y: ChannelMap) -> Result<NormStep> {
         if *norm != BatchNorm::new(norm.channels, true) {
             return Err(no_kernel(node, "BatchNorms have a weight, a bias and PyTorch's defaults"));
         }
@@ -204,7 +204,7 @@ impl Planner<'_> {
     }
 }
 
-fn pooling(node: &Node, pool: &Pool2d, [x, y]: [ChannelMap; 2]) -> Result<CudaStep> {
+fn pooling(node: &Node, pool: &Pool2d, x: ChannelMap, y: ChannelMap) -> Result<CudaStep> {
     let stride = pool.stride[0];
     match pool.kind {
         kind @ (PoolKind::Max | PoolKind::Average { count_padding: false })
@@ -219,7 +219,7 @@ fn pooling(node: &Node, pool: &Pool2d, [x, y]: [ChannelMap; 2]) -> Result<CudaSt
     }
 }
 
-fn crop(node: &Node, slice: &Slice, [x, y]: [ChannelMap; 2]) -> Result<CudaStep> {
+fn crop(node: &Node, slice: &Slice, x: ChannelMap, y: ChannelMap) -> Result<CudaStep> {
     let mut from = [0; 2];
     for range in &slice.ranges {
         match range.axis {

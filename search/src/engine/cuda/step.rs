@@ -3,14 +3,14 @@
 
 use milenas_models::Result;
 use milenas_models::kernels::cuda::mixture::Sources;
-use milenas_models::kernels::cuda::norm::{self, NormCoefficients, Terms, Weight};
+use milenas_models::kernels::cuda::norm::{self, CudaScaling, NormCoefficients, TermMaps, Terms, Weight};
 use milenas_models::kernels::cuda::pool::Pool;
 use milenas_models::kernels::cuda::windows::Windows;
 use milenas_models::kernels::cuda::{Device, Words, relu, stem_head, sums};
 use milenas_models::op::Pool2d;
 
 use super::convolution::CudaConv;
-use super::maps::{ChannelMap, outside, windows};
+use super::maps::{ChannelMap, outside};
 use super::pass::NetworkPass;
 
 /// Step for a node.
@@ -100,15 +100,15 @@ impl CudaStep {
             &CudaStep::Pool { most, stride, x, y } => {
                 let (from, to) = (pass.value(x)?, pass.value(y)?);
                 let [largest, means] = if most { [to, Words::NONE] } else { [Words::NONE, to] };
-                pool(pass.batch, stride, [x, y]).forward(pass.device, from, [largest, kept], means)
+                pool(pass.batch, stride, x, y).forward(pass.device, from, largest, kept, means)
             }
             CudaStep::Means { pool, x, y } => {
                 let (from, to) = (pass.value(*x)?, pass.value(*y)?);
-                pooled(pass.batch, pool, [*x, *y]).means(pass.device, from, to)
+                pooled(pass.batch, pool, *x, *y).means(pass.device, from, to)
             }
             CudaStep::Mean { x, y } => {
-                let (from, to, sizes, part) = (pass.value(*x)?, pass.value(*y)?, planes(pass, *x), share(*x));
-                stem_head::row_sums(pass.device, from, to, sizes, part)
+                let (from, to, planes) = (pass.value(*x)?, pass.value(*y)?, x.channels * pass.batch);
+                stem_head::row_sums(pass.device, from, to, planes, x.length(1), share(*x))
             }
             CudaStep::Relu { x, y } => {
                 let (from, to) = (pass.value(*x)?, pass.value(*y)?);
@@ -123,7 +123,7 @@ impl CudaStep {
             }
             &CudaStep::Crop { from, x, y } => {
                 let (whole, part) = (pass.value(x)?, pass.value(y)?);
-                crop(pass.batch, from, [x, y]).forward(pass.device, whole, part, false)
+                crop(pass.batch, from, x, y).forward(pass.device, whole, part, false)
             }
             CudaStep::Zeros { y } => {
                 let y = pass.value(*y)?;
@@ -143,19 +143,19 @@ impl CudaStep {
             &CudaStep::Pool { most, stride, x, y } => {
                 let (dx, dy) = (pass.gradient(x)?, pass.gradient(y)?);
                 let [largest, means] = if most { [dy, Words::NONE] } else { [Words::NONE, dy] };
-                pool(pass.batch, stride, [x, y]).backward(pass.device, [largest, kept], means, dx)
+                pool(pass.batch, stride, x, y).backward(pass.device, largest, kept, means, dx)
             }
             CudaStep::Means { pool, x, y } => {
                 let (dx, dy) = (pass.gradient(*x)?, pass.gradient(*y)?);
-                pooled(pass.batch, pool, [*x, *y]).means_back(pass.device, dy, dx)
+                pooled(pass.batch, pool, *x, *y).means_back(pass.device, dy, dx)
             }
             CudaStep::Mean { x, y } => {
-                let (dx, dy, sizes) = (pass.gradient(*x)?, pass.gradient(*y)?, planes(pass, *x));
-                stem_head::spread(pass.device, dy, dx, sizes, share(*x), true)
+                let (dx, dy, planes) = (pass.gradient(*x)?, pass.gradient(*y)?, x.channels * pass.batch);
+                stem_head::spread(pass.device, dy, dx, planes, x.length(1), share(*x), true)
             }
             CudaStep::Relu { x, y } => {
                 let (value, dx, dy) = (pass.value(*y)?, pass.gradient(*x)?, pass.gradient(*y)?);
-                relu::backward(pass.device, value, [dy, dx], y.words(pass.batch), true)
+                relu::backward(pass.device, value, dy, dx, y.words(pass.batch), true)
             }
             CudaStep::Sum { parts, y } => {
                 let dy = pass.gradient(*y)?;
@@ -166,7 +166,7 @@ impl CudaStep {
             }
             &CudaStep::Crop { from, x, y } => {
                 let (dx, dy) = (pass.gradient(x)?, pass.gradient(y)?);
-                crop(pass.batch, from, [x, y]).backward(pass.device, dy, dx)
+                crop(pass.batch, from, x, y).backward(pass.device, dy, dx)
             }
             CudaStep::Zeros { .. } => Ok(()),
             &CudaStep::Weigh { path, map } => {
@@ -185,14 +185,14 @@ impl NormStep {
 
     fn forward(&self, pass: &mut NetworkPass<'_>) -> Result<()> {
         let (x, y, moments) = (pass.value(self.x)?, pass.value(self.y)?, pass.moments(self.moments)?);
-        let sizes = [self.x.channels, self.x.length(pass.batch)];
+        let (channels, length) = (self.x.channels, self.x.length(pass.batch));
         if pass.training && !self.counted {
-            norm::moments(pass.device, x, moments, sizes[0], sizes[1])?;
+            norm::moments(pass.device, x, moments, channels, length)?;
         }
-        let (bias, [scale, shift, _]) =
-            (pass.weight(self.bias)?, pass.factors(self.moments, self.x.channels)?);
-        self.terms(pass)?.scaling(pass.device, moments, bias, [scale, shift])?;
-        norm::normalise(pass.device, x, [scale, shift], y, sizes, false)
+        let (bias, [scale, shift, _]) = (pass.weight(self.bias)?, pass.factors(self.moments, channels)?);
+        let scaling = CudaScaling { scale, shift };
+        self.terms(pass)?.scaling(pass.device, moments, bias, scaling)?;
+        norm::normalise(pass.device, x, scaling, y, channels, length, false)
     }
 
     fn backward(&self, pass: &mut NetworkPass<'_>) -> Result<()> {
@@ -200,28 +200,42 @@ impl NormStep {
         let (sum, reach) = (pass.weight_gradient(self.bias)?, pass.weight_gradient(self.weight)?);
         let slopes = NormCoefficients { sum, abc: pass.factors(self.moments, self.x.channels)?, reach };
         let (moments, length) = (pass.moments(self.moments)?, self.x.length(pass.batch));
-        self.terms(pass)?.coefficients(pass.device, dy, [x, Words::NONE], length, moments, &slopes)?;
+        let maps = TermMaps { z: x, x: Words::NONE };
+        self.terms(pass)?.coefficients(pass.device, dy, maps, length, moments, &slopes)?;
         let size = [self.x.channels, length];
         let one = Sources { count: 1, first: Words::NONE, target: Words::NONE, size };
         one.backward(pass.device, dy, x, &slopes, dx, true)
     }
 }
 
-fn pool(batch: usize, stride: usize, [x, y]: [ChannelMap; 2]) -> Pool {
+fn pool(batch: usize, stride: usize, x: ChannelMap, y: ChannelMap) -> Pool {
     Pool { planes: x.channels * batch, input: x.size, output: y.size, stride }
 }
 
-fn pooled(batch: usize, pool: &Pool2d, maps: [ChannelMap; 2]) -> Windows {
-    windows(batch, maps, [pool.kernel, pool.stride, pool.dilation], outside(pool.padding))
+fn pooled(batch: usize, pool: &Pool2d, x: ChannelMap, y: ChannelMap) -> Windows {
+    Windows {
+        channels: x.channels,
+        batch,
+        input: x.size,
+        output: y.size,
+        kernel: pool.kernel,
+        stride: pool.stride,
+        dilation: pool.dilation,
+        before: outside(pool.padding),
+    }
 }
 
-fn crop(batch: usize, from: [usize; 2], maps: [ChannelMap; 2]) -> Windows {
-    windows(batch, maps, [[1; 2]; 3], from.map(|n| -i32::try_from(n).unwrap_or(i32::MAX)))
-}
-
-/// Returns the number of planes (channels times images), and of pixels in each.
-fn planes(pass: &NetworkPass<'_>, map: ChannelMap) -> [usize; 2] {
-    [map.channels * pass.batch, map.length(1)]
+fn crop(batch: usize, from: [usize; 2], x: ChannelMap, y: ChannelMap) -> Windows {
+    Windows {
+        channels: x.channels,
+        batch,
+        input: x.size,
+        output: y.size,
+        kernel: [1; 2],
+        stride: [1; 2],
+        dilation: [1; 2],
+        before: from.map(|n| -i32::try_from(n).unwrap_or(i32::MAX)),
+    }
 }
 
 fn share(map: ChannelMap) -> f32 {
@@ -234,5 +248,5 @@ fn weigh(pass: &mut NetworkPass<'_>, path: usize, map: ChannelMap, words: Words)
         return Ok(());
     }
     let factors = pass.paths.part(path * pass.batch, pass.batch)?;
-    sums::weigh(pass.device, words, factors, [map.channels, pass.batch, map.length(1)])
+    sums::weigh(pass.device, words, factors, map.channels, pass.batch, map.length(1))
 }

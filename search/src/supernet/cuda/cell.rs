@@ -2,8 +2,8 @@
 
 use milenas_models::Result;
 use milenas_models::kernels::cuda::mixture::Sources;
-use milenas_models::kernels::cuda::norm::{self, Terms};
-use milenas_models::kernels::cuda::product::row_products;
+use milenas_models::kernels::cuda::norm::{self, CudaScaling, TermMaps, Terms};
+use milenas_models::kernels::cuda::product::{ProductDims, row_products};
 use milenas_models::kernels::cuda::relu::{self, Halve};
 use milenas_models::kernels::cuda::{Device, Gemm, Words};
 
@@ -35,7 +35,7 @@ struct Preparation {
     /// Feature map before the BatchNorm; then its gradient.
     map: Words,
     /// Scale and shift of the BatchNorm.
-    factors: [Words; 2],
+    factors: CudaScaling,
 }
 
 /// Offsets of a preparation's packed weights and statistics.
@@ -89,7 +89,7 @@ impl CudaCell {
                 input: [0; 2],
                 halves: none,
                 map: none,
-                factors: [none; 2],
+                factors: CudaScaling::NONE,
             }
         };
         let preparations = [prepare(0, halve), prepare(1, false)];
@@ -136,7 +136,7 @@ impl CudaCell {
             let half = if preparation.weights.len() == 2 { 2 * words(size, preparation.from) } else { 0 };
             preparation.halves = device.alloc(half)?;
             preparation.map = device.alloc(words(size, self.channels))?;
-            preparation.factors = [device.alloc(self.channels)?, device.alloc(self.channels)?];
+            preparation.factors = CudaScaling::alloc(device, self.channels)?;
         }
         let mut nodes = size;
         for (j, state) in self.states.iter_mut().enumerate() {
@@ -282,7 +282,7 @@ impl CudaCell {
             norm::moments(pass.device, *map, moments, self.channels, length)?;
         }
         Terms::plain(1, self.channels).scaling(pass.device, moments, Words::NONE, *factors)?;
-        norm::normalise(pass.device, *map, *factors, self.inputs[i], [self.channels, length], false)
+        norm::normalise(pass.device, *map, *factors, self.inputs[i], self.channels, length, false)
     }
 
     /// Computes the gradients of the states from `first` on from those of the nodes, and adds the gradients of the
@@ -319,15 +319,23 @@ impl CudaCell {
         let (gradient, slopes, moments) =
             (self.input_gradients[i], pass.slopes()?, pass.moments(packed.moments)?);
         let terms = Terms::plain(1, self.channels);
-        terms.coefficients(pass.device, gradient, [*map, Words::NONE], length, moments, &slopes)?;
+        terms.coefficients(
+            pass.device,
+            gradient,
+            TermMaps { z: *map, x: Words::NONE },
+            length,
+            moments,
+            &slopes,
+        )?;
         let one =
             Sources { count: 1, first: Words::NONE, target: Words::NONE, size: [self.channels, length] };
         one.backward(pass.device, gradient, *map, &slopes, *map, false)?;
         let halved = packed.weights.len() == 2;
         for PointwiseProduct { weights, rows, columns, x, y: dy } in self.products(pass, packed, i, source)? {
-            let sizes = [rows, columns, length];
             if pass.wants_weights() {
-                row_products(pass.device, [dy, x, pass.gradients.from(weights)?], false, 1, sizes)?;
+                let (out, dims) =
+                    (pass.gradients.from(weights)?, ProductDims { m: rows, n: columns, length });
+                row_products(pass.device, dy, x, out, false, 1, dims)?;
             }
             let (a, c) = (pass.weights.from(weights)?, if halved { x } else { source.gradient });
             let sizes = [columns, length, rows];
@@ -367,6 +375,13 @@ impl CellInput {
 
     /// Converts the gradient of the ReLU output into that of the feature map, in place.
     pub(super) fn relu_gradient(&self, pass: &mut SupernetPass<'_>) -> Result<()> {
-        relu::backward(pass.device, self.rectified, [self.gradient; 2], self.words(pass.batch), false)
+        relu::backward(
+            pass.device,
+            self.rectified,
+            self.gradient,
+            self.gradient,
+            self.words(pass.batch),
+            false,
+        )
     }
 }

@@ -3,10 +3,10 @@
 use milenas_models::Result;
 use milenas_models::kernels::cuda::depthwise::{ByKind, Depthwise, SlotInput};
 use milenas_models::kernels::cuda::mixture::Sources;
-use milenas_models::kernels::cuda::norm::{self, CudaMoments, Terms, Weight};
+use milenas_models::kernels::cuda::norm::{self, CudaMoments, TermMaps, Terms, Weight};
 use milenas_models::kernels::cuda::pointwise::Pointwise;
 use milenas_models::kernels::cuda::pool::Pool;
-use milenas_models::kernels::cuda::product::row_products;
+use milenas_models::kernels::cuda::product::{ProductDims, row_products};
 use milenas_models::kernels::cuda::relu::Halve;
 use milenas_models::kernels::cuda::{Gemm, Words};
 
@@ -75,12 +75,12 @@ impl Edgewise<'_> {
 
     pub(super) fn pools(&self, pass: &mut SupernetPass<'_>, x: Words) -> Result<()> {
         let [max, average] = self.pool_maps()?;
-        self.pool(pass).forward(pass.device, x, [max, self.b.taps], average)
+        self.pool(pass).forward(pass.device, x, max, self.b.taps, average)
     }
 
     pub(super) fn pools_back(&self, pass: &mut SupernetPass<'_>, dx: Words) -> Result<()> {
         let [max, average] = self.pool_maps()?;
-        self.pool(pass).backward(pass.device, [max, self.b.taps], average, dx)
+        self.pool(pass).backward(pass.device, max, self.b.taps, average, dx)
     }
 
     /// Returns the depthwise convolutions of the state.
@@ -110,7 +110,8 @@ impl Edgewise<'_> {
     ) -> Result<()> {
         let channels = self.state.channels;
         let out = pass.gradients.from(weights)?;
-        row_products(pass.device, [dy, x, out], false, slots, [channels, channels, self.length])
+        let dims = ProductDims { m: channels, n: channels, length: self.length };
+        row_products(pass.device, dy, x, out, false, slots, dims)
     }
 
     /// Runs all convolutions of the state up to their BatchNorms, with the statistics for these.
@@ -119,7 +120,7 @@ impl Edgewise<'_> {
         self.firsts(pass).forward(pass.device, SlotInput::Shared(x), w, self.b.first)?;
         let (slots, weights) = (self.plan.firsts(), self.plan.packed.first_pointwise);
         let (weights, moments) = (pass.weights.from(weights)?, self.batch_moments(pass, 0)?);
-        self.pointwise(slots).forward(pass.device, weights, [self.b.first, self.b.maps], moments)
+        self.pointwise(slots).forward(pass.device, weights, self.b.first, self.b.maps, moments)
     }
 
     pub(super) fn convolutions_back(&self, pass: &mut SupernetPass<'_>, x: Words, dx: Words) -> Result<()> {
@@ -128,7 +129,7 @@ impl Edgewise<'_> {
             self.pointwise_weights(pass, slots, weights, [self.b.maps, self.b.first])?;
         }
         let weights = pass.weights.from(weights)?;
-        self.pointwise(slots).backward(pass.device, weights, [self.b.maps, self.b.first])?;
+        self.pointwise(slots).backward(pass.device, weights, self.b.maps, self.b.first)?;
         let (firsts, dy, at) = (self.firsts(pass), self.b.first, &self.plan.packed.first);
         if pass.wants_weights() {
             firsts.weight_gradient(pass.device, SlotInput::Shared(x), dy, by_kind(pass.gradients, at)?)?;
@@ -156,7 +157,7 @@ impl Edgewise<'_> {
         let out = self.maps(plan.seconds(), slots)?;
         let weights = pass.weights.from(plan.packed.second_pointwise)?;
         let moments = self.batch_moments(pass, plan.seconds())?;
-        self.pointwise(slots).forward(pass.device, weights, [self.b.second, out], moments)
+        self.pointwise(slots).forward(pass.device, weights, self.b.second, out, moments)
     }
 
     /// Computes the gradients of the first part before its BatchNorms, which overwrite its feature maps.
@@ -167,7 +168,7 @@ impl Edgewise<'_> {
             self.pointwise_weights(pass, slots, weights, [dy, self.b.second])?;
         }
         let weights = pass.weights.from(weights)?;
-        self.pointwise(slots).backward(pass.device, weights, [dy, self.b.second])?;
+        self.pointwise(slots).backward(pass.device, weights, dy, self.b.second)?;
         let (seconds, x, at) = (self.second_depthwise(pass), self.half_way()?, &plan.packed.second);
         if pass.wants_weights() {
             seconds.weight_gradient(pass.device, x, self.b.second, by_kind(pass.gradients, at)?)?;
@@ -177,7 +178,7 @@ impl Edgewise<'_> {
         Terms::plain(slots, channels).coefficients(
             pass.device,
             dy,
-            [z, Words::NONE],
+            TermMaps { z, x: Words::NONE },
             self.length,
             moments,
             &slopes,
@@ -235,7 +236,8 @@ impl Edgewise<'_> {
             for skip in 0..wanted {
                 let out = pass.gradients.from(weights + skip * size)?;
                 let dy = dy.from(skip * self.map)?;
-                row_products(pass.device, [dy, half, out], false, 1, [rows, columns, self.length])?;
+                let dims = ProductDims { m: rows, n: columns, length: self.length };
+                row_products(pass.device, dy, half, out, false, 1, dims)?;
             }
             for skip in 0..self.plan.skips {
                 let (a, b) = (pass.weights.from(weights + skip * size)?, dy.from(skip * self.map)?);

@@ -2,7 +2,7 @@
 
 use milenas_models::Result;
 use milenas_models::kernels::cuda::mixture::{Edges, Sources};
-use milenas_models::kernels::cuda::norm::NormCoefficients;
+use milenas_models::kernels::cuda::norm::{CudaScaling, NormCoefficients, TermMaps};
 use milenas_models::kernels::cuda::{Device, Words};
 
 use super::edges::Edgewise;
@@ -34,9 +34,9 @@ pub(super) struct Buffers {
     /// Even and odd pixels of the state's ReLU.
     pub(super) halves: Words,
     /// Scale and shift of the BatchNorms between the parts of separable convolutions.
-    pub(super) half_way: [Words; 2],
+    pub(super) half_way: CudaScaling,
     /// Scale and shift of the terms.
-    pub(super) factors: [Words; 2],
+    pub(super) factors: CudaScaling,
 }
 
 impl Buffers {
@@ -46,8 +46,8 @@ impl Buffers {
         maps: Words::NONE,
         taps: Words::NONE,
         halves: Words::NONE,
-        half_way: [Words::NONE; 2],
-        factors: [Words::NONE; 2],
+        half_way: CudaScaling::NONE,
+        factors: CudaScaling::NONE,
     };
 }
 
@@ -79,8 +79,8 @@ impl CudaState {
             maps: device.alloc((convolutions + skips + separable + 2) * map)?,
             taps: device.alloc(map)?,
             halves: device.alloc(if skips > 0 { 2 * map } else { 0 })?,
-            half_way: [device.alloc(factors)?, device.alloc(factors)?],
-            factors: [device.alloc(terms)?, device.alloc(terms)?],
+            half_way: CudaScaling::alloc(device, factors)?,
+            factors: CudaScaling::alloc(device, terms)?,
         };
         Ok(())
     }
@@ -118,7 +118,7 @@ impl CudaState {
             length: e.length,
         };
         let terms = e.terms(pass, plan.at.source)?;
-        edges.forward(pass.device, &terms, [e.b.maps, x], e.b.factors, nodes, add)
+        edges.forward(pass.device, &terms, TermMaps { z: e.b.maps, x }, e.b.factors, nodes, add)
     }
 
     /// Computes the terms' parts of the mixture's gradient from the nodes' gradients. If `wanted`, also
@@ -135,7 +135,8 @@ impl CudaState {
         let terms = e.terms(pass, plan.at.source)?;
         let slopes = NormCoefficients { reach: pass.results.reach.from(plan.reach)?, ..pass.slopes()? };
         let moments = pass.moments_of(plan.moments, plan.normed * self.channels)?;
-        terms.coefficients(pass.device, gradients, [e.b.maps, x], e.length, moments, &slopes)?;
+        let maps = TermMaps { z: e.b.maps, x };
+        terms.coefficients(pass.device, gradients, maps, e.length, moments, &slopes)?;
         if !wanted {
             return Ok(());
         }

@@ -2,9 +2,9 @@
 
 use milenas_models::Result;
 use milenas_models::kernels::cuda::mixture::Sources;
-use milenas_models::kernels::cuda::norm::{self, NormCoefficients, Terms, Weight};
-use milenas_models::kernels::cuda::product::row_products;
-use milenas_models::kernels::cuda::stem_head::{self, Loss};
+use milenas_models::kernels::cuda::norm::{self, CudaScaling, NormCoefficients, TermMaps, Terms, Weight};
+use milenas_models::kernels::cuda::product::{ProductDims, row_products};
+use milenas_models::kernels::cuda::stem_head::{self, BatchDims, Loss};
 use milenas_models::kernels::cuda::{Device, Gemm, Words};
 
 use super::cell::CellInput;
@@ -26,7 +26,7 @@ pub(super) struct CudaStem {
     /// Feature map before the BatchNorm; then its gradient.
     map: Words,
     /// Scale and shift of the BatchNorm.
-    factors: [Words; 2],
+    factors: CudaScaling,
 }
 
 /// Offsets of the stem's parameters and statistics.
@@ -43,13 +43,13 @@ impl CudaStem {
             tensors.parameter("stem.1.bias".into(), &[channels]),
         ];
         let (norm, none) = (tensors.norm("stem.1".into(), channels), Words::NONE);
-        CudaStem { from, channels, parameters, norm, patches: none, map: none, factors: [none; 2] }
+        CudaStem { from, channels, parameters, norm, patches: none, map: none, factors: CudaScaling::NONE }
     }
 
     pub(super) fn alloc(&mut self, device: &mut dyn Device, pixels: usize) -> Result<()> {
         self.patches = device.alloc(TAPS * self.from * pixels)?;
         self.map = device.alloc(self.channels * pixels)?;
-        self.factors = [device.alloc(self.channels)?, device.alloc(self.channels)?];
+        self.factors = CudaScaling::alloc(device, self.channels)?;
         Ok(())
     }
 
@@ -74,7 +74,8 @@ impl CudaStem {
     ) -> Result<()> {
         let [rows, columns] = out.size;
         let (length, taps) = (pass.batch * rows * columns, TAPS * self.from);
-        stem_head::patches(pass.device, images, self.patches, [pass.batch, self.from, rows, columns])?;
+        let dims = BatchDims { batch: pass.batch, channels: self.from, rows, columns };
+        stem_head::patches(pass.device, images, self.patches, dims)?;
         pass.device.gemm(&Gemm {
             sizes: [self.channels, length, taps],
             a: pass.weights.from(plan.packed[0])?,
@@ -91,7 +92,7 @@ impl CudaStem {
         }
         let beta = pass.weights.part(plan.packed[2], self.channels)?;
         self.terms(pass, plan)?.scaling(pass.device, moments, beta, self.factors)?;
-        norm::normalise(pass.device, self.map, self.factors, out.rectified, [self.channels, length], true)
+        norm::normalise(pass.device, self.map, self.factors, out.rectified, self.channels, length, true)
     }
 
     /// Computes the gradients of the parameters from the gradient of the output.
@@ -113,7 +114,7 @@ impl CudaStem {
         self.terms(pass, plan)?.coefficients(
             pass.device,
             out.gradient,
-            [self.map, Words::NONE],
+            TermMaps { z: self.map, x: Words::NONE },
             length,
             moments,
             &slopes,
@@ -121,8 +122,8 @@ impl CudaStem {
         let one =
             Sources { count: 1, first: Words::NONE, target: Words::NONE, size: [self.channels, length] };
         one.backward(pass.device, out.gradient, self.map, &slopes, self.map, false)?;
-        let sizes = [self.channels, TAPS * self.from, length];
-        row_products(pass.device, [self.map, self.patches, pass.gradients.from(weight)?], false, 1, sizes)
+        let dims = ProductDims { m: self.channels, n: TAPS * self.from, length };
+        row_products(pass.device, self.map, self.patches, pass.gradients.from(weight)?, false, 1, dims)
     }
 }
 
@@ -179,7 +180,7 @@ impl CudaHead {
         pixels: usize,
     ) -> Result<()> {
         let rows = self.features * pass.batch;
-        stem_head::row_sums(pass.device, maps, self.means, [rows, pixels], 1.0 / pixels as f32)?;
+        stem_head::row_sums(pass.device, maps, self.means, rows, pixels, 1.0 / pixels as f32)?;
         pass.device.gemm(&Gemm {
             sizes: [self.classes, pass.batch, self.features],
             a: pass.weights.from(packed[0])?,
@@ -228,9 +229,9 @@ impl CudaHead {
         let (dy, batch) = (self.logit_gradients, pass.batch);
         if pass.wants_weights() {
             let [weight, bias] = [pass.gradients.from(packed[0])?, pass.gradients.from(packed[1])?];
-            let sizes = [self.classes, self.features, batch];
-            row_products(pass.device, [dy, self.means, weight], false, 1, sizes)?;
-            stem_head::row_sums(pass.device, dy, bias, [self.classes, batch], 1.0)?;
+            let dims = ProductDims { m: self.classes, n: self.features, length: batch };
+            row_products(pass.device, dy, self.means, weight, false, 1, dims)?;
+            stem_head::row_sums(pass.device, dy, bias, self.classes, batch, 1.0)?;
         }
         pass.device.gemm(&Gemm {
             sizes: [self.features, batch, self.classes],
@@ -247,7 +248,8 @@ impl CudaHead {
             pass.device,
             self.mean_gradients,
             gradient,
-            [rows, pixels],
+            rows,
+            pixels,
             1.0 / pixels as f32,
             false,
         )

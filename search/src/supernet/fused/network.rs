@@ -73,8 +73,8 @@ impl FusedSupernet {
             cells.push(FusedCell::new(index, size, inputs, kind, &mut parameters, &mut statistics));
             inputs = [inputs[1], Channels { groups: config.space.nodes, each: channels }];
         }
-        let names = ["weight", "bias"].map(|x| format!("classifier.{x}"));
-        let head = Head::new(names, inputs[1], config.classes, false, &mut parameters);
+        let [weight, bias] = ["weight", "bias"].map(|x| format!("classifier.{x}"));
+        let head = Head::new(weight, bias, inputs[1], config.classes, false, &mut parameters);
         FusedSupernet {
             config,
             level,

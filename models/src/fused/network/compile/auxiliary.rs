@@ -75,7 +75,7 @@ impl Compiler<'_> {
         let weight = self.parameters.plain(named(last, ParamRole::Weight)?, shape);
         let bias = self.parameters.vector(named(last, ParamRole::Bias)?, linear.out_features);
         let classifier = AuxiliaryClassifier { weight, bias, classes: linear.out_features };
-        let head = Auxiliary::new(source.channels, [window, stride], [height, width], layers, classifier);
+        let head = Auxiliary::new(source.channels, window, stride, [height, width], layers, classifier);
         Ok((head, source))
     }
 
