@@ -126,7 +126,7 @@ pub(crate) fn genotype(seed: u64) -> Genotype {
         }
         Cell::new(Wiring::TwoEdges, edges, vec![2, 3, 4, 5]).unwrap()
     };
-    Genotype { normal: cell(), reduce: Some(cell()) }
+    Genotype::new(cell(), Some(cell()))
 }
 
 /// A derived network of `layers` cells on 8x8 images.

@@ -9,10 +9,11 @@ mod value;
 mod zoo;
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{Error, Result, Space};
 use value::Literal;
 
 pub use cell::{Cell, Edge, Wiring};
@@ -20,13 +21,31 @@ pub use class::Class;
 pub use zoo::published;
 
 /// The cells that a network consists of.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+///
+/// Genotypes with equal cells are equal, whatever their spaces.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(try_from = "Plain", into = "Plain")]
 pub struct Genotype {
     /// The cell that keeps the size of its input.
     pub normal: Cell,
     /// The cell that halves the size; `None` for a residual block, as in NAS-Bench-201.
     pub reduce: Option<Cell>,
+    /// The space that the genotype was searched or sampled in, if it is known.
+    space: Option<Space>,
+}
+
+impl PartialEq for Genotype {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.normal, &self.reduce) == (&other.normal, &other.reduce)
+    }
+}
+
+impl Eq for Genotype {}
+
+impl Hash for Genotype {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.normal, &self.reduce).hash(state);
+    }
 }
 
 /// The JSON representation.
@@ -45,13 +64,17 @@ struct CellPair {
     normal_concat: Vec<usize>,
     reduce: Vec<Edge>,
     reduce_concat: Vec<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    space: Option<String>,
 }
 
-/// Field of a NAS-Bench-201 cell.
+/// Fields of a NAS-Bench-201 cell.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Arch {
     arch: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    space: Option<String>,
 }
 
 impl TryFrom<Plain> for Genotype {
@@ -60,7 +83,7 @@ impl TryFrom<Plain> for Genotype {
     fn try_from(plain: Plain) -> Result<Self> {
         match plain {
             Plain::Pair(pair) => pair.try_into(),
-            Plain::Arch(Arch { arch }) => arch::parse(&arch, "arch"),
+            Plain::Arch(Arch { arch, space }) => arch::parse(&arch, "arch")?.named_space(space),
         }
     }
 }
@@ -69,28 +92,57 @@ impl TryFrom<CellPair> for Genotype {
     type Error = Error;
 
     fn try_from(pair: CellPair) -> Result<Self> {
-        Ok(Genotype {
-            normal: Cell::checked("normal", Wiring::TwoEdges, pair.normal, pair.normal_concat)?,
-            reduce: Some(Cell::checked("reduction", Wiring::TwoEdges, pair.reduce, pair.reduce_concat)?),
-        })
+        let normal = Cell::checked("normal", Wiring::TwoEdges, pair.normal, pair.normal_concat)?;
+        let reduce = Cell::checked("reduction", Wiring::TwoEdges, pair.reduce, pair.reduce_concat)?;
+        Genotype::new(normal, Some(reduce)).named_space(pair.space)
     }
 }
 
 impl From<Genotype> for Plain {
     fn from(genotype: Genotype) -> Self {
+        let space = genotype.space.map(|space| space.name.to_string());
         match genotype.reduce {
             Some(reduce) => Plain::Pair(CellPair {
                 normal: genotype.normal.edges().to_vec(),
                 normal_concat: genotype.normal.concat().to_vec(),
                 reduce: reduce.edges().to_vec(),
                 reduce_concat: reduce.concat().to_vec(),
+                space,
             }),
-            None => Plain::Arch(Arch { arch: arch::print(&genotype.normal) }),
+            None => Plain::Arch(Arch { arch: arch::print(&genotype.normal), space }),
         }
     }
 }
 
 impl Genotype {
+    /// Returns a genotype of an unknown space.
+    pub fn new(normal: Cell, reduce: Option<Cell>) -> Self {
+        Genotype { normal, reduce, space: None }
+    }
+
+    /// Returns the genotype with its space.
+    pub fn of(self, space: Space) -> Self {
+        Genotype { space: Some(space), ..self }
+    }
+
+    /// Returns the space that the genotype was searched or sampled in, if it is known.
+    pub fn space(&self) -> Option<Space> {
+        self.space
+    }
+
+    /// Adds the space that a file names.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] for an unknown space, and [`Error::Genotype`] for one that does not contain the genotype.
+    fn named_space(self, name: Option<String>) -> Result<Self> {
+        let Some(name) = name else { return Ok(self) };
+        let space = Space::named(&name)?;
+        match space.contains(&self) {
+            true => Ok(self.of(space)),
+            false => Err(Error::malformed("space", format!("the cells are not in the space {name}"))),
+        }
+    }
+
     /// Parses JSON or the text that published code prints: `Genotype(normal=[('sep_conv_3x3', 1), ...], ...)`, a dict
     /// of these fields, or, for NAS-Bench-201, `|nor_conv_3x3~0|+|...|`. In a log or in source code, the last
     /// genotype is used.
@@ -166,15 +218,16 @@ impl Genotype {
 
     /// Returns the JSON representation, with one line per field.
     pub fn to_json(&self) -> String {
+        let space = self.space.map(|space| format!(",\n  \"space\": \"{}\"", space.name)).unwrap_or_default();
         let Some(reduce) = &self.reduce else {
-            return format!("{{\n  \"arch\": \"{}\"\n}}\n", arch::print(&self.normal));
+            return format!("{{\n  \"arch\": \"{}\"{space}\n}}\n", arch::print(&self.normal));
         };
         let list = |edges: &[Edge]| {
             let items = edges.iter().map(|e| format!("[\"{}\", {}]", e.primitive.name(), e.from));
             items.collect::<Vec<_>>().join(", ")
         };
         format!(
-            "{{\n  \"normal\": [{}],\n  \"normal_concat\": {:?},\n  \"reduce\": [{}],\n  \"reduce_concat\": {:?}\n}}\n",
+            "{{\n  \"normal\": [{}],\n  \"normal_concat\": {:?},\n  \"reduce\": [{}],\n  \"reduce_concat\": {:?}{space}\n}}\n",
             list(self.normal.edges()),
             self.normal.concat(),
             list(reduce.edges()),
@@ -204,6 +257,23 @@ mod tests {
             assert_eq!(Genotype::parse(&genotype.to_string(), name).unwrap(), *genotype);
             let json = serde_json::to_string(genotype).unwrap();
             assert_eq!(Genotype::parse(&json, name).unwrap(), *genotype);
+        }
+    }
+
+    #[test]
+    fn a_file_names_a_space_that_contains_its_cells() {
+        let darts = Genotype::named("DARTS_V2").unwrap().of(Space::DARTS);
+        assert_eq!(Genotype::parse(&darts.to_json(), "x").unwrap().space(), Some(Space::DARTS));
+        for (text, expected) in [
+            (
+                darts.to_json().replace("\"darts\"", "\"nasbench201\""),
+                "the cells are not in the space nasbench201",
+            ),
+            (darts.to_json().replace("\"darts\"", "\"dart\""), "unknown space `dart`, did you mean `darts`?"),
+            ("{\"arch\": \"|none~0|\", \"space\": \"nasbench201\"}".into(), "not in the space nasbench201"),
+        ] {
+            let message = Genotype::parse(&text, "x").unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
         }
     }
 

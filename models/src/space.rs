@@ -1,4 +1,4 @@
-//! Search spaces: the primitives that are allowed on the edges of a cell.
+//! Search spaces: the primitives that are allowed on the edges of a cell. A space is one file and one row of the table.
 
 use crate::genotype::{Cell, Edge, Wiring};
 use crate::{Error, Genotype, Primitive, Result, Rng};
@@ -18,28 +18,24 @@ pub struct Space {
     pub wiring: Wiring,
 }
 
+/// Declares the table of spaces: a file and its constant for each.
+macro_rules! spaces {
+    ($($file:ident::$space:ident,)+) => {
+        $(mod $file;)+
+
+        impl Space {
+            /// All spaces.
+            pub const ALL: [Space; [$(stringify!($file)),+].len()] = [$(Space::$space),+];
+        }
+    };
+}
+
+spaces! {
+    darts::DARTS,
+    nasbench201::NASBENCH201,
+}
+
 impl Space {
-    /// All spaces.
-    pub const ALL: [Space; 2] = [Space::DARTS, Space::NASBENCH201];
-
-    /// DARTS (Liu et al., ICLR 2019): four nodes, seven operations and `none`; a node keeps its two best edges.
-    pub const DARTS: Space = Space {
-        name: "darts",
-        doc: "two cells of four nodes, seven operations (Liu et al., ICLR 2019)",
-        primitives: &Primitive::DARTS,
-        nodes: 4,
-        wiring: Wiring::TwoEdges,
-    };
-
-    /// NAS-Bench-201 (Dong and Yang, ICLR 2020): three nodes, five operations, all 15,625 cells.
-    pub const NASBENCH201: Space = Space {
-        name: "nasbench201",
-        doc: "one cell of three nodes, five operations: 15,625 cells with published accuracies (Dong and Yang, ICLR 2020)",
-        primitives: &Primitive::NASBENCH201,
-        nodes: 3,
-        wiring: Wiring::Complete,
-    };
-
     /// Returns a space by name.
     ///
     /// # Errors
@@ -47,14 +43,6 @@ impl Space {
     pub fn named(name: &str) -> Result<Space> {
         let found = Space::ALL.into_iter().find(|space| space.name == name);
         found.ok_or_else(|| Error::unknown("space", name, Space::ALL.map(|space| space.name)))
-    }
-
-    /// Returns the space of a genotype, according to its wiring.
-    pub fn of(genotype: &Genotype) -> Space {
-        match genotype.wiring() {
-            Wiring::TwoEdges => Space::DARTS,
-            Wiring::Complete => Space::NASBENCH201,
-        }
     }
 
     /// Returns all edges `(from state, to state)`, ordered by node, which are the rows of alpha.
@@ -111,7 +99,7 @@ impl Space {
     pub fn sample(&self, rng: &mut Rng) -> Result<Genotype> {
         let normal = self.sample_cell(rng)?;
         let reduce = self.has_reduction().then(|| self.sample_cell(rng)).transpose()?;
-        Ok(Genotype { normal, reduce })
+        Ok(Genotype::new(normal, reduce).of(*self))
     }
 
     fn sample_cell(&self, rng: &mut Rng) -> Result<Cell> {
@@ -163,6 +151,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_space_is_described_and_found_by_name() {
+        for space in Space::ALL {
+            assert_eq!(Space::named(space.name).unwrap(), space);
+            assert!(space.doc.contains("20") && space.primitives.len() <= 8, "{}", space.name);
+            let different =
+                (1..space.primitives.len()).all(|k| !space.primitives[..k].contains(&space.primitives[k]));
+            assert!(different && space.choices().count() > 1, "{}", space.name);
+        }
+        let message = Space::named("dart").unwrap_err().to_string();
+        assert!(message.contains("did you mean `darts`"), "{message}");
+    }
+
+    #[test]
     fn edges_are_in_node_order() {
         let edges = Space::DARTS.edges();
         assert_eq!(edges.len(), 14);
@@ -172,12 +173,14 @@ mod tests {
 
     #[test]
     fn samples_and_mutants_are_members_and_foreign_cells_are_not() {
-        for space in [Space::DARTS, Space::NASBENCH201] {
+        for space in Space::ALL {
             let mut rng = Rng::new(0, "sample");
             for _ in 0..50 {
                 let parent = space.sample(&mut rng).unwrap();
                 let child = space.mutate(&parent, &mut rng).unwrap();
                 assert!(space.contains(&parent) && space.contains(&child) && parent != child);
+                assert_eq!(child.space(), Some(space));
+                assert_eq!(Genotype::parse(&child.to_json(), "x").unwrap().space(), Some(space));
             }
         }
         let published = Genotype::named("DARTS_V2").unwrap();

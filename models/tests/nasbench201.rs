@@ -32,7 +32,7 @@ fn all() -> Vec<Genotype> {
             edges.collect(),
             Space::NASBENCH201.concat(),
         );
-        Genotype { normal: normal.unwrap(), reduce: None }
+        Genotype::new(normal.unwrap(), None)
     };
     (0..15_625).map(cell).collect()
 }

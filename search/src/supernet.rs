@@ -1,6 +1,7 @@
 //! Supernet: all candidate operations on all edges, mixed by the architecture's weights.
 
 pub(crate) mod alphas;
+mod columns;
 pub mod cuda;
 mod device;
 pub mod first_order;
@@ -15,6 +16,7 @@ use milenas_models::genotype::Wiring;
 use milenas_models::kernels::cuda::Device;
 use milenas_models::{Primitive, Space, Weights};
 
+use self::columns::{ColumnMap, ColumnSupernet};
 use self::first_order::{FirstOrder, Moving, StepLosses};
 use crate::Result;
 use crate::data::Batch;
@@ -38,7 +40,10 @@ pub fn new_supernet(
         (None, Wiring::TwoEdges) if is_hand_wired(&config.space) => {
             Box::new(fused::FusedSupernet::new(*config))
         }
-        (None, Wiring::TwoEdges) => Box::new(reference::Reference::new(config, height, width, seed)?),
+        (None, Wiring::TwoEdges) => match ColumnMap::new(&config.space) {
+            Some(map) => Box::new(ColumnSupernet::new(fused::FusedSupernet::new(*config), *config, map)),
+            None => Box::new(reference::Reference::new(config, height, width, seed)?),
+        },
         (None, Wiring::Complete) => Box::new(nasbench201::StackedSupernet::new(*config, height, width)?),
     };
     net.load(&start)?;

@@ -4,11 +4,11 @@
 use milenas_models::{Primitive, Rng, Space, Weights};
 use milenas_search::config::Config;
 use milenas_search::data::Batch;
-use milenas_search::optim::{Adam, Sgd};
+use milenas_search::optim::{Adam, Sgd, SgdConfig};
 use milenas_search::strategy::checkpoint::{Position, SearchCheckpoint, SearchOrigin};
 use milenas_search::strategy::sizes::BestBySize;
 use milenas_search::supernet::reference::Reference;
-use milenas_search::supernet::{Alphas, Supernet, SupernetConfig, cuda, new_supernet};
+use milenas_search::supernet::{Alphas, GradRequest, Supernet, SupernetConfig, cuda, new_supernet};
 
 const SIDE: usize = 8;
 
@@ -28,11 +28,53 @@ const SWAPPED: Space = Space {
     ..Space::DARTS
 };
 
-fn logits(net: &mut dyn Supernet, alphas: &Alphas) -> Vec<f32> {
+fn batch() -> Batch {
     let mut rng = Rng::new(5, "images");
     let images: Vec<f32> = (0..2 * 3 * SIDE * SIDE).map(|_| rng.normal()).collect();
-    let batch = Batch { images: images.into(), labels: vec![0, 1], shape: [3, SIDE, SIDE] };
-    net.predict(&batch, &alphas.mixture()).unwrap()
+    Batch { images: images.into(), labels: vec![0, 1], shape: [3, SIDE, SIDE] }
+}
+
+fn logits(net: &mut dyn Supernet, alphas: &Alphas) -> Vec<f32> {
+    net.predict(&batch(), &alphas.mixture()).unwrap()
+}
+
+/// Loss, gradients and the weights after a step are those of the reference in every space.
+#[test]
+fn every_space_has_the_supernet_of_the_reference() {
+    for space in Space::ALL {
+        let config = SupernetConfig { channels: 4, layers: 3, space, ..SupernetConfig::paper(10) };
+        let mut net = new_supernet(&config, SIDE, SIDE, 3, None).unwrap();
+        let mut reference = Reference::new(&config, SIDE, SIDE, 3).unwrap();
+        let mut alphas = Alphas::init(&space, 1);
+        alphas.update(|flat| flat.iter_mut().filter(|x| x.abs() < 1.0).for_each(|x| *x *= 500.0));
+        let want = GradRequest { weights: true, mixture: true };
+        let (mixture, name) = (alphas.mixture(), space.name);
+        let found = net.evaluate(&batch(), &mixture, want).unwrap();
+        let expected = reference.evaluate(&batch(), &mixture, want).unwrap();
+        assert!((found.loss - expected.loss).abs() < 1e-4 * expected.loss, "{name}");
+        let pairs = found.mixture_gradient.iter().flatten().zip(expected.mixture_gradient.iter().flatten());
+        for (found, expected) in pairs.flat_map(|(a, b)| a.iter().zip(b).take(space.primitives.len())) {
+            assert!((found - expected).abs() < 1e-3 * (1.0 + expected.abs()), "{name}: {found} {expected}");
+        }
+        let norm = reference.gradient_norm().unwrap();
+        assert!((net.gradient_norm().unwrap() / norm - 1.0).abs() < 1e-3, "{name}");
+        let weights = reference.weights().unwrap();
+        for (weight, _) in weights.trainable() {
+            let [a, b] = [net.gradient(weight).unwrap(), reference.gradient(weight).unwrap()];
+            let worst = a.iter().zip(&b).fold(0f32, |worst, (a, b)| worst.max((a - b).abs()));
+            assert!(f64::from(worst) < 1e-3 * norm, "{name}, {weight}: {worst} of {norm}");
+        }
+        for net in [&mut *net, &mut reference] {
+            net.sgd_step(&mut Sgd::new(), &SgdConfig::default(), 0.05).unwrap();
+        }
+        let [found, expected] = [net.weights().unwrap(), reference.weights().unwrap()];
+        found.check_same(&expected).unwrap();
+        for (weight, var) in expected.iter() {
+            let other = found.get(weight).unwrap().as_tensor();
+            let worst = (var.as_tensor() - other).unwrap().abs().unwrap().max_all().unwrap();
+            assert!(worst.to_scalar::<f32>().unwrap() < 1e-3, "{name}, {weight}: {worst}");
+        }
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use milenas_models::Genotype;
 use milenas_tests::succeed;
 
 fn data() -> PathBuf {
@@ -38,7 +39,8 @@ fn searches_resume_as_the_version_that_began_them() {
         succeed(root.path(), resume);
         let found = |name: &str| text(root.path().join("run").join(name));
         let expected = |name: &str| text(old.join("expected").join(name));
-        assert_eq!(found("genotype.json"), expected("genotype.json"), "{run}");
+        let genotype = |text: &str| Genotype::parse(text, run).unwrap();
+        assert_eq!(genotype(&found("genotype.json")), genotype(&expected("genotype.json")), "{run}");
         let (found, expected) = (losses(&found("metrics.jsonl")), losses(&expected("metrics.jsonl")));
         assert_eq!(found.len(), expected.len(), "{run}");
         for (found, expected) in found.iter().zip(&expected) {

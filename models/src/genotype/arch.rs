@@ -38,7 +38,7 @@ pub(super) fn parse(text: &str, place: &str) -> Result<Genotype> {
         }
     }
     let last = text.split('+').count();
-    Ok(Genotype { normal: Cell::checked("the", Wiring::Complete, edges, vec![last])?, reduce: None })
+    Ok(Genotype::new(Cell::checked("the", Wiring::Complete, edges, vec![last])?, None))
 }
 
 #[cfg(test)]

@@ -131,6 +131,7 @@ pub(super) fn of_fields(fields: &[(String, Literal)], place: &str) -> Result<Gen
         normal_concat: states(normal_concat)?,
         reduce: edges(reduce)?,
         reduce_concat: states(reduce_concat)?,
+        space: None,
     }
     .try_into()
 }

@@ -68,7 +68,7 @@ impl TrainedSupernet {
     /// # Errors
     /// Fails for a convolution that the supernet lacks or has in another shape.
     pub fn inherit(&self, genotype: &Genotype, network: &NetworkConfig, weights: &Weights) -> Result<usize> {
-        let names = origins(genotype, network);
+        let names = origins(genotype, network, &self.config.search.space()?)?;
         let mut count = 0;
         for (name, var) in weights.iter() {
             let mut parts = name.splitn(5, '.');
@@ -100,17 +100,28 @@ impl TrainedSupernet {
     }
 }
 
-/// Maps the scope of each operation in the network to that of its candidate in the supernet.
-fn origins(genotype: &Genotype, network: &NetworkConfig) -> HashMap<String, String> {
+/// Maps the scope of each operation in the network to that of its candidate in the supernet of a space.
+///
+/// # Errors
+/// Fails for an operation that is no candidate of the space.
+fn origins(genotype: &Genotype, network: &NetworkConfig, space: &Space) -> Result<HashMap<String, String>> {
     let mut origins = HashMap::new();
-    let (primitives, inputs) = (Space::of(genotype).primitives, genotype.wiring().inputs());
+    let inputs = genotype.wiring().inputs();
     for layer in 0..network.layers {
         let cell =
             if network.is_reduction(layer) { genotype.reduce.as_ref() } else { Some(&genotype.normal) };
         let (mut first, mut op) = (0, 0);
         for (node, edges) in cell.into_iter().flat_map(|cell| cell.nodes().enumerate()) {
             for edge in edges {
-                let candidate = primitives.iter().position(|p| *p == edge.primitive).unwrap_or_default();
+                let candidate = space.primitives.iter().position(|p| *p == edge.primitive).ok_or_else(|| {
+                    let problem = format!(
+                        "the genotype has {}, which is no candidate of the supernet's space {}. help: give a genotype of \
+                         this search",
+                        edge.primitive.name(),
+                        space.name
+                    );
+                    Error::Data { problem }
+                })?;
                 origins.insert(
                     format!("cells.{layer}.ops.{op}"),
                     format!("cells.{layer}.edges.{}.{candidate}", first + edge.from),
@@ -120,5 +131,5 @@ fn origins(genotype: &Genotype, network: &NetworkConfig) -> HashMap<String, Stri
             first += inputs + node;
         }
     }
-    origins
+    Ok(origins)
 }

@@ -170,7 +170,7 @@ impl Alphas {
     /// can be chosen. On ties the lower index wins.
     pub fn genotype(&self, space: &Space) -> Result<Genotype> {
         let reduce = space.has_reduction().then(|| self.cell(space, 1)).transpose()?;
-        Ok(Genotype { normal: self.cell(space, 0)?, reduce })
+        Ok(Genotype::new(self.cell(space, 0)?, reduce).of(*space))
     }
 
     fn cell(&self, space: &Space, kind: usize) -> Result<Cell> {

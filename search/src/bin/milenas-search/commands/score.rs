@@ -119,7 +119,7 @@ fn every(space: &Space) -> Result<Vec<Genotype>> {
             edges.push(Edge { primitive: choices[number % choices.len()], from });
             number /= choices.len();
         }
-        Ok(Genotype { normal: Cell::new(space.wiring, edges, space.concat())?, reduce: None })
+        Ok(Genotype::new(Cell::new(space.wiring, edges, space.concat())?, None).of(*space))
     };
     (0..places.iter().map(|_| choices.len()).product()).map(of).collect()
 }
