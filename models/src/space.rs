@@ -33,6 +33,7 @@ macro_rules! spaces {
 spaces! {
     darts::DARTS,
     nasbench201::NASBENCH201,
+    darts_s2::DARTS_S2,
 }
 
 impl Space {
