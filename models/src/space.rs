@@ -34,6 +34,7 @@ spaces! {
     darts::DARTS,
     nasbench201::NASBENCH201,
     darts_s2::DARTS_S2,
+    darts_s3::DARTS_S3,
 }
 
 impl Space {
