@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     /// Returns 13 by 9 pixels without repetition.
-    fn picture() -> Vec<u8> {
+    fn test_image() -> Vec<u8> {
         let pixel = |x: usize, y: usize| {
             let third = if (x + y).is_multiple_of(3) { 255 } else { 0 };
             [((x * 37 + y * 91) % 256) as u8, ((x * x * 11 + y * 5) % 256) as u8, third]
@@ -206,7 +206,7 @@ mod tests {
         ];
         for (size, expected) in [([5, 6], smaller), ([10, 17], larger)] {
             for (filter, sum, values) in expected {
-                let found = Resize::Stretch.apply(filter, &picture(), [9, 13], size).unwrap();
+                let found = Resize::Stretch.apply(filter, &test_image(), [9, 13], size).unwrap();
                 let seventh: Vec<u8> = found.iter().copied().step_by(7).take(13).collect();
                 let apart = seventh.iter().zip(values).map(|(a, b)| a.abs_diff(b)).max();
                 assert!(apart <= Some(1), "{filter:?}: {seventh:?}");
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn a_letterbox_equals_the_padding_of_pillow() {
         let letterbox = Resize::Letterbox { fill: [114, 10, 200] };
-        let found = letterbox.apply(Filter::Bicubic, &picture(), [9, 13], [16, 16]).unwrap();
+        let found = letterbox.apply(Filter::Bicubic, &test_image(), [9, 13], [16, 16]).unwrap();
         let pixel = |y: usize, x: usize| [0, 1, 2].map(|c| found[3 * (16 * y + x) + c]);
         for (y, expected) in [
             (1, [114, 10, 200]),

@@ -199,7 +199,7 @@ impl RunSummary {
     /// Fails for a folder without a run, and for invalid files.
     pub fn read(path: &Path) -> Result<RunSummary> {
         let place = path.join(CONFIG);
-        let help = "neither this folder nor its subfolders hold a run. help: give the folder of a search or a training";
+        let help = "no run in this folder or its subfolders. help: give the folder of a search or a training";
         let config = text(&place)?.ok_or_else(|| broken(path, help))?;
         let config = toml::from_str(&config).map_err(|e| broken(&place, e.message()))?;
         let place = path.join(METRICS);
