@@ -46,7 +46,7 @@ pub struct Purposes {
 /// batch.
 pub fn images(source: &str, card: &Card, io: &IoForm, int8: bool) -> Result<Purposes> {
     let mut dataset = Source::parse(source)?.open(card.split().unwrap_or_default())?;
-    // Images of classes that the network does not know still serve for ranges and comparisons.
+    // Images of other classes than the network's still serve for ranges and comparisons.
     if dataset.classes.iter().all(|class| card.labels.contains(class)) {
         dataset.relabel(&card.labels)?;
     }

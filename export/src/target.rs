@@ -6,7 +6,7 @@ use milenas_models::Error;
 
 use crate::passes::{
     DropIdentity, DropNone, FoldBatchNorm, JoinReduction, LowerBatchNorm, LowerGlobalPool, LowerNone,
-    LowerPadding, MergeEqual, Pass, PoolParts, RectifyParts, RemoveDead, SplitBatchNorm, SplitConcat,
+    LowerPadding, MergeEqual, Pass, PoolParts, PushReluIntoConcat, RemoveDead, SplitBatchNorm, SplitConcat,
 };
 
 /// Reader of ONNX files. Every target writes standard ONNX that all of them read, apart from operators that
@@ -81,8 +81,15 @@ const SIMPLIFY_FOR_ONNX_RUNTIME: &[&dyn Pass] = &[
 
 /// Simplifying passes for int8. A sum on integers is an operation of its own, so concatenations are not
 /// split. A ReLU costs nothing if its grid starts at 0.
-const SIMPLIFY_FOR_INT8: &[&dyn Pass] =
-    &[&RemoveDead, &DropIdentity, &DropNone, &MergeEqual, &SplitBatchNorm, &FoldBatchNorm, &RectifyParts];
+const SIMPLIFY_FOR_INT8: &[&dyn Pass] = &[
+    &RemoveDead,
+    &DropIdentity,
+    &DropNone,
+    &MergeEqual,
+    &SplitBatchNorm,
+    &FoldBatchNorm,
+    &PushReluIntoConcat,
+];
 
 /// Lowering passes, after which the encoder supports every operation.
 pub const LOWER: &[&dyn Pass] = &[&LowerNone, &LowerBatchNorm];

@@ -147,20 +147,20 @@ mod tests {
 
     #[test]
     fn the_best_come_first_and_ties_go_to_the_lower_index() {
-        let told = view(Score::Logit, OutputMeaning::Logits).select(&answer([1.0, 2.5, 2.5])).unwrap();
-        assert_eq!(told.predictions, [(1, 2.5), (2, 2.5)]);
-        assert_eq!(told.scores, [1.0, 2.5, 2.5]);
+        let selected = view(Score::Logit, OutputMeaning::Logits).select(&answer([1.0, 2.5, 2.5])).unwrap();
+        assert_eq!(selected.predictions, [(1, 2.5), (2, 2.5)]);
+        assert_eq!(selected.scores, [1.0, 2.5, 2.5]);
     }
 
     #[test]
     fn probabilities_are_made_once() {
-        let told = view(Score::Probability, OutputMeaning::Logits)
+        let selected = view(Score::Probability, OutputMeaning::Logits)
             .select(&answer([0.0, 0.0, f32::ln(2.0)]))
             .unwrap();
-        assert_eq!(told.predictions, [(2, 0.5), (0, 0.25)]);
-        let told =
+        assert_eq!(selected.predictions, [(2, 0.5), (0, 0.25)]);
+        let selected =
             view(Score::Probability, OutputMeaning::Probabilities).select(&answer([0.2, 0.7, 0.1])).unwrap();
-        assert_eq!(told.predictions, [(1, 0.7), (0, 0.2)]);
+        assert_eq!(selected.predictions, [(1, 0.7), (0, 0.2)]);
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub enum Error {
         problem: String,
     },
     /// Cargo feature that this build lacks.
-    #[error("this milenas-infer was built without {feature}. help: {help}")]
+    #[error("this program was built without {feature}. help: {help}")]
     Feature {
         /// Name of the feature.
         feature: &'static str,
@@ -78,7 +78,7 @@ pub enum Error {
         reason: String,
     },
     /// Different classes of two models that should be compared.
-    #[error("{source_name} has classes [{}], the model knows [{}]", listed(.found), listed(.expected))]
+    #[error("{source_name} has classes [{}], the model has classes [{}]", listed(.found), listed(.expected))]
     Classes {
         /// Name of the other model.
         source_name: String,

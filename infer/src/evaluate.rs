@@ -92,7 +92,7 @@ pub fn compare(one: &Evaluation, other: &Evaluation, labels: &[String]) -> Model
     let pairs = || one.ranked.iter().zip(&other.ranked);
     let name = |class: u32| labels.get(class as usize).cloned().unwrap_or_default();
     let different = pairs().zip(&one.samples).filter(|((a, b), _)| a.predicted != b.predicted);
-    let told = |((a, b), sample): ((&Ranked, &Ranked), &Sample)| Difference {
+    let difference = |((a, b), sample): ((&Ranked, &Ranked), &Sample)| Difference {
         path: sample.name(),
         label: name(a.label),
         predicted: name(a.predicted),
@@ -104,6 +104,6 @@ pub fn compare(one: &Evaluation, other: &Evaluation, labels: &[String]) -> Model
         other: Scores::new(&other.ranked, labels),
         agreement: 1.0 - count as f64 / one.ranked.len().max(1) as f64,
         largest_difference: probabilities.map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max),
-        different: different.take(MAX_DIFFERENT).map(told).collect(),
+        different: different.take(MAX_DIFFERENT).map(difference).collect(),
     }
 }

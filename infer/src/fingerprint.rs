@@ -43,10 +43,10 @@ impl Fingerprint {
 
     /// Describes the first difference to `other`; `None` if the fingerprints are equal.
     pub fn difference(&self, other: &Self) -> Option<String> {
-        let told = |of: &Self, name: &str| of.0.get(name).map_or("unknown", String::as_str).to_string();
+        let value = |of: &Self, name: &str| of.0.get(name).map_or("unknown", String::as_str).to_string();
         let name =
             self.0.keys().chain(other.0.keys()).find(|name| self.0.get(*name) != other.0.get(*name))?;
-        Some(format!("{name} is {}, here {}", told(self, name), told(other, name)))
+        Some(format!("{name} is {}, here {}", value(self, name), value(other, name)))
     }
 
     /// Returns the path of an output's fingerprint, `OUTPUT.run`. The file exists while the run is

@@ -94,15 +94,15 @@ fn problem(output: &Output) -> Option<String> {
     }
     let port = &output.port;
     match port.kind {
-        DataType::Undefined => return Some("is no tensor".into()),
+        DataType::Undefined => return Some("is not a tensor".into()),
         DataType::Float | DataType::Float16 | DataType::Double | DataType::Uint8 => {}
         DataType::Int32 | DataType::Int64 => {
-            return Some(format!("is {port}: it gives the index of a class and no scores"));
+            return Some(format!("is {port}: it is the index of a class, expected scores"));
         }
         _ => return Some(format!("is {port}, expected floats [N, classes]")),
     }
     if output.ending == Ending::Index {
-        return Some(format!("is {port}: it gives the index or the order of classes and no scores by class"));
+        return Some(format!("is {port}: it is the index or the order of classes, expected scores by class"));
     }
     let wide =
         |dims: &Vec<Option<usize>>| dims.iter().skip(1).filter(|dim| dim.is_some_and(|n| n > 1)).count();
@@ -135,7 +135,7 @@ fn fits(scores: usize, classes: Option<usize>) -> bool {
 pub fn decide(output: &Output, rows: &[Vec<f32>], place: &str) -> Result<(OutputMeaning, &'static str)> {
     if output.port.kind == DataType::Uint8 {
         let problem = format!(
-            "its output `{}` is {}, whose scale is unknown. help: setting `outputs-are` says what it holds",
+            "its output `{}` is {}, whose scale is unknown. help: set `outputs-are` to logits or probabilities",
             output.port.name, output.port
         );
         return Err(Error::Model { place: place.into(), problem });

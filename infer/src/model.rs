@@ -15,7 +15,8 @@ use crate::error::brief;
 use crate::meaning::{decide, select};
 use crate::recipe::{ASSUMED, GIVEN, GRAPH, ModelFile, Recipe, RecipePart, Resolver};
 use crate::runtime::{
-    CandleOnnx, Fed, Feed, InputHints, Native, OneScore, Ort, Runtime, RuntimeConfig, RuntimeKind, Tract,
+    CandleOnnx, Feed, InputHints, LibraryRuntime, Native, OneScore, Ort, Runtime, RuntimeConfig, RuntimeKind,
+    Tract,
 };
 use crate::{Error, Result};
 
@@ -53,7 +54,7 @@ pub struct ClassifierOptions {
 }
 
 /// Runtime, and the scores of the trial images, one row each.
-type Tried = (Box<dyn Runtime>, Vec<Vec<f32>>);
+type TrialRun = (Box<dyn Runtime>, Vec<Vec<f32>>);
 
 impl Classifier {
     /// Loads a model file.
@@ -96,21 +97,24 @@ impl Classifier {
             value: format!("`{}` {port}", port.name),
             origin: GRAPH.into(),
         }));
-        let shape =
-            InputHints { size: resolver.size(), open_size: resolver.said_size(), layout: resolver.layout() };
+        let shape = InputHints {
+            size: resolver.size(),
+            open_size: resolver.declared_size(),
+            layout: resolver.layout(),
+        };
         let mut feed = Feed::new(&interface, shape, &place)?;
         let mut input = resolver.contract(&feed)?;
 
         let trial = trial(&input);
-        let fed = |mut fed: Fed, notes: &mut Vec<String>| -> Result<Tried> {
-            let (rows, reason) = fed.probe(&trial, &place)?;
+        let probed = |mut runtime: LibraryRuntime, notes: &mut Vec<String>| -> Result<TrialRun> {
+            let (rows, reason) = runtime.probe(&trial, &place)?;
             notes.extend(reason.map(|reason| {
                 format!("{place}: images are computed one by one, as with a batch of 1, since it cannot take two: {reason}")
             }));
-            Ok((Box::new(fed), rows))
+            Ok((Box::new(runtime), rows))
         };
         let (mut ending, mut features) = (output.ending, None);
-        let (runtime, rows): Tried = match kind {
+        let (runtime, rows): TrialRun = match kind {
             RuntimeKind::Native => {
                 drop(trial);
                 let proto = onnx::only_output(proto, &output.port.name);
@@ -136,18 +140,18 @@ impl Classifier {
             RuntimeKind::Ort => {
                 drop(proto);
                 let ort = Ort::new(path, output.clone(), &options.runtime)?;
-                fed(Fed::new(ort, feed), &mut resolver.notes)?
+                probed(LibraryRuntime::new(ort, feed), &mut resolver.notes)?
             }
             RuntimeKind::Tract => {
                 drop(proto);
                 let tract = Tract::new(path, &mut feed, at)?;
-                fed(Fed::new(tract, feed), &mut resolver.notes)?
+                probed(LibraryRuntime::new(tract, feed), &mut resolver.notes)?
             }
             RuntimeKind::CandleOnnx => {
                 drop(proto);
                 let bytes = candle.unwrap_or_default();
                 let candle = CandleOnnx::new(&bytes, &output.port.name, &place)?;
-                fed(Fed::new(candle, feed), &mut resolver.notes)?
+                probed(LibraryRuntime::new(candle, feed), &mut resolver.notes)?
             }
         };
         let output = Output { ending, ..output };
@@ -177,7 +181,7 @@ fn check_runtime(options: &ClassifierOptions) -> Result<()> {
     let kind = options.runtime.kind;
     let problem = match kind {
         RuntimeKind::Native => return Ok(()),
-        _ if options.features => "it gives no features. help: set `runtime` to native",
+        _ if options.features => "it outputs no features. help: set `runtime` to native",
         _ if options.runtime.precision != Precision::Float32 => {
             "it computes in the precision of the file. help: set `runtime` to native for bf16"
         }
@@ -255,9 +259,9 @@ fn meaning(
             let problem = "it ends in a softmax or sigmoid, setting `outputs-are` cannot be logits".into();
             Err(Error::Recipe { place: place.into(), problem })
         }
-        (Some(said), _) => {
-            resolver.parts.push(part(said, GIVEN));
-            Ok(said)
+        (Some(meaning), _) => {
+            resolver.parts.push(part(meaning, GIVEN));
+            Ok(meaning)
         }
         (None, _) => {
             let (meaning, why) = decide(output, rows, place)?;

@@ -49,7 +49,7 @@ impl RowFormat {
 /// Writer of rows.
 pub trait Sink {
     /// Writes the row of `path`: predictions, or the reason why there are none.
-    fn write(&mut self, path: &str, told: std::result::Result<&Predictions, &str>) -> Result<()>;
+    fn write(&mut self, path: &str, predictions: std::result::Result<&Predictions, &str>) -> Result<()>;
 
     /// Flushes the written rows to the output.
     fn flush(&mut self) -> Result<()>;

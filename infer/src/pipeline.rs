@@ -90,7 +90,7 @@ impl ReadImage for Sample {
 }
 
 /// Index of an item, the item, and its floats `[C, H, W]` or the reason why there are none.
-type Made<T> = (usize, T, std::result::Result<Vec<f32>, String>);
+type PreparedItem<T> = (usize, T, std::result::Result<Vec<f32>, String>);
 
 /// Classifies every item of `items` and passes the results to `keep`, batch by batch and in the order of
 /// `items`.
@@ -107,7 +107,7 @@ pub fn run<T: ReadImage>(
     let window = InFlightWindow::new(3 * plan.batch + plan.workers);
     let feed = Mutex::new((items, 0));
     std::thread::scope(|scope| {
-        let (send, made) = channel();
+        let (send, prepared_items) = channel();
         for _ in 0..plan.workers.max(1) {
             let send = send.clone();
             scope.spawn(|| work(&feed, &window, &model.input, plan, times, send));
@@ -115,7 +115,7 @@ pub fn run<T: ReadImage>(
         drop(send);
         // Closes the window on every exit, so that waiting workers end.
         let _closing = window.closing();
-        in_batches(made, plan.batch, |batch| {
+        in_batches(prepared_items, plan.batch, |batch| {
             let count = batch.len();
             keep(compute(model, times, batch)?)?;
             window.release(count);
@@ -131,7 +131,7 @@ fn work<T: ReadImage>(
     contract: &InputContract,
     plan: &PipelineConfig,
     times: &Times,
-    send: Sender<Made<T>>,
+    send: Sender<PreparedItem<T>>,
 ) {
     loop {
         let (place, item) = {
@@ -172,15 +172,15 @@ fn prepared(image: &Image, contract: &InputContract) -> milenas_models::Result<V
 /// Restores the order of prepared items. Passes a batch to `run` when it is full or has waited for
 /// [`LINGER`].
 fn in_batches<T>(
-    made: Receiver<Made<T>>,
+    prepared_items: Receiver<PreparedItem<T>>,
     size: usize,
-    mut run: impl FnMut(Vec<Made<T>>) -> Result<()>,
+    mut run: impl FnMut(Vec<PreparedItem<T>>) -> Result<()>,
 ) -> Result<()> {
     let (mut early, mut ready, mut next) = (BTreeMap::new(), Vec::new(), 0);
     let mut due: Option<Instant> = None;
     loop {
         let wait = due.map_or(Duration::MAX, |due| due.saturating_duration_since(Instant::now()));
-        let ended = match made.recv_timeout(wait) {
+        let ended = match prepared_items.recv_timeout(wait) {
             Ok((place, item, pixels)) => {
                 early.insert(place, (place, item, pixels));
                 while let Some(one) = early.remove(&next) {
@@ -207,7 +207,7 @@ fn in_batches<T>(
     }
 }
 
-fn compute<T>(model: &Classifier, times: &Times, batch: Vec<Made<T>>) -> Result<Vec<Classified<T>>> {
+fn compute<T>(model: &Classifier, times: &Times, batch: Vec<PreparedItem<T>>) -> Result<Vec<Classified<T>>> {
     let good: Vec<&[f32]> = batch.iter().filter_map(|(_, _, pixels)| pixels.as_deref().ok()).collect();
     let answers = match good.len() {
         0 => Vec::new(),
@@ -217,7 +217,7 @@ fn compute<T>(model: &Classifier, times: &Times, batch: Vec<Made<T>>) -> Result<
         }
     };
     let mut answers = answers.into_iter();
-    let classified = |(_, item, pixels): Made<T>| {
+    let classified = |(_, item, pixels): PreparedItem<T>| {
         let answer = pixels.and_then(|_| answers.next().ok_or_else(|| "the runtime gave no answer".into()));
         Classified { item, answer }
     };

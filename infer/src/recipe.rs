@@ -1,20 +1,20 @@
 //! Recipe of a file: the preparation of its input and the meaning of its output. The user's settings override
 //! the file's, and these override the defaults.
 
+mod declared;
 pub(crate) mod labels;
 mod literal;
 mod resolver;
-mod said;
 #[cfg(test)]
 mod tests;
 
 use milenas_export::onnx::ImageLayout;
 use milenas_models::input::{ChannelOrder, ExifOrientation, Filter, ImageSize, Resize};
 
+pub use declared::{ModelFile, Statement};
 pub use labels::labels;
 pub use literal::literal;
 pub use resolver::{ASSUMED, GIVEN, GRAPH, RecipePart, Resolver};
-pub use said::{ModelFile, Statement};
 
 use crate::answer::OutputMeaning;
 

@@ -209,8 +209,9 @@ mod tests {
     ) {
         let mut sink = output::open(format, to, view, fresh).unwrap();
         for path in paths {
-            let told = Predictions { predictions: vec![(path.len() % 2, 0.5)], ..Predictions::default() };
-            let row = if *path == "1.png" { Err("it is\nbroken") } else { Ok(&told) };
+            let predictions =
+                Predictions { predictions: vec![(path.len() % 2, 0.5)], ..Predictions::default() };
+            let row = if *path == "1.png" { Err("it is\nbroken") } else { Ok(&predictions) };
             sink.write(path, row).unwrap();
         }
         sink.flush().unwrap();

@@ -1,11 +1,11 @@
 //! Runtimes that compute the outputs of a network, behind one trait.
 //!
 //! [`Native`] runs the decoded graph. The others implement [`Library`], which runs the file unchanged.
-//! [`Fed`] passes images to a library in the layout of the file.
+//! [`LibraryRuntime`] passes images to a library in the layout of the file.
 
 mod candle_onnx;
-mod fed;
 mod feed;
+mod library;
 mod native;
 mod one_score;
 mod ort;
@@ -15,8 +15,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 pub use candle_onnx::CandleOnnx;
-pub use fed::{Fed, Library, Raw};
 pub use feed::{Element, Feed, InputHints, Pixels};
+pub use library::{Library, LibraryRuntime, RawOutput};
 pub use native::Native;
 pub use one_score::OneScore;
 pub use ort::Ort;

@@ -4,8 +4,8 @@
 //! criterion measures both; the table of ratios comes last. `-- NAME` selects kernels by a part of their names.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
-#[path = "../tests/cpu/twins.rs"]
-mod twins;
+#[path = "../tests/cpu/reference.rs"]
+mod reference;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,7 +21,7 @@ use milenas_models::kernels::cpu::norm::Scaling;
 use milenas_models::kernels::cpu::pointwise::{self, PointwiseForward};
 use milenas_models::kernels::cpu::strip::Strip;
 use milenas_models::kernels::cpu::{Channels, LANES, Level, Pack, parity, pool};
-use twins::Plain;
+use reference::Plain;
 
 /// Size of an image in the middle of the search network, in pixels.
 const SIDE: usize = 16;
@@ -102,7 +102,7 @@ fn depthwise_kernels(bench: &mut Bench, level: Level, shape: DepthwiseShape) {
                 out: Strip::new(&mut out, g.pixels()),
             })
         },
-        || twins::depthwise(shape, &x, &w, &mut slow),
+        || reference::depthwise(shape, &x, &w, &mut slow),
     );
     let plain = x.blocked();
     for gate in [None, Some(&plain[..])] {
@@ -114,9 +114,9 @@ fn depthwise_kernels(bench: &mut Bench, level: Level, shape: DepthwiseShape) {
                 level.run(depthwise::InputGradient { shape, map, gradient, weight, add, gate, out })
             },
             || {
-                twins::depthwise_input_gradient(shape, &g, &w, &mut slow);
+                reference::depthwise_input_gradient(shape, &g, &w, &mut slow);
                 if gate.is_some() {
-                    twins::gate(&slow, &x, &mut through);
+                    reference::gate(&slow, &x, &mut through);
                 }
             },
         );
@@ -125,13 +125,13 @@ fn depthwise_kernels(bench: &mut Bench, level: Level, shape: DepthwiseShape) {
     bench.pair(
         &name("weight gradient"),
         || level.run(depthwise::DepthwiseWeightGradient { shape, map, source, gradient, out: &mut out }),
-        || twins::depthwise_weight_gradient(shape, &x, &g, &mut slow),
+        || reference::depthwise_weight_gradient(shape, &x, &g, &mut slow),
     );
 }
 
 fn pointwise_kernels(bench: &mut Bench, level: Level) {
     let (x, w) = (noise(CHANNELS, SIDE, SIDE), noise(CHANNELS, 1, CHANNELS));
-    let (map, source, weight) = (x.map(), x.blocked(), twins::packed(&w));
+    let (map, source, weight) = (x.map(), x.blocked(), reference::packed(&w));
     let (channels, packs, pixels) = (Channels::one(CHANNELS), map.packs, map.pixels());
     let mut transposed = weight.clone();
     transpose(&weight, packs, packs, &mut transposed);
@@ -155,12 +155,12 @@ fn pointwise_kernels(bench: &mut Bench, level: Level) {
     bench.pair(
         "pointwise, forward with sums",
         || product(&weight, &mut out, Some(sums.each_mut().map(|s| &mut s[..]))),
-        || twins::pointwise(&x, &w, &mut slow),
+        || reference::pointwise(&x, &w, &mut slow),
     );
     bench.pair(
         "pointwise, input gradient",
         || product(&transposed, &mut out, None),
-        || twins::pointwise_input_gradient(&x, &w, &mut slow),
+        || reference::pointwise_input_gradient(&x, &w, &mut slow),
     );
     let (mut out, mut slow) = (weight.clone(), w.clone());
     bench.pair(
@@ -177,7 +177,7 @@ fn pointwise_kernels(bench: &mut Bench, level: Level) {
                 out: &mut out,
             });
         },
-        || twins::pointwise_weight_gradient(&x, &x, &mut slow),
+        || reference::pointwise_weight_gradient(&x, &x, &mut slow),
     );
 }
 
@@ -193,7 +193,7 @@ fn pool_kernels(bench: &mut Bench, level: Level, stride: usize) {
             let (max, average, sums) = (&mut max, &mut average, &mut sums);
             level.run(pool::PoolForward { stride, map, source: &source, max, average, sums });
         },
-        || twins::pools(stride, &x, &mut slow),
+        || reference::pools(stride, &x, &mut slow),
     );
     let mut scratch = vec![Pack::ZERO; (2 * SIDE + 1) * SIDE + 2];
     let (mut out, mut slow) = (source.clone(), x.clone());
@@ -204,7 +204,7 @@ fn pool_kernels(bench: &mut Bench, level: Level, stride: usize) {
             let (scratch, out) = (&mut scratch, &mut out);
             level.run(pool::MaxBackward { stride, map, source, max, gradient, scratch, out });
         },
-        || twins::max_backward(stride, &x, &g, &mut slow),
+        || reference::max_backward(stride, &x, &g, &mut slow),
     );
     bench.pair(
         &format!("average pool, stride {stride}, backward"),
@@ -212,7 +212,7 @@ fn pool_kernels(bench: &mut Bench, level: Level, stride: usize) {
             let (scratch, out) = (&mut scratch, &mut out);
             level.run(pool::AverageBackward { stride, map, gradient: &gradient, scratch, out });
         },
-        || twins::average_backward(stride, &g, &mut slow),
+        || reference::average_backward(stride, &g, &mut slow),
     );
 }
 
@@ -230,13 +230,13 @@ fn parity_kernels(bench: &mut Bench, level: Level) {
             let out = Strip::new(&mut out, small.pixels());
             level.run(parity::ParityGather { map, source: &source, rows: 0..half, half: map.packs, out });
         },
-        || twins::gather(&x, &mut slow),
+        || reference::gather(&x, &mut slow),
     );
     let (mut out, mut slow) = (source.clone(), x.clone());
     bench.pair(
         "parity, scatter",
         || level.run(parity::ParityScatter { map, even: &even, odd: &odd, out: &mut out }),
-        || twins::scatter(&halves, &mut slow),
+        || reference::scatter(&halves, &mut slow),
     );
 }
 
@@ -250,16 +250,16 @@ fn norm_kernels(bench: &mut Bench, level: Level) {
     bench.pair(
         "norm, in place",
         || level.run(Affine { pixels, scale, shift, map: &mut out }),
-        || twins::affine(&x, [ones, none], &mut slow),
+        || reference::affine(&x, [ones, none], &mut slow),
     );
     let mut padded = x.padded();
     let mut normed = zeros(SIDE);
     bench.pair(
-        "norm, rectify and pad",
+        "norm, ReLU and pad",
         || level.run(PadRelu { map, source, scale, shift, out: &mut padded }),
         || {
-            twins::affine(&x, [ones, none], &mut normed);
-            twins::rectify(&normed, &mut slow);
+            reference::affine(&x, [ones, none], &mut normed);
+            reference::relu(&normed, &mut slow);
         },
     );
     let mut sums = vec![Pack::ZERO; 2 * map.packs];
@@ -271,10 +271,10 @@ fn norm_kernels(bench: &mut Bench, level: Level) {
             level.run(GateNormed { pixels, gradient, source, scale, shift, out, sums });
         },
         || {
-            twins::affine(&x, [ones, none], &mut normed);
-            twins::gate(&x, &normed, &mut slow);
-            twins::sum(&slow, &mut slow_sums[0]);
-            twins::dot(&slow, &x, &mut slow_sums[1]);
+            reference::affine(&x, [ones, none], &mut normed);
+            reference::gate(&x, &normed, &mut slow);
+            reference::sum(&slow, &mut slow_sums[0]);
+            reference::dot(&slow, &x, &mut slow_sums[1]);
         },
     );
 }
@@ -285,14 +285,14 @@ fn elementwise_kernels(bench: &mut Bench, level: Level) {
     let (pixels, source) = (map.pixels(), &source[..]);
     let (mut out, mut slow) = (source.to_vec(), zeros(SIDE));
     bench.pair(
-        "rectify",
+        "ReLU",
         || level.run(ReluForward { map, source, rows: 0..SIDE, out: Strip::new(&mut out, pixels) }),
-        || twins::rectify(&x, &mut slow),
+        || reference::relu(&x, &mut slow),
     );
     bench.pair(
         "gate",
         || level.run(Gate { gradient: source, source, add: false, out: &mut out }),
-        || twins::gate(&x, &x, &mut slow),
+        || reference::gate(&x, &x, &mut slow),
     );
     let Scaling { scale, shift: bias } = &Scaling::identity(map.packs);
     let (ones, none) = ([1.0; CHANNELS], [0.0; CHANNELS]);
@@ -300,7 +300,7 @@ fn elementwise_kernels(bench: &mut Bench, level: Level) {
     bench.pair(
         "weighted sum of 7",
         || level.run(WeightedSum { map, terms: &terms, bias, add: false, out: &mut out }),
-        || twins::weighted_sum(&slow_terms, &none, &mut slow),
+        || reference::weighted_sum(&slow_terms, &none, &mut slow),
     );
     let (right, mut out) = ([source; 7], vec![Pack::ZERO; 8 * map.packs]);
     let mut slow = Plain::zeros(CHANNELS, 1, 1);
@@ -308,8 +308,8 @@ fn elementwise_kernels(bench: &mut Bench, level: Level) {
         "sum and 7 inner products",
         || level.run(Dots { pixels, left: source, right: &right, out: &mut out }),
         || {
-            twins::sum(&x, &mut slow);
-            (0..7).for_each(|_| twins::dot(&x, &x, &mut slow));
+            reference::sum(&x, &mut slow);
+            (0..7).for_each(|_| reference::dot(&x, &x, &mut slow));
         },
     );
 }

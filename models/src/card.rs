@@ -109,7 +109,7 @@ impl Card {
         match pairs.into_iter().find(|(_, found, expected)| found != expected) {
             None => Ok(()),
             Some((what, found, expected)) => {
-                let problem = format!("`{what}` says {found}, expected {expected}");
+                let problem = format!("`{what}` is {found}, expected {expected}");
                 Err(Error::malformed(format!("{place}, model card"), problem))
             }
         }
@@ -202,7 +202,7 @@ mod tests {
         card.labels.push("c".into());
         let metadata = card.to_metadata().unwrap().into_iter().collect();
         let message = Card::from_metadata(&metadata, "x").unwrap_err().to_string();
-        assert!(message.contains("`labels` says 3, expected 2"), "{message}");
+        assert!(message.contains("`labels` is 3, expected 2"), "{message}");
     }
 
     #[test]

@@ -6,10 +6,10 @@
 
 mod complete;
 mod decode;
+mod decoded_image;
 mod jpeg;
 mod known;
 mod limits;
-mod picture;
 mod resize;
 #[cfg(test)]
 mod tests;
@@ -17,8 +17,8 @@ mod tga;
 mod tiff;
 
 pub use decode::decode;
+pub use decoded_image::{Image, ImageSize};
 pub use limits::{EXPANSION, Limits, PIXELS};
-pub use picture::{Image, ImageSize};
 pub use resize::{Filter, Resize};
 
 use std::borrow::Cow;
@@ -212,7 +212,7 @@ impl InputContract {
     /// # Panics
     /// Panics if the length of `pixels` or `out` is not [`len`](Self::len).
     pub fn normalise(&self, pixels: &[u8], out: &mut [f32]) {
-        assert_eq!((pixels.len(), out.len()), (self.len(), self.len()), "one picture of the contract's size");
+        assert_eq!((pixels.len(), out.len()), (self.len(), self.len()), "one image of the contract's size");
         for (c, plane) in out.chunks_exact_mut(self.height * self.width).enumerate() {
             for (x, &byte) in plane.iter_mut().zip(pixels[c..].iter().step_by(self.channels)) {
                 *x = self.level(c, byte);

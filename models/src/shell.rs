@@ -26,10 +26,10 @@ mod tests {
         assert_eq!(quoted("/runs/a-1_b.c"), "/runs/a-1_b.c");
         assert_eq!(path(Path::new("-a b")), "'./-a b'");
         for word in ["sp ace", "it's", "$HOME", "a;b", "*", ""] {
-            let said = std::process::Command::new("sh")
+            let printed = std::process::Command::new("sh")
                 .args(["-c", &format!("printf %s {}", quoted(word))])
                 .output();
-            assert_eq!(String::from_utf8(said.unwrap().stdout).unwrap(), word);
+            assert_eq!(String::from_utf8(printed.unwrap().stdout).unwrap(), word);
         }
     }
 }

@@ -58,8 +58,8 @@ fn images_that_pillow_reads_are_read_alike() {
     for folder in std::env::split_paths(&folders) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pillow_means.py");
         let mut command = Command::new(&python);
-        let told = command.arg(script).arg(&folder).stderr(Stdio::null()).output().unwrap();
-        let text = String::from_utf8(told.stdout).unwrap();
+        let done = command.arg(script).arg(&folder).stderr(Stdio::null()).output().unwrap();
+        let text = String::from_utf8(done.stdout).unwrap();
         let (mut read, mut refused, mut wrong) = (0, 0, 0);
         for line in text.lines() {
             let row: serde_json::Value = serde_json::from_str(line).unwrap();

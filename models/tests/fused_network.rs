@@ -199,10 +199,10 @@ fn threads_do_not_matter() {
             let names: Vec<String> = network.tensors().named().iter().map(|p| p.name.clone()).collect();
             let gradients: Vec<_> = names.iter().map(|n| network.tensors().gradient(n).unwrap()).collect();
             // One image, two, and all: if there are more threads than images, several threads share one image.
-            let told = [1, 2, 5].map(|images| network.predict(&x[..images * 3 * 16 * 12]).unwrap());
+            let predictions = [1, 2, 5].map(|images| network.predict(&x[..images * 3 * 16 * 12]).unwrap());
             network.prepare_evaluation(Precision::Bf16);
             let rounded = [1, 5].map(|images| network.infer(&x[..images * 3 * 16 * 12]).unwrap());
-            (loss, gradients, told, rounded)
+            (loss, gradients, predictions, rounded)
         })
     };
     let one = run(1);

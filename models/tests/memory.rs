@@ -56,9 +56,9 @@ fn tightest(bytes: &[u8]) -> (usize, usize) {
     (peak(bytes, &limits(accepted)).0, accepted as usize)
 }
 
-fn encode(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+fn encode(original: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
-    picture.write_to(&mut bytes, format).unwrap();
+    original.write_to(&mut bytes, format).unwrap();
     bytes.into_inner()
 }
 

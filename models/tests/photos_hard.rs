@@ -58,7 +58,7 @@ fn sizes_and_means_are_pillows() {
                 }
             }
             (Err(error), "True") => format!("refused: {error}"),
-            (Ok(_), _) => format!("accepted, Pillow says {}", field("error")),
+            (Ok(_), _) => format!("accepted, Pillow reports {}", field("error")),
             (Err(error), _) => {
                 let cut = matches!(error, Error::Truncated { .. });
                 if field("error").contains("truncated") && !cut {
@@ -101,7 +101,7 @@ fn the_same_photograph_in_seven_orientations() {
         let total: u64 = a.iter().zip(b).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
         total as f64 / a.len() as f64
     };
-    assert!(difference(first.rgb(), &mirrored) > 20.0, "the photograph tells left from right");
+    assert!(difference(first.rgb(), &mirrored) > 20.0, "the photograph is not symmetric");
     // They differ in compression, and in the digit drawn on them.
     for other in (3..=8).map(open) {
         let found = difference(first.rgb(), other.rgb());

@@ -5,7 +5,7 @@
 mod feed;
 mod tensors;
 
-use milenas_models::kernels::cuda::descent::{Descent, SgdTensors, Table};
+use milenas_models::kernels::cuda::sgd::{SgdStep, SgdTensors, Table};
 use milenas_models::kernels::cuda::{Device, Words};
 use milenas_models::{Error, Result};
 
@@ -229,7 +229,7 @@ impl Resident {
             Velocities::Sgd => device.write(memory.velocities, &tensors.gathered(sgd.state()))?,
         }
         self.velocities = Velocities::Device;
-        let by = Descent {
+        let by = SgdStep {
             rate,
             momentum: config.momentum as f32,
             decay: config.decay as f32,

@@ -87,17 +87,17 @@ pub trait TrainCheckpointer {
 /// an interruption. Runs on a device or, without one, on the CPU.
 ///
 /// # Errors
-/// Fails without training images, for a loss or weight that is not finite, and if `keeper` fails.
+/// Fails without training images, for a loss or weight that is not finite, and if `checkpointer` fails.
 pub fn train(
     task: &TrainTask<'_>,
     weights: &Weights,
     from: Option<TrainCheckpoint>,
     device: MaybeDevice<'_>,
     recorder: &mut dyn ProgressSink,
-    keeper: &mut dyn TrainCheckpointer,
+    checkpointer: &mut dyn TrainCheckpointer,
 ) -> Result<()> {
-    let TrainTask { network, images: pictures, test, config } = *task;
-    if pictures.is_empty() {
+    let TrainTask { network, images, test, config } = *task;
+    if images.is_empty() {
         return Err(Error::Data { problem: "no training image could be read".into() });
     }
     let settings = &config.train;
@@ -112,7 +112,7 @@ pub fn train(
             "the fused kernels do not train this network ({reason}), so a step takes several times as long"
         ));
     }
-    let all: Vec<usize> = (0..pictures.len()).collect();
+    let all: Vec<usize> = (0..images.len()).collect();
     for epoch in at.epoch..settings.epochs {
         let start = Instant::now();
         let lr = settings.lr(epoch);
@@ -121,7 +121,7 @@ pub fn train(
         recorder.begin(epoch, settings.epochs, steps, at.step);
         std::thread::scope(|scope| {
             let form = BatchFormat::new(engine.takes_bytes(), Some(settings.transform(config.augment)));
-            let batches = Loader::start(scope, pictures, plan.starting_at(at.step), form);
+            let batches = Loader::start(scope, images, plan.starting_at(at.step), form);
             for (step, batch) in (at.step..).zip(batches) {
                 let mut rng = Rng::new(config.seed, &format!("drop_path/{epoch}/{step}"));
                 let p = settings.drop_path_at(epoch);
@@ -141,7 +141,7 @@ pub fn train(
                 at.images += batch.len();
                 let every = settings.checkpoint_steps;
                 if at.step < steps && every > 0 && at.step.is_multiple_of(every) {
-                    keeper.save(&point(&mut engine, weights, &mut sgd, &ema, at, lr)?)?;
+                    checkpointer.save(&point(&mut engine, weights, &mut sgd, &ema, at, lr)?)?;
                 }
             }
             Ok::<_, Error>(())
@@ -149,7 +149,7 @@ pub fn train(
         engine.swap(&mut ema)?;
         let ranked = evaluate_with(&mut engine, test, settings.batch)?;
         engine.swap(&mut ema)?;
-        keeper.epoch(&TrainRecord {
+        checkpointer.epoch(&TrainRecord {
             epoch,
             lr,
             train_loss: at.loss / steps as f64,
@@ -160,7 +160,7 @@ pub fn train(
             seconds: start.elapsed().as_secs_f64(),
         })?;
         at = Position::start(epoch + 1);
-        keeper.save(&point(&mut engine, weights, &mut sgd, &ema, at, lr)?)?;
+        checkpointer.save(&point(&mut engine, weights, &mut sgd, &ema, at, lr)?)?;
     }
     engine.swap(&mut ema)?;
     engine.store()
@@ -202,18 +202,18 @@ const STATISTICS: usize = 100;
 pub fn estimate_statistics(
     network: &Trainable,
     weights: &Weights,
-    pictures: &ImageSet,
+    images: &ImageSet,
     config: &Config,
     device: MaybeDevice<'_>,
 ) -> Result<()> {
     let mut engine = Engine::for_training(network, weights, device)?;
-    let all: Vec<usize> = (0..pictures.len()).collect();
+    let all: Vec<usize> = (0..images.len()).collect();
     let (mut left, mut round) = (STATISTICS, 0);
     while left > 0 && !all.is_empty() {
         let plan = EpochOrder::epoch(&all, config.train.batch, left, config.seed, "statistics", round);
         (left, round) = (left - plan.steps(), round + 1);
         std::thread::scope(|scope| {
-            Loader::start(scope, pictures, plan, BatchFormat::new(engine.takes_bytes(), None))
+            Loader::start(scope, images, plan, BatchFormat::new(engine.takes_bytes(), None))
                 .try_for_each(|batch| engine.gradients(&batch, &Regularisers::default()).map(|_| ()))
         })?;
     }
@@ -221,17 +221,17 @@ pub fn estimate_statistics(
 }
 
 /// Runs a network in evaluation mode on images in order, on the CPU.
-pub fn evaluate(graph: &Graph, weights: &Weights, pictures: &ImageSet, batch: usize) -> Result<Vec<Ranked>> {
-    evaluate_with(&mut Engine::new(graph, weights)?, pictures, batch)
+pub fn evaluate(graph: &Graph, weights: &Weights, images: &ImageSet, batch: usize) -> Result<Vec<Ranked>> {
+    evaluate_with(&mut Engine::new(graph, weights)?, images, batch)
 }
 
-fn evaluate_with(engine: &mut Engine<'_>, pictures: &ImageSet, batch: usize) -> Result<Vec<Ranked>> {
-    let all: Vec<usize> = (0..pictures.len()).collect();
+fn evaluate_with(engine: &mut Engine<'_>, images: &ImageSet, batch: usize) -> Result<Vec<Ranked>> {
+    let all: Vec<usize> = (0..images.len()).collect();
     let mut ranked = Vec::new();
     std::thread::scope(|scope| {
         let plan = EpochOrder::in_order(&all, batch);
         let form = BatchFormat::new(engine.takes_bytes(), None);
-        for batch in Loader::start(scope, pictures, plan, form) {
+        for batch in Loader::start(scope, images, plan, form) {
             let logits = engine.predict(&batch)?;
             ranked.extend(logits.iter().zip(&batch.labels).map(|(row, &label)| Ranked::new(row, label)));
         }

@@ -141,9 +141,9 @@ fn a_training_begins_with_statistics_of_its_images() {
     let start = InitialWeights::Supernet(Box::new(supernet));
     let run = open_train(&folder.path().join("n"), &config, &data, &genotype, &start, DeviceSpec::Cpu, false)
         .unwrap();
-    let mut told = None;
-    run_train(&data, run, None, &mut Silent, &mut |before, _| told = before).unwrap();
-    assert_eq!(told, Some(estimated));
+    let mut reported = None;
+    run_train(&data, run, None, &mut Silent, &mut |before, _| reported = before).unwrap();
+    assert_eq!(reported, Some(estimated));
 }
 
 struct Silent;

@@ -85,8 +85,8 @@ fn digits() -> Data {
 }
 
 /// Runs a search in a new supernet, from the last checkpoint if there is one.
-fn live(data: &Data, keeper: &mut Mortal<'_>) -> Result<SearchOutcome> {
-    let config = &keeper.origin.config;
+fn live(data: &Data, checkpointer: &mut Mortal<'_>) -> Result<SearchOutcome> {
+    let config = &checkpointer.origin.config;
     let shape = SupernetConfig {
         channels: config.search.channels,
         layers: config.search.layers,
@@ -95,7 +95,10 @@ fn live(data: &Data, keeper: &mut Mortal<'_>) -> Result<SearchOutcome> {
         ..SupernetConfig::paper(10)
     };
     let mut net = new_supernet(&shape, 8, 8, config.seed, None)?;
-    let from = keeper.kept.as_ref().map(|bytes| SearchCheckpoint::from_bytes(bytes, "kept", keeper.origin));
+    let from = checkpointer
+        .kept
+        .as_ref()
+        .map(|bytes| SearchCheckpoint::from_bytes(bytes, "kept", checkpointer.origin));
     let evaluation = NetworkConfig {
         channels: 2,
         layers: 3,
@@ -110,7 +113,7 @@ fn live(data: &Data, keeper: &mut Mortal<'_>) -> Result<SearchOutcome> {
         &SearchTask { images: &data.train, config, evaluation },
         from.transpose()?,
         &mut Silent,
-        keeper,
+        checkpointer,
     )
 }
 
@@ -132,31 +135,35 @@ fn interrupted_at_every_boundary_it_ends_the_same() {
         assert!(!expected.sizes.0.is_empty() && expected.ended == StopReason::Epochs);
         assert_eq!(whole.lines.len(), 3);
         for lives in 0..9 {
-            let mut keeper = mortal(lives);
-            live(&data, &mut keeper).unwrap_err();
-            assert_eq!(keeper.lines.len(), (lives + 1) / 3, "an epoch's line comes before its checkpoint");
-            keeper.lives = usize::MAX;
-            let found = live(&data, &mut keeper).unwrap();
+            let mut checkpointer = mortal(lives);
+            live(&data, &mut checkpointer).unwrap_err();
+            assert_eq!(
+                checkpointer.lines.len(),
+                (lives + 1) / 3,
+                "an epoch's line comes before its checkpoint"
+            );
+            checkpointer.lives = usize::MAX;
+            let found = live(&data, &mut checkpointer).unwrap();
             assert_eq!((&found.genotype, &found.sizes), (&expected.genotype, &expected.sizes));
-            assert_eq!(keeper.lines, whole.lines, "after {lives} saves");
-            assert!(keeper.kept == whole.kept, "after {lives} saves");
+            assert_eq!(checkpointer.lines, whole.lines, "after {lives} saves");
+            assert!(checkpointer.kept == whole.kept, "after {lives} saves");
         }
         // A search can run out of time after any step except the last, and resumes later. It always takes a first step.
         for patience in 1..9 {
-            let mut keeper = mortal(usize::MAX);
-            keeper.patience.set(patience);
-            assert_eq!(live(&data, &mut keeper).unwrap().ended, StopReason::Time);
-            assert!(keeper.kept.is_some());
-            keeper.patience.set(usize::MAX);
-            live(&data, &mut keeper).unwrap();
-            assert!(keeper.kept == whole.kept && keeper.lines == whole.lines, "{patience}");
+            let mut checkpointer = mortal(usize::MAX);
+            checkpointer.patience.set(patience);
+            assert_eq!(live(&data, &mut checkpointer).unwrap().ended, StopReason::Time);
+            assert!(checkpointer.kept.is_some());
+            checkpointer.patience.set(usize::MAX);
+            live(&data, &mut checkpointer).unwrap();
+            assert!(checkpointer.kept == whole.kept && checkpointer.lines == whole.lines, "{patience}");
         }
         // Each attempt saves once.
-        let mut keeper = mortal(1);
-        while live(&data, &mut keeper).is_err() {
-            keeper.lives = 1;
+        let mut checkpointer = mortal(1);
+        while live(&data, &mut checkpointer).is_err() {
+            checkpointer.lives = 1;
         }
-        assert!(keeper.kept == whole.kept && keeper.lines == whole.lines);
+        assert!(checkpointer.kept == whole.kept && checkpointer.lines == whole.lines);
     }
 }
 
@@ -164,9 +171,9 @@ fn interrupted_at_every_boundary_it_ends_the_same() {
 fn only_the_same_search_resumes_from_a_checkpoint() {
     let data = digits();
     let origin = origin(&data, &["search.epochs=1"]);
-    let mut keeper = Mortal::new(&origin, 1);
-    live(&data, &mut keeper).unwrap_err();
-    let bytes = keeper.kept.unwrap();
+    let mut checkpointer = Mortal::new(&origin, 1);
+    live(&data, &mut checkpointer).unwrap_err();
+    let bytes = checkpointer.kept.unwrap();
     let refused = |bytes: &[u8], origin: &SearchOrigin| {
         SearchCheckpoint::from_bytes(bytes, "x.safetensors", origin).unwrap_err().to_string()
     };
@@ -180,9 +187,9 @@ fn only_the_same_search_resumes_from_a_checkpoint() {
     other = origin.clone();
     other.config.search.checkpoint_steps = 5;
     SearchCheckpoint::from_bytes(&bytes, "x", &other).unwrap();
-    let mut pictures = data.train.clone();
-    pictures.images.pixels[5] ^= 1;
-    other.data = pictures.fingerprint();
+    let mut set = data.train.clone();
+    set.images.pixels[5] ^= 1;
+    other.data = set.fingerprint();
     assert!(refused(&bytes, &other).contains("other images"));
     other = SearchOrigin { device: "cuda".into(), ..origin.clone() };
     let message = refused(&bytes, &other);
@@ -214,11 +221,11 @@ fn a_value_that_is_not_finite_stops_the_search_and_is_never_saved() {
         let more = ["search.weights.momentum=0.0", "search.order=released"].map(String::from);
         let sets = [vec![format!("search.weights.lr={lr}")], more.to_vec()].concat();
         let origin = origin(&data, &sets.iter().map(String::as_str).collect::<Vec<_>>());
-        let mut keeper = Mortal::new(&origin, usize::MAX);
-        let message = live(&data, &mut keeper).unwrap_err().to_string();
+        let mut checkpointer = Mortal::new(&origin, usize::MAX);
+        let message = live(&data, &mut checkpointer).unwrap_err().to_string();
         assert!(message.contains(expected) && message.contains("search.weights.lr="), "{message}");
-        assert_eq!(keeper.kept.is_some(), kept, "{lr}");
-        if let Some(bytes) = keeper.kept {
+        assert_eq!(checkpointer.kept.is_some(), kept, "{lr}");
+        if let Some(bytes) = checkpointer.kept {
             let kept = SearchCheckpoint::from_bytes(&bytes, "kept", &origin).unwrap();
             assert_eq!((kept.position.step, kept.not_finite().unwrap()), (1, None));
         }

@@ -100,8 +100,8 @@ fn origin(data: &Data, config: Config, genotype: &str) -> TrainOrigin {
 }
 
 /// Runs a training from the last checkpoint, if there is one.
-fn live(data: &Data, keeper: &mut Mortal<'_>) -> Result<(Trainable, Weights)> {
-    let config = &keeper.origin.config;
+fn live(data: &Data, checkpointer: &mut Mortal<'_>) -> Result<(Trainable, Weights)> {
+    let config = &checkpointer.origin.config;
     let settings = &config.train;
     let side = data.train.contract.height;
     let shape = NetworkConfig {
@@ -113,11 +113,14 @@ fn live(data: &Data, keeper: &mut Mortal<'_>) -> Result<(Trainable, Weights)> {
         width: side,
         skeleton: settings.skeleton,
     };
-    let network = Trainable::assemble(&keeper.origin.genotype, &shape, settings.auxiliary > 0.0)?;
+    let network = Trainable::assemble(&checkpointer.origin.genotype, &shape, settings.auxiliary > 0.0)?;
     let weights = Weights::init(&network.graph, config.seed)?;
-    let from = keeper.kept.as_ref().map(|bytes| TrainCheckpoint::from_bytes(bytes, "kept", keeper.origin));
+    let from = checkpointer
+        .kept
+        .as_ref()
+        .map(|bytes| TrainCheckpoint::from_bytes(bytes, "kept", checkpointer.origin));
     let task = TrainTask { network: &network, images: &data.train, test: &data.test, config };
-    train(&task, &weights, from.transpose()?, None, &mut Silent, keeper)?;
+    train(&task, &weights, from.transpose()?, None, &mut Silent, checkpointer)?;
     Ok((network, weights))
 }
 
@@ -145,13 +148,13 @@ fn interrupted_at_every_boundary_it_ends_the_same() {
         let expected = bytes(&live(&data, &mut whole).unwrap().1);
         assert_eq!(whole.lines.len(), 3);
         for lives in 0..9 {
-            let mut keeper = mortal(&origin, lives);
-            assert!(live(&data, &mut keeper).is_err());
-            keeper.lives = usize::MAX;
-            let (_, weights) = live(&data, &mut keeper).unwrap();
+            let mut checkpointer = mortal(&origin, lives);
+            assert!(live(&data, &mut checkpointer).is_err());
+            checkpointer.lives = usize::MAX;
+            let (_, weights) = live(&data, &mut checkpointer).unwrap();
             assert!(bytes(&weights) == expected, "{genotype}: weights differ after {lives} saves");
-            assert_eq!(keeper.lines, whole.lines, "after {lives} saves");
-            assert!(keeper.kept == whole.kept, "{genotype}: points differ after {lives} saves");
+            assert_eq!(checkpointer.lines, whole.lines, "after {lives} saves");
+            assert!(checkpointer.kept == whole.kept, "{genotype}: points differ after {lives} saves");
         }
         // Resuming a finished training changes nothing.
         assert!(bytes(&live(&data, &mut whole).unwrap().1) == expected);
@@ -164,13 +167,13 @@ fn the_saved_network_has_the_measured_accuracy() {
         let config = config(sets);
         let data = digits(&config);
         let origin = origin(&data, config, "DARTS_V2");
-        let mut keeper = mortal(&origin, usize::MAX);
-        let (network, weights) = live(&data, &mut keeper).unwrap();
-        let last = TrainCheckpoint::from_bytes(&keeper.kept.unwrap(), "kept", &origin).unwrap();
+        let mut checkpointer = mortal(&origin, usize::MAX);
+        let (network, weights) = live(&data, &mut checkpointer).unwrap();
+        let last = TrainCheckpoint::from_bytes(&checkpointer.kept.unwrap(), "kept", &origin).unwrap();
         assert_eq!(bytes(&last.weights) != bytes(&weights), mean, "the mean is not the last weights");
         let ranked = evaluate(&network.graph, &weights, &data.test, 7).unwrap();
         let right = ranked.iter().filter(|r| r.rank == 0).count();
-        let line: serde_json::Value = serde_json::from_str(&keeper.lines[2]).unwrap();
+        let line: serde_json::Value = serde_json::from_str(&checkpointer.lines[2]).unwrap();
         assert_eq!(line["test_accuracy"], right as f64 / ranked.len() as f64);
     }
 }
@@ -182,9 +185,9 @@ fn each_regulariser_does_something() {
         let config = config(&[&["data.size=32"], sets].concat());
         let data = digits(&config);
         let origin = origin(&data, config, "DARTS_V2");
-        let mut keeper = mortal(&origin, usize::MAX);
-        live(&data, &mut keeper).unwrap();
-        keeper.lines
+        let mut checkpointer = mortal(&origin, usize::MAX);
+        live(&data, &mut checkpointer).unwrap();
+        checkpointer.lines
     };
     let plain = lines(&[]);
     for set in ["auxiliary=0.4", "cutout=0.5", "smoothing=0.1", "jitter=0.4", "resized_crop=0.2"] {
@@ -202,9 +205,9 @@ fn only_the_same_training_resumes_from_a_checkpoint() {
     let config = config(&["train.epochs=1"]);
     let data = digits(&config);
     let origin = origin(&data, config, "DARTS_V2");
-    let mut keeper = mortal(&origin, 1);
-    assert!(live(&data, &mut keeper).is_err());
-    let bytes = keeper.kept.unwrap();
+    let mut checkpointer = mortal(&origin, 1);
+    assert!(live(&data, &mut checkpointer).is_err());
+    let bytes = checkpointer.kept.unwrap();
     let refused = |change: &dyn Fn(&mut TrainOrigin)| {
         let mut other = origin.clone();
         change(&mut other);
@@ -254,8 +257,8 @@ fn estimated_statistics_are_those_of_the_images() {
     let config = config(&["train.batch=200"]);
     let data = digits(&config);
     let some: Vec<usize> = (0..200).collect();
-    let pictures = data.train.subset(&some);
-    let side = pictures.contract.height;
+    let set = data.train.subset(&some);
+    let side = set.contract.height;
     let shape = NetworkConfig {
         channels: 2,
         layers: 3,
@@ -267,7 +270,7 @@ fn estimated_statistics_are_those_of_the_images() {
     };
     let network = Trainable::assemble(&Genotype::named("DARTS_V2").unwrap(), &shape, false).unwrap();
     let weights = Weights::init(&network.graph, 3).unwrap();
-    let images = EpochOrder::batch(&pictures, &some).tensor().unwrap();
+    let images = EpochOrder::batch(&set, &some).tensor().unwrap();
     let logits = |mode: Mode| -> Vec<f32> {
         // A pass in training mode updates statistics, so each pass has its own copy of the weights.
         let own = weights.detached().unwrap();
@@ -280,7 +283,7 @@ fn estimated_statistics_are_those_of_the_images() {
     };
     let expected = logits(Mode::Train);
     assert!(far(&logits(Mode::Eval), &expected) > 0.2, "statistics of a new network");
-    estimate_statistics(&network, &weights, &pictures, &config, None).unwrap();
+    estimate_statistics(&network, &weights, &set, &config, None).unwrap();
     let found = far(&logits(Mode::Eval), &expected);
     assert!(found < 0.02, "estimated statistics: {found}");
 }

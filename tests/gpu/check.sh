@@ -32,7 +32,7 @@ check() { # name, command...
 }
 
 export MILENAS_TEST_DEVICE=$DEVICE
-check "each kernel against its slow twin" "$BIN/kernels" --skip compile:: --test-threads 1
+check "each kernel against its reference" "$BIN/kernels" --skip compile:: --test-threads 1
 check "golden supernet, PyTorch's numbers: one pass, two steps" "$BIN/golden" kernels_of --test-threads 1
 check "candidates of weight 0, odd sizes" "$BIN/sparse" kernels_of --test-threads 1
 check "first steps of small searches against the CPU's: 20 in both orders, 8 gumbel, 8 second order" "$BIN/steps" --test-threads 1

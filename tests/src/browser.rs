@@ -98,17 +98,17 @@ impl Browser {
         bytes.push(0);
         self.to.write_all(&bytes).expect("it can be written to");
         loop {
-            let mut said = self.next();
-            if said["id"] == self.sent {
-                assert!(said["error"].is_null(), "{method}: {}", said["error"]);
-                return said["result"].take();
+            let mut answer = self.next();
+            if answer["id"] == self.sent {
+                assert!(answer["error"].is_null(), "{method}: {}", answer["error"]);
+                return answer["result"].take();
             }
-            self.events.push(said);
+            self.events.push(answer);
         }
     }
 
-    /// Opens a file and waits until it is loaded. Returns what was said of it, on the console or of requests and rules, and
-    /// the addresses that it asked for, but for its own and those of data within it.
+    /// Opens a file and waits until it is loaded. Returns its console messages, and the
+    /// addresses that it requested, except its own and `data:` URLs.
     pub fn open(&mut self, page: &Path) -> (Vec<String>, Vec<String>) {
         self.events.clear();
         let own = format!("file://{}", page.display());
@@ -123,12 +123,12 @@ impl Browser {
             let methods: Vec<_> = methods.iter().map(|method| json!(method)).collect();
             self.events.iter().filter(move |event| methods.contains(&event["method"])).collect::<Vec<_>>()
         };
-        let said = of(&["Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown"]);
+        let console = of(&["Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown"]);
         let asked = of(&["Network.requestWillBeSent"])
             .into_iter()
             .filter_map(|event| event["params"]["request"]["url"].as_str().map(String::from))
             .filter(|url| *url != own && !url.starts_with("data:"));
-        (said.into_iter().map(|event| event["params"].to_string()).collect(), asked.collect())
+        (console.into_iter().map(|event| event["params"].to_string()).collect(), asked.collect())
     }
 
     /// The value of an expression in the page.

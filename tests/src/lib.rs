@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 /// Output of a program.
 #[derive(Debug)]
-pub struct Said {
+pub struct ProgramOutput {
     /// Its exit status.
     pub code: i32,
     /// Its standard output.
@@ -33,12 +33,12 @@ pub fn binary(name: &str) -> PathBuf {
 ///
 /// # Panics
 /// When it cannot be started.
-pub fn run(folder: &Path, command: &str) -> Said {
+pub fn run(folder: &Path, command: &str) -> ProgramOutput {
     let mut words = command.split(' ').filter(|w| !w.is_empty());
     let name = words.next().expect("a command");
     let done = Command::new(binary(name)).args(words).current_dir(folder).output().expect("it starts");
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Said { code: done.status.code().unwrap_or(-1), out: text(done.stdout), err: text(done.stderr) }
+    ProgramOutput { code: done.status.code().unwrap_or(-1), out: text(done.stdout), err: text(done.stderr) }
 }
 
 /// [`run`] that must succeed.
@@ -46,10 +46,10 @@ pub fn run(folder: &Path, command: &str) -> Said {
 /// # Panics
 /// When it does not.
 #[track_caller]
-pub fn succeed(folder: &Path, command: &str) -> Said {
-    let said = run(folder, command);
-    assert_eq!(said.code, 0, "{command}\n{}{}", said.out, said.err);
-    said
+pub fn succeed(folder: &Path, command: &str) -> ProgramOutput {
+    let output = run(folder, command);
+    assert_eq!(output.code, 0, "{command}\n{}{}", output.out, output.err);
+    output
 }
 
 /// The folder of data that is no part of the repository; it may be missing.

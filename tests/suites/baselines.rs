@@ -18,7 +18,7 @@ fn top1(run: &Path) -> f64 {
 fn seeds_have_a_mean_and_a_deviation() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
-    let said = succeed(
+    let output = succeed(
         root,
         &format!("milenas-search train --genotype DARTS_V2 --data digits --out a --seed 4 --seeds 3 {TINY}"),
     );
@@ -29,7 +29,11 @@ fn seeds_have_a_mean_and_a_deviation() {
     assert_eq!(found["test_accuracy"], serde_json::json!(accuracies));
     assert!((found["spread"]["mean"].as_f64().unwrap() - mean).abs() < 1e-12);
     assert!((found["spread"]["deviation"].as_f64().unwrap() - deviation).abs() < 1e-12);
-    assert!(said.out.contains(&format!("{:.2} % +- {:.2}", 100.0 * mean, 100.0 * deviation)), "{}", said.out);
+    assert!(
+        output.out.contains(&format!("{:.2} % +- {:.2}", 100.0 * mean, 100.0 * deviation)),
+        "{}",
+        output.out
+    );
     // Resumed with fewer arguments after one run was lost: all runs have one configuration and the same seeds.
     let weights = |run: &str| fs::read(root.join(run).join("weights.safetensors")).unwrap();
     let lost = weights("a/seed-6");
@@ -90,9 +94,9 @@ fn architectures_are_trained_alike_and_what_is_done_stays() {
     let again: Value = serde_json::from_str(&succeed(root, &command).out).unwrap();
     assert_eq!(again[0]["test_accuracy"], rows[0]["test_accuracy"]);
     assert!(fs::read(root.join("c/DARTS_V2/seed-0/timings.jsonl")).unwrap() == lines, "it was trained again");
-    let said = run(root, &format!("{command} --set train.batch=9"));
-    assert_eq!(said.code, 1);
-    assert!(said.err.contains("`train.batch` is 8 there and 9 now"), "{}", said.err);
+    let output = run(root, &format!("{command} --set train.batch=9"));
+    assert_eq!(output.code, 1);
+    assert!(output.err.contains("`train.batch` is 8 there and 9 now"), "{}", output.err);
 }
 
 #[test]
@@ -103,9 +107,9 @@ fn a_training_begins_with_the_weights_of_its_search() {
     succeed(root, &format!("milenas-search run --data digits --out s {TINY} --set search.channels=4 {flip}"));
     let tiny = "--set train.epochs=1 --set train.steps=2 --set train.batch=8";
     let command = format!("milenas-search train --from-supernet s --data digits --out n {tiny}");
-    let said = succeed(root, &command);
-    assert!(said.err.contains("inherited weights had test accuracy"), "{}", said.err);
-    assert!(!said.err.contains("warning"), "{}", said.err);
+    let output = succeed(root, &command);
+    assert!(output.err.contains("inherited weights had test accuracy"), "{}", output.err);
+    assert!(!output.err.contains("warning"), "{}", output.err);
     let config = fs::read_to_string(root.join("n/config.toml")).unwrap();
     let train = config.split("[train]").nth(1).unwrap();
     assert!(train.contains("channels = 4\n") && train.contains("layers = 3\n"), "{train}");
@@ -117,17 +121,21 @@ fn a_training_begins_with_the_weights_of_its_search() {
     assert_eq!(json(&root.join("n/start.json")), serde_json::json!({ "from_supernet": "s" }));
     succeed(root, &format!("{command} --resume"));
     let other = command.replace("--out n", "--out other");
-    let said = succeed(root, &format!("{other} --set data.size=16"));
+    let output = succeed(root, &format!("{other} --set data.size=16"));
     let warning = "warning: the search used other training images than this run (1437 images of 1x8x8";
-    assert!(said.err.contains(warning) && said.err.contains("data.resize and data.split"), "{}", said.err);
+    assert!(
+        output.err.contains(warning) && output.err.contains("data.resize and data.split"),
+        "{}",
+        output.err
+    );
     succeed(root, "milenas-search train --from-supernet s --data digits --out other --resume");
-    let said = run(root, &command.replace("supernet s", "supernet moved").replace("--out n", "--out m"));
-    assert!(said.code == 1 && said.err.contains("moved holds no search"), "{}", said.err);
+    let output = run(root, &command.replace("supernet s", "supernet moved").replace("--out n", "--out m"));
+    assert!(output.code == 1 && output.err.contains("moved holds no search"), "{}", output.err);
     let wide = command.replace("--out n", "--out wide");
-    let said = run(root, &format!("{wide} --set train.channels=8"));
-    assert_eq!(said.code, 1);
+    let output = run(root, &format!("{wide} --set train.channels=8"));
+    assert_eq!(output.code, 1);
     assert!(!root.join("wide").exists(), "it leaves something behind");
-    assert!(said.err.contains("has shape") && said.err.contains("omit train.channels"), "{}", said.err);
-    let said = run(root, "milenas-search train --data digits --out x");
-    assert!(said.code != 0 && said.err.contains("--genotype"), "{}", said.err);
+    assert!(output.err.contains("has shape") && output.err.contains("omit train.channels"), "{}", output.err);
+    let output = run(root, "milenas-search train --data digits --out x");
+    assert!(output.code != 0 && output.err.contains("--genotype"), "{}", output.err);
 }

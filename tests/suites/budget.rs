@@ -1,4 +1,4 @@
-//! Memory and imbalance, said before they hurt: the real programs under a limit of their address space, and a rare class.
+//! Memory and imbalance, output before they hurt: the real programs under a limit of their address space, and a rare class.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)]
 
@@ -26,11 +26,11 @@ fn what_does_not_fit_is_refused_before_it_is_allocated() {
             folder.path().join("run").display()
         );
         let done = Command::new("sh").args(["-c", &line]).output().unwrap();
-        let told = String::from_utf8_lossy(&done.stderr);
-        assert_eq!(done.status.code(), Some(1), "{told}");
+        let stderr = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(1), "{stderr}");
         assert!(
-            told.contains("error: memory: ") && told.contains("GiB") && told.contains("help: lower "),
-            "{told}"
+            stderr.contains("error: memory: ") && stderr.contains("GiB") && stderr.contains("help: lower "),
+            "{stderr}"
         );
         assert!(!folder.path().join("run").exists(), "nothing is left behind");
     }
@@ -68,8 +68,8 @@ fn a_training_without_fused_kernels_warns() {
     for (genotype, slow) in [("AmoebaNet", true), ("DARTS_V2", false)] {
         let train =
             format!("milenas-search train --genotype {genotype} --data digits --out {genotype} {TINY}");
-        let said = succeed(root, &train);
-        let warned = said.err.contains("warning: the fused kernels do not train this network");
-        assert_eq!(warned, slow, "{genotype}: {}", said.err);
+        let output = succeed(root, &train);
+        let warned = output.err.contains("warning: the fused kernels do not train this network");
+        assert_eq!(warned, slow, "{genotype}: {}", output.err);
     }
 }

@@ -30,7 +30,7 @@ fn prepare(folder: &Path) {
     let onnx = fs::read(folder.join("good.onnx")).unwrap();
     write("cut.safetensors", &weights[..weights.len() / 2]);
     write("cut.onnx", &onnx[..onnx.len() / 2]);
-    write("noise.onnx", b"this is no model");
+    write("noise.onnx", b"this is not a model");
     let mut open = ModelProto::decode(onnx.as_slice()).unwrap();
     let input = open.graph.as_mut().unwrap().input[0].r#type.as_mut().unwrap();
     let Some(type_proto::Value::TensorType(tensor)) = &mut input.value else { panic!("a tensor") };
@@ -152,10 +152,7 @@ const WRONG: &[(&str, &[&str])] = &[
         &["--seed", "0..=9223372036854775807"],
     ),
     ("milenas-search run --data digits", &["required arguments"]),
-    (
-        "milenas-search report broken",
-        &["broken", "neither this folder nor its subfolders hold a run. help: "],
-    ),
+    ("milenas-search report broken", &["broken", "no run in this folder or its subfolders. help: "]),
     (
         "milenas-search run --data digits --out new --strategy naswot --lambda 2",
         &["`search.lambda` has no effect on naswot", "milenas-2nd"],
@@ -169,12 +166,12 @@ const WRONG: &[(&str, &[&str])] = &[
     ("milenas-infer evaluate noise.onnx digits", &["noise.onnx"]),
     (
         "milenas-infer classify good.onnx images -o new.parquet",
-        &["without Parquet", "--features parquet", "csv or jsonl"],
+        &["without Parquet", "cargo feature `parquet`", "csv or jsonl"],
     ),
     ("milenas-infer classify good.onnx nowhere.png -o new.csv", &["nowhere.png"]),
     (
         "milenas-infer classify good.onnx 1.png -o new.csv --runtime ort --ort-lib nowhere.so",
-        &["nowhere.so is no file", "pip install onnxruntime"],
+        &["nowhere.so is not a file", "pip install onnxruntime"],
     ),
     (
         "milenas-infer classify good.onnx 1.png -o new.csv --runtime ort --ort-lib noise.onnx",
@@ -196,7 +193,7 @@ const WRONG: &[(&str, &[&str])] = &[
         "milenas-infer classify good.onnx 1.png -o new.csv --labels names.txt",
         &["--labels has 2 names, the network 10 classes"],
     ),
-    ("milenas-infer classify good.onnx 1.png -o new.csv --size 9", &["good.onnx", "--size says 9"]),
+    ("milenas-infer classify good.onnx 1.png -o new.csv --size 9", &["good.onnx", "--size is 9"]),
     (
         "milenas-infer classify good.onnx 1.png -o new.csv --std 1,2",
         &["std", "one finite number per channel"],
@@ -216,13 +213,16 @@ const WRONG: &[(&str, &[&str])] = &[
     ("milenas-export good.onnx -o new.onnx", &["good.onnx", "milenas-export inspect"]),
     (
         "milenas-export good/weights.safetensors -o new.onnx --channels 4",
-        &["a size of its own", "leave out --channels"],
+        &["its size is fixed in the file", "omit --channels"],
     ),
     (
         "milenas-export good/weights.safetensors -o new.onnx --int8 --calibrate digits --accuracy-gate nan",
         &["--accuracy-gate", "from 0 to 100"],
     ),
-    ("milenas-infer classify good.onnx 1.png -o good.onnx", &["good.onnx", "no such ending", "--format"]),
+    (
+        "milenas-infer classify good.onnx 1.png -o good.onnx",
+        &["good.onnx", "unknown file extension", "--format"],
+    ),
     (
         "milenas-infer classify good.onnx 1.png -o good/../good.onnx --format csv",
         &["another file than the model"],
@@ -244,7 +244,7 @@ const WRONG: &[(&str, &[&str])] = &[
     ("milenas-infer merge rows.csv -o rows.csv.done", &["another file than the receipt of a part"]),
     ("milenas-export good/weights.safetensors -o good", &["-o is good, a folder"]),
     ("milenas-export good/weights.safetensors -o /dev/null", &["-o is /dev/null, a device"]),
-    ("milenas-export inspect good.onnx --channels 3", &["good.onnx", "a size of its own"]),
+    ("milenas-export inspect good.onnx --channels 3", &["good.onnx", "its size is fixed in the file"]),
     ("milenas-search score later.json --data digits --out later.json", &["another file than a genotype"]),
     (
         "milenas-search eval --weights good/weights.safetensors --data digits --predictions good/weights.safetensors",
@@ -273,14 +273,14 @@ fn every_wrong_input_is_explained_and_leaves_nothing() {
     prepare(folder.path());
     let before = listing(folder.path());
     for (command, parts) in WRONG {
-        let said = run(folder.path(), command);
-        assert_eq!(said.code, 1, "{command}\n{}{}", said.out, said.err);
-        let message = said.err.lines().find(|line| line.starts_with("error: "));
-        let message = message.unwrap_or_else(|| panic!("{command}: no message in\n{}", said.err));
+        let output = run(folder.path(), command);
+        assert_eq!(output.code, 1, "{command}\n{}{}", output.out, output.err);
+        let message = output.err.lines().find(|line| line.starts_with("error: "));
+        let message = message.unwrap_or_else(|| panic!("{command}: no message in\n{}", output.err));
         for part in *parts {
             assert!(message.contains(part), "{command}: `{part}` is not in\n{message}");
         }
-        assert_eq!(said.out, "", "{command}");
+        assert_eq!(output.out, "", "{command}");
         assert_eq!(listing(folder.path()), before, "{command} left something behind");
     }
 }
@@ -319,8 +319,8 @@ fn a_full_output_is_told_and_a_closed_one_is_not() {
         };
         let full = || fs::File::options().write(true).open("/dev/full").unwrap();
         let done = start(full().into(), Stdio::piped()).wait_with_output().unwrap();
-        let said = String::from_utf8_lossy(&done.stderr);
-        assert!(done.status.code() == Some(1) && said.contains("error: "), "{line}: {said}");
+        let output = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.code() == Some(1) && output.contains("error: "), "{line}: {output}");
         let mut child = start(Stdio::piped(), full().into());
         drop(child.stdout.take());
         let code = child.wait().unwrap().code();
@@ -346,9 +346,9 @@ fn a_broken_image_costs_itself_alone() {
     let png = PNG;
     fs::write(folder.path().join("a.png"), png).unwrap();
     fs::write(folder.path().join("b.png"), &png[..40]).unwrap();
-    let said = run(folder.path(), "milenas-infer classify good.onnx a.png b.png images/cats/1.png a.png");
-    assert_eq!(said.code, 2, "{}", said.err);
-    let rows: Vec<&str> = said.out.lines().collect();
+    let output = run(folder.path(), "milenas-infer classify good.onnx a.png b.png images/cats/1.png a.png");
+    assert_eq!(output.code, 2, "{}", output.err);
+    let rows: Vec<&str> = output.out.lines().collect();
     assert_eq!(rows[0], "path,label,index,score,error");
     assert!(rows[1].starts_with("a.png,") && rows[1].ends_with(','), "{rows:?}");
     assert!(rows[2].starts_with("b.png,,,,") && rows[2].len() > 12, "{rows:?}");
@@ -359,8 +359,8 @@ fn a_broken_image_costs_itself_alone() {
 #[test]
 fn the_reason_of_the_system_is_said_once() {
     let folder = tempfile::tempdir().unwrap();
-    let said = run(folder.path(), "milenas-search run --data digits --out new --config none.toml");
-    assert_eq!(said.err.matches("No such file").count(), 1, "{}", said.err);
+    let output = run(folder.path(), "milenas-search run --data digits --out new --config none.toml");
+    assert_eq!(output.err.matches("No such file").count(), 1, "{}", output.err);
 }
 
 #[test]
@@ -372,18 +372,18 @@ fn what_can_be_done_but_is_hardly_meant_is_warned_of() {
     {
         let command =
             format!("milenas-search run --data digits --out s{layers} {TINY} --set search.layers={layers}");
-        let said = succeed(root, &command);
-        let warned = said.err.contains("warning: `search.layers` is");
-        assert!(warned == (layers < 3) && said.err.contains(expected), "{}", said.err);
+        let output = succeed(root, &command);
+        let warned = output.err.contains("warning: `search.layers` is");
+        assert!(warned == (layers < 3) && output.err.contains(expected), "{}", output.err);
     }
     let none = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|";
     let cut = "|skip_connect~0|+|none~0|skip_connect~1|+|none~0|none~1|none~2|";
     let through = "|none~0|+|skip_connect~0|none~1|+|none~0|none~1|skip_connect~2|";
     for (i, (cell, dead)) in [(none, true), (cut, true), (through, false)].into_iter().enumerate() {
-        let said =
+        let output =
             succeed(root, &format!("milenas-search train --genotype {cell} --data digits --out n{i} {TINY}"));
-        let warned = said.err.contains("warning: the normal cell passes no signal");
-        assert_eq!(warned, dead, "{cell}: {}", said.err);
+        let warned = output.err.contains("warning: the normal cell passes no signal");
+        assert_eq!(warned, dead, "{cell}: {}", output.err);
     }
 }
 
@@ -392,7 +392,7 @@ fn a_random_architecture_is_of_the_space_that_is_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     for (space, begins) in [("nasbench201", "|"), ("darts", "\"Genotype(")] {
         let size = "--layers 3 --channels 2 --batch 8 --data digits";
-        let said = succeed(folder.path(), &format!("milenas-search score random:1 --space {space} {size}"));
-        assert!(said.out.lines().nth(1).unwrap().starts_with(begins), "{}", said.out);
+        let output = succeed(folder.path(), &format!("milenas-search score random:1 --space {space} {size}"));
+        assert!(output.out.lines().nth(1).unwrap().starts_with(begins), "{}", output.out);
     }
 }

@@ -35,9 +35,13 @@ fn the_card_says_which_images_are_measured() {
             "milenas-search eval --weights run/weights.safetensors --data",
             "milenas-infer evaluate model.onnx",
         ] {
-            let said = succeed(folder, &format!("{command} {source}"));
-            assert!(said.out.starts_with(&format!("{images} images")), "{command} {source}: {}", said.out);
-            assert!(said.err.contains(note), "{command} {source}: {}", said.err);
+            let output = succeed(folder, &format!("{command} {source}"));
+            assert!(
+                output.out.starts_with(&format!("{images} images")),
+                "{command} {source}: {}",
+                output.out
+            );
+            assert!(output.err.contains(note), "{command} {source}: {}", output.err);
         }
     };
     measured("set", 4, "trained on this source: measured on the 4 of 20 images");
@@ -53,26 +57,22 @@ fn the_card_says_which_images_are_measured() {
     put(folder, "parts/Testing/light/1.png", [255; 3]);
     fs::create_dir(folder.join("parts/Testing/dark")).unwrap();
     measured("parts", 1, "the test part has no image of \"dark\"");
-    let said = succeed(folder, "milenas-infer evaluate model.onnx parts");
-    assert!(said.out.lines().any(|line| line.starts_with("dark        0       -")), "{}", said.out);
+    let output = succeed(folder, "milenas-infer evaluate model.onnx parts");
+    assert!(output.out.lines().any(|line| line.starts_with("dark        0       -")), "{}", output.out);
     fs::write(folder.join("order.txt"), "light\ndark\n").unwrap();
-    let said = succeed(folder, "milenas-infer evaluate model.onnx parts --labels order.txt --json");
-    let json: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    let output = succeed(folder, "milenas-infer evaluate model.onnx parts --labels order.txt --json");
+    let json: serde_json::Value = serde_json::from_str(&output.out).unwrap();
     assert_eq!((&json["classes"][0]["name"], &json["classes"][0]["images"]), (&"light".into(), &1.into()));
     assert!(json["classes"][1]["recall"].is_null(), "{json}");
 
-    // Classes that the model does not know.
+    // Classes that are not the model's.
     put(folder, "parts/Training/bird/0.png", [9; 3]);
     for command in [
         "milenas-search eval --weights run/weights.safetensors --data parts",
         "milenas-infer evaluate model.onnx parts",
     ] {
-        let said = run(folder, command);
-        assert!(
-            said.code == 1 && said.err.contains("\"bird\", which the model does not know"),
-            "{}",
-            said.err
-        );
+        let output = run(folder, command);
+        assert!(output.code == 1 && output.err.contains("\"bird\", unknown to the model"), "{}", output.err);
     }
 }
 
@@ -94,14 +94,14 @@ fn a_camera_folder_is_classified_with_all_that_lies_in_it() {
     }
     std::os::unix::fs::symlink("..", photos.join("b/up")).unwrap();
     let command = "milenas-infer classify model.onnx photos -o photos/out --format csv";
-    let said = succeed(folder, command);
+    let output = succeed(folder, command);
     let rows = fs::read_to_string(photos.join("out")).unwrap();
     let paths: Vec<&str> = rows.lines().skip(1).filter_map(|row| row.split(',').next()).collect();
     assert_eq!(paths, ["photos/a.png", "photos/b/c.png", "photos/pi\\xE8ce.png"]);
     let line = "note: skipped: 1 thumbnail or bin, 2 texts, 1 table or result, 1 model, 1 video or sound, 1 raw file, \
                 1 document, 1 archive";
-    assert!(said.err.contains(line) && said.err.contains("1 link in a ring"), "{}", said.err);
-    assert!(said.err.contains("3 images classified"), "{}", said.err);
+    assert!(output.err.contains(line) && output.err.contains("1 link in a ring"), "{}", output.err);
+    assert!(output.err.contains("3 images classified"), "{}", output.err);
     // Rows are found again by these names.
     fs::write(photos.join("out"), rows.lines().take(3).map(|row| format!("{row}\n")).collect::<String>())
         .unwrap();
@@ -115,10 +115,10 @@ fn a_genotype_is_taken_as_text_by_every_command() {
     let folder = folder.path();
     let arch = "|nor_conv_3x3~0|+|nor_conv_3x3~0|none~1|+|skip_connect~0|none~1|nor_conv_1x1~2|";
     let size = "--channels 4 --layers 3 --size 8";
-    let said = succeed(folder, &format!("milenas-export inspect {arch} {size}"));
-    assert!(said.out.contains(&format!("genotype {arch}")), "{}", said.out);
+    let output = succeed(folder, &format!("milenas-export inspect {arch} {size}"));
+    assert!(output.out.contains(&format!("genotype {arch}")), "{}", output.out);
     succeed(folder, &format!("milenas-export {arch} {size} -o arch.onnx"));
     fs::write(folder.join("arch.txt"), format!("[5] the best is Structure(4 nodes with {arch})\n")).unwrap();
-    let said = succeed(folder, &format!("milenas-export inspect arch.txt {size}"));
-    assert!(said.out.contains(&format!("genotype {arch}")), "{}", said.out);
+    let output = succeed(folder, &format!("milenas-export inspect arch.txt {size}"));
+    assert!(output.out.contains(&format!("genotype {arch}")), "{}", output.out);
 }

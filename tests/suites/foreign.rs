@@ -9,7 +9,7 @@ use std::path::Path;
 
 use milenas_export::onnx::schema::tensor_shape_proto::{Dimension, dimension};
 use milenas_export::onnx::schema::*;
-use milenas_tests::{Said, run};
+use milenas_tests::{ProgramOutput, run};
 use prost::Message;
 
 /// `classify` of the two images, fed as they are.
@@ -131,19 +131,19 @@ impl File {
         }
     }
 
-    fn run(&self, command: &str) -> Option<Said> {
+    fn run(&self, command: &str) -> Option<ProgramOutput> {
         let folder = tempfile::tempdir().unwrap();
         self.write(folder.path());
-        said(folder.path(), command)
+        run_if_available(folder.path(), command)
     }
 
     /// The rows `label,index,score,...` of the images, without their names, and standard error.
     #[track_caller]
     fn rows(&self, more: &str) -> Option<(Vec<String>, String)> {
-        let said = self.run(&format!("{CLASSIFY} {more}"))?;
-        assert_eq!(said.code, 0, "{}", said.err);
-        let rows = said.out.lines().skip(1).map(|line| line.split_once(',').unwrap().1.to_string());
-        Some((rows.collect(), said.err))
+        let output = self.run(&format!("{CLASSIFY} {more}"))?;
+        assert_eq!(output.code, 0, "{}", output.err);
+        let rows = output.out.lines().skip(1).map(|line| line.split_once(',').unwrap().1.to_string());
+        Some((rows.collect(), output.err))
     }
 
     /// The score of red for the red image and for the green one, among those of three classes.
@@ -157,23 +157,23 @@ impl File {
     /// The reason why the file is refused.
     #[track_caller]
     fn refused(&self, more: &str) -> Option<String> {
-        let said = self.run(&format!("{CLASSIFY} {more}"))?;
-        assert_eq!(said.code, 1, "{}", said.out);
-        assert!(said.err.len() < 1000, "{}", said.err);
-        Some(said.err)
+        let output = self.run(&format!("{CLASSIFY} {more}"))?;
+        assert_eq!(output.code, 1, "{}", output.out);
+        assert!(output.err.len() < 1000, "{}", output.err);
+        Some(output.err)
     }
 }
 
 /// The output of a command; `None` where ONNX Runtime is missing.
-fn said(folder: &Path, command: &str) -> Option<Said> {
-    let said = run(folder, command);
-    if said.err.contains("no libonnxruntime") {
+fn run_if_available(folder: &Path, command: &str) -> Option<ProgramOutput> {
+    let output = run(folder, command);
+    if output.err.contains("no libonnxruntime") {
         let needed = std::env::var("MILENAS_RUNTIMES").unwrap_or_default();
-        assert!(!needed.split(',').any(|name| name == "ort"), "{}", said.err);
-        println!("skipped: {}", said.err);
+        assert!(!needed.split(',').any(|name| name == "ort"), "{}", output.err);
+        println!("skipped: {}", output.err);
         return None;
     }
-    Some(said)
+    Some(output)
 }
 
 const X: &str = "x FLOAT batch 3 8 8";
@@ -245,12 +245,12 @@ fn sigmoids_are_independent_in_every_command() {
         fs::write(folder.path().join("names.txt"), "a\nb\nc\n").unwrap();
         let command = "milenas-infer evaluate model.onnx data --runtime ort --mean 0 --std 1 --resize stretch \
                        --labels names.txt --json --compare model.onnx";
-        let Some(said) = said(folder.path(), command) else { return };
-        assert_eq!(said.code, 0, "{}", said.err);
-        let json: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+        let Some(output) = run_if_available(folder.path(), command) else { return };
+        assert_eq!(output.code, 0, "{}", output.err);
+        let json: serde_json::Value = serde_json::from_str(&output.out).unwrap();
         let right = json["top1"].as_f64().unwrap();
         let error = json["calibration_error"].as_f64().unwrap();
-        assert!((error - (confidence - right).abs()).abs() < 1e-5, "{}", said.out);
+        assert!((error - (confidence - right).abs()).abs() < 1e-5, "{}", output.out);
         assert_eq!(json["comparison"]["largest_difference"], 0.0);
     }
 }
@@ -265,8 +265,8 @@ fn one_score_is_that_of_the_second_of_two_classes() {
     };
     let p = 1.0 / (1.0 + (-5.0 * 210.0 / 255.0f64).exp());
     for file in [one(vec![]), one(vec![node("Sigmoid", &["c"], "y", vec![])])] {
-        let Some((rows, told)) = file.rows("") else { return };
-        assert!(told.contains("second of two classes"), "{told}");
+        let Some((rows, notes)) = file.rows("") else { return };
+        assert!(notes.contains("second of two classes"), "{notes}");
         assert!(rows[0].starts_with(&format!("class_1,1,{p:.6}")), "{rows:?}");
         assert!(rows[1].starts_with(&format!("class_0,0,{p:.6}")), "{rows:?}");
     }
@@ -322,9 +322,9 @@ fn scores_by_name_are_read() {
     let map = type_proto::Value::MapType(type_proto::Map { key_type: DataType::String as i32, value_type });
     let list = type_proto::Value::SequenceType(type_proto::Sequence { elem_type: wrapped(map) });
     file.model.graph.as_mut().unwrap().output[0].r#type = wrapped(list).map(|boxed| *boxed);
-    let Some(said) = file.run(CLASSIFY) else { return };
-    assert_eq!(said.code, 0, "{}", said.err);
-    let rows: Vec<&str> = said.out.lines().skip(1).collect();
+    let Some(output) = file.run(CLASSIFY) else { return };
+    assert_eq!(output.code, 0, "{}", output.err);
+    let rows: Vec<&str> = output.out.lines().skip(1).collect();
     assert!(rows[0].starts_with(&format!("red.ppm,crimson,0,{:.6}", softmax())), "{rows:?}");
     assert!(rows[1].starts_with("green.ppm,emerald,1,"), "{rows:?}");
 }
@@ -367,12 +367,12 @@ fn inputs_of_every_layout_and_type_are_fed() {
     let file = File::of(bytes, "x UINT8 batch 3 8 8", Y);
     let command = "milenas-infer classify model.onnx red.ppm --runtime ort --resize stretch --all-scores \
                    --outputs-are probabilities";
-    if let Some(said) = file.run(command) {
+    if let Some(output) = file.run(command) {
         assert!(
-            said.out.contains("red.ppm,class_0,0,230.000000,230.000000,20.000000,20.000000"),
+            output.out.contains("red.ppm,class_0,0,230.000000,230.000000,20.000000,20.000000"),
             "{}{}",
-            said.out,
-            said.err
+            output.out,
+            output.err
         );
     }
 }
@@ -386,9 +386,9 @@ fn a_batch_inside_the_file_is_noticed() {
         node("Softmax", &["l"], "y", vec![int("axis", 1)]),
     ];
     let file = File::of(baked, X, Y).constant(longs("shape", &[1, 3]));
-    let Some((rows, told)) = file.rows("") else { return };
+    let Some((rows, notes)) = file.rows("") else { return };
     assert_eq!(rows.len(), 2);
-    assert!(told.contains("one by one") && !told.contains("onnxruntime_src"), "{told}");
+    assert!(notes.contains("one by one") && !notes.contains("onnxruntime_src"), "{notes}");
     // Columns in place of rows.
     let turned = vec![node("Transpose", &["l"], "y", vec![ints("perm", &[1, 0])])];
     let file = File::new(X, &["y FLOAT a b"], turned);
@@ -409,10 +409,10 @@ fn what_the_native_runtime_lacks_is_told_in_few_words() {
     nodes.push(node("Identity", &[&name(59)], "y", vec![]));
     let folder = tempfile::tempdir().unwrap();
     File::of(nodes, X, Y).write(folder.path());
-    let said = run(folder.path(), "milenas-infer classify model.onnx red.ppm");
-    assert!(said.code == 1 && said.err.len() <= 400, "{}: {}", said.err.len(), said.err);
-    assert_eq!(said.err.matches("model.onnx").count(), 1, "{}", said.err);
-    assert!(said.err.contains("help: --runtime ort"), "{}", said.err);
+    let output = run(folder.path(), "milenas-infer classify model.onnx red.ppm");
+    assert!(output.code == 1 && output.err.len() <= 400, "{}: {}", output.err.len(), output.err);
+    assert_eq!(output.err.matches("model.onnx").count(), 1, "{}", output.err);
+    assert!(output.err.contains("help: --runtime ort"), "{}", output.err);
 }
 
 #[test]
@@ -422,10 +422,10 @@ fn metadata_is_the_recipe() {
         .says("names", "{0: 'r', 1: \"it's green\", 2: 'b, blue'}")
         .says("task", "classify")
         .says("imgsz", "[8, 8]");
-    let Some(said) = file.run("milenas-infer classify model.onnx green.ppm --runtime ort") else { return };
-    assert!(said.out.contains("green.ppm,it's green,1,"), "{}{}", said.out, said.err);
-    let said = file.run("milenas-infer inspect model.onnx --runtime ort --json").unwrap();
-    let json: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    let Some(output) = file.run("milenas-infer classify model.onnx green.ppm --runtime ort") else { return };
+    assert!(output.out.contains("green.ppm,it's green,1,"), "{}{}", output.out, output.err);
+    let output = file.run("milenas-infer inspect model.onnx --runtime ort --json").unwrap();
+    let json: serde_json::Value = serde_json::from_str(&output.out).unwrap();
     let part = |name: &str| {
         let found = json["parts"].as_array().unwrap().iter().find(|part| part["name"] == name).unwrap();
         [&found["value"], &found["origin"]].map(|text| text.as_str().unwrap().to_string())
@@ -454,7 +454,7 @@ fn external_data_belong_to_the_fingerprint() {
     file.write(root);
     let shard = |part: &str| format!("{CLASSIFY} --shard {part}/2 -o {part}.csv");
     fs::write(root.join("model.data"), &data).unwrap();
-    let Some(first) = said(root, &shard("0")) else { return };
+    let Some(first) = run_if_available(root, &shard("0")) else { return };
     assert_eq!(first.code, 0, "{}", first.err);
     assert_eq!(run(root, &shard("1")).code, 0);
     assert_eq!(run(root, "milenas-infer merge 0.csv 1.csv -o all.csv").code, 0);

@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use milenas_models::Rng;
 use milenas_tests::{TINY, binary, peak_kib, run, succeed};
 
-/// Makes a folder with `model.onnx`, small images in `pictures`, two of them broken, and `list`, which names them `rounds`
+/// Makes a folder with `model.onnx`, small images in `images`, two of them broken, and `list`, which names them `rounds`
 /// times.
 fn prepare(rounds: usize) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     succeed(root, &format!("milenas-search train --genotype DARTS_V2 --data digits --out network {TINY}"));
     succeed(root, "milenas-export network/weights.safetensors -o model.onnx");
-    fs::create_dir(root.join("pictures")).unwrap();
+    fs::create_dir(root.join("images")).unwrap();
     let mut names = Vec::new();
     for i in 0..50u8 {
         let pixels: Vec<u8> = (0..192u8).map(|p| p.wrapping_mul(i).wrapping_add(i)).collect();
@@ -24,10 +24,10 @@ fn prepare(rounds: usize) -> tempfile::TempDir {
         if i % 25 == 7 {
             bytes.truncate(60);
         }
-        names.push(format!("pictures/{i:02}.ppm"));
+        names.push(format!("images/{i:02}.ppm"));
         fs::write(root.join(&names[usize::from(i)]), bytes).unwrap();
     }
-    names.push("pictures/missing.ppm".into());
+    names.push("images/missing.ppm".into());
     let mut list = File::create(root.join("list")).unwrap();
     let round = names.join("\n") + "\n";
     (0..rounds).for_each(|_| list.write_all(round.as_bytes()).unwrap());
@@ -42,7 +42,7 @@ fn start(root: &Path, options: &str) -> Child {
 
 fn finish(root: &Path, options: &str) -> Duration {
     let start_time = Instant::now();
-    assert_eq!(start(root, options).wait().unwrap().code(), Some(2), "some pictures are broken");
+    assert_eq!(start(root, options).wait().unwrap().code(), Some(2), "some images are broken");
     start_time.elapsed()
 }
 
@@ -74,17 +74,17 @@ fn killed_twenty_times_it_ends_as_if_nothing_had_happened() {
 }
 
 #[test]
-fn a_resumed_run_takes_new_pictures_and_keeps_the_old_rows() {
+fn a_resumed_run_takes_new_images_and_keeps_the_old_rows() {
     let folder = prepare(1);
     let root = folder.path();
-    let first = run(root, "milenas-infer classify model.onnx pictures/03.ppm pictures/01.ppm -o p.csv");
+    let first = run(root, "milenas-infer classify model.onnx images/03.ppm images/01.ppm -o p.csv");
     assert_eq!(first.code, 0, "{}", first.err);
     let before = fs::read_to_string(root.join("p.csv")).unwrap();
-    run(root, "milenas-infer classify model.onnx pictures -o p.csv --resume");
+    run(root, "milenas-infer classify model.onnx images -o p.csv --resume");
     let after = fs::read_to_string(root.join("p.csv")).unwrap();
     assert!(after.starts_with(&before) && after.lines().count() == 51, "{after}");
-    let told = run(root, "milenas-infer classify model.onnx pictures -o p.csv --resume --top-k 2");
-    assert!(told.code == 1 && told.err.contains("cannot be resumed"), "{}", told.err);
+    let output = run(root, "milenas-infer classify model.onnx images -o p.csv --resume --top-k 2");
+    assert!(output.code == 1 && output.err.contains("cannot be resumed"), "{}", output.err);
     assert_eq!(fs::read_to_string(root.join("p.csv")).unwrap(), after);
 }
 
@@ -102,7 +102,7 @@ fn rows_of_two_models_or_scores_do_not_meet_in_one_file() {
     let folder = prepare(2);
     let root = folder.path();
     other(root);
-    let stopped = run(root, "milenas-infer classify model.onnx pictures --on-error fail -o p.csv");
+    let stopped = run(root, "milenas-infer classify model.onnx images --on-error fail -o p.csv");
     assert_eq!(stopped.code, 1, "{}", stopped.err);
     let before = fs::read(root.join("p.csv")).unwrap();
     for (options, expected) in [
@@ -111,39 +111,39 @@ fn rows_of_two_models_or_scores_do_not_meet_in_one_file() {
         ("model.onnx --precision bf16", "precision is"),
         ("model.onnx --mean 0.5", "input is"),
     ] {
-        let told = run(root, &format!("milenas-infer classify {options} pictures -o p.csv --resume"));
-        assert!(told.code == 1 && told.err.contains(expected), "{options}: {}", told.err);
+        let output = run(root, &format!("milenas-infer classify {options} images -o p.csv --resume"));
+        assert!(output.code == 1 && output.err.contains(expected), "{options}: {}", output.err);
         assert_eq!(fs::read(root.join("p.csv")).unwrap(), before, "{options}");
     }
-    let whole = run(root, "milenas-infer classify model.onnx pictures -o p.csv --resume");
+    let whole = run(root, "milenas-infer classify model.onnx images -o p.csv --resume");
     assert_eq!(whole.code, 2, "{}", whole.err);
     // Where it cannot be written, the rows are.
     let long = format!("{}.csv", "q".repeat(250));
-    let noted = run(root, &format!("milenas-infer classify model.onnx pictures -o {long}"));
+    let noted = run(root, &format!("milenas-infer classify model.onnx images -o {long}"));
     assert!(noted.code == 2 && noted.err.contains("csv.run: "), "{}", noted.err);
     assert!(fs::read(root.join(long)).unwrap() == fs::read(root.join("p.csv")).unwrap());
     assert!(!root.join("p.csv.run").exists(), "a run that came to its end leaves its rows alone");
 
     let shard = |i: usize, rest: &str| {
-        let told = run(root, &format!("milenas-infer classify --shard {i}/2 -o part-{i}.csv {rest}"));
-        assert!(matches!(told.code, 0 | 2), "{}", told.err);
+        let output = run(root, &format!("milenas-infer classify --shard {i}/2 -o part-{i}.csv {rest}"));
+        assert!(matches!(output.code, 0 | 2), "{}", output.err);
     };
-    shard(0, "model.onnx pictures");
-    let again = run(root, "milenas-infer classify --shard 0/2 -o part-0.csv other.onnx pictures --resume");
+    shard(0, "model.onnx images");
+    let again = run(root, "milenas-infer classify --shard 0/2 -o part-0.csv other.onnx images --resume");
     assert!(again.code == 1 && again.err.contains("model (SHA-256)"), "{}", again.err);
     fs::create_dir(root.join("more")).unwrap();
     for i in 0..50 {
-        fs::copy(root.join(format!("pictures/{i:02}.ppm")), root.join(format!("more/{i:03}.ppm"))).unwrap();
+        fs::copy(root.join(format!("images/{i:02}.ppm")), root.join(format!("more/{i:03}.ppm"))).unwrap();
     }
     for (rest, expected) in [
-        ("other.onnx pictures", "model (SHA-256) is"),
-        ("model.onnx --score logit pictures", "--score is probability, here logit"),
+        ("other.onnx images", "model (SHA-256) is"),
+        ("model.onnx --score logit images", "--score is probability, here logit"),
         ("model.onnx more", "other inputs"),
     ] {
         shard(1, rest);
-        let told = run(root, "milenas-infer merge part-0.csv part-1.csv -o no.csv");
-        let part = told.err.contains("part-1.csv") && told.err.contains(expected);
-        assert!(told.code == 1 && part, "{rest}: {}", told.err);
+        let output = run(root, "milenas-infer merge part-0.csv part-1.csv -o no.csv");
+        let part = output.err.contains("part-1.csv") && output.err.contains(expected);
+        assert!(output.code == 1 && part, "{rest}: {}", output.err);
     }
 }
 
@@ -152,17 +152,17 @@ fn errors_are_recorded_skipped_or_final() {
     let folder = prepare(1);
     let root = folder.path();
     let rows = |on_error: &str| {
-        let told = run(root, &format!("milenas-infer classify model.onnx pictures --on-error {on_error}"));
-        (told.code, told.out.lines().count(), told.err)
+        let output = run(root, &format!("milenas-infer classify model.onnx images --on-error {on_error}"));
+        (output.code, output.out.lines().count(), output.err)
     };
     let (code, lines, err) = rows("record");
     assert_eq!((code, lines), (2, 51), "{err}");
     let (code, lines, err) = rows("skip");
     assert_eq!((code, lines), (2, 49), "{err}");
-    assert!(err.contains("pictures/07.ppm: ") && err.contains("2 of them"), "{err}");
+    assert!(err.contains("images/07.ppm: ") && err.contains("2 of them"), "{err}");
     let (code, lines, err) = rows("fail");
     assert_eq!((code, lines), (1, 8), "{err}");
-    assert!(err.contains("error: pictures/07.ppm: ") && err.contains("truncated"), "{err}");
+    assert!(err.contains("error: images/07.ppm: ") && err.contains("truncated"), "{err}");
 }
 
 #[test]
@@ -183,8 +183,8 @@ fn shards_together_are_the_whole_and_an_unfinished_one_is_named() {
         assert!(read("merged") == read("whole"), "{ending}");
 
         let refused = |parts: &str, expected: &str| {
-            let told = run(root, &format!("milenas-infer merge {parts} -o no.{ending}"));
-            assert!(told.code == 1 && told.err.contains(expected), "{}", told.err);
+            let output = run(root, &format!("milenas-infer merge {parts} -o no.{ending}"));
+            assert!(output.code == 1 && output.err.contains(expected), "{}", output.err);
             assert!(!root.join(format!("no.{ending}")).exists());
         };
         refused(&parts.replace(&format!("part-3.{ending} "), ""), "3 of 4 shards are given");
@@ -201,13 +201,13 @@ fn the_examples_for_clusters_run() {
     let folder = prepare(1);
     let root = folder.path().to_str().unwrap();
     let whole =
-        run(folder.path(), &format!("milenas-infer classify {root}/model.onnx {root}/pictures -o whole.csv"));
+        run(folder.path(), &format!("milenas-infer classify {root}/model.onnx {root}/images -o whole.csv"));
     assert_eq!(whole.code, 2, "{}", whole.err);
     let script = include_str!("../../docs/classify.slurm").to_string();
     let manifest = include_str!("../../docs/classify.yaml");
     let command = manifest.lines().find_map(|line| line.trim().strip_prefix("- milenas-infer")).unwrap();
     let pod =
-        format!("milenas-infer{command}").replace("/data/photos", "/data/pictures").replace("/data", root);
+        format!("milenas-infer{command}").replace("/data/photos", "/data/images").replace("/data", root);
     assert!(
         script.contains("--array=0-7")
             && manifest.contains("completions: 8")
@@ -225,7 +225,7 @@ fn the_examples_for_clusters_run() {
             let mut shell = Command::new("sh");
             shell.args(["-c", &text]).env("PATH", &path).env(index, i.to_string()).env(count, "8");
             shell.env("SLURM_ARRAY_TASK_MIN", "0").env("MODEL", format!("{root}/model.onnx"));
-            shell.env("INPUT", format!("{root}/pictures")).env("OUT", &out).stderr(Stdio::null());
+            shell.env("INPUT", format!("{root}/images")).env("OUT", &out).stderr(Stdio::null());
             assert!(shell.status().unwrap().success(), "{index} {i}");
         }
         let parts: Vec<String> = (0..8).map(|i| format!("out/part-{i}.csv")).collect();
@@ -241,9 +241,9 @@ fn the_examples_for_clusters_run() {
 fn an_evaluation_compares_and_reports() {
     let folder = prepare(1);
     let root = folder.path();
-    let told =
+    let output =
         succeed(root, "milenas-infer evaluate model.onnx digits --compare model.onnx --report r.html --json");
-    let json: serde_json::Value = serde_json::from_str(&told.out).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&output.out).unwrap();
     assert_eq!((&json["images"], &json["comparison"]["agreement"]), (&360.into(), &1.0.into()));
     assert_eq!(json["comparison"]["largest_difference"], 0.0);
     assert!(json["calibration_error"].as_f64().unwrap() <= 1.0);
@@ -269,9 +269,9 @@ fn memory_does_not_grow_with_the_inputs() {
 #[test]
 fn bench_measures_every_stage_on_the_way_to_the_network() {
     let folder = prepare(1);
-    let said = run(folder.path(), "milenas-infer bench model.onnx pictures --batch 8 --runs 1 --json");
-    assert_eq!(said.code, 2, "two pictures are broken: {}", said.err);
-    let report: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    let output = run(folder.path(), "milenas-infer bench model.onnx images --batch 8 --runs 1 --json");
+    assert_eq!(output.code, 2, "two images are broken: {}", output.err);
+    let report: serde_json::Value = serde_json::from_str(&output.out).unwrap();
     let files = &report["files"];
     assert_eq!((files["images"].as_u64(), files["failed"].as_u64()), (Some(50), Some(2)));
     let stages: Vec<_> = files["stages"].as_array().unwrap().iter().map(|s| s["stage"].as_str()).collect();

@@ -11,7 +11,7 @@ use milenas_models::Rng;
 use milenas_tests::{TINY, run, succeed};
 
 /// Image of stripes, with direction and colours by class.
-fn picture(class: usize, i: usize, gray: bool) -> DynamicImage {
+fn photograph(class: usize, i: usize, gray: bool) -> DynamicImage {
     let (width, height) = (40 + 13 * (i as u32 % 5), 64 - 7 * (i as u32 % 4));
     let level = |x: u32, y: u32| {
         let along = [x, y, x + y][class] as usize;
@@ -48,7 +48,7 @@ impl Package {
     }
 
     /// A part of one of a class's photographs, of 40 to 200 pixels a side.
-    fn picture(&self, class: usize, i: usize, gray: bool) -> DynamicImage {
+    fn photograph(&self, class: usize, i: usize, gray: bool) -> DynamicImage {
         let rng = &mut Rng::new(i as u64, &format!("photograph/{class}"));
         let photo = &self.0[class][i % self.0[class].len()];
         let [width, height] = [(); 2].map(|()| 40 + rng.below(161) as u32);
@@ -63,7 +63,7 @@ impl Package {
 const BROKEN: [&str; 3] = ["cut.jpg", "empty.png", "letter.jpg"];
 
 /// `photos/CLASS/*`, 8, 20 and 36 images, with the broken files.
-fn prepare(folder: &Path, picture: impl Fn(usize, usize, bool) -> DynamicImage) {
+fn prepare(folder: &Path, photograph: impl Fn(usize, usize, bool) -> DynamicImage) {
     for (class, (name, count)) in [("few", 8), ("some", 20), ("many", 36)].into_iter().enumerate() {
         let to = folder.join("photos").join(name);
         fs::create_dir_all(&to).unwrap();
@@ -71,14 +71,14 @@ fn prepare(folder: &Path, picture: impl Fn(usize, usize, bool) -> DynamicImage) 
             let (ending, format) =
                 [("jpg", ImageFormat::Jpeg), ("png", ImageFormat::Png), ("bmp", ImageFormat::Bmp)][i % 3];
             let path = to.join(format!("{i:02}.{ending}"));
-            picture(class, i, i % 4 == 3).save_with_format(path, format).unwrap();
+            photograph(class, i, i % 4 == 3).save_with_format(path, format).unwrap();
         }
     }
     let many = folder.join("photos/many");
     let whole = fs::read(many.join("00.jpg")).unwrap();
     fs::write(many.join("cut.jpg"), &whole[..whole.len() / 2]).unwrap();
     fs::write(many.join("empty.png"), "").unwrap();
-    fs::write(folder.join("photos/few/letter.jpg"), "not a picture").unwrap();
+    fs::write(folder.join("photos/few/letter.jpg"), "not a photograph").unwrap();
 }
 
 fn table(path: &Path) -> Vec<Vec<String>> {
@@ -88,42 +88,42 @@ fn table(path: &Path) -> Vec<Vec<String>> {
 
 #[test]
 fn a_users_folder_takes_the_whole_road() {
-    takes_the_whole_road(picture);
+    takes_the_whole_road(photograph);
 }
 
 #[test]
 fn so_do_photographs() {
     match Package::installed() {
-        Some(package) => takes_the_whole_road(|class, i, gray| package.picture(class, i, gray)),
+        Some(package) => takes_the_whole_road(|class, i, gray| package.photograph(class, i, gray)),
         None => eprintln!("skipped: no scikit-image in $VIRTUAL_ENV, see `make .venv/photographs`"),
     }
 }
 
-fn takes_the_whole_road(picture: impl Fn(usize, usize, bool) -> DynamicImage) {
+fn takes_the_whole_road(photograph: impl Fn(usize, usize, bool) -> DynamicImage) {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    prepare(folder, picture);
+    prepare(folder, photograph);
     let set = format!("--data photos --set data.split=1 {TINY}");
     // Done, but for what cannot be read.
     let but_some = |command: &str| {
-        let said = run(folder, command);
-        assert_eq!(said.code, 2, "{command}\n{}{}", said.out, said.err);
-        said
+        let output = run(folder, command);
+        assert_eq!(output.code, 2, "{command}\n{}{}", output.out, output.err);
+        output
     };
     assert!(but_some("milenas-search data info photos").out.contains("unreadable: "));
-    let said = but_some(&format!("milenas-search run --seed 3 --out search {set}"));
+    let output = but_some(&format!("milenas-search run --seed 3 --out search {set}"));
     for name in BROKEN {
-        assert_eq!(said.err.matches(name).count(), 1, "{name} is named once:\n{}", said.err);
+        assert_eq!(output.err.matches(name).count(), 1, "{name} is named once:\n{}", output.err);
     }
     let note = "different ones, most often";
-    assert!(said.err.contains(note) && said.err.contains("set data.size=N"), "{}", said.err);
+    assert!(output.err.contains(note) && output.err.contains("set data.size=N"), "{}", output.err);
     // With parts that only training has: an auxiliary head, drop path, averaged weights. Crops come from whole images with a
     // shorter side of 40 pixels, test images are the centre 32 pixels, as the file states.
     let more = "--set data.size=32 --set data.resize=40 --set train.resized_crop=0.3 --set train.auxiliary=0.4 \
          --set train.drop_path=0.3 --set train.ema=0.5 --set train.cutout=0.5";
     let train = format!("milenas-search train --genotype search/genotype.json {set} {more}");
-    let said = but_some(&format!("{train} --seed 5 --out run"));
-    assert!(BROKEN.iter().all(|name| said.err.contains(name)), "{}", said.err);
+    let output = but_some(&format!("{train} --seed 5 --out run"));
+    assert!(BROKEN.iter().all(|name| output.err.contains(name)), "{}", output.err);
     let own = says_the_same(folder, "run");
     let holds =
         |name: &str| fs::read(folder.join(name)).unwrap().windows(14).any(|bytes| bytes == b"auxiliary_head");
@@ -154,9 +154,9 @@ fn takes_the_whole_road(picture: impl Fn(usize, usize, bool) -> DynamicImage) {
 fn says_the_same(folder: &Path, out: &str) -> Vec<String> {
     succeed(folder, &format!("milenas-export {out}/weights.safetensors -o {out}.onnx"));
     let scored = |command: &str| -> serde_json::Value {
-        let said = run(folder, command);
-        assert_eq!(said.code, 2, "{command}\n{}{}", said.out, said.err);
-        serde_json::from_str(&said.out).unwrap()
+        let output = run(folder, command);
+        assert_eq!(output.code, 2, "{command}\n{}{}", output.out, output.err);
+        serde_json::from_str(&output.out).unwrap()
     };
     let scores = scored(&format!(
         "milenas-search eval --weights {out}/weights.safetensors --data photos --predictions {out}-eval.csv --json"

@@ -79,7 +79,7 @@ fn drawn() -> Vec<(&'static str, Vec<u8>, Option<&'static str>)> {
         ("without_end.jpg", cmyk[..cmyk.len() - 2].to_vec(), None),
         ("short.ppm", b"P6 20 20 255\nxyz".to_vec(), Some("truncated")),
         ("empty.jpg", Vec::new(), Some("the file is empty")),
-        ("notes.jpg", b"this is no picture".to_vec(), Some("no known image format")),
+        ("notes.jpg", b"this is no image".to_vec(), Some("no known image format")),
     ]
 }
 
@@ -93,7 +93,7 @@ fn classified(root: &Path, files: &[PathBuf]) -> (Vec<(String, Option<String>)>,
     command.args("classify model.onnx --list list -o rows.jsonl".split(' ')).current_dir(root);
     let child = command.stderr(Stdio::null()).spawn().unwrap();
     let (code, most) = peak_kib(child, PATIENCE);
-    assert_eq!(code, Some(2), "some pictures are refused, and none ends the program");
+    assert_eq!(code, Some(2), "some images are refused, and none ends the program");
     let rows = fs::read_to_string(root.join("rows.jsonl")).unwrap();
     let row = |line: &str| {
         let row: serde_json::Value = serde_json::from_str(line).unwrap();
@@ -134,9 +134,9 @@ fn inks_are_mixed_as_pillow_mixes_them() {
 }
 
 fn mean(bytes: &[u8]) -> Result<[f64; 3], String> {
-    let picture = decode(bytes, &Limits::default()).map_err(|e| e.to_string())?;
-    let area = (picture.width() * picture.height()) as f64;
-    let sum = |c: usize| picture.rgb().iter().skip(c).step_by(3).map(|&v| f64::from(v)).sum::<f64>();
+    let image = decode(bytes, &Limits::default()).map_err(|e| e.to_string())?;
+    let area = (image.width() * image.height()) as f64;
+    let sum = |c: usize| image.rgb().iter().skip(c).step_by(3).map(|&v| f64::from(v)).sum::<f64>();
     Ok([0, 1, 2].map(|c| sum(c) / area))
 }
 
@@ -155,9 +155,9 @@ fn the_collection_is_read_as_pillow_reads_it_or_refused_with_a_reason() {
     };
     let folder = tempfile::tempdir().unwrap();
     let files: Vec<PathBuf> = rows.iter().map(|row| root.join(value(row, "file"))).collect();
-    let (told, most) = classified(folder.path(), &files);
+    let (reported, most) = classified(folder.path(), &files);
     let (mut wrong, mut different, mut worst) = (Vec::new(), Vec::new(), 0f64);
-    for (row, (path, error)) in rows.iter().zip(&told) {
+    for (row, (path, error)) in rows.iter().zip(&reported) {
         let name = value(row, "file");
         let read = (value(row, "pillow_ok") == "True", error.is_none());
         let expected = ["mean_r", "mean_g", "mean_b"].map(|c| value(row, c).parse::<f64>());
@@ -184,8 +184,8 @@ fn the_collection_is_read_as_pillow_reads_it_or_refused_with_a_reason() {
             },
         }
         if value(row, "error").contains("truncated") {
-            let said = error.as_ref().is_some_and(|error| error.contains("truncated"));
-            assert!(said, "{name}: {error:?}");
+            let output = error.as_ref().is_some_and(|error| error.contains("truncated"));
+            assert!(output, "{name}: {error:?}");
         }
     }
     println!("{} files, {most} KiB at most, means within {worst:.2} of Pillow's", rows.len());

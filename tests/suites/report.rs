@@ -85,7 +85,7 @@ fn pages(root: &Path) -> [(&'static str, PathBuf); 6] {
     stopped(root);
     run(
         "run --strategy evolution --set search.population.trainings=8 --set search.population.epochs=1",
-        "judged",
+        "evaluated",
     );
     run("compare --genotypes DARTS_V2,random:9", "compared");
     succeed(root, "milenas-search report compared");
@@ -95,13 +95,13 @@ fn pages(root: &Path) -> [(&'static str, PathBuf); 6] {
         page("network", "network/report.html"),
         page("stopped", "stopped/report.html"),
         page("both", "both.html"),
-        page("judged", "judged/report.html"),
+        page("evaluated", "evaluated/report.html"),
         page("compared", "compared/report.html"),
     ]
 }
 
 /// Number of epochs shown in a report.
-fn told(page: &str) -> Option<usize> {
+fn shown_epochs(page: &str) -> Option<usize> {
     page.split("<dt>epochs</dt><dd>").nth(1)?.split(' ').next()?.parse().ok()
 }
 
@@ -118,7 +118,7 @@ fn stopped(root: &Path) {
     let page = root.join("stopped/report.html");
     let mut seen = Vec::new();
     kill_when(child, || {
-        seen.extend(fs::read_to_string(&page).ok().and_then(|page| told(&page)));
+        seen.extend(fs::read_to_string(&page).ok().and_then(|page| shown_epochs(&page)));
         seen.last().is_some_and(|epochs| *epochs >= 2)
     });
     assert_eq!(seen[0], 0, "its page is there from the beginning");
@@ -146,11 +146,11 @@ fn paste(root: &Path, page: &Path) {
 
 /// Saves a screenshot of the whole report.
 fn keep(browser: &mut Browser, name: &str) {
-    let picture =
+    let screenshot =
         browser.ask("Page.captureScreenshot", json!({ "format": "png", "captureBeyondViewport": true }));
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pages");
     fs::create_dir_all(&folder).unwrap();
-    let bytes = BASE64_STANDARD.decode(picture["data"].as_str().unwrap()).unwrap();
+    let bytes = BASE64_STANDARD.decode(screenshot["data"].as_str().unwrap()).unwrap();
     fs::write(folder.join(format!("{name}.png")), bytes).unwrap();
 }
 
@@ -184,8 +184,8 @@ fn look(root: &Path, pages: &[(&str, PathBuf)]) {
     };
     let mut browser = Browser::start(&program);
     for (name, page) in pages {
-        let (said, asked) = browser.open(page);
-        assert!(said.is_empty() && asked.is_empty(), "{name}: {said:?} {asked:?}");
+        let (output, asked) = browser.open(page);
+        assert!(output.is_empty() && asked.is_empty(), "{name}: {output:?} {asked:?}");
         let dom = browser.value("document.documentElement.outerHTML");
         let written = fs::read_to_string(page).unwrap();
         for mark in ["<svg", "<path", "<polyline", "<circle", "<polygon", "<td", "<text"] {
@@ -243,8 +243,8 @@ fn look(root: &Path, pages: &[(&str, PathBuf)]) {
     let fault = "<img src=\"http://localhost/x.png\"><style>body { color: #999 } :focus-visible { outline: 0 }</style></main>";
     let bad = fs::read_to_string(&pages[0].1).unwrap().replace("</main>", fault);
     fs::write(root.join("bad.html"), bad).unwrap();
-    let (said, _) = browser.open(&root.join("bad.html"));
-    assert!(said.iter().any(|line| line.contains("Content Security Policy")), "{said:?}");
+    let (output, _) = browser.open(&root.join("bad.html"));
+    assert!(output.iter().any(|line| line.contains("Content Security Policy")), "{output:?}");
     let (least, _) = contrast(&mut browser);
     assert!((2.5..3.0).contains(&least), "#999 on white has a contrast of 2.8, not {least}");
     browser.press("Tab", 9);

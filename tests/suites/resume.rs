@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use milenas_models::Rng;
-use milenas_tests::{Said, binary, kill_when, run, succeed};
+use milenas_tests::{ProgramOutput, binary, kill_when, run, succeed};
 
 /// A search of a few seconds.
 const SEARCH: &str = "milenas-search run --data digits --seed 5 --set augment.flip=false --set search.epochs=6 \
@@ -42,9 +42,9 @@ fn unfinished(root: &Path, out: &str) {
     kill_when(start(root, SEARCH, out), || root.join(out).join("checkpoint.safetensors").exists());
 }
 
-fn error(said: &Said) -> &str {
-    assert_eq!(said.code, 1, "{}", said.err);
-    said.err.lines().find(|line| line.starts_with("error: ")).unwrap()
+fn error(output: &ProgramOutput) -> &str {
+    assert_eq!(output.code, 1, "{}", output.err);
+    output.err.lines().find(|line| line.starts_with("error: ")).unwrap()
 }
 
 /// Kills a run twenty times; the files `kept` must be the same afterwards, most frequently written first.
@@ -126,11 +126,11 @@ fn a_search_by_judgements_killed_twenty_times_ends_as_if_nothing_had_happened() 
         &["history.csv", "draws.csv", "genotype.json", "config.toml", "origin.json"],
     );
     // Its own configuration suffices; nothing is evaluated again.
-    let said = succeed(root, "milenas-search run --data digits --out a --resume");
+    let output = succeed(root, "milenas-search run --data digits --out a --resume");
     assert!(
-        said.err.contains("resuming after 30 evaluations") && !said.err.contains("1 of 10"),
+        output.err.contains("resuming after 30 evaluations") && !output.err.contains("1 of 10"),
         "{}",
-        said.err
+        output.err
     );
     let page = fs::read_to_string(root.join("a/report.html")).unwrap();
     assert!(page.contains("<dt>architectures evaluated</dt><dd>10</dd>") && page.contains("best so far"));
@@ -141,17 +141,17 @@ fn a_search_by_judgements_ends_with_its_time_and_goes_on_with_more() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     let refused = |command: &str, parts: &[&str]| {
-        let said = run(root, command);
-        parts.iter().for_each(|part| assert!(error(&said).contains(part), "{command}: {}", said.err));
+        let output = run(root, command);
+        parts.iter().for_each(|part| assert!(error(&output).contains(part), "{command}: {}", output.err));
     };
     let evolution = JUDGE.replace("area", "evolution");
     succeed(root, &format!("{evolution} --out whole"));
-    let said = succeed(root, &format!("{evolution} --out time --time-budget 1ms"));
-    assert!(said.out.contains("the time budget is used up"), "{}", said.out);
+    let output = succeed(root, &format!("{evolution} --out time --time-budget 1ms"));
+    assert!(output.out.contains("the time budget is used up"), "{}", output.out);
     let rows = |out: &str| fs::read_to_string(root.join(out).join("history.csv")).unwrap();
     assert_eq!(rows("time").lines().count(), 2);
     let next = "next: milenas-search train --genotype time/genotype.json --config time/config.toml --data digits --out time-net";
-    assert!(said.out.contains(next), "{}", said.out);
+    assert!(output.out.contains(next), "{}", output.out);
     refused(&format!("{evolution} --out time"), &["already holds genotype.json"]);
     let own = "milenas-search run --data digits --out time --resume";
     refused(
@@ -182,8 +182,8 @@ fn what_cannot_go_on_is_explained_and_left_alone() {
     let path = root.join("a/checkpoint.safetensors");
     let before = fs::read(&path).unwrap();
     let refused = |command: &str, parts: &[&str]| {
-        let said = run(root, command);
-        parts.iter().for_each(|part| assert!(error(&said).contains(part), "{command}: {}", said.err));
+        let output = run(root, command);
+        parts.iter().for_each(|part| assert!(error(&output).contains(part), "{command}: {}", output.err));
     };
     refused(&format!("{SEARCH} --out a"), &["a holds the checkpoint of an unfinished search", "--resume"]);
     refused(
@@ -224,10 +224,10 @@ fn no_room_for_a_checkpoint_leaves_the_one_before() {
         program.display()
     );
     let done = Command::new("sh").args(["-c", &script]).current_dir(root).output().unwrap();
-    let said = String::from_utf8_lossy(&done.stderr);
-    assert_eq!(done.status.code(), Some(1), "{said}");
+    let output = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(1), "{output}");
     let expected = ["the run stops at epoch", "checkpoint.safetensors", "File too large", "--resume"];
-    expected.iter().for_each(|part| assert!(said.contains(part), "{part}: {said}"));
+    expected.iter().for_each(|part| assert!(output.contains(part), "{part}: {output}"));
     assert!(fs::read(&path).unwrap() == before);
     let names = fs::read_dir(root.join("a")).unwrap().map(|entry| entry.unwrap().file_name());
     assert!(!names.into_iter().any(|name| name.to_string_lossy().ends_with(".tmp")));
@@ -250,8 +250,8 @@ fn a_folder_that_may_not_be_written_is_named() {
         eprintln!("skipped: this user may write everywhere");
         return;
     }
-    let said = run(root, "milenas-search run --data digits --out a --resume");
-    assert!(error(&said).contains("Permission denied"), "{}", said.err);
+    let output = run(root, "milenas-search run --data digits --out a --resume");
+    assert!(error(&output).contains("Permission denied"), "{}", output.err);
     rights(0o755);
     assert!(fs::read(&path).unwrap() == before);
 }

@@ -38,7 +38,7 @@ fn load(path: &Path, kind: RuntimeKind, recipe: &Recipe) -> Option<Classifier> {
 
 /// Probabilities for the same images.
 fn probabilities(model: &Classifier) -> Vec<f64> {
-    let mut rng = Rng::new(3, "pictures");
+    let mut rng = Rng::new(3, "images");
     let mut images = Vec::new();
     for _ in 0..IMAGES {
         let pixels: Vec<u8> = (0..model.input.len()).map(|_| (128.0 + 60.0 * rng.normal()) as u8).collect();
@@ -125,7 +125,7 @@ fn a_file_without_card_is_run_as_the_user_says() {
     foreign(&own, &open, true);
     let model = load(&own, RuntimeKind::Native, &Recipe::default()).unwrap();
     let expected = probabilities(&model);
-    let said = Recipe {
+    let output = Recipe {
         size: Some([16, 16]),
         mean: Some(model.input.mean.clone()),
         std: Some(model.input.std.clone()),
@@ -137,11 +137,11 @@ fn a_file_without_card_is_run_as_the_user_says() {
         (&open, RuntimeKind::Ort),
         (&open, RuntimeKind::Tract),
     ] {
-        let Some(model) = load(path, kind, &said) else { continue };
+        let Some(model) = load(path, kind, &output) else { continue };
         assert_eq!((model.labels.len(), model.labels[9].as_str()), (10, "class_9"));
         let [crop, outputs] = &model.notes[..] else { panic!("{:?}", model.notes) };
         assert!(
-            crop.contains("`resize` to 19 is assumed") && outputs.contains("taken as logits"),
+            crop.contains("assumed: set `resize` to 19") && outputs.contains("taken as logits"),
             "{outputs}"
         );
         assert_close(&probabilities(&model), &expected, 1e-4, kind.name());
@@ -160,13 +160,13 @@ fn flags_go_before_the_card_and_that_is_told() {
 
     let classify = "milenas-infer classify own.onnx a.pgm --all-scores";
     let own = succeed(root, classify);
-    let said = succeed(root, &format!("{classify} --labels labels.txt"));
-    assert!(said.err.contains("note: own.onnx: --labels differs from its card"), "{}", said.err);
-    assert!(said.out.contains("thing "), "{}", said.out);
+    let output = succeed(root, &format!("{classify} --labels labels.txt"));
+    assert!(output.err.contains("note: own.onnx: --labels differs from its card"), "{}", output.err);
+    assert!(output.out.contains("thing "), "{}", output.out);
     let other = succeed(root, &format!("{classify} --std 1"));
     assert!(other.err.contains("override it") && other.out != own.out, "{}\n{}", other.err, other.out);
     let raw = succeed(root, &format!("{classify} --outputs-are probabilities"));
-    assert!(raw.out != own.out, "numbers are told as they come");
+    assert!(raw.out != own.out, "numbers are output as they come");
 
     let guessed = succeed(root, "milenas-infer classify foreign.onnx a.pgm");
     assert!(

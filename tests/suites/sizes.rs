@@ -26,9 +26,9 @@ fn table(folder: &Path) -> Vec<Value> {
 fn the_table_is_the_best_epoch_of_every_size_and_its_genotypes_train() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
-    let said = succeed(root, &format!("{SEARCH} --out a"));
+    let output = succeed(root, &format!("{SEARCH} --out a"));
     let (lines, table) = (lines(&root.join("a")), table(&root.join("a")));
-    assert!(table.len() > 2, "{}", said.out);
+    assert!(table.len() > 2, "{}", output.out);
     let size = |line: &Value| (line["convolutions"][0].clone(), line["convolutions"][1].clone());
     for row in &table {
         let own: Vec<&Value> =
@@ -49,14 +49,14 @@ fn the_table_is_the_best_epoch_of_every_size_and_its_genotypes_train() {
     let file = format!("a/genotypes/{}", row["file"].as_str().unwrap());
     Genotype::parse(&fs::read_to_string(root.join(&file)).unwrap(), &file).unwrap();
     let set = SEARCH.split_once("--set").unwrap().1;
-    let told =
+    let result =
         succeed(root, &format!("milenas-search train --genotype {file} --data digits --out net --set{set}"));
     let expected = format!("{} parameters, {} multiply-accumulates per image", row["params"], row["macs"]);
-    assert!(told.out.contains(&expected), "{expected}: {}", told.out);
+    assert!(result.out.contains(&expected), "{expected}: {}", result.out);
     assert!(
-        said.out.contains(row["file"].as_str().unwrap()) && said.out.contains("<- chosen"),
+        output.out.contains(row["file"].as_str().unwrap()) && output.out.contains("<- chosen"),
         "{}",
-        said.out
+        output.out
     );
 
     // The chosen one is the best of the size that the search ended at.
@@ -66,11 +66,11 @@ fn the_table_is_the_best_epoch_of_every_size_and_its_genotypes_train() {
 
     // Limits choose again, without a search.
     let smallest = table.iter().map(|row| row["params"].as_u64().unwrap()).min().unwrap();
-    let told = run(
+    let result = run(
         root,
         &format!("milenas-search run --data digits --out a --resume --max-params {}", smallest - 1),
     );
-    assert!(told.code == 1 && told.err.contains(&format!("has {smallest} parameters")), "{}", told.err);
+    assert!(result.code == 1 && result.err.contains(&format!("has {smallest} parameters")), "{}", result.err);
     succeed(root, &format!("milenas-search run --data digits --out a --resume --max-params {smallest}"));
     let row = table.iter().find(|row| row["params"] == smallest).unwrap();
     let file = root.join("a/genotypes").join(row["file"].as_str().unwrap());
@@ -81,14 +81,14 @@ fn the_table_is_the_best_epoch_of_every_size_and_its_genotypes_train() {
 fn a_size_or_a_time_ends_the_search() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
-    let said = succeed(root, &format!("{SEARCH} --out size --stop-at-size n=8,r=8"));
-    assert!(said.out.contains("ended early") && lines(&root.join("size")).len() == 1, "{}", said.out);
-    let said = succeed(root, &format!("{SEARCH} --out strict --stop-at-size n=0,r=8 --stop-rule exactly"));
-    assert!(!said.out.contains("ended early"), "{}", said.out);
+    let output = succeed(root, &format!("{SEARCH} --out size --stop-at-size n=8,r=8"));
+    assert!(output.out.contains("ended early") && lines(&root.join("size")).len() == 1, "{}", output.out);
+    let output = succeed(root, &format!("{SEARCH} --out strict --stop-at-size n=0,r=8 --stop-rule exactly"));
+    assert!(!output.out.contains("ended early"), "{}", output.out);
 
     succeed(root, &format!("{SEARCH} --out whole"));
-    let said = succeed(root, &format!("{SEARCH} --out time --time-budget 1ms"));
-    assert!(said.out.contains("the time budget is used up"), "{}", said.out);
+    let output = succeed(root, &format!("{SEARCH} --out time --time-budget 1ms"));
+    assert!(output.out.contains("the time budget is used up"), "{}", output.out);
     assert!(lines(&root.join("time")).is_empty() && root.join("time/genotype.json").exists());
     succeed(root, "milenas-search run --data digits --out time --resume --time-budget 1h");
     for name in ["genotype.json", "metrics.jsonl", "genotypes/table.json"] {
@@ -130,13 +130,13 @@ fn a_collapse_to_skips_is_told_and_nothing_else_is() {
         let out = format!("a{seed}");
         let short =
             SEARCH.replace("--seed 3", "").replace("epochs=6", "epochs=2").replace("steps=8", "steps=4");
-        let said = succeed(root, &format!("{short} --seed {seed} --out {out}"));
+        let output = succeed(root, &format!("{short} --seed {seed} --out {out}"));
         let collapsed = lines(&root.join(out)).iter().any(|line| line["skips"].as_u64().unwrap() >= 3);
-        let warning = said.err.lines().find(|line| line.starts_with("warning: "));
-        assert_eq!(warning.is_some(), collapsed, "{}", said.err);
-        let told =
+        let warning = output.err.lines().find(|line| line.starts_with("warning: "));
+        assert_eq!(warning.is_some(), collapsed, "{}", output.err);
+        let result =
             warning.is_none_or(|line| line.contains("skip connections") && line.contains("--stop-at-size"));
-        assert!(told, "{}", said.err);
+        assert!(result, "{}", output.err);
         seen[usize::from(collapsed)] += 1;
     }
     assert!(seen.iter().all(|&n| n > 0), "both are met: {seen:?}");
@@ -171,12 +171,12 @@ fn a_search_by_judgements_keeps_to_the_limits() {
     succeed(root, &format!("{search} --out small --max-params {middle}"));
     let small = params("small");
     assert!(small.len() == 4 && small.iter().all(|params| *params <= middle), "{small:?} {middle}");
-    let said = run(root, &format!("{search} --out none --max-params 10"));
-    assert!(said.code == 1 && said.err.contains("at most 10 parameters"), "{}", said.err);
+    let output = run(root, &format!("{search} --out none --max-params 10"));
+    assert!(output.code == 1 && output.err.contains("at most 10 parameters"), "{}", output.err);
     assert!(
-        said.err.contains("smallest values are") && said.err.contains("raise max_params"),
+        output.err.contains("smallest values are") && output.err.contains("raise max_params"),
         "{}",
-        said.err
+        output.err
     );
     succeed(root, &format!("{search} --out none --max-params {middle}"));
 }
@@ -189,21 +189,21 @@ fn sizes_are_those_of_the_network_that_is_trained() {
     let form = "--set data.size=32 --set train.skeleton=imagenet --set augment.flip=false";
     succeed(root, &format!("{SEARCH} {form} --set search.epochs=1 --out a"));
     let row = &table(&root.join("a"))[0];
-    let told = succeed(
+    let result = succeed(
         root,
         "milenas-search train --genotype a/genotype.json --config a/config.toml --data digits --out net",
     );
     let expected = format!("{} parameters, {} multiply-accumulates per image", row["params"], row["macs"]);
-    assert!(told.out.contains(&expected), "{expected}: {}", told.out);
+    assert!(result.out.contains(&expected), "{expected}: {}", result.out);
 
-    let judged = "milenas-search run --config a/config.toml --data digits --strategy naswot --set search.population.draws=2";
-    let said = run(root, &format!("{judged} --max-params 10 --out b"));
-    let begin = said.err.split("smallest values are ").nth(1).and_then(|rest| rest.split(' ').next());
-    let begin: u64 = begin.unwrap_or_else(|| panic!("{}", said.err)).parse().unwrap();
-    succeed(root, &format!("{judged} --max-params {begin} --set search.population.draws=1 --out c"));
-    let told = succeed(
+    let naswot = "milenas-search run --config a/config.toml --data digits --strategy naswot --set search.population.draws=2";
+    let output = run(root, &format!("{naswot} --max-params 10 --out b"));
+    let begin = output.err.split("smallest values are ").nth(1).and_then(|rest| rest.split(' ').next());
+    let begin: u64 = begin.unwrap_or_else(|| panic!("{}", output.err)).parse().unwrap();
+    succeed(root, &format!("{naswot} --max-params {begin} --set search.population.draws=1 --out c"));
+    let result = succeed(
         root,
         "milenas-search train --genotype c/genotype.json --config c/config.toml --data digits --out net-c",
     );
-    assert!(told.out.contains(&format!("{begin} parameters")), "{begin}: {}", told.out);
+    assert!(result.out.contains(&format!("{begin} parameters")), "{begin}: {}", result.out);
 }

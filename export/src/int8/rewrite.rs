@@ -115,12 +115,12 @@ impl QuantizationPlan {
             let readers = graph.consumers(value);
             let is_relu = |v: &Value| matches!(graph.node(*v).op, Op::Relu(_));
             // Such a value is rounded only behind its ReLU.
-            let only_rectified = !readers.is_empty()
+            let only_relu = !readers.is_empty()
                 && !graph.is_output(value)
                 && readers.iter().all(|v| is_relu(v) && from_zero(v));
             let needed = suits[value.index()] || readers.iter().any(|v| suits[v.index()]);
             let (low, high) = of_group[&groups[value.index()]];
-            (needed && !only_rectified && !readers.is_empty()).then(|| FakeQuantize::over(low, high))
+            (needed && !only_relu && !readers.is_empty()).then(|| FakeQuantize::over(low, high))
         };
         QuantizationPlan { grids: graph.values().map(grid).collect() }
     }

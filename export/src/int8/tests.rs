@@ -76,7 +76,7 @@ proptest! {
 }
 
 #[test]
-fn results_stay_near_and_rectifiers_are_saturation() {
+fn results_stay_near_and_relu_is_saturation() {
     for method in Method::ALL {
         let (graph, numbers, inputs) =
             prepared(&derived(&milenas_models::Genotype::named("DARTS_V2").unwrap(), 3));
@@ -165,9 +165,9 @@ fn gated(gate: f64) -> (Int8Report, usize) {
         vec![Tensor::from_vec(numbers, (16, 3, 8, 8), &Device::Cpu).unwrap()]
     };
     let (calibration, holdout) = (vec![batch()], vec![batch(), batch(), batch()]);
-    let said = results(network, &holdout).unwrap();
+    let scores = results(network, &holdout).unwrap();
     let best = |row: &[f64]| (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap() as u32;
-    let labels: Vec<u32> = said.chunks(10).map(best).collect();
+    let labels: Vec<u32> = scores.chunks(10).map(best).collect();
     let int8 = Int8 {
         method: Method::MinMax,
         gate,

@@ -88,7 +88,7 @@ impl<'a> Attributes<'a> {
 
     pub(super) fn text(&self, name: &'static str) -> Result<Option<&'a str>, String> {
         let Some(found) = self.get(name, AttributeType::String)? else { return Ok(None) };
-        std::str::from_utf8(found.s()).map(Some).map_err(|_| format!("attribute `{name}` is no text"))
+        std::str::from_utf8(found.s()).map(Some).map_err(|_| format!("attribute `{name}` is not UTF-8 text"))
     }
 
     pub(super) fn tensor(&self, name: &'static str) -> Result<Option<&'a TensorProto>, String> {
@@ -121,7 +121,7 @@ impl<'a> Attributes<'a> {
     pub(super) fn all_known(&self) -> Result<(), String> {
         let asked = self.asked.borrow();
         match self.node.attribute.iter().find(|a| !asked.contains(&a.name.as_str())) {
-            Some(unknown) => Err(format!("this program does not know its attribute `{}`", unknown.name)),
+            Some(unknown) => Err(format!("unknown attribute `{}`", unknown.name)),
             None => Ok(()),
         }
     }

@@ -29,7 +29,9 @@ pub fn decode(bytes: &[u8], place: &str) -> Result<Decoded> {
 /// # Errors
 /// Returns the errors of [`decode`], except those of parsing the bytes.
 pub fn decode_proto(model: &ModelProto, place: &str) -> Result<Decoded> {
-    let Some(proto) = &model.graph else { return Err(Model::malformed(place, "it holds no graph").into()) };
+    let Some(proto) = &model.graph else {
+        return Err(Model::malformed(place, "it contains no graph").into());
+    };
     let opset = opset(model, place)?;
     at_most(place, "the number of nodes", proto.node.len() as u64, MAX_NODES as u64)?;
     at_most(place, "the number of results", proto.output.len() as u64, MAX_OUTPUTS as u64)?;
@@ -149,7 +151,7 @@ fn read_inputs<'a>(proto: &'a GraphProto, scope: &mut Scope<'a>, place: &str) ->
 fn fact(info: &ValueInfoProto) -> std::result::Result<(Fact, DataType), String> {
     let Some(type_proto::Value::TensorType(tensor)) = info.r#type.as_ref().and_then(|t| t.value.as_ref())
     else {
-        return Err("it is no tensor".into());
+        return Err("it is not a tensor".into());
     };
     let kind = DataType::of(tensor.elem_type);
     if !matches!(kind, DataType::Float | DataType::Uint8) {

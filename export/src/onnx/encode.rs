@@ -274,7 +274,7 @@ fn pads(p: &Padding) -> onnx::AttributeProto {
 
 fn spell(op: &Op, opset: i64) -> std::result::Result<Spelled, String> {
     Ok(match op {
-        Op::Input(_) => return Err("an input is no node".into()),
+        Op::Input(_) => return Err("an input is not a node".into()),
         Op::Conv2d(Conv2d { kernel, stride, padding, dilation, groups, .. }) => Spelled::new(
             "Conv",
             vec![
@@ -341,7 +341,7 @@ fn pooling(pool: &Pool2d, opset: i64) -> std::result::Result<Spelled, String> {
             Spelled::new("MaxPool", attributes)
         }
         PoolKind::Average { .. } if *dilation != [1, 1] => {
-            return Err(format!("average pooling with dilation, which operator set {opset} lacks"));
+            return Err(format!("average pooling with dilation, which operator set {opset} does not have"));
         }
         PoolKind::Average { count_padding } => {
             attributes.push(int("count_include_pad", usize::from(*count_padding)));

@@ -81,7 +81,9 @@ pub fn proto(bytes: Bytes, place: &str) -> Result<ModelProto> {
     })?;
     match model.graph {
         Some(_) => Ok(model),
-        None => Err(Model::malformed(place, "it holds no graph. help: is it an ONNX file?").into()),
+        None => {
+            Err(Model::malformed(place, "it contains no graph. help: check that it is an ONNX file").into())
+        }
     }
 }
 
@@ -90,7 +92,9 @@ pub fn proto(bytes: Bytes, place: &str) -> Result<ModelProto> {
 /// # Errors
 /// Returns an error if the model has no graph, or a metadata key occurs twice.
 pub fn interface(model: &ModelProto, place: &str) -> Result<Interface> {
-    let Some(graph) = &model.graph else { return Err(Model::malformed(place, "it holds no graph").into()) };
+    let Some(graph) = &model.graph else {
+        return Err(Model::malformed(place, "it contains no graph").into());
+    };
     let constants: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
     let fed = graph.input.iter().filter(|info| !constants.contains(info.name.as_str()));
     let inputs: Vec<Port> = fed.map(port).collect();

@@ -62,7 +62,7 @@ proptest! {
             assert_sound(&[*pass], &graph, Tolerance::EXACT, true);
         }
         assert_sound(&[&FoldBatchNorm], &graph, Tolerance::ROUNDING, true);
-        assert_sound(&[&RectifyParts], &graph, Tolerance::EXACT, true);
+        assert_sound(&[&PushReluIntoConcat], &graph, Tolerance::EXACT, true);
         assert_sound(&[&SplitConcat], &graph, Tolerance::ROUNDING, true);
         assert_sound(&[&JoinReduction], &graph, Tolerance::ROUNDING, false);
         assert_sound(&[&LowerGlobalPool], &graph, Tolerance::ROUNDING, true);
@@ -214,7 +214,7 @@ fn the_mean_goes_before_the_row() {
 }
 
 #[test]
-fn a_rectified_row_is_a_row_of_rectified_parts_unless_something_else_reads_it() {
+fn relu_moves_into_a_concatenation_that_only_relu_reads() {
     let row = |b: &mut Builder, x| {
         let y = b.wire("y", Conv2d::pointwise(4, 4), &[x])?;
         b.wire("both", Concat { axis: 1 }, &[x, y])
@@ -224,7 +224,7 @@ fn a_rectified_row_is_a_row_of_rectified_parts_unless_something_else_reads_it() 
         let [a, c] = ["a", "c"].map(|name| b.wire(name, Relu, &[both]));
         b.wire("sum", Add, &[a?, c?])
     });
-    let after = text(&[&RectifyParts], &graph);
+    let after = text(&[&PushReluIntoConcat], &graph);
     assert!(
         after.contains("both = concat[axis 1](a.0, a.1)") && after.contains("add(both, both)"),
         "{after}"
@@ -234,7 +234,7 @@ fn a_rectified_row_is_a_row_of_rectified_parts_unless_something_else_reads_it() 
         let relu = b.wire("relu", Relu, &[both])?;
         b.wire("sum", Add, &[relu, both])
     });
-    assert!(RectifyParts.next(&graph, &weights(&graph, 1)).unwrap().is_none());
+    assert!(PushReluIntoConcat.next(&graph, &weights(&graph, 1)).unwrap().is_none());
 }
 
 #[test]

@@ -50,24 +50,24 @@ fn wrapped(error: csv::Error) -> Error {
 }
 
 impl<W: Write> Sink for Csv<'_, W> {
-    fn write(&mut self, path: &str, told: std::result::Result<&Predictions, &str>) -> Result<()> {
+    fn write(&mut self, path: &str, predictions: std::result::Result<&Predictions, &str>) -> Result<()> {
         let (empty, AnswerOptions { labels, top_k, all_scores, features, .. }) =
             (Predictions::default(), self.view);
-        let (told, error) = match told {
-            Ok(told) => (told, String::new()),
+        let (predictions, error) = match predictions {
+            Ok(predictions) => (predictions, String::new()),
             Err(reason) => (&empty, one_line(reason)),
         };
         let mut row = vec![path.to_string()];
         for k in 0..*top_k {
-            match told.predictions.get(k) {
+            match predictions.predictions.get(k) {
                 Some(&(i, score)) => row.extend([labels[i].clone(), i.to_string(), self.number(score)]),
                 None => row.extend([const { String::new() }; 3]),
             }
         }
         let all = if *all_scores { labels.len() } else { 0 };
-        row.extend((0..all).map(|i| told.scores.get(i).map_or(String::new(), |&s| self.number(s))));
+        row.extend((0..all).map(|i| predictions.scores.get(i).map_or(String::new(), |&s| self.number(s))));
         let length = features.unwrap_or(0);
-        row.extend((0..length).map(|i| told.features.get(i).map_or(String::new(), f32::to_string)));
+        row.extend((0..length).map(|i| predictions.features.get(i).map_or(String::new(), f32::to_string)));
         row.push(error);
         self.writer.write_record(row).map_err(wrapped)
     }

@@ -45,10 +45,10 @@ impl<'a, W: Write> Jsonl<'a, W> {
 }
 
 impl<W: Write> Sink for Jsonl<'_, W> {
-    fn write(&mut self, path: &str, told: std::result::Result<&Predictions, &str>) -> Result<()> {
+    fn write(&mut self, path: &str, predictions: std::result::Result<&Predictions, &str>) -> Result<()> {
         let empty = Predictions::default();
-        let (told, error) = match told {
-            Ok(told) => (told, None),
+        let (predictions, error) = match predictions {
+            Ok(predictions) => (predictions, None),
             Err(reason) => (&empty, Some(one_line(reason))),
         };
         let named = |&(index, score): &(usize, f64)| {
@@ -57,9 +57,9 @@ impl<W: Write> Sink for Jsonl<'_, W> {
         };
         let line = JsonLine {
             path,
-            predictions: told.predictions.iter().map(named).collect(),
-            scores: self.view.all_scores.then_some(&*told.scores),
-            features: self.view.features.map(|_| &*told.features),
+            predictions: predictions.predictions.iter().map(named).collect(),
+            scores: self.view.all_scores.then_some(&*predictions.scores),
+            features: self.view.features.map(|_| &*predictions.features),
             error,
         };
         serde_json::to_writer(&mut self.writer, &line).map_err(|e| failed(e.into()))?;

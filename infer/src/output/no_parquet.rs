@@ -16,7 +16,7 @@ pub(super) fn available() -> Result<()> {
 }
 
 fn missing() -> Error {
-    let help = "install it with `cargo install --path infer --features parquet`, or write csv or jsonl, of which \
+    let help = "build it with the cargo feature `parquet`, or write csv or jsonl, of which \
                 DuckDB, Polars and pandas make Parquet";
     Error::Feature { feature: "Parquet", help }
 }

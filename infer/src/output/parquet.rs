@@ -126,13 +126,13 @@ impl Parquet<'_> {
 }
 
 impl Sink for Parquet<'_> {
-    fn write(&mut self, path: &str, told: std::result::Result<&Predictions, &str>) -> Result<()> {
+    fn write(&mut self, path: &str, predictions: std::result::Result<&Predictions, &str>) -> Result<()> {
         let text = |text: &str| Some(ByteArray::from(text));
-        let (told, error) = match told {
-            Ok(told) => (Some(told), None),
+        let (predictions, error) = match predictions {
+            Ok(predictions) => (Some(predictions), None),
             Err(reason) => (None, text(&one_line(reason))),
         };
-        let best = |k: usize| told.and_then(|told| told.predictions.get(k));
+        let best = |k: usize| predictions.and_then(|predictions| predictions.predictions.get(k));
         let AnswerOptions { labels, top_k, all_scores, .. } = self.view;
         let scores = if *all_scores { labels.len() } else { 0 };
         let (behind_best, last) = (1 + 3 * top_k, self.columns.len() - 1);
@@ -146,9 +146,14 @@ impl Sink for Parquet<'_> {
                 Column::Score(rows) if place < behind_best => {
                     rows.push(best((place - 1) / 3).map(|&(_, score)| score));
                 }
-                Column::Score(rows) => rows.push(told.and_then(|told| told.scores.get(behind).copied())),
+                Column::Score(rows) => {
+                    rows.push(predictions.and_then(|predictions| predictions.scores.get(behind).copied()))
+                }
                 Column::Feature(rows) => {
-                    rows.push(told.and_then(|told| told.features.get(behind - scores).copied()));
+                    rows.push(
+                        predictions
+                            .and_then(|predictions| predictions.features.get(behind - scores).copied()),
+                    );
                 }
             }
         }

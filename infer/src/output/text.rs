@@ -18,11 +18,11 @@ impl<'a, W: Write> Text<'a, W> {
 }
 
 impl<W: Write> Sink for Text<'_, W> {
-    fn write(&mut self, path: &str, told: std::result::Result<&Predictions, &str>) -> Result<()> {
-        let said = match told {
+    fn write(&mut self, path: &str, predictions: std::result::Result<&Predictions, &str>) -> Result<()> {
+        let text = match predictions {
             Err(reason) => format!("error: {}", one_line(reason)),
-            Ok(told) if told.predictions.is_empty() => "nothing above the threshold".into(),
-            Ok(told) => {
+            Ok(predictions) if predictions.predictions.is_empty() => "nothing above the threshold".into(),
+            Ok(predictions) => {
                 let one = |&(index, score): &(usize, f64)| {
                     let label = &self.view.labels[index];
                     match self.view.score {
@@ -30,10 +30,10 @@ impl<W: Write> Sink for Text<'_, W> {
                         Score::Logit => format!("{label} {score:.3}"),
                     }
                 };
-                told.predictions.iter().map(one).collect::<Vec<_>>().join(", ")
+                predictions.predictions.iter().map(one).collect::<Vec<_>>().join(", ")
             }
         };
-        writeln!(self.writer, "{path}: {said}").map_err(failed)
+        writeln!(self.writer, "{path}: {text}").map_err(failed)
     }
 
     fn flush(&mut self) -> Result<()> {

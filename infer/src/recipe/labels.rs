@@ -33,7 +33,7 @@ pub fn labels(bytes: &[u8]) -> Result<Vec<String>, String> {
         false => lines(text)?,
     };
     match names.is_empty() {
-        true => Err(format!("it holds no name; expected {FORMS}")),
+        true => Err(format!("it contains no name; expected {FORMS}")),
         false => Ok(names),
     }
 }
@@ -215,7 +215,7 @@ mod tests {
             (b"{\"0\": \"cat\", \"2\": \"dog\"}", "expected one name a line"),
             (b"[1, [2]]", "expected one name a line"),
             (b"{'a'", "expected one name a line"),
-            (b"\n\n", "holds no name"),
+            (b"\n\n", "contains no name"),
         ] {
             assert!(labels(bytes).unwrap_err().contains(word), "{bytes:?}: {:?}", labels(bytes));
         }

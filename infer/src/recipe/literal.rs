@@ -94,7 +94,7 @@ impl Parser<'_> {
             let key = match self.value(depth + 1)? {
                 Value::String(key) => key,
                 key @ Value::Number(_) => key.to_string(),
-                other => return Err(format!("{other} is no key")),
+                other => return Err(format!("{other} is not a key")),
             };
             if !self.takes(':') {
                 return Err(format!("`:` is missing at byte {}", self.at));
@@ -149,13 +149,13 @@ impl Parser<'_> {
 
     fn code(&mut self, digits: usize) -> Result<char, String> {
         let code = self.hex(digits)?;
-        char::from_u32(code).ok_or_else(|| format!("{code:x} is no character"))
+        char::from_u32(code).ok_or_else(|| format!("{code:x} is not a character"))
     }
 
     fn hex(&mut self, digits: usize) -> Result<u32, String> {
         let code = self.rest().get(..digits).and_then(|text| u32::from_str_radix(text, 16).ok());
         self.at += if code.is_some() { digits } else { 0 };
-        code.ok_or_else(|| format!("byte {} is no code of {digits} digits", self.at))
+        code.ok_or_else(|| format!("byte {} is not a code of {digits} digits", self.at))
     }
 
     /// Parses a number or a constant.
@@ -170,7 +170,7 @@ impl Parser<'_> {
             _ => {
                 let whole = word.parse::<i64>().ok().map(Number::from);
                 let number = whole.or_else(|| word.parse().ok().and_then(Number::from_f64));
-                Value::Number(number.ok_or_else(|| format!("`{word}` at byte {} is no value", self.at))?)
+                Value::Number(number.ok_or_else(|| format!("`{word}` at byte {} is not a value", self.at))?)
             }
         };
         self.at += end;

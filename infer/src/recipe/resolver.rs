@@ -9,7 +9,7 @@ use milenas_models::input::{ChannelOrder, ExifOrientation, ImageSize, Resize};
 use milenas_models::{Card, InputContract};
 use serde::Serialize;
 
-use super::{ModelFile, Recipe, ResizeRule, Statement, per_byte, said};
+use super::{ModelFile, Recipe, ResizeRule, Statement, declared, per_byte};
 use crate::answer::OutputMeaning;
 use crate::runtime::{Element, Feed};
 use crate::{Error, Result};
@@ -62,7 +62,7 @@ impl Resolver {
         let user = on_one_scale(user.clone(), &mut notes, place)?;
         let mut statements = vec![Statement { origin: GIVEN.into(), recipe: user, doubts: Vec::new() }];
         if card.is_none() {
-            statements.extend(said::statements(context));
+            statements.extend(declared::statements(context));
         }
         for statement in &statements {
             let origin = &statement.origin;
@@ -95,7 +95,7 @@ impl Resolver {
     }
 
     /// Returns the size that the file states, for an input of open size.
-    pub fn said_size(&self) -> Option<[usize; 2]> {
+    pub fn declared_size(&self) -> Option<[usize; 2]> {
         let card = self.card.as_ref().map(|card| [card.input.height, card.input.width]);
         card.or_else(|| self.pick(|r| r.size).map(|(size, _)| size))
     }
@@ -144,10 +144,10 @@ impl Resolver {
         let own = self.card.as_ref().map(|card| card.input.clone());
         if let Some(own) = own.as_ref().filter(|own| [own.channels, own.height, own.width] != feed.image) {
             let (found, expected) = (feed.image, [own.channels, own.height, own.width]);
-            let problem = format!("[C, H, W] is {found:?}, the card says {expected:?}");
+            let problem = format!("[C, H, W] is {found:?}, expected {expected:?} as in the card");
             return Err(Error::Model { place: self.place.clone(), problem });
         }
-        let spread = |said: Vec<f32>| if said.len() == 1 { vec![said[0]; channels] } else { said };
+        let spread = |given: Vec<f32>| if given.len() == 1 { vec![given[0]; channels] } else { given };
         let fallback = if own.is_some() { CARD } else { ASSUMED };
         let mut contract = own.unwrap_or_else(|| assumed(size, channels));
         let mut origins = [(); 6].map(|()| fallback.to_string());
@@ -222,15 +222,15 @@ impl Resolver {
         let mut notes = Vec::new();
         let assumed = of(ASSUMED);
         if !assumed.is_empty() {
-            let said = assumed.join(" ");
-            notes.push(format!("{place} does not say how its images were prepared: {said} is assumed"));
+            let settings = assumed.join(" ");
+            notes.push(format!("{place} has no metadata on image preparation; assumed: {settings}"));
         }
         let mut origins: Vec<&String> = self.statements.iter().skip(1).map(|s| &s.origin).collect();
         origins.dedup();
         for origin in origins {
-            let said = of(origin).join(" ");
-            if !said.is_empty() {
-                notes.push(format!("{place}: {said} by {origin}"));
+            let settings = of(origin).join(" ");
+            if !settings.is_empty() {
+                notes.push(format!("{place}: {settings}, from {origin}"));
             }
         }
         self.notes.extend(notes);
@@ -243,28 +243,28 @@ impl Resolver {
     /// number.
     pub fn labels(&mut self, classes: usize, zip_map: Option<&[String]>) -> Result<Vec<String>> {
         let place = self.place.clone();
-        if let Some(said) = self.user().labels.clone() {
-            if said.len() != classes {
-                return Err(Error::Recipe { place, problem: mismatch(&said, classes) });
+        if let Some(given) = self.user().labels.clone() {
+            if given.len() != classes {
+                return Err(Error::Recipe { place, problem: mismatch(&given, classes) });
             }
-            if self.card.as_ref().is_some_and(|card| card.labels != said) {
+            if self.card.as_ref().is_some_and(|card| card.labels != given) {
                 self.notes.push(format!("{place}: setting `labels` differs from its card and overrides it"));
             }
-            self.part("labels", shown(&said), GIVEN);
-            return Ok(said);
+            self.part("labels", shown(&given), GIVEN);
+            return Ok(given);
         }
         if let Some(own) = self.card.as_ref().map(|card| card.labels.clone()) {
             if own.len() != classes {
-                let problem = format!("{classes} classes, the card says {}", own.len());
+                let problem = format!("{classes} classes, expected {} as in the card", own.len());
                 return Err(Error::Model { place, problem });
             }
             self.part("labels", shown(&own), CARD);
             return Ok(own);
         }
-        let said = self.statements.iter().filter_map(|s| Some((s.recipe.labels.clone()?, s.origin.clone())));
+        let given = self.statements.iter().filter_map(|s| Some((s.recipe.labels.clone()?, s.origin.clone())));
         let zip_map = zip_map.map(|names| (names.to_vec(), "its ZipMap".to_string()));
         let (fitting, others): (Vec<_>, Vec<_>) =
-            zip_map.into_iter().chain(said).partition(|(names, _)| names.len() == classes);
+            zip_map.into_iter().chain(given).partition(|(names, _)| names.len() == classes);
         if fitting.is_empty() {
             for (names, origin) in &others {
                 let found = names.len();
@@ -286,11 +286,11 @@ impl Resolver {
 }
 
 /// Explains a number of labels that differs from the number of classes.
-fn mismatch(said: &[String], classes: usize) -> String {
-    let count = format!("setting `labels` has {} names, the network {classes} classes", said.len());
+fn mismatch(given: &[String], classes: usize) -> String {
+    let count = format!("setting `labels` has {} names, the network {classes} classes", given.len());
     let background =
         |name: &str| ["background", "dummy", "__background__", "tench"].contains(&&*name.to_lowercase());
-    match (said.first(), said.len().wrapping_sub(classes)) {
+    match (given.first(), given.len().wrapping_sub(classes)) {
         (Some(first), 1) if background(first) => {
             format!(
                 "{count}: one more. help: remove the first name, `{first}`, if the network was trained without it"
@@ -335,14 +335,14 @@ fn on_one_scale(mut user: Recipe, notes: &mut Vec<String>, place: &str) -> Resul
             "setting `std` is for pixels of 0 to 255, setting `mean` for pixels of 0 to 1: give both on one scale".into();
         return Err(Error::Recipe { place: place.into(), problem });
     }
-    let mut said = Vec::new();
+    let mut given = Vec::new();
     for (name, values) in [("mean", &mut user.mean), ("std", &mut user.std)] {
         if let Some(values) = values {
             values.iter_mut().for_each(|x| *x = per_byte(*x));
-            said.push(format!("set `{name}` to {}", list(values)));
+            given.push(format!("set `{name}` to {}", list(values)));
         }
     }
-    notes.push(format!("{place}: values above 1 are of pixels of 0 to 255: taken as {}", said.join(" ")));
+    notes.push(format!("{place}: values above 1 are of pixels of 0 to 255: taken as {}", given.join(" ")));
     Ok(user)
 }
 

@@ -47,7 +47,7 @@ fn given_values_hold_and_the_rest_is_assumed() {
     let contract = resolver.contract(&feed(Element::Float)).unwrap();
     assert_eq!((contract.mean, contract.std), (vec![0.5; 3], STD.to_vec()));
     assert_eq!(contract.resize, Resize::ShorterSide { side: 256 });
-    let expected = "m.onnx does not say how its images were prepared: set `std` to 0.229,0.224,0.225 set `resize` to 256 is assumed";
+    let expected = "m.onnx has no metadata on image preparation; assumed: set `std` to 0.229,0.224,0.225 set `resize` to 256";
     assert_eq!(resolver.notes, [expected]);
     let refused = |user: &Recipe, element| plain(user).contract(&feed(element)).unwrap_err().to_string();
     let recipe = Recipe { mean: Some(vec![0.5]), ..Recipe::default() };
@@ -81,12 +81,12 @@ fn means_of_0_to_255_are_noticed() {
 fn labels_are_as_many_as_classes() {
     let labels = |user: &Recipe, classes| plain(user).labels(classes, None);
     assert_eq!(labels(&Recipe::default(), 2).unwrap(), ["class_0", "class_1"]);
-    let said = |names: &[&str]| Recipe {
+    let recipe = |names: &[&str]| Recipe {
         labels: Some(names.iter().map(ToString::to_string).collect()),
         ..Recipe::default()
     };
-    assert_eq!(labels(&said(&["a", "b"]), 2).unwrap(), ["a", "b"]);
-    let refused = |names: &[&str], classes| labels(&said(names), classes).unwrap_err().to_string();
+    assert_eq!(labels(&recipe(&["a", "b"]), 2).unwrap(), ["a", "b"]);
+    let refused = |names: &[&str], classes| labels(&recipe(names), classes).unwrap_err().to_string();
     assert!(refused(&["a", "b"], 7).contains("setting `labels` has 2 names, the network 7 classes"));
     assert!(
         refused(&["background", "a", "b"], 2).contains("one more. help: remove the first name, `background`")
@@ -98,7 +98,7 @@ fn labels_are_as_many_as_classes() {
 fn metadata_is_read() {
     let read = |metadata: &[(&str, &str)]| {
         let mut resolver = resolver(&Recipe::default(), metadata, Path::new("m.onnx")).unwrap();
-        let size = resolver.said_size();
+        let size = resolver.declared_size();
         let contract = resolver.contract(&feed(Element::Float)).unwrap();
         (size, contract, resolver.labels(2, None).unwrap())
     };

@@ -13,9 +13,9 @@ const SIDE: u32 = 128;
 
 /// Returns a thumbnail as base64 of a PNG; `None` if the image is no longer readable.
 pub(super) fn of(sample: &Sample) -> Option<String> {
-    let picture = sample.image(&Limits::default()).ok()?;
-    let (width, height) = (picture.width() as u32, picture.height() as u32);
-    let rgb = RgbImage::from_raw(width, height, picture.over(Some([255; 3])).into_owned())?;
+    let original = sample.image(&Limits::default()).ok()?;
+    let (width, height) = (original.width() as u32, original.height() as u32);
+    let rgb = RgbImage::from_raw(width, height, original.over(Some([255; 3])).into_owned())?;
     let longer = width.max(height);
     let small = match longer > SIDE {
         true => {

@@ -67,8 +67,8 @@ impl Feed {
     ///
     /// # Errors
     /// [`Error::Model`] for a file that is not an image classifier. The same error for an open size or layout
-    /// that `said` does not fix, or for a fixed size that contradicts `said`.
-    pub fn new(interface: &Interface, said: InputHints, place: &str) -> Result<Self> {
+    /// that `hints` does not fix, or for a fixed size that contradicts `hints`.
+    pub fn new(interface: &Interface, hints: InputHints, place: &str) -> Result<Self> {
         let refused = |problem: String| Error::Model { place: place.into(), problem };
         let [input] = &interface.inputs[..] else {
             let names: Vec<String> = interface.inputs.iter().map(|port| format!("`{}`", port.name)).collect();
@@ -93,12 +93,12 @@ impl Feed {
             None => [None; 4],
             Some(dims) => <[_; 4]>::try_from(dims.as_slice()).map_err(|_| no_image())?,
         };
-        let layout = match said.layout.or_else(|| layout(&dims, interface.layout, element)) {
+        let layout = match hints.layout.or_else(|| layout(&dims, interface.layout, element)) {
             Some(layout) => layout,
             None => {
                 let problem = format!(
-                    "its input `{}` is {input}, of unknown layout. help: set `layout` to nchw or nhwc, which says where the \
-                     channels are",
+                    "its input `{}` is {input}, of unknown layout. help: set `layout` to nchw if the channels are \
+                     the second dimension, or set `layout` to nhwc if they are the last",
                     input.name
                 );
                 return Err(refused(problem));
@@ -112,18 +112,18 @@ impl Feed {
         if channels != 1 && channels != 3 {
             return Err(no_image());
         }
-        let pick = |axis: usize, fixed: Option<usize>| match (fixed, said.size.map(|size| size[axis])) {
-            (Some(fixed), Some(said)) if fixed != said => {
+        let pick = |axis: usize, fixed: Option<usize>| match (fixed, hints.size.map(|size| size[axis])) {
+            (Some(fixed), Some(given)) if fixed != given => {
                 let axis = ["height", "width"][axis];
-                Err(refused(format!("its input has {axis} {fixed}, setting `size` says {said}")))
+                Err(refused(format!("its input has {axis} {fixed}, setting `size` is {given}")))
             }
-            (None, None) if said.open_size.is_none() => Err(refused(format!(
+            (None, None) if hints.open_size.is_none() => Err(refused(format!(
                 "its input `{}` is {input}, of any {}. help: set `size` to HxW",
                 input.name,
                 ["height", "width"][axis]
             ))),
             (fixed, asked) => {
-                Ok(fixed.or(asked).or(said.open_size.map(|size| size[axis])).unwrap_or_default())
+                Ok(fixed.or(asked).or(hints.open_size.map(|size| size[axis])).unwrap_or_default())
             }
         };
         let open = height.is_none() || width.is_none();
@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn images_are_fed_in_their_layout_or_refused() {
         let sized = |size| InputHints { size, ..InputHints::default() };
-        let feed = |kind, dims: &[_], said, shown| Feed::new(&interface(kind, dims, shown), said, "m.onnx");
+        let feed = |kind, dims: &[_], hints, shown| Feed::new(&interface(kind, dims, shown), hints, "m.onnx");
         let layout = |dims: [Option<usize>; 4], shown| {
             let feed = feed(DataType::Float, &dims, sized(Some([4, 6])), shown).unwrap();
             assert_eq!(feed.image, [3, 4, 6]);
@@ -236,8 +236,8 @@ mod tests {
         assert_eq!(feed(DataType::Double, &fixed, open_size, None).unwrap().image, [3, 4, 6]);
         for (kind, dims, size, expected) in [
             (DataType::Float, &OPEN[..], None, "set `size` to HxW"),
-            (DataType::Float, &fixed, Some([4, 7]), "width 6, setting `size` says 7"),
-            (DataType::Float, &[None; 4], Some([4, 7]), "set `layout` to nchw or nhwc"),
+            (DataType::Float, &fixed, Some([4, 7]), "width 6, setting `size` is 7"),
+            (DataType::Float, &[None; 4], Some([4, 7]), "set `layout` to nhwc if"),
             (DataType::Float, &[None, Some(12), Some(4), Some(6)], None, "layout"),
             (DataType::Int64, &OPEN, Some([4, 6]), "INT64 [?, 3, ?, ?], expected"),
             (DataType::Float, &OPEN[..3], Some([4, 6]), "[?, 3, ?], expected"),

@@ -14,7 +14,7 @@ use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::{DynValue, MapValueType, TensorRef};
 
-use super::fed::{Library, Raw};
+use super::library::{Library, RawOutput};
 use super::{Feed, Pixels, RuntimeConfig, RuntimeKind};
 use crate::{Error, Result};
 
@@ -40,7 +40,7 @@ impl Ort {
         Ok(Ort { session: Mutex::new(session), output })
     }
 
-    fn run(&self, feed: &Feed, pixels: &Pixels, batch: usize) -> ort::Result<Raw> {
+    fn run(&self, feed: &Feed, pixels: &Pixels, batch: usize) -> ort::Result<RawOutput> {
         let shape = feed.shape(batch);
         // A session stays usable after a failure.
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
@@ -69,32 +69,32 @@ fn reason(text: &str) -> String {
 }
 
 /// Returns the elements of a tensor as float32.
-fn elements(value: &DynValue, kind: DataType) -> ort::Result<Raw> {
+fn elements(value: &DynValue, kind: DataType) -> ort::Result<RawOutput> {
     let sizes = |shape: &ort::value::Shape| shape.iter().map(|&n| n.max(0) as usize).collect();
     Ok(match kind {
         DataType::Float16 => {
             let (shape, values) = value.try_extract_tensor::<f16>()?;
-            Raw { dims: sizes(shape), values: values.iter().map(|x| x.to_f32()).collect() }
+            RawOutput { dims: sizes(shape), values: values.iter().map(|x| x.to_f32()).collect() }
         }
         DataType::Double => {
             let (shape, values) = value.try_extract_tensor::<f64>()?;
-            Raw { dims: sizes(shape), values: values.iter().map(|&x| x as f32).collect() }
+            RawOutput { dims: sizes(shape), values: values.iter().map(|&x| x as f32).collect() }
         }
         DataType::Uint8 => {
             let (shape, values) = value.try_extract_tensor::<u8>()?;
-            Raw { dims: sizes(shape), values: values.iter().map(|&x| f32::from(x)).collect() }
+            RawOutput { dims: sizes(shape), values: values.iter().map(|&x| f32::from(x)).collect() }
         }
         _ => {
             let (shape, values) = value.try_extract_tensor::<f32>()?;
-            Raw { dims: sizes(shape), values: values.to_vec() }
+            RawOutput { dims: sizes(shape), values: values.to_vec() }
         }
     })
 }
 
 /// Converts the output of a `ZipMap` to rows of scores in the order of `classes`. The output has one map from
 /// class to score per image.
-fn named_scores(value: &DynValue, classes: &[String]) -> ort::Result<Raw> {
-    let missing = || ort::Error::new("a map of scores lacks a class");
+fn named_scores(value: &DynValue, classes: &[String]) -> ort::Result<RawOutput> {
+    let missing = || ort::Error::new("the map of scores has no entry for a class");
     let mut values = Vec::new();
     let mut images = 0;
     let mut add = |scores: Vec<(String, f32)>| -> ort::Result<()> {
@@ -112,7 +112,7 @@ fn named_scores(value: &DynValue, classes: &[String]) -> ort::Result<Raw> {
             add(scores.into_iter().map(|(class, score)| (class.to_string(), score)).collect())?;
         }
     }
-    Ok(Raw { dims: vec![images, classes.len()], values })
+    Ok(RawOutput { dims: vec![images, classes.len()], values })
 }
 
 /// Loads the library for the rest of the process. Later calls keep the library of the first call.
@@ -148,7 +148,7 @@ impl Library for Ort {
         RuntimeKind::Ort
     }
 
-    fn compute(&self, feed: &Feed, pixels: Pixels, batch: usize) -> Result<Raw> {
+    fn compute(&self, feed: &Feed, pixels: Pixels, batch: usize) -> Result<RawOutput> {
         let failed =
             |e: ort::Error| Error::Runtime { name: RuntimeKind::Ort.name(), problem: reason(&e.to_string()) };
         self.run(feed, &pixels, batch).map_err(failed)

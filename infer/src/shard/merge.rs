@@ -53,12 +53,12 @@ pub fn merge(parts: &[PathBuf], format: RowFormat, to: impl Write) -> Result<Mer
     for place in 0..all {
         let rows = &mut readers[place % receipts.len()];
         let path = rows.path;
-        let row = rows.next()?.ok_or_else(|| refused(path, "it has fewer rows than its receipt says"))?;
+        let row = rows.next()?.ok_or_else(|| refused(path, "it has fewer rows than its receipt records"))?;
         to.write_all(row).map_err(Error::Output)?;
     }
     for rows in &mut readers {
         if rows.next()?.is_some() {
-            return Err(refused(rows.path, "it has more rows than its receipt says"));
+            return Err(refused(rows.path, "it has more rows than its receipt records"));
         }
     }
     to.flush().map_err(Error::Output)?;

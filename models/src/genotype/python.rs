@@ -118,14 +118,14 @@ pub(super) fn of_fields(fields: &[(String, Literal)], place: &str) -> Result<Gen
         let mut found = fields.iter().filter(|(field, _)| field == name).map(|(_, value)| value);
         match (found.next(), found.next()) {
             (Some(value), None) => Ok(value),
-            (Some(_), Some(_)) => Err(wrong(format!("`{name}` stands twice"))),
+            (Some(_), Some(_)) => Err(wrong(format!("field `{name}` occurs twice"))),
             (None, _) => Err(wrong(format!("`{name}` is missing, expected {}", FIELDS.join(", ")))),
         }
     };
     let [normal, normal_concat, reduce, reduce_concat] = FIELDS;
     let edges = |name: &str| edges(field(name)?, name, place);
     let states =
-        |name: &str| states(field(name)?).ok_or_else(|| wrong(format!("`{name}` is no list of states")));
+        |name: &str| states(field(name)?).ok_or_else(|| wrong(format!("`{name}` is not a list of states")));
     CellPair {
         normal: edges(normal)?,
         normal_concat: states(normal_concat)?,
@@ -268,7 +268,7 @@ mod tests {
                 format!("Genotype(normal={cell}, normal_concat=[2], reduce={cell})"),
                 "`reduce_concat` is missing",
             ),
-            (format!("Genotype(normal={cell}, normal={cell})"), "`normal` stands twice"),
+            (format!("Genotype(normal={cell}, normal={cell})"), "field `normal` occurs twice"),
             (format!("Genotype(normals={cell})"), "unknown field `normals`"),
             (
                 "Genotype(normal=[[('skip_connect', 0)]], normal_concat=[2], reduce=[], reduce_concat=[2])"

@@ -30,7 +30,7 @@ impl Graph {
                 .output(&facts)
                 .map_err(|problem| Error::Graph { node: node.name.clone(), problem })?;
             if fact != node.fact {
-                return fail(format!("says its shape is {}, the operation gives {fact}", node.fact));
+                return fail(format!("declared shape is {}, the operation returns {fact}", node.fact));
             }
             let specs = node.op.params();
             let same = specs.len() == node.params.len()

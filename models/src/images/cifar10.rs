@@ -41,7 +41,7 @@ pub const PIXELS: usize = 3 * SIDE * SIDE;
 /// Number of images in a batch.
 pub const ROWS: usize = 10_000;
 
-const HELP: &str = "get the batches with `milenas-search data fetch cifar10 --out DIR`";
+const HELP: &str = "help: `milenas-search data fetch cifar10` downloads the batches";
 
 pub(super) fn open(dir: &Path) -> Result<Dataset> {
     let inner = dir.join(FOLDER);
@@ -59,12 +59,12 @@ pub(super) fn open(dir: &Path) -> Result<Dataset> {
 
 fn batch(path: &PathBuf, sha: &str) -> Result<Vec<Sample>> {
     if !path.is_file() {
-        return Err(Error::malformed(path.display().to_string(), format!("no such file; {HELP}")));
+        return Err(Error::malformed(path.display().to_string(), format!("no such file. {HELP}")));
     }
     let file = File::open(path).map_err(Error::io(path))?;
     let (samples, found) = rows(BufReader::with_capacity(1 << 18, file), path)?;
     if found != sha {
-        let problem = format!("is not the official {}: SHA-256 {found}, expected {sha}; {HELP}", short(path));
+        let problem = format!("is not the official {}: SHA-256 {found}, expected {sha}. {HELP}", short(path));
         return Err(Error::malformed(path.display().to_string(), problem));
     }
     Ok(samples)
@@ -91,13 +91,13 @@ fn rows(mut reader: impl Read, path: &Path) -> Result<(Vec<Sample>, String)> {
         match filled {
             0 => return Ok((samples, hexadecimal(hash.finalize()))),
             n if n < row.len() => {
-                let problem = format!("{n} of {} bytes; {HELP}", row.len());
+                let problem = format!("{n} of {} bytes. {HELP}", row.len());
                 return Err(Error::Truncated { place: place(), problem });
             }
             _ => {}
         }
         if usize::from(row[0]) >= CLASSES.len() {
-            return Err(Error::malformed(place(), format!("label {}, expected 0 to 9; {HELP}", row[0])));
+            return Err(Error::malformed(place(), format!("label {}, expected 0 to 9. {HELP}", row[0])));
         }
         hash.update(row);
         let offset = (index * row.len() + 1) as u64;

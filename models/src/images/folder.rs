@@ -62,7 +62,10 @@ fn shards(listing: &mut Listing) -> Result<()> {
     for SourceFile { mut parts, bytes, .. } in tars {
         let ByteSource::File(path) = bytes else { continue };
         if !archive::is_tar(&path)? {
-            return Err(Error::malformed(path_name(&path), "its name ends in .tar, its content is none"));
+            return Err(Error::malformed(
+                path_name(&path),
+                "its name ends in .tar, its content is not a tar archive",
+            ));
         }
         if let Some(name) = parts.last_mut() {
             name.truncate(name.len() - ".tar".len());

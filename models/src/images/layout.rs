@@ -82,14 +82,14 @@ impl Listing {
                 notes.extend(note.map(|note| note.note(train.as_deref(), test.as_deref())));
                 for part in unlabelled {
                     notes.push(format!(
-                        "{part} holds no folders of the classes, so its images have no labels: not used"
+                        "{part} has no class folders, so its images have no labels and are not used"
                     ));
                 }
                 if !unused.is_empty() {
                     notes.push(format!("not used: {}", unused.join(", ")));
                 }
                 if train.is_none() {
-                    notes.push("there is no training part".into());
+                    notes.push("the training part is missing".into());
                 }
                 let test = test.map(|part| self.classes(&part, false)).transpose()?;
                 (classes.unwrap_or_default(), test)
@@ -264,7 +264,8 @@ impl Listing {
                 || inside().any(|(kind, _)| matches!(kind, SkipKind::Raw | SkipKind::Video))
         };
         if let Some(folder) = empty.iter().copied().find(is_class).filter(|_| complete) {
-            let problem = format!("the class folder {} holds no image; fill or remove it", folder.join("/"));
+            let problem =
+                format!("the class folder {} contains no image. help: fill or remove it", folder.join("/"));
             return Err(Error::malformed(&*self.place, problem));
         }
         let harmless = empty.into_iter().filter(|folder| complete && !is_class(folder)).count();

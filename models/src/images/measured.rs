@@ -25,7 +25,7 @@ impl Dataset {
         if !unknown.is_empty() {
             return Err(Error::Value {
                 what: "the class of some images".into(),
-                found: format!("{}, which the model does not know", listed(unknown)),
+                found: format!("{}, unknown to the model", listed(unknown)),
                 expected: format!("one of its labels: {}", listed(labels)),
             });
         }

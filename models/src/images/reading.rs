@@ -243,7 +243,7 @@ fn repeated(shapes: &BTreeMap<String, FolderShape>) -> Option<String> {
     let same = sets.all(|(_, shape)| shape.direct == 0 && shape.folders == first.folders);
     (same && shapes.len() > 1 && first.folders.len() > 1).then(|| {
         format!(
-            "read as classes: {}, which all hold the folders {}. help: if those are the classes, give one of the former",
+            "read as classes: {}, which all contain the folders {}. help: if those are the classes, give one of the former",
             listed(shapes.keys()),
             listed(&first.folders)
         )

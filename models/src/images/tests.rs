@@ -158,7 +158,7 @@ fn mistakes_in_the_layout_are_named() {
         open(dir.path(), 0).unwrap_err().to_string()
     };
     let empty = error(&|root| fs::create_dir(root.join("train/bird")).unwrap());
-    assert!(empty.contains("the class folder train/bird holds no image"), "{empty}");
+    assert!(empty.contains("the class folder train/bird contains no image"), "{empty}");
     let differ = error(&|root| put(root, "test/bird/1.png", ""));
     assert!(differ.contains(r#"only in train [], only in test ["bird"]"#), "{differ}");
     let strays = error(&|root| (1..9).for_each(|i| put(root, &format!("train/{i}.png"), "")));

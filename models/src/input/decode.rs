@@ -54,17 +54,17 @@ fn decode_any(bytes: &[u8], limits: &Limits) -> Result<Image> {
         return Err(Error::Truncated { place: place(format), problem });
     }
     let orientation = orientation(&mut decoder);
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(explain)?;
+    let mut decoded = DynamicImage::from_decoder(decoder).map_err(explain)?;
     if format == ImageFormat::Bmp {
-        picture = without_unused_alpha(picture);
+        decoded = without_unused_alpha(decoded);
     }
-    upright(picture, orientation)
+    upright(decoded, orientation)
 }
 
 /// Removes the alpha of a BMP that is transparent everywhere. Many BMP files have bits for alpha that were never
 /// written.
-fn without_unused_alpha(picture: DynamicImage) -> DynamicImage {
-    match picture {
+fn without_unused_alpha(decoded: DynamicImage) -> DynamicImage {
+    match decoded {
         DynamicImage::ImageRgba8(pixels) if pixels.pixels().all(|pixel| pixel.0[3] == 0) => {
             DynamicImage::ImageRgba8(pixels).into_rgb8().into()
         }
@@ -86,7 +86,7 @@ fn decode_jpeg(bytes: &[u8], limits: &Limits) -> Result<Image> {
     }
     let orientation = orientation(&mut decoder);
     match jpeg::pixels(bytes, &structure, decoder).map_err(explain)? {
-        Ok(picture) => upright(picture, orientation),
+        Ok(decoded) => upright(decoded, orientation),
         Err(problem) => Err(Error::Truncated { place: place(format), problem }),
     }
 }
@@ -136,14 +136,14 @@ fn overhead(format: ImageFormat, area: u64, output: u64) -> u64 {
 }
 
 /// Rotates an image by its orientation, and splits it into colours and alpha.
-pub(super) fn upright(mut picture: DynamicImage, orientation: Orientation) -> Result<Image> {
-    picture.apply_orientation(orientation);
-    let (width, height) = (picture.width() as usize, picture.height() as usize);
-    if !picture.color().has_alpha() {
-        let image = Image::new(width, height, picture.into_rgb8().into_raw(), None)?;
+pub(super) fn upright(mut decoded: DynamicImage, orientation: Orientation) -> Result<Image> {
+    decoded.apply_orientation(orientation);
+    let (width, height) = (decoded.width() as usize, decoded.height() as usize);
+    if !decoded.color().has_alpha() {
+        let image = Image::new(width, height, decoded.into_rgb8().into_raw(), None)?;
         return Ok(image.turned_by(orientation));
     }
-    let rgba = picture.into_rgba8().into_raw();
+    let rgba = decoded.into_rgba8().into_raw();
     let alpha = rgba.chunks_exact(4).map(|p| p[3]).collect();
     let mut rgb = rgba;
     for pixel in 0..width * height {
@@ -166,7 +166,7 @@ fn explain(
     }
     match error {
         ImageError::Limits(_) => {
-            let problem = format!("decoding wants more memory than the limit, {} bytes", limits.max_memory);
+            let problem = format!("decoding needs more memory than the limit, {} bytes", limits.max_memory);
             Error::malformed(place, problem)
         }
         error @ ImageError::Unsupported(_) => {

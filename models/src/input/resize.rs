@@ -164,10 +164,10 @@ fn centre(length: usize, shorter: usize, side: usize, target: usize) -> (f64, f6
 mod tests {
     use super::*;
 
-    const PICTURE: ImageSize = ImageSize { height: 9, width: 13 };
+    const SIZE: ImageSize = ImageSize { height: 9, width: 13 };
 
-    /// Returns the pixels of an image of the size `PICTURE`, without repetition.
-    fn picture() -> Vec<u8> {
+    /// Returns the pixels of an image of the size `SIZE`, without repetition.
+    fn test_image() -> Vec<u8> {
         let pixel = |x: usize, y: usize| {
             let third = if (x + y).is_multiple_of(3) { 255 } else { 0 };
             [((x * 37 + y * 91) % 256) as u8, ((x * x * 11 + y * 5) % 256) as u8, third]
@@ -191,7 +191,7 @@ mod tests {
         for (height, width, expected) in [(5, 6, smaller), (10, 17, larger)] {
             for (filter, sum, values) in expected {
                 let found =
-                    Resize::Stretch.apply(filter, &picture(), PICTURE, ImageSize { height, width }).unwrap();
+                    Resize::Stretch.apply(filter, &test_image(), SIZE, ImageSize { height, width }).unwrap();
                 let seventh: Vec<u8> = found.iter().copied().step_by(7).take(13).collect();
                 let apart = seventh.iter().zip(values).map(|(a, b)| a.abs_diff(b)).max();
                 assert!(apart <= Some(1), "{filter:?}: {seventh:?}");
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn a_letterbox_equals_the_padding_of_pillow() {
         let letterbox = Resize::Letterbox { fill: [114, 10, 200] };
-        let found = letterbox.apply(Filter::Bicubic, &picture(), PICTURE, ImageSize::square(16)).unwrap();
+        let found = letterbox.apply(Filter::Bicubic, &test_image(), SIZE, ImageSize::square(16)).unwrap();
         let pixel = |y: usize, x: usize| [0, 1, 2].map(|c| found[3 * (16 * y + x) + c]);
         for (y, expected) in [
             (1, [114, 10, 200]),

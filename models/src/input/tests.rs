@@ -25,9 +25,9 @@ const FORMATS: [ImageFormat; 9] = [
     ImageFormat::Tga,
 ];
 
-fn encode(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+fn encode(original: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
-    picture.write_to(&mut bytes, format).unwrap();
+    original.write_to(&mut bytes, format).unwrap();
     bytes.into_inner()
 }
 
@@ -48,12 +48,12 @@ fn contract(height: usize, width: usize, resize: Resize) -> InputContract {
 
 #[test]
 fn every_format_gives_the_pixels_that_were_drawn() {
-    let picture = drawing(7, 5);
+    let original = drawing(7, 5);
     for format in FORMATS {
-        let image = open(&encode(&picture, format)).unwrap();
+        let image = open(&encode(&original, format)).unwrap();
         assert_eq!((image.width(), image.height(), image.alpha()), (7, 5, None), "{format:?}");
         let difference =
-            image.rgb().iter().zip(picture.as_bytes()).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+            image.rgb().iter().zip(original.as_bytes()).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
         match format {
             ImageFormat::Jpeg => assert!(open(&encode(&drawing(7, 5), format)).is_ok()),
             _ => assert_eq!(difference, 0, "{format:?}"),
@@ -112,9 +112,9 @@ fn the_eight_orientations_stand_upright() {
 #[test]
 fn alpha_is_laid_over_the_background() {
     let pixels = [Rgba([200u8, 100, 0, 255]), Rgba([200, 100, 0, 0]), Rgba([200, 100, 0, 51])];
-    let picture: DynamicImage = ImageBuffer::from_fn(3, 1, |x, _| pixels[x as usize]).into();
+    let original: DynamicImage = ImageBuffer::from_fn(3, 1, |x, _| pixels[x as usize]).into();
     for format in [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Tiff, ImageFormat::Qoi] {
-        let image = open(&encode(&picture, format)).unwrap();
+        let image = open(&encode(&original, format)).unwrap();
         assert_eq!(image.alpha(), Some(&[255, 0, 51][..]), "{format:?}");
         // A fifth of the colour and four fifths of white.
         assert_eq!(*image.over(white()), [200, 100, 0, 255, 255, 255, 244, 224, 204]);
@@ -140,9 +140,9 @@ fn gray_and_sixteen_bits() {
 
 #[test]
 fn a_cut_file_is_an_error_or_whole() {
-    let picture = drawing(61, 47);
+    let original = drawing(61, 47);
     for format in FORMATS {
-        let bytes = encode(&picture, format);
+        let bytes = encode(&original, format);
         let whole = open(&bytes).unwrap();
         let (mut refused, mut truncated) = (0, 0);
         for length in (0..bytes.len()).step_by(1 + bytes.len() / 200) {

@@ -63,19 +63,19 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Image> {
     limits.check_expansion(PLACE, area, area * channels, bytes.len())?;
 
     let mut colours = Colours::new(&directory, &layout)?;
-    let mut picture = converted(bytes, &directory, &layout, &mut colours)?;
+    let mut decoded = converted(bytes, &directory, &layout, &mut colours)?;
     if colours.rescaled()? {
-        picture = converted(bytes, &directory, &layout, &mut colours)?;
+        decoded = converted(bytes, &directory, &layout, &mut colours)?;
         colours.rescaled()?;
     }
     let size = (layout.width as u32, layout.height as u32);
-    let picture: Option<DynamicImage> = match layout.alpha {
-        None => RgbImage::from_raw(size.0, size.1, picture).map(Into::into),
-        Some(_) => RgbaImage::from_raw(size.0, size.1, picture).map(Into::into),
+    let decoded: Option<DynamicImage> = match layout.alpha {
+        None => RgbImage::from_raw(size.0, size.1, decoded).map(Into::into),
+        Some(_) => RgbaImage::from_raw(size.0, size.1, decoded).map(Into::into),
     };
-    let picture = picture.ok_or_else(|| malformed("the number of pixels differs from the size"))?;
+    let decoded = decoded.ok_or_else(|| malformed("the number of pixels differs from the size"))?;
     let orientation = directory.number(directory::ORIENTATION)?.and_then(|code| u8::try_from(code).ok());
-    upright(picture, orientation.and_then(Orientation::from_exif).unwrap_or(Orientation::NoTransforms))
+    upright(decoded, orientation.and_then(Orientation::from_exif).unwrap_or(Orientation::NoTransforms))
 }
 
 /// Decodes the pixels of all strips and tiles, to `[H, W, 3]`, or `[H, W, 4]` with alpha.
@@ -86,7 +86,7 @@ fn converted(
     colours: &mut Colours,
 ) -> Result<Vec<u8>> {
     let channels = if layout.alpha.is_some() { 4 } else { 3 };
-    let mut picture = vec![0; layout.width * layout.height * channels];
+    let mut decoded = vec![0; layout.width * layout.height * channels];
     let [columns, rows] = layout.grid();
     for (row, column) in (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column))) {
         let planes = expand::planes(bytes, directory, layout, [column, row])?;
@@ -96,8 +96,8 @@ fn converted(
         let mut rows = StripRows::new(layout, planes);
         for y in 0..height {
             let at = ((top + y) * layout.width + left) * channels;
-            colours.row(rows.next(y), &mut picture[at..at + width * channels]);
+            colours.row(rows.next(y), &mut decoded[at..at + width * channels]);
         }
     }
-    Ok(picture)
+    Ok(decoded)
 }

@@ -12,7 +12,6 @@ mod calls;
 mod config;
 pub mod convolution;
 pub mod depthwise;
-pub mod descent;
 mod device;
 pub mod mixture;
 pub mod norm;
@@ -22,6 +21,7 @@ pub mod pointwise;
 pub mod pool;
 pub mod product;
 pub mod relu;
+pub mod sgd;
 pub mod stem_head;
 pub mod sums;
 pub mod windows;
@@ -63,7 +63,7 @@ pub const SOURCES: [(&str, &str); 14] = [
     ("windows.cu", include_str!("cuda/windows.cu")),
     ("sums.cu", include_str!("cuda/sums.cu")),
     ("stem_head.cu", include_str!("cuda/stem_head.cu")),
-    ("descent.cu", include_str!("cuda/descent.cu")),
+    ("sgd.cu", include_str!("cuda/sgd.cu")),
 ];
 
 /// Returns all kernels as one source, with `#line` directives so that compiler errors name file and line.

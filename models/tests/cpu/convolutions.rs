@@ -8,7 +8,7 @@ use milenas_models::kernels::cpu::strip::Strip;
 use milenas_models::kernels::cpu::{Channels, LANES, Level, MapSize, Pack};
 use proptest::prelude::*;
 
-use super::{Plain, assert_close, twins};
+use super::{Plain, assert_close, reference};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
@@ -30,14 +30,14 @@ proptest! {
         let mut input_gradient = if add { before.clone() } else { Plain::zeros(channels, height, width) };
         let mut weight_gradient = Plain::noise(channels, shape.kernel, shape.kernel, rng);
         let start = weight_gradient.blocked();
-        twins::depthwise(shape, &input, &weight, &mut out);
-        twins::depthwise_input_gradient(shape, &gradient, &weight, &mut input_gradient);
-        twins::depthwise_weight_gradient(shape, &input, &gradient, &mut weight_gradient);
+        reference::depthwise(shape, &input, &weight, &mut out);
+        reference::depthwise_input_gradient(shape, &gradient, &weight, &mut input_gradient);
+        reference::depthwise_weight_gradient(shape, &input, &gradient, &mut weight_gradient);
 
         let mut plain = Plain::zeros(channels, height, width);
-        twins::depthwise_input_gradient(shape, &gradient, &weight, &mut plain);
+        reference::depthwise_input_gradient(shape, &gradient, &weight, &mut plain);
         let mut through = if add { before.clone() } else { Plain::zeros(channels, height, width) };
-        twins::gate(&plain, &input, &mut through);
+        reference::gate(&plain, &input, &mut through);
 
         let (map, source, weights) = (input.map(), input.padded(), weight.blocked());
         for level in Level::available() {
@@ -89,16 +89,16 @@ proptest! {
         let weight = Plain::noise(outputs, 1, inputs, rng);
         let (pixels, channels) = (height * width, [inputs, outputs].map(Channels::one));
         let packs = channels.map(Channels::packs);
-        let packed = twins::packed(&weight);
+        let packed = reference::packed(&weight);
         let mut transposed = vec![Pack::ZERO; packed.len()];
         transpose(&packed, packs[0], packs[1], &mut transposed);
 
         let mut out = Plain::zeros(outputs, height, width);
         let mut input_gradient = Plain::zeros(inputs, height, width);
         let mut weight_gradient = weight.clone();
-        twins::pointwise(&input, &weight, &mut out);
-        twins::pointwise_input_gradient(&gradient, &weight, &mut input_gradient);
-        twins::pointwise_weight_gradient(&input, &gradient, &mut weight_gradient);
+        reference::pointwise(&input, &weight, &mut out);
+        reference::pointwise_input_gradient(&gradient, &weight, &mut input_gradient);
+        reference::pointwise_weight_gradient(&input, &gradient, &mut weight_gradient);
         let sums = |power: i32| -> Vec<f64> {
             out.data.chunks_exact(pixels).map(|plane| plane.iter().map(|x| x.powi(power)).sum()).collect()
         };
@@ -135,7 +135,7 @@ proptest! {
                 source: &input.blocked(), source_plane: pixels,
                 gradient: &gradient.blocked(), gradient_plane: pixels, out: &mut found,
             });
-            let expected = twins::packed(&weight_gradient);
+            let expected = reference::packed(&weight_gradient);
             let expected: Vec<f64> = expected.iter().flat_map(|p| p.0).map(f64::from).collect();
             let found: Vec<f32> = found.iter().flat_map(|p| p.0).collect();
             assert_close(&format!("weight gradient, {level:?}"), &found, &expected);

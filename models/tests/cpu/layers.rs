@@ -10,7 +10,7 @@ use milenas_models::kernels::cpu::{Channels, HALO, LANES, Level, Pack};
 use proptest::prelude::*;
 
 use super::strips::paired;
-use super::{Plain, assert_close, per_channel, twins};
+use super::{Plain, assert_close, per_channel, reference};
 
 /// Rounds to the nearest value with eight bits, ties to even: bfloat16.
 fn to_bfloat16(x: &Plain) -> Plain {
@@ -44,8 +44,8 @@ impl Case {
         let pixels = expected.pixels();
         expected.data.iter_mut().enumerate().for_each(|(i, x)| *x += bias[i / pixels]);
         match rounded {
-            true => twins::pointwise(&to_bfloat16(&input), &to_bfloat16(&weight), &mut expected),
-            false => twins::pointwise(&input, &weight, &mut expected),
+            true => reference::pointwise(&to_bfloat16(&input), &to_bfloat16(&weight), &mut expected),
+            false => reference::pointwise(&input, &weight, &mut expected),
         }
         Case { inputs, input, weight, bias, start, expected }
     }
@@ -59,7 +59,7 @@ impl Case {
         {
             from.iter().enumerate().for_each(|(c, x)| to[self.inputs.lane(c)] = *x);
         }
-        [block(&floats, self.inputs, self.input.pixels()), twins::packed(&weight)]
+        [block(&floats, self.inputs, self.input.pixels()), reference::packed(&weight)]
     }
 
     /// Runs some rows at a time on these operands, once starting from a feature map and once from the values in the

@@ -7,13 +7,13 @@ mod convolutions;
 mod layers;
 mod pixelwise;
 mod pools;
+mod reference;
 mod strips;
-mod twins;
 
 use milenas_models::kernels::cpu::layout::{block, unblock};
 use milenas_models::kernels::cpu::{Channels, Level, Pack};
 
-use twins::Plain;
+use reference::Plain;
 
 /// Largest difference, relative to the largest element.
 const TOLERANCE: f64 = 2e-5;

@@ -9,7 +9,7 @@ use milenas_models::kernels::cpu::strip::Strip;
 use milenas_models::kernels::cpu::{Level, Pack};
 use proptest::prelude::*;
 
-use super::{Plain, per_channel, twins};
+use super::{Plain, per_channel, reference};
 
 fn channel_noise(channels: usize, rng: &mut Rng) -> Vec<f64> {
     Plain::noise(channels, 1, 1, rng).data
@@ -42,30 +42,30 @@ proptest! {
         let (scale, pixels) = (per_channel(&scales[0]), map.pixels());
         let shifts = per_channel(&shift);
 
-        let normed = made(x, |out| twins::affine(x, [&scales[0], &shift], out));
-        let rectified = made(x, |out| twins::rectify(&normed, out));
-        let gated = made(x, |out| twins::gate(g, &normed, out));
+        let normed = made(x, |out| reference::affine(x, [&scales[0], &shift], out));
+        let relu = made(x, |out| reference::relu(&normed, out));
+        let gated = made(x, |out| reference::gate(g, &normed, out));
         let list: Vec<(&[f64], &Plain)> = (0..terms).map(|t| (&scales[t + 1][..], &maps[t + 2])).collect();
         let mut mixed = if add { g.clone() } else { Plain::zeros(channels, height, width) };
-        twins::weighted_sum(&list, &shift, &mut mixed);
+        reference::weighted_sum(&list, &shift, &mut mixed);
         let mut through = if add { x.clone() } else { Plain::zeros(channels, height, width) };
-        twins::gate(g, x, &mut through);
-        let sum = |x: &Plain| per_channel_made(x, |out| twins::sum(x, out));
-        let dot = |x: &Plain, y: &Plain| per_channel_made(x, |out| twins::dot(x, y, out));
+        reference::gate(g, x, &mut through);
+        let sum = |x: &Plain| per_channel_made(x, |out| reference::sum(x, out));
+        let dot = |x: &Plain, y: &Plain| per_channel_made(x, |out| reference::dot(x, y, out));
 
         let packed: Vec<Vec<Pack>> = maps.iter().map(Plain::blocked).collect();
         let factors: Vec<Vec<Pack>> = scales.iter().map(|s| per_channel(s)).collect();
         for level in Level::available() {
             let mut out = vec![Pack::ZERO; map.padded_len()];
             level.run(PadRelu { map, source: &packed[0], scale: &scale, shift: &shifts, out: &mut out });
-            prop_assert!(out == padded_of(&rectified, &out), "pad and rectify, {level:?}");
+            prop_assert!(out == padded_of(&relu, &out), "pad and ReLU, {level:?}");
 
             let mut out = packed[0].clone();
             level.run(Affine { pixels, scale: &scale, shift: &shifts, map: &mut out });
             normed.assert_equals("affine", level, &out);
             let mut again = out.clone();
             level.run(ReluForward { map, source: &out, rows: 0..height, out: Strip::new(&mut again, pixels) });
-            rectified.assert_equals("rectify", level, &again);
+            relu.assert_equals("ReLU", level, &again);
 
             let (mut out, mut found) = (packed[0].clone(), vec![Pack::ZERO; 2 * map.packs]);
             level.run(GateNormed {

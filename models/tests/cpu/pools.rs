@@ -5,7 +5,7 @@ use milenas_models::kernels::cpu::strip::Strip;
 use milenas_models::kernels::cpu::{Level, Pack, parity, pool};
 use proptest::prelude::*;
 
-use super::{Plain, twins};
+use super::{Plain, reference};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
@@ -26,9 +26,9 @@ proptest! {
 
         let mut outs = [Plain::zeros(channels, h, w), Plain::zeros(channels, h, w)];
         let mut backs = [before.clone(), before.clone()];
-        twins::pools(stride, &input, &mut outs);
-        twins::max_backward(stride, &input, &gradients[0], &mut backs[0]);
-        twins::average_backward(stride, &gradients[1], &mut backs[1]);
+        reference::pools(stride, &input, &mut outs);
+        reference::max_backward(stride, &input, &gradients[0], &mut backs[0]);
+        reference::average_backward(stride, &gradients[1], &mut backs[1]);
 
         let (map, source) = (input.map(), input.blocked());
         for level in Level::available() {
@@ -69,8 +69,8 @@ proptest! {
         let gradients = [0, 1].map(|_| Plain::noise(channels, h, w, rng));
         let mut halves = [Plain::zeros(channels, h, w), Plain::zeros(channels, h, w)];
         let mut back = before.clone();
-        twins::gather(&input, &mut halves);
-        twins::scatter(&gradients, &mut back);
+        reference::gather(&input, &mut halves);
+        reference::scatter(&gradients, &mut back);
         let map = input.map();
         let small = map.strided(2);
         for level in Level::available() {

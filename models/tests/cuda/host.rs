@@ -96,7 +96,11 @@ fn build(folder: &Path) -> Option<PathBuf> {
         .args([&library, &text])
         .output()
         .unwrap();
-    assert!(done.status.success(), "the kernels are no C++: {}", String::from_utf8_lossy(&done.stderr));
+    assert!(
+        done.status.success(),
+        "the kernels do not compile as C++: {}",
+        String::from_utf8_lossy(&done.stderr)
+    );
     Some(library)
 }
 
@@ -224,10 +228,12 @@ impl Host {
             for ((word, before), of) in words.iter_mut().zip(before).zip(uses) {
                 match of {
                     Use::None => {
-                        assert_eq!(*word, HIDDEN, "{call:?} writes what it does not say it touches");
+                        assert_eq!(*word, HIDDEN, "{call:?} writes outside its declared arguments");
                         *word = *before;
                     }
-                    Use::Read => assert_eq!(word, before, "{call:?} writes what it says it reads"),
+                    Use::Read => {
+                        assert_eq!(word, before, "{call:?} writes an argument that is declared as read")
+                    }
                     Use::Written => {}
                 }
             }
@@ -275,7 +281,7 @@ impl Host {
         // elements, like the kernels' types.
         match unsafe { launch(name.as_ptr(), blocks, threads, words, letters, backwards) } {
             0 => Ok(()),
-            1 => Err(fail(kernel, "there is no such kernel")),
+            1 => Err(fail(kernel, "unknown kernel")),
             _ => Err(fail(kernel, &format!("does not take arguments {kinds}"))),
         }
     }

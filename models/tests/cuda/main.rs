@@ -6,13 +6,13 @@
 mod alphas;
 mod compile;
 mod convolutions;
-mod descents;
 mod host;
 mod mixtures;
 mod norms;
 #[path = "../numbers/mod.rs"]
 mod numbers;
 mod pools;
+mod sgd;
 mod stem_head;
 mod sums;
 mod tensors;

@@ -13,7 +13,7 @@ use crate::numbers::cross_entropy;
 use crate::tensors::*;
 
 #[test]
-fn rectifier_equals_its_definition() {
+fn relu_equals_its_definition() {
     for device in &mut devices(&THREADS) {
         let device = &mut **device;
         // Some values are zero, where the gradient is zero too.

@@ -47,8 +47,8 @@ pub fn step(bench: &StepBench, search: &SearchConfig, place: DeviceSpec) -> Resu
     let flops = (!search.relaxation()?.is_sparse()).then_some(flops);
     drop(reference);
 
-    let pictures = noise(bench.batch * (bench.steps + 1));
-    let all: Vec<usize> = (0..pictures.len()).collect();
+    let images = noise(bench.batch * (bench.steps + 1));
+    let all: Vec<usize> = (0..images.len()).collect();
     let config = SearchConfig { batch: bench.batch, ..search.clone() };
     let mut stepper = Stepper::default();
     let mut alphas = search.first_alphas(&Space::DARTS, 0);
@@ -56,8 +56,8 @@ pub fn step(bench: &StepBench, search: &SearchConfig, place: DeviceSpec) -> Resu
     let (mut seconds, mut data) = (Vec::new(), 0.0);
     std::thread::scope(|scope| {
         let plan = |purpose| EpochOrder::epoch(&all, bench.batch, 0, 0, purpose, 0);
-        let mut train = Loader::start(scope, &pictures, plan("train"), form);
-        let mut valid = Loader::start(scope, &pictures, plan("valid"), form);
+        let mut train = Loader::start(scope, &images, plan("train"), form);
+        let mut valid = Loader::start(scope, &images, plan("valid"), form);
         for step in 0..=bench.steps {
             let start = Instant::now();
             let (Some(a), Some(b)) = (train.next(), valid.next()) else { break };

@@ -51,13 +51,13 @@ pub fn train(bench: &TrainBench, config: &TrainConfig, place: DeviceSpec) -> Res
     let name = device.as_ref().map_or("cpu".into(), |device| device.name().to_string());
     let mut engine = Engine::for_training(&network, &weights, device.as_deref_mut())?;
     let mut sgd = Sgd::new();
-    let pictures = noise(batch * (steps + 1));
-    let all: Vec<usize> = (0..pictures.len()).collect();
+    let images = noise(batch * (steps + 1));
+    let all: Vec<usize> = (0..images.len()).collect();
     let (mut seconds, mut data) = (Vec::new(), 0.0);
     std::thread::scope(|scope| {
         let plan = EpochOrder::epoch(&all, batch, 0, 0, "train", 0);
         let form = BatchFormat::new(engine.takes_bytes(), Some(Augment { crop: 0.125, flip: true }.into()));
-        let mut batches = Loader::start(scope, &pictures, plan, form);
+        let mut batches = Loader::start(scope, &images, plan, form);
         for step in 0..=steps {
             let start = Instant::now();
             let Some(batch) = batches.next() else { break };

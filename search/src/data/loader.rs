@@ -81,12 +81,12 @@ impl EpochOrder {
     }
 
     /// Returns a batch of the images of some indices, without augmentation.
-    pub fn batch(pictures: &ImageSet, indices: &[usize]) -> Batch {
-        EpochOrder::in_order(indices, indices.len().max(1)).make(0, pictures, BatchFormat::Numbers(None))
+    pub fn batch(set: &ImageSet, indices: &[usize]) -> Batch {
+        EpochOrder::in_order(indices, indices.len().max(1)).make(0, set, BatchFormat::Numbers(None))
     }
 
-    fn make(&self, step: usize, pictures: &ImageSet, form: BatchFormat) -> Batch {
-        let contract = &pictures.contract;
+    fn make(&self, step: usize, set: &ImageSet, form: BatchFormat) -> Batch {
+        let contract = &set.contract;
         let (size, picks) = (contract.len(), &self.batches[step]);
         let mut rng = Rng::new(self.seed, &format!("{}/augment/{step}", self.purpose));
         let images = match form {
@@ -95,9 +95,9 @@ impl EpochOrder {
                 let mut moved = vec![0; size];
                 for (&index, out) in picks.iter().zip(images.chunks_exact_mut(size)) {
                     match transform {
-                        None => contract.normalise(pictures.image(index), out),
+                        None => contract.normalise(set.image(index), out),
                         Some(transform) => {
-                            let (image, of) = pictures.given(index, &transform);
+                            let (image, of) = set.given(index, &transform);
                             transform.apply(image, of, contract, &mut rng, &mut moved, out);
                         }
                     }
@@ -108,10 +108,10 @@ impl EpochOrder {
                 let mut draw = || {
                     transform.map_or(Move::default(), |transform| transform.draw(contract.size(), &mut rng))
                 };
-                ByteBatch::new(picks.iter().map(|&index| (pictures.image(index), draw())), contract).into()
+                ByteBatch::new(picks.iter().map(|&index| (set.image(index), draw())), contract).into()
             }
         };
-        let labels = picks.iter().map(|&i| pictures.images.labels[i]).collect();
+        let labels = picks.iter().map(|&i| set.images.labels[i]).collect();
         Batch { images, labels, shape: [contract.channels, contract.height, contract.width] }
     }
 }
@@ -143,14 +143,14 @@ impl Loader {
     /// Starts preparing batches on a thread of `scope`.
     pub fn start<'scope, 'env>(
         scope: &'scope std::thread::Scope<'scope, 'env>,
-        pictures: &'env ImageSet,
+        set: &'env ImageSet,
         plan: EpochOrder,
         form: BatchFormat,
     ) -> Self {
         let (send, receive) = sync_channel(2);
         scope.spawn(move || {
             // A closed channel means that the reader stopped early.
-            (plan.first..plan.steps()).try_for_each(|step| send.send(plan.make(step, pictures, form)))
+            (plan.first..plan.steps()).try_for_each(|step| send.send(plan.make(step, set, form)))
         });
         Loader(receive)
     }
@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(EpochOrder::epoch(&indices, 8, 2, 1, "train", 0).steps(), 2);
     }
 
-    fn pictures(height: usize, width: usize, channels: usize, count: usize) -> ImageSet {
+    fn set(height: usize, width: usize, channels: usize, count: usize) -> ImageSet {
         let (mean, std) = (vec![0.5; channels], vec![0.3; channels]);
         let contract = InputContract::new(ImageSize { height, width }, channels, mean, std, Resize::Stretch);
         let pixels = (0..contract.len() * count).map(|i| (i * 37 % 256) as u8).collect();
@@ -196,17 +196,17 @@ mod tests {
     #[test]
     fn bytes_give_the_same_values() {
         let moved = |crop| Transform::from(Augment { crop, flip: true });
-        for (pictures, transform) in [
-            (pictures(6, 5, 3, 20), Some(moved(0.5))),
-            (pictures(3, 3, 1, 20), Some(moved(0.0))),
-            (pictures(6, 4, 3, 20), Some(Transform { cutout: 0.5, ..moved(0.25) })),
-            (pictures(4, 4, 3, 20), None),
+        for (set, transform) in [
+            (set(6, 5, 3, 20), Some(moved(0.5))),
+            (set(3, 3, 1, 20), Some(moved(0.0))),
+            (set(6, 4, 3, 20), Some(Transform { cutout: 0.5, ..moved(0.25) })),
+            (set(4, 4, 3, 20), None),
         ] {
             let all: Vec<usize> = (0..20).collect();
             let batches = |bytes| -> Vec<Batch> {
                 let plan = EpochOrder::epoch(&all, 3, 0, 1, "train", 0);
                 let form = BatchFormat::new(bytes, transform);
-                std::thread::scope(|scope| Loader::start(scope, &pictures, plan, form).collect())
+                std::thread::scope(|scope| Loader::start(scope, &set, plan, form).collect())
             };
             for (numbers, bytes) in batches(false).iter().zip(&batches(true)) {
                 assert_ne!(numbers.images, bytes.images, "both in one format");
@@ -228,17 +228,17 @@ mod tests {
     /// none is as dark.
     #[test]
     fn resized_crops_are_of_whole_images() {
-        let mut pictures = pictures(4, 4, 1, 12);
-        pictures.images.pixels.fill(0);
+        let mut set = set(4, 4, 1, 12);
+        set.images.pixels.fill(0);
         let pixels =
             (0..144).map(|i| if (4..8).contains(&(i / 12)) && (4..8).contains(&(i % 12)) { 0 } else { 255 });
-        pictures.wholes = vec![Whole { pixels: pixels.collect(), size: ImageSize::square(12) }; 12];
+        set.wholes = vec![Whole { pixels: pixels.collect(), size: ImageSize::square(12) }; 12];
         let all: Vec<usize> = (0..12).collect();
         let means = |transform: Transform| -> Vec<f32> {
             let plan = EpochOrder::epoch(&all, 1, 0, 1, "train", 0);
             let form = BatchFormat::new(true, Some(transform));
             let mean = |batch: Batch| batch.numbers().iter().sum::<f32>() / 16.0;
-            std::thread::scope(|scope| Loader::start(scope, &pictures, plan, form).map(mean).collect())
+            std::thread::scope(|scope| Loader::start(scope, &set, plan, form).map(mean).collect())
         };
         let still = Transform::from(Augment { crop: 0.0, flip: false });
         let [dark, light] = [0.0, 1.0].map(|x: f32| (x - 0.5) / 0.3);
@@ -249,12 +249,12 @@ mod tests {
 
     #[test]
     fn a_later_start_leaves_the_batches_as_they_were() {
-        let pictures = pictures(2, 2, 1, 20);
+        let set = set(2, 2, 1, 20);
         let all: Vec<usize> = (0..20).collect();
         let batches = |step| -> Vec<Batch> {
             let plan = EpochOrder::epoch(&all, 3, 0, 1, "train", 0).starting_at(step);
             let form = BatchFormat::new(false, Some(Augment { crop: 0.5, flip: true }.into()));
-            std::thread::scope(|scope| Loader::start(scope, &pictures, plan, form).collect())
+            std::thread::scope(|scope| Loader::start(scope, &set, plan, form).collect())
         };
         let whole = batches(0);
         assert_eq!(whole.len(), 7);

@@ -12,9 +12,9 @@ mod plan;
 mod step;
 
 use milenas_models::fused::Regularisers;
-use milenas_models::kernels::cuda::descent::Table;
 use milenas_models::kernels::cuda::norm::CudaMoments;
 use milenas_models::kernels::cuda::product::{ProductDims, row_products};
+use milenas_models::kernels::cuda::sgd::Table;
 use milenas_models::kernels::cuda::stem_head::{self, Loss};
 use milenas_models::kernels::cuda::{Device, Gemm, Words};
 use milenas_models::{Error, Result, Trainable, Weights};
@@ -118,7 +118,7 @@ impl CudaEngine {
         config: &SgdConfig,
         rate: f64,
     ) -> Result<()> {
-        let memory = self.memory.as_ref().ok_or_else(|| fault("there is no memory for a step"))?;
+        let memory = self.memory.as_ref().ok_or_else(|| fault("no memory was reserved for a step"))?;
         self.resident.sgd_step_by_table(device, &self.tensors, memory.table()?, sgd, config, rate)
     }
 
@@ -207,7 +207,7 @@ impl CudaEngine {
         self.fit(device, batch.len())?;
         let CudaEngine { plan, tensors, resident, memory } = self;
         // The memory exists after `fit`.
-        let memory = memory.as_ref().ok_or_else(|| fault("there is no memory for a pass"))?;
+        let memory = memory.as_ref().ok_or_else(|| fault("no memory was reserved for a pass"))?;
         let packing = plan.packing(tensors);
         memory.feed.upload(device, batch)?;
         let mut paths = Words::NONE;

@@ -10,15 +10,15 @@ const NAMED: usize = 20;
 
 /// Returns the section; empty without evaluations.
 pub fn evaluated(story: &RunSummary) -> String {
-    let judged = story.evaluated.as_deref().unwrap_or_default();
-    if judged.is_empty() {
+    let evaluated = story.evaluated.as_deref().unwrap_or_default();
+    if evaluated.is_empty() {
         return String::new();
     }
     let trained = Strategy::named(&story.config.search.strategy).is_some_and(Strategy::trains);
     let (title, factor) = if trained { ("Validation accuracy, %", 100.0) } else { ("naswot", 1.0) };
     let (mut all, mut best) = (Vec::new(), Vec::new());
     let mut most = f64::NEG_INFINITY;
-    for (number, Evaluated { value, .. }) in judged.iter().enumerate() {
+    for (number, Evaluated { value, .. }) in evaluated.iter().enumerate() {
         most = most.max(*value);
         all.push((number as f64 + 1.0, factor * value));
         best.push((number as f64 + 1.0, factor * most));
@@ -28,10 +28,10 @@ pub fn evaluated(story: &RunSummary) -> String {
         points.retain(|(_, value)| value.is_finite());
         Series { name: name.into(), points }
     });
-    let mut order: Vec<usize> = (0..judged.len()).collect();
-    order.sort_by(|a, b| judged[*b].value.total_cmp(&judged[*a].value));
+    let mut order: Vec<usize> = (0..evaluated.len()).collect();
+    order.sort_by(|a, b| evaluated[*b].value.total_cmp(&evaluated[*a].value));
     let row = |&i: &usize| {
-        let Evaluated { genotype, value } = &judged[i];
+        let Evaluated { genotype, value } = &evaluated[i];
         let value = if trained { percent(*value) } else { format!("{value:.3}") };
         vec![(i + 1).to_string(), value, genotype.to_string()]
     };

@@ -16,7 +16,7 @@ use crate::strategy::COLLAPSE;
 pub fn head(story: &RunSummary) -> String {
     let done = story.epochs.len();
     let mut list = match &story.evaluated {
-        Some(judged) => vec![("architectures evaluated", judged.len().to_string())],
+        Some(evaluated) => vec![("architectures evaluated", evaluated.len().to_string())],
         None => vec![("epochs", format!("{done} of {}", story.planned()))],
     };
     if let Some(last) = story.epochs.last() {

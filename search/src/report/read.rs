@@ -199,7 +199,7 @@ impl RunSummary {
     /// Fails for a folder without a run, and for invalid files.
     pub fn read(path: &Path) -> Result<RunSummary> {
         let place = path.join(CONFIG);
-        let help = "neither this folder nor its subfolders hold a run. help: give the folder of a search or a training";
+        let help = "no run in this folder or its subfolders. help: give the folder of a search or a training";
         let config = text(&place)?.ok_or_else(|| broken(path, help))?;
         let config = Config::from_toml(&config, &place.display().to_string())?;
         let place = path.join(METRICS);

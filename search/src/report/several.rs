@@ -20,7 +20,7 @@ pub fn several(stories: &[RunSummary]) -> String {
             s.name(),
             if s.is_search() { "search".into() } else { "training".into() },
             match &s.evaluated {
-                Some(judged) => format!("{} evaluated", judged.len()),
+                Some(evaluated) => format!("{} evaluated", evaluated.len()),
                 None => format!("{} of {}", s.epochs.len(), s.planned()),
             },
             s.config.seed.to_string(),

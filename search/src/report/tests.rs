@@ -190,9 +190,9 @@ fn an_interrupted_training_resumes_with_its_initial_weights() {
     let typed = format!("milenas-search train --from-supernet 'runs/it'\\''s' --genotype {genotype} --data");
     assert!(page.contains(&escaped(&format!("{typed} SRC --out"))), "{typed}");
     assert!(page.contains("source in place of SRC"));
-    std::fs::write(place.path().join("source.txt"), "my pictures/it's\n").unwrap();
+    std::fs::write(place.path().join("source.txt"), "my images/it's\n").unwrap();
     let page = page_of(&[place.path()]).unwrap();
-    assert!(page.contains(&escaped(&format!("{typed} 'my pictures/it'\\''s' --out"))), "{page}");
+    assert!(page.contains(&escaped(&format!("{typed} 'my images/it'\\''s' --out"))), "{page}");
     assert!(!page.contains("SRC"));
 }
 
@@ -247,7 +247,7 @@ fn runs_are_compared_and_a_new_run_counts() {
 fn errors_explain_folders_without_a_run() {
     let place = tempfile::tempdir().unwrap();
     let message = write(place.path()).unwrap_err().to_string();
-    assert!(message.contains("neither this folder nor its subfolders hold a run. help"), "{message}");
+    assert!(message.contains("no run in this folder or its subfolders. help"), "{message}");
     run(place.path(), &[("metrics.jsonl", "{}\n".into())]);
     let message = write(place.path()).unwrap_err().to_string();
     assert!(

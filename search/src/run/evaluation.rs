@@ -28,7 +28,7 @@ impl TestEvaluation {
     /// of the training, or all images of a source that the model was not trained on.
     ///
     /// # Errors
-    /// Fails for a source that cannot be read or has classes that the model does not know.
+    /// Fails for a source that cannot be read or has classes other than the model's.
     pub fn run(model: &Model, source: &Source) -> Result<TestEvaluation> {
         let card = &model.card;
         let mut dataset = source.open(card.split().unwrap_or_default())?;
@@ -36,8 +36,8 @@ impl TestEvaluation {
         let (samples, measured) = dataset.to_measure(Some(&card.trained_on()));
         let notes = dataset.notes.into_iter().chain(measured).collect();
         let (images, bad) = Dataset::load(&samples, &card.input, &Limits::default(), &|_| {});
-        let pictures = ImageSet { images, wholes: Vec::new(), contract: card.input.clone() };
-        let ranked = evaluate(&model.graph, &model.weights, &pictures, BATCH)?;
+        let set = ImageSet { images, wholes: Vec::new(), contract: card.input.clone() };
+        let ranked = evaluate(&model.graph, &model.weights, &set, BATCH)?;
         let scores = Scores::new(&ranked, &card.labels);
         let (mut ranked, mut bad) = (ranked.into_iter(), bad.into_iter().peekable());
         let mut images = Vec::with_capacity(samples.len());

@@ -269,8 +269,8 @@ impl Evaluator for PopulationFolder<'_> {
             folder.take_back()?;
             let trainable = Trainable::assemble(genotype, network, false)?;
             let weights = Weights::init(&trainable.graph, short.seed)?;
-            let [pictures, test] = halves;
-            let task = TrainTask { network: &trainable, images: pictures, test, config: short };
+            let [images, test] = halves;
+            let task = TrainTask { network: &trainable, images, test, config: short };
             let mut last = Last(0.0);
             train(&task, &weights, None, device.as_deref_mut(), *recorder, &mut last)?;
             observe(By::Fitness, number, &Evaluated { genotype: genotype.clone(), value: last.0 });

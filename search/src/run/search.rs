@@ -117,7 +117,7 @@ pub fn run_search(
     let mut net = new_supernet(&shape, height, width, config.seed, device)?;
     let evaluation = data.derived(&config.train);
     let stop = &config.search.stop;
-    let mut keeper = SearchFolder {
+    let mut checkpointer = SearchFolder {
         genotypes: Genotypes::new(folder.join(""), evaluation),
         // The configuration was checked before.
         budget: stop.budget().ok().flatten(),
@@ -127,7 +127,7 @@ pub fn run_search(
         observe,
     };
     let task = SearchTask { images: &data.train, config, evaluation };
-    let outcome = search(&mut *net, &task, from, recorder, &mut keeper)?;
+    let outcome = search(&mut *net, &task, from, recorder, &mut checkpointer)?;
     let size = outcome.sizes.choose(&outcome.genotype, &stop.limits(), &evaluation)?;
     let chosen = size.and_then(|size| outcome.sizes.0.keys().position(|&known| known == size));
     let table = table(&outcome.sizes, &evaluation)?;

@@ -143,13 +143,13 @@ pub fn run_train(
     file::write(&folder.join(GENOTYPE), genotype.to_json().as_bytes())?;
     folder.page()?;
     let task = TrainTask { network: &network, images: &data.train, test: &data.test, config };
-    let mut keeper = TrainFolder {
+    let mut checkpointer = TrainFolder {
         folder: &mut folder,
         origin: &origin,
         since: Instant::now(),
         observe: &mut |record| observe(before, record),
     };
-    train(&task, &weights, from, device, recorder, &mut keeper)?;
+    train(&task, &weights, from, device, recorder, &mut checkpointer)?;
 
     let kept: std::collections::HashSet<&str> = graph.params().map(|p| p.name.as_str()).collect();
     weights.retain(|name| kept.contains(name));

@@ -23,7 +23,7 @@ const MAX_GENOTYPE_BYTES: u64 = 1 << 20;
 
 /// Message for a source that already fixes the size of its network.
 pub(crate) const SIZED: &str =
-    "it has a size of its own. help: leave out --channels, --layers, --classes and --size";
+    "its size is fixed in the file. help: omit --channels, --layers, --classes and --size";
 
 /// Runs a command.
 pub fn execute(cli: Cli) -> Result<()> {
@@ -141,7 +141,7 @@ fn summary(report: &ExportReport, options: &ExportOptions, out: &Path) -> String
         ));
     }
     if report.comparison.variation <= options.tolerance.relative {
-        let little = "the network gives every image the same answer, so the comparison proves little";
+        let little = "the network computes the same output for every image, so the comparison proves little";
         lines.push(format!("note        {little}"));
     }
     lines.push(format!("wrote       {} ({} bytes)\n", out.display(), report.bytes));
@@ -199,7 +199,7 @@ pub(crate) fn load(source: &str, size: Untrained, seed: u64) -> Result<Model> {
             .map_err(|_| Error::malformed(source, "no text. help: weights end in .safetensors"))?;
         Genotype::parse(&text, source)?
     } else if source.contains(['/', '.']) {
-        bail!("{source}: there is no such file. help: `milenas-search train` writes OUT/weights.safetensors");
+        bail!("{source}: no such file. help: `milenas-search train` writes OUT/weights.safetensors");
     } else {
         Genotype::named(source)?
     };

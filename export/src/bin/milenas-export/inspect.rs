@@ -83,7 +83,7 @@ pub fn inspect(
         (Some(card), Some(path)) => file::write(path, draw::dot(&card.genotype).as_bytes())?,
         (None, Some(_)) => {
             bail!(
-                "{source}: without a card there are no cells to draw. help: --dot needs a file of this project"
+                "{source}: it has no model card, so its cells are unknown. help: --dot needs a file of this project"
             )
         }
         (_, None) => {}

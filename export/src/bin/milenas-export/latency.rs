@@ -15,7 +15,7 @@ const RUNS: usize = 9;
 /// Formats one line per batch size: the median latency over several runs on random images, on all threads.
 pub fn lines(graph: &Graph, weights: &Weights) -> Result<String> {
     let input = graph.inputs().next().map(|value| graph.fact(value));
-    let (channels, height, width) = input.and_then(|fact| fact.chw()).context("the input is no image")?;
+    let (channels, height, width) = input.and_then(|fact| fact.chw()).context("the input is not an image")?;
     let fixed = input.and_then(|fact| fact.dims().first()?.fixed());
     let fused = FusedNetwork::for_evaluation(graph, weights, Precision::Float32)?.ok();
     let mut lines = String::new();

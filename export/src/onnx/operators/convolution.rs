@@ -71,10 +71,10 @@ pub(super) fn conv(r: &mut NodeReader) -> Read<Value> {
         return Err(format!("its weight has shape {shape:?}, expected [out, in / groups, rows, columns]"));
     };
     let kernel = [rows, columns];
-    if let Some(said) = r.attributes.ints("kernel_shape")?
-        && said != [rows as i64, columns as i64]
+    if let Some(declared) = r.attributes.ints("kernel_shape")?
+        && declared != [rows as i64, columns as i64]
     {
-        return Err(format!("kernel_shape is {said:?}, its weight has shape {shape:?}"));
+        return Err(format!("kernel_shape is {declared:?}, its weight has shape {shape:?}"));
     }
     let groups = size("group", r.attributes.int("group", 1)?)?;
     let WindowAttributes { stride, dilation, padding, .. } =

@@ -92,7 +92,7 @@ pub(super) fn clip(r: &mut NodeReader) -> Read<Value> {
             let bound = |i, default| match r.floats(i)? {
                 None => Ok(default),
                 Some((_, numbers)) => {
-                    let [bound] = numbers[..] else { return Err("a bound is no scalar".to_string()) };
+                    let [bound] = numbers[..] else { return Err("a bound is not a scalar".to_string()) };
                     Ok(bound)
                 }
             };

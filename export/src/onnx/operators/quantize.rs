@@ -25,7 +25,7 @@ pub(super) fn grid_of_wire(r: &NodeReader) -> Read<FakeQuantize> {
         None => (DataType::Uint8, 0),
         Some(tensor) => {
             let [zero] = tensors::integers(tensor)?[..] else {
-                return Err("its zero point is no scalar".into());
+                return Err("its zero point is not a scalar".into());
             };
             (tensors::kind(tensor), zero)
         }

@@ -40,17 +40,17 @@ pub(super) fn reshape(r: &mut NodeReader) -> Read<Value> {
         .dims()
         .split_first()
         .and_then(|(first, rest)| Some((*first, Fact::new(rest.to_vec()).volume()?)));
-    let said = |i: i64, at: usize| match i {
+    let declared = |i: i64, at: usize| match i {
         0 if !keeps_zeros => fact.dims().get(at).copied(),
         n => usize::try_from(n).ok().map(Dim::Fixed),
     };
     let same = target.len() == fact.rank()
         && target.iter().filter(|i| **i == -1).count() <= 1
-        && target.iter().enumerate().all(|(at, &i)| i == -1 || said(i, at) == Some(fact.dims()[at]));
+        && target.iter().enumerate().all(|(at, &i)| i == -1 || declared(i, at) == Some(fact.dims()[at]));
     let flat = match (target[..].as_ref(), rest) {
         ([first, second], Some((n, numbers))) => {
-            let first_fits = said(*first, 0) == Some(n);
-            let second_fits = said(*second, 1) == Some(Dim::Fixed(numbers));
+            let first_fits = declared(*first, 0) == Some(n);
+            let second_fits = declared(*second, 1) == Some(Dim::Fixed(numbers));
             (first_fits && (second_fits || *second == -1)) || (*first == -1 && second_fits)
         }
         _ => false,

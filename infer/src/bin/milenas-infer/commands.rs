@@ -53,17 +53,17 @@ fn options(runtime: &RuntimeArgs, recipe: Option<&RecipeArgs>, threads: usize) -
     if runtime.ort_lib.is_some() && !matches!(runtime.runtime, RuntimeArg::Ort) {
         bail!("--ort-lib is ONNX Runtime's library. help: add --runtime ort");
     }
-    let said = match recipe {
+    let given = match recipe {
         None => recipe::Recipe::default(),
-        Some(said) => recipe::Recipe {
-            labels: said.labels.as_deref().map(labels).transpose()?,
-            mean: said.mean.clone(),
-            std: said.std.clone(),
-            resize: said.resize.or(said.crop_fraction.map(ResizeRule::CropFraction)),
-            filter: said.filter.map(Into::into),
-            order: said.channel_order.map(Into::into),
-            orientation: said.exif.map(Into::into),
-            outputs: said.outputs_are.map(Into::into),
+        Some(given) => recipe::Recipe {
+            labels: given.labels.as_deref().map(labels).transpose()?,
+            mean: given.mean.clone(),
+            std: given.std.clone(),
+            resize: given.resize.or(given.crop_fraction.map(ResizeRule::CropFraction)),
+            filter: given.filter.map(Into::into),
+            order: given.channel_order.map(Into::into),
+            orientation: given.exif.map(Into::into),
+            outputs: given.outputs_are.map(Into::into),
             ..recipe::Recipe::default()
         },
     };
@@ -77,7 +77,7 @@ fn options(runtime: &RuntimeArgs, recipe: Option<&RecipeArgs>, threads: usize) -
         size: runtime.size,
         layout: runtime.layout.map(Into::into),
         output: runtime.output_name.clone(),
-        ..said
+        ..given
     };
     Ok(ClassifierOptions { runtime: choice, recipe, features: false })
 }

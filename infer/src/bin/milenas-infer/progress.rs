@@ -24,7 +24,7 @@ pub struct RunProgress {
     /// Total number of images; 0 until they have been counted.
     all: Arc<AtomicU64>,
     start: Instant,
-    said: Instant,
+    reported: Instant,
 }
 
 impl RunProgress {
@@ -50,7 +50,7 @@ impl RunProgress {
             });
         }
         let now = Instant::now();
-        RunProgress { bar, before, done: 0, all, start: now, said: now }
+        RunProgress { bar, before, done: 0, all, start: now, reported: now }
     }
 
     /// Advances by `count` images.
@@ -58,8 +58,8 @@ impl RunProgress {
         self.done += count;
         self.bar.set_position((self.before + self.done) as u64);
         if self.bar.is_hidden() {
-            if self.said.elapsed() > QUIET {
-                self.said = Instant::now();
+            if self.reported.elapsed() > QUIET {
+                self.reported = Instant::now();
                 note(self.progress_line());
             }
         } else {

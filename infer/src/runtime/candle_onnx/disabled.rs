@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use crate::runtime::fed::{Library, Raw};
+use crate::runtime::library::{Library, RawOutput};
 use crate::runtime::{Feed, Pixels, RuntimeKind};
 use crate::{Error, Result};
 
@@ -16,7 +16,7 @@ impl CandleOnnx {
     /// [`Error::Unavailable`], always.
     pub fn new(_: &[u8], _: &str, _: &str) -> Result<Self> {
         let problem =
-            "this program was built without it. help: `cargo install --path infer --features candle-onnx`";
+            "this program was built without it. help: build it with the cargo feature `candle-onnx`";
         Err(Error::Unavailable { name: "candle-onnx", problem: problem.into() })
     }
 }
@@ -26,7 +26,7 @@ impl Library for CandleOnnx {
         match self.0 {}
     }
 
-    fn compute(&self, _: &Feed, _: Pixels, _: usize) -> Result<Raw> {
+    fn compute(&self, _: &Feed, _: Pixels, _: usize) -> Result<RawOutput> {
         match self.0 {}
     }
 }

@@ -8,7 +8,7 @@ use candle_onnx::onnx::ModelProto;
 use prost::Message;
 
 use crate::error::brief;
-use crate::runtime::fed::{Library, Raw};
+use crate::runtime::library::{Library, RawOutput};
 use crate::runtime::{Feed, Pixels, RuntimeKind};
 use crate::{Error, Result};
 
@@ -28,7 +28,7 @@ impl CandleOnnx {
         Ok(CandleOnnx { model: ModelProto::decode(bytes).map_err(refused)?, output: output.into() })
     }
 
-    fn run(&self, feed: &Feed, pixels: &Pixels, batch: usize) -> candle_core::Result<Raw> {
+    fn run(&self, feed: &Feed, pixels: &Pixels, batch: usize) -> candle_core::Result<RawOutput> {
         let shape = feed.shape(batch).to_vec();
         let tensor = match pixels {
             Pixels::Floats(x) => Tensor::from_slice(x, shape, &Device::Cpu)?,
@@ -40,7 +40,7 @@ impl CandleOnnx {
         let found = candle_onnx::simple_eval(&self.model, fed)?.remove(&self.output);
         let found = found.ok_or_else(|| candle_core::Error::Msg(format!("no `{}`", self.output)))?;
         let values = found.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-        Ok(Raw { dims: found.dims().to_vec(), values })
+        Ok(RawOutput { dims: found.dims().to_vec(), values })
     }
 }
 
@@ -58,8 +58,8 @@ impl Library for CandleOnnx {
         RuntimeKind::CandleOnnx
     }
 
-    fn compute(&self, feed: &Feed, pixels: Pixels, batch: usize) -> Result<Raw> {
-        let help = "help: set `runtime` to ort, which has every operator; `milenas-export --target candle-onnx` writes files for it";
+    fn compute(&self, feed: &Feed, pixels: Pixels, batch: usize) -> Result<RawOutput> {
+        let help = "help: set `runtime` to ort, which has every operator; `milenas-export` writes files for it with setting `target` candle-onnx";
         let failed = |e| Error::Runtime {
             name: RuntimeKind::CandleOnnx.name(),
             problem: format!("{}. {help}", reason(&e)),

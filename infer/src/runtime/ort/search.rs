@@ -23,7 +23,7 @@ pub(super) fn library(asked: Option<&Path>) -> Result<PathBuf> {
     if let Some(path) = asked.map(Path::to_path_buf).or_else(variable) {
         return match path.is_file() {
             true => Ok(path),
-            false => Err(missing(format!("{} is no file", path.display()))),
+            false => Err(missing(format!("{} is not a file", path.display()))),
         };
     }
     let environments = var_os("VIRTUAL_ENV").map(PathBuf::from).into_iter().chain([".venv".into()]);
@@ -46,9 +46,9 @@ fn packages(environment: &Path) -> Vec<PathBuf> {
 /// Returns the folder of the package that `python3` would import.
 fn python() -> Option<PathBuf> {
     let code = "import importlib.util as u; print(u.find_spec('onnxruntime').submodule_search_locations[0])";
-    let said =
-        Command::new("python3").args(["-c", code]).output().ok().filter(|said| said.status.success())?;
-    Some(PathBuf::from(String::from_utf8(said.stdout).ok()?.trim_end()))
+    let output =
+        Command::new("python3").args(["-c", code]).output().ok().filter(|output| output.status.success())?;
+    Some(PathBuf::from(String::from_utf8(output.stdout).ok()?.trim_end()))
 }
 
 /// Returns the library in the folder of a package: `capi/libonnxruntime.so.1.23.2`, or its name on this
@@ -87,7 +87,7 @@ mod tests {
         assert_eq!(library(Some(&capi.join(&expected))).unwrap(), capi.join(&expected));
         let message = library(Some(&capi.join("none"))).unwrap_err().to_string();
         assert!(
-            message.contains("none is no file") && message.contains("pip install onnxruntime"),
+            message.contains("none is not a file") && message.contains("pip install onnxruntime"),
             "{message}"
         );
     }

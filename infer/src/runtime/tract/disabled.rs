@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::path::Path;
 
-use crate::runtime::fed::{Library, Raw};
+use crate::runtime::library::{Library, RawOutput};
 use crate::runtime::{Feed, Pixels, RuntimeKind};
 use crate::{Error, Result};
 
@@ -16,8 +16,7 @@ impl Tract {
     /// # Errors
     /// [`Error::Unavailable`], always.
     pub fn new(_: &Path, _: &mut Feed, _: usize) -> Result<Self> {
-        let problem =
-            "this program was built without it. help: `cargo install --path infer --features tract`";
+        let problem = "this program was built without it. help: build it with the cargo feature `tract`";
         Err(Error::Unavailable { name: "tract", problem: problem.into() })
     }
 }
@@ -27,7 +26,7 @@ impl Library for Tract {
         match self.0 {}
     }
 
-    fn compute(&self, _: &Feed, _: Pixels, _: usize) -> Result<Raw> {
+    fn compute(&self, _: &Feed, _: Pixels, _: usize) -> Result<RawOutput> {
         match self.0 {}
     }
 }
@@ -45,6 +44,6 @@ mod tests {
         let mut feed =
             Feed { input: "x".into(), layout, element, image: [3, 4, 4], batch: None, open: false };
         let error = Tract::new(Path::new("model.onnx"), &mut feed, 0).err().unwrap().to_string();
-        assert!(error.contains("cargo install --path infer --features tract"), "{error}");
+        assert!(error.contains("the cargo feature `tract`"), "{error}");
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tract_onnx::prelude::*;
 
 use crate::error::brief;
-use crate::runtime::fed::{Library, Raw};
 use crate::runtime::feed::Element;
+use crate::runtime::library::{Library, RawOutput};
 use crate::runtime::{Feed, Pixels, RuntimeKind};
 use crate::{Error, Result};
 
@@ -32,7 +32,7 @@ impl Tract {
         Ok(Tract { plan, output })
     }
 
-    fn run(&self, feed: &Feed, pixels: &Pixels, batch: usize) -> TractResult<Raw> {
+    fn run(&self, feed: &Feed, pixels: &Pixels, batch: usize) -> TractResult<RawOutput> {
         let shape = feed.shape(batch);
         let fed = match pixels {
             Pixels::Floats(x) => Tensor::from_shape(&shape, x)?,
@@ -43,7 +43,7 @@ impl Tract {
         let found = self.plan.run(tvec!(fed.into()))?;
         let found = found[self.output].cast_to::<f32>()?;
         let view = found.to_plain_array_view::<f32>()?;
-        Ok(Raw { dims: view.shape().to_vec(), values: view.iter().copied().collect() })
+        Ok(RawOutput { dims: view.shape().to_vec(), values: view.iter().copied().collect() })
     }
 }
 
@@ -66,7 +66,7 @@ impl Library for Tract {
         RuntimeKind::Tract
     }
 
-    fn compute(&self, feed: &Feed, pixels: Pixels, batch: usize) -> Result<Raw> {
+    fn compute(&self, feed: &Feed, pixels: Pixels, batch: usize) -> Result<RawOutput> {
         let failed =
             |e| Error::Runtime { name: RuntimeKind::Tract.name(), problem: brief(&format!("{e:#}")) };
         self.run(feed, &pixels, batch).map_err(failed)

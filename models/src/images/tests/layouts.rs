@@ -83,7 +83,7 @@ fn the_structure_tells_parts_from_classes() {
 fn folders_that_hold_the_same_folders_are_noted() {
     let data = read(&["color/a/0.png", "color/b/0.png", "gray/a/0.png", "gray/b/0.png"]);
     assert_eq!(data.classes, ["color", "gray"]);
-    assert!(has_note(&data, r#"all hold the folders "a", "b""#), "{:?}", data.notes);
+    assert!(has_note(&data, r#"all contain the folders "a", "b""#), "{:?}", data.notes);
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn a_test_part_without_classes_is_not_used() {
         let data = read(&["train/a/0.png", "train/a/1.png", "train/b/0.png", "train/b/1.png", test]);
         assert_eq!(counts(&data), (vec!["a", "b"], 2, 2), "{test}");
         assert_eq!(data.held_out, Some(0));
-        assert!(has_note(&data, "its images have no labels: not used"), "{test}: {:?}", data.notes);
+        assert!(has_note(&data, "its images have no labels and are not used"), "{test}: {:?}", data.notes);
     }
     // A labelled part is preferred to a flat one.
     let data = read(&["train/a/0.png", "train/b/0.png", "val/a/0.png", "val/b/0.png", "test/0.png"]);
@@ -134,7 +134,7 @@ fn a_test_part_may_lack_classes() {
 fn a_test_part_alone_is_to_measure_with() {
     let data = read(&["val/a/0.png", "val/b/0.png", "test/a/0.png", "test/b/0.png"]);
     assert_eq!(counts(&data), (vec!["a", "b"], 0, 2));
-    assert!(has_note(&data, "there is no training part"));
+    assert!(has_note(&data, "the training part is missing"));
 }
 
 #[test]

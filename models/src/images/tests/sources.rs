@@ -222,7 +222,7 @@ fn labels_are_matched_by_name() {
     let refused =
         |names: &[&str]| open(dir.path(), 0).unwrap().relabel(&labels(names)).unwrap_err().to_string();
     let message = refused(&["a", "x0", "x1", "x2", "x3", "x4"]);
-    assert!(message.contains(r#""b", "c", which the model does not know"#), "{message}");
+    assert!(message.contains(r#""b", "c", unknown to the model"#), "{message}");
     assert!(message.contains("and 1 more"), "{message}");
     let message = refused(&["a", "b", "b", "c"]);
     assert!(message.contains(r#"the label "b" is the name of 2 outputs"#), "{message}");

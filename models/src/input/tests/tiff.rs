@@ -289,8 +289,8 @@ fn luma_and_colour_differences() {
         let near = image.rgb().chunks_exact(3).all(|p| p[0] > 250 && p[1] < 4 && p[2] < 4);
         assert!(near, "{subsampling:?}: {:?}", image.rgb());
     }
-    let picture: DynamicImage = ImageBuffer::from_pixel(4, 2, Rgb([200u8, 40, 90])).into();
-    let file = File::new(8, 3, 6, encode(&picture, ImageFormat::Jpeg)).with(259, &[7]);
+    let original: DynamicImage = ImageBuffer::from_pixel(4, 2, Rgb([200u8, 40, 90])).into();
+    let file = File::new(8, 3, 6, encode(&original, ImageFormat::Jpeg)).with(259, &[7]);
     let image = open(&file.write()).unwrap();
     assert!(
         image.rgb().chunks_exact(3).all(|p| p[0].abs_diff(200) < 4 && p[1].abs_diff(40) < 4),

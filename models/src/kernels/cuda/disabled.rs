@@ -4,8 +4,8 @@ use super::config::GpuConfig;
 use super::device::{Device, device_error};
 use crate::Result;
 
-const HELP: &str = "this build has no CUDA. help: build it with `cargo build --release -p milenas-search --features cuda`, \
-                    which needs no CUDA on the building machine, or set `device` to cpu";
+const HELP: &str = "this build has no CUDA. help: build the program with the cargo feature `cuda`, which needs no \
+                    CUDA on the building machine, or set `device` to cpu";
 
 /// Opens a GPU and compiles the kernels for it.
 ///

@@ -93,12 +93,12 @@ pub fn open(choice: GpuConfig) -> Result<Box<dyn Device>> {
     require(driver, "libcuda", "the driver of an NVIDIA GPU")?;
     require(blas, "libcublas", "CUDA's matrix products")?;
     let count = driver::result::init().and_then(|()| CudaContext::device_count());
-    let count =
-        count.map_err(|error| format!("{error}. help: see what nvidia-smi says, or set `device` to cpu"));
+    let count = count
+        .map_err(|error| format!("{error}. help: check the GPU with nvidia-smi, or set `device` to cpu"));
     let count = failed("asking for GPUs", count)?;
     if choice.index >= count as usize {
         let problem = format!(
-            "there is no GPU {}, but {count}, counted from 0. help: set `device` to cuda:0, or set `device` to cpu",
+            "no GPU {}: {count} found, the first has index 0. help: set `device` to cuda:0, or set `device` to cpu",
             choice.index
         );
         return Err(device_error("cuda", problem));
@@ -234,7 +234,7 @@ impl Gpu {
         stream: &Arc<CudaStream>,
     ) -> Result<()> {
         let Some(function) = self.functions.get(kernel) else {
-            return Err(device_error(kernel, "there is no such kernel"));
+            return Err(device_error(kernel, "unknown kernel"));
         };
         let addresses: Vec<u64> =
             args.iter().map(|arg| arg.words().map_or(0, |(words, _)| words.address())).collect();

@@ -98,7 +98,7 @@ impl NetworkPlan {
 impl Planner<'_> {
     fn map(&self, value: Value) -> Result<ChannelMap> {
         self.maps[value.index()]
-            .ok_or_else(|| no_kernel(self.graph.node(value), "its result is no feature map"))
+            .ok_or_else(|| no_kernel(self.graph.node(value), "its result is not a feature map"))
     }
 
     fn parameter(&mut self, node: &Node, role: ParamRole) -> usize {

@@ -1,7 +1,7 @@
 //! Whole supernet: its memory, and passes through it.
 
 use milenas_models::Result;
-use milenas_models::kernels::cuda::descent::Table;
+use milenas_models::kernels::cuda::sgd::Table;
 use milenas_models::kernels::cuda::{Device, Words, relu};
 
 use super::cell::{CellInput, CellPlan, CudaCell};

@@ -254,8 +254,8 @@ pub fn format_of(asked: Option<FormatArg>, file: Option<&Path>) -> anyhow::Resul
         Some("parquet") => Ok(output::RowFormat::Parquet),
         Some("txt") => Ok(output::RowFormat::Text),
         _ => bail!(
-            "{}: results have no such ending, expected .csv, .jsonl, .parquet or .txt. help: --format says what else to \
-             write",
+            "{}: unknown file extension for results, expected .csv, .jsonl, .parquet or .txt. help: choose the format with \
+             --format",
             file.display()
         ),
     }

@@ -89,7 +89,7 @@ pub(super) fn execute(asked: &Bench) -> Result<bool> {
     }
     let failed = report.files.map_or(0, |files| files.failed);
     if failed > 0 {
-        note(format_args!("{failed} images could not be read: `milenas-infer classify` says why"));
+        note(format_args!("{failed} images could not be read: `milenas-infer classify` reports the reasons"));
     }
     Ok(failed == 0)
 }

@@ -99,7 +99,7 @@ fn format(asked: &Classify) -> Result<RowFormat> {
     let format = format_of(asked.format, asked.output.as_deref())?;
     format.available()?;
     if format == RowFormat::Text && (asked.features || asked.all_scores) {
-        bail!("--format text has neither --features nor --all-scores. help: --format csv or jsonl");
+        bail!("--format text cannot write --features or --all-scores. help: --format csv or jsonl");
     }
     Ok(format)
 }
@@ -121,7 +121,7 @@ fn check_output(asked: &Classify) -> Result<()> {
 fn view(asked: &Classify, model: &Classifier) -> Result<AnswerOptions> {
     let score = Score::from(asked.score);
     if score == Score::Logit && model.meaning != OutputMeaning::Logits {
-        bail!("{} gives probabilities and no logits. help: --score probability", asked.model.display());
+        bail!("{} outputs probabilities, expected logits. help: --score probability", asked.model.display());
     }
     Ok(AnswerOptions {
         labels: model.labels.clone(),
@@ -154,7 +154,7 @@ fn open(
         if Fingerprint::read(path).ok().flatten().as_ref() != Some(made)
             && let Err(problem) = made.write(path)
         {
-            note(format_args!("note: {problem}: --resume will not know which model the rows are of"));
+            note(format_args!("note: {problem}: --resume cannot check that the rows are from this model"));
         }
         Receipt::remove(path)?;
     }
@@ -250,14 +250,14 @@ fn write(
 ) -> milenas_infer::Result<()> {
     let path = one.item.name();
     counts.images += 1;
-    let told = one.answer.as_ref().map_err(Clone::clone).and_then(|answer| view.select(answer));
-    counts.failed += usize::from(told.is_err());
-    match (told, on_error) {
+    let predictions = one.answer.as_ref().map_err(Clone::clone).and_then(|answer| view.select(answer));
+    counts.failed += usize::from(predictions.is_err());
+    match (predictions, on_error) {
         (Err(reason), OnError::Skip) => {
             note(format_args!("{path}: {reason}"));
             Ok(())
         }
         (Err(reason), OnError::Fail) => Err(Error::Image { path, reason }),
-        (told, _) => sink.write(&path, told.as_ref().map_err(String::as_str)),
+        (predictions, _) => sink.write(&path, predictions.as_ref().map_err(String::as_str)),
     }
 }

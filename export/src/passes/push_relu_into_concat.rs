@@ -9,11 +9,11 @@ use super::{Pass, Rewrite, node_name};
 
 /// Pass that applies ReLU before concatenations, see the module.
 #[derive(Debug)]
-pub struct RectifyParts;
+pub struct PushReluIntoConcat;
 
-impl Pass for RectifyParts {
+impl Pass for PushReluIntoConcat {
     fn name(&self) -> &'static str {
-        "rectify_parts"
+        "push_relu_into_concat"
     }
 
     /// Rewrites `relu(concat(a, b)) -> concat(relu(a), relu(b))`, if only ReLUs read the concatenation.

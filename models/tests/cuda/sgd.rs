@@ -1,6 +1,6 @@
 //! Tests of an SGD step, and of copies of parameters.
 
-use milenas_models::kernels::cuda::descent::{Descent, SgdTensors, Table};
+use milenas_models::kernels::cuda::sgd::{SgdStep, SgdTensors, Table};
 
 use crate::THREADS;
 use crate::host::devices;
@@ -12,7 +12,7 @@ const ROWS: [(i32, i32, i32); 2] = [(12, 0, 2), (0, 4, 7)];
 const PACKED: usize = 11;
 
 #[test]
-fn parameters_are_gathered_and_descend() {
+fn parameters_are_gathered_and_updated() {
     for device in &mut devices(&THREADS) {
         for clip in [0.0, 0.5, 100.0] {
             let device = &mut **device;
@@ -31,7 +31,7 @@ fn parameters_are_gathered_and_descend() {
             check(device, "packed", packed, &expected);
 
             let rate = put(device, &[0.1]);
-            let by = Descent { rate, momentum: 0.9, decay: 0.01, clip };
+            let by = SgdStep { rate, momentum: 0.9, decay: 0.01, clip };
             let (sums, norm) = (zeros(device, 2), zeros(device, 2));
             let tensors = SgdTensors { w: on_w, velocity: on_v, gradient: on_g };
             table.sgd_step(device, tensors, sums, norm, by).unwrap();

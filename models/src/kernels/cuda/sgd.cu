@@ -37,7 +37,7 @@ extern "C" __global__ void clip(const float *sums, float *norm, int count, float
 
 // velocity = momentum * velocity + (factor * gradient + decay * w), w -= rate * velocity, with the factor `norm`[1].
 // The rate is read from memory, not an argument, so that steps of any rate are equal calls.
-extern "C" __global__ void descend(float *w, float *velocity, const float *gradient, const float *norm, const int *at,
+extern "C" __global__ void sgd_step(float *w, float *velocity, const float *gradient, const float *norm, const int *at,
                                    const int *gradient_at, const int *lengths, const float *rate, float momentum,
                                    float decay, int count) {
   float factor = norm[1], step = *rate;

@@ -19,7 +19,7 @@ pub struct Table {
 
 /// Settings of an SGD step, as in `torch.optim.SGD` and `torch.nn.utils.clip_grad_norm_`.
 #[derive(Clone, Copy, Debug)]
-pub struct Descent {
+pub struct SgdStep {
     /// Learning rate, one element.
     pub rate: Words,
     /// Momentum factor.
@@ -77,7 +77,7 @@ impl Table {
         tensors: SgdTensors,
         sums: Words,
         norm: Words,
-        by: Descent,
+        by: SgdStep,
     ) -> Result<()> {
         let (count, lengths) = (int(self.count), self.ints(self.lengths)?);
         let packed = self.ints(self.packed)?;
@@ -107,6 +107,6 @@ impl Table {
             Arg::Float(by.decay),
             count,
         ];
-        launch(device, "descend", LaunchGrid::Rows(self.count), &args)
+        launch(device, "sgd_step", LaunchGrid::Rows(self.count), &args)
     }
 }

@@ -21,7 +21,7 @@ pub trait Library: Send + Sync {
     ///
     /// # Errors
     /// [`Error::Runtime`] with the message of the library.
-    fn compute(&self, feed: &Feed, pixels: Pixels, batch: usize) -> Result<Raw>;
+    fn compute(&self, feed: &Feed, pixels: Pixels, batch: usize) -> Result<RawOutput>;
 
     /// Returns whether batches are computed in parallel, because the library itself uses one thread.
     fn side_by_side(&self) -> bool {
@@ -31,14 +31,14 @@ pub trait Library: Send + Sync {
 
 /// Output of a library.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Raw {
+pub struct RawOutput {
     /// Shape.
     pub dims: Vec<usize>,
     /// Elements in row-major order.
     pub values: Vec<f32>,
 }
 
-impl Raw {
+impl RawOutput {
     /// Returns one row of scores for each of `batch` images. The output is `[N, classes]`, possibly with more
     /// dimensions of size 1.
     fn rows(&self, batch: usize) -> std::result::Result<Vec<Vec<f32>>, String> {
@@ -56,15 +56,15 @@ impl Raw {
 }
 
 /// File loaded in a library, with its feed.
-pub struct Fed {
+pub struct LibraryRuntime {
     library: Box<dyn Library>,
     feed: Feed,
 }
 
-impl Fed {
+impl LibraryRuntime {
     /// Wraps a loaded file with its feed.
     pub fn new(library: impl Library + 'static, feed: Feed) -> Self {
-        Fed { library: Box::new(library), feed }
+        LibraryRuntime { library: Box::new(library), feed }
     }
 
     /// Computes the rows of two different images `[2, C, H, W]`, one by one. If the file accepts any batch
@@ -95,7 +95,7 @@ impl Fed {
         Ok((rows, Some(reason)))
     }
 
-    fn compute(&self, images: &[f32], size: usize) -> Result<Raw> {
+    fn compute(&self, images: &[f32], size: usize) -> Result<RawOutput> {
         let length = size * self.feed.len();
         let mut filled = Cow::Borrowed(images);
         if images.len() < length {
@@ -114,7 +114,7 @@ impl Fed {
     }
 }
 
-impl Runtime for Fed {
+impl Runtime for LibraryRuntime {
     fn run(&self, images: &[f32], batch: usize) -> Result<Vec<Answer>> {
         let size = self.feed.batch.unwrap_or(batch).max(1);
         let chunk = size * self.feed.len();
@@ -140,23 +140,23 @@ mod tests {
     use super::*;
 
     /// Library that returns sums of the images, with shape and elements changed by a function.
-    struct Sums(fn(usize, Vec<f32>) -> Result<Raw>);
+    struct Sums(fn(usize, Vec<f32>) -> Result<RawOutput>);
 
     impl Library for Sums {
         fn kind(&self) -> RuntimeKind {
             RuntimeKind::Ort
         }
 
-        fn compute(&self, feed: &Feed, pixels: Pixels, batch: usize) -> Result<Raw> {
+        fn compute(&self, feed: &Feed, pixels: Pixels, batch: usize) -> Result<RawOutput> {
             let Pixels::Floats(x) = pixels else { panic!("{pixels:?}") };
             assert_eq!(x.len(), batch * feed.len());
             (self.0)(batch, x.chunks(feed.len()).flat_map(|x| [x.iter().sum(), x[0]]).collect())
         }
     }
 
-    fn fed(batch: Option<usize>, rule: fn(usize, Vec<f32>) -> Result<Raw>) -> Fed {
+    fn runtime_with(batch: Option<usize>, rule: fn(usize, Vec<f32>) -> Result<RawOutput>) -> LibraryRuntime {
         let (layout, element) = (ImageLayout::Nchw, Element::Float);
-        Fed::new(
+        LibraryRuntime::new(
             Sums(rule),
             Feed { input: "x".into(), layout, element, image: [1, 1, 3], batch, open: false },
         )
@@ -166,55 +166,57 @@ mod tests {
 
     #[test]
     fn rows_are_taken_as_the_shape_says() {
-        let plain = |batch: usize, values: Vec<f32>| Ok(Raw { dims: vec![batch, 2], values });
-        let deep = |batch: usize, values: Vec<f32>| Ok(Raw { dims: vec![batch, 1, 2, 1], values });
+        let plain = |batch: usize, values: Vec<f32>| Ok(RawOutput { dims: vec![batch, 2], values });
+        let deep = |batch: usize, values: Vec<f32>| Ok(RawOutput { dims: vec![batch, 1, 2, 1], values });
         for rule in [plain, deep] {
-            let mut fed = fed(None, rule);
-            assert_eq!(fed.probe(&IMAGES, "m").unwrap(), (vec![vec![6.0, 1.0], vec![60.0, 10.0]], None));
-            assert_eq!(fed.run(&IMAGES, 2).unwrap()[1].outputs, [60.0, 10.0]);
+            let mut runtime = runtime_with(None, rule);
+            assert_eq!(runtime.probe(&IMAGES, "m").unwrap(), (vec![vec![6.0, 1.0], vec![60.0, 10.0]], None));
+            assert_eq!(runtime.run(&IMAGES, 2).unwrap()[1].outputs, [60.0, 10.0]);
         }
     }
 
     #[test]
     fn a_batch_of_one_size_is_filled_up() {
-        let mut fed = fed(Some(4), |batch, values| Ok(Raw { dims: vec![batch, 2], values }));
-        assert_eq!(fed.probe(&IMAGES, "m").unwrap().0[1], [60.0, 10.0]);
-        let rows: Vec<_> = fed.run(&IMAGES, 2).unwrap().into_iter().map(|answer| answer.outputs).collect();
+        let mut runtime =
+            runtime_with(Some(4), |batch, values| Ok(RawOutput { dims: vec![batch, 2], values }));
+        assert_eq!(runtime.probe(&IMAGES, "m").unwrap().0[1], [60.0, 10.0]);
+        let rows: Vec<_> =
+            runtime.run(&IMAGES, 2).unwrap().into_iter().map(|answer| answer.outputs).collect();
         assert_eq!(rows, [[6.0, 1.0], [60.0, 10.0]]);
     }
 
     /// Three cases: a reshape to `[1, -1]`, transposed rows and columns, and a result that mixes images.
     #[test]
     fn images_of_a_file_that_fixes_its_batch_are_computed_one_by_one() {
-        let baked = |batch: usize, values: Vec<f32>| Ok(Raw { dims: vec![1, 2 * batch], values });
+        let baked = |batch: usize, values: Vec<f32>| Ok(RawOutput { dims: vec![1, 2 * batch], values });
         let columns = |batch: usize, values: Vec<f32>| {
             let values = (0..2 * batch).map(|i| values[i % batch * 2 + i / batch]).collect();
-            Ok(Raw { dims: vec![2, batch], values })
+            Ok(RawOutput { dims: vec![2, batch], values })
         };
         let mixed = |batch: usize, mut values: Vec<f32>| {
             values.reverse();
             if batch == 1 {
                 values.reverse();
             }
-            Ok(Raw { dims: vec![batch, 2], values })
+            Ok(RawOutput { dims: vec![batch, 2], values })
         };
         let failing = |batch: usize, values: Vec<f32>| match batch {
-            1 => Ok(Raw { dims: vec![1, 2], values }),
+            1 => Ok(RawOutput { dims: vec![1, 2], values }),
             _ => Err(Error::Runtime { name: "ort", problem: "no".into() }),
         };
         for rule in [baked, columns, mixed, failing] {
-            let mut fed = fed(None, rule);
-            let (rows, reason) = fed.probe(&IMAGES, "m").unwrap();
+            let mut runtime = runtime_with(None, rule);
+            let (rows, reason) = runtime.probe(&IMAGES, "m").unwrap();
             assert_eq!(rows, [[6.0, 1.0], [60.0, 10.0]]);
             assert!(reason.is_some());
-            assert_eq!(fed.run(&IMAGES, 2).unwrap()[1].outputs, [60.0, 10.0]);
+            assert_eq!(runtime.run(&IMAGES, 2).unwrap()[1].outputs, [60.0, 10.0]);
         }
     }
 
     #[test]
     fn maps_and_sequences_are_no_scores() {
         for dims in [vec![1, 2, 2, 2], vec![1, 2, 4]] {
-            let raw = Raw { values: vec![0.0; dims.iter().product()], dims };
+            let raw = RawOutput { values: vec![0.0; dims.iter().product()], dims };
             assert!(raw.rows(1).unwrap_err().contains("expected [1, classes]"));
         }
     }

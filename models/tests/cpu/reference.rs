@@ -222,7 +222,7 @@ pub fn affine(x: &Plain, [scale, shift]: [&[f64]; 2], out: &mut Plain) {
     add_each(out, |c, i| scale[c] * x.data[i] + shift[c]);
 }
 
-pub fn rectify(x: &Plain, out: &mut Plain) {
+pub fn relu(x: &Plain, out: &mut Plain) {
     add_each(out, |_, i| x.data[i].max(0.0));
 }
 
