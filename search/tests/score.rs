@@ -1,6 +1,8 @@
 //! Comparison of scores with reference implementations, which read the ReLU codes and gradients of the executor.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use candle_core::{Device, Tensor, Var};
 use milenas_models::fused::{BufferPool, FusedNetwork};
 use milenas_models::op::Op;
@@ -64,6 +66,35 @@ fn codes_cover_every_relu() {
                 assert!(found.differing[i * 5 + j].abs_diff(differing) <= 2, "{i} {j}");
             }
         }
+    }
+}
+
+/// The patterns over a batch are the columns of the executor's codes.
+#[test]
+fn patterns_cover_every_relu() {
+    let darts = Genotype::named("DARTS_V2").unwrap();
+    for (genotype, channels) in [(Genotype::parse(ARCH, "arch").unwrap(), 6), (darts, 5)] {
+        let graph = assemble(&genotype, &network(channels, 5, 12)).unwrap();
+        let weights = Weights::init(&graph, 1).unwrap();
+        let images = noise(9, 12);
+        let mut found = BTreeMap::<u64, i64>::new();
+        let mut count = |times: u64, patterns: &[u64]| {
+            patterns.iter().for_each(|pattern| *found.entry(*pattern).or_default() += times as i64);
+        };
+        fast(&graph, &weights).patterns(&images, &mut BufferPool::default(), &mut count).unwrap();
+        let codes = slow_codes(&graph, &weights, &tensor(&images, 12));
+        let mut expected = BTreeMap::<u64, i64>::new();
+        for at in 0..codes[0].len() {
+            let bits = codes.iter().enumerate();
+            let pattern = bits.fold(0, |pattern, (i, code)| pattern | u64::from(code[at]) << i);
+            *expected.entry(pattern).or_default() += 1;
+        }
+        assert_eq!(found.values().sum::<i64>(), codes[0].len() as i64);
+        // A value near zero may get either bit by rounding.
+        let patterns: BTreeSet<u64> = found.keys().chain(expected.keys()).copied().collect();
+        let of = |counts: &BTreeMap<u64, i64>, pattern| counts.get(&pattern).copied().unwrap_or_default();
+        let apart: i64 = patterns.iter().map(|&p| (of(&found, p) - of(&expected, p)).abs()).sum();
+        assert!(apart <= 8, "{apart}");
     }
 }
 

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use crate::Result;
 use crate::kernels::cpu::codes::{Differing, Signs, words};
 use crate::kernels::cpu::norm::Scaling;
-use crate::kernels::cpu::{MapSize, Pack};
+use crate::kernels::cpu::{LANES, MapSize, Pack};
 
 use super::super::context::PassContext;
 use super::liveness::MapBuffer;
@@ -91,6 +91,48 @@ impl FusedNetwork {
     /// [`Error::Value`](crate::Error::Value) if the number of pixels does not fit the network.
     pub fn codes(&mut self, images: &[f32], rooms: &mut BufferPool) -> Result<Codes> {
         let batch = self.check(images)?;
+        let mut codes = Codes { units: 0, differing: vec![0; batch * batch] };
+        self.for_each_relu(images, rooms, &mut |network, count, read| {
+            network.add_codes(read, count, batch, &mut codes);
+        })?;
+        for i in 0..batch {
+            (0..i).for_each(|j| codes.differing[i * batch + j] = codes.differing[j * batch + i]);
+        }
+        Ok(codes)
+    }
+
+    /// Computes the pattern of every ReLU output over a batch `[N, C, H, W]` in training mode: bit `i` is set where the
+    /// output is positive for image `i`. `visit` receives the patterns of one feature map, and the number of ReLUs that
+    /// read it. Updates the running statistics.
+    ///
+    /// # Errors
+    /// [`Error::Value`](crate::Error::Value) if the number of pixels does not fit the network, and for more than 64
+    /// images.
+    pub fn patterns(
+        &mut self,
+        images: &[f32],
+        rooms: &mut BufferPool,
+        visit: &mut dyn FnMut(u64, &[u64]),
+    ) -> Result<()> {
+        let batch = self.check(images)?;
+        if batch > 64 {
+            let (found, expected) = (batch.to_string(), "at most 64 images".into());
+            return Err(crate::Error::Value { what: "the batch of patterns".into(), found, expected });
+        }
+        self.for_each_relu(images, rooms, &mut |network, count, read| {
+            let bits = network.signs(read, batch);
+            visit(count, &transposed(&bits, words(read.map.len()), read));
+        })
+    }
+
+    /// Runs a batch through the network, and calls `visit` with each feature map that ReLUs read, and their number.
+    fn for_each_relu(
+        &mut self,
+        images: &[f32],
+        rooms: &mut BufferPool,
+        visit: &mut dyn FnMut(&FusedNetwork, u64, &ReadMap<'_>),
+    ) -> Result<()> {
+        let batch = self.check(images)?;
         self.forget_factors();
         self.workspace.prepare();
         self.program.tensors.parameters.refresh();
@@ -99,7 +141,6 @@ impl FusedNetwork {
             self.program.steps.len(),
             self.program.images.len(),
         );
-        let mut codes = Codes { units: 0, differing: vec![0; batch * batch] };
         self.resize_sums(&mut worker.maps, batch);
         worker.take(MapBuffer::State(0), batch * self.program.images[0]);
         let (level, parameters, workspace) = (self.level, &self.program.tensors.parameters, &self.workspace);
@@ -116,19 +157,15 @@ impl FusedNetwork {
             self.step(&self.context(batch), at, &mut worker.maps);
             self.normalise(at, &worker.maps);
             if let Some((count, read)) = self.relu_input(at, &worker) {
-                self.add_codes(&read, count, batch, &mut codes);
+                visit(self, count, &read);
             }
             self.program.lives.given[at].iter().for_each(|&room| worker.give(room));
         }
         if self.program.head.applies_relu {
-            let read = self.state_read(self.program.last, &worker);
-            self.add_codes(&read, 1, batch, &mut codes);
+            visit(self, 1, &self.state_read(self.program.last, &worker));
         }
         rooms.0 = worker.end();
-        for i in 0..batch {
-            (0..i).for_each(|j| codes.differing[i * batch + j] = codes.differing[j * batch + i]);
-        }
-        Ok(codes)
+        Ok(())
     }
 
     fn packs_of(&self, room: MapBuffer) -> usize {
@@ -178,7 +215,20 @@ impl FusedNetwork {
     }
 
     fn add_codes(&self, read: &ReadMap<'_>, count: u64, batch: usize, codes: &mut Codes) {
-        let ReadMap { packs, step, map, channels, scaling } = read;
+        let len = words(read.map.len());
+        let bits = self.signs(read, batch);
+        let code = |i: usize| &bits[i * len..][..len];
+        codes.differing.par_chunks_exact_mut(batch).enumerate().for_each(|(i, row)| {
+            for (j, sum) in row.iter_mut().enumerate().skip(i + 1) {
+                *sum += count * self.level.run(Differing { left: code(i), right: code(j) });
+            }
+        });
+        codes.units += count * (read.channels * read.map.pixels()) as u64;
+    }
+
+    /// Returns the bits of the positive outputs, image by image.
+    fn signs(&self, read: &ReadMap<'_>, batch: usize) -> Vec<u64> {
+        let ReadMap { packs, step, map, scaling, .. } = read;
         let len = words(map.len());
         let mut bits = vec![0; batch * len];
         bits.par_chunks_exact_mut(len).enumerate().for_each(|(i, out)| {
@@ -186,12 +236,24 @@ impl FusedNetwork {
             let Scaling { scale, shift } = scaling;
             self.level.run(Signs { pixels: map.pixels(), source, scale, shift, out });
         });
-        let code = |i: usize| &bits[i * len..][..len];
-        codes.differing.par_chunks_exact_mut(batch).enumerate().for_each(|(i, row)| {
-            for (j, sum) in row.iter_mut().enumerate().skip(i + 1) {
-                *sum += count * self.level.run(Differing { left: code(i), right: code(j) });
-            }
-        });
-        codes.units += count * (channels * map.pixels()) as u64;
+        bits
     }
+}
+
+/// Returns the pattern of each output over the images, from the bits of each image. Lanes without a channel are
+/// omitted.
+fn transposed(bits: &[u64], len: usize, read: &ReadMap<'_>) -> Vec<u64> {
+    let pixels = read.map.pixels();
+    let mut patterns = Vec::with_capacity(read.channels * pixels);
+    for word in 0..len {
+        for bit in 0..64 {
+            let pack = (64 * word + bit) / LANES;
+            let channel = pack / pixels * LANES + bit % LANES;
+            if pack < read.map.len() && channel < read.channels {
+                let images = bits.iter().skip(word).step_by(len).enumerate();
+                patterns.push(images.fold(0, |pattern, (i, bits)| pattern | (((bits >> bit) & 1) << i)));
+            }
+        }
+    }
+    patterns
 }
