@@ -7,6 +7,7 @@ mod grad_norm;
 mod jacob_cov;
 mod naswot;
 mod rank;
+mod swap;
 mod synflow;
 
 use std::fmt;
@@ -22,6 +23,7 @@ pub use grad_norm::GradNorm;
 pub use jacob_cov::JacobCov;
 pub use naswot::{Naswot, log_determinant};
 pub use rank::{aggregate, kendall, spearman};
+pub use swap::Swap;
 pub use synflow::Synflow;
 
 /// Score of an untrained network. For all scores except costs, a larger value is better.
@@ -40,7 +42,8 @@ pub trait Score: fmt::Debug + Sync {
 }
 
 /// All scores, in the order of help and tables.
-pub static SCORES: [&dyn Score; 7] = [&Naswot, &Synflow, &GradNorm, &JacobCov, &Params, &Macs, &Convolutions];
+pub static SCORES: [&dyn Score; 8] =
+    [&Naswot, &Synflow, &GradNorm, &JacobCov, &Swap, &Params, &Macs, &Convolutions];
 
 /// Returns the score with a name.
 ///
