@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use crate::Result;
 use crate::kernels::cpu::codes::{Differing, Signs, words};
 use crate::kernels::cpu::norm::Scaling;
-use crate::kernels::cpu::{LANES, MapSize, Pack};
+use crate::kernels::cpu::{Channels, LANES, MapSize, Pack};
 
 use super::super::context::PassContext;
 use super::liveness::MapBuffer;
@@ -26,12 +26,12 @@ pub struct Codes {
 #[derive(Default)]
 pub struct BufferPool(HashMap<usize, Vec<Vec<Pack>>>);
 
-/// Input of a ReLU: packs by image, packs from one image to the next, size and number of channels.
+/// Input of a ReLU: packs by image, packs from one image to the next, size and channels.
 struct ReadMap<'a> {
     packs: &'a [Pack],
     step: usize,
     map: MapSize,
-    channels: usize,
+    channels: Channels,
     scaling: &'a Scaling,
 }
 
@@ -191,7 +191,7 @@ impl FusedNetwork {
             ConvSource::Normed(before) => {
                 let map = convolution.unit.input;
                 let (packs, scaling) = (&worker.maps.made[before][..], self.scaling(before)?);
-                let channels = self.program.norms[before].as_ref()?.channels();
+                let channels = Channels::one(self.program.norms[before].as_ref()?.channels());
                 Some((1, ReadMap { packs, step: map.len(), map, channels, scaling }))
             }
             ConvSource::State(_) => {
@@ -209,7 +209,7 @@ impl FusedNetwork {
             packs: &worker.maps.states[slot.buffer][slot.offset..],
             step: self.program.images[slot.buffer],
             map: slot.map,
-            channels: slot.channels.count(),
+            channels: slot.channels,
             scaling: &self.program.identity,
         }
     }
@@ -223,7 +223,7 @@ impl FusedNetwork {
                 *sum += count * self.level.run(Differing { left: code(i), right: code(j) });
             }
         });
-        codes.units += count * (read.channels * read.map.pixels()) as u64;
+        codes.units += count * (read.channels.count() * read.map.pixels()) as u64;
     }
 
     /// Returns the bits of the positive outputs, image by image.
@@ -243,13 +243,14 @@ impl FusedNetwork {
 /// Returns the pattern of each output over the images, from the bits of each image. Lanes without a channel are
 /// omitted.
 fn transposed(bits: &[u64], len: usize, read: &ReadMap<'_>) -> Vec<u64> {
-    let pixels = read.map.pixels();
-    let mut patterns = Vec::with_capacity(read.channels * pixels);
+    let (pixels, channels) = (read.map.pixels(), read.channels);
+    let blocks = Channels::one(channels.each).packs();
+    let mut patterns = Vec::with_capacity(channels.count() * pixels);
     for word in 0..len {
         for bit in 0..64 {
             let pack = (64 * word + bit) / LANES;
-            let channel = pack / pixels * LANES + bit % LANES;
-            if pack < read.map.len() && channel < read.channels {
+            let channel = pack / pixels % blocks * LANES + bit % LANES;
+            if pack < read.map.len() && channel < channels.each {
                 let images = bits.iter().skip(word).step_by(len).enumerate();
                 patterns.push(images.fold(0, |pattern, (i, bits)| pattern | (((bits >> bit) & 1) << i)));
             }
