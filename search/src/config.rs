@@ -10,7 +10,6 @@ mod train;
 use toml::Table;
 
 use crate::data::Augment;
-use crate::strategy::black_box::Strategy;
 use crate::{Error, Result};
 pub use check::check_parts;
 pub use search::SearchConfig;
@@ -116,7 +115,7 @@ impl Config {
 
     /// Lists the keys that affect a run and differ from `now`, with both values.
     pub fn differences(&self, now: &Config) -> Vec<String> {
-        let by_gradients = Strategy::named(&self.search.strategy).is_none();
+        let by_gradients = self.search.black_box().is_none();
         let pairs = self.settings().into_iter().zip(now.settings());
         pairs
             .filter(|(then, now)| match then.declared.resume {
@@ -128,9 +127,13 @@ impl Config {
             .collect()
     }
 
-    /// Formats the configuration as TOML. Parsing the text gives the same configuration.
+    /// Formats the configuration as TOML, without groups that have no settings. Parsing the text gives the same
+    /// configuration.
     pub fn to_toml(&self) -> Result<String> {
-        toml::to_string(self).map_err(|e| broken("writing", e))
+        let text = toml::to_string(self).map_err(|e| broken("writing", e))?;
+        let groups =
+            text.split("\n\n").filter(|group| !(group.starts_with('[') && group.trim_end().ends_with(']')));
+        Ok(groups.map(str::trim_end).collect::<Vec<_>>().join("\n\n") + "\n")
     }
 }
 

@@ -22,7 +22,7 @@ pub use step::{StepContext, StepLosses, Stepper};
 
 /// Returns the names of all strategies with their descriptions, those by gradients first.
 pub fn choices() -> Vec<(&'static str, &'static str)> {
-    rule::RULES.map(|rule| (rule.name, rule.doc)).into_iter().chain(black_box::CHOICES).collect()
+    rule::RULES.map(|rule| (rule.name, rule.doc)).into_iter().chain(black_box::choices()).collect()
 }
 
 /// Passes of a search step, and their order.

@@ -10,7 +10,7 @@ use super::{Config, DataConfig, SearchConfig, broken};
 use crate::Result;
 use crate::optim::SgdConfig;
 use crate::relaxation::Entry;
-use crate::strategy::black_box::{STRATEGIES, Strategy};
+use crate::strategy::black_box;
 use crate::strategy::{Compat, Rule};
 
 impl Config {
@@ -68,12 +68,12 @@ impl SearchConfig {
     /// their defaults.
     fn check_rules(&self) -> Result<()> {
         let SearchConfig { strategy, bilevel_strategy, bilevel_epochs, epochs, lambda, compat, .. } = self;
-        if Strategy::named(bilevel_strategy).is_some() {
+        if self.strategies.named(bilevel_strategy).is_some() {
             let expected = format!("a gradient-based strategy: {}", Rule::names().join(", "));
             return Err(out_of_range("search.bilevel_strategy", bilevel_strategy, expected));
         }
         let bilevel = rule(bilevel_strategy, *lambda, *compat)?;
-        if Strategy::named(strategy).is_some() {
+        if self.black_box().is_some() {
             return self.check_black_box();
         }
         let mut rules = vec![(strategy, rule(strategy, *lambda, *compat)?)];
@@ -144,7 +144,7 @@ impl SearchConfig {
 /// Names the known strategies near an unknown name, of all kinds.
 fn rule(name: &str, lambda: f64, compat: Compat) -> milenas_models::Result<Rule> {
     Rule::named(name, lambda, compat).map_err(|_| {
-        let black_box = STRATEGIES.map(|(name, _)| name);
+        let black_box = black_box::choices().into_iter().map(|(name, _)| name);
         milenas_models::Error::unknown("strategy", name, Rule::names().into_iter().chain(black_box))
     })
 }

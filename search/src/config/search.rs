@@ -6,7 +6,7 @@ use super::settings::settings;
 use crate::Result;
 use crate::optim::{AdamConfig, SgdConfig};
 use crate::relaxation::{self, Relaxation, RelaxationConfig, SearchProgress};
-use crate::strategy::black_box::PopulationConfig;
+use crate::strategy::black_box::{PopulationConfig, Strategy, StrategyConfig};
 use crate::strategy::stop::StopConfig;
 use crate::strategy::{self, Compat, Order};
 use crate::supernet::Alphas;
@@ -62,6 +62,8 @@ settings! {
         alphas: AdamConfig = AdamConfig::default();
         /// Settings of the strategies that evaluate whole architectures.
         population: PopulationConfig = PopulationConfig::default();
+        /// Settings of the strategies that evaluate whole architectures, beside those of the population.
+        strategies: StrategyConfig = StrategyConfig::default();
         /// Settings of the relaxations.
         relaxation: RelaxationConfig = RelaxationConfig::default();
         /// Conditions for an early end, and limits of the chosen network.
@@ -82,6 +84,11 @@ impl SearchConfig {
     pub fn first_alphas(&self, space: &Space, seed: u64) -> Alphas {
         let alphas = Alphas::init(space, seed);
         if self.partial_channels > 1 { alphas.with_edges(seed) } else { alphas }
+    }
+
+    /// Returns the strategy if it evaluates whole architectures, or `None` for a gradient-based one.
+    pub fn black_box(&self) -> Option<&dyn Strategy> {
+        self.strategies.named(&self.strategy)
     }
 
     /// Returns the relaxation of the choices.

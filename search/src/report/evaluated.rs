@@ -3,6 +3,7 @@
 use super::html::{figure, percent, table};
 use super::read::RunSummary;
 use super::svg::{Series, lines};
+use crate::score::Score;
 use crate::strategy::black_box::{Evaluated, Strategy};
 
 /// Number of architectures in the table.
@@ -14,8 +15,10 @@ pub fn evaluated(story: &RunSummary) -> String {
     if evaluated.is_empty() {
         return String::new();
     }
-    let trained = Strategy::named(&story.config.search.strategy).is_some_and(Strategy::trains);
-    let (title, factor) = if trained { ("Validation accuracy, %", 100.0) } else { ("naswot", 1.0) };
+    let strategy = story.config.search.black_box();
+    let trained = strategy.is_some_and(Strategy::trains);
+    let score = strategy.and_then(Strategy::score).map_or("score", Score::name);
+    let (title, factor) = if trained { ("Validation accuracy, %", 100.0) } else { (score, 1.0) };
     let (mut all, mut best) = (Vec::new(), Vec::new());
     let mut most = f64::NEG_INFINITY;
     for (number, Evaluated { value, .. }) in evaluated.iter().enumerate() {
@@ -36,7 +39,7 @@ pub fn evaluated(story: &RunSummary) -> String {
         vec![(i + 1).to_string(), value, genotype.to_string()]
     };
     let rows: Vec<_> = order.iter().take(NAMED).map(row).collect();
-    let head = ["evaluation", if trained { "validation" } else { "naswot" }, "architecture"];
+    let head = ["evaluation", if trained { "validation" } else { score }, "architecture"];
     format!(
         "<h2>Evaluations</h2>\n<div class=\"grid curves\">{}</div>\n<details><summary>Best architectures</summary>\n{}</details>\n",
         figure(title, &lines(title, "evaluation", &series)),

@@ -12,9 +12,9 @@ use crate::checkpoint::{Position, check_origin, damaged};
 use crate::config::{Config, SearchConfig, TrainConfig};
 use crate::data::{EpochOrder, ImageSet, train_valid_split};
 use crate::engine::MaybeDevice;
-use crate::score::{Naswot, Scorer};
+use crate::score::{Score, Scorer};
 use crate::strategy::ProgressSink;
-use crate::strategy::black_box::{By, Evaluated, Evaluator, PopulationOutcome, Strategy, best, search};
+use crate::strategy::black_box::{By, Evaluated, Evaluator, PopulationOutcome, best, search};
 use crate::strategy::checkpoint::SearchOrigin;
 use crate::strategy::sizes::{CostLimits, measure};
 use crate::supernet::DeviceSpec;
@@ -24,7 +24,7 @@ use crate::{Error, Result};
 
 /// File name of the table of all evaluations, which gains a row per evaluation.
 pub const HISTORY: &str = "history.csv";
-/// File name of the table of scores by which `area` chooses the first architectures to train.
+/// File name of the table of scores, for a strategy that trains too.
 pub const DRAWS: &str = "draws.csv";
 /// File name of the identity of a black-box search. Only a search with the same identity resumes.
 pub const ORIGIN: &str = "origin.json";
@@ -52,15 +52,20 @@ pub struct PopulationRun {
     folder: Folder,
     origin: SearchOrigin,
     history: EvaluationLog,
-    /// Scores of the strategy `area`; `None` for other strategies.
+    /// Scores of a strategy that trains too; `None` for other strategies.
     draws: Option<EvaluationLog>,
 }
 
 impl PopulationRun {
-    /// Returns the number of stored evaluations, including the scores of `area`.
+    /// Returns the number of stored evaluations, scores included.
     pub fn done(&self) -> usize {
         left(&self.history, &self.draws)
     }
+}
+
+/// Returns whether the scores have a table of their own, because the strategy trains too.
+fn keeps_scores(config: &Config) -> bool {
+    config.search.black_box().is_some_and(|strategy| strategy.trains() && strategy.score().is_some())
 }
 
 fn left(history: &EvaluationLog, draws: &Option<EvaluationLog>) -> usize {
@@ -85,8 +90,7 @@ pub fn open_population(
     let file = path.join(ORIGIN);
     let unfinished = !path.join(GENOTYPE).exists();
     let tables = |open: fn(&Path) -> Result<EvaluationLog>| {
-        let assisted = Strategy::named(&config.search.strategy) == Some(Strategy::Assisted);
-        let draws = assisted.then(|| open(&path.join(DRAWS))).transpose()?;
+        let draws = keeps_scores(config).then(|| open(&path.join(DRAWS))).transpose()?;
         Ok::<_, Error>((open(&path.join(HISTORY))?, draws))
     };
     // A search that was stopped before its first evaluation, for example because of its limits, has nothing to
@@ -142,9 +146,8 @@ fn check(path: &Path, origin: &SearchOrigin) -> Result<()> {
 ///
 /// # Errors
 /// Fails for fewer than two images, for an architecture that cannot be trained or scored, and if none is within
-/// the limits.
+/// the limits, and for a gradient-based strategy.
 pub fn run_population(
-    strategy: Strategy,
     data: &Data,
     run: PopulationRun,
     device: MaybeDevice<'_>,
@@ -154,6 +157,10 @@ pub fn run_population(
     let PopulationRun { mut folder, origin, history, draws } = run;
     let config = &origin.config;
     let settings = &config.search;
+    let strategy = settings.black_box().ok_or_else(|| Error::Config {
+        place: "search.strategy".into(),
+        problem: format!("{} does not evaluate whole architectures", settings.strategy),
+    })?;
     let (first, second) = train_valid_split(data.train.len(), settings.train_portion, config.seed);
     if first.is_empty() || second.is_empty() {
         let problem = format!("{} training images, a search needs two or more", data.train.len());
@@ -166,6 +173,7 @@ pub fn run_population(
         halves: [&first, &second].map(|half| data.train.subset(half)),
         network,
         scorer: Scorer::new(network, batch, config.seed),
+        score: strategy.score(),
         short: Config { train: short_training(settings, &network), ..config.clone() },
         evaluation: data.derived(&config.train),
         limits: settings.stop.limits(),
@@ -198,6 +206,7 @@ struct PopulationFolder<'a> {
     /// Network that is scored and trained.
     network: NetworkConfig,
     scorer: Scorer,
+    score: Option<&'static dyn Score>,
     short: Config,
     /// Network for evaluation, to which the limits apply.
     evaluation: NetworkConfig,
@@ -249,12 +258,13 @@ impl Evaluator for PopulationFolder<'_> {
     }
 
     fn score(&mut self, genotype: &Genotype) -> Result<f64> {
-        let PopulationFolder { folder, scorer, history, draws, observe, .. } = self;
+        let PopulationFolder { folder, scorer, score, history, draws, observe, .. } = self;
+        let score = score.ok_or_else(|| Error::Data { problem: "the strategy has no score".into() })?;
         let table = draws.as_mut().unwrap_or(history);
         let number = table.count() + 1;
         let value = table.value(genotype, || {
             folder.take_back()?;
-            let value = scorer.score(genotype, &[&Naswot])?[0];
+            let value = scorer.score(genotype, &[score])?[0];
             observe(By::Score, number, &Evaluated { genotype: genotype.clone(), value });
             Ok(value)
         })?;

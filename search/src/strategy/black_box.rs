@@ -1,54 +1,127 @@
 //! Black-box search strategies. They rank whole architectures by a score, by short trainings, or by both.
-
-use std::collections::VecDeque;
+//!
+//! A strategy is one file, with its settings, and one row of the table below. It proposes the next architecture from the
+//! history of evaluations, and has no other state: an interrupted search is replayed from its logs.
 
 use milenas_models::{Genotype, Rng, Space};
 
 use crate::Result;
 use crate::config::settings::settings;
-
-/// Strategies by name.
-pub const STRATEGIES: [(&str, Strategy); 4] = [
-    ("naswot", Strategy::Score),
-    ("area", Strategy::Assisted),
-    ("random", Strategy::Random),
-    ("evolution", Strategy::Evolution),
-];
-
-/// Names of the strategies with their descriptions.
-pub(super) const CHOICES: [(&str, &str); STRATEGIES.len()] = [
-    ("naswot", "best score of many samples, without training (NASWOT, algorithm 1)"),
-    ("area", "regularised evolution from the best scores (NASWOT, algorithm 2)"),
-    ("random", "best of a few trained samples"),
-    ("evolution", "regularised evolution of trained samples (Real et al., AAAI 2019)"),
-];
+use crate::score::Score;
 
 /// Black-box search strategy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Strategy {
-    /// Takes the best score of many samples, without training (NASWOT, algorithm 1).
-    Score,
-    /// Regularised evolution that starts from the best scores of many samples (NASWOT, algorithm 2).
-    Assisted,
-    /// Takes the fittest of a few random samples.
-    Random,
-    /// Regularised evolution from random samples (Real et al., AAAI 2019).
-    Evolution,
+pub trait Strategy: Sync {
+    /// Returns the score of the strategy, or `None` if it does not score.
+    fn score(&self) -> Option<&'static dyn Score>;
+
+    /// Returns whether the strategy trains the architectures it evaluates.
+    fn trains(&self) -> bool;
+
+    /// Returns the number of evaluations of a kind in a whole search.
+    fn evaluations(&self, by: By, config: &PopulationConfig) -> usize;
+
+    /// Returns the next architecture to evaluate, or `None` at the end of the search.
+    ///
+    /// # Errors
+    /// Fails if no architecture within the limits is found.
+    fn ask(&self, history: &History, proposer: &mut Proposer<'_>) -> Result<Option<Proposal>>;
 }
 
-impl Strategy {
-    /// Returns whether the strategy trains the architectures it evaluates.
-    pub fn trains(self) -> bool {
-        match self {
-            Strategy::Score => false,
-            Strategy::Assisted | Strategy::Random | Strategy::Evolution => true,
-        }
+/// Architecture to evaluate.
+#[derive(Clone, Debug)]
+pub struct Proposal {
+    /// The architecture.
+    pub genotype: Genotype,
+    /// Kind of its evaluation.
+    pub by: By,
+}
+
+/// Evaluations so far, in order.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    /// Scored architectures.
+    pub scored: Vec<Evaluated>,
+    /// Trained architectures.
+    pub trained: Vec<Evaluated>,
+}
+
+/// Source of new architectures within the limits of a search.
+pub struct Proposer<'a> {
+    /// Search space.
+    pub space: &'a Space,
+    /// Sizes of the search.
+    pub config: &'a PopulationConfig,
+    rng: &'a mut Rng,
+    pick: &'a mut PickFn<'a>,
+}
+
+/// Function that calls another one until it returns an architecture within the limits.
+type PickFn<'a> = dyn FnMut(&mut dyn FnMut() -> Result<Genotype>) -> Result<Genotype> + 'a;
+
+impl Proposer<'_> {
+    /// Returns a uniform sample of the space.
+    ///
+    /// # Errors
+    /// Fails if no sample is within the limits.
+    pub fn sample(&mut self) -> Result<Genotype> {
+        let Proposer { space, rng, pick, .. } = self;
+        pick(&mut || Ok(space.sample(rng)?))
     }
 
-    /// Returns the strategy of a name, or `None` if the name is unknown.
-    pub fn named(name: &str) -> Option<Strategy> {
-        STRATEGIES.iter().find(|(known, _)| *known == name).map(|(_, strategy)| *strategy)
+    /// Returns a mutant of the winner of a tournament: the fittest of some uniformly drawn members of `population`, the
+    /// first one on ties.
+    ///
+    /// # Errors
+    /// Fails if no mutant is within the limits.
+    pub fn child(&mut self, population: &[Evaluated]) -> Result<Genotype> {
+        let Proposer { space, config, rng, pick } = self;
+        let entrants = (0..config.tournament.max(1)).map(|_| rng.below(population.len()));
+        let parent = entrants.fold(0, |best, i| {
+            if i == best || population[i].value > population[best].value { i } else { best }
+        });
+        pick(&mut || Ok(space.mutate(&population[parent].genotype, rng)?))
     }
+}
+
+/// Declares the table: description, name in settings, which is that of the module, and type.
+macro_rules! strategies {
+    ($($(#[doc = $doc:literal])+ $name:ident: $type:ident,)+) => {
+        $(mod $name; pub use $name::$type;)+
+
+        settings! {
+            /// Settings of the strategies that evaluate whole architectures, a group for each.
+            #[derive(Copy)]
+            pub struct StrategyConfig {
+                $($(#[doc = $doc])+ $name: $type = $type::default();)+
+            }
+        }
+
+        /// Returns the names of all strategies with their descriptions.
+        pub fn choices() -> Vec<(&'static str, &'static str)> {
+            vec![$((stringify!($name), concat!($($doc),+).trim_ascii().trim_end_matches('.'))),+]
+        }
+
+        impl StrategyConfig {
+            /// Returns a strategy with its settings, or `None` for an unknown name.
+            pub fn named(&self, name: &str) -> Option<&dyn Strategy> {
+                match name {
+                    $(stringify!($name) => Some(&self.$name),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+strategies! {
+    /// best score of many samples, without training (NASWOT, algorithm 1).
+    naswot: NaswotSearch,
+    /// regularised evolution from the best scores (NASWOT, algorithm 2).
+    area: Area,
+    /// best of a few trained samples.
+    random: Random,
+    /// regularised evolution of trained samples (Real et al., AAAI 2019).
+    evolution: Evolution,
 }
 
 settings! {
@@ -121,79 +194,37 @@ pub struct PopulationOutcome {
 /// # Errors
 /// Fails if an evaluation by `evaluator` fails.
 pub fn search(
-    strategy: Strategy,
+    strategy: &dyn Strategy,
     space: &Space,
     config: &PopulationConfig,
     rng: &mut Rng,
     evaluator: &mut dyn Evaluator,
 ) -> Result<PopulationOutcome> {
-    let draw = |count: usize, rng: &mut Rng, evaluator: &mut dyn Evaluator| -> Result<Vec<Genotype>> {
-        (0..count).map(|_| evaluator.pick(&mut || Ok(space.sample(rng)?))).collect()
-    };
-    let &PopulationConfig { draws, trainings, size, .. } = config;
-    let first = size.min(trainings);
-    let fit = match strategy {
-        Strategy::Score => return all(draw(draws, rng, evaluator)?, By::Score, evaluator),
-        Strategy::Random => return all(draw(trainings, rng, evaluator)?, By::Fitness, evaluator),
-        Strategy::Evolution => draw(first, rng, evaluator)?,
-        Strategy::Assisted => {
-            let mut scored = all(draw(draws, rng, evaluator)?, By::Score, evaluator)?;
-            if scored.late || evaluator.out_of_time() {
-                scored.late = true;
-                return Ok(scored);
-            }
-            scored.evaluated.sort_by(|a, b| b.value.total_cmp(&a.value));
-            scored.evaluated.dedup_by(|a, b| a.genotype == b.genotype);
-            scored.evaluated.into_iter().take(first).map(|judged| judged.genotype).collect()
-        }
-    };
-    let population = all(fit, By::Fitness, evaluator)?;
-    if population.late {
-        return Ok(population);
-    }
-    evolve(population.evaluated, space, config, rng, evaluator)
-}
-
-/// Evaluates the architectures in order until the time budget is used up.
-fn all(genotypes: Vec<Genotype>, by: By, evaluator: &mut dyn Evaluator) -> Result<PopulationOutcome> {
-    let count = genotypes.len();
-    let mut judged = Vec::with_capacity(count);
-    for genotype in genotypes {
-        let value = match by {
-            By::Score => evaluator.score(&genotype)?,
-            By::Fitness => evaluator.fitness(&genotype)?,
+    let mut history = History::default();
+    let mut late = false;
+    loop {
+        let pick = &mut |draw: &mut dyn FnMut() -> Result<Genotype>| evaluator.pick(draw);
+        let Some(Proposal { genotype, by }) =
+            strategy.ask(&history, &mut Proposer { space, config, rng, pick })?
+        else {
+            break;
         };
-        judged.push(Evaluated { genotype, value });
+        let (value, list) = match by {
+            By::Score => (evaluator.score(&genotype)?, &mut history.scored),
+            By::Fitness => (evaluator.fitness(&genotype)?, &mut history.trained),
+        };
+        list.push(Evaluated { genotype, value });
+        let done = |by, list: &[Evaluated]| list.len() >= strategy.evaluations(by, config);
         if evaluator.out_of_time() {
+            late = !(done(By::Score, &history.scored) && done(By::Fitness, &history.trained));
             break;
         }
     }
-    let late = judged.len() < count;
-    Ok(PopulationOutcome { evaluated: judged, by, late })
-}
-
-/// Runs regularised evolution: each child of a tournament's winner replaces the oldest member of the
-/// population.
-fn evolve(
-    mut history: Vec<Evaluated>,
-    space: &Space,
-    config: &PopulationConfig,
-    rng: &mut Rng,
-    evaluator: &mut dyn Evaluator,
-) -> Result<PopulationOutcome> {
-    let mut living: VecDeque<usize> = (0..history.len()).collect();
-    while history.len() < config.trainings && !evaluator.out_of_time() {
-        let entrants = (0..config.tournament.max(1)).map(|_| living[rng.below(living.len())]);
-        let parent = entrants.fold(living[0], |best, i| {
-            if i == best || history[i].value > history[best].value { i } else { best }
-        });
-        let genotype = evaluator.pick(&mut || Ok(space.mutate(&history[parent].genotype, rng)?))?;
-        history.push(Evaluated { value: evaluator.fitness(&genotype)?, genotype });
-        living.push_back(history.len() - 1);
-        living.pop_front();
-    }
-    let late = history.len() < config.trainings;
-    Ok(PopulationOutcome { evaluated: history, by: By::Fitness, late })
+    let History { scored, trained } = history;
+    Ok(match trained.is_empty() {
+        true => PopulationOutcome { evaluated: scored, by: By::Score, late },
+        false => PopulationOutcome { evaluated: trained, by: By::Fitness, late },
+    })
 }
 
 /// Returns the first architecture with the largest value.
@@ -237,37 +268,45 @@ mod tests {
         }
     }
 
-    fn outcome(strategy: Strategy, seed: u64, evaluator: &mut BudgetCounts) -> PopulationOutcome {
-        let rng = &mut Rng::new(seed, "population");
-        search(strategy, &Space::NASBENCH201, &CONFIG, rng, evaluator).unwrap()
+    fn named(name: &str) -> &'static dyn Strategy {
+        static ALL: std::sync::LazyLock<StrategyConfig> = std::sync::LazyLock::new(StrategyConfig::default);
+        ALL.named(name).unwrap()
     }
 
-    fn run(strategy: Strategy, seed: u64) -> f64 {
+    fn outcome(strategy: &str, seed: u64, evaluator: &mut BudgetCounts) -> PopulationOutcome {
+        let rng = &mut Rng::new(seed, "population");
+        search(named(strategy), &Space::NASBENCH201, &CONFIG, rng, evaluator).unwrap()
+    }
+
+    fn run(strategy: &str, seed: u64) -> f64 {
         best(&outcome(strategy, seed, &mut BudgetCounts::default()).evaluated).unwrap().value
     }
 
     #[test]
     fn each_strategy_makes_the_configured_evaluations() {
-        let judged = STRATEGIES.map(|(_, strategy)| {
+        let counts = choices().into_iter().map(|(name, _)| {
             let mut evaluator = BudgetCounts::default();
-            assert!(!outcome(strategy, 0, &mut evaluator).late);
-            (evaluator.scored, evaluator.trained)
+            assert!(!outcome(name, 0, &mut evaluator).late);
+            let found = (evaluator.scored, evaluator.trained);
+            let (strategy, of) = (named(name), |by| named(name).evaluations(by, &CONFIG));
+            assert_eq!(found, (of(By::Score), of(By::Fitness)), "{name}");
+            assert_eq!((found.0 > 0, found.1 > 0), (strategy.score().is_some(), strategy.trains()), "{name}");
+            found
         });
-        assert_eq!(judged, [(60, 0), (60, 40), (0, 40), (0, 40)]);
+        assert_eq!(counts.collect::<Vec<_>>(), [(60, 0), (60, 40), (0, 40), (0, 40)]);
     }
 
     #[test]
     fn a_search_cut_by_time_is_a_prefix_of_the_whole() {
-        for (_, strategy) in STRATEGIES {
+        for (name, _) in choices() {
             // `area` is compared to `naswot`, as it only scores before its first training.
-            let assisted = strategy == Strategy::Assisted;
-            let whole =
-                outcome(if assisted { Strategy::Score } else { strategy }, 0, &mut BudgetCounts::default());
+            let whole = if name == "area" { "naswot" } else { name };
+            let whole = outcome(whole, 0, &mut BudgetCounts::default());
             for most in [1, 7, 25] {
-                let cut = outcome(strategy, 0, &mut BudgetCounts { most, ..BudgetCounts::default() });
+                let cut = outcome(name, 0, &mut BudgetCounts { most, ..BudgetCounts::default() });
                 assert!(
                     cut.late && cut.by == whole.by && cut.evaluated == whole.evaluated[..most],
-                    "{strategy:?} {most}"
+                    "{name} {most}"
                 );
             }
         }
@@ -275,9 +314,8 @@ mod tests {
 
     #[test]
     fn evolution_climbs_and_a_good_score_helps_it() {
-        let mean = |strategy| (0..40).map(|seed| run(strategy, seed)).sum::<f64>() / 40.0;
-        let [random, evolution, assisted] =
-            [Strategy::Random, Strategy::Evolution, Strategy::Assisted].map(mean);
+        let mean = |strategy: &str| (0..40).map(|seed| run(strategy, seed)).sum::<f64>() / 40.0;
+        let [random, evolution, assisted] = ["random", "evolution", "area"].map(mean);
         assert!(evolution > random + 0.3 && assisted > evolution, "{random} {evolution} {assisted}");
     }
 }

@@ -19,6 +19,7 @@ use milenas_search::run::{
     CONFIG, DRAWS, Data, GENOTYPE, HISTORY, SearchResult, open_population, open_search, run_population,
     run_search,
 };
+use milenas_search::score::Score;
 use milenas_search::strategy::black_box::{By, Evaluated, Strategy};
 use milenas_search::strategy::{COLLAPSE, EpochRecord, StopReason};
 use milenas_search::supernet::{DeviceSpec, cuda};
@@ -37,7 +38,7 @@ pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<bool> 
     let saved = options.out.join(CONFIG);
     let config = resolve(options, search.resume.then_some(&saved), search.settings.sets.clone())?;
     let source = Source::parse(&options.data)?;
-    let strategy = Strategy::named(&config.search.strategy);
+    let strategy = config.search.black_box();
     match strategy {
         _ if options.place == DeviceSpec::Cpu => {}
         None => cuda::supports(&config.search.space()?, config.search.partial_channels)?,
@@ -87,7 +88,7 @@ pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<bool> 
 
 /// Runs a search that evaluates whole architectures by scores and short trainings.
 fn search_black_box(
-    strategy: Strategy,
+    strategy: &dyn Strategy,
     data: &Data,
     config: &Config,
     options: &RunOptions,
@@ -99,28 +100,29 @@ fn search_black_box(
     if resume {
         lines.line(&format!("resuming after {} evaluations", run.done()));
     }
-    let population = &config.search.population;
+    let total = |by| strategy.evaluations(by, &config.search.population);
     let mut last_line = Instant::now();
     let mut report = |by, number, evaluated: &Evaluated| match by {
         By::Fitness => {
             let Evaluated { genotype, value } = evaluated;
-            lines.line(&format!("{number} of {}: {:.2} % {genotype}", population.trainings, 100.0 * value));
+            lines.line(&format!("{number} of {}: {:.2} % {genotype}", total(by), 100.0 * value));
         }
         By::Score if last_line.elapsed() > LINE_INTERVAL => {
             last_line = Instant::now();
-            lines.line(&format!("{number} of {} scored", population.draws));
+            lines.line(&format!("{number} of {} scored", total(by)));
         }
         By::Score => {}
     };
-    let (outcome, best) = run_population(strategy, data, run, device, &mut progress, &mut report)?;
+    let (outcome, best) = run_population(data, run, device, &mut progress, &mut report)?;
     progress.finish();
     if outcome.late {
         writeln!(stdout(), "{OUT_OF_TIME}")?;
     }
-    let (what, table) = match (outcome.by, strategy) {
-        (By::Score, Strategy::Assisted) => ("naswot", DRAWS),
-        (By::Score, _) => ("naswot", HISTORY),
-        (By::Fitness, _) => ("validation accuracy", HISTORY),
+    let score = strategy.score().map_or("score", Score::name);
+    let (what, table) = match outcome.by {
+        By::Score if strategy.trains() => (score, DRAWS),
+        By::Score => (score, HISTORY),
+        By::Fitness => ("validation accuracy", HISTORY),
     };
     let table = options.out.join(table);
     writeln!(stdout(), "{what} {:.4}; all evaluations are in {}", best.value, table.display())?;

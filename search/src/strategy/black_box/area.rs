@@ -1,0 +1,46 @@
+//! Regularised evolution with a start from scores (AREA).
+
+use super::evolution::next_child;
+use super::{By, History, PopulationConfig, Proposal, Proposer, Strategy};
+use crate::Result;
+use crate::config::settings::settings;
+use crate::score::{Naswot, Score};
+
+settings! {
+    /// Evolves the architectures with the best scores of many samples (Mellor et al., ICML 2021, algorithm 2). It has no
+    /// settings of its own.
+    #[derive(Copy)]
+    pub struct Area {}
+}
+
+impl Strategy for Area {
+    fn score(&self) -> Option<&'static dyn Score> {
+        Some(&Naswot)
+    }
+
+    fn trains(&self) -> bool {
+        true
+    }
+
+    fn evaluations(&self, by: By, config: &PopulationConfig) -> usize {
+        match by {
+            By::Score => config.draws,
+            By::Fitness => config.trainings,
+        }
+    }
+
+    fn ask(&self, history: &History, proposer: &mut Proposer<'_>) -> Result<Option<Proposal>> {
+        let PopulationConfig { draws, trainings, size, .. } = *proposer.config;
+        if history.scored.len() < draws {
+            return Ok(Some(Proposal { genotype: proposer.sample()?, by: By::Score }));
+        }
+        let mut scored: Vec<_> = history.scored.iter().collect();
+        scored.sort_by(|a, b| b.value.total_cmp(&a.value));
+        scored.dedup_by(|a, b| a.genotype == b.genotype);
+        scored.truncate(size.min(trainings));
+        match scored.get(history.trained.len()) {
+            Some(next) => Ok(Some(Proposal { genotype: next.genotype.clone(), by: By::Fitness })),
+            None => next_child(&history.trained, scored.len(), proposer),
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Regularised evolution.
+
+use super::{By, Evaluated, History, PopulationConfig, Proposal, Proposer, Strategy};
+use crate::Result;
+use crate::config::settings::settings;
+use crate::score::Score;
+
+settings! {
+    /// Evolves trained samples: each child of a tournament's winner replaces the oldest member of the population (Real
+    /// et al., AAAI 2019). It has no settings of its own.
+    #[derive(Copy)]
+    pub struct Evolution {}
+}
+
+impl Strategy for Evolution {
+    fn score(&self) -> Option<&'static dyn Score> {
+        None
+    }
+
+    fn trains(&self) -> bool {
+        true
+    }
+
+    fn evaluations(&self, by: By, config: &PopulationConfig) -> usize {
+        if by == By::Fitness { config.trainings } else { 0 }
+    }
+
+    fn ask(&self, history: &History, proposer: &mut Proposer<'_>) -> Result<Option<Proposal>> {
+        let size = proposer.config.size.min(proposer.config.trainings);
+        if history.trained.len() < size {
+            return Ok(Some(Proposal { genotype: proposer.sample()?, by: By::Fitness }));
+        }
+        next_child(&history.trained, size, proposer)
+    }
+}
+
+/// Returns a child of the `size` youngest of the trained architectures, or `None` at the end of the search.
+pub(super) fn next_child(
+    trained: &[Evaluated],
+    size: usize,
+    proposer: &mut Proposer<'_>,
+) -> Result<Option<Proposal>> {
+    if trained.len() >= proposer.config.trainings {
+        return Ok(None);
+    }
+    let genotype = proposer.child(&trained[trained.len() - size..])?;
+    Ok(Some(Proposal { genotype, by: By::Fitness }))
+}

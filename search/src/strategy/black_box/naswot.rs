@@ -1,0 +1,33 @@
+//! Search without training (NASWOT).
+
+use super::{By, History, PopulationConfig, Proposal, Proposer, Strategy};
+use crate::Result;
+use crate::config::settings::settings;
+use crate::score::{Naswot, Score};
+
+settings! {
+    /// Takes the best score of many samples (Mellor et al., ICML 2021, algorithm 1). It has no settings of its own.
+    #[derive(Copy)]
+    pub struct NaswotSearch {}
+}
+
+impl Strategy for NaswotSearch {
+    fn score(&self) -> Option<&'static dyn Score> {
+        Some(&Naswot)
+    }
+
+    fn trains(&self) -> bool {
+        false
+    }
+
+    fn evaluations(&self, by: By, config: &PopulationConfig) -> usize {
+        if by == By::Score { config.draws } else { 0 }
+    }
+
+    fn ask(&self, history: &History, proposer: &mut Proposer<'_>) -> Result<Option<Proposal>> {
+        if history.scored.len() == proposer.config.draws {
+            return Ok(None);
+        }
+        Ok(Some(Proposal { genotype: proposer.sample()?, by: By::Score }))
+    }
+}
