@@ -28,14 +28,14 @@ def run(programs, *command):
 
 def one(programs, folder, space, name, seed):
     source, options = SOURCES[name]
-    at = folder / f"{space}-{source.split('/')[-1]}-{seed}"
-    result = at.with_suffix(".json")
+    at = folder / f"{space}-{Path(source).stem}-{seed}"
+    result = folder / f"{at.name}.json"
     if not result.exists():
         common = ["--data", source, "--seed", seed, *options]
-        resume = ["--resume"] if at.exists() else []
+        resume = ["--resume"] if (at / 'config.toml').exists() else []
         run(programs, "milenas-search", "run", *common, "--space", space, "--out", at, *resume)
         net = at.with_name(at.name + "-net")
-        resume = ["--resume"] if net.exists() else []
+        resume = ["--resume"] if (net / 'config.toml').exists() else []
         run(programs, "milenas-search", "train", "--genotype", at / "genotype.json", *common, "--set", "train.epochs=6",
             "--out", net, *resume)
         weights, model = net / "weights.safetensors", net / "model.onnx"

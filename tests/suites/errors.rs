@@ -395,4 +395,18 @@ fn a_random_architecture_is_of_the_space_that_is_asked_for() {
         let output = succeed(folder.path(), &format!("milenas-search score random:1 --space {space} {size}"));
         assert!(output.out.lines().nth(1).unwrap().starts_with(begins), "{}", output.out);
     }
+    let train = "milenas-search train --data digits --set train.epochs=1 --set train.steps=1 --set train.channels=2 \
+                 --set train.layers=3 --set augment.flip=false";
+    for (genotype, space) in [
+        ("random:1", "darts"),
+        ("random:1 --set search.space=darts-s2", "darts-s2"),
+        ("random:nasbench201:1", "nasbench201"),
+    ] {
+        let out = format!("out-{space}");
+        succeed(folder.path(), &format!("{train} --genotype {genotype} --out {out}"));
+        let found = fs::read_to_string(folder.path().join(out).join("genotype.json")).unwrap();
+        assert!(found.contains(&format!("\"space\": \"{space}\"")), "{found}");
+    }
+    let output = run(folder.path(), &format!("{train} --genotype random:dart:1 --out no"));
+    assert!(output.err.contains("unknown space `dart`, did you mean `darts`?"), "{}", output.err);
 }

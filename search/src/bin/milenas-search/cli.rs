@@ -67,7 +67,7 @@ pub enum Command {
     )]
     Compare {
         /// Genotypes to compare, separated by commas: published names, files, and random:N for the N genotypes
-        /// random:1 to random:N.
+        /// random:1 to random:N of the space of search.space, or random:SPACE:N.
         #[arg(long, value_name = "A,B,random:N", value_delimiter = ',', required = true)]
         genotypes: Vec<String>,
         #[command(flatten)]

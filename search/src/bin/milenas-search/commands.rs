@@ -114,9 +114,13 @@ fn read_data(
 
 /// Reads a genotype from a file, a published name, a text, or `random:SEED`, which samples from `space`.
 fn read_genotype(name: &str, space: &Space) -> Result<Genotype> {
-    if let Some(seed) = name.strip_prefix("random:") {
-        let seed = seed.parse().with_context(|| format!("{name}: expected random:SEED, e.g. random:1"))?;
-        return Ok(space.sample(&mut Rng::new(seed, "genotype"))?);
+    if let Some(rest) = name.strip_prefix("random:") {
+        let (space, seed) = match rest.rsplit_once(':') {
+            Some((named, seed)) => (Space::named(named)?, seed),
+            None => (*space, rest),
+        };
+        let expected = || format!("{name}: expected random:SEED or random:SPACE:SEED, e.g. random:darts:1");
+        return Ok(space.sample(&mut Rng::new(seed.parse().with_context(expected)?, "genotype"))?);
     }
     if name.starts_with('|') || name.starts_with("Genotype(") {
         return Ok(Genotype::parse(name, "the genotype")?);

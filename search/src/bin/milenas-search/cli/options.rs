@@ -14,7 +14,7 @@ use super::settings::SettingOptions;
 #[derive(Debug, Args)]
 pub struct StartOptions {
     /// Genotype: a file (JSON, the published text, or a log that contains one), a published name, the text of a
-    /// NAS-Bench-201 cell, or random:SEED.
+    /// NAS-Bench-201 cell, or random:SPACE:SEED (random:SEED for the space of search.space).
     #[arg(long, value_name = "FILE|NAME", required_unless_present = "from_supernet")]
     pub genotype: Option<String>,
     /// Start from the supernet weights of the search in folder RUN, with its channels, layers, image size and
@@ -44,7 +44,8 @@ pub struct EvalOptions {
 /// Architectures, metrics and batch of `score`.
 #[derive(Debug, Args)]
 pub struct ScoreOptions {
-    /// Genotype files, published names, random:SEED of the space, or the text of a NAS-Bench-201 cell.
+    /// Genotype files, published names, random:SEED of the space, random:SPACE:SEED, or the text of a NAS-Bench-201
+    /// cell.
     #[arg(value_name = "GENOTYPE")]
     pub genotypes: Vec<String>,
     /// Number of different architectures to sample from the space; nasbench201 has 15625.

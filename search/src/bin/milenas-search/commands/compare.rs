@@ -4,7 +4,7 @@ use std::io::{Write, stdout};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use milenas_models::{Cost, Genotype, Space, cost, file};
+use milenas_models::{Cost, Genotype, cost, file};
 use serde::Serialize;
 
 use super::train::Job;
@@ -28,18 +28,22 @@ struct ComparedRow {
     spread: Spread,
 }
 
-/// Expands `random:N` into N names, and checks that no name is repeated.
+/// Expands `random:N` and `random:SPACE:N` into N names, and checks that no name is repeated.
 fn names(genotypes: &[String]) -> Result<Vec<String>> {
     let mut names: Vec<String> = Vec::new();
     for name in genotypes {
         match name.strip_prefix("random:") {
-            Some(count) => {
-                let count: u64 =
-                    count.parse().with_context(|| format!("{name}: expected random:N, e.g. random:8"))?;
+            Some(rest) => {
+                let (prefix, count) = match rest.rsplit_once(':') {
+                    Some((space, count)) => (format!("random:{space}"), count),
+                    None => ("random".to_string(), rest),
+                };
+                let expected = || format!("{name}: expected random:N or random:SPACE:N, e.g. random:8");
+                let count: u64 = count.parse().with_context(expected)?;
                 if !(1..=1000).contains(&count) {
                     bail!("{name}: expected 1 to 1000 random genotypes");
                 }
-                names.extend((1..=count).map(|seed| format!("random:{seed}")));
+                names.extend((1..=count).map(|seed| format!("{prefix}:{seed}")));
             }
             None => names.push(name.clone()),
         }
@@ -62,11 +66,10 @@ fn folder(name: &str) -> String {
 
 pub(super) fn compare(genotypes: &[String], options: &RunOptions, seeds: u64, json: bool) -> Result<bool> {
     let names = names(genotypes)?;
+    let space = resolve(options, None, Vec::new())?.search.space()?;
     // All genotypes are read before the first one is trained.
-    let all = names
-        .iter()
-        .map(|name| Ok((name, read_genotype(name, &Space::DARTS)?)))
-        .collect::<Result<Vec<_>>>()?;
+    let all =
+        names.iter().map(|name| Ok((name, read_genotype(name, &space)?))).collect::<Result<Vec<_>>>()?;
     if let Some((i, j)) = duplicates(&all) {
         bail!(
             "--genotypes: {} and {} are the same architecture. help: remove one of them",
@@ -177,6 +180,7 @@ mod tests {
     #[test]
     fn random_names_are_expanded() {
         assert_eq!(parse("DARTS_V2,random:2").unwrap(), ["DARTS_V2", "random:1", "random:2"]);
+        assert_eq!(parse("random:darts-s3:2").unwrap(), ["random:darts-s3:1", "random:darts-s3:2"]);
         for (text, expected) in [
             ("random:x", "random:8"),
             ("random:0", "1 to 1000"),

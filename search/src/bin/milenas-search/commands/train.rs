@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use milenas_models::genotype::Cell;
 use milenas_models::images::Source;
-use milenas_models::{Genotype, Primitive, Space, cost, file};
+use milenas_models::{Genotype, Primitive, cost, file};
 
 use super::{find_run, open_device, read_data, read_genotype, resolve};
 use crate::cli::{RunOptions, StartOptions};
@@ -24,9 +24,13 @@ pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, se
         find_run(&options.out, if seeds == 1 { CONFIG } else { SEEDS })?;
     }
     let supernet = start.from_supernet.as_deref().map(TrainedSupernet::load).transpose()?;
+    let space = match &supernet {
+        Some(supernet) => supernet.config.search.space()?,
+        None => resolve(options, None, Vec::new())?.search.space()?,
+    };
     let genotype = match (&start.genotype, &start.from_supernet) {
-        (Some(name), _) => read_genotype(name, &Space::DARTS)?,
-        (None, Some(run)) => read_genotype(&run.join(GENOTYPE).display().to_string(), &Space::DARTS)?,
+        (Some(name), _) => read_genotype(name, &space)?,
+        (None, Some(run)) => read_genotype(&run.join(GENOTYPE).display().to_string(), &space)?,
         (None, None) => bail!("--genotype is missing"),
     };
     if let Some((kind, _)) = genotype.cells().find(|(_, cell)| is_dead(cell)) {
