@@ -1,5 +1,5 @@
-//! Common parts of the checkpoints of searches and trainings: the position in the run, tensors and a header in
-//! one safetensors file, and a check that the file is intact and belongs to the run.
+//! Checkpoint of a run: its position and the state of its kind, as tensors and a header in one safetensors file, with a
+//! check that the file is intact and belongs to the run.
 //!
 //! All random choices of a run use `Rng::new(seed, purpose)` with a purpose per epoch and step, so the position
 //! restores all generators. The file does not depend on the clock: equal runs write equal bytes.
@@ -10,8 +10,8 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 use milenas_models::{Weights, file, hexadecimal};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::config::Config;
@@ -42,13 +42,145 @@ impl Position {
     }
 }
 
-/// Writes the bytes of a checkpoint atomically.
-///
-/// # Errors
-/// Fails if the file cannot be written; the previous file stays.
-pub fn write(path: &Path, bytes: &[u8], position: Position) -> Result<()> {
-    let Position { epoch, step, .. } = position;
-    file::write(path, bytes).map_err(|source| Error::NotSaved { epoch, step, source })
+/// Identity of a run. Only a run with the same identity resumes from its checkpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunOrigin<Subject = ()> {
+    /// Configuration of the run.
+    pub config: Config,
+    /// Fingerprint of the training images, by `ImageSet::fingerprint`.
+    pub data: String,
+    /// Kind of device, by [`DeviceSpec::kind`](crate::supernet::DeviceSpec::kind).
+    pub device: String,
+    /// Further identity of this kind of run.
+    pub subject: Subject,
+}
+
+/// State of one kind of run.
+pub trait RunState: Sized {
+    /// Name of the kind in messages: a search, a training.
+    const KIND: &'static str;
+    /// Metadata key of the header.
+    const KEY: &'static str;
+    /// Identity of the kind, besides configuration, images and device.
+    type Subject;
+    /// Values that are stored in the header instead of tensors.
+    type Header: Serialize + DeserializeOwned;
+
+    /// Adds the state's tensors to `tensors`, and returns its part of the header.
+    ///
+    /// # Errors
+    /// Fails if a tensor cannot be read.
+    fn write(&self, tensors: &mut TensorWriter, origin: &RunOrigin<Self::Subject>) -> Result<Self::Header>;
+
+    /// Reads the state.
+    ///
+    /// # Errors
+    /// Fails for a missing or damaged tensor, and for another subject.
+    fn read(
+        tensors: &TensorReader<'_>,
+        header: Self::Header,
+        origin: &RunOrigin<Self::Subject>,
+    ) -> Result<Self>;
+
+    /// Returns the name and value of the first element that is not finite, if any.
+    ///
+    /// # Errors
+    /// Fails if a tensor cannot be read.
+    fn not_finite(&self) -> Result<Option<(&'static str, f64)>>;
+}
+
+/// Header with everything except tensors.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Header<State> {
+    version: u32,
+    pub config: String,
+    pub data: String,
+    /// Checkpoints of older versions do not name their device.
+    device: Option<String>,
+    epoch: usize,
+    step: usize,
+    correct: usize,
+    images: usize,
+    #[serde(flatten)]
+    pub state: State,
+}
+
+/// Format version that this program writes and reads.
+const VERSION: u32 = 1;
+
+/// Name of the tensor with the sum of losses.
+const LOSS: &str = "epoch.loss";
+
+/// State from which a run resumes.
+#[derive(Clone, Debug)]
+pub struct Checkpoint<State> {
+    /// Position in the run.
+    pub position: Position,
+    /// State of its kind.
+    pub state: State,
+}
+
+impl<State: RunState> Checkpoint<State> {
+    /// Serialises the checkpoint.
+    ///
+    /// # Errors
+    /// Fails if a tensor cannot be read.
+    pub fn to_bytes(&self, origin: &RunOrigin<State::Subject>) -> Result<Vec<u8>> {
+        let mut tensors = TensorWriter::default();
+        let state = self.state.write(&mut tensors, origin)?;
+        let Position { epoch, step, loss, correct, images } = self.position;
+        tensors.f64(LOSS, &[loss]);
+        let (config, data, device) =
+            (origin.config.to_toml()?, origin.data.clone(), Some(origin.device.clone()));
+        let header = Header { version: VERSION, config, data, device, epoch, step, correct, images, state };
+        tensors.finish(State::KEY, &header)
+    }
+
+    /// Parses the bytes of [`to_bytes`](Self::to_bytes); `place` names the file in errors.
+    ///
+    /// # Errors
+    /// Fails for a damaged file, and for a run with another configuration, other data, another device or subject.
+    pub fn from_bytes(bytes: &[u8], place: &str, origin: &RunOrigin<State::Subject>) -> Result<Self> {
+        let (found, header) = TensorReader::open::<Header<State::Header>>(bytes, place, State::KEY)?;
+        check_origin(
+            place,
+            State::KIND,
+            [header.version, VERSION],
+            (&header.config, &origin.config),
+            [&header.data, &origin.data],
+            (header.device.as_deref(), &origin.device),
+        )?;
+        let Header { epoch, step, correct, images, state, .. } = header;
+        let loss = found.f64(LOSS)?.first().copied().unwrap_or_default();
+        let position = Position { epoch, step, loss, correct, images };
+        Ok(Checkpoint { position, state: State::read(&found, state, origin)? })
+    }
+
+    /// Writes the file atomically.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be written; the previous file stays.
+    pub fn save(&self, path: &Path, origin: &RunOrigin<State::Subject>) -> Result<()> {
+        let Position { epoch, step, .. } = self.position;
+        let saved = file::write(path, &self.to_bytes(origin)?);
+        saved.map_err(|source| Error::NotSaved { epoch, step, source })
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// Fails as [`from_bytes`](Self::from_bytes) does, or if the file cannot be read.
+    pub fn load(path: &Path, origin: &RunOrigin<State::Subject>) -> Result<Self> {
+        Self::from_bytes(&file::read(path, MAX_BYTES)?, &path.display().to_string(), origin)
+    }
+
+    /// Returns the name and value of the first element that is not finite, if any. Such a checkpoint must not be saved.
+    ///
+    /// # Errors
+    /// Fails if a tensor cannot be read.
+    pub fn not_finite(&self) -> Result<Option<(&'static str, f64)>> {
+        self.state.not_finite()
+    }
 }
 
 /// Returns the first weight that is not finite, if any.
@@ -87,9 +219,9 @@ fn digest<'a>(header: &str, tensors: impl Iterator<Item = (&'a str, &'a [u8])>) 
 
 /// Tensors to write to a file: type, shape and bytes by name.
 #[derive(Default)]
-pub(crate) struct Writer(BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>);
+pub struct TensorWriter(BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>);
 
-impl Writer {
+impl TensorWriter {
     pub(crate) fn f32(&mut self, name: String, shape: &[usize], values: &[f32]) {
         let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
         self.0.insert(name, (Dtype::F32, shape.to_vec(), bytes));
@@ -129,7 +261,7 @@ impl Writer {
 }
 
 /// Reader of the tensors of an intact file.
-pub(crate) struct TensorReader<'a> {
+pub struct TensorReader<'a> {
     tensors: SafeTensors<'a>,
     /// Names in order.
     names: Vec<String>,
@@ -137,7 +269,7 @@ pub(crate) struct TensorReader<'a> {
 }
 
 impl<'a> TensorReader<'a> {
-    /// Opens a file made by [`Writer::finish`], and parses its header; `place` names the file.
+    /// Opens a file made by `TensorWriter::finish`, and parses its header; `place` names the file.
     pub(crate) fn open<H: DeserializeOwned>(bytes: &'a [u8], place: &'a str, key: &str) -> Result<(Self, H)> {
         let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(place, e))?;
         let tensors = SafeTensors::deserialize(bytes).map_err(|e| damaged(place, e))?;
@@ -157,6 +289,11 @@ impl<'a> TensorReader<'a> {
         let header = serde_json::from_str(header).map_err(|e| damaged(place, e))?;
         let names = all.into_iter().map(|(name, _)| name).collect();
         Ok((TensorReader { tensors, names, place }, header))
+    }
+
+    /// Returns the path of the file, for messages.
+    pub(crate) fn place(&self) -> &str {
+        self.place
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {

@@ -19,7 +19,7 @@ use crate::strategy::ProgressSink;
 use crate::strategy::finite;
 use crate::tensorboard::Scalars;
 use crate::{Error, Result};
-use checkpoint::TrainCheckpoint;
+use checkpoint::{TrainCheckpoint, TrainState};
 
 /// Line of `metrics.jsonl`.
 #[derive(Clone, Debug, Serialize)]
@@ -103,8 +103,8 @@ pub fn train(
     let settings = &config.train;
     let (mut sgd, mut ema, mut at) = (Sgd::new(), Ema::default(), Position::default());
     if let Some(from) = from {
-        weights.copy_from(&from.weights)?;
-        (sgd, ema, at) = (from.sgd, from.ema, from.position);
+        weights.copy_from(&from.state.weights)?;
+        (sgd, ema, at) = (from.state.sgd, from.state.ema, from.position);
     }
     let mut engine = Engine::for_training(network, weights, device)?;
     if let Some(reason) = engine.slow() {
@@ -181,7 +181,8 @@ fn point(
     engine.store()?;
     engine.download_velocities(sgd)?;
     let (sgd, ema) = (sgd.clone(), ema.clone());
-    let checkpoint = TrainCheckpoint { position, weights: weights.detached()?, sgd, ema };
+    let checkpoint =
+        TrainCheckpoint { position, state: TrainState { weights: weights.detached()?, sgd, ema } };
     match checkpoint.not_finite()? {
         None => Ok(checkpoint),
         Some((what, value)) => {

@@ -5,7 +5,7 @@ use milenas_models::{Primitive, Rng, Space, Weights};
 use milenas_search::config::Config;
 use milenas_search::data::Batch;
 use milenas_search::optim::{Adam, Sgd, SgdConfig};
-use milenas_search::strategy::checkpoint::{Position, SearchCheckpoint, SearchOrigin};
+use milenas_search::strategy::checkpoint::{Position, SearchCheckpoint, SearchOrigin, SearchState};
 use milenas_search::strategy::sizes::BestBySize;
 use milenas_search::supernet::reference::Reference;
 use milenas_search::supernet::{Alphas, GradRequest, Supernet, SupernetConfig, cuda, new_supernet};
@@ -106,14 +106,16 @@ fn a_ninth_candidate_is_not_dropped() {
 
 fn checkpoint(space: &Space) -> (Vec<u8>, SearchOrigin) {
     let config = Config::resolve("smoke", None, &[]).unwrap();
-    let origin = SearchOrigin { config, data: "images".into(), device: "cpu".into() };
+    let origin = SearchOrigin { config, data: "images".into(), device: "cpu".into(), subject: () };
     let checkpoint = SearchCheckpoint {
         position: Position::start(0),
-        weights: Weights::default(),
-        alphas: Alphas::init(space, 0),
-        adam: Adam::default(),
-        sgd: Sgd::new(),
-        sizes: BestBySize::default(),
+        state: SearchState {
+            weights: Weights::default(),
+            alphas: Alphas::init(space, 0),
+            adam: Adam::default(),
+            sgd: Sgd::new(),
+            sizes: BestBySize::default(),
+        },
     };
     (checkpoint.to_bytes(&origin).unwrap(), origin)
 }

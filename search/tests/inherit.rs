@@ -11,7 +11,7 @@ use milenas_search::config::Config;
 use milenas_search::data::Batch;
 use milenas_search::run::{Data, InitialWeights, TrainedSupernet as Inherited, open_train, run_train};
 use milenas_search::strategy::ProgressSink;
-use milenas_search::strategy::checkpoint::{Position, SearchCheckpoint, SearchOrigin};
+use milenas_search::strategy::checkpoint::{Position, SearchCheckpoint, SearchOrigin, SearchState};
 use milenas_search::supernet::{
     Alphas, DeviceSpec, GradRequest, Mixture, Supernet, SupernetConfig, new_supernet,
 };
@@ -56,14 +56,18 @@ fn save(folder: &std::path::Path, net: &mut dyn Supernet, sets: &[String]) {
     let alphas = Alphas::init(&Space::DARTS, 0);
     let checkpoint = SearchCheckpoint {
         position: Position::start(1),
-        weights: net.weights().unwrap(),
-        alphas,
-        adam: Default::default(),
-        sgd: Default::default(),
-        sizes: Default::default(),
+        state: SearchState {
+            weights: net.weights().unwrap(),
+            alphas,
+            adam: Default::default(),
+            sgd: Default::default(),
+            sizes: Default::default(),
+        },
     };
     let path = folder.join("checkpoint.safetensors");
-    checkpoint.save(&path, &SearchOrigin { config, data: "made up".into(), device: "cpu".into() }).unwrap();
+    checkpoint
+        .save(&path, &SearchOrigin { config, data: "made up".into(), device: "cpu".into(), subject: () })
+        .unwrap();
 }
 
 #[test]

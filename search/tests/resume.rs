@@ -77,6 +77,7 @@ fn origin(data: &Data, sets: &[&str]) -> SearchOrigin {
         config: Config::resolve("smoke", None, &sets).unwrap(),
         data: data.train.fingerprint(),
         device: "cpu".into(),
+        subject: (),
     }
 }
 

@@ -8,7 +8,7 @@ use milenas_search::config::Config;
 use milenas_search::data::EpochOrder;
 use milenas_search::run::Data;
 use milenas_search::strategy::ProgressSink;
-use milenas_search::train::checkpoint::{TrainCheckpoint, TrainOrigin};
+use milenas_search::train::checkpoint::{TrainCheckpoint, TrainOrigin, TrainSubject};
 use milenas_search::train::{
     TrainCheckpointer, TrainRecord, TrainTask, estimate_statistics, evaluate, train,
 };
@@ -94,8 +94,7 @@ fn origin(data: &Data, config: Config, genotype: &str) -> TrainOrigin {
         config,
         data: data.train.fingerprint(),
         device: "cpu".into(),
-        genotype,
-        start: "random weights".into(),
+        subject: TrainSubject { genotype, start: "random weights".into() },
     }
 }
 
@@ -113,7 +112,8 @@ fn live(data: &Data, checkpointer: &mut Mortal<'_>) -> Result<(Trainable, Weight
         width: side,
         skeleton: settings.skeleton,
     };
-    let network = Trainable::assemble(&checkpointer.origin.genotype, &shape, settings.auxiliary > 0.0)?;
+    let network =
+        Trainable::assemble(&checkpointer.origin.subject.genotype, &shape, settings.auxiliary > 0.0)?;
     let weights = Weights::init(&network.graph, config.seed)?;
     let from = checkpointer
         .kept
@@ -170,7 +170,7 @@ fn the_saved_network_has_the_measured_accuracy() {
         let mut checkpointer = mortal(&origin, usize::MAX);
         let (network, weights) = live(&data, &mut checkpointer).unwrap();
         let last = TrainCheckpoint::from_bytes(&checkpointer.kept.unwrap(), "kept", &origin).unwrap();
-        assert_eq!(bytes(&last.weights) != bytes(&weights), mean, "the mean is not the last weights");
+        assert_eq!(bytes(&last.state.weights) != bytes(&weights), mean, "the mean is not the last weights");
         let ranked = evaluate(&network.graph, &weights, &data.test, 7).unwrap();
         let right = ranked.iter().filter(|r| r.rank == 0).count();
         let line: serde_json::Value = serde_json::from_str(&checkpointer.lines[2]).unwrap();
@@ -215,7 +215,7 @@ fn only_the_same_training_resumes_from_a_checkpoint() {
     };
     let message = refused(&|other| other.config.train.drop_path = 0.2);
     assert!(message.contains("`train.drop_path` is 0.0 there and 0.2 now"), "{message}");
-    let message = refused(&|other| other.genotype = Genotype::named("DARTS_V1").unwrap());
+    let message = refused(&|other| other.subject.genotype = Genotype::named("DARTS_V1").unwrap());
     assert!(message.contains("of another architecture") && message.contains("help"), "{message}");
     assert!(refused(&|other| other.data = "2 images".into()).contains("other images"));
     let message = refused(&|other| other.device = "cuda".into());

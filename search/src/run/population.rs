@@ -85,8 +85,12 @@ pub fn open_population(
     place: DeviceSpec,
     resume: bool,
 ) -> Result<PopulationRun> {
-    let origin =
-        SearchOrigin { config: config.clone(), data: data.train.fingerprint(), device: place.kind().into() };
+    let origin = SearchOrigin {
+        config: config.clone(),
+        data: data.train.fingerprint(),
+        device: place.kind().into(),
+        subject: (),
+    };
     let file = path.join(ORIGIN);
     let unfinished = !path.join(GENOTYPE).exists();
     let tables = |open: fn(&Path) -> Result<EvaluationLog>| {
@@ -118,7 +122,7 @@ pub fn open_population(
 }
 
 fn write_origin(path: &Path, origin: &SearchOrigin) -> Result<()> {
-    let SearchOrigin { config, data, device } = origin.clone();
+    let SearchOrigin { config, data, device, .. } = origin.clone();
     let header = PopulationHeader { version: VERSION, config: config.to_toml()?, data, device };
     let json = serde_json::to_string_pretty(&header)
         .map_err(|e| Error::Config { place: path.display().to_string(), problem: e.to_string() })?;

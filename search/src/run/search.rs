@@ -49,7 +49,7 @@ pub fn open_search(
         budget::check_search(config, &data.train.contract, data.train.len())?;
     }
     let device = place.kind().into();
-    let origin = SearchOrigin { config: config.clone(), data: data.train.fingerprint(), device };
+    let origin = SearchOrigin { config: config.clone(), data: data.train.fingerprint(), device, subject: () };
     let checkpoint = path.join(CHECKPOINT);
     if path.join(ORIGIN).exists() && !path.join(GENOTYPE).exists() {
         let problem = format!(
@@ -155,7 +155,7 @@ impl SearchCheckpointer for SearchFolder<'_> {
     fn save(&mut self, checkpoint: &SearchCheckpoint) -> Result<()> {
         self.folder.take_back()?;
         // The genotypes that a checkpoint refers to are written before it.
-        self.genotypes.write(&checkpoint.sizes)?;
+        self.genotypes.write(&checkpoint.state.sizes)?;
         checkpoint.save(&self.folder.join(CHECKPOINT), self.origin)?;
         self.folder.mark(checkpoint.position, &mut self.since, &self.origin.device)
     }

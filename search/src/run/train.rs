@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::engine::MaybeDevice;
 use crate::strategy::ProgressSink;
 use crate::supernet::DeviceSpec;
-use crate::train::checkpoint::{TrainCheckpoint, TrainOrigin};
+use crate::train::checkpoint::{TrainCheckpoint, TrainOrigin, TrainSubject};
 use crate::train::{TrainCheckpointer, TrainRecord, TrainTask, estimate_statistics, evaluate, train};
 use crate::{Error, Result};
 
@@ -97,7 +97,12 @@ pub fn open_train(
     };
     let (config, genotype) = (config.clone(), genotype.clone());
     let device = place.kind().into();
-    let origin = TrainOrigin { config, data: data.train.fingerprint(), device, genotype, start };
+    let origin = TrainOrigin {
+        config,
+        data: data.train.fingerprint(),
+        device,
+        subject: TrainSubject { genotype, start },
+    };
     let checkpoint = path.join(CHECKPOINT);
     if checkpoint.exists() && resume {
         let from = TrainCheckpoint::load(&checkpoint, &origin)?;
@@ -131,7 +136,7 @@ pub fn run_train(
     observe: &mut dyn FnMut(Option<f64>, &TrainRecord),
 ) -> Result<Trained> {
     let TrainRun { mut folder, origin, from, shape, network, mut weights, inherited } = run;
-    let TrainOrigin { config, genotype, .. } = &origin;
+    let TrainOrigin { config, subject: TrainSubject { genotype, start }, .. } = &origin;
     let mut before = None;
     if inherited && from.is_none() {
         estimate_statistics(&network, &weights, &data.train, config, device.as_deref_mut())?;
@@ -164,7 +169,7 @@ pub fn run_train(
             ("split", config.data.split.to_string()),
             ("seed", config.seed.to_string()),
             ("epochs", config.train.epochs.to_string()),
-            ("start", origin.start.clone()),
+            ("start", start.clone()),
             ("test_accuracy", format!("{:.4}", scores.top1)),
         ]
         .map(|(key, value)| (key.to_string(), value)),

@@ -7,25 +7,26 @@ use serde::{Deserialize, Serialize};
 
 use super::sizes::{Best, BestBySize, ModelSize};
 pub use crate::checkpoint::Position;
-use crate::checkpoint::{MAX_BYTES, TensorReader, Writer, bad, bad_weight, check_origin};
+use crate::checkpoint::{
+    Checkpoint, Header, MAX_BYTES, RunOrigin, RunState, TensorReader, TensorWriter, bad, bad_weight,
+};
 use crate::config::Config;
 use crate::optim::{Adam, Sgd};
 use crate::supernet::{Alphas, CANDIDATES};
 use crate::{Error, Result};
 
-/// Metadata key of the header, which holds everything except tensors.
-const KEY: &str = "milenas.checkpoint";
-/// Format version that this program writes and reads.
-const VERSION: u32 = 1;
-
 const SUPERNET: &str = "supernet.";
 const SGD: &str = "sgd.";
 
+/// Identity of a search.
+pub type SearchOrigin = RunOrigin;
+
 /// State from which a search resumes.
+pub type SearchCheckpoint = Checkpoint<SearchState>;
+
+/// State of a gradient-based search.
 #[derive(Clone, Debug)]
-pub struct SearchCheckpoint {
-    /// Position in the run.
-    pub position: Position,
+pub struct SearchState {
     /// Weights and statistics of the supernet.
     pub weights: Weights,
     /// Logits of the architecture.
@@ -38,28 +39,9 @@ pub struct SearchCheckpoint {
     pub sizes: BestBySize,
 }
 
-/// Identity of a search. Only a search with the same identity resumes from a checkpoint.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SearchOrigin {
-    /// Configuration of the search.
-    pub config: Config,
-    /// Fingerprint of the training images, by `ImageSet::fingerprint`.
-    pub data: String,
-    /// Kind of device, by [`DeviceSpec::kind`](crate::supernet::DeviceSpec::kind).
-    pub device: String,
-}
-
+/// Part of the header of a search.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SearchHeader {
-    version: u32,
-    config: String,
-    data: String,
-    device: Option<String>,
-    epoch: usize,
-    step: usize,
-    correct: usize,
-    images: usize,
+pub struct SearchHeader {
     adam_steps: i32,
     sizes: Vec<SizeHeader>,
     candidates: Option<Vec<String>>,
@@ -75,7 +57,7 @@ struct SizeHeader {
     images: usize,
 }
 
-fn write_alphas(writer: &mut Writer, name: &str, alphas: &Alphas) {
+fn write_alphas(writer: &mut TensorWriter, name: &str, alphas: &Alphas) {
     for (kind, table) in alphas.operations.iter().enumerate() {
         writer.f32(format!("{name}.{kind}"), &[table.len(), CANDIDATES], table.as_flattened());
     }
@@ -121,79 +103,60 @@ fn check_candidates(place: &str, found: Option<&[String]>, space: &Space) -> Res
     }
 }
 
-impl SearchCheckpoint {
-    /// Serialises the checkpoint.
-    pub fn to_bytes(&self, origin: &SearchOrigin) -> Result<Vec<u8>> {
-        let mut tensors = Writer::default();
+impl RunState for SearchState {
+    const KIND: &'static str = "search";
+    const KEY: &'static str = "milenas.checkpoint";
+    type Subject = ();
+    type Header = SearchHeader;
+
+    fn write(&self, tensors: &mut TensorWriter, origin: &RunOrigin) -> Result<SearchHeader> {
         tensors.weights(SUPERNET, &self.weights)?;
         tensors.vectors(SGD, self.sgd.state());
         let (adam_steps, mean, square) = self.adam.state();
         tensors.f64("adam.mean", mean);
         tensors.f64("adam.square", square);
-        write_alphas(&mut tensors, "alphas", &self.alphas);
-        let Position { epoch, step, loss, correct, images } = self.position;
-        tensors.f64("epoch.loss", &[loss]);
-
+        write_alphas(tensors, "alphas", &self.alphas);
         let mut sizes = Vec::new();
         for (index, best) in self.sizes.0.values().enumerate() {
-            write_alphas(&mut tensors, &format!("sizes.{index}"), &best.alphas);
+            write_alphas(tensors, &format!("sizes.{index}"), &best.alphas);
             let (correct, images) = best.accuracy;
             sizes.push(SizeHeader { epoch: best.epoch, correct, images });
         }
-
-        let config = origin.config.to_toml()?;
-        let SearchOrigin { data, device, .. } = origin.clone();
-        let header = SearchHeader {
-            version: VERSION,
-            config,
-            data,
-            device: Some(device),
-            epoch,
-            step,
-            correct,
-            images,
-            adam_steps,
-            sizes,
-            candidates: Some(candidates(&origin.config.search.space()?)),
-        };
-        tensors.finish(KEY, &header)
+        let candidates = Some(candidates(&origin.config.search.space()?));
+        Ok(SearchHeader { adam_steps, sizes, candidates })
     }
 
-    /// Parses the bytes of [`to_bytes`](Self::to_bytes); `place` names the file in errors.
-    ///
-    /// # Errors
-    /// Fails for a damaged file, and for a search with another configuration, other data or another device.
-    pub fn from_bytes(bytes: &[u8], place: &str, origin: &SearchOrigin) -> Result<Self> {
-        let (found, header) = TensorReader::open::<SearchHeader>(bytes, place, KEY)?;
-        check_origin(
-            place,
-            "search",
-            [header.version, VERSION],
-            (&header.config, &origin.config),
-            [&header.data, &origin.data],
-            (header.device.as_deref(), &origin.device),
-        )?;
+    fn read(tensors: &TensorReader<'_>, header: SearchHeader, origin: &RunOrigin) -> Result<Self> {
         let space = origin.config.search.space()?;
-        check_candidates(place, header.candidates.as_deref(), &space)?;
-        let SearchHeader { epoch, step, correct, images, adam_steps, .. } = header;
+        check_candidates(tensors.place(), header.candidates.as_deref(), &space)?;
         let mut sizes = BestBySize::default();
         for (index, SizeHeader { epoch, correct, images }) in header.sizes.into_iter().enumerate() {
-            let alphas = read_alphas(&found, &format!("sizes.{index}"), &space)?;
+            let alphas = read_alphas(tensors, &format!("sizes.{index}"), &space)?;
             let genotype = alphas.genotype(&space)?;
             let best = Best { epoch, accuracy: (correct, images), genotype, alphas };
             sizes.0.insert(ModelSize::of(&best.genotype), best);
         }
-        let loss = found.f64("epoch.loss")?.first().copied().unwrap_or_default();
-        Ok(SearchCheckpoint {
-            position: Position { epoch, step, loss, correct, images },
-            weights: found.weights(SUPERNET)?,
-            alphas: read_alphas(&found, "alphas", &space)?,
-            adam: Adam::from_state(adam_steps, found.f64("adam.mean")?, found.f64("adam.square")?),
-            sgd: Sgd::from_state(found.vectors(SGD)?),
+        let (mean, square) = (tensors.f64("adam.mean")?, tensors.f64("adam.square")?);
+        Ok(SearchState {
+            weights: tensors.weights(SUPERNET)?,
+            alphas: read_alphas(tensors, "alphas", &space)?,
+            adam: Adam::from_state(header.adam_steps, mean, square),
+            sgd: Sgd::from_state(tensors.vectors(SGD)?),
             sizes,
         })
     }
 
+    fn not_finite(&self) -> Result<Option<(&'static str, f64)>> {
+        if let Some(value) = bad_weight(&self.weights)? {
+            return Ok(Some(("a weight of the supernet", value)));
+        }
+        let alphas = bad(&self.alphas.flat());
+        let velocity = self.sgd.state().iter().find_map(|values| bad(values));
+        Ok(alphas.map(|x| ("an alpha", x)).or(velocity.map(|x| ("a velocity of a weight", x))))
+    }
+}
+
+impl SearchCheckpoint {
     /// Reads the configuration, the fingerprint of the images, and the supernet's weights and statistics from a
     /// file, without a check of its origin.
     ///
@@ -201,37 +164,10 @@ impl SearchCheckpoint {
     /// Fails for a damaged file, and for a file that is no search checkpoint.
     pub fn supernet(path: &Path) -> Result<(Config, String, Weights)> {
         let (bytes, place) = (file::read(path, MAX_BYTES)?, path.display().to_string());
-        let (found, header) = TensorReader::open::<SearchHeader>(&bytes, &place, KEY)?;
+        let (found, header) = TensorReader::open::<Header<SearchHeader>>(&bytes, &place, SearchState::KEY)?;
         let config = Config::from_toml(&header.config, &place)?;
-        check_candidates(&place, header.candidates.as_deref(), &config.search.space()?)?;
+        check_candidates(&place, header.state.candidates.as_deref(), &config.search.space()?)?;
         Ok((config, header.data, found.weights(SUPERNET)?))
-    }
-
-    /// Writes the file atomically.
-    ///
-    /// # Errors
-    /// Fails if the file cannot be written; the previous file stays.
-    pub fn save(&self, path: &Path, origin: &SearchOrigin) -> Result<()> {
-        crate::checkpoint::write(path, &self.to_bytes(origin)?, self.position)
-    }
-
-    /// Reads a file.
-    ///
-    /// # Errors
-    /// Fails as [`from_bytes`](Self::from_bytes) does, or if the file cannot be read.
-    pub fn load(path: &Path, origin: &SearchOrigin) -> Result<Self> {
-        Self::from_bytes(&file::read(path, MAX_BYTES)?, &path.display().to_string(), origin)
-    }
-
-    /// Returns the name and value of the first tensor element that is not finite, if any. Such a checkpoint
-    /// must not be saved.
-    pub fn not_finite(&self) -> Result<Option<(&'static str, f64)>> {
-        if let Some(value) = bad_weight(&self.weights)? {
-            return Ok(Some(("a weight of the supernet", value)));
-        }
-        let alphas = bad(&self.alphas.flat());
-        let velocity = self.sgd.state().iter().find_map(|values| bad(values));
-        Ok(alphas.map(|x| ("an alpha", x)).or(velocity.map(|x| ("a velocity of a weight", x))))
     }
 }
 

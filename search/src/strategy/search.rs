@@ -5,7 +5,7 @@ use std::time::Instant;
 use milenas_models::metrics::{self, Ranked};
 use milenas_models::{Cost, Rng};
 
-use super::checkpoint::{Position, SearchCheckpoint};
+use super::checkpoint::{Position, SearchCheckpoint, SearchState};
 use super::sizes::{Best, BestBySize, ModelSize, measure};
 use super::{
     EpochRecord, ProgressSink, SearchCheckpointer, SearchOutcome, SearchTask, StepContext, Stepper,
@@ -41,9 +41,10 @@ pub fn search(
     let mut stepper = Stepper::default();
     let (mut at, mut sizes, mut ended) = (Position::default(), BestBySize::default(), StopReason::Epochs);
     if let Some(from) = from {
-        net.load(&from.weights)?;
-        stepper.restore(from.adam, from.sgd);
-        (alphas, at, sizes) = (from.alphas, from.position, from.sizes);
+        let SearchState { weights, adam, sgd, .. } = from.state;
+        net.load(&weights)?;
+        stepper.restore(adam, sgd);
+        (alphas, at, sizes) = (from.state.alphas, from.position, from.state.sizes);
     }
     // An architecture that cannot be measured fails before the first epoch.
     measure(&alphas.genotype(&space)?, &evaluation)?;
@@ -142,7 +143,10 @@ fn checkpoint(
 ) -> Result<SearchCheckpoint> {
     let (adam, sgd) = stepper.optimisers(net)?;
     let (adam, sgd, alphas, sizes) = (adam.clone(), sgd.clone(), alphas.clone(), sizes.clone());
-    let checkpoint = SearchCheckpoint { position, weights: net.weights()?, alphas, adam, sgd, sizes };
+    let checkpoint = SearchCheckpoint {
+        position,
+        state: SearchState { weights: net.weights()?, alphas, adam, sgd, sizes },
+    };
     match checkpoint.not_finite()? {
         None => Ok(checkpoint),
         Some((what, value)) => {
