@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{CONFIG, GENOTYPE, SOURCE};
 use crate::checkpoint::Position;
 use crate::config::Config;
+use crate::next::{NextStep, StepText};
 use crate::report;
 use crate::tensorboard::{EventFile, Scalars};
 use crate::{Error, Result};
@@ -62,6 +63,8 @@ pub struct Folder {
     spent: f64,
     /// Time of the last write of the report.
     paged: Option<Instant>,
+    /// Wording of the next step in the report.
+    step_text: StepText,
 }
 
 impl Folder {
@@ -138,7 +141,13 @@ impl Folder {
         file::write(&path.join(CONFIG), config.to_toml()?.as_bytes())?;
         file::write(&path.join(SOURCE), format!("{source}\n").as_bytes())?;
         let events = EventFile::open(&path.join(TENSORBOARD), epoch)?;
-        Ok(Folder { path: path.to_path_buf(), metrics, timings, events, spent: 0.0, paged: None })
+        let (path, step_text) = (path.to_path_buf(), NextStep::to_string as StepText);
+        Ok(Folder { path, metrics, timings, events, spent: 0.0, paged: None, step_text })
+    }
+
+    /// Sets the wording of the next step in the report; the default is a sentence in English.
+    pub fn word_steps(&mut self, text: StepText) {
+        self.step_text = text;
     }
 
     /// Returns the path of a file in the folder.
@@ -182,7 +191,7 @@ impl Folder {
     /// Writes the report of the run.
     pub fn page(&mut self) -> Result<()> {
         self.paged = Some(Instant::now());
-        report::write(&self.path)
+        report::write(&self.path, self.step_text)
     }
 
     /// Appends a timing of `seconds` that ends at a step of an epoch.

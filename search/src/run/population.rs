@@ -49,7 +49,8 @@ struct PopulationHeader {
 /// Run folder of a black-box search, with the origin and the evaluations of the search.
 #[derive(Debug)]
 pub struct PopulationRun {
-    folder: Folder,
+    /// Folder of the run.
+    pub folder: Folder,
     origin: SearchOrigin,
     history: EvaluationLog,
     /// Scores of the strategy `area`; `None` for other strategies.

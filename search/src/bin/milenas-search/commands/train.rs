@@ -10,10 +10,11 @@ use milenas_models::{Genotype, Primitive, Space, cost, file};
 
 use super::{find_run, open_device, read_data, read_genotype, resolve};
 use crate::cli::{RunOptions, StartOptions};
+use crate::command_line::command_line;
 use crate::progress::EpochProgress;
 use milenas_search::config::Config;
 use milenas_search::engine::MaybeDevice;
-use milenas_search::next;
+use milenas_search::next::NextStep;
 use milenas_search::run::{
     CONFIG, Data, GENOTYPE, InitialWeights, SEEDS, Spread, Trained, TrainedSupernet, WEIGHTS, open_train,
     run_train,
@@ -103,7 +104,7 @@ pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, se
         100.0 * spread.deviation,
         spread.count,
         path.display(),
-        next::report(&options.out)
+        command_line(&NextStep::Compare { runs: options.out.clone() })
     )?;
     Ok(whole)
 }
@@ -145,7 +146,8 @@ impl Job<'_> {
                 ));
             }
         }
-        let run = open_train(out, config, &data, genotype, start, options.place, resume)?;
+        let mut run = open_train(out, config, &data, genotype, start, options.place, resume)?;
+        run.folder.word_steps(command_line);
         let (epochs, steps) = run.done();
         if (epochs, steps) != (0, 0) {
             progress.line(&format!("{what}: resuming after {epochs} epochs and {steps} steps"));
@@ -181,6 +183,7 @@ fn print_summary(trained: &Trained, out: &Path) -> Result<()> {
     )?;
     writeln!(stdout(), "{}", trained.scores.recalls())?;
     writeln!(stdout(), "written to {}", out.join(WEIGHTS).display())?;
-    writeln!(stdout(), "next: {}", next::export(out))?;
+    let step = NextStep::Export { training: out.to_path_buf() };
+    writeln!(stdout(), "next: {}", command_line(&step))?;
     Ok(())
 }
