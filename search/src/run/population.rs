@@ -221,6 +221,8 @@ impl PopulationFolder<'_> {
     }
 
     fn mark_now_and_then(&mut self) -> Result<()> {
+        // The tables have a row to resume from.
+        self.folder.keep();
         if self.since.elapsed() < PAGE { Ok(()) } else { self.mark() }
     }
 }

@@ -16,8 +16,8 @@ use milenas_search::config::Config;
 use milenas_search::engine::MaybeDevice;
 use milenas_search::next::NextStep;
 use milenas_search::run::{
-    CONFIG, Data, GENOTYPE, InitialWeights, SEEDS, Spread, Trained, TrainedSupernet, WEIGHTS, open_train,
-    run_train,
+    CONFIG, Data, GENOTYPE, InitialWeights, NewFiles, SEEDS, Spread, Trained, TrainedSupernet, WEIGHTS,
+    open_train, run_train,
 };
 
 pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, seeds: u64) -> Result<bool> {
@@ -77,7 +77,9 @@ pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, se
         );
     }
     let base = resolve(&options, saved.as_deref(), Vec::new())?;
+    let mut new = NewFiles::default();
     if !common.exists() {
+        new.add(&common);
         std::fs::create_dir_all(&options.out)?;
         file::write(&common, base.to_toml()?.as_bytes())?;
     }
@@ -88,7 +90,12 @@ pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, se
         let config = Config { seed, ..base.clone() };
         let what = &format!("seed {seed}");
         let job = Job { what, genotype: &genotype, start: &start, out: &out, config: &config, resume };
-        let (trained, all_read) = job.run(&options, device.as_deref_mut())?;
+        let result = job.run(&options, device.as_deref_mut());
+        // A training that failed before its first checkpoint has removed its folder.
+        if out.join(CONFIG).exists() {
+            new.keep();
+        }
+        let (trained, all_read) = result?;
         whole &= all_read;
         writeln!(stdout(), "seed {seed}: test accuracy {:.2} %", 100.0 * trained.scores.top1)?;
         accuracies.push(trained.scores.top1);
