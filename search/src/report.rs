@@ -16,6 +16,7 @@ use milenas_models::metrics::{ClassScore, Scores};
 use milenas_models::{Genotype, Primitive, file};
 
 use crate::Result;
+use crate::next::StepText;
 use head::head;
 use html::{escaped, figure, page, percent, table};
 use mixtures::mixtures;
@@ -30,29 +31,30 @@ pub const REPORT: &str = "report.html";
 /// Largest number of classes with a confusion matrix. More classes are listed in a table only.
 const MATRIX: usize = 40;
 
-/// Writes the report of a run into its folder.
+/// Writes the report of a run into its folder, with the next step as worded by `text`.
 ///
 /// # Errors
 /// Fails for a folder without a run, and for a report that cannot be written.
-pub fn write(run: &Path) -> Result<()> {
-    Ok(file::write(&run.join(REPORT), page_of(&[run])?.as_bytes())?)
+pub fn write(run: &Path, text: StepText) -> Result<()> {
+    Ok(file::write(&run.join(REPORT), page_of(&[run], text)?.as_bytes())?)
 }
 
-/// Returns the HTML report of one run, or the report that compares several runs.
+/// Returns the HTML report of one run, with the next step as worded by `text`, or the report that compares
+/// several runs.
 ///
 /// # Errors
 /// Fails for a folder without a run.
-pub fn page_of(runs: &[impl AsRef<Path>]) -> Result<String> {
+pub fn page_of(runs: &[impl AsRef<Path>], text: StepText) -> Result<String> {
     let stories = runs.iter().map(|run| RunSummary::read(run.as_ref())).collect::<Result<Vec<_>>>()?;
     Ok(match &stories[..] {
-        [story] => one(story),
+        [story] => one(story, text),
         stories => several(stories),
     })
 }
 
-fn one(story: &RunSummary) -> String {
+fn one(story: &RunSummary, text: StepText) -> String {
     let kind = if story.is_search() { "Search" } else { "Training" };
-    let mut body = head(story);
+    let mut body = head(story, text);
     if !story.epochs.is_empty() {
         body.push_str("<h2>Curves</h2>\n<div class=\"grid curves\">\n");
         body.push_str(&curves(story));

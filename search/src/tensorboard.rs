@@ -15,7 +15,7 @@ use prost::Message;
 use crate::{Error, Result};
 
 /// File name. TensorBoard searches for its middle part.
-const NAME: &str = "events.out.tfevents.0.milenas";
+pub(crate) const NAME: &str = "events.out.tfevents.0.milenas";
 /// File version, in the first event, as TensorBoard requires.
 const VERSION: &str = "brain.Event:2";
 /// Largest file that is extended, in bytes: a million epochs.

@@ -285,6 +285,61 @@ fn every_wrong_input_is_explained_and_leaves_nothing() {
     }
 }
 
+/// First runs that are refused late, what they report, and a corrected command.
+const REFUSED: &[(&str, &str, &str)] = &[
+    (
+        "milenas-search run --data digits --strategy random --max-params 1",
+        "none of 1000 architectures has at most",
+        "milenas-search run --data digits",
+    ),
+    (
+        "milenas-search run --data digits --strategy random --max-params 1",
+        "none of 1000 architectures has at most",
+        "milenas-search train --genotype DARTS_V2 --data digits",
+    ),
+    (
+        "milenas-search train --genotype DARTS_V2 --data nowhere --seeds 2",
+        "nowhere",
+        "milenas-search train --genotype DARTS_V2 --data digits --seeds 2",
+    ),
+    (
+        "milenas-search train --genotype DARTS_V2 --data digits --set train.weights.lr=1e30 --set train.weights.clip=0 --seeds 2",
+        "the training loss",
+        "milenas-search train --genotype DARTS_V2 --data digits --seeds 2",
+    ),
+    (
+        "milenas-search train --genotype DARTS_V2 --data digits --set train.weights.lr=1e30 --set train.weights.clip=0",
+        "the training loss",
+        "milenas-search run --data digits",
+    ),
+    (
+        "milenas-search run --data digits --set search.channels=65536",
+        "memory",
+        "milenas-search run --data digits",
+    ),
+];
+
+/// In a folder that does not exist, and in one that holds a file of the user.
+#[test]
+fn a_refused_first_run_leaves_its_folder_to_the_corrected_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    for (i, (refused, expected, corrected)) in REFUSED.iter().enumerate() {
+        let out = format!("runs{i}/{i}");
+        if i % 2 == 1 {
+            fs::create_dir_all(root.join(&out)).unwrap();
+            fs::write(root.join(&out).join("notes.txt"), "mine").unwrap();
+        }
+        let names = || -> Vec<PathBuf> { listing(root).into_iter().map(|(path, _)| path).collect() };
+        let before = names();
+        let output = run(root, &format!("{refused} --out {out} {TINY}"));
+        assert!(output.code == 1 && output.err.contains(expected), "{refused}: {}", output.err);
+        assert_eq!(names(), before, "{refused} left something behind");
+        succeed(root, &format!("{corrected} --out {out} {TINY}"));
+        assert_eq!(root.join(&out).join("notes.txt").exists(), i % 2 == 1, "{corrected}");
+    }
+}
+
 /// As `| head -1` does.
 #[test]
 fn a_reader_that_leaves_is_no_error() {

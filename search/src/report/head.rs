@@ -1,19 +1,17 @@
-//! Head of a run's report: key figures, the next command, and warnings.
+//! Head of a run's report: key figures, the next step, and warnings.
 
 use std::fmt::Write;
 
 use milenas_models::Cost;
-use milenas_models::shell::{path, quoted};
 
 use super::html::{escaped, facts, percent};
 use super::read::RunSummary;
 use super::{thousands, time};
-use crate::next;
-use crate::run::GENOTYPE;
+use crate::next::{NextStep, StepText, UNKNOWN_SOURCE};
 use crate::strategy::COLLAPSE;
 
-/// Returns the head of the report.
-pub fn head(story: &RunSummary) -> String {
+/// Returns the head of the report, with the next step as worded by `step_text`.
+pub fn head(story: &RunSummary, step_text: StepText) -> String {
     let done = story.epochs.len();
     let mut list = match &story.evaluated {
         Some(evaluated) => vec![("architectures evaluated", evaluated.len().to_string())],
@@ -43,34 +41,26 @@ pub fn head(story: &RunSummary) -> String {
         true => "Next",
         false => "The run is not finished. To resume it after a stop",
     };
-    let command = command(story);
-    let asks = match story.source {
-        None if command.contains(" --data ") => ", with the image source in place of SRC",
-        _ => "",
+    let step = next_step(story);
+    let asks = match step.lacks_source() {
+        true => format!(", with the image source in place of {UNKNOWN_SOURCE}"),
+        false => String::new(),
     };
-    let _ = writeln!(text, "<p>{when}{asks}:</p>\n<pre tabindex=\"0\">{}</pre>", escaped(&command));
+    let _ = writeln!(text, "<p>{when}{asks}:</p>\n<pre tabindex=\"0\">{}</pre>", escaped(&step_text(&step)));
     text + &collapse(story)
 }
 
-/// Returns the next command.
-fn command(story: &RunSummary) -> String {
-    let run = path(&story.path);
-    let source = story.source.as_deref().unwrap_or("SRC");
-    let data = quoted(source);
-    let device = story.device.as_ref().map(|device| format!(" --device {device}")).unwrap_or_default();
+/// Returns the step that follows a finished run, or resumes an unfinished one.
+pub fn next_step(story: &RunSummary) -> NextStep {
+    let (run, data, device) = (story.path.clone(), story.source.clone(), story.device.clone());
     match (story.is_finished(), story.is_search()) {
-        (false, true) => format!("milenas-search run --data {data} --out {run} --resume{device}"),
+        (false, true) => NextStep::ResumeSearch { run, data, device },
         (false, false) => {
-            let start = story.inherited.as_ref();
-            let from = start.map(|start| format!(" --from-supernet {}", path(&start.from_supernet)));
-            let from = from.unwrap_or_default();
-            let genotype = path(&story.path.join(GENOTYPE));
-            format!(
-                "milenas-search train{from} --genotype {genotype} --data {data} --out {run} --resume{device}"
-            )
+            let from_supernet = story.inherited.as_ref().map(|start| start.from_supernet.clone());
+            NextStep::ResumeTraining { run, from_supernet, data, device }
         }
-        (true, true) => next::train(&story.path, source),
-        (true, false) => next::export(&story.path),
+        (true, true) => NextStep::Train { search: run, data },
+        (true, false) => NextStep::Export { training: run },
     }
 }
 

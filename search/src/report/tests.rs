@@ -1,13 +1,19 @@
 //! Tests of reports, on synthetic runs.
 
+use super::head::next_step;
 use super::*;
 use crate::config::Config;
+use crate::next::NextStep;
 
 fn run(folder: &Path, files: &[(&str, String)]) {
     std::fs::create_dir_all(folder.join("genotypes")).unwrap();
     let config = Config::resolve("smoke", None, &[]).unwrap().to_toml().unwrap();
     std::fs::write(folder.join("config.toml"), config).unwrap();
     files.iter().for_each(|(name, text)| std::fs::write(folder.join(name), text).unwrap());
+}
+
+fn html(runs: &[impl AsRef<Path>]) -> String {
+    page_of(runs, NextStep::to_string).unwrap()
 }
 
 fn search_line(epoch: usize) -> String {
@@ -55,7 +61,7 @@ fn the_report_of_a_search_is_complete() {
     // The last line is incomplete.
     let lines = format!("{}{}{{\"epoch\":2,", search_line(0), search_line(1));
     run(&folder, &[("metrics.jsonl", lines), ("genotypes/table.json", size.to_string())]);
-    write(&folder).unwrap();
+    write(&folder, NextStep::to_string).unwrap();
     let page = std::fs::read_to_string(folder.join(REPORT)).unwrap();
     closed(&page);
     assert!(page.contains("a &lt;b&gt; &amp; c") && page.contains("2 of 8") && page.contains("3,349,342"));
@@ -65,7 +71,7 @@ fn the_report_of_a_search_is_complete() {
     // Both cells in numbers, edges by operations; the entropies of both.
     assert_eq!(page.matches("<td>12.5 (12.5)</td>").count(), 2 * 14 * 8);
     assert!(page.contains("<td>2.000</td><td>1.900</td></tr>"));
-    for expected in ["Entropy", "Convolutions", "n6 r0", "--resume", "genotypes/n6_r0.json"] {
+    for expected in ["Entropy", "Convolutions", "n6 r0", "resume the search in ", "genotypes/n6_r0.json"] {
         assert!(page.contains(expected), "{expected}");
     }
 }
@@ -84,20 +90,20 @@ fn a_finished_search_reports_the_cost_of_its_choice() {
     run(place.path(), &[("metrics.jsonl", lines), ("genotypes/table.json", size.to_string())]);
     let number = |name: &str, value: &str| format!("<dt>{name}</dt><dd>{value}</dd>");
     let again = "http-equiv=\"refresh\"";
-    let page = page_of(&[place.path()]).unwrap();
+    let page = html(&[place.path()]);
     assert!(page.contains(&number("parameters, last epoch", "3,349,342")) && page.contains(again));
-    assert!(!page_of(&[place.path(), place.path()]).unwrap().contains(again), "no run writes this page");
+    assert!(!html(&[place.path(), place.path()]).contains(again), "no run writes this page");
     std::fs::write(place.path().join("genotype.json"), &chosen).unwrap();
-    let page = page_of(&[place.path()]).unwrap();
+    let page = html(&[place.path()]);
     assert!(
         page.contains(&number("parameters", "3,056")) && page.contains(&number("MACs per image", "2,001"))
     );
     assert!(!page.contains(again), "it has ended");
-    let both = page_of(&[place.path(), place.path()]).unwrap();
+    let both = html(&[place.path(), place.path()]);
     assert_eq!((both.matches("<td>3,056</td>").count(), both.contains("3,349,342")), (2, false));
     // Without the table, the cost comes from the epoch of the architecture.
     std::fs::remove_file(place.path().join("genotypes/table.json")).unwrap();
-    let page = page_of(&[place.path()]).unwrap();
+    let page = html(&[place.path()]);
     assert!(page.contains(&number("parameters", "3,056")) && page.contains(&number("MACs per image", "500")));
 }
 
@@ -115,7 +121,7 @@ fn a_search_of_nasbench201_names_its_own_operations() {
     run(&folder, &[("metrics.jsonl", format!("{line}\n"))]);
     let config = Config::resolve("smoke", None, &["search.space=nasbench201".into()]).unwrap();
     std::fs::write(folder.join("config.toml"), config.to_toml().unwrap()).unwrap();
-    write(&folder).unwrap();
+    write(&folder, NextStep::to_string).unwrap();
     let page = std::fs::read_to_string(folder.join(REPORT)).unwrap();
     closed(&page);
     // One cell of four states, and no reduction cell.
@@ -148,7 +154,7 @@ fn the_report_of_a_training_is_complete() {
         ("weights.safetensors", "made up".into()),
     ];
     run(place.path(), &files);
-    let page = page_of(&[place.path()]).unwrap();
+    let page = html(&[place.path()]);
     closed(&page);
     for expected in [
         "61.00 %",
@@ -158,7 +164,7 @@ fn the_report_of_a_training_is_complete() {
         "peak memory</dt><dd>321 MiB<",
         "<td>1.2500</td>",
         "&lt;dog&gt;",
-        "milenas-export",
+        "export the network trained in ",
         "50.00 %",
         "Confusion",
         "1,234,567",
@@ -169,36 +175,46 @@ fn the_report_of_a_training_is_complete() {
     assert!(!page.contains("Entropy") && !page.contains("Mixtures"));
 }
 
-/// A training resumes only with the search of its initial weights and on the same kind of device, so the command names both.
+/// A training resumes only with the search of its initial weights and on the same kind of device, so the step names both.
 #[test]
 fn an_interrupted_training_resumes_with_its_initial_weights() {
     let place = tempfile::tempdir().unwrap();
+    let path = place.path();
     let genotype = Genotype::named("DARTS_V2").unwrap().to_json();
-    run(place.path(), &[("metrics.jsonl", TRAIN_LINE.into()), ("genotype.json", genotype)]);
-    let page = page_of(&[place.path()]).unwrap();
-    assert!(page.contains("milenas-search train --genotype ") && page.contains(" --resume</pre>"));
-    for (device, end) in [("cpu", " --resume</pre>"), ("cuda,tf32", " --resume --device cuda,tf32</pre>")] {
+    run(path, &[("metrics.jsonl", TRAIN_LINE.into()), ("genotype.json", genotype)]);
+    let step = || next_step(&RunSummary::read(path).unwrap());
+    let resumed = |from: Option<&str>, data: Option<&str>, device: Option<&str>| NextStep::ResumeTraining {
+        run: path.to_path_buf(),
+        from_supernet: from.map(Into::into),
+        data: data.map(Into::into),
+        device: device.map(Into::into),
+    };
+    assert_eq!(step(), resumed(None, None, None));
+    for (name, device) in [("cpu", None), ("cuda,tf32", Some("cuda,tf32"))] {
         let timing =
-            format!("{{\"epoch\":1,\"step\":0,\"seconds\":2.0,\"peak_mib\":3.0,\"device\":\"{device}\"}}\n");
-        std::fs::write(place.path().join("timings.jsonl"), timing).unwrap();
-        assert!(page_of(&[place.path()]).unwrap().contains(end), "{device}");
+            format!("{{\"epoch\":1,\"step\":0,\"seconds\":2.0,\"peak_mib\":3.0,\"device\":\"{name}\"}}\n");
+        std::fs::write(path.join("timings.jsonl"), timing).unwrap();
+        assert_eq!(step(), resumed(None, None, device));
     }
-    std::fs::write(place.path().join("start.json"), "{\"from_supernet\":\"runs/it's\"}").unwrap();
-    let page = page_of(&[place.path()]).unwrap();
-    // The genotype may differ from the one of the search.
-    let genotype = milenas_models::shell::path(&place.path().join("genotype.json"));
-    let typed = format!("milenas-search train --from-supernet 'runs/it'\\''s' --genotype {genotype} --data");
-    assert!(page.contains(&escaped(&format!("{typed} SRC --out"))), "{typed}");
-    assert!(page.contains("source in place of SRC"));
-    std::fs::write(place.path().join("source.txt"), "my images/it's\n").unwrap();
-    let page = page_of(&[place.path()]).unwrap();
-    assert!(page.contains(&escaped(&format!("{typed} 'my images/it'\\''s' --out"))), "{page}");
-    assert!(!page.contains("SRC"));
+    std::fs::write(path.join("start.json"), "{\"from_supernet\":\"runs/it's\"}").unwrap();
+    assert_eq!(step(), resumed(Some("runs/it's"), None, Some("cuda,tf32")));
+    let page = html(&[path]);
+    let text = escaped(&step().to_string());
+    assert!(
+        page.contains(&format!("source in place of SRC:</p>\n<pre tabindex=\"0\">{text}</pre>")),
+        "{page}"
+    );
+    std::fs::write(path.join("source.txt"), "my images/it's\n").unwrap();
+    assert_eq!(step(), resumed(Some("runs/it's"), Some("my images/it's"), Some("cuda,tf32")));
+    assert!(!html(&[path]).contains("SRC"));
+    // A program words the step itself.
+    let page = page_of(&[path], |step| format!("<{}>", step.lacks_source())).unwrap();
+    assert!(page.contains("<pre tabindex=\"0\">&lt;false&gt;</pre>"), "{page}");
 }
 
 /// A black-box search has no epochs.
 #[test]
-fn the_report_of_a_black_box_search_has_its_next_command() {
+fn the_report_of_a_black_box_search_has_its_next_step() {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path().join("it's here");
     let genotype = Genotype::named("DARTS_V2").unwrap().to_json();
@@ -206,23 +222,21 @@ fn the_report_of_a_black_box_search_has_its_next_command() {
     let [a, b, c, d] = ["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3"].map(cell);
     let two = format!("architecture,value\n\"{a}\",1\n\"{b}\",2\n");
     run(&folder, &[("history.csv", two), ("genotype.json", genotype)]);
-    let page = page_of(&[&folder]).unwrap();
+    let page = html(&[&folder]);
     closed(&page);
     assert!(page.contains("<dt>architectures evaluated</dt><dd>2</dd>") && !page.contains("epochs</dt>"));
-    let typed = escaped(&milenas_models::shell::path(&folder.join("genotype.json")));
-    assert!(
-        page.contains(&format!("milenas-search train --genotype {typed} --config "))
-            && !page.contains("--resume")
-    );
+    let train = NextStep::Train { search: folder.clone(), data: None };
+    assert!(page.contains(&escaped(&train.to_string())) && !page.contains("resume the search"));
     // While the search runs, and after an interruption.
     std::fs::remove_file(folder.join("genotype.json")).unwrap();
     let rows = format!("architecture,value\n\"{a}\",-1.5\n\"{b}\",-inf\n\"{c}\",2.25\n\"{d}\",3");
     std::fs::write(folder.join("history.csv"), rows).unwrap();
     let config = Config::resolve("smoke", None, &["search.strategy=naswot".into()]).unwrap();
     std::fs::write(folder.join("config.toml"), config.to_toml().unwrap()).unwrap();
-    let page = page_of(&[&folder]).unwrap();
+    let page = html(&[&folder]);
     closed(&page);
-    assert!(page.contains("milenas-search run --data SRC --out ") && page.contains(" --resume</pre>"));
+    let resume = NextStep::ResumeSearch { run: folder, data: None, device: None };
+    assert!(page.contains(&format!(">{}</pre>", escaped(&resume.to_string()))));
     assert!(page.contains("<dt>architectures evaluated</dt><dd>3</dd>") && page.contains("best so far"));
     let best = format!(
         "<tr><th scope=\"row\">3</th><td>2.250</td><td>{c}</td></tr>\n<tr><th scope=\"row\">1</th><td>-1.500</td><td>{a}</td></tr>"
@@ -237,19 +251,19 @@ fn runs_are_compared_and_a_new_run_counts() {
     run(&folders[0], &[("metrics.jsonl", search_line(0))]);
     run(&folders[1], &[("metrics.jsonl", TRAIN_LINE.into())]);
     run(&folders[2], &[]);
-    let page = page_of(&folders).unwrap();
+    let page = html(&folders);
     closed(&page);
     assert!(page.contains("3 runs") && page.contains("Searches") && page.contains("Trainings"));
-    closed(&page_of(&folders[2..]).unwrap());
+    closed(&html(&folders[2..]));
 }
 
 #[test]
 fn errors_explain_folders_without_a_run() {
     let place = tempfile::tempdir().unwrap();
-    let message = write(place.path()).unwrap_err().to_string();
+    let message = write(place.path(), NextStep::to_string).unwrap_err().to_string();
     assert!(message.contains("no run in this folder or its subfolders. help"), "{message}");
     run(place.path(), &[("metrics.jsonl", "{}\n".into())]);
-    let message = write(place.path()).unwrap_err().to_string();
+    let message = write(place.path(), NextStep::to_string).unwrap_err().to_string();
     assert!(
         message.contains("metrics.jsonl") && message.contains("line 1 is not an epoch record"),
         "{message}"
@@ -264,7 +278,7 @@ fn a_folder_of_runs_is_all_of_them() {
         run(&place.path().join(name), &[("metrics.jsonl", TRAIN_LINE.into())]);
     }
     std::fs::write(place.path().join("compare.json"), "[]").unwrap();
-    let page = page_of(&runs(&[place.path()])).unwrap();
+    let page = html(&runs(&[place.path()]));
     closed(&page);
     let places: Vec<_> = ["alone", "random-1/seed-9", "random-1/seed-10"]
         .iter()

@@ -10,11 +10,12 @@ use milenas_models::images::Source;
 use milenas_models::memory::peak_mib;
 use serde::{Deserialize, Serialize};
 
-use super::{CONFIG, GENOTYPE, SOURCE};
+use super::{CONFIG, COST, DRAWS, GENOTYPE, HISTORY, NewFiles, ORIGIN, SOURCE, START};
 use crate::checkpoint::Position;
 use crate::config::Config;
+use crate::next::{NextStep, StepText};
 use crate::report;
-use crate::tensorboard::{EventFile, Scalars};
+use crate::tensorboard::{self, EventFile, Scalars};
 use crate::{Error, Result};
 
 /// File name of the records, one line per epoch.
@@ -22,6 +23,8 @@ pub const METRICS: &str = "metrics.jsonl";
 /// File name of the timings, one line per checkpoint.
 pub const TIMINGS: &str = "timings.jsonl";
 const TENSORBOARD: &str = "tensorboard";
+/// Names of the files that a run writes before its first checkpoint, besides the line-based ones.
+const NEW: [&str; 9] = [CONFIG, SOURCE, report::REPORT, START, COST, GENOTYPE, ORIGIN, HISTORY, DRAWS];
 /// Minimum time between two writes of the report within an epoch.
 const PAGE: Duration = Duration::from_secs(30);
 /// Time to wait for another program to release a folder.
@@ -52,9 +55,12 @@ impl Timing {
 }
 
 /// Folder of a run, locked against other programs. Its files are written atomically, except line-based files,
-/// which are appended to.
+/// which are appended to. If a new run fails before its first checkpoint, record or evaluation, the files that it
+/// created are removed.
 #[derive(Debug)]
 pub struct Folder {
+    /// First field, so that files are removed before the lock is released.
+    new: NewFiles,
     path: PathBuf,
     metrics: File,
     timings: File,
@@ -62,6 +68,8 @@ pub struct Folder {
     spent: f64,
     /// Time of the last write of the report.
     paged: Option<Instant>,
+    /// Wording of the next step in the report.
+    step_text: StepText,
 }
 
 impl Folder {
@@ -77,8 +85,10 @@ impl Folder {
             );
             return Err(Error::Data { problem });
         }
+        let mut new = NewFiles::default();
+        [METRICS, TIMINGS].iter().for_each(|name| new.add(&path.join(name)));
         fs::create_dir_all(path).map_err(Error::io(path))?;
-        let folder = Self::open(path, config, source, 0)?;
+        let folder = Self::open(path, config, source, 0, new)?;
         for (file, name) in [(&folder.metrics, METRICS), (&folder.timings, TIMINGS)] {
             file.set_len(0).map_err(Error::io(path.join(name)))?;
         }
@@ -91,7 +101,8 @@ impl Folder {
     /// Fails for fewer lines than epochs, for a line that is no record of its epoch, and for a folder in use by
     /// another program.
     pub fn reopen(path: &Path, config: &Config, source: &Source, epoch: usize) -> Result<Self> {
-        let mut folder = Self::open(path, config, source, epoch)?;
+        let mut folder = Self::open(path, config, source, epoch, NewFiles::default())?;
+        folder.keep();
         let name = path.join(METRICS);
         let other = |problem: String| {
             let problem = format!(
@@ -125,7 +136,7 @@ impl Folder {
         Ok(folder)
     }
 
-    fn open(path: &Path, config: &Config, source: &Source, epoch: usize) -> Result<Self> {
+    fn open(path: &Path, config: &Config, source: &Source, epoch: usize, mut new: NewFiles) -> Result<Self> {
         let lines = |name| {
             let path = path.join(name);
             let mut options = OpenOptions::new();
@@ -133,12 +144,30 @@ impl Folder {
             options.open(&path).map_err(Error::io(&path)).map(|file| (file, path))
         };
         let ((metrics, name), (timings, _)) = (lines(METRICS)?, lines(TIMINGS)?);
-        hold(&metrics, &name)?;
+        if let Err(error) = hold(&metrics, &name) {
+            // The files may be those of the other program.
+            new.keep();
+            return Err(error);
+        }
+        let events = Path::new(TENSORBOARD).join(tensorboard::NAME);
+        new.add(&path.join(events));
+        NEW.iter().for_each(|name| new.add(&path.join(name)));
         sweep(path);
         file::write(&path.join(CONFIG), config.to_toml()?.as_bytes())?;
         file::write(&path.join(SOURCE), format!("{source}\n").as_bytes())?;
         let events = EventFile::open(&path.join(TENSORBOARD), epoch)?;
-        Ok(Folder { path: path.to_path_buf(), metrics, timings, events, spent: 0.0, paged: None })
+        let (path, step_text) = (path.to_path_buf(), NextStep::to_string as StepText);
+        Ok(Folder { new, path, metrics, timings, events, spent: 0.0, paged: None, step_text })
+    }
+
+    /// Sets the wording of the next step in the report; the default is a sentence in English.
+    pub fn word_steps(&mut self, text: StepText) {
+        self.step_text = text;
+    }
+
+    /// Keeps the files of a new run, even if it fails.
+    pub fn keep(&mut self) {
+        self.new.keep();
     }
 
     /// Returns the path of a file in the folder.
@@ -159,6 +188,7 @@ impl Folder {
     /// Appends a line to `metrics.jsonl`, and scalars for TensorBoard. The line is synced to disk, as a
     /// checkpoint may follow.
     pub fn record(&mut self, record: &(impl Serialize + Scalars)) -> Result<()> {
+        self.keep();
         self.events.record(record)?;
         let path = self.path.join(METRICS);
         append(&mut self.metrics, &path, record)?;
@@ -182,11 +212,12 @@ impl Folder {
     /// Writes the report of the run.
     pub fn page(&mut self) -> Result<()> {
         self.paged = Some(Instant::now());
-        report::write(&self.path)
+        report::write(&self.path, self.step_text)
     }
 
     /// Appends a timing of `seconds` that ends at a step of an epoch.
     fn time(&mut self, epoch: usize, step: usize, seconds: f64, device: &str) -> Result<()> {
+        self.keep();
         self.spent += seconds;
         let timing = Timing { epoch, step, seconds, peak_mib: peak_mib(), device: Some(device.into()) };
         append(&mut self.timings, &self.path.join(TIMINGS), &timing)
@@ -327,6 +358,30 @@ mod tests {
         assert!(is_written_at(0, Duration::ZERO));
         assert!(!is_written_at(7, PAGE / 2));
         assert!(is_written_at(7, PAGE));
+    }
+
+    #[test]
+    fn a_run_without_a_checkpoint_leaves_the_folder_as_it_was() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("new/run");
+        let mut folder = Folder::create(&path, &config(), &Source::Digits, "x").unwrap();
+        folder.page().unwrap();
+        let message = Folder::create(&path, &config(), &Source::Digits, "x").unwrap_err().to_string();
+        assert!(message.contains("in use by another program") && path.join(CONFIG).exists(), "{message}");
+        drop(folder);
+        assert!(!place.path().join("new").exists());
+        // Files of a killed run and of the user are not removed.
+        fs::create_dir_all(&path).unwrap();
+        ["config.toml", "notes.txt"].iter().for_each(|name| fs::write(path.join(name), "").unwrap());
+        drop(Folder::create(&path, &config(), &Source::Digits, "x").unwrap());
+        let mut names: Vec<_> =
+            fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["config.toml", "notes.txt"]);
+        let mut folder = Folder::create(&path, &config(), &Source::Digits, "x").unwrap();
+        folder.record(&line(0)).unwrap();
+        drop(folder);
+        assert!(path.join(METRICS).exists() && path.join(TENSORBOARD).exists());
     }
 
     #[test]

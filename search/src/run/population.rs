@@ -49,7 +49,8 @@ struct PopulationHeader {
 /// Run folder of a black-box search, with the origin and the evaluations of the search.
 #[derive(Debug)]
 pub struct PopulationRun {
-    folder: Folder,
+    /// Folder of the run.
+    pub folder: Folder,
     origin: SearchOrigin,
     history: EvaluationLog,
     /// Scores of a strategy that trains too; `None` for other strategies.
@@ -233,6 +234,8 @@ impl PopulationFolder<'_> {
     }
 
     fn mark_now_and_then(&mut self) -> Result<()> {
+        // The tables have a row to resume from.
+        self.folder.keep();
         if self.since.elapsed() < PAGE { Ok(()) } else { self.mark() }
     }
 }

@@ -16,6 +16,7 @@ use milenas_models::kernels::cuda::Device;
 use milenas_models::{Genotype, Rng, Space, file};
 
 use crate::cli::{BenchCommand, Cli, Command, DataCommand, RunOptions};
+use crate::command_line::command_line;
 use crate::progress::EpochProgress;
 use milenas_search::bench::{self, StepBench, TrainBench};
 use milenas_search::config::Config;
@@ -138,7 +139,7 @@ fn read_genotype(name: &str, space: &Space) -> Result<Genotype> {
 
 fn report(runs: &[PathBuf], out: Option<PathBuf>) -> Result<()> {
     let all = report::runs(runs);
-    let page = report::page_of(&all)?;
+    let page = report::page_of(&all, command_line)?;
     let out = out.unwrap_or_else(|| match runs {
         [run] => run.join(report::REPORT),
         _ => PathBuf::from(report::REPORT),

@@ -1,6 +1,7 @@
 //! Entry point of milenas-search: parses the command line, runs the command, reports errors.
 
 mod cli;
+mod command_line;
 mod commands;
 mod console;
 mod progress;

@@ -10,8 +10,9 @@ use serde::Serialize;
 use super::train::Job;
 use super::{open_device, read_genotype, resolve};
 use crate::cli::RunOptions;
+use crate::command_line::command_line;
 use milenas_search::bench::latency;
-use milenas_search::next;
+use milenas_search::next::NextStep;
 use milenas_search::run::{InitialWeights, Spread};
 
 /// Result of one architecture, or of all random ones together.
@@ -115,7 +116,8 @@ pub(super) fn compare(genotypes: &[String], options: &RunOptions, seeds: u64, js
         true => writeln!(stdout(), "{}", serde_json::to_string(&rows)?)?,
         false => {
             table(&rows)?;
-            writeln!(stdout(), "next: {}", next::report(&options.out))?;
+            let step = NextStep::Compare { runs: options.out.clone() };
+            writeln!(stdout(), "next: {}", command_line(&step))?;
         }
     }
     Ok(all_images_read)

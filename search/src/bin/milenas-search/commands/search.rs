@@ -11,10 +11,11 @@ use milenas_models::metrics::Scores;
 
 use super::{find_run, open_device, read_data, resolve};
 use crate::cli::{RunOptions, SearchOptions};
+use crate::command_line::command_line;
 use crate::progress::EpochProgress;
 use milenas_search::config::Config;
 use milenas_search::engine::MaybeDevice;
-use milenas_search::next;
+use milenas_search::next::NextStep;
 use milenas_search::run::{
     CONFIG, DRAWS, Data, GENOTYPE, HISTORY, SearchResult, open_population, open_search, run_population,
     run_search,
@@ -64,7 +65,8 @@ pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<bool> 
         search_black_box(strategy, &data, &config, options, device.as_deref_mut(), search.resume)?;
         return Ok(data.all_read);
     }
-    let run = open_search(&options.out, &config, &data, options.place, search.resume)?;
+    let mut run = open_search(&options.out, &config, &data, options.place, search.resume)?;
+    run.folder.word_steps(command_line);
     if search.resume {
         let (epochs, steps) = run.done();
         progress.line(&format!("resuming after {epochs} epochs and {steps} steps"));
@@ -95,7 +97,8 @@ fn search_black_box(
     device: MaybeDevice<'_>,
     resume: bool,
 ) -> Result<()> {
-    let run = open_population(&options.out, config, data, options.place, resume)?;
+    let mut run = open_population(&options.out, config, data, options.place, resume)?;
+    run.folder.word_steps(command_line);
     let (mut progress, lines) = (EpochProgress::new("search"), EpochProgress::new("search"));
     if resume {
         lines.line(&format!("resuming after {} evaluations", run.done()));
@@ -132,7 +135,8 @@ fn search_black_box(
 /// Prints the genotype and the next command.
 fn found(genotype: &Genotype, options: &RunOptions) -> Result<()> {
     writeln!(stdout(), "{genotype}\nwritten to {}", options.out.join(GENOTYPE).display())?;
-    writeln!(stdout(), "next: {}", next::train(&options.out, &options.data))?;
+    let step = NextStep::Train { search: options.out.clone(), data: Some(options.data.clone()) };
+    writeln!(stdout(), "next: {}", command_line(&step))?;
     Ok(())
 }
 

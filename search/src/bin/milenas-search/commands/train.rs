@@ -10,13 +10,14 @@ use milenas_models::{Genotype, Primitive, cost, file};
 
 use super::{find_run, open_device, read_data, read_genotype, resolve};
 use crate::cli::{RunOptions, StartOptions};
+use crate::command_line::command_line;
 use crate::progress::EpochProgress;
 use milenas_search::config::Config;
 use milenas_search::engine::MaybeDevice;
-use milenas_search::next;
+use milenas_search::next::NextStep;
 use milenas_search::run::{
-    CONFIG, Data, GENOTYPE, InitialWeights, SEEDS, Spread, Trained, TrainedSupernet, WEIGHTS, open_train,
-    run_train,
+    CONFIG, Data, GENOTYPE, InitialWeights, NewFiles, SEEDS, Spread, Trained, TrainedSupernet, WEIGHTS,
+    open_train, run_train,
 };
 
 pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, seeds: u64) -> Result<bool> {
@@ -80,7 +81,9 @@ pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, se
         );
     }
     let base = resolve(&options, saved.as_deref(), Vec::new())?;
+    let mut new = NewFiles::default();
     if !common.exists() {
+        new.add(&common);
         std::fs::create_dir_all(&options.out)?;
         file::write(&common, base.to_toml()?.as_bytes())?;
     }
@@ -91,7 +94,12 @@ pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, se
         let config = Config { seed, ..base.clone() };
         let what = &format!("seed {seed}");
         let job = Job { what, genotype: &genotype, start: &start, out: &out, config: &config, resume };
-        let (trained, all_read) = job.run(&options, device.as_deref_mut())?;
+        let result = job.run(&options, device.as_deref_mut());
+        // A training that failed before its first checkpoint has removed its folder.
+        if out.join(CONFIG).exists() {
+            new.keep();
+        }
+        let (trained, all_read) = result?;
         whole &= all_read;
         writeln!(stdout(), "seed {seed}: test accuracy {:.2} %", 100.0 * trained.scores.top1)?;
         accuracies.push(trained.scores.top1);
@@ -107,7 +115,7 @@ pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, se
         100.0 * spread.deviation,
         spread.count,
         path.display(),
-        next::report(&options.out)
+        command_line(&NextStep::Compare { runs: options.out.clone() })
     )?;
     Ok(whole)
 }
@@ -149,7 +157,8 @@ impl Job<'_> {
                 ));
             }
         }
-        let run = open_train(out, config, &data, genotype, start, options.place, resume)?;
+        let mut run = open_train(out, config, &data, genotype, start, options.place, resume)?;
+        run.folder.word_steps(command_line);
         let (epochs, steps) = run.done();
         if (epochs, steps) != (0, 0) {
             progress.line(&format!("{what}: resuming after {epochs} epochs and {steps} steps"));
@@ -185,6 +194,7 @@ fn print_summary(trained: &Trained, out: &Path) -> Result<()> {
     )?;
     writeln!(stdout(), "{}", trained.scores.recalls())?;
     writeln!(stdout(), "written to {}", out.join(WEIGHTS).display())?;
-    writeln!(stdout(), "next: {}", next::export(out))?;
+    let step = NextStep::Export { training: out.to_path_buf() };
+    writeln!(stdout(), "next: {}", command_line(&step))?;
     Ok(())
 }
