@@ -90,6 +90,8 @@ struct Compiler<'a> {
     alias: Vec<Value>,
     uses: Vec<usize>,
     wires: Vec<CompiledWire>,
+    /// Steps of the wires that a sum with a single term writes to a buffer.
+    written: HashMap<Value, usize>,
     parameters: Parameters,
     statistics: Statistics,
     norms: Vec<Option<AffineNorm>>,
@@ -138,6 +140,7 @@ pub(super) fn compile(graph: &Graph, paths: &[Value]) -> Compiled<Program> {
     };
     let made = |path: &Value| match compiler.wire(*path) {
         CompiledWire::Made(step) => Ok(*step),
+        _ if compiler.written.contains_key(path) => Ok(compiler.written[path]),
         _ => Err(format!("node `{}`: is no operation's result", graph.node(*path).name)),
     };
     let paths = paths.iter().map(made).collect::<Compiled<Vec<_>>>()?;
@@ -211,6 +214,7 @@ impl<'a> Compiler<'a> {
             alias,
             uses,
             wires: vec![CompiledWire::Nothing; count],
+            written: HashMap::new(),
             parameters: Parameters::default(),
             statistics: Statistics::default(),
             norms: Vec::new(),

@@ -39,7 +39,11 @@ impl Compiler<'_> {
     pub(super) fn state(&mut self, value: Value) -> Compiled<MapSlot> {
         let terms = match self.wire(value) {
             CompiledWire::State(slot) => return Ok(*slot),
-            CompiledWire::Made(step) => vec![SumTerm::Made(*step)],
+            CompiledWire::Made(step) => {
+                let step = *step;
+                self.written.insert(value, step);
+                vec![SumTerm::Made(step)]
+            }
             CompiledWire::Terms(terms) => terms.clone(),
             other => return Err(format!("reads {other:?} as a map")),
         };
