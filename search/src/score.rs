@@ -1,14 +1,8 @@
 //! Training-free scores of networks: an estimate of an architecture's quality in a second instead of a day.
 //!
-//! A score is one file with an implementation of [`Score`], and one row of [`SCORES`].
+//! A score is one file with an implementation of [`Score`], and one row of the table below.
 
-mod cost;
-mod grad_norm;
-mod jacob_cov;
-mod naswot;
 mod rank;
-mod swap;
-mod synflow;
 
 use std::fmt;
 
@@ -18,13 +12,8 @@ use milenas_models::{Genotype, Graph, NetworkConfig, Weights, assemble};
 use crate::data::Batch;
 use crate::{Error, Result};
 
-pub use cost::{Convolutions, Macs, Params};
-pub use grad_norm::GradNorm;
-pub use jacob_cov::JacobCov;
-pub use naswot::{Naswot, log_determinant};
+pub use naswot::log_determinant;
 pub use rank::{aggregate, kendall, spearman};
-pub use swap::Swap;
-pub use synflow::Synflow;
 
 /// Score of an untrained network. For all scores except costs, a larger value is better.
 pub trait Score: fmt::Debug + Sync {
@@ -41,17 +30,34 @@ pub trait Score: fmt::Debug + Sync {
     fn value(&self, subject: &mut Subject<'_>) -> Result<f64>;
 }
 
-/// All scores, in the order of help and tables.
-pub static SCORES: [&dyn Score; 8] =
-    [&Naswot, &Synflow, &GradNorm, &JacobCov, &Swap, &Params, &Macs, &Convolutions];
+/// Declares the table: a file and its scores, in the order of help and tables.
+macro_rules! scores {
+    ($($file:ident::{$($score:ident),+},)+) => {
+        $(mod $file; pub use $file::{$($score),+};)+
+
+        /// All scores, in the order of help and tables.
+        pub static SCORES: &[&dyn Score] = &[$($(&$score),+),+];
+    };
+}
+
+scores! {
+    naswot::{Naswot},
+    synflow::{Synflow},
+    grad_norm::{GradNorm},
+    jacob_cov::{JacobCov},
+    swap::{Swap},
+    cost::{Params, Macs, Convolutions},
+}
 
 /// Returns the score with a name.
 ///
 /// # Errors
 /// Fails for an unknown name, and names the nearest known one.
 pub fn named(name: &str) -> milenas_models::Result<&'static dyn Score> {
-    let found = SCORES.into_iter().find(|score| score.name() == name);
-    found.ok_or_else(|| milenas_models::Error::unknown("metric", name, SCORES.map(|score| score.name())))
+    let found = SCORES.iter().copied().find(|score| score.name() == name);
+    found.ok_or_else(|| {
+        milenas_models::Error::unknown("metric", name, SCORES.iter().map(|score| score.name()))
+    })
 }
 
 /// Network to score.

@@ -116,7 +116,7 @@ impl ScoreOptions {
         }
         let always = |metric: &&dyn Score| ["params", "macs"].contains(&metric.name());
         if self.metric.iter().any(|name| name == "all") {
-            return Ok(SCORES.into_iter().filter(|metric| !always(metric)).collect());
+            return Ok(SCORES.iter().copied().filter(|metric| !always(metric)).collect());
         }
         let named =
             self.metric.iter().map(|name| score::named(name)).collect::<milenas_models::Result<Vec<_>>>()?;
