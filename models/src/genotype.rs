@@ -4,6 +4,7 @@ mod arch;
 mod cell;
 mod class;
 mod foreign;
+mod live;
 mod python;
 mod value;
 mod zoo;

@@ -46,7 +46,7 @@ scores! {
     grad_norm::{GradNorm},
     jacob_cov::{JacobCov},
     swap::{Swap},
-    cost::{Params, Macs, Convolutions},
+    cost::{Params, Macs, LiveParams, LiveMacs, Convolutions},
 }
 
 /// Returns the score with a name.
@@ -64,6 +64,8 @@ pub fn named(name: &str) -> milenas_models::Result<&'static dyn Score> {
 pub struct Subject<'a> {
     /// Architecture.
     pub genotype: &'a Genotype,
+    /// Sizes of its network.
+    pub config: &'a NetworkConfig,
     /// Its graph.
     pub graph: &'a Graph,
     /// Initial weights.
@@ -127,8 +129,9 @@ impl Scorer {
     pub fn score(&mut self, genotype: &Genotype, scores: &[&dyn Score]) -> Result<Vec<f64>> {
         let graph = assemble(genotype, &self.network)?;
         let weights = Weights::init(&graph, self.seed)?;
-        let (graph, weights, batch, buffers) = (&graph, &weights, &self.batch, &mut self.buffers);
-        let mut subject = Subject { genotype, graph, weights, batch, buffers };
+        let (config, batch, buffers) = (&self.network, &self.batch, &mut self.buffers);
+        let (graph, weights) = (&graph, &weights);
+        let mut subject = Subject { genotype, config, graph, weights, batch, buffers };
         scores.iter().map(|score| score.value(&mut subject)).collect()
     }
 }

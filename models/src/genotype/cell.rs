@@ -62,7 +62,7 @@ impl From<Edge> for (Primitive, usize) {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Cell {
     wiring: Wiring,
-    edges: Vec<Edge>,
+    pub(super) edges: Vec<Edge>,
     concat: Vec<usize>,
 }
 

@@ -4,9 +4,8 @@ use std::io::{Write, stdout};
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use milenas_models::genotype::Cell;
 use milenas_models::images::Source;
-use milenas_models::{Genotype, Primitive, cost, file};
+use milenas_models::{Genotype, cost, file};
 
 use super::{find_run, open_device, read_data, read_genotype, resolve};
 use crate::cli::{RunOptions, StartOptions};
@@ -34,7 +33,7 @@ pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, se
         (None, Some(run)) => read_genotype(&run.join(GENOTYPE).display().to_string(), &space)?,
         (None, None) => bail!("--genotype is missing"),
     };
-    if let Some((kind, _)) = genotype.cells().find(|(_, cell)| is_dead(cell)) {
+    if let Some((kind, _)) = genotype.cells().find(|(_, cell)| cell.is_dead()) {
         EpochProgress::new("train").line(&format!(
             "warning: the {kind} cell passes no signal, as every path to its output contains `none`. The network cannot \
              distinguish images. help: choose another genotype"
@@ -118,16 +117,6 @@ pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, se
         command_line(&NextStep::Compare { runs: options.out.clone() })
     )?;
     Ok(whole)
-}
-
-/// Returns whether a cell passes no signal: no path from its inputs to its output is free of `none`.
-fn is_dead(cell: &Cell) -> bool {
-    let mut alive = vec![true; cell.wiring().inputs()];
-    for edges in cell.nodes() {
-        let node = edges.iter().any(|edge| edge.primitive != Primitive::None && alive[edge.from]);
-        alive.push(node);
-    }
-    !cell.concat().iter().any(|state| alive[*state])
 }
 
 /// Settings of one training in its own folder.
