@@ -131,8 +131,8 @@ impl Config {
     /// configuration.
     pub fn to_toml(&self) -> Result<String> {
         let text = toml::to_string(self).map_err(|e| broken("writing", e))?;
-        let groups =
-            text.split("\n\n").filter(|group| !(group.starts_with('[') && group.trim_end().ends_with(']')));
+        let empty = |group: &&str| group.starts_with('[') && group.trim_end().lines().count() == 1;
+        let groups = text.split("\n\n").filter(|group| !empty(group));
         Ok(groups.map(str::trim_end).collect::<Vec<_>>().join("\n\n") + "\n")
     }
 }
