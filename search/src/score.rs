@@ -66,6 +66,8 @@ pub struct Subject<'a> {
     pub genotype: &'a Genotype,
     /// Sizes of its network.
     pub config: &'a NetworkConfig,
+    /// Seed of its weights.
+    pub seed: u64,
     /// Its graph.
     pub graph: &'a Graph,
     /// Initial weights.
@@ -131,7 +133,8 @@ impl Scorer {
         let weights = Weights::init(&graph, self.seed)?;
         let (config, batch, buffers) = (&self.network, &self.batch, &mut self.buffers);
         let (graph, weights) = (&graph, &weights);
-        let mut subject = Subject { genotype, config, graph, weights, batch, buffers };
+        let seed = self.seed;
+        let mut subject = Subject { genotype, config, seed, graph, weights, batch, buffers };
         scores.iter().map(|score| score.value(&mut subject)).collect()
     }
 }

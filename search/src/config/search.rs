@@ -25,7 +25,7 @@ settings! {
         ]);
         /// Number of epochs at the start that use `search.bilevel_strategy`, as the gradual run of the released code.
         bilevel_epochs: usize = 0usize, option "bilevel-epochs";
-        /// Strategy of these epochs.
+        /// Strategy of the first `search.bilevel_epochs` epochs.
         bilevel_strategy: String = "darts-1st";
         /// Deviations of the released MiLeNAS code that are reproduced.
         compat: Compat = Compat::None, in Range::one_of([

@@ -15,7 +15,7 @@ settings! {
     #[derive(Copy)]
     pub struct Dirichlet {
         /// Factor of the divergence from the uniform distribution, which is added to the loss (DrNAS, equation 6), e.g.
-        /// 0.001. At 0 the weight decay of the logits regularises instead, as in the released code.
+        /// 0.001; 0 for none, as in the released code. The weight decay `search.alphas.decay` acts beside it.
         divergence: f64 = 0.0, in Range::NotNegative;
     }
 }

@@ -32,7 +32,7 @@ impl Score for Swap {
         let images = &images[..images.len() / subject.batch.len() * count];
         let mut sum = 0;
         for repetition in 0..REPETITIONS {
-            network.tensors_mut().load(&normal(subject.weights, repetition)?)?;
+            network.tensors_mut().load(&normal(subject.weights, subject.seed, repetition)?)?;
             let mut patterns = Patterns::default();
             network.patterns(images, subject.buffers, &mut |_, found| patterns.add(found))?;
             sum += patterns.count();
@@ -43,11 +43,11 @@ impl Score for Swap {
 
 /// Returns weights of convolutions and linear layers from the standard normal distribution. BatchNorms keep their
 /// initial weights, and the bias of the classifier has no effect on the patterns.
-fn normal(weights: &Weights, repetition: u64) -> Result<Weights> {
+fn normal(weights: &Weights, seed: u64, repetition: u64) -> Result<Weights> {
     let mut drawn = Weights::default();
     for (name, var) in weights.iter() {
         let tensor = if is_weight(var.dims()) {
-            let mut rng = Rng::new(repetition, &format!("swap/{name}"));
+            let mut rng = Rng::new(seed, &format!("swap/{repetition}/{name}"));
             let values: Vec<f32> = (0..var.elem_count()).map(|_| rng.normal()).collect();
             Tensor::from_vec(values, var.dims(), &Device::Cpu)?
         } else {

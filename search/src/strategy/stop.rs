@@ -24,7 +24,7 @@ settings! {
         /// Stop when the derived normal cell has at most N convolutions and the reduction cell at most R: `n=N,r=R`,
         /// e.g. `n=6,r=0` (MiLeNAS, algorithm 1). Empty for no such stop.
         at_size: String = "", option "stop-at-size";
-        /// Comparison with that size.
+        /// Comparison of the derived cells with the size `search.stop.at_size`.
         rule: StopRule = StopRule::AtMost, in Range::one_of([
             ("at-most", "a search that skips the size stops too"),
             ("exactly", "as the released code"),

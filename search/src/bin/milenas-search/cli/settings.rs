@@ -52,8 +52,15 @@ fn option((name, setting): (&'static str, Setting)) -> Arg {
 
 /// Returns the settings that were given as options.
 fn given(matches: &ArgMatches, settings: impl Iterator<Item = (&'static str, Setting)>) -> Vec<String> {
-    let raw = |name| matches.get_raw(name)?.next().map(|value| value.to_string_lossy().into_owned());
-    settings.filter_map(|(name, setting)| Some(format!("{}={}", setting.key, raw(name)?))).collect()
+    // Numbers are formatted again, because TOML lacks forms such as `.5`.
+    let text = |name, value: &toml::Value| match value {
+        toml::Value::Integer(_) => matches.get_one::<u64>(name).map(u64::to_string),
+        toml::Value::Float(_) => matches.get_one::<f64>(name).map(f64::to_string),
+        _ => matches.get_one::<String>(name).cloned(),
+    };
+    settings
+        .filter_map(|(name, setting)| Some(format!("{}={}", setting.key, text(name, &setting.value)?)))
+        .collect()
 }
 
 macro_rules! arguments {

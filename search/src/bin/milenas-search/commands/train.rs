@@ -26,7 +26,10 @@ pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, se
     let supernet = start.from_supernet.as_deref().map(TrainedSupernet::load).transpose()?;
     let space = match &supernet {
         Some(supernet) => supernet.config.search.space()?,
-        None => resolve(options, None, Vec::new())?.search.space()?,
+        None => {
+            let saved = options.out.join(CONFIG);
+            resolve(options, resume.then_some(&saved), Vec::new())?.search.space()?
+        }
     };
     let genotype = match (&start.genotype, &start.from_supernet) {
         (Some(name), _) => read_genotype(name, &space)?,
