@@ -91,6 +91,7 @@ pub trait RunState: Sized {
 
 /// Header with everything except tensors.
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Header<State> {
     version: u32,
     pub config: String,
@@ -364,7 +365,7 @@ pub(crate) fn check_origin(
     if then != now {
         return other(format!("version {then}, expected {now}. help: use the program version that wrote it"));
     }
-    let then = Config::from_toml(config.0, place)?;
+    let then = Config::from_toml(config.0, place).map_err(|e| damaged(place, e))?;
     let differences = then.differences(config.1);
     if !differences.is_empty() {
         return other(format!(

@@ -102,7 +102,7 @@ impl Config {
     /// [`Error::Config`] for a text that is no configuration; `place` names the file.
     pub fn from_toml(text: &str, place: &str) -> Result<Self> {
         let mut table = Table::try_from(Config::default()).map_err(|e| broken("defaults", e))?;
-        lay(&mut table, text.parse().map_err(|e| broken(place, e))?, place)?;
+        lay(&mut table, text.parse().map_err(|e| broken(place, e))?, place).map_err(|e| broken(place, e))?;
         table.try_into().map_err(|e: toml::de::Error| broken(place, e.message()))
     }
 

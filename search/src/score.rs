@@ -23,7 +23,7 @@ pub trait Score: fmt::Debug + Sync {
     /// Returns one line of help, with the source.
     fn doc(&self) -> &'static str;
 
-    /// Computes the score. A network that passes no signal scores minus infinity.
+    /// Computes the score. A network that passes no signal scores minus infinity, except by a cost.
     ///
     /// # Errors
     /// Fails for a network that the CPU engine does not support.

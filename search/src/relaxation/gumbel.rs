@@ -12,8 +12,8 @@ settings! {
     pub struct Gumbel {
         /// Temperature in the first epoch. Low temperatures sharpen the gradient.
         tau_max: f64 = 10.0, in Range::Between(0.01, 1000.0);
-        /// Temperature at the end, to which it falls linearly, and which the epoch after the last one would have; at
-        /// most `tau_max`.
+        /// Final temperature, at most `tau_max`. The temperature falls linearly over the epochs, and would reach it in the
+        /// epoch after the last.
         tau_min: f64 = 1.0, in Range::Between(0.01, 1000.0);
     }
 }

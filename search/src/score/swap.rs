@@ -26,6 +26,9 @@ impl Score for Swap {
     }
 
     fn value(&self, subject: &mut Subject<'_>) -> Result<f64> {
+        if subject.genotype.cells().any(|(_, cell)| cell.is_dead()) {
+            return Ok(f64::NEG_INFINITY);
+        }
         let mut network = subject.network()?;
         let images = subject.batch.numbers();
         let count = subject.batch.len().min(IMAGES);

@@ -11,14 +11,24 @@ use crate::score::Score;
 
 /// Black-box search strategy.
 pub trait Strategy: Sync {
-    /// Returns the score of the strategy, or `None` if it does not score.
-    fn score(&self) -> Option<&'static dyn Score>;
+    /// Returns the score of the strategy; by default it does not score.
+    fn score(&self) -> Option<&'static dyn Score> {
+        None
+    }
 
-    /// Returns whether the strategy trains the architectures it evaluates.
-    fn trains(&self) -> bool;
+    /// Returns whether the strategy trains the architectures it evaluates; by default it does.
+    fn trains(&self) -> bool {
+        true
+    }
 
     /// Returns the number of evaluations of a kind in a whole search.
-    fn evaluations(&self, by: By, config: &PopulationConfig) -> usize;
+    fn evaluations(&self, by: By, config: &PopulationConfig) -> usize {
+        match by {
+            By::Score if self.score().is_some() => config.draws,
+            By::Fitness if self.trains() => config.trainings,
+            By::Score | By::Fitness => 0,
+        }
+    }
 
     /// Returns the next architecture to evaluate, or `None` at the end of the search.
     ///
@@ -69,16 +79,16 @@ impl Proposer<'_> {
     }
 
     /// Returns a mutant of the winner of a tournament: the fittest of some uniformly drawn members of `population`, the
-    /// first one on ties.
+    /// first drawn on ties.
     ///
     /// # Errors
     /// Fails if no mutant is within the limits.
     pub fn child(&mut self, population: &[Evaluated]) -> Result<Genotype> {
         let Proposer { space, config, rng, pick } = self;
         let entrants = (0..config.tournament.max(1)).map(|_| rng.below(population.len()));
-        let parent = entrants.fold(0, |best, i| {
-            if i == best || population[i].value > population[best].value { i } else { best }
-        });
+        let fitter =
+            |best: usize, i: usize| if population[i].value > population[best].value { i } else { best };
+        let parent = entrants.reduce(fitter).unwrap_or(0);
         pick(&mut || Ok(space.mutate(&population[parent].genotype, rng)?))
     }
 }

@@ -185,4 +185,14 @@ mod tests {
         let error = check_candidates("checkpoint", Some(&swapped), &Space::DARTS).unwrap_err().to_string();
         assert!(error.contains("its candidates are none, avg_pool_3x3, max_pool_3x3"), "{error}");
     }
+
+    #[test]
+    fn a_header_with_an_unknown_field_is_refused() {
+        let header = r#"{"version": 1, "config": "", "data": "", "device": null, "epoch": 0, "step": 0, "correct": 0,
+            "images": 0, "adam_steps": 3, "sizes": [], "candidates": null}"#;
+        let read = |text: &str| serde_json::from_str::<Header<SearchHeader>>(text);
+        assert_eq!(read(header).unwrap().state.adam_steps, 3);
+        let error = read(&header.replace("adam_steps\": 3", "adam_steps\": 3, \"later\": 1")).err().unwrap();
+        assert!(error.to_string().contains("unknown field `later`"), "{error}");
+    }
 }

@@ -72,7 +72,7 @@ pub const RULES: [NamedRule; 5] = [
     },
     NamedRule {
         name: "milenas-2nd",
-        doc: "the same of the second order (MiLeNAS, section 3.1, with lambda on the validation term)",
+        doc: "gradients of both losses, second order (MiLeNAS, section 3.1, with lambda on the validation term)",
         rule: |[train, valid]| Rule { train, valid, unrolled: true },
     },
     NamedRule {
@@ -82,7 +82,7 @@ pub const RULES: [NamedRule; 5] = [
     },
     NamedRule {
         name: "darts-2nd",
-        doc: "the same of the second order (DARTS, equation 7)",
+        doc: "gradient of the validation loss, second order (DARTS, equation 7)",
         rule: |_| Rule { train: 0.0, valid: 1.0, unrolled: true },
     },
     NamedRule {

@@ -86,11 +86,8 @@ impl Stepper {
             }
         }
         let mut losses = self.losses(net, alphas, batches, config, relaxation, at);
-        let mut gradient = rule.gradient(&mut losses, two_pass)?;
+        let gradient = regularised(rule.gradient(&mut losses, two_pass)?, relaxation, losses.alphas);
         let (mut seen, passes) = (losses.seen, losses.passes);
-        if let Some(term) = relaxation.regulariser(alphas) {
-            gradient.iter_mut().zip(term.flat()).for_each(|(sum, term)| *sum += term);
-        }
         alphas.update(|logits| self.adam.step(&config.alphas, logits, &gradient));
 
         if !two_pass {
@@ -113,8 +110,9 @@ impl Stepper {
         config: &SearchConfig,
         at: StepContext,
     ) -> Result<Vec<f32>> {
-        let mut losses = self.losses(net, alphas, batches, config, config.relaxation()?, at);
-        rule(config, at)?.gradient(&mut losses, false)
+        let relaxation = config.relaxation()?;
+        let mut losses = self.losses(net, alphas, batches, config, relaxation, at);
+        Ok(regularised(rule(config, at)?.gradient(&mut losses, false)?, relaxation, alphas))
     }
 
     fn losses<'a>(
@@ -144,6 +142,14 @@ fn rule(config: &SearchConfig, at: StepContext) -> Result<Rule> {
     let bilevel = at.epoch < config.bilevel_epochs;
     let name = if bilevel { &config.bilevel_strategy } else { &config.strategy };
     Ok(Rule::named(name, config.lambda, config.compat)?)
+}
+
+/// Adds the gradient of the relaxation's term of the logits.
+fn regularised(mut gradient: Vec<f32>, relaxation: &dyn Relaxation, alphas: &Alphas) -> Vec<f32> {
+    if let Some(term) = relaxation.regulariser(alphas) {
+        gradient.iter_mut().zip(term.flat()).for_each(|(sum, term)| *sum += term);
+    }
+    gradient
 }
 
 /// Samples the mixture of pass `pass` of a step.

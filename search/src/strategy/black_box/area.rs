@@ -18,17 +18,6 @@ impl Strategy for Area {
         Some(&Naswot)
     }
 
-    fn trains(&self) -> bool {
-        true
-    }
-
-    fn evaluations(&self, by: By, config: &PopulationConfig) -> usize {
-        match by {
-            By::Score => config.draws,
-            By::Fitness => config.trainings,
-        }
-    }
-
     fn ask(&self, history: &History, proposer: &mut Proposer<'_>) -> Result<Option<Proposal>> {
         let PopulationConfig { draws, trainings, size, .. } = *proposer.config;
         if history.scored.len() < draws {

@@ -1,9 +1,8 @@
 //! Regularised evolution.
 
-use super::{By, Evaluated, History, PopulationConfig, Proposal, Proposer, Strategy};
+use super::{By, Evaluated, History, Proposal, Proposer, Strategy};
 use crate::Result;
 use crate::config::settings::settings;
-use crate::score::Score;
 
 settings! {
     /// Evolves trained samples: each child of a tournament's winner replaces the oldest member of the population (Real
@@ -13,18 +12,6 @@ settings! {
 }
 
 impl Strategy for Evolution {
-    fn score(&self) -> Option<&'static dyn Score> {
-        None
-    }
-
-    fn trains(&self) -> bool {
-        true
-    }
-
-    fn evaluations(&self, by: By, config: &PopulationConfig) -> usize {
-        if by == By::Fitness { config.trainings } else { 0 }
-    }
-
     fn ask(&self, history: &History, proposer: &mut Proposer<'_>) -> Result<Option<Proposal>> {
         let size = proposer.config.size.min(proposer.config.trainings);
         if history.trained.len() < size {

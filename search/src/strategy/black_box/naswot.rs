@@ -1,6 +1,6 @@
 //! Search without training (NASWOT).
 
-use super::{By, History, PopulationConfig, Proposal, Proposer, Strategy};
+use super::{By, History, Proposal, Proposer, Strategy};
 use crate::Result;
 use crate::config::settings::settings;
 use crate::score::{Naswot, Score};
@@ -18,10 +18,6 @@ impl Strategy for NaswotSearch {
 
     fn trains(&self) -> bool {
         false
-    }
-
-    fn evaluations(&self, by: By, config: &PopulationConfig) -> usize {
-        if by == By::Score { config.draws } else { 0 }
     }
 
     fn ask(&self, history: &History, proposer: &mut Proposer<'_>) -> Result<Option<Proposal>> {

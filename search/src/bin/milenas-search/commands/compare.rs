@@ -127,14 +127,26 @@ fn write(out: &Path, rows: &[ComparedRow]) -> Result<()> {
     Ok(file::write(&out.join("compare.json"), serde_json::to_string_pretty(rows)?.as_bytes())?)
 }
 
-/// Returns the summary of the random genotypes if there are two or more: the baseline for a search.
-fn random(rows: &[ComparedRow]) -> Option<ComparedRow> {
-    let all: Vec<&ComparedRow> = rows.iter().filter(|row| row.name.starts_with("random:")).collect();
+/// Returns a summary of the random genotypes of each space that has two or more: the baseline for a search.
+fn random(rows: &[ComparedRow]) -> Vec<ComparedRow> {
+    let mut spaces: Vec<&str> = rows.iter().filter_map(random_of).collect();
+    spaces.sort_unstable();
+    spaces.dedup();
+    spaces.into_iter().filter_map(|space| mean(space, rows)).collect()
+}
+
+/// Returns `random` or `random:SPACE` for the row of a random genotype.
+fn random_of(row: &ComparedRow) -> Option<&str> {
+    row.name.rsplit_once(':').map(|(space, _)| space).filter(|_| row.name.starts_with("random:"))
+}
+
+fn mean(space: &str, rows: &[ComparedRow]) -> Option<ComparedRow> {
+    let all: Vec<&ComparedRow> = rows.iter().filter(|row| random_of(row) == Some(space)).collect();
     let count = all.len() as u64;
     let mean = |of: fn(&ComparedRow) -> u64| all.iter().map(|row| of(row)).sum::<u64>() / count.max(1);
     let test_accuracy: Vec<f64> = all.iter().flat_map(|row| row.test_accuracy.clone()).collect();
     (count > 1).then(|| ComparedRow {
-        name: format!("random, all {count}"),
+        name: format!("{space}, all {count}"),
         params: mean(|row| row.params),
         macs: mean(|row| row.macs),
         latency_ms: all.iter().map(|row| row.latency_ms).sum::<f64>() / count as f64,
@@ -217,11 +229,15 @@ mod tests {
             spread: Spread::of(&[accuracy]),
         };
         let rows = [row("DARTS_V2", 0.9), row("random:1", 0.5), row("random:2", 0.7)];
-        let all = random(&rows).unwrap();
+        let all = &random(&rows)[0];
         assert_eq!((all.name.as_str(), all.spread.count), ("random, all 2", 2));
         assert!(
             (all.spread.mean - 0.6).abs() < 1e-12 && (all.spread.deviation - 0.02f64.sqrt()).abs() < 1e-12
         );
-        assert!(random(&rows[..2]).is_none());
+        assert!(random(&rows[..2]).is_empty());
+        let rows = ["random:1", "random:2", "random:darts-s2:1", "random:darts-s2:2", "random:darts-s3:1"];
+        let found = random(&rows.map(|name| row(name, 0.5)));
+        let names: Vec<&str> = found.iter().map(|row| row.name.as_str()).collect();
+        assert_eq!(names, ["random, all 2", "random:darts-s2, all 2"]);
     }
 }
