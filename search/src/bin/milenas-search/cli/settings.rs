@@ -22,18 +22,18 @@ pub struct StepOptions {
 /// Keys whose options affect one search step.
 const STEP_KEYS: [&str; 4] = ["search.lambda", "search.mixture", "search.partial_channels", "search.compat"];
 
-/// Returns the settings that have options, with the options' names.
-fn settings() -> impl Iterator<Item = (&'static str, Setting)> {
-    let settings = Config::default().settings().into_iter();
-    settings.filter_map(|setting| Some((setting.declared.option?, setting)))
+/// Returns the settings that have options.
+fn settings() -> impl Iterator<Item = Setting> {
+    Config::default().settings().into_iter().filter(|setting| setting.declared.option.is_some())
 }
 
-fn step_settings() -> impl Iterator<Item = (&'static str, Setting)> {
-    settings().filter(|(_, setting)| STEP_KEYS.contains(&setting.key.as_str()))
+fn step_settings() -> impl Iterator<Item = Setting> {
+    settings().filter(|setting| STEP_KEYS.contains(&setting.key.as_str()))
 }
 
 /// Returns the option of a setting.
-fn option((name, setting): (&'static str, Setting)) -> Arg {
+fn option(setting: Setting) -> Arg {
+    let name = setting.declared.option.unwrap_or_default();
     let doc = setting.declared.doc.replace('`', "");
     let mut help = doc.strip_suffix('.').unwrap_or(&doc).to_string();
     let named = if let Range::OneOf(names) = setting.declared.range { Some(names) } else { None };
@@ -51,16 +51,17 @@ fn option((name, setting): (&'static str, Setting)) -> Arg {
 }
 
 /// Returns the settings that were given as options.
-fn given(matches: &ArgMatches, settings: impl Iterator<Item = (&'static str, Setting)>) -> Vec<String> {
+fn given(matches: &ArgMatches, settings: impl Iterator<Item = Setting>) -> Vec<String> {
     // Numbers are formatted again, because TOML lacks forms such as `.5`.
     let text = |name, value: &toml::Value| match value {
         toml::Value::Integer(_) => matches.get_one::<u64>(name).map(u64::to_string),
         toml::Value::Float(_) => matches.get_one::<f64>(name).map(f64::to_string),
         _ => matches.get_one::<String>(name).cloned(),
     };
-    settings
-        .filter_map(|(name, setting)| Some(format!("{}={}", setting.key, text(name, &setting.value)?)))
-        .collect()
+    let set = |setting: Setting| {
+        Some(format!("{}={}", setting.key, text(setting.declared.option?, &setting.value)?))
+    };
+    settings.filter_map(set).collect()
 }
 
 macro_rules! arguments {
