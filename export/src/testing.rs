@@ -1,7 +1,7 @@
 //! Networks for tests: random small graphs that cover every operation, and derived networks.
 
 use candle_core::{Device, Tensor};
-use milenas_models::genotype::{Cell, Edge, Wiring};
+use milenas_models::genotype::{Cell, Edge};
 use milenas_models::graph::{Builder, Fact, Graph, Value};
 use milenas_models::op::{
     Add, BatchNorm, Concat, Conv2d, Flatten, GlobalAvgPool, Identity, Linear, Op, Padding, ParamRole, Pool2d,
@@ -124,9 +124,9 @@ pub(crate) fn genotype(seed: u64) -> Genotype {
                 edges.push(Edge { primitive: Primitive::ALL[rng.below(8)], from });
             }
         }
-        Cell::new(Wiring::TwoEdges, edges, vec![2, 3, 4, 5]).unwrap()
+        Cell::pairs(edges, vec![2, 3, 4, 5]).unwrap()
     };
-    Genotype::new(cell(), Some(cell()))
+    Genotype::pair(cell(), cell())
 }
 
 /// A derived network of `layers` cells on 8x8 images.

@@ -20,6 +20,8 @@ pub struct Executor<'a> {
     reads: Vec<usize>,
     /// Factor of each wire in training.
     factors: HashMap<Value, Tensor>,
+    /// Weights of wires in every mode; `None` for a wire that is skipped.
+    choices: HashMap<Value, Option<Tensor>>,
 }
 
 impl<'a> Executor<'a> {
@@ -28,7 +30,8 @@ impl<'a> Executor<'a> {
         let mut reads = vec![0; graph.nodes().len()];
         let results = graph.outputs().iter().map(|(_, v)| v);
         graph.nodes().iter().flat_map(|n| &n.inputs).chain(results).for_each(|v| reads[v.index()] += 1);
-        Executor { graph, weights, form: Implementation::Optimised, reads, factors: HashMap::new() }
+        let (factors, choices) = (HashMap::new(), HashMap::new());
+        Executor { graph, weights, form: Implementation::Optimised, reads, factors, choices }
     }
 
     /// Returns this executor with the given implementation of every kernel.
@@ -39,6 +42,28 @@ impl<'a> Executor<'a> {
     /// Returns this executor with factors for some wires, which [`Mode::Train`] multiplies, as for drop path.
     pub fn with_factors(self, factors: HashMap<Value, Tensor>) -> Self {
         Executor { factors, ..self }
+    }
+
+    /// Returns this executor with weights of some wires of a supernet. A wire with weight `None` is not computed, and sums
+    /// omit it.
+    pub fn with_choices(self, choices: HashMap<Value, Option<Tensor>>) -> Self {
+        Executor { choices, ..self }
+    }
+
+    /// Returns whether each node is computed: some result needs it.
+    fn computed(&self) -> Vec<bool> {
+        let skipped = |value: Value| self.choices.get(&value).is_some_and(Option::is_none);
+        let mut needed = vec![false; self.graph.nodes().len()];
+        self.graph.outputs().iter().for_each(|(_, value)| needed[value.index()] = true);
+        let nodes: Vec<(Value, &Node)> = self.graph.values().collect();
+        for (value, node) in nodes.into_iter().rev() {
+            needed[value.index()] &= !skipped(value);
+            if needed[value.index()] {
+                node.inputs.iter().for_each(|input| needed[input.index()] = true);
+            }
+            needed[value.index()] |= matches!(node.op, Op::Input(_));
+        }
+        needed
     }
 
     /// Returns the results in the order of [`Graph::outputs`], for inputs in the order of [`Graph::inputs`].
@@ -63,7 +88,8 @@ impl<'a> Executor<'a> {
         let mut left = self.reads.clone();
         let mut wires: Vec<Option<Tensor>> = vec![None; left.len()];
         let mut batch = None;
-        for (value, node) in self.graph.values() {
+        let computed = self.computed();
+        for (value, node) in self.graph.values().filter(|(value, _)| computed[value.index()]) {
             let at = |problem: String| Error::Graph { node: node.name.clone(), problem };
             let tensor = match &node.op {
                 Op::Input(input) => {
@@ -84,14 +110,25 @@ impl<'a> Executor<'a> {
                         let wire = &mut wires[v.index()];
                         if left[v.index()] == 0 { wire.take() } else { wire.clone() }
                     };
-                    let inputs: Option<Vec<Tensor>> = node.inputs.iter().map(&mut take).collect();
-                    let inputs = inputs.ok_or_else(|| at("reads a wire that was dropped".into()))?;
-                    let params: Vec<_> =
-                        node.params.iter().map(|p| self.weights.require(&p.name)).collect::<Result<_>>()?;
-                    let context = OpContext { mode, form: self.form, params: &params };
-                    let made = node.op.run(&inputs, &context).map_err(|e| at(e.to_string()))?;
-                    match self.factors.get(&value) {
-                        Some(factor) if mode == Mode::Train => made.broadcast_mul(factor)?,
+                    let mut inputs: Vec<Tensor> = node.inputs.iter().filter_map(&mut take).collect();
+                    let missing = node.inputs.len() - inputs.len();
+                    let made = match &node.op {
+                        // A sum omits skipped terms.
+                        Op::Add(_) if missing > 0 && !self.choices.is_empty() => match inputs.pop() {
+                            Some(term) => term,
+                            None => continue,
+                        },
+                        _ if missing > 0 => return Err(at("reads a wire that was dropped".into())),
+                        op => {
+                            let params = node.params.iter().map(|p| self.weights.require(&p.name));
+                            let params = params.collect::<Result<Vec<_>>>()?;
+                            let context = OpContext { mode, form: self.form, params: &params };
+                            op.run(&inputs, &context).map_err(|e| at(e.to_string()))?
+                        }
+                    };
+                    match (self.factors.get(&value), self.choices.get(&value)) {
+                        (Some(factor), _) if mode == Mode::Train => made.broadcast_mul(factor)?,
+                        (_, Some(Some(weight))) => made.broadcast_mul(weight)?,
                         _ => made,
                     }
                 }

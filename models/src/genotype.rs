@@ -5,6 +5,7 @@ mod cell;
 mod class;
 mod foreign;
 mod live;
+mod picks;
 mod python;
 mod value;
 mod zoo;
@@ -14,30 +15,45 @@ use std::hash::{Hash, Hasher};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, Space};
+use crate::space::{self, Space};
+use crate::{Error, Result};
 use value::Literal;
 
-pub use cell::{Cell, Edge, Wiring};
+pub use cell::{Cell, Edge};
 pub use class::Class;
 pub use zoo::published;
 
-/// The cells that a network consists of.
+/// Architecture of a network: a value of a search space. Only its space knows its form.
 ///
-/// Genotypes with equal cells are equal, whatever their spaces.
+/// Equal forms are equal genotypes, whatever their spaces.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(try_from = "Plain", into = "Plain")]
 pub struct Genotype {
-    /// The cell that keeps the size of its input.
-    pub normal: Cell,
-    /// The cell that halves the size; `None` for a residual block, as in NAS-Bench-201.
-    pub reduce: Option<Cell>,
+    pub(crate) form: Form,
     /// The space that the genotype was searched or sampled in, if it is known.
-    space: Option<Space>,
+    space: Option<&'static dyn Space>,
+}
+
+/// Form of a genotype.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Form {
+    /// Two cells of DARTS.
+    Pair {
+        /// The cell that keeps the size of its input.
+        normal: Cell,
+        /// The cell that halves the size.
+        reduce: Cell,
+    },
+    /// A cell of NAS-Bench-201, between residual blocks that halve the size.
+    Single(Cell),
+    /// A candidate of every choice of a space.
+    Picks(Vec<usize>),
 }
 
 impl PartialEq for Genotype {
     fn eq(&self, other: &Self) -> bool {
-        (&self.normal, &self.reduce) == (&other.normal, &other.reduce)
+        // Picks are numbers, which mean something in their space only.
+        self.form == other.form && (!matches!(self.form, Form::Picks(_)) || self.space == other.space)
     }
 }
 
@@ -45,7 +61,7 @@ impl Eq for Genotype {}
 
 impl Hash for Genotype {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (&self.normal, &self.reduce).hash(state);
+        self.form.hash(state);
     }
 }
 
@@ -55,6 +71,7 @@ impl Hash for Genotype {
 enum Plain {
     Pair(CellPair),
     Arch(Arch),
+    Picks(picks::Named),
 }
 
 /// Fields of a pair of DARTS cells.
@@ -85,6 +102,7 @@ impl TryFrom<Plain> for Genotype {
         match plain {
             Plain::Pair(pair) => pair.try_into(),
             Plain::Arch(Arch { arch, space }) => arch::parse(&arch, "arch")?.named_space(space),
+            Plain::Picks(named) => named.try_into(),
         }
     }
 }
@@ -93,41 +111,47 @@ impl TryFrom<CellPair> for Genotype {
     type Error = Error;
 
     fn try_from(pair: CellPair) -> Result<Self> {
-        let normal = Cell::checked("normal", Wiring::TwoEdges, pair.normal, pair.normal_concat)?;
-        let reduce = Cell::checked("reduction", Wiring::TwoEdges, pair.reduce, pair.reduce_concat)?;
-        Genotype::new(normal, Some(reduce)).named_space(pair.space)
+        let normal = Cell::checked_pairs("normal", pair.normal, pair.normal_concat)?;
+        let reduce = Cell::checked_pairs("reduction", pair.reduce, pair.reduce_concat)?;
+        Genotype::pair(normal, reduce).named_space(pair.space)
     }
 }
 
 impl From<Genotype> for Plain {
     fn from(genotype: Genotype) -> Self {
-        let space = genotype.space.map(|space| space.name.to_string());
-        match genotype.reduce {
-            Some(reduce) => Plain::Pair(CellPair {
-                normal: genotype.normal.edges().to_vec(),
-                normal_concat: genotype.normal.concat().to_vec(),
+        let space = genotype.space.map(|space| space.name().to_string());
+        match &genotype.form {
+            Form::Pair { normal, reduce } => Plain::Pair(CellPair {
+                normal: normal.edges().to_vec(),
+                normal_concat: normal.concat().to_vec(),
                 reduce: reduce.edges().to_vec(),
                 reduce_concat: reduce.concat().to_vec(),
                 space,
             }),
-            None => Plain::Arch(Arch { arch: arch::print(&genotype.normal), space }),
+            Form::Single(cell) => Plain::Arch(Arch { arch: arch::print(cell), space }),
+            Form::Picks(_) => Plain::Picks(picks::Named::of(&genotype)),
         }
     }
 }
 
 impl Genotype {
-    /// Returns a genotype of an unknown space.
-    pub fn new(normal: Cell, reduce: Option<Cell>) -> Self {
-        Genotype { normal, reduce, space: None }
+    /// Returns a genotype of two DARTS cells, of an unknown space.
+    pub fn pair(normal: Cell, reduce: Cell) -> Self {
+        Genotype { form: Form::Pair { normal, reduce }, space: None }
+    }
+
+    /// Returns a genotype of one NAS-Bench-201 cell, of an unknown space.
+    pub fn single(cell: Cell) -> Self {
+        Genotype { form: Form::Single(cell), space: None }
     }
 
     /// Returns the genotype with its space.
-    pub fn of(self, space: Space) -> Self {
+    pub fn of(self, space: &'static dyn Space) -> Self {
         Genotype { space: Some(space), ..self }
     }
 
     /// Returns the space that the genotype was searched or sampled in, if it is known.
-    pub fn space(&self) -> Option<Space> {
+    pub fn space(&self) -> Option<&'static dyn Space> {
         self.space
     }
 
@@ -137,7 +161,7 @@ impl Genotype {
     /// [`Error::Unknown`] for an unknown space, and [`Error::Genotype`] for one that does not contain the genotype.
     fn named_space(self, name: Option<String>) -> Result<Self> {
         let Some(name) = name else { return Ok(self) };
-        let space = Space::named(&name)?;
+        let space = space::named(&name)?;
         match space.contains(&self) {
             true => Ok(self.of(space)),
             false => Err(Error::malformed("space", format!("the cells are not in the space {name}"))),
@@ -156,6 +180,7 @@ impl Genotype {
         match text.trim_start().chars().next() {
             Some('{') => Self::parse_json(text, place),
             Some('|') if !text.trim().contains('\n') => arch::parse(text.trim(), place),
+            _ if picks::is(text) => picks::parse(text.trim(), place),
             _ => python::parse(text, place),
         }
     }
@@ -172,6 +197,9 @@ impl Genotype {
         let genotype = match fields.get("genotype") {
             _ if fields.contains_key("arch") => {
                 Plain::Arch(serde_json::from_str(text).map_err(malformed)?).try_into()
+            }
+            _ if fields.contains_key("choices") => {
+                Plain::Picks(serde_json::from_str(text).map_err(malformed)?).try_into()
             }
             Some(serde_json::Value::String(inner)) => return Self::parse(inner, place),
             Some(inner @ serde_json::Value::Object(_)) => return Self::parse_json(&inner.to_string(), place),
@@ -190,19 +218,30 @@ impl Genotype {
         genotype.map_err(|e: Error| Error::malformed(place, e.to_string()))
     }
 
-    /// Returns the wiring of the cells.
-    pub fn wiring(&self) -> Wiring {
-        self.normal.wiring()
+    /// Iterates over the cells with their kinds, `normal` and `reduce`; none if the genotype is not made of cells.
+    pub fn cells(&self) -> impl Iterator<Item = (&'static str, &Cell)> {
+        let [normal, reduce] = match &self.form {
+            Form::Pair { normal, reduce } => [Some(normal), Some(reduce)],
+            Form::Single(cell) => [Some(cell), None],
+            Form::Picks(_) => [None, None],
+        };
+        normal.map(|cell| ("normal", cell)).into_iter().chain(reduce.map(|cell| ("reduce", cell)))
     }
 
-    /// Iterates over the cells with their kinds, `normal` and `reduce`.
-    pub fn cells(&self) -> impl Iterator<Item = (&'static str, &Cell)> {
-        [("normal", &self.normal)].into_iter().chain(self.reduce.as_ref().map(|cell| ("reduce", cell)))
+    /// Returns the cell of a kind, `normal` or `reduce`, if the genotype has it.
+    pub fn cell(&self, kind: &str) -> Option<&Cell> {
+        self.cells().find(|(name, _)| *name == kind).map(|(_, cell)| cell)
     }
 
     /// Numbers of convolutions of the normal and of the reduction cell.
     pub fn convolutions(&self) -> [usize; 2] {
-        [self.normal.convolutions(), self.reduce.as_ref().map_or(0, Cell::convolutions)]
+        let mut cells = self.cells().map(|(_, cell)| cell.convolutions());
+        [0, 1].map(|_| cells.next().unwrap_or_default())
+    }
+
+    /// Number of skip connections of the normal cell. A large number indicates a collapsed search.
+    pub fn skips(&self) -> usize {
+        self.cells().next().map_or(0, |(_, cell)| cell.skips())
     }
 
     /// Returns a published genotype by name.
@@ -219,9 +258,12 @@ impl Genotype {
 
     /// Returns the JSON representation, with one line per field.
     pub fn to_json(&self) -> String {
-        let space = self.space.map(|space| format!(",\n  \"space\": \"{}\"", space.name)).unwrap_or_default();
-        let Some(reduce) = &self.reduce else {
-            return format!("{{\n  \"arch\": \"{}\"{space}\n}}\n", arch::print(&self.normal));
+        let space =
+            self.space.map(|space| format!(",\n  \"space\": \"{}\"", space.name())).unwrap_or_default();
+        let (normal, reduce) = match &self.form {
+            Form::Pair { normal, reduce } => (normal, reduce),
+            Form::Single(cell) => return format!("{{\n  \"arch\": \"{}\"{space}\n}}\n", arch::print(cell)),
+            Form::Picks(_) => return picks::Named::of(self).to_json(),
         };
         let list = |edges: &[Edge]| {
             let items = edges.iter().map(|e| format!("[\"{}\", {}]", e.primitive.name(), e.from));
@@ -229,8 +271,8 @@ impl Genotype {
         };
         format!(
             "{{\n  \"normal\": [{}],\n  \"normal_concat\": {:?},\n  \"reduce\": [{}],\n  \"reduce_concat\": {:?}{space}\n}}\n",
-            list(self.normal.edges()),
-            self.normal.concat(),
+            list(normal.edges()),
+            normal.concat(),
             list(reduce.edges()),
             reduce.concat()
         )
@@ -240,9 +282,10 @@ impl Genotype {
 impl fmt::Display for Genotype {
     /// Writes the text that published code prints.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.reduce {
-            Some(reduce) => python::print(&self.normal, reduce, f),
-            None => f.write_str(&arch::print(&self.normal)),
+        match &self.form {
+            Form::Pair { normal, reduce } => python::print(normal, reduce, f),
+            Form::Single(cell) => f.write_str(&arch::print(cell)),
+            Form::Picks(_) => picks::Named::of(self).fmt(f),
         }
     }
 }
@@ -263,8 +306,11 @@ mod tests {
 
     #[test]
     fn a_file_names_a_space_that_contains_its_cells() {
-        let darts = Genotype::named("DARTS_V2").unwrap().of(Space::DARTS);
-        assert_eq!(Genotype::parse(&darts.to_json(), "x").unwrap().space(), Some(Space::DARTS));
+        let darts = Genotype::named("DARTS_V2").unwrap().of(&space::DARTS);
+        assert_eq!(
+            Genotype::parse(&darts.to_json(), "x").unwrap().space(),
+            Some(&space::DARTS as &dyn Space)
+        );
         for (text, expected) in [
             (
                 darts.to_json().replace("\"darts\"", "\"nasbench201\""),

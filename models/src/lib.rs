@@ -45,7 +45,7 @@ pub mod op;
 pub mod primitive;
 pub mod rng;
 pub mod shell;
-mod space;
+pub mod space;
 mod weights;
 
 pub use assemble::{NetworkConfig, Skeleton, Trainable, assemble};

@@ -1,32 +1,120 @@
-//! Search spaces: the primitives that are allowed on the edges of a cell. A space is one file and one row of the table.
+//! Search spaces: the choices that make a network, and the networks that they make.
+//!
+//! A space is one file with an implementation of [`Space`], and one row of the table below. [`CellSpace`] is the space of
+//! the cells of a stack, [`PickSpace`] the simplest other one.
 
-use crate::genotype::{Cell, Edge, Wiring};
-use crate::{Error, Genotype, Primitive, Result, Rng};
+mod cells;
+mod choice;
+mod picks;
 
-/// A search space of cells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Space {
-    /// Name of the space.
-    pub name: &'static str,
-    /// Description; a noun phrase.
-    pub doc: &'static str,
-    /// Candidates of every edge, in the order of the columns of alpha.
-    pub primitives: &'static [Primitive],
-    /// Number of nodes of a cell.
-    pub nodes: usize,
-    /// Wiring of the nodes.
-    pub wiring: Wiring,
+use std::fmt;
+
+use crate::assemble::{NetworkConfig, Trainable};
+use crate::{Error, Genotype, Result, Rng};
+
+pub use cells::{CellForm, CellSpace, state_label};
+pub use choice::{Choice, ChoiceGraph, Site, SupernetSize};
+pub use picks::PickSpace;
+
+/// Search space.
+pub trait Space: fmt::Debug + Send + Sync {
+    /// Returns the name, as users write it.
+    fn name(&self) -> &'static str;
+
+    /// Returns the description: a noun phrase, with the source.
+    fn doc(&self) -> &'static str;
+
+    /// Returns the choices, in the order of their logits.
+    fn choices(&self) -> Vec<Choice>;
+
+    /// Returns the choice that every site of a supernet belongs to. A choice has several sites if several cells share it.
+    fn sites(&self, layers: usize) -> Vec<usize>;
+
+    /// Returns the supernet: one graph with all candidates of all sites.
+    ///
+    /// # Errors
+    /// Fails for images too small for the network.
+    fn supernet(&self, size: &SupernetSize) -> Result<ChoiceGraph>;
+
+    /// Returns the network of a genotype of this space, with the wires that drop path may drop, and with an auxiliary head
+    /// if requested.
+    ///
+    /// # Errors
+    /// Fails for a genotype or a size that the space does not support.
+    fn network(&self, genotype: &Genotype, config: &NetworkConfig, auxiliary: bool) -> Result<Trainable>;
+
+    /// Derives the genotype from the weights of the candidates, a row for each choice. On ties the lower index wins.
+    ///
+    /// # Errors
+    /// Fails if there are not as many weights as candidates.
+    fn derive(&'static self, weights: &[Vec<f32>]) -> Result<Genotype>;
+
+    /// Returns the scope of each part of a derived network with the scope of the same part of the supernet, e.g.
+    /// `cells.0.ops.3` and `cells.0.edges.5.4`. Other parts have equal names.
+    ///
+    /// # Errors
+    /// Fails for a genotype with a part that is not in the supernet.
+    fn origins(&self, genotype: &Genotype, network: &NetworkConfig) -> Result<Vec<(String, String)>>;
+
+    /// Whether a search of this space can find the genotype.
+    fn contains(&self, genotype: &Genotype) -> bool;
+
+    /// Returns a uniformly drawn genotype.
+    ///
+    /// # Errors
+    /// Does not fail for a space of the table.
+    fn sample(&'static self, rng: &mut Rng) -> Result<Genotype>;
+
+    /// Returns a genotype that differs in one choice.
+    ///
+    /// # Errors
+    /// Fails for a genotype of another space.
+    fn mutate(&'static self, genotype: &Genotype, rng: &mut Rng) -> Result<Genotype>;
+
+    /// Returns the number of genotypes of a space that can be listed, else `None`.
+    fn count(&self) -> Option<usize> {
+        None
+    }
+
+    /// Returns genotype `index` of a space that can be listed.
+    ///
+    /// # Errors
+    /// Fails for a space that cannot be listed.
+    fn nth(&'static self, _index: usize) -> Result<Genotype> {
+        Err(Error::Value {
+            what: "space".into(),
+            found: self.name().into(),
+            expected: "one that can be listed".into(),
+        })
+    }
+
+    /// Whether candidates can see a part of the channels (PC-DARTS, section 3.2).
+    fn has_partial_channels(&self) -> bool {
+        false
+    }
+
+    /// Returns the space as a space of cells, for drawings and for supernets with kernels of their own.
+    fn cells(&self) -> Option<&CellSpace> {
+        None
+    }
 }
+
+/// Spaces are equal by name.
+impl PartialEq for dyn Space {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for dyn Space {}
 
 /// Declares the table of spaces: a file and its constant for each.
 macro_rules! spaces {
     ($($file:ident::$space:ident,)+) => {
-        $(mod $file;)+
+        $(mod $file; pub use $file::$space;)+
 
-        impl Space {
-            /// All spaces.
-            pub const ALL: [Space; [$(stringify!($file)),+].len()] = [$(Space::$space),+];
-        }
+        /// All spaces.
+        pub static SPACES: [&dyn Space; [$(stringify!($file)),+].len()] = [$(&$space),+];
     };
 }
 
@@ -37,115 +125,13 @@ spaces! {
     darts_s3::DARTS_S3,
 }
 
-impl Space {
-    /// Returns a space by name.
-    ///
-    /// # Errors
-    /// [`Error::Unknown`] for an unknown name.
-    pub fn named(name: &str) -> Result<Space> {
-        let found = Space::ALL.into_iter().find(|space| space.name == name);
-        found.ok_or_else(|| Error::unknown("space", name, Space::ALL.map(|space| space.name)))
-    }
-
-    /// Returns all edges `(from state, to state)`, ordered by node, which are the rows of alpha.
-    pub fn edges(&self) -> Vec<(usize, usize)> {
-        self.states().flat_map(|to| (0..to).map(move |from| (from, to))).collect()
-    }
-
-    /// Returns the range of the nodes' states.
-    pub fn states(&self) -> core::ops::Range<usize> {
-        self.wiring.inputs()..self.wiring.inputs() + self.nodes
-    }
-
-    /// Returns the states of a cell's output.
-    pub fn concat(&self) -> Vec<usize> {
-        match self.wiring {
-            Wiring::TwoEdges => self.states().collect(),
-            Wiring::Complete => self.states().next_back().into_iter().collect(),
-        }
-    }
-
-    /// Whether a derived cell may contain `none`.
-    fn keeps_none(&self) -> bool {
-        self.wiring == Wiring::Complete
-    }
-
-    /// Iterates over the operations that a derived cell may have on an edge.
-    pub fn choices(&self) -> impl Iterator<Item = Primitive> {
-        let none = self.keeps_none();
-        self.primitives.iter().copied().filter(move |p| none || *p != Primitive::None)
-    }
-
-    /// Whether a search of this space can find the genotype.
-    pub fn contains(&self, genotype: &Genotype) -> bool {
-        let cell = |cell: &Cell| {
-            let known = |e: &Edge| self.choices().any(|p| p == e.primitive);
-            let distinct = |node: &[Edge]| {
-                node.iter().enumerate().all(|(i, e)| node[..i].iter().all(|o| o.from != e.from))
-            };
-            cell.wiring() == self.wiring
-                && cell.nodes().count() == self.nodes
-                && cell.concat() == self.concat()
-                && cell.edges().iter().all(known)
-                && cell.nodes().all(distinct)
-        };
-        genotype.reduce.is_some() == self.has_reduction() && genotype.cells().all(|(_, c)| cell(c))
-    }
-
-    /// Whether a reduction cell is searched too.
-    pub fn has_reduction(&self) -> bool {
-        self.wiring == Wiring::TwoEdges
-    }
-
-    /// Returns a uniformly drawn genotype: distinct inputs for each node, and any allowed operation on each edge.
-    pub fn sample(&self, rng: &mut Rng) -> Result<Genotype> {
-        let normal = self.sample_cell(rng)?;
-        let reduce = self.has_reduction().then(|| self.sample_cell(rng)).transpose()?;
-        Ok(Genotype::new(normal, reduce).of(*self))
-    }
-
-    fn sample_cell(&self, rng: &mut Rng) -> Result<Cell> {
-        let operations: Vec<Primitive> = self.choices().collect();
-        let mut edges = Vec::new();
-        for (node, state) in self.states().enumerate() {
-            let mut from: Vec<usize> = (0..state).collect();
-            if self.wiring == Wiring::TwoEdges {
-                rng.shuffle(&mut from);
-            }
-            edges.extend(
-                from[..self.wiring.edges_into(node)]
-                    .iter()
-                    .map(|&from| Edge { primitive: operations[rng.below(operations.len())], from }),
-            );
-        }
-        Cell::new(self.wiring, edges, self.concat())
-    }
-
-    /// Returns a mutation, as in regularised evolution: a cell, one of its nodes and one of that node's edges are
-    /// drawn uniformly. The edge gets another operation. If nodes choose their inputs, half of the mutations change
-    /// the input instead.
-    pub fn mutate(&self, genotype: &Genotype, rng: &mut Rng) -> Result<Genotype> {
-        let mut genotype = genotype.clone();
-        let cell = match &mut genotype.reduce {
-            Some(reduce) if rng.below(2) == 1 => reduce,
-            _ => &mut genotype.normal,
-        };
-        let node = rng.below(self.nodes);
-        let first: usize = (0..node).map(|n| self.wiring.edges_into(n)).sum();
-        let count = self.wiring.edges_into(node);
-        let at = first + rng.below(count);
-        let mut edges = cell.edges().to_vec();
-        let taken = |from: usize| edges[first..first + count].iter().any(|e| e.from == from);
-        let free: Vec<usize> = (0..node + self.wiring.inputs()).filter(|from| !taken(*from)).collect();
-        if self.wiring == Wiring::TwoEdges && !free.is_empty() && rng.below(2) == 1 {
-            edges[at].from = free[rng.below(free.len())];
-        } else {
-            let others: Vec<Primitive> = self.choices().filter(|p| *p != edges[at].primitive).collect();
-            edges[at].primitive = others[rng.below(others.len())];
-        }
-        *cell = Cell::new(self.wiring, edges, self.concat())?;
-        Ok(genotype)
-    }
+/// Returns a space by name.
+///
+/// # Errors
+/// [`Error::Unknown`] for an unknown name.
+pub fn named(name: &str) -> Result<&'static dyn Space> {
+    let found = SPACES.into_iter().find(|space| space.name() == name);
+    found.ok_or_else(|| Error::unknown("space", name, SPACES.map(Space::name)))
 }
 
 #[cfg(test)]
@@ -154,28 +140,37 @@ mod tests {
 
     #[test]
     fn every_space_is_described_and_found_by_name() {
-        for space in Space::ALL {
-            assert_eq!(Space::named(space.name).unwrap(), space);
-            assert!(space.doc.contains("20") && space.primitives.len() <= 8, "{}", space.name);
-            let different =
-                (1..space.primitives.len()).all(|k| !space.primitives[..k].contains(&space.primitives[k]));
-            assert!(different && space.choices().count() > 1, "{}", space.name);
+        for space in SPACES {
+            assert_eq!(named(space.name()).unwrap(), space);
+            assert!(space.doc().contains("20"), "{}", space.name());
+            let choices = space.choices();
+            for Choice { candidates, .. } in &choices {
+                let different = (1..candidates.len()).all(|k| !candidates[..k].contains(&candidates[k]));
+                assert!(different && candidates.len() > 1, "{}", space.name());
+            }
+            assert!(space.sites(8).into_iter().all(|choice| choice < choices.len()));
         }
-        let message = Space::named("dart").unwrap_err().to_string();
+        let message = named("dart").unwrap_err().to_string();
         assert!(message.contains("did you mean `darts`"), "{message}");
     }
 
+    /// The graph has the sites that the space announces, and a wire or none for every candidate.
     #[test]
-    fn edges_are_in_node_order() {
-        let edges = Space::DARTS.edges();
-        assert_eq!(edges.len(), 14);
-        assert_eq!(edges[..5], [(0, 2), (1, 2), (0, 3), (1, 3), (2, 3)]);
-        assert_eq!(Space::NASBENCH201.edges(), [(0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3)]);
+    fn supernets_have_the_announced_sites() {
+        for space in SPACES {
+            let size = SupernetSize { channels: 4, layers: 5, ..SupernetSize::for_images(3, 16, 16) };
+            let found = space.supernet(&size).unwrap();
+            let choices: Vec<usize> = found.sites.iter().map(|site| site.choice).collect();
+            assert_eq!(choices, space.sites(5), "{}", space.name());
+            for Site { choice, candidates } in &found.sites {
+                assert_eq!(candidates.len(), space.choices()[*choice].candidates.len());
+            }
+        }
     }
 
     #[test]
     fn samples_and_mutants_are_members_and_foreign_cells_are_not() {
-        for space in Space::ALL {
+        for space in SPACES {
             let mut rng = Rng::new(0, "sample");
             for _ in 0..50 {
                 let parent = space.sample(&mut rng).unwrap();
@@ -186,25 +181,15 @@ mod tests {
             }
         }
         let published = Genotype::named("DARTS_V2").unwrap();
-        assert!(Space::DARTS.contains(&published) && !Space::NASBENCH201.contains(&published));
-        assert!(!Space::DARTS.contains(&Genotype::named("NASNet").unwrap()));
+        assert!(DARTS.contains(&published) && !NASBENCH201.contains(&published));
+        assert!(!DARTS.contains(&Genotype::named("NASNet").unwrap()));
     }
 
-    /// One third for node 1's edge, a sixth for each of node 2's, a ninth for each of node 3's.
     #[test]
-    fn a_mutation_picks_the_node_first() {
-        let (space, mut rng) = (Space::NASBENCH201, Rng::new(1, "mutate"));
-        let parent = space.sample(&mut rng).unwrap();
-        let mut counts = [0.0; 6];
-        const DRAWS: usize = 18_000;
-        for _ in 0..DRAWS {
-            let child = space.mutate(&parent, &mut rng).unwrap();
-            let pairs = parent.normal.edges().iter().zip(child.normal.edges());
-            counts[pairs.enumerate().find(|(_, (a, b))| a != b).unwrap().0] += 1.0;
-        }
-        for (count, share) in counts.iter().zip([3.0, 6.0, 6.0, 9.0, 9.0, 9.0]) {
-            let expected = DRAWS as f64 / share;
-            assert!((count - expected).abs() < 4.0 * expected.sqrt(), "{counts:?}");
-        }
+    fn a_listed_space_has_every_genotype_once() {
+        let count = NASBENCH201.count().unwrap();
+        let all: std::collections::HashSet<_> = (0..count).map(|i| NASBENCH201.nth(i).unwrap()).collect();
+        assert_eq!((count, all.len()), (15_625, 15_625));
+        assert!(DARTS.count().is_none() && DARTS.nth(0).is_err());
     }
 }

@@ -5,8 +5,9 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use milenas_models::genotype::{Class, Edge};
-use milenas_models::{Cost, Genotype, NetworkConfig, Primitive, Skeleton, Space, assemble, cost};
+use milenas_models::genotype::{Cell, Class, Edge};
+use milenas_models::space::Space;
+use milenas_models::{Cost, Genotype, NetworkConfig, Primitive, Skeleton, assemble, cost, space};
 
 const BENCHMARK: NetworkConfig = NetworkConfig {
     channels: 16,
@@ -23,18 +24,11 @@ const BENCHMARK: NetworkConfig = NetworkConfig {
 const TABLE: [[u64; 3]; 2] = [[73_306, 28_000, 243_040], [7_783_050, 3_932_160, 35_389_440]];
 
 fn all() -> Vec<Genotype> {
-    let cell = |i: usize| {
-        let digits = (0..6).map(|e| Primitive::NASBENCH201[i / 5usize.pow(e) % 5]);
-        let edges =
-            digits.zip(Space::NASBENCH201.edges()).map(|(primitive, (from, _))| Edge { primitive, from });
-        let normal = milenas_models::genotype::Cell::new(
-            Space::NASBENCH201.wiring,
-            edges.collect(),
-            Space::NASBENCH201.concat(),
-        );
-        Genotype::new(normal.unwrap(), None)
-    };
-    (0..15_625).map(cell).collect()
+    (0..15_625).map(|i| space::NASBENCH201.nth(i).unwrap()).collect()
+}
+
+fn cell(genotype: &Genotype) -> &Cell {
+    genotype.cell("normal").unwrap()
 }
 
 #[test]
@@ -42,8 +36,8 @@ fn all_15625_cells_have_the_parameters_and_macs_of_the_table() {
     let all = all();
     assert_eq!(all.iter().map(Genotype::to_string).collect::<HashSet<_>>().len(), 15_625);
     for genotype in &all {
-        assert!(Space::NASBENCH201.contains(genotype));
-        let count = |p| genotype.normal.edges().iter().filter(|e| e.primitive == p).count() as u64;
+        assert!(space::NASBENCH201.contains(genotype));
+        let count = |p| cell(genotype).edges().iter().filter(|e| e.primitive == p).count() as u64;
         let of = |[base, one, three]: [u64; 3]| {
             base + one * count(Primitive::NorConv1x1) + three * count(Primitive::NorConv3x3)
         };
@@ -59,7 +53,7 @@ fn all_15625_cells_have_the_parameters_and_macs_of_the_table() {
 /// as terms of a sum.
 fn published(genotype: &Genotype) -> String {
     let mut states = vec!["0".to_string()];
-    for node in genotype.normal.nodes() {
+    for node in cell(genotype).nodes() {
         let term = |edge: &Edge| match (edge.primitive, &states[edge.from]) {
             (Primitive::None, _) => "#".to_string(),
             (Primitive::SkipConnect, from) => from.clone(),

@@ -106,8 +106,8 @@ pub(crate) struct Header<State> {
     pub state: State,
 }
 
-/// Format version that this program writes and reads.
-const VERSION: u32 = 1;
+/// Format version that this program writes. It reads version 1, too, whose searches have eight logits for every edge.
+const VERSION: u32 = 2;
 
 /// Name of the tensor with the sum of losses.
 const LOSS: &str = "epoch.loss";
@@ -146,7 +146,7 @@ impl<State: RunState> Checkpoint<State> {
         check_origin(
             place,
             State::KIND,
-            [header.version, VERSION],
+            [header.version.max(VERSION), VERSION],
             (&header.config, &origin.config),
             [&header.data, &origin.data],
             (header.device.as_deref(), &origin.device),

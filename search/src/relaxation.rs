@@ -4,7 +4,7 @@
 use milenas_models::Rng;
 
 use crate::config::settings::settings;
-use crate::supernet::{Alphas, CANDIDATES, Row, SupernetConfig};
+use crate::supernet::{Alphas, Rows, SupernetConfig};
 
 /// Position of a pass in a search, on which a relaxation may depend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,16 +57,11 @@ pub trait Relaxation: Sync {
 
 /// Mixture of one pass.
 pub trait PassMixture {
-    /// Returns the weights of the candidates, one row per edge, for each cell.
-    fn cells<'a>(&'a self, config: &SupernetConfig) -> Vec<&'a [Row]>;
+    /// Returns the weights of the candidates, a row for each site.
+    fn sites(&self, config: &SupernetConfig) -> Rows;
 
-    /// Converts the gradient with respect to the rows of each cell into that with respect to the logits.
-    fn gradient(
-        &self,
-        alphas: &Alphas,
-        config: &SupernetConfig,
-        by_cells: &[Vec<[f64; CANDIDATES]>],
-    ) -> Alphas;
+    /// Converts the gradient with respect to the rows of the sites into that with respect to the logits.
+    fn gradient(&self, alphas: &Alphas, config: &SupernetConfig, by_sites: &[Vec<f64>]) -> Alphas;
 }
 
 /// Declares the table: description, name in settings, which is that of the module, and type.
@@ -129,7 +124,7 @@ relaxations! {
 
 #[cfg(test)]
 mod tests {
-    use milenas_models::Space;
+    use milenas_models::space;
 
     use super::*;
 
@@ -146,20 +141,17 @@ mod tests {
         assert!(error.contains("did you mean `gumbel`"), "{error}");
     }
 
-    /// Weights are those of the edge in sum, in spaces with fewer candidates than columns too.
+    /// Weights are those of the choice in sum, in every space.
     #[test]
-    fn weights_of_an_edge_sum_to_that_of_the_edge() {
-        for space in Space::ALL {
+    fn weights_of_a_choice_sum_to_its_own() {
+        for space in space::SPACES {
             let config = SupernetConfig { space, ..CONFIG };
-            let alphas = Alphas::init(&space, 1).with_edges(2);
-            let edges = alphas.edge_weights();
+            let alphas = Alphas::init(space, 1).with_edges(2);
+            let edges = config.for_sites(&alphas.edge_weights());
             for Entry { name, relaxation, .. } in RelaxationConfig::default().all() {
                 let pass = relaxation.sample(&alphas, &config, PROGRESS, &mut || Rng::new(3, "pass"));
-                for (cell, rows) in pass.cells(&config).into_iter().enumerate() {
-                    for (row, edge) in rows.iter().zip(&edges[usize::from(config.reduces(cell))]) {
-                        assert!((row.iter().sum::<f32>() - edge).abs() < 1e-5, "{name}, {}", space.name);
-                        assert!(row[space.primitives.len()..].iter().all(|weight| *weight == 0.0), "{name}");
-                    }
+                for (row, edge) in pass.sites(&config).iter().zip(&edges) {
+                    assert!((row.iter().sum::<f32>() - edge).abs() < 1e-5, "{name}, {}", space.name());
                 }
             }
         }
@@ -174,21 +166,20 @@ mod tests {
                 continue;
             }
             for seed in 0..6 {
-                let mut alphas = Alphas::init(&Space::DARTS, seed).with_edges(seed);
+                let mut alphas = Alphas::init(&space::DARTS, seed).with_edges(seed);
                 let mut rng = Rng::new(seed, "logits");
                 alphas.update(|flat| flat.iter_mut().for_each(|logit| *logit = 0.7 * rng.normal()));
                 let pass = |alphas: &Alphas| {
                     relaxation.sample(alphas, &CONFIG, PROGRESS, &mut || Rng::new(seed, "pass"))
                 };
                 let mut rng = Rng::new(seed, "upstream");
-                let upstream: Vec<Vec<[f64; CANDIDATES]>> = (0..CONFIG.layers)
-                    .map(|_| (0..14).map(|_| std::array::from_fn(|_| f64::from(rng.normal()))).collect())
+                let upstream: Rows<f64> = (0..14 * CONFIG.layers)
+                    .map(|_| (0..8).map(|_| f64::from(rng.normal())).collect())
                     .collect();
                 let value = |alphas: &Alphas| -> f64 {
-                    let pass = pass(alphas);
-                    let cells = pass.cells(&CONFIG).into_iter().zip(&upstream);
-                    let pairs = cells.flat_map(|(rows, upstream)| rows.iter().zip(upstream));
-                    pairs.flat_map(|(row, g)| row.iter().zip(g)).map(|(w, g)| f64::from(*w) * g).sum()
+                    let sites = pass(alphas).sites(&CONFIG);
+                    let pairs = sites.iter().flatten().zip(upstream.iter().flatten());
+                    pairs.map(|(w, g)| f64::from(*w) * g).sum()
                 };
                 let gradient = pass(&alphas).gradient(&alphas, &CONFIG, &upstream).flat();
                 for i in [0, 37, 111, 150, 223, 224, 251] {

@@ -97,15 +97,22 @@ fn curves(story: &RunSummary) -> String {
     );
     text += &chart("Learning rate", vec![series(story, "weights", |e| Some(e.lr))]);
     for (title, of) in [
-        ("Entropy of the mixtures", (|e, i| Some(e.entropy?[i])) as fn(&EpochRow, usize) -> Option<f64>),
+        (
+            "Entropy of the mixtures",
+            (|e, i| e.entropy.as_ref()?.get(i).copied()) as fn(&EpochRow, usize) -> Option<f64>,
+        ),
         ("Convolutions (n, r)", |e, i| Some(e.convolutions?[i] as f64)),
     ] {
-        let reduces = story.config.search.space().is_ok_and(|space| space.has_reduction());
-        let kinds =
-            [("normal cell, n", 0), ("reduction cell, r", 1)].into_iter().take(1 + usize::from(reduces));
+        let kinds = [("normal cell, n", 0), ("reduction cell, r", 1)].into_iter().take(groups(story));
         text += &chart(title, kinds.map(|(name, i)| series(story, name, move |e| of(e, i))).collect());
     }
     text
+}
+
+/// Number of groups of choices of the space.
+fn groups(story: &RunSummary) -> usize {
+    let choices = story.config.search.space().map(|space| space.choices()).unwrap_or_default();
+    choices.chunk_by(|a, b| a.group == b.group).count()
 }
 
 /// Returns a table of the values behind the curves, as an alternative to the charts.
@@ -113,8 +120,7 @@ fn epochs(story: &RunSummary) -> String {
     let held = if story.is_search() { "validation" } else { "test" };
     let held_loss = format!("{held} loss");
     let mut head = vec!["epoch", "learning rate", "loss", &held_loss, "training", held];
-    let reduces = story.config.search.space().is_ok_and(|space| space.has_reduction());
-    let entropies = &["entropy, normal", "entropy, reduction"][..1 + usize::from(reduces)];
+    let entropies = &["entropy, normal", "entropy, reduction"][..groups(story).min(2)];
     if story.is_search() {
         head.extend(["n", "r", "parameters"]);
         head.extend(entropies);
@@ -141,9 +147,12 @@ fn epochs(story: &RunSummary) -> String {
 }
 
 fn cells(genotype: &Genotype) -> String {
+    if genotype.cells().next().is_none() {
+        return format!("<p><code>{}</code></p>\n", escaped(&genotype.to_string()));
+    }
     let used =
         |p: &&Primitive| genotype.cells().any(|(_, cell)| cell.edges().iter().any(|e| e.primitive == **p));
-    let names: Vec<String> = Primitive::ALL.iter().filter(used).map(|p| cell::name(*p)).collect();
+    let names: Vec<String> = Primitive::ALL.iter().filter(used).map(|p| cell::short(p.name())).collect();
     format!(
         "<p>States from left to right: the outputs of the previous cells, then the nodes. A node is the sum of operations on \
          earlier states; states with a thick frame form the cell's output. Operations here: {}.</p>\n\
@@ -155,10 +164,14 @@ fn cells(genotype: &Genotype) -> String {
 
 /// Returns a drawing of each cell.
 fn figures(genotype: &Genotype) -> String {
+    let known = genotype.space().and_then(|space| space.cells()).map(|cells| cells.primitives);
+    let family =
+        if genotype.cells().count() == 1 { &Primitive::NASBENCH201[..] } else { &Primitive::ALL[..] };
+    let candidates = known.unwrap_or(family);
     let kinds = [("normal", "Normal cell", "normal cell"), ("reduce", "Reduction cell", "reduction cell")];
     let of = |(kind, cell)| {
         let found = kinds.iter().find(|(name, ..)| *name == kind);
-        found.map(|(_, caption, title)| figure(caption, &cell::draw(title, cell)))
+        found.map(|(_, caption, title)| figure(caption, &cell::draw(title, cell, candidates)))
     };
     genotype.cells().filter_map(of).collect()
 }

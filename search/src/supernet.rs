@@ -1,23 +1,25 @@
 //! Supernet: all candidate operations on all edges, mixed by the architecture's weights.
 
 pub(crate) mod alphas;
-mod columns;
+pub mod compiled;
 pub mod cuda;
 mod device;
 pub mod first_order;
 pub mod fused;
-pub mod nasbench201;
 pub mod reference;
+pub mod wired;
 
 pub use alphas::Alphas;
 pub use device::DeviceSpec;
 
-use milenas_models::genotype::Wiring;
+use milenas_models::Weights;
 use milenas_models::kernels::cuda::Device;
-use milenas_models::{Primitive, Space, Weights};
+use milenas_models::space::{self, ChoiceGraph, Space, SupernetSize};
 
-use self::columns::{ColumnMap, ColumnSupernet};
+use self::compiled::CompiledSupernet;
 use self::first_order::{FirstOrder, Moving, StepLosses};
+use self::reference::Reference;
+use self::wired::WiredSupernet;
 use crate::Result;
 use crate::data::Batch;
 use crate::optim::{Sgd, SgdConfig, clip_factor};
@@ -34,39 +36,24 @@ pub fn new_supernet(
     seed: u64,
     device: Option<Box<dyn Device>>,
 ) -> Result<Box<dyn Supernet>> {
-    let start = reference::Reference::new(config, height, width, seed)?.weights()?;
-    let mut net: Box<dyn Supernet> = match (device, config.space.wiring) {
-        (Some(device), _) => Box::new(cuda::CudaSupernet::new(*config, device)?),
-        (None, Wiring::TwoEdges) if is_hand_wired(&config.space) => {
-            Box::new(fused::FusedSupernet::new(*config))
+    let choices = config.choices(height, width)?;
+    let start = Weights::init(&choices.graph, seed)?;
+    let mut net: Box<dyn Supernet> = if let Some(device) = device {
+        Box::new(cuda::CudaSupernet::new(*config, device)?)
+    } else if let Some(net) = WiredSupernet::new(*config) {
+        Box::new(net)
+    } else {
+        match CompiledSupernet::new(*config, &choices) {
+            Ok(net) => Box::new(net),
+            Err(reason) => Box::new(Reference::new(config, height, width, seed)?.because(reason)),
         }
-        (None, Wiring::TwoEdges) => match ColumnMap::new(&config.space) {
-            Some(map) => Box::new(ColumnSupernet::new(fused::FusedSupernet::new(*config), *config, map)),
-            None => Box::new(reference::Reference::new(config, height, width, seed)?),
-        },
-        (None, Wiring::Complete) => Box::new(nasbench201::StackedSupernet::new(*config, height, width)?),
     };
     net.load(&start)?;
     Ok(net)
 }
 
-/// Candidates of the hand-wired supernets, on the CPU and on a device, by column. Their kernels and tables assume this
-/// order, which is why it does not follow [`Primitive::DARTS`].
-const HAND_WIRED: [Primitive; CANDIDATES] = [
-    Primitive::None,
-    Primitive::MaxPool3x3,
-    Primitive::AvgPool3x3,
-    Primitive::SkipConnect,
-    Primitive::SepConv3x3,
-    Primitive::SepConv5x5,
-    Primitive::DilConv3x3,
-    Primitive::DilConv5x5,
-];
-
-/// Returns whether the hand-wired supernets compute this space.
-fn is_hand_wired(space: &Space) -> bool {
-    space.wiring == Wiring::TwoEdges && space.primitives == HAND_WIRED
-}
+/// Values of the candidates, a row for each choice or site.
+pub type Rows<T = f32> = Vec<Vec<T>>;
 
 /// Update of one tensor, from its index, its weights, and its gradient of the last evaluation that requested
 /// one.
@@ -82,30 +69,40 @@ pub trait Supernet {
         false
     }
 
+    /// Returns why this supernet runs slowly in place of a faster one, if it does.
+    fn slow_because(&self) -> Option<&str> {
+        None
+    }
+
     /// Computes loss and gradients on a batch in training mode, with batch statistics, and updates the running
-    /// statistics. `mixture` has the rows of each cell. A candidate of weight 0 is skipped: it and its weights
+    /// statistics. `mixture` has a row for each site. A candidate of weight 0 is skipped: it and its weights
     /// get no gradient.
-    fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: GradRequest) -> Result<PassResult>;
+    fn evaluate_sites(
+        &mut self,
+        batch: &Batch,
+        mixture: &[Vec<f32>],
+        want: GradRequest,
+    ) -> Result<PassResult>;
 
-    /// Returns logits `[N, classes]`, with running statistics. `mixture` has the rows of each cell.
-    fn predict_cells(&mut self, batch: &Batch, mixture: &[&[Row]]) -> Result<Vec<f32>>;
+    /// Returns logits `[N, classes]`, with running statistics. `mixture` has a row for each site.
+    fn predict_sites(&mut self, batch: &Batch, mixture: &[Vec<f32>]) -> Result<Vec<f32>>;
 
-    /// Calls [`evaluate_cells`](Self::evaluate_cells) with one mixture for all cells of a kind.
+    /// Calls [`evaluate_sites`](Self::evaluate_sites) with one row for all sites of a choice.
     fn evaluate(
         &mut self,
         batch: &Batch,
-        mixture: &Mixture,
+        mixture: &[Vec<f32>],
         want: GradRequest,
-    ) -> Result<PassResult<Mixture>> {
-        let cells = for_cells(self.config(), mixture);
-        let found = self.evaluate_cells(batch, &cells, want)?;
-        Ok(found.map(|cells| by_kind(self.config(), &cells)))
+    ) -> Result<PassResult<Rows>> {
+        let sites = self.config().for_sites(mixture);
+        let found = self.evaluate_sites(batch, &sites, want)?;
+        Ok(found.map(|sites| self.config().by_choice(&sites)))
     }
 
-    /// Calls [`predict_cells`](Self::predict_cells) with one mixture for all cells of a kind.
-    fn predict(&mut self, batch: &Batch, mixture: &Mixture) -> Result<Vec<f32>> {
-        let cells = for_cells(self.config(), mixture);
-        self.predict_cells(batch, &cells)
+    /// Calls [`predict_sites`](Self::predict_sites) with one row for all sites of a choice.
+    fn predict(&mut self, batch: &Batch, mixture: &[Vec<f32>]) -> Result<Vec<f32>> {
+        let sites = self.config().for_sites(mixture);
+        self.predict_sites(batch, &sites)
     }
 
     /// Returns the norm of all weight gradients of the last pass together.
@@ -181,8 +178,8 @@ pub struct SupernetConfig {
     pub in_channels: usize,
     /// Factor between the channels of the stem and `channels`.
     pub stem_multiplier: usize,
-    /// Search space: candidates and wiring of cells.
-    pub space: Space,
+    /// Search space.
+    pub space: &'static dyn Space,
     /// Divisor K of the channels: candidates see the first 1/K of a state's channels, and the other channels
     /// bypass them (PC-DARTS, section 3.2). A node is the channel shuffle of the mixed part and of the bypass.
     /// The bypass is max pooled 2x2 on strided edges, and its weight on an edge is the sum of the candidates'
@@ -199,16 +196,35 @@ impl SupernetConfig {
             classes,
             in_channels: 3,
             stem_multiplier: 3,
-            space: Space::DARTS,
+            space: &space::DARTS,
             partial: 1,
         }
     }
 
-    /// Returns the number of searched edges in a normal and a reduction cell: a node has one from each input
-    /// and each earlier node.
-    pub fn edges(&self) -> [usize; 2] {
-        let edges = self.space.edges().len();
-        [edges, if self.space.has_reduction() { edges } else { 0 }]
+    /// Returns the supernet as a graph with all candidates of all sites.
+    ///
+    /// # Errors
+    /// Fails for images too small for the network.
+    pub fn choices(&self, height: usize, width: usize) -> Result<ChoiceGraph> {
+        let &SupernetConfig { channels, layers, classes, in_channels, stem_multiplier, partial, .. } = self;
+        let size =
+            SupernetSize { channels, layers, classes, in_channels, height, width, stem_multiplier, partial };
+        Ok(self.space.supernet(&size)?)
+    }
+
+    /// Returns the row of each site, from those of the choices.
+    pub fn for_sites<T: Clone>(&self, rows: &[T]) -> Vec<T> {
+        self.space.sites(self.layers).into_iter().map(|choice| rows[choice].clone()).collect()
+    }
+
+    /// Sums the gradients of the sites of a choice.
+    pub fn by_choice(&self, sites: &[Vec<f64>]) -> Rows {
+        let choices = self.space.choices();
+        let mut sums: Rows<f64> = choices.iter().map(|choice| vec![0.0; choice.candidates.len()]).collect();
+        for (choice, row) in self.space.sites(self.layers).into_iter().zip(sites).rev() {
+            sums[choice].iter_mut().zip(row).for_each(|(total, part)| *total += part);
+        }
+        sums.into_iter().map(|row| row.into_iter().map(|x| x as f32).collect()).collect()
     }
 
     /// Returns the channels of a cell's nodes.
@@ -216,45 +232,10 @@ impl SupernetConfig {
         (0..=cell).filter(|i| self.reduces(*i)).fold(self.channels, |channels, _| 2 * channels)
     }
 
-    /// Returns the channels of the stem. In NAS-Bench-201 they equal those of a node.
-    pub fn stem_channels(&self) -> usize {
-        match self.space.wiring {
-            Wiring::TwoEdges => self.stem_multiplier * self.channels,
-            Wiring::Complete => self.channels,
-        }
-    }
-
     /// Returns whether a cell is a reduction cell.
     pub fn reduces(&self, cell: usize) -> bool {
-        cell == self.layers / 3 || cell == 2 * self.layers / 3
+        milenas_models::assemble::is_reduction(cell, self.layers)
     }
-}
-
-/// Largest number of candidate operations on an edge: the columns of a mixture.
-pub const CANDIDATES: usize = 8;
-
-/// Weights of an edge's candidates, in the order of the space. Columns without a candidate are 0.
-pub type Row = [f32; CANDIDATES];
-
-/// Mixture weights of normal cells, then of reduction cells, with a row per edge. Edges are ordered by node:
-/// (0, 1), (0, 1, 2), (0, 1, 2, 3), ...
-pub type Mixture = [Vec<Row>; 2];
-
-/// Returns the rows of each cell, from those of its kind.
-pub fn for_cells<'a>(config: &SupernetConfig, mixture: &'a Mixture) -> Vec<&'a [Row]> {
-    (0..config.layers).map(|cell| &mixture[usize::from(config.reduces(cell))][..]).collect()
-}
-
-/// Sums the gradients of the cells of a kind.
-pub fn by_kind(config: &SupernetConfig, cells: &[Vec<[f64; CANDIDATES]>]) -> Mixture {
-    [false, true].map(|reduction| {
-        let mut sum = vec![[0.0; CANDIDATES]; config.edges()[usize::from(reduction)]];
-        for rows in (0..config.layers).rev().filter(|i| config.reduces(*i) == reduction).map(|i| &cells[i]) {
-            let sum = sum.as_flattened_mut().iter_mut();
-            sum.zip(rows.as_flattened()).for_each(|(total, part)| *total += part);
-        }
-        sum.into_iter().map(|row: [f64; CANDIDATES]| row.map(|x| x as f32)).collect()
-    })
 }
 
 /// Gradients that a training pass computes.
@@ -268,13 +249,13 @@ pub struct GradRequest {
 
 /// Result of a training pass.
 #[derive(Clone, Debug)]
-pub struct PassResult<Gradient = Vec<Vec<[f64; CANDIDATES]>>> {
+pub struct PassResult<Gradient = Rows<f64>> {
     /// Mean cross-entropy of the batch.
     pub loss: f64,
     /// Number of images whose label has the largest logit.
     pub correct: usize,
-    /// Gradient of the loss with respect to the mixture weights (before the gradient of the softmax), by cell
-    /// or by kind of cell; zeros if not requested.
+    /// Gradient of the loss with respect to the mixture weights (before the gradient of the softmax), by site
+    /// or by choice; zeros if not requested.
     pub mixture_gradient: Gradient,
 }
 

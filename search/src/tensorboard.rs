@@ -4,6 +4,7 @@
 //! (tensorflow/core/lib/io/record_writer.h). The bytes are `Event` messages (tensorflow/core/util/event.proto),
 //! reduced to the fields that scalars need.
 
+use std::borrow::Cow;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -59,7 +60,7 @@ pub trait Scalars {
     /// Returns the epoch, counted from 0.
     fn epoch(&self) -> usize;
     /// Returns names and values. Names with a common prefix `a/` are shown together.
-    fn scalars(&self) -> Vec<(&'static str, f64)>;
+    fn scalars(&self) -> Vec<(Cow<'static, str>, f64)>;
 }
 
 /// Event file that is appended to.
@@ -89,7 +90,10 @@ impl EventFile {
 
     /// Appends the scalars of an epoch.
     pub fn record(&mut self, record: &impl Scalars) -> Result<()> {
-        let scalar = |(tag, value): (&str, f64)| Scalar { tag: tag.into(), simple_value: value as f32 };
+        let scalar = |(tag, value): (Cow<'static, str>, f64)| Scalar {
+            tag: tag.into_owned(),
+            simple_value: value as f32,
+        };
         let value = record.scalars().into_iter().map(scalar).collect();
         let step = record.epoch() as i64;
         self.append(&Event { step, summary: Some(Summary { value }), ..Event::default() })
@@ -148,8 +152,8 @@ mod tests {
             self.0
         }
 
-        fn scalars(&self) -> Vec<(&'static str, f64)> {
-            vec![("loss", 1.0 / (self.0 + 1) as f64), ("entropy/normal", 2.0)]
+        fn scalars(&self) -> Vec<(Cow<'static, str>, f64)> {
+            vec![("loss".into(), 1.0 / (self.0 + 1) as f64), ("entropy/normal".into(), 2.0)]
         }
     }
 

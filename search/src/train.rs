@@ -3,6 +3,7 @@
 pub mod checkpoint;
 pub mod drop_path;
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use milenas_models::fused::Regularisers;
@@ -50,14 +51,14 @@ impl Scalars for TrainRecord {
         self.epoch
     }
 
-    fn scalars(&self) -> Vec<(&'static str, f64)> {
+    fn scalars(&self) -> Vec<(Cow<'static, str>, f64)> {
         vec![
-            ("lr", self.lr),
-            ("loss/train", self.train_loss),
-            ("loss/test", self.test_loss),
-            ("accuracy/train", self.train_accuracy),
-            ("accuracy/test", self.test_accuracy),
-            ("seconds", self.seconds),
+            ("lr".into(), self.lr),
+            ("loss/train".into(), self.train_loss),
+            ("loss/test".into(), self.test_loss),
+            ("accuracy/train".into(), self.train_accuracy),
+            ("accuracy/test".into(), self.test_accuracy),
+            ("seconds".into(), self.seconds),
         ]
     }
 }

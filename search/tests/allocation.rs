@@ -6,13 +6,13 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicIsize, Ordering::Relaxed};
 
 use milenas_models::fused::FusedNetwork;
-use milenas_models::{Genotype, NetworkConfig, Rng, Space, Weights, assemble};
+use milenas_models::{Genotype, NetworkConfig, Rng, Weights, assemble, space};
 use milenas_search::config::Config;
 use milenas_search::data::Batch;
 use milenas_search::optim::Sgd;
 use milenas_search::strategy::{StepContext, Stepper};
-use milenas_search::supernet::fused::FusedSupernet;
 use milenas_search::supernet::reference::Reference;
+use milenas_search::supernet::wired::WiredSupernet;
 use milenas_search::supernet::{Alphas, Supernet, SupernetConfig};
 
 struct Counting;
@@ -114,11 +114,11 @@ fn settled(name: &str, steps: &[Bytes]) -> isize {
 fn search(images: usize) -> Vec<Bytes> {
     let shape = SupernetConfig { layers: 4, ..SupernetConfig::paper(10) };
     let start = Reference::new(&shape, SIDE, SIDE, 0).unwrap().weights().unwrap();
-    let mut net = FusedSupernet::new(shape);
+    let mut net = WiredSupernet::new(shape).unwrap();
     Supernet::load(&mut net, &start).unwrap();
     drop(start);
     let config = Config::resolve("paper", None, &[]).unwrap().search;
-    let (mut stepper, mut alphas) = (Stepper::default(), Alphas::init(&Space::DARTS, 0));
+    let (mut stepper, mut alphas) = (Stepper::default(), Alphas::init(&space::DARTS, 0));
     let at = StepContext { seed: 0, epoch: 0, step: 0, lr: 0.01 };
     let step = |batch: &Batch| {
         stepper.step(&mut net, &mut alphas, [batch, batch], &config, at).unwrap();

@@ -8,14 +8,14 @@ use milenas_models::input::{ImageSize, InputContract, Resize};
 use milenas_models::kernels::cuda::{
     Arg, Call, CallOrder, Device, Gemm, Kept, LANES, LaunchGrid, Words, places,
 };
-use milenas_models::{Genotype, NetworkConfig, Result, Rng, Skeleton, Space, Trainable, Weights};
+use milenas_models::{Genotype, NetworkConfig, Result, Rng, Skeleton, Trainable, Weights, space};
 use milenas_search::config::Config;
 use milenas_search::data::{Augment, Batch, ByteBatch};
 use milenas_search::engine::Engine;
 use milenas_search::optim::{Sgd, SgdConfig};
 use milenas_search::strategy::{StepContext, Stepper};
 use milenas_search::supernet::cuda::CudaSupernet;
-use milenas_search::supernet::{Alphas, GradRequest, Mixture, Supernet, SupernetConfig};
+use milenas_search::supernet::{Alphas, GradRequest, Rows, Supernet, SupernetConfig};
 
 /// Calls since the record was last read.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -130,9 +130,9 @@ fn passes_are_the_same_calls() {
     let asked = Arc::new(Mutex::new(Asked::default()));
     let device = Box::new(Counter::new(&asked));
     let mut net = CudaSupernet::new(SupernetConfig::paper(10), device).unwrap();
-    let [even, moved] = [0, 1].map(|seed| Alphas::init(&Space::DARTS, seed).mixture());
+    let [even, moved] = [0, 1].map(|seed| Alphas::init(&space::DARTS, seed).mixture());
     assert_ne!(even, moved);
-    let mut pass = |seed: u64, mixture: &Mixture, [weights, of_mixture]: [bool; 2]| {
+    let mut pass = |seed: u64, mixture: &Rows, [weights, of_mixture]: [bool; 2]| {
         net.evaluate(&batch(seed), mixture, GradRequest { weights, mixture: of_mixture }).unwrap();
         std::mem::take(&mut *asked.lock().unwrap())
     };
@@ -146,7 +146,7 @@ fn passes_are_the_same_calls() {
         assert_eq!(first.longest(), longest, "{want:?}");
         assert!(first == pass(5, &moved, want), "{want:?}: other calls");
         let mut without = moved.clone();
-        without[0][0][4] = 0.0;
+        without[0][4] = 0.0;
         assert!(first != pass(5, &without, want), "{want:?}: the same calls without a candidate");
     }
 }
@@ -160,7 +160,7 @@ fn a_step_waits_once() {
         let device = Box::new(Counter::new(&asked));
         let mut net = CudaSupernet::new(SupernetConfig::paper(10), device).unwrap();
         let config = Config::resolve("paper", None, &[format!("search.order={order}")]).unwrap().search;
-        let (mut stepper, mut alphas) = (Stepper::default(), Alphas::init(&Space::DARTS, 0));
+        let (mut stepper, mut alphas) = (Stepper::default(), Alphas::init(&space::DARTS, 0));
         let mut step = |step: usize| {
             let batches = [2 * step as u64, 2 * step as u64 + 1].map(|seed| batch(seed % 10));
             let at = StepContext { seed: 0, epoch: 0, step, lr: 0.01 * step as f64 };

@@ -6,7 +6,7 @@
 mod host;
 
 use milenas_models::input::{ImageSize, InputContract, Resize};
-use milenas_models::{Rng, Space, Weights};
+use milenas_models::{Rng, Weights, space};
 use milenas_search::Result;
 use milenas_search::config::{Config, SearchConfig};
 use milenas_search::data::{Augment, Batch, ByteBatch};
@@ -14,7 +14,7 @@ use milenas_search::optim::{Sgd, SgdConfig};
 use milenas_search::strategy::{StepContext, StepLosses, Stepper};
 use milenas_search::supernet::cuda::CudaSupernet;
 use milenas_search::supernet::{
-    Alphas, GradRequest, PassResult, Row, Supernet, SupernetConfig, UpdateFn, new_supernet,
+    Alphas, GradRequest, PassResult, Supernet, SupernetConfig, UpdateFn, new_supernet,
 };
 
 const CONFIG: SupernetConfig = SupernetConfig { channels: 4, layers: 3, ..SupernetConfig::paper(3) };
@@ -40,7 +40,7 @@ fn batch(step: usize, half: &str) -> Batch {
 /// Returns the losses of each step, the mixture at the end, and the logits with running statistics.
 fn steps(net: &mut dyn Supernet, set: &str, count: usize) -> (Vec<StepLosses>, Vec<f32>, Vec<f32>) {
     let config = Config::resolve("paper", None, &[set.into()]).unwrap().search;
-    let (mut stepper, mut alphas) = (Stepper::default(), Alphas::init(&Space::DARTS, 0));
+    let (mut stepper, mut alphas) = (Stepper::default(), Alphas::init(&space::DARTS, 0));
     let mut seen = Vec::new();
     for step in 0..count {
         let [train, valid] = ["train", "valid"].map(|half| batch(step, half));
@@ -49,7 +49,7 @@ fn steps(net: &mut dyn Supernet, set: &str, count: usize) -> (Vec<StepLosses>, V
     }
     let mixture = alphas.mixture();
     let logits = net.predict(&batch(99, "train"), &mixture).unwrap();
-    (seen, mixture.into_iter().flatten().flatten().collect(), logits)
+    (seen, mixture.concat(), logits)
 }
 
 fn close(what: &str, found: f64, expected: f64, tolerance: f64) {
@@ -101,12 +101,17 @@ impl Supernet for ByPasses {
         self.0.config()
     }
 
-    fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: GradRequest) -> Result<PassResult> {
-        self.0.evaluate_cells(batch, mixture, want)
+    fn evaluate_sites(
+        &mut self,
+        batch: &Batch,
+        mixture: &[Vec<f32>],
+        want: GradRequest,
+    ) -> Result<PassResult> {
+        self.0.evaluate_sites(batch, mixture, want)
     }
 
-    fn predict_cells(&mut self, batch: &Batch, mixture: &[&[Row]]) -> Result<Vec<f32>> {
-        self.0.predict_cells(batch, mixture)
+    fn predict_sites(&mut self, batch: &Batch, mixture: &[Vec<f32>]) -> Result<Vec<f32>> {
+        self.0.predict_sites(batch, mixture)
     }
 
     fn gradient_norm(&mut self) -> Result<f64> {
@@ -190,9 +195,9 @@ fn two_steps(
     without: bool,
 ) -> (Vec<Seen>, Vec<Vec<f32>>) {
     net.load(start).unwrap();
-    let (mut stepper, mut alphas) = (Stepper::default(), Alphas::init(&Space::DARTS, 0));
+    let (mut stepper, mut alphas) = (Stepper::default(), Alphas::init(&space::DARTS, 0));
     if without {
-        alphas.operations[0][3][5] = -200.0;
+        alphas.operations[3][5] = -200.0;
     }
     let mut seen = Vec::new();
     for step in [2, 6] {
@@ -228,7 +233,7 @@ fn bytes_and_numbers_are_one_pass() {
     let bytes = Batch { images, labels: vec![0, 1, 2, 1, 0], shape: [3, 9, 7] };
     let numbers = Batch { images: bytes.numbers().into_owned().into(), ..bytes.clone() };
     let start = new_supernet(&CONFIG, 9, 7, 0, None).unwrap().weights().unwrap();
-    let mixture = Alphas::init(&Space::DARTS, 0).mixture();
+    let mixture = Alphas::init(&space::DARTS, 0).mixture();
     for device in host::devices(&[32]) {
         let mut net = CudaSupernet::new(CONFIG, device).unwrap();
         net.load(&start).unwrap();
@@ -248,7 +253,7 @@ fn a_search_goes_on_from_what_was_read() {
     for (device, other) in host::devices(&[32]).into_iter().zip(host::devices(&[32])) {
         let mut net = CudaSupernet::new(CONFIG, device).unwrap();
         net.load(&start).unwrap();
-        let (mut stepper, mut alphas) = (Stepper::default(), Alphas::init(&Space::DARTS, 0));
+        let (mut stepper, mut alphas) = (Stepper::default(), Alphas::init(&space::DARTS, 0));
         let step = |net: &mut CudaSupernet, stepper: &mut Stepper, alphas: &mut Alphas, step: usize| {
             let [train, valid] = ["train", "valid"].map(|half| batch(step, half));
             let at = StepContext { seed: 0, epoch: 0, step, lr: 0.01 };

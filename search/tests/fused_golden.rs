@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use milenas_search::supernet::fused::{FusedSupernet, ImageBatch};
-use milenas_search::supernet::{CANDIDATES, GradRequest, Mixture, SupernetConfig};
+use milenas_search::supernet::wired::{CANDIDATES, Mixture};
+use milenas_search::supernet::{GradRequest, SupernetConfig};
 use safetensors::SafeTensors;
 
 /// Largest difference of a value, relative to the tensor's largest element.

@@ -2,16 +2,17 @@
 #![allow(clippy::unwrap_used)]
 
 use milenas_models::Rng;
-use milenas_models::Space;
 use milenas_models::kernels::cpu::Level;
+use milenas_models::space::{self, CellSpace};
 use milenas_search::supernet::fused::{FusedSupernet, ImageBatch};
-use milenas_search::supernet::{CANDIDATES, GradRequest, Mixture, SupernetConfig};
+use milenas_search::supernet::wired::{CANDIDATES, Mixture};
+use milenas_search::supernet::{GradRequest, SupernetConfig};
 
 const CONFIG: SupernetConfig = SupernetConfig {
     channels: 6,
     layers: 4,
     in_channels: 2,
-    space: Space { nodes: 3, ..Space::DARTS },
+    space: &CellSpace { nodes: 3, ..space::DARTS },
     ..SupernetConfig::paper(5)
 };
 const BOTH: GradRequest = GradRequest { weights: true, mixture: true };
@@ -30,7 +31,7 @@ fn network(level: Level) -> FusedSupernet {
 
 fn mixture() -> Mixture {
     let mut rng = Rng::new(2, "mixture");
-    [0, 1].map(|_| (0..CONFIG.edges()[0]).map(|_| std::array::from_fn(|_| rng.uniform(0.05, 0.3))).collect())
+    [0, 1].map(|_| (0..CONFIG.edges()).map(|_| std::array::from_fn(|_| rng.uniform(0.05, 0.3))).collect())
 }
 
 /// Returns pixels and labels of a batch.

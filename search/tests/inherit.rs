@@ -5,7 +5,8 @@ use milenas_models::fused::FusedNetwork;
 use milenas_models::images::Source;
 use milenas_models::metrics::Scores;
 use milenas_models::{
-    Genotype, NetworkConfig, Primitive, Rng, Skeleton, Space, Trainable, Weights, assemble,
+    Genotype, NetworkConfig, Primitive, Rng, Skeleton, Trainable, Weights, assemble,
+    space::{self, Space},
 };
 use milenas_search::config::Config;
 use milenas_search::data::Batch;
@@ -13,7 +14,7 @@ use milenas_search::run::{Data, InitialWeights, TrainedSupernet as Inherited, op
 use milenas_search::strategy::ProgressSink;
 use milenas_search::strategy::checkpoint::{Position, SearchCheckpoint, SearchOrigin, SearchState};
 use milenas_search::supernet::{
-    Alphas, DeviceSpec, GradRequest, Mixture, Supernet, SupernetConfig, new_supernet,
+    Alphas, DeviceSpec, GradRequest, Rows, Supernet, SupernetConfig, new_supernet,
 };
 use milenas_search::train::{estimate_statistics, evaluate};
 
@@ -31,29 +32,30 @@ const NETWORK: NetworkConfig = NetworkConfig {
 
 /// Returns a genotype without pools: a supernet has a BatchNorm behind each pool, a derived network has none.
 fn genotype(seed: u64) -> Genotype {
-    let text = Space::DARTS.sample(&mut Rng::new(seed, "genotype")).unwrap().to_json();
+    let text = space::DARTS.sample(&mut Rng::new(seed, "genotype")).unwrap().to_json();
     let text = text.replace("max_pool_3x3", "dil_conv_5x5").replace("avg_pool_3x3", "sep_conv_5x5");
     Genotype::parse(&text, "test").unwrap()
 }
 
 /// Returns a mixture with weight 1 on the genotype's candidates, so that a node is the sum of two.
-fn mixture(genotype: &Genotype) -> Mixture {
-    let edges = Space::DARTS.edges();
-    [&genotype.normal, genotype.reduce.as_ref().unwrap()].map(|cell| {
-        let mut rows = vec![[0.0; 8]; edges.len()];
+fn mixture(genotype: &Genotype) -> Rows {
+    let edges = space::DARTS.edges();
+    let mut rows = vec![vec![0.0; 8]; 2 * edges.len()];
+    for (kind, (_, cell)) in genotype.cells().enumerate() {
         for (node, kept) in cell.nodes().enumerate() {
             for edge in kept {
                 let row = edges.iter().position(|&e| e == (edge.from, node + 2)).unwrap();
-                rows[row][Primitive::ALL.iter().position(|p| *p == edge.primitive).unwrap()] = 1.0;
+                let column = Primitive::ALL.iter().position(|p| *p == edge.primitive).unwrap();
+                rows[kind * edges.len() + row][column] = 1.0;
             }
         }
-        rows
-    })
+    }
+    rows
 }
 
 fn save(folder: &std::path::Path, net: &mut dyn Supernet, sets: &[String]) {
     let config = Config::resolve("smoke", None, sets).unwrap();
-    let alphas = Alphas::init(&Space::DARTS, 0);
+    let alphas = Alphas::init(&space::DARTS, 0);
     let checkpoint = SearchCheckpoint {
         position: Position::start(1),
         state: SearchState {

@@ -4,12 +4,12 @@
 use std::path::Path;
 
 use candle_core::Device;
-use milenas_models::{Rng, Space, Weights};
+use milenas_models::{Rng, Weights, space};
 use milenas_search::data::Batch;
 use milenas_search::relaxation::{Gumbel, PassMixture, Relaxation, SearchProgress, Softmax};
-use milenas_search::supernet::fused::FusedSupernet;
 use milenas_search::supernet::reference::Reference;
-use milenas_search::supernet::{Alphas, GradRequest, Row, Supernet, SupernetConfig};
+use milenas_search::supernet::wired::WiredSupernet;
+use milenas_search::supernet::{Alphas, GradRequest, Supernet, SupernetConfig};
 
 const BOTH: GradRequest = GradRequest { weights: true, mixture: true };
 
@@ -50,17 +50,17 @@ fn sample(
 fn compare(config: SupernetConfig, relaxation: &dyn Relaxation, sizes: &[(usize, usize, usize)]) {
     let (_, height, width) = sizes[0];
     let mut reference = Reference::new(&config, height, width, 1).unwrap();
-    let mut fused = FusedSupernet::new(config);
+    let mut fused = WiredSupernet::new(config).unwrap();
     Supernet::load(&mut fused, &Supernet::weights(&mut reference).unwrap()).unwrap();
-    let mut alphas = Alphas::init(&Space::DARTS, 7).with_edges(7);
+    let mut alphas = Alphas::init(&space::DARTS, 7).with_edges(7);
     alphas.update(|flat| flat.iter_mut().for_each(|x| *x *= 500.0));
     for (round, &(images, height, width)) in sizes.iter().enumerate() {
         let batch = batch(images, height, width);
         let pass = sample(relaxation, &alphas, &config, round as u64);
-        let cells: Vec<&[Row]> = pass.cells(&config);
+        let sites = pass.sites(&config);
         let what = format!("{config:?}, {}, round {round}", relaxation.source());
-        let expected = reference.evaluate_cells(&batch, &cells, BOTH).unwrap();
-        let found = Supernet::evaluate_cells(&mut fused, &batch, &cells, BOTH).unwrap();
+        let expected = reference.evaluate_sites(&batch, &sites, BOTH).unwrap();
+        let found = Supernet::evaluate_sites(&mut fused, &batch, &sites, BOTH).unwrap();
         close(&format!("loss of {what}"), &[found.loss], &[expected.loss], 1e-4);
         let [found, expected] =
             [found, expected].map(|of| pass.gradient(&alphas, &config, &of.mixture_gradient).flat());
@@ -68,14 +68,13 @@ fn compare(config: SupernetConfig, relaxation: &dyn Relaxation, sizes: &[(usize,
         let norm = Supernet::gradient_norm(&mut reference).unwrap();
         let own = Supernet::gradient_norm(&mut fused).unwrap();
         assert!((own / norm - 1.0).abs() < 1e-3, "{what}: norm {own}, expected {norm}");
-        for named in fused.tensors().named() {
-            let found = fused.tensors().gradient(&named.name).unwrap();
-            let expected = Supernet::gradient(&mut reference, &named.name).unwrap();
+        for (name, _) in reference.weights().unwrap().trainable() {
+            let [found, expected] = [fused.gradient(name).unwrap(), reference.gradient(name).unwrap()];
             let worst = found.iter().zip(&expected).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
-            assert!(f64::from(worst) < 1e-4 * norm, "{what}, {}: differs by {worst:e} of {norm}", named.name);
+            assert!(f64::from(worst) < 1e-4 * norm, "{what}, {name}: differs by {worst:e} of {norm}");
         }
-        let logits = Supernet::predict_cells(&mut fused, &batch, &cells).unwrap();
-        close(&what, &f64s(&logits), &f64s(&reference.predict_cells(&batch, &cells).unwrap()), 1e-3);
+        let logits = Supernet::predict_sites(&mut fused, &batch, &sites).unwrap();
+        close(&what, &f64s(&logits), &f64s(&reference.predict_sites(&batch, &sites).unwrap()), 1e-3);
     }
 }
 
@@ -85,10 +84,10 @@ fn both_implementations_equal_pytorch() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/partial.safetensors");
     let golden = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
     let flat = |name: &str| -> Vec<f32> { golden[name].flatten_all().unwrap().to_vec1().unwrap() };
-    let kinds = |name: &str| [0, 1].map(|kind| flat(&format!("{name}.{kind}")));
+    let kinds = |name: &str| [0, 1].map(|kind| flat(&format!("{name}.{kind}"))).concat();
     let config = SupernetConfig { channels: 8, layers: 3, partial: 4, ..SupernetConfig::paper(10) };
-    let operations = kinds("operations").map(|rows| rows.as_chunks::<8>().0.to_vec());
-    let alphas = Alphas { operations, edges: Some(kinds("edges")) };
+    let mut alphas = Alphas::init(&space::DARTS, 0).with_edges(0);
+    alphas.update(|logits| logits.copy_from_slice(&[kinds("operations"), kinds("edges")].concat()));
     let labels: Vec<i64> = golden["y"].to_vec1().unwrap();
     let labels = labels.into_iter().map(|y| y as u32).collect();
     let batch = Batch { images: flat("x").into(), labels, shape: [3, 16, 16] };
@@ -99,19 +98,15 @@ fn both_implementations_equal_pytorch() {
         }
     }
     let mut reference = Reference::new(&config, 16, 16, 0).unwrap();
-    let mut fused = FusedSupernet::new(config);
+    let mut fused = WiredSupernet::new(config).unwrap();
     let nets: [&mut dyn Supernet; 2] = [&mut reference, &mut fused];
     for net in nets {
         net.load(&weights).unwrap();
         let found = net.evaluate(&batch, &alphas.mixture(), BOTH).unwrap();
         close("loss", &[found.loss], &f64s(&flat("loss")), 1e-4);
         let gradient = alphas.gradient(&found.mixture_gradient);
-        for kind in [0, 1] {
-            let operations = f64s(gradient.operations[kind].as_flattened());
-            close("operations", &operations, &f64s(&flat(&format!("grad.operations.{kind}"))), 1e-3);
-            let edges = f64s(&gradient.edges.as_ref().unwrap()[kind]);
-            close("edges", &edges, &f64s(&flat(&format!("grad.edges.{kind}"))), 1e-3);
-        }
+        close("operations", &f64s(&gradient.operations.concat()), &f64s(&kinds("grad.operations")), 1e-3);
+        close("edges", &f64s(&gradient.edges.unwrap()), &f64s(&kinds("grad.edges")), 1e-3);
         let names = golden.keys().filter_map(|name| name.strip_prefix("grad."));
         for name in names.filter(|name| !name.starts_with("operations") && !name.starts_with("edges")) {
             close(name, &f64s(&net.gradient(name).unwrap()), &f64s(&flat(&format!("grad.{name}"))), 1e-3);
@@ -142,17 +137,17 @@ fn sampled_candidates() {
 fn a_step_moves_all_images_of_a_pack() {
     let config = config(16, 4);
     let batch = batch(8, 8, 8);
-    let alphas = Alphas::init(&Space::DARTS, 7).with_edges(7);
+    let alphas = Alphas::init(&space::DARTS, 7).with_edges(7);
     let pass = sample(&Softmax::default(), &alphas, &config, 0);
-    let cells = pass.cells(&config);
+    let sites = pass.sites(&config);
     let mut reference = Reference::new(&config, 8, 8, 1).unwrap();
-    let mut fused = FusedSupernet::new(config);
+    let mut fused = WiredSupernet::new(config).unwrap();
     Supernet::load(&mut fused, &Supernet::weights(&mut reference).unwrap()).unwrap();
     let nets: [&mut dyn Supernet; 2] = [&mut fused, &mut reference];
     let [found, expected] = nets.map(|net| {
-        net.evaluate_cells(&batch, &cells, BOTH).unwrap();
+        net.evaluate_sites(&batch, &sites, BOTH).unwrap();
         net.update(&mut |_, w, g| w.iter_mut().zip(g).for_each(|(w, g)| *w -= 0.1 * g)).unwrap();
-        net.evaluate_cells(&batch, &cells, BOTH).unwrap().loss
+        net.evaluate_sites(&batch, &sites, BOTH).unwrap().loss
     });
     assert!((found - expected).abs() < 1e-4 * expected, "{found} {expected}");
 }

@@ -7,7 +7,8 @@ use candle_core::{Device, Tensor, Var};
 use milenas_models::fused::{BufferPool, FusedNetwork};
 use milenas_models::op::Op;
 use milenas_models::{
-    Executor, Genotype, Graph, Mode, NetworkConfig, Rng, Skeleton, Space, Weights, assemble,
+    Executor, Genotype, Graph, Mode, NetworkConfig, Rng, Skeleton, Weights, assemble,
+    space::{self, Space},
 };
 use milenas_search::data::Batch;
 use milenas_search::score::{Convolutions, GradNorm, JacobCov, Naswot, Score, Scorer, Synflow};
@@ -189,9 +190,9 @@ fn deep_wide_cells_stay_in_range_and_dead_ones_score_last() {
 #[test]
 fn the_same_seed_gives_the_same_score() {
     let mut rng = Rng::new(0, "draw");
-    let genotype = Space::NASBENCH201.sample(&mut rng).unwrap();
+    let genotype = space::NASBENCH201.sample(&mut rng).unwrap();
     let metrics: [&dyn Score; 3] = [&Naswot, &GradNorm, &JacobCov];
     let mut used = scorer(6, 5);
-    used.score(&Space::NASBENCH201.sample(&mut rng).unwrap(), &metrics).unwrap();
+    used.score(&space::NASBENCH201.sample(&mut rng).unwrap(), &metrics).unwrap();
     assert_eq!(used.score(&genotype, &metrics).unwrap(), scorer(6, 5).score(&genotype, &metrics).unwrap());
 }

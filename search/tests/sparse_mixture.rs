@@ -4,13 +4,13 @@
 #[path = "../../models/tests/cuda/host.rs"]
 mod host;
 
-use milenas_models::{Rng, Space};
+use milenas_models::{Rng, space};
 use milenas_search::data::Batch;
 use milenas_search::relaxation::{Gumbel, PassMixture, Relaxation, SearchProgress};
 use milenas_search::supernet::cuda::CudaSupernet;
-use milenas_search::supernet::fused::FusedSupernet;
 use milenas_search::supernet::reference::Reference;
-use milenas_search::supernet::{Alphas, GradRequest, Row, Supernet, SupernetConfig};
+use milenas_search::supernet::wired::WiredSupernet;
+use milenas_search::supernet::{Alphas, GradRequest, Rows, Supernet, SupernetConfig};
 
 const CONFIG: SupernetConfig =
     SupernetConfig { channels: 5, layers: 4, in_channels: 2, ..SupernetConfig::paper(4) };
@@ -23,27 +23,25 @@ fn batch(images: usize, [height, width]: [usize; 2]) -> Batch {
     Batch { images: pixels.into(), labels, shape: [2, height, width] }
 }
 
-fn pair([height, width]: [usize; 2]) -> (Reference, FusedSupernet) {
+fn pair([height, width]: [usize; 2]) -> (Reference, WiredSupernet) {
     let mut reference = Reference::new(&CONFIG, height, width, 1).unwrap();
-    let mut fused = FusedSupernet::new(CONFIG);
+    let mut fused = WiredSupernet::new(CONFIG).unwrap();
     Supernet::load(&mut fused, &Supernet::weights(&mut reference).unwrap()).unwrap();
     (reference, fused)
 }
 
 fn sample(seed: u64) -> Box<dyn PassMixture> {
-    let alphas = Alphas::init(&Space::DARTS, seed);
+    let alphas = Alphas::init(&space::DARTS, seed);
     // The temperature is 1 at the end.
     let end = SearchProgress { epoch: 1, epochs: 1 };
     Gumbel::default().sample(&alphas, &CONFIG, end, &mut || Rng::new(seed, "draw"))
 }
 
 /// Returns a mixture of random candidates; some edges have none.
-fn sparse(seed: u64) -> Vec<Vec<Row>> {
+fn sparse(seed: u64) -> Rows {
     let mut rng = Rng::new(seed, "sparse");
     let mut weight = || if rng.below(4) == 0 { rng.uniform(0.1, 1.0) } else { 0.0 };
-    (0..CONFIG.layers)
-        .map(|_| (0..CONFIG.edges()[0]).map(|_| std::array::from_fn(|_| weight())).collect())
-        .collect()
+    (0..CONFIG.layers * CONFIG.edges()).map(|_| (0..8).map(|_| weight()).collect()).collect()
 }
 
 fn close(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
@@ -79,25 +77,18 @@ fn the_gpu_kernels_equal_the_reference() {
 fn compare(reference: &mut Reference, fused: &mut dyn Supernet, batch: &Batch) {
     let mut names = Supernet::weights(reference).unwrap();
     names.retain(|name| !name.ends_with("running_mean") && !name.ends_with("running_var"));
-    let mixtures = (0..3).flat_map(|seed| {
-        let sampled = sample(seed).cells(&CONFIG).into_iter().map(<[Row]>::to_vec).collect();
-        [sampled, sparse(seed)]
-    });
+    let mixtures = (0..3).flat_map(|seed| [sample(seed).sites(&CONFIG), sparse(seed)]);
     for (round, mixture) in mixtures.enumerate() {
-        let cells: Vec<&[Row]> = mixture.iter().map(Vec::as_slice).collect();
-        let expected = reference.evaluate_cells(batch, &cells, BOTH).unwrap();
-        let found = fused.evaluate_cells(batch, &cells, BOTH).unwrap();
+        let expected = reference.evaluate_sites(batch, &mixture, BOTH).unwrap();
+        let found = fused.evaluate_sites(batch, &mixture, BOTH).unwrap();
         close(&format!("loss {round}"), &[found.loss], &[expected.loss], 1e-4);
-        for (cell, rows) in mixture.iter().enumerate() {
+        let [found, expected] = [found, expected].map(|found| found.mixture_gradient);
+        for (cell, rows) in mixture.chunks(CONFIG.edges()).enumerate() {
             let active = rows.iter().flatten().map(|weight| f64::from(u8::from(*weight != 0.0)));
-            let expected: Vec<f64> = expected.mixture_gradient[cell].concat();
+            let [found, expected] =
+                [&found, &expected].map(|rows| rows.chunks(CONFIG.edges()).nth(cell).unwrap().concat());
             let expected: Vec<f64> = expected.iter().zip(active).map(|(g, active)| g * active).collect();
-            close(
-                &format!("mixture {round} {cell}"),
-                &found.mixture_gradient[cell].concat(),
-                &expected,
-                2e-3,
-            );
+            close(&format!("mixture {round} {cell}"), &found, &expected, 2e-3);
         }
         let norm = reference.gradient_norm().unwrap();
         for (name, _) in names.iter() {
@@ -108,9 +99,8 @@ fn compare(reference: &mut Reference, fused: &mut dyn Supernet, batch: &Batch) {
         }
     }
     let mixture = sparse(9);
-    let cells: Vec<&[Row]> = mixture.iter().map(Vec::as_slice).collect();
     let [expected, found] =
-        [reference.predict_cells(batch, &cells).unwrap(), fused.predict_cells(batch, &cells).unwrap()]
+        [reference.predict_sites(batch, &mixture).unwrap(), fused.predict_sites(batch, &mixture).unwrap()]
             .map(|logits| logits.into_iter().map(f64::from).collect::<Vec<_>>());
     close("logits", &found, &expected, 1e-3);
 }
@@ -122,7 +112,7 @@ fn all_candidates_equal_the_reference_at_odd_sizes() {
     for (images, size) in [(1, [9, 7]), (2, [9, 7]), (3, [13, 10]), (2, [8, 8])] {
         let (mut reference, mut fused) = pair(size);
         let batch = batch(images, size);
-        let mixture = Alphas::init(&Space::DARTS, 4).mixture();
+        let mixture = Alphas::init(&space::DARTS, 4).mixture();
         let expected = reference.evaluate(&batch, &mixture, BOTH).unwrap();
         let norm = reference.gradient_norm().unwrap();
         // Gradients that cancel consist of rounding errors.
@@ -136,7 +126,7 @@ fn all_candidates_equal_the_reference_at_odd_sizes() {
             close(&format!("{what}: loss"), &[found.loss], &[expected.loss], 1e-4);
             let [found, expected] = [&found, &expected].map(|found| {
                 let rows = found.mixture_gradient.concat();
-                rows.as_flattened().iter().map(|x| f64::from(*x)).collect::<Vec<_>>()
+                rows.into_iter().map(f64::from).collect::<Vec<_>>()
             });
             close_or_small(&format!("{what}: mixture"), &found, &expected, 1e-3, least);
             for (name, _) in names.iter() {
@@ -153,9 +143,9 @@ fn all_candidates_equal_the_reference_at_odd_sizes() {
 #[test]
 fn weights_of_unchosen_candidates_are_not_visited() {
     let (_, mut fused) = pair([8; 2]);
-    let pass = sample(5);
-    let cells = pass.cells(&CONFIG);
-    Supernet::evaluate_cells(&mut fused, &batch(3, [8; 2]), &cells, BOTH).unwrap();
+    let sites = sample(5).sites(&CONFIG);
+    fused.evaluate_sites(&batch(3, [8; 2]), &sites, BOTH).unwrap();
+    let fused = fused.fused();
     let named: Vec<(String, usize)> =
         fused.tensors().named().iter().map(|n| (n.name.clone(), n.shape.iter().product())).collect();
     let mut chosen = 0;
@@ -167,7 +157,7 @@ fn weights_of_unchosen_candidates_are_not_visited() {
         };
         let [cell, edge, candidate] = [cell, edge, candidate].map(|n| n.parse::<usize>().unwrap());
         let gradient = fused.tensors().gradient(name).unwrap();
-        if cells[cell][edge][candidate] == 0.0 {
+        if sites[cell * CONFIG.edges() + edge][candidate] == 0.0 {
             assert!(gradient.iter().all(|g| *g == 0.0), "{name}");
         } else {
             chosen += size;

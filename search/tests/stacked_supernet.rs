@@ -2,14 +2,14 @@
 //! mixtures, odd sizes and any number of threads.
 #![allow(clippy::unwrap_used)]
 
-use milenas_models::{Rng, Space};
+use milenas_models::{Rng, space};
 use milenas_search::data::Batch;
-use milenas_search::supernet::nasbench201::StackedSupernet;
+use milenas_search::supernet::compiled::CompiledSupernet;
 use milenas_search::supernet::reference::Reference;
-use milenas_search::supernet::{CANDIDATES, GradRequest, Row, Supernet, SupernetConfig};
+use milenas_search::supernet::{GradRequest, Rows, Supernet, SupernetConfig};
 
 const CONFIG: SupernetConfig =
-    SupernetConfig { channels: 6, layers: 5, space: Space::NASBENCH201, ..SupernetConfig::paper(5) };
+    SupernetConfig { channels: 6, layers: 5, space: &space::NASBENCH201, ..SupernetConfig::paper(5) };
 const BOTH: GradRequest = GradRequest { weights: true, mixture: true };
 
 fn batch([height, width]: [usize; 2], count: usize) -> Batch {
@@ -21,20 +21,12 @@ fn batch([height, width]: [usize; 2], count: usize) -> Batch {
     }
 }
 
-/// Returns random rows for each cell; if `sparse`, about half of the candidates have weight 0.
-fn mixture(sparse: bool) -> Vec<Vec<Row>> {
+/// Returns a random row for each site; if `sparse`, about half of the candidates have weight 0.
+fn mixture(sparse: bool) -> Rows {
     let mut rng = Rng::new(2, "mixture");
-    let used = CONFIG.space.primitives.len();
-    let mut weight = |k: usize| match k < used && !(sparse && rng.below(2) == 0) {
-        true => rng.uniform(0.1, 0.6),
-        false => 0.0,
-    };
-    (0..CONFIG.layers)
-        .map(|cell| {
-            let edges = CONFIG.edges()[usize::from(CONFIG.reduces(cell))];
-            (0..edges).map(|_| std::array::from_fn(&mut weight)).collect()
-        })
-        .collect()
+    let mut weight = || if sparse && rng.below(2) == 0 { 0.0 } else { rng.uniform(0.1, 0.6) };
+    let sites = CONFIG.space.sites(CONFIG.layers).len();
+    (0..sites).map(|_| (0..5).map(|_| weight()).collect()).collect()
 }
 
 fn close(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
@@ -51,26 +43,24 @@ fn wide(x: &[f32]) -> Vec<f64> {
 fn equals_definition(size: [usize; 2], count: usize, sparse: bool) {
     let [height, width] = size;
     let (batch, mixture) = (batch(size, count), mixture(sparse));
-    let rows: Vec<&[Row]> = mixture.iter().map(Vec::as_slice).collect();
     let mut slow = Reference::new(&CONFIG, height, width, 7).unwrap();
-    let mut fast = StackedSupernet::new(CONFIG, height, width).unwrap();
+    let mut fast = CompiledSupernet::new(CONFIG, &CONFIG.choices(height, width).unwrap()).unwrap();
     fast.load(&slow.weights().unwrap()).unwrap();
 
-    let expected = slow.evaluate_cells(&batch, &rows, BOTH).unwrap();
-    let found = fast.evaluate_cells(&batch, &rows, BOTH).unwrap();
+    let expected = slow.evaluate_sites(&batch, &mixture, BOTH).unwrap();
+    let found = fast.evaluate_sites(&batch, &mixture, BOTH).unwrap();
     close("loss", &[found.loss], &[expected.loss], 1e-4);
     assert_eq!(found.correct, expected.correct);
-    let flat =
-        |cells: &[Vec<[f64; CANDIDATES]>]| cells.iter().flatten().flatten().copied().collect::<Vec<_>>();
-    let seen =
-        flat(&mixture.iter().map(|rows| rows.iter().map(|r| r.map(f64::from)).collect()).collect::<Vec<_>>());
-    let masked: Vec<f64> = flat(&expected.mixture_gradient)
+    let weights = mixture.concat();
+    let masked: Vec<f64> = expected
+        .mixture_gradient
+        .concat()
         .into_iter()
-        .zip(&seen)
+        .zip(&weights)
         .map(|(g, w)| if *w == 0.0 { 0.0 } else { g })
         .collect();
     // The gradient of `none` is 0 in both.
-    close("mixture", &flat(&found.mixture_gradient), &masked, 1e-3);
+    close("mixture", &found.mixture_gradient.concat(), &masked, 1e-3);
     let names: Vec<String> = slow.weights().unwrap().trainable().map(|(name, _)| name.to_string()).collect();
     let all = |net: &mut dyn Supernet| {
         names.iter().flat_map(|n| wide(&net.gradient(n).unwrap())).collect::<Vec<_>>()
@@ -82,13 +72,13 @@ fn equals_definition(size: [usize; 2], count: usize, sparse: bool) {
         close(name, &of(left.get(name).unwrap()), &of(expected), 1e-4);
     }
     let [found, expected] =
-        [fast.predict_cells(&batch, &rows).unwrap(), slow.predict_cells(&batch, &rows).unwrap()];
+        [fast.predict_sites(&batch, &mixture).unwrap(), slow.predict_sites(&batch, &mixture).unwrap()];
     close("predictions", &wide(&found), &wide(&expected), 1e-3);
 
     // A pass for the mixture only does not change the weights' gradients.
     let before = all(&mut fast);
-    let again = fast.evaluate_cells(&batch, &rows, GradRequest { weights: false, mixture: true }).unwrap();
-    close("mixture again", &flat(&again.mixture_gradient), &masked, 1e-3);
+    let again = fast.evaluate_sites(&batch, &mixture, GradRequest { weights: false, mixture: true }).unwrap();
+    close("mixture again", &again.mixture_gradient.concat(), &masked, 1e-3);
     assert_eq!(all(&mut fast), before);
 }
 
@@ -102,14 +92,13 @@ fn fast_equals_reference() {
 #[test]
 fn threads_do_not_matter() {
     let (batch, mixture) = (batch([16, 16], 5), mixture(false));
-    let rows: Vec<&[Row]> = mixture.iter().map(Vec::as_slice).collect();
     let start = Reference::new(&CONFIG, 16, 16, 7).unwrap().weights().unwrap();
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            let mut net = StackedSupernet::new(CONFIG, 16, 16).unwrap();
+            let mut net = CompiledSupernet::new(CONFIG, &CONFIG.choices(16, 16).unwrap()).unwrap();
             net.load(&start).unwrap();
-            let found = net.evaluate_cells(&batch, &rows, BOTH).unwrap();
+            let found = net.evaluate_sites(&batch, &mixture, BOTH).unwrap();
             (found.loss, found.mixture_gradient, net.gradient_norm().unwrap())
         })
     };

@@ -9,19 +9,21 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{Device, Tensor, safetensors};
-use milenas_models::{Space, Weights};
+use milenas_models::Weights;
+use milenas_models::space::{self, CellSpace, Space};
 use milenas_search::config::Config;
 use milenas_search::data::Batch;
 use milenas_search::strategy::{StepContext, Stepper};
 use milenas_search::supernet::cuda::CudaSupernet;
-use milenas_search::supernet::fused::FusedSupernet;
 use milenas_search::supernet::reference::Reference;
-use milenas_search::supernet::{Alphas, GradRequest, Mixture, Supernet, SupernetConfig};
+use milenas_search::supernet::wired::WiredSupernet;
+use milenas_search::supernet::{Alphas, GradRequest, Rows, Supernet, SupernetConfig};
 
 /// Tolerance relative to the largest element, for float32 with other orders of summation.
 const VALUES: f32 = 1e-4;
 const GRADIENTS: f32 = 1e-3;
 
+const ONE_NODE: CellSpace = CellSpace { nodes: 1, ..space::DARTS };
 const CONFIG: SupernetConfig = SupernetConfig { channels: 4, layers: 3, ..SupernetConfig::paper(10) };
 
 struct Golden(HashMap<String, Tensor>);
@@ -52,8 +54,11 @@ impl Golden {
     }
 
     fn alphas(&self, prefix: &str) -> Alphas {
-        let table = |i: usize| self.flat(&format!("{prefix}alphas.{i}")).as_chunks::<8>().0.to_vec();
-        Alphas::new([table(0), table(1)])
+        let logits = [0, 1].map(|kind| self.flat(&format!("{prefix}alphas.{kind}"))).concat();
+        let space: &dyn Space = if logits.len() == 224 { &space::DARTS } else { &ONE_NODE };
+        let mut alphas = Alphas::zeros(space);
+        alphas.update(|own| own.copy_from_slice(&logits));
+        alphas
     }
 
     /// Returns weights and statistics under a prefix.
@@ -95,10 +100,10 @@ fn assert_state(net: &mut dyn Supernet, golden: &Golden, prefix: &str, only: &st
     assert!(compared > 100);
 }
 
-fn assert_alphas(name: &str, found: &Mixture, expected: &Mixture, tolerance: f32) {
-    for kind in 0..2 {
-        let name = format!("{name}alphas.{kind}");
-        assert_close(&name, found[kind].as_flattened(), expected[kind].as_flattened(), tolerance);
+fn assert_alphas(name: &str, found: &Rows, expected: &Rows, tolerance: f32) {
+    let kinds = found.chunks(14).zip(expected.chunks(14));
+    for (kind, (found, expected)) in kinds.enumerate() {
+        assert_close(&format!("{name}alphas.{kind}"), &found.concat(), &expected.concat(), tolerance);
     }
 }
 
@@ -205,12 +210,12 @@ fn the_reference_in_two_steps() {
 
 #[test]
 fn the_fused_supernet_in_one_pass() {
-    one_pass(&mut FusedSupernet::new(CONFIG));
+    one_pass(&mut WiredSupernet::new(CONFIG).unwrap());
 }
 
 #[test]
 fn the_fused_supernet_in_two_steps() {
-    two_steps(&mut FusedSupernet::new(CONFIG));
+    two_steps(&mut WiredSupernet::new(CONFIG).unwrap());
 }
 
 #[test]
@@ -220,7 +225,7 @@ fn the_reference_in_a_step_of_two_passes() {
 
 #[test]
 fn the_fused_supernet_in_a_step_of_two_passes() {
-    a_step_of_two_passes(&mut FusedSupernet::new(CONFIG));
+    a_step_of_two_passes(&mut WiredSupernet::new(CONFIG).unwrap());
 }
 
 /// Runs a test with the GPU kernels, on the host or on the GPU named by `MILENAS_TEST_DEVICE`.
@@ -250,7 +255,7 @@ fn the_papers_supernet_has_its_size() {
     let mut net = Reference::new(&SupernetConfig::paper(10), 32, 32, 0).unwrap();
     let weights = net.weights().unwrap();
     assert_eq!(weights.trainable().map(|(_, v)| v.elem_count()).sum::<usize>(), 1_930_618);
-    assert_eq!(Alphas::init(&milenas_models::Space::DARTS, 0).flat().len(), 224);
+    assert_eq!(Alphas::init(&space::DARTS, 0).flat().len(), 224);
 }
 
 fn cosine(a: &[f32], b: &[f32]) -> f64 {
@@ -263,20 +268,14 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
 #[test]
 fn second_order_gradients_equal_finite_differences_of_the_whole_expression() {
     let golden = Golden::read("unrolled_tiny");
-    let config = SupernetConfig {
-        channels: 2,
-        layers: 1,
-        classes: 4,
-        space: Space { nodes: 1, ..Space::DARTS },
-        ..CONFIG
-    };
+    let config = SupernetConfig { channels: 2, layers: 1, classes: 4, space: &ONE_NODE, ..CONFIG };
     let batches = ["train", "valid"].map(|half| Batch { shape: [3, 8, 8], ..golden.batch(half) });
     let mut weights = Weights::default();
     let ours = ["stem.", "cells.", "classifier."];
     for (name, tensor) in golden.0.iter().filter(|(name, _)| ours.iter().any(|part| name.starts_with(part))) {
         weights.insert(name, tensor.clone()).unwrap();
     }
-    let mut net = FusedSupernet::new(config);
+    let mut net = WiredSupernet::new(config).unwrap();
     Supernet::load(&mut net, &weights).unwrap();
     let alphas = golden.alphas("");
     for (strategy, name, expected) in [
@@ -303,7 +302,7 @@ fn second_order_gradients_equal_pytorch() {
     let (train, valid) = (golden.batch("train"), golden.batch("valid"));
     for (strategy, name) in [("darts-1st", "darts"), ("darts-2nd", "darts"), ("milenas-2nd", "milenas")] {
         let mut config = Config::resolve("paper", None, &[]).unwrap().search;
-        let (mut net, mut stepper) = (FusedSupernet::new(CONFIG), Stepper::default());
+        let (mut net, mut stepper) = (WiredSupernet::new(CONFIG).unwrap(), Stepper::default());
         Supernet::load(&mut net, &golden.weights("before.")).unwrap();
         let mut alphas = golden.alphas("before.");
         // The first step is that of the golden file, and gives the velocities.

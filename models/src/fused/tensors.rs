@@ -1,5 +1,7 @@
 //! Tensors of a network by PyTorch's names: parameters, their gradients, running statistics.
 
+use candle_core::{Device, Tensor};
+
 use crate::{Error, Result, Weights};
 
 use super::norm::Statistics;
@@ -99,6 +101,22 @@ impl NetworkTensors {
             weights.modify(name, |to| to.copy_from_slice(&values))?;
         }
         Ok(())
+    }
+
+    /// Returns all tensors, under the names that [`load`](Self::load) uses.
+    ///
+    /// # Errors
+    /// Does not fail for tensors of a network.
+    pub fn to_weights(&self) -> Result<Weights> {
+        let mut weights = Weights::default();
+        for named in &self.parameters.named {
+            let values = self.get(&named.name)?;
+            weights.insert(&named.name, Tensor::from_vec(values, named.shape.as_slice(), &Device::Cpu)?)?;
+        }
+        for (name, values) in self.statistics.names.iter().zip(&self.statistics.values) {
+            weights.insert(name, Tensor::from_slice(values, values.len(), &Device::Cpu)?)?;
+        }
+        Ok(weights)
     }
 
     /// Returns the gradient of a parameter in PyTorch's layout, from the last pass that computed the gradients of

@@ -1,7 +1,7 @@
 //! The text format of NAS-Bench-201: nodes joined by `+`, with edges `operation~state`, as in
 //! `|nor_conv_3x3~0|+|none~0|skip_connect~1|`.
 
-use super::{Cell, Edge, Genotype, Wiring};
+use super::{Cell, Edge, Genotype};
 use crate::{Error, Primitive, Result};
 
 /// Largest length of a text in bytes.
@@ -24,8 +24,7 @@ pub(super) fn parse(text: &str, place: &str) -> Result<Genotype> {
     for (node, part) in text.split('+').enumerate() {
         let place = || format!("{place}, node {}", node + 1);
         let inner = part.strip_prefix('|').and_then(|p| p.strip_suffix('|'));
-        let Some(inner) = inner.filter(|inner| inner.split('|').count() == Wiring::Complete.edges_into(node))
-        else {
+        let Some(inner) = inner.filter(|inner| inner.split('|').count() == node + 1) else {
             let problem = format!("`{part}`, expected {} edges `|operation~state|`", node + 1);
             return Err(Error::malformed(place(), problem));
         };
@@ -37,8 +36,7 @@ pub(super) fn parse(text: &str, place: &str) -> Result<Genotype> {
             edges.push(Edge { primitive: Primitive::parse(name)?, from });
         }
     }
-    let last = text.split('+').count();
-    Ok(Genotype::new(Cell::checked("the", Wiring::Complete, edges, vec![last])?, None))
+    Ok(Genotype::single(Cell::complete(edges)?))
 }
 
 #[cfg(test)]

@@ -7,35 +7,6 @@ use crate::{Error, Primitive, Result};
 /// Largest number of nodes of a cell. Published cells have at most five.
 pub(super) const MAX_NODES: usize = 64;
 
-/// Wiring of the nodes of a cell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Wiring {
-    /// DARTS: states 0 and 1 are the outputs of the two cells before. A node keeps two edges, and the output is the
-    /// concatenation of some nodes.
-    TwoEdges,
-    /// NAS-Bench-201: state 0 is the output of the cell before. A node has an edge from every earlier state, and the
-    /// output is the last node.
-    Complete,
-}
-
-impl Wiring {
-    /// Number of input states of a cell.
-    pub fn inputs(self) -> usize {
-        match self {
-            Wiring::TwoEdges => 2,
-            Wiring::Complete => 1,
-        }
-    }
-
-    /// Number of edges of a derived cell into its node `node`.
-    pub fn edges_into(self, node: usize) -> usize {
-        match self {
-            Wiring::TwoEdges => 2,
-            Wiring::Complete => node + self.inputs(),
-        }
-    }
-}
-
 /// An operation of a cell, applied to an earlier state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "(Primitive, usize)", into = "(Primitive, usize)")]
@@ -61,56 +32,88 @@ impl From<Edge> for (Primitive, usize) {
 /// A cell. Each node is the sum of its edges, and the output is the concatenation of some states.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Cell {
-    wiring: Wiring,
+    /// Number of input states.
+    inputs: usize,
     pub(super) edges: Vec<Edge>,
+    /// Number of edges into each node and all nodes before it.
+    ends: Vec<usize>,
     concat: Vec<usize>,
 }
 
+/// Rule for the edges of the nodes.
+#[derive(Clone, Copy)]
+struct EdgeRule {
+    inputs: usize,
+    /// Number of edges into a node.
+    into: fn(usize) -> usize,
+    /// The rule in words.
+    words: &'static str,
+    /// Whether edge `i` of a node comes from state `i`.
+    ordered: bool,
+}
+
+const PAIRS: EdgeRule = EdgeRule { inputs: 2, into: |_| 2, words: "two for each", ordered: false };
+const COMPLETE: EdgeRule = EdgeRule {
+    inputs: 1,
+    into: |node| node + 1,
+    words: "one from every earlier state for each",
+    ordered: true,
+};
+
 impl Cell {
-    /// Returns a cell. `edges` are ordered by node, with as many edges per node as the wiring requires; `concat` are
-    /// the states of the output.
+    /// Returns a cell of DARTS. States 0 and 1 are the outputs of the two cells before, `edges` has two edges for each
+    /// node, ordered by node, and `concat` are the states of the output.
     ///
     /// # Errors
-    /// [`Error::Genotype`] for an edge from a later node, a node with missing edges, an output that is not a node, or
-    /// one that the wiring does not allow.
-    pub fn new(wiring: Wiring, edges: Vec<Edge>, concat: Vec<usize>) -> Result<Self> {
-        Self::checked("cell", wiring, edges, concat)
+    /// [`Error::Genotype`] for an edge from a later node, a node with a missing edge, or an output that is not a node.
+    pub fn pairs(edges: Vec<Edge>, concat: Vec<usize>) -> Result<Self> {
+        Self::checked_pairs("cell", edges, concat)
     }
 
-    pub(super) fn checked(kind: &str, wiring: Wiring, edges: Vec<Edge>, concat: Vec<usize>) -> Result<Self> {
+    /// Returns the cell of [`pairs`](Self::pairs). Errors name it by `kind`.
+    pub(super) fn checked_pairs(kind: &str, edges: Vec<Edge>, concat: Vec<usize>) -> Result<Self> {
+        Self::checked(kind, PAIRS, edges, concat)
+    }
+
+    /// Returns a cell of NAS-Bench-201. State 0 is the output of the cell before, a node has an edge from every earlier
+    /// state, in order, and the output is the last node.
+    ///
+    /// # Errors
+    /// [`Error::Genotype`] for a missing edge, or edges in another order.
+    pub fn complete(edges: Vec<Edge>) -> Result<Self> {
+        let nodes = (1..).scan(0, |edges, into| {
+            *edges += into;
+            Some(*edges)
+        });
+        let last = 1 + nodes.take(MAX_NODES).take_while(|ends| *ends < edges.len()).count();
+        Self::checked("the", COMPLETE, edges, vec![last])
+    }
+
+    fn checked(kind: &str, rule: EdgeRule, edges: Vec<Edge>, concat: Vec<usize>) -> Result<Self> {
         let fail = |place: String, problem: String| Err(Error::Genotype { place, problem });
-        let (mut nodes, mut rest) = (0, edges.len());
-        while rest >= wiring.edges_into(nodes) && nodes <= MAX_NODES {
-            rest -= wiring.edges_into(nodes);
-            nodes += 1;
+        let mut ends = Vec::new();
+        let mut end = 0;
+        while edges.len() >= end + (rule.into)(ends.len()) && ends.len() <= MAX_NODES {
+            end += (rule.into)(ends.len());
+            ends.push(end);
         }
-        if rest > 0 || nodes == 0 || nodes > MAX_NODES {
-            let each = match wiring {
-                Wiring::TwoEdges => "two for each",
-                Wiring::Complete => "one from every earlier state for each",
-            };
-            let problem = format!("{} edges, expected {each} of 1 to {MAX_NODES} nodes", edges.len());
+        let nodes = ends.len();
+        if end < edges.len() || nodes == 0 || nodes > MAX_NODES {
+            let problem = format!("{} edges, expected {} of 1 to {MAX_NODES} nodes", edges.len(), rule.words);
             return fail(kind.into(), problem);
         }
-        let inputs = wiring.inputs();
-        let cell = Cell { wiring, edges, concat };
+        let inputs = rule.inputs;
+        let cell = Cell { inputs, edges, ends, concat };
         for (node, edges) in cell.nodes().enumerate() {
             let state = inputs + node;
             for (i, edge) in edges.iter().enumerate() {
                 let (from, name) = (edge.from, edge.primitive.name());
-                let problem = match wiring {
-                    _ if from >= state => {
-                        format!(
-                            "`{name}` comes from state {from}, expected an earlier one (0 to {})",
-                            state - 1
-                        )
-                    }
-                    Wiring::Complete if from != i => {
-                        format!(
-                            "`{name}` comes from state {from}, expected {i}: one edge from each, in order"
-                        )
-                    }
-                    _ => continue,
+                let problem = if from >= state {
+                    format!("`{name}` comes from state {from}, expected an earlier one (0 to {})", state - 1)
+                } else if rule.ordered && from != i {
+                    format!("`{name}` comes from state {from}, expected {i}: one edge from each, in order")
+                } else {
+                    continue;
                 };
                 return fail(format!("{kind} cell, node {state}, edge {i}"), problem);
             }
@@ -125,15 +128,12 @@ impl Cell {
                 return fail(place(), format!("state {state}, expected nodes {inputs} to {last}, each once"));
             }
         }
-        if wiring == Wiring::Complete && cell.concat != [last] {
-            return fail(place(), format!("states {:?}, expected the last node, {last}", cell.concat));
-        }
         Ok(cell)
     }
 
-    /// Returns the wiring of the nodes.
-    pub fn wiring(&self) -> Wiring {
-        self.wiring
+    /// Returns the number of input states: 2 in cells of DARTS, 1 in cells of NAS-Bench-201.
+    pub fn inputs(&self) -> usize {
+        self.inputs
     }
 
     /// Returns all edges, ordered by node.
@@ -143,12 +143,8 @@ impl Cell {
 
     /// Iterates over the edges of each node.
     pub fn nodes(&self) -> impl Iterator<Item = &[Edge]> {
-        let mut rest = &self.edges[..];
-        (0..).map_while(move |node| {
-            let (edges, after) = rest.split_at_checked(self.wiring.edges_into(node))?;
-            rest = after;
-            Some(edges)
-        })
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| &self.edges[start..*end])
     }
 
     /// Returns the states of the output, in order.

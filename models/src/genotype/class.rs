@@ -28,6 +28,10 @@ impl Genotype {
             hasher.update(name);
             hasher.update(hash(cell, name == "reduce"));
         }
+        if let (Some(picks), Some(space)) = (self.picks(), self.space()) {
+            hasher.update(space.name());
+            picks.iter().for_each(|pick| hasher.update(pick.to_le_bytes()));
+        }
         Class(hasher.finalize().into())
     }
 }
@@ -35,7 +39,7 @@ impl Genotype {
 /// Returns the hash of a cell's output. In a cell that halves the image, skip connections of its inputs are
 /// operations.
 fn hash(cell: &Cell, halves: bool) -> Hash {
-    let inputs = cell.wiring().inputs();
+    let inputs = cell.inputs();
     let input = |i: usize| Sum::from([(digest("input", &i.to_le_bytes()), 1)]);
     let mut states: Vec<Sum> = (0..inputs).map(input).collect();
     for edges in cell.nodes() {

@@ -1,12 +1,12 @@
 //! Edges of a cell that reach its output.
 
-use super::{Cell, Edge, Genotype};
+use super::{Cell, Edge, Form, Genotype};
 use crate::Primitive;
 
 impl Cell {
     /// Returns whether each edge lies on a path from an input of the cell to its output. An edge with `none` does not.
     pub fn live_edges(&self) -> Vec<bool> {
-        let inputs = self.wiring().inputs();
+        let inputs = self.inputs();
         let mut signal = vec![true; inputs];
         for edges in self.nodes() {
             signal.push(edges.iter().any(|edge| edge.primitive != Primitive::None && signal[edge.from]));
@@ -31,6 +31,11 @@ impl Cell {
 }
 
 impl Genotype {
+    /// Returns whether the output of a cell does not depend on its input.
+    pub fn is_dead(&self) -> bool {
+        self.cells().any(|(_, cell)| cell.is_dead())
+    }
+
     /// Returns the genotype with `none` on every edge that does not reach the output of its cell. Its network computes
     /// the same, at a cost without unused operations.
     pub fn live(&self) -> Genotype {
@@ -41,14 +46,19 @@ impl Genotype {
             live
         };
         // The space is omitted, because it may not allow `none`.
-        Genotype::new(cell(&self.normal), self.reduce.as_ref().map(cell))
+        match &self.form {
+            Form::Pair { normal, reduce } => Genotype::pair(cell(normal), cell(reduce)),
+            Form::Single(single) => Genotype::single(cell(single)),
+            Form::Picks(_) => self.clone(),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{NetworkConfig, Skeleton, Space, assemble, cost};
+    use crate::space::{self, Space};
+    use crate::{NetworkConfig, Skeleton, assemble, cost};
 
     const SMALL: NetworkConfig = NetworkConfig {
         channels: 4,
@@ -83,7 +93,7 @@ mod tests {
             ),
         ] {
             assert_eq!(parse(cell).live(), parse(live), "{cell}");
-            assert_eq!(parse(cell).normal.is_dead(), !live.contains("_"), "{cell}");
+            assert_eq!(parse(cell).is_dead(), !live.contains("_"), "{cell}");
         }
         let darts = Genotype::named("DARTS_V2").unwrap();
         assert_eq!(darts.live(), darts);
@@ -95,7 +105,7 @@ mod tests {
         let mut rng = crate::Rng::new(1, "live");
         let mut cheaper = 0;
         for _ in 0..500 {
-            let genotype = Space::NASBENCH201.sample(&mut rng).unwrap();
+            let genotype = space::NASBENCH201.sample(&mut rng).unwrap();
             let live = genotype.live();
             assert_eq!(live.class(), genotype.class());
             assert_eq!(live.live(), live);

@@ -195,14 +195,14 @@ mod tests {
         let text = "X_1 = Genotype(normal=[('none', 0, 0.25), ('skip_connect', 1)], normal_concat=range(2, 3), \
                     reduce=[(\"max_pool_3x3\", 1), ('avg_pool_3x3', 0),], reduce_concat=[2])\n";
         let genotype = read(text);
-        assert_eq!(genotype.normal.concat(), [2]);
-        assert_eq!(genotype.reduce.unwrap().edges()[0].primitive, Primitive::MaxPool3x3);
+        assert_eq!(genotype.cell("normal").unwrap().concat(), [2]);
+        assert_eq!(genotype.cell("reduce").unwrap().edges()[0].primitive, Primitive::MaxPool3x3);
     }
 
     #[test]
     fn every_form_of_other_programs_is_read() {
         let expected = Genotype::named("DARTS_V2").unwrap();
-        let reduce = expected.reduce.clone().unwrap();
+        let [normal, reduce] = ["normal", "reduce"].map(|kind| expected.cell(kind).unwrap());
         let flat = |cell: &Cell, [open, close]: [&str; 2]| {
             let edge = |e: &Edge| format!("{open}'{}', {}{close}", e.primitive.name(), e.from);
             format!("[{}]", cell.edges().iter().map(edge).collect::<Vec<_>>().join(", "))
@@ -213,10 +213,10 @@ mod tests {
             format!("[{}]", cell.nodes().map(node).collect::<Vec<_>>().join(", "))
         };
         let (round, square) = (["(", ")"], ["[", "]"]);
-        let (n, r) = (flat(&expected.normal, round), flat(&reduce, round));
-        let [nn, nr] = [&expected.normal, &reduce].map(|cell| nested(cell, square));
-        let [tn, tr] = [&expected.normal, &reduce].map(|cell| nested(cell, round));
-        let [ln, lr] = [&expected.normal, &reduce].map(|cell| flat(cell, square));
+        let (n, r) = (flat(normal, round), flat(reduce, round));
+        let [nn, nr] = [normal, reduce].map(|cell| nested(cell, square));
+        let [tn, tr] = [normal, reduce].map(|cell| nested(cell, round));
+        let [ln, lr] = [normal, reduce].map(|cell| flat(cell, square));
         let other = Genotype::named("DARTS_V1").unwrap();
         for text in [
             format!("Genotype(reduce_concat=[2,3,4,5], reduce={r}, normal_concat=(2, 3, 4, 5), normal={n})"),

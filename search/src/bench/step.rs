@@ -2,8 +2,6 @@
 
 use std::time::Instant;
 
-use milenas_models::Space;
-
 use super::{SIDE, StepReport, noise};
 use crate::Result;
 use crate::config::SearchConfig;
@@ -51,7 +49,7 @@ pub fn step(bench: &StepBench, search: &SearchConfig, place: DeviceSpec) -> Resu
     let all: Vec<usize> = (0..images.len()).collect();
     let config = SearchConfig { batch: bench.batch, ..search.clone() };
     let mut stepper = Stepper::default();
-    let mut alphas = search.first_alphas(&Space::DARTS, 0);
+    let mut alphas = search.first_alphas(shape.space, 0);
     let form = BatchFormat::new(net.takes_bytes(), Some(Augment { crop: 0.125, flip: true }.into()));
     let (mut seconds, mut data) = (Vec::new(), 0.0);
     std::thread::scope(|scope| {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use milenas_models::genotype::Wiring;
 use milenas_models::input::LARGEST;
 
 use super::settings::{Setting, at_most, out_of_range};
@@ -25,8 +24,12 @@ impl Config {
         search.check_rules()?;
         search.check_stop()?;
         check_parts(search.channels, search.partial_channels)?;
-        if search.space()?.wiring == Wiring::Complete && search.partial_channels > 1 {
-            let problem = "`search.partial_channels` above 1 is for the darts space. help: leave it at 1 for nasbench201";
+        let space = search.space()?;
+        if search.partial_channels > 1 && !space.has_partial_channels() {
+            let problem = format!(
+                "`search.partial_channels` above 1 is for the darts spaces. help: leave it at 1 for {}",
+                space.name()
+            );
             return Err(broken("values", problem));
         }
         for Entry { name, relaxation, .. } in search.relaxation.all() {

@@ -1,6 +1,6 @@
 //! Settings of a search.
 
-use milenas_models::Space;
+use milenas_models::space::{self, Space};
 
 use super::settings::settings;
 use crate::Result;
@@ -15,7 +15,7 @@ settings! {
     /// Settings of a search.
     pub struct SearchConfig {
         /// Search space: the candidates of an edge and the wiring of the cells.
-        space: String = "darts", in Range::one_of(Space::ALL.map(|space| (space.name, space.doc))), option "space";
+        space: String = "darts", in Range::one_of(space::SPACES.map(|space| (space.name(), space.doc()))), option "space";
         /// Strategy: a rule for the architecture's gradient, or a strategy that evaluates whole architectures.
         strategy: String = "milenas", in Range::one_of(strategy::choices()), option "strategy";
         /// Passes of a step, and their order.
@@ -76,12 +76,12 @@ impl SearchConfig {
     ///
     /// # Errors
     /// Fails for an unknown name.
-    pub fn space(&self) -> Result<Space> {
-        Ok(Space::named(&self.space)?)
+    pub fn space(&self) -> Result<&'static dyn Space> {
+        Ok(space::named(&self.space)?)
     }
 
     /// Returns the architecture's logits before the first step.
-    pub fn first_alphas(&self, space: &Space, seed: u64) -> Alphas {
+    pub fn first_alphas(&self, space: &'static dyn Space, seed: u64) -> Alphas {
         let alphas = Alphas::init(space, seed);
         if self.partial_channels > 1 { alphas.with_edges(seed) } else { alphas }
     }

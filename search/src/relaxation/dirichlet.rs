@@ -7,7 +7,7 @@ use milenas_models::Rng;
 use self::gamma::{LogGamma, trigamma};
 use super::{PassMixture, Relaxation, SearchProgress};
 use crate::config::settings::settings;
-use crate::supernet::{Alphas, CANDIDATES, Mixture, Row, SupernetConfig, by_kind, for_cells};
+use crate::supernet::{Alphas, Rows, SupernetConfig};
 
 settings! {
     /// Weights of an edge's candidates from a Dirichlet distribution with concentrations `ELU(alpha) + 1`. A pass has
@@ -39,24 +39,19 @@ impl Relaxation for Dirichlet {
         if self.divergence == 0.0 {
             return None;
         }
-        let row = |logits: &Row| {
-            let slopes = divergence_gradient(&concentrations(logits));
-            let mut out = [0.0; CANDIDATES];
-            for (k, slope) in slopes.into_iter().enumerate() {
-                out[k] = (self.divergence * slope * concentration_slope(logits[k])) as f32;
-            }
-            out
+        let row = |logits: &Vec<f32>| {
+            let slopes = divergence_gradient(&concentrations(logits)).into_iter().zip(logits);
+            slopes.map(|(slope, x)| (self.divergence * slope * concentration_slope(*x)) as f32).collect()
         };
-        let operations = alphas.operations.each_ref().map(|rows| rows.iter().map(row).collect());
-        let edges = alphas.edges.as_ref().map(|edges| edges.each_ref().map(|edges| vec![0.0; edges.len()]));
-        Some(Alphas { operations, edges })
+        let operations = alphas.operations.iter().map(row).collect();
+        Some(alphas.with_values(operations, alphas.edges.as_ref().map(|edges| vec![0.0; edges.len()])))
     }
 }
 
-/// Returns the concentrations of an edge's candidates. Columns without a candidate come last, and have none.
-fn concentrations(logits: &Row) -> Vec<f64> {
-    let candidates = logits.iter().take_while(|logit| **logit > Alphas::ABSENT);
-    candidates.map(|&logit| if logit > 0.0 { 1.0 + f64::from(logit) } else { f64::from(logit).exp() }).collect()
+/// Returns the concentrations of a choice's candidates.
+fn concentrations(logits: &[f32]) -> Vec<f64> {
+    let one = |&logit: &f32| if logit > 0.0 { 1.0 + f64::from(logit) } else { f64::from(logit).exp() };
+    logits.iter().map(one).collect()
 }
 
 /// Returns the derivative of a concentration with respect to its logit.
@@ -85,92 +80,81 @@ fn divergence_gradient(concentrations: &[f64]) -> Vec<f64> {
 
 /// Sample of one pass.
 struct DirichletSample {
-    /// Weights of the candidates, times those of the edges.
-    mixture: Mixture,
+    /// Weights of the candidates, times those of the choices.
+    mixture: Rows,
     /// Weights of the candidates.
-    weights: [Vec<[f64; CANDIDATES]>; 2],
+    weights: Rows<f64>,
     /// Derivatives of the logarithms of the Gamma variates with respect to the logits.
-    slopes: [Vec<[f64; CANDIDATES]>; 2],
+    slopes: Rows<f64>,
 }
 
 impl DirichletSample {
     fn draw(alphas: &Alphas, rng: &mut Rng) -> Self {
-        let edges = alphas.edge_weights();
-        let (mut weights, mut slopes) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
-        for (kind, rows) in alphas.operations.iter().enumerate() {
-            for logits in rows {
-                let (mut logarithms, mut slope) = ([f64::NEG_INFINITY; CANDIDATES], [0.0; CANDIDATES]);
-                for (k, concentration) in concentrations(logits).into_iter().enumerate() {
-                    let variate = LogGamma::draw(concentration, rng);
-                    logarithms[k] = variate.value;
-                    slope[k] = variate.slope * concentration_slope(logits[k]);
-                }
-                // In logarithms, because variates of small concentrations are smaller than the smallest number.
-                let most = logarithms.iter().fold(f64::NEG_INFINITY, |most, x| most.max(*x));
-                let parts = logarithms.map(|x| (x - most).exp());
-                let sum: f64 = parts.iter().sum();
-                weights[kind].push(parts.map(|part| part / sum));
-                slopes[kind].push(slope);
+        let (mut weights, mut slopes): (Rows<f64>, Rows<f64>) = Default::default();
+        for logits in &alphas.operations {
+            let (mut logarithms, mut slope) = (Vec::new(), Vec::new());
+            for (concentration, logit) in concentrations(logits).into_iter().zip(logits) {
+                let variate = LogGamma::draw(concentration, rng);
+                logarithms.push(variate.value);
+                slope.push(variate.slope * concentration_slope(*logit));
             }
+            // In logarithms, because variates of small concentrations are smaller than the smallest number.
+            let most = logarithms.iter().fold(f64::NEG_INFINITY, |most, x| most.max(*x));
+            let parts: Vec<f64> = logarithms.iter().map(|x| (x - most).exp()).collect();
+            let sum: f64 = parts.iter().sum();
+            weights.push(parts.into_iter().map(|part| part / sum).collect());
+            slopes.push(slope);
         }
-        let mixture = [0, 1].map(|kind| {
-            let rows = weights[kind].iter().zip(&edges[kind]);
-            rows.map(|(row, edge)| row.map(|weight| weight as f32 * edge)).collect()
-        });
+        let rows = weights.iter().zip(alphas.edge_weights());
+        let mixture = rows.map(|(row, edge)| row.iter().map(|weight| *weight as f32 * edge).collect()).collect();
         DirichletSample { mixture, weights, slopes }
     }
 }
 
 impl PassMixture for DirichletSample {
-    fn cells<'a>(&'a self, config: &SupernetConfig) -> Vec<&'a [Row]> {
-        for_cells(config, &self.mixture)
+    fn sites(&self, config: &SupernetConfig) -> Rows {
+        config.for_sites(&self.mixture)
     }
 
     /// With `w_k = x_k / sum x` and Gamma variates `x_k` of concentration `b_k`, the derivative of `w_i` with respect
     /// to `b_k` is `(1[i = k] - w_i) w_k d ln x_k / d b_k`.
-    fn gradient(
-        &self,
-        alphas: &Alphas,
-        config: &SupernetConfig,
-        by_cells: &[Vec<[f64; CANDIDATES]>],
-    ) -> Alphas {
-        let by_mixture = by_kind(config, by_cells);
-        let edges = alphas.edge_weights();
-        let mut means = [Vec::new(), Vec::new()];
-        let operations = [0, 1].map(|kind| {
-            let rows = self.weights[kind].iter().zip(&self.slopes[kind]);
-            let rows = rows.zip(by_mixture[kind].iter().zip(&edges[kind]));
-            rows.map(|((weights, slopes), (g, edge))| {
+    fn gradient(&self, alphas: &Alphas, config: &SupernetConfig, by_sites: &[Vec<f64>]) -> Alphas {
+        let by_mixture = config.by_choice(by_sites);
+        let mut means = Vec::new();
+        let rows = self.weights.iter().zip(&self.slopes).zip(by_mixture.iter().zip(alphas.edge_weights()));
+        let operations = rows
+            .map(|((weights, slopes), (g, edge))| {
                 let mean: f64 = weights.iter().zip(g).map(|(w, g)| w * f64::from(*g)).sum();
-                means[kind].push(mean as f32);
-                let edge = f64::from(*edge);
-                std::array::from_fn(|k| (edge * slopes[k] * weights[k] * (f64::from(g[k]) - mean)) as f32)
+                means.push(mean as f32);
+                let parts = weights.iter().zip(slopes).zip(g);
+                parts
+                    .map(|((w, slope), g)| (f64::from(edge) * slope * w * (f64::from(*g) - mean)) as f32)
+                    .collect()
             })
-            .collect()
-        });
-        Alphas { operations, edges: alphas.edge_gradient(&means) }
+            .collect();
+        alphas.with_values(operations, alphas.edge_gradient(&means))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use milenas_models::Space;
+    use milenas_models::space;
 
     use super::*;
 
     /// Mean `b_k / b` and variance `m (1 - m) / (b + 1)` of a component.
     #[test]
     fn samples_have_the_moments_of_the_distribution() {
-        let mut alphas = Alphas::init(&Space::NASBENCH201, 1);
-        alphas.operations[0][2][..5].copy_from_slice(&[0.5, -1.0, 0.0, 2.0, -1.5]);
-        let expected = concentrations(&alphas.operations[0][2]);
+        let mut alphas = Alphas::init(&space::NASBENCH201, 1);
+        alphas.operations[2] = vec![0.5, -1.0, 0.0, 2.0, -1.5];
+        let expected = concentrations(&alphas.operations[2]);
         let total: f64 = expected.iter().sum();
         const DRAWS: u64 = 20_000;
         let (mut sum, mut square) = ([0.0; 5], [0.0; 5]);
         for seed in 0..DRAWS {
             let sample = DirichletSample::draw(&alphas, &mut Rng::new(seed, "draw"));
             for k in 0..5 {
-                let weight = sample.weights[0][2][k];
+                let weight = sample.weights[2][k];
                 sum[k] += weight / DRAWS as f64;
                 square[k] += weight * weight / DRAWS as f64;
             }
@@ -186,26 +170,26 @@ mod tests {
     /// Averaged over samples, the gradient of `E[w_i]` is the derivative of `b_i / b`.
     #[test]
     fn the_mean_gradient_is_that_of_the_mean() {
-        let mut alphas = Alphas::init(&Space::NASBENCH201, 1);
-        alphas.operations[0][0][..5].copy_from_slice(&[0.5, -0.5, 0.1, 1.0, -2.0]);
-        let config = SupernetConfig { space: Space::NASBENCH201, layers: 5, ..SupernetConfig::paper(10) };
-        let b = concentrations(&alphas.operations[0][0]);
+        let mut alphas = Alphas::init(&space::NASBENCH201, 1);
+        alphas.operations[0] = vec![0.5, -0.5, 0.1, 1.0, -2.0];
+        let config = SupernetConfig { space: &space::NASBENCH201, layers: 5, ..SupernetConfig::paper(10) };
+        let b = concentrations(&alphas.operations[0]);
         let total: f64 = b.iter().sum();
         const DRAWS: u64 = 20_000;
         let mut mean = [0.0; 5];
-        let mut upstream = vec![vec![[0.0; CANDIDATES]; 6]; 5];
-        upstream[0][0][3] = 1.0;
+        let mut upstream = vec![vec![0.0; 5]; config.space.sites(5).len()];
+        upstream[0][3] = 1.0;
         for seed in 0..DRAWS {
             let sample = DirichletSample::draw(&alphas, &mut Rng::new(seed, "gradient"));
             let gradient = sample.gradient(&alphas, &config, &upstream);
-            for (mean, slope) in mean.iter_mut().zip(gradient.operations[0][0]) {
-                *mean += f64::from(slope) / DRAWS as f64;
+            for (mean, slope) in mean.iter_mut().zip(&gradient.operations[0]) {
+                *mean += f64::from(*slope) / DRAWS as f64;
             }
         }
         for (k, found) in mean.into_iter().enumerate() {
             let own = f64::from(u8::from(k == 3));
             let expected =
-                (own / total - b[3] / (total * total)) * concentration_slope(alphas.operations[0][0][k]);
+                (own / total - b[3] / (total * total)) * concentration_slope(alphas.operations[0][k]);
             assert!((found - expected).abs() < 3e-3, "{k}: {found} {expected}");
         }
     }
@@ -222,27 +206,26 @@ mod tests {
             });
             assert!((slope - (plus - minus) / 2e-5).abs() < 1e-6, "{k}");
         }
-        let alphas = Alphas::init(&Space::NASBENCH201, 1);
+        let alphas = Alphas::init(&space::NASBENCH201, 1);
         assert!(Dirichlet::default().regulariser(&alphas).is_none());
         let gradient = Dirichlet { divergence: 2.0 }.regulariser(&alphas).unwrap();
-        let expected = 2.0 * divergence_gradient(&concentrations(&alphas.operations[0][1]))[4]
-            * concentration_slope(alphas.operations[0][1][4]);
-        assert!((f64::from(gradient.operations[0][1][4]) - expected).abs() < 1e-8);
-        assert_eq!(gradient.operations[0][1][5..], [0.0; 3]);
+        let expected = 2.0 * divergence_gradient(&concentrations(&alphas.operations[1]))[4]
+            * concentration_slope(alphas.operations[1][4]);
+        assert!((f64::from(gradient.operations[1][4]) - expected).abs() < 1e-8);
     }
 
     /// At a logit of -40 the concentration is 4e-18: all weight is on the other candidates, and nothing is NaN.
     #[test]
     fn vanishing_concentrations_stay_finite() {
-        let mut alphas = Alphas::init(&Space::DARTS, 1);
-        alphas.operations[0][0] = [-40.0, -40.0, -40.0, 0.5, 1.0, -40.0, 0.0, -40.0];
-        alphas.operations[0][1] = [-60.0; 8];
+        let mut alphas = Alphas::init(&space::DARTS, 1);
+        alphas.operations[0] = vec![-40.0, -40.0, -40.0, 0.5, 1.0, -40.0, 0.0, -40.0];
+        alphas.operations[1] = vec![-60.0; 8];
         for seed in 0..50 {
             let sample = DirichletSample::draw(&alphas, &mut Rng::new(seed, "draw"));
-            for row in &sample.mixture[0][..2] {
+            for row in &sample.mixture[..2] {
                 assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5, "{row:?}");
             }
-            assert!(sample.slopes[0].iter().flatten().all(|slope| slope.is_finite()));
+            assert!(sample.slopes.iter().flatten().all(|slope| slope.is_finite()));
         }
     }
 }

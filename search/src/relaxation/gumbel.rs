@@ -4,7 +4,8 @@ use milenas_models::Rng;
 
 use super::{PassMixture, Relaxation, SearchProgress};
 use crate::config::settings::{at_most, settings};
-use crate::supernet::{Alphas, CANDIDATES, Row, SupernetConfig, alphas::softmax, by_kind, for_cells};
+use crate::supernet::alphas::softmax;
+use crate::supernet::{Alphas, Rows, SupernetConfig};
 
 settings! {
     /// One candidate per edge, sampled for every cell and pass. The others are not computed.
@@ -49,61 +50,49 @@ impl Relaxation for Gumbel {
     }
 }
 
-/// Samples of each cell.
+/// Samples of each site.
 struct GumbelSample {
-    /// Weight of the edge for the sampled candidate, 0 for the others.
-    hard: Vec<Vec<Row>>,
+    /// Weight of the choice for the sampled candidate, 0 for the others.
+    hard: Rows,
     /// Values of `softmax((alpha + noise) / tau)`, through which the gradient of the sampled candidates flows.
-    soft: Vec<Vec<Row>>,
+    soft: Rows,
     /// Temperature.
     tau: f32,
 }
 
 impl GumbelSample {
     fn draw(alphas: &Alphas, config: &SupernetConfig, tau: f32, mut rng: Rng) -> Self {
-        let mut noisy = |logits: &Row| softmax(&logits.map(|a| (a + noise(&mut rng)) / tau));
-        let soft: Vec<Vec<Row>> = for_cells(config, &alphas.operations)
-            .iter()
-            .map(|rows| rows.iter().map(&mut noisy).collect())
-            .collect();
-        let weights = alphas.edge_weights();
-        let cells =
-            soft.iter().enumerate().map(|(cell, rows)| (rows, &weights[usize::from(config.reduces(cell))]));
-        let hard =
-            cells.map(|(rows, w)| rows.iter().zip(w).map(|(row, w)| one_hot(row).map(|x| x * w)).collect());
+        let mut noisy = |logits: &Vec<f32>| -> Vec<f32> {
+            softmax(&logits.iter().map(|a| (a + noise(&mut rng)) / tau).collect::<Vec<_>>())
+        };
+        let soft: Rows = config.for_sites(&alphas.operations).iter().map(&mut noisy).collect();
+        let weights = config.for_sites(&alphas.edge_weights());
+        let hard = soft.iter().zip(weights).map(|(row, w)| one_hot(row).into_iter().map(|x| x * w).collect());
         let hard = hard.collect();
         GumbelSample { hard, soft, tau }
     }
 }
 
 impl PassMixture for GumbelSample {
-    fn cells<'a>(&'a self, _: &SupernetConfig) -> Vec<&'a [Row]> {
-        self.hard.iter().map(Vec::as_slice).collect()
+    fn sites(&self, _: &SupernetConfig) -> Rows {
+        self.hard.clone()
     }
 
     /// For a sample `c` on an edge of weight `w` the gradient flows through entry `c` of `soft` (straight-through
     /// estimator). It is `w * g_c * y_c * (1[c = m] - y_m) / tau`, and `g_c` with respect to `w`.
-    fn gradient(
-        &self,
-        alphas: &Alphas,
-        config: &SupernetConfig,
-        by_cells: &[Vec<[f64; CANDIDATES]>],
-    ) -> Alphas {
+    fn gradient(&self, alphas: &Alphas, config: &SupernetConfig, by_sites: &[Vec<f64>]) -> Alphas {
         let GumbelSample { hard, soft, tau } = self;
-        let mut by_weights = alphas.edge_weights().map(|edges| vec![0.0; edges.len()]);
-        let mut cells = Vec::with_capacity(by_cells.len());
-        for (cell, (g, (hard, soft))) in by_cells.iter().zip(hard.iter().zip(soft)).enumerate() {
-            let edges = &mut by_weights[usize::from(config.reduces(cell))];
-            let rows = g.iter().zip(hard.iter().zip(soft)).zip(edges);
-            let row = |((g, (hard, y)), edge): ((&[f64; CANDIDATES], (&Row, &Row)), &mut f32)| {
-                let drawn = hard.iter().position(|x| *x != 0.0).unwrap_or_default();
-                *edge += g[drawn] as f32;
-                let slope = g[drawn] * f64::from(y[drawn] * hard[drawn] / tau);
-                std::array::from_fn(|m| slope * (f64::from(u8::from(m == drawn)) - f64::from(y[m])))
-            };
-            cells.push(rows.map(row).collect());
+        let mut by_weights = vec![0.0; alphas.operations.len()];
+        let mut rows = Vec::with_capacity(by_sites.len());
+        let choices = config.space.sites(config.layers);
+        for ((g, choice), (hard, y)) in by_sites.iter().zip(choices).zip(hard.iter().zip(soft)) {
+            let drawn = hard.iter().position(|x| *x != 0.0).unwrap_or_default();
+            by_weights[choice] += g[drawn] as f32;
+            let slope = g[drawn] * f64::from(y[drawn] * hard[drawn] / tau);
+            let one = |(m, y): (usize, &f32)| slope * (f64::from(u8::from(m == drawn)) - f64::from(*y));
+            rows.push(y.iter().enumerate().map(one).collect());
         }
-        Alphas { operations: by_kind(config, &cells), edges: alphas.edge_gradient(&by_weights) }
+        alphas.with_values(config.by_choice(&rows), alphas.edge_gradient(&by_weights))
     }
 }
 
@@ -111,15 +100,16 @@ fn noise(rng: &mut Rng) -> f32 {
     -(-rng.uniform(f32::MIN_POSITIVE, 1.0).ln()).max(f32::MIN_POSITIVE).ln()
 }
 
-fn one_hot(row: &Row) -> Row {
+fn one_hot(row: &[f32]) -> Vec<f32> {
     let best = row.iter().enumerate().fold(0, |best, (k, x)| if *x > row[best] { k } else { best });
-    std::array::from_fn(|k| f32::from(u8::from(k == best)))
+    (0..row.len()).map(|k| f32::from(u8::from(k == best))).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use milenas_models::space;
+
     use super::*;
-    use milenas_models::Space;
 
     const CONFIG: SupernetConfig = SupernetConfig { channels: 4, layers: 3, ..SupernetConfig::paper(10) };
 
@@ -129,28 +119,25 @@ mod tests {
 
     #[test]
     fn samples_follow_the_softmax() {
-        let mut alphas = Alphas::init(&Space::DARTS, 1);
-        alphas.operations[0][3] = [0.0, 1.0, -1.0, 0.5, 2.0, 0.0, 0.0, 0.0];
-        let mut counts = [0.0; CANDIDATES];
+        let mut alphas = Alphas::init(&space::DARTS, 1);
+        alphas.operations[3] = vec![0.0, 1.0, -1.0, 0.5, 2.0, 0.0, 0.0, 0.0];
+        let mut counts = [0.0; 8];
         for seed in 0..4000 {
-            let pass = draw(&alphas, &CONFIG, seed, "draw");
-            let row = pass.cells(&CONFIG)[0][3];
+            let row = &draw(&alphas, &CONFIG, seed, "draw").sites(&CONFIG)[3];
             counts.iter_mut().zip(row).for_each(|(count, x)| *count += x / 4000.0);
         }
-        for (count, p) in counts.iter().zip(softmax(&alphas.operations[0][3])) {
+        for (count, p) in counts.iter().zip(softmax(&alphas.operations[3])) {
             assert!((count - p).abs() < 0.03, "{count} {p}");
         }
     }
 
     #[test]
     fn every_cell_and_pass_has_its_own_sample() {
-        let alphas = Alphas::init(&Space::DARTS, 1);
+        let alphas = Alphas::init(&space::DARTS, 1);
         let config = SupernetConfig { layers: 6, ..CONFIG };
-        let [a, b] =
-            ["a", "b"].map(|purpose| draw(&alphas, &config, 1, purpose));
-        let (a, b) = (a.cells(&config), b.cells(&config));
-        assert!(a[0] != a[1] && a != b);
-        for row in a.concat() {
+        let [a, b] = ["a", "b"].map(|purpose| draw(&alphas, &config, 1, purpose).sites(&config));
+        assert!(a[..14] != a[14..28] && a != b);
+        for row in a {
             assert!(row.iter().sum::<f32>() == 1.0 && row.iter().all(|x| *x == 0.0 || *x == 1.0));
         }
     }
@@ -159,34 +146,30 @@ mod tests {
     /// tau)` at fixed noise.
     #[test]
     fn the_gradient_is_that_of_the_relaxed_sample() {
-        let alphas = Alphas::init(&Space::DARTS, 3);
+        let alphas = Alphas::init(&space::DARTS, 3);
         for seed in 0..20 {
             let make = |alphas: &Alphas| draw(alphas, &CONFIG, seed, "draw");
             let pass = make(&alphas);
             let mut rng = Rng::new(seed, "upstream");
-            let rows = |_| {
-                (0..CONFIG.edges()[0]).map(|_| std::array::from_fn(|_| f64::from(rng.normal()))).collect()
-            };
-            let upstream: Vec<Vec<[f64; CANDIDATES]>> = (0..CONFIG.layers).map(rows).collect();
-            let drawn = pass.cells(&CONFIG).into_iter().map(<[Row]>::to_vec).collect::<Vec<_>>();
+            let upstream: Rows<f64> = (0..14 * CONFIG.layers)
+                .map(|_| (0..8).map(|_| f64::from(rng.normal())).collect())
+                .collect();
+            let drawn = pass.sites(&CONFIG).concat();
             let value = |alphas: &Alphas| -> f64 {
                 let GumbelSample { soft, .. } = make(alphas);
-                let all = soft.iter().flatten().zip(drawn.iter().flatten()).zip(upstream.iter().flatten());
-                all.flat_map(|((y, hard), g)| (0..CANDIDATES).map(move |k| f64::from(y[k] * hard[k]) * g[k]))
-                    .sum()
+                let all = soft.iter().flatten().zip(&drawn).zip(upstream.iter().flatten());
+                all.map(|((y, hard), g)| f64::from(y * hard) * g).sum()
             };
             let gradient = pass.gradient(&alphas, &CONFIG, &upstream);
-            for (kind, edge, k) in [(0, 0, 4), (1, 5, 0), (0, 13, 7)] {
+            for (choice, k) in [(0, 4), (19, 0), (13, 7)] {
                 let moved = [1e-2, -1e-2].map(|by| {
                     let mut moved = alphas.clone();
-                    moved.operations[kind][edge][k] += by;
+                    moved.operations[choice][k] += by;
                     value(&moved)
                 });
                 let slope = (moved[0] - moved[1]) / 2e-2;
-                assert!(
-                    (slope - f64::from(gradient.operations[kind][edge][k])).abs() < 1e-3,
-                    "seed {seed}: {slope}"
-                );
+                let error = (slope - f64::from(gradient.operations[choice][k])).abs();
+                assert!(error < 1e-3, "seed {seed}: {slope}");
             }
         }
     }

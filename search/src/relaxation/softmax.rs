@@ -4,7 +4,7 @@ use milenas_models::Rng;
 
 use super::{PassMixture, Relaxation, SearchProgress};
 use crate::config::settings::settings;
-use crate::supernet::{Alphas, CANDIDATES, Mixture, Row, SupernetConfig, by_kind, for_cells};
+use crate::supernet::{Alphas, Rows, SupernetConfig};
 
 settings! {
     /// Softmax of the logits of an edge, the same for all cells of a kind. It has no settings.
@@ -32,19 +32,14 @@ impl Relaxation for Softmax {
     }
 }
 
-struct SoftmaxMixture(Mixture);
+struct SoftmaxMixture(Rows);
 
 impl PassMixture for SoftmaxMixture {
-    fn cells<'a>(&'a self, config: &SupernetConfig) -> Vec<&'a [Row]> {
-        for_cells(config, &self.0)
+    fn sites(&self, config: &SupernetConfig) -> Rows {
+        config.for_sites(&self.0)
     }
 
-    fn gradient(
-        &self,
-        alphas: &Alphas,
-        config: &SupernetConfig,
-        by_cells: &[Vec<[f64; CANDIDATES]>],
-    ) -> Alphas {
-        alphas.gradient(&by_kind(config, by_cells))
+    fn gradient(&self, alphas: &Alphas, config: &SupernetConfig, by_sites: &[Vec<f64>]) -> Alphas {
+        alphas.gradient(&config.by_choice(by_sites))
     }
 }

@@ -4,7 +4,8 @@
 use std::fmt::Write;
 
 use milenas_models::Primitive;
-use milenas_models::genotype::{Cell, Wiring};
+use milenas_models::genotype::Cell;
+use milenas_models::space::state_label;
 
 use super::html::escaped;
 
@@ -14,34 +15,29 @@ const STEP: f64 = 84.0;
 const RISE: f64 = 30.0;
 const MARGIN: f64 = 44.0;
 
-/// Returns the colour index of an operation, which is its column in alpha.
-fn colour(wiring: Wiring, primitive: Primitive) -> usize {
-    let columns = match wiring {
-        Wiring::TwoEdges => &Primitive::ALL[..],
-        Wiring::Complete => &Primitive::NASBENCH201[..],
-    };
-    columns.iter().position(|p| *p == primitive).unwrap_or_default() % 8
+/// Returns the colour index of an operation, which is that of its candidate in the chart of mixtures.
+fn colour(candidates: &[Primitive], primitive: Primitive) -> usize {
+    candidates.iter().position(|p| *p == primitive).unwrap_or_default() % 8
 }
 
-/// Returns the label of a state: the outputs of the previous cells, then the nodes.
-pub fn state(wiring: Wiring, state: usize) -> String {
-    match wiring.inputs().checked_sub(state + 1) {
-        Some(before) => format!("c k\u{2212}{}", before + 1),
-        None => (state - wiring.inputs()).to_string(),
-    }
+/// Returns the heading of a group of choices, e.g. `Normal cell`.
+pub fn title(group: &str) -> String {
+    let mut letters = group.chars();
+    let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+    format!("{}{} cell", first.unwrap_or_default(), letters.as_str())
 }
 
-/// Returns a short label of an operation.
-pub fn name(primitive: Primitive) -> String {
-    let name = primitive.name().replace("skip_connect", "skip").replace("_conv_", " ").replace("_pool_", " ");
+/// Returns a short label of a candidate.
+pub fn short(candidate: &str) -> String {
+    let name = candidate.replace("skip_connect", "skip").replace("_conv_", " ").replace("_pool_", " ");
     [3, 5, 7]
         .iter()
         .fold(name, |name, side| name.replace(&format!("{side}x{side}"), &format!("{side}\u{d7}{side}")))
 }
 
-/// Draws a cell as SVG.
-pub fn draw(title: &str, cell: &Cell) -> String {
-    let inputs = cell.wiring().inputs();
+/// Draws a cell as SVG. An operation has the colour of its place among the `candidates`.
+pub fn draw(title: &str, cell: &Cell, candidates: &[Primitive]) -> String {
+    let inputs = cell.inputs();
     let states = inputs + cell.nodes().count();
     // Number of states spanned by the longest arc above and below the line.
     let mut reach = [1, 1];
@@ -76,19 +72,19 @@ pub fn draw(title: &str, cell: &Cell) -> String {
             let _ = write!(
                 svg,
                 "<path class=\"line c{}\" d=\"M{left:.0} {start:.0} Q{centre:.0} {control:.0} {right:.0} {start:.0}\"/>",
-                colour(cell.wiring(), edge.primitive)
+                colour(candidates, edge.primitive)
             );
             let _ = write!(
                 labels,
                 "<text class=\"label\" x=\"{centre:.0}\" y=\"{:.0}\" text-anchor=\"middle\">{}</text>",
                 middle + side * rise + 4.0,
-                escaped(&name(edge.primitive))
+                escaped(&short(edge.primitive.name()))
             );
         }
     }
     svg += &labels;
     for state in 0..states {
-        let label = self::state(cell.wiring(), state);
+        let label = state_label(inputs, state);
         let class = if cell.concat().contains(&state) { "state kept" } else { "state" };
         let _ = write!(
             svg,
@@ -105,7 +101,7 @@ pub fn draw(title: &str, cell: &Cell) -> String {
 
 /// Describes the cell in words, for screen readers.
 fn words(cell: &Cell) -> String {
-    let inputs = cell.wiring().inputs();
+    let inputs = cell.inputs();
     let node = |(node, edges): (usize, &[milenas_models::genotype::Edge])| {
         let edge = |e: &milenas_models::genotype::Edge| {
             let from = match inputs.checked_sub(e.from + 1) {
@@ -113,7 +109,7 @@ fn words(cell: &Cell) -> String {
                 Some(_) => "the input before the last".into(),
                 None => format!("node {}", e.from - inputs),
             };
-            format!("{} of {from}", name(e.primitive))
+            format!("{} of {from}", short(e.primitive.name()))
         };
         format!("node {node} is {}", edges.iter().map(edge).collect::<Vec<_>>().join(" plus "))
     };
@@ -129,12 +125,12 @@ mod tests {
     #[test]
     fn every_operation_is_drawn_and_named() {
         let genotype = Genotype::named("DARTS_V2").unwrap();
-        let svg = draw("normal cell", &genotype.normal);
+        let svg = draw("normal cell", genotype.cell("normal").unwrap(), &Primitive::DARTS);
         assert_eq!(svg.matches("<path").count(), 8);
         assert_eq!(svg.matches("class=\"label\"").count(), 8);
         assert_eq!(svg.matches("state kept").count(), 4);
         assert_eq!(svg.matches(">sep 3\u{d7}3</text>").count(), 5);
-        assert_eq!(name(Primitive::MaxPool3x3), "max 3\u{d7}3");
+        assert_eq!(short("max_pool_3x3"), "max 3\u{d7}3");
         assert!(svg.contains("node 3 is skip of the input before the last plus dil 3\u{d7}3 of node 0"));
     }
 }

@@ -67,7 +67,7 @@ pub fn next_step(story: &RunSummary) -> NextStep {
 /// Returns a warning if the shown cell has too many skip connections.
 fn collapse(story: &RunSummary) -> String {
     let by_gradients = story.epochs.last().is_some_and(|epoch| epoch.skips.is_some());
-    let skips = story.cells().filter(|_| by_gradients).map_or(0, |genotype| genotype.normal.skips());
+    let skips = story.cells().filter(|_| by_gradients).map_or(0, |genotype| genotype.skips());
     if skips < COLLAPSE {
         return String::new();
     }

@@ -13,7 +13,7 @@ use crate::run::{
     WEIGHTS, read_evaluations,
 };
 use crate::strategy::black_box::Evaluated;
-use crate::supernet::Mixture;
+use crate::supernet::Rows;
 use crate::{Error, Result};
 
 /// Largest file that is read, in bytes: ten thousand epochs of a search.
@@ -40,8 +40,8 @@ pub struct EpochRow {
     pub test_accuracy: Option<f64>,
     /// Cross-entropy on the test images of a training.
     pub test_loss: Option<f64>,
-    /// Mean entropy of the mixtures in normal and reduction cells.
-    pub entropy: Option<[f64; 2]>,
+    /// Mean entropy of the mixtures, for each group of choices.
+    pub entropy: Option<Vec<f64>>,
     /// Number of convolutions in the derived normal and reduction cells.
     pub convolutions: Option<[usize; 2]>,
     /// Parameters of the derived network.
@@ -50,8 +50,8 @@ pub struct EpochRow {
     pub macs: Option<u64>,
     /// Number of skip connections in the derived normal cell.
     pub skips: Option<usize>,
-    /// Weights of the candidates in normal and reduction cells, one row per edge.
-    pub mixture: Option<Mixture>,
+    /// Weights of the candidates, for each group of choices a row per choice. Files of version 0.1 have rows of eight.
+    pub mixture: Option<Vec<Rows>>,
     /// Derived architecture.
     pub genotype: Option<Genotype>,
 }

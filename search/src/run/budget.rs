@@ -7,7 +7,8 @@ use milenas_models::images::Dataset;
 use milenas_models::input::{InputContract, Limits};
 use milenas_models::memory::available;
 use milenas_models::op::Op;
-use milenas_models::{Graph, Space, cost};
+use milenas_models::space::{self, Space};
+use milenas_models::{Graph, cost};
 
 use crate::config::Config;
 use crate::data::Whole;
@@ -31,8 +32,8 @@ const EDGE_WEIGHTS: u64 = 6;
 /// lower bounds: about 60 % of the smallest measured value. Measured were batches of 32 to 128, 16 and 32
 /// channels, and two numbers of cells. The results were 248 in the DARTS space, 107 there with Gumbel samples,
 /// and 50 in the NAS-Bench-201 space with either.
-fn step_bytes(space: &Space, relaxation: &dyn Relaxation) -> u64 {
-    match (*space == Space::DARTS, relaxation.is_sparse()) {
+fn step_bytes(space: &dyn Space, relaxation: &dyn Relaxation) -> u64 {
+    match (space.name() == space::DARTS.name, relaxation.is_sparse()) {
         (true, false) => 150,
         (true, true) => 64,
         (false, _) => 30,
@@ -92,11 +93,11 @@ pub(super) fn check_search(config: &Config, contract: &InputContract, images: us
     let search = &config.search;
     // The other half of the images belongs to the validation split.
     let batch = search.batch.min(images.div_ceil(2)) as u64;
-    let edge = step_bytes(&search.space()?, search.relaxation()?) / search.partial_channels.max(1) as u64;
+    let edge = step_bytes(search.space()?, search.relaxation()?) / search.partial_channels.max(1) as u64;
     let cell = (search.channels as u64).saturating_mul((contract.height * contract.width) as u64);
     let maps = cell.saturating_mul(search.layers as u64).saturating_mul(edge * batch);
     let channels = (search.channels / search.partial_channels.max(1)) as u64;
-    let edges = (search.space()?.edges().len() * search.layers) as u64;
+    let edges = search.space()?.sites(search.layers).len() as u64;
     let weights = channels.saturating_mul(channels).saturating_mul(edges * EDGE_WEIGHTS * PARAMETER_BYTES);
     let needed = maps.saturating_add(weights);
     let help =

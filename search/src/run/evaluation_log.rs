@@ -124,7 +124,8 @@ fn parse(line: &str) -> Option<Evaluated> {
 
 #[cfg(test)]
 mod tests {
-    use milenas_models::{Rng, Space};
+    use milenas_models::Rng;
+    use milenas_models::space;
 
     use super::*;
 
@@ -133,7 +134,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("history.csv");
         let mut rng = Rng::new(0, "x");
-        for space in [Space::DARTS, Space::NASBENCH201] {
+        for space in space::SPACES {
             let all: Vec<Genotype> = (0..4).map(|_| space.sample(&mut rng).unwrap()).collect();
             let values = [0.1 + 0.2, f64::NEG_INFINITY, 1.0 / 3.0, -0.0];
             let evaluate_all = |mut log: EvaluationLog| {

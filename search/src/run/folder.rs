@@ -292,7 +292,7 @@ mod tests {
             self.epoch
         }
 
-        fn scalars(&self) -> Vec<(&'static str, f64)> {
+        fn scalars(&self) -> Vec<(std::borrow::Cow<'static, str>, f64)> {
             Vec::new()
         }
     }

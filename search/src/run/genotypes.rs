@@ -8,7 +8,7 @@ use milenas_models::{Cost, Genotype, NetworkConfig, file};
 use serde::Serialize;
 
 use crate::strategy::sizes::{BestBySize, ModelSize, measure};
-use crate::supernet::Mixture;
+use crate::supernet::Rows;
 use crate::{Error, Result};
 
 const FOLDER: &str = "genotypes";
@@ -32,11 +32,11 @@ pub struct GenotypeRow {
     pub file: String,
     /// Derived architecture.
     pub genotype: Genotype,
-    /// Logits of the architecture: normal and reduction cells, one row per edge.
-    pub alphas: Mixture,
+    /// Logits of the architecture, for each group of choices a row per choice.
+    pub alphas: Vec<Rows>,
     /// Logits of the edges into a node, if the search has them.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub edges: Option<[Vec<f32>; 2]>,
+    pub edges: Option<Rows>,
 }
 
 /// Returns the rows of the table, ordered by size.
@@ -52,8 +52,8 @@ pub fn table(sizes: &BestBySize, network: &NetworkConfig) -> Result<Vec<Genotype
             macs,
             file: format!("{size}.json"),
             genotype: best.genotype.clone(),
-            alphas: best.alphas.operations.clone(),
-            edges: best.alphas.edges.clone(),
+            alphas: best.alphas.by_group(&best.alphas.operations),
+            edges: best.alphas.edges.as_ref().map(|edges| best.alphas.by_group(edges)),
         })
     };
     sizes.0.iter().map(row).collect()

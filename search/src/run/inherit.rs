@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use milenas_models::{Genotype, NetworkConfig, Space, Weights, hexadecimal};
+use milenas_models::{Genotype, NetworkConfig, Weights, hexadecimal};
 use sha2::{Digest, Sha256};
 
 use super::CHECKPOINT;
@@ -68,7 +68,13 @@ impl TrainedSupernet {
     /// # Errors
     /// Fails for a convolution that the supernet lacks or has in another shape.
     pub fn inherit(&self, genotype: &Genotype, network: &NetworkConfig, weights: &Weights) -> Result<usize> {
-        let names = origins(genotype, network, &self.config.search.space()?)?;
+        let names = self.config.search.space()?.origins(genotype, network).map_err(|error| {
+            let problem = format!(
+                "the genotype does not fit the supernet: {error}. help: give a genotype of this search"
+            );
+            Error::Data { problem }
+        })?;
+        let names: HashMap<String, String> = names.into_iter().collect();
         let mut count = 0;
         for (name, var) in weights.iter() {
             let mut parts = name.splitn(5, '.');
@@ -98,38 +104,4 @@ impl TrainedSupernet {
         }
         Ok(count)
     }
-}
-
-/// Maps the scope of each operation in the network to that of its candidate in the supernet of a space.
-///
-/// # Errors
-/// Fails for an operation that is no candidate of the space.
-fn origins(genotype: &Genotype, network: &NetworkConfig, space: &Space) -> Result<HashMap<String, String>> {
-    let mut origins = HashMap::new();
-    let inputs = genotype.wiring().inputs();
-    for layer in 0..network.layers {
-        let cell =
-            if network.is_reduction(layer) { genotype.reduce.as_ref() } else { Some(&genotype.normal) };
-        let (mut first, mut op) = (0, 0);
-        for (node, edges) in cell.into_iter().flat_map(|cell| cell.nodes().enumerate()) {
-            for edge in edges {
-                let candidate = space.primitives.iter().position(|p| *p == edge.primitive).ok_or_else(|| {
-                    let problem = format!(
-                        "the genotype has {}, which is no candidate of the supernet's space {}. help: give a genotype of \
-                         this search",
-                        edge.primitive.name(),
-                        space.name
-                    );
-                    Error::Data { problem }
-                })?;
-                origins.insert(
-                    format!("cells.{layer}.ops.{op}"),
-                    format!("cells.{layer}.edges.{}.{candidate}", first + edge.from),
-                );
-                op += 1;
-            }
-            first += inputs + node;
-        }
-    }
-    Ok(origins)
 }

@@ -194,7 +194,7 @@ pub fn run_population(
         observe,
     };
     let mut rng = Rng::new(config.seed, "population");
-    let outcome = search(strategy, &settings.space()?, &settings.population, &mut rng, &mut evaluator)?;
+    let outcome = search(strategy, settings.space()?, &settings.population, &mut rng, &mut evaluator)?;
     let best = best(&outcome.evaluated)
         .ok_or_else(|| Error::Data { problem: "no architecture was evaluated".into() })?;
     evaluator.mark()?;

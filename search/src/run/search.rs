@@ -115,6 +115,9 @@ pub fn run_search(
     };
     folder.page()?;
     let mut net = new_supernet(&shape, height, width, config.seed, device)?;
+    if let Some(reason) = net.slow_because() {
+        recorder.note(&format!("slow search: the fast engine does not support this space ({reason})"));
+    }
     let evaluation = data.derived(&config.train);
     let stop = &config.search.stop;
     let mut checkpointer = SearchFolder {

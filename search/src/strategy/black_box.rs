@@ -3,7 +3,8 @@
 //! A strategy is one file, with its settings, and one row of the table below. It proposes the next architecture from the
 //! history of evaluations, and has no other state: an interrupted search is replayed from its logs.
 
-use milenas_models::{Genotype, Rng, Space};
+use milenas_models::space::Space;
+use milenas_models::{Genotype, Rng};
 
 use crate::Result;
 use crate::config::settings::settings;
@@ -58,7 +59,7 @@ pub struct History {
 /// Source of new architectures within the limits of a search.
 pub struct Proposer<'a> {
     /// Search space.
-    pub space: &'a Space,
+    pub space: &'static dyn Space,
     /// Sizes of the search.
     pub config: &'a PopulationConfig,
     rng: &'a mut Rng,
@@ -205,7 +206,7 @@ pub struct PopulationOutcome {
 /// Fails if an evaluation by `evaluator` fails.
 pub fn search(
     strategy: &dyn Strategy,
-    space: &Space,
+    space: &'static dyn Space,
     config: &PopulationConfig,
     rng: &mut Rng,
     evaluator: &mut dyn Evaluator,
@@ -244,6 +245,8 @@ pub fn best(judged: &[Evaluated]) -> Option<&Evaluated> {
 
 #[cfg(test)]
 mod tests {
+    use milenas_models::space;
+
     use super::*;
 
     const CONFIG: PopulationConfig =
@@ -285,7 +288,7 @@ mod tests {
 
     fn outcome(strategy: &str, seed: u64, evaluator: &mut BudgetCounts) -> PopulationOutcome {
         let rng = &mut Rng::new(seed, "population");
-        search(named(strategy), &Space::NASBENCH201, &CONFIG, rng, evaluator).unwrap()
+        search(named(strategy), &space::NASBENCH201, &CONFIG, rng, evaluator).unwrap()
     }
 
     fn run(strategy: &str, seed: u64) -> f64 {

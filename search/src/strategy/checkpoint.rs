@@ -1,8 +1,11 @@
 //! Checkpoint of a gradient-based search.
 
+mod first_version;
+
 use std::path::Path;
 
-use milenas_models::{Space, Weights, file};
+use milenas_models::space::Space;
+use milenas_models::{Weights, file};
 use serde::{Deserialize, Serialize};
 
 use super::sizes::{Best, BestBySize, ModelSize};
@@ -12,7 +15,7 @@ use crate::checkpoint::{
 };
 use crate::config::Config;
 use crate::optim::{Adam, Sgd};
-use crate::supernet::{Alphas, CANDIDATES};
+use crate::supernet::Alphas;
 use crate::{Error, Result};
 
 const SUPERNET: &str = "supernet.";
@@ -58,36 +61,43 @@ struct SizeHeader {
 }
 
 fn write_alphas(writer: &mut TensorWriter, name: &str, alphas: &Alphas) {
-    for (kind, table) in alphas.operations.iter().enumerate() {
-        writer.f32(format!("{name}.{kind}"), &[table.len(), CANDIDATES], table.as_flattened());
-    }
-    for (kind, edges) in alphas.edges.iter().flatten().enumerate() {
-        writer.f32(format!("{name}.edges.{kind}"), &[edges.len()], edges);
+    let flat = alphas.operations.concat();
+    writer.f32(name.into(), &[flat.len()], &flat);
+    if let Some(edges) = &alphas.edges {
+        writer.f32(format!("{name}.edges"), &[edges.len()], edges);
     }
 }
 
-fn read_alphas(reader: &TensorReader<'_>, name: &str, space: &Space) -> Result<Alphas> {
-    let rows = space.edges().len();
-    let rows = [rows, if space.has_reduction() { rows } else { 0 }];
-    let table = |kind: usize| {
-        let values = reader.f32_of(&format!("{name}.{kind}"), &[rows[kind], CANDIDATES])?;
-        Ok::<_, Error>(values.as_chunks().0.to_vec())
-    };
-    let edges = |kind: usize| reader.f32_of(&format!("{name}.edges.{kind}"), &[rows[kind]]);
-    let edges = match reader.has(&format!("{name}.edges.0")) {
-        true => Some([edges(0)?, edges(1)?]),
-        false => None,
-    };
-    Ok(Alphas { operations: [table(0)?, table(1)?], edges })
+fn read_alphas(reader: &TensorReader<'_>, name: &str, space: &'static dyn Space) -> Result<Alphas> {
+    let mut alphas = Alphas::zeros(space);
+    if is_first_version(reader, name) {
+        return first_version::read_alphas(reader, name, alphas);
+    }
+    let count = alphas.operations.iter().map(Vec::len).sum();
+    let mut flat = reader.f32_of(name, &[count])?;
+    if reader.has(&format!("{name}.edges")) {
+        let edges = reader.f32_of(&format!("{name}.edges"), &[alphas.operations.len()])?;
+        flat.extend(&edges);
+        alphas.edges = Some(edges);
+    }
+    alphas.update(|logits| logits.copy_from_slice(&flat));
+    Ok(alphas)
 }
 
-/// Names of a space's candidates, by column of the logits.
-fn candidates(space: &Space) -> Vec<String> {
-    space.primitives.iter().map(|primitive| primitive.name().into()).collect()
+/// Whether the logits are those of a checkpoint of version 1.
+fn is_first_version(reader: &TensorReader<'_>, name: &str) -> bool {
+    reader.has(&format!("{name}.0"))
+}
+
+/// Names of a space's candidates, by index of the logit. Choices with other candidates follow in their order.
+fn candidates(space: &dyn Space) -> Vec<String> {
+    let mut lists: Vec<Vec<String>> = space.choices().into_iter().map(|choice| choice.candidates).collect();
+    lists.dedup();
+    lists.concat()
 }
 
 /// Refuses a checkpoint whose columns are other candidates. Files of earlier versions do not name them.
-fn check_candidates(place: &str, found: Option<&[String]>, space: &Space) -> Result<()> {
+fn check_candidates(place: &str, found: Option<&[String]>, space: &dyn Space) -> Result<()> {
     let expected = candidates(space);
     match found.filter(|found| *found != expected) {
         None => Ok(()),
@@ -96,7 +106,7 @@ fn check_candidates(place: &str, found: Option<&[String]>, space: &Space) -> Res
             problem: format!(
                 "its candidates are {}, those of the space {} are {}. help: start a new run in another folder",
                 found.join(", "),
-                space.name,
+                space.name(),
                 expected.join(", ")
             ),
         }),
@@ -122,24 +132,29 @@ impl RunState for SearchState {
             let (correct, images) = best.accuracy;
             sizes.push(SizeHeader { epoch: best.epoch, correct, images });
         }
-        let candidates = Some(candidates(&origin.config.search.space()?));
+        let candidates = Some(candidates(origin.config.search.space()?));
         Ok(SearchHeader { adam_steps, sizes, candidates })
     }
 
     fn read(tensors: &TensorReader<'_>, header: SearchHeader, origin: &RunOrigin) -> Result<Self> {
         let space = origin.config.search.space()?;
-        check_candidates(tensors.place(), header.candidates.as_deref(), &space)?;
+        check_candidates(tensors.place(), header.candidates.as_deref(), space)?;
         let mut sizes = BestBySize::default();
         for (index, SizeHeader { epoch, correct, images }) in header.sizes.into_iter().enumerate() {
-            let alphas = read_alphas(tensors, &format!("sizes.{index}"), &space)?;
-            let genotype = alphas.genotype(&space)?;
+            let alphas = read_alphas(tensors, &format!("sizes.{index}"), space)?;
+            let genotype = alphas.genotype()?;
             let best = Best { epoch, accuracy: (correct, images), genotype, alphas };
             sizes.0.insert(ModelSize::of(&best.genotype), best);
         }
-        let (mean, square) = (tensors.f64("adam.mean")?, tensors.f64("adam.square")?);
+        let moments = |name: &str| {
+            let values = tensors.f64(name)?;
+            let narrow = is_first_version(tensors, "alphas");
+            Ok::<_, Error>(if narrow { first_version::narrow(values, space) } else { values })
+        };
+        let (mean, square) = (moments("adam.mean")?, moments("adam.square")?);
         Ok(SearchState {
             weights: tensors.weights(SUPERNET)?,
-            alphas: read_alphas(tensors, "alphas", &space)?,
+            alphas: read_alphas(tensors, "alphas", space)?,
             adam: Adam::from_state(header.adam_steps, mean, square),
             sgd: Sgd::from_state(tensors.vectors(SGD)?),
             sizes,
@@ -166,23 +181,25 @@ impl SearchCheckpoint {
         let (bytes, place) = (file::read(path, MAX_BYTES)?, path.display().to_string());
         let (found, header) = TensorReader::open::<Header<SearchHeader>>(&bytes, &place, SearchState::KEY)?;
         let config = Config::from_toml(&header.config, &place)?;
-        check_candidates(&place, header.state.candidates.as_deref(), &config.search.space()?)?;
+        check_candidates(&place, header.state.candidates.as_deref(), config.search.space()?)?;
         Ok((config, header.data, found.weights(SUPERNET)?))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use milenas_models::space;
+
     use super::*;
 
     #[test]
     fn other_candidates_are_refused_and_files_without_names_are_read() {
-        let names = candidates(&Space::DARTS);
-        check_candidates("checkpoint", None, &Space::DARTS).unwrap();
-        check_candidates("checkpoint", Some(&names), &Space::DARTS).unwrap();
+        let names = candidates(&space::DARTS);
+        check_candidates("checkpoint", None, &space::DARTS).unwrap();
+        check_candidates("checkpoint", Some(&names), &space::DARTS).unwrap();
         let mut swapped = names;
         swapped.swap(1, 2);
-        let error = check_candidates("checkpoint", Some(&swapped), &Space::DARTS).unwrap_err().to_string();
+        let error = check_candidates("checkpoint", Some(&swapped), &space::DARTS).unwrap_err().to_string();
         assert!(error.contains("its candidates are none, avg_pool_3x3, max_pool_3x3"), "{error}");
     }
 

@@ -1,5 +1,7 @@
 //! Inputs, progress records and results of a search.
 
+use std::borrow::Cow;
+
 use milenas_models::metrics::Ranked;
 use milenas_models::{Genotype, NetworkConfig};
 use serde::Serialize;
@@ -9,7 +11,7 @@ use super::sizes::BestBySize;
 use crate::Result;
 use crate::config::Config;
 use crate::data::ImageSet;
-use crate::supernet::{Alphas, Mixture};
+use crate::supernet::{Alphas, Rows};
 use crate::tensorboard::Scalars;
 
 /// Line of `metrics.jsonl`.
@@ -29,8 +31,8 @@ pub struct EpochRecord {
     pub valid_accuracy: f64,
     /// Mean cross-entropy of the supernet on the validation split.
     pub valid_loss: f64,
-    /// Mean entropy of the edges' mixtures in normal and reduction cells.
-    pub entropy: [f64; 2],
+    /// Mean entropy of the mixtures, for each group of choices: normal and reduction cells.
+    pub entropy: Vec<f64>,
     /// Number of convolutions in the derived normal and reduction cells.
     pub convolutions: [usize; 2],
     /// Parameters of the derived network, at the size for evaluation.
@@ -39,8 +41,11 @@ pub struct EpochRecord {
     pub macs: u64,
     /// Number of skip connections in the derived normal cell; [`COLLAPSE`] or more indicate a collapsed search.
     pub skips: usize,
-    /// Weights of the candidates in normal and reduction cells, one row per edge.
-    pub mixture: Mixture,
+    /// Weights of the candidates, for each group of choices a row per choice.
+    pub mixture: Vec<Rows>,
+    /// Names of the groups; not part of the line.
+    #[serde(skip)]
+    pub groups: Vec<&'static str>,
     /// Derived architecture.
     pub genotype: Genotype,
     /// Prediction for each validation image; not part of the line.
@@ -57,22 +62,25 @@ impl Scalars for EpochRecord {
         self.epoch
     }
 
-    fn scalars(&self) -> Vec<(&'static str, f64)> {
-        vec![
-            ("lr", self.lr),
-            ("loss/train", self.train_loss),
-            ("loss/valid", self.valid_loss),
-            ("accuracy/train", self.train_accuracy),
-            ("accuracy/valid", self.valid_accuracy),
-            ("entropy/normal", self.entropy[0]),
-            ("entropy/reduction", self.entropy[1]),
-            ("convolutions/normal", self.convolutions[0] as f64),
-            ("convolutions/reduction", self.convolutions[1] as f64),
-            ("skips", self.skips as f64),
-            ("size/parameters", self.params as f64),
-            ("size/macs", self.macs as f64),
-            ("seconds", self.seconds),
-        ]
+    fn scalars(&self) -> Vec<(Cow<'static, str>, f64)> {
+        let mut scalars: Vec<(Cow<'static, str>, f64)> = vec![
+            ("lr".into(), self.lr),
+            ("loss/train".into(), self.train_loss),
+            ("loss/valid".into(), self.valid_loss),
+            ("accuracy/train".into(), self.train_accuracy),
+            ("accuracy/valid".into(), self.valid_accuracy),
+        ];
+        let groups = self.groups.iter().zip(&self.entropy);
+        scalars.extend(groups.map(|(group, entropy)| (format!("entropy/{group}").into(), *entropy)));
+        scalars.extend([
+            ("convolutions/normal".into(), self.convolutions[0] as f64),
+            ("convolutions/reduction".into(), self.convolutions[1] as f64),
+            ("skips".into(), self.skips as f64),
+            ("size/parameters".into(), self.params as f64),
+            ("size/macs".into(), self.macs as f64),
+            ("seconds".into(), self.seconds),
+        ]);
+        scalars
     }
 }
 

@@ -37,7 +37,7 @@ pub fn search(
         let problem = format!("{} training images, a search needs two or more", pictures.len());
         return Err(Error::Data { problem });
     }
-    let mut alphas = config.search.first_alphas(&space, seed);
+    let mut alphas = config.search.first_alphas(space, seed);
     let mut stepper = Stepper::default();
     let (mut at, mut sizes, mut ended) = (Position::default(), BestBySize::default(), StopReason::Epochs);
     if let Some(from) = from {
@@ -47,10 +47,10 @@ pub fn search(
         (alphas, at, sizes) = (from.state.alphas, from.position, from.state.sizes);
     }
     // An architecture that cannot be measured fails before the first epoch.
-    measure(&alphas.genotype(&space)?, &evaluation)?;
+    measure(&alphas.genotype()?, &evaluation)?;
     let settings = &config.search;
     for epoch in at.epoch..settings.epochs {
-        if at.step == 0 && epoch > 0 && settings.stop.met(ModelSize::of(&alphas.genotype(&space)?)) {
+        if at.step == 0 && epoch > 0 && settings.stop.met(ModelSize::of(&alphas.genotype()?)) {
             ended = StopReason::Size;
             break;
         }
@@ -100,7 +100,7 @@ pub fn search(
         if ended == StopReason::Time {
             break;
         }
-        let genotype = alphas.genotype(&space)?;
+        let genotype = alphas.genotype()?;
         let ranked = validate(net, pictures, &valid, &alphas, config, epoch)?;
         let accuracy = (metrics::right(&ranked), ranked.len());
         sizes.see(Best { epoch, accuracy, genotype: genotype.clone(), alphas: alphas.clone() });
@@ -117,8 +117,9 @@ pub fn search(
             convolutions: genotype.convolutions(),
             params,
             macs,
-            skips: genotype.normal.skips(),
-            mixture: alphas.mixture(),
+            skips: genotype.skips(),
+            mixture: alphas.by_group(&alphas.mixture()),
+            groups: alphas.groups().collect(),
             genotype,
             ranked,
             seconds: start.elapsed().as_secs_f64(),
@@ -126,7 +127,7 @@ pub fn search(
         at = Position::start(epoch + 1);
         keeper.save(&checkpoint(net, &alphas, &mut stepper, at, &sizes, lr)?)?;
     }
-    Ok(SearchOutcome { ended, sizes, genotype: alphas.genotype(&space)?, alphas })
+    Ok(SearchOutcome { ended, sizes, genotype: alphas.genotype()?, alphas })
 }
 
 /// Creates a checkpoint.
@@ -193,7 +194,7 @@ fn validate(
             let purpose = format!("{}/{epoch}/valid/{step}", settings.mixture);
             let pass =
                 relaxation.sample(alphas, net.config(), progress, &mut || Rng::new(config.seed, &purpose));
-            let logits = net.predict_cells(&batch, &pass.cells(net.config()))?;
+            let logits = net.predict_sites(&batch, &pass.sites(net.config()))?;
             let classes = logits.len() / batch.len();
             let rows = logits.chunks_exact(classes).zip(&batch.labels);
             ranked.extend(rows.map(|(row, &label)| Ranked::new(row, label)));

@@ -149,7 +149,7 @@ pub fn measure(genotype: &Genotype, network: &NetworkConfig) -> Result<Cost> {
 
 #[cfg(test)]
 mod tests {
-    use milenas_models::Space;
+    use milenas_models::space;
 
     use super::*;
 
@@ -165,14 +165,14 @@ mod tests {
 
     /// Best architecture with `n` convolutions in the normal cell and `r` in the reduction cell.
     fn found(epoch: usize, n: usize, r: usize, right: usize) -> Best {
-        let mut alphas = Alphas::init(&Space::DARTS, 0);
-        for (table, convolutions) in alphas.operations.iter_mut().zip([n, r]) {
+        let mut alphas = Alphas::init(&space::DARTS, 0);
+        for (table, convolutions) in alphas.operations.chunks_mut(14).zip([n, r]) {
             // The first two edges of each node are selected.
             for (i, edge) in [0, 1, 2, 3, 5, 6, 9, 10].into_iter().enumerate() {
                 table[edge][if i < convolutions { 4 } else { 3 }] = 5.0;
             }
         }
-        let genotype = alphas.genotype(&Space::DARTS).unwrap();
+        let genotype = alphas.genotype().unwrap();
         assert_eq!(ModelSize::of(&genotype), ModelSize { n, r });
         Best { epoch, accuracy: (right, 100), genotype, alphas }
     }

@@ -93,7 +93,7 @@ impl Stepper {
         if !two_pass {
             let pass = sample(relaxation, alphas, net, config, at, passes);
             let want = GradRequest { weights: true, mixture: false };
-            let found = net.evaluate_cells(batches[0], &pass.cells(net.config()), want)?;
+            let found = net.evaluate_sites(batches[0], &pass.sites(net.config()), want)?;
             seen.note(Split::Train, &found);
         }
         seen.gradient_norm = net.sgd_step(&mut self.sgd, &descent, at.lr)?;
@@ -185,9 +185,9 @@ impl Losses for OfBatches<'_> {
     fn gradient(&mut self, half: Split, weights: bool) -> Result<Vec<f32>> {
         let pass = sample(self.relaxation, self.alphas, self.net, self.config, self.at, self.passes);
         self.passes += 1;
-        let cells = pass.cells(self.net.config());
+        let sites = pass.sites(self.net.config());
         let batch = self.batches[usize::from(half == Split::Valid)];
-        let found = self.net.evaluate_cells(batch, &cells, GradRequest { weights, mixture: true })?;
+        let found = self.net.evaluate_sites(batch, &sites, GradRequest { weights, mixture: true })?;
         self.seen.note(half, &found);
         let gradient = pass.gradient(self.alphas, self.net.config(), &found.mixture_gradient);
         Ok(gradient.flat())

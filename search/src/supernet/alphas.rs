@@ -1,24 +1,52 @@
-//! Parameters of the architecture: logits over the candidates of each edge, for normal and for reduction cells.
+//! Parameters of the architecture: logits over the candidates of each choice of a space.
 
 use core::ops::Range;
+use std::sync::Arc;
 
-use milenas_models::genotype::{Cell, Edge, Wiring};
-use milenas_models::{Genotype, Primitive, Result, Rng, Space};
+use milenas_models::space::Space;
+use milenas_models::{Genotype, Result, Rng};
 
-use super::{CANDIDATES, Mixture};
+use super::Rows;
 
 /// Logits of the architecture.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Alphas {
-    /// Logits of the candidates, in the shape of a [`Mixture`].
-    pub operations: Mixture,
-    /// Logits of the edges into a node, for normal and for reduction cells: the edge normalisation of PC-DARTS,
-    /// section 3.3.
-    pub edges: Option<[Vec<f32>; 2]>,
+    /// Logits of the candidates, a row for each choice.
+    pub operations: Rows,
+    /// Logits of the choices of a node: the edge normalisation of PC-DARTS, section 3.3.
+    pub edges: Option<Vec<f32>>,
+    space: &'static dyn Space,
+    /// Choices of each group, and of each node.
+    parts: Arc<Parts>,
 }
 
-pub(crate) fn softmax(row: &[f32; CANDIDATES]) -> [f32; CANDIDATES] {
-    let mut out = *row;
+#[derive(Debug, Default, PartialEq)]
+struct Parts {
+    groups: Vec<(&'static str, Range<usize>)>,
+    nodes: Vec<Range<usize>>,
+}
+
+impl Parts {
+    fn of(space: &dyn Space) -> Self {
+        let Parts { mut groups, mut nodes } = Parts::default();
+        let mut last = None;
+        for (at, choice) in space.choices().iter().enumerate() {
+            match groups.last_mut().filter(|(name, _)| *name == choice.group) {
+                Some((_, range)) => range.end = at + 1,
+                None => groups.push((choice.group, at..at + 1)),
+            }
+            match nodes.last_mut().filter(|_| last == Some((choice.group, choice.node))) {
+                Some(range) => range.end = at + 1,
+                None => nodes.push(at..at + 1),
+            }
+            last = Some((choice.group, choice.node));
+        }
+        Parts { groups, nodes }
+    }
+}
+
+pub(crate) fn softmax(row: &[f32]) -> Vec<f32> {
+    let mut out = row.to_vec();
     softmax_in_place(&mut out);
     out
 }
@@ -30,60 +58,50 @@ fn softmax_in_place(values: &mut [f32]) {
     values.iter_mut().for_each(|x| *x /= sum);
 }
 
-/// Returns the range of edges into each node, for `count` edges in total.
-fn nodes(count: usize) -> impl Iterator<Item = Range<usize>> {
-    let starts = (2..).scan(0, |start, inputs| {
-        *start += inputs;
-        Some(*start - inputs..*start)
-    });
-    starts.take_while(move |edges| edges.end <= count)
-}
-
 impl Alphas {
-    /// Logit of a column without a candidate: its weight and its gradient are 0.
-    pub(crate) const ABSENT: f32 = -1e9;
-
     /// Samples logits from a normal distribution with standard deviation 1e-3, as DARTS.
-    ///
-    /// # Panics
-    /// Panics for a space of more than [`CANDIDATES`] candidates.
-    pub fn init(space: &Space, seed: u64) -> Self {
-        let candidates = space.primitives.len();
-        assert!(
-            candidates <= CANDIDATES,
-            "space {}: {candidates} candidates, at most {CANDIDATES}",
-            space.name
-        );
-        let table = |name, edges: usize| {
-            let (mut rng, used) = (Rng::new(seed, name), space.primitives.len());
-            let logit = |rng: &mut Rng, k| if k < used { 1e-3 * rng.normal() } else { Self::ABSENT };
-            (0..edges).map(|_| std::array::from_fn(|k| logit(&mut rng, k))).collect()
-        };
-        let edges = space.edges().len();
-        Alphas::new([
-            table("alphas.0", edges),
-            table("alphas.1", if space.has_reduction() { edges } else { 0 }),
-        ])
+    pub fn init(space: &'static dyn Space, seed: u64) -> Self {
+        let mut alphas = Alphas::zeros(space);
+        for (group, (_, choices)) in alphas.parts.clone().groups.iter().enumerate() {
+            let mut rng = Rng::new(seed, &format!("alphas.{group}"));
+            let logits = alphas.operations[choices.clone()].iter_mut().flatten();
+            logits.for_each(|logit| *logit = 1e-3 * rng.normal());
+        }
+        alphas
     }
 
-    /// Creates logits of candidates without logits of edges.
-    pub fn new(operations: Mixture) -> Self {
-        Alphas { operations, edges: None }
+    /// Returns logits of zero, without logits of edges.
+    pub fn zeros(space: &'static dyn Space) -> Self {
+        let row = |choice: milenas_models::space::Choice| vec![0.0; choice.candidates.len()];
+        let operations = space.choices().into_iter().map(row).collect();
+        Alphas { operations, edges: None, space, parts: Arc::new(Parts::of(space)) }
+    }
+
+    /// Returns values in the place of these logits, such as their gradient.
+    pub(crate) fn with_values(&self, operations: Rows, edges: Option<Vec<f32>>) -> Self {
+        Alphas { operations, edges, ..self.clone() }
     }
 
     /// Adds logits of the edges, with the same distribution.
     pub fn with_edges(mut self, seed: u64) -> Self {
-        self.edges = Some([0, 1].map(|kind| {
-            let mut rng = Rng::new(seed, &format!("edges.{kind}"));
-            self.operations[kind].iter().map(|_| 1e-3 * rng.normal()).collect()
-        }));
+        let groups = self.parts.groups.iter().enumerate();
+        let edges = groups.flat_map(|(group, (_, choices))| {
+            let mut rng = Rng::new(seed, &format!("edges.{group}"));
+            choices.clone().map(|_| 1e-3 * rng.normal()).collect::<Vec<_>>()
+        });
+        self.edges = Some(edges.collect());
         self
     }
 
-    /// Returns all logits concatenated: candidates, then edges, each of normal, then of reduction cells.
+    /// Returns the space.
+    pub fn space(&self) -> &'static dyn Space {
+        self.space
+    }
+
+    /// Returns all logits concatenated: candidates, then edges.
     pub fn flat(&self) -> Vec<f32> {
-        let mut flat = self.operations.concat().into_flattened();
-        self.edges.iter().flatten().for_each(|edges| flat.extend(edges));
+        let mut flat = self.operations.concat();
+        self.edges.iter().for_each(|edges| flat.extend(edges));
         flat
     }
 
@@ -92,142 +110,107 @@ impl Alphas {
         let mut flat = self.flat();
         change(&mut flat);
         let mut rest = &flat[..];
-        let operations = self.operations.iter_mut().map(|table| table.as_flattened_mut());
-        for part in operations.chain(self.edges.iter_mut().flatten().map(Vec::as_mut_slice)) {
-            let (values, after) = rest.split_at(part.len());
-            part.copy_from_slice(values);
+        for row in self.operations.iter_mut().chain(&mut self.edges) {
+            let (own, after) = rest.split_at(row.len());
+            row.copy_from_slice(own);
             rest = after;
         }
     }
 
-    /// Returns the weights of the edges, which sum to 1 over the edges into a node. Without logits of edges
-    /// each weight is 1.
-    pub fn edge_weights(&self) -> [Vec<f32>; 2] {
-        [0, 1].map(|kind| match &self.edges {
-            None => vec![1.0; self.operations[kind].len()],
-            Some(edges) => {
-                let mut weights = edges[kind].clone();
-                nodes(weights.len()).for_each(|node| softmax_in_place(&mut weights[node]));
-                weights
-            }
-        })
+    /// Returns the rows of each group of choices, in order.
+    pub fn by_group<T: Clone>(&self, rows: &[T]) -> Vec<Vec<T>> {
+        self.parts.groups.iter().map(|(_, choices)| rows[choices.clone()].to_vec()).collect()
     }
 
-    /// Returns the softmax of each edge, times the edge's weight.
-    pub fn mixture(&self) -> Mixture {
-        let weights = self.edge_weights();
-        [0, 1].map(|kind| {
-            let rows = self.operations[kind].iter().zip(&weights[kind]);
-            rows.map(|(logits, weight)| softmax(logits).map(|p| p * weight)).collect()
-        })
+    /// Returns the names of the groups of choices.
+    pub fn groups(&self) -> impl Iterator<Item = &'static str> {
+        self.parts.groups.iter().map(|(name, _)| *name)
+    }
+
+    /// Returns the weights of the choices, which sum to 1 over those of a node. Without logits of edges each weight is
+    /// 1.
+    pub fn edge_weights(&self) -> Vec<f32> {
+        match &self.edges {
+            None => vec![1.0; self.operations.len()],
+            Some(edges) => {
+                let mut weights = edges.clone();
+                self.parts.nodes.iter().for_each(|node| softmax_in_place(&mut weights[node.clone()]));
+                weights
+            }
+        }
+    }
+
+    /// Returns the softmax of each choice, times its weight.
+    pub fn mixture(&self) -> Rows {
+        let rows = self.operations.iter().zip(self.edge_weights());
+        rows.map(|(logits, weight)| softmax(logits).into_iter().map(|p| p * weight).collect()).collect()
     }
 
     /// Converts the gradient with respect to the mixture into that with respect to the logits: `p w (g - sum p
-    /// g)` on each edge of weight `w`. The gradient of the edges' logits follows from `sum p g`.
-    pub fn gradient(&self, by_mixture: &Mixture) -> Alphas {
-        let weights = self.edge_weights();
-        let mut means = [Vec::new(), Vec::new()];
-        let operations = [0, 1].map(|kind| {
-            let rows = self.operations[kind].iter().zip(&by_mixture[kind]).zip(&weights[kind]);
-            rows.map(|((logits, g), weight)| {
+    /// g)` for a choice of weight `w`. The gradient of the edges' logits follows from `sum p g`.
+    pub fn gradient(&self, by_mixture: &Rows) -> Alphas {
+        let mut means = Vec::with_capacity(self.operations.len());
+        let rows = self.operations.iter().zip(by_mixture).zip(self.edge_weights());
+        let operations = rows
+            .map(|((logits, g), weight)| {
                 let p = softmax(logits);
                 let mean: f32 = p.iter().zip(g).map(|(p, g)| p * g).sum();
-                means[kind].push(mean);
-                std::array::from_fn(|k| weight * (p[k] * (g[k] - mean)))
+                means.push(mean);
+                p.iter().zip(g).map(|(p, g)| weight * (p * (g - mean))).collect()
             })
-            .collect()
-        });
-        Alphas { operations, edges: self.edge_gradient(&means) }
+            .collect();
+        self.with_values(operations, self.edge_gradient(&means))
     }
 
     /// Converts the gradient with respect to the edges' weights into that with respect to their logits.
-    pub(crate) fn edge_gradient(&self, by_weights: &[Vec<f32>; 2]) -> Option<[Vec<f32>; 2]> {
+    pub(crate) fn edge_gradient(&self, by_weights: &[f32]) -> Option<Vec<f32>> {
         self.edges.as_ref()?;
         let weights = self.edge_weights();
-        Some([0, 1].map(|kind| {
-            let mut out = vec![0.0; weights[kind].len()];
-            for node in nodes(out.len()) {
-                let (w, g) = (&weights[kind][node.clone()], &by_weights[kind][node.clone()]);
-                let mean: f32 = w.iter().zip(g).map(|(w, g)| w * g).sum();
-                out[node].iter_mut().zip(w.iter().zip(g)).for_each(|(out, (w, g))| *out = w * (g - mean));
-            }
-            out
-        }))
+        let mut out = vec![0.0; weights.len()];
+        for node in &self.parts.nodes {
+            let (w, g) = (&weights[node.clone()], &by_weights[node.clone()]);
+            let mean: f32 = w.iter().zip(g).map(|(w, g)| w * g).sum();
+            let out = out[node.clone()].iter_mut().zip(w.iter().zip(g));
+            out.for_each(|(out, (w, g))| *out = w * (g - mean));
+        }
+        Some(out)
     }
 
-    /// Returns the mean entropy of an edge's mixture in nats, for normal and for reduction cells: `ln 8` at the
-    /// start, 0 when all choices are made.
-    pub fn entropy(&self) -> [f64; 2] {
-        let row = |logits: &[f32; CANDIDATES]| -> f64 {
+    /// Returns the mean entropy of a mixture in nats, for each group of choices: `ln 8` at the start of a search in the
+    /// DARTS space, 0 when all choices are made.
+    pub fn entropy(&self) -> Vec<f64> {
+        let row = |logits: &Vec<f32>| -> f64 {
             softmax(logits).iter().map(|p| f64::from(*p)).filter(|p| *p > 0.0).map(|p| -p * p.ln()).sum()
         };
-        self.operations.each_ref().map(|table| table.iter().map(row).sum::<f64>() / table.len().max(1) as f64)
+        let groups = self.parts.groups.iter().map(|(_, choices)| &self.operations[choices.clone()]);
+        groups.map(|rows| rows.iter().map(row).sum::<f64>() / rows.len() as f64).collect()
     }
 
-    /// Derives the architecture (DARTS, section 2.4): each node keeps its two strongest edges, an edge its best
-    /// operation. With logits of edges, the strength is the product of both weights (PC-DARTS, section 3.3).
-    /// `none` counts in the softmax and is never chosen. A cell of NAS-Bench-201 keeps all edges, and `none`
-    /// can be chosen. On ties the lower index wins.
-    pub fn genotype(&self, space: &Space) -> Result<Genotype> {
-        let reduce = space.has_reduction().then(|| self.cell(space, 1)).transpose()?;
-        Ok(Genotype::new(self.cell(space, 0)?, reduce).of(*space))
-    }
-
-    fn cell(&self, space: &Space, kind: usize) -> Result<Cell> {
-        let (mut kept, weights) = (Vec::new(), &self.edge_weights()[kind]);
-        for (index, node) in space.states().enumerate() {
-            let edges = space.edges().into_iter().zip(self.operations[kind].iter().zip(weights));
-            let mut ranked: Vec<(f32, Edge)> = edges
-                .filter(|((_, to), _)| *to == node)
-                .map(|((from, _), (logits, weight))| {
-                    let operations =
-                        space.primitives.iter().copied().zip(softmax(logits).map(|p| p * weight));
-                    let operations =
-                        operations.filter(|(primitive, _)| space.choices().any(|p| p == *primitive));
-                    let first = (f32::NEG_INFINITY, Edge { primitive: Primitive::None, from });
-                    operations.fold(
-                        first,
-                        |best, (primitive, p)| if p > best.0 { (p, Edge { primitive, from }) } else { best },
-                    )
-                })
-                .collect();
-            if space.wiring == Wiring::TwoEdges {
-                ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
-            }
-            let count = space.wiring.edges_into(index);
-            kept.extend(ranked.into_iter().take(count).map(|(_, edge)| edge));
-        }
-        Cell::new(space.wiring, kept, space.concat())
+    /// Derives the architecture from the mixture. In the DARTS space (section 2.4) each node keeps its two strongest
+    /// edges, an edge its best operation. With logits of edges, the strength is the product of both weights (PC-DARTS,
+    /// section 3.3). `none` counts in the softmax and is never chosen. A cell of NAS-Bench-201 keeps all edges, and
+    /// `none` can be chosen. On ties the lower index wins.
+    ///
+    /// # Errors
+    /// Does not fail for logits of the space's form.
+    pub fn genotype(&self) -> Result<Genotype> {
+        self.space.derive(&self.mixture())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use milenas_models::space;
+
     use super::*;
 
     #[test]
-    fn none_competes_but_is_never_chosen() {
-        let space = Space::DARTS;
-        let mut alphas = Alphas::new([vec![[0.0; 8]; 14], vec![[0.0; 8]; 14]]);
-        for row in &mut alphas.operations[0] {
-            row[0] = 5.0;
-        }
-        alphas.operations[0][4][5] = 6.0; // second node, from the first one
-        let genotype = alphas.genotype(&space).unwrap();
-        assert!(space.contains(&genotype));
-        let second = genotype.normal.edges()[2..4].to_vec();
-        assert_eq!(second[0], Edge { primitive: Primitive::SepConv5x5, from: 2 });
-        // All other choices are tied: the lowest edge and the first operation win.
-        assert_eq!(second[1], Edge { primitive: Primitive::MaxPool3x3, from: 0 });
-    }
-
-    #[test]
     fn gradient_is_the_derivative_of_the_softmax() {
-        let alphas = Alphas::init(&Space::DARTS, 1).with_edges(1);
+        let alphas = Alphas::init(&space::DARTS, 1).with_edges(1);
         let mut rng = Rng::new(2, "upstream");
-        let g: Mixture = [0, 1].map(|_| (0..14).map(|_| std::array::from_fn(|_| rng.normal())).collect());
+        let g: Rows = (0..28).map(|_| (0..8).map(|_| rng.normal()).collect()).collect();
         let value = |a: &Alphas| -> f64 {
-            let pairs = a.mixture().into_iter().flatten().flatten().zip(g.iter().flatten().flatten());
+            let pairs = a.mixture().into_iter().flatten().zip(g.iter().flatten());
             pairs.map(|(p, g)| f64::from(p) * f64::from(*g)).sum()
         };
         let gradient = alphas.gradient(&g).flat();
@@ -244,21 +227,23 @@ mod tests {
 
     #[test]
     fn a_nodes_edges_share_one_and_rank_by_both_weights() {
-        let mut alphas = Alphas::init(&Space::DARTS, 1).with_edges(1);
-        let sums = |alphas: &Alphas, node: Range<usize>| alphas.edge_weights()[1][node].iter().sum::<f32>();
-        for node in [0..2, 2..5, 5..9, 9..14] {
-            assert!((sums(&alphas, node) - 1.0).abs() < 1e-6);
+        let mut alphas = Alphas::init(&space::DARTS, 1).with_edges(1);
+        for node in [0..2, 2..5, 5..9, 9..14, 14..16, 23..28] {
+            assert!((alphas.edge_weights()[node].iter().sum::<f32>() - 1.0).abs() < 1e-6);
         }
         // All operations are nearly tied, so the edges decide.
-        alphas.edges =
-            Some([0, 1].map(|_| (0..14).map(|e| if e == 6 || e == 8 { 1.0 } else { 0.0 }).collect()));
-        let genotype = alphas.genotype(&Space::DARTS).unwrap();
-        assert_eq!([4, 5].map(|e| genotype.normal.edges()[e].from), [1, 3]);
+        alphas.edges = Some((0..28).map(|e| if e % 14 == 6 || e % 14 == 8 { 1.0 } else { 0.0 }).collect());
+        let genotype = alphas.genotype().unwrap();
+        assert_eq!([4, 5].map(|e| genotype.cell("normal").unwrap().edges()[e].from), [1, 3]);
     }
 
     #[test]
-    fn entropy_starts_at_ln_8() {
-        let entropy = Alphas::init(&Space::DARTS, 0).entropy();
-        assert!(entropy.iter().all(|e| (e - 8f64.ln()).abs() < 1e-4));
+    fn entropy_starts_at_the_logarithm_of_the_number_of_candidates() {
+        for space in space::SPACES {
+            let alphas = Alphas::init(space, 0);
+            let expected = (alphas.operations[0].len() as f64).ln();
+            assert!(alphas.entropy().iter().all(|e| (e - expected).abs() < 1e-4));
+            assert_eq!(alphas.groups().count(), alphas.entropy().len());
+        }
     }
 }

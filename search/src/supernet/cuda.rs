@@ -16,12 +16,14 @@ mod state;
 mod stem_head;
 mod steps;
 
+use milenas_models::Weights;
 use milenas_models::kernels::cuda::Device;
-use milenas_models::{Space, Weights};
+use milenas_models::space::Space;
 
 use self::network::CudaNetwork;
 use super::first_order::{FirstOrder, Moving, StepLosses};
-use super::{GradRequest, PassResult, Row, Supernet, SupernetConfig, UpdateFn, for_cells, sgd_step_on_host};
+use super::wired::{ColumnMap, Row, slices};
+use super::{GradRequest, PassResult, Supernet, SupernetConfig, UpdateFn, sgd_step_on_host};
 use crate::data::{Batch, BatchImages};
 use crate::optim::{Sgd, SgdConfig};
 use crate::{Error, Result};
@@ -33,15 +35,20 @@ const SMALLEST: usize = 4;
 ///
 /// # Errors
 /// Fails if there are none.
-pub fn supports(space: &Space, partial: usize) -> Result<()> {
-    let (key, found) = if !super::is_hand_wired(space) {
-        ("search.space", space.name.to_string())
+pub fn supports(space: &dyn Space, partial: usize) -> Result<()> {
+    columns(space, partial).map(|_| ())
+}
+
+fn columns(space: &dyn Space, partial: usize) -> Result<ColumnMap> {
+    let map = ColumnMap::new(space).filter(ColumnMap::is_identity);
+    let (key, found) = if map.is_none() {
+        ("search.space", space.name().to_string())
     } else if partial != 1 {
         ("search.partial_channels", partial.to_string())
     } else {
-        return Ok(());
+        ("search.space", String::new())
     };
-    Err(Error::Config {
+    map.filter(|_| partial == 1).ok_or_else(|| Error::Config {
         place: key.into(),
         problem: format!(
             "{found} cannot be searched on a GPU, which supports only the space darts with whole states. help: set `device` to cpu"
@@ -52,6 +59,7 @@ pub fn supports(space: &Space, partial: usize) -> Result<()> {
 /// Supernet on a device.
 pub struct CudaSupernet {
     network: CudaNetwork,
+    map: ColumnMap,
     device: Box<dyn Device>,
 }
 
@@ -61,8 +69,8 @@ impl CudaSupernet {
     /// # Errors
     /// Fails for a space or partial channels without kernels.
     pub fn new(config: SupernetConfig, device: Box<dyn Device>) -> Result<CudaSupernet> {
-        supports(&config.space, config.partial)?;
-        Ok(CudaSupernet { network: CudaNetwork::new(config), device })
+        let map = columns(config.space, config.partial)?;
+        Ok(CudaSupernet { network: CudaNetwork::new(config), map, device })
     }
 
     fn read_gradients(&mut self) -> Result<()> {
@@ -101,7 +109,7 @@ impl CudaSupernet {
         if let Some(label) = batch.labels.iter().find(|&&label| label as usize >= config.classes) {
             return wrong("a label", label.to_string(), format!("less than the {} classes", config.classes));
         }
-        let edges = config.edges()[0];
+        let edges = config.edges();
         if mixture.len() != config.layers || mixture.iter().any(|rows| rows.len() != edges) {
             let found = format!("{:?}", mixture.iter().map(|rows| rows.len()).collect::<Vec<_>>());
             let expected = format!("{edges} of each of {} cells", config.layers);
@@ -120,14 +128,22 @@ impl Supernet for CudaSupernet {
         true
     }
 
-    fn evaluate_cells(&mut self, batch: &Batch, mixture: &[&[Row]], want: GradRequest) -> Result<PassResult> {
-        self.check(batch, mixture)?;
-        Ok(self.network.evaluate(&mut *self.device, batch, mixture, want)?)
+    fn evaluate_sites(
+        &mut self,
+        batch: &Batch,
+        mixture: &[Vec<f32>],
+        want: GradRequest,
+    ) -> Result<PassResult> {
+        let cells = self.map.scatter(mixture);
+        self.check(batch, &slices(&cells))?;
+        let found = self.network.evaluate(&mut *self.device, batch, &slices(&cells), want)?;
+        Ok(found.map(|cells| self.map.gather(&cells)))
     }
 
-    fn predict_cells(&mut self, batch: &Batch, mixture: &[&[Row]]) -> Result<Vec<f32>> {
-        self.check(batch, mixture)?;
-        Ok(self.network.predict(&mut *self.device, batch, mixture)?)
+    fn predict_sites(&mut self, batch: &Batch, mixture: &[Vec<f32>]) -> Result<Vec<f32>> {
+        let cells = self.map.scatter(mixture);
+        self.check(batch, &slices(&cells))?;
+        Ok(self.network.predict(&mut *self.device, batch, &slices(&cells))?)
     }
 
     fn gradient_norm(&mut self) -> Result<f64> {
@@ -163,13 +179,13 @@ impl Supernet for CudaSupernet {
         let mixture = moving.alphas.mixture();
         // A candidate of weight 0 must neither get a gradient nor decay, but a whole step updates all
         // candidates.
-        let without = mixture.iter().flatten().flatten().any(|weight| *weight == 0.0);
+        let without = mixture.iter().flatten().any(|weight| *weight == 0.0);
         let [train, valid] = how.batches.map(|batch| batch.shape);
         if moving.alphas.edges.is_some() || without || train != valid {
             return Ok(None);
         }
-        let cells = for_cells(self.config(), &mixture);
-        how.batches.iter().try_for_each(|batch| self.check(batch, &cells))?;
+        let cells = self.map.scatter(&self.config().for_sites(&mixture));
+        how.batches.iter().try_for_each(|batch| self.check(batch, &slices(&cells)))?;
         Ok(Some(self.network.first_order(&mut *self.device, moving, how)?))
     }
 

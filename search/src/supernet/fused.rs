@@ -3,7 +3,6 @@
 //! For the backward pass it keeps only the states and the inputs of the BatchNorms. ReLU outputs, depthwise
 //! outputs and the positions of maxima are computed again. Work that edges from one state share is done once.
 
-pub(super) mod adapter;
 mod backward;
 mod cell;
 mod context;

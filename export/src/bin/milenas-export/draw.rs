@@ -8,9 +8,9 @@ use milenas_models::{Genotype, Graph};
 /// Returns the name of state `i`. The first states are the outputs of the preceding cells; the nodes of the
 /// cell follow.
 fn state(cell: &Cell, i: usize) -> String {
-    match cell.wiring().inputs().checked_sub(i + 1) {
+    match cell.inputs().checked_sub(i + 1) {
         Some(before) => format!("c_{{k-{}}}", before + 1),
-        None => format!("node {}", i - cell.wiring().inputs()),
+        None => format!("node {}", i - cell.inputs()),
     }
 }
 
@@ -22,11 +22,7 @@ pub fn text(genotype: &Genotype) -> String {
         for (i, edges) in cell.nodes().enumerate() {
             let edges: Vec<String> =
                 edges.iter().map(|e| format!("{}({})", e.primitive.name(), state(cell, e.from))).collect();
-            text.push_str(&format!(
-                "  {} = {}\n",
-                state(cell, i + cell.wiring().inputs()),
-                edges.join(" + ")
-            ));
+            text.push_str(&format!("  {} = {}\n", state(cell, i + cell.inputs()), edges.join(" + ")));
         }
         let out: Vec<String> = cell.concat().iter().map(|&i| state(cell, i)).collect();
         text.push_str(&format!("  c_{{k}} = {}\n", out.join(", ")));
@@ -40,7 +36,7 @@ pub fn dot(genotype: &Genotype) -> String {
         String::from("digraph genotype {\n  rankdir=LR;\n  node [shape=box, fontname=\"sans-serif\"];\n");
     for (kind, cell) in genotype.cells() {
         text.push_str(&format!("  subgraph cluster_{kind} {{\n    label=\"{kind} cell\";\n"));
-        let inputs = cell.wiring().inputs();
+        let inputs = cell.inputs();
         let states = inputs + cell.nodes().count();
         (0..states).for_each(|i| text.push_str(&format!("    {kind}_{i} [label=\"{}\"];\n", state(cell, i))));
         text.push_str(&format!("    {kind}_out [label=\"c_{{k}}\"];\n"));

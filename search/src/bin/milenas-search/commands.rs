@@ -13,7 +13,8 @@ use anyhow::{Context, Result, bail};
 use milenas_models::images::Source;
 use milenas_models::input::Limits;
 use milenas_models::kernels::cuda::Device;
-use milenas_models::{Genotype, Rng, Space, file};
+use milenas_models::space::{self, Space};
+use milenas_models::{Genotype, Rng, file};
 
 use crate::cli::{BenchCommand, Cli, Command, DataCommand, RunOptions};
 use crate::command_line::command_line;
@@ -114,11 +115,11 @@ fn read_data(
 }
 
 /// Reads a genotype from a file, a published name, a text, or `random:SEED`, which samples from `space`.
-fn read_genotype(name: &str, space: &Space) -> Result<Genotype> {
+fn read_genotype(name: &str, space: &'static dyn Space) -> Result<Genotype> {
     if let Some(rest) = name.strip_prefix("random:") {
         let (space, seed) = match rest.rsplit_once(':') {
-            Some((named, seed)) => (Space::named(named)?, seed),
-            None => (*space, rest),
+            Some((named, seed)) => (space::named(named)?, seed),
+            None => (space, rest),
         };
         let expected = || format!("{name}: expected random:SEED or random:SPACE:SEED, e.g. random:darts:1");
         return Ok(space.sample(&mut Rng::new(seed.parse().with_context(expected)?, "genotype"))?);
@@ -216,7 +217,7 @@ fn bench(command: &BenchCommand) -> Result<()> {
             pool.install(|| bench::step(&what, &config.search, *place))?
         }
         BenchCommand::Train { genotype, place, .. } => {
-            let genotype = read_genotype(genotype, &Space::DARTS)?;
+            let genotype = read_genotype(genotype, &space::DARTS)?;
             let what = TrainBench { genotype, channels, layers, batch, steps };
             pool.install(|| bench::train(&what, &config.train, *place))?
         }

@@ -11,7 +11,8 @@ use super::pass::{PointwiseProduct, SupernetPass};
 use super::plan::{EdgePlan, EdgeTensors, Tables, halves};
 use super::state::CudaState;
 use crate::resident::{DeviceTensors, Packing};
-use crate::supernet::{Row, SupernetConfig};
+use crate::supernet::SupernetConfig;
+use crate::supernet::wired::Row;
 
 /// Input of cells: the ReLU of a feature map. The gradient is that of the ReLU output, then that of the feature
 /// map.
@@ -93,9 +94,9 @@ impl CudaCell {
             }
         };
         let preparations = [prepare(0, halve), prepare(1, false)];
-        let inputs = config.space.wiring.inputs();
-        let mut edges: Vec<Vec<EdgeTensors>> = (0..inputs + config.space.nodes).map(|_| Vec::new()).collect();
-        for (row, (from, to)) in config.space.edges().into_iter().enumerate() {
+        let inputs = 2;
+        let mut edges: Vec<Vec<EdgeTensors>> = (0..inputs + config.nodes()).map(|_| Vec::new()).collect();
+        for (row, (from, to)) in config.cell_edges().into_iter().enumerate() {
             let strided = reduction && from < inputs;
             edges[from].push(EdgeTensors::new(
                 tensors,
@@ -110,7 +111,7 @@ impl CudaCell {
         let states = edges.into_iter().enumerate().filter(|(_, edges)| !edges.is_empty());
         let states = states.map(|(from, edges)| CudaState::new(edges, channels, stride(from))).collect();
         let none = [Words::NONE; 2];
-        let nodes_count = config.space.nodes;
+        let nodes_count = config.nodes();
         CudaCell {
             channels,
             preparations,

@@ -13,7 +13,8 @@ use super::stem_head::{CudaHead, CudaStem, StemPlan};
 use super::steps::Steps;
 use crate::data::Batch;
 use crate::resident::{BatchBuffers, DeviceTensors, Packing, Resident};
-use crate::supernet::{CANDIDATES, GradRequest, PassResult, Row, SupernetConfig};
+use crate::supernet::wired::{CANDIDATES, Row};
+use crate::supernet::{GradRequest, PassResult, SupernetConfig};
 
 pub(super) struct CudaNetwork {
     config: SupernetConfig,
@@ -76,13 +77,13 @@ impl CudaNetwork {
     /// Creates a network with weights of zero.
     pub(super) fn new(config: SupernetConfig) -> CudaNetwork {
         let mut tensors = DeviceTensors::default();
-        let stem_channels = config.stem_channels();
+        let stem_channels = config.stem_multiplier * config.channels;
         let stem = CudaStem::new(config.in_channels, stem_channels, &mut tensors);
         let mut inputs = [stem_channels; 2];
         let mut cells = Vec::new();
         for index in 0..config.layers {
             cells.push(CudaCell::new(&config, index, inputs, &mut tensors));
-            inputs = [inputs[1], config.space.nodes * config.channels_at(index)];
+            inputs = [inputs[1], config.nodes() * config.channels_at(index)];
         }
         let head = CudaHead::new(inputs[1], config.classes, &mut tensors);
         let memory = SupernetBuffers {
@@ -121,10 +122,15 @@ impl CudaNetwork {
         device.release()?;
         self.stem.alloc(device, batch * height * width)?;
         let mut sizes = [[height, width]; 2];
-        self.sources = vec![CellInput::alloc(device, self.config.stem_channels(), sizes[1], batch)?];
+        self.sources = vec![CellInput::alloc(
+            device,
+            self.config.stem_multiplier * self.config.channels,
+            sizes[1],
+            batch,
+        )?];
         for (index, cell) in self.cells.iter_mut().enumerate() {
             sizes = [sizes[1], cell.alloc(device, sizes, batch)?];
-            let channels = self.config.space.nodes * self.config.channels_at(index);
+            let channels = self.config.nodes() * self.config.channels_at(index);
             self.sources.push(CellInput::alloc(device, channels, sizes[1], batch)?);
         }
         self.head.alloc(device, batch)?;
@@ -132,7 +138,7 @@ impl CudaNetwork {
         let plan = self.whole(false);
         let states = self.cells.iter().flat_map(|cell| &cell.states);
         let terms = states.map(|state| TERMS * state.edges.len() * state.channels);
-        let terms = terms.max().unwrap_or(0).max(self.config.stem_channels());
+        let terms = terms.max().unwrap_or(0).max(self.config.stem_multiplier * self.config.channels);
         let image = [self.config.in_channels, height, width];
         self.memory = SupernetBuffers {
             feeds: [BatchBuffers::alloc(device, batch, image)?, BatchBuffers::alloc(device, batch, image)?],
@@ -149,7 +155,7 @@ impl CudaNetwork {
 
     /// Returns the layout under a mixture of all candidates on all edges.
     pub(super) fn whole(&self, training: bool) -> SupernetPlan {
-        let rows = vec![[1.0; CANDIDATES]; self.config.edges()[0]];
+        let rows = vec![[1.0; CANDIDATES]; self.config.edges()];
         self.plan(&vec![&rows[..]; self.cells.len()], training)
     }
 
@@ -176,7 +182,7 @@ impl CudaNetwork {
         batch: &Batch,
         mixture: &[&[Row]],
         want: GradRequest,
-    ) -> Result<PassResult> {
+    ) -> Result<PassResult<Vec<Vec<[f64; CANDIDATES]>>>> {
         let (count, [_, height, width]) = (batch.len(), batch.shape);
         self.fit(device, count, [height, width])?;
         let plan = self.plan(mixture, true);
@@ -314,7 +320,7 @@ impl CudaNetwork {
     /// Returns the gradient of the mixture by cell and edge, summed over the channels of each term; zeros
     /// without `reach`.
     fn mixture_gradient(&self, plan: &SupernetPlan, reach: Option<&[f32]>) -> Vec<Vec<[f64; CANDIDATES]>> {
-        let edges = self.config.edges()[0];
+        let edges = self.config.edges();
         let mut gradient = vec![vec![[0.0; CANDIDATES]; edges]; self.cells.len()];
         for ((cell, plan), rows) in self.cells.iter().zip(&plan.cells).zip(&mut gradient) {
             for (state, plan) in cell.states.iter().zip(&plan.states) {

@@ -4,7 +4,7 @@
 //! strided skips, whole separable convolutions, pools.
 
 use crate::resident::{DeviceTensors, Packing};
-use crate::supernet::Row;
+use crate::supernet::wired::Row;
 
 /// Kinds of convolution on an edge. The first two are separable, and applied twice.
 pub(super) use milenas_models::kernels::cuda::depthwise::KINDS as CONVOLUTIONS;

@@ -52,7 +52,7 @@ impl Buffers {
 }
 
 /// Largest number of terms of an edge: one for each column of a mixture except `none`.
-pub(super) const TERMS: usize = crate::supernet::CANDIDATES - 1;
+pub(super) const TERMS: usize = crate::supernet::wired::CANDIDATES - 1;
 
 impl CudaState {
     pub(super) fn new(edges: Vec<EdgeTensors>, channels: usize, stride: usize) -> CudaState {

@@ -10,8 +10,8 @@ use super::results::{ResultLayout, Results};
 use crate::data::Batch;
 use crate::optim::{Adam, Sgd};
 use crate::resident::SgdUpdate;
-use crate::supernet::CANDIDATES;
 use crate::supernet::first_order::{FirstOrder, Moving, StepLosses};
+use crate::supernet::wired::CANDIDATES;
 
 /// Index of the training images among a step's batches and input buffers.
 const TRAIN: usize = 0;
@@ -98,7 +98,7 @@ impl CudaNetwork {
         };
         let (mut logits, mut uses) = (Vec::new(), Vec::new());
         for (index, (cell, cell_plan)) in self.cells.iter().zip(&plan.cells).enumerate() {
-            let first = if self.config().reduces(index) { self.config().edges()[0] } else { 0 };
+            let first = if self.config().reduces(index) { self.config().edges() } else { 0 };
             for (state, plan) in cell.states.iter().zip(&cell_plan.states) {
                 for (i, term) in plan.terms.iter().enumerate() {
                     let logit = (first + term.row) * CANDIDATES + term.column;
@@ -108,7 +108,7 @@ impl CudaNetwork {
             }
         }
         uses.sort_by_key(|(logit, ..)| *logit);
-        let count = self.config().edges().iter().sum::<usize>() * CANDIDATES;
+        let count = 2 * self.config().edges() * CANDIDATES;
         let first = (0..=count).map(|logit| uses.partition_point(|(own, ..)| *own < logit) as i32);
         let uses = Uses {
             count: uses.len(),

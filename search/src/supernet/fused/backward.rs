@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use super::context::CellContext;
 use super::edge::{COLUMNS, FusedEdge, SEP3_FIRST, SEP5_FIRST};
 use super::state::{FusedState, POOLS, SUMS, StateOffset};
-use crate::supernet::CANDIDATES;
+use crate::supernet::wired::CANDIDATES;
 
 impl FusedState {
     /// Computes sums over pixels of the nodes' gradients, and of their products with the feature maps of a

@@ -10,7 +10,7 @@ use super::context::CellContext;
 use super::edge::{EdgeConv, FusedEdge, halves_of};
 use super::partial::{self, Partial, Past, StateViews, WorkingState};
 use super::state::{FusedState, StateOffset};
-use crate::supernet::CANDIDATES;
+use crate::supernet::wired::CANDIDATES;
 
 /// Cell of the supernet.
 pub(super) struct FusedCell {

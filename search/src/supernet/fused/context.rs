@@ -4,7 +4,7 @@ use core::ops::Deref;
 
 use milenas_models::fused;
 
-use crate::supernet::Row;
+use crate::supernet::wired::Row;
 
 /// Context of a cell's phases.
 #[derive(Copy, Clone)]

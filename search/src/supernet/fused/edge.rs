@@ -13,7 +13,7 @@ use milenas_models::kernels::cpu::elementwise::{GateNormed, PadRelu};
 use milenas_models::kernels::cpu::simd::{floats, floats_mut};
 use milenas_models::kernels::cpu::{Channels, LANES, Level, MapSize, Pack};
 
-use crate::supernet::CANDIDATES;
+use crate::supernet::wired::CANDIDATES;
 
 /// Convolutions of an edge, by the index of their feature map.
 pub(super) const SEP3: usize = 0;

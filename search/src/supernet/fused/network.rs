@@ -10,9 +10,8 @@ use milenas_models::{Error, Result};
 
 use super::cell::FusedCell;
 use super::context::CellContext;
-use crate::supernet::{
-    CANDIDATES, GradRequest, Mixture, PassResult, Row, SupernetConfig, by_kind, for_cells,
-};
+use crate::supernet::wired::{CANDIDATES, Mixture, Row, by_kind, for_cells};
+use crate::supernet::{GradRequest, PassResult, SupernetConfig};
 
 /// Batch of images.
 #[derive(Copy, Clone, Debug)]
@@ -68,10 +67,10 @@ impl FusedSupernet {
             let reduction = config.reduces(index);
             let halves = index > 0 && config.reduces(index - 1);
             channels *= 1 + reduction as usize;
-            let size = (channels, config.space.nodes, config.partial);
+            let size = (channels, config.nodes(), config.partial);
             let kind = (reduction, halves);
             cells.push(FusedCell::new(index, size, inputs, kind, &mut parameters, &mut statistics));
-            inputs = [inputs[1], Channels { groups: config.space.nodes, each: channels }];
+            inputs = [inputs[1], Channels { groups: config.nodes(), each: channels }];
         }
         let [weight, bias] = ["weight", "bias"].map(|x| format!("classifier.{x}"));
         let head = Head::new(weight, bias, inputs[1], config.classes, false, &mut parameters);
@@ -139,7 +138,7 @@ impl FusedSupernet {
         labels: &[u32],
         mixture: &[&[Row]],
         want: GradRequest,
-    ) -> Result<PassResult> {
+    ) -> Result<PassResult<Vec<Vec<[f64; CANDIDATES]>>>> {
         let batch = self.check(images, mixture)?;
         if labels.len() != batch {
             let found = labels.len().to_string();
@@ -190,11 +189,9 @@ impl FusedSupernet {
             let (found, expected) = (pixels.len().to_string(), format!("a positive multiple of {image}"));
             return Err(Error::Value { what: "number of pixel values".into(), found, expected });
         }
-        if mixture.len() != self.cells.len()
-            || mixture.iter().any(|rows| rows.len() != self.config.edges()[0])
-        {
+        if mixture.len() != self.cells.len() || mixture.iter().any(|rows| rows.len() != self.config.edges()) {
             let found = format!("{:?}", mixture.iter().map(|rows| rows.len()).collect::<Vec<_>>());
-            let expected = format!("{} of each of {} cells", self.config.edges()[0], self.cells.len());
+            let expected = format!("{} of each of {} cells", self.config.edges(), self.cells.len());
             return Err(Error::Value { what: "number of rows of the mixture".into(), found, expected });
         }
         Ok(pixels.len() / image)

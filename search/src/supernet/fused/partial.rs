@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use super::context::CellContext;
 use super::state::StateOffset;
-use crate::supernet::Row;
+use crate::supernet::wired::Row;
 
 /// Buffers of a cell with partial channels, besides its states.
 pub(super) struct Partial {

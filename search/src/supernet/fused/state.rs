@@ -16,7 +16,7 @@ use rayon::prelude::*;
 
 use super::context::CellContext;
 use super::edge::{COLUMNS, DIL3, FusedEdge};
-use crate::supernet::CANDIDATES;
+use crate::supernet::wired::CANDIDATES;
 
 /// Number of packs that the feature maps of a group may fill: 16 MiB, a part of the last-level cache.
 const GROUP: usize = (16 << 20) / size_of::<Pack>();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use milenas_models::Space;
+use milenas_models::space::{SPACES, Space};
 use milenas_search::score::{self, SCORES, Score};
 use milenas_search::supernet::DeviceSpec;
 
@@ -84,7 +84,7 @@ fn seed() -> clap::builder::RangedU64ValueParser {
 
 /// Parser of a space's name.
 fn spaces() -> clap::builder::PossibleValuesParser {
-    Space::ALL.map(|space| space.name).into()
+    SPACES.map(Space::name).into()
 }
 
 /// Help of `--metric`, from the table of scores.

@@ -69,8 +69,7 @@ pub(super) fn compare(genotypes: &[String], options: &RunOptions, seeds: u64, js
     let names = names(genotypes)?;
     let space = resolve(options, None, Vec::new())?.search.space()?;
     // All genotypes are read before the first one is trained.
-    let all =
-        names.iter().map(|name| Ok((name, read_genotype(name, &space)?))).collect::<Result<Vec<_>>>()?;
+    let all = names.iter().map(|name| Ok((name, read_genotype(name, space)?))).collect::<Result<Vec<_>>>()?;
     if let Some((i, j)) = duplicates(&all) {
         bail!(
             "--genotypes: {} and {} are the same architecture. help: remove one of them",

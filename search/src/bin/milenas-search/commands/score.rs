@@ -6,10 +6,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use milenas_models::genotype::{Cell, Edge, Wiring};
 use milenas_models::images::Source;
 use milenas_models::memory::peak_mib;
-use milenas_models::{Genotype, Rng, Space, file};
+use milenas_models::space::{self, Space};
+use milenas_models::{Genotype, Rng, file};
 
 use super::{read_data, read_genotype, resolve};
 use crate::cli::{RunOptions, ScoreOptions};
@@ -28,9 +28,9 @@ pub(super) fn score(options: &ScoreOptions) -> Result<bool> {
         let inputs: Vec<_> = options.genotypes.iter().map(|name| ("a genotype", Path::new(name))).collect();
         file::check_outputs(&[("--out", out)], &inputs)?;
     }
-    let space = Space::named(&options.space)?;
+    let space = space::named(&options.space)?;
     let mut genotypes =
-        options.genotypes.iter().map(|name| read_genotype(name, &space)).collect::<Result<Vec<_>>>()?;
+        options.genotypes.iter().map(|name| read_genotype(name, space)).collect::<Result<Vec<_>>>()?;
     genotypes.extend(sample(space, options.sample, options.seed)?);
     if genotypes.is_empty() {
         bail!("no architecture to score. help: name genotypes, or add --sample 100");
@@ -78,18 +78,17 @@ pub(super) fn score(options: &ScoreOptions) -> Result<bool> {
 }
 
 /// Samples `count` different architectures uniformly.
-fn sample(space: Space, count: usize, seed: u64) -> Result<Vec<Genotype>> {
+fn sample(space: &'static dyn Space, count: usize, seed: u64) -> Result<Vec<Genotype>> {
     let (mut rng, mut seen) = (Rng::new(seed, "score/sample"), HashSet::new());
-    if space.wiring == Wiring::Complete && count > 0 {
-        let mut all = every(&space)?;
-        if count > all.len() {
-            bail!("--sample {count}: {} has {} architectures. help: lower --sample", space.name, all.len());
+    if let Some(all) = space.count() {
+        if count > all {
+            bail!("--sample {count}: {} has {all} architectures. help: lower --sample", space.name());
         }
         // Sampling would find the last ones very late, so a shuffled list of all architectures is cut instead.
-        if count > all.len() / 2 {
+        if count > all / 2 {
+            let mut all: Vec<usize> = (0..all).collect();
             rng.shuffle(&mut all);
-            all.truncate(count);
-            return Ok(all);
+            return all[..count].iter().map(|index| Ok(space.nth(*index)?)).collect();
         }
     }
     let mut drawn = Vec::with_capacity(count);
@@ -102,26 +101,12 @@ fn sample(space: Space, count: usize, seed: u64) -> Result<Vec<Genotype>> {
             Some(genotype) => drawn.push(genotype?),
             None => bail!(
                 "{count} different architectures of {} requested, found only {}",
-                space.name,
+                space.name(),
                 drawn.len()
             ),
         }
     }
     Ok(drawn)
-}
-
-/// Returns all architectures of a space whose nodes do not choose their inputs.
-fn every(space: &Space) -> Result<Vec<Genotype>> {
-    let (choices, places) = (space.choices().collect::<Vec<_>>(), space.edges());
-    let of = |mut number: usize| {
-        let mut edges = Vec::with_capacity(places.len());
-        for &(from, _) in &places {
-            edges.push(Edge { primitive: choices[number % choices.len()], from });
-            number /= choices.len();
-        }
-        Ok(Genotype::new(Cell::new(space.wiring, edges, space.concat())?, None).of(*space))
-    };
-    (0..places.iter().map(|_| choices.len()).product()).map(of).collect()
 }
 
 /// Formats the scores as CSV, one line per architecture. Several metrics add a column `aggregate`.
@@ -155,11 +140,11 @@ mod tests {
     #[test]
     fn a_small_space_can_be_sampled_completely() {
         for count in [100, 8000, 15_625] {
-            let drawn = sample(Space::NASBENCH201, count, 1).unwrap();
-            assert!(drawn.iter().all(|genotype| Space::NASBENCH201.contains(genotype)));
+            let drawn = sample(&space::NASBENCH201, count, 1).unwrap();
+            assert!(drawn.iter().all(|genotype| space::NASBENCH201.contains(genotype)));
             assert_eq!(drawn.iter().collect::<HashSet<_>>().len(), count);
         }
-        let message = sample(Space::NASBENCH201, 15_626, 1).unwrap_err().to_string();
+        let message = sample(&space::NASBENCH201, 15_626, 1).unwrap_err().to_string();
         assert!(message.contains("nasbench201 has 15625 architectures"), "{message}");
     }
 }

@@ -42,7 +42,7 @@ pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<bool> 
     let strategy = config.search.black_box();
     match strategy {
         _ if options.place == DeviceSpec::Cpu => {}
-        None => cuda::supports(&config.search.space()?, config.search.partial_channels)?,
+        None => cuda::supports(config.search.space()?, config.search.partial_channels)?,
         Some(strategy) if strategy.trains() => {}
         Some(_) => bail!(
             "--device {}: --strategy {} scores on the CPU and trains nothing. help: omit --device",
@@ -142,14 +142,13 @@ fn found(genotype: &Genotype, options: &RunOptions) -> Result<()> {
 
 fn line(r: &EpochRecord) -> String {
     format!(
-        "epoch {}: training loss {:.3} accuracy {:.1} %, validation accuracy {:.1} %, entropy {:.2} {:.2}, \
+        "epoch {}: training loss {:.3} accuracy {:.1} %, validation accuracy {:.1} %, entropy {}, \
          convolutions {} {}, {} parameters, {:.1} s",
         r.epoch + 1,
         r.train_loss,
         100.0 * r.train_accuracy,
         100.0 * r.valid_accuracy,
-        r.entropy[0],
-        r.entropy[1],
+        r.entropy.iter().map(|entropy| format!("{entropy:.2}")).collect::<Vec<_>>().join(" "),
         r.convolutions[0],
         r.convolutions[1],
         r.params,
@@ -196,7 +195,7 @@ fn print_summary(found: &SearchResult, options: &RunOptions) -> Result<()> {
             if found.chosen == Some(index) { "  <- chosen" } else { "" }
         )?;
     }
-    let skips = found.genotype.normal.skips();
+    let skips = found.genotype.skips();
     if skips >= COLLAPSE {
         writeln!(stdout(), "warning: {}", collapse(skips, out))?;
     }

@@ -32,8 +32,8 @@ pub(super) fn train(start: &StartOptions, options: &RunOptions, resume: bool, se
         }
     };
     let genotype = match (&start.genotype, &start.from_supernet) {
-        (Some(name), _) => read_genotype(name, &space)?,
-        (None, Some(run)) => read_genotype(&run.join(GENOTYPE).display().to_string(), &space)?,
+        (Some(name), _) => read_genotype(name, space)?,
+        (None, Some(run)) => read_genotype(&run.join(GENOTYPE).display().to_string(), space)?,
         (None, None) => bail!("--genotype is missing"),
     };
     if let Some((kind, _)) = genotype.cells().find(|(_, cell)| cell.is_dead()) {
