@@ -5,8 +5,7 @@ use std::fmt::Write;
 
 use milenas_models::Primitive;
 use milenas_models::genotype::{Cell, Wiring};
-
-use super::html::escaped;
+use milenas_models::html::escaped;
 
 /// Distance between two states.
 const STEP: f64 = 84.0;
