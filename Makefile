@@ -54,9 +54,9 @@ fuzz:
 	cd $(FUZZ) && RUSTC_WRAPPER=$$PWD/instrument cargo build
 	$(FUZZ)/target/debug/decode $(FUZZ)/corpus/decode -max_total_time=$(FUZZ_SECONDS) -timeout=30 -rss_limit_mb=4096 -artifact_prefix=$(FUZZ)/artifacts/
 
-# Writes the reference of settings from their declarations.
+# Writes the references of settings and passes from their declarations.
 docs:
-	MILENAS_WRITE_DOCS=1 cargo test --workspace --test settings
+	MILENAS_WRITE_DOCS=1 cargo test --workspace --test settings --test passes
 
 # Runs the example program of each crate.
 EXAMPLES := $(TARGET)/examples

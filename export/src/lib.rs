@@ -45,7 +45,7 @@ use milenas_models::{Cost, Graph, Weights, cost, file};
 pub use error::{Error, Result};
 pub use io_form::{IoForm, unwrap_io};
 use passes::{AppliedPatch, Pass};
-pub use target::{LOWER, SIMPLIFY, Target};
+pub use target::Target;
 use verify::{Comparison, NetworkRef, Tolerance};
 
 /// Options of a compilation.
@@ -58,7 +58,7 @@ pub struct ExportOptions<'a> {
     /// `int8`.
     pub format: onnx::OnnxFormat,
     /// Simplifying passes: all or some of [`Target::simplify`].
-    pub passes: &'a [&'a dyn Pass],
+    pub passes: Vec<&'a dyn Pass>,
     /// Largest number of simplifying patches. A smaller value helps to find a wrong patch.
     pub steps: usize,
     /// Largest difference between the compiled network and its source.
@@ -77,7 +77,7 @@ impl Default for ExportOptions<'_> {
             target: Target::Portable,
             io: IoForm::default(),
             format: onnx::OnnxFormat::default(),
-            passes: SIMPLIFY,
+            passes: Target::Portable.simplify(),
             steps: usize::MAX,
             tolerance: Tolerance::ROUNDING,
             seed: 0,
@@ -123,8 +123,8 @@ pub fn compile(
     log: &mut dyn FnMut(&AppliedPatch),
 ) -> Result<(Graph, Weights)> {
     let (mut graph, mut weights) = (network.graph.clone(), network.weights.clone());
-    passes::run(options.passes, &mut graph, &mut weights, options.steps, log)?;
-    passes::run(options.target.lower(), &mut graph, &mut weights, usize::MAX, log)?;
+    passes::run(&options.passes, &mut graph, &mut weights, options.steps, log)?;
+    passes::run(&options.target.lower(), &mut graph, &mut weights, usize::MAX, log)?;
     Ok((graph, weights))
 }
 

@@ -1,47 +1,20 @@
 //! Passes that rewrite a trained network and keep its results in evaluation.
 //!
 //! A pass finds one position in the graph where its rewrite applies and returns a patch. [`run`] applies the
-//! patch and asks again, until no pass finds anything. A [`Target`](crate::Target) lists the passes and their
-//! order.
+//! patch and asks again, until no pass finds anything.
+//!
+//! A pass is one file with a function `next` and an example of a graph on which it fires, and one row of the table
+//! below. A [`Target`] selects its passes from the table.
 
-mod drop_identity;
-mod drop_none;
-mod fold_batch_norm;
-mod join_reduction;
-mod lower_batch_norm;
-mod lower_global_pool;
-mod lower_none;
-mod lower_padding;
-mod merge_equal;
-mod pool_parts;
-mod push_relu_into_concat;
-mod remove_dead;
-mod split_batch_norm;
-mod split_concat;
 #[cfg(test)]
 mod tests;
-
-pub use drop_identity::DropIdentity;
-pub use drop_none::DropNone;
-pub use fold_batch_norm::FoldBatchNorm;
-pub use join_reduction::JoinReduction;
-pub use lower_batch_norm::LowerBatchNorm;
-pub use lower_global_pool::LowerGlobalPool;
-pub use lower_none::LowerNone;
-pub use lower_padding::LowerPadding;
-pub use merge_equal::MergeEqual;
-pub use pool_parts::PoolParts;
-pub use push_relu_into_concat::PushReluIntoConcat;
-pub use remove_dead::RemoveDead;
-pub use split_batch_norm::SplitBatchNorm;
-pub use split_concat::SplitConcat;
 
 use candle_core::Tensor;
 use milenas_models::graph::{Graph, Node, Patch, Value};
 use milenas_models::op::{Op, ParamRole};
 use milenas_models::{Result as Checked, Weights};
 
-use crate::{Error, Result};
+use crate::{Error, Result, Target};
 
 /// Kind of rewrite.
 pub trait Pass: Sync {
@@ -50,6 +23,106 @@ pub trait Pass: Sync {
 
     /// Returns the first rewrite that applies; `None` if there is none.
     fn next(&self, graph: &Graph, weights: &Weights) -> Checked<Option<Rewrite>>;
+}
+
+/// Part of a compilation in which a pass runs.
+#[derive(Clone, Copy, Debug)]
+pub enum PassStage {
+    /// Simplifies the network.
+    Simplify {
+        /// Readers of float32 files that gain from it.
+        targets: &'static [Target],
+        /// Whether it also runs before int8 quantisation, for every reader with integer operations.
+        int8: bool,
+    },
+    /// Replaces operations that ONNX or a reader lacks.
+    Lower {
+        /// Readers that need it.
+        targets: &'static [Target],
+    },
+}
+
+/// Row of the table: a pass and its use.
+pub struct PassEntry {
+    /// The pass.
+    pub pass: &'static dyn Pass,
+    /// Sentence that describes the effect, for help and the reference.
+    pub doc: &'static str,
+    /// Part of a compilation in which the pass runs.
+    pub stage: PassStage,
+}
+
+/// Declares the table: effect, name, which is that of the module, type, and use.
+macro_rules! passes {
+    ($($(#[doc = $doc:literal])+ $name:ident: $pass:ident, $stage:expr;)+) => {
+        $(
+            mod $name;
+
+            $(#[doc = $doc])+
+            #[derive(Debug)]
+            pub struct $pass;
+
+            impl Pass for $pass {
+                fn name(&self) -> &'static str {
+                    stringify!($name)
+                }
+
+                fn next(&self, graph: &Graph, weights: &Weights) -> Checked<Option<Rewrite>> {
+                    $name::next(graph, weights)
+                }
+            }
+        )+
+
+        /// All passes, in the order in which they run.
+        pub static PASSES: &[PassEntry] = &[
+            $(PassEntry { pass: &$pass, doc: concat!($($doc),+).trim_ascii(), stage: $stage }),+
+        ];
+
+        /// Returns for each pass a graph on which it fires.
+        #[cfg(test)]
+        fn examples() -> Vec<Graph> {
+            vec![$($name::tests::example()),+]
+        }
+    };
+}
+
+use PassStage::{Lower, Simplify};
+use Target::{CandleOnnx, OnnxRuntime};
+
+const EVERY: &[Target] = &Target::ALL;
+
+// A pass for every target adds neither parameters nor multiply-accumulates. int8 has its own choice: a sum of
+// integers is an operation of its own, so concatenations are not split, and a ReLU costs nothing if its grid
+// starts at 0.
+passes! {
+    /// Removes nodes that no result depends on.
+    remove_dead: RemoveDead, Simplify { targets: EVERY, int8: true };
+    /// Removes operations that return their input.
+    drop_identity: DropIdentity, Simplify { targets: EVERY, int8: true };
+    /// Removes zeros (`none`) from sums, and moves them through operations that keep zeros.
+    drop_none: DropNone, Simplify { targets: EVERY, int8: true };
+    /// Merges nodes that compute the same value.
+    merge_equal: MergeEqual, Simplify { targets: EVERY, int8: true };
+    /// Splits the BatchNorm behind a factorised reduction, for `fold_batch_norm`.
+    split_batch_norm: SplitBatchNorm, Simplify { targets: EVERY, int8: true };
+    /// Folds a BatchNorm into the convolution before it.
+    fold_batch_norm: FoldBatchNorm, Simplify { targets: EVERY, int8: true };
+    /// Moves global average pooling before a concatenation.
+    pool_parts: PoolParts, Simplify { targets: &[OnnxRuntime], int8: false };
+    /// Joins a factorised reduction to one 2x2 convolution with zeros, which multiplies more to copy less.
+    join_reduction: JoinReduction, Simplify { targets: &[OnnxRuntime], int8: false };
+    /// Replaces the convolution of a concatenation by a sum of convolutions.
+    split_concat: SplitConcat, Simplify { targets: &[OnnxRuntime], int8: false };
+    /// Moves ReLU before a concatenation.
+    push_relu_into_concat: PushReluIntoConcat, Simplify { targets: &[], int8: true };
+    /// Replaces strided zeros, which ONNX lacks, by zeros of a subsampled image.
+    lower_none: LowerNone, Lower { targets: EVERY };
+    /// Adds the scale and shift that ONNX requires to a BatchNorm without them.
+    lower_batch_norm: LowerBatchNorm, Lower { targets: EVERY };
+    /// Replaces global average pooling by average pooling with one window.
+    lower_global_pool: LowerGlobalPool, Lower { targets: &[CandleOnnx] };
+    /// Replaces a padded pool by pools of parts of the image.
+    lower_padding: LowerPadding, Lower { targets: &[CandleOnnx] };
 }
 
 /// Change that a pass proposes.

@@ -4,10 +4,7 @@ use std::str::FromStr;
 
 use milenas_models::Error;
 
-use crate::passes::{
-    DropIdentity, DropNone, FoldBatchNorm, JoinReduction, LowerBatchNorm, LowerGlobalPool, LowerNone,
-    LowerPadding, MergeEqual, Pass, PoolParts, PushReluIntoConcat, RemoveDead, SplitBatchNorm, SplitConcat,
-};
+use crate::passes::{PASSES, Pass, PassStage};
 
 /// Reader of ONNX files. Every target writes standard ONNX that all of them read, apart from operators that
 /// candle-onnx lacks.
@@ -37,64 +34,31 @@ impl Target {
     }
 
     /// Returns the passes that simplify, in order.
-    pub fn simplify(self) -> &'static [&'static dyn Pass] {
-        match self {
-            Target::Portable | Target::CandleOnnx => SIMPLIFY,
-            Target::OnnxRuntime => SIMPLIFY_FOR_ONNX_RUNTIME,
-        }
+    pub fn simplify(self) -> Vec<&'static dyn Pass> {
+        selected(|stage| matches!(stage, PassStage::Simplify { targets, .. } if targets.contains(&self)))
     }
 
     /// Returns the passes that simplify a network before int8 quantisation; `None` if the reader has no
     /// integer operations.
-    pub fn simplify_for_int8(self) -> Option<&'static [&'static dyn Pass]> {
+    pub fn simplify_for_int8(self) -> Option<Vec<&'static dyn Pass>> {
         match self {
-            Target::Portable | Target::OnnxRuntime => Some(SIMPLIFY_FOR_INT8),
+            Target::Portable | Target::OnnxRuntime => {
+                Some(selected(|stage| matches!(stage, PassStage::Simplify { int8: true, .. })))
+            }
             Target::CandleOnnx => None,
         }
     }
 
     /// Returns the passes that leave only operations that the encoder and the reader support.
-    pub fn lower(self) -> &'static [&'static dyn Pass] {
-        match self {
-            Target::Portable | Target::OnnxRuntime => LOWER,
-            Target::CandleOnnx => LOWER_FOR_CANDLE_ONNX,
-        }
+    pub fn lower(self) -> Vec<&'static dyn Pass> {
+        selected(|stage| matches!(stage, PassStage::Lower { targets } if targets.contains(&self)))
     }
 }
 
-/// Simplifying passes that never add parameters or multiply-accumulates.
-pub const SIMPLIFY: &[&dyn Pass] =
-    &[&RemoveDead, &DropIdentity, &DropNone, &MergeEqual, &SplitBatchNorm, &FoldBatchNorm];
-
-/// Simplifying passes for ONNX Runtime. [`JoinReduction`] multiplies more to copy less.
-const SIMPLIFY_FOR_ONNX_RUNTIME: &[&dyn Pass] = &[
-    &RemoveDead,
-    &DropIdentity,
-    &DropNone,
-    &MergeEqual,
-    &SplitBatchNorm,
-    &FoldBatchNorm,
-    &PoolParts,
-    &JoinReduction,
-    &SplitConcat,
-];
-
-/// Simplifying passes for int8. A sum on integers is an operation of its own, so concatenations are not
-/// split. A ReLU costs nothing if its grid starts at 0.
-const SIMPLIFY_FOR_INT8: &[&dyn Pass] = &[
-    &RemoveDead,
-    &DropIdentity,
-    &DropNone,
-    &MergeEqual,
-    &SplitBatchNorm,
-    &FoldBatchNorm,
-    &PushReluIntoConcat,
-];
-
-/// Lowering passes, after which the encoder supports every operation.
-pub const LOWER: &[&dyn Pass] = &[&LowerNone, &LowerBatchNorm];
-
-const LOWER_FOR_CANDLE_ONNX: &[&dyn Pass] = &[&LowerNone, &LowerBatchNorm, &LowerGlobalPool, &LowerPadding];
+/// Returns the passes of some stages, in the order of the table.
+fn selected(runs: impl Fn(&PassStage) -> bool) -> Vec<&'static dyn Pass> {
+    PASSES.iter().filter(|entry| runs(&entry.stage)).map(|entry| entry.pass).collect()
+}
 
 impl FromStr for Target {
     type Err = Error;

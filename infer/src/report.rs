@@ -1,17 +1,20 @@
 //! Formats an evaluation as a self-contained HTML report: scores, confusion matrix, calibration, the worst
 //! mistakes.
 
-mod tables;
 mod thumbnail;
 
 use std::fmt::Write;
 
+use milenas_models::html::{self, HtmlReport, escaped, percent, table};
 use milenas_models::metrics::Scores;
 
 use crate::evaluate::{Evaluation, ModelComparison};
 
 /// Number of mistakes in a report.
 const MISTAKES: usize = 24;
+
+/// Largest number of listed differences between two models.
+const ROWS: usize = 100;
 
 /// Content of a report.
 pub struct EvaluationReport<'a> {
@@ -27,45 +30,44 @@ pub struct EvaluationReport<'a> {
     pub comparison: Option<&'a ModelComparison>,
 }
 
-const STYLE: &str = "\
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse; margin: 1rem 0 } td, th { padding: .15rem .6rem; text-align: right }
-th { font-weight: 600 } td:first-child, th:first-child { text-align: left } tr:hover { background: #f4f4f4 }
-.matrix td { min-width: 2.2rem; text-align: center; border: 1px solid #fff }
-.mistakes { display: flex; flex-wrap: wrap; gap: 1rem } figure { width: 9rem; margin: 0; font-size: 13px }
-img { width: 8rem; height: 8rem; object-fit: contain; background: #eee; image-rendering: auto }
-figcaption { overflow-wrap: anywhere } .bar { display: inline-block; height: .7rem; background: #47a }
-";
+/// Rules for the mistakes.
+const STYLE: &str = include_str!("report/mistakes.css");
 
 /// Formats the report as HTML.
 pub fn html(report: &EvaluationReport) -> String {
     let EvaluationReport { scores, evaluation, labels, .. } = report;
-    let title = escaped(&report.title);
-    let mut page = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>{title}</title>\n\
-         <style>\n{STYLE}</style>\n<h1>{title}</h1>\n<p>{} images: top-1 {}, top-5 {}, calibration error {}.",
-        scores.images,
-        percent(scores.top1),
-        percent(scores.top5),
-        percent(scores.calibration_error)
-    );
+    let mut body = format!("<p>{}", html::summary(scores));
     if !evaluation.bad.is_empty() {
-        let _ = write!(page, " {} more could not be read.", evaluation.bad.len());
+        let _ = write!(body, " {} more could not be read.", evaluation.bad.len());
     }
-    page.push_str("</p>\n<h2>Classes</h2>\n");
-    page.push_str(&tables::classes(scores));
-    page.push_str("<h2>Confusion</h2>\n<p>Rows are true classes, columns are predicted classes.</p>\n");
-    page.push_str(&tables::confusion(scores, labels));
-    page.push_str("<h2>Calibration</h2>\n<p>Of the images with this confidence, how many are right.</p>\n");
-    page.push_str(&tables::calibration(evaluation));
-    page.push_str("<h2>Worst mistakes</h2>\n<p>The wrong predictions with the most confidence.</p>\n");
-    page.push_str(&mistakes(evaluation, labels));
+    body.push_str("</p>\n<h2>Classes</h2>\n");
+    body.push_str(&html::classes(scores));
+    body.push_str("<h2>Confusion</h2>\n");
+    body.push_str(&html::confusion(scores).unwrap_or_else(|| html::frequent_confusions(scores)));
+    body.push_str("<h2>Calibration</h2>\n<p>Of the images with this confidence, how many are right.</p>\n");
+    body.push_str(&html::calibration(&evaluation.ranked));
+    body.push_str("<h2>Worst mistakes</h2>\n<p>The wrong predictions with the most confidence.</p>\n");
+    body.push_str(&mistakes(evaluation, labels));
     if let Some(comparison) = report.comparison {
-        page.push_str("<h2>Against the other model</h2>\n");
-        page.push_str(&tables::comparison(comparison));
+        body.push_str("<h2>Against the other model</h2>\n");
+        body.push_str(&against(comparison));
     }
-    page.push_str("</html>\n");
-    page
+    HtmlReport { title: &report.title, body: &body, style: STYLE, reload: None }.document()
+}
+
+fn against(comparison: &ModelComparison) -> String {
+    let ModelComparison { other, agreement, largest_difference, different } = comparison;
+    let rows: Vec<_> = different
+        .iter()
+        .take(ROWS)
+        .map(|one| vec![one.path.clone(), one.label.clone(), one.predicted.clone(), one.other.clone()])
+        .collect();
+    format!(
+        "<p>Its top-1 is {}; the two agree on {}, and probabilities differ by at most {largest_difference:.2e}.</p>\n{}",
+        percent(other.top1),
+        percent(*agreement),
+        table(&["image", "is", "predicted", "by the other"], &rows)
+    )
 }
 
 fn mistakes(evaluation: &Evaluation, labels: &[String]) -> String {
@@ -86,26 +88,6 @@ fn mistakes(evaluation: &Evaluation, labels: &[String]) -> String {
         );
     }
     text + "</div>\n"
-}
-
-fn percent(part: f64) -> String {
-    format!("{:.2} %", 100.0 * part)
-}
-
-/// Escapes a text of unknown origin for HTML, inside elements and quoted attributes.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 #[cfg(test)]
@@ -140,6 +122,6 @@ mod tests {
         let page = html(&report);
         assert_eq!(page.matches("data:image/png;base64,").count(), MISTAKES);
         assert!(page.contains("a &amp; b") && page.contains("&lt;3&gt;") && !page.contains("<3>"));
-        assert!(!page.contains("http"), "nothing is loaded from elsewhere");
+        assert!(!page.contains("http:") && !page.contains("https:"), "nothing is loaded from elsewhere");
     }
 }

@@ -35,6 +35,7 @@ pub mod file;
 pub mod fused;
 pub mod genotype;
 pub mod graph;
+pub mod html;
 pub mod images;
 pub mod input;
 #[doc(hidden)]

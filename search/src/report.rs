@@ -3,22 +3,20 @@
 mod cell;
 mod evaluated;
 mod head;
-mod html;
 mod mixtures;
 mod read;
 mod several;
 mod svg;
 
-use std::fmt::Write;
 use std::path::Path;
 
-use milenas_models::metrics::{ClassScore, Scores};
+use milenas_models::html::{self, HtmlReport, escaped, figure, percent, table};
+use milenas_models::metrics::Scores;
 use milenas_models::{Genotype, Primitive, file};
 
 use crate::Result;
 use crate::next::StepText;
 use head::head;
-use html::{escaped, figure, page, percent, table};
 use mixtures::mixtures;
 pub use read::runs;
 use read::{EpochRow, RunSummary};
@@ -28,8 +26,11 @@ use svg::{Series, lines, points};
 /// File name of the report in a run folder.
 pub const REPORT: &str = "report.html";
 
-/// Largest number of classes with a confusion matrix. More classes are listed in a table only.
-const MATRIX: usize = 40;
+/// Rules for charts. Operations have the colours of their columns in alpha.
+const STYLE: &str = include_str!("report/charts.css");
+
+/// Seconds after which the browser reloads the report of an unfinished run.
+const RELOAD: u32 = 30;
 
 /// Writes the report of a run into its folder, with the next step as worded by `text`.
 ///
@@ -72,7 +73,12 @@ fn one(story: &RunSummary, text: StepText) -> String {
         body.push_str(&confusion(scores));
     }
     body.push_str(&configuration(story));
-    page(&format!("{kind} {}", story.name()), &body, !story.is_finished())
+    document(&format!("{kind} {}", story.name()), &body, !story.is_finished())
+}
+
+/// Returns a report with charts. With `grows` the browser reloads it at intervals.
+fn document(title: &str, body: &str, grows: bool) -> String {
+    HtmlReport { title, body, style: STYLE, reload: grows.then_some(RELOAD) }.document()
 }
 
 fn series(story: &RunSummary, name: &str, of: impl Fn(&EpochRow) -> Option<f64>) -> Series {
@@ -207,38 +213,12 @@ fn sizes(story: &RunSummary) -> String {
 }
 
 fn confusion(scores: &Scores) -> String {
-    let row = |c: &ClassScore| {
-        vec![c.name.clone(), c.images.to_string(), c.recall.map_or("-".into(), percent), percent(c.precision)]
-    };
-    let rows: Vec<_> = scores.classes.iter().map(row).collect();
-    let mut text = format!(
-        "<h2>Test results</h2>\n<p>{} images: top-1 {}, top-5 {}, calibration error {}.</p>\n",
-        scores.images,
-        percent(scores.top1),
-        percent(scores.top5),
-        percent(scores.calibration_error)
-    );
-    if scores.classes.len() <= MATRIX {
-        text.push_str("<h3>Confusion</h3><p>Rows are true classes, columns are predicted classes.</p>\n");
-        text.push_str("<div class=\"wide\" tabindex=\"0\"><table class=\"matrix\"><thead><tr><th></th>");
-        for class in &scores.classes {
-            let _ = write!(text, "<th scope=\"col\">{}</th>", escaped(&class.name));
-        }
-        text.push_str("</tr></thead><tbody>\n");
-        for (i, (row, class)) in scores.confusion.iter().zip(&scores.classes).enumerate() {
-            let _ = write!(text, "<tr><th scope=\"row\">{}</th>", escaped(&class.name));
-            let all = row.iter().sum::<usize>().max(1) as f64;
-            for (j, &count) in row.iter().enumerate() {
-                let colour = if i == j { "0,135,95" } else { "200,64,30" };
-                // The square root keeps small fractions visible.
-                let shade = 0.75 * (count as f64 / all).sqrt();
-                let _ = write!(text, "<td style=\"background:rgba({colour},{shade:.3})\">{count}</td>");
-            }
-            text.push_str("</tr>\n");
-        }
-        text.push_str("</tbody></table></div>\n");
+    let mut text = format!("<h2>Test results</h2>\n<p>{}</p>\n", html::summary(scores));
+    if let Some(matrix) = html::confusion(scores) {
+        text += "<h3>Confusion</h3>";
+        text += &matrix;
     }
-    text + "<h3>Classes</h3>\n" + &table(&["class", "images", "recall", "precision"], &rows)
+    text + "<h3>Classes</h3>\n" + &html::classes(scores)
 }
 
 fn configuration(story: &RunSummary) -> String {

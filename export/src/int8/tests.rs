@@ -12,14 +12,14 @@ use super::*;
 use crate::passes::run;
 use crate::testing::{derived, genotype, graph, weights};
 use crate::verify::{Tolerance, compare, random_inputs};
-use crate::{LOWER, Target, onnx};
+use crate::{Target, onnx};
 
 /// A network simplified for int8 with its weights, and inputs for it.
 fn prepared(source: &Graph) -> (Graph, Weights, Vec<Vec<Tensor>>) {
     let (mut graph, mut numbers) = (source.clone(), weights(source, 1));
     let simplify = Target::Portable.simplify_for_int8().unwrap();
-    for passes in [simplify, LOWER] {
-        run(passes, &mut graph, &mut numbers, usize::MAX, &mut |_| {}).unwrap();
+    for passes in [simplify, Target::Portable.lower()] {
+        run(&passes, &mut graph, &mut numbers, usize::MAX, &mut |_| {}).unwrap();
     }
     let inputs = random_inputs(&graph, 3).unwrap();
     (graph, numbers, inputs)

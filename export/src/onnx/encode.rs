@@ -25,7 +25,7 @@ const BATCH: &str = "batch";
 ///
 /// # Errors
 /// Returns an error if the graph breaks a rule of the representation, or if the weights belong to another
-/// network. [`Error::NotLowered`] for an operation that [`LOWER`](crate::LOWER) would have rewritten.
+/// network. [`Error::NotLowered`] for an operation that [`Target::lower`](crate::Target::lower) would have rewritten.
 pub fn encode(graph: &Graph, weights: &Weights, metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
     encode_as(graph, weights, metadata, &OnnxFormat::default())
 }

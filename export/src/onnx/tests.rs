@@ -15,13 +15,13 @@ use prost::Message;
 use super::*;
 use crate::passes::run;
 use crate::testing::{derived, genotype, graph, weights};
-use crate::{Error, LOWER, Result, SIMPLIFY};
+use crate::{Error, Result, Target};
 
 fn lowered(source: &Graph, simplify: bool) -> (Graph, Weights) {
     let (mut graph, mut numbers) = (source.clone(), weights(source, 1));
-    let passes = if simplify { SIMPLIFY } else { &[] };
-    run(passes, &mut graph, &mut numbers, usize::MAX, &mut |_| {}).unwrap();
-    run(LOWER, &mut graph, &mut numbers, usize::MAX, &mut |_| {}).unwrap();
+    let passes = if simplify { Target::Portable.simplify() } else { Vec::new() };
+    run(&passes, &mut graph, &mut numbers, usize::MAX, &mut |_| {}).unwrap();
+    run(&Target::Portable.lower(), &mut graph, &mut numbers, usize::MAX, &mut |_| {}).unwrap();
     (graph, numbers)
 }
 

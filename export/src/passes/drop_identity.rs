@@ -4,25 +4,16 @@ use milenas_models::graph::{Graph, Node};
 use milenas_models::op::{Op, Pool2d};
 use milenas_models::{Result, Weights};
 
-use super::{Pass, Rewrite, can_stand_for};
+use super::{Rewrite, can_stand_for};
 
-/// Pass that removes operations without effect, see the module.
-#[derive(Debug)]
-pub struct DropIdentity;
-
-impl Pass for DropIdentity {
-    fn name(&self) -> &'static str {
-        "drop_identity"
-    }
-
-    fn next(&self, graph: &Graph, _: &Weights) -> Result<Option<Rewrite>> {
-        for (value, node) in graph.values().filter(|(_, node)| gives_back(graph, node)) {
-            if can_stand_for(graph, node.inputs[0], value) {
-                return Rewrite::replace(graph, value, node.inputs[0]).map(Some);
-            }
+/// Returns the first rewrite.
+pub(super) fn next(graph: &Graph, _: &Weights) -> Result<Option<Rewrite>> {
+    for (value, node) in graph.values().filter(|(_, node)| gives_back(graph, node)) {
+        if can_stand_for(graph, node.inputs[0], value) {
+            return Rewrite::replace(graph, value, node.inputs[0]).map(Some);
         }
-        Ok(None)
     }
+    Ok(None)
 }
 
 /// Returns whether the node returns its input: `identity(x) -> x`, `concat(x) -> x`, `slice(x, everything) ->
@@ -38,5 +29,30 @@ fn gives_back(graph: &Graph, node: &Node) -> bool {
         Op::Linear(_) | Op::Add(_) | Op::Flatten(_) | Op::Softmax(_) | Op::Zero(_) | Op::FakeQuantize(_) => {
             false
         }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::tests::*;
+
+    /// Graph on which the pass fires.
+    pub fn example() -> Graph {
+        built(|b, x| {
+            let x = b.wire("skip", Identity, &[x])?;
+            let x = b.wire("alone", Concat { axis: 1 }, &[x])?;
+            let x = b.wire("relu", Relu, &[x])?;
+            b.wire("again", Relu, &[x])
+        })
+    }
+
+    #[test]
+    fn identities_go() {
+        let graph = example();
+        let after = text(&[&DropIdentity], &graph);
+        assert_eq!(
+            after,
+            "input = input() -> [N, 4, 6, 6]\nrelu = relu(input) -> [N, 4, 6, 6]\noutput y = relu\n"
+        );
     }
 }

@@ -5,38 +5,29 @@ use milenas_models::graph::{Graph, Node, Patch, Value};
 use milenas_models::op::{Conv2d, Op, Pool2d, Zero};
 use milenas_models::{Result, Weights};
 
-use super::{Pass, Rewrite, can_stand_for};
+use super::{Rewrite, can_stand_for};
 
-/// Pass that removes and moves zeros, see the module.
-#[derive(Debug)]
-pub struct DropNone;
-
-impl Pass for DropNone {
-    fn name(&self) -> &'static str {
-        "drop_none"
-    }
-
-    fn next(&self, graph: &Graph, _: &Weights) -> Result<Option<Rewrite>> {
-        for (value, node) in graph.values() {
-            let rewrite = match &node.op {
-                Op::Add(_) => without_zero(graph, value, node)?,
-                Op::Zero(zero) => further_up(graph, value, node, zero)?,
-                Op::Relu(_) => still_zero(graph, value, node, [1, 1])?,
-                Op::Conv2d(Conv2d { stride, bias: false, .. }) | Op::Pool2d(Pool2d { stride, .. }) => {
-                    still_zero(graph, value, node, *stride)?
-                }
-                Op::Input(_) | Op::Conv2d(_) | Op::BatchNorm(_) | Op::GlobalAvgPool(_) | Op::Linear(_) => {
-                    None
-                }
-                Op::Concat(_) | Op::Slice(_) | Op::Flatten(_) | Op::Softmax(_) => None,
-                Op::Identity(_) | Op::FakeQuantize(_) => None,
-            };
-            if rewrite.is_some() {
-                return Ok(rewrite);
+/// Returns the first rewrite.
+pub(super) fn next(graph: &Graph, _: &Weights) -> Result<Option<Rewrite>> {
+    for (value, node) in graph.values() {
+        let rewrite = match &node.op {
+            Op::Add(_) => without_zero(graph, value, node)?,
+            Op::Zero(zero) => further_up(graph, value, node, zero)?,
+            Op::Relu(_) => still_zero(graph, value, node, [1, 1])?,
+            Op::Conv2d(Conv2d { stride, bias: false, .. }) | Op::Pool2d(Pool2d { stride, .. }) => {
+                still_zero(graph, value, node, *stride)?
             }
+            Op::Input(_) | Op::Conv2d(_) | Op::BatchNorm(_) | Op::GlobalAvgPool(_) | Op::Linear(_) => {
+                None
+            }
+            Op::Concat(_) | Op::Slice(_) | Op::Flatten(_) | Op::Softmax(_) => None,
+            Op::Identity(_) | Op::FakeQuantize(_) => None,
+        };
+        if rewrite.is_some() {
+            return Ok(rewrite);
         }
-        Ok(None)
     }
+    Ok(None)
 }
 
 /// Rewrites `x + 0 -> x` if `x` has the shape of the sum.
@@ -80,4 +71,27 @@ fn zero_at(graph: &Graph, value: Value, node: &Node, zero: Zero, x: Value) -> Re
     let zero = patch.wire(graph, &node.name, zero, &[x], None)?;
     patch.shunt(graph, value, zero)?;
     Ok(Rewrite { at: node.name.clone(), patch })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::tests::*;
+
+    /// Graph on which the pass fires.
+    pub fn example() -> Graph {
+        built(|b, x| {
+            let conv = b.wire("conv", Conv2d::depthwise(4, 3, 1, 1), &[x])?;
+            let zero = b.wire("none", Zero { stride: 1 }, &[conv])?;
+            let still = b.wire("relu", Relu, &[zero])?;
+            let still = b.wire("pool", Pool2d::new(PoolKind::Max, 3, 1), &[still])?;
+            b.wire("sum", Add, &[still, conv])
+        })
+    }
+
+    #[test]
+    fn zeros_leave_sums() {
+        let graph = example();
+        let after = text(&[&DropNone], &graph);
+        assert!(after.ends_with("output y = conv\n") && after.lines().count() == 3, "{after}");
+    }
 }

@@ -7,38 +7,51 @@ use milenas_models::graph::{Graph, Patch};
 use milenas_models::op::{Op, Padding, Pool2d, PoolKind, Zero};
 use milenas_models::{Result, Weights};
 
-use super::{Pass, Rewrite, node_name};
+use super::{Rewrite, node_name};
 
-/// Pass that lowers strided zeros, see the module.
-#[derive(Debug)]
-pub struct LowerNone;
+/// Rewrites `zero(x, stride s) -> zero(pool(x, 1x1, stride s))`.
+pub(super) fn next(graph: &Graph, _: &Weights) -> Result<Option<Rewrite>> {
+    for (value, node) in graph.values() {
+        let Op::Zero(Zero { stride }) = node.op else { continue };
+        if stride == 1 {
+            continue;
+        }
+        let pool = Pool2d { padding: Padding::default(), ..Pool2d::new(PoolKind::Max, 1, stride) };
+        let mut patch = Patch::new();
+        let x = patch.tap(node.inputs[0]);
+        let small = patch.wire(
+            graph,
+            &node_name(graph, &format!("{}.stride", node.name), &[]),
+            pool,
+            &[x],
+            None,
+        )?;
+        let zero = patch.wire(graph, &node.name, Zero { stride: 1 }, &[small], None)?;
+        patch.shunt(graph, value, zero)?;
+        return Ok(Some(Rewrite { at: node.name.clone(), patch }));
+    }
+    Ok(None)
+}
 
-impl Pass for LowerNone {
-    fn name(&self) -> &'static str {
-        "lower_none"
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::tests::*;
+
+    /// Graph on which the pass fires.
+    pub fn example() -> Graph {
+        built(|b, x| b.wire("none", Zero { stride: 2 }, &[x]))
     }
 
-    /// Rewrites `zero(x, stride s) -> zero(pool(x, 1x1, stride s))`.
-    fn next(&self, graph: &Graph, _: &Weights) -> Result<Option<Rewrite>> {
-        for (value, node) in graph.values() {
-            let Op::Zero(Zero { stride }) = node.op else { continue };
-            if stride == 1 {
-                continue;
-            }
-            let pool = Pool2d { padding: Padding::default(), ..Pool2d::new(PoolKind::Max, 1, stride) };
-            let mut patch = Patch::new();
-            let x = patch.tap(node.inputs[0]);
-            let small = patch.wire(
-                graph,
-                &node_name(graph, &format!("{}.stride", node.name), &[]),
-                pool,
-                &[x],
-                None,
-            )?;
-            let zero = patch.wire(graph, &node.name, Zero { stride: 1 }, &[small], None)?;
-            patch.shunt(graph, value, zero)?;
-            return Ok(Some(Rewrite { at: node.name.clone(), patch }));
-        }
-        Ok(None)
+    #[test]
+    fn strided_zeros_let_go_of_what_they_read() {
+        let graph = built(|b, x| {
+            let conv = b.wire("conv", Conv2d::depthwise(4, 3, 1, 1), &[x])?;
+            let zero = b.wire("none", Zero { stride: 2 }, &[conv])?;
+            b.wire("conv2", Conv2d::depthwise(4, 3, 2, 1), &[zero])
+        });
+        let after = text(&[&DropNone], &graph);
+        assert!(after.contains("conv2 = zero[stride 4](input)") && after.lines().count() == 3, "{after}");
+        let lowered = text(&[&DropNone, &LowerNone], &graph);
+        assert!(lowered.contains("conv2 = zero[stride 1](conv2.stride)"), "{lowered}");
     }
 }

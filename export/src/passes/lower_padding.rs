@@ -8,11 +8,7 @@ use milenas_models::graph::{Graph, Node, Patch};
 use milenas_models::op::{Concat, Op, Padding, Pool2d, PoolKind, Range, Slice};
 use milenas_models::{Result, Weights};
 
-use super::{Pass, Rewrite, node_name};
-
-/// Pass that lowers padded pools, see the module.
-#[derive(Debug)]
-pub struct LowerPadding;
+use super::{Rewrite, node_name};
 
 /// Consecutive output positions along one axis whose windows have the same length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,33 +20,27 @@ struct Run {
     kernel: usize,
 }
 
-impl Pass for LowerPadding {
-    fn name(&self) -> &'static str {
-        "lower_padding"
-    }
-
-    /// Rewrites `pool(x, padded) -> concat(pool(x[top], cut windows), pool(x[middle]), pool(x[bottom], cut
-    /// windows))`, along both axes.
-    fn next(&self, graph: &Graph, _: &Weights) -> Result<Option<Rewrite>> {
-        for (value, node) in graph.values() {
-            let Op::Pool2d(pool) = &node.op else { continue };
-            // With dilation, or zeros that count in the average, a cut window does not equal a smaller
-            // window.
-            let suits = pool.dilation == [1, 1] && pool.kind != PoolKind::Average { count_padding: true };
-            if pool.padding == Padding::default() || !suits {
-                continue;
-            }
-            let Some((_, height, width)) = graph.fact(node.inputs[0]).chw() else { continue };
-            let Some((_, rows, columns)) = node.fact.chw() else { continue };
-            let rows = runs(height, rows, pool.kernel[0], pool.stride[0], pool.padding.top);
-            let columns = runs(width, columns, pool.kernel[1], pool.stride[1], pool.padding.left);
-            let patch = pieces(graph, node, pool, &rows, &columns)?;
-            let (mut patch, whole) = patch;
-            patch.shunt(graph, value, whole)?;
-            return Ok(Some(Rewrite { at: node.name.clone(), patch }));
+/// Rewrites `pool(x, padded) -> concat(pool(x[top], cut windows), pool(x[middle]), pool(x[bottom], cut
+/// windows))`, along both axes.
+pub(super) fn next(graph: &Graph, _: &Weights) -> Result<Option<Rewrite>> {
+    for (value, node) in graph.values() {
+        let Op::Pool2d(pool) = &node.op else { continue };
+        // With dilation, or zeros that count in the average, a cut window does not equal a smaller
+        // window.
+        let suits = pool.dilation == [1, 1] && pool.kind != PoolKind::Average { count_padding: true };
+        if pool.padding == Padding::default() || !suits {
+            continue;
         }
-        Ok(None)
+        let Some((_, height, width)) = graph.fact(node.inputs[0]).chw() else { continue };
+        let Some((_, rows, columns)) = node.fact.chw() else { continue };
+        let rows = runs(height, rows, pool.kernel[0], pool.stride[0], pool.padding.top);
+        let columns = runs(width, columns, pool.kernel[1], pool.stride[1], pool.padding.left);
+        let patch = pieces(graph, node, pool, &rows, &columns)?;
+        let (mut patch, whole) = patch;
+        patch.shunt(graph, value, whole)?;
+        return Ok(Some(Rewrite { at: node.name.clone(), patch }));
     }
+    Ok(None)
 }
 
 /// Splits the output positions of one axis into runs.
@@ -109,4 +99,33 @@ fn pieces(
         _ => patch.wire(graph, &node.name, Concat { axis: 2 }, &bands, None)?,
     };
     Ok((patch, whole))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::tests::*;
+
+    /// Graph on which the pass fires.
+    pub fn example() -> Graph {
+        built(|b, x| b.wire("pool", Pool2d::new(PoolKind::Max, 3, 1), &[x]))
+    }
+
+    #[test]
+    fn padded_pools_become_pools_of_parts() {
+        for kind in [PoolKind::Max, PoolKind::Average { count_padding: false }] {
+            for (kernel, stride, size) in
+                [(3, 1, 6), (3, 2, 6), (3, 2, 7), (5, 1, 6), (5, 3, 9), (3, 1, 2), (3, 2, 1)]
+            {
+                let mut b = Builder::new();
+                let x = b.input("input", Fact::image(2, size, size + 1)).unwrap();
+                let y = b.wire("pool", Pool2d::new(kind, kernel, stride), &[x]).unwrap();
+                b.output("y", y);
+                let graph = b.finish().unwrap();
+                assert_eq!(assert_sound(&[&LowerPadding], &graph, Tolerance::ROUNDING, true), 1);
+                let after = text(&[&LowerPadding], &graph);
+                let pools = after.lines().filter(|l| l.contains("pool2d")).count();
+                assert_eq!(after.matches("pads [0, 0, 0, 0]").count(), pools, "{after}");
+            }
+        }
+    }
 }

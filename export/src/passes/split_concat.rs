@@ -9,11 +9,7 @@ use milenas_models::graph::{Graph, Node, Patch, Value};
 use milenas_models::op::{Add, Concat, Conv2d, Op, ParamRole, Relu};
 use milenas_models::{Result, Weights};
 
-use super::{Pass, Rewrite, node_name, param_name, tensor};
-
-/// Pass that splits convolutions over concatenations, see the module.
-#[derive(Debug)]
-pub struct SplitConcat;
+use super::{Rewrite, node_name, param_name, tensor};
 
 /// Convolution that reads a concatenation, directly or through a ReLU.
 struct ConcatReader {
@@ -21,30 +17,24 @@ struct ConcatReader {
     relu: Option<Value>,
 }
 
-impl Pass for SplitConcat {
-    fn name(&self) -> &'static str {
-        "split_concat"
-    }
-
-    /// Rewrites `conv(concat(a, b), [u v]) -> conv(a, u) + conv(b, v)`, also with a ReLU before the
-    /// convolution. Nothing else may read the concatenation.
-    fn next(&self, graph: &Graph, weights: &Weights) -> Result<Option<Rewrite>> {
-        for (value, node) in graph.values() {
-            let Op::Concat(Concat { axis: 1 }) = node.op else { continue };
-            let channels = node.inputs.iter().map(|v| graph.fact(*v).chw().map(|(c, ..)| c));
-            let (Some(readers), Some(channels)) =
-                (readers(graph, value), channels.collect::<Option<Vec<_>>>())
-            else {
-                continue;
-            };
-            let mut patch = Patch::new();
-            for ConcatReader { conv, relu } in readers {
-                split(&mut patch, graph, weights, node, &channels, conv, relu)?;
-            }
-            return Ok(Some(Rewrite { at: node.name.clone(), patch }));
+/// Rewrites `conv(concat(a, b), [u v]) -> conv(a, u) + conv(b, v)`, also with a ReLU before the
+/// convolution. Nothing else may read the concatenation.
+pub(super) fn next(graph: &Graph, weights: &Weights) -> Result<Option<Rewrite>> {
+    for (value, node) in graph.values() {
+        let Op::Concat(Concat { axis: 1 }) = node.op else { continue };
+        let channels = node.inputs.iter().map(|v| graph.fact(*v).chw().map(|(c, ..)| c));
+        let (Some(readers), Some(channels)) =
+            (readers(graph, value), channels.collect::<Option<Vec<_>>>())
+        else {
+            continue;
+        };
+        let mut patch = Patch::new();
+        for ConcatReader { conv, relu } in readers {
+            split(&mut patch, graph, weights, node, &channels, conv, relu)?;
         }
-        Ok(None)
+        return Ok(Some(Rewrite { at: node.name.clone(), patch }));
     }
+    Ok(None)
 }
 
 /// Returns the convolutions that read a concatenation directly or through a ReLU; `None` if it has other
@@ -110,4 +100,42 @@ fn split(
         start += in_channels;
     }
     sum.map_or(Ok(()), |sum| patch.shunt(graph, conv, sum))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::tests::*;
+
+    /// Graph on which the pass fires.
+    pub fn example() -> Graph {
+        built(|b, x| {
+            let [a, c] = ["a", "c"].map(|name| b.wire(name, Conv2d::depthwise(4, 3, 1, 1), &[x]));
+            let both = b.wire("both", Concat { axis: 1 }, &[a?, c?, x])?;
+            let relu = b.wire("relu", Relu, &[both])?;
+            let first = b.wire("first", Conv2d::pointwise(12, 3).bias(true), &[relu])?;
+            let second = b.wire("second", Conv2d::new(12, 3, 3).padding(Padding::all(1)), &[relu])?;
+            let third = b.wire("third", Conv2d::pointwise(12, 3), &[both])?;
+            let sum = b.wire("sum", Add, &[first, second])?;
+            b.wire("all", Add, &[sum, third])
+        })
+    }
+
+    #[test]
+    fn a_convolution_over_a_row_of_images_becomes_a_sum() {
+        let graph = example();
+        assert_eq!(assert_sound(&[&SplitConcat], &graph, Tolerance::ROUNDING, true), 1);
+        let after = text(&[&SplitConcat, &MergeEqual], &graph);
+        assert!(!after.contains("concat") && after.matches(" = relu(").count() == 3, "{after}");
+        assert_eq!(after.matches("bias true").count(), 1, "{after}");
+    }
+
+    #[test]
+    fn a_row_of_images_that_something_else_reads_stays() {
+        let graph = built(|b, x| {
+            let both = b.wire("both", Concat { axis: 1 }, &[x, x])?;
+            let conv = b.wire("conv", Conv2d::pointwise(8, 8), &[both])?;
+            b.wire("sum", Add, &[conv, both])
+        });
+        assert_eq!(assert_sound(&[&SplitConcat], &graph, Tolerance::EXACT, true), 0);
+    }
 }

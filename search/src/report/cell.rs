@@ -5,9 +5,8 @@ use std::fmt::Write;
 
 use milenas_models::Primitive;
 use milenas_models::genotype::Cell;
+use milenas_models::html::escaped;
 use milenas_models::space::state_label;
-
-use super::html::escaped;
 
 /// Distance between two states.
 const STEP: f64 = 84.0;

@@ -1,6 +1,7 @@
 //! Section about the evaluations of a black-box search: values in order, and the best architectures.
 
-use super::html::{figure, percent, table};
+use milenas_models::html::{figure, percent, table};
+
 use super::read::RunSummary;
 use super::svg::{Series, lines};
 use crate::score::Score;

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use milenas_models::Cost;
+use milenas_models::html::{escaped, facts, percent};
 
-use super::html::{escaped, facts, percent};
 use super::read::RunSummary;
 use super::{thousands, time};
 use crate::next::{NextStep, StepText, UNKNOWN_SOURCE};

@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
+use milenas_models::html::{escaped, table};
+
 use super::cell;
-use super::html::{escaped, table};
 use super::read::RunSummary;
 use super::svg::{layers, legend};
 

@@ -2,10 +2,11 @@
 
 use std::fmt::Write;
 
-use super::html::{escaped, figure, page, percent, table};
+use milenas_models::html::{escaped, figure, percent, table};
+
 use super::read::{EpochRow, RunSummary};
 use super::svg::{Series, lines};
-use super::{figures, series, thousands, time};
+use super::{document, figures, series, thousands, time};
 
 pub fn several(stories: &[RunSummary]) -> String {
     let row = |s: &RunSummary| {
@@ -75,5 +76,5 @@ pub fn several(stories: &[RunSummary]) -> String {
             );
         }
     }
-    page(&format!("{} runs", stories.len()), &body, false)
+    document(&format!("{} runs", stories.len()), &body, false)
 }

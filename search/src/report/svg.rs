@@ -6,7 +6,7 @@
 
 use std::fmt::Write;
 
-use super::html::escaped;
+use milenas_models::html::escaped;
 
 /// Width of a chart, in pixels. It fits a phone without scaling.
 const WIDTH: f64 = 340.0;

@@ -85,7 +85,7 @@ fn compile(source: &str, out: &Path, arguments: &Export) -> Result<()> {
         target,
         io: io.clone(),
         format: OnnxFormat { opset: arguments.opset, half: arguments.fp16, ..OnnxFormat::default() },
-        passes: &passes,
+        passes,
         steps: arguments.stop_after,
         seed: arguments.seed,
         int8,

@@ -41,7 +41,7 @@ fn a_wrong_pass_is_caught_by_the_proof_and_leaves_no_file() {
     let network = NetworkRef { graph: &graph, weights: &numbers };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.onnx");
-    let options = ExportOptions { passes: &[&DropRelu], ..ExportOptions::default() };
+    let options = ExportOptions { passes: vec![&DropRelu], ..ExportOptions::default() };
     let error = export_file(&path, network, &Default::default(), &options, &mut |_| {}).unwrap_err();
     assert!(matches!(error, Error::Differs { .. }), "{error}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
