@@ -94,7 +94,7 @@ impl StepReport {
 }
 
 /// Returns images of uniform noise.
-fn noise(count: usize) -> ImageSet {
+pub(crate) fn noise(count: usize) -> ImageSet {
     let contract =
         InputContract::new(ImageSize::square(SIDE), 3, vec![0.5; 3], vec![0.25; 3], Resize::Stretch);
     let mut rng = Rng::new(0, "bench");

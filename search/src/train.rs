@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 pub mod drop_path;
+pub mod short;
 
 use std::borrow::Cow;
 use std::time::Instant;

@@ -35,7 +35,7 @@ pub fn evaluated(story: &RunSummary) -> String {
     let mut order: Vec<usize> = (0..evaluated.len()).collect();
     order.sort_by(|a, b| evaluated[*b].value.total_cmp(&evaluated[*a].value));
     let row = |&i: &usize| {
-        let Evaluated { genotype, value } = &evaluated[i];
+        let Evaluated { genotype, value, .. } = &evaluated[i];
         let value = if trained { percent(*value) } else { format!("{value:.3}") };
         vec![(i + 1).to_string(), value, genotype.to_string()]
     };

@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 
 use milenas_models::{Genotype, file};
 
-use crate::strategy::black_box::Evaluated;
+use crate::strategy::black_box::{Evaluated, ShortRun};
 use crate::{Error, Result};
 
 /// Header line with the names of the columns.
 const HEAD: &str = "architecture,value\n";
+/// Header line of a race.
+const RACE_HEAD: &str = "architecture,rung,steps,seed,value\n";
 /// Largest file that is read, in bytes: a hundred thousand rows.
 const MAX_BYTES: u64 = 64 << 20;
 
@@ -25,27 +27,28 @@ pub(super) struct EvaluationLog {
 }
 
 impl EvaluationLog {
-    /// Creates an empty log.
-    pub(super) fn create(path: &Path) -> Result<Self> {
-        Self::open(path, 0, VecDeque::new())
+    /// Creates an empty log; rows of a `race` have its trainings.
+    pub(super) fn create(path: &Path, race: bool) -> Result<Self> {
+        Self::open(path, 0, VecDeque::new(), race)
     }
 
     /// Opens a log, and removes an incomplete last row.
     ///
     /// # Errors
     /// Fails for an invalid row.
-    pub(super) fn reopen(path: &Path) -> Result<Self> {
+    pub(super) fn reopen(path: &Path, race: bool) -> Result<Self> {
         let (known, whole) = rows(path)?;
-        Self::open(path, whole, known.into())
+        Self::open(path, whole, known.into(), race)
     }
 
-    fn open(path: &Path, length: u64, known: VecDeque<Evaluated>) -> Result<Self> {
+    fn open(path: &Path, length: u64, known: VecDeque<Evaluated>, race: bool) -> Result<Self> {
         let mut options = OpenOptions::new();
         let mut file =
             options.write(true).create(true).truncate(false).open(path).map_err(Error::io(path))?;
         file.set_len(length).and_then(|()| file.seek(SeekFrom::End(0))).map_err(Error::io(path))?;
         if length == 0 {
-            file.write_all(HEAD.as_bytes()).map_err(Error::io(path))?;
+            let head = if race { RACE_HEAD } else { HEAD };
+            file.write_all(head.as_bytes()).map_err(Error::io(path))?;
         }
         Ok(EvaluationLog { file, path: path.to_path_buf(), known, count: 0 })
     }
@@ -67,18 +70,20 @@ impl EvaluationLog {
     pub(super) fn value(
         &mut self,
         genotype: &Genotype,
+        run: Option<ShortRun>,
         evaluate: impl FnOnce() -> Result<f64>,
     ) -> Result<f64> {
         self.count += 1;
         match self.known.pop_front() {
-            Some(known) if known.genotype == *genotype => Ok(known.value),
+            Some(known) if known.genotype == *genotype && known.run == run => Ok(known.value),
             Some(_) => {
                 Err(damaged(&self.path, self.count, "belongs to another architecture than the next one"))
             }
             None => {
                 let value = evaluate()?;
                 // The format is read back bit for bit, infinities included.
-                let row = format!("\"{genotype}\",{value}\n");
+                let run = run.map(|ShortRun { rung, steps, seed }| format!("{rung},{steps},{seed},"));
+                let row = format!("\"{genotype}\",{}{value}\n", run.unwrap_or_default());
                 self.file.write_all(row.as_bytes()).map_err(Error::io(&self.path))?;
                 Ok(value)
             }
@@ -117,9 +122,17 @@ fn damaged(path: &Path, row: usize, problem: &str) -> Error {
 }
 
 fn parse(line: &str) -> Option<Evaluated> {
-    let (name, value) = line.rsplit_once(',')?;
-    let name = name.strip_prefix('"')?.strip_suffix('"')?;
-    Some(Evaluated { genotype: Genotype::parse(name, "row").ok()?, value: value.parse().ok()? })
+    let (name, rest) = line.strip_prefix('"')?.split_once("\",")?;
+    let fields: Vec<&str> = rest.split(',').collect();
+    let (run, value) = match fields[..] {
+        [value] => (None, value),
+        [rung, steps, seed, value] => {
+            let (rung, steps, seed) = (rung.parse().ok()?, steps.parse().ok()?, seed.parse().ok()?);
+            (Some(ShortRun { rung, steps, seed }), value)
+        }
+        _ => return None,
+    };
+    Some(Evaluated { genotype: Genotype::parse(name, "row").ok()?, value: value.parse().ok()?, run })
 }
 
 #[cfg(test)]
@@ -134,13 +147,15 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("history.csv");
         let mut rng = Rng::new(0, "x");
-        for space in space::SPACES {
+        for (number, space) in space::SPACES.into_iter().enumerate() {
+            let race = number % 2 == 1;
+            let run = race.then_some(ShortRun { rung: 2, steps: 300, seed: u64::MAX });
             let all: Vec<Genotype> = (0..4).map(|_| space.sample(&mut rng).unwrap()).collect();
             let values = [0.1 + 0.2, f64::NEG_INFINITY, 1.0 / 3.0, -0.0];
             let evaluate_all = |mut log: EvaluationLog| {
                 let mut evaluated = 0;
                 for (genotype, value) in all.iter().zip(values) {
-                    let found = log.value(genotype, || {
+                    let found = log.value(genotype, run, || {
                         evaluated += 1;
                         Ok(value)
                     });
@@ -148,21 +163,25 @@ mod tests {
                 }
                 evaluated
             };
-            assert_eq!(evaluate_all(EvaluationLog::create(&path).unwrap()), 4);
+            assert_eq!(evaluate_all(EvaluationLog::create(&path, race).unwrap()), 4);
             let whole = std::fs::read(&path).unwrap();
             for length in 0..=whole.len() {
                 std::fs::write(&path, &whole[..length]).unwrap();
                 let rows = whole[..length].iter().filter(|byte| **byte == b'\n').count().saturating_sub(1);
-                let log = EvaluationLog::reopen(&path).unwrap();
+                let log = EvaluationLog::reopen(&path, race).unwrap();
                 assert_eq!((log.left(), read_evaluations(&path).unwrap().len()), (rows, rows));
                 assert_eq!(evaluate_all(log), 4 - rows, "{length} bytes");
                 assert!(std::fs::read(&path).unwrap() == whole, "{length} bytes");
             }
-            let mut log = EvaluationLog::reopen(&path).unwrap();
-            let message = log.value(&all[1], || Ok(0.0)).unwrap_err().to_string();
+            let mut log = EvaluationLog::reopen(&path, race).unwrap();
+            let message = log.value(&all[1], run, || Ok(0.0)).unwrap_err().to_string();
             assert!(message.contains("history.csv: row 1 belongs to another architecture"), "{message}");
+            let other = Some(ShortRun { rung: 3, steps: 300, seed: 0 });
+            let mut log = EvaluationLog::reopen(&path, race).unwrap();
+            assert!(log.value(&all[0], other, || Ok(0.0)).is_err());
+            assert!(read_evaluations(&path).unwrap().iter().all(|found| found.run == run));
             std::fs::write(&path, "architecture,value\n\"x\",1\n").unwrap();
-            let message = EvaluationLog::reopen(&path).unwrap_err().to_string();
+            let message = EvaluationLog::reopen(&path, race).unwrap_err().to_string();
             assert!(message.contains("row 1 is not an evaluation"), "{message}");
         }
     }

@@ -1,9 +1,11 @@
 //! Black-box search in its run folder: started, or resumed after an interruption.
 
+mod race;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use milenas_models::{Genotype, NetworkConfig, Rng, Trainable, Weights, file};
+use milenas_models::{Genotype, NetworkConfig, Rng, Trainable, Weights, assemble, cost, file};
 use serde::{Deserialize, Serialize};
 
 use super::evaluation_log::{EvaluationLog, read_evaluations};
@@ -15,7 +17,9 @@ use crate::engine::MaybeDevice;
 use crate::limit::{LIMITS, Limits};
 use crate::score::{Score, Scorer};
 use crate::strategy::ProgressSink;
-use crate::strategy::black_box::{By, Evaluated, Evaluator, PopulationOutcome, best, search};
+use crate::strategy::black_box::{
+    By, Evaluated, Evaluator, PopulationOutcome, RungSize, ShortRun, Strategy, search,
+};
 use crate::strategy::checkpoint::SearchOrigin;
 use crate::supernet::DeviceSpec;
 use crate::train::checkpoint::TrainCheckpoint;
@@ -94,9 +98,10 @@ pub fn open_population(
     };
     let file = path.join(ORIGIN);
     let unfinished = !path.join(GENOTYPE).exists();
-    let tables = |open: fn(&Path) -> Result<EvaluationLog>| {
-        let draws = keeps_scores(config).then(|| open(&path.join(DRAWS))).transpose()?;
-        Ok::<_, Error>((open(&path.join(HISTORY))?, draws))
+    let race = config.search.black_box().is_some_and(Strategy::shortens);
+    let tables = |open: fn(&Path, bool) -> Result<EvaluationLog>| {
+        let draws = keeps_scores(config).then(|| open(&path.join(DRAWS), false)).transpose()?;
+        Ok::<_, Error>((open(&path.join(HISTORY), race)?, draws))
     };
     // A search that was stopped before its first evaluation, for example because of its limits, has nothing to
     // resume.
@@ -158,7 +163,7 @@ pub fn run_population(
     device: MaybeDevice<'_>,
     recorder: &mut dyn ProgressSink,
     observe: &mut dyn FnMut(By, usize, &Evaluated),
-) -> Result<(PopulationOutcome, Evaluated)> {
+) -> Result<PopulationOutcome> {
     let PopulationRun { mut folder, origin, history, draws } = run;
     let config = &origin.config;
     let settings = &config.search;
@@ -175,6 +180,11 @@ pub fn run_population(
     let network = data.network(settings.channels, settings.layers);
     let batch = EpochOrder::batch(&data.train, &first[..BATCH.min(first.len())]);
     let mut evaluator = PopulationFolder {
+        judge: data.train.subset(match strategy.shortens() {
+            true => &second[..settings.strategies.race.judge.min(second.len())],
+            false => &[],
+        }),
+        steps: None,
         halves: [&first, &second].map(|half| data.train.subset(half)),
         network,
         scorer: Scorer::new(network, batch, config.seed),
@@ -195,13 +205,10 @@ pub fn run_population(
     };
     let mut rng = Rng::new(config.seed, "population");
     let outcome = search(strategy, settings.space()?, &settings.population, &mut rng, &mut evaluator)?;
-    let best = best(&outcome.evaluated)
-        .ok_or_else(|| Error::Data { problem: "no architecture was evaluated".into() })?;
     evaluator.mark()?;
-    file::write(&evaluator.folder.join(GENOTYPE), best.genotype.to_json().as_bytes())?;
+    file::write(&evaluator.folder.join(GENOTYPE), outcome.chosen.genotype.to_json().as_bytes())?;
     evaluator.folder.page()?;
-    let best = best.clone();
-    Ok((outcome, best))
+    Ok(outcome)
 }
 
 /// Evaluator that stores its evaluations in the run folder.
@@ -217,6 +224,10 @@ struct PopulationFolder<'a> {
     evaluation: NetworkConfig,
     limits: Limits,
     budget: Option<Duration>,
+    /// Images of the validation split that judge the trainings of a race.
+    judge: ImageSet,
+    /// Steps of a training in each rung of a race, once they are planned.
+    steps: Option<Vec<usize>>,
     folder: Folder,
     device_kind: String,
     history: EvaluationLog,
@@ -271,20 +282,23 @@ impl Evaluator for PopulationFolder<'_> {
         let score = score.ok_or_else(|| Error::Data { problem: "the strategy has no score".into() })?;
         let table = draws.as_mut().unwrap_or(history);
         let number = table.count() + 1;
-        let value = table.value(genotype, || {
+        let value = table.value(genotype, None, || {
             folder.take_back()?;
             let value = scorer.score(genotype, &[score])?[0];
-            observe(By::Score, number, &Evaluated { genotype: genotype.clone(), value });
+            observe(By::Score, number, &Evaluated { genotype: genotype.clone(), value, run: None });
             Ok(value)
         })?;
         self.mark_now_and_then()?;
         Ok(value)
     }
 
-    fn fitness(&mut self, genotype: &Genotype) -> Result<f64> {
+    fn fitness(&mut self, genotype: &Genotype, run: Option<ShortRun>) -> Result<f64> {
+        if let Some(run) = run {
+            return self.raced(genotype, run);
+        }
         let Self { folder, halves, network, short, history, device, recorder, observe, .. } = self;
         let number = history.count() + 1;
-        let value = history.value(genotype, || {
+        let value = history.value(genotype, None, || {
             folder.take_back()?;
             let trainable = Trainable::assemble(genotype, network, false)?;
             let weights = Weights::init(&trainable.graph, short.seed)?;
@@ -292,11 +306,31 @@ impl Evaluator for PopulationFolder<'_> {
             let task = TrainTask { network: &trainable, images, test, config: short };
             let mut last = Last(0.0);
             train(&task, &weights, None, device.as_deref_mut(), *recorder, &mut last)?;
-            observe(By::Fitness, number, &Evaluated { genotype: genotype.clone(), value: last.0 });
+            observe(By::Fitness, number, &Evaluated { genotype: genotype.clone(), value: last.0, run });
             Ok(last.0)
         })?;
         self.mark_now_and_then()?;
         Ok(value)
+    }
+
+    fn live_size(&mut self, genotype: &Genotype) -> Result<Option<u64>> {
+        let live = genotype.live();
+        let found = self.limits.measure(&live, &self.evaluation)?;
+        if !self.limits.hold(&found) {
+            return Ok(None);
+        }
+        if self.limits.is_empty() {
+            return Ok(Some(cost(&assemble(&live, &self.evaluation)?).macs));
+        }
+        Ok(self.limits.rank(&found).first().copied())
+    }
+
+    fn plan(&mut self, rungs: &[RungSize], largest: &Genotype) -> Result<Vec<ShortRun>> {
+        if self.steps.is_none() {
+            self.steps = Some(self.planned(rungs, largest)?);
+        }
+        let steps = self.steps.iter().flatten().zip(1..);
+        Ok(steps.map(|(&steps, rung)| ShortRun { rung, steps, seed: self.rung_seed(rung) }).collect())
     }
 
     fn out_of_time(&self) -> bool {

@@ -3,12 +3,14 @@
 //! A strategy is one file, with its settings, and one row of the table below. It proposes the next architecture from the
 //! history of evaluations, and has no other state: an interrupted search is replayed from its logs.
 
+use std::collections::HashSet;
+
 use milenas_models::space::Space;
 use milenas_models::{Genotype, Rng};
 
-use crate::Result;
 use crate::config::settings::settings;
 use crate::score::Score;
+use crate::{Error, Result};
 
 /// Black-box search strategy.
 pub trait Strategy: Sync {
@@ -22,7 +24,12 @@ pub trait Strategy: Sync {
         true
     }
 
-    /// Returns the number of evaluations of a kind in a whole search.
+    /// Returns whether the strategy obeys a time budget by shorter trainings. Others end early.
+    fn shortens(&self) -> bool {
+        false
+    }
+
+    /// Returns the largest number of evaluations of a kind in a whole search.
     fn evaluations(&self, by: By, config: &PopulationConfig) -> usize {
         match by {
             By::Score if self.score().is_some() => config.draws,
@@ -36,6 +43,21 @@ pub trait Strategy: Sync {
     /// # Errors
     /// Fails if no architecture within the limits is found.
     fn ask(&self, history: &History, proposer: &mut Proposer<'_>) -> Result<Option<Proposal>>;
+
+    /// Returns the chosen architecture with its value: the first of the largest fitness, or of the largest score if nothing
+    /// was trained.
+    fn choose(&self, history: &History) -> Option<Evaluated> {
+        let list = if history.trained.is_empty() { &history.scored } else { &history.trained };
+        best(list).cloned()
+    }
+
+    /// Checks the settings of the strategy in a space.
+    ///
+    /// # Errors
+    /// Fails for settings that do not fit together.
+    fn check(&self, _space: &'static dyn Space) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Architecture to evaluate.
@@ -45,6 +67,40 @@ pub struct Proposal {
     pub genotype: Genotype,
     /// Kind of its evaluation.
     pub by: By,
+    /// Training of a race; `None` for the training of the settings `search.population`.
+    pub run: Option<ShortRun>,
+}
+
+impl Proposal {
+    /// Proposes a score.
+    pub fn score(genotype: Genotype) -> Self {
+        Proposal { genotype, by: By::Score, run: None }
+    }
+
+    /// Proposes a training.
+    pub fn fitness(genotype: Genotype) -> Self {
+        Proposal { genotype, by: By::Fitness, run: None }
+    }
+}
+
+/// Training in a race.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShortRun {
+    /// Rung, counted from 1.
+    pub rung: usize,
+    /// Number of steps.
+    pub steps: usize,
+    /// Seed of initial weights, order and augmentation.
+    pub seed: u64,
+}
+
+/// Number of trainings of a rung, and the steps of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RungSize {
+    /// Number of trainings.
+    pub trainings: usize,
+    /// Number of steps.
+    pub steps: usize,
 }
 
 /// Evaluations so far, in order.
@@ -56,6 +112,15 @@ pub struct History {
     pub trained: Vec<Evaluated>,
 }
 
+/// Architecture within the limits, with its size.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SizedGenotype {
+    /// The architecture.
+    pub genotype: Genotype,
+    /// Multiply-accumulates, or parameters if they are limited, without operations that do not reach the output.
+    pub size: u64,
+}
+
 /// Source of new architectures within the limits of a search.
 pub struct Proposer<'a> {
     /// Search space.
@@ -63,11 +128,15 @@ pub struct Proposer<'a> {
     /// Sizes of the search.
     pub config: &'a PopulationConfig,
     rng: &'a mut Rng,
-    pick: &'a mut PickFn<'a>,
+    evaluator: &'a mut dyn Evaluator,
+    pool: &'a mut Option<Vec<SizedGenotype>>,
 }
 
-/// Function that calls another one until it returns an architecture within the limits.
-type PickFn<'a> = dyn FnMut(&mut dyn FnMut() -> Result<Genotype>) -> Result<Genotype> + 'a;
+/// Largest number of architectures of a space that are listed; of a larger space some are drawn.
+const LISTED: usize = 1 << 17;
+
+/// Number of draws without a new architecture after which a space is assumed to have no more.
+const MISSES: usize = 1000;
 
 impl Proposer<'_> {
     /// Returns a uniform sample of the space.
@@ -75,8 +144,8 @@ impl Proposer<'_> {
     /// # Errors
     /// Fails if no sample is within the limits.
     pub fn sample(&mut self) -> Result<Genotype> {
-        let Proposer { space, rng, pick, .. } = self;
-        pick(&mut || Ok(space.sample(rng)?))
+        let Proposer { space, rng, evaluator, .. } = self;
+        evaluator.pick(&mut || Ok(space.sample(rng)?))
     }
 
     /// Returns a mutant of the winner of a tournament: the fittest of some uniformly drawn members of `population`, the
@@ -85,12 +154,79 @@ impl Proposer<'_> {
     /// # Errors
     /// Fails if no mutant is within the limits.
     pub fn child(&mut self, population: &[Evaluated]) -> Result<Genotype> {
-        let Proposer { space, config, rng, pick } = self;
+        let Proposer { space, config, rng, evaluator, .. } = self;
         let entrants = (0..config.tournament.max(1)).map(|_| rng.below(population.len()));
         let fitter =
             |best: usize, i: usize| if population[i].value > population[best].value { i } else { best };
         let parent = entrants.reduce(fitter).unwrap_or(0);
-        pick(&mut || Ok(space.mutate(&population[parent].genotype, rng)?))
+        evaluator.pick(&mut || Ok(space.mutate(&population[parent].genotype, rng)?))
+    }
+
+    /// Returns different networks within the limits, largest first: all of a small space, else `draws` of an evolution
+    /// towards larger ones. Networks without a path from input to output are omitted. Later calls return the same list.
+    ///
+    /// # Errors
+    /// Fails if none is within the limits.
+    pub fn largest(&mut self, draws: usize) -> Result<&[SizedGenotype]> {
+        if self.pool.is_none() {
+            let mut found = match self.space.count().filter(|count| *count <= LISTED) {
+                Some(count) => self.listed(count)?,
+                None => self.evolved(draws)?,
+            };
+            if found.is_empty() {
+                // Explains the limits.
+                self.sample()?;
+            }
+            found.sort_by_key(|sized| std::cmp::Reverse(sized.size));
+            *self.pool = Some(found);
+        }
+        Ok(self.pool.as_deref().unwrap_or_default())
+    }
+
+    fn listed(&mut self, count: usize) -> Result<Vec<SizedGenotype>> {
+        let mut seen = HashSet::new();
+        let all = (0..count).map(|index| Ok(self.space.nth(index)?)).collect::<Result<Vec<_>>>()?;
+        let new = all.into_iter().filter(|genotype| seen.insert(genotype.class())).collect::<Vec<_>>();
+        new.into_iter().filter_map(|genotype| self.sized(genotype).transpose()).collect()
+    }
+
+    fn evolved(&mut self, draws: usize) -> Result<Vec<SizedGenotype>> {
+        let (mut found, mut seen, mut misses): (Vec<SizedGenotype>, _, _) = (Vec::new(), HashSet::new(), 0);
+        while found.len() < draws && misses < MISSES {
+            let Proposer { space, config, rng, .. } = self;
+            // The first quarter is a uniform sample.
+            let genotype = if found.len() < draws.div_ceil(4) {
+                space.sample(rng)?
+            } else {
+                let entrants = (0..config.tournament.max(1)).map(|_| rng.below(found.len()));
+                let parent = entrants.max_by_key(|i| found[*i].size).unwrap_or(0);
+                space.mutate(&found[parent].genotype, rng)?
+            };
+            let new = if seen.insert(genotype.class()) { self.sized(genotype)? } else { None };
+            misses = if new.is_some() { 0 } else { misses + 1 };
+            found.extend(new);
+        }
+        Ok(found)
+    }
+
+    /// Returns an architecture with its size, or `None` outside the limits and for a network without a path.
+    ///
+    /// # Errors
+    /// Fails if the network cannot be assembled.
+    pub fn sized(&mut self, genotype: Genotype) -> Result<Option<SizedGenotype>> {
+        if genotype.is_dead() {
+            return Ok(None);
+        }
+        let size = self.evaluator.live_size(&genotype)?;
+        Ok(size.map(|size| SizedGenotype { genotype, size }))
+    }
+
+    /// Returns the trainings of each rung. A time budget shortens all of them alike.
+    ///
+    /// # Errors
+    /// Fails if a stored plan cannot be read or written.
+    pub fn plan(&mut self, rungs: &[RungSize], largest: &Genotype) -> Result<Vec<ShortRun>> {
+        self.evaluator.plan(rungs, largest)
     }
 }
 
@@ -101,7 +237,6 @@ macro_rules! strategies {
 
         settings! {
             /// Settings of the strategies that evaluate whole architectures, a group for each.
-            #[derive(Copy)]
             pub struct StrategyConfig {
                 $($(#[doc = $doc])+ $name: $type = $type::default();)+
             }
@@ -133,6 +268,8 @@ strategies! {
     random: Random,
     /// regularised evolution of trained samples (Real et al., AAAI 2019).
     evolution: Evolution,
+    /// short trainings of the largest networks in three rungs, each with fewer networks and more steps.
+    race: Race,
 }
 
 settings! {
@@ -159,6 +296,8 @@ pub struct Evaluated {
     pub genotype: Genotype,
     /// Fitness, or the score where nothing is trained.
     pub value: f64,
+    /// Training of a race.
+    pub run: Option<ShortRun>,
 }
 
 /// Evaluations that a strategy requests.
@@ -173,7 +312,15 @@ pub trait Evaluator {
     fn score(&mut self, genotype: &Genotype) -> Result<f64>;
 
     /// Returns the validation accuracy of an architecture after a short training.
-    fn fitness(&mut self, genotype: &Genotype) -> Result<f64>;
+    fn fitness(&mut self, genotype: &Genotype, run: Option<ShortRun>) -> Result<f64>;
+
+    /// Returns the size of an architecture without operations that do not reach the output, or `None` if it is not within
+    /// the limits.
+    fn live_size(&mut self, genotype: &Genotype) -> Result<Option<u64>>;
+
+    /// Returns the trainings of each rung of a race, shortened to the time budget if there is one. `largest` is a network
+    /// whose steps take the longest.
+    fn plan(&mut self, rungs: &[RungSize], largest: &Genotype) -> Result<Vec<ShortRun>>;
 
     /// Returns whether the time budget is used up.
     fn out_of_time(&self) -> bool;
@@ -191,8 +338,10 @@ pub enum By {
 /// Result of a black-box search.
 #[derive(Clone, Debug)]
 pub struct PopulationOutcome {
-    /// Evaluated architectures in order; the best one is the first with the largest value.
+    /// Evaluated architectures in order.
     pub evaluated: Vec<Evaluated>,
+    /// Chosen architecture, with the value that chose it.
+    pub chosen: Evaluated,
     /// Kind of the values. They are scores too where the time budget ended the search before the first
     /// training.
     pub by: By,
@@ -211,30 +360,27 @@ pub fn search(
     rng: &mut Rng,
     evaluator: &mut dyn Evaluator,
 ) -> Result<PopulationOutcome> {
-    let mut history = History::default();
-    let mut late = false;
+    let (mut history, mut pool, mut late) = (History::default(), None, false);
     loop {
-        let pick = &mut |draw: &mut dyn FnMut() -> Result<Genotype>| evaluator.pick(draw);
-        let Some(Proposal { genotype, by }) =
-            strategy.ask(&history, &mut Proposer { space, config, rng, pick })?
-        else {
-            break;
-        };
+        let proposer = &mut Proposer { space, config, rng, evaluator, pool: &mut pool };
+        let Some(Proposal { genotype, by, run }) = strategy.ask(&history, proposer)? else { break };
         let (value, list) = match by {
             By::Score => (evaluator.score(&genotype)?, &mut history.scored),
-            By::Fitness => (evaluator.fitness(&genotype)?, &mut history.trained),
+            By::Fitness => (evaluator.fitness(&genotype, run)?, &mut history.trained),
         };
-        list.push(Evaluated { genotype, value });
+        list.push(Evaluated { genotype, value, run });
         let done = |by, list: &[Evaluated]| list.len() >= strategy.evaluations(by, config);
-        if evaluator.out_of_time() {
+        if !strategy.shortens() && evaluator.out_of_time() {
             late = !(done(By::Score, &history.scored) && done(By::Fitness, &history.trained));
             break;
         }
     }
+    let none = || Error::Data { problem: "no architecture was evaluated".into() };
+    let chosen = strategy.choose(&history).ok_or_else(none)?;
     let History { scored, trained } = history;
     Ok(match trained.is_empty() {
-        true => PopulationOutcome { evaluated: scored, by: By::Score, late },
-        false => PopulationOutcome { evaluated: trained, by: By::Fitness, late },
+        true => PopulationOutcome { evaluated: scored, chosen, by: By::Score, late },
+        false => PopulationOutcome { evaluated: trained, chosen, by: By::Fitness, late },
     })
 }
 
@@ -271,9 +417,19 @@ mod tests {
             Ok(genotype.convolutions()[0] as f64)
         }
 
-        fn fitness(&mut self, genotype: &Genotype) -> Result<f64> {
+        fn fitness(&mut self, genotype: &Genotype, _: Option<ShortRun>) -> Result<f64> {
             self.trained += 1;
             Ok(genotype.convolutions()[0] as f64)
+        }
+
+        fn live_size(&mut self, genotype: &Genotype) -> Result<Option<u64>> {
+            Ok(Some(genotype.live().convolutions()[0] as u64))
+        }
+
+        fn plan(&mut self, rungs: &[RungSize], _: &Genotype) -> Result<Vec<ShortRun>> {
+            let run =
+                |(i, size): (usize, &RungSize)| ShortRun { rung: i + 1, steps: size.steps, seed: i as u64 };
+            Ok(rungs.iter().enumerate().map(run).collect())
         }
 
         fn out_of_time(&self) -> bool {
@@ -292,7 +448,7 @@ mod tests {
     }
 
     fn run(strategy: &str, seed: u64) -> f64 {
-        best(&outcome(strategy, seed, &mut BudgetCounts::default()).evaluated).unwrap().value
+        outcome(strategy, seed, &mut BudgetCounts::default()).chosen.value
     }
 
     #[test]
@@ -306,12 +462,13 @@ mod tests {
             assert_eq!((found.0 > 0, found.1 > 0), (strategy.score().is_some(), strategy.trains()), "{name}");
             found
         });
-        assert_eq!(counts.collect::<Vec<_>>(), [(60, 0), (60, 40), (0, 40), (0, 40)]);
+        assert_eq!(counts.collect::<Vec<_>>(), [(60, 0), (60, 40), (0, 40), (0, 40), (512, 43)]);
     }
 
     #[test]
     fn a_search_cut_by_time_is_a_prefix_of_the_whole() {
-        for (name, _) in choices() {
+        let all = choices().into_iter().map(|(name, _)| name);
+        for name in all.filter(|name| !named(name).shortens()) {
             // `area` is compared to `naswot`, as it only scores before its first training.
             let whole = if name == "area" { "naswot" } else { name };
             let whole = outcome(whole, 0, &mut BudgetCounts::default());

@@ -1,7 +1,7 @@
 //! Regularised evolution with a start from scores (AREA).
 
 use super::evolution::next_child;
-use super::{By, History, PopulationConfig, Proposal, Proposer, Strategy};
+use super::{History, PopulationConfig, Proposal, Proposer, Strategy};
 use crate::Result;
 use crate::config::settings::settings;
 use crate::score::{Naswot, Score};
@@ -21,14 +21,14 @@ impl Strategy for Area {
     fn ask(&self, history: &History, proposer: &mut Proposer<'_>) -> Result<Option<Proposal>> {
         let PopulationConfig { draws, trainings, size, .. } = *proposer.config;
         if history.scored.len() < draws {
-            return Ok(Some(Proposal { genotype: proposer.sample()?, by: By::Score }));
+            return Ok(Some(Proposal::score(proposer.sample()?)));
         }
         let mut scored: Vec<_> = history.scored.iter().collect();
         scored.sort_by(|a, b| b.value.total_cmp(&a.value));
         scored.dedup_by(|a, b| a.genotype == b.genotype);
         scored.truncate(size.min(trainings));
         match scored.get(history.trained.len()) {
-            Some(next) => Ok(Some(Proposal { genotype: next.genotype.clone(), by: By::Fitness })),
+            Some(next) => Ok(Some(Proposal::fitness(next.genotype.clone()))),
             None => next_child(&history.trained, scored.len(), proposer),
         }
     }

@@ -1,6 +1,6 @@
 //! Regularised evolution.
 
-use super::{By, Evaluated, History, Proposal, Proposer, Strategy};
+use super::{Evaluated, History, Proposal, Proposer, Strategy};
 use crate::Result;
 use crate::config::settings::settings;
 
@@ -15,7 +15,7 @@ impl Strategy for Evolution {
     fn ask(&self, history: &History, proposer: &mut Proposer<'_>) -> Result<Option<Proposal>> {
         let size = proposer.config.size.min(proposer.config.trainings);
         if history.trained.len() < size {
-            return Ok(Some(Proposal { genotype: proposer.sample()?, by: By::Fitness }));
+            return Ok(Some(Proposal::fitness(proposer.sample()?)));
         }
         next_child(&history.trained, size, proposer)
     }
@@ -31,5 +31,5 @@ pub(super) fn next_child(
         return Ok(None);
     }
     let genotype = proposer.child(&trained[trained.len() - size..])?;
-    Ok(Some(Proposal { genotype, by: By::Fitness }))
+    Ok(Some(Proposal::fitness(genotype)))
 }

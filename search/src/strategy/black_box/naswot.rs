@@ -1,6 +1,6 @@
 //! Search without training (NASWOT).
 
-use super::{By, History, Proposal, Proposer, Strategy};
+use super::{History, Proposal, Proposer, Strategy};
 use crate::Result;
 use crate::config::settings::settings;
 use crate::score::{Naswot, Score};
@@ -24,6 +24,6 @@ impl Strategy for NaswotSearch {
         if history.scored.len() == proposer.config.draws {
             return Ok(None);
         }
-        Ok(Some(Proposal { genotype: proposer.sample()?, by: By::Score }))
+        Ok(Some(Proposal::score(proposer.sample()?)))
     }
 }

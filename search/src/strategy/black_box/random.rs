@@ -1,6 +1,6 @@
 //! Random search.
 
-use super::{By, History, Proposal, Proposer, Strategy};
+use super::{History, Proposal, Proposer, Strategy};
 use crate::Result;
 use crate::config::settings::settings;
 
@@ -15,6 +15,6 @@ impl Strategy for Random {
         if history.trained.len() == proposer.config.trainings {
             return Ok(None);
         }
-        Ok(Some(Proposal { genotype: proposer.sample()?, by: By::Fitness }))
+        Ok(Some(Proposal::fitness(proposer.sample()?)))
     }
 }

@@ -50,6 +50,9 @@ pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<bool> 
             config.search.strategy
         ),
     }
+    if let Some(strategy) = strategy {
+        strategy.check(config.search.space()?)?;
+    }
     let mut device = open_device(options)?;
     let mut progress = EpochProgress::new("search");
     if config.search.layers < 3 {
@@ -107,8 +110,12 @@ fn search_black_box(
     let mut last_line = Instant::now();
     let mut report = |by, number, evaluated: &Evaluated| match by {
         By::Fitness => {
-            let Evaluated { genotype, value } = evaluated;
-            lines.line(&format!("{number} of {}: {:.2} % {genotype}", total(by), 100.0 * value));
+            let Evaluated { genotype, value, run } = evaluated;
+            let place = match run {
+                Some(run) => format!("rung {}, training {number}, {} steps", run.rung, run.steps),
+                None => format!("{number} of {}", total(by)),
+            };
+            lines.line(&format!("{place}: {:.2} % {genotype}", 100.0 * value));
         }
         By::Score if last_line.elapsed() > LINE_INTERVAL => {
             last_line = Instant::now();
@@ -116,7 +123,7 @@ fn search_black_box(
         }
         By::Score => {}
     };
-    let (outcome, best) = run_population(data, run, device, &mut progress, &mut report)?;
+    let outcome = run_population(data, run, device, &mut progress, &mut report)?;
     progress.finish();
     if outcome.late {
         writeln!(stdout(), "{OUT_OF_TIME}")?;
@@ -128,8 +135,8 @@ fn search_black_box(
         By::Fitness => ("validation accuracy", HISTORY),
     };
     let table = options.out.join(table);
-    writeln!(stdout(), "{what} {:.4}; all evaluations are in {}", best.value, table.display())?;
-    found(&best.genotype, options)
+    writeln!(stdout(), "{what} {:.4}; all evaluations are in {}", outcome.chosen.value, table.display())?;
+    found(&outcome.chosen.genotype, options)
 }
 
 /// Prints the genotype and the next command.

@@ -1,0 +1,299 @@
+//! Race of the largest networks.
+
+use std::path::Path;
+
+use milenas_models::genotype::published;
+use milenas_models::space::Space;
+use milenas_models::{Genotype, file};
+
+use super::{
+    By, Evaluated, History, PopulationConfig, Proposal, Proposer, RungSize, ShortRun, SizedGenotype, Strategy,
+};
+use crate::config::settings::settings;
+use crate::optim::SgdConfig;
+use crate::score::{JacobCov, Score, aggregate};
+use crate::{Error, Result};
+
+settings! {
+    /// Trains the largest networks within the limits, and those with the best scores, in three rungs. Every training has a
+    /// whole schedule. The network has the depth and the channels of `search.layers` and `search.channels`, because short
+    /// networks hide differences of deep ones. The recipe was designed on the published accuracies of NAS-Bench-201
+    /// for CIFAR-10.
+    pub struct Race {
+        /// Number of different architectures that are drawn in a space that is too large to be listed.
+        draws: usize = 2000usize, in Range::Count;
+        /// Number of the largest architectures that are scored by jacob_cov.
+        scored: usize = 512usize, in Range::Count;
+        /// Number of the largest architectures in the first rung. Scores order architectures of equal size.
+        largest: usize = 24usize, in Range::Count;
+        /// Number of further architectures in the first rung, by the aggregate of jacob_cov and size.
+        aggregate: usize = 8usize;
+        /// Architectures that are added to the first rung: published cells of the space, none, or files and names
+        /// separated by commas.
+        propose: String = "published";
+        /// Number of architectures in the second rung.
+        second: usize = 8usize, in Range::Count;
+        /// Number of architectures in the third rung. The choice is the largest mean of rungs two and three.
+        third: usize = 3usize, in Range::Count;
+        /// Steps of a training in the first rung.
+        steps_first: usize = 300usize, in Range::Count;
+        /// Steps of a training in the second rung.
+        steps_second: usize = 800usize, in Range::Count;
+        /// Steps of a training in the third rung.
+        steps_third: usize = 1600usize, in Range::Count;
+        /// Images per step.
+        batch: usize = 64usize, in Range::Count;
+        /// Largest number of images of the validation split that judge a training.
+        judge: usize = 10_000usize, in Range::Count;
+        /// Optimiser of the weights.
+        weights: SgdConfig = SgdConfig { lr: 0.1, decay: 5e-4, ..SgdConfig::default() };
+    }
+}
+
+/// Largest genotype file that is read, in bytes.
+const MAX_BYTES: u64 = 1 << 20;
+
+impl Strategy for Race {
+    fn score(&self) -> Option<&'static dyn Score> {
+        Some(&JacobCov)
+    }
+
+    fn shortens(&self) -> bool {
+        true
+    }
+
+    fn evaluations(&self, by: By, _: &PopulationConfig) -> usize {
+        match by {
+            By::Score => self.scored,
+            By::Fitness => self.largest + self.aggregate + self.second + self.third,
+        }
+    }
+
+    fn ask(&self, history: &History, proposer: &mut Proposer<'_>) -> Result<Option<Proposal>> {
+        let pool = proposer.largest(self.draws)?;
+        let pool = pool[..pool.len().min(self.scored)].to_vec();
+        if let Some(next) = pool.get(history.scored.len()) {
+            return Ok(Some(Proposal::score(next.genotype.clone())));
+        }
+        let mut list = self.list(&pool, &history.scored);
+        for genotype in self.proposed(proposer.space)? {
+            let new = list.iter().all(|known| known.class() != genotype.class());
+            list.extend(proposer.sized(genotype)?.filter(|_| new).map(|sized| sized.genotype));
+        }
+        let rungs = [
+            RungSize { trainings: list.len(), steps: self.steps_first },
+            RungSize { trainings: self.second, steps: self.steps_second },
+            RungSize { trainings: self.third, steps: self.steps_third },
+        ];
+        let mut entrants = list;
+        for (run, next) in proposer.plan(&rungs, &pool[0].genotype)?.into_iter().zip([self.second, self.third, 0]) {
+            let done = rung(&history.trained, run.rung);
+            if let Some(genotype) = entrants.get(done.len()) {
+                return Ok(Some(Proposal { genotype: genotype.clone(), by: By::Fitness, run: Some(run) }));
+            }
+            entrants = strongest(&done, next);
+        }
+        Ok(None)
+    }
+
+    fn choose(&self, history: &History) -> Option<Evaluated> {
+        standings(&history.trained).into_iter().next()
+    }
+
+    fn check(&self, space: &'static dyn Space) -> Result<()> {
+        self.proposed(space).map(|_| ())
+    }
+}
+
+impl Race {
+    /// Returns the architectures of the first rung, without proposed ones.
+    fn list(&self, pool: &[SizedGenotype], scored: &[Evaluated]) -> Vec<Genotype> {
+        let mut order: Vec<usize> = (0..pool.len()).collect();
+        order.sort_by(|a, b| {
+            let by_score = || scored[*b].value.total_cmp(&scored[*a].value);
+            pool[*b].size.cmp(&pool[*a].size).then_with(by_score)
+        });
+        let scores: Vec<f64> = scored.iter().map(|found| found.value).collect();
+        let together = aggregate(&[scores, pool.iter().map(|sized| sized.size as f64).collect()]);
+        let mut list: Vec<usize> = order[..self.largest.min(order.len())].to_vec();
+        order.sort_by(|a, b| together[*b].total_cmp(&together[*a]));
+        let rest: Vec<usize> =
+            order.into_iter().filter(|i| !list.contains(i)).take(self.aggregate).collect();
+        list.extend(rest);
+        list.into_iter().map(|i| pool[i].genotype.clone()).collect()
+    }
+
+    /// Returns the architectures that the user proposes.
+    fn proposed(&self, space: &'static dyn Space) -> Result<Vec<Genotype>> {
+        let all = || published().iter().map(|(_, genotype)| genotype);
+        match self.propose.as_str() {
+            "none" => Ok(Vec::new()),
+            "published" => Ok(all().filter(|genotype| space.contains(genotype)).cloned().collect()),
+            names => names.split(',').map(|name| named(name.trim(), space)).collect(),
+        }
+    }
+}
+
+/// Returns a genotype of a space by file or published name.
+fn named(name: &str, space: &dyn Space) -> Result<Genotype> {
+    let path = Path::new(name);
+    let genotype = match path.exists() {
+        true => Genotype::parse(&String::from_utf8_lossy(&file::read(path, MAX_BYTES)?), name)?,
+        false => Genotype::named(name)?,
+    };
+    if space.contains(&genotype) {
+        return Ok(genotype);
+    }
+    let place = "search.strategies.race.propose".to_string();
+    let problem = format!("{name} is not in the space {}. help: propose genotypes of this space", space.name());
+    Err(Error::Config { place, problem })
+}
+
+/// Returns the evaluations of a rung.
+fn rung(trained: &[Evaluated], number: usize) -> Vec<&Evaluated> {
+    trained.iter().filter(|found| found.run.is_some_and(|run| run.rung == number)).collect()
+}
+
+/// Returns the `count` architectures of the largest values, the first evaluated on ties.
+fn strongest(evaluated: &[&Evaluated], count: usize) -> Vec<Genotype> {
+    let mut order = evaluated.to_vec();
+    order.sort_by(|a, b| b.value.total_cmp(&a.value));
+    order.into_iter().take(count).map(|found| found.genotype.clone()).collect()
+}
+
+/// Returns the architectures in the order of the race: those of the highest rung first, among them by the mean of their
+/// values from the second rung on, or of the first one if they have no other. The value is this mean, and the run is the
+/// last one.
+pub fn standings(trained: &[Evaluated]) -> Vec<Evaluated> {
+    let mut found: Vec<Evaluated> = Vec::new();
+    for Evaluated { genotype, run, .. } in trained.iter().rev() {
+        if found.iter().any(|known| known.genotype == *genotype) {
+            continue;
+        }
+        let own = trained.iter().filter(|other| other.genotype == *genotype);
+        let rung = |other: &Evaluated| other.run.map_or(0, |run: ShortRun| run.rung);
+        let (late, first): (Vec<_>, Vec<_>) = own.partition(|other| rung(other) > 1);
+        let values: Vec<f64> = if late.is_empty() { &first } else { &late }.iter().map(|e| e.value).collect();
+        let value = values.iter().sum::<f64>() / values.len().max(1) as f64;
+        found.push(Evaluated { genotype: genotype.clone(), value, run: *run });
+    }
+    // Of equal ones the first evaluated is first.
+    found.reverse();
+    found.sort_by(|a, b| {
+        let rung = |found: &Evaluated| found.run.map_or(0, |run| run.rung);
+        rung(b).cmp(&rung(a)).then(b.value.total_cmp(&a.value))
+    });
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use milenas_models::Rng;
+    use milenas_models::space;
+
+    use super::super::{Evaluator, PopulationOutcome, search};
+    use super::*;
+
+    const SMALL: fn() -> Race = || Race {
+        scored: 40,
+        largest: 5,
+        aggregate: 3,
+        second: 3,
+        third: 2,
+        draws: 60,
+        propose: "none".into(),
+        ..Race::default()
+    };
+
+    /// Evaluator with the number of skip connections as score and fitness, limited to a size.
+    #[derive(Default)]
+    struct Counts {
+        limit: Option<u64>,
+        seen: Vec<(Genotype, ShortRun)>,
+    }
+
+    fn size(genotype: &Genotype) -> u64 {
+        genotype.live().convolutions().iter().sum::<usize>() as u64
+    }
+
+    fn skips(genotype: &Genotype) -> f64 {
+        genotype.cells().map(|(_, cell)| cell.skips()).sum::<usize>() as f64
+    }
+
+    impl Evaluator for Counts {
+        fn pick(&mut self, draw: &mut dyn FnMut() -> Result<Genotype>) -> Result<Genotype> {
+            draw()
+        }
+
+        fn score(&mut self, genotype: &Genotype) -> Result<f64> {
+            Ok(skips(genotype))
+        }
+
+        fn fitness(&mut self, genotype: &Genotype, run: Option<ShortRun>) -> Result<f64> {
+            self.seen.push((genotype.clone(), run.unwrap()));
+            // Rungs differ a little.
+            Ok(skips(genotype) + 0.01 * run.unwrap().rung as f64)
+        }
+
+        fn live_size(&mut self, genotype: &Genotype) -> Result<Option<u64>> {
+            Ok(Some(size(genotype)).filter(|size| self.limit.is_none_or(|limit| *size <= limit)))
+        }
+
+        fn plan(&mut self, rungs: &[RungSize], _: &Genotype) -> Result<Vec<ShortRun>> {
+            let run = |(i, size): (usize, &RungSize)| ShortRun { rung: i + 1, steps: size.steps, seed: 7 + i as u64 };
+            Ok(rungs.iter().enumerate().map(run).collect())
+        }
+
+        fn out_of_time(&self) -> bool {
+            true
+        }
+    }
+
+    fn run(race: &Race, space: &'static dyn Space, evaluator: &mut Counts) -> PopulationOutcome {
+        search(race, space, &PopulationConfig::default(), &mut Rng::new(1, "race"), evaluator).unwrap()
+    }
+
+    #[test]
+    fn rungs_keep_the_best_and_the_choice_is_the_mean_of_the_late_ones() {
+        let mut evaluator = Counts::default();
+        let outcome = run(&SMALL(), &space::NASBENCH201, &mut evaluator);
+        assert!(!outcome.late);
+        let rungs: Vec<usize> = evaluator.seen.iter().map(|(_, run)| run.rung).collect();
+        assert_eq!(rungs, [[1; 8].as_slice(), &[2; 3], &[3; 2]].concat());
+        let of = |number: usize| evaluator.seen.iter().filter(move |(_, run)| run.rung == number);
+        let least = of(2).map(|(genotype, _)| skips(genotype)).fold(f64::INFINITY, f64::min);
+        let all = of(1).filter(|(genotype, _)| !of(2).any(|(kept, _)| kept == genotype));
+        assert!(all.map(|(genotype, _)| skips(genotype)).all(|value| value <= least));
+        assert_eq!(outcome.chosen.value, skips(&outcome.chosen.genotype) + 0.025);
+        assert_eq!(outcome.chosen.run.unwrap().rung, 3);
+        // A second search is the same.
+        assert_eq!(run(&SMALL(), &space::NASBENCH201, &mut Counts::default()).evaluated, outcome.evaluated);
+    }
+
+    /// The first rung has the largest networks; scores order those of equal size.
+    #[test]
+    fn the_list_is_the_largest_with_ties_by_score() {
+        let mut evaluator = Counts::default();
+        run(&SMALL(), &space::NASBENCH201, &mut evaluator);
+        let first: Vec<&Genotype> = evaluator.seen[..5].iter().map(|(genotype, _)| genotype).collect();
+        assert_eq!(size(first[0]), 6);
+        assert!(first.windows(2).all(|w| (size(w[0]), skips(w[0])) >= (size(w[1]), skips(w[1]))));
+        let classes: std::collections::HashSet<_> = first.iter().map(|genotype| genotype.class()).collect();
+        assert_eq!(classes.len(), 5);
+    }
+
+    #[test]
+    fn a_large_space_is_drawn_within_the_limit() {
+        let race = Race { propose: "DARTS_V2, DARTS_V1".into(), ..SMALL() };
+        let mut evaluator = Counts { limit: Some(9), ..Counts::default() };
+        run(&race, &space::DARTS, &mut evaluator);
+        assert!(evaluator.seen.iter().all(|(genotype, _)| size(genotype) <= 9));
+        let proposed = Genotype::named("DARTS_V2").unwrap();
+        let within = size(&proposed) <= 9;
+        assert_eq!(evaluator.seen.iter().any(|(genotype, _)| *genotype == proposed), within);
+        let foreign = Race { propose: "NASNet".into(), ..SMALL() };
+        let error = foreign.check(&space::DARTS).unwrap_err().to_string();
+        assert!(error.contains("NASNet is not in the space darts"), "{error}");
+        assert!(Race { propose: "DARTS_V9".into(), ..SMALL() }.check(&space::DARTS).is_err());
+    }
+}
