@@ -37,6 +37,7 @@ pub mod data;
 pub mod engine;
 mod error;
 pub mod fetch;
+pub mod limit;
 pub mod loss;
 pub mod memory;
 pub mod next;

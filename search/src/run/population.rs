@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use milenas_models::{Cost, Genotype, NetworkConfig, Rng, Trainable, Weights, file};
+use milenas_models::{Genotype, NetworkConfig, Rng, Trainable, Weights, file};
 use serde::{Deserialize, Serialize};
 
 use super::evaluation_log::{EvaluationLog, read_evaluations};
@@ -12,11 +12,11 @@ use crate::checkpoint::{Position, check_origin, damaged};
 use crate::config::{Config, SearchConfig, TrainConfig};
 use crate::data::{EpochOrder, ImageSet, train_valid_split};
 use crate::engine::MaybeDevice;
+use crate::limit::{LIMITS, NetworkLimits};
 use crate::score::{Score, Scorer};
 use crate::strategy::ProgressSink;
 use crate::strategy::black_box::{By, Evaluated, Evaluator, PopulationOutcome, best, search};
 use crate::strategy::checkpoint::SearchOrigin;
-use crate::strategy::sizes::{CostLimits, measure};
 use crate::supernet::DeviceSpec;
 use crate::train::checkpoint::TrainCheckpoint;
 use crate::train::{TrainCheckpointer, TrainRecord, TrainTask, train};
@@ -215,7 +215,7 @@ struct PopulationFolder<'a> {
     short: Config,
     /// Network for evaluation, to which the limits apply.
     evaluation: NetworkConfig,
-    limits: CostLimits,
+    limits: NetworkLimits,
     budget: Option<Duration>,
     folder: Folder,
     device_kind: String,
@@ -242,24 +242,26 @@ impl PopulationFolder<'_> {
 
 impl Evaluator for PopulationFolder<'_> {
     fn pick(&mut self, draw: &mut dyn FnMut() -> Result<Genotype>) -> Result<Genotype> {
-        if self.limits == CostLimits::default() {
+        let limits = &self.limits;
+        if limits.is_empty() {
             return draw();
         }
-        let mut smallest = Cost { params: u64::MAX, macs: u64::MAX };
+        let mut smallest = vec![u64::MAX; LIMITS.len()];
         for _ in 0..TRIES {
             let genotype = draw()?;
-            let cost = measure(&genotype, &self.evaluation)?;
-            if self.limits.hold(&cost) {
+            let found = limits.measure(&genotype, &self.evaluation)?;
+            if limits.hold(&found) {
                 return Ok(genotype);
             }
-            smallest.params = smallest.params.min(cost.params);
-            smallest.macs = smallest.macs.min(cost.macs);
+            smallest.iter_mut().zip(found).for_each(|(smallest, found)| *smallest = found.min(*smallest));
         }
-        let Cost { params, macs } = smallest;
         let problem = format!(
-            "none of {TRIES} architectures has at most {} at {} channels and {} layers; the smallest values are {params} parameters and \
-             {macs} multiply-accumulates. help: raise max_params or max_macs, or lower train.channels or train.layers",
-            self.limits, self.evaluation.channels, self.evaluation.layers
+            "none of {TRIES} architectures has at most {limits} at {} channels and {} layers; the smallest values are {}. help: \
+             raise {}, or lower train.channels or train.layers",
+            self.evaluation.channels,
+            self.evaluation.layers,
+            limits.format(&smallest),
+            limits.keys()
         );
         Err(Error::Data { problem })
     }

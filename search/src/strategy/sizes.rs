@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use milenas_models::{Cost, Genotype, NetworkConfig, assemble, cost};
 
+use crate::limit::NetworkLimits;
 use crate::supernet::Alphas;
 use crate::{Error, Result};
 
@@ -88,57 +89,31 @@ impl BestBySize {
     pub fn choose(
         &self,
         end: &Genotype,
-        limits: &CostLimits,
+        limits: &NetworkLimits,
         network: &NetworkConfig,
     ) -> Result<Option<ModelSize>> {
         let size = ModelSize::of(end);
-        if *limits == CostLimits::default() {
+        if limits.is_empty() {
             return Ok(self.0.contains_key(&size).then_some(size));
         }
-        let costs = self.0.iter().map(|(size, best)| Ok((*size, measure(&best.genotype, network)?)));
+        let costs = self.0.iter().map(|(size, best)| Ok((*size, limits.measure(&best.genotype, network)?)));
         let costs = costs.collect::<Result<Vec<_>>>()?;
         let fitting = costs.iter().filter(|(_, cost)| limits.hold(cost));
-        let rank = |cost: &Cost| if limits.params == 0 { (cost.macs, 0) } else { (cost.params, cost.macs) };
-        if let Some((size, _)) = fitting.max_by_key(|(_, cost)| rank(cost)) {
+        if let Some((size, _)) = fitting.max_by_key(|(_, cost)| limits.rank(cost)) {
             return Ok(Some(*size));
         }
-        let smallest = costs.iter().min_by_key(|(_, cost)| rank(cost));
+        let smallest = costs.iter().min_by_key(|(_, cost)| limits.rank(cost));
         let smallest = smallest.map_or("there is none yet".into(), |(size, cost)| {
-            let Cost { params, macs } = *cost;
-            format!("the smallest, {size}, has {}", CostLimits { params, macs })
+            format!("the smallest, {size}, has {}", limits.format(cost))
         });
         let problem = format!(
             "no genotype found has at most {limits} at {} channels and {} layers; {smallest}. help: \
-             resume (setting `resume`) with a larger max_params or max_macs to choose again without a new search",
-            network.channels, network.layers
+             resume (setting `resume`) with a larger {} to choose again without a new search",
+            network.channels,
+            network.layers,
+            limits.keys()
         );
         Err(Error::Data { problem })
-    }
-}
-
-/// Cost limits of the chosen network; 0 for no limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct CostLimits {
-    /// Maximum number of parameters.
-    pub params: u64,
-    /// Maximum number of multiply-accumulates per image.
-    pub macs: u64,
-}
-
-impl CostLimits {
-    /// Returns whether a cost is within the limits.
-    pub fn hold(&self, cost: &Cost) -> bool {
-        (self.params == 0 || cost.params <= self.params) && (self.macs == 0 || cost.macs <= self.macs)
-    }
-}
-
-impl fmt::Display for CostLimits {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.params, self.macs) {
-            (params, 0) => write!(f, "{params} parameters"),
-            (0, macs) => write!(f, "{macs} multiply-accumulates"),
-            (params, macs) => write!(f, "{params} parameters and {macs} multiply-accumulates"),
-        }
     }
 }
 
@@ -152,6 +127,7 @@ mod tests {
     use milenas_models::Space;
 
     use super::*;
+    use crate::strategy::stop::StopConfig;
 
     const NETWORK: NetworkConfig = NetworkConfig {
         channels: 4,
@@ -198,21 +174,24 @@ mod tests {
     fn accuracy_never_chooses_across_sizes() {
         let sizes = sizes();
         let end = found(0, 6, 2, 0).genotype;
-        let choose = |limits| sizes.choose(&end, &limits, &NETWORK);
-        assert_eq!(choose(CostLimits::default()).unwrap(), Some(ModelSize { n: 6, r: 2 }));
+        let choose = |params, macs| {
+            let limits = StopConfig { max_params: params, max_macs: macs, ..StopConfig::default() }.limits();
+            sizes.choose(&end, &limits, &NETWORK)
+        };
+        assert_eq!(choose(0, 0).unwrap(), Some(ModelSize { n: 6, r: 2 }));
         let costs: Vec<Cost> =
             sizes.0.values().map(|best| measure(&best.genotype, &NETWORK).unwrap()).collect();
         assert!(costs.is_sorted_by(|a, b| a.params < b.params && a.macs < b.macs), "{costs:?}");
         for (i, (size, _)) in sizes.0.iter().enumerate() {
             let Cost { params, macs } = costs[i];
-            assert_eq!(choose(CostLimits { params, macs: 0 }).unwrap(), Some(*size));
-            assert_eq!(choose(CostLimits { params: 0, macs }).unwrap(), Some(*size));
-            assert_eq!(choose(CostLimits { params: costs[2].params, macs }).unwrap(), Some(*size));
+            assert_eq!(choose(params, 0).unwrap(), Some(*size));
+            assert_eq!(choose(0, macs).unwrap(), Some(*size));
+            assert_eq!(choose(costs[2].params, macs).unwrap(), Some(*size));
         }
-        let message = choose(CostLimits { params: costs[0].params - 1, macs: 0 }).unwrap_err().to_string();
+        let message = choose(costs[0].params - 1, 0).unwrap_err().to_string();
         assert!(message.contains("the smallest, n1_r0, has") && message.contains("`resume`"), "{message}");
         let other = found(0, 5, 5, 0).genotype;
-        assert_eq!(sizes.choose(&other, &CostLimits::default(), &NETWORK).unwrap(), None);
+        assert_eq!(sizes.choose(&other, &StopConfig::default().limits(), &NETWORK).unwrap(), None);
     }
 
     #[test]

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::sizes::{CostLimits, ModelSize};
+use super::sizes::ModelSize;
 use crate::config::settings::settings;
+use crate::limit::{NetworkLimits, limit_table};
 
 /// Comparison of a size with the expected size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,29 +18,40 @@ pub enum StopRule {
     Exactly,
 }
 
-settings! {
-    /// Conditions for an early end, and limits for the choice at the end. Empty texts and zeros disable a
-    /// condition.
-    pub struct StopConfig {
-        /// Stop when the derived normal cell has at most N convolutions and the reduction cell at most R: `n=N,r=R`,
-        /// e.g. `n=6,r=0` (MiLeNAS, algorithm 1). Empty for no such stop.
-        at_size: String = "", option "stop-at-size";
-        /// Comparison of the derived cells with the size `search.stop.at_size`.
-        rule: StopRule = StopRule::AtMost, in Range::one_of([
-            ("at-most", "a search that skips the size stops too"),
-            ("exactly", "as the released code"),
-        ]), option "stop-rule";
-        /// Stop after the step that exceeds this time, e.g. `2h` or `90m`; the times of resumed runs are added. Empty
-        /// for no limit.
-        time_budget: String = "", option "time-budget", resume Resume::AnyValue;
-        /// Maximum number of parameters of the chosen network, which has `train.channels` and `train.layers`; 0 for no
-        /// limit. The largest genotype within it is chosen. Strategies that evaluate whole architectures evaluate
-        /// only those within the limit.
-        max_params: u64 = 0u64, option "max-params", resume Resume::Choice;
-        /// Maximum number of multiply-accumulates per image of the chosen network; 0 for no limit.
-        max_macs: u64 = 0u64, option "max-macs", resume Resume::Choice;
-    }
+/// Declares the settings, with a key for each row of the table of limits.
+macro_rules! stop_config {
+    ($($(#[doc = $doc:literal])+ $key:ident, $option:literal: $file:ident::$limit:ident;)+) => {
+        settings! {
+            /// Conditions for an early end, and limits for the choice at the end. Empty texts and zeros disable a
+            /// condition.
+            pub struct StopConfig {
+                /// Stop when the derived normal cell has at most N convolutions and the reduction cell at most R: `n=N,r=R`,
+                /// e.g. `n=6,r=0` (MiLeNAS, algorithm 1). Empty for no such stop.
+                at_size: String = "", option "stop-at-size";
+                /// Comparison of the derived cells with the size `search.stop.at_size`.
+                rule: StopRule = StopRule::AtMost, in Range::one_of([
+                    ("at-most", "a search that skips the size stops too"),
+                    ("exactly", "as the released code"),
+                ]), option "stop-rule";
+                /// Stop after the step that exceeds this time, e.g. `2h` or `90m`; the times of resumed runs are added. Empty
+                /// for no limit.
+                time_budget: String = "", option "time-budget", resume Resume::AnyValue;
+                $(
+                    $(#[doc = $doc])+
+                    $key: u64 = 0u64, option $option, resume Resume::Choice;
+                )+
+            }
+        }
+
+        impl StopConfig {
+            /// Returns the limits of the chosen network.
+            pub fn limits(&self) -> NetworkLimits {
+                NetworkLimits(vec![$(self.$key),+])
+            }
+        }
+    };
 }
+limit_table!(stop_config);
 
 impl StopConfig {
     /// Returns the expected size, or `None` without one.
@@ -63,11 +75,6 @@ impl StopConfig {
         (!self.time_budget.is_empty()).then(parse).transpose()
     }
 
-    /// Returns the limits of the chosen network.
-    pub fn limits(&self) -> CostLimits {
-        CostLimits { params: self.max_params, macs: self.max_macs }
-    }
-
     /// Returns whether a search ends when its derived architecture has this size.
     pub fn met(&self, found: ModelSize) -> bool {
         let Ok(Some(ModelSize { n, r })) = self.size() else { return false };
@@ -84,7 +91,7 @@ mod tests {
 
     fn stop(at_size: &str, rule: StopRule, time_budget: &str) -> StopConfig {
         let [at_size, time_budget] = [at_size, time_budget].map(String::from);
-        StopConfig { at_size, rule, time_budget, max_params: 0, max_macs: 0 }
+        StopConfig { at_size, rule, time_budget, ..StopConfig::default() }
     }
 
     #[test]
