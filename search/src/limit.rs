@@ -33,6 +33,9 @@ pub struct LimitEntry {
 macro_rules! limit_table {
     ($then:ident) => {
         $then! {
+            /// Maximum size in bytes of the float32 weights of the chosen network, statistics of BatchNorm included; 0
+            /// for no limit. The header of the file, with the names of the weights, is not counted.
+            max_bytes, "max-bytes": bytes::BytesLimit;
             /// Maximum number of parameters of the chosen network, which has `train.channels` and `train.layers`; 0 for no
             /// limit. The largest genotype within it is chosen. Strategies that evaluate whole architectures evaluate
             /// only those within the limit.
