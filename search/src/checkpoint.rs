@@ -205,8 +205,8 @@ pub(crate) fn damaged(place: &str, problem: impl std::fmt::Display) -> Error {
 
 fn other_kind(place: &str, found: &str, expected: &str) -> Error {
     let problem = format!(
-        "it is a `{found}`, expected a `{expected}`. help: a search resumes searches, a training \
-         resumes trainings"
+        "it is a `{found}`, expected a `{expected}`. help: a search resumes searches \
+         with strategies of its kind, a training resumes trainings"
     );
     Error::Resume { place: place.into(), problem }
 }

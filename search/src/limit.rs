@@ -33,6 +33,9 @@ pub struct LimitEntry {
 macro_rules! limit_table {
     ($then:ident) => {
         $then! {
+            /// Maximum size in bytes of the float32 weights of the chosen network, statistics of BatchNorm included; 0
+            /// for no limit. The header of the file, with the names of the weights, is not counted.
+            max_bytes, "max-bytes": bytes::BytesLimit;
             /// Maximum number of parameters of the chosen network, which has `train.channels` and `train.layers`; 0 for no
             /// limit. The largest genotype within it is chosen. Strategies that evaluate whole architectures evaluate
             /// only those within the limit.
@@ -57,9 +60,9 @@ limit_table!(limits);
 
 /// Maximum of each quantity, in the order of [`LIMITS`]; 0 for no limit. Quantities of a network have the same order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits(pub Vec<u64>);
+pub struct NetworkLimits(pub Vec<u64>);
 
-impl Limits {
+impl NetworkLimits {
     /// Returns whether nothing is limited.
     pub fn is_empty(&self) -> bool {
         self.limited().next().is_none()
@@ -100,7 +103,7 @@ impl Limits {
     }
 }
 
-impl fmt::Display for Limits {
+impl fmt::Display for NetworkLimits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.format(&self.0))
     }

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use milenas_models::Genotype;
-use milenas_tests::succeed;
+use milenas_tests::{run, succeed};
 
 fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("data/version-0.1")
@@ -48,6 +48,26 @@ fn searches_resume_as_the_version_that_began_them() {
             assert!((found - expected).abs() < 1e-4, "{run}: {found} {expected}");
         }
     }
+}
+
+/// Version 0.1 kept the identity of a black-box search in `origin.json`.
+#[test]
+fn a_black_box_search_is_replayed_and_continued() {
+    let (root, old) = (tempfile::tempdir().unwrap(), data().join("nasbench201-area"));
+    copy(&old, &root.path().join("run"));
+    let resume = "milenas-search run --data digits --out run --resume";
+    let other = run(root.path(), &format!("{resume} --set search.population.size=3"));
+    assert!(other.code == 1 && other.err.contains("`search.population.size` is 2 there"), "{}", other.err);
+    let said = succeed(root.path(), &format!("{resume} --time-budget 1h"));
+    assert!(said.err.contains("resuming after 14 evaluations"), "{}", said.err);
+    let found = text(root.path().join("run/history.csv"));
+    let begun = text(old.join("history.csv"));
+    assert!(found.starts_with(&begun) && found.lines().count() == 5, "{found}");
+    // Fitness is the accuracy on few images, in steps of more than the rounding of processors.
+    assert_eq!(found, text(old.join("expected/history.csv")));
+    let genotype = |path: PathBuf| Genotype::parse(&text(path), "genotype").unwrap();
+    let found = genotype(root.path().join("run/genotype.json"));
+    assert_eq!(found, genotype(old.join("expected/genotype.json")));
 }
 
 #[test]

@@ -123,7 +123,7 @@ fn a_search_by_judgements_killed_twenty_times_ends_as_if_nothing_had_happened() 
     killed_and_gone_on_with(
         root,
         JUDGE,
-        &["history.csv", "draws.csv", "genotype.json", "config.toml", "origin.json"],
+        &["history.csv", "draws.csv", "genotype.json", "config.toml", "checkpoint.safetensors"],
     );
     // Its own configuration suffices; nothing is evaluated again.
     let output = succeed(root, "milenas-search run --data digits --out a --resume");
@@ -156,7 +156,7 @@ fn a_search_by_judgements_ends_with_its_time_and_goes_on_with_more() {
     let own = "milenas-search run --data digits --out time --resume";
     refused(
         &format!("{own} --set search.population.size=5"),
-        &["origin.json", "`search.population.size` is 4 there"],
+        &["checkpoint.safetensors", "`search.population.size` is 4 there"],
     );
     refused(&format!("{own} --max-params 9"), &["`search.stop.max_params` is 0 there and 9 now"]);
     succeed(root, &format!("{own} --time-budget 1h"));

@@ -10,7 +10,7 @@ use milenas_models::images::Source;
 use milenas_models::memory::peak_mib;
 use serde::{Deserialize, Serialize};
 
-use super::{CONFIG, COST, DRAWS, GENOTYPE, HISTORY, NewFiles, ORIGIN, SOURCE, START};
+use super::{CHECKPOINT, CONFIG, COST, DRAWS, GENOTYPE, HISTORY, NewFiles, SOURCE, START};
 use crate::checkpoint::Position;
 use crate::config::Config;
 use crate::next::{NextStep, StepText};
@@ -23,8 +23,9 @@ pub const METRICS: &str = "metrics.jsonl";
 /// File name of the timings, one line per checkpoint.
 pub const TIMINGS: &str = "timings.jsonl";
 const TENSORBOARD: &str = "tensorboard";
-/// Names of the files that a run writes before its first checkpoint, besides the line-based ones.
-const NEW: [&str; 9] = [CONFIG, SOURCE, report::REPORT, START, COST, GENOTYPE, ORIGIN, HISTORY, DRAWS];
+/// Names of the files that a run writes before its first checkpoint or evaluation, besides the line-based ones. The
+/// checkpoint of a black-box search comes before its first evaluation.
+const NEW: [&str; 9] = [CONFIG, SOURCE, report::REPORT, START, COST, GENOTYPE, CHECKPOINT, HISTORY, DRAWS];
 /// Minimum time between two writes of the report within an epoch.
 const PAGE: Duration = Duration::from_secs(30);
 /// Time to wait for another program to release a folder.

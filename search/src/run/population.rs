@@ -6,15 +6,15 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use milenas_models::{Genotype, NetworkConfig, Rng, Trainable, Weights, assemble, cost, file};
-use serde::{Deserialize, Serialize};
 
 use super::evaluation_log::{EvaluationLog, read_evaluations};
+use super::population_identity::{PopulationCheckpoint, is_population, read_identity};
 use super::{CHECKPOINT, Data, Folder, GENOTYPE};
-use crate::checkpoint::{Position, check_origin, damaged};
+use crate::checkpoint::Position;
 use crate::config::{Config, SearchConfig, TrainConfig};
 use crate::data::{EpochOrder, ImageSet, train_valid_split};
 use crate::engine::MaybeDevice;
-use crate::limit::{LIMITS, Limits};
+use crate::limit::{LIMITS, NetworkLimits};
 use crate::score::{Score, Scorer};
 use crate::strategy::ProgressSink;
 use crate::strategy::black_box::{
@@ -30,25 +30,12 @@ use crate::{Error, Result};
 pub const HISTORY: &str = "history.csv";
 /// File name of the table of scores, for a strategy that trains too.
 pub const DRAWS: &str = "draws.csv";
-/// File name of the identity of a black-box search. Only a search with the same identity resumes.
-pub const ORIGIN: &str = "origin.json";
 /// Number of images in the batch for scores.
 const BATCH: usize = 128;
 /// Number of samples after which no architecture is assumed to be within the limits.
 const TRIES: usize = 1000;
 /// Minimum time between two writes of the report and the timings.
 const PAGE: Duration = Duration::from_secs(1);
-/// Format version of [`ORIGIN`] that this program writes and reads.
-const VERSION: u32 = 1;
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PopulationHeader {
-    version: u32,
-    config: String,
-    data: String,
-    device: String,
-}
 
 /// Run folder of a black-box search, with the origin and the evaluations of the search.
 #[derive(Debug)]
@@ -96,7 +83,7 @@ pub fn open_population(
         device: place.kind().into(),
         subject: (),
     };
-    let file = path.join(ORIGIN);
+    let checkpoint = path.join(CHECKPOINT);
     let unfinished = !path.join(GENOTYPE).exists();
     let race = config.search.black_box().is_some_and(Strategy::shortens);
     let tables = |open: fn(&Path, bool) -> Result<EvaluationLog>| {
@@ -106,47 +93,27 @@ pub fn open_population(
     // A search that was stopped before its first evaluation, for example because of its limits, has nothing to
     // resume.
     let rows = |name| read_evaluations(&path.join(name)).map(|rows| rows.len());
-    let begun = file.exists() && rows(HISTORY)? + rows(DRAWS)? > 0;
+    let begun = is_population(path) && rows(HISTORY)? + rows(DRAWS)? > 0;
     let problem = match (begun, resume) {
         (true, true) => {
-            check(&file, &origin)?;
+            read_identity(path, &origin)?;
             let folder = Folder::reopen(path, config, &data.source, 0)?;
             let (history, draws) = tables(EvaluationLog::reopen)?;
             return Ok(PopulationRun { folder, origin, history, draws });
         }
         (true, false) if unfinished => "an unfinished search. help: resume it with setting `resume`, or",
-        (false, _) if unfinished && path.join(CHECKPOINT).exists() => "another unfinished run. help:",
+        (false, _) if unfinished && checkpoint.exists() && !is_population(path) => {
+            "another unfinished run. help:"
+        }
         _ => {
             let folder = Folder::create(path, config, &data.source, GENOTYPE)?;
             let (history, draws) = tables(EvaluationLog::create)?;
             // Written last: it marks the folder as one with tables to resume from.
-            write_origin(&file, &origin)?;
+            PopulationCheckpoint::default().save(&checkpoint, &origin)?;
             return Ok(PopulationRun { folder, origin, history, draws });
         }
     };
     Err(Error::Data { problem: format!("{} holds {problem} choose another run folder", path.display()) })
-}
-
-fn write_origin(path: &Path, origin: &SearchOrigin) -> Result<()> {
-    let SearchOrigin { config, data, device, .. } = origin.clone();
-    let header = PopulationHeader { version: VERSION, config: config.to_toml()?, data, device };
-    let json = serde_json::to_string_pretty(&header)
-        .map_err(|e| Error::Config { place: path.display().to_string(), problem: e.to_string() })?;
-    Ok(file::write(path, json.as_bytes())?)
-}
-
-fn check(path: &Path, origin: &SearchOrigin) -> Result<()> {
-    let place = path.display().to_string();
-    let bytes = file::read(path, 1 << 20)?;
-    let header: PopulationHeader = serde_json::from_slice(&bytes).map_err(|e| damaged(&place, e))?;
-    check_origin(
-        &place,
-        "search",
-        [header.version, VERSION],
-        (&header.config, &origin.config),
-        [&header.data, &origin.data],
-        (Some(&header.device), &origin.device),
-    )
 }
 
 /// Runs a black-box search. Writes `genotype.json`, `history.csv` with a row for each evaluation as soon as it
@@ -222,7 +189,7 @@ struct PopulationFolder<'a> {
     short: Config,
     /// Network for evaluation, to which the limits apply.
     evaluation: NetworkConfig,
-    limits: Limits,
+    limits: NetworkLimits,
     budget: Option<Duration>,
     /// Images of the validation split that judge the trainings of a race.
     judge: ImageSet,

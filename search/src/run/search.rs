@@ -9,7 +9,8 @@ use milenas_models::{Genotype, file};
 
 use super::budget;
 use super::genotypes::{GenotypeRow, Genotypes, table};
-use super::{CHECKPOINT, Data, Folder, GENOTYPE, ORIGIN};
+use super::population_identity::is_population;
+use super::{CHECKPOINT, Data, Folder, GENOTYPE};
 use crate::config::Config;
 use crate::strategy::checkpoint::{SearchCheckpoint, SearchOrigin};
 use crate::strategy::{EpochRecord, ProgressSink, SearchCheckpointer, SearchTask, StopReason, search};
@@ -51,7 +52,7 @@ pub fn open_search(
     let device = place.kind().into();
     let origin = SearchOrigin { config: config.clone(), data: data.train.fingerprint(), device, subject: () };
     let checkpoint = path.join(CHECKPOINT);
-    if path.join(ORIGIN).exists() && !path.join(GENOTYPE).exists() {
+    if is_population(path) && !path.join(GENOTYPE).exists() {
         let problem = format!(
             "{} holds an unfinished search that evaluates whole architectures. help: resume it with its own strategy, \
              or choose another run folder",

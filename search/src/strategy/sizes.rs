@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use milenas_models::{Cost, Genotype, NetworkConfig, assemble, cost};
 
-use crate::limit::Limits;
+use crate::limit::NetworkLimits;
 use crate::supernet::Alphas;
 use crate::{Error, Result};
 
@@ -89,7 +89,7 @@ impl BestBySize {
     pub fn choose(
         &self,
         end: &Genotype,
-        limits: &Limits,
+        limits: &NetworkLimits,
         network: &NetworkConfig,
     ) -> Result<Option<ModelSize>> {
         let size = ModelSize::of(end);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::sizes::ModelSize;
 use crate::config::settings::settings;
-use crate::limit::{Limits, limit_table};
+use crate::limit::{NetworkLimits, limit_table};
 
 /// Comparison of a size with the expected size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,8 +45,8 @@ macro_rules! stop_config {
 
         impl StopConfig {
             /// Returns the limits of the chosen network.
-            pub fn limits(&self) -> Limits {
-                Limits(vec![$(self.$key),+])
+            pub fn limits(&self) -> NetworkLimits {
+                NetworkLimits(vec![$(self.$key),+])
             }
         }
     };
