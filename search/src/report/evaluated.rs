@@ -5,7 +5,7 @@ use milenas_models::html::{figure, percent, table};
 use super::read::RunSummary;
 use super::svg::{Series, lines};
 use crate::score::Score;
-use crate::strategy::black_box::{Evaluated, Strategy};
+use crate::strategy::black_box::{Evaluated, Strategy, standings};
 
 /// Number of architectures in the table.
 const NAMED: usize = 20;
@@ -15,6 +15,9 @@ pub fn evaluated(story: &RunSummary) -> String {
     let evaluated = story.evaluated.as_deref().unwrap_or_default();
     if evaluated.is_empty() {
         return String::new();
+    }
+    if evaluated.iter().any(|found| found.run.is_some()) {
+        return race(evaluated);
     }
     let strategy = story.config.search.black_box();
     let trained = strategy.is_some_and(Strategy::trains);
@@ -44,6 +47,45 @@ pub fn evaluated(story: &RunSummary) -> String {
     format!(
         "<h2>Evaluations</h2>\n<div class=\"grid curves\">{}</div>\n<details><summary>Best architectures</summary>\n{}</details>\n",
         figure(title, &lines(title, "evaluation", &series)),
+        table(&head, &rows)
+    )
+}
+
+/// Returns the section of a race: every architecture with its accuracy in each rung, the choice first.
+fn race(evaluated: &[Evaluated]) -> String {
+    let last = |found: &Evaluated| found.run.map_or(0, |run| run.rung);
+    let rungs = evaluated.iter().map(last).max().unwrap_or_default();
+    let standings = standings(evaluated);
+    let row = |(place, found): (usize, &Evaluated)| {
+        let value = |rung: usize| {
+            let of = evaluated.iter().find(|e| e.genotype == found.genotype && last(e) == rung);
+            of.map_or("\u{2013}".into(), |e| percent(e.value))
+        };
+        let mut row = vec![(place + 1).to_string()];
+        row.extend((1..=rungs).map(value));
+        row.extend([percent(found.value), found.genotype.to_string()]);
+        row
+    };
+    let rows: Vec<_> = standings.iter().enumerate().map(row).collect();
+    let heads: Vec<String> = (1..=rungs)
+        .map(|rung| {
+            let run = evaluated.iter().filter_map(|e| e.run).find(|run| run.rung == rung);
+            format!("rung {rung}, {} steps", run.map_or(0, |run| run.steps))
+        })
+        .collect();
+    let mut head = vec!["place"];
+    head.extend(heads.iter().map(String::as_str));
+    head.extend(["mean from rung 2 on", "architecture"]);
+    let gap = match &standings[..] {
+        [first, second, ..] if last(first) == last(second) && last(first) > 1 => format!(
+            " The runner-up is {:.2} points behind; one training each does not tell architectures this close apart.",
+            100.0 * (first.value - second.value)
+        ),
+        _ => String::new(),
+    };
+    format!(
+        "<h2>Race</h2>\n<p>Validation accuracy in each rung. Every training starts anew, with a whole schedule. The first row is the \
+         choice.{gap}</p>\n{}",
         table(&head, &rows)
     )
 }

@@ -259,6 +259,8 @@ macro_rules! strategies {
     };
 }
 
+pub use race::standings;
+
 strategies! {
     /// best score of many samples, without training (NASWOT, algorithm 1).
     naswot: NaswotSearch,

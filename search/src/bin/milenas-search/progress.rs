@@ -61,8 +61,10 @@ impl ProgressSink for EpochProgress {
     }
 
     fn begin(&mut self, epoch: usize, epochs: usize, steps: usize, done: usize) {
-        if self.start.is_none() {
+        // A search of whole architectures begins a training for each.
+        if self.start.is_none() || epoch + done == 0 {
             self.start = Some(Instant::now());
+            (self.images, self.last_line) = (0, 0.0);
             self.before = epoch * steps + done;
             self.steps.0 = self.before;
             self.bar.set_position(self.before as u64);
@@ -84,7 +86,7 @@ impl ProgressSink for EpochProgress {
         if self.bar.is_hidden() && seconds - self.last_line > LINE_INTERVAL {
             self.last_line = seconds;
             let (done, all) = self.steps;
-            let left = seconds / (done - self.before) as f64 * (all - done) as f64;
+            let left = seconds / (done - self.before) as f64 * all.saturating_sub(done) as f64;
             let (epoch, epochs) = self.epoch;
             let task = self.task;
             self.line(&format!(
