@@ -25,6 +25,14 @@ const JUDGE: &str = "milenas-search run --data digits --seed 5 --strategy area -
      --set search.population.epochs=1 --set search.steps=8 --set search.batch=16 --set search.channels=4 \
      --set search.layers=3 --set train.channels=4 --set train.layers=3";
 
+/// A race of a few seconds.
+const RACE: &str = "milenas-search run --data digits --seed 5 --strategy race --space nasbench201 --set augment.flip=false \
+     --set search.channels=4 --set search.layers=3 --set train.channels=4 --set train.layers=3 \
+     --set search.strategies.race.scored=12 --set search.strategies.race.largest=4 --set search.strategies.race.aggregate=2 \
+     --set search.strategies.race.second=3 --set search.strategies.race.third=2 --set search.strategies.race.steps_first=6 \
+     --set search.strategies.race.steps_second=12 --set search.strategies.race.steps_third=24 \
+     --set search.strategies.race.batch=16";
+
 fn start(root: &Path, command: &str, out: &str) -> Child {
     let words = command.split_whitespace();
     let mut command = Command::new(binary("milenas-search"));
@@ -134,6 +142,42 @@ fn a_search_by_judgements_killed_twenty_times_ends_as_if_nothing_had_happened() 
     );
     let page = fs::read_to_string(root.join("a/report.html")).unwrap();
     assert!(page.contains("<dt>architectures evaluated</dt><dd>10</dd>") && page.contains("best so far"));
+}
+
+#[test]
+fn a_race_killed_twenty_times_ends_as_if_nothing_had_happened() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    killed_and_gone_on_with(root, RACE, &["history.csv", "draws.csv", "genotype.json", "config.toml"]);
+    let history = fs::read_to_string(root.join("a/history.csv")).unwrap();
+    let rungs = |rung: &str| history.lines().filter(|line| line.contains(&format!("\",{rung},"))).count();
+    assert_eq!((rungs("1"), rungs("2"), rungs("3")), (6, 3, 2), "{history}");
+    let page = fs::read_to_string(root.join("a/report.html")).unwrap();
+    assert!(page.contains("rung 3, 24 steps") && page.contains("The runner-up is"));
+}
+
+/// A time budget shortens the rungs once; a resumed race has the same ones.
+#[test]
+fn a_race_obeys_its_time_by_shorter_rungs() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let long = RACE.replace("steps_third=24", "steps_third=1000000");
+    let output = succeed(root, &format!("{long} --out time --time-budget 2s"));
+    assert!(output.err.contains("for the time budget"), "{}", output.err);
+    let plan = fs::read_to_string(root.join("time/rungs.json")).unwrap();
+    let history = fs::read_to_string(root.join("time/history.csv")).unwrap();
+    fs::remove_file(root.join("time/genotype.json")).unwrap();
+    fs::write(
+        root.join("time/history.csv"),
+        history.lines().take(4).map(|line| format!("{line}\n")).collect::<String>(),
+    )
+    .unwrap();
+    succeed(root, &format!("{long} --out time --time-budget 1h --resume"));
+    assert_eq!(fs::read_to_string(root.join("time/rungs.json")).unwrap(), plan);
+    assert_eq!(fs::read_to_string(root.join("time/history.csv")).unwrap(), history);
+    let foreign = RACE.replace("--seed 5", "--seed 5 --set search.strategies.race.propose=DARTS_V2");
+    let output = run(root, &format!("{foreign} --out other"));
+    assert!(error(&output).contains("DARTS_V2 is not in the space nasbench201"), "{}", output.err);
 }
 
 #[test]
