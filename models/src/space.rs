@@ -88,6 +88,11 @@ pub trait Space: fmt::Debug + Send + Sync {
         })
     }
 
+    /// Whether a derived genotype may contain the candidate `none`.
+    fn derives_none(&self) -> bool {
+        self.choices().iter().any(|choice| choice.candidates.iter().any(|name| name == "none"))
+    }
+
     /// Whether candidates can see a part of the channels (PC-DARTS, section 3.2).
     fn has_partial_channels(&self) -> bool {
         false

@@ -36,14 +36,13 @@ pub fn new_supernet(
     seed: u64,
     device: Option<Box<dyn Device>>,
 ) -> Result<Box<dyn Supernet>> {
-    let choices = config.choices(height, width)?;
-    let start = Weights::init(&choices.graph, seed)?;
+    let start = Weights::init(&config.choices(height, width)?.graph, seed)?;
     let mut net: Box<dyn Supernet> = if let Some(device) = device {
         Box::new(cuda::CudaSupernet::new(*config, device)?)
     } else if let Some(net) = WiredSupernet::new(*config) {
         Box::new(net)
     } else {
-        match CompiledSupernet::new(*config, &choices) {
+        match CompiledSupernet::new(*config, &config.choices(height, width)?) {
             Ok(net) => Box::new(net),
             Err(reason) => Box::new(Reference::new(config, height, width, seed)?.because(reason)),
         }

@@ -8,6 +8,7 @@ use milenas_search::data::Batch;
 use milenas_search::optim::{Adam, Sgd, SgdConfig};
 use milenas_search::strategy::checkpoint::{Position, SearchCheckpoint, SearchOrigin, SearchState};
 use milenas_search::strategy::sizes::BestBySize;
+use milenas_search::strategy::{StepContext, Stepper};
 use milenas_search::supernet::reference::Reference;
 use milenas_search::supernet::{Alphas, GradRequest, Supernet, SupernetConfig, cuda, new_supernet};
 
@@ -145,4 +146,38 @@ fn logits_of_another_shape_are_refused() {
     let (bytes, origin) = checkpoint(&space::NASBENCH201);
     let error = SearchCheckpoint::from_bytes(&bytes, "checkpoint", &origin).unwrap_err().to_string();
     assert!(error.contains("`alphas` has the shape [30], expected [224]"), "{error}");
+}
+
+/// `none` of the largest weight is derived, and not if it is excluded; epochs that train only the weights leave the logits.
+#[test]
+fn none_is_excluded_and_the_first_epochs_train_weights_alone() {
+    let sets =
+        ["search.space=nasbench201", "search.exclude_none=true", "search.warmup_epochs=1"].map(String::from);
+    let excluding = Config::resolve("smoke", None, &sets).unwrap().search;
+    let config = Config::resolve("smoke", None, &sets[..1]).unwrap().search;
+    let mut alphas = Alphas::init(&space::NASBENCH201, 1);
+    alphas.operations.iter_mut().for_each(|row| (row[0], row[3]) = (2.0, 1.0));
+    assert!(config.derive(&alphas).unwrap().is_dead());
+    let found = excluding.derive(&alphas).unwrap();
+    assert_eq!(found.convolutions(), [6, 0]);
+
+    let shape =
+        SupernetConfig { channels: 4, layers: 3, space: &space::NASBENCH201, ..SupernetConfig::paper(10) };
+    let mut net = new_supernet(&shape, SIDE, SIDE, 3, None).unwrap();
+    let before = alphas.clone();
+    let mut stepper = Stepper::default();
+    let mut step = |alphas: &mut Alphas, epoch: usize| {
+        let weights = net.weights().unwrap();
+        let at = StepContext { seed: 0, epoch, step: 0, lr: 0.05 };
+        let seen = stepper.step(&mut *net, alphas, [&batch(), &batch()], &excluding, at).unwrap();
+        let moved = net.weights().unwrap();
+        let stem =
+            |of: &Weights| of.get("stem.0.weight").unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert!(stem(&weights) != stem(&moved) && seen.train_loss > 0.0);
+        seen.valid_loss
+    };
+    assert_eq!(step(&mut alphas, 0), None);
+    assert_eq!(alphas, before);
+    assert!(step(&mut alphas, 1).is_some());
+    assert_ne!(alphas, before);
 }

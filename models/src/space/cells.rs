@@ -319,6 +319,10 @@ impl Space for CellSpace {
         })
     }
 
+    fn derives_none(&self) -> bool {
+        self.operations().any(|primitive| primitive == Primitive::None)
+    }
+
     fn has_partial_channels(&self) -> bool {
         self.cells == CellForm::Pair
     }

@@ -71,6 +71,14 @@ impl SearchConfig {
     /// their defaults.
     fn check_rules(&self) -> Result<()> {
         let SearchConfig { strategy, bilevel_strategy, bilevel_epochs, epochs, lambda, compat, .. } = self;
+        let space = self.space()?;
+        if self.exclude_none && !space.derives_none() {
+            let problem = format!(
+                "`search.exclude_none` has no effect on the space {}, which never derives none. help: leave it at false",
+                space.name()
+            );
+            return Err(broken("values", problem));
+        }
         if self.strategies.named(bilevel_strategy).is_some() {
             let expected = format!("a gradient-based strategy: {}", Rule::names().join(", "));
             return Err(out_of_range("search.bilevel_strategy", bilevel_strategy, expected));
@@ -83,6 +91,10 @@ impl SearchConfig {
         if bilevel_epochs > epochs {
             let expected = format!("0 to {epochs}, which `search.epochs` is");
             return Err(out_of_range("search.bilevel_epochs", bilevel_epochs, expected));
+        }
+        if self.warmup_epochs >= *epochs {
+            let expected = format!("0 to {}, fewer than `search.epochs`", epochs - 1);
+            return Err(out_of_range("search.warmup_epochs", self.warmup_epochs, expected));
         }
         if *bilevel_epochs > 0 {
             rules.push((bilevel_strategy, bilevel));
@@ -113,6 +125,8 @@ impl SearchConfig {
             ("search.lambda", self.lambda != 1.0, "1"),
             ("search.mixture", self.mixture != "softmax", "softmax"),
             ("search.bilevel_epochs", self.bilevel_epochs > 0, "0"),
+            ("search.warmup_epochs", self.warmup_epochs > 0, "0"),
+            ("search.exclude_none", self.exclude_none, "false"),
             ("search.compat", self.compat != Compat::None, "none"),
             ("search.partial_channels", self.partial_channels > 1, "1"),
             ("search.stop.at_size", !self.stop.at_size.is_empty(), "\"\""),
@@ -232,6 +246,12 @@ mod tests {
                 "search.strategy=random search.bilevel_epochs=1",
                 "`search.bilevel_epochs` has no effect on random",
             ),
+            ("search.warmup_epochs=8", "`search.warmup_epochs` is 8, expected 0 to 7"),
+            (
+                "search.strategy=random search.warmup_epochs=1",
+                "`search.warmup_epochs` has no effect on random",
+            ),
+            ("search.exclude_none=true", "no effect on the space darts, which never derives none"),
             ("search.strategy=random search.compat=released", "help: leave it at none"),
             ("search.strategy=random search.partial_channels=2", "it is for milenas, milenas-2nd,"),
             ("search.strategy=evolution search.stop.at_size=n=6,r=0", "`search.stop.at_size` has no effect"),

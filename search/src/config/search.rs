@@ -1,5 +1,6 @@
 //! Settings of a search.
 
+use milenas_models::Genotype;
 use milenas_models::space::{self, Space};
 
 use super::settings::settings;
@@ -10,6 +11,9 @@ use crate::strategy::black_box::{PopulationConfig, Strategy, StrategyConfig};
 use crate::strategy::stop::StopConfig;
 use crate::strategy::{self, Compat, Order};
 use crate::supernet::Alphas;
+
+/// Name of the candidate that is no connection.
+const NONE: &str = "none";
 
 settings! {
     /// Settings of a search.
@@ -27,6 +31,10 @@ settings! {
         bilevel_epochs: usize = 0usize, option "bilevel-epochs";
         /// Strategy of the first `search.bilevel_epochs` epochs.
         bilevel_strategy: String = "darts-1st";
+        /// Number of epochs at the start that train only the weights; 15 of 50 in PC-DARTS.
+        warmup_epochs: usize = 0usize, option "warmup-epochs";
+        /// Whether derivations exclude `none`, in spaces that derive it: a network without a path becomes impossible.
+        exclude_none: bool = false, option "exclude-none";
         /// Deviations of the released MiLeNAS code that are reproduced.
         compat: Compat = Compat::None, in Range::one_of([
             ("none", "as the paper"),
@@ -84,6 +92,21 @@ impl SearchConfig {
     pub fn first_alphas(&self, space: &'static dyn Space, seed: u64) -> Alphas {
         let alphas = Alphas::init(space, seed);
         if self.partial_channels > 1 { alphas.with_edges(seed) } else { alphas }
+    }
+
+    /// Derives the architecture of some logits.
+    ///
+    /// # Errors
+    /// Does not fail for logits of the search space.
+    pub fn derive(&self, alphas: &Alphas) -> Result<Genotype> {
+        let mut mixture = alphas.mixture();
+        if self.exclude_none {
+            for (row, choice) in mixture.iter_mut().zip(alphas.space().choices()) {
+                let none = row.iter_mut().zip(choice.candidates).filter(|(_, name)| name == NONE);
+                none.for_each(|(weight, _)| *weight = f32::NEG_INFINITY);
+            }
+        }
+        Ok(alphas.space().derive(&mixture)?)
     }
 
     /// Returns the strategy if it evaluates whole architectures, or `None` for a gradient-based one.

@@ -142,7 +142,7 @@ impl RunState for SearchState {
         let mut sizes = BestBySize::default();
         for (index, SizeHeader { epoch, correct, images }) in header.sizes.into_iter().enumerate() {
             let alphas = read_alphas(tensors, &format!("sizes.{index}"), space)?;
-            let genotype = alphas.genotype()?;
+            let genotype = origin.config.search.derive(&alphas)?;
             let best = Best { epoch, accuracy: (correct, images), genotype, alphas };
             sizes.0.insert(ModelSize::of(&best.genotype), best);
         }

@@ -47,10 +47,10 @@ pub fn search(
         (alphas, at, sizes) = (from.state.alphas, from.position, from.state.sizes);
     }
     // An architecture that cannot be measured fails before the first epoch.
-    measure(&alphas.genotype()?, &evaluation)?;
+    measure(&config.search.derive(&alphas)?, &evaluation)?;
     let settings = &config.search;
     for epoch in at.epoch..settings.epochs {
-        if at.step == 0 && epoch > 0 && settings.stop.met(ModelSize::of(&alphas.genotype()?)) {
+        if at.step == 0 && epoch > 0 && settings.stop.met(ModelSize::of(&settings.derive(&alphas)?)) {
             ended = StopReason::Size;
             break;
         }
@@ -100,7 +100,7 @@ pub fn search(
         if ended == StopReason::Time {
             break;
         }
-        let genotype = alphas.genotype()?;
+        let genotype = settings.derive(&alphas)?;
         let ranked = validate(net, pictures, &valid, &alphas, config, epoch)?;
         let accuracy = (metrics::right(&ranked), ranked.len());
         sizes.see(Best { epoch, accuracy, genotype: genotype.clone(), alphas: alphas.clone() });
@@ -127,7 +127,7 @@ pub fn search(
         at = Position::start(epoch + 1);
         keeper.save(&checkpoint(net, &alphas, &mut stepper, at, &sizes, lr)?)?;
     }
-    Ok(SearchOutcome { ended, sizes, genotype: alphas.genotype()?, alphas })
+    Ok(SearchOutcome { ended, sizes, genotype: settings.derive(&alphas)?, alphas })
 }
 
 /// Creates a checkpoint.

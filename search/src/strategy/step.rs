@@ -61,13 +61,15 @@ impl Stepper {
         config: &SearchConfig,
         at: StepContext,
     ) -> Result<StepLosses> {
+        if at.epoch < config.warmup_epochs {
+            return self.warm_up(net, alphas, batches[0], config, at);
+        }
         let rule = rule(config, at)?;
         let two_pass = config.order == Order::TwoPass && !rule.unrolled;
         if rule.unrolled {
             net.download_velocities(&mut self.sgd)?;
         }
-        let clip = if config.compat == Compat::Released { 0.0 } else { config.weights.clip };
-        let descent = SgdConfig { clip, ..config.weights };
+        let descent = descent(config);
         // Names every term of a rule: one that is added has to reach the device, too.
         let Rule { train, valid, unrolled } = rule;
         let relaxation = config.relaxation()?;
@@ -97,6 +99,23 @@ impl Stepper {
             seen.note(Split::Train, &found);
         }
         seen.gradient_norm = net.sgd_step(&mut self.sgd, &descent, at.lr)?;
+        Ok(seen)
+    }
+
+    /// Updates the weights of `net` by the gradient of the training batch. The logits do not move.
+    fn warm_up(
+        &mut self,
+        net: &mut dyn Supernet,
+        alphas: &Alphas,
+        batch: &Batch,
+        config: &SearchConfig,
+        at: StepContext,
+    ) -> Result<StepLosses> {
+        let pass = sample(config.relaxation()?, alphas, net, config, at, 0);
+        let want = GradRequest { weights: true, mixture: false };
+        let mut seen = StepLosses::default();
+        seen.note(Split::Train, &net.evaluate_sites(batch, &pass.sites(net.config()), want)?);
+        seen.gradient_norm = net.sgd_step(&mut self.sgd, &descent(config), at.lr)?;
         Ok(seen)
     }
 
@@ -136,6 +155,12 @@ impl Stepper {
             seen: StepLosses::default(),
         }
     }
+}
+
+/// Returns the settings of the weights' optimiser. The released code does not clip.
+fn descent(config: &SearchConfig) -> SgdConfig {
+    let clip = if config.compat == Compat::Released { 0.0 } else { config.weights.clip };
+    SgdConfig { clip, ..config.weights }
 }
 
 fn rule(config: &SearchConfig, at: StepContext) -> Result<Rule> {

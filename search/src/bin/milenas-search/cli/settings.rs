@@ -1,6 +1,6 @@
 //! Options that set a configuration key, from the declarations of the settings.
 
-use clap::{Arg, ArgMatches, Args, Command, Error, FromArgMatches, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches, value_parser};
 
 use milenas_search::config::Config;
 use milenas_search::config::settings::{Range, Setting};
@@ -45,6 +45,7 @@ fn option(setting: Setting) -> Arg {
     match setting.value {
         toml::Value::Integer(_) => arg.value_name("N").value_parser(value_parser!(u64)),
         toml::Value::Float(_) => arg.value_name("X").value_parser(value_parser!(f64)),
+        toml::Value::Boolean(_) => arg.action(ArgAction::SetTrue),
         _ if named.is_some() => arg.value_name("NAME"),
         _ => arg.value_name("TEXT"),
     }
@@ -56,6 +57,7 @@ fn given(matches: &ArgMatches, settings: impl Iterator<Item = Setting>) -> Vec<S
     let text = |name, value: &toml::Value| match value {
         toml::Value::Integer(_) => matches.get_one::<u64>(name).map(u64::to_string),
         toml::Value::Float(_) => matches.get_one::<f64>(name).map(f64::to_string),
+        toml::Value::Boolean(_) => matches.get_flag(name).then(|| "true".into()),
         _ => matches.get_one::<String>(name).cloned(),
     };
     let set = |setting: Setting| {
