@@ -2,6 +2,7 @@
 //!
 //! A score is one file with an implementation of [`Score`], and one row of the table below.
 
+mod aggregate;
 mod rank;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use milenas_models::{Genotype, Graph, NetworkConfig, Weights, assemble};
 use crate::data::Batch;
 use crate::{Error, Result};
 
+pub use aggregate::Aggregate;
 pub use naswot::log_determinant;
 pub use rank::{aggregate, kendall, spearman};
 
