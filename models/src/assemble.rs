@@ -93,6 +93,8 @@ pub struct Trainable {
     pub graph: Graph,
     /// Wires that drop path may drop, in network order: results of a cell's operations other than identities.
     pub paths: Vec<Value>,
+    /// Outputs of the stem and of each cell, in network order.
+    pub cells: Vec<Value>,
 }
 
 impl Trainable {
@@ -125,7 +127,7 @@ fn network(genotype: &Genotype, config: &NetworkConfig, with_auxiliary: bool) ->
             return Err(Error::Value { what: "skeleton".into(), found, expected });
         }
     };
-    let mut channels = config.channels;
+    let (mut channels, mut cells) = (config.channels, vec![inputs[inputs.len() - 1]]);
     for layer in 0..config.layers {
         let reduction = config.is_reduction(layer);
         let cell = if reduction { genotype.reduce.as_ref() } else { Some(&genotype.normal) };
@@ -146,6 +148,7 @@ fn network(genotype: &Genotype, config: &NetworkConfig, with_auxiliary: bool) ->
         })?;
         inputs.remove(0);
         inputs.push(out);
+        cells.push(out);
         if with_auxiliary && layer == 2 * config.layers / 3 {
             auxiliary = Some(blocks::auxiliary_head(&mut b, out, config.classes, config.skeleton)?);
         }
@@ -160,7 +163,7 @@ fn network(genotype: &Genotype, config: &NetworkConfig, with_auxiliary: bool) ->
     if let Some(auxiliary) = auxiliary {
         b.output("auxiliary", auxiliary);
     }
-    Ok(Trainable { graph: b.finish()?, paths })
+    Ok(Trainable { graph: b.finish()?, paths, cells })
 }
 
 /// Converts a cell's two inputs to its channels and size. `reduced` is true if the cell before was a reduction cell,
