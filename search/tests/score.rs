@@ -10,7 +10,10 @@ use milenas_models::{
     Executor, Genotype, Graph, Mode, NetworkConfig, Rng, Skeleton, Space, Trainable, Weights, assemble,
 };
 use milenas_search::data::Batch;
-use milenas_search::score::{Convolutions, GradNorm, JacobCov, Naswot, Score, Scorer, Synflow};
+use milenas_search::score::{
+    AzExpressivity, AzProgressivity, AzTrainability, Convolutions, GradNorm, JacobCov, Naswot, Score, Scorer,
+    Synflow,
+};
 
 const ARCH: &str = "|nor_conv_3x3~0|+|avg_pool_3x3~0|nor_conv_1x1~1|+|skip_connect~0|nor_conv_3x3~1|none~2|";
 
@@ -277,7 +280,16 @@ fn synflow_is_the_flow_through_all_weights() {
 
 #[test]
 fn deep_wide_cells_stay_in_range_and_dead_ones_score_last() {
-    let metrics: [&dyn Score; 5] = [&Naswot, &Synflow, &GradNorm, &JacobCov, &Convolutions];
+    let metrics: [&dyn Score; 8] = [
+        &Naswot,
+        &Synflow,
+        &GradNorm,
+        &JacobCov,
+        &AzExpressivity,
+        &AzProgressivity,
+        &AzTrainability,
+        &Convolutions,
+    ];
     let wide =
         "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|";
     let found = scorer(16, 26).score(&Genotype::parse(wide, "arch").unwrap(), &metrics).unwrap();
@@ -285,14 +297,19 @@ fn deep_wide_cells_stay_in_range_and_dead_ones_score_last() {
     let dead = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|";
     let found = scorer(6, 5).score(&Genotype::parse(dead, "arch").unwrap(), &metrics).unwrap();
     assert_eq!(found[..2], [f64::NEG_INFINITY; 2]);
-    assert_eq!(found[3..], [f64::NEG_INFINITY, 0.0]);
+    assert_eq!(found[3..7], [f64::NEG_INFINITY; 4]);
+    assert_eq!(found[7], 0.0);
+    // A cell that is the identity cannot be trained.
+    let identity = "|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|";
+    let found = scorer(6, 5).score(&Genotype::parse(identity, "arch").unwrap(), &metrics).unwrap();
+    assert!(found[4].is_finite() && found[5].is_finite() && found[6] == f64::NEG_INFINITY, "{found:?}");
 }
 
 #[test]
 fn the_same_seed_gives_the_same_score() {
     let mut rng = Rng::new(0, "draw");
     let genotype = Space::NASBENCH201.sample(&mut rng).unwrap();
-    let metrics: [&dyn Score; 3] = [&Naswot, &GradNorm, &JacobCov];
+    let metrics: [&dyn Score; 5] = [&Naswot, &GradNorm, &JacobCov, &AzExpressivity, &AzTrainability];
     let mut used = scorer(6, 5);
     used.score(&Space::NASBENCH201.sample(&mut rng).unwrap(), &metrics).unwrap();
     assert_eq!(used.score(&genotype, &metrics).unwrap(), scorer(6, 5).score(&genotype, &metrics).unwrap());

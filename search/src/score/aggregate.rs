@@ -3,7 +3,8 @@
 use super::{SCORES, Score, aggregate, named};
 
 /// Names of aggregates, and the scores that they combine.
-const NAMED: &[(&str, &str)] = &[("aggregate", Aggregate::DEFAULT)];
+const NAMED: &[(&str, &str)] =
+    &[("aggregate", Aggregate::DEFAULT), ("az_nas", "az_expressivity+az_progressivity+az_trainability+macs")];
 
 /// Aggregate of scores, as in `jacob_cov+live_macs`: the sum of `ln(rank / count)` over the scores (Lee and Ham,
 /// CVPR 2024). It orders the architectures of a population, and has no meaning outside it.
