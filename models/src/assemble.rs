@@ -95,6 +95,8 @@ pub struct Trainable {
     pub graph: Graph,
     /// Wires that drop path may drop, in network order: results of a cell's operations other than identities.
     pub paths: Vec<Value>,
+    /// Outputs of the stem and of each cell, in network order.
+    pub cells: Vec<Value>,
 }
 
 impl Trainable {

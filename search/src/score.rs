@@ -2,6 +2,7 @@
 //!
 //! A score is one file with an implementation of [`Score`], and one row of the table below.
 
+mod aggregate;
 mod rank;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use milenas_models::{Genotype, Graph, NetworkConfig, Weights, assemble};
 use crate::data::Batch;
 use crate::{Error, Result};
 
+pub use aggregate::Aggregate;
 pub use naswot::log_determinant;
 pub use rank::{aggregate, kendall, spearman};
 
@@ -46,6 +48,7 @@ scores! {
     grad_norm::{GradNorm},
     jacob_cov::{JacobCov},
     swap::{Swap},
+    az_nas::{AzExpressivity, AzProgressivity, AzTrainability},
     cost::{Params, Macs, LiveParams, LiveMacs, Convolutions},
 }
 
@@ -92,11 +95,16 @@ impl Subject<'_> {
 
 /// Compiles a graph for the CPU engine.
 fn compiled(graph: &Graph) -> Result<FusedNetwork> {
-    FusedNetwork::new(graph).map_err(|problem| Error::Data {
+    FusedNetwork::new(graph).map_err(unsupported)
+}
+
+/// Returns the error for a graph that the CPU engine does not support.
+fn unsupported(problem: String) -> Error {
+    Error::Data {
         problem: format!(
             "it cannot be scored: {problem}. help: give cells of the darts or nasbench201 space"
         ),
-    })
+    }
 }
 
 /// Returns whether a parameter is a weight of a convolution or linear layer, by its shape.

@@ -96,7 +96,7 @@ impl PickSpace for Chain {
             }
             Ok(x)
         })?;
-        Ok(Trainable { graph, paths: Vec::new() })
+        Ok(Trainable { graph, paths: Vec::new(), cells: Vec::new() })
     }
 }
 

@@ -7,11 +7,14 @@ use candle_core::{Device, Tensor, Var};
 use milenas_models::fused::{BufferPool, FusedNetwork};
 use milenas_models::op::Op;
 use milenas_models::{
-    Executor, Genotype, Graph, Mode, NetworkConfig, Rng, Skeleton, Weights, assemble,
+    Executor, Genotype, Graph, Mode, NetworkConfig, Rng, Skeleton, Trainable, Weights, assemble,
     space::{self, Space},
 };
 use milenas_search::data::Batch;
-use milenas_search::score::{Convolutions, GradNorm, JacobCov, Naswot, Score, Scorer, Synflow};
+use milenas_search::score::{
+    AzExpressivity, AzProgressivity, AzTrainability, Convolutions, GradNorm, JacobCov, Naswot, Score, Scorer,
+    Synflow,
+};
 
 const ARCH: &str = "|nor_conv_3x3~0|+|avg_pool_3x3~0|nor_conv_1x1~1|+|skip_connect~0|nor_conv_3x3~1|none~2|";
 
@@ -135,6 +138,108 @@ fn the_jacobian_is_the_gradient_by_the_images() {
     }
 }
 
+/// Returns the executor's values of wires, `[N, C, H, W]`, with their gradients' history.
+fn slow_features(
+    graph: &Graph,
+    weights: &Weights,
+    images: &Tensor,
+    wires: &[milenas_models::graph::Value],
+) -> Vec<Tensor> {
+    let names: Vec<&str> = wires.iter().map(|wire| graph.node(*wire).name.as_str()).collect();
+    let mut found: Vec<Option<Tensor>> = vec![None; wires.len()];
+    let mut see = |node: &milenas_models::graph::Node, out: &Tensor| {
+        if let Some(at) = names.iter().position(|name| *name == node.name) {
+            found[at] = Some(out.clone());
+        }
+    };
+    Executor::new(graph, weights).run_observed(std::slice::from_ref(images), Mode::Train, &mut see).unwrap();
+    found.into_iter().map(Option::unwrap).collect()
+}
+
+fn assert_close(found: &[f32], expected: &[f32], tolerance: f32) {
+    let scale = expected.iter().fold(0f32, |m, x| m.max(x.abs()));
+    assert!(scale > 0.0 && found.len() == expected.len());
+    for (found, expected) in found.iter().zip(expected) {
+        assert!((found - expected).abs() < tolerance * scale, "{found} {expected}");
+    }
+}
+
+/// Cells whose outputs are sums, read once by a skip connection, or concatenations whose channels fill no whole pack.
+#[test]
+fn features_are_those_of_the_executor() {
+    let skip = "|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|";
+    let darts = Genotype::named("DARTS_V2").unwrap();
+    for (genotype, channels) in [
+        (Genotype::parse(ARCH, "arch").unwrap(), 6),
+        (Genotype::parse(skip, "arch").unwrap(), 17),
+        (darts, 5),
+    ] {
+        let Trainable { graph, cells, .. } =
+            Trainable::assemble(&genotype, &network(channels, 5, 12), false).unwrap();
+        assert_eq!(cells.len(), 6);
+        let weights = Weights::init(&graph, 1).unwrap();
+        let images = noise(4, 12);
+        let mut network = FusedNetwork::watching(&graph, &cells).unwrap();
+        network.tensors_mut().load(&weights).unwrap();
+        let expected = slow_features(&graph, &weights, &tensor(&images, 12), &cells);
+        for (found, expected) in network.features(&images).unwrap().iter().zip(expected) {
+            assert_eq!(expected.dims(), [4, found.channels, found.height, found.width]);
+            let expected = expected.permute((0, 2, 3, 1)).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+            assert_close(&found.values, &expected, 1e-3);
+        }
+    }
+}
+
+/// The gradients at the stem's output, summed over positions, are those of its BatchNorm's weight and bias, which the
+/// executor computes. Pulled back in several parts, they are the same.
+#[test]
+fn gradients_are_pulled_back_between_cells() {
+    for (genotype, channels) in
+        [(Genotype::parse(ARCH, "arch").unwrap(), 6), (Genotype::named("DARTS_V2").unwrap(), 5)]
+    {
+        let layers = if channels == 6 { 4 } else { 1 };
+        let Trainable { graph, cells, .. } =
+            Trainable::assemble(&genotype, &network(channels, layers, 12), false).unwrap();
+        let weights = Weights::init(&graph, 1).unwrap();
+        let images = noise(4, 12);
+        let features = slow_features(&graph, &weights, &tensor(&images, 12), &cells);
+        let mut rng = Rng::new(5, "signs");
+        let pull = |wires: &[_], gradients: &[Vec<f32>]| {
+            let mut network = FusedNetwork::watching(&graph, wires).unwrap();
+            network.tensors_mut().load(&weights).unwrap();
+            network.pull_back(&images, gradients).unwrap()
+        };
+        for (cell, feature) in cells.iter().zip(&features).skip(1) {
+            let (n, c, h, w) = feature.dims4().unwrap();
+            let gradient: Vec<f32> = (0..n * c * h * w).map(|_| rng.uniform(-1.0, 1.0)).collect();
+            let found = pull(&[cells[0], *cell], std::slice::from_ref(&gradient)).remove(0);
+            let by_pixel = Tensor::from_slice(&gradient, (n, h, w, c), &Device::Cpu).unwrap();
+            let loss = (feature * by_pixel.permute((0, 3, 1, 2)).unwrap()).unwrap().sum_all().unwrap();
+            let gradients = loss.backward().unwrap();
+            let stem =
+                features[0].permute((0, 2, 3, 1)).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let mut sums = [vec![0.0; found.channels], vec![0.0; found.channels]];
+            for (at, (gradient, value)) in found.values.iter().zip(stem).enumerate() {
+                sums[0][at % found.channels] += gradient;
+                sums[1][at % found.channels] += gradient * value;
+            }
+            for (name, sums) in ["stem.1.bias", "stem.1.weight"].into_iter().zip(&sums) {
+                let expected = gradients.get(weights.get(name).unwrap()).unwrap().to_vec1::<f32>().unwrap();
+                assert_close(sums, &expected, 2e-3);
+            }
+            // In two parts.
+            if *cell == cells[cells.len() - 1] && layers > 1 {
+                let zeros = features[1].elem_count();
+                let last = pull(&[cells[0], cells[1], *cell], &[vec![0.0; zeros], gradient]).remove(1);
+                let parts = pull(&[cells[0], cells[1]], &[last.values]);
+                assert_close(&parts[0].values, &found.values, 1e-3);
+            }
+        }
+        let error = FusedNetwork::watching(&graph, &cells[..2]).unwrap().pull_back(&images, &[vec![1.0]]);
+        assert!(error.unwrap_err().to_string().contains("numbers of gradients of features"));
+    }
+}
+
 fn scorer(channels: usize, layers: usize) -> Scorer {
     let batch =
         Batch { images: noise(8, 12).into(), labels: vec![0, 1, 2, 3, 0, 1, 2, 3], shape: [3, 12, 12] };
@@ -176,7 +281,16 @@ fn synflow_is_the_flow_through_all_weights() {
 
 #[test]
 fn deep_wide_cells_stay_in_range_and_dead_ones_score_last() {
-    let metrics: [&dyn Score; 5] = [&Naswot, &Synflow, &GradNorm, &JacobCov, &Convolutions];
+    let metrics: [&dyn Score; 8] = [
+        &Naswot,
+        &Synflow,
+        &GradNorm,
+        &JacobCov,
+        &AzExpressivity,
+        &AzProgressivity,
+        &AzTrainability,
+        &Convolutions,
+    ];
     let wide =
         "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|";
     let found = scorer(16, 26).score(&Genotype::parse(wide, "arch").unwrap(), &metrics).unwrap();
@@ -184,14 +298,19 @@ fn deep_wide_cells_stay_in_range_and_dead_ones_score_last() {
     let dead = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|";
     let found = scorer(6, 5).score(&Genotype::parse(dead, "arch").unwrap(), &metrics).unwrap();
     assert_eq!(found[..2], [f64::NEG_INFINITY; 2]);
-    assert_eq!(found[3..], [f64::NEG_INFINITY, 0.0]);
+    assert_eq!(found[3..7], [f64::NEG_INFINITY; 4]);
+    assert_eq!(found[7], 0.0);
+    // A cell that is the identity cannot be trained.
+    let identity = "|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|";
+    let found = scorer(6, 5).score(&Genotype::parse(identity, "arch").unwrap(), &metrics).unwrap();
+    assert!(found[4].is_finite() && found[5].is_finite() && found[6] == f64::NEG_INFINITY, "{found:?}");
 }
 
 #[test]
 fn the_same_seed_gives_the_same_score() {
     let mut rng = Rng::new(0, "draw");
     let genotype = space::NASBENCH201.sample(&mut rng).unwrap();
-    let metrics: [&dyn Score; 3] = [&Naswot, &GradNorm, &JacobCov];
+    let metrics: [&dyn Score; 5] = [&Naswot, &GradNorm, &JacobCov, &AzExpressivity, &AzTrainability];
     let mut used = scorer(6, 5);
     used.score(&space::NASBENCH201.sample(&mut rng).unwrap(), &metrics).unwrap();
     assert_eq!(used.score(&genotype, &metrics).unwrap(), scorer(6, 5).score(&genotype, &metrics).unwrap());

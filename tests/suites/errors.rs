@@ -145,6 +145,15 @@ const WRONG: &[(&str, &[&str])] = &[
     ),
     ("milenas-export nan.safetensors -o new.onnx", &["nan.safetensors, `", "is NaN, expected finite"]),
     ("milenas-search score --data digits --metric naswot,naswot", &["--metric is naswot twice"]),
+    (
+        "milenas-search score --data digits --score naswot+live_mac",
+        &["live_mac", "did you mean `live_macs`?"],
+    ),
+    ("milenas-search score --data digits --score naswot+naswot", &["naswot+naswot is naswot twice"]),
+    (
+        "milenas-search score --data digits --metric naswot,aggregate",
+        &["aggregate beside other metrics", "--score"],
+    ),
     ("milenas-search score --data digits --sample 15626", &["nasbench201 has 15625 architectures"]),
     ("milenas-search bench step --threads 0", &["--threads", "1..=1024"]),
     (

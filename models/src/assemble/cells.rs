@@ -115,6 +115,7 @@ pub(crate) fn network(
             return Err(Error::Value { what: "skeleton".into(), found, expected });
         }
     };
+    let mut cells: Vec<Value> = stem.last().copied().into_iter().collect();
     let size = StackSize {
         channels: config.channels,
         layers: config.layers,
@@ -130,6 +131,7 @@ pub(crate) fn network(
             emit_cell(b, cell, states, place, &mut paths)
         },
         &mut |b, layer, out| {
+            cells.push(out);
             if with_auxiliary && layer == 2 * config.layers / 3 {
                 auxiliary = Some(blocks::auxiliary_head(b, out, config.classes, config.skeleton)?);
             }
@@ -141,7 +143,7 @@ pub(crate) fn network(
     if let Some(auxiliary) = auxiliary {
         b.output("auxiliary", auxiliary);
     }
-    Ok(Trainable { graph: b.finish()?, paths })
+    Ok(Trainable { graph: b.finish()?, paths, cells })
 }
 
 /// Converts a cell's two inputs to its channels and size. `reduced` is true if the cell before was a reduction cell,

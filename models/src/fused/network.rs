@@ -7,6 +7,7 @@ mod backward;
 mod codes;
 mod compile;
 mod evaluate;
+mod features;
 mod forward;
 mod gradients;
 mod jacobian;
@@ -28,6 +29,7 @@ use super::view::{BufferOffset, MapView};
 pub use codes::{BufferPool, Codes};
 use compile::{Program, compile};
 pub use evaluate::Prediction;
+pub use features::Features;
 use gradients::StateGradients;
 use plan::EvalPlan;
 pub use plan::Precision;
@@ -243,16 +245,21 @@ impl FusedNetwork {
     /// # Errors
     /// A description of the node that this engine does not support.
     pub fn for_training(network: &Trainable) -> std::result::Result<FusedNetwork, String> {
-        FusedNetwork::compiled(&network.graph, &network.paths, Level::best())
+        FusedNetwork::compiled(&network.graph, &network.paths, &[], Level::best())
     }
 
     /// Compiles a graph like [`new`](Self::new), for the given instruction set.
     pub fn with_level(graph: &Graph, level: Level) -> std::result::Result<FusedNetwork, String> {
-        FusedNetwork::compiled(graph, &[], level)
+        FusedNetwork::compiled(graph, &[], &[], level)
     }
 
-    fn compiled(graph: &Graph, paths: &[Value], level: Level) -> std::result::Result<FusedNetwork, String> {
-        let program = compile(graph, paths)?;
+    fn compiled(
+        graph: &Graph,
+        paths: &[Value],
+        watched: &[Value],
+        level: Level,
+    ) -> std::result::Result<FusedNetwork, String> {
+        let program = compile(graph, paths, watched)?;
         let factors = vec![Vec::new(); program.steps.len()];
         let (mixes, slopes, unwanted) = (false, vec![0.0; program.steps.len()], Gradients::default());
         let gradients = StateGradients::new(&program.images);

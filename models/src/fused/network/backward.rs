@@ -1,5 +1,7 @@
 //! Backward pass of the steps.
 
+use core::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::kernels::cpu::elementwise::{Dots, GateNormed, ScaledMap as Addend, WeightedSum};
@@ -45,8 +47,7 @@ impl FusedNetwork {
         wanted: BackwardGoal<'_>,
     ) {
         let convolutions = matches!(wanted, BackwardGoal::Weights);
-        let mut maps = std::mem::take(&mut self.maps);
-        let mut profile = std::mem::take(&mut self.profile);
+        let (maps, mut profile) = (std::mem::take(&mut self.maps), std::mem::take(&mut self.profile));
         let (slot, parameters) = (self.program.last, &self.program.tensors.parameters);
         self.gradients.claim(slot, batch);
         let last = self.view(&maps.states, slot);
@@ -61,7 +62,30 @@ impl FusedNetwork {
             profile.time("backward, auxiliary", || head.backward(parameters, input, gradient, weights));
             self.program.auxiliary = Some((head, slot));
         }
-        for at in (0..self.program.steps.len()).rev() {
+        (self.maps, self.profile) = (maps, profile);
+        self.steps_back(0..self.program.steps.len(), weights, convolutions);
+        let (maps, mut profile) = (std::mem::take(&mut self.maps), std::mem::take(&mut self.profile));
+        self.gradients.zero_unwritten_all(0, batch);
+        let gradient = std::mem::take(&mut self.gradients.rooms[0]);
+        let (level, parameters, workspace) = (self.level, &self.program.tensors.parameters, &self.workspace);
+        let c = PassContext { level, parameters, workspace, batch, training: true };
+        let stem = &mut self.program.stem;
+        if !matches!(wanted, BackwardGoal::Nothing) {
+            profile.time("backward, stem", || stem.backward(&c, images, &gradient, weights));
+        }
+        if let BackwardGoal::Pixels(out) = wanted {
+            stem.backward_images(&c, images, &gradient, out);
+        }
+        self.gradients.rooms[0] = gradient;
+        self.gradients.release(0);
+        (self.maps, self.profile) = (maps, profile);
+    }
+
+    /// Runs the backward pass of a range of steps. Gradients of convolution weights are computed only if `convolutions`.
+    pub(super) fn steps_back(&mut self, steps: Range<usize>, weights: &mut Gradients, convolutions: bool) {
+        let mut maps = std::mem::take(&mut self.maps);
+        let mut profile = std::mem::take(&mut self.profile);
+        for at in steps.rev() {
             if self.idles(at) {
                 self.forget(at, weights);
                 self.release(at);
@@ -76,19 +100,6 @@ impl FusedNetwork {
             profile.time(name, || self.step_back(at, &mut maps, weights, convolutions));
             self.release(at);
         }
-        self.gradients.zero_unwritten_all(0, batch);
-        let gradient = std::mem::take(&mut self.gradients.rooms[0]);
-        let (level, parameters, workspace) = (self.level, &self.program.tensors.parameters, &self.workspace);
-        let c = PassContext { level, parameters, workspace, batch, training: true };
-        let stem = &mut self.program.stem;
-        if !matches!(wanted, BackwardGoal::Nothing) {
-            profile.time("backward, stem", || stem.backward(&c, images, &gradient, weights));
-        }
-        if let BackwardGoal::Pixels(out) = wanted {
-            stem.backward_images(&c, images, &gradient, out);
-        }
-        self.gradients.rooms[0] = gradient;
-        self.gradients.release(0);
         (self.maps, self.profile) = (maps, profile);
     }
 

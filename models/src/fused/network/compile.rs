@@ -78,10 +78,20 @@ pub(super) struct Program {
     pub(super) auxiliary: Option<(Auxiliary, MapSlot)>,
     /// Steps of the wires that drop path may drop, in the same order.
     pub(super) paths: Vec<usize>,
+    /// Wires whose features and gradients the caller asks for, in network order.
+    pub(super) watched: Vec<WatchedWire>,
     /// Location of the head's input.
     pub(super) last: MapSlot,
     pub(super) classes: usize,
     pub(super) image: [usize; 3],
+}
+
+/// A wire whose features the caller asks for.
+#[derive(Copy, Clone)]
+pub(super) struct WatchedWire {
+    pub(super) slot: MapSlot,
+    /// Number of steps that compute it.
+    pub(super) end: usize,
 }
 
 struct Compiler<'a> {
@@ -106,8 +116,8 @@ struct Compiler<'a> {
 }
 
 /// Compiles a classifier, which may have an auxiliary head as second output. `paths` are the wires that drop path may
-/// drop.
-pub(super) fn compile(graph: &Graph, paths: &[Value]) -> Compiled<Program> {
+/// drop, `watched` those whose features are written even if no operation reads them.
+pub(super) fn compile(graph: &Graph, paths: &[Value], watched: &[Value]) -> Compiled<Program> {
     let mut inputs = graph.inputs();
     let (Some(input), None, [(_, output), more @ ..]) = (inputs.next(), inputs.next(), graph.outputs())
     else {
@@ -124,11 +134,16 @@ pub(super) fn compile(graph: &Graph, paths: &[Value]) -> Compiled<Program> {
         return Err(format!("several nodes share `{}`", p.name));
     }
     let mut compiler = Compiler::new(graph, paths);
+    let mut watches = Vec::with_capacity(watched.len());
     for (value, node) in graph.values().filter(|(value, _)| !auxiliary.contains(value)) {
         let wire =
             compiler.node(value, node).map_err(|problem| format!("node `{}`: {problem}", node.name))?;
         if !matches!(wire, CompiledWire::Nothing) {
             compiler.wires[value.index()] = wire;
+        }
+        if watched.contains(&value) {
+            let slot = compiler.state(compiler.alias[value.index()])?;
+            watches.push(WatchedWire { slot, end: compiler.steps.len() });
         }
     }
     if !matches!(compiler.wires[compiler.alias[output.index()].index()], CompiledWire::Logits) {
@@ -162,6 +177,7 @@ pub(super) fn compile(graph: &Graph, paths: &[Value]) -> Compiled<Program> {
         head,
         auxiliary,
         paths,
+        watched: watches,
         last,
         classes,
         image: [channels, height, width],

@@ -14,7 +14,7 @@ impl FusedNetwork {
     /// # Errors
     /// A description of the node that this engine does not support.
     pub fn mixed(graph: &Graph, paths: &[Value]) -> std::result::Result<FusedNetwork, String> {
-        FusedNetwork::compiled(graph, paths, Level::best())
+        FusedNetwork::compiled(graph, paths, &[], Level::best())
     }
 
     /// Runs a [`train_step`](Self::train_step) of the mixture. The third result is the gradient of the mixture

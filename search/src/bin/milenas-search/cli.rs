@@ -87,7 +87,8 @@ pub enum Command {
     /// Score architectures without training: named ones, random samples, or both.
     #[command(
         after_help = "Example:\n  milenas-search score --space nasbench201 --sample 20 --data digits\n  \
-                      milenas-search score DARTS_V2 random:1 --space darts --data digits --layers 8 --metric all"
+                      milenas-search score DARTS_V2 random:1 --space darts --data digits --layers 8 --metric all\n  \
+                      milenas-search score --sample 1000 --data cifar10:DIR --score jacob_cov+live_macs --batch 64 -o scores.csv"
     )]
     Score(ScoreOptions),
     /// Write the HTML report of a run, or a report that compares several runs: curves, cells, sizes, confusion

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use milenas_models::space::{SPACES, Space};
-use milenas_search::score::{self, SCORES, Score};
+use milenas_search::score::{self, Aggregate, SCORES, Score};
 use milenas_search::supernet::DeviceSpec;
 
 use super::settings::SettingOptions;
@@ -58,8 +58,10 @@ pub struct ScoreOptions {
     /// columns path and label.
     #[arg(long, value_name = "SRC")]
     pub data: String,
-    #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "naswot", help = metric_help())]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', help = metric_help())]
     pub metric: Vec<String>,
+    #[arg(long, value_name = "A+B", value_delimiter = ',', help = aggregate_help())]
+    pub score: Vec<String>,
     /// Number of training images in the batch, without augmentation.
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = counted)]
     pub batch: usize,
@@ -72,7 +74,7 @@ pub struct ScoreOptions {
     /// Seed for samples, images and weights.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = seed())]
     pub seed: u64,
-    /// CSV file to write: architecture, params, macs, then a column per metric [default: standard output].
+    /// CSV file to write: architecture, params, macs, then a column per metric and per aggregate [default: standard output].
     #[arg(long, short, value_name = "FILE")]
     pub out: Option<PathBuf>,
 }
@@ -91,9 +93,19 @@ fn spaces() -> clap::builder::PossibleValuesParser {
 fn metric_help() -> String {
     let scores: Vec<String> = SCORES.iter().map(|s| format!("{}: {}", s.name(), s.doc())).collect();
     format!(
-        "Metrics, separated by commas, or all. Several metrics add a column `aggregate`, the sum of the logarithms of \
-         the ranks. {}.",
+        "Metrics, separated by commas, or all, or aggregate for those of the default aggregate [default: naswot, without \
+         --score]. Several metrics add a column `aggregate`, the sum of the logarithms of the ranks. {}.",
         scores.join("; ")
+    )
+}
+
+/// Help of `--score`, with the names of aggregates.
+fn aggregate_help() -> String {
+    let known: Vec<String> = Aggregate::named().map(|(name, scores)| format!("{name}: {scores}")).collect();
+    format!(
+        "Aggregates, separated by commas: metrics with + between them, or a name. Each adds a column with its name, the \
+         sum of the logarithms of the ranks, and columns of its metrics. {}.",
+        known.join("; ")
     )
 }
 
@@ -114,13 +126,34 @@ impl ScoreOptions {
             let expected = "each metric once".into();
             return Err(milenas_models::Error::Value { what: "--metric".into(), found, expected });
         }
-        let always = |metric: &&dyn Score| ["params", "macs"].contains(&metric.name());
-        if self.metric.iter().any(|name| name == "all") {
-            return Ok(SCORES.iter().copied().filter(|metric| !always(metric)).collect());
+        let names: Vec<&str> = self.metric.iter().map(String::as_str).collect();
+        let found = match names[..] {
+            [] if self.score.is_empty() => vec![score::named("naswot")?],
+            ["aggregate"] => Aggregate::parse(Aggregate::DEFAULT)?.scores().to_vec(),
+            _ if names.contains(&"aggregate") => {
+                return Err(milenas_models::Error::Value {
+                    what: "--metric".into(),
+                    found: "aggregate beside other metrics".into(),
+                    expected: format!("aggregate alone, or --score {} beside --metric", Aggregate::DEFAULT),
+                });
+            }
+            _ if names.contains(&"all") => SCORES.to_vec(),
+            _ => names.into_iter().map(score::named).collect::<milenas_models::Result<_>>()?,
+        };
+        Ok(found.into_iter().filter(|metric| !["params", "macs"].contains(&metric.name())).collect())
+    }
+
+    /// Returns the aggregates.
+    ///
+    /// # Errors
+    /// Fails for an unknown score or aggregate, and for a score or aggregate that is named twice.
+    pub fn aggregates(&self) -> milenas_models::Result<Vec<Aggregate>> {
+        if let Some(i) = (1..self.score.len()).find(|&i| self.score[..i].contains(&self.score[i])) {
+            let found = format!("{} twice", self.score[i]);
+            let expected = "each aggregate once".into();
+            return Err(milenas_models::Error::Value { what: "--score".into(), found, expected });
         }
-        let named =
-            self.metric.iter().map(|name| score::named(name)).collect::<milenas_models::Result<Vec<_>>>()?;
-        Ok(named.into_iter().filter(|metric| !always(metric)).collect())
+        self.score.iter().map(|text| Aggregate::parse(text)).collect()
     }
 }
 

@@ -16,14 +16,14 @@ use crate::cli::{RunOptions, ScoreOptions};
 use crate::progress::EpochProgress;
 use milenas_search::data::EpochOrder;
 use milenas_search::run::Data;
-use milenas_search::score::{Macs, Params, Score, Scorer, aggregate};
+use milenas_search::score::{Aggregate, Macs, Params, Score, Scorer, aggregate};
 
 /// Number of draws without a new architecture after which a space counts as exhausted.
 const DRAWS: usize = 10_000;
 
 /// Scores the named and the sampled architectures, and writes a table.
 pub(super) fn score(options: &ScoreOptions) -> Result<bool> {
-    let metrics = options.metrics()?;
+    let (metrics, aggregates) = (options.metrics()?, options.aggregates()?);
     if let Some(out) = &options.out {
         let inputs: Vec<_> = options.genotypes.iter().map(|name| ("a genotype", Path::new(name))).collect();
         file::check_outputs(&[("--out", out)], &inputs)?;
@@ -47,7 +47,12 @@ pub(super) fn score(options: &ScoreOptions) -> Result<bool> {
     let mut scorer = Scorer::new(network, batch, options.seed);
     let (start, mut last_line) = (Instant::now(), Instant::now());
     let mut rows = Vec::with_capacity(genotypes.len());
-    let columns: Vec<&dyn Score> = [&Params as &dyn Score, &Macs].into_iter().chain(metrics).collect();
+    let mut columns: Vec<&dyn Score> = vec![&Params, &Macs];
+    for score in metrics.iter().chain(aggregates.iter().flat_map(Aggregate::scores)) {
+        if columns.iter().all(|column| column.name() != score.name()) {
+            columns.push(*score);
+        }
+    }
     for (i, genotype) in genotypes.iter().enumerate() {
         rows.push(scorer.score(genotype, &columns)?);
         if last_line.elapsed().as_secs() >= 5 {
@@ -66,7 +71,19 @@ pub(super) fn score(options: &ScoreOptions) -> Result<bool> {
         seconds / rows.len() as f64,
         peak_mib().unwrap_or(f64::NAN)
     ));
-    let text = table(&genotypes, &columns, &rows);
+    let column = |score: &dyn Score| {
+        let at = columns.iter().position(|column| column.name() == score.name());
+        rows.iter().filter_map(|row| row.get(at?)).copied().collect::<Vec<f64>>()
+    };
+    let mut sums = Vec::new();
+    if metrics.len() > 1 {
+        let metrics: Vec<Vec<f64>> = metrics.iter().map(|metric| column(*metric)).collect();
+        sums.push(("aggregate", aggregate(&metrics)));
+    }
+    // A single score is a column already.
+    let several = aggregates.iter().filter(|aggregate| aggregate.scores().len() > 1);
+    sums.extend(several.map(|aggregate| (aggregate.name(), aggregate.values(column))));
+    let text = table(&genotypes, &columns, &rows, &sums);
     match &options.out {
         Some(path) => {
             file::write(path, text.as_bytes())?;
@@ -109,26 +126,21 @@ fn sample(space: &'static dyn Space, count: usize, seed: u64) -> Result<Vec<Geno
     Ok(drawn)
 }
 
-/// Formats the scores as CSV, one line per architecture. Several metrics add a column `aggregate`.
-fn table(genotypes: &[Genotype], columns: &[&dyn Score], rows: &[Vec<f64>]) -> String {
-    let metrics = columns.len() - 2;
-    let mut scores: Vec<Vec<f64>> = Vec::new();
-    for k in 2..columns.len() {
-        scores.push(rows.iter().map(|row| row[k]).collect());
-    }
-    let together = aggregate(&scores);
-    let names: Vec<&str> = columns.iter().map(|metric| metric.name()).collect();
-    let last = if metrics > 1 { ",aggregate" } else { "" };
-    let mut text = format!("architecture,{}{last}\n", names.join(","));
+/// Formats the scores and the aggregates as CSV, one line per architecture.
+fn table(
+    genotypes: &[Genotype],
+    columns: &[&dyn Score],
+    rows: &[Vec<f64>],
+    sums: &[(&str, Vec<f64>)],
+) -> String {
+    let names = columns.iter().map(|metric| metric.name()).chain(sums.iter().map(|(name, _)| *name));
+    let mut text = format!("architecture,{}\n", names.collect::<Vec<_>>().join(","));
     for (i, (genotype, row)) in genotypes.iter().zip(rows).enumerate() {
         let name = genotype.to_string();
         let name = if name.contains(',') { format!("\"{name}\"") } else { name };
-        let values: Vec<String> = row.iter().map(|x| x.to_string()).collect();
-        text += &format!("{name},{}", values.join(","));
-        if metrics > 1 {
-            text += &format!(",{}", together[i]);
-        }
-        text.push('\n');
+        let values = row.iter().chain(sums.iter().map(|(_, values)| &values[i]));
+        let values: Vec<String> = values.map(f64::to_string).collect();
+        text += &format!("{name},{}\n", values.join(","));
     }
     text
 }
