@@ -1,10 +1,10 @@
 //! Correlation of the images' Jacobians (first version of NASWOT): `-sum of ln(v + k) + 1 / (v + k)` over the eigenvalues
 //! `v` of their correlation matrix. The mean of two initialisations is less noisy than one.
 
-use milenas_models::{Rng, Weights};
+use milenas_models::{Rng, Weights, assemble};
 use nalgebra::DMatrix;
 
-use super::{Score, Subject};
+use super::{Score, Subject, compiled};
 use crate::Result;
 
 /// Constant added to eigenvalues, as in the authors' code.
@@ -27,12 +27,15 @@ impl Score for JacobCov {
     }
 
     fn value(&self, subject: &mut Subject<'_>) -> Result<f64> {
-        let (images, mut network) = (subject.batch.numbers(), subject.network()?);
+        // Operations that do not reach the output have no effect on the gradients.
+        let graph = assemble(&subject.genotype.live(), subject.config)?;
+        let (images, mut network) = (subject.batch.numbers(), compiled(&graph)?);
+        network.tensors_mut().load(subject.weights)?;
         let mut sum = 0.0;
         for repetition in 0..REPETITIONS {
             if repetition > 0 {
                 let seed = Rng::new(subject.seed, &format!("jacob_cov/{repetition}")).word();
-                network.tensors_mut().load(&Weights::init(subject.graph, seed.into())?)?;
+                network.tensors_mut().load(&Weights::init(&graph, seed.into())?)?;
             }
             sum += decorrelation(&network.jacobian(&images)?, subject.batch.len());
         }
