@@ -147,8 +147,8 @@ pub fn run_population(
     let network = data.network(settings.channels, settings.layers);
     let batch = EpochOrder::batch(&data.train, &first[..BATCH.min(first.len())]);
     let mut evaluator = PopulationFolder {
-        judge: data.train.subset(match strategy.shortens() {
-            true => &second[..settings.strategies.race.judge.min(second.len())],
+        valid: data.train.subset(match strategy.shortens() {
+            true => &second[..settings.strategies.race.valid_images.min(second.len())],
             false => &[],
         }),
         steps: None,
@@ -191,8 +191,8 @@ struct PopulationFolder<'a> {
     evaluation: NetworkConfig,
     limits: NetworkLimits,
     budget: Option<Duration>,
-    /// Images of the validation split that judge the trainings of a race.
-    judge: ImageSet,
+    /// Images of the validation split that evaluate the trainings of a race.
+    valid: ImageSet,
     /// Steps of a training in each rung of a race, once they are planned.
     steps: Option<Vec<usize>>,
     folder: Folder,

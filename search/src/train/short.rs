@@ -1,4 +1,4 @@
-//! Short training that judges an architecture: a whole schedule by steps, without checkpoints.
+//! Short training that evaluates an architecture: a whole schedule by steps, without checkpoints.
 
 use milenas_models::fused::Regularisers;
 use milenas_models::{Trainable, Weights, metrics};
@@ -18,7 +18,7 @@ pub struct ShortTask<'a> {
     /// Training images.
     pub images: &'a ImageSet,
     /// Images that are classified at the end.
-    pub judge: &'a ImageSet,
+    pub valid: &'a ImageSet,
     /// Augmentation of the training images.
     pub augment: Augment,
     /// Number of steps. The learning rate rises over the first tenth of them, then falls to `weights.lr_min` by a cosine.
@@ -31,7 +31,7 @@ pub struct ShortTask<'a> {
     pub seed: u64,
 }
 
-/// Trains a network from initial weights, and returns its accuracy on the judging images as a fraction. A training whose
+/// Trains a network from initial weights, and returns its accuracy on the validation images as a fraction. A training whose
 /// loss is not finite has the accuracy 0.
 ///
 /// # Errors
@@ -74,7 +74,7 @@ pub fn train_short(
     if !finite {
         return Ok(0.0);
     }
-    let ranked = evaluate_with(&mut engine, task.judge, task.batch)?;
+    let ranked = evaluate_with(&mut engine, task.valid, task.batch)?;
     Ok(metrics::right(&ranked) as f64 / ranked.len().max(1) as f64)
 }
 
@@ -122,7 +122,7 @@ mod tests {
         let task = ShortTask {
             network: &network,
             images: &images,
-            judge: &images,
+            valid: &images,
             augment: Augment { crop: 0.125, flip: true },
             steps: 7,
             batch: 8,

@@ -20,7 +20,7 @@ const FEWEST: usize = 20;
 /// Steps of the trainings that measure the time of a step.
 const MEASURED: [usize; 2] = [2, 8];
 /// Time of an image in evaluation, relative to its time in a training step.
-const JUDGED: f64 = 0.3;
+const EVALUATION: f64 = 0.3;
 
 /// Content of [`RUNGS`].
 #[derive(Serialize, Deserialize)]
@@ -38,7 +38,7 @@ impl PopulationFolder<'_> {
     /// Returns the accuracy of an architecture after a training of a race.
     pub(super) fn raced(&mut self, genotype: &Genotype, run: ShortRun) -> Result<f64> {
         let number = self.history.count() + 1;
-        let Self { folder, halves, judge, network, short, history, device, recorder, observe, .. } = self;
+        let Self { folder, halves, valid, network, short, history, device, recorder, observe, .. } = self;
         let [images, _] = halves;
         let value = history.value(genotype, Some(run), || {
             folder.take_back()?;
@@ -47,7 +47,7 @@ impl PopulationFolder<'_> {
             let task = ShortTask {
                 network: &network,
                 images,
-                judge,
+                valid,
                 augment: short.augment,
                 steps: run.steps,
                 batch: race.batch,
@@ -77,10 +77,10 @@ impl PopulationFolder<'_> {
         let Some(budget) = self.budget else { return Ok(wanted) };
         let second = self.seconds_of_a_step(largest)?;
         let left = budget.as_secs_f64() - self.folder.spent() - self.since.elapsed().as_secs_f64();
-        let judged = JUDGED * self.judge.len() as f64 / self.short.search.strategies.race.batch as f64;
-        let judging: f64 = rungs.iter().map(|rung| rung.trainings as f64 * judged * second).sum();
+        let batches = EVALUATION * self.valid.len() as f64 / self.short.search.strategies.race.batch as f64;
+        let evaluation: f64 = rungs.iter().map(|rung| rung.trainings as f64 * batches * second).sum();
         let training: f64 = rungs.iter().map(|rung| (rung.trainings * rung.steps) as f64 * second).sum();
-        let share = ((left - judging) / training).clamp(0.0, 1.0);
+        let share = ((left - evaluation) / training).clamp(0.0, 1.0);
         let steps: Vec<usize> =
             wanted.iter().map(|steps| ((*steps as f64 * share) as usize).max(FEWEST.min(*steps))).collect();
         if steps != wanted {
@@ -97,13 +97,13 @@ impl PopulationFolder<'_> {
     fn seconds_of_a_step(&mut self, genotype: &Genotype) -> Result<f64> {
         let race = &self.short.search.strategies.race;
         let network = Trainable::assemble(genotype, &self.network, false)?;
-        let none: ImageSet = self.judge.subset(&[]);
+        let none: ImageSet = self.valid.subset(&[]);
         let mut seconds = [0.0; 2];
         for (seconds, steps) in seconds.iter_mut().zip(MEASURED) {
             let task = ShortTask {
                 network: &network,
                 images: &self.halves[0],
-                judge: &none,
+                valid: &none,
                 augment: self.short.augment,
                 steps,
                 batch: race.batch,

@@ -43,8 +43,8 @@ settings! {
         steps_third: usize = 1600usize, in Range::Count;
         /// Images per step.
         batch: usize = 64usize, in Range::Count;
-        /// Largest number of images of the validation split that judge a training.
-        judge: usize = 10_000usize, in Range::Count;
+        /// Largest number of images of the validation split that evaluate a training.
+        valid_images: usize = 10_000usize, in Range::Count;
         /// Optimiser of the weights.
         weights: SgdConfig = SgdConfig { lr: 0.1, decay: 5e-4, ..SgdConfig::default() };
     }
