@@ -93,10 +93,10 @@ impl StepReport {
     }
 }
 
-/// Returns images of uniform noise.
-pub(crate) fn noise(count: usize) -> ImageSet {
+/// Returns square images of uniform noise.
+pub(crate) fn noise(count: usize, side: usize) -> ImageSet {
     let contract =
-        InputContract::new(ImageSize::square(SIDE), 3, vec![0.5; 3], vec![0.25; 3], Resize::Stretch);
+        InputContract::new(ImageSize::square(side), 3, vec![0.5; 3], vec![0.25; 3], Resize::Stretch);
     let mut rng = Rng::new(0, "bench");
     let pixels = (0..count * contract.len()).map(|_| rng.word() as u8).collect();
     let labels = (0..count).map(|_| rng.below(10) as u32).collect();

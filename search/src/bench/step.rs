@@ -45,7 +45,7 @@ pub fn step(bench: &StepBench, search: &SearchConfig, place: DeviceSpec) -> Resu
     let flops = (!search.relaxation()?.is_sparse()).then_some(flops);
     drop(reference);
 
-    let images = noise(bench.batch * (bench.steps + 1));
+    let images = noise(bench.batch * (bench.steps + 1), SIDE);
     let all: Vec<usize> = (0..images.len()).collect();
     let config = SearchConfig { batch: bench.batch, ..search.clone() };
     let mut stepper = Stepper::default();

@@ -5,7 +5,7 @@ use std::time::Instant;
 use milenas_models::fused::Regularisers;
 use milenas_models::{Genotype, NetworkConfig, Trainable, Weights, cost};
 
-use super::{SIDE, StepReport, noise};
+use super::{StepReport, noise};
 use crate::Result;
 use crate::config::TrainConfig;
 use crate::data::{Augment, BatchFormat, EpochOrder, Loader};
@@ -22,6 +22,8 @@ pub struct TrainBench {
     pub channels: usize,
     /// Number of cells.
     pub layers: usize,
+    /// Side of the images in pixels.
+    pub side: usize,
     /// Number of images per step.
     pub batch: usize,
     /// Number of measured steps, after one that is not measured.
@@ -33,14 +35,14 @@ pub struct TrainBench {
 /// # Errors
 /// Fails if the device is not available.
 pub fn train(bench: &TrainBench, config: &TrainConfig, place: DeviceSpec) -> Result<StepReport> {
-    let &TrainBench { channels, layers, batch, steps, .. } = bench;
+    let &TrainBench { channels, layers, side, batch, steps, .. } = bench;
     let shape = NetworkConfig {
         channels,
         layers,
         classes: 10,
         in_channels: 3,
-        height: SIDE,
-        width: SIDE,
+        height: side,
+        width: side,
         skeleton: Default::default(),
     };
     let network = Trainable::assemble(&bench.genotype, &shape, false)?;
@@ -51,7 +53,7 @@ pub fn train(bench: &TrainBench, config: &TrainConfig, place: DeviceSpec) -> Res
     let name = device.as_ref().map_or("cpu".into(), |device| device.name().to_string());
     let mut engine = Engine::for_training(&network, &weights, device.as_deref_mut())?;
     let mut sgd = Sgd::new();
-    let images = noise(batch * (steps + 1));
+    let images = noise(batch * (steps + 1), side);
     let all: Vec<usize> = (0..images.len()).collect();
     let (mut seconds, mut data) = (Vec::new(), 0.0);
     std::thread::scope(|scope| {

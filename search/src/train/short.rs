@@ -118,7 +118,7 @@ mod tests {
         };
         let genotype = Genotype::named("DARTS_V2").unwrap();
         let network = Trainable::assemble(&genotype, &network, false).unwrap();
-        let images = noise(20);
+        let images = noise(20, 32);
         let task = ShortTask {
             network: &network,
             images: &images,

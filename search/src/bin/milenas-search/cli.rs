@@ -161,7 +161,7 @@ pub enum BenchCommand {
         #[command(flatten)]
         size: BenchSize,
     },
-    /// Measure one training step of a derived network on synthetic 32x32 images.
+    /// Measure one training step of a derived network on synthetic images.
     #[command(
         after_help = "Example:\n  milenas-search bench train --genotype DARTS_V2 --channels 16 --layers 8 --batch 64 --json"
     )]
@@ -169,6 +169,9 @@ pub enum BenchCommand {
         /// Published name or genotype file.
         #[arg(long, value_name = "GENOTYPE", default_value = "DARTS_V2")]
         genotype: String,
+        /// Side of the images in pixels.
+        #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u64).range(8..=512))]
+        side: u64,
         /// Device: cpu, or cuda:N for NVIDIA GPU N in a build with the feature `cuda`.
         #[arg(long = "device", value_name = "NAME", default_value = "cpu")]
         place: DeviceSpec,

@@ -216,9 +216,9 @@ fn bench(command: &BenchCommand) -> Result<()> {
             let what = StepBench { channels, layers, batch, steps };
             pool.install(|| bench::step(&what, &config.search, *place))?
         }
-        BenchCommand::Train { genotype, place, .. } => {
+        BenchCommand::Train { genotype, side, place, .. } => {
             let genotype = read_genotype(genotype, &space::DARTS)?;
-            let what = TrainBench { genotype, channels, layers, batch, steps };
+            let what = TrainBench { genotype, channels, layers, side: *side as usize, batch, steps };
             pool.install(|| bench::train(&what, &config.train, *place))?
         }
     };
