@@ -6,6 +6,8 @@ use std::path::Path;
 
 use milenas_search::config::settings::{Choice, Range, Resume, Setting};
 use milenas_search::config::{Config, PRESETS};
+use milenas_search::relaxation::{self, RelaxationConfig};
+use milenas_search::score::SCORES;
 
 fn preset(name: &str, sets: &[&str]) -> milenas_search::Result<Config> {
     Config::resolve(name, None, &sets.iter().map(|set| set.to_string()).collect::<Vec<_>>())
@@ -126,6 +128,23 @@ fn reference() -> String {
             differing.collect::<Vec<_>>().join(" | "),
             declared.doc
         );
+    }
+    text += &tables();
+    text
+}
+
+/// Returns the tables of relaxations and scores.
+fn tables() -> String {
+    let mut text =
+        "\n## Relaxations\n\n| `--mixture` | meaning | source |\n| --- | --- | --- |\n".to_string();
+    let relaxations = RelaxationConfig::default();
+    for (entry, (name, doc)) in relaxations.all().into_iter().zip(relaxation::choices()) {
+        let _ = writeln!(text, "| `{name}` | {doc} | {} |", entry.relaxation.source());
+    }
+    text += "\n## Scores\n\nNames for `milenas-search score --metric NAME` and, joined by `+`, `--score`.\n\n\
+        | name | meaning |\n| --- | --- |\n";
+    for score in SCORES {
+        let _ = writeln!(text, "| `{}` | {} |", score.name(), score.doc());
     }
     text
 }

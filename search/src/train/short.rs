@@ -4,11 +4,11 @@ use milenas_models::fused::Regularisers;
 use milenas_models::{Trainable, Weights, metrics};
 
 use super::evaluate_with;
-use crate::Result;
 use crate::data::{Augment, BatchFormat, EpochOrder, ImageSet, Loader, Transform};
 use crate::engine::{Engine, MaybeDevice};
 use crate::optim::{Sgd, SgdConfig};
 use crate::strategy::ProgressSink;
+use crate::{Error, Result};
 
 /// Inputs of a short training.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +41,9 @@ pub fn train_short(
     device: MaybeDevice<'_>,
     recorder: &mut dyn ProgressSink,
 ) -> Result<f64> {
+    if task.images.is_empty() {
+        return Err(Error::Data { problem: "no training image could be read".into() });
+    }
     let weights = Weights::init(&task.network.graph, task.seed)?;
     let mut engine = Engine::for_training(task.network, &weights, device)?;
     if let Some(reason) = engine.slow() {
@@ -68,7 +71,7 @@ pub fn train_short(
                 recorder.step(loss, batch.len());
                 done += 1;
             }
-            Ok::<_, crate::Error>(())
+            Ok::<_, Error>(())
         })?;
     }
     if !finite {

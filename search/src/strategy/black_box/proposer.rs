@@ -7,7 +7,7 @@ use milenas_models::space::Space;
 use milenas_models::{Genotype, Rng};
 
 use super::{Evaluated, Evaluator, PopulationConfig, RungSize, ShortRun};
-use crate::Result;
+use crate::{Error, Result};
 
 /// Architecture within the limits, with its size.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,8 +71,13 @@ impl Proposer<'_> {
                 None => self.evolved(draws)?,
             };
             if found.is_empty() {
-                // Explains the limits.
-                self.sample()?;
+                // Explains the limits, unless a sample is within them after all.
+                let genotype = self.sample()?;
+                found.extend(self.sized(genotype)?);
+            }
+            if found.is_empty() {
+                let problem = "no network with a path from input to output was found within the limits";
+                return Err(Error::Data { problem: format!("{problem}. help: raise the limits") });
             }
             found.sort_by_key(|sized| Reverse(sized.size));
             *self.pool = Some(found);
