@@ -93,6 +93,11 @@ pub trait Space: fmt::Debug + Send + Sync {
         self.choices().iter().any(|choice| choice.candidates.iter().any(|name| name == "none"))
     }
 
+    /// Returns how many choices of a node a derived network keeps; `None` for all of them.
+    fn kept_choices(&self) -> Option<usize> {
+        None
+    }
+
     /// Whether candidates can see a part of the channels (PC-DARTS, section 3.2).
     fn has_partial_channels(&self) -> bool {
         false

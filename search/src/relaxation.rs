@@ -124,7 +124,7 @@ relaxations! {
 
 #[cfg(test)]
 mod tests {
-    use milenas_models::space;
+    use milenas_models::space::{self, Space};
 
     use super::*;
 
@@ -153,6 +153,40 @@ mod tests {
                 for (row, edge) in pass.sites(&config).iter().zip(&edges) {
                     assert!((row.iter().sum::<f32>() - edge).abs() < 1e-5, "{name}, {}", space.name());
                 }
+            }
+        }
+    }
+
+    /// A pruned candidate has weight and gradient 0 in every relaxation, at every temperature; so has a pruned choice.
+    #[test]
+    fn pruned_candidates_have_no_weight_and_no_gradient() {
+        let mut alphas = Alphas::init(&space::DARTS, 1);
+        alphas.prune(3, 5);
+        alphas.prune_choice(6);
+        let (sites, mut rng) = (space::DARTS.sites(CONFIG.layers), Rng::new(1, "upstream"));
+        let upstream: Rows<f64> =
+            sites.iter().map(|_| (0..8).map(|_| f64::from(rng.normal())).collect()).collect();
+        let config =
+            RelaxationConfig { gumbel: Gumbel { tau_max: 1000.0, tau_min: 1.0 }, ..Default::default() };
+        let divergent = Dirichlet { divergence: 1.0 };
+        let all =
+            config.all().into_iter().map(|entry| entry.relaxation).chain([&divergent as &dyn Relaxation]);
+        for relaxation in all {
+            for seed in 0..20 {
+                let pass = relaxation.sample(&alphas, &CONFIG, PROGRESS, &mut || Rng::new(seed, "pass"));
+                for (row, choice) in pass.sites(&CONFIG).iter().zip(&sites) {
+                    assert!(row.iter().all(|weight| weight.is_finite()));
+                    assert!(
+                        (*choice != 3 || row[5] == 0.0) && (*choice != 6 || row.iter().all(|w| *w == 0.0))
+                    );
+                }
+                let mut gradient = pass.gradient(&alphas, &CONFIG, &upstream);
+                if let Some(term) = relaxation.regulariser(&alphas) {
+                    gradient.operations[3][5] += term.operations[3][5];
+                    assert!(term.flat().iter().all(|slope| slope.is_finite()));
+                }
+                assert_eq!(gradient.operations[3][5], 0.0, "{}", relaxation.source());
+                assert!(gradient.flat().iter().all(|slope| slope.is_finite()), "{}", relaxation.source());
             }
         }
     }

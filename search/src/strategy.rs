@@ -3,6 +3,7 @@
 
 pub mod black_box;
 pub mod checkpoint;
+pub mod perturbation;
 mod record;
 mod rule;
 mod search;
@@ -35,6 +36,16 @@ pub enum Order {
     /// Two passes: both gradients of the training batch come from one pass, so the weights' gradient is taken
     /// at the old architecture. Applies to first-order rules.
     TwoPass,
+}
+
+/// Derivation of the architecture from a trained supernet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Derivation {
+    /// By the weights of the candidates.
+    Mixture,
+    /// By perturbation ([`perturbation`]).
+    Pt,
 }
 
 /// Deviations of the released code that a search reproduces.

@@ -118,6 +118,29 @@ fn live(data: &Data, checkpointer: &mut Mortal<'_>) -> Result<SearchOutcome> {
     )
 }
 
+/// 17 decisions, with an epoch of two steps after each but the last. The final one is saved too.
+#[test]
+fn a_derivation_by_perturbation_interrupted_anywhere_ends_the_same() {
+    let data = digits();
+    let origin = origin(&data, &["search.derive=pt", "search.epochs=1", "search.steps=2"]);
+    let mut whole = Mortal::new(&origin, usize::MAX);
+    let expected = live(&data, &mut whole).unwrap();
+    assert_eq!((expected.ended, whole.lines.len()), (StopReason::Epochs, 17));
+    assert!(expected.alphas.mixture().iter().flatten().all(|weight| [0.0, 1.0].contains(weight)));
+    assert!(expected.sizes.0.values().any(|best| best.genotype == expected.genotype));
+    for lives in [1, 2, 3, 20, 33, 34] {
+        let mut checkpointer = Mortal::new(&origin, lives);
+        live(&data, &mut checkpointer).unwrap_err();
+        checkpointer.lives = usize::MAX;
+        let found = live(&data, &mut checkpointer).unwrap();
+        assert_eq!((found.genotype, found.sizes), (expected.genotype.clone(), expected.sizes.clone()));
+        assert!(checkpointer.kept == whole.kept && checkpointer.lines == whole.lines, "after {lives} saves");
+    }
+    // A finished search can be resumed, and decides nothing anew.
+    let again = live(&data, &mut whole).unwrap();
+    assert_eq!(again.genotype, expected.genotype);
+}
+
 #[test]
 fn interrupted_at_every_boundary_it_ends_the_same() {
     let data = digits();

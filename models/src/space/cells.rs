@@ -216,6 +216,10 @@ impl Space for CellSpace {
             .collect()
     }
 
+    fn kept_choices(&self) -> Option<usize> {
+        (self.cells == CellForm::Pair).then_some(2)
+    }
+
     fn sites(&self, layers: usize) -> Vec<usize> {
         let edges = self.edges().len();
         let searched = (0..layers).map(|layer| is_reduction(layer, layers));

@@ -10,7 +10,7 @@ use crate::Result;
 use crate::optim::SgdConfig;
 use crate::relaxation::Entry;
 use crate::strategy::black_box;
-use crate::strategy::{Compat, Rule};
+use crate::strategy::{Compat, Derivation, Rule};
 
 impl Config {
     /// Checks all values.
@@ -127,6 +127,7 @@ impl SearchConfig {
             ("search.bilevel_epochs", self.bilevel_epochs > 0, "0"),
             ("search.warmup_epochs", self.warmup_epochs > 0, "0"),
             ("search.exclude_none", self.exclude_none, "false"),
+            ("search.derive", self.derive != Derivation::Mixture, "mixture"),
             ("search.compat", self.compat != Compat::None, "none"),
             ("search.partial_channels", self.partial_channels > 1, "1"),
             ("search.stop.at_size", !self.stop.at_size.is_empty(), "\"\""),

@@ -5,11 +5,12 @@ use milenas_models::space::{self, Space};
 
 use super::settings::settings;
 use crate::Result;
-use crate::optim::{AdamConfig, SgdConfig};
+use crate::optim::{AdamConfig, SgdConfig, cosine};
 use crate::relaxation::{self, Relaxation, RelaxationConfig, SearchProgress};
 use crate::strategy::black_box::{PopulationConfig, Strategy, StrategyConfig};
+use crate::strategy::perturbation::{Decisions, PerturbationConfig};
 use crate::strategy::stop::StopConfig;
-use crate::strategy::{self, Compat, Order};
+use crate::strategy::{self, Compat, Derivation, Order};
 use crate::supernet::Alphas;
 
 /// Name of the candidate that is no connection.
@@ -35,6 +36,13 @@ settings! {
         warmup_epochs: usize = 0usize, option "warmup-epochs";
         /// Whether derivations exclude `none`, in spaces that derive it: a network without a path becomes impossible.
         exclude_none: bool = false, option "exclude-none";
+        /// Derivation of the architecture at the end.
+        derive: Derivation = Derivation::Mixture, in Range::one_of([
+            ("mixture", "the candidates of the largest weights"),
+            ("pt", "perturbation: the candidates whose removal costs the supernet most accuracy, decided one by one (DARTS-PT)"),
+        ]), option "derive";
+        /// Settings of the derivation by perturbation.
+        perturbation: PerturbationConfig = PerturbationConfig::default();
         /// Deviations of the released MiLeNAS code that are reproduced.
         compat: Compat = Compat::None, in Range::one_of([
             ("none", "as the paper"),
@@ -120,6 +128,39 @@ impl SearchConfig {
     /// Fails for an unknown name.
     pub fn relaxation(&self) -> Result<&dyn Relaxation> {
         Ok(self.relaxation.named(&self.mixture)?)
+    }
+
+    /// Returns the relaxation of an epoch. Between the decisions of a derivation by perturbation it is the softmax.
+    ///
+    /// # Errors
+    /// Fails for an unknown name.
+    pub fn relaxation_in(&self, epoch: usize) -> Result<&dyn Relaxation> {
+        if epoch < self.epochs { self.relaxation() } else { Ok(&self.relaxation.softmax) }
+    }
+
+    /// Returns the decisions of the derivation by perturbation, or `None` if the mixture decides.
+    ///
+    /// # Errors
+    /// Fails for an unknown space.
+    pub fn decisions(&self, seed: u64) -> Result<Option<Decisions>> {
+        let space = self.space()?;
+        Ok((self.derive == Derivation::Pt).then(|| Decisions::new(space, seed)))
+    }
+
+    /// Returns the number of epochs, with those between the decisions of the derivation.
+    pub fn all_epochs(&self) -> usize {
+        let decisions = self.decisions(0).ok().flatten().map_or(0, |decisions| decisions.count() - 1);
+        self.epochs + decisions * self.perturbation.epochs
+    }
+
+    /// Returns the learning rate of the weights in an epoch.
+    pub fn rate(&self, epoch: usize) -> f64 {
+        let SgdConfig { lr, lr_min, .. } = self.weights;
+        if epoch < self.epochs {
+            return cosine(lr, lr_min, epoch, self.epochs);
+        }
+        let first = lr * self.perturbation.lr;
+        cosine(first, lr_min.min(first), epoch - self.epochs, self.all_epochs() - self.epochs)
     }
 
     /// Returns the position of an epoch in the search.

@@ -6,7 +6,7 @@ use toml::Value;
 
 use super::broken;
 use crate::strategy::stop::StopRule;
-use crate::strategy::{Compat, Order};
+use crate::strategy::{Compat, Derivation, Order};
 use crate::{Error, Result};
 
 /// Values that a setting accepts, besides being of its type.
@@ -175,7 +175,7 @@ macro_rules! values {
     )+};
 }
 
-values!(bool, f64, u64, usize, String, Skeleton, Order, Compat, StopRule);
+values!(bool, f64, u64, usize, String, Skeleton, Order, Compat, Derivation, StopRule);
 
 /// Declares a group of settings: a struct with defaults, and a declaration for each key. A field reads
 /// `name: Type = default, in RANGE, option "flag", resume RULE;`, where all parts after the default are optional,

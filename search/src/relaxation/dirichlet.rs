@@ -71,11 +71,13 @@ fn divergence(concentrations: &[f64]) -> f64 {
 }
 
 /// Returns the gradient of the divergence from the uniform distribution with respect to the concentrations:
-/// `(b_k - 1) psi'(b_k) - (sum b - K) psi'(sum b)`.
+/// `(b_k - 1) psi'(b_k) - (sum b - K) psi'(sum b)`. Pruned candidates, of concentration 0, are not among the K.
 fn divergence_gradient(concentrations: &[f64]) -> Vec<f64> {
     let sum: f64 = concentrations.iter().sum();
-    let common = (sum - concentrations.len() as f64) * trigamma(sum);
-    concentrations.iter().map(|b| (b - 1.0) * trigamma(*b) - common).collect()
+    let count = concentrations.iter().filter(|b| **b > 0.0).count();
+    let common = (sum - count as f64) * trigamma(sum);
+    let slope = |b: &f64| if *b > 0.0 { (b - 1.0) * trigamma(*b) - common } else { 0.0 };
+    concentrations.iter().map(slope).collect()
 }
 
 /// Sample of one pass.
@@ -94,15 +96,22 @@ impl DirichletSample {
         for logits in &alphas.operations {
             let (mut logarithms, mut slope) = (Vec::new(), Vec::new());
             for (concentration, logit) in concentrations(logits).into_iter().zip(logits) {
+                // A pruned candidate.
+                if concentration == 0.0 {
+                    logarithms.push(f64::NEG_INFINITY);
+                    slope.push(0.0);
+                    continue;
+                }
                 let variate = LogGamma::draw(concentration, rng);
                 logarithms.push(variate.value);
                 slope.push(variate.slope * concentration_slope(*logit));
             }
             // In logarithms, because variates of small concentrations are smaller than the smallest number.
-            let most = logarithms.iter().fold(f64::NEG_INFINITY, |most, x| most.max(*x));
+            let most = logarithms.iter().fold(f64::MIN, |most, x| most.max(*x));
             let parts: Vec<f64> = logarithms.iter().map(|x| (x - most).exp()).collect();
             let sum: f64 = parts.iter().sum();
-            weights.push(parts.into_iter().map(|part| part / sum).collect());
+            // All are pruned if the sum is 0.
+            weights.push(parts.into_iter().map(|part| if sum > 0.0 { part / sum } else { 0.0 }).collect());
             slopes.push(slope);
         }
         let rows = weights.iter().zip(alphas.edge_weights());

@@ -4,7 +4,7 @@ use milenas_models::Rng;
 
 use super::{PassMixture, Relaxation, SearchProgress};
 use crate::config::settings::{at_most, settings};
-use crate::supernet::alphas::softmax;
+use crate::supernet::alphas::{is_pruned, softmax};
 use crate::supernet::{Alphas, Rows, SupernetConfig};
 
 settings! {
@@ -63,7 +63,8 @@ struct GumbelSample {
 impl GumbelSample {
     fn draw(alphas: &Alphas, config: &SupernetConfig, tau: f32, mut rng: Rng) -> Self {
         let mut noisy = |logits: &Vec<f32>| -> Vec<f32> {
-            softmax(&logits.iter().map(|a| (a + noise(&mut rng)) / tau).collect::<Vec<_>>())
+            let noisy = logits.iter().map(|a| (a, (a + noise(&mut rng)) / tau));
+            softmax(&noisy.map(|(a, noisy)| if is_pruned(*a) { *a } else { noisy }).collect::<Vec<_>>())
         };
         let soft: Rows = config.for_sites(&alphas.operations).iter().map(&mut noisy).collect();
         let weights = config.for_sites(&alphas.edge_weights());
@@ -102,7 +103,8 @@ fn noise(rng: &mut Rng) -> f32 {
 
 fn one_hot(row: &[f32]) -> Vec<f32> {
     let best = row.iter().enumerate().fold(0, |best, (k, x)| if *x > row[best] { k } else { best });
-    (0..row.len()).map(|k| f32::from(u8::from(k == best))).collect()
+    // A row of zeros is a pruned choice.
+    (0..row.len()).map(|k| f32::from(u8::from(k == best && row[k] > 0.0))).collect()
 }
 
 #[cfg(test)]

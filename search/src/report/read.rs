@@ -259,7 +259,7 @@ impl RunSummary {
     /// Returns the configured number of epochs.
     pub fn planned(&self) -> usize {
         match self.is_search() {
-            true => self.config.search.epochs,
+            true => self.config.search.all_epochs(),
             false => self.config.train.epochs,
         }
     }

@@ -6,15 +6,15 @@ use milenas_models::metrics::{self, Ranked};
 use milenas_models::{Cost, Rng};
 
 use super::checkpoint::{Position, SearchCheckpoint, SearchState};
+use super::perturbation::{Decisions, Quality};
 use super::sizes::{Best, BestBySize, ModelSize, measure};
 use super::{
     EpochRecord, ProgressSink, SearchCheckpointer, SearchOutcome, SearchTask, StepContext, Stepper,
     StopReason,
 };
-use crate::config::Config;
+use crate::config::{Config, SearchConfig};
 use crate::data::{BatchFormat, EpochOrder, ImageSet, Loader, train_valid_split};
-use crate::optim::cosine;
-use crate::supernet::{Alphas, Supernet};
+use crate::supernet::{Alphas, Rows, Supernet};
 use crate::{Error, Result};
 
 /// Searches with a supernet from its initial state, or resumes from a checkpoint with the same result as
@@ -49,7 +49,8 @@ pub fn search(
     // An architecture that cannot be measured fails before the first epoch.
     measure(&config.search.derive(&alphas)?, &evaluation)?;
     let settings = &config.search;
-    for epoch in at.epoch..settings.epochs {
+    let decisions = settings.decisions(seed)?;
+    for epoch in at.epoch..settings.all_epochs() {
         if at.step == 0 && epoch > 0 && settings.stop.met(ModelSize::of(&settings.derive(&alphas)?)) {
             ended = StopReason::Size;
             break;
@@ -60,11 +61,14 @@ pub fn search(
             break;
         }
         let start = Instant::now();
-        let lr = cosine(settings.weights.lr, settings.weights.lr_min, epoch, settings.epochs);
+        if let Some(decisions) = decisions.as_ref().filter(|_| at.step == 0) {
+            decide(decisions, epoch, net, pictures, &valid, &mut alphas, config)?;
+        }
+        let lr = settings.rate(epoch);
         let plan = EpochOrder::epoch(&train, settings.batch, settings.steps, seed, "train", epoch);
         let steps = plan.steps();
         let draws = EpochOrder::draws(&valid, settings.batch, steps, seed, "valid", epoch);
-        recorder.begin(epoch, settings.epochs, steps, at.step);
+        recorder.begin(epoch, settings.all_epochs(), steps, at.step);
         std::thread::scope(|scope| {
             let form = BatchFormat::new(net.takes_bytes(), Some(config.augment.into()));
             let train = Loader::start(scope, pictures, plan.starting_at(at.step), form);
@@ -101,7 +105,12 @@ pub fn search(
             break;
         }
         let genotype = settings.derive(&alphas)?;
-        let ranked = validate(net, pictures, &valid, &alphas, config, epoch)?;
+        let (relaxation, progress) = (settings.relaxation_in(epoch)?, settings.progress(epoch));
+        let ranked = validate(net, pictures, &valid, settings, &mut |net, step| {
+            let purpose = format!("{}/{epoch}/valid/{step}", settings.mixture);
+            let mut rng = || Rng::new(seed, &purpose);
+            relaxation.sample(&alphas, net.config(), progress, &mut rng).sites(net.config())
+        })?;
         let accuracy = (metrics::right(&ranked), ranked.len());
         sizes.see(Best { epoch, accuracy, genotype: genotype.clone(), alphas: alphas.clone() });
         let Cost { params, macs } = measure(&genotype, &evaluation)?;
@@ -126,6 +135,24 @@ pub fn search(
         })?;
         at = Position::start(epoch + 1);
         keeper.save(&checkpoint(net, &alphas, &mut stepper, at, &sizes, lr)?)?;
+    }
+    if let Some(decisions) = decisions.filter(|_| ended == StopReason::Epochs) {
+        decide(&decisions, settings.all_epochs(), net, pictures, &valid, &mut alphas, config)?;
+        // It is chosen among those of its size, even if an earlier one had a better supernet.
+        let ranked = validate(net, pictures, &valid, settings, &mut |net, _| {
+            net.config().for_sites(&alphas.mixture())
+        })?;
+        let (accuracy, genotype) = ((metrics::right(&ranked), ranked.len()), settings.derive(&alphas)?);
+        let best = Best { epoch: settings.all_epochs() - 1, accuracy, genotype, alphas: alphas.clone() };
+        sizes.0.insert(ModelSize::of(&best.genotype), best);
+        keeper.save(&checkpoint(
+            net,
+            &alphas,
+            &mut stepper,
+            at,
+            &sizes,
+            settings.rate(settings.all_epochs()),
+        )?)?;
     }
     Ok(SearchOutcome { ended, sizes, genotype: settings.derive(&alphas)?, alphas })
 }
@@ -171,30 +198,49 @@ pub(crate) fn finite(
     }
 }
 
+/// Makes the decisions that stand before an epoch: the first after the epochs of the search, the others after those of
+/// the training in between.
+fn decide(
+    decisions: &Decisions,
+    epoch: usize,
+    net: &mut dyn Supernet,
+    pictures: &ImageSet,
+    valid: &[usize],
+    alphas: &mut Alphas,
+    config: &Config,
+) -> Result<()> {
+    let settings = &config.search;
+    let Some(after) = epoch.checked_sub(settings.epochs) else { return Ok(()) };
+    if !after.is_multiple_of(settings.perturbation.epochs) {
+        return Ok(());
+    }
+    decisions.decide(after / settings.perturbation.epochs, alphas, &mut |mixture| {
+        let ranked = validate(net, pictures, valid, settings, &mut |net, _| net.config().for_sites(mixture))?;
+        let accuracy = metrics::right(&ranked) as f64 / ranked.len() as f64;
+        Ok(Quality { accuracy, loss: metrics::loss(&ranked) })
+    })
+}
+
 /// Evaluates the supernet on the validation images, in order and without augmentation (the released code
-/// augments them). At most as many images are used as an epoch's steps visit.
+/// augments them). At most as many images are used as an epoch's steps visit. `mixture` returns the rows of the sites for
+/// a batch.
 fn validate(
     net: &mut dyn Supernet,
     pictures: &ImageSet,
     valid: &[usize],
-    alphas: &Alphas,
-    config: &Config,
-    epoch: usize,
+    settings: &SearchConfig,
+    mixture: &mut dyn FnMut(&dyn Supernet, usize) -> Rows,
 ) -> Result<Vec<Ranked>> {
-    let settings = &config.search;
     let most = if settings.steps == 0 { usize::MAX } else { settings.steps * settings.batch };
     let valid = &valid[..valid.len().min(most)];
-    let (relaxation, progress) = (settings.relaxation()?, settings.progress(epoch));
     let mut ranked = Vec::with_capacity(valid.len());
     std::thread::scope(|scope| {
         let (plan, form) =
             (EpochOrder::in_order(valid, settings.batch), BatchFormat::new(net.takes_bytes(), None));
         let batches = Loader::start(scope, pictures, plan, form);
         for (step, batch) in batches.enumerate() {
-            let purpose = format!("{}/{epoch}/valid/{step}", settings.mixture);
-            let pass =
-                relaxation.sample(alphas, net.config(), progress, &mut || Rng::new(config.seed, &purpose));
-            let logits = net.predict_sites(&batch, &pass.sites(net.config()))?;
+            let sites = mixture(net, step);
+            let logits = net.predict_sites(&batch, &sites)?;
             let classes = logits.len() / batch.len();
             let rows = logits.chunks_exact(classes).zip(&batch.labels);
             ranked.extend(rows.map(|(row, &label)| Ranked::new(row, label)));

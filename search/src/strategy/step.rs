@@ -61,7 +61,7 @@ impl Stepper {
         config: &SearchConfig,
         at: StepContext,
     ) -> Result<StepLosses> {
-        if at.epoch < config.warmup_epochs {
+        if at.epoch < config.warmup_epochs || at.epoch >= config.epochs {
             return self.warm_up(net, alphas, batches[0], config, at);
         }
         let rule = rule(config, at)?;
@@ -111,7 +111,7 @@ impl Stepper {
         config: &SearchConfig,
         at: StepContext,
     ) -> Result<StepLosses> {
-        let pass = sample(config.relaxation()?, alphas, net, config, at, 0);
+        let pass = sample(config.relaxation_in(at.epoch)?, alphas, net, config, at, 0);
         let want = GradRequest { weights: true, mixture: false };
         let mut seen = StepLosses::default();
         seen.note(Split::Train, &net.evaluate_sites(batch, &pass.sites(net.config()), want)?);

@@ -8,6 +8,10 @@ use milenas_models::{Genotype, Result, Rng};
 
 use super::Rows;
 
+/// Logit of a pruned candidate. Its weight is exactly 0 in every relaxation, at every temperature, and no number of steps
+/// brings it back.
+const PRUNED: f32 = -1e6;
+
 /// Logits of the architecture.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Alphas {
@@ -45,13 +49,22 @@ impl Parts {
     }
 }
 
+/// Whether a logit is that of a pruned candidate.
+pub(crate) fn is_pruned(logit: f32) -> bool {
+    logit < PRUNED / 2.0
+}
+
 pub(crate) fn softmax(row: &[f32]) -> Vec<f32> {
     let mut out = row.to_vec();
     softmax_in_place(&mut out);
     out
 }
 
+/// Computes the softmax; zeros if all candidates are pruned.
 fn softmax_in_place(values: &mut [f32]) {
+    if values.iter().all(|logit| is_pruned(*logit)) {
+        return values.fill(0.0);
+    }
     let max = values.iter().fold(f32::NEG_INFINITY, |m, x| m.max(*x));
     values.iter_mut().for_each(|x| *x = (*x - max).exp());
     let sum: f32 = values.iter().sum();
@@ -117,6 +130,22 @@ impl Alphas {
         }
     }
 
+    /// Prunes a candidate of a choice: its weight stays 0. The weights of the others grow by a common factor.
+    pub fn prune(&mut self, choice: usize, candidate: usize) {
+        self.operations[choice][candidate] = PRUNED;
+    }
+
+    /// Prunes a choice as a whole: the sum of its weights stays 0.
+    pub fn prune_choice(&mut self, choice: usize) {
+        self.operations[choice].fill(PRUNED);
+        self.edges.iter_mut().for_each(|edges| edges[choice] = PRUNED);
+    }
+
+    /// Whether a candidate is pruned.
+    pub fn is_pruned(&self, choice: usize, candidate: usize) -> bool {
+        is_pruned(self.operations[choice][candidate])
+    }
+
     /// Returns the rows of each group of choices, in order.
     pub fn by_group<T: Clone>(&self, rows: &[T]) -> Vec<Vec<T>> {
         self.parts.groups.iter().map(|(_, choices)| rows[choices.clone()].to_vec()).collect()
@@ -125,6 +154,16 @@ impl Alphas {
     /// Returns the names of the groups of choices.
     pub fn groups(&self) -> impl Iterator<Item = &'static str> {
         self.parts.groups.iter().map(|(name, _)| *name)
+    }
+
+    /// Returns the choices of each group, in order.
+    pub(crate) fn group_ranges(&self) -> impl Iterator<Item = Range<usize>> {
+        self.parts.groups.iter().map(|(_, choices)| choices.clone())
+    }
+
+    /// Returns the choices of each node, in order.
+    pub(crate) fn node_ranges(&self) -> impl Iterator<Item = Range<usize>> {
+        self.parts.nodes.iter().cloned()
     }
 
     /// Returns the weights of the choices, which sum to 1 over those of a node. Without logits of edges each weight is
