@@ -62,6 +62,15 @@ impl ImageSet {
         ImageSet { images: Labelled { pixels, labels }, wholes: Vec::new(), contract: self.contract.clone() }
     }
 
+    /// Returns the images at another size, without larger versions.
+    pub fn resized(&self, size: ImageSize) -> ImageSet {
+        let contract = InputContract { height: size.height, width: size.width, ..self.contract.clone() };
+        let small = |index| photo::resized(self.image(index), self.contract.size(), &contract);
+        let pixels = (0..self.len()).flat_map(small).collect();
+        let images = Labelled { pixels, labels: self.images.labels.clone() };
+        ImageSet { images, wholes: Vec::new(), contract }
+    }
+
     fn image(&self, index: usize) -> &[u8] {
         let size = self.contract.len();
         &self.images.pixels[index * size..][..size]

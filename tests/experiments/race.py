@@ -26,12 +26,12 @@ REFERENCE = {
     "3x3, 1x1, 1x1, skip, 3x3, 3x3": "311s33",
 }
 NAMES = {"3": "nor_conv_3x3", "1": "nor_conv_1x1", "s": "skip_connect", "p": "avg_pool_3x3", "n": "none"}
-# The setting that was fixed before the table was opened: whole depth, images of 16 pixels.
-SETTING = ["data.size=16", "search.space=nasbench201", "search.strategy=race", "search.channels=16", "search.layers=17"]
+# The setting that was fixed before the table was opened: whole depth, whole images in the last rung.
+SETTING = ["data.size=32", "search.space=nasbench201", "search.strategy=race", "search.channels=16", "search.layers=17"]
 RACE = "search.strategies.race."
-# Rungs two and three of the pilot are one step, because only rung one is of interest.
-PILOT = [f"{RACE}{key}={value}" for key, value in {
-    "scored": 1, "largest": 1, "aggregate": 0, "second": 1, "third": 1, "steps_second": 1, "steps_third": 1}.items()]
+# A pilot has the trainings of one rung, as its first rung; the other rungs are one step.
+PILOT = {"scored": 1, "largest": 1, "aggregate": 0, "second": 1, "third": 1, "steps_second": 1, "steps_third": 1}
+RUNGS = {1: {}, 2: {"steps_first": 500}, 3: {"steps_first": 1600, "shrink": 1}}
 
 
 def cell(code):
@@ -62,18 +62,20 @@ def summary(values):
 def pilot(options):
     options.folder.mkdir(parents=True, exist_ok=True)
     files = []
-    for number, code in enumerate(REFERENCE.values()):
+    reference = {name: code for name, code in REFERENCE.items() if code in options.cells}
+    for number, code in enumerate(reference.values()):
         files.append(options.folder / f"cell{number}.json")
         files[-1].write_text(json.dumps({"arch": cell(code)}))
     propose = f"{RACE}propose=" + json.dumps(",".join(map(str, files)))
-    found = {name: [] for name in REFERENCE}
+    found = {name: [] for name in reference}
+    settings = [f"{RACE}{key}={value}" for key, value in {**PILOT, **RUNGS[options.rung]}.items()]
     for seed in options.seeds:
         folder = options.folder / f"seed{seed}"
-        run(options.program, options.data, folder, seed, SETTING + PILOT + [propose])
+        run(options.program, options.data, folder, seed, SETTING + settings + [propose])
         values = {row["architecture"]: row["value"] for row in rows(folder) if row["rung"] == "1"}
-        for name, code in REFERENCE.items():
+        for name, code in reference.items():
             found[name].append(values[cell(code)])
-    print("| cell | validation accuracy after rung one, % |\n| --- | --- |")
+    print("| cell | validation accuracy, % |\n| --- | --- |")
     for name, values in found.items():
         print(f"| {name} | {summary(values)} |")
 
@@ -109,6 +111,9 @@ def main():
         command.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
         command.add_argument("--set", action="append", default=[])
         command.set_defaults(function=function)
+        if name == "pilot":
+            command.add_argument("--rung", type=int, choices=RUNGS, default=1)
+            command.add_argument("--cells", nargs="+", default=list(REFERENCE.values()))
     command = commands.add_parser("table")
     command.add_argument("folder", type=Path)
     command.add_argument("table")

@@ -26,7 +26,7 @@ const JUDGE: &str = "milenas-search run --data digits --seed 5 --strategy area -
      --set search.layers=3 --set train.channels=4 --set train.layers=3";
 
 /// A race of a few seconds.
-const RACE: &str = "milenas-search run --data digits --seed 5 --strategy race --space nasbench201 --set augment.flip=false \
+const RACE: &str = "milenas-search run --data digits --set data.size=24 --seed 5 --strategy race --space nasbench201 --set augment.flip=false \
      --set search.channels=4 --set search.layers=3 --set train.channels=4 --set train.layers=3 \
      --set search.strategies.race.scored=12 --set search.strategies.race.largest=4 --set search.strategies.race.aggregate=2 \
      --set search.strategies.race.second=3 --set search.strategies.race.third=2 --set search.strategies.race.steps_first=6 \
@@ -153,7 +153,7 @@ fn a_race_killed_twenty_times_ends_as_if_nothing_had_happened() {
     let rungs = |rung: &str| history.lines().filter(|line| line.contains(&format!("\",{rung},"))).count();
     assert_eq!((rungs("1"), rungs("2"), rungs("3")), (6, 3, 2), "{history}");
     let page = fs::read_to_string(root.join("a/report.html")).unwrap();
-    assert!(page.contains("rung 3, 24 steps") && page.contains("The runner-up is"));
+    assert!(page.contains("rung 3: 24 steps, 24x24 pixels") && page.contains("The runner-up is"));
 }
 
 /// A time budget shortens the rungs once; a resumed race has the same ones.

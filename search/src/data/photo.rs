@@ -61,6 +61,11 @@ fn cropped(image: &[u8], width: usize, contract: &InputContract, crop: Crop) -> 
     resized.expect("a crop of a valid image is valid")
 }
 
+/// Resizes `image` `[H, W, C]` to the contract's size.
+pub(super) fn resized(image: &[u8], size: ImageSize, contract: &InputContract) -> Vec<u8> {
+    cropped(image, size.width, contract, Crop { top: 0, left: 0, rows: size.height, columns: size.width })
+}
+
 /// Changes brightness, contrast and saturation by factors of `1 - strength` to `1 + strength`, and the hue by
 /// up to half of `strength` of its circle, in random order (torchvision's `ColorJitter`). Gray images have
 /// brightness and contrast only.

@@ -70,12 +70,15 @@ fn race(evaluated: &[Evaluated]) -> String {
     let heads: Vec<String> = (1..=rungs)
         .map(|rung| {
             let run = evaluated.iter().filter_map(|e| e.run).find(|run| run.rung == rung);
-            format!("rung {rung}, {} steps", run.map_or(0, |run| run.steps))
+            let of = run.map(|run| (run.steps, run.size.width, run.size.height));
+            of.map_or(String::new(), |(steps, width, height)| {
+                format!("rung {rung}: {steps} steps, {width}x{height} pixels")
+            })
         })
         .collect();
     let mut head = vec!["place"];
     head.extend(heads.iter().map(String::as_str));
-    head.extend(["mean from rung 2 on", "architecture"]);
+    head.extend(["result", "architecture"]);
     let gap = match &standings[..] {
         [first, second, ..] if last(first) == last(second) && last(first) > 1 => format!(
             " The runner-up is {:.2} points behind; one training each does not tell architectures this close apart.",
@@ -84,8 +87,8 @@ fn race(evaluated: &[Evaluated]) -> String {
         _ => String::new(),
     };
     format!(
-        "<h2>Race</h2>\n<p>Validation accuracy in each rung. Every training starts anew, with a whole schedule. The first row is the \
-         choice.{gap}</p>\n{}",
+        "<h2>Race</h2>\n<p>Validation accuracy in each rung. Every training starts anew, with a whole schedule. The result is the mean \
+         from rung two on, of trainings whose images have the size of the last one. The first row is the choice.{gap}</p>\n{}",
         table(&head, &rows)
     )
 }

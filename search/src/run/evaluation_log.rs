@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use milenas_models::input::ImageSize;
 use milenas_models::{Genotype, file};
 
 use crate::strategy::black_box::{Evaluated, ShortRun};
@@ -13,7 +14,7 @@ use crate::{Error, Result};
 /// Header line with the names of the columns.
 const HEAD: &str = "architecture,value\n";
 /// Header line of a race.
-const RACE_HEAD: &str = "architecture,rung,steps,seed,value\n";
+const RACE_HEAD: &str = "architecture,rung,steps,height,width,seed,value\n";
 /// Largest file that is read, in bytes: a hundred thousand rows.
 const MAX_BYTES: u64 = 64 << 20;
 
@@ -82,7 +83,9 @@ impl EvaluationLog {
             None => {
                 let value = evaluate()?;
                 // The format is read back bit for bit, infinities included.
-                let run = run.map(|ShortRun { rung, steps, seed }| format!("{rung},{steps},{seed},"));
+                let run = run.map(|ShortRun { rung, steps, size: ImageSize { height, width }, seed }| {
+                    format!("{rung},{steps},{height},{width},{seed},")
+                });
                 let row = format!("\"{genotype}\",{}{value}\n", run.unwrap_or_default());
                 self.file.write_all(row.as_bytes()).map_err(Error::io(&self.path))?;
                 Ok(value)
@@ -126,9 +129,10 @@ fn parse(line: &str) -> Option<Evaluated> {
     let fields: Vec<&str> = rest.split(',').collect();
     let (run, value) = match fields[..] {
         [value] => (None, value),
-        [rung, steps, seed, value] => {
+        [rung, steps, height, width, seed, value] => {
+            let size = ImageSize { height: height.parse().ok()?, width: width.parse().ok()? };
             let (rung, steps, seed) = (rung.parse().ok()?, steps.parse().ok()?, seed.parse().ok()?);
-            (Some(ShortRun { rung, steps, seed }), value)
+            (Some(ShortRun { rung, steps, size, seed }), value)
         }
         _ => return None,
     };
@@ -149,7 +153,8 @@ mod tests {
         let mut rng = Rng::new(0, "x");
         for (number, space) in space::SPACES.into_iter().enumerate() {
             let race = number % 2 == 1;
-            let run = race.then_some(ShortRun { rung: 2, steps: 300, seed: u64::MAX });
+            let size = ImageSize { height: 16, width: 24 };
+            let run = race.then_some(ShortRun { rung: 2, steps: 300, size, seed: u64::MAX });
             let all: Vec<Genotype> = (0..4).map(|_| space.sample(&mut rng).unwrap()).collect();
             let values = [0.1 + 0.2, f64::NEG_INFINITY, 1.0 / 3.0, -0.0];
             let evaluate_all = |mut log: EvaluationLog| {
@@ -176,7 +181,7 @@ mod tests {
             let mut log = EvaluationLog::reopen(&path, race).unwrap();
             let message = log.value(&all[1], run, || Ok(0.0)).unwrap_err().to_string();
             assert!(message.contains("history.csv: row 1 belongs to another architecture"), "{message}");
-            let other = Some(ShortRun { rung: 3, steps: 300, seed: 0 });
+            let other = Some(ShortRun { rung: 3, steps: 300, size, seed: 0 });
             let mut log = EvaluationLog::reopen(&path, race).unwrap();
             assert!(log.value(&all[0], other, || Ok(0.0)).is_err());
             assert!(read_evaluations(&path).unwrap().iter().all(|found| found.run == run));

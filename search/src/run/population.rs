@@ -5,6 +5,7 @@ mod race;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use milenas_models::input::ImageSize;
 use milenas_models::{Genotype, NetworkConfig, Rng, Trainable, Weights, assemble, cost, file};
 
 use super::evaluation_log::{EvaluationLog, read_evaluations};
@@ -144,19 +145,25 @@ pub fn run_population(
         return Err(Error::Data { problem });
     }
     folder.page()?;
-    let network = data.network(settings.channels, settings.layers);
-    let batch = EpochOrder::batch(&data.train, &first[..BATCH.min(first.len())]);
+    let race = &settings.strategies.race;
+    let evaluating = if strategy.shortens() { race.valid_images.min(second.len()) } else { second.len() };
+    let whole = EvaluationImages {
+        train: data.train.subset(&first),
+        valid: data.train.subset(&second[..evaluating]),
+        network: data.network(settings.channels, settings.layers),
+    };
+    let size = whole.train.contract.size();
+    let small = Some(race.small(size)).filter(|small| strategy.shortens() && *small != size);
+    let small = small.map(|size| whole.resized(size));
+    let scored = small.as_ref().unwrap_or(&whole);
+    let batch: Vec<usize> = (0..BATCH.min(first.len())).collect();
     let mut evaluator = PopulationFolder {
-        valid: data.train.subset(match strategy.shortens() {
-            true => &second[..settings.strategies.race.valid_images.min(second.len())],
-            false => &[],
-        }),
-        steps: None,
-        halves: [&first, &second].map(|half| data.train.subset(half)),
-        network,
-        scorer: Scorer::new(network, batch, config.seed),
+        plan: None,
+        scorer: Scorer::new(scored.network, EpochOrder::batch(&scored.train, &batch), config.seed),
         score: strategy.score(),
-        short: Config { train: short_training(settings, &network), ..config.clone() },
+        short: Config { train: short_training(settings, &whole.network), ..config.clone() },
+        whole,
+        small,
         evaluation: data.derived(&config.train),
         limits: settings.stop.limits(),
         // The configuration was checked before.
@@ -178,12 +185,32 @@ pub fn run_population(
     Ok(outcome)
 }
 
+/// Images of one size that train and evaluate architectures.
+struct EvaluationImages {
+    /// Training split.
+    train: ImageSet,
+    /// Images of the validation split that measure fitness.
+    valid: ImageSet,
+    /// Network for these images.
+    network: NetworkConfig,
+}
+
+impl EvaluationImages {
+    fn resized(&self, size: ImageSize) -> EvaluationImages {
+        let ImageSize { height, width } = size;
+        EvaluationImages {
+            train: self.train.resized(size),
+            valid: self.valid.resized(size),
+            network: NetworkConfig { height, width, ..self.network },
+        }
+    }
+}
+
 /// Evaluator that stores its evaluations in the run folder.
 struct PopulationFolder<'a> {
-    /// Training and validation split.
-    halves: [ImageSet; 2],
-    /// Network that is scored and trained.
-    network: NetworkConfig,
+    whole: EvaluationImages,
+    /// The same images at the size of the first rungs of a race, if it is another one.
+    small: Option<EvaluationImages>,
     scorer: Scorer,
     score: Option<&'static dyn Score>,
     short: Config,
@@ -191,10 +218,8 @@ struct PopulationFolder<'a> {
     evaluation: NetworkConfig,
     limits: NetworkLimits,
     budget: Option<Duration>,
-    /// Images of the validation split that evaluate the trainings of a race.
-    valid: ImageSet,
-    /// Steps of a training in each rung of a race, once they are planned.
-    steps: Option<Vec<usize>>,
+    /// Training of each rung of a race, once they are planned.
+    plan: Option<Vec<ShortRun>>,
     folder: Folder,
     device_kind: String,
     history: EvaluationLog,
@@ -263,14 +288,14 @@ impl Evaluator for PopulationFolder<'_> {
         if let Some(run) = run {
             return self.raced(genotype, run);
         }
-        let Self { folder, halves, network, short, history, device, recorder, observe, .. } = self;
+        let Self { folder, whole, short, history, device, recorder, observe, .. } = self;
+        let EvaluationImages { train: images, valid, network } = whole;
         let number = history.count() + 1;
         let value = history.value(genotype, None, || {
             folder.take_back()?;
             let trainable = Trainable::assemble(genotype, network, false)?;
             let weights = Weights::init(&trainable.graph, short.seed)?;
-            let [images, test] = halves;
-            let task = TrainTask { network: &trainable, images, test, config: short };
+            let task = TrainTask { network: &trainable, images, test: valid, config: short };
             let mut last = Last(0.0);
             train(&task, &weights, None, device.as_deref_mut(), *recorder, &mut last)?;
             observe(By::Fitness, number, &Evaluated { genotype: genotype.clone(), value: last.0, run });
@@ -293,11 +318,10 @@ impl Evaluator for PopulationFolder<'_> {
     }
 
     fn plan(&mut self, rungs: &[RungSize], largest: &Genotype) -> Result<Vec<ShortRun>> {
-        if self.steps.is_none() {
-            self.steps = Some(self.planned(rungs, largest)?);
+        if self.plan.is_none() {
+            self.plan = Some(self.planned(rungs, largest)?);
         }
-        let steps = self.steps.iter().flatten().zip(1..);
-        Ok(steps.map(|(&steps, rung)| ShortRun { rung, steps, seed: self.rung_seed(rung) }).collect())
+        Ok(self.plan.iter().flatten().copied().collect())
     }
 
     fn out_of_time(&self) -> bool {

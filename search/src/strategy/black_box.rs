@@ -5,6 +5,7 @@
 
 mod proposer;
 
+use milenas_models::input::ImageSize;
 use milenas_models::space::Space;
 use milenas_models::{Genotype, Rng};
 
@@ -90,17 +91,21 @@ pub struct ShortRun {
     pub rung: usize,
     /// Number of steps.
     pub steps: usize,
+    /// Size of the images.
+    pub size: ImageSize,
     /// Seed of initial weights, order and augmentation.
     pub seed: u64,
 }
 
-/// Number of trainings of a rung, and the steps of each.
+/// Number of trainings of a rung, with the steps and the images of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RungSize {
     /// Number of trainings.
     pub trainings: usize,
     /// Number of steps.
     pub steps: usize,
+    /// Whether the images have their whole size.
+    pub whole: bool,
 }
 
 /// Evaluations so far, in order.
@@ -312,8 +317,9 @@ mod tests {
         }
 
         fn plan(&mut self, rungs: &[RungSize], _: &Genotype) -> Result<Vec<ShortRun>> {
+            let size = ImageSize::square(16);
             let run =
-                |(i, size): (usize, &RungSize)| ShortRun { rung: i + 1, steps: size.steps, seed: i as u64 };
+                |(i, rung): (usize, &RungSize)| ShortRun { rung: i + 1, steps: rung.steps, size, seed: 0 };
             Ok(rungs.iter().enumerate().map(run).collect())
         }
 

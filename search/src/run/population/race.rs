@@ -1,11 +1,11 @@
-//! Trainings of a race, and the steps of its rungs under a time budget.
+//! Trainings of a race: their images, and the steps of the rungs under a time budget.
 
 use std::time::Instant;
 
 use milenas_models::{Genotype, Trainable, file};
 use serde::{Deserialize, Serialize};
 
-use super::PopulationFolder;
+use super::{EvaluationImages, PopulationFolder};
 use crate::checkpoint::damaged;
 use crate::data::ImageSet;
 use crate::strategy::black_box::{By, Evaluated, RungSize, ShortRun};
@@ -30,24 +30,19 @@ struct Plan {
 }
 
 impl PopulationFolder<'_> {
-    /// Returns the seed of the trainings of a rung. They share it, so that only the architecture differs.
-    pub(super) fn rung_seed(&self, rung: usize) -> u64 {
-        self.short.seed.wrapping_mul(1000).wrapping_add(rung as u64)
-    }
-
     /// Returns the accuracy of an architecture after a training of a race.
     pub(super) fn raced(&mut self, genotype: &Genotype, run: ShortRun) -> Result<f64> {
         let number = self.history.count() + 1;
-        let Self { folder, halves, valid, network, short, history, device, recorder, observe, .. } = self;
-        let [images, _] = halves;
+        let Self { folder, whole, small, short, history, device, recorder, observe, .. } = self;
+        let images = small.as_ref().filter(|small| small.train.contract.size() == run.size).unwrap_or(whole);
         let value = history.value(genotype, Some(run), || {
             folder.take_back()?;
             let race = &short.search.strategies.race;
-            let network = Trainable::assemble(genotype, network, false)?;
+            let network = Trainable::assemble(genotype, &images.network, false)?;
             let task = ShortTask {
                 network: &network,
-                images,
-                valid,
+                images: &images.train,
+                valid: &images.valid,
                 augment: short.augment,
                 steps: run.steps,
                 batch: race.batch,
@@ -62,9 +57,25 @@ impl PopulationFolder<'_> {
         Ok(value)
     }
 
+    /// Returns the training of each rung. The architectures of a rung share its seed, so that nothing else differs.
+    pub(super) fn planned(&mut self, rungs: &[RungSize], largest: &Genotype) -> Result<Vec<ShortRun>> {
+        let steps = self.planned_steps(rungs, largest)?;
+        let run = |((rung, steps), number): ((&RungSize, usize), u64)| ShortRun {
+            rung: number as usize,
+            steps,
+            size: self.images(rung).train.contract.size(),
+            seed: self.short.seed.wrapping_mul(1000).wrapping_add(number),
+        };
+        Ok(rungs.iter().zip(steps).zip(1..).map(run).collect())
+    }
+
+    fn images(&self, rung: &RungSize) -> &EvaluationImages {
+        self.small.as_ref().filter(|_| !rung.whole).unwrap_or(&self.whole)
+    }
+
     /// Returns the steps of a training in each rung. Under a time budget the steps are measured, shortened and stored, so
     /// that a resumed search has the same rungs.
-    pub(super) fn planned(&mut self, rungs: &[RungSize], largest: &Genotype) -> Result<Vec<usize>> {
+    fn planned_steps(&mut self, rungs: &[RungSize], largest: &Genotype) -> Result<Vec<usize>> {
         let wanted: Vec<usize> = rungs.iter().map(|rung| rung.steps).collect();
         let path = self.folder.join(RUNGS);
         if path.exists() {
@@ -75,17 +86,30 @@ impl PopulationFolder<'_> {
             return if whole { Ok(plan.steps) } else { Err(damaged(&place, "it has other rungs")) };
         }
         let Some(budget) = self.budget else { return Ok(wanted) };
-        let second = self.seconds_of_a_step(largest)?;
+        let mut seconds = Vec::new();
+        for (number, rung) in rungs.iter().enumerate() {
+            let known = rungs[..number].iter().position(|known| known.whole == rung.whole);
+            seconds.push(
+                known.map_or_else(|| self.seconds_of_a_step(rung, largest), |known| Ok(seconds[known]))?,
+            );
+        }
         let left = budget.as_secs_f64() - self.folder.spent() - self.since.elapsed().as_secs_f64();
-        let batches = EVALUATION * self.valid.len() as f64 / self.short.search.strategies.race.batch as f64;
-        let evaluation: f64 = rungs.iter().map(|rung| rung.trainings as f64 * batches * second).sum();
-        let training: f64 = rungs.iter().map(|rung| (rung.trainings * rung.steps) as f64 * second).sum();
+        let batches =
+            EVALUATION * self.whole.valid.len() as f64 / self.short.search.strategies.race.batch as f64;
+        let total = |steps: &dyn Fn(&RungSize) -> f64| -> f64 {
+            rungs
+                .iter()
+                .zip(&seconds)
+                .map(|(rung, second)| rung.trainings as f64 * steps(rung) * second)
+                .sum()
+        };
+        let (evaluation, training) = (total(&|_| batches), total(&|rung| rung.steps as f64));
         let share = ((left - evaluation) / training).clamp(0.0, 1.0);
         let steps: Vec<usize> =
             wanted.iter().map(|steps| ((*steps as f64 * share) as usize).max(FEWEST.min(*steps))).collect();
         if steps != wanted {
             self.recorder.note(&format!(
-                "rungs of {steps:?} steps instead of {wanted:?}, for the time budget: a step takes {second:.2} s"
+                "rungs of {steps:?} steps instead of {wanted:?}, for the time budget: steps take {seconds:.2?} s"
             ));
         }
         let json = serde_json::to_string_pretty(&Plan { steps: steps.clone() })
@@ -94,15 +118,16 @@ impl PopulationFolder<'_> {
         Ok(steps)
     }
 
-    fn seconds_of_a_step(&mut self, genotype: &Genotype) -> Result<f64> {
+    fn seconds_of_a_step(&mut self, rung: &RungSize, genotype: &Genotype) -> Result<f64> {
         let race = &self.short.search.strategies.race;
-        let network = Trainable::assemble(genotype, &self.network, false)?;
-        let none: ImageSet = self.valid.subset(&[]);
+        let images = self.small.as_ref().filter(|_| !rung.whole).unwrap_or(&self.whole);
+        let network = Trainable::assemble(genotype, &images.network, false)?;
+        let none: ImageSet = images.valid.subset(&[]);
         let mut seconds = [0.0; 2];
         for (seconds, steps) in seconds.iter_mut().zip(MEASURED) {
             let task = ShortTask {
                 network: &network,
-                images: &self.halves[0],
+                images: &images.train,
                 valid: &none,
                 augment: self.short.augment,
                 steps,

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use milenas_models::genotype::published;
+use milenas_models::input::ImageSize;
 use milenas_models::space::Space;
 use milenas_models::{Genotype, file};
 
@@ -16,7 +17,7 @@ use crate::{Error, Result};
 
 settings! {
     /// Trains the largest networks within the limits, and those with the best scores, in three rungs. Every training has a
-    /// whole schedule. The network has the depth and the channels of `search.layers` and `search.channels`, because short
+    /// whole schedule. Scores and the first two rungs have smaller images. The network has the depth and the channels of `search.layers` and `search.channels`, because short
     /// networks hide differences of deep ones. The recipe was designed on the published accuracies of NAS-Bench-201
     /// for CIFAR-10.
     pub struct Race {
@@ -33,14 +34,18 @@ settings! {
         propose: String = "published";
         /// Number of architectures in the second rung.
         second: usize = 8usize, in Range::Count;
-        /// Number of architectures in the third rung. The choice is the largest mean of rungs two and three.
+        /// Number of architectures in the third rung. The choice has the largest accuracy there; with `shrink` 1, the largest
+        /// mean of rungs two and three.
         third: usize = 3usize, in Range::Count;
         /// Steps of a training in the first rung.
-        steps_first: usize = 300usize, in Range::Count;
+        steps_first: usize = 200usize, in Range::Count;
         /// Steps of a training in the second rung.
-        steps_second: usize = 800usize, in Range::Count;
+        steps_second: usize = 500usize, in Range::Count;
         /// Steps of a training in the third rung.
         steps_third: usize = 1600usize, in Range::Count;
+        /// Divisor of the sides of the images in scores and in rungs one and two; 1 for whole images. It is lowered until
+        /// sides have at least 12 pixels.
+        shrink: usize = 2usize, in Range::Count;
         /// Images per step.
         batch: usize = 64usize, in Range::Count;
         /// Largest number of images of the validation split that evaluate a training.
@@ -49,6 +54,9 @@ settings! {
         weights: SgdConfig = SgdConfig { lr: 0.1, decay: 5e-4, ..SgdConfig::default() };
     }
 }
+
+/// Smallest side of shrunk images, in pixels.
+const SMALLEST: usize = 12;
 
 /// Largest genotype file that is read, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
@@ -81,9 +89,9 @@ impl Strategy for Race {
             list.extend(proposer.sized(genotype)?.filter(|_| new).map(|sized| sized.genotype));
         }
         let rungs = [
-            RungSize { trainings: list.len(), steps: self.steps_first },
-            RungSize { trainings: self.second, steps: self.steps_second },
-            RungSize { trainings: self.third, steps: self.steps_third },
+            RungSize { trainings: list.len(), steps: self.steps_first, whole: false },
+            RungSize { trainings: self.second, steps: self.steps_second, whole: false },
+            RungSize { trainings: self.third, steps: self.steps_third, whole: true },
         ];
         let mut entrants = list;
         for (run, next) in proposer.plan(&rungs, &pool[0].genotype)?.into_iter().zip([self.second, self.third, 0]) {
@@ -106,6 +114,13 @@ impl Strategy for Race {
 }
 
 impl Race {
+    /// Returns the size of the images in scores and in rungs one and two.
+    pub fn small(&self, whole: ImageSize) -> ImageSize {
+        let divided = |by: usize| ImageSize { height: whole.height / by, width: whole.width / by };
+        let large = |size: &ImageSize| size.height.min(size.width) >= SMALLEST;
+        (2..=self.shrink).rev().map(divided).find(large).unwrap_or(whole)
+    }
+
     /// Returns the architectures of the first rung, without proposed ones.
     fn list(&self, pool: &[SizedGenotype], scored: &[Evaluated]) -> Vec<Genotype> {
         let mut order: Vec<usize> = (0..pool.len()).collect();
@@ -162,15 +177,16 @@ fn strongest(evaluated: &[&Evaluated], count: usize) -> Vec<Genotype> {
 }
 
 /// Returns the architectures in the order of the race: those of the highest rung first, among them by the mean of their
-/// values from the second rung on, or of the first one if they have no other. The value is this mean, and the run is the
-/// last one.
+/// values from the second rung on, or of the first one if they have no other. Trainings on smaller images than the last one
+/// do not count. The value is this mean, and the run is the last one.
 pub fn standings(trained: &[Evaluated]) -> Vec<Evaluated> {
     let mut found: Vec<Evaluated> = Vec::new();
     for Evaluated { genotype, run, .. } in trained.iter().rev() {
         if found.iter().any(|known| known.genotype == *genotype) {
             continue;
         }
-        let own = trained.iter().filter(|other| other.genotype == *genotype);
+        let size = |found: &Evaluated| found.run.map(|run| run.size);
+        let own = trained.iter().filter(|other| other.genotype == *genotype && size(other) == run.map(|run| run.size));
         let rung = |other: &Evaluated| other.run.map_or(0, |run: ShortRun| run.rung);
         let (late, first): (Vec<_>, Vec<_>) = own.partition(|other| rung(other) > 1);
         let values: Vec<f64> = if late.is_empty() { &first } else { &late }.iter().map(|e| e.value).collect();
@@ -206,10 +222,17 @@ mod tests {
     };
 
     /// Evaluator with the number of skip connections as score and fitness, limited to a size.
-    #[derive(Default)]
     struct Counts {
         limit: Option<u64>,
+        /// Side of the images in rung three.
+        side: usize,
         seen: Vec<(Genotype, ShortRun)>,
+    }
+
+    impl Default for Counts {
+        fn default() -> Self {
+            Counts { limit: None, side: 16, seen: Vec::new() }
+        }
     }
 
     fn size(genotype: &Genotype) -> u64 {
@@ -240,7 +263,10 @@ mod tests {
         }
 
         fn plan(&mut self, rungs: &[RungSize], _: &Genotype) -> Result<Vec<ShortRun>> {
-            let run = |(i, size): (usize, &RungSize)| ShortRun { rung: i + 1, steps: size.steps, seed: 7 + i as u64 };
+            let run = |(i, rung): (usize, &RungSize)| {
+                let size = ImageSize::square(if rung.whole { self.side } else { 16 });
+                ShortRun { rung: i + 1, steps: rung.steps, size, seed: 7 + i as u64 }
+            };
             Ok(rungs.iter().enumerate().map(run).collect())
         }
 
@@ -266,8 +292,21 @@ mod tests {
         assert!(all.map(|(genotype, _)| skips(genotype)).all(|value| value <= least));
         assert_eq!(outcome.chosen.value, skips(&outcome.chosen.genotype) + 0.025);
         assert_eq!(outcome.chosen.run.unwrap().rung, 3);
+        // Rung two does not count if its images were smaller.
+        let larger = run(&SMALL(), &space::NASBENCH201, &mut Counts { side: 32, ..Counts::default() });
+        assert_eq!(larger.chosen.value, skips(&larger.chosen.genotype) + 0.03);
         // A second search is the same.
         assert_eq!(run(&SMALL(), &space::NASBENCH201, &mut Counts::default()).evaluated, outcome.evaluated);
+    }
+
+    #[test]
+    fn images_shrink_to_twelve_pixels_at_least() {
+        for (shrink, whole, small) in [(2, 32, 16), (2, 28, 14), (2, 23, 23), (3, 32, 16), (3, 40, 13), (1, 64, 64)] {
+            let found = Race { shrink, ..Race::default() }.small(ImageSize::square(whole));
+            assert_eq!(found, ImageSize::square(small), "{whole} by {shrink}");
+        }
+        let found = Race::default().small(ImageSize { height: 32, width: 40 });
+        assert_eq!(found, ImageSize { height: 16, width: 20 });
     }
 
     /// The first rung has the largest networks; scores order those of equal size.
