@@ -31,7 +31,7 @@ pub use inherit::TrainedSupernet;
 pub use new_files::NewFiles;
 pub use population::{DRAWS, HISTORY, PopulationRun, open_population, run_population};
 pub use search::{SearchResult, SearchRun, open_search, run_search};
-pub use spread::Spread;
+pub use spread::{Difference, SIGNIFICANT, Spread};
 pub use train::{Inherited, InitialWeights, TrainRun, Trained, open_train, run_train};
 
 /// Side, in pixels, to which images are resized by default if they are larger than 64 pixels or differ in size.

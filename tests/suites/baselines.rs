@@ -70,6 +70,7 @@ fn architectures_are_trained_alike_and_what_is_done_stays() {
     assert!((of("mean") - (a + b) / 2.0).abs() < 1e-12 && of("count") == 2.0);
     assert!((of("deviation") - (a - b).abs() / 2f64.sqrt()).abs() < 1e-12);
     assert_eq!(json(&root.join("c/compare.json")), rows);
+    assert!(rows.as_array().unwrap().iter().all(|row| row["difference"].is_null()));
     // The table says the same.
     let table = succeed(root, &command.replace(" --json", "")).out;
     for row in rows.as_array().unwrap() {
@@ -94,6 +95,16 @@ fn architectures_are_trained_alike_and_what_is_done_stays() {
     let again: Value = serde_json::from_str(&succeed(root, &command).out).unwrap();
     assert_eq!(again[0]["test_accuracy"], rows[0]["test_accuracy"]);
     assert!(fs::read(root.join("c/DARTS_V2/seed-0/timings.jsonl")).unwrap() == lines, "it was trained again");
+    // With two seeds, differences to the first are paired.
+    let two: Value = serde_json::from_str(&succeed(root, &format!("{command} --seeds 2")).out).unwrap();
+    let values = |i: usize| [0, 1].map(|seed| two[i]["test_accuracy"][seed].as_f64().unwrap());
+    let ([a, b], [c, d]) = (values(1), values(0));
+    let difference = &two[1]["difference"];
+    assert!((difference["mean"].as_f64().unwrap() - (a - c + b - d) / 2.0).abs() < 1e-12);
+    assert!((difference["error"].as_f64().unwrap() - ((a - c) - (b - d)).abs() / 2.0).abs() < 1e-12);
+    assert!(two[0]["difference"].is_null() && two[3]["difference"]["p"].as_f64().is_some());
+    let table = succeed(root, &format!("{} --seeds 2", command.replace(" --json", ""))).out;
+    assert!(table.contains("difference: to DARTS_V2, paired over the seeds"), "{table}");
     let output = run(root, &format!("{command} --set train.batch=9"));
     assert_eq!(output.code, 1);
     assert!(output.err.contains("`train.batch` is 8 there and 9 now"), "{}", output.err);

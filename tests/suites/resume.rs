@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use milenas_models::Rng;
-use milenas_tests::{ProgramOutput, binary, kill_when, run, succeed};
+use milenas_tests::{ProgramOutput, TINY, binary, kill_when, run, succeed};
 
 /// A search of a few seconds.
 const SEARCH: &str = "milenas-search run --data digits --seed 5 --set augment.flip=false --set search.epochs=6 \
@@ -154,6 +154,36 @@ fn a_race_killed_twenty_times_ends_as_if_nothing_had_happened() {
     assert_eq!((rungs("1"), rungs("2"), rungs("3")), (6, 3, 2), "{history}");
     let page = fs::read_to_string(root.join("a/report.html")).unwrap();
     assert!(page.contains("rung 3: 24 steps, 24x24 pixels") && page.contains("The runner-up is"));
+}
+
+/// Cells of another search enter a race. Random cells are trained when a finished race is resumed.
+#[test]
+fn a_race_takes_found_cells_and_random_ones_afterwards() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    succeed(
+        root,
+        &format!(
+            "milenas-search run --data digits --space nasbench201 --out found {TINY} --set augment.flip=false"
+        ),
+    );
+    let race = format!("{RACE} --propose-from found --out race");
+    succeed(root, &race);
+    let history = fs::read_to_string(root.join("race/history.csv")).unwrap();
+    let found = fs::read_to_string(root.join("found/genotype.json")).unwrap();
+    let arch =
+        serde_json::from_str::<serde_json::Value>(&found).unwrap()["arch"].as_str().unwrap().to_string();
+    assert!(history.contains(&format!("\"{arch}\",1,")), "{arch} is not in\n{history}");
+    let page = |name: &str| fs::read_to_string(root.join(name)).unwrap();
+    assert!(page("race/report.html").contains("What chance gives is not known"));
+    let genotype = page("race/genotype.json");
+    succeed(root, &format!("{race} --resume --random-cells 2"));
+    let longer = page("race/history.csv");
+    assert!(longer.starts_with(&history) && page("race/genotype.json") == genotype);
+    assert_eq!(longer.lines().filter(|line| line.contains("\",4,24,24,24,")).count(), 2, "{longer}");
+    assert!(page("race/report.html").contains("Chance: 2 random architectures"));
+    let output = run(root, &format!("{RACE} --propose-from race,nothing --out other"));
+    assert!(error(&output).contains("nothing holds no finished search"), "{}", output.err);
 }
 
 /// A time budget shortens the rungs once; a resumed race has the same ones.

@@ -4,8 +4,9 @@ use milenas_models::html::{figure, percent, table};
 
 use super::read::RunSummary;
 use super::svg::{Series, lines};
+use crate::run::Spread;
 use crate::score::Score;
-use crate::strategy::black_box::{Evaluated, Strategy, standings};
+use crate::strategy::black_box::{CHANCE, Evaluated, Strategy, standings};
 
 /// Number of architectures in the table.
 const NAMED: usize = 20;
@@ -54,7 +55,7 @@ pub fn evaluated(story: &RunSummary) -> String {
 /// Returns the section of a race: every architecture with its accuracy in each rung, the choice first.
 fn race(evaluated: &[Evaluated]) -> String {
     let last = |found: &Evaluated| found.run.map_or(0, |run| run.rung);
-    let rungs = evaluated.iter().map(last).max().unwrap_or_default();
+    let rungs = evaluated.iter().map(last).filter(|rung| *rung != CHANCE).max().unwrap_or_default();
     let standings = standings(evaluated);
     let row = |(place, found): (usize, &Evaluated)| {
         let value = |rung: usize| {
@@ -79,6 +80,24 @@ fn race(evaluated: &[Evaluated]) -> String {
     let mut head = vec!["place"];
     head.extend(heads.iter().map(String::as_str));
     head.extend(["result", "architecture"]);
+    let chance: Vec<f64> =
+        evaluated.iter().filter(|found| last(found) == CHANCE).map(|found| found.value).collect();
+    let chance = match (&chance[..], standings.first()) {
+        ([], _) | (_, None) => "What chance gives is not known. Resume the run with search.strategies.race.random=3, and as many random \
+                      architectures of the size of the choice are trained as in rung three."
+            .into(),
+        (values, Some(choice)) => {
+            let spread = Spread::of(values);
+            let error = spread.error().map_or(String::new(), |error| format!(" \u{b1} {:.2}", 100.0 * error));
+            format!(
+                "Chance: {} random architectures of the size of the choice have a mean of {}{error}, after trainings as in rung \
+                 three, where the choice has {}.",
+                spread.count,
+                percent(spread.mean),
+                percent(choice_in_last_rung(evaluated, choice)),
+            )
+        }
+    };
     let gap = match &standings[..] {
         [first, second, ..] if last(first) == last(second) && last(first) > 1 => format!(
             " The runner-up is {:.2} points behind; one training each does not tell architectures this close apart.",
@@ -88,7 +107,13 @@ fn race(evaluated: &[Evaluated]) -> String {
     };
     format!(
         "<h2>Race</h2>\n<p>Validation accuracy in each rung. Every training starts anew, with a whole schedule. The result is the mean \
-         from rung two on, of trainings whose images have the size of the last one. The first row is the choice.{gap}</p>\n{}",
+         from rung two on, of trainings whose images have the size of the last one. The first row is the choice.{gap}</p>\n<p>{chance}</p>\n{}",
         table(&head, &rows)
     )
+}
+
+/// Returns the accuracy of an architecture in its last rung.
+fn choice_in_last_rung(evaluated: &[Evaluated], choice: &Evaluated) -> f64 {
+    let own = evaluated.iter().filter(|found| found.genotype == choice.genotype && found.run == choice.run);
+    own.map(|found| found.value).next_back().unwrap_or(choice.value)
 }

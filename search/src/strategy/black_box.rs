@@ -147,7 +147,7 @@ macro_rules! strategies {
 }
 
 pub use proposer::{Proposer, SizedGenotype};
-pub use race::standings;
+pub use race::{CHANCE, standings};
 
 strategies! {
     /// best score of many samples, without training (NASWOT, algorithm 1).

@@ -1,19 +1,24 @@
 //! Race of the largest networks.
 
-use std::path::Path;
+mod proposals;
+mod standings;
 
-use milenas_models::genotype::published;
+use std::collections::HashSet;
+
+use milenas_models::Genotype;
 use milenas_models::input::ImageSize;
 use milenas_models::space::Space;
-use milenas_models::{Genotype, file};
 
 use super::{
     By, Evaluated, History, PopulationConfig, Proposal, Proposer, RungSize, ShortRun, SizedGenotype, Strategy,
 };
 use crate::config::settings::settings;
 use crate::optim::SgdConfig;
+use crate::Result;
 use crate::score::{JacobCov, Score, aggregate};
-use crate::{Error, Result};
+
+pub use standings::{CHANCE, standings};
+use standings::{rung, strongest};
 
 settings! {
     /// Trains the largest networks within the limits, and those with the best scores, in three rungs. Every training has a
@@ -31,7 +36,10 @@ settings! {
         aggregate: usize = 8usize;
         /// Architectures that are added to the first rung: published cells of the space, none, or files and names
         /// separated by commas.
-        propose: String = "published";
+        propose: String = "published", option "propose";
+        /// Folders of finished searches, separated by commas. The result of each enters the first rung, and so do the last
+        /// three different architectures of a gradient-based search.
+        propose_from: String = "", option "propose-from";
         /// Number of architectures in the second rung.
         second: usize = 8usize, in Range::Count;
         /// Number of architectures in the third rung. The choice has the largest accuracy there; with `shrink` 1, the largest
@@ -43,6 +51,9 @@ settings! {
         steps_second: usize = 500usize, in Range::Count;
         /// Steps of a training in the third rung.
         steps_third: usize = 1600usize, in Range::Count;
+        /// Number of random architectures of the size of the choice that are trained as in rung three: what chance gives. They
+        /// are trained last and chosen never, and can be added when a finished run is resumed.
+        random: usize = 0usize, option "random-cells", resume Resume::AnyValue;
         /// Divisor of the sides of the images in scores and in rungs one and two; 1 for whole images. It is lowered until
         /// sides have at least 12 pixels.
         shrink: usize = 2usize, in Range::Count;
@@ -58,8 +69,11 @@ settings! {
 /// Smallest side of shrunk images, in pixels.
 const SMALLEST: usize = 12;
 
-/// Largest genotype file that is read, in bytes.
-const MAX_BYTES: u64 = 1 << 20;
+/// Largest relative difference of the size of random architectures from that of the choice.
+const SAME_SIZE: f64 = 0.05;
+
+/// Number of samples after which no further architecture is assumed to have the size of the choice.
+const TRIES: usize = 10_000;
 
 impl Strategy for Race {
     fn score(&self) -> Option<&'static dyn Score> {
@@ -73,7 +87,7 @@ impl Strategy for Race {
     fn evaluations(&self, by: By, _: &PopulationConfig) -> usize {
         match by {
             By::Score => self.scored,
-            By::Fitness => self.largest + self.aggregate + self.second + self.third,
+            By::Fitness => self.largest + self.aggregate + self.second + self.third + self.random,
         }
     }
 
@@ -84,24 +98,28 @@ impl Strategy for Race {
             return Ok(Some(Proposal::score(next.genotype.clone())));
         }
         let mut list = self.list(&pool, &history.scored);
-        for genotype in self.proposed(proposer.space)? {
+        for genotype in self.proposals(proposer.space)? {
             let new = list.iter().all(|known| known.class() != genotype.class());
             list.extend(proposer.sized(genotype)?.filter(|_| new).map(|sized| sized.genotype));
         }
         let rungs = [
             RungSize { trainings: list.len(), steps: self.steps_first, whole: false },
             RungSize { trainings: self.second, steps: self.steps_second, whole: false },
-            RungSize { trainings: self.third, steps: self.steps_third, whole: true },
+            RungSize { trainings: self.third + self.random, steps: self.steps_third, whole: true },
         ];
         let mut entrants = list;
-        for (run, next) in proposer.plan(&rungs, &pool[0].genotype)?.into_iter().zip([self.second, self.third, 0]) {
+        let plan = proposer.plan(&rungs, &pool[0].genotype)?;
+        for (&run, next) in plan.iter().zip([self.second, self.third, 0]) {
             let done = rung(&history.trained, run.rung);
             if let Some(genotype) = entrants.get(done.len()) {
                 return Ok(Some(Proposal { genotype: genotype.clone(), by: By::Fitness, run: Some(run) }));
             }
             entrants = strongest(&done, next);
         }
-        Ok(None)
+        match (plan.last(), rung(&history.trained, CHANCE).len() < self.random) {
+            (Some(last), true) => self.chance(ShortRun { rung: CHANCE, ..*last }, history, proposer),
+            _ => Ok(None),
+        }
     }
 
     fn choose(&self, history: &History) -> Option<Evaluated> {
@@ -109,7 +127,7 @@ impl Strategy for Race {
     }
 
     fn check(&self, space: &'static dyn Space) -> Result<()> {
-        self.proposed(space).map(|_| ())
+        self.proposals(space).map(|_| ())
     }
 }
 
@@ -119,6 +137,36 @@ impl Race {
         let divided = |by: usize| ImageSize { height: whole.height / by, width: whole.width / by };
         let large = |size: &ImageSize| size.height.min(size.width) >= SMALLEST;
         (2..=self.shrink).rev().map(divided).find(large).unwrap_or(whole)
+    }
+
+    /// Returns the architectures that the user proposes.
+    fn proposals(&self, space: &'static dyn Space) -> Result<Vec<Genotype>> {
+        let mut all = proposals::proposed(&self.propose, space)?;
+        all.extend(proposals::found(&self.propose_from, space)?);
+        Ok(all)
+    }
+
+    /// Returns a random architecture of the size of the choice that was not trained yet, or `None` if none is found.
+    fn chance(
+        &self,
+        run: ShortRun,
+        history: &History,
+        proposer: &mut Proposer<'_>,
+    ) -> Result<Option<Proposal>> {
+        let Some(choice) = self.choose(history) else { return Ok(None) };
+        let Some(chosen) = proposer.sized(choice.genotype)? else { return Ok(None) };
+        let trained: HashSet<_> = history.trained.iter().map(|found| found.genotype.class()).collect();
+        for _ in 0..TRIES {
+            let genotype = proposer.sample()?;
+            if trained.contains(&genotype.class()) {
+                continue;
+            }
+            let same = |sized: &SizedGenotype| sized.size.abs_diff(chosen.size) as f64 <= SAME_SIZE * chosen.size as f64;
+            if let Some(SizedGenotype { genotype, .. }) = proposer.sized(genotype)?.filter(same) {
+                return Ok(Some(Proposal { genotype, by: By::Fitness, run: Some(run) }));
+            }
+        }
+        Ok(None)
     }
 
     /// Returns the architectures of the first rung, without proposed ones.
@@ -137,69 +185,6 @@ impl Race {
         list.extend(rest);
         list.into_iter().map(|i| pool[i].genotype.clone()).collect()
     }
-
-    /// Returns the architectures that the user proposes.
-    fn proposed(&self, space: &'static dyn Space) -> Result<Vec<Genotype>> {
-        let all = || published().iter().map(|(_, genotype)| genotype);
-        match self.propose.as_str() {
-            "none" => Ok(Vec::new()),
-            "published" => Ok(all().filter(|genotype| space.contains(genotype)).cloned().collect()),
-            names => names.split(',').map(|name| named(name.trim(), space)).collect(),
-        }
-    }
-}
-
-/// Returns a genotype of a space by file or published name.
-fn named(name: &str, space: &dyn Space) -> Result<Genotype> {
-    let path = Path::new(name);
-    let genotype = match path.exists() {
-        true => Genotype::parse(&String::from_utf8_lossy(&file::read(path, MAX_BYTES)?), name)?,
-        false => Genotype::named(name)?,
-    };
-    if space.contains(&genotype) {
-        return Ok(genotype);
-    }
-    let place = "search.strategies.race.propose".to_string();
-    let problem = format!("{name} is not in the space {}. help: propose genotypes of this space", space.name());
-    Err(Error::Config { place, problem })
-}
-
-/// Returns the evaluations of a rung.
-fn rung(trained: &[Evaluated], number: usize) -> Vec<&Evaluated> {
-    trained.iter().filter(|found| found.run.is_some_and(|run| run.rung == number)).collect()
-}
-
-/// Returns the `count` architectures of the largest values, the first evaluated on ties.
-fn strongest(evaluated: &[&Evaluated], count: usize) -> Vec<Genotype> {
-    let mut order = evaluated.to_vec();
-    order.sort_by(|a, b| b.value.total_cmp(&a.value));
-    order.into_iter().take(count).map(|found| found.genotype.clone()).collect()
-}
-
-/// Returns the architectures in the order of the race: those of the highest rung first, among them by the mean of their
-/// values from the second rung on, or of the first one if they have no other. Trainings on smaller images than the last one
-/// do not count. The value is this mean, and the run is the last one.
-pub fn standings(trained: &[Evaluated]) -> Vec<Evaluated> {
-    let mut found: Vec<Evaluated> = Vec::new();
-    for Evaluated { genotype, run, .. } in trained.iter().rev() {
-        if found.iter().any(|known| known.genotype == *genotype) {
-            continue;
-        }
-        let size = |found: &Evaluated| found.run.map(|run| run.size);
-        let own = trained.iter().filter(|other| other.genotype == *genotype && size(other) == run.map(|run| run.size));
-        let rung = |other: &Evaluated| other.run.map_or(0, |run: ShortRun| run.rung);
-        let (late, first): (Vec<_>, Vec<_>) = own.partition(|other| rung(other) > 1);
-        let values: Vec<f64> = if late.is_empty() { &first } else { &late }.iter().map(|e| e.value).collect();
-        let value = values.iter().sum::<f64>() / values.len().max(1) as f64;
-        found.push(Evaluated { genotype: genotype.clone(), value, run: *run });
-    }
-    // Of equal ones the first evaluated is first.
-    found.reverse();
-    found.sort_by(|a, b| {
-        let rung = |found: &Evaluated| found.run.map_or(0, |run| run.rung);
-        rung(b).cmp(&rung(a)).then(b.value.total_cmp(&a.value))
-    });
-    found
 }
 
 #[cfg(test)]
@@ -295,6 +280,15 @@ mod tests {
         // Rung two does not count if its images were smaller.
         let larger = run(&SMALL(), &space::NASBENCH201, &mut Counts { side: 32, ..Counts::default() });
         assert_eq!(larger.chosen.value, skips(&larger.chosen.genotype) + 0.03);
+        // Random architectures of the same size are trained last, and chosen never.
+        let mut evaluator = Counts::default();
+        let random = run(&Race { random: 2, ..SMALL() }, &space::NASBENCH201, &mut evaluator);
+        assert_eq!(random.chosen, outcome.chosen);
+        let [.., one, two] = &evaluator.seen[..] else { panic!("{:?}", evaluator.seen) };
+        assert!([one, two].iter().all(|(_, run)| (run.rung, run.steps) == (CHANCE, SMALL().steps_third)));
+        assert!([one, two].iter().all(|(genotype, _)| size(genotype) == size(&outcome.chosen.genotype)));
+        assert_ne!(one.0.class(), two.0.class());
+        assert_eq!(evaluator.seen.len(), outcome.evaluated.len() + 2);
         // A second search is the same.
         assert_eq!(run(&SMALL(), &space::NASBENCH201, &mut Counts::default()).evaluated, outcome.evaluated);
     }

@@ -13,7 +13,7 @@ use crate::cli::RunOptions;
 use crate::command_line::command_line;
 use milenas_search::bench::latency;
 use milenas_search::next::NextStep;
-use milenas_search::run::{InitialWeights, Spread};
+use milenas_search::run::{Difference, InitialWeights, SIGNIFICANT, Spread};
 
 /// Result of one architecture, or of all random ones together.
 #[derive(Debug, Serialize)]
@@ -27,6 +27,8 @@ struct ComparedRow {
     latency_ms: f64,
     test_accuracy: Vec<f64>,
     spread: Spread,
+    /// Difference to the first architecture, paired over the seeds; of all random ones, by the mean of each.
+    difference: Option<Difference>,
 }
 
 /// Expands `random:N` and `random:SPACE:N` into N names, and checks that no name is repeated.
@@ -99,6 +101,8 @@ pub(super) fn compare(genotypes: &[String], options: &RunOptions, seeds: u64, js
         let Cost { params, macs } = cost(&model.graph);
         let latency_ms = 1e3 * pool.install(|| latency(&model))?;
         let spread = Spread::of(&accuracies);
+        let first: Option<&ComparedRow> = rows.first();
+        let difference = first.and_then(|first| Difference::paired(&accuracies, &first.test_accuracy));
         rows.push(ComparedRow {
             name: name.clone(),
             params,
@@ -106,6 +110,7 @@ pub(super) fn compare(genotypes: &[String], options: &RunOptions, seeds: u64, js
             latency_ms,
             test_accuracy: accuracies,
             spread,
+            difference,
         });
         write(&options.out, &rows)?;
     }
@@ -144,40 +149,53 @@ fn mean(space: &str, rows: &[ComparedRow]) -> Option<ComparedRow> {
     let count = all.len() as u64;
     let mean = |of: fn(&ComparedRow) -> u64| all.iter().map(|row| of(row)).sum::<u64>() / count.max(1);
     let test_accuracy: Vec<f64> = all.iter().flat_map(|row| row.test_accuracy.clone()).collect();
+    let means: Vec<f64> = all.iter().map(|row| row.spread.mean).collect();
+    let first = rows.first().filter(|first| !all.iter().any(|row| row.name == first.name));
     (count > 1).then(|| ComparedRow {
         name: format!("{space}, all {count}"),
         params: mean(|row| row.params),
         macs: mean(|row| row.macs),
         latency_ms: all.iter().map(|row| row.latency_ms).sum::<f64>() / count as f64,
         spread: Spread::of(&test_accuracy),
+        difference: first.and_then(|first| Difference::independent(&means, &first.test_accuracy)),
         test_accuracy,
     })
 }
 
 fn table(rows: &[ComparedRow]) -> Result<()> {
     let width = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0).max(8);
+    let columns = ["error", "runs", "difference", "p", "differs", "parameters", "MACs per image", "ms"];
+    let [error, runs, difference, p, differs, params, macs, ms] = columns;
     writeln!(
         stdout(),
-        "{:width$}  {:>8}  {:>9}  {:>5}  {:>10}  {:>14}  {:>8}",
+        "{:width$}  {:>8}  {error:>5}  {runs:>4}  {difference:>14}  {p:>5}  {differs:>7}  {params:>10}  {macs:>14}  {ms:>8}",
         "genotype",
         "accuracy",
-        "deviation",
-        "runs",
-        "parameters",
-        "MACs per image",
-        "ms"
     )?;
-    for ComparedRow { name, params, macs, latency_ms, spread, .. } in rows {
+    let none = || "-".to_string();
+    for ComparedRow { name, params, macs, latency_ms, spread, difference, .. } in rows {
         let (mean, count) = (100.0 * spread.mean, spread.count);
-        let deviation = if count > 1 { format!("{:.2}", 100.0 * spread.deviation) } else { "-".into() };
+        let error = spread.error().map_or_else(none, |error| format!("{:.2}", 100.0 * error));
+        let p = difference.map_or_else(none, |difference| format!("{:.3}", difference.p));
+        let differs = difference.map_or("-", |found| if found.is_significant() { "yes" } else { "no" });
+        let difference = difference.map_or_else(none, |Difference { mean, error, .. }| {
+            format!("{:+.2} \u{b1} {:.2}", 100.0 * mean, 100.0 * error)
+        });
         writeln!(
             stdout(),
-            "{name:width$}  {mean:>6.2} %  {deviation:>9}  {count:>5}  {params:>10}  {macs:>14}  {latency_ms:>8.2}"
+            "{name:width$}  {mean:>6.2} %  {error:>5}  {count:>4}  {difference:>14}  {p:>5}  {differs:>7}  {params:>10}  {macs:>14}  {latency_ms:>8.2}"
+        )?;
+    }
+    if let Some(first) = rows.first() {
+        writeln!(
+            stdout(),
+            "error: standard error of the mean; difference: to {}, paired over the seeds; differs: p of a t-test below {SIGNIFICANT}",
+            first.name
         )?;
     }
     writeln!(stdout(), "ms: latency of one image on one thread, with milenas kernels")?;
     if rows.iter().any(|row| row.spread.count == 1) {
-        writeln!(stdout(), "-: one training only; --seeds 2 or more reports the deviation")?;
+        writeln!(stdout(), "-: one training only; --seeds 2 or more reports errors and differences")?;
     }
     Ok(())
 }
@@ -226,6 +244,7 @@ mod tests {
             latency_ms: 1.0,
             test_accuracy: vec![accuracy],
             spread: Spread::of(&[accuracy]),
+            difference: None,
         };
         let rows = [row("DARTS_V2", 0.9), row("random:1", 0.5), row("random:2", 0.7)];
         let all = &random(&rows)[0];
