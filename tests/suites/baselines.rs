@@ -105,6 +105,12 @@ fn architectures_are_trained_alike_and_what_is_done_stays() {
     assert!(two[0]["difference"].is_null() && two[3]["difference"]["p"].as_f64().is_some());
     let table = succeed(root, &format!("{} --seeds 2", command.replace(" --json", ""))).out;
     assert!(table.contains("difference: to DARTS_V2, paired over the seeds"), "{table}");
+    let same = command.replace("--out c", "--out d --same-size") + " --set train.layers=5";
+    let rows: Value = serde_json::from_str(&succeed(root, &same).out).unwrap();
+    let params = |i: usize| rows[i]["params"].as_f64().unwrap();
+    assert!([1, 2].iter().all(|i| (params(*i) / params(0) - 1.0).abs() < 0.06), "{rows}");
+    let output = run(root, &same.replace("DARTS_V2,", ""));
+    assert!(output.err.contains("--same-size needs a genotype of that size"), "{}", output.err);
     let output = run(root, &format!("{command} --set train.batch=9"));
     assert_eq!(output.code, 1);
     assert!(output.err.contains("`train.batch` is 8 there and 9 now"), "{}", output.err);

@@ -70,6 +70,9 @@ pub enum Command {
         /// random:1 to random:N of the space of search.space, or random:SPACE:N.
         #[arg(long, value_name = "A,B,random:N", value_delimiter = ',', required = true)]
         genotypes: Vec<String>,
+        /// Take random genotypes whose parameters differ by at most 5 % from those of the first genotype.
+        #[arg(long)]
+        same_size: bool,
         #[command(flatten)]
         options: RunOptions,
         /// Train each genotype N times, with this seed and the next ones.

@@ -36,8 +36,8 @@ pub fn execute(cli: Cli) -> Result<bool> {
     match cli.command {
         Command::Run { options, search } => search::run(&options, &search),
         Command::Train { start, options, resume, seeds } => train::train(&start, &options, resume, seeds),
-        Command::Compare { genotypes, options, seeds, json } => {
-            compare::compare(&genotypes, &options, seeds, json)
+        Command::Compare { genotypes, same_size, options, seeds, json } => {
+            compare::compare(&genotypes, same_size, &options, seeds, json)
         }
         Command::Eval(options) => eval::eval(&options),
         Command::Score(options) => score::score(&options),

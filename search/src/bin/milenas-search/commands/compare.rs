@@ -4,7 +4,7 @@ use std::io::{Write, stdout};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use milenas_models::{Cost, Genotype, cost, file};
+use milenas_models::{Cost, Genotype, NetworkConfig, Skeleton, assemble, cost, file};
 use serde::Serialize;
 
 use super::train::Job;
@@ -12,6 +12,7 @@ use super::{open_device, read_genotype, resolve};
 use crate::cli::RunOptions;
 use crate::command_line::command_line;
 use milenas_search::bench::latency;
+use milenas_search::config::TrainConfig;
 use milenas_search::next::NextStep;
 use milenas_search::run::{Difference, InitialWeights, SIGNIFICANT, Spread};
 
@@ -31,30 +32,69 @@ struct ComparedRow {
     difference: Option<Difference>,
 }
 
-/// Expands `random:N` and `random:SPACE:N` into N names, and checks that no name is repeated.
-fn names(genotypes: &[String]) -> Result<Vec<String>> {
+/// Largest relative difference of the parameters of random genotypes from those of the first, with `--same-size`.
+const SAME_SIZE: f64 = 0.05;
+/// Number of seeds that are tried for random genotypes of a size.
+const TRIES: u64 = 50_000;
+
+/// Returns N for `random:N`, and the space with N for `random:SPACE:N`.
+fn random_count(name: &str) -> Result<Option<(String, u64)>> {
+    let Some(rest) = name.strip_prefix("random:") else { return Ok(None) };
+    let (prefix, count) = match rest.rsplit_once(':') {
+        Some((space, count)) => (format!("random:{space}"), count),
+        None => ("random".to_string(), rest),
+    };
+    let expected = || format!("{name}: expected random:N or random:SPACE:N, e.g. random:8");
+    let count: u64 = count.parse().with_context(expected)?;
+    if !(1..=1000).contains(&count) {
+        bail!("{name}: expected 1 to 1000 random genotypes");
+    }
+    Ok(Some((prefix, count)))
+}
+
+/// Expands `random:N` and `random:SPACE:N` into the names of N genotypes that are `suitable`, and checks that no name is
+/// repeated.
+fn names(genotypes: &[String], suitable: &dyn Fn(&str) -> Result<bool>) -> Result<Vec<String>> {
     let mut names: Vec<String> = Vec::new();
     for name in genotypes {
-        match name.strip_prefix("random:") {
-            Some(rest) => {
-                let (prefix, count) = match rest.rsplit_once(':') {
-                    Some((space, count)) => (format!("random:{space}"), count),
-                    None => ("random".to_string(), rest),
-                };
-                let expected = || format!("{name}: expected random:N or random:SPACE:N, e.g. random:8");
-                let count: u64 = count.parse().with_context(expected)?;
-                if !(1..=1000).contains(&count) {
-                    bail!("{name}: expected 1 to 1000 random genotypes");
-                }
-                names.extend((1..=count).map(|seed| format!("{prefix}:{seed}")));
+        let Some((prefix, count)) = random_count(name)? else {
+            names.push(name.clone());
+            continue;
+        };
+        let mut found = 0;
+        for name in (1..=TRIES).map(|seed| format!("{prefix}:{seed}")) {
+            if suitable(&name)? {
+                names.push(name);
+                found += 1;
             }
-            None => names.push(name.clone()),
+            if found == count {
+                break;
+            }
+        }
+        if found < count {
+            bail!(
+                "{name}: {found} of {TRIES} random genotypes have the size of the first genotype. help: ask for fewer"
+            );
         }
     }
     match (1..names.len()).find(|&i| names[..i].contains(&names[i])) {
         Some(i) => bail!("--genotypes has {} twice", names[i]),
         None => Ok(names),
     }
+}
+
+/// Returns the parameters of a genotype's network for colour images of ten classes, without operations that have no effect.
+fn size(genotype: &Genotype, train: &TrainConfig) -> Result<f64> {
+    let network = NetworkConfig {
+        channels: train.channels,
+        layers: train.layers,
+        classes: 10,
+        in_channels: 3,
+        height: 32,
+        width: 32,
+        skeleton: Skeleton::Cifar,
+    };
+    Ok(cost(&assemble(&genotype.live(), &network)?).params as f64)
 }
 
 /// Returns the indices of the first two equal genotypes.
@@ -67,9 +107,27 @@ fn folder(name: &str) -> String {
     name.chars().map(|c| if c.is_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect()
 }
 
-pub(super) fn compare(genotypes: &[String], options: &RunOptions, seeds: u64, json: bool) -> Result<bool> {
-    let names = names(genotypes)?;
-    let space = resolve(options, None, Vec::new())?.search.space()?;
+pub(super) fn compare(
+    genotypes: &[String],
+    same_size: bool,
+    options: &RunOptions,
+    seeds: u64,
+    json: bool,
+) -> Result<bool> {
+    let config = resolve(options, None, Vec::new())?;
+    let space = config.search.space()?;
+    let reference = match genotypes.first().filter(|_| same_size) {
+        Some(first) if random_count(first)?.is_none() => Some(read_genotype(first, space)?),
+        Some(_) => bail!("--same-size needs a genotype of that size before random ones"),
+        None => None,
+    };
+    let expected = reference.as_ref().map(|genotype| size(genotype, &config.train)).transpose()?;
+    let names = names(genotypes, &|name| {
+        let (Some(expected), Some(reference)) = (expected, &reference) else { return Ok(true) };
+        let genotype = read_genotype(name, space)?;
+        let near = (size(&genotype, &config.train)? - expected).abs() <= SAME_SIZE * expected;
+        Ok(near && genotype.class() != reference.class())
+    })?;
     // All genotypes are read before the first one is trained.
     let all = names.iter().map(|name| Ok((name, read_genotype(name, space)?))).collect::<Result<Vec<_>>>()?;
     if let Some((i, j)) = duplicates(&all) {
@@ -79,7 +137,7 @@ pub(super) fn compare(genotypes: &[String], options: &RunOptions, seeds: u64, js
             all[j].0
         );
     }
-    let first = resolve(options, None, Vec::new())?.seed;
+    let first = config.seed;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
     let mut device = open_device(options)?;
     let (mut rows, mut all_images_read) = (Vec::new(), true);
@@ -205,7 +263,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Vec<String>> {
-        names(&text.split(',').map(String::from).collect::<Vec<_>>())
+        names(&text.split(',').map(String::from).collect::<Vec<_>>(), &|_| Ok(true))
     }
 
     #[test]
@@ -222,6 +280,10 @@ mod tests {
             assert!(message.contains(expected), "{message}");
         }
         assert_eq!(folder("runs/a b.json"), "runs-a-b.json");
+        let even = |name: &str| Ok(name.ends_with(['0', '2', '4', '6', '8']));
+        assert_eq!(names(&["A".into(), "random:2".into()], &even).unwrap(), ["A", "random:2", "random:4"]);
+        let message = names(&["random:1".into()], &|_| Ok(false)).unwrap_err().to_string();
+        assert!(message.contains("0 of 50000"), "{message}");
     }
 
     #[test]
