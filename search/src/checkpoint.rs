@@ -36,6 +36,11 @@ pub struct Position {
 }
 
 impl Position {
+    /// Returns the epoch of the last step; 0 before the first.
+    pub fn last_epoch(&self) -> usize {
+        if self.step == 0 { self.epoch.saturating_sub(1) } else { self.epoch }
+    }
+
     /// Returns the position before the first step of an epoch.
     pub fn start(epoch: usize) -> Self {
         Position { epoch, ..Position::default() }
@@ -104,6 +109,13 @@ pub(crate) struct Header<State> {
     images: usize,
     #[serde(flatten)]
     pub state: State,
+}
+
+impl<State> Header<State> {
+    /// Returns the epoch of the last step; 0 before the first.
+    pub fn last_epoch(&self) -> usize {
+        Position { step: self.step, ..Position::start(self.epoch) }.last_epoch()
+    }
 }
 
 /// Format version that this program writes. It reads version 1, too, whose searches have eight logits for every edge.

@@ -52,9 +52,10 @@ settings! {
 
 /// Presets: name, text with the settings that differ from the defaults, and name of the preset that the text overrides,
 /// which comes before it.
-pub const PRESETS: [(&str, &str, Option<&str>); 4] = [
+pub const PRESETS: [(&str, &str, Option<&str>); 5] = [
     ("smoke", include_str!("../presets/smoke.toml"), None),
     ("laptop", include_str!("../presets/laptop.toml"), None),
+    ("gradient", include_str!("../presets/gradient.toml"), Some("laptop")),
     ("paper", include_str!("../presets/paper.toml"), None),
     ("imagenet", include_str!("../presets/imagenet.toml"), Some("paper")),
 ];

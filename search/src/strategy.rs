@@ -8,6 +8,7 @@ mod record;
 mod rule;
 mod search;
 pub mod sizes;
+pub mod stages;
 mod step;
 pub mod stop;
 

@@ -7,6 +7,7 @@ mod device;
 pub mod first_order;
 pub mod fused;
 pub mod reference;
+mod widened;
 pub mod wired;
 
 pub use alphas::Alphas;
@@ -141,6 +142,16 @@ pub trait Supernet {
     /// # Errors
     /// Fails for a missing or unexpected name, and for another shape.
     fn load(&mut self, weights: &Weights) -> Result<()>;
+
+    /// Changes the divisor of the channels that candidates see to a smaller one. New channels are copies of old ones.
+    ///
+    /// # Errors
+    /// Fails for a supernet that cannot grow.
+    fn widen(&mut self, _partial: usize, _seed: u64) -> Result<()> {
+        let problem =
+            "this supernet cannot grow its channels. help: use stages with one divisor, or search on the CPU";
+        Err(crate::Error::Data { problem: problem.into() })
+    }
 
     /// Returns the phases of all passes so far with their seconds; empty if they are not measured.
     fn profile(&self) -> &[(&'static str, f64)] {

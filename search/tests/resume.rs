@@ -66,6 +66,15 @@ impl SearchCheckpointer for Mortal<'_> {
 }
 
 impl Mortal<'_> {
+    /// Returns the epoch of the last step before the checkpoint; 0 without one.
+    fn last_epoch(&self) -> usize {
+        let position = self
+            .kept
+            .as_ref()
+            .map(|bytes| SearchCheckpoint::from_bytes(bytes, "kept", self.origin).unwrap().position);
+        position.map_or(0, |position| position.last_epoch())
+    }
+
     fn new(origin: &SearchOrigin, lives: usize) -> Mortal<'_> {
         Mortal { origin, lives, patience: Cell::new(usize::MAX), lines: Vec::new(), kept: None }
     }
@@ -92,7 +101,7 @@ fn live(data: &Data, checkpointer: &mut Mortal<'_>) -> Result<SearchOutcome> {
         channels: config.search.channels,
         layers: config.search.layers,
         in_channels: 1,
-        partial: config.search.partial_channels,
+        partial: config.search.stage(checkpointer.last_epoch()).partial,
         ..SupernetConfig::paper(10)
     };
     let mut net = new_supernet(&shape, 8, 8, config.seed, None)?;
@@ -144,12 +153,17 @@ fn a_derivation_by_perturbation_interrupted_anywhere_ends_the_same() {
 #[test]
 fn interrupted_at_every_boundary_it_ends_the_same() {
     let data = digits();
-    let variants: [&[&str]; 5] = [
+    let variants: [&[&str]; 6] = [
         &["search.order=released"],
         &["search.order=two-pass", "search.strategy=darts-1st"],
         &["search.strategy=milenas-2nd"],
         &["search.mixture=gumbel"],
         &["search.partial_channels=2"],
+        &[
+            "search.mixture=dirichlet",
+            "search.partial_channels=4",
+            "search.stages=1:5:2,2:2:1",
+        ],
     ];
     for sets in variants {
         let origin = origin(&data, sets);

@@ -101,8 +101,9 @@ fn reference() -> String {
             let names: Vec<&str> = presets.iter().map(|(name, _)| *name).collect();
             let _ = write!(
                 text,
-                "{title}\n| key | default | {} | meaning |\n| --- | --- | --- | --- | --- | --- |\n",
-                names.join(" | ")
+                "{title}\n| key | default | {} | meaning |\n|{}\n",
+                names.join(" | "),
+                " --- |".repeat(names.len() + 3)
             );
             group = Some(now.to_string());
         }

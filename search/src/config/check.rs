@@ -92,6 +92,7 @@ impl SearchConfig {
             let expected = format!("0 to {epochs}, which `search.epochs` is");
             return Err(out_of_range("search.bilevel_epochs", bilevel_epochs, expected));
         }
+        self.check_stages()?;
         if self.warmup_epochs >= *epochs {
             let expected = format!("0 to {}, fewer than `search.epochs`", epochs - 1);
             return Err(out_of_range("search.warmup_epochs", self.warmup_epochs, expected));
@@ -119,6 +120,24 @@ impl SearchConfig {
         Ok(())
     }
 
+    /// Checks that later stages follow each other, and that each has fewer candidates or more channels.
+    fn check_stages(&self) -> Result<()> {
+        let mut before = self.stage(0);
+        for stage in self.later_stages()? {
+            check_parts(self.channels, stage.partial)?;
+            let progress = stage.keep > 0 && stage.keep <= before.keep && stage.partial <= before.partial;
+            if !progress || stage.epoch <= before.epoch || stage.epoch >= self.epochs {
+                let expected = format!(
+                    "stages at rising epochs below {}, which `search.epochs` is, with candidates and divisors that do not rise",
+                    self.epochs
+                );
+                return Err(out_of_range("search.stages", &self.stages, expected));
+            }
+            before = stage;
+        }
+        Ok(())
+    }
+
     /// Checks that a strategy that evaluates whole architectures has no settings for gradient-based strategies.
     fn check_black_box(&self) -> Result<()> {
         let used = [
@@ -126,6 +145,7 @@ impl SearchConfig {
             ("search.mixture", self.mixture != "softmax", "softmax"),
             ("search.bilevel_epochs", self.bilevel_epochs > 0, "0"),
             ("search.warmup_epochs", self.warmup_epochs > 0, "0"),
+            ("search.stages", !self.stages.is_empty(), "\"\""),
             ("search.exclude_none", self.exclude_none, "false"),
             ("search.derive", self.derive != Derivation::Mixture, "mixture"),
             ("search.compat", self.compat != Compat::None, "none"),
@@ -252,6 +272,11 @@ mod tests {
                 "search.strategy=random search.warmup_epochs=1",
                 "`search.warmup_epochs` has no effect on random",
             ),
+            ("search.stages=2:3", "`2:3`, expected EPOCH:KEEP:PARTIAL"),
+            ("search.stages=2:3:1,2:2:1", "stages at rising epochs below 8"),
+            ("search.stages=8:3:1", "stages at rising epochs below 8"),
+            ("search.stages=2:3:2", "candidates and divisors that do not rise"),
+            ("search.partial_channels=4 search.stages=2:3:3", "expected a divisor of 16 channels"),
             ("search.exclude_none=true", "no effect on the space darts, which never derives none"),
             ("search.strategy=random search.compat=released", "help: leave it at none"),
             ("search.strategy=random search.partial_channels=2", "it is for milenas, milenas-2nd,"),

@@ -4,14 +4,15 @@ use milenas_models::Genotype;
 use milenas_models::space::{self, Space};
 
 use super::settings::settings;
-use crate::Result;
 use crate::optim::{AdamConfig, SgdConfig, cosine};
 use crate::relaxation::{self, Relaxation, RelaxationConfig, SearchProgress};
 use crate::strategy::black_box::{PopulationConfig, Strategy, StrategyConfig};
 use crate::strategy::perturbation::{Decisions, PerturbationConfig};
+use crate::strategy::stages::{self, Stage};
 use crate::strategy::stop::StopConfig;
 use crate::strategy::{self, Compat, Derivation, Order};
 use crate::supernet::Alphas;
+use crate::{Error, Result};
 
 /// Name of the candidate that is no connection.
 const NONE: &str = "none";
@@ -32,7 +33,10 @@ settings! {
         bilevel_epochs: usize = 0usize, option "bilevel-epochs";
         /// Strategy of the first `search.bilevel_epochs` epochs.
         bilevel_strategy: String = "darts-1st";
-        /// Number of epochs at the start that train only the weights; 15 of 50 in PC-DARTS.
+        /// Later stages of a progressive search, as `EPOCH:KEEP:PARTIAL` separated by commas, e.g. `25:4:2`: from an epoch on
+        /// every choice has its KEEP best candidates, and these see 1/PARTIAL of the channels (DrNAS). Momentum starts anew.
+        stages: String = "", option "stages";
+        /// Number of epochs at the start of each stage that train only the weights; 15 of 50 in PC-DARTS.
         warmup_epochs: usize = 0usize, option "warmup-epochs";
         /// Whether derivations exclude `none`, in spaces that derive it: a network without a path becomes impossible.
         exclude_none: bool = false, option "exclude-none";
@@ -128,6 +132,27 @@ impl SearchConfig {
     /// Fails for an unknown name.
     pub fn relaxation(&self) -> Result<&dyn Relaxation> {
         Ok(self.relaxation.named(&self.mixture)?)
+    }
+
+    /// Returns the later stages of a progressive search.
+    ///
+    /// # Errors
+    /// Fails for another form of text.
+    pub fn later_stages(&self) -> Result<Vec<Stage>> {
+        stages::parse(&self.stages)
+            .map_err(|problem| Error::Config { place: "search.stages".into(), problem })
+    }
+
+    /// Returns the stage that an epoch belongs to. The first one has all candidates.
+    pub fn stage(&self, epoch: usize) -> Stage {
+        let first = Stage { epoch: 0, keep: usize::MAX, partial: self.partial_channels };
+        let later = self.later_stages().unwrap_or_default();
+        later.into_iter().take_while(|stage| stage.epoch <= epoch).last().unwrap_or(first)
+    }
+
+    /// Whether an epoch trains only the weights.
+    pub fn is_warmup(&self, epoch: usize) -> bool {
+        epoch >= self.epochs || epoch - self.stage(epoch).epoch < self.warmup_epochs
     }
 
     /// Returns the relaxation of an epoch. Between the decisions of a derivation by perturbation it is the softmax.

@@ -37,12 +37,12 @@ impl TrainedSupernet {
             );
             return Err(Error::Data { problem });
         }
-        let (config, images, weights) = SearchCheckpoint::supernet(&place)?;
-        if config.search.partial_channels > 1 {
+        let (config, images, weights, epoch) = SearchCheckpoint::supernet(&place)?;
+        let partial = config.search.stage(epoch).partial;
+        if partial > 1 {
             let problem = format!(
-                "its candidates see 1/{} of a state's channels, but a derived network needs weights for all. help: search \
-                 with search.partial_channels = 1",
-                config.search.partial_channels
+                "its candidates see 1/{partial} of a state's channels, but a derived network needs weights for all. help: search \
+                 with search.partial_channels = 1, or with a last stage of 1"
             );
             return Err(Error::Data { problem: format!("{}: {problem}", place.display()) });
         }

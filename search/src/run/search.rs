@@ -105,15 +105,21 @@ pub fn run_search(
     let SearchRun { mut folder, origin, from } = run;
     let config = &origin.config;
     let InputContract { height, width, channels, .. } = data.train.contract;
+    let before = from.as_ref().map_or(0, |from| from.position.last_epoch());
     let shape = SupernetConfig {
         channels: config.search.channels,
         layers: config.search.layers,
         classes: data.classes.len(),
         in_channels: channels,
         space: config.search.space()?,
-        partial: config.search.partial_channels,
+        // The checkpoint before a stage has the supernet of the one before.
+        partial: config.search.stage(before).partial,
         ..SupernetConfig::paper(data.classes.len())
     };
+    if device.is_some() && config.search.later_stages()?.iter().any(|stage| stage.partial != shape.partial) {
+        let problem = "a supernet on a device cannot grow its channels. help: use stages with one divisor, or search on the CPU";
+        return Err(Error::Config { place: "search.stages".into(), problem: problem.into() });
+    }
     folder.page()?;
     let mut net = new_supernet(&shape, height, width, config.seed, device)?;
     if let Some(reason) = net.slow_because() {

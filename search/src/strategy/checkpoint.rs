@@ -172,17 +172,18 @@ impl RunState for SearchState {
 }
 
 impl SearchCheckpoint {
-    /// Reads the configuration, the fingerprint of the images, and the supernet's weights and statistics from a
-    /// file, without a check of its origin.
+    /// Reads the configuration, the fingerprint of the images, the supernet's weights and statistics, and the epoch of its
+    /// last step from a file, without a check of its origin.
     ///
     /// # Errors
     /// Fails for a damaged file, and for a file that is no search checkpoint.
-    pub fn supernet(path: &Path) -> Result<(Config, String, Weights)> {
+    pub fn supernet(path: &Path) -> Result<(Config, String, Weights, usize)> {
         let (bytes, place) = (file::read(path, MAX_BYTES)?, path.display().to_string());
         let (found, header) = TensorReader::open::<Header<SearchHeader>>(&bytes, &place, SearchState::KEY)?;
         let config = Config::from_toml(&header.config, &place)?;
         check_candidates(&place, header.state.candidates.as_deref(), config.search.space()?)?;
-        Ok((config, header.data, found.weights(SUPERNET)?))
+        let epoch = header.last_epoch();
+        Ok((config, header.data, found.weights(SUPERNET)?, epoch))
     }
 }
 

@@ -8,6 +8,7 @@ use milenas_models::{Cost, Rng};
 use super::checkpoint::{Position, SearchCheckpoint, SearchState};
 use super::perturbation::{Decisions, Quality};
 use super::sizes::{Best, BestBySize, ModelSize, measure};
+use super::stages;
 use super::{
     EpochRecord, ProgressSink, SearchCheckpointer, SearchOutcome, SearchTask, StepContext, Stepper,
     StopReason,
@@ -61,6 +62,14 @@ pub fn search(
             break;
         }
         let start = Instant::now();
+        let stage = settings.stage(epoch);
+        if at.step == 0 && epoch > 0 && stage.epoch == epoch {
+            stages::prune(&mut alphas, stage.keep);
+            if stage.partial != net.config().partial {
+                net.widen(stage.partial, seed)?;
+                stepper.forget_velocities();
+            }
+        }
         if let Some(decisions) = decisions.as_ref().filter(|_| at.step == 0) {
             decide(decisions, epoch, net, pictures, &valid, &mut alphas, config)?;
         }

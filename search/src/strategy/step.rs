@@ -48,6 +48,11 @@ impl Stepper {
         (self.adam, self.sgd) = (adam, sgd);
     }
 
+    /// Resets the optimiser of the weights.
+    pub(super) fn forget_velocities(&mut self) {
+        self.sgd = Sgd::new();
+    }
+
     /// Updates `alphas` by the rule's gradient, then the weights of `net` by the gradient of the training
     /// batch.
     ///
@@ -61,7 +66,7 @@ impl Stepper {
         config: &SearchConfig,
         at: StepContext,
     ) -> Result<StepLosses> {
-        if at.epoch < config.warmup_epochs || at.epoch >= config.epochs {
+        if config.is_warmup(at.epoch) {
             return self.warm_up(net, alphas, batches[0], config, at);
         }
         let rule = rule(config, at)?;

@@ -5,6 +5,7 @@ use milenas_models::space::{CellForm, CellSpace, Space};
 use milenas_models::{Primitive, Weights};
 
 use super::fused::{FusedSupernet, ImageBatch};
+use super::widened::widened;
 use super::{GradRequest, PassResult, Rows, Supernet, SupernetConfig, UpdateFn};
 use crate::Result;
 use crate::data::Batch;
@@ -153,6 +154,15 @@ fn images<'a>(batch: &Batch, pixels: &'a [f32]) -> ImageBatch<'a> {
 impl Supernet for WiredSupernet {
     fn config(&self) -> &SupernetConfig {
         self.net.config()
+    }
+
+    fn widen(&mut self, partial: usize, seed: u64) -> Result<()> {
+        let config = SupernetConfig { partial, ..*self.config() };
+        // Weights do not depend on the size of the images.
+        let graph = config.choices(32, 32)?.graph;
+        let weights = widened(&self.weights()?, &graph, seed)?;
+        self.net = FusedSupernet::new(config);
+        self.load(&weights)
     }
 
     fn evaluate_sites(

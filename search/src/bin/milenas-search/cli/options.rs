@@ -167,7 +167,7 @@ pub struct RunOptions {
     /// Folder of the run.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Preset that the configuration starts from: smoke, laptop, paper or imagenet [default: smoke].
+    /// Preset that the configuration starts from: smoke, laptop, gradient, paper or imagenet [default: smoke].
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
     /// TOML file whose keys replace those of the preset.
