@@ -6,6 +6,7 @@ mod search;
 pub mod settings;
 mod table;
 mod train;
+pub(crate) mod unused;
 
 use toml::Table;
 

@@ -159,11 +159,7 @@ fn interrupted_at_every_boundary_it_ends_the_same() {
         &["search.strategy=milenas-2nd"],
         &["search.mixture=gumbel"],
         &["search.partial_channels=2"],
-        &[
-            "search.mixture=dirichlet",
-            "search.partial_channels=4",
-            "search.stages=1:5:2,2:2:1",
-        ],
+        &["search.mixture=dirichlet", "search.partial_channels=4", "search.stages=1:5:2,2:2:1"],
     ];
     for sets in variants {
         let origin = origin(&data, sets);

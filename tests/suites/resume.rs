@@ -218,7 +218,7 @@ fn a_search_by_judgements_ends_with_its_time_and_goes_on_with_more() {
         let output = run(root, command);
         parts.iter().for_each(|part| assert!(error(&output).contains(part), "{command}: {}", output.err));
     };
-    let evolution = JUDGE.replace("area", "evolution");
+    let evolution = JUDGE.replace("area", "evolution").replace("--set search.population.draws=20 ", "");
     succeed(root, &format!("{evolution} --out whole"));
     let output = succeed(root, &format!("{evolution} --out time --time-budget 1ms"));
     assert!(output.out.contains("the time budget is used up"), "{}", output.out);

@@ -25,6 +25,10 @@ pub trait Strategy: Sync {
         true
     }
 
+    /// Returns the keys, or the starts of keys, that the strategy uses beside its own: those of the population, and those of
+    /// gradient-based searches that it shares.
+    fn settings(&self) -> Vec<&'static str>;
+
     /// Returns whether the strategy obeys a time budget by shorter trainings. Others end early.
     fn shortens(&self) -> bool {
         false

@@ -4,6 +4,7 @@ use super::evolution::next_child;
 use super::{History, PopulationConfig, Proposal, Proposer, Strategy};
 use crate::Result;
 use crate::config::settings::settings;
+use crate::config::unused::SHORT_TRAININGS;
 use crate::score::{Naswot, Score};
 
 settings! {
@@ -16,6 +17,10 @@ settings! {
 impl Strategy for Area {
     fn score(&self) -> Option<&'static dyn Score> {
         Some(&Naswot)
+    }
+
+    fn settings(&self) -> Vec<&'static str> {
+        ["search.population."].into_iter().chain(SHORT_TRAININGS).collect()
     }
 
     fn ask(&self, history: &History, proposer: &mut Proposer<'_>) -> Result<Option<Proposal>> {

@@ -3,6 +3,7 @@
 use super::{Evaluated, History, Proposal, Proposer, Strategy};
 use crate::Result;
 use crate::config::settings::settings;
+use crate::config::unused::SHORT_TRAININGS;
 
 settings! {
     /// Evolves trained samples: each child of a tournament's winner replaces the oldest member of the population (Real
@@ -12,6 +13,11 @@ settings! {
 }
 
 impl Strategy for Evolution {
+    fn settings(&self) -> Vec<&'static str> {
+        let own = ["search.population.trainings", "search.population.size", "search.population.tournament"];
+        own.into_iter().chain(SHORT_TRAININGS).collect()
+    }
+
     fn ask(&self, history: &History, proposer: &mut Proposer<'_>) -> Result<Option<Proposal>> {
         let size = proposer.config.size.min(proposer.config.trainings);
         if history.trained.len() < size {

@@ -20,6 +20,10 @@ impl Strategy for NaswotSearch {
         false
     }
 
+    fn settings(&self) -> Vec<&'static str> {
+        vec!["search.population.draws"]
+    }
+
     fn ask(&self, history: &History, proposer: &mut Proposer<'_>) -> Result<Option<Proposal>> {
         if history.scored.len() == proposer.config.draws {
             return Ok(None);

@@ -80,6 +80,10 @@ impl Strategy for Race {
         Some(&JacobCov)
     }
 
+    fn settings(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+
     fn shortens(&self) -> bool {
         true
     }

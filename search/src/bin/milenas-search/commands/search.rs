@@ -38,6 +38,8 @@ pub(super) fn run(options: &RunOptions, search: &SearchOptions) -> Result<bool> 
     }
     let saved = options.out.join(CONFIG);
     let config = resolve(options, search.resume.then_some(&saved), search.settings.sets.clone())?;
+    config.check_used(&options.set)?;
+    config.check_used(&search.settings.sets)?;
     let source = Source::parse(&options.data)?;
     let strategy = config.search.black_box();
     match strategy {
