@@ -19,6 +19,8 @@ import sys
 import time
 from pathlib import Path
 
+import paired
+
 SEARCH = ["search.layers=5", "search.epochs=15", "search.steps=100", "search.batch=64"]
 STRATEGIES = {
     "single-level": ["--strategy", "single-level"],
@@ -26,6 +28,10 @@ STRATEGIES = {
     "milenas, lambda 0.1": ["--lambda", "0.1"],
     "milenas, lambda 1": [],
     "milenas, gumbel": ["--mixture", "gumbel"],
+    "milenas, options": ["--exclude-none", "--warmup-epochs", "5", "--set", "search.alphas.lr=0.003"],
+    "milenas, perturbation": ["--derive", "pt", "--warmup-epochs", "5", "--set", "search.alphas.lr=0.003"],
+    "drnas": ["--strategy", "darts-1st", "--mixture", "dirichlet", "--exclude-none", "--warmup-epochs", "3",
+              "--stages", "10:3:1", "--set", "search.alphas.lr=0.003"],
     "naswot": ["--strategy", "naswot"],
 }
 
@@ -100,42 +106,48 @@ def scores(a):
 
 
 def search(a):
+    a.out.mkdir(parents=True, exist_ok=True)
+    names = [name for name in STRATEGIES if not a.only or name in a.only]
+    folder = {(name, seed): a.out / f"{name.replace(', ', '-').replace(' ', '')}-{seed}" for name in names for seed in a.seeds}
+    for (name, seed), out in folder.items():
+        seconds = out / "seconds"
+        if seconds.exists():
+            continue
+        options = STRATEGIES[name]
+        keys = [*(SEARCH if name != "naswot" else SEARCH[:1]), *a.set]
+        sets = [part for key in keys for part in ("--set", key)]
+        order = [] if name == "naswot" else ["--set", "search.order=two-pass"]
+        resume = ["--resume"] if (out / "checkpoint.safetensors").exists() else []
+        start = time.monotonic()
+        done = subprocess.run([str(a.bin), "run", "--space", "nasbench201", "--data", a.data, "--preset", "paper", *order,
+                               "--seed", str(seed), *options, *sets, "--out", str(out), *resume],
+                              capture_output=True, text=True)
+        if done.returncode != 0:
+            sys.exit(f"{out}: {done.stderr}")
+        seconds.write_text(f"{time.monotonic() - start:.0f}")
+    # The table is read after all searches.
     truth = table(a.table)
     best = sorted((float(row["cifar10_test"]) for row in truth.values()), reverse=True)
-    a.out.mkdir(parents=True, exist_ok=True)
     print("| strategy | seed | test accuracy | rank | seconds | cell |\n| --- | --- | --- | --- | --- | --- |")
-    phases = []
-    for name, options in STRATEGIES.items():
-        if a.only and name not in a.only:
-            continue
-        found = []
-        for seed in a.seeds:
-            out = a.out / f"{name.replace(', ', '-').replace(' ', '')}-{seed}"
-            seconds = out / "seconds"
-            if not seconds.exists():
-                sets = [part for key in [*SEARCH, *a.set] for part in ("--set", key)]
-                start = time.monotonic()
-                done = subprocess.run([str(a.bin), "run", "--space", "nasbench201", "--data", a.data, "--preset", "paper",
-                                       "--set", "search.order=two-pass", "--seed", str(seed), *options, *sets,
-                                       "--out", str(out)], capture_output=True, text=True)
-                if done.returncode != 0:
-                    sys.exit(f"{out}: {done.stderr}")
-                seconds.write_text(f"{time.monotonic() - start:.0f}")
-            arch = json.loads((out / "genotype.json").read_text())["arch"]
-            accuracy = float(truth[arch]["cifar10_test"])
-            found.append(accuracy)
-            print(f"| {name} | {seed} | {accuracy:.2f} | {1 + sum(x > accuracy for x in best)} | {seconds.read_text()} "
-                  f"| `{arch}` |", flush=True)
-            metrics = out / "metrics.jsonl"
-            if metrics.exists() and metrics.stat().st_size:
-                epochs = [json.loads(line) for line in metrics.read_text().splitlines()]
-                cells = [f"{e['skips']}/{e['convolutions'][0]}" for e in epochs]
-                true = [f"{float(truth[e['genotype']['arch']]['cifar10_test']):.1f}" for e in epochs]
-                phases.append(f"| {name} | {seed} | {' '.join(cells)} | {' '.join(true)} |")
-        if len(found) > 1:
-            print(f"| **{name}** | all | **{statistics.mean(found):.2f} ± {statistics.stdev(found):.2f}** | | | |")
-    print("\n| strategy | seed | skips/convolutions after each epoch | true accuracy of the cell after each epoch |\n"
-          "| --- | --- | --- | --- |")
+    phases, found = [], {name: [] for name in names}
+    for (name, seed), out in folder.items():
+        arch = json.loads((out / "genotype.json").read_text())["arch"]
+        accuracy = float(truth[arch]["cifar10_test"])
+        found[name].append(accuracy)
+        print(f"| {name} | {seed} | {accuracy:.2f} | {1 + sum(x > accuracy for x in best)} "
+              f"| {(out / 'seconds').read_text()} | `{arch}` |")
+        metrics = out / "metrics.jsonl"
+        if metrics.exists() and metrics.stat().st_size:
+            epochs = [json.loads(line) for line in metrics.read_text().splitlines()]
+            cells = [f"{e['skips']}/{e['convolutions'][0]}" for e in epochs]
+            true = [f"{float(truth[e['genotype']['arch']]['cifar10_test']):.1f}" for e in epochs]
+            phases.append(f"| {name} | {seed} | {' '.join(cells)} | {' '.join(true)} | {epochs[-1]['entropy'][0]:.3f} |")
+    print(f"\n| strategy | test accuracy | worst | difference to {names[0]} |\n| --- | --- | --- | --- |")
+    for name, values in found.items():
+        versus = paired.difference(values, found[names[0]]) if name != names[0] else "-"
+        print(f"| {name} | {paired.mean(values)} | {min(values):.2f} | {versus} |")
+    print("\n| strategy | seed | skips/convolutions after each epoch | true accuracy of the cell after each epoch | entropy at the end "
+          "|\n| --- | --- | --- | --- | --- |")
     print("\n".join(phases))
 
 

@@ -11,9 +11,10 @@ An interrupted run is resumed. The table is read only by `table`. The seven cell
 import argparse
 import csv
 import json
-import statistics
 import subprocess
 from pathlib import Path
+
+import paired
 
 # Edges 0-1, 0-2, 1-2, 0-3, 1-3, 2-3.
 REFERENCE = {
@@ -54,11 +55,6 @@ def rows(folder):
         return [dict(row, value=100 * float(row["value"])) for row in csv.DictReader(file)]
 
 
-def summary(values):
-    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else float("nan")
-    return f"{statistics.mean(values):.2f} ± {error:.2f} (n = {len(values)})"
-
-
 def pilot(options):
     options.folder.mkdir(parents=True, exist_ok=True)
     files = []
@@ -77,7 +73,7 @@ def pilot(options):
             found[name].append(values[cell(code)])
     print("| cell | validation accuracy, % |\n| --- | --- |")
     for name, values in found.items():
-        print(f"| {name} | {summary(values)} |")
+        print(f"| {name} | {paired.mean(values)} |")
 
 
 def search(options):
@@ -97,7 +93,7 @@ def table(options):
         genotype = json.loads((folder / "genotype.json").read_text())["arch"]
         found.append(known[genotype])
         print(f"| {folder.name[4:]} | `{genotype}` | {found[-1]:.2f} | {order.index(found[-1]) + 1} |")
-    print(f"\nmean {summary(found)}, worst {min(found):.2f}")
+    print(f"\nmean {paired.mean(found)}, worst {min(found):.2f}")
 
 
 def main():

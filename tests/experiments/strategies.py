@@ -3,15 +3,16 @@
     python strategies.py BIN DATA OUT [--seeds 1 2 3] [--only NAME]...
 
 BIN is milenas-search, DATA any of its sources, OUT a folder for the runs; a run that is there is not made again. Prints two
-Markdown tables: by strategy the mean and deviation over the seeds, and by run the convolutions (n, r) of the cells after
+Markdown tables: by strategy the mean and its standard error over the seeds, with the paired difference to random genotypes, and by run the convolutions (n, r) of the cells after
 each epoch. Random genotypes, trained alike, stand beside them. Needs nothing but Python.
 """
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 from pathlib import Path
+
+import paired
 
 SEARCH = ["data.size=16", "search.channels=8", "search.layers=5", "search.batch=32", "search.epochs=10",
           "search.steps=30", "search.alphas.lr=0.006"]
@@ -44,11 +45,6 @@ def sets(keys):
     return [part for key in keys for part in ("--set", key)]
 
 
-def spread(values):
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.1f} ± {deviation:.1f}"
-
-
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("bin", type=Path)
@@ -76,16 +72,18 @@ def main():
         found[name].append((lines(folder / "metrics.jsonl") if searched else [], lines(net / "metrics.jsonl")))
         print(f"{folder.name} trained", file=sys.stderr, flush=True)
 
-    print("| strategy | supernet, training % | supernet, validation % | gap | trained alike, test % |")
-    print("| --- | --- | --- | --- | --- |")
+    print("| strategy | supernet, training % | supernet, validation % | gap | trained alike, test % | difference to random |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    tests = {name: [100 * net[-1]["test_accuracy"] for _, net in runs] for name, runs in found.items()}
     for name, runs in found.items():
-        test = spread([100 * net[-1]["test_accuracy"] for _, net in runs])
+        test = paired.mean(tests[name], 1)
         if name not in STRATEGIES:
-            print(f"| {name} | - | - | - | {test} |")
+            print(f"| {name} | - | - | - | {test} | - |")
             continue
+        versus = paired.difference(tests[name], tests.get("random", []), 1)
         train, valid = ([100 * epochs[-1][key] for epochs, _ in runs] for key in ("train_accuracy", "valid_accuracy"))
-        gap = spread([t - v for t, v in zip(train, valid)])
-        print(f"| {name} | {spread(train)} | {spread(valid)} | {gap} | {test} |")
+        gap = paired.mean([t - v for t, v in zip(train, valid)], 1)
+        print(f"| {name} | {paired.mean(train, 1)} | {paired.mean(valid, 1)} | {gap} | {test} | {versus} |")
     print("\n| run | convolutions (n, r) after each epoch |")
     print("| --- | --- |")
     for name, runs in found.items():
