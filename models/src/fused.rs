@@ -19,7 +19,7 @@ pub mod unit;
 pub mod view;
 
 pub use context::{PassContext, Profile};
-pub use network::{BufferPool, Codes, Features, FusedNetwork, Precision, Prediction, Regularisers};
+pub use network::{BufferPool, Codes, Features, FusedNetwork, Precision, Prediction, Regularisers, Schedule};
 pub use norm::{AffineNorm, Norm, Statistics};
 pub use parameters::{Gradients, Named, Parameters};
 pub use replicas::Copies;

@@ -67,7 +67,7 @@ def pilot(options):
     settings = [f"{RACE}{key}={value}" for key, value in {**PILOT, **RUNGS[options.rung]}.items()]
     for seed in options.seeds:
         folder = options.folder / f"seed{seed}"
-        run(options.program, options.data, folder, seed, SETTING + settings + [propose])
+        run(options.program, options.data, folder, seed, SETTING + settings + [propose] + options.set)
         values = {row["architecture"]: row["value"] for row in rows(folder) if row["rung"] == "1"}
         for name, code in reference.items():
             found[name].append(values[cell(code)])

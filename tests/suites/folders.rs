@@ -117,6 +117,11 @@ fn a_genotype_is_taken_as_text_by_every_command() {
     let size = "--channels 4 --layers 3 --size 8";
     let output = succeed(folder, &format!("milenas-export inspect {arch} {size}"));
     assert!(output.out.contains(&format!("genotype {arch}")), "{}", output.out);
+    let output = succeed(folder, &format!("milenas-export inspect {arch} {size} --schedule"));
+    assert!(output.out.contains("0  convolution stem.0.weight: stem: image -> b0, 1 x16 8x8"), "{}", output.out);
+    assert!(output.out.contains("KiB of weights"), "{}", output.out);
+    let output = succeed(folder, &format!("milenas-export inspect {arch} {size} --schedule=bf16"));
+    assert!(output.out.contains("bf16: b"), "{}", output.out);
     succeed(folder, &format!("milenas-export {arch} {size} -o arch.onnx"));
     fs::write(folder.join("arch.txt"), format!("[5] the best is Structure(4 nodes with {arch})\n")).unwrap();
     let output = succeed(folder, &format!("milenas-export inspect arch.txt {size}"));

@@ -1,7 +1,7 @@
 //! A derived network, compiled from its graph, for training and evaluation.
 //!
 //! Training runs step by step over the batch, as BatchNorm requires. Evaluation runs image by image, with a separate
-//! plan.
+//! schedule.
 
 mod backward;
 mod codes;
@@ -14,7 +14,7 @@ mod jacobian;
 mod liveness;
 mod mixture;
 mod pairs;
-mod plan;
+mod schedule;
 
 use crate::graph::{Graph, Value};
 use crate::kernels::cpu::{Channels, Level, MapSize, Pack};
@@ -31,8 +31,7 @@ use compile::{Program, compile};
 pub use evaluate::Prediction;
 pub use features::Features;
 use gradients::StateGradients;
-use plan::EvalPlan;
-pub use plan::Precision;
+pub use schedule::{Precision, Schedule};
 
 /// Location of a feature map.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -206,8 +205,8 @@ pub struct FusedNetwork {
     /// Buffer for gradients of weights that a pass computes but does not need.
     unwanted: Gradients,
     profile: Profile,
-    /// Plan of evaluation, made by the last [`prepare_evaluation`](Self::prepare_evaluation).
-    plan: Option<EvalPlan>,
+    /// Schedule of evaluation, made by the last [`prepare_evaluation`](Self::prepare_evaluation).
+    schedule: Option<Schedule>,
 }
 
 impl FusedNetwork {
@@ -265,7 +264,7 @@ impl FusedNetwork {
         let gradients = StateGradients::new(&program.images);
         let (maps, workspace) = (Maps::default(), Workspace::default());
         let profile = Profile::default();
-        let plan = None;
+        let schedule = None;
         Ok(FusedNetwork {
             level,
             program,
@@ -277,7 +276,7 @@ impl FusedNetwork {
             slopes,
             unwanted,
             profile,
-            plan,
+            schedule,
         })
     }
 
@@ -288,7 +287,7 @@ impl FusedNetwork {
 
     /// Returns the same tensors for modification. The network has to be prepared for evaluation again.
     pub fn tensors_mut(&mut self) -> &mut NetworkTensors {
-        self.plan = None;
+        self.schedule = None;
         &mut self.program.tensors
     }
 

@@ -109,6 +109,11 @@ impl Parameters {
         }
     }
 
+    /// Returns the name of the first tensor in a packed buffer.
+    pub fn name_of(&self, id: Id) -> &str {
+        self.named.iter().find(|named| named.buffer == id).map_or("", |named| &named.name)
+    }
+
     fn vector_buffer(&mut self, packs: usize) -> Id {
         self.buffer(packs, None, None)
     }

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use milenas_export::int8::Method;
 use milenas_export::untrained::UntrainedSize;
 use milenas_export::{Target, onnx};
+use milenas_models::fused::Precision;
 
 /// Compiles a trained network into a standalone ONNX file and verifies that both give equal outputs.
 #[derive(Debug, Parser)]
@@ -34,22 +35,47 @@ pub struct Cli {
 pub enum Command {
     /// Print a summary of weights, a genotype or an ONNX file: genotype, cells, cost, inputs, outputs and card.
     #[command(after_help = "Example:\n  milenas-export inspect model.onnx --dot cells.dot")]
-    Inspect {
-        /// model.onnx, weights.safetensors, a genotype file, or the name or text of a genotype.
-        #[arg(value_name = "FILE")]
-        file: String,
-        /// Also print every node of the graph with its shape.
-        #[arg(long)]
-        graph: bool,
-        /// Also write the cells to FILE as Graphviz DOT; `dot -Tsvg FILE` draws them.
-        #[arg(long, value_name = "FILE")]
-        dot: Option<PathBuf>,
-        /// Also measure the latency on this machine at batch 1 and 32, on all threads.
-        #[arg(long)]
-        latency: bool,
-        #[command(flatten)]
-        untrained: Untrained,
-    },
+    Inspect(InspectOptions),
+}
+
+/// Source and contents of a summary.
+#[derive(Args, Debug)]
+pub struct InspectOptions {
+    /// model.onnx, weights.safetensors, a genotype file, or the name or text of a genotype.
+    #[arg(value_name = "FILE")]
+    pub file: String,
+    /// Also print every node of the graph with its shape.
+    #[arg(long)]
+    pub graph: bool,
+    /// Also print the steps in which milenas-infer computes the network, with operands of this format.
+    #[arg(long, value_name = "FORMAT", num_args = 0..=1, default_missing_value = "float32", require_equals = true)]
+    pub schedule: Option<OperandFormat>,
+    /// Also write the cells to FILE as Graphviz DOT; `dot -Tsvg FILE` draws them.
+    #[arg(long, value_name = "FILE")]
+    pub dot: Option<PathBuf>,
+    /// Also measure the latency on this machine at batch 1 and 32, on all threads.
+    #[arg(long)]
+    pub latency: bool,
+    #[command(flatten)]
+    pub untrained: Untrained,
+}
+
+/// Format of the operands of convolutions.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum OperandFormat {
+    /// float32.
+    Float32,
+    /// bfloat16, as milenas-infer --precision bf16.
+    Bf16,
+}
+
+impl From<OperandFormat> for Precision {
+    fn from(format: OperandFormat) -> Precision {
+        match format {
+            OperandFormat::Float32 => Precision::Float32,
+            OperandFormat::Bf16 => Precision::Bf16,
+        }
+    }
 }
 
 /// Source, output and options of a compilation.

@@ -29,9 +29,7 @@ pub(crate) const SIZED: &str =
 pub fn execute(cli: Cli) -> Result<()> {
     let export = cli.export;
     match (cli.command, &export.source, &export.out) {
-        (Some(Command::Inspect { file, graph, dot, latency, untrained }), ..) => {
-            inspect::inspect(&file, graph, dot.as_deref(), latency, untrained)
-        }
+        (Some(Command::Inspect(options)), ..) => inspect::inspect(&options),
         (None, Some(source), Some(out)) => compile(source, out, &export),
         // The parser requires `source` and `out` unless a subcommand is given.
         (None, ..) => bail!("nothing to do. help: milenas-export --help"),

@@ -1,4 +1,4 @@
-//! `milenas-export inspect`: prints a summary of a network. Options add its graph, its cells as DOT and its
+//! `milenas-export inspect`: prints a summary of a network. Options add its graph, its schedule, its cells as DOT and its
 //! latency.
 
 use std::collections::BTreeMap;
@@ -8,9 +8,10 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use milenas_export::{onnx, unwrap_io};
 use milenas_models::error::some_of;
+use milenas_models::fused::FusedNetwork;
 use milenas_models::{CARD_KEY, Card, Graph, Weights, cost, file};
 
-use crate::cli::Untrained;
+use crate::cli::{InspectOptions, Untrained};
 use crate::commands::{SIZED, load, say};
 use crate::{draw, latency};
 
@@ -60,15 +61,11 @@ impl Inspected {
     }
 }
 
-/// Prints the summary of `source`. Adds the graph and the latency on request, and writes the cells to `dot`
-/// if given.
-pub fn inspect(
-    source: &str,
-    graph: bool,
-    dot: Option<&Path>,
-    measured: bool,
-    untrained: Untrained,
-) -> Result<()> {
+/// Prints the summary of a file. Adds the graph, the schedule and the latency on request, and writes the cells to a file if
+/// one is given.
+pub fn inspect(options: &InspectOptions) -> Result<()> {
+    let InspectOptions { ref file, graph, schedule, ref dot, latency: measured, untrained } = *options;
+    let (source, dot) = (file.as_str(), dot.as_deref());
     if let Some(dot) = dot {
         file::check_outputs(&[("--dot", dot)], &[("the file", Path::new(source))])?;
     }
@@ -98,12 +95,20 @@ pub fn inspect(
     if graph {
         text.push_str(&inspected.graph.to_string());
     }
-    if measured {
+    if measured || schedule.is_some() {
         // milenas-infer also computes normalisation and softmax outside the network.
         let Inspected { mut graph, mut weights, bytes, .. } = inspected;
         let mut contract = card.filter(|_| bytes).map(|card| card.input);
         unwrap_io(&mut graph, &mut weights, contract.as_mut())?;
-        text.push_str(&latency::lines(&graph, &weights)?);
+        if let Some(format) = schedule {
+            match FusedNetwork::for_evaluation(&graph, &weights, format.into())? {
+                Ok(network) => text.extend(network.schedule().map(|schedule| schedule.to_string())),
+                Err(reason) => bail!("{source}: it has no schedule, since {reason}"),
+            }
+        }
+        if measured {
+            text.push_str(&latency::lines(&graph, &weights)?);
+        }
     }
     say(&text)
 }

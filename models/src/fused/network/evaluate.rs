@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use crate::{Error, Result};
 
 use super::FusedNetwork;
-use super::plan::{EvalPlan, Precision};
+use super::schedule::{Precision, Schedule};
 
 /// Prediction for an image.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,8 +25,8 @@ impl FusedNetwork {
         self.forget_factors();
         self.prepare_evaluation(Precision::Float32);
         let found = self.infer(images);
-        // The plan's weights and buffers would remain in memory while training continues.
-        self.plan = None;
+        // The schedule's weights and buffers would remain in memory while training continues.
+        self.schedule = None;
         Ok(found?.into_iter().flat_map(|found| found.logits).collect())
     }
 
@@ -37,7 +37,13 @@ impl FusedNetwork {
             norm.evaluate(&tensors.parameters, &tensors.statistics);
         }
         self.program.stem.evaluate(&tensors.parameters, &tensors.statistics);
-        self.plan = Some(EvalPlan::new(self, precision));
+        self.schedule = Some(Schedule::new(self, precision));
+    }
+
+    /// Returns the schedule of the last [`prepare_evaluation`](Self::prepare_evaluation), or `None` if weights may have changed
+    /// since.
+    pub fn schedule(&self) -> Option<&Schedule> {
+        self.schedule.as_ref()
     }
 
     /// Returns the predictions for images `[N, C, H, W]` in evaluation mode, with the weights at the last
@@ -49,13 +55,13 @@ impl FusedNetwork {
     /// have changed.
     pub fn infer(&self, images: &[f32]) -> Result<Vec<Prediction>> {
         let batch = self.check(images)?;
-        let Some(plan) = &self.plan else {
+        let Some(schedule) = &self.schedule else {
             let (found, expected) =
                 ("weights that are not prepared".into(), "a call of `prepare_evaluation` before".into());
             return Err(Error::Value { what: "network".into(), found, expected });
         };
         let threads = rayon::current_num_threads().div_ceil(batch);
-        let answer = |image| plan.answer(self, image, threads);
+        let answer = |image| schedule.answer(self, image, threads);
         Ok(images.par_chunks_exact(images.len() / batch).map(answer).collect())
     }
 }

@@ -13,12 +13,12 @@ use crate::kernels::cpu::{LANES, MapSize, Pack, pool};
 use super::super::super::head::Head;
 use super::super::super::unit::InputBlocks;
 use super::super::{FusedNetwork, Prediction};
-use super::{ConvLayer, EvalPlan, EvalPool, EvalStep, EvalSum, FactorBuffer, FactorStorage, Id, SumStart};
+use super::{ConvLayer, EvalPool, EvalStep, EvalSum, FactorBuffer, FactorStorage, Id, Schedule, SumStart};
 
 /// Feature maps of one image.
 #[derive(Default)]
 pub(super) struct ImageMaps {
-    rooms: Vec<Vec<Pack>>,
+    buffers: Vec<Vec<Pack>>,
     /// Output of the pool that is not needed, since the kernel computes both pools, and the sums of both.
     pool: [Vec<Pack>; 2],
     /// Columns of some rows, one buffer per thread.
@@ -30,7 +30,7 @@ struct Turn<'a> {
     network: &'a FusedNetwork,
     image: &'a [f32],
     /// The buffers, without those that are written to.
-    rooms: &'a [Vec<Pack>],
+    buffers: &'a [Vec<Pack>],
     layer: &'a ConvLayer,
     strips: &'a Mutex<Vec<Vec<Pack>>>,
 }
@@ -38,7 +38,7 @@ struct Turn<'a> {
 /// Some rows of a feature map, block by block.
 type Blocks<'a> = Vec<&'a mut [Pack]>;
 
-impl EvalPlan {
+impl Schedule {
     /// Returns the prediction for one image `[C, H, W]`, computed by `threads` threads.
     pub(in super::super) fn answer(
         &self,
@@ -64,84 +64,86 @@ impl EvalPlan {
         worker: &mut ImageMaps,
         head: &mut Head,
     ) {
-        let new = self.rooms.iter().skip(worker.rooms.len()).map(|room| vec![Pack::ZERO; room.len()]);
-        worker.rooms.extend(new);
+        let new = self.buffers.iter().skip(worker.buffers.len()).map(|buffer| vec![Pack::ZERO; buffer.len()]);
+        worker.buffers.extend(new);
         for step in &self.steps {
             match step {
                 EvalStep::Layer(layer) => {
                     // A step never reads and writes the same buffer.
-                    let mut take = |id: Option<Id>| id.map(|id| std::mem::take(&mut worker.rooms[id]));
+                    let mut take = |id: Option<Id>| id.map(|id| std::mem::take(&mut worker.buffers[id]));
                     let (mut plain, mut padded) = (take(layer.plain), take(layer.padded));
-                    let factors = layer.factors.map(|factors| factors.room);
-                    let mut factors_room = take(factors);
+                    let factors = layer.factors.map(|factors| factors.buffer);
+                    let mut factors_buffer = take(factors);
                     let MapSize { height, width, .. } = layer.output;
                     let before = layer.factors.map_or(0, |factors| factors.before);
                     let out = [
-                        plain.as_mut().map(|room| room.chunks_exact_mut(height * width).collect()),
-                        factors_room
+                        plain.as_mut().map(|buffer| buffer.chunks_exact_mut(height * width).collect()),
+                        factors_buffer
                             .as_mut()
-                            .map(|room| room.chunks_exact_mut(height * width).skip(before).collect()),
-                        padded.as_mut().map(|room| {
-                            room.chunks_exact_mut(height * layer.output.padded_width()).collect()
+                            .map(|buffer| buffer.chunks_exact_mut(height * width).skip(before).collect()),
+                        padded.as_mut().map(|buffer| {
+                            buffer.chunks_exact_mut(height * layer.output.padded_width()).collect()
                         }),
                     ];
-                    let turn = Turn { network, image, rooms: &worker.rooms, layer, strips: &worker.strips };
+                    let turn =
+                        Turn { network, image, buffers: &worker.buffers, layer, strips: &worker.strips };
                     turn.share(0..height, out, threads);
-                    for (id, room) in [(layer.plain, plain), (layer.padded, padded), (factors, factors_room)]
+                    for (id, buffer) in
+                        [(layer.plain, plain), (layer.padded, padded), (factors, factors_buffer)]
                     {
-                        if let (Some(id), Some(room)) = (id, room) {
-                            worker.rooms[id] = room;
+                        if let (Some(id), Some(buffer)) = (id, buffer) {
+                            worker.buffers[id] = buffer;
                         }
                     }
                 }
                 EvalStep::Pool(pool) => worker.pool(network, pool),
                 EvalStep::Sum(sum) => worker.sum(network, sum),
                 EvalStep::Pad { source, out } => {
-                    let map = self.rooms[*source].map;
+                    let map = self.buffers[*source].map;
                     let scale = &network.program.identity.scale[..];
-                    let mut to = std::mem::take(&mut worker.rooms[*out]);
-                    let (source, shift) = (&worker.rooms[*source][..], &network.program.identity.shift[..]);
+                    let mut to = std::mem::take(&mut worker.buffers[*out]);
+                    let (source, shift) = (&worker.buffers[*source][..], &network.program.identity.shift[..]);
                     network.level.run(PadRelu { map, source, scale, shift, out: &mut to });
-                    worker.rooms[*out] = to;
+                    worker.buffers[*out] = to;
                 }
                 EvalStep::Relu { source, out } => {
-                    let map = self.rooms[*source].map;
-                    let mut to = std::mem::take(&mut worker.rooms[out.room]);
-                    let (source, pixels) = (&worker.rooms[*source][..], map.pixels());
+                    let map = self.buffers[*source].map;
+                    let mut to = std::mem::take(&mut worker.buffers[out.buffer]);
+                    let (source, pixels) = (&worker.buffers[*source][..], map.pixels());
                     let packs = &mut to[out.before * pixels..];
                     let strip = Strip::new(packs, pixels);
                     let activate = ReluForward { map, source, rows: 0..map.height, out: strip };
                     strip::run(network.level, self.form == FactorStorage::Pairs, activate);
-                    worker.rooms[out.room] = to;
+                    worker.buffers[out.buffer] = to;
                 }
             }
         }
         let pixels = network.program.last.map.pixels();
-        let parts = self.last.iter().map(|&id| &worker.rooms[id][..]);
+        let parts = self.last.iter().map(|&id| &worker.buffers[id][..]);
         head.answer(&network.program.tensors.parameters, parts, pixels);
     }
 }
 
 impl ImageMaps {
     fn pool(&mut self, network: &FusedNetwork, pool: &EvalPool) {
-        let mut out = std::mem::take(&mut self.rooms[pool.out]);
+        let mut out = std::mem::take(&mut self.buffers[pool.out]);
         let EvalPool { maximum, stride, map, source, .. } = *pool;
         let [other, sums] = &mut self.pool;
         other.resize(out.len(), Pack::ZERO);
         sums.resize(4 * map.packs, Pack::ZERO);
         let (max, average) = if maximum { (&mut out, other) } else { (other, &mut out) };
-        let source = &self.rooms[source];
+        let source = &self.buffers[source];
         network.level.run(pool::PoolForward { stride, map, source, max, average, sums });
-        self.rooms[pool.out] = out;
+        self.buffers[pool.out] = out;
     }
 
     /// Computes a sum block by block, since parts may have different numbers of blocks.
     fn sum(&mut self, network: &FusedNetwork, sum: &EvalSum) {
-        let mut out = std::mem::take(&mut self.rooms[sum.out]);
+        let mut out = std::mem::take(&mut self.buffers[sum.out]);
         let (pixels, map) = (sum.map.pixels(), MapSize { packs: 1, ..sum.map });
         for (block, out) in out.chunks_exact_mut(pixels).enumerate() {
             let plane = |parts: &[Id]| {
-                let mut planes = parts.iter().flat_map(|&id| self.rooms[id].chunks_exact(pixels));
+                let mut planes = parts.iter().flat_map(|&id| self.buffers[id].chunks_exact(pixels));
                 planes.nth(block).unwrap_or_default()
             };
             let terms: Vec<Addend<'_>> = sum
@@ -152,7 +154,7 @@ impl ImageMaps {
             let bias = &sum.bias[block..=block];
             network.level.run(WeightedSum { map, terms: &terms, bias, add: false, out });
         }
-        self.rooms[sum.out] = out;
+        self.buffers[sum.out] = out;
     }
 }
 
@@ -201,13 +203,13 @@ impl Turn<'_> {
             SumStart::Zero => layer::Accumulator::Zero,
             SumStart::Plain => layer::Accumulator::Plain,
             SumStart::Map(id) => {
-                layer::Accumulator::Map(&self.rooms[id][rows.start * width..], layer.output.pixels())
+                layer::Accumulator::Map(&self.buffers[id][rows.start * width..], layer.output.pixels())
             }
         };
         let (source, plane) = match layer.ready {
-            Some(FactorBuffer { room, before }) => {
+            Some(FactorBuffer { buffer, before }) => {
                 let plane = layer.output.pixels();
-                (&self.rooms[room][before * plane + rows.start * width..], plane)
+                (&self.buffers[buffer][before * plane + rows.start * width..], plane)
             }
             None => {
                 let columns = self.columns(rows, strip);
@@ -239,11 +241,11 @@ impl Turn<'_> {
             return out;
         };
         let (pairs, pixels) = (layer.form == FactorStorage::Pairs, rows.len() * layer.output.width);
-        let out = room(out, layer.channels[0].shared(layer.form.share()) * pixels);
+        let out = grown(out, layer.channels[0].shared(layer.form.share()) * pixels);
         let each = layer.channels[0].each.div_ceil(LANES);
         let mut before = 0;
         for &id in &layer.source {
-            let source = &self.rooms[id][..];
+            let source = &self.buffers[id][..];
             let packs = match layer.source.len() {
                 1 => layer.input.packs,
                 _ => source.len() / layer.input.pixels(),
@@ -267,7 +269,7 @@ impl Turn<'_> {
 
 /// Returns the first `packs` packs of a buffer that all layers use. The buffer only grows, since cut-off packs would
 /// have to be filled again.
-fn room(kept: &mut Vec<Pack>, packs: usize) -> &mut [Pack] {
+fn grown(kept: &mut Vec<Pack>, packs: usize) -> &mut [Pack] {
     if kept.len() < packs {
         kept.resize(packs, Pack::ZERO);
     }

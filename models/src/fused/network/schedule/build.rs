@@ -9,10 +9,10 @@ use crate::kernels::cpu::{Channels, LANES, MapSize, Pack};
 use super::super::super::parameters::Id as Weight;
 use super::super::super::unit::Im2col;
 use super::super::{self as network, ConvSource, FusedNetwork, MapSlot};
-use super::buffers::{EvalBuffer, Id};
+use super::buffers::{BufferSize, Id};
 use super::wanted::ReadSlots;
 use super::{
-    ConvLayer, EvalPlan, EvalPool, EvalStep, EvalSum, EvalTerm, FactorBuffer, FactorStorage, Precision,
+    ConvLayer, EvalPool, EvalStep, EvalSum, EvalTerm, FactorBuffer, FactorStorage, Precision, Schedule,
     SumStart,
 };
 
@@ -32,10 +32,10 @@ struct BuildTarget {
     factors: Option<FactorBuffer>,
 }
 
-struct PlanBuilder<'a> {
+struct ScheduleBuilder<'a> {
     network: &'a FusedNetwork,
     form: FactorStorage,
-    plan: EvalPlan,
+    schedule: Schedule,
     /// States by buffer and offset.
     states: BTreeMap<(usize, usize), BuildState>,
     wanted: ReadSlots,
@@ -43,19 +43,19 @@ struct PlanBuilder<'a> {
     factors: HashMap<usize, Id>,
 }
 
-impl EvalPlan {
-    /// Makes the plan of a network whose norms are in evaluation mode.
-    pub(in super::super) fn new(network: &FusedNetwork, precision: Precision) -> EvalPlan {
+impl Schedule {
+    /// Makes the schedule of a network whose norms are in evaluation mode.
+    pub(in super::super) fn new(network: &FusedNetwork, precision: Precision) -> Schedule {
         let form = match precision {
             Precision::Float32 => FactorStorage::Single,
             Precision::Bf16 if network.level.has_pairs() => FactorStorage::Pairs,
             Precision::Bf16 => FactorStorage::Rounded,
         };
         let steps = &network.program.steps;
-        let mut builder = PlanBuilder {
+        let mut builder = ScheduleBuilder {
             network,
             form,
-            plan: EvalPlan { form, ..EvalPlan::default() },
+            schedule: Schedule { form, ..Schedule::default() },
             states: BTreeMap::new(),
             wanted: ReadSlots::new(network, form),
             factors: HashMap::new(),
@@ -67,16 +67,18 @@ impl EvalPlan {
             }
         }
         let last = builder.parts(network.program.last);
-        let mut plan = EvalPlan { last, ..builder.plan };
-        plan.share_buffers();
-        plan
+        let mut schedule = Schedule { last, ..builder.schedule };
+        let (maps, last) = (schedule.accesses(), schedule.last.clone());
+        schedule.share_buffers();
+        debug_assert_eq!(schedule.check_sharing(&maps, &last), Ok(()));
+        schedule
     }
 }
 
-impl PlanBuilder<'_> {
+impl ScheduleBuilder<'_> {
     fn buffer(&mut self, map: MapSize, padded: bool) -> Id {
-        self.plan.rooms.push(EvalBuffer { map, padded });
-        self.plan.rooms.len() - 1
+        self.schedule.buffers.push(BufferSize { map, padded });
+        self.schedule.buffers.len() - 1
     }
 
     /// Returns a buffer for the padded form of a state, if it is read.
@@ -90,12 +92,12 @@ impl PlanBuilder<'_> {
         let (len, packs) = (slot.map.pixels() * part.packs(), part.shared(self.form.share()));
         let parts = (self.network.program.images[slot.buffer] / len).max(1);
         let map = MapSize { packs: parts * packs, ..slot.map };
-        let room = match self.factors.get(&slot.buffer) {
-            Some(room) => *room,
+        let buffer = match self.factors.get(&slot.buffer) {
+            Some(buffer) => *buffer,
             None => self.buffer(map, false),
         };
-        self.factors.insert(slot.buffer, room);
-        FactorBuffer { room, before: slot.offset / len * packs }
+        self.factors.insert(slot.buffer, buffer);
+        FactorBuffer { buffer, before: slot.offset / len * packs }
     }
 
     /// Returns the location of a slot's operands, if they are read.
@@ -122,7 +124,8 @@ impl PlanBuilder<'_> {
         let slot = MapSlot { buffer: 0, offset: 0, map: stem.map, channels: channels[1] };
         let padded = self.padded(slot);
         self.states.insert((0, 0), BuildState { plain, padded });
-        self.plan.steps.push(EvalStep::Layer(Box::new(ConvLayer {
+        self.schedule.steps.push(EvalStep::Layer(Box::new(ConvLayer {
+            name: self.network.program.tensors.parameters.name_of(id).into(),
             form: FactorStorage::Single,
             columns: None,
             ready: None,
@@ -138,7 +141,7 @@ impl PlanBuilder<'_> {
             factors: None,
         })));
         if let Some(out) = self.factors(slot) {
-            self.plan.steps.push(EvalStep::Relu { source: plain, out });
+            self.schedule.steps.push(EvalStep::Relu { source: plain, out });
         }
     }
 
@@ -191,15 +194,15 @@ impl PlanBuilder<'_> {
             Some(part) => SumStart::Map(part),
             None if others.is_empty() && !convolutions.is_empty() => SumStart::Zero,
             None => {
-                self.plan.steps.push(EvalStep::Sum(EvalSum { terms: others, bias, map, out: plain }));
+                self.schedule.steps.push(EvalStep::Sum(EvalSum { terms: others, bias, map, out: plain }));
                 SumStart::Plain
             }
         };
         if let (Some(out), true) = (padded, convolutions.is_empty()) {
-            self.plan.steps.push(EvalStep::Pad { source: plain, out });
+            self.schedule.steps.push(EvalStep::Pad { source: plain, out });
         }
         if let (Some(out), true) = (factors, convolutions.is_empty()) {
-            self.plan.steps.push(EvalStep::Relu { source: plain, out });
+            self.schedule.steps.push(EvalStep::Relu { source: plain, out });
         }
         if let Some((&last, others)) = convolutions.split_last() {
             for &step in others {
@@ -233,7 +236,7 @@ impl PlanBuilder<'_> {
                 // A pool reads a single feature map.
                 let source = self.parts(pool.source)[0];
                 let (maximum, stride) = (pool.maximum, pool.stride);
-                self.plan.steps.push(EvalStep::Pool(EvalPool { maximum, stride, map, source, out }));
+                self.schedule.steps.push(EvalStep::Pool(EvalPool { maximum, stride, map, source, out }));
                 EvalTerm { parts: vec![out], scale: vec![Pack::ONE; map.packs] }
             }
             network::TrainStep::Convolution(_) | network::TrainStep::Sum(_) => {
@@ -279,7 +282,8 @@ impl PlanBuilder<'_> {
         let scaling = self.network.scaling(step).unwrap_or(identity);
         let (weight, bias) = self.folded(unit.pointwise, scaling, self.factor(step));
         let BuildTarget { start, plain, padded, factors } = target;
-        self.plan.steps.push(EvalStep::Layer(Box::new(ConvLayer {
+        self.schedule.steps.push(EvalStep::Layer(Box::new(ConvLayer {
+            name: self.network.program.tensors.parameters.name_of(unit.pointwise).into(),
             form: self.form,
             columns: Some(unit.columns),
             ready,

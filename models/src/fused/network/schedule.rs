@@ -1,4 +1,4 @@
-//! Plan of evaluation: the steps of one image. Norms are folded into weights, and sums into the convolutions that
+//! Schedule of evaluation: the steps of one image. Norms are folded into weights, and sums into the convolutions that
 //! compute their terms. ReLU and padding are applied by the step that writes a feature map. The input of pointwise
 //! convolutions is stored after ReLU, in the format of their operands.
 //!
@@ -7,6 +7,8 @@
 
 mod buffers;
 mod build;
+mod check;
+mod print;
 mod run;
 mod wanted;
 
@@ -16,7 +18,7 @@ use crate::kernels::cpu::{Channels, MapSize, Pack};
 
 use super::super::head::Head;
 use super::super::unit::Im2col;
-use buffers::{EvalBuffer, Id};
+use buffers::{BufferSize, Id};
 use run::ImageMaps;
 
 /// Format of the operands of pointwise and dense convolutions. All other values are float32: sums, other feature
@@ -53,12 +55,12 @@ enum FactorStorage {
     Pairs,
 }
 
-/// The steps, and their buffers.
+/// Steps of the evaluation of one image, and their buffers. Its text has a line for each step.
 #[derive(Default)]
-pub(super) struct EvalPlan {
+pub struct Schedule {
     /// Format of all operands except the stem's.
     form: FactorStorage,
-    rooms: Vec<EvalBuffer>,
+    buffers: Vec<BufferSize>,
     steps: Vec<EvalStep>,
     /// Parts of the head's input.
     last: Vec<Id>,
@@ -84,6 +86,8 @@ enum EvalStep {
 
 /// A convolution, with its norm and its destinations.
 struct ConvLayer {
+    /// Name of its weight.
+    name: String,
     form: FactorStorage,
     /// Operation that computes the columns; `None` for the patches of the stem.
     columns: Option<Im2col>,
@@ -110,7 +114,7 @@ struct ConvLayer {
 /// concatenation.
 #[derive(Copy, Clone)]
 struct FactorBuffer {
-    room: Id,
+    buffer: Id,
     /// Packs per pixel before those of this feature map.
     before: usize,
 }
