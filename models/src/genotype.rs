@@ -7,7 +7,9 @@ mod foreign;
 mod live;
 mod picks;
 mod python;
+mod topology;
 mod value;
+mod wiring;
 mod zoo;
 
 use std::fmt;
@@ -21,6 +23,8 @@ use value::Literal;
 
 pub use cell::{Cell, Edge};
 pub use class::Class;
+pub use topology::Topology;
+pub use wiring::Wiring;
 pub use zoo::published;
 
 /// Architecture of a network: a value of a search space. Only its space knows its form.

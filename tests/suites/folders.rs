@@ -118,10 +118,23 @@ fn a_genotype_is_taken_as_text_by_every_command() {
     let output = succeed(folder, &format!("milenas-export inspect {arch} {size}"));
     assert!(output.out.contains(&format!("genotype {arch}")), "{}", output.out);
     let output = succeed(folder, &format!("milenas-export inspect {arch} {size} --schedule"));
-    assert!(output.out.contains("0  convolution stem.0.weight: stem: image -> b0, 1 x16 8x8"), "{}", output.out);
+    assert!(
+        output.out.contains("0  convolution stem.0.weight: stem: image -> b0, 1 x16 8x8"),
+        "{}",
+        output.out
+    );
     assert!(output.out.contains("KiB of weights"), "{}", output.out);
     let output = succeed(folder, &format!("milenas-export inspect {arch} {size} --schedule=bf16"));
     assert!(output.out.contains("bf16: b"), "{}", output.out);
+    let output = succeed(folder, &format!("milenas-search analyze {arch} --variants 1 --out wirings --json"));
+    let rows: serde_json::Value = serde_json::from_str(&output.out).unwrap();
+    assert_eq!(
+        (&rows[0]["cells"][0]["depth"], &rows[0]["cells"][0]["operations"]["none"]),
+        (&2.into(), &2.into())
+    );
+    assert_eq!(fs::read_dir(folder.join("wirings")).unwrap().count(), rows.as_array().unwrap().len());
+    let output = succeed(folder, "milenas-search analyze DARTS_V2");
+    assert!(output.out.contains("normal  width 3.50, depth 3, "), "{}", output.out);
     succeed(folder, &format!("milenas-export {arch} {size} -o arch.onnx"));
     fs::write(folder.join("arch.txt"), format!("[5] the best is Structure(4 nodes with {arch})\n")).unwrap();
     let output = succeed(folder, &format!("milenas-export inspect arch.txt {size}"));

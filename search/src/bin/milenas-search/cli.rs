@@ -7,7 +7,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-pub use self::options::{BenchSize, EvalOptions, RunOptions, ScoreOptions, SearchOptions, StartOptions};
+pub use self::options::{
+    AnalyzeOptions, BenchSize, EvalOptions, RunOptions, ScoreOptions, SearchOptions, StartOptions,
+};
 pub use self::settings::StepOptions;
 use milenas_search::strategy::Rule;
 use milenas_search::supernet::DeviceSpec;
@@ -94,6 +96,10 @@ pub enum Command {
                       milenas-search score --sample 1000 --data cifar10:DIR --score jacob_cov+live_macs --batch 64 -o scores.csv"
     )]
     Score(ScoreOptions),
+    /// Describe the wiring of architectures: width, depth, paths and cost, and other wirings of the same operations.
+    #[command(after_help = "Example:\n  milenas-search analyze DARTS_V2 AmoebaNet\n  \
+                      milenas-search analyze runs/digits --variants 4 --out runs/wirings")]
+    Analyze(AnalyzeOptions),
     /// Write the HTML report of a run, or a report that compares several runs: curves, cells, sizes, confusion
     /// matrix.
     #[command(

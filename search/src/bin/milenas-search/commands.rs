@@ -1,5 +1,6 @@
 //! Commands of milenas-search: each reads its inputs, calls the library, and prints the results.
 
+mod analyze;
 mod compare;
 mod eval;
 mod score;
@@ -41,6 +42,7 @@ pub fn execute(cli: Cli) -> Result<bool> {
         }
         Command::Eval(options) => eval::eval(&options),
         Command::Score(options) => score::score(&options),
+        Command::Analyze(options) => analyze::analyze(&options).map(|()| true),
         Command::Report { runs, out } => report(&runs, out).map(|()| true),
         Command::Bench(command) => bench(&command).map(|()| true),
         Command::Data(DataCommand::Info { source, json }) => info(&source, json),

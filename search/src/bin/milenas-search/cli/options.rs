@@ -79,6 +79,35 @@ pub struct ScoreOptions {
     pub out: Option<PathBuf>,
 }
 
+/// Architectures to analyze, and what to write.
+#[derive(Args, Debug)]
+pub struct AnalyzeOptions {
+    /// Run folders of searches, genotype files, published names, random:SEED, or the text of a NAS-Bench-201 cell.
+    #[arg(value_name = "GENOTYPE", required = true)]
+    pub genotypes: Vec<String>,
+    /// Also analyze other wirings of the same operations: the widest, the deepest, and N random ones.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=1000))]
+    pub variants: Option<u64>,
+    /// Folder for the genotype files of all analyzed architectures.
+    #[arg(long, short, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Search space of random:SEED.
+    #[arg(long, value_name = "NAME", default_value = "darts", value_parser = spaces())]
+    pub space: String,
+    /// Channels of the first cells of the network.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = counted)]
+    pub channels: usize,
+    /// Number of cells of the network, reduction cells included.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = counted)]
+    pub layers: usize,
+    /// Side of the images, in pixels.
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = counted)]
+    pub size: usize,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Parser of a seed. TOML integers have 64 bits with a sign, so a seed is at most 2^63 - 1.
 fn seed() -> clap::builder::RangedU64ValueParser {
     clap::value_parser!(u64).range(..=i64::MAX as u64)
