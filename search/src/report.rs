@@ -2,6 +2,7 @@
 
 mod cell;
 mod evaluated;
+mod groups;
 mod head;
 mod mixtures;
 mod read;

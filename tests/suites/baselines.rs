@@ -105,6 +105,10 @@ fn architectures_are_trained_alike_and_what_is_done_stays() {
     assert!(two[0]["difference"].is_null() && two[3]["difference"]["p"].as_f64().is_some());
     let table = succeed(root, &format!("{} --seeds 2", command.replace(" --json", ""))).out;
     assert!(table.contains("difference: to DARTS_V2, paired over the seeds"), "{table}");
+    succeed(root, "milenas-search report c");
+    let page = fs::read_to_string(root.join("c/report.html")).unwrap();
+    let difference = format!("{:+.2} \u{b1} ", 50.0 * (a - c + b - d));
+    assert!(page.contains("Trainings by architecture") && page.contains(&difference), "{difference}");
     let same = command.replace("--out c", "--out d --same-size") + " --set train.layers=5";
     let rows: Value = serde_json::from_str(&succeed(root, &same).out).unwrap();
     let params = |i: usize| rows[i]["params"].as_f64().unwrap();

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use milenas_models::html::{escaped, figure, percent, table};
 
+use super::groups::groups;
 use super::read::{EpochRow, RunSummary};
 use super::svg::{Series, lines};
 use super::{document, figures, series, thousands, time};
@@ -50,6 +51,7 @@ pub fn several(stories: &[RunSummary]) -> String {
     ];
     let mut body = table(&head, &rows);
     body.push_str("<p>Searches report accuracy on their validation split, trainings on the test images. The two are not comparable.</p>\n");
+    body.push_str(&groups(stories));
     for (title, search) in [("Searches", true), ("Trainings", false)] {
         let of: Vec<&RunSummary> =
             stories.iter().filter(|s| s.is_search() == search && !s.epochs.is_empty()).collect();
