@@ -22,6 +22,7 @@ mod attributes;
 mod boundary;
 mod decode;
 mod encode;
+mod external;
 mod interface;
 mod limits;
 mod operators;
@@ -38,6 +39,7 @@ use milenas_models::{Graph, Weights, file};
 pub use boundary::{Ending, ImageLayout};
 pub use decode::{decode, decode_proto};
 pub use encode::{encode, encode_as};
+pub use external::load_external;
 pub use interface::{Interface, Output, Port, interface, only_output, proto};
 pub use limits::{MAX_FILE_BYTES, MAX_INTERFACE_BYTES, MAX_LIVE_NUMBERS, MAX_WORK};
 
@@ -108,8 +110,10 @@ pub struct Decoded {
 /// Reads and decodes a file.
 ///
 /// # Errors
-/// Returns the errors of [`decode`], and an error if the file cannot be read or is too large.
+/// Returns the errors of [`decode`] and [`load_external`], and an error if the file cannot be read or is too large.
 pub fn read(path: &Path) -> Result<Decoded> {
     let place = path.display().to_string();
-    decode_proto(&proto(file::read(path, MAX_FILE_BYTES)?.into(), &place)?, &place)
+    let mut model = proto(file::read(path, MAX_FILE_BYTES)?.into(), &place)?;
+    load_external(&mut model, path)?;
+    decode_proto(&model, &place)
 }

@@ -4,8 +4,8 @@ use candle_core::{Device, Tensor};
 use milenas_models::genotype::{Cell, Edge};
 use milenas_models::graph::{Builder, Fact, Graph, Value};
 use milenas_models::op::{
-    Add, BatchNorm, Concat, Conv2d, Flatten, GlobalAvgPool, Identity, Linear, Op, Padding, ParamRole, Pool2d,
-    PoolKind, Range, Relu, Slice, Softmax, Zero,
+    Activation, Add, BatchNorm, Concat, Conv2d, Flatten, GlobalAvgPool, Identity, Linear, Mul, Op, Padding,
+    ParamRole, Pool2d, PoolKind, Range, Relu, Slice, Softmax, Zero,
 };
 use milenas_models::{Genotype, NetworkConfig, Primitive, Rng, Weights, assemble};
 
@@ -56,6 +56,15 @@ pub(crate) fn graph(seed: u64, nodes: usize) -> Graph {
     b.finish().unwrap()
 }
 
+const ACTIVATIONS: [Activation; 6] = [
+    Activation::RELU6,
+    Activation::LeakyRelu { slope: 0.1 },
+    Activation::Sigmoid,
+    Activation::HardSigmoid { slope: 0.2, offset: 0.5 },
+    Activation::HardSwish,
+    Activation::Tanh,
+];
+
 /// Adds one random operation; `None` if it does not fit the available wires.
 fn grow(b: &mut Builder, rng: &mut Rng, wires: &[Value], name: &str) -> Option<Value> {
     // Later wires are more likely, so that graphs are deep. A wire may be chosen twice, so that readers share
@@ -66,7 +75,7 @@ fn grow(b: &mut Builder, rng: &mut Rng, wires: &[Value], name: &str) -> Option<V
     let like = |b: &Builder, other: &Value| b.fact(*other) == b.fact(x);
     let mates: Vec<Value> = wires.iter().copied().filter(|w| like(b, w)).collect();
     let mate = mates[rng.below(mates.len())];
-    let op: Op = match rng.below(15) {
+    let op: Op = match rng.below(18) {
         0 | 1 => Relu.into(),
         2 => Conv2d::pointwise(channels, 1 + rng.below(5)).stride(stride).bias(rng.chance(0.3)).into(),
         3 => Conv2d::depthwise(channels, 3, stride, 1 + rng.below(2)).into(),
@@ -90,6 +99,8 @@ fn grow(b: &mut Builder, rng: &mut Rng, wires: &[Value], name: &str) -> Option<V
         .into(),
         12 => Identity.into(),
         13 => Zero { stride }.into(),
+        14 => return b.wire(name, Mul, &[x, mate]).ok(),
+        15 | 16 => ACTIVATIONS[rng.below(ACTIVATIONS.len())].into(),
         _ => return factorized_reduce(b, name, x),
     };
     b.wire(name, op, &[x]).ok()

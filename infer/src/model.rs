@@ -117,7 +117,8 @@ impl Classifier {
         let (runtime, rows): TrialRun = match kind {
             RuntimeKind::Native => {
                 drop(trial);
-                let proto = onnx::only_output(proto, &output.port.name);
+                let mut proto = onnx::only_output(proto, &output.port.name);
+                onnx::load_external(&mut proto, path)?;
                 let native = native(&proto, &mut input, options, card.is_some(), &place)?;
                 // `native` may have removed the softmax.
                 if ending == Ending::Softmax && native.meaning() == OutputMeaning::Logits {

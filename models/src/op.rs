@@ -2,6 +2,7 @@
 //!
 //! Matches on [`Op`] are exhaustive everywhere, so a new operation gives a list of compile errors.
 
+mod activation;
 mod batch_norm;
 mod conv;
 mod linear;
@@ -14,10 +15,11 @@ use std::fmt;
 
 use candle_core::{Tensor, Var};
 
+pub use activation::Activation;
 pub use batch_norm::BatchNorm;
 pub use conv::{Conv2d, Padding};
 pub use linear::Linear;
-pub use pointwise::{Add, Identity, Relu, Softmax, Zero};
+pub use pointwise::{Add, Identity, Mul, Relu, Softmax, Zero};
 pub use pool::{GlobalAvgPool, Pool2d, PoolKind};
 pub use quantize::FakeQuantize;
 pub use shape::{Concat, Flatten, Range, Slice};
@@ -50,8 +52,12 @@ pub enum Op {
     Linear(Linear),
     /// ReLU.
     Relu(Relu),
+    /// Another activation function.
+    Activation(Activation),
     /// The sum of two wires.
     Add(Add),
+    /// The product of two wires.
+    Mul(Mul),
     /// A concatenation along an axis.
     Concat(Concat),
     /// A rectangular part of a wire.
@@ -182,7 +188,9 @@ macro_rules! each {
             Op::GlobalAvgPool($x) => $body,
             Op::Linear($x) => $body,
             Op::Relu($x) => $body,
+            Op::Activation($x) => $body,
             Op::Add($x) => $body,
+            Op::Mul($x) => $body,
             Op::Concat($x) => $body,
             Op::Slice($x) => $body,
             Op::Flatten($x) => $body,
@@ -268,4 +276,4 @@ macro_rules! into_op {
     };
 }
 
-into_op!(Input Conv2d BatchNorm Pool2d GlobalAvgPool Linear Relu Add Concat Slice Flatten Softmax Identity Zero FakeQuantize);
+into_op!(Input Conv2d BatchNorm Pool2d GlobalAvgPool Linear Relu Activation Add Mul Concat Slice Flatten Softmax Identity Zero FakeQuantize);

@@ -19,7 +19,7 @@ const RELATIVE: f32 = 1e-3;
 const ABSOLUTE: f32 = 1e-7;
 
 /// Operators all of whose inputs are data; of the others only the first, the rest is what a trained file holds.
-const ALL_INPUTS_ARE_DATA: [&str; 3] = ["Add", "Concat", "Sum"];
+const ALL_INPUTS_ARE_DATA: [&str; 4] = ["Add", "Concat", "Mul", "Sum"];
 
 /// The files of one case by their names in its folder.
 type Case = BTreeMap<String, Vec<u8>>;

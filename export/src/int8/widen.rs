@@ -107,6 +107,8 @@ fn written(graph: &Graph, value: Value, node: &Node, read: &[&Layout]) -> Option
         | Op::Slice(_)
         | Op::Flatten(_)
         | Op::Softmax(_)
+        | Op::Activation(_)
+        | Op::Mul(_)
         | Op::FakeQuantize(_) => {
             whole(read[0]).then(|| plain(node.fact.dims().get(1).and_then(|d| d.fixed()).unwrap_or(0)))
         }

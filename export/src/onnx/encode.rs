@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, HashSet};
 
 use milenas_models::Weights;
 use milenas_models::graph::{Dim, Fact, Graph, Value};
-use milenas_models::op::{BatchNorm, Concat, Conv2d, Flatten, Linear, Op, Padding, Pool2d, PoolKind};
+use milenas_models::op::{
+    Activation, BatchNorm, Concat, Conv2d, Flatten, Linear, Op, Padding, Pool2d, PoolKind,
+};
 use milenas_models::op::{Slice, Softmax, Zero};
 use prost::Message;
 
@@ -305,7 +307,9 @@ fn spell(op: &Op, opset: i64) -> std::result::Result<Spelled, String> {
             vec![float("alpha", 1.0), float("beta", 1.0), int("transA", 0), int("transB", 1)],
         ),
         Op::Relu(_) => Spelled::new("Relu", vec![]),
+        Op::Activation(activation) => activated(*activation, opset)?,
         Op::Add(_) => Spelled::new("Add", vec![]),
+        Op::Mul(_) => Spelled::new("Mul", vec![]),
         Op::Concat(Concat { axis }) => Spelled::new("Concat", vec![int("axis", *axis)]),
         Op::Slice(Slice { ranges }) => {
             let axes: HashSet<usize> = ranges.iter().map(|r| r.axis).collect();
@@ -328,6 +332,25 @@ fn spell(op: &Op, opset: i64) -> std::result::Result<Spelled, String> {
         }
         Op::FakeQuantize(_) => return Err("it is two nodes".into()),
         Op::Zero(_) => return Err("strided zeros. help: run the pass lower_none".into()),
+    })
+}
+
+fn activated(activation: Activation, opset: i64) -> std::result::Result<Spelled, String> {
+    Ok(match activation {
+        Activation::Clip { min, max } => {
+            let constants = vec![("min", f32s("", &[], &[min])), ("max", f32s("", &[], &[max]))];
+            Spelled { constants, ..Spelled::new("Clip", vec![]) }
+        }
+        Activation::LeakyRelu { slope } => Spelled::new("LeakyRelu", vec![float("alpha", slope.into())]),
+        Activation::Sigmoid => Spelled::new("Sigmoid", vec![]),
+        Activation::HardSigmoid { slope, offset } => {
+            Spelled::new("HardSigmoid", vec![float("alpha", slope.into()), float("beta", offset.into())])
+        }
+        Activation::HardSwish if opset < 14 => {
+            return Err(format!("operator set {opset} has no HardSwish. help: --opset 14 or later"));
+        }
+        Activation::HardSwish => Spelled::new("HardSwish", vec![]),
+        Activation::Tanh => Spelled::new("Tanh", vec![]),
     })
 }
 

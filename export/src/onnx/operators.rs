@@ -1,5 +1,6 @@
 //! Decoders of ONNX operators into operations of the graph, one function per operator.
 
+mod activation;
 mod convolution;
 mod dense;
 mod pointwise;
@@ -23,7 +24,7 @@ const TABLE: &[Entry] = &[
     ("Add", pointwise::add),
     ("AveragePool", pooling::average_pool),
     ("BatchNormalization", convolution::batch_norm),
-    ("Clip", pointwise::clip),
+    ("Clip", activation::clip),
     ("Concat", shape::concat),
     ("Conv", convolution::conv),
     ("DequantizeLinear", quantize::dequantize),
@@ -31,15 +32,21 @@ const TABLE: &[Entry] = &[
     ("Flatten", shape::flatten),
     ("Gemm", dense::gemm),
     ("GlobalAveragePool", pooling::global_average_pool),
+    ("HardSigmoid", activation::hard_sigmoid),
+    ("HardSwish", activation::hard_swish),
     ("Identity", pointwise::identity),
+    ("LeakyRelu", activation::leaky_relu),
     ("MatMul", dense::matmul),
     ("MaxPool", pooling::max_pool),
+    ("Mul", pointwise::mul),
     ("ReduceMean", pooling::reduce_mean),
     ("Relu", pointwise::relu),
     ("Reshape", shape::reshape),
+    ("Sigmoid", activation::sigmoid),
     ("Slice", shape::slice),
     ("Softmax", pointwise::softmax),
     ("Sum", pointwise::sum),
+    ("Tanh", activation::tanh),
 ];
 
 /// Operators that are accepted if they compute nothing by themselves.

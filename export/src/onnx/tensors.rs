@@ -55,7 +55,9 @@ fn raw_tensor(name: &str, dims: &[usize], kind: DataType, raw_data: Vec<u8>) -> 
 /// or more data than the shape needs.
 pub(super) fn dims(tensor: &TensorProto) -> Result<Vec<usize>, String> {
     if tensor.data_location() == DataLocation::External || !tensor.external_data.is_empty() {
-        return Err("its data are in another file. help: save the model as a single file".into());
+        return Err(
+            "its data are in another file, which is read for initialisers of the main graph only".into()
+        );
     }
     if tensor.segment.is_some() {
         return Err("it is a segment of a tensor".into());

@@ -36,17 +36,22 @@ fn broadcast(a: Dim, b: Dim) -> Option<Dim> {
     }
 }
 
+/// Returns the shape of an elementwise operation of two wires, which `verb` names.
+fn broadcast_both(inputs: &[&Fact], verb: &str) -> Shaped {
+    let [a, b] = inputs else { return Err(format!("reads {} wires, needs 2", inputs.len())) };
+    let rank = a.rank().max(b.rank());
+    let padded = |x: &Fact| {
+        let ones = std::iter::repeat_n(Dim::Fixed(1), rank - x.rank());
+        ones.chain(x.dims().iter().copied()).collect::<Vec<_>>()
+    };
+    let dims = padded(a).into_iter().zip(padded(b)).map(|(a, b)| broadcast(a, b));
+    let dims = dims.collect::<Option<Vec<_>>>();
+    dims.map(Fact::new).ok_or_else(|| format!("cannot {verb} {a} and {b}"))
+}
+
 impl Payload for Add {
     fn output(&self, inputs: &[&Fact]) -> Shaped {
-        let [a, b] = inputs else { return Err(format!("reads {} wires, needs 2", inputs.len())) };
-        let rank = a.rank().max(b.rank());
-        let padded = |x: &Fact| {
-            let ones = std::iter::repeat_n(Dim::Fixed(1), rank - x.rank());
-            ones.chain(x.dims().iter().copied()).collect::<Vec<_>>()
-        };
-        let dims = padded(a).into_iter().zip(padded(b)).map(|(a, b)| broadcast(a, b));
-        let dims = dims.collect::<Option<Vec<_>>>();
-        dims.map(Fact::new).ok_or_else(|| format!("cannot add {a} and {b}"))
+        broadcast_both(inputs, "add")
     }
 
     fn run(&self, inputs: &[Tensor], _: &OpContext) -> Result<Tensor> {
@@ -55,6 +60,24 @@ impl Payload for Add {
 
     fn text(&self) -> String {
         "add".into()
+    }
+}
+
+/// `a * b`, with dimensions of 1 broadcast as in NumPy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mul;
+
+impl Payload for Mul {
+    fn output(&self, inputs: &[&Fact]) -> Shaped {
+        broadcast_both(inputs, "multiply")
+    }
+
+    fn run(&self, inputs: &[Tensor], _: &OpContext) -> Result<Tensor> {
+        Ok(inputs[0].broadcast_mul(&inputs[1])?)
+    }
+
+    fn text(&self) -> String {
+        "mul".into()
     }
 }
 

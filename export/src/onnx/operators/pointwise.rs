@@ -1,7 +1,7 @@
 //! Elementwise operators, and operators that have no effect in inference.
 
 use milenas_models::graph::Value;
-use milenas_models::op::{Add, Identity, Relu, Softmax, Zero};
+use milenas_models::op::{Add, Identity, Mul, Relu, Softmax};
 
 use super::super::attributes::axis;
 use super::{NodeReader, Read};
@@ -38,6 +38,17 @@ pub(super) fn dropout(r: &mut NodeReader) -> Read<Value> {
 }
 
 pub(super) fn add(r: &mut NodeReader) -> Read<Value> {
+    let both = broadcast(r, "adds")?;
+    r.emit(Add, &both, vec![])
+}
+
+pub(super) fn mul(r: &mut NodeReader) -> Read<Value> {
+    let both = broadcast(r, "multiplies")?;
+    r.emit(Mul, &both, vec![])
+}
+
+/// Returns the two wires of an elementwise operator. Before operator set 7 the second one is broadcast only on request.
+fn broadcast(r: &mut NodeReader, verb: &str) -> Read<[Value; 2]> {
     r.inputs(2)?;
     let (a, b) = (r.wire(0)?, r.wire(1)?);
     if r.opset < 7 {
@@ -46,14 +57,14 @@ pub(super) fn add(r: &mut NodeReader) -> Read<Value> {
         let suffix = rank_a as i64 - rank_b as i64;
         let from = r.attributes.int("axis", suffix)?;
         if broadcast == 0 && r.fact(a) != r.fact(b) {
-            return Err("it adds different shapes without `broadcast`".into());
+            return Err(format!("it {verb} different shapes without `broadcast`"));
         }
         if from != suffix {
             return Err(format!("broadcast from axis {from}, this program has only the last axes"));
         }
     }
     legacy_in_place(r)?;
-    r.emit(Add, &[a, b], vec![])
+    Ok([a, b])
 }
 
 /// Decodes `Sum(a, b, c)` as `(a + b) + c`.
@@ -83,34 +94,9 @@ pub(super) fn softmax(r: &mut NodeReader) -> Read<Value> {
     r.emit(Softmax { axis }, &[x], vec![])
 }
 
-/// Decodes `Clip(x, 0, 0)`, which stands for zeros of the shape of `x`. Other bounds are refused.
-pub(super) fn clip(r: &mut NodeReader) -> Read<Value> {
-    r.inputs(3)?;
-    let bounds = match r.opset {
-        ..11 => [r.attributes.float("min", f32::MIN)?, r.attributes.float("max", f32::MAX)?],
-        _ => {
-            let bound = |i, default| match r.floats(i)? {
-                None => Ok(default),
-                Some((_, numbers)) => {
-                    let [bound] = numbers[..] else { return Err("a bound is not a scalar".to_string()) };
-                    Ok(bound)
-                }
-            };
-            [bound(1, f32::MIN)?, bound(2, f32::MAX)?]
-        }
-    };
-    let x = r.wire(0)?;
-    match bounds {
-        [0.0, 0.0] => r.emit(Zero { stride: 1 }, &[x], vec![]),
-        [min, max] => {
-            Err(format!("it clips to {min:e}..{max:e}, this program has only 0..0, which makes zeros"))
-        }
-    }
-}
-
 /// Accepts `consumed_inputs`, with which operators before set 6 could overwrite their input. It changes no
 /// result.
-fn legacy_in_place(r: &mut NodeReader) -> Read<()> {
+pub(super) fn legacy_in_place(r: &mut NodeReader) -> Read<()> {
     if r.opset < 6 {
         r.attributes.ints("consumed_inputs")?;
     }

@@ -142,6 +142,7 @@ impl Planner<'_> {
             Op::Identity(_) | Op::Linear(_) | Op::Flatten(_) | Op::Softmax(_) | Op::FakeQuantize(_) => {
                 return Err(no_kernel(node, "a classifier reads one pixel, has a bias, and is the end"));
             }
+            Op::Activation(_) | Op::Mul(_) => return Err(no_kernel(node, "ReLU is the only activation")),
         };
         self.plan.steps.push(step);
         Ok(())
