@@ -161,7 +161,8 @@ impl Race {
         let Some(chosen) = proposer.sized(choice.genotype)? else { return Ok(None) };
         let trained: HashSet<_> = history.trained.iter().map(|found| found.genotype.class()).collect();
         for _ in 0..TRIES {
-            let genotype = proposer.sample()?;
+            // None within the limits was drawn.
+            let Ok(genotype) = proposer.sample() else { return Ok(None) };
             if trained.contains(&genotype.class()) {
                 continue;
             }
