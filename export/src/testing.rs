@@ -4,8 +4,8 @@ use candle_core::{Device, Tensor};
 use milenas_models::genotype::{Cell, Edge};
 use milenas_models::graph::{Builder, Fact, Graph, Value};
 use milenas_models::op::{
-    Activation, Add, BatchNorm, Concat, Conv2d, Flatten, GlobalAvgPool, Identity, Linear, Mul, Op, Padding,
-    ParamRole, Pool2d, PoolKind, Range, Relu, Slice, Softmax, Zero,
+    Activation, Add, BatchNorm, ChannelShuffle, Concat, Conv2d, Flatten, GlobalAvgPool, Identity, Linear,
+    Mul, Op, Padding, ParamRole, Pool2d, PoolKind, Range, Relu, Slice, Softmax, Zero,
 };
 use milenas_models::{Genotype, NetworkConfig, Primitive, Rng, Weights, assemble};
 
@@ -100,6 +100,7 @@ fn grow(b: &mut Builder, rng: &mut Rng, wires: &[Value], name: &str) -> Option<V
         12 => Identity.into(),
         13 => Zero { stride }.into(),
         14 => return b.wire(name, Mul, &[x, mate]).ok(),
+        15 if channels.is_multiple_of(2) => ChannelShuffle { groups: 2 }.into(),
         15 | 16 => ACTIVATIONS[rng.below(ACTIVATIONS.len())].into(),
         _ => return factorized_reduce(b, name, x),
     };

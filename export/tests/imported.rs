@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor, safetensors};
 use milenas_export::onnx;
-use milenas_models::op::{Activation, Op};
+use milenas_models::op::{Activation, ChannelShuffle, Op};
 use milenas_models::{Executor, Mode};
 
 fn data(name: &str) -> PathBuf {
@@ -28,6 +28,8 @@ fn both_exporters_of_pytorch_are_read() {
         }
         let has = |op: Activation| graph.nodes().iter().any(|node| node.op == Op::Activation(op));
         assert!(has(Activation::RELU6) && has(Activation::Sigmoid) && has(Activation::Tanh), "{name}");
+        let shuffles = graph.nodes().iter().filter(|node| node.op == ChannelShuffle { groups: 2 }.into());
+        assert_eq!(shuffles.count(), 1, "{name}");
         // Written again, it is read as the same network.
         let bytes = onnx::encode(&graph, &weights, &Default::default()).unwrap();
         assert!(onnx::decode(&bytes, name).unwrap().graph == graph, "{name}");

@@ -22,7 +22,7 @@ pub use linear::Linear;
 pub use pointwise::{Add, Identity, Mul, Relu, Softmax, Zero};
 pub use pool::{GlobalAvgPool, Pool2d, PoolKind};
 pub use quantize::FakeQuantize;
-pub use shape::{Concat, Flatten, Range, Slice};
+pub use shape::{ChannelShuffle, Concat, Flatten, Range, Slice};
 
 use crate::Result;
 use crate::graph::Fact;
@@ -62,6 +62,8 @@ pub enum Op {
     Concat(Concat),
     /// A rectangular part of a wire.
     Slice(Slice),
+    /// An exchange of channels between groups.
+    ChannelShuffle(ChannelShuffle),
     /// A reshaping to two dimensions.
     Flatten(Flatten),
     /// A softmax along an axis.
@@ -193,6 +195,7 @@ macro_rules! each {
             Op::Mul($x) => $body,
             Op::Concat($x) => $body,
             Op::Slice($x) => $body,
+            Op::ChannelShuffle($x) => $body,
             Op::Flatten($x) => $body,
             Op::Softmax($x) => $body,
             Op::Identity($x) => $body,
@@ -276,4 +279,4 @@ macro_rules! into_op {
     };
 }
 
-into_op!(Input Conv2d BatchNorm Pool2d GlobalAvgPool Linear Relu Activation Add Mul Concat Slice Flatten Softmax Identity Zero FakeQuantize);
+into_op!(Input Conv2d BatchNorm Pool2d GlobalAvgPool Linear Relu Activation Add Mul Concat Slice ChannelShuffle Flatten Softmax Identity Zero FakeQuantize);

@@ -46,6 +46,20 @@ class Block(nn.Module):
         return x + self.layers(x) if self.residual else self.layers(x)
 
 
+class Shuffle(nn.Module):
+    """Block of ShuffleNet: half of the channels pass, and the groups are exchanged."""
+
+    def __init__(self, channels, side):
+        super().__init__()
+        self.layer, self.shape = nn.Conv2d(channels // 2, channels // 2, 1), (channels, side, side)
+
+    def forward(self, x):
+        passing, own = x.split(self.shape[0] // 2, dim=1)
+        x = torch.cat([passing, self.layer(own)], dim=1)
+        channels, *side = self.shape
+        return x.view(-1, 2, channels // 2, *side).transpose(1, 2).reshape(-1, channels, *side)
+
+
 def network():
     return nn.Sequential(
         nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU6(),
@@ -53,6 +67,7 @@ def network():
         Block(8, 12, 5, 2, nn.Hardswish, True),
         Block(12, 12, 3, 1, nn.SiLU, False),
         Block(12, 12, 3, 1, lambda: nn.LeakyReLU(0.1), None),
+        Shuffle(12, 5),
         nn.Conv2d(12, 24, 1, bias=False), nn.BatchNorm2d(24), nn.Tanh(),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(24, 5))
 

@@ -139,7 +139,7 @@ fn on_integers(graph: &Graph, rounded: &HashSet<&str>) -> Vec<bool> {
         }
         Op::Input(_) | Op::Conv2d(_) | Op::BatchNorm(_) | Op::Linear(_) | Op::Flatten(_) => false,
         Op::Softmax(_) | Op::Identity(_) | Op::Zero(_) | Op::FakeQuantize(_) => false,
-        Op::Activation(_) | Op::Mul(_) => false,
+        Op::Activation(_) | Op::Mul(_) | Op::ChannelShuffle(_) => false,
     };
     let is_rounded = |n: &Node| matches!(n.op, Op::Conv2d(_)) && rounded.contains(n.name.as_str());
     let mut suits: Vec<bool> = graph.nodes().iter().map(is_rounded).collect();

@@ -6,9 +6,9 @@ mod integers;
 use std::collections::{BTreeMap, HashSet};
 
 use milenas_models::Weights;
-use milenas_models::graph::{Dim, Fact, Graph, Value};
+use milenas_models::graph::{Dim, Fact, Graph, Node, Value};
 use milenas_models::op::{
-    Activation, BatchNorm, Concat, Conv2d, Flatten, Linear, Op, Padding, Pool2d, PoolKind,
+    Activation, BatchNorm, ChannelShuffle, Concat, Conv2d, Flatten, Linear, Op, Padding, Pool2d, PoolKind,
 };
 use milenas_models::op::{Slice, Softmax, Zero};
 use prost::Message;
@@ -111,6 +111,15 @@ pub fn encode_as(
             }
             continue;
         }
+        if let Op::ChannelShuffle(shuffle) = &node.op {
+            let (constants, steps) = shuffled(&mut names, graph, node, shuffle, value)?;
+            initializer.extend(constants);
+            nodes.extend(steps);
+            if !graph.is_output(value) {
+                value_info.push(info);
+            }
+            continue;
+        }
         let refuse = |problem| Error::NotLowered { node: node.name.clone(), problem };
         let Spelled { operator, attributes, constants } = spell(&node.op, format.opset).map_err(refuse)?;
         let wires = node.inputs.iter().map(|v| names.wire(*v).to_string());
@@ -156,6 +165,47 @@ pub fn encode_as(
         ..Default::default()
     };
     Ok(model.encode_to_vec())
+}
+
+/// Returns the nodes of a channel shuffle, a reshaping to groups, a transposition and a reshaping back, with the two shapes.
+fn shuffled(
+    names: &mut Names,
+    graph: &Graph,
+    node: &Node,
+    shuffle: &ChannelShuffle,
+    value: Value,
+) -> Result<([onnx::TensorProto; 2], [onnx::NodeProto; 3])> {
+    let (channels, height, width) = node.fact.chw().ok_or_else(|| Error::NotLowered {
+        node: node.name.clone(),
+        problem: format!("it shuffles {}, which is no image", graph.fact(value)),
+    })?;
+    let [grouped, swapped, to_groups, back] =
+        ["grouped", "swapped", "groups", "shape"].map(|role| names.fresh(format!("{}.{role}", node.name)));
+    // A dimension of 0 is that of the input.
+    let shape = |name: &str, dims: &[usize]| {
+        let dims: Vec<i64> = std::iter::once(0).chain(dims.iter().map(|d| *d as i64)).collect();
+        i64s(name, &[dims.len()], &dims)
+    };
+    let constants = [
+        shape(&to_groups, &[shuffle.groups, channels / shuffle.groups, height, width]),
+        shape(&back, &[channels, height, width]),
+    ];
+    let step =
+        |operator: &str, name: &str, inputs: &[&str], output: &str, attribute: Vec<_>| onnx::NodeProto {
+            name: name.into(),
+            op_type: operator.into(),
+            input: inputs.iter().map(ToString::to_string).collect(),
+            output: vec![output.into()],
+            attribute,
+            ..Default::default()
+        };
+    let read = node.inputs.first().map_or("", |v| names.wire(*v));
+    let steps = [
+        step("Reshape", &grouped, &[read, &to_groups], &grouped, vec![]),
+        step("Transpose", &swapped, &[&grouped], &swapped, vec![ints("perm", &[0, 2, 1, 3, 4])]),
+        step("Reshape", &node.name, &[&swapped, &back], names.wire(value), vec![]),
+    ];
+    Ok((constants, steps))
 }
 
 /// Returns a `Cast` node from `from` to float32.
@@ -331,6 +381,7 @@ fn spell(op: &Op, opset: i64) -> std::result::Result<Spelled, String> {
             Spelled { constants, ..Spelled::new("Clip", vec![]) }
         }
         Op::FakeQuantize(_) => return Err("it is two nodes".into()),
+        Op::ChannelShuffle(_) => return Err("it is three nodes".into()),
         Op::Zero(_) => return Err("strided zeros. help: run the pass lower_none".into()),
     })
 }

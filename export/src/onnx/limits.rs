@@ -167,5 +167,6 @@ fn cost(graph: &Graph, node: &Node) -> (u64, u64) {
         Op::Input(_) | Op::BatchNorm(_) | Op::GlobalAvgPool(_) | Op::Relu(_) | Op::Add(_) => (out, out),
         Op::Concat(_) | Op::Slice(_) | Op::Flatten(_) | Op::Softmax(_) | Op::Identity(_) => (out, out),
         Op::Zero(_) | Op::FakeQuantize(_) | Op::Activation(_) | Op::Mul(_) => (out, out),
+        Op::ChannelShuffle(_) => (out, out),
     }
 }

@@ -18,7 +18,7 @@ pub(super) use scope::{NodeReader, Scope};
 type Read<T> = Result<T, String>;
 
 /// Operator name and its decoder. `Constant` defines no wire and is handled by [`NodeReader::alias`].
-type Entry = (&'static str, for<'s, 'a> fn(&mut NodeReader<'s, 'a>) -> Read<Value>);
+type Entry<T = Value> = (&'static str, for<'s, 'a> fn(&mut NodeReader<'s, 'a>) -> Read<T>);
 
 const TABLE: &[Entry] = &[
     ("Add", pointwise::add),
@@ -49,12 +49,17 @@ const TABLE: &[Entry] = &[
     ("Tanh", activation::tanh),
 ];
 
+/// Operators with several results, and their decoders.
+const SEVERAL: &[Entry<Vec<Value>>] = &[("Split", shape::split)];
+
 /// Operators that are accepted if they compute nothing by themselves.
 const ALIASES: [&str; 4] = ["Cast", "Constant", "QuantizeLinear", "Transpose"];
 
 /// Returns whether an operator of the standard has a decoder.
 pub(super) fn is_known(operator: &str) -> bool {
-    ALIASES.contains(&operator) || TABLE.iter().any(|(name, _)| *name == operator)
+    ALIASES.contains(&operator)
+        || TABLE.iter().any(|(name, _)| *name == operator)
+        || SEVERAL.iter().any(|(name, _)| *name == operator)
 }
 
 /// Returns the name of a node for messages: its own name, or that of its first output.
@@ -75,6 +80,12 @@ pub(super) fn read<'a>(scope: &mut Scope<'a>, node: &'a NodeProto) -> Read<()> {
     if let Some(definition) = reader.alias()? {
         reader.attributes.all_known()?;
         return scope.define(output, definition);
+    }
+    if let Some((_, wires)) = SEVERAL.iter().find(|(name, _)| *name == node.op_type) {
+        let values = wires(&mut reader)?;
+        reader.attributes.all_known()?;
+        let named = node.output.iter().zip(values).filter(|(name, _)| !name.is_empty());
+        return named.into_iter().try_for_each(|(name, value)| scope.define_wire(name, value));
     }
     let Some((_, wire)) = TABLE.iter().find(|(name, _)| *name == node.op_type) else {
         return Err(

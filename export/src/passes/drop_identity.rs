@@ -26,7 +26,7 @@ fn gives_back(graph: &Graph, node: &Node) -> bool {
         Op::Pool2d(Pool2d { kernel: [1, 1], stride: [1, 1], .. }) => graph.fact(node.inputs[0]) == &node.fact,
         Op::Relu(_) => matches!(graph.node(node.inputs[0]).op, Op::Relu(_)),
         Op::Input(_) | Op::Conv2d(_) | Op::BatchNorm(_) | Op::Pool2d(_) | Op::GlobalAvgPool(_) => false,
-        Op::Activation(_) | Op::Mul(_) => false,
+        Op::Activation(_) | Op::Mul(_) | Op::ChannelShuffle(_) => false,
         Op::Linear(_) | Op::Add(_) | Op::Flatten(_) | Op::Softmax(_) | Op::Zero(_) | Op::FakeQuantize(_) => {
             false
         }

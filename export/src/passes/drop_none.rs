@@ -21,7 +21,7 @@ pub(super) fn next(graph: &Graph, _: &Weights) -> Result<Option<Rewrite>> {
                 None
             }
             Op::Concat(_) | Op::Slice(_) | Op::Flatten(_) | Op::Softmax(_) => None,
-            Op::Activation(_) | Op::Mul(_) => None,
+            Op::Activation(_) | Op::Mul(_) | Op::ChannelShuffle(_) => None,
             Op::Identity(_) | Op::FakeQuantize(_) => None,
         };
         if rewrite.is_some() {

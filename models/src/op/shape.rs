@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::{OpContext, Payload, Shaped, one};
+use super::{OpContext, Payload, Shaped, image, one};
 use crate::Result;
 use crate::graph::{Dim, Fact};
 
@@ -86,6 +86,35 @@ impl Payload for Slice {
     }
 }
 
+/// Exchange of channels between groups (ShuffleNet, Zhang et al., CVPR 2018): channel `g * n + i` of the `n` channels of group `g`
+/// becomes channel `i * groups + g`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelShuffle {
+    /// Number of groups, a divisor of the channels.
+    pub groups: usize,
+}
+
+impl Payload for ChannelShuffle {
+    fn output(&self, inputs: &[&Fact]) -> Shaped {
+        let x = one(inputs)?;
+        let (channels, ..) = image(x)?;
+        match self.groups > 0 && channels.is_multiple_of(self.groups) {
+            true => Ok(x.clone()),
+            false => Err(format!("{} groups of {channels} channels", self.groups)),
+        }
+    }
+
+    fn run(&self, inputs: &[Tensor], _: &OpContext) -> Result<Tensor> {
+        let (n, c, h, w) = inputs[0].dims4()?;
+        let grouped = inputs[0].reshape((n, self.groups, c / self.groups, h * w))?;
+        Ok(grouped.transpose(1, 2)?.contiguous()?.reshape((n, c, h, w))?)
+    }
+
+    fn text(&self) -> String {
+        format!("channel shuffle[{} groups]", self.groups)
+    }
+}
+
 /// Reshaping to two dimensions: those before `axis`, and those from it on. For `axis` 1 it is
 /// `[a, b, c, d] -> [a, b*c*d]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,5 +153,31 @@ impl Payload for Flatten {
 
     fn text(&self) -> String {
         format!("flatten[axis {}]", self.axis)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Tensor};
+
+    use super::*;
+    use crate::graph::Builder;
+    use crate::{Executor, Mode, Weights};
+
+    #[test]
+    fn channels_are_exchanged_between_groups() {
+        let mut b = Builder::new();
+        let x = b.input("x", Fact::image(6, 1, 2)).unwrap();
+        let y = b.wire("y", ChannelShuffle { groups: 2 }, &[x]).unwrap();
+        b.output("y", y);
+        let graph = b.finish().unwrap();
+        let input = Tensor::arange(0f32, 12.0, &Device::Cpu).unwrap().reshape((1, 6, 1, 2)).unwrap();
+        let found = Executor::new(&graph, &Weights::default()).run(&[input], Mode::Eval).unwrap().remove(0);
+        let first: Vec<f32> = found.narrow(3, 0, 1).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+        assert_eq!(first, [0.0, 6.0, 2.0, 8.0, 4.0, 10.0]);
+        let mut b = Builder::new();
+        let x = b.input("x", Fact::image(6, 1, 2)).unwrap();
+        assert!(b.wire("y", ChannelShuffle { groups: 4 }, &[x]).is_err());
+        assert!(b.wire("y", ChannelShuffle { groups: 0 }, &[x]).is_err());
     }
 }

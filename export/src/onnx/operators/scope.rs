@@ -19,6 +19,16 @@ pub(super) enum Definition<'a> {
     Constant(Constant<'a>),
     Pixels(ByteInput),
     Quantized(QuantizedWire),
+    Groups(ChannelGroups),
+}
+
+/// State of an image whose channels are reshaped to groups. The file must exchange groups and channels, and reshape back: a
+/// channel shuffle.
+#[derive(Clone, Copy)]
+pub(super) struct ChannelGroups {
+    pub(super) wire: Value,
+    pub(super) groups: usize,
+    pub(super) swapped: bool,
 }
 
 /// Wire as the integers of a `QuantizeLinear`. A `DequantizeLinear` with the same grid must read it.
@@ -116,6 +126,9 @@ impl<'a> Scope<'a> {
             Some(Definition::Pixels(_)) => {
                 Err(format!("`{name}` holds bytes, which need a Cast and a Transpose to [N, C, H, W] first"))
             }
+            Some(Definition::Groups(_)) => Err(format!(
+                "`{name}` holds groups of channels, this program reads them in a channel shuffle only"
+            )),
             Some(Definition::Quantized(_)) => {
                 Err(format!("`{name}` holds integers, which need a DequantizeLinear first"))
             }
@@ -171,7 +184,7 @@ impl<'s, 'a> NodeReader<'s, 'a> {
                         Ok(Some(Definition::Constant(Constant { widened: true, ..constant })))
                     }
                     Definition::Pixels(pixels) => Ok(Some(ByteInput { cast: true, ..pixels }.definition())),
-                    Definition::Wire(_) | Definition::Quantized(_) => Ok(None),
+                    Definition::Wire(_) | Definition::Quantized(_) | Definition::Groups(_) => Ok(None),
                 }
             }
             ("Transpose", Some(Definition::Pixels(pixels))) if !pixels.transposed => {
@@ -181,8 +194,37 @@ impl<'s, 'a> NodeReader<'s, 'a> {
                     other => Err(format!("perm is {other:?}, this program reads [0, 3, 1, 2] of bytes")),
                 }
             }
+            ("Transpose", Some(Definition::Groups(groups))) if !groups.swapped => {
+                self.inputs(1)?;
+                match self.attributes.ints("perm")? {
+                    Some([0, 2, 1, 3, 4]) => {
+                        Ok(Some(Definition::Groups(ChannelGroups { swapped: true, ..*groups })))
+                    }
+                    other => Err(format!(
+                        "perm is {other:?}, this program reads [0, 2, 1, 3, 4] of groups of channels"
+                    )),
+                }
+            }
+            ("Reshape", Some(Definition::Wire(wire))) if self.opset >= 5 => {
+                let groups = super::shape::groups(self, *wire)?;
+                Ok(groups
+                    .map(|groups| Definition::Groups(ChannelGroups { wire: *wire, groups, swapped: false })))
+            }
             _ => Ok(None),
         }
+    }
+
+    /// Returns the first input if it is an image whose groups and channels are exchanged.
+    pub(super) fn shuffled(&self) -> Option<ChannelGroups> {
+        match self.input(0).and_then(|name| self.scope.names.get(name)) {
+            Some(Definition::Groups(groups)) if groups.swapped => Some(*groups),
+            _ => None,
+        }
+    }
+
+    /// Returns the names of the results.
+    pub(super) fn output_count(&self) -> usize {
+        self.node.output.len()
     }
 
     /// Returns the name of the `i`-th input; `None` if omitted.

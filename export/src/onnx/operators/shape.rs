@@ -1,9 +1,10 @@
 //! Operators that move values without changing them.
 
 use milenas_models::graph::{Dim, Fact, Value};
-use milenas_models::op::{Concat, Flatten, Identity, Range, Slice};
+use milenas_models::op::{ChannelShuffle, Concat, Flatten, Identity, Range, Slice};
 
 use super::super::attributes::axis;
+use super::scope::ChannelGroups;
 use super::{NodeReader, Read};
 
 pub(super) fn concat(r: &mut NodeReader) -> Read<Value> {
@@ -25,9 +26,39 @@ pub(super) fn flatten(r: &mut NodeReader) -> Read<Value> {
     r.emit(Flatten { axis }, &[x], vec![])
 }
 
-/// Decodes a `Reshape` that flattens to `[N, elements of an image]` or changes nothing. Others are refused.
+/// Returns the number of groups of a `Reshape` of an image to `[N, groups, channels of a group, H, W]`, or `None` for another
+/// shape.
+pub(super) fn groups(r: &NodeReader, x: Value) -> Read<Option<usize>> {
+    let (Some((channels, height, width)), Ok(Some(target))) = (r.fact(x).chw(), r.integers(1)) else {
+        return Ok(None);
+    };
+    let [_, groups, each, rows, columns] = target[..] else { return Ok(None) };
+    r.attributes.int("allowzero", 0)?;
+    let is = |found: i64, expected: usize| found == expected as i64;
+    let count = usize::try_from(groups).unwrap_or_default();
+    let fits = count > 0
+        && channels.is_multiple_of(count)
+        && is(each, channels / count)
+        && is(rows, height)
+        && is(columns, width);
+    Ok(fits.then_some(count))
+}
+
+/// Decodes a `Reshape` that flattens to `[N, elements of an image]`, ends a channel shuffle, or changes nothing. Others are
+/// refused.
 pub(super) fn reshape(r: &mut NodeReader) -> Read<Value> {
     r.inputs(2)?;
+    if let Some(ChannelGroups { wire, groups, .. }) = r.shuffled() {
+        r.attributes.int("allowzero", 0)?;
+        let target = r.integers(1)?.ok_or("it has no shape")?;
+        let (channels, height, width) = r.fact(wire).chw().ok_or("it reads no image")?;
+        return match target[..] {
+            [_, c, h, w] if [c, h, w] == [channels, height, width].map(|d| d as i64) => {
+                r.emit(ChannelShuffle { groups }, &[wire], vec![])
+            }
+            _ => Err(format!("it makes {target:?} of shuffled channels of {}", r.fact(wire))),
+        };
+    }
     let x = r.wire(0)?;
     let target = match r.opset {
         ..5 => r.attributes.ints("shape")?.map(<[i64]>::to_vec),
@@ -61,6 +92,47 @@ pub(super) fn reshape(r: &mut NodeReader) -> Read<Value> {
         (false, true) => r.emit(Flatten { axis: 1 }, &[x], vec![]),
         (false, false) => Err(problem),
     }
+}
+
+/// Decodes `Split` as a `Slice` for each result.
+pub(super) fn split(r: &mut NodeReader) -> Read<Vec<Value>> {
+    r.inputs(2)?;
+    let x = r.wire(0)?;
+    let dims = r.fact(x).dims().to_vec();
+    let axis = axis(r.attributes.int("axis", 0)?, dims.len())?;
+    let Dim::Fixed(size) = dims[axis] else {
+        return Err("it splits the batch, whose size is not known".into());
+    };
+    let stated = match r.opset {
+        ..13 => r.attributes.ints("split")?.map(<[i64]>::to_vec),
+        _ => r.integers(1)?,
+    };
+    let count = r.output_count();
+    let parts = usize::try_from(r.attributes.int("num_outputs", count as i64)?).unwrap_or_default();
+    if parts != count {
+        return Err(format!("it has {count} results, and num_outputs is {parts}"));
+    }
+    // Equal parts, the last one smaller if need be.
+    let each = size.div_ceil(count.max(1));
+    let equal = || (0..count).map(|i| each.min(size.saturating_sub(i * each)) as i64).collect();
+    let lengths: Vec<i64> = stated.unwrap_or_else(equal);
+    let mut start = 0;
+    let mut values = Vec::new();
+    for length in &lengths {
+        let end = usize::try_from(*length).ok().and_then(|length| start_to(start, length, size));
+        let end = end.ok_or_else(|| format!("it splits {size} into {lengths:?}"))?;
+        values.push(r.emit(Slice { ranges: vec![Range { axis, start, end }] }, &[x], vec![])?);
+        start = end;
+    }
+    match start == size && values.len() == count {
+        true => Ok(values),
+        false => Err(format!("it splits {size} into {lengths:?} for {count} results")),
+    }
+}
+
+/// Returns the end of a non-empty part of an axis, or `None` if it is longer than the axis.
+fn start_to(start: usize, length: usize, size: usize) -> Option<usize> {
+    start.checked_add(length).filter(|end| length > 0 && *end <= size)
 }
 
 pub(super) fn slice(r: &mut NodeReader) -> Read<Value> {

@@ -344,9 +344,12 @@ impl<'a> Compiler<'a> {
                 self.head = Some((head, slot, classes));
                 Ok(CompiledWire::Logits)
             }
-            Op::Concat(_) | Op::Softmax(_) | Op::FakeQuantize(_) | Op::Activation(_) | Op::Mul(_) => {
-                Err("no kernel".into())
-            }
+            Op::Concat(_)
+            | Op::Softmax(_)
+            | Op::FakeQuantize(_)
+            | Op::Activation(_)
+            | Op::Mul(_)
+            | Op::ChannelShuffle(_) => Err("no kernel".into()),
         }
     }
 

@@ -142,7 +142,9 @@ impl Planner<'_> {
             Op::Identity(_) | Op::Linear(_) | Op::Flatten(_) | Op::Softmax(_) | Op::FakeQuantize(_) => {
                 return Err(no_kernel(node, "a classifier reads one pixel, has a bias, and is the end"));
             }
-            Op::Activation(_) | Op::Mul(_) => return Err(no_kernel(node, "ReLU is the only activation")),
+            Op::Activation(_) | Op::Mul(_) | Op::ChannelShuffle(_) => {
+                return Err(no_kernel(node, "the device has ReLU, sums and concatenations"));
+            }
         };
         self.plan.steps.push(step);
         Ok(())
