@@ -2,13 +2,14 @@
 //! stored as float16 or integers, and uint8 inputs, add conversion nodes.
 
 mod integers;
+mod shuffle;
 
 use std::collections::{BTreeMap, HashSet};
 
 use milenas_models::Weights;
-use milenas_models::graph::{Dim, Fact, Graph, Node, Value};
+use milenas_models::graph::{Dim, Fact, Graph, Value};
 use milenas_models::op::{
-    Activation, BatchNorm, ChannelShuffle, Concat, Conv2d, Flatten, Linear, Op, Padding, Pool2d, PoolKind,
+    Activation, BatchNorm, Concat, Conv2d, Flatten, Linear, Op, Padding, Pool2d, PoolKind,
 };
 use milenas_models::op::{Slice, Softmax, Zero};
 use prost::Message;
@@ -112,7 +113,7 @@ pub fn encode_as(
             continue;
         }
         if let Op::ChannelShuffle(shuffle) = &node.op {
-            let (constants, steps) = shuffled(&mut names, graph, node, shuffle, value)?;
+            let (constants, steps) = shuffle::shuffled(&mut names, graph, node, shuffle, value)?;
             initializer.extend(constants);
             nodes.extend(steps);
             if !graph.is_output(value) {
@@ -165,47 +166,6 @@ pub fn encode_as(
         ..Default::default()
     };
     Ok(model.encode_to_vec())
-}
-
-/// Returns the nodes of a channel shuffle, a reshaping to groups, a transposition and a reshaping back, with the two shapes.
-fn shuffled(
-    names: &mut Names,
-    graph: &Graph,
-    node: &Node,
-    shuffle: &ChannelShuffle,
-    value: Value,
-) -> Result<([onnx::TensorProto; 2], [onnx::NodeProto; 3])> {
-    let (channels, height, width) = node.fact.chw().ok_or_else(|| Error::NotLowered {
-        node: node.name.clone(),
-        problem: format!("it shuffles {}, which is no image", graph.fact(value)),
-    })?;
-    let [grouped, swapped, to_groups, back] =
-        ["grouped", "swapped", "groups", "shape"].map(|role| names.fresh(format!("{}.{role}", node.name)));
-    // A dimension of 0 is that of the input.
-    let shape = |name: &str, dims: &[usize]| {
-        let dims: Vec<i64> = std::iter::once(0).chain(dims.iter().map(|d| *d as i64)).collect();
-        i64s(name, &[dims.len()], &dims)
-    };
-    let constants = [
-        shape(&to_groups, &[shuffle.groups, channels / shuffle.groups, height, width]),
-        shape(&back, &[channels, height, width]),
-    ];
-    let step =
-        |operator: &str, name: &str, inputs: &[&str], output: &str, attribute: Vec<_>| onnx::NodeProto {
-            name: name.into(),
-            op_type: operator.into(),
-            input: inputs.iter().map(ToString::to_string).collect(),
-            output: vec![output.into()],
-            attribute,
-            ..Default::default()
-        };
-    let read = node.inputs.first().map_or("", |v| names.wire(*v));
-    let steps = [
-        step("Reshape", &grouped, &[read, &to_groups], &grouped, vec![]),
-        step("Transpose", &swapped, &[&grouped], &swapped, vec![ints("perm", &[0, 2, 1, 3, 4])]),
-        step("Reshape", &node.name, &[&swapped, &back], names.wire(value), vec![]),
-    ];
-    Ok((constants, steps))
 }
 
 /// Returns a `Cast` node from `from` to float32.
