@@ -110,9 +110,10 @@ fn written(graph: &Graph, value: Value, node: &Node, read: &[&Layout]) -> Option
         | Op::Activation(_)
         | Op::Mul(_)
         | Op::ChannelShuffle(_)
-        | Op::FakeQuantize(_) => {
-            whole(read[0]).then(|| plain(node.fact.dims().get(1).and_then(|d| d.fixed()).unwrap_or(0)))
-        }
+        | Op::FakeQuantize(_) => read
+            .iter()
+            .all(|layout| whole(layout))
+            .then(|| plain(node.fact.dims().get(1).and_then(|d| d.fixed()).unwrap_or(0))),
     }
 }
 

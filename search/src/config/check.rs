@@ -93,6 +93,12 @@ impl SearchConfig {
             return Err(out_of_range("search.bilevel_epochs", bilevel_epochs, expected));
         }
         self.check_stages()?;
+        // Under limits the largest architecture of all epochs is chosen, most of which the mixture derives.
+        if self.derive == Derivation::Pt && !self.stop.limits().is_empty() {
+            let problem = "a derivation by perturbation has one result, and limits choose among those of all epochs. help: use \
+                           search.derive=mixture, or no limits";
+            return Err(broken("values", problem));
+        }
         if self.warmup_epochs >= *epochs {
             let expected = format!("0 to {}, fewer than `search.epochs`", epochs - 1);
             return Err(out_of_range("search.warmup_epochs", self.warmup_epochs, expected));
@@ -272,6 +278,7 @@ mod tests {
                 "search.strategy=random search.warmup_epochs=1",
                 "`search.warmup_epochs` has no effect on random",
             ),
+            ("search.derive=pt search.stop.max_params=9", "limits choose among those of all epochs"),
             ("search.stages=2:3", "`2:3`, expected EPOCH:KEEP:PARTIAL"),
             ("search.stages=2:3:1,2:2:1", "stages at rising epochs below 8"),
             ("search.stages=8:3:1", "stages at rising epochs below 8"),

@@ -16,7 +16,7 @@ settings! {
     pub struct PerturbationConfig {
         /// Epochs of the weights' training after each decision; 5 in DARTS-PT on NAS-Bench-201, 10 in the DARTS space.
         epochs: usize = 1usize, in Range::Count;
-        /// Learning rate of these epochs at their start, relative to `search.weights.lr`. It falls by a cosine.
+        /// Learning rate of these epochs at their start, relative to `search.weights.lr`. The rate falls by a cosine.
         lr: f64 = 0.1, in Range::Between(0.0, 1.0);
     }
 }

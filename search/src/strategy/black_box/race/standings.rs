@@ -38,7 +38,7 @@ pub fn standings(trained: &[Evaluated]) -> Vec<Evaluated> {
         let value = values.iter().sum::<f64>() / values.len() as f64;
         found.push(Evaluated { value, ..(*last).clone() });
     }
-    // Of equal ones the first evaluated is first.
+    // Among equal values the first evaluated is first.
     found.reverse();
     found.sort_by(|a, b| number(b).cmp(&number(a)).then(b.value.total_cmp(&a.value)));
     found
